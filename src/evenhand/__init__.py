@@ -1,0 +1,1 @@
+"""Evenhand finds the patients whom a medical model fails, and fixes the model."""

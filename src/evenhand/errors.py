@@ -1,0 +1,50 @@
+"""The errors that a user can cause, and the one way to look a name up."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class EvenhandError(Exception):
+    """A mistake that the user can mend.
+
+    Its text says what was given, what is allowed and what to do next, with file and row where
+    there is one. The command line prints that text alone and exits with status 2.
+    """
+
+
+class UnknownName(EvenhandError):
+    """A name that nothing goes by."""
+
+
+def pick(what: str, name: str, known: Mapping[str, T]) -> T:
+    """Return the value that goes by a name.
+
+    Parameters
+    ----------
+    what
+        What kind of thing is looked up, as the message calls it (``"backbone"``).
+    name
+        The name as the user gave it.
+    known
+        Every name there is, with its value.
+
+    Raises
+    ------
+    UnknownName
+        Nothing goes by that name; the message lists what does, and the nearest name.
+
+    Examples
+    --------
+    >>> pick("metric", "auc", {"auc": 1, "accuracy": 2})
+    1
+    """
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, known, n=1)
+    meant = f" Did you mean {near[0]!r}?" if near else ""
+    raise UnknownName(f"no {what} {name!r}; there are: {', '.join(sorted(known))}.{meant}")

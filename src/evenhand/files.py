@@ -1,0 +1,64 @@
+"""Files that appear whole or not at all, and fingerprints of the files that came in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``, which takes its place when the block succeeds.
+
+    A reader sees the old file or the new one, never half of it. When the block raises, the
+    temporary file is removed and the old file stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        with part.open("rb") as written:
+            os.fsync(written.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Put ``text`` (UTF-8) at ``path``, whole or not at all."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Put ``value`` at ``path`` as indented JSON; NaN and infinity are refused with ValueError."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Return the JSON value in a file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def fingerprint(files: Iterable[Path], tables: Iterable[Path] = ()) -> str:
+    """Return a hex digest that changes when the data do.
+
+    Parameters
+    ----------
+    files
+        Bulk files (images, recordings): path, size in bytes and time of change count.
+    tables
+        Tables: their whole content counts, and where they lie does not.
+    """
+    stats = sorted((path, path.stat()) for path in files)
+    digest = hashlib.sha256()
+    for path, stat in stats:
+        digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    for table in sorted(tables):
+        digest.update(hashlib.sha256(table.read_bytes()).digest())
+    return digest.hexdigest()

@@ -1,0 +1,19 @@
+"""What every test may lean on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data: ``$EVENHAND_DATA``, or ``shared/data`` beside the project."""
+    folder = Path(os.environ.get("EVENHAND_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data: {folder} is absent (set EVENHAND_DATA)")
+    return folder
