@@ -1,0 +1,1 @@
+"""Networks and what may change in them: backbones, units, masks, strategies, checkpoints."""

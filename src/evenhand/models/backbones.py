@@ -1,0 +1,121 @@
+"""timm's networks as backbones: made by name, filled from a file, an earlier run or the hub."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from pathlib import Path
+from typing import Any
+
+import evenhand.models.torchvision_guard  # noqa: F401  # isort: skip  (timm imports torchvision)
+import timm
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from evenhand.errors import EvenhandError, UnknownName
+from evenhand.runs import open_run
+
+
+def create_backbone(name: str, weights: str, image_size: int) -> nn.Module:
+    """Return a timm network without its classifier; see :func:`evenhand.models.build_model`."""
+    _check_name(name)
+    if weights == "pretrained":
+        return _pretrained(name, image_size)
+    backbone = _create(name, image_size)
+    if weights != "none":
+        _fill(backbone, name, _checkpoint_file(weights))
+    return backbone
+
+
+def normalisation(backbone: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation per channel, of images in [0, 1], that it was made for."""
+    config: Any = backbone.pretrained_cfg
+    return tuple(config["mean"]), tuple(config["std"])
+
+
+def _check_name(name: str) -> None:
+    if timm.is_model(name):
+        return
+    near = difflib.get_close_matches(name, timm.list_models(), n=3)
+    meant = f" Did you mean {' or '.join(near)}?" if near else ""
+    raise UnknownName(
+        f"no backbone {name!r} in timm {timm.__version__}.{meant} "
+        "`python -c 'import timm; print(timm.list_models())'` lists them all."
+    )
+
+
+def _create(name: str, image_size: int, *, pretrained: bool = False) -> nn.Module:
+    """Make the network for that size; networks that work at any size take no ``img_size``."""
+    create = timm.create_model
+    try:
+        network: nn.Module = create(name, pretrained=pretrained, num_classes=0, img_size=image_size)
+    except TypeError:
+        network = create(name, pretrained=pretrained, num_classes=0)
+    except AssertionError as error:
+        raise EvenhandError(f"{name} cannot take images of {image_size} pixels: {error}") from error
+    return network
+
+
+def _pretrained(name: str, image_size: int) -> nn.Module:
+    try:
+        return _create(name, image_size, pretrained=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise EvenhandError(
+            f"could not get timm's pre-trained weights of {name}: {reason}\n"
+            "They come from the Hugging Face hub. On a machine that cannot reach it, download "
+            "model.safetensors elsewhere and give --weights FILE.safetensors, point HF_HOME at a "
+            "cache that holds it, start from an earlier run with --weights RUN, or from random "
+            "weights with --weights none."
+        ) from error
+
+
+def _checkpoint_file(weights: str) -> Path:
+    """Return the safetensors file that ``--weights`` means: a file, or a run's chosen model."""
+    path = Path(weights)
+    if path.is_dir():
+        run = open_run(path)
+        if not run.finished:
+            raise EvenhandError(f"the run in {path} is not finished; --weights needs one that is.")
+        return run.model(run.facts["chosen"]) / "model.safetensors"
+    if not path.is_file():
+        raise EvenhandError(
+            f"--weights {weights} is neither a file nor a run. Give pretrained, none, a "
+            ".safetensors file, or the directory of a finished run."
+        )
+    if path.suffix != ".safetensors":
+        raise EvenhandError(
+            f"--weights {weights} is no .safetensors file. Pickled checkpoints are not read; "
+            "convert them with safetensors.torch.save_file."
+        )
+    return path
+
+
+def _fill(backbone: nn.Module, name: str, file: Path) -> None:
+    """Load every weight of the backbone from a file; a classifier in it is left behind."""
+    try:
+        state = load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise EvenhandError(f"{file} cannot be read as safetensors: {error}") from error
+    own = {key.removeprefix("backbone."): w for key, w in state.items() if key[:9] == "backbone."}
+    state = _adapt(backbone, own or state)
+    shapes = {key: tuple(value.shape) for key, value in backbone.state_dict().items()}
+    wrong = [
+        f"{key} is {'missing' if key not in state else tuple(state[key].shape)}, not {shape}"
+        for key, shape in shapes.items()
+        if key not in state or tuple(state[key].shape) != shape
+    ]
+    if wrong:
+        raise EvenhandError(
+            f"{file} does not fit {name}: {len(wrong)} of {len(shapes)} tensors differ "
+            f"({'; '.join(wrong[:3])}). Give the --backbone that it was saved from."
+        )
+    backbone.load_state_dict({key: state[key] for key in shapes})
+
+
+def _adapt(backbone: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Let timm rename older layouts and resample position embeddings to this image size."""
+    adapt = getattr(sys.modules[type(backbone).__module__], "checkpoint_filter_fn", None)
+    adapted: dict[str, Tensor] = adapt(state, backbone) if adapt else state
+    return adapted

@@ -1,0 +1,83 @@
+"""Masks: which units of a backbone may change, and how the rest stands still."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+
+from torch import nn
+
+from evenhand.errors import UnknownName
+from evenhand.models.model import Model
+from evenhand.models.units import Unit, all_units, parts
+
+Mask = frozenset[str]
+"""Names of the units that may change; the head always may."""
+
+Schedule = Callable[[int], Mask]
+"""The mask of each epoch, counted from 0."""
+
+
+def constant(mask: Mask) -> Schedule:
+    """Return the schedule that has the same mask in every epoch."""
+    return lambda epoch: mask
+
+
+def full_mask(backbone: nn.Module) -> Mask:
+    """Return the mask under which everything may change."""
+    return frozenset(unit.name for unit in parts(backbone))
+
+
+def find_units(backbone: nn.Module, names: Mask) -> tuple[Unit, ...]:
+    """Return the units of those names.
+
+    Raises
+    ------
+    UnknownName
+        The backbone lacks some of them; the message names them all, with the nearest that it has.
+    """
+    units = all_units(backbone)
+    unknown = sorted(names - units.keys())
+    if unknown:
+        near = [m for name in unknown for m in difflib.get_close_matches(name, units, n=1)]
+        meant = f" Did you mean {', '.join(near)}?" if near else ""
+        raise UnknownName(
+            f"the backbone has no unit {', '.join(map(repr, unknown))}.{meant} "
+            "`evenhand units BACKBONE` lists those that it has."
+        )
+    return tuple(units[name] for name in sorted(names))
+
+
+def tune_only(model: Model, mask: Mask) -> None:
+    """Let the head and the units in the mask change, and nothing else.
+
+    Raises
+    ------
+    UnknownName
+        The backbone lacks a unit of the mask.
+    """
+    chosen = {id(p) for unit in find_units(model.backbone, mask) for p in unit.parameters}
+    for parameter in model.backbone.parameters():
+        parameter.requires_grad_(id(parameter) in chosen)
+    model.head.requires_grad_(True)
+
+
+def train_mode(model: Model) -> None:
+    """Put the model into training mode where it may change, into evaluation mode elsewhere.
+
+    A module trains (drops out, updates running statistics) only when all of its parameters do;
+    a module without parameters goes with the one that holds it. So a batch normalisation whose
+    bias alone is tuned keeps its statistics, and everything that is frozen stands still.
+    """
+    model.eval()
+    for module in model.modules():
+        parameters = list(module.parameters())
+        if parameters and all(parameter.requires_grad for parameter in parameters):
+            module.train()
+
+
+def trainable_share(model: Model, mask: Mask) -> float:
+    """Return the share of the backbone's parameters that a mask lets change, in [0, 1]."""
+    chosen = {p for unit in find_units(model.backbone, mask) for p in unit.parameters}
+    total = sum(parameter.numel() for parameter in model.backbone.parameters())
+    return sum(parameter.numel() for parameter in chosen) / total
