@@ -1,0 +1,34 @@
+"""Numbers about groups: metrics, thresholds, intervals. Arrays and names in, numbers out."""
+
+import evenhand.measure.metrics  # noqa: F401 (registers them)
+from evenhand.measure.groups import UNKNOWN, Excluded, Groups, excluded_groups, groups_of
+from evenhand.measure.objectives import OBJECTIVES, Objective, find_objective
+from evenhand.measure.registry import METRICS, Metric, find_metric, metric
+from evenhand.measure.resample import Bootstrap
+from evenhand.measure.scored import Scored, scored
+from evenhand.measure.table import COLUMNS, Plan, as_records, as_table, measure
+from evenhand.measure.thresholds import youden
+
+__all__ = [
+    "COLUMNS",
+    "METRICS",
+    "OBJECTIVES",
+    "UNKNOWN",
+    "Bootstrap",
+    "Excluded",
+    "Groups",
+    "Metric",
+    "Objective",
+    "Plan",
+    "Scored",
+    "as_records",
+    "as_table",
+    "excluded_groups",
+    "find_metric",
+    "find_objective",
+    "groups_of",
+    "measure",
+    "metric",
+    "scored",
+    "youden",
+]

@@ -1,0 +1,129 @@
+"""Values of metrics on groups, for the data and for every resample."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evenhand.measure.registry import Floats, Metric, Requirement, Weights
+from evenhand.measure.resample import Resamples
+from evenhand.measure.scored import Scored
+
+CELLS = 2**24
+"""Rows × resamples worked on at a time; bounds the memory to a few hundred MiB."""
+
+
+def estimate(
+    groups: Sequence[Scored],
+    metrics: Sequence[Metric],
+    resamples: Resamples,
+    classes: Sequence[int],
+) -> Floats:
+    """Return values ``(groups, metrics, 1 + B + J)``, NaN where a metric is undefined.
+
+    Parameters
+    ----------
+    groups
+        The rows of each group; a group may be empty.
+    classes
+        The classes that one-vs-rest means are taken over (see `common_classes`).
+    """
+    values = np.full((len(groups), len(metrics), resamples.count), np.nan)
+    largest = max((len(rows) for rows in groups), default=0)
+    evaluate = [_evaluator(rows, metrics, classes) if len(rows) else None for rows in groups]
+    for at, weights in resamples.blocks(max(1, CELLS // max(largest, 1))):
+        for group, (rows, values_of) in enumerate(zip(groups, evaluate, strict=True)):
+            if values_of is not None:
+                values[group, :, at] = values_of(weights.take(rows.members, axis=1))
+    return values
+
+
+def point(rows: Scored, metric: Metric, classes: Sequence[int]) -> float:
+    """Return the value of one metric on some rows, NaN where it is undefined."""
+    if not len(rows):
+        return math.nan
+    everybody = np.ones((1, len(rows.members)), dtype=np.uint8)
+    return float(_evaluator(rows, [metric], classes)(everybody)[0, 0])
+
+
+def common_classes(groups: Sequence[Scored]) -> tuple[int, ...]:
+    """Return the classes that every group has, and has others beside: the macro goes over them."""
+    n_classes = len(groups[0].classes) if groups else 0
+
+    def has(rows: Scored, which: int) -> bool:
+        of_class = int(np.count_nonzero(rows.labels == which))
+        return 0 < of_class < len(rows)
+
+    return tuple(c for c in range(n_classes) if all(has(rows, c) for rows in groups))
+
+
+def why_undefined(rows: Scored, metric: Metric, classes: Sequence[int]) -> str | None:
+    """Return the reason, with counts, why a metric is undefined on some rows, or None."""
+    if not len(rows):
+        return "no samples"
+    if rows.binary:
+        return _lacking(rows, metric.requires)
+    if metric.classes == "two":
+        return f"defined for two classes only; there are {len(rows.classes)}"
+    if metric.classes == "any":
+        return None
+    if not classes:
+        return "no class is present, with others beside it, in every group"
+    for which in classes:
+        lacks = _lacking(rows.versus_rest(which), metric.requires)
+        if lacks:
+            return f"class {rows.classes[which]!r}: {lacks}"
+    return None
+
+
+def _lacking(rows: Scored, requires: Sequence[Requirement]) -> str | None:
+    counts = {
+        "positives": np.count_nonzero(rows.labels == 1),
+        "negatives": np.count_nonzero(rows.labels == 0),
+        "flagged": np.count_nonzero(rows.decisions == 1),
+        "unflagged": np.count_nonzero(rows.decisions == 0),
+    }
+    missing = [what for what in requires if not counts[what]]
+    return f"no {' and no '.join(missing)} among {len(rows)} samples" if missing else None
+
+
+def _evaluator(
+    rows: Scored, metrics: Sequence[Metric], classes: Sequence[int]
+) -> Callable[[Weights], Floats]:
+    """Prepare rows, and return the function from weights ``(b, P)`` to values ``(metrics, b)``."""
+    if rows.binary:
+        return _one_problem(rows, metrics)
+    whole = [place for place, metric in enumerate(metrics) if metric.classes == "any"]
+    macro = [place for place, metric in enumerate(metrics) if metric.classes == "macro"]
+    on_whole = _one_problem(rows, [metrics[place] for place in whole])
+    on_class = [
+        _one_problem(rows.versus_rest(which), [metrics[place] for place in macro])
+        for which in (classes if macro else ())
+    ]
+
+    def values(weights: Weights) -> Floats:
+        out = np.full((len(metrics), len(weights)), np.nan)
+        if whole:
+            out[whole] = on_whole(weights)
+        if on_class:
+            out[macro] = np.mean([of_class(weights) for of_class in on_class], axis=0)
+        return out
+
+    return values
+
+
+def _one_problem(rows: Scored, metrics: Sequence[Metric]) -> Callable[[Weights], Floats]:
+    forms = {metric.form: metric.form(rows) for metric in metrics}
+
+    def values(weights: Weights) -> Floats:
+        summaries = {form: summary(weights) for form, summary in forms.items()}
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = [metric.value(summaries[metric.form]) for metric in metrics]
+        # A count over nothing is undefined, also where IEEE division calls it infinite.
+        stacked: NDArray[np.float64] = np.stack(found)
+        return np.where(np.isfinite(stacked), stacked, np.nan)
+
+    return values

@@ -1,0 +1,94 @@
+"""Groups of samples by the levels of a protected attribute."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from evenhand.errors import EvenhandError, pick
+
+UNKNOWN = "unknown"
+
+Excluded = Mapping[str, Collection[str]]
+"""Levels that take no part in gaps, worst groups or objectives, by attribute."""
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """The level that each sample has of one attribute.
+
+    Attributes
+    ----------
+    codes
+        ``(n,)`` positions in ``levels``.
+    levels
+        Names of the levels in the order in which they are shown; ``"unknown"`` may be among them.
+    """
+
+    codes: NDArray[np.intp]
+    levels: tuple[str, ...]
+
+    def rows(self, level: str) -> NDArray[np.intp]:
+        """Return the positions of the samples of a level."""
+        return np.flatnonzero(self.codes == self.levels.index(level))
+
+    def compared(self, excluded: Collection[str] = ()) -> tuple[str, ...]:
+        """Return the levels that gaps and worst groups are taken over.
+
+        These are all levels, with samples or without, but ``"unknown"`` and the excluded ones.
+        """
+        return tuple(level for level in self.levels if level not in {UNKNOWN, *excluded})
+
+
+def groups_of(levels: pd.Series[Any] | Sequence[str]) -> Groups:
+    """Code a column of level names; a categorical column keeps its order and its empty levels.
+
+    Raises
+    ------
+    EvenhandError
+        A value is missing: a sample whose level is not known belongs to ``"unknown"``.
+
+    Examples
+    --------
+    >>> groups_of(["b", "a", "b"]).levels
+    ('a', 'b')
+    """
+    column = pd.Series(levels)
+    if not isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(pd.CategoricalDtype(sorted(column.dropna().unique())))
+    codes = np.asarray(column.cat.codes, dtype=np.intp)
+    if (codes < 0).any():
+        row = int(np.flatnonzero(codes < 0)[0])
+        raise EvenhandError(
+            f"the level at position {row} is missing; name it {UNKNOWN!r} where it is not known."
+        )
+    return Groups(codes, tuple(map(str, column.cat.categories)))
+
+
+def excluded_groups(texts: Iterable[str], groups: Mapping[str, Groups]) -> dict[str, set[str]]:
+    """Read exclusions as the command line gives them, ``"age=under 20"``.
+
+    Raises
+    ------
+    EvenhandError
+        There is no ``=``, no such attribute, or the attribute has no such level.
+
+    Examples
+    --------
+    >>> excluded_groups(["sex=f"], {"sex": groups_of(["f", "m"])})
+    {'sex': {'f'}}
+    """
+    excluded: dict[str, set[str]] = {}
+    for text in texts:
+        attribute, equals, level = text.partition("=")
+        if not equals:
+            raise EvenhandError(f"{text!r} names no group; write ATTRIBUTE=LEVEL, as in age=60+.")
+        levels = pick("attribute", attribute, groups).levels
+        pick(f"level of {attribute}", level, dict.fromkeys(levels))
+        excluded.setdefault(attribute, set()).add(level)
+    return excluded

@@ -1,0 +1,164 @@
+"""What a search optimises: one number on the whole of the validation rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from evenhand.errors import pick
+from evenhand.measure.across import SUMMARIES
+from evenhand.measure.estimate import common_classes, point, why_undefined
+from evenhand.measure.groups import Excluded, Groups
+from evenhand.measure.registry import find_metric
+from evenhand.measure.scored import Scored, scored
+from evenhand.measure.thresholds import youden
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A metric, taken over everybody or across the groups of the attributes.
+
+    Attributes
+    ----------
+    name
+        What the command line calls it.
+    metric
+        Name of the metric.
+    across
+        ``"overall"``; or the worst group of all attributes; or the largest gap of any attribute.
+    direction
+        What a search does with it.
+    """
+
+    name: str
+    metric: str
+    across: Literal["overall", "worst", "gap"]
+    direction: Literal["maximize", "minimize"]
+
+    def value(
+        self,
+        labels: ArrayLike,
+        scores: ArrayLike,
+        groups: Mapping[str, Groups],
+        excluded: Excluded | None = None,
+    ) -> float:
+        """Return the objective, computed once on all rows.
+
+        Parameters
+        ----------
+        labels, scores
+            As for `scored`: ``(n,)`` and ``(n,)`` or ``(n, C)``. Decisions are cut at Youden's
+            threshold of these rows, or go to the highest score for more than two classes.
+        groups
+            The attributes that it is about.
+        excluded
+            Levels left out, by attribute; ``"unknown"`` always is.
+
+        Returns
+        -------
+        float
+            NaN where it is undefined, which `problems` foretells, and where a score is not finite
+            (a training that diverged). It does not depend on the order of the rows.
+        """
+        if not np.isfinite(np.asarray(scores, dtype=np.float64)).all():
+            return math.nan
+        rows = _cut(labels, scores)
+        metric = find_metric(self.metric)
+        if self.across == "overall":
+            return point(rows, metric, common_classes([rows]))
+        summary = SUMMARIES[self.across]
+        found = []
+        for attribute, levels in groups.items():
+            parts = _parts(rows, levels, (excluded or {}).get(attribute, ()))
+            classes = common_classes(list(parts.values()))
+            values = np.array([[point(part, metric, classes)] for part in parts.values()])
+            found.append(summary(values, metric)[0] if len(values) else math.nan)
+        worst = max if self.direction == "minimize" else min
+        return math.nan if np.isnan(found).any() else float(worst(found))
+
+    def problems(
+        self,
+        labels: ArrayLike,
+        groups: Mapping[str, Groups],
+        excluded: Excluded | None = None,
+        *,
+        n_classes: int = 2,
+    ) -> tuple[str, ...]:
+        """Return what makes the objective undefined on these rows, one line each, with counts.
+
+        It needs no scores, so that a command can refuse before it trains. Each line about a group
+        ends with the words that would leave it out.
+        """
+        label = np.asarray(labels, dtype=np.intp)
+        blank = np.full(len(label), 0.5)
+        rows = scored(label, blank if n_classes == 2 else np.full((len(label), n_classes), 0.5))
+        metric = find_metric(self.metric)
+        if self.across == "overall":
+            reason = why_undefined(rows, metric, common_classes([rows]))
+            return (f"all samples: {reason}",) if reason else ()
+        found: list[str] = []
+        for attribute, levels in groups.items():
+            parts = _parts(rows, levels, (excluded or {}).get(attribute, ()))
+            if len(parts) < 2:
+                found.append(f"attribute {attribute!r}: {len(parts)} group left; two are needed")
+            classes = common_classes(list(parts.values()))
+            for level, part in parts.items():
+                reason = why_undefined(part, metric, classes)
+                if reason:
+                    found.append(_problem(attribute, level, part, reason))
+        return tuple(found)
+
+
+def _cut(labels: ArrayLike, scores: ArrayLike) -> Scored:
+    score = np.asarray(scores, dtype=np.float64)
+    if score.ndim == 2 and score.shape[1] == 2:
+        score = score[:, 1]
+    # One patient for all: sums are then taken in an order that the order of rows does not change.
+    return scored(
+        labels,
+        score,
+        patients=np.zeros(len(score)),
+        threshold=youden(labels, score) if score.ndim == 1 else 0.5,
+    )
+
+
+def _parts(rows: Scored, groups: Groups, excluded: Collection[str]) -> dict[str, Scored]:
+    return {level: rows.take(groups.rows(level)) for level in groups.compared(excluded)}
+
+
+def _problem(attribute: str, level: str, rows: Scored, reason: str) -> str:
+    counts = f"{len(rows)} samples"
+    if rows.binary:
+        counts += f", {np.count_nonzero(rows.labels)} positives"
+    flag = f'--exclude-group "{attribute}={level}"'
+    return f"group {level!r} of {attribute!r} ({counts}): {reason}; leave it out with {flag}"
+
+
+OBJECTIVES: Mapping[str, Objective] = {
+    objective.name: objective
+    for objective in (
+        Objective("min_auc", "auc", "worst", "maximize"),
+        Objective("auc_gap", "auc", "gap", "minimize"),
+        Objective("overall_auc", "auc", "overall", "maximize"),
+        Objective("min_acc", "accuracy", "worst", "maximize"),
+        Objective("acc_gap", "accuracy", "gap", "minimize"),
+        Objective("overall_acc", "accuracy", "overall", "maximize"),
+        Objective("max_loss", "log_loss", "worst", "minimize"),
+    )
+}
+
+
+def find_objective(name: str) -> Objective:
+    """Return an objective by its name.
+
+    Raises
+    ------
+    UnknownName
+        There is none; the message lists those that there are.
+    """
+    return pick("objective", name, OBJECTIVES)

@@ -1,0 +1,169 @@
+"""Measure scored samples: one row per number, with its interval, its counts or its reason."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from evenhand.errors import EvenhandError, pick
+from evenhand.measure.across import SUMMARIES
+from evenhand.measure.groups import Excluded, Groups
+from evenhand.measure.intervals import interval
+from evenhand.measure.numbers import EVERYBODY, Number, numbers_of
+from evenhand.measure.registry import find_metric
+from evenhand.measure.resample import Bootstrap, Resamples, resample
+from evenhand.measure.scored import Scored
+
+NUMBERS = ("threshold", "value", "low", "high", "level", "p", "p_adjusted")
+COUNTS = ("n", "patients", "positives", "replicates_undefined")
+COLUMNS = (
+    *("model", "against", "split", "attribute", "group", "metric"),
+    *("threshold", "value", "low", "high", "level", "method", "p", "p_adjusted"),
+    *(*COUNTS, "undefined"),
+)
+"""Columns of the rows, in order; the same as in ``metrics.json``."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be measured.
+
+    Attributes
+    ----------
+    metrics
+        Names of metrics, for everybody and for each group.
+    across
+        What is said of each metric across the groups of an attribute.
+    excluded
+        Levels that take no part in that, by attribute.
+    bootstrap
+        How intervals are made; None for point values only.
+    """
+
+    metrics: tuple[str, ...] = ("auc", "accuracy", "sensitivity", "specificity", "log_loss")
+    across: tuple[str, ...] = ("worst", "best", "gap")
+    excluded: Excluded = field(default_factory=dict)
+    bootstrap: Bootstrap | None = field(default_factory=Bootstrap)
+
+
+def measure(
+    rows: Scored,
+    groups: Mapping[str, Groups],
+    plan: Plan | None = None,
+    *,
+    rng: np.random.Generator,
+    against: Scored | None = None,
+) -> pd.DataFrame:
+    """Measure everybody, each group of each attribute, and across the groups.
+
+    Parameters
+    ----------
+    rows
+        The samples (see `scored`).
+    groups
+        The level that each sample has, by attribute; an intersection is an attribute too.
+    plan
+        What is to be measured.
+    rng
+        Draws the patients. The same state draws the same patients, whatever is measured.
+    against
+        The same samples, in the same order, scored by another model. Every number is then the
+        paired difference: this model's value less the other's, in the data and in each resample.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns ``COLUMNS``; ``model``, ``against`` and ``split`` are left for the caller.
+
+    Raises
+    ------
+    EvenhandError
+        A name in the plan is not known, or samples, groups and models do not go together.
+    """
+    plan = plan or Plan()
+    _check(rows, groups, plan, against)
+    resamples = resample(len(rows.members), plan.bootstrap, rng)
+    numbers = _numbers(rows, groups, plan, resamples)
+    if against is not None:
+        others = _numbers(against, groups, plan, resamples)
+        numbers = [one.minus(other) for one, other in zip(numbers, others, strict=True)]
+    return as_table([_row(number, resamples, plan.bootstrap) for number in numbers])
+
+
+def as_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return rows as a data frame with the columns ``COLUMNS``; what is null is missing."""
+    table = pd.DataFrame(list(rows), columns=list(COLUMNS))
+    kinds = {name: "float64" if name in NUMBERS else "object" for name in COLUMNS}
+    return table.astype({**kinds, **dict.fromkeys(COUNTS, "Int64")})
+
+
+def as_records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a data frame as ``metrics.json`` holds them: null for what is missing."""
+    plain = table.astype("object").where(table.notna(), None)
+    return [{str(name): value for name, value in row.items()} for row in plain.to_dict("records")]
+
+
+def _numbers(
+    rows: Scored, groups: Mapping[str, Groups], plan: Plan, resamples: Resamples
+) -> list[Number]:
+    metrics = [find_metric(name) for name in plan.metrics]
+    all_rows = Groups(np.zeros(len(rows), dtype=np.intp), (EVERYBODY,))
+    found = numbers_of(rows, EVERYBODY, all_rows, (EVERYBODY,), (metrics, ()), resamples)
+    for name, levels in groups.items():
+        compared = levels.compared(plan.excluded.get(name, ()))
+        found += numbers_of(rows, name, levels, compared, (metrics, plan.across), resamples)
+    return found
+
+
+def _row(number: Number, resamples: Resamples, bootstrap: Bootstrap | None) -> dict[str, Any]:
+    """Return one row of the table."""
+    value = float(number.values[0])
+    ends = interval(number.values, resamples, bootstrap)
+    undefined = number.reason or ("no finite value" if math.isnan(value) else None)
+    return {
+        "attribute": number.attribute,
+        "group": number.group,
+        "metric": number.metric,
+        "threshold": number.threshold,
+        "value": None if undefined else value,
+        "low": ends.low,
+        "high": ends.high,
+        "level": bootstrap.level if bootstrap and ends.low is not None else None,
+        "method": "; ".join(filter(None, (ends.method, number.note))) or None,
+        "n": len(number.rows),
+        "patients": len(number.rows.members),
+        "positives": int(number.rows.labels.sum()) if number.rows.binary else None,
+        "replicates_undefined": ends.undefined if bootstrap else None,
+        "undefined": undefined,
+    }
+
+
+def _check(rows: Scored, groups: Mapping[str, Groups], plan: Plan, against: Scored | None) -> None:
+    if not len(rows):
+        raise EvenhandError("there are no samples to measure.")
+    for name in plan.across:
+        pick("summary across groups", name, SUMMARIES)
+    for attribute, levels in plan.excluded.items():
+        known = pick("attribute", attribute, groups).levels
+        for level in levels:
+            pick(f"level of {attribute}", level, dict.fromkeys(known))
+    for attribute, of_attribute in groups.items():
+        if len(of_attribute.codes) != len(rows):
+            raise EvenhandError(
+                f"attribute {attribute!r} has {len(of_attribute.codes)} levels for {len(rows)} "
+                "samples; there must be one for each."
+            )
+    same = against is None or (
+        np.array_equal(rows.labels, against.labels)
+        and np.array_equal(rows.patients, against.patients)
+    )
+    if not same:
+        raise EvenhandError(
+            "the two models were not scored on the same samples in the same order; labels and "
+            "patients differ. Match their predictions by sample_id first."
+        )

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from evenhand.audit import cut_of, matched, metric_rows, paired_rows
+from evenhand.errors import EvenhandError
+from evenhand.measure import COLUMNS, Bootstrap, Plan
+from evenhand.predictions import Predictions
+
+PLAN = Plan(metrics=("auc", "sensitivity"), across=("worst", "gap"), bootstrap=Bootstrap(200))
+
+
+def predictions(seed, n=600, shift=0.0):
+    data, noise = np.random.default_rng(0), np.random.default_rng(seed)
+    patient = data.integers(n // 3, size=n)
+    sex = np.where(patient % 3 == 0, "f", np.where(patient % 3 == 1, "m", "unknown"))
+    label = data.integers(2, size=n)
+    score = 1 / (1 + np.exp(-(label - 0.5 + noise.normal(size=n) + shift)))
+    table = pd.DataFrame(
+        {
+            "sample_id": [f"s{i}" for i in range(n)],
+            "patient_id": patient.astype(str),
+            "split": np.where(patient % 2, "val", "test"),
+            "label": label,
+            "score": score,
+            "attr_sex": sex,
+        }
+    )
+    return Predictions(table, ("benign", "malignant"), {"sex": ("f", "m")})
+
+
+def one(rows, **where):
+    found = rows[np.logical_and.reduce([rows[name] == is_ for name, is_ in where.items()])]
+    assert len(found) == 1
+    return found.iloc[0]
+
+
+def test_rows_of_the_test_split_with_a_threshold_from_validation():
+    given = predictions(1)
+    rows = metric_rows(given, ["sex"], model="full", seed=0, plan=PLAN)
+    assert tuple(rows.columns) == COLUMNS
+    test = given.of_split("test").table
+    cut = cut_of(given)
+    assert "validation" in cut.how
+    row = one(rows, group="f", metric="sensitivity")
+    mine = test[(test["attr_sex"] == "f") & (test["label"] == 1)]
+    assert row["value"] == pytest.approx((mine["score"] >= cut.threshold).mean(), rel=1e-12)
+    assert row["threshold"] == cut.threshold
+    assert row["low"] < row["value"] < row["high"]
+    assert (rows["model"] == "full").all()
+    assert (rows["split"] == "test").all()
+    assert rows["against"].isna().all()
+
+
+def test_the_threshold_never_comes_from_test_rows():
+    given = predictions(1)
+    moved = given.table.copy()
+    test = moved["split"] == "test"
+    moved.loc[test, "label"] = 1 - moved.loc[test, "label"]
+    assert cut_of(Predictions(moved, given.classes, given.levels)) == cut_of(given)
+    alone = Predictions(given.of_split("test").table, given.classes, given.levels)
+    assert cut_of(alone).threshold == 0.5
+
+
+def test_paired_differences_are_of_the_same_patients():
+    first, second = predictions(1), predictions(2, shift=0.3)
+    names = ("tuned", "full")
+    rows = paired_rows((first, second), ["sex"], names=names, seed=0, plan=PLAN)
+    apart = [metric_rows(one, ["sex"], model="m", seed=0, plan=PLAN) for one in (first, second)]
+    np.testing.assert_allclose(rows["value"], apart[0]["value"] - apart[1]["value"], atol=1e-15)
+    assert (rows["model"] == "tuned").all()
+    assert (rows["against"] == "full").all()
+    same = paired_rows((first, first), ["sex"], names=names, seed=0, plan=PLAN)
+    assert (same["value"] == 0).all()
+    assert (same["low"] == 0).all()
+    assert (same["high"] == 0).all()
+
+
+def test_rows_are_matched_by_sample():
+    first, second = predictions(1), predictions(2)
+    shuffled = Predictions(
+        second.table.sample(frac=0.5, random_state=0), second.classes, second.levels
+    )
+    mine, theirs = matched(first, shuffled)
+    assert mine.table["sample_id"].tolist() == theirs.table["sample_id"].tolist()
+    assert len(mine) == 300
+
+
+def test_other_data_cannot_be_compared():
+    first, second = predictions(1), predictions(2)
+    second.table["label"] = 1 - second.table["label"]
+    with pytest.raises(EvenhandError, match="600 samples have another label"):
+        matched(first, second)
+    second.table["sample_id"] = second.table["sample_id"] + "x"
+    with pytest.raises(EvenhandError, match="no sample in common"):
+        matched(first, second)
+
+
+def test_a_split_without_rows():
+    with pytest.raises(EvenhandError, match="no rows of the split 'train'; there are: val, test"):
+        metric_rows(predictions(1), ["sex"], model="full", seed=0, split="train")

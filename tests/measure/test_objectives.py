@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from evenhand.errors import EvenhandError
+from evenhand.measure import OBJECTIVES, excluded_groups, find_objective, groups_of
+
+LABELS = np.array([0, 1, 0, 1, 0, 1, 0, 1, 0])
+SCORES = np.array([0.1, 0.9, 0.2, 0.8, 0.6, 0.4, 0.3, 0.7, 0.5])
+SEX = groups_of(["f", "f", "f", "f", "m", "m", "m", "m", "unknown"])
+
+
+def value(name, labels=LABELS, scores=SCORES, groups=None, excluded=None):
+    return find_objective(name).value(labels, scores, groups or {"sex": SEX}, excluded)
+
+
+def test_by_hand():
+    # f is ordered perfectly; of m's four pairs (.6 .3 | .4 .7) one is out of order
+    assert value("min_auc") == 0.75
+    assert value("auc_gap") == 0.25
+    # Youden's threshold of all rows is .7: it flags .9 .8 .7 of four positives, and no negative
+    assert value("overall_acc") == pytest.approx(8 / 9)
+    assert value("min_acc") == 0.75
+    assert value("acc_gap") == 0.25
+    loss = -np.mean(np.log([0.4, 0.4, 0.7, 0.7]))
+    assert value("max_loss") == pytest.approx(loss, rel=1e-12)
+
+
+def test_the_worst_of_several_attributes():
+    age = groups_of(["old", "young", "young", "old", "old", "old", "young", "young", "young"])
+    both = {"sex": SEX, "age": age}
+    alone = [value("min_auc", groups={name: both[name]}) for name in both]
+    assert value("min_auc", groups=both) == min(alone)
+    gaps = [value("auc_gap", groups={name: both[name]}) for name in both]
+    assert value("auc_gap", groups=both) == max(gaps)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@given(data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_does_not_depend_on_the_order_of_rows(name, data):
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    n, n_classes = 60, data.draw(st.sampled_from([2, 4]))
+    labels = rng.integers(n_classes, size=n)
+    raw = rng.random((n, n_classes)).round(2) + 0.01
+    scores = raw[:, 0] / raw.sum(axis=1) if n_classes == 2 else raw / raw.sum(axis=1, keepdims=True)
+    levels = rng.choice(["a", "b", "unknown"], size=n)
+    order = rng.permutation(n)
+    first = value(name, labels, scores, {"x": groups_of(levels)})
+    again = value(name, labels[order], scores[order], {"x": groups_of(levels[order])})
+    assert first == again or (np.isnan(first) and np.isnan(again))
+
+
+def test_unknown_takes_no_part():
+    moved = SCORES.copy()
+    moved[-1] = 0.999  # the one sample whose sex is not known is scored at its worst
+    assert value("min_auc", scores=moved) == value("min_auc")
+
+
+def test_a_group_without_positives_is_a_problem_with_its_counts():
+    labels = LABELS.copy()
+    labels[4:8] = 0
+    objective = find_objective("min_auc")
+    (problem,) = objective.problems(labels, {"sex": SEX})
+    assert "'m' of 'sex' (4 samples, 0 positives): no positives among 4 samples" in problem
+    assert '--exclude-group "sex=m"' in problem
+    assert np.isnan(objective.value(labels, SCORES, {"sex": SEX}))
+    assert find_objective("min_acc").problems(labels, {"sex": SEX}) == ()
+    assert find_objective("overall_auc").problems(labels, {"sex": SEX}) == ()
+
+
+def test_an_empty_level_is_a_problem():
+    import pandas as pd
+
+    levels = pd.Categorical(["a", "a", "b", "b"], categories=["a", "b", "c"])
+    objective = find_objective("min_auc")
+    groups = {"x": groups_of(levels)}
+    (problem,) = objective.problems([0, 1, 0, 1], groups)
+    assert "'c' of 'x' (0 samples, 0 positives): no samples" in problem
+    excluded = excluded_groups(["x=c"], groups)
+    assert objective.problems([0, 1, 0, 1], groups, excluded) == ()
+    assert objective.value([0, 1, 0, 1], [0.1, 0.2, 0.4, 0.3], groups, excluded) == 0
+
+
+def test_one_group_left_is_a_problem():
+    (problem,) = find_objective("auc_gap").problems(LABELS, {"sex": SEX}, {"sex": {"m"}})
+    assert "attribute 'sex': 1 group left; two are needed" in problem
+
+
+def test_many_classes_use_the_classes_that_every_group_has():
+    rng = np.random.default_rng(0)
+    labels = np.array([0, 1, 2, 0, 1, 2, 0, 1, 0, 1])
+    scores = rng.dirichlet(np.ones(3), size=10)
+    groups = {"x": groups_of(["a"] * 6 + ["b"] * 4)}  # b has no sample of class 2
+
+    def macro(rows):
+        return np.mean([roc_auc_score(labels[rows] == c, scores[rows, c]) for c in (0, 1)])
+
+    expected = min(macro(slice(0, 6)), macro(slice(6, 10)))
+    assert value("min_auc", labels, scores, groups) == pytest.approx(expected, rel=1e-12)
+    assert find_objective("min_auc").problems(labels, groups, n_classes=3) == ()
+
+
+def test_a_training_that_diverged_has_no_value():
+    assert np.isnan(value("max_loss", scores=np.full(9, np.nan)))
+
+
+def test_exclusions_that_name_nothing():
+    with pytest.raises(EvenhandError, match="write ATTRIBUTE=LEVEL"):
+        excluded_groups(["under 20"], {"sex": SEX})
+    with pytest.raises(EvenhandError, match="no level of sex 'w'; there are: f, m, unknown"):
+        excluded_groups(["sex=w"], {"sex": SEX})
+    with pytest.raises(EvenhandError, match=r"no objective 'min_auk'.*Did you mean 'min_auc'"):
+        find_objective("min_auk")
