@@ -1,0 +1,200 @@
+"""A cohort: samples with their patients, labels and attributes, and the way to read one sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from evenhand.cohort.attributes import UNKNOWN, Attribute, group_of, parts_of
+from evenhand.errors import EvenhandError, pick
+
+Image = NDArray[np.uint8]
+
+
+class Read(Protocol):
+    """The way to read one sample of a source, by its id."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Every sample of the source, in its order; a cohort may hold fewer."""
+
+    def __call__(self, sample_id: str) -> Image:
+        """Return the image ``(H, W, 3)``.
+
+        Raises
+        ------
+        UnreadableError
+            The file behind the sample is damaged, or in a form that cannot be read faithfully.
+        """
+
+    def resized(self, size: int) -> Read:
+        """Return the way to read the same samples as ``(size, size, 3)``."""
+
+
+class UnreadableError(EvenhandError):
+    """A sample whose file cannot be read."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a cohort comes from.
+
+    Parameters
+    ----------
+    reader
+        The reader's name.
+    path
+        What it read.
+    unit
+        What ``patient_id`` really is: "patient", "lesion", "stay".
+    fingerprint
+        Changes when the data do (see ``evenhand.files.fingerprint``).
+    label
+        What the label is, and which class counts as what.
+    left_out
+        What is wrong with each sample that could not be read and was left out.
+    """
+
+    reader: str
+    path: str
+    unit: str
+    fingerprint: str
+    label: str
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """Samples with their patients, labels and protected attributes.
+
+    Parameters
+    ----------
+    table
+        One row per sample: ``sample_id`` (unique text), ``patient_id`` (text), ``label`` (int64,
+        0 … C-1), a text column ``attr_<name>`` per attribute, and what else the reader knows:
+        ``split`` where the source brings its own, ``truth_…`` where the truth is known.
+    read
+        The way to read one sample, by its id.
+    attributes
+        The rule behind each ``attr_<name>``.
+    classes
+        The name of each class.
+    source
+        Where all this comes from.
+    """
+
+    table: pd.DataFrame
+    read: Read
+    attributes: Mapping[str, Attribute]
+    classes: tuple[str, ...]
+    source: Source
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The class of each sample, ``(n,)``."""
+        return self.table["label"].to_numpy(np.int64)
+
+    @property
+    def levels(self) -> dict[str, tuple[str, ...]]:
+        """The levels of each attribute, in order."""
+        return {name: attribute.levels for name, attribute in self.attributes.items()}
+
+    def select(self, rows: NDArray[Any] | pd.Series) -> Cohort:
+        """Return the cohort of some rows: a mask ``(n,)``, or positions in any order."""
+        table = self.table.iloc[np.asarray(rows)].reset_index(drop=True)
+        return replace(self, table=table)
+
+
+def cohort_table(
+    raw: pd.DataFrame,
+    sample: str,
+    patient: str,
+    label: pd.Series,
+    attributes: Mapping[str, Attribute],
+) -> pd.DataFrame:
+    """Make a cohort's table from a source's.
+
+    Parameters
+    ----------
+    raw
+        The source's table, as text.
+    sample, patient
+        Its columns of sample and patient ids.
+    label
+        The class of each row, 0 … C-1.
+    attributes
+        The rules, which name the columns that they read.
+    """
+    columns = {
+        "sample_id": raw[sample],
+        "patient_id": raw[patient],
+        "label": label.astype("int64"),
+        **{
+            f"attr_{name}": attribute.of(raw[attribute.column])
+            for name, attribute in attributes.items()
+        },
+    }
+    return pd.DataFrame(columns).reset_index(drop=True)
+
+
+def counts(cohort: Cohort, attribute: str) -> pd.DataFrame:
+    """Count the samples of each group of an attribute or intersection.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``group``, ``n``, ``patients`` and ``positives`` (samples of class 1; missing for more
+        than two classes), one row per group in order, empty ones and ``unknown`` too.
+    """
+    group = group_of(cohort.table, attribute, cohort.levels)
+    by_group = cohort.table.groupby(group, observed=False)
+    table = pd.DataFrame({"n": by_group.size(), "patients": by_group["patient_id"].nunique()})
+    positives = by_group["label"].sum() if len(cohort.classes) == 2 else pd.NA
+    return (
+        table.assign(positives=pd.Series(positives, table.index, dtype="Int64"))
+        .rename_axis("group")
+        .reset_index()
+        .astype({"group": "str"})
+    )
+
+
+def check_usable(cohort: Cohort, attributes: Sequence[str]) -> None:
+    """Check that there is something to learn and something to compare.
+
+    Parameters
+    ----------
+    cohort
+        Any cohort.
+    attributes
+        The attributes and intersections that the user asks about.
+
+    Raises
+    ------
+    EvenhandError
+        The samples have one class only; an attribute is not known, or has fewer than two levels.
+    """
+    present = [cohort.classes[label] for label in sorted(cohort.table["label"].unique())]
+    if len(present) < 2:
+        raise EvenhandError(
+            f"{cohort.source.path}: every sample has the label {present[0]!r}; two classes at "
+            "least are needed. Name another label, or add samples of another class."
+            if present
+            else f"{cohort.source.path}: no sample is left."
+        )
+    for name in sorted({part for attribute in attributes for part in parts_of(attribute)}):
+        pick("attribute", name, cohort.attributes)
+        levels = sorted(set(cohort.table[f"attr_{name}"]) - {UNKNOWN})
+        if len(levels) < 2:
+            raise EvenhandError(
+                f"{cohort.source.path}: the attribute {name!r} has "
+                f"{f'one level, {levels[0]!r}' if levels else 'no known level'}; there is nothing "
+                "to compare. Name an attribute with two levels at least, or other --bins."
+            )

@@ -1,0 +1,128 @@
+"""Images by sample id: from files, or from an array."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import PIL.Image
+
+from evenhand.cohort.cohort import Image, Read, UnreadableError
+from evenhand.cohort.tables import rows_text, some
+from evenhand.errors import EvenhandError
+
+# What Pillow raises for a damaged file, whatever its format.
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, PIL.Image.DecompressionBombError)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFiles:
+    """Images in files.
+
+    Parameters
+    ----------
+    files
+        The path of each sample.
+    rows
+        The row of ``table`` that names each sample, for messages.
+    table
+        The table that names the files.
+    size
+        Side of the square that each image is squashed to; None leaves it as it is.
+    """
+
+    files: Mapping[str, Path]
+    rows: Mapping[str, int]
+    table: Path
+    size: int | None = None
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Every sample, in the order of the table."""
+        return tuple(self.files)
+
+    def __call__(self, sample_id: str) -> Image:
+        """Decode one image, ``(H, W, 3)``."""
+        path = self.files[sample_id]
+        try:
+            return _decode(path, self.size)
+        except _DAMAGED as error:
+            where = f"{self.table}, row {self.rows[sample_id]}"
+            raise UnreadableError(f"{path} ({where}) cannot be read: {error}") from error
+
+    def resized(self, size: int) -> ImageFiles:
+        """Return the way to read the same files as ``(size, size, 3)``."""
+        return replace(self, size=size)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageArray:
+    """Images in memory: ``images[row[sample_id]]``, with ``images`` ``(n, H, W, 3)`` uint8."""
+
+    images: Image
+    row: Mapping[str, int]
+    size: int | None = None
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Every sample, in the order of the array."""
+        return tuple(self.row)
+
+    def __call__(self, sample_id: str) -> Image:
+        """Look one image up, ``(H, W, 3)``."""
+        image: Image = self.images[self.row[sample_id]]
+        if self.size is None:
+            return image
+        return _squash(PIL.Image.fromarray(image), self.size)
+
+    def resized(self, size: int) -> ImageArray:
+        """Return the way to read the same images as ``(size, size, 3)``."""
+        return replace(self, size=size)
+
+
+def image_files(paths: pd.Series, sample_ids: pd.Series, table: Path) -> Read:
+    """Return the way to read the images that a table names.
+
+    Parameters
+    ----------
+    paths, sample_ids
+        The path and the id of each sample, indexed by row as ``read_table`` counts it.
+    table
+        The table.
+
+    Raises
+    ------
+    EvenhandError
+        Images are absent; the message names the first few and says how many.
+    """
+    absent = paths[[not path.is_file() for path in paths]]
+    if len(absent):
+        raise EvenhandError(
+            f"{table}, {rows_text(absent.index)}: {len(absent)} of {len(paths)} images "
+            f"{'is' if len(absent) == 1 else 'are'} absent: {some(absent)}. Put them there, or "
+            "take the rows out of the table."
+        )
+    return ImageFiles(
+        dict(zip(sample_ids, paths, strict=True)),
+        dict(zip(sample_ids, paths.index, strict=True)),
+        table,
+    )
+
+
+def _decode(path: Path, size: int | None) -> Image:
+    """Decode a file to RGB; a JPEG at the smallest scale that is no smaller than ``size``."""
+    with PIL.Image.open(path) as image:
+        if image.mode.startswith(("I", "F")):
+            raise ValueError(f"it has more than 8 bits per channel ({image.mode}); convert it")
+        if size is not None:
+            image.draft("RGB", (size, size))
+        colour = image.convert("RGB")
+    return np.asarray(colour) if size is None else _squash(colour, size)
+
+
+def _squash(image: PIL.Image.Image, size: int) -> Image:
+    """Resize to a square, whatever the shape; Pillow's bicubic filter does not alias."""
+    return np.asarray(image.resize((size, size), PIL.Image.Resampling.BICUBIC))

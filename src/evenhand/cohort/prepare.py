@@ -1,0 +1,41 @@
+"""From settings to splits, the way every job takes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from evenhand.cohort.cohort import check_usable
+from evenhand.cohort.readers import open_cohort
+from evenhand.cohort.settings import DataSettings
+from evenhand.cohort.splits import Splits, draw_patients, exclude_patients, split_patients
+from evenhand.cohort.store import store_samples
+
+
+def prepare_splits(settings: DataSettings, image_size: int, rng: np.random.Generator) -> Splits:
+    """Open a cohort, store its samples, keep out the patients that must not be in it, and split it.
+
+    Parameters
+    ----------
+    settings
+        Which data, and which patients of it.
+    image_size
+        Side of the squares that samples are read as.
+    rng
+        Decides which patients are drawn, and which split each one goes to.
+
+    Raises
+    ------
+    EvenhandError
+        Whatever the steps refuse; nothing is written then but complete sample stores.
+    """
+    cohort = store_samples(
+        open_cohort(settings),
+        image_size,
+        settings.cache,
+        skip_unreadable=settings.skip_unreadable,
+    )
+    cohort = exclude_patients(cohort, settings.exclude_patients)
+    if settings.patient_share < 1:
+        cohort = draw_patients(cohort, settings.patient_share, settings.attribute, rng)
+    check_usable(cohort, settings.attribute)
+    return split_patients(cohort, settings.attribute, settings.split, rng)

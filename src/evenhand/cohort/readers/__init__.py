@@ -1,0 +1,53 @@
+"""The readers, one file each: a file that is put here is found, and nothing else has to change."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+
+from evenhand.cohort.cohort import Cohort, check_usable
+from evenhand.cohort.registry import READERS, Reader
+from evenhand.cohort.settings import DataSettings
+from evenhand.errors import EvenhandError, pick
+
+__all__ = ["known_readers", "open_cohort"]
+
+
+def known_readers() -> Mapping[str, Reader]:
+    """Return every reader by name."""
+    for module in pkgutil.iter_modules(__path__):
+        import_module(f"{__name__}.{module.name}")
+    return READERS
+
+
+def open_cohort(settings: DataSettings) -> Cohort:
+    """Return the cohort that the settings name, all of its patients, with no sample read yet.
+
+    Raises
+    ------
+    EvenhandError
+        There is no such reader or file; what it holds is refused, with file and row; or the
+        samples have one class or one level only.
+    """
+    read, path = _reader_of(settings.data)
+    cohort = read(path, settings)
+    check_usable(cohort, settings.attribute)
+    return cohort
+
+
+def _reader_of(data: str) -> tuple[Reader, str]:
+    """Return the reader that DATA names and the path behind it; a bare path is a table's."""
+    readers = known_readers()
+    name, colon, path = data.partition(":")
+    if name in readers:
+        return readers[name], path
+    if Path(data).suffix.lower() in (".csv", ".parquet"):
+        return readers["table"], data
+    if colon:
+        return pick("reader", name, readers), path
+    raise EvenhandError(
+        f"{data!r} names no data: give READER:PATH with one of the readers "
+        f"{', '.join(sorted(readers))}, or a table that ends in .csv or .parquet."
+    )

@@ -1,0 +1,30 @@
+"""Phantoms as DATA: ``phantom:patients=400,harder=0.5,seed=3``."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from evenhand.cohort.cohort import Cohort
+from evenhand.cohort.phantoms import PhantomSettings, make_phantoms
+from evenhand.cohort.registry import reader, refuse_settings
+from evenhand.cohort.settings import DataSettings
+from evenhand.errors import EvenhandError, pick
+
+
+@reader("phantom")
+def read_phantom(path: str, settings: DataSettings) -> Cohort:
+    """Make images with a planted, known bias; settings of PhantomSettings follow the colon."""
+    refuse_settings("phantom", settings, ("label", "patient", "image_column", "bins"))
+    given = {}
+    for item in filter(None, path.split(",")):
+        name, _, value = item.partition("=")
+        pick("setting of phantoms", name, PhantomSettings.model_fields)
+        given[name] = value
+    try:
+        return make_phantoms(PhantomSettings.model_validate(given))
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, problem['loc']))}={problem['input']}: {problem['msg'].lower()}"
+            for problem in error.errors()
+        )
+        raise EvenhandError(f"phantom:{path} cannot be made: {problems}.") from error

@@ -1,0 +1,113 @@
+"""A user's own CSV or parquet table that names an image, a label and a patient per row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from evenhand.cohort.attributes import (
+    Attribute,
+    binned,
+    distinct,
+    is_measurement,
+    parse_bins,
+    parts_of,
+)
+from evenhand.cohort.cohort import Cohort, Source, cohort_table
+from evenhand.cohort.images import image_files
+from evenhand.cohort.registry import reader
+from evenhand.cohort.settings import DataSettings
+from evenhand.cohort.splits import check_patients_apart, check_split_names
+from evenhand.cohort.tables import (
+    read_table,
+    refuse_blank,
+    refuse_repeated,
+    refuse_rows,
+    require_columns,
+)
+from evenhand.errors import EvenhandError, pick
+from evenhand.files import fingerprint
+
+
+@reader("table")
+def read_own_table(path: str, settings: DataSettings) -> Cohort:
+    """Read a CSV or parquet table of your own, with columns for image, label and patient.
+
+    Image paths are relative to the table's folder, and are the sample ids. The classes are the
+    label's values, sorted. A column ``split`` (train, val, test) is honoured.
+    """
+    source = Path(path)
+    table = read_table(source)
+    image, label, patient = _columns(settings)
+    names = sorted({part for name in settings.attribute for part in parts_of(name)})
+    require_columns(table, source, (image, label, patient, *names))
+    refuse_blank(table, source, (image, label, patient))
+    refuse_repeated(table, source, image)
+    codes, classes = _classes(table[label], source)
+    attributes = _attributes(table, source, names, settings)
+    paths = table[image].map(lambda name: source.parent / name).astype(object)
+    return Cohort(
+        table=cohort_table(table, image, patient, codes, attributes).assign(
+            **_split(table, patient, source)
+        ),
+        read=image_files(paths, table[image], source),
+        attributes=attributes,
+        classes=classes,
+        source=Source(
+            reader="table",
+            path=str(source),
+            unit="patient",
+            fingerprint=fingerprint(paths, [source]),
+            label=f"{label}: {', '.join(classes)}",
+        ),
+    )
+
+
+def _columns(settings: DataSettings) -> tuple[str, str, str]:
+    """Return the columns of image, label and patient."""
+    image, label, patient = settings.image_column, settings.label, settings.patient
+    if image is None or label is None or patient is None:
+        named = {"--image-column": image, "--label": label, "--patient": patient}
+        missing = " and ".join(flag for flag, column in named.items() if column is None)
+        raise EvenhandError(f"a table needs {missing}: name the column that holds it.")
+    return image, label, patient
+
+
+def _classes(raw: pd.Series, source: Path) -> tuple[pd.Series, tuple[str, ...]]:
+    """Return the class of each row and the classes: sorted, as numbers where all are numbers."""
+    number = pd.to_numeric(raw, errors="coerce")
+    if number.notna().all():
+        problem = f"the label {raw.name!r} is no class: give whole numbers or names."
+        refuse_rows(number % 1 != 0, source, problem)
+        raw = number.astype("int64")
+    values = sorted(raw.unique())
+    codes = raw.map({value: code for code, value in enumerate(values)})
+    return codes, tuple(str(value) for value in values)
+
+
+def _attributes(
+    table: pd.DataFrame, source: Path, names: list[str], settings: DataSettings
+) -> dict[str, Attribute]:
+    bins = parse_bins(settings.bins)
+    for name in bins:
+        pick("--attribute to give bins for", name, dict.fromkeys(names))
+    measured = [name for name in names if name not in bins and is_measurement(table[name])]
+    if measured:
+        raise EvenhandError(
+            f"{source}: many different numbers in {', '.join(map(repr, measured))}; say where "
+            f"groups begin, as in --bins {measured[0]}=60."
+        )
+    return {
+        name: binned(name, name, bins[name]) if name in bins else distinct(name, name, table[name])
+        for name in names
+    }
+
+
+def _split(table: pd.DataFrame, patient: str, source: Path) -> dict[str, pd.Series]:
+    """Return the table's own splits, where it has them, as a column to add."""
+    if "split" not in table.columns:
+        return {}
+    check_split_names(table["split"], source)
+    check_patients_apart(table[patient], table["split"], str(source))
+    return {"split": table["split"].reset_index(drop=True)}

@@ -1,0 +1,50 @@
+"""The settings that say which data a job works on."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from pydantic import BaseModel, Field, field_validator
+
+
+class DataSettings(BaseModel, frozen=True, extra="forbid"):
+    """Which data, which label, which attributes, and how patients are kept apart."""
+
+    data: str = Field(description="READER:PATH, or a CSV or parquet table of your own")
+    attribute: tuple[str, ...] = Field(
+        (), description="protected attribute, or an intersection such as sex*age; repeatable"
+    )
+    label: str | None = Field(
+        None, description="the table's label column, or the reader's label by name"
+    )
+    patient: str | None = Field(None, description="the table's patient column")
+    image_column: str | None = Field(
+        None, description="the table's column of image paths, relative to the table's folder"
+    )
+    bins: tuple[str, ...] = Field(
+        (), description="bins of a numeric attribute: age=60 or age=20,40,60,80; repeatable"
+    )
+    split: tuple[float, float, float] = Field(
+        (0.6, 0.2, 0.2), description="shares of the patients for train, val and test"
+    )
+    patient_share: float = Field(
+        1.0, gt=0, le=1, description="work on a random share of the patients only"
+    )
+    exclude_patients: tuple[Path, ...] = Field(
+        (), description="leave out the patients of a run, or of a file of patient ids; repeatable"
+    )
+    skip_unreadable: bool = Field(
+        False, description="leave out samples whose file cannot be read, and record them"
+    )
+    cache: Path | None = Field(
+        None, description="folder of decoded samples (default: $EVENHAND_CACHE or the user's cache)"
+    )
+    seed: int = Field(0, ge=0, description="seed of everything that is drawn")
+
+    @field_validator("split")
+    @classmethod
+    def _check_split(cls, split: tuple[float, float, float]) -> tuple[float, float, float]:
+        if min(split) <= 0 or not math.isclose(sum(split), 1):
+            raise ValueError(f"{split}: give three shares above 0 that sum to 1, as in 0.6 0.2 0.2")
+        return split

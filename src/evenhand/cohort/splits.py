@@ -1,0 +1,255 @@
+"""Splits by patient: made from a seed, stored with a run, read back; patients kept out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from evenhand.cohort.attributes import parts_of
+from evenhand.cohort.cohort import Cohort
+from evenhand.cohort.tables import read_table, refuse_rows, require_columns, some
+from evenhand.errors import EvenhandError
+from evenhand.files import write_text
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """Three cohorts that share no patient."""
+
+    train: Cohort
+    val: Cohort
+    test: Cohort
+
+    def items(self) -> Iterator[tuple[str, Cohort]]:
+        """Yield the name and the cohort of each split."""
+        return ((name, getattr(self, name)) for name in SPLITS)
+
+
+def split_patients(
+    cohort: Cohort,
+    attributes: Sequence[str],
+    fractions: tuple[float, float, float],
+    rng: np.random.Generator,
+) -> Splits:
+    """Split a cohort by patient; a ``split`` column of its own is honoured.
+
+    Patients are stratified by label × attributes: each stratum is dealt out in the given shares,
+    rounded down or up, and what rounding takes from a split in one stratum it gets back in the
+    next. The order of the rows has no influence.
+
+    Parameters
+    ----------
+    cohort
+        Any cohort.
+    attributes
+        Attributes and intersections to stratify by.
+    fractions
+        Shares of the patients for train, val and test, which sum to 1.
+    rng
+        Decides which patient of a stratum goes where.
+
+    Raises
+    ------
+    EvenhandError
+        A split would be empty, or the cohort's own column puts a patient in two splits.
+    """
+    if "split" in cohort.table.columns:
+        return _by_name(cohort, cohort.table["split"], cohort.source.path)
+    place = _deal(cohort, attributes, fractions, rng)
+    names = pd.Series(np.array(SPLITS)[place], index=cohort.table.index)
+    return _by_name(cohort, names, cohort.source.path)
+
+
+def draw_patients(
+    cohort: Cohort, share: float, attributes: Sequence[str], rng: np.random.Generator
+) -> Cohort:
+    """Return a share of a cohort's patients, stratified as splits are."""
+    return cohort.select(_deal(cohort, attributes, (share, 1 - share), rng) == 0)
+
+
+def write_splits(path: Path, splits: Splits) -> None:
+    """Write ``sample_id``, ``patient_id`` and ``split`` of every sample as CSV."""
+    tables = [
+        cohort.table[["sample_id", "patient_id"]].assign(split=name)
+        for name, cohort in splits.items()
+    ]
+    write_text(path, pd.concat(tables).to_csv(index=False, lineterminator="\n"))
+
+
+def read_splits(path: Path, cohort: Cohort) -> Splits:
+    """Split a cohort as a table of splits says; samples that it does not name take no part.
+
+    Parameters
+    ----------
+    path
+        A CSV or parquet table with ``sample_id``, ``patient_id`` and ``split``.
+    cohort
+        The cohort that was split.
+
+    Raises
+    ------
+    EvenhandError
+        A column is missing, a split has another name than train, val or test, a patient is in
+        two splits, or the cohort lacks a sample.
+    """
+    table = read_table(path)
+    require_columns(table, path, ("sample_id", "patient_id", "split"))
+    check_split_names(table["split"], path)
+    refuse_rows(
+        ~table["sample_id"].isin(cohort.table["sample_id"]),
+        path,
+        f"{cohort.source.path} has no sample of that name. Were the splits made from other data?",
+    )
+    named = table.drop_duplicates("sample_id").set_index("sample_id")["split"]
+    check_patients_apart(table["patient_id"], table["split"], str(path))
+    chosen = cohort.select(cohort.table["sample_id"].isin(named.index))
+    return _by_name(chosen, chosen.table["sample_id"].map(named), str(path))
+
+
+def check_split_names(split: pd.Series, path: Path) -> None:
+    """Refuse rows, indexed as ``read_table`` does, whose split is not train, val or test."""
+    problem = f"the split must be one of {', '.join(SPLITS)}."
+    refuse_rows(~split.isin(SPLITS), path, problem)
+
+
+def check_patients_apart(patient: pd.Series, split: pd.Series, where: str) -> None:
+    """Refuse patients in two splits.
+
+    Raises
+    ------
+    EvenhandError
+        There is one; the message names the first few.
+    """
+    places = split.groupby(patient).unique()
+    twice = places[places.map(len) > 1].sort_index()
+    if len(twice):
+        named = some(f"{name} ({' and '.join(sorted(splits))})" for name, splits in twice.items())
+        raise EvenhandError(
+            f"{where}: {len(twice)} patient{'s are' if len(twice) > 1 else ' is'} in two splits: "
+            f"{named}. Put all samples of a patient in one split."
+        )
+
+
+def exclude_patients(cohort: Cohort, sources: Sequence[Path]) -> Cohort:
+    """Return a cohort without the patients that runs or files name.
+
+    Parameters
+    ----------
+    cohort
+        Any cohort.
+    sources
+        Run directories (the patients of their splits, else of their predictions), tables with a
+        ``patient_id`` column, or text files with one patient id per line.
+
+    Raises
+    ------
+    EvenhandError
+        A source is none of these, or names no patient of the cohort; or no patient is left.
+    """
+    patients = cohort.table["patient_id"]
+    out = pd.Series(False, index=cohort.table.index)
+    for source in sources:
+        named = _patients_of(source)
+        hit = patients.isin(named)
+        if not hit.any():
+            raise EvenhandError(
+                f"{source} names {len(named)} patients ({some(sorted(named))}), none of them in "
+                f"{cohort.source.path} (whose patients are {some(sorted(set(patients)))}). Was it "
+                "made from other data?"
+            )
+        out |= hit
+    if out.all():
+        raise EvenhandError(
+            f"{', '.join(map(str, sources))}: these are all the patients of {cohort.source.path}; "
+            "none is left."
+        )
+    return cohort.select(~out)
+
+
+def _patients_of(source: Path) -> set[str]:
+    if source.is_dir():
+        source = _patient_table(source)
+    if not source.is_file():
+        raise EvenhandError(f"there is no run and no file {source} to take patients from.")
+    if source.suffix in (".csv", ".parquet"):
+        table = read_table(source)
+        require_columns(table, source, ["patient_id"])
+        return set(table["patient_id"].dropna())
+    try:
+        lines = source.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise EvenhandError(
+            f"{source} is no list of patients: give a run, a table (.csv or .parquet) with a "
+            "patient_id column, or a text file with one patient id per line."
+        ) from error
+    return {line.strip() for line in lines if line.strip()}
+
+
+def _patient_table(run: Path) -> Path:
+    tables = [run / "splits.csv", *sorted(run.glob("models/*/predictions.parquet"))]
+    for table in tables:
+        if table.is_file():
+            return table
+    raise EvenhandError(
+        f"{run} is no run that names its patients: it has neither splits.csv nor "
+        "models/*/predictions.parquet."
+    )
+
+
+def _by_name(cohort: Cohort, split: pd.Series, where: str) -> Splits:
+    check_patients_apart(cohort.table["patient_id"], split, where)
+    cohorts: Mapping[str, Cohort] = {name: cohort.select(split == name) for name in SPLITS}
+    empty = [name for name, part in cohorts.items() if not len(part)]
+    if empty:
+        patients = cohort.table["patient_id"].nunique()
+        raise EvenhandError(
+            f"{where}: no patient in {' and '.join(empty)} ({patients} patients in all). Give "
+            "more patients or other shares, or mend the split column."
+        )
+    return Splits(**cohorts)
+
+
+def _deal(
+    cohort: Cohort, attributes: Sequence[str], fractions: Sequence[float], rng: np.random.Generator
+) -> NDArray[np.intp]:
+    """Return the place of each sample, 0 … len(fractions) − 1, the same for all of a patient."""
+    strata = _strata(cohort, attributes)
+    shuffled = strata.iloc[rng.permutation(len(strata))]
+    names = list(strata.columns)
+    ordered = shuffled.sort_values(names, kind="stable")
+    sizes: list[int] = ordered.groupby(names, sort=True).size().tolist()
+    parts = _apportion(sizes, np.array(fractions, float))
+    places = [np.repeat(np.arange(len(fractions)), part) for part in parts]
+    place = pd.Series(np.concatenate(places), index=ordered.index)
+    return np.asarray(cohort.table["patient_id"].map(place), np.intp)
+
+
+def _strata(cohort: Cohort, attributes: Sequence[str]) -> pd.DataFrame:
+    """Return the highest label and the first level of each patient, by patient id in order."""
+    names = sorted({part for attribute in attributes for part in parts_of(attribute)})
+    rules = {"label": "max", **{f"attr_{name}": "min" for name in names}}
+    return cohort.table.groupby("patient_id", sort=True).agg(rules)
+
+
+def _apportion(sizes: Sequence[int], fractions: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Divide strata of given sizes into shares, ``(strata, shares)``.
+
+    Each part is its share rounded down or up; the shares that rounding has set back most so far
+    are rounded up first, so that sums over neighbouring strata stay near their shares too.
+    """
+    behind = np.zeros(len(fractions))
+    parts = np.empty((len(sizes), len(fractions)), np.intp)
+    for part, size in zip(parts, sizes, strict=True):
+        part[:] = np.floor(size * fractions)
+        behind += size * fractions - part
+        late = np.argsort(-behind, kind="stable")[: size - part.sum()]
+        part[late] += 1
+        behind[late] -= 1
+    return parts

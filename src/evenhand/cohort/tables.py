@@ -1,0 +1,135 @@
+"""Tables that a user hands in: read as text, refused with file and row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from evenhand.errors import EvenhandError
+
+BLANK = ("", "NA", "N/A", "NaN", "nan", "<NA>", "null", "NULL")
+SHOWN = 5
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a CSV or parquet table as text.
+
+    Parameters
+    ----------
+    path
+        A file whose name ends in ``.csv`` or ``.parquet``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Every column as text without blanks around it, missing where a cell is blank, "NA", "NaN"
+        or "null". The index is the row as a spreadsheet counts it: the header is row 1. Rows
+        without any value are left out.
+
+    Raises
+    ------
+    EvenhandError
+        The file is absent, of another kind, or damaged.
+    """
+    kinds: dict[str, Callable[[Path], pd.DataFrame]] = {".csv": _csv, ".parquet": _parquet}
+    if path.suffix.lower() not in kinds:
+        raise EvenhandError(f"{path} is no table: its name must end in .csv or .parquet.")
+    if not path.is_file():
+        raise EvenhandError(f"there is no table {path}.")
+    try:
+        table = kinds[path.suffix.lower()](path)
+    except (ValueError, OSError) as error:  # what pandas and pyarrow raise for a damaged file
+        raise EvenhandError(f"{path} cannot be read as a table: {error}") from error
+    text: pd.DataFrame = table.apply(lambda column: column.str.strip())
+    text = text.mask(text.isin(BLANK)).set_axis(pd.RangeIndex(2, len(text) + 2))
+    return text.dropna(how="all")
+
+
+def require_columns(table: pd.DataFrame, path: Path, columns: Iterable[str]) -> None:
+    """Check that a table has the columns that are needed, and name all those it lacks."""
+    absent = [column for column in columns if column not in table.columns]
+    if absent:
+        raise EvenhandError(
+            f"{path} has no column {', '.join(map(repr, absent))}; it has: "
+            f"{', '.join(map(str, table.columns))}."
+        )
+
+
+def refuse_rows(bad: pd.Series, path: Path, problem: str) -> None:
+    """Raise for the marked rows of a table, if there are any.
+
+    Parameters
+    ----------
+    bad
+        A mask, indexed by the row as ``read_table`` counts it.
+    path
+        The table.
+    problem
+        What is wrong with these rows, and what to do about it.
+
+    Raises
+    ------
+    EvenhandError
+        At least one row is marked; the message names the first few.
+    """
+    rows = bad.index[bad.to_numpy(bool)]
+    if len(rows):
+        raise EvenhandError(f"{path}, {rows_text(rows)}: {problem}")
+
+
+def refuse_blank(table: pd.DataFrame, path: Path, columns: Iterable[str]) -> None:
+    """Raise for rows of a table that have nothing in one of the columns."""
+    for column in columns:
+        problem = f"the column {column!r} is blank. Fill it in, or take the rows out."
+        refuse_rows(table[column].isna(), path, problem)
+
+
+def refuse_repeated(table: pd.DataFrame, path: Path, column: str) -> None:
+    """Raise for rows of a table that name something for the second time."""
+    again = table[column].duplicated()
+    named = some(table[column][again].unique())
+    refuse_rows(again, path, f"{named}: already named above in {column!r}. Keep one row of each.")
+
+
+def rows_text(rows: Sequence[int] | pd.Index) -> str:
+    """Name a few rows, and how many more there are.
+
+    Examples
+    --------
+    >>> rows_text([2])
+    'row 2'
+    >>> rows_text(range(2, 9))
+    'rows 2, 3, 4, 5, 6 and 2 more'
+    """
+    return f"row{'s' if len(rows) > 1 else ''} {some(rows)}"
+
+
+def some(values: Iterable[object]) -> str:
+    """Join a few values, and say how many more there are."""
+    texts = [str(value) for value in values]
+    more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
+    return ", ".join(texts[:SHOWN]) + more
+
+
+def _csv(path: Path) -> pd.DataFrame:
+    return pd.read_csv(
+        path, dtype="str", keep_default_na=False, skip_blank_lines=False, encoding="utf-8-sig"
+    )
+
+
+def _parquet(path: Path) -> pd.DataFrame:
+    table = pd.read_parquet(path)
+    columns = {
+        name: column.map(_text, na_action="ignore").astype("str") for name, column in table.items()
+    }
+    return pd.DataFrame(columns, index=table.index)
+
+
+def _text(value: object) -> str:
+    """Write 3.0 as "3": a whole number beside a missing one is stored as a float."""
+    if isinstance(value, float | np.floating) and value.is_integer():
+        return str(int(value))
+    return str(value)
