@@ -1,0 +1,7 @@
+"""The report: metric rows in, one HTML page out."""
+
+from evenhand.report.page import Report, render
+from evenhand.report.search import Search
+from evenhand.report.units import UnitShare
+
+__all__ = ["Report", "Search", "UnitShare", "render"]

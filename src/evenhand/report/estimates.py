@@ -1,0 +1,91 @@
+"""Metric rows as plain values, and the few ways in which the report looks them up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+EVERYONE = "*"
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One row of ``metrics.json``: a value with its interval, or the reason why there is none."""
+
+    model: str
+    split: str
+    attribute: str
+    group: str
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+    level: float
+    n: int
+    patients: int
+    positives: int | None
+    against: str | None = None
+    threshold: float | None = None
+    method: str | None = None
+    p_adjusted: float | None = None
+    replicates_undefined: int = 0
+    undefined: str | None = None
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether both ends of the interval are known."""
+        return self.low is not None and self.high is not None
+
+
+def estimates(rows: pd.DataFrame) -> tuple[Estimate, ...]:
+    """Return the rows of a metric table (columns as in ``metrics.json``) in their order."""
+    return tuple(_estimate(row) for row in rows.to_dict("records"))
+
+
+def find(rows: Iterable[Estimate], **wanted: object) -> tuple[Estimate, ...]:
+    """Return the rows whose fields have the wanted values."""
+    return tuple(row for row in rows if all(getattr(row, k) == v for k, v in wanted.items()))
+
+
+def first(rows: Iterable[Estimate], **wanted: object) -> Estimate | None:
+    """Return the first row whose fields have the wanted values, None without one."""
+    return next(iter(find(rows, **wanted)), None)
+
+
+def names(rows: Iterable[Estimate], field: str) -> tuple[str, ...]:
+    """Return the values of a field in the order in which they first appear."""
+    return tuple(dict.fromkeys(getattr(row, field) for row in rows))
+
+
+def reported_split(rows: Sequence[Estimate]) -> str:
+    """Return the split that the report speaks of: the test rows, else the first split there is."""
+    splits = names(rows, "split")
+    return "test" if "test" in splits or not splits else splits[0]
+
+
+def _estimate(row: dict[Any, Any]) -> Estimate:
+    known = {name: None if pd.isna(value) else value for name, value in row.items()}
+    return Estimate(
+        model=str(known["model"] or ""),
+        split=str(known["split"] or "all"),
+        attribute=str(known["attribute"]),
+        group=str(known["group"]),
+        metric=str(known["metric"]),
+        value=known["value"],
+        low=known["low"],
+        high=known["high"],
+        level=known["level"] or 0.95,
+        n=int(known["n"] or 0),
+        patients=int(known["patients"] or 0),
+        positives=None if known["positives"] is None else int(known["positives"]),
+        against=known["against"] or None,
+        threshold=known["threshold"],
+        method=known["method"],
+        p_adjusted=known["p_adjusted"],
+        replicates_undefined=int(known["replicates_undefined"] or 0),
+        undefined=known["undefined"],
+    )

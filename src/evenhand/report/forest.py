@@ -1,0 +1,204 @@
+"""Geometry of the forest plots: values to places, as percentages of the picture's width."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from evenhand.report.estimates import UNKNOWN, Estimate
+from evenhand.report.numbers import plain, signed
+from evenhand.report.terms import Term
+
+ROOM = 0.06  # of the axis, left free at either end
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A linear axis.
+
+    Attributes
+    ----------
+    low, high
+        The values at its ends.
+    ticks
+        The values that are labelled.
+    """
+
+    low: float
+    high: float
+    ticks: tuple[float, ...]
+
+    def at(self, value: float) -> float:
+        """Return the place of a value in percent of the width, kept inside the picture."""
+        place = 100 * (value - self.low) / (self.high - self.low)
+        return round(min(max(place, 0.0), 100.0), 2)
+
+
+def axis_over(values: Iterable[float], *, most: int = 5) -> Axis:
+    """Return an axis that holds all values, with at most ``most`` round ticks.
+
+    Examples
+    --------
+    >>> axis_over([0.61, 0.84]).ticks
+    (0.6, 0.65, 0.7, 0.75, 0.8, 0.85)
+    """
+    finite = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
+    low, high = min(finite), max(finite)
+    if high - low < 1e-9:
+        low, high = low - 0.05, high + 0.05
+    room = ROOM * (high - low)
+    low, high = low - room, high + room
+    step = _round_step((high - low) / most)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    ticks = tuple(round(k * step, 10) for k in range(first, last + 1))
+    return Axis(low, high, ticks)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a forest plot; places are percentages of the width, None where undefined."""
+
+    name: str
+    note: str
+    value: str
+    interval: str
+    x: float | None
+    x_low: float | None
+    x_high: float | None
+    kind: str = "group"
+    tag: str = ""
+    reason: str = ""
+    section: str = ""
+
+
+@dataclass(frozen=True)
+class Forest:
+    """A forest plot: rows on one axis, and the value that they are held against."""
+
+    title: str
+    says: str
+    axis: Axis
+    rows: tuple[Row, ...]
+    ticks: tuple[tuple[float, str], ...]
+    reference: float | None = None
+    reference_name: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """What one row of a forest plot is made from."""
+
+    name: str
+    estimate: Estimate
+    note: str = ""
+    kind: str = "group"
+    tag: str = ""
+    section: str = ""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a forest plot shows its numbers.
+
+    Attributes
+    ----------
+    title, says
+        Its heading, and one sentence on what a value means.
+    show
+        Prints a value.
+    reference, reference_name
+        A value that gets a line through all rows, and what the line is.
+    """
+
+    title: str
+    says: str = ""
+    show: Callable[[float], str] = field(default=plain)
+    reference: float | None = None
+    reference_name: str = ""
+
+
+def forest(lines: Sequence[Line], look: Look) -> Forest:
+    """Lay out a forest plot; a line whose value is undefined shows its reason instead."""
+    reference = [] if look.reference is None else [look.reference]
+    ends = (end for line in lines for end in _ends(line.estimate))
+    axis = axis_over([*reference, *ends])
+    return Forest(
+        title=look.title,
+        says=look.says,
+        axis=axis,
+        rows=tuple(_row(line, axis, look.show) for line in lines),
+        ticks=_labelled(axis, look.show),
+        reference=None if look.reference is None else axis.at(look.reference),
+        reference_name=look.reference_name,
+    )
+
+
+def interval_text(estimate: Estimate, show: Callable[[float], str]) -> str:
+    """Return an interval as ``low to high``, empty without one."""
+    if estimate.low is None or estimate.high is None:
+        return ""
+    return f"{show(estimate.low)} to {show(estimate.high)}"
+
+
+def signed_show(show: Callable[[float], str]) -> Callable[[float], str]:
+    """Return a printer that puts a plus before positive numbers, for differences."""
+    return lambda value: signed(show(value))
+
+
+def extreme(rows: Sequence[Estimate], term: Term) -> Estimate | None:
+    """Return the row of the group that is served worst; None when fewer than two can be told.
+
+    Groups named ``unknown`` and undefined values take no part, nor do metrics that are neither
+    better higher nor better lower.
+    """
+    told = [row for row in rows if row.value is not None and not is_unknown(row.group)]
+    values = {row.value for row in told}
+    if len(values) < 2 or term.better == "nearer":
+        return None
+    choose = min if term.better == "higher" else max
+    return choose(told, key=lambda row: row.value or 0.0)
+
+
+def is_unknown(group: str) -> bool:
+    """Return whether a group holds the samples whose level is not known."""
+    return UNKNOWN in group.split("*")
+
+
+def _ends(estimate: Estimate) -> list[float]:
+    ends = (estimate.value, estimate.low, estimate.high)
+    return [] if estimate.value is None else [end for end in ends if end is not None]
+
+
+def _row(line: Line, axis: Axis, show: Callable[[float], str]) -> Row:
+    estimate = line.estimate
+    value, low, high = estimate.value, estimate.low, estimate.high
+    if value is None:
+        low = high = None
+    return Row(
+        name=line.name,
+        note=line.note,
+        value="undefined" if value is None else show(value),
+        interval="" if value is None else interval_text(estimate, show),
+        x=None if value is None else axis.at(value),
+        x_low=None if low is None else axis.at(low),
+        x_high=None if high is None else axis.at(high),
+        kind=line.kind,
+        tag=line.tag,
+        reason=estimate.undefined or "no value was given" if value is None else "",
+        section=line.section,
+    )
+
+
+def _labelled(axis: Axis, show: Callable[[float], str]) -> tuple[tuple[float, str], ...]:
+    """Return place and text of each tick, in percent where values are, with fewest decimals."""
+    scale = 100.0 if show(1.0).endswith("%") else 1.0
+    values = [scale * tick for tick in axis.ticks]
+    digits = next(d for d in range(12) if all(abs(round(v, d) - v) < 1e-8 for v in values))
+    return tuple((axis.at(tick), plain(scale * tick, digits)) for tick in axis.ticks)
+
+
+def _round_step(raw: float) -> float:
+    """Return the smallest of 1, 2, 2.5, 5 × 10ᵏ that is no smaller than ``raw``."""
+    power = 10.0 ** math.floor(math.log10(raw))
+    return next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * (1 - 1e-9))

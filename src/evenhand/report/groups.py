@@ -1,0 +1,163 @@
+"""The section on groups: a forest plot per metric, and the same numbers as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evenhand.report.estimates import EVERYONE, Estimate, find, first, names
+from evenhand.report.forest import Forest, Line, Look, extreme, forest, interval_text, is_unknown
+from evenhand.report.numbers import counted
+from evenhand.report.terms import Counts, model_name, shown, term
+
+LEADING = ("auc", "sensitivity", "specificity", "accuracy")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a table: its text, its interval, or the reason why it is undefined."""
+
+    value: str
+    interval: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """The counts and numbers of one group."""
+
+    name: str
+    n: int
+    patients: int
+    positives: int | None
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class GroupView:
+    """What one model does in the groups of one attribute."""
+
+    model: str
+    attribute: str
+    leading: tuple[Forest, ...]
+    further: tuple[Forest, ...]
+    columns: tuple[str, ...]
+    table: tuple[TableRow, ...]
+    across: tuple[tuple[str, Cell], ...]
+
+
+def group_view(
+    rows: Sequence[Estimate], model: str, attribute: str, positive: str
+) -> GroupView | None:
+    """Lay out the groups of an attribute under one model, None when there are none.
+
+    Parameters
+    ----------
+    rows
+        The rows of one split, no paired differences among them.
+    model, attribute
+        Which rows are shown.
+    positive
+        What a positive sample is, in a word.
+    """
+    here = find(rows, model=model, attribute=attribute)
+    members = [row for row in here if row.group != EVERYONE]
+    if not members:
+        return None
+    metrics = _leading_first(names(members, "metric"))
+    plots = {metric: _plot(rows, members, metric, positive) for metric in metrics}
+    return GroupView(
+        model=model_name(model),
+        attribute=shown(attribute),
+        leading=tuple(plot for metric, plot in plots.items() if metric in LEADING),
+        further=tuple(plot for metric, plot in plots.items() if metric not in LEADING),
+        columns=tuple(term(metric).label for metric in metrics),
+        table=_table(rows, members, metrics),
+        across=tuple((term(row.metric).label, _cell(row)) for row in here if row.group == EVERYONE),
+    )
+
+
+def everyone(rows: Sequence[Estimate], like: Estimate) -> Estimate | None:
+    """Return the row about everybody that goes with a row about a group."""
+    return first(
+        rows, model=like.model, metric=like.metric, split=like.split, attribute=EVERYONE,
+        against=None,
+    )  # fmt: skip
+
+
+def count_note(row: Estimate, counts: Counts, positive: str) -> str:
+    """Return the cases that a metric is computed from, in words.
+
+    Examples
+    --------
+    >>> row = Estimate("m", "test", "age", "60+", "auc", 0.8, None, None, 0.95, 412, 380, 61)
+    >>> count_note(row, "both", "malignant"), count_note(row, "negatives", "malignant")
+    ('61 malignant of 412', '351 not malignant')
+    """
+    if row.positives is None or counts == "samples":
+        return counted(row.n, "sample")
+    if counts == "both":
+        return f"{row.positives:,} {positive} of {row.n:,}"
+    if counts == "positives":
+        return f"{row.positives:,} {positive}"
+    return f"{row.n - row.positives:,} not {positive}"
+
+
+def _leading_first(metrics: Sequence[str]) -> tuple[str, ...]:
+    return (*(m for m in LEADING if m in metrics), *(m for m in metrics if m not in LEADING))
+
+
+def _plot(
+    rows: Sequence[Estimate], members: Sequence[Estimate], metric: str, positive: str
+) -> Forest:
+    known, told = term(metric), [row for row in members if row.metric == metric]
+    overall, worst = everyone(rows, told[0]), extreme(told, term(metric))
+    tag = "lowest" if known.better == "higher" else "highest"
+    lines = [
+        Line(
+            shown(row.group),
+            row,
+            count_note(row, known.counts, positive),
+            "unknown" if is_unknown(row.group) else "worst" if row is worst else "group",
+            tag if row is worst else "",
+        )
+        for row in sorted(told, key=lambda row: is_unknown(row.group))
+    ]
+    if overall is not None:
+        note = count_note(overall, known.counts, positive)
+        lines.insert(0, Line("everyone", overall, note, "everyone"))
+    look = Look(
+        known.label,
+        known.says.format(positive=positive),
+        known.show,
+        None if overall is None else overall.value,
+        "everyone",
+    )
+    return forest(lines, look)
+
+
+def _table(
+    rows: Sequence[Estimate], members: Sequence[Estimate], metrics: Sequence[str]
+) -> tuple[TableRow, ...]:
+    overall = [row for row in (everyone(rows, row) for row in members) if row is not None]
+    order = sorted(names(members, "group"), key=is_unknown)
+    blocks = [find(members, group=group) for group in order]
+    if overall:
+        blocks.insert(0, tuple(overall))
+    return tuple(_table_row(block, metrics) for block in blocks)
+
+
+def _table_row(block: Sequence[Estimate], metrics: Sequence[str]) -> TableRow:
+    some = block[0]
+    cells = tuple(_cell(first(block, metric=metric)) for metric in metrics)
+    name = "everyone" if some.group == EVERYONE else shown(some.group)
+    return TableRow(name, some.n, some.patients, some.positives, cells)
+
+
+def _cell(row: Estimate | None) -> Cell:
+    if row is None:
+        return Cell("not computed", "", "")
+    if row.value is None:
+        return Cell("undefined", "", row.undefined or "no value was given")
+    show = term(row.metric).show
+    return Cell(show(row.value), interval_text(row, show), "")

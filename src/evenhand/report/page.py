@@ -1,0 +1,165 @@
+"""The report: one self-contained HTML page from plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+from evenhand.report.answers import (
+    Answer,
+    detectable_details,
+    group_answer,
+    strategy_answers,
+)
+from evenhand.report.estimates import Estimate, estimates, find, names, reported_split
+from evenhand.report.groups import GroupView, group_view
+from evenhand.report.provenance import fact_tables, undefined
+from evenhand.report.search import Search, search_views
+from evenhand.report.strategies import comparison, generalisation
+from evenhand.report.terms import model_name
+from evenhand.report.units import UnitShare, unit_view
+from evenhand.report.words import lede, reading
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """Everything that a report shows, as plain data.
+
+    Attributes
+    ----------
+    title
+        The page's heading.
+    facts
+        What ``run.json`` holds.
+    rows
+        Metric rows with the columns of ``metrics.json``; every model and split that is shown.
+    attributes
+        The attributes in the order in which they are shown.
+    positive
+        What a positive sample is, in a word (``"malignant"``).
+    patient
+        What ``patient_id`` really is in these data: ``"patient"``, ``"lesion"``, ``"stay"``.
+    search
+        What an outer search tried, None without one.
+    units
+        The units of the backbone, and which of them the chosen mask tunes.
+    detectable
+        Smallest gap that the test set would show, as (attribute, metric, gap).
+    threshold_rule
+        Where the decision threshold comes from, as a sentence.
+    left_out
+        What took no part: unreadable images, excluded groups; one sentence each.
+    notes
+        What else a reader must know; one sentence each.
+    """
+
+    title: str
+    facts: Mapping[str, Any]
+    rows: pd.DataFrame
+    attributes: Sequence[str]
+    positive: str = "positive"
+    patient: str = "patient"
+    search: Search | None = None
+    units: Sequence[UnitShare] = ()
+    detectable: Sequence[tuple[str, str, float]] = ()
+    threshold_rule: str = ""
+    left_out: Sequence[str] = ()
+    notes: Sequence[str] = field(default=())
+
+
+def render(report: Report) -> str:
+    """Return the report as one HTML page that needs no network and no script."""
+    rows = estimates(report.rows)
+    split = reported_split(rows)
+    here = find(rows, split=split)
+    single = tuple(row for row in here if not row.against)
+    models = names(single, "model")
+    chosen = report.facts.get("chosen") or next(iter(models), "")
+    views = _group_views(single, report)
+    page: dict[str, Any] = {
+        "answers": _answers(here, report, chosen),
+        "groups": [view for model, view in views if model == chosen],
+        "other_groups": [view for model, view in views if model != chosen],
+        "comparison": comparison(here, report.attributes, chosen),
+        "splits": generalisation(rows, report.attributes, chosen),
+        "searches": () if report.search is None else search_views(report.search),
+        "units": unit_view(report.units) if report.units else None,
+        "undefined": undefined(rows),
+        "facts": fact_tables(report.facts),
+        "thresholds": _thresholds(single),
+    }
+    return _template().render(
+        **page,
+        report=report,
+        many=len(models) > 1,
+        patients=f"{report.patient}s",
+        lede=lede(single, split, report.patient, report.positive),
+        reading=reading(single),
+        remarks=(*detectable_details(report.detectable), *report.notes),
+        contents=_contents(page, report),
+    )
+
+
+def _contents(page: Mapping[str, Any], report: Report) -> list[tuple[str, str]]:
+    """Return anchor and title of the sections that the page has."""
+    present = {
+        "answer": ("The answer", True),
+        "groups": ("Groups", page["groups"]),
+        "strategies": ("Strategies side by side", page["comparison"]),
+        "generalisation": ("Does fairness generalise?", page["splits"]),
+        "search": ("The search", page["searches"]),
+        "units": ("What the best mask tunes", page["units"]),
+        "undefined": ("What is not here", page["undefined"] or report.left_out),
+        "provenance": (
+            "Settings and provenance",
+            page["facts"] or page["thresholds"] or report.threshold_rule,
+        ),
+    }
+    return [(name, title) for name, (title, there) in present.items() if there]
+
+
+def _answers(rows: Sequence[Estimate], report: Report, chosen: str | None) -> tuple[Answer, ...]:
+    single = [row for row in rows if not row.against]
+    models = [chosen] if report.facts.get("chosen") else list(names(single, "model"))
+    told = [
+        answer
+        for model in models
+        if model is not None
+        for attribute in report.attributes
+        if (answer := group_answer(single, model, attribute, report.positive)) is not None
+    ]
+    return (*strategy_answers(rows, chosen), *told)
+
+
+def _group_views(rows: Sequence[Estimate], report: Report) -> list[tuple[str, GroupView]]:
+    return [
+        (model, view)
+        for model in names(rows, "model")
+        for attribute in report.attributes
+        if (view := group_view(rows, model, attribute, report.positive)) is not None
+    ]
+
+
+def _thresholds(rows: Sequence[Estimate]) -> tuple[tuple[str, float], ...]:
+    """Return the thresholds that decisions were made at, with their models."""
+    pairs = [(model_name(row.model), row.threshold) for row in rows]
+    return tuple(dict.fromkeys((name, at) for name, at in pairs if at is not None))
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("evenhand", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["count"] = lambda number: f"{number:,}"
+    environment.filters["first_upper"] = lambda text: text[:1].upper() + text[1:]
+    return environment.get_template("page.html")

@@ -1,0 +1,162 @@
+"""Models side by side, and how each does on training, validation and test patients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evenhand.report.estimates import EVERYONE, Estimate, find, names
+from evenhand.report.forest import Forest, Line, Look, forest, is_unknown, signed_show
+from evenhand.report.terms import model_name, shown, split_across, term
+from evenhand.report.words import paired_chip
+
+SPLITS = ("train", "val", "test")
+SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
+SUMMED_UP = ("worst", "gap", "best")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several models on the same patients.
+
+    Attributes
+    ----------
+    plots
+        One picture per number: overall, worst group, gap.
+    by_group
+        One picture per attribute: the leading metric of every group under every model.
+    paired
+        Differences between two models, each with its verdict.
+    """
+
+    plots: tuple[Forest, ...]
+    by_group: tuple[Forest, ...]
+    paired: tuple[Forest, ...]
+
+
+def comparison(
+    rows: Sequence[Estimate], attributes: Sequence[str], chosen: str | None
+) -> Comparison | None:
+    """Lay out the models of a run side by side on one split, None when there is one alone."""
+    single = [row for row in rows if not row.against]
+    models = names(single, "model")
+    if len(models) < 2:
+        return None
+    metric = leading_metric(single)
+    plots = [_by_model(single, EVERYONE, metric, chosen)]
+    for attribute in attributes:
+        plots += [_by_model(single, attribute, f"{metric}_{kind}", chosen) for kind in SUMMED_UP]
+    return Comparison(
+        plots=tuple(plot for plot in plots if plot.rows),
+        by_group=tuple(
+            plot for name in attributes if (plot := _by_group(single, name, metric, chosen)).rows
+        ),
+        paired=_paired(rows, metric),
+    )
+
+
+def generalisation(
+    rows: Sequence[Estimate], attributes: Sequence[str], chosen: str | None
+) -> tuple[Forest, ...]:
+    """Lay out gap and worst group on each split side by side, empty with one split alone."""
+    single = [row for row in rows if not row.against]
+    if len(names(single, "split")) < 2:
+        return ()
+    metric = leading_metric(single)
+    wanted = [(EVERYONE, metric)]
+    wanted += [(name, f"{metric}_{kind}") for name in attributes for kind in ("worst", "gap")]
+    plots = (
+        _by_split(find(single, attribute=a, group=EVERYONE, metric=m), chosen) for a, m in wanted
+    )
+    return tuple(plot for plot in plots if plot.rows)
+
+
+def leading_metric(rows: Sequence[Estimate]) -> str:
+    """Return the metric that models are compared by: AUC where it is, else the first there is."""
+    present = [metric for metric in names(rows, "metric") if split_across(metric)[1] is None]
+    return "auc" if "auc" in present or not present else present[0]
+
+
+def _by_model(rows: Sequence[Estimate], attribute: str, metric: str, chosen: str | None) -> Forest:
+    told = find(rows, attribute=attribute, group=EVERYONE, metric=metric)
+    lines = [
+        Line(model_name(row.model), row, kind="chosen" if row.model == chosen else "group")
+        for row in told
+    ]
+    return forest(lines, _look(attribute, metric))
+
+
+def _by_group(rows: Sequence[Estimate], attribute: str, metric: str, chosen: str | None) -> Forest:
+    told = [
+        row
+        for row in find(rows, attribute=attribute, metric=metric)
+        if row.group != EVERYONE and not is_unknown(row.group)
+    ]
+    lines = [
+        Line(
+            model_name(row.model),
+            row,
+            kind="chosen" if row.model == chosen else "group",
+            section=shown(group),
+        )
+        for group in names(told, "group")
+        for row in find(told, group=group)
+    ]
+    known = term(metric)
+    return forest(lines, Look(f"{known.label} by {shown(attribute)}", "", known.show))
+
+
+def _by_split(told: Sequence[Estimate], chosen: str | None) -> Forest:
+    lines = [
+        Line(
+            SPLIT_NAMES.get(row.split, row.split),
+            row,
+            kind="chosen" if row.model == chosen else "group",
+            section=model_name(model),
+        )
+        for model in names(told, "model")
+        for row in sorted(find(told, model=model), key=_split_order)
+    ]
+    if not told:
+        return forest((), Look(""))
+    return forest(lines, _look(told[0].attribute, told[0].metric))
+
+
+def _split_order(row: Estimate) -> int:
+    return SPLITS.index(row.split) if row.split in SPLITS else len(SPLITS)
+
+
+def _look(attribute: str, metric: str) -> Look:
+    known = term(metric)
+    by = "everyone" if attribute == EVERYONE else f"by {shown(attribute)}"
+    base, kind = split_across(metric)
+    says = {
+        "worst": f"{term(base).label} of the group that the model serves worst.",
+        "best": f"{term(base).label} of the group that the model serves best.",
+        "gap": "Greatest minus smallest group; pulled upwards by chance when groups are small.",
+    }.get(kind or "", "")
+    return Look(f"{known.label}, {by}", says, known.show)
+
+
+def _paired(rows: Sequence[Estimate], metric: str) -> tuple[Forest, ...]:
+    wanted = (metric, f"{metric}_worst", f"{metric}_gap")
+    told = [row for row in rows if row.against and row.metric in wanted]
+    return tuple(
+        forest(
+            [_paired_line(row) for row in find(told, attribute=attribute, metric=metric)],
+            Look(
+                _look(attribute, metric).title,
+                _look(attribute, metric).says,
+                signed_show(term(metric).show),
+                0.0,
+                "no difference",
+            ),
+        )
+        for attribute, metric in dict.fromkeys((row.attribute, row.metric) for row in told)
+    )
+
+
+def _paired_line(row: Estimate) -> Line:
+    name = f"{model_name(row.model)} − {model_name(row.against or '')}"
+    section = "" if row.group == EVERYONE else shown(row.group)
+    return Line(name, row, "" if row.value is None else paired_chip(row), section=section)
