@@ -6,9 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from evenhand.report.estimates import UNKNOWN, Estimate
+from evenhand.report.estimates import Estimate
 from evenhand.report.numbers import plain, signed
-from evenhand.report.terms import Term
 
 ROOM = 0.06  # of the axis, left free at either end
 
@@ -144,25 +143,6 @@ def interval_text(estimate: Estimate, show: Callable[[float], str]) -> str:
 def signed_show(show: Callable[[float], str]) -> Callable[[float], str]:
     """Return a printer that puts a plus before positive numbers, for differences."""
     return lambda value: signed(show(value))
-
-
-def extreme(rows: Sequence[Estimate], term: Term) -> Estimate | None:
-    """Return the row of the group that is served worst; None when fewer than two can be told.
-
-    Groups named ``unknown`` and undefined values take no part, nor do metrics that are neither
-    better higher nor better lower.
-    """
-    told = [row for row in rows if row.value is not None and not is_unknown(row.group)]
-    values = {row.value for row in told}
-    if len(values) < 2 or term.better == "nearer":
-        return None
-    choose = min if term.better == "higher" else max
-    return choose(told, key=lambda row: row.value or 0.0)
-
-
-def is_unknown(group: str) -> bool:
-    """Return whether a group holds the samples whose level is not known."""
-    return UNKNOWN in group.split("*")
 
 
 def _ends(estimate: Estimate) -> list[float]:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evenhand.report.estimates import EVERYONE, Estimate, find, first, names
-from evenhand.report.forest import Forest, Line, Look, extreme, forest, interval_text, is_unknown
+from evenhand.report.extremes import Extremes, extremes, is_unknown
+from evenhand.report.forest import Forest, Line, Look, forest, interval_text
 from evenhand.report.numbers import counted
 from evenhand.report.terms import Counts, model_name, shown, term
 
@@ -65,7 +66,7 @@ def group_view(
     if not members:
         return None
     metrics = _leading_first(names(members, "metric"))
-    plots = {metric: _plot(rows, members, metric, positive) for metric in metrics}
+    plots = {metric: _plot(rows, here, metric, positive) for metric in metrics}
     return GroupView(
         model=model_name(model),
         attribute=shown(attribute),
@@ -107,19 +108,18 @@ def _leading_first(metrics: Sequence[str]) -> tuple[str, ...]:
     return (*(m for m in LEADING if m in metrics), *(m for m in metrics if m not in LEADING))
 
 
-def _plot(
-    rows: Sequence[Estimate], members: Sequence[Estimate], metric: str, positive: str
-) -> Forest:
-    known, told = term(metric), [row for row in members if row.metric == metric]
-    overall, worst = everyone(rows, told[0]), extreme(told, term(metric))
+def _plot(rows: Sequence[Estimate], here: Sequence[Estimate], metric: str, positive: str) -> Forest:
+    known = term(metric)
+    told = [row for row in here if row.metric == metric and row.group != EVERYONE]
+    overall, found = everyone(rows, told[0]), extremes(here, metric)
     tag = "lowest" if known.better == "higher" else "highest"
     lines = [
         Line(
             shown(row.group),
             row,
             count_note(row, known.counts, positive),
-            "unknown" if is_unknown(row.group) else "worst" if row is worst else "group",
-            tag if row is worst else "",
+            _kind(row, found),
+            tag if found and row is found.worst else "",
         )
         for row in sorted(told, key=lambda row: is_unknown(row.group))
     ]
@@ -134,6 +134,13 @@ def _plot(
         "everyone",
     )
     return forest(lines, look)
+
+
+def _kind(row: Estimate, found: Extremes | None) -> str:
+    """Return how a row is drawn; the worst group stands out only where chance cannot explain it."""
+    if is_unknown(row.group):
+        return "unknown"
+    return "worst" if found and row is found.worst and found.apart else "group"
 
 
 def _table(

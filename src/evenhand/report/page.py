@@ -10,20 +10,15 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from evenhand.report.answers import (
-    Answer,
-    detectable_details,
-    group_answer,
-    strategy_answers,
-)
+from evenhand.report.answers import Answer, group_answer, strategy_answer
 from evenhand.report.estimates import Estimate, estimates, find, names, reported_split
 from evenhand.report.groups import GroupView, group_view
 from evenhand.report.provenance import fact_tables, undefined
 from evenhand.report.search import Search, search_views
-from evenhand.report.strategies import comparison, generalisation
+from evenhand.report.strategies import comparison, generalisation, leading_metric
 from evenhand.report.terms import model_name
 from evenhand.report.units import UnitShare, unit_view
-from evenhand.report.words import lede, reading
+from evenhand.report.words import detectable_sentence, lede, reading
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +95,7 @@ def render(report: Report) -> str:
         patients=f"{report.patient}s",
         lede=lede(single, split, report.patient, report.positive),
         reading=reading(single),
-        remarks=(*detectable_details(report.detectable), *report.notes),
+        remarks=(*(detectable_sentence(*one) for one in report.detectable), *report.notes),
         contents=_contents(page, report),
     )
 
@@ -123,17 +118,18 @@ def _contents(page: Mapping[str, Any], report: Report) -> list[tuple[str, str]]:
     return [(name, title) for name, (title, there) in present.items() if there]
 
 
-def _answers(rows: Sequence[Estimate], report: Report, chosen: str | None) -> tuple[Answer, ...]:
+def _answers(rows: Sequence[Estimate], report: Report, chosen: str) -> tuple[Answer, ...]:
     single = [row for row in rows if not row.against]
-    models = [chosen] if report.facts.get("chosen") else list(names(single, "model"))
+    models = [chosen] if report.facts.get("chosen") else names(single, "model")
     told = [
         answer
         for model in models
-        if model is not None
         for attribute in report.attributes
         if (answer := group_answer(single, model, attribute, report.positive)) is not None
     ]
-    return (*strategy_answers(rows, chosen), *told)
+    metric = leading_metric(single)
+    compared = [strategy_answer(rows, chosen, name, metric) for name in report.attributes]
+    return (*(answer for answer in compared if answer is not None), *told)
 
 
 def _group_views(rows: Sequence[Estimate], report: Report) -> list[tuple[str, GroupView]]:

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evenhand.report.estimates import EVERYONE, Estimate, find, names
-from evenhand.report.forest import Forest, Line, Look, forest, is_unknown, signed_show
-from evenhand.report.terms import model_name, shown, split_across, term
+from evenhand.report.extremes import is_unknown
+from evenhand.report.forest import Forest, Line, Look, forest, signed_show
+from evenhand.report.terms import ACROSS, model_name, shown, split_across, term
 from evenhand.report.words import paired_chip
 
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
-SUMMED_UP = ("worst", "gap", "best")
+SUMMED_UP = ("worst", "gap")
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def comparison(
         by_group=tuple(
             plot for name in attributes if (plot := _by_group(single, name, metric, chosen)).rows
         ),
-        paired=_paired(rows, metric),
+        paired=_paired(rows, attributes, metric),
     )
 
 
@@ -64,7 +65,7 @@ def generalisation(
         return ()
     metric = leading_metric(single)
     wanted = [(EVERYONE, metric)]
-    wanted += [(name, f"{metric}_{kind}") for name in attributes for kind in ("worst", "gap")]
+    wanted += [(name, f"{metric}_{kind}") for name in attributes for kind in SUMMED_UP]
     plots = (
         _by_split(find(single, attribute=a, group=EVERYONE, metric=m), chosen) for a, m in wanted
     )
@@ -138,25 +139,37 @@ def _look(attribute: str, metric: str) -> Look:
     return Look(f"{known.label}, {by}", says, known.show)
 
 
-def _paired(rows: Sequence[Estimate], metric: str) -> tuple[Forest, ...]:
+def _paired(rows: Sequence[Estimate], attributes: Sequence[str], metric: str) -> tuple[Forest, ...]:
     wanted = (metric, f"{metric}_worst", f"{metric}_gap")
     told = [row for row in rows if row.against and row.metric in wanted]
+    pairs = dict.fromkeys((row.model, row.against) for row in told)
     return tuple(
         forest(
-            [_paired_line(row) for row in find(told, attribute=attribute, metric=metric)],
+            [
+                _paired_line(row)
+                for attribute in (EVERYONE, *attributes)
+                for row in find(told, model=model, against=against, attribute=attribute)
+            ],
             Look(
-                _look(attribute, metric).title,
-                _look(attribute, metric).says,
+                f"{model_name(model)} − {model_name(against or '')}",
+                f"Difference in {term(metric).label}. Zero is no difference.",
                 signed_show(term(metric).show),
                 0.0,
                 "no difference",
             ),
         )
-        for attribute, metric in dict.fromkeys((row.attribute, row.metric) for row in told)
+        for model, against in pairs
     )
 
 
 def _paired_line(row: Estimate) -> Line:
-    name = f"{model_name(row.model)} − {model_name(row.against or '')}"
-    section = "" if row.group == EVERYONE else shown(row.group)
-    return Line(name, row, "" if row.value is None else paired_chip(row), section=section)
+    kind = split_across(row.metric)[1]
+    name = ACROSS[kind] if kind else shown(row.group)
+    everyone = row.attribute == EVERYONE
+    return Line(
+        name="everyone" if everyone else name,
+        estimate=row,
+        note="" if row.value is None else paired_chip(row),
+        kind="everyone" if everyone else "unknown" if is_unknown(row.group) else "group",
+        section="" if everyone else f"by {shown(row.attribute)}",
+    )

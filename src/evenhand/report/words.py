@@ -6,19 +6,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 from evenhand.report.estimates import Estimate
-from evenhand.report.numbers import NBSP, counted, plain, signed, whole
+from evenhand.report.extremes import Extremes
+from evenhand.report.numbers import NBSP, counted, listed, plain, signed, whole
 from evenhand.report.terms import model_name, shown, split_across, term
 
-Verdict = Literal["higher", "lower", "open"]
-
-
-def verdict(estimate: Estimate) -> Verdict:
-    """Return which side of zero an interval lies on; ``open`` when it holds zero or is missing."""
-    if estimate.low is None or estimate.high is None:
-        return "open"
-    if estimate.low > 0:
-        return "higher"
-    return "lower" if estimate.high < 0 else "open"
+Outcome = Literal["better", "worse", "a gap", "cannot tell"]
+"""What an answer comes to, as the report prints it."""
 
 
 def where(attribute: str, group: str) -> str:
@@ -44,6 +37,11 @@ def groups_sentence(worst: Estimate, best: Estimate, positive: str) -> str:
     """Say what the model does in two groups, in counts out of a hundred."""
     here, there = where(worst.attribute, worst.group), again(best.attribute, best.group)
     low, high = worst.value or 0.0, best.value or 0.0
+    if worst.metric == "auc" and worst.positives is not None:
+        return (
+            f"Where {here}, the model scores a {positive} case above another case {whole(low)} "
+            f"times in 100 (AUC {plain(low)}); where {there}, {whole(high)} times ({plain(high)})."
+        )
     if worst.metric == "sensitivity":
         return (
             f"Where {here}, the model finds {whole(low)} of 100 {positive} cases; "
@@ -58,26 +56,23 @@ def groups_sentence(worst: Estimate, best: Estimate, positive: str) -> str:
     return f"Where {here}, the {name} is {show(low)}; where {there}, {show(high)}."
 
 
-def amount(value: float, metric: str) -> str:
-    """Return a difference as people say it: points for shares, decimals for the rest.
+def amount(value: float, metric: str, digits: int = 1) -> str:
+    """Return a difference as people say it: points for shares, three decimals for the rest.
 
     Examples
     --------
-    >>> amount(0.23, "sensitivity"), amount(-0.042, "auc")
+    >>> amount(0.23, "sensitivity", 0), amount(-0.042, "auc")
     ('23', '−0.042')
     """
-    if not term(metric).share:
-        return plain(value)
-    sign = -1 if value < 0 else 1
-    return plain(sign * float(whole(abs(value))), 0)
+    return plain(100 * value, digits) if term(metric).share else plain(value)
 
 
-def interval(estimate: Estimate, metric: str) -> str:
+def interval(estimate: Estimate, metric: str, digits: int = 1) -> str:
     """Return the interval of a difference in words, with its level; empty without one."""
     if estimate.low is None or estimate.high is None:
         return ""
-    ends = f"{amount(estimate.low, metric)} to {amount(estimate.high, metric)}"
-    return f"{level(estimate)} interval {ends}"
+    low, high = (amount(end, metric, digits) for end in (estimate.low, estimate.high))
+    return f"{level(estimate)} interval {low} to {high}"
 
 
 def level(estimate: Estimate) -> str:
@@ -85,74 +80,96 @@ def level(estimate: Estimate) -> str:
     return f"{plain(100 * estimate.level, 0)}{NBSP}%"
 
 
-def gap_sentence(gap: Estimate) -> str:
-    """Say how large a gap between groups is, with its interval or why there is none."""
+def gap_sentence(gap: Estimate, found: Extremes) -> str:
+    """Say how large the gap between the worst and the best group is, with its interval.
+
+    Points are whole numbers where that agrees with the whole numbers that the groups are told in,
+    and have a decimal where rounding would make them disagree.
+    """
     base, _ = split_across(gap.metric)
     if gap.value is None:
         return f"The gap is undefined: {gap.undefined or 'no value was given'}."
+    told = abs(float(whole(found.best.value or 0.0)) - float(whole(found.worst.value or 0.0)))
+    digits = 0 if plain(told, 0) == plain(100 * gap.value, 0) else 1
     unit = " points" if term(base).share else ""
-    within = interval(gap, base)
-    return f"The gap is {amount(gap.value, base)}{unit}" + (f" ({within})." if within else ".")
+    within = interval(gap, base, digits)
+    return f"The gap is {amount(gap.value, base, digits)}{unit}" + (
+        f" ({within})." if within else "."
+    )
 
 
-def apart(one: Estimate, other: Estimate) -> bool:
-    """Return whether the intervals of two groups leave a space between them."""
-    if one.low is None or one.high is None or other.low is None or other.high is None:
-        return False
-    return one.high < other.low or other.high < one.low
-
-
-def overlap_sentence(one: Estimate, other: Estimate) -> str:
-    """Say whether two groups differ by more than chance, from their own intervals."""
-    if not (one.has_interval and other.has_interval):
+def chance_sentence(found: Extremes) -> str:
+    """Say whether the worst and the best group differ by more than chance."""
+    pair = "two groups" if found.groups == 2 else f"worst and the best of {found.groups} groups"
+    if not found.known_apart:
         return "Without intervals nobody can tell whether that is more than chance."
-    if apart(one, other):
-        return "The intervals of the two groups lie apart: chance alone hardly explains that."
-    return "The intervals of the two groups overlap: this test set cannot tell whether they differ."
+    if found.apart:
+        return f"The {pair} differ by more than chance explains."
+    return (
+        "Chance alone could make a gap like this: "
+        f"these data cannot tell whether the {pair} differ."
+    )
+
+
+def strategy_sentence(paired: Sequence[Estimate]) -> str:
+    """Say which models a model serves its worst group better than; the answer of a comparison.
+
+    Parameters
+    ----------
+    paired
+        Differences of one ``<metric>_worst`` on the same patients, the model minus each other.
+    """
+    one, by = model_name(paired[0].model), shown(paired[0].attribute)
+    sides: dict[Outcome, list[str]] = {"better": [], "worse": [], "cannot tell": []}
+    for row in paired:
+        sides[paired_chip(row)].append(model_name(row.against or ""))
+    clauses = [f"{s} than {listed(sides[s])}" for s in ("better", "worse") if sides[s]]
+    unsure = listed(sides["cannot tell"], "or")
+    if not clauses:
+        return (
+            f"These data cannot tell whether {one} serves its worst {by} group better than "
+            f"{unsure}."
+        )
+    doubt = f"; whether better than {unsure}, these data cannot tell" if unsure else ""
+    return f"{one} serves its worst {by} group {listed(clauses, 'but')}{doubt}."
+
+
+def worst_sentence(rows: Sequence[Estimate]) -> str:
+    """Say how each of several models serves its worst group; rows are ``<metric>_worst``."""
+    base, by = split_across(rows[0].metric)[0], shown(rows[0].attribute)
+    show = term(base).show
+    told = [
+        f"{model_name(row.model)} {'undefined' if row.value is None else show(row.value)}"
+        for row in rows
+    ]
+    return f"{term(base).label} of the {by} group served worst: {listed(told)}."
 
 
 def paired_sentence(difference: Estimate) -> str:
-    """Say whether one model does better than another on the same patients.
+    """Say how much one model differs from another on the same patients, and which is better.
 
     The row is a paired difference, ``model`` minus ``against``.
     """
-    one, other = model_name(difference.model), model_name(difference.against or "")
-    known = term(difference.metric)
-    name = f"{known.label[0].lower()}{known.label[1:]}"
-    if difference.metric == known.label or known.label.isupper():
-        name = known.label
-    if difference.attribute != "*":
-        name = f"{name} by {shown(difference.attribute)}"
+    other, base = model_name(difference.against or ""), split_across(difference.metric)[0]
     if difference.value is None:
-        reason = difference.undefined or "no value was given"
-        return f"{one} and {other} cannot be compared in {name}: {reason}."
-    by = signed(amount(difference.value, difference.metric))
-    within = interval(difference, difference.metric)
-    size = f"{one} minus {other} in {name}: {by}" + (f" ({within})" if within else "")
-    return f"{size}. {paired_verdict(difference)}"
+        return f"Against {other}: undefined, {difference.undefined or 'no value was given'}."
+    unit = " points" if term(base).share else ""
+    by = signed(amount(difference.value, base)) + unit
+    within = interval(difference, base)
+    return f"Against {other}: {by}{f' ({within})' if within else ''}: {paired_chip(difference)}."
 
 
-def paired_verdict(difference: Estimate) -> str:
-    """Say which of two models is better, or that nobody can tell."""
-    one, other = model_name(difference.model), model_name(difference.against or "")
-    side = verdict(difference)
-    if side == "open":
-        return "The interval holds zero: this test set cannot tell which is better."
+def paired_chip(difference: Estimate) -> Outcome:
+    """Say in a word or two how the first model of a paired difference comes out.
+
+    It is better or worse where the interval leaves out zero, in a metric with better and worse.
+    """
     better = term(difference.metric).better
-    if better == "nearer":
-        return "The interval leaves out zero: the two differ."
-    winner, loser = (one, other) if side == better else (other, one)
-    return f"The interval leaves out zero: {winner} is better than {loser}."
-
-
-def paired_chip(difference: Estimate) -> str:
-    """Say in a word or two how a paired difference came out."""
-    side, better = verdict(difference), term(difference.metric).better
-    if side == "open":
+    if difference.low is None or difference.high is None or better == "nearer":
         return "cannot tell"
-    if better == "nearer":
-        return "different"
-    return "better" if side == better else "worse"
+    if difference.low <= 0 <= difference.high:
+        return "cannot tell"
+    return "better" if (difference.low > 0) == (better == "higher") else "worse"
 
 
 def detectable_sentence(attribute: str, metric: str, gap: float) -> str:
