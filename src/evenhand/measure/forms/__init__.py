@@ -1,7 +1,26 @@
 """What metrics are computed from: one summary of a group's rows for many resamples at once."""
 
+from evenhand.measure.forms.bins import Bins, bins
 from evenhand.measure.forms.cells import Cells, cells
+from evenhand.measure.forms.curve import Curve, curve
+from evenhand.measure.forms.logistic import Line, logistic
+from evenhand.measure.forms.looped import Repeated, looped
 from evenhand.measure.forms.pairs import Pairs, pairs
 from evenhand.measure.forms.rowwise import Mean, rowwise
 
-__all__ = ["Cells", "Mean", "Pairs", "cells", "pairs", "rowwise"]
+__all__ = [
+    "Bins",
+    "Cells",
+    "Curve",
+    "Line",
+    "Mean",
+    "Pairs",
+    "Repeated",
+    "bins",
+    "cells",
+    "curve",
+    "logistic",
+    "looped",
+    "pairs",
+    "rowwise",
+]

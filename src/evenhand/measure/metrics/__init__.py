@@ -1,7 +1,5 @@
 """The metrics about one group, each registered by its decorator line."""
 
-from evenhand.measure.metrics.decisions import accuracy, sensitivity, specificity
-from evenhand.measure.metrics.discrimination import auc
-from evenhand.measure.metrics.losses import log_loss
+from evenhand.measure.metrics import calibration, decisions, discrimination, losses
 
-__all__ = ["accuracy", "auc", "log_loss", "sensitivity", "specificity"]
+__all__ = ["calibration", "decisions", "discrimination", "losses"]

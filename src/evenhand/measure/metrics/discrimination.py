@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from evenhand.measure.forms import Pairs, pairs
+import numpy as np
+
+from evenhand.measure.forms import Curve, Pairs, curve, pairs
 from evenhand.measure.registry import Floats, metric
 
 
@@ -17,3 +19,61 @@ from evenhand.measure.registry import Floats, metric
 def auc(counts: Pairs) -> Floats:
     """Chance that a random positive scores above a random negative; ties count half."""
     return counts.ordered / (counts.positives * counts.negatives)
+
+
+@metric(
+    "higher",
+    ideal=1.0,
+    needs="score",
+    form=curve,
+    requires=("positives",),
+    source="Buckley & Voorhees, SIGIR 2000 (average precision, no interpolation)",
+)
+def auprc(at: Curve) -> Floats:
+    """Area under the precision–recall curve, as average precision."""
+    flagged = at.tp + at.fp
+    # The highest scores may not be drawn at all: nothing is flagged there, and recall stays 0.
+    precision = np.divide(at.tp, flagged, out=np.zeros_like(flagged), where=flagged > 0)
+    gained = np.diff(at.tp, axis=1, prepend=0.0)
+    area: Floats = (gained * precision).sum(axis=1) / at.tp[:, -1]
+    return area
+
+
+def _highest(reached: Floats, allowed: Floats, limit: float) -> Floats:
+    """Return the largest ``reached`` ``(b,)`` where ``allowed`` is at most the limit, or 0.
+
+    Nothing flagged is always allowed. A hair of tolerance keeps 1 − 4/5 within 1 − .8.
+    """
+    undefined = np.isnan(reached).any(axis=1) | np.isnan(allowed).any(axis=1)
+    best: Floats = np.where(allowed <= limit + 1e-12, reached, 0.0).max(axis=1, initial=0.0)
+    return np.where(undefined, np.nan, best)
+
+
+OPERATING_POINT = "Park et al., J. Nucl. Med. 2004; the best point that the data reach"
+
+
+@metric(
+    "higher",
+    ideal=1.0,
+    needs="score",
+    form=curve,
+    requires=("positives", "negatives"),
+    source=OPERATING_POINT,
+)
+def sensitivity_at_specificity_90(at: Curve) -> Floats:
+    """Largest sensitivity of any threshold with a specificity of at least .9 in the group."""
+    return _highest(at.tp / at.tp[:, -1:], at.fp / at.fp[:, -1:], 0.1)
+
+
+@metric(
+    "higher",
+    ideal=1.0,
+    needs="score",
+    form=curve,
+    requires=("positives", "negatives"),
+    source=OPERATING_POINT,
+)
+def specificity_at_sensitivity_90(at: Curve) -> Floats:
+    """Largest specificity of any threshold with a sensitivity of at least .9 in the group."""
+    missed, spared = 1 - at.tp / at.tp[:, -1:], 1 - at.fp / at.fp[:, -1:]
+    return _highest(spared, missed, 0.1)

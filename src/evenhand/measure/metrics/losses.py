@@ -33,3 +33,24 @@ def _surprise(rows: Scored) -> Floats:
 def log_loss(losses: Mean) -> Floats:
     """Mean of −log of the probability given to the label, in nats."""
     return losses.value
+
+
+def _squares(rows: Scored) -> Floats:
+    if rows.binary:
+        return (rows.scores - rows.labels) ** 2
+    wanted = rows.labels[:, None] == np.arange(len(rows.classes))
+    squares: Floats = ((rows.scores - wanted) ** 2).sum(axis=1)
+    return squares
+
+
+@metric(
+    "lower",
+    ideal=0.0,
+    needs="score",
+    form=rowwise(_squares),
+    classes="any",
+    source="Brier, Mon. Weather Rev. 1950",
+)
+def brier(squares: Mean) -> Floats:
+    """Mean squared error of the probability; for more classes summed over the classes."""
+    return squares.value

@@ -1,0 +1,188 @@
+"""Every metric against an outside reference, and as a law."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import scipy.optimize
+import sklearn.metrics as sk
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evenhand.measure import METRICS, Scored, scored
+from evenhand.measure.estimate import common_classes, estimate, point, why_undefined
+from evenhand.measure.registry import find_metric
+from evenhand.measure.resample import Bootstrap, resample
+
+
+def rate(part, whole):
+    return np.count_nonzero(part) / np.count_nonzero(whole)
+
+
+def calibration(d: Scored, free_slope: bool) -> float:
+    """Fit by a general optimiser, from scipy."""
+    x = np.log(np.clip(d.scores, 1e-7, 1 - 1e-7) / (1 - np.clip(d.scores, 1e-7, 1 - 1e-7)))
+
+    def loss(b):
+        line = b[0] + (b[1] if free_slope else 1) * x
+        return np.sum(np.logaddexp(0, line) - d.labels * line)
+
+    start = [0.0, 1.0] if free_slope else [0.0]
+    found = scipy.optimize.minimize(loss, start, method="BFGS", options={"gtol": 1e-9}).x
+    return found[1] if free_slope else found[0]
+
+
+def at_fixed(d: Scored, wanted: str) -> float:
+    cuts = np.append(np.unique(d.scores), np.inf)
+    sens = np.array([rate(d.scores[d.labels == 1] >= c, d.labels == 1) for c in cuts])
+    spec = np.array([rate(d.scores[d.labels == 0] < c, d.labels == 0) for c in cuts])
+    fixed, best = (spec, sens) if wanted == "sensitivity" else (sens, spec)
+    return best[fixed >= 0.9 - 1e-12].max()
+
+
+def ece(d: Scored) -> float:
+    which = np.digitize(d.scores, np.linspace(0, 1, 11)[1:-1], right=True)
+    total = 0.0
+    for number in np.unique(which):
+        at = which == number
+        total += at.mean() * abs(d.labels[at].mean() - d.scores[at].mean())
+    return total
+
+
+BINARY: dict[str, Callable[[Scored], float]] = {
+    "auc": lambda d: sk.roc_auc_score(d.labels, d.scores),
+    "auprc": lambda d: sk.average_precision_score(d.labels, d.scores),
+    "log_loss": lambda d: sk.log_loss(d.labels, d.scores, labels=[0, 1]),
+    "brier": lambda d: sk.brier_score_loss(d.labels, d.scores),
+    "accuracy": lambda d: sk.accuracy_score(d.labels, d.decisions),
+    "error_rate": lambda d: sk.zero_one_loss(d.labels, d.decisions),
+    "balanced_accuracy": lambda d: sk.balanced_accuracy_score(d.labels, d.decisions),
+    "sensitivity": lambda d: sk.recall_score(d.labels, d.decisions),
+    "specificity": lambda d: sk.recall_score(d.labels, d.decisions, pos_label=0),
+    "false_negative_rate": lambda d: rate((d.labels > d.decisions), d.labels == 1),
+    "false_positive_rate": lambda d: rate((d.labels < d.decisions), d.labels == 0),
+    "ppv": lambda d: sk.precision_score(d.labels, d.decisions),
+    "npv": lambda d: sk.precision_score(d.labels, d.decisions, pos_label=0),
+    "false_discovery_rate": lambda d: rate(d.labels < d.decisions, d.decisions == 1),
+    "false_omission_rate": lambda d: rate(d.labels > d.decisions, d.decisions == 0),
+    "selection_rate": lambda d: d.decisions.mean(),
+    "f1": lambda d: sk.f1_score(d.labels, d.decisions),
+    "net_benefit": lambda d: (
+        np.mean(d.labels * d.decisions) - np.mean((1 - d.labels) * d.decisions) * 0.4 / 0.6
+    ),
+    "prevalence": lambda d: d.labels.mean(),
+    "ece": ece,
+    "calibration_slope": lambda d: calibration(d, True),
+    "calibration_intercept": lambda d: calibration(d, False),
+    "sensitivity_at_specificity_90": lambda d: at_fixed(d, "sensitivity"),
+    "specificity_at_sensitivity_90": lambda d: at_fixed(d, "specificity"),
+}
+MANY: dict[str, Callable[[Scored], float]] = {
+    "auc": lambda d: sk.roc_auc_score(d.labels, d.scores, multi_class="ovr"),
+    "auprc": lambda d: sk.average_precision_score(d.labels, d.scores),
+    "log_loss": lambda d: sk.log_loss(d.labels, d.scores),
+    "brier": lambda d: sk.brier_score_loss(d.labels, d.scores),
+    "accuracy": lambda d: sk.accuracy_score(d.labels, d.decisions),
+    "sensitivity": lambda d: sk.recall_score(d.labels, d.decisions, average="macro"),
+    "ppv": lambda d: sk.precision_score(d.labels, d.decisions, average="macro"),
+    "f1": lambda d: sk.f1_score(d.labels, d.decisions, average="macro"),
+}
+
+
+@st.composite
+def samples(draw, n_classes=2):
+    """Scored samples with ties, several to a patient, of every class and decision."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    n = draw(st.integers(30, 200))
+    labels = np.append(np.arange(n_classes), rng.integers(n_classes, size=n - n_classes))
+    digits = draw(st.sampled_from([1, 2, 16]))
+    if n_classes == 2:
+        scores = np.round(np.clip(rng.random(n) * 0.8 + 0.2 * labels * rng.random(n), 0, 1), digits)
+    else:
+        scores = rng.dirichlet(np.ones(n_classes), size=n)
+        scores[np.arange(n_classes), np.arange(n_classes)] += 1  # each class is decided once
+        scores /= scores.sum(axis=1, keepdims=True)
+    patients = rng.integers(max(1, n // draw(st.integers(1, 4))), size=n)
+    return scored(labels, scores, patients=patients, threshold=0.4)
+
+
+def tolerance(name):
+    return 1e-6 if name.startswith("calibration") else 1e-12
+
+
+def test_every_metric_has_a_reference():
+    assert set(BINARY) == set(METRICS)
+
+
+@pytest.mark.parametrize("name", BINARY)
+@given(rows=samples())
+@settings(max_examples=40, deadline=None)
+def test_two_classes_agree_with_the_reference(name, rows):
+    if why_undefined(rows, find_metric(name), (0, 1)):
+        assert np.isnan(point(rows, find_metric(name), (0, 1)))
+        return
+    expected = BINARY[name](rows)
+    assert point(rows, find_metric(name), (0, 1)) == pytest.approx(
+        expected, rel=tolerance(name), abs=tolerance(name)
+    )
+
+
+@pytest.mark.parametrize("name", MANY)
+@given(rows=samples(n_classes=4))
+@settings(max_examples=20, deadline=None)
+def test_many_classes_agree_with_scikit_learn(name, rows):
+    value = point(rows, find_metric(name), common_classes([rows]))
+    assert value == pytest.approx(MANY[name](rows), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", sorted(METRICS))
+@given(rows=samples(), seed=st.integers(0, 99))
+@settings(max_examples=10, deadline=None)
+def test_a_resample_is_the_metric_of_its_rows(name, rows, seed):
+    """The weighted form gives what the plain one gives on rows that are written out."""
+    metric = find_metric(name)
+    resamples = resample(len(rows.members), Bootstrap(5), np.random.default_rng(seed))
+    values = estimate([rows], [metric], resamples, (0, 1))[0, 0]
+    for drawn, value in zip(resamples.weights, values, strict=True):
+        written_out = rows.take(np.repeat(np.arange(len(rows)), drawn[rows.patients]))
+        expected = point(written_out, metric, (0, 1))
+        assert value == pytest.approx(expected, rel=1e-9, abs=1e-9, nan_ok=True)
+
+
+@pytest.mark.parametrize("name", sorted(METRICS))
+@given(rows=samples(), seed=st.integers(0, 99))
+@settings(max_examples=10, deadline=None)
+def test_the_order_of_rows_changes_nothing(name, rows, seed):
+    metric = find_metric(name)
+    order = np.random.default_rng(seed).permutation(len(rows))
+    resamples = resample(len(rows.members), Bootstrap(5), np.random.default_rng(seed))
+    first, second = (estimate([d], [metric], resamples, (0, 1)) for d in (rows, rows.take(order)))
+    np.testing.assert_allclose(first, second, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", sorted(METRICS))
+@pytest.mark.parametrize("labels", [[], [0, 0], [1, 1]])
+@pytest.mark.parametrize("score", [0.1, 0.9])
+def test_undefined_has_a_reason_and_no_value(name, labels, score):
+    rows = scored(labels, np.full(len(labels), score), threshold=0.5)
+    metric = find_metric(name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        value = point(rows, metric, (0, 1))
+    assert np.isnan(value) == (why_undefined(rows, metric, (0, 1)) is not None)
+
+
+def test_separated_classes_have_no_calibration_slope():
+    rows = scored([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9])
+    assert np.isnan(point(rows, find_metric("calibration_slope"), (0, 1)))
+
+
+@pytest.mark.parametrize("name", sorted(METRICS))
+def test_each_says_what_it_is(name):
+    metric = METRICS[name]
+    assert metric.title.endswith(".")
+    assert metric.source
+    assert (metric.ideal is None) <= (metric.direction in ("none", "higher"))
