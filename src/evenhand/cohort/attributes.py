@@ -95,7 +95,7 @@ def binned(name: str, column: str, edges: Sequence[float]) -> Attribute:
     increasing = all(low < high for low, high in pairwise(edges))
     if not edges or not increasing or not all(map(math.isfinite, edges)):
         raise EvenhandError(
-            f"the bins of {name!r} have the edges {', '.join(map(_number, edges)) or '(none)'}; "
+            f"the bins of {name!r} have the edges {', '.join(map(str, edges)) or '(none)'}; "
             "give finite, increasing numbers, as in age=20,40,60,80."
         )
     levels = (
@@ -194,7 +194,7 @@ def _numbers_first(value: str) -> tuple[float, str]:
 
 
 def _number(edge: float) -> str:
-    return f"{edge:g}"
+    return str(int(edge)) if float(edge).is_integer() else str(edge)
 
 
 def _interval(low: float, high: float) -> str:

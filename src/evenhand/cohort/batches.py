@@ -80,5 +80,6 @@ class BatchSource:
         """Return samples ``(B, H, W, 3)``, gathered on the CPU and sent on without waiting."""
         shape = (len(positions), *self._samples.shape[1:])
         images = torch.empty(shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+        # Without "clip", which never has anything to clip, numpy copies through a buffer.
         np.take(self._samples, self._rows[positions], axis=0, out=images.numpy(), mode="clip")
         return images.to(self.device, non_blocking=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -81,8 +82,10 @@ def default_cache() -> Path:
     """Return ``$EVENHAND_CACHE``, else the folder that the platform has for caches."""
     if named := os.environ.get("EVENHAND_CACHE"):
         return Path(named)
-    if os.name == "nt":
+    if sys.platform == "win32":
         return Path(os.environ["LOCALAPPDATA"]) / "evenhand"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "evenhand"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "evenhand"
 
 

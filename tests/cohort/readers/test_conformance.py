@@ -1,0 +1,141 @@
+"""What every reader owes: the same laws for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.data.ham10000 import make_ham10000
+from tests.data.tables import make_table
+
+from evenhand.cohort import (
+    UNKNOWN,
+    Cohort,
+    DataSettings,
+    known_readers,
+    open_cohort,
+    prepare_splits,
+    store_samples,
+)
+
+SIZE = 16
+
+
+def ham10000(root: Path) -> DataSettings:
+    return DataSettings(data=f"ham10000:{make_ham10000(root)}", attribute=("sex", "sex*age"))
+
+
+def own_csv(root: Path, suffix: str = ".csv") -> DataSettings:
+    return DataSettings(
+        data=str(make_table(root, suffix)),
+        attribute=("skin", "years"),
+        bins=("years=30,40",),
+        image_column="photo",
+        label="finding",
+        patient="person",
+    )
+
+
+def own_parquet(root: Path) -> DataSettings:
+    return own_csv(root, ".parquet")
+
+
+def phantom(root: Path) -> DataSettings:
+    return DataSettings(data="phantom:patients=40,images=2,size=24", attribute=("group*sex",))
+
+
+TINY: dict[str, Callable[[Path], DataSettings]] = {
+    function.__name__: function for function in (ham10000, own_csv, own_parquet, phantom)
+}
+
+
+@pytest.fixture(scope="module", params=[*TINY, "real ham10000"])
+def settings(request, tmp_path_factory) -> DataSettings:
+    folder = tmp_path_factory.mktemp("cohort")
+    if request.param in TINY:
+        made = TINY[request.param](folder / "data")
+    else:
+        root = request.getfixturevalue("shared_data") / "ham10000"
+        made = DataSettings(data=f"ham10000:{root}", attribute=("sex", "age"))
+    return made.model_copy(update={"cache": folder / "cache"})
+
+
+@pytest.fixture(scope="module")
+def cohort(settings) -> Cohort:
+    return open_cohort(settings)
+
+
+def test_every_reader_is_held_to_this():
+    assert {"ham10000", "phantom", "table"} == set(known_readers())
+    assert all(reader.__doc__ for reader in known_readers().values())
+
+
+def test_ids_are_text_and_those_of_samples_unique(cohort):
+    for column in ("sample_id", "patient_id"):
+        assert all(isinstance(name, str) and name for name in cohort.table[column])
+    assert cohort.table["sample_id"].is_unique
+    assert cohort.table.index.tolist() == list(range(len(cohort)))
+
+
+def test_labels_count_from_zero(cohort):
+    assert cohort.table["label"].dtype == np.int64
+    assert set(cohort.labels) == set(range(len(cohort.classes)))
+    assert len(set(cohort.classes)) == len(cohort.classes)
+
+
+def test_levels_are_declared_and_unknown_is_explicit(cohort, settings):
+    columns = {column for column in cohort.table.columns if column.startswith("attr_")}
+    assert columns == {f"attr_{name}" for name in cohort.attributes}
+    for name, attribute in cohort.attributes.items():
+        assert attribute.name == name
+        assert UNKNOWN not in attribute.levels
+        assert len(set(attribute.levels)) == len(attribute.levels)
+        assert set(cohort.table[f"attr_{name}"]) <= {*attribute.levels, UNKNOWN}
+
+
+def test_the_source_says_what_it_is(cohort, settings):
+    source = cohort.source
+    assert settings.data.endswith(source.path) or source.path.startswith(settings.data)
+    assert source.reader in known_readers()
+    assert source.unit in ("patient", "lesion", "stay")
+    assert all(name in source.label for name in cohort.classes[1:])
+    assert source.left_out == ()
+
+
+def test_opening_again_gives_the_same(cohort, settings):
+    again = open_cohort(settings)
+    assert again.table.equals(cohort.table)
+    assert again.source == cohort.source
+
+
+def test_samples_decode_to_colour_images(cohort):
+    for sample_id in cohort.table["sample_id"][:3]:
+        image = cohort.read(sample_id)
+        assert image.dtype == np.uint8
+        assert image.ndim == 3
+        assert image.shape[2] == 3
+        assert cohort.read.resized(SIZE)(sample_id).shape == (SIZE, SIZE, 3)
+
+
+def test_the_store_gives_each_sample_back(cohort, settings):
+    stored = store_samples(cohort, SIZE, settings.cache)
+    assert stored.table.equals(cohort.table)
+    assert set(stored.read.ids) == set(cohort.read.ids) == set(cohort.table["sample_id"])
+    resized = cohort.read.resized(SIZE)
+    for sample_id in cohort.table["sample_id"].sample(20, random_state=0):
+        assert np.array_equal(stored.read(sample_id), resized(sample_id))
+
+
+def test_splits_are_by_patient_and_lose_nobody(cohort, settings):
+    splits = prepare_splits(settings, SIZE, np.random.default_rng(0))
+    parts = [set(part.table["patient_id"]) for _, part in splits.items()]
+    assert sum(map(len, parts)) == len(set().union(*parts)) == cohort.table["patient_id"].nunique()
+    assert sum(len(part) for _, part in splits.items()) == len(cohort)
+    for _, part in splits.items():
+        assert set(part.labels) == set(cohort.labels)
+
+
+def test_settings_go_to_text_and_back(settings):
+    assert DataSettings.model_validate_json(settings.model_dump_json()) == settings

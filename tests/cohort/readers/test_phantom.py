@@ -1,0 +1,37 @@
+"""Phantoms as DATA."""
+
+from __future__ import annotations
+
+import pytest
+
+from evenhand.cohort import DataSettings, PhantomSettings, make_phantoms, open_cohort
+from evenhand.errors import EvenhandError
+
+
+def test_settings_follow_the_colon():
+    cohort = open_cohort(DataSettings(data="phantom:patients=12,size=16,harder=0.25,seed=3"))
+    same = make_phantoms(PhantomSettings(patients=12, size=16, harder=0.25, seed=3))
+    assert cohort.source == same.source
+    assert "harder=0.25" in cohort.source.path
+
+
+def test_nothing_after_the_colon_means_the_defaults():
+    assert len(open_cohort(DataSettings(data="phantom:"))) == PhantomSettings().patients
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        ("phantom:hard=1", "no setting of phantoms 'hard'.*Did you mean 'harder'"),
+        ("phantom:harder=2,patients=x", "patients=x: .*valid integer.*; harder=2: .*equal to 1"),
+        ("phantom:harder", "harder=: "),
+    ],
+)
+def test_what_is_refused(data, problem):
+    with pytest.raises(EvenhandError, match=problem):
+        open_cohort(DataSettings(data=data))
+
+
+def test_settings_of_a_table_are_refused():
+    with pytest.raises(EvenhandError, match="--label and --bins cannot be given with phantom:"):
+        open_cohort(DataSettings(data="phantom:", label="x", bins=("age=60",)))

@@ -1,0 +1,155 @@
+"""Rules from raw values to levels, and the groups that they make."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evenhand.cohort import (
+    UNKNOWN,
+    binned,
+    distinct,
+    group_of,
+    is_measurement,
+    mapped,
+    parse_bins,
+)
+from evenhand.errors import EvenhandError, UnknownName
+
+finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
+edge_lists = st.lists(finite, min_size=1, max_size=6, unique=True).map(sorted)
+
+
+def test_mapped_names_levels_once_and_the_rest_unknown():
+    rule = mapped("sex", "gender", {"F": "female", "W": "female", "M": "male"})
+    assert rule.levels == ("female", "male")
+    raw = pd.Series(["W", "F", "M", "x", None], dtype="str")
+    assert rule.of(raw).tolist() == ["female", "female", "male", UNKNOWN, UNKNOWN]
+
+
+def test_a_rule_cannot_give_a_level_that_it_does_not_declare():
+    rule = mapped("sex", "sex", {"F": "female"})
+    sly = type(rule)("sex", "sex", ("male",), rule.to_level)
+    assert sly.of(pd.Series(["F"])).tolist() == [UNKNOWN]
+
+
+def test_distinct_sorts_and_leaves_out_blanks_and_every_unknown():
+    raw = pd.Series(["b", None, "a", "Unknown", "UNKNOWN", "b"], dtype="str")
+    rule = distinct("skin", "skin", raw)
+    assert rule.levels == ("a", "b")
+    assert rule.of(raw).tolist() == ["b", UNKNOWN, "a", UNKNOWN, UNKNOWN, "b"]
+
+
+def test_distinct_sorts_numbers_as_numbers():
+    assert distinct("scale", "scale", pd.Series(["10", "9", "1"])).levels == ("1", "9", "10")
+
+
+@pytest.mark.parametrize(
+    ("edges", "levels"),
+    [
+        ((60,), ("under 60", "60+")),
+        ((20, 40, 60, 80), ("under 20", "20-39", "40-59", "60-79", "80+")),
+        ((1, 2, 4), ("under 1", "1", "2-3", "4+")),
+        ((18.5, 25), ("under 18.5", "18.5 to <25", "25+")),
+        ((-10, 0), ("under -10", "-10 to <0", "0+")),
+    ],
+)
+def test_bins_are_named_as_people_say_them(edges, levels):
+    assert binned("x", "x", edges).levels == levels
+
+
+def test_bins_by_hand():
+    raw = pd.Series(["59.9", "60", "0", "", "abc", None, "1e3", "-4"], dtype="str")
+    levels = binned("age", "age", (60,)).of(raw).tolist()
+    low, high = "under 60", "60+"
+    assert levels == [low, high, low, UNKNOWN, UNKNOWN, UNKNOWN, high, low]
+
+
+@given(edge_lists, st.lists(finite | st.sampled_from([math.inf, -math.inf]), min_size=1))
+def test_bins_cover_every_number_once_and_in_order(edges, numbers):
+    rule = binned("x", "x", edges)
+    levels = rule.of(pd.Series(sorted(numbers))).tolist()
+    assert set(levels) <= set(rule.levels)
+    place = [rule.levels.index(level) for level in levels]
+    assert place == [sum(number >= edge for edge in edges) for number in sorted(numbers)]
+
+
+@given(edge_lists)
+def test_bins_have_different_names(edges):
+    levels = binned("x", "x", edges).levels
+    assert len(set(levels)) == len(levels)
+
+
+@pytest.mark.parametrize("edges", [(), (60, 40), (60, 60), (math.nan,), (math.inf,)])
+def test_edges_must_increase(edges):
+    with pytest.raises(EvenhandError, match="finite, increasing"):
+        binned("age", "age", edges)
+
+
+@pytest.mark.parametrize("text", ["age", "age=", "age=old", "age=20;40"])
+def test_bins_that_cannot_be_read_are_quoted(text):
+    with pytest.raises(EvenhandError, match=f"'{text}'.*age=20,40,60,80"):
+        parse_bins([text])
+
+
+def test_two_sets_of_bins_for_one_attribute():
+    with pytest.raises(EvenhandError, match="'age' has two sets"):
+        parse_bins(["age=60", "age=40"])
+
+
+@pytest.mark.parametrize(
+    ("values", "measurement"),
+    [
+        (range(30), True),
+        ([*range(30), None], True),
+        (range(1, 7), False),
+        ([*map(str, range(30)), "x"], False),
+        ([None], False),
+    ],
+)
+def test_many_numbers_are_a_measurement(values, measurement):
+    raw = pd.Series([None if value is None else str(value) for value in values], dtype="str")
+    assert is_measurement(raw) is measurement
+
+
+LEVELS = {"sex": ("female", "male"), "age": ("under 60", "60+")}
+
+
+def test_group_of_an_intersection_by_hand():
+    table = pd.DataFrame(
+        {"attr_sex": ["female", "male", UNKNOWN], "attr_age": ["60+", UNKNOWN, "60+"]}, [7, 8, 9]
+    )
+    group = group_of(table, "sex*age", LEVELS)
+    assert group.tolist() == ["female*60+", UNKNOWN, UNKNOWN]
+    assert group.index.tolist() == [7, 8, 9]
+    assert group.cat.categories.tolist() == [
+        "female*under 60",
+        "female*60+",
+        "male*under 60",
+        "male*60+",
+        UNKNOWN,
+    ]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([*LEVELS["sex"], UNKNOWN]), st.sampled_from([*LEVELS["age"], UNKNOWN])
+        ),
+        min_size=1,
+    )
+)
+def test_an_intersection_is_known_where_all_its_parts_are(rows):
+    table = pd.DataFrame(rows, columns=["attr_sex", "attr_age"])
+    group = group_of(table, "sex*age", LEVELS)
+    for (sex, age), name in zip(rows, group, strict=True):
+        assert name == (UNKNOWN if UNKNOWN in (sex, age) else f"{sex}*{age}")
+
+
+def test_group_of_an_attribute_that_does_not_exist_names_the_nearest():
+    with pytest.raises(UnknownName, match=r"no attribute 'agee'.*Did you mean 'age'"):
+        group_of(pd.DataFrame({"attr_sex": ["male"]}), "sex*agee", LEVELS)

@@ -1,0 +1,240 @@
+"""The sample store: decoded once, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.data.ham10000 import make_ham10000
+from tests.data.pictures import truncate
+
+from evenhand.cohort import (
+    Cohort,
+    DataSettings,
+    UnreadableError,
+    default_cache,
+    open_cohort,
+    store_samples,
+)
+from evenhand.cohort.images import ImageFiles
+from evenhand.errors import EvenhandError
+
+SIZE = 8
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> Cohort:
+    root = make_ham10000(tmp_path / "ham", lesions=10)
+    return open_cohort(DataSettings(data=f"ham10000:{root}"))
+
+
+@pytest.fixture
+def decoded(monkeypatch) -> Counter[str]:
+    """Counts how often each file is decoded."""
+    times: Counter[str] = Counter()
+    read = ImageFiles.__call__
+
+    def counted(self: ImageFiles, sample_id: str):
+        times[sample_id] += 1
+        return read(self, sample_id)
+
+    monkeypatch.setattr(ImageFiles, "__call__", counted)
+    return times
+
+
+def listed(cache: Path) -> list[str]:
+    return sorted(path.name for path in (cache / "samples").iterdir())
+
+
+def test_samples_are_squashed_colour_images(tmp_path, cohort):
+    stored = store_samples(cohort, SIZE, tmp_path / "cache")
+    for sample_id in cohort.table["sample_id"]:
+        wanted = PIL.Image.fromarray(cohort.read(sample_id)).resize((SIZE, SIZE))
+        found = stored.read(sample_id)
+        assert found.shape == (SIZE, SIZE, 3)
+        assert found.dtype == np.uint8
+        # A JPEG is decoded at a smaller scale, which is not exactly a resize of the whole.
+        assert np.abs(found.astype(int) - np.asarray(wanted)).mean() < 4
+
+
+def test_each_sample_is_decoded_once(tmp_path, cohort, decoded):
+    cache = tmp_path / "cache"
+    few = cohort.select(np.array([3, 1]))
+    first = store_samples(few, SIZE, cache)
+    second = store_samples(cohort, SIZE, cache)
+    assert set(decoded.values()) == {1}
+    assert len(decoded) == len(cohort)
+    assert len(listed(cache)) == 1
+    for sample_id in few.table["sample_id"]:
+        assert np.array_equal(first.read(sample_id), second.read(sample_id))
+    assert store_samples(cohort, 2 * SIZE, cache).read(sample_id).shape == (16, 16, 3)
+
+
+def test_a_stored_cohort_is_stored_in_another_size_from_its_files(tmp_path, cohort):
+    small = store_samples(cohort, 2, tmp_path / "one")
+    again = store_samples(small, SIZE, tmp_path / "one")
+    fresh = store_samples(cohort, SIZE, tmp_path / "two")
+    assert np.array_equal(again.read.samples, fresh.read.samples)
+
+
+def test_a_changed_file_makes_another_store(tmp_path, cohort):
+    path = next(iter(cohort.read.files.values()))
+    os.utime(path, (1, 1))
+    changed = open_cohort(DataSettings(data=f"ham10000:{cohort.source.path}"))
+    for each in (cohort, changed):
+        store_samples(each, SIZE, tmp_path / "cache")
+    assert len(listed(tmp_path / "cache")) == 2
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.data())
+def test_rows_are_found_in_any_order(tmp_path_factory, phantoms, data):
+    cache = tmp_path_factory.getbasetemp() / "phantoms"
+    rows = data.draw(st.lists(st.integers(0, len(phantoms) - 1), min_size=1, unique=True))
+    part = store_samples(phantoms.select(np.array(rows)), 16, cache)
+    ids = part.table["sample_id"]
+    found = part.read.samples[part.read.rows(ids)]
+    assert np.array_equal(found, np.stack([phantoms.read(sample_id) for sample_id in ids]))
+
+
+def test_a_sample_that_the_store_lacks(tmp_path, phantoms):
+    store = store_samples(phantoms, 16, tmp_path).read
+    with pytest.raises(KeyError, match="Q"):
+        store.rows(["P00001-1", "Q"])
+
+
+class TestUnreadable:
+    """Files that are damaged."""
+
+    @pytest.fixture
+    def damaged(self, cohort) -> Cohort:
+        for path in list(cohort.read.files.values())[3:5]:
+            truncate(path)
+        return open_cohort(DataSettings(data=f"ham10000:{cohort.source.path}"))
+
+    def test_all_are_reported_with_path_and_row(self, tmp_path, damaged):
+        with pytest.raises(UnreadableError) as error:
+            store_samples(damaged, SIZE, tmp_path / "cache")
+        text = str(error.value)
+        assert text.startswith(f"2 of {len(damaged)} samples cannot be read.")
+        assert "--skip-unreadable" in text
+        for sample_id, row in (("ISIC_0024309", 5), ("ISIC_0024310", 6)):
+            assert f"{sample_id}.jpg ({damaged.read.table}, row {row}) cannot be read" in text
+
+    def test_they_are_left_out_by_request_and_recorded(self, tmp_path, damaged, decoded):
+        kept = store_samples(damaged, SIZE, tmp_path / "cache", skip_unreadable=True)
+        assert len(kept) == len(damaged) - 2
+        assert [text.split("/")[-1][:12] for text in kept.source.left_out] != []
+        assert all("row" in text for text in kept.source.left_out)
+        assert set(damaged.table["sample_id"]) - set(kept.table["sample_id"]) == {
+            "ISIC_0024309",
+            "ISIC_0024310",
+        }
+        with pytest.raises(UnreadableError):  # still refused, and not decoded again to know it
+            store_samples(damaged, SIZE, tmp_path / "cache")
+        assert set(decoded.values()) == {1}
+
+    def test_those_outside_the_cohort_do_not_matter(self, tmp_path, damaged):
+        whole = damaged.select(np.arange(3))
+        assert len(store_samples(whole, SIZE, tmp_path / "cache")) == 3
+
+    @pytest.mark.parametrize("content", [b"", b"not an image"])
+    def test_files_that_are_no_images(self, tmp_path, cohort, content):
+        path = next(iter(cohort.read.files.values()))
+        path.write_bytes(content)
+        with pytest.raises(UnreadableError, match="row 2"):
+            store_samples(cohort, SIZE, tmp_path / "cache")
+
+    def test_sixteen_bits_are_refused_instead_of_clipped(self, tmp_path):
+        path = tmp_path / "deep.png"
+        PIL.Image.fromarray(np.full((4, 4), 40_000, np.uint16)).save(path)
+        read = ImageFiles({"deep": path}, {"deep": 2}, tmp_path / "table.csv")
+        with pytest.raises(UnreadableError, match="more than 8 bits"):
+            read("deep")
+
+    @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1"])
+    def test_other_modes_become_colour(self, tmp_path, mode):
+        path = tmp_path / "image.png"
+        PIL.Image.new("RGB", (6, 4), (200, 200, 200)).convert(mode).save(path)
+        read = ImageFiles({"image": path}, {"image": 2}, tmp_path / "table.csv")
+        assert read("image").shape == (4, 6, 3)
+        assert read.resized(5)("image").shape == (5, 5, 3)
+
+
+class TestBuilding:
+    """A build is whole or not at all."""
+
+    def test_a_killed_build_leaves_nothing_that_is_used(self, tmp_path, cohort, monkeypatch):
+        def killed(self, sample_id):
+            raise KeyboardInterrupt
+
+        cache = tmp_path / "cache"
+        with monkeypatch.context() as patch:
+            patch.setattr(ImageFiles, "__call__", killed)
+            with pytest.raises(KeyboardInterrupt):
+                store_samples(cohort, SIZE, cache)
+        assert listed(cache) == []
+        assert store_samples(cohort, SIZE, cache).read(cohort.table["sample_id"][0]).any()
+
+    def test_of_two_builds_at_once_the_first_to_end_serves_both(
+        self, tmp_path, cohort, monkeypatch
+    ):
+        cache = tmp_path / "cache"
+        wanted = store_samples(cohort, SIZE, tmp_path / "other").read.samples
+        rename = Path.rename
+
+        def late(self, target):
+            shutil.copytree(self, target)
+            return rename(self, target)
+
+        monkeypatch.setattr(Path, "rename", late)
+        assert np.array_equal(store_samples(cohort, SIZE, cache).read.samples, wanted)
+        assert len(listed(cache)) == 1
+
+    def test_what_killed_builds_left_is_removed_after_a_day(self, tmp_path, cohort):
+        folder = tmp_path / "cache" / "samples"
+        for name, age in ((".part-old", 25 * 3600), (".part-new", 60)):
+            (folder / name).mkdir(parents=True)
+            (folder / name / "samples.bin").touch()
+            for path in (folder / name / "samples.bin", folder / name):
+                os.utime(path, (time.time() - age,) * 2)
+        store_samples(cohort, SIZE, tmp_path / "cache")
+        assert not (folder / ".part-old").exists()
+        assert (folder / ".part-new").exists()
+
+    def test_a_cache_that_cannot_be_written(self, tmp_path, cohort):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(EvenhandError, match=r"cannot be kept in .*--cache"):
+            store_samples(cohort, SIZE, tmp_path / "file")
+
+
+def test_a_source_without_readable_samples(tmp_path, cohort):
+    for path in cohort.read.files.values():
+        path.write_bytes(b"")
+    kept = store_samples(cohort, SIZE, tmp_path / "cache", skip_unreadable=True)
+    assert len(kept) == 0
+
+
+def test_the_environment_names_the_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("EVENHAND_CACHE", str(tmp_path / "mine"))
+    assert default_cache() == tmp_path / "mine"
+    monkeypatch.delenv("EVENHAND_CACHE")
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert default_cache() == tmp_path / "xdg" / "evenhand"
+
+
+def test_the_default_cache_is_used(monkeypatch, tmp_path, phantoms):
+    monkeypatch.setenv("EVENHAND_CACHE", str(tmp_path))
+    stored = store_samples(replace(phantoms), 16)
+    assert len(listed(tmp_path)) == 1
+    assert len(stored.read.ids) == len(phantoms)

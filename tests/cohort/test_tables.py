@@ -1,0 +1,72 @@
+"""Tables as users hand them in."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from evenhand.cohort.tables import read_table, refuse_rows, some
+from evenhand.errors import EvenhandError
+
+
+def test_cells_are_text_and_blanks_are_missing(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_bytes("\ufeffid,age,insurance\n007, 45.0 ,None\n8,NA,\n".encode())
+    table = read_table(path)
+    assert table["id"].tolist() == ["007", "8"]
+    assert table["age"].tolist()[0] == "45.0"
+    assert table["insurance"].tolist()[0] == "None"
+    assert table.isna().to_numpy().tolist() == [[False] * 3, [False, True, True]]
+
+
+def test_rows_are_counted_as_in_a_spreadsheet(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("a,b\n1,2\n\n3,4\n\n", encoding="utf-8")
+    assert read_table(path).index.tolist() == [2, 4]
+
+
+def test_parquet_reads_as_the_same_csv_does(tmp_path):
+    frame = pd.DataFrame(
+        {"id": [7, 8], "age": [45.0, None], "bmi": [18.5, 25.0], "sex": ["f", None]}
+    )
+    frame.to_parquet(tmp_path / "table.parquet")
+    table = read_table(tmp_path / "table.parquet")
+    assert table["id"].tolist() == ["7", "8"]
+    assert table["age"].tolist()[0] == "45"
+    assert table["bmi"].tolist() == ["18.5", "25"]
+    assert table.isna().sum().to_dict() == {"id": 0, "age": 1, "bmi": 0, "sex": 1}
+    assert table.index.tolist() == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("absent.csv", None, "there is no table"),
+        ("table.xlsx", b"", "must end in .csv or .parquet"),
+        ("empty.csv", b"", "cannot be read as a table"),
+        ("ragged.csv", b"a,b\n1,2\n1,2,3\n", "cannot be read as a table.*line 3"),
+        ("latin.csv", "a\nä\n".encode("latin-1"), "cannot be read as a table"),
+        ("damaged.parquet", b"PAR1", "cannot be read as a table"),
+    ],
+)
+def test_what_is_no_table(tmp_path, name, content, problem):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(EvenhandError, match=rf"(?s){name}.*{problem}|{problem}.*{name}"):
+        read_table(path)
+
+
+def test_refused_rows_are_named(tmp_path):
+    bad = pd.Series([True, False, True], index=[2, 3, 4])
+    with pytest.raises(EvenhandError, match=r"t\.csv, rows 2, 4: the age is odd\."):
+        refuse_rows(bad, tmp_path / "t.csv", "the age is odd.")
+
+
+def test_no_row_is_refused_where_none_is_marked(tmp_path):
+    refuse_rows(pd.Series([False], index=[2]), tmp_path / "t.csv", "the age is odd.")
+
+
+def test_some_says_how_many_more():
+    assert some("abcde") == "a, b, c, d, e"
+    assert some("abcdefg") == "a, b, c, d, e and 2 more"

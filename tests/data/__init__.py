@@ -1,0 +1,1 @@
+"""Tiny files in each data set's real layout."""
