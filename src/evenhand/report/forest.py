@@ -34,8 +34,13 @@ class Axis:
         return round(min(max(place, 0.0), 100.0), 2)
 
 
-def axis_over(values: Iterable[float], *, most: int = 5) -> Axis:
-    """Return an axis that holds all values, with at most ``most`` round ticks.
+def axis_over(
+    values: Iterable[float],
+    *,
+    most: int = 5,
+    limits: tuple[float, float] = (-math.inf, math.inf),
+) -> Axis:
+    """Return an axis that holds all values, with at most ``most`` round ticks within limits.
 
     Examples
     --------
@@ -50,8 +55,8 @@ def axis_over(values: Iterable[float], *, most: int = 5) -> Axis:
     low, high = low - room, high + room
     step = _round_step((high - low) / most)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    ticks = tuple(round(k * step, 10) for k in range(first, last + 1))
-    return Axis(low, high, ticks)
+    ticks = (round(k * step, 10) for k in range(first, last + 1))
+    return Axis(low, high, tuple(tick for tick in ticks if limits[0] <= tick <= limits[1]))
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,8 @@ class Look:
         Prints a value.
     reference, reference_name
         A value that gets a line through all rows, and what the line is.
+    limits
+        The axis has no labels beyond these.
     """
 
     title: str
@@ -115,21 +122,22 @@ class Look:
     show: Callable[[float], str] = field(default=plain)
     reference: float | None = None
     reference_name: str = ""
+    limits: tuple[float, float] = (-math.inf, math.inf)
 
 
 def forest(lines: Sequence[Line], look: Look) -> Forest:
     """Lay out a forest plot; a line whose value is undefined shows its reason instead."""
     reference = [] if look.reference is None else [look.reference]
-    ends = (end for line in lines for end in _ends(line.estimate))
-    axis = axis_over([*reference, *ends])
+    ends = [end for line in lines for end in _ends(line.estimate)]
+    axis = axis_over([*reference, *ends], limits=look.limits)
     return Forest(
         title=look.title,
         says=look.says,
         axis=axis,
         rows=tuple(_row(line, axis, look.show) for line in lines),
-        ticks=_labelled(axis, look.show),
+        ticks=_labelled(axis, look.show) if ends else (),
         reference=None if look.reference is None else axis.at(look.reference),
-        reference_name=look.reference_name,
+        reference_name="" if look.reference is None else look.reference_name,
     )
 
 

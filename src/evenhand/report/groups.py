@@ -132,6 +132,7 @@ def _plot(rows: Sequence[Estimate], here: Sequence[Estimate], metric: str, posit
         known.show,
         None if overall is None else overall.value,
         "everyone",
+        known.limits,
     )
     return forest(lines, look)
 

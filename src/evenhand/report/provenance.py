@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evenhand.report.estimates import Estimate
+from evenhand.report.estimates import EVERYONE, Estimate
 from evenhand.report.numbers import duration, listed
-from evenhand.report.terms import model_name, shown, term
+from evenhand.report.terms import model_name, shown, split_across, term
 
 
 @dataclass(frozen=True)
@@ -63,18 +63,24 @@ def undefined(rows: Sequence[Estimate]) -> tuple[Gone, ...]:
 
 def _gone(found: Sequence[Estimate]) -> Gone:
     row = found[0]
-    metrics = list(dict.fromkeys(term(one.metric).label for one in found))
+    metrics = list(dict.fromkeys(term(split_across(one.metric)[0]).label for one in found))
     return Gone(
         model=model_name(row.model),
         split=row.split,
-        attribute="everyone" if row.attribute == "*" else shown(row.attribute),
-        group="across groups" if row.group == "*" else shown(row.group),
+        attribute="any" if row.attribute == EVERYONE else shown(row.attribute),
+        group=_group(row),
         metrics=listed(metrics),
         reason=row.undefined or "no value was given",
         n=row.n,
         patients=row.patients,
         positives=row.positives,
     )
+
+
+def _group(row: Estimate) -> str:
+    if row.group != EVERYONE:
+        return shown(row.group)
+    return "everyone" if row.attribute == EVERYONE else "across groups"
 
 
 def _seconds(name: str, value: Any) -> list[tuple[str, str]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import pandas as pd
@@ -142,16 +141,19 @@ def _steps(
     records: Sequence[dict[Any, Any]], x: Axis, y: Axis, *, maximise: bool
 ) -> tuple[Step, ...]:
     """Return the best value so far as horizontal pieces, each with the jump at its end."""
-    better = max if maximise else min
-    places: list[tuple[float, float]] = []
-    best: float | None = None
-    for row in records:
-        if _complete(row):
-            value = float(row["value"])
-            best = value if best is None else better(best, value)
-        if best is not None:
-            places.append((x.at(row["number"]), 100 - y.at(best)))
-    return tuple(Step(here[0], after[0], here[1], after[1]) for here, after in pairwise(places))
+    jumps: list[tuple[float, float]] = []
+    for row in filter(_complete, records):
+        value = float(row["value"])
+        best = jumps[-1][1] if jumps else None
+        if best is None or (value > best if maximise else value < best):
+            jumps.append((float(row["number"]), value))
+    if not jumps:
+        return ()
+    ends = [*jumps[1:], (float(records[-1]["number"]), jumps[-1][1])]
+    return tuple(
+        Step(x.at(start), x.at(end), 100 - y.at(value), 100 - y.at(after))
+        for (start, value), (end, after) in zip(jumps, ends, strict=True)
+    )
 
 
 def _complete(row: dict[Any, Any]) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from evenhand.report.estimates import EVERYONE, Estimate, find, names
 from evenhand.report.extremes import is_unknown
 from evenhand.report.forest import Forest, Line, Look, forest, signed_show
-from evenhand.report.terms import ACROSS, model_name, shown, split_across, term
+from evenhand.report.terms import model_name, shown, split_across, term
 from evenhand.report.words import paired_chip
 
 SPLITS = ("train", "val", "test")
@@ -56,9 +56,7 @@ def comparison(
     )
 
 
-def generalisation(
-    rows: Sequence[Estimate], attributes: Sequence[str], chosen: str | None
-) -> tuple[Forest, ...]:
+def generalisation(rows: Sequence[Estimate], attributes: Sequence[str]) -> tuple[Forest, ...]:
     """Lay out gap and worst group on each split side by side, empty with one split alone."""
     single = [row for row in rows if not row.against]
     if len(names(single, "split")) < 2:
@@ -66,24 +64,23 @@ def generalisation(
     metric = leading_metric(single)
     wanted = [(EVERYONE, metric)]
     wanted += [(name, f"{metric}_{kind}") for name in attributes for kind in SUMMED_UP]
-    plots = (
-        _by_split(find(single, attribute=a, group=EVERYONE, metric=m), chosen) for a, m in wanted
-    )
+    plots = (_by_split(find(single, attribute=a, group=EVERYONE, metric=m)) for a, m in wanted)
     return tuple(plot for plot in plots if plot.rows)
 
 
 def leading_metric(rows: Sequence[Estimate]) -> str:
-    """Return the metric that models are compared by: AUC where it is, else the first there is."""
-    present = [metric for metric in names(rows, "metric") if split_across(metric)[1] is None]
+    """Return the metric that models are compared by: AUC, or the first that says what is better."""
+    present = [
+        metric
+        for metric in names(rows, "metric")
+        if split_across(metric)[1] is None and term(metric).better != "nearer"
+    ]
     return "auc" if "auc" in present or not present else present[0]
 
 
 def _by_model(rows: Sequence[Estimate], attribute: str, metric: str, chosen: str | None) -> Forest:
     told = find(rows, attribute=attribute, group=EVERYONE, metric=metric)
-    lines = [
-        Line(model_name(row.model), row, kind="chosen" if row.model == chosen else "group")
-        for row in told
-    ]
+    lines = [Line(model_name(row.model), row, kind=_kind(row.model, chosen)) for row in told]
     return forest(lines, _look(attribute, metric))
 
 
@@ -97,22 +94,21 @@ def _by_group(rows: Sequence[Estimate], attribute: str, metric: str, chosen: str
         Line(
             model_name(row.model),
             row,
-            kind="chosen" if row.model == chosen else "group",
+            kind=_kind(row.model, chosen),
             section=shown(group),
         )
         for group in names(told, "group")
         for row in find(told, group=group)
     ]
-    known = term(metric)
-    return forest(lines, Look(f"{known.label} by {shown(attribute)}", "", known.show))
+    return forest(lines, _look(attribute, metric))
 
 
-def _by_split(told: Sequence[Estimate], chosen: str | None) -> Forest:
+def _by_split(told: Sequence[Estimate]) -> Forest:
     lines = [
         Line(
             SPLIT_NAMES.get(row.split, row.split),
             row,
-            kind="chosen" if row.model == chosen else "group",
+            kind="chosen" if row.split == "test" else "other",
             section=model_name(model),
         )
         for model in names(told, "model")
@@ -123,20 +119,27 @@ def _by_split(told: Sequence[Estimate], chosen: str | None) -> Forest:
     return forest(lines, _look(told[0].attribute, told[0].metric))
 
 
+def _kind(model: str, chosen: str | None) -> str:
+    """Return how a model's row is drawn: the chosen one stands out where there is one."""
+    if chosen is None:
+        return "group"
+    return "chosen" if model == chosen else "other"
+
+
 def _split_order(row: Estimate) -> int:
     return SPLITS.index(row.split) if row.split in SPLITS else len(SPLITS)
 
 
 def _look(attribute: str, metric: str) -> Look:
     known = term(metric)
-    by = "everyone" if attribute == EVERYONE else f"by {shown(attribute)}"
+    by = "of everyone" if attribute == EVERYONE else f"by {shown(attribute)}"
     base, kind = split_across(metric)
     says = {
         "worst": f"{term(base).label} of the group that the model serves worst.",
         "best": f"{term(base).label} of the group that the model serves best.",
-        "gap": "Greatest minus smallest group; pulled upwards by chance when groups are small.",
+        "gap": "Greatest minus smallest; chance pulls it upwards when groups are small.",
     }.get(kind or "", "")
-    return Look(f"{known.label}, {by}", says, known.show)
+    return Look(f"{known.label} {by}", says, known.show, limits=known.limits)
 
 
 def _paired(rows: Sequence[Estimate], attributes: Sequence[str], metric: str) -> tuple[Forest, ...]:
@@ -164,7 +167,7 @@ def _paired(rows: Sequence[Estimate], attributes: Sequence[str], metric: str) ->
 
 def _paired_line(row: Estimate) -> Line:
     kind = split_across(row.metric)[1]
-    name = ACROSS[kind] if kind else shown(row.group)
+    name = {"worst": "worst group", "gap": "gap"}[kind] if kind else shown(row.group)
     everyone = row.attribute == EVERYONE
     return Line(
         name="everyone" if everyone else name,

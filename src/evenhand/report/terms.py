@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -28,6 +29,8 @@ class Term:
         Whether it is a share of cases, shown as a percentage.
     counts
         Which cases it is computed from.
+    bounded
+        Whether it lies between 0 and 1 though it is no share.
     """
 
     label: str
@@ -35,6 +38,12 @@ class Term:
     better: Better = "higher"
     share: bool = False
     counts: Counts = "samples"
+    bounded: bool = False
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The values that it can take."""
+        return (0.0, 1.0) if self.share or self.bounded else (-math.inf, math.inf)
 
     @property
     def show(self) -> Callable[[float], str]:
@@ -47,8 +56,9 @@ TERMS = {
         "AUC",
         "How often a random {positive} case scores above a random other case; 0.5 is chance.",
         counts="both",
+        bounded=True,
     ),
-    "auprc": Term("AUPRC", "Area under the precision–recall curve.", counts="both"),
+    "auprc": Term("AUPRC", "Area under the precision–recall curve.", counts="both", bounded=True),
     "sensitivity": Term(
         "Sensitivity", "Of all {positive} cases, the share found.", share=True, counts="positives"
     ),
@@ -88,7 +98,7 @@ TERMS = {
     "balanced_accuracy": Term(
         "Balanced accuracy", "The mean of sensitivity and specificity.", share=True, counts="both"
     ),
-    "f1": Term("F1", "The harmonic mean of sensitivity and PPV."),
+    "f1": Term("F1", "The harmonic mean of sensitivity and PPV.", bounded=True),
     "log_loss": Term("Log-loss", "The price of confident mistakes; 0 is perfect.", "lower"),
     "brier": Term("Brier score", "Mean squared error of the probabilities.", "lower"),
     "ece": Term("ECE", "How far the probabilities are from what then happens.", "lower"),
@@ -100,7 +110,12 @@ TERMS = {
     ),
 }  # fmt: skip
 
-ACROSS = {"worst": "Worst group", "best": "Best group", "gap": "Gap", "ratio": "Ratio"}
+ACROSS = {
+    "worst": "{} of the worst group",
+    "best": "{} of the best group",
+    "gap": "{} gap",
+}
+"""What a number across the groups is called, by the end of its name."""
 
 
 def term(metric: str) -> Term:
@@ -111,13 +126,8 @@ def term(metric: str) -> Term:
     if kind is None:
         return Term(metric.replace("_", " "))
     known = term(base)
-    label = f"{ACROSS[kind]}, {known.label}"
-    better: Better = known.better
-    if kind == "gap":
-        better = "lower"
-    if kind == "ratio":
-        better = "nearer"
-    return replace(known, label=label, better=better, share=known.share and kind != "ratio")
+    better: Better = "lower" if kind == "gap" else known.better
+    return replace(known, label=ACROSS[kind].format(known.label), better=better)
 
 
 def split_across(metric: str) -> tuple[str, str | None]:

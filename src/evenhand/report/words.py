@@ -197,8 +197,10 @@ def lede(rows: Sequence[Estimate], split: str, patient: str, positive: str) -> s
 def reading(rows: Sequence[Estimate]) -> str:
     """Say how the pictures of groups are read."""
     levels = [level(row) for row in rows if row.has_interval]
-    line = f"the line is its {levels[0]} interval" if levels else "there are no intervals"
+    mark = "Each mark is the value of a group; the diamond and the dashed line are everyone."
+    if not levels:
+        return mark
     return (
-        f"Each mark is a group's value and {line}; the diamond and the dashed line are everyone. "
-        "Wide intervals mean few patients, not bad service."
+        f"{mark} The line through a mark is its {levels[0]} interval: a long one means few "
+        "patients, not bad service."
     )

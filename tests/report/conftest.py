@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from evenhand.report import Report, Search, UnitShare
+
+COLUMNS = (
+    "model", "against", "split", "attribute", "group", "metric", "threshold", "value", "low",
+    "high", "level", "method", "p", "p_adjusted", "n", "patients", "positives",
+    "replicates_undefined", "undefined",
+)  # fmt: skip
+
+
+def row(metric: str, value: float | None, **more: Any) -> dict[str, Any]:
+    """One row of ``metrics.json``; the interval is 0.05 to either side unless given."""
+    low = high = None
+    if value is not None:
+        low, high = round(value - 0.05, 6), round(value + 0.05, 6)
+    base = dict.fromkeys(COLUMNS) | {
+        "model": "model",
+        "split": "test",
+        "attribute": "*",
+        "group": "*",
+        "metric": metric,
+        "value": value,
+        "low": low,
+        "high": high,
+        "level": 0.95,
+        "n": 400,
+        "patients": 300,
+        "positives": 80,
+        "replicates_undefined": 0,
+        "undefined": None if value is not None else "no positives among 400 samples",
+    }
+    return base | more
+
+
+def of_age(
+    metric: str, old: float | None, young: float | None, **more: Any
+) -> list[dict[str, Any]]:
+    """Rows of both age groups, everybody, and across the groups."""
+    both = old is not None and young is not None
+    across = {"worst": min, "best": max, "gap": lambda a, b: round(abs(a - b), 6)}
+    return [
+        row(metric, 0.777, **more),
+        row(metric, young, attribute="age", group="under 60", n=250, **more),
+        row(metric, old, attribute="age", group="60+", n=150, **more),
+        *(
+            row(f"{metric}_{kind}", f(old, young) if both else None, attribute="age", **more)
+            for kind, f in across.items()
+        ),
+    ]
+
+
+def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+@pytest.fixture
+def make_row() -> Callable[..., dict[str, Any]]:
+    return row
+
+
+@pytest.fixture
+def make_rows() -> Callable[..., list[dict[str, Any]]]:
+    return of_age
+
+
+@pytest.fixture
+def make_report() -> Callable[..., Report]:
+    def make(rows: list[dict[str, Any]], **more: Any) -> Report:
+        settings: dict[str, Any] = {
+            "title": "An audit",
+            "facts": {},
+            "attributes": ["age"],
+            "positive": "malignant",
+        }
+        return Report(rows=frame(rows), **(settings | more))
+
+    return make
+
+
+@pytest.fixture
+def audit(make_report: Callable[..., Report]) -> Report:
+    """One model, one attribute."""
+    rows = of_age("sensitivity", 0.61, 0.84) + of_age("auc", 0.71, 0.83)
+    return make_report(rows, facts={"job": "audit", "seed": 3})
+
+
+@pytest.fixture
+def tuned(make_report: Callable[..., Report]) -> Report:
+    """Everything that a report can show."""
+    rows = [
+        one
+        for model, shift in (("fairtune", 0.0), ("full", -0.06), ("head", -0.02))
+        for split in ("test", "val", "train")
+        for one in of_age("auc", 0.78 + shift, 0.86 + shift, model=model, split=split)
+    ]
+    for other, by, low, high in (("full", 0.06, 0.02, 0.1), ("head", 0.02, -0.03, 0.07)):
+        pair = {"model": "fairtune", "against": other, "low": low, "high": high}
+        rows.append(row("auc_worst", by, attribute="age", **pair))
+        rows.append(row("auc", by, **pair))
+    rows.append(row("sensitivity", None, model="fairtune", attribute="age", group="60+"))
+    trials = pd.DataFrame(
+        {
+            "number": [0, 1, 2, 3],
+            "state": ["COMPLETE", "PRUNED", "COMPLETE", "FAIL"],
+            "value": [0.70, 0.61, 0.75, None],
+            "lr": [1e-4, 1e-5, 1e-3, 2e-4],
+            "mask": ["blocks.0.attn", "", "blocks.1.mlp", ""],
+        }
+    )
+    units = [
+        UnitShare(f"blocks.{depth}.{kind}", depth + 1, kind, size, tuned=depth == 1)
+        for depth in range(2)
+        for kind, size in (("attn", 100), ("mlp", 300))
+    ]
+    return make_report(
+        rows,
+        facts={
+            "job": "tune",
+            "chosen": "fairtune",
+            "seconds": {"search": 75.0},
+            "settings": {"lr": [1e-5, 1e-3]},
+            "versions": {"torch": "2.13.0"},
+        },
+        search=Search(trials, "min_auc"),
+        units=units,
+        detectable=[("age", "auc", 0.064)],
+        threshold_rule="Youden's threshold, chosen on validation rows.",
+        left_out=["images/7.jpg is truncated."],
+        notes=["These data know lesions, not patients."],
+    )

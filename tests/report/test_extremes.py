@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from evenhand.report.estimates import Estimate
+from evenhand.report.extremes import Extremes, extremes, is_unknown
+
+ROW = Estimate("m", "test", "age", "a", "auc", 0.7, 0.65, 0.75, 0.95, 100, 90, 30)
+
+
+def groups(**values: float | None) -> list[Estimate]:
+    return [replace(ROW, group=name, value=value) for name, value in values.items()]
+
+
+def test_worst_is_lowest_or_highest_as_the_metric_has_it() -> None:
+    rows = groups(a=0.7, b=0.9, c=0.8)
+    found = extremes(rows, "auc")
+    assert found
+    assert (found.worst.group, found.best.group, found.groups) == ("a", "b", 3)
+    found = extremes([replace(row, metric="log_loss") for row in rows], "log_loss")
+    assert found
+    assert (found.worst.group, found.best.group) == ("b", "a")
+
+
+def test_unknown_and_undefined_groups_take_no_part() -> None:
+    found = extremes(groups(a=0.7, unknown=0.1, b=0.9, c=None), "auc")
+    assert found
+    assert (found.worst.group, found.groups) == ("a", 2)
+    assert extremes(groups(a=0.7, unknown=0.1, c=None), "auc") is None
+
+
+def test_a_group_that_the_measurement_excluded_is_not_the_worst() -> None:
+    across = replace(ROW, group="*", metric="auc_worst", value=0.7)
+    found = extremes([*groups(excluded=0.2, a=0.7, b=0.9), across], "auc")
+    assert found
+    assert found.worst.group == "a"
+
+
+def test_equal_groups_and_metrics_without_direction_have_no_worst() -> None:
+    assert extremes(groups(a=0.7, b=0.7), "auc") is None
+    rows = [replace(row, metric="selection_rate") for row in groups(a=0.7, b=0.9)]
+    assert extremes(rows, "selection_rate") is None
+
+
+@pytest.mark.parametrize(
+    ("gap", "groups", "apart"),
+    # Half-lengths .05 and .05 give .0707 for the difference; Bonferroni over 66 pairs × 1.72.
+    [(0.07, 2, False), (0.072, 2, True), (0.12, 12, False), (0.123, 12, True)],
+)
+def test_apart_is_judged_by_the_interval_of_the_difference(
+    gap: float, groups: int, apart: bool
+) -> None:
+    best = replace(ROW, value=0.7 + gap, low=0.65 + gap, high=0.75 + gap)
+    assert Extremes(ROW, best, groups).apart is apart
+
+
+def test_equal_groups_are_seldom_told_apart() -> None:
+    rng = np.random.default_rng(0)
+    told = 0
+    for means in rng.normal(0.7, 0.02, size=(2000, 6)):
+        rows = [
+            replace(ROW, group=str(k), value=m, low=m - 1.96 * 0.02, high=m + 1.96 * 0.02)
+            for k, m in enumerate(means)
+        ]
+        found = extremes(rows, "auc")
+        told += bool(found and found.apart)
+    assert told / 2000 < 0.06
+
+
+def test_unknown_in_any_part_of_an_intersection() -> None:
+    assert is_unknown("unknown*60+")
+    assert is_unknown("unknown")
+    assert not is_unknown("female*60+")

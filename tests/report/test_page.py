@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import html
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from evenhand.report import Report, render
+
+EVIL = "<script>alert(1)</script>\"'&\n,"
+SECTIONS = {
+    "answer", "groups", "strategies", "generalisation", "search", "units", "undefined",
+    "provenance",
+}  # fmt: skip
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+class Outline(HTMLParser):
+    """What a page is made of: elements, their attributes, anchors, and the text."""
+
+    VOID = frozenset({"meta", "line", "rect", "circle", "path", "br", "link"})
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).replace("\N{NO-BREAK SPACE}", " ").split())
+
+    @property
+    def sections(self) -> set[str]:
+        return {attrs["id"] or "" for tag, attrs in self.tags if tag == "section"}
+
+
+def test_audit_says_the_answer_first(audit: Report) -> None:
+    text = Outline(render(audit)).text
+    answer = text.index(
+        "Where age is 60+, the model finds 61 of 100 malignant cases; where it is under 60, 84."
+    )
+    gap = text.index("The gap is 23 points (95 % interval 18 to 28).")
+    assert answer < gap < text.index("Of all malignant cases, the share found.")
+
+
+def test_tune_says_first_whether_its_worst_group_is_better(tuned: Report) -> None:
+    text = Outline(render(tuned)).text
+    headline = (
+        "FairTune serves its worst age group better than full fine-tuning; "
+        "whether better than head only, these data cannot tell."
+    )
+    assert text.index(headline) < text.index("Where age is")
+    assert "Against full fine-tuning: +0.060 (95 % interval 0.020 to 0.100): better." in text
+
+
+def test_every_section_is_there_when_its_data_are(tuned: Report) -> None:
+    outline = Outline(render(tuned))
+    assert outline.sections == SECTIONS
+    links = {attrs["href"] for tag, attrs in outline.tags if tag == "a"}
+    assert links == {f"#{name}" for name in SECTIONS}
+
+
+@pytest.mark.parametrize(
+    ("change", "missing"),
+    [
+        ({"search": None}, {"search"}),
+        ({"units": ()}, {"units"}),
+        ({"facts": {"chosen": "fairtune"}, "threshold_rule": ""}, set()),
+    ],
+)
+def test_a_section_is_absent_without_its_data(
+    tuned: Report, change: dict[str, Any], missing: set[str]
+) -> None:
+    assert Outline(render(replace(tuned, **change))).sections == SECTIONS - missing
+
+
+def test_an_audit_has_only_what_it_has(audit: Report) -> None:
+    assert Outline(render(audit)).sections == {"answer", "groups", "provenance"}
+    assert Outline(render(replace(audit, facts={}))).sections == {"answer", "groups"}
+
+
+def test_splits_are_side_by_side_only_where_there_are_several(tuned: Report) -> None:
+    rows = tuned.rows[tuned.rows["split"] == "test"]
+    assert "generalisation" not in Outline(render(replace(tuned, rows=rows))).sections
+
+
+def test_numbers_are_those_of_the_rows(
+    make_report: Callable[..., Report], make_row: Callable[..., dict[str, Any]]
+) -> None:
+    rows = [
+        make_row("auc", 0.81234, low=0.7011, high=0.9, attribute="age", group="60+", n=1234),
+        make_row("sensitivity", 0.6129, low=0.5, high=0.7777, attribute="age", group="60+"),
+        make_row("log_loss", 1.5, attribute="age", group="60+"),
+    ]
+    text = Outline(render(make_report(rows))).text
+    assert "0.812 0.701 to 0.900" in text
+    assert "61.3 % 50.0 % to 77.8 %" in text
+    assert "1.500 1.450 to 1.550" in text
+    assert "80 malignant of 1,234" in text
+
+
+def test_undefined_is_shown_with_its_reason_and_never_as_a_number(
+    make_report: Callable[..., Report], make_rows: Callable[..., list[dict[str, Any]]]
+) -> None:
+    outline = Outline(render(make_report(make_rows("sensitivity", None, 0.84))))
+    assert "undefined no positives among 400 samples" in outline.text
+    assert "Nothing can be said about age" in outline.text
+    assert "undefined" in outline.sections
+    assert not re.search(r"\b0\.0 %|\bnan\b|\bNone\b", outline.text)
+    marks = [attrs for _, attrs in outline.tags if attrs.get("class") == "mark"]
+    assert len(marks) == 2  # everyone and the group under 60
+
+
+def test_everything_undefined(audit: Report) -> None:
+    rows = audit.rows.assign(value=None, low=None, high=None, undefined="no samples")
+    outline = Outline(render(replace(audit, rows=rows)))
+    assert "Nothing can be said about age" in outline.text
+    assert not [attrs for _, attrs in outline.tags if attrs.get("class") == "mark"]
+
+
+def test_no_rows_at_all(audit: Report) -> None:
+    outline = Outline(render(replace(audit, rows=audit.rows.iloc[:0])))
+    assert "There are no numbers by group in this report." in outline.text
+
+
+def test_multi_class_has_no_positives(
+    make_report: Callable[..., Report], make_rows: Callable[..., list[dict[str, Any]]]
+) -> None:
+    rows = make_rows("auc", 0.71, 0.83, positives=None)
+    text = Outline(render(make_report(rows))).text
+    assert "Where age is 60+, the AUC is 0.710; where it is under 60, 0.830." in text
+    assert "400 samples" in text
+    assert "malignant of" not in text
+
+
+def test_rows_read_back_from_json_give_the_same_page(audit: Report) -> None:
+    records = audit.rows.astype("object").where(audit.rows.notna(), None).to_dict("records")
+    again = replace(audit, rows=pd.DataFrame(records, columns=audit.rows.columns))
+    assert render(again) == render(audit)
+
+
+def evil(report: Report) -> Report:
+    """Put markup into every name and text that a report is given."""
+    rows = report.rows.replace({"group": {"60+": EVIL}, "attribute": {"age": EVIL}})
+    rows["undefined"] = rows["undefined"].map(lambda reason: reason and EVIL)
+    rows["model"] = rows["model"].replace({"head": EVIL})
+    rows["against"] = rows["against"].replace({"head": EVIL})
+    search, units = report.search, report.units
+    assert search
+    trials = search.trials.assign(mask=EVIL, study=EVIL)
+    return replace(
+        report,
+        title=EVIL,
+        facts={**report.facts, "settings": {EVIL: EVIL, "list": [EVIL]}, EVIL: {EVIL: EVIL}},
+        rows=rows,
+        attributes=[EVIL],
+        positive=EVIL,
+        patient=EVIL,
+        search=replace(search, trials=trials, objective=EVIL),
+        units=[replace(unit, name=EVIL, kind=EVIL) for unit in units],
+        detectable=[(EVIL, EVIL, 0.1)],
+        threshold_rule=EVIL,
+        left_out=[EVIL],
+        notes=[EVIL],
+    )
+
+
+def test_names_are_text_wherever_they_are_shown(tuned: Report) -> None:
+    page = render(evil(tuned))
+    outline = Outline(page)
+    plain = {tag for tag, _ in Outline(render(tuned)).tags}
+    assert {tag for tag, _ in outline.tags} <= plain
+    assert "script" not in plain
+    assert "<script" not in page.lower()
+    assert "alert(1)" in outline.text
+    assert page.count("alert(1)") == html.unescape(page).count("<script>alert(1)</script>")
+
+
+def test_page_loads_nothing(tuned: Report) -> None:
+    page = render(tuned)
+    for _, attrs in Outline(page).tags:
+        assert not {"src", "srcset", "data", "poster", "action"} & set(attrs)
+        assert not any(name.startswith("on") for name in attrs)
+        assert (attrs.get("href") or "#").startswith("#")
+    assert not re.search(r"@import|url\(|https?:|//", page)
+
+
+def test_markup_is_whole_and_ids_are_single(tuned: Report) -> None:
+    outline = Outline(render(tuned))
+    assert outline.open == []
+    ids = [attrs["id"] for _, attrs in outline.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    known = set(ids)
+    for _, attrs in outline.tags:
+        assert attrs.get("aria-labelledby", None) in {None, *known}
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+@pytest.mark.parametrize("width", [390, 1300])
+def test_chromium_shows_the_page_without_a_complaint(
+    tuned: Report, tmp_path: Path, width: int
+) -> None:
+    page = tmp_path / "report.html"
+    probe = (
+        "<script>document.title = 'wide ' + (document.documentElement.scrollWidth - innerWidth) +"
+        " ' strips ' + [...document.querySelectorAll('.forests > .forest svg.strip')]"
+        ".filter(svg => svg.getBoundingClientRect().width > 60).length</script></body>"
+    )
+    text = render(evil(tuned))
+    policy = re.search(r"<meta http-equiv.*?>", text)
+    assert policy
+    page.write_text(text.replace(policy[0], "").replace("</body>", probe), encoding="utf-8")
+    done = chromium(page, tmp_path, f"--window-size={width},900", "--dump-dom")
+    title = re.search(r"<title>wide (-?\d+) strips (\d+)</title>", done.stdout)
+    assert title, done.stderr
+    assert int(title[1]) <= 0  # nothing sticks out sideways
+    assert int(title[2]) >= 20
+    assert "CONSOLE" not in done.stderr
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_chromium_runs_no_script_of_the_page(tuned: Report, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    script = "<script>document.title = 'ran'</script></body>"
+    page.write_text(render(tuned).replace("</body>", script), encoding="utf-8")
+    assert "<title>An audit</title>" in chromium(page, tmp_path, "--dump-dom").stdout
+
+
+def chromium(page: Path, home: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    command = [
+        str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+        "--disable-background-networking", "--enable-logging=stderr",
+        f"--user-data-dir={home / 'profile'}", *flags, page.as_uri(),
+    ]  # fmt: skip
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from evenhand.report.estimates import Estimate
+from evenhand.report.extremes import Extremes
+from evenhand.report.words import (
+    chance_sentence,
+    detectable_sentence,
+    gap_sentence,
+    groups_sentence,
+    lede,
+    paired_chip,
+    paired_sentence,
+    reading,
+    strategy_sentence,
+    where,
+    worst_sentence,
+)
+
+OLD = Estimate("m", "test", "age", "60+", "sensitivity", 0.61, 0.55, 0.67, 0.95, 150, 120, 50)
+YOUNG = replace(OLD, group="under 60", value=0.84, low=0.79, high=0.89)
+GAP = replace(OLD, group="*", metric="sensitivity_gap", value=0.23, low=0.15, high=0.31)
+PAIRED = replace(
+    OLD, model="fairtune", against="full", group="*", metric="auc_worst",
+    value=0.039, low=-0.01, high=0.088,
+)  # fmt: skip
+
+
+def same(text: str, expected: str) -> bool:
+    return text.replace("\N{NO-BREAK SPACE}", " ") == expected
+
+
+def test_groups_are_told_in_counts_out_of_a_hundred() -> None:
+    assert groups_sentence(OLD, YOUNG, "malignant") == (
+        "Where age is 60+, the model finds 61 of 100 malignant cases; where it is under 60, 84."
+    )
+
+
+def test_groups_told_by_auc_and_accuracy() -> None:
+    old, young = (replace(row, metric="auc") for row in (OLD, YOUNG))
+    assert groups_sentence(old, young, "malignant") == (
+        "Where age is 60+, the model scores a malignant case above another case 61 times in 100 "
+        "(AUC 0.610); where it is under 60, 84 times (0.840)."
+    )
+    old, young = (replace(row, positives=None) for row in (old, young))
+    assert groups_sentence(old, young, "") == (
+        "Where age is 60+, the AUC is 0.610; where it is under 60, 0.840."
+    )
+    old, young = (replace(row, metric="accuracy") for row in (OLD, YOUNG))
+    assert groups_sentence(old, young, "") == (
+        "Where age is 60+, the model is right in 61 of 100 cases; where it is under 60, in 84."
+    )
+
+
+def test_an_intersection_names_each_attribute() -> None:
+    assert where("sex*age", "female*60+") == "sex is female and age is 60+"
+    assert where("sex*age", "unknown") == "sex × age is unknown"
+
+
+def test_gap_in_points_with_its_interval() -> None:
+    assert same(
+        gap_sentence(GAP, Extremes(OLD, YOUNG, 2)),
+        "The gap is 23 points (95 % interval 15 to 31).",
+    )
+
+
+def test_gap_has_a_decimal_where_rounding_would_contradict_the_groups() -> None:
+    old, young = replace(OLD, value=0.876), replace(YOUNG, value=0.892)  # told as 88 and 89
+    gap = replace(GAP, value=0.016, low=0.003, high=0.104)
+    assert same(
+        gap_sentence(gap, Extremes(old, young, 2)),
+        "The gap is 1.6 points (95 % interval 0.3 to 10.4).",
+    )
+
+
+def test_an_undefined_gap_says_why() -> None:
+    gap = replace(GAP, value=None, low=None, high=None, undefined="group 'x': no samples")
+    assert gap_sentence(gap, Extremes(OLD, YOUNG, 2)) == (
+        "The gap is undefined: group 'x': no samples."
+    )
+
+
+@pytest.mark.parametrize(
+    ("young", "groups", "sentence"),
+    [
+        (YOUNG, 2, "The two groups differ by more than chance explains."),
+        (YOUNG, 5, "The worst and the best of 5 groups differ by more than chance explains."),
+        (
+            replace(YOUNG, value=0.68, low=0.6, high=0.76),
+            2,
+            "Chance alone could make a gap like this: "
+            "these data cannot tell whether the two groups differ.",
+        ),
+        (
+            replace(YOUNG, low=None, high=None),
+            2,
+            "Without intervals nobody can tell whether that is more than chance.",
+        ),
+    ],
+)
+def test_whether_chance_explains_a_gap(young: Estimate, groups: int, sentence: str) -> None:
+    assert chance_sentence(Extremes(OLD, young, groups)) == sentence
+
+
+@pytest.mark.parametrize(
+    ("metric", "low", "high", "chip"),
+    [
+        ("auc_worst", -0.01, 0.088, "cannot tell"),
+        ("auc_worst", 0.01, 0.088, "better"),
+        ("auc_worst", -0.088, -0.01, "worse"),
+        ("auc_gap", -0.088, -0.01, "better"),
+        ("log_loss_worst", 0.01, 0.088, "worse"),
+        ("auc_worst", None, None, "cannot tell"),
+        ("auc_worst", 0.0, 0.088, "cannot tell"),
+        ("selection_rate", 0.01, 0.088, "cannot tell"),
+    ],
+)
+def test_paired_outcome(metric: str, low: float | None, high: float | None, chip: str) -> None:
+    assert paired_chip(replace(PAIRED, metric=metric, low=low, high=high)) == chip
+
+
+def test_paired_sentence() -> None:
+    assert same(
+        paired_sentence(PAIRED),
+        "Against full fine-tuning: +0.039 (95 % interval −0.010 to 0.088): cannot tell.",
+    )
+    undefined = replace(PAIRED, value=None, low=None, high=None, undefined="no positives")
+    assert paired_sentence(undefined) == "Against full fine-tuning: undefined, no positives."
+
+
+def test_strategies_in_one_sentence() -> None:
+    better = replace(PAIRED, low=0.01)
+    unsure, worse = replace(PAIRED, against="head"), replace(PAIRED, against="x", high=-0.005)
+    assert strategy_sentence([better]) == (
+        "FairTune serves its worst age group better than full fine-tuning."
+    )
+    assert strategy_sentence([PAIRED, unsure]) == (
+        "These data cannot tell whether FairTune serves its worst age group better than "
+        "full fine-tuning or head only."
+    )
+    assert strategy_sentence([better, unsure, worse]) == (
+        "FairTune serves its worst age group better than full fine-tuning but worse than x; "
+        "whether better than head only, these data cannot tell."
+    )
+
+
+def test_worst_groups_side_by_side() -> None:
+    one = replace(PAIRED, against=None, value=0.78)
+    other = replace(one, model="full", value=None)
+    assert worst_sentence([one, other]) == (
+        "AUC of the age group served worst: FairTune 0.780 and full fine-tuning undefined."
+    )
+
+
+def test_detectable_gap() -> None:
+    assert detectable_sentence("age", "sensitivity", 0.09) == (
+        "A gap in Sensitivity by age smaller than 9.0 points would usually go unseen "
+        "in a test set of this size."
+    )
+
+
+def test_whom_the_numbers_are_about() -> None:
+    everyone = replace(OLD, attribute="*", group="*", n=1800, patients=1, positives=390)
+    assert lede([OLD, everyone], "test", "lesion", "malignant") == (
+        "Measured on 1,800 samples from 1 lesion of the test split, 390 of the samples malignant."
+    )
+    many = replace(everyone, positives=None)
+    assert lede([many], "all", "stay", "") == "Measured on 1,800 samples from 1 stay."
+    assert lede([], "all", "stay", "") == "This report has no numbers."
+
+
+def test_reading_names_the_level_of_the_intervals() -> None:
+    assert "90\N{NO-BREAK SPACE}% interval" in reading([replace(OLD, level=0.9)])
+    assert "interval" not in reading([replace(OLD, low=None, high=None)])
