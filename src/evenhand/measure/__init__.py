@@ -1,6 +1,8 @@
 """Numbers about groups: metrics, thresholds, intervals. Arrays and names in, numbers out."""
 
 import evenhand.measure.metrics  # noqa: F401 (registers them)
+from evenhand.measure.across import CONTRASTS, SUMMARIES
+from evenhand.measure.fairness import FAIRNESS, Fairness, fairness
 from evenhand.measure.groups import UNKNOWN, Excluded, Groups, excluded_groups, groups_of
 from evenhand.measure.objectives import OBJECTIVES, Objective, find_objective
 from evenhand.measure.registry import METRICS, Metric, find_metric, metric
@@ -11,11 +13,15 @@ from evenhand.measure.thresholds import youden
 
 __all__ = [
     "COLUMNS",
+    "CONTRASTS",
+    "FAIRNESS",
     "METRICS",
     "OBJECTIVES",
+    "SUMMARIES",
     "UNKNOWN",
     "Bootstrap",
     "Excluded",
+    "Fairness",
     "Groups",
     "Metric",
     "Objective",
@@ -24,6 +30,7 @@ __all__ = [
     "as_records",
     "as_table",
     "excluded_groups",
+    "fairness",
     "find_metric",
     "find_objective",
     "groups_of",

@@ -32,6 +32,8 @@ def estimate(
         The classes that one-vs-rest means are taken over (see `common_classes`).
     """
     values = np.full((len(groups), len(metrics), resamples.count), np.nan)
+    if not metrics:
+        return values
     largest = max((len(rows) for rows in groups), default=0)
     evaluate = [_evaluator(rows, metrics, classes) if len(rows) else None for rows in groups]
     for at, weights in resamples.blocks(max(1, CELLS // max(largest, 1))):

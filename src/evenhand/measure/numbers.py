@@ -1,25 +1,25 @@
-"""The numbers of one attribute: of each group, and across the groups."""
+"""Numbers before they are rows: values in the data and in every resample, samples, reasons."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
-from evenhand.measure.across import SUMMARIES
-from evenhand.measure.estimate import common_classes, estimate, why_undefined
 from evenhand.measure.groups import Groups
-from evenhand.measure.registry import Floats, Metric
-from evenhand.measure.resample import Resamples
+from evenhand.measure.registry import Floats
 from evenhand.measure.scored import Scored
 
 EVERYBODY = "*"
+BIASED = "biased where groups are close"
+"""Said of a number that picks the largest of several differences and has no other interval."""
 
 
 @dataclass(frozen=True, eq=False)
 class Number:
-    """One number before it is a row: its value in the data and in every resample.
+    """One number before it is a row.
 
     Attributes
     ----------
@@ -35,6 +35,8 @@ class Number:
         Why it is undefined, or None.
     note
         What else must be known about how it was made.
+    family, pick
+        Where it is picked out of several groups' values ``(G, 1 + B + J)``: those, and how.
     """
 
     attribute: str
@@ -44,89 +46,86 @@ class Number:
     rows: Scored
     threshold: float | None
     reason: str | None
-    note: str
+    note: str = ""
+    family: tuple[Floats, ...] = ()
+    pick: Literal["spread", "lowest", "highest"] | None = None
 
     def minus(self, other: Number) -> Number:
         """Return the same number as a difference from another model's."""
         return replace(
-            self,
+            with_note(self, BIASED) if self.pick else self,
             values=self.values - other.values,
             threshold=None,
             reason=self.reason or other.reason,
+            family=(),
+            pick=None,
         )
 
 
-def numbers_of(
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """The samples of one attribute's groups, and which of them are compared.
+
+    Attributes
+    ----------
+    attribute
+        Its name.
+    rows
+        The samples of each level that is shown.
+    compared
+        Levels that take part in what is said across groups.
+    together
+        The samples of all levels that are compared.
+    reference
+        The level that signed differences are taken from; None where none is compared.
+    small
+        Why a level makes no claim, for those with too few samples.
+    """
+
+    attribute: str
+    rows: Mapping[str, Scored]
+    compared: tuple[str, ...]
+    together: Scored
+    reference: str | None
+    small: Mapping[str, str]
+
+
+def with_note(number: Number, note: str) -> Number:
+    """Return the number with one more thing that must be known about how it was made."""
+    return replace(number, note="; ".join(filter(None, (number.note, note))))
+
+
+def everybody(rows: Scored) -> Parts:
+    """Return all samples as the one group ``"*"``."""
+    return Parts(EVERYBODY, {EVERYBODY: rows}, (), rows, None, {})
+
+
+def parts_of(
     rows: Scored,
     attribute: str,
     groups: Groups,
     compared: Sequence[str],
-    asked: tuple[Sequence[Metric], Sequence[str]],
-    resamples: Resamples,
-) -> list[Number]:
-    """Return the numbers of one attribute, groups first, then across the groups.
+    *,
+    reference: str | None = None,
+    minimum: int = 0,
+) -> Parts:
+    """Divide samples into groups.
 
     Parameters
     ----------
     compared
-        Levels that take part in what is said across groups.
-    asked
-        The metrics, and the names of the summaries across groups.
+        Levels to be compared, unless they have fewer samples than ``minimum``.
+    reference
+        By default the compared level with the most samples.
     """
-    metrics, across = asked
     parts = {level: rows.take(groups.rows(level)) for level in groups.levels}
-    classes = common_classes([parts[level] for level in compared])
-    values = estimate(list(parts.values()), metrics, resamples, classes)
-    found = [
-        Number(
-            attribute,
-            level,
-            metric.name,
-            values[place, index],
-            part,
-            _threshold(part, metric),
-            why_undefined(part, metric, classes),
-            _macro_note(part, metric, classes),
-        )
-        for place, (level, part) in enumerate(parts.items())
-        for index, metric in enumerate(metrics)
-    ]
-    together = rows.take(np.flatnonzero(np.isin(groups.codes, _codes(groups, compared))))
-    for metric in metrics if across else ():
-        members = [one for one in found if one.metric == metric.name and one.group in compared]
-        found += [_across(members, metric, name, together) for name in across]
-    return found
-
-
-def _across(members: Sequence[Number], metric: Metric, summary: str, rows: Scored) -> Number:
-    undefined = [f"group {one.group!r}: {one.reason}" for one in members if one.reason]
-    if len(members) < 2:
-        undefined = [f"{len(members)} group to compare; two are needed"]
-    first = members[0]
-    values = SUMMARIES[summary](np.stack([one.values for one in members]), metric)
-    return Number(
-        first.attribute,
-        EVERYBODY,
-        f"{metric.name}_{summary}",
-        np.full_like(values, np.nan) if undefined else values,
-        rows,
-        _threshold(rows, metric),
-        "; ".join(undefined) or None,
-        first.note,
-    )
-
-
-def _threshold(rows: Scored, metric: Metric) -> float | None:
-    return rows.threshold if metric.needs == "decision" else None
-
-
-def _codes(groups: Groups, levels: Sequence[str]) -> list[int]:
-    return [groups.levels.index(level) for level in levels]
-
-
-def _macro_note(rows: Scored, metric: Metric, classes: Sequence[int]) -> str:
-    """Name the classes that the mean over classes leaves out, because some group lacks them."""
-    if rows.binary or metric.classes != "macro":
-        return ""
-    left_out = [name for which, name in enumerate(rows.classes) if which not in classes]
-    return f"macro without {', '.join(left_out)} (not in every group)" if left_out else "macro"
+    small = {
+        level: f"{len(part)} samples, fewer than the {minimum} that a claim needs"
+        for level, part in parts.items()
+        if len(part) < minimum
+    }
+    kept = tuple(level for level in compared if level not in small)
+    codes = [groups.levels.index(level) for level in kept]
+    together = rows.take(np.flatnonzero(np.isin(groups.codes, codes)))
+    largest = max(kept, key=lambda level: len(parts[level]), default=None)
+    return Parts(attribute, parts, kept, together, reference or largest, small)

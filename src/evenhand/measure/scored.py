@@ -71,11 +71,13 @@ class Scored:
 
     def versus_rest(self, which: int) -> Scored:
         """Return the two-class problem "class ``which`` or another"."""
+        of_class = np.stack([1 - self.scores, self.scores], axis=1) if self.binary else self.scores
         return replace(
             self,
             labels=(self.labels == which).astype(np.intp),
-            scores=self.scores[:, which],
+            scores=of_class[:, which],
             decisions=(self.decisions == which).astype(np.intp),
+            thresholds=None,
             classes=("other", self.classes[which]),
         )
 

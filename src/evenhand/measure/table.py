@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from evenhand.errors import EvenhandError, pick
-from evenhand.measure.across import SUMMARIES
+from evenhand.measure.asked import check_across, numbers_of
 from evenhand.measure.groups import Excluded, Groups
-from evenhand.measure.intervals import interval
-from evenhand.measure.numbers import EVERYBODY, Number, numbers_of
+from evenhand.measure.intervals import Interval, extreme_interval, interval, spread_interval
+from evenhand.measure.numbers import Number, everybody, parts_of
 from evenhand.measure.registry import find_metric
 from evenhand.measure.resample import Bootstrap, Resamples, resample
 from evenhand.measure.scored import Scored
@@ -28,6 +28,8 @@ COLUMNS = (
 )
 """Columns of the rows, in order; the same as in ``metrics.json``."""
 
+NOT_FINITE = "no finite value: it divides by 0, or its fit has no solution"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -38,16 +40,24 @@ class Plan:
     metrics
         Names of metrics, for everybody and for each group.
     across
-        What is said of each metric across the groups of an attribute.
+        What is said across the groups of an attribute: of each metric (names in ``SUMMARIES`` and
+        ``CONTRASTS``), or by a name in ``FAIRNESS``.
     excluded
         Levels that take no part in that, by attribute.
+    references
+        The level that signed differences and ratios are taken from, by attribute; elsewhere the
+        one with the most samples.
+    minimum
+        A group with fewer samples is shown with its counts and makes no claim; nor is it compared.
     bootstrap
         How intervals are made; None for point values only.
     """
 
     metrics: tuple[str, ...] = ("auc", "accuracy", "sensitivity", "specificity", "log_loss")
-    across: tuple[str, ...] = ("worst", "best", "gap")
+    across: tuple[str, ...] = ("worst", "best", "gap", "difference")
     excluded: Excluded = field(default_factory=dict)
+    references: Mapping[str, str] = field(default_factory=dict)
+    minimum: int = 0
     bootstrap: Bootstrap | None = field(default_factory=Bootstrap)
 
 
@@ -111,20 +121,28 @@ def as_records(table: pd.DataFrame) -> list[dict[str, Any]]:
 def _numbers(
     rows: Scored, groups: Mapping[str, Groups], plan: Plan, resamples: Resamples
 ) -> list[Number]:
-    metrics = [find_metric(name) for name in plan.metrics]
-    all_rows = Groups(np.zeros(len(rows), dtype=np.intp), (EVERYBODY,))
-    found = numbers_of(rows, EVERYBODY, all_rows, (EVERYBODY,), (metrics, ()), resamples)
+    found = numbers_of(everybody(rows), plan.metrics, (), resamples)
     for name, levels in groups.items():
         compared = levels.compared(plan.excluded.get(name, ()))
-        found += numbers_of(rows, name, levels, compared, (metrics, plan.across), resamples)
+        reference = plan.references.get(name)
+        parts = parts_of(rows, name, levels, compared, reference=reference, minimum=plan.minimum)
+        found += numbers_of(parts, plan.metrics, plan.across, resamples)
     return found
+
+
+def _interval(number: Number, resamples: Resamples, bootstrap: Bootstrap | None) -> Interval:
+    if number.reason or number.pick is None:
+        return interval(number.values, resamples, bootstrap)
+    if number.pick == "spread":
+        return spread_interval(number.family, resamples, bootstrap)
+    return extreme_interval(number.family[0], number.pick, resamples, bootstrap)
 
 
 def _row(number: Number, resamples: Resamples, bootstrap: Bootstrap | None) -> dict[str, Any]:
     """Return one row of the table."""
     value = float(number.values[0])
-    ends = interval(number.values, resamples, bootstrap)
-    undefined = number.reason or ("no finite value" if math.isnan(value) else None)
+    ends = _interval(number, resamples, bootstrap)
+    undefined = number.reason or (NOT_FINITE if math.isnan(value) else None)
     return {
         "attribute": number.attribute,
         "group": number.group,
@@ -146,12 +164,18 @@ def _row(number: Number, resamples: Resamples, bootstrap: Bootstrap | None) -> d
 def _check(rows: Scored, groups: Mapping[str, Groups], plan: Plan, against: Scored | None) -> None:
     if not len(rows):
         raise EvenhandError("there are no samples to measure.")
-    for name in plan.across:
-        pick("summary across groups", name, SUMMARIES)
-    for attribute, levels in plan.excluded.items():
+    for name in plan.metrics:
+        find_metric(name)
+    check_across(plan.across)
+    for attribute, level in _named_levels(plan):
         known = pick("attribute", attribute, groups).levels
-        for level in levels:
-            pick(f"level of {attribute}", level, dict.fromkeys(known))
+        pick(f"level of {attribute}", level, dict.fromkeys(known))
+    for attribute, reference in plan.references.items():
+        if reference not in groups[attribute].compared(plan.excluded.get(attribute, ())):
+            raise EvenhandError(
+                f"{reference!r} is the reference of {attribute!r} and takes no part in it; name "
+                "another reference, or do not exclude it."
+            )
     for attribute, of_attribute in groups.items():
         if len(of_attribute.codes) != len(rows):
             raise EvenhandError(
@@ -167,3 +191,8 @@ def _check(rows: Scored, groups: Mapping[str, Groups], plan: Plan, against: Scor
             "the two models were not scored on the same samples in the same order; labels and "
             "patients differ. Match their predictions by sample_id first."
         )
+
+
+def _named_levels(plan: Plan) -> list[tuple[str, str]]:
+    excluded = [(name, level) for name, levels in plan.excluded.items() for level in levels]
+    return [*excluded, *plan.references.items()]

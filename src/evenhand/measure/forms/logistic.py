@@ -89,4 +89,5 @@ def _step(x: Floats, y: Floats, weights: Floats, at: Floats, free_slope: bool) -
             return np.stack([g0 / h00, np.zeros_like(g0)])
         g1, h01, h11 = residual @ x, variance @ x, variance @ (x * x)
         step: Floats = np.stack([h11 * g0 - h01 * g1, h00 * g1 - h01 * g0])
-        return step / (h00 * h11 - h01 * h01)
+        step /= h00 * h11 - h01 * h01
+    return step

@@ -1,0 +1,85 @@
+"""Values of several metrics in the groups of one attribute, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from evenhand.measure.estimate import common_classes, estimate, why_undefined
+from evenhand.measure.numbers import EVERYBODY, Number, Parts
+from evenhand.measure.registry import Floats, Metric, find_metric
+from evenhand.measure.resample import Resamples
+from evenhand.measure.scored import Scored
+
+
+@dataclass(frozen=True, eq=False)
+class Values:
+    """Values of metrics in groups, for the data and every resample.
+
+    Attributes
+    ----------
+    parts
+        The groups.
+    metrics
+        The metrics by name.
+    table
+        ``(groups, metrics, 1 + B + J)``, both in the order of ``parts`` and ``metrics``.
+    classes
+        The classes that one-vs-rest means are taken over.
+    """
+
+    parts: Parts
+    metrics: dict[str, Metric]
+    table: Floats
+    classes: tuple[int, ...]
+
+    def of(self, metric: str, levels: Sequence[str]) -> Floats:
+        """Return the values ``(len(levels), 1 + B + J)`` of a metric in some groups."""
+        places = [list(self.parts.rows).index(level) for level in levels]
+        return self.table[places, list(self.metrics).index(metric)]
+
+    def reason(self, metric: str, levels: Sequence[str]) -> str | None:
+        """Return why a number across some groups is undefined, or None."""
+        if len(levels) < 2:
+            return f"{len(levels)} group to compare; two are needed"
+        whys = {level: self.why(metric, level) for level in levels}
+        return "; ".join(f"group {level!r}: {why}" for level, why in whys.items() if why) or None
+
+    def why(self, metric: str, level: str) -> str | None:
+        """Return why a metric is undefined, or not claimed, in a group, or None."""
+        small = self.parts.small.get(level)
+        return small or why_undefined(self.parts.rows[level], self.metrics[metric], self.classes)
+
+    def number(self, group: str, name: str, metric: str, values: Floats) -> Number:
+        """Return a number about a group, or about all compared ones, made from a metric."""
+        rows = self.parts.together if group == EVERYBODY else self.parts.rows[group]
+        of = self.metrics[metric]
+        threshold = rows.threshold if of.needs == "decision" else None
+        note = _macro_note(rows, of, self.classes)
+        return Number(self.parts.attribute, group, name, values, rows, threshold, None, note)
+
+
+def values_of(parts: Parts, metrics: Sequence[str], resamples: Resamples) -> Values:
+    """Compute metrics in every group."""
+    found = {name: find_metric(name) for name in metrics}
+    compared = [parts.rows[level] for level in parts.compared]
+    classes = common_classes(compared or [parts.together])
+    table = estimate(list(parts.rows.values()), list(found.values()), resamples, classes)
+    table[[list(parts.rows).index(level) for level in parts.small]] = np.nan
+    return Values(parts, found, table, classes)
+
+
+def versus_rest(parts: Parts, which: int) -> Parts:
+    """Return the same groups with the two-class problem "class ``which`` or another"."""
+    rows = {level: of_level.versus_rest(which) for level, of_level in parts.rows.items()}
+    return replace(parts, rows=rows, together=parts.together.versus_rest(which))
+
+
+def _macro_note(rows: Scored, metric: Metric, classes: Sequence[int]) -> str:
+    """Name the classes that the mean over classes leaves out, because some group lacks them."""
+    if rows.binary or metric.classes != "macro":
+        return ""
+    left_out = [name for which, name in enumerate(rows.classes) if which not in classes]
+    return f"macro without {', '.join(left_out)} (not in every group)" if left_out else "macro"
