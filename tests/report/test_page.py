@@ -221,25 +221,30 @@ def test_markup_is_whole_and_ids_are_single(tuned: Report) -> None:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-@pytest.mark.parametrize("width", [390, 1300])
+@pytest.mark.parametrize("width", [320, 700, 1300])
 def test_chromium_shows_the_page_without_a_complaint(
     tuned: Report, tmp_path: Path, width: int
 ) -> None:
-    page = tmp_path / "report.html"
-    probe = (
-        "<script>document.title = 'wide ' + (document.documentElement.scrollWidth - innerWidth) +"
-        " ' strips ' + [...document.querySelectorAll('.forests > .forest svg.strip')]"
-        ".filter(svg => svg.getBoundingClientRect().width > 60).length</script></body>"
-    )
-    text = render(evil(tuned))
-    policy = re.search(r"<meta http-equiv.*?>", text)
-    assert policy
-    page.write_text(text.replace(policy[0], "").replace("</body>", probe), encoding="utf-8")
-    done = chromium(page, tmp_path, f"--window-size={width},900", "--dump-dom")
-    title = re.search(r"<title>wide (-?\d+) strips (\d+)</title>", done.stdout)
+    frame = f'<iframe srcdoc="{html.escape(render(evil(tuned)))}" style="width:{width}px">'
+    probe = """<script>onload = () => {
+        const page = document.querySelector("iframe").contentDocument
+        const strips = [...page.querySelectorAll(".forest tbody svg.strip")]
+        document.title = [
+            page.documentElement.scrollWidth,
+            strips.filter(strip => strip.checkVisibility()).length,
+            Math.min(...strips.map(strip => strip.getBoundingClientRect().width || 1e9)),
+            getComputedStyle(page.querySelector("h1")).fontWeight,
+        ].join(" ")
+    }</script>"""
+    outer = tmp_path / "outer.html"
+    outer.write_text(f"<!DOCTYPE html>{frame}</iframe>{probe}", encoding="utf-8")
+    done = chromium(outer, tmp_path, "--dump-dom")
+    title = re.search(r"<title>([\d.]+) (\d+) ([\d.]+) (\d+)</title>", done.stdout)
     assert title, done.stderr
-    assert int(title[1]) <= 0  # nothing sticks out sideways
+    assert int(title[1]) <= width  # nothing sticks out sideways
     assert int(title[2]) >= 20
+    assert float(title[3]) >= 80  # every picture is wide enough to read
+    assert title[4] == "700"  # the style is applied
     assert "CONSOLE" not in done.stderr
 
 

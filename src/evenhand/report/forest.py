@@ -45,7 +45,7 @@ def axis_over(
     Examples
     --------
     >>> axis_over([0.61, 0.84]).ticks
-    (0.6, 0.65, 0.7, 0.75, 0.8, 0.85)
+    (0.6, 0.7, 0.8)
     """
     finite = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
     low, high = min(finite), max(finite)
@@ -166,7 +166,7 @@ def _row(line: Line, axis: Axis, show: Callable[[float], str]) -> Row:
     return Row(
         name=line.name,
         note=line.note,
-        value="undefined" if value is None else show(value),
+        value="" if value is None else show(value),
         interval="" if value is None else interval_text(estimate, show),
         x=None if value is None else axis.at(value),
         x_low=None if low is None else axis.at(low),
