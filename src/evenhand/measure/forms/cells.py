@@ -25,5 +25,5 @@ class Cells:
 def cells(rows: Scored) -> Callable[[Weights], Cells]:
     """Prepare the counts of the four cells."""
     where = 2 * rows.labels + rows.decisions
-    sums = patient_sums(rows, (where[:, None] == np.arange(4)).astype(np.float64))
+    sums = patient_sums(rows, where[:, None] == np.arange(4))
     return lambda weights: Cells(*sums(weights).T)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from evenhand.measure.forms.sums import patient_sums
+from evenhand.measure.forms.sums import by_patient
 from evenhand.measure.registry import Floats, Form, Weights
 from evenhand.measure.scored import Scored
 
@@ -25,11 +27,13 @@ class Mean:
         return self.total / self.count
 
 
-def rowwise(of: Callable[[Scored], Floats]) -> Form:
+def rowwise(of: Callable[[Scored], NDArray[Any]]) -> Form:
     """Make the form whose summary is the mean of ``of(rows)``, values ``(n,)``."""
 
     def prepare(rows: Scored) -> Callable[[Weights], Mean]:
-        sums = patient_sums(rows, np.stack([of(rows), np.ones(len(rows))], axis=1))
-        return lambda weights: Mean(*sums(weights).T)
+        total = by_patient(rows, of(rows)[:, None])
+        count = by_patient(rows, np.ones((len(rows), 1), dtype=np.bool_))
+        both = np.concatenate([total, count], axis=1)
+        return lambda weights: Mean(*(weights.astype(np.float64) @ both).T)
 
     return prepare

@@ -15,7 +15,7 @@ RATES = "Altman & Bland, BMJ 1994"
     "higher",
     ideal=1.0,
     needs="decision",
-    form=rowwise(lambda rows: (rows.decisions == rows.labels).astype(float)),
+    form=rowwise(lambda rows: rows.decisions == rows.labels),
     classes="any",
     source=RATES,
 )
@@ -28,7 +28,7 @@ def accuracy(hits: Mean) -> Floats:
     "lower",
     ideal=0.0,
     needs="decision",
-    form=rowwise(lambda rows: (rows.decisions != rows.labels).astype(float)),
+    form=rowwise(lambda rows: rows.decisions != rows.labels),
     classes="any",
     source=RATES,
 )
@@ -144,7 +144,7 @@ def net_benefit(gains: Mean) -> Floats:
     "none",
     ideal=None,
     needs="label",
-    form=rowwise(lambda rows: rows.labels.astype(float)),
+    form=rowwise(lambda rows: rows.labels == 1),
     classes="two",
     source=RATES,
 )
