@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from evenhand.measure import FAIRNESS, METRICS
 from evenhand.report.numbers import counted, duration, listed, percent, plain, signed, whole
-from evenhand.report.terms import shown, split_across, term
+from evenhand.report.terms import TERMS, is_of_group, shown, split_across, term
 
 
 @pytest.mark.parametrize(
@@ -39,5 +40,18 @@ def test_as_people_read_it(text: str, expected: str) -> None:
 def test_numbers_across_groups_by_their_names() -> None:
     assert split_across("log_loss_worst") == ("log_loss", "worst")
     assert split_across("log_loss") == ("log_loss", None)
+    assert split_across("auc_min_ratio") == ("auc", "min_ratio")
+    assert split_across("demographic_parity_difference")[1] is None  # a name of its own
+    assert not is_of_group("demographic_parity_difference")
     assert term("auc_gap").better == "lower"
+    assert term("auc_difference").better == "higher"
+    assert term("error_rate").better == "lower"
+    assert term("calibration_slope").better == "neither"
+
+
+def test_every_registered_metric_has_words() -> None:
+    for name in (*METRICS, *FAIRNESS):
+        assert term(name).label
+        assert term(name).says.format(positive="malignant")
+    assert set(TERMS) <= set(METRICS)
     assert term("log_loss_worst").better == "lower"

@@ -62,7 +62,7 @@ def test_an_intersection_names_each_attribute() -> None:
 
 def test_gap_in_points_with_its_interval() -> None:
     assert same(
-        gap_sentence(GAP, Extremes(OLD, YOUNG, 2)),
+        gap_sentence(Extremes(OLD, YOUNG, 2, GAP)),
         "The gap is 23 points (95 % interval 15 to 31).",
     )
 
@@ -71,38 +71,41 @@ def test_gap_has_a_decimal_where_rounding_would_contradict_the_groups() -> None:
     old, young = replace(OLD, value=0.876), replace(YOUNG, value=0.892)  # told as 88 and 89
     gap = replace(GAP, value=0.016, low=0.003, high=0.104)
     assert same(
-        gap_sentence(gap, Extremes(old, young, 2)),
+        gap_sentence(Extremes(old, young, 2, gap)),
         "The gap is 1.6 points (95 % interval 0.3 to 10.4).",
     )
 
 
 def test_an_undefined_gap_says_why() -> None:
     gap = replace(GAP, value=None, low=None, high=None, undefined="group 'x': no samples")
-    assert gap_sentence(gap, Extremes(OLD, YOUNG, 2)) == (
+    assert gap_sentence(Extremes(OLD, YOUNG, 2, gap)) == (
         "The gap is undefined: group 'x': no samples."
     )
 
 
+def test_a_gap_that_was_not_measured() -> None:
+    found = Extremes(OLD, YOUNG, 2, None)
+    assert gap_sentence(found) == "The gap was not measured."
+    assert chance_sentence(found).startswith("Without an interval nobody can tell")
+
+
 @pytest.mark.parametrize(
-    ("young", "groups", "sentence"),
+    ("low", "groups", "sentence"),
     [
-        (YOUNG, 2, "The two groups differ by more than chance explains."),
-        (YOUNG, 5, "The worst and the best of 5 groups differ by more than chance explains."),
+        (0.15, 2, "The two groups differ by more than chance explains."),
+        (0.15, 5, "The worst and the best of 5 groups differ by more than chance explains."),
         (
-            replace(YOUNG, value=0.68, low=0.6, high=0.76),
+            0.0,
             2,
             "Chance alone could make a gap like this: "
             "these data cannot tell whether the two groups differ.",
         ),
-        (
-            replace(YOUNG, low=None, high=None),
-            2,
-            "Without intervals nobody can tell whether that is more than chance.",
-        ),
+        (None, 2, "Without an interval nobody can tell whether the two groups differ."),
     ],
 )
-def test_whether_chance_explains_a_gap(young: Estimate, groups: int, sentence: str) -> None:
-    assert chance_sentence(Extremes(OLD, young, groups)) == sentence
+def test_whether_chance_explains_a_gap(low: float | None, groups: int, sentence: str) -> None:
+    found = Extremes(OLD, YOUNG, groups, replace(GAP, low=low))
+    assert chance_sentence(found) == sentence
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from evenhand.report.words import (
     worst_sentence,
 )
 
+PICKED = "The worst group is picked from the same data, which biases this where groups are close."
 IN_WORDS = ("sensitivity", "auc", "accuracy")
 
 
@@ -88,6 +89,7 @@ def strategy_answer(
         details=(
             worst_sentence([row for row in held if row is not None]),
             *map(paired_sentence, paired),
+            PICKED,
         ),
         outcome=_least([paired_chip(row) for row in paired]),
     )
@@ -103,7 +105,7 @@ def group_answer(
         return None
     for metric in IN_WORDS:
         if found := extremes(here, metric):
-            return _told(here, found, positive)
+            return _told(found, positive)
     return Answer(
         topic=shown(attribute),
         headline=f"Nothing can be said about {shown(attribute)}: "
@@ -113,17 +115,13 @@ def group_answer(
     )
 
 
-def _told(here: Sequence[Estimate], found: Extremes, positive: str) -> Answer:
-    metric = found.worst.metric
-    gap = first(here, group=EVERYONE, metric=f"{metric}_gap")
-    details = [] if gap is None else [gap_sentence(gap, found)]
-    details.append(chance_sentence(found))
+def _told(found: Extremes, positive: str) -> Answer:
     return Answer(
         topic=shown(found.worst.attribute),
         headline=groups_sentence(found.worst, found.best, positive),
-        details=tuple(details),
+        details=(gap_sentence(found), chance_sentence(found)),
         outcome="a gap" if found.apart else "cannot tell",
-        dots=_dots(found.worst, found.best) if metric == "sensitivity" else (),
+        dots=_dots(found.worst, found.best) if found.worst.metric == "sensitivity" else (),
     )
 
 

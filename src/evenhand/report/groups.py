@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evenhand.report.estimates import EVERYONE, Estimate, find, first, names
 from evenhand.report.extremes import Extremes, extremes, is_unknown
-from evenhand.report.forest import Forest, Line, Look, forest, interval_text
+from evenhand.report.forest import Forest, Line, Look, forest, interval_text, signed_show
 from evenhand.report.numbers import counted
-from evenhand.report.terms import Counts, model_name, shown, term
+from evenhand.report.terms import Counts, is_of_group, model_name, shown, term
 
 LEADING = ("auc", "sensitivity", "specificity", "accuracy")
 
@@ -44,7 +45,8 @@ class GroupView:
     further: tuple[Forest, ...]
     columns: tuple[str, ...]
     table: tuple[TableRow, ...]
-    across: tuple[tuple[str, Cell], ...]
+    differences: tuple[Forest, ...]
+    across: tuple[tuple[str, str, Cell], ...]
 
 
 def group_view(
@@ -62,7 +64,7 @@ def group_view(
         What a positive sample is, in a word.
     """
     here = find(rows, model=model, attribute=attribute)
-    members = [row for row in here if row.group != EVERYONE]
+    members = [row for row in here if row.group != EVERYONE and is_of_group(row.metric)]
     if not members:
         return None
     metrics = _leading_first(names(members, "metric"))
@@ -74,7 +76,12 @@ def group_view(
         further=tuple(plot for metric, plot in plots.items() if metric not in LEADING),
         columns=tuple(term(metric).label for metric in metrics),
         table=_table(rows, members, metrics),
-        across=tuple((term(row.metric).label, _cell(row)) for row in here if row.group == EVERYONE),
+        differences=_differences(here, metrics),
+        across=tuple(
+            (term(row.metric).label, _of_whom(row), _cell(row))
+            for row in here
+            if not is_of_group(row.metric)
+        ),
     )
 
 
@@ -102,6 +109,31 @@ def count_note(row: Estimate, counts: Counts, positive: str) -> str:
     if counts == "positives":
         return f"{row.positives:,} {positive}"
     return f"{row.n - row.positives:,} not {positive}"
+
+
+def reference_of(difference: Estimate) -> str:
+    """Return the group that a signed difference is taken from, as its ``method`` names it."""
+    found = re.search(r"(?:^|; )from (.*)$", difference.method or "", re.DOTALL)
+    return found[1] if found else "the reference"
+
+
+def _differences(here: Sequence[Estimate], metrics: Sequence[str]) -> tuple[Forest, ...]:
+    """Lay out the signed differences from the reference, one picture per metric."""
+    plots = []
+    for metric in metrics:
+        told = find(here, metric=f"{metric}_difference")
+        if told:
+            lines = [Line(f"{shown(row.group)} − {shown(reference_of(row))}", row) for row in told]
+            show = signed_show(term(metric).show)
+            look = Look(term(told[0].metric).label, "", show, 0.0, "no difference")
+            plots.append(forest(lines, look))
+    return tuple(plots)
+
+
+def _of_whom(row: Estimate) -> str:
+    if row.group == EVERYONE:
+        return "all groups"
+    return f"{shown(row.group)} against {shown(reference_of(row))}"
 
 
 def _leading_first(metrics: Sequence[str]) -> tuple[str, ...]:

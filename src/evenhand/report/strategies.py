@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from evenhand.report.estimates import EVERYONE, Estimate, find, names
 from evenhand.report.extremes import is_unknown
 from evenhand.report.forest import Forest, Line, Look, forest, signed_show
-from evenhand.report.terms import model_name, shown, split_across, term
+from evenhand.report.terms import is_of_group, model_name, shown, split_across, term
 from evenhand.report.words import paired_chip
 
 SPLITS = ("train", "val", "test")
@@ -73,7 +73,7 @@ def leading_metric(rows: Sequence[Estimate]) -> str:
     present = [
         metric
         for metric in names(rows, "metric")
-        if split_across(metric)[1] is None and term(metric).better != "nearer"
+        if is_of_group(metric) and term(metric).better != "neither"
     ]
     return "auc" if "auc" in present or not present else present[0]
 

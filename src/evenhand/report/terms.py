@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from evenhand.measure import CONTRASTS, FAIRNESS, METRICS, SUMMARIES
 from evenhand.report.numbers import percent, plain
 
-Better = Literal["higher", "lower", "nearer"]
+Better = Literal["higher", "lower", "neither"]
 Counts = Literal["samples", "positives", "negatives", "both"]
 
 
@@ -23,27 +24,22 @@ class Term:
         Its name as a reader knows it.
     says
         What one value means; ``{positive}`` stands for the positive class.
-    better
-        Which direction is better; ``nearer`` is nearer to the ideal.
-    share
-        Whether it is a share of cases, shown as a percentage.
     counts
         Which cases it is computed from.
-    bounded
-        Whether it lies between 0 and 1 though it is no share.
+    share
+        Whether it is a share of cases, shown as a percentage.
+    limits
+        The values that it can take.
+    better
+        Which direction is better; ``neither`` where nearer to an ideal is, or nothing.
     """
 
     label: str
     says: str = ""
-    better: Better = "higher"
-    share: bool = False
     counts: Counts = "samples"
-    bounded: bool = False
-
-    @property
-    def limits(self) -> tuple[float, float]:
-        """The values that it can take."""
-        return (0.0, 1.0) if self.share or self.bounded else (-math.inf, math.inf)
+    share: bool = False
+    limits: tuple[float, float] = (-math.inf, math.inf)
+    better: Better = "neither"
 
     @property
     def show(self) -> Callable[[float], str]:
@@ -51,83 +47,86 @@ class Term:
         return percent if self.share else plain
 
 
+def _share(label: str, says: str, counts: Counts = "samples") -> Term:
+    return Term(label, says, counts, share=True, limits=(0.0, 1.0))
+
+
+def _score(label: str, says: str, counts: Counts = "both") -> Term:
+    return Term(label, says, counts, limits=(0.0, 1.0))
+
+
 TERMS = {
-    "auc": Term(
-        "AUC",
-        "How often a random {positive} case scores above a random other case; 0.5 is chance.",
-        counts="both",
-        bounded=True,
+    "auc": _score(
+        "AUC", "How often a random {positive} case scores above a random other case; 0.5 is chance."
     ),
-    "auprc": Term("AUPRC", "Area under the precision–recall curve.", counts="both", bounded=True),
-    "sensitivity": Term(
-        "Sensitivity", "Of all {positive} cases, the share found.", share=True, counts="positives"
-    ),
-    "specificity": Term(
+    "auprc": _score("AUPRC", "Area under the precision–recall curve; chance is the prevalence."),
+    "sensitivity": _share("Sensitivity", "Of all {positive} cases, the share found.", "positives"),
+    "specificity": _share(
         "Specificity",
         "Of all cases that are not {positive}, the share rightly cleared.",
-        share=True,
-        counts="negatives",
+        "negatives",
     ),
-    "ppv": Term("PPV", "Of all cases flagged, the share that is {positive}.", share=True),
-    "npv": Term("NPV", "Of all cases cleared, the share that is not {positive}.", share=True),
-    "fpr": Term(
-        "False-positive rate",
-        "Of all cases that are not {positive}, the share flagged.",
-        "lower",
-        share=True,
-        counts="negatives",
+    "ppv": _share("PPV", "Of all cases flagged, the share that is {positive}."),
+    "npv": _share("NPV", "Of all cases cleared, the share that is not {positive}."),
+    "false_positive_rate": _share(
+        "False-positive rate", "Of all cases that are not {positive}, the share flagged.",
+        "negatives",
     ),
-    "fnr": Term(
-        "False-negative rate",
-        "Of all {positive} cases, the share missed.",
-        "lower",
-        share=True,
-        counts="positives",
+    "false_negative_rate": _share(
+        "False-negative rate", "Of all {positive} cases, the share missed.", "positives"
     ),
-    "fdr": Term(
-        "False-discovery rate", "Of all cases flagged, the share that is not {positive}.", "lower",
-        share=True,
+    "false_discovery_rate": _share(
+        "False-discovery rate", "Of all cases flagged, the share that is not {positive}."
     ),
-    "for": Term(
-        "False-omission rate", "Of all cases cleared, the share that is {positive}.", "lower",
-        share=True,
+    "false_omission_rate": _share(
+        "False-omission rate", "Of all cases cleared, the share that is {positive}."
     ),
-    "selection_rate": Term("Share flagged", "Of all cases, the share flagged.", "nearer", True),
-    "prevalence": Term("Prevalence", "Of all cases, the share that is {positive}.", "nearer", True),
-    "accuracy": Term("Accuracy", "Of all cases, the share judged rightly.", share=True),
-    "balanced_accuracy": Term(
-        "Balanced accuracy", "The mean of sensitivity and specificity.", share=True, counts="both"
+    "selection_rate": _share("Share flagged", "Of all cases, the share flagged."),
+    "prevalence": _share("Prevalence", "Of all cases, the share that is {positive}."),
+    "accuracy": _share("Accuracy", "Of all cases, the share judged rightly."),
+    "error_rate": _share("Error rate", "Of all cases, the share judged wrongly."),
+    "balanced_accuracy": _share(
+        "Balanced accuracy", "The mean of sensitivity and specificity.", "both"
     ),
-    "f1": Term("F1", "The harmonic mean of sensitivity and PPV.", bounded=True),
-    "log_loss": Term("Log-loss", "The price of confident mistakes; 0 is perfect.", "lower"),
-    "brier": Term("Brier score", "Mean squared error of the probabilities.", "lower"),
-    "ece": Term("ECE", "How far the probabilities are from what then happens.", "lower"),
+    "f1": _score("F1", "The harmonic mean of sensitivity and PPV."),
+    "log_loss": Term("Log-loss", "The price of confident mistakes; 0 is perfect."),
+    "brier": _score("Brier score", "Mean squared error of the probabilities.", "samples"),
+    "ece": _score("ECE", "How far the probabilities are from what then happens.", "samples"),
     "calibration_slope": Term(
-        "Calibration slope", "1 is ideal; below it the scores are too extreme.", "nearer"
+        "Calibration slope", "1 is ideal; below it the scores are too extreme."
     ),
     "calibration_intercept": Term(
-        "Calibration intercept", "0 is ideal; above it the scores are too low.", "nearer"
+        "Calibration intercept", "0 is ideal; above it the scores are too low."
     ),
 }  # fmt: skip
+"""Words for the metrics that people read most; the others go by their registered title."""
 
 ACROSS = {
     "worst": "{} of the worst group",
     "best": "{} of the best group",
     "gap": "{} gap",
+    "min_ratio": "{}, smallest over largest",
+    "difference": "{} difference",
+    "ratio": "{} ratio",
+    "ratio_deviation": "{}, |1 − ratio|",
+    "log_ratio_deviation": "{}, |log ratio|",
 }
 """What a number across the groups is called, by the end of its name."""
 
 
 def term(metric: str) -> Term:
-    """Return the words for a metric; one that is not in the list goes by its own name."""
-    if metric in TERMS:
-        return TERMS[metric]
+    """Return the words for a metric; one that nobody knows goes by its own name."""
     base, kind = split_across(metric)
     if kind is None:
-        return Term(metric.replace("_", " "))
-    known = term(base)
-    better: Better = "lower" if kind == "gap" else known.better
-    return replace(known, label=ACROSS[kind].format(known.label), better=better)
+        return _of_group(metric)
+    known = _of_group(base)
+    label = ACROSS.get(kind, "{} " + kind).format(known.label)
+    if kind in ("worst", "best"):
+        return replace(known, label=label)
+    if kind in ("gap", "difference"):
+        better: Better = "lower" if kind == "gap" else known.better
+        return replace(known, label=label, better=better)
+    return Term(label)
 
 
 def split_across(metric: str) -> tuple[str, str | None]:
@@ -138,8 +137,28 @@ def split_across(metric: str) -> tuple[str, str | None]:
     >>> split_across("auc_worst"), split_across("auc")
     (('auc', 'worst'), ('auc', None))
     """
-    base, _, kind = metric.rpartition("_")
-    return (base, kind) if kind in ACROSS and base else (metric, None)
+    for kind in (*SUMMARIES, *CONTRASTS):
+        base = metric.removesuffix(f"_{kind}")
+        if base != metric and base in METRICS:
+            return base, kind
+    return metric, None
+
+
+def is_of_group(metric: str) -> bool:
+    """Return whether a metric says something of one group alone, not of several together."""
+    return split_across(metric)[1] is None and metric not in FAIRNESS
+
+
+def _of_group(metric: str) -> Term:
+    registered = METRICS.get(metric) or FAIRNESS.get(metric)
+    label = metric.replace("_", " ")
+    if registered is None:
+        return TERMS.get(metric, Term(label))
+    says = registered.title.replace("{", "(").replace("}", ")")  # it is no template
+    known = TERMS.get(metric, Term(label[0].upper() + label[1:], says))
+    direction = registered.direction
+    better: Better = direction if direction in ("higher", "lower") else "neither"
+    return replace(known, better=better)
 
 
 MODELS = {

@@ -80,29 +80,30 @@ def level(estimate: Estimate) -> str:
     return f"{plain(100 * estimate.level, 0)}{NBSP}%"
 
 
-def gap_sentence(gap: Estimate, found: Extremes) -> str:
+def gap_sentence(found: Extremes) -> str:
     """Say how large the gap between the worst and the best group is, with its interval.
 
     Points are whole numbers where that agrees with the whole numbers that the groups are told in,
     and have a decimal where rounding would make them disagree.
     """
-    base, _ = split_across(gap.metric)
+    gap, base = found.gap, found.worst.metric
+    if gap is None:
+        return "The gap was not measured."
     if gap.value is None:
         return f"The gap is undefined: {gap.undefined or 'no value was given'}."
     told = abs(float(whole(found.best.value or 0.0)) - float(whole(found.worst.value or 0.0)))
     digits = 0 if plain(told, 0) == plain(100 * gap.value, 0) else 1
     unit = " points" if term(base).share else ""
     within = interval(gap, base, digits)
-    return f"The gap is {amount(gap.value, base, digits)}{unit}" + (
-        f" ({within})." if within else "."
-    )
+    size = f"The gap is {amount(gap.value, base, digits)}{unit}"
+    return f"{size} ({within})." if within else f"{size}."
 
 
 def chance_sentence(found: Extremes) -> str:
     """Say whether the worst and the best group differ by more than chance."""
     pair = "two groups" if found.groups == 2 else f"worst and the best of {found.groups} groups"
-    if not found.known_apart:
-        return "Without intervals nobody can tell whether that is more than chance."
+    if found.gap is None or found.gap.low is None:
+        return f"Without an interval nobody can tell whether the {pair} differ."
     if found.apart:
         return f"The {pair} differ by more than chance explains."
     return (
@@ -165,7 +166,7 @@ def paired_chip(difference: Estimate) -> Outcome:
     It is better or worse where the interval leaves out zero, in a metric with better and worse.
     """
     better = term(difference.metric).better
-    if difference.low is None or difference.high is None or better == "nearer":
+    if difference.low is None or difference.high is None or better == "neither":
         return "cannot tell"
     if difference.low <= 0 <= difference.high:
         return "cannot tell"
