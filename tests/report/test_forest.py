@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evenhand.report.estimates import Estimate
-from evenhand.report.forest import Line, Look, axis_over, forest, signed_show
-from evenhand.report.numbers import percent, plain
+from evenhand.report.forest import Line, Look, axis_over, forest
+from evenhand.report.numbers import PERCENT, Scale
 
 ROW = Estimate("m", "test", "age", "60+", "auc", 0.7, 0.6, 0.75, 0.95, 100, 90, 30)
 
@@ -33,7 +33,7 @@ def test_labels_have_just_enough_decimals() -> None:
     assert [text for _, text in plot.ticks] == ["0.6", "0.7", "0.8"]
     plot = forest([Line("a", replace(ROW, low=0.66, high=0.72))], Look("t"))
     assert [text for _, text in plot.ticks] == ["0.66", "0.68", "0.70", "0.72"]
-    plot = forest([Line("a", replace(ROW, low=0.61, high=0.84))], Look("t", show=percent))
+    plot = forest([Line("a", replace(ROW, low=0.61, high=0.84))], Look("t", scale=PERCENT))
     assert [text for _, text in plot.ticks] == ["60", "70", "80"]
 
 
@@ -60,7 +60,7 @@ def test_the_reference_is_on_the_axis() -> None:
 
 
 def test_differences_have_signs() -> None:
-    show = signed_show(plain)
-    assert [show(value) for value in (0.04, -0.04, 0.0001, -0.0001)] == [
+    show = Scale(signed=True)
+    assert [show.text(value) for value in (0.04, -0.04, 0.0001, -0.0001)] == [
         "+0.040", "−0.040", "0.000", "0.000",
     ]  # fmt: skip

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from evenhand.measure import FAIRNESS, METRICS
-from evenhand.report.numbers import counted, duration, listed, percent, plain, signed, whole
+from evenhand.report.numbers import PERCENT, counted, duration, listed, plain, signed, whole
 from evenhand.report.terms import TERMS, is_of_group, shown, split_across, term
 
 
@@ -13,7 +13,7 @@ from evenhand.report.terms import TERMS, is_of_group, shown, split_across, term
         (plain(0.84217), "0.842"),
         (plain(-0.5, 1), "−0.5"),
         (plain(-0.0001), "0.000"),
-        (percent(0.61249), "61.2\N{NO-BREAK SPACE}%"),
+        (PERCENT.text(0.61249), "61.2\N{NO-BREAK SPACE}%"),
         (signed("0.040"), "+0.040"),
         (signed("−0.040"), "−0.040"),
         (signed("0.000"), "0.000"),
@@ -55,3 +55,12 @@ def test_every_registered_metric_has_words() -> None:
         assert term(name).says.format(positive="malignant")
     assert set(TERMS) <= set(METRICS)
     assert term("log_loss_worst").better == "lower"
+
+
+def test_differences_of_shares_are_points() -> None:
+    assert term("sensitivity").scale.text(0.14) == "14.0\N{NO-BREAK SPACE}%"
+    assert term("sensitivity_worst").scale.text(0.14) == "14.0\N{NO-BREAK SPACE}%"
+    for kind in ("gap", "difference"):
+        assert term(f"sensitivity_{kind}").scale.text(0.14) == "14.0\N{NO-BREAK SPACE}points"
+    assert term("auc_gap").scale.text(0.14) == "0.140"
+    assert term("sensitivity_ratio").scale.text(1.4) == "1.400"

@@ -119,7 +119,7 @@ def test_numbers_are_those_of_the_rows(
     ]
     text = Outline(render(make_report(rows))).text
     assert "0.812 0.701 to 0.900" in text
-    assert "61.3 % 50.0 % to 77.8 %" in text
+    assert "61.3 % 50.0 to 77.8 %" in text
     assert "1.500 1.450 to 1.550" in text
     assert "80 malignant of 1,234" in text
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from evenhand.report.estimates import Estimate
-from evenhand.report.numbers import plain, signed
+from evenhand.report.numbers import PLAIN, Scale, plain
 
 ROOM = 0.06  # of the axis, left free at either end
 
@@ -109,8 +109,8 @@ class Look:
     ----------
     title, says
         Its heading, and one sentence on what a value means.
-    show
-        Prints a value.
+    scale
+        How values are printed.
     reference, reference_name
         A value that gets a line through all rows, and what the line is.
     limits
@@ -119,7 +119,7 @@ class Look:
 
     title: str
     says: str = ""
-    show: Callable[[float], str] = field(default=plain)
+    scale: Scale = PLAIN
     reference: float | None = None
     reference_name: str = ""
     limits: tuple[float, float] = (-math.inf, math.inf)
@@ -134,23 +134,11 @@ def forest(lines: Sequence[Line], look: Look) -> Forest:
         title=look.title,
         says=look.says,
         axis=axis,
-        rows=tuple(_row(line, axis, look.show) for line in lines),
-        ticks=_labelled(axis, look.show) if ends else (),
+        rows=tuple(_row(line, axis, look.scale) for line in lines),
+        ticks=_labelled(axis, look.scale) if ends else (),
         reference=None if look.reference is None else axis.at(look.reference),
         reference_name="" if look.reference is None else look.reference_name,
     )
-
-
-def interval_text(estimate: Estimate, show: Callable[[float], str]) -> str:
-    """Return an interval as ``low to high``, empty without one."""
-    if estimate.low is None or estimate.high is None:
-        return ""
-    return f"{show(estimate.low)} to {show(estimate.high)}"
-
-
-def signed_show(show: Callable[[float], str]) -> Callable[[float], str]:
-    """Return a printer that puts a plus before positive numbers, for differences."""
-    return lambda value: signed(show(value))
 
 
 def _ends(estimate: Estimate) -> list[float]:
@@ -158,7 +146,7 @@ def _ends(estimate: Estimate) -> list[float]:
     return [] if estimate.value is None else [end for end in ends if end is not None]
 
 
-def _row(line: Line, axis: Axis, show: Callable[[float], str]) -> Row:
+def _row(line: Line, axis: Axis, scale: Scale) -> Row:
     estimate = line.estimate
     value, low, high = estimate.value, estimate.low, estimate.high
     if value is None:
@@ -166,8 +154,8 @@ def _row(line: Line, axis: Axis, show: Callable[[float], str]) -> Row:
     return Row(
         name=line.name,
         note=line.note,
-        value="" if value is None else show(value),
-        interval="" if value is None else interval_text(estimate, show),
+        value="" if value is None else scale.text(value),
+        interval="" if value is None else scale.interval(low, high),
         x=None if value is None else axis.at(value),
         x_low=None if low is None else axis.at(low),
         x_high=None if high is None else axis.at(high),
@@ -178,12 +166,14 @@ def _row(line: Line, axis: Axis, show: Callable[[float], str]) -> Row:
     )
 
 
-def _labelled(axis: Axis, show: Callable[[float], str]) -> tuple[tuple[float, str], ...]:
-    """Return place and text of each tick, in percent where values are, with fewest decimals."""
-    scale = 100.0 if show(1.0).endswith("%") else 1.0
-    values = [scale * tick for tick in axis.ticks]
+def _labelled(axis: Axis, scale: Scale) -> tuple[tuple[float, str], ...]:
+    """Return place and text of each tick, with the fewest decimals that tell them apart."""
+    values = [scale.factor * tick for tick in axis.ticks]
     digits = next(d for d in range(12) if all(abs(round(v, d) - v) < 1e-8 for v in values))
-    return tuple((axis.at(tick), plain(scale * tick, digits)) for tick in axis.ticks)
+    return tuple(
+        (axis.at(tick), plain(value, digits))
+        for tick, value in zip(axis.ticks, values, strict=True)
+    )
 
 
 def _round_step(raw: float) -> float:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from evenhand.report.estimates import EVERYONE, Estimate, find, first, names
 from evenhand.report.extremes import Extremes, extremes, is_unknown
-from evenhand.report.forest import Forest, Line, Look, forest, interval_text, signed_show
+from evenhand.report.forest import Forest, Line, Look, forest
 from evenhand.report.numbers import counted
 from evenhand.report.terms import Counts, is_of_group, model_name, shown, term
 
@@ -124,8 +124,9 @@ def _differences(here: Sequence[Estimate], metrics: Sequence[str]) -> tuple[Fore
         told = find(here, metric=f"{metric}_difference")
         if told:
             lines = [Line(f"{shown(row.group)} − {shown(reference_of(row))}", row) for row in told]
-            show = signed_show(term(metric).show)
-            look = Look(term(told[0].metric).label, "", show, 0.0, "no difference")
+            known = term(told[0].metric)
+            scale = replace(known.scale, signed=True)
+            look = Look(known.label, "", scale, 0.0, "no difference")
             plots.append(forest(lines, look))
     return tuple(plots)
 
@@ -161,7 +162,7 @@ def _plot(rows: Sequence[Estimate], here: Sequence[Estimate], metric: str, posit
     look = Look(
         known.label,
         known.says.format(positive=positive),
-        known.show,
+        known.scale,
         None if overall is None else overall.value,
         "everyone",
         known.limits,
@@ -199,5 +200,5 @@ def _cell(row: Estimate | None) -> Cell:
         return Cell("not computed", "", "")
     if row.value is None:
         return Cell("undefined", "", row.undefined or "no value was given")
-    show = term(row.metric).show
-    return Cell(show(row.value), interval_text(row, show), "")
+    scale = term(row.metric).scale
+    return Cell(scale.text(row.value), scale.interval(row.low, row.high), "")

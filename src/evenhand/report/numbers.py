@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 MINUS = "\N{MINUS SIGN}"
 NBSP = "\N{NO-BREAK SPACE}"
@@ -22,9 +23,47 @@ def plain(value: float, digits: int = 3) -> str:
     return text.replace("-", MINUS)
 
 
-def percent(share: float, digits: int = 1) -> str:
-    """Return a share (0–1) as a percentage."""
-    return f"{plain(100 * share, digits)}{NBSP}%"
+@dataclass(frozen=True)
+class Scale:
+    """How values of one kind are printed: times a factor, so many decimals, and a unit."""
+
+    factor: float = 1.0
+    digits: int = 3
+    unit: str = ""
+    signed: bool = False
+
+    def number(self, value: float) -> str:
+        """Return a value without its unit."""
+        text = plain(self.factor * value, self.digits)
+        return signed(text) if self.signed else text
+
+    def text(self, value: float) -> str:
+        r"""Return a value with its unit.
+
+        Examples
+        --------
+        >>> POINTS.text(0.14), Scale(signed=True).text(0.14)
+        ('14.0\xa0points', '+0.140')
+        """
+        return self.number(value) + self.unit
+
+    def interval(self, low: float | None, high: float | None) -> str:
+        """Return an interval with its unit, empty where an end is not known.
+
+        Examples
+        --------
+        >>> Scale().interval(0.6, 0.75)
+        '0.600 to 0.750'
+        """
+        if low is None or high is None:
+            return ""
+        return f"{self.number(low)} to {self.number(high)}{self.unit}"
+
+
+PLAIN = Scale()
+PERCENT = Scale(100.0, 1, f"{NBSP}%")
+POINTS = Scale(100.0, 1, f"{NBSP}points")
+"""Differences of percentages."""
 
 
 def signed(text: str) -> str:

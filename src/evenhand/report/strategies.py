@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from evenhand.report.estimates import EVERYONE, Estimate, find, names
 from evenhand.report.extremes import is_unknown
-from evenhand.report.forest import Forest, Line, Look, forest, signed_show
+from evenhand.report.forest import Forest, Line, Look, forest
 from evenhand.report.terms import is_of_group, model_name, shown, split_across, term
 from evenhand.report.words import paired_chip
 
@@ -139,7 +139,7 @@ def _look(attribute: str, metric: str) -> Look:
         "best": f"{term(base).label} of the group that the model serves best.",
         "gap": "Greatest minus smallest; chance pulls it upwards when groups are small.",
     }.get(kind or "", "")
-    return Look(f"{known.label} {by}", says, known.show, limits=known.limits)
+    return Look(f"{known.label} {by}", says, known.scale, limits=known.limits)
 
 
 def _paired(rows: Sequence[Estimate], attributes: Sequence[str], metric: str) -> tuple[Forest, ...]:
@@ -156,7 +156,7 @@ def _paired(rows: Sequence[Estimate], attributes: Sequence[str], metric: str) ->
             Look(
                 f"{model_name(model)} − {model_name(against or '')}",
                 f"Difference in {term(metric).label}. Zero is no difference.",
-                signed_show(term(metric).show),
+                replace(term(f"{metric}_gap").scale, signed=True),
                 0.0,
                 "no difference",
             ),

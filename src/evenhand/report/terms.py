@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from evenhand.measure import CONTRASTS, FAIRNESS, METRICS, SUMMARIES
-from evenhand.report.numbers import percent, plain
+from evenhand.report.numbers import PERCENT, PLAIN, POINTS, Scale
 
 Better = Literal["higher", "lower", "neither"]
 Counts = Literal["samples", "positives", "negatives", "both"]
@@ -26,8 +25,8 @@ class Term:
         What one value means; ``{positive}`` stands for the positive class.
     counts
         Which cases it is computed from.
-    share
-        Whether it is a share of cases, shown as a percentage.
+    scale
+        How its values are printed.
     limits
         The values that it can take.
     better
@@ -37,22 +36,22 @@ class Term:
     label: str
     says: str = ""
     counts: Counts = "samples"
-    share: bool = False
+    scale: Scale = PLAIN
     limits: tuple[float, float] = (-math.inf, math.inf)
     better: Better = "neither"
 
     @property
-    def show(self) -> Callable[[float], str]:
-        """The function that prints a value."""
-        return percent if self.share else plain
+    def share(self) -> bool:
+        """Whether it is a share of cases, whose differences are points."""
+        return self.scale in (PERCENT, POINTS)
 
 
 def _share(label: str, says: str, counts: Counts = "samples") -> Term:
-    return Term(label, says, counts, share=True, limits=(0.0, 1.0))
+    return Term(label, says, counts, PERCENT, (0.0, 1.0))
 
 
 def _score(label: str, says: str, counts: Counts = "both") -> Term:
-    return Term(label, says, counts, limits=(0.0, 1.0))
+    return Term(label, says, counts, PLAIN, (0.0, 1.0))
 
 
 TERMS = {
@@ -125,7 +124,10 @@ def term(metric: str) -> Term:
         return replace(known, label=label)
     if kind in ("gap", "difference"):
         better: Better = "lower" if kind == "gap" else known.better
-        return replace(known, label=label, better=better)
+        scale = POINTS if known.share else known.scale
+        limits = (0.0, 1.0) if kind == "gap" else (-1.0, 1.0)
+        bound = limits if math.isfinite(known.limits[1]) else known.limits
+        return replace(known, label=label, better=better, scale=scale, limits=bound)
     return Term(label)
 
 

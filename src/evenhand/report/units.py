@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evenhand.report.numbers import percent
+from evenhand.report.numbers import PERCENT
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class UnitView:
     @property
     def share_text(self) -> str:
         """The same in words."""
-        return percent(self.share / 100)
+        return PERCENT.text(self.share / 100)
 
 
 def unit_view(units: Sequence[UnitShare]) -> UnitView:

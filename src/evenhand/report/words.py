@@ -52,8 +52,9 @@ def groups_sentence(worst: Estimate, best: Estimate, positive: str) -> str:
             f"Where {here}, the model is right in {whole(low)} of 100 cases; "
             f"where {there}, in {whole(high)}."
         )
-    name, show = term(worst.metric).label, term(worst.metric).show
-    return f"Where {here}, the {name} is {show(low)}; where {there}, {show(high)}."
+    known = term(worst.metric)
+    text = known.scale.text
+    return f"Where {here}, the {known.label} is {text(low)}; where {there}, {text(high)}."
 
 
 def amount(value: float, metric: str, digits: int = 1) -> str:
@@ -138,9 +139,9 @@ def strategy_sentence(paired: Sequence[Estimate]) -> str:
 def worst_sentence(rows: Sequence[Estimate]) -> str:
     """Say how each of several models serves its worst group; rows are ``<metric>_worst``."""
     base, by = split_across(rows[0].metric)[0], shown(rows[0].attribute)
-    show = term(base).show
+    text = term(base).scale.text
     told = [
-        f"{model_name(row.model)} {'undefined' if row.value is None else show(row.value)}"
+        f"{model_name(row.model)} {'undefined' if row.value is None else text(row.value)}"
         for row in rows
     ]
     return f"{term(base).label} of the {by} group served worst: {listed(told)}."
