@@ -12,7 +12,7 @@ import evenhand.cohort as cohort
 from evenhand.cohort import _HOMES
 
 
-def test_the_list_of_names_is_sorted_and_complete():
+def test_the_list_of_names_is_complete():
     assert sorted(cohort.__all__) == sorted(" ".join(_HOMES.values()).split())
     assert len(set(cohort.__all__)) == len(cohort.__all__)
 
@@ -25,7 +25,7 @@ def test_every_name_is_there_and_documented(name):
 
 def test_a_name_that_is_not_there():
     with pytest.raises(AttributeError, match="no attribute 'cohorts'"):
-        cohort.cohorts  # noqa: B018
+        cohort.__getattr__("cohorts")
 
 
 def test_settings_load_no_heavy_library():

@@ -115,9 +115,7 @@ def some(values: Iterable[object]) -> str:
 
 
 def _csv(path: Path) -> pd.DataFrame:
-    return pd.read_csv(
-        path, dtype="str", keep_default_na=False, skip_blank_lines=False, encoding="utf-8-sig"
-    )
+    return pd.read_csv(path, dtype="str", keep_default_na=False, skip_blank_lines=False)
 
 
 def _parquet(path: Path) -> pd.DataFrame:
