@@ -5,6 +5,8 @@ from evenhand.measure.across import CONTRASTS, SUMMARIES
 from evenhand.measure.fairness import FAIRNESS, Fairness, fairness
 from evenhand.measure.groups import UNKNOWN, Excluded, Groups, excluded_groups, groups_of
 from evenhand.measure.objectives import OBJECTIVES, Objective, find_objective
+from evenhand.measure.permutation import Test, holm, permutation_test
+from evenhand.measure.power import auc_error, design_effect, detectable_gap
 from evenhand.measure.registry import METRICS, Metric, find_metric, metric
 from evenhand.measure.resample import Bootstrap
 from evenhand.measure.scored import Scored, scored
@@ -27,15 +29,21 @@ __all__ = [
     "Objective",
     "Plan",
     "Scored",
+    "Test",
     "as_records",
     "as_table",
+    "auc_error",
+    "design_effect",
+    "detectable_gap",
     "excluded_groups",
     "fairness",
     "find_metric",
     "find_objective",
     "groups_of",
+    "holm",
     "measure",
     "metric",
+    "permutation_test",
     "scored",
     "youden",
 ]

@@ -113,3 +113,6 @@ CONTRASTS: dict[str, Contrast] = {
     "log_ratio_deviation": log_ratio_deviation,
 }
 """Rows call them ``auc_difference`` …, one for each group that is not the reference."""
+
+DETECTABLE = "detectable"
+"""Rows call it ``auc_detectable``: the difference from the reference that would be found."""

@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from evenhand.errors import pick
-from evenhand.measure.across import CONTRASTS, SUMMARIES, extreme
+from evenhand.measure.across import CONTRASTS, DETECTABLE, SUMMARIES, extreme
 from evenhand.measure.fairness import FAIRNESS, Fairness
 from evenhand.measure.numbers import BIASED, EVERYBODY, Number, Parts, with_note
+from evenhand.measure.power import detectable_gap
 from evenhand.measure.registry import Floats
 from evenhand.measure.resample import Resamples
 from evenhand.measure.values import Values, values_of, versus_rest
@@ -18,7 +19,7 @@ from evenhand.measure.values import Values, values_of, versus_rest
 
 def check_across(names: Sequence[str]) -> None:
     """Refuse a name that is no summary, contrast or fairness metric."""
-    known = {**SUMMARIES, **CONTRASTS, **FAIRNESS}
+    known = {**SUMMARIES, **CONTRASTS, **FAIRNESS, DETECTABLE: detectable_gap}
     for name in names:
         pick("comparison across groups", name, known)
 
@@ -37,6 +38,8 @@ def numbers_of(
             found += [_summary(values, metric, name) for metric in metrics]
         elif name in CONTRASTS:
             found += [one for metric in metrics for one in _contrasts(values, metric, name)]
+        elif name == DETECTABLE:
+            found += [one for metric in metrics for one in _detectable(values, metric, resamples)]
         else:
             found += _named(values, FAIRNESS[name], resamples)
     return found
@@ -72,6 +75,18 @@ def _contrasts(values: Values, metric: str, name: str) -> Iterator[Number]:
         number = values.number(level, f"{metric}_{name}", metric, found)
         reason = values.reason(metric, [level, reference])
         yield replace(with_note(number, f"from {reference}"), reason=reason)
+
+
+def _detectable(values: Values, metric: str, resamples: Resamples) -> Iterator[Number]:
+    """Yield the difference found with 80 % power, from the bootstrap's error of the difference."""
+    draws = slice(1, 1 + resamples.replicates)
+    for number in _contrasts(values, metric, "difference"):
+        defined = number.values[draws][~np.isnan(number.values[draws])]
+        found = _nothing(values)
+        if len(defined) > 1:
+            found[0] = detectable_gap(float(defined.std(ddof=1)))
+        name, note = f"{metric}_{DETECTABLE}", "80 % power, two-sided 5 %, bootstrap error"
+        yield replace(with_note(number, note), metric=name, values=found, pick="point")
 
 
 def _named(values: Values, of: Fairness, resamples: Resamples) -> Iterator[Number]:

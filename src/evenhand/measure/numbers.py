@@ -36,7 +36,8 @@ class Number:
     note
         What else must be known about how it was made.
     family, pick
-        Where it is picked out of several groups' values ``(G, 1 + B + J)``: those, and how.
+        Where it is picked out of several groups' values ``(G, 1 + B + J)``: those, and how;
+        ``"point"`` for a number that has no interval.
     """
 
     attribute: str
@@ -48,7 +49,7 @@ class Number:
     reason: str | None
     note: str = ""
     family: tuple[Floats, ...] = ()
-    pick: Literal["spread", "lowest", "highest"] | None = None
+    pick: Literal["spread", "lowest", "highest", "point"] | None = None
 
     def minus(self, other: Number) -> Number:
         """Return the same number as a difference from another model's."""

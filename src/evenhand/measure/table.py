@@ -13,11 +13,12 @@ import pandas as pd
 from evenhand.errors import EvenhandError, pick
 from evenhand.measure.asked import check_across, numbers_of
 from evenhand.measure.groups import Excluded, Groups
-from evenhand.measure.intervals import Interval, extreme_interval, interval, spread_interval
-from evenhand.measure.numbers import Number, everybody, parts_of
+from evenhand.measure.intervals import NONE, Interval, extreme_interval, interval, spread_interval
+from evenhand.measure.numbers import Number, Parts, everybody, parts_of
 from evenhand.measure.registry import find_metric
 from evenhand.measure.resample import Bootstrap, Resamples, resample
 from evenhand.measure.scored import Scored
+from evenhand.measure.tested import with_tests
 
 NUMBERS = ("threshold", "value", "low", "high", "level", "p", "p_adjusted")
 COUNTS = ("n", "patients", "positives", "replicates_undefined")
@@ -51,6 +52,10 @@ class Plan:
         A group with fewer samples is shown with its counts and makes no claim; nor is it compared.
     bootstrap
         How intervals are made; None for point values only.
+    permutations
+        For each gap of a metric, test "no difference" with so many permutations of whole patients
+        (see `permutation_test`), adjusted by Holm over all attributes × metrics; 0 for no tests.
+        Paired differences between models are not tested.
     """
 
     metrics: tuple[str, ...] = ("auc", "accuracy", "sensitivity", "specificity", "log_loss")
@@ -59,6 +64,7 @@ class Plan:
     references: Mapping[str, str] = field(default_factory=dict)
     minimum: int = 0
     bootstrap: Bootstrap | None = field(default_factory=Bootstrap)
+    permutations: int = 0
 
 
 def measure(
@@ -98,11 +104,15 @@ def measure(
     plan = plan or Plan()
     _check(rows, groups, plan, against)
     resamples = resample(len(rows.members), plan.bootstrap, rng)
-    numbers = _numbers(rows, groups, plan, resamples)
+    divided = _divided(rows, groups, plan)
+    numbers = _numbers(rows, divided, plan, resamples)
     if against is not None:
-        others = _numbers(against, groups, plan, resamples)
+        others = _numbers(against, _divided(against, groups, plan), plan, resamples)
         numbers = [one.minus(other) for one, other in zip(numbers, others, strict=True)]
-    return as_table([_row(number, resamples, plan.bootstrap) for number in numbers])
+    table = as_table([_row(number, resamples, plan.bootstrap) for number in numbers])
+    if plan.permutations and against is None:
+        table = with_tests(table, divided, plan.metrics, plan.permutations, rng)
+    return table
 
 
 def as_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -118,19 +128,32 @@ def as_records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in plain.to_dict("records")]
 
 
+def _divided(rows: Scored, groups: Mapping[str, Groups], plan: Plan) -> list[Parts]:
+    return [
+        parts_of(
+            rows,
+            name,
+            levels,
+            levels.compared(plan.excluded.get(name, ())),
+            reference=plan.references.get(name),
+            minimum=plan.minimum,
+        )
+        for name, levels in groups.items()
+    ]
+
+
 def _numbers(
-    rows: Scored, groups: Mapping[str, Groups], plan: Plan, resamples: Resamples
+    rows: Scored, divided: Sequence[Parts], plan: Plan, resamples: Resamples
 ) -> list[Number]:
     found = numbers_of(everybody(rows), plan.metrics, (), resamples)
-    for name, levels in groups.items():
-        compared = levels.compared(plan.excluded.get(name, ()))
-        reference = plan.references.get(name)
-        parts = parts_of(rows, name, levels, compared, reference=reference, minimum=plan.minimum)
+    for parts in divided:
         found += numbers_of(parts, plan.metrics, plan.across, resamples)
     return found
 
 
 def _interval(number: Number, resamples: Resamples, bootstrap: Bootstrap | None) -> Interval:
+    if number.pick == "point":
+        return NONE
     if number.reason or number.pick is None:
         return interval(number.values, resamples, bootstrap)
     if number.pick == "spread":
@@ -167,6 +190,8 @@ def _check(rows: Scored, groups: Mapping[str, Groups], plan: Plan, against: Scor
     for name in plan.metrics:
         find_metric(name)
     check_across(plan.across)
+    if plan.permutations and "gap" not in plan.across:
+        raise EvenhandError("tests are shown with the gaps; ask for 'gap' across the groups, too.")
     for attribute, level in _named_levels(plan):
         known = pick("attribute", attribute, groups).levels
         pick(f"level of {attribute}", level, dict.fromkeys(known))

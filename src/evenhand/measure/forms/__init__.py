@@ -1,5 +1,6 @@
 """What metrics are computed from: one summary of a group's rows for many resamples at once."""
 
+from evenhand.measure.forms.additive import Additive
 from evenhand.measure.forms.bins import Bins, bins
 from evenhand.measure.forms.cells import Cells, cells
 from evenhand.measure.forms.curve import Curve, curve
@@ -9,6 +10,7 @@ from evenhand.measure.forms.pairs import Pairs, pairs
 from evenhand.measure.forms.rowwise import Mean, rowwise
 
 __all__ = [
+    "Additive",
     "Bins",
     "Cells",
     "Curve",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from evenhand.measure.forms.sums import patient_sums
-from evenhand.measure.registry import Floats, Weights
+from evenhand.measure.forms.additive import Additive
+from evenhand.measure.registry import Floats
 from evenhand.measure.scored import Scored
 
 BINS = 10
@@ -23,15 +22,15 @@ class Bins:
     count: Floats
 
 
-def bins(rows: Scored) -> Callable[[Weights], Bins]:
-    """Prepare the sums in each bin; a score on an edge belongs to the bin below it."""
-    edges = np.linspace(0, 1, BINS + 1)[1:-1]
-    member = np.searchsorted(edges, rows.scores)[:, None] == np.arange(BINS)
-    excess = member * (rows.labels - rows.scores)[:, None]
-    sums = patient_sums(rows, np.concatenate([excess, np.ones((len(rows), 1))], axis=1))
+def _excess(rows: Scored) -> list[Floats]:
+    """Return a column for each bin; a score on an edge belongs to the bin below it."""
+    member = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], rows.scores)
+    return [(member == number) * (rows.labels - rows.scores) for number in range(BINS)]
 
-    def count(weights: Weights) -> Bins:
-        total = sums(weights)
-        return Bins(total[:, :BINS], total[:, BINS])
 
-    return count
+bins = Additive(
+    features=lambda rows: [*_excess(rows), np.ones(len(rows), dtype=np.bool_)],
+    summary=lambda sums: Bins(sums[:, :BINS], sums[:, BINS]),
+    smooth=False,
+)
+"""The form of the metrics that are computed from binned probabilities."""

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
-from evenhand.measure.forms.sums import patient_sums
-from evenhand.measure.registry import Floats, Weights
-from evenhand.measure.scored import Scored
+from evenhand.measure.forms.additive import Additive
+from evenhand.measure.registry import Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,8 +18,8 @@ class Cells:
     tp: Floats
 
 
-def cells(rows: Scored) -> Callable[[Weights], Cells]:
-    """Prepare the counts of the four cells."""
-    where = 2 * rows.labels + rows.decisions
-    sums = patient_sums(rows, where[:, None] == np.arange(4))
-    return lambda weights: Cells(*sums(weights).T)
+cells = Additive(
+    features=lambda rows: [2 * rows.labels + rows.decisions == cell for cell in range(4)],
+    summary=lambda sums: Cells(*sums.T),
+)
+"""The form of the metrics that are computed from the four counts."""

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evenhand.measure.forms.sums import by_patient
-from evenhand.measure.registry import Floats, Form, Weights
+from evenhand.measure.forms.additive import Additive
+from evenhand.measure.registry import Floats
 from evenhand.measure.scored import Scored
 
 
@@ -27,13 +27,9 @@ class Mean:
         return self.total / self.count
 
 
-def rowwise(of: Callable[[Scored], NDArray[Any]]) -> Form:
+def rowwise(of: Callable[[Scored], NDArray[Any]]) -> Additive:
     """Make the form whose summary is the mean of ``of(rows)``, values ``(n,)``."""
-
-    def prepare(rows: Scored) -> Callable[[Weights], Mean]:
-        total = by_patient(rows, of(rows)[:, None])
-        count = by_patient(rows, np.ones((len(rows), 1), dtype=np.bool_))
-        both = np.concatenate([total, count], axis=1)
-        return lambda weights: Mean(*(weights.astype(np.float64) @ both).T)
-
-    return prepare
+    return Additive(
+        features=lambda rows: [of(rows), np.ones(len(rows), dtype=np.bool_)],
+        summary=lambda sums: Mean(*sums.T),
+    )

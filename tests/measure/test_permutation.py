@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import false_discovery_control, norm
+
+from evenhand.errors import EvenhandError
+from evenhand.measure import Plan, groups_of, holm, measure, permutation_test, scored
+from evenhand.measure.estimate import estimate
+from evenhand.measure.registry import find_metric
+from evenhand.measure.resample import Bootstrap, resample
+from evenhand.measure.variance import has_variance, moments
+
+
+def cohort(rng, sizes, prevalence, separation=1.0, images=3, like=0.7):
+    """Patients with several images each that are alike; positives score higher."""
+    patient = np.repeat(np.arange(sum(sizes)), images)
+    group = np.repeat(np.arange(len(sizes)), sizes)[patient]
+    share = np.broadcast_to(prevalence, len(sizes))[group]
+    labels = (rng.random(len(patient)) < share).astype(int)
+    common = rng.normal(size=sum(sizes))[patient]
+    noise = np.sqrt(like) * common + np.sqrt(1 - like) * rng.normal(size=len(patient))
+    apart = np.broadcast_to(separation, len(sizes))[group]
+    rows = scored(labels, norm.cdf(apart * (labels - 0.5) + noise), patients=patient)
+    return rows, [rows.take(np.flatnonzero(group == g)) for g in range(len(sizes))]
+
+
+def test_variance_of_the_auc_is_delongs_for_single_rows():
+    rng = np.random.default_rng(0)
+    rows = scored(rng.integers(2, size=80), rng.random(80).round(1))
+    up, down = rows.scores[rows.labels == 1], rows.scores[rows.labels == 0]
+    order = (up[:, None] > down) + 0.5 * (up[:, None] == down)
+    value, variance = moments(find_metric("auc"), rows)(np.ones((1, 80), dtype=np.uint8))
+    assert value[0] == pytest.approx(order.mean(), rel=1e-12)
+    delong = np.var(order.mean(axis=1)) / len(up) + np.var(order.mean(axis=0)) / len(down)
+    assert variance[0] == pytest.approx(delong * 80 / 79, rel=1e-12)
+
+
+def test_variance_of_a_share_is_the_binomials_for_single_rows():
+    rows = scored([1] * 40 + [0] * 60, [0.9] * 30 + [0.1] * 70)
+    value, variance = moments(find_metric("sensitivity"), rows)(np.ones((1, 100), dtype=np.uint8))
+    assert value[0] == 0.75
+    assert variance[0] == pytest.approx(0.75 * 0.25 / 40 * 100 / 99, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name", ["auc", "sensitivity", "ppv", "f1", "balanced_accuracy", "log_loss", "net_benefit"]
+)
+def test_variance_is_that_of_the_patient_bootstrap(name):
+    rows, _ = cohort(np.random.default_rng(1), [300], 0.4)
+    metric = find_metric(name)
+    resamples = resample(300, Bootstrap(2000), np.random.default_rng(2))
+    values = estimate([rows], [metric], resamples, (0, 1))[0, 0, 1:]
+    _, variance = moments(metric, rows)(np.ones((1, 300), dtype=np.uint8))
+    assert np.sqrt(variance[0]) == pytest.approx(values.std(), rel=0.06)
+
+
+def test_metrics_without_a_known_variance_have_no_test():
+    rows, parts = cohort(np.random.default_rng(1), [40, 40], 0.5)
+    assert not has_variance(find_metric("ece"), rows)
+    test = permutation_test(named(parts), find_metric("auprc"), 9, np.random.default_rng(0))
+    assert test.p is None
+    assert "variance of this metric is not known" in test.reason
+
+
+def named(parts):
+    return {f"g{number}": part for number, part in enumerate(parts)}
+
+
+def rejections(metric, times, seed, **design):
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(times):
+        _, parts = cohort(rng, **design)
+        found.append(permutation_test(named(parts), find_metric(metric), 199, rng).p)
+    return np.mean(np.array(found) <= 0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("metric", ["auc", "sensitivity", "specificity"])
+@pytest.mark.parametrize("sizes", [[150, 60], [100, 60, 60]])
+def test_unequal_prevalence_alone_does_not_reject(metric, sizes):
+    prevalence = np.linspace(0.5, 0.2, len(sizes))
+    share = rejections(metric, 600, seed=3, sizes=sizes, prevalence=prevalence)
+    assert 0.025 <= share <= 0.08
+
+
+def test_a_real_difference_is_found():
+    design = {"sizes": [150, 100], "prevalence": 0.4}
+    assert rejections("auc", 30, seed=4, separation=np.array([2.0, 0.7]), **design) > 0.8
+    assert rejections("auc", 60, seed=5, separation=1.0, **design) < 0.15
+
+
+def test_patients_who_are_in_two_groups_are_refused():
+    rows, _ = cohort(np.random.default_rng(0), [20], 0.5)
+    parts = {"first": rows.take(np.arange(30)), "second": rows.take(np.arange(28, 60))}
+    test = permutation_test(parts, find_metric("accuracy"), 9, np.random.default_rng(0))
+    assert test.p is None
+    assert "1 patients are in more than one group" in test.reason
+
+
+def test_an_undefined_group_is_not_tested():
+    rows = scored([0, 1, 0, 0], [0.1, 0.9, 0.2, 0.3])
+    parts = {"a": rows.take(np.arange(2)), "b": rows.take(np.arange(2, 4))}
+    test = permutation_test(parts, find_metric("auc"), 9, np.random.default_rng(0))
+    assert test.reason == "no test: undefined in 'b'"
+
+
+def test_undefined_permutations_are_counted():
+    rng = np.random.default_rng(0)
+    labels = np.array([1, 0] * 2 + [1, 0] + [0] * 14)
+    rows = scored(labels, rng.random(20))
+    parts = {"a": rows.take(np.arange(4)), "b": rows.take(np.arange(4, 20))}
+    test = permutation_test(parts, find_metric("auc"), 199, rng)
+    assert 0 < test.undefined < 199
+    assert 0 < test.p <= 1
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+@settings(deadline=None)
+def test_holm_by_its_definition(p):
+    adjusted = holm(p)
+    for at, value in enumerate(p):
+        smaller = sorted(p)
+        steps = [min(1, (len(p) - i) * smaller[i]) for i in range(smaller.index(value) + 1)]
+        ties = [min(1, (len(p) - i) * value) for i in range(len(p)) if smaller[i] == value]
+        assert adjusted[at] >= max(steps) - 1e-15
+        assert adjusted[at] <= max([*steps, *ties]) + 1e-15
+    assert (adjusted >= false_discovery_control(p, method="bh") - 1e-12).all()
+
+
+def test_holm_leaves_out_what_was_not_tested():
+    np.testing.assert_allclose(holm([0.02, np.nan, 0.03]), [0.04, np.nan, 0.04])
+
+
+def test_p_values_beside_the_gaps():
+    rng = np.random.default_rng(0)
+    rows, parts = cohort(rng, [120, 80], 0.4, separation=np.array([2.5, 0.3]))
+    names = np.repeat(["a", "b"], [len(part) for part in parts])
+    halves = np.where(np.arange(len(rows)) % 3 == 0, "x", "y")  # differs within patients
+    plan = Plan(("auc", "auprc"), ("gap",), bootstrap=None, permutations=99)
+    groups = {"site": groups_of(names), "half": groups_of(halves)}
+    table = measure(rows, groups, plan, rng=rng)
+    site = table[(table["attribute"] == "site") & (table["metric"] == "auc_gap")].iloc[0]
+    assert site["p"] == 0.01
+    assert site["p_adjusted"] == 0.01
+    assert site["method"] == "p of 99 permutations of patients, Holm over 1"
+    half = table[(table["attribute"] == "half") & (table["metric"] == "auc_gap")].iloc[0]
+    assert np.isnan(half["p"])
+    assert "200 patients are in more than one group" in half["method"]
+    assert table[table["metric"] == "auc"]["p"].isna().all()
+    with pytest.raises(EvenhandError, match="ask for 'gap'"):
+        measure(rows, {}, Plan(across=(), permutations=9), rng=rng)
