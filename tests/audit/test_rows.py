@@ -6,7 +6,7 @@ import pytest
 
 from evenhand.audit import cut_of, matched, metric_rows, paired_rows
 from evenhand.errors import EvenhandError
-from evenhand.measure import COLUMNS, Bootstrap, Plan
+from evenhand.measure import COLUMNS, Bootstrap, Plan, policy, youden
 from evenhand.predictions import Predictions
 
 PLAN = Plan(metrics=("auc", "sensitivity"), across=("worst", "gap"), bootstrap=Bootstrap(200))
@@ -59,7 +59,8 @@ def test_the_threshold_never_comes_from_test_rows():
     moved = given.table.copy()
     test = moved["split"] == "test"
     moved.loc[test, "label"] = 1 - moved.loc[test, "label"]
-    assert cut_of(Predictions(moved, given.classes, given.levels)) == cut_of(given)
+    again = cut_of(Predictions(moved, given.classes, given.levels))
+    assert again.threshold == cut_of(given).threshold
     alone = Predictions(given.of_split("test").table, given.classes, given.levels)
     assert cut_of(alone).threshold == 0.5
 
@@ -101,3 +102,41 @@ def test_other_data_cannot_be_compared():
 def test_a_split_without_rows():
     with pytest.raises(EvenhandError, match="no rows of the split 'train'; there are: val, test"):
         metric_rows(predictions(1), ["sex"], model="full", seed=0, split="train")
+
+
+def test_a_threshold_for_each_group():
+    given = predictions(1)
+    cut = cut_of(given, policy("youden"), by="sex")
+    val = given.of_split("val").table
+    women = val[val["attr_sex"] == "f"]
+    assert cut.own["f"] == youden(women["label"], women["score"])
+    rows = metric_rows(given, ["sex"], model="full", seed=0, plan=PLAN, cut=cut)
+    assert one(rows, group="f", metric="sensitivity")["threshold"] == cut.own["f"]
+    assert one(rows, group="m", metric="sensitivity")["threshold"] == cut.own["m"]
+    assert np.isnan(one(rows, attribute="*", metric="sensitivity")["threshold"])
+    assert "for each group of sex" in cut.how
+
+
+def test_a_policy_that_needs_validation_rows():
+    alone = predictions(1).of_split("test")
+    with pytest.raises(EvenhandError, match="'f1' needs rows of the split 'val'"):
+        cut_of(alone, policy("f1"))
+    assert cut_of(alone, policy("0.3")).threshold == 0.3
+
+
+def test_many_classes_take_no_threshold():
+    given = Predictions(pd.DataFrame(), ("a", "b", "c"), {})
+    assert "highest score" in cut_of(given).how
+    with pytest.raises(EvenhandError, match="thresholds are for two classes; there are 3"):
+        cut_of(given, policy("youden"))
+
+
+def test_an_attribute_within_the_levels_of_another():
+    given = predictions(1)
+    given.table["attr_site"] = np.where(given.table["patient_id"].astype(int) % 5 < 2, "A", "B")
+    both = Predictions(given.table, given.classes, {**given.levels, "site": ("A", "B")})
+    rows = metric_rows(both, ["sex|site"], model="full", seed=0, plan=PLAN)
+    assert list(rows["attribute"].unique()) == ["*", "sex|site=A", "sex|site=B"]
+    test = both.of_split("test").table
+    count = ((test["attr_sex"] == "f") & (test["attr_site"] == "A")).sum()
+    assert one(rows, attribute="sex|site=A", group="f", metric="auc")["n"] == count

@@ -2,63 +2,123 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from evenhand.errors import EvenhandError
 from evenhand.measure import (
     UNKNOWN,
     Groups,
     Plan,
+    Policy,
     Scored,
+    by_group,
     groups_of,
     measure,
+    policy,
     scored,
-    youden,
+    within,
 )
 from evenhand.predictions import Predictions
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cut:
-    """Where scores are cut into decisions, and how that was found."""
+    """Where scores are cut into decisions, and how that was found.
+
+    Attributes
+    ----------
+    threshold
+        Class 1 is decided at this score and above.
+    how
+        Where the threshold comes from, for the report.
+    attribute, own
+        With a threshold per group: the attribute, and the thresholds by level. Levels that are
+        not among them take ``threshold``.
+    """
 
     threshold: float
     how: str
+    attribute: str | None = None
+    own: Mapping[str, float] = field(default_factory=dict)
+
+    def at(self, predictions: Predictions) -> NDArray[np.float64]:
+        """Return the threshold of each row, ``(n,)``."""
+        thresholds = np.full(len(predictions), self.threshold)
+        if self.attribute is not None:
+            group = predictions.group(self.attribute)
+            for level, threshold in self.own.items():
+                thresholds[(group == level).to_numpy()] = threshold
+        return thresholds
 
 
-def cut_of(predictions: Predictions) -> Cut:
-    """Return Youden's threshold on the validation rows, or .5 where there are none."""
+def cut_of(predictions: Predictions, rule: Policy | None = None, *, by: str | None = None) -> Cut:
+    """Choose the threshold on the validation rows.
+
+    Parameters
+    ----------
+    rule
+        The policy; by default Youden's index, or .5 where there are no validation rows.
+    by
+        An attribute whose groups get a threshold each.
+
+    Raises
+    ------
+    EvenhandError
+        The policy needs validation rows and there are none, or there are more than two classes.
+    """
     if len(predictions.classes) > 2:
+        if rule or by:
+            raise EvenhandError(
+                f"thresholds are for two classes; there are {len(predictions.classes)}, and the "
+                "class with the highest score is decided."
+            )
         return Cut(0.5, "the class with the highest score")
     rows = predictions.of_split("val")
-    if not len(rows):
+    if not len(rows) and rule is None and by is None:
         return Cut(0.5, "0.5, as there are no validation rows")
-    return Cut(youden(rows.labels, rows.scores), "Youden's index on the validation rows")
+    rule = rule or policy("youden")
+    if not len(rows) and rule.needs_rows:
+        raise EvenhandError(
+            f"the threshold policy {rule.name!r} needs rows of the split 'val', and there are "
+            "none; give such rows, or a fixed threshold such as 0.5."
+        )
+    how = f"{rule.says}, on the validation rows" if rule.needs_rows else rule.says
+    if by is None or not rule.needs_rows:
+        return Cut(rule.choose(rows.labels, rows.scores), how)
+    (groups,) = groups_in(rows, [by]).values()
+    of_all, own = by_group(rule, rows.labels, rows.scores, groups)
+    return Cut(of_all, f"{how}, for each group of {by}", by, own)
 
 
-def scored_rows(predictions: Predictions, threshold: float = 0.5) -> Scored:
+def scored_rows(predictions: Predictions, cut: Cut) -> Scored:
     """Return predictions as the arrays that `evenhand.measure.measure` takes."""
     return scored(
         predictions.labels,
         predictions.scores,
         patients=predictions.table["patient_id"].to_numpy(),
-        threshold=threshold,
+        threshold=cut.at(predictions),
         classes=predictions.classes,
     )
 
 
 def groups_in(predictions: Predictions, attributes: Sequence[str]) -> dict[str, Groups]:
-    """Return the groups of attributes and intersections; ``unknown`` only where it occurs."""
-    groups = {}
+    """Return the groups of attributes; ``unknown`` only where it occurs.
+
+    An attribute may be an intersection (``"sex*age"``), or conditioned on another
+    (``"sex|site"``), which gives one attribute for each level of that one (``"sex|site=A"``).
+    """
+    groups: dict[str, Groups] = {}
     for attribute in attributes:
-        group = predictions.group(attribute)
-        if not (group == UNKNOWN).any():
-            group = group.cat.remove_categories([UNKNOWN])
-        groups[attribute] = groups_of(group)
+        of, bar, control = attribute.partition("|")
+        if bar:
+            groups |= within(of, _coded(predictions, of), control, _coded(predictions, control))
+        else:
+            groups[attribute] = _coded(predictions, attribute)
     return groups
 
 
@@ -70,6 +130,7 @@ def metric_rows(
     seed: int,
     plan: Plan | None = None,
     split: str = "test",
+    cut: Cut | None = None,
 ) -> pd.DataFrame:
     """Measure one model on one split; decisions are cut at a threshold from validation rows.
 
@@ -85,6 +146,8 @@ def metric_rows(
         What is measured.
     split
         Whose rows: train, val or test.
+    cut
+        Where scores are cut (see `cut_of`, whose default it is).
 
     Returns
     -------
@@ -98,7 +161,7 @@ def metric_rows(
     """
     rows = _of_split(predictions, split)
     found = measure(
-        scored_rows(rows, cut_of(predictions).threshold),
+        scored_rows(rows, cut or cut_of(predictions)),
         groups_in(rows, attributes),
         plan,
         rng=np.random.default_rng(seed),
@@ -133,11 +196,11 @@ def paired_rows(
     """
     first, second = matched(_of_split(pair[0], split), _of_split(pair[1], split))
     found = measure(
-        scored_rows(first, cut_of(pair[0]).threshold),
+        scored_rows(first, cut_of(pair[0])),
         groups_in(first, attributes),
         plan,
         rng=np.random.default_rng(seed),
-        against=scored_rows(second, cut_of(pair[1]).threshold),
+        against=scored_rows(second, cut_of(pair[1])),
     )
     return found.assign(model=names[0], against=names[1], split=split)
 
@@ -179,3 +242,10 @@ def _of_split(predictions: Predictions, split: str) -> Predictions:
         there = ", ".join(predictions.splits) or "no split column"
         raise EvenhandError(f"there are no rows of the split {split!r}; there are: {there}.")
     return rows
+
+
+def _coded(predictions: Predictions, attribute: str) -> Groups:
+    group = predictions.group(attribute)
+    if not (group == UNKNOWN).any():
+        group = group.cat.remove_categories([UNKNOWN])
+    return groups_of(group)

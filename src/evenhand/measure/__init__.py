@@ -3,7 +3,16 @@
 import evenhand.measure.metrics  # noqa: F401 (registers them)
 from evenhand.measure.across import CONTRASTS, SUMMARIES
 from evenhand.measure.fairness import FAIRNESS, Fairness, fairness
-from evenhand.measure.groups import UNKNOWN, Excluded, Groups, excluded_groups, groups_of
+from evenhand.measure.groups import (
+    UNKNOWN,
+    Excluded,
+    Groups,
+    excluded_groups,
+    groups_of,
+    within,
+)
+from evenhand.measure.guide import Advice, guide_errors, guide_representation
+from evenhand.measure.listing import list_metrics
 from evenhand.measure.objectives import OBJECTIVES, Objective, find_objective
 from evenhand.measure.permutation import Test, holm, permutation_test
 from evenhand.measure.power import auc_error, design_effect, detectable_gap
@@ -11,7 +20,7 @@ from evenhand.measure.registry import METRICS, Metric, find_metric, metric
 from evenhand.measure.resample import Bootstrap
 from evenhand.measure.scored import Scored, scored
 from evenhand.measure.table import COLUMNS, Plan, as_records, as_table, measure
-from evenhand.measure.thresholds import youden
+from evenhand.measure.thresholds import Policy, by_group, policy, youden
 
 __all__ = [
     "COLUMNS",
@@ -21,6 +30,7 @@ __all__ = [
     "OBJECTIVES",
     "SUMMARIES",
     "UNKNOWN",
+    "Advice",
     "Bootstrap",
     "Excluded",
     "Fairness",
@@ -28,11 +38,13 @@ __all__ = [
     "Metric",
     "Objective",
     "Plan",
+    "Policy",
     "Scored",
     "Test",
     "as_records",
     "as_table",
     "auc_error",
+    "by_group",
     "design_effect",
     "detectable_gap",
     "excluded_groups",
@@ -40,10 +52,15 @@ __all__ = [
     "find_metric",
     "find_objective",
     "groups_of",
+    "guide_errors",
+    "guide_representation",
     "holm",
+    "list_metrics",
     "measure",
     "metric",
     "permutation_test",
+    "policy",
     "scored",
+    "within",
     "youden",
 ]

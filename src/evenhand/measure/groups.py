@@ -25,7 +25,7 @@ class Groups:
     Attributes
     ----------
     codes
-        ``(n,)`` positions in ``levels``.
+        ``(n,)`` positions in ``levels``; -1 for a sample that is not looked at (see `within`).
     levels
         Names of the levels in the order in which they are shown; ``"unknown"`` may be among them.
     """
@@ -70,6 +70,25 @@ def groups_of(levels: pd.Series[Any] | Sequence[str]) -> Groups:
     return Groups(codes, tuple(map(str, column.cat.categories)))
 
 
+def within(attribute: str, groups: Groups, by: str, control: Groups) -> dict[str, Groups]:
+    """Return the groups of an attribute within each level of another, the control.
+
+    The new attributes are named ``"sex|site=A"`` and so on. Compared so, a difference between
+    groups is not one between the sites that they go to.
+
+    Examples
+    --------
+    >>> within("sex", groups_of(["f", "m"]), "site", groups_of(["A", "A"]))["sex|site=A"].levels
+    ('f', 'm')
+    """
+    return {
+        f"{attribute}|{by}={level}": Groups(
+            np.where(control.codes == number, groups.codes, -1), groups.levels
+        )
+        for number, level in enumerate(control.levels)
+    }
+
+
 def excluded_groups(texts: Iterable[str], groups: Mapping[str, Groups]) -> dict[str, set[str]]:
     """Read exclusions as the command line gives them, ``"age=under 20"``.
 
@@ -83,12 +102,13 @@ def excluded_groups(texts: Iterable[str], groups: Mapping[str, Groups]) -> dict[
     >>> excluded_groups(["sex=f"], {"sex": groups_of(["f", "m"])})
     {'sex': {'f'}}
     """
+    attributes = {name.partition("|")[0]: levels for name, levels in groups.items()}
     excluded: dict[str, set[str]] = {}
     for text in texts:
         attribute, equals, level = text.partition("=")
         if not equals:
             raise EvenhandError(f"{text!r} names no group; write ATTRIBUTE=LEVEL, as in age=60+.")
-        levels = pick("attribute", attribute, groups).levels
+        levels = pick("attribute", attribute, attributes).levels
         pick(f"level of {attribute}", level, dict.fromkeys(levels))
         excluded.setdefault(attribute, set()).add(level)
     return excluded

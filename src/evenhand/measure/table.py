@@ -134,12 +134,17 @@ def _divided(rows: Scored, groups: Mapping[str, Groups], plan: Plan) -> list[Par
             rows,
             name,
             levels,
-            levels.compared(plan.excluded.get(name, ())),
-            reference=plan.references.get(name),
+            levels.compared(plan.excluded.get(_whole(name), ())),
+            reference=plan.references.get(_whole(name)),
             minimum=plan.minimum,
         )
         for name, levels in groups.items()
     ]
+
+
+def _whole(name: str) -> str:
+    """Return the attribute that a conditioned one (``"sex|site=A"``) is a part of."""
+    return name.partition("|")[0]
 
 
 def _numbers(
@@ -192,11 +197,12 @@ def _check(rows: Scored, groups: Mapping[str, Groups], plan: Plan, against: Scor
     check_across(plan.across)
     if plan.permutations and "gap" not in plan.across:
         raise EvenhandError("tests are shown with the gaps; ask for 'gap' across the groups, too.")
+    attributes = {_whole(name): levels for name, levels in groups.items()}
     for attribute, level in _named_levels(plan):
-        known = pick("attribute", attribute, groups).levels
+        known = pick("attribute", attribute, attributes).levels
         pick(f"level of {attribute}", level, dict.fromkeys(known))
     for attribute, reference in plan.references.items():
-        if reference not in groups[attribute].compared(plan.excluded.get(attribute, ())):
+        if reference not in attributes[attribute].compared(plan.excluded.get(attribute, ())):
             raise EvenhandError(
                 f"{reference!r} is the reference of {attribute!r} and takes no part in it; name "
                 "another reference, or do not exclude it."

@@ -2,10 +2,43 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from evenhand.errors import EvenhandError
+from evenhand.measure.groups import Groups
+from evenhand.measure.registry import Floats
+
 DEFAULT = 0.5
+
+Choose = Callable[[NDArray[np.intp], Floats], float]
+"""From labels and scores of validation rows to the score at and above which class 1 is decided."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A rule that chooses a threshold.
+
+    Attributes
+    ----------
+    name
+        What the command line calls it, as in ``"sensitivity=0.9"``.
+    says
+        The rule in words, for the report.
+    choose
+        The rule; it gives .5 where the labels leave it undefined.
+    needs_rows
+        Whether it needs validation rows at all.
+    """
+
+    name: str
+    says: str
+    choose: Choose
+    needs_rows: bool = True
 
 
 def youden(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -33,20 +66,139 @@ def youden(labels: ArrayLike, scores: ArrayLike) -> float:
     >>> youden([0, 0, 1, 1], [0.1, 0.3, 0.25, 0.8])
     0.8
     """
-    label, score = np.asarray(labels), np.asarray(scores, dtype=np.float64)
-    cuts, flagged_positives, flagged_negatives = _flagged_at(label, score)
-    if not flagged_positives[-1:].any() or not flagged_negatives[-1:].any():
+    at = _flagged_at(labels, scores)
+    if not at.positives or not at.negatives:
         return DEFAULT
-    sensitivity = flagged_positives / flagged_positives[-1]
-    false_alarms = flagged_negatives / flagged_negatives[-1]
-    return float(cuts[np.argmax(sensitivity - false_alarms)])
+    return float(at.score[np.argmax(at.tp / at.positives - at.fp / at.negatives)])
 
 
-def _flagged_at(
-    labels: NDArray[np.int64], scores: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return the distinct scores, falling, and the positives and negatives flagged at each."""
-    order = np.argsort(-scores, kind="stable")
-    score, positive = scores[order], labels[order] == 1
+def best_f1(labels: ArrayLike, scores: ArrayLike) -> float:
+    """Return the threshold with the largest F1; among equals the one that flags fewest.
+
+    Examples
+    --------
+    >>> best_f1([0, 0, 1, 1], [0.1, 0.3, 0.25, 0.8])
+    0.25
+    """
+    at = _flagged_at(labels, scores)
+    if not at.positives:
+        return DEFAULT
+    return float(at.score[np.argmax(2 * at.tp / (at.tp + at.fp + at.positives))])
+
+
+def for_sensitivity(target: float, labels: ArrayLike, scores: ArrayLike) -> float:
+    """Return the highest threshold whose sensitivity is at least the target.
+
+    Examples
+    --------
+    >>> for_sensitivity(0.9, [0, 0, 1, 1], [0.1, 0.3, 0.25, 0.8])
+    0.25
+    """
+    at = _flagged_at(labels, scores)
+    if not at.positives:
+        return DEFAULT
+    return float(at.score[np.argmax(at.tp >= target * at.positives - 1e-9)])
+
+
+def for_specificity(target: float, labels: ArrayLike, scores: ArrayLike) -> float:
+    """Return the lowest threshold whose specificity is at least the target.
+
+    Where no score of these rows will do, it is just above the highest: nothing is flagged.
+
+    Examples
+    --------
+    >>> for_specificity(0.9, [0, 0, 1, 1], [0.1, 0.3, 0.25, 0.8])
+    0.8
+    """
+    at = _flagged_at(labels, scores)
+    if not at.negatives:
+        return DEFAULT
+    enough = np.flatnonzero(at.negatives - at.fp >= target * at.negatives - 1e-9)
+    return float(at.score[enough[-1]] if len(enough) else np.nextafter(at.score[0], math.inf))
+
+
+def policy(text: str) -> Policy:
+    """Return the policy of a name, as the command line gives it.
+
+    Parameters
+    ----------
+    text
+        A number from 0 to 1, ``youden``, ``f1``, ``sensitivity=TARGET`` or
+        ``specificity=TARGET``.
+
+    Raises
+    ------
+    EvenhandError
+        It is none of these.
+
+    Examples
+    --------
+    >>> policy("0.3").choose([0, 1], [0.1, 0.2])
+    0.3
+    """
+    name, _, number = text.partition("=")
+    if text == "youden":
+        return Policy(text, "Youden's index", youden)
+    if text == "f1":
+        return Policy(text, "the best F1", best_f1)
+    value = _share(number or text)
+    if value is not None and not number:
+        return Policy(text, f"fixed at {value:g}", lambda *_: value, needs_rows=False)
+    if value is not None and name == "sensitivity":
+        says = f"a sensitivity of at least {value:g}"
+        return Policy(text, says, lambda labels, scores: for_sensitivity(value, labels, scores))
+    if value is not None and name == "specificity":
+        says = f"a specificity of at least {value:g}"
+        return Policy(text, says, lambda labels, scores: for_specificity(value, labels, scores))
+    raise EvenhandError(
+        f"no threshold policy {text!r}; give a number from 0 to 1, youden, f1, sensitivity=0.9 or "
+        "specificity=0.9 (with a target from 0 to 1)."
+    )
+
+
+def by_group(
+    rule: Policy, labels: ArrayLike, scores: ArrayLike, groups: Groups
+) -> tuple[float, dict[str, float]]:
+    """Choose a threshold for all validation rows, and one for each group that has both classes.
+
+    Returns
+    -------
+    tuple
+        The threshold of all rows, for groups without one of their own; and those by level.
+    """
+    label, score = np.asarray(labels), np.asarray(scores, dtype=np.float64)
+    own = {}
+    for level in groups.levels:
+        at = groups.rows(level)
+        if len(np.unique(label[at])) == 2:
+            own[level] = rule.choose(label[at], score[at])
+    return rule.choose(label, score), own
+
+
+@dataclass(frozen=True, eq=False)
+class _Flagged:
+    """Distinct scores, falling; the positives and negatives at and above each; and of all."""
+
+    score: Floats
+    tp: NDArray[np.intp]
+    fp: NDArray[np.intp]
+    positives: int
+    negatives: int
+
+
+def _flagged_at(labels: ArrayLike, scores: ArrayLike) -> _Flagged:
+    label, score = np.asarray(labels), np.asarray(scores, dtype=np.float64)
+    order = np.argsort(-score, kind="stable")
+    score, positive = score[order], label[order] == 1
     last = np.flatnonzero(np.append(score[1:] != score[:-1], True)[: len(score)])
-    return score[last], np.cumsum(positive)[last], np.cumsum(~positive)[last]
+    tp, fp = np.cumsum(positive)[last], np.cumsum(~positive)[last]
+    return _Flagged(score[last], tp, fp, int(positive.sum()), int((~positive).sum()))
+
+
+def _share(text: str) -> float | None:
+    """Return a number from 0 to 1, or None."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if 0 <= value <= 1 else None
