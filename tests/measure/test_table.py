@@ -161,6 +161,29 @@ def test_intersections_and_many_classes():
     assert table["positives"].isna().all()
 
 
+def test_three_hundred_levels_with_names_of_any_kind():
+    rng = np.random.default_rng(0)
+    names = ["<script>alert(1)</script>", 'a,"b"', "line\nline", *map(str, range(297))]
+    groups = {"x": groups_of(np.tile(names, 20))}
+    rows = scored(rng.integers(2, size=6000), rng.random(6000))
+    table = run((rows, groups), metrics=("accuracy",), bootstrap=Bootstrap(50))
+    assert set(names) < set(table["group"])
+    assert one(table, metric="accuracy_gap")["method"] == "simultaneous"
+
+
+def test_progress_goes_through_for_everybody_and_each_attribute(cohort):
+    rows, groups = cohort
+    seen = []
+    measure(
+        rows,
+        groups,
+        Plan(bootstrap=Bootstrap(50)),
+        rng=np.random.default_rng(0),
+        progress=lambda done, all_of_them: seen.append((done, all_of_them)),
+    )
+    assert seen.count((51, 51)) == 2
+
+
 def test_records_hold_null_for_what_is_missing(cohort):
     records = as_records(run(cohort, bootstrap=None))
     assert set(records[0]) == set(COLUMNS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -80,13 +80,13 @@ def spread_interval(
     points = np.concatenate([family[:, 0] for family in families])
     if np.isnan(points).any() or kept.sum() < ENOUGH * len(kept):
         return none
-    pairs = [
-        (family[one, 0] - family[others, 0], family[one, draws] - family[others, draws])
+    pairs = (
+        (family[one, 0] - family[one + 1 :, 0], (family[one, draws] - family[one + 1 :, draws]))
         for family in families
         for one in range(len(family) - 1)
-        for others in [slice(one + 1, None)]
-    ]
-    distance, error, critical = _largest_t([(at, drawn[:, kept]) for at, drawn in pairs], bootstrap)
+    )
+    batches = ((at, drawn[:, kept]) for at, drawn in pairs)
+    distance, error, critical = _largest_t(batches, bootstrap)
     low = np.maximum(0, (np.abs(distance) - critical * error).max())
     high = (np.abs(distance) + critical * error).max()
     return replace(none, low=float(low), high=float(high), method="simultaneous")
@@ -113,21 +113,23 @@ def extreme_interval(
 
 
 def _largest_t(
-    batches: Sequence[tuple[Floats, Floats]], bootstrap: Bootstrap
+    batches: Iterable[tuple[Floats, Floats]], bootstrap: Bootstrap
 ) -> tuple[Floats, Floats, float]:
     """Return values, their errors, and the level's quantile of the largest |t| of all of them.
 
-    Batches are values ``(m,)`` with their draws ``(m, B)``; one at a time is worked on.
+    Batches are values ``(m,)`` with their draws ``(m, B)``; one at a time is worked on, as the
+    pairs of many groups are too many to be held at once.
     """
-    errors, largest = [], np.zeros(batches[0][1].shape[1])
+    values, errors, largest = [], [], np.zeros(1)
     for at, drawn in batches:
         error = drawn.std(axis=1, ddof=1)
         size = np.abs(drawn - at[:, None])
         t = np.divide(size, error[:, None], out=np.zeros_like(size), where=error[:, None] > 0)
         largest = np.maximum(largest, t.max(axis=0))
+        values.append(at)
         errors.append(error)
-    values = np.concatenate([at for at, _ in batches])
-    return values, np.concatenate(errors), float(np.quantile(largest, bootstrap.level))
+    critical = float(np.quantile(largest, bootstrap.level))
+    return np.concatenate(values), np.concatenate(errors), critical
 
 
 def _bca_tails(at: float, drawn: Floats, left_out: Floats, tails: Floats) -> Floats | None:

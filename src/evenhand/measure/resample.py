@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +10,8 @@ import numpy as np
 
 from evenhand.errors import EvenhandError
 from evenhand.measure.registry import Weights
+
+Progress = Callable[[int, int], None]
 
 BLOCKS = 200
 """Most blocks of patients that the acceleration of BCa is estimated from."""
@@ -51,10 +53,13 @@ class Resamples:
         ``(1 + B + J, P)``: everybody once; B resamples; all but one of J blocks of patients.
     replicates
         B.
+    progress
+        Called after each batch of rows with how many are done, and how many there are.
     """
 
     weights: Weights
     replicates: int
+    progress: Progress | None = None
 
     @property
     def count(self) -> int:
@@ -66,6 +71,8 @@ class Resamples:
         for start in range(0, self.count, size):
             rows = slice(start, min(start + size, self.count))
             yield rows, self.weights[rows]
+            if self.progress:
+                self.progress(rows.stop, self.count)
 
 
 def resample(patients: int, bootstrap: Bootstrap | None, rng: np.random.Generator) -> Resamples:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from evenhand.measure.groups import Excluded, Groups
 from evenhand.measure.intervals import NONE, Interval, extreme_interval, interval, spread_interval
 from evenhand.measure.numbers import Number, Parts, everybody, parts_of
 from evenhand.measure.registry import find_metric
-from evenhand.measure.resample import Bootstrap, Resamples, resample
+from evenhand.measure.resample import Bootstrap, Progress, Resamples, resample
 from evenhand.measure.scored import Scored
 from evenhand.measure.tested import with_tests
 
@@ -74,6 +74,7 @@ def measure(
     *,
     rng: np.random.Generator,
     against: Scored | None = None,
+    progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Measure everybody, each group of each attribute, and across the groups.
 
@@ -91,6 +92,11 @@ def measure(
         The same samples, in the same order, scored by another model. Every number is then the
         paired difference: this model's value less the other's, in the data and in each resample.
 
+    progress
+        Called now and then with how many resamples are done, and how many there are; it goes
+        through once for everybody and again for each attribute. A metric whose form is `looped`
+        takes long enough to want it.
+
     Returns
     -------
     pandas.DataFrame
@@ -103,7 +109,7 @@ def measure(
     """
     plan = plan or Plan()
     _check(rows, groups, plan, against)
-    resamples = resample(len(rows.members), plan.bootstrap, rng)
+    resamples = replace(resample(len(rows.members), plan.bootstrap, rng), progress=progress)
     divided = _divided(rows, groups, plan)
     numbers = _numbers(rows, divided, plan, resamples)
     if against is not None:
