@@ -1,9 +1,12 @@
 """How often intervals contain the truth, on simulated cohorts where the truth is known.
 
-Each of three groups has 120 patients with three images that are alike (correlation .6) and share
+Each of three groups has 250 patients with three images that are alike (correlation .6) and share
 the patient's label. Scores are Φ(s (y − ½) + noise) with standard normal noise, so that in a group
 with separation s the AUC is Φ(s / √2), and the sensitivity at a threshold of .5 is Φ(s / 2).
 A second model has less separation and noise that is alike to the first one's.
+
+With fewer patients the intervals of single groups cover less, as any bootstrap does: with 120, so
+about 60 with positives, percentiles cover 91 to 93 % where the AUC is .96, and BCa 94 %.
 
 Run with ``pytest -m slow -s tests/measure/test_coverage.py`` to see the figures.
 """
@@ -24,14 +27,14 @@ from evenhand.measure.registry import find_metric
 from evenhand.measure.resample import Bootstrap, resample
 
 COHORTS = 2000
-PATIENTS = 120
+PATIENTS = 250
 IMAGES = 3
 ALIKE = 0.6
 LESS = 0.3
 """By how much less the second model separates the classes."""
 
-PERCENTILE = Bootstrap(500)
-BCA = Bootstrap(500, method="bca")
+PERCENTILE = Bootstrap(1000)
+BCA = Bootstrap(1000, method="bca")
 METRICS = [find_metric("auc"), find_metric("sensitivity")]
 DESIGNS = {"separated": np.array([2.4, 1.8, 1.2]), "tied": np.array([1.8, 1.8, 1.8])}
 
@@ -41,11 +44,11 @@ def truth(separation):
     return np.stack([norm.cdf(separation / np.sqrt(2)), norm.cdf(separation / 2)], axis=1)
 
 
-def draw(separation, rng):
+def draw(separation, size, rng):
     """Return the images as two models score them, and the rows of each group."""
-    patients = PATIENTS * len(separation)
+    patients = size * len(separation)
     patient = np.repeat(np.arange(patients), IMAGES)
-    group = patient // PATIENTS
+    group = patient // size
     label = rng.integers(2, size=patients)[patient]
     noise = np.sqrt(ALIKE) * rng.normal(size=(2, patients))[:, patient]
     noise += np.sqrt(1 - ALIKE) * rng.normal(size=(2, len(patient)))
@@ -61,7 +64,7 @@ def values(rows, groups, resamples):
     return estimate([rows.take(at) for at in groups], METRICS, resamples, (0, 1))
 
 
-def simulate(separation, cohorts, rng):
+def simulate(separation, cohorts, rng, size=PATIENTS):
     """Return the share of cohorts in which each kind of interval contains the truth."""
     first, second = truth(separation), truth(separation - LESS)
     hits = defaultdict(list)
@@ -71,8 +74,8 @@ def simulate(separation, cohorts, rng):
         hits[what].append(found.low <= true <= found.high)
 
     for _ in range(cohorts):
-        (one, two), groups = draw(separation, rng)
-        patients = resample(PATIENTS * len(separation), BCA, rng)
+        (one, two), groups = draw(separation, size, rng)
+        patients = resample(size * len(separation), BCA, rng)
         a, b = (values(rows, groups, patients) for rows in (one, two))
         rows = resample(len(one), PERCENTILE, rng)
         plain = values(scored(one.labels, one.scores), groups, rows)
@@ -102,20 +105,22 @@ def test_intervals_contain_the_truth_as_often_as_they_say(design):
     print(json.dumps({"design": design, "cohorts": COHORTS, **shares}, indent=1))
     for what, share in shares.items():
         kind, _, how = what.partition(", ")
-        if how in ("percentile", "bca") and kind.split()[0] in ("group", "signed", "paired"):
-            assert 0.93 <= share <= 0.97, what
-        if how == "simultaneous":
-            assert share >= 0.93, what
-        if how == "rows resampled":
-            assert share < 0.88, what
+        low, high = {
+            "percentile": (0.93, 0.97),
+            "bca": (0.92, 0.97),
+            "simultaneous": (0.93, 1.0),
+            "rows resampled": (0.0, 0.88),
+        }[how]
+        picked = how == "percentile" and kind.split()[0] in ("gap", "worst")
+        assert picked or low <= share <= high, what
     if design == "tied":
         assert shares["gap auc, percentile"] < 0.5
 
 
 def test_a_few_cohorts():
     """The simulation itself, cheaply: patients cover where rows do not."""
-    shares = simulate(DESIGNS["tied"], 60, np.random.default_rng(0))
-    assert shares["group auc, percentile"] > 0.85
-    assert shares["signed auc, percentile"] > 0.85
-    assert shares["gap auc, simultaneous"] > 0.9
+    shares = simulate(DESIGNS["tied"], 60, np.random.default_rng(0), size=60)
+    assert shares["group auc, percentile"] > 0.8
+    assert shares["signed auc, percentile"] > 0.8
+    assert shares["gap auc, simultaneous"] > 0.85
     assert shares["gap auc, percentile"] < 0.5

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 
 from evenhand.measure import FAIRNESS, Plan, groups_of, measure, scored
 
@@ -192,6 +193,22 @@ def test_equity_scaled_auc_by_hand():
     found, _ = values(rows, groups, (), ("equity_scaled_auc",))
     # a 1, b 0; together .9 and .2 against .1 and .8: three of four pairs are in order
     assert found["equity_scaled_auc"] == pytest.approx(0.75 / (1 + 0.25 + 0.75))
+
+
+def test_equity_scaled_auc_leaves_out_the_same_classes_everywhere():
+    rng = np.random.default_rng(0)
+    labels = np.array([0, 1, 2, 0, 1, 2, 0, 1, 0, 1])  # the second group has no class 2
+    scores = rng.dirichlet(np.ones(3), 10)
+    group = np.array(["a"] * 6 + ["b"] * 4)
+    rows, groups = scored(labels, scores), {"x": groups_of(group)}
+    found, _ = values(rows, groups, ("auc",), ("equity_scaled_auc",))
+
+    def macro(at):
+        return np.mean([roc_auc_score(labels[at] == c, scores[at, c]) for c in (0, 1)])
+
+    overall, of_groups = macro(group != ""), [macro(group == name) for name in ("a", "b")]
+    expected = overall / (1 + np.abs(np.array(of_groups) - overall).sum())
+    assert found["equity_scaled_auc"] == pytest.approx(expected, rel=1e-12)
 
 
 @given(data=many_groups())

@@ -12,6 +12,7 @@ import sklearn.metrics as sk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import evenhand.measure.estimate
 from evenhand.measure import METRICS, Scored, scored
 from evenhand.measure.estimate import common_classes, estimate, point, why_undefined
 from evenhand.measure.registry import find_metric
@@ -161,6 +162,18 @@ def test_the_order_of_rows_changes_nothing(name, rows, seed):
     resamples = resample(len(rows.members), Bootstrap(5), np.random.default_rng(seed))
     first, second = (estimate([d], [metric], resamples, (0, 1)) for d in (rows, rows.take(order)))
     np.testing.assert_allclose(first, second, rtol=1e-12, atol=1e-14)
+
+
+@given(rows=samples(), size=st.integers(1, 2000))
+@settings(max_examples=20, deadline=None)
+def test_how_resamples_are_split_into_batches_changes_nothing(rows, size):
+    metrics = [METRICS[name] for name in sorted(METRICS)]
+    resamples = resample(len(rows.members), Bootstrap(20), np.random.default_rng(0))
+    whole = estimate([rows], metrics, resamples, (0, 1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evenhand.measure.estimate, "CELLS", size)
+        split = estimate([rows], metrics, resamples, (0, 1))
+    np.testing.assert_allclose(whole, split, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("name", sorted(METRICS))

@@ -12,7 +12,7 @@ from evenhand.measure.across import CONTRASTS, DETECTABLE, SUMMARIES, extreme
 from evenhand.measure.fairness import FAIRNESS, Fairness
 from evenhand.measure.numbers import BIASED, EVERYBODY, Number, Parts, with_note
 from evenhand.measure.power import detectable_gap
-from evenhand.measure.registry import Floats
+from evenhand.measure.registry import Floats, find_metric
 from evenhand.measure.resample import Resamples
 from evenhand.measure.values import Values, values_of, versus_rest
 
@@ -106,7 +106,7 @@ def _named(values: Values, of: Fairness, resamples: Resamples) -> Iterator[Numbe
         reason = _first(values.reason(metric, levels) for metric in of.of)
     if of.over == "overall" and not reason:
         whole = replace(values.parts, rows={EVERYBODY: values.parts.together}, compared=())
-        overall = values_of(whole, of.of, resamples)
+        overall = values_of(whole, of.of, resamples, values.classes)
         families = tuple(
             np.concatenate([family, overall.of(metric, [EVERYBODY])])
             for family, metric in zip(families, of.of, strict=True)
@@ -132,9 +132,10 @@ def _against_reference(values: Values, of: Fairness) -> Iterator[Number]:
 def _number(values: Values, of: Fairness, group: str, found: Floats, reason: str | None) -> Number:
     parts = values.parts
     rows = parts.together if group == EVERYBODY else parts.rows[group]
-    cut = None if of.of == ("auc",) else rows.threshold
+    decided = any(find_metric(metric).needs == "decision" for metric in of.of)
     note = "" if of.is_spread or of.over == "reference" else BIASED
-    return Number(parts.attribute, group, of.name, found, rows, cut, reason, note)
+    threshold = rows.threshold if decided else None
+    return Number(parts.attribute, group, of.name, found, rows, threshold, reason, note)
 
 
 def _first(reasons: Iterator[str | None]) -> str | None:

@@ -91,7 +91,6 @@ def measure(
     against
         The same samples, in the same order, scored by another model. Every number is then the
         paired difference: this model's value less the other's, in the data and in each resample.
-
     progress
         Called now and then with how many resamples are done, and how many there are; it goes
         through once for everybody and again for each attribute. A metric whose form is `looped`

@@ -61,11 +61,24 @@ class Values:
         return Number(self.parts.attribute, group, name, values, rows, threshold, None, note)
 
 
-def values_of(parts: Parts, metrics: Sequence[str], resamples: Resamples) -> Values:
-    """Compute metrics in every group."""
+def values_of(
+    parts: Parts,
+    metrics: Sequence[str],
+    resamples: Resamples,
+    classes: tuple[int, ...] | None = None,
+) -> Values:
+    """Compute metrics in every group.
+
+    Parameters
+    ----------
+    classes
+        The classes that one-vs-rest means are taken over; by default those that every compared
+        group has.
+    """
     found = {name: find_metric(name) for name in metrics}
-    compared = [parts.rows[level] for level in parts.compared]
-    classes = common_classes(compared or [parts.together])
+    if classes is None:
+        compared = [parts.rows[level] for level in parts.compared]
+        classes = common_classes(compared or [parts.together])
     table = estimate(list(parts.rows.values()), list(found.values()), resamples, classes)
     table[[list(parts.rows).index(level) for level in parts.small]] = np.nan
     return Values(parts, found, table, classes)
