@@ -3,10 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.stats
+from scipy.stats import norm
 
 from evenhand.measure import Bootstrap, Plan, groups_of, measure, scored
 from evenhand.measure.intervals import extreme_interval, interval, spread_interval
-from evenhand.measure.resample import resample
+from evenhand.measure.resample import Resamples, resample
 
 
 def test_every_resample_draws_as_many_patients_as_there_are():
@@ -47,11 +48,46 @@ def test_agrees_with_scipy(method):
 
 
 def test_bca_breaks_down_to_percentiles_and_says_so():
-    rows = scored([0, 1] * 10, [0.1, 0.9] * 10)  # every resample is perfect
-    plan = Plan(("auc",), (), bootstrap=Bootstrap(200, method="bca"))
-    table = measure(rows, {}, plan, rng=np.random.default_rng(0))
-    assert table["method"][0] == "percentile (BCa breaks down)"
-    assert (table["low"][0], table["high"][0]) == (1, 1)
+    rows = scored([0, 1] * 10, [0.1, 0.9] * 10)
+    plan = Plan(("log_loss",), (), bootstrap=Bootstrap(200, method="bca"))
+    table = measure(rows, {}, plan, rng=np.random.default_rng(0), against=rows)
+    assert table["method"][0] == "percentile (BCa breaks down)"  # every difference is 0
+    assert (table["low"][0], table["high"][0]) == (0, 0)
+
+
+def test_bca_by_its_formula():
+    """Biased draws and skewed leave-outs; the formula is Efron's, eq. (14.9) of his book."""
+    rng = np.random.default_rng(0)
+    drawn, left_out = rng.normal(0.3, 1, size=5000), -rng.exponential(size=40)
+    bootstrap = Bootstrap(5000, method="bca")
+    resamples = Resamples(np.zeros((5041, 1), dtype=np.uint8), 5000)
+    found = interval(np.concatenate([[0.0], drawn, left_out]), resamples, bootstrap)
+    z0 = norm.ppf((drawn < 0).mean())
+    d = left_out.mean() - left_out
+    a = (d**3).sum() / (6 * (d**2).sum() ** 1.5)
+    for end, tail in ((found.low, 0.025), (found.high, 0.975)):
+        z = z0 + norm.ppf(tail)
+        assert end == pytest.approx(np.quantile(drawn, norm.cdf(z0 + z / (1 - a * z))), rel=1e-12)
+
+
+def test_a_share_of_all_or_none_is_not_certain():
+    """Five of five patients with a positive, each with two images."""
+    patients = np.repeat(np.arange(25), 2)
+    labels = (patients < 5).astype(int)
+    rows = scored(labels, np.where(labels == 1, 0.9, 0.1), patients=patients)
+    metrics = ("sensitivity", "false_negative_rate", "specificity", "accuracy", "auc")
+    table = measure(rows, {}, Plan(metrics, ()), rng=np.random.default_rng(0)).set_index("metric")
+    for name, k, n in (
+        ("sensitivity", 5, 5),
+        ("false_negative_rate", 0, 5),
+        ("specificity", 20, 20),
+        ("accuracy", 25, 25),
+        ("auc", 5, 5),
+    ):
+        exact = scipy.stats.binomtest(k, n).proportion_ci(0.95, method="exact")
+        assert table.loc[name, "low"] == pytest.approx(exact.low, abs=1e-12), name
+        assert table.loc[name, "high"] == pytest.approx(exact.high, abs=1e-12), name
+        assert table.loc[name, "method"] == "exact"
 
 
 def simulated(truth, error, rng, replicates=400):
@@ -93,3 +129,20 @@ def test_intervals_of_gaps_are_never_below_nought():
     assert (across["low"] >= 0).all()
     assert (across["low"] <= across["value"]).all()
     assert (across["value"] <= across["high"]).all()
+
+
+@pytest.mark.parametrize("metric", ["auc", "log_loss"])
+def test_intervals_of_the_worst_and_best_group_are_about_those_groups(metric):
+    """Groups far apart: the intervals must not reach each other."""
+    rng = np.random.default_rng(0)
+    group = np.repeat(["a", "b", "c"], 300)
+    labels = rng.integers(2, size=900)
+    apart = np.repeat([0.2, 2.0, 4.0], 300)
+    rows = scored(labels, 1 / (1 + np.exp(-apart * (labels - 0.5) - rng.normal(size=900))))
+    plan = Plan((metric,), ("worst", "best"))
+    table = measure(rows, {"x": groups_of(group)}, plan, rng=rng).set_index("metric")
+    worst, best = table.loc[f"{metric}_worst"], table.loc[f"{metric}_best"]
+    for row in (worst, best):
+        assert row["low"] < row["value"] < row["high"]
+    low, high = sorted([worst, best], key=lambda row: row["value"])
+    assert low["high"] < high["low"]

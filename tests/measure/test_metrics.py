@@ -193,6 +193,20 @@ def test_separated_classes_have_no_calibration_slope():
     assert np.isnan(point(rows, find_metric("calibration_slope"), (0, 1)))
 
 
+def test_a_fit_that_overshoots_is_held_back():
+    """A few wild scores: undamped, Newton's method runs away from this solution."""
+    scores = np.append(np.full(40, 1e-7), [0.5 + 1e-3, 0.5 - 1e-3] * 20)
+    labels = np.append([1] + [0] * 39, [1, 0] * 20)
+    rows = scored(labels, scores)
+    found = point(rows, find_metric("calibration_slope"), (0, 1))
+    assert found == pytest.approx(calibration(rows, free_slope=True), rel=1e-6)
+
+
+def test_an_infinite_value_is_undefined():
+    rows = scored([0, 1], [1.0, 0.2], threshold=1.0)  # the odds of the threshold are infinite
+    assert np.isnan(point(rows, find_metric("net_benefit"), (0, 1)))
+
+
 @pytest.mark.parametrize("name", sorted(METRICS))
 def test_each_says_what_it_is(name):
     metric = METRICS[name]

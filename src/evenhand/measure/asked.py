@@ -48,6 +48,8 @@ def numbers_of(
 def _in_groups(values: Values, metric: str) -> Iterator[Number]:
     for level in values.parts.rows:
         number = values.number(level, metric, metric, values.of(metric, [level])[0])
+        if values.metrics[metric].share:
+            number = replace(number, pick="share")
         yield replace(number, reason=values.why(metric, level))
 
 

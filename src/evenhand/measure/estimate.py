@@ -81,14 +81,25 @@ def why_undefined(rows: Scored, metric: Metric, classes: Sequence[int]) -> str |
     return None
 
 
+def patients_behind(rows: Scored, metric: Metric) -> int:
+    """Return the number of patients who have the rows that a metric requires.
+
+    The least of them where it requires several kinds, all patients where it requires none.
+    """
+    if not rows.binary or not metric.requires:
+        return len(rows.members)
+    return min(len(np.unique(rows.patients[_which(rows, kind)])) for kind in metric.requires)
+
+
+def _which(rows: Scored, kind: Requirement) -> NDArray[np.bool_]:
+    """Return the mask ``(n,)`` of the rows of a kind."""
+    of = rows.labels if kind in ("positives", "negatives") else rows.decisions
+    wanted: NDArray[np.bool_] = of == (kind in ("positives", "flagged"))
+    return wanted
+
+
 def _lacking(rows: Scored, requires: Sequence[Requirement]) -> str | None:
-    counts = {
-        "positives": np.count_nonzero(rows.labels == 1),
-        "negatives": np.count_nonzero(rows.labels == 0),
-        "flagged": np.count_nonzero(rows.decisions == 1),
-        "unflagged": np.count_nonzero(rows.decisions == 0),
-    }
-    missing = [what for what in requires if not counts[what]]
+    missing = [kind for kind in requires if not _which(rows, kind).any()]
     return f"no {' and no '.join(missing)} among {len(rows)} samples" if missing else None
 
 

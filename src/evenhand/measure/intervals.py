@@ -53,6 +53,25 @@ def interval(values: Floats, resamples: Resamples, bootstrap: Bootstrap | None) 
     return replace(none, low=float(low), high=float(high), method=method)
 
 
+def share_interval(
+    values: Floats, patients: int, resamples: Resamples, bootstrap: Bootstrap | None
+) -> Interval:
+    """Return the interval of a share, values ``(1 + B + J,)`` in 0 … 1.
+
+    Where a share is 0 or 1 in the data it is so in every resample, and the bootstrap would claim
+    to be certain. Five cancers found out of five do not prove a sensitivity of 1: there the
+    interval is Clopper and Pearson's (Biometrika 1934), with patients for trials.
+    """
+    found = interval(values, resamples, bootstrap)
+    if bootstrap is None or found.low is None or found.low != found.high:
+        return found
+    if values[0] not in (0, 1):
+        return found
+    least = float(((1 - bootstrap.level) / 2) ** (1 / patients))
+    low, high = (least, 1.0) if values[0] == 1 else (0.0, 1 - least)
+    return replace(found, low=low, high=high, method="exact")
+
+
 def spread_interval(
     families: Sequence[Floats], resamples: Resamples, bootstrap: Bootstrap | None
 ) -> Interval:

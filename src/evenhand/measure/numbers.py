@@ -37,7 +37,7 @@ class Number:
         What else must be known about how it was made.
     family, pick
         Where it is picked out of several groups' values ``(G, 1 + B + J)``: those, and how;
-        ``"point"`` for a number that has no interval.
+        ``"share"`` for a share of one group, ``"point"`` for a number that has no interval.
     """
 
     attribute: str
@@ -49,12 +49,12 @@ class Number:
     reason: str | None
     note: str = ""
     family: tuple[Floats, ...] = ()
-    pick: Literal["spread", "lowest", "highest", "point"] | None = None
+    pick: Literal["spread", "lowest", "highest", "share", "point"] | None = None
 
     def minus(self, other: Number) -> Number:
         """Return the same number as a difference from another model's."""
         return replace(
-            with_note(self, BIASED) if self.pick else self,
+            with_note(self, BIASED) if self.family else self,
             values=self.values - other.values,
             threshold=None,
             reason=self.reason or other.reason,

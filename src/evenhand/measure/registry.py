@@ -55,6 +55,8 @@ class Metric:
         Rows without which it is undefined.
     classes
         What it does with more than two classes.
+    share
+        Whether its values are shares, 0 … 1.
     source
         Where the definition comes from.
     form, value
@@ -68,6 +70,7 @@ class Metric:
     needs: Need
     requires: tuple[Requirement, ...]
     classes: Classes
+    share: bool
     source: str
     form: Form
     value: Callable[[Any], Floats]
@@ -85,6 +88,7 @@ def metric(
     source: str,
     requires: tuple[Requirement, ...] = (),
     classes: Classes = "macro",
+    share: bool = True,
 ) -> Callable[[F], F]:
     """Register the decorated function as the metric of its name.
 
@@ -95,7 +99,7 @@ def metric(
     def register(function: F) -> F:
         name, title = function.__name__, (function.__doc__ or "").partition("\n")[0]
         METRICS[name] = Metric(
-            name, title, direction, ideal, needs, requires, classes, source, form, function
+            name, title, direction, ideal, needs, requires, classes, share, source, form, function
         )
         return function
 

@@ -12,8 +12,16 @@ import pandas as pd
 
 from evenhand.errors import EvenhandError, pick
 from evenhand.measure.asked import check_across, numbers_of
+from evenhand.measure.estimate import patients_behind
 from evenhand.measure.groups import Excluded, Groups
-from evenhand.measure.intervals import NONE, Interval, extreme_interval, interval, spread_interval
+from evenhand.measure.intervals import (
+    NONE,
+    Interval,
+    extreme_interval,
+    interval,
+    share_interval,
+    spread_interval,
+)
 from evenhand.measure.numbers import Number, Parts, everybody, parts_of
 from evenhand.measure.registry import find_metric
 from evenhand.measure.resample import Bootstrap, Progress, Resamples, resample
@@ -166,6 +174,9 @@ def _interval(number: Number, resamples: Resamples, bootstrap: Bootstrap | None)
         return NONE
     if number.reason or number.pick is None:
         return interval(number.values, resamples, bootstrap)
+    if number.pick == "share":
+        patients = patients_behind(number.rows, find_metric(number.metric))
+        return share_interval(number.values, patients, resamples, bootstrap)
     if number.pick == "spread":
         return spread_interval(number.family, resamples, bootstrap)
     return extreme_interval(number.family[0], number.pick, resamples, bootstrap)

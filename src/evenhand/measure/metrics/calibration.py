@@ -26,6 +26,7 @@ def ece(of: Bins) -> Floats:
     form=logistic(free_slope=True),
     requires=("positives", "negatives"),
     classes="two",
+    share=False,
     source=HIERARCHY,
 )
 def calibration_slope(line: Line) -> Floats:
@@ -40,6 +41,7 @@ def calibration_slope(line: Line) -> Floats:
     form=logistic(free_slope=False),
     requires=("positives", "negatives"),
     classes="two",
+    share=False,
     source=HIERARCHY,
 )
 def calibration_intercept(line: Line) -> Floats:

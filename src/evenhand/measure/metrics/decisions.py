@@ -133,6 +133,7 @@ def _benefit(rows: Scored) -> Floats:
     needs="decision",
     form=rowwise(_benefit),
     classes="two",
+    share=False,
     source="Vickers & Elkin, Med. Decis. Making 2006",
 )
 def net_benefit(gains: Mean) -> Floats:

@@ -28,6 +28,7 @@ def _surprise(rows: Scored) -> Floats:
     needs="score",
     form=rowwise(_surprise),
     classes="any",
+    share=False,
     source="Good, J. R. Stat. Soc. B 1952",
 )
 def log_loss(losses: Mean) -> Floats:
