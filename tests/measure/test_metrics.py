@@ -188,13 +188,25 @@ def test_undefined_has_a_reason_and_no_value(name, labels, score):
     assert np.isnan(value) == (why_undefined(rows, metric, (0, 1)) is not None)
 
 
-def test_separated_classes_have_no_calibration_slope():
-    rows = scored([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9])
-    assert np.isnan(point(rows, find_metric("calibration_slope"), (0, 1)))
+@pytest.mark.parametrize(
+    ("labels", "defined"),
+    [
+        ([0, 0, 1, 1], False),  # separated
+        ([1, 1, 0, 0], False),  # separated the wrong way round
+        ([0, 1, 0, 1], True),
+        ([1, 0, 0, 1], True),
+    ],
+)
+def test_separated_classes_have_no_calibration_slope(labels, defined):
+    metric = find_metric("calibration_slope")
+    for scores in ([0.1, 0.2, 0.8, 0.9], [0.946, 0.9461, 0.9462, 0.99]):
+        value = point(scored(labels, scores), metric, (0, 1))
+        assert np.isfinite(value) == defined
+    tied = point(scored([0, 0, 1, 1], [0.1, 0.5, 0.5, 0.9]), metric, (0, 1))
+    assert np.isnan(tied)
 
 
-def test_a_fit_that_overshoots_is_held_back():
-    """A few wild scores: undamped, Newton's method runs away from this solution."""
+def test_wild_scores_are_fitted():
     scores = np.append(np.full(40, 1e-7), [0.5 + 1e-3, 0.5 - 1e-3] * 20)
     labels = np.append([1] + [0] * 39, [1, 0] * 20)
     rows = scored(labels, scores)

@@ -9,6 +9,7 @@ from scipy.stats import false_discovery_control, norm
 from evenhand.errors import EvenhandError
 from evenhand.measure import Plan, groups_of, holm, measure, permutation_test, scored
 from evenhand.measure.estimate import estimate
+from evenhand.measure.permutation import _statistics
 from evenhand.measure.registry import find_metric
 from evenhand.measure.resample import Bootstrap, resample
 from evenhand.measure.variance import has_variance, moments
@@ -93,6 +94,20 @@ def test_a_real_difference_is_found():
     assert rejections("auc", 60, seed=5, separation=1.0, **design) < 0.15
 
 
+def test_two_groups_are_compared_by_their_studentised_difference():
+    rows, parts = cohort(np.random.default_rng(6), [60, 30], [0.5, 0.2])
+    of = moments(find_metric("auc"), rows)
+    member = np.repeat([0, 1], [60, 30])
+    found = [of((member == group)[None].astype(np.uint8)) for group in (0, 1)]
+    (first, v1), (second, v2) = ((value[0], variance[0]) for value, variance in found)
+    assert _statistics(of, member[None], 2)[0] == pytest.approx((first - second) ** 2 / (v1 + v2))
+    alone = [moments(find_metric("auc"), part) for part in parts]
+    everybody = [np.ones((1, len(part.members)), dtype=np.uint8) for part in parts]
+    apart = [of_part(weights) for of_part, weights in zip(alone, everybody, strict=True)]
+    assert (first, v1) == pytest.approx((apart[0][0][0], apart[0][1][0]))
+    assert (second, v2) == pytest.approx((apart[1][0][0], apart[1][1][0]))
+
+
 def test_patients_who_are_in_two_groups_are_refused():
     rows, _ = cohort(np.random.default_rng(0), [20], 0.5)
     parts = {"first": rows.take(np.arange(30)), "second": rows.take(np.arange(28, 60))}
@@ -151,5 +166,9 @@ def test_p_values_beside_the_gaps():
     assert np.isnan(half["p"])
     assert "200 patients are in more than one group" in half["method"]
     assert table[table["metric"] == "auc"]["p"].isna().all()
+    both = Plan(("auc", "accuracy"), ("gap",), bootstrap=None, permutations=99)
+    table = measure(rows, {"site": groups_of(names)}, both, rng=rng).dropna(subset=["p"])
+    assert table["method"].str.endswith("Holm over 2").all()
+    np.testing.assert_array_equal(table["p_adjusted"], holm(table["p"]))
     with pytest.raises(EvenhandError, match="ask for 'gap'"):
         measure(rows, {}, Plan(across=(), permutations=9), rng=rng)

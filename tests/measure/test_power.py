@@ -24,14 +24,15 @@ def test_the_detectable_gap_is_found_four_times_in_five():
     assert found == pytest.approx(0.8, abs=1e-4)
 
 
-def test_error_of_an_auc_foretold():
+@pytest.mark.parametrize(("positives", "negatives"), [(15, 150), (150, 15)])
+def test_error_of_an_auc_foretold(positives, negatives):
     """Exponential scores, for which Hanley and McNeil's formula is exact."""
     rng = np.random.default_rng(0)
-    up, down = rng.exponential(4.0, (2000, 40)), rng.exponential(1.0, (2000, 60))
-    labels = np.repeat([1, 0], [40, 60])
+    up, down = rng.exponential(4.0, (2000, positives)), rng.exponential(1.0, (2000, negatives))
+    labels = np.repeat([1, 0], [positives, negatives])
     scores = np.concatenate([up, down], axis=1)
     found = [roc_auc_score(labels, row) for row in scores]
-    assert auc_error(0.8, 40, 60) == pytest.approx(np.std(found), rel=0.05)
+    assert auc_error(0.8, positives, negatives) == pytest.approx(np.std(found), rel=0.05)
 
 
 def test_five_samples_of_a_patient_that_are_the_same_say_as_much_as_one():

@@ -111,9 +111,9 @@ def test_signed_differences_from_a_named_reference(cohort):
 
 
 def test_a_small_group_makes_no_claim(cohort):
-    table = run(cohort, minimum=160, bootstrap=None)
+    table = run(cohort, minimum=160, bootstrap=Bootstrap(50))
     row = one(table, group="few", metric="auc")
-    assert np.isnan(row["value"])
+    assert np.isnan([row["value"], row["low"], row["high"]]).all()
     assert row["n"] == 150
     assert "150 samples, fewer than the 160" in row["undefined"]
     assert "1 group to compare" in one(table, metric="auc_gap")["undefined"]
@@ -207,6 +207,15 @@ def test_records_hold_null_for_what_is_missing(cohort):
 def test_names_that_are_not_known(cohort, plan, says):
     with pytest.raises(EvenhandError, match=says):
         run(cohort, **plan)
+
+
+def test_one_class_of_two_against_the_other():
+    rows = scored([0, 1], [0.1, 0.7], classes=("no", "yes"))
+    turned = rows.versus_rest(0)
+    np.testing.assert_allclose(turned.scores, [0.9, 0.3])
+    assert turned.labels.tolist() == [1, 0]
+    assert turned.decisions.tolist() == [1, 0]
+    assert turned.classes == ("other", "no")
 
 
 def test_arrays_that_do_not_go_together(cohort):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import expit
 
 from evenhand.measure.registry import Floats, Form, Weights
@@ -14,8 +15,6 @@ from evenhand.measure.scored import Scored
 EPSILON = 1e-7
 STEPS = 40
 TOLERANCE = 1e-10
-LARGEST = 1e3
-"""A coefficient beyond this is on its way to infinity: positives and negatives are separated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,49 +33,46 @@ def logistic(*, free_slope: bool) -> Form:
         order = np.lexsort((rows.patients, rows.labels, score))
         x, y = np.log(score / (1 - score))[order], rows.labels[order].astype(np.float64)
         patient = rows.patients[order]
-        one_label = bool(y.min() == y.max())
-
-        def fit(weights: Weights) -> Line:
-            if one_label:
-                nothing = np.full(len(weights), np.nan)
-                return Line(nothing, nothing)
-            return _newton(x, y, weights.take(patient, axis=1).astype(np.float64), free_slope)
-
-        return fit
+        return lambda weights: _newton(
+            x, y, weights.take(patient, axis=1).astype(np.float64), free_slope
+        )
 
     return prepare
 
 
 def _newton(x: Floats, y: Floats, weights: Floats, free_slope: bool) -> Line:
-    """Fit all resamples ``(b, n)`` side by side; one that has converged is left alone.
-
-    A step that makes the likelihood worse is halved: undamped, Newton's method can overshoot.
-    """
+    """Fit all resamples ``(b, n)`` side by side; one that has converged is left alone."""
     found = np.full((2, len(weights)), np.nan)
-    active = np.arange(len(weights))
-    here = np.stack([np.zeros(len(weights)), np.full(len(weights), float(not free_slope))])
-    loss, step = _loss(x, y, weights, here), _step(x, y, weights, here, free_slope)
+    active = np.flatnonzero(_has_solution(x, y, weights, free_slope))
+    at = np.zeros((2, len(active)))
+    at[1] = 0.0 if free_slope else 1.0
     for _ in range(STEPS):
-        there = here + step
-        new_loss = _loss(x, y, weights[active], there)
-        worse = ~(new_loss <= loss + 1e-12 * np.abs(loss))
-        here, loss = np.where(worse, here, there), np.where(worse, loss, new_loss)
-        step = np.where(worse, step / 2, _step(x, y, weights[active], here, free_slope))
+        step = _step(x, y, weights[active], at, free_slope)
+        at = at + step
         size = np.abs(step).max(axis=0)
         done = size < TOLERANCE
-        found[:, active[done]] = here[:, done]
-        going = ~done & np.isfinite(size) & (np.abs(here).max(axis=0) < LARGEST)
+        found[:, active[done]] = at[:, done]
+        going = ~done & np.isfinite(size)
         if not going.any():
             break
-        active, here, step, loss = active[going], here[:, going], step[:, going], loss[going]
+        active, at = active[going], at[:, going]
     return Line(*found)
 
 
-def _loss(x: Floats, y: Floats, weights: Floats, at: Floats) -> Floats:
-    """Return the negative log-likelihoods ``(b,)``."""
-    line = at[0][:, None] + at[1][:, None] * x
-    loss: Floats = np.einsum("ij,ij->i", weights, np.logaddexp(0, line) - y * line)
-    return loss
+def _has_solution(x: Floats, y: Floats, weights: Floats, free_slope: bool) -> NDArray[np.bool_]:
+    """Return the mask ``(b,)`` of the resamples whose likelihood has a largest value.
+
+    Both labels must be there. With a slope to fit they must also overlap: some positive lies
+    below some negative, and some above (Albert & Anderson, Biometrika 1984).
+    """
+    up, down = (weights > 0) & (y == 1), (weights > 0) & (y == 0)
+    both: NDArray[np.bool_] = up.any(axis=1) & down.any(axis=1)
+    if not free_slope:
+        return both
+    low_up, low_down = (np.where(there, x, np.inf).min(axis=1) for there in (up, down))
+    high_up, high_down = (np.where(there, x, -np.inf).max(axis=1) for there in (up, down))
+    overlap: NDArray[np.bool_] = both & (low_up < high_down) & (low_down < high_up)
+    return overlap
 
 
 def _step(x: Floats, y: Floats, weights: Floats, at: Floats, free_slope: bool) -> Floats:
