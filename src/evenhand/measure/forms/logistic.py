@@ -14,7 +14,8 @@ from evenhand.measure.scored import Scored
 
 EPSILON = 1e-7
 STEPS = 40
-TOLERANCE = 1e-10
+TOLERANCE = 1e-8
+"""Of the last step; Newton's error after it is about its square."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,19 +34,31 @@ def logistic(*, free_slope: bool) -> Form:
         order = np.lexsort((rows.patients, rows.labels, score))
         x, y = np.log(score / (1 - score))[order], rows.labels[order].astype(np.float64)
         patient = rows.patients[order]
-        return lambda weights: _newton(
-            x, y, weights.take(patient, axis=1).astype(np.float64), free_slope
-        )
+        flat = np.array([0.0, float(not free_slope)])
+        of_all = _newton(x, y, np.ones((1, len(y))), flat, free_slope)[:, 0]
+        start = flat if np.isnan(of_all).any() else of_all
+
+        def fit(weights: Weights) -> Line:
+            w = weights.take(patient, axis=1).astype(np.float64)
+            found = _newton(x, y, w, start, free_slope)
+            # From the solution of all rows it takes half the steps, and can overshoot.
+            failed = np.flatnonzero(np.isnan(found[0]))
+            found[:, failed] = _newton(x, y, w[failed], flat, free_slope)
+            return Line(*found)
+
+        return fit
 
     return prepare
 
 
-def _newton(x: Floats, y: Floats, weights: Floats, free_slope: bool) -> Line:
-    """Fit all resamples ``(b, n)`` side by side; one that has converged is left alone."""
+def _newton(x: Floats, y: Floats, weights: Floats, start: Floats, free_slope: bool) -> Floats:
+    """Fit all resamples ``(b, n)`` side by side, x rising; NaN where there is no solution.
+
+    Returns intercepts and slopes ``(2, b)``. A resample that has converged is left alone.
+    """
     found = np.full((2, len(weights)), np.nan)
     active = np.flatnonzero(_has_solution(x, y, weights, free_slope))
-    at = np.zeros((2, len(active)))
-    at[1] = 0.0 if free_slope else 1.0
+    at = np.repeat(start[:, None], len(active), axis=1)
     for _ in range(STEPS):
         step = _step(x, y, weights[active], at, free_slope)
         at = at + step
@@ -56,7 +69,7 @@ def _newton(x: Floats, y: Floats, weights: Floats, free_slope: bool) -> Line:
         if not going.any():
             break
         active, at = active[going], at[:, going]
-    return Line(*found)
+    return found
 
 
 def _has_solution(x: Floats, y: Floats, weights: Floats, free_slope: bool) -> NDArray[np.bool_]:
@@ -69,8 +82,8 @@ def _has_solution(x: Floats, y: Floats, weights: Floats, free_slope: bool) -> ND
     both: NDArray[np.bool_] = up.any(axis=1) & down.any(axis=1)
     if not free_slope:
         return both
-    low_up, low_down = (np.where(there, x, np.inf).min(axis=1) for there in (up, down))
-    high_up, high_down = (np.where(there, x, -np.inf).max(axis=1) for there in (up, down))
+    low_up, low_down = (x[there.argmax(axis=1)] for there in (up, down))
+    high_up, high_down = (x[::-1][there[:, ::-1].argmax(axis=1)] for there in (up, down))
     overlap: NDArray[np.bool_] = both & (low_up < high_down) & (low_down < high_up)
     return overlap
 
