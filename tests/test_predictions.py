@@ -33,8 +33,10 @@ def test_reads_csv(tmp_path):
 
 
 def test_reads_semicolons_byte_order_mark_and_decimal_commas(tmp_path):
-    text = GOOD.replace(",", ";").replace("0.25", "0,25")
-    predictions = read(tmp_path, text, encoding="utf-8-sig")
+    text = GOOD.replace(",", ";").replace("0.25", "0,25").replace("31", "60,5")
+    columns = Columns(("age",), bins={"age": (60.0,)})
+    predictions = read(tmp_path, text, columns, encoding="utf-8-sig")
+    assert predictions.table["attr_age"].tolist() == ["under 60", "60+", "60+", "unknown"]
     assert predictions.scores.tolist() == [0.25, 0.75, 1.0, 0.5]
     assert predictions.table.columns[0] == "sample_id"
 

@@ -210,8 +210,8 @@ def _csv(path: Path) -> pd.DataFrame:
         path, sep=separator, dtype="str", encoding="utf-8-sig", skipinitialspace=True
     ).rename(columns=str.strip)
     if separator == ";":  # where a list is parted by semicolons, a decimal may be a comma
-        numbers = [name for name in table.columns if name.startswith("score")]
-        table[numbers] = table[numbers].apply(lambda column: column.str.replace(",", "."))
+        numbers = table.columns.difference(["sample_id", "patient_id"])
+        table[numbers] = table[numbers].replace(r"^(-?\d+),(\d+)$", r"\1.\2", regex=True)
     return table
 
 
