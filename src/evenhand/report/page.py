@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from hashlib import sha256
+from importlib import resources
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
 
+from evenhand.measure import Groups, Scored
 from evenhand.report.answers import Answer, group_answer, strategy_answer
+from evenhand.report.curves import ScoreView, score_views
 from evenhand.report.estimates import Estimate, estimates, find, names, reported_split
+from evenhand.report.explorer import COLUMNS, explorer
 from evenhand.report.groups import GroupView, group_view
 from evenhand.report.provenance import fact_tables, undefined
 from evenhand.report.search import Search, search_views
@@ -43,6 +50,9 @@ class Report:
         What an outer search tried, None without one.
     units
         The units of the backbone, and which of them the chosen mask tunes.
+    scored, groups
+        The reported samples as the chosen model scores them, and the level that each has of each
+        attribute; for the curves and the threshold explorer, which two classes have.
     detectable
         Smallest gap that the test set would show, as (attribute, metric, gap).
     threshold_rule
@@ -61,10 +71,12 @@ class Report:
     patient: str = "patient"
     search: Search | None = None
     units: Sequence[UnitShare] = ()
+    scored: Scored | None = None
+    groups: Mapping[str, Groups] = field(default_factory=dict)
     detectable: Sequence[tuple[str, str, float]] = ()
     threshold_rule: str = ""
     left_out: Sequence[str] = ()
-    notes: Sequence[str] = field(default=())
+    notes: Sequence[str] = ()
 
 
 def render(report: Report) -> str:
@@ -80,6 +92,8 @@ def render(report: Report) -> str:
         "answers": _answers(here, report, chosen),
         "groups": [view for model, view in views if model == chosen],
         "other_groups": [view for model, view in views if model != chosen],
+        "scores_by_group": _scores(report),
+        "explorer": None if report.scored is None else explorer(report.scored, report.groups),
         "comparison": comparison(here, report.attributes, report.facts.get("chosen")),
         "splits": generalisation(rows, report.attributes),
         "searches": () if report.search is None else search_views(report.search),
@@ -88,10 +102,15 @@ def render(report: Report) -> str:
         "facts": fact_tables(report.facts),
         "thresholds": _thresholds(single),
     }
+    script = _script()
     return _template().render(
         **page,
         report=report,
         many=len(models) > 1,
+        chosen_name=model_name(chosen),
+        explorer_columns=COLUMNS,
+        script=Markup(script),
+        script_hash=b64encode(sha256(script.encode()).digest()).decode(),
         patients=f"{report.patient}s",
         lede=lede(single, split, report.patient, report.positive),
         reading=reading(single),
@@ -105,6 +124,8 @@ def _contents(page: Mapping[str, Any], report: Report) -> list[tuple[str, str]]:
     present = {
         "answer": ("The answer", True),
         "groups": ("Groups", page["groups"]),
+        "scores": ("Scores by group", page["scores_by_group"]),
+        "explorer": ("Explore the threshold", page["explorer"]),
         "strategies": ("Strategies side by side", page["comparison"]),
         "generalisation": ("Does fairness generalise?", page["splits"]),
         "search": ("The search", page["searches"]),
@@ -145,6 +166,18 @@ def _thresholds(rows: Sequence[Estimate]) -> tuple[tuple[str, float], ...]:
     """Return the thresholds that decisions were made at, with their models."""
     pairs = [(model_name(row.model), row.threshold) for row in rows]
     return tuple(dict.fromkeys((name, at) for name, at in pairs if at is not None))
+
+
+def _scores(report: Report) -> tuple[ScoreView, ...]:
+    if report.scored is None:
+        return ()
+    return score_views(report.scored, report.groups, report.positive)
+
+
+@cache
+def _script() -> str:
+    """Return the page's one script; its hash is what the page allows to run."""
+    return resources.files("evenhand.report").joinpath("explorer.js").read_text("utf-8")
 
 
 @cache

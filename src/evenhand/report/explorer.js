@@ -1,0 +1,41 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("explorer-counts").textContent);
+  const slider = document.getElementById("explorer-slider");
+  const output = document.getElementById("explorer-threshold");
+  const tables = document.querySelectorAll("#explorer table");
+  const over = (count, whole) => whole ? count / whole : NaN;
+
+  // One decimal, halves to the even digit: only .25 and .75 are halves that a double holds exactly.
+  const decimal = x => {
+    const down = Math.floor(x * 10);
+    return (x * 4 % 2 === 1 ? (down % 2 ? down + 1 : down) / 10 : x).toFixed(1);
+  };
+  const text = (value, unit) => Number.isNaN(value) ? "undefined" : decimal(100 * value) + unit;
+
+  const rates = (group, at) => {
+    const tp = group.tp[at], fp = group.fp[at];
+    return [over(tp, group.p), over(group.n - fp, group.n), over(tp, tp + fp), over(tp + fp, group.p + group.n)];
+  };
+  const show = () => {
+    const at = Number(slider.value);
+    output.textContent = String(data.thresholds[at]);
+    slider.setAttribute("aria-valuetext", "threshold " + data.thresholds[at]);
+    data.tables.forEach((groups, which) => {
+      const rows = tables[which].tBodies[0].rows;
+      const values = groups.map(group => rates(group, at));
+      const compared = values.filter((_, place) => groups[place].gap);
+      values.forEach((row, place) => row.forEach((value, column) => {
+        rows[place].cells[column + 1].textContent = text(value, "\u00a0%");
+      }));
+      values[0].forEach((_, column) => {
+        const of = compared.map(row => row[column]);
+        const gap = of.length > 1 ? Math.max(...of) - Math.min(...of) : NaN;
+        rows[groups.length].cells[column + 1].textContent = text(gap, "\u00a0points");
+      });
+    });
+  };
+  slider.addEventListener("input", show);
+  document.getElementById("explorer-control").hidden = false;
+  show();
+})();

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evenhand.measure import Groups, Plan, Scored, groups_of, measure, scored
+from evenhand.report import Report, render
+from evenhand.report.explorer import Explorer, cells, explorer
+
+METRICS = ("sensitivity", "specificity", "ppv", "selection_rate")
+EVIL = "</script><script>alert(1)</script>"
+
+
+def samples(threshold: float = 0.371) -> tuple[Scored, dict[str, Groups]]:
+    """Scores on a coarse grid, so that ties with thresholds and exact halves of a percent occur."""
+    rng = np.random.default_rng(5)
+    labels = rng.integers(0, 2, 160)
+    scores = np.clip(np.round(0.3 * labels + rng.random(160) * 0.7, 2), 0, 1)
+    levels = rng.choice(["under 60", EVIL, "unknown"], 160, p=[0.6, 0.3, 0.1])
+    return scored(labels, scores, threshold=threshold), {"age": groups_of(levels)}
+
+
+def made(threshold: float = 0.371) -> Explorer:
+    found = explorer(*samples(threshold))
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.371, 0.5, 0.77])
+def test_counts_give_what_is_measured(threshold: float) -> None:
+    rows, groups = samples(threshold)
+    found = made(threshold)
+    assert found.thresholds[found.start] == threshold
+    plan = Plan(METRICS, ("gap",), bootstrap=None)
+    table = measure(rows, groups, plan, rng=np.random.default_rng(0))
+    values = table.set_index(["group", "metric"])["value"]
+    for counts in found.tables[0].counts:
+        group = "*" if counts.name == "everyone" else counts.name
+        expected = [values[group, metric] for metric in METRICS]
+        assert counts.rates(found.start) == pytest.approx(expected, rel=1e-12, nan_ok=True)
+    name, gaps = found.tables[0].rows[-1]
+    assert name == "Gap"
+    assert gaps[0] == f"{100 * values['*', 'sensitivity_gap']:.1f}\N{NO-BREAK SPACE}points"
+
+
+def test_unknown_takes_no_part_in_the_gap_and_an_undefined_group_makes_it_undefined() -> None:
+    rows = scored([1, 0, 1, 0], [0.9, 0.1, 0.2, 0.3])
+    found = explorer(rows, {"a": groups_of(["x", "x", "unknown", "unknown"])})
+    assert found
+    assert found.tables[0].rows[-1] == ("Gap", ("undefined",) * 4)  # one group alone
+    found = explorer(rows, {"a": groups_of(["x", "x", "x", "y"])})
+    assert found
+    assert found.tables[0].rows[-1][1][:2] == ("undefined", "0.0\N{NO-BREAK SPACE}points")
+
+
+def test_more_than_two_classes_have_no_threshold() -> None:
+    assert explorer(scored([0, 1, 2], np.full((3, 3), 1 / 3)), {}) is None
+
+
+def page(make_report: Callable[..., Report], make_rows: Callable[..., list[dict[str, Any]]]) -> str:
+    rows, groups = samples()
+    return render(replace(make_report(make_rows("auc", 0.7, 0.8)), scored=rows, groups=groups))
+
+
+def test_page_holds_the_start_in_plain_html_and_allows_its_own_script_alone(
+    make_report: Callable[..., Report], make_rows: Callable[..., list[dict[str, Any]]]
+) -> None:
+    text = page(make_report, make_rows)
+    for name, row in made().tables[0].rows:
+        assert html.escape(name) in text or name in text
+        assert all(f'<td class="num">{cell}</td>' in text for cell in row)
+    assert len(re.findall(r"<script", text)) == 2  # the counts and the code
+    assert "script-src 'sha256-" in text
+    assert "unsafe-inline'; img" in text  # styles only
+    assert not re.search(r"@import|url\(|https?:|//(?! One decimal)", text)
+
+
+def test_script_shows_the_numbers_that_python_shows(
+    make_report: Callable[..., Report],
+    make_rows: Callable[..., list[dict[str, Any]]],
+    chromium: Callable[..., str],
+    tmp_path: Path,
+) -> None:
+    drive = """<script>onload = () => {
+        const page = document.querySelector("iframe").contentDocument
+        const slider = page.getElementById("explorer-slider")
+        const seen = []
+        for (let at = 0; at <= Number(slider.max); at++) {
+            slider.value = at
+            slider.dispatchEvent(new page.defaultView.Event("input"))
+            const cells = [...page.querySelectorAll("#explorer tbody td")]
+            seen.push([page.getElementById("explorer-threshold").textContent,
+                       ...cells.map(cell => cell.textContent)].join("|"))
+        }
+        const control = page.getElementById("explorer-control")
+        const out = document.createElement("pre")
+        out.textContent = seen.join("\\n") + "\\nhidden " + control.hidden
+        document.body.append(out)
+    }</script>"""
+    frame = f'<iframe srcdoc="{html.escape(page(make_report, make_rows))}"></iframe>'
+    outer = tmp_path / "outer.html"
+    outer.write_text(f"<!DOCTYPE html><body>{frame}{drive}", encoding="utf-8")
+    shown = re.search(r"<pre>(.*)</pre>", chromium(outer), re.DOTALL)
+    assert shown
+    *lines, hidden = html.unescape(shown[1]).splitlines()
+    assert hidden == "hidden false"
+    found = made()
+    expected = [
+        "|".join(
+            [f"{threshold:g}", *(c for _, row in cells(found.tables[0].counts, at) for c in row)]
+        )
+        for at, threshold in enumerate(found.thresholds)
+    ]
+    assert len(expected) == 102
+    assert lines == expected
