@@ -48,9 +48,8 @@ def numbers_of(
 def _in_groups(values: Values, metric: str) -> Iterator[Number]:
     for level in values.parts.rows:
         number = values.number(level, metric, metric, values.of(metric, [level])[0])
-        if values.metrics[metric].share:
-            number = replace(number, pick="share")
-        yield replace(number, reason=values.why(metric, level))
+        share = values.metrics[metric].share
+        yield replace(number, reason=values.why(metric, level), share=share)
 
 
 def _summary(values: Values, metric: str, name: str) -> Number:
@@ -63,7 +62,8 @@ def _summary(values: Values, metric: str, name: str) -> Number:
     picked = "spread" if name == "gap" else extreme(name, values.metrics[metric])
     if picked is None:
         return replace(with_note(number, BIASED), reason=reason)
-    return replace(number, reason=reason, family=(family,), pick=picked)
+    share = values.metrics[metric].share
+    return replace(number, reason=reason, family=(family,), pick=picked, share=share)
 
 
 def _contrasts(values: Values, metric: str, name: str) -> Iterator[Number]:
@@ -116,7 +116,10 @@ def _named(values: Values, of: Fairness, resamples: Resamples) -> Iterator[Numbe
     with np.errstate(divide="ignore", invalid="ignore"):
         found = _nothing(values) if reason else _finite(of.value(*families))
     number = _number(values, of, EVERYBODY, found, reason)
-    yield replace(number, family=families, pick="spread") if of.is_spread else number
+    if of.is_spread:
+        share = all(find_metric(metric).share for metric in of.of)
+        number = replace(number, family=families, pick="spread", share=share)
+    yield number
 
 
 def _against_reference(values: Values, of: Fairness) -> Iterator[Number]:

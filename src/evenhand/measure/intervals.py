@@ -131,6 +131,13 @@ def extreme_interval(
     return replace(none, low=float(low), high=float(high), method="simultaneous")
 
 
+def within_unit(ends: Interval) -> Interval:
+    """Return the part of an interval that lies in 0 … 1."""
+    if ends.low is None or ends.high is None:
+        return ends
+    return replace(ends, low=max(ends.low, 0.0), high=min(ends.high, 1.0))
+
+
 def _largest_t(
     batches: Iterable[tuple[Floats, Floats]], bootstrap: Bootstrap
 ) -> tuple[Floats, Floats, float]:

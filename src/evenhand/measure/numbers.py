@@ -37,7 +37,9 @@ class Number:
         What else must be known about how it was made.
     family, pick
         Where it is picked out of several groups' values ``(G, 1 + B + J)``: those, and how;
-        ``"share"`` for a share of one group, ``"point"`` for a number that has no interval.
+        ``"point"`` for a number that has no interval.
+    share
+        Whether it is a share in one group, or the worst, best or largest difference of shares.
     """
 
     attribute: str
@@ -49,7 +51,8 @@ class Number:
     reason: str | None
     note: str = ""
     family: tuple[Floats, ...] = ()
-    pick: Literal["spread", "lowest", "highest", "share", "point"] | None = None
+    pick: Literal["spread", "lowest", "highest", "point"] | None = None
+    share: bool = False
 
     def minus(self, other: Number) -> Number:
         """Return the same number as a difference from another model's."""
@@ -60,6 +63,7 @@ class Number:
             reason=self.reason or other.reason,
             family=(),
             pick=None,
+            share=False,
         )
 
 

@@ -21,6 +21,7 @@ from evenhand.measure.intervals import (
     interval,
     share_interval,
     spread_interval,
+    within_unit,
 )
 from evenhand.measure.numbers import Number, Parts, everybody, parts_of
 from evenhand.measure.registry import find_metric
@@ -172,14 +173,16 @@ def _numbers(
 def _interval(number: Number, resamples: Resamples, bootstrap: Bootstrap | None) -> Interval:
     if number.pick == "point":
         return NONE
-    if number.reason or number.pick is None:
+    if number.reason or (number.pick is None and not number.share):
         return interval(number.values, resamples, bootstrap)
-    if number.pick == "share":
+    if number.pick is None:
         patients = patients_behind(number.rows, find_metric(number.metric))
         return share_interval(number.values, patients, resamples, bootstrap)
     if number.pick == "spread":
-        return spread_interval(number.family, resamples, bootstrap)
-    return extreme_interval(number.family[0], number.pick, resamples, bootstrap)
+        ends = spread_interval(number.family, resamples, bootstrap)
+    else:
+        ends = extreme_interval(number.family[0], number.pick, resamples, bootstrap)
+    return within_unit(ends) if number.share else ends
 
 
 def _row(number: Number, resamples: Resamples, bootstrap: Bootstrap | None) -> dict[str, Any]:
