@@ -151,7 +151,7 @@ def test_intervals_of_the_worst_and_best_group_are_about_those_groups(metric):
 def test_intervals_of_shares_stay_shares():
     rng = np.random.default_rng(0)
     labels = rng.integers(2, size=60)
-    rows = scored(labels, np.clip(0.5 + 0.3 * (labels - 0.5) + 0.2 * rng.random(60), 0, 1))
+    rows = scored(labels, np.clip(0.5 + 0.3 * (labels - 0.5) + 0.5 * rng.random(60), 0, 1))
     groups = {"x": groups_of(np.repeat(["a", "b", "c"], 20))}
     across = ("worst", "best", "gap", "equalized_odds_difference")
     table = measure(rows, groups, Plan(("auc", "sensitivity"), across), rng=rng)
