@@ -33,7 +33,7 @@ def test_variance_of_the_auc_is_delongs_for_single_rows():
     rows = scored(rng.integers(2, size=80), rng.random(80).round(1))
     up, down = rows.scores[rows.labels == 1], rows.scores[rows.labels == 0]
     order = (up[:, None] > down) + 0.5 * (up[:, None] == down)
-    value, variance = moments(find_metric("auc"), rows)(np.ones((1, 80), dtype=np.uint8))
+    value, variance = moments(find_metric("auc"), rows, (0, 1))(np.ones((1, 80), dtype=np.uint8))
     assert value[0] == pytest.approx(order.mean(), rel=1e-12)
     delong = np.var(order.mean(axis=1)) / len(up) + np.var(order.mean(axis=0)) / len(down)
     assert variance[0] == pytest.approx(delong * 80 / 79, rel=1e-12)
@@ -41,7 +41,9 @@ def test_variance_of_the_auc_is_delongs_for_single_rows():
 
 def test_variance_of_a_share_is_the_binomials_for_single_rows():
     rows = scored([1] * 40 + [0] * 60, [0.9] * 30 + [0.1] * 70)
-    value, variance = moments(find_metric("sensitivity"), rows)(np.ones((1, 100), dtype=np.uint8))
+    value, variance = moments(find_metric("sensitivity"), rows, (0, 1))(
+        np.ones((1, 100), dtype=np.uint8)
+    )
     assert value[0] == 0.75
     assert variance[0] == pytest.approx(0.75 * 0.25 / 40 * 100 / 99, rel=1e-6)
 
@@ -54,8 +56,36 @@ def test_variance_is_that_of_the_patient_bootstrap(name):
     metric = find_metric(name)
     resamples = resample(300, Bootstrap(2000), np.random.default_rng(2))
     values = estimate([rows], [metric], resamples, (0, 1))[0, 0, 1:]
-    _, variance = moments(metric, rows)(np.ones((1, 300), dtype=np.uint8))
+    _, variance = moments(metric, rows, (0, 1))(np.ones((1, 300), dtype=np.uint8))
     assert np.sqrt(variance[0]) == pytest.approx(values.std(), rel=0.06)
+
+
+@pytest.mark.parametrize("name", ["auc", "sensitivity", "ppv", "accuracy", "brier"])
+def test_variance_of_a_mean_over_classes_is_that_of_the_patient_bootstrap(name):
+    rng = np.random.default_rng(3)
+    patients = np.repeat(np.arange(300), 3)
+    labels = rng.integers(4, size=300)[patients]
+    scores = rng.dirichlet(np.ones(4), 900) + 0.5 * np.eye(4)[labels]
+    rows = scored(labels, scores / scores.sum(axis=1, keepdims=True), patients=patients)
+    metric, classes = find_metric(name), (0, 1, 3)
+    resamples = resample(300, Bootstrap(1000), rng)
+    values = estimate([rows], [metric], resamples, classes)[0, 0]
+    found, variance = moments(metric, rows, classes)(np.ones((1, 300), dtype=np.uint8))
+    assert found[0] == pytest.approx(values[0], rel=1e-12)
+    assert np.sqrt(variance[0]) == pytest.approx(values[1:].std(), rel=0.08)
+
+
+def test_many_classes_are_tested_over_those_that_all_groups_have():
+    rng = np.random.default_rng(0)
+    labels = np.append(rng.integers(3, size=150), rng.integers(2, size=90))
+    group = np.repeat(["a", "b"], [150, 90])
+    good = np.where(group == "a", 2.0, 0.1)[:, None]
+    scores = rng.dirichlet(np.ones(3), 240) + good * np.eye(3)[labels]
+    rows = scored(labels, scores / scores.sum(axis=1, keepdims=True))
+    parts = {name: rows.take(np.flatnonzero(group == name)) for name in ("a", "b")}
+    test = permutation_test(parts, find_metric("auc"), 99, rng)
+    assert test.p == 0.01
+    assert test.reason is None
 
 
 def test_metrics_without_a_known_variance_have_no_test():
@@ -96,12 +126,12 @@ def test_a_real_difference_is_found():
 
 def test_two_groups_are_compared_by_their_studentised_difference():
     rows, parts = cohort(np.random.default_rng(6), [60, 30], [0.5, 0.2])
-    of = moments(find_metric("auc"), rows)
+    of = moments(find_metric("auc"), rows, (0, 1))
     member = np.repeat([0, 1], [60, 30])
     found = [of((member == group)[None].astype(np.uint8)) for group in (0, 1)]
     (first, v1), (second, v2) = ((value[0], variance[0]) for value, variance in found)
     assert _statistics(of, member[None], 2)[0] == pytest.approx((first - second) ** 2 / (v1 + v2))
-    alone = [moments(find_metric("auc"), part) for part in parts]
+    alone = [moments(find_metric("auc"), part, (0, 1)) for part in parts]
     everybody = [np.ones((1, len(part.members)), dtype=np.uint8) for part in parts]
     apart = [of_part(weights) for of_part, weights in zip(alone, everybody, strict=True)]
     assert (first, v1) == pytest.approx((apart[0][0][0], apart[0][1][0]))

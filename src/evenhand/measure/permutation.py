@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evenhand.measure.estimate import CELLS, why_undefined
+from evenhand.measure.estimate import CELLS, common_classes, why_undefined
 from evenhand.measure.registry import Floats, Metric
 from evenhand.measure.scored import Scored
 from evenhand.measure.variance import Moments, has_variance, moments
@@ -67,7 +67,7 @@ def permutation_test(
     if refusal:
         return Test(None, 0, refusal)
     rows, member = _pooled(list(groups.values()))
-    of = moments(metric, rows)
+    of = moments(metric, rows, common_classes(list(groups.values())))
     statistics = [_statistics(of, member[None], len(groups))]
     size = max(1, CELLS // len(rows))
     for start in range(0, permutations, size):
@@ -136,8 +136,8 @@ def _why_not(groups: Mapping[str, Scored], metric: Metric) -> str | None:
         return f"no test: {len(groups)} group to compare"
     if not all(has_variance(metric, rows) for rows in groups.values()):
         return "no test: the variance of this metric is not known"
-    every = range(len(next(iter(groups.values())).classes))
-    undefined = [level for level, rows in groups.items() if why_undefined(rows, metric, every)]
+    classes = common_classes(list(groups.values()))
+    undefined = [level for level, rows in groups.items() if why_undefined(rows, metric, classes)]
     if undefined:
         return f"no test: undefined in {', '.join(map(repr, undefined))}"
     members = np.concatenate([rows.members for rows in groups.values()])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -13,41 +13,57 @@ from evenhand.measure.scored import Scored
 Moments = Callable[[Weights], tuple[Floats, Floats]]
 """From weights ``(b, P)``, how often each patient is there, to values and variances ``(b,)``."""
 
+Influences = Callable[[Weights], tuple[Floats, Floats]]
+"""From weights ``(b, P)`` to values ``(b,)`` and what each patient moves them by, ``(b, P)``."""
+
 STEP = 1e-6
 
 
 def has_variance(metric: Metric, rows: Scored) -> bool:
     """Return whether `moments` knows the variance of a metric on such rows."""
-    if not (rows.binary or metric.classes == "any"):
+    if metric.classes == "two" and not rows.binary:
         return False
     return metric.form is pairs or (isinstance(metric.form, Additive) and metric.form.smooth)
 
 
-def moments(metric: Metric, rows: Scored) -> Moments:
+def moments(metric: Metric, rows: Scored, classes: Sequence[int]) -> Moments:
     """Prepare rows, and return the function from weights to values and variances.
 
     The variance is that of the sum of the patients' influences on the value: for sums by the
     delta method, for the AUC from the placements of the positives and negatives of each patient
-    (Obuchowski, Biometrics 1997; DeLong's variance where each patient has one row).
+    (Obuchowski, Biometrics 1997; DeLong's variance where each patient has one row), for a mean
+    over ``classes`` the mean of the influences in each.
     """
+    if rows.binary or metric.classes == "any":
+        problems = [rows]
+    else:
+        problems = [rows.versus_rest(which) for which in classes]
+    each = [_influences(metric, problem) for problem in problems]
+
+    def both(weights: Weights) -> tuple[Floats, Floats]:
+        found = [of(weights) for of in each]
+        value, influence = (np.mean(parts, axis=0) for parts in zip(*found, strict=True))
+        there = np.maximum(np.count_nonzero(weights, axis=1), 2)
+        return value, (weights * influence**2).sum(axis=1) * there / (there - 1)
+
+    return both
+
+
+def _influences(metric: Metric, rows: Scored) -> Influences:
     if isinstance(metric.form, Additive):
         return _of_sums(metric, metric.form, rows)
     return _of_auc(rows)
 
 
-def _of_sums(metric: Metric, form: Additive, rows: Scored) -> Moments:
+def _of_sums(metric: Metric, form: Additive, rows: Scored) -> Influences:
     sums = form.by_patient(rows)  # (P, k)
-    products = np.einsum("pi,pj->pij", sums, sums).reshape(len(sums), -1)  # (P, k²)
 
     def both(weights: Weights) -> tuple[Floats, Floats]:
-        drawn = weights.astype(np.float64)
-        total = drawn @ sums
-        second = (drawn @ products).reshape(len(drawn), sums.shape[1], sums.shape[1])
+        total = weights.astype(np.float64) @ sums
         with np.errstate(divide="ignore", invalid="ignore"):
             gradient = _gradient(lambda at: metric.value(form.summary(at)), total)
-            value = metric.value(form.summary(total))
-        variance = np.einsum("bi,bij,bj->b", gradient, second, gradient)
-        return value, variance * _small_sample(drawn)
+            # A value of sums does not change when all are doubled, so influences add up to 0.
+            return metric.value(form.summary(total)), gradient @ sums.T
 
     return both
 
@@ -63,7 +79,7 @@ def _gradient(value: Callable[[Floats], Floats], at: Floats) -> Floats:
     return np.stack(columns, axis=1)
 
 
-def _of_auc(rows: Scored) -> Moments:
+def _of_auc(rows: Scored) -> Influences:
     order = np.lexsort((rows.patients, rows.scores))
     positive, score = rows.labels[order] == 1, rows.scores[order]
     patient = rows.patients[order]
@@ -84,9 +100,7 @@ def _of_auc(rows: Scored) -> Moments:
             influence = np.concatenate(
                 [(placed_up - value) / n_up, (placed_down - value) / n_down], axis=1
             )
-            of_patient = np.add.reduceat(influence[:, by_patient], starts, axis=1)
-            variance = (weights * of_patient**2).sum(axis=1)
-        return value[:, 0], variance * _small_sample(weights.astype(np.float64))
+        return value[:, 0], np.add.reduceat(influence[:, by_patient], starts, axis=1)
 
     return both
 
@@ -97,10 +111,3 @@ def _below(weights: Floats, at: list[np.ndarray[tuple[int], np.dtype[np.intp]]])
     np.cumsum(weights, axis=1, out=total[:, 1:])
     below: Floats = (total[:, at[0]] + total[:, at[1]]) / 2
     return below
-
-
-def _small_sample(weights: Floats) -> Floats:
-    """Return P / (P − 1) for the number of patients that are there."""
-    there = np.maximum(np.count_nonzero(weights, axis=1), 2).astype(np.float64)
-    correction: Floats = there / (there - 1)
-    return correction
