@@ -75,6 +75,14 @@ def test_tune_says_first_whether_its_worst_group_is_better(tuned: Report) -> Non
     assert "Against full fine-tuning: +0.060 (95 % interval 0.020 to 0.100): better." in text
 
 
+def test_thresholds_are_told_with_their_rule(tuned: Report) -> None:
+    text = Outline(render(tuned)).text
+    assert (
+        "Youden's threshold, chosen on validation rows. FairTune decides at 0.4. "
+        "Head only decides at 0.4." in text
+    )
+
+
 def test_every_section_is_there_when_its_data_are(tuned: Report) -> None:
     outline = Outline(render(tuned))
     assert outline.sections == SECTIONS
