@@ -17,7 +17,7 @@ class EvenhandError(Exception):
     """
 
 
-class UnknownName(EvenhandError):
+class UnknownNameError(EvenhandError):
     """A name that nothing goes by."""
 
 
@@ -35,7 +35,7 @@ def pick(what: str, name: str, known: Mapping[str, T]) -> T:
 
     Raises
     ------
-    UnknownName
+    UnknownNameError
         Nothing goes by that name; the message lists what does, and the nearest name.
 
     Examples
@@ -47,4 +47,4 @@ def pick(what: str, name: str, known: Mapping[str, T]) -> T:
         return known[name]
     near = difflib.get_close_matches(name, known, n=1)
     meant = f" Did you mean {near[0]!r}?" if near else ""
-    raise UnknownName(f"no {what} {name!r}; there are: {', '.join(sorted(known))}.{meant}")
+    raise UnknownNameError(f"no {what} {name!r}; there are: {', '.join(sorted(known))}.{meant}")

@@ -21,7 +21,7 @@ PACKAGES = ("evenhand", "torch", "timm", "accelerate", "optuna", "numpy", "panda
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory: ``run.json``, ``models/<name>/``, ``metrics.json``, ``report.html``, …
+    """A run directory: ``run.json``, ``models/<name>/``, ``metrics.json``, ``report.html``.
 
     Every change of ``run.json`` is written at once, so that a killed run tells how far it came.
     """

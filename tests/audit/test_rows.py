@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evenhand.audit import cut_of, matched, metric_rows, paired_rows
+from evenhand.audit.rows import cut_of, matched, metric_rows, paired_rows
 from evenhand.errors import EvenhandError
 from evenhand.measure import COLUMNS, Bootstrap, Plan, policy, youden
 from evenhand.predictions import Predictions

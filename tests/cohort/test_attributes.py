@@ -18,7 +18,7 @@ from evenhand.cohort import (
     mapped,
     parse_bins,
 )
-from evenhand.errors import EvenhandError, UnknownName
+from evenhand.errors import EvenhandError, UnknownNameError
 
 finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
 edge_lists = st.lists(finite, min_size=1, max_size=6, unique=True).map(sorted)
@@ -151,5 +151,5 @@ def test_an_intersection_is_known_where_all_its_parts_are(rows):
 
 
 def test_group_of_an_attribute_that_does_not_exist_names_the_nearest():
-    with pytest.raises(UnknownName, match=r"no attribute 'agee'.*Did you mean 'age'"):
+    with pytest.raises(UnknownNameError, match=r"no attribute 'agee'.*Did you mean 'age'"):
         group_of(pd.DataFrame({"attr_sex": ["male"]}), "sex*agee", LEVELS)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from evenhand.cohort import UNKNOWN, PhantomSettings, check_usable, counts, make_phantoms
-from evenhand.errors import EvenhandError, UnknownName
+from evenhand.errors import EvenhandError, UnknownNameError
 
 
 def test_select_takes_a_mask_or_positions_in_any_order(phantoms):
@@ -66,5 +66,5 @@ def test_one_level_is_refused_within_an_intersection(phantoms):
 
 def test_an_attribute_that_does_not_exist_is_refused():
     cohort = make_phantoms(PhantomSettings(patients=10, size=16))
-    with pytest.raises(UnknownName, match=r"no attribute 'grup'.*Did you mean 'group'"):
+    with pytest.raises(UnknownNameError, match=r"no attribute 'grup'.*Did you mean 'group'"):
         check_usable(cohort, ("grup",))

@@ -167,7 +167,7 @@ def group_of(
 
     Raises
     ------
-    UnknownName
+    UnknownNameError
         There is no such attribute.
     """
     parts = parts_of(attribute)

@@ -158,7 +158,7 @@ def find_objective(name: str) -> Objective:
 
     Raises
     ------
-    UnknownName
+    UnknownNameError
         There is none; the message lists those that there are.
     """
     return pick("objective", name, OBJECTIVES)

@@ -111,7 +111,7 @@ def find_metric(name: str) -> Metric:
 
     Raises
     ------
-    UnknownName
+    UnknownNameError
         There is none; the message lists those that there are.
     """
     return pick("metric", name, METRICS)

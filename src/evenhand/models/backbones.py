@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from evenhand.errors import EvenhandError, UnknownName
+from evenhand.errors import EvenhandError, UnknownNameError
 from evenhand.runs import open_run
 
 
@@ -28,6 +28,13 @@ def create_backbone(name: str, weights: str, image_size: int) -> nn.Module:
     return backbone
 
 
+def create_by_name(name: str) -> nn.Module:
+    """Return a timm network of its own image size, without weights of note or a classifier."""
+    _check_name(name)
+    network: nn.Module = timm.create_model(name, num_classes=0)
+    return network
+
+
 def normalisation(backbone: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation per channel, of images in [0, 1], that it was made for."""
     config: Any = backbone.pretrained_cfg
@@ -39,7 +46,7 @@ def _check_name(name: str) -> None:
         return
     near = difflib.get_close_matches(name, timm.list_models(), n=3)
     meant = f" Did you mean {' or '.join(near)}?" if near else ""
-    raise UnknownName(
+    raise UnknownNameError(
         f"no backbone {name!r} in timm {timm.__version__}.{meant} "
         "`python -c 'import timm; print(timm.list_models())'` lists them all."
     )

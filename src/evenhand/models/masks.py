@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from evenhand.errors import UnknownName
+from evenhand.errors import UnknownNameError
 from evenhand.models.model import Model
 from evenhand.models.units import Unit, all_units, parts
 
@@ -33,7 +33,7 @@ def find_units(backbone: nn.Module, names: Mask) -> tuple[Unit, ...]:
 
     Raises
     ------
-    UnknownName
+    UnknownNameError
         The backbone lacks some of them; the message names them all, with the nearest that it has.
     """
     units = all_units(backbone)
@@ -41,7 +41,7 @@ def find_units(backbone: nn.Module, names: Mask) -> tuple[Unit, ...]:
     if unknown:
         near = [m for name in unknown for m in difflib.get_close_matches(name, units, n=1)]
         meant = f" Did you mean {', '.join(near)}?" if near else ""
-        raise UnknownName(
+        raise UnknownNameError(
             f"the backbone has no unit {', '.join(map(repr, unknown))}.{meant} "
             "`evenhand units BACKBONE` lists those that it has."
         )
@@ -53,7 +53,7 @@ def tune_only(model: Model, mask: Mask) -> None:
 
     Raises
     ------
-    UnknownName
+    UnknownNameError
         The backbone lacks a unit of the mask.
     """
     chosen = {id(p) for unit in find_units(model.backbone, mask) for p in unit.parameters}

@@ -227,7 +227,7 @@ def find_family(backbone: nn.Module, name: str) -> Family:
 
     Raises
     ------
-    UnknownName
+    UnknownNameError
         The backbone has no such family; the message lists those that it has.
     """
     return pick("mask family", name, families(backbone))

@@ -1,0 +1,212 @@
+"""The command line: parse, call one function, print.
+
+Flags are made from the settings of each job, so that a setting has one home. Everything heavy is
+imported inside the commands: help has to answer at once.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, get_origin
+
+import typer
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticUndefined
+
+from evenhand.audit.settings import AuditSettings, PredictSettings
+from evenhand.errors import EvenhandError
+from evenhand.finetune.settings import FinetuneSettings
+from evenhand.tune.settings import TuneSettings
+
+app = typer.Typer(
+    name="evenhand",
+    help="Find the patients whom a medical model fails, and fix the model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Job = Callable[[Any, Path, bool], None]
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user becomes one text on stderr and status 2."""
+    try:
+        app()
+    except EvenhandError as error:
+        print(f"evenhand: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def job(settings: type[BaseModel], *positional: str) -> Callable[[Job], Job]:
+    """Register a function as the command of its name, with a flag for each setting.
+
+    ``--config FILE.yaml`` gives settings, too; a flag beats the file.
+    """
+
+    def register(function: Job) -> Job:
+        def run(**given: Any) -> None:
+            out, config, overwrite = given.pop("out"), given.pop("config"), given.pop("overwrite")
+            function(_gather(settings, config, given), out, overwrite)
+
+        run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [*_parameters(settings, positional), *_COMMON]
+        )
+        app.command(function.__name__, help=inspect.getdoc(function))(run)
+        return function
+
+    return register
+
+
+def _parameters(settings: type[BaseModel], positional: tuple[str, ...]) -> list[inspect.Parameter]:
+    """Return one parameter per setting; none has a default, so that a given flag can be told."""
+    fields = settings.model_fields
+    order = [*positional, *(name for name in fields if name not in positional)]
+    return [_parameter(name, fields[name], name in positional) for name in order]
+
+
+def _parameter(name: str, field: Any, positional: bool) -> inspect.Parameter:
+    text = field.description
+    if not any(field.default is nothing for nothing in (PydanticUndefined, None, False, ())):
+        shown = (
+            " ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+        )
+        text = f"{text} [{shown}]"
+    kind: Any = field.annotation
+    if get_origin(kind) is tuple and kind.__args__[-1] is Ellipsis:
+        kind = list[kind.__args__[0]]
+    if positional:
+        info: Any = typer.Argument(help=text, metavar=name.upper(), show_default=False)
+    else:
+        info = typer.Option(f"--{name.replace('_', '-')}", help=text, show_default=False)
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, info]
+    )
+
+
+def _common(name: str, kind: Any, default: Any, text: str) -> inspect.Parameter:
+    info = typer.Option(f"--{name}", help=text, show_default=False)
+    annotation = Annotated[kind, info]
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, keyword, default=default, annotation=annotation)
+
+
+_COMMON = (
+    _common("out", Path, inspect.Parameter.empty, "folder of the run"),
+    _common("config", Path | None, None, "YAML file of settings; a flag beats it"),
+    _common("overwrite", bool, False, "replace the run that is in the folder"),
+)
+
+
+def _gather(settings: type[BaseModel], config: Path | None, given: dict[str, Any]) -> BaseModel:
+    """Return settings from a file and flags.
+
+    Raises
+    ------
+    EvenhandError
+        The file is no YAML of settings, or a value is not allowed; all of them are listed.
+    """
+    values = _from_file(config) if config else {}
+    values |= {name: value for name, value in given.items() if value is not None and value != []}
+    try:
+        return settings.model_validate(values)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            flag = "--" + str(problem["loc"][0]).replace("_", "-") if problem["loc"] else "settings"
+            what = "" if problem["type"] == "missing" else f" (given: {problem['input']!r})"
+            lines.append(f"{flag}: {problem['msg']}{what}")
+        raise EvenhandError("; ".join(lines)) from None
+
+
+def _from_file(config: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise EvenhandError(f"--config {config} cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise EvenhandError(f"--config {config} holds no settings; write NAME: VALUE lines.")
+    return {str(name).replace("-", "_"): value for name, value in values.items()}
+
+
+@job(FinetuneSettings, "data")
+def finetune(settings: FinetuneSettings, out: Path, overwrite: bool) -> None:
+    """Fine-tune a model by one strategy, and report on it by group."""
+    from evenhand.finetune.job import finetune as work
+
+    _show(work(settings, out, overwrite=overwrite))
+
+
+@job(TuneSettings, "data")
+def tune(settings: TuneSettings, out: Path, overwrite: bool) -> None:
+    """FairTune: search, on validation fairness, which parts of a network may change."""
+    from evenhand.tune.job import tune as work
+
+    _show(work(settings, out, overwrite=overwrite, say=typer.echo))
+
+
+@job(PredictSettings, "run", "data")
+def predict(settings: PredictSettings, out: Path, overwrite: bool) -> None:
+    """Apply a run's model to new or external patients, and audit it there."""
+    from evenhand.finetune.predicting import predict as work
+
+    _show(work(settings, out, overwrite=overwrite))
+
+
+@job(AuditSettings, "inputs")
+def audit(settings: AuditSettings, out: Path, overwrite: bool) -> None:
+    """Audit predictions: files in the contract's layout, or runs; several side by side."""
+    from evenhand.audit.job import audit as work
+
+    _show(work(settings, out, overwrite=overwrite))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="folder of the two runs")] = Path("demo"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an earlier demo")] = False,
+) -> None:
+    """Run FairTune on a phantom cohort with a planted bias, in about a minute."""
+    from evenhand.tune.demo import demo as work
+
+    _show(work(out, overwrite=overwrite, say=typer.echo))
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="a run directory")]) -> None:
+    """Write metrics.json and report.html of a finished run again, from its predictions."""
+    from evenhand.audit.evaluate import evaluate
+    from evenhand.runs import open_run
+
+    found = open_run(run)
+    if not found.finished:
+        raise EvenhandError(f"the run in {run} is not finished; give its command again.")
+    evaluate(found, chosen=found.facts["chosen"])
+    _show(found)
+
+
+@app.command()
+def units(
+    backbone: Annotated[str, typer.Argument(help="timm's name of the network")],
+    family: Annotated[str | None, typer.Option(help="one search space only")] = None,
+) -> None:
+    """List a backbone's tunable units, by search space."""
+    from evenhand.models.listing import unit_listing
+
+    typer.echo(unit_listing(backbone, family))
+
+
+def _show(run: Any) -> None:
+    """Print a finished run's main numbers and where its report lies."""
+    from evenhand.audit.job import print_table
+    from evenhand.files import read_json
+    from evenhand.measure import as_table
+
+    rows = as_table(read_json(run.root / "metrics.json")["rows"])
+    typer.echo(print_table(rows))
+    typer.echo(f"\nreport: {run.root / 'report.html'}")

@@ -1,0 +1,78 @@
+"""`evenhand finetune`: one strategy, one fit, its predictions and its report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evenhand.audit.evaluate import evaluate
+from evenhand.cohort.splits import write_splits
+from evenhand.errors import EvenhandError
+from evenhand.finetune.settings import FinetuneSettings, TrainingSettings
+from evenhand.finetune.training import Task, keep, make_task, train
+from evenhand.models.strategies import find_strategy
+from evenhand.runs import Run, start_run
+
+
+def finetune(settings: FinetuneSettings, out: Path, *, overwrite: bool = False) -> Run:
+    """Fine-tune a model by one strategy and report on it.
+
+    Parameters
+    ----------
+    settings
+        Data, model, training and strategy.
+    out
+        The run directory; an unfinished run of the same settings in it is continued.
+    overwrite
+        Whether another or a finished run in ``out`` may be replaced.
+
+    Raises
+    ------
+    EvenhandError
+        Whatever is wrong with the input; nothing is written to ``out`` then.
+    """
+    strategy = find_strategy(settings.strategy)
+    task = make_task(settings)
+    model, schedule = strategy(task.model(), settings.seed)
+    name = model_name(settings.strategy)
+    run = begin("finetune", task, out, [name], overwrite=overwrite)
+    if not run.predictions(name).exists():
+        with run.phase("training"):
+            model, value = train(task, model, schedule, settings.lr)
+            keep(task, run, name, model, schedule(settings.epochs - 1), lr=settings.lr, val=value)
+    with run.phase("evaluation"):
+        evaluate(run, chosen=name)
+    run.finish(chosen=name)
+    return run
+
+
+def model_name(strategy: str) -> str:
+    """Return the folder name of a strategy's model: its own, or ``units`` for a list of units."""
+    return "units" if "." in strategy or "," in strategy else strategy.replace(":", "-")
+
+
+def begin(job: str, task: Task, out: Path, models: list[str], *, overwrite: bool) -> Run:
+    """Open the run directory of a job that trains, and write down its data and splits."""
+    settings: TrainingSettings = task.settings
+    built_on = {path.resolve() for path in (*settings.exclude_patients, Path(settings.weights))}
+    if out.resolve() in built_on:
+        raise EvenhandError(f"--out {out} is a run that this one builds on; name another folder.")
+    run = start_run(
+        out,
+        job,
+        settings.model_dump(mode="json", exclude={"cache"}),
+        fingerprint=task.fingerprint,
+        overwrite=overwrite,
+    )
+    source = task.splits.train.source
+    run.note(
+        models=models,
+        source={
+            "reader": source.reader,
+            "path": source.path,
+            "unit": source.unit,
+            "label": source.label,
+            "left_out": list(source.left_out),
+        },
+    )
+    write_splits(run.root / "splits.csv", task.splits)
+    return run

@@ -1,0 +1,113 @@
+"""`evenhand predict`: a run's model on new or external patients, then audited."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from evenhand.audit.job import write_audit
+from evenhand.audit.rows import cut_of
+from evenhand.audit.settings import PredictSettings
+from evenhand.cohort.cohort import Cohort
+from evenhand.cohort.readers import open_cohort
+from evenhand.cohort.splits import exclude_patients
+from evenhand.cohort.store import store_samples
+from evenhand.errors import EvenhandError, pick
+from evenhand.models.checkpoints import load_model
+from evenhand.predictions import read_predictions
+from evenhand.runs import Run, open_run, start_run
+from evenhand.train.device import make_accelerator
+from evenhand.train.predict import predict as predict_cohorts
+from evenhand.train.settings import LoopSettings
+
+INHERITED = ("attribute", "label", "patient", "image_column", "bins")
+
+
+def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) -> Run:
+    """Apply a run's model to every sample of a cohort, and audit what it says.
+
+    Decisions are cut at the threshold that the model's own validation rows gave. What the
+    settings leave open (attributes, label, columns, bins) is as in the model's run.
+
+    Parameters
+    ----------
+    settings
+        The run, the model and the data.
+    out
+        The run directory of the predictions.
+    overwrite
+        Whether another or a finished run in ``out`` may be replaced.
+
+    Raises
+    ------
+    EvenhandError
+        The run is not finished or lacks the model, the data cannot be read, or their classes are
+        not the model's.
+    """
+    trained = open_run(settings.run)
+    if not trained.finished:
+        raise EvenhandError(f"the run in {settings.run} is not finished; finish it first.")
+    name = settings.model or trained.facts["chosen"]
+    pick("model", name, dict.fromkeys(trained.models()))
+    settings = _inherit(settings, trained)
+    model = load_model(trained.model(name))
+    cohort = _cohort(settings, model.spec.image_size)
+    if cohort.classes != model.spec.classes:
+        raise EvenhandError(
+            f"{settings.data} has the classes {', '.join(cohort.classes)}; the model tells "
+            f"{', '.join(model.spec.classes)} apart. Name the same --label as in its run."
+        )
+    run = start_run(
+        out,
+        "predict",
+        settings.model_dump(mode="json", exclude={"cache"}),
+        fingerprint=cohort.source.fingerprint,
+        overwrite=overwrite,
+    )
+    cut = cut_of(read_predictions(trained.predictions(name)))
+    source = cohort.source
+    run.note(
+        models=[name],
+        source={"reader": source.reader, "path": source.path, "unit": source.unit}
+        | {"label": source.label, "left_out": list(source.left_out)},
+        cuts={name: {**asdict(cut), "how": f"{cut.how} of {settings.run}"}},
+        notes=_overlap(cohort, trained),
+    )
+    loop = LoopSettings(device=settings.device, precision=settings.precision)
+    predictions = predict_cohorts(model, [("test", cohort)], make_accelerator(loop))
+    return write_audit(run, {name: predictions}, chosen=name)
+
+
+def _inherit(settings: PredictSettings, trained: Run) -> PredictSettings:
+    known = trained.facts["settings"]
+    same_reader = settings.data.partition(":")[0] == known["data"].partition(":")[0]
+    names = INHERITED if same_reader else ("attribute",)
+    update = {name: known[name] for name in names if not getattr(settings, name)}
+    return PredictSettings.model_validate({**settings.model_dump(), **update})
+
+
+def _cohort(settings: PredictSettings, image_size: int) -> Cohort:
+    stored = store_samples(
+        open_cohort(settings),
+        image_size,
+        settings.cache,
+        skip_unreadable=settings.skip_unreadable,
+    )
+    return exclude_patients(stored, settings.exclude_patients)
+
+
+def _overlap(cohort: Cohort, trained: Run) -> list[str]:
+    """Say how many of the patients the model has been trained or tuned on."""
+    splits = pd.read_csv(trained.root / "splits.csv", dtype="str")
+    seen = set(splits.loc[splits["split"] != "test", "patient_id"])
+    patients = set(cohort.table["patient_id"])
+    met = len(patients & seen)
+    if not met:
+        return []
+    return [
+        f"{met} of {len(patients)} patients bear an id that the model's training or validation "
+        "data have, too; if they are the same people, these numbers are too good. "
+        "--exclude-patients leaves them out."
+    ]

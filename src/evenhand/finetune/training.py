@@ -1,0 +1,162 @@
+"""The way from settings to a trained, scored model; every job that trains goes it."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from evenhand.cohort.attributes import group_of
+from evenhand.cohort.prepare import prepare_splits
+from evenhand.cohort.splits import Splits
+from evenhand.errors import EvenhandError
+from evenhand.finetune.settings import TrainingSettings
+from evenhand.measure.groups import Groups, excluded_groups, groups_of
+from evenhand.measure.objectives import Objective, find_objective
+from evenhand.models.checkpoints import save_model
+from evenhand.models.masks import Mask, Schedule, find_units, full_mask, train_mode, tune_only
+from evenhand.models.model import Model, build_model
+from evenhand.models.units import parts
+from evenhand.predictions import write_predictions
+from evenhand.runs import Run
+from evenhand.train.device import make_accelerator
+from evenhand.train.loop import Epoch, fit
+from evenhand.train.predict import predict
+from evenhand.train.settings import FitSettings, LoopSettings
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is to be learnt, and how it is judged on validation rows."""
+
+    settings: TrainingSettings
+    splits: Splits
+    objective: Objective
+    groups: dict[str, Groups]  # of the validation rows
+    excluded: dict[str, set[str]]
+
+    def value(self, found: NDArray[np.float64]) -> float:
+        """Return the objective of scores ``(n, C)`` of the validation rows."""
+        return self.objective.value(self.splits.val.labels, found, self.groups, self.excluded)
+
+    def model(self) -> Model:
+        """Return the untrained model; it is the same every time."""
+        settings, classes = self.settings, self.splits.train.classes
+        return build_model(
+            settings.backbone, settings.weights, settings.image_size, classes, settings.seed
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the data do, or the patients that were drawn from them."""
+        ids = [
+            f"{name}:{key}" for name, part in self.splits.items() for key in part.table["sample_id"]
+        ]
+        text = "\n".join([self.splits.train.source.fingerprint, *ids])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def make_task(settings: TrainingSettings) -> Task:
+    """Prepare the data and check that the objective is defined on the validation split.
+
+    Raises
+    ------
+    EvenhandError
+        Whatever the data refuse; the objective is unknown, needs attributes and has none, or is
+        undefined for some group (the message has the counts).
+    """
+    objective = find_objective(settings.objective)
+    if objective.across != "overall" and not settings.attribute:
+        raise EvenhandError(f"--objective {objective.name} compares groups; give an --attribute.")
+    splits = prepare_splits(settings, settings.image_size, np.random.default_rng(settings.seed))
+    groups = {
+        name: groups_of(group_of(splits.val.table, name, splits.val.levels))
+        for name in settings.attribute
+    }
+    excluded = excluded_groups(settings.exclude_group, groups)
+    problems = objective.problems(
+        splits.val.labels, groups, excluded, n_classes=len(splits.val.classes)
+    )
+    if problems:
+        listed = "\n".join(f"  {problem}" for problem in problems)
+        raise EvenhandError(
+            f"--objective {objective.name} is undefined on the validation split:\n{listed}"
+        )
+    return Task(settings, splits, objective, groups, excluded)
+
+
+def train(
+    task: Task,
+    model: Model,
+    schedule: Schedule,
+    lr: float,
+    report: Callable[[int, float], None] = lambda epochs, value: None,
+) -> tuple[Model, float]:
+    """Fit a model and return it with the objective of the weights that were kept.
+
+    ``report`` is told the objective after each epoch, with the number of epochs done.
+    """
+    sign = 1.0 if task.objective.direction == "maximize" else -1.0
+    values: list[float] = []
+
+    def on_epoch(epoch: Epoch) -> float:
+        values.append(task.value(epoch.scores))
+        report(epoch.number + 1, values[-1])
+        return sign * values[-1]
+
+    loop = FitSettings(lr=lr, **task.settings.model_dump(include=set(LoopSettings.model_fields)))
+    model = fit(model, task.splits, schedule, loop, on_epoch=on_epoch)
+    kept = max(values, key=lambda value: sign * value) if loop.patience else values[-1]
+    return model, kept
+
+
+def keep(task: Task, run: Run, name: str, model: Model, mask: Mask, **facts: Any) -> None:
+    """Save a trained model of a run and score every split with it, the test split for once."""
+    predictions = predict(model, task.splits.items(), make_accelerator(task.settings))
+    model = model.cpu()
+    save_model(run.model(name), model, mask=sorted(mask), units=unit_shares(model, mask), **facts)
+    write_predictions(run.predictions(name), predictions)
+
+
+def unit_shares(model: Model, mask: Mask) -> list[dict[str, Any]]:
+    """Return the parts of the backbone, each with what a mask tunes of it and what it does not."""
+    chosen = {id(p) for unit in find_units(model.backbone, mask) for p in unit.parameters}
+    rows = []
+    for part in parts(model.backbone):
+        tuned = sum(p.numel() for p in part.parameters if id(p) in chosen)
+        about = {"name": part.name, "depth": part.depth, "kind": part.kind}
+        if tuned:
+            rows.append({**about, "parameters": tuned, "tuned": True})
+        if tuned < part.size:
+            rows.append({**about, "parameters": part.size - tuned, "tuned": False})
+    return rows
+
+
+def seconds_per_fit(task: Task, model: Model) -> float:
+    """Measure one step and one scored batch with everything tuned, and foretell a whole fit."""
+    settings = task.settings
+    tune_only(model, full_mask(model.backbone))
+    train_mode(model)
+    images = torch.zeros(settings.batch_size, 3, settings.image_size, settings.image_size)
+    images = images.to(make_accelerator(settings).device)
+    model = model.to(images.device)
+    forward = _seconds(lambda: model(images))
+    step = _seconds(lambda: model(images).sum().backward())
+    steps = len(task.splits.train) / settings.batch_size
+    scored = len(task.splits.val) / settings.batch_size
+    return settings.epochs * (steps * step + scored * forward)
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    work()  # the first call pays for what later ones do not
+    start = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start

@@ -1,0 +1,65 @@
+"""Augmentation of whole batches as tensors, drawn per sample, on the device that trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F  # noqa: N812
+
+Augment = Callable[[Tensor, Generator], Tensor]
+"""From images ``(B, 3, H, W)`` in [0, 1] and a generator on their device to images like them."""
+
+SMALLEST_CROP = 0.8  # of the side
+JITTER = 0.2  # brightness, contrast and saturation change by up to this share
+
+
+def none(images: Tensor, generator: Generator) -> Tensor:
+    """Return the images as they are."""
+    return images
+
+
+def upright(images: Tensor, generator: Generator) -> Tensor:
+    """Mirror, crop and resize, and change colours: for images that have an up and a down."""
+    return jitter(crop(images, generator, turns=False), generator)
+
+
+def free(images: Tensor, generator: Generator) -> Tensor:
+    """Do the same with flips and quarter turns, for images without orientation (skin, cells)."""
+    return jitter(crop(images, generator, turns=True), generator)
+
+
+AUGMENTATIONS: dict[str, Augment] = {"none": none, "upright": upright, "free": free}
+
+
+def crop(images: Tensor, generator: Generator, *, turns: bool) -> Tensor:
+    """Mirror half of the images, turn them by quarters on request, and crop a random square.
+
+    All of it is one affine map per image, so each is resampled once.
+    """
+    count = len(images)
+    uniform = _uniform(count, 5, generator)
+    side = SMALLEST_CROP + (1 - SMALLEST_CROP) * uniform[:, 0]
+    mirror = torch.where(uniform[:, 1] < 0.5, -1.0, 1.0)
+    quarter = (uniform[:, 2] * 4).floor() if turns else torch.zeros_like(side)
+    cos, sin = torch.cos(quarter * torch.pi / 2).round(), torch.sin(quarter * torch.pi / 2).round()
+    shift = (1 - side)[:, None] * (2 * uniform[:, 3:] - 1)  # (B, 2)
+    rows = torch.stack([side * mirror * cos, -side * sin, side * mirror * sin, side * cos], dim=1)
+    theta = torch.cat([rows.view(count, 2, 2), shift[:, :, None]], dim=2)  # (B, 2, 3)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+
+def jitter(images: Tensor, generator: Generator) -> Tensor:
+    """Change brightness, contrast and saturation of each image by its own factors."""
+    factors = 1 + JITTER * (2 * _uniform(len(images), 3, generator) - 1)
+    brightness, contrast, saturation = factors.view(-1, 3, 1, 1, 1).unbind(1)
+    grey = images.mean(dim=1, keepdim=True)
+    images = grey + saturation * (images - grey)
+    mean = grey.mean(dim=(2, 3), keepdim=True)
+    return (brightness * (mean + contrast * (images - mean))).clamp(0, 1)
+
+
+def _uniform(rows: int, columns: int, generator: Generator) -> Tensor:
+    return torch.rand(rows, columns, generator=generator, device=generator.device)

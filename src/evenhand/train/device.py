@@ -1,0 +1,45 @@
+"""Where training runs, and with which precision."""
+
+from __future__ import annotations
+
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from torch.cuda import is_available
+
+from evenhand.errors import EvenhandError
+from evenhand.train.settings import LoopSettings
+
+
+def make_accelerator(settings: LoopSettings) -> Accelerator:
+    """Return the accelerator that the settings ask for.
+
+    Raises
+    ------
+    EvenhandError
+        CUDA was asked for and there is none.
+    """
+    if settings.device == "cuda" and not is_available():
+        raise EvenhandError(
+            "--device cuda: torch sees no CUDA device here. Give --device cpu, or install a CUDA "
+            "build of torch."
+        )
+    on_cpu = settings.device == "cpu"
+    precision = {"fp32": "no", "bf16": "bf16"}[settings.precision]
+    if _differs(on_cpu, precision):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
+    return Accelerator(cpu=on_cpu, mixed_precision=precision)
+
+
+def _differs(on_cpu: bool, precision: str) -> bool:
+    """Whether this process holds accelerate's state of other settings, which it refuses to change.
+
+    A launcher's processes all have one setting, so their process group is never dropped.
+    """
+    if not AcceleratorState._shared_state:
+        return False
+    state = AcceleratorState()
+    return bool(PartialState().num_processes == 1) and bool(
+        state.mixed_precision != precision
+        or (state.device.type == "cpu") != (on_cpu or not is_available())
+    )

@@ -1,0 +1,185 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from evenhand.cohort.batches import BatchSource
+from evenhand.cohort.splits import Splits
+from evenhand.errors import EvenhandError
+from evenhand.models.masks import Schedule, train_mode, tune_only
+from evenhand.models.model import Model
+from evenhand.progress import bar
+from evenhand.train.augment import AUGMENTATIONS
+from evenhand.train.device import make_accelerator
+from evenhand.train.losses import make_loss
+from evenhand.train.predict import scores, unit
+from evenhand.train.settings import FitSettings
+
+
+class DivergedError(EvenhandError):
+    """A training whose loss is no longer finite."""
+
+
+@dataclass(frozen=True, eq=False)
+class Epoch:
+    """What is known when an epoch has ended."""
+
+    number: int  # from 0
+    loss: float  # mean training loss per sample of the epoch
+    scores: NDArray[np.float64]  # (n, C) probabilities of all validation rows, in their order
+
+
+OnEpoch = Callable[[Epoch], float]
+"""Told of every epoch; returns its validation score, of which higher is better."""
+
+
+def fit(
+    model: Model, splits: Splits, schedule: Schedule, settings: FitSettings, *, on_epoch: OnEpoch
+) -> Model:
+    """Train a model in place and return it, on the CPU and in evaluation mode.
+
+    Parameters
+    ----------
+    model
+        The model; what the schedule leaves out of an epoch stands still in it.
+    splits
+        Training and validation cohorts with a sample store behind them. The test split is not
+        read.
+    schedule
+        Which units may change in which epoch.
+    settings
+        With ``patience``, the weights of the best epoch are kept; otherwise those of the last.
+    on_epoch
+        Called after each epoch with the scores of the whole validation split. What it raises
+        (Optuna's ``TrialPruned``) ends the fit.
+
+    Raises
+    ------
+    DivergedError
+        The loss is no longer finite.
+    """
+    accelerator = make_accelerator(settings)
+    order_rng, augment_seed, dropout_seed = _spawn(settings.seed)
+    augment_rng = torch.Generator(accelerator.device).manual_seed(augment_seed)
+    model = model.to(accelerator.device)
+    trainee, optimizer = accelerator.prepare(model, _optimizer(model, schedule, settings))
+    train = BatchSource(splits.train, accelerator.device)
+    val = BatchSource(splits.val, accelerator.device)
+    steps = math.ceil(len(train) / settings.batch_size)
+    rate = LambdaLR(optimizer.optimizer, _warmup_cosine(settings, steps * settings.epochs))
+    loss = make_loss(settings, splits.train.labels, len(splits.train.classes)).to(
+        accelerator.device
+    )
+    augment = AUGMENTATIONS[settings.augment]
+    best = Best(settings.patience)
+
+    with torch.random.fork_rng(), bar("training", steps * settings.epochs) as advance:
+        torch.manual_seed(dropout_seed)
+        for epoch in range(settings.epochs):
+            tune_only(model, schedule(epoch))
+            train_mode(model)
+            total = torch.zeros((), device=accelerator.device)
+            for positions in _batches(len(train), settings.batch_size, order_rng, accelerator):
+                batch = train.take(positions)
+                with accelerator.autocast():
+                    value = loss(trainee(augment(unit(batch.images), augment_rng)), batch.labels)
+                accelerator.backward(value)
+                optimizer.step()
+                optimizer.zero_grad()
+                rate.step()
+                total += value.detach() * len(positions)
+                advance()
+            mean = float(accelerator.reduce(total)) / len(train)
+            if not math.isfinite(mean):
+                raise DivergedError(
+                    f"the training loss is {mean} in epoch {epoch + 1}; give a lower --lr than "
+                    f"{settings.lr:g}, or more --warmup."
+                )
+            score = on_epoch(Epoch(epoch, mean, scores(model, val, accelerator)))
+            advance(0, text=f"epoch {epoch + 1}: loss {mean:.3f}, validation {score:.3f}")
+            if best.stop(score, model):
+                break
+    best.restore(model)
+    return model.cpu().eval()
+
+
+class Best:
+    """Early stopping: remembers the best epoch, and says when to stop looking for a better one."""
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience  # epochs; 0 never stops and keeps the last epoch
+        self.score = -math.inf
+        self.since = 0
+        self.state: dict[str, Tensor] | None = None
+
+    def stop(self, score: float, model: nn.Module) -> bool:
+        """Take note of an epoch's score; say whether ``patience`` epochs brought no better one."""
+        if not self.patience:
+            return False
+        if score > self.score:
+            self.score, self.since, self.state = score, 0, deepcopy(model.state_dict())
+        else:
+            self.since += 1
+        return self.since >= self.patience
+
+    def restore(self, model: nn.Module) -> None:
+        """Give the model the weights of the best epoch, where they were kept."""
+        if self.state is not None:
+            model.load_state_dict(self.state)
+
+
+def _spawn(seed: int) -> tuple[np.random.Generator, int, int]:
+    """Return independent streams for the order of samples, augmentation and dropout."""
+    order, augment, dropout = np.random.SeedSequence(seed).spawn(3)
+    return (
+        np.random.default_rng(order),
+        int(augment.generate_state(1)[0]),
+        int(dropout.generate_state(1)[0]),
+    )
+
+
+def _optimizer(model: Model, schedule: Schedule, settings: FitSettings) -> AdamW:
+    """Return AdamW over everything that some epoch lets change; vectors have no weight decay."""
+    names = frozenset().union(*(schedule(epoch) for epoch in range(settings.epochs)))
+    tune_only(model, names)
+    tuned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in tuned if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in tuned if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return AdamW(groups, lr=settings.lr, fused=True)
+
+
+def _warmup_cosine(settings: FitSettings, steps: int) -> Callable[[int], float]:
+    """Return the factor of the learning rate at each step: linear up, then half a cosine to 0."""
+    warm = round(settings.warmup * steps)
+
+    def factor(step: int) -> float:
+        if step < warm:
+            return (step + 1) / (warm + 1)
+        return (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm))) / 2
+
+    return factor
+
+
+def _batches(
+    count: int, size: int, rng: np.random.Generator, accelerator: Accelerator
+) -> Iterator[NDArray[np.intp]]:
+    """Yield this process's share of each batch of one epoch, as positions in the split."""
+    order = rng.permutation(count)
+    for start in range(0, count, size):
+        batch = order[start : start + size]
+        if len(batch) >= accelerator.num_processes:  # every process has to have a sample in it
+            yield batch[accelerator.process_index :: accelerator.num_processes]

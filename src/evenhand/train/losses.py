@@ -1,0 +1,31 @@
+"""The training loss: cross-entropy, with class weights and label smoothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from evenhand.train.settings import LoopSettings
+
+
+def make_loss(settings: LoopSettings, labels: NDArray[np.int64], classes: int) -> nn.Module:
+    """Return cross-entropy over logits ``(B, C)`` and labels ``(B,)``, as the settings say.
+
+    Parameters
+    ----------
+    settings
+        Their class weights and label smoothing count.
+    labels
+        Training labels ``(n,)``, 0 … C − 1; balanced weights are n / (C n_c), their mean over the
+        training rows 1. A class without a training row gets weight 0.
+    classes
+        Number of classes C.
+    """
+    weight: Tensor | None = None
+    if settings.class_weights == "balanced":
+        counts = np.bincount(labels, minlength=classes)
+        share = len(labels) / (classes * np.maximum(counts, 1))
+        weight = torch.tensor(np.where(counts > 0, share, 0.0), dtype=torch.float32)
+    return nn.CrossEntropyLoss(weight=weight, label_smoothing=settings.label_smoothing)

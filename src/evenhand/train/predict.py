@@ -1,0 +1,69 @@
+"""What a model says about each sample of a cohort."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from numpy.typing import NDArray
+from torch import Tensor
+
+from evenhand.cohort.batches import BatchSource
+from evenhand.cohort.cohort import Cohort
+from evenhand.models.model import Model
+from evenhand.predictions import Predictions, score_columns
+
+BATCH = 256  # samples scored at a time; the result does not depend on it
+
+
+def predict(
+    model: Model, cohorts: Iterable[tuple[str, Cohort]], accelerator: Accelerator
+) -> Predictions:
+    """Return the predictions of a model on stored cohorts, each under the name of its split.
+
+    The model goes to the accelerator's device and into evaluation mode. Scores have the precision
+    of float32.
+    """
+    model = model.to(accelerator.device)
+    tables, levels = [], {}
+    for split, cohort in cohorts:
+        found = scores(model, BatchSource(cohort, accelerator.device), accelerator)
+        attributes = [f"attr_{name}" for name in cohort.attributes]
+        table = cohort.table[["sample_id", "patient_id", "label", *attributes]].copy()
+        table.insert(2, "split", split)
+        columns = score_columns(found.shape[1])
+        for place, name in enumerate(columns):
+            column = place if len(columns) > 1 else 1
+            table.insert(4 + place, name, found[:, column].astype(np.float32).astype(np.float64))
+        tables.append(table)
+        levels = cohort.levels
+    return Predictions(pd.concat(tables, ignore_index=True), model.spec.classes, levels)
+
+
+def scores(model: Model, source: BatchSource, accelerator: Accelerator) -> NDArray[np.float64]:
+    """Return class probabilities ``(n, C)`` of every sample of a source, in its order.
+
+    The model is put into evaluation mode. Under a launcher each process scores its share.
+    """
+    model.eval()
+    own = np.arange(accelerator.process_index, len(source), accelerator.num_processes)
+    found = []
+    with torch.inference_mode(), accelerator.autocast():
+        for start in range(0, len(own), BATCH):
+            logits = model(unit(source.take(own[start : start + BATCH]).images))
+            found.append(logits.double().softmax(dim=1).cpu().numpy())
+    if accelerator.num_processes == 1:
+        return np.concatenate(found)
+    table = np.empty((len(source), len(model.spec.classes)))
+    for positions, rows in gather_object([(own, np.concatenate(found))]):
+        table[positions] = rows
+    return table
+
+
+def unit(images: Tensor) -> Tensor:
+    """Return uint8 images as float32 in [0, 1]."""
+    return images.float() / 255

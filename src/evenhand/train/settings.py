@@ -1,0 +1,36 @@
+"""How one model is trained."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+
+class LoopSettings(BaseModel, frozen=True, extra="forbid"):
+    """How models are trained: AdamW, warm-up and cosine by steps, cross-entropy."""
+
+    epochs: int = Field(10, gt=0, description="passes over the training split")
+    batch_size: int = Field(64, gt=0, description="samples a step, over all devices")
+    weight_decay: float = Field(0.01, ge=0, description="of matrices; biases and norms have none")
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps spent on warm-up")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="mass taken from the true class")
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="balanced weighs each class by the inverse of its share"
+    )
+    patience: int = Field(
+        0, ge=0, description="stop after so many epochs without a better validation score; 0: never"
+    )
+    augment: Literal["none", "upright", "free"] = Field(
+        "upright",
+        description="upright: mirror, crop, colour; free adds flips and quarter turns",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where training runs")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 uses autocast")
+    seed: int = Field(0, ge=0, description="feeds everything that is drawn")
+
+
+class FitSettings(LoopSettings, frozen=True, extra="forbid"):
+    """One fit, with its learning rate."""
+
+    lr: float = Field(1e-4, gt=0, description="highest learning rate, after warm-up")

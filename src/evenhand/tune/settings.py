@@ -1,0 +1,39 @@
+"""What `evenhand tune` is told."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from evenhand.finetune.settings import TrainingSettings
+
+
+class TuneSettings(TrainingSettings, frozen=True, extra="forbid"):
+    """A search over masks and learning rates, and what it is compared with."""
+
+    objective: str = Field(
+        "min_auc",
+        description="what the search optimises on validation: min_auc, auc_gap, overall_auc, "
+        "min_acc, acc_gap, overall_acc, max_loss",
+    )
+    family: str = Field(
+        "auto",
+        description="search space of masks; auto: norm-attn-mlp for a ViT, conv-norm otherwise "
+        "(`evenhand units BACKBONE` lists them)",
+    )
+    trials: int = Field(30, gt=0, description="trials of each search")
+    baseline: tuple[str, ...] = Field(
+        ("full", "head"),
+        description="strategy to compare with; its learning rate is searched with as many "
+        "trials; repeatable",
+    )
+    lr_min: float = Field(1e-5, gt=0, description="lowest learning rate searched")
+    lr_max: float = Field(1e-3, gt=0, description="highest learning rate searched")
+    storage: str | None = Field(
+        None, description="Optuna storage URL (default: study.db in the run directory)"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> TuneSettings:
+        if self.lr_min > self.lr_max:
+            raise ValueError(f"lr_min {self.lr_min:g} is above lr_max {self.lr_max:g}")
+        return self
