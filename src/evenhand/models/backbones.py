@@ -61,6 +61,11 @@ def _create(name: str, image_size: int, *, pretrained: bool = False) -> nn.Modul
         network = create(name, pretrained=pretrained, num_classes=0)
     except AssertionError as error:
         raise EvenhandError(f"{name} cannot take images of {image_size} pixels: {error}") from error
+    if 0 in getattr(getattr(network, "patch_embed", None), "grid_size", ()):
+        raise EvenhandError(
+            f"{name} cannot take images of {image_size} pixels: its patches are larger. Give a "
+            "larger --image-size."
+        )
     return network
 
 

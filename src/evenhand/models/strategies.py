@@ -40,10 +40,14 @@ def find_strategy(name: str) -> Strategy:
         return lambda model, seed: (random_model(model.spec, seed), constant(_full(model, "")))
     if "." in name or "," in name:
         units = frozenset(part.strip() for part in name.split(",") if part.strip())
+        if not units:
+            raise EvenhandError(
+                f"strategy {name!r} names no unit; head tunes nothing but the head."
+            )
         return lambda model, seed: (model, constant(_units(model, units)))
     stem, separator, argument = name.partition("-" if name.startswith("last") else ":")
     rule, usage = pick("strategy", stem, {**_RULES, "scratch": _RULES["full"]})
-    if (separator + argument == "") != (usage == "") or (usage and not argument.isdigit()):
+    if (separator + argument == "") != (usage == "") or (usage and not argument.isdecimal()):
         raise EvenhandError(f"strategy {name!r}: it is written {stem}{usage}.")
     return lambda model, seed: (model, constant(rule(model, argument)))
 

@@ -12,8 +12,10 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.cuda import device_count
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
+from torch.random import fork_rng
 
 from evenhand.cohort.batches import BatchSource
 from evenhand.cohort.splits import Splits
@@ -85,7 +87,7 @@ def fit(
     augment = AUGMENTATIONS[settings.augment]
     best = Best(settings.patience)
 
-    with torch.random.fork_rng(), bar("training", steps * settings.epochs) as advance:
+    with fork_rng(range(device_count())), bar("training", steps * settings.epochs) as advance:
         torch.manual_seed(dropout_seed)
         for epoch in range(settings.epochs):
             tune_only(model, schedule(epoch))
@@ -112,6 +114,7 @@ def fit(
             if best.stop(score, model):
                 break
     best.restore(model)
+    accelerator.unwrap_model(trainee, keep_fp32_wrapper=False)  # or autocast stays in its forward
     return model.cpu().eval()
 
 

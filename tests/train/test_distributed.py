@@ -1,0 +1,57 @@
+"""Training and scoring with two processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from evenhand.predictions import read_predictions
+
+SCRIPT = """
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from evenhand.cohort import PhantomSettings, make_phantoms, split_patients, store_samples
+from evenhand.models.masks import constant
+from evenhand.models.model import build_model
+from evenhand.predictions import write_predictions
+from evenhand.train.device import make_accelerator
+from evenhand.train.loop import fit
+from evenhand.train.predict import predict
+from evenhand.train.settings import FitSettings
+
+folder = Path(sys.argv[1])
+settings = FitSettings(epochs=2, batch_size=16, device="cpu", lr=1e-3)
+accelerator = make_accelerator(settings)
+assert accelerator.num_processes == 2
+cohort = store_samples(make_phantoms(PhantomSettings(patients=61, size=32)), 32, folder / "cache")
+splits = split_patients(cohort, ["group"], (0.6, 0.2, 0.2), np.random.default_rng(0))
+model = build_model("test_vit", "none", 32, cohort.classes, 0)
+schedule = constant(frozenset({"blocks.1", "blocks.3.attn"}))
+model = fit(model, splits, schedule, settings, on_epoch=lambda epoch: float(epoch.scores.sum()))
+found = predict(model, splits.items(), accelerator)
+write_predictions(folder / f"{accelerator.process_index}.parquet", found)
+accelerator.end_training()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_score_every_row(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    launch = [*("-m", "torch.distributed.run"), "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [sys.executable, *launch, str(script), str(tmp_path)],
+        capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, other = (read_predictions(tmp_path / f"{rank}.parquet").table for rank in (0, 1))
+    assert one.equals(other)
+    assert one["sample_id"].nunique() == len(one) == 61
+    assert np.isfinite(one["score"]).all()
+    assert one["score"].nunique() > 30

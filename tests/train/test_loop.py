@@ -1,0 +1,182 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+
+from evenhand.cohort.batches import BatchSource
+from evenhand.errors import EvenhandError
+from evenhand.models.checkpoints import load_model, save_model
+from evenhand.models.masks import constant, full_mask
+from evenhand.train.loop import DivergedError, _optimizer, _warmup_cosine
+from evenhand.train.losses import make_loss
+from evenhand.train.predict import scores
+from evenhand.train.settings import FitSettings
+
+
+def same(one, other) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.fixture(scope="module")
+def base(train):
+    return train()
+
+
+def test_the_same_seed_gives_the_same_weights(train, base):
+    assert same(train(), base)
+    assert not same(train(seed=1), base)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lr": 2e-3},
+        {"epochs": 3},
+        {"batch_size": 8},
+        {"weight_decay": 0.5},
+        {"warmup": 0.5},
+        {"label_smoothing": 0.2},
+        {"class_weights": "balanced"},
+        {"augment": "none"},
+        {"augment": "free"},
+        {"precision": "bf16"},
+    ],
+    ids=str,
+)
+def test_every_setting_matters(train, base, change):
+    assert not same(train(**change), base)
+
+
+def test_the_global_state_is_left_alone(train):
+    before = torch.random.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    train()
+    assert torch.equal(torch.random.get_rng_state(), before[0])
+    assert np.random.get_state()[1].tolist() == before[1]  # noqa: NPY002
+
+
+def test_the_global_state_has_no_influence(train, base):
+    with torch.random.fork_rng():
+        torch.manual_seed(123)
+        assert same(train(), base)
+
+
+def test_a_model_learns(train, splits):
+    losses = []
+
+    def on_epoch(epoch):
+        losses.append(epoch.loss)
+        assert epoch.scores.shape == (len(splits.val), 2)
+        assert np.allclose(epoch.scores.sum(axis=1), 1)
+        return 0.0
+
+    model = train(on_epoch=on_epoch, epochs=6, augment="none", lr=3e-3)
+    assert losses[-1] < losses[0] - 0.05
+    assert not model.training
+    assert next(model.parameters()).device.type == "cpu"
+
+
+def test_the_learning_rate_rises_and_falls():
+    factor = _warmup_cosine(FitSettings(warmup=0.3), 10)
+    rising = [1 / 4, 2 / 4, 3 / 4]
+    falling = [(1 + math.cos(math.pi * k / 7)) / 2 for k in range(8)]
+    assert [factor(step) for step in range(11)] == pytest.approx(rising + falling)
+    assert factor(3) == 1
+    assert factor(10) == pytest.approx(0)
+
+
+def test_without_warm_up_it_begins_at_its_highest():
+    assert _warmup_cosine(FitSettings(warmup=0), 4)(0) == 1
+
+
+def record(values, states, stop_at=None):
+    """Return an ``on_epoch`` that gives fixed scores and counts the epochs."""
+
+    def on_epoch(epoch):
+        states.append(epoch.scores)
+        if epoch.number == stop_at:
+            raise KeyboardInterrupt
+        return values[epoch.number]
+
+    return on_epoch
+
+
+def test_patience_keeps_the_best_epoch(train, splits):
+
+    seen: list[np.ndarray] = []
+    model = train(on_epoch=record([0.1, 0.5, 0.4, 0.5, 0.9], seen), epochs=5, patience=2)
+    assert len(seen) == 4  # epochs 2 and 3 were no better than epoch 1
+    source = BatchSource(splits.val, torch.device("cpu"))
+    assert np.array_equal(scores(model, source, Accelerator(cpu=True)), seen[1])
+    assert not np.array_equal(seen[1], seen[3])
+
+
+def test_without_patience_the_last_epoch_stays(train):
+    seen: list[np.ndarray] = []
+    model = train(on_epoch=record([0.9, 0.1, 0.0], seen), epochs=3)
+    assert len(seen) == 3
+    assert same(model, train(epochs=3))
+
+
+def test_what_on_epoch_raises_ends_the_fit(train):
+    seen: list[np.ndarray] = []
+    before = torch.random.get_rng_state()
+    with pytest.raises(KeyboardInterrupt):
+        train(on_epoch=record([0.1] * 3, seen, stop_at=1), epochs=3)
+    assert len(seen) == 2
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_an_absurd_learning_rate(train):
+    with pytest.raises(DivergedError, match=r"epoch \d+; give a lower --lr than 1e\+30"):
+        train(lr=1e30, epochs=5)
+
+
+def test_half_precision_gives_a_model_in_full_precision(train, tmp_path):
+    seen: list[np.ndarray] = []
+    model = train(on_epoch=record([0.1, 0.2], seen), precision="bf16")
+    assert all(np.isfinite(found).all() for found in seen)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    save_model(tmp_path, model)
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(load_model(tmp_path)(images), model(images))
+
+
+def test_no_cuda(train, monkeypatch):
+    monkeypatch.setattr("evenhand.train.device.is_available", lambda: False)
+    with pytest.raises(EvenhandError, match="--device cuda: torch sees no CUDA device"):
+        train(device="cuda")
+
+
+def test_class_weights_by_hand():
+    labels = np.array([0, 0, 0, 1])
+    loss = make_loss(FitSettings(class_weights="balanced"), labels, 3)
+    assert loss.weight.tolist() == pytest.approx([4 / 9, 4 / 3, 0])
+    assert make_loss(FitSettings(), labels, 3).weight is None
+
+
+def test_label_smoothing_by_hand():
+    loss = make_loss(FitSettings(label_smoothing=0.2), np.array([0, 1]), 2)
+    logits = torch.tensor([[2.0, 0.0]])
+    log_p = logits.log_softmax(dim=1)[0]
+    wanted = -(0.9 * log_p[0] + 0.1 * log_p[1])
+    assert loss(logits, torch.tensor([0])).item() == pytest.approx(wanted.item())
+
+
+def test_weight_decay_spares_vectors(train):
+    free, decayed = (train(weight_decay=decay, epochs=1, lr=1e-2) for decay in (0.0, 1.0))
+    matrix = "backbone.blocks.0.mlp.fc1.weight"
+    assert decayed.get_parameter(matrix).norm() < free.get_parameter(matrix).norm()
+
+    schedule = constant(full_mask(free.backbone))
+    groups = _optimizer(free, schedule, FitSettings(weight_decay=0.3)).param_groups
+    assert {p.ndim > 1 for p in groups[0]["params"]} == {True}
+    assert {p.ndim > 1 for p in groups[1]["params"]} == {False}
+    assert [group["weight_decay"] for group in groups] == [0.3, 0.0]
+    assert sum(len(group["params"]) for group in groups) == len(list(free.parameters()))
