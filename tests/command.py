@@ -1,0 +1,50 @@
+"""The command line as users call it, in this process or in one that can be killed."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from unittest.mock import patch
+
+from evenhand.cli import main
+
+PHANTOMS = "phantom:patients=160,size=32,seed=1"
+SMALL = ("--image-size", "32", "--backbone", "test_vit", "--weights", "none", "--device", "cpu")
+"""A small network; it takes a second."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+def evenhand(*words: object) -> Outcome:
+    """Run a command; an exception other than a user's mistake comes through."""
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    arguments = ["evenhand", *map(str, words)]
+    with patch.object(sys, "argv", arguments), redirect_stdout(out), redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as end:
+            status = int(end.code or 0)
+    return Outcome(status, out.getvalue(), err.getvalue())
+
+
+def start(*words: object) -> subprocess.Popen[bytes]:
+    """Start a command in a process of its own."""
+    code = "from evenhand.cli import main; main()"
+    arguments = [sys.executable, "-c", code, *map(str, words)]
+    return subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def training(cache: Path, *words: object) -> tuple[object, ...]:
+    """Return the flags of a small, quick training on phantoms by group."""
+    return (*SMALL, "--attribute", "group", "--batch-size", 32, "--cache", cache, *words)

@@ -1,0 +1,63 @@
+"""Files appear whole or not at all; fingerprints change with the data."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from evenhand.files import fingerprint, read_json, replacing, write_json, write_text
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "deep" / "file.txt"
+    write_text(path, "old")
+
+    def interrupted() -> None:
+        with replacing(path) as part:
+            part.write_text("half")
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        interrupted()
+    assert path.read_text() == "old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "file.txt"
+    write_text(path, "old")
+    with replacing(path) as part:
+        part.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+
+
+def test_json_comes_back_and_holds_no_nan(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(path, {"größe": [1, None, 0.1]})
+    assert read_json(path) == {"größe": [1, None, 0.1]}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"x": float("nan")})
+    assert read_json(path) == {"größe": [1, None, 0.1]}
+
+
+def test_bulk_files_count_by_path_size_and_time(tmp_path):
+    first, second = tmp_path / "a", tmp_path / "b"
+    first.write_text("1")
+    second.write_text("2")
+    before = fingerprint([first, second])
+    assert fingerprint([second, first]) == before
+    assert fingerprint([first]) != before
+    os.utime(second, (1, 1))
+    assert fingerprint([first, second]) != before
+
+
+def test_tables_count_by_content(tmp_path):
+    first, second = tmp_path / "a", tmp_path / "b"
+    first.write_text("1")
+    second.write_text("1")
+    os.utime(second, (1, 1))
+    assert fingerprint((), [first]) == fingerprint((), [second])
+    second.write_text("2")
+    assert fingerprint((), [first]) != fingerprint((), [second])

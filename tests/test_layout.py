@@ -1,0 +1,95 @@
+"""Imports go downwards only, and what is light imports nothing heavy."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+from tests.conftest import ROOT
+
+PACKAGE = ROOT / "src" / "evenhand"
+LINES = (
+    ("cli",),
+    ("assess",),
+    ("tune", "prune"),
+    ("finetune", "pretrain"),
+    ("audit",),
+    ("report",),
+    ("workers",),
+    ("train",),
+    ("models",),
+    ("predictions",),
+    ("cohort",),
+    ("measure",),
+    ("runs", "files", "errors", "progress"),
+)
+DEPTH = {name: depth for depth, line in enumerate(LINES) for name in line}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Yield the modules that a file imports, wherever in the file, with full names."""
+    package = module_name(path) if path.name == "__init__.py" else module_name(path.parent / "x.py")
+    package = package.removesuffix(".x")
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            name = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            yield from (f"{name}.{alias.name}" for alias in node.names)
+
+
+def concept(name: str) -> str:
+    """Return the part of the layout that a module of the package belongs to."""
+    return name.split(".")[1]
+
+
+def edges() -> set[tuple[str, str]]:
+    found = set()
+    for path in FILES:
+        name = module_name(path)
+        inside = (other for other in imported(path) if other.startswith("evenhand."))
+        if name != "evenhand":  # the public face, which imports on use
+            found |= {(concept(name), concept(other)) for other in inside}
+    return {(source, target) for source, target in found if source != target}
+
+
+def test_every_module_has_its_place():
+    assert {concept(module_name(path)) for path in FILES if path.parent != PACKAGE} <= DEPTH.keys()
+    alone = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
+    assert alone <= DEPTH.keys()
+
+
+def test_imports_go_down():
+    assert [edge for edge in sorted(edges()) if DEPTH[edge[0]] > DEPTH[edge[1]]] == []
+
+
+def test_imports_go_round_nowhere():
+    graph = TopologicalSorter[str]()
+    for source, target in edges():
+        graph.add(source, target)
+    graph.prepare()  # raises CycleError
+
+
+@pytest.mark.parametrize("folder", ["cohort", "measure"])
+def test_no_torch_where_none_is_needed(folder):
+    heavy = {
+        path.name
+        for path in (PACKAGE / folder).rglob("*.py")
+        if any(name.split(".")[0] in {"torch", "timm", "accelerate"} for name in imported(path))
+    }
+    assert heavy <= {"batches.py"}
+
+
+def test_measurement_knows_no_cohort_and_no_file():
+    below = {target for source, target in edges() if source == "measure"}
+    assert below <= {"errors", "progress"}
