@@ -32,6 +32,8 @@ class Contender:
 
     name: str
     space: Space
+    first: tuple[dict[str, int], ...]
+    """Parameters that are tried before any others."""
     prepare: Callable[[Choice], tuple[Model, Schedule]]
     """Makes the untrained model of a choice, and its schedule."""
 
@@ -90,7 +92,8 @@ def _fairtune(task: Task, settings: TuneSettings) -> Contender:
     auto = "norm-attn-mlp" if is_transformer(backbone) else "conv-norm"
     family = find_family(backbone, auto if settings.family == "auto" else settings.family)
     space = mask_space(family, (settings.lr_min, settings.lr_max))
-    return Contender(FAIRTUNE, space, lambda choice: (task.model(), constant(choice.mask)))
+    known = tuple({unit.name: bit for unit in family.units} for bit in (1, 0))
+    return Contender(FAIRTUNE, space, known, lambda choice: (task.model(), constant(choice.mask)))
 
 
 def _baseline(task: Task, settings: TuneSettings, name: str) -> Contender:
@@ -100,9 +103,8 @@ def _baseline(task: Task, settings: TuneSettings, name: str) -> Contender:
         return strategy(task.model(), settings.seed)
 
     mask: Mask = strategy(task.model(), settings.seed)[1](0)
-    return Contender(
-        model_name(name), rate_space(mask, (settings.lr_min, settings.lr_max)), prepare
-    )
+    space = rate_space(mask, (settings.lr_min, settings.lr_max))
+    return Contender(model_name(name), space, (), prepare)
 
 
 def _forecast(task: Task, settings: TuneSettings, contenders: int) -> str:
@@ -110,7 +112,7 @@ def _forecast(task: Task, settings: TuneSettings, contenders: int) -> str:
     minutes = fits * seconds_per_fit(task, task.model()) / 60
     return (
         f"{fits} fits at most: {contenders} searches of {settings.trials} trials and their final "
-        f"fits, {settings.epochs} epochs each. No longer than about {minutes:.0f} minutes; pruned "
+        f"fits, {settings.epochs} epochs each. At most about {max(1, round(minutes))} min; pruned "
         "trials and frozen layers make it less."
     )
 
@@ -127,6 +129,8 @@ def _searched(task: Task, settings: TuneSettings, run: Run, contender: Contender
         model, schedule = contender.prepare(choice)
         return train(task, model, schedule, choice.lr, report)[1]
 
+    for known in contender.first:
+        study.enqueue_trial(known, skip_if_exists=True)
     with run.phase(f"search {contender.name}"):
         search(study, contender.space, score, settings.trials, settings.seed)
     return study
