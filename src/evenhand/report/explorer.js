@@ -19,8 +19,9 @@
   };
   const show = () => {
     const at = Number(slider.value);
-    output.textContent = String(data.thresholds[at]);
-    slider.setAttribute("aria-valuetext", "threshold " + data.thresholds[at]);
+    const shown = String(Number(data.thresholds[at].toPrecision(4)));
+    output.textContent = shown;
+    slider.setAttribute("aria-valuetext", "threshold " + shown);
     data.tables.forEach((groups, which) => {
       const rows = tables[which].tBodies[0].rows;
       const values = groups.map(group => rates(group, at));
