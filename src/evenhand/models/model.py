@@ -76,9 +76,7 @@ def build_model(
         fit it.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(
-            seed
-        )  # not those of CUDA, which nothing here draws from
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed CUDA, too
         network = create_backbone(backbone, weights, image_size)
         mean, std = normalisation(network)
         spec = ModelSpec(
@@ -90,7 +88,5 @@ def build_model(
 def random_model(spec: ModelSpec, seed: int) -> Model:
     """Return a model of that build with random weights: to train, or to load a checkpoint into."""
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(
-            seed
-        )  # not those of CUDA, which nothing here draws from
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed CUDA, too
         return Model(spec, create_backbone(spec.backbone, "none", spec.image_size))
