@@ -62,7 +62,7 @@ def test_another_run_is_refused_unless_it_may_be_replaced(tmp_path, change, mess
 
 def test_a_finished_run_is_refused(tmp_path):
     begin(tmp_path).finish(chosen="full")
-    with pytest.raises(EvenhandError, match="holds a finished run.*--out.*--overwrite"):
+    with pytest.raises(EvenhandError, match=r"holds a finished run.*--out.*--overwrite"):
         begin(tmp_path)
     assert open_run(tmp_path).facts["chosen"] == "full"
 

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from evenhand.audit.evaluate import evaluate
+from evenhand.audit.rows import matched
 from evenhand.audit.settings import AuditSettings
 from evenhand.cohort.attributes import parse_bins
 from evenhand.errors import EvenhandError
@@ -40,7 +41,10 @@ def audit(settings: AuditSettings, out: Path, *, overwrite: bool = False) -> Run
         settings.attribute, parse_bins(settings.bins), _renamed(settings.map), settings.logits
     )
     models = {name: read_predictions(path, columns) for name, path in files.items()}
-    attributes = settings.attribute or tuple(next(iter(models.values())).levels)
+    first, *others = models.values()
+    for other in others:
+        matched(first.of_split("test"), other.of_split("test"))
+    attributes = settings.attribute or tuple(first.levels)
     facts = settings.model_copy(update={"attribute": attributes}).model_dump(mode="json")
     prints = fingerprint((), files.values())
     run = start_run(out, "audit", facts, fingerprint=prints, overwrite=overwrite)

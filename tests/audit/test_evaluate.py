@@ -1,0 +1,93 @@
+"""From a run directory to its metric rows and its page."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from evenhand import AuditSettings, EvenhandError
+from evenhand.audit import audit
+from evenhand.audit.evaluate import evaluate
+from evenhand.files import read_json
+
+
+def table(shift: float, n: int = 120) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    label = np.arange(n) % 2
+    return pd.DataFrame(
+        {
+            "sample_id": [f"s{i}" for i in range(n)],
+            "patient_id": [f"p{i}" for i in range(n)],
+            "split": np.where(np.arange(n) % 4 < 2, "val", "test"),
+            "label": label,
+            "score": (0.4 + shift * label + rng.normal(0, 0.1, n)).clip(0, 1),
+            "sex": np.where(np.arange(n) // 2 % 3 == 0, "female", "male"),
+        }
+    )
+
+
+@pytest.fixture
+def run(tmp_path):
+    paths = (tmp_path / "good.csv", tmp_path / "poor.csv")
+    for path, shift in zip(paths, (0.2, 0.05), strict=True):
+        table(shift).to_csv(path, index=False)
+    return audit(AuditSettings(inputs=paths, attribute=("sex",)), tmp_path / "run")
+
+
+def rows_of(run):
+    return pd.DataFrame(read_json(run.root / "metrics.json")["rows"])
+
+
+def test_models_stand_side_by_side_and_are_compared(run):
+    rows = rows_of(run)
+    assert run.finished
+    assert list(rows["model"].unique()) == ["good", "poor"]
+    pair = rows[rows["against"].notna() & (rows["metric"] == "auc") & (rows["attribute"] == "*")]
+    assert pair[["model", "against", "split"]].to_numpy().tolist() == [["good", "poor", "test"]]
+    alone = rows[
+        (rows["metric"] == "auc")
+        & (rows["split"] == "test")
+        & (rows["attribute"] == "*")
+        & rows["against"].isna()
+    ].set_index("model")["value"]
+    assert pair["value"].item() == pytest.approx(alone["good"] - alone["poor"])
+
+
+def test_intervals_are_for_the_test_split_and_thresholds_from_validation(run):
+    rows = rows_of(run)
+    auc = rows[(rows["metric"] == "auc") & rows["against"].isna()]
+    assert auc.loc[auc["split"] == "test", "low"].notna().all()
+    assert auc.loc[auc["split"] == "val", "low"].isna().all()
+    cuts = rows[(rows["metric"] == "accuracy") & (rows["model"] == "good")]["threshold"].dropna()
+    validation = table(0.2).query("split == 'val'")["score"]
+    assert cuts.nunique() == 1
+    assert np.isclose(validation, cuts.iloc[0]).any()
+
+
+def test_it_can_be_done_again_from_the_folder_alone(run):
+    before = (run.root / "metrics.json").read_bytes()
+    evaluate(run, chosen="good")
+    assert (run.root / "metrics.json").read_bytes() == before
+    page = (run.root / "report.html").read_text(encoding="utf-8")
+    assert "good" in page
+    assert "female" in page
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"inputs": "twice"}, "two inputs are called 'good'"),
+        ({"attribute": ("skin",)}, "skin"),
+        ({"map": ("label",)}, "it is written COLUMN=NAME"),
+        ({"inputs": "nothing"}, "nothing"),
+    ],
+)
+def test_what_is_refused_leaves_nothing(run, tmp_path, change, message):
+    good = tmp_path / "good.csv"
+    inputs = {"twice": (good, good), "nothing": (tmp_path / "nothing.csv",)}
+    given = {"inputs": (good,), "attribute": ("sex",)} | change
+    given["inputs"] = inputs.get(given["inputs"], given["inputs"])
+    with pytest.raises(EvenhandError, match=message):
+        audit(AuditSettings(**given), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,110 @@
+"""One strategy, one fit: the same again, another seed, and going on after a kill."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from evenhand import EvenhandError, FinetuneSettings, find_objective, load_model, read_predictions
+from evenhand.cohort import UNKNOWN
+from evenhand.files import read_json
+from evenhand.finetune import finetune
+from evenhand.finetune.training import make_task
+from evenhand.measure import groups_of
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return FinetuneSettings(
+        data="phantom:patients=160,size=32,seed=1",
+        attribute=("group",),
+        backbone="test_vit",
+        weights="none",
+        image_size=32,
+        batch_size=32,
+        epochs=2,
+        lr=1e-3,
+        device="cpu",
+        objective="min_auc",
+        cache=tmp_path_factory.mktemp("cache"),
+    )
+
+
+@pytest.fixture(scope="module")
+def run(base, tmp_path_factory):
+    return finetune(base, tmp_path_factory.mktemp("runs") / "first")
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(base, run, tmp_path):
+    again = finetune(base, tmp_path / "again")
+    other = finetune(base.model_copy(update={"seed": 1}), tmp_path / "other")
+    bytes_of = [found.predictions("full").read_bytes() for found in (run, again, other)]
+    assert bytes_of[0] == bytes_of[1]
+    assert bytes_of[0] != bytes_of[2]
+
+
+def test_the_kept_value_is_the_objective_of_the_validation_rows(run):
+    rows = read_predictions(run.predictions("full")).of_split("val")
+    groups = {"group": groups_of(rows.group("group").cat.remove_categories([UNKNOWN]))}
+    value = find_objective("min_auc").value(rows.labels, rows.scores, groups)
+    assert read_json(run.model("full") / "model.json")["val"] == pytest.approx(value, abs=1e-12)
+
+
+def test_splits_and_predictions_are_of_the_same_samples(run):
+    splits = pd.read_csv(run.root / "splits.csv", dtype="str").set_index("sample_id")["split"]
+    table = pd.read_parquet(run.predictions("full")).set_index("sample_id")
+    assert table["split"].sort_index().to_dict() == splits.sort_index().to_dict()
+
+
+def test_only_what_the_strategy_names_has_changed(base, tmp_path):
+    settings = base.model_copy(update={"strategy": "blocks.1.attn", "epochs": 1})
+    found = finetune(settings, tmp_path / "run")
+    before = make_task(settings).model().state_dict()
+    after = load_model(found.model("units")).state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert any("blocks.1.attn" in name for name in changed)
+    assert all("blocks.1.attn" in name or "head" in name for name in changed)
+    units = read_json(found.model("units") / "model.json")["units"]
+    tuned = [unit["name"] for unit in units if unit["tuned"]]
+    assert tuned == ["blocks.1.attn"]
+
+
+def test_a_killed_run_keeps_its_model_and_finishes(base, run, tmp_path, monkeypatch):
+    def killed(*given, **more):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("evenhand.finetune.job.evaluate", killed)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(base, tmp_path / "run")
+    with monkeypatch.context() as patched:
+        patched.setattr("evenhand.finetune.job.train", killed)  # must not train again
+        done = finetune(base, tmp_path / "run")
+    assert done.finished
+    same = (run.root / "metrics.json").read_bytes()
+    assert (done.root / "metrics.json").read_bytes() == same
+
+
+def test_a_run_may_start_from_another_but_not_replace_it(base, run, tmp_path):
+    settings = base.model_copy(update={"weights": str(run.root), "strategy": "head", "epochs": 1})
+    with pytest.raises(EvenhandError, match="is a run that this one builds on"):
+        finetune(settings, run.root, overwrite=True)
+    found = finetune(settings, tmp_path / "head")
+    first, second = (
+        load_model(one.model(name)).backbone.state_dict()
+        for one, name in ((run, "full"), (found, "head"))
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_patients_of_an_earlier_run_are_kept_out(base, tmp_path):
+    shared = base.model_copy(update={"patient_share": 0.4, "epochs": 1, "objective": "overall_auc"})
+    earlier = finetune(shared, tmp_path / "earlier")
+    update = {"exclude_patients": (earlier.root,), "epochs": 1}
+    task = make_task(base.model_copy(update=update))
+    seen = set(pd.read_csv(earlier.root / "splits.csv", dtype="str")["patient_id"])
+    left = np.concatenate([part.table["patient_id"] for _, part in task.splits.items()])
+    assert len(left) == 160 - len(seen)
+    assert not seen & set(left)

@@ -1,0 +1,147 @@
+"""Each mistake through the command line: status 2, one clear text, and nothing left behind."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.command import PHANTOMS, SMALL, evenhand, training
+from tests.data.pictures import truncate
+from tests.data.tables import make_frame, make_table, write_frame
+
+from evenhand.files import read_json
+
+PATIENTS = 60
+COLUMNS = ("--image-column", "photo", "--label", "finding", "--patient", "person")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def path(tmp_path):
+    return make_table(tmp_path / "data", patients=PATIENTS)
+
+
+def refused(out, *words):
+    """Return the text of a command that must be refused without a trace."""
+    ended = evenhand(*words, "--out", out)
+    assert ended.status == 2
+    assert "Traceback" not in ended.err
+    assert ended.out == ""
+    assert not out.exists()
+    return ended.err
+
+
+def of_table(path, cache, *more):
+    return ("finetune", path, *COLUMNS, *SMALL, "--cache", cache, "--epochs", 1, *more)
+
+
+@pytest.mark.parametrize(
+    ("command", "flags", "message"),
+    [
+        ("finetune", ("--attribute", "skin"), "skin"),
+        ("finetune", ("--strategy", "blocks.99.attn"), "blocks.99.attn"),
+        ("finetune", ("--strategy", "fulll"), "Did you mean 'full'?"),
+        ("finetune", ("--objective", "min_aux"), "Did you mean 'min_auc'?"),
+        ("finetune", ("--backbone", "test_vitt"), "test_vit"),
+        ("finetune", ("--weights", "nowhere"), "nowhere"),
+        ("tune", ("--family", "nothing"), "nothing"),
+        ("tune", ("--baseline", "nothing"), "nothing"),
+        ("tune", ("--lr-min", 1), "lr_min 1 is above lr_max 0.001"),
+        ("finetune", ("--exclude-group", "group=nobody"), "nobody"),
+        ("finetune", ("--exclude-patients", "nobody.txt"), "no run and no file nobody.txt"),
+        ("finetune", ("--epochs", 0), "--epochs: Input should be greater than 0 (given: 0)"),
+        ("finetune", ("--augment", "wild"), "wild"),
+        ("finetune", ("--epochs", "many"), "'--epochs': Input should be a valid integer"),
+        ("finetune", ("--config", "nowhere.yaml"), "nowhere.yaml"),
+        ("finetune", ("--colour", "red"), "--colour"),
+    ],
+)
+def test_settings(cache, tmp_path, command, flags, message):
+    assert message in refused(tmp_path / "out", command, PHANTOMS, *training(cache), *flags)
+
+
+def test_exclude_patients_of_other_data(cache, tmp_path):
+    ids = tmp_path / "ids.txt"
+    ids.write_text("somebody\n")
+    words = training(cache, "--exclude-patients", ids)
+    assert "names 1 patients (somebody), none" in refused(
+        tmp_path / "out", "finetune", PHANTOMS, *words
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"skin": "I"}, "attribute 'skin' has one level, 'I'"),
+        ({"finding": "healthy"}, "every sample has the label 'healthy'"),
+        ({"split": ["train", "val"] * PATIENTS}, "patients are in two splits: 0000"),
+        ({"photo": "images/000.png"}, "already named above in 'photo'"),
+    ],
+)
+def test_tables(path, cache, tmp_path, change, message):
+    write_frame(path, make_frame(PATIENTS).assign(**change))
+    text = refused(tmp_path / "out", *of_table(path, cache, "--attribute", "skin"))
+    assert message in text
+    assert "cohort.csv" in text
+
+
+def test_a_column_that_is_missing(path, cache, tmp_path):
+    write_frame(path, make_frame(PATIENTS).drop(columns="finding"))
+    assert "no column 'finding'; it has: photo" in refused(tmp_path / "out", *of_table(path, cache))
+
+
+def test_an_image_that_is_absent(path, cache, tmp_path):
+    (path.parent / "images" / "005.png").unlink()
+    text = refused(tmp_path / "out", *of_table(path, cache))
+    assert "row 7" in text
+    assert "005.png" in text
+
+
+def test_a_group_without_positives_in_validation(path, cache, tmp_path):
+    frame = make_frame(PATIENTS)
+    never = frame["finding"].where(frame["skin"] != "III", "healthy")
+    write_frame(path, frame.assign(finding=np.asarray(never)))
+    words = of_table(path, cache, "--attribute", "skin", "--objective", "min_auc")
+    text = refused(tmp_path / "out", *words)
+    assert "undefined on the validation split" in text
+    assert "0 positives" in text
+    assert '--exclude-group "skin=III"' in text
+    assert evenhand(*words, "--exclude-group", "skin=III", "--out", tmp_path / "out").status == 0
+
+
+def test_a_truncated_jpeg_is_named_and_can_be_left_out(path, cache, tmp_path):
+    broken = path.parent / "images" / "004.png"
+    truncate(broken)
+    out = tmp_path / "out"
+    text = refused(out, *of_table(path, cache))
+    assert "004.png" in text
+    assert "--skip-unreadable" in text
+    assert evenhand(*of_table(path, cache, "--skip-unreadable"), "--out", out).status == 0
+    (left_out,) = read_json(out / "run.json")["source"]["left_out"]
+    assert "004.png" in left_out
+
+
+def test_folders_of_other_things(cache, tmp_path):
+    words = ("finetune", PHANTOMS, *training(cache, "--epochs", 1))
+    foreign, run = tmp_path / "foreign", tmp_path / "run"
+    foreign.mkdir()
+    (foreign / "thesis.tex").write_text("years of work")
+    ended = evenhand(*words, "--overwrite", "--out", foreign)
+    assert (ended.status, [path.name for path in foreign.iterdir()]) == (2, ["thesis.tex"])
+    assert "is not empty and holds no run" in ended.err
+
+    assert evenhand(*words, "--out", run).status == 0
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    for other, message in [
+        (words, "holds a finished run"),
+        (("tune", *words[1:]), "holds a run of 'finetune', not of 'tune'"),
+        (("predict", run, PHANTOMS, "--cache", cache), "holds a run of 'finetune'"),
+        ((*words, "--weights", run, "--overwrite"), "is a run that this one builds on"),
+    ]:
+        ended = evenhand(*other, "--out", run)
+        assert ended.status == 2
+        assert message in ended.err
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before

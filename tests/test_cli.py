@@ -1,0 +1,155 @@
+"""The jobs, one after the other, as users give them."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from tests.command import PHANTOMS, evenhand, training
+
+from evenhand import AuditSettings, FinetuneSettings, PredictSettings, TuneSettings
+from evenhand.files import read_json
+from evenhand.measure import COLUMNS
+
+MODEL = {"model.safetensors", "model.json", "predictions.parquet"}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def trained(cache, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "trained"
+    ended = evenhand("finetune", PHANTOMS, *training(cache, "--epochs", 1, "--out", out))
+    assert ended.status == 0, ended.err
+    return out, ended
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def test_finetune_leaves_the_files_of_the_contract(trained):
+    out, ended = trained
+    assert names(out) == {"run.json", "models", "metrics.json", "report.html", "splits.csv"}
+    assert names(out / "models") == {"full"}
+    assert names(out / "models" / "full") == MODEL
+    assert ended.out.rstrip().endswith(f"report: {out / 'report.html'}")
+    assert "group: minority" in ended.out
+    facts = read_json(out / "run.json")
+    assert (facts["job"], facts["status"], facts["chosen"]) == ("finetune", "finished", "full")
+    assert facts["source"]["unit"] == "patient"
+    assert facts["settings"].keys() == FinetuneSettings.model_fields.keys() - {"cache"}
+    assert {"training", "evaluation"} == facts["seconds"].keys()
+
+
+def test_metric_rows_have_the_contracts_columns(trained):
+    found = read_json(trained[0] / "metrics.json")
+    assert found["schema"] == 1
+    assert {tuple(row) for row in found["rows"]} == {tuple(COLUMNS)}
+    assert {row["split"] for row in found["rows"]} == {"train", "val", "test"}
+
+
+def test_report_writes_the_same_again(trained):
+    out = trained[0]
+    before = (out / "metrics.json").read_bytes(), (out / "report.html").read_bytes()
+    (out / "metrics.json").unlink()
+    (out / "report.html").unlink()
+    assert evenhand("report", out).status == 0
+    assert (out / "metrics.json").read_bytes() == before[0]
+    assert (out / "report.html").exists()
+
+
+def test_predict_and_audit_on_new_patients(trained, cache, tmp_path):
+    external = PHANTOMS.replace("seed=1", "seed=2")
+    out, audited = tmp_path / "external", tmp_path / "audited"
+    ended = evenhand("predict", trained[0], external, "--cache", cache, "--out", out)
+    assert ended.status == 0, ended.err
+    assert names(out / "models" / "full") == {"predictions.parquet"}
+    table = pd.read_parquet(out / "models" / "full" / "predictions.parquet")
+    assert len(table) == 160
+    assert set(table["split"]) == {"test"}
+    cut = read_json(out / "run.json")["cuts"]["full"]["threshold"]
+    rows = read_json(trained[0] / "metrics.json")["rows"]
+    assert cut in {row["threshold"] for row in rows if row["threshold"] is not None}
+
+    ended = evenhand("audit", out, trained[0], "--out", audited)
+    assert ended.status == 2
+    assert "they come from other data" in ended.err
+    assert not audited.exists()
+
+
+def test_audit_of_one_run_gives_its_numbers(trained, tmp_path):
+    words = ("audit", trained[0], "--attribute", "group", "--out", tmp_path / "again")
+    assert evenhand(*words).status == 0
+    first, second = (
+        [row for row in read_json(out / "metrics.json")["rows"] if row["split"] == "test"]
+        for out in (trained[0], tmp_path / "again")
+    )
+    assert first == second
+
+
+def test_a_flag_beats_the_file(cache, tmp_path):
+    config = tmp_path / "settings.yaml"
+    config.write_text("strategy: head\nepochs: 7\nbatch-size: 16\nlr: 1.0e-3\n")
+    words = training(cache, "--config", config, "--epochs", 1, "--out", tmp_path / "run")
+    ended = evenhand("finetune", PHANTOMS, *words)
+    assert ended.status == 0, ended.err
+    settings = read_json(tmp_path / "run" / "run.json")["settings"]
+    assert (settings["strategy"], settings["lr"]) == ("head", 1e-3)
+    assert (settings["epochs"], settings["batch_size"]) == (1, 32)
+
+
+@pytest.mark.parametrize(
+    ("command", "settings"),
+    [
+        ("finetune", FinetuneSettings),
+        ("tune", TuneSettings),
+        ("predict", PredictSettings),
+        ("audit", AuditSettings),
+    ],
+)
+def test_every_setting_is_a_flag_or_an_argument_with_a_text(command, settings):
+    shown = evenhand(command, "--help").out
+    arguments = {"data", "run", "inputs"}
+    for name, field in settings.model_fields.items():
+        flag = name.upper() if name in arguments else f"--{name.replace('_', '-')}"
+        assert flag in shown
+        assert field.description
+        assert field.description.split()[0] in shown
+    assert all(flag in shown for flag in ("--out", "--config", "--overwrite"))
+
+
+def test_units_are_listed():
+    ended = evenhand("units", "test_vit")
+    assert ended.status == 0
+    assert "blocks.0.attn" in ended.out
+
+
+def test_no_command_shows_help():
+    assert "finetune" in evenhand().out + evenhand().err
+
+
+def test_a_bug_shows_its_traceback():
+    code = """
+        import sys
+        import evenhand.models.listing as listing
+        from evenhand.cli import main
+
+        def broken(*given):
+            raise KeyError("a bug")
+
+        listing.unit_listing = broken
+        sys.argv = ["evenhand", "units", "test_vit"]
+        main()
+    """
+    words = [sys.executable, "-c", inspect.cleandoc(code)]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "Traceback" in ended.stderr
+    assert "a bug" in ended.stderr
