@@ -41,7 +41,7 @@ def demo(
     if overwrite or not (pretrained / "report.html").exists():
         say("Pre-training a small ViT on 30 % of the phantoms' patients …")
         settings = FinetuneSettings(
-            **common, weights="none", image_size=SIZE, patient_share=0.3, epochs=6, lr=1e-3
+            **common, weights="none", image_size=SIZE, patient_share=0.3, epochs=12, lr=3e-3
         )
         finetune(settings, pretrained, overwrite=overwrite)
     say("Searching what to tune on the other 70 %, for the AUC of the worse group …")
@@ -52,7 +52,7 @@ def demo(
         exclude_patients=(pretrained,),
         trials=8,
         epochs=4,
-        lr_min=1e-4,
-        lr_max=3e-3,
+        lr_min=3e-4,
+        lr_max=1e-2,
     )
     return tune(search, out / "tuned", overwrite=overwrite, say=say)
