@@ -16,7 +16,7 @@ from evenhand.errors import EvenhandError
 from evenhand.files import read_json, write_json
 
 SCHEMA = 1
-PACKAGES = ("evenhand", "torch", "timm", "accelerate", "optuna", "numpy", "pandas", "scikit-learn")
+PACKAGES = ("evenhand", "torch", "timm", "accelerate", "optuna", "numpy", "scipy", "pandas")
 
 
 @dataclass(frozen=True)
