@@ -34,7 +34,7 @@ from evenhand.cohort.batches import BatchSource
 
 BATCH = 64
 REPEATS = 5
-GOAL = 10.0
+GOAL = 20.0
 
 
 class Decoding(Dataset[Tensor]):
