@@ -10,7 +10,8 @@ import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, get_origin
+from types import NoneType
+from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
 
 import typer
 import yaml
@@ -37,10 +38,19 @@ Job = Callable[[Any, Path, bool], None]
 def main() -> None:
     """Run the command line; a mistake of the user becomes one text on stderr and status 2."""
     try:
-        app()
+        status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except EvenhandError as error:
-        print(f"evenhand: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        _refuse(str(error))
+    except typer.TyperException as error:
+        _refuse(error.format_message())
+    except typer.Abort:
+        raise SystemExit(130) from None  # interrupted from the keyboard
+    raise SystemExit(status)
+
+
+def _refuse(text: str) -> NoReturn:
+    print(f"evenhand: {text}", file=sys.stderr)
+    raise SystemExit(2) from None
 
 
 def job(settings: type[BaseModel], *positional: str) -> Callable[[Job], Job]:
@@ -52,7 +62,7 @@ def job(settings: type[BaseModel], *positional: str) -> Callable[[Job], Job]:
     def register(function: Job) -> Job:
         def run(**given: Any) -> None:
             out, config, overwrite = given.pop("out"), given.pop("config"), given.pop("overwrite")
-            function(_gather(settings, config, given), out, overwrite)
+            function(_gather(settings, config, given, positional), out, overwrite)
 
         run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             [*_parameters(settings, positional), *_COMMON]
@@ -77,16 +87,38 @@ def _parameter(name: str, field: Any, positional: bool) -> inspect.Parameter:
             " ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
         )
         text = f"{text} [{shown}]"
-    kind: Any = field.annotation
-    if get_origin(kind) is tuple and kind.__args__[-1] is Ellipsis:
-        kind = list[kind.__args__[0]]
+    kind: Any = _parsed_as(field.annotation)
     if positional:
         info: Any = typer.Argument(help=text, metavar=name.upper(), show_default=False)
     else:
-        info = typer.Option(f"--{name.replace('_', '-')}", help=text, show_default=False)
+        shown = _metavar(field.annotation)
+        info = typer.Option(
+            f"--{name.replace('_', '-')}", help=text, metavar=shown, show_default=False
+        )
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, info]
     )
+
+
+def _parsed_as(kind: Any) -> Any:
+    """Return what the parser makes of a setting: a switch or text, which the settings check."""
+    if kind is bool:
+        return bool
+    if get_origin(kind) is not tuple:
+        return str
+    parts = get_args(kind)
+    return list[str] if parts[-1] is Ellipsis else tuple.__class_getitem__((str,) * len(parts))
+
+
+def _metavar(kind: Any) -> str | None:
+    """Return what help shows for a setting's value; None for a switch."""
+    names = {bool: None, int: "INTEGER", float: "NUMBER", Path: "PATH", str: "TEXT"}
+    if kind in names:
+        return names[kind]
+    parts = [part for part in get_args(kind) if part not in (NoneType, Ellipsis)]
+    if get_origin(kind) is Literal:
+        return "|".join(map(str, parts))
+    return " ".join(str(_metavar(part)) for part in parts)
 
 
 def _common(name: str, kind: Any, default: Any, text: str) -> inspect.Parameter:
@@ -103,7 +135,12 @@ _COMMON = (
 )
 
 
-def _gather(settings: type[BaseModel], config: Path | None, given: dict[str, Any]) -> BaseModel:
+def _gather(
+    settings: type[BaseModel],
+    config: Path | None,
+    given: dict[str, Any],
+    positional: tuple[str, ...],
+) -> BaseModel:
     """Return settings from a file and flags.
 
     Raises
@@ -116,12 +153,18 @@ def _gather(settings: type[BaseModel], config: Path | None, given: dict[str, Any
     try:
         return settings.model_validate(values)
     except ValidationError as error:
-        lines = []
-        for problem in error.errors():
-            flag = "--" + str(problem["loc"][0]).replace("_", "-") if problem["loc"] else "settings"
-            what = "" if problem["type"] == "missing" else f" (given: {problem['input']!r})"
-            lines.append(f"{flag}: {problem['msg']}{what}")
-        raise EvenhandError("; ".join(lines)) from None
+        problems = [_problem(problem, positional) for problem in error.errors()]
+        raise EvenhandError("; ".join(problems)) from None
+
+
+def _problem(problem: Any, positional: tuple[str, ...]) -> str:
+    """Return one thing that pydantic finds wrong with settings, by the name of its flag."""
+    name = str(next(iter(problem["loc"]), "settings"))
+    flag = name.upper() if name in positional else f"--{name.replace('_', '-')}"
+    text = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "missing":
+        return f"{flag} is missing"
+    return f"{flag}: {text}" + (f" (given: {problem['input']!r})" if problem["loc"] else "")
 
 
 def _from_file(config: Path) -> dict[str, Any]:
