@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tests.command import PHANTOMS, SMALL, evenhand, training
 from tests.data.pictures import truncate
-from tests.data.tables import make_frame, make_table, write_frame
+from tests.data.table import make_frame, make_table, write_frame
 
 from evenhand.files import read_json
 

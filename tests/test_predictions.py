@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from evenhand.cohort import Bins
 from evenhand.errors import EvenhandError
 from evenhand.predictions import Columns, Predictions, read_predictions, write_predictions
 
@@ -22,7 +23,9 @@ def read(tmp_path, text, columns=None, name="table.csv", encoding="utf-8"):
 
 
 def test_reads_csv(tmp_path):
-    predictions = read(tmp_path, GOOD, Columns(attributes=("sex*age",), bins={"age": (60.0,)}))
+    predictions = read(
+        tmp_path, GOOD, Columns(attributes=("sex*age",), bins={"age": Bins((60.0,))})
+    )
     assert predictions.scores.tolist() == [0.25, 0.75, 1.0, 0.5]
     assert predictions.labels.tolist() == [0, 1, 1, 0]
     assert predictions.levels == {"sex": ("f", "m"), "age": ("under 60", "60+")}
@@ -34,7 +37,7 @@ def test_reads_csv(tmp_path):
 
 def test_reads_semicolons_byte_order_mark_and_decimal_commas(tmp_path):
     text = GOOD.replace(",", ";").replace("0.25", "0,25").replace("31", "60,5")
-    columns = Columns(("age",), bins={"age": (60.0,)})
+    columns = Columns(("age",), bins={"age": Bins((60.0,))})
     predictions = read(tmp_path, text, columns, encoding="utf-8-sig")
     assert predictions.table["attr_age"].tolist() == ["under 60", "60+", "60+", "unknown"]
     assert predictions.scores.tolist() == [0.25, 0.75, 1.0, 0.5]

@@ -244,6 +244,29 @@ def units(
     typer.echo(unit_listing(backbone, family))
 
 
+datasets = typer.Typer(help="List the data sets that can be read, or check one that you have.")
+app.add_typer(datasets, name="datasets", invoke_without_command=True)
+
+
+@datasets.callback()
+def list_datasets(context: typer.Context) -> None:
+    """List the data sets that can be read: task, labels, attributes, layout, licence, access."""
+    from evenhand.cohort.listing import data_set_listing
+
+    if context.invoked_subcommand is None:
+        typer.echo(data_set_listing())
+
+
+@datasets.command("verify")
+def verify_dataset(
+    data: Annotated[str, typer.Argument(help="READER:PATH, as in ham10000:data/ham10000")],
+) -> None:
+    """Check that a folder is the data set that its reader reads, and count what is in it."""
+    from evenhand.cohort.listing import verify
+
+    typer.echo(verify(data))
+
+
 def _show(run: Any) -> None:
     """Print a finished run's main numbers and where its report lies."""
     from evenhand.audit.job import print_table

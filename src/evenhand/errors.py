@@ -1,9 +1,11 @@
-"""The errors that a user can cause, and the one way to look a name up."""
+"""The errors that a user can cause, and the one way to look up a name or an optional package."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from importlib import import_module
+from types import ModuleType
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -48,3 +50,20 @@ def pick(what: str, name: str, known: Mapping[str, T]) -> T:
     near = difflib.get_close_matches(name, known, n=1)
     meant = f" Did you mean {near[0]!r}?" if near else ""
     raise UnknownNameError(f"no {what} {name!r}; there are: {', '.join(sorted(known))}.{meant}")
+
+
+def import_extra(module: str, extra: str) -> ModuleType:
+    """Import a module of a package that only an extra of Evenhand installs.
+
+    Raises
+    ------
+    EvenhandError
+        The package is not installed; the message is the line that installs it.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        package = module.partition(".")[0]
+        raise EvenhandError(
+            f"{package} is needed for this and is not installed: pip install 'evenhand[{extra}]'"
+        ) from error

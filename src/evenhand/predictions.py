@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from evenhand.cohort.attributes import UNKNOWN, binned, distinct, group_of, parts_of
+from evenhand.cohort.attributes import UNKNOWN, Bins, distinct, group_of, parts_of
 from evenhand.cohort.tables import rows_text, some
 from evenhand.errors import EvenhandError
 from evenhand.files import replacing
@@ -90,7 +90,7 @@ class Columns:
     attributes
         Attributes to look for; ``age`` means the column ``attr_age``, else ``age``.
     bins
-        Edges of numeric attributes (see `evenhand.cohort.attributes.parse_bins`).
+        Bins of numeric attributes (see `evenhand.cohort.attributes.parse_bins`).
     renamed
         The column in the file of each column of the contract: ``{"label": "y_true"}``.
     logits
@@ -98,7 +98,7 @@ class Columns:
     """
 
     attributes: tuple[str, ...] = ()
-    bins: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    bins: Mapping[str, Bins] = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)
     logits: bool = False
 
@@ -286,7 +286,7 @@ def _attributes(
             _refuse_measurement(raw[column], name, path)
             rule = distinct(name, column, raw[column])
         else:
-            rule = binned(name, column, columns.bins[name])
+            rule = columns.bins[name].attribute(name, column)
         table[f"attr_{name}"], levels[name] = rule.of(raw[column].astype("str")), rule.levels
     return pd.DataFrame(table, index=raw.index).astype("str"), levels
 

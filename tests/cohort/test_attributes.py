@@ -16,7 +16,9 @@ from evenhand.cohort import (
     group_of,
     is_measurement,
     mapped,
+    named,
     parse_bins,
+    sex,
 )
 from evenhand.errors import EvenhandError, UnknownNameError
 
@@ -146,10 +148,44 @@ def test_group_of_an_intersection_by_hand():
 def test_an_intersection_is_known_where_all_its_parts_are(rows):
     table = pd.DataFrame(rows, columns=["attr_sex", "attr_age"])
     group = group_of(table, "sex*age", LEVELS)
-    for (sex, age), name in zip(rows, group, strict=True):
-        assert name == (UNKNOWN if UNKNOWN in (sex, age) else f"{sex}*{age}")
+    for (first, second), name in zip(rows, group, strict=True):
+        assert name == (UNKNOWN if UNKNOWN in (first, second) else f"{first}*{second}")
 
 
 def test_group_of_an_attribute_that_does_not_exist_names_the_nearest():
     with pytest.raises(UnknownNameError, match=r"no attribute 'agee'.*Did you mean 'age'"):
         group_of(pd.DataFrame({"attr_sex": ["male"]}), "sex*agee", LEVELS)
+
+
+def test_an_edge_goes_where_the_sign_says():
+    raw = pd.Series(["60", "60.5", "61", "59"])
+    above = parse_bins(["age=60"])["age"].attribute("age", "age")
+    below = parse_bins(["age<=60"])["age"].attribute("age", "age")
+    assert above.of(raw).tolist() == ["60+", "60+", "60+", "under 60"]
+    assert below.of(raw).tolist() == ["up to 60", "over 60", "over 60", "up to 60"]
+
+
+@pytest.mark.parametrize(
+    ("edges", "levels"),
+    [
+        ((60,), ("up to 60", "over 60")),
+        ((19, 39), ("up to 19", "20-39", "over 39")),
+        ((18.5, 25), ("up to 18.5", ">18.5 to 25", "over 25")),
+    ],
+)
+def test_bins_that_hold_their_upper_edge_are_named_so(edges, levels):
+    assert binned("x", "x", edges, edge_below=True).levels == levels
+
+
+def test_named_levels_do_not_care_for_case_or_a_point_and_zero():
+    rule = sex("Gender")
+    raw = pd.Series(["F", "female", " M", "Male", "unknown", "", None], dtype="str")
+    wanted = ["female", "female", UNKNOWN, "male", UNKNOWN, UNKNOWN, UNKNOWN]
+    assert rule.of(raw).tolist() == wanted
+    codes = named("sex", "Gender", {"female": ("1",), "male": ("0",)})
+    assert codes.of(pd.Series(["1.0", "0", "-1", "2"])).tolist() == [
+        "female",
+        "male",
+        UNKNOWN,
+        UNKNOWN,
+    ]

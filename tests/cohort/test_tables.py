@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from evenhand.cohort.tables import read_table, refuse_rows, some
+from evenhand.cohort.tables import look_up, read_table, refuse_rows, some, stacked
 from evenhand.errors import EvenhandError
 
 
@@ -42,7 +42,8 @@ def test_parquet_reads_as_the_same_csv_does(tmp_path):
     ("name", "content", "problem"),
     [
         ("absent.csv", None, "there is no table"),
-        ("table.xlsx", b"", "must end in .csv or .parquet"),
+        ("table.ods", b"", "must end in .csv, .csv.gz, .parquet or .xlsx"),
+        ("damaged.xlsx", b"PK", "cannot be read as a table"),
         ("empty.csv", b"", "cannot be read as a table"),
         ("ragged.csv", b"a,b\n1,2\n1,2,3\n", "cannot be read as a table.*line 3"),
         ("latin.csv", "a\nä\n".encode("latin-1"), "cannot be read as a table"),
@@ -70,3 +71,42 @@ def test_no_row_is_refused_where_none_is_marked(tmp_path):
 def test_some_says_how_many_more():
     assert some("abcde") == "a, b, c, d, e"
     assert some("abcdefg") == "a, b, c, d, e and 2 more"
+
+
+def test_a_spreadsheet_reads_as_the_same_csv_does(tmp_path):
+    frame = pd.DataFrame({"id": ["007", "8"], "age": [45, None], "sex": ["f", " "]})
+    frame.to_excel(tmp_path / "table.xlsx", index=False)
+    frame.to_csv(tmp_path / "table.csv.gz", index=False)
+    table = read_table(tmp_path / "table.xlsx")
+    assert table["age"].tolist()[0] == "45"
+    same = read_table(tmp_path / "table.csv.gz").assign(age=table["age"])
+    pd.testing.assert_frame_equal(table, same)
+
+
+def test_a_missing_extra_is_named_with_its_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "openpyxl", None)
+    (tmp_path / "table.xlsx").touch()
+    with pytest.raises(
+        EvenhandError, match=r"openpyxl is needed.*pip install 'evenhand\[readers\]'"
+    ):
+        read_table(tmp_path / "table.xlsx")
+
+
+def test_a_look_up_keeps_rows_and_leaves_unknown_keys_blank(tmp_path):
+    table = pd.DataFrame({"id": ["a", "b", "a"]}, index=[2, 3, 5])
+    other = pd.DataFrame({"id": ["a"], "sex": ["f"]}, index=[2])
+    found = look_up(table, "id", other, tmp_path, ("sex",))
+    assert found.index.tolist() == [2, 3, 5]
+    assert found["sex"].isna().tolist() == [False, True, False]
+
+
+def test_a_look_up_in_a_table_with_repeated_keys_is_refused(tmp_path):
+    table = pd.DataFrame({"id": ["a", "a"], "sex": ["f", "m"]}, index=[2, 3])
+    with pytest.raises(EvenhandError, match="row 3: a: already named above in 'id'"):
+        look_up(table, "id", table, tmp_path, ("sex",))
+
+
+def test_stacked_tables_name_file_and_row(tmp_path):
+    table = pd.DataFrame({"id": ["a"]}, index=[2])
+    found = stacked({tmp_path / "od.csv": table, tmp_path / "os.csv": table})
+    assert found.index.tolist() == ["od.csv:2", "os.csv:2"]

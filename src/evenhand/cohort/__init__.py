@@ -12,19 +12,24 @@ if TYPE_CHECKING:
     from evenhand.cohort.attributes import (
         UNKNOWN,
         Attribute,
+        Bins,
         binned,
         distinct,
         group_of,
         is_measurement,
         mapped,
+        named,
         parse_bins,
         parts_of,
+        sex,
     )
     from evenhand.cohort.cohort import Cohort, Read, Source, UnreadableError, check_usable, counts
+    from evenhand.cohort.labels import Label, by_value, chest_labels, each_value
     from evenhand.cohort.phantoms import PhantomSettings, make_phantoms
     from evenhand.cohort.prepare import prepare_splits
+    from evenhand.cohort.published import Samples, published
     from evenhand.cohort.readers import known_readers, open_cohort
-    from evenhand.cohort.registry import Reader, reader
+    from evenhand.cohort.registry import DataSet, Entry, Reader, reader
     from evenhand.cohort.settings import DataSettings
     from evenhand.cohort.splits import (
         Splits,
@@ -38,13 +43,16 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "attributes": (
-        "UNKNOWN Attribute binned distinct group_of is_measurement mapped parse_bins parts_of"
+        "UNKNOWN Attribute Bins binned distinct group_of is_measurement mapped named parse_bins "
+        "parts_of sex"
     ),
     "cohort": "Cohort Read Source UnreadableError check_usable counts",
+    "labels": "Label by_value chest_labels each_value",
     "phantoms": "PhantomSettings make_phantoms",
     "prepare": "prepare_splits",
+    "published": "Samples published",
     "readers": "known_readers open_cohort",
-    "registry": "Reader reader",
+    "registry": "DataSet Entry Reader reader",
     "settings": "DataSettings",
     "splits": ("Splits draw_patients exclude_patients read_splits split_patients write_splits"),
     "store": "SampleStore default_cache store_samples",
@@ -53,33 +61,44 @@ _HOMES = {
 __all__ = [
     "UNKNOWN",
     "Attribute",
+    "Bins",
     "Cohort",
+    "DataSet",
     "DataSettings",
+    "Entry",
+    "Label",
     "PhantomSettings",
     "Read",
     "Reader",
     "SampleStore",
+    "Samples",
     "Source",
     "Splits",
     "UnreadableError",
     "binned",
+    "by_value",
     "check_usable",
+    "chest_labels",
     "counts",
     "default_cache",
     "distinct",
     "draw_patients",
+    "each_value",
     "exclude_patients",
     "group_of",
     "is_measurement",
     "known_readers",
     "make_phantoms",
     "mapped",
+    "named",
     "open_cohort",
     "parse_bins",
     "parts_of",
     "prepare_splits",
+    "published",
     "read_splits",
     "reader",
+    "sex",
     "split_patients",
     "store_samples",
     "write_splits",

@@ -10,6 +10,7 @@ from itertools import pairwise, product
 import numpy as np
 import pandas as pd
 
+from evenhand.cohort.tables import plain
 from evenhand.errors import EvenhandError, pick
 
 UNKNOWN = "unknown"
@@ -31,12 +32,15 @@ class Attribute:
         Every level that the rule can give, in order. ``unknown`` is none of them.
     to_level
         The rule: raw values in, one level each out.
+    numeric
+        Whether the levels are bins of a number, which ``--bins`` may place elsewhere.
     """
 
     name: str
     column: str
     levels: tuple[str, ...]
     to_level: Callable[[pd.Series], pd.Series]
+    numeric: bool = False
 
     def of(self, raw: pd.Series) -> pd.Series:
         """Return one level per raw value; whatever the rule does not name is ``unknown``."""
@@ -57,6 +61,30 @@ def mapped(name: str, column: str, mapping: Mapping[str, str]) -> Attribute:
     return Attribute(name, column, levels, lambda raw: raw.map(mapping))
 
 
+def named(name: str, column: str, levels: Mapping[str, tuple[str, ...]]) -> Attribute:
+    """Make an attribute from the values that each level stands for.
+
+    Case does not matter, nor does "1.0" for "1".
+
+    Examples
+    --------
+    >>> sex = named("sex", "Gender", {"female": ("f", "1"), "male": ("m", "0")})
+    >>> sex.of(pd.Series(["F", "0.0", "-1"])).tolist()
+    ['female', 'male', 'unknown']
+    """
+    level_of = {plain(value): level for level, values in levels.items() for value in values}
+
+    def to_level(raw: pd.Series) -> pd.Series:
+        return raw.map(lambda value: level_of.get(plain(value)), na_action="ignore")
+
+    return Attribute(name, column, tuple(levels), to_level)
+
+
+def sex(column: str) -> Attribute:
+    """Make the attribute ``sex`` from a column of words or their first letters."""
+    return named("sex", column, {"female": ("female", "f"), "male": ("male", "m")})
+
+
 def distinct(name: str, column: str, raw: pd.Series) -> Attribute:
     """Make an attribute whose levels are the values that occur, sorted (numbers as numbers).
 
@@ -72,8 +100,10 @@ def is_measurement(raw: pd.Series) -> bool:
     return bool(number.notna().all()) and number.nunique() > FEW
 
 
-def binned(name: str, column: str, edges: Sequence[float]) -> Attribute:
-    """Make an attribute of intervals; a value that equals an edge belongs to the bin above it.
+def binned(
+    name: str, column: str, edges: Sequence[float], *, edge_below: bool = False
+) -> Attribute:
+    """Make an attribute of intervals.
 
     Parameters
     ----------
@@ -81,6 +111,8 @@ def binned(name: str, column: str, edges: Sequence[float]) -> Attribute:
         As in ``Attribute``.
     edges
         Where one bin ends and the next begins: finite, increasing, at least one.
+    edge_below
+        Whether a value that equals an edge belongs to the bin below it, instead of above.
 
     Raises
     ------
@@ -91,6 +123,8 @@ def binned(name: str, column: str, edges: Sequence[float]) -> Attribute:
     --------
     >>> binned("age", "age", (20, 40, 60, 80)).levels
     ('under 20', '20-39', '40-59', '60-79', '80+')
+    >>> binned("age", "age", (60, 75), edge_below=True).levels
+    ('up to 60', '61-75', 'over 75')
     """
     increasing = all(low < high for low, high in pairwise(edges))
     if not edges or not increasing or not all(map(math.isfinite, edges)):
@@ -98,23 +132,35 @@ def binned(name: str, column: str, edges: Sequence[float]) -> Attribute:
             f"the bins of {name!r} have the edges {', '.join(map(str, edges)) or '(none)'}; "
             "give finite, increasing numbers, as in age=20,40,60,80."
         )
-    levels = (
-        f"under {_number(edges[0])}",
-        *(_interval(low, high) for low, high in pairwise(edges)),
-        f"{_number(edges[-1])}+",
-    )
+    levels = _bins_below(edges) if edge_below else _bins_above(edges)
 
     def to_level(raw: pd.Series) -> pd.Series:
         number = pd.to_numeric(raw, errors="coerce").to_numpy(float, na_value=np.nan)
-        place = np.searchsorted(np.asarray(edges, float), number, side="right")
+        side = "left" if edge_below else "right"
+        place = np.searchsorted(np.asarray(edges, float), number, side=side)
         names = np.array([*levels, UNKNOWN])
         return pd.Series(names[np.where(np.isnan(number), len(levels), place)], index=raw.index)
 
-    return Attribute(name, column, levels, to_level)
+    return Attribute(name, column, levels, to_level, numeric=True)
 
 
-def parse_bins(texts: Sequence[str]) -> dict[str, tuple[float, ...]]:
-    """Return the edges for each attribute from texts such as ``age=20,40,60,80``.
+@dataclass(frozen=True)
+class Bins:
+    """Where the bins of a numeric attribute begin, and which of them an edge belongs to."""
+
+    edges: tuple[float, ...]
+    edge_below: bool = False
+
+    def attribute(self, name: str, column: str) -> Attribute:
+        """Return the attribute with these bins."""
+        return binned(name, column, self.edges, edge_below=self.edge_below)
+
+
+def parse_bins(texts: Sequence[str]) -> dict[str, Bins]:
+    """Return the bins of each attribute from texts such as ``age=20,40,60,80``.
+
+    With ``<=`` for ``=``, an edge belongs to the bin below it: ``age=60`` makes under 60 and 60+,
+    ``age<=60`` makes up to 60 and over 60.
 
     Raises
     ------
@@ -123,20 +169,24 @@ def parse_bins(texts: Sequence[str]) -> dict[str, tuple[float, ...]]:
 
     Examples
     --------
-    >>> parse_bins(["age=60", "bmi=18.5,25,30"])
-    {'age': (60.0,), 'bmi': (18.5, 25.0, 30.0)}
+    >>> parse_bins(["age<=60", "bmi=18.5,25"])["age"]
+    Bins(edges=(60.0,), edge_below=True)
     """
-    bins: dict[str, tuple[float, ...]] = {}
+    bins: dict[str, Bins] = {}
     for text in texts:
         name, _, numbers = text.partition("=")
+        edge_below = name.endswith("<")
+        name = name.removesuffix("<").strip()
         if name in bins:
             raise EvenhandError(f"the attribute {name!r} has two sets of bins; give one.")
         try:
-            bins[name] = tuple(float(number) for number in numbers.split(","))
+            edges = tuple(float(number) for number in numbers.split(","))
         except ValueError:
             raise EvenhandError(
-                f"the bins {text!r} are not of the form NAME=EDGE,EDGE,…, as in age=20,40,60,80."
+                f"the bins {text!r} are not of the form NAME=EDGE,EDGE,… or NAME<=EDGE,…, as in "
+                "age=20,40,60,80."
             ) from None
+        bins[name] = Bins(edges, edge_below)
     return bins
 
 
@@ -197,8 +247,27 @@ def _number(edge: float) -> str:
     return str(int(edge)) if float(edge).is_integer() else str(edge)
 
 
+def _bins_above(edges: Sequence[float]) -> tuple[str, ...]:
+    between = (_interval(low, high) for low, high in pairwise(edges))
+    return (f"under {_number(edges[0])}", *between, f"{_number(edges[-1])}+")
+
+
+def _bins_below(edges: Sequence[float]) -> tuple[str, ...]:
+    between = (
+        _interval(low + 1, high + 1)
+        if _whole(low) and _whole(high)
+        else f">{_number(low)} to {_number(high)}"
+        for low, high in pairwise(edges)
+    )
+    return (f"up to {_number(edges[0])}", *between, f"over {_number(edges[-1])}")
+
+
+def _whole(edge: float) -> bool:
+    return float(edge).is_integer() and edge >= 0
+
+
 def _interval(low: float, high: float) -> str:
     """Name a bin: 20 to 40 is "20-39" where both are whole numbers, "18.5 to <25" otherwise."""
-    if not (float(low).is_integer() and float(high).is_integer() and low >= 0):
+    if not (_whole(low) and _whole(high)):
         return f"{_number(low)} to <{_number(high)}"
     return _number(low) if high - low == 1 else f"{_number(low)}-{_number(high - 1)}"

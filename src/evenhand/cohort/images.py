@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,12 +10,23 @@ import numpy as np
 import pandas as pd
 import PIL.Image
 
-from evenhand.cohort.cohort import Image, Read, UnreadableError
-from evenhand.cohort.tables import rows_text, some
-from evenhand.errors import EvenhandError
+from evenhand.cohort.cohort import Image, UnreadableError
+
+Open = Callable[[Path, int | None], PIL.Image.Image]
+"""Opens a file as a picture, no smaller than a side (None: as it is); ValueError if it cannot."""
 
 # What Pillow raises for a damaged file, whatever its format.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, PIL.Image.DecompressionBombError)
+
+
+def open_picture(path: Path, size: int | None) -> PIL.Image.Image:
+    """Open a file of pixels; a JPEG at the smallest scale that is no smaller than ``size``."""
+    with PIL.Image.open(path) as image:
+        if image.mode.startswith(("I", "F")):
+            raise ValueError(f"it has more than 8 bits per channel ({image.mode}); convert it")
+        if size is not None:
+            image.draft("RGB", (size, size))
+        return image.convert("RGB")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,12 +43,15 @@ class ImageFiles:
         The table that names the files.
     size
         Side of the square that each image is squashed to; None leaves it as it is.
+    open
+        The way to open a file as a picture.
     """
 
     files: Mapping[str, Path]
     rows: Mapping[str, int]
     table: Path
     size: int | None = None
+    open: Open = open_picture
 
     @property
     def ids(self) -> Sequence[str]:
@@ -48,7 +62,8 @@ class ImageFiles:
         """Decode one image, ``(H, W, 3)``."""
         path = self.files[sample_id]
         try:
-            return _decode(path, self.size)
+            picture = self.open(path, self.size).convert("RGB")
+            return np.asarray(picture) if self.size is None else _squash(picture, self.size)
         except _DAMAGED as error:
             where = f"{self.table}, row {self.rows[sample_id]}"
             raise UnreadableError(f"{path} ({where}) cannot be read: {error}") from error
@@ -83,7 +98,9 @@ class ImageArray:
         return replace(self, size=size)
 
 
-def image_files(paths: pd.Series, sample_ids: pd.Series, table: Path) -> Read:
+def image_files(
+    paths: pd.Series, sample_ids: pd.Series, table: Path, open: Open = open_picture
+) -> ImageFiles:
     """Return the way to read the images that a table names.
 
     Parameters
@@ -92,35 +109,15 @@ def image_files(paths: pd.Series, sample_ids: pd.Series, table: Path) -> Read:
         The path and the id of each sample, indexed by row as ``read_table`` counts it.
     table
         The table.
-
-    Raises
-    ------
-    EvenhandError
-        Images are absent; the message names the first few and says how many.
+    open
+        The way to open a file as a picture.
     """
-    absent = paths[[not path.is_file() for path in paths]]
-    if len(absent):
-        raise EvenhandError(
-            f"{table}, {rows_text(absent.index)}: {len(absent)} of {len(paths)} images "
-            f"{'is' if len(absent) == 1 else 'are'} absent: {some(absent)}. Put them there, or "
-            "take the rows out of the table."
-        )
     return ImageFiles(
-        dict(zip(sample_ids, paths, strict=True)),
+        dict(zip(sample_ids, map(Path, paths), strict=True)),
         dict(zip(sample_ids, paths.index, strict=True)),
         table,
+        open=open,
     )
-
-
-def _decode(path: Path, size: int | None) -> Image:
-    """Decode a file to RGB; a JPEG at the smallest scale that is no smaller than ``size``."""
-    with PIL.Image.open(path) as image:
-        if image.mode.startswith(("I", "F")):
-            raise ValueError(f"it has more than 8 bits per channel ({image.mode}); convert it")
-        if size is not None:
-            image.draft("RGB", (size, size))
-        colour = image.convert("RGB")
-    return np.asarray(colour) if size is None else _squash(colour, size)
 
 
 def _squash(image: PIL.Image.Image, size: int) -> Image:

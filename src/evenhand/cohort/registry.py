@@ -2,27 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
+from evenhand.cohort.attributes import Attribute
 from evenhand.cohort.cohort import Cohort
+from evenhand.cohort.labels import Label
 from evenhand.cohort.settings import DataSettings
 from evenhand.errors import EvenhandError
 
-Reader = Callable[[str, DataSettings], Cohort]
+Open = Callable[[str, DataSettings], Cohort]
 """Makes a cohort from what follows ``reader:`` in DATA, and from the settings."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file or folder of a data set's layout.
+
+    Parameters
+    ----------
+    name
+        Its path below the root; ``*`` and ``**`` stand for whatever is there.
+    what
+        What it holds.
+    required
+        Whether the data set can be read without it.
+    """
+
+    name: str
+    what: str
+    required: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSet:
+    """What a reader reads, as ``evenhand datasets`` shows it.
+
+    Parameters
+    ----------
+    title, task, modality, licence, access
+        In words; ``access`` says where to get the data, and on which terms.
+    layout
+        The files and folders below the root.
+    unit
+        What ``patient_id`` really is: "patient", "lesion", "stay", "image".
+    labels
+        The conventions for the label, by name; the first is the default.
+    attributes
+        The rules for attributes whose levels are known.
+    open_attributes
+        Columns of attributes whose levels are the values that occur, by the attribute's name.
+    """
+
+    title: str
+    task: str
+    modality: str
+    licence: str
+    access: str
+    layout: tuple[Entry, ...] = ()
+    unit: str = "patient"
+    labels: Mapping[str, Label] = field(default_factory=dict)
+    attributes: tuple[Attribute, ...] = ()
+    open_attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A data set, and the function that opens it."""
+
+    name: str
+    about: DataSet
+    open: Open
+
 
 READERS: dict[str, Reader] = {}
 
 
-def reader(name: str) -> Callable[[Reader], Reader]:
-    """Register a reader under the name that DATA begins with; its docstring's first line says what.
+def reader(name: str, about: DataSet) -> Callable[[Open], Open]:
+    """Register a function as the reader of the name that DATA begins with.
 
-    A reader checks its input as a whole before it returns, and names file and row of what it
-    refuses. It reads no sample.
+    It checks its input as a whole before it returns, names file and row of what it refuses, and
+    reads no sample. Published data sets take ``evenhand.cohort.published.published`` instead,
+    which does all that they have in common.
     """
 
-    def register(function: Reader) -> Reader:
-        READERS[name] = function
+    def register(function: Open) -> Open:
+        READERS[name] = Reader(name, about, function)
         return function
 
     return register

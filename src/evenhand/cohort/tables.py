@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from evenhand.errors import EvenhandError
+from evenhand.errors import EvenhandError, import_extra
 
 BLANK = ("", "NA", "N/A", "NaN", "nan", "<NA>", "null", "NULL")
 SHOWN = 5
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a CSV or parquet table as text.
+    """Read a table as text.
 
     Parameters
     ----------
     path
-        A file whose name ends in ``.csv`` or ``.parquet``.
+        A file whose name ends in ``.csv``, ``.csv.gz``, ``.parquet`` or ``.xlsx`` (its first
+        sheet).
 
     Returns
     -------
@@ -34,14 +36,14 @@ def read_table(path: Path) -> pd.DataFrame:
     EvenhandError
         The file is absent, of another kind, or damaged.
     """
-    kinds: dict[str, Callable[[Path], pd.DataFrame]] = {".csv": _csv, ".parquet": _parquet}
-    if path.suffix.lower() not in kinds:
-        raise EvenhandError(f"{path} is no table: its name must end in .csv or .parquet.")
+    kinds = [read for suffix, read in _KINDS.items() if path.name.lower().endswith(suffix)]
+    if not kinds:
+        raise EvenhandError(f"{path} is no table: its name must end in {_one_of(_KINDS)}.")
     if not path.is_file():
         raise EvenhandError(f"there is no table {path}.")
     try:
-        table = kinds[path.suffix.lower()](path)
-    except (ValueError, OSError) as error:  # what pandas and pyarrow raise for a damaged file
+        table = kinds[0](path)
+    except _DAMAGED as error:
         raise EvenhandError(f"{path} cannot be read as a table: {error}") from error
     text: pd.DataFrame = table.apply(lambda column: column.str.strip())
     text = text.mask(text.isin(BLANK)).set_axis(pd.RangeIndex(2, len(text) + 2))
@@ -94,6 +96,54 @@ def refuse_repeated(table: pd.DataFrame, path: Path, column: str) -> None:
     refuse_rows(again, path, f"{named}: already named above in {column!r}. Keep one row of each.")
 
 
+def look_up(
+    table: pd.DataFrame, key: str, other: pd.DataFrame, path: Path, columns: Iterable[str]
+) -> pd.DataFrame:
+    """Return a table with columns of another one, found by a key that both have.
+
+    Parameters
+    ----------
+    table, key
+        The table, and the column that says which row of the other is meant.
+    other, path
+        The other table, one row per key, and where it lies.
+    columns
+        What is taken from it; missing where it has no such row.
+
+    Raises
+    ------
+    EvenhandError
+        The other table lacks a column, or has two rows of one key.
+    """
+    wanted = list(columns)
+    require_columns(other, path, (key, *wanted))
+    refuse_repeated(other, path, key)
+    kept = table.drop(columns=wanted, errors="ignore")
+    return kept.join(other.set_index(key)[wanted], on=key)
+
+
+def stacked(tables: Mapping[Path, pd.DataFrame]) -> pd.DataFrame:
+    """Return several tables as one, whose index names file and row: ``od.csv:3``."""
+    return pd.concat(
+        [
+            table.set_axis([f"{path.name}:{row}" for row in table.index])
+            for path, table in tables.items()
+        ]
+    )
+
+
+def plain(value: str) -> str:
+    """Write a cell the one way, whatever its case, and "1.0" as "1".
+
+    Examples
+    --------
+    >>> plain("Male"), plain("-1.00"), plain("0.50")
+    ('male', '-1', '0.50')
+    """
+    head, dot, tail = value.partition(".")
+    return (head if dot and not tail.strip("0") and head else value).casefold()
+
+
 def rows_text(rows: Sequence[int] | pd.Index) -> str:
     """Name a few rows, and how many more there are.
 
@@ -118,8 +168,17 @@ def _csv(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype="str", keep_default_na=False, skip_blank_lines=False)
 
 
+def _spreadsheet(path: Path) -> pd.DataFrame:
+    import_extra("openpyxl", "readers")
+    table = pd.read_excel(path, dtype=object, keep_default_na=False, na_filter=False)
+    return _as_text(table.replace("", None))
+
+
 def _parquet(path: Path) -> pd.DataFrame:
-    table = pd.read_parquet(path)
+    return _as_text(pd.read_parquet(path))
+
+
+def _as_text(table: pd.DataFrame) -> pd.DataFrame:
     columns = {
         name: column.map(_text, na_action="ignore").astype("str") for name, column in table.items()
     }
@@ -131,3 +190,18 @@ def _text(value: object) -> str:
     if isinstance(value, float | np.floating) and value.is_integer():
         return str(int(value))
     return str(value)
+
+
+def _one_of(names: Iterable[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} or {last}"
+
+
+_KINDS: dict[str, Callable[[Path], pd.DataFrame]] = {
+    ".csv": _csv,
+    ".csv.gz": _csv,
+    ".parquet": _parquet,
+    ".xlsx": _spreadsheet,
+}
+# What pandas, pyarrow and openpyxl raise for a damaged file.
+_DAMAGED = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile)

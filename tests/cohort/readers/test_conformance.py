@@ -1,14 +1,10 @@
-"""What every reader owes: the same laws for all."""
+"""What every reader owes: the same laws for all. A new reader needs a module in ``tests/data``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import numpy as np
 import pytest
-from tests.data.ham10000 import make_ham10000
-from tests.data.tables import make_table
+from tests.data import tiny
 
 from evenhand.cohort import (
     UNKNOWN,
@@ -21,41 +17,14 @@ from evenhand.cohort import (
 )
 
 SIZE = 16
+READERS = sorted(known_readers())
 
 
-def ham10000(root: Path) -> DataSettings:
-    return DataSettings(data=f"ham10000:{make_ham10000(root)}", attribute=("sex", "sex*age"))
-
-
-def own_csv(root: Path, suffix: str = ".csv") -> DataSettings:
-    return DataSettings(
-        data=str(make_table(root, suffix)),
-        attribute=("skin", "years"),
-        bins=("years=30,40",),
-        image_column="photo",
-        label="finding",
-        patient="person",
-    )
-
-
-def own_parquet(root: Path) -> DataSettings:
-    return own_csv(root, ".parquet")
-
-
-def phantom(root: Path) -> DataSettings:
-    return DataSettings(data="phantom:patients=40,images=2,size=24", attribute=("group*sex",))
-
-
-TINY: dict[str, Callable[[Path], DataSettings]] = {
-    function.__name__: function for function in (ham10000, own_csv, own_parquet, phantom)
-}
-
-
-@pytest.fixture(scope="module", params=[*TINY, "real ham10000"])
+@pytest.fixture(scope="module", params=[*READERS, "real ham10000"])
 def settings(request, tmp_path_factory) -> DataSettings:
     folder = tmp_path_factory.mktemp("cohort")
-    if request.param in TINY:
-        made = TINY[request.param](folder / "data")
+    if request.param in READERS:
+        made = tiny(request.param, folder / "data")
     else:
         root = request.getfixturevalue("shared_data") / "ham10000"
         made = DataSettings(data=f"ham10000:{root}", attribute=("sex", "age"))
@@ -67,9 +36,16 @@ def cohort(settings) -> Cohort:
     return open_cohort(settings)
 
 
-def test_every_reader_is_held_to_this():
-    assert {"ham10000", "phantom", "table"} == set(known_readers())
-    assert all(reader.__doc__ for reader in known_readers().values())
+@pytest.mark.parametrize("name", READERS)
+def test_every_reader_says_what_it_reads(name):
+    about = known_readers()[name].about
+    assert about.title
+    assert about.task
+    assert about.modality
+    assert about.licence
+    assert about.access
+    assert about.layout or name in ("phantom", "table")
+    assert len({rule.name for rule in about.attributes}) == len(about.attributes)
 
 
 def test_ids_are_text_and_those_of_samples_unique(cohort):
@@ -85,7 +61,16 @@ def test_labels_count_from_zero(cohort):
     assert len(set(cohort.classes)) == len(cohort.classes)
 
 
-def test_levels_are_declared_and_unknown_is_explicit(cohort, settings):
+@pytest.mark.parametrize("name", READERS)
+def test_every_convention_of_the_label_can_be_had(name, tmp_path):
+    made = tiny(name, tmp_path)
+    for label in known_readers()[name].about.labels:
+        cohort = open_cohort(made.model_copy(update={"label": label}))
+        assert set(cohort.labels) <= set(range(len(cohort.classes)))
+        assert cohort.source.label.startswith(f"{label}: ")
+
+
+def test_levels_are_declared_and_unknown_is_explicit(cohort):
     columns = {column for column in cohort.table.columns if column.startswith("attr_")}
     assert columns == {f"attr_{name}" for name in cohort.attributes}
     for name, attribute in cohort.attributes.items():
@@ -95,12 +80,17 @@ def test_levels_are_declared_and_unknown_is_explicit(cohort, settings):
         assert set(cohort.table[f"attr_{name}"]) <= {*attribute.levels, UNKNOWN}
 
 
+def test_every_declared_attribute_has_groups_to_compare(cohort):
+    for name in cohort.attributes:
+        assert len(set(cohort.table[f"attr_{name}"]) - {UNKNOWN}) >= 2, name
+
+
 def test_the_source_says_what_it_is(cohort, settings):
     source = cohort.source
     assert settings.data.endswith(source.path) or source.path.startswith(settings.data)
     assert source.reader in known_readers()
-    assert source.unit in ("patient", "lesion", "stay")
-    assert all(name in source.label for name in cohort.classes[1:])
+    assert source.unit in ("patient", "lesion", "stay", "image")
+    assert all(name in source.label for name in cohort.classes[1:]) or "each" in source.label
     assert source.left_out == ()
 
 
@@ -116,6 +106,7 @@ def test_samples_decode_to_colour_images(cohort):
         assert image.dtype == np.uint8
         assert image.ndim == 3
         assert image.shape[2] == 3
+        assert image.std() > 0
         assert cohort.read.resized(SIZE)(sample_id).shape == (SIZE, SIZE, 3)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tests.data.tables import make_frame, make_table, write_frame
+from tests.data.table import make_frame, make_table, write_frame
 
 from evenhand.cohort import DataSettings, open_cohort
 from evenhand.errors import EvenhandError

@@ -12,7 +12,7 @@ from evenhand.cohort.registry import READERS, Reader
 from evenhand.cohort.settings import DataSettings
 from evenhand.errors import EvenhandError, pick
 
-__all__ = ["known_readers", "open_cohort"]
+__all__ = ["known_readers", "open_cohort", "reader_of"]
 
 
 def known_readers() -> Mapping[str, Reader]:
@@ -31,19 +31,25 @@ def open_cohort(settings: DataSettings) -> Cohort:
         There is no such reader or file; what it holds is refused, with file and row; or the
         samples have one class or one level only.
     """
-    read, path = _reader_of(settings.data)
-    cohort = read(path, settings)
+    found, path = reader_of(settings.data)
+    cohort = found.open(path, settings)
     check_usable(cohort, settings.attribute)
     return cohort
 
 
-def _reader_of(data: str) -> tuple[Reader, str]:
-    """Return the reader that DATA names and the path behind it; a bare path is a table's."""
+def reader_of(data: str) -> tuple[Reader, str]:
+    """Return the reader that DATA names and the path behind it; a bare path is a table's.
+
+    Raises
+    ------
+    EvenhandError
+        It names no reader, and no table.
+    """
     readers = known_readers()
     name, colon, path = data.partition(":")
     if name in readers:
         return readers[name], path
-    if Path(data).suffix.lower() in (".csv", ".parquet"):
+    if Path(data).suffix.lower() in (".csv", ".parquet", ".xlsx"):
         return readers["table"], data
     if colon:
         return pick("reader", name, readers), path

@@ -5,13 +5,22 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from evenhand.cohort.cohort import Cohort
-from evenhand.cohort.phantoms import PhantomSettings, make_phantoms
-from evenhand.cohort.registry import reader, refuse_settings
+from evenhand.cohort.phantoms import ATTRIBUTES, PhantomSettings, make_phantoms
+from evenhand.cohort.registry import DataSet, reader, refuse_settings
 from evenhand.cohort.settings import DataSettings
 from evenhand.errors import EvenhandError, pick
 
+ABOUT = DataSet(
+    title="phantoms with a planted, known bias",
+    task="malignant lesion, or benign",
+    modality="images made from a seed",
+    licence="none is needed",
+    access="nothing to get: phantom:, or phantom:patients=400,harder=0.5,seed=3",
+    attributes=tuple(ATTRIBUTES.values()),
+)
 
-@reader("phantom")
+
+@reader("phantom", ABOUT)
 def read_phantom(path: str, settings: DataSettings) -> Cohort:
     """Make images with a planted, known bias; settings of PhantomSettings follow the colon."""
     refuse_settings("phantom", settings, ("label", "patient", "image_column", "bins"))

@@ -8,7 +8,6 @@ import pandas as pd
 
 from evenhand.cohort.attributes import (
     Attribute,
-    binned,
     distinct,
     is_measurement,
     parse_bins,
@@ -16,7 +15,8 @@ from evenhand.cohort.attributes import (
 )
 from evenhand.cohort.cohort import Cohort, Source, cohort_table
 from evenhand.cohort.images import image_files
-from evenhand.cohort.registry import reader
+from evenhand.cohort.layouts import present
+from evenhand.cohort.registry import DataSet, reader
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.splits import check_patients_apart, check_split_names
 from evenhand.cohort.tables import (
@@ -29,8 +29,16 @@ from evenhand.cohort.tables import (
 from evenhand.errors import EvenhandError, pick
 from evenhand.files import fingerprint
 
+ABOUT = DataSet(
+    title="a table of your own",
+    task="the classes of a label column",
+    modality="images in files",
+    licence="yours",
+    access="a CSV, parquet or xlsx table with a row per image: --image-column, --label, --patient",
+)
 
-@reader("table")
+
+@reader("table", ABOUT)
 def read_own_table(path: str, settings: DataSettings) -> Cohort:
     """Read a CSV or parquet table of your own, with columns for image, label and patient.
 
@@ -47,6 +55,8 @@ def read_own_table(path: str, settings: DataSettings) -> Cohort:
     codes, classes = _classes(table[label], source)
     attributes = _attributes(table, source, names, settings)
     paths = table[image].map(lambda name: source.parent / name).astype(object)
+    there, absent = present(paths, source, skip=settings.skip_unreadable)
+    table, paths, codes = table[there], paths[there], codes[there]
     return Cohort(
         table=cohort_table(table, image, patient, codes, attributes).assign(
             **_split(table, patient, source)
@@ -60,6 +70,7 @@ def read_own_table(path: str, settings: DataSettings) -> Cohort:
             unit="patient",
             fingerprint=fingerprint(paths, [source]),
             label=f"{label}: {', '.join(classes)}",
+            left_out=absent,
         ),
     )
 
@@ -99,7 +110,9 @@ def _attributes(
             f"groups begin, as in --bins {measured[0]}=60."
         )
     return {
-        name: binned(name, name, bins[name]) if name in bins else distinct(name, name, table[name])
+        name: bins[name].attribute(name, name)
+        if name in bins
+        else distinct(name, name, table[name])
         for name in names
     }
 

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from tests.data.pictures import write_picture
 
+from evenhand.cohort import DataSettings
+
 
 def make_frame(patients: int = 30) -> pd.DataFrame:
     """Return a table with two images per patient, a blank and an "Unknown" among the levels."""
@@ -40,3 +42,15 @@ def write_frame(path: Path, frame: pd.DataFrame) -> Path:
         typed = frame.replace({"": None}).assign(years=pd.to_numeric(frame["years"]))
         typed.to_parquet(path, index=False)
     return path
+
+
+def settings(root: Path) -> DataSettings:
+    """Write such a table and return the settings that read it."""
+    return DataSettings(
+        data=f"table:{make_table(root)}",
+        attribute=("skin", "years"),
+        bins=("years=30,40",),
+        image_column="photo",
+        label="finding",
+        patient="person",
+    )

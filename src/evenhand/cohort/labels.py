@@ -1,0 +1,136 @@
+"""Label conventions: named ways from what a source says to classes.
+
+Peers label the same data differently; each way has a name, which ``--label`` takes and a run
+records with its meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from evenhand.cohort.tables import plain, refuse_blank, refuse_rows
+
+CHEST_FINDINGS = (
+    "Atelectasis",
+    "Cardiomegaly",
+    "Consolidation",
+    "Edema",
+    "Enlarged Cardiomediastinum",
+    "Fracture",
+    "Lung Lesion",
+    "Lung Opacity",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Pneumonia",
+    "Pneumothorax",
+    "Support Devices",
+)
+
+Classify = Callable[[pd.DataFrame, Path], tuple[pd.Series, tuple[str, ...]]]
+"""Table and its path in; the class name of each row (missing: left out) and the classes out."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """A convention that gives each sample its class.
+
+    Parameters
+    ----------
+    column
+        The column that it reads.
+    meaning
+        What counts as what, in words.
+    classify
+        The convention.
+    """
+
+    column: str
+    meaning: str
+    classify: Classify
+
+
+def by_value(
+    column: str, classes: Mapping[str, tuple[str, ...]], left_out: tuple[str, ...] = ()
+) -> Label:
+    """Make a label from the values that each class stands for.
+
+    Parameters
+    ----------
+    column
+        The column of values. Case does not matter, nor does "1.0" for "1".
+    classes
+        The values of each class, in the order of classes; "" is a blank cell.
+    left_out
+        Values whose samples are left out. Any other value is refused, with its rows.
+
+    Examples
+    --------
+    >>> cdr = by_value("CDR", {"healthy": ("0",), "dementia": ("0.5", "1")}, left_out=("",))
+    >>> cdr.meaning
+    'healthy = CDR 0; dementia = CDR 0.5, 1; left out = CDR blank'
+    >>> cdr.classify(pd.DataFrame({"CDR": ["0.0", "0.5", None]}), Path("t.csv"))[0].tolist()
+    ['healthy', 'dementia', nan]
+    """
+    class_of = {plain(value): name for name, values in classes.items() for value in values}
+    known = {*class_of, *map(plain, left_out)}
+
+    def classify(table: pd.DataFrame, path: Path) -> tuple[pd.Series, tuple[str, ...]]:
+        value = table[column].map(plain, na_action="ignore").fillna("")
+        if "" not in known:
+            refuse_blank(table, path, (column,))
+        problem = f"{column!r} holds what no class stands for; known are: {_listed(known)}."
+        refuse_rows(~value.isin(known), path, problem)
+        return value.map(class_of), tuple(classes)
+
+    parts = {**classes, **({"left out": left_out} if left_out else {})}
+    meaning = "; ".join(f"{name} = {column} {_listed(values)}" for name, values in parts.items())
+    return Label(column, meaning, classify)
+
+
+def each_value(column: str) -> Label:
+    """Make a label whose classes are the values that occur, sorted."""
+
+    def classify(table: pd.DataFrame, path: Path) -> tuple[pd.Series, tuple[str, ...]]:
+        refuse_blank(table, path, (column,))
+        return table[column], tuple(sorted(table[column].unique()))
+
+    return Label(column, f"each {column} is a class", classify)
+
+
+def chest_labels() -> dict[str, Label]:
+    """Make the labels of chest X-ray reports: columns of 1, 0, -1 (uncertain), blank (not named).
+
+    ``no-finding`` makes the healthy class 1, as peers do, and ``any-finding`` the others. For each
+    finding, ``NAME:zeros`` counts uncertain ones as absent, ``NAME:ones`` as present, and
+    ``NAME:ignore`` leaves them out (Irvin et al. 2019, arXiv 1901.07031). What the report does not
+    name is absent.
+
+    Examples
+    --------
+    >>> list(chest_labels())[:5]  # doctest: +NORMALIZE_WHITESPACE
+    ['no-finding', 'any-finding',
+     'atelectasis:zeros', 'atelectasis:ones', 'atelectasis:ignore']
+    """
+    sick, healthy = ("0", "", "-1"), ("1",)
+    return {
+        "no-finding": by_value("No Finding", {"finding": sick, "no finding": healthy}),
+        "any-finding": by_value("No Finding", {"no finding": healthy, "finding": sick}),
+        **{
+            f"{column.lower().replace(' ', '-')}:{policy}": by_value(column, classes, left_out)
+            for column in CHEST_FINDINGS
+            for policy, classes, left_out in (
+                ("zeros", {"absent": ("0", "", "-1"), "present": ("1",)}, ()),
+                ("ones", {"absent": ("0", ""), "present": ("1", "-1")}, ()),
+                ("ignore", {"absent": ("0", ""), "present": ("1",)}, ("-1",)),
+            )
+        },
+    }
+
+
+def _listed(values: Mapping[str, object] | set[str] | tuple[str, ...]) -> str:
+    shown = values if isinstance(values, tuple) else sorted(values)
+    return ", ".join(value or "blank" for value in shown)

@@ -1,0 +1,180 @@
+"""The files of a data set's published layout: what is there, and what is not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from evenhand.cohort.registry import DataSet, Entry
+from evenhand.cohort.tables import rows_text, some
+from evenhand.errors import EvenhandError
+
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
+
+
+def check_layout(root: Path, data_set: DataSet) -> None:
+    """Check that a folder holds what a data set's layout requires.
+
+    Raises
+    ------
+    EvenhandError
+        It is no folder, or lacks something; the message says what was looked for, what was found
+        instead, and where it may lie.
+    """
+    if root.is_file():
+        what = "an archive: unpack it, and give" if root.name.endswith(ARCHIVES) else "a file: give"
+        raise EvenhandError(f"{root} is {what} the folder of {data_set.title}.")
+    if not root.is_dir():
+        raise EvenhandError(f"there is no folder {root}.")
+    absent = missing(root, data_set)
+    if absent:
+        lacks = "; ".join(f"{entry.name} ({entry.what})" for entry in absent)
+        held = some(sorted(path.name for path in root.iterdir())) or "nothing"
+        raise EvenhandError(
+            f"{root} is not {data_set.title} as published. Missing: {lacks}. The folder holds: "
+            f"{held}.{_hint(root, data_set, absent)}"
+        )
+
+
+def missing(root: Path, data_set: DataSet) -> list[Entry]:
+    """Return what a folder lacks of the files and folders that a layout requires."""
+    return [entry for entry in data_set.layout if entry.required and not found(root, entry)]
+
+
+def found(root: Path, entry: Entry) -> Path | None:
+    """Return the first file or folder of that name, archives aside."""
+    return next((path for path in sorted(root.glob(entry.name)) if not _is_archive(path)), None)
+
+
+def files_by_name(
+    names: pd.Series, root: Path, folders: str, suffixes: tuple[str, ...]
+) -> pd.Series:
+    """Return the path of the file of each name, wherever it lies below some folders.
+
+    Parameters
+    ----------
+    names
+        File names without suffix; a name of which there is no file gets a path that is not there.
+    root, folders
+        The data set, and the pattern of the folders in it that hold the files.
+    suffixes
+        The suffixes that such a file may have, in lower case.
+
+    Raises
+    ------
+    EvenhandError
+        Two files have the same name, or a folder is a link that leads outside the root.
+    """
+    paths: dict[str, str] = {}
+    for folder in sorted(path for path in root.glob(folders) if path.is_dir()):
+        for path in walk(folder, root):
+            name, suffix = os.path.splitext(os.path.basename(path))  # noqa: PTH119, PTH122
+            if suffix.lower() not in suffixes:
+                continue
+            if name in paths:
+                raise EvenhandError(f"{paths[name]} and {path} have the same name: keep one.")
+            paths[name] = path
+    absent = f"{root}{os.sep}{folders}{os.sep}"
+    found = [paths.get(name) or f"{absent}{name}{suffixes[0]}" for name in names]
+    return pd.Series(found, names.index, dtype=object)
+
+
+def walk(folder: Path, root: Path) -> Iterator[str]:
+    """Yield every file below a folder, in order; strings, since there may be 400,000."""
+    for place, folders, files in os.walk(folder):
+        folders.sort()
+        for name in folders:
+            path = os.path.join(place, name)  # noqa: PTH118
+            if os.path.islink(path):  # noqa: PTH114
+                _refuse_outside([path], root, str(folder))
+        yield from (os.path.join(place, name) for name in sorted(files))  # noqa: PTH118
+
+
+def present(files: pd.Series, table: Path, *, skip: bool) -> tuple[pd.Series, tuple[str, ...]]:
+    """Mark the files (or folders of slices) that are there, and say what is wrong with the others.
+
+    Parameters
+    ----------
+    files
+        Paths, indexed by the row of the table that names them.
+    table
+        The table.
+    skip
+        Whether the user leaves out what cannot be read.
+
+    Raises
+    ------
+    EvenhandError
+        Files are absent, and ``skip`` is false.
+    """
+    there = pd.Series([os.path.exists(path) for path in files], files.index, bool)  # noqa: PTH110
+    absent = files[~there]
+    if len(absent) and not skip:
+        raise EvenhandError(
+            f"{table}, {rows_text(absent.index)}: {len(absent)} of {len(files)} images "
+            f"{'is' if len(absent) == 1 else 'are'} absent: {some(absent)}. Put them there, or "
+            "leave them out with --skip-unreadable."
+        )
+    return there, tuple(f"{path} ({table}, row {row}) is absent" for row, path in absent.items())
+
+
+def check_inside(files: pd.Series, root: Path, table: Path) -> None:
+    """Check that no file, and no folder on the way to it, is a link that leads outside the root.
+
+    Raises
+    ------
+    EvenhandError
+        Some do; the message names the first few, and the rows that name them.
+    """
+    top = str(root)
+
+    @cache
+    def linked(path: str) -> bool:
+        """Tell whether a path below the root is a link, or lies behind one."""
+        return (
+            path != top
+            and len(path) > len(top)
+            and (
+                os.path.islink(path) or linked(os.path.dirname(path))  # noqa: PTH114, PTH120
+            )
+        )
+
+    behind = [
+        os.path.islink(path) or linked(os.path.dirname(path))  # noqa: PTH114, PTH120
+        for path in files
+    ]
+    suspects = files[behind]
+    if len(suspects):
+        _refuse_outside(suspects, root, f"{table}, {rows_text(suspects.index)}")
+
+
+def _refuse_outside(paths: Iterable[str], root: Path, where: str) -> None:
+    real = os.path.realpath(root) + os.sep
+    leading = [path for path in paths if not os.path.realpath(path).startswith(real)]
+    if leading:
+        target = os.path.realpath(leading[0])
+        raise EvenhandError(
+            f"{where}: {some(leading)} {'is a link' if len(leading) == 1 else 'are links'} that "
+            f"leads outside {root} (to {target}). Copy the files in, or give the folder that "
+            "they lie in."
+        )
+
+
+def _is_archive(path: Path) -> bool:
+    return path.name.lower().endswith(ARCHIVES)
+
+
+def _hint(root: Path, data_set: DataSet, absent: Sequence[Entry]) -> str:
+    """Say where what is missing may lie: in an archive, or one folder further down or up."""
+    packed = [path.name for path in sorted(root.iterdir()) if path.is_file() and _is_archive(path)]
+    if packed:
+        return f" Unpack {some(packed)}."
+    near = [*sorted(path for path in root.iterdir() if path.is_dir()), root.absolute().parent]
+    for folder in near:
+        if len(missing(folder, data_set)) < len(absent):
+            return f" Did you mean {folder}?"
+    return ""

@@ -1,0 +1,109 @@
+"""What data sets there are, and whether a folder is one of them, in words."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+from evenhand.cohort.attributes import Attribute
+from evenhand.cohort.cohort import Cohort, counts
+from evenhand.cohort.images import ImageFiles
+from evenhand.cohort.layouts import found, walk
+from evenhand.cohort.readers import known_readers, open_cohort, reader_of
+from evenhand.cohort.registry import Reader
+from evenhand.cohort.settings import DataSettings
+from evenhand.cohort.tables import some
+
+
+def data_set_listing() -> str:
+    """Return what each reader reads, from its task to how to get access."""
+    return "\n\n".join(_described(reader) for _, reader in sorted(known_readers().items()))
+
+
+def verify(data: str) -> str:
+    """Check that DATA is what its reader reads, and return what was found.
+
+    Raises
+    ------
+    EvenhandError
+        Something is missing or wrong; the message says what.
+    """
+    reader, path = reader_of(data)
+    cohort = open_cohort(DataSettings(data=data))
+    lines = [f"{path or reader.name} is {reader.about.title}."]
+    for entry in reader.about.layout:
+        place = found(Path(path), entry)
+        lines.append(f"  {'found' if place else 'not there'}: {entry.name} ({entry.what})")
+    lines += ["", *_counted(cohort)]
+    unused = _unused(Path(path), cohort)
+    if unused:
+        lines += ["", f"{len(unused)} files that no sample uses: {some(unused)}"]
+    return "\n".join(lines)
+
+
+def _described(reader: Reader) -> str:
+    about = reader.about
+    labels = [*about.labels]
+    attributes = [*map(_attribute, about.attributes), *about.open_attributes]
+    facts = {
+        "task": about.task,
+        "modality": about.modality,
+        "patients": {"patient": ""}.get(about.unit, f"not known: each {about.unit} counts as one"),
+        "labels": _labels(labels),
+        "attributes": ", ".join(attributes),
+        "layout": "\n".join(
+            f"{entry.name}: {entry.what}{'' if entry.required else ' (optional)'}"
+            for entry in about.layout
+        ),
+        "licence": about.licence,
+        "access": about.access,
+    }
+    shown = {name: text.replace("\n", "\n" + " " * 15) for name, text in facts.items() if text}
+    lines = [f"  {name + ':':<12} {text}" for name, text in shown.items()]
+    return "\n".join([f"{reader.name}:PATH  {about.title}", *lines])
+
+
+def _labels(names: list[str]) -> str:
+    """Name the conventions, those of one finding together: ``edema:zeros|ones|ignore``."""
+    policies: dict[str, list[str]] = {}
+    for name in names:
+        finding, _, policy = name.partition(":")
+        policies.setdefault(finding, []).extend([policy] if policy else [])
+    return ", ".join(
+        f"{finding}:{'|'.join(found)}" if found else finding for finding, found in policies.items()
+    )
+
+
+def _attribute(rule: Attribute) -> str:
+    return f"{rule.name} ({', '.join(rule.levels)}{'; --bins' if rule.numeric else ''})"
+
+
+def _counted(cohort: Cohort) -> list[str]:
+    """Return the numbers of samples, patients, classes and groups."""
+    source = cohort.source
+    patients = cohort.table["patient_id"].nunique()
+    classes = Counter(cohort.classes[label] for label in cohort.labels)
+    lines = [
+        f"{len(cohort)} samples of {patients} {source.unit}s",
+        f"label {source.label}",
+        "classes: " + ", ".join(f"{name} {classes[name]}" for name in cohort.classes),
+    ]
+    for name in cohort.attributes:
+        groups = counts(cohort, name)
+        numbers = zip(groups["group"], groups["n"], strict=True)
+        lines.append(f"{name}: " + ", ".join(f"{group} {n}" for group, n in numbers))
+    return lines
+
+
+def _unused(root: Path, cohort: Cohort) -> list[str]:
+    """Return files that look like samples and that the tables do not name."""
+    if not (root.is_dir() and isinstance(cohort.read, ImageFiles)):
+        return []
+    used = set(map(str, cohort.read.files.values()))
+    suffixes = {os.path.splitext(path)[1] for path in used}  # noqa: PTH122
+    return [
+        path
+        for path in walk(root, root)
+        if os.path.splitext(path)[1] in suffixes and path not in used  # noqa: PTH122
+    ]

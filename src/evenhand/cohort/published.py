@@ -1,0 +1,130 @@
+"""Published data sets: from a reader's few lines about its files to a cohort.
+
+A reader says what its data set is (a ``DataSet``) and finds its samples (a function from the
+root folder to ``Samples``). Everything else is the same for all, and is done here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from evenhand.cohort.attributes import Attribute, distinct, parse_bins
+from evenhand.cohort.cohort import Cohort, Source, cohort_table
+from evenhand.cohort.images import Open, image_files, open_picture
+from evenhand.cohort.layouts import check_inside, check_layout, present
+from evenhand.cohort.registry import DataSet, reader, refuse_settings
+from evenhand.cohort.settings import DataSettings
+from evenhand.cohort.tables import refuse_blank, refuse_repeated, require_columns
+from evenhand.errors import pick
+from evenhand.files import fingerprint
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """What the tables of a data set say, one row per sample, before any convention is applied.
+
+    Parameters
+    ----------
+    table
+        Text columns: the two that follow, ``file`` (a path), and those that labels and attributes
+        read. The index is the row of ``source``, as ``read_table`` counts it.
+    sample, patient
+        The columns of sample ids and of what stands for patients.
+    source
+        What the rows are of, for messages: a table, or a folder of several (see ``stacked``).
+    tables
+        Every table that went in.
+    open
+        The way to open a file as a picture.
+    """
+
+    table: pd.DataFrame
+    sample: str
+    patient: str
+    source: Path
+    tables: tuple[Path, ...]
+    open: Open = open_picture
+
+
+Find = Callable[[Path], Samples]
+"""Finds the samples of a data set below its root, which has been checked against its layout."""
+
+
+def published(name: str, data_set: DataSet) -> Callable[[Find], Find]:
+    """Register a function that finds samples as the reader of a published data set."""
+
+    def register(find: Find) -> Find:
+        def open_cohort(path: str, settings: DataSettings) -> Cohort:
+            refuse_settings(name, settings, ("patient", "image_column"))
+            root = Path(path)
+            convention = settings.label or next(iter(data_set.labels))
+            pick(f"label of {name}", convention, data_set.labels)
+            check_layout(root, data_set)
+            return _cohort(name, data_set, find(root), root, settings)
+
+        reader(name, data_set)(open_cohort)
+        return find
+
+    return register
+
+
+def _cohort(
+    name: str, data_set: DataSet, samples: Samples, root: Path, settings: DataSettings
+) -> Cohort:
+    table, source = samples.table, samples.source
+    refuse_blank(table, source, (samples.sample, samples.patient))
+    refuse_repeated(table, source, samples.sample)
+    convention = settings.label or next(iter(data_set.labels))
+    label = data_set.labels[convention]
+    require_columns(table, source, _columns(data_set, label.column))
+    class_of, classes = label.classify(table, source)
+    labelled = class_of.notna()
+    there, absent = present(table["file"][labelled], source, skip=settings.skip_unreadable)
+    table = table.loc[there.index[there]]
+    check_inside(table["file"], root, source)
+    attributes = _attributes(name, data_set, table, settings)
+    codes = class_of[table.index].map({each: code for code, each in enumerate(classes)})
+    dropped = len(labelled) - len(there)
+    left_out = f"; {dropped} of {len(labelled)} samples left out" if dropped else ""
+    return Cohort(
+        table=cohort_table(table, samples.sample, samples.patient, codes, attributes),
+        read=image_files(table["file"], table[samples.sample], source, samples.open),
+        attributes=attributes,
+        classes=classes,
+        source=Source(
+            reader=name,
+            path=str(root),
+            unit=data_set.unit,
+            fingerprint=fingerprint(map(Path, table["file"]), samples.tables),
+            label=f"{convention}: {label.meaning}{left_out}",
+            left_out=absent,
+        ),
+    )
+
+
+def _columns(data_set: DataSet, label: str) -> list[str]:
+    """Return the columns that are needed, each once."""
+    rules = [attribute.column for attribute in data_set.attributes]
+    return list(dict.fromkeys([label, *rules, *data_set.open_attributes.values()]))
+
+
+def _attributes(
+    name: str, data_set: DataSet, table: pd.DataFrame, settings: DataSettings
+) -> dict[str, Attribute]:
+    """Return the rules of a data set, with bins where the user wants them."""
+    bins = parse_bins(settings.bins)
+    numeric = {rule.name: rule for rule in data_set.attributes if rule.numeric}
+    for asked in bins:
+        pick(f"numeric attribute of {name}", asked, numeric)
+    rules = [
+        bins[rule.name].attribute(rule.name, rule.column) if rule.name in bins else rule
+        for rule in data_set.attributes
+    ]
+    found = [
+        distinct(each, column, table[column]) for each, column in data_set.open_attributes.items()
+    ]
+    return {rule.name: rule for rule in (*rules, *found)}

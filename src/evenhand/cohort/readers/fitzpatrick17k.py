@@ -1,0 +1,53 @@
+"""Fitzpatrick17k (Groh et al. 2021, arXiv 2104.09957): its table, and the images it names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evenhand.cohort.attributes import named
+from evenhand.cohort.labels import by_value, each_value
+from evenhand.cohort.layouts import files_by_name
+from evenhand.cohort.published import Samples, published
+from evenhand.cohort.registry import DataSet, Entry
+from evenhand.cohort.tables import read_table, require_columns
+
+TABLE = "fitzpatrick17k.csv"
+THREE = ("benign", "malignant", "non-neoplastic")
+TYPES = ("I", "II", "III", "IV", "V", "VI")
+SCALE = "fitzpatrick_scale"
+
+FITZPATRICK17K = DataSet(
+    title="Fitzpatrick17k",
+    task="malignant skin disease, or one of 3, 9 or 114 conditions",
+    modality="clinical photographs",
+    licence="CC BY-NC-SA 3.0",
+    access="table at https://github.com/mattgroh/fitzpatrick17k, images from the addresses in it",
+    layout=(
+        Entry(TABLE, "one row per image"),
+        Entry("**/*.jpg", "images named by md5hash, in any folder"),
+    ),
+    unit="image",
+    labels={
+        "malignant": by_value(
+            "three_partition_label",
+            {"other": ("benign", "non-neoplastic"), "malignant": ("malignant",)},
+        ),
+        "three": by_value("three_partition_label", {name: (name,) for name in THREE}),
+        "nine": each_value("nine_partition_label"),
+        "condition": each_value("label"),
+    },
+    attributes=(
+        named("skin_type", SCALE, {name: (str(n),) for n, name in enumerate(TYPES, start=1)}),
+        named("skin_tone", SCALE, {"I-III": ("1", "2", "3"), "IV-VI": ("4", "5", "6")}),
+    ),
+)
+
+
+@published("fitzpatrick17k", FITZPATRICK17K)
+def find_fitzpatrick17k(root: Path) -> Samples:
+    """Find photographs of skin conditions; the data know neither patients nor lesions."""
+    path = root / TABLE
+    table = read_table(path)
+    require_columns(table, path, ("md5hash",))
+    files = files_by_name(table["md5hash"], root, "*", (".jpg", ".jpeg", ".png"))
+    return Samples(table.assign(file=files), "md5hash", "md5hash", path, (path,))

@@ -1,0 +1,69 @@
+"""ISIC 2019 (Combalia et al. 2019, arXiv 1908.02288), its training set as published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from evenhand.cohort.attributes import binned, sex
+from evenhand.cohort.labels import by_value
+from evenhand.cohort.layouts import files_by_name
+from evenhand.cohort.published import Samples, published
+from evenhand.cohort.registry import DataSet, Entry
+from evenhand.cohort.tables import look_up, read_table, refuse_rows, require_columns
+
+TRUTH = "ISIC_2019_Training_GroundTruth.csv"
+METADATA = "ISIC_2019_Training_Metadata.csv"
+IMAGES = "ISIC_2019_Training_Input*"
+DIAGNOSES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
+BENIGN = ("NV", "BKL", "DF", "VASC")
+
+ISIC2019 = DataSet(
+    title="ISIC 2019",
+    task="malignant skin lesion, or one of eight diagnoses",
+    modality="dermatoscopic images",
+    licence="CC BY-NC 4.0",
+    access="https://challenge.isic-archive.com/data/#2019, free",
+    layout=(
+        Entry(TRUTH, "one row per image, a column of 0 and 1 per diagnosis"),
+        Entry(METADATA, "age, sex, site and lesion of each image"),
+        Entry(IMAGES, "folder of JPEGs"),
+    ),
+    unit="lesion",
+    labels={
+        "malignant": by_value(
+            "diagnosis", {"benign": BENIGN, "malignant": ("AK", "BCC", "MEL", "SCC")}
+        ),
+        "ak-benign": by_value(
+            "diagnosis", {"benign": ("AK", *BENIGN), "malignant": ("BCC", "MEL", "SCC")}
+        ),
+        "diagnosis": by_value("diagnosis", {name: (name,) for name in DIAGNOSES}),
+    },
+    attributes=(sex("sex"), binned("age", "age_approx", (60,))),
+    open_attributes={"site": "anatom_site_general"},
+)
+
+
+@published("isic2019", ISIC2019)
+def find_isic2019(root: Path) -> Samples:
+    """Find dermatoscopic images; an image whose lesion is not given is a lesion of its own."""
+    truth, metadata = root / TRUTH, root / METADATA
+    table = read_table(truth)
+    require_columns(table, truth, ("image", *DIAGNOSES))
+    columns = ("age_approx", "anatom_site_general", "lesion_id", "sex")
+    table = look_up(table, "image", read_table(metadata), metadata, columns)
+    table = table.assign(
+        lesion=table["lesion_id"].fillna(table["image"]),
+        diagnosis=_diagnosis(table, truth),
+        file=files_by_name(table["image"], root, IMAGES, (".jpg",)),
+    )
+    return Samples(table, "image", "lesion", truth, (truth, metadata))
+
+
+def _diagnosis(table: pd.DataFrame, truth: Path) -> pd.Series:
+    """Return the one diagnosis of each row whose column holds 1."""
+    marked = table[list(DIAGNOSES)].apply(pd.to_numeric, errors="coerce") == 1
+    problem = f"exactly one of {', '.join(DIAGNOSES)} must be 1. Mend the rows, or take them out."
+    refuse_rows(marked.sum(axis=1) != 1, truth, problem)
+    return marked.idxmax(axis=1)

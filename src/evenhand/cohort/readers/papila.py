@@ -1,0 +1,67 @@
+"""PAPILA (Kovalyk et al. 2022, Scientific Data 9:291), in its published layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from evenhand.cohort.attributes import binned, named
+from evenhand.cohort.labels import by_value
+from evenhand.cohort.layouts import files_by_name
+from evenhand.cohort.published import Samples, published
+from evenhand.cohort.registry import DataSet, Entry
+from evenhand.cohort.tables import read_table, require_columns, stacked
+
+EYES = ("OD", "OS")
+IMAGES = "FundusImages"
+
+PAPILA = DataSet(
+    title="PAPILA",
+    task="glaucoma",
+    modality="fundus photographs, both eyes",
+    licence="CC BY 4.0",
+    access="https://doi.org/10.6084/m9.figshare.14798004, free",
+    layout=(
+        Entry("ClinicalData/patient_data_od.*", "one row per patient, right eyes"),
+        Entry("ClinicalData/patient_data_os.*", "one row per patient, left eyes"),
+        Entry(IMAGES, "folder of RET002OD.jpg, RET002OS.jpg, …"),
+    ),
+    labels={
+        "glaucoma": by_value("Diagnosis", {"healthy": ("0",), "glaucoma": ("1",)}, left_out=("2",)),
+        "suspect-glaucoma": by_value(
+            "Diagnosis", {"healthy": ("0",), "glaucoma or suspect": ("1", "2")}
+        ),
+        "three": by_value("Diagnosis", {"healthy": ("0",), "glaucoma": ("1",), "suspect": ("2",)}),
+    },
+    attributes=(
+        named("sex", "Gender", {"female": ("1",), "male": ("0",)}),
+        binned("age", "Age", (60,)),
+    ),
+)
+
+
+@published("papila", PAPILA)
+def find_papila(root: Path) -> Samples:
+    """Find fundus photographs; both eyes of a patient stay together."""
+    clinical = root / "ClinicalData"
+    paths = {eye: next(clinical.glob(f"patient_data_{eye.lower()}.*")) for eye in EYES}
+    table = stacked({path: _eye(path, eye) for eye, path in paths.items()})
+    table["image"] = "RET" + table["ID"].str.removeprefix("#").str.zfill(3) + table["eye"]
+    table["file"] = files_by_name(table["image"], root, IMAGES, (".jpg",))
+    return Samples(table, "image", "ID", clinical, tuple(paths.values()))
+
+
+def _eye(path: Path, eye: str) -> pd.DataFrame:
+    """Read one eye's table; in the spreadsheets its header is spread over several rows."""
+    table = read_table(path)
+    first = table.iloc[:, 0].str.fullmatch(r"#?\d+").fillna(False).astype(bool)
+    header = table[~first].bfill().head(1)
+    names = {
+        column: header[column].iloc[0]
+        for column in table.columns[1:]
+        if column.startswith("Unnamed:") and len(header)
+    }
+    table = table[first].rename(columns={table.columns[0]: "ID", **names})
+    require_columns(table, path, ("Age", "Gender", "Diagnosis"))
+    return table.assign(eye=eye)

@@ -1,0 +1,43 @@
+"""What data sets there are, and whether a folder is one of them."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from tests.command import evenhand
+from tests.data.ham10000 import make_ham10000
+
+from evenhand.cohort import known_readers
+
+
+def test_every_data_set_is_listed_with_its_facts():
+    listed = evenhand("datasets").out
+    for name, reader in known_readers().items():
+        assert f"{name}:PATH  {reader.about.title}" in listed
+        for fact in (reader.about.task, reader.about.licence, reader.about.access):
+            assert fact in listed
+        for entry in reader.about.layout:
+            assert f"{entry.name}: {entry.what}" in listed
+
+
+def test_verify_counts_what_is_found(tmp_path):
+    root = make_ham10000(tmp_path / "ham", lesions=16)
+    shutil.copy(next(root.glob("*/*.jpg")), root / "HAM10000_images_part_1" / "ISIC_9.jpg")
+    found = evenhand("datasets", "verify", f"ham10000:{root}")
+    assert found.status == 0
+    assert f"{root} is HAM10000." in found.out
+    assert "found: HAM10000_metadata.csv (one row per image)" in found.out
+    assert "24 samples of 16 lesions" in found.out
+    assert "classes: benign 15, malignant 9" in found.out
+    assert "1 files that no sample uses" in found.out
+    assert "ISIC_9.jpg" in found.out
+
+
+@pytest.mark.parametrize("name", ["HAM10000_metadata.csv", "HAM10000_images_part_1"])
+def test_verify_says_what_is_missing(tmp_path, name):
+    root = make_ham10000(tmp_path / "ham", lesions=16)
+    (root / name).rename(root / "elsewhere")
+    found = evenhand("datasets", "verify", f"ham10000:{root}")
+    assert found.status == 2
+    assert "Missing: HAM10000_metadata.csv" in found.err or "are absent" in found.err
