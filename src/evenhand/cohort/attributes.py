@@ -136,8 +136,7 @@ def binned(
 
     def to_level(raw: pd.Series) -> pd.Series:
         number = pd.to_numeric(raw, errors="coerce").to_numpy(float, na_value=np.nan)
-        side = "left" if edge_below else "right"
-        place = np.searchsorted(np.asarray(edges, float), number, side=side)
+        place = np.searchsorted(np.asarray(edges, float), number, "left" if edge_below else "right")
         names = np.array([*levels, UNKNOWN])
         return pd.Series(names[np.where(np.isnan(number), len(levels), place)], index=raw.index)
 

@@ -66,4 +66,5 @@ def _diagnosis(table: pd.DataFrame, truth: Path) -> pd.Series:
     marked = table[list(DIAGNOSES)].apply(pd.to_numeric, errors="coerce") == 1
     problem = f"exactly one of {', '.join(DIAGNOSES)} must be 1. Mend the rows, or take them out."
     refuse_rows(marked.sum(axis=1) != 1, truth, problem)
-    return marked.idxmax(axis=1)
+    diagnosis: pd.Series = marked.idxmax(axis=1)
+    return diagnosis
