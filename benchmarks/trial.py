@@ -82,7 +82,7 @@ def settings(given: argparse.Namespace, folder: Path) -> TrainingSettings:
         "weights": "none",
         "image_size": given.image_size,
         "epochs": given.epochs,
-        "objective": "min_auc",
+        "objective": ("min_auc",),
         "device": "cpu",
     }
     return TrainingSettings(**{**data, **changes})
@@ -116,7 +116,7 @@ def compare(task: Task, name: str, strategy: str, repeats: int) -> dict[str, obj
 
 def ours(task: Task, mask: Mask) -> float:
     start = time.perf_counter()
-    train(task, task.model(), constant(mask), LR)
+    train(task, task.model(), constant(mask), task.fit_settings(LR))
     return time.perf_counter() - start
 
 

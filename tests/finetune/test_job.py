@@ -27,7 +27,7 @@ def base(tmp_path_factory):
         epochs=2,
         lr=1e-3,
         device="cpu",
-        objective="min_auc",
+        objective=("min_auc",),
         cache=tmp_path_factory.mktemp("cache"),
     )
 
@@ -49,7 +49,8 @@ def test_the_kept_value_is_the_objective_of_the_validation_rows(run):
     rows = read_predictions(run.predictions("full")).of_split("val")
     groups = {"group": groups_of(rows.group("group").cat.remove_categories([UNKNOWN]))}
     value = find_objective("min_auc").value(rows.labels, rows.scores, groups)
-    assert read_json(run.model("full") / "model.json")["val"] == pytest.approx(value, abs=1e-12)
+    val = read_json(run.model("full") / "model.json")["val"]
+    assert val == {"min_auc": pytest.approx(value, abs=1e-12)}
 
 
 def test_splits_and_predictions_are_of_the_same_samples(run):
@@ -100,7 +101,9 @@ def test_a_run_may_start_from_another_but_not_replace_it(base, run, tmp_path):
 
 
 def test_patients_of_an_earlier_run_are_kept_out(base, tmp_path):
-    shared = base.model_copy(update={"patient_share": 0.4, "epochs": 1, "objective": "overall_auc"})
+    shared = base.model_copy(
+        update={"patient_share": 0.4, "epochs": 1, "objective": ("overall_auc",)}
+    )
     earlier = finetune(shared, tmp_path / "earlier")
     update = {"exclude_patients": (earlier.root,), "epochs": 1}
     task = make_task(base.model_copy(update=update))

@@ -17,14 +17,15 @@ from evenhand.cohort import UNKNOWN
 from evenhand.files import read_json
 from evenhand.measure import groups_of
 
-TRIALS = 3
+TRIALS, CONFIRM, SEEDS = 3, 2, 2
 MODELS = ("fairtune", "full", "head")
 
 
 @pytest.fixture(scope="module")
 def words(tmp_path_factory):
     flags = training(tmp_path_factory.mktemp("cache"), "--epochs", 2, "--trials", TRIALS)
-    return ("tune", PHANTOMS, *flags, "--lr-min", 1e-4, "--lr-max", 1e-2)
+    confirm = ("--confirm", CONFIRM, "--confirm-seeds", SEEDS)
+    return ("tune", PHANTOMS, *flags, *confirm, "--lr-min", 1e-4, "--lr-max", 1e-2)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def unbroken(words, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "unbroken"
     ended = evenhand(*words, "--out", out)
     assert ended.status == 0, ended.err
-    assert ended.out.startswith("12 fits at most")
+    assert ended.out.startswith("24 fits at most")
     return out
 
 
@@ -50,7 +51,9 @@ def finished_trials(out) -> int:
 
 def test_the_files_of_the_contract(unbroken):
     expected = {"run.json", "models", "metrics.json", "report.html", "splits.csv"}
-    assert {path.name for path in unbroken.iterdir()} == {*expected, "study.db", "trials.csv"}
+    assert {path.name for path in unbroken.iterdir()} == {
+        *(*expected, "study.db", "trials.csv", "search.json")
+    }
     for name in MODELS:
         assert {path.name for path in (unbroken / "models" / name).iterdir()} == {
             *("model.safetensors", "model.json", "predictions.parquet")
@@ -60,29 +63,53 @@ def test_the_files_of_the_contract(unbroken):
     assert set(rows["against"].dropna()) == {"full", "head"}
 
 
-def test_each_contender_has_as_many_trials_and_starts_from_full_and_none(unbroken):
-    trials = pd.read_csv(unbroken / "trials.csv", keep_default_na=False)
-    assert trials["study"].value_counts().to_dict() == dict.fromkeys(MODELS, TRIALS)
-    masks = trials.loc[trials["study"] == "fairtune", "mask"].tolist()
-    assert "blocks.0.attn" in masks[0].split()
-    assert masks[1] == ""
+def trials_of(out, name=None):
+    trials = pd.read_csv(out / "trials.csv", keep_default_na=False, na_values={"repeats": [""]})
+    return trials if name is None else trials[trials["study"] == name].set_index("number")
+
+
+def test_each_contender_has_as_many_trials_and_starts_from_what_is_known(unbroken):
+    counts = trials_of(unbroken)["study"].value_counts()
+    for name in MODELS:
+        assert counts[name] == TRIALS
+        to_the_end = (trials_of(unbroken, name)["state"] == "complete").sum()
+        assert counts[f"{name} confirmed"] == min(CONFIRM, to_the_end) * SEEDS
+    trials = trials_of(unbroken, "fairtune")
+    assert trials["origin"].tolist() == ["full", "head", "layernorm"]
+    assert "blocks.0.attn" in trials["mask"][0].split()
+    assert trials["mask"][1] == ""
+    assert {unit.rpartition(".")[2] for unit in trials["mask"][2].split()} == {"norm"}
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_best_trials_value_is_the_objective_of_the_final_validation_rows(unbroken, name):
+def test_the_chosen_trials_value_is_the_objective_of_the_final_validation_rows(unbroken, name):
     rows = read_predictions(unbroken / "models" / name / "predictions.parquet").of_split("val")
     groups = {"group": groups_of(rows.group("group").cat.remove_categories([UNKNOWN]))}
     value = find_objective("min_auc").value(rows.labels, rows.scores, groups)
     model = read_json(unbroken / "models" / name / "model.json")
-    trials = pd.read_csv(unbroken / "trials.csv").query("study == @name and state == 'complete'")
-    best = trials.set_index("number")["value"]
-    assert model["val"] == pytest.approx(value, abs=1e-12)
-    assert best[model["trial"]] == pytest.approx(best.max(), abs=0)
-    assert best.max() == pytest.approx(value, abs=1e-12)
+    assert model["val"]["min_auc"] == pytest.approx(value, abs=1e-12)
+    assert trials_of(unbroken, name)["min_auc"][model["trial"]] == pytest.approx(value, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_chosen_trial_has_the_best_mean_over_fresh_seeds(unbroken, name):
+    again = trials_of(unbroken, f"{name} confirmed")
+    assert set(again["seed"]) == {1, 2}  # the search's is 0
+    assert (again["state"] == "complete").all()  # nothing is stopped early here
+    means = again.astype({"min_auc": float}).groupby("origin")["min_auc"].mean()
+    found = {one["name"]: one for one in read_json(unbroken / "search.json")["studies"]}[name]
+    assert found["trial"] == read_json(unbroken / "models" / name / "model.json")["trial"]
+    assert means.idxmax() == f"trial {found['trial']}"
+    told = {one["trial"]: one["objectives"]["min_auc"] for one in found["confirmed"]}
+    searched = trials_of(unbroken, name)["min_auc"].astype(float)
+    for number, one in told.items():
+        assert one["mean"] == pytest.approx(means[f"trial {number}"])
+        assert one["optimism"] == pytest.approx(searched[number] - one["mean"])
+        assert one["optimism_low"] <= one["optimism"] <= one["optimism_high"]
 
 
 @pytest.mark.parametrize(
-    ("done", "wait"), [(1, 0.25), pytest.param(TRIALS + 1, 0.05, marks=pytest.mark.slow)]
+    ("done", "wait"), [(1, 0.25), pytest.param(TRIALS + 2, 0.05, marks=pytest.mark.slow)]
 )
 def test_a_killed_study_ends_as_an_unbroken_one(words, unbroken, tmp_path, done, wait):
     out = tmp_path / "killed"
@@ -103,7 +130,7 @@ def test_a_killed_study_ends_as_an_unbroken_one(words, unbroken, tmp_path, done,
     assert evenhand("report", out).status == 2
 
     assert evenhand(*words, "--out", out).status == 0
-    assert finished_trials(out) == TRIALS * len(MODELS)
+    assert finished_trials(out) == finished_trials(unbroken)
     tables = [
         pd.read_csv(root / "trials.csv", keep_default_na=False).drop(columns="seconds")
         for root in (out, unbroken)

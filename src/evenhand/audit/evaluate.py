@@ -111,8 +111,10 @@ def _search(run: Run) -> Search | None:
     path = run.root / "trials.csv"
     if not path.exists():
         return None
-    objective = find_objective(run.facts["settings"]["objective"])
-    trials = pd.read_csv(path, keep_default_na=False, na_values={"value": [""], "lr": [""]})
+    objective = find_objective(run.facts["settings"]["objective"][0])
+    numbers = {objective.name: [""], "lr": [""]}
+    trials = pd.read_csv(path, keep_default_na=False, na_values=numbers)
+    trials = trials.rename(columns={objective.name: "value"})
     return Search(trials, objective.name, maximise=objective.direction == "maximize")
 
 

@@ -37,8 +37,9 @@ def finetune(settings: FinetuneSettings, out: Path, *, overwrite: bool = False) 
     run = begin("finetune", task, out, [name], overwrite=overwrite)
     if not run.predictions(name).exists():
         with run.phase("training"):
-            model, value = train(task, model, schedule, settings.lr)
-            keep(task, run, name, model, schedule(settings.epochs - 1), lr=settings.lr, val=value)
+            model, values = train(task, model, schedule, task.fit_settings(settings.lr))
+            mask = schedule(settings.epochs - 1)
+            keep(task, run, name, model, mask, lr=settings.lr, val=task.named(values))
     with run.phase("evaluation"):
         evaluate(run, chosen=name)
     run.finish(chosen=name)

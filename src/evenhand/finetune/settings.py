@@ -12,8 +12,16 @@ from evenhand.train.settings import FitSettings, LoopSettings
 class TrainingSettings(DataSettings, ModelSettings, LoopSettings, frozen=True, extra="forbid"):
     """What every job that trains is told."""
 
-    objective: str = Field(
-        "overall_auc", description="validation score: min_auc, auc_gap, overall_auc, min_acc, …"
+    objective: tuple[str, ...] = Field(
+        ("overall_auc",),
+        min_length=1,
+        description="validation score: min_auc, auc_gap, overall_auc, min_acc, acc_gap, "
+        "overall_acc, max_loss; min_auc:age is about one attribute alone; repeatable, and patience "
+        "goes by the first",
+    )
+    objective_bound: bool = Field(
+        False,
+        description="judge by the pessimistic end of the objective's 95 % interval over patients",
     )
     exclude_group: tuple[str, ...] = Field(
         (), description='group that the objective and gaps leave out: "age=under 20"; repeatable'

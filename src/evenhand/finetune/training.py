@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from evenhand.cohort.attributes import group_of
 from evenhand.cohort.prepare import prepare_splits
 from evenhand.cohort.splits import Splits
-from evenhand.errors import EvenhandError
+from evenhand.errors import EvenhandError, pick
 from evenhand.finetune.settings import TrainingSettings
 from evenhand.measure.groups import Groups, excluded_groups, groups_of
 from evenhand.measure.objectives import Objective, find_objective
@@ -37,20 +37,34 @@ class Task:
 
     settings: TrainingSettings
     splits: Splits
-    objective: Objective
+    objectives: tuple[Objective, ...]
     groups: dict[str, Groups]  # of the validation rows
     excluded: dict[str, set[str]]
 
-    def value(self, found: NDArray[np.float64]) -> float:
-        """Return the objective of scores ``(n, C)`` of the validation rows."""
-        return self.objective.value(self.splits.val.labels, found, self.groups, self.excluded)
+    def values(self, found: NDArray[np.float64]) -> tuple[float, ...]:
+        """Return each objective, or its pessimistic end, of scores ``(n, C)`` of validation."""
+        val = self.splits.val
+        given = (val.labels, found, self.groups, self.excluded)
+        if self.settings.objective_bound:
+            patients = val.table["patient_id"].to_numpy()
+            return tuple(one.bound(*given, patients=patients) for one in self.objectives)
+        return tuple(one.value(*given) for one in self.objectives)
 
-    def model(self) -> Model:
-        """Return the untrained model; it is the same every time."""
+    def named(self, values: tuple[float, ...]) -> dict[str, float]:
+        """Return values by the names of their objectives."""
+        names = [objective.name for objective in self.objectives]
+        return dict(zip(names, values, strict=True))
+
+    def model(self, seed: int | None = None) -> Model:
+        """Return the untrained model of a seed (the settings' by default), always the same."""
         settings, classes = self.settings, self.splits.train.classes
-        return build_model(
-            settings.backbone, settings.weights, settings.image_size, classes, settings.seed
-        )
+        seed = settings.seed if seed is None else seed
+        return build_model(settings.backbone, settings.weights, settings.image_size, classes, seed)
+
+    def fit_settings(self, lr: float, seed: int | None = None) -> FitSettings:
+        """Return how a model is trained at a learning rate, with the settings' seed or another."""
+        loop = self.settings.model_dump(include=set(LoopSettings.model_fields))
+        return FitSettings(**loop | {"lr": lr} | ({} if seed is None else {"seed": seed}))
 
     @property
     def fingerprint(self) -> str:
@@ -63,56 +77,76 @@ class Task:
 
 
 def make_task(settings: TrainingSettings) -> Task:
-    """Prepare the data and check that the objective is defined on the validation split.
+    """Prepare the data and check that the objectives are defined on the validation split.
 
     Raises
     ------
     EvenhandError
-        Whatever the data refuse; the objective is unknown, needs attributes and has none, or is
+        Whatever the data refuse; an objective is unknown, needs attributes and has none, or is
         undefined for some group (the message has the counts).
     """
-    objective = find_objective(settings.objective)
-    if objective.across != "overall" and not settings.attribute:
-        raise EvenhandError(f"--objective {objective.name} compares groups; give an --attribute.")
+    objectives = tuple(map(find_objective, dict.fromkeys(settings.objective)))
+    for objective in objectives:
+        if objective.across != "overall" and not settings.attribute:
+            raise EvenhandError(
+                f"--objective {objective.name} compares groups; give an --attribute."
+            )
+        if objective.attribute is not None:
+            pick("--attribute", objective.attribute, dict.fromkeys(settings.attribute))
     splits = prepare_splits(settings, settings.image_size, np.random.default_rng(settings.seed))
     groups = {
         name: groups_of(group_of(splits.val.table, name, splits.val.levels))
         for name in settings.attribute
     }
     excluded = excluded_groups(settings.exclude_group, groups)
-    problems = objective.problems(
-        splits.val.labels, groups, excluded, n_classes=len(splits.val.classes)
-    )
-    if problems:
-        listed = "\n".join(f"  {problem}" for problem in problems)
-        raise EvenhandError(
-            f"--objective {objective.name} is undefined on the validation split:\n{listed}"
+    task = Task(settings, splits, objectives, groups, excluded)
+    _check_defined(task)
+    return task
+
+
+def _check_defined(task: Task) -> None:
+    """Refuse objectives that have no value, whatever a model scores."""
+    val = task.splits.val
+    for objective in task.objectives:
+        problems = objective.problems(
+            val.labels, task.groups, task.excluded, n_classes=len(val.classes)
         )
-    return Task(settings, splits, objective, groups, excluded)
+        if problems:
+            listed = "\n".join(f"  {problem}" for problem in problems)
+            raise EvenhandError(
+                f"--objective {objective.name} is undefined on the validation split:\n{listed}"
+            )
+    blank = np.full((len(val), len(val.classes)), 1 / len(val.classes))
+    for objective, value in zip(task.objectives, task.values(blank), strict=True):
+        if np.isnan(value):
+            raise EvenhandError(
+                f"--objective-bound: {objective.name} has no interval on the validation split, as "
+                "most resamples of its patients leave some group without a class. Leave the bound "
+                "or the smallest --exclude-group out, or give validation more patients."
+            )
 
 
 def train(
     task: Task,
     model: Model,
     schedule: Schedule,
-    lr: float,
-    report: Callable[[int, float], None] = lambda epochs, value: None,
-) -> tuple[Model, float]:
-    """Fit a model and return it with the objective of the weights that were kept.
+    settings: FitSettings,
+    report: Callable[[int, tuple[float, ...]], None] = lambda epochs, values: None,
+) -> tuple[Model, tuple[float, ...]]:
+    """Fit a model and return it with the objectives of the weights that were kept.
 
-    ``report`` is told the objective after each epoch, with the number of epochs done.
+    ``report`` is told the objectives after each epoch, with the number of epochs done.
     """
-    sign = 1.0 if task.objective.direction == "maximize" else -1.0
-    values: list[float] = []
+    sign = 1.0 if task.objectives[0].direction == "maximize" else -1.0
+    told: list[tuple[float, ...]] = []
 
     def on_epoch(epoch: Epoch) -> float:
-        values.append(task.value(epoch.scores))
-        report(epoch.number + 1, values[-1])
-        return sign * values[-1]
+        told.append(task.values(epoch.scores))
+        report(epoch.number + 1, told[-1])
+        return sign * told[-1][0]
 
-    loop = FitSettings(lr=lr, **task.settings.model_dump(include=set(LoopSettings.model_fields)))
-    model = fit(model, task.splits, schedule, loop, on_epoch=on_epoch)
-    kept = max(values, key=lambda value: sign * value) if loop.patience else values[-1]
+    model = fit(model, task.splits, schedule, settings, on_epoch=on_epoch)
+    kept = max(told, key=lambda values: sign * values[0]) if settings.patience else told[-1]
     return model, kept
 
 

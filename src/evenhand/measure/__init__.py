@@ -14,6 +14,7 @@ from evenhand.measure.groups import (
 from evenhand.measure.guide import Advice, guide_errors, guide_representation
 from evenhand.measure.listing import list_metrics
 from evenhand.measure.objectives import OBJECTIVES, Objective, find_objective
+from evenhand.measure.pareto import costs, find_rule, front, ranked
 from evenhand.measure.permutation import Test, holm, permutation_test
 from evenhand.measure.power import auc_error, design_effect, detectable_gap
 from evenhand.measure.registry import METRICS, Metric, find_metric, metric
@@ -45,12 +46,15 @@ __all__ = [
     "as_table",
     "auc_error",
     "by_group",
+    "costs",
     "design_effect",
     "detectable_gap",
     "excluded_groups",
     "fairness",
     "find_metric",
     "find_objective",
+    "find_rule",
+    "front",
     "groups_of",
     "guide_errors",
     "guide_representation",
@@ -60,6 +64,7 @@ __all__ = [
     "metric",
     "permutation_test",
     "policy",
+    "ranked",
     "scored",
     "within",
     "youden",

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from evenhand.errors import pick
-from evenhand.measure.across import SUMMARIES
-from evenhand.measure.estimate import common_classes, point, why_undefined
+from evenhand.measure.across import SUMMARIES, extreme
+from evenhand.measure.estimate import common_classes, estimate, point, why_undefined
 from evenhand.measure.groups import Excluded, Groups
-from evenhand.measure.registry import find_metric
+from evenhand.measure.intervals import Interval, extreme_interval, interval, spread_interval
+from evenhand.measure.registry import Floats, find_metric
+from evenhand.measure.resample import Bootstrap, Resamples, resample
 from evenhand.measure.scored import Scored, scored
 from evenhand.measure.thresholds import youden
+
+BOUND = Bootstrap(replicates=500)
+"""How the pessimistic end of an objective is found: from a 95 % interval."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +38,15 @@ class Objective:
         ``"overall"``; or the worst group of all attributes; or the largest gap of any attribute.
     direction
         What a search does with it.
+    attribute
+        The one attribute that it is about; None is all that there are.
     """
 
     name: str
     metric: str
     across: Literal["overall", "worst", "gap"]
     direction: Literal["maximize", "minimize"]
+    attribute: str | None = None
 
     def value(
         self,
@@ -73,13 +81,40 @@ class Objective:
             return point(rows, metric, common_classes([rows]))
         summary = SUMMARIES[self.across]
         found = []
-        for attribute, levels in groups.items():
+        for attribute, levels in self._about(groups).items():
             parts = _parts(rows, levels, (excluded or {}).get(attribute, ()))
             classes = common_classes(list(parts.values()))
             values = np.array([[point(part, metric, classes)] for part in parts.values()])
             found.append(summary(values, metric)[0] if len(values) else math.nan)
-        worst = max if self.direction == "minimize" else min
-        return math.nan if np.isnan(found).any() else float(worst(found))
+        return self._worst(found)
+
+    def bound(
+        self,
+        labels: ArrayLike,
+        scores: ArrayLike,
+        groups: Mapping[str, Groups],
+        excluded: Excluded | None = None,
+        *,
+        patients: ArrayLike,
+    ) -> float:
+        """Return the pessimistic end of the objective's interval, as the report gives it.
+
+        It is the lower end of what is maximised, and the upper end of what is minimised; patients
+        ``(n,)`` are resampled, the same ones for every model. The other parameters, and NaN, are
+        those of `value`; NaN is also where resamples too often lack a class.
+        """
+        if not np.isfinite(np.asarray(scores, dtype=np.float64)).all():
+            return math.nan
+        rows = _cut(labels, scores, patients)
+        resamples = resample(len(rows.members), BOUND, np.random.default_rng(0))
+        if self.across == "overall":
+            (values,) = self._drawn([rows], resamples)
+            return self._worst([self._end(interval(values, resamples, BOUND))])
+        families = [
+            self._drawn([*_parts(rows, levels, (excluded or {}).get(name, ())).values()], resamples)
+            for name, levels in self._about(groups).items()
+        ]
+        return self._worst([self._end(self._across(family, resamples)) for family in families])
 
     def problems(
         self,
@@ -102,7 +137,7 @@ class Objective:
             reason = why_undefined(rows, metric, common_classes([rows]))
             return (f"all samples: {reason}",) if reason else ()
         found: list[str] = []
-        for attribute, levels in groups.items():
+        for attribute, levels in self._about(groups).items():
             parts = _parts(rows, levels, (excluded or {}).get(attribute, ()))
             if len(parts) < 2:
                 found.append(f"attribute {attribute!r}: {len(parts)} group left; two are needed")
@@ -113,8 +148,30 @@ class Objective:
                     found.append(_problem(attribute, level, part, reason))
         return tuple(found)
 
+    def _about(self, groups: Mapping[str, Groups]) -> Mapping[str, Groups]:
+        return groups if self.attribute is None else {self.attribute: groups[self.attribute]}
 
-def _cut(labels: ArrayLike, scores: ArrayLike) -> Scored:
+    def _worst(self, found: list[float]) -> float:
+        worst = max if self.direction == "minimize" else min
+        return math.nan if np.isnan(found).any() else float(worst(found))
+
+    def _drawn(self, parts: list[Scored], resamples: Resamples) -> Floats:
+        """Return the metric of each part for each resample, ``(parts, 1 + B)``."""
+        return estimate(parts, [find_metric(self.metric)], resamples, common_classes(parts))[:, 0]
+
+    def _across(self, family: Floats, resamples: Resamples) -> Interval:
+        """Return the interval of the worst of groups' values ``(G, 1 + B)``, or of their gap."""
+        which = extreme(self.across, find_metric(self.metric))
+        if which is None:
+            return spread_interval([family], resamples, BOUND)
+        return extreme_interval(family, which, resamples, BOUND)
+
+    def _end(self, ends: Interval) -> float:
+        end = ends.low if self.direction == "maximize" else ends.high
+        return math.nan if end is None else end
+
+
+def _cut(labels: ArrayLike, scores: ArrayLike, patients: ArrayLike | None = None) -> Scored:
     score = np.asarray(scores, dtype=np.float64)
     if score.ndim == 2 and score.shape[1] == 2:
         score = score[:, 1]
@@ -122,7 +179,7 @@ def _cut(labels: ArrayLike, scores: ArrayLike) -> Scored:
     return scored(
         labels,
         score,
-        patients=np.zeros(len(score)),
+        patients=np.zeros(len(score)) if patients is None else np.asarray(patients),
         threshold=youden(labels, score) if score.ndim == 1 else 0.5,
     )
 
@@ -154,11 +211,12 @@ OBJECTIVES: Mapping[str, Objective] = {
 
 
 def find_objective(name: str) -> Objective:
-    """Return an objective by its name.
+    """Return an objective by its name, ``min_auc``, or about one attribute, ``min_auc:age``.
 
     Raises
     ------
     UnknownNameError
         There is none; the message lists those that there are.
     """
-    return pick("objective", name, OBJECTIVES)
+    stem, _, attribute = name.partition(":")
+    return replace(pick("objective", stem, OBJECTIVES), name=name, attribute=attribute or None)

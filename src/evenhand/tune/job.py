@@ -6,36 +6,45 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from optuna.study import Study
 
 from evenhand.audit.evaluate import evaluate
-from evenhand.files import write_text
-from evenhand.finetune.job import begin, model_name
+from evenhand.files import write_json, write_text
+from evenhand.finetune.job import begin
 from evenhand.finetune.training import Task, keep, make_task, seconds_per_fit, train
-from evenhand.models.masks import Mask, Schedule, constant
-from evenhand.models.model import Model
-from evenhand.models.strategies import find_strategy
-from evenhand.models.units import find_family, is_transformer
+from evenhand.measure import find_rule
+from evenhand.measure.pareto import Rule
 from evenhand.runs import Run
+from evenhand.tune.confirmation import Confirmed, best_confirmed, confirmed, to_confirm
+from evenhand.tune.contenders import FAIRTUNE, Contender, contenders
 from evenhand.tune.settings import TuneSettings
-from evenhand.tune.spaces import Choice, Space, mask_space, rate_space
-from evenhand.tune.study import open_study, search, trials_table
+from evenhand.tune.spaces import Choice, Space, repeat_space
+from evenhand.tune.study import Report, open_study, search
+from evenhand.tune.trials import best_first, trials_table
 
-FAIRTUNE = "fairtune"
+
+@dataclass(frozen=True, eq=False)
+class Searched:
+    """A contender, its trials, and the one that was chosen."""
+
+    contender: Contender
+    tables: tuple[pd.DataFrame, ...]
+    confirmed: tuple[Confirmed, ...]
+    trial: int
+    choice: Choice
 
 
-@dataclass(frozen=True)
-class Contender:
-    """One thing that is searched: FairTune's masks, or a baseline's learning rate."""
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What all searches of a run have in common."""
 
-    name: str
-    space: Space
-    first: tuple[dict[str, int], ...]
-    """Parameters that are tried before any others."""
-    prepare: Callable[[Choice], tuple[Model, Schedule]]
-    """Makes the untrained model of a choice, and its schedule."""
+    task: Task
+    settings: TuneSettings
+    rule: Rule
+    run: Run
 
 
 def tune(
@@ -47,8 +56,9 @@ def tune(
 ) -> Run:
     """Search masks and learning rates on validation fairness, then fit the best and report.
 
-    Each baseline gets a search of its learning rate with as many trials and epochs, by the same
-    objective. The test split is scored once per model, after all searches have ended.
+    Each baseline gets a search of its learning rate with as many trials, epochs and fits to
+    confirm them, by the same objectives. The test split is scored once per model, after all
+    searches have ended.
 
     Parameters
     ----------
@@ -67,88 +77,119 @@ def tune(
         Whatever is wrong with the input; nothing is written to ``out`` then.
     """
     task = make_task(settings)
-    contenders = [
-        _fairtune(task, settings),
-        *(_baseline(task, settings, s) for s in settings.baseline),
-    ]
-    run = begin("tune", task, out, [one.name for one in contenders], overwrite=overwrite)
-    say(_forecast(task, settings, len(contenders)))
-    studies = [_searched(task, settings, run, one) for one in contenders]
-    tables = [
-        trials_table(study, one.space) for study, one in zip(studies, contenders, strict=True)
-    ]
-    write_text(run.root / "trials.csv", pd.concat(tables).to_csv(index=False, lineterminator="\n"))
-    for contender, study in zip(contenders, studies, strict=True):
-        if not run.predictions(contender.name).exists():
-            _fit_best(task, run, contender, study)
+    rule = find_rule(settings.pick, task.objectives)
+    competing = contenders(task, settings)
+    run = begin("tune", task, out, [one.name for one in competing], overwrite=overwrite)
+    say(_forecast(task, settings, competing))
+    job = Job(task, settings, rule, run)
+    found = [_searched(job, contender) for contender in competing]
+    _write(job, found)
+    for one in found:
+        if not run.predictions(one.contender.name).exists():
+            _fit(job, one)
     with run.phase("evaluation"):
         evaluate(run, chosen=FAIRTUNE)
     run.finish(chosen=FAIRTUNE)
     return run
 
 
-def _fairtune(task: Task, settings: TuneSettings) -> Contender:
-    backbone = task.model().backbone
-    auto = "norm-attn-mlp" if is_transformer(backbone) else "conv-norm"
-    family = find_family(backbone, auto if settings.family == "auto" else settings.family)
-    space = mask_space(family, (settings.lr_min, settings.lr_max))
-    known = tuple({unit.name: bit for unit in family.units} for bit in (1, 0))
-    return Contender(FAIRTUNE, space, known, lambda choice: (task.model(), constant(choice.mask)))
-
-
-def _baseline(task: Task, settings: TuneSettings, name: str) -> Contender:
-    strategy = find_strategy(name)
-
-    def prepare(choice: Choice) -> tuple[Model, Schedule]:
-        return strategy(task.model(), settings.seed)
-
-    mask: Mask = strategy(task.model(), settings.seed)[1](0)
-    space = rate_space(mask, (settings.lr_min, settings.lr_max))
-    return Contender(model_name(name), space, (), prepare)
-
-
-def _forecast(task: Task, settings: TuneSettings, contenders: int) -> str:
-    fits = contenders * (settings.trials + 1)
+def _forecast(task: Task, settings: TuneSettings, competing: tuple[Contender, ...]) -> str:
+    again = settings.confirm * settings.confirm_seeds
+    fits = sum(int(min(settings.trials, one.space.size)) + again + 1 for one in competing)
     minutes = fits * seconds_per_fit(task, task.model()) / 60
+    several = len(task.objectives) > 1
+    stopped = "no trial is stopped early, as there are several objectives; " if several else ""
     return (
-        f"{fits} fits at most: {contenders} searches of {settings.trials} trials and their final "
-        f"fits, {settings.epochs} epochs each. At most about {max(1, round(minutes))} min; pruned "
-        "trials and frozen layers make it less."
+        f"{fits} fits at most: {len(competing)} searches of {settings.trials} trials, {again} fits "
+        f"to confirm each, and their final fits, {settings.epochs} epochs each. At most about "
+        f"{max(1, round(minutes))} min; {stopped}"
+        f"{'frozen layers make' if several else 'pruned trials and frozen layers make'} it less."
     )
 
 
-def _searched(task: Task, settings: TuneSettings, run: Run, contender: Contender) -> Study:
-    """Run a contender's study to its end."""
-    storage = settings.storage or f"sqlite:///{(run.root / 'study.db').resolve()}"
-    name = f"{run.root.resolve().name}/{contender.name}"
-    facts = run.facts
-    identity = json.dumps([facts["settings"], facts["fingerprint"]], sort_keys=True)
-    study = open_study(storage, name, task.objective.direction, identity)
+def _searched(job: Job, contender: Contender) -> Searched:
+    """Run a contender's search and confirmation to their ends."""
+    objectives, settings = job.task.objectives, job.settings
+    study = _study(job, contender.name, contender, contender.space, settings.trials)
+    best = best_first(study, objectives, job.rule)
+    tables = [trials_table(study, contender.space, objectives)]
+    found: list[Confirmed] = []
+    number = None
+    if settings.confirm:
+        seeds = range(settings.seed + 1, settings.seed + 1 + settings.confirm_seeds)
+        space = repeat_space(to_confirm(best, contender.space, settings.confirm), seeds)
+        name = f"{contender.name} confirmed"
+        again = _study(job, name, contender, space, int(space.size))
+        tables.append(trials_table(again, space, objectives))
+        found = confirmed(again, best, objectives)
+        number = best_confirmed(found, objectives, job.rule)
+    chosen = next((trial for trial in best if trial.number == number), best[0])
+    return Searched(
+        contender, tuple(tables), tuple(found), chosen.number, contender.space.ask(chosen)
+    )
 
-    def score(choice: Choice, report: Callable[[int, float], None]) -> float:
+
+def _study(job: Job, name: str, contender: Contender, space: Space, trials: int) -> Study:
+    """Run one study to its end."""
+    task, settings, root = job.task, job.settings, job.run.root.resolve()
+    facts = job.run.facts
+    study = open_study(
+        settings.storage or f"sqlite:///{root / 'study.db'}",
+        f"{root.name}/{name}",
+        [objective.direction for objective in task.objectives],
+        json.dumps([facts["settings"], facts["fingerprint"]], sort_keys=True),
+        prune=space is contender.space,
+    )
+
+    def score(choice: Choice, report: Report) -> tuple[float, ...]:
         model, schedule = contender.prepare(choice)
-        return train(task, model, schedule, choice.lr, report)[1]
+        settings = task.fit_settings(choice.lr, choice.seed)
+        return train(task, model, schedule, settings, report)[1]
 
-    for known in contender.first:
-        study.enqueue_trial(known, skip_if_exists=True)
-    with run.phase(f"search {contender.name}"):
-        search(study, contender.space, score, settings.trials, settings.seed)
+    with job.run.phase(f"search {name}"):
+        search(study, space, score, trials, settings.seed)
     return study
 
 
-def _fit_best(task: Task, run: Run, contender: Contender, study: Study) -> None:
-    best = study.best_trial
-    choice = contender.space(best)
-    with run.phase(f"fit {contender.name}"):
-        model, schedule = contender.prepare(choice)
-        model, value = train(task, model, schedule, choice.lr)
-        keep(
-            task,
-            run,
-            contender.name,
-            model,
-            choice.mask,
-            lr=choice.lr,
-            val=value,
-            trial=best.number,
-        )
+def _write(job: Job, found: list[Searched]) -> None:
+    """Write ``trials.csv`` and ``search.json``."""
+    objectives, root = job.task.objectives, job.run.root
+    trials = pd.concat([table for one in found for table in one.tables])
+    write_text(root / "trials.csv", trials.to_csv(index=False, lineterminator="\n"))
+    write_json(
+        root / "search.json",
+        {
+            "schema": 1,
+            "objectives": [
+                {
+                    "name": one.name,
+                    "direction": one.direction,
+                    "bound": job.settings.objective_bound,
+                }
+                for one in objectives
+            ],
+            "pick": job.settings.pick or "ideal",
+            "studies": [_facts(one, job) for one in found],
+        },
+    )
+
+
+def _facts(found: Searched, job: Job) -> dict[str, Any]:
+    table = found.tables[0]
+    return {
+        "name": found.contender.name,
+        "trial": found.trial,
+        "front": table.loc[table["pareto"], "number"].tolist(),
+        "confirmed": [one.facts(job.task.objectives) for one in found.confirmed],
+    }
+
+
+def _fit(job: Job, found: Searched) -> None:
+    """Train the chosen setting of a contender once more, keep it and score every split."""
+    task, name, choice = job.task, found.contender.name, found.choice
+    with job.run.phase(f"fit {name}"):
+        model, schedule = found.contender.prepare(choice)
+        fit = task.fit_settings(choice.lr, choice.seed)
+        model, values = train(task, model, schedule, fit)
+        facts = {"lr": choice.lr, "val": task.named(values), "trial": found.trial}
+        keep(task, job.run, name, model, choice.mask, **facts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from evenhand.finetune.settings import TrainingSettings
@@ -10,17 +12,35 @@ from evenhand.finetune.settings import TrainingSettings
 class TuneSettings(TrainingSettings, frozen=True, extra="forbid"):
     """A search over masks and learning rates, and what it is compared with."""
 
-    objective: str = Field(
-        "min_auc",
+    objective: tuple[str, ...] = Field(
+        ("min_auc",),
+        min_length=1,
         description="what the search optimises on validation: min_auc, auc_gap, overall_auc, "
-        "min_acc, acc_gap, overall_acc, max_loss",
+        "min_acc, acc_gap, overall_acc, max_loss; min_auc:age is about one attribute alone; "
+        "repeatable: several keep their Pareto front, and no trial is stopped early",
+    )
+    pick: str | None = Field(
+        None,
+        description="rule that picks from the Pareto front of several objectives: ideal (the "
+        "default), minimax, or budget=POINTS: the fairest within so much overall performance",
     )
     family: str = Field(
         "auto",
-        description="search space of masks; auto: norm-attn-mlp for a ViT, conv-norm otherwise "
-        "(`evenhand units BACKBONE` lists them)",
+        description="search space of masks; auto: norm-attn-mlp for a ViT, conv-norm otherwise; "
+        "or units joined by commas, each one a bit (`evenhand units BACKBONE` lists them)",
+    )
+    space: Literal["flat", "staged"] = Field(
+        "flat",
+        description="flat: all bits of the mask at once; staged: where tuning begins, then the "
+        "bits from there on",
     )
     trials: int = Field(30, gt=0, description="trials of each search")
+    confirm: int = Field(
+        3, ge=0, description="best masks of each search that are trained again; 0: none"
+    )
+    confirm_seeds: int = Field(
+        3, gt=0, description="seeds that each of them is trained with; the best mean is taken"
+    )
     baseline: tuple[str, ...] = Field(
         ("full", "head"),
         description="strategy to compare with; its learning rate is searched with as many "

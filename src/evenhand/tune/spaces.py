@@ -1,40 +1,194 @@
-"""What a search chooses: a mask and a learning rate."""
+"""What a search chooses from: masks of a family, flat or by stage, and a learning rate."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 from optuna.trial import BaseTrial
+from torch import nn
 
-from evenhand.models.masks import Mask
-from evenhand.models.units import Family
+from evenhand.errors import EvenhandError
+from evenhand.models.masks import Mask, find_units
+from evenhand.models.units import Family, Unit, find_family, is_transformer
+
+FIRST = "first"  # the parameter of a staged space that says where tuning begins
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What one trial tries."""
+    """What one trial tries; two trials of the same choice come out the same."""
 
     mask: Mask
     lr: float
+    seed: int  # of the untrained head, the order of samples, augmentation and dropout
 
 
-Space = Callable[[BaseTrial], Choice]
-"""Asks a trial for its choice; a parameter's name in Optuna is the unit's name, or ``lr``."""
+Params = Mapping[str, int | float]
+"""A trial's parameters in Optuna: a unit's name with its bit, ``first``, ``lr`` …"""
 
 
-def mask_space(family: Family, lr: tuple[float, float]) -> Space:
-    """Return FairTune's space: one bit per unit of a family, and the learning rate."""
-    always = frozenset(unit.name for unit in family.always)
+@dataclass(frozen=True)
+class Space:
+    """A set of choices.
 
-    def space(trial: BaseTrial) -> Choice:
+    Attributes
+    ----------
+    ask
+        Asks a trial, new or finished, for its choice.
+    size
+        How many choices there are; infinite when the learning rate is searched.
+    first
+        What is tried before anything else: where it comes from, and its parameters.
+    """
+
+    ask: Callable[[BaseTrial], Choice]
+    size: float
+    first: tuple[tuple[str, Params], ...] = ()
+
+
+@dataclass(frozen=True)
+class Rates:
+    """The learning rates of a search, and the seed that every one of its fits has."""
+
+    low: float
+    high: float
+    seed: int
+
+    def choice(self, trial: BaseTrial, mask: Mask) -> Choice:
+        """Return a mask with the learning rate of a trial."""
+        return Choice(mask, trial.suggest_float("lr", self.low, self.high, log=True), self.seed)
+
+    @property
+    def middle(self) -> float:
+        """The geometric mean."""
+        return min(max(math.sqrt(self.low * self.high), self.low), self.high)
+
+    @property
+    def size(self) -> float:
+        """How many there are."""
+        return math.inf if self.low < self.high else 1
+
+
+def flat_space(family: Family, rates: Rates, known: Mapping[str, Mask]) -> Space:
+    """Return one bit per unit of a family, and the learning rate; known masks come first."""
+    always = _names(family.always)
+
+    def ask(trial: BaseTrial) -> Choice:
         bits = {unit.name: trial.suggest_int(unit.name, 0, 1) for unit in family.units}
-        mask = always.union(name for name, bit in bits.items() if bit)
-        return Choice(mask, trial.suggest_float("lr", *lr, log=True))
+        return rates.choice(trial, always.union(name for name, bit in bits.items() if bit))
 
-    return space
+    first = tuple(
+        (
+            origin,
+            {unit.name: int(unit.name in mask) for unit in family.units} | {"lr": rates.middle},
+        )
+        for origin, mask in known.items()
+    )
+    return Space(ask, 2.0 ** len(family.units) * rates.size, first)
 
 
-def rate_space(mask: Mask, lr: tuple[float, float]) -> Space:
+def staged_space(family: Family, rates: Rates, known: Mapping[str, Mask]) -> Space:
+    """Return the same masks, drawn by stage: first where tuning begins, then the bits from there.
+
+    Each mask is written in one way: the stage that tuning begins at has a unit that is tuned. So
+    where every other unit of it is frozen, its last one is tuned without a bit of its own. Where
+    to begin is a number, counted from 0 over the depths of the family; their count is "nowhere".
+    """
+    always = _names(family.always)
+    stages = [tuple(units) for _, units in groupby(family.units, key=lambda unit: unit.depth)]
+
+    def ask(trial: BaseTrial) -> Choice:
+        begin = trial.suggest_int(FIRST, 0, len(stages))
+        tuned: set[str] = set()
+        for stage in stages[begin:]:
+            for unit in stage:
+                implied = unit is stages[begin][-1] and not tuned
+                if implied or trial.suggest_int(unit.name, 0, 1):
+                    tuned.add(unit.name)
+        return rates.choice(trial, always | tuned)
+
+    first = tuple(
+        (origin, _staged(stages, mask) | {"lr": rates.middle}) for origin, mask in known.items()
+    )
+    return Space(ask, 2.0 ** len(family.units) * rates.size, first)
+
+
+def _staged(stages: list[tuple[Unit, ...]], mask: Mask) -> dict[str, int | float]:
+    """Return the parameters that the staged space writes a mask with."""
+    tuned = [any(unit.name in mask for unit in stage) for stage in stages]
+    begin = tuned.index(True) if any(tuned) else len(stages)
+    params: dict[str, int | float] = {FIRST: begin}
+    for stage in stages[begin:]:
+        params |= {unit.name: int(unit.name in mask) for unit in stage}
+    if any(tuned) and not mask.intersection(_names(stages[begin][:-1])):
+        del params[stages[begin][-1].name]
+    return params
+
+
+SPACES: Mapping[str, Callable[[Family, Rates, Mapping[str, Mask]], Space]] = {
+    "flat": flat_space,
+    "staged": staged_space,
+}
+
+
+def rate_space(mask: Mask, rates: Rates) -> Space:
     """Return a baseline's space: its mask is given, and only the learning rate is searched."""
-    return lambda trial: Choice(mask, trial.suggest_float("lr", *lr, log=True))
+    return Space(lambda trial: rates.choice(trial, mask), rates.size)
+
+
+def repeat_space(choices: Mapping[int, Choice], seeds: Collection[int]) -> Space:
+    """Return the space of finished trials, by number, each to be trained with other seeds."""
+
+    def ask(trial: BaseTrial) -> Choice:
+        number = trial.suggest_categorical("trial", list(choices))
+        seed = trial.suggest_categorical("seed", list(seeds))
+        return replace(choices[int(number)], seed=int(seed))
+
+    first = tuple(
+        (f"trial {number}", {"trial": number, "seed": seed}) for number in choices for seed in seeds
+    )
+    return Space(ask, len(first), first)
+
+
+def mask_family(backbone: nn.Module, text: str) -> Family:
+    """Return a family by name, ``auto``, or the units that a text lists, each one a bit.
+
+    Raises
+    ------
+    EvenhandError
+        The backbone has no such family or lacks a unit, or two of the units overlap.
+    """
+    if text == "auto":
+        text = "norm-attn-mlp" if is_transformer(backbone) else "conv-norm"
+    if "." not in text and "," not in text:
+        return find_family(backbone, text)
+    units = find_units(backbone, frozenset(filter(None, map(str.strip, text.split(",")))))
+    owner: dict[int, str] = {}
+    for unit in units:
+        for parameter in unit.parameters:
+            other = owner.setdefault(id(parameter), unit.name)
+            if other != unit.name:
+                raise EvenhandError(f"--family: units {other} and {unit.name} overlap; name one.")
+    return Family("units", tuple(sorted(units, key=lambda unit: unit.depth)))
+
+
+def known_masks(family: Family, masks: Mapping[str, Iterable[Unit]]) -> dict[str, Mask]:
+    """Return the masks, given by name as units, that a family can express, each of them once.
+
+    What lies beyond the family's reach does not count: every family has its own full mask.
+    """
+    reach = {id(p) for unit in family.units for p in unit.parameters}
+    found: dict[Mask, str] = {}
+    for origin, units in masks.items():
+        wanted = {id(p) for unit in units for p in unit.parameters} & reach
+        inside = [unit for unit in family.units if {id(p) for p in unit.parameters} <= wanted]
+        if {id(p) for unit in inside for p in unit.parameters} == wanted:
+            found.setdefault(_names(inside), origin)
+    return {origin: mask for mask, origin in found.items()}
+
+
+def _names(units: Iterable[Unit]) -> Mask:
+    return frozenset(unit.name for unit in units)

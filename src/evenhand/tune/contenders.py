@@ -1,0 +1,86 @@
+"""What competes in a search: FairTune's masks, and each baseline over its learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from evenhand.errors import EvenhandError
+from evenhand.finetune.job import model_name
+from evenhand.finetune.training import Task
+from evenhand.models.masks import Mask, Schedule, constant, find_units
+from evenhand.models.model import Model
+from evenhand.models.strategies import find_strategy
+from evenhand.models.units import Unit
+from evenhand.tune.settings import TuneSettings
+from evenhand.tune.spaces import (
+    SPACES,
+    Choice,
+    Rates,
+    Space,
+    known_masks,
+    mask_family,
+    rate_space,
+)
+
+FAIRTUNE = "fairtune"
+KNOWN = ("full", "head", "layernorm", "attention", "bitfit")
+"""Strategies whose masks a search tries first, where the family can express them."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One thing that is searched."""
+
+    name: str
+    space: Space
+    prepare: Callable[[Choice], tuple[Model, Schedule]]
+    """Makes the untrained model of a choice, and its schedule."""
+
+
+def contenders(task: Task, settings: TuneSettings) -> tuple[Contender, ...]:
+    """Return FairTune and the baselines.
+
+    Raises
+    ------
+    EvenhandError
+        The backbone lacks the family, a unit, or what a strategy tunes; or there is no such
+        strategy.
+    """
+    rates = Rates(settings.lr_min, settings.lr_max, settings.seed)
+    baselines = dict.fromkeys(settings.baseline)
+    return (
+        _fairtune(task, settings, rates),
+        *(_baseline(task, name, settings.epochs, rates) for name in baselines),
+    )
+
+
+def _fairtune(task: Task, settings: TuneSettings, rates: Rates) -> Contender:
+    model = task.model()
+    family = mask_family(model.backbone, settings.family)
+    space = SPACES[settings.space](family, rates, known_masks(family, _known_units(model)))
+    return Contender(
+        FAIRTUNE, space, lambda choice: (task.model(choice.seed), constant(choice.mask))
+    )
+
+
+def _known_units(model: Model) -> dict[str, tuple[Unit, ...]]:
+    found = {}
+    for name in KNOWN:
+        try:
+            mask: Mask = find_strategy(name)(model, 0)[1](0)
+        except EvenhandError:  # the network has nothing that it could tune
+            continue
+        found[name] = find_units(model.backbone, mask)
+    return found
+
+
+def _baseline(task: Task, name: str, epochs: int, rates: Rates) -> Contender:
+    strategy = find_strategy(name)
+    _, schedule = strategy(task.model(), rates.seed)
+    mask: Mask = frozenset().union(*(schedule(epoch) for epoch in range(epochs)))
+    return Contender(
+        model_name(name),
+        rate_space(mask, rates),
+        lambda choice: strategy(task.model(choice.seed), choice.seed),
+    )

@@ -1,0 +1,79 @@
+"""What a search found: its trials as a table, and the best of them in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from evenhand.errors import EvenhandError
+from evenhand.measure import Objective, costs, front, ranked
+from evenhand.measure.pareto import Rule
+from evenhand.tune.spaces import Choice, Space
+from evenhand.tune.study import FINISHED, originals
+
+
+def trials_table(study: Study, space: Space, objectives: Sequence[Objective]) -> pd.DataFrame:
+    """Return one row per finished trial.
+
+    The columns are ``study``, ``number``, ``state`` (complete, pruned, repeated),
+    ``origin`` (what was tried on purpose, or ``sampler``), ``repeats`` (the trial whose setting
+    it had again), one column per objective by its name, ``pareto``, ``epochs``, ``seconds``,
+    ``lr``, ``seed`` and ``mask`` (unit names). A pruned trial has the objective that it last
+    reported.
+    """
+    trials = study.get_trials(deepcopy=False, states=FINISHED)
+    label = study.study_name.rpartition("/")[2]
+    table = pd.DataFrame([_row(trial, space, objectives) for trial in trials])
+    table.insert(0, "study", label)
+    done = (table["state"] == "complete").to_numpy()
+    values = table[[objective.name for objective in objectives]].to_numpy(np.float64)
+    cost = np.where(done[:, None], costs(values, objectives), np.nan)
+    return table.assign(pareto=front(cost))
+
+
+def best_first(study: Study, objectives: Sequence[Objective], rule: Rule) -> list[FrozenTrial]:
+    """Return the complete trials from the best on, as the rule ranks them; repeats are left out.
+
+    Raises
+    ------
+    EvenhandError
+        No trial was trained to its end.
+    """
+    done = [trial for trial in originals(study) if trial.state is TrialState.COMPLETE]
+    if not done:
+        raise EvenhandError(
+            f"no trial of {study.study_name} was trained to its end. Give more --trials, or a "
+            "lower --lr-max where the training diverges."
+        )
+    values = np.array([trial.values for trial in done])
+    return [done[place] for place in ranked(costs(values, objectives), rule)]
+
+
+def _row(trial: FrozenTrial, space: Space, objectives: Sequence[Objective]) -> dict[str, Any]:
+    choice: Choice = space.ask(trial)
+    repeats = trial.user_attrs.get("repeats")
+    values = trial.values if trial.state is TrialState.COMPLETE else _last(trial, len(objectives))
+    return {
+        "number": trial.number,
+        "state": "repeated" if repeats is not None else trial.state.name.lower(),
+        "origin": trial.user_attrs.get("origin", "sampler"),
+        "repeats": repeats,
+        **{one.name: value for one, value in zip(objectives, values, strict=True)},
+        "epochs": trial.user_attrs.get("epochs", 0),
+        "seconds": trial.duration.total_seconds() if trial.duration else None,
+        "lr": choice.lr,
+        "seed": choice.seed,
+        "mask": " ".join(sorted(choice.mask)),
+    }
+
+
+def _last(trial: FrozenTrial, count: int) -> list[float]:
+    """Return what an unfinished trial last reported, NaN where it did not."""
+    if trial.last_step is None:
+        return [np.nan] * count
+    return [trial.intermediate_values[trial.last_step]]

@@ -1,0 +1,90 @@
+"""The search loop, on scores that are made up instead of trained."""
+
+from __future__ import annotations
+
+import pytest
+
+from evenhand.models.backbones import create_by_name
+from evenhand.models.units import Family, families
+from evenhand.tune.spaces import SPACES, Rates
+from evenhand.tune.study import open_study, originals, search
+
+UNITS = families(create_by_name("test_vit"))["norm-attn-mlp"].units
+
+
+def space_of(count, *, low=1e-4, high=1e-2, kind="flat"):
+    return SPACES[kind](Family("some", UNITS[:count]), Rates(low, high, 0), {"head": frozenset()})
+
+
+def study_of(path, *directions, prune=True):
+    return open_study(f"sqlite:///{path / 'study.db'}", "run/one", directions, "", prune=prune)
+
+
+class Trained:
+    """Scores a mask by its size, and remembers what it was asked to train."""
+
+    def __init__(self, killed_at=None):
+        self.choices = []
+        self.killed_at = killed_at
+
+    def __call__(self, choice, report):
+        if len(self.choices) == self.killed_at:
+            raise KeyboardInterrupt
+        self.choices.append(choice)
+        value = len(choice.mask) / 10
+        for epoch in (1, 2):
+            report(epoch, (value * epoch / 2,))
+        return (value,)
+
+
+@pytest.mark.parametrize("kind", SPACES)
+def test_no_setting_is_trained_twice_and_a_finite_space_is_tried_out(tmp_path, kind):
+    study, trained = study_of(tmp_path, "maximize", prune=False), Trained()
+    search(study, space_of(3, low=1e-3, high=1e-3, kind=kind), trained, trials=20, seed=1)
+    assert len(trained.choices) == len(set(trained.choices)) == 8
+    repeated = [trial for trial in study.trials if "repeats" in trial.user_attrs]
+    assert len(study.trials) == 8 + len(repeated)
+    for trial in repeated:
+        assert trial.value == study.trials[trial.user_attrs["repeats"]].value
+
+
+def test_repeats_do_not_count_as_trials(tmp_path):
+    study, trained = study_of(tmp_path, "maximize"), Trained()
+    search(study, space_of(3, low=1e-3, high=1e-3), trained, trials=6, seed=0)
+    assert len(trained.choices) == 6
+    assert len(originals(study)) == 6
+
+
+def test_a_killed_search_ends_as_one_that_was_not(tmp_path):
+    def run(folder, *kills):
+        folder.mkdir()
+        study = study_of(folder, "maximize")
+        for killed_at in (*kills, None):
+            trained = Trained(killed_at)
+            try:
+                search(study, space_of(3, low=1e-3, high=1e-3), trained, trials=7, seed=3)
+            except KeyboardInterrupt:
+                continue
+        return [(t.params, t.value, t.state, t.user_attrs) for t in study.trials]
+
+    assert run(tmp_path / "killed", 2, 0, 1) == run(tmp_path / "unbroken")
+
+
+def test_several_objectives_train_every_trial_to_its_end(tmp_path):
+    def score(choice, report):
+        for epoch in (1, 2):
+            report(epoch, (len(choice.mask), -len(choice.mask)))
+        return len(choice.mask), len(choice.mask) / 2
+
+    study = study_of(tmp_path, "maximize", "minimize")
+    search(study, space_of(4), score, trials=12, seed=0)
+    assert {trial.state.name for trial in study.trials} == {"COMPLETE"}
+    assert {trial.user_attrs["epochs"] for trial in study.trials} == {2}
+
+
+def test_known_masks_come_first(tmp_path):
+    study, trained = study_of(tmp_path, "maximize"), Trained()
+    search(study, space_of(3), trained, trials=3, seed=0)
+    assert trained.choices[0].mask == frozenset()
+    assert study.trials[0].user_attrs["origin"] == "head"
+    assert "origin" not in study.trials[1].user_attrs
