@@ -33,7 +33,7 @@ def test_the_size_of_nothing_holds_zero_and_of_something_does_not():
     noise = rng().standard_normal((100, 9))
     size = mean_size(means(noise), 0.95, rng())
     assert size.low == 0 < size.value < size.high
-    size = mean_size(means(noise + [1, -1, 1, -1, 1, -1, 1, -1, 1]), 0.95, rng())
+    size = mean_size(means(noise + np.resize([1, -1], 9)), 0.95, rng())
     assert 0.5 < size.low < 1 < size.high < 1.5
 
 

@@ -8,9 +8,9 @@ any one row follows from the share that this row has in the product.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,9 @@ class Form(Protocol):
         """Return each row's share ``(n,)`` of the inner product of two centred Gram matrices."""
 
 
+F = TypeVar("F", bound=Form)
+
+
 @dataclass(frozen=True, eq=False)
 class Matrix:
     """A centred Gram matrix ``(n, n)``."""
@@ -39,7 +42,8 @@ class Matrix:
 
     def terms(self, other: Self) -> Floats:
         """Return the row sums of the entries' products."""
-        return np.einsum("ij,ij->i", self.entries, other.entries).astype(np.float64)
+        sums: Floats = np.einsum("ij,ij->i", self.entries, other.entries).astype(np.float64)
+        return sums
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +87,14 @@ def row_terms(first: Sequence[Layer], second: Sequence[Layer], at: Rows) -> Term
     if len(first) > len(second):
         turned = row_terms(second, first, at)
         return Terms(turned.cross.transpose(0, 2, 1), turned.second, turned.first)
-    form = _factors if _cheaper_as_factors(first, second, len(at)) else centred_gram
+    if _cheaper_as_factors(first, second, len(at)):
+        return _row_terms(_factors, first, second, at)
+    return _row_terms(centred_gram, first, second, at)
+
+
+def _row_terms(
+    form: Callable[[Layer, Rows], F], first: Sequence[Layer], second: Sequence[Layer], at: Rows
+) -> Terms:
     held = [form(layer, at) for layer in first]
     cross = np.empty((len(at), len(first), len(second)))
     own = np.empty((len(at), len(second)))

@@ -34,7 +34,8 @@ class Jackknifed:
     @property
     def error(self) -> Floats:
         """The standard error of each number."""
-        return np.sqrt(np.square(self.influence).sum(axis=0))
+        error: Floats = np.sqrt(np.square(self.influence).sum(axis=0))
+        return error
 
     def less(self, other: Jackknifed) -> Jackknifed:
         """Return the difference; a patient in both counts as one."""

@@ -55,7 +55,8 @@ class Layer:
         products -= squares
         products -= squares[:, None]  # now minus the squared distances
         products /= 2 * self.bandwidth**2
-        return np.exp(products, out=products)
+        np.exp(products, out=products)
+        return products
 
 
 def rbf_layer(features: NDArray[np.floating], share: float, rng: np.random.Generator) -> Layer:
