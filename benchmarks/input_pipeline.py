@@ -123,7 +123,7 @@ def compare(cohort: Cohort, size: int, cache: Path) -> dict[str, object]:
 def epoch(source: BatchSource) -> Iterator[Tensor]:
     order = np.random.default_rng().permutation(len(source))
     for start in range(0, len(order), BATCH):
-        yield source.take(order[start : start + BATCH]).images
+        yield source.take(order[start : start + BATCH]).inputs
 
 
 def seconds(batches: Callable[[], Iterator[Tensor]]) -> float:

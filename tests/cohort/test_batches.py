@@ -29,25 +29,25 @@ def part(tmp_path, phantoms: Cohort) -> Cohort:
 @pytest.mark.parametrize("fits", [True, False])
 def test_a_batch_holds_what_its_positions_name(part, device, fits, monkeypatch):
     if not fits:
-        monkeypatch.setattr(BatchSource, "_fits", lambda self: False)
+        monkeypatch.setattr(BatchSource, "_fits", lambda self, rows: False)
     source = BatchSource(part, device)
     positions = np.array([40, 3, 3, 0])
     batch = source.take(positions)
     assert len(source) == 50
-    assert batch.images.shape == (4, 3, 16, 16)
-    assert batch.images.dtype == torch.uint8
-    assert batch.images.device.type == device.type
+    assert batch.inputs.shape == (4, 3, 16, 16)
+    assert batch.inputs.dtype == torch.uint8
+    assert batch.inputs.device.type == device.type
     assert batch.labels.tolist() == part.labels[positions].tolist()
-    for image, position in zip(batch.images, positions, strict=True):
+    for image, position in zip(batch.inputs, positions, strict=True):
         wanted = part.read(part.table["sample_id"][position])
         assert np.array_equal(image.permute(1, 2, 0).cpu().numpy(), wanted)
 
 
 def test_batches_are_copies(part):
     source = BatchSource(part, torch.device("cpu"))
-    before = source.take(np.array([0])).images.clone()
-    source.take(np.array([0])).images.zero_()
-    assert torch.equal(source.take(np.array([0])).images, before)
+    before = source.take(np.array([0])).inputs.clone()
+    source.take(np.array([0])).inputs.zero_()
+    assert torch.equal(source.take(np.array([0])).inputs, before)
 
 
 def test_a_cohort_without_store(phantoms):

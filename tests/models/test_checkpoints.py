@@ -148,7 +148,7 @@ def test_images_are_normalised_as_the_backbone_expects(vit):
     mean, std = (torch.tensor(config[key]).view(3, 1, 1) for key in ("mean", "std"))
     vit.eval()
     assert torch.allclose(vit.features(images()), vit.backbone((images() - mean) / std), atol=1e-6)
-    assert vit.spec.mean == tuple(config["mean"])
+    assert vit.spec.inputs.mean == tuple(config["mean"])
     assert not {"mean", "std"} & vit.state_dict().keys()
 
 

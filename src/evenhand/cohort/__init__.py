@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from evenhand.cohort.published import Samples, published
     from evenhand.cohort.readers import known_readers, open_cohort
     from evenhand.cohort.registry import DataSet, Entry, Reader, reader
+    from evenhand.cohort.series import Recordings, Series, whole_recordings
+    from evenhand.cohort.series_phantoms import SeriesPhantomSettings, make_series_phantoms
     from evenhand.cohort.settings import DataSettings
     from evenhand.cohort.splits import (
         Splits,
@@ -53,6 +55,8 @@ _HOMES = {
     "published": "Samples published",
     "readers": "known_readers open_cohort",
     "registry": "DataSet Entry Reader reader",
+    "series": "Recordings Series whole_recordings",
+    "series_phantoms": "SeriesPhantomSettings make_series_phantoms",
     "settings": "DataSettings",
     "splits": ("Splits draw_patients exclude_patients read_splits split_patients write_splits"),
     "store": "SampleStore default_cache store_samples",
@@ -70,8 +74,11 @@ __all__ = [
     "PhantomSettings",
     "Read",
     "Reader",
+    "Recordings",
     "SampleStore",
     "Samples",
+    "Series",
+    "SeriesPhantomSettings",
     "Source",
     "Splits",
     "UnreadableError",
@@ -89,6 +96,7 @@ __all__ = [
     "is_measurement",
     "known_readers",
     "make_phantoms",
+    "make_series_phantoms",
     "mapped",
     "named",
     "open_cohort",
@@ -101,6 +109,7 @@ __all__ = [
     "sex",
     "split_patients",
     "store_samples",
+    "whole_recordings",
     "write_splits",
 ]
 

@@ -12,22 +12,23 @@ from torch import Tensor
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.store import SampleStore
 
-_CHUNK = 4096  # samples uploaded at a time
+_CHUNK = 4096  # rows of the store uploaded at a time
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
     """Samples and their classes, on the device that they were asked for."""
 
-    images: Tensor  # (B, 3, H, W) uint8, channels last in memory
+    inputs: Tensor  # images (B, 3, H, W) uint8 or series (B, C, T) float32, channels last
     labels: Tensor  # (B,) int64
 
 
 class BatchSource:
     """Serves batches of a stored cohort to one device.
 
-    On a CUDA device the cohort's samples are uploaded once, where they fit in half of the memory
-    that is free; otherwise each batch is copied from pinned memory while the device works.
+    On a CUDA device what the cohort's samples lie in is uploaded once, where it fits in half of
+    the memory that is free; otherwise each batch is copied from pinned memory while the device
+    works.
 
     Parameters
     ----------
@@ -46,40 +47,54 @@ class BatchSource:
         if not isinstance(cohort.read, SampleStore):
             raise TypeError("batches come from a stored cohort: call store_samples first")
         self.device = device
+        self._steps = cohort.read.steps
         self._samples = cohort.read.samples
         self._rows = cohort.read.rows(cohort.table["sample_id"])
         self._labels = torch.from_numpy(cohort.labels.copy()).to(device)
-        self._resident = self._uploaded() if self._fits() else None
+        self._resident: Tensor | None = None
+        if device.type == "cuda":
+            self._upload()
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def take(self, positions: NDArray[np.intp]) -> Batch:
         """Return the samples at some positions in the cohort, in that order."""
-        at = torch.from_numpy(positions).to(self.device)
-        images = self._copied(positions) if self._resident is None else self._resident[at]
-        return Batch(images.permute(0, 3, 1, 2), self._labels[at])
-
-    def _fits(self) -> bool:
-        if self.device.type != "cuda":
-            return False
-        free, _ = torch.cuda.mem_get_info(self.device)
-        return len(self) * self._samples[:1].nbytes <= free // 2
-
-    def _uploaded(self) -> Tensor:
-        """Return all samples of the cohort on the device, ``(n, H, W, 3)``."""
-        images = torch.empty(
-            (len(self), *self._samples.shape[1:]), dtype=torch.uint8, device=self.device
+        places = self._places(self._rows[positions])
+        if self._resident is None:
+            inputs = self._copied(places)
+        else:
+            inputs = self._resident[torch.from_numpy(places).to(self.device)]
+        return Batch(
+            inputs.movedim(-1, 1), self._labels[torch.from_numpy(positions).to(self.device)]
         )
-        for start in range(0, len(self), _CHUNK):
-            positions = np.arange(start, min(start + _CHUNK, len(self)))
-            images[start : start + _CHUNK] = self._copied(positions)
-        return images
 
-    def _copied(self, positions: NDArray[np.intp]) -> Tensor:
-        """Return samples ``(B, H, W, 3)``, gathered on the CPU and sent on without waiting."""
-        shape = (len(positions), *self._samples.shape[1:])
-        images = torch.empty(shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+    def _places(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return where samples lie: the row ``(B,)`` of images, the rows ``(B, T)`` of series."""
+        return rows if self._steps is None else rows[:, None] + np.arange(self._steps)
+
+    def _upload(self) -> None:
+        """Keep on the device what the samples lie in; windows that overlap share it there, too."""
+        used = np.zeros(len(self._samples), np.bool_)
+        for step in range(self._steps or 1):
+            used[self._rows + step] = True
+        places = np.flatnonzero(used)
+        if not self._fits(len(places)):
+            return
+        resident = self._copied(places[:0]).new_empty(len(places), *self._samples.shape[1:])
+        for start in range(0, len(places), _CHUNK):
+            resident[start : start + _CHUNK] = self._copied(places[start : start + _CHUNK])
+        self._resident, self._rows = resident, np.searchsorted(places, self._rows)
+
+    def _fits(self, rows: int) -> bool:
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return bool(rows * self._samples[:1].nbytes <= free // 2)
+
+    def _copied(self, places: NDArray[np.intp]) -> Tensor:
+        """Return rows of the store, gathered on the CPU and sent on without waiting."""
+        shape = (*places.shape, *self._samples.shape[1:])
+        dtype = torch.uint8 if self._samples.dtype == np.uint8 else torch.float32
+        rows = torch.empty(shape, dtype=dtype, pin_memory=self.device.type == "cuda")
         # Without "clip", which never has anything to clip, numpy copies through a buffer.
-        np.take(self._samples, self._rows[positions], axis=0, out=images.numpy(), mode="clip")
-        return images.to(self.device, non_blocking=True)
+        np.take(self._samples, places, axis=0, out=rows.numpy(), mode="clip")
+        return rows.to(self.device, non_blocking=True)

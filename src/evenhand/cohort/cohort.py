@@ -14,6 +14,9 @@ from evenhand.cohort.attributes import UNKNOWN, Attribute, group_of, parts_of
 from evenhand.errors import EvenhandError, pick
 
 Image = NDArray[np.uint8]
+Values = NDArray[np.float32]
+Sample = Image | Values
+"""An image ``(H, W, 3)``, or a series ``(T, C)`` with NaN where nothing was observed."""
 
 
 class Read(Protocol):
@@ -23,8 +26,8 @@ class Read(Protocol):
     def ids(self) -> Sequence[str]:
         """Every sample of the source, in its order; a cohort may hold fewer."""
 
-    def __call__(self, sample_id: str) -> Image:
-        """Return the image ``(H, W, 3)``.
+    def __call__(self, sample_id: str) -> Sample:
+        """Return the sample.
 
         Raises
         ------
@@ -32,8 +35,16 @@ class Read(Protocol):
             The file behind the sample is damaged, or in a form that cannot be read faithfully.
         """
 
-    def resized(self, size: int) -> Read:
-        """Return the way to read the same samples as ``(size, size, 3)``."""
+    def resized(self, size: int | None) -> Read:
+        """Return the way to read the same samples, all in one shape.
+
+        Images become ``(size, size, 3)``, by default of 224 pixels.
+
+        Raises
+        ------
+        EvenhandError
+            A size is given, and the samples are series, which have none.
+        """
 
 
 class UnreadableError(EvenhandError):
@@ -86,6 +97,8 @@ class Cohort:
         The name of each class.
     source
         Where all this comes from.
+    channels
+        What each channel of the series is; none where the samples are images.
     """
 
     table: pd.DataFrame
@@ -93,6 +106,7 @@ class Cohort:
     attributes: Mapping[str, Attribute]
     classes: tuple[str, ...]
     source: Source
+    channels: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.table)

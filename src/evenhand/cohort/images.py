@@ -15,6 +15,8 @@ from evenhand.cohort.cohort import Image, UnreadableError
 Open = Callable[[Path, int | None], PIL.Image.Image]
 """Opens a file as a picture, no smaller than a side (None: as it is); ValueError if it cannot."""
 
+IMAGE_SIZE = 224  # pixels, where no size is asked for
+
 # What Pillow raises for a damaged file, whatever its format.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, PIL.Image.DecompressionBombError)
 
@@ -68,9 +70,9 @@ class ImageFiles:
             where = f"{self.table}, row {self.rows[sample_id]}"
             raise UnreadableError(f"{path} ({where}) cannot be read: {error}") from error
 
-    def resized(self, size: int) -> ImageFiles:
+    def resized(self, size: int | None) -> ImageFiles:
         """Return the way to read the same files as ``(size, size, 3)``."""
-        return replace(self, size=size)
+        return replace(self, size=size or IMAGE_SIZE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,9 +95,9 @@ class ImageArray:
             return image
         return _squash(PIL.Image.fromarray(image), self.size)
 
-    def resized(self, size: int) -> ImageArray:
+    def resized(self, size: int | None) -> ImageArray:
         """Return the way to read the same images as ``(size, size, 3)``."""
-        return replace(self, size=size)
+        return replace(self, size=size or IMAGE_SIZE)
 
 
 def image_files(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -80,7 +81,7 @@ def make_phantoms(settings: PhantomSettings) -> Cohort:
     {'majority': 7, 'minority': 3}
     """
     patients_rng, lesions_rng, paint_rng = np.random.default_rng(settings.seed).spawn(3)
-    patients = _patients(settings, patients_rng)
+    patients = draw_patients_of(settings, patients_rng)
     lesions = _lesions(patients, settings, lesions_rng)
     images = _paint(lesions, settings.size, paint_rng)
     table = _table(patients, lesions, settings.images)
@@ -105,7 +106,20 @@ def _described(settings: PhantomSettings) -> str:
     return "phantom:" + ",".join(f"{name}={value}" for name, value in settings)
 
 
-def _patients(settings: PhantomSettings, rng: np.random.Generator) -> pd.DataFrame:
+class Population(Protocol):
+    """What the settings of all phantoms say about their patients."""
+
+    @property
+    def patients(self) -> int: ...  # noqa: D102
+    @property
+    def minority(self) -> float: ...  # noqa: D102
+    @property
+    def prevalence(self) -> float: ...  # noqa: D102
+    @property
+    def label_noise(self) -> float: ...  # noqa: D102
+
+
+def draw_patients_of(settings: Population, rng: np.random.Generator) -> pd.DataFrame:
     """Return one row per patient; shares of groups and classes hold exactly, up to rounding."""
     n = settings.patients
     minority = _share(np.ones(n, bool), settings.minority, rng)

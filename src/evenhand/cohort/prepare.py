@@ -11,7 +11,9 @@ from evenhand.cohort.splits import Splits, draw_patients, exclude_patients, spli
 from evenhand.cohort.store import store_samples
 
 
-def prepare_splits(settings: DataSettings, image_size: int, rng: np.random.Generator) -> Splits:
+def prepare_splits(
+    settings: DataSettings, image_size: int | None, rng: np.random.Generator
+) -> Splits:
     """Open a cohort, store its samples, keep out the patients that must not be in it, and split it.
 
     Parameters
@@ -19,7 +21,7 @@ def prepare_splits(settings: DataSettings, image_size: int, rng: np.random.Gener
     settings
         Which data, and which patients of it.
     image_size
-        Side of the squares that samples are read as.
+        Side of the squares that images are read as; None for series.
     rng
         Decides which patients are drawn, and which split each one goes to.
 

@@ -20,48 +20,58 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.cohort.cohort import Cohort, Image, Read, UnreadableError
+from evenhand.cohort.cohort import Cohort, Read, Sample, UnreadableError
+from evenhand.cohort.series import Recordings, Series
 from evenhand.cohort.tables import SHOWN
 from evenhand.errors import EvenhandError
 from evenhand.files import read_json, write_json
 from evenhand.progress import bar
 
-_CHUNK = 256  # images decoded before they are written
+_CHUNK = 256  # samples decoded before they are written
 _ABANDONED = 24 * 3600.0  # seconds after which a build that nobody writes to was killed
 
 
 @dataclass(frozen=True, eq=False)
 class SampleStore:
-    """Decoded samples of one size, read as lookups in a memory-mapped array.
+    """Decoded samples of one shape, read as lookups in a memory-mapped array.
 
     Parameters
     ----------
     samples
-        ``(n, size, size, 3)`` uint8, memory-mapped and read-only.
+        Memory-mapped and read-only: images ``(n, size, size, 3)`` uint8, or the recordings of
+        series, one after the other, ``(all their steps, C)`` float32.
+    steps
+        How many rows of ``samples`` a series is; None for images, which are one row.
     unreadable
         What is wrong with each sample that could not be decoded.
     origin
         The way to read the samples from where they came.
     row
-        The row of each decoded sample in ``samples``.
+        The ids of the decoded samples.
+    first
+        The first row of each of them in ``samples``, ``(n,)``.
     """
 
-    samples: Image
+    samples: Sample
+    steps: int | None
     unreadable: Mapping[str, str]
     origin: Read
     row: pd.Index
+    first: NDArray[np.intp]
 
     @property
     def ids(self) -> Sequence[str]:
         """Every sample of the source that could be decoded."""
         return tuple(self.row)
 
-    def __call__(self, sample_id: str) -> Image:
-        """Look one sample up, ``(size, size, 3)``."""
-        return np.asarray(self.samples[self.row.get_loc(sample_id)])
+    def __call__(self, sample_id: str) -> Sample:
+        """Look one sample up: ``(size, size, 3)``, or ``(steps, C)``."""
+        first = self.first[self.row.get_loc(sample_id)]
+        found = self.samples[first : first + (self.steps or 1)]
+        return np.asarray(found if self.steps else found[0])
 
     def rows(self, sample_ids: Sequence[str] | pd.Series) -> NDArray[np.intp]:
-        """Return where samples lie in ``samples``.
+        """Return the first row of each sample in ``samples``.
 
         Raises
         ------
@@ -71,9 +81,9 @@ class SampleStore:
         rows = self.row.get_indexer(pd.Index(sample_ids))
         if (rows < 0).any():
             raise KeyError(list(np.asarray(sample_ids)[rows < 0]))
-        return rows
+        return self.first[rows]
 
-    def resized(self, size: int) -> Read:
+    def resized(self, size: int | None) -> Read:
         """Return the way to read the samples in another size, from where they came."""
         return self.origin.resized(size)
 
@@ -91,7 +101,7 @@ def default_cache() -> Path:
 
 def store_samples(
     cohort: Cohort,
-    image_size: int,
+    image_size: int | None,
     cache: Path | None = None,
     *,
     skip_unreadable: bool = False,
@@ -107,7 +117,7 @@ def store_samples(
     cohort
         Any cohort, stored or not.
     image_size
-        Side of the stored squares.
+        Side of the stored squares; None for series, and for images in their usual size.
     cache
         Folder of stores; None is ``default_cache()``.
     skip_unreadable
@@ -118,24 +128,24 @@ def store_samples(
     UnreadableError
         Samples of the cohort cannot be read, and ``skip_unreadable`` is false.
     EvenhandError
-        The cache folder cannot be written, or is full.
+        The cache folder cannot be written, or is full; or series are given an image size.
     """
     read = cohort.read.resized(image_size)
     folder = _folder(cohort, image_size, cache or default_cache())
     if not folder.exists():
         try:
             with _building(folder) as part:
-                _build(read, part, image_size)
+                _build(read.recordings if isinstance(read, Series) else read, part)
         except OSError as error:
             raise EvenhandError(
-                f"the decoded samples cannot be kept in {folder.parent}: {error}. Make room "
-                f"({_megabytes(read, image_size)} MB), or name another folder with --cache."
+                f"the decoded samples cannot be kept in {folder.parent}: {error}. Make room, or "
+                "name another folder with --cache."
             ) from error
     store = _open(folder, read)
     return _without(replace(cohort, read=store), store.unreadable, skip_unreadable)
 
 
-def _folder(cohort: Cohort, image_size: int, cache: Path) -> Path:
+def _folder(cohort: Cohort, image_size: int | None, cache: Path) -> Path:
     key = f"{cohort.source.reader}\0{image_size}\0{cohort.source.fingerprint}"
     return cache / "samples" / hashlib.sha256(key.encode()).hexdigest()[:32]
 
@@ -166,11 +176,12 @@ def _clear_abandoned(cache: Path) -> None:
                 shutil.rmtree(part, ignore_errors=True)
 
 
-def _build(read: Read, part: Path, image_size: int) -> None:
-    """Decode every sample in threads (Pillow lets go of the interpreter lock) into ``part``."""
+def _build(read: Read | Recordings, part: Path) -> None:
+    """Decode everything in threads (Pillow lets go of the interpreter lock) into ``part``."""
     ids, decode = list(read.ids), partial(_try, read)
-    stored: list[str] = []
+    stored: dict[str, int] = {}  # how many rows of the file each takes
     unreadable: dict[str, str] = {}
+    row = np.empty((0,), np.uint8)
     with (
         (part / "samples.bin").open("wb") as file,
         ThreadPoolExecutor(os.cpu_count()) as pool,
@@ -178,22 +189,22 @@ def _build(read: Read, part: Path, image_size: int) -> None:
     ):
         for start in range(0, len(ids), _CHUNK):
             chunk = ids[start : start + _CHUNK]
-            for sample_id, image in zip(chunk, pool.map(decode, chunk), strict=True):
-                if isinstance(image, UnreadableError):
-                    unreadable[sample_id] = str(image)
-                else:
-                    stored.append(sample_id)
-                    file.write(np.ascontiguousarray(image).data)
+            for name, sample in zip(chunk, pool.map(decode, chunk), strict=True):
+                if isinstance(sample, UnreadableError):
+                    unreadable[name] = str(sample)
+                    continue
+                rows = sample[None] if sample.ndim == 3 else sample
+                stored[name], row = len(rows), rows[0]
+                file.write(np.ascontiguousarray(rows).data)
             advance(len(chunk))
         _to_disk(file)
-    write_json(
-        part / "index.json", {"size": image_size, "sample_ids": stored, "unreadable": unreadable}
-    )
+    about = {"stored": stored, "row": row.shape, "dtype": row.dtype.name, "unreadable": unreadable}
+    write_json(part / "index.json", about)
 
 
-def _try(read: Read, sample_id: str) -> Image | UnreadableError:
+def _try(read: Read | Recordings, name: str) -> Sample | UnreadableError:
     try:
-        return read(sample_id)
+        return read(name)
     except UnreadableError as error:
         return error
 
@@ -205,13 +216,23 @@ def _to_disk(file: IO[bytes]) -> None:
 
 def _open(folder: Path, origin: Read) -> SampleStore:
     index: dict[str, Any] = read_json(folder / "index.json")
-    ids, size = index["sample_ids"], index["size"]
-    shape = (len(ids), size, size, 3)
-    if ids:
-        samples: Image = np.memmap(folder / "samples.bin", np.uint8, "r", shape=shape)
+    lengths = pd.Series(index["stored"], dtype=np.intp)
+    shape, dtype = (int(lengths.sum()), *index["row"]), np.dtype(index["dtype"])
+    if len(lengths):
+        samples: Sample = np.memmap(folder / "samples.bin", dtype, "r", shape=shape)
     else:  # a file of no bytes cannot be mapped
-        samples = np.empty(shape, np.uint8)
-    return SampleStore(samples, index["unreadable"], origin, pd.Index(ids, dtype="str"))
+        samples = np.empty(shape, dtype)
+    first = lengths.cumsum() - lengths
+    unreadable: dict[str, str] = index["unreadable"]
+    if not isinstance(origin, Series):
+        row = pd.Index(first.index, dtype="str")
+        return SampleStore(samples, None, unreadable, origin, row, first.to_numpy())
+    name, offset = origin.windows["recording"], origin.windows["offset"]
+    kept = name.isin(first.index)
+    lost = {str(key): unreadable[record] for key, record in name[~kept].items()}
+    begins = (name[kept].map(first) + offset[kept]).to_numpy(np.intp)
+    row = pd.Index(name.index[kept], dtype="str")
+    return SampleStore(samples, origin.steps, lost, origin, row, begins)
 
 
 def _without(cohort: Cohort, unreadable: Mapping[str, str], skip: bool) -> Cohort:
@@ -219,16 +240,13 @@ def _without(cohort: Cohort, unreadable: Mapping[str, str], skip: bool) -> Cohor
     bad = cohort.table["sample_id"].isin(list(unreadable))
     if not bad.any():
         return cohort
-    problems = tuple(unreadable[sample_id] for sample_id in cohort.table["sample_id"][bad])
+    named = (unreadable[sample_id] for sample_id in cohort.table["sample_id"][bad])
+    problems = tuple(dict.fromkeys(named))  # windows of one recording have one problem
     if not skip:
         listed = "\n".join(problems[:SHOWN])
         raise UnreadableError(
-            f"{len(problems)} of {len(cohort)} samples cannot be read. Mend the files, or leave "
+            f"{bad.sum()} of {len(cohort)} samples cannot be read. Mend the files, or leave "
             f"them out with --skip-unreadable. The first {min(len(problems), SHOWN)}:\n{listed}"
         )
-    source = replace(cohort.source, left_out=problems)
+    source = replace(cohort.source, left_out=(*cohort.source.left_out, *problems))
     return replace(cohort.select(~bad), source=source)
-
-
-def _megabytes(read: Read, image_size: int) -> int:
-    return round(len(read.ids) * image_size**2 * 3 / 1e6)

@@ -11,6 +11,7 @@ from evenhand.finetune.settings import FinetuneSettings, TrainingSettings
 from evenhand.finetune.training import Task, keep, make_task, train
 from evenhand.models.strategies import find_strategy
 from evenhand.runs import Run, start_run
+from evenhand.train.inputs import silent_channels
 
 
 def finetune(settings: FinetuneSettings, out: Path, *, overwrite: bool = False) -> Run:
@@ -74,6 +75,7 @@ def begin(job: str, task: Task, out: Path, models: list[str], *, overwrite: bool
             "label": source.label,
             "left_out": list(source.left_out),
         },
+        notes=list(silent_channels(task.inputs)),
     )
     write_splits(run.root / "splits.csv", task.splits)
     return run

@@ -19,6 +19,7 @@ from evenhand.models.checkpoints import load_model
 from evenhand.predictions import read_predictions
 from evenhand.runs import Run, open_run, start_run
 from evenhand.train.device import make_accelerator
+from evenhand.train.inputs import check_fits
 from evenhand.train.predict import predict as predict_cohorts
 from evenhand.train.settings import LoopSettings
 
@@ -54,6 +55,7 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
     settings = _inherit(settings, trained)
     model = load_model(trained.model(name))
     cohort = _cohort(settings, model.spec.image_size)
+    check_fits(cohort, model)
     if cohort.classes != model.spec.classes:
         raise EvenhandError(
             f"{settings.data} has the classes {', '.join(cohort.classes)}; the model tells "
@@ -88,7 +90,7 @@ def _inherit(settings: PredictSettings, trained: Run) -> PredictSettings:
     return PredictSettings.model_validate({**settings.model_dump(), **update})
 
 
-def _cohort(settings: PredictSettings, image_size: int) -> Cohort:
+def _cohort(settings: PredictSettings, image_size: int | None) -> Cohort:
     stored = store_samples(
         open_cohort(settings),
         image_size,

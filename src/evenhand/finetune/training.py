@@ -20,12 +20,15 @@ from evenhand.finetune.settings import TrainingSettings
 from evenhand.measure.groups import Groups, excluded_groups, groups_of
 from evenhand.measure.objectives import Objective, find_objective
 from evenhand.models.checkpoints import save_model
+from evenhand.models.inputs import SeriesInputs
 from evenhand.models.masks import Mask, Schedule, find_units, full_mask, train_mode, tune_only
 from evenhand.models.model import Model, build_model
 from evenhand.models.units import parts
 from evenhand.predictions import write_predictions
 from evenhand.runs import Run
+from evenhand.train.augment import find_augmentation
 from evenhand.train.device import make_accelerator
+from evenhand.train.inputs import model_inputs
 from evenhand.train.loop import Epoch, fit
 from evenhand.train.predict import predict
 from evenhand.train.settings import FitSettings, LoopSettings
@@ -40,6 +43,7 @@ class Task:
     objectives: tuple[Objective, ...]
     groups: dict[str, Groups]  # of the validation rows
     excluded: dict[str, set[str]]
+    inputs: int | SeriesInputs
 
     def values(self, found: NDArray[np.float64]) -> tuple[float, ...]:
         """Return each objective, or its pessimistic end, of scores ``(n, C)`` of validation."""
@@ -59,7 +63,9 @@ class Task:
         """Return the untrained model of a seed (the settings' by default), always the same."""
         settings, classes = self.settings, self.splits.train.classes
         seed = settings.seed if seed is None else seed
-        return build_model(settings.backbone, settings.weights, settings.image_size, classes, seed)
+        return build_model(
+            settings.backbone, settings.weights, self.inputs, classes, seed, settings.head
+        )
 
     def fit_settings(self, lr: float, seed: int | None = None) -> FitSettings:
         """Return how a model is trained at a learning rate, with the settings' seed or another."""
@@ -83,7 +89,8 @@ def make_task(settings: TrainingSettings) -> Task:
     ------
     EvenhandError
         Whatever the data refuse; an objective is unknown, needs attributes and has none, or is
-        undefined for some group (the message has the counts).
+        undefined for some group (the message has the counts); the augmentation is for samples of
+        another kind.
     """
     objectives = tuple(map(find_objective, dict.fromkeys(settings.objective)))
     for objective in objectives:
@@ -99,7 +106,9 @@ def make_task(settings: TrainingSettings) -> Task:
         for name in settings.attribute
     }
     excluded = excluded_groups(settings.exclude_group, groups)
-    task = Task(settings, splits, objectives, groups, excluded)
+    inputs = model_inputs(splits.train)
+    find_augmentation(settings.augment, inputs)
+    task = Task(settings, splits, objectives, groups, excluded, inputs)
     _check_defined(task)
     return task
 
@@ -177,11 +186,11 @@ def seconds_per_fit(task: Task, model: Model) -> float:
     settings = task.settings
     tune_only(model, full_mask(model.backbone))
     train_mode(model)
-    images = torch.zeros(settings.batch_size, 3, settings.image_size, settings.image_size)
-    images = images.to(make_accelerator(settings).device)
-    model = model.to(images.device)
-    forward = _seconds(lambda: model(images))
-    step = _seconds(lambda: model(images).sum().backward())
+    inputs = torch.zeros(settings.batch_size, *model.spec.inputs.shape)
+    inputs = inputs.to(make_accelerator(settings).device)
+    model = model.to(inputs.device)
+    forward = _seconds(lambda: model(inputs))
+    step = _seconds(lambda: model(inputs).sum().backward())
     steps = len(task.splits.train) / settings.batch_size
     scored = len(task.splits.val) / settings.batch_size
     return settings.epochs * (steps * step + scored * forward)

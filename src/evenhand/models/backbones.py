@@ -1,4 +1,4 @@
-"""timm's networks as backbones: made by name, filled from a file, an earlier run or the hub."""
+"""Backbones by name, filled from a file, an earlier run or the hub: timm's, and the series' own."""
 
 from __future__ import annotations
 
@@ -13,23 +13,37 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from evenhand.cohort.tables import some
 from evenhand.errors import EvenhandError, UnknownNameError
+from evenhand.files import read_json
+from evenhand.models.conv1d import Conv1dEncoder
+from evenhand.models.inputs import SeriesInputs
 from evenhand.runs import open_run
 
+CONV1D = "conv1d"
 
-def create_backbone(name: str, weights: str, image_size: int) -> nn.Module:
-    """Return a timm network without its classifier; see :func:`evenhand.models.build_model`."""
-    _check_name(name)
-    if weights == "pretrained":
-        return _pretrained(name, image_size)
-    backbone = _create(name, image_size)
+
+def create_backbone(name: str, weights: str, inputs: int | SeriesInputs) -> nn.Module:
+    """Return a network without a classifier; see :func:`evenhand.models.build_model`."""
+    if isinstance(inputs, SeriesInputs):
+        backbone: nn.Module = _create_for_series(name, weights, inputs)
+    else:
+        _check_name(name)
+        if weights == "pretrained":
+            return _pretrained(name, inputs)
+        backbone = _create(name, inputs)
     if weights != "none":
         _fill(backbone, name, _checkpoint_file(weights))
     return backbone
 
 
 def create_by_name(name: str) -> nn.Module:
-    """Return a timm network of its own image size, without weights of note or a classifier."""
+    """Return a network of its own image size, without weights of note or a classifier.
+
+    The encoder for series is that for a single channel.
+    """
+    if name == CONV1D:
+        return Conv1dEncoder(2)
     _check_name(name)
     network: nn.Module = timm.create_model(name, num_classes=0)
     return network
@@ -41,9 +55,50 @@ def normalisation(backbone: nn.Module) -> tuple[tuple[float, ...], tuple[float, 
     return tuple(config["mean"]), tuple(config["std"])
 
 
+def inherit_scale(inputs: SeriesInputs, weights: str) -> SeriesInputs:
+    """Return the inputs in the units that the weights were learnt in, where a model came with them.
+
+    Raises
+    ------
+    EvenhandError
+        The weights were learnt on other channels.
+    """
+    if weights in ("none", "pretrained"):
+        return inputs
+    about = _checkpoint_file(weights).parent / "model.json"
+    if not about.is_file():
+        return inputs
+    known = read_json(about)["spec"]["inputs"]
+    if tuple(known.get("channels", ())) != inputs.channels:
+        raise EvenhandError(
+            f"--weights {weights}: that model takes "
+            f"{len(known.get('channels', ())) or 'no'} channels "
+            f"({some(known.get('channels', ()))}), and the data have {len(inputs.channels)} "
+            f"({some(inputs.channels)}). Give weights that were learnt on the same channels."
+        )
+    return inputs.model_copy(update={"mean": tuple(known["mean"]), "std": tuple(known["std"])})
+
+
+def _create_for_series(name: str, weights: str, inputs: SeriesInputs) -> Conv1dEncoder:
+    if name != CONV1D:
+        raise EvenhandError(
+            f"--backbone {name}: the samples are series, which {CONV1D} takes. Give --backbone "
+            f"{CONV1D}."
+        )
+    if weights == "pretrained":
+        raise EvenhandError(
+            f"--weights pretrained: nobody has published weights of {CONV1D}. Pre-train on your "
+            "own series (`evenhand pretrain`) and give --weights RUN, or start from random "
+            "weights with --weights none."
+        )
+    return Conv1dEncoder(2 * len(inputs.channels))
+
+
 def _check_name(name: str) -> None:
     if timm.is_model(name):
         return
+    if name == CONV1D:
+        raise EvenhandError(f"--backbone {name} takes series, and the samples are images.")
     near = difflib.get_close_matches(name, timm.list_models(), n=3)
     meant = f" Did you mean {' or '.join(near)}?" if near else ""
     raise UnknownNameError(

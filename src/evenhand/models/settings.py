@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, Field
 
 
 class ModelSettings(BaseModel, frozen=True, extra="forbid"):
     """Which network, from which weights, at which size."""
 
-    backbone: str = Field("vit_base_patch16_224", description="timm's name of the network")
+    backbone: str = Field(
+        "vit_base_patch16_224", description="timm's name of the network, or conv1d for series"
+    )
     weights: str = Field(
         "pretrained",
         description="pretrained (timm's), none (random), a .safetensors file, or an earlier run",
     )
-    image_size: int = Field(224, gt=0, description="side of the square images, in pixels")
+    image_size: int | None = Field(
+        None, gt=0, description="side of the square images, in pixels (default: 224)"
+    )
+    head: Literal["linear", "hidden"] = Field(
+        "linear", description="linear, or hidden: 128 units and dropout .6 before it"
+    )

@@ -85,7 +85,8 @@ def _head(model: Model, _: str) -> Mask:
 @_rule("last", "-K")
 def _last(model: Model, argument: str) -> Mask:
     units = parts(model.backbone)
-    depths = sorted({unit.depth for unit in units if unit.name.startswith(("blocks.", "stage"))})
+    inside = ("blocks.", "stage", "conv")
+    depths = sorted({unit.depth for unit in units if unit.name.startswith(inside)})
     if not 1 <= int(argument) <= len(depths):
         raise EvenhandError(
             f"strategy 'last-{argument}': K is a whole number from 1 to {len(depths)}, the number "

@@ -16,6 +16,7 @@ from typing import Any
 from torch import nn
 
 from evenhand.errors import pick
+from evenhand.models.conv1d import Conv1dEncoder
 
 EMBEDDING = 0  # the depth of what comes before the first block or stage
 
@@ -54,7 +55,7 @@ def is_transformer(backbone: nn.Module) -> bool:
 
 def parts(backbone: nn.Module) -> tuple[Unit, ...]:
     """Return the finest units, in the order of depth; each parameter is in exactly one of them."""
-    place = _place_in_blocks if is_transformer(backbone) else _stage_places(backbone)
+    place = _placing(backbone)
     found: dict[str, list[nn.Parameter]] = {}
     about: dict[str, tuple[int, str]] = {}
     for name, parameter in backbone.named_parameters():
@@ -71,6 +72,13 @@ def parts(backbone: nn.Module) -> tuple[Unit, ...]:
     return tuple(sorted(units, key=lambda unit: unit.depth))
 
 
+def _placing(backbone: nn.Module) -> Callable[[str], tuple[str, int, str]]:
+    """Return the rule from a parameter's name to the unit, depth and kind that it belongs to."""
+    if isinstance(backbone, Conv1dEncoder):
+        return _place_in_layers
+    return _place_in_blocks if is_transformer(backbone) else _stage_places(backbone)
+
+
 def families(backbone: nn.Module) -> dict[str, Family]:
     """Return the search spaces of a backbone by name.
 
@@ -78,8 +86,11 @@ def families(backbone: nn.Module) -> dict[str, Family]:
     (``attention+mlp`` …) and their triple, one bit a block; ``norm-attn-mlp`` (three bits a
     block), ``norm1-attn-norm2-mlp`` (four) and ``attention-parameters`` (four: weight and bias of
     qkv and proj, with the position embedding always trained), as in FairTune (arXiv 2310.05055).
+    The encoder for series has ``conv``, one bit a layer.
     Any other network has ``stages``, ``conv``, ``norm`` (one bit a stage) and ``conv-norm`` (two).
     """
+    if isinstance(backbone, Conv1dEncoder):
+        return {"conv": Family("conv", parts(backbone))}
     make = _transformer_families if is_transformer(backbone) else _stage_families
     return {family.name: family for family in make(backbone)}
 
@@ -109,6 +120,14 @@ def _join(units: Iterable[Unit], names: Callable[[Unit], str], kind: str) -> tup
         Unit(name, group[0].depth, kind, tuple(p for unit in group for p in unit.parameters))
         for name, group in grouped.items()
     )
+
+
+# The encoder for series
+
+
+def _place_in_layers(name: str) -> tuple[str, int, str]:
+    layer = name.partition(".")[0]  # conv1, conv2, conv3
+    return layer, int(layer.removeprefix("conv")), "conv"
 
 
 # Transformers

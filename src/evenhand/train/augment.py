@@ -8,6 +8,9 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from evenhand.errors import EvenhandError
+from evenhand.models.inputs import Inputs, SeriesInputs
+
 Augment = Callable[[Tensor, Generator], Tensor]
 """From images ``(B, 3, H, W)`` in [0, 1] and a generator on their device to images like them."""
 
@@ -31,6 +34,24 @@ def free(images: Tensor, generator: Generator) -> Tensor:
 
 
 AUGMENTATIONS: dict[str, Augment] = {"none": none, "upright": upright, "free": free}
+
+
+def find_augmentation(name: str, inputs: Inputs | int) -> Augment:
+    """Return the augmentation of that name; ``auto`` is upright for images and none for series.
+
+    Raises
+    ------
+    EvenhandError
+        It is one of images, and the inputs are series.
+    """
+    series = isinstance(inputs, SeriesInputs)
+    if name == "auto":
+        return none if series else upright
+    if series and name != "none":
+        raise EvenhandError(
+            f"--augment {name} is for images, and the samples are series. Leave it out."
+        )
+    return AUGMENTATIONS[name]
 
 
 def crop(images: Tensor, generator: Generator, *, turns: bool) -> Tensor:

@@ -23,7 +23,7 @@ from evenhand.errors import EvenhandError
 from evenhand.models.masks import Schedule, train_mode, tune_only
 from evenhand.models.model import Model
 from evenhand.progress import bar
-from evenhand.train.augment import AUGMENTATIONS
+from evenhand.train.augment import find_augmentation
 from evenhand.train.device import make_accelerator
 from evenhand.train.losses import make_loss
 from evenhand.train.predict import scores, unit
@@ -84,7 +84,7 @@ def fit(
     loss = make_loss(settings, splits.train.labels, len(splits.train.classes)).to(
         accelerator.device
     )
-    augment = AUGMENTATIONS[settings.augment]
+    augment = find_augmentation(settings.augment, model.spec.inputs)
     best = Best(settings.patience)
 
     with fork_rng(range(device_count())), bar("training", steps * settings.epochs) as advance:
@@ -96,7 +96,7 @@ def fit(
             for positions in _batches(len(train), settings.batch_size, order_rng, accelerator):
                 batch = train.take(positions)
                 with accelerator.autocast():
-                    value = loss(trainee(augment(unit(batch.images), augment_rng)), batch.labels)
+                    value = loss(trainee(augment(unit(batch.inputs), augment_rng)), batch.labels)
                 accelerator.backward(value)
                 optimizer.step()
                 optimizer.zero_grad()

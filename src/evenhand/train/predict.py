@@ -54,7 +54,7 @@ def scores(model: Model, source: BatchSource, accelerator: Accelerator) -> NDArr
     found = []
     with torch.inference_mode(), accelerator.autocast():
         for start in range(0, len(own), BATCH):
-            logits = model(unit(source.take(own[start : start + BATCH]).images))
+            logits = model(unit(source.take(own[start : start + BATCH]).inputs))
             found.append(logits.double().softmax(dim=1).cpu().numpy())
     if accelerator.num_processes == 1:
         return np.concatenate(found)
@@ -64,6 +64,6 @@ def scores(model: Model, source: BatchSource, accelerator: Accelerator) -> NDArr
     return table
 
 
-def unit(images: Tensor) -> Tensor:
-    """Return uint8 images as float32 in [0, 1]."""
-    return images.float() / 255
+def unit(inputs: Tensor) -> Tensor:
+    """Return uint8 images as float32 in [0, 1], and series as they are."""
+    return inputs.float() / 255 if inputs.dtype == torch.uint8 else inputs

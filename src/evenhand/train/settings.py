@@ -21,9 +21,10 @@ class LoopSettings(BaseModel, frozen=True, extra="forbid"):
     patience: int = Field(
         0, ge=0, description="stop after so many epochs without a better validation score; 0: never"
     )
-    augment: Literal["none", "upright", "free"] = Field(
-        "upright",
-        description="upright: mirror, crop, colour; free adds flips and quarter turns",
+    augment: Literal["auto", "none", "upright", "free"] = Field(
+        "auto",
+        description="of images, upright: mirror, crop, colour; free adds flips and quarter turns; "
+        "auto is upright for images, none for series",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where training runs")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 uses autocast")

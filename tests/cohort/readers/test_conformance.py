@@ -20,6 +20,11 @@ SIZE = 16
 READERS = sorted(known_readers())
 
 
+def size_of(cohort: Cohort) -> int | None:
+    """What the samples are stored at: series have no size."""
+    return None if cohort.channels else SIZE
+
+
 @pytest.fixture(scope="module", params=[*READERS, "real ham10000"])
 def settings(request, tmp_path_factory) -> DataSettings:
     folder = tmp_path_factory.mktemp("cohort")
@@ -44,7 +49,7 @@ def test_every_reader_says_what_it_reads(name):
     assert about.modality
     assert about.licence
     assert about.access
-    assert about.layout or name in ("phantom", "table")
+    assert about.layout or name in ("phantom", "series_phantom", "table")
     assert len({rule.name for rule in about.attributes}) == len(about.attributes)
 
 
@@ -100,9 +105,13 @@ def test_opening_again_gives_the_same(cohort, settings):
     assert again.source == cohort.source
 
 
-def test_samples_decode_to_colour_images(cohort):
+def test_samples_are_colour_images_or_series(cohort):
     for sample_id in cohort.table["sample_id"][:3]:
         image = cohort.read(sample_id)
+        if cohort.channels:
+            assert image.dtype == np.float32
+            assert image.shape == (cohort.read.steps, len(cohort.channels))
+            continue
         assert image.dtype == np.uint8
         assert image.ndim == 3
         assert image.shape[2] == 3
@@ -111,16 +120,17 @@ def test_samples_decode_to_colour_images(cohort):
 
 
 def test_the_store_gives_each_sample_back(cohort, settings):
-    stored = store_samples(cohort, SIZE, settings.cache)
+    stored = store_samples(cohort, size_of(cohort), settings.cache)
     assert stored.table.equals(cohort.table)
     assert set(stored.read.ids) == set(cohort.read.ids) == set(cohort.table["sample_id"])
-    resized = cohort.read.resized(SIZE)
+    resized = cohort.read.resized(size_of(cohort))
     for sample_id in cohort.table["sample_id"].sample(20, random_state=0):
-        assert np.array_equal(stored.read(sample_id), resized(sample_id))
+        found, wanted = stored.read(sample_id), resized(sample_id)
+        assert np.array_equal(found, wanted, equal_nan=bool(cohort.channels))
 
 
 def test_splits_are_by_patient_and_lose_nobody(cohort, settings):
-    splits = prepare_splits(settings, SIZE, np.random.default_rng(0))
+    splits = prepare_splits(settings, size_of(cohort), np.random.default_rng(0))
     parts = [set(part.table["patient_id"]) for _, part in splits.items()]
     assert sum(map(len, parts)) == len(set().union(*parts)) == cohort.table["patient_id"].nunique()
     assert sum(len(part) for _, part in splits.items()) == len(cohort)

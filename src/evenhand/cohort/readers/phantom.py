@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import ValidationError
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.phantoms import ATTRIBUTES, PhantomSettings, make_phantoms
@@ -18,19 +20,31 @@ ABOUT = DataSet(
     access="nothing to get: phantom:, or phantom:patients=400,harder=0.5,seed=3",
     attributes=tuple(ATTRIBUTES.values()),
 )
+Made = TypeVar("Made", bound=BaseModel)
 
 
 @reader("phantom", ABOUT)
 def read_phantom(path: str, settings: DataSettings) -> Cohort:
     """Make images with a planted, known bias; settings of PhantomSettings follow the colon."""
+    return make_phantoms(phantom_settings(PhantomSettings, path, settings))
+
+
+def phantom_settings(kind: type[Made], path: str, settings: DataSettings) -> Made:
+    """Return the settings of phantoms that ``NAME=VALUE,…`` gives.
+
+    Raises
+    ------
+    EvenhandError
+        A name or value is not allowed, or a setting is given that phantoms have no use for.
+    """
     refuse_settings("phantom", settings, ("label", "patient", "image_column", "bins"))
     given = {}
     for item in filter(None, path.split(",")):
         name, _, value = item.partition("=")
-        pick("setting of phantoms", name, PhantomSettings.model_fields)
+        pick("setting of phantoms", name, kind.model_fields)
         given[name] = value
     try:
-        return make_phantoms(PhantomSettings.model_validate(given))
+        return kind.model_validate(given)
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, problem['loc']))}={problem['input']}: {problem['msg'].lower()}"
