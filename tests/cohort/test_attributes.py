@@ -18,7 +18,9 @@ from evenhand.cohort import (
     mapped,
     named,
     parse_bins,
+    race,
     sex,
+    white,
 )
 from evenhand.errors import EvenhandError, UnknownNameError
 
@@ -189,3 +191,27 @@ def test_named_levels_do_not_care_for_case_or_a_point_and_zero():
         UNKNOWN,
         UNKNOWN,
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "level"),
+    [
+        ("White, non-Hispanic", "White"),
+        ("WHITE - RUSSIAN", "White"),
+        ("Caucasian", "White"),
+        ("BLACK/AFRICAN AMERICAN", "Black"),
+        ("ASIAN - CHINESE", "Asian"),
+        ("HISPANIC OR LATINO", "Hispanic"),
+        ("Other, non-Hispanic", "Other"),
+        ("Other, Hispanic", "Hispanic"),
+        ("Race and Ethnicity Unknown", UNKNOWN),
+        ("PATIENT DECLINED TO ANSWER", UNKNOWN),
+        ("UNABLE TO OBTAIN", UNKNOWN),
+        (None, UNKNOWN),
+    ],
+)
+def test_race_in_the_words_of_hospitals(text, level):
+    raw = pd.Series([text], dtype="str")
+    assert race("race", "x").of(raw).tolist() == [level]
+    two = {"White": "White", UNKNOWN: UNKNOWN}.get(level, "non-White")
+    assert white("race", "x").of(raw).tolist() == [two]

@@ -30,7 +30,7 @@ def test_verify_counts_what_is_found(tmp_path):
     assert "found: HAM10000_metadata.csv (one row per image)" in found.out
     assert "24 samples of 16 lesions" in found.out
     assert "classes: benign 12, malignant 12" in found.out
-    assert "1 files that no sample uses" in found.out
+    assert "1 file that no sample uses" in found.out
     assert "ISIC_9.jpg" in found.out
 
 

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
         named,
         parse_bins,
         parts_of,
+        race,
         sex,
+        white,
     )
     from evenhand.cohort.cohort import Cohort, Read, Source, UnreadableError, check_usable, counts
     from evenhand.cohort.labels import Label, by_value, chest_labels, each_value
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "attributes": (
         "UNKNOWN Attribute Bins binned distinct group_of is_measurement mapped named parse_bins "
-        "parts_of sex"
+        "parts_of race sex white"
     ),
     "cohort": "Cohort Read Source UnreadableError check_usable counts",
     "labels": "Label by_value chest_labels each_value",
@@ -104,11 +106,13 @@ __all__ = [
     "parts_of",
     "prepare_splits",
     "published",
+    "race",
     "read_splits",
     "reader",
     "sex",
     "split_patients",
     "store_samples",
+    "white",
     "whole_recordings",
     "write_splits",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
@@ -14,6 +15,14 @@ from evenhand.cohort.tables import plain
 from evenhand.errors import EvenhandError, pick
 
 UNKNOWN = "unknown"
+_RACES = (
+    ("White", re.compile("white|caucasian")),  # first, for the "asian" in "caucasian"
+    ("Black", re.compile("black|african american")),
+    ("Asian", re.compile("asian")),
+    ("Hispanic", re.compile("(?<!non-)(?<!not )(hispanic|latino)")),
+)
+_NO_RACE = re.compile("unknown|refused|declined|unable|not specified")
+
 FEW = 10
 """A numeric column with more distinct values than these is a measurement: it needs bins."""
 
@@ -83,6 +92,28 @@ def named(name: str, column: str, levels: Mapping[str, tuple[str, ...]]) -> Attr
 def sex(column: str) -> Attribute:
     """Make the attribute ``sex`` from a column of words or their first letters."""
     return named("sex", column, {"female": ("female", "f"), "male": ("male", "m")})
+
+
+def race(name: str, column: str) -> Attribute:
+    """Make an attribute of race out of words as hospitals write them.
+
+    "White, non-Hispanic" and "WHITE - RUSSIAN" are White; what is refused or not known is unknown.
+    """
+    levels = (*(level for level, _ in _RACES), "Other")
+
+    def to_level(raw: pd.Series) -> pd.Series:
+        return raw.map({text: _race(text) for text in raw.dropna().unique()})
+
+    return Attribute(name, column, levels, to_level)
+
+
+def white(name: str, column: str) -> Attribute:
+    """Make an attribute of two levels, White and non-White, by the rule of ``race``."""
+    by_race = race(name, column)
+    level_of = dict.fromkeys(by_race.levels, "non-White") | {"White": "White"}
+    return Attribute(
+        name, column, ("White", "non-White"), lambda raw: by_race.to_level(raw).map(level_of)
+    )
 
 
 def distinct(name: str, column: str, raw: pd.Series) -> Attribute:
@@ -227,6 +258,14 @@ def group_of(
     known = group.where(group.isin(names), UNKNOWN)
     categories = pd.Categorical(known, categories=[*names, UNKNOWN])
     return pd.Series(categories, index=table.index, name=attribute)
+
+
+def _race(text: str) -> str | None:
+    """Return the level of race that a text stands for; None where it says none."""
+    words = text.casefold()
+    if _NO_RACE.search(words):
+        return None
+    return next((level for level, pattern in _RACES if pattern.search(words)), "Other")
 
 
 def _levels_of(

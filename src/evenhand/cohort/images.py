@@ -64,11 +64,14 @@ class ImageFiles:
         """Decode one image, ``(H, W, 3)``."""
         path = self.files[sample_id]
         try:
-            picture = self.open(path, self.size).convert("RGB")
+            picture = self._picture(sample_id).convert("RGB")
             return np.asarray(picture) if self.size is None else _squash(picture, self.size)
         except _DAMAGED as error:
             where = f"{self.table}, row {self.rows[sample_id]}"
             raise UnreadableError(f"{path} ({where}) cannot be read: {error}") from error
+
+    def _picture(self, sample_id: str) -> PIL.Image.Image:
+        return self.open(self.files[sample_id], self.size)
 
     def resized(self, size: int | None) -> ImageFiles:
         """Return the way to read the same files as ``(size, size, 3)``."""

@@ -30,6 +30,9 @@ CHEST_FINDINGS = (
     "Support Devices",
 )
 
+NO_REPORT = "no report"
+"""What a reader of chest X-rays writes for studies that have no labels."""
+
 Classify = Callable[[pd.DataFrame, Path], tuple[pd.Series, tuple[str, ...]]]
 """Table and its path in; the class name of each row (missing: left out) and the classes out."""
 
@@ -107,7 +110,7 @@ def chest_labels() -> dict[str, Label]:
     ``no-finding`` makes the healthy class 1, as peers do, and ``any-finding`` the others. For each
     finding, ``NAME:zeros`` counts uncertain ones as absent, ``NAME:ones`` as present, and
     ``NAME:ignore`` leaves them out (Irvin et al. 2019, arXiv 1901.07031). What the report does not
-    name is absent.
+    name is absent; an image without a report is left out.
 
     Examples
     --------
@@ -115,12 +118,14 @@ def chest_labels() -> dict[str, Label]:
     ['no-finding', 'any-finding',
      'atelectasis:zeros', 'atelectasis:ones', 'atelectasis:ignore']
     """
-    sick, healthy = ("0", "", "-1"), ("1",)
+    sick, healthy, none = ("0", "", "-1"), ("1",), (NO_REPORT,)
     return {
-        "no-finding": by_value("No Finding", {"finding": sick, "no finding": healthy}),
-        "any-finding": by_value("No Finding", {"no finding": healthy, "finding": sick}),
+        "no-finding": by_value("No Finding", {"finding": sick, "no finding": healthy}, none),
+        "any-finding": by_value("No Finding", {"no finding": healthy, "finding": sick}, none),
         **{
-            f"{column.lower().replace(' ', '-')}:{policy}": by_value(column, classes, left_out)
+            f"{column.lower().replace(' ', '-')}:{policy}": by_value(
+                column, classes, (*none, *left_out)
+            )
             for column in CHEST_FINDINGS
             for policy, classes, left_out in (
                 ("zeros", {"absent": ("0", "", "-1"), "present": ("1",)}, ()),

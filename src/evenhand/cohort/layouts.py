@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -32,6 +32,8 @@ def check_layout(root: Path, data_set: DataSet) -> None:
         raise EvenhandError(f"there is no folder {root}.")
     absent = missing(root, data_set)
     if absent:
+        for _ in walk(root, root):  # finds links that lead outside
+            pass
         lacks = "; ".join(f"{entry.name} ({entry.what})" for entry in absent)
         held = some(sorted(path.name for path in root.iterdir())) or "nothing"
         raise EvenhandError(
@@ -46,12 +48,24 @@ def missing(root: Path, data_set: DataSet) -> list[Entry]:
 
 
 def found(root: Path, entry: Entry) -> Path | None:
-    """Return the first file or folder of that name, archives aside."""
-    return next((path for path in sorted(root.glob(entry.name)) if not _is_archive(path)), None)
+    """Return a file or folder of that name, archives aside."""
+    return next((path for path in root.glob(entry.name) if not _is_archive(path)), None)
+
+
+def find_entry(root: Path, entry: Entry) -> Path:
+    """Return the file or folder that a layout requires, once the layout has been checked."""
+    path = found(root, entry)
+    if path is None:
+        raise EvenhandError(f"{root} has no {entry.name} ({entry.what}) any more.")
+    return path
 
 
 def files_by_name(
-    names: pd.Series, root: Path, folders: str, suffixes: tuple[str, ...]
+    names: pd.Series,
+    root: Path,
+    folders: str,
+    suffixes: tuple[str, ...],
+    key: Callable[[str], str] = str,
 ) -> pd.Series:
     """Return the path of the file of each name, wherever it lies below some folders.
 
@@ -62,7 +76,9 @@ def files_by_name(
     root, folders
         The data set, and the pattern of the folders in it that hold the files.
     suffixes
-        The suffixes that such a file may have, in lower case.
+        How the names of such files end, in lower case; other files do not matter.
+    key
+        From a file's name without that ending to the name that it goes by.
 
     Raises
     ------
@@ -72,14 +88,22 @@ def files_by_name(
     paths: dict[str, str] = {}
     for folder in sorted(path for path in root.glob(folders) if path.is_dir()):
         for path in walk(folder, root):
-            name, suffix = os.path.splitext(os.path.basename(path))  # noqa: PTH119, PTH122
-            if suffix.lower() not in suffixes:
+            ending = next((end for end in suffixes if path.lower().endswith(end)), None)
+            if ending is None:
                 continue
+            name = key(os.path.basename(path)[: -len(ending)])  # noqa: PTH119
             if name in paths:
                 raise EvenhandError(f"{paths[name]} and {path} have the same name: keep one.")
             paths[name] = path
     absent = f"{root}{os.sep}{folders}{os.sep}"
     found = [paths.get(name) or f"{absent}{name}{suffixes[0]}" for name in names]
+    return pd.Series(found, names.index, dtype=object)
+
+
+def folders_by_name(names: pd.Series, root: Path, folders: str) -> pd.Series:
+    """Return the path of the folder of each name, out of those that match a pattern."""
+    paths = {path.name: str(path) for path in sorted(root.glob(folders)) if path.is_dir()}
+    found = [paths.get(name) or f"{root}{os.sep}{folders}{os.sep}{name}" for name in names]
     return pd.Series(found, names.index, dtype=object)
 
 
@@ -120,6 +144,12 @@ def present(files: pd.Series, table: Path, *, skip: bool) -> tuple[pd.Series, tu
             "leave them out with --skip-unreadable."
         )
     return there, tuple(f"{path} ({table}, row {row}) is absent" for row, path in absent.items())
+
+
+def files_below(paths: pd.Series) -> Iterator[Path]:
+    """Yield each file once; of a folder of slices, its files."""
+    for path in map(Path, paths.unique()):
+        yield from path.iterdir() if path.is_dir() else (path,)
 
 
 def check_inside(files: pd.Series, root: Path, table: Path) -> None:

@@ -6,10 +6,12 @@ import os
 from collections import Counter
 from pathlib import Path
 
+import pandas as pd
+
 from evenhand.cohort.attributes import Attribute
 from evenhand.cohort.cohort import Cohort, counts
 from evenhand.cohort.images import ImageFiles
-from evenhand.cohort.layouts import found, walk
+from evenhand.cohort.layouts import files_below, found, walk
 from evenhand.cohort.readers import known_readers, open_cohort, reader_of
 from evenhand.cohort.registry import Reader
 from evenhand.cohort.settings import DataSettings
@@ -38,8 +40,12 @@ def verify(data: str) -> str:
     lines += ["", *_counted(cohort)]
     unused = _unused(Path(path), cohort)
     if unused:
-        lines += ["", f"{len(unused)} files that no sample uses: {some(unused)}"]
+        lines += ["", f"{_files(len(unused))} that no sample uses: {some(unused)}"]
     return "\n".join(lines)
+
+
+def _files(number: int) -> str:
+    return f"{number} file{'' if number == 1 else 's'}"
 
 
 def _described(reader: Reader) -> str:
@@ -100,7 +106,7 @@ def _unused(root: Path, cohort: Cohort) -> list[str]:
     """Return files that look like samples and that the tables do not name."""
     if not (root.is_dir() and isinstance(cohort.read, ImageFiles)):
         return []
-    used = set(map(str, cohort.read.files.values()))
+    used = set(map(str, files_below(pd.Series(cohort.read.files))))
     suffixes = {os.path.splitext(path)[1] for path in used}  # noqa: PTH122
     return [
         path

@@ -15,11 +15,13 @@ import pandas as pd
 from evenhand.cohort.attributes import Attribute, distinct, parse_bins
 from evenhand.cohort.cohort import Cohort, Source, cohort_table
 from evenhand.cohort.images import Open, image_files, open_picture
-from evenhand.cohort.layouts import check_inside, check_layout, present
+from evenhand.cohort.layouts import check_inside, check_layout, files_below, present
 from evenhand.cohort.registry import DataSet, reader, refuse_settings
 from evenhand.cohort.settings import DataSettings
+from evenhand.cohort.splits import own_split
 from evenhand.cohort.tables import refuse_blank, refuse_repeated, require_columns
-from evenhand.errors import pick
+from evenhand.cohort.volumes import Cut, sliced, volume_slices
+from evenhand.errors import import_extra, pick
 from evenhand.files import fingerprint
 
 
@@ -30,8 +32,9 @@ class Samples:
     Parameters
     ----------
     table
-        Text columns: the two that follow, ``file`` (a path), and those that labels and attributes
-        read. The index is the row of ``source``, as ``read_table`` counts it.
+        Text columns: the two that follow, ``file`` (a path), those that labels and attributes
+        read, and ``split`` (train, val, test) where the data set has its own. The index is the row
+        of ``source``, as ``read_table`` counts it.
     sample, patient
         The columns of sample ids and of what stands for patients.
     source
@@ -40,6 +43,8 @@ class Samples:
         Every table that went in.
     open
         The way to open a file as a picture.
+    cut
+        The way to cut a slice, where the files are volumes.
     """
 
     table: pd.DataFrame
@@ -48,6 +53,7 @@ class Samples:
     source: Path
     tables: tuple[Path, ...]
     open: Open = open_picture
+    cut: Cut | None = None
 
 
 Find = Callable[[Path], Samples]
@@ -59,7 +65,10 @@ def published(name: str, data_set: DataSet) -> Callable[[Find], Find]:
 
     def register(find: Find) -> Find:
         def open_cohort(path: str, settings: DataSettings) -> Cohort:
-            refuse_settings(name, settings, ("patient", "image_column"))
+            volumes = () if data_set.slices else ("slices",)
+            refuse_settings(name, settings, ("patient", "image_column", *volumes))
+            for module in data_set.needs:
+                import_extra(module, "readers")
             root = Path(path)
             convention = settings.label or next(iter(data_set.labels))
             pick(f"label of {name}", convention, data_set.labels)
@@ -87,19 +96,28 @@ def _cohort(
     table = table.loc[there.index[there]]
     check_inside(table["file"], root, source)
     attributes = _attributes(name, data_set, table, settings)
+    sample, read = (
+        samples.sample,
+        image_files(table["file"], table[samples.sample], source, samples.open),
+    )
+    if samples.cut is not None:
+        table = sliced(table, sample, settings.slices or data_set.slices)
+        sample, read = "slice", volume_slices(table, source, samples.cut)
     codes = class_of[table.index].map({each: code for code, each in enumerate(classes)})
     dropped = len(labelled) - len(there)
     left_out = f"; {dropped} of {len(labelled)} samples left out" if dropped else ""
     return Cohort(
-        table=cohort_table(table, samples.sample, samples.patient, codes, attributes),
-        read=image_files(table["file"], table[samples.sample], source, samples.open),
+        table=cohort_table(table, sample, samples.patient, codes, attributes).assign(
+            **own_split(table, samples.patient, source)
+        ),
+        read=read,
         attributes=attributes,
         classes=classes,
         source=Source(
             reader=name,
             path=str(root),
             unit=data_set.unit,
-            fingerprint=fingerprint(map(Path, table["file"]), samples.tables),
+            fingerprint=fingerprint(files_below(table["file"]), samples.tables),
             label=f"{convention}: {label.meaning}{left_out}",
             left_out=absent,
         ),

@@ -52,6 +52,10 @@ class DataSet:
         The rules for attributes whose levels are known.
     open_attributes
         Columns of attributes whose levels are the values that occur, by the attribute's name.
+    slices
+        How many slices are cut of each volume unless ``--slices`` says; 0 where there are none.
+    needs
+        Modules of the extra ``readers`` without which it cannot be read.
     """
 
     title: str
@@ -64,6 +68,8 @@ class DataSet:
     labels: Mapping[str, Label] = field(default_factory=dict)
     attributes: tuple[Attribute, ...] = ()
     open_attributes: Mapping[str, str] = field(default_factory=dict)
+    slices: int = 0
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,9 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
     bins: tuple[str, ...] = Field(
         (), description="bins of a numeric attribute: age=60 or age=20,40,60,80; repeatable"
     )
+    slices: int | None = Field(
+        None, ge=1, description="slices of each volume, evenly over its middle half"
+    )
     split: tuple[float, float, float] = Field(
         (0.6, 0.2, 0.2), description="shares of the patients for train, val and test"
     )

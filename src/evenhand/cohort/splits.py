@@ -113,6 +113,21 @@ def read_splits(path: Path, cohort: Cohort) -> Splits:
     return _by_name(chosen, chosen.table["sample_id"].map(named), str(path))
 
 
+def own_split(table: pd.DataFrame, patient: str, source: Path) -> dict[str, pd.Series]:
+    """Return the splits that a table brings, where it has them, as a column to add to a cohort's.
+
+    Raises
+    ------
+    EvenhandError
+        A split has another name than train, val or test, or a patient is in two splits.
+    """
+    if "split" not in table.columns:
+        return {}
+    check_split_names(table["split"], source)
+    check_patients_apart(table[patient], table["split"], str(source))
+    return {"split": table["split"].reset_index(drop=True)}
+
+
 def check_split_names(split: pd.Series, path: Path) -> None:
     """Refuse rows, indexed as ``read_table`` does, whose split is not train, val or test."""
     problem = f"the split must be one of {', '.join(SPLITS)}."

@@ -69,7 +69,7 @@ def test_labels_count_from_zero(cohort):
 @pytest.mark.parametrize("name", READERS)
 def test_every_convention_of_the_label_can_be_had(name, tmp_path):
     made = tiny(name, tmp_path)
-    for label in known_readers()[name].about.labels:
+    for label in [*known_readers()[name].about.labels][:8]:
         cohort = open_cohort(made.model_copy(update={"label": label}))
         assert set(cohort.labels) <= set(range(len(cohort.classes)))
         assert cohort.source.label.startswith(f"{label}: ")

@@ -24,7 +24,7 @@ FITZPATRICK17K = DataSet(
     access="table at https://github.com/mattgroh/fitzpatrick17k, images from the addresses in it",
     layout=(
         Entry(TABLE, "one row per image"),
-        Entry("**/*.jpg", "images named by md5hash, in any folder"),
+        Entry("*/", "folder of images named by md5hash, whatever it is called"),
     ),
     unit="image",
     labels={

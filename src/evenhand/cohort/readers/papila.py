@@ -12,6 +12,7 @@ from evenhand.cohort.layouts import files_by_name
 from evenhand.cohort.published import Samples, published
 from evenhand.cohort.registry import DataSet, Entry
 from evenhand.cohort.tables import read_table, require_columns, stacked
+from evenhand.errors import EvenhandError
 
 EYES = ("OD", "OS")
 IMAGES = "FundusImages"
@@ -55,7 +56,9 @@ def find_papila(root: Path) -> Samples:
 def _eye(path: Path, eye: str) -> pd.DataFrame:
     """Read one eye's table; in the spreadsheets its header is spread over several rows."""
     table = read_table(path)
-    first = table.iloc[:, 0].str.fullmatch(r"#?\d+").fillna(False).astype(bool)
+    first = table.iloc[:, 0].str.match(r"#\d+$").fillna(False).astype(bool)
+    if not first.any():
+        raise EvenhandError(f"{path} names no patient: its first column must hold ids, as #002.")
     header = table[~first].bfill().head(1)
     names = {
         column: header[column].iloc[0]

@@ -18,7 +18,7 @@ from evenhand.cohort.images import image_files
 from evenhand.cohort.layouts import present
 from evenhand.cohort.registry import DataSet, reader
 from evenhand.cohort.settings import DataSettings
-from evenhand.cohort.splits import check_patients_apart, check_split_names
+from evenhand.cohort.splits import own_split
 from evenhand.cohort.tables import (
     read_table,
     refuse_blank,
@@ -59,7 +59,7 @@ def read_own_table(path: str, settings: DataSettings) -> Cohort:
     table, paths, codes = table[there], paths[there], codes[there]
     return Cohort(
         table=cohort_table(table, image, patient, codes, attributes).assign(
-            **_split(table, patient, source)
+            **own_split(table, patient, source)
         ),
         read=image_files(paths, table[image], source),
         attributes=attributes,
@@ -115,12 +115,3 @@ def _attributes(
         else distinct(name, name, table[name])
         for name in names
     }
-
-
-def _split(table: pd.DataFrame, patient: str, source: Path) -> dict[str, pd.Series]:
-    """Return the table's own splits, where it has them, as a column to add."""
-    if "split" not in table.columns:
-        return {}
-    check_split_names(table["split"], source)
-    check_patients_apart(table[patient], table["split"], str(source))
-    return {"split": table["split"].reset_index(drop=True)}

@@ -1,0 +1,56 @@
+"""CheXpert (Irvin et al. 2019, arXiv 1901.07031), full or small, in its published layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evenhand.cohort.attributes import binned, race, sex, white
+from evenhand.cohort.labels import chest_labels
+from evenhand.cohort.published import Samples, published
+from evenhand.cohort.registry import DataSet, Entry
+from evenhand.cohort.tables import look_up, read_table, refuse_rows, require_columns
+
+TABLE = "train.csv"
+DEMOGRAPHICS = "CHEXPERT DEMO.xlsx"
+
+CHEXPERT = DataSet(
+    title="CheXpert",
+    task="no finding, or one of 13 findings",
+    modality="chest X-rays",
+    licence="Stanford University Dataset Research Use Agreement",
+    access="https://stanfordaimi.azurewebsites.net, on registration; its demographic table, too",
+    layout=(
+        Entry(TABLE, "one row per image, a column of 1, 0, -1 and blank per finding"),
+        Entry("train", "folder of patients"),
+        Entry(DEMOGRAPHICS, "race of each patient", required=False),
+    ),
+    labels=chest_labels(),
+    attributes=(
+        sex("Sex"),
+        binned("age", "Age", (60,)),
+        race("race", "PRIMARY_RACE"),
+        white("race_white", "PRIMARY_RACE"),
+    ),
+    open_attributes={"view": "Frontal/Lateral"},
+)
+
+
+@published("chexpert", CHEXPERT)
+def find_chexpert(root: Path) -> Samples:
+    """Find the X-rays of ``train.csv``, whose labels come from reports; race where it is given."""
+    path, demographics = root / TABLE, root / DEMOGRAPHICS
+    table = read_table(path)
+    require_columns(table, path, ("Path",))
+    # The column begins with the name that the folder had when it was packed.
+    table["image"] = table["Path"].str.split("/", n=1).str[1]
+    table["PATIENT"] = table["image"].str.extract(r"(patient\d+)/", expand=False)
+    problem = "'Path' is not of the form …/train/patient00001/study1/view1_frontal.jpg."
+    refuse_rows(table["PATIENT"].isna(), path, problem)
+    table["file"] = f"{root}/" + table["image"]
+    if not demographics.exists():
+        return Samples(table.assign(PRIMARY_RACE=None), "image", "PATIENT", path, (path,))
+    people = read_table(demographics)
+    require_columns(people, demographics, ("PATIENT", "PRIMARY_RACE"))
+    people = people.drop_duplicates(["PATIENT", "PRIMARY_RACE"])
+    table = look_up(table, "PATIENT", people, demographics, ("PRIMARY_RACE",))
+    return Samples(table, "image", "PATIENT", path, (path, demographics))

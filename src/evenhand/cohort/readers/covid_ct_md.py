@@ -1,0 +1,51 @@
+"""COVID-CT-MD (Afshar et al. 2021, Scientific Data 8:121): chest CT as series of DICOM files."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from evenhand.cohort.attributes import binned, sex
+from evenhand.cohort.labels import by_value
+from evenhand.cohort.layouts import folders_by_name
+from evenhand.cohort.published import Samples, published
+from evenhand.cohort.registry import DataSet, Entry
+from evenhand.cohort.tables import read_table, require_columns
+from evenhand.cohort.volumes import LUNG, cut_dicom_series
+
+TABLE = "Clinical-data.csv"
+COVID, CAP, NORMAL = ("COVID-19",), ("CAP",), ("Normal",)
+
+COVID_CT_MD = DataSet(
+    title="COVID-CT-MD",
+    task="COVID-19, against pneumonia of another kind and healthy lungs",
+    modality="chest CT, axial slices",
+    licence="CC BY-NC 4.0",
+    access="https://doi.org/10.6084/m9.figshare.12991592, free",
+    layout=(
+        Entry(TABLE, "one row per patient"),
+        Entry(
+            "* Cases", "COVID-19 Cases, Cap Cases, Normal Cases: a folder of DICOMs each patient"
+        ),
+    ),
+    labels={
+        "covid": by_value("Diagnosis", {"other": (*CAP, *NORMAL), "COVID-19": COVID}),
+        "abnormal": by_value("Diagnosis", {"normal": NORMAL, "abnormal": (*COVID, *CAP)}),
+        "diagnosis": by_value("Diagnosis", {"normal": NORMAL, "CAP": CAP, "COVID-19": COVID}),
+    },
+    attributes=(sex("Patient Gender"), binned("age", "Patient Age", (60,))),
+    slices=1,
+    needs=("pydicom",),
+)
+
+
+@published("covid_ct_md", COVID_CT_MD)
+def find_covid_ct_md(root: Path) -> Samples:
+    """Find the series, shown through a window for lungs; ages are written as ``045Y``."""
+    path = root / TABLE
+    table = read_table(path)
+    require_columns(table, path, ("Folder", "Patient Age"))
+    table["Patient Age"] = table["Patient Age"].str.extract(r"^(\d+)Y?$", expand=False)
+    table["file"] = folders_by_name(table["Folder"], root, "* Cases/*")
+    cut = partial(cut_dicom_series, window=LUNG)
+    return Samples(table, "Folder", "Folder", path, (path,), cut=cut)

@@ -1,0 +1,53 @@
+"""Harvard-GF3300 (Luo et al. 2024, IEEE TMI 43:2623): maps of the retinal nerve fibre layer."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from evenhand.cohort.attributes import binned, named, sex
+from evenhand.cohort.labels import by_value
+from evenhand.cohort.layouts import files_by_name, find_entry
+from evenhand.cohort.published import Samples, published
+from evenhand.cohort.registry import DataSet, Entry
+from evenhand.cohort.tables import read_table, require_columns
+from evenhand.cohort.volumes import open_npz
+
+TABLE = Entry("**/data_summary.csv", "one row per patient")
+SPLITS = {"training": "train", "validation": "val", "test": "test"}
+THICKNESS = (-2.0, 350.0)  # micrometres; -2 is missing
+
+GF3300 = DataSet(
+    title="Harvard-GF3300",
+    task="glaucoma",
+    modality="optical coherence tomography, thickness maps of the retinal nerve fibre layer",
+    licence="CC BY-NC-ND 4.0",
+    access="https://ophai.hms.harvard.edu/datasets/harvard-gf3300, on request",
+    layout=(TABLE, Entry("**/data_*.npz", "npz files in Training, Validation and Test")),
+    labels={"glaucoma": by_value("glaucoma", {"healthy": ("no",), "glaucoma": ("yes",)})},
+    attributes=(
+        sex("gender"),
+        binned("age", "age", (60,)),
+        named("race", "race", {"Asian": ("asian",), "Black": ("black",), "White": ("white",)}),
+        named(
+            "ethnicity",
+            "ethnicity",
+            {"non-Hispanic": ("non-hispanic",), "Hispanic": ("hispanic",)},
+        ),
+    ),
+    open_attributes={"language": "language"},
+)
+
+
+@published("gf3300", GF3300)
+def find_gf3300(root: Path) -> Samples:
+    """Find the maps; the published splits are kept."""
+    path = find_entry(root, TABLE)
+    table = read_table(path)
+    require_columns(table, path, ("filename", "use"))
+    name = table["filename"].str.removesuffix(".npz")
+    files = files_by_name(name, root, "*", (".npz",))
+    split = table["use"].str.casefold().map(SPLITS)
+    table = table.assign(name=name, file=files, split=split)
+    opened = partial(open_npz, key="rnflt", span=THICKNESS)
+    return Samples(table, "name", "name", path, (path,), open=opened)

@@ -1,0 +1,75 @@
+"""MIMIC-CXR-JPG (Johnson et al. 2019, arXiv 1901.07042), with the patients' table of MIMIC-IV."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from evenhand.cohort.attributes import binned, race, sex, white
+from evenhand.cohort.labels import CHEST_FINDINGS, NO_REPORT, chest_labels
+from evenhand.cohort.layouts import find_entry, found
+from evenhand.cohort.published import Samples, published
+from evenhand.cohort.registry import DataSet, Entry
+from evenhand.cohort.tables import look_up, read_table, require_columns
+
+METADATA = Entry("mimic-cxr-2.*-metadata.csv*", "one row per image")
+LABELS = Entry("mimic-cxr-2.*-chexpert.csv*", "one row per study, a column per finding")
+PATIENTS = Entry("patients.csv*", "sex and age, from MIMIC-IV", required=False)
+ADMISSIONS = Entry("admissions.csv*", "race, insurance, language, from MIMIC-IV", required=False)
+FINDINGS = ("No Finding", *CHEST_FINDINGS)
+SOCIAL = ("race", "insurance", "language")
+
+MIMIC_CXR = DataSet(
+    title="MIMIC-CXR-JPG",
+    task="no finding, or one of 13 findings",
+    modality="chest X-rays",
+    licence="PhysioNet Credentialed Health Data License 1.5.0",
+    access="https://physionet.org/content/mimic-cxr-jpg, after training and a signed agreement",
+    layout=(
+        METADATA,
+        LABELS,
+        Entry("files", "p10/p10000032/s50414267/….jpg"),
+        PATIENTS,
+        ADMISSIONS,
+    ),
+    labels=chest_labels(),
+    attributes=(
+        sex("gender"),
+        binned("age", "anchor_age", (60,)),
+        race("race", "race"),
+        white("race_white", "race"),
+    ),
+    open_attributes={"insurance": "insurance", "language": "language", "view": "ViewPosition"},
+)
+
+
+@published("mimic_cxr", MIMIC_CXR)
+def find_mimic_cxr(root: Path) -> Samples:
+    """Find the X-rays of the metadata; race, insurance and language as at the first admission."""
+    path, findings = find_entry(root, METADATA), find_entry(root, LABELS)
+    table, labels = read_table(path), read_table(findings)
+    require_columns(table, path, ("dicom_id", "subject_id", "study_id", "ViewPosition"))
+    table = look_up(table, "study_id", labels, findings, FINDINGS)
+    table.loc[~table["study_id"].isin(labels["study_id"]), list(FINDINGS)] = NO_REPORT
+    patient = table["subject_id"]
+    table["file"] = (
+        f"{root}/files/p" + patient.str[:2] + "/p" + patient + "/s" + table["study_id"] + "/"
+    ) + (table["dicom_id"] + ".jpg")
+    table, patients = _joined(table, root, PATIENTS, ("gender", "anchor_age"))
+    table, admissions = _joined(table, root, ADMISSIONS, SOCIAL)
+    return Samples(table, "dicom_id", "subject_id", path, (path, findings, *patients, *admissions))
+
+
+def _joined(
+    table: pd.DataFrame, root: Path, entry: Entry, columns: tuple[str, ...]
+) -> tuple[pd.DataFrame, list[Path]]:
+    """Return the images with columns of MIMIC-IV, blank where its table is not there."""
+    path = found(root, entry)
+    if path is None:
+        return table.assign(**dict.fromkeys(columns)), []
+    people = read_table(path)
+    if entry is ADMISSIONS:
+        require_columns(people, path, ("subject_id", "admittime"))
+        people = people.sort_values("admittime", kind="stable").drop_duplicates("subject_id")
+    return look_up(table, "subject_id", people, path, columns), [path]

@@ -1,0 +1,52 @@
+"""OASIS-1 (Marcus et al. 2007, J. Cogn. Neurosci. 19:1498): cross-sectional brain MRI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evenhand.cohort.attributes import binned, sex
+from evenhand.cohort.labels import by_value
+from evenhand.cohort.layouts import files_by_name, find_entry
+from evenhand.cohort.published import Samples, published
+from evenhand.cohort.registry import DataSet, Entry
+from evenhand.cohort.tables import read_table, require_columns
+from evenhand.cohort.volumes import cut_nifti
+
+TABLE = Entry("oasis_cross-sectional*", "one row per session")
+VOLUME = "_t88_masked_gfc"
+FORMATS = (f"{VOLUME}.img", f"{VOLUME}.nii.gz", f"{VOLUME}.nii")
+DEMENTIA = ("0.5", "1", "2", "3")
+
+OASIS1 = DataSet(
+    title="OASIS-1",
+    task="dementia (CDR above 0)",
+    modality="brain MRI, axial slices of the atlas-registered, skull-stripped volume",
+    licence="OASIS Data Use Agreement",
+    access="https://sites.wustl.edu/oasisbrains, on registration",
+    layout=(
+        TABLE,
+        Entry(
+            "**/OAS1_*_t88_masked_gfc.*",
+            "volumes, Analyze or NIfTI, as in disc1/OAS1_0001_MR1/PROCESSED/MPRAGE/T88_111",
+        ),
+    ),
+    labels={
+        "dementia": by_value("CDR", {"healthy": ("0",), "dementia": DEMENTIA}, left_out=("",)),
+        "blank-healthy": by_value("CDR", {"healthy": ("0", ""), "dementia": DEMENTIA}),
+    },
+    attributes=(sex("M/F"), binned("age", "Age", (60,))),
+    slices=1,
+    needs=("nibabel",),
+)
+
+
+@published("oasis1", OASIS1)
+def find_oasis1(root: Path) -> Samples:
+    """Find the volumes; a second session (MR2) belongs to the same patient."""
+    path = find_entry(root, TABLE)
+    table = read_table(path)
+    require_columns(table, path, ("ID",))
+    session = len("OAS1_0001_MR1")
+    files = files_by_name(table["ID"], root, "*", FORMATS, key=lambda name: name[:session])
+    table = table.assign(file=files, patient=table["ID"].str[: len("OAS1_0001")])
+    return Samples(table, "ID", "patient", path, (path,), cut=cut_nifti)

@@ -1,0 +1,153 @@
+"""Pictures out of medical formats: slices of volumes, DICOM files, arrays, in 8 bits."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import PIL.Image
+from numpy.typing import NDArray
+
+from evenhand.cohort.images import ImageFiles
+from evenhand.errors import import_extra
+
+Cut = Callable[[Path, float], PIL.Image.Image]
+"""Cuts the slice at a place (0 bottom … 1 top) out of a volume; ValueError if it cannot."""
+
+LUNG = (-600.0, 1500.0)
+"""Centre and width of the window, in Hounsfield units, that shows lungs."""
+SOFT_TISSUE = (40.0, 400.0)
+"""Centre and width of the window, in Hounsfield units, that shows abdominal organs."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class VolumeSlices(ImageFiles):
+    """Slices of volumes in files.
+
+    Parameters
+    ----------
+    place
+        Where in its volume each sample lies, between 0 and 1.
+    cut
+        The way to cut a slice.
+    """
+
+    place: Mapping[str, float] = field(default_factory=dict)
+    cut: Cut
+
+    def _picture(self, sample_id: str) -> PIL.Image.Image:
+        return self.cut(self.files[sample_id], self.place[sample_id])
+
+
+def volume_slices(table: pd.DataFrame, source: Path, cut: Cut) -> VolumeSlices:
+    """Return the way to read the slices of a table (see ``sliced``), which ``source`` names."""
+    ids = table["slice"]
+    return VolumeSlices(
+        files=dict(zip(ids, map(Path, table["file"]), strict=True)),
+        rows=dict(zip(ids, table.index, strict=True)),
+        table=source,
+        place=dict(zip(ids, table["place"], strict=True)),
+        cut=cut,
+    )
+
+
+def places(slices: int) -> NDArray[np.float64]:
+    """Return where slices are cut: evenly over the middle half of a volume.
+
+    Examples
+    --------
+    >>> places(1).tolist(), places(2).tolist()
+    ([0.5], [0.375, 0.625])
+    """
+    return 0.25 + 0.5 * (np.arange(slices) + 0.5) / slices
+
+
+def sliced(table: pd.DataFrame, sample: str, slices: int) -> pd.DataFrame:
+    """Return one row per slice out of one row per volume.
+
+    The new columns are ``slice`` (the volume's id and a number: ``ID-1``, ``ID-2`` …) and
+    ``place``.
+    """
+    rows = table.loc[table.index.repeat(slices)].copy()
+    number = np.tile(np.arange(slices), len(table))
+    names = rows[sample] + "-" + pd.Series(number + 1, rows.index).astype("str")
+    rows["slice"], rows["place"] = names, places(slices)[number]
+    return rows
+
+
+def cut_nifti(path: Path, place: float) -> PIL.Image.Image:
+    """Cut an axial slice out of a NIfTI or Analyze volume; its 1st … 99th percentile is 0 … 255."""
+    nibabel = import_extra("nibabel", "readers")
+    damaged = (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError)
+    with _damage(*damaged):
+        volume = nibabel.as_closest_canonical(nibabel.load(path))
+        depth = volume.shape[2]
+        at = min(int(place * depth), depth - 1)
+        pixels = np.asarray(volume.slicer[:, :, at : at + 1].dataobj, np.float32)
+    pixels = pixels.reshape(pixels.shape[:2])
+    low, high = np.percentile(pixels, (1, 99))
+    return grey(np.rot90(pixels), low, high)  # the front of the head is above
+
+
+def cut_dicom_series(path: Path, place: float, window: tuple[float, float]) -> PIL.Image.Image:
+    """Cut a slice out of a folder of DICOM files, which lie in the order of their names."""
+    files = sorted(path.glob("*.dcm"), key=_by_number)
+    if not files:
+        raise ValueError("it holds no .dcm file")
+    return open_dicom(files[min(int(place * len(files)), len(files) - 1)], None, window)
+
+
+def open_dicom(path: Path, size: int | None, window: tuple[float, float]) -> PIL.Image.Image:
+    """Open a DICOM file through a window: centre and width, in its rescaled units."""
+    pydicom = import_extra("pydicom", "readers")
+    with _damage(pydicom.errors.InvalidDicomError, AttributeError, NotImplementedError):
+        found = pydicom.dcmread(path)
+        pixels = found.pixel_array.astype(np.float32)
+        pixels = pixels * float(found.get("RescaleSlope", 1)) + float(
+            found.get("RescaleIntercept", 0)
+        )
+        inverted = found.get("PhotometricInterpretation") == "MONOCHROME1"
+    centre, width = window
+    low, high = centre - width / 2, centre + width / 2
+    return grey(-pixels, -high, -low) if inverted else grey(pixels, low, high)
+
+
+def open_npz(path: Path, size: int | None, key: str, span: tuple[float, float]) -> PIL.Image.Image:
+    """Open an array ``(H, W)`` of an npz file; ``span`` is what becomes 0 … 255."""
+    with (
+        _damage(zipfile.BadZipFile, KeyError),
+        path.open("rb") as file,  # numpy does not close a file that it cannot make out
+        np.load(file, allow_pickle=False) as arrays,
+    ):
+        return grey(arrays[key], *span)
+
+
+def grey(pixels: NDArray[np.generic], low: float, high: float) -> PIL.Image.Image:
+    """Return pixels ``(H, W)`` as a picture in which ``low`` … ``high`` is 0 … 255."""
+    if pixels.ndim != 2:
+        raise ValueError(f"it holds an array of shape {pixels.shape} where a plane is expected")
+    share = (pixels.astype(np.float32) - low) / max(high - low, 1e-6)
+    return PIL.Image.fromarray((share.clip(0, 1) * 255).round().astype(np.uint8))
+
+
+@contextmanager
+def _damage(*kinds: type[Exception]) -> Iterator[None]:
+    """Turn what a library raises for a damaged file into the ValueError that it stands for."""
+    damaged: tuple[type[Exception], ...] = (zlib.error, *kinds)
+    try:
+        yield
+    except damaged as error:
+        raise ValueError(str(error) or type(error).__name__) from error
+
+
+def _by_number(path: Path) -> tuple[int, str]:
+    """Order IM2 before IM10."""
+    numbers = re.findall(r"\d+", path.stem)
+    return (int(numbers[-1]) if numbers else 0, path.name)

@@ -1,0 +1,212 @@
+"""Bad input, the same for every reader of a folder: one clear error each, nothing left behind."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from tests.data import tiny
+from tests.data.pictures import truncate
+
+from evenhand.cohort import (
+    Cohort,
+    DataSettings,
+    UnreadableError,
+    known_readers,
+    open_cohort,
+    store_samples,
+)
+from evenhand.cohort.listing import verify
+from evenhand.errors import EvenhandError
+
+READERS = sorted(name for name, reader in known_readers().items() if reader.about.layout)
+
+
+@pytest.fixture(scope="module", params=READERS)
+def whole(request, tmp_path_factory) -> DataSettings:
+    """Tiny data of each reader, which no test changes."""
+    return tiny(request.param, tmp_path_factory.mktemp("whole") / "data")
+
+
+@pytest.fixture
+def settings(whole, tmp_path) -> DataSettings:
+    """Return a copy that a test may damage."""
+    name, _, path = whole.data.partition(":")
+    shutil.copytree(path, tmp_path / "data")
+    return whole.model_copy(update={"data": f"{name}:{tmp_path / 'data'}"})
+
+
+def root_of(settings: DataSettings) -> Path:
+    return Path(settings.data.partition(":")[2])
+
+
+def layout_of(settings: DataSettings):
+    return known_readers()[settings.data.partition(":")[0]].about.layout
+
+
+def first_file(cohort: Cohort) -> Path:
+    return cohort.read.files[cohort.table["sample_id"][0]]
+
+
+def remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def refusal(settings: DataSettings) -> str:
+    with pytest.raises(EvenhandError) as error:
+        open_cohort(settings)
+    return str(error.value)
+
+
+def test_a_folder_that_is_not_the_data_set(whole, tmp_path):
+    (tmp_path / "notes.txt").touch()
+    name = whole.data.partition(":")[0]
+    text = refusal(whole.model_copy(update={"data": f"{name}:{tmp_path}"}))
+    for entry in layout_of(whole):
+        assert (f"{entry.name} ({entry.what})" in text) == entry.required
+    assert "The folder holds: notes.txt" in text
+
+
+def test_the_folder_above_is_told(settings):
+    root = root_of(settings)
+    above = settings.model_copy(update={"data": settings.data[: -len("/data")]})
+    if all(entry.name.startswith("**/") for entry in layout_of(settings)):
+        assert open_cohort(above).table.equals(open_cohort(settings).table)
+    else:
+        assert f"Did you mean {root}?" in refusal(above)
+
+
+def test_no_folder_at_all(whole, tmp_path):
+    name = whole.data.partition(":")[0]
+    text = refusal(whole.model_copy(update={"data": f"{name}:{tmp_path / 'absent'}"}))
+    assert f"there is no folder {tmp_path / 'absent'}" in text
+
+
+def test_an_archive_instead_of_its_folder(whole, tmp_path):
+    name = whole.data.partition(":")[0]
+    (tmp_path / "data.zip").touch()
+    text = refusal(whole.model_copy(update={"data": f"{name}:{tmp_path / 'data.zip'}"}))
+    assert "is an archive: unpack it" in text
+    text = refusal(whole.model_copy(update={"data": f"{name}:{tmp_path}"}))
+    assert "Unpack data.zip" in text
+
+
+def test_each_part_that_is_missing_is_named(settings, tmp_path):
+    root, aside = root_of(settings), tmp_path / "aside"
+    aside.mkdir()
+    for entry in layout_of(settings):
+        paths = list(root.glob(entry.name))
+        assert paths, f"the tiny data lack {entry.name}"
+        for number, path in enumerate(paths):
+            path.rename(aside / str(number))
+        if entry.required:
+            assert f"Missing: {entry.name} ({entry.what})" in refusal(settings)
+        else:
+            open_cohort(settings.model_copy(update={"attribute": ()}))
+        for number, path in enumerate(paths):
+            (aside / str(number)).rename(path)
+
+
+def tables(root: Path) -> Iterator[Path]:
+    for suffix in ("csv", "csv.gz", "xlsx"):
+        yield from sorted(root.rglob(f"*.{suffix}"))
+
+
+def renamed(path: Path) -> Iterator[str]:
+    """Rename each column of a table in turn, and put the table back afterwards."""
+    content = path.read_bytes()
+    excel = path.suffix == ".xlsx"
+    frame = (pd.read_excel if excel else pd.read_csv)(path, dtype=object)
+    for column in frame.columns:
+        changed = frame.rename(columns={column: "renamed"})
+        changed.to_excel(path, index=False) if excel else changed.to_csv(path, index=False)
+        yield column
+    path.write_bytes(content)
+
+
+@pytest.mark.slow
+def test_each_column_that_is_renamed_is_named_or_not_needed(settings):
+    wanted = open_cohort(settings)
+    named = set()
+    for path in tables(root_of(settings)):
+        for column in renamed(path):
+            try:
+                assert open_cohort(settings).table.equals(wanted.table), column
+            except EvenhandError as error:
+                named.add(column)
+                text = str(error)
+                told = column in text or column.startswith("Unnamed")
+                assert told and path.name in text, text  # noqa: PT018
+    assert named
+
+
+def test_a_sample_that_is_listed_but_absent(settings):
+    cohort = open_cohort(settings)
+    gone = first_file(cohort)
+    remove(gone)
+    text = refusal(settings)
+    assert f"of {len(set(cohort.read.files.values()))} images is absent: " in text
+    assert ", row " in text
+    kept = open_cohort(settings.model_copy(update={"skip_unreadable": True}))
+    assert len(kept) < len(cohort)
+    assert len(kept.source.left_out) == 1
+
+
+def unused(settings: DataSettings) -> int:
+    """Return how many files are there that no sample uses, as ``verify`` counts them."""
+    told = re.search(r"(\d+) files? that no sample uses", verify(settings.data))
+    return int(told[1]) if told else 0
+
+
+def test_a_sample_that_is_present_but_unlisted(settings):
+    cohort = open_cohort(settings)
+    before, listed = unused(settings), first_file(cohort)
+    extra = listed.with_name(f"extra9{''.join(listed.suffixes)}")
+    shutil.copytree(listed, extra) if listed.is_dir() else shutil.copy(listed, extra)
+    assert open_cohort(settings).table.equals(cohort.table)
+    assert unused(settings) > before
+
+
+@pytest.mark.parametrize("damage", [truncate, lambda path: path.write_bytes(b"garbage")])
+def test_a_file_that_cannot_be_read(settings, tmp_path, damage):
+    cohort = open_cohort(settings)
+    path = first_file(cohort)
+    for part in path.glob("*") if path.is_dir() else [path]:
+        damage(part)
+    cohort, cache = open_cohort(settings), tmp_path / "cache"
+    with pytest.raises(UnreadableError) as error:
+        store_samples(cohort, 8, cache)
+    assert f"{path} (" in str(error.value)
+    assert ", row " in str(error.value)
+    assert not list(cache.rglob(".part*"))
+    kept = store_samples(cohort, 8, cache, skip_unreadable=True)
+    assert 0 < len(kept) < len(cohort)
+
+
+def test_a_link_that_leads_outside(settings, tmp_path):
+    path = first_file(open_cohort(settings))
+    path.rename(tmp_path / "outside")
+    path.symlink_to(tmp_path / "outside", target_is_directory=(tmp_path / "outside").is_dir())
+    text = refusal(settings)
+    assert f"{path} is a link" in text
+    assert f"leads outside {root_of(settings)} (to {tmp_path / 'outside'})" in text
+
+
+def test_a_folder_that_is_a_link_which_leads_outside(settings, tmp_path):
+    folder = first_file(open_cohort(settings)).parent
+    folder.rename(tmp_path / "outside")
+    folder.symlink_to(tmp_path / "outside", target_is_directory=True)
+    assert f"leads outside {root_of(settings)}" in refusal(settings)
+
+
+def test_a_link_inside_the_root_is_followed(settings):
+    cohort = open_cohort(settings)
+    path = first_file(cohort)
+    aside = root_of(settings) / "aside.bin"
+    path.rename(aside)
+    path.symlink_to(aside, target_is_directory=aside.is_dir())
+    assert open_cohort(settings).table.equals(cohort.table)

@@ -1,0 +1,136 @@
+"""Pictures out of volumes, DICOM files and arrays."""
+
+from __future__ import annotations
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+from tests.cohort.readers.test_conformance import SIZE
+from tests.data.covid_ct_md import make_covid_ct_md
+from tests.data.dicom import write_dicom
+from tests.data.oasis1 import make_oasis1
+
+from evenhand.cohort import DataSettings, open_cohort, store_samples
+from evenhand.cohort.volumes import (
+    SOFT_TISSUE,
+    cut_dicom_series,
+    cut_nifti,
+    grey,
+    open_dicom,
+    open_npz,
+    places,
+)
+from evenhand.errors import EvenhandError
+
+
+def ramp(path, axis: int):
+    """Write a NIfTI volume that is brighter towards one end of an axis (right, front, top)."""
+    values = np.broadcast_to(
+        np.arange(10.0).reshape([-1 if a == axis else 1 for a in range(3)]), (10, 10, 10)
+    )
+    nibabel.Nifti1Image(values.astype(np.float32), np.eye(4)).to_filename(path)
+    return path
+
+
+def test_an_axial_slice_lies_with_the_front_above_and_left_at_left(tmp_path):
+    front = np.asarray(cut_nifti(ramp(tmp_path / "front.nii", 1), 0.5), int)
+    assert front[0].mean() > 250
+    assert front[-1].mean() < 5
+    right = np.asarray(cut_nifti(ramp(tmp_path / "right.nii.gz", 0), 0.5), int)
+    assert right[:, -1].mean() > right[:, 0].mean()
+
+
+def test_a_volume_stored_the_other_way_round_gives_the_same_slice(tmp_path):
+    rng = np.random.default_rng(0)
+    values = rng.random((8, 9, 10)).astype(np.float32)
+    nibabel.Nifti1Image(values, np.eye(4)).to_filename(tmp_path / "one.nii")
+    flipped = nibabel.Nifti1Image(values[:, :, ::-1], np.diag([1.0, 1, -1, 1]))
+    flipped.to_filename(tmp_path / "two.nii")
+    one, two = (np.asarray(cut_nifti(tmp_path / name, 0.3)) for name in ("one.nii", "two.nii"))
+    assert np.array_equal(one, two)
+
+
+@pytest.mark.parametrize("slices", [1, 2, 5, 32])
+def test_slices_lie_evenly_in_the_middle_half(slices):
+    found = places(slices)
+    assert len(set(found)) == slices
+    assert found.min() > 0.25
+    assert found.max() < 0.75
+    assert np.allclose(found + found[::-1], 1)
+
+
+def test_a_window_says_what_is_black_and_what_white(tmp_path):
+    write_dicom(tmp_path / "slice.dcm", 0)
+    units = pydicom.dcmread(tmp_path / "slice.dcm").pixel_array.astype(float) - 1024
+    centre, width = SOFT_TISSUE
+    found = np.asarray(open_dicom(tmp_path / "slice.dcm", None, SOFT_TISSUE), int)
+    wanted = ((units - centre + width / 2) / width).clip(0, 1) * 255
+    assert np.abs(found - wanted).max() <= 0.51
+
+
+def test_a_negative_is_turned_over(tmp_path):
+    write_dicom(tmp_path / "slice.dcm", 0)
+    dicom = pydicom.dcmread(tmp_path / "slice.dcm")
+    dicom.PhotometricInterpretation = "MONOCHROME1"
+    dicom.save_as(tmp_path / "negative.dcm")
+    one, two = (
+        np.asarray(open_dicom(tmp_path / name, None, SOFT_TISSUE), int)
+        for name in ("slice.dcm", "negative.dcm")
+    )
+    assert np.abs(one + two - 255).max() <= 1
+
+
+def test_slices_of_a_series_are_in_the_order_of_their_numbers(tmp_path):
+    for number in (1, 2, 10):
+        write_dicom(tmp_path / f"IM{number}.dcm", number)
+    first, last = (np.asarray(cut_dicom_series(tmp_path, at, SOFT_TISSUE)) for at in (0.0, 1.0))
+    for found, name in ((first, "IM1.dcm"), (last, "IM10.dcm")):
+        assert np.array_equal(found, np.asarray(open_dicom(tmp_path / name, None, SOFT_TISSUE)))
+
+
+def test_an_array_under_another_name_or_of_another_shape(tmp_path):
+    np.savez(tmp_path / "map.npz", other=np.zeros((3, 3)), rnflt=np.zeros(3))
+    with pytest.raises(ValueError, match="missing"):
+        open_npz(tmp_path / "map.npz", None, "missing", (0, 1))
+    with pytest.raises(ValueError, match=r"shape \(3,\)"):
+        open_npz(tmp_path / "map.npz", None, "rnflt", (0, 1))
+
+
+def test_a_flat_plane_is_no_division_by_zero():
+    assert np.asarray(grey(np.full((2, 2), 7.0), 7, 7)).tolist() == [[0, 0], [0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("reader", "make"), [("oasis1", make_oasis1), ("covid_ct_md", make_covid_ct_md)]
+)
+def test_more_slices_of_a_volume_stay_with_their_patient(reader, make, tmp_path):
+    data = f"{reader}:{make(tmp_path / 'data', 20)}"
+    one = open_cohort(DataSettings(data=data))
+    three = open_cohort(DataSettings(data=data, slices=3))
+    assert len(three) == 3 * len(one)
+    assert (
+        three.table["patient_id"]
+        .value_counts()
+        .eq(3 * one.table["patient_id"].value_counts())
+        .all()
+    )
+    stored = store_samples(three, SIZE, tmp_path / "cache")
+    volume = three.table["sample_id"][:3]
+    assert [name[-2:] for name in volume] == ["-1", "-2", "-3"]
+    pictures = {stored.read(name).tobytes() for name in volume}
+    assert len(pictures) == 3
+
+
+def test_slices_of_what_is_no_volume_are_refused(shared_data):
+    with pytest.raises(EvenhandError, match="--slices cannot be given with ham10000"):
+        open_cohort(DataSettings(data=f"ham10000:{shared_data / 'ham10000'}", slices=2))
+
+
+@pytest.mark.parametrize(
+    ("reader", "module"), [("oasis1", "nibabel"), ("covid_ct_md", "pydicom"), ("ol3i", "pydicom")]
+)
+def test_a_missing_package_is_told_before_work_begins(reader, module, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, module, None)
+    with pytest.raises(EvenhandError, match=rf"{module} is needed.*'evenhand\[readers\]'"):
+        open_cohort(DataSettings(data=f"{reader}:{tmp_path}"))

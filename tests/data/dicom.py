@@ -1,0 +1,29 @@
+"""DICOM files of CT slices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+
+def write_dicom(path: Path, number: int, side: int = 40) -> None:
+    """Write a CT slice between -1000 and 400 HU, stored with the usual intercept of -1024."""
+    rng = np.random.default_rng(number)
+    units = np.linspace(-1000, 400, side * side).reshape(side, side) + rng.normal(0, 40, (side, 1))
+    found = Dataset()
+    found.file_meta = FileMetaDataset()
+    found.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    found.file_meta.MediaStorageSOPClassUID = found.SOPClassUID = CTImageStorage
+    found.file_meta.MediaStorageSOPInstanceUID = found.SOPInstanceUID = generate_uid()
+    found.Modality, found.PhotometricInterpretation = "CT", "MONOCHROME2"
+    found.Rows = found.Columns = side
+    found.SamplesPerPixel, found.PixelRepresentation = 1, 0
+    found.BitsAllocated = found.BitsStored = 16
+    found.HighBit = 15
+    found.RescaleSlope, found.RescaleIntercept = 1, -1024
+    found.PixelData = (units + 1024).round().clip(0).astype(np.uint16).tobytes()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found.save_as(path, enforce_file_format=True)

@@ -1,0 +1,44 @@
+"""Every reader through the jobs that a user would run on it, from the command line."""
+
+from __future__ import annotations
+
+import pytest
+from tests.command import SMALL, evenhand
+from tests.data import tiny
+
+from evenhand.cohort import DataSettings, known_readers, open_cohort
+from evenhand.runs import open_run
+
+FAST = ("oasis1", "table")
+READERS = [
+    name if name in FAST else pytest.param(name, marks=pytest.mark.slow)
+    for name in sorted(known_readers())
+]
+
+
+def flags(settings: DataSettings) -> list[str]:
+    """Return the words of the command line that say the same as settings."""
+    given = settings.model_dump(exclude_defaults=True, exclude={"data"})
+    words: list[str] = [settings.data]
+    for name, value in given.items():
+        for item in value if isinstance(value, tuple) else (value,):
+            words += [f"--{name.replace('_', '-')}", str(item)]
+    return words
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_reader_through_finetune_and_audit(name, tmp_path):
+    settings = tiny(name, tmp_path / "data")
+    first = next(iter(open_cohort(settings).attributes))
+    attributes = settings.attribute or (first,)
+    settings = settings.model_copy(update={"attribute": attributes, "cache": tmp_path / "cache"})
+    run = tmp_path / "run"
+    small = (*SMALL, "--epochs", 1, "--batch-size", 32, "--objective", "overall_acc")
+    done = evenhand("finetune", *flags(settings), *small, "--out", run)
+    assert done.status == 0, done.err
+    audited = evenhand("audit", run, "--attribute", attributes[0], "--out", tmp_path / "audit")
+    assert audited.status == 0, audited.err
+    source = open_run(run).facts["source"]
+    assert source["reader"] == name
+    assert source["label"] == open_cohort(settings).source.label
+    assert (run / "report.html").is_file()
