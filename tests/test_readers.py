@@ -10,6 +10,7 @@ from evenhand.cohort import DataSettings, known_readers, open_cohort
 from evenhand.runs import open_run
 
 FAST = ("oasis1", "table")
+SERIES = ("--backbone", "conv1d", "--weights", "none", "--device", "cpu")
 READERS = [
     name if name in FAST else pytest.param(name, marks=pytest.mark.slow)
     for name in sorted(known_readers())
@@ -29,16 +30,17 @@ def flags(settings: DataSettings) -> list[str]:
 @pytest.mark.parametrize("name", READERS)
 def test_a_reader_through_finetune_and_audit(name, tmp_path):
     settings = tiny(name, tmp_path / "data")
-    first = next(iter(open_cohort(settings).attributes))
-    attributes = settings.attribute or (first,)
+    cohort = open_cohort(settings)
+    attributes = settings.attribute or (next(iter(cohort.attributes)),)
     settings = settings.model_copy(update={"attribute": attributes, "cache": tmp_path / "cache"})
     run = tmp_path / "run"
-    small = (*SMALL, "--epochs", 1, "--batch-size", 32, "--objective", "overall_acc")
-    done = evenhand("finetune", *flags(settings), *small, "--out", run)
+    small = SERIES if cohort.channels else SMALL
+    trained = (*small, "--epochs", 1, "--batch-size", 32, "--objective", "overall_acc")
+    done = evenhand("finetune", *flags(settings), *trained, "--out", run)
     assert done.status == 0, done.err
     audited = evenhand("audit", run, "--attribute", attributes[0], "--out", tmp_path / "audit")
     assert audited.status == 0, audited.err
     source = open_run(run).facts["source"]
     assert source["reader"] == name
-    assert source["label"] == open_cohort(settings).source.label
+    assert source["label"] == cohort.source.label
     assert (run / "report.html").is_file()
