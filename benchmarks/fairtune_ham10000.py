@@ -1,0 +1,336 @@
+"""FairTune and its baselines on HAM10000, for age and for sex: five patient folds, pooled.
+
+The network is first trained on the seven diagnoses of 30 % of the lesions (HAM10000 knows lesions
+for patients). The others are dealt out into folds, stratified by label, age and sex; each fold is
+the test set once, the next one validation, the other three training. Every strategy is trained on
+each fold and seed at each learning rate, and the rate is picked by the worst group's AUC of
+validation, as FairTune picks mask and rate. Every fit is a run directory; what is finished is
+never done again, so that the command may be killed and given again.
+
+To pool models whose scores have different scales, a test score becomes its quantile among the
+validation scores of the same model; so does the threshold (Youden's, of validation). Intervals
+resample lesions, each with its rows of all seeds. The last lines are JSON, one per attribute; the
+table goes to ``OUT/table.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from evenhand.audit.rows import groups_in
+from evenhand.errors import EvenhandError
+from evenhand.files import read_json, write_text
+from evenhand.finetune import FinetuneSettings, finetune
+from evenhand.measure import Bootstrap, Plan, Scored, measure, scored, youden
+from evenhand.models.strategies import find_strategy
+from evenhand.predictions import Predictions, read_predictions
+from evenhand.progress import bar
+from evenhand.runs import Run, open_run
+from evenhand.tune import TuneSettings, tune
+
+ATTRIBUTES = ("age", "sex")
+FAIRTUNE = "fairtune"
+STRATEGIES = ("full", "head", "bitfit", "layernorm", "lora", "random")
+RATES = (1e-3, 4e-3)
+MALIGNANT = ("akiec", "bcc", "mel")
+ACROSS = ("worst", "gap", "detectable", "equalized_odds_difference")
+COLUMNS = {
+    "overall AUC": ("auc", "*"),
+    "worst group's AUC": ("auc_worst", None),
+    "gap in AUC": ("auc_gap", None),
+    "equalized-odds difference": ("equalized_odds_difference", None),
+}
+
+Job = Callable[[Path], object]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One test fold under one seed."""
+
+    number: int
+    seed: int
+    table: Path
+
+    def root(self, out: Path) -> Path:
+        """Return the folder of its runs."""
+        return out / f"fold{self.number}-seed{self.seed}"
+
+
+def main() -> None:
+    given = arguments().parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    pretrained = pretrain(given)
+    tables = fold_tables(given, pretrained)
+    folds = [
+        Fold(number, seed, table)
+        for seed in range(given.seeds)
+        for number, table in enumerate(tables)
+    ]
+    jobs = [job for fold in folds for job in jobs_of(given, fold)]
+    with bar("runs", len(jobs)) as advance:
+        for root, job in jobs:
+            if not finished(root):
+                job(root)
+            advance(text=str(root.relative_to(given.out)))
+    report(given, folds)
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="HAM10000 as published")
+    parser.add_argument("--out", type=Path, required=True, help="folder of all runs")
+    parser.add_argument("--backbone", default="test_vit")
+    parser.add_argument("--image-size", type=int, default=64)
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--pretrain-epochs", type=int, default=20)
+    parser.add_argument("--batch-size", type=int, default=64)
+    return parser
+
+
+# The network, and the folds
+
+
+def pretrain(given: argparse.Namespace) -> Path:
+    """Train the network on the diagnoses of 30 % of the lesions."""
+    root: Path = given.out / "pretrained"
+    if not finished(root):
+        settings = FinetuneSettings(
+            data=f"ham10000:{given.data}",
+            label="diagnosis",
+            attribute=ATTRIBUTES,
+            weights="none",
+            patient_share=0.3,
+            split=(0.8, 0.1, 0.1),
+            lr=1e-3,
+            **common(given) | {"epochs": given.pretrain_epochs},
+        )
+        finetune(settings, root)
+    return root
+
+
+def common(given: argparse.Namespace) -> dict[str, object]:
+    return {
+        "backbone": given.backbone,
+        "image_size": given.image_size,
+        "epochs": given.epochs,
+        "batch_size": given.batch_size,
+        "augment": "free",
+        "device": "cpu",
+        "cache": given.out / "cache",
+    }
+
+
+def fold_tables(given: argparse.Namespace, pretrained: Path) -> list[Path]:
+    """Write one table per fold, with the split of each image; they are always the same."""
+    table = pd.read_csv(given.data / "HAM10000_metadata.csv", dtype={"age": "str"})
+    seen = pd.read_csv(pretrained / "splits.csv", dtype="str")["patient_id"]
+    table = table[~table["lesion_id"].isin(seen)]
+    files = {path.stem: path.resolve() for path in given.data.rglob("*.jpg")}
+    label = np.where(table["dx"].isin(MALIGNANT), "malignant", "benign")
+    table = table.assign(file=table["image_id"].map(files), label=label)
+    old = pd.to_numeric(table["age"]) >= 60
+    patients = table.assign(old=old).groupby("lesion_id").first()
+    patients = patients.sample(frac=1, random_state=0)
+    order = patients.sort_values(["label", "old", "sex"], kind="stable").index
+    fold = pd.Series(np.arange(len(order)) % given.folds, index=order)
+    place = table["lesion_id"].map(fold)
+    paths = []
+    for number in range(given.folds):
+        names = {number: "test", (number + 1) % given.folds: "val"}
+        split = place.map(lambda one, names=names: names.get(one, "train"))
+        paths.append(given.out / f"fold{number}.csv")
+        columns = ["file", "lesion_id", "label", "age", "sex"]
+        write_text(paths[-1], table[columns].assign(split=split).to_csv(index=False))
+    return paths
+
+
+def of_fold(given: argparse.Namespace, fold: Fold) -> dict[str, object]:
+    return common(given) | {
+        "data": str(fold.table),
+        "image_column": "file",
+        "label": "label",
+        "patient": "lesion_id",
+        "attribute": ATTRIBUTES,
+        "bins": ("age=60",),
+        "weights": str(given.out / "pretrained"),
+        "seed": fold.seed,
+    }
+
+
+# The runs
+
+
+def jobs_of(given: argparse.Namespace, fold: Fold) -> Iterator[tuple[Path, Job]]:
+    """Yield the folder and the work of each run of a fold."""
+    for attribute in ATTRIBUTES:
+        search = TuneSettings(
+            objective=(f"min_auc:{attribute}",),
+            trials=given.trials,
+            confirm=0,
+            baseline=(),
+            lr_min=min(RATES),
+            lr_max=max(RATES),
+            **of_fold(given, fold),
+        )
+        yield fold.root(given.out) / f"{FAIRTUNE}-{attribute}", partial(tune, search)
+    for strategy in filter(available, STRATEGIES):
+        for lr in RATES:
+            one = FinetuneSettings(
+                strategy=named(strategy, fold),
+                objective=tuple(f"min_auc:{attribute}" for attribute in ATTRIBUTES),
+                lr=lr,
+                **of_fold(given, fold),
+            )
+            yield root_of(given, fold, strategy, lr), partial(finetune, one)
+
+
+def root_of(given: argparse.Namespace, fold: Fold, strategy: str, lr: float) -> Path:
+    return fold.root(given.out) / f"{strategy}-{lr:g}"
+
+
+def named(strategy: str, fold: Fold) -> str:
+    """Return the strategy as it is written; each fold and seed draws a random mask of its own."""
+    return f"random:{100 * fold.number + fold.seed}" if strategy == "random" else strategy
+
+
+def available(strategy: str) -> bool:
+    try:
+        find_strategy("random:0" if strategy == "random" else strategy)
+    except EvenhandError:
+        return False
+    return True
+
+
+def finished(root: Path) -> bool:
+    return (root / "run.json").exists() and open_run(root).finished
+
+
+def done(given: argparse.Namespace, fold: Fold, strategy: str) -> bool:
+    """Whether all runs of a strategy on a fold are finished."""
+    if strategy == FAIRTUNE:
+        return all(finished(fold.root(given.out) / f"{FAIRTUNE}-{name}") for name in ATTRIBUTES)
+    return all(finished(root_of(given, fold, strategy, lr)) for lr in RATES)
+
+
+# The numbers
+
+
+def chosen(given: argparse.Namespace, fold: Fold, strategy: str, attribute: str) -> Run:
+    """Return a strategy's run of a fold: the one with the best objective on validation."""
+    if strategy == FAIRTUNE:
+        return open_run(fold.root(given.out) / f"fairtune-{attribute}")
+    runs = [open_run(root_of(given, fold, strategy, lr)) for lr in RATES]
+
+    def value(run: Run) -> float:
+        facts = read_json(run.model(run.facts["chosen"]) / "model.json")
+        return float(facts["val"][f"min_auc:{attribute}"])
+
+    return max(runs, key=value)
+
+
+def quantiles(scores: NDArray[np.float64], val: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return where scores lie among the validation scores of the same model, 0 … 1."""
+    return np.interp(scores, np.sort(val), np.linspace(0, 1, len(val)))
+
+
+def pooled(
+    given: argparse.Namespace, folds: Iterable[Fold], strategy: str, attribute: str
+) -> tuple[Scored, Predictions]:
+    tables, thresholds = [], []
+    for fold in folds:
+        run = chosen(given, fold, strategy, attribute)
+        found = read_predictions(run.predictions(run.facts["chosen"]))
+        val, test = found.of_split("val"), found.of_split("test")
+        cut = youden(val.labels, val.scores)
+        thresholds.append(np.full(len(test), quantiles(np.array([cut]), val.scores)[0]))
+        tables.append(test.table.assign(score=quantiles(test.scores, val.scores)))
+    rows = Predictions(pd.concat(tables, ignore_index=True), found.classes, found.levels)
+    patients = rows.table["patient_id"].to_numpy()
+    threshold = np.concatenate(thresholds)
+    return (
+        scored(rows.labels, rows.scores, patients=patients, threshold=threshold),
+        rows,
+    )
+
+
+def report(given: argparse.Namespace, folds: list[Fold]) -> None:
+    """Print a line of JSON for each attribute, and write the tables, from what is finished."""
+    folds = [fold for fold in folds if all(done(given, fold, name) for name in ("full", FAIRTUNE))]
+    names = [
+        name
+        for name in (*STRATEGIES, FAIRTUNE)
+        if folds and all(done(given, fold, name) for fold in folds)
+    ]
+    text = []
+    for attribute in ATTRIBUTES if folds else ():
+        rows = numbers(given, folds, names, attribute)
+        text.append(as_markdown(rows, attribute))
+        of = rows[(rows["metric"] == "auc_worst") & rows["against"].isna()].set_index("model")
+        ratio = of.loc[FAIRTUNE, "value"] / of.loc["full", "value"]
+        detail = {
+            "folds_and_seeds": [(fold.number, fold.seed) for fold in folds],
+            "settings": {k: v for k, v in vars(given).items() if k not in ("data", "out")},
+            "rows": json.loads(rows.to_json(orient="records")),
+        }
+        line = {"name": f"fairtune_ham10000_{attribute}", "ratio": round(float(ratio), 4)}
+        print(json.dumps(line | {"better": "higher", "goal": 1.0, "detail": detail}))
+    write_text(given.out / "table.md", "\n\n".join(text) + "\n")
+
+
+def numbers(
+    given: argparse.Namespace, folds: list[Fold], names: list[str], attribute: str
+) -> pd.DataFrame:
+    plan = Plan(metrics=("auc",), across=ACROSS, bootstrap=Bootstrap(replicates=1000))
+    full, _ = pooled(given, folds, "full", attribute)
+    tables = []
+    for strategy in names:
+        own, rows = pooled(given, folds, strategy, attribute)
+        groups = groups_in(rows, (attribute,))
+        for against in (None, full) if strategy != "full" else (None,):
+            found = measure(own, groups, plan, rng=np.random.default_rng(0), against=against)
+            name = None if against is None else "full"
+            tables.append(found.assign(model=strategy, against=name))
+    return pd.concat(tables, ignore_index=True)
+
+
+def as_markdown(rows: pd.DataFrame, attribute: str) -> str:
+    lines = [
+        f"| {attribute} | {' | '.join(COLUMNS)} | worst group − full's |",
+        f"|---|{'---|' * (len(COLUMNS) + 1)}",
+    ]
+    for model in rows["model"].unique():
+        own = rows[(rows["model"] == model) & rows["against"].isna()]
+        cells = [cell(own, metric, group or attribute) for metric, group in COLUMNS.values()]
+        paired = rows[(rows["model"] == model) & (rows["against"] == "full")]
+        cells.append(cell(paired, "auc_worst", attribute) if len(paired) else "–")
+        lines.append(f"| {model} | {' | '.join(cells)} |")
+    found = rows[rows["metric"] == "auc_detectable"].groupby("model")["value"].max()
+    told = ", ".join(f"{model} {value:.3f}" for model, value in found.items())
+    return "\n".join([*lines, "", f"Detectable gap in AUC by {attribute}: {told}."])
+
+
+def cell(rows: pd.DataFrame, metric: str, attribute: str) -> str:
+    of = rows[
+        (rows["metric"] == metric) & (rows["attribute"] == attribute) & (rows["group"] == "*")
+    ]
+    found: Mapping[str, float] = of.iloc[0]
+    return f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+
+
+if __name__ == "__main__":
+    main()
