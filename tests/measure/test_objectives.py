@@ -118,3 +118,54 @@ def test_exclusions_that_name_nothing():
         excluded_groups(["sex=w"], {"sex": SEX})
     with pytest.raises(EvenhandError, match=r"no objective 'min_auk'.*Did you mean 'min_auc'"):
         find_objective("min_auk")
+
+
+def noisy(n=400, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(2, size=n)
+    groups = {"x": groups_of(rng.choice(["a", "b", "c"], size=n, p=[0.6, 0.3, 0.1]))}
+    return labels, (labels + rng.normal(0, 1, n) + 3) / 7, groups, np.arange(n) // 2
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_the_bound_is_the_pessimistic_end_of_the_reports_interval(name):
+    from evenhand.measure import Plan, measure, scored, youden
+    from evenhand.measure.objectives import BOUND
+
+    labels, scores, groups, patients = noisy()
+    objective = find_objective(name)
+    rows = scored(labels, scores, patients=patients, threshold=youden(labels, scores))
+    plan = Plan(metrics=(objective.metric,), across=("worst", "gap"), bootstrap=BOUND)
+    found = measure(rows, groups, plan, rng=np.random.default_rng(0))
+    kind = "" if objective.across == "overall" else f"_{objective.across}"
+    attribute = "*" if objective.across == "overall" else "x"
+    asked = (found["metric"] == objective.metric + kind) & (found["attribute"] == attribute)
+    (row,) = found[asked & (found["group"] == "*")].to_dict("records")
+    end = row["low"] if objective.direction == "maximize" else row["high"]
+    bound = objective.bound(labels, scores, groups, patients=patients)
+    assert bound == pytest.approx(end, rel=1e-9)
+    at = objective.value(labels, scores, groups)
+    assert bound < at if objective.direction == "maximize" else bound > at
+
+
+def test_the_bound_is_lower_when_rows_belong_to_fewer_patients():
+    labels, scores, groups, _ = noisy()
+    alone = find_objective("overall_auc").bound(
+        labels, scores, groups, patients=np.arange(len(labels))
+    )
+    few = np.concatenate([labels] * 4), np.concatenate([scores] * 4)
+    owners = np.concatenate([np.arange(len(labels))] * 4)
+    assert find_objective("overall_auc").bound(*few, groups, patients=owners) == pytest.approx(
+        alone, abs=0.01
+    )
+    as_if = find_objective("overall_auc").bound(*few, groups, patients=np.arange(len(few[0])))
+    assert as_if > alone + 0.01
+
+
+def test_an_objective_about_one_attribute():
+    age = groups_of(["b", "b", "b", "b", "a", "a", "b", "b", "b"])
+    both = {"sex": SEX, "age": age}
+    for name in both:
+        alone = value("min_auc", groups={name: both[name]})
+        assert value(f"min_auc:{name}", groups=both) == alone
+    assert find_objective("min_auc:age").name == "min_auc:age"

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from evenhand.report import Report, Search, UnitShare
+from evenhand.report import Goal, Report, Search, UnitShare
 
 COLUMNS = (
     "model", "against", "split", "attribute", "group", "metric", "threshold", "value", "low",
@@ -111,13 +111,36 @@ def tuned(make_report: Callable[..., Report]) -> Report:
     rows += [row("accuracy", 0.8, model=m, threshold=0.4) for m in ("fairtune", "head")]
     trials = pd.DataFrame(
         {
-            "number": [0, 1, 2, 3],
-            "state": ["COMPLETE", "PRUNED", "COMPLETE", "FAIL"],
-            "value": [0.70, 0.61, 0.75, None],
-            "lr": [1e-4, 1e-5, 1e-3, 2e-4],
-            "mask": ["blocks.0.attn", "", "blocks.1.mlp", ""],
+            "study": ["fairtune"] * 5,
+            "number": [0, 1, 2, 3, 4],
+            "state": ["complete", "pruned", "complete", "fail", "repeated"],
+            "origin": ["full", "head", "sampler", "sampler", "sampler"],
+            "repeats": [None, None, None, None, 2],
+            "overall_auc": [0.80, 0.71, 0.79, None, 0.79],
+            "min_auc": [0.70, 0.61, 0.75, None, 0.75],
+            "pareto": [True, False, True, False, False],
+            "lr": [1e-4, 1e-5, 1e-3, 2e-4, 1e-3],
+            "mask": ["blocks.0.attn", "", "blocks.1.mlp", "", "blocks.1.mlp"],
         }
     )
+    ends = {"mean_low": 0.65, "mean_high": 0.77, "optimism_low": -0.02, "optimism_high": 0.1}
+    confirmed = {"searched": 0.75, "again": [0.7, 0.72], "mean": 0.71, "optimism": 0.04} | ends
+    study = {
+        "name": "fairtune",
+        "trial": 2,
+        "confirmed": [
+            {
+                "trial": 2,
+                "seeds": 2,
+                "objectives": {"overall_auc": confirmed, "min_auc": confirmed},
+            }
+        ],
+        "units": [
+            {"unit": "blocks.1.mlp", "objective": goal, "difference": 0.02}
+            | {"low": -0.01, "high": 0.05, "with": 3, "without": 4}
+            for goal in ("overall_auc", "min_auc")
+        ],
+    }
     units = [
         UnitShare(f"blocks.{depth}.{kind}", depth + 1, kind, size, tuned=depth == 1)
         for depth in range(2)
@@ -132,7 +155,7 @@ def tuned(make_report: Callable[..., Report]) -> Report:
             "settings": {"lr": [1e-5, 1e-3]},
             "versions": {"torch": "2.13.0"},
         },
-        search=Search(trials, "min_auc"),
+        search=Search(trials, [Goal("overall_auc"), Goal("min_auc")], [study]),
         units=units,
         detectable=[("age", "auc", 0.064)],
         threshold_rule="Youden's threshold, chosen on validation rows.",

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from evenhand.report import Report, render
+from evenhand.report import Goal, Report, Search, render
 
 EVIL = "<script>alert(1)</script>\"'&\n,"
 SECTIONS = {
@@ -177,7 +177,20 @@ def evil(report: Report) -> Report:
     rows["against"] = rows["against"].replace({"head": EVIL})
     search, units = report.search, report.units
     assert search
-    trials = search.trials.assign(mask=EVIL, study=EVIL)
+    trials = search.trials.assign(mask=EVIL, study=EVIL, origin=EVIL)
+    trials = trials.rename(columns={"min_auc": EVIL})
+    studies = [
+        study
+        | {
+            "name": EVIL,
+            "confirmed": [
+                one | {"objectives": {EVIL: one["objectives"]["min_auc"]}}
+                for one in study["confirmed"]
+            ],
+            "units": [unit | {"unit": EVIL, "objective": EVIL} for unit in study["units"]],
+        }
+        for study in search.studies
+    ]
     return replace(
         report,
         title=EVIL,
@@ -186,7 +199,7 @@ def evil(report: Report) -> Report:
         attributes=[EVIL],
         positive=EVIL,
         patient=EVIL,
-        search=replace(search, trials=trials, objective=EVIL),
+        search=Search(trials, [Goal(EVIL)], studies),
         units=[replace(unit, name=EVIL, kind=EVIL) for unit in units],
         detectable=[(EVIL, EVIL, 0.1)],
         threshold_rule=EVIL,

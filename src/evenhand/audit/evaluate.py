@@ -8,9 +8,9 @@ import pandas as pd
 
 from evenhand.audit.rows import Cut, cut_of, groups_in, metric_rows, paired_rows, scored_rows
 from evenhand.files import read_json, write_json, write_text
-from evenhand.measure import Excluded, Plan, as_records, excluded_groups, find_objective
+from evenhand.measure import Excluded, Plan, as_records, excluded_groups
 from evenhand.predictions import Predictions, read_predictions
-from evenhand.report import Report, Search, UnitShare, render
+from evenhand.report import Goal, Report, Search, UnitShare, render
 from evenhand.runs import Run
 
 ACROSS = ("worst", "best", "gap", "difference", "detectable")
@@ -108,14 +108,17 @@ def _cut(run: Run, name: str, predictions: Predictions) -> Cut:
 
 
 def _search(run: Run) -> Search | None:
-    path = run.root / "trials.csv"
+    path = run.root / "search.json"
     if not path.exists():
         return None
-    objective = find_objective(run.facts["settings"]["objective"][0])
-    numbers = {objective.name: [""], "lr": [""]}
-    trials = pd.read_csv(path, keep_default_na=False, na_values=numbers)
-    trials = trials.rename(columns={objective.name: "value"})
-    return Search(trials, objective.name, maximise=objective.direction == "maximize")
+    found = read_json(path)
+    goals = [
+        Goal(one["name"], maximise=one["direction"] == "maximize", bound=one["bound"])
+        for one in found["objectives"]
+    ]
+    numbers = {name: [""] for name in (*(goal.name for goal in goals), "lr", "repeats")}
+    trials = pd.read_csv(run.root / "trials.csv", keep_default_na=False, na_values=numbers)
+    return Search(trials, goals, found["studies"])
 
 
 def _units(run: Run, chosen: str) -> tuple[UnitShare, ...]:

@@ -1,7 +1,8 @@
 """The report: metric rows in, one HTML page out."""
 
+from evenhand.report.goals import Goal
 from evenhand.report.page import Report, render
 from evenhand.report.search import Search
 from evenhand.report.units import UnitShare
 
-__all__ = ["Report", "Search", "UnitShare", "render"]
+__all__ = ["Goal", "Report", "Search", "UnitShare", "render"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 MINUS = "\N{MINUS SIGN}"
 NBSP = "\N{NO-BREAK SPACE}"
@@ -21,6 +22,19 @@ def plain(value: float, digits: int = 3) -> str:
     if float(text) == 0:  # no "-0.000"
         text = text.removeprefix("-")
     return text.replace("-", MINUS)
+
+
+def finite(value: Any) -> float | None:
+    """Return a table's cell as a number, None where it holds none.
+
+    Examples
+    --------
+    >>> finite(0.5), finite(None), finite(float("nan"))
+    (0.5, None, None)
+    """
+    if value is None or value != value or not math.isfinite(value):
+        return None
+    return float(value)
 
 
 @dataclass(frozen=True)

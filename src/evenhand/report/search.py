@@ -3,35 +3,40 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from evenhand.report.findings import Findings, findings
 from evenhand.report.forest import Axis, axis_over
-from evenhand.report.numbers import plain
+from evenhand.report.goals import Goal, complete
+from evenhand.report.numbers import finite, plain
+from evenhand.report.tradeoff import Tradeoff, tradeoffs
 
 
 @dataclass(frozen=True)
 class Search:
-    """What an outer search tried.
+    """What an outer search tried, and what came of it.
 
     Attributes
     ----------
     trials
-        One row per trial: ``number``, ``state`` (COMPLETE, PRUNED, FAIL …), ``value``, ``lr``,
-        ``mask`` (names of the tuned units, separated by spaces or commas), and ``study`` where
-        there are several.
-    objective
+        One row per trial: ``number``, ``state`` (complete, pruned, repeated …), a column per
+        goal by its name, ``lr``, ``mask`` (names of the tuned units, separated by spaces), and
+        where they are known ``study``, ``origin``, ``repeats`` and ``pareto``.
+    goals
         What was optimised, on validation data.
-    maximise
-        Whether a greater value is better.
+    studies
+        What came of each study, as in ``search.json``: its ``name``, the chosen ``trial``, what
+        was ``confirmed`` and the ``units``' importance. Studies that are not among them, and not
+        named ``""``, are left out.
     """
 
     trials: pd.DataFrame
-    objective: str
-    maximise: bool = True
+    goals: Sequence[Goal]
+    studies: Sequence[Mapping[str, Any]] = ({"name": ""},)
 
 
 @dataclass(frozen=True)
@@ -40,13 +45,14 @@ class Point:
 
     number: int
     state: str
+    origin: str
     value: str
     lr: str
     mask: str
     x: float | None
     x_lr: float | None
     y: float | None
-    best: bool
+    chosen: bool
 
 
 @dataclass(frozen=True)
@@ -60,92 +66,115 @@ class Step:
 
 
 @dataclass(frozen=True)
-class SearchView:
-    """One study, laid out."""
+class History:
+    """One goal of a study by trial and by learning rate, laid out."""
 
-    study: str
-    objective: str
+    goal: str
     better: str
     points: tuple[Point, ...]
     steps: tuple[Step, ...]
     y_ticks: tuple[tuple[float, str], ...]
     x_ticks: tuple[tuple[float, str], ...]
     lr_ticks: tuple[tuple[float, str], ...]
+
+
+@dataclass(frozen=True)
+class StudyView:
+    """One study, laid out."""
+
+    study: str
     finished: int
     pruned: int
+    repeated: int
     failed: int
+    histories: tuple[History, ...]
+    tradeoffs: tuple[Tradeoff, ...]
+    findings: Findings
 
 
-def search_views(search: Search) -> tuple[SearchView, ...]:
-    """Lay out each study of a search, in the order in which they appear."""
-    if "study" not in search.trials:
-        return (_view("", search.trials, search),)
-    studies = dict.fromkeys(search.trials["study"].astype(str))
-    named = search.trials["study"].astype(str)
-    return tuple(_view(study, search.trials[named == study], search) for study in studies)
+def search_views(search: Search) -> tuple[StudyView, ...]:
+    """Lay out each study of a search, in the order in which they are named."""
+    return tuple(_view(study, search) for study in search.studies)
 
 
-def _view(study: str, trials: pd.DataFrame, search: Search) -> SearchView:
+def _view(study: Mapping[str, Any], search: Search) -> StudyView:
+    trials = search.trials
+    if study["name"]:
+        trials = trials[trials["study"] == study["name"]]
     records = trials.sort_values("number").to_dict("records")
-    values = [value for row in records if (value := _number(row["value"])) is not None]
-    rates = [rate for row in records if (rate := _number(row.get("lr"))) is not None]
+    states = [str(row["state"]) for row in records]
+    counted = {state: states.count(state) for state in ("complete", "pruned", "repeated")}
+    return StudyView(
+        study=study["name"],
+        finished=counted["complete"],
+        pruned=counted["pruned"],
+        repeated=counted["repeated"],
+        failed=len(states) - sum(counted.values()),
+        histories=tuple(_history(records, goal, study.get("trial")) for goal in search.goals),
+        tradeoffs=tradeoffs(records, search.goals, study.get("trial")),
+        findings=findings(study, search.goals),
+    )
+
+
+def _history(records: Sequence[Mapping[Any, Any]], goal: Goal, chosen: int | None) -> History:
+    values = [value for row in records if (value := finite(row[goal.name])) is not None]
+    rates = [rate for row in records if (rate := finite(row.get("lr"))) is not None]
     x = axis_over([row["number"] for row in records])
     y = axis_over(values)
     lr = _log_axis(rates)
-    winner = _winner(records, search.maximise)
-    points = tuple(_point(row, (x, y, lr), row["number"] == winner) for row in records)
-    states = [point.state for point in points]
-    return SearchView(
-        study=study,
-        objective=search.objective,
-        better="higher" if search.maximise else "lower",
-        points=points,
-        steps=_steps(records, x, y, maximise=search.maximise),
+    if chosen is None:
+        chosen = _best(records, goal)
+    return History(
+        goal=goal.label,
+        better="higher" if goal.maximise else "lower",
+        points=tuple(_point(row, goal, (x, y, lr), row["number"] == chosen) for row in records),
+        steps=_steps(records, x, y, goal),
         y_ticks=tuple(
             (100 - y.at(t), plain(t, 2 if y.high - y.low > 0.05 else 3)) for t in y.ticks
         ),
         x_ticks=tuple((x.at(t), plain(t, 0)) for t in x.ticks if float(t).is_integer()),
         lr_ticks=tuple((lr.at(t), _power(t)) for t in lr.ticks),
-        finished=states.count("complete"),
-        pruned=states.count("pruned"),
-        failed=len(states) - states.count("complete") - states.count("pruned"),
     )
 
 
-def _winner(records: Sequence[dict[Any, Any]], maximise: bool) -> int | None:
-    done = [row for row in records if _complete(row)]
+def _best(records: Sequence[Mapping[Any, Any]], goal: Goal) -> int | None:
+    done = [row for row in records if complete(row, goal.name)]
     if not done:
         return None
-    sign = 1.0 if maximise else -1.0
-    return int(max(done, key=lambda row: sign * float(row["value"]))["number"])
+    sign = 1.0 if goal.maximise else -1.0
+    return int(max(done, key=lambda row: sign * float(row[goal.name]))["number"])
 
 
-def _point(row: dict[Any, Any], axes: tuple[Axis, Axis, Axis], best: bool) -> Point:
+def _point(
+    row: Mapping[Any, Any], goal: Goal, axes: tuple[Axis, Axis, Axis], chosen: bool
+) -> Point:
     x, y, lr = axes
-    value, rate = _number(row["value"]), _number(row.get("lr"))
-    mask = row.get("mask")
+    value, rate = finite(row[goal.name]), finite(row.get("lr"))
+    mask, origin = row.get("mask"), str(row.get("origin", "sampler"))
+    repeats = finite(row.get("repeats"))
     return Point(
         number=int(row["number"]),
-        state=str(row["state"]).lower(),
+        state=str(row["state"]) if repeats is None else f"repeats trial {repeats:.0f}",
+        origin="" if origin == "sampler" else origin,
         value="" if value is None else plain(value),
         lr="" if rate is None else f"{rate:.2g}",
         mask=mask if isinstance(mask, str) else "",
         x=x.at(row["number"]),
         x_lr=None if rate is None else lr.at(math.log10(rate)),
         y=None if value is None else 100 - y.at(value),
-        best=best,
+        chosen=chosen,
     )
 
 
-def _steps(
-    records: Sequence[dict[Any, Any]], x: Axis, y: Axis, *, maximise: bool
-) -> tuple[Step, ...]:
+def _steps(records: Sequence[Mapping[Any, Any]], x: Axis, y: Axis, goal: Goal) -> tuple[Step, ...]:
     """Return the best value so far as horizontal pieces, each with the jump at its end."""
     jumps: list[tuple[float, float]] = []
-    for row in filter(_complete, records):
-        value = float(row["value"])
+    for row in records:
+        if not complete(row, goal.name):
+            continue
+        value = float(row[goal.name])
         best = jumps[-1][1] if jumps else None
-        if best is None or (value > best if maximise else value < best):
+        if best is None or (value > best if goal.maximise else value < best):
             jumps.append((float(row["number"]), value))
     if not jumps:
         return ()
@@ -154,16 +183,6 @@ def _steps(
         Step(x.at(start), x.at(end), 100 - y.at(value), 100 - y.at(after))
         for (start, value), (end, after) in zip(jumps, ends, strict=True)
     )
-
-
-def _complete(row: dict[Any, Any]) -> bool:
-    return str(row["state"]).upper() == "COMPLETE" and _number(row["value"]) is not None
-
-
-def _number(value: Any) -> float | None:
-    if value is None or pd.isna(value) or not math.isfinite(value):
-        return None
-    return float(value)
 
 
 def _log_axis(rates: Sequence[float]) -> Axis:

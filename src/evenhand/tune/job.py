@@ -20,6 +20,7 @@ from evenhand.measure.pareto import Rule
 from evenhand.runs import Run
 from evenhand.tune.confirmation import Confirmed, best_confirmed, confirmed, to_confirm
 from evenhand.tune.contenders import FAIRTUNE, Contender, contenders
+from evenhand.tune.importance import unit_importance
 from evenhand.tune.settings import TuneSettings
 from evenhand.tune.spaces import Choice, Space, repeat_space
 from evenhand.tune.study import Report, open_study, search
@@ -181,6 +182,7 @@ def _facts(found: Searched, job: Job) -> dict[str, Any]:
         "trial": found.trial,
         "front": table.loc[table["pareto"], "number"].tolist(),
         "confirmed": [one.facts(job.task.objectives) for one in found.confirmed],
+        "units": unit_importance(table, job.task.objectives),
     }
 
 

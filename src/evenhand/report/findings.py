@@ -1,0 +1,100 @@
+"""What came of a search: what fresh seeds confirm, and which units seem to matter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from evenhand.report.estimates import EVERYONE, Estimate
+from evenhand.report.forest import Forest, Line, Look, forest
+from evenhand.report.goals import Goal
+from evenhand.report.numbers import PLAIN, plain
+
+SIGNED = replace(PLAIN, signed=True)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Confirmation and importance of one study, empty where there are none."""
+
+    confirmed: tuple[Forest, ...]
+    optimism: tuple[str, ...]
+    importance: tuple[Forest, ...]
+
+
+def findings(study: Mapping[str, Any], goals: Sequence[Goal]) -> Findings:
+    """Lay out what ``search.json`` says of a study."""
+    told = study.get("confirmed", ())
+    units = study.get("units", ())
+    return Findings(
+        confirmed=tuple(_confirmed(told, goal, study["trial"]) for goal in goals if told),
+        optimism=tuple(_optimism(told, goal) for goal in goals if told),
+        importance=tuple(_importance(units, goal) for goal in goals if units),
+    )
+
+
+def _confirmed(told: Sequence[Mapping[str, Any]], goal: Goal, chosen: int) -> Forest:
+    lines = []
+    for one in told:
+        found = one["objectives"][goal.name]
+        section = f"trial {one['trial']}{', chosen' if one['trial'] == chosen else ''}"
+        lines.append(
+            Line("in the search", _estimate(found["searched"]), kind="other", section=section)
+        )
+        again = _estimate(found["mean"], found["mean_low"], found["mean_high"])
+        kind = "chosen" if one["trial"] == chosen else "group"
+        lines.append(Line(f"mean of {one['seeds']} fresh seeds", again, kind=kind, section=section))
+    better = "Higher" if goal.maximise else "Lower"
+    return forest(lines, Look(goal.label, f"On the validation set. {better} is better."))
+
+
+def _optimism(told: Sequence[Mapping[str, Any]], goal: Goal) -> str:
+    """Say how much better the search's best looked than it is."""
+    first = told[0]
+    found = first["objectives"][goal.name]
+    if found["optimism"] is None:
+        return f"{goal.label}: a training with a fresh seed diverged, so no mean can be given."
+    by, interval = found["optimism"], ""
+    if found["optimism_low"] is not None:
+        ends = SIGNED.interval(found["optimism_low"], found["optimism_high"])
+        interval = f" (95 % interval over seeds {ends})"
+    looked = "better" if by > 0 else "worse" if by < 0 else "no better"
+    size = f"{plain(abs(by))} {looked}" if by else looked
+    return (
+        f"{goal.label}: in the search trial {first['trial']}, the first of these, looked {size} "
+        f"than with fresh seeds{interval}."
+    )
+
+
+def _importance(units: Sequence[Mapping[str, Any]], goal: Goal) -> Forest:
+    told = [unit for unit in units if unit["objective"] == goal.name]
+    told.sort(key=lambda unit: -abs(unit["difference"]))
+    lines = [
+        Line(
+            unit["unit"],
+            _estimate(unit["difference"], unit["low"], unit["high"]),
+            note=f"{unit['with']} trials with, {unit['without']} without",
+        )
+        for unit in told
+    ]
+    says = f"Mean {goal.label} of trials that tune the unit, less that of trials that do not."
+    return forest(lines, Look(f"Units and {goal.name}", says, SIGNED, 0.0, "no difference"))
+
+
+def _estimate(value: float | None, low: float | None = None, high: float | None = None) -> Estimate:
+    return Estimate(
+        model="",
+        split="val",
+        attribute=EVERYONE,
+        group=EVERYONE,
+        metric="",
+        value=value,
+        low=low,
+        high=high,
+        level=0.95,
+        n=0,
+        patients=0,
+        positives=None,
+        undefined="a training diverged" if value is None else None,
+    )

@@ -1,0 +1,83 @@
+"""What a search leaves: its table, its best, what fresh seeds confirm, which units matter."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from optuna.trial import TrialState, create_trial
+from scipy.stats import t as student
+
+from evenhand.measure import find_objective, find_rule
+from evenhand.tune.confirmation import Confirmed, best_confirmed, to_confirm
+from evenhand.tune.importance import unit_importance
+from evenhand.tune.spaces import Choice, Space
+
+AUC, GAP = find_objective("min_auc"), find_objective("auc_gap")
+
+
+def finished(number, mask):
+    trial = create_trial(state=TrialState.COMPLETE, value=1.0, params={}, distributions={})
+    trial.number = number
+    trial.set_user_attr("mask", mask)
+    return trial
+
+
+def test_each_mask_is_confirmed_once_before_any_is_twice():
+    space = Space(lambda trial: Choice(frozenset(trial.user_attrs["mask"]), 1e-3, 0), 1)
+    best = [finished(number, mask) for number, mask in ((5, "a"), (2, "a"), (7, "b"), (1, ""))]
+    assert [*to_confirm(best, space, 3)] == [5, 7, 1]
+    assert [*to_confirm(best, space, 4)] == [5, 7, 1, 2]
+    assert [*to_confirm(best, space, 9)] == [5, 7, 1, 2]
+
+
+def test_optimism_is_how_much_better_the_search_looked_whichever_way_is_better():
+    again = np.array([[0.70, 0.10], [0.74, 0.14], [0.72, 0.12]])
+    one = Confirmed(4, np.array([0.80, 0.05]), again)
+    told = one.facts((AUC, GAP))["objectives"]
+    half = student.ppf(0.975, 2) * 0.02 / np.sqrt(3)
+    assert told["min_auc"]["mean"] == pytest.approx(0.72)
+    assert told["min_auc"]["optimism"] == pytest.approx(0.08)
+    assert told["auc_gap"]["optimism"] == pytest.approx(0.07)
+    assert told["min_auc"]["optimism_low"] == pytest.approx(0.08 - half)
+    assert told["auc_gap"]["mean_high"] == pytest.approx(0.12 + half)
+
+
+def test_the_best_mean_wins_over_the_luckiest_search_and_a_divergence_never():
+    def of(trial, searched, *again):
+        return Confirmed(trial, np.array([searched]), np.array(again)[:, None])
+
+    lucky, steady = of(1, 0.9, 0.6, 0.7), of(2, 0.8, 0.78, 0.76)
+    diverged = of(3, 0.95, 0.99, np.nan)
+    rule = find_rule(None, (AUC,))
+    assert best_confirmed([diverged, lucky, steady], (AUC,), rule) == 2
+    assert best_confirmed([diverged], (AUC,), rule) is None
+    assert diverged.facts((AUC,))["objectives"]["min_auc"]["mean"] is None
+    assert of(1, 0.9, 0.8).facts((AUC,))["objectives"]["min_auc"]["optimism_low"] is None
+
+
+def test_importance_is_the_mean_difference_of_trials_with_and_without_a_unit():
+    trials = pd.DataFrame(
+        {
+            "state": ["complete"] * 5 + ["pruned"],
+            "mask": ["a b", "a", "a c", "", "", "a"],
+            "min_auc": [0.8, 0.9, 0.7, 0.5, 0.6, 0.0],
+        }
+    )
+    (row,) = unit_importance(trials, (AUC,))  # b and c are tuned by one trial alone
+    assert (row["unit"], row["with"], row["without"]) == ("a", 3, 2)
+    assert row["difference"] == pytest.approx(0.8 - 0.55)
+    one, other = np.array([0.8, 0.9, 0.7]), np.array([0.5, 0.6])
+    parts = [one.var(ddof=1) / 3, other.var(ddof=1) / 2]
+    freedom = sum(parts) ** 2 / (parts[0] ** 2 / 2 + parts[1] ** 2 / 1)
+    half = student.ppf(0.975, freedom) * np.sqrt(sum(parts))
+    assert row["low"] == pytest.approx(0.25 - half)
+    assert row["high"] == pytest.approx(0.25 + half)
+
+
+def test_values_without_spread_have_a_difference_and_no_warning():
+    trials = pd.DataFrame(
+        {"state": ["complete"] * 4, "mask": ["a", "a", "", ""], "min_auc": [0.8, 0.8, 0.6, 0.6]}
+    )
+    (row,) = unit_importance(trials, (AUC,))
+    assert row["difference"] == row["low"] == row["high"] == pytest.approx(0.2)
