@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from evenhand.errors import EvenhandError
-from evenhand.models.masks import full_mask, trainable_share, tune_only
+from evenhand.models.masks import find_units, full_mask, trainable_share, tune_only
 from evenhand.models.model import Model, build_model
-from evenhand.models.strategies import find_strategy, strategy_names
-from evenhand.models.units import parts
+from evenhand.models.strategies import DECAY, find_strategy, strategy_names
+from evenhand.models.units import FAMILIES, families, parts
 
 
 def mask(name: str, model: Model) -> frozenset[str]:
@@ -108,6 +108,14 @@ def test_scratch_draws_the_whole_network_anew(vit):
         (",", "names no unit"),
         ("", "strategy"),
         ("last-²", "written last-K"),
+        ("gradual:0", r"written gradual\[:K\]"),
+        ("gradual-2", "strategy"),
+        ("lora:", "written lora"),
+        ("lora:1,", "written lora"),
+        ("lora:blocks.1", "written lora"),
+        ("lora:2,6", "no block 6; its blocks are 0 to 5"),
+        ("stages", "no mask family 'stages'"),
+        ("mlp:1", "written mlp"),
     ],
 )
 def test_what_is_refused(vit, name, text):
@@ -126,7 +134,46 @@ def test_a_network_without_norms():
         mask("layernorm", vgg)
 
 
+def test_a_family_by_name_has_all_of_its_bits(vit, resnet):
+    assert mask("norm-attn-mlp", vit) == {
+        f"blocks.{k}.{part}" for k in range(6) for part in ("norm", "attn", "mlp")
+    }
+    assert "pos_embed" in mask("attention-parameters", vit)
+    assert mask("norm", resnet) == {"stem.norm", *(f"stage{k}.norm" for k in range(1, 5))}
+
+
+@pytest.mark.parametrize("network", ["vit", "resnet"])
+def test_every_family_is_a_strategy(network, request):
+    model = request.getfixturevalue(network)
+    found = families(model.backbone)
+    assert found.keys() <= set(FAMILIES) <= set(strategy_names())
+    for name in found:
+        if name != "layernorm":  # which has the norm behind the blocks, too
+            wanted = {
+                id(p) for u in (*found[name].units, *found[name].always) for p in u.parameters
+            }
+            units = find_units(model.backbone, mask(name, model))
+            assert {id(p) for unit in units for p in unit.parameters} == wanted, name
+
+
+def test_gradual_unfreezes_from_the_head_downwards(vit, resnet):
+    _, schedule = find_strategy("gradual")(vit, 0)
+    assert schedule(0) == frozenset()
+    assert all(schedule(k) == mask(f"last-{k}", vit) for k in range(1, 7))
+    assert schedule(7) == schedule(20) == full_mask(vit.backbone)
+    assert schedule.decay == DECAY
+    _, by_two = find_strategy("gradual:2")(resnet, 0)
+    assert [by_two(k) for k in range(4)] == [
+        frozenset(),
+        mask("last-2", resnet),
+        mask("last-4", resnet),
+        full_mask(resnet.backbone),
+    ]
+
+
 def test_names_for_help_texts():
     assert set(strategy_names()) == {
-        *("scratch", "full", "head", "last-K", "attention", "layernorm", "bitfit", "random:SEED")
+        *("scratch", "full", "head", "last-K", "attention", "layernorm", "bitfit", "random:SEED"),
+        *("gradual[:K]", "lora[:BLOCK,BLOCK…]"),
+        *FAMILIES,
     }

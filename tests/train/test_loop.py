@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from tests.train.conftest import small_model
 
 from evenhand.cohort.batches import BatchSource
 from evenhand.errors import EvenhandError
 from evenhand.models.checkpoints import load_model, save_model
-from evenhand.models.masks import constant, full_mask
+from evenhand.models.masks import Schedule, constant, full_mask
 from evenhand.train.loop import DivergedError, _optimizer, _warmup_cosine
 from evenhand.train.losses import make_loss
 from evenhand.train.predict import scores
@@ -42,6 +43,7 @@ def test_the_same_seed_gives_the_same_weights(train, base):
         {"batch_size": 8},
         {"weight_decay": 0.5},
         {"warmup": 0.5},
+        {"layer_decay": 0.5},
         {"label_smoothing": 0.2},
         {"class_weights": "balanced"},
         {"augment": "none"},
@@ -180,3 +182,17 @@ def test_weight_decay_spares_vectors(train):
     assert {p.ndim > 1 for p in groups[1]["params"]} == {False}
     assert [group["weight_decay"] for group in groups] == [0.3, 0.0]
     assert sum(len(group["params"]) for group in groups) == len(list(free.parameters()))
+
+
+def test_each_depth_learns_at_its_share_of_the_rate():
+    model = small_model()
+    schedule = Schedule(lambda epoch: full_mask(model.backbone), decay=0.5)
+    settings = FitSettings(lr=1.0)
+    rates = {id(p): g["lr"] for g in _optimizer(model, schedule, settings).param_groups
+             for p in g["params"]}  # fmt: skip
+    assert {rates[id(p)] for p in model.head.parameters()} == {1.0}
+    assert rates[id(model.backbone.norm.weight)] == 0.5
+    assert rates[id(model.backbone.blocks[5].mlp.fc1.weight)] == 0.25
+    assert rates[id(model.backbone.patch_embed.proj.bias)] == 0.5**8
+    even = _optimizer(model, schedule, settings.model_copy(update={"layer_decay": 1.0}))
+    assert {group["lr"] for group in even.param_groups} == {1.0}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from evenhand.models.masks import constant, find_units, full_mask, train_mode, tune_only
+from evenhand.models.masks import Schedule, constant, find_units, full_mask, train_mode, tune_only
 from evenhand.models.model import build_model
 from evenhand.models.strategies import find_strategy
 
@@ -79,7 +79,7 @@ def test_a_schedule_may_change_the_mask(train):
         seen.append(epoch.number)
         return 0.0
 
-    after = train(schedule=stages.__getitem__, on_epoch=on_epoch)
+    after = train(schedule=Schedule(stages.__getitem__), on_epoch=on_epoch)
     first = train(schedule=constant(stages[0]))
     before = fresh("test_vit")
     assert seen == [0, 1]

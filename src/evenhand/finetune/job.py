@@ -39,7 +39,7 @@ def finetune(settings: FinetuneSettings, out: Path, *, overwrite: bool = False) 
     if not run.predictions(name).exists():
         with run.phase("training"):
             model, values = train(task, model, schedule, task.fit_settings(settings.lr))
-            mask = schedule(settings.epochs - 1)
+            mask = schedule.reach(settings.epochs)
             keep(task, run, name, model, mask, lr=settings.lr, val=task.named(values))
     with run.phase("evaluation"):
         evaluate(run, chosen=name)
@@ -49,7 +49,10 @@ def finetune(settings: FinetuneSettings, out: Path, *, overwrite: bool = False) 
 
 def model_name(strategy: str) -> str:
     """Return the folder name of a strategy's model: its own, or ``units`` for a list of units."""
-    return "units" if "." in strategy or "," in strategy else strategy.replace(":", "-")
+    stem, _, argument = strategy.partition(":")
+    if argument:
+        return f"{stem}-{argument.replace(',', '-')}"
+    return "units" if "." in strategy or "," in strategy else strategy
 
 
 def begin(job: str, task: Task, out: Path, models: list[str], *, overwrite: bool) -> Run:

@@ -33,6 +33,7 @@ class FinetuneSettings(TrainingSettings, FitSettings, frozen=True, extra="forbid
 
     strategy: str = Field(
         "full",
-        description="full, scratch, head, last-K, attention, layernorm, bitfit, random:SEED, "
-        "or units joined by commas",
+        description="full, scratch, head, last-K, attention, layernorm, bitfit, lora[:BLOCK,…], "
+        "gradual[:K], random:SEED, a mask family (mlp, norm-attn-mlp, stages …), or units joined "
+        "by commas",
     )

@@ -21,6 +21,7 @@ from evenhand.measure.groups import Groups, excluded_groups, groups_of
 from evenhand.measure.objectives import Objective, find_objective
 from evenhand.models.checkpoints import save_model
 from evenhand.models.inputs import SeriesInputs
+from evenhand.models.lora import merge_lora
 from evenhand.models.masks import Mask, Schedule, find_units, full_mask, train_mode, tune_only
 from evenhand.models.model import Model, build_model
 from evenhand.models.units import parts
@@ -161,9 +162,10 @@ def train(
 
 def keep(task: Task, run: Run, name: str, model: Model, mask: Mask, **facts: Any) -> None:
     """Save a trained model of a run and score every split with it, the test split for once."""
+    shares = unit_shares(model, mask)
+    model = merge_lora(model)
     predictions = predict(model, task.splits.items(), make_accelerator(task.settings))
-    model = model.cpu()
-    save_model(run.model(name), model, mask=sorted(mask), units=unit_shares(model, mask), **facts)
+    save_model(run.model(name), model.cpu(), mask=sorted(mask), units=shares, **facts)
     write_predictions(run.predictions(name), predictions)
 
 

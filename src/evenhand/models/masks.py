@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from torch import nn
 
@@ -14,13 +15,28 @@ from evenhand.models.units import Unit, all_units, parts
 Mask = frozenset[str]
 """Names of the units that may change; the head always may."""
 
-Schedule = Callable[[int], Mask]
-"""The mask of each epoch, counted from 0."""
+
+@dataclass(frozen=True)
+class Schedule:
+    """What may change in each epoch, and how fast."""
+
+    masks: Callable[[int], Mask]
+    """The mask of each epoch, counted from 0."""
+    decay: float = 1.0
+    """Factor on the learning rate for each depth below the head."""
+
+    def __call__(self, epoch: int) -> Mask:
+        """Return the mask of an epoch."""
+        return self.masks(epoch)
+
+    def reach(self, epochs: int) -> Mask:
+        """Return everything that may change in one of the first epochs."""
+        return frozenset().union(*map(self.masks, range(epochs)))
 
 
 def constant(mask: Mask) -> Schedule:
     """Return the schedule that has the same mask in every epoch."""
-    return lambda epoch: mask
+    return Schedule(lambda epoch: mask)
 
 
 def full_mask(backbone: nn.Module) -> Mask:

@@ -2,22 +2,48 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from evenhand.errors import EvenhandError, pick
+from evenhand.models.lora import add_lora
 from evenhand.models.masks import Mask, Schedule, constant, find_units, full_mask
 from evenhand.models.model import Model, random_model
-from evenhand.models.units import EMBEDDING, biases, is_transformer, parts
+from evenhand.models.units import (
+    EMBEDDING,
+    FAMILIES,
+    biases,
+    find_family,
+    is_transformer,
+    parts,
+)
 
 Strategy = Callable[[Model, int], tuple[Model, Schedule]]
 """From a model and a seed (for whatever is drawn) to the model to train and its schedule."""
 
-Rule = Callable[[Model, str], Mask]
-"""From a model and what stands behind the name (the K of ``last-K``) to a mask."""
+Make = Callable[[Model, str, int], tuple[Model, Schedule]]
+"""A strategy that is also told what stands behind its name (the K of ``last-K``)."""
 
-_RULES: dict[str, tuple[Rule, str]] = {}
+Rule = Callable[[Model, str], Mask]
+"""From a model and what stands behind the name to a mask for all epochs."""
+
+DECAY = 0.75  # of gradual's learning rate per depth, unless --layer-decay says otherwise
+
+
+@dataclass(frozen=True)
+class Known:
+    """A strategy that goes by a name."""
+
+    make: Make
+    usage: str  # how what follows the name is written
+    form: str  # the same as a regular expression
+
+
+_KNOWN: dict[str, Known] = {}
 
 
 def find_strategy(name: str) -> Strategy:
@@ -27,41 +53,54 @@ def find_strategy(name: str) -> Strategy:
     ----------
     name
         ``full``, ``scratch`` (full, from random weights), ``head``, ``last-K``, ``attention``,
-        ``layernorm``, ``bitfit``, ``random:SEED``, or units joined by commas
+        ``layernorm``, ``bitfit``, ``lora``, ``lora:0,3,7`` (in these blocks), ``random:SEED``,
+        ``gradual`` or ``gradual:K`` (K more blocks or stages each epoch), a mask family with all
+        of its bits (``mlp``, ``norm-attn-mlp``, ``stages`` …), or units joined by commas
         (``blocks.3.attn,blocks.7.mlp``).
 
     Raises
     ------
     EvenhandError
         Here: no strategy goes by that name, or what stands behind it is malformed. When it is
-        applied: the backbone lacks a unit, or has nothing that the strategy could tune.
+        applied: the backbone lacks a unit, or has nothing that the strategy could tune; or the
+        strategy needs an extra that is not installed.
     """
-    if name == "scratch":
-        return lambda model, seed: (random_model(model.spec, seed), constant(_full(model, "")))
-    if "." in name or "," in name:
+    stem = name.partition("-" if name.startswith("last") else ":")[0]
+    if stem not in _KNOWN and ("." in name or "," in name):
         units = frozenset(part.strip() for part in name.split(",") if part.strip())
         if not units:
             raise EvenhandError(
                 f"strategy {name!r} names no unit; head tunes nothing but the head."
             )
         return lambda model, seed: (model, constant(_units(model, units)))
-    stem, separator, argument = name.partition("-" if name.startswith("last") else ":")
-    rule, usage = pick("strategy", stem, {**_RULES, "scratch": _RULES["full"]})
-    if (separator + argument == "") != (usage == "") or (usage and not argument.isdecimal()):
-        raise EvenhandError(f"strategy {name!r}: it is written {stem}{usage}.")
-    return lambda model, seed: (model, constant(rule(model, argument)))
+    known, argument = pick("strategy", stem, _KNOWN), name.removeprefix(stem)
+    if not re.fullmatch(known.form, argument):
+        raise EvenhandError(f"strategy {name!r}: it is written {stem}{known.usage}.")
+    return lambda model, seed: known.make(model, argument[1:], seed)
 
 
 def strategy_names() -> tuple[str, ...]:
     """Return every strategy as it is written, for help texts."""
-    return ("scratch", *(f"{name}{usage}" for name, (_, usage) in _RULES.items()))
+    return tuple(f"{name}{known.usage}" for name, known in _KNOWN.items())
 
 
-def _rule(name: str, usage: str = "") -> Callable[[Rule], Rule]:
-    """Register a mask rule; ``usage`` is how what follows its name is written."""
+def _strategy(name: str, usage: str = "", form: str = "") -> Callable[[Make], Make]:
+    """Register a strategy; ``usage`` is how what follows its name is written."""
+
+    def register(make: Make) -> Make:
+        _KNOWN[name] = Known(make, usage, form)
+        return make
+
+    return register
+
+
+def _rule(name: str, usage: str = "", form: str = "") -> Callable[[Rule], Rule]:
+    """Register a strategy that is one mask for all epochs."""
 
     def register(rule: Rule) -> Rule:
-        _RULES[name] = (rule, usage)
+        _strategy(name, usage, form)(
+            lambda model, argument, seed: (model, constant(rule(model, argument)))
+        )
         return rule
 
     return register
@@ -70,6 +109,11 @@ def _rule(name: str, usage: str = "") -> Callable[[Rule], Rule]:
 def _units(model: Model, names: Mask) -> Mask:
     find_units(model.backbone, names)
     return names
+
+
+@_strategy("scratch")
+def _scratch(model: Model, _: str, seed: int) -> tuple[Model, Schedule]:
+    return random_model(model.spec, seed), constant(full_mask(model.backbone))
 
 
 @_rule("full")
@@ -82,17 +126,37 @@ def _head(model: Model, _: str) -> Mask:
     return frozenset()
 
 
-@_rule("last", "-K")
+@_rule("last", "-K", "-[0-9]+")
 def _last(model: Model, argument: str) -> Mask:
-    units = parts(model.backbone)
-    inside = ("blocks.", "stage", "conv")
-    depths = sorted({unit.depth for unit in units if unit.name.startswith(inside)})
+    depths = _inner_depths(model)
     if not 1 <= int(argument) <= len(depths):
         raise EvenhandError(
             f"strategy 'last-{argument}': K is a whole number from 1 to {len(depths)}, the number "
             f"of blocks or stages of {model.spec.backbone}."
         )
-    return frozenset(unit.name for unit in units if unit.depth >= depths[-int(argument)])
+    return _from_depth(model, depths[-int(argument)])
+
+
+@_strategy("gradual", "[:K]", "(:0*[1-9][0-9]*)?")
+def _gradual(model: Model, argument: str, _: int) -> tuple[Model, Schedule]:
+    """Tune the head in the first epoch, K more depths in each after it, at last the embedding."""
+    depths, step = _inner_depths(model), int(argument or 1)
+
+    def masks(epoch: int) -> Mask:
+        count = step * epoch
+        if count > len(depths):
+            return full_mask(model.backbone)
+        return _from_depth(model, depths[-count]) if count else frozenset()
+
+    return model, Schedule(masks, DECAY)
+
+
+@_strategy("lora", "[:BLOCK,BLOCK…]", "(:[0-9]+(,[0-9]+)*)?")
+def _lora(model: Model, argument: str, seed: int) -> tuple[Model, Schedule]:
+    named = [int(block) for block in argument.split(",") if block]
+    blocks = sorted(set(named)) or range(len(_inner_depths(model)))
+    mask = frozenset(f"blocks.{block}.lora" for block in blocks)
+    return add_lora(model, blocks, seed), constant(mask)
 
 
 @_rule("attention")
@@ -118,9 +182,31 @@ def _bitfit(model: Model, _: str) -> Mask:
     return frozenset(unit.name for unit in biases(model.backbone))
 
 
-@_rule("random", ":SEED")
+@_rule("random", ":SEED", ":[0-9]+")
 def _random(model: Model, argument: str) -> Mask:
     """Each part of the blocks or stages with probability one half."""
     rng = np.random.default_rng(int(argument))
     inside = [unit.name for unit in parts(model.backbone) if unit.depth > EMBEDDING]
     return frozenset(name for name in inside if rng.random() < 0.5)
+
+
+def _family(name: str, model: Model, _: str) -> Mask:
+    """Every bit of a mask family."""
+    family = find_family(model.backbone, name)
+    return frozenset(unit.name for unit in (*family.units, *family.always))
+
+
+for _name in FAMILIES:
+    if _name not in _KNOWN:  # attention is both; layernorm is the strategy, which has the last norm
+        _rule(_name)(partial(_family, _name))
+
+
+def _inner_depths(model: Model) -> list[int]:
+    """Return the depths of the blocks or stages, from the input up."""
+    inside = ("blocks.", "stage", "conv")
+    found = (unit for unit in parts(model.backbone) if unit.name.startswith(inside))
+    return sorted({unit.depth for unit in found})
+
+
+def _from_depth(model: Model, depth: int) -> Mask:
+    return frozenset(unit.name for unit in parts(model.backbone) if unit.depth >= depth)

@@ -135,6 +135,7 @@ def _place_in_layers(name: str) -> tuple[str, int, str]:
 _AFTER = -1  # a depth behind every block, known once the blocks are counted
 _KIND = {"ls1": "attn", "ls2": "mlp"}  # a LayerScale belongs to the branch that it scales
 _GROUPS = {"attention": ("attn",), "layernorm": ("norm1", "norm2"), "mlp": ("mlp",)}
+_COMBINED = tuple(chosen for count in (1, 2, 3) for chosen in combinations(_GROUPS, count))
 _BEFORE = ("cls_token", "reg_token", "pos_embed", "patch_embed", "norm_pre")
 
 
@@ -142,7 +143,7 @@ def _place_in_blocks(name: str) -> tuple[str, int, str]:
     head, *rest = name.split(".")
     if head != "blocks":
         return head, EMBEDDING if head in _BEFORE else _AFTER, head
-    kind = _KIND.get(rest[1], rest[1])
+    kind = "lora" if ".lora_" in name else _KIND.get(rest[1], rest[1])
     return f"blocks.{rest[0]}.{kind}", int(rest[0]) + 1, kind
 
 
@@ -153,9 +154,8 @@ def _transformer_families(backbone: nn.Module) -> Iterable[Family]:
         return unit.name.rpartition(".")[0]
 
     yield Family("blocks", _join(inside, block, "block"))
-    for count in (1, 2, 3):
-        for chosen in combinations(_GROUPS, count):
-            yield _one_bit_a_block(inside, chosen, block)
+    for chosen in _COMBINED:
+        yield _one_bit_a_block(inside, chosen, block)
 
     def three(unit: Unit) -> str:
         return f"{block(unit)}.{'norm' if unit.kind in _GROUPS['layernorm'] else unit.kind}"
@@ -250,3 +250,17 @@ def find_family(backbone: nn.Module, name: str) -> Family:
         The backbone has no such family; the message lists those that it has.
     """
     return pick("mask family", name, families(backbone))
+
+
+FAMILIES = (
+    "blocks",
+    *("+".join(chosen) for chosen in _COMBINED),
+    "norm-attn-mlp",
+    "norm1-attn-norm2-mlp",
+    "attention-parameters",
+    "stages",
+    "conv",
+    "norm",
+    "conv-norm",
+)
+"""The names of all search spaces; which of them a backbone has depends on its kind."""

@@ -22,6 +22,7 @@ from evenhand.cohort.splits import Splits
 from evenhand.errors import EvenhandError
 from evenhand.models.masks import Schedule, train_mode, tune_only
 from evenhand.models.model import Model
+from evenhand.models.units import parts
 from evenhand.progress import bar
 from evenhand.train.augment import find_augmentation
 from evenhand.train.device import make_accelerator
@@ -154,15 +155,26 @@ def _spawn(seed: int) -> tuple[np.random.Generator, int, int]:
 
 
 def _optimizer(model: Model, schedule: Schedule, settings: FitSettings) -> AdamW:
-    """Return AdamW over everything that some epoch lets change; vectors have no weight decay."""
-    names = frozenset().union(*(schedule(epoch) for epoch in range(settings.epochs)))
-    tune_only(model, names)
-    tuned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in tuned if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in tuned if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return AdamW(groups, lr=settings.lr, fused=True)
+    """Return AdamW over everything that some epoch lets change; vectors have no weight decay.
+
+    The head learns at the full rate, and each depth below it at its share of that.
+    """
+    tune_only(model, schedule.reach(settings.epochs))
+    decay = schedule.decay if settings.layer_decay is None else settings.layer_decay
+    units = parts(model.backbone)
+    below = {id(p): units[-1].depth + 1 - unit.depth for unit in units for p in unit.parameters}
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            rate = settings.lr * decay ** below.get(id(parameter), 0)
+            groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
+    return AdamW(
+        [
+            {"params": tuned, "lr": rate, "weight_decay": settings.weight_decay * matrices}
+            for (rate, matrices), tuned in groups.items()
+        ],
+        fused=True,
+    )
 
 
 def _warmup_cosine(settings: FitSettings, steps: int) -> Callable[[int], float]:

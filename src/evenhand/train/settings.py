@@ -13,6 +13,13 @@ class LoopSettings(BaseModel, frozen=True, extra="forbid"):
     epochs: int = Field(10, gt=0, description="passes over the training split")
     batch_size: int = Field(64, gt=0, description="samples a step, over all devices")
     weight_decay: float = Field(0.01, ge=0, description="of matrices; biases and norms have none")
+    layer_decay: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="factor on the learning rate for each depth below the head (default: 0.75 for "
+        "gradual, else 1)",
+    )
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps spent on warm-up")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="mass taken from the true class")
     class_weights: Literal["none", "balanced"] = Field(

@@ -78,9 +78,8 @@ def _known_units(model: Model) -> dict[str, tuple[Unit, ...]]:
 def _baseline(task: Task, name: str, epochs: int, rates: Rates) -> Contender:
     strategy = find_strategy(name)
     _, schedule = strategy(task.model(), rates.seed)
-    mask: Mask = frozenset().union(*(schedule(epoch) for epoch in range(epochs)))
     return Contender(
         model_name(name),
-        rate_space(mask, rates),
+        rate_space(schedule.reach(epochs), rates),
         lambda choice: strategy(task.model(choice.seed), choice.seed),
     )
