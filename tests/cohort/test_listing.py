@@ -6,9 +6,11 @@ import shutil
 
 import pytest
 from tests.command import evenhand
+from tests.conftest import ROOT
 from tests.data.ham10000 import make_ham10000
 
 from evenhand.cohort import known_readers
+from evenhand.cohort.listing import data_set_table
 
 
 def test_every_data_set_is_listed_with_its_facts():
@@ -41,3 +43,8 @@ def test_verify_says_what_is_missing(tmp_path, name):
     found = evenhand("datasets", "verify", f"ham10000:{root}")
     assert found.status == 2
     assert "Missing: HAM10000_metadata.csv" in found.err or "are absent" in found.err
+
+
+def test_the_guide_has_the_table_of_the_registry():
+    guide = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
+    assert data_set_table() in guide

@@ -25,6 +25,7 @@ from evenhand.cohort import (
     open_cohort,
     store_samples,
 )
+from evenhand.cohort.building import building
 from evenhand.cohort.images import ImageFiles
 from evenhand.errors import EvenhandError
 
@@ -173,17 +174,64 @@ class TestUnreadable:
 class TestBuilding:
     """A build is whole or not at all."""
 
-    def test_a_killed_build_leaves_nothing_that_is_used(self, tmp_path, cohort, monkeypatch):
-        def killed(self, sample_id):
-            raise KeyboardInterrupt
+    def test_a_killed_build_is_gone_on_with(self, tmp_path, cohort, monkeypatch, decoded):
+        cache, wanted = tmp_path / "cache", store_samples(cohort, SIZE, tmp_path / "other")
+        monkeypatch.setattr("evenhand.cohort.building.CHUNK", 4)
+        decoded.clear()
+        last = cohort.table["sample_id"][9]  # in the third chunk
+        read = ImageFiles.__call__
 
-        cache = tmp_path / "cache"
+        def killed(self, sample_id):
+            if sample_id == last:
+                raise KeyboardInterrupt
+            return read(self, sample_id)
+
         with monkeypatch.context() as patch:
             patch.setattr(ImageFiles, "__call__", killed)
             with pytest.raises(KeyboardInterrupt):
                 store_samples(cohort, SIZE, cache)
-        assert listed(cache) == []
-        assert store_samples(cohort, SIZE, cache).read(cohort.table["sample_id"][0]).any()
+        (part,) = (cache / "samples").iterdir()
+        with (part / "samples.bin").open("ab") as data, (part / "journal.jsonl").open("a") as lines:
+            data.write(b"half a sample")
+            lines.write('{"stored": {"ISIC')
+        finished = cohort.table["sample_id"][:8]
+        decoded.clear()
+        found = store_samples(cohort, SIZE, cache).read
+        assert np.array_equal(found.samples, wanted.read.samples)
+        assert found.row.equals(wanted.read.row)
+        assert set(decoded) == set(cohort.table["sample_id"]) - set(finished)
+        assert len(listed(cache)) == 1
+
+    def test_a_journal_that_says_more_than_there_is_starts_again(
+        self, tmp_path, cohort, monkeypatch
+    ):
+        cache, wanted = tmp_path / "cache", store_samples(cohort, SIZE, tmp_path / "other")
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                store_samples(cohort, SIZE, cache)
+        (part,) = (cache / "samples").iterdir()
+        (part / "samples.bin").write_bytes(b"short")
+        found = store_samples(cohort, SIZE, cache).read.samples
+        assert np.array_equal(found, wanted.read.samples)
+
+    def test_an_error_leaves_nothing(self, tmp_path, cohort, monkeypatch):
+        def broken(self, sample_id):
+            raise RuntimeError
+
+        monkeypatch.setattr(ImageFiles, "__call__", broken)
+        with pytest.raises(RuntimeError):
+            store_samples(cohort, SIZE, tmp_path / "cache")
+        assert listed(tmp_path / "cache") == []
+
+    def test_while_another_builds_it_has_a_folder_of_its_own(self, tmp_path, cohort):
+        folder = tmp_path / "samples" / "store"
+        with building(folder) as first:
+            with building(folder) as second:
+                assert first != second
+                (second / "who").write_text("second")
+            assert (folder / "who").read_text() == "second"
+        assert listed(tmp_path) == ["store"]
 
     def test_of_two_builds_at_once_the_first_to_end_serves_both(
         self, tmp_path, cohort, monkeypatch

@@ -106,7 +106,7 @@ def test_a_look_up_in_a_table_with_repeated_keys_is_refused(tmp_path):
         look_up(table, "id", table, tmp_path, ("sex",))
 
 
-def test_stacked_tables_name_file_and_row(tmp_path):
+def test_stacked_tables_name_file_and_row():
     table = pd.DataFrame({"id": ["a"]}, index=[2])
-    found = stacked({tmp_path / "od.csv": table, tmp_path / "os.csv": table})
+    found = stacked({"od.csv": table, "os.csv": table})
     assert found.index.tolist() == ["od.csv:2", "os.csv:2"]

@@ -70,10 +70,13 @@ def mapped(name: str, column: str, mapping: Mapping[str, str]) -> Attribute:
     return Attribute(name, column, levels, lambda raw: raw.map(mapping))
 
 
-def named(name: str, column: str, levels: Mapping[str, tuple[str, ...]]) -> Attribute:
+def named(
+    name: str, column: str, levels: Mapping[str, tuple[str, ...]], rest: str | None = None
+) -> Attribute:
     """Make an attribute from the values that each level stands for.
 
-    Case does not matter, nor does "1.0" for "1".
+    Case does not matter, nor does "1.0" for "1". With ``rest``, every other value that is not
+    blank, and not "unknown", is of that level.
 
     Examples
     --------
@@ -81,12 +84,14 @@ def named(name: str, column: str, levels: Mapping[str, tuple[str, ...]]) -> Attr
     >>> sex.of(pd.Series(["F", "0.0", "-1"])).tolist()
     ['female', 'male', 'unknown']
     """
-    level_of = {plain(value): level for level, values in levels.items() for value in values}
+    level_of: dict[str, str | None] = {UNKNOWN: None}
+    level_of |= {plain(value): level for level, values in levels.items() for value in values}
 
     def to_level(raw: pd.Series) -> pd.Series:
-        return raw.map(lambda value: level_of.get(plain(value)), na_action="ignore")
+        return raw.map(lambda value: level_of.get(plain(value), rest), na_action="ignore")
 
-    return Attribute(name, column, tuple(levels), to_level)
+    every = dict.fromkeys([*levels, *([rest] if rest else [])])
+    return Attribute(name, column, tuple(every), to_level)
 
 
 def sex(column: str) -> Attribute:

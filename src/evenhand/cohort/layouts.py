@@ -139,7 +139,7 @@ def present(files: pd.Series, table: Path, *, skip: bool) -> tuple[pd.Series, tu
     absent = files[~there]
     if len(absent) and not skip:
         raise EvenhandError(
-            f"{table}, {rows_text(absent.index)}: {len(absent)} of {len(files)} images "
+            f"{table}, {rows_text(absent.index)}: {len(absent)} of {len(files)} files "
             f"{'is' if len(absent) == 1 else 'are'} absent: {some(absent)}. Put them there, or "
             "leave them out with --skip-unreadable."
         )

@@ -13,7 +13,7 @@ from evenhand.cohort.cohort import Cohort, counts
 from evenhand.cohort.images import ImageFiles
 from evenhand.cohort.layouts import files_below, found, walk
 from evenhand.cohort.readers import known_readers, open_cohort, reader_of
-from evenhand.cohort.registry import Reader
+from evenhand.cohort.registry import DataSet, Reader
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.tables import some
 
@@ -50,13 +50,12 @@ def _files(number: int) -> str:
 
 def _described(reader: Reader) -> str:
     about = reader.about
-    labels = [*about.labels]
     attributes = [*map(_attribute, about.attributes), *about.open_attributes]
     facts = {
         "task": about.task,
         "modality": about.modality,
         "patients": {"patient": ""}.get(about.unit, f"not known: each {about.unit} counts as one"),
-        "labels": _labels(labels),
+        "labels": _labels(about),
         "attributes": ", ".join(attributes),
         "layout": "\n".join(
             f"{entry.name}: {entry.what}{'' if entry.required else ' (optional)'}"
@@ -70,14 +69,22 @@ def _described(reader: Reader) -> str:
     return "\n".join([f"{reader.name}:PATH  {about.title}", *lines])
 
 
-def _labels(names: list[str]) -> str:
-    """Name the conventions, those of one finding together: ``edema:zeros|ones|ignore``."""
-    policies: dict[str, list[str]] = {}
-    for name in names:
+def _labels(about: DataSet) -> str:
+    """Name the conventions; findings that have the same policies, together."""
+    policies: dict[str, tuple[str, ...]] = {}
+    for name in about.labels:
         finding, _, policy = name.partition(":")
-        policies.setdefault(finding, []).extend([policy] if policy else [])
-    return ", ".join(
-        f"{finding}:{'|'.join(found)}" if found else finding for finding, found in policies.items()
+        policies[finding] = (*policies.get(finding, ()), *([policy] if policy else []))
+    plain = ", ".join(finding for finding, given in policies.items() if not given)
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for finding, given in policies.items():
+        if given:
+            alike.setdefault(given, []).append(finding)
+    shown = [
+        f"{', '.join(findings)} (each :{', :'.join(given)})" for given, findings in alike.items()
+    ]
+    return "; ".join(filter(None, [plain, *shown])) or (
+        "given" if about.attributes else "a column of yours"
     )
 
 
@@ -113,3 +120,20 @@ def _unused(root: Path, cohort: Cohort) -> list[str]:
         for path in walk(root, root)
         if os.path.splitext(path)[1] in suffixes and path not in used  # noqa: PTH122
     ]
+
+
+def data_set_table() -> str:
+    """Return the table of the guide to data sets, in Markdown."""
+    rows = [
+        f"| `{name}:` | {about.title} | {about.task} | {about.modality} | "
+        f"{_labels(about)} | {_names(about)} | {about.unit} |"
+        for name, about in ((name, known_readers()[name].about) for name in sorted(known_readers()))
+    ]
+    head = "| reader | data set | task | samples | labels | attributes | `patient_id` is a |"
+    return "\n".join([head, "|---" * 7 + "|", *rows])
+
+
+def _names(about: DataSet) -> str:
+    """Name the attributes, those of movable bins with the flag that moves them."""
+    rules = [f"{rule.name}{' (`--bins`)' if rule.numeric else ''}" for rule in about.attributes]
+    return ", ".join([*rules, *about.open_attributes]) or "columns of yours"

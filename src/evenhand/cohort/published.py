@@ -13,8 +13,9 @@ from pathlib import Path
 import pandas as pd
 
 from evenhand.cohort.attributes import Attribute, distinct, parse_bins
-from evenhand.cohort.cohort import Cohort, Source, cohort_table
+from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
 from evenhand.cohort.images import Open, image_files, open_picture
+from evenhand.cohort.labels import Label
 from evenhand.cohort.layouts import check_inside, check_layout, files_below, present
 from evenhand.cohort.registry import DataSet, reader, refuse_settings
 from evenhand.cohort.settings import DataSettings
@@ -32,9 +33,9 @@ class Samples:
     Parameters
     ----------
     table
-        Text columns: the two that follow, ``file`` (a path), those that labels and attributes
-        read, and ``split`` (train, val, test) where the data set has its own. The index is the row
-        of ``source``, as ``read_table`` counts it.
+        Text columns: the two that follow, ``file`` (a path; not needed where one table holds all
+        samples), those that labels and attributes read, and ``split`` (train, val, test) where the
+        data set has its own. The index is the row of ``source``, as ``read_table`` counts it.
     sample, patient
         The columns of sample ids and of what stands for patients.
     source
@@ -45,6 +46,10 @@ class Samples:
         The way to open a file as a picture.
     cut
         The way to cut a slice, where the files are volumes.
+    series
+        From the rows that take part to the way to read them, where the samples are series.
+    channels
+        What each channel of the series is.
     """
 
     table: pd.DataFrame
@@ -54,6 +59,8 @@ class Samples:
     tables: tuple[Path, ...]
     open: Open = open_picture
     cut: Cut | None = None
+    series: Callable[[pd.DataFrame], Read] | None = None
+    channels: tuple[str, ...] = ()
 
 
 Find = Callable[[Path], Samples]
@@ -84,31 +91,16 @@ def published(name: str, data_set: DataSet) -> Callable[[Find], Find]:
 def _cohort(
     name: str, data_set: DataSet, samples: Samples, root: Path, settings: DataSettings
 ) -> Cohort:
-    table, source = samples.table, samples.source
-    refuse_blank(table, source, (samples.sample, samples.patient))
-    refuse_repeated(table, source, samples.sample)
     convention = settings.label or next(iter(data_set.labels))
-    label = data_set.labels[convention]
-    require_columns(table, source, _columns(data_set, label.column))
-    class_of, classes = label.classify(table, source)
-    labelled = class_of.notna()
-    there, absent = present(table["file"][labelled], source, skip=settings.skip_unreadable)
-    table = table.loc[there.index[there]]
-    check_inside(table["file"], root, source)
+    table, classes, meaning = _classified(samples, data_set, data_set.labels[convention])
+    table, absent = _present(table, samples.source, root, skip=settings.skip_unreadable)
     attributes = _attributes(name, data_set, table, settings)
-    sample, read = (
-        samples.sample,
-        image_files(table["file"], table[samples.sample], source, samples.open),
-    )
-    if samples.cut is not None:
-        table = sliced(table, sample, settings.slices or data_set.slices)
-        sample, read = "slice", volume_slices(table, source, samples.cut)
-    codes = class_of[table.index].map({each: code for code, each in enumerate(classes)})
-    dropped = len(labelled) - len(there)
-    left_out = f"; {dropped} of {len(labelled)} samples left out" if dropped else ""
+    slices = settings.slices or data_set.slices
+    table, sample, read = _reading(samples, table, slices)
+    files = fingerprint(files_below(table["file"]) if "file" in table else (), samples.tables)
     return Cohort(
-        table=cohort_table(table, sample, samples.patient, codes, attributes).assign(
-            **own_split(table, samples.patient, source)
+        table=cohort_table(table, sample, samples.patient, table["class"], attributes).assign(
+            **own_split(table, samples.patient, samples.source)
         ),
         read=read,
         attributes=attributes,
@@ -117,11 +109,54 @@ def _cohort(
             reader=name,
             path=str(root),
             unit=data_set.unit,
-            fingerprint=fingerprint(files_below(table["file"]), samples.tables),
-            label=f"{convention}: {label.meaning}{left_out}",
+            fingerprint=f"{files}-{slices}" if slices else files,
+            label=f"{convention}: {meaning}",
             left_out=absent,
         ),
+        channels=samples.channels,
     )
+
+
+def _classified(
+    samples: Samples, data_set: DataSet, label: Label
+) -> tuple[pd.DataFrame, tuple[str, ...], str]:
+    """Return the rows that have a class, with its number in ``class``; the classes; the meaning."""
+    table, source = samples.table, samples.source
+    refuse_blank(table, source, (samples.sample, samples.patient))
+    refuse_repeated(table, source, samples.sample)
+    require_columns(table, source, _columns(data_set, label.column))
+    name, classes = label.classify(table, source)
+    number = name.map({each: number for number, each in enumerate(classes)})
+    without = int(number.isna().sum())
+    left_out = f"; {without} of {len(table)} samples left out" if without else ""
+    return (
+        table.assign(**{"class": number}).dropna(subset="class"),
+        classes,
+        f"{label.meaning}{left_out}",
+    )
+
+
+def _present(
+    table: pd.DataFrame, source: Path, root: Path, *, skip: bool
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Return the rows whose files are there, below the root, and what is wrong with the others."""
+    if "file" not in table.columns:
+        return table, ()
+    there, absent = present(table["file"], source, skip=skip)
+    table = table[there]
+    check_inside(table["file"], root, source)
+    return table, absent
+
+
+def _reading(samples: Samples, table: pd.DataFrame, slices: int) -> tuple[pd.DataFrame, str, Read]:
+    """Return the table with a row per sample, its column of sample ids, and the way to read one."""
+    if samples.series is not None:
+        return table, samples.sample, samples.series(table)
+    if samples.cut is not None:
+        table = sliced(table, samples.sample, slices)
+        return table, "slice", volume_slices(table, samples.source, samples.cut)
+    files = image_files(table["file"], table[samples.sample], samples.source, samples.open)
+    return table, samples.sample, files
 
 
 def _columns(data_set: DataSet, label: str) -> list[str]:

@@ -4,31 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import sys
-import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from evenhand.cohort.building import DATA, build, building
 from evenhand.cohort.cohort import Cohort, Read, Sample, UnreadableError
-from evenhand.cohort.series import Recordings, Series
+from evenhand.cohort.series import Series
 from evenhand.cohort.tables import SHOWN
 from evenhand.errors import EvenhandError
 from evenhand.files import read_json, write_json
-from evenhand.progress import bar
 
-_CHUNK = 256  # samples decoded before they are written
-_ABANDONED = 24 * 3600.0  # seconds after which a build that nobody writes to was killed
+INDEX = "index.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,8 +102,8 @@ def store_samples(
     """Return the same cohort, with samples that are read from a store.
 
     The store holds the whole source, so that every subset of it, in any order, shares one. It is
-    built under another name and renamed when it is complete: a build that is killed leaves
-    nothing that would be used, and of two builds at once the first to end serves both.
+    built under another name and renamed when it is complete. A build that is killed is gone on
+    with by the next one, and of two builds at once the first to end serves both.
 
     Parameters
     ----------
@@ -134,8 +127,9 @@ def store_samples(
     folder = _folder(cohort, image_size, cache or default_cache())
     if not folder.exists():
         try:
-            with _building(folder) as part:
-                _build(read.recordings if isinstance(read, Series) else read, part)
+            with building(folder) as part:
+                source = read.recordings if isinstance(read, Series) else read
+                write_json(part / INDEX, vars(build(list(source.ids), source, part)))
         except OSError as error:
             raise EvenhandError(
                 f"the decoded samples cannot be kept in {folder.parent}: {error}. Make room, or "
@@ -150,76 +144,12 @@ def _folder(cohort: Cohort, image_size: int | None, cache: Path) -> Path:
     return cache / "samples" / hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
-@contextmanager
-def _building(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder that takes the name ``folder`` when the block succeeds."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _clear_abandoned(folder.parent)
-    part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
-    try:
-        yield part
-        try:
-            part.rename(folder)
-        except OSError:
-            if not folder.exists():  # otherwise another process was first, with the same samples
-                raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def _clear_abandoned(cache: Path) -> None:
-    """Remove what killed builds have left: nobody has written to it for a day."""
-    for part in cache.glob(".part-*"):
-        with suppress(FileNotFoundError):  # its build came to an end just now
-            written = max(path.stat().st_mtime for path in (part, *part.iterdir()))
-            if time.time() - written > _ABANDONED:
-                shutil.rmtree(part, ignore_errors=True)
-
-
-def _build(read: Read | Recordings, part: Path) -> None:
-    """Decode everything in threads (Pillow lets go of the interpreter lock) into ``part``."""
-    ids, decode = list(read.ids), partial(_try, read)
-    stored: dict[str, int] = {}  # how many rows of the file each takes
-    unreadable: dict[str, str] = {}
-    row = np.empty((0,), np.uint8)
-    with (
-        (part / "samples.bin").open("wb") as file,
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-        bar("decoding samples", len(ids)) as advance,
-    ):
-        for start in range(0, len(ids), _CHUNK):
-            chunk = ids[start : start + _CHUNK]
-            for name, sample in zip(chunk, pool.map(decode, chunk), strict=True):
-                if isinstance(sample, UnreadableError):
-                    unreadable[name] = str(sample)
-                    continue
-                rows = sample[None] if sample.ndim == 3 else sample
-                stored[name], row = len(rows), rows[0]
-                file.write(np.ascontiguousarray(rows).data)
-            advance(len(chunk))
-        _to_disk(file)
-    about = {"stored": stored, "row": row.shape, "dtype": row.dtype.name, "unreadable": unreadable}
-    write_json(part / "index.json", about)
-
-
-def _try(read: Read | Recordings, name: str) -> Sample | UnreadableError:
-    try:
-        return read(name)
-    except UnreadableError as error:
-        return error
-
-
-def _to_disk(file: IO[bytes]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
 def _open(folder: Path, origin: Read) -> SampleStore:
-    index: dict[str, Any] = read_json(folder / "index.json")
+    index: dict[str, Any] = read_json(folder / INDEX)
     lengths = pd.Series(index["stored"], dtype=np.intp)
     shape, dtype = (int(lengths.sum()), *index["row"]), np.dtype(index["dtype"])
     if len(lengths):
-        samples: Sample = np.memmap(folder / "samples.bin", dtype, "r", shape=shape)
+        samples: Sample = np.memmap(folder / DATA, dtype, "r", shape=shape)
     else:  # a file of no bytes cannot be mapped
         samples = np.empty(shape, dtype)
     first = lengths.cumsum() - lengths
@@ -230,7 +160,7 @@ def _open(folder: Path, origin: Read) -> SampleStore:
     name, offset = origin.windows["recording"], origin.windows["offset"]
     kept = name.isin(first.index)
     lost = {str(key): unreadable[record] for key, record in name[~kept].items()}
-    begins = (name[kept].map(first) + offset[kept]).to_numpy(np.intp)
+    begins = first.reindex(np.asarray(name[kept])).to_numpy() + offset[kept].to_numpy(np.intp)
     row = pd.Index(name.index[kept], dtype="str")
     return SampleStore(samples, origin.steps, lost, origin, row, begins)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ BLANK = ("", "NA", "N/A", "NaN", "nan", "<NA>", "null", "NULL")
 SHOWN = 5
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path, separator: str = ",") -> pd.DataFrame:
     """Read a table as text.
 
     Parameters
@@ -23,6 +24,8 @@ def read_table(path: Path) -> pd.DataFrame:
     path
         A file whose name ends in ``.csv``, ``.csv.gz``, ``.parquet`` or ``.xlsx`` (its first
         sheet).
+    separator
+        What stands between the columns of a CSV.
 
     Returns
     -------
@@ -42,7 +45,7 @@ def read_table(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise EvenhandError(f"there is no table {path}.")
     try:
-        table = kinds[0](path)
+        table = _csv(path, separator) if kinds[0] is _csv else kinds[0](path)
     except _DAMAGED as error:
         raise EvenhandError(f"{path} cannot be read as a table: {error}") from error
     text: pd.DataFrame = table.apply(lambda column: column.str.strip())
@@ -122,13 +125,49 @@ def look_up(
     return kept.join(other.set_index(key)[wanted], on=key)
 
 
-def stacked(tables: Mapping[Path, pd.DataFrame]) -> pd.DataFrame:
-    """Return several tables as one, whose index names file and row: ``od.csv:3``."""
+def read_columns(
+    path: Path, types: Mapping[str, str], also: re.Pattern[str] | None = None
+) -> pd.DataFrame:
+    """Read some columns of a large CSV, as text or as numbers.
+
+    Parameters
+    ----------
+    path
+        The file.
+    types
+        The columns that are needed, with pandas' names of their types.
+    also
+        The names of more columns, which hold numbers (float32; missing where a cell is blank).
+
+    Returns
+    -------
+    pandas.DataFrame
+        The index is the row as a spreadsheet counts it.
+
+    Raises
+    ------
+    EvenhandError
+        The file is absent or damaged, lacks a column, or a cell is no number; the message names
+        column and row.
+    """
+    if not path.is_file():
+        raise EvenhandError(f"there is no table {path}.")
+    try:
+        header = pd.read_csv(path, nrows=0)
+        require_columns(header, path, types)
+        more = [name for name in header.columns if also is not None and also.fullmatch(name)]
+        wanted = {**types, **dict.fromkeys(more, "float32")}
+        table = pd.read_csv(path, usecols=list(wanted), dtype=wanted)
+    except (ValueError, OSError) as error:
+        _refuse_text(path, types, also)
+        raise EvenhandError(f"{path} cannot be read as a table: {error}") from error
+    return table.set_axis(pd.RangeIndex(2, len(table) + 2))
+
+
+def stacked(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return several tables as one, whose index has their name and the row: ``od.csv:3``."""
     return pd.concat(
-        [
-            table.set_axis([f"{path.name}:{row}" for row in table.index])
-            for path, table in tables.items()
-        ]
+        [table.set_axis([f"{name}:{row}" for row in table.index]) for name, table in tables.items()]
     )
 
 
@@ -164,8 +203,10 @@ def some(values: Iterable[object]) -> str:
     return ", ".join(texts[:SHOWN]) + more
 
 
-def _csv(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, dtype="str", keep_default_na=False, skip_blank_lines=False)
+def _csv(path: Path, separator: str = ",") -> pd.DataFrame:
+    return pd.read_csv(
+        path, sep=separator, dtype="str", keep_default_na=False, skip_blank_lines=False
+    )
 
 
 def _spreadsheet(path: Path) -> pd.DataFrame:
@@ -190,6 +231,15 @@ def _text(value: object) -> str:
     if isinstance(value, float | np.floating) and value.is_integer():
         return str(int(value))
     return str(value)
+
+
+def _refuse_text(path: Path, types: Mapping[str, str], also: re.Pattern[str] | None) -> None:
+    """Refuse the rows of a table that pandas could not read, where text stands for a number."""
+    text = read_table(path)
+    for name in text.columns:
+        if types.get(name, "str") != "str" or (also is not None and also.fullmatch(name)):
+            number = pd.to_numeric(text[name], errors="coerce")
+            refuse_rows(number.isna() & text[name].notna(), path, f"{name!r} is no number.")
 
 
 def _one_of(names: Iterable[str]) -> str:

@@ -141,7 +141,7 @@ def test_absent_images_are_named_with_rows(root):
     with pytest.raises(EvenhandError) as error:
         opened(root)
     text = str(error.value)
-    assert "metadata.csv, rows 3, 4, 5, 6, 7 and 2 more: 7 of 24 images are absent" in text
+    assert "metadata.csv, rows 3, 4, 5, 6, 7 and 2 more: 7 of 24 files are absent" in text
     assert f"{names[1]}.jpg" in text
 
 
@@ -152,7 +152,7 @@ def test_absent_images_are_named_with_rows(root):
         ({"dx": ""}, "row 7: the column 'dx' is blank"),
         ({"lesion_id": ""}, "row 7: the column 'lesion_id' is blank"),
         ({"image_id": "ISIC_0024306"}, "row 7: ISIC_0024306: already named above"),
-        ({"image_id": "ISIC_1"}, r"row 7: 1 of 24 images is absent: .*ISIC_1\.jpg"),
+        ({"image_id": "ISIC_1"}, r"row 7: 1 of 24 files is absent: .*ISIC_1\.jpg"),
     ],
 )
 def test_rows_that_are_refused(root, cells, problem):

@@ -20,6 +20,7 @@ from evenhand.cohort import (
     open_cohort,
     store_samples,
 )
+from evenhand.cohort.images import ImageFiles
 from evenhand.cohort.listing import verify
 from evenhand.errors import EvenhandError
 
@@ -49,7 +50,12 @@ def layout_of(settings: DataSettings):
 
 
 def first_file(cohort: Cohort) -> Path:
-    return cohort.read.files[cohort.table["sample_id"][0]]
+    """Return the file of the first sample."""
+    sample = cohort.table["sample_id"][0]
+    if isinstance(cohort.read, ImageFiles):
+        return cohort.read.files[sample]
+    own = next(Path(cohort.source.path).rglob(sample), None)
+    return own or pytest.skip("the samples lie in tables")
 
 
 def remove(path: Path) -> None:
@@ -120,10 +126,11 @@ def renamed(path: Path) -> Iterator[str]:
     """Rename each column of a table in turn, and put the table back afterwards."""
     content = path.read_bytes()
     excel = path.suffix == ".xlsx"
-    frame = (pd.read_excel if excel else pd.read_csv)(path, dtype=object)
+    sep = ";" if b";" in content and not excel else ","
+    frame = pd.read_excel(path, dtype=object) if excel else pd.read_csv(path, sep=sep, dtype=object)
     for column in frame.columns:
         changed = frame.rename(columns={column: "renamed"})
-        changed.to_excel(path, index=False) if excel else changed.to_csv(path, index=False)
+        changed.to_excel(path, index=False) if excel else changed.to_csv(path, sep=sep, index=False)
         yield column
     path.write_bytes(content)
 
@@ -140,7 +147,7 @@ def test_each_column_that_is_renamed_is_named_or_not_needed(settings):
                 named.add(column)
                 text = str(error)
                 told = column in text or column.startswith("Unnamed")
-                assert told and path.name in text, text  # noqa: PT018
+                assert told and (path.name in text or path.parent.name in text), text  # noqa: PT018
     assert named
 
 
@@ -149,8 +156,7 @@ def test_a_sample_that_is_listed_but_absent(settings):
     gone = first_file(cohort)
     remove(gone)
     text = refusal(settings)
-    assert f"of {len(set(cohort.read.files.values()))} images is absent: " in text
-    assert ", row " in text
+    assert re.search(r", row .*: 1 of \d+ files is absent: ", text)
     kept = open_cohort(settings.model_copy(update={"skip_unreadable": True}))
     assert len(kept) < len(cohort)
     assert len(kept.source.left_out) == 1
@@ -165,6 +171,8 @@ def unused(settings: DataSettings) -> int:
 def test_a_sample_that_is_present_but_unlisted(settings):
     cohort = open_cohort(settings)
     before, listed = unused(settings), first_file(cohort)
+    if cohort.channels:
+        pytest.skip("a file of a series is named by the table alone")
     extra = listed.with_name(f"extra9{''.join(listed.suffixes)}")
     shutil.copytree(listed, extra) if listed.is_dir() else shutil.copy(listed, extra)
     assert open_cohort(settings).table.equals(cohort.table)
@@ -178,12 +186,12 @@ def test_a_file_that_cannot_be_read(settings, tmp_path, damage):
     for part in path.glob("*") if path.is_dir() else [path]:
         damage(part)
     cohort, cache = open_cohort(settings), tmp_path / "cache"
+    size = None if cohort.channels else 8
     with pytest.raises(UnreadableError) as error:
-        store_samples(cohort, 8, cache)
-    assert f"{path} (" in str(error.value)
-    assert ", row " in str(error.value)
+        store_samples(cohort, size, cache)
+    assert re.search(re.escape(str(path)) + r" \(.*\d\)", str(error.value))
     assert not list(cache.rglob(".part*"))
-    kept = store_samples(cohort, 8, cache, skip_unreadable=True)
+    kept = store_samples(cohort, size, cache, skip_unreadable=True)
     assert 0 < len(kept) < len(cohort)
 
 

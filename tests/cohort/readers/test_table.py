@@ -95,7 +95,7 @@ def test_its_own_split_is_kept(path):
         ({"photo": "images/000.png"}, "images/000.png: already named above in 'photo'"),
         ({"person": ["1", ""] * 10}, "rows 3, 5, 7, 9, 11 and 5 more: the column 'person' is bl"),
         ({"finding": ["a", "NA", "b", "a"] * 5}, "rows 3, 7, .*: the column 'finding' is blank"),
-        ({"photo": [f"images/{n:03d}.png" for n in range(19)] + ["x.png"]}, "row 21: 1 of 20 im"),
+        ({"photo": [f"images/{n:03d}.png" for n in range(19)] + ["x.png"]}, "row 21: 1 of 20 fi"),
         ({"skin": "I"}, "attribute 'skin' has one level, 'I'"),
     ],
 )

@@ -47,7 +47,7 @@ def find_papila(root: Path) -> Samples:
     """Find fundus photographs; both eyes of a patient stay together."""
     clinical = root / "ClinicalData"
     paths = {eye: next(clinical.glob(f"patient_data_{eye.lower()}.*")) for eye in EYES}
-    table = stacked({path: _eye(path, eye) for eye, path in paths.items()})
+    table = stacked({path.name: _eye(path, eye) for eye, path in paths.items()})
     table["image"] = "RET" + table["ID"].str.removeprefix("#").str.zfill(3) + table["eye"]
     table["file"] = files_by_name(table["image"], root, IMAGES, (".jpg",))
     return Samples(table, "image", "ID", clinical, tuple(paths.values()))

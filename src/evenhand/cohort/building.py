@@ -1,0 +1,176 @@
+"""Building a sample store: whole or not at all, by one process, continued after a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from evenhand.cohort.cohort import Sample, UnreadableError
+from evenhand.files import write_text
+from evenhand.progress import bar
+
+CHUNK = 256  # samples decoded before they are written, and lost when a build is killed
+ABANDONED = 24 * 3600.0  # seconds after which a build that nobody went on with is removed
+DATA, JOURNAL = "samples.bin", "journal.jsonl"
+
+
+@dataclass
+class Built:
+    """What a store holds so far: the rows that each name takes, in order, and what lacks."""
+
+    stored: dict[str, int] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    row: tuple[int, ...] = (0,)  # shape of one row
+    dtype: str = "uint8"
+
+    def __len__(self) -> int:
+        """Return how many names have been read, or tried."""
+        return len(self.stored) + len(self.unreadable)
+
+    @property
+    def nbytes(self) -> int:
+        """How long the file of rows is."""
+        size = int(np.prod(self.row)) * np.dtype(self.dtype).itemsize
+        return sum(self.stored.values()) * size
+
+    def add(self, chunk: Built) -> None:
+        """Take in the samples that come next."""
+        self.stored |= chunk.stored
+        self.unreadable |= chunk.unreadable
+        if chunk.stored:
+            self.row, self.dtype = tuple(chunk.row), chunk.dtype
+
+
+@contextmanager
+def building(folder: Path) -> Iterator[Path]:
+    """Yield a folder that takes the name ``folder`` when the block succeeds.
+
+    It is the one that a killed build has left, if there is one: Ctrl-C leaves it, too, any other
+    exception removes it. While another process works in it, this one has a folder of its own, and
+    the first to end serves both.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _clear_abandoned(folder)
+    with _claimed(folder) as part:
+        try:
+            yield part
+            try:
+                part.rename(folder)
+            except OSError:
+                if not folder.exists():  # otherwise another process was first
+                    raise
+                shutil.rmtree(part, ignore_errors=True)
+        except Exception:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
+
+
+def build(
+    names: Sequence[str], decode: Callable[[str], Sample], part: Path, workers: int | None = None
+) -> Built:
+    """Decode everything into ``part``, in threads (Pillow lets go of the interpreter lock).
+
+    What an earlier build there has finished is kept. A chunk counts as finished once it is on
+    disk and a line of the journal says so.
+    """
+    built = _resumed(part)
+    with (
+        (part / DATA).open("ab") as data,
+        (part / JOURNAL).open("a", encoding="utf-8") as journal,
+        ThreadPoolExecutor(workers or os.cpu_count()) as pool,
+        bar("decoding samples", len(names)) as advance,
+    ):
+        data.truncate(built.nbytes)
+        advance(len(built))
+        for start in range(len(built), len(names), CHUNK):
+            chunk = names[start : start + CHUNK]
+            done = _write(chunk, pool.map(lambda name: _try(decode, name), chunk), data)
+            _to_disk(data)
+            journal.write(json.dumps(vars(done)) + "\n")
+            _to_disk(journal)
+            built.add(done)
+            advance(len(chunk))
+    return built
+
+
+def _write(
+    names: Sequence[str], samples: Iterator[Sample | UnreadableError], data: IO[bytes]
+) -> Built:
+    """Write samples one after the other, an image as one row and a series as one per step."""
+    done = Built()
+    for name, sample in zip(names, samples, strict=True):
+        if isinstance(sample, UnreadableError):
+            done.unreadable[name] = str(sample)
+            continue
+        rows = sample[None] if sample.ndim == 3 else sample
+        done.stored[name] = len(rows)
+        done.row, done.dtype = rows.shape[1:], rows.dtype.name
+        data.write(np.ascontiguousarray(rows).data)
+    return done
+
+
+def _try(decode: Callable[[str], Sample], name: str) -> Sample | UnreadableError:
+    try:
+        return decode(name)
+    except UnreadableError as error:
+        return error
+
+
+def _resumed(part: Path) -> Built:
+    """Return what the journal in a folder says is finished; a half-written last line is not."""
+    built, whole = Built(), ""
+    journal, data = part / JOURNAL, part / DATA
+    for line in journal.read_text(encoding="utf-8").splitlines(True) if journal.exists() else ():
+        with suppress(ValueError):
+            built.add(Built(**json.loads(line)))
+            whole += line
+    if built.nbytes > (data.stat().st_size if data.exists() else 0):
+        built, whole = Built(), ""
+    write_text(journal, whole)
+    return built
+
+
+@contextmanager
+def _claimed(folder: Path) -> Iterator[Path]:
+    """Yield the folder in which builds of a store go on, or a new one while that is in use."""
+    lock = FileLock(folder.parent.parent / "locks" / folder.name)
+    Path(lock.lock_file).parent.mkdir(exist_ok=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
+        return
+    try:
+        part = folder.with_name(f".part-{folder.name}")
+        part.mkdir(exist_ok=True)
+        yield part
+    finally:
+        lock.release()
+
+
+def _clear_abandoned(folder: Path) -> None:
+    """Remove what builds of other stores have left: nobody has written to it for a day."""
+    for part in folder.parent.glob(".part-*"):
+        if part.name == f".part-{folder.name}":
+            continue
+        with suppress(FileNotFoundError):  # its build came to an end just now
+            written = max(path.stat().st_mtime for path in (part, *part.iterdir()))
+            if time.time() - written > ABANDONED:
+                shutil.rmtree(part, ignore_errors=True)
+
+
+def _to_disk(file: IO[bytes] | IO[str]) -> None:
+    file.flush()
+    os.fsync(file.fileno())

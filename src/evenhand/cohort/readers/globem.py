@@ -1,0 +1,157 @@
+"""GLOBEM (Xu et al. 2022, NeurIPS Datasets): four years of phones and wearables of students."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from evenhand.cohort.attributes import binned, named
+from evenhand.cohort.cohort import Values
+from evenhand.cohort.labels import by_value
+from evenhand.cohort.published import Samples, published
+from evenhand.cohort.registry import DataSet, Entry
+from evenhand.cohort.series import Recordings, Series
+from evenhand.cohort.tables import (
+    look_up,
+    read_columns,
+    read_table,
+    refuse_rows,
+    require_columns,
+    some,
+    stacked,
+)
+from evenhand.errors import EvenhandError
+
+DAYS = 28
+DEMOGRAPHICS = "demographics.csv"
+ABOUT = ("gender", "age", "race", "disability")
+KINDS = ("location", "screen", "sleep", "steps")
+# Each feature by part of the day, as it is and normalised per person; "_dis" are letters.
+CHANNEL = re.compile(
+    r"f_(loc|screen|slp|steps):(?!.*_dis:).*:(morning|afternoon|evening|night|allday)"
+)
+
+GLOBEM = DataSet(
+    title="GLOBEM",
+    task="depression in the weekly survey",
+    modality="series: 28 days of 1,390 features of location, screen, sleep and steps",
+    licence="PhysioNet Credentialed Health Data License 1.5.0 (the public sample: Apache-2.0)",
+    access="https://physionet.org/content/globem, after training and a signed agreement",
+    layout=(
+        Entry("INS-W*/FeatureData", "rapids.csv, or location, screen, sleep and steps.csv"),
+        Entry("INS-W*/SurveyData/dep_weekly.csv", "pid, date, dep"),
+        Entry("INS-W*/ParticipantsInfoData/platform.csv", "pid, platform"),
+        Entry(DEMOGRAPHICS, "PID, gender, age, race, disability; on request", required=False),
+    ),
+    labels={
+        "weekly": by_value(
+            "dep", {"no depression": ("false", "0"), "depression": ("true", "1")}, ("",)
+        )
+    },
+    attributes=(
+        named(
+            "gender",
+            "gender",
+            {
+                "male": ("1", "male"),
+                "female": ("2", "female"),
+                "transgender": ("3", "transgender"),
+                "genderqueer": ("4", "genderqueer"),
+            },
+            rest="other",
+        ),
+        binned("age", "age", (22,)),
+        named("disability", "disability", {"yes": ("1", "yes")}, rest="no"),
+    ),
+    open_attributes={"race": "race", "platform": "platform"},
+)
+
+
+@published("globem", GLOBEM)
+def find_globem(root: Path) -> Samples:
+    """Find the weekly surveys, each with the 28 days that end on its day.
+
+    Who takes part in two years under one pid is one patient. What is blank is not observed.
+    """
+    studies = sorted(path for path in root.glob("INS-W*") if path.is_dir())
+    features = {study.name: _features(study) for study in studies}
+    channels = next(iter(features.values())).columns
+    for study, found in features.items():
+        differing = set(found.columns) ^ set(channels)
+        if differing:
+            raise EvenhandError(
+                f"{root / study / 'FeatureData'} and that of {studies[0].name} do not have the "
+                f"same features; only one of them has {some(sorted(differing))}."
+            )
+    table = stacked({f"{study.name}/dep_weekly.csv": _surveys(study) for study in studies})
+    demographics = root / DEMOGRAPHICS
+    tables = [path for study in studies for path in study.rglob("*.csv")]
+    if demographics.is_file():
+        people = read_table(demographics).rename(columns={"PID": "pid"})
+        table = look_up(table, "pid", people, demographics, ABOUT)
+        tables.append(demographics)
+    else:
+        table[list(ABOUT)] = None
+    values = {name: found[channels] for name, found in features.items()}
+    return Samples(
+        table,
+        "survey",
+        "pid",
+        root,
+        tuple(tables),
+        series=lambda rows: _series(rows, values),
+        channels=tuple(channels),
+    )
+
+
+def _surveys(study: Path) -> pd.DataFrame:
+    """Return the weekly surveys of a study, with the platform of each person."""
+    path = study / "SurveyData" / "dep_weekly.csv"
+    table = read_table(path)
+    require_columns(table, path, ("pid", "date", "dep"))
+    day = pd.to_datetime(table["date"], format="mixed", errors="coerce").dt.normalize()
+    refuse_rows(day.isna() | table["pid"].isna(), path, "'pid' is blank, or 'date' is no date.")
+    platform = study / "ParticipantsInfoData" / "platform.csv"
+    table = look_up(table, "pid", read_table(platform), platform, ("platform",))
+    survey = table["pid"] + "#" + study.name + "#" + day.dt.strftime("%Y-%m-%d")
+    return table.assign(survey=survey, day=day, study=study.name)
+
+
+def _features(study: Path) -> pd.DataFrame:
+    """Return the features of a study by pid and day, out of one table or four."""
+    folder = study / "FeatureData"
+    joined = folder / "rapids.csv"
+    paths = [joined] if joined.is_file() else [folder / f"{kind}.csv" for kind in KINDS]
+    parts = []
+    for path in paths:
+        types = {"pid": "str", "date": "str"}
+        part = read_columns(path, types, also=CHANNEL)
+        day = pd.to_datetime(part.pop("date"), format="mixed", errors="coerce").dt.normalize()
+        refuse_rows(day.isna(), path, "'date' is no date.")
+        part = part.set_index([part.pop("pid"), day])
+        refuse_rows(
+            pd.Series(part.index.duplicated(), day.index), path, "the day of a pid comes twice."
+        )
+        parts.append(part)
+    return pd.concat(parts, axis=1)
+
+
+def _series(rows: pd.DataFrame, values: dict[str, pd.DataFrame]) -> Series:
+    """Return windows of 28 days in recordings of whole years, one per person and study."""
+    recordings: dict[str, Values] = {}
+    offset = pd.Series(0, rows.index)
+    for study, found in values.items():
+        people = {str(pid): own.droplevel(0) for pid, own in found.groupby(level=0)}
+        for pid, surveys in rows[rows["study"] == study].groupby("pid", sort=False):
+            own = people.get(str(pid), found.iloc[:0].droplevel(0))
+            last = surveys["day"].max()
+            first = surveys["day"].min() - pd.Timedelta(days=DAYS - 1)
+            days = pd.date_range(min([first, *own.index]), max([last, *own.index]))
+            recordings[f"{pid}#{study}"] = own.reindex(days).to_numpy(np.float32)
+            offset[surveys.index] = (surveys["day"] - days[0]).dt.days - (DAYS - 1)
+    windows = pd.DataFrame({"recording": rows["pid"] + "#" + rows["study"], "offset": offset})
+    read = Recordings(tuple(recordings), recordings.__getitem__)
+    return Series(read, windows.set_axis(rows["survey"]), DAYS)

@@ -1,0 +1,227 @@
+"""MIMIC-III in-hospital mortality, as the mimic3-benchmarks export it (Harutyunyan et al. 2019)."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from evenhand.cohort.attributes import binned, named, race, sex
+from evenhand.cohort.cohort import UnreadableError, Values
+from evenhand.cohort.labels import by_value
+from evenhand.cohort.layouts import find_entry
+from evenhand.cohort.published import Samples, published
+from evenhand.cohort.registry import DataSet, Entry
+from evenhand.cohort.series import Series, whole_recordings
+from evenhand.cohort.tables import (
+    look_up,
+    plain,
+    read_table,
+    refuse_rows,
+    require_columns,
+    stacked,
+)
+
+HOURS = 48
+DEMOGRAPHICS = Entry("demographics*.csv", "one row per SUBJECT_ID: GENDER, AGE, ETHNICITY, …")
+COLUMNS = ("LANGUAGE", "INSURANCE", "RELIGION", "ETHNICITY", "GENDER", "AGE")
+SPLITS = {"train": "train_listfile.csv", "val": "val_listfile.csv", "test": "test_listfile.csv"}
+# The values of the five categorical variables, in the order of the benchmark's channels.
+CATEGORIES = {
+    "Capillary refill rate": ("0", "1"),
+    "Glascow coma scale eye opening": (
+        "To Pain",
+        "3 To speech",
+        "1 No Response",
+        "4 Spontaneously",
+        "None",
+        "To Speech",
+        "Spontaneously",
+        "2 To pain",
+    ),
+    "Glascow coma scale motor response": (
+        "1 No Response",
+        "3 Abnorm flexion",
+        "Abnormal extension",
+        "No response",
+        "4 Flex-withdraws",
+        "Localizes Pain",
+        "Flex-withdraws",
+        "Obeys Commands",
+        "Abnormal Flexion",
+        "6 Obeys Commands",
+        "5 Localizes Pain",
+        "2 Abnorm extensn",
+    ),
+    "Glascow coma scale total": (
+        *("11", "10", "13", "12", "15", "14"),
+        *("3", "5", "4", "7", "6", "9", "8"),
+    ),
+    "Glascow coma scale verbal response": (
+        "1 No Response",
+        "No Response",
+        "Confused",
+        "Inappropriate Words",
+        "Oriented",
+        "No Response-ETT",
+        "5 Oriented",
+        "Incomprehensible sounds",
+        "1.0 ET/Trach",
+        "4 Confused",
+        "2 Incomp sounds",
+        "3 Inapprop words",
+    ),
+}
+VARIABLES = (
+    "Capillary refill rate",
+    "Diastolic blood pressure",
+    "Fraction inspired oxygen",
+    "Glascow coma scale eye opening",
+    "Glascow coma scale motor response",
+    "Glascow coma scale total",
+    "Glascow coma scale verbal response",
+    "Glucose",
+    "Heart Rate",
+    "Height",
+    "Mean blood pressure",
+    "Oxygen saturation",
+    "Respiratory rate",
+    "Systolic blood pressure",
+    "Temperature",
+    "Weight",
+    "pH",
+)
+CHANNELS = (
+    *(
+        f"{name}: {value}" if value else name
+        for name in VARIABLES
+        for value in CATEGORIES.get(name, ("",))
+    ),
+    *(f"observed: {name}" for name in VARIABLES),
+)
+
+MIMIC3_MORTALITY = DataSet(
+    title="MIMIC-III in-hospital mortality (mimic3-benchmarks)",
+    task="death in hospital, from the first 48 hours in intensive care",
+    modality="series: 17 variables by the hour, 76 channels",
+    licence="PhysioNet Credentialed Health Data License 1.5.0",
+    access="https://physionet.org/content/mimiciii, after training and a signed agreement; "
+    "exported by https://github.com/YerevaNN/mimic3-benchmarks",
+    layout=(
+        Entry("train/listfile.csv", "stay, y_true"),
+        Entry("test/listfile.csv", "stay, y_true"),
+        DEMOGRAPHICS,
+        Entry(
+            "val_listfile.csv", "beside train_ and test_listfile.csv: own splits", required=False
+        ),
+    ),
+    labels={"mortality": by_value("y_true", {"survived": ("0",), "died": ("1",)})},
+    attributes=(
+        sex("GENDER"),
+        binned("age", "AGE", (65,)),
+        race("ethnicity", "ETHNICITY"),
+        named("language", "LANGUAGE", {"English": ("ENGL", "ENGLISH")}, rest="other"),
+    ),
+    open_attributes={"insurance": "INSURANCE", "religion": "RELIGION"},
+)
+
+
+@published("mimic3_mortality", MIMIC3_MORTALITY)
+def find_mimic3_mortality(root: Path) -> Samples:
+    """Find the stays; the benchmark's splits are kept where its three lists are there."""
+    lists = {part: root / part / "listfile.csv" for part in ("train", "test")}
+    table = stacked(
+        {f"{part}/{path.name}": _stays(path, root / part) for part, path in lists.items()}
+    )
+    people = find_entry(root, DEMOGRAPHICS)
+    table = look_up(table, "SUBJECT_ID", read_table(people), people, COLUMNS)
+    table["AGE"] = _years(table["AGE"])
+    splits = {part: root / name for part, name in SPLITS.items() if (root / name).is_file()}
+    if len(splits) == len(SPLITS):
+        part_of = {stay: part for part, path in splits.items() for stay in read_table(path)["stay"]}
+        table["split"] = table["stay"].map(part_of)
+    else:
+        splits = {}
+    tables = (*lists.values(), people, *splits.values())
+    return Samples(table, "stay", "SUBJECT_ID", root, tables, series=_series, channels=CHANNELS)
+
+
+def _stays(path: Path, folder: Path) -> pd.DataFrame:
+    table = read_table(path)
+    require_columns(table, path, ("stay", "y_true"))
+    subject = table["stay"].str.extract(r"^(\d+)_", expand=False)
+    problem = "'stay' is not of the form 12797_episode1_timeseries.csv."
+    refuse_rows(subject.isna(), path, problem)
+    return table.assign(SUBJECT_ID=subject, file=f"{folder}/" + table["stay"])
+
+
+def _years(age: pd.Series) -> pd.Series:
+    """Return ages in years; tables that say only 1 (under 65) or 0 become 64 and 65."""
+    coded = age.dropna().isin(["0", "1", "0.0", "1.0"]).all()
+    return age.map(plain, na_action="ignore").map({"1": "64", "0": "65"}) if coded else age
+
+
+def _series(table: pd.DataFrame) -> Series:
+    files = dict(zip(table["stay"], table["file"], strict=True))
+    rows = dict(zip(table["stay"], table.index, strict=True))
+
+    def load(stay: str) -> Values:
+        try:
+            with Path(files[stay]).open(newline="", encoding="utf-8") as file:
+                return _hourly(csv.DictReader(file))
+        except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
+            where = f"{files[stay]} ({rows[stay]})"
+            raise UnreadableError(f"{where} cannot be read: {error!r}") from error
+
+    return whole_recordings(table["stay"].tolist(), load, HOURS)
+
+
+def _hourly(lines: csv.DictReader[str]) -> Values:
+    """Return the grid ``(48, 76)``: the last value of each hour, NaN where there is none.
+
+    Raises
+    ------
+    ValueError
+        A column is missing, or a cell holds what is no number or no known category.
+    """
+    absent = {"Hours", *VARIABLES} - set(lines.fieldnames or ())
+    if absent:
+        raise ValueError(f"it has no column {', '.join(sorted(absent))}")
+    values: Values = np.full((HOURS, len(CHANNELS)), np.nan, np.float32)
+    observed = values[:, -len(VARIABLES) :]
+    observed[:] = 0
+    for line in lines:
+        if None in line.values():
+            raise ValueError(f"line {lines.line_num} is cut off")
+        hour = int(float(line["Hours"]))
+        if not 0 <= hour < HOURS:
+            continue
+        for number, name in enumerate(VARIABLES):
+            if line[name]:
+                _write(values[hour], name, line[name])
+                observed[hour, number] = 1
+    return values
+
+
+_FIRST = {
+    name: CHANNELS.index(next(c for c in CHANNELS if c.startswith(name))) for name in VARIABLES
+}
+_PLACE: Mapping[str, Mapping[str, int]] = {
+    name: {plain(value): place for place, value in enumerate(values)}
+    for name, values in CATEGORIES.items()
+}
+
+
+def _write(row: Values, name: str, cell: str) -> None:
+    """Write a cell into the channels of its variable."""
+    first, places = _FIRST[name], _PLACE.get(name)
+    if places is None:
+        row[first] = float(cell)
+    else:
+        if plain(cell) not in places:
+            raise ValueError(f"{name} is {cell!r}; known are {', '.join(CATEGORIES[name])}")
+        row[first : first + len(places)] = 0
+        row[first + places[plain(cell)]] = 1
