@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
 
+from evenhand.assess.requirements.settings import CheckSettings
 from evenhand.audit.settings import AuditSettings, PredictSettings
 from evenhand.errors import EvenhandError
 from evenhand.finetune.settings import FinetuneSettings
@@ -32,7 +33,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Job = Callable[[Any, Path, bool], None]
+Job = Callable[[Any, Any, bool], None]
 
 
 def main() -> None:
@@ -65,7 +66,7 @@ def job(settings: type[BaseModel], *positional: str) -> Callable[[Job], Job]:
             function(_gather(settings, config, given, positional), out, overwrite)
 
         run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [*_parameters(settings, positional), *_COMMON]
+            [*_parameters(settings, positional), *_common_flags(function)]
         )
         app.command(function.__name__, help=inspect.getdoc(function))(run)
         return function
@@ -128,11 +129,14 @@ def _common(name: str, kind: Any, default: Any, text: str) -> inspect.Parameter:
     return inspect.Parameter(name, keyword, default=default, annotation=annotation)
 
 
-_COMMON = (
-    _common("out", Path, inspect.Parameter.empty, "folder of the run"),
-    _common("config", Path | None, None, "YAML file of settings; a flag beats it"),
-    _common("overwrite", bool, False, "replace the run that is in the folder"),
-)
+def _common_flags(function: Callable[..., None]) -> tuple[inspect.Parameter, ...]:
+    """Return the flags of every job; where the function can do without ``out`` so can the user."""
+    out = inspect.signature(function).parameters["out"].default
+    return (
+        _common("out", Path | None, out, "folder of the run"),
+        _common("config", Path | None, None, "YAML file of settings; a flag beats it"),
+        _common("overwrite", bool, False, "replace the run that is in the folder"),
+    )
 
 
 def _gather(
@@ -175,6 +179,19 @@ def _from_file(config: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise EvenhandError(f"--config {config} holds no settings; write NAME: VALUE lines.")
     return {str(name).replace("-", "_"): value for name, value in values.items()}
+
+
+@job(CheckSettings, "data")
+def check(settings: CheckSettings, out: Path | None = None, overwrite: bool = False) -> None:
+    """Measure what a data set must have: groups, outcomes, leaks, power. Status 1 if one fails."""
+    from evenhand.assess.requirements.job import check as work
+    from evenhand.assess.requirements.job import text_table
+
+    found = work(settings, out, overwrite=overwrite)
+    typer.echo(text_table(found))
+    if out:
+        typer.echo(f"\nreport: {out / 'report.html'}")
+    raise typer.Exit(int(found.status == "fail"))
 
 
 @job(FinetuneSettings, "data")

@@ -103,13 +103,14 @@ def render(report: Report) -> str:
         "thresholds": _thresholds(single),
     }
     script = _script()
-    return _template().render(
+    return template("page.html").render(
         **page,
+        title=report.title,
         report=report,
         many=len(models) > 1,
         chosen_name=model_name(chosen),
         explorer_columns=COLUMNS,
-        script=Markup(script),
+        script=Markup(script) if page["explorer"] else "",
         script_hash=b64encode(sha256(script.encode()).digest()).decode(),
         patients=f"{report.patient}s",
         lede=lede(single, split, report.patient, report.positive),
@@ -181,7 +182,8 @@ def _script() -> str:
 
 
 @cache
-def _template() -> Template:
+def template(name: str) -> Template:
+    """Return one of the report's templates."""
     environment = Environment(
         loader=PackageLoader("evenhand", "report"),
         autoescape=True,
@@ -191,4 +193,4 @@ def _template() -> Template:
     )
     environment.filters["count"] = lambda number: f"{number:,}"
     environment.filters["first_upper"] = lambda text: text[:1].upper() + text[1:]
-    return environment.get_template("page.html")
+    return environment.get_template(name)

@@ -1,0 +1,37 @@
+"""What `evenhand check` is told: the data, and where each requirement is met."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from evenhand.cohort.settings import DataSettings
+
+Limits = tuple[float, float]
+"""Beyond the first a requirement warns, beyond the second it fails."""
+
+
+class CheckSettings(DataSettings, frozen=True, extra="forbid"):
+    """Which data are checked, and with which thresholds; two numbers are for warn and fail."""
+
+    unknown: Limits = Field(
+        (0.05, 0.3), description="share of the patients whose level is unknown, at most"
+    )
+    patients: Limits = Field((50, 10), description="patients of each group in each split, at least")
+    cases: Limits = Field(
+        (20, 2), description="samples of each class in each group and split, at least"
+    )
+    base_rate: float = Field(
+        0.1, gt=0, description="difference of base rates that warns, where its interval is off 0"
+    )
+    modalities: int = Field(2, ge=1, description="modalities or channels, at least; fewer warn")
+    unreadable: Limits = Field((0, 0.01), description="share of the samples, at most")
+    near: float = Field(
+        0.95, gt=0, le=1, description="correlation from which two samples are near duplicates"
+    )
+    auc: float = Field(0.85, gt=0.5, lt=1, description="AUC that power is reckoned with")
+    correlation: float = Field(
+        0.5, ge=0, le=1, description="correlation of a patient's samples, for the design effect"
+    )
+    detectable: Limits = Field(
+        (0.1, 0.2), description="gap in AUC that the test split can detect, at most"
+    )

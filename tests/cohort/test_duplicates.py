@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import PIL.Image
+import pytest
+
+from evenhand.cohort import Cohort, PhantomSettings, make_phantoms
+from evenhand.cohort.duplicates import duplicates
+from evenhand.cohort.images import ImageArray
+
+SETTINGS = PhantomSettings(patients=120, size=32, seed=2)
+
+
+def with_copies(copies: dict[int, np.ndarray]) -> Cohort:
+    """Return phantoms of which some have another one's picture, or what became of it."""
+    cohort = make_phantoms(SETTINGS)
+    ids = cohort.table["sample_id"]
+    images = np.stack([cohort.read(one) for one in ids])
+    for row, image in copies.items():
+        images[row] = image
+    return replace(cohort, read=ImageArray(images, {one: row for row, one in enumerate(ids)}))
+
+
+def picture(row: int) -> np.ndarray:
+    cohort = make_phantoms(SETTINGS)
+    return cohort.read(cohort.table["sample_id"][row])
+
+
+def mailed(image: np.ndarray) -> np.ndarray:
+    """Make it brighter, smaller and a JPEG, and large again."""
+    small = PIL.Image.fromarray((image * 0.8 + 30).astype(np.uint8)).resize((24, 24))
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=70)
+    return np.asarray(PIL.Image.open(file).resize((32, 32), PIL.Image.Resampling.BICUBIC))
+
+
+def test_phantoms_are_all_different():
+    assert duplicates(make_phantoms(SETTINGS)).empty
+
+
+def test_the_same_picture_and_one_that_was_sent_by_mail():
+    cohort = with_copies({5: picture(3), 90: picture(3), 17: mailed(picture(60))})
+    found = duplicates(cohort, near=0.9)
+    assert {frozenset(pair) for pair in found[["first", "second"]].to_numpy()} >= {
+        frozenset((3, 5)),
+        frozenset((17, 60)),
+    }
+    exact = found[found["exact"]]
+    assert set(exact[["first", "second"]].to_numpy().ravel()) == {3, 5, 90}
+    assert exact["correlation"].to_numpy() == pytest.approx(1)
+    assert list(found["exact"]) == sorted(found["exact"], reverse=True)
+
+
+def test_pictures_of_one_patient_may_be_alike():
+    cohort = with_copies({5: picture(3)})
+    same = cohort.table.assign(patient_id="P")
+    assert duplicates(replace(cohort, table=same)).empty
+
+
+def test_flat_pictures_are_the_same_only_where_they_are():
+    flat = np.full((32, 32, 3), 100, np.uint8)
+    found = duplicates(with_copies({1: flat, 2: flat, 3: flat + 1}))
+    assert found[["first", "second"]].to_numpy().tolist() == [[1, 2]]
+
+
+class Noise:
+    """Series of noise, with gaps; the last is nearly the first."""
+
+    ids = tuple(map(str, range(60)))
+
+    def __call__(self, sample_id: str) -> np.ndarray:
+        row = int(sample_id)
+        rng = np.random.default_rng(row % 59)
+        values = rng.standard_normal((48, 6)).astype(np.float32) * [1, 10, 100, 1, 1, 0] + 50
+        values[rng.random((48, 6)) < 0.4] = np.nan
+        return (values + 0.01 * (row == 59)).astype(np.float32)
+
+
+def test_series_with_gaps():
+    names = list(Noise.ids)
+    table = pd.DataFrame({"sample_id": names, "patient_id": names, "label": 0})
+    cohort = replace(make_phantoms(SETTINGS), table=table, read=Noise(), channels=tuple("abcdef"))
+    found = duplicates(cohort)
+    assert found[["first", "second"]].to_numpy().tolist() == [[0, 59]]
+    assert not found["exact"][0]
