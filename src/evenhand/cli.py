@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
 
 from evenhand.assess.requirements.settings import CheckSettings
+from evenhand.assess.similarity.settings import SimilaritySettings
 from evenhand.audit.settings import AuditSettings, PredictSettings
 from evenhand.errors import EvenhandError
 from evenhand.finetune.settings import FinetuneSettings
@@ -224,6 +225,18 @@ def audit(settings: AuditSettings, out: Path, overwrite: bool) -> None:
     from evenhand.audit.job import audit as work
 
     _show(work(settings, out, overwrite=overwrite))
+
+
+@job(SimilaritySettings, "runs")
+def similarity(settings: SimilaritySettings, out: Path, overwrite: bool) -> None:
+    """Compare the layers of two runs' models: how alike they see each group."""
+    from evenhand.assess.similarity.job import similarity as work
+    from evenhand.assess.similarity.job import text_table
+    from evenhand.files import read_json
+
+    run = work(settings, out, overwrite=overwrite)
+    typer.echo(text_table(read_json(run.root / "similarity.json")))
+    typer.echo(f"\nreport: {run.root / 'report.html'}")
 
 
 @app.command()

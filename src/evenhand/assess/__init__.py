@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from evenhand.assess.requirements.job import check
     from evenhand.assess.requirements.settings import CheckSettings
+    from evenhand.assess.similarity.job import similarity
+    from evenhand.assess.similarity.settings import SimilaritySettings
 
 _HOMES = {
     "CheckSettings": "requirements.settings",
+    "SimilaritySettings": "similarity.settings",
     "check": "requirements.job",
+    "similarity": "similarity.job",
 }
 
-__all__ = ["CheckSettings", "check"]
+__all__ = ["CheckSettings", "SimilaritySettings", "check", "similarity"]
 
 
 def __getattr__(name: str) -> Any:

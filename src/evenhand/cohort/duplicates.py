@@ -24,6 +24,7 @@ SIDE = 16  # cells along either side of an image's sketch
 ORDERS = 32  # sorted orders; each finds a pair that another may miss
 BITS = 63  # signs that samples are sorted by
 REACH = 8  # neighbours in an order that a sample is compared with
+CLIP = 5.0  # standard deviations beyond which a value counts as no further
 SCALED_BY = 2000  # series, at most, that channels are standardised by
 WIDEST = 512  # numbers that a series is sketched by, at most
 _CHUNK = 1024  # samples read at a time
@@ -112,7 +113,7 @@ def _series(cohort: Cohort) -> Callable[[NDArray[Any]], Floats]:
 
     def sketch(samples: NDArray[Any]) -> Floats:
         observed = ~np.isnan(samples)
-        values = np.where(observed, (samples - mean) / spread, 0).astype(np.float32)
+        values = np.where(observed, (samples - mean) / spread, 0).clip(-CLIP, CLIP)
         both = np.concatenate([values, observed - observed.mean()], axis=2, dtype=np.float32)
         found: Floats = both.reshape(len(samples), -1) @ project
         return found

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from evenhand.assess.requirements.findings import Finding, at_most
 from evenhand.assess.requirements.settings import CheckSettings
@@ -66,24 +66,25 @@ def power_findings(
     patient; each group is held against the largest one. For more than two classes the mean over
     classes.
     """
+    limit = f"at most {settings.detectable[0]:g} (fails above {settings.detectable[1]:g})"
     for attribute in attributes:
-        gaps = _detectable(splits.test, attribute, settings)
-        known = {group: gap for group, gap in gaps.items() if not math.isnan(gap)}
-        limit = f"at most {settings.detectable[0]:g} (fails above {settings.detectable[1]:g})"
-        undefined = [group for group in gaps if group not in known]
-        if undefined or not known:
-            why = f"no cases or no others in {', '.join(undefined)}" if undefined else "one group"
+        errors = _errors(splits.test, attribute, settings)
+        undefined = [group for group, error in errors.items() if np.isnan(error).any()]
+        if undefined or len(errors) < 2:
+            why = f"a class is missing in {', '.join(undefined)}" if undefined else "one group"
             yield Finding("detectable", attribute, why, None, limit, "fail")
             continue
-        group = max(known, key=known.__getitem__)
+        reference, *others = errors
+        gap = {group: _gap(errors[group], errors[reference]) for group in others}
+        group = max(gap, key=gap.__getitem__)
         yield Finding(
             "detectable",
             attribute,
-            f"a gap of {known[group]:.3f} in AUC for {group}, at 80 % power, if AUC is "
-            f"{settings.auc:g}",
-            known[group],
+            f"a gap of {gap[group]:.3f} in AUC between {group} and {reference}, at 80 % power, if "
+            f"AUC is {settings.auc:g}",
+            gap[group],
             limit,
-            at_most(known[group], settings.detectable),
+            at_most(gap[group], settings.detectable),
         )
 
 
@@ -102,31 +103,26 @@ def _differences(table: pd.DataFrame, groups: pd.Series, which: int, seed: int) 
     return found[found["metric"] == "selection_rate_difference"]
 
 
-def _detectable(cohort: Cohort, attribute: str, settings: CheckSettings) -> dict[str, float]:
-    """Return the detectable gap of each group but the largest, NaN where a class is missing."""
+def _errors(
+    cohort: Cohort, attribute: str, settings: CheckSettings
+) -> dict[str, NDArray[np.float64]]:
+    """Return the error of each class's AUC by group, the largest first; NaN where one is absent."""
     groups = group_of(cohort.table, attribute, cohort.levels)
-    parts = {
-        str(group): cohort.table[(groups == group).to_numpy()]
+    parts = [
+        (str(group), cohort.table[(groups == group).to_numpy()])
         for group in groups.cat.categories
         if group != UNKNOWN
-    }
-    largest = max(parts, key=lambda group: len(parts[group]))
+    ]
+    parts.sort(key=lambda part: -len(part[1]))
     return {
-        group: float(
-            np.mean(
-                [
-                    detectable_gap(
-                        math.hypot(
-                            *(_error(part, which, settings) for part in (rows, parts[largest]))
-                        )
-                    )
-                    for which, _ in _classes(cohort)
-                ]
-            )
-        )
-        for group, rows in parts.items()
-        if group != largest
+        group: np.array([_error(rows, which, settings) for which, _ in _classes(cohort)])
+        for group, rows in parts
     }
+
+
+def _gap(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Return the detectable gap of two groups, the mean over classes."""
+    return float(np.mean([detectable_gap(error) for error in np.hypot(one, other)]))
 
 
 def _error(rows: pd.DataFrame, which: int, settings: CheckSettings) -> float:

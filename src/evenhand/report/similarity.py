@@ -1,0 +1,190 @@
+"""Similarity of two models by group: heat maps and what they come to, from ``similarity.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from evenhand.report.numbers import counted, plain, signed
+from evenhand.report.sections import Section, section_page
+from evenhand.report.terms import shown
+
+Matrix = Sequence[Sequence[float | None]]
+STRONGEST = 0.6  # a difference of this size has the full colour
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One square of a heat map: its text, how strong its colour is in per cent, and its look."""
+
+    text: str
+    strength: float
+    look: str
+    says: str
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """Layers of the first model down, of the second across."""
+
+    title: str
+    note: str
+    down: tuple[str, ...]
+    across: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True)
+class AttributeView:
+    """What is shown of one attribute."""
+
+    attribute: str
+    headline: str
+    details: tuple[str, ...]
+    outcome: str
+    maps: tuple[HeatMap, ...]
+    absent: tuple[str, ...]
+
+
+def similarity_page(found: Mapping[str, Any], facts: Mapping[str, Any], patient: str) -> str:
+    """Return the page of a comparison of two models' layers."""
+    one, other = found["models"]
+    lede = (
+        f"How alike {one} and {other} represent each group, layer by layer: "
+        f"{counted(found['patients'], patient)} of the {found['split']} split, one sample each."
+    )
+    title = f"evenhand similarity: {one} and {other}"
+    return section_page(title, lede, similarity_sections(found, patient), facts)
+
+
+def similarity_sections(found: Mapping[str, Any], patient: str) -> tuple[Section, ...]:
+    """Return the sections on similarity: the answers with their heat maps, and the ratios."""
+    view = {
+        "everybody": _map("Everybody", "", found["everybody"], found),
+        "attributes": [
+            _attribute(name, record, found, patient) for name, record in found["attributes"].items()
+        ],
+        "ratios": [_ratio(ratio) for ratio in found["ratios"]],
+        "kernel": {"linear": "linear", "rbf": "RBF"}[found["kernel"]],
+        "models": found["models"],
+        "level": f"{100 * found['level']:.0f} %",
+    }
+    title = "Does each group look alike to both models?"
+    return (Section("similarity", title, "similarity.html", view),)
+
+
+def _attribute(
+    name: str, record: Mapping[str, Any], found: Mapping[str, Any], patient: str
+) -> AttributeView:
+    groups = record["groups"]
+    maps = [
+        _map(shown(row["group"]), _note(row, patient), row, found)
+        for row in groups
+        if "value" in row
+    ]
+    headline, details, outcome = _told(name, record)
+    if "difference" in record:
+        title = f"{shown(record['best'])} less {shown(record['worst'])}"
+        note = "the group that the models serve best less the one they serve worst"
+        maps.append(_difference(title, note, record["difference"], found))
+    return AttributeView(
+        shown(name),
+        headline,
+        details,
+        outcome,
+        tuple(maps),
+        tuple(
+            f"{shown(row['group'])}: {row['undefined']}."
+            for row in groups
+            if "undefined" in row and row["patients"]
+        ),
+    )
+
+
+def _told(name: str, record: Mapping[str, Any]) -> tuple[str, tuple[str, ...], str]:
+    """Return the sentence on an attribute, what it rests on, and the outcome in a word."""
+    if "difference" not in record:
+        text = f"Nothing can be said by {shown(name)}: {record['undefined']}."
+        return text, (), "cannot tell"
+    best, worst, size = shown(record["best"]), shown(record["worst"]), record["size"]
+    details = [
+        f"CKA of {best} and of {worst} lie {plain(size['value'])} apart on average over layers "
+        f"({plain(size['low'])} to {plain(size['high'])}), in batches of {record['batch']}."
+    ]
+    differing = [row for row in record["groups"] if row.get("p_adjusted") is not None]
+    details += [
+        f"{shown(row['group']).capitalize()} against the rest: p = {plain(row['p_adjusted'])}, "
+        "adjusted for all groups; labels held equal."
+        for row in differing
+    ]
+    apart = any(row["p_adjusted"] < 0.05 for row in differing)
+    more = _mean(record["difference"]["value"])
+    if not apart:
+        text = f"By {shown(name)}, no group is seen otherwise than the rest as far as can be told."
+        return text, tuple(details), "cannot tell"
+    word = "more" if more > 0 else "less"
+    text = f"The two models agree {word} on {best} than on {worst}, by {shown(name)}."
+    return text, tuple(details), "a gap"
+
+
+def _note(row: Mapping[str, Any], patient: str) -> str:
+    auc = f", AUC {plain(row['auc'])}" if row["auc"] is not None else ""
+    return f"{counted(row['patients'], patient)}{auc}"
+
+
+def _ratio(ratio: Mapping[str, Any]) -> str:
+    one, other = shown(ratio["attribute"]), shown(ratio["over"])
+    if "undefined" in ratio:
+        return f"{one} over {other}: no ratio, as {ratio['undefined']}."
+    return (
+        f"{one} over {other}: {plain(ratio['value'], 2)} "
+        f"({plain(ratio['low'], 2)} to {plain(ratio['high'], 2)})."
+    )
+
+
+def _map(title: str, note: str, numbers: Mapping[str, Matrix], found: Mapping[str, Any]) -> HeatMap:
+    def cell(value: float | None, interval: str) -> Cell:
+        if value is None:
+            return Cell("–", 0, "", "a layer does not vary")
+        return Cell(plain(value, 2), 100 * min(max(value, 0), 1), "similar", interval)
+
+    return _heat_map(title, note, numbers, found, cell)
+
+
+def _difference(
+    title: str, note: str, numbers: Mapping[str, Matrix], found: Mapping[str, Any]
+) -> HeatMap:
+    def cell(value: float | None, interval: str) -> Cell:
+        if value is None:
+            return Cell("–", 0, "", "a layer does not vary")
+        look = "similar" if value > 0 else "apart"
+        strength = 100 * min(abs(value) / STRONGEST, 1)
+        return Cell(signed(plain(value, 2)), strength, look, interval)
+
+    return _heat_map(title, note, numbers, found, cell)
+
+
+def _heat_map(
+    title: str, note: str, numbers: Mapping[str, Matrix], found: Mapping[str, Any], cell: Any
+) -> HeatMap:
+    down, across = (tuple(side) for side in found["layers"])
+    rows = tuple(
+        tuple(
+            cell(value, f"{one} and {other}: {_interval(low, high)}")
+            for other, value, low, high in zip(across, *line, strict=True)
+        )
+        for one, *line in zip(down, numbers["value"], numbers["low"], numbers["high"], strict=True)
+    )
+    return HeatMap(title, note, down, across, rows)
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    if low is None or high is None:
+        return "no interval"
+    return f"{plain(low, 2)} to {plain(high, 2)}"
+
+
+def _mean(matrix: Matrix) -> float:
+    return fmean(value for row in matrix for value in row if value is not None)
