@@ -3,6 +3,7 @@
 Names load on first use: importing the package loads neither torch nor pandas. What bears the name
 of a package lies in that package, since a name cannot be both::
 
+    from evenhand.assess import check, similarity
     from evenhand.audit import audit
     from evenhand.finetune import finetune
     from evenhand.measure import measure
@@ -15,6 +16,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from evenhand.assess.requirements.settings import CheckSettings
+    from evenhand.assess.similarity.settings import SimilaritySettings
     from evenhand.audit.settings import AuditSettings, PredictSettings
     from evenhand.cohort import (
         Cohort,
@@ -44,6 +47,8 @@ if TYPE_CHECKING:
     from evenhand.tune.settings import TuneSettings
 
 _HOMES = {
+    "assess.requirements.settings": "CheckSettings",
+    "assess.similarity.settings": "SimilaritySettings",
     "audit.settings": "AuditSettings PredictSettings",
     "cohort": (
         "Cohort DataSettings PhantomSettings Splits make_phantoms open_cohort prepare_splits "
@@ -69,6 +74,7 @@ _HOMES = {
 
 __all__ = [
     "AuditSettings",
+    "CheckSettings",
     "Cohort",
     "DataSettings",
     "EvenhandError",
@@ -85,6 +91,7 @@ __all__ = [
     "Predictions",
     "Report",
     "Run",
+    "SimilaritySettings",
     "Splits",
     "TuneSettings",
     "Unit",

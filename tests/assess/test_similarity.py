@@ -20,13 +20,13 @@ DATA = "phantom:patients=260,size=32,seed=1"
 def trained(tmp_path_factory) -> Path:
     """Two runs on the same patients, and one on others."""
     root = tmp_path_factory.mktemp("runs")
-    for name, data, words in (
-        ("one", DATA, ("--strategy", "full", "--attribute", "sex")),
-        ("two", DATA, ("--strategy", "head", "--seed", 0)),
-        ("other", DATA, ("--strategy", "head", "--seed", 5)),
+    for name, words in (
+        ("one", ("--strategy", "full")),
+        ("two", ("--strategy", "head")),
+        ("other", ("--strategy", "head", "--seed", 5)),
     ):
-        flags = training(root / "cache", "--epochs", 1, *words)
-        assert evenhand("finetune", data, *flags, "--out", root / name).status == 0
+        flags = training(root / "cache", "--epochs", 1, "--attribute", "sex", *words)
+        assert evenhand("finetune", DATA, *flags, "--out", root / name).status == 0
     return root
 
 
@@ -45,6 +45,7 @@ def found(trained) -> dict:
 
 def test_every_group_and_layer_is_there(found):
     assert found["models"] == ["one/full", "two/head"]
+    assert found["patients"] == 52  # of 260 a fifth
     assert found["split"] == "val"
     assert set(found["attributes"]) == {"group", "sex"}
     shape = tuple(map(len, found["layers"]))
@@ -97,7 +98,7 @@ def test_two_models_of_one_run_and_some_layers(trained):
     [
         (("one", "other"), (), "are not of the same cohort"),
         (("one", "one"), (), "are named twice"),
-        (("one", "sim"), (), "no model None"),
+        (("one", "sim"), (), "holds no model"),
         (("one", "two"), ("--layer", "blocks.9"), "no layer 'blocks.9'; there are: blocks.0"),
         (("one", "two"), ("--attribute", "skin"), "no attribute 'skin'"),
         (("one", "two"), ("--model", "full"), "given 1 time(s)"),
@@ -142,7 +143,7 @@ def planted(rng: np.random.Generator, share: float) -> Patients:
 
 
 def test_it_finds_in_which_layer_a_group_is_represented_otherwise():
-    patients = planted(np.random.default_rng(0), 0.9)
+    patients = planted(np.random.default_rng(1), 0.9)
     settings = SimilaritySettings(runs=("a", "b"), permutations=199)
     found = measure_similarity(patients, settings)
     record = found["attributes"]["group"]

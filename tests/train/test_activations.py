@@ -24,7 +24,7 @@ def images(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def series(tmp_path_factory):
-    cohort = open_cohort(DataSettings(data="series-phantom:patients=20"))
+    cohort = open_cohort(DataSettings(data="series_phantom:patients=20"))
     return store_samples(cohort, None, tmp_path_factory.mktemp("cache"))
 
 

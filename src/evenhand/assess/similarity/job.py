@@ -123,12 +123,11 @@ def _chosen(settings: SimilaritySettings) -> list[tuple[Run, str]]:
         run = open_run(path)
         if not run.finished:
             raise EvenhandError(f"the run in {path} is not finished; finish it first.")
+        names = [name for name in run.models() if (run.model(name) / "model.json").is_file()]
+        if not names:
+            raise EvenhandError(f"the run in {path} holds no model; name the run that trained it.")
         name = settings.model[place] if settings.model else run.facts["chosen"]
-        pick("model", name, dict.fromkeys(run.models()))
-        if not (run.model(name) / "model.json").is_file():
-            raise EvenhandError(
-                f"the run in {path} holds predictions and no model; name the run that trained it."
-            )
+        pick("model", name, dict.fromkeys(names))
         pairs.append((run, name))
     if pairs[0] == pairs[1]:
         raise EvenhandError(
