@@ -6,14 +6,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tests.command import evenhand, training
+from torch import Tensor, nn
 
 from evenhand.assess.similarity.measured import Patients, make_layers, measure_similarity
 from evenhand.assess.similarity.settings import SimilaritySettings
+from evenhand.cohort import PhantomSettings, make_phantoms, store_samples
 from evenhand.measure import groups_of
+from evenhand.models.model import build_model
 from evenhand.runs import open_run
+from evenhand.train.activations import activations
+from evenhand.train.device import make_accelerator
+from evenhand.train.settings import LoopSettings
 
 DATA = "phantom:patients=260,size=32,seed=1"
+DARK = 0.52  # brightness between the two kinds of skin
 
 
 @pytest.fixture(scope="module")
@@ -170,3 +178,39 @@ def test_a_group_without_an_auc_is_not_ranked():
     record = measure_similarity(replace(patients, performance=served), settings)
     assert "difference" not in record["attributes"]["group"]
     assert "ranked by AUC" in record["attributes"]["group"]["undefined"]
+
+
+def test_phantoms_whose_minority_one_layer_scrambles(tmp_path):
+    """Dark skin goes through one model's third stage as noise; all else is the same."""
+    cohort = make_phantoms(PhantomSettings(patients=240, size=32, minority=0.4))
+    cohort = store_samples(cohort, 32, tmp_path)
+    whole, scrambling = (build_model("test_resnet", "none", 32, cohort.classes, 0) for _ in "ab")
+    noise, dark = torch.Generator().manual_seed(0), []
+
+    def look(module: nn.Module, given: tuple[Tensor]) -> None:
+        pixels = given[0] * scrambling.std + scrambling.mean
+        dark[:] = [pixels.mean(dim=(1, 2, 3)) < DARK]
+
+    def scramble(module: nn.Module, given: tuple[Tensor], output: Tensor) -> Tensor:
+        other = torch.randn(output.shape[:2], generator=noise)[..., None, None] * output.std()
+        return torch.where(dark[0][:, None, None, None], other, output)
+
+    scrambling.backbone.register_forward_pre_hook(look)
+    scrambling.backbone.get_submodule("layer3").register_forward_hook(scramble)
+    names, accelerator = ("layer1", "layer3"), make_accelerator(LoopSettings(device="cpu"))
+    settings = SimilaritySettings(runs=("a", "b"), permutations=99)
+    sides = [
+        make_layers(list(activations(model, cohort, names, accelerator).values()), settings)
+        for model in (whole, scrambling)
+    ]
+    patients = Patients(
+        (sides[0], sides[1]),
+        cohort.labels,
+        {"group": groups_of(cohort.table["attr_group"])},
+        {"group": {"majority": 0.9, "minority": 0.6}},
+    )
+    record = measure_similarity(patients, settings)["attributes"]["group"]
+    value, low = (np.array(record["difference"][name]) for name in ("value", "low"))
+    assert abs(value[0, 0]) < 1e-6  # the first stage is the same for everybody
+    assert low[1, 1] > 0.3
+    assert all(row["p_adjusted"] <= 0.05 for row in record["groups"])
