@@ -7,6 +7,7 @@ of a package lies in that package, since a name cannot be both::
     from evenhand.audit import audit
     from evenhand.finetune import finetune
     from evenhand.measure import measure
+    from evenhand.prune import prune
     from evenhand.tune import tune
 """
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from evenhand.models.strategies import find_strategy, strategy_names
     from evenhand.models.units import Family, Unit, families, find_family
     from evenhand.predictions import Predictions, read_predictions, write_predictions
+    from evenhand.prune.settings import PruneSettings
     from evenhand.report import Report, render
     from evenhand.runs import Run, open_run
     from evenhand.train.loop import fit
@@ -64,6 +66,7 @@ _HOMES = {
     "models.strategies": "find_strategy strategy_names",
     "models.units": "Family Unit families find_family",
     "predictions": "Predictions read_predictions write_predictions",
+    "prune.settings": "PruneSettings",
     "report": "Report render",
     "runs": "Run open_run",
     "train.loop": "fit",
@@ -89,6 +92,7 @@ __all__ = [
     "Plan",
     "PredictSettings",
     "Predictions",
+    "PruneSettings",
     "Report",
     "Run",
     "SimilaritySettings",

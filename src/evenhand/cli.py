@@ -23,6 +23,7 @@ from evenhand.assess.similarity.settings import SimilaritySettings
 from evenhand.audit.settings import AuditSettings, PredictSettings
 from evenhand.errors import EvenhandError
 from evenhand.finetune.settings import FinetuneSettings
+from evenhand.prune.settings import PruneSettings
 from evenhand.tune.settings import TuneSettings
 
 app = typer.Typer(
@@ -207,6 +208,14 @@ def finetune(settings: FinetuneSettings, out: Path, overwrite: bool) -> None:
 def tune(settings: TuneSettings, out: Path, overwrite: bool) -> None:
     """FairTune: search, on validation fairness, which parts of a network may change."""
     from evenhand.tune.job import tune as work
+
+    _show(work(settings, out, overwrite=overwrite, say=typer.echo))
+
+
+@job(PruneSettings, "run")
+def prune(settings: PruneSettings, out: Path, overwrite: bool) -> None:
+    """FairPrune: remove the parameters that the privileged group needs and others do not."""
+    from evenhand.prune.job import prune as work
 
     _show(work(settings, out, overwrite=overwrite, say=typer.echo))
 

@@ -1,0 +1,75 @@
+"""The data of an earlier run, opened again as it split them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from evenhand.cohort.readers import known_readers, open_cohort
+from evenhand.cohort.settings import DataSettings
+from evenhand.cohort.splits import Splits, read_splits
+from evenhand.cohort.store import store_samples
+from evenhand.errors import EvenhandError
+from evenhand.runs import Run
+
+
+@dataclass(frozen=True)
+class Anew:
+    """What is told anew about the data of an earlier run.
+
+    Attributes
+    ----------
+    data
+        Where they lie now, with or without the reader's name; None where they lay then.
+    attribute
+        Attributes beyond those of the run.
+    bins
+        Bins of numeric attributes; none for those of the run.
+    cache
+        Folder of decoded samples.
+    skip_unreadable
+        Whether samples that cannot be read are left out.
+    """
+
+    data: str | None
+    attribute: Sequence[str]
+    bins: Sequence[str]
+    cache: Path | None
+    skip_unreadable: bool
+
+
+def reopen(run: Run, image_size: int, anew: Anew) -> Splits:
+    """Return the splits of an earlier run, with a sample store behind them.
+
+    Raises
+    ------
+    EvenhandError
+        The run has no splits, its data are no longer there or are other data, or they lack an
+        attribute.
+    """
+    splits = run.root / "splits.csv"
+    if not splits.is_file():
+        raise EvenhandError(f"the run in {run.root} has no splits.csv; it did not train a model.")
+    known = run.facts["settings"]
+    settings = DataSettings.model_validate(
+        {name: value for name, value in known.items() if name in DataSettings.model_fields}
+        | {
+            "data": _data(known["data"], anew.data),
+            "attribute": tuple(dict.fromkeys([*known["attribute"], *anew.attribute])),
+            "bins": tuple(anew.bins) or known["bins"],
+        }
+    )
+    cohort = open_cohort(settings)
+    stored = store_samples(cohort, image_size, anew.cache, skip_unreadable=anew.skip_unreadable)
+    return read_splits(splits, stored)
+
+
+def _data(known: str, given: str | None) -> str:
+    """Return DATA as readers take it; a bare path keeps the run's reader."""
+    if given is None:
+        return known
+    reader = known.partition(":")[0]
+    readers = known_readers()
+    bare = given.partition(":")[0] not in readers
+    return f"{reader}:{given}" if bare and reader in readers else given

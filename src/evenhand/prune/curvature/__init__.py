@@ -1,0 +1,11 @@
+"""Second derivatives of the loss by group, on the diagonal: one file per estimator."""
+
+from evenhand.prune.curvature.estimators import (
+    ESTIMATORS,
+    Curvature,
+    Estimator,
+    GroupBatch,
+    find_estimator,
+)
+
+__all__ = ["ESTIMATORS", "Curvature", "Estimator", "GroupBatch", "find_estimator"]

@@ -1,0 +1,205 @@
+"""Squared per-sample gradients of a whole network, summed inside its layers as backward passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from evenhand.errors import EvenhandError
+from evenhand.prune.curvature.layers import RULES, Add
+from evenhand.prune.curvature.types import Curvature, GroupBatch
+
+Directions = Callable[[Tensor, Tensor], Sequence[Tensor]]
+"""From logits ``(B, C)`` and labels ``(B,)`` to gradients ``(B, C)`` of the logits; the squares of
+the parameters' gradients that follow from each are summed."""
+
+
+def summed_squares(directions: Directions) -> Curvature:
+    """Return the curvature that sums the squared per-sample gradients along some directions."""
+
+    def curvature(
+        model: nn.Module, batches: Iterable[GroupBatch], names: Collection[str]
+    ) -> dict[str, dict[str, Tensor]]:
+        model.eval()
+        sums = _Sums(model, names)
+        counts: dict[str, int] = {}
+        with _frozen(model), sums.taps():
+            for batch in batches:
+                logits = sums.forward(batch)
+                found = directions(logits.detach(), batch.labels)
+                for number, direction in enumerate(found, 1):
+                    torch.autograd.backward(logits, direction, retain_graph=number < len(found))
+                for group, rows in batch.rows.items():
+                    counts[group] = counts.get(group, 0) + rows.stop - rows.start
+        return {
+            group: {name: total.div_(counts[group]) for name, total in of.items()}
+            for group, of in sums.by_group.items()
+        }
+
+    return curvature
+
+
+@dataclass(frozen=True, eq=False)
+class _Tapped:
+    """A layer whose parameters' gradients are squared, and by which rules."""
+
+    name: str
+    layer: nn.Module
+    rules: dict[str, Add]  # by the parameter's name in the layer
+
+
+class _Sums:
+    """The sums of one run over the batches."""
+
+    def __init__(self, model: nn.Module, names: Collection[str]) -> None:
+        self.model = model
+        self.by_group: dict[str, dict[str, Tensor]] = {}
+        self.parameters = {name: p for name, p in model.named_parameters() if name in set(names)}
+        self.layers, self.bare = _sorted_out(model, self.parameters)
+        self.rows: dict[str, slice] = {}
+        self.size = 0
+        self.seen: list[str] = []
+        device = next(model.parameters()).device
+        self.anchor = torch.zeros((), device=device, requires_grad=True)
+
+    @contextmanager
+    def taps(self) -> Iterator[None]:
+        """Listen to the layers while the block runs."""
+        with ExitStack() as stack:
+            for tapped in self.layers:
+                handle = tapped.layer.register_forward_hook(self._hook(tapped))
+                stack.callback(handle.remove)
+            yield
+
+    def forward(self, batch: GroupBatch) -> Tensor:
+        """Return logits whose backward passes add to the sums."""
+        self.rows, self.size, self.seen = dict(batch.rows), len(batch.labels), []
+        expanded = {name: self._expanded(name, p) for name, p in self.bare.items()}
+        logits: Tensor = functional_call(self.model, expanded, (batch.inputs,))
+        once = {name: self.seen.count(name) for name in (tapped.name for tapped in self.layers)}
+        wrong = [f"{name} ({times} times)" for name, times in once.items() if times != 1]
+        if wrong:
+            raise EvenhandError(
+                f"per-sample gradients need each layer to run once, and these do not: "
+                f"{', '.join(wrong)}. Leave them out of what may be pruned, or give "
+                "--estimator hutchinson, which handles any layer."
+            )
+        return logits
+
+    def _hook(self, tapped: _Tapped) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Any]:
+        def hook(layer: nn.Module, given: tuple[Any, ...], output: Tensor) -> Tensor | None:
+            if not torch.is_grad_enabled():  # a rule runs the layer within a backward pass
+                return None
+            x = given[0].detach()
+            self.seen.append(tapped.name)
+            if x.shape[0] != self.size or output.shape[0] != self.size:
+                raise EvenhandError(
+                    f"the layer {tapped.name} gets {x.shape[0]} rows for {self.size} samples, so "
+                    "a sample's gradient cannot be told apart. Leave it out of what may be "
+                    "pruned, or give --estimator hutchinson, which handles any layer."
+                )
+            return self._tap(output, lambda grad: self._add_layer(tapped, x, grad))
+
+        return hook
+
+    def _add_layer(self, tapped: _Tapped, x: Tensor, grad: Tensor) -> None:
+        for group, rows in self.rows.items():
+            for own, add in tapped.rules.items():
+                into = self._sum(group, f"{tapped.name}.{own}".lstrip("."))
+                add(tapped.layer, x[rows], grad[rows], into)
+
+    def _expanded(self, name: str, parameter: Tensor) -> Tensor:
+        """Return a parameter ``(1, …)`` as one for each sample, so that gradients stay apart."""
+
+        def add(grad: Tensor) -> None:
+            for group, rows in self.rows.items():
+                self._sum(group, name).add_(grad[rows].square().sum(0, keepdim=True))
+
+        return self._tap(parameter.detach().expand(self.size, *parameter.shape[1:]), add)
+
+    def _tap(self, output: Tensor, listener: Callable[[Tensor], None]) -> Tensor:
+        tapped: Tensor = _Tap.apply(output, self.anchor, listener)  # type: ignore[no-untyped-call]
+        return tapped
+
+    def _sum(self, group: str, name: str) -> Tensor:
+        of = self.by_group.setdefault(group, {})
+        if name not in of:
+            of[name] = _zeros(self.parameters[name])
+        return of[name]
+
+
+class _Tap(torch.autograd.Function):
+    """The identity, which tells a listener of the gradient that passes.
+
+    The anchor needs a gradient that never comes, so that the pass reaches the first layer, too.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, output: Tensor, anchor: Tensor, listener: Callable[[Tensor], None]
+    ) -> Tensor:
+        ctx.listener = listener
+        return output.clone()  # what follows may work in place
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        ctx.listener(grad)
+        return grad, None, None
+
+
+def _sorted_out(
+    model: nn.Module, parameters: Mapping[str, Tensor]
+) -> tuple[list[_Tapped], dict[str, Tensor]]:
+    """Return the layers that have rules, and the parameters that are broadcast over samples."""
+    layers: dict[str, _Tapped] = {}
+    bare, refused = {}, []
+    for name, parameter in parameters.items():
+        owner, _, own = name.rpartition(".")
+        layer = model.get_submodule(owner)
+        rule = RULES.get(type(layer), {}).get(own)
+        if rule is not None:
+            layers.setdefault(owner, _Tapped(owner, layer, {})).rules[own] = rule
+        elif not list(layer.buffers(recurse=False)) and _is_broadcast(layer, parameter):
+            bare[name] = parameter
+        else:
+            refused.append(f"{name} (in a {type(layer).__name__})")
+    if refused:
+        raise EvenhandError(
+            f"per-sample gradients are not known for {', '.join(refused)}. Leave these out of what "
+            "may be pruned, or give --estimator hutchinson, which handles any layer."
+        )
+    return list(layers.values()), bare
+
+
+def _is_broadcast(layer: nn.Module, parameter: Tensor) -> bool:
+    """Whether a parameter has an axis for samples, as class tokens and position embeddings do.
+
+    It lies directly in a network, which has children, and not in a layer.
+    """
+    return any(True for _ in layer.children()) and parameter.ndim > 1 and len(parameter) == 1
+
+
+def _zeros(parameter: Tensor) -> Tensor:
+    """Return zeros of a parameter's shape; those of a kernel have the channels last in memory."""
+    if parameter.ndim < 3:
+        return torch.zeros_like(parameter)
+    out, channels, *kernel = parameter.shape
+    return parameter.new_zeros(out, *kernel, channels).movedim(-1, 1)
+
+
+@contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """Let no parameter ask for its gradient while the block runs."""
+    asked = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    model.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in asked:
+            parameter.requires_grad_(True)

@@ -1,0 +1,164 @@
+"""What a model is worth on validation, and which step of a pruning wins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from accelerate import Accelerator
+
+from evenhand.audit.rows import metric_rows
+from evenhand.cohort.cohort import Cohort
+from evenhand.errors import EvenhandError, pick
+from evenhand.measure import FAIRNESS, METRICS, SUMMARIES, Excluded, Plan
+from evenhand.models.model import Model
+from evenhand.prune.settings import PruneSettings
+from evenhand.train.predict import predict
+
+POINT = 0.01
+"""A point of a metric."""
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A number across groups that steps are judged by.
+
+    Attributes
+    ----------
+    name
+        As rows of ``metrics.json`` call it: ``auc_gap``, ``auc_worst``, ``eopp1_sum`` …
+    metric, summary
+        What it is made of: a metric and how groups are summed up, or a named fairness metric
+        under ``summary`` alone.
+    lower
+        Whether less is better.
+    """
+
+    name: str
+    metric: str | None
+    summary: str
+    lower: bool
+
+    def beats(self, value: float, other: float) -> bool:
+        """Whether a value is better than another."""
+        return value < other if self.lower else value > other
+
+    def meets(self, value: float, target: float | None) -> bool:
+        """Whether a value is as good as a target."""
+        return target is not None and not self.beats(target, value)
+
+
+def find_criterion(name: str) -> Criterion:
+    """Return a criterion by its name.
+
+    Raises
+    ------
+    UnknownNameError
+        Nothing across groups goes by that name, or neither direction of it is better.
+    """
+    known = {
+        f"{metric.name}_{summary}": Criterion(
+            f"{metric.name}_{summary}",
+            metric.name,
+            summary,
+            summary == "gap" or (summary != "min_ratio" and metric.direction == "lower"),
+        )
+        for metric in METRICS.values()
+        for summary in SUMMARIES
+        if metric.direction in ("higher", "lower")
+    }
+    named = {
+        one.name: Criterion(one.name, None, one.name, one.direction == "lower")
+        for one in FAIRNESS.values()
+        if one.over != "reference" and one.direction != "ideal"
+    }
+    return pick("number across groups", name, {**known, **named})
+
+
+def parse_target(text: str) -> tuple[str, float]:
+    """Read a target such as ``auc_gap=0.02``.
+
+    Raises
+    ------
+    EvenhandError
+        It is not of that form.
+    """
+    name, _, number = text.partition("=")
+    try:
+        return name, float(number)
+    except ValueError:
+        raise EvenhandError(
+            f"--target {text}: it is written METRIC=VALUE, as in auc_gap=0.02."
+        ) from None
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """Measures models on the validation rows."""
+
+    val: Cohort
+    attribute: str
+    criterion: Criterion
+    target: float | None
+    settings: PruneSettings
+    excluded: Excluded
+
+    def values(self, model: Model, accelerator: Accelerator) -> dict[str, float]:
+        """Return numbers by name: ``auc`` of everybody, ``auc:female`` of a group, ``auc_gap``.
+
+        A number that is undefined is NaN.
+        """
+        rows = self._rows(model, accelerator)
+        everybody = rows[rows["attribute"] == "*"].set_index("metric")["value"]
+        own = rows[rows["attribute"] == self.attribute]
+        across = own[own["group"] == "*"].set_index("metric")["value"]
+        by_group = own[own["group"] != "*"]
+        return {
+            **{str(name): float(value) for name, value in everybody.items()},
+            **{
+                f"{row['metric']}:{row['group']}": float(row["value"])
+                for row in by_group.to_dict("records")
+            },
+            **{str(name): float(value) for name, value in across.items()},
+        }
+
+    def why_undefined(self, model: Model, accelerator: Accelerator, name: str) -> str:
+        """Return why a number of a model is undefined."""
+        rows = self._rows(model, accelerator)
+        reasons = rows[(rows["metric"] == name) & rows["undefined"].notna()]["undefined"]
+        return "; ".join(dict.fromkeys(map(str, reasons))) or "it is not a number"
+
+    def within_budget(self, values: Mapping[str, float], before: Mapping[str, float]) -> bool:
+        """Whether a model has not lost more than the budget allows."""
+        budget, name = self.settings.budget, self.settings.budget_metric
+        if budget is None:
+            return True
+        sign = 1 if METRICS[name].direction == "higher" else -1
+        return sign * (before[name] - values[name]) <= budget * POINT + 1e-12
+
+    def best(self, steps: Sequence[Mapping[str, Any]]) -> int:
+        """Return the place of the step that wins: the first of the best within the budget."""
+        allowed = [k for k, step in enumerate(steps) if self.within_budget(step, steps[0])]
+        name, winner = self.criterion.name, 0
+        for k in allowed:
+            if self.criterion.beats(float(steps[k][name]), float(steps[winner][name])):
+                winner = k
+        return winner
+
+    def _rows(self, model: Model, accelerator: Accelerator) -> pd.DataFrame:
+        metrics = dict.fromkeys(
+            ("auc", "accuracy", self.settings.rank_by, self.settings.budget_metric)
+        )
+        if self.criterion.metric is not None:
+            metrics[self.criterion.metric] = None
+        plan = Plan(
+            metrics=tuple(metrics),
+            across=tuple(dict.fromkeys(("worst", "gap", self.criterion.summary))),
+            excluded=self.excluded,
+            bootstrap=None,
+        )
+        predictions = predict(model, [("val", self.val)], accelerator)
+        attributes = [self.attribute]
+        return metric_rows(predictions, attributes, model="", seed=0, plan=plan, split="val")

@@ -1,0 +1,142 @@
+"""The pruning loop: curvature by group, saliency, the smallest go, validation, again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from evenhand.models.model import Model
+from evenhand.progress import bar
+from evenhand.prune.batches import generators, group_batches
+from evenhand.prune.curvature import find_estimator
+from evenhand.prune.eligible import prunable
+from evenhand.prune.masks import Kept, apply_mask, count_kept, keep_all, prune_smallest, size
+from evenhand.prune.saliency import saliency
+from evenhand.prune.task import PruneTask
+
+Row = dict[str, Any]
+"""One step: its number, what is left, what validation says, predicted error changes."""
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """A model on its way."""
+
+    model: Model
+    kept: Kept  # of weights; empty where channels are removed
+    left: int  # numbers that may be pruned and have not been
+    total: int  # numbers that might have been pruned at the start
+
+    @property
+    def sparsity(self) -> float:
+        """Share of what may be pruned that has been, 0 … 1."""
+        return 1 - self.left / self.total
+
+
+Remove = Callable[[State, Mapping[str, Tensor], int], State]
+"""From a state, the saliency of each parameter and how many numbers may go to the next state. The
+state that it gets is not changed."""
+
+
+def start(task: PruneTask) -> State:
+    """Return the untouched model."""
+    kept = keep_all(task.model, prunable(task.model, task.settings.prunable))
+    return State(task.model, kept, size(kept), size(kept))
+
+
+def remove_weights(state: State, scores: Mapping[str, Tensor], count: int) -> State:
+    """Zero the numbers of least saliency."""
+    kept = prune_smallest(scores, state.kept, count)
+    model = deepcopy(state.model)
+    apply_mask(model, kept)
+    return State(model, kept, count_kept(kept), state.total)
+
+
+def steps(
+    task: PruneTask, state: State, rows: Sequence[Row], remove: Remove
+) -> Iterator[tuple[State, Row]]:
+    """Yield each step's state and row until one of the limits is reached.
+
+    Parameters
+    ----------
+    task
+        What is pruned, for whom, until when.
+    state, rows
+        Where an earlier, unfinished pruning stood, and its rows, the first of the untouched model.
+    remove
+        Takes out what counts least.
+    """
+    done = list(rows)
+    planned = _planned(task, state)
+    with bar("pruning", planned) as advance:
+        while stop_reason(task, done) is None:
+            began = time.perf_counter()
+            number = len(done)
+            scores = scores_of(task, state, number)
+            state = remove(state, scores, _count(task, state.left, state.total))
+            values = task.judge.values(state.model, task.accelerator)
+            done.append(row_of(number, state, values, time.perf_counter() - began))
+            name = task.judge.criterion.name
+            advance(text=f"sparsity {state.sparsity:.0%}, {name} {values[name]:.4f}")
+            yield state, done[-1]
+
+
+def scores_of(task: PruneTask, state: State, number: int) -> dict[str, Tensor]:
+    """Return the saliency of what may be pruned, from the batches of one step."""
+    h = curvature_of(task, state.model, tuple(state.kept), number)
+    theta = {name: state.model.get_parameter(name).detach() for name in state.kept}
+    return saliency(theta, h, task.roles.unprivileged, task.roles.betas)
+
+
+def curvature_of(
+    task: PruneTask, model: Model, names: Sequence[str], number: int
+) -> Mapping[str, Mapping[str, Tensor]]:
+    """Return group → parameter → h, from the batches of one step."""
+    settings = task.settings
+    order, drawn = generators(settings.seed, number, task.accelerator.device)
+    batches = group_batches(
+        task.source, task.positions, settings.batches, settings.batch_size, order
+    )
+    return find_estimator(settings.estimator)(settings.draws, drawn)(model, batches, names)
+
+
+def row_of(number: int, state: State, values: Mapping[str, float], seconds: float) -> Row:
+    """Return what is kept of a step."""
+    return {
+        "step": number,
+        "sparsity": state.sparsity,
+        "left": state.left,
+        **values,
+        "seconds": round(seconds, 3),
+    }
+
+
+def stop_reason(task: PruneTask, rows: Sequence[Row]) -> str | None:
+    """Return why the loop ends after the last row, or None where it goes on."""
+    judge, last = task.judge, rows[-1]
+    if not judge.within_budget(last, rows[0]):
+        return f"the budget of {task.settings.budget:g} points was spent"
+    if judge.criterion.meets(float(last[judge.criterion.name]), judge.target):
+        return f"the target {task.settings.target} was met"
+    if not _count(task, last["left"], rows[0]["left"]):
+        return f"the sparsity limit of {task.settings.limit:g} % was reached"
+    return None
+
+
+def _count(task: PruneTask, left: int, total: int) -> int:
+    """Return how many numbers the next step may take, 0 where the limit is reached."""
+    floor = total - round(total * task.settings.limit / 100)
+    return max(0, min(round(left * task.settings.share / 100), left - floor))
+
+
+def _planned(task: PruneTask, state: State) -> int:
+    """Return how many steps there are to the sparsity limit."""
+    left, number = state.left, 0
+    while gone := _count(task, left, state.total):
+        left, number = left - gone, number + 1
+    return number

@@ -1,0 +1,85 @@
+"""What `evenhand prune` is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+
+class PruneSettings(BaseModel, frozen=True, extra="forbid"):
+    """Which model, whose fairness, and how far and how fast it is pruned."""
+
+    run: Path = Field(description="the finished run that holds the model; it is not changed")
+    model: str | None = Field(None, description="which of its models (default: the one it chose)")
+    data: str | None = Field(
+        None, description="where the run's data lie now (default: where they lay then)"
+    )
+    attribute: tuple[str, ...] = Field(
+        description="attribute or intersection (sex*age) whose groups are made even; further ones "
+        "are reported; repeatable",
+        min_length=1,
+    )
+    bins: tuple[str, ...] = Field(
+        (), description="bins of a numeric attribute, as in age=60 (default: the run's); repeatable"
+    )
+    exclude_group: tuple[str, ...] = Field(
+        (), description='group that takes no part: "age=under 20"; repeatable'
+    )
+    rank_by: str = Field(
+        "auc", description="metric on validation that tells unprivileged (worst) from privileged"
+    )
+    unprivileged: str | None = Field(None, description="the unprivileged group (default: worst)")
+    privileged: tuple[str, ...] = Field(
+        (), description="a privileged group (default: all others, weighted by size); repeatable"
+    )
+    beta: float = Field(
+        0.33, ge=0, description="weight of the privileged; 0 prunes for the unprivileged alone"
+    )
+    group_beta: tuple[str, ...] = Field(
+        (), description="a privileged group's own beta, as in male=0.5; repeatable"
+    )
+    estimator: str = Field(
+        "ggn-mc",
+        description="second derivatives by ggn-mc, ggn (exact), fisher (a heuristic) or hutchinson",
+    )
+    draws: int = Field(1, gt=0, description="draws per sample, of ggn-mc and hutchinson")
+    prunable: tuple[str, ...] = Field(
+        ("conv", "linear"),
+        description="what may be pruned: conv, linear, head, bias, norm, other; repeatable",
+    )
+    structure: Literal["weight", "channel"] = Field(
+        "weight", description="channel removes whole channels or heads; the model gets smaller"
+    )
+    share: float = Field(10, gt=0, le=100, description="percent of what is left pruned each step")
+    limit: float = Field(60, gt=0, lt=100, description="highest sparsity in percent")
+    objective: str = Field(
+        "auc_gap",
+        description="what the winning step is best at on validation: auc_gap, auc_worst, "
+        "eopp0_sum, eopp1_sum, … (a number across groups, as in metrics.json)",
+    )
+    target: str | None = Field(
+        None, description="stop when this is reached on validation, as in auc_gap=0.02"
+    )
+    budget: float | None = Field(
+        1.0, ge=0, description="points (0.01) of the whole's metric that may be lost on validation"
+    )
+    budget_metric: str = Field("auc", description="the metric that the budget is of")
+    batches: int = Field(20, gt=0, description="batches of each group per step")
+    batch_size: int = Field(16, gt=0, description="samples of each group in a batch")
+    finetune_epochs: int = Field(
+        0, ge=0, description="epochs of fine-tuning of what is left, zeros kept"
+    )
+    lr: float = Field(1e-4, gt=0, description="learning rate of that fine-tuning")
+    search: int = Field(
+        0, ge=0, description="trials that choose beta, share and estimator on validation; 0: none"
+    )
+    skip_unreadable: bool = Field(
+        False, description="leave out samples whose file cannot be read, and record them"
+    )
+    cache: Path | None = Field(
+        None, description="folder of decoded samples (default: $EVENHAND_CACHE or the user's cache)"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the model runs")
+    seed: int = Field(0, ge=0, description="draws the batches and labels")

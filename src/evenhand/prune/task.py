@@ -1,0 +1,190 @@
+"""From settings to everything that stays the same while a model is pruned."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from accelerate import Accelerator
+
+from evenhand.cohort.attributes import group_of
+from evenhand.cohort.batches import BatchSource
+from evenhand.cohort.reopen import Anew, reopen
+from evenhand.cohort.splits import Splits
+from evenhand.errors import EvenhandError
+from evenhand.files import fingerprint
+from evenhand.measure import Excluded, excluded_groups, find_metric, groups_of
+from evenhand.models.checkpoints import load_model
+from evenhand.models.model import Model
+from evenhand.prune.batches import Positions, group_positions
+from evenhand.prune.curvature import find_estimator
+from evenhand.prune.eligible import prunable
+from evenhand.prune.judge import Criterion, Judge, find_criterion, parse_target
+from evenhand.prune.roles import Roles, find_roles
+from evenhand.prune.settings import PruneSettings
+from evenhand.runs import Run, open_run
+from evenhand.train.device import make_accelerator
+from evenhand.train.settings import LoopSettings
+
+
+@dataclass(frozen=True, eq=False)
+class PruneTask:
+    """A model that is to be pruned, for whom, and how it is judged.
+
+    Attributes
+    ----------
+    settings
+        What was asked for.
+    trained, name
+        The run that holds the model, and its name there.
+    model
+        The untouched model, on the accelerator's device.
+    splits
+        The run's own splits.
+    accelerator
+        Where the model runs.
+    judge
+        Measures models on validation.
+    before
+        What the judge says of the untouched model.
+    roles
+        Who is unprivileged, and β of the others.
+    source, positions
+        The training samples, and which are whose.
+    """
+
+    settings: PruneSettings
+    trained: Run
+    name: str
+    model: Model
+    splits: Splits
+    accelerator: Accelerator
+    judge: Judge
+    before: Mapping[str, float]
+    roles: Roles
+    source: BatchSource
+    positions: Mapping[str, Positions]
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the data or the model do."""
+        weights = fingerprint((), [self.trained.model(self.name) / "model.safetensors"])
+        text = f"{self.splits.train.source.fingerprint}\n{weights}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def with_choice(self, beta: float, share: float, estimator: str) -> PruneTask:
+        """Return the same task with another β, share and estimator."""
+        update = {"beta": beta, "share": share, "estimator": estimator}
+        settings = self.settings.model_copy(update=update)
+        judge = replace(self.judge, settings=settings)
+        values = _group_values(self.before, settings.rank_by, list(self.positions))
+        sizes = {group: len(own) for group, own in self.positions.items()}
+        return replace(
+            self, settings=settings, judge=judge, roles=find_roles(settings, values, sizes)
+        )
+
+
+def make_task(settings: PruneSettings) -> PruneTask:
+    """Open the run, its data and its model, and check that everything asked for is defined.
+
+    Raises
+    ------
+    EvenhandError
+        Whatever is wrong with the input; nothing is written then.
+    """
+    criterion, target = _asked(settings)
+    trained = open_run(settings.run)
+    if not trained.finished:
+        raise EvenhandError(f"the run in {settings.run} is not finished; finish it first.")
+    name = settings.model or trained.facts["chosen"]
+    model = load_model(trained.model(name))
+    prunable(model, settings.prunable)
+    splits = reopen(
+        trained,
+        model.spec.image_size,
+        Anew(
+            settings.data,
+            settings.attribute,
+            settings.bins,
+            settings.cache,
+            settings.skip_unreadable,
+        ),
+    )
+    if splits.train.classes != model.spec.classes:
+        raise EvenhandError(
+            f"the data have the classes {', '.join(splits.train.classes)}; the model tells "
+            f"{', '.join(model.spec.classes)} apart. Were the data changed?"
+        )
+    accelerator = make_accelerator(LoopSettings(device=settings.device))
+    attribute = settings.attribute[0]
+    groups, excluded = _groups(settings, splits)
+    judge = Judge(splits.val, attribute, criterion, target, settings, excluded)
+    model = model.to(accelerator.device)
+    before = judge.values(model, accelerator)
+    _refuse_undefined(judge, model, accelerator, before)
+    positions = group_positions(splits.train, attribute, groups)
+    sizes = {group: len(own) for group, own in positions.items()}
+    roles = find_roles(settings, _group_values(before, settings.rank_by, groups), sizes)
+    return PruneTask(
+        settings,
+        trained,
+        name,
+        model,
+        splits,
+        accelerator,
+        judge,
+        before,
+        roles,
+        BatchSource(splits.train, accelerator.device),
+        {group: own for group, own in positions.items() if group in roles.groups},
+    )
+
+
+def _asked(settings: PruneSettings) -> tuple[Criterion, float | None]:
+    """Check the names in the settings; return what steps are judged by, and the target."""
+    find_estimator(settings.estimator)
+    find_metric(settings.rank_by)
+    budget = find_metric(settings.budget_metric)
+    if budget.direction not in ("higher", "lower"):
+        raise EvenhandError(
+            f"--budget-metric {budget.name} only describes; name one with a direction, such as auc."
+        )
+    if settings.target is None:
+        return find_criterion(settings.objective), None
+    name, target = parse_target(settings.target)
+    return find_criterion(name), target
+
+
+def _groups(settings: PruneSettings, splits: Splits) -> tuple[tuple[str, ...], Excluded]:
+    """Return the groups that take part, and those that do not."""
+    attribute = settings.attribute[0]
+    levels = groups_of(group_of(splits.val.table, attribute, splits.val.levels))
+    excluded = excluded_groups(settings.exclude_group, {attribute: levels})
+    known = levels.compared(excluded.get(attribute, ()))
+    here = group_of(splits.train.table, attribute, splits.train.levels).unique()
+    return tuple(group for group in known if group in set(here)), excluded
+
+
+def _group_values(
+    values: Mapping[str, float], metric: str, groups: tuple[str, ...] | list[str]
+) -> dict[str, float]:
+    return {group: values.get(f"{metric}:{group}", math.nan) for group in groups}
+
+
+def _refuse_undefined(
+    judge: Judge, model: Model, accelerator: Accelerator, before: Mapping[str, float]
+) -> None:
+    flags = {
+        judge.criterion.name: "--target" if judge.target is not None else "--objective",
+        judge.settings.budget_metric: "--budget-metric",
+    }
+    for name, flag in flags.items():
+        if np.isnan(before.get(name, math.nan)):
+            why = judge.why_undefined(model, accelerator, name)
+            raise EvenhandError(
+                f"{flag} {name} is undefined for this model on validation: {why}. Name another "
+                f'number, or leave a group out with --exclude-group "{judge.attribute}=GROUP".'
+            )
