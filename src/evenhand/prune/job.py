@@ -1,0 +1,216 @@
+"""`evenhand prune`: FairPrune, from a trained run to a sparser, fairer model and its evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evenhand.audit.evaluate import evaluate
+from evenhand.cohort.splits import write_splits
+from evenhand.errors import EvenhandError
+from evenhand.files import write_json
+from evenhand.models.checkpoints import load_model, save_model
+from evenhand.models.masks import constant, full_mask
+from evenhand.predictions import write_predictions
+from evenhand.prune.cost import cost_of
+from evenhand.prune.loop import Row, State, row_of, start, steps, stop_reason
+from evenhand.prune.masks import save_mask, zeros_kept
+from evenhand.prune.premise import check_premise
+from evenhand.prune.remove import remover
+from evenhand.prune.settings import PruneSettings
+from evenhand.prune.states import clear_states, load_state, read_rows, save_state, write_rows
+from evenhand.prune.task import PruneTask, make_task
+from evenhand.runs import Run, start_run
+from evenhand.train.loop import Epoch, fit
+from evenhand.train.predict import predict, unit
+from evenhand.train.settings import FitSettings, LoopSettings
+
+BEFORE, PRUNED, FINETUNED = "before", "pruned", "finetuned"
+
+
+def prune(
+    settings: PruneSettings,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> Run:
+    """Prune a run's model for the unprivileged group until target, budget or sparsity limit.
+
+    Saliency comes from training patients, every choice from validation; the test split is scored
+    once per model, at the end. The run that holds the model is not changed.
+
+    Parameters
+    ----------
+    settings
+        Which model, for whom, and how far.
+    out
+        The run directory; an unfinished run of the same settings in it is continued.
+    overwrite
+        Whether another or a finished run in ``out`` may be replaced.
+    say
+        Told who is unprivileged, how the pruning ended, and which step won.
+
+    Raises
+    ------
+    EvenhandError
+        Whatever is wrong with the input; nothing is written to ``out`` then.
+    """
+    if out.resolve() == settings.run.resolve():
+        raise EvenhandError(f"--out {out} is the run that is pruned; name another folder.")
+    task = make_task(settings)
+    run = _begin(task, out, overwrite=overwrite)
+    say(task.roles.why)
+    with run.phase("pruning"):
+        rows = _pruned(task, run)
+    winner = task.judge.best(rows)
+    verdict = _verdict(task, rows, winner)
+    say(verdict)
+    state = load_state(run, task, rows, winner)
+    with run.phase("writing the models"):
+        _keep(task, run, BEFORE, task.model)
+        _keep(task, run, PRUNED, state.model, state)
+    if settings.finetune_epochs:
+        with run.phase("fine-tuning"):
+            _finetune(task, run, state)
+    with run.phase("checking the premise"):
+        _explain(task, run, rows, winner, verdict)
+    chosen = FINETUNED if settings.finetune_epochs else PRUNED
+    with run.phase("evaluation"):
+        evaluate(run, chosen=chosen)
+    clear_states(run)
+    run.finish(chosen=chosen)
+    return run
+
+
+def _begin(task: PruneTask, out: Path, *, overwrite: bool) -> Run:
+    """Open the run directory, and write down the data, the splits and who is who."""
+    run = start_run(
+        out,
+        "prune",
+        task.settings.model_dump(mode="json", exclude={"cache"}),
+        fingerprint=task.fingerprint,
+        overwrite=overwrite,
+    )
+    source = asdict(task.splits.train.source)
+    del source["fingerprint"]
+    models = [BEFORE, PRUNED, *([FINETUNED] if task.settings.finetune_epochs else [])]
+    run.note(models=models, source=source, of={"run": str(task.trained.root), "model": task.name})
+    write_splits(run.root / "splits.csv", task.splits)
+    return run
+
+
+def _pruned(task: PruneTask, run: Run) -> list[Row]:
+    """Prune to the end, from where an interrupted run stood; return all steps."""
+    remove = remover(task.settings.structure)
+    rows = read_rows(run)
+    if not rows:
+        rows = [row_of(0, start(task), task.before, 0.0)]
+        write_rows(run, rows)
+    state = load_state(run, task, rows, len(rows) - 1)
+    for state, row in steps(task, state, rows, remove):
+        rows.append(row)
+        save_state(run, task, state, rows)
+    return rows
+
+
+def _verdict(task: PruneTask, rows: Sequence[Row], winner: int) -> str:
+    """Return how the pruning ended and which step won, as sentences."""
+    name = task.judge.criterion.name
+    first, best = float(rows[0][name]), float(rows[winner][name])
+    ended = stop_reason(task, rows)
+    if len(rows) == 1:
+        return f"Nothing was pruned: {ended} by the untouched model ({name} {first:.4f})."
+    told = f"It ended after {len(rows) - 1} steps, as {ended}."
+    if winner == 0:
+        return (
+            f"{told} No step within the budget is better than the untouched model ({name} "
+            f"{first:.4f} on validation), so that model is kept as it is."
+        )
+    return (
+        f"{told} Step {winner} wins on validation: {name} {best:.4f} (before: {first:.4f}) at a "
+        f"sparsity of {rows[winner]['sparsity']:.1%}."
+    )
+
+
+def _keep(task: PruneTask, run: Run, name: str, model: Any, state: State | None = None) -> None:
+    """Save a model with its mask and score every split with it, the test split for once."""
+    if run.predictions(name).exists():
+        return
+    save_model(run.model(name), model, units=[])
+    if state is not None and state.kept:
+        save_mask(run.model(name) / "mask.safetensors", state.kept)
+    predictions = predict(model, task.splits.items(), task.accelerator)
+    write_predictions(run.predictions(name), predictions)
+
+
+def _finetune(task: PruneTask, run: Run, state: State) -> None:
+    """Train what is left as the run trained its model, with the zeros kept."""
+    if run.predictions(FINETUNED).exists():
+        return
+    known = task.trained.facts["settings"]
+    loop = {name: value for name, value in known.items() if name in LoopSettings.model_fields}
+    ours = task.settings
+    settings = FitSettings.model_validate(
+        loop
+        | {
+            "epochs": ours.finetune_epochs,
+            "lr": ours.lr,
+            "patience": 0,
+            "seed": ours.seed,
+            "device": ours.device,
+        }
+    )
+    model = deepcopy(state.model)
+    schedule = constant(full_mask(model.backbone))
+
+    def on_epoch(epoch: Epoch) -> float:
+        return -epoch.loss  # the last epoch is kept; this is for the bar alone
+
+    with zeros_kept(model, state.kept):
+        model = fit(model, task.splits, schedule, settings, on_epoch=on_epoch)
+    _keep(task, run, FINETUNED, model, state)
+
+
+def _explain(task: PruneTask, run: Run, rows: Sequence[Row], winner: int, verdict: str) -> None:
+    """Write ``pruning.json``: who, what, why, layer by layer, and what it costs."""
+    pruned = load_state(run, task, rows, winner)
+    gone = {name: int((~mask).sum()) for name, mask in pruned.kept.items()}
+    premise = check_premise(task, gone)
+    sample = unit(task.source.take(np.array([0])).images)
+    costs = {
+        name: asdict(
+            cost_of(
+                load_model(run.model(name)).to(sample.device),
+                run.model(name) / "model.safetensors",
+                sample,
+            )
+        )
+        for name in run.models()
+    }
+    settings = task.settings
+    write_json(
+        run.root / "pruning.json",
+        {
+            "attribute": settings.attribute[0],
+            "unprivileged": task.roles.unprivileged,
+            "betas": dict(task.roles.betas),
+            "roles": task.roles.why,
+            "criterion": task.judge.criterion.name,
+            "lower_is_better": task.judge.criterion.lower,
+            "target": task.judge.target,
+            "budget": settings.budget,
+            "budget_metric": settings.budget_metric,
+            "estimator": settings.estimator,
+            "structure": settings.structure,
+            "chosen": winner,
+            "verdict": verdict,
+            "premise": asdict(premise),
+            "cost": costs,
+        },
+    )

@@ -1,0 +1,70 @@
+"""A pruning on disk while it runs: where it stands, and the best step so far."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from evenhand.files import write_text
+from evenhand.models.checkpoints import load_model, save_model
+from evenhand.prune.loop import Row, State, start
+from evenhand.prune.masks import load_mask, save_mask
+from evenhand.prune.task import PruneTask
+from evenhand.runs import Run
+
+CURVE = "curve.csv"
+
+
+def read_rows(run: Run) -> list[Row]:
+    """Return the steps that are done, the untouched model first; none where none is."""
+    path = run.root / CURVE
+    if not path.exists():
+        return []
+    return [
+        {str(name): value for name, value in row.items()}
+        for row in pd.read_csv(path, float_precision="round_trip").to_dict("records")
+    ]
+
+
+def write_rows(run: Run, rows: Sequence[Row]) -> None:
+    """Write every step into ``curve.csv``."""
+    table = pd.DataFrame(list(rows)).to_csv(index=False, lineterminator="\n")
+    write_text(run.root / CURVE, table)
+
+
+def save_state(run: Run, task: PruneTask, state: State, rows: Sequence[Row]) -> None:
+    """Keep a step's state and then its row, and let go of the states that nobody needs."""
+    number = len(rows) - 1
+    folder = _folder(run, number)
+    save_model(folder, state.model, left=state.left, total=state.total)
+    if state.kept:
+        save_mask(folder / "mask.safetensors", state.kept)
+    write_rows(run, rows)
+    needed = {_folder(run, number), _folder(run, task.judge.best(rows))}
+    for old in set((run.root / "steps").iterdir()) - needed:
+        shutil.rmtree(old)
+
+
+def load_state(run: Run, task: PruneTask, rows: Sequence[Row], number: int) -> State:
+    """Return the state of a step whose row is there."""
+    first = start(task)
+    if number == 0:
+        return first
+    folder = _folder(run, number)
+    mask = folder / "mask.safetensors"
+    device = task.accelerator.device
+    kept = {name: tensor.to(device) for name, tensor in load_mask(mask).items()}
+    model = load_model(folder).to(device)
+    return State(model, kept, int(rows[number]["left"]), first.total)
+
+
+def clear_states(run: Run) -> None:
+    """Let go of all states."""
+    shutil.rmtree(run.root / "steps", ignore_errors=True)
+
+
+def _folder(run: Run, number: int) -> Path:
+    return run.root / "steps" / f"{number:03d}"
