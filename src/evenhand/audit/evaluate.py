@@ -10,7 +10,7 @@ from evenhand.audit.rows import Cut, cut_of, groups_in, metric_rows, paired_rows
 from evenhand.files import read_json, write_json, write_text
 from evenhand.measure import Excluded, Plan, as_records, excluded_groups
 from evenhand.predictions import Predictions, read_predictions
-from evenhand.report import Goal, Report, Search, UnitShare, render
+from evenhand.report import Goal, Pruning, Report, Search, UnitShare, render
 from evenhand.runs import Run
 
 ACROSS = ("worst", "best", "gap", "difference", "detectable")
@@ -75,6 +75,7 @@ def report_of(run: Run, models: dict[str, Predictions], rows: pd.DataFrame, chos
         positive=predictions.classes[1] if two else "positive",
         patient=source.get("unit", "patient"),
         search=_search(run),
+        pruning=_pruning(run),
         units=_units(run, chosen),
         scored=scored_rows(test, cut) if two else None,
         groups=groups_in(test, attributes) if two else {},
@@ -119,6 +120,13 @@ def _search(run: Run) -> Search | None:
     numbers = {name: [""] for name in (*(goal.name for goal in goals), "lr", "repeats")}
     trials = pd.read_csv(run.root / "trials.csv", keep_default_na=False, na_values=numbers)
     return Search(trials, goals, found["studies"])
+
+
+def _pruning(run: Run) -> Pruning | None:
+    path = run.root / "pruning.json"
+    if not path.exists():
+        return None
+    return Pruning(pd.read_csv(run.root / "curve.csv"), read_json(path))
 
 
 def _units(run: Run, chosen: str) -> tuple[UnitShare, ...]:

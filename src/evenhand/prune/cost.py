@@ -43,7 +43,6 @@ class Cost:
 def cost_of(model: Model, weights: Path, sample: torch.Tensor) -> Cost:
     """Measure a model whose weights lie in a file, on one sample ``(1, …)``."""
     numbers = list(model.parameters())
-    threads = torch.get_num_threads()
     where = sample.device.type
     return Cost(
         parameters=sum(p.numel() for p in numbers),
@@ -51,9 +50,7 @@ def cost_of(model: Model, weights: Path, sample: torch.Tensor) -> Cost:
         size=weights.stat().st_size,
         compressed=_compressed(weights),
         milliseconds=round(1000 * _seconds(model, sample), 3),
-        device=f"{where}, {threads} thread{'s' if threads > 1 else ''}"
-        if where == "cpu"
-        else where,
+        device=f"cpu, threads: {torch.get_num_threads()}" if where == "cpu" else where,
     )
 
 

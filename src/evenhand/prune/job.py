@@ -14,6 +14,7 @@ from evenhand.audit.evaluate import evaluate
 from evenhand.cohort.splits import write_splits
 from evenhand.errors import EvenhandError
 from evenhand.files import write_json
+from evenhand.measure import METRICS
 from evenhand.models.checkpoints import load_model, save_model
 from evenhand.models.masks import constant, full_mask
 from evenhand.predictions import write_predictions
@@ -107,13 +108,12 @@ def _begin(task: PruneTask, out: Path, *, overwrite: bool) -> Run:
 
 def _pruned(task: PruneTask, run: Run) -> list[Row]:
     """Prune to the end, from where an interrupted run stood; return all steps."""
-    remove = remover(task.settings.structure)
     rows = read_rows(run)
     if not rows:
         rows = [row_of(0, start(task), task.before, 0.0)]
         write_rows(run, rows)
-    state = load_state(run, task, rows, len(rows) - 1)
-    for state, row in steps(task, state, rows, remove):
+    reached = load_state(run, task, rows, len(rows) - 1)
+    for state, row in steps(task, reached, rows, remover(task.settings.structure)):
         rows.append(row)
         save_state(run, task, state, rows)
     return rows
@@ -206,6 +206,7 @@ def _explain(task: PruneTask, run: Run, rows: Sequence[Row], winner: int, verdic
             "target": task.judge.target,
             "budget": settings.budget,
             "budget_metric": settings.budget_metric,
+            "budget_lower_is_worse": METRICS[settings.budget_metric].direction == "higher",
             "estimator": settings.estimator,
             "structure": settings.structure,
             "chosen": winner,

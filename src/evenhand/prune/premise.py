@@ -1,4 +1,4 @@
-"""The premise of the method, shown for one model: are predicted error changes the measured ones?"""
+"""The premise of the method, shown for one model: predicted against measured error changes."""
 
 from __future__ import annotations
 

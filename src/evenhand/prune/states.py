@@ -25,7 +25,7 @@ def read_rows(run: Run) -> list[Row]:
         return []
     return [
         {str(name): value for name, value in row.items()}
-        for row in pd.read_csv(path, float_precision="round_trip").to_dict("records")
+        for row in pd.read_csv(path).to_dict("records")
     ]
 
 

@@ -2,7 +2,8 @@
 
 from evenhand.report.goals import Goal
 from evenhand.report.page import Report, render
+from evenhand.report.pruning import Pruning
 from evenhand.report.search import Search
 from evenhand.report.units import UnitShare
 
-__all__ = ["Goal", "Report", "Search", "UnitShare", "render"]
+__all__ = ["Goal", "Pruning", "Report", "Search", "UnitShare", "render"]

@@ -21,6 +21,7 @@ from evenhand.report.estimates import Estimate, estimates, find, names, reported
 from evenhand.report.explorer import COLUMNS, explorer
 from evenhand.report.groups import GroupView, group_view
 from evenhand.report.provenance import fact_tables, undefined
+from evenhand.report.pruning import Pruning, pruning_view
 from evenhand.report.search import Search, search_views
 from evenhand.report.strategies import comparison, generalisation, leading_metric
 from evenhand.report.terms import model_name
@@ -50,6 +51,8 @@ class Report:
         What an outer search tried, None without one.
     units
         The units of the backbone, and which of them the chosen mask tunes.
+    pruning
+        What a pruning did, None without one.
     scored, groups
         The reported samples as the chosen model scores them, and the level that each has of each
         attribute; for the curves and the threshold explorer, which two classes have.
@@ -71,6 +74,7 @@ class Report:
     patient: str = "patient"
     search: Search | None = None
     units: Sequence[UnitShare] = ()
+    pruning: Pruning | None = None
     scored: Scored | None = None
     groups: Mapping[str, Groups] = field(default_factory=dict)
     detectable: Sequence[tuple[str, str, float]] = ()
@@ -97,6 +101,7 @@ def render(report: Report) -> str:
         "comparison": comparison(here, report.attributes, report.facts.get("chosen")),
         "splits": generalisation(rows, report.attributes),
         "searches": () if report.search is None else search_views(report.search),
+        "pruning": None if report.pruning is None else pruning_view(report.pruning),
         "units": unit_view(report.units) if report.units else None,
         "undefined": undefined(rows),
         "facts": fact_tables(report.facts),
@@ -129,6 +134,7 @@ def _contents(page: Mapping[str, Any], report: Report) -> list[tuple[str, str]]:
         "explorer": ("Explore the threshold", page["explorer"]),
         "strategies": ("Strategies side by side", page["comparison"]),
         "generalisation": ("Does fairness generalise?", page["splits"]),
+        "pruning": ("What was pruned", page["pruning"]),
         "search": ("The search", page["searches"]),
         "units": ("What the best mask tunes", page["units"]),
         "undefined": ("What is not here", page["undefined"] or report.left_out),

@@ -1,0 +1,142 @@
+"""FairPrune as users call it: what it leaves, what it keeps, and that a kill costs nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.command import evenhand, start
+
+from evenhand import load_model, read_predictions
+from evenhand.files import read_json
+
+FILES = {"run.json", "models", "metrics.json", "report.html", "splits.csv", "curve.csv"}
+
+
+@pytest.fixture(scope="module")
+def pruned(trained, cache, tmp_path_factory):
+    """A pruning with fine-tuning, and what the run it came from looked like before."""
+    out = tmp_path_factory.mktemp("pruned") / "run"
+    before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
+    flags = ("--attribute", "group", "--cache", cache, "--device", "cpu", "--batches", 2)
+    words = (
+        "prune",
+        trained,
+        *flags,
+        "--share",
+        25,
+        "--budget",
+        60,
+        "--objective",
+        "log_loss_gap",
+        "--finetune-epochs",
+        1,
+    )
+    ended = evenhand(*words, "--out", out)
+    assert ended.status == 0, ended.err
+    assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
+    return out, ended
+
+
+def test_the_files_of_the_contract(pruned):
+    out, ended = pruned
+    assert {path.name for path in out.iterdir()} == {*FILES, "pruning.json"}
+    assert {path.name for path in (out / "models" / "pruned").iterdir()} == {
+        *("model.safetensors", "model.json", "mask.safetensors", "predictions.parquet")
+    }
+    facts = read_json(out / "run.json")
+    assert (facts["status"], facts["chosen"]) == ("finished", "finetuned")
+    rows = pd.DataFrame(read_json(out / "metrics.json")["rows"])
+    assert list(rows["model"].unique()) == ["before", "pruned", "finetuned"]
+    assert set(rows["against"].dropna()) == {"before", "pruned"}
+    assert "On validation, auc is worst for minority" in ended.out
+
+
+def test_the_curve_has_every_step_and_the_best_of_them_is_the_model(pruned):
+    out, _ = pruned
+    curve, facts = pd.read_csv(out / "curve.csv"), read_json(out / "pruning.json")
+    assert curve["step"].tolist() == list(range(len(curve)))
+    assert curve["sparsity"].is_monotonic_increasing
+    assert curve["sparsity"].iloc[-1] == pytest.approx(0.6, abs=1e-4)
+    assert curve.loc[facts["chosen"], "log_loss_gap"] == curve["log_loss_gap"].min()
+    weights = load_file(out / "models" / "pruned" / "model.safetensors")
+    mask = load_file(out / "models" / "pruned" / "mask.safetensors")
+    assert all(torch.equal(weights[name] != 0, kept) for name, kept in mask.items())
+    gone = sum(int((~kept).sum()) for kept in mask.values())
+    total = sum(kept.numel() for kept in mask.values())
+    assert gone / total == pytest.approx(curve.loc[facts["chosen"], "sparsity"])
+    layers = {layer["name"]: layer["pruned"] for layer in facts["premise"]["layers"]}
+    assert layers == {name: int((~kept).sum()) for name, kept in mask.items()}
+
+
+def test_before_is_the_runs_own_model(pruned, trained):
+    out, _ = pruned
+    ours, theirs = (
+        read_predictions(root / "predictions.parquet").table
+        for root in (out / "models" / "before", trained / "models" / "full")
+    )
+    pd.testing.assert_frame_equal(ours, theirs)
+
+
+def test_fine_tuning_keeps_the_zeros_bit_for_bit(pruned):
+    out, _ = pruned
+    mask = load_file(out / "models" / "finetuned" / "mask.safetensors")
+    weights = load_file(out / "models" / "finetuned" / "model.safetensors")
+    pruned_weights = load_file(out / "models" / "pruned" / "model.safetensors")
+    for name, kept in mask.items():
+        assert not weights[name][~kept].view(torch.int32).any()
+        assert not torch.equal(weights[name], pruned_weights[name])
+    assert not torch.equal(weights["head.bias"], pruned_weights["head.bias"])
+
+
+def test_the_pruned_model_loads_like_any_other(pruned, cache, tmp_path):
+    out, _ = pruned
+    model = load_model(out / "models" / "pruned")
+    assert any((p == 0).float().mean() > 0.1 for p in model.parameters())
+    words = ("predict", out, "phantom:patients=40,size=32,seed=5", "--model", "pruned")
+    assert evenhand(*words, "--cache", cache, "--out", tmp_path / "predicted").status == 0
+
+
+@pytest.mark.parametrize("rows", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_a_killed_pruning_ends_as_an_unbroken_one(words, tmp_path, rows):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert evenhand(*words, "--share", 12, "--out", whole).status == 0
+    process = start(*words, "--share", 12, "--out", broken)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        curve = broken / "curve.csv"
+        if curve.exists() and len(curve.read_text().splitlines()) > rows:
+            break
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL  # it was still at work
+    assert evenhand("report", broken).status == 2
+    assert evenhand(*words, "--share", 12, "--out", broken).status == 0
+    first, second = (pd.read_csv(out / "curve.csv") for out in (whole, broken))
+    pd.testing.assert_frame_equal(
+        *(table.drop(columns="seconds") for table in (first, second)), check_exact=True
+    )
+    for name in ("models/pruned/model.safetensors", "models/pruned/predictions.parquet"):
+        assert (whole / name).read_bytes() == (broken / name).read_bytes()
+    assert not (broken / "steps").exists()
+
+
+def test_a_target_that_is_met_already_is_no_error(words, tmp_path):
+    ended = evenhand(*words, "--target", "auc_gap=0.9", "--out", tmp_path)
+    assert ended.status == 0, ended.err
+    assert "Nothing was pruned: the target auc_gap=0.9 was met by the untouched model" in ended.out
+    before, after = (tmp_path / "models" / name for name in ("before", "pruned"))
+    for name in ("model.safetensors", "predictions.parquet"):
+        assert (before / name).read_bytes() == (after / name).read_bytes()
+
+
+def test_budget_0_loses_nothing(words, tmp_path):
+    assert evenhand(*words, "--budget", 0, "--out", tmp_path).status == 0
+    curve = pd.read_csv(tmp_path / "curve.csv")
+    chosen = read_json(tmp_path / "pruning.json")["chosen"]
+    assert curve.loc[chosen, "auc"] >= curve.loc[0, "auc"] - 1e-12

@@ -1,0 +1,154 @@
+"""The loop in this process: every setting matters, and bad input is told before work begins."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.command import evenhand, training
+
+from evenhand.prune import PruneSettings
+from evenhand.prune.batches import group_batches, group_positions
+from evenhand.prune.loop import row_of, start, steps, stop_reason
+from evenhand.prune.remove import remover
+from evenhand.prune.task import make_task
+
+
+@pytest.fixture(scope="module")
+def settings(trained, cache):
+    return PruneSettings(
+        run=trained,
+        attribute=("group",),
+        cache=cache,
+        device="cpu",
+        batches=2,
+        share=40,
+        budget=None,
+    )
+
+
+def curve(settings):
+    """Return every step but its time, and why the loop ended."""
+    task = make_task(settings)
+    first = row_of(0, start(task), task.before, 0.0)
+    rows = [first]
+    for _, row in steps(task, start(task), [first], remover(settings.structure)):
+        rows.append(row)
+    shown = [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+    return shown, stop_reason(task, rows), task.roles
+
+
+@pytest.fixture(scope="module")
+def plain(settings):
+    return curve(settings)
+
+
+def test_the_same_settings_give_the_same_curve(settings, plain):
+    assert curve(settings) == plain
+    assert plain[1] == "the sparsity limit of 60 % was reached"
+    assert [row["step"] for row in plain[0]] == [0, 1, 2]
+    assert plain[0][2]["sparsity"] == pytest.approx(0.6, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"beta": 0.0},
+        {"group_beta": ("majority=3",)},
+        {"estimator": "fisher"},
+        {"estimator": "hutchinson"},
+        {"draws": 3},
+        {"prunable": ("conv", "linear", "head", "bias", "norm")},
+        {"share": 30},
+        {"limit": 50},
+        {"unprivileged": "majority"},
+        {"batches": 1},
+        {"batch_size": 8},
+        {"seed": 1},
+        {"target": "auc_gap=0.9"},
+        {"budget": 0.0, "budget_metric": "accuracy"},
+        {"objective": "eopp1_sum"},
+    ],
+    ids=str,
+)
+def test_each_setting_has_an_effect(settings, plain, change):
+    assert curve(settings.model_copy(update=change)) != plain
+
+
+def test_batches_hold_so_many_of_each_group_and_come_round(settings):
+    task = make_task(settings)
+    batches = list(group_batches(task.source, task.positions, 40, 8, np.random.default_rng(0)))
+    labels = task.splits.train.labels
+    for group, positions in task.positions.items():
+        found = np.concatenate([b.labels[b.rows[group]].numpy() for b in batches])
+        assert len(found) == 320
+        share = labels[positions].mean()
+        assert found.mean() == pytest.approx(share, abs=0.05)
+    assert group_positions(task.splits.train, "group", ["majority"])["majority"].tolist() == [
+        place
+        for place, level in enumerate(task.splits.train.table["attr_group"])
+        if level == "majority"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--attribute", "skin"), "no attribute 'skin'; there are: group, sex"),
+        (("--beta", -0.1), "--beta: Input should be greater than or equal to 0"),
+        (("--budget", -1), "--budget: Input should be greater than or equal to 0"),
+        (("--budget-metric", "aux"), "Did you mean 'auc'?"),
+        (("--budget-metric", "prevalence"), "only describes"),
+        (("--rank-by", "prevalence"), "only describes"),
+        (("--objective", "auc_gab"), "Did you mean 'auc_gap'?"),
+        (("--target", "auc_gap"), "it is written METRIC=VALUE"),
+        (("--target", "auc_gap=low"), "it is written METRIC=VALUE"),
+        (("--estimator", "fischer"), "Did you mean 'fisher'?"),
+        (("--prunable", "embedding"), "no kind of parameter 'embedding'"),
+        (("--prunable", "other"), "has nothing of these kinds"),
+        (("--model", "head"), "holds no model"),
+        (("--unprivileged", "nobody"), "no group of group 'nobody'"),
+        (("--unprivileged", "minority", "--privileged", "minority"), "at once"),
+        (("--privileged", "minority", "--privileged", "majority"), "every group is named"),
+        (("--group-beta", "majority=-1"), "give a number from 0 up"),
+        (("--group-beta", "minority=1"), "no privileged group 'minority'"),
+        (("--exclude-group", "group=minority"), "1 group to compare; two are needed"),
+        (("--data", "phantom:patients=40,size=32"), "no sample of that name"),
+    ],
+)
+def test_bad_settings(words, tmp_path, flags, message):
+    out = tmp_path / "out"
+    given = [word for word in words if not (flags[0] == "--attribute" and word == "group")]
+    if flags[0] == "--attribute":
+        given.remove("--attribute")
+    ended = evenhand(*given, *flags, "--out", out)
+    assert ended.status == 2
+    assert message in ended.err
+    assert not out.exists()
+
+
+def test_the_run_itself_is_refused(words, trained):
+    ended = evenhand(*words, "--overwrite", "--out", trained)
+    assert ended.status == 2
+    assert "is the run that is pruned" in ended.err
+
+
+def test_a_run_without_a_model(trained, cache, tmp_path):
+    audit, out = tmp_path / "audit", tmp_path / "out"
+    predictions = trained / "models" / "full" / "predictions.parquet"
+    assert evenhand("audit", predictions, "--out", audit).status == 0
+    for run, message in [(audit, "holds no model"), (tmp_path, "is no run directory")]:
+        ended = evenhand("prune", run, "--attribute", "group", "--cache", cache, "--out", out)
+        assert (ended.status, out.exists()) == (2, False)
+        assert message in ended.err
+
+
+def test_an_undefined_target(cache, tmp_path):
+    run, out = tmp_path / "run", tmp_path / "out"
+    rare = "phantom:patients=60,size=32,minority=0.1,prevalence=0.2,seed=3"
+    assert evenhand("finetune", rare, *training(cache, "--epochs", 1), "--out", run).status == 0
+    ended = evenhand("prune", run, "--attribute", "group", "--cache", cache, "--out", out)
+    assert ended.status == 2
+    assert (
+        "--objective auc_gap is undefined for this model on validation: no positives" in ended.err
+    )
+    assert not out.exists()
