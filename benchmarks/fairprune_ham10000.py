@@ -29,9 +29,10 @@ from evenhand.finetune import FinetuneSettings, finetune
 from evenhand.measure import Plan
 from evenhand.models.model import Model
 from evenhand.prune import PruneSettings
-from evenhand.prune.loop import State, curvature_of, remove_weights, start, steps
-from evenhand.prune.remove import remover
+from evenhand.prune.loop import curvature_of, start, steps
+from evenhand.prune.remove import remove_weights, remover
 from evenhand.prune.saliency import error_change, saliency
+from evenhand.prune.state import State
 from evenhand.prune.task import PruneTask, make_task
 from evenhand.train.predict import predict
 

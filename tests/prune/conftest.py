@@ -29,4 +29,5 @@ def trained(cache, tmp_path_factory) -> Path:
 def words(trained, cache) -> tuple[object, ...]:
     """A quick pruning of that run."""
     flags = ("--attribute", "group", "--cache", cache, "--device", "cpu", "--batches", 2)
-    return ("prune", trained, *flags, "--share", 25, "--budget", 60, "--objective", "log_loss_gap")
+    goal = ("--share", 25, "--budget", 60, "--objective", "log_loss_gap")
+    return ("prune", trained, *flags, *goal)

@@ -14,9 +14,10 @@ from torch import nn
 from evenhand.errors import EvenhandError
 from evenhand.prune.curvature import GroupBatch, find_estimator
 from evenhand.prune.eligible import kind_of, prunable
-from evenhand.prune.loop import State, remove_weights
 from evenhand.prune.masks import count_kept, keep_all, load_mask, prune_smallest, save_mask, size
+from evenhand.prune.remove import remove_weights
 from evenhand.prune.saliency import error_change, saliency
+from evenhand.prune.state import State
 
 EVERY_KIND = ("conv", "linear", "head", "bias", "norm", "other")
 

@@ -39,7 +39,7 @@ class Anew:
     skip_unreadable: bool
 
 
-def reopen(run: Run, image_size: int, anew: Anew) -> Splits:
+def reopen(run: Run, image_size: int | None, anew: Anew) -> Splits:
     """Return the splits of an earlier run, with a sample store behind them.
 
     Raises

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
+from torch.nn.utils import skip_init
 
 WIDTHS = (32, 64, 96)
 KERNELS = (24, 16, 8)
@@ -24,30 +25,22 @@ class Conv1dEncoder(nn.Module):
         super().__init__()
         widths = (channels, *WIDTHS)
         for number, kernel in enumerate(KERNELS):
-            layer = ConvLayer(widths[number], widths[number + 1], kernel)
+            layer = skip_init(nn.Conv1d, widths[number], widths[number + 1], kernel)
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
             self.add_module(f"conv{number + 1}", layer)
 
     def forward(self, series: Tensor) -> Tensor:
         """Return representations ``(B, 96)`` of series ``(B, C, T)``."""
         for layer in self.children():
-            series = layer(series)
+            series = layer(_padded(series, layer.kernel_size[0])).relu()
+            series = F.dropout(series, DROPOUT, layer.training)  # a frozen layer drops nothing
         return series.amax(dim=2)
 
 
-class ConvLayer(nn.Module):
-    """One convolution with ReLU and dropout, which stand still together when it is frozen."""
-
-    def __init__(self, channels: int, width: int, kernel: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(width, channels, kernel))
-        self.bias = nn.Parameter(torch.zeros(width))
-        nn.init.xavier_uniform_(self.weight)
-
-    def forward(self, series: Tensor) -> Tensor:
-        """Map ``(B, C, T)`` to ``(B, width, T)``."""
-        before = (self.weight.shape[2] - 1) // 2
-        padded = F.pad(series, (before, self.weight.shape[2] - 1 - before))
-        return F.dropout(F.conv1d(padded, self.weight, self.bias).relu(), DROPOUT, self.training)
+def _padded(series: Tensor, kernel: int) -> Tensor:
+    before = (kernel - 1) // 2
+    return F.pad(series, (before, kernel - 1 - before))
 
 
 def hold_last(series: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from evenhand.models.backbones import create_backbone, inherit_scale, normalisation
 from evenhand.models.conv1d import hold_last
 from evenhand.models.inputs import ImageInputs, Inputs, SeriesInputs
+from evenhand.models.widths import narrow
 
 HIDDEN, HEAD_DROPOUT = 128, 0.6  # of the head with a hidden layer
 CLIP = 5.0  # standard deviations; what lies beyond is a slip of the pen or as good as this far
@@ -26,6 +27,7 @@ class ModelSpec(BaseModel, frozen=True):
     inputs: Inputs
     classes: tuple[str, ...]
     head: Head = "linear"
+    widths: dict[str, tuple[int, ...]] = {}  # of layers that channels were removed from
 
     @property
     def image_size(self) -> int | None:
@@ -134,4 +136,6 @@ def random_model(spec: ModelSpec, seed: int) -> Model:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed CUDA, too
         inputs = spec.inputs if isinstance(spec.inputs, SeriesInputs) else spec.inputs.size
-        return Model(spec, create_backbone(spec.backbone, "none", inputs))
+        model = Model(spec, create_backbone(spec.backbone, "none", inputs))
+    narrow(model, spec.widths)
+    return model

@@ -36,7 +36,7 @@ def group_batches(
     for number in range(batches):
         part = slice(number * size, (number + 1) * size)
         batch = source.take(np.concatenate([own[part] for own in drawn.values()]))
-        yield GroupBatch(unit(batch.images), batch.labels, rows)
+        yield GroupBatch(unit(batch.inputs), batch.labels, rows)
 
 
 def _drawn(positions: Positions, count: int, rng: np.random.Generator) -> Positions:

@@ -21,7 +21,7 @@ def kind_of(model: nn.Module, name: str) -> str:
     """
     owner, _, own = name.rpartition(".")
     layer = model.get_submodule(owner)
-    if owner == "head":
+    if owner.partition(".")[0] == "head":
         return "head"
     if "norm" in type(layer).__name__.lower():
         return "norm"

@@ -19,11 +19,12 @@ from evenhand.models.checkpoints import load_model, save_model
 from evenhand.models.masks import constant, full_mask
 from evenhand.predictions import write_predictions
 from evenhand.prune.cost import cost_of
-from evenhand.prune.loop import Row, State, row_of, start, steps, stop_reason
+from evenhand.prune.loop import Row, row_of, start, steps, stop_reason
 from evenhand.prune.masks import save_mask, zeros_kept
 from evenhand.prune.premise import check_premise
 from evenhand.prune.remove import remover
 from evenhand.prune.settings import PruneSettings
+from evenhand.prune.state import State
 from evenhand.prune.states import clear_states, load_state, read_rows, save_state, write_rows
 from evenhand.prune.task import PruneTask, make_task
 from evenhand.runs import Run, start_run
@@ -177,12 +178,20 @@ def _finetune(task: PruneTask, run: Run, state: State) -> None:
     _keep(task, run, FINETUNED, model, state)
 
 
+def _lost(task: PruneTask, pruned: State) -> dict[str, int]:
+    """Return how many numbers each parameter has lost."""
+    if pruned.kept:
+        return {name: int((~mask).sum()) for name, mask in pruned.kept.items()}
+    left = {name: p.numel() for name, p in pruned.model.named_parameters()}
+    return {name: p.numel() - left[name] for name, p in task.model.named_parameters()}
+
+
 def _explain(task: PruneTask, run: Run, rows: Sequence[Row], winner: int, verdict: str) -> None:
     """Write ``pruning.json``: who, what, why, layer by layer, and what it costs."""
     pruned = load_state(run, task, rows, winner)
-    gone = {name: int((~mask).sum()) for name, mask in pruned.kept.items()}
+    gone = _lost(task, pruned)
     premise = check_premise(task, gone)
-    sample = unit(task.source.take(np.array([0])).images)
+    sample = unit(task.source.take(np.array([0])).inputs)
     costs = {
         name: asdict(
             cost_of(

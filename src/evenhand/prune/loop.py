@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from copy import deepcopy
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -15,46 +13,25 @@ from evenhand.progress import bar
 from evenhand.prune.batches import generators, group_batches
 from evenhand.prune.curvature import find_estimator
 from evenhand.prune.eligible import prunable
-from evenhand.prune.masks import Kept, apply_mask, count_kept, keep_all, prune_smallest, size
+from evenhand.prune.masks import keep_all, size
 from evenhand.prune.saliency import saliency
+from evenhand.prune.state import Remove, State
 from evenhand.prune.task import PruneTask
+
+IN_CHANNELS = ("conv", "linear", "head", "bias", "norm")
+"""Kinds of parameters that go with a channel."""
 
 Row = dict[str, Any]
 """One step: its number, what is left, what validation says, predicted error changes."""
 
 
-@dataclass(frozen=True, eq=False)
-class State:
-    """A model on its way."""
-
-    model: Model
-    kept: Kept  # of weights; empty where channels are removed
-    left: int  # numbers that may be pruned and have not been
-    total: int  # numbers that might have been pruned at the start
-
-    @property
-    def sparsity(self) -> float:
-        """Share of what may be pruned that has been, 0 … 1."""
-        return 1 - self.left / self.total
-
-
-Remove = Callable[[State, Mapping[str, Tensor], int], State]
-"""From a state, the saliency of each parameter and how many numbers may go to the next state. The
-state that it gets is not changed."""
-
-
 def start(task: PruneTask) -> State:
-    """Return the untouched model."""
+    """Return the untouched model; where channels go, everything in it may."""
+    if task.settings.structure == "channel":
+        total = sum(parameter.numel() for parameter in task.model.parameters())
+        return State(task.model, {}, total, total)
     kept = keep_all(task.model, prunable(task.model, task.settings.prunable))
     return State(task.model, kept, size(kept), size(kept))
-
-
-def remove_weights(state: State, scores: Mapping[str, Tensor], count: int) -> State:
-    """Zero the numbers of least saliency."""
-    kept = prune_smallest(scores, state.kept, count)
-    model = deepcopy(state.model)
-    apply_mask(model, kept)
-    return State(model, kept, count_kept(kept), state.total)
 
 
 def steps(
@@ -88,8 +65,9 @@ def steps(
 
 def scores_of(task: PruneTask, state: State, number: int) -> dict[str, Tensor]:
     """Return the saliency of what may be pruned, from the batches of one step."""
-    h = curvature_of(task, state.model, tuple(state.kept), number)
-    theta = {name: state.model.get_parameter(name).detach() for name in state.kept}
+    names = tuple(state.kept) or prunable(state.model, IN_CHANNELS)
+    h = curvature_of(task, state.model, names, number)
+    theta = {name: state.model.get_parameter(name).detach() for name in names}
     return saliency(theta, h, task.roles.unprivileged, task.roles.betas)
 
 

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from evenhand.prune.loop import Remove, remove_weights
+from collections.abc import Mapping
+from copy import deepcopy
+
+from torch import Tensor
+
+from evenhand.prune.channels import remove_channels
+from evenhand.prune.masks import apply_mask, count_kept, prune_smallest
+from evenhand.prune.state import Remove, State
 
 
 def remover(structure: str) -> Remove:
     """Return how what counts least is taken out."""
-    return {"weight": remove_weights}[structure]
+    return {"weight": remove_weights, "channel": remove_channels}[structure]
+
+
+def remove_weights(state: State, scores: Mapping[str, Tensor], count: int) -> State:
+    """Zero the numbers of least saliency."""
+    kept = prune_smallest(scores, state.kept, count)
+    model = deepcopy(state.model)
+    apply_mask(model, kept)
+    return State(model, kept, count_kept(kept), state.total)

@@ -10,8 +10,9 @@ import pandas as pd
 
 from evenhand.files import write_text
 from evenhand.models.checkpoints import load_model, save_model
-from evenhand.prune.loop import Row, State, start
+from evenhand.prune.loop import Row, start
 from evenhand.prune.masks import load_mask, save_mask
+from evenhand.prune.state import State
 from evenhand.prune.task import PruneTask
 from evenhand.runs import Run
 
@@ -54,9 +55,9 @@ def load_state(run: Run, task: PruneTask, rows: Sequence[Row], number: int) -> S
     if number == 0:
         return first
     folder = _folder(run, number)
-    mask = folder / "mask.safetensors"
     device = task.accelerator.device
-    kept = {name: tensor.to(device) for name, tensor in load_mask(mask).items()}
+    mask = load_mask(folder / "mask.safetensors") if first.kept else {}
+    kept = {name: tensor.to(device) for name, tensor in mask.items()}
     model = load_model(folder).to(device)
     return State(model, kept, int(rows[number]["left"]), first.total)
 

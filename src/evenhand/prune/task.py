@@ -20,6 +20,7 @@ from evenhand.measure import Excluded, excluded_groups, find_metric, groups_of
 from evenhand.models.checkpoints import load_model
 from evenhand.models.model import Model
 from evenhand.prune.batches import Positions, group_positions
+from evenhand.prune.channels import torch_pruning
 from evenhand.prune.curvature import find_estimator
 from evenhand.prune.eligible import prunable
 from evenhand.prune.judge import Criterion, Judge, find_criterion, parse_target
@@ -102,6 +103,8 @@ def make_task(settings: PruneSettings) -> PruneTask:
     name = settings.model or trained.facts["chosen"]
     model = load_model(trained.model(name))
     prunable(model, settings.prunable)
+    if settings.structure == "channel":
+        torch_pruning()
     splits = reopen(
         trained,
         model.spec.image_size,

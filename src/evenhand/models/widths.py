@@ -1,0 +1,58 @@
+"""Layers that are narrower than their backbone's own, as channels have been removed from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+Widths = Mapping[str, tuple[int, ...]]
+"""The shape of the weight of each layer that is narrower than its backbone's own, by name."""
+
+
+def widths_of(model: nn.Module, original: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Return the layers whose weights have other shapes than an original's."""
+    before = {name: tuple(p.shape) for name, p in original.named_parameters()}
+    return {
+        name.rpartition(".")[0]: tuple(p.shape)
+        for name, p in model.named_parameters()
+        if name.endswith(".weight") and tuple(p.shape) != before[name]
+    }
+
+
+def narrow(model: nn.Module, widths: Widths) -> None:
+    """Give layers of a fresh model those shapes; what is in them is to be loaded."""
+    for name, shape in widths.items():
+        _narrow_layer(model.get_submodule(name), shape)
+    count_heads(model)
+
+
+def count_heads(model: nn.Module) -> None:
+    """Let each attention know how many heads its layers still have."""
+    for attention in model.modules():
+        qkv = getattr(attention, "qkv", None)
+        if isinstance(qkv, nn.Linear):
+            heads = qkv.out_features // (3 * int(attention.head_dim))  # type: ignore[arg-type]
+            attention.num_heads = heads  # type: ignore[assignment]
+            attention.attn_dim = heads * int(attention.head_dim)  # type: ignore[arg-type,assignment]
+
+
+def _narrow_layer(layer: nn.Module, shape: tuple[int, ...]) -> None:
+    """Cut every tensor of a layer to size, and what the layer says of its size."""
+    for own, parameter in list(layer.named_parameters(recurse=False)):
+        size = shape if parameter.ndim > 1 else shape[:1]
+        layer.register_parameter(own, nn.Parameter(parameter.new_empty(size)))
+    for own, buffer in list(layer.named_buffers(recurse=False)):
+        if buffer.ndim:
+            layer.register_buffer(own, torch.empty(shape[:1], dtype=buffer.dtype))
+    if isinstance(layer, nn.Linear):
+        layer.out_features, layer.in_features = shape
+    elif isinstance(layer, nn.Conv1d | nn.Conv2d):
+        if layer.groups > 1:  # one channel each, the only groups that are narrowed
+            layer.groups = shape[0]
+        layer.out_channels, layer.in_channels = shape[0], shape[1] * layer.groups
+    elif isinstance(layer, nn.LayerNorm):
+        layer.normalized_shape = shape
+    elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+        layer.num_features = shape[0]

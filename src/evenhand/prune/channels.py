@@ -1,0 +1,181 @@
+"""Whole channels and heads: scored by the sum of their parameters' saliency, and removed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from evenhand.errors import EvenhandError
+from evenhand.models.model import Model, random_model
+from evenhand.models.widths import count_heads, widths_of
+from evenhand.prune.state import State
+
+Named = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Choices:
+    """Channels or heads that can be removed one by one.
+
+    Attributes
+    ----------
+    scores, sizes
+        For each of them, the sum of its parameters' saliency, and how many parameters it has.
+    remove
+        Removes those at some places from the model.
+    """
+
+    scores: Tensor
+    sizes: Tensor
+    remove: Callable[[list[int]], None]
+
+
+def torch_pruning() -> Any:
+    """Return the library that knows which layers depend on which.
+
+    Raises
+    ------
+    EvenhandError
+        It is not installed.
+    """
+    try:
+        import torch_pruning as library
+    except ImportError:
+        raise EvenhandError(
+            "--structure channel needs torch-pruning: pip install 'evenhand[structured]'."
+        ) from None
+    return library
+
+
+def remove_channels(state: State, scores: Named, count: int) -> State:
+    """Remove the channels and heads of least saliency that together have ``count`` numbers.
+
+    One at least stays in every layer.
+    """
+    model = deepcopy(state.model)
+    choices = [*_channels(model, scores), *_heads(model, scores)]
+    for one, places in zip(choices, _least(choices, count), strict=True):
+        if places:
+            one.remove(places)
+    count_heads(model)
+    original = random_model(model.spec.model_copy(update={"widths": {}}), seed=0)
+    model.spec = model.spec.model_copy(update={"widths": widths_of(model, original)})
+    return State(model, {}, sum(p.numel() for p in model.parameters()), state.total)
+
+
+def _least(choices: list[Choices], count: int) -> list[list[int]]:
+    """Return the places of what is removed, for each of the choices."""
+    every = sorted(
+        (float(score), k, place)
+        for k, one in enumerate(choices)
+        for place, score in enumerate(one.scores.tolist())
+    )
+    chosen: list[list[int]] = [[] for _ in choices]
+    gone = 0.0
+    for _, k, place in every:
+        if gone >= count:
+            break
+        if len(chosen[k]) < len(choices[k].scores) - 1:
+            chosen[k].append(place)
+            gone += float(choices[k].sizes[place])
+    return chosen
+
+
+def _channels(model: Model, scores: Named) -> list[Choices]:
+    """Return the channels of each set of layers that have to have the same number of them."""
+    sample = torch.zeros(1, *model.spec.inputs.shape, device=next(model.parameters()).device)
+    inner = {id(p) for layer in model.modules() if _own_width(layer) for p in layer.parameters()}
+    bare = [(p, p.ndim - 1) for p in model.parameters() if id(p) not in inner]
+    graph = torch_pruning().DependencyGraph()
+    graph.build_dependency(model, sample, unwrapped_parameters=bare)
+    names = {module: name for name, module in model.named_modules()}
+    attention = [layer for one in _attentions(model).values() for layer in (one.qkv, one.proj)]
+    outputs = [layer for layer in model.head.modules() if isinstance(layer, nn.Linear)][-1:]
+    found = []
+    for group in graph.get_all_groups(ignored_layers=[*attention, *outputs]):
+        if all(item.dep.target.module in names or not _holds(item) for item in group):
+            found.append(
+                Choices(
+                    _by_channel(graph, group, names, scores),
+                    _by_channel(graph, group, names, _ones(scores)),
+                    group.prune,
+                )
+            )
+    return found
+
+
+def _ones(scores: Named) -> Named:
+    return {name: torch.ones_like(score) for name, score in scores.items()}
+
+
+def _own_width(layer: nn.Module) -> bool:
+    return not any(True for _ in layer.children())
+
+
+def _holds(item: Any) -> bool:
+    """Whether a member of a group is a parameter of its own, such as a position embedding."""
+    return isinstance(item.dep.target.module, nn.Parameter)
+
+
+def _by_channel(graph: Any, group: Any, names: Mapping[Any, str], scores: Named) -> Tensor:
+    """Sum scores over everything that goes with each channel of a group."""
+    total = torch.zeros(len(group[0].idxs), dtype=torch.double)
+    for item in group:
+        name, handler = names.get(item.dep.target.module), item.dep.handler
+        inward = not graph.is_out_channel_pruning_fn(handler)  # a norm's channels are both
+        for own in ("weight",) if inward else ("weight", "bias"):
+            if (score := scores.get(f"{name}.{own}")) is not None:
+                places = score.transpose(0, 1) if inward else score
+                sums = places.reshape(len(places), -1).sum(1)
+                total.index_add_(
+                    0, torch.as_tensor(item.root_idxs), sums.double().cpu()[list(item.idxs)]
+                )
+    return total
+
+
+def _attentions(model: nn.Module) -> dict[str, Any]:
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(getattr(module, "qkv", None), nn.Linear)
+    }
+
+
+def _heads(model: Model, scores: Named) -> list[Choices]:
+    """Return the heads of each attention."""
+    return [
+        Choices(
+            _by_head(name, attention, scores),
+            _by_head(name, attention, _ones(scores)),
+            lambda places, attention=attention: _remove_heads(attention, places),
+        )
+        for name, attention in _attentions(model).items()
+    ]
+
+
+def _by_head(name: str, attention: Any, scores: Named) -> Tensor:
+    heads, width = attention.num_heads, attention.head_dim
+    rows = scores[f"{name}.qkv.weight"].sum(1)  # (3 · heads · width,)
+    if f"{name}.qkv.bias" in scores:
+        rows = rows + scores[f"{name}.qkv.bias"]
+    columns = scores[f"{name}.proj.weight"].sum(0)  # (heads · width,)
+    found = rows.view(3, heads, width).sum((0, 2)) + columns.view(heads, width).sum(1)
+    return found.double().cpu()
+
+
+def _remove_heads(attention: Any, places: list[int]) -> None:
+    heads, width = attention.num_heads, attention.head_dim
+    stay = torch.tensor([k for k in range(heads) if k not in places])
+    columns = torch.arange(heads * width).view(heads, width)[stay].flatten()
+    rows = torch.arange(3 * heads * width).view(3, heads, width)[:, stay].flatten()
+    qkv, proj = attention.qkv, attention.proj
+    qkv.weight = nn.Parameter(qkv.weight.detach()[rows])
+    if qkv.bias is not None:
+        qkv.bias = nn.Parameter(qkv.bias.detach()[rows])
+    proj.weight = nn.Parameter(proj.weight.detach()[:, columns])
+    qkv.out_features, proj.in_features = len(rows), len(columns)

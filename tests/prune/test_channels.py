@@ -1,0 +1,124 @@
+"""Channels and heads: the right ones go, with everything that depends on them."""
+
+from __future__ import annotations
+
+import sys
+
+import pandas as pd
+import pytest
+import torch
+from tests.command import evenhand
+
+from evenhand import build_model, load_model, save_model
+from evenhand.files import read_json
+from evenhand.models.inputs import SeriesInputs
+from evenhand.prune.channels import remove_channels
+from evenhand.prune.eligible import prunable
+from evenhand.prune.loop import IN_CHANNELS
+from evenhand.prune.state import State
+
+CLASSES = ("benign", "malignant")
+SERIES = SeriesInputs(steps=30, channels=("a", "b"), mean=(0.0, 0.0), std=(1.0, 1.0))
+INPUTS = {"test_vit": 32, "test_resnet": 32, "conv1d": SERIES}
+
+
+def state_of(backbone) -> tuple[State, torch.Tensor]:
+    model = build_model(backbone, "none", INPUTS[backbone], CLASSES, seed=0).eval()
+    total = sum(p.numel() for p in model.parameters())
+    return State(model, {}, total, total), torch.randn(4, *model.spec.inputs.shape)
+
+
+def scores_of(model, dead) -> dict[str, torch.Tensor]:
+    """Return scores of 1 everywhere, and less than nothing in what is dead."""
+    names = prunable(model, IN_CHANNELS)
+    scores = {name: torch.ones_like(model.get_parameter(name)).detach() for name in names}
+    for name, place in dead:
+        scores[name][place] = -1000
+    return scores
+
+
+def kill(model, *named) -> None:
+    with torch.no_grad():
+        for name, place in named:
+            model.get_parameter(name)[place] = 0
+
+
+ALL = slice(None)
+DEAD = {  # what makes one channel or head contribute nothing, by backbone
+    "test_vit": [
+        (("backbone.blocks.0.mlp.fc1.weight", 5), ("backbone.blocks.0.mlp.fc1.bias", 5)),
+        (("backbone.blocks.1.attn.proj.weight", (ALL, slice(0, 32))),),
+    ],
+    "test_resnet": [
+        (("backbone.layer2.0.bn1.weight", 7), ("backbone.layer2.0.bn1.bias", 7)),
+        (("backbone.layer3.0.bn2.weight", 3), ("backbone.layer3.0.bn2.bias", 3)),
+    ],
+    "conv1d": [(("backbone.conv2.weight", 9), ("backbone.conv2.bias", 9))],
+}
+
+
+@pytest.mark.parametrize(
+    ("backbone", "dead"), [(name, dead) for name, every in DEAD.items() for dead in every]
+)
+def test_what_contributes_nothing_goes_and_the_output_stays(backbone, dead):
+    state, inputs = state_of(backbone)
+    kill(state.model, *dead)
+    scores = scores_of(state.model, dead[:1])
+    with torch.no_grad():
+        before = state.model(inputs)
+        after = remove_channels(state, scores, 1)
+        torch.testing.assert_close(after.model(inputs), before, rtol=1e-4, atol=1e-5)
+    assert after.left < state.left
+    changed = [name for name, _ in dead]
+    assert any(name.rpartition(".")[0] in after.model.spec.widths for name in changed)
+
+
+@pytest.mark.parametrize("backbone", INPUTS)
+def test_a_narrower_model_loads_and_says_the_same(backbone, tmp_path):
+    state, inputs = state_of(backbone)
+    for seed in range(2):
+        names = prunable(state.model, IN_CHANNELS)
+        rng = torch.Generator().manual_seed(seed)
+        scores = {n: torch.rand(state.model.get_parameter(n).shape, generator=rng) for n in names}
+        state = remove_channels(state, scores, state.left // 4)
+    assert 0.2 < state.sparsity < 0.6
+    save_model(tmp_path, state.model)
+    found = load_model(tmp_path)
+    with torch.no_grad():
+        assert torch.equal(found(inputs), state.model(inputs))
+    assert found.spec == state.model.spec
+
+
+def test_one_channel_at_least_stays_everywhere():
+    state, inputs = state_of("test_resnet")
+    scores = scores_of(state.model, [])
+    after = remove_channels(state, scores, state.left)
+    assert after.model(inputs).isfinite().all()
+    assert min(shape[0] for shape in after.model.spec.widths.values()) == 1
+
+
+def test_channels_by_the_command_line(words, cache, tmp_path):
+    out = tmp_path / "out"
+    words = [*words, "--structure", "channel", "--limit", 40, "--finetune-epochs", 1]
+    ended = evenhand(*words, "--out", out)
+    assert ended.status == 0, ended.err
+    curve, facts = pd.read_csv(out / "curve.csv"), read_json(out / "pruning.json")
+    before, after = (load_model(out / "models" / name) for name in ("before", "finetuned"))
+    sizes = [sum(p.numel() for p in model.parameters()) for model in (before, after)]
+    assert sizes == [facts["cost"][name]["parameters"] for name in ("before", "finetuned")]
+    assert facts["chosen"] > 0
+    assert sizes[1] == curve.loc[facts["chosen"], "left"] < sizes[0]
+    assert facts["cost"]["pruned"]["size"] < facts["cost"]["before"]["size"]
+    predicted = evenhand(
+        "predict", out, "phantom:patients=40,size=32,seed=5", "--cache", cache,
+        "--out", tmp_path / "predicted",
+    )  # fmt: skip
+    assert predicted.status == 0, predicted.err
+
+
+def test_without_the_library(words, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch_pruning", None)
+    ended = evenhand(*words, "--structure", "channel", "--out", tmp_path / "out")
+    assert ended.status == 2
+    assert "pip install 'evenhand[structured]'" in ended.err
+    assert not (tmp_path / "out").exists()
