@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         split_patients,
     )
     from evenhand.errors import EvenhandError, UnknownNameError
+    from evenhand.finetune.exporting import export
     from evenhand.finetune.predicting import predict
     from evenhand.finetune.settings import FinetuneSettings
     from evenhand.measure import Metric, Objective, Plan, find_metric, find_objective, metric
@@ -57,6 +58,7 @@ _HOMES = {
         "split_patients"
     ),
     "errors": "EvenhandError UnknownNameError",
+    "finetune.exporting": "export",
     "finetune.predicting": "predict",
     "finetune.settings": "FinetuneSettings",
     "measure": "Metric Objective Plan find_metric find_objective metric",
@@ -103,6 +105,7 @@ __all__ = [
     "build_model",
     "constant",
     "demo",
+    "export",
     "families",
     "find_family",
     "find_metric",

@@ -273,6 +273,21 @@ def report(run: Annotated[Path, typer.Argument(help="a run directory")]) -> None
 
 
 @app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="a run directory")],
+    out: Annotated[Path, typer.Option(help="the file; its card gets the same name with .md")],
+    form: Annotated[str, typer.Option("--format", help="onnx or safetensors")] = "onnx",
+    model: Annotated[str | None, typer.Option(help="which model [the chosen one]")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the files")] = False,
+) -> None:
+    """Write a run's model as ONNX or safetensors, checked, with its model card."""
+    from evenhand.finetune.exporting import export as work
+
+    off = work(run, out, form=form, model=model, overwrite=overwrite)
+    typer.echo(f"{out}: its logits are within {off:.1e} of the model's; card: {out.stem}.md")
+
+
+@app.command()
 def units(
     backbone: Annotated[str, typer.Argument(help="timm's name of the network")],
     family: Annotated[str | None, typer.Option(help="one search space only")] = None,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from evenhand.errors import EvenhandError
-from evenhand.models.conv1d import Conv1dEncoder, hold_last
+from evenhand.models.conv1d import Conv1dEncoder, convolve, hold_last
 from evenhand.models.inputs import SeriesInputs
 from evenhand.models.masks import train_mode, tune_only
 from evenhand.models.model import Model, build_model
@@ -36,7 +36,7 @@ def test_even_kernels_pad_one_more_at_the_end():
         layer.weight.zero_()[:, :, 0] = 1.0  # looks (8 - 1) // 2 = 3 steps back
     series = torch.zeros(1, 64, 10)
     series[:, :, 4] = 1.0
-    found = layer.eval()(series)[0, 0]
+    found = convolve(layer.eval(), series)[0, 0]
     assert found.shape == (10,)
     assert found.nonzero().flatten().tolist() == [7]
 
@@ -83,9 +83,10 @@ def test_a_frozen_layer_does_not_drop_out(model):
     tune_only(model, frozenset({"conv3"}))
     train_mode(model)
     series = torch.randn(4, 4, 12)
-    first = model.backbone.conv1(series)
-    assert torch.equal(first, model.backbone.conv1(series))
-    assert not torch.equal(*(model.backbone.conv3(torch.randn(4, 64, 12)) for _ in range(2)))
+    first = convolve(model.backbone.conv1, series)
+    assert torch.equal(first, convolve(model.backbone.conv1, series))
+    later = torch.randn(4, 64, 12)
+    assert not torch.equal(*(convolve(model.backbone.conv3, later) for _ in range(2)))
 
 
 def test_the_hidden_head_has_the_sizes_of_the_published_one():

@@ -55,7 +55,7 @@ def reopen(run: Run, image_size: int | None, anew: Anew) -> Splits:
     settings = DataSettings.model_validate(
         {name: value for name, value in known.items() if name in DataSettings.model_fields}
         | {
-            "data": _data(known["data"], anew.data),
+            "data": data_now(known["data"], anew.data),
             "attribute": tuple(dict.fromkeys([*known["attribute"], *anew.attribute])),
             "bins": tuple(anew.bins) or known["bins"],
         }
@@ -65,7 +65,7 @@ def reopen(run: Run, image_size: int | None, anew: Anew) -> Splits:
     return read_splits(splits, stored)
 
 
-def _data(known: str, given: str | None) -> str:
+def data_now(known: str, given: str | None) -> str:
     """Return DATA as readers take it; a bare path keeps the run's reader."""
     if given is None:
         return known

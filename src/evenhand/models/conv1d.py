@@ -25,7 +25,7 @@ class Conv1dEncoder(nn.Module):
         super().__init__()
         widths = (channels, *WIDTHS)
         for number, kernel in enumerate(KERNELS):
-            layer = skip_init(nn.Conv1d, widths[number], widths[number + 1], kernel)
+            layer = skip_init(nn.Conv1d, *widths[number : number + 2], kernel)  # type: ignore[no-untyped-call]
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
             self.add_module(f"conv{number + 1}", layer)
@@ -33,14 +33,16 @@ class Conv1dEncoder(nn.Module):
     def forward(self, series: Tensor) -> Tensor:
         """Return representations ``(B, 96)`` of series ``(B, C, T)``."""
         for layer in self.children():
-            series = layer(_padded(series, layer.kernel_size[0])).relu()
-            series = F.dropout(series, DROPOUT, layer.training)  # a frozen layer drops nothing
+            series = convolve(layer, series)  # type: ignore[arg-type]
         return series.amax(dim=2)
 
 
-def _padded(series: Tensor, kernel: int) -> Tensor:
+def convolve(layer: nn.Conv1d, series: Tensor) -> Tensor:
+    """Return a convolution of series, as long as they, with ReLU; a frozen one drops nothing."""
+    kernel = layer.kernel_size[0]
     before = (kernel - 1) // 2
-    return F.pad(series, (before, kernel - 1 - before))
+    padded = F.pad(series, (before, kernel - 1 - before))
+    return F.dropout(layer(padded).relu(), DROPOUT, layer.training)
 
 
 def hold_last(series: Tensor) -> Tensor:

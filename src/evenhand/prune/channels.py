@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -152,7 +153,7 @@ def _heads(model: Model, scores: Named) -> list[Choices]:
         Choices(
             _by_head(name, attention, scores),
             _by_head(name, attention, _ones(scores)),
-            lambda places, attention=attention: _remove_heads(attention, places),
+            partial(_remove_heads, attention),
         )
         for name, attention in _attentions(model).items()
     ]

@@ -92,10 +92,12 @@ def prune(
 
 def _begin(task: PruneTask, out: Path, *, overwrite: bool) -> Run:
     """Open the run directory, and write down the data, the splits and who is who."""
+    ours = task.settings.model_dump(mode="json", exclude={"cache"})
     run = start_run(
         out,
         "prune",
-        task.settings.model_dump(mode="json", exclude={"cache"}),
+        # What the model was trained with stays known: predicting and further pruning need it.
+        task.trained.facts["settings"] | ours | task.data,
         fingerprint=task.fingerprint,
         overwrite=overwrite,
     )

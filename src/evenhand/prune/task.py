@@ -6,13 +6,14 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
 
 from evenhand.cohort.attributes import group_of
 from evenhand.cohort.batches import BatchSource
-from evenhand.cohort.reopen import Anew, reopen
+from evenhand.cohort.reopen import Anew, data_now, reopen
 from evenhand.cohort.splits import Splits
 from evenhand.errors import EvenhandError
 from evenhand.files import fingerprint
@@ -68,6 +69,13 @@ class PruneTask:
     roles: Roles
     source: BatchSource
     positions: Mapping[str, Positions]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """Where the data lie and the bins of attributes, as the run's settings hold them."""
+        known, ours = self.trained.facts["settings"], self.settings
+        bins = list(ours.bins) or known["bins"]
+        return {"data": data_now(known["data"], ours.data), "bins": bins}
 
     @property
     def fingerprint(self) -> str:

@@ -1,0 +1,55 @@
+"""`evenhand export`: a run's model in a file for other programs, with its card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evenhand.errors import EvenhandError, pick
+from evenhand.files import read_json, replacing, write_text
+from evenhand.measure import as_table
+from evenhand.models.checkpoints import load_model
+from evenhand.models.export import FORMATS, check_answers
+from evenhand.report.card import model_card
+from evenhand.runs import open_run
+
+
+def export(
+    run: Path, out: Path, *, form: str = "onnx", model: str | None = None, overwrite: bool = False
+) -> float:
+    """Write a model to a file and its card beside it; return how far the file's logits are off.
+
+    Parameters
+    ----------
+    run
+        A finished run.
+    out
+        The file; the card gets its name with ``.md``.
+    form
+        ``onnx`` or ``safetensors``.
+    model
+        Which of the run's models; by default the one that it chose.
+    overwrite
+        Whether files that are there may be replaced.
+
+    Raises
+    ------
+    EvenhandError
+        The run is not finished or lacks the model, a file is there already, the libraries are
+        missing, or what was written says something else than the model. Nothing is written then.
+    """
+    write = pick("format", form, FORMATS)
+    found = open_run(run)
+    if not found.finished:
+        raise EvenhandError(f"the run in {run} is not finished; finish it first.")
+    name = model or found.facts["chosen"]
+    pick("model", name, dict.fromkeys(found.models()))
+    card = out.with_suffix(".md")
+    there = [str(path) for path in (out, card) if path.exists()]
+    if there and not overwrite:
+        raise EvenhandError(f"{' and '.join(there)}: there already; give --overwrite to replace.")
+    network = load_model(found.model(name))
+    with replacing(out) as part:
+        off = check_answers(network, write(network, part))
+    rows = as_table(read_json(found.root / "metrics.json")["rows"])
+    write_text(card, model_card(found.facts, rows, name))
+    return off
