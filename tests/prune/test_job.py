@@ -140,3 +140,16 @@ def test_budget_0_loses_nothing(words, tmp_path):
     curve = pd.read_csv(tmp_path / "curve.csv")
     chosen = read_json(tmp_path / "pruning.json")["chosen"]
     assert curve.loc[chosen, "auc"] >= curve.loc[0, "auc"] - 1e-12
+
+
+def test_a_search_prunes_with_what_won_on_validation(words, tmp_path):
+    words = [*words, "--search", 3, "--batches", 1, "--share", 28, "--limit", 50]
+    assert evenhand(*words, "--out", tmp_path).status == 0
+    table = pd.read_csv(tmp_path / "search.csv")
+    assert table["state"].tolist() == ["COMPLETE"] * 3
+    assert table.loc[0, ["params_beta", "params_share"]].tolist() == [0.33, 28]
+    chosen = read_json(tmp_path / "run.json")["search"]
+    assert chosen["value"] == table["value"].min()
+    assert read_json(tmp_path / "pruning.json")["estimator"] == chosen["estimator"]
+    curve = pd.read_csv(tmp_path / "curve.csv")
+    assert curve["log_loss_gap"].min() == pytest.approx(chosen["value"], abs=1e-12)

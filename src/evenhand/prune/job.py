@@ -23,6 +23,7 @@ from evenhand.prune.loop import Row, row_of, start, steps, stop_reason
 from evenhand.prune.masks import save_mask, zeros_kept
 from evenhand.prune.premise import check_premise
 from evenhand.prune.remove import remover
+from evenhand.prune.search import searched
 from evenhand.prune.settings import PruneSettings
 from evenhand.prune.state import State
 from evenhand.prune.states import clear_states, load_state, read_rows, save_state, write_rows
@@ -68,6 +69,9 @@ def prune(
     task = make_task(settings)
     run = _begin(task, out, overwrite=overwrite)
     say(task.roles.why)
+    if settings.search:
+        with run.phase("search"):
+            task = searched(task, run)
     with run.phase("pruning"):
         rows = _pruned(task, run)
     winner = task.judge.best(rows)
