@@ -102,7 +102,8 @@ def test_the_pruned_model_loads_like_any_other(pruned, cache, tmp_path):
     assert evenhand(*words, "--cache", cache, "--out", tmp_path / "predicted").status == 0
 
 
-@pytest.mark.parametrize("rows", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", [2, 3])
 def test_a_killed_pruning_ends_as_an_unbroken_one(words, tmp_path, rows):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert evenhand(*words, "--share", 12, "--out", whole).status == 0
@@ -142,6 +143,7 @@ def test_budget_0_loses_nothing(words, tmp_path):
     assert curve.loc[chosen, "auc"] >= curve.loc[0, "auc"] - 1e-12
 
 
+@pytest.mark.slow
 def test_a_search_prunes_with_what_won_on_validation(words, tmp_path):
     words = [*words, "--search", 3, "--batches", 1, "--share", 28, "--limit", 50]
     assert evenhand(*words, "--out", tmp_path).status == 0

@@ -90,16 +90,18 @@ def _least(choices: list[Choices], count: int) -> list[list[int]]:
 def _channels(model: Model, scores: Named) -> list[Choices]:
     """Return the channels of each set of layers that have to have the same number of them."""
     sample = torch.zeros(1, *model.spec.inputs.shape, device=next(model.parameters()).device)
-    inner = {id(p) for layer in model.modules() if _own_width(layer) for p in layer.parameters()}
+    layers = [module for module in model.modules() if not list(module.children())]
+    inner = {id(parameter) for layer in layers for parameter in layer.parameters()}
     bare = [(p, p.ndim - 1) for p in model.parameters() if id(p) not in inner]
     graph = torch_pruning().DependencyGraph()
-    graph.build_dependency(model, sample, unwrapped_parameters=bare)
+    with torch.enable_grad():  # it follows the gradient's way
+        graph.build_dependency(model, sample, unwrapped_parameters=bare)
     names = {module: name for name, module in model.named_modules()}
     attention = [layer for one in _attentions(model).values() for layer in (one.qkv, one.proj)]
     outputs = [layer for layer in model.head.modules() if isinstance(layer, nn.Linear)][-1:]
     found = []
     for group in graph.get_all_groups(ignored_layers=[*attention, *outputs]):
-        if all(item.dep.target.module in names or not _holds(item) for item in group):
+        if not any(isinstance(item.dep.target.module, nn.Parameter) for item in group):
             found.append(
                 Choices(
                     _by_channel(graph, group, names, scores),
@@ -112,15 +114,6 @@ def _channels(model: Model, scores: Named) -> list[Choices]:
 
 def _ones(scores: Named) -> Named:
     return {name: torch.ones_like(score) for name, score in scores.items()}
-
-
-def _own_width(layer: nn.Module) -> bool:
-    return not any(True for _ in layer.children())
-
-
-def _holds(item: Any) -> bool:
-    """Whether a member of a group is a parameter of its own, such as a position embedding."""
-    return isinstance(item.dep.target.module, nn.Parameter)
 
 
 def _by_channel(graph: Any, group: Any, names: Mapping[Any, str], scores: Named) -> Tensor:
