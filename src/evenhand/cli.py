@@ -262,12 +262,17 @@ def demo(
 @app.command()
 def report(run: Annotated[Path, typer.Argument(help="a run directory")]) -> None:
     """Write metrics.json and report.html of a finished run again, from its predictions."""
+    from evenhand.assess.pages import PAGES, write_page
     from evenhand.audit.evaluate import evaluate
     from evenhand.runs import open_run
 
     found = open_run(run)
     if not found.finished:
         raise EvenhandError(f"the run in {run} is not finished; give its command again.")
+    if found.facts["job"] in PAGES:
+        write_page(found)
+        typer.echo(f"report: {run / 'report.html'}")
+        return
     evaluate(found, chosen=found.facts["chosen"])
     _show(found)
 

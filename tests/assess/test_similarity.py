@@ -80,6 +80,9 @@ def test_the_page_says_what_the_numbers_do(trained, found):
     page = (trained / "sim" / "report.html").read_text()
     assert page.count('class="heat"') == 7  # two groups and their difference, twice; everybody
     assert open_run(trained / "sim").finished
+    (trained / "sim" / "report.html").unlink()
+    assert evenhand("report", trained / "sim").status == 0
+    assert (trained / "sim" / "report.html").read_text() == page
 
 
 def test_a_small_group_is_shown_and_makes_no_claim(trained):
@@ -110,6 +113,7 @@ def test_two_models_of_one_run_and_some_layers(trained):
         (("one", "two"), ("--layer", "blocks.9"), "no layer 'blocks.9'; there are: blocks.0"),
         (("one", "two"), ("--attribute", "skin"), "no attribute 'skin'"),
         (("one", "two"), ("--model", "full"), "given 1 time(s)"),
+        (("one", "two"), ("--minimum", 60), "has 52 patients, and --minimum is 60"),
         (("one", "two"), ("--data", "phantom:patients=30,size=32"), "lacks"),
     ],
 )

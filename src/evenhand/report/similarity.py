@@ -48,23 +48,23 @@ class AttributeView:
     absent: tuple[str, ...]
 
 
-def similarity_page(found: Mapping[str, Any], facts: Mapping[str, Any], patient: str) -> str:
+def similarity_page(found: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     """Return the page of a comparison of two models' layers."""
     one, other = found["models"]
     lede = (
         f"How alike {one} and {other} represent each group, layer by layer: "
-        f"{counted(found['patients'], patient)} of the {found['split']} split, one sample each."
+        f"{counted(found['patients'], found['unit'])} of the {found['split']} split, one sample each."
     )
     title = f"evenhand similarity: {one} and {other}"
-    return section_page(title, lede, similarity_sections(found, patient), facts)
+    return section_page(title, lede, similarity_sections(found), facts)
 
 
-def similarity_sections(found: Mapping[str, Any], patient: str) -> tuple[Section, ...]:
+def similarity_sections(found: Mapping[str, Any]) -> tuple[Section, ...]:
     """Return the sections on similarity: the answers with their heat maps, and the ratios."""
     view = {
         "everybody": _map("Everybody", "", found["everybody"], found),
         "attributes": [
-            _attribute(name, record, found, patient) for name, record in found["attributes"].items()
+            _attribute(name, record, found) for name, record in found["attributes"].items()
         ],
         "ratios": [_ratio(ratio) for ratio in found["ratios"]],
         "kernel": {"linear": "linear", "rbf": "RBF"}[found["kernel"]],
@@ -75,12 +75,10 @@ def similarity_sections(found: Mapping[str, Any], patient: str) -> tuple[Section
     return (Section("similarity", title, "similarity.html", view),)
 
 
-def _attribute(
-    name: str, record: Mapping[str, Any], found: Mapping[str, Any], patient: str
-) -> AttributeView:
+def _attribute(name: str, record: Mapping[str, Any], found: Mapping[str, Any]) -> AttributeView:
     groups = record["groups"]
     maps = [
-        _map(shown(row["group"]), _note(row, patient), row, found)
+        _map(shown(row["group"]), _note(row, found["unit"]), row, found)
         for row in groups
         if "value" in row
     ]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from evenhand.assess.pages import write_page
 from evenhand.assess.requirements.findings import ORDER, Finding, Status, overall
 from evenhand.assess.requirements.groups import attribute_findings, group_counts, size_findings
 from evenhand.assess.requirements.material import (
@@ -26,8 +27,7 @@ from evenhand.assess.requirements.settings import CheckSettings
 from evenhand.cohort.prepare import prepare_splits
 from evenhand.cohort.readers import open_cohort, reader_of
 from evenhand.cohort.splits import Splits
-from evenhand.files import write_json, write_text
-from evenhand.report.requirements import requirements_page
+from evenhand.files import write_json
 from evenhand.runs import start_run
 
 IMAGE_SIZE = 64
@@ -98,7 +98,7 @@ def check(
         found = measure_requirements(splits, settings)
     write_json(run.root / "check.json", found.records())
     run.finish()
-    write_text(run.root / "report.html", requirements_page(found.records(), run.facts))
+    write_page(run)
     return found
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from evenhand.assess.pages import write_page
 from evenhand.assess.similarity.measured import Patients, make_layers, measure_similarity
 from evenhand.assess.similarity.settings import SimilaritySettings
 from evenhand.audit.rows import cut_of, groups_in, matched, scored_rows
@@ -18,13 +19,12 @@ from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.store import store_samples
 from evenhand.cohort.tables import some
 from evenhand.errors import EvenhandError, pick
-from evenhand.files import write_json, write_text
+from evenhand.files import write_json
 from evenhand.measure import Plan, measure
 from evenhand.models.checkpoints import load_model
 from evenhand.models.layers import find_layers, layer_names
 from evenhand.models.model import Model
 from evenhand.predictions import Predictions, read_predictions
-from evenhand.report.similarity import similarity_page
 from evenhand.runs import Run, open_run, start_run
 from evenhand.train.activations import activations
 from evenhand.train.device import make_accelerator
@@ -50,6 +50,11 @@ def similarity(settings: SimilaritySettings, out: Path, *, overwrite: bool = Fal
     models = [load_model(run.model(name)) for run, name in chosen]
     wanted = _layers(models, settings)
     picked = _one_each(predictions[0], settings)
+    if len(picked) < settings.minimum:
+        raise EvenhandError(
+            f"the split {settings.split!r} has {len(picked)} patients, and --minimum is "
+            f"{settings.minimum}: too few to say anything."
+        )
     cohorts = [_cohort(chosen[0][0], model, picked, settings) for model in models]
     facts = settings.model_copy(update={"attribute": attributes})
     run = start_run(
@@ -82,12 +87,12 @@ def similarity(settings: SimilaritySettings, out: Path, *, overwrite: bool = Fal
         "widths": [[layer.width for layer in side] for side in sides],
         "kernel": settings.kernel,
         "split": settings.split,
+        "unit": chosen[0][0].facts["source"]["unit"],
         "level": settings.level,
     }
     write_json(run.root / "similarity.json", about | found)
     run.finish()
-    page = similarity_page(about | found, run.facts, chosen[0][0].facts["source"]["unit"])
-    write_text(run.root / "report.html", page)
+    write_page(run)
     return run
 
 
@@ -189,7 +194,7 @@ def _cohort(run: Run, model: Model, picked: Predictions, settings: SimilaritySet
         for name, value in run.facts["settings"].items()
         if name in DataSettings.model_fields
     }
-    moved = {"data": settings.data} if settings.data else {}
+    moved = {"data": _moved(settings.data, known["data"])} if settings.data else {}
     data = DataSettings.model_validate({**known, **moved, "cache": settings.cache})
     whole = open_cohort(data)
     place = pd.Index(whole.table["sample_id"]).get_indexer(pd.Index(picked.table["sample_id"]))
@@ -202,6 +207,12 @@ def _cohort(run: Run, model: Model, picked: Predictions, settings: SimilaritySet
     cohort = store_samples(whole.select(place), model.spec.image_size, settings.cache)
     check_fits(cohort, model)
     return cohort
+
+
+def _moved(data: str, known: str) -> str:
+    """Return DATA as given, or, where that is a bare folder, with the reader of the run."""
+    reader, colon, _ = known.partition(":")
+    return f"{reader}:{data}" if colon and Path(data).is_dir() else data
 
 
 def _performance(
