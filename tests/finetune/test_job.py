@@ -111,3 +111,28 @@ def test_patients_of_an_earlier_run_are_kept_out(base, tmp_path):
     left = np.concatenate([part.table["patient_id"] for _, part in task.splits.items()])
     assert len(left) == 160 - len(seen)
     assert not seen & set(left)
+
+
+def test_the_bound_is_a_worse_value_of_the_same_scores(base):
+    task = make_task(base)
+    bound = make_task(base.model_copy(update={"objective_bound": True}))
+    rng = np.random.default_rng(0)
+    labels = task.splits.val.labels
+    score = (labels + rng.normal(0, 1, len(labels)) + 4) / 9
+    scores = np.stack([1 - score, score], axis=1)
+    assert bound.values(scores)[0] < task.values(scores)[0]
+
+
+def test_a_bound_that_resamples_cannot_give_is_refused(base):
+    few = {"data": "phantom:patients=40,size=32,minority=0.15,prevalence=0.2,seed=1"}
+    settings = base.model_copy(update=few | {"objective_bound": True, "split": (0.5, 0.25, 0.25)})
+    with pytest.raises(
+        EvenhandError, match=r"--objective-bound: min_auc has no interval|undefined"
+    ):
+        make_task(settings)
+
+
+def test_several_objectives_are_all_kept_and_the_first_decides_when_to_stop(base, tmp_path):
+    goals = ("overall_auc", "min_auc:group")
+    found = finetune(base.model_copy(update={"objective": goals, "epochs": 1}), tmp_path / "run")
+    assert tuple(read_json(found.model("full") / "model.json")["val"]) == goals

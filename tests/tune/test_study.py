@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from evenhand.errors import EvenhandError
 from evenhand.models.backbones import create_by_name
 from evenhand.models.units import Family, families
 from evenhand.tune.spaces import SPACES, Rates
@@ -88,3 +89,11 @@ def test_known_masks_come_first(tmp_path):
     assert trained.choices[0].mask == frozenset()
     assert study.trials[0].user_attrs["origin"] == "head"
     assert "origin" not in study.trials[1].user_attrs
+
+
+def test_a_study_of_other_settings_is_refused(tmp_path):
+    open_study(f"sqlite:///{tmp_path / 'study.db'}", "run/one", ["maximize"], "these", prune=True)
+    with pytest.raises(EvenhandError, match=r"other settings or data\. Name another --storage"):
+        open_study(
+            f"sqlite:///{tmp_path / 'study.db'}", "run/one", ["maximize"], "others", prune=True
+        )

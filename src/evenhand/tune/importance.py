@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import ttest_ind
+from numpy.typing import NDArray
+from scipy.stats import t as student
 
 from evenhand.measure import Objective
 
@@ -49,11 +50,15 @@ def unit_importance(trials: pd.DataFrame, objectives: Sequence[Objective]) -> li
     return rows
 
 
-def _compared(values: np.ndarray, tuned: np.ndarray) -> dict[str, Any]:
-    one, other = values[tuned], values[~tuned]
-    low = high = difference = float(one.mean() - other.mean())
-    if one.std() > 0 or other.std() > 0:
-        ends = ttest_ind(one, other, equal_var=False).confidence_interval(LEVEL)
-        low, high = float(ends.low), float(ends.high)
-    counts = {"with": len(one), "without": len(other)}
-    return {"difference": difference, "low": low, "high": high} | counts
+def _compared(values: NDArray[np.float64], tuned: NDArray[np.bool_]) -> dict[str, Any]:
+    sides = values[tuned], values[~tuned]
+    difference = float(sides[0].mean() - sides[1].mean())
+    squares = np.array([side.var(ddof=1) / len(side) for side in sides])  # of the means' errors
+    half = 0.0
+    if squares.sum() > 0:
+        freedom = squares.sum() ** 2 / sum(
+            square**2 / (len(side) - 1) for square, side in zip(squares, sides, strict=True)
+        )
+        half = float(student.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(squares.sum()))
+    ends = {"difference": difference, "low": difference - half, "high": difference + half}
+    return ends | {"with": len(sides[0]), "without": len(sides[1])}

@@ -1,0 +1,149 @@
+"""Each setting of the search changes something, through the command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sysconfig
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+from tests.command import PHANTOMS, evenhand, training
+
+from evenhand.files import read_json
+from evenhand.measure import costs, find_objective, find_rule, front, ranked
+
+GOALS = ("overall_auc", "min_auc")
+TRIALS = 5
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def tuned(cache, tmp_path_factory):
+    """Run a search, and return its folder and what was printed."""
+    folder = tmp_path_factory.mktemp("runs")
+
+    def run(name, *words):
+        out = folder / name
+        flags = training(cache, "--epochs", 2, "--trials", TRIALS, "--baseline", "head")
+        ended = evenhand("tune", PHANTOMS, *flags, "--lr-max", 1e-2, "--out", out, *words)
+        assert ended.status == 0, ended.err
+        return out, ended.out
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def several(tuned):
+    words = [word for goal in GOALS for word in ("--objective", goal)]
+    return tuned("several", *words, "--pick", "budget=0.01", "--confirm", 0, "--space", "staged")
+
+
+def trials_of(out, study="fairtune"):
+    trials = pd.read_csv(out / "trials.csv", keep_default_na=False)
+    return trials[trials["study"] == study]
+
+
+def test_several_objectives_keep_their_front_and_train_to_the_end(several):
+    out, printed = several
+    assert "no trial is stopped early, as there are several objectives" in printed
+    trials = trials_of(out)
+    assert (trials["state"] == "complete").all()
+    assert (trials["epochs"] == 2).all()
+    cost = costs(trials[list(GOALS)].to_numpy(float), [*map(find_objective, GOALS)])
+    assert trials["pareto"].tolist() == front(cost).tolist()
+    told = read_json(out / "search.json")
+    assert [one["name"] for one in told["objectives"]] == list(GOALS)
+    (study,) = [one for one in told["studies"] if one["name"] == "fairtune"]
+    assert study["front"] == trials.loc[trials["pareto"], "number"].tolist()
+
+
+def test_the_rule_picks_what_is_fitted(several):
+    out, _ = several
+    objectives = [*map(find_objective, GOALS)]
+    trials = trials_of(out)
+    cost = costs(trials[list(GOALS)].to_numpy(float), objectives)
+    wanted = ranked(cost, find_rule("budget=0.01", objectives))[0]
+    model = read_json(out / "models" / "fairtune" / "model.json")
+    assert model["trial"] == trials["number"].iloc[wanted]
+    row = trials.iloc[wanted]
+    assert model["val"] == {goal: pytest.approx(row[goal], abs=1e-12) for goal in GOALS}
+
+
+def test_a_staged_space_draws_where_to_begin(several):
+    out, _ = several
+    study = optuna.load_study(study_name="several/fairtune", storage=f"sqlite:///{out}/study.db")
+    depths = [trial.params["first"] for trial in study.trials]
+    assert depths[:2] == [0, 6]  # full, then nowhere: head only
+    for trial in study.trials:
+        asked = [name for name in trial.params if name.startswith("blocks.")]
+        assert all(int(name.split(".")[1]) >= trial.params["first"] for name in asked)
+
+
+def test_without_confirmation_there_are_no_fresh_seeds(several):
+    trials = pd.read_csv(several[0] / "trials.csv", keep_default_na=False)
+    assert set(trials["study"]) == {"fairtune", "head"}
+    assert set(trials["seed"]) == {0}
+
+
+def test_bound_family_and_baseline_change_what_is_searched(tuned):
+    words = ("--objective-bound", "--family", "blocks.5.attn,blocks.5.mlp", "--confirm", 0)
+    out, _ = tuned("bound", *words, "--lr-min", 1e-2)
+    trials = trials_of(out)
+    tried = trials[trials["state"].isin(["complete", "pruned"])]
+    assert len(tried) == tried["mask"].nunique() == 4  # all that there is with one learning rate
+    assert set(" ".join(trials["mask"]).split()) == {"blocks.5.attn", "blocks.5.mlp"}
+    plain, _ = tuned("plain", "--family", "blocks.5.attn", "--lr-min", 1e-2, "--confirm", 0)
+    same = [trials_of(root, "head")["min_auc"].astype(float).iloc[0] for root in (out, plain)]
+    assert same[0] < same[1]  # the same fit, judged by the lower end
+    assert np.isfinite(same).all()
+    assert "lower end of its interval" in (out / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_the_database_opens_in_optuna_dashboard(several, unused_port):
+    binary = Path(sysconfig.get_path("scripts")) / "optuna-dashboard"
+    if not binary.exists():
+        pytest.skip("optuna-dashboard is not installed")
+    storage = f"sqlite:///{several[0]}/study.db"
+    words = [binary, storage, "--host", "127.0.0.1", "--port", str(unused_port)]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        root = f"http://127.0.0.1:{unused_port}/api/studies"
+        studies = fetch(root)["study_summaries"]
+        names = {study["study_name"]: study["study_id"] for study in studies}
+        assert names.keys() == {"several/fairtune", "several/head"}
+        found = fetch(f"{root}/{names['several/fairtune']}")
+        assert len(found["trials"]) == len(trials_of(several[0]))
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.fixture
+def unused_port():
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def fetch(url):
+    """Return what a server says that may take a while to start."""
+    for _ in range(120):
+        try:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                return json.load(answer)
+        except OSError:
+            time.sleep(0.5)
+    raise AssertionError(f"{url} does not answer")
