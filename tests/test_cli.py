@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from tests.command import PHANTOMS, evenhand, training
 
-from evenhand import AuditSettings, FinetuneSettings, PredictSettings, TuneSettings
+from evenhand import AuditSettings, CompareSettings, FinetuneSettings, PredictSettings, TuneSettings
 from evenhand.files import read_json
 from evenhand.measure import COLUMNS
 
@@ -79,9 +79,16 @@ def test_predict_and_audit_on_new_patients(trained, cache, tmp_path):
     assert cut in {row["threshold"] for row in rows if row["threshold"] is not None}
 
     ended = evenhand("audit", out, trained[0], "--out", audited)
+    assert ended.status == 0, ended.err
+    rows = read_json(audited / "metrics.json")["rows"]
+    assert {row["model"] for row in rows} == {"external-full", "trained-full"}
+    brought = {row["threshold"] for row in rows if row["model"] == "external-full"}
+    assert brought == {None, cut}
+
+    ended = evenhand("compare", out, trained[0], "--out", tmp_path / "compared")
     assert ended.status == 2
     assert "they come from other data" in ended.err
-    assert not audited.exists()
+    assert not (tmp_path / "compared").exists()
 
 
 def test_audit_of_one_run_gives_its_numbers(trained, tmp_path):
@@ -112,6 +119,7 @@ def test_a_flag_beats_the_file(cache, tmp_path):
         ("tune", TuneSettings),
         ("predict", PredictSettings),
         ("audit", AuditSettings),
+        ("compare", CompareSettings),
     ],
 )
 def test_every_setting_is_a_flag_or_an_argument_with_a_text(command, settings):

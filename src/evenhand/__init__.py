@@ -4,7 +4,7 @@ Names load on first use: importing the package loads neither torch nor pandas. W
 of a package lies in that package, since a name cannot be both::
 
     from evenhand.assess import check, similarity
-    from evenhand.audit import audit
+    from evenhand.audit import audit, compare
     from evenhand.finetune import finetune
     from evenhand.measure import measure
     from evenhand.prune import prune
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from evenhand.assess.requirements.settings import CheckSettings
     from evenhand.assess.similarity.settings import SimilaritySettings
-    from evenhand.audit.settings import AuditSettings, PredictSettings
+    from evenhand.audit.settings import AuditSettings, CompareSettings, PredictSettings
     from evenhand.cohort import (
         Cohort,
         DataSettings,
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "assess.requirements.settings": "CheckSettings",
     "assess.similarity.settings": "SimilaritySettings",
-    "audit.settings": "AuditSettings PredictSettings",
+    "audit.settings": "AuditSettings CompareSettings PredictSettings",
     "cohort": (
         "Cohort DataSettings PhantomSettings Splits make_phantoms open_cohort prepare_splits "
         "split_patients"
@@ -81,6 +81,7 @@ __all__ = [
     "AuditSettings",
     "CheckSettings",
     "Cohort",
+    "CompareSettings",
     "DataSettings",
     "EvenhandError",
     "Family",

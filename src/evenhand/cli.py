@@ -20,7 +20,7 @@ from pydantic_core import PydanticUndefined
 
 from evenhand.assess.requirements.settings import CheckSettings
 from evenhand.assess.similarity.settings import SimilaritySettings
-from evenhand.audit.settings import AuditSettings, PredictSettings
+from evenhand.audit.settings import AuditSettings, CompareSettings, PredictSettings
 from evenhand.errors import EvenhandError
 from evenhand.finetune.settings import FinetuneSettings
 from evenhand.prune.settings import PruneSettings
@@ -56,19 +56,24 @@ def _refuse(text: str) -> NoReturn:
     raise SystemExit(2) from None
 
 
-def job(settings: type[BaseModel], *positional: str) -> Callable[[Job], Job]:
+def job(
+    settings: type[BaseModel], *positional: str, more: tuple[inspect.Parameter, ...] = ()
+) -> Callable[[Job], Job]:
     """Register a function as the command of its name, with a flag for each setting.
 
-    ``--config FILE.yaml`` gives settings, too; a flag beats the file.
+    ``--config FILE.yaml`` gives settings, too; a flag beats the file. ``more`` are flags that
+    answer by themselves.
     """
 
     def register(function: Job) -> Job:
         def run(**given: Any) -> None:
+            for answered in more:
+                given.pop(answered.name)
             out, config, overwrite = given.pop("out"), given.pop("config"), given.pop("overwrite")
             function(_gather(settings, config, given, positional), out, overwrite)
 
         run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [*_parameters(settings, positional), *_common_flags(function)]
+            [*_parameters(settings, positional), *_common_flags(function), *more]
         )
         app.command(function.__name__, help=inspect.getdoc(function))(run)
         return function
@@ -139,6 +144,30 @@ def _common_flags(function: Callable[..., None]) -> tuple[inspect.Parameter, ...
         _common("config", Path | None, None, "YAML file of settings; a flag beats it"),
         _common("overwrite", bool, False, "replace the run that is in the folder"),
     )
+
+
+def _print_metrics(asked: bool) -> None:
+    from evenhand.measure import metric_listing
+
+    if asked:
+        typer.echo(metric_listing())
+        raise typer.Exit
+
+
+_LIST_METRICS = inspect.Parameter(
+    "list_metrics",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=False,
+    annotation=Annotated[
+        bool,
+        typer.Option(
+            "--list-metrics",
+            help="list every metric and comparison, and stop",
+            is_eager=True,
+            callback=_print_metrics,
+        ),
+    ],
+)
 
 
 def _gather(
@@ -228,7 +257,7 @@ def predict(settings: PredictSettings, out: Path, overwrite: bool) -> None:
     _show(work(settings, out, overwrite=overwrite))
 
 
-@job(AuditSettings, "inputs")
+@job(AuditSettings, "inputs", more=(_LIST_METRICS,))
 def audit(settings: AuditSettings, out: Path, overwrite: bool) -> None:
     """Audit predictions: files in the contract's layout, or runs; several side by side."""
     from evenhand.audit.job import audit as work
@@ -327,11 +356,15 @@ def verify_dataset(
 
 
 def _show(run: Any) -> None:
-    """Print a finished run's main numbers and where its report lies."""
-    from evenhand.audit.job import print_table
+    """Print a finished run's main numbers, what must be known of them, and the report's place."""
+    from evenhand.audit.asked import measure_settings
+    from evenhand.audit.printed import print_table
     from evenhand.files import read_json
     from evenhand.measure import as_table
 
+    facts = run.facts
     rows = as_table(read_json(run.root / "metrics.json")["rows"])
-    typer.echo(print_table(rows))
+    typer.echo(print_table(rows, measure_settings(facts).split))
+    for note in facts.get("notes", ()):
+        typer.echo(f"\n{note}")
     typer.echo(f"\nreport: {run.root / 'report.html'}")

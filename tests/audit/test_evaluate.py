@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evenhand import AuditSettings, EvenhandError
-from evenhand.audit import audit
+from evenhand import AuditSettings, CompareSettings, EvenhandError
+from evenhand.audit import audit, compare
 from evenhand.audit.evaluate import evaluate
 from evenhand.files import read_json
 
@@ -28,10 +28,15 @@ def table(shift: float, n: int = 120) -> pd.DataFrame:
 
 
 @pytest.fixture
-def run(tmp_path):
+def paths(tmp_path):
     paths = (tmp_path / "good.csv", tmp_path / "poor.csv")
     for path, shift in zip(paths, (0.2, 0.05), strict=True):
         table(shift).to_csv(path, index=False)
+    return paths
+
+
+@pytest.fixture
+def run(paths, tmp_path):
     return audit(AuditSettings(inputs=paths, attribute=("sex",)), tmp_path / "run")
 
 
@@ -39,10 +44,19 @@ def rows_of(run):
     return pd.DataFrame(read_json(run.root / "metrics.json")["rows"])
 
 
-def test_models_stand_side_by_side_and_are_compared(run):
+def test_models_stand_side_by_side(run):
     rows = rows_of(run)
     assert run.finished
+    assert run.facts["chosen"] is None
     assert list(rows["model"].unique()) == ["good", "poor"]
+    assert rows["against"].isna().all()
+    assert "evenhand compare gives paired differences" in run.facts["notes"][0]
+
+
+def test_a_comparison_pairs_models(paths, tmp_path):
+    run = compare(CompareSettings(inputs=paths, attribute=("sex",)), tmp_path / "compared")
+    rows = rows_of(run)
+    assert run.facts["pairs"] == [["good", "poor"]]
     pair = rows[rows["against"].notna() & (rows["metric"] == "auc") & (rows["attribute"] == "*")]
     assert pair[["model", "against", "split"]].to_numpy().tolist() == [["good", "poor", "test"]]
     alone = rows[
@@ -67,7 +81,7 @@ def test_intervals_are_for_the_test_split_and_thresholds_from_validation(run):
 
 def test_it_can_be_done_again_from_the_folder_alone(run):
     before = (run.root / "metrics.json").read_bytes()
-    evaluate(run, chosen="good")
+    evaluate(run, chosen=None)
     assert (run.root / "metrics.json").read_bytes() == before
     page = (run.root / "report.html").read_text(encoding="utf-8")
     assert "good" in page

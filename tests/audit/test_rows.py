@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evenhand.audit.rows import cut_of, matched, metric_rows, paired_rows
+from evenhand.audit.rows import cut_of, groups_in, matched, metric_rows, paired_rows
 from evenhand.errors import EvenhandError
 from evenhand.measure import COLUMNS, Bootstrap, Plan, policy, youden
 from evenhand.predictions import Predictions
@@ -75,8 +75,7 @@ def test_paired_differences_are_of_the_same_patients():
     assert (rows["against"] == "full").all()
     same = paired_rows((first, first), ["sex"], names=names, seed=0, plan=PLAN)
     assert (same["value"] == 0).all()
-    assert (same["low"] == 0).all()
-    assert (same["high"] == 0).all()
+    assert same["low"].isna().all()
 
 
 def test_rows_are_matched_by_sample():
@@ -99,6 +98,22 @@ def test_other_data_cannot_be_compared():
         matched(first, second)
 
 
+@pytest.mark.parametrize("column", ["label", "patient_id", "attr_sex"])
+def test_a_sample_that_two_models_tell_apart(column):
+    first, second = predictions(1), predictions(2)
+    second.table.loc[3, column] = {"label": 1 - second.table["label"][3]}.get(column, "m")
+    first.table.loc[3, "attr_sex"] = "f"
+    with pytest.raises(EvenhandError, match=f"another {column}.*'s3'"):
+        matched(first, second)
+
+
+def test_levels_keep_their_order():
+    given = predictions(1)
+    table = given.table.replace({"attr_sex": {"unknown": "m"}})
+    ordered = Predictions(table, given.classes, {"sex": ("m", "f")})
+    assert groups_in(ordered, ["sex"])["sex"].levels == ("m", "f")
+
+
 def test_a_split_without_rows():
     with pytest.raises(EvenhandError, match="no rows of the split 'train'; there are: val, test"):
         metric_rows(predictions(1), ["sex"], model="full", seed=0, split="train")
@@ -119,6 +134,8 @@ def test_a_threshold_for_each_group():
 
 def test_a_policy_that_needs_validation_rows():
     alone = predictions(1).of_split("test")
+    with pytest.raises(EvenhandError, match=r"fixed at 0\.3 is the same for every group of sex"):
+        cut_of(predictions(1), policy("0.3"), by="sex")
     with pytest.raises(EvenhandError, match="'f1' needs rows of the split 'val'"):
         cut_of(alone, policy("f1"))
     assert cut_of(alone, policy("0.3")).threshold == 0.3

@@ -49,7 +49,7 @@ def test_advice_can_be_measured(advice):
 
 def test_the_list_names_everything():
     table = list_metrics()
-    assert {*METRICS, *FAIRNESS, "_gap", "_difference", "_detectable"} <= set(table["name"])
+    assert {*METRICS, *FAIRNESS, "gap", "difference", "detectable"} <= set(table["name"])
     assert table["name"].is_unique
     assert table["title"].str.endswith(".").all()
 

@@ -48,11 +48,28 @@ def test_agrees_with_scipy(method):
 
 
 def test_bca_breaks_down_to_percentiles_and_says_so():
-    rows = scored([0, 1] * 10, [0.1, 0.9] * 10)
-    plan = Plan(("log_loss",), (), bootstrap=Bootstrap(200, method="bca"))
-    table = measure(rows, {}, plan, rng=np.random.default_rng(0), against=rows)
-    assert table["method"][0] == "percentile (BCa breaks down)"  # every difference is 0
-    assert (table["low"][0], table["high"][0]) == (0, 0)
+    bca = Bootstrap(200, method="bca")
+    resamples = resample(50, bca, np.random.default_rng(0))
+    drawn, left_out = np.linspace(0, 1, 200), np.linspace(0.4, 0.6, 50)
+    found = interval(np.concatenate([[2.0], drawn, left_out]), resamples, bca)  # beyond them all
+    assert found.method == "percentile (BCa breaks down)"
+    assert (found.low, found.high) == pytest.approx((0.025, 0.975))
+
+
+def test_what_never_varies_has_no_interval():
+    """Five of five less seven of seven is no proof of a difference of exactly 0."""
+    labels = [1] * 12 + [0] * 8
+    rows = scored(labels, np.where(labels, 0.9, 0.1))
+    groups = {"x": groups_of(["a"] * 5 + ["b"] * 7 + ["a"] * 4 + ["b"] * 4)}
+    plan = Plan(("sensitivity",), ("difference", "gap", "worst"))
+    rng = np.random.default_rng(0)
+    for table in (
+        measure(rows, groups, plan, rng=rng)[3:],
+        measure(rows, groups, plan, rng=rng, against=rows),
+    ):
+        assert len(table) >= 3
+        assert table["low"].isna().all()
+        assert table["method"].str.contains("no interval: the same in every resample").all()
 
 
 def test_bca_by_its_formula():
@@ -151,7 +168,9 @@ def test_intervals_of_the_worst_and_best_group_are_about_those_groups(metric):
 def test_intervals_of_shares_stay_shares():
     rng = np.random.default_rng(0)
     labels = rng.integers(2, size=60)
-    rows = scored(labels, np.clip(0.5 + 0.3 * (labels - 0.5) + 0.5 * rng.random(60), 0, 1))
+    rows = scored(
+        labels, np.clip(0.5 + 0.3 * (labels - 0.5) + 0.5 * rng.random(60), 0, 1), threshold=0.8
+    )
     groups = {"x": groups_of(np.repeat(["a", "b", "c"], 20))}
     across = ("worst", "best", "gap", "equalized_odds_difference")
     table = measure(rows, groups, Plan(("auc", "sensitivity"), across), rng=rng)

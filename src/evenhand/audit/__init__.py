@@ -6,12 +6,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from evenhand.audit.comparison import compare
     from evenhand.audit.job import audit
-    from evenhand.audit.settings import AuditSettings, PredictSettings
+    from evenhand.audit.settings import AuditSettings, CompareSettings, PredictSettings
 
-_HOMES = {"AuditSettings": "settings", "PredictSettings": "settings", "audit": "job"}
+_HOMES = {
+    "AuditSettings": "settings",
+    "CompareSettings": "settings",
+    "PredictSettings": "settings",
+    "audit": "job",
+    "compare": "comparison",
+}
 
-__all__ = ["AuditSettings", "PredictSettings", "audit"]
+__all__ = ["AuditSettings", "CompareSettings", "PredictSettings", "audit", "compare"]
 
 
 def __getattr__(name: str) -> Any:

@@ -82,13 +82,18 @@ def cut_of(predictions: Predictions, rule: Policy | None = None, *, by: str | No
     if not len(rows) and rule is None and by is None:
         return Cut(0.5, "0.5, as there are no validation rows")
     rule = rule or policy("youden")
+    if by is not None and not rule.needs_rows:
+        raise EvenhandError(
+            f"a threshold {rule.says} is the same for every group of {by}; choose one on "
+            "validation rows, such as youden, or leave the groups out."
+        )
     if not len(rows) and rule.needs_rows:
         raise EvenhandError(
             f"the threshold policy {rule.name!r} needs rows of the split 'val', and there are "
             "none; give such rows, or a fixed threshold such as 0.5."
         )
     how = f"{rule.says}, on the validation rows" if rule.needs_rows else rule.says
-    if by is None or not rule.needs_rows:
+    if by is None:
         return Cut(rule.choose(rows.labels, rows.scores), how)
     (groups,) = groups_in(rows, [by]).values()
     of_all, own = by_group(rule, rows.labels, rows.scores, groups)
@@ -159,7 +164,7 @@ def metric_rows(
     EvenhandError
         There are no rows of that split, or an attribute is not known.
     """
-    rows = _of_split(predictions, split)
+    rows = rows_of(predictions, split)
     found = measure(
         scored_rows(rows, cut or cut_of(predictions)),
         groups_in(rows, attributes),
@@ -177,15 +182,18 @@ def paired_rows(
     seed: int,
     plan: Plan | None = None,
     split: str = "test",
+    cuts: tuple[Cut, Cut] | None = None,
 ) -> pd.DataFrame:
     """Measure the first model less the second, on the samples that both have scored.
 
     Parameters
     ----------
     pair
-        Predictions of the two models; each is cut at its own threshold.
+        Predictions of the two models.
     names
         What the rows call the two models (``model``, ``against``).
+    cuts
+        Where each model's scores are cut, as for `metric_rows`.
     attributes, seed, plan, split
         As for `metric_rows`; levels are the first model's.
 
@@ -194,13 +202,14 @@ def paired_rows(
     EvenhandError
         No sample of the split is in both, or a sample has two labels or two patients.
     """
-    first, second = matched(_of_split(pair[0], split), _of_split(pair[1], split))
+    first, second = matched(rows_of(pair[0], split), rows_of(pair[1], split))
+    one, other = cuts or (cut_of(pair[0]), cut_of(pair[1]))
     found = measure(
-        scored_rows(first, cut_of(pair[0])),
+        scored_rows(first, one),
         groups_in(first, attributes),
         plan,
         rng=np.random.default_rng(seed),
-        against=scored_rows(second, cut_of(pair[1])),
+        against=scored_rows(second, other),
     )
     return found.assign(model=names[0], against=names[1], split=split)
 
@@ -211,7 +220,7 @@ def matched(first: Predictions, second: Predictions) -> tuple[Predictions, Predi
     Raises
     ------
     EvenhandError
-        None is shared, the classes differ, or a shared sample has two labels or two patients.
+        None is shared, the classes differ, or a shared sample has two labels, patients or groups.
     """
     if first.classes != second.classes:
         raise EvenhandError(
@@ -223,7 +232,8 @@ def matched(first: Predictions, second: Predictions) -> tuple[Predictions, Predi
     if kept.empty:
         raise EvenhandError("the two models have no sample in common; compare on the same data.")
     found = other.loc[kept["sample_id"]].reset_index()
-    for column in ("label", "patient_id"):
+    attributes = [f"attr_{name}" for name in first.levels if name in second.levels]
+    for column in ("label", "patient_id", *attributes):
         differs = kept["sample_id"][(kept[column] != found[column]).to_numpy()]
         if len(differs):
             raise EvenhandError(
@@ -236,16 +246,27 @@ def matched(first: Predictions, second: Predictions) -> tuple[Predictions, Predi
     )
 
 
-def _of_split(predictions: Predictions, split: str) -> Predictions:
+def rows_of(predictions: Predictions, split: str) -> Predictions:
+    """Return the rows of a split.
+
+    Raises
+    ------
+    EvenhandError
+        There are none; the text names the splits that there are.
+    """
     rows = predictions.of_split(split)
     if not len(rows):
-        there = ", ".join(predictions.splits) or "no split column"
-        raise EvenhandError(f"there are no rows of the split {split!r}; there are: {there}.")
+        there = ", ".join(predictions.splits) or "no split column, so that all are test rows"
+        raise EvenhandError(
+            f"there are no rows of the split {split!r}; there are: {there}. --split names another."
+        )
     return rows
 
 
 def _coded(predictions: Predictions, attribute: str) -> Groups:
     group = predictions.group(attribute)
-    if not (group == UNKNOWN).any():
-        group = group.cat.remove_categories([UNKNOWN])
+    if not (group == UNKNOWN).any():  # remove_categories would sort the others
+        group = group.cat.set_categories(
+            [level for level in group.cat.categories if level != UNKNOWN]
+        )
     return groups_of(group)

@@ -1,17 +1,17 @@
-"""What `evenhand audit` and `evenhand predict` are told."""
+"""What `evenhand audit`, `evenhand compare` and `evenhand predict` are told."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from evenhand.cohort.settings import DataSettings
 
 
-class AuditSettings(BaseModel, frozen=True, extra="forbid"):
-    """Which predictions are audited, and by what."""
+class InputSettings(BaseModel, frozen=True, extra="forbid"):
+    """Which predictions are read, and how."""
 
     inputs: tuple[Path, ...] = Field(description="predictions (CSV or parquet) or run directories")
     attribute: tuple[str, ...] = Field(
@@ -21,13 +21,78 @@ class AuditSettings(BaseModel, frozen=True, extra="forbid"):
         (), description="bins of a numeric attribute: age=60 or age=20,40,60,80; repeatable"
     )
     map: tuple[str, ...] = Field(
-        (), description="what a column is called in the file: label=y_true; repeatable"
+        (), description="what a column is called in the files: label=y_true; repeatable"
     )
     logits: bool = Field(False, description="the scores are logits")
-    exclude_group: tuple[str, ...] = Field(
-        (), description='group that gaps leave out: "age=under 20"; repeatable'
-    )
     seed: int = Field(0, ge=0, description="draws the resamples")
+
+
+class MeasureSettings(BaseModel, frozen=True, extra="forbid"):
+    """What is measured. A job that trains asks for the default."""
+
+    metric: tuple[str, ...] = Field(
+        (), description="metric of each group, or all (--list-metrics names them); repeatable"
+    )
+    across: tuple[str, ...] = Field(
+        (), description="comparison across the groups, or all (--list-metrics); repeatable"
+    )
+    decision: Literal["assistive", "punitive"] | None = Field(
+        None, description="what being flagged brings, help or a burden: picks the error rate"
+    )
+    share: Literal["small", "large"] | None = Field(
+        None, description="with --decision: the share of the patients that can be flagged"
+    )
+    numbers: Literal["equal", "proportional"] | None = Field(
+        None, description="who should be flagged, whatever the errors: picks the metric"
+    )
+    exclude_group: tuple[str, ...] = Field(
+        (), description='group that comparisons leave out: "age=under 20"; repeatable'
+    )
+    reference: tuple[str, ...] = Field(
+        (), description="group that differences are from: sex=male; repeatable [the largest]"
+    )
+    minimum: int = Field(
+        0, ge=0, description="samples that a group needs for any claim about it [0]"
+    )
+    condition: str | None = Field(
+        None, description="a third variable: compare the groups within each of its levels, too"
+    )
+    threshold: str | None = Field(
+        None,
+        description="0.3, youden, f1, sensitivity=0.9 or specificity=0.9, chosen on validation "
+        "rows [youden, or 0.5 where there are none]",
+    )
+    threshold_by: str | None = Field(
+        None, description="attribute whose groups get a threshold each"
+    )
+    split: Literal["train", "val", "test"] = Field("test", description="whose rows are reported")
+    interval: Literal["percentile", "bca"] = Field("percentile", description="kind of interval")
+    level: float = Field(0.95, gt=0, lt=1, description="confidence level of the intervals")
+    replicates: int = Field(1000, ge=1, description="resamples of the patients")
+    permutations: int = Field(
+        0, ge=0, description="permutations for each test of no difference; 0: no tests"
+    )
+
+    @model_validator(mode="after")
+    def _check_decision(self) -> Self:
+        if (self.decision is None) != (self.share is None):
+            raise ValueError(
+                "--decision and --share go together: name both, as in --decision assistive "
+                "--share large"
+            )
+        return self
+
+
+class AuditSettings(MeasureSettings, InputSettings, frozen=True, extra="forbid"):
+    """Which predictions are audited, and by what."""
+
+
+class CompareSettings(MeasureSettings, InputSettings, frozen=True, extra="forbid"):
+    """Which models are compared on the same samples, and by what."""
+
+    model: tuple[str, ...] = Field(
+        (), description="models of the runs, or all [those that the runs chose]; repeatable"
+    )
 
 
 class PredictSettings(DataSettings, frozen=True, extra="forbid"):

@@ -1,7 +1,7 @@
 """Numbers about groups: metrics, thresholds, intervals. Arrays and names in, numbers out."""
 
 import evenhand.measure.metrics  # noqa: F401 (registers them)
-from evenhand.measure.across import CONTRASTS, SUMMARIES
+from evenhand.measure.across import CONTRASTS, DETECTABLE, SUMMARIES
 from evenhand.measure.fairness import FAIRNESS, Fairness, fairness
 from evenhand.measure.groups import (
     UNKNOWN,
@@ -9,10 +9,11 @@ from evenhand.measure.groups import (
     Groups,
     excluded_groups,
     groups_of,
+    named_groups,
     within,
 )
 from evenhand.measure.guide import Advice, guide_errors, guide_representation
-from evenhand.measure.listing import list_metrics
+from evenhand.measure.listing import list_metrics, metric_listing
 from evenhand.measure.objectives import OBJECTIVES, Objective, find_objective
 from evenhand.measure.pareto import costs, find_rule, front, ranked
 from evenhand.measure.permutation import Test, holm, permutation_test
@@ -20,12 +21,13 @@ from evenhand.measure.power import auc_error, design_effect, detectable_gap
 from evenhand.measure.registry import METRICS, Metric, find_metric, metric
 from evenhand.measure.resample import Bootstrap
 from evenhand.measure.scored import Scored, scored
-from evenhand.measure.table import COLUMNS, Plan, as_records, as_table, measure
+from evenhand.measure.table import COLUMNS, Plan, as_records, as_table, check_plan, measure
 from evenhand.measure.thresholds import Policy, by_group, policy, youden
 
 __all__ = [
     "COLUMNS",
     "CONTRASTS",
+    "DETECTABLE",
     "FAIRNESS",
     "METRICS",
     "OBJECTIVES",
@@ -46,6 +48,7 @@ __all__ = [
     "as_table",
     "auc_error",
     "by_group",
+    "check_plan",
     "costs",
     "design_effect",
     "detectable_gap",
@@ -62,6 +65,8 @@ __all__ = [
     "list_metrics",
     "measure",
     "metric",
+    "metric_listing",
+    "named_groups",
     "permutation_test",
     "policy",
     "ranked",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,13 +102,25 @@ def excluded_groups(texts: Iterable[str], groups: Mapping[str, Groups]) -> dict[
     >>> excluded_groups(["sex=f"], {"sex": groups_of(["f", "m"])})
     {'sex': {'f'}}
     """
-    attributes = {name.partition("|")[0]: levels for name, levels in groups.items()}
     excluded: dict[str, set[str]] = {}
+    for attribute, level in named_groups(texts, groups):
+        excluded.setdefault(attribute, set()).add(level)
+    return excluded
+
+
+def named_groups(texts: Iterable[str], groups: Mapping[str, Groups]) -> Iterator[tuple[str, str]]:
+    """Yield attribute and level of texts such as ``"age=under 20"``.
+
+    Raises
+    ------
+    EvenhandError
+        There is no ``=``, no such attribute, or the attribute has no such level.
+    """
+    attributes = {name.partition("|")[0]: levels for name, levels in groups.items()}
     for text in texts:
         attribute, equals, level = text.partition("=")
         if not equals:
             raise EvenhandError(f"{text!r} names no group; write ATTRIBUTE=LEVEL, as in age=60+.")
         levels = pick("attribute", attribute, attributes).levels
         pick(f"level of {attribute}", level, dict.fromkeys(levels))
-        excluded.setdefault(attribute, set()).add(level)
-    return excluded
+        yield attribute, level

@@ -27,6 +27,8 @@ class Interval:
 
 
 NONE = Interval(None, None, None, 0)
+CONSTANT = "no interval: the same in every resample"
+"""Said of a number that resamples cannot tell anything about, such as 5 of 5 less 7 of 7."""
 
 
 def interval(values: Floats, resamples: Resamples, bootstrap: Bootstrap | None) -> Interval:
@@ -43,6 +45,8 @@ def interval(values: Floats, resamples: Resamples, bootstrap: Bootstrap | None) 
     none = replace(NONE, undefined=len(drawn) - len(defined))
     if np.isnan(values[0]) or len(defined) < ENOUGH * len(drawn):
         return none
+    if np.ptp(defined) == 0:
+        return replace(none, method=CONSTANT)
     tails = np.array([(1 - bootstrap.level) / 2, (1 + bootstrap.level) / 2])
     method: str = bootstrap.method
     if method == "bca":
@@ -63,9 +67,7 @@ def share_interval(
     interval is Clopper and Pearson's (Biometrika 1934), with patients for trials.
     """
     found = interval(values, resamples, bootstrap)
-    if bootstrap is None or found.low is None or found.low != found.high:
-        return found
-    if values[0] not in (0, 1):
+    if bootstrap is None or found.method != CONSTANT or values[0] not in (0, 1):
         return found
     least = float(((1 - bootstrap.level) / 2) ** (1 / patients))
     low, high = (least, 1.0) if values[0] == 1 else (0.0, 1 - least)
@@ -106,6 +108,8 @@ def spread_interval(
     )
     batches = ((at, drawn[:, kept]) for at, drawn in pairs)
     distance, error, critical = _largest_t(batches, bootstrap)
+    if not error.any():
+        return replace(none, method=CONSTANT)
     low = np.maximum(0, (np.abs(distance) - critical * error).max())
     high = (np.abs(distance) + critical * error).max()
     return replace(none, low=float(low), high=float(high), method="simultaneous")
@@ -126,6 +130,8 @@ def extreme_interval(
     if np.isnan(family[:, 0]).any() or kept.sum() < ENOUGH * len(kept):
         return none
     at, error, critical = _largest_t([(family[:, 0], drawn[:, kept])], bootstrap)
+    if not error.any():
+        return replace(none, method=CONSTANT)
     ends = at - critical * error, at + critical * error
     low, high = (end.min() if which == "lowest" else end.max() for end in ends)
     return replace(none, low=float(low), high=float(high), method="simultaneous")

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Hashable, Mapping
+from typing import Any
+
 import pandas as pd
 
 from evenhand.measure.across import CONTRASTS, DETECTABLE, SUMMARIES
 from evenhand.measure.fairness import FAIRNESS
 from evenhand.measure.registry import METRICS
 
+HEADINGS = {
+    "group": "Of each group (--metric NAME):",
+    "suffix": "Across the groups, of each metric (--across NAME):",
+    "across": "Across the groups, by name (--across NAME):",
+}
 KINDS = {"score": "scores", "decision": "decisions", "label": "labels"}
 
 
@@ -15,7 +24,7 @@ def list_metrics() -> pd.DataFrame:
     """Return a row for each metric: name, kind, direction, ideal, needs, source, title.
 
     ``kind`` is ``"group"`` for a number about one group, ``"across"`` for one across groups, and
-    ``"suffix"`` for what can be asked across groups of any metric (``auc_gap``).
+    ``"suffix"`` for what can be asked across groups of any metric (rows call it ``auc_gap``).
     """
     groups = [
         (one.name, "group", one.direction, one.ideal, KINDS[one.needs], one.source, one.title)
@@ -31,8 +40,27 @@ def list_metrics() -> pd.DataFrame:
     }
     titles[DETECTABLE] = "the difference from the reference that is found with 80 % power."
     suffixes = [
-        (f"_{name}", "suffix", "", None, "any metric", "", title[:1].upper() + title[1:])
+        (name, "suffix", "", None, "any metric", "", title[:1].upper() + title[1:])
         for name, title in titles.items()
     ]
     columns = ["name", "kind", "direction", "ideal", "needs", "source", "title"]
     return pd.DataFrame([*groups, *suffixes, *across], columns=columns)
+
+
+def metric_listing() -> str:
+    """Return every metric and comparison as text, a paragraph for each kind."""
+    table = list_metrics()
+    return "\n\n".join(
+        f"{title}\n" + "\n".join(_entry(row) for row in of_kind.to_dict("records"))
+        for kind, title in HEADINGS.items()
+        for of_kind in [table[table["kind"] == kind]]
+    )
+
+
+def _entry(row: Mapping[Hashable, Any]) -> str:
+    ideal = "" if row["ideal"] is None or math.isnan(row["ideal"]) else f", ideal {row['ideal']:g}"
+    better = {"higher": "higher is better", "lower": "lower is better"}.get(row["direction"], "")
+    facts = "; ".join(
+        filter(None, (f"{better}{ideal}".removeprefix(", "), f"from {row['needs']}", row["source"]))
+    )
+    return f"  {row['name']:<36}{row['title']}\n{'':<38}{facts}"

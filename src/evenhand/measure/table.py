@@ -116,7 +116,8 @@ def measure(
         A name in the plan is not known, or samples, groups and models do not go together.
     """
     plan = plan or Plan()
-    _check(rows, groups, plan, against)
+    check_plan(plan, groups)
+    _check_rows(rows, groups, against)
     resamples = replace(resample(len(rows.members), plan.bootstrap, rng), progress=progress)
     divided = _divided(rows, groups, plan)
     numbers = _numbers(rows, divided, plan, resamples)
@@ -208,9 +209,14 @@ def _row(number: Number, resamples: Resamples, bootstrap: Bootstrap | None) -> d
     }
 
 
-def _check(rows: Scored, groups: Mapping[str, Groups], plan: Plan, against: Scored | None) -> None:
-    if not len(rows):
-        raise EvenhandError("there are no samples to measure.")
+def check_plan(plan: Plan, groups: Mapping[str, Groups]) -> None:
+    """Check that everything that a plan names is there, before anything is measured.
+
+    Raises
+    ------
+    EvenhandError
+        A metric, comparison, attribute or level is not known, or two of them do not go together.
+    """
     for name in plan.metrics:
         find_metric(name)
     check_across(plan.across)
@@ -226,6 +232,11 @@ def _check(rows: Scored, groups: Mapping[str, Groups], plan: Plan, against: Scor
                 f"{reference!r} is the reference of {attribute!r} and takes no part in it; name "
                 "another reference, or do not exclude it."
             )
+
+
+def _check_rows(rows: Scored, groups: Mapping[str, Groups], against: Scored | None) -> None:
+    if not len(rows):
+        raise EvenhandError("there are no samples to measure.")
     for attribute, of_attribute in groups.items():
         if len(of_attribute.codes) != len(rows):
             raise EvenhandError(

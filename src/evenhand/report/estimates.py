@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,12 +59,6 @@ def first(rows: Iterable[Estimate], **wanted: object) -> Estimate | None:
 def names(rows: Iterable[Estimate], field: str) -> tuple[str, ...]:
     """Return the values of a field in the order in which they first appear."""
     return tuple(dict.fromkeys(getattr(row, field) for row in rows))
-
-
-def reported_split(rows: Sequence[Estimate]) -> str:
-    """Return the split that the report speaks of: the test rows, else the first split there is."""
-    splits = names(rows, "split")
-    return "test" if "test" in splits or not splits else splits[0]
 
 
 def _estimate(row: dict[Any, Any]) -> Estimate:

@@ -78,7 +78,7 @@ def group_view(
         table=_table(rows, members, metrics),
         differences=_differences(here, metrics),
         across=tuple(
-            (term(row.metric).label, _of_whom(row), _cell(row))
+            (term(row.metric).label, _of_whom(row), _tested(row))
             for row in here
             if not is_of_group(row.metric)
         ),
@@ -193,6 +193,15 @@ def _table_row(block: Sequence[Estimate], metrics: Sequence[str]) -> TableRow:
     cells = tuple(_cell(first(block, metric=metric)) for metric in metrics)
     name = "everyone" if some.group == EVERYONE else shown(some.group)
     return TableRow(name, some.n, some.patients, some.positives, cells)
+
+
+def _tested(row: Estimate) -> Cell:
+    """Return a number across groups, with the p-value of its test of no difference."""
+    cell = _cell(row)
+    if row.p_adjusted is None:
+        return cell
+    p = f"p {row.p_adjusted:.3f} after Holm's adjustment"
+    return replace(cell, interval="; ".join(filter(None, (cell.interval, p))))
 
 
 def _cell(row: Estimate | None) -> Cell:

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from evenhand.measure import Groups, Scored
 from evenhand.report.answers import Answer, group_answer, strategy_answer
 from evenhand.report.curves import ScoreView, score_views
-from evenhand.report.estimates import Estimate, estimates, find, names, reported_split
+from evenhand.report.estimates import Estimate, estimates, find, names
 from evenhand.report.explorer import COLUMNS, explorer
 from evenhand.report.groups import GroupView, group_view
 from evenhand.report.provenance import fact_tables, undefined
@@ -43,6 +43,8 @@ class Report:
         Metric rows with the columns of ``metrics.json``; every model and split that is shown.
     attributes
         The attributes in the order in which they are shown.
+    split
+        The split that the report speaks of.
     positive
         What a positive sample is, in a word (``"malignant"``).
     patient
@@ -70,6 +72,7 @@ class Report:
     facts: Mapping[str, Any]
     rows: pd.DataFrame
     attributes: Sequence[str]
+    split: str = "test"
     positive: str = "positive"
     patient: str = "patient"
     search: Search | None = None
@@ -86,8 +89,7 @@ class Report:
 def render(report: Report) -> str:
     """Return the report as one HTML page that needs no network and no script."""
     rows = estimates(report.rows)
-    split = reported_split(rows)
-    here = find(rows, split=split)
+    here = find(rows, split=report.split)
     single = tuple(row for row in here if not row.against)
     models = names(single, "model")
     chosen = report.facts.get("chosen") or next(iter(models), "")
@@ -118,7 +120,7 @@ def render(report: Report) -> str:
         script=Markup(script) if page["explorer"] else "",
         script_hash=b64encode(sha256(script.encode()).digest()).decode(),
         patients=f"{report.patient}s",
-        lede=lede(single, split, report.patient, report.positive),
+        lede=lede(single, report.split, report.patient, report.positive),
         reading=reading(single),
         remarks=(*(detectable_sentence(*one) for one in report.detectable), *report.notes),
         contents=_contents(page, report),
@@ -132,7 +134,7 @@ def _contents(page: Mapping[str, Any], report: Report) -> list[tuple[str, str]]:
         "groups": ("Groups", page["groups"]),
         "scores": ("Scores by group", page["scores_by_group"]),
         "explorer": ("Explore the threshold", page["explorer"]),
-        "strategies": ("Strategies side by side", page["comparison"]),
+        "strategies": (f"{_contenders(report)} side by side", page["comparison"]),
         "generalisation": ("Does fairness generalise?", page["splits"]),
         "pruning": ("What was pruned", page["pruning"]),
         "search": ("The search", page["searches"]),
@@ -146,6 +148,11 @@ def _contents(page: Mapping[str, Any], report: Report) -> list[tuple[str, str]]:
     return [(name, title) for name, (title, there) in present.items() if there]
 
 
+def _contenders(report: Report) -> str:
+    """Return what the models of a run are to each other: only a job that chose has strategies."""
+    return "Strategies" if report.facts.get("chosen") else "Models"
+
+
 def _answers(rows: Sequence[Estimate], report: Report, chosen: str) -> tuple[Answer, ...]:
     single = [row for row in rows if not row.against]
     models = [chosen] if report.facts.get("chosen") else names(single, "model")
@@ -156,7 +163,9 @@ def _answers(rows: Sequence[Estimate], report: Report, chosen: str) -> tuple[Ans
         if (answer := group_answer(single, model, attribute, report.positive)) is not None
     ]
     metric = leading_metric(single)
-    compared = [strategy_answer(rows, chosen, name, metric) for name in report.attributes]
+    compared = [
+        strategy_answer(rows, model, name, metric) for model in models for name in report.attributes
+    ]
     return (*(answer for answer in compared if answer is not None), *told)
 
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from evenhand.measure import CONTRASTS, FAIRNESS, METRICS, SUMMARIES
+from evenhand.measure import CONTRASTS, DETECTABLE, FAIRNESS, METRICS, SUMMARIES
 from evenhand.report.numbers import PERCENT, PLAIN, POINTS, Scale
 
 Better = Literal["higher", "lower", "neither"]
@@ -109,6 +109,7 @@ ACROSS = {
     "ratio": "{} ratio",
     "ratio_deviation": "{}, |1 − ratio|",
     "log_ratio_deviation": "{}, |log ratio|",
+    "detectable": "{} difference that would be found",
 }
 """What a number across the groups is called, by the end of its name."""
 
@@ -139,7 +140,7 @@ def split_across(metric: str) -> tuple[str, str | None]:
     >>> split_across("auc_worst"), split_across("auc")
     (('auc', 'worst'), ('auc', None))
     """
-    for kind in (*SUMMARIES, *CONTRASTS):
+    for kind in (*SUMMARIES, *CONTRASTS, DETECTABLE):
         base = metric.removesuffix(f"_{kind}")
         if base != metric and base in METRICS:
             return base, kind
@@ -183,7 +184,9 @@ def shown(name: str) -> str:
 
     Examples
     --------
-    >>> shown("female*60+")
-    'female × 60+'
+    >>> shown("female*60+"), shown("sex|site=A")
+    ('female × 60+', 'sex where site is A')
     """
-    return name.replace("*", " × ")
+    name, within, control = name.partition("|")
+    clause = f" where {control.replace('=', ' is ', 1)}" if within else ""
+    return name.replace("*", " × ") + clause

@@ -19,9 +19,12 @@ def where(attribute: str, group: str) -> str:
 
     Examples
     --------
-    >>> where("age", "60+"), where("sex*age", "female*60+")
-    ('age is 60+', 'sex is female and age is 60+')
+    >>> where("age", "60+"), where("sex*age", "female*60+"), where("sex|site=A", "female")
+    ('age is 60+', 'sex is female and age is 60+', 'sex is female and site is A')
     """
+    attribute, within, control = attribute.partition("|")
+    if within:
+        return f"{where(attribute, group)} and {control.replace('=', ' is ', 1)}"
     parts, levels = attribute.split("*"), group.split("*")
     if len(parts) != len(levels):
         return f"{shown(attribute)} is {shown(group)}"
@@ -30,7 +33,7 @@ def where(attribute: str, group: str) -> str:
 
 def again(attribute: str, group: str) -> str:
     """Return a second group of the same attribute as a clause, without naming it twice."""
-    return where(attribute, group) if "*" in attribute else f"it is {group}"
+    return where(attribute, group) if "*" in attribute or "|" in attribute else f"it is {group}"
 
 
 def groups_sentence(worst: Estimate, best: Estimate, positive: str) -> str:

@@ -1,0 +1,80 @@
+"""`evenhand compare`: paired differences between models on the same samples."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+
+from evenhand.audit.asked import advice_of, ask
+from evenhand.audit.inputs import find_inputs, read_inputs
+from evenhand.audit.job import write_audit
+from evenhand.audit.matching import Matched, match
+from evenhand.audit.settings import CompareSettings
+from evenhand.errors import EvenhandError
+from evenhand.files import fingerprint, write_text
+from evenhand.runs import Run, start_run
+
+
+def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) -> Run:
+    """Compare models in pairs, on the samples that all of them have scored.
+
+    Every number of one model less that of another, in the data and in each resample of the
+    patients. Samples that some model lacks take no part; ``unmatched.csv`` lists them.
+
+    Parameters
+    ----------
+    settings
+        The inputs (runs, whose chosen models are taken, or predictions files), the attributes,
+        and what is measured.
+    out
+        The run directory of the comparison.
+    overwrite
+        Whether another or a finished run in ``out`` may be replaced.
+
+    Raises
+    ------
+    EvenhandError
+        There are not two models, they share no sample or contradict each other about one, or
+        what is asked cannot be measured; nothing is written then.
+    """
+    inputs = find_inputs(settings.inputs, settings.model)
+    if len(inputs.files) < 2:
+        raise EvenhandError(
+            f"a comparison needs two models; there is {', '.join(inputs.files)}. Give another run "
+            "or file, or several models of a run with --model (--model all for all of them)."
+        )
+    models, attributes = read_inputs(inputs, settings, settings.condition)
+    found = match(models, settings.split)
+    ask(found.models, attributes, settings, inputs.cuts)
+    asked = settings.model_copy(update={"attribute": attributes})
+    run = start_run(
+        out,
+        "compare",
+        asked.model_dump(mode="json"),
+        fingerprint=fingerprint((), inputs.files.values()),
+        overwrite=overwrite,
+    )
+    counts = found.unmatched["model"].value_counts()
+    run.note(
+        models=list(models),
+        source=inputs.source,
+        cuts=inputs.cuts,
+        pairs=list(combinations(models, 2)),
+        matched={
+            "samples": found.samples,
+            "patients": found.patients,
+            "unmatched": {name: int(counts.get(name, 0)) for name in models},
+        },
+        notes=[*(one.why for one in advice_of(settings)), _sentence(found)],
+    )
+    write_text(run.root / "unmatched.csv", found.unmatched.to_csv(index=False, lineterminator="\n"))
+    return write_audit(run, found.models, chosen=None)
+
+
+def _sentence(found: Matched) -> str:
+    counts = found.unmatched["model"].value_counts(sort=False)
+    left = ", ".join(f"{count} of {name}" for name, count in counts.items())
+    return (
+        f"Compared on the {found.samples} samples of {found.patients} patients that all models "
+        f"have scored; not matched: {left or 'none'}."
+    )

@@ -1,0 +1,80 @@
+"""The main numbers of a run as text for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+Row = Mapping[Hashable, Any]
+SHOWN = 2
+"""Metrics that are shown by group; of the first also the worst group and the gap."""
+
+
+def print_table(rows: pd.DataFrame, split: str = "test") -> str:
+    """Return the main numbers as text: each model by group, then each pair of models."""
+    told = rows[rows["split"] == split]
+    single, paired = told[told["against"].isna()], told[told["against"].notna()]
+    tables = [_table(single, "model", _metrics(single))]
+    if len(paired):
+        names = paired["model"] + " − " + paired["against"]
+        tables.append(_table(paired.assign(model=names), "difference", _metrics(paired)[:1]))
+    return "\n\n".join(tables)
+
+
+def plain_text(name: object) -> str:
+    """Return a name without anything that a terminal would obey, such as a line break."""
+    return "".join(
+        sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in str(name)
+    )
+
+
+def _metrics(rows: pd.DataFrame) -> list[str]:
+    everybody = rows.loc[(rows["attribute"] == "*"), "metric"].unique()
+    leading = [name for name in ("auc", "accuracy") if name in everybody[:SHOWN]]
+    return leading if len(leading) == SHOWN else list(everybody[:SHOWN])
+
+
+def _table(rows: pd.DataFrame, title: str, metrics: Sequence[str]) -> str:
+    wanted = [*metrics, f"{metrics[0]}_worst", f"{metrics[0]}_gap"]
+    shown = rows[rows["metric"].isin(wanted)].to_dict("records")
+    tested = int(rows["p_adjusted"].notna().any())
+    header = (title, "metric", "group", "value", _level(rows), "n", *(["p (Holm)"] * tested))
+    lines = [header, *(_cells(row)[: len(header)] for row in shown)]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(header))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if place in (0, 1, 2, 4) else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    group = "everybody" if row["attribute"] == "*" else f"{row['attribute']}: {row['group']}"
+    return (
+        plain_text(row["model"]),
+        row["metric"],
+        plain_text(group),
+        _number(row["value"]),
+        _interval(row),
+        str(row["n"]),
+        _number(row["p_adjusted"]),
+    )
+
+
+def _level(rows: pd.DataFrame) -> str:
+    levels = rows["level"].dropna().unique()
+    return f"{100 * levels[0]:g} % interval" if len(levels) else "interval"
+
+
+def _interval(row: Row) -> str:
+    if pd.isna(row["value"]):
+        return f"undefined: {row['undefined']}"
+    return "" if pd.isna(row["low"]) else f"{row['low']:.3f} to {row['high']:.3f}"
+
+
+def _number(value: float) -> str:
+    return "" if pd.isna(value) else f"{value:.3f}"
