@@ -265,6 +265,14 @@ def audit(settings: AuditSettings, out: Path, overwrite: bool) -> None:
     _show(work(settings, out, overwrite=overwrite))
 
 
+@job(CompareSettings, "inputs", more=(_LIST_METRICS,))
+def compare(settings: CompareSettings, out: Path, overwrite: bool) -> None:
+    """Compare models in pairs on the same samples: chosen models of runs, or predictions."""
+    from evenhand.audit.comparison import compare as work
+
+    _show(work(settings, out, overwrite=overwrite))
+
+
 @job(SimilaritySettings, "runs")
 def similarity(settings: SimilaritySettings, out: Path, overwrite: bool) -> None:
     """Compare the layers of two runs' models: how alike they see each group."""
