@@ -43,4 +43,5 @@ def test_a_reader_through_finetune_and_audit(name, tmp_path):
     source = open_run(run).facts["source"]
     assert source["reader"] == name
     assert source["label"] == cohort.source.label
+    assert source["levels"] == {name: list(levels) for name, levels in cohort.levels.items()}
     assert (run / "report.html").is_file()

@@ -45,7 +45,7 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def fingerprint(files: Iterable[Path], tables: Iterable[Path] = ()) -> str:
+def fingerprint(files: Iterable[Path | str], tables: Iterable[Path] = ()) -> str:
     """Return a hex digest that changes when the data do.
 
     Parameters
@@ -55,7 +55,8 @@ def fingerprint(files: Iterable[Path], tables: Iterable[Path] = ()) -> str:
     tables
         Tables: their whole content counts, and where they lie does not.
     """
-    stats = sorted((path, path.stat()) for path in files)
+    # As text: 400,000 paths are sorted in no time, while Path compares part by part.
+    stats = sorted((os.fspath(path), os.stat(path)) for path in files)  # noqa: PTH116
     digest = hashlib.sha256()
     for path, stat in stats:
         digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())

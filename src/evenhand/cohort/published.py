@@ -6,7 +6,7 @@ root folder to ``Samples``). Everything else is the same for all, and is done he
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,7 +97,7 @@ def _cohort(
     attributes = _attributes(name, data_set, table, settings)
     slices = settings.slices or data_set.slices
     table, sample, read = _reading(samples, table, slices)
-    files = fingerprint(files_below(table["file"]) if "file" in table else (), samples.tables)
+    files = fingerprint(_files(samples, table), samples.tables)
     return Cohort(
         table=cohort_table(table, sample, samples.patient, table["class"], attributes).assign(
             **own_split(table, samples.patient, samples.source)
@@ -146,6 +146,13 @@ def _present(
     table = table[there]
     check_inside(table["file"], root, source)
     return table, absent
+
+
+def _files(samples: Samples, table: pd.DataFrame) -> Iterable[Path | str]:
+    """Return every file that samples are read from."""
+    if "file" not in table.columns:
+        return ()
+    return files_below(table["file"]) if samples.cut is not None else table["file"]
 
 
 def _reading(samples: Samples, table: pd.DataFrame, slices: int) -> tuple[pd.DataFrame, str, Read]:

@@ -48,9 +48,8 @@ def read_table(path: Path, separator: str = ",") -> pd.DataFrame:
         table = _csv(path, separator) if kinds[0] is _csv else kinds[0](path)
     except _DAMAGED as error:
         raise EvenhandError(f"{path} cannot be read as a table: {error}") from error
-    text: pd.DataFrame = table.apply(lambda column: column.str.strip())
-    text = text.mask(text.isin(BLANK)).set_axis(pd.RangeIndex(2, len(text) + 2))
-    return text.dropna(how="all")
+    text = pd.DataFrame({name: _stripped(column) for name, column in table.items()}, table.index)
+    return text.set_axis(pd.RangeIndex(2, len(text) + 2)).dropna(how="all")
 
 
 def require_columns(table: pd.DataFrame, path: Path, columns: Iterable[str]) -> None:
@@ -201,6 +200,15 @@ def some(values: Iterable[object]) -> str:
     texts = [str(value) for value in values]
     more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
     return ", ".join(texts[:SHOWN]) + more
+
+
+def _stripped(column: pd.Series) -> pd.Series:
+    """Return text without blanks around it, missing where nothing is said.
+
+    Column by column: what pandas does to a whole frame of text makes an object of each cell.
+    """
+    text = column.str.strip()
+    return text.mask(text.isin(BLANK))
 
 
 def _csv(path: Path, separator: str = ",") -> pd.DataFrame:

@@ -77,6 +77,7 @@ def begin(job: str, task: Task, out: Path, models: list[str], *, overwrite: bool
             "unit": source.unit,
             "label": source.label,
             "left_out": list(source.left_out),
+            "levels": {name: list(levels) for name, levels in task.splits.train.levels.items()},
         },
         notes=list(silent_channels(task.inputs)),
     )

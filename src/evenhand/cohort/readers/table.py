@@ -46,15 +46,29 @@ def read_own_table(path: str, settings: DataSettings) -> Cohort:
     label's values, sorted. A column ``split`` (train, val, test) is honoured.
     """
     source = Path(path)
-    table = read_table(source)
-    image, label, patient = _columns(settings)
+    return own_cohort("table", read_table(source), source, _columns(settings), settings)
+
+
+def own_cohort(
+    name: str,
+    table: pd.DataFrame,
+    source: Path,
+    columns: tuple[str, str, str],
+    settings: DataSettings,
+) -> Cohort:
+    """Return the cohort of a table, whose columns of image, label and patient are named.
+
+    Images lie in the folder ``source``, or beside the file ``source``.
+    """
+    image, label, patient = columns
     names = sorted({part for name in settings.attribute for part in parts_of(name)})
     require_columns(table, source, (image, label, patient, *names))
     refuse_blank(table, source, (image, label, patient))
     refuse_repeated(table, source, image)
     codes, classes = _classes(table[label], source)
     attributes = _attributes(table, source, names, settings)
-    paths = table[image].map(lambda name: source.parent / name).astype(object)
+    folder = source if source.is_dir() else source.parent
+    paths = table[image].map(lambda name: folder / name).astype(object)
     there, absent = present(paths, source, skip=settings.skip_unreadable)
     table, paths, codes = table[there], paths[there], codes[there]
     return Cohort(
@@ -65,10 +79,10 @@ def read_own_table(path: str, settings: DataSettings) -> Cohort:
         attributes=attributes,
         classes=classes,
         source=Source(
-            reader="table",
+            reader=name,
             path=str(source),
-            unit="patient",
-            fingerprint=fingerprint(paths, [source]),
+            unit="image" if patient == image else "patient",
+            fingerprint=fingerprint(paths, [source] if source.is_file() else []),
             label=f"{label}: {', '.join(classes)}",
             left_out=absent,
         ),

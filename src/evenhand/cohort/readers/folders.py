@@ -1,0 +1,69 @@
+"""A tree of your own with a folder per class: ``folders:ROOT``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from evenhand.cohort.cohort import Cohort
+from evenhand.cohort.layouts import check_inside, check_layout, walk
+from evenhand.cohort.readers.table import own_cohort
+from evenhand.cohort.registry import DataSet, reader, refuse_settings
+from evenhand.cohort.settings import DataSettings
+from evenhand.cohort.tables import look_up, read_table, require_columns
+from evenhand.errors import EvenhandError
+
+METADATA = "metadata.csv"
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+FOLDERS = DataSet(
+    title="a tree of your own, with a folder per class",
+    task="the classes that the folders are named by",
+    modality="images in files",
+    licence="yours",
+    access="ROOT/CLASS/….jpg, or ROOT/train/CLASS/….jpg with val and test beside it; patients "
+    "(--patient COLUMN) and attributes in ROOT/metadata.csv, whose column file names the images",
+    unit="image",
+)
+
+
+@reader("folders", FOLDERS)
+def read_folders(path: str, settings: DataSettings) -> Cohort:
+    """Read a folder per class; without ``--patient`` each image counts as a patient."""
+    refuse_settings("folders", settings, ("label", "image_column", "slices"))
+    root = Path(path)
+    check_layout(root, FOLDERS)
+    table = pd.DataFrame(_images(root), columns=["file", "class", "split"], dtype="str")
+    if table.empty:
+        raise EvenhandError(
+            f"{root} has no folder of images: give the folder that holds one folder per class, "
+            f"with files that end in {', '.join(IMAGES)}."
+        )
+    if table["split"].isna().all():
+        table = table.drop(columns="split")
+    check_inside(f"{root}{os.sep}" + table["file"], root, root)
+    metadata = root / METADATA
+    if metadata.is_file():
+        about = read_table(metadata)
+        require_columns(about, metadata, ("file",))
+        known = [name for name in about.columns if name not in table.columns]
+        table = look_up(table, "file", about, metadata, known)
+    source = metadata if metadata.is_file() else root
+    columns = ("file", "class", settings.patient or "file")
+    cohort = own_cohort("folders", table, source, columns, settings)
+    return replace(cohort, source=replace(cohort.source, path=str(root)))
+
+
+def _images(root: Path) -> Iterator[tuple[str, str, str | None]]:
+    """Yield path below the root, class and split of each image that lies in a class's folder."""
+    for path in walk(root, root):
+        *folders, name = Path(path).relative_to(root).parts
+        split = SPLITS.get(folders[0].lower()) if folders else None
+        classes = folders[1:] if split else folders
+        if classes and name.lower().endswith(IMAGES):
+            yield path[len(str(root)) + 1 :], classes[0], split

@@ -1,0 +1,57 @@
+"""A tree of the user's own, with a folder per class."""
+
+from __future__ import annotations
+
+import pytest
+from tests.data.folders import make_folders
+
+from evenhand.cohort import DataSettings, open_cohort
+from evenhand.errors import EvenhandError
+
+
+def opened(root, **more):
+    return open_cohort(DataSettings(data=f"folders:{root}", **more))
+
+
+def test_classes_are_the_folders(tmp_path):
+    cohort = opened(make_folders(tmp_path, 9), patient="person")
+    assert cohort.classes == ("glaucoma", "healthy")
+    sick = cohort.table["sample_id"].str.startswith("glaucoma/")
+    assert cohort.table["label"].eq(0).equals(sick)
+    assert cohort.table["patient_id"].nunique() == 9
+    assert cohort.source.unit == "patient"
+
+
+def test_without_a_table_each_image_is_a_patient(tmp_path):
+    (make_folders(tmp_path, 9) / "metadata.csv").unlink()
+    cohort = opened(tmp_path)
+    assert cohort.table["patient_id"].equals(cohort.table["sample_id"])
+    assert cohort.source.unit == "image"
+
+
+def test_splits_of_the_tree_are_kept(tmp_path):
+    for part in ("train", "valid", "Test"):
+        make_folders(tmp_path / part, 6)
+        (tmp_path / part / "metadata.csv").unlink()
+    cohort = opened(tmp_path)
+    assert set(cohort.table["split"]) == {"train", "val", "test"}
+    assert cohort.classes == ("glaucoma", "healthy")
+    assert cohort.table["split"].eq("val").equals(cohort.table["sample_id"].str[:6] == "valid/")
+
+
+@pytest.mark.parametrize(
+    ("more", "problem"),
+    [
+        ({"label": "x"}, "--label cannot be given with folders"),
+        ({"patient": "whom"}, "metadata.csv has no column 'whom'; it has: file, class, person"),
+        ({"attribute": ("age",)}, "many different numbers in 'age'.*--bins age=60"),
+    ],
+)
+def test_what_is_refused(tmp_path, more, problem):
+    with pytest.raises(EvenhandError, match=problem):
+        opened(make_folders(tmp_path, 12), **more)
+
+
+def test_a_folder_without_images(tmp_path):
+    with pytest.raises(EvenhandError, match="has no folder of images: give the folder"):
+        opened(tmp_path)
