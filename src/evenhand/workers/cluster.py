@@ -1,0 +1,133 @@
+"""Jobs as tasks on a Ray cluster, each with its share of CPUs and GPUs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import evenhand
+from evenhand.errors import EvenhandError
+from evenhand.workers.engine import Job, Lost, T
+from evenhand.workers.settings import WorkerSettings
+
+_PATIENCE = 10.0  # seconds that a cluster may take to answer
+
+
+class RayTasks:
+    """Runs jobs on a cluster. Ray places them; what is run again is left to the driver.
+
+    This package's code goes to the nodes; what it imports has to be installed there.
+
+    Where this process is in a cluster already, its tasks go there, as that connection sends them.
+
+    Parameters
+    ----------
+    settings
+        The cluster's address, how many tasks may run at a time, and what each of them needs.
+
+    Raises
+    ------
+    EvenhandError
+        Ray is not installed, no cluster answers, or no node of it has what a task needs.
+    """
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self.workers = settings.workers
+        self._ray = _import_ray()
+        self._share = {"num_cpus": settings.worker_cpus or 1, "num_gpus": settings.worker_gpus}
+        self._connected = not self._ray.is_initialized()
+        if self._connected:
+            self._connect(settings.ray_address or os.environ.get("RAY_ADDRESS"))
+        self._check_room()
+        self.host = str(self._ray.util.get_node_ip_address())
+
+    def run(self, jobs: Iterable[Job[T]]) -> Iterator[tuple[Job[T], T | Lost]]:
+        """Run jobs, and yield each with its value as it ends."""
+        ray, waiting = self._ray, iter(jobs)
+        task = ray.remote(_perform).options(**self._share, max_retries=0)
+        running: dict[Any, Job[T]] = {}
+        try:
+            while True:
+                while len(running) < self.workers and (job := next(waiting, None)):
+                    running[task.remote(job.work, job.args)] = job
+                if not running:
+                    return
+                (ended,), _ = ray.wait(list(running), num_returns=1)
+                yield running.pop(ended), self._outcome(ended)
+        finally:  # whoever is left here works for nobody
+            for task in running:
+                ray.cancel(task, force=True)
+
+    def close(self) -> None:
+        """Leave the cluster; Ray ends what still runs for this process."""
+        if self._connected:
+            self._ray.shutdown()
+
+    def _outcome(self, task: Any) -> Any:
+        failures = self._ray.exceptions
+        try:
+            return self._ray.get(task)
+        except failures.RayTaskError as error:  # the job raised something
+            error.cause.add_note(f"in a Ray task:\n{error}")
+            raise error.cause from None
+        except (failures.RuntimeEnvSetupError, failures.TaskUnschedulableError) as error:
+            raise EvenhandError(f"Ray cannot start a task: {error}") from None
+        except failures.RayError as error:  # its worker or node is gone
+            return Lost(f"{type(error).__name__}: {error}")
+
+    def _connect(self, address: str | None) -> None:
+        if address and ":" in address:
+            _check_answers(address)
+        threads = str(self._share["num_cpus"])
+        environment = {"py_modules": [evenhand], "env_vars": {"OMP_NUM_THREADS": threads}}
+        try:
+            self._ray.init(
+                address, log_to_driver=False, logging_level="error", runtime_env=environment
+            )
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise EvenhandError(
+                f"--ray-address {address or '(none)'}: no Ray cluster to work on: {error}"
+            ) from None
+
+    def _check_room(self) -> None:
+        """Refuse what no node can give, for which Ray would wait for ever."""
+        cpus, gpus = self._share["num_cpus"], self._share["num_gpus"]
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        if any(has.get("CPU", 0) >= cpus and has.get("GPU", 0) >= gpus for has in nodes):
+            return
+        self.close()
+        there = "; ".join(f"{n.get('CPU', 0):g} CPUs, {n.get('GPU', 0):g} GPUs" for n in nodes)
+        raise EvenhandError(
+            f"no node of the Ray cluster has {cpus} CPUs and {gpus:g} GPUs for a worker; there "
+            f"are: {there}. Give smaller --worker-cpus or --worker-gpus."
+        )
+
+
+def _perform(work: Callable[..., T], args: tuple[Any, ...]) -> T:
+    return work(*args)
+
+
+def _import_ray() -> Any:
+    try:
+        import ray
+    except ImportError:
+        raise EvenhandError(
+            "--engine ray needs Ray, which is not installed. Install it with: "
+            "pip install 'evenhand[ray]'"
+        ) from None
+    return ray
+
+
+def _check_answers(address: str) -> None:
+    """Refuse an address where nothing answers; Ray itself would try for two minutes, and exit."""
+    import grpc
+
+    with grpc.insecure_channel(address.removeprefix("ray://")) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=_PATIENCE)
+        except grpc.FutureTimeoutError:
+            raise EvenhandError(
+                f"--ray-address {address}: nothing that speaks Ray's protocol answered within "
+                f"{_PATIENCE:g} s. Give the HOST:PORT that `ray start --head` printed."
+            ) from None

@@ -1,0 +1,19 @@
+"""One job after another in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from evenhand.workers.engine import Job, Lost, T
+
+
+class Inline:
+    """Runs each job when it is drawn; its worker is this process."""
+
+    workers = 1
+    host = None
+
+    def run(self, jobs: Iterable[Job[T]]) -> Iterator[tuple[Job[T], T | Lost]]:
+        """Run jobs in their order."""
+        for job in jobs:
+            yield job, job.work(*job.args)

@@ -1,0 +1,185 @@
+"""Jobs in processes of this machine, each with its share of the CPU's threads."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from evenhand.workers.engine import Job, Lost, T
+
+_CONTEXT = get_context("spawn")  # a fork would inherit locks of torch's threads
+_LAST_WORDS = 5  # lines of a dead worker's output that tell why it died
+
+
+class LocalProcesses:
+    """Keeps processes; each is started when a job first needs it, and replaced when it dies.
+
+    Parameters
+    ----------
+    workers
+        Number of processes.
+    threads
+        CPU threads of each.
+    gpus
+        What CUDA calls the GPUs there are; the workers take turns on them.
+    """
+
+    host = "localhost"
+
+    def __init__(self, workers: int, threads: int, gpus: Sequence[str] = ()) -> None:
+        self.workers = workers
+        self._threads, self._gpus = threads, gpus
+        self._folder = TemporaryDirectory(prefix="evenhand-workers-", ignore_cleanup_errors=True)
+        self._idle: list[_Worker] = []
+        self._busy: dict[_Worker, Job[Any]] = {}
+
+    def run(self, jobs: Iterable[Job[T]]) -> Iterator[tuple[Job[T], T | Lost]]:
+        """Run jobs, and yield each with its value as it ends."""
+        waiting = iter(jobs)
+        try:
+            self._fill(waiting)
+            while self._busy:
+                for worker in _ready(self._busy):
+                    outcome = worker.receive()
+                    job = self._busy.pop(worker)
+                    if not isinstance(outcome, Lost):
+                        self._idle.append(worker)
+                    if isinstance(outcome, _Raised):
+                        raise outcome.error
+                    yield job, outcome
+                self._fill(waiting)
+        finally:  # whoever is left here works for nobody
+            for worker in self._busy:
+                worker.kill()
+            self._busy = {}
+
+    def close(self) -> None:
+        """End every process."""
+        for worker in self._idle:
+            worker.kill()
+        self._idle = []
+        self._folder.cleanup()
+
+    def _fill(self, waiting: Iterator[Job[Any]]) -> None:
+        """Give each free worker a job, as long as there are any."""
+        while len(self._busy) < self.workers:
+            job = next(waiting, None)
+            if job is None:
+                return
+            worker = self._idle.pop() if self._idle else self._hire()
+            self._busy[worker] = job
+            worker.send(job)
+
+    def _hire(self) -> _Worker:
+        place = min(set(range(self.workers)) - {worker.place for worker in self._busy})
+        environment = {"OMP_NUM_THREADS": str(self._threads)}
+        if self._gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = self._gpus[place % len(self._gpus)]
+        return _Worker(place, Path(self._folder.name) / f"{place}.log", environment)
+
+
+class _Worker:
+    """One process, which does a job after another until its pipe is closed."""
+
+    def __init__(self, place: int, log: Path, environment: Mapping[str, str]) -> None:
+        self.place, self._log = place, log
+        self.pipe, theirs = _CONTEXT.Pipe()
+        self._process = _CONTEXT.Process(target=_serve, args=(theirs, log), daemon=True)
+        with _environment(environment):
+            self._process.start()
+        theirs.close()  # so that its death ends the pipe
+
+    def send(self, job: Job[Any]) -> None:
+        with suppress(BrokenPipeError, ConnectionResetError):  # dead; receive() will tell
+            self.pipe.send((job.work, job.args))
+
+    def receive(self) -> Any:
+        """Return the value of its job, what the job raised, or that the process is dead."""
+        try:
+            return self.pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self._process.join()
+            self.pipe.close()
+            return Lost(f"its process {_ending(self._process.exitcode)}{self._last_words()}")
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.join()
+        self.pipe.close()
+
+    def _last_words(self) -> str:
+        if not self._log.exists():
+            return ""
+        lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return "".join(f"\n  {line}" for line in lines[-_LAST_WORDS:])
+
+
+@dataclass(frozen=True)
+class _Raised:
+    """What a job raised."""
+
+    error: BaseException
+
+
+def _ready(workers: Iterable[_Worker]) -> list[_Worker]:
+    """Wait until at least one worker has something to tell."""
+    by_pipe = {worker.pipe: worker for worker in workers}
+    return [by_pipe[pipe] for pipe in wait(list(by_pipe)) if isinstance(pipe, Connection)]
+
+
+def _ending(code: int | None) -> str:
+    if code is None or code >= 0:
+        return f"ended with status {code}"
+    hint = " (out of memory?)" if -code == signal.SIGKILL else ""
+    return f"was ended by {signal.Signals(-code).name}{hint}"
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for the block: a process inherits them before it imports anything."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _serve(pipe: Connection, log: Path) -> None:
+    """Be a worker. What it prints goes to the log, lest it garble the terminal."""
+    with log.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which ends its workers
+    threading.Thread(target=_end_with_driver, daemon=True).start()
+    while True:
+        try:
+            work, args = pipe.recv()
+            pipe.send(work(*args))
+        except EOFError:  # the driver has closed the pipe
+            return
+        except Exception as error:
+            error.add_note(f"in a worker:\n{traceback.format_exc()}")
+            pipe.send(_Raised(error))
+
+
+def _end_with_driver() -> None:
+    """End this process as soon as the driver is gone, even killed, and whatever it is doing."""
+    driver = parent_process()
+    assert driver is not None
+    wait([driver.sentinel])
+    os._exit(1)

@@ -1,0 +1,79 @@
+"""From settings to an engine, and what every job does with one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+
+from evenhand.errors import EvenhandError
+from evenhand.workers.engine import Engine, Job, Lost, T
+from evenhand.workers.inline import Inline
+from evenhand.workers.settings import WorkerSettings
+
+
+@contextmanager
+def open_engine(settings: WorkerSettings) -> Iterator[Engine]:
+    """Yield the engine that settings ask for; its workers end with the block.
+
+    Raises
+    ------
+    EvenhandError
+        Ray is asked for, and is not installed, does not answer, or has no room for a worker.
+    """
+    if settings.engine == "ray":
+        from evenhand.workers.cluster import RayTasks
+
+        with closing(RayTasks(settings)) as cluster:
+            yield cluster
+    elif settings.workers > 1 or settings.worker_cpus:
+        from evenhand.workers.local import LocalProcesses
+
+        threads = settings.worker_cpus or _share(settings.workers)
+        with closing(LocalProcesses(settings.workers, threads, _gpus())) as processes:
+            yield processes
+    else:
+        yield Inline()
+
+
+def complete(engine: Engine, jobs: Iterable[Job[T]]) -> Iterator[tuple[Job[T], T]]:
+    """Run jobs that all have to succeed, and yield each with its value as it ends.
+
+    A job whose worker dies is run once more, when the others have ended.
+
+    Raises
+    ------
+    EvenhandError
+        A job has lost two workers.
+    """
+    lost = []
+    for job, outcome in engine.run(jobs):
+        if isinstance(outcome, Lost):
+            lost.append(job)
+        else:
+            yield job, outcome
+    for job, outcome in engine.run(lost):
+        if isinstance(outcome, Lost):
+            raise EvenhandError(
+                f"{job.name} was given up: two workers died of it. The last one: {outcome.reason}\n"
+                "What has ended is kept. Give the same command to go on, with fewer --workers "
+                "where memory was short."
+            )
+        yield job, outcome
+
+
+def _share(workers: int) -> int:
+    """Return the CPU threads of each worker: what the environment says, else an equal share."""
+    if said := os.environ.get("OMP_NUM_THREADS"):
+        return int(said)
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, (cpus or 1) // workers)
+
+
+def _gpus() -> list[str]:
+    """Return what CUDA calls the GPUs that this process may use."""
+    if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
+        return visible.split(",")
+    from torch.cuda import device_count
+
+    return [str(index) for index in range(device_count())]

@@ -1,0 +1,33 @@
+"""Where the fits of a job run."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field, model_validator
+
+
+class WorkerSettings(BaseModel, frozen=True, extra="forbid"):
+    """How many fits run at the same time, and where; a killed run may go on with others."""
+
+    workers: int = Field(1, gt=0, description="fits that run at the same time")
+    engine: Literal["local", "ray"] = Field(
+        "local", description="local: processes on this machine; ray: tasks on a Ray cluster"
+    )
+    ray_address: str | None = Field(
+        None, description="HOST:PORT of the Ray cluster (default: $RAY_ADDRESS, or a local one)"
+    )
+    worker_cpus: int | None = Field(
+        None, gt=0, description="CPU threads of each worker (default: an equal share; 1 with ray)"
+    )
+    worker_gpus: float = Field(
+        0.0, ge=0, description="GPUs of each worker on ray; a fraction lets workers share one"
+    )
+
+    @model_validator(mode="after")
+    def _check_engine(self) -> WorkerSettings:
+        if self.engine == "local" and self.ray_address:
+            raise ValueError(f"ray_address {self.ray_address} needs engine ray, which is local")
+        if self.engine == "local" and self.worker_gpus:
+            raise ValueError(f"worker_gpus {self.worker_gpus:g} needs engine ray, which is local")
+        return self

@@ -1,0 +1,169 @@
+"""The contract of engines: the same outcomes wherever jobs run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from tests.conftest import ROOT
+from tests.workers import jobs
+
+from evenhand.errors import EvenhandError
+from evenhand.workers import Job, Lost, WorkerSettings, complete, open_engine
+
+RAY = pytest.param("ray", marks=pytest.mark.slow)
+
+
+@pytest.fixture(autouse=True)
+def _tests_can_be_imported(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)  # what workers are told of their driver's path
+
+
+@pytest.fixture(scope="module")
+def ray_of_two_cpus():
+    import ray
+
+    ray.init(
+        num_cpus=2, object_store_memory=80_000_000, include_dashboard=False, log_to_driver=False,
+        logging_level="error",
+    )  # fmt: skip
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(params=["local", RAY])
+def two(request):
+    """An engine of two workers in other processes."""
+    if request.param == "ray":
+        request.getfixturevalue("ray_of_two_cpus")
+    with open_engine(WorkerSettings(workers=2, engine=request.param)) as engine:
+        yield engine
+
+
+@pytest.fixture
+def one():
+    with open_engine(WorkerSettings()) as engine:
+        yield engine
+
+
+def squares(count):
+    return [Job(str(number), jobs.square, (number,)) for number in range(count)]
+
+
+def test_the_grid_does_not_depend_on_the_engine(one, two):
+    expected = {job.name: value for job, value in one.run(squares(5))}
+    assert expected == {str(number): number**2 for number in range(5)}
+    assert {job.name: value for job, value in two.run(squares(5))} == expected
+    assert list(two.run([])) == []
+
+
+def test_two_run_at_the_same_time(two, tmp_path):
+    pair = [Job(name, jobs.meet, (tmp_path, name, 1)) for name in "ab"]
+    assert [value for _, value in two.run(pair)] == [True, True]
+
+
+def test_what_ended_decides_what_comes_next(one, two):
+    for engine in (one, two):
+        known, drawn = [], []
+
+        def ask(known=known, drawn=drawn):
+            while len(known) < 6:
+                drawn.append(len(known))
+                yield Job("next", jobs.square, (len(drawn),))
+
+        for _, value in engine.run(ask()):
+            known.append(value)
+        assert drawn[: engine.workers] == [0] * engine.workers
+        assert all(seen >= place - engine.workers + 1 for place, seen in enumerate(drawn))
+
+
+def test_what_a_job_raises_is_raised_here(one, two):
+    for engine in (one, two):
+        with pytest.raises(EvenhandError, match="no such thing"):
+            list(engine.run([Job("bad", jobs.refuse, ("such thing",)), *squares(3)]))
+        assert len(list(engine.run(squares(3)))) == 3
+
+
+def test_a_worker_that_dies_costs_its_job_only(two, tmp_path):
+    grid = [Job("deadly", jobs.die, (tmp_path / "trace", 1)), *squares(4)]
+    outcomes = {job.name: value for job, value in two.run(grid)}
+    lost = outcomes.pop("deadly")
+    assert isinstance(lost, Lost)
+    assert outcomes == {str(number): number**2 for number in range(4)}
+
+
+def test_complete_runs_a_lost_job_once_more(two, tmp_path):
+    trace = tmp_path / "trace"
+    grid = [Job("deadly", jobs.die, (trace, 1)), *squares(2)]
+    assert {job.name: value for job, value in complete(two, grid)} == {"deadly": 2, "0": 0, "1": 1}
+    with pytest.raises(EvenhandError, match="deadly was given up: two workers died of it"):
+        list(complete(two, [Job("deadly", jobs.die, (tmp_path / "other", 9)), *squares(2)]))
+    assert (tmp_path / "other").read_text() == "xx"
+
+
+def test_local_workers_have_their_share_and_stay(monkeypatch, capfd):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    with open_engine(WorkerSettings(workers=2, worker_cpus=2)) as engine:
+        first, again = ([v for _, v in engine.run([Job("w", jobs.where)] * 2)] for _ in range(2))
+        assert {threads for _, threads, _ in first} == {"2"}
+        assert {gpu for *_, gpu in first} == {"3", "5"}
+        assert {pid for pid, *_ in again} <= {pid for pid, *_ in first} - {os.getpid()}
+        torch_jobs = [Job("t", jobs.threads_of_torch), Job("n", jobs.networks)]
+        assert {job.name: value for job, value in engine.run(torch_jobs)} == {"t": 2, "n": True}
+        list(engine.run(squares(1)))
+    assert capfd.readouterr() == ("", "")
+    assert [pid for pid, *_ in first if alive(pid)] == []
+
+
+@pytest.mark.parametrize("end", ["break", "kill"])
+def test_local_workers_end_with_their_driver(tmp_path, end):
+    trace = tmp_path / "pid"
+    script = tmp_path / "driver.py"
+    script.write_text(f"""
+import sys
+from pathlib import Path
+from tests.conftest import ROOT
+from tests.workers import jobs
+from evenhand.workers import Job, WorkerSettings, open_engine
+if __name__ == "__main__":
+    with open_engine(WorkerSettings(workers=2)) as engine:
+        work = [Job("s", jobs.sleep_for_ever, (Path({str(trace)!r}),)), Job("q", jobs.square, (2,))]
+        for job, value in engine.run(work):
+            if {end == "break"}:
+                while not Path({str(trace)!r}).exists():
+                    pass
+                break
+""")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    driver = subprocess.Popen([sys.executable, str(script)], env=environment)
+    wait_for(trace.exists)
+    if end == "kill":
+        driver.kill()
+    assert (driver.wait(timeout=60) == 0) == (end == "break")
+    wait_for(lambda: not alive(int(trace.read_text() or 0)))
+
+
+def test_the_loss_tells_why(tmp_path):
+    with open_engine(WorkerSettings(workers=2)) as engine:
+        pair = [Job("out", jobs.shout_and_exit), Job("killed", jobs.die, (tmp_path / "trace", 1))]
+        reasons = {job.name: outcome.reason for job, outcome in engine.run(pair)}
+    assert reasons["out"] == "its process ended with status 7\n  the disk is full"
+    assert reasons["killed"] == "its process was ended by SIGKILL (out of memory?)"
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_for(true, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
