@@ -22,18 +22,6 @@ def _tests_can_be_imported(monkeypatch):
     monkeypatch.syspath_prepend(ROOT)  # what workers are told of their driver's path
 
 
-@pytest.fixture(scope="module")
-def ray_of_two_cpus():
-    import ray
-
-    ray.init(
-        num_cpus=2, object_store_memory=80_000_000, include_dashboard=False, log_to_driver=False,
-        logging_level="error",
-    )  # fmt: skip
-    yield
-    ray.shutdown()
-
-
 @pytest.fixture(params=["local", RAY])
 def two(request):
     """An engine of two workers in other processes."""

@@ -12,6 +12,7 @@ from evenhand.finetune.training import Task, keep, make_task, train
 from evenhand.models.strategies import find_strategy
 from evenhand.runs import Run, start_run
 from evenhand.train.inputs import silent_channels
+from evenhand.workers import WorkerSettings
 
 
 def finetune(settings: FinetuneSettings, out: Path, *, overwrite: bool = False) -> Run:
@@ -64,7 +65,7 @@ def begin(job: str, task: Task, out: Path, models: list[str], *, overwrite: bool
     run = start_run(
         out,
         job,
-        settings.model_dump(mode="json", exclude={"cache"}),
+        settings.model_dump(mode="json", exclude={"cache", *WorkerSettings.model_fields}),
         fingerprint=task.fingerprint,
         overwrite=overwrite,
     )

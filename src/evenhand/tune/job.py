@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 import pandas as pd
+from optuna.storages import BaseStorage
 from optuna.study import Study
 
 from evenhand.audit.evaluate import evaluate
+from evenhand.errors import EvenhandError
 from evenhand.files import write_json, write_text
 from evenhand.finetune.job import begin
 from evenhand.finetune.training import Task, keep, make_task, seconds_per_fit, train
@@ -23,8 +27,10 @@ from evenhand.tune.contenders import FAIRTUNE, Contender, contenders
 from evenhand.tune.importance import unit_importance
 from evenhand.tune.settings import TuneSettings
 from evenhand.tune.spaces import Choice, Space, repeat_space
+from evenhand.tune.storage import open_storage
 from evenhand.tune.study import Report, open_study, search
 from evenhand.tune.trials import best_first, trials_table
+from evenhand.workers import Engine, open_engine
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +52,8 @@ class Job:
     settings: TuneSettings
     rule: Rule
     run: Run
+    storage: BaseStorage
+    engine: Engine
 
 
 def tune(
@@ -77,13 +85,16 @@ def tune(
     EvenhandError
         Whatever is wrong with the input; nothing is written to ``out`` then.
     """
-    task = make_task(settings)
+    _prepared.cache_clear()  # the data may have changed since an earlier run of this process
+    task, competing = _prepared(settings)
     rule = find_rule(settings.pick, task.objectives)
-    competing = contenders(task, settings)
-    run = begin("tune", task, out, [one.name for one in competing], overwrite=overwrite)
-    say(_forecast(task, settings, competing))
-    job = Job(task, settings, rule, run)
-    found = [_searched(job, contender) for contender in competing]
+    with open_engine(settings) as engine:
+        named = open_storage(settings.storage) if settings.storage else None
+        run = begin("tune", task, out, [one.name for one in competing], overwrite=overwrite)
+        say(_forecast(task, settings, competing))
+        storage = named or open_storage(f"sqlite:///{run.root.resolve() / 'study.db'}")
+        job = Job(task, settings, rule, run, storage, engine)
+        found = [_searched(job, contender) for contender in competing]
     _write(job, found)
     for one in found:
         if not run.predictions(one.contender.name).exists():
@@ -94,16 +105,39 @@ def tune(
     return run
 
 
+@lru_cache(1)
+def _prepared(settings: TuneSettings) -> tuple[Task, tuple[Contender, ...]]:
+    """Return what every fit of a run needs; each worker prepares it once, for all its fits."""
+    task = make_task(settings)
+    return task, contenders(task, settings)
+
+
+def _score(
+    settings: TuneSettings, fingerprint: str, name: str, choice: Choice, report: Report
+) -> tuple[float, ...]:
+    """Train a choice of a contender, in a worker, and return its objectives."""
+    task, competing = _prepared(settings)
+    if task.fingerprint != fingerprint:
+        raise EvenhandError(
+            f"on {gethostname()}, {settings.data} holds other data than where the command was "
+            "given. Put the data in a folder that all nodes share."
+        )
+    contender = {one.name: one for one in competing}[name]
+    model, schedule = contender.prepare(choice)
+    return train(task, model, schedule, task.fit_settings(choice.lr, choice.seed), report)[1]
+
+
 def _forecast(task: Task, settings: TuneSettings, competing: tuple[Contender, ...]) -> str:
     again = settings.confirm * settings.confirm_seeds
     fits = sum(int(min(settings.trials, one.space.size)) + again + 1 for one in competing)
-    minutes = fits * seconds_per_fit(task, task.model()) / 60
+    minutes = fits * seconds_per_fit(task, task.model()) / settings.workers / 60
     several = len(task.objectives) > 1
+    beside = f", {settings.workers} at a time" if settings.workers > 1 else ""
     stopped = "no trial is stopped early, as there are several objectives; " if several else ""
     return (
         f"{fits} fits at most: {len(competing)} searches of {settings.trials} trials, {again} fits "
-        f"to confirm each, and their final fits, {settings.epochs} epochs each. At most about "
-        f"{max(1, round(minutes))} min; {stopped}"
+        f"to confirm each, and their final fits, {settings.epochs} epochs each{beside}. At most "
+        f"about {max(1, round(minutes))} min; {stopped}"
         f"{'frozen layers make' if several else 'pruned trials and frozen layers make'} it less."
     )
 
@@ -135,20 +169,16 @@ def _study(job: Job, name: str, contender: Contender, space: Space, trials: int)
     task, settings, root = job.task, job.settings, job.run.root.resolve()
     facts = job.run.facts
     study = open_study(
-        settings.storage or f"sqlite:///{root / 'study.db'}",
+        job.storage,
         f"{root.name}/{name}",
         [objective.direction for objective in task.objectives],
         json.dumps([facts["settings"], facts["fingerprint"]], sort_keys=True),
         prune=space is contender.space,
     )
 
-    def score(choice: Choice, report: Report) -> tuple[float, ...]:
-        model, schedule = contender.prepare(choice)
-        settings = task.fit_settings(choice.lr, choice.seed)
-        return train(task, model, schedule, settings, report)[1]
-
+    score = partial(_score, settings, task.fingerprint, contender.name)
     with job.run.phase(f"search {name}"):
-        search(study, space, score, trials, settings.seed)
+        search(study, space, score, trials, settings.seed, job.engine)
     return study
 
 

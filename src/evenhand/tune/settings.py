@@ -7,9 +7,10 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from evenhand.finetune.settings import TrainingSettings
+from evenhand.workers import WorkerSettings
 
 
-class TuneSettings(TrainingSettings, frozen=True, extra="forbid"):
+class TuneSettings(TrainingSettings, WorkerSettings, frozen=True, extra="forbid"):
     """A search over masks and learning rates, and what it is compared with."""
 
     objective: tuple[str, ...] = Field(

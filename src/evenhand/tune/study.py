@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
 import optuna
 from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import BaseStorage
+from optuna.storages._heartbeat import is_heartbeat_enabled
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -17,29 +19,40 @@ from evenhand.errors import EvenhandError
 from evenhand.progress import bar
 from evenhand.train.loop import DivergedError
 from evenhand.tune.spaces import Choice, Space
+from evenhand.tune.storage import check_reached, fail_stale, heartbeats, reachable, try_again
+from evenhand.workers import Engine, Job, Lost
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 HALVING = 2  # one in two trials goes on at epochs 1, 2, 4, 8 …
 STUBBORN = 10  # repeats in a row after which choices are drawn without a model of what is good
+DEATHS = 4  # workers that die in a row, for each worker there is, before the search gives up
 
 Direction = Literal["maximize", "minimize"]
 
-Report = Callable[[int, tuple[float, ...]], None]
+Values = tuple[float, ...]
+"""The objectives of a trial."""
+
+Report = Callable[[int, Values], None]
 """Told how many epochs are done, and the objectives so far; ends a trial that falls behind."""
 
-Score = Callable[[Choice, Report], tuple[float, ...]]
+Score = Callable[[Choice, Report], Values]
 """Trains a choice and returns its objectives."""
 
 
 def open_study(
-    storage: str, name: str, directions: Sequence[Direction], identity: str, *, prune: bool
+    storage: BaseStorage,
+    name: str,
+    directions: Sequence[Direction],
+    identity: str,
+    *,
+    prune: bool,
 ) -> Study:
     """Open a study by name, or make it.
 
     Parameters
     ----------
     storage
-        Any URL that Optuna takes (``sqlite:///…``, ``postgresql://…``).
+        From :func:`evenhand.tune.storage.open_storage`.
     name
         The study's name in that storage.
     directions
@@ -60,23 +73,26 @@ def open_study(
         storage=storage, study_name=name, directions=directions, pruner=pruner, load_if_exists=True
     )
     known = study.user_attrs.get("identity")
-    if known is None:
+    if known is None and not study.get_trials(deepcopy=False):
         study.set_user_attr("identity", identity)
     elif known != identity:
         raise EvenhandError(
-            f"the storage {storage} holds a study {name!r} with other settings or data. Name "
-            "another --storage, or another folder with --out: the study bears its name."
+            f"the storage holds a study {name!r} with other settings or data. Name another "
+            "--storage, or another folder with --out: the study bears its name."
         )
     return study
 
 
-def search(study: Study, space: Space, score: Score, trials: int, seed: int) -> None:
+def search(
+    study: Study, space: Space, score: Score, trials: int, seed: int, engine: Engine
+) -> None:
     """Run a study until it has a number of finished trials, or has tried all that there is.
 
-    The sampler is seeded anew for each trial from the seed and the number of finished trials, and
-    a trial that a kill interrupted is taken up again under its number, from its first epoch. So a
-    study that was killed ends with the same trials as one that was not. A choice that was trained
-    before is not trained again: the trial gets the value that is known, and does not count.
+    The sampler is seeded anew for each trial from the seed and the trial's number, and a trial
+    that a kill interrupted is taken up again under its number, from its first epoch. So with one
+    worker a study that was killed ends with the same trials as one that was not. A choice that was
+    trained before is not trained again: the trial gets the value that is known, and does not count.
+    A trial whose worker dies fails, and its parameters are tried once more.
 
     Parameters
     ----------
@@ -85,33 +101,71 @@ def search(study: Study, space: Space, score: Score, trials: int, seed: int) -> 
     space
         What a trial chooses from.
     score
-        Trains a choice. A trial that falls behind at its epoch is stopped (successive halving).
+        Trains a choice, in a worker. A trial that falls behind at its epoch is stopped (successive
+        halving among the trials of all workers).
     trials
         Number of trials, complete or pruned, that the study shall have.
     seed
         Seed of the search.
+    engine
+        Where trials run. This process alone draws their parameters and says how they ended.
+
+    Raises
+    ------
+    EvenhandError
+        Workers die one after another.
     """
     for origin, params in space.first[:trials]:
         study.enqueue_trial(dict(params), user_attrs={"origin": origin}, skip_if_exists=True)
+    wanted = min(trials, space.size)
     known = {space.ask(trial): trial for trial in originals(study)}
-    with bar(_label(study), trials) as advance:
+    at_work: dict[str, Choice] = {}
+    with (
+        bar(_label(study), trials) as advance,
+        reachable(study, engine.host) as theirs,
+        heartbeats(study) as beats,
+    ):
+
+        def ask() -> Iterator[Job[Values | None]]:
+            while len(known) + len(at_work) < wanted:
+                trial = _next_trial(study, space, seed, trials, at_work)
+                choice = space.ask(trial)
+                if twin := known.get(choice):
+                    _repeat(study, trial, twin)
+                    continue
+                if choice in at_work.values():  # it is taken up again when its twin has ended
+                    return
+                at_work[str(trial.number)] = choice
+                beats.start(trial._trial_id)
+                yield Job(str(trial.number), attempt, (theirs, trial._trial_id, score, choice))
+
         advance(len(known), text=_summary(study))
-        while len(known) < min(trials, space.size):
-            done = study.get_trials(deepcopy=False, states=FINISHED)
-            study.sampler = _sampler(space, seed, done, trials)
-            trial = _next_trial(study)
-            choice = space.ask(trial)
-            if twin := known.get(choice):
-                _repeat(study, trial, twin)
-                continue
-            try:
-                values = score(choice, _reporter(trial))
-            except (optuna.TrialPruned, DivergedError):
-                study.tell(trial, state=TrialState.PRUNED)
-            else:
-                study.tell(trial, values)
-            known[choice] = study.get_trials(deepcopy=False)[trial.number]
-            advance(text=_summary(study))
+        deaths = 0
+        while len(known) < wanted:
+            for job, outcome in engine.run(ask()):
+                trial = study.get_trials(deepcopy=False)[int(job.name)]
+                beats.stop(trial._trial_id)
+                choice = at_work.pop(job.name)
+                if isinstance(outcome, Lost):
+                    deaths += 1
+                    _give_back(study, trial, outcome, alarming=deaths >= DEATHS * engine.workers)
+                    continue
+                deaths = 0
+                if outcome is None:
+                    study.tell(trial.number, state=TrialState.PRUNED)
+                else:
+                    study.tell(trial.number, outcome)
+                known[choice] = study.get_trials(deepcopy=False)[trial.number]
+                advance(text=_summary(study))
+
+
+def attempt(study: Study, trial_id: int, score: Score, choice: Choice) -> Values | None:
+    """Train the choice of a trial, in a worker; None says that it was stopped, or diverged."""
+    check_reached(study)
+    try:
+        return score(choice, _reporter(Trial(study, trial_id)))
+    except (optuna.TrialPruned, DivergedError):
+        return None
 
 
 def originals(study: Study) -> list[FrozenTrial]:
@@ -131,28 +185,53 @@ def _repeat(study: Study, trial: Trial, twin: FrozenTrial) -> None:
     study.tell(trial, state=TrialState.PRUNED)
 
 
-def _sampler(space: Space, seed: int, done: list[FrozenTrial], trials: int) -> BaseSampler:
-    state = int(np.random.SeedSequence([seed, len(done)]).generate_state(1)[0])
-    latest = done[-STUBBORN:]
+def _next_trial(
+    study: Study, space: Space, seed: int, trials: int, at_work: Collection[str]
+) -> Trial:
+    """Return the trial that a kill interrupted, or a new one.
+
+    Where no other driver can reach the study, a running trial that is not at work here is such a
+    one. It keeps the parameters and reports that it had: training it again gives the same. A
+    database server may serve several drivers, and trials whose driver is gone lack a heartbeat.
+    """
+    shared = is_heartbeat_enabled(study._storage)
+    if shared:
+        fail_stale(study)
+    before = study.get_trials(deepcopy=False)
+    running = [trial for trial in before if trial.state is TrialState.RUNNING]
+    interrupted = [t for t in running if str(t.number) not in at_work and not shared]
+    started = sum(trial.state is not TrialState.WAITING for trial in before)
+    number = interrupted[0].number if interrupted else started
+    study.sampler = _sampler(space, seed, before, number, trials)
+    return Trial(study, interrupted[0]._trial_id) if interrupted else study.ask()
+
+
+def _sampler(
+    space: Space, seed: int, before: list[FrozenTrial], number: int, trials: int
+) -> BaseSampler:
+    state = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+    latest = [trial for trial in before if trial.state in FINISHED][-STUBBORN:]
     if len(latest) == STUBBORN and all("repeats" in trial.user_attrs for trial in latest):
         return RandomSampler(seed=state)
     return TPESampler(seed=state, n_startup_trials=min(10, max(2, trials // 4)))
 
 
-def _next_trial(study: Study) -> Trial:
-    """Return the trial that a kill interrupted, or a new one.
-
-    A trial that is running when this process, the study's only one, starts a trial is such a
-    one. It keeps the parameters and reports that it had: training it again gives the same.
-    """
-    interrupted = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    return Trial(study, interrupted[0]._trial_id) if interrupted else study.ask()
+def _give_back(study: Study, trial: FrozenTrial, loss: Lost, *, alarming: bool) -> None:
+    """Fail a trial whose worker died, and let its parameters come once more."""
+    study.tell(trial.number, state=TrialState.FAIL)
+    try_again(study, trial)
+    if alarming:
+        raise EvenhandError(
+            f"the workers of the search {_label(study)} die one after another. The last one, at "
+            f"trial {trial.number}: {loss.reason}\nFinished trials are kept. Give the same command "
+            "to go on, with fewer --workers where memory was short."
+        )
 
 
 def _reporter(trial: Trial) -> Report:
     known = trial.storage.get_trial(trial._trial_id).intermediate_values
 
-    def report(epoch: int, values: tuple[float, ...]) -> None:
+    def report(epoch: int, values: Values) -> None:
         trial.set_user_attr("epochs", epoch)
         if len(values) > 1:  # Optuna takes reports of one objective alone
             return

@@ -1,0 +1,186 @@
+"""Where a study is kept, and how workers and other drivers reach it."""
+
+from __future__ import annotations
+
+import re
+import socket
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import RandomSampler
+from optuna.storages import (
+    BaseStorage,
+    GrpcStorageProxy,
+    RDBStorage,
+    fail_stale_trials,
+    get_storage,
+)
+from optuna.storages._grpc.server import make_server
+from optuna.storages._heartbeat import (
+    BaseHeartbeatThread,
+    get_heartbeat_thread,
+    is_heartbeat_enabled,
+)
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+from sqlalchemy.exc import SQLAlchemyError
+
+from evenhand.errors import EvenhandError
+
+HEARTBEAT = 30  # seconds between the signs of life of a trial on a database server
+GRACE = 120  # seconds without one after which its driver counts as dead
+_LOCKED = 60  # seconds that SQLite waits for another connection to end its writing
+_PATIENCE = 30.0  # seconds in which a worker has to reach the study
+
+
+def open_storage(url: str) -> BaseStorage:
+    """Open a storage, or make it. On a database server its running trials have heartbeats.
+
+    Parameters
+    ----------
+    url
+        Any URL that Optuna takes (``sqlite:///FILE``, ``postgresql://…``).
+
+    Raises
+    ------
+    EvenhandError
+        Nothing can be kept under that URL, or it holds something else.
+    """
+    if url in ("sqlite://", "sqlite:///", "sqlite:///:memory:"):
+        raise EvenhandError(
+            f"--storage {url} would be lost with the process; name a file: sqlite:///FILE"
+        )
+    shown = re.sub(r"(//[^:/@]*):[^@]*@", r"\1:***@", url)
+    try:
+        with _experimental():
+            if url.startswith("sqlite"):
+                kept = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": _LOCKED}})
+            else:
+                kept = RDBStorage(
+                    url,
+                    heartbeat_interval=HEARTBEAT,
+                    grace_period=GRACE,
+                    heartbeat_stale_trial_callback=try_again,
+                )
+    except ImportError as error:
+        raise EvenhandError(
+            f"--storage {shown} needs the database's driver, here and wherever workers run: "
+            f"{error.__cause__ or error}"
+        ) from None
+    except (SQLAlchemyError, RuntimeError, ValueError) as error:
+        raise EvenhandError(
+            f"--storage {shown} cannot be opened as a storage of Optuna {optuna.__version__}: "
+            f"{str(error).strip().splitlines()[0]}. Name another, or leave it out."
+        ) from None
+    return get_storage(kept)
+
+
+def try_again(study: Study, trial: FrozenTrial) -> None:
+    """Enqueue the parameters of a failed trial, unless they have been tried twice."""
+    if "retry_of" not in trial.user_attrs:
+        kept = {name: v for name, v in trial.user_attrs.items() if name == "origin"}
+        study.enqueue_trial(trial.params, user_attrs={**kept, "retry_of": trial.number})
+
+
+@contextmanager
+def reachable(study: Study, host: str | None) -> Iterator[Study]:
+    """Yield a study as workers see it; they can report to it, and be told to stop.
+
+    A study in a file is served by Optuna's gRPC proxy as long as the block runs, since a file can
+    be written safely by processes of one machine at most. Workers of a database server go there.
+
+    Parameters
+    ----------
+    study
+        The study as the driver sees it.
+    host
+        The address under which workers reach this process; None if they run in it.
+    """
+    storage, server = study._storage, None
+    if host and not is_heartbeat_enabled(storage):
+        port = _free_port(host)
+        server = make_server(storage, host, port)  # optuna.run_grpc_proxy_server never returns
+        server.start()
+        with _experimental():
+            storage = GrpcStorageProxy(host=host, port=port)
+    try:
+        yield optuna.load_study(
+            study_name=study.study_name,
+            storage=storage,
+            sampler=RandomSampler(),  # workers draw nothing
+            pruner=study.pruner,
+        )
+    finally:
+        if server:
+            server.stop(None).wait()
+
+
+def check_reached(study: Study) -> None:
+    """Refuse to start a trial in a worker that cannot tell the study of it.
+
+    Raises
+    ------
+    EvenhandError
+        The driver's proxy does not answer.
+    """
+    storage = study._storage
+    if isinstance(storage, GrpcStorageProxy):
+        try:
+            storage.wait_server_ready(_PATIENCE)
+        except ConnectionError:
+            raise EvenhandError(
+                f"a worker on {socket.gethostname()} cannot reach the study that this command "
+                f"serves at {storage._host}:{storage._port}. Let the nodes connect there, or "
+                "keep the study on a database server that all of them reach: --storage URL."
+            ) from None
+
+
+class Heartbeats:
+    """Signs of life, on a database server, of the trials that this driver has at work."""
+
+    def __init__(self, study: Study) -> None:
+        self._storage = study._storage
+        self._threads: dict[int, BaseHeartbeatThread] = {}
+
+    def start(self, trial_id: int) -> None:
+        """Give signs from now on; a storage in a file takes none."""
+        self._threads[trial_id] = get_heartbeat_thread(trial_id, self._storage)
+        self._threads[trial_id].start()
+
+    def stop(self, trial_id: int) -> None:
+        """Give no more of them."""
+        self._threads.pop(trial_id).join()
+
+
+@contextmanager
+def heartbeats(study: Study) -> Iterator[Heartbeats]:
+    """Yield the signs of life of trials; all of them stop with the block."""
+    beats = Heartbeats(study)
+    try:
+        yield beats
+    finally:
+        for trial_id in list(beats._threads):
+            beats.stop(trial_id)
+
+
+def fail_stale(study: Study) -> None:
+    """Fail the trials whose driver is gone, and enqueue their parameters once more."""
+    with _experimental():
+        fail_stale_trials(study)
+
+
+@contextmanager
+def _experimental() -> Iterator[None]:
+    """Use what Optuna calls experimental since 4.2 (proxy) and 2.9 (heartbeats)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        yield
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])

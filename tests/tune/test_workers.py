@@ -1,0 +1,241 @@
+"""A search with several workers: one brain, and a death costs a trial only."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import time
+
+import optuna
+import pandas as pd
+import pytest
+from optuna.trial import TrialState
+from tests.command import PHANTOMS, evenhand, start, training
+from tests.conftest import ROOT
+from tests.tune import searches
+
+from evenhand.errors import EvenhandError
+from evenhand.files import read_json
+from evenhand.tune import storage as storages
+from evenhand.tune.storage import open_storage, try_again
+from evenhand.tune.study import open_study, search
+from evenhand.workers import WorkerSettings, open_engine
+
+RAY = pytest.param("ray", marks=pytest.mark.slow)
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+@pytest.fixture(autouse=True)
+def _tests_can_be_imported(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+
+
+@pytest.fixture
+def study(tmp_path):
+    kept = open_storage(f"sqlite:///{tmp_path / 'study.db'}")
+    return open_study(kept, "run/search", ["maximize"], "same", prune=True)
+
+
+@pytest.fixture(params=["local", RAY])
+def two(request):
+    if request.param == "ray":
+        request.getfixturevalue("ray_of_two_cpus")
+    with open_engine(WorkerSettings(workers=2, engine=request.param)) as engine:
+        yield engine
+
+
+def states(study):
+    return [trial.state for trial in study.get_trials()]
+
+
+def test_a_search_ends_with_its_trials(study, two):
+    search(study, searches.space(), searches.good_units, 12, 0, two)
+    assert sum(state in FINISHED for state in states(study)) == 12
+    assert set(states(study)) <= set(FINISHED)
+    assert study.best_value > 2
+
+
+def test_known_choices_come_first_and_no_choice_twice(study, two):
+    space = searches.small_space()
+    search(study, space, searches.good_units, 30, 0, two)
+    trained = [t for t in study.get_trials() if "repeats" not in t.user_attrs]
+    assert len(trained) == len({space.ask(trial) for trial in trained}) == space.size
+    assert [t.user_attrs["origin"] for t in study.get_trials()[:2]] == ["full", "head"]
+
+
+def test_workers_prune_by_the_reports_of_others(study, two, tmp_path):
+    """The second trial waits until the first has reported from its own process."""
+    score = searches.Staggered(tmp_path)
+    search(study, searches.space(), score, 2, 0, two)
+    assert (tmp_path / "0").read_text() != (tmp_path / "1").read_text()  # two processes
+    assert states(study) == [TrialState.COMPLETE, TrialState.PRUNED]
+
+
+@pytest.mark.parametrize("times", [1, 9])
+def test_a_dead_worker_costs_its_trial_and_its_parameters_come_back_once(
+    study, two, tmp_path, times
+):
+    score = searches.Deadly(tmp_path / "trace", times)
+    search(study, searches.space(), score, 6, 0, two)
+    failed = [trial for trial in study.get_trials() if trial.state is TrialState.FAIL]
+    deadly = [trial for trial in study.get_trials() if trial.params == failed[0].params]
+    assert len(deadly) == 2
+    assert deadly[1].user_attrs["retry_of"] == deadly[0].number
+    assert len(failed) == min(times, 2)
+    assert sum(state in FINISHED for state in states(study)) == 6
+
+
+def test_a_search_whose_workers_all_die_gives_up(study, two):
+    with pytest.raises(EvenhandError, match="die one after another"):
+        search(study, searches.space(), searches.always_die, 6, 0, two)
+    assert set(states(study)) <= {TrialState.FAIL, TrialState.WAITING, TrialState.RUNNING}
+
+
+def test_what_a_killed_driver_left_is_taken_up_by_any_number_of_workers(study, two):
+    space = searches.space()
+    for _ in range(3):
+        space.ask(study.ask())
+    search(study, space, searches.good_units, 6, 0, two)
+    assert len(states(study)) == 6
+    assert set(states(study)) <= set(FINISHED)
+
+
+def test_a_server_s_trials_without_heartbeat_come_back_once(tmp_path, monkeypatch):
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    server = optuna.storages.RDBStorage(
+        url, heartbeat_interval=1, grace_period=2, heartbeat_stale_trial_callback=try_again
+    )
+    study = open_study(server, "run/search", ["maximize"], "same", prune=True)
+    space = searches.space()
+    dead = study.ask()
+    space.ask(dead)
+    server.record_heartbeat(dead._trial_id)
+    time.sleep(3.5)
+    alive = study.ask()
+    space.ask(alive)
+    server.record_heartbeat(alive._trial_id)
+    with open_engine(WorkerSettings()) as engine:
+        search(study, space, searches.good_units, 4, 0, engine)
+    trials = study.get_trials()
+    assert trials[0].state is TrialState.FAIL
+    assert trials[1].state is TrialState.RUNNING  # another driver's
+    again = [trial for trial in trials if trial.user_attrs.get("retry_of") == 0]
+    assert [(trial.params, trial.state in FINISHED) for trial in again] == [(dead.params, True)]
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("sqlite:///:memory:", "would be lost with the process"),
+        ("postgresql://me:secret@localhost:1/x", "needs the database's driver"),
+        ("nonsense", "cannot be opened"),
+        ("sqlite:///{folder}/other.db", "cannot be opened as a storage of Optuna"),
+        ("sqlite:///{folder}/absent/study.db", "cannot be opened as a storage of Optuna"),
+    ],
+)
+def test_bad_storages(tmp_path, url, message):
+    (tmp_path / "other.db").write_text("something else " * 100)
+    with pytest.raises(EvenhandError, match=message) as refused:
+        open_storage(url.format(folder=tmp_path))
+    assert "secret" not in str(refused.value)
+
+
+def test_a_foreign_study_of_the_same_name(tmp_path):
+    kept = open_storage(f"sqlite:///{tmp_path / 'study.db'}")
+    optuna.create_study(storage=kept, study_name="run/search").ask()
+    with pytest.raises(EvenhandError, match="other settings or data"):
+        open_study(kept, "run/search", ["maximize"], "same", prune=True)
+
+
+def test_a_worker_that_cannot_reach_the_study(study, monkeypatch):
+    monkeypatch.setattr(storages, "_PATIENCE", 0.5)
+    with storages.reachable(study, "localhost") as theirs:
+        storages.check_reached(theirs)
+    with pytest.raises(EvenhandError, match="cannot reach the study that this command serves at"):
+        storages.check_reached(theirs)
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory):
+    flags = training(tmp_path_factory.mktemp("cache"), "--epochs", 2)
+    return ("tune", PHANTOMS, *flags, "--confirm", 0, "--trials", 2)
+
+
+def finished(out) -> dict[tuple[int, int], float | None]:
+    """Return the values of the trials that are done, also while another process writes."""
+    if not (out / "study.db").exists():
+        return {}
+    asked = (
+        "SELECT study_id, number, value FROM trials LEFT JOIN trial_values USING (trial_id) "
+        "WHERE state IN ('COMPLETE', 'PRUNED')"
+    )
+    with contextlib.closing(sqlite3.connect(out / "study.db", timeout=30)) as base:
+        try:
+            return {(study, number): value for study, number, value in base.execute(asked)}
+        except sqlite3.OperationalError:  # its tables are not there yet
+            return {}
+
+
+def wait_for(true, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def test_two_workers_continue_what_one_began(words, tmp_path):
+    out = tmp_path / "out"
+    driver = start(*words, "--out", out)
+    wait_for(lambda: finished(out))
+    driver.kill()
+    driver.wait()
+    before = finished(out)
+    ended = evenhand(*words, "--workers", 2, "--out", out)
+    assert ended.status == 0, ended.err
+    assert ended.out.startswith("9 fits at most")
+    assert ", 2 at a time." in ended.out
+    assert "workers" not in read_json(out / "run.json")["settings"]
+    trials = pd.read_csv(out / "trials.csv")
+    assert trials["study"].value_counts().to_dict() == {"fairtune": 2, "full": 2, "head": 2}
+    assert before.items() <= finished(out).items()
+
+
+@pytest.mark.slow
+def test_kills_of_driver_and_workers_lose_no_finished_trial(words, tmp_path):
+    """Ten kills at random times, of the driver or of one of its workers."""
+    out, dice, seen = tmp_path / "out", random.Random(0), {}
+    command = (*words, "--trials", 8, "--workers", 2, "--out", out)
+    driver = start(*command)
+    for _ in range(10):
+        time.sleep(dice.uniform(0, 8))
+        if driver.poll() is not None:
+            break
+        seen |= finished(out)
+        workers = children(driver.pid)
+        victim = dice.choice([driver.pid, *workers])
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(victim, signal.SIGKILL)
+        if victim == driver.pid:
+            driver.wait()
+            wait_for(lambda workers=workers: not any(map(is_alive, workers)), 20)
+            assert seen.items() <= finished(out).items()
+            driver = start(*command)
+    assert driver.wait(timeout=240) == 0
+    assert seen.items() <= finished(out).items()
+    assert len(finished(out)) == 8 * 3
+    assert read_json(out / "run.json")["status"] == "finished"
+
+
+def children(pid: int) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(pid), "-f", "spawn_main"], capture_output=True)
+    return [int(line) for line in found.stdout.split()]
+
+
+def is_alive(pid: int) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        return True
+    return False
