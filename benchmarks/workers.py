@@ -1,0 +1,77 @@
+"""Wall time of a search with two workers against one; each worker has one CPU thread.
+
+Both searches draw their own trials, and pruning is off, so that both train the same number of
+epochs: every unit of the network is tuned in each trial, and only the learning rate is searched.
+The time that the two processes take to start and to open the data counts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+from evenhand.tune import TuneSettings
+from evenhand.tune.contenders import contenders
+from evenhand.tune.job import _prepared, _score
+from evenhand.tune.storage import open_storage
+from evenhand.tune.study import open_study, search
+from evenhand.workers import WorkerSettings, open_engine
+
+TRIALS = 6
+GOAL = 1.5
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        settings = search_settings(Path(folder))
+        _prepared(settings)  # decodes the samples, once for both
+        seconds = {workers: timed(settings, Path(folder), workers) for workers in (1, 2)}
+    detail = {
+        "seconds": {workers: round(taken, 1) for workers, taken in seconds.items()},
+        "trials": TRIALS,
+        "epochs": settings.epochs,
+        "backbone": settings.backbone,
+        "cpus": os.cpu_count(),
+    }
+    ratio = round(seconds[1] / seconds[2], 2)
+    found = {"name": "two_workers", "ratio": ratio, "better": "higher", "goal": GOAL}
+    print(json.dumps({**found, "detail": detail}))
+
+
+def search_settings(folder: Path) -> TuneSettings:
+    return TuneSettings(
+        data="phantom:patients=600,seed=1",
+        attribute=("group",),
+        backbone="test_vit",
+        weights="none",
+        image_size=64,
+        epochs=8,
+        baseline=("full",),
+        device="cpu",
+        cache=folder / "cache",
+    )
+
+
+def timed(settings: TuneSettings, folder: Path, workers: int) -> float:
+    task, _ = _prepared(settings)
+    _, full = contenders(task, settings)
+    study = open_study(
+        open_storage(f"sqlite:///{folder / f'{workers}.db'}"),
+        "benchmark/full",
+        [one.direction for one in task.objectives],
+        "same",
+        prune=False,
+    )
+    score = partial(_score, settings, task.fingerprint, "full")
+    start = time.perf_counter()
+    with open_engine(WorkerSettings(workers=workers, worker_cpus=1)) as engine:
+        search(study, full.space, score, TRIALS, 0, engine)
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
