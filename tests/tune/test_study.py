@@ -8,7 +8,9 @@ from evenhand.errors import EvenhandError
 from evenhand.models.backbones import create_by_name
 from evenhand.models.units import Family, families
 from evenhand.tune.spaces import SPACES, Rates
+from evenhand.tune.storage import open_storage
 from evenhand.tune.study import open_study, originals, search
+from evenhand.workers.inline import Inline
 
 UNITS = families(create_by_name("test_vit"))["norm-attn-mlp"].units
 
@@ -18,7 +20,8 @@ def space_of(count, *, low=1e-4, high=1e-2, kind="flat"):
 
 
 def study_of(path, *directions, prune=True):
-    return open_study(f"sqlite:///{path / 'study.db'}", "run/one", directions, "", prune=prune)
+    storage = open_storage(f"sqlite:///{path / 'study.db'}")
+    return open_study(storage, "run/one", directions, "", prune=prune)
 
 
 class Trained:
@@ -41,7 +44,14 @@ class Trained:
 @pytest.mark.parametrize("kind", SPACES)
 def test_no_setting_is_trained_twice_and_a_finite_space_is_tried_out(tmp_path, kind):
     study, trained = study_of(tmp_path, "maximize", prune=False), Trained()
-    search(study, space_of(3, low=1e-3, high=1e-3, kind=kind), trained, trials=20, seed=1)
+    search(
+        study,
+        space_of(3, low=1e-3, high=1e-3, kind=kind),
+        trained,
+        trials=20,
+        seed=1,
+        engine=Inline(),
+    )
     assert len(trained.choices) == len(set(trained.choices)) == 8
     repeated = [trial for trial in study.trials if "repeats" in trial.user_attrs]
     assert len(study.trials) == 8 + len(repeated)
@@ -51,7 +61,7 @@ def test_no_setting_is_trained_twice_and_a_finite_space_is_tried_out(tmp_path, k
 
 def test_repeats_do_not_count_as_trials(tmp_path):
     study, trained = study_of(tmp_path, "maximize"), Trained()
-    search(study, space_of(3, low=1e-3, high=1e-3), trained, trials=6, seed=0)
+    search(study, space_of(3, low=1e-3, high=1e-3), trained, trials=6, seed=0, engine=Inline())
     assert len(trained.choices) == 6
     assert len(originals(study)) == 6
 
@@ -63,7 +73,14 @@ def test_a_killed_search_ends_as_one_that_was_not(tmp_path):
         for killed_at in (*kills, None):
             trained = Trained(killed_at)
             try:
-                search(study, space_of(3, low=1e-3, high=1e-3), trained, trials=7, seed=3)
+                search(
+                    study,
+                    space_of(3, low=1e-3, high=1e-3),
+                    trained,
+                    trials=7,
+                    seed=3,
+                    engine=Inline(),
+                )
             except KeyboardInterrupt:
                 continue
         return [(t.params, t.value, t.state, t.user_attrs) for t in study.trials]
@@ -78,14 +95,14 @@ def test_several_objectives_train_every_trial_to_its_end(tmp_path):
         return len(choice.mask), len(choice.mask) / 2
 
     study = study_of(tmp_path, "maximize", "minimize")
-    search(study, space_of(4), score, trials=12, seed=0)
+    search(study, space_of(4), score, trials=12, seed=0, engine=Inline())
     assert {trial.state.name for trial in study.trials} == {"COMPLETE"}
     assert {trial.user_attrs["epochs"] for trial in study.trials} == {2}
 
 
 def test_known_masks_come_first(tmp_path):
     study, trained = study_of(tmp_path, "maximize"), Trained()
-    search(study, space_of(3), trained, trials=3, seed=0)
+    search(study, space_of(3), trained, trials=3, seed=0, engine=Inline())
     assert trained.choices[0].mask == frozenset()
     assert study.trials[0].user_attrs["origin"] == "head"
     assert "origin" not in study.trials[1].user_attrs
