@@ -76,7 +76,7 @@ def test_workers_prune_by_the_reports_of_others(study, two, tmp_path):
     assert values == {TrialState.COMPLETE: 1.0, TrialState.PRUNED: 0.0}
 
 
-@pytest.mark.parametrize("times", [1, 9])
+@pytest.mark.parametrize("times", [1, pytest.param(9, marks=pytest.mark.slow)])
 def test_a_dead_worker_costs_its_trial_and_its_parameters_come_back_once(
     study, two, tmp_path, times
 ):
@@ -90,6 +90,7 @@ def test_a_dead_worker_costs_its_trial_and_its_parameters_come_back_once(
     assert sum(state in FINISHED for state in states(study)) == 6
 
 
+@pytest.mark.slow
 def test_a_search_whose_workers_all_die_gives_up(study, two):
     with pytest.raises(EvenhandError, match="die one after another"):
         search(study, searches.space(), searches.always_die, 6, 0, two)
@@ -187,6 +188,7 @@ def wait_for(true, seconds=120):
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_two_workers_continue_what_one_began(words, tmp_path):
     out = tmp_path / "out"
     driver = start(*words, "--out", out)
