@@ -290,7 +290,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="folder of the two runs")] = Path("demo"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an earlier demo")] = False,
 ) -> None:
-    """Run FairTune on a phantom cohort with a planted bias, in about a minute."""
+    """Run FairTune on phantoms with a planted shortcut, in about two minutes."""
     from evenhand.tune.demo import demo as work
 
     _show(work(out, overwrite=overwrite, say=typer.echo))

@@ -53,7 +53,8 @@ def similarity_page(found: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     one, other = found["models"]
     lede = (
         f"How alike {one} and {other} represent each group, layer by layer: "
-        f"{counted(found['patients'], found['unit'])} of the {found['split']} split, one sample each."
+        f"{counted(found['patients'], found['unit'])} of the {found['split']} split, "
+        "one sample each."
     )
     title = f"evenhand similarity: {one} and {other}"
     return section_page(title, lede, similarity_sections(found), facts)
