@@ -46,7 +46,7 @@ def duplicates(cohort: Cohort, near: float = NEAR, seed: int = 0) -> pd.DataFram
     near
         Correlation from which two samples count as nearly the same.
     seed
-        Of the orders. What is exactly the same is always found; a pair just above ``near`` is
+        Of the orders. What is exactly the same is always found; by reckoning, a pair at .95 is
         missed about once in 1,000 times among thousands of samples, once in 50 among a million.
 
     Returns
