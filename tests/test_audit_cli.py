@@ -246,3 +246,107 @@ def test_three_models_make_three_pairs(path, tmp_path):
     again = ("compare", tmp_path / "out", "--model", "m2", "--model", "mine")
     rows, _ = run(*again[:1], tmp_path / "again", *again[1:])
     assert set(rows["model"]) == {"m2", "mine"}
+
+
+def test_a_model_card(path, tmp_path):
+    out, card = tmp_path / "out", tmp_path / "card.md"
+    run("audit", out, path, *MAP, "--attribute", "sex")
+    ended = evenhand("report", out, "--card", card)
+    assert ended.status == 0, ended.err
+    assert ended.out.endswith(f"card: {card}\n")
+    assert "| sex: female | AUC |" in card.read_text(encoding="utf-8")
+    ended = evenhand("report", out, "--card", card, "--model", "min")
+    assert "Did you mean 'mine'?" in ended.err
+
+
+def test_an_operating_point_of_ones_own(path, tmp_path):
+    name = "sensitivity_at_specificity[0.8]"
+    rows, _ = run("audit", tmp_path / "out", path, *MAP, "--attribute", "sex", "--metric", name)
+    assert one(rows, metric=f"{name}_gap", split="test")["value"] >= 0
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Sensitivity at specificity[0.8]" in page
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "message"),
+    [
+        (lambda t: t.drop(columns="p(mel)"), (), "has no column p(mel)"),
+        (lambda t: t.rename(columns={"age": "sex"}), (), "the column sex twice"),
+        (lambda t: t.assign(y_true="yes"), (), "label must be a whole number, from 0 up, not yes"),
+        (lambda t: t.assign(y_true=t["y_true"] + 1), (), "labels must be 0 … 1"),
+        (lambda t: t.assign(**{"p(mel)": np.nan}), (), "score must be a finite number"),
+        (lambda t: t.assign(**{"p(mel)": np.inf}), (), "score must be a finite number"),
+        (lambda t: t.assign(**{"p(mel)": 7.5}), (), "for logits, give --logits"),
+        (lambda t: t.assign(**{"image id": "same"}), (), "sample ids must be unique"),
+        (lambda t: t.assign(person="everybody"), (), "a patient must be in one split only"),
+        (lambda t: t.assign(fold="dev"), (), "split must be one of train, val, test"),
+        (lambda t: t.assign(fold="test"), ("--threshold", "f1"), "needs rows of the split 'val'"),
+        (lambda t: t.assign(fold="val"), (), "--split names another"),
+        (lambda t: t.iloc[:0], (), "holds no rows"),
+        (lambda t: t, ("--attribute", "age"), "--bins age=60"),
+        (lambda t: t, ("--attribute", "skin"), "no column 'attr_skin' or 'skin'"),
+        (lambda t: t, ("--metric", "aux"), "Did you mean 'auc'?"),
+        (lambda t: t, ("--across", "gab"), "Did you mean 'gap'?"),
+        (lambda t: t, ("--reference", "sex=mail"), "Did you mean 'male'?"),
+        (lambda t: t, ("--reference", "sex"), "write ATTRIBUTE=LEVEL"),
+        (lambda t: t, ("--reference", "sex=male", "--reference", "sex=female"), "2 references"),
+        (lambda t: t, ("--threshold", "best"), "no threshold policy 'best'"),
+        (lambda t: t, ("--threshold", ".3", "--threshold-by", "sex"), "the same for every group"),
+        (lambda t: t, ("--condition", "ward"), "'attr_ward' or 'ward'"),
+        (lambda t: t, ("--decision", "punitive"), "--decision and --share go together"),
+        (lambda t: t, ("--map", "label"), "as in label=y_true"),
+        (lambda t: t, ("--interval", "exact"), "--interval: Input should be 'percentile' or 'bca'"),
+    ],
+)
+def test_mistakes(tmp_path, change, words, message):
+    path, out = tmp_path / "mine.csv", tmp_path / "out"
+    change(table()).to_csv(path, index=False)
+    ended = evenhand("audit", path, *MAP, "--attribute", "sex", *words, "--out", out)
+    assert ended.status == 2
+    assert ended.err.startswith("evenhand: ")
+    assert message in ended.err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ["empty.csv", "picture.csv", "damaged.parquet", "table.xlsx"])
+def test_files_of_another_kind(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"" if name == "empty.csv" else b"\x89PNG\r\n\x1a\n\x00\xff\xfe")
+    ended = evenhand("audit", path, "--attribute", "sex", "--out", tmp_path / "out")
+    assert (ended.status, ended.err[:10]) == (2, "evenhand: ")
+    assert name in ended.err
+
+
+def test_no_attribute_at_all(path, tmp_path):
+    ended = evenhand("audit", path, *MAP, "--out", tmp_path / "out")
+    assert ended.status == 2
+    assert "name the attributes to look at, as in --attribute sex" in ended.err
+
+
+def test_an_attribute_with_one_level_and_a_group_without_positives(tmp_path):
+    path = tmp_path / "mine.csv"
+    never = lambda t: t["y_true"].where(t["sex"] == "male", 0)  # noqa: E731
+    table().assign(y_true=never, site="here").to_csv(path, index=False)
+    words = (*MAP, "--attribute", "sex", "--attribute", "site")
+    rows, ended = run("audit", tmp_path / "out", path, *words)
+    assert (
+        "no positives among" in one(rows, group="female", metric="auc", split="test")["undefined"]
+    )
+    gap = one(rows, attribute="site", metric="auc_gap", split="test")
+    assert gap["undefined"] == "1 group to compare; two are needed"
+    assert "undefined: group 'female': no positives" in ended.out
+
+
+def test_hostile_and_many_group_names(tmp_path):
+    path, out = tmp_path / "mine.csv", tmp_path / "out"
+    evil = ["<script>alert(1)</script>", 'a, "b"\nc', "x|y", "\x1b[31mred"]
+    names = np.resize([*evil, *(f"level {n:03d}" for n in range(296))], 600)
+    rows = pd.concat([table(), table(1).assign(**{"image id": lambda t: "z" + t["image id"]})])
+    rows["person"] = np.arange(len(rows)) // 2
+    rows.assign(fold="test", site=names).to_csv(path, index=False)
+    found, ended = run("audit", out, path, *MAP, "--attribute", "site", "--metric", "accuracy")
+    assert found.loc[found["attribute"] == "site", "group"].nunique() >= 300
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "<script>alert(1)" not in page
+    assert "\x1b" not in ended.out
+    assert len(page) < 3e6

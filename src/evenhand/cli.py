@@ -297,9 +297,14 @@ def demo(
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(help="a run directory")]) -> None:
+def report(
+    run: Annotated[Path, typer.Argument(help="a run directory")],
+    card: Annotated[Path | None, typer.Option(help="write a model card (Markdown), too")] = None,
+    model: Annotated[str | None, typer.Option(help="whose card [the chosen one's]")] = None,
+) -> None:
     """Write metrics.json and report.html of a finished run again, from its predictions."""
     from evenhand.assess.pages import PAGES, write_page
+    from evenhand.audit.card import write_card
     from evenhand.audit.evaluate import evaluate
     from evenhand.runs import open_run
 
@@ -308,10 +313,17 @@ def report(run: Annotated[Path, typer.Argument(help="a run directory")]) -> None
         raise EvenhandError(f"the run in {run} is not finished; give its command again.")
     if found.facts["job"] in PAGES:
         write_page(found)
+        if card:
+            raise EvenhandError(
+                f"--card: {run} is a run of {found.facts['job']!r}, without models."
+            )
         typer.echo(f"report: {run / 'report.html'}")
         return
     evaluate(found, chosen=found.facts["chosen"])
     _show(found)
+    if card:
+        write_card(found, model, card)
+        typer.echo(f"card: {card}")
 
 
 @app.command()

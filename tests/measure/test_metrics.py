@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import evenhand.measure.estimate
+from evenhand.errors import EvenhandError
 from evenhand.measure import METRICS, Scored, scored
 from evenhand.measure.estimate import common_classes, estimate, point, why_undefined
 from evenhand.measure.registry import find_metric
@@ -36,12 +37,17 @@ def calibration(d: Scored, free_slope: bool) -> float:
     return found[1] if free_slope else found[0]
 
 
-def at_fixed(d: Scored, wanted: str) -> float:
+def benefit(d: Scored, at: float) -> float:
+    flagged = d.scores >= at
+    return np.mean(flagged * d.labels) - np.mean(flagged * (1 - d.labels)) * at / (1 - at)
+
+
+def at_fixed(d: Scored, wanted: str, least: float = 0.9) -> float:
     cuts = np.append(np.unique(d.scores), np.inf)
     sens = np.array([rate(d.scores[d.labels == 1] >= c, d.labels == 1) for c in cuts])
     spec = np.array([rate(d.scores[d.labels == 0] < c, d.labels == 0) for c in cuts])
     fixed, best = (spec, sens) if wanted == "sensitivity" else (sens, spec)
-    return best[fixed >= 0.9 - 1e-12].max()
+    return best[fixed >= least - 1e-12].max()
 
 
 def ece(d: Scored) -> float:
@@ -78,8 +84,12 @@ BINARY: dict[str, Callable[[Scored], float]] = {
     "ece": ece,
     "calibration_slope": lambda d: calibration(d, True),
     "calibration_intercept": lambda d: calibration(d, False),
-    "sensitivity_at_specificity_90": lambda d: at_fixed(d, "sensitivity"),
-    "specificity_at_sensitivity_90": lambda d: at_fixed(d, "specificity"),
+    "sensitivity_at_specificity": lambda d: at_fixed(d, "sensitivity"),
+    "specificity_at_sensitivity": lambda d: at_fixed(d, "specificity"),
+    "sensitivity_at_specificity[.75]": lambda d: at_fixed(d, "sensitivity", 0.75),
+    "specificity_at_sensitivity[0.5]": lambda d: at_fixed(d, "specificity", 0.5),
+    "net_benefit_at": lambda d: benefit(d, 0.1),
+    "net_benefit_at[0.4]": lambda d: benefit(d, 0.4),
 }
 MANY: dict[str, Callable[[Scored], float]] = {
     "auc": lambda d: sk.roc_auc_score(d.labels, d.scores, multi_class="ovr"),
@@ -115,7 +125,7 @@ def tolerance(name):
 
 
 def test_every_metric_has_a_reference():
-    assert set(BINARY) == set(METRICS)
+    assert {name for name in BINARY if "[" not in name} == set(METRICS)
 
 
 @pytest.mark.parametrize("name", BINARY)
@@ -225,3 +235,23 @@ def test_each_says_what_it_is(name):
     assert metric.title.endswith(".")
     assert metric.source
     assert (metric.ideal is None) <= (metric.direction in ("none", "higher"))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("auc[0.5]", "auc takes no number in brackets"),
+        ("net_benefit_at[1]", "write a number between 0 and 1"),
+        ("net_benefit_at[x]", "write a number between 0 and 1"),
+        ("net_benefit_at[0.2", "write a number between 0 and 1"),
+        ("net_benefits[0.2]", "no metric 'net_benefits'"),
+    ],
+)
+def test_a_metric_at_no_number(name, says):
+    with pytest.raises(EvenhandError, match=says):
+        find_metric(name)
+
+
+def test_a_metric_at_another_number_says_so():
+    assert "specificity of at least 0.95" in find_metric("sensitivity_at_specificity[.95]").title
+    assert "specificity of at least 0.9 " in find_metric("sensitivity_at_specificity").title

@@ -18,7 +18,7 @@ from evenhand.measure.objectives import OBJECTIVES, Objective, find_objective
 from evenhand.measure.pareto import costs, find_rule, front, ranked
 from evenhand.measure.permutation import Test, holm, permutation_test
 from evenhand.measure.power import auc_error, design_effect, detectable_gap
-from evenhand.measure.registry import METRICS, Metric, find_metric, metric
+from evenhand.measure.registry import METRICS, Metric, find_metric, is_metric, metric
 from evenhand.measure.resample import Bootstrap
 from evenhand.measure.scored import Scored, scored
 from evenhand.measure.table import COLUMNS, Plan, as_records, as_table, check_plan, measure
@@ -62,6 +62,7 @@ __all__ = [
     "guide_errors",
     "guide_representation",
     "holm",
+    "is_metric",
     "list_metrics",
     "measure",
     "metric",

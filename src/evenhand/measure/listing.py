@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -50,10 +51,15 @@ def list_metrics() -> pd.DataFrame:
 def metric_listing() -> str:
     """Return every metric and comparison as text, a paragraph for each kind."""
     table = list_metrics()
-    return "\n\n".join(
-        f"{title}\n" + "\n".join(_entry(row) for row in of_kind.to_dict("records"))
-        for kind, title in HEADINGS.items()
-        for of_kind in [table[table["kind"] == kind]]
+    at = [name for name, one in METRICS.items() if isinstance(one.value, partial)]
+    other = f"{', '.join(at)} take another number in brackets, as in {at[0]}[0.95]."
+    return (
+        "\n\n".join(
+            f"{title}\n" + "\n".join(_entry(row) for row in of_kind.to_dict("records"))
+            for kind, title in HEADINGS.items()
+            for of_kind in [table[table["kind"] == kind]]
+        )
+        + f"\n\n{other}"
     )
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evenhand.errors import pick
+from evenhand.errors import EvenhandError, pick
 from evenhand.measure.scored import Scored
 
 Floats = NDArray[np.float64]
@@ -89,17 +91,21 @@ def metric(
     requires: tuple[Requirement, ...] = (),
     classes: Classes = "macro",
     share: bool = True,
+    at: float | None = None,
 ) -> Callable[[F], F]:
     """Register the decorated function as the metric of its name.
 
     It gets the summary that ``form`` makes and returns one value for each resample, NaN where the
-    metric is undefined. The first line of its docstring is the metric's title.
+    metric is undefined. The first line of its docstring is the metric's title. With ``at``, a
+    number from 0 to 1, the function gets that number as well, by this name; ``name[0.95]`` is then
+    the same metric at another.
     """
 
     def register(function: F) -> F:
-        name, title = function.__name__, (function.__doc__ or "").partition("\n")[0]
+        name, title = function.__name__, _title(function, at)
+        value = function if at is None else partial(function, at=at)
         METRICS[name] = Metric(
-            name, title, direction, ideal, needs, requires, classes, share, source, form, function
+            name, title, direction, ideal, needs, requires, classes, share, source, form, value
         )
         return function
 
@@ -107,11 +113,35 @@ def metric(
 
 
 def find_metric(name: str) -> Metric:
-    """Return a metric by its name.
+    """Return a metric by its name, such as ``auc`` or ``sensitivity_at_specificity[0.95]``.
 
     Raises
     ------
-    UnknownNameError
-        There is none; the message lists those that there are.
+    EvenhandError
+        There is none (the message lists those that there are), it takes no number in brackets, or
+        the number does not lie between 0 and 1.
     """
-    return pick("metric", name, METRICS)
+    base, bracket, number = name.partition("[")
+    found = pick("metric", base, METRICS)
+    if not bracket:
+        return found
+    if not isinstance(found.value, partial):
+        raise EvenhandError(f"{name!r}: {base} takes no number in brackets.")
+    try:
+        at = float(number.removesuffix("]"))
+    except ValueError:
+        at = math.nan
+    if not 0 < at < 1 or not number.endswith("]"):
+        raise EvenhandError(f"{name!r}: write a number between 0 and 1, as in {base}[0.95].")
+    function = found.value.func
+    return replace(found, name=name, title=_title(function, at), value=partial(function, at=at))
+
+
+def is_metric(name: str) -> bool:
+    """Return whether a name is that of a metric, at whatever number."""
+    return name.partition("[")[0] in METRICS
+
+
+def _title(function: Callable[..., Any], at: float | None) -> str:
+    """Return the first line of a docstring, with the number that the metric is at."""
+    return (function.__doc__ or "").partition("\n")[0].replace("{at}", f"{at}")

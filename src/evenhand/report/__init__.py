@@ -1,9 +1,10 @@
 """The report: metric rows in, one HTML page out."""
 
+from evenhand.report.card import model_card
 from evenhand.report.goals import Goal
 from evenhand.report.page import Report, render
 from evenhand.report.pruning import Pruning
 from evenhand.report.search import Search
 from evenhand.report.units import UnitShare
 
-__all__ = ["Goal", "Pruning", "Report", "Search", "UnitShare", "render"]
+__all__ = ["Goal", "Pruning", "Report", "Search", "UnitShare", "model_card", "render"]

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from evenhand.measure import CONTRASTS, DETECTABLE, FAIRNESS, METRICS, SUMMARIES
+from evenhand.measure import CONTRASTS, DETECTABLE, FAIRNESS, SUMMARIES, find_metric, is_metric
 from evenhand.report.numbers import PERCENT, PLAIN, POINTS, Scale
 
 Better = Literal["higher", "lower", "neither"]
@@ -142,7 +142,7 @@ def split_across(metric: str) -> tuple[str, str | None]:
     """
     for kind in (*SUMMARIES, *CONTRASTS, DETECTABLE):
         base = metric.removesuffix(f"_{kind}")
-        if base != metric and base in METRICS:
+        if base != metric and is_metric(base):
             return base, kind
     return metric, None
 
@@ -153,7 +153,7 @@ def is_of_group(metric: str) -> bool:
 
 
 def _of_group(metric: str) -> Term:
-    registered = METRICS.get(metric) or FAIRNESS.get(metric)
+    registered = find_metric(metric) if is_metric(metric) else FAIRNESS.get(metric)
     label = metric.replace("_", " ")
     if registered is None:
         return TERMS.get(metric, Term(label))
@@ -187,6 +187,6 @@ def shown(name: str) -> str:
     >>> shown("female*60+"), shown("sex|site=A")
     ('female × 60+', 'sex where site is A')
     """
-    name, within, control = name.partition("|")
-    clause = f" where {control.replace('=', ' is ', 1)}" if within else ""
-    return name.replace("*", " × ") + clause
+    of, _, control = name.partition("|")
+    by, within, level = control.partition("=")
+    return (f"{of} where {by} is {level}" if within else name).replace("*", " × ")

@@ -15,9 +15,10 @@ from evenhand.measure.scored import Scored
 class Curve:
     """Weighted numbers ``(b, m)`` of positives and negatives at or above each distinct score.
 
-    The scores fall from left to right, so that everything is flagged in the last column.
+    The scores ``(m,)`` fall from left to right, so that everything is flagged in the last column.
     """
 
+    score: Floats
     tp: Floats
     fp: Floats
 
@@ -33,6 +34,6 @@ def curve(rows: Scored) -> Callable[[Weights], Curve]:
         drawn = weights.take(patient, axis=1)
         tp = np.cumsum(drawn * positive, axis=1, dtype=np.float64)[:, last]
         fp = np.cumsum(drawn * ~positive, axis=1, dtype=np.float64)[:, last]
-        return Curve(tp, fp)
+        return Curve(score[last], tp, fp)
 
     return count

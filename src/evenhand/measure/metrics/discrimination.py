@@ -59,10 +59,11 @@ OPERATING_POINT = "Park et al., J. Nucl. Med. 2004; the best point that the data
     form=curve,
     requires=("positives", "negatives"),
     source=OPERATING_POINT,
+    at=0.9,
 )
-def sensitivity_at_specificity_90(at: Curve) -> Floats:
-    """Largest sensitivity of any threshold with a specificity of at least .9 in the group."""
-    return _highest(at.tp / at.tp[:, -1:], at.fp / at.fp[:, -1:], 0.1)
+def sensitivity_at_specificity(of: Curve, at: float) -> Floats:
+    """Largest sensitivity of any threshold with a specificity of at least {at} in the group."""
+    return _highest(of.tp / of.tp[:, -1:], of.fp / of.fp[:, -1:], 1 - at)
 
 
 @metric(
@@ -72,8 +73,27 @@ def sensitivity_at_specificity_90(at: Curve) -> Floats:
     form=curve,
     requires=("positives", "negatives"),
     source=OPERATING_POINT,
+    at=0.9,
 )
-def specificity_at_sensitivity_90(at: Curve) -> Floats:
-    """Largest specificity of any threshold with a sensitivity of at least .9 in the group."""
-    missed, spared = 1 - at.tp / at.tp[:, -1:], 1 - at.fp / at.fp[:, -1:]
-    return _highest(spared, missed, 0.1)
+def specificity_at_sensitivity(of: Curve, at: float) -> Floats:
+    """Largest specificity of any threshold with a sensitivity of at least {at} in the group."""
+    missed, spared = 1 - of.tp / of.tp[:, -1:], 1 - of.fp / of.fp[:, -1:]
+    return _highest(spared, missed, 1 - at)
+
+
+@metric(
+    "higher",
+    ideal=None,
+    needs="score",
+    form=curve,
+    classes="two",
+    share=False,
+    source="Vickers & Elkin, Med. Decis. Making 2006",
+    at=0.1,
+)
+def net_benefit_at(of: Curve, at: float) -> Floats:
+    """Net benefit if cases are flagged from a probability of {at} up, whatever the threshold."""
+    flagged = int(np.count_nonzero(of.score >= at))
+    tp, fp = (cell[:, flagged - 1] if flagged else 0.0 for cell in (of.tp, of.fp))
+    benefit: Floats = (tp - fp * at / (1 - at)) / (of.tp[:, -1] + of.fp[:, -1])
+    return benefit

@@ -1,0 +1,31 @@
+"""The model card of a finished run, in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evenhand.audit.asked import measure_settings
+from evenhand.errors import EvenhandError, pick
+from evenhand.files import read_json, write_text
+from evenhand.measure import as_table
+from evenhand.report import model_card
+from evenhand.runs import Run
+
+
+def write_card(run: Run, model: str | None, path: Path) -> None:
+    """Write the card of a model of a finished run; by default of the one that the run chose.
+
+    Raises
+    ------
+    EvenhandError
+        There is no such model, or the run chose none and has several.
+    """
+    models = run.models()
+    name = model or run.facts["chosen"] or (models[0] if len(models) == 1 else None)
+    if name is None:
+        raise EvenhandError(
+            f"{run.root} has the models {', '.join(models)} and chose none; name one with --model."
+        )
+    pick("model", name, dict.fromkeys(models))
+    rows = as_table(read_json(run.root / "metrics.json")["rows"])
+    write_text(path, model_card(run.facts, rows, name, measure_settings(run.facts).split))

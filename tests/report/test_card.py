@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import yaml
+
+from evenhand.report import Report, model_card
+
+EVIL = "a|b\n<script>alert(1)</script> [x](http://y) *z*"
+FACTS: dict[str, Any] = {
+    "job": "audit",
+    "seed": 3,
+    "settings": {},
+    "source": {"reader": "predictions", "path": "mine.csv"},
+    "notes": ["Few can be helped."],
+    "versions": {"numpy": "2.4"},
+}
+
+
+def test_front_matter_is_yaml_with_the_overall_results(audit: Report) -> None:
+    _, front, body = model_card(FACTS, audit.rows, "model").split("---\n", 2)
+    known = yaml.safe_load(front)
+    assert known["library_name"] == "evenhand"
+    assert known["datasets"] == ["predictions"]
+    (result,) = known["model-index"][0]["results"]
+    assert {"type": "auc", "name": "AUC", "value": 0.777} in result["metrics"]
+    assert body.lstrip().startswith("# model")
+
+
+def test_groups_and_gaps_with_intervals_and_counts(audit: Report) -> None:
+    text = model_card(FACTS, audit.rows, "model").replace("\N{NO-BREAK SPACE}", " ")
+    groups, gaps = text.split("## How each group fares")[1].split("## Differences between groups")
+    assert "| age: 60+ | Sensitivity | 61.0 % | 56.0 to 66.0 % | 150 | 300 |" in groups
+    assert "| all of age | AUC gap | 0.120 |" in gaps
+    assert "Few can be helped." in gaps
+
+
+def test_undefined_is_told_with_its_reason_and_names_are_harmless(
+    make_row: Callable[..., dict[str, Any]], make_report: Callable[..., Report]
+) -> None:
+    rows = make_report([make_row("auc", None, attribute="age", group=EVIL)]).rows
+    line = next(x for x in model_card(FACTS, rows, "model").splitlines() if "age:" in x)
+    assert "undefined: no positives among 400 samples" in line
+    assert "<" not in line
+    assert r"a\|b" in line
+    assert r"\[x\]" in line
