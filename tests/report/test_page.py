@@ -275,3 +275,22 @@ def test_a_script_that_got_in_would_not_run(
     )
     with pytest.raises(AssertionError, match="Content Security Policy"):  # Chromium complains
         chromium(outer)
+
+
+def test_several_models_are_told_apart_in_the_answer(
+    make_report: Callable[..., Report], make_rows: Callable[..., list[dict[str, Any]]]
+) -> None:
+    rows = [*make_rows("auc", 0.7, 0.8, model="A"), *make_rows("auc", 0.6, 0.9, model="B")]
+    text = Outline(render(make_report(rows))).text
+    assert "Age under A" in text
+    assert "Age under B" in text
+    assert "Models side by side" in text
+
+
+def test_a_metric_that_was_asked_for_first_leads(
+    make_report: Callable[..., Report], make_rows: Callable[..., list[dict[str, Any]]]
+) -> None:
+    rows = make_rows("false_omission_rate", 0.2, 0.1) + make_rows("auc", 0.7, 0.8)
+    text = Outline(render(make_report(rows))).text
+    assert "the False-omission rate is 10.0 %; where it is 60+, 20.0 %" in text
+    assert text.index("Of all cases cleared, the share that is malignant") < text.index("0.5 is ch")

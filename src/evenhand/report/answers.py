@@ -103,7 +103,7 @@ def group_answer(
     members = [row for row in here if row.group != EVERYONE and not is_unknown(row.group)]
     if not members:
         return None
-    for metric in IN_WORDS:
+    for metric in _order(names(members, "metric")):
         if found := extremes(here, metric):
             return _told(found, positive)
     return Answer(
@@ -113,6 +113,12 @@ def group_answer(
         details=tuple(_why(members)),
         outcome="cannot tell",
     )
+
+
+def _order(metrics: Sequence[str]) -> tuple[str, ...]:
+    """Return metrics as they are told: cases found before an AUC, else what was asked for first."""
+    told = IN_WORDS if metrics[0] == "auc" else ()
+    return tuple(dict.fromkeys((*told, *metrics)))
 
 
 def _told(found: Extremes, positive: str) -> Answer:

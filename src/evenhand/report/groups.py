@@ -68,12 +68,13 @@ def group_view(
     if not members:
         return None
     metrics = _leading_first(names(members, "metric"))
+    leading = (metrics[0], *LEADING)
     plots = {metric: _plot(rows, here, metric, positive) for metric in metrics}
     return GroupView(
         model=model_name(model),
         attribute=shown(attribute),
-        leading=tuple(plot for metric, plot in plots.items() if metric in LEADING),
-        further=tuple(plot for metric, plot in plots.items() if metric not in LEADING),
+        leading=tuple(plot for metric, plot in plots.items() if metric in leading),
+        further=tuple(plot for metric, plot in plots.items() if metric not in leading),
         columns=tuple(term(metric).label for metric in metrics),
         table=_table(rows, members, metrics),
         differences=_differences(here, metrics),
@@ -138,7 +139,10 @@ def _of_whom(row: Estimate) -> str:
 
 
 def _leading_first(metrics: Sequence[str]) -> tuple[str, ...]:
-    return (*(m for m in LEADING if m in metrics), *(m for m in metrics if m not in LEADING))
+    """Put what people read most first, after a metric that was asked for before all others."""
+    asked = metrics[:1] if metrics[0] not in LEADING else ()
+    ordered = (*(m for m in LEADING if m in metrics), *(m for m in metrics if m not in LEADING))
+    return tuple(dict.fromkeys((*asked, *ordered)))
 
 
 def _plot(rows: Sequence[Estimate], here: Sequence[Estimate], metric: str, positive: str) -> Forest:

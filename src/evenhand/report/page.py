@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from hashlib import sha256
 from importlib import resources
@@ -157,7 +157,9 @@ def _answers(rows: Sequence[Estimate], report: Report, chosen: str) -> tuple[Ans
     single = [row for row in rows if not row.against]
     models = [chosen] if report.facts.get("chosen") else names(single, "model")
     told = [
-        answer
+        replace(answer, topic=f"{answer.topic} under {model_name(model)}")
+        if len(models) > 1
+        else answer
         for model in models
         for attribute in report.attributes
         if (answer := group_answer(single, model, attribute, report.positive)) is not None

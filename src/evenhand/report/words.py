@@ -97,9 +97,10 @@ def gap_sentence(found: Extremes) -> str:
         return f"The gap is undefined: {gap.undefined or 'no value was given'}."
     told = abs(float(whole(found.best.value or 0.0)) - float(whole(found.worst.value or 0.0)))
     digits = 0 if plain(told, 0) == plain(100 * gap.value, 0) else 1
-    unit = " points" if term(base).share else ""
+    size = amount(gap.value, base, digits)
+    unit = (" point" if size == "1" else " points") if term(base).share else ""
     within = interval(gap, base, digits)
-    size = f"The gap is {amount(gap.value, base, digits)}{unit}"
+    size = f"The gap is {size}{unit}"
     return f"{size} ({within})." if within else f"{size}."
 
 
