@@ -162,22 +162,14 @@ def check_inside(files: pd.Series, root: Path, table: Path) -> None:
     """
     top = str(root)
 
-    @cache
     def linked(path: str) -> bool:
-        """Tell whether a path below the root is a link, or lies behind one."""
-        return (
-            path != top
-            and len(path) > len(top)
-            and (
-                os.path.islink(path) or linked(os.path.dirname(path))  # noqa: PTH114, PTH120
-            )
-        )
+        return os.path.islink(path) or behind_link(os.path.dirname(path))  # noqa: PTH114, PTH120
 
-    behind = [
-        os.path.islink(path) or linked(os.path.dirname(path))  # noqa: PTH114, PTH120
-        for path in files
-    ]
-    suspects = files[behind]
+    @cache
+    def behind_link(folder: str) -> bool:
+        return len(folder) > len(top) and linked(folder)
+
+    suspects = files[[linked(path) for path in files]]
     if len(suspects):
         _refuse_outside(suspects, root, f"{table}, {rows_text(suspects.index)}")
 
@@ -187,10 +179,10 @@ def _refuse_outside(paths: Iterable[str], root: Path, where: str) -> None:
     leading = [path for path in paths if not os.path.realpath(path).startswith(real)]
     if leading:
         target = os.path.realpath(leading[0])
+        lead = "is a link that leads" if len(leading) == 1 else "are links that lead"
         raise EvenhandError(
-            f"{where}: {some(leading)} {'is a link' if len(leading) == 1 else 'are links'} that "
-            f"leads outside {root} (to {target}). Copy the files in, or give the folder that "
-            "they lie in."
+            f"{where}: {some(leading)} {lead} outside {root} (to {target}). Copy the files in, or "
+            "give the folder that they lie in."
         )
 
 

@@ -208,7 +208,7 @@ def test_a_folder_that_is_a_link_which_leads_outside(settings, tmp_path):
     folder = first_file(open_cohort(settings)).parent
     folder.rename(tmp_path / "outside")
     folder.symlink_to(tmp_path / "outside", target_is_directory=True)
-    assert f"leads outside {root_of(settings)}" in refusal(settings)
+    assert re.search(f"leads? outside {re.escape(str(root_of(settings)))}", refusal(settings))
 
 
 def test_a_link_inside_the_root_is_followed(settings):
