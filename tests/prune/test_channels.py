@@ -13,8 +13,7 @@ from evenhand import build_model, load_model, save_model
 from evenhand.files import read_json
 from evenhand.models.inputs import SeriesInputs
 from evenhand.prune.channels import remove_channels
-from evenhand.prune.eligible import prunable
-from evenhand.prune.loop import IN_CHANNELS
+from evenhand.prune.eligible import IN_CHANNELS, prunable
 from evenhand.prune.state import State
 
 CLASSES = ("benign", "malignant")

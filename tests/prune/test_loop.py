@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from tests.command import evenhand, training
+from torch import nn
 
 from evenhand.prune import PruneSettings
 from evenhand.prune.batches import group_batches, group_positions
+from evenhand.prune.curvature.layers import RULES
 from evenhand.prune.loop import row_of, start, steps, stop_reason
 from evenhand.prune.remove import remover
 from evenhand.prune.task import make_task
@@ -124,6 +126,17 @@ def test_bad_settings(words, tmp_path, flags, message):
     assert ended.status == 2
     assert message in ended.err
     assert not out.exists()
+
+
+@pytest.mark.parametrize("structure", ["weight", "channel"])
+def test_layers_that_the_estimator_cannot_handle(words, tmp_path, monkeypatch, structure):
+    known = {kind: rules for kind, rules in RULES.items() if kind is not nn.Conv2d}
+    monkeypatch.setattr("evenhand.prune.curvature.taps.RULES", known)
+    ended = evenhand(*words, "--structure", structure, "--out", tmp_path / "out")
+    assert ended.status == 2
+    assert "backbone.conv1.0.weight (in a Conv2d)" in ended.err
+    assert "--estimator hutchinson" in ended.err
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_run_itself_is_refused(words, trained):

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from torch import nn
 
 from evenhand.errors import EvenhandError, pick
+from evenhand.prune.settings import PruneSettings
 
 KINDS = ("conv", "linear", "head", "bias", "norm", "other")
+IN_CHANNELS = ("conv", "linear", "head", "bias", "norm")
+"""Kinds of parameters that go with a channel."""
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -30,6 +33,12 @@ def kind_of(model: nn.Module, name: str) -> str:
     if isinstance(layer, _CONVOLUTIONS):
         return "conv"
     return "linear" if isinstance(layer, nn.Linear) else "other"
+
+
+def in_play(model: nn.Module, settings: PruneSettings) -> tuple[str, ...]:
+    """Return the names of the parameters whose saliency counts."""
+    whole = settings.structure == "channel"
+    return prunable(model, IN_CHANNELS if whole else settings.prunable)
 
 
 def prunable(model: nn.Module, kinds: Sequence[str]) -> tuple[str, ...]:

@@ -12,14 +12,11 @@ from evenhand.models.model import Model
 from evenhand.progress import bar
 from evenhand.prune.batches import generators, group_batches
 from evenhand.prune.curvature import find_estimator
-from evenhand.prune.eligible import prunable
+from evenhand.prune.eligible import in_play
 from evenhand.prune.masks import keep_all, size
 from evenhand.prune.saliency import saliency
 from evenhand.prune.state import Remove, State
 from evenhand.prune.task import PruneTask
-
-IN_CHANNELS = ("conv", "linear", "head", "bias", "norm")
-"""Kinds of parameters that go with a channel."""
 
 Row = dict[str, Any]
 """One step: its number, what is left, what validation says, predicted error changes."""
@@ -30,7 +27,7 @@ def start(task: PruneTask) -> State:
     if task.settings.structure == "channel":
         total = sum(parameter.numel() for parameter in task.model.parameters())
         return State(task.model, {}, total, total)
-    kept = keep_all(task.model, prunable(task.model, task.settings.prunable))
+    kept = keep_all(task.model, in_play(task.model, task.settings))
     return State(task.model, kept, size(kept), size(kept))
 
 
@@ -65,7 +62,7 @@ def steps(
 
 def scores_of(task: PruneTask, state: State, number: int) -> dict[str, Tensor]:
     """Return the saliency of what may be pruned, from the batches of one step."""
-    names = tuple(state.kept) or prunable(state.model, IN_CHANNELS)
+    names = in_play(state.model, task.settings)
     h = curvature_of(task, state.model, names, number)
     theta = {name: state.model.get_parameter(name).detach() for name in names}
     return saliency(theta, h, task.roles.unprivileged, task.roles.betas)

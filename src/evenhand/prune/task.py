@@ -20,10 +20,10 @@ from evenhand.files import fingerprint
 from evenhand.measure import Excluded, excluded_groups, find_metric, groups_of
 from evenhand.models.checkpoints import load_model
 from evenhand.models.model import Model
-from evenhand.prune.batches import Positions, group_positions
+from evenhand.prune.batches import Positions, generators, group_batches, group_positions
 from evenhand.prune.channels import torch_pruning
 from evenhand.prune.curvature import find_estimator
-from evenhand.prune.eligible import prunable
+from evenhand.prune.eligible import in_play, prunable
 from evenhand.prune.judge import Criterion, Judge, find_criterion, parse_target
 from evenhand.prune.roles import Roles, find_roles
 from evenhand.prune.settings import PruneSettings
@@ -139,7 +139,7 @@ def make_task(settings: PruneSettings) -> PruneTask:
     positions = group_positions(splits.train, attribute, groups)
     sizes = {group: len(own) for group, own in positions.items()}
     roles = find_roles(settings, _group_values(before, settings.rank_by, groups), sizes)
-    return PruneTask(
+    task = PruneTask(
         settings,
         trained,
         name,
@@ -152,6 +152,17 @@ def make_task(settings: PruneSettings) -> PruneTask:
         BatchSource(splits.train, accelerator.device),
         {group: own for group, own in positions.items() if group in roles.groups},
     )
+    _refuse_layers(task)
+    return task
+
+
+def _refuse_layers(task: PruneTask) -> None:
+    """Try the estimator on a few samples: what it cannot handle shows there."""
+    settings = task.settings
+    order, drawn = generators(settings.seed, 0, task.accelerator.device)
+    batches = group_batches(task.source, task.positions, 1, 2, order)
+    run = find_estimator(settings.estimator)(1, drawn)
+    run(task.model, batches, in_play(task.model, settings))
 
 
 def _asked(settings: PruneSettings) -> tuple[Criterion, float | None]:

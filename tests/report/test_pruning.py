@@ -1,0 +1,100 @@
+"""What the report says of a pruning: the chosen step, the layers, the premise, the cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from evenhand.report.pruning import Pruning, pruning_view
+
+COST = {"parameters": 1000, "size": 4_000_000, "milliseconds": 2.0, "device": "cpu, threads: 1"}
+
+
+def layer(name: str, pruned: int, predicted: float, measured: float) -> dict[str, Any]:
+    return {
+        "name": name,
+        "size": 100,
+        "pruned": pruned,
+        "saliency": {"old": 0.25, "young": 0.5},
+        "predicted": {"old": predicted, "young": -predicted},
+        "measured": {"old": measured, "young": 0.0},
+    }
+
+
+def pruning(**changes: Any) -> Pruning:
+    curve = pd.DataFrame(
+        {
+            "step": [0, 1, 2],
+            "sparsity": [0.0, 0.1, 0.2],
+            "auc": [0.9, 0.895, 0.7],
+            "auc:old": [0.8, 0.81, 0.6],
+            "auc:young": [0.92, 0.91, None],
+            "auc_gap": [0.12, 0.1, None],
+        }
+    )
+    facts = {
+        "unprivileged": "old",
+        "betas": {"young": 0.33},
+        "roles": "On validation, auc is worst for old.",
+        "verdict": "Step 1 wins on validation.",
+        "criterion": "auc_gap",
+        "lower_is_better": True,
+        "target": None,
+        "budget": 1.0,
+        "budget_metric": "auc",
+        "budget_lower_is_worse": True,
+        "estimator": "ggn-mc",
+        "structure": "weight",
+        "chosen": 1,
+        "premise": {
+            "layers": [layer("a.weight", 25, 1e-3, 2e-3), layer("b.weight", 0, 1e-2, -1e-2)],
+            "correlation": {"old": 0.5, "young": None},
+            "samples": 128,
+            "share": 0.3,
+        },
+        "cost": {
+            "before": {**COST, "zeros": 0, "compressed": 3_500_000},
+            "pruned": {**COST, "zeros": 100, "compressed": 3_000_000},
+        },
+    }
+    return Pruning(curve, facts | changes)
+
+
+def test_the_chosen_step_is_marked_at_its_place():
+    view = pruning_view(pruning())
+    assert [chosen for chosen, _ in view.steps] == [False, True, False]
+    for chart in view.way:
+        (place,) = chart.chosen
+        assert place == chart.traces[0].marks[1][:2]
+    assert view.steps[2][1] == ("2", "20.0\xa0%", "undefined", "0.7000", "0.6000", "undefined")
+
+
+def test_the_budget_is_a_level_one_point_below_the_start():
+    chart = pruning_view(pruning()).way[1]
+    start, inside = (y for _, y, _ in chart.traces[0].marks[:2])
+    assert chart.level is not None
+    assert start < inside < chart.level  # places grow downwards
+    assert pruning_view(pruning(budget=None)).way[1].level is None
+
+
+def test_layers_say_what_they_lost():
+    first, second = pruning_view(pruning()).layers
+    assert (first.share, first.bar, first.saliency) == ("25.0\xa0%", 25.0, ("0.25", "0.5"))
+    assert second.bar == 0
+
+
+def test_points_lie_on_the_side_of_their_sign():
+    charts = pruning_view(pruning()).premise
+    (zero,) = [place for place, text in charts[0].y_ticks if text == "0"]
+    grows, shrinks = charts[0].traces[0].marks
+    assert grows[1] < zero < shrinks[1]  # up is more error
+    assert "Rank correlation 0.50 over 2 layers" in charts[0].says
+    assert "undefined" in charts[1].says
+
+
+def test_zeros_are_said_to_save_no_time():
+    view = pruning_view(pruning())
+    assert "no time" in view.cost_says
+    assert view.costs[1] == ("pruned", "1,000", "10.0\xa0%", "4.00 MB", "3.00 MB", "2.0 ms")
+    assert "Whole channels are gone" in pruning_view(pruning(structure="channel")).cost_says
