@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ from evenhand.cohort import (
     split_patients,
     write_splits,
 )
-from evenhand.cohort.splits import _apportion
+from evenhand.cohort.splits import _apportion, share_of_patients
 from evenhand.errors import EvenhandError
 
 FRACTIONS = (0.6, 0.2, 0.2)
@@ -248,3 +249,19 @@ class TestExcludePatients:
         path.write_text("\n".join(patients(phantoms)), encoding="utf-8")
         with pytest.raises(EvenhandError, match="all the patients"):
             exclude_patients(phantoms, [path])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 99), st.lists(st.floats(0.01, 1), min_size=2, max_size=4))
+def test_shares_of_patients_are_nested_and_keep_both_labels(seed, shares):
+    cohort = make_phantoms(PhantomSettings(patients=50, size=16, images=2))
+    found = [
+        set(share_of_patients(cohort, share, np.random.default_rng(seed)).table["patient_id"])
+        for share in sorted(shares)
+    ]
+    for small, large in pairwise(found):
+        assert small <= large
+    for share, patients in zip(sorted(shares), found, strict=True):
+        assert abs(len(patients) - 50 * share) <= 2
+        kept = cohort.table[cohort.table["patient_id"].isin(patients)]
+        assert set(kept["label"]) == {0, 1}

@@ -74,6 +74,20 @@ def draw_patients(
     return cohort.select(_deal(cohort, attributes, (share, 1 - share), rng) == 0)
 
 
+def share_of_patients(cohort: Cohort, share: float, rng: np.random.Generator) -> Cohort:
+    """Return a share of a cohort's patients, of each label the same; shares of one seed are nested.
+
+    Every smaller share is part of every larger one that the same generator gives. At least one
+    patient of each label stays.
+    """
+    label = cohort.table.groupby("patient_id", sort=True)["label"].max()
+    shuffled = label.iloc[rng.permutation(len(label))]
+    rank = shuffled.groupby(shuffled).cumcount()
+    size = shuffled.groupby(shuffled).transform("size")
+    kept = shuffled.index[(rank == 0) | (rank + 1 <= share * size + 0.5)]
+    return cohort.select(cohort.table["patient_id"].isin(kept))
+
+
 def write_splits(path: Path, splits: Splits) -> None:
     """Write ``sample_id``, ``patient_id`` and ``split`` of every sample as CSV."""
     tables = [

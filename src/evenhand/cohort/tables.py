@@ -16,7 +16,7 @@ BLANK = ("", "NA", "N/A", "NaN", "nan", "<NA>", "null", "NULL")
 SHOWN = 5
 
 
-def read_table(path: Path, separator: str = ",") -> pd.DataFrame:
+def read_table(path: Path, separator: str = ",", like: str | None = None) -> pd.DataFrame:
     """Read a table as text.
 
     Parameters
@@ -26,6 +26,8 @@ def read_table(path: Path, separator: str = ",") -> pd.DataFrame:
         sheet).
     separator
         What stands between the columns of a CSV.
+    like
+        Which of these it is, where its name does not say so.
 
     Returns
     -------
@@ -39,7 +41,8 @@ def read_table(path: Path, separator: str = ",") -> pd.DataFrame:
     EvenhandError
         The file is absent, of another kind, or damaged.
     """
-    kinds = [read for suffix, read in _KINDS.items() if path.name.lower().endswith(suffix)]
+    name = like or path.name.lower()
+    kinds = [read for suffix, read in _KINDS.items() if name.endswith(suffix)]
     if not kinds:
         raise EvenhandError(f"{path} is no table: its name must end in {_one_of(_KINDS)}.")
     if not path.is_file():

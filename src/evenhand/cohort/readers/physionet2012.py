@@ -1,0 +1,189 @@
+"""PhysioNet/CinC Challenge 2012 (Silva et al. 2012): the first 48 hours of ICU stays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from evenhand.cohort.attributes import binned, mapped, parse_bins
+from evenhand.cohort.cohort import Cohort, Source, UnreadableError, Values, cohort_table
+from evenhand.cohort.layouts import check_layout
+from evenhand.cohort.registry import DataSet, Entry, reader, refuse_settings
+from evenhand.cohort.series import whole_recordings
+from evenhand.cohort.settings import DataSettings
+from evenhand.cohort.tables import (
+    read_table,
+    refuse_blank,
+    refuse_repeated,
+    refuse_rows,
+    require_columns,
+    some,
+)
+from evenhand.errors import EvenhandError, pick
+from evenhand.files import fingerprint
+
+HOURS = 48
+_NAMES = """
+Albumin ALP ALT AST Bilirubin BUN Cholesterol Creatinine DiasABP FiO2 GCS Glucose HCO3 HCT HR
+K Lactate Mg MAP MechVent Na NIDiasABP NIMAP NISysABP PaCO2 PaO2 pH Platelets RespRate SaO2
+SysABP Temp TroponinI TroponinT Urine WBC Weight
+"""
+CHANNELS = tuple(_NAMES.split())
+PLACE = {name: place for place, name in enumerate(CHANNELS)}
+GENERAL = ("RecordID", "Age", "Gender", "Height", "ICUType")
+HEADER = "Time,Parameter,Value"
+ADMISSION = 4096  # bytes at the start of a file, which hold all that is said at 00:00
+UNMEASURED = -1.0  # what the files write for "not known"
+
+DEATH = "In-hospital_death"
+ICU = {"1": "coronary", "2": "cardiac surgery", "3": "medical", "4": "surgical"}
+SEX = mapped("sex", "Gender", {"0": "female", "1": "male"})
+AGE = binned("age", "Age", (65,))
+UNIT = mapped("icu", "ICUType", ICU)
+
+PHYSIONET2012 = DataSet(
+    title="PhysioNet/CinC Challenge 2012",
+    task="death in hospital",
+    modality="36 vital signs and laboratory values, and weight, by the hour for 48 hours",
+    licence="ODC-By 1.0",
+    access="https://physionet.org/content/challenge-2012/, free",
+    layout=(
+        Entry("set-*", "folders of stays, one text file each"),
+        Entry("Outcomes-*.txt", "one row per stay"),
+    ),
+    unit="stay",
+    attributes=(SEX, AGE, UNIT),
+)
+
+
+@reader("physionet2012", PHYSIONET2012)
+def read_physionet2012(path: str, settings: DataSettings) -> Cohort:
+    """Read the stays of set A, or of every set that is there, with sex, age and type of ICU.
+
+    Each hour of a channel is the mean of what was measured in it. Stays without any measurement
+    are left out and recorded.
+    """
+    refuse_settings("physionet2012", settings, ("patient", "image_column"))
+    pick("label of physionet2012", settings.label or "death", {"death": None})
+    bins = parse_bins(settings.bins)
+    for name in bins:
+        pick("numeric attribute of physionet2012", name, {"age": None})
+    root = Path(path)
+    check_layout(root, PHYSIONET2012)
+    outcomes = sorted(root.glob("Outcomes-*.txt"))
+    table = pd.concat([_outcomes(root, outcome) for outcome in outcomes], ignore_index=True)
+    table = pd.concat([table, pd.DataFrame(map(_admission, table["file"]))], axis=1)
+    empty = table["empty"].to_numpy(bool)
+    left_out = tuple(f"{file} holds no measurement" for file in table["file"][empty])
+    table = table[~empty].reset_index(drop=True)
+    age = bins["age"].attribute("age", "Age") if "age" in bins else AGE
+    attributes = {"sex": SEX, "age": age, "icu": UNIT}
+    files = dict(zip(table["RecordID"], table["file"], strict=True))
+    return Cohort(
+        table=cohort_table(table, "RecordID", "RecordID", table[DEATH], attributes),
+        read=whole_recordings(tuple(files), partial(_load, files), HOURS),
+        attributes=attributes,
+        classes=("survived", "died"),
+        source=Source(
+            reader="physionet2012",
+            path=str(root),
+            unit="stay",
+            fingerprint=fingerprint(files.values(), outcomes),
+            label="death: died in hospital",
+            left_out=left_out,
+        ),
+        channels=CHANNELS,
+    )
+
+
+def _outcomes(root: Path, outcomes: Path) -> pd.DataFrame:
+    """Return RecordID, death and file of each stay of a set, which all have to be there."""
+    table = read_table(outcomes, like=".csv")
+    require_columns(table, outcomes, ("RecordID", DEATH))
+    refuse_blank(table, outcomes, ("RecordID", DEATH))
+    refuse_repeated(table, outcomes, "RecordID")
+    refuse_rows(~table[DEATH].isin(["0", "1"]), outcomes, f"{DEATH} must be 0 or 1.")
+    folder = root / outcomes.stem.replace("Outcomes-", "set-")
+    there = {file.stem: file for file in folder.glob("*.txt")}
+    absent = ~table["RecordID"].isin(there)
+    lacking = f"there is no file {folder.name}/<RecordID>.txt for these outcomes. Put it there, or"
+    refuse_rows(absent, outcomes, f"{lacking} take the rows out.")
+    strange = sorted(there.keys() - set(table["RecordID"]))
+    if strange:
+        raise EvenhandError(
+            f"{outcomes} has no outcome for {len(strange)} stays of {folder}: {some(strange)}. Add "
+            "the rows, or take the files out."
+        )
+    table = table.reset_index(drop=True)
+    return table[["RecordID"]].assign(
+        **{DEATH: table[DEATH].astype("int64"), "file": table["RecordID"].map(there)}
+    )
+
+
+def _admission(file: Path) -> dict[str, object]:
+    """Return what a stay's first lines say of the patient, and whether it has no measurement."""
+    found: dict[str, object] = {"Age": None, "Gender": None, "ICUType": None, "empty": True}
+    with file.open("rb", buffering=0) as start:
+        lines = start.read(ADMISSION).decode().split("\n")
+    for line in lines[1:]:
+        time, _, rest = line.partition(",")
+        name, _, value = rest.rstrip().partition(",")
+        if time == "00:00" and name in found:
+            found[name] = None if value.startswith("-") else value
+        elif name not in ("", "Weight", *GENERAL):
+            found["empty"] = False
+            if time != "00:00":
+                break
+    return found
+
+
+def _load(files: Mapping[str, Path], name: str) -> Values:
+    """Read a stay's file as ``(48, 37)``."""
+    file = files[name]
+    lines = file.read_text(encoding="utf-8").split("\n")
+    if lines[0].rstrip() != HEADER:
+        raise UnreadableError(f"{file}, row 1: the header is {lines[0]!r}, not {HEADER!r}.")
+    total, count = np.zeros((HOURS, len(CHANNELS))), np.zeros((HOURS, len(CHANNELS)))
+    for hour, channel, value in _measurements(lines, file):
+        total[hour, channel] += value
+        count[hour, channel] += 1
+    if not count[:, : PLACE["Weight"]].any():
+        raise UnreadableError(f"{file} holds no measurement.")
+    with np.errstate(invalid="ignore"):
+        return (total / count).astype(np.float32)  # 0 / 0 is NaN: not observed
+
+
+def _measurements(lines: list[str], file: Path) -> Iterator[tuple[int, int, float]]:
+    """Yield hour, channel and value of each measurement of a stay, in order.
+
+    Raises
+    ------
+    UnreadableError
+        A line is malformed, its parameter unknown, or its time earlier than the one before, or
+        later than 48 hours.
+    """
+    before = 0
+    for row, line in enumerate(lines[1:], start=2):
+        if not line:
+            continue
+        try:
+            time, name, text = line.split(",")
+            minute, value = int(time[:-3]) * 60 + int(time[-2:]), float(text)
+        except ValueError:
+            raise UnreadableError(f"{file}, row {row}: {line!r} is no hh:mm,NAME,VALUE.") from None
+        if minute < before or minute > HOURS * 60:
+            what = "earlier than the row above" if minute < before else f"beyond {HOURS} hours"
+            raise UnreadableError(f"{file}, row {row}: the time {time} is {what}.")
+        before = minute
+        if name in PLACE:
+            if value != UNMEASURED:
+                yield min(minute // 60, HOURS - 1), PLACE[name], value
+        elif name not in GENERAL:
+            raise UnreadableError(
+                f"{file}, row {row}: there is no parameter {name!r}; there are: "
+                f"{', '.join((*GENERAL, *CHANNELS))}."
+            )

@@ -1,0 +1,109 @@
+"""PhysioNet 2012: the hourly grid, attributes, and what is refused or left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.data.physionet2012 import make_physionet2012, write_stay
+
+from evenhand.cohort import Cohort, DataSettings, UnreadableError, open_cohort, store_samples
+from evenhand.cohort.readers.physionet2012 import CHANNELS, PLACE
+from evenhand.errors import EvenhandError
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    return make_physionet2012(tmp_path / "physionet")
+
+
+def opened(root: Path, **changes) -> Cohort:
+    return open_cohort(DataSettings(data=f"physionet2012:{root}", **changes))
+
+
+def test_each_hour_is_the_mean_of_what_was_measured_in_it(root):
+    lines = ("00:00,HR,80", "01:05,HR,60", "01:59,HR,90", "48:00,HR,100", "10:00,Temp,-1")
+    write_stay(root / "set-a" / "100.txt", 0, tuple(sorted(lines)))
+    values = opened(root).read("100")
+    assert values.shape == (48, 37)
+    assert values[[0, 1, 47], PLACE["HR"]].tolist() == [80, 75, 100]
+    assert np.isnan(values[2:47, PLACE["HR"]]).all()
+    assert np.isnan(values[:, PLACE["Temp"]]).all()  # -1 is no temperature
+
+
+def test_there_are_36_parameters_and_weight():
+    assert len(set(CHANNELS)) == 37
+    assert CHANNELS[-1] == "Weight"
+
+
+def test_sets_are_read_together_with_their_attributes(root):
+    table = opened(root).table.set_index("sample_id")
+    assert len(table) == 60
+    assert table.loc["200", "label"] == 1
+    assert table.loc[["100", "101", "102"], "attr_sex"].tolist() == ["male", "female", "unknown"]
+    assert table.loc[["117", "118"], "attr_age"].tolist() == ["under 65", "65+"]
+    assert table.loc["102", "attr_icu"] == "medical"
+
+
+def test_an_unknown_age_is_no_young_age(root):
+    file = root / "set-a" / "103.txt"
+    file.write_text(file.read_text().replace("Age,36", "Age,-1"))
+    table = opened(root).table.set_index("sample_id")
+    assert table.loc["103", "attr_age"] == "unknown"
+
+
+def test_other_bins(root):
+    cohort = opened(root, attribute=("age",), bins=("age=40,80",))
+    assert cohort.levels["age"] == ("under 40", "40-79", "80+")
+
+
+def test_a_stay_without_measurement_is_left_out_and_recorded(root):
+    write_stay(root / "set-a" / "104.txt", 4, ())
+    cohort = opened(root)
+    assert "104" not in set(cohort.table["sample_id"])
+    assert cohort.source.left_out == (f"{root}/set-a/104.txt holds no measurement",)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("03:00,Pulse,80", "row 10: there is no parameter 'Pulse'; there are: RecordID, Age"),
+        ("01:00,HR,80", "row 10: the time 01:00 is earlier than the row above"),
+        ("48:01,HR,80", "row 10: the time 48:01 is beyond 48 hours"),
+        ("03:00,HR,fast", "row 10: '03:00,HR,fast' is no hh:mm,NAME,VALUE"),
+        ("03:00,HR", "row 10: '03:00,HR' is no hh:mm,NAME,VALUE"),
+    ],
+)
+def test_a_damaged_stay_is_named_with_file_and_row(root, tmp_path, line, said):
+    write_stay(root / "set-a" / "105.txt", 5, ("02:00,HR,70", "02:10,HR,71", line))
+    cohort = opened(root)
+    with pytest.raises(UnreadableError) as error:
+        store_samples(cohort, None, tmp_path / "cache")
+    assert f"set-a/105.txt, {said}" in str(error.value)
+    kept = store_samples(cohort, None, tmp_path / "cache", skip_unreadable=True)
+    assert len(kept) == 59
+    assert said in kept.source.left_out[0]
+
+
+def test_outcomes_without_a_stay_and_the_reverse(root):
+    (root / "set-a" / "106.txt").unlink()
+    with pytest.raises(EvenhandError, match=r"Outcomes-a.txt, row 8: there is no file set-a/"):
+        opened(root)
+    write_stay(root / "set-a" / "106.txt", 6)
+    write_stay(root / "set-b" / "999.txt", 9)
+    with pytest.raises(EvenhandError, match=r"Outcomes-b.txt has no outcome for 1 stays"):
+        opened(root)
+
+
+def test_another_label(root):
+    with pytest.raises(EvenhandError, match="no label of physionet2012 'los'"):
+        opened(root, label="los")
+
+
+def test_the_real_stays(shared_data):
+    cohort = opened(shared_data / "physionet2012")
+    assert len(cohort) == 3997
+    assert cohort.labels.sum() == 554
+    assert len(cohort.source.left_out) == 3
+    assert cohort.read("132539")[0, PLACE["Temp"]] == np.float32(35.35)  # of 35.1 and 35.6
