@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 import evenhand
 
-JOBS = ("audit", "finetune", "prune", "tune")
+JOBS = ("audit", "finetune", "pretrain", "prune", "tune")
 
 
 @pytest.mark.parametrize("name", evenhand.__all__)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from evenhand.models.strategies import find_strategy, strategy_names
     from evenhand.models.units import Family, Unit, families, find_family
     from evenhand.predictions import Predictions, read_predictions, write_predictions
+    from evenhand.pretrain.settings import PretrainSettings
     from evenhand.prune.settings import PruneSettings
     from evenhand.report import Report, render
     from evenhand.runs import Run, open_run
@@ -68,6 +69,7 @@ _HOMES = {
     "models.strategies": "find_strategy strategy_names",
     "models.units": "Family Unit families find_family",
     "predictions": "Predictions read_predictions write_predictions",
+    "pretrain.settings": "PretrainSettings",
     "prune.settings": "PruneSettings",
     "report": "Report render",
     "runs": "Run open_run",
@@ -95,6 +97,7 @@ __all__ = [
     "Plan",
     "PredictSettings",
     "Predictions",
+    "PretrainSettings",
     "PruneSettings",
     "Report",
     "Run",

@@ -23,6 +23,7 @@ from evenhand.assess.similarity.settings import SimilaritySettings
 from evenhand.audit.settings import AuditSettings, CompareSettings, PredictSettings
 from evenhand.errors import EvenhandError
 from evenhand.finetune.settings import FinetuneSettings
+from evenhand.pretrain.settings import PretrainSettings
 from evenhand.prune.settings import PruneSettings
 from evenhand.tune.settings import TuneSettings
 
@@ -231,6 +232,18 @@ def finetune(settings: FinetuneSettings, out: Path, overwrite: bool) -> None:
     from evenhand.finetune.job import finetune as work
 
     _show(work(settings, out, overwrite=overwrite))
+
+
+@job(PretrainSettings, "data")
+def pretrain(settings: PretrainSettings, out: Path, overwrite: bool) -> None:
+    """Pre-train an encoder without labels, for other jobs to start from with --weights RUN."""
+    from evenhand.files import read_json
+    from evenhand.pretrain.job import ENCODER
+    from evenhand.pretrain.job import pretrain as work
+
+    run = work(settings, out, overwrite=overwrite)
+    loss = read_json(run.model(ENCODER) / "model.json")["loss"]
+    typer.echo(f"loss {loss:.3f} after {settings.epochs} epochs; start from it: --weights {out}")
 
 
 @job(TuneSettings, "data")

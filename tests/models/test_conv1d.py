@@ -50,7 +50,7 @@ def test_what_was_not_observed_is_held_and_marked():
 
 def test_an_observed_mean_is_told_from_a_missing_value(model):
     observed, missing = torch.full((1, 2, 12), 1.0), torch.full((1, 2, 12), NAN)
-    one, other = (model.normalised(series) for series in (observed, missing))
+    one, other = (model.readable(model.scaled(series)) for series in (observed, missing))
     assert torch.equal(one[:, 0], other[:, 0])
     assert not torch.equal(one, other)
 
@@ -58,14 +58,14 @@ def test_an_observed_mean_is_told_from_a_missing_value(model):
 def test_a_constant_channel_says_only_whether_it_was_observed(model):
     series = torch.full((1, 2, 12), NAN)
     series[0, 1, 3] = 999.0
-    read = model.normalised(series)
+    read = model.readable(model.scaled(series))
     assert read[0, 1].eq(0).all()
     assert read[0, 3].nonzero().flatten().tolist() == [3]
 
 
 def test_values_are_standardised_and_clipped(model):
     series = torch.tensor([[[5.0] + [1e6] * 11, [NAN] * 12]])
-    assert model.normalised(series)[0, 0].tolist() == [2.0] + [5.0] * 11
+    assert model.readable(model.scaled(series))[0, 0].tolist() == [2.0] + [5.0] * 11
 
 
 def test_scores_are_finite_for_a_sample_without_any_observation(model):
@@ -108,3 +108,40 @@ def test_the_hidden_head_has_the_sizes_of_the_published_one():
 def test_backbones_that_do_not_fit_the_samples(backbone, weights, inputs, said):
     with pytest.raises(EvenhandError, match=said):
         build_model(backbone, weights, inputs, ("a", "b"), 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "tuned", "size"),
+    [
+        ("frozen3", (), 12_674),
+        ("frozen2", (3,), 61_922),
+        ("frozen2fl", (2,), 45_506),
+        ("frozen1", (2, 3), 94_754),
+        ("frozen1m", (1, 3), 120_322),
+        ("frozen0", (1, 2, 3), 153_154),
+    ],
+)
+def test_the_freeze_grid_tunes_what_the_published_one_does(name, tuned, size):
+    inputs = SeriesInputs(
+        steps=48, channels=tuple(f"x{n}" for n in range(38)), mean=(0,) * 38, std=(1,) * 38
+    )
+    model = build_model("conv1d", "none", inputs, ("well", "sick"), seed=0, head="hidden")
+    model, schedule = find_strategy(name)(model, 0)
+    assert schedule(0) == schedule(9) == {f"conv{layer}" for layer in tuned}
+    tune_only(model, schedule(0))
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == size
+
+
+def test_supervised_forgets_the_encoder(model):
+    fresh, schedule = find_strategy("supervised")(model, 1)
+    assert schedule(0) == {"conv1", "conv2", "conv3"}
+    assert not torch.equal(fresh.backbone.conv1.weight, model.backbone.conv1.weight)
+
+
+def test_the_freeze_grid_by_stages():
+    resnet = build_model("test_resnet", "none", 32, ("a", "b"), seed=0)
+    cells = {name: find_strategy(name)(resnet, 0)[1](0) for name in ("frozen1", "frozen1m")}
+    everything = find_strategy("frozen0")(resnet, 0)[1](0)
+    assert everything == find_strategy("full")(resnet, 0)[1](0)
+    assert cells["frozen1"] | cells["frozen1m"] == everything
+    assert "stem.conv" not in cells["frozen1"]

@@ -176,4 +176,5 @@ def test_names_for_help_texts():
         *("scratch", "full", "head", "last-K", "attention", "layernorm", "bitfit", "random:SEED"),
         *("gradual[:K]", "lora[:BLOCK,BLOCK…]"),
         *FAMILIES,
+        *("supervised", "frozen3", "frozen2", "frozen2fl", "frozen1", "frozen1m", "frozen0"),
     }

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from evenhand.audit.evaluate import evaluate
 from evenhand.cohort.splits import write_splits
+from evenhand.cohort.tables import read_table, some
 from evenhand.errors import EvenhandError
 from evenhand.finetune.settings import FinetuneSettings, TrainingSettings
 from evenhand.finetune.training import Task, keep, make_task, train
 from evenhand.models.strategies import find_strategy
-from evenhand.runs import Run, start_run
+from evenhand.runs import Run, open_run, start_run
 from evenhand.train.inputs import silent_channels
 from evenhand.workers import WorkerSettings
 
@@ -56,9 +57,36 @@ def model_name(strategy: str) -> str:
     return "units" if "." in strategy or "," in strategy else strategy
 
 
+def _refuse_leak(task: Task) -> None:
+    """Refuse weights that have been trained on patients that are to be validated or tested on.
+
+    Raises
+    ------
+    EvenhandError
+        They come from a run on the same data whose training split has some of them.
+    """
+    weights = Path(task.settings.weights)
+    if not (weights / "splits.csv").is_file():
+        return
+    source, known = task.splits.train.source, open_run(weights).facts["source"]
+    if (known["reader"], known["path"]) != (source.reader, source.path):
+        return
+    table = read_table(weights / "splits.csv")
+    seen = set(table["patient_id"][table["split"] == "train"])
+    held = {*task.splits.val.table["patient_id"], *task.splits.test.table["patient_id"]}
+    if met := sorted(held & seen):
+        raise EvenhandError(
+            f"--weights {weights} was trained on {len(met)} of the {len(held)} patients that are "
+            f"to be validated and tested on ({some(met)}). Give the same --seed, --split and "
+            "--attribute as in that run, or keep its patients out with --exclude-patients "
+            f"{weights}."
+        )
+
+
 def begin(job: str, task: Task, out: Path, models: list[str], *, overwrite: bool) -> Run:
     """Open the run directory of a job that trains, and write down its data and splits."""
     settings: TrainingSettings = task.settings
+    _refuse_leak(task)
     built_on = {path.resolve() for path in (*settings.exclude_patients, Path(settings.weights))}
     if out.resolve() in built_on:
         raise EvenhandError(f"--out {out} is a run that this one builds on; name another folder.")

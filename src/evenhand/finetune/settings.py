@@ -23,6 +23,13 @@ class TrainingSettings(DataSettings, ModelSettings, LoopSettings, frozen=True, e
         False,
         description="judge by the pessimistic end of the objective's 95 % interval over patients",
     )
+    label_share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="train on a share of the training patients only; smaller shares of one seed "
+        "are parts of larger ones",
+    )
     exclude_group: tuple[str, ...] = Field(
         (), description='group that the objective and gaps leave out: "age=under 20"; repeatable'
     )
@@ -34,6 +41,7 @@ class FinetuneSettings(TrainingSettings, FitSettings, frozen=True, extra="forbid
     strategy: str = Field(
         "full",
         description="full, scratch, head, last-K, attention, layernorm, bitfit, lora[:BLOCK,…], "
-        "gradual[:K], random:SEED, a mask family (mlp, norm-attn-mlp, stages …), or units joined "
-        "by commas",
+        "gradual[:K], random:SEED, the freeze grid (frozen3, frozen2, frozen2fl, frozen1, "
+        "frozen1m, frozen0, supervised), a mask family (mlp, norm-attn-mlp, stages …), or units "
+        "joined by commas",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from evenhand.cohort.attributes import group_of
 from evenhand.cohort.prepare import prepare_splits
-from evenhand.cohort.splits import Splits
+from evenhand.cohort.splits import Splits, share_of_patients
 from evenhand.errors import EvenhandError, pick
 from evenhand.finetune.settings import TrainingSettings
 from evenhand.measure.groups import Groups, excluded_groups, groups_of
@@ -102,6 +102,7 @@ def make_task(settings: TrainingSettings) -> Task:
         if objective.attribute is not None:
             pick("--attribute", objective.attribute, dict.fromkeys(settings.attribute))
     splits = prepare_splits(settings, settings.image_size, np.random.default_rng(settings.seed))
+    splits = with_label_share(splits, settings.label_share, settings.seed)
     groups = {
         name: groups_of(group_of(splits.val.table, name, splits.val.levels))
         for name in settings.attribute
@@ -112,6 +113,15 @@ def make_task(settings: TrainingSettings) -> Task:
     task = Task(settings, splits, objectives, groups, excluded, inputs)
     _check_defined(task)
     return task
+
+
+def with_label_share(splits: Splits, share: float, seed: int) -> Splits:
+    """Return the splits with a share of the training patients only."""
+    if share == 1:
+        return splits
+    return replace(
+        splits, train=share_of_patients(splits.train, share, np.random.default_rng(seed))
+    )
 
 
 def _check_defined(task: Task) -> None:

@@ -51,8 +51,8 @@ def hold_last(series: Tensor) -> Tensor:
     First the values: where nothing was observed (NaN), the last value that was, and 0, the
     training mean, before the first one. Then, for each of them, 1 where it was observed, else 0.
     """
-    observed = ~series.isnan()
-    step = torch.arange(series.shape[2], device=series.device)
-    last = torch.where(observed, step, -1).cummax(dim=2).values  # (B, C, T)
-    held = series.nan_to_num(0.0).gather(2, last.clamp(min=0)) * (last >= 0)
-    return torch.cat([held, observed.to(series.dtype)], dim=1)
+    missing = series.isnan()
+    held = [torch.zeros_like(series[:, :, 0])]
+    for now, absent in zip(series.unbind(2), missing.unbind(2), strict=True):
+        held.append(torch.where(absent, held[-1], now))
+    return torch.cat([torch.stack(held[1:], dim=2), (~missing).to(series.dtype)], dim=1)

@@ -55,16 +55,22 @@ class Model(nn.Module):
             shape = (1, -1) + (1,) * (len(spec.inputs.shape) - 1)
             self.register_buffer(name, by_channel.view(shape), persistent=False)
 
-    def normalised(self, inputs: Tensor) -> Tensor:
-        """Return what the backbone reads of a batch: ``(B, 3, H, W)``, or ``(B, 2C, T)``."""
+    def scaled(self, inputs: Tensor) -> Tensor:
+        """Return series standardised by channel, NaN where not observed; images as they are."""
         if isinstance(self.spec.inputs, ImageInputs):
-            return (inputs - self.mean) / self.std
+            return inputs
         scale = self.std.where(self.std > 0, torch.inf)  # no value is better than a constant one
-        return hold_last(((inputs - self.mean) / scale).clamp(-CLIP, CLIP))
+        return ((inputs - self.mean) / scale).clamp(-CLIP, CLIP)
+
+    def readable(self, scaled: Tensor) -> Tensor:
+        """Return what the backbone reads of a scaled batch: ``(B, 3, H, W)``, or ``(B, 2C, T)``."""
+        if isinstance(self.spec.inputs, ImageInputs):
+            return (scaled - self.mean) / self.std
+        return hold_last(scaled)
 
     def features(self, inputs: Tensor) -> Tensor:
         """Return pooled representations ``(B, D)`` of a batch."""
-        out: Tensor = self.backbone(self.normalised(inputs))
+        out: Tensor = self.backbone(self.readable(self.scaled(inputs)))
         return out
 
     def forward(self, inputs: Tensor) -> Tensor:

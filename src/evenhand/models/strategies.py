@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 
@@ -52,7 +53,8 @@ def find_strategy(name: str) -> Strategy:
     Parameters
     ----------
     name
-        ``full``, ``scratch`` (full, from random weights), ``head``, ``last-K``, ``attention``,
+        ``full``, ``scratch`` or ``supervised`` (full, from random weights), ``frozen3`` …
+        ``frozen0`` (the freeze grid), ``head``, ``last-K``, ``attention``,
         ``layernorm``, ``bitfit``, ``lora``, ``lora:0,3,7`` (in these blocks), ``random:SEED``,
         ``gradual`` or ``gradual:K`` (K more blocks or stages each epoch), a mask family with all
         of its bits (``mlp``, ``norm-attn-mlp``, ``stages`` …), or units joined by commas
@@ -111,6 +113,7 @@ def _units(model: Model, names: Mask) -> Mask:
     return names
 
 
+@_strategy("supervised")
 @_strategy("scratch")
 def _scratch(model: Model, _: str, seed: int) -> tuple[Model, Schedule]:
     return random_model(model.spec, seed), constant(full_mask(model.backbone))
@@ -167,6 +170,39 @@ def _attention(model: Model, _: str) -> Mask:
             "stage take conv or norm units; `evenhand units BACKBONE` lists them."
         )
     return frozenset(unit.name for unit in parts(model.backbone) if unit.kind == "attn")
+
+
+def _thirds(model: Model) -> tuple[Mask, Mask, Mask]:
+    """Return the first, middle and last third of the depth; stem and tail go with their ends."""
+    units = parts(model.backbone)
+    depths = _inner_depths(model)
+    if len(depths) < 3:
+        raise EvenhandError(
+            f"the freeze grid needs three blocks or stages at least; {model.spec.backbone} has "
+            f"{len(depths)}."
+        )
+    _, middle, end = (third[0] for third in np.array_split(depths, 3))
+    starts = (-1, middle, end, np.inf)
+    first, second, third = (
+        frozenset(unit.name for unit in units if low <= unit.depth < high)
+        for low, high in pairwise(starts)
+    )
+    return first, second, third
+
+
+def _freeze(name: str, *tuned: int) -> None:
+    """Register a cell of the freeze grid: which thirds of the backbone it tunes."""
+    _rule(name)(lambda model, _: frozenset().union(*(_thirds(model)[third] for third in tuned)))
+
+
+# The freeze grid (Yfantidou et al., KDD 2024): the three layers of the series' encoder, or the
+# thirds of any other backbone; "fl" freezes the first and the last, "m" the middle one.
+_freeze("frozen3")
+_freeze("frozen2", 2)
+_freeze("frozen2fl", 1)
+_freeze("frozen1", 1, 2)
+_freeze("frozen1m", 0, 2)
+_freeze("frozen0", 0, 1, 2)
 
 
 @_rule("layernorm")

@@ -54,14 +54,16 @@ def find_augmentation(name: str, inputs: Inputs | int) -> Augment:
     return AUGMENTATIONS[name]
 
 
-def crop(images: Tensor, generator: Generator, *, turns: bool) -> Tensor:
+def crop(
+    images: Tensor, generator: Generator, *, turns: bool, smallest: float = SMALLEST_CROP
+) -> Tensor:
     """Mirror half of the images, turn them by quarters on request, and crop a random square.
 
     All of it is one affine map per image, so each is resampled once.
     """
     count = len(images)
     uniform = _uniform(count, 5, generator)
-    side = SMALLEST_CROP + (1 - SMALLEST_CROP) * uniform[:, 0]
+    side = smallest + (1 - smallest) * uniform[:, 0]
     mirror = torch.where(uniform[:, 1] < 0.5, -1.0, 1.0)
     quarter = (uniform[:, 2] * 4).floor() if turns else torch.zeros_like(side)
     cos, sin = torch.cos(quarter * torch.pi / 2).round(), torch.sin(quarter * torch.pi / 2).round()
@@ -72,9 +74,9 @@ def crop(images: Tensor, generator: Generator, *, turns: bool) -> Tensor:
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
-def jitter(images: Tensor, generator: Generator) -> Tensor:
+def jitter(images: Tensor, generator: Generator, *, strength: float = JITTER) -> Tensor:
     """Change brightness, contrast and saturation of each image by its own factors."""
-    factors = 1 + JITTER * (2 * _uniform(len(images), 3, generator) - 1)
+    factors = 1 + strength * (2 * _uniform(len(images), 3, generator) - 1)
     brightness, contrast, saturation = factors.view(-1, 3, 1, 1, 1).unbind(1)
     grey = images.mean(dim=1, keepdim=True)
     images = grey + saturation * (images - grey)

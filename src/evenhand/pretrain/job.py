@@ -1,0 +1,70 @@
+"""`evenhand pretrain`: an encoder from training patients, without their labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from evenhand.cohort.prepare import prepare_splits
+from evenhand.cohort.splits import write_splits
+from evenhand.files import write_text
+from evenhand.models.checkpoints import save_model
+from evenhand.models.model import build_model
+from evenhand.pretrain.methods import find_method
+from evenhand.pretrain.settings import PretrainSettings
+from evenhand.pretrain.training import train_encoder
+from evenhand.runs import Run, start_run
+from evenhand.train.inputs import model_inputs, silent_channels
+
+ENCODER = "encoder"
+
+
+def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) -> Run:
+    """Pre-train a backbone on two views of each training sample.
+
+    The split is that which every job makes of the same data, attributes, shares and seed: its
+    validation and test patients take no part. Labels decide nothing but that split.
+
+    Parameters
+    ----------
+    settings
+        Data, network, method and training.
+    out
+        The run directory; ``--weights`` of other jobs takes it. An unfinished run of the same
+        settings in it begins again.
+    overwrite
+        Whether another or a finished run in ``out`` may be replaced.
+
+    Raises
+    ------
+    EvenhandError
+        Whatever is wrong with the input; nothing is written to ``out`` then.
+    """
+    find_method(settings.method)
+    splits = prepare_splits(settings, settings.image_size, np.random.default_rng(settings.seed))
+    inputs, source = model_inputs(splits.train), splits.train.source
+    model = build_model(
+        settings.backbone, settings.weights, inputs, splits.train.classes, settings.seed
+    )
+    run = start_run(
+        out,
+        "pretrain",
+        settings.model_dump(mode="json", exclude={"cache"}),
+        fingerprint=source.fingerprint,
+        overwrite=overwrite,
+    )
+    run.note(
+        source={"reader": source.reader, "path": source.path, "unit": source.unit}
+        | {"label": source.label, "left_out": list(source.left_out)},
+        notes=list(silent_channels(inputs)),
+    )
+    write_splits(run.root / "splits.csv", splits)
+    with run.phase("training"):
+        model, losses = train_encoder(model, splits.train, settings, settings.seed)
+    curve = pd.DataFrame({"epoch": range(1, len(losses) + 1), "loss": losses})
+    write_text(run.root / "curve.csv", curve.to_csv(index=False, lineterminator="\n"))
+    save_model(run.model(ENCODER), model, method=settings.method, loss=losses[-1])
+    run.finish(chosen=ENCODER)
+    return run
