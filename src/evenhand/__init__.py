@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from evenhand.assess.requirements.settings import CheckSettings
+    from evenhand.assess.settings import AssessSettings
     from evenhand.assess.similarity.settings import SimilaritySettings
     from evenhand.audit.settings import AuditSettings, CompareSettings, PredictSettings
     from evenhand.cohort import (
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "assess.requirements.settings": "CheckSettings",
+    "assess.settings": "AssessSettings",
     "assess.similarity.settings": "SimilaritySettings",
     "audit.settings": "AuditSettings CompareSettings PredictSettings",
     "cohort": (
@@ -80,6 +82,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AssessSettings",
     "AuditSettings",
     "CheckSettings",
     "Cohort",

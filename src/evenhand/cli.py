@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
 
 from evenhand.assess.requirements.settings import CheckSettings
+from evenhand.assess.settings import AssessSettings
 from evenhand.assess.similarity.settings import SimilaritySettings
 from evenhand.audit.settings import AuditSettings, CompareSettings, PredictSettings
 from evenhand.errors import EvenhandError
@@ -296,6 +297,16 @@ def similarity(settings: SimilaritySettings, out: Path, overwrite: bool) -> None
     run = work(settings, out, overwrite=overwrite)
     typer.echo(text_table(read_json(run.root / "similarity.json")))
     typer.echo(f"\nreport: {run.root / 'report.html'}")
+
+
+@job(AssessSettings, "data")
+def assess(settings: AssessSettings, out: Path, overwrite: bool) -> None:
+    """Assess whether self-supervision makes a model fairer: five stages, one report."""
+    from evenhand.assess.job import assess as work
+
+    run = work(settings, out, overwrite=overwrite, say=typer.echo)
+    typer.echo("\n".join(run.facts["answer"]))
+    typer.echo(f"\nreport: {out / 'report.html'}")
 
 
 @app.command()

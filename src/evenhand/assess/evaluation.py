@@ -1,0 +1,142 @@
+"""Stage 5: what the test patients say of self-supervision, with intervals over patients.
+
+Models that differ in their seed only are judged as one: the mean over seeds, in the data and in
+each resample of patients. So an interval is about other patients, for these seeds; the range over
+seeds is told beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from evenhand.assess.grid import Cell
+from evenhand.assess.settings import SUPERVISED
+from evenhand.audit.rows import cut_of, groups_in, scored_rows
+from evenhand.files import read_json
+from evenhand.measure.parity import Judged, ends, judge, mean_of, relative_reduction
+from evenhand.measure.registry import Floats
+from evenhand.measure.resample import Bootstrap, resample
+from evenhand.predictions import read_predictions
+from evenhand.runs import Run
+
+CHANCE = 0.5
+
+
+@dataclass(frozen=True)
+class Value:
+    """A number with its interval over patients, where it has one."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+    @classmethod
+    def of(cls, values: Floats) -> Value:
+        """Return the data's value and the percentile interval of its resamples."""
+        found = ends(values)
+        value = float(values[0]) if np.isfinite(values[0]) else None
+        return cls(value, *(found or (None, None)))
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 where the interval lies on that side of 0, else 0: not certain."""
+        if self.low is None or self.high is None:
+            return 0
+        return int(self.low > 0) - int(self.high < 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """All cells of one share of labels, and which of them validation chose.
+
+    Attributes
+    ----------
+    share
+        Of the training patients, whose labels were used.
+    chosen
+        The self-supervised cell with the best validation objective, mean over seeds.
+    judged
+        Each cell, mean over seeds.
+    by_seed
+        AUC of each seed, by cell.
+    parameters
+        What each cell may change, backbone only.
+    """
+
+    share: float
+    chosen: str
+    judged: Mapping[str, Judged]
+    by_seed: Mapping[str, tuple[float, ...]]
+    parameters: Mapping[str, int]
+
+    def difference(self, cell: str) -> Value:
+        """Return a cell's AUC less that of supervised."""
+        return Value.of(self.judged[cell].auc - self.judged[SUPERVISED].auc)
+
+    def reduction(self, cell: str, attribute: str) -> Value:
+        """Return by how much of supervised's deviation from parity a cell's is less."""
+        of = (self.judged[name].deviation[attribute] for name in (SUPERVISED, cell))
+        return Value.of(relative_reduction(*of))
+
+    def fairer(self, cell: str, attribute: str) -> Value:
+        """Return a cell's deviation from parity less that of supervised; below 0 is fairer."""
+        one, other = (self.judged[name].deviation[attribute] for name in (cell, SUPERVISED))
+        return Value.of(one - other)
+
+    def by_group(self, cell: str) -> dict[tuple[str, str], Value]:
+        """Return a cell's AUC less that of supervised, in each group."""
+        base = self.judged[SUPERVISED].by_group
+        return {key: Value.of(v - base[key]) for key, v in self.judged[cell].by_group.items()}
+
+    def claims(self, cell: str) -> bool:
+        """Whether fairness can be spoken of: both AUCs' intervals lie above .5."""
+        found = (Value.of(self.judged[name].auc) for name in (cell, SUPERVISED))
+        return all(one.low is not None and one.low > CHANCE for one in found)
+
+
+def evaluate_share(
+    run: Run, cells: Sequence[Cell], attributes: Sequence[str], objective: tuple[str, bool]
+) -> Evaluation:
+    """Judge every cell of one share of labels on the test patients.
+
+    Parameters
+    ----------
+    run
+        The run, with the predictions of all the cells.
+    cells
+        Those of one share.
+    attributes
+        The attributes compared.
+    objective
+        Name of the validation score that chooses among self-supervised cells, and whether more
+        is better.
+    """
+    judged: dict[str, list[Judged]] = {}
+    chosen_by: dict[str, list[float]] = {}
+    tuned: dict[str, int] = {}
+    for cell in cells:
+        predictions = read_predictions(run.predictions(cell.name))
+        test = predictions.of_split("test")
+        rows = scored_rows(test, cut_of(predictions))
+        # The same seed draws the same patients for every model, so that differences are paired.
+        rng = np.random.default_rng(run.facts["seed"])
+        resamples = resample(len(rows.members), Bootstrap(), rng)
+        judged.setdefault(cell.strategy, []).append(
+            judge(rows, groups_in(test, attributes), resamples)
+        )
+        about: dict[str, Any] = read_json(run.model(cell.name) / "model.json")
+        chosen_by.setdefault(cell.strategy, []).append(about["val"][objective[0]])
+        tuned[cell.strategy] = sum(u["parameters"] for u in about["units"] if u["tuned"])
+    sign = 1 if objective[1] else -1
+    ssl = [name for name in judged if name != SUPERVISED]
+    return Evaluation(
+        share=cells[0].share,
+        chosen=max(ssl, key=lambda name: sign * float(np.mean(chosen_by[name]))),
+        judged={name: mean_of(found) for name, found in judged.items()},
+        by_seed={name: tuple(float(j.auc[0]) for j in found) for name, found in judged.items()},
+        parameters=tuned,
+    )

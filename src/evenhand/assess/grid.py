@@ -1,0 +1,84 @@
+"""Stages 2 and 3: an encoder for each seed, and the cells that are tuned from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from evenhand.assess.settings import SUPERVISED, AssessSettings
+from evenhand.finetune.training import Task, keep, train, with_label_share
+from evenhand.models.checkpoints import save_model
+from evenhand.models.model import build_model
+from evenhand.models.strategies import find_strategy
+from evenhand.pretrain.settings import ContrastSettings
+from evenhand.pretrain.training import train_encoder
+from evenhand.runs import Run
+from evenhand.train.inputs import model_inputs
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One fit: a strategy, a share of the labels, a seed."""
+
+    strategy: str
+    share: float
+    seed: int
+
+    @property
+    def kind(self) -> str:
+        """What models that differ in their seed only have in common."""
+        return self.strategy if self.share == 1 else f"{self.strategy}-{100 * self.share:g}pct"
+
+    @property
+    def name(self) -> str:
+        """The model's folder."""
+        return f"{self.kind}-seed{self.seed}"
+
+
+def cells_of(settings: AssessSettings) -> Iterator[Cell]:
+    """Yield every fit of the grid."""
+    for number in range(settings.seeds):
+        for share in settings.label_shares:
+            for strategy in settings.cell:
+                yield Cell(strategy, share, settings.seed + number)
+
+
+def pretrained(task: Task, settings: AssessSettings, run: Run, seed: int) -> Path:
+    """Return the encoder of a seed, pre-trained on all training patients where it is not yet."""
+    folder = run.root / "encoders" / f"seed{seed}"
+    weights = folder / "model.safetensors"
+    if not weights.exists() or not (folder / "model.json").exists():
+        classes = task.splits.train.classes
+        model = build_model(settings.backbone, settings.weights, task.inputs, classes, seed)
+        contrast = ContrastSettings(
+            method=settings.method,
+            epochs=settings.pretrain_epochs,
+            lr=settings.pretrain_lr,
+            device=settings.device,
+            precision=settings.precision,
+        )
+        model, losses = train_encoder(model, task.splits.train, contrast, seed)
+        save_model(folder, model, method=settings.method, losses=losses)
+    return weights
+
+
+def fit_cell(task: Task, settings: AssessSettings, run: Run, cell: Cell) -> None:
+    """Train and keep one model of the grid, where it is not kept yet.
+
+    All cells have one recipe. Supervised differs in nothing but the weights that it starts from.
+    """
+    if run.predictions(cell.name).exists():
+        return
+    splits = with_label_share(task.splits, cell.share, settings.seed)
+    few = replace(task, splits=splits, inputs=model_inputs(splits.train))
+    weights = "none"
+    if cell.strategy != SUPERVISED:
+        weights = str(run.root / "encoders" / f"seed{cell.seed}" / "model.safetensors")
+    model = build_model(
+        settings.backbone, weights, few.inputs, splits.train.classes, cell.seed, settings.head
+    )
+    model, schedule = find_strategy(cell.strategy)(model, cell.seed)
+    model, values = train(few, model, schedule, few.fit_settings(settings.lr, cell.seed))
+    mask, val = schedule(settings.epochs - 1), few.named(values)
+    keep(few, run, cell.name, model, mask, lr=settings.lr, val=val)

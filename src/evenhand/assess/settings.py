@@ -1,0 +1,60 @@
+"""What `evenhand assess` is told."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from evenhand.finetune.settings import TrainingSettings
+
+SUPERVISED = "supervised"
+CELLS = ("frozen3", "frozen2", "frozen2fl", "frozen1", "frozen1m", "frozen0", SUPERVISED)
+
+
+class AssessSettings(TrainingSettings, frozen=True, extra="forbid"):
+    """The grid of fits, and one recipe for all of them."""
+
+    backbone: str = Field(
+        "conv1d", description="conv1d for series; timm's name of a network for images"
+    )
+    weights: str = Field(
+        "none", description="where pre-training starts: none, pretrained, a .safetensors file"
+    )
+    head: Literal["linear", "hidden"] = Field(
+        "hidden", description="linear, or hidden: 128 units and dropout .6 before it"
+    )
+    class_weights: Literal["none", "balanced"] = Field(
+        "balanced", description="balanced weighs each class by the inverse of its share"
+    )
+    epochs: int = Field(20, gt=0, description="passes of each fit over its training patients")
+    batch_size: int = Field(128, gt=1, description="samples a step")
+    patience: int = Field(
+        5, ge=0, description="stop after so many epochs without a better validation score; 0: never"
+    )
+    lr: float = Field(1e-3, gt=0, description="highest learning rate of every fit, after warm-up")
+    method: str = Field("simclr", description="how to pre-train: simclr or vicreg")
+    pretrain_epochs: int = Field(20, gt=0, description="passes of pre-training")
+    pretrain_lr: float = Field(1e-3, gt=0, description="its highest learning rate")
+    cell: tuple[str, ...] = Field(
+        CELLS, description="strategy to compare with supervised; repeatable"
+    )
+    label_shares: tuple[float, ...] = Field(
+        (1.0,), description="share of the training patients whose labels are used; repeatable"
+    )
+    seeds: int = Field(3, gt=0, description="models of each cell, with seeds of their own")
+
+    @field_validator("cell")
+    @classmethod
+    def _with_baseline(cls, cell: tuple[str, ...]) -> tuple[str, ...]:
+        cells = tuple(dict.fromkeys((*cell, SUPERVISED)))
+        if cells == (SUPERVISED,):
+            raise ValueError("name one cell at least besides supervised, as in frozen1m")
+        return cells
+
+    @field_validator("label_shares")
+    @classmethod
+    def _are_shares(cls, shares: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(0 < share <= 1 for share in shares):
+            raise ValueError(f"{shares}: give shares above 0, up to 1")
+        return tuple(sorted(set(shares), reverse=True))

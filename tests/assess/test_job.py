@@ -1,0 +1,127 @@
+"""The assessment: one command, five parts, nothing done twice, and no claim without ground."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tests.command import evenhand
+
+from evenhand import load_model
+from evenhand.assess.evaluation import Evaluation
+from evenhand.assess.page import verdicts
+from evenhand.files import read_json, write_json
+from evenhand.measure.parity import Judged
+
+DATA = "series_phantom:patients=160,steps=12,seed=1"
+GRID = ("--cell", "frozen1m", "--cell", "frozen3", "--seeds", 2, "--label-shares", 1)
+SHORT = ("--epochs", 2, "--pretrain-epochs", 1, "--device", "cpu", "--attribute", "group")
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory):
+    cache = tmp_path_factory.mktemp("cache")
+    words = ("assess", DATA, *GRID, "--label-shares", 0.5, *SHORT, "--cache", cache)
+
+    return lambda out, *more: evenhand(*words, *more, "--out", out)
+
+
+@pytest.fixture(scope="module")
+def run(command, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "assessed"
+    ended = command(out)
+    assert ended.status == 0, ended.err
+    assert "2 encoders of 1 epochs and 12 fits" in ended.out
+    assert "group: " in ended.out
+    return out
+
+
+def test_every_cell_is_there_for_every_seed_and_share(run):
+    names = {path.name for path in (run / "models").iterdir()}
+    assert names == {
+        f"{cell}{share}-seed{seed}"
+        for cell in ("frozen1m", "frozen3", "supervised")
+        for share in ("", "-50pct")
+        for seed in (0, 1)
+    }
+
+
+def test_frozen_layers_are_bit_identical_to_the_encoder(run):
+    encoder = load_model(run / "encoders" / "seed1").backbone.state_dict()
+    tuned = load_model(run / "models" / "frozen1m-seed1").backbone.state_dict()
+    still = {name for name in encoder if torch.equal(encoder[name], tuned[name])}
+    assert still == {"conv2.weight", "conv2.bias"}
+
+
+def test_the_report_opens_with_the_answer_and_has_a_part_for_each_stage(run):
+    page = (run / "report.html").read_text()
+    assert page.index("Did self-supervision make this fairer?") < page.index("1. Requirements")
+    for title in ("1. Req", "2. Pre-training", "3. Fine-tuning", "4. Does", "5. Evaluation"):
+        assert title in page
+
+
+def test_numbers_are_in_the_contracts_columns(run):
+    rows = pd.DataFrame(read_json(run / "metrics.json")["rows"])
+    ours = rows[rows["against"] == "supervised"]
+    assert set(ours["model"]) == {"frozen1m", "frozen3"}
+    assert {"auc", "deviation_from_parity", "relative_reduction_of_deviation"} <= set(
+        rows["metric"]
+    )
+    assert set(rows["model"]) >= {"supervised-50pct", "frozen3-50pct"}
+
+
+def test_what_is_done_is_not_done_again(run, command, tmp_path):
+    facts = json.loads((run / "run.json").read_text())
+    write_json(run / "run.json", {**facts, "status": "running"})
+    kept = run / "models" / "frozen3-seed0" / "predictions.parquet"
+    lost = run / "models" / "frozen3-seed1" / "predictions.parquet"
+    times, before = kept.stat().st_mtime_ns, lost.read_bytes()
+    lost.unlink()
+    assert command(run).status == 0
+    assert kept.stat().st_mtime_ns == times
+    assert lost.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--cell", "frozen9"), "no strategy 'frozen9'"),
+        (("--method", "byol"), "no method 'byol'"),
+        (("--label-shares", 2), "--label-shares"),
+        (("--image-size", 64), "the samples are series"),
+    ],
+)
+def test_bad_input_is_refused_before_any_work(command, tmp_path, more, said):
+    ended = command(tmp_path / "out", *more)
+    assert ended.status == 2
+    assert said in ended.err
+    assert not (tmp_path / "out").exists()
+
+
+def judged(auc: float, deviation: float, noise: float) -> Judged:
+    """A model with these numbers, and resamples that stray by some noise."""
+    stray = noise * np.r_[0, np.linspace(-1, 1, 99)]
+    return Judged(auc + stray, {("sex", "f"): auc + stray}, {"sex": deviation + stray}, {})
+
+
+def compared(ssl: Judged, supervised: Judged) -> str:
+    both = {"frozen1m": ssl, "supervised": supervised}
+    found = Evaluation(1.0, "frozen1m", both, {}, {})
+    return verdicts(found)[0].chip
+
+
+def test_a_verdict_needs_a_difference_whose_interval_is_clear_of_0():
+    supervised = judged(0.8, 0.4, 0.0)
+    assert compared(judged(0.8, 0.2, 0.01), supervised) == "fairer"
+    assert compared(judged(0.8, 0.6, 0.01), supervised) == "less fair"
+    assert compared(judged(0.8, 0.39, 0.05), supervised) == "not certain"
+
+
+def test_no_claim_is_made_of_a_model_at_chance():
+    supervised = judged(0.8, 0.4, 0.0)
+    assert compared(judged(0.52, 0.1, 0.05), supervised) == "no claim"
+    assert compared(judged(0.8, 0.1, 0.01), replace(judged(0.5, 0.4, 0.01))) == "no claim"
