@@ -16,6 +16,7 @@ _shared = Progress(
     TimeRemainingColumn(),
     TextColumn("{task.fields[text]}"),
     console=Console(stderr=True),
+    speed_estimate_period=3600,  # a trial may take minutes, and two are needed to tell a speed
     transient=True,
     disable=not Console(stderr=True).is_terminal,
 )

@@ -81,3 +81,23 @@ def test_values_without_spread_have_a_difference_and_no_warning():
     )
     (row,) = unit_importance(trials, (AUC,))
     assert row["difference"] == row["low"] == row["high"] == pytest.approx(0.2)
+
+
+def test_a_trial_whose_worker_died_is_in_the_table(tmp_path):
+    import optuna
+
+    from evenhand.tune.trials import trials_table
+
+    def ask(trial):
+        return Choice(frozenset(), trial.suggest_float("lr", 1e-4, 1e-2), 0)
+
+    study = optuna.create_study(study_name="run/one")
+    for draw, state in ((True, "COMPLETE"), (True, "FAIL"), (False, "FAIL")):
+        trial = study.ask()
+        if draw:
+            ask(trial)
+        study.tell(trial, 0.7 if state == "COMPLETE" else None, state=TrialState[state])
+    table = trials_table(study, Space(ask, np.inf), (AUC,))
+    assert table["state"].tolist() == ["complete", "fail", "fail"]
+    assert table["pareto"].tolist() == [True, False, False]
+    assert table["lr"].notna().tolist() == [True, True, False]

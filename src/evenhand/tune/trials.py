@@ -18,15 +18,15 @@ from evenhand.tune.study import FINISHED, originals
 
 
 def trials_table(study: Study, space: Space, objectives: Sequence[Objective]) -> pd.DataFrame:
-    """Return one row per finished trial.
+    """Return one row per trial that ended.
 
-    The columns are ``study``, ``number``, ``state`` (complete, pruned, repeated),
+    The columns are ``study``, ``number``, ``state`` (complete, pruned, repeated, fail),
     ``origin`` (what was tried on purpose, or ``sampler``), ``repeats`` (the trial whose setting
     it had again), one column per objective by its name, ``pareto``, ``epochs``, ``seconds``,
     ``lr``, ``seed`` and ``mask`` (unit names). A pruned trial has the objective that it last
     reported.
     """
-    trials = study.get_trials(deepcopy=False, states=FINISHED)
+    trials = study.get_trials(deepcopy=False, states=(*FINISHED, TrialState.FAIL))
     label = study.study_name.rpartition("/")[2]
     table = pd.DataFrame([_row(trial, space, objectives) for trial in trials])
     table.insert(0, "study", label)
@@ -55,7 +55,7 @@ def best_first(study: Study, objectives: Sequence[Objective], rule: Rule) -> lis
 
 
 def _row(trial: FrozenTrial, space: Space, objectives: Sequence[Objective]) -> dict[str, Any]:
-    choice: Choice = space.ask(trial)
+    choice = _choice(trial, space)
     repeats = trial.user_attrs.get("repeats")
     values = trial.values if trial.state is TrialState.COMPLETE else _last(trial, len(objectives))
     return {
@@ -66,10 +66,20 @@ def _row(trial: FrozenTrial, space: Space, objectives: Sequence[Objective]) -> d
         **{one.name: value for one, value in zip(objectives, values, strict=True)},
         "epochs": trial.user_attrs.get("epochs", 0),
         "seconds": trial.duration.total_seconds() if trial.duration else None,
-        "lr": choice.lr,
-        "seed": choice.seed,
-        "mask": " ".join(sorted(choice.mask)),
+        "lr": choice and choice.lr,
+        "seed": choice and choice.seed,
+        "mask": " ".join(sorted(choice.mask)) if choice else "",
     }
+
+
+def _choice(trial: FrozenTrial, space: Space) -> Choice | None:
+    """Return what a trial tried; None where its driver died before that was drawn."""
+    try:
+        return space.ask(trial)
+    except ValueError:
+        if trial.state is not TrialState.FAIL:
+            raise
+        return None
 
 
 def _last(trial: FrozenTrial, count: int) -> list[float]:
