@@ -93,7 +93,7 @@ def test_metrics_without_a_known_variance_have_no_test():
     assert not has_variance(find_metric("ece"), rows)
     test = permutation_test(named(parts), find_metric("auprc"), 9, np.random.default_rng(0))
     assert test.p is None
-    assert "variance of this metric is not known" in test.reason
+    assert "no variance in closed form" in test.reason
 
 
 def named(parts):

@@ -294,3 +294,13 @@ def test_a_metric_that_was_asked_for_first_leads(
     text = Outline(render(make_report(rows))).text
     assert "the False-omission rate is 10.0 %; where it is 60+, 20.0 %" in text
     assert text.index("Of all cases cleared, the share that is malignant") < text.index("0.5 is ch")
+
+
+def test_paired_differences_are_shown_in_every_metric(
+    make_report: Callable[..., Report], make_row: Callable[..., dict[str, Any]]
+) -> None:
+    rows = [make_row(metric, 0.8, model=m) for m in "AB" for metric in ("auc", "ppv")]
+    rows += [make_row(metric, 0.04, model="A", against="B") for metric in ("auc", "ppv")]
+    text = Outline(render(make_report(rows))).text
+    assert text.index("Difference in AUC.") < text.index("Paired differences in the other metrics")
+    assert "Difference in PPV." in text.partition("Paired differences in the other metrics")[2]

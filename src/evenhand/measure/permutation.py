@@ -135,7 +135,7 @@ def _why_not(groups: Mapping[str, Scored], metric: Metric) -> str | None:
     if len(groups) < 2:
         return f"no test: {len(groups)} group to compare"
     if not all(has_variance(metric, rows) for rows in groups.values()):
-        return "no test: the variance of this metric is not known"
+        return "no test: no variance in closed form, so that nothing keeps the test's level"
     classes = common_classes(list(groups.values()))
     undefined = [level for level, rows in groups.items() if why_undefined(rows, metric, classes)]
     if undefined:

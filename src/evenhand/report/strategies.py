@@ -27,12 +27,15 @@ class Comparison:
     by_group
         One picture per attribute: the leading metric of every group under every model.
     paired
-        Differences between two models, each with its verdict.
+        Differences between two models in the leading metric, each with its verdict.
+    paired_further
+        The same in the other metrics.
     """
 
     plots: tuple[Forest, ...]
     by_group: tuple[Forest, ...]
     paired: tuple[Forest, ...]
+    paired_further: tuple[Forest, ...]
 
 
 def comparison(
@@ -44,6 +47,8 @@ def comparison(
     if len(models) < 2:
         return None
     metric = leading_metric(single)
+    paired = [row for row in rows if row.against and row.attribute == EVERYONE]
+    others = [name for name in names(paired, "metric") if name != metric]
     plots = [_by_model(single, EVERYONE, metric, chosen)]
     for attribute in attributes:
         plots += [_by_model(single, attribute, f"{metric}_{kind}", chosen) for kind in SUMMED_UP]
@@ -53,6 +58,7 @@ def comparison(
             plot for name in attributes if (plot := _by_group(single, name, metric, chosen)).rows
         ),
         paired=_paired(rows, attributes, metric),
+        paired_further=tuple(plot for other in others for plot in _paired(rows, attributes, other)),
     )
 
 
