@@ -215,7 +215,7 @@ def _steps(
 def _layer(layer: Mapping[str, Any], groups: Sequence[str]) -> LayerRow:
     share = layer["pruned"] / layer["size"]
     return LayerRow(
-        layer["name"],
+        layer["name"].removeprefix("backbone."),
         f"{layer['size']:,}",
         round(100 * share, 1),
         PERCENT.text(share),
@@ -251,8 +251,8 @@ def _premise_chart(facts: Mapping[str, Any], group: str, look: int) -> Chart:
 
 
 def _bent_ticks(axis: Axis, unit: float, *, down: bool) -> Ticks:
-    """Return the powers of ten, and 0, on an axis of asinh(value / unit)."""
-    reach = range(0, 12, 2)
+    """Return 0 and every second power of ten on an axis of asinh(value / unit)."""
+    reach = range(1, 12, 2)
     values = [0.0, *(sign * unit * 10**k for k in reach for sign in (1, -1))]
     places = [(math.asinh(value / unit), value) for value in values]
     ticks = [(axis.at(at), value) for at, value in places if axis.low <= at <= axis.high]
