@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from scipy.stats import t as student
 
 from evenhand.measure import Objective, costs, ranked
 from evenhand.measure.pareto import Rule
+from evenhand.models.masks import Mask
 from evenhand.tune.spaces import Choice, Space
 from evenhand.tune.study import originals
 
@@ -71,7 +72,7 @@ def to_confirm(best: Sequence[FrozenTrial], space: Space, count: int) -> dict[in
         How many choices; there may be fewer.
     """
     choices = {trial.number: space.ask(trial) for trial in best}
-    masks: dict[Any, int] = {}
+    masks: dict[Mask, int] = {}
     for number, choice in choices.items():
         masks.setdefault(choice.mask, number)
     order = [*masks.values(), *(number for number in choices if number not in masks.values())]
@@ -82,9 +83,8 @@ def confirmed(
     study: Study, searched: Sequence[FrozenTrial], objectives: Sequence[Objective]
 ) -> list[Confirmed]:
     """Return what a study of fresh seeds found, in the order in which trials were taken up."""
-    again: Mapping[int, list[list[float]]] = {}
     values = {trial.number: np.array(trial.values) for trial in searched}
-    again = {}
+    again: dict[int, list[list[float]]] = {}
     for trial in originals(study):
         found = trial.values if trial.state is TrialState.COMPLETE else [np.nan] * len(objectives)
         again.setdefault(int(trial.params["trial"]), []).append(found)
