@@ -169,3 +169,12 @@ def test_an_objective_about_one_attribute():
         alone = value("min_auc", groups={name: both[name]})
         assert value(f"min_auc:{name}", groups=both) == alone
     assert find_objective("min_auc:age").name == "min_auc:age"
+
+
+@pytest.mark.parametrize("name", ["overall_auc", "min_auc", "auc_gap"])
+def test_the_bound_of_what_resamples_never_change_is_the_value(name):
+    labels, _, groups, patients = noisy()
+    objective = find_objective(name)
+    value_of_all = objective.value(labels, labels * 0.8 + 0.1, groups)
+    bound = objective.bound(labels, labels * 0.8 + 0.1, groups, patients=patients)
+    assert bound == value_of_all == (0 if name == "auc_gap" else 1)

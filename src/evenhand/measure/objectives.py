@@ -14,7 +14,13 @@ from evenhand.errors import pick
 from evenhand.measure.across import SUMMARIES, extreme
 from evenhand.measure.estimate import common_classes, estimate, point, why_undefined
 from evenhand.measure.groups import Excluded, Groups
-from evenhand.measure.intervals import Interval, extreme_interval, interval, spread_interval
+from evenhand.measure.intervals import (
+    CONSTANT,
+    Interval,
+    extreme_interval,
+    interval,
+    spread_interval,
+)
 from evenhand.measure.registry import Floats, find_metric
 from evenhand.measure.resample import Bootstrap, Resamples, resample
 from evenhand.measure.scored import Scored, scored
@@ -108,13 +114,22 @@ class Objective:
         rows = _cut(labels, scores, patients)
         resamples = resample(len(rows.members), BOUND, np.random.default_rng(0))
         if self.across == "overall":
-            (values,) = self._drawn([rows], resamples)
-            return self._worst([self._end(interval(values, resamples, BOUND))])
+            family = self._drawn([rows], resamples)
+            return self._end(interval(family[0], resamples, BOUND), float(family[0, 0]))
         families = [
             self._drawn([*_parts(rows, levels, (excluded or {}).get(name, ())).values()], resamples)
             for name, levels in self._about(groups).items()
         ]
-        return self._worst([self._end(self._across(family, resamples)) for family in families])
+        metric = find_metric(self.metric)
+        return self._worst(
+            [
+                self._end(
+                    self._across(family, resamples),
+                    float(SUMMARIES[self.across](family[:, :1], metric)[0]),
+                )
+                for family in families
+            ]
+        )
 
     def problems(
         self,
@@ -166,7 +181,10 @@ class Objective:
             return spread_interval([family], resamples, BOUND)
         return extreme_interval(family, which, resamples, BOUND)
 
-    def _end(self, ends: Interval) -> float:
+    def _end(self, ends: Interval, value: float) -> float:
+        """Return the pessimistic end; the value where resamples never change it (AUC 1, say)."""
+        if ends.method == CONSTANT:
+            return value
         end = ends.low if self.direction == "maximize" else ends.high
         return math.nan if end is None else end
 
