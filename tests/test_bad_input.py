@@ -51,6 +51,11 @@ def of_table(path, cache, *more):
         ("tune", ("--family", "nothing"), "nothing"),
         ("tune", ("--family", "blocks.0.attn,blocks.99.attn"), "no unit 'blocks.99.attn'"),
         ("tune", ("--family", "conv-norm"), "no mask family 'conv-norm'; there are: attention,"),
+        (
+            "tune",
+            ("--prefix-memory", 1, "--batch-size", 4096),
+            "--prefix-memory 1: one batch of 4096 takes 5.2 MB of activations. Give 6 at least",
+        ),
         ("tune", ("--baseline", "nothing"), "nothing"),
         ("tune", ("--pick", "ideal"), "there is one (min_auc). Give a second --objective"),
         (

@@ -42,11 +42,12 @@ def train(splits) -> Train:
         backbone: str = "test_vit",
         schedule: Schedule | None = None,
         on_epoch=lambda epoch: 0.0,
+        cache=None,
         **changes,
     ) -> Model:
         model = small_model(backbone)
         settings = FitSettings(**{**SETTINGS.model_dump(), **changes})
         schedule = schedule or constant(full_mask(model.backbone))
-        return fit(model, splits, schedule, settings, on_epoch=on_epoch)
+        return fit(model, splits, schedule, settings, on_epoch=on_epoch, cache=cache)
 
     return run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,8 +20,19 @@ _CHUNK = 4096  # rows of the store uploaded at a time
 class Batch:
     """Samples and their classes, on the device that they were asked for."""
 
-    inputs: Tensor  # images (B, 3, H, W) uint8 or series (B, C, T) float32, channels last
+    inputs: Tensor  # images (B, 3, H, W) uint8 or series (B, C, T) float32, channels last;
+    # or what training has made of them
     labels: Tensor  # (B,) int64
+
+
+class Source(Protocol):
+    """Serves batches of the samples of one split."""
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+
+    def take(self, positions: NDArray[np.intp]) -> Batch:
+        """Return the samples at some positions in the split, in that order."""
 
 
 class BatchSource:
@@ -65,9 +77,11 @@ class BatchSource:
             inputs = self._copied(places)
         else:
             inputs = self._resident[torch.from_numpy(places).to(self.device)]
-        return Batch(
-            inputs.movedim(-1, 1), self._labels[torch.from_numpy(positions).to(self.device)]
-        )
+        return Batch(inputs.movedim(-1, 1), self.labels(positions))
+
+    def labels(self, positions: NDArray[np.intp]) -> Tensor:
+        """Return the classes of the samples at some positions, ``(B,)``."""
+        return self._labels[torch.from_numpy(positions).to(self.device)]
 
     def _places(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
         """Return where samples lie: the row ``(B,)`` of images, the rows ``(B, T)`` of series."""

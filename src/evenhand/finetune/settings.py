@@ -30,6 +30,15 @@ class TrainingSettings(DataSettings, ModelSettings, LoopSettings, frozen=True, e
         description="train on a share of the training patients only; smaller shares of one seed "
         "are parts of larger ones",
     )
+    prefix_memory: int = Field(
+        0,
+        ge=0,
+        description="megabytes of memory for kept activations of frozen layers, which epochs and "
+        "trials then share; 0: compute them in every step",
+    )
+    prefix_disk: int = Field(
+        20_000, gt=0, description="megabytes on disk for kept activations, in the --cache folder"
+    )
     exclude_group: tuple[str, ...] = Field(
         (), description='group that the objective and gaps leave out: "age=under 20"; repeatable'
     )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from evenhand.cohort.attributes import group_of
 from evenhand.cohort.prepare import prepare_splits
 from evenhand.cohort.splits import Splits, share_of_patients
+from evenhand.cohort.store import default_cache
 from evenhand.errors import EvenhandError, pick
 from evenhand.finetune.settings import TrainingSettings
 from evenhand.measure.groups import Groups, excluded_groups, groups_of
@@ -29,9 +30,11 @@ from evenhand.predictions import write_predictions
 from evenhand.runs import Run
 from evenhand.train.augment import find_augmentation
 from evenhand.train.device import make_accelerator
+from evenhand.train.feed import Feed
 from evenhand.train.inputs import model_inputs
 from evenhand.train.loop import Epoch, fit
 from evenhand.train.predict import predict
+from evenhand.train.prefix import MEGABYTE, ActivationCache
 from evenhand.train.settings import FitSettings, LoopSettings
 
 
@@ -45,6 +48,7 @@ class Task:
     groups: dict[str, Groups]  # of the validation rows
     excluded: dict[str, set[str]]
     inputs: int | SeriesInputs
+    activations: ActivationCache | None = None  # of frozen layers, shared by all fits
 
     def values(self, found: NDArray[np.float64]) -> tuple[float, ...]:
         """Return each objective, or its pessimistic end, of scores ``(n, C)`` of validation."""
@@ -110,8 +114,10 @@ def make_task(settings: TrainingSettings) -> Task:
     excluded = excluded_groups(settings.exclude_group, groups)
     inputs = model_inputs(splits.train)
     find_augmentation(settings.augment, inputs)
-    task = Task(settings, splits, objectives, groups, excluded, inputs)
+    kept = _activations(settings)
+    task = Task(settings, splits, objectives, groups, excluded, inputs, kept)
     _check_defined(task)
+    _check_memory(task)
     return task
 
 
@@ -122,6 +128,27 @@ def with_label_share(splits: Splits, share: float, seed: int) -> Splits:
     return replace(
         splits, train=share_of_patients(splits.train, share, np.random.default_rng(seed))
     )
+
+
+def _activations(settings: TrainingSettings) -> ActivationCache | None:
+    """Return where activations are kept, in the folder of the sample stores."""
+    if not settings.prefix_memory:
+        return None
+    folder = (settings.cache or default_cache()) / "activations"
+    return ActivationCache(
+        folder, settings.prefix_memory * MEGABYTE, settings.prefix_disk * MEGABYTE
+    )
+
+
+def _check_memory(task: Task) -> None:
+    """Refuse a budget too small for a batch of the largest activations, those at depth 1."""
+    if task.activations is not None:
+        model, fit_settings = task.model(), task.fit_settings(lr=1.0)
+        accelerator = make_accelerator(task.settings)
+        model = model.to(accelerator.device)
+        lowest = frozenset(unit.name for unit in parts(model.backbone) if unit.depth == 1)
+        tune_only(model, lowest)
+        Feed(model, task.splits, fit_settings, accelerator, task.activations).cut(lowest)
 
 
 def _check_defined(task: Task) -> None:
@@ -165,7 +192,7 @@ def train(
         report(epoch.number + 1, told[-1])
         return sign * told[-1][0]
 
-    model = fit(model, task.splits, schedule, settings, on_epoch=on_epoch)
+    model = fit(model, task.splits, schedule, settings, on_epoch=on_epoch, cache=task.activations)
     kept = max(told, key=lambda values: sign * values[0]) if settings.patience else told[-1]
     return model, kept
 

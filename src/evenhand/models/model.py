@@ -73,9 +73,12 @@ class Model(nn.Module):
         out: Tensor = self.backbone(self.readable(self.scaled(inputs)))
         return out
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return logits ``(B, C)`` of a batch."""
-        out: Tensor = self.head(self.features(inputs))
+    def forward(self, inputs: Tensor, rest: nn.Module | None = None) -> Tensor:
+        """Return logits ``(B, C)`` of a batch.
+
+        With the rest of the backbone behind a cut, the inputs are activations at the cut.
+        """
+        out: Tensor = self.head(self.features(inputs) if rest is None else rest(inputs))
         return out
 
 

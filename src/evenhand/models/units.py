@@ -79,6 +79,19 @@ def _placing(backbone: nn.Module) -> Callable[[str], tuple[str, int, str]]:
     return _place_in_blocks if is_transformer(backbone) else _stage_places(backbone)
 
 
+def module_depths(backbone: nn.Module) -> dict[str, int]:
+    """Return the depth of every module by its name; a container has that of what it begins with."""
+    if isinstance(backbone, Conv1dEncoder):
+        place: Callable[[str], int] = lambda name: _place_in_layers(name)[1]  # noqa: E731
+    elif is_transformer(backbone):
+        place = _depth_in_blocks
+    else:
+        place = _stage_of_modules(backbone).__getitem__
+    found = {name: place(name) for name, _ in backbone.named_modules() if name}
+    behind = max(found.values()) + 1
+    return {name: behind if depth == _AFTER else depth for name, depth in found.items()}
+
+
 def families(backbone: nn.Module) -> dict[str, Family]:
     """Return the search spaces of a backbone by name.
 
@@ -136,15 +149,22 @@ _AFTER = -1  # a depth behind every block, known once the blocks are counted
 _KIND = {"ls1": "attn", "ls2": "mlp"}  # a LayerScale belongs to the branch that it scales
 _GROUPS = {"attention": ("attn",), "layernorm": ("norm1", "norm2"), "mlp": ("mlp",)}
 _COMBINED = tuple(chosen for count in (1, 2, 3) for chosen in combinations(_GROUPS, count))
-_BEFORE = ("cls_token", "reg_token", "pos_embed", "patch_embed", "norm_pre")
+_BEFORE = ("patch_embed", "norm_pre", "pos_drop", "patch_drop")
 
 
 def _place_in_blocks(name: str) -> tuple[str, int, str]:
     head, *rest = name.split(".")
-    if head != "blocks":
-        return head, EMBEDDING if head in _BEFORE else _AFTER, head
+    if head != "blocks":  # what lies in no module (class tokens) is added to the patches
+        return head, EMBEDDING if head in _BEFORE or not rest else _AFTER, head
     kind = "lora" if ".lora_" in name else _KIND.get(rest[1], rest[1])
     return f"blocks.{rest[0]}.{kind}", int(rest[0]) + 1, kind
+
+
+def _depth_in_blocks(module: str) -> int:
+    head, *rest = module.split(".")
+    if head == "blocks":
+        return int(rest[0]) + 1 if rest else EMBEDDING
+    return EMBEDDING if head in _BEFORE else _AFTER
 
 
 def _transformer_families(backbone: nn.Module) -> Iterable[Family]:

@@ -11,24 +11,45 @@ from torch.nn import functional as F  # noqa: N812
 from evenhand.errors import EvenhandError
 from evenhand.models.inputs import Inputs, SeriesInputs
 
-Augment = Callable[[Tensor, Generator], Tensor]
-"""From images ``(B, 3, H, W)`` in [0, 1] and a generator on their device to images like them."""
+DRAWS = 8  # how many uniform numbers the augmentations use up per image
+
+
+class Drawn:
+    """Uniform numbers that were drawn before, ``(B, DRAWS)``, used up from the left.
+
+    They make the augmented view of a sample the same whatever batch the sample is in.
+    """
+
+    def __init__(self, numbers: Tensor) -> None:
+        self._left = numbers
+
+    def take(self, columns: int) -> Tensor:
+        """Return the next numbers of each image, ``(B, columns)``."""
+        taken, self._left = self._left[:, :columns], self._left[:, columns:]
+        return taken
+
+
+Chance = Generator | Drawn
+"""Where random numbers come from: a generator on the images' device, or drawn before."""
+
+Augment = Callable[[Tensor, Chance], Tensor]
+"""From images ``(B, 3, H, W)`` in [0, 1] and where chance comes from to images like them."""
 
 SMALLEST_CROP = 0.8  # of the side
 JITTER = 0.2  # brightness, contrast and saturation change by up to this share
 
 
-def none(images: Tensor, generator: Generator) -> Tensor:
+def none(images: Tensor, generator: Chance) -> Tensor:
     """Return the images as they are."""
     return images
 
 
-def upright(images: Tensor, generator: Generator) -> Tensor:
+def upright(images: Tensor, generator: Chance) -> Tensor:
     """Mirror, crop and resize, and change colours: for images that have an up and a down."""
     return jitter(crop(images, generator, turns=False), generator)
 
 
-def free(images: Tensor, generator: Generator) -> Tensor:
+def free(images: Tensor, generator: Chance) -> Tensor:
     """Do the same with flips and quarter turns, for images without orientation (skin, cells)."""
     return jitter(crop(images, generator, turns=True), generator)
 
@@ -55,7 +76,7 @@ def find_augmentation(name: str, inputs: Inputs | int) -> Augment:
 
 
 def crop(
-    images: Tensor, generator: Generator, *, turns: bool, smallest: float = SMALLEST_CROP
+    images: Tensor, generator: Chance, *, turns: bool, smallest: float = SMALLEST_CROP
 ) -> Tensor:
     """Mirror half of the images, turn them by quarters on request, and crop a random square.
 
@@ -74,7 +95,7 @@ def crop(
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
-def jitter(images: Tensor, generator: Generator, *, strength: float = JITTER) -> Tensor:
+def jitter(images: Tensor, generator: Chance, *, strength: float = JITTER) -> Tensor:
     """Change brightness, contrast and saturation of each image by its own factors."""
     factors = 1 + strength * (2 * _uniform(len(images), 3, generator) - 1)
     brightness, contrast, saturation = factors.view(-1, 3, 1, 1, 1).unbind(1)
@@ -84,5 +105,7 @@ def jitter(images: Tensor, generator: Generator, *, strength: float = JITTER) ->
     return (brightness * (mean + contrast * (images - mean))).clamp(0, 1)
 
 
-def _uniform(rows: int, columns: int, generator: Generator) -> Tensor:
+def _uniform(rows: int, columns: int, generator: Chance) -> Tensor:
+    if isinstance(generator, Drawn):
+        return generator.take(columns)
     return torch.rand(rows, columns, generator=generator, device=generator.device)

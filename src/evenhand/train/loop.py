@@ -17,17 +17,17 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from torch.random import fork_rng
 
-from evenhand.cohort.batches import BatchSource
 from evenhand.cohort.splits import Splits
 from evenhand.errors import EvenhandError
 from evenhand.models.masks import Schedule, train_mode, tune_only
 from evenhand.models.model import Model
 from evenhand.models.units import parts
 from evenhand.progress import bar
-from evenhand.train.augment import find_augmentation
 from evenhand.train.device import make_accelerator
+from evenhand.train.feed import Feed
 from evenhand.train.losses import make_loss
-from evenhand.train.predict import scores, unit
+from evenhand.train.predict import scores
+from evenhand.train.prefix import ActivationCache
 from evenhand.train.settings import FitSettings
 
 
@@ -49,7 +49,13 @@ OnEpoch = Callable[[Epoch], float]
 
 
 def fit(
-    model: Model, splits: Splits, schedule: Schedule, settings: FitSettings, *, on_epoch: OnEpoch
+    model: Model,
+    splits: Splits,
+    schedule: Schedule,
+    settings: FitSettings,
+    *,
+    on_epoch: OnEpoch,
+    cache: ActivationCache | None = None,
 ) -> Model:
     """Train a model in place and return it, on the CPU and in evaluation mode.
 
@@ -67,37 +73,44 @@ def fit(
     on_epoch
         Called after each epoch with the scores of the whole validation split. What it raises
         (Optuna's ``TrialPruned``) ends the fit.
+    cache
+        Where activations of layers that stand still are kept, to be computed once; None to
+        compute them in every step.
 
     Raises
     ------
     DivergedError
         The loss is no longer finite.
+    EvenhandError
+        One batch of activations does not fit into the cache's memory.
     """
     accelerator = make_accelerator(settings)
-    order_rng, augment_seed, dropout_seed = _spawn(settings.seed)
-    augment_rng = torch.Generator(accelerator.device).manual_seed(augment_seed)
-    model = model.to(accelerator.device)
+    order_rng, dropout_seed = _spawn(settings.seed, accelerator.process_index)
+    model = _placed(model, accelerator.device)
+    if settings.compile:
+        model.compile()
     trainee, optimizer = accelerator.prepare(model, _optimizer(model, schedule, settings))
-    train = BatchSource(splits.train, accelerator.device)
-    val = BatchSource(splits.val, accelerator.device)
-    steps = math.ceil(len(train) / settings.batch_size)
+    feed = Feed(model, splits, settings, accelerator, cache)
+    steps = math.ceil(len(feed) / settings.batch_size)
     rate = LambdaLR(optimizer.optimizer, _warmup_cosine(settings, steps * settings.epochs))
     loss = make_loss(settings, splits.train.labels, len(splits.train.classes)).to(
         accelerator.device
     )
-    augment = find_augmentation(settings.augment, model.spec.inputs)
     best = Best(settings.patience)
 
     with fork_rng(range(device_count())), bar("training", steps * settings.epochs) as advance:
         torch.manual_seed(dropout_seed)
         for epoch in range(settings.epochs):
             tune_only(model, schedule(epoch))
+            cut = feed.cut(schedule.reach(epoch + 1))
+            rest = None if cut is None else cut.rest
+            train, val = feed.train(epoch, cut), feed.val(cut)
             train_mode(model)
             total = torch.zeros((), device=accelerator.device)
             for positions in _batches(len(train), settings.batch_size, order_rng, accelerator):
                 batch = train.take(positions)
                 with accelerator.autocast():
-                    value = loss(trainee(augment(unit(batch.inputs), augment_rng)), batch.labels)
+                    value = loss(trainee(batch.inputs, rest), batch.labels)
                 accelerator.backward(value)
                 optimizer.step()
                 optimizer.zero_grad()
@@ -110,13 +123,20 @@ def fit(
                     f"the training loss is {mean} in epoch {epoch + 1}; give a lower --lr than "
                     f"{settings.lr:g}, or more --warmup."
                 )
-            score = on_epoch(Epoch(epoch, mean, scores(model, val, accelerator)))
+            score = on_epoch(Epoch(epoch, mean, scores(model, val, accelerator, rest)))
             advance(0, text=f"epoch {epoch + 1}: loss {mean:.3f}, validation {score:.3f}")
             if best.stop(score, model):
                 break
     best.restore(model)
     accelerator.unwrap_model(trainee, keep_fp32_wrapper=False)  # or autocast stays in its forward
+    model._compiled_call_impl = None
     return model.cpu().eval()
+
+
+def _placed(model: Model, device: torch.device) -> Model:
+    """Put a model on a device; on CUDA, convolutions are faster with channels last."""
+    layout = torch.channels_last if device.type == "cuda" else torch.preserve_format
+    return model.to(device=device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
 
 class Best:
@@ -144,14 +164,10 @@ class Best:
             model.load_state_dict(self.state)
 
 
-def _spawn(seed: int) -> tuple[np.random.Generator, int, int]:
-    """Return independent streams for the order of samples, augmentation and dropout."""
-    order, augment, dropout = np.random.SeedSequence(seed).spawn(3)
-    return (
-        np.random.default_rng(order),
-        int(augment.generate_state(1)[0]),
-        int(dropout.generate_state(1)[0]),
-    )
+def _spawn(seed: int, process: int) -> tuple[np.random.Generator, int]:
+    """Return independent streams: the order of samples for all processes, dropout for each."""
+    order, *dropout = np.random.SeedSequence(seed).spawn(process + 2)
+    return np.random.default_rng(order), int(dropout[process].generate_state(1)[0])
 
 
 def _optimizer(model: Model, schedule: Schedule, settings: FitSettings) -> AdamW:

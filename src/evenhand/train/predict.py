@@ -10,9 +10,9 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from evenhand.cohort.batches import BatchSource
+from evenhand.cohort.batches import BatchSource, Source
 from evenhand.cohort.cohort import Cohort
 from evenhand.models.model import Model
 from evenhand.predictions import Predictions, score_columns
@@ -44,17 +44,20 @@ def predict(
     return Predictions(pd.concat(tables, ignore_index=True), model.spec.classes, levels)
 
 
-def scores(model: Model, source: BatchSource, accelerator: Accelerator) -> NDArray[np.float64]:
+def scores(
+    model: Model, source: Source, accelerator: Accelerator, rest: nn.Module | None = None
+) -> NDArray[np.float64]:
     """Return class probabilities ``(n, C)`` of every sample of a source, in its order.
 
-    The model is put into evaluation mode. Under a launcher each process scores its share.
+    The model is put into evaluation mode. Under a launcher each process scores its share. With the
+    rest of the backbone behind a cut, the source serves activations at the cut.
     """
     model.eval()
     own = np.arange(accelerator.process_index, len(source), accelerator.num_processes)
     found = []
     with torch.inference_mode(), accelerator.autocast():
         for start in range(0, len(own), BATCH):
-            logits = model(unit(source.take(own[start : start + BATCH]).inputs))
+            logits = model(unit(source.take(own[start : start + BATCH]).inputs), rest)
             found.append(logits.double().softmax(dim=1).cpu().numpy())
     if accelerator.num_processes == 1:
         return np.concatenate(found)

@@ -33,8 +33,18 @@ class LoopSettings(BaseModel, frozen=True, extra="forbid"):
         description="of images, upright: mirror, crop, colour; free adds flips and quarter turns; "
         "auto is upright for images, none for series",
     )
+    views: int = Field(
+        0,
+        ge=0,
+        description="augmented views of each sample, which the epochs take in turn; 0: one for "
+        "each epoch",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where training runs")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 uses autocast")
+    compile: bool = Field(
+        False,
+        description="compile the network first (torch.compile); pays off in long fits on CUDA",
+    )
     seed: int = Field(0, ge=0, description="feeds everything that is drawn")
 
 

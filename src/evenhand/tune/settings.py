@@ -25,6 +25,12 @@ class TuneSettings(TrainingSettings, WorkerSettings, frozen=True, extra="forbid"
         description="rule that picks from the Pareto front of several objectives: ideal (the "
         "default), minimax, or budget=POINTS: the fairest within so much overall performance",
     )
+    prefix_memory: int = Field(
+        2000,
+        ge=0,
+        description="megabytes of memory for kept activations of frozen layers, which epochs and "
+        "trials share; 0: compute them in every step",
+    )
     family: str = Field(
         "auto",
         description="search space of masks; auto: norm-attn-mlp for a ViT, conv-norm otherwise; "

@@ -1,0 +1,241 @@
+"""Wall time of a search for a fair mask: `evenhand tune`'s way, against the plain way.
+
+The plain way is that of the field's public code: a flat space of bits, every trial trained to its
+end, each JPEG decoded in every epoch, forward and backward through every layer, and the objective
+as the mean over validation batches. Ours is the job itself: staged space, known masks first,
+successive halving, samples from the store, activations of frozen layers kept. Both have the same
+pre-trained network, cohort, epochs, number of trials and range of learning rates. The store is
+built beforehand and its time is in the detail; activations are computed within our time.
+
+Then what each way found is judged alike: the objective of its best trial's network on all
+validation rows at once, nothing kept. The test split is never read. One line tells the shares of a
+head-only and a last-block trial in the time of a full one, once activations are kept; one tells
+the peak of memory against the budget.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import torch
+
+from evenhand.cohort.batches import BatchSource
+from evenhand.finetune.training import Task, make_task, train
+from evenhand.models.checkpoints import save_model
+from evenhand.models.masks import find_units
+from evenhand.models.model import Model
+from evenhand.models.strategies import find_strategy
+from evenhand.models.units import find_family, is_transformer
+from evenhand.predictions import read_predictions, score_columns
+from evenhand.train.device import make_accelerator
+from evenhand.train.predict import scores
+from evenhand.tune import TuneSettings, tune
+from trial import arguments as trial_arguments
+from trial import loader, plain_epoch, plain_validation
+from trial import settings as data_flags
+
+MARGIN = -0.01  # of the paired difference in the true validation objective
+GOALS = {"speed": 5.0, "head": 0.05, "last-1": 0.20}
+RATES = (1e-4, 3e-3)
+
+
+def main() -> None:
+    given = arguments().parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        base = settings(given, Path(folder))
+        prepared = time.perf_counter() - start
+        pairs = [pair(base, Path(folder), seed) for seed in range(given.seeds)]
+        report(pairs, {"prepared_in_seconds": prepared, **about(base)})
+        shares(base)
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = trial_arguments()
+    parser.description = __doc__
+    parser.add_argument("--trials", type=int, default=12)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--pretrain-epochs", type=int, default=6)
+    parser.add_argument("--prefix-memory", type=int, default=200)
+    parser.set_defaults(epochs=4, patient_share=1.0)
+    return parser
+
+
+def settings(given: argparse.Namespace, folder: Path) -> TuneSettings:
+    """Prepare the store and a pre-trained network, and return the settings of both ways."""
+    known = data_flags(given, folder).model_dump()
+    known |= {
+        "space": "staged",
+        "trials": given.trials,
+        "confirm": 0,
+        "baseline": (),
+        "lr_min": RATES[0],
+        "lr_max": RATES[1],
+        "prefix_memory": given.prefix_memory,
+    }
+    base = TuneSettings.model_validate(known)
+    early = base.model_copy(
+        update={
+            "epochs": given.pretrain_epochs,
+            "prefix_memory": 0,
+            "seed": 99,
+            "objective": ("overall_auc",),
+        }
+    )
+    task = make_task(early)
+    model, _ = train(task, *find_strategy("full")(task.model(), 99), task.fit_settings(1e-3))
+    save_model(folder / "pretrained", model)
+    return base.model_copy(update={"weights": str(folder / "pretrained" / "model.safetensors")})
+
+
+def about(base: TuneSettings) -> dict[str, Any]:
+    task = make_task(base)
+    return {
+        "backbone": base.backbone,
+        "image_size": base.image_size,
+        "epochs": base.epochs,
+        "trials": base.trials,
+        "train_images": len(task.splits.train),
+        "val_images": len(task.splits.val),
+        "objective": base.objective[0],
+        "threads": torch.get_num_threads(),
+        "data": task.splits.train.source.reader,
+    }
+
+
+def pair(base: TuneSettings, folder: Path, seed: int) -> dict[str, Any]:
+    """Search both ways with one seed."""
+    both = base.model_copy(update={"seed": seed})
+    task = make_task(both.model_copy(update={"prefix_memory": 0}))
+    found: dict[str, Any] = {"seed": seed}
+    with peak_memory() as peak:
+        start = time.perf_counter()
+        model = plain_search(task, both, seed)
+        found["plain_seconds"] = time.perf_counter() - start
+    found["plain_peak_mb"] = peak()
+    found["plain_value"] = value(task, model)
+    with peak_memory() as peak:
+        run = tune(both.model_copy(update={"cache": folder / f"cache{seed}"}), folder / str(seed))
+    found["ours_peak_mb"] = peak()
+    found["ours_seconds"] = run.facts["seconds"]["search fairtune"]
+    found["phases"] = run.facts["seconds"]
+    table = read_predictions(run.predictions("fairtune")).table
+    rows = table[table["split"] == "val"]
+    rows = rows.set_index("sample_id").loc[task.splits.val.table["sample_id"]]
+    score = rows[score_columns(2)].to_numpy()[:, 0]
+    found["ours_value"] = task.values(np.stack([1 - score, score], axis=1))[0]
+    return found
+
+
+def plain_search(task: Task, both: TuneSettings, seed: int) -> Model:
+    """Return the network of the best trial by the mean over validation batches."""
+    backbone = task.model().backbone
+    family = find_family(backbone, "norm-attn-mlp" if is_transformer(backbone) else "conv-norm")
+    best: dict[str, Any] = {"score": -np.inf, "model": None}
+    loaders = [loader(task, split) for split in ("train", "val")]
+
+    def objective(trial: optuna.Trial) -> float:
+        mask = [unit.name for unit in family.units if trial.suggest_int(unit.name, 0, 1)]
+        lr = trial.suggest_float("lr", *RATES, log=True)
+        model = task.model()
+        units = find_units(model.backbone, frozenset(mask))
+        tuned = [*model.head.parameters(), *(p for unit in units for p in unit.parameters)]
+        optimizer = torch.optim.AdamW(tuned, lr=lr, fused=True)
+        for _ in range(both.epochs):
+            plain_epoch(task, model, optimizer, loaders[0])
+            score = plain_validation(model, loaders[1])
+        if score > best["score"]:
+            best.update(score=score, model=model)
+        return score
+
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
+    study.optimize(objective, n_trials=both.trials)
+    model: Model = best["model"]
+    return model
+
+
+def value(task: Task, model: Model) -> float:
+    """Return the objective of a network on all validation rows at once."""
+    accelerator = make_accelerator(task.settings)
+    source = BatchSource(task.splits.val, accelerator.device)
+    return task.values(scores(model.to(accelerator.device), source, accelerator))[0]
+
+
+def report(pairs: list[dict[str, Any]], detail: dict[str, Any]) -> None:
+    ratios = [one["plain_seconds"] / one["ours_seconds"] for one in pairs]
+    gains = [one["ours_value"] - one["plain_value"] for one in pairs]
+    say("search_speed", statistics.median(ratios), "higher", GOALS["speed"],
+        {**detail, "ratios": sorted(ratios), "pairs": pairs})  # fmt: skip
+    spread = statistics.stdev(gains) if len(gains) > 1 else None
+    say("search_objective_difference", statistics.mean(gains), "higher", MARGIN,
+        {"differences": gains, "standard_deviation": spread, "seeds": len(gains)})  # fmt: skip
+
+
+def shares(base: TuneSettings) -> None:
+    """Time trials of three strategies, the second time that each is run."""
+    with tempfile.TemporaryDirectory() as folder:
+        task = make_task(base.model_copy(update={"cache": Path(folder)}))
+        assert task.activations is not None
+        with peak_memory() as peak:
+            seconds = {name: fit_seconds(task, name) for name in ("full", "head", "last-1")}
+        for name in ("head", "last-1"):
+            share = seconds[name] / seconds["full"]
+            say(f"search_{name}_share", share, "lower", GOALS[name], {"seconds": seconds})
+        detail = {"peak_growth_mb": peak(), "budget_mb": base.prefix_memory}
+        say("search_memory", peak() / base.prefix_memory, "lower", None, detail)
+
+
+def fit_seconds(task: Task, name: str) -> float:
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        train(task, *find_strategy(name)(task.model(), 0), task.fit_settings(RATES[0]))
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])  # the first one computes what is kept
+
+
+@contextmanager
+def peak_memory() -> Iterator[Callable[[], float]]:
+    """Sample the process's own memory (what is mapped from files apart); tell its peak growth."""
+    begin, peak, done = anonymous(), [0.0], threading.Event()
+
+    def sample() -> None:
+        while not done.wait(0.02):
+            peak[0] = max(peak[0], anonymous() - begin)
+
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    try:
+        yield lambda: round(peak[0], 1)
+    finally:
+        done.set()
+        thread.join()
+
+
+def anonymous() -> float:
+    """Return megabytes of memory that no file is behind (Linux)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon"):
+            return int(line.split()[1]) * 1024 / 1e6
+    return 0.0
+
+
+def say(name: str, ratio: float, better: str, goal: float | None, detail: dict[str, Any]) -> None:
+    line = {"name": name, "ratio": round(ratio, 4), "better": better, "goal": goal}
+    print(json.dumps({**line, "detail": detail}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

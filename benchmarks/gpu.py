@@ -1,0 +1,225 @@
+"""What one CUDA device makes of training: images per second, model-FLOP utilisation, memory.
+
+Prints JSON lines: the card's bf16 matrix rate; the loop's own ``fit`` of a ViT-B/16 at 224 px in
+bf16, full and with half of its units, compiled and not; the input pipeline alone; seconds per
+trial. Utilisation is the FLOPs that a step really does (counted by torch, by half a mask fewer)
+over the matrix rate measured here. ``--device cpu --quick`` tries the script on a small network.
+
+Imports beside Evenhand: torch, timm, numpy, pandas, scikit-learn, accelerate, pydantic, PyYAML,
+safetensors, rich; optuna for the trials alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+from torch.utils.flop_counter import FlopCounterMode
+
+from evenhand.cohort import PhantomSettings, Splits, make_phantoms, split_patients, store_samples
+from evenhand.cohort.batches import BatchSource
+from evenhand.models.masks import Mask, constant, tune_only
+from evenhand.models.model import Model, build_model
+from evenhand.models.strategies import find_strategy
+from evenhand.train.augment import upright
+from evenhand.train.loop import Epoch, fit
+from evenhand.train.predict import unit
+from evenhand.train.prefix import ActivationCache
+from evenhand.train.settings import FitSettings
+
+GOAL = 0.4  # of the measured matrix rate, full fine-tuning
+MASKS = {"full": "full", "half": "random:0"}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large everything is."""
+
+    backbone: str
+    image_size: int
+    patients: int
+    batch_size: int
+    matrix: int
+    epochs: int
+    trials: int
+
+
+FULL = Scale("vit_base_patch16_224", 224, 2560, 128, 8192, 4, 8)
+QUICK = Scale("test_vit", 32, 60, 16, 256, 2, 2)
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """What every measurement works with."""
+
+    scale: Scale
+    device: torch.device
+    splits: Splits
+    folder: Path
+
+    def model(self) -> Model:
+        """Return the network with random weights, the same every time."""
+        scale = self.scale
+        return build_model(scale.backbone, "none", scale.image_size, ("a", "b"), 0)
+
+    def settings(self, **changes: object) -> FitSettings:
+        """Return how it is trained, with changes."""
+        common = {"epochs": self.scale.epochs, "batch_size": self.scale.batch_size}
+        return FitSettings(device=self.device.type, precision="bf16", **{**common, **changes})
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    arguments.add_argument("--quick", action="store_true", help="a small network and few samples")
+    given = arguments.parse_args()
+    if given.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("gpu.py: torch sees no CUDA device here; --device cpu --quick tries the script.")
+    scale = QUICK if given.quick else FULL
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(scale, torch.device(given.device), splits(scale, Path(folder)), Path(folder))
+        rate = matrix_rate(scale.matrix, bench.device)
+        say("matrix_rate", None, None, {"tflops": rate / 1e12, "size": scale.matrix})
+        for name in MASKS:
+            for compiled in (False, True) if bench.device.type == "cuda" else (False,):
+                training(bench, name, compiled, rate)
+        pipeline(bench)
+        trials(bench)
+
+
+def say(name: str, ratio: float | None, goal: float | None, detail: dict[str, object]) -> None:
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    line = {"name": f"gpu_{name}", "ratio": ratio, "better": "higher", "goal": goal}
+    print(json.dumps({**line, "detail": {**detail, "device": device}}), flush=True)
+
+
+def splits(scale: Scale, folder: Path) -> Splits:
+    phantoms = make_phantoms(PhantomSettings(patients=scale.patients, size=scale.image_size))
+    stored = store_samples(phantoms, scale.image_size, folder / "cache")
+    return split_patients(stored, ["group"], (0.8, 0.1, 0.1), np.random.default_rng(0))
+
+
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def seconds(work: Callable[[], object], device: torch.device, repeats: int = 10) -> float:
+    """Return the median time of some work, after three runs to warm up."""
+    times = []
+    for _ in range(repeats + 3):
+        wait(device)
+        start = time.perf_counter()
+        work()
+        wait(device)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[3:])
+
+
+def matrix_rate(size: int, device: torch.device) -> float:
+    """Return FLOPs per second of a product of two bf16 matrices."""
+    one, other = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+    return 2 * size**3 / seconds(lambda: one @ other, device)
+
+
+def flops_per_image(bench: Bench, mask: Mask, batch: int = 4) -> float:
+    """Count what one step does, forward and backward."""
+    model = bench.model().to(bench.device)
+    tune_only(model, mask)
+    side = bench.scale.image_size
+    with FlopCounterMode(display=False) as counter:
+        model(torch.rand(batch, 3, side, side, device=bench.device)).sum().backward()
+    return counter.get_total_flops() / batch
+
+
+def training(bench: Bench, name: str, compiled: bool, rate: float) -> None:
+    """Time the epochs of a fit but the first, which warms up and compiles."""
+    if bench.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    model = bench.model()
+    mask = find_strategy(MASKS[name])(model, 0)[1](0)
+    ends = []
+
+    def on_epoch(epoch: Epoch) -> float:
+        wait(bench.device)
+        ends.append(time.perf_counter())
+        return 0.0
+
+    settings = bench.settings(compile=compiled)
+    fit(model, bench.splits, constant(mask), settings, on_epoch=on_epoch)
+    train, val = len(bench.splits.train), len(bench.splits.val)
+    images = train / statistics.median(np.diff(ends))  # validation's forward is paid, not counted
+    used = images * flops_per_image(bench, mask) / rate
+    memory = torch.cuda.max_memory_allocated() / 1e9 if bench.device.type == "cuda" else None
+    detail = {"images_per_second": images, "compiled": compiled, "peak_gb": memory}
+    detail |= {"train": train, "val": val, "batch_size": settings.batch_size}
+    detail |= {"backbone": bench.scale.backbone, "units": len(mask)}
+    goal = GOAL if name == "full" else None
+    say(f"{name}{'_compiled' if compiled else ''}_utilisation", used, goal, detail)
+
+
+def pipeline(bench: Bench) -> None:
+    """Time batches from the store, augmented, with nothing to train on them."""
+    source = BatchSource(bench.splits.train, bench.device)
+    generator = torch.Generator(bench.device).manual_seed(0)
+    rng, size = np.random.default_rng(0), min(bench.scale.batch_size, len(source))
+
+    def batch() -> None:
+        inputs = source.take(rng.choice(len(source), size, replace=False)).inputs
+        upright(unit(inputs), generator)
+
+    detail = {"images_per_second": size / seconds(batch, bench.device), "batch_size": size}
+    say("input_pipeline", None, None, detail)
+
+
+def trials(bench: Bench) -> None:
+    """Run a small search over where tuning begins, with kept activations."""
+    if importlib.util.find_spec("optuna") is None:
+        say("seconds_per_trial", None, None, {"left_out": "optuna is not installed"})
+        return
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    cache = ActivationCache(bench.folder / "activations", 8 * 10**9, 40 * 10**9)
+    val = bench.splits.val.labels
+    blocks = len(bench.model().backbone.blocks)  # type: ignore[arg-type]
+
+    def objective(trial: optuna.Trial) -> float:
+        model = bench.model()
+        first = trial.suggest_int("first", 0, blocks)
+        mask = frozenset(f"blocks.{block}" for block in range(first, blocks))
+        found: list[float] = []
+
+        def on_epoch(epoch: Epoch) -> float:
+            found.append(float(roc_auc_score(val, epoch.scores[:, 1])))
+            return found[-1]
+
+        settings = bench.settings(lr=trial.suggest_float("lr", 1e-5, 1e-3, log=True))
+        fit(model, bench.splits, constant(mask), settings, on_epoch=on_epoch, cache=cache)
+        return found[-1]
+
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
+    study.optimize(objective, n_trials=bench.scale.trials)
+    times = {
+        trial.number: {"first": trial.params["first"], "seconds": trial.duration.total_seconds()}
+        for trial in study.trials
+        if trial.duration is not None
+    }
+    median = statistics.median(one["seconds"] for one in times.values())
+    say("seconds_per_trial", None, None, {"median": median, "epochs": bench.scale.epochs,
+                                          "trials": times})  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

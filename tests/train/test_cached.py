@@ -1,0 +1,207 @@
+"""Training on kept activations is training."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tests.train.conftest import small_model
+from torch import nn
+
+from evenhand.errors import EvenhandError
+from evenhand.models.masks import constant
+from evenhand.models.strategies import find_strategy
+from evenhand.train.prefix import ActivationCache, Rows
+
+GENEROUS = 10**9
+
+
+@pytest.fixture
+def cache(tmp_path) -> ActivationCache:
+    return ActivationCache(tmp_path / "activations", GENEROUS, GENEROUS)
+
+
+def close(one, other, atol=2e-5) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.allclose(a, b, atol=atol) for a, b in pairs)
+
+
+def files(cache) -> set[str]:
+    return {path.name for path in cache.folder.iterdir()}
+
+
+def blocks_run(train, **changes) -> list[int]:
+    """Count the samples that pass through each block of the network in a fit, from below."""
+    counts = [0] * 6
+    real = nn.Module.__call__
+
+    def counting(module, *given, **named):
+        place = getattr(module, "place", None)
+        if place is not None:
+            counts[place] += len(given[0])
+        return real(module, *given, **named)
+
+    def mark(name):
+        model = small_model(name)
+        for place, block in enumerate(model.backbone.blocks):
+            block.place = place
+        return model
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nn.Module, "__call__", counting)
+        patch.setattr("tests.train.conftest.small_model", mark)
+        train(**changes)
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("backbone", "strategy"),
+    [
+        ("test_vit", "head"),
+        ("test_vit", "last-1"),
+        ("test_vit", "blocks.2.attn,blocks.4.mlp"),
+        ("test_vit", "gradual:2"),
+        ("test_vit", "full"),
+        ("test_resnet", "last-2"),
+        ("test_resnet", "norm"),
+        ("test_resnet", "head"),
+    ],
+)
+def test_cached_training_is_training_with_the_same_views(train, cache, backbone, strategy):
+    schedule = find_strategy(strategy)(small_model(backbone), 0)[1]
+    scores = {"cached": [], "anew": []}
+
+    def fitted(name, store):
+        def on_epoch(epoch):
+            scores[name].append(epoch.scores)
+            return 0.0
+
+        return train(backbone, schedule, on_epoch, cache=store, epochs=3, views=2)
+
+    anew, cached, again = fitted("anew", None), fitted("cached", cache), fitted("cached", cache)
+    assert close(anew, cached)
+    assert close(anew, again)
+    for one, other in zip(scores["anew"] * 2, scores["cached"], strict=True):
+        assert np.allclose(one, other, atol=1e-5)
+
+
+def test_frozen_layers_run_once_for_each_view_and_never_again(train, cache, splits):
+    schedule = constant(frozenset({"blocks.3"}))
+    n, val = len(splits.train), len(splits.val)
+    found = [blocks_run(train, schedule=schedule, cache=cache, epochs=4, views=2) for _ in range(2)]
+    extra = 2 * 3  # the sample that a cut is tried on: the whole, the part below, their size
+    first, second = found
+    assert first[0] <= 2 * n + val + extra
+    assert second[0] <= extra
+    assert first[3] >= 4 * (n + val)
+
+
+def test_a_lower_cut_feeds_a_higher_one(train, cache, splits):
+    train(schedule=constant(frozenset({"blocks.2"})), cache=cache, epochs=1)
+    counts = blocks_run(train, schedule=constant(frozenset({"blocks.4"})), cache=cache, epochs=1)
+    n = len(splits.train) + len(splits.val)
+    assert max(counts[:2]) <= 6
+    assert min(counts[2:4]) >= n
+
+
+@pytest.mark.parametrize(
+    ("change", "new"),
+    [
+        ({}, 0),
+        ({"lr": 1e-2}, 0),
+        ({"epochs": 1}, 0),
+        ({"seed": 1}, 2),
+        ({"augment": "free"}, 2),
+        ({"views": 1, "seed": 1}, 1),
+        ({"batch_size": 8}, 3),
+        ({"schedule": constant(frozenset({"blocks.5.attn"}))}, 0),
+        ({"schedule": constant(frozenset({"blocks.4"}))}, 3),
+    ],
+    ids=str,
+)
+def test_what_is_shared_and_what_is_not(train, cache, change, new):
+    common = {"schedule": constant(frozenset({"blocks.5"})), "cache": cache}
+    train(**common)
+    before = files(cache)
+    assert len(before) == 3  # two views and the validation rows
+    train(**{**common, **change})
+    assert len(files(cache) - before) == new
+
+
+def test_other_weights_below_the_cut_are_other_activations(train, cache, monkeypatch):
+    train(schedule=constant(frozenset({"blocks.5"})), cache=cache)
+    before = files(cache)
+
+    def other(name):
+        model = small_model(name)
+        model.backbone.blocks[5].mlp.fc1.weight.data += 1  # above the cut
+        return model
+
+    monkeypatch.setattr("tests.train.conftest.small_model", other)
+    train(schedule=constant(frozenset({"blocks.5"})), cache=cache)
+    assert files(cache) == before
+    monkeypatch.setattr("tests.train.conftest.small_model", lambda name: small_model(name, seed=1))
+    train(schedule=constant(frozenset({"blocks.5"})), cache=cache)
+    assert len(files(cache) - before) == 3
+
+
+def test_without_augmentation_one_view_serves_all_epochs(train, cache):
+    train(schedule=constant(frozenset()), cache=cache, augment="none", epochs=3)
+    assert len(files(cache)) == 2
+
+
+def test_one_view_in_every_epoch(train):
+    assert not close(train(views=1), train(), atol=1e-4)
+    assert close(train(views=2), train(), atol=0)  # as many as epochs
+
+
+def test_a_budget_too_small_for_one_batch(train, tmp_path):
+    small = ActivationCache(tmp_path, 1000, GENEROUS)
+    with pytest.raises(EvenhandError, match=r"--prefix-memory 0: one batch of 16 takes 0\.0 MB"):
+        train(schedule=constant(frozenset({"blocks.5"})), cache=small)
+
+
+def array(cache, name, value, rows=10):
+    cache.make(name, rows, lambda: iter([torch.full((rows, 25), float(value))]))
+
+
+def test_memory_is_bounded_and_the_rest_is_read_from_disk(tmp_path):
+    cache = ActivationCache(tmp_path, 2500, GENEROUS)  # arrays of 1000 bytes
+    for value in range(4):
+        array(cache, str(value), value)
+    cpu = torch.device("cpu")
+    for value in (0, 1, 2, 3, 2, 0):
+        found = cache.rows(str(value), cpu).take(np.array([3, 3, 9]))
+        assert torch.equal(found, torch.full((3, 25), float(value)))
+        held = sum(tensor.numel() * 4 for tensor in cache._held.values())
+        assert held <= 2500
+    assert list(cache._held) == ["2", "0"]
+    array(cache, "large", 7, rows=30)
+    large = cache.rows("large", cpu)
+    assert isinstance(large.held, np.memmap)
+    assert torch.equal(large.take(np.array([29])), torch.full((1, 25), 7.0))
+
+
+def test_the_disk_is_bounded(tmp_path):
+    cache = ActivationCache(tmp_path, 0, 3500)
+    for value in range(3):
+        array(cache, str(value), value)
+    cache.rows("0", torch.device("cpu"))  # now 1 is the one not used for longest
+    array(cache, "3", 3)
+    assert [cache.holds(str(value)) for value in range(4)] == [True, False, True, True]
+
+
+def test_half_precision_survives_the_disk(tmp_path):
+    cache = ActivationCache(tmp_path, 0, GENEROUS)
+    values = torch.randn(6, 3).bfloat16()
+    cache.make("half", 6, lambda: iter(values.split(4)))
+    found = cache.rows("half", torch.device("cpu"))
+    assert isinstance(found, Rows)
+    assert torch.equal(found.all(), values)
+
+
+def test_half_precision_trains_alike(train, cache):
+    schedule = constant(frozenset({"blocks.4"}))
+    anew = train(schedule=schedule, precision="bf16")
+    cached = train(schedule=schedule, precision="bf16", cache=cache)
+    assert close(anew, cached, atol=5e-3)
