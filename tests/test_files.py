@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +52,19 @@ def test_bulk_files_count_by_path_size_and_time(tmp_path):
     assert fingerprint([first]) != before
     os.utime(second, (1, 1))
     assert fingerprint([first, second]) != before
+
+
+def test_moved_files_are_the_same_and_renamed_ones_are_not(tmp_path):
+    names = [Path("here/a.jpg"), Path("here/deep/b.jpg")]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("1")
+    before = fingerprint(tmp_path / name for name in names)
+    (tmp_path / "here").rename(tmp_path / "there")
+    moved = [tmp_path / "there" / name.relative_to("here") for name in names]
+    assert fingerprint(moved) == before
+    moved[1] = moved[1].rename(moved[1].with_name("c.jpg"))
+    assert fingerprint(moved) != before
 
 
 def test_tables_count_by_content(tmp_path):
