@@ -343,6 +343,12 @@ def report(
             )
         typer.echo(f"report: {run / 'report.html'}")
         return
+    if found.facts["job"] == "assess":
+        from evenhand.assess.job import report_again
+
+        report_again(found)
+        typer.echo(f"report: {run / 'report.html'}")
+        return
     evaluate(found, chosen=found.facts["chosen"])
     _show(found)
     if card:

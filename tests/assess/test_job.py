@@ -64,6 +64,15 @@ def test_the_report_opens_with_the_answer_and_has_a_part_for_each_stage(run):
         assert title in page
 
 
+def test_report_writes_the_same_numbers_again(run, command):
+    rows = (run / "metrics.json").read_bytes()
+    (run / "report.html").unlink()
+    ended = evenhand("report", run)
+    assert ended.status == 0, ended.err
+    assert (run / "metrics.json").read_bytes() == rows
+    assert "Did self-supervision make this fairer?" in (run / "report.html").read_text()
+
+
 def test_numbers_are_in_the_contracts_columns(run):
     rows = pd.DataFrame(read_json(run / "metrics.json")["rows"])
     ours = rows[rows["against"] == "supervised"]

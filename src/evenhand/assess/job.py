@@ -15,7 +15,7 @@ from evenhand.assess.requirements.settings import CheckSettings
 from evenhand.assess.settings import AssessSettings
 from evenhand.cohort.settings import DataSettings
 from evenhand.errors import EvenhandError
-from evenhand.files import write_json, write_text
+from evenhand.files import read_json, write_json, write_text
 from evenhand.finetune.job import begin
 from evenhand.finetune.training import Task, make_task, seconds_per_fit
 from evenhand.models.strategies import find_strategy
@@ -75,6 +75,22 @@ def assess(
     write_text(run.root / "report.html", page_of(run, task, found, (required, alike)))
     run.finish(chosen=Cell(found[0].chosen, found[0].share, settings.seed).name)
     return run
+
+
+def report_again(run: Run) -> None:
+    """Write the report of a finished assessment again, from its predictions and findings.
+
+    Raises
+    ------
+    EvenhandError
+        The data that it was made from are not there any more.
+    """
+    settings = AssessSettings.model_validate(run.facts["settings"])
+    task = make_task(settings)
+    found = _evaluations(task, settings, run, tuple(cells_of(settings)))
+    others = (read_json(run.root / "check.json"), read_json(run.root / "similarity.json"))
+    write_json(run.root / "metrics.json", {"schema": 1, "rows": records_of(found)})
+    write_text(run.root / "report.html", page_of(run, task, found, others))
 
 
 def _fit_all(task: Task, settings: AssessSettings, run: Run, cells: tuple[Cell, ...]) -> None:
