@@ -16,7 +16,7 @@ from pathlib import Path
 
 from evenhand.tune import TuneSettings
 from evenhand.tune.contenders import contenders
-from evenhand.tune.job import _prepared, _score
+from evenhand.tune.job import prepared, score_choice
 from evenhand.tune.storage import open_storage
 from evenhand.tune.study import open_study, search
 from evenhand.workers import WorkerSettings, open_engine
@@ -28,7 +28,7 @@ GOAL = 1.5
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         settings = search_settings(Path(folder))
-        _prepared(settings)  # decodes the samples, once for both
+        prepared(settings)  # decodes the samples, once for both
         seconds = {workers: timed(settings, Path(folder), workers) for workers in (1, 2)}
     detail = {
         "seconds": {workers: round(taken, 1) for workers, taken in seconds.items()},
@@ -57,7 +57,7 @@ def search_settings(folder: Path) -> TuneSettings:
 
 
 def timed(settings: TuneSettings, folder: Path, workers: int) -> float:
-    task, _ = _prepared(settings)
+    task, _ = prepared(settings)
     _, full = contenders(task, settings)
     study = open_study(
         open_storage(f"sqlite:///{folder / f'{workers}.db'}"),
@@ -66,7 +66,7 @@ def timed(settings: TuneSettings, folder: Path, workers: int) -> float:
         "same",
         prune=False,
     )
-    score = partial(_score, settings, task.fingerprint, "full")
+    score = partial(score_choice, settings, task.fingerprint, "full")
     start = time.perf_counter()
     with open_engine(WorkerSettings(workers=workers, worker_cpus=1)) as engine:
         search(study, full.space, score, TRIALS, 0, engine)

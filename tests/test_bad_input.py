@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import sys
+
 import numpy as np
 import pytest
 from tests.command import PHANTOMS, SMALL, evenhand, training
@@ -9,6 +12,7 @@ from tests.data.pictures import truncate
 from tests.data.table import make_frame, make_table, write_frame
 
 from evenhand.files import read_json
+from evenhand.workers import cluster
 
 PATIENTS = 60
 COLUMNS = ("--image-column", "photo", "--label", "finding", "--patient", "person")
@@ -66,6 +70,11 @@ def of_table(path, cache, *more):
         ("tune", ("--objective", "min_auc:age"), "no --attribute 'age'; there are: group"),
         ("tune", ("--space", "tree"), "'flat' or 'staged'"),
         ("tune", ("--lr-min", 1), "lr_min 1 is above lr_max 0.001"),
+        ("tune", ("--workers", 0), "--workers: Input should be greater than 0 (given: '0')"),
+        ("tune", ("--worker-cpus", 0), "--worker-cpus: Input should be greater than 0"),
+        ("tune", ("--engine", "spark"), "--engine: Input should be 'local' or 'ray'"),
+        ("tune", ("--ray-address", "head:6379"), "ray_address head:6379 needs engine ray"),
+        ("tune", ("--worker-gpus", 0.5), "worker_gpus 0.5 needs engine ray"),
         ("finetune", ("--exclude-group", "group=nobody"), "nobody"),
         ("finetune", ("--exclude-patients", "nobody.txt"), "no run and no file nobody.txt"),
         ("finetune", ("--epochs", 0), "--epochs: Input should be greater than 0 (given: '0')"),
@@ -80,6 +89,28 @@ def of_table(path, cache, *more):
 )
 def test_settings(cache, tmp_path, command, flags, message):
     assert message in refused(tmp_path / "out", command, PHANTOMS, *training(cache), *flags)
+
+
+def test_ray_is_not_installed(cache, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    text = refused(tmp_path / "out", "tune", PHANTOMS, *training(cache, "--engine", "ray"))
+    assert "--engine ray needs Ray, which is not installed" in text
+    assert "pip install 'evenhand[ray]'" in text
+
+
+@pytest.mark.parametrize("listens", [False, True])
+def test_no_ray_at_the_address(cache, tmp_path, monkeypatch, listens):
+    """Nobody listens there, or somebody who does not speak Ray's protocol."""
+    monkeypatch.setattr(cluster, "_PATIENCE", 0.5)
+    with socket.socket() as other:
+        other.bind(("localhost", 0))
+        if listens:
+            other.listen()
+        address = f"localhost:{other.getsockname()[1]}"
+        words = training(cache, "--engine", "ray", "--ray-address", address)
+        text = refused(tmp_path / "out", "tune", PHANTOMS, *words)
+    assert f"--ray-address {address}: nothing that speaks Ray's protocol answered" in text
+    assert "`ray start --head`" in text
 
 
 def test_exclude_patients_of_other_data(cache, tmp_path):

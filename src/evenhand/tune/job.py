@@ -85,8 +85,8 @@ def tune(
     EvenhandError
         Whatever is wrong with the input; nothing is written to ``out`` then.
     """
-    _prepared.cache_clear()  # the data may have changed since an earlier run of this process
-    task, competing = _prepared(settings)
+    prepared.cache_clear()  # the data may have changed since an earlier run of this process
+    task, competing = prepared(settings)
     rule = find_rule(settings.pick, task.objectives)
     with open_engine(settings) as engine:
         named = open_storage(settings.storage) if settings.storage else None
@@ -106,17 +106,17 @@ def tune(
 
 
 @lru_cache(1)
-def _prepared(settings: TuneSettings) -> tuple[Task, tuple[Contender, ...]]:
+def prepared(settings: TuneSettings) -> tuple[Task, tuple[Contender, ...]]:
     """Return what every fit of a run needs; each worker prepares it once, for all its fits."""
     task = make_task(settings)
     return task, contenders(task, settings)
 
 
-def _score(
+def score_choice(
     settings: TuneSettings, fingerprint: str, name: str, choice: Choice, report: Report
 ) -> tuple[float, ...]:
     """Train a choice of a contender, in a worker, and return its objectives."""
-    task, competing = _prepared(settings)
+    task, competing = prepared(settings)
     if task.fingerprint != fingerprint:
         raise EvenhandError(
             f"on {gethostname()}, {settings.data} holds other data than where the command was "
@@ -176,7 +176,7 @@ def _study(job: Job, name: str, contender: Contender, space: Space, trials: int)
         prune=space is contender.space,
     )
 
-    score = partial(_score, settings, task.fingerprint, contender.name)
+    score = partial(score_choice, settings, task.fingerprint, contender.name)
     with job.run.phase(f"search {name}"):
         search(study, space, score, trials, settings.seed, job.engine)
     return study
