@@ -23,6 +23,7 @@ from evenhand.cohort import (
     UnreadableError,
     default_cache,
     open_cohort,
+    store,
     store_samples,
 )
 from evenhand.cohort.building import building
@@ -107,10 +108,21 @@ def test_rows_are_found_in_any_order(tmp_path_factory, phantoms, data):
     assert np.array_equal(found, np.stack([phantoms.read(sample_id) for sample_id in ids]))
 
 
+def test_a_store_of_another_format_is_left_alone(tmp_path, cohort, monkeypatch):
+    monkeypatch.setattr(store, "FORMAT", store.FORMAT - 1)
+    store_samples(cohort, SIZE, tmp_path)
+    (old,) = listed(tmp_path)
+    (tmp_path / "samples" / old / store.INDEX).write_text('{"ids": []}')
+    monkeypatch.undo()
+    sample_id = cohort.table["sample_id"][0]
+    assert store_samples(cohort, SIZE, tmp_path).read(sample_id).shape == (SIZE, SIZE, 3)
+    assert len(listed(tmp_path)) == 2
+
+
 def test_a_sample_that_the_store_lacks(tmp_path, phantoms):
-    store = store_samples(phantoms, 16, tmp_path).read
+    kept = store_samples(phantoms, 16, tmp_path).read
     with pytest.raises(KeyError, match="Q"):
-        store.rows(["P00001-1", "Q"])
+        kept.rows(["P00001-1", "Q"])
 
 
 class TestUnreadable:

@@ -72,6 +72,17 @@ def test_series_are_flat_and_without_dropout(series):
     assert all((one[name] == two[name]).all() for name in names)
 
 
+def test_convolutions_of_series_are_read_after_their_relu(series):
+    model = build_model("conv1d", "none", model_inputs(series), series.classes, 0).eval()
+    found = activations(model, series, ("conv3",), make_accelerator(CPU))["conv3"]
+    assert found.min() == 0
+    raw = np.stack([series.read(one) for one in series.table["sample_id"]])
+    with torch.inference_mode():
+        features = model.features(torch.from_numpy(raw).transpose(1, 2))
+    largest = found.reshape(len(found), 96, -1).max(axis=2)
+    np.testing.assert_allclose(largest, features.numpy(), atol=1e-5)
+
+
 def test_nothing_is_left_on_the_model(images):
     model = network("test_resnet")
     activations(model, images, ["layer1"], make_accelerator(CPU))

@@ -73,7 +73,7 @@ def published(name: str, data_set: DataSet) -> Callable[[Find], Find]:
     def register(find: Find) -> Find:
         def open_cohort(path: str, settings: DataSettings) -> Cohort:
             volumes = () if data_set.slices else ("slices",)
-            refuse_settings(name, settings, ("patient", "image_column", *volumes))
+            refuse_settings(name, settings, ("patient", "image_column", "series_column", *volumes))
             for module in data_set.needs:
                 import_extra(module, "readers")
             root = Path(path)

@@ -22,6 +22,11 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
     image_column: str | None = Field(
         None, description="the table's column of image paths, relative to the table's folder"
     )
+    series_column: str | None = Field(
+        None,
+        description="the table's column of paths to a CSV per series, a row per time step and a "
+        "column per channel",
+    )
     bins: tuple[str, ...] = Field(
         (), description="bins of a numeric attribute: age=60 or age=20,40,60,80; repeatable"
     )

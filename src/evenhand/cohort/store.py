@@ -22,6 +22,7 @@ from evenhand.errors import EvenhandError
 from evenhand.files import read_json, write_json
 
 INDEX = "index.json"
+FORMAT = 2  # of the files of a store; another one makes other stores
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +141,7 @@ def store_samples(
 
 
 def _folder(cohort: Cohort, image_size: int | None, cache: Path) -> Path:
-    key = f"{cohort.source.reader}\0{image_size}\0{cohort.source.fingerprint}"
+    key = f"{FORMAT}\0{cohort.source.reader}\0{image_size}\0{cohort.source.fingerprint}"
     return cache / "samples" / hashlib.sha256(key.encode()).hexdigest()[:32]
 
 

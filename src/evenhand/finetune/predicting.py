@@ -23,7 +23,7 @@ from evenhand.train.inputs import check_fits
 from evenhand.train.predict import predict as predict_cohorts
 from evenhand.train.settings import LoopSettings
 
-INHERITED = ("attribute", "label", "patient", "image_column", "bins")
+INHERITED = ("attribute", "label", "patient", "image_column", "series_column", "bins")
 
 
 def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) -> Run:

@@ -50,16 +50,20 @@ def recorded(model: Model, layers: Sequence[str], pool: Pool) -> Iterator[dict[s
     """Yield a dict that every forward pass fills with each layer's activations ``(B, D)``.
 
     ``mean`` averages what a layer gives over places, steps or tokens, so that D is its width;
-    ``flat`` keeps every number; ``auto`` is flat for series and the mean for images.
+    ``flat`` keeps every number; ``auto`` is flat for series and the mean for images. A convolution
+    of the encoder for series is read after its ReLU, as the next one reads it.
     """
+    series = isinstance(model.backbone, Conv1dEncoder)
     if pool == "auto":
-        pool = "flat" if isinstance(model.backbone, Conv1dEncoder) else "mean"
+        pool = "flat" if series else "mean"
     last = _channels_last(model.backbone)
     found: dict[str, Tensor] = {}
 
     def keep(name: str, output: Any) -> None:
         if not isinstance(output, Tensor):
             raise EvenhandError(f"the layer {name} of {model.spec.backbone} gives no single array.")
+        if series:
+            output = output.relu()
         flat = pool == "flat" or output.ndim == 2
         found[name] = output.flatten(1) if flat else _averaged(output, last)
 

@@ -25,14 +25,14 @@ def size_of(cohort: Cohort) -> int | None:
     return None if cohort.channels else SIZE
 
 
-@pytest.fixture(scope="module", params=[*READERS, "real ham10000"])
+@pytest.fixture(scope="module", params=[*READERS, "series_table", "real ham10000"])
 def settings(request, tmp_path_factory) -> DataSettings:
     folder = tmp_path_factory.mktemp("cohort")
-    if request.param in READERS:
-        made = tiny(request.param, folder / "data")
-    else:
+    if request.param == "real ham10000":
         root = request.getfixturevalue("shared_data") / "ham10000"
         made = DataSettings(data=f"ham10000:{root}", attribute=("sex", "age"))
+    else:
+        made = tiny(request.param, folder / "data")
     return made.model_copy(update={"cache": folder / "cache"})
 
 

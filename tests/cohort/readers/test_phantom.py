@@ -24,7 +24,8 @@ def test_nothing_after_the_colon_means_the_defaults():
     [
         ("phantom:hard=1", "no setting of phantoms 'hard'.*Did you mean 'harder'"),
         ("phantom:harder=2,patients=x", "patients=x: .*valid integer.*; harder=2: .*equal to 1"),
-        ("phantom:harder", "harder=: "),
+        ("phantom:harder", "phantom:harder cannot be made: harder=: "),
+        ("series_phantom:harder=2", "series_phantom:harder=2 cannot be made: "),
     ],
 )
 def test_what_is_refused(data, problem):
@@ -32,6 +33,7 @@ def test_what_is_refused(data, problem):
         open_cohort(DataSettings(data=data))
 
 
-def test_settings_of_a_table_are_refused():
-    with pytest.raises(EvenhandError, match="--label and --bins cannot be given with phantom:"):
-        open_cohort(DataSettings(data="phantom:", label="x", bins=("age=60",)))
+@pytest.mark.parametrize("name", ["phantom", "series_phantom"])
+def test_settings_of_a_table_are_refused(name):
+    with pytest.raises(EvenhandError, match=f"--label and --bins cannot be given with {name}:"):
+        open_cohort(DataSettings(data=f"{name}:", label="x", bins=("age=60",)))

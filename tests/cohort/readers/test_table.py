@@ -111,7 +111,9 @@ def test_columns_that_are_not_there_are_named_together(path):
 
 
 def test_columns_must_be_said(path):
-    with pytest.raises(EvenhandError, match="a table needs --image-column and --patient"):
+    with pytest.raises(
+        EvenhandError, match="a table needs --image-column or --series-column and --patient"
+    ):
         opened(path, image_column=None, patient=None)
 
 

@@ -35,7 +35,7 @@ FOLDERS = DataSet(
 @reader("folders", FOLDERS)
 def read_folders(path: str, settings: DataSettings) -> Cohort:
     """Read a folder per class; without ``--patient`` each image counts as a patient."""
-    refuse_settings("folders", settings, ("label", "image_column", "slices"))
+    refuse_settings("folders", settings, ("label", "image_column", "series_column", "slices"))
     root = Path(path)
     check_layout(root, FOLDERS)
     table = pd.DataFrame(_images(root), columns=["file", "class", "split"], dtype="str")

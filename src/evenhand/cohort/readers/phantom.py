@@ -37,7 +37,8 @@ def phantom_settings(kind: type[Made], path: str, settings: DataSettings) -> Mad
     EvenhandError
         A name or value is not allowed, or a setting is given that phantoms have no use for.
     """
-    refuse_settings("phantom", settings, ("label", "patient", "image_column", "bins"))
+    unused = ("label", "patient", "image_column", "series_column", "bins")
+    refuse_settings(settings.data.partition(":")[0], settings, unused)
     given = {}
     for item in filter(None, path.split(",")):
         name, _, value = item.partition("=")
@@ -50,4 +51,4 @@ def phantom_settings(kind: type[Made], path: str, settings: DataSettings) -> Mad
             f"{'.'.join(map(str, problem['loc']))}={problem['input']}: {problem['msg'].lower()}"
             for problem in error.errors()
         )
-        raise EvenhandError(f"phantom:{path} cannot be made: {problems}.") from error
+        raise EvenhandError(f"{settings.data} cannot be made: {problems}.") from error

@@ -67,7 +67,7 @@ def read_physionet2012(path: str, settings: DataSettings) -> Cohort:
     Each hour of a channel is the mean of what was measured in it. Stays without any measurement
     are left out and recorded.
     """
-    refuse_settings("physionet2012", settings, ("patient", "image_column"))
+    refuse_settings("physionet2012", settings, ("patient", "image_column", "series_column"))
     pick("label of physionet2012", settings.label or "death", {"death": None})
     bins = parse_bins(settings.bins)
     for name in bins:

@@ -1,4 +1,4 @@
-"""A user's own CSV or parquet table that names an image, a label and a patient per row."""
+"""A user's own CSV or parquet table: a row per sample, with its file, label and patient."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from evenhand.cohort.attributes import (
     parse_bins,
     parts_of,
 )
-from evenhand.cohort.cohort import Cohort, Source, cohort_table
+from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
 from evenhand.cohort.images import image_files
 from evenhand.cohort.layouts import present
 from evenhand.cohort.registry import DataSet, reader
+from evenhand.cohort.series_files import series_files
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.splits import own_split
 from evenhand.cohort.tables import (
@@ -32,18 +33,20 @@ from evenhand.files import fingerprint
 ABOUT = DataSet(
     title="a table of your own",
     task="the classes of a label column",
-    modality="images in files",
+    modality="images or series in files",
     licence="yours",
-    access="a CSV, parquet or xlsx table with a row per image: --image-column, --label, --patient",
+    access="a CSV, parquet or xlsx table with a row per sample: --image-column or --series-column "
+    "(a CSV per series), --label, --patient",
 )
 
 
 @reader("table", ABOUT)
 def read_own_table(path: str, settings: DataSettings) -> Cohort:
-    """Read a CSV or parquet table of your own, with columns for image, label and patient.
+    """Read a CSV or parquet table of your own, with columns for file, label and patient.
 
-    Image paths are relative to the table's folder, and are the sample ids. The classes are the
-    label's values, sorted. A column ``split`` (train, val, test) is honoured.
+    A file is an image, or a series (see ``evenhand.cohort.series_files``). Paths are relative to
+    the table's folder, and are the sample ids. The classes are the label's values, sorted. A
+    column ``split`` (train, val, test) is honoured.
     """
     source = Path(path)
     return own_cohort("table", read_table(source), source, _columns(settings), settings)
@@ -56,47 +59,65 @@ def own_cohort(
     columns: tuple[str, str, str],
     settings: DataSettings,
 ) -> Cohort:
-    """Return the cohort of a table, whose columns of image, label and patient are named.
+    """Return the cohort of a table, whose columns of file, label and patient are named.
 
-    Images lie in the folder ``source``, or beside the file ``source``.
+    Files lie in the folder ``source``, or beside the file ``source``. They are series where
+    ``settings`` name a column of these, else images.
     """
-    image, label, patient = columns
+    file, label, patient = columns
     names = sorted({part for name in settings.attribute for part in parts_of(name)})
-    require_columns(table, source, (image, label, patient, *names))
-    refuse_blank(table, source, (image, label, patient))
-    refuse_repeated(table, source, image)
+    require_columns(table, source, (file, label, patient, *names))
+    refuse_blank(table, source, (file, label, patient))
+    refuse_repeated(table, source, file)
     codes, classes = _classes(table[label], source)
     attributes = _attributes(table, source, names, settings)
     folder = source if source.is_dir() else source.parent
-    paths = table[image].map(lambda name: folder / name).astype(object)
+    paths = table[file].map(lambda name: folder / name).astype(object)
     there, absent = present(paths, source, skip=settings.skip_unreadable)
     table, paths, codes = table[there], paths[there], codes[there]
+    read, channels = _reading(paths, table[file], source, settings)
     return Cohort(
-        table=cohort_table(table, image, patient, codes, attributes).assign(
+        table=cohort_table(table, file, patient, codes, attributes).assign(
             **own_split(table, patient, source)
         ),
-        read=image_files(paths, table[image], source),
+        read=read,
         attributes=attributes,
         classes=classes,
         source=Source(
             reader=name,
             path=str(source),
-            unit="image" if patient == image else "patient",
+            unit="image" if patient == file else "patient",
             fingerprint=fingerprint(paths, [source] if source.is_file() else []),
             label=f"{label}: {', '.join(classes)}",
             left_out=absent,
         ),
+        channels=channels,
     )
 
 
+def _reading(
+    paths: pd.Series, names: pd.Series, source: Path, settings: DataSettings
+) -> tuple[Read, tuple[str, ...]]:
+    """Return the way to read the samples, and the channels of series; none of images."""
+    if settings.series_column is not None:
+        return series_files(paths, names, source)
+    return image_files(paths, names, source), ()
+
+
 def _columns(settings: DataSettings) -> tuple[str, str, str]:
-    """Return the columns of image, label and patient."""
-    image, label, patient = settings.image_column, settings.label, settings.patient
-    if image is None or label is None or patient is None:
-        named = {"--image-column": image, "--label": label, "--patient": patient}
+    """Return the columns of file, label and patient."""
+    image, series = settings.image_column, settings.series_column
+    if image is not None and series is not None:
+        raise EvenhandError(
+            "a table is of images or of series: give --image-column or --series-column, not both."
+        )
+    file, label, patient = image or series, settings.label, settings.patient
+    if file is None or label is None or patient is None:
+        flags = ("--image-column or --series-column", "--label", "--patient")
+        named = dict(zip(flags, (file, label, patient), strict=True))
         missing = " and ".join(flag for flag, column in named.items() if column is None)
         raise EvenhandError(f"a table needs {missing}: name the column that holds it.")
-    return image, label, patient
+    return file, label, patient
 
 
 def _classes(raw: pd.Series, source: Path) -> tuple[pd.Series, tuple[str, ...]]:
