@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from evenhand.workers import Engine, WorkerSettings, open_engine
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -31,3 +33,27 @@ def ray_of_two_cpus() -> Iterator[None]:
     )  # fmt: skip
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def importable_tests() -> Iterator[None]:
+    """Let workers, which are told of their driver's path, import what the tests have them do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT)
+        yield
+
+
+@pytest.fixture(scope="module")
+def one() -> Iterator[Engine]:
+    """An engine whose worker is this process."""
+    with open_engine(WorkerSettings()) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module", params=["local", pytest.param("ray", marks=pytest.mark.slow)])
+def two(request: pytest.FixtureRequest, importable_tests: None) -> Iterator[Engine]:
+    """An engine of two workers in other processes; the dead are replaced from test to test."""
+    if request.param == "ray":
+        request.getfixturevalue("ray_of_two_cpus")
+    with open_engine(WorkerSettings(workers=2, engine=request.param)) as engine:
+        yield engine

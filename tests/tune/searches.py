@@ -84,7 +84,7 @@ class Staggered:
 
 
 def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not path.exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)

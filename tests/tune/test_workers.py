@@ -13,9 +13,9 @@ import time
 import optuna
 import pandas as pd
 import pytest
+from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
 from tests.command import PHANTOMS, evenhand, start, training
-from tests.conftest import ROOT
 from tests.tune import searches
 
 from evenhand.errors import EvenhandError
@@ -23,29 +23,14 @@ from evenhand.files import read_json
 from evenhand.tune import storage as storages
 from evenhand.tune.storage import open_storage, try_again
 from evenhand.tune.study import open_study, search
-from evenhand.workers import WorkerSettings, open_engine
 
-RAY = pytest.param("ray", marks=pytest.mark.slow)
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-
-
-@pytest.fixture(autouse=True)
-def _tests_can_be_imported(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT)
 
 
 @pytest.fixture
 def study(tmp_path):
     kept = open_storage(f"sqlite:///{tmp_path / 'study.db'}")
     return open_study(kept, "run/search", ["maximize"], "same", prune=True)
-
-
-@pytest.fixture(params=["local", RAY])
-def two(request):
-    if request.param == "ray":
-        request.getfixturevalue("ray_of_two_cpus")
-    with open_engine(WorkerSettings(workers=2, engine=request.param)) as engine:
-        yield engine
 
 
 def states(study):
@@ -106,22 +91,24 @@ def test_what_a_killed_driver_left_is_taken_up_by_any_number_of_workers(study, t
     assert set(states(study)) <= set(FINISHED)
 
 
-def test_a_server_s_trials_without_heartbeat_come_back_once(tmp_path, monkeypatch):
-    url = f"sqlite:///{tmp_path / 'study.db'}"
-    server = optuna.storages.RDBStorage(
-        url, heartbeat_interval=1, grace_period=2, heartbeat_stale_trial_callback=try_again
-    )
+def test_a_server_s_trials_without_heartbeat_come_back_once(tmp_path, one):
+    file = tmp_path / "study.db"
+    with pytest.warns(ExperimentalWarning):
+        server = optuna.storages.RDBStorage(
+            f"sqlite:///{file}", heartbeat_interval=60, heartbeat_stale_trial_callback=try_again
+        )
     study = open_study(server, "run/search", ["maximize"], "same", prune=True)
     space = searches.space()
-    dead = study.ask()
-    space.ask(dead)
-    server.record_heartbeat(dead._trial_id)
-    time.sleep(3.5)
-    alive = study.ask()
-    space.ask(alive)
-    server.record_heartbeat(alive._trial_id)
-    with open_engine(WorkerSettings()) as engine:
-        search(study, space, searches.good_units, 4, 0, engine)
+    dead, alive = storages.begin_trial(study), storages.begin_trial(study)
+    for trial in (dead, alive):
+        space.ask(trial)
+        server.record_heartbeat(trial._trial_id)
+    with contextlib.closing(sqlite3.connect(file)) as base, base:
+        long_ago = (
+            "UPDATE trial_heartbeats SET heartbeat = '2020-01-01 00:00:00' WHERE trial_id = ?"
+        )
+        base.execute(long_ago, (dead._trial_id,))
+    search(study, space, searches.good_units, 4, 0, one)
     trials = study.get_trials()
     assert trials[0].state is TrialState.FAIL
     assert trials[1].state is TrialState.RUNNING  # another driver's

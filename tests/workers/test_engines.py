@@ -14,27 +14,7 @@ from tests.workers import jobs
 from evenhand.errors import EvenhandError
 from evenhand.workers import Job, Lost, WorkerSettings, complete, open_engine
 
-RAY = pytest.param("ray", marks=pytest.mark.slow)
-
-
-@pytest.fixture(autouse=True)
-def _tests_can_be_imported(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT)  # what workers are told of their driver's path
-
-
-@pytest.fixture(params=["local", RAY])
-def two(request):
-    """An engine of two workers in other processes."""
-    if request.param == "ray":
-        request.getfixturevalue("ray_of_two_cpus")
-    with open_engine(WorkerSettings(workers=2, engine=request.param)) as engine:
-        yield engine
-
-
-@pytest.fixture
-def one():
-    with open_engine(WorkerSettings()) as engine:
-        yield engine
+pytestmark = pytest.mark.usefixtures("importable_tests")
 
 
 def squares(count):
@@ -130,8 +110,14 @@ if __name__ == "__main__":
     wait_for(trace.exists)
     if end == "kill":
         driver.kill()
-    assert (driver.wait(timeout=60) == 0) == (end == "break")
+    assert (driver.wait(timeout=240) == 0) == (end == "break")
     wait_for(lambda: not alive(int(trace.read_text() or 0)))
+
+
+def test_a_launcher_s_processes_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(EvenhandError, match="with --workers N"), open_engine(WorkerSettings()):
+        pass
 
 
 def test_the_loss_tells_why(tmp_path):
@@ -150,7 +136,7 @@ def alive(pid: int) -> bool:
     return True
 
 
-def wait_for(true, seconds=60):
+def wait_for(true, seconds=240):
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline

@@ -6,7 +6,7 @@ import re
 import socket
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -25,7 +25,7 @@ from optuna.storages._heartbeat import (
     is_heartbeat_enabled,
 )
 from optuna.study import Study
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, Trial
 from sqlalchemy.exc import SQLAlchemyError
 
 from evenhand.errors import EvenhandError
@@ -78,6 +78,13 @@ def open_storage(url: str) -> BaseStorage:
     return get_storage(kept)
 
 
+def begin_trial(study: Study) -> Trial:
+    """Begin a trial; :class:`Heartbeats` gives the signs of life that Optuna warns it lacks."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Heartbeat of storage")
+        return study.ask()
+
+
 def try_again(study: Study, trial: FrozenTrial) -> None:
     """Enqueue the parameters of a failed trial, unless they have been tried twice."""
     if "retry_of" not in trial.user_attrs:
@@ -99,23 +106,30 @@ def reachable(study: Study, host: str | None) -> Iterator[Study]:
     host
         The address under which workers reach this process; None if they run in it.
     """
-    storage, server = study._storage, None
-    if host and not is_heartbeat_enabled(storage):
-        port = _free_port(host)
-        server = make_server(storage, host, port)  # optuna.run_grpc_proxy_server never returns
-        server.start()
-        with _experimental():
-            storage = GrpcStorageProxy(host=host, port=port)
-    try:
+    storage = study._storage
+    in_file = not is_heartbeat_enabled(storage)
+    with _served(storage, host) if host and in_file else nullcontext(storage) as seen:
         yield optuna.load_study(
             study_name=study.study_name,
-            storage=storage,
+            storage=seen,
             sampler=RandomSampler(),  # workers draw nothing
             pruner=study.pruner,
         )
+
+
+@contextmanager
+def _served(storage: BaseStorage, host: str) -> Iterator[BaseStorage]:
+    """Serve a storage by Optuna's proxy as long as the block runs, and yield the way to it."""
+    port = _free_port(host)
+    server = make_server(storage, host, port)  # optuna.run_grpc_proxy_server never returns
+    server.start()
+    with _experimental():
+        proxy = GrpcStorageProxy(host=host, port=port)
+    try:
+        yield proxy
     finally:
-        if server:
-            server.stop(None).wait()
+        proxy.close()  # first: it would tell the terminal that its server goes away
+        server.stop(None).wait()
 
 
 def check_reached(study: Study) -> None:

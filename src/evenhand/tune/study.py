@@ -19,7 +19,14 @@ from evenhand.errors import EvenhandError
 from evenhand.progress import bar
 from evenhand.train.loop import DivergedError
 from evenhand.tune.spaces import Choice, Space
-from evenhand.tune.storage import check_reached, fail_stale, heartbeats, reachable, try_again
+from evenhand.tune.storage import (
+    begin_trial,
+    check_reached,
+    fail_stale,
+    heartbeats,
+    reachable,
+    try_again,
+)
 from evenhand.workers import Engine, Job, Lost
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -203,7 +210,7 @@ def _next_trial(
     started = sum(trial.state is not TrialState.WAITING for trial in before)
     number = interrupted[0].number if interrupted else started
     study.sampler = _sampler(space, seed, before, number, trials)
-    return Trial(study, interrupted[0]._trial_id) if interrupted else study.ask()
+    return Trial(study, interrupted[0]._trial_id) if interrupted else begin_trial(study)
 
 
 def _sampler(

@@ -19,8 +19,14 @@ def open_engine(settings: WorkerSettings) -> Iterator[Engine]:
     Raises
     ------
     EvenhandError
-        Ray is asked for, and is not installed, does not answer, or has no room for a worker.
+        Ray is asked for, and is not installed, does not answer, or has no room for a worker; or
+        this process is one of several that a launcher has started.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise EvenhandError(
+            "each process that a launcher starts (torchrun, accelerate launch) would do this whole "
+            "job again. Give the command by itself, with --workers N."
+        )
     if settings.engine == "ray":
         from evenhand.workers.cluster import RayTasks
 
