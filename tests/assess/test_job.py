@@ -64,6 +64,14 @@ def test_the_report_opens_with_the_answer_and_has_a_part_for_each_stage(run):
         assert title in page
 
 
+def test_the_page_is_of_a_finished_run_and_tells_the_answer_once(run):
+    page = (run / "report.html").read_text()
+    facts = page[page.index('id="provenance"') :]
+    assert "finished" in facts
+    assert "running" not in facts
+    assert "deviation from parity" not in facts
+
+
 def test_report_writes_the_same_numbers_again(run, command):
     rows = (run / "metrics.json").read_bytes()
     (run / "report.html").unlink()
@@ -128,6 +136,16 @@ def test_a_verdict_needs_a_difference_whose_interval_is_clear_of_0():
     assert compared(judged(0.8, 0.2, 0.01), supervised) == "fairer"
     assert compared(judged(0.8, 0.6, 0.01), supervised) == "less fair"
     assert compared(judged(0.8, 0.39, 0.05), supervised) == "not certain"
+
+
+def test_a_difference_without_an_interval_is_said_to_have_none():
+    few = judged(0.8, 0.2, 0.01)
+    few.deviation["sex"][1:11] = np.nan  # a tenth of the resamples
+    both = {"frozen1m": few, "supervised": judged(0.8, 0.4, 0.0)}
+    verdict = verdicts(Evaluation(1.0, "frozen1m", both, {}, {}))[0]
+    assert verdict.chip == "not certain"
+    assert "the interval of the difference is undefined (in more than one" in verdict.headline
+    assert "holds 0" not in verdict.headline
 
 
 def test_no_claim_is_made_of_a_model_at_chance():

@@ -72,8 +72,8 @@ def assess(
         asked = settings.model_dump(include=set(DataSettings.model_fields))
         required = measure_requirements(task.splits, CheckSettings(**asked)).records()
         write_json(run.root / "check.json", required)
-    write_text(run.root / "report.html", page_of(run, task, found, (required, alike)))
     run.finish(chosen=Cell(found[0].chosen, found[0].share, settings.seed).name)
+    write_text(run.root / "report.html", page_of(run, task, found, (required, alike)))
     return run
 
 

@@ -31,7 +31,8 @@ def page_of(
     run: Run, task: Task, found: Sequence[Evaluation], others: tuple[Record, Record]
 ) -> str:
     """Return the report of an assessment as HTML; the others are stages 1 and 4."""
-    whole, facts = found[0], run.facts
+    whole = found[0]
+    facts = {name: fact for name, fact in run.facts.items() if name != "answer"}
     source, (required, alike) = facts["source"], others
     answer = Part(verdicts(whole), tuple(_remarks(task, whole, facts)))
     sections = (
@@ -88,7 +89,7 @@ def _verdict(found: Evaluation, attribute: str) -> Verdict:
         return Verdict(attribute, "unsure", "undefined", headline, (_cost(found, cell),))
     way = "less" if less.value >= 0 else "more"
     headline = (
-        f"{_headline(fairer.sign)}: deviation from parity {deviation[0]:.3f} supervised, "
+        f"{_headline(fairer)}: deviation from parity {deviation[0]:.3f} supervised, "
         f"{deviation[1]:.3f} with self-supervision ({cell}), {abs(less.value):.0%} {way}"
         f"{_interval_of(less, percent=True)}."
     )
@@ -97,12 +98,17 @@ def _verdict(found: Evaluation, attribute: str) -> Verdict:
     )
 
 
-def _headline(sign: int) -> str:
+def _headline(difference: Value) -> str:
+    if difference.low is None:
+        return (
+            "Not certain, the interval of the difference is undefined (in more than one resample "
+            "of patients in 20 some group lacks a class or a decision)"
+        )
     return {
         -1: "Yes, fairer",
         0: "Not certain, the interval of the difference holds 0",
         1: "No, less fair",
-    }[sign]
+    }[difference.sign]
 
 
 def _cost(found: Evaluation, cell: str) -> str:
