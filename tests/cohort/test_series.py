@@ -48,7 +48,7 @@ def test_the_store_holds_each_recording_once(overlapping, stored):
         assert np.shares_memory(found, stored.read.samples)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.integers(0, 59), min_size=1, max_size=9))
 def test_a_batch_holds_what_its_positions_name(stored, overlapping, positions):
     batch = BatchSource(stored, torch.device("cpu")).take(np.array(positions))

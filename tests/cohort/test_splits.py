@@ -53,7 +53,6 @@ def cohorts(draw: st.DrawFn) -> Cohort:
     return replace(BASE, table=pd.DataFrame(draw(st.permutations(rows)), columns=columns))
 
 
-@settings(deadline=None)
 @given(cohorts(), st.integers(0, 99))
 def test_every_patient_is_in_one_split_whole(cohort, seed):
     splits = split_patients(cohort, ["group"], FRACTIONS, seeded(seed))
@@ -63,7 +62,6 @@ def test_every_patient_is_in_one_split_whole(cohort, seed):
     assert sum(len(part) for _, part in splits.items()) == len(cohort)
 
 
-@settings(deadline=None)
 @given(cohorts(), st.integers(0, 99), st.randoms())
 def test_the_order_of_rows_has_no_influence(cohort, seed, random):
     rows = list(range(len(cohort)))
@@ -251,7 +249,7 @@ class TestExcludePatients:
             exclude_patients(phantoms, [path])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 99), st.lists(st.floats(0.01, 1), min_size=2, max_size=4))
 def test_shares_of_patients_are_nested_and_keep_both_labels(seed, shares):
     cohort = make_phantoms(PhantomSettings(patients=50, size=16, images=2))

@@ -97,7 +97,7 @@ def test_a_changed_file_makes_another_store(tmp_path, cohort):
     assert len(listed(tmp_path / "cache")) == 2
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.data())
 def test_rows_are_found_in_any_order(tmp_path_factory, phantoms, data):
     cache = tmp_path_factory.getbasetemp() / "phantoms"

@@ -112,7 +112,7 @@ def many_groups(draw):
 
 
 @given(data=many_groups())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_agrees_with_fairlearn(data):
     y, decided, group = data
     expected = {
@@ -132,7 +132,7 @@ def test_agrees_with_fairlearn(data):
 
 
 @given(data=many_groups())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_summaries_agree_with_fairlearn(data):
     y, decided, group = data
     rates = {
@@ -212,7 +212,7 @@ def test_equity_scaled_auc_leaves_out_the_same_classes_everywhere():
 
 
 @given(data=many_groups())
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_renaming_groups_changes_nothing(data):
     y, decided, group = data
     scores = np.clip(decided * 0.5 + y * 0.2, 0, 1)

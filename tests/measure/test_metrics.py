@@ -130,7 +130,7 @@ def test_every_metric_has_a_reference():
 
 @pytest.mark.parametrize("name", BINARY)
 @given(rows=samples())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_two_classes_agree_with_the_reference(name, rows):
     if why_undefined(rows, find_metric(name), (0, 1)):
         assert np.isnan(point(rows, find_metric(name), (0, 1)))
@@ -143,7 +143,7 @@ def test_two_classes_agree_with_the_reference(name, rows):
 
 @pytest.mark.parametrize("name", MANY)
 @given(rows=samples(n_classes=4))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_many_classes_agree_with_scikit_learn(name, rows):
     value = point(rows, find_metric(name), common_classes([rows]))
     assert value == pytest.approx(MANY[name](rows), rel=1e-12)
@@ -151,7 +151,7 @@ def test_many_classes_agree_with_scikit_learn(name, rows):
 
 @pytest.mark.parametrize("name", sorted(METRICS))
 @given(rows=samples(), seed=st.integers(0, 99))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_a_resample_is_the_metric_of_its_rows(name, rows, seed):
     """The weighted form gives what the plain one gives on rows that are written out."""
     metric = find_metric(name)
@@ -165,7 +165,7 @@ def test_a_resample_is_the_metric_of_its_rows(name, rows, seed):
 
 @pytest.mark.parametrize("name", sorted(METRICS))
 @given(rows=samples(), seed=st.integers(0, 99))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_the_order_of_rows_changes_nothing(name, rows, seed):
     metric = find_metric(name)
     order = np.random.default_rng(seed).permutation(len(rows))
@@ -175,7 +175,7 @@ def test_the_order_of_rows_changes_nothing(name, rows, seed):
 
 
 @given(rows=samples(), size=st.integers(1, 2000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_how_resamples_are_split_into_batches_changes_nothing(rows, size):
     metrics = [METRICS[name] for name in sorted(METRICS)]
     resamples = resample(len(rows.members), Bootstrap(20), np.random.default_rng(0))

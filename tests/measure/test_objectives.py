@@ -43,7 +43,7 @@ def test_the_worst_of_several_attributes():
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 @given(data=st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_does_not_depend_on_the_order_of_rows(name, data):
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     n, n_classes = 60, data.draw(st.sampled_from([2, 4]))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import false_discovery_control, norm
 
@@ -164,7 +164,6 @@ def test_undefined_permutations_are_counted():
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
-@settings(deadline=None)
 def test_holm_by_its_definition(p):
     adjusted = holm(p)
     for at, value in enumerate(p):

@@ -73,7 +73,7 @@ def test_masking_hides_one_span_of_time_and_whole_channels():
     assert spans[~dropped.all(dim=1)].max() <= 2  # it begins once and ends once
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(4, 60), st.integers(0, 99))
 def test_steps_lie_within_the_series(length, seed):
     steps = parts._steps(8, length, seeded(seed))
