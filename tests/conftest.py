@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# No test waits for a clock: a loaded machine is no failure.
-settings.register_profile("evenhand", deadline=None)
-settings.load_profile("evenhand")
-
 from evenhand.workers import Engine, WorkerSettings, open_engine
 
 ROOT = Path(__file__).parents[1]
+
+# No test waits for a clock: a loaded machine is no failure.
+settings.register_profile("evenhand", deadline=None)
+settings.load_profile("evenhand")
 
 
 @pytest.fixture(scope="session")
