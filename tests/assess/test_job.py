@@ -103,6 +103,32 @@ def test_what_is_done_is_not_done_again(run, command, tmp_path):
     assert lost.read_bytes() == before
 
 
+@pytest.mark.slow
+def test_workers_make_the_same_models(run, command, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
+    out = tmp_path / "beside"
+    ended = command(out, "--workers", 2)
+    assert ended.status == 0, ended.err
+    assert "12 fits of at most 2, 2 at a time" in ended.out
+    for path in (run / "models").iterdir():
+        same = out / "models" / path.name / "predictions.parquet"
+        assert same.read_bytes() == (path / "predictions.parquet").read_bytes()
+    assert (out / "metrics.json").read_bytes() == (run / "metrics.json").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_with_workers_and_keeps_what_is_done(run, command):
+    facts = json.loads((run / "run.json").read_text())
+    write_json(run / "run.json", {**facts, "status": "running"})
+    lost = run / "models" / "frozen1m-seed1" / "predictions.parquet"
+    kept = [path for path in run.glob("models/*/*") if path.parent != lost.parent]
+    before = [path.stat().st_mtime_ns for path in kept]
+    lost.unlink()
+    assert command(run, "--workers", 2).status == 0
+    assert lost.exists()
+    assert [path.stat().st_mtime_ns for path in kept] == before
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from socket import gethostname
+from typing import TypeVar
 
 from evenhand.assess.alike import similarity_of
 from evenhand.assess.evaluation import Evaluation, evaluate_share
@@ -22,6 +26,18 @@ from evenhand.models.strategies import find_strategy
 from evenhand.pretrain.methods import find_method
 from evenhand.progress import bar
 from evenhand.runs import Run
+from evenhand.workers import Engine, Job, complete, open_engine
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What every fit of a run is made with, and where it is kept."""
+
+    settings: AssessSettings
+    fingerprint: str
+    run: Run
 
 
 def assess(
@@ -52,15 +68,17 @@ def assess(
     if not settings.attribute:
         raise EvenhandError("fairness is between groups: give an --attribute.")
     find_method(settings.method)
-    task = make_task(settings)
+    _prepared.cache_clear()  # the data may have changed since an earlier run of this process
+    task = _prepared(settings)
     if len(task.splits.train.classes) != 2:
         raise EvenhandError("the assessment is for two classes; name another --label.")
     for cell in settings.cell:
         find_strategy(cell)(task.model(), settings.seed)
     cells = tuple(cells_of(settings))
-    run = begin("assess", task, out, [cell.name for cell in cells], overwrite=overwrite)
-    say(_forecast(task, settings, len(cells)))
-    _fit_all(task, settings, run, cells)
+    with open_engine(settings) as engine:
+        run = begin("assess", task, out, [cell.name for cell in cells], overwrite=overwrite)
+        say(_forecast(task, settings, len(cells)))
+        _fit_all(Grid(settings, task.fingerprint, Run(run.root.resolve())), cells, engine)
     with run.phase("evaluation"):
         found = _evaluations(task, settings, run, cells)
         write_json(run.root / "metrics.json", {"schema": 1, "rows": records_of(found)})
@@ -93,18 +111,63 @@ def report_again(run: Run) -> None:
     write_text(run.root / "report.html", page_of(run, task, found, others))
 
 
-def _fit_all(task: Task, settings: AssessSettings, run: Run, cells: tuple[Cell, ...]) -> None:
-    """Make the encoders, then every cell that is not done yet."""
+@lru_cache(1)
+def _prepared(settings: AssessSettings) -> Task:
+    """Return what every fit of a run needs; each worker prepares it once, for all its fits."""
+    return make_task(settings)
+
+
+def _fit_all(grid: Grid, cells: Sequence[Cell], engine: Engine) -> None:
+    """Make the encoders, then every cell, by the engine's workers; what is done stays."""
     seeds = dict.fromkeys(cell.seed for cell in cells)
-    with bar("assessment", len(seeds) + len(cells)) as advance:
-        for seed in seeds:
-            with run.phase("pre-training"):
-                pretrained(task, settings, run, seed)
-            advance(text=f"encoder of seed {seed}")
-        for cell in cells:
-            with run.phase("fine-tuning"):
-                fit_cell(task, settings, run, cell)
-            advance(text=cell.name)
+    encoders = [Job(f"encoder of seed {seed}", _pretrain, (grid, seed)) for seed in seeds]
+    fits = [Job(cell.name, _fit, (grid, cell)) for cell in cells]
+    phases: dict[str, list[Job[Path]]] = {"pre-training": encoders, "fine-tuning": fits}
+    with bar("assessment", len(encoders) + len(fits)) as advance:
+        for phase, jobs in phases.items():
+            for job, made in _timed(grid.run, phase, complete(engine, jobs)):
+                _check_here(made)
+                advance(text=job.name)
+
+
+def _timed(run: Run, phase: str, ended: Iterator[T]) -> Iterator[T]:
+    """Yield what ends, and note the time of each at once: a killed run keeps it."""
+    while True:
+        with run.phase(phase):
+            found = next(ended, None)
+        if found is None:
+            return
+        yield found
+
+
+def _pretrain(grid: Grid, seed: int) -> Path:
+    """Make the encoder of a seed, in a worker."""
+    return pretrained(_task(grid), grid.settings, grid.run, seed)
+
+
+def _fit(grid: Grid, cell: Cell) -> Path:
+    """Fit a cell, in a worker."""
+    fit_cell(_task(grid), grid.settings, grid.run, cell)
+    return grid.run.predictions(cell.name)
+
+
+def _task(grid: Grid) -> Task:
+    task = _prepared(grid.settings)
+    if task.fingerprint != grid.fingerprint:
+        raise EvenhandError(
+            f"on {gethostname()}, {grid.settings.data} holds other data than where the command was "
+            "given. Put the data in a folder that all nodes share."
+        )
+    return task
+
+
+def _check_here(made: Path) -> None:
+    """Refuse a run directory that workers on other nodes write to, and this one does not see."""
+    if not made.exists():
+        raise EvenhandError(
+            f"a worker has written {made} on another node. Name a folder with --out that all "
+            "nodes share."
+        )
 
 
 def _evaluations(
@@ -123,9 +186,10 @@ def _evaluations(
 def _forecast(task: Task, settings: AssessSettings, cells: int) -> str:
     one = seconds_per_fit(task, task.model())
     encoders = settings.seeds * one * 2 * settings.pretrain_epochs / settings.epochs
-    minutes = max(1, round((encoders + cells * one) / 60))
+    minutes = max(1, round((encoders + cells * one) / settings.workers / 60))
+    beside = f", {settings.workers} at a time" if settings.workers > 1 else ""
     return (
         f"{settings.seeds} encoders of {settings.pretrain_epochs} epochs and {cells} fits of at "
-        f"most {settings.epochs}. At most about {minutes} min; early stops and frozen layers make "
-        "it less."
+        f"most {settings.epochs}{beside}. At most about {minutes} min; early stops and frozen "
+        "layers make it less."
     )

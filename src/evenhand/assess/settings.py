@@ -7,12 +7,13 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from evenhand.finetune.settings import TrainingSettings
+from evenhand.workers import WorkerSettings
 
 SUPERVISED = "supervised"
 CELLS = ("frozen3", "frozen2", "frozen2fl", "frozen1", "frozen1m", "frozen0", SUPERVISED)
 
 
-class AssessSettings(TrainingSettings, frozen=True, extra="forbid"):
+class AssessSettings(TrainingSettings, WorkerSettings, frozen=True, extra="forbid"):
     """The grid of fits, and one recipe for all of them."""
 
     backbone: str = Field(
