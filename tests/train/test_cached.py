@@ -117,7 +117,7 @@ def test_a_lower_cut_feeds_a_higher_one(train, cache, splits):
         ({"schedule": constant(frozenset({"blocks.5.attn"}))}, 0),
         ({"schedule": constant(frozenset({"blocks.4"}))}, 3),
     ],
-    ids=str,
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else str(value),
 )
 def test_what_is_shared_and_what_is_not(train, cache, change, new):
     common = {"schedule": constant(frozenset({"blocks.5"})), "cache": cache}
