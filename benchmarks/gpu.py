@@ -6,7 +6,7 @@ trial. Utilisation is the FLOPs that a step really does (counted by torch, by ha
 over the matrix rate measured here. ``--device cpu --quick`` tries the script on a small network.
 
 Imports beside Evenhand: torch, timm, numpy, pandas, scikit-learn, accelerate, pydantic, PyYAML,
-safetensors, rich; optuna for the trials alone.
+safetensors; optuna for the trials alone, rich to show bars on a terminal.
 """
 
 from __future__ import annotations

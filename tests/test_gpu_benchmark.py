@@ -9,7 +9,7 @@ import sys
 import pytest
 from tests.conftest import ROOT
 
-ABSENT = ("PIL.ImageQt", "fairlearn", "jinja2", "optuna", "peft", "pyarrow", "ray", "typer")
+ABSENT = ("PIL.ImageQt", "fairlearn", "jinja2", "optuna", "peft", "pyarrow", "ray", "rich", "typer")
 SCRIPT = f"""
 import runpy, sys
 for name in {ABSENT}:

@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from evenhand.cohort.attributes import UNKNOWN, Bins, distinct, group_of, parts_of
@@ -118,6 +116,9 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
     EvenhandError
         The table breaks its contract.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     check_predictions(predictions, path)
     known = {
         "schema": 1,
@@ -190,6 +191,8 @@ def _raw(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return a file's columns as they are (CSV: as text), and what its metadata say."""
     try:
         if path.suffix.lower() == ".parquet":
+            import pyarrow.parquet as pq
+
             table = pq.read_table(path)
             text = (table.schema.metadata or {}).get(METADATA, b"{}")
             _refuse_doubled(table.column_names, path)

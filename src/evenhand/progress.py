@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from functools import cache
+from typing import TYPE_CHECKING, Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-_shared = Progress(
-    TextColumn("{task.description}"),
-    BarColumn(),
-    MofNCompleteColumn(),
-    TimeRemainingColumn(),
-    TextColumn("{task.fields[text]}"),
-    console=Console(stderr=True),
-    speed_estimate_period=3600,  # a trial may take minutes, and two are needed to tell a speed
-    transient=True,
-    disable=not Console(stderr=True).is_terminal,
-)
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 class Advance(Protocol):
@@ -32,19 +22,51 @@ class Advance(Protocol):
 @contextmanager
 def bar(title: str, total: int) -> Iterator[Advance]:
     """Show a bar while the block runs; a bar inside another one's block stands below it."""
-    task = _shared.add_task(title, total=total, text="")
-    outermost = len(_shared.task_ids) == 1
+    if not sys.stderr.isatty():
+        yield _unseen
+        return
+    shared = _shared()
+    task = shared.add_task(title, total=total, text="")
+    outermost = len(shared.task_ids) == 1
 
     def advance(steps: int = 1, *, text: str = "") -> None:
-        _shared.advance(task, steps)
+        shared.advance(task, steps)
         if text:
-            _shared.update(task, text=text)
+            shared.update(task, text=text)
 
     if outermost:
-        _shared.start()
+        shared.start()
     try:
         yield advance
     finally:
-        _shared.remove_task(task)
+        shared.remove_task(task)
         if outermost:
-            _shared.stop()
+            shared.stop()
+
+
+def _unseen(steps: int = 1, *, text: str = "") -> None:
+    """Move no bar on."""
+
+
+@cache
+def _shared() -> Progress:
+    """Return what shows all bars of this process."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}"),
+        console=Console(stderr=True),
+        speed_estimate_period=3600,  # a trial may take minutes, and two are needed to tell a speed
+        transient=True,
+    )
