@@ -17,12 +17,13 @@ from pathlib import Path
 import numpy as np
 
 from evenhand.cohort import PhantomSettings, make_phantoms, split_patients, store_samples
-from evenhand.models.masks import constant
+from evenhand.models.masks import Schedule
 from evenhand.models.model import build_model
 from evenhand.predictions import write_predictions
 from evenhand.train.device import make_accelerator
 from evenhand.train.loop import fit
 from evenhand.train.predict import predict
+from evenhand.train.prefix import ActivationCache
 from evenhand.train.settings import FitSettings
 
 folder = Path(sys.argv[1])
@@ -32,8 +33,16 @@ assert accelerator.num_processes == 2
 cohort = store_samples(make_phantoms(PhantomSettings(patients=61, size=32)), 32, folder / "cache")
 splits = split_patients(cohort, ["group"], (0.6, 0.2, 0.2), np.random.default_rng(0))
 model = build_model("test_vit", "none", 32, cohort.classes, 0)
-schedule = constant(frozenset({"blocks.1", "blocks.3.attn"}))
-model = fit(model, splits, schedule, settings, on_epoch=lambda epoch: float(epoch.scores.sum()))
+early, late = frozenset({"blocks.3.attn"}), frozenset({"blocks.1", "blocks.3.attn"})
+schedule = Schedule(lambda epoch: late if epoch else early)
+cache = ActivationCache(folder / "activations", 10**9, 10**9)
+before = {name: weight.clone() for name, weight in model.state_dict().items()}
+on_epoch = lambda epoch: float(epoch.scores.sum())
+model = fit(model, splits, schedule, settings, on_epoch=on_epoch, cache=cache)
+changed = {name for name, weight in model.state_dict().items() if not weight.equal(before[name])}
+assert any(name.startswith("backbone.blocks.1.") for name in changed)
+assert any(name.startswith("backbone.blocks.3.attn.") for name in changed)
+assert not any(name.startswith("backbone.blocks.2.") for name in changed)
 found = predict(model, splits.items(), accelerator)
 write_predictions(folder / f"{accelerator.process_index}.parquet", found)
 accelerator.end_training()
@@ -41,7 +50,7 @@ accelerator.end_training()
 
 
 @pytest.mark.slow
-def test_two_processes_train_and_score_every_row(tmp_path):
+def test_two_processes_train_what_thaws_late_and_score_every_row(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     launch = [*("-m", "torch.distributed.run"), "--standalone", "--nproc-per-node=2"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
+from accelerate.utils import DistributedDataParallelKwargs
 from torch.cuda import is_available
 
 from evenhand.errors import EvenhandError
@@ -28,7 +29,9 @@ def make_accelerator(settings: LoopSettings) -> Accelerator:
     if _differs(on_cpu, precision):
         AcceleratorState._reset_state(reset_partial_state=True)
         GradientState._reset_state()
-    return Accelerator(cpu=on_cpu, mixed_precision=precision)
+    # A schedule may freeze in one epoch what it tunes in another.
+    parallel = DistributedDataParallelKwargs(find_unused_parameters=True)
+    return Accelerator(cpu=on_cpu, mixed_precision=precision, kwargs_handlers=[parallel])
 
 
 def _differs(on_cpu: bool, precision: str) -> bool:
