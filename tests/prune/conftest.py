@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.command import evenhand, training
 
-PHANTOMS = "phantom:patients=240,size=32,harder=0.4,seed=1"
+PHANTOMS = "phantom:patients=240,size=32,harder=0.9,seed=1"
 
 
 @pytest.fixture(scope="session")
