@@ -284,6 +284,7 @@ def test_an_operating_point_of_ones_own(path, tmp_path):
         (lambda t: t.assign(fold="val"), (), "--split names another"),
         (lambda t: t.iloc[:0], (), "holds no rows"),
         (lambda t: t, ("--attribute", "age"), "--bins age=60"),
+        (lambda t: t, ("--bins", "agee=60"), "no attribute to give --bins for 'agee'"),
         (lambda t: t, ("--attribute", "skin"), "no column 'attr_skin' or 'skin'"),
         (lambda t: t, ("--metric", "aux"), "Did you mean 'auc'?"),
         (lambda t: t, ("--across", "gab"), "Did you mean 'gap'?"),

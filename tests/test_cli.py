@@ -65,6 +65,16 @@ def test_report_writes_the_same_again(trained):
     assert (out / "report.html").exists()
 
 
+def test_predict_takes_a_share_of_the_patients_and_no_splits(trained, cache, tmp_path):
+    external = PHANTOMS.replace("seed=1", "seed=2")
+    words = ("predict", trained[0], external, "--cache", cache, "--patient-share", 0.25)
+    ended = evenhand(*words, "--out", tmp_path / "share")
+    assert ended.status == 0, ended.err
+    assert 30 <= len(pd.read_parquet(tmp_path / "share/models/full/predictions.parquet")) <= 50
+    ended = evenhand(*words, "--split", 0.8, 0.1, 0.1, "--out", tmp_path / "split")
+    assert (ended.status, "--split: predict scores every sample" in ended.err) == (2, True)
+
+
 def test_predict_and_audit_on_new_patients(trained, cache, tmp_path):
     external = PHANTOMS.replace("seed=1", "seed=2")
     out, audited = tmp_path / "external", tmp_path / "audited"

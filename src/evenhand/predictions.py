@@ -255,7 +255,8 @@ def _numbers(column: pd.Series, path: Path, *, whole: bool) -> NDArray[np.float6
     if whole:
         bad |= numbers != np.floor(numbers)
     kind = "a whole number, from 0 up" if whole else "a finite number"
-    _refuse(bad, path, f"{column.name} must be {kind}, not {some(column[bad].unique())}")
+    hint = ". Of two classes, write 1 for the positive one and 0 for the other" if whole else ""
+    _refuse(bad, path, f"{column.name} must be {kind}, not {some(column[bad].unique())}{hint}")
     return numbers
 
 

@@ -177,3 +177,15 @@ def test_intervals_of_shares_stay_shares():
     assert table["low"].dropna().between(0, 1).all()
     assert table["high"].dropna().between(0, 1).all()
     assert (table["method"] == "simultaneous").sum() == 7
+
+
+def test_a_best_group_that_no_resample_changes_claims_no_certainty():
+    labels = np.array([1] * 5 + [1, 0] * 20)
+    score = np.where(np.arange(45) < 5, 1.0, np.where(np.arange(45) % 3, 0.9, 0.1))
+    groups = {"x": groups_of(["perfect"] * 5 + ["other"] * 40)}
+    plan = Plan(("sensitivity",), ("best", "worst"))
+    table = measure(scored(labels, score), groups, plan, rng=np.random.default_rng(0))
+    across = table[(table["attribute"] == "x") & (table["group"] == "*")].set_index("metric")
+    assert across.loc["sensitivity_best", "value"] == 1
+    assert np.isnan(across.loc["sensitivity_best", "low"])
+    assert across.loc["sensitivity_worst", "high"] < 1

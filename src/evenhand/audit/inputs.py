@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evenhand.audit.settings import InputSettings
-from evenhand.cohort.attributes import parse_bins
+from evenhand.cohort.attributes import parse_bins, parts_of
 from evenhand.errors import EvenhandError, pick
 from evenhand.predictions import Columns, Predictions, read_predictions
 from evenhand.runs import Run, open_run
@@ -79,13 +79,17 @@ def read_inputs(
         A file cannot be read or breaks the contract, or no attribute is named and none is known.
     """
     read = (*settings.attribute, *((control,) if control else ()))
+    asked = tuple(name.replace("|", "*") for name in read)
     columns = Columns(
-        tuple(name.replace("|", "*") for name in read),
+        asked,
         parse_bins(settings.bins),
         _renamed(settings.map),
         settings.logits,
     )
     models = {name: read_predictions(path, columns) for name, path in inputs.files.items()}
+    known = {*parts_of("*".join(asked)), *(name for one in models.values() for name in one.levels)}
+    for name in columns.bins:
+        pick("attribute to give --bins for", name, dict.fromkeys(known - {""}))
     first, path = next(iter(models.values())), next(iter(inputs.files.values()))
     attributes = settings.attribute or tuple(name for name in first.levels if name != control)
     if not attributes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from evenhand.audit.job import write_audit
@@ -12,7 +13,7 @@ from evenhand.audit.rows import cut_of
 from evenhand.audit.settings import PredictSettings
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.readers import open_cohort
-from evenhand.cohort.splits import exclude_patients
+from evenhand.cohort.splits import draw_patients, exclude_patients
 from evenhand.cohort.store import store_samples
 from evenhand.errors import EvenhandError, pick
 from evenhand.models.checkpoints import load_model
@@ -47,6 +48,8 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
         The run is not finished or lacks the model, the data cannot be read, or their classes are
         not the model's.
     """
+    if "split" in settings.model_fields_set:
+        raise EvenhandError("--split: predict scores every sample; leave it out.")
     trained = open_run(settings.run)
     if not trained.finished:
         raise EvenhandError(f"the run in {settings.run} is not finished; finish it first.")
@@ -97,7 +100,11 @@ def _cohort(settings: PredictSettings, image_size: int | None) -> Cohort:
         settings.cache,
         skip_unreadable=settings.skip_unreadable,
     )
-    return exclude_patients(stored, settings.exclude_patients)
+    cohort = exclude_patients(stored, settings.exclude_patients)
+    if settings.patient_share == 1:
+        return cohort
+    rng = np.random.default_rng(settings.seed)
+    return draw_patients(cohort, settings.patient_share, settings.attribute, rng)
 
 
 def _overlap(cohort: Cohort, trained: Run) -> list[str]:

@@ -120,7 +120,8 @@ def extreme_interval(
 ) -> Interval:
     """Return the interval of the lowest or highest of the groups' values ``(G, 1 + B + J)``.
 
-    As in `spread_interval`, from intervals of all groups that hold at the same time.
+    As in `spread_interval`, from intervals of all groups that hold at the same time. Where the
+    number is that of a group that resamples never change (5 of 5), nothing is claimed.
     """
     if bootstrap is None:
         return NONE
@@ -130,7 +131,7 @@ def extreme_interval(
     if np.isnan(family[:, 0]).any() or kept.sum() < ENOUGH * len(kept):
         return none
     at, error, critical = _largest_t([(family[:, 0], drawn[:, kept])], bootstrap)
-    if not error.any():
+    if not error[at.argmin() if which == "lowest" else at.argmax()] > 0:
         return replace(none, method=CONSTANT)
     ends = at - critical * error, at + critical * error
     low, high = (end.min() if which == "lowest" else end.max() for end in ends)
