@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import pytest
 from tests.command import PHANTOMS, evenhand, training
 
 from evenhand import AuditSettings, CompareSettings, FinetuneSettings, PredictSettings, TuneSettings
+from evenhand.cli import app
 from evenhand.files import read_json
 from evenhand.measure import COLUMNS
 
@@ -141,6 +143,42 @@ def test_every_setting_is_a_flag_or_an_argument_with_a_text(command, settings):
         assert field.description
         assert field.description.split()[0] in shown
     assert all(flag in shown for flag in ("--out", "--config", "--overwrite"))
+
+
+COMMANDS = [info.name or info.callback.__name__ for info in app.registered_commands]
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "datasets", "datasets verify"])
+def test_help_is_for_people(command):
+    shown = evenhand(*command.split(), "--help").out
+    assert not re.search(r"<\w|list\[|None|Literal|Ellipsis|\(\)", shown)
+    for text in re.split(r"\n  (?=\S)", shown):
+        assert len(re.findall(r"default:|required", text)) <= 1, text
+
+
+def test_the_commands_fit_on_their_lines():
+    listed = evenhand("--help").out.partition("Commands:")[2].strip().splitlines()
+    assert len(listed) == len(COMMANDS) + len(app.registered_groups)
+    assert all(line.endswith(".") and not line.endswith("...") for line in listed)
+
+
+def test_flags_stand_under_headings_from_the_job_to_the_general():
+    shown = evenhand("tune", "--help").out
+    headings = re.findall(r"^(\w+):$", shown, re.MULTILINE)
+    assert headings == [
+        *("Arguments", "Search", "Data", "Model", "Objective", "Training", "Workers", "Options")
+    ]
+    part = shown.partition("Model:")[2].partition("Objective:")[0]
+    assert "--backbone" in part
+    assert "--trials" not in part
+
+
+def test_an_unknown_setting_in_the_file_is_named_with_the_nearest(tmp_path):
+    config = tmp_path / "settings.yaml"
+    config.write_text("epohcs: 7\n")
+    ended = evenhand("finetune", PHANTOMS, "--config", config, "--out", tmp_path / "run")
+    assert (ended.status, "no setting 'epohcs'" in ended.err) == (2, True)
+    assert "Did you mean 'epochs'?" in ended.err
 
 
 def test_units_are_listed():

@@ -1,7 +1,6 @@
 """The command line: parse, call one function, print.
 
-Flags are made from the settings of each job, so that a setting has one home. Everything heavy is
-imported inside the commands: help has to answer at once.
+Everything heavy is imported inside the commands: help has to answer at once.
 """
 
 from __future__ import annotations
@@ -9,14 +8,12 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from types import NoneType
-from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
+from typing import Annotated, Any, NoReturn
 
 import typer
-import yaml
-from pydantic import BaseModel, ValidationError
-from pydantic_core import PydanticUndefined
+from pydantic import BaseModel
 
 from evenhand.assess.requirements.settings import CheckSettings
 from evenhand.assess.settings import AssessSettings
@@ -24,6 +21,7 @@ from evenhand.assess.similarity.settings import SimilaritySettings
 from evenhand.audit.settings import AuditSettings, CompareSettings, PredictSettings
 from evenhand.errors import EvenhandError
 from evenhand.finetune.settings import FinetuneSettings
+from evenhand.flags import Job, Sections, flag, with_flags
 from evenhand.pretrain.settings import PretrainSettings
 from evenhand.prune.settings import PruneSettings
 from evenhand.tune.settings import TuneSettings
@@ -35,9 +33,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"max_content_width": 100},
 )
-
-Job = Callable[[Any, Any, bool], None]
+command = partial(app.command, cls=Sections)
 
 
 def main() -> None:
@@ -61,91 +59,15 @@ def _refuse(text: str) -> NoReturn:
 def job(
     settings: type[BaseModel], *positional: str, more: tuple[inspect.Parameter, ...] = ()
 ) -> Callable[[Job], Job]:
-    """Register a function as the command of its name, with a flag for each setting.
-
-    ``--config FILE.yaml`` gives settings, too; a flag beats the file. ``more`` are flags that
-    answer by themselves.
-    """
+    """Register a function as the command of its name, with a flag for each setting."""
 
     def register(function: Job) -> Job:
-        def run(**given: Any) -> None:
-            for answered in more:
-                given.pop(answered.name)
-            out, config, overwrite = given.pop("out"), given.pop("config"), given.pop("overwrite")
-            function(_gather(settings, config, given, positional), out, overwrite)
-
-        run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [*_parameters(settings, positional), *_common_flags(function), *more]
+        command(function.__name__, help=inspect.getdoc(function))(
+            with_flags(function, settings, positional, more)
         )
-        app.command(function.__name__, help=inspect.getdoc(function))(run)
         return function
 
     return register
-
-
-def _parameters(settings: type[BaseModel], positional: tuple[str, ...]) -> list[inspect.Parameter]:
-    """Return one parameter per setting; none has a default, so that a given flag can be told."""
-    fields = settings.model_fields
-    order = [*positional, *(name for name in fields if name not in positional)]
-    return [_parameter(name, fields[name], name in positional) for name in order]
-
-
-def _parameter(name: str, field: Any, positional: bool) -> inspect.Parameter:
-    text = field.description
-    if not any(field.default is nothing for nothing in (PydanticUndefined, None, False, ())):
-        shown = (
-            " ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
-        )
-        text = f"{text} [{shown}]"
-    kind: Any = _parsed_as(field.annotation)
-    if positional:
-        info: Any = typer.Argument(help=text, metavar=name.upper(), show_default=False)
-    else:
-        shown = _metavar(field.annotation)
-        info = typer.Option(
-            f"--{name.replace('_', '-')}", help=text, metavar=shown, show_default=False
-        )
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, info]
-    )
-
-
-def _parsed_as(kind: Any) -> Any:
-    """Return what the parser makes of a setting: a switch or text, which the settings check."""
-    if kind is bool:
-        return bool
-    if get_origin(kind) is not tuple:
-        return str
-    parts = get_args(kind)
-    return list[str] if parts[-1] is Ellipsis else tuple.__class_getitem__((str,) * len(parts))
-
-
-def _metavar(kind: Any) -> str | None:
-    """Return what help shows for a setting's value; None for a switch."""
-    names = {bool: None, int: "INTEGER", float: "NUMBER", Path: "PATH", str: "TEXT"}
-    if kind in names:
-        return names[kind]
-    parts = [part for part in get_args(kind) if part not in (NoneType, Ellipsis)]
-    if get_origin(kind) is Literal:
-        return "|".join(map(str, parts))
-    return " ".join(str(_metavar(part)) for part in parts)
-
-
-def _common(name: str, kind: Any, default: Any, text: str) -> inspect.Parameter:
-    info = typer.Option(f"--{name}", help=text, show_default=False)
-    annotation = Annotated[kind, info]
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    return inspect.Parameter(name, keyword, default=default, annotation=annotation)
-
-
-def _common_flags(function: Callable[..., None]) -> tuple[inspect.Parameter, ...]:
-    """Return the flags of every job; where the function can do without ``out`` so can the user."""
-    out = inspect.signature(function).parameters["out"].default
-    return (
-        _common("out", Path | None, out, "folder of the run"),
-        _common("config", Path | None, None, "YAML file of settings; a flag beats it"),
-        _common("overwrite", bool, False, "replace the run that is in the folder"),
-    )
 
 
 def _print_metrics(asked: bool) -> None:
@@ -156,67 +78,24 @@ def _print_metrics(asked: bool) -> None:
         raise typer.Exit
 
 
-_LIST_METRICS = inspect.Parameter(
+_LIST_METRICS = flag(
     "list_metrics",
-    inspect.Parameter.KEYWORD_ONLY,
-    default=False,
-    annotation=Annotated[
-        bool,
-        typer.Option(
-            "--list-metrics",
-            help="list every metric and comparison, and stop",
-            is_eager=True,
-            callback=_print_metrics,
-        ),
-    ],
+    bool,
+    False,
+    "list every metric and comparison, and stop",
+    is_eager=True,
+    callback=_print_metrics,
 )
-
-
-def _gather(
-    settings: type[BaseModel],
-    config: Path | None,
-    given: dict[str, Any],
-    positional: tuple[str, ...],
-) -> BaseModel:
-    """Return settings from a file and flags.
-
-    Raises
-    ------
-    EvenhandError
-        The file is no YAML of settings, or a value is not allowed; all of them are listed.
-    """
-    values = _from_file(config) if config else {}
-    values |= {name: value for name, value in given.items() if value is not None and value != []}
-    try:
-        return settings.model_validate(values)
-    except ValidationError as error:
-        problems = [_problem(problem, positional) for problem in error.errors()]
-        raise EvenhandError("; ".join(problems)) from None
-
-
-def _problem(problem: Any, positional: tuple[str, ...]) -> str:
-    """Return one thing that pydantic finds wrong with settings, by the name of its flag."""
-    name = str(next(iter(problem["loc"]), "settings"))
-    flag = name.upper() if name in positional else f"--{name.replace('_', '-')}"
-    text = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "missing":
-        return f"{flag} is missing"
-    return f"{flag}: {text}" + (f" (given: {problem['input']!r})" if problem["loc"] else "")
-
-
-def _from_file(config: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise EvenhandError(f"--config {config} cannot be read: {error}") from error
-    if not isinstance(values, dict):
-        raise EvenhandError(f"--config {config} holds no settings; write NAME: VALUE lines.")
-    return {str(name).replace("-", "_"): value for name, value in values.items()}
 
 
 @job(CheckSettings, "data")
 def check(settings: CheckSettings, out: Path | None = None, overwrite: bool = False) -> None:
-    """Measure what a data set must have: groups, outcomes, leaks, power. Status 1 if one fails."""
+    """Measure what a data set must have before anybody trains on it.
+
+    That is: groups and outcomes that suffice, no leaks between splits, power to see a gap. Of two
+    numbers the first is where a requirement warns, the second where it fails; then the exit
+    status is 1.
+    """
     from evenhand.assess.requirements.job import check as work
     from evenhand.assess.requirements.job import text_table
 
@@ -229,7 +108,7 @@ def check(settings: CheckSettings, out: Path | None = None, overwrite: bool = Fa
 
 @job(FinetuneSettings, "data")
 def finetune(settings: FinetuneSettings, out: Path, overwrite: bool) -> None:
-    """Fine-tune a model by one strategy, and report on it by group."""
+    """Fine-tune a model by one strategy; report on each group."""
     from evenhand.finetune.job import finetune as work
 
     _show(work(settings, out, overwrite=overwrite))
@@ -237,7 +116,10 @@ def finetune(settings: FinetuneSettings, out: Path, overwrite: bool) -> None:
 
 @job(PretrainSettings, "data")
 def pretrain(settings: PretrainSettings, out: Path, overwrite: bool) -> None:
-    """Pre-train an encoder without labels, for other jobs to start from with --weights RUN."""
+    """Pre-train an encoder without labels.
+
+    Other commands start from it with --weights RUN.
+    """
     from evenhand.files import read_json
     from evenhand.pretrain.job import ENCODER
     from evenhand.pretrain.job import pretrain as work
@@ -249,7 +131,11 @@ def pretrain(settings: PretrainSettings, out: Path, overwrite: bool) -> None:
 
 @job(TuneSettings, "data")
 def tune(settings: TuneSettings, out: Path, overwrite: bool) -> None:
-    """FairTune: search, on validation fairness, which parts of a network may change."""
+    """FairTune: search which parts of a network may be tuned.
+
+    Each trial tunes other parts and is judged by its fairness on validation patients. The best is
+    compared with the baselines on test patients, whom nothing was chosen on.
+    """
     from evenhand.tune.job import tune as work
 
     _show(work(settings, out, overwrite=overwrite, say=typer.echo))
@@ -257,7 +143,10 @@ def tune(settings: TuneSettings, out: Path, overwrite: bool) -> None:
 
 @job(PruneSettings, "run")
 def prune(settings: PruneSettings, out: Path, overwrite: bool) -> None:
-    """FairPrune: remove the parameters that the privileged group needs and others do not."""
+    """FairPrune: remove parameters, for the sake of the worst group.
+
+    What goes first is what the privileged group needs and the unprivileged one does not.
+    """
     from evenhand.prune.job import prune as work
 
     _show(work(settings, out, overwrite=overwrite, say=typer.echo))
@@ -265,7 +154,7 @@ def prune(settings: PruneSettings, out: Path, overwrite: bool) -> None:
 
 @job(PredictSettings, "run", "data")
 def predict(settings: PredictSettings, out: Path, overwrite: bool) -> None:
-    """Apply a run's model to new or external patients, and audit it there."""
+    """Apply a run's model to new patients, and audit it there."""
     from evenhand.finetune.predicting import predict as work
 
     _show(work(settings, out, overwrite=overwrite))
@@ -273,7 +162,12 @@ def predict(settings: PredictSettings, out: Path, overwrite: bool) -> None:
 
 @job(AuditSettings, "inputs", more=(_LIST_METRICS,))
 def audit(settings: AuditSettings, out: Path, overwrite: bool) -> None:
-    """Audit predictions: files in the contract's layout, or runs; several side by side."""
+    """Measure predictions by group, and report on them.
+
+    A predictions file (CSV or parquet) has a row per sample: label, score, a column for each
+    attribute, and patient_id, sample_id and split where they are known (--map says what your
+    columns are called). Several files or runs are reported side by side.
+    """
     from evenhand.audit.job import audit as work
 
     _show(work(settings, out, overwrite=overwrite))
@@ -281,7 +175,10 @@ def audit(settings: AuditSettings, out: Path, overwrite: bool) -> None:
 
 @job(CompareSettings, "inputs", more=(_LIST_METRICS,))
 def compare(settings: CompareSettings, out: Path, overwrite: bool) -> None:
-    """Compare models in pairs on the same samples: chosen models of runs, or predictions."""
+    """Compare models in pairs, on the same samples.
+
+    Predictions files are as `evenhand audit --help` says.
+    """
     from evenhand.audit.comparison import compare as work
 
     _show(work(settings, out, overwrite=overwrite))
@@ -289,7 +186,7 @@ def compare(settings: CompareSettings, out: Path, overwrite: bool) -> None:
 
 @job(SimilaritySettings, "runs")
 def similarity(settings: SimilaritySettings, out: Path, overwrite: bool) -> None:
-    """Compare the layers of two runs' models: how alike they see each group."""
+    """Compare two models' layers: how alike they see each group."""
     from evenhand.assess.similarity.job import similarity as work
     from evenhand.assess.similarity.job import text_table
     from evenhand.files import read_json
@@ -301,7 +198,11 @@ def similarity(settings: SimilaritySettings, out: Path, overwrite: bool) -> None
 
 @job(AssessSettings, "data")
 def assess(settings: AssessSettings, out: Path, overwrite: bool) -> None:
-    """Assess whether self-supervision makes a model fairer: five stages, one report."""
+    """Assess whether self-supervision makes a model fairer.
+
+    Five stages and one report: requirements of the data, pre-training, fine-tuning in several
+    ways against supervised training, fairness by group, and similarity of what was learned.
+    """
     from evenhand.assess.job import assess as work
 
     run = work(settings, out, overwrite=overwrite, say=typer.echo)
@@ -309,24 +210,33 @@ def assess(settings: AssessSettings, out: Path, overwrite: bool) -> None:
     typer.echo(f"\nreport: {out / 'report.html'}")
 
 
-@app.command()
+RUN = typer.Argument(metavar="RUN", help="folder of a finished run")
+MODEL = typer.Option(metavar="TEXT", help="which of the run's models [default: the one it chose]")
+
+
+@command()
 def demo(
-    out: Annotated[Path, typer.Option(help="folder of the two runs")] = Path("demo"),
+    out: Annotated[Path, typer.Option(metavar="PATH", help="folder of the runs")] = Path("demo"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an earlier demo")] = False,
 ) -> None:
-    """Run FairTune on phantoms with a planted shortcut, in about two minutes."""
+    """Run FairTune on made-up images, in about two minutes.
+
+    The images are phantoms with a planted bias: a shortcut that holds in the majority group only.
+    """
     from evenhand.tune.demo import demo as work
 
     _show(work(out, overwrite=overwrite, say=typer.echo))
 
 
-@app.command()
+@command()
 def report(
-    run: Annotated[Path, typer.Argument(help="a run directory")],
-    card: Annotated[Path | None, typer.Option(help="write a model card (Markdown), too")] = None,
-    model: Annotated[str | None, typer.Option(help="whose card [the chosen one's]")] = None,
+    run: Annotated[Path, RUN],
+    card: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="write a model card, too")
+    ] = None,
+    model: Annotated[str | None, MODEL] = None,
 ) -> None:
-    """Write metrics.json and report.html of a finished run again, from its predictions."""
+    """Write the numbers and the report of a finished run again."""
     from evenhand.assess.pages import PAGES, write_page
     from evenhand.audit.card import write_card
     from evenhand.audit.evaluate import evaluate
@@ -356,33 +266,41 @@ def report(
         typer.echo(f"card: {card}")
 
 
-@app.command()
+@command()
 def export(
-    run: Annotated[Path, typer.Argument(help="a run directory")],
-    out: Annotated[Path, typer.Option(help="the file; its card gets the same name with .md")],
-    form: Annotated[str, typer.Option("--format", help="onnx or safetensors")] = "onnx",
-    model: Annotated[str | None, typer.Option(help="which model [the chosen one]")] = None,
+    run: Annotated[Path, RUN],
+    out: Annotated[
+        Path, typer.Option(metavar="PATH", help="the file; its card gets the same name with .md")
+    ],
+    form: Annotated[
+        str, typer.Option("--format", metavar="onnx|safetensors", help="of the file")
+    ] = "onnx",
+    model: Annotated[str | None, MODEL] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the files")] = False,
 ) -> None:
-    """Write a run's model as ONNX or safetensors, checked, with its model card."""
+    """Write a run's model as ONNX or safetensors, with its card."""
     from evenhand.finetune.exporting import export as work
 
     off = work(run, out, form=form, model=model, overwrite=overwrite)
     typer.echo(f"{out}: its logits are within {off:.1e} of the model's; card: {out.stem}.md")
 
 
-@app.command()
+@command()
 def units(
-    backbone: Annotated[str, typer.Argument(help="timm's name of the network")],
-    family: Annotated[str | None, typer.Option(help="one search space only")] = None,
+    backbone: Annotated[
+        str, typer.Argument(metavar="BACKBONE", help="timm's name of the network, or conv1d")
+    ],
+    family: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="one search space only [default: all]")
+    ] = None,
 ) -> None:
-    """List a backbone's tunable units, by search space."""
+    """List a network's units: its parts that can be tuned alone."""
     from evenhand.models.listing import unit_listing
 
     typer.echo(unit_listing(backbone, family))
 
 
-datasets = typer.Typer(help="List the data sets that can be read, or check one that you have.")
+datasets = typer.Typer(help="List the data sets that can be read, or check your own copy.")
 app.add_typer(datasets, name="datasets", invoke_without_command=True)
 
 
@@ -395,11 +313,13 @@ def list_datasets(context: typer.Context) -> None:
         typer.echo(data_set_listing())
 
 
-@datasets.command("verify")
+@datasets.command("verify", cls=Sections)
 def verify_dataset(
-    data: Annotated[str, typer.Argument(help="READER:PATH, as in ham10000:data/ham10000")],
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="READER:PATH, as in ham10000:data/ham10000")
+    ],
 ) -> None:
-    """Check that a folder is the data set that its reader reads, and count what is in it."""
+    """Check that a folder holds a data set, and count what is in it."""
     from evenhand.cohort.listing import verify
 
     typer.echo(verify(data))

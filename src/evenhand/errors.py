@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from types import ModuleType
 from typing import TypeVar
@@ -47,9 +47,15 @@ def pick(what: str, name: str, known: Mapping[str, T]) -> T:
     """
     if name in known:
         return known[name]
-    near = difflib.get_close_matches(name, known, n=1)
+    raise unknown_name(what, name, known)
+
+
+def unknown_name(what: str, name: str, known: Iterable[str]) -> UnknownNameError:
+    """Return the error of a name that nothing goes by; arguments as in `pick`."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
     meant = f" Did you mean {near[0]!r}?" if near else ""
-    raise UnknownNameError(f"no {what} {name!r}; there are: {', '.join(sorted(known))}.{meant}")
+    return UnknownNameError(f"no {what} {name!r}; there are: {', '.join(names)}.{meant}")
 
 
 def import_extra(module: str, extra: str) -> ModuleType:

@@ -13,7 +13,9 @@ SUPERVISED = "supervised"
 CELLS = ("frozen3", "frozen2", "frozen2fl", "frozen1", "frozen1m", "frozen0", SUPERVISED)
 
 
-class AssessSettings(TrainingSettings, WorkerSettings, frozen=True, extra="forbid"):
+class AssessSettings(
+    TrainingSettings, WorkerSettings, frozen=True, extra="forbid", title="Assessment"
+):
     """The grid of fits, and one recipe for all of them."""
 
     backbone: str = Field(
@@ -36,7 +38,7 @@ class AssessSettings(TrainingSettings, WorkerSettings, frozen=True, extra="forbi
     lr: float = Field(1e-3, gt=0, description="highest learning rate of every fit, after warm-up")
     method: str = Field("simclr", description="how to pre-train: simclr or vicreg")
     pretrain_epochs: int = Field(20, gt=0, description="passes of pre-training")
-    pretrain_lr: float = Field(1e-3, gt=0, description="its highest learning rate")
+    pretrain_lr: float = Field(1e-3, gt=0, description="highest learning rate of pre-training")
     cell: tuple[str, ...] = Field(
         CELLS, description="strategy to compare with supervised; repeatable"
     )

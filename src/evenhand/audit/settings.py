@@ -10,12 +10,14 @@ from pydantic import BaseModel, Field, model_validator
 from evenhand.cohort.settings import DataSettings
 
 
-class InputSettings(BaseModel, frozen=True, extra="forbid"):
+class InputSettings(BaseModel, frozen=True, extra="forbid", title="Predictions"):
     """Which predictions are read, and how."""
 
     inputs: tuple[Path, ...] = Field(description="predictions (CSV or parquet) or run directories")
     attribute: tuple[str, ...] = Field(
-        (), description="protected attribute, or an intersection such as sex*age; repeatable"
+        (),
+        description="protected attribute, or an intersection such as sex*age; repeatable "
+        "[default: all]",
     )
     bins: tuple[str, ...] = Field(
         (), description="bins of a numeric attribute: age=60 or age=20,40,60,80; repeatable"
@@ -24,17 +26,21 @@ class InputSettings(BaseModel, frozen=True, extra="forbid"):
         (), description="what a column is called in the files: label=y_true; repeatable"
     )
     logits: bool = Field(False, description="the scores are logits")
-    seed: int = Field(0, ge=0, description="draws the resamples")
+    seed: int = Field(0, ge=0, description="seed of everything that is drawn")
 
 
-class MeasureSettings(BaseModel, frozen=True, extra="forbid"):
+class MeasureSettings(BaseModel, frozen=True, extra="forbid", title="Measurement"):
     """What is measured. A job that trains asks for the default."""
 
     metric: tuple[str, ...] = Field(
-        (), description="metric of each group, or all (--list-metrics names them); repeatable"
+        (),
+        description="metric of each group, or all (--list-metrics names them); repeatable "
+        "[default: the usual ones]",
     )
     across: tuple[str, ...] = Field(
-        (), description="comparison across the groups, or all (--list-metrics); repeatable"
+        (),
+        description="comparison across the groups, or all (--list-metrics); repeatable "
+        "[default: the usual ones]",
     )
     decision: Literal["assistive", "punitive"] | None = Field(
         None, description="what being flagged brings, help or a burden: picks the error rate"
@@ -49,24 +55,25 @@ class MeasureSettings(BaseModel, frozen=True, extra="forbid"):
         (), description='group that comparisons leave out: "age=under 20"; repeatable'
     )
     reference: tuple[str, ...] = Field(
-        (), description="group that differences are from: sex=male; repeatable [the largest]"
+        (),
+        description="group that differences are from: sex=male; repeatable [default: the largest]",
     )
-    minimum: int = Field(
-        0, ge=0, description="samples that a group needs for any claim about it [0]"
-    )
+    minimum: int = Field(0, ge=0, description="samples that a group needs for any claim about it")
     condition: str | None = Field(
         None, description="a third variable: compare the groups within each of its levels, too"
     )
     threshold: str | None = Field(
         None,
         description="0.3, youden, f1, sensitivity=0.9 or specificity=0.9, chosen on validation "
-        "rows [youden, or 0.5 where there are none]",
+        "rows [default: youden, or 0.5 where there are none]",
     )
     threshold_by: str | None = Field(
         None, description="attribute whose groups get a threshold each"
     )
     split: Literal["train", "val", "test"] = Field("test", description="whose rows are reported")
-    interval: Literal["percentile", "bca"] = Field("percentile", description="kind of interval")
+    interval: Literal["percentile", "bca"] = Field(
+        "percentile", description="how intervals are made from the resamples"
+    )
     level: float = Field(0.95, gt=0, lt=1, description="confidence level of the intervals")
     replicates: int = Field(1000, ge=1, description="resamples of the patients")
     permutations: int = Field(
@@ -83,22 +90,29 @@ class MeasureSettings(BaseModel, frozen=True, extra="forbid"):
         return self
 
 
-class AuditSettings(MeasureSettings, InputSettings, frozen=True, extra="forbid"):
+class AuditSettings(
+    MeasureSettings, InputSettings, frozen=True, extra="forbid", title="Measurement"
+):
     """Which predictions are audited, and by what."""
 
 
-class CompareSettings(MeasureSettings, InputSettings, frozen=True, extra="forbid"):
+class CompareSettings(
+    MeasureSettings, InputSettings, frozen=True, extra="forbid", title="Predictions"
+):
     """Which models are compared on the same samples, and by what."""
 
     model: tuple[str, ...] = Field(
-        (), description="models of the runs, or all [those that the runs chose]; repeatable"
+        (),
+        description="models of the runs, or all; repeatable [default: those that the runs chose]",
     )
 
 
-class PredictSettings(DataSettings, frozen=True, extra="forbid"):
+class PredictSettings(DataSettings, frozen=True, extra="forbid", title="Model"):
     """Which model is applied to which data; what is not given is taken from the model's run."""
 
     run: Path = Field(description="the run that holds the model")
-    model: str | None = Field(None, description="which of its models (default: the one it chose)")
+    model: str | None = Field(None, description="which of its models [default: the one it chose]")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the model runs")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 uses autocast")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="bf16 is faster on GPUs (autocast)"
+    )

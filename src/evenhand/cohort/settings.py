@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, Field, field_validator
 
 
-class DataSettings(BaseModel, frozen=True, extra="forbid"):
+class DataSettings(BaseModel, frozen=True, extra="forbid", title="Data"):
     """Which data, which label, which attributes, and how patients are kept apart."""
 
     data: str = Field(description="READER:PATH, or a CSV or parquet table of your own")
@@ -46,7 +46,7 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
         False, description="leave out samples whose file cannot be read, and record them"
     )
     cache: Path | None = Field(
-        None, description="folder of decoded samples (default: $EVENHAND_CACHE or the user's cache)"
+        None, description="folder of decoded samples [default: $EVENHAND_CACHE or the user's cache]"
     )
     seed: int = Field(0, ge=0, description="seed of everything that is drawn")
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from evenhand.cohort.settings import DataSettings
 from evenhand.models.settings import ModelSettings
 from evenhand.train.settings import FitSettings, LoopSettings
 
 
-class TrainingSettings(DataSettings, ModelSettings, LoopSettings, frozen=True, extra="forbid"):
-    """What every job that trains is told."""
+class ObjectiveSettings(BaseModel, frozen=True, extra="forbid", title="Objective"):
+    """What a model is judged by on validation patients."""
 
     objective: tuple[str, ...] = Field(
         ("overall_auc",),
@@ -23,6 +23,22 @@ class TrainingSettings(DataSettings, ModelSettings, LoopSettings, frozen=True, e
         False,
         description="judge by the pessimistic end of the objective's 95 % interval over patients",
     )
+    exclude_group: tuple[str, ...] = Field(
+        (), description='group that the objective and gaps leave out: "age=under 20"; repeatable'
+    )
+
+
+class TrainingSettings(
+    DataSettings,
+    ModelSettings,
+    ObjectiveSettings,
+    LoopSettings,
+    frozen=True,
+    extra="forbid",
+    title="Training",
+):
+    """What every job that trains is told."""
+
     label_share: float = Field(
         1.0,
         gt=0,
@@ -39,12 +55,11 @@ class TrainingSettings(DataSettings, ModelSettings, LoopSettings, frozen=True, e
     prefix_disk: int = Field(
         20_000, gt=0, description="megabytes on disk for kept activations, in the --cache folder"
     )
-    exclude_group: tuple[str, ...] = Field(
-        (), description='group that the objective and gaps leave out: "age=under 20"; repeatable'
-    )
 
 
-class FinetuneSettings(TrainingSettings, FitSettings, frozen=True, extra="forbid"):
+class FinetuneSettings(
+    TrainingSettings, FitSettings, frozen=True, extra="forbid", title="Strategy"
+):
     """One strategy, one fit."""
 
     strategy: str = Field(

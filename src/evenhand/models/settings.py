@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 
-class ModelSettings(BaseModel, frozen=True, extra="forbid"):
+class ModelSettings(BaseModel, frozen=True, extra="forbid", title="Model"):
     """Which network, from which weights, at which size."""
 
     backbone: str = Field(
@@ -18,7 +18,7 @@ class ModelSettings(BaseModel, frozen=True, extra="forbid"):
         description="pretrained (timm's), none (random), a .safetensors file, or an earlier run",
     )
     image_size: int | None = Field(
-        None, gt=0, description="side of the square images, in pixels (default: 224)"
+        None, gt=0, description="side of the square images, in pixels [default: 224]"
     )
     head: Literal["linear", "hidden"] = Field(
         "linear", description="linear, or hidden: 128 units and dropout .6 before it"

@@ -9,20 +9,22 @@ from pydantic import BaseModel, Field
 from evenhand.cohort.settings import DataSettings
 
 
-class ContrastSettings(BaseModel, frozen=True, extra="forbid"):
+class ContrastSettings(BaseModel, frozen=True, extra="forbid", title="Training"):
     """How an encoder is trained on views."""
 
     method: str = Field("simclr", description="simclr or vicreg")
     epochs: int = Field(60, gt=0, description="passes over the training patients")
     batch_size: int = Field(256, gt=1, description="samples a step, of two views each")
     lr: float = Field(1e-3, gt=0, description="highest learning rate, after warm-up")
-    weight_decay: float = Field(1e-4, ge=0, description="of AdamW")
+    weight_decay: float = Field(1e-4, ge=0, description="weight decay of AdamW")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where training runs")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 uses autocast")
-    seed: int = Field(0, ge=0, description="feeds everything that is drawn")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="bf16 is faster on GPUs (autocast)"
+    )
+    seed: int = Field(0, ge=0, description="seed of everything that is drawn")
 
 
-class PretrainSettings(DataSettings, ContrastSettings, frozen=True, extra="forbid"):
+class PretrainSettings(DataSettings, ContrastSettings, frozen=True, extra="forbid", title="Model"):
     """Which data, which network, which method."""
 
     backbone: str = Field(
@@ -32,5 +34,5 @@ class PretrainSettings(DataSettings, ContrastSettings, frozen=True, extra="forbi
         "none", description="none (random), pretrained (timm's), a .safetensors file, or a run"
     )
     image_size: int | None = Field(
-        None, gt=0, description="side of the square images, in pixels (default: 224)"
+        None, gt=0, description="side of the square images, in pixels [default: 224]"
     )

@@ -8,13 +8,13 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 
-class PruneSettings(BaseModel, frozen=True, extra="forbid"):
+class PruneSettings(BaseModel, frozen=True, extra="forbid", title="Pruning"):
     """Which model, whose fairness, and how far and how fast it is pruned."""
 
     run: Path = Field(description="the finished run that holds the model; it is not changed")
-    model: str | None = Field(None, description="which of its models (default: the one it chose)")
+    model: str | None = Field(None, description="which of its models [default: the one it chose]")
     data: str | None = Field(
-        None, description="where the run's data lie now (default: where they lay then)"
+        None, description="where the run's data lie now [default: where they lay then]"
     )
     attribute: tuple[str, ...] = Field(
         description="attribute or intersection (sex*age) whose groups are made even; further ones "
@@ -22,7 +22,7 @@ class PruneSettings(BaseModel, frozen=True, extra="forbid"):
         min_length=1,
     )
     bins: tuple[str, ...] = Field(
-        (), description="bins of a numeric attribute, as in age=60 (default: the run's); repeatable"
+        (), description="bins of a numeric attribute, as in age=60; repeatable [default: the run's]"
     )
     exclude_group: tuple[str, ...] = Field(
         (), description='group that takes no part: "age=under 20"; repeatable'
@@ -30,9 +30,11 @@ class PruneSettings(BaseModel, frozen=True, extra="forbid"):
     rank_by: str = Field(
         "auc", description="metric on validation that tells unprivileged (worst) from privileged"
     )
-    unprivileged: str | None = Field(None, description="the unprivileged group (default: worst)")
+    unprivileged: str | None = Field(
+        None, description="the unprivileged group [default: the worst by --rank-by]"
+    )
     privileged: tuple[str, ...] = Field(
-        (), description="a privileged group (default: all others, weighted by size); repeatable"
+        (), description="a privileged group; repeatable [default: all others, weighted by size]"
     )
     beta: float = Field(
         0.33, ge=0, description="weight of the privileged; 0 prunes for the unprivileged alone"
@@ -79,7 +81,7 @@ class PruneSettings(BaseModel, frozen=True, extra="forbid"):
         False, description="leave out samples whose file cannot be read, and record them"
     )
     cache: Path | None = Field(
-        None, description="folder of decoded samples (default: $EVENHAND_CACHE or the user's cache)"
+        None, description="folder of decoded samples [default: $EVENHAND_CACHE or the user's cache]"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the model runs")
-    seed: int = Field(0, ge=0, description="draws the batches and labels")
+    seed: int = Field(0, ge=0, description="seed of everything that is drawn")

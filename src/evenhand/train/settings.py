@@ -7,21 +7,25 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 
-class LoopSettings(BaseModel, frozen=True, extra="forbid"):
+class LoopSettings(BaseModel, frozen=True, extra="forbid", title="Training"):
     """How models are trained: AdamW, warm-up and cosine by steps, cross-entropy."""
 
     epochs: int = Field(10, gt=0, description="passes over the training split")
     batch_size: int = Field(64, gt=0, description="samples a step, over all devices")
-    weight_decay: float = Field(0.01, ge=0, description="of matrices; biases and norms have none")
+    weight_decay: float = Field(
+        0.01, ge=0, description="weight decay of matrices; biases and norms have none"
+    )
     layer_decay: float | None = Field(
         None,
         gt=0,
         le=1,
-        description="factor on the learning rate for each depth below the head (default: 0.75 for "
-        "gradual, else 1)",
+        description="factor on the learning rate for each layer below the head [default: 0.75 for "
+        "gradual, else 1]",
     )
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps spent on warm-up")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="mass taken from the true class")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of the probability that is taken from the true class"
+    )
     class_weights: Literal["none", "balanced"] = Field(
         "none", description="balanced weighs each class by the inverse of its share"
     )
@@ -40,15 +44,17 @@ class LoopSettings(BaseModel, frozen=True, extra="forbid"):
         "each epoch",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where training runs")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 uses autocast")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="bf16 is faster on GPUs (autocast)"
+    )
     compile: bool = Field(
         False,
         description="compile the network first (torch.compile); pays off in long fits on CUDA",
     )
-    seed: int = Field(0, ge=0, description="feeds everything that is drawn")
+    seed: int = Field(0, ge=0, description="seed of everything that is drawn")
 
 
-class FitSettings(LoopSettings, frozen=True, extra="forbid"):
+class FitSettings(LoopSettings, frozen=True, extra="forbid", title="Training"):
     """One fit, with its learning rate."""
 
     lr: float = Field(1e-4, gt=0, description="highest learning rate, after warm-up")

@@ -10,7 +10,7 @@ from evenhand.finetune.settings import TrainingSettings
 from evenhand.workers import WorkerSettings
 
 
-class TuneSettings(TrainingSettings, WorkerSettings, frozen=True, extra="forbid"):
+class TuneSettings(TrainingSettings, WorkerSettings, frozen=True, extra="forbid", title="Search"):
     """A search over masks and learning rates, and what it is compared with."""
 
     objective: tuple[str, ...] = Field(
@@ -22,8 +22,9 @@ class TuneSettings(TrainingSettings, WorkerSettings, frozen=True, extra="forbid"
     )
     pick: str | None = Field(
         None,
-        description="rule that picks from the Pareto front of several objectives: ideal (the "
-        "default), minimax, or budget=POINTS: the fairest within so much overall performance",
+        description="rule that picks from the Pareto front of several objectives: ideal (nearest "
+        "to the best of each), minimax, or budget=POINTS: the fairest within so much overall "
+        "performance [default: ideal]",
     )
     prefix_memory: int = Field(
         2000,
@@ -34,12 +35,12 @@ class TuneSettings(TrainingSettings, WorkerSettings, frozen=True, extra="forbid"
     family: str = Field(
         "auto",
         description="search space of masks; auto: norm-attn-mlp for a ViT, conv-norm otherwise; "
-        "or units joined by commas, each one a bit (`evenhand units BACKBONE` lists them)",
+        "or units joined by commas, each switched by itself (`evenhand units BACKBONE` lists them)",
     )
     space: Literal["flat", "staged"] = Field(
         "flat",
-        description="flat: all bits of the mask at once; staged: where tuning begins, then the "
-        "bits from there on",
+        description="flat: every part is drawn by itself; staged: first the layer where tuning "
+        "begins, then each part from there on",
     )
     trials: int = Field(30, gt=0, description="trials of each search")
     confirm: int = Field(
@@ -56,11 +57,11 @@ class TuneSettings(TrainingSettings, WorkerSettings, frozen=True, extra="forbid"
     lr_min: float = Field(1e-5, gt=0, description="lowest learning rate searched")
     lr_max: float = Field(1e-3, gt=0, description="highest learning rate searched")
     storage: str | None = Field(
-        None, description="Optuna storage URL (default: study.db in the run directory)"
+        None, description="Optuna storage URL [default: study.db in the run directory]"
     )
 
     @model_validator(mode="after")
     def _check(self) -> TuneSettings:
         if self.lr_min > self.lr_max:
-            raise ValueError(f"lr_min {self.lr_min:g} is above lr_max {self.lr_max:g}")
+            raise ValueError(f"--lr-min {self.lr_min:g} is above --lr-max {self.lr_max:g}")
         return self

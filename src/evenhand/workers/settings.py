@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, Field, model_validator
 
 
-class WorkerSettings(BaseModel, frozen=True, extra="forbid"):
+class WorkerSettings(BaseModel, frozen=True, extra="forbid", title="Workers"):
     """How many fits run at the same time, and where; a killed run may go on with others."""
 
     workers: int = Field(1, gt=0, description="fits that run at the same time")
@@ -15,10 +15,10 @@ class WorkerSettings(BaseModel, frozen=True, extra="forbid"):
         "local", description="local: processes on this machine; ray: tasks on a Ray cluster"
     )
     ray_address: str | None = Field(
-        None, description="HOST:PORT of the Ray cluster (default: $RAY_ADDRESS, or a local one)"
+        None, description="HOST:PORT of the Ray cluster [default: $RAY_ADDRESS, or a local one]"
     )
     worker_cpus: int | None = Field(
-        None, gt=0, description="CPU threads of each worker (default: an equal share; 1 with ray)"
+        None, gt=0, description="CPU threads of each worker [default: an equal share; 1 with ray]"
     )
     worker_gpus: float = Field(
         0.0, ge=0, description="GPUs of each worker on ray; a fraction lets workers share one"
@@ -27,7 +27,7 @@ class WorkerSettings(BaseModel, frozen=True, extra="forbid"):
     @model_validator(mode="after")
     def _check_engine(self) -> WorkerSettings:
         if self.engine == "local" and self.ray_address:
-            raise ValueError(f"ray_address {self.ray_address} needs engine ray, which is local")
+            raise ValueError(f"--ray-address {self.ray_address} needs --engine ray")
         if self.engine == "local" and self.worker_gpus:
-            raise ValueError(f"worker_gpus {self.worker_gpus:g} needs engine ray, which is local")
+            raise ValueError(f"--worker-gpus {self.worker_gpus:g} needs --engine ray")
         return self

@@ -10,7 +10,7 @@ Limits = tuple[float, float]
 """Beyond the first a requirement warns, beyond the second it fails."""
 
 
-class CheckSettings(DataSettings, frozen=True, extra="forbid"):
+class CheckSettings(DataSettings, frozen=True, extra="forbid", title="Requirements"):
     """Which data are checked, and with which thresholds; two numbers are for warn and fail."""
 
     unknown: Limits = Field(
@@ -24,7 +24,9 @@ class CheckSettings(DataSettings, frozen=True, extra="forbid"):
         0.1, gt=0, description="difference of base rates that warns, where its interval is off 0"
     )
     modalities: int = Field(2, ge=1, description="modalities or channels, at least; fewer warn")
-    unreadable: Limits = Field((0, 0.01), description="share of the samples, at most")
+    unreadable: Limits = Field(
+        (0, 0.01), description="share of the samples whose file cannot be read, at most"
+    )
     near: float = Field(
         0.95, gt=0, le=1, description="correlation from which two samples are near duplicates"
     )

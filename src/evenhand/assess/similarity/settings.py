@@ -8,22 +8,22 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 
-class SimilaritySettings(BaseModel, frozen=True, extra="forbid"):
+class SimilaritySettings(BaseModel, frozen=True, extra="forbid", title="Comparison"):
     """Which models are compared, on whom, and how."""
 
     runs: tuple[Path, Path] = Field(description="two runs of the same cohort, or one run twice")
     model: tuple[str, ...] = Field(
-        (), description="a model of each run, in their order (default: the ones they chose)"
+        (), description="a model of each run, in their order [default: the ones they chose]"
     )
     attribute: tuple[str, ...] = Field(
-        (), description="protected attribute (default: those of the first run); repeatable"
+        (), description="protected attribute; repeatable [default: those of the first run]"
     )
     layer: tuple[str, ...] = Field(
-        (), description="layer that both models have (default: all of them); repeatable"
+        (), description="layer that both models have; repeatable [default: all of them]"
     )
     kernel: Literal["linear", "rbf"] = Field("linear", description="what makes two samples alike")
     bandwidth: float = Field(
-        1.0, gt=0, description="of the RBF kernel, as a share of the median distance"
+        1.0, gt=0, description="bandwidth of the RBF kernel, as a share of the median distance"
     )
     pool: Literal["auto", "mean", "flat"] = Field(
         "auto", description="mean over places, or flat: all numbers (auto: flat for series)"
@@ -36,13 +36,13 @@ class SimilaritySettings(BaseModel, frozen=True, extra="forbid"):
         30, ge=8, description="patients of a group without which nothing is claimed of it"
     )
     batch: int = Field(512, ge=8, description="patients at a time, at most, equal in all groups")
-    permutations: int = Field(999, ge=19, description="of the test of each group")
+    permutations: int = Field(999, ge=19, description="permutations of the test of each group")
     level: float = Field(0.95, gt=0, lt=1, description="confidence level of intervals")
     data: str | None = Field(
-        None, description="where the data of the first run lie now (default: where they lay)"
+        None, description="where the data of the first run lie now [default: where they lay]"
     )
     cache: Path | None = Field(
-        None, description="folder of decoded samples (default: $EVENHAND_CACHE or the user's cache)"
+        None, description="folder of decoded samples [default: $EVENHAND_CACHE or the user's cache]"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the models run")
     seed: int = Field(0, ge=0, description="seed of everything that is drawn")

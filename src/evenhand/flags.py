@@ -1,0 +1,212 @@
+"""Flags made from settings, so that a setting has one home: its field says the flag's text.
+
+A flag without a value leaves its setting to the file of ``--config``, then to its default.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+
+import typer
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+from typer.core import TyperCommand
+
+from evenhand.errors import EvenhandError, unknown_name
+
+Job = Callable[[Any, Any, bool], None]
+"""A command: its settings, the folder of the run, whether to replace the run that is there."""
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+class Sections(TyperCommand):
+    """A command whose help shows its flags under headings."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write arguments and flags, each with its text."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            words, text = parameter.get_help_record(ctx) or ("", "")
+            if parameter.param_type_name == "argument":
+                heading, words = "Arguments", str(parameter.metavar)
+            else:
+                heading = getattr(parameter, "rich_help_panel", None) or "Options"
+            sections.setdefault(heading, []).append((words, text))
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+def with_flags(
+    function: Job,
+    settings: type[BaseModel],
+    positional: tuple[str, ...],
+    more: tuple[inspect.Parameter, ...] = (),
+) -> Callable[..., None]:
+    """Return a job as typer takes commands: with a flag, or an argument, for each setting.
+
+    Where the function can do without ``out`` so can the user; ``more`` are flags that answer by
+    themselves.
+    """
+
+    def run(**given: Any) -> None:
+        for answered in more:
+            given.pop(answered.name)
+        out, config, overwrite = given.pop("out"), given.pop("config"), given.pop("overwrite")
+        function(gather(settings, config, given, positional), out, overwrite)
+
+    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [*_parameters(settings, positional), *_common(function), *more]
+    )
+    return run
+
+
+def flag(
+    name: str, kind: Any, default: Any, text: str, *, metavar: str | None = None, **more: Any
+) -> inspect.Parameter:
+    """Return a flag; ``default`` is shown by its text, and ``...`` makes the flag required."""
+    words = f"--{name.replace('_', '-')}"
+    info = typer.Option(words, help=text, metavar=metavar, show_default=False, **more)
+    return _keyword(name, kind, default, info)
+
+
+def _keyword(name: str, kind: Any, default: Any, info: Any) -> inspect.Parameter:
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, keyword, default=default, annotation=Annotated[kind, info])
+
+
+def _common(function: Job) -> tuple[inspect.Parameter, ...]:
+    """Return the flags of every job."""
+    out = inspect.signature(function).parameters["out"].default
+    return (
+        flag("out", Path | None, out, "folder of the run", metavar="PATH"),
+        flag("config", Path | None, None, "YAML file of settings; a flag beats it", metavar="PATH"),
+        flag("overwrite", bool, False, "replace the run that is in the folder"),
+    )
+
+
+def _parameters(settings: type[BaseModel], positional: tuple[str, ...]) -> list[inspect.Parameter]:
+    """Return one parameter per setting; none has a default, so that a given flag can be told."""
+    fields = settings.model_fields
+    arguments = [_argument(name, fields[name]) for name in positional]
+    headings = _headings(settings)
+    flags = [name for name in headings if name not in positional]
+    return arguments + [_flag(name, fields[name], headings[name]) for name in flags]
+
+
+def _headings(settings: type[BaseModel]) -> dict[str, str]:
+    """Return the heading of each setting: the title of the class that first has it.
+
+    They come in the order of help, a job's own before what it shares with others.
+    """
+    found: dict[str, str] = {}
+    owners = [owner for owner in settings.__mro__[::-1] if issubclass(owner, BaseModel)]
+    for owner in owners:
+        for name in owner.model_fields:
+            found.setdefault(name, str(owner.model_config.get("title")))
+    order = list(dict.fromkeys(owner.model_config.get("title") for owner in owners))[::-1]
+    return dict(sorted(found.items(), key=lambda item: order.index(item[1])))
+
+
+def _argument(name: str, field: FieldInfo) -> inspect.Parameter:
+    text = f"{field.description}{_default(field)}"
+    info = typer.Argument(help=text, metavar=name.upper(), show_default=False)
+    return _keyword(name, _parsed_as(field.annotation) | None, None, info)
+
+
+def _flag(name: str, field: FieldInfo, heading: str) -> inspect.Parameter:
+    kind = field.annotation
+    text = f"{field.description}{_default(field)}"
+    shown = _metavar(kind)
+    return flag(name, _parsed_as(kind) | None, None, text, metavar=shown, rich_help_panel=heading)
+
+
+def _default(field: FieldInfo) -> str:
+    """Return what help says of a setting's default, where its own text says nothing."""
+    value = field.default
+    if value is PydanticUndefined:
+        return " [required]"
+    if value is None or value is False or value == ():
+        return ""
+    values = value if isinstance(value, tuple) else (value,)
+    between = ", " if Ellipsis in get_args(field.annotation) else " "
+    shown = (f"{one:g}" if isinstance(one, float) else str(one) for one in values)
+    return f" [default: {between.join(shown)}]"
+
+
+def _parsed_as(kind: Any) -> Any:
+    """Return what the parser makes of a setting: a switch or text, which the settings check."""
+    if kind is bool:
+        return bool
+    if get_origin(kind) is not tuple:
+        return str
+    parts = get_args(kind)
+    return list[str] if parts[-1] is Ellipsis else tuple.__class_getitem__((str,) * len(parts))
+
+
+def _metavar(kind: Any) -> str | None:
+    """Return what help shows for a setting's value; None for a switch."""
+    names = {bool: None, int: "INTEGER", float: "NUMBER", Path: "PATH", str: "TEXT"}
+    if kind in names:
+        return names[kind]
+    parts = [part for part in get_args(kind) if part not in (NoneType, Ellipsis)]
+    if get_origin(kind) is Literal:
+        return "|".join(map(str, parts))
+    return " ".join(str(_metavar(part)) for part in parts)
+
+
+def gather(
+    settings: type[Settings],
+    config: Path | None,
+    given: Mapping[str, Any],
+    positional: tuple[str, ...],
+) -> Settings:
+    """Return settings from a file and flags.
+
+    Raises
+    ------
+    EvenhandError
+        The file is no YAML of settings, or a value is not allowed; all of them are listed.
+    """
+    values = _from_file(config) if config else {}
+    values |= {name: value for name, value in given.items() if value is not None and value != []}
+    try:
+        return settings.model_validate(values)
+    except ValidationError as error:
+        raise EvenhandError("; ".join(_problems(error, settings, positional))) from None
+
+
+def _problems(
+    error: ValidationError, settings: type[BaseModel], positional: tuple[str, ...]
+) -> Iterator[str]:
+    """Yield what pydantic finds wrong with settings, each by the name of its flag."""
+    for problem in error.errors():
+        text = problem["msg"].removeprefix("Value error, ")
+        if not problem["loc"]:  # of several settings together, which the text names
+            yield text
+            continue
+        name = str(problem["loc"][0])
+        words = name.upper() if name in positional else f"--{name.replace('_', '-')}"
+        if problem["type"] == "missing":
+            yield f"{words} is missing"
+        elif problem["type"] == "extra_forbidden":
+            yield str(unknown_name("setting", name, settings.model_fields))
+        else:
+            yield f"{words}: {text} (given: {problem['input']!r})"
+
+
+def _from_file(config: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise EvenhandError(f"--config {config} cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise EvenhandError(f"--config {config} holds no settings; write NAME: VALUE lines.")
+    return {str(name).replace("-", "_"): value for name, value in values.items()}
