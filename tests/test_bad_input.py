@@ -117,7 +117,7 @@ def test_exclude_patients_of_other_data(cache, tmp_path):
     ids = tmp_path / "ids.txt"
     ids.write_text("somebody\n")
     words = training(cache, "--exclude-patients", ids)
-    assert "names 1 patients (somebody), none" in refused(
+    assert "names 1 patient (somebody), none" in refused(
         tmp_path / "out", "finetune", PHANTOMS, *words
     )
 

@@ -25,6 +25,7 @@ from evenhand.flags import Job, Sections, flag, with_flags
 from evenhand.pretrain.settings import PretrainSettings
 from evenhand.prune.settings import PruneSettings
 from evenhand.tune.settings import TuneSettings
+from evenhand.wording import counted
 
 app = typer.Typer(
     name="evenhand",
@@ -126,7 +127,8 @@ def pretrain(settings: PretrainSettings, out: Path, overwrite: bool) -> None:
 
     run = work(settings, out, overwrite=overwrite)
     loss = read_json(run.model(ENCODER) / "model.json")["loss"]
-    typer.echo(f"loss {loss:.3f} after {settings.epochs} epochs; start from it: --weights {out}")
+    epochs = counted(settings.epochs, "epoch")
+    typer.echo(f"loss {loss:.3f} after {epochs}; start from it: --weights {out}")
 
 
 @job(TuneSettings, "data")

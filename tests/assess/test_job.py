@@ -35,7 +35,7 @@ def run(command, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "assessed"
     ended = command(out)
     assert ended.status == 0, ended.err
-    assert "2 encoders of 1 epochs and 12 fits" in ended.out
+    assert "2 encoders of 1 epoch and 12 fits" in ended.out
     assert "group: " in ended.out
     return out
 

@@ -100,7 +100,7 @@ def test_seeds_give_different_splits(phantoms):
 
 def test_too_few_patients(phantoms):
     one = phantoms.select(phantoms.table["patient_id"] == "P00001")
-    with pytest.raises(EvenhandError, match=r"no patient in val and test \(1 patients in all\)"):
+    with pytest.raises(EvenhandError, match=r"no patient in val and test \(1 patient in all\)"):
         split_patients(one, [], FRACTIONS, seeded())
 
 

@@ -162,5 +162,5 @@ def test_an_undefined_target(cache, tmp_path):
     ended = evenhand("prune", run, "--attribute", "group", "--cache", cache, "--out", out)
     assert ended.status == 2
     assert "--objective auc_gap is undefined for this model on validation" in ended.err
-    assert "group 'minority': no positives among 1 samples" in ended.err
+    assert "group 'minority': no positives among 1 sample" in ended.err
     assert not out.exists()

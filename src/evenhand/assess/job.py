@@ -26,6 +26,7 @@ from evenhand.models.strategies import find_strategy
 from evenhand.pretrain.methods import find_method
 from evenhand.progress import bar
 from evenhand.runs import Run
+from evenhand.wording import counted
 from evenhand.workers import Engine, Job, complete, open_engine
 
 T = TypeVar("T")
@@ -189,7 +190,8 @@ def _forecast(task: Task, settings: AssessSettings, cells: int) -> str:
     minutes = max(1, round((encoders + cells * one) / settings.workers / 60))
     beside = f", {settings.workers} at a time" if settings.workers > 1 else ""
     return (
-        f"{settings.seeds} encoders of {settings.pretrain_epochs} epochs and {cells} fits of at "
+        f"{counted(settings.seeds, 'encoder')} of {counted(settings.pretrain_epochs, 'epoch')} and "
+        f"{counted(cells, 'fit')} of at "
         f"most {settings.epochs}{beside}. At most about {minutes} min; early stops and frozen "
         "layers make it less."
     )

@@ -13,6 +13,7 @@ from evenhand.audit.settings import CompareSettings
 from evenhand.errors import EvenhandError
 from evenhand.files import fingerprint, write_text
 from evenhand.runs import Run, start_run
+from evenhand.wording import counted
 
 
 def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) -> Run:
@@ -75,6 +76,7 @@ def _sentence(found: Matched) -> str:
     counts = found.unmatched["model"].value_counts(sort=False)
     left = ", ".join(f"{count} of {name}" for name, count in counts.items())
     return (
-        f"Compared on the {found.samples} samples of {found.patients} patients that all models "
-        f"have scored; not matched: {left or 'none'}."
+        f"Compared on the {counted(found.samples, 'sample')} of "
+        f"{counted(found.patients, 'patient')} that all models have scored; not matched: "
+        f"{left or 'none'}."
     )

@@ -16,6 +16,7 @@ from evenhand.cohort.readers import known_readers, open_cohort, reader_of
 from evenhand.cohort.registry import DataSet, Reader
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.tables import some
+from evenhand.wording import counted
 
 
 def data_set_listing() -> str:
@@ -98,7 +99,7 @@ def _counted(cohort: Cohort) -> list[str]:
     patients = cohort.table["patient_id"].nunique()
     classes = Counter(cohort.classes[label] for label in cohort.labels)
     lines = [
-        f"{len(cohort)} samples of {patients} {source.unit}s",
+        f"{counted(len(cohort), 'sample')} of {counted(patients, source.unit)}",
         f"label {source.label}",
         "classes: " + ", ".join(f"{name} {classes[name]}" for name in cohort.classes),
     ]

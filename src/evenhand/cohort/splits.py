@@ -15,6 +15,7 @@ from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.tables import read_table, refuse_rows, require_columns, some
 from evenhand.errors import EvenhandError
 from evenhand.files import write_text
+from evenhand.wording import counted
 
 SPLITS = ("train", "val", "test")
 
@@ -189,9 +190,9 @@ def exclude_patients(cohort: Cohort, sources: Sequence[Path]) -> Cohort:
         hit = patients.isin(named)
         if not hit.any():
             raise EvenhandError(
-                f"{source} names {len(named)} patients ({some(sorted(named))}), none of them in "
-                f"{cohort.source.path} (whose patients are {some(sorted(set(patients)))}). Was it "
-                "made from other data?"
+                f"{source} names {counted(len(named), 'patient')} ({some(sorted(named))}), "
+                f"none of them in {cohort.source.path} (whose patients are "
+                f"{some(sorted(set(patients)))}). Was it made from other data?"
             )
         out |= hit
     if out.all():
@@ -239,8 +240,8 @@ def _by_name(cohort: Cohort, split: pd.Series, where: str) -> Splits:
     if empty:
         patients = cohort.table["patient_id"].nunique()
         raise EvenhandError(
-            f"{where}: no patient in {' and '.join(empty)} ({patients} patients in all). Give "
-            "more patients or other shares, or mend the split column."
+            f"{where}: no patient in {' and '.join(empty)} ({counted(patients, 'patient')} in "
+            "all). Give more patients or other shares, or mend the split column."
         )
     return Splits(**cohorts)
 

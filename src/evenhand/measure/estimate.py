@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from evenhand.measure.registry import Floats, Metric, Requirement, Weights
 from evenhand.measure.resample import Resamples
 from evenhand.measure.scored import Scored
+from evenhand.wording import counted
 
 CELLS = 2**24
 """Rows × resamples worked on at a time; bounds the memory to a few hundred MiB."""
@@ -100,7 +101,9 @@ def _which(rows: Scored, kind: Requirement) -> NDArray[np.bool_]:
 
 def _lacking(rows: Scored, requires: Sequence[Requirement]) -> str | None:
     missing = [kind for kind in requires if not _which(rows, kind).any()]
-    return f"no {' and no '.join(missing)} among {len(rows)} samples" if missing else None
+    return (
+        f"no {' and no '.join(missing)} among {counted(len(rows), 'sample')}" if missing else None
+    )
 
 
 def _evaluator(

@@ -11,6 +11,7 @@ import numpy as np
 from evenhand.measure.groups import Groups
 from evenhand.measure.registry import Floats
 from evenhand.measure.scored import Scored
+from evenhand.wording import counted
 
 EVERYBODY = "*"
 BIASED = "biased where groups are close"
@@ -125,7 +126,7 @@ def parts_of(
     """
     parts = {level: rows.take(groups.rows(level)) for level in groups.levels}
     small = {
-        level: f"{len(part)} samples, fewer than the {minimum} that a claim needs"
+        level: f"{counted(len(part), 'sample')}, fewer than the {minimum} that a claim needs"
         for level, part in parts.items()
         if len(part) < minimum
     }

@@ -25,6 +25,7 @@ from evenhand.measure.registry import Floats, find_metric
 from evenhand.measure.resample import Bootstrap, Resamples, resample
 from evenhand.measure.scored import Scored, scored
 from evenhand.measure.thresholds import youden
+from evenhand.wording import counted
 
 BOUND = Bootstrap(replicates=500)
 """How the pessimistic end of an objective is found: from a 95 % interval."""
@@ -207,9 +208,9 @@ def _parts(rows: Scored, groups: Groups, excluded: Collection[str]) -> dict[str,
 
 
 def _problem(attribute: str, level: str, rows: Scored, reason: str) -> str:
-    counts = f"{len(rows)} samples"
+    counts = counted(len(rows), "sample")
     if rows.binary:
-        counts += f", {np.count_nonzero(rows.labels)} positives"
+        counts += f", {counted(int(np.count_nonzero(rows.labels)), 'positive')}"
     flag = f'--exclude-group "{attribute}={level}"'
     return f"group {level!r} of {attribute!r} ({counts}): {reason}; leave it out with {flag}"
 

@@ -7,6 +7,7 @@ from torch import nn
 
 from evenhand.models.backbones import create_by_name
 from evenhand.models.units import Family, families, find_family, parts
+from evenhand.wording import counted
 
 
 def unit_listing(backbone: str, family: str | None = None) -> str:
@@ -33,7 +34,7 @@ def unit_listing(backbone: str, family: str | None = None) -> str:
 
 def _block(family: Family, network: nn.Module) -> str:
     total = sum(parameter.numel() for parameter in network.parameters())
-    lines = [f"{family.name}: {len(family.units)} units"]
+    lines = [f"{family.name}: {counted(len(family.units), 'unit')}"]
     for unit in family.units:
         share = 100 * unit.size / total
         lines.append(f"  {unit.name:<32} depth {unit.depth:<3} {unit.size:>12,}  {share:5.1f} %")

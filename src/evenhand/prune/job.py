@@ -32,6 +32,7 @@ from evenhand.runs import Run, start_run
 from evenhand.train.loop import Epoch, fit
 from evenhand.train.predict import predict, unit
 from evenhand.train.settings import FitSettings, LoopSettings
+from evenhand.wording import counted
 
 BEFORE, PRUNED, FINETUNED = "before", "pruned", "finetuned"
 
@@ -133,7 +134,7 @@ def _verdict(task: PruneTask, rows: Sequence[Row], winner: int) -> str:
     ended = stop_reason(task, rows)
     if len(rows) == 1:
         return f"Nothing was pruned: {ended} by the untouched model ({name} {first:.4f})."
-    told = f"It ended after {len(rows) - 1} steps, as {ended}."
+    told = f"It ended after {counted(len(rows) - 1, 'step')}, as {ended}."
     if winner == 0:
         return (
             f"{told} No step within the budget is better than the untouched model ({name} "

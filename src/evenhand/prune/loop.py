@@ -17,6 +17,7 @@ from evenhand.prune.masks import keep_all, size
 from evenhand.prune.saliency import saliency
 from evenhand.prune.state import Remove, State
 from evenhand.prune.task import PruneTask
+from evenhand.wording import counted
 
 Row = dict[str, Any]
 """One step: its number, what is left, what validation says, predicted error changes."""
@@ -95,7 +96,7 @@ def stop_reason(task: PruneTask, rows: Sequence[Row]) -> str | None:
     """Return why the loop ends after the last row, or None where it goes on."""
     judge, last = task.judge, rows[-1]
     if not judge.within_budget(last, rows[0]):
-        return f"the budget of {task.settings.budget:g} points was spent"
+        return f"the budget of {counted(task.settings.budget or 0, 'point')} was spent"
     if judge.criterion.meets(float(last[judge.criterion.name]), judge.target):
         return f"the target {task.settings.target} was met"
     if not _count(task, last["left"], rows[0]["left"]):

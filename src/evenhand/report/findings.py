@@ -10,6 +10,7 @@ from evenhand.report.estimates import EVERYONE, Estimate
 from evenhand.report.forest import Forest, Line, Look, forest
 from evenhand.report.goals import Goal
 from evenhand.report.numbers import PLAIN, plain
+from evenhand.wording import counted
 
 SIGNED = replace(PLAIN, signed=True)
 
@@ -74,7 +75,7 @@ def _importance(units: Sequence[Mapping[str, Any]], goal: Goal) -> Forest:
         Line(
             unit["unit"],
             _estimate(unit["difference"], unit["low"], unit["high"]),
-            note=f"{unit['with']} trials with, {unit['without']} without",
+            note=f"{counted(unit['with'], 'trial')} with, {unit['without']} without",
         )
         for unit in told
     ]

@@ -30,6 +30,7 @@ from evenhand.tune.spaces import Choice, Space, repeat_space
 from evenhand.tune.storage import open_storage
 from evenhand.tune.study import Report, open_study, search
 from evenhand.tune.trials import best_first, trials_table
+from evenhand.wording import counted
 from evenhand.workers import Engine, open_engine
 
 
@@ -135,8 +136,9 @@ def _forecast(task: Task, settings: TuneSettings, competing: tuple[Contender, ..
     beside = f", {settings.workers} at a time" if settings.workers > 1 else ""
     stopped = "no trial is stopped early, as there are several objectives; " if several else ""
     return (
-        f"{fits} fits at most: {len(competing)} searches of {settings.trials} trials, {again} fits "
-        f"to confirm each, and their final fits, {settings.epochs} epochs each{beside}. At most "
+        f"{counted(fits, 'fit')} at most: {counted(len(competing), 'search', 'searches')} of "
+        f"{counted(settings.trials, 'trial')}, {counted(again, 'fit')} to confirm each, and their "
+        f"final fits, {counted(settings.epochs, 'epoch')} each{beside}. At most "
         f"about {max(1, round(minutes))} min; {stopped}"
         f"{'frozen layers make' if several else 'pruned trials and frozen layers make'} it less."
     )

@@ -14,6 +14,7 @@ from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.duplicates import duplicates
 from evenhand.cohort.registry import DataSet
 from evenhand.cohort.splits import Splits
+from evenhand.wording import counted
 
 SHOWN = 200
 """Pairs of duplicates, at most, that are listed."""
@@ -22,7 +23,7 @@ SHOWN = 200
 def modality_finding(cohort: Cohort, about: DataSet, settings: CheckSettings) -> Finding:
     """Judge the number of modalities: channels of series, one for images."""
     count = len(cohort.channels) or 1
-    channels = f"{count} channels" if cohort.channels else "3 colour channels"
+    channels = counted(count, "channel") if cohort.channels else "3 colour channels"
     return Finding(
         "modalities",
         "*",

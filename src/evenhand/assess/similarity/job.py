@@ -30,6 +30,7 @@ from evenhand.train.activations import activations
 from evenhand.train.device import make_accelerator
 from evenhand.train.inputs import check_fits
 from evenhand.train.settings import LoopSettings
+from evenhand.wording import counted
 
 
 def similarity(settings: SimilaritySettings, out: Path, *, overwrite: bool = False) -> Run:
@@ -52,7 +53,7 @@ def similarity(settings: SimilaritySettings, out: Path, *, overwrite: bool = Fal
     picked = _one_each(predictions[0], settings)
     if len(picked) < settings.minimum:
         raise EvenhandError(
-            f"the split {settings.split!r} has {len(picked)} patients, and --minimum is "
+            f"the split {settings.split!r} has {counted(len(picked), 'patient')}, and --minimum is "
             f"{settings.minimum}: too few to say anything."
         )
     cohorts = [_cohort(chosen[0][0], model, picked, settings) for model in models]

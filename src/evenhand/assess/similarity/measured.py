@@ -22,6 +22,7 @@ from evenhand.measure.similarity import (
     rbf_layer,
     size_ratio,
 )
+from evenhand.wording import counted
 
 Record = dict[str, Any]
 
@@ -153,7 +154,7 @@ def _ratios(apart: Mapping[str, Jackknifed], settings: SimilaritySettings) -> li
 def _why_not(level: str, count: int, settings: SimilaritySettings) -> str:
     if level == UNKNOWN:
         return "unknown is not compared"
-    return f"{count} patients; {settings.minimum} are needed for a claim"
+    return f"{counted(count, 'patient')}; {settings.minimum} are needed for a claim"
 
 
 def _matrix(numbers: Jackknifed, level: float) -> Record:

@@ -1,0 +1,16 @@
+"""How counts read in sentences."""
+
+from __future__ import annotations
+
+
+def counted(number: float, thing: str, things: str = "") -> str:
+    """Return a number of things, in the singular where it is one.
+
+    ``things`` is the plural where it is not ``thing`` with an s.
+
+    Examples
+    --------
+    >>> counted(1, "epoch"), counted(2, "epoch"), counted(0.5, "point"), counted(1200, "image")
+    ('1 epoch', '2 epochs', '0.5 points', '1200 images')
+    """
+    return f"{number:.10g} {thing if number == 1 else things or f'{thing}s'}"
