@@ -22,6 +22,7 @@ from scipy.stats import norm
 
 from evenhand.measure import scored
 from evenhand.measure.estimate import estimate
+from evenhand.measure.families import as_drawn
 from evenhand.measure.intervals import extreme_interval, interval, spread_interval
 from evenhand.measure.registry import find_metric
 from evenhand.measure.resample import Bootstrap, resample
@@ -64,6 +65,10 @@ def values(rows, groups, resamples):
     return estimate([rows.take(at) for at in groups], METRICS, resamples, (0, 1))
 
 
+def of_groups(values):
+    return as_drawn(tuple(map(str, range(len(values)))), values)
+
+
 def simulate(separation, cohorts, rng, size=PATIENTS):
     """Return the share of cohorts in which each kind of interval contains the truth."""
     first, second = truth(separation), truth(separation - LESS)
@@ -91,9 +96,9 @@ def simulate(separation, cohorts, rng, size=PATIENTS):
             spread = of.max(axis=0) - of.min(axis=0)
             note(f"gap {name}, percentile", spread, np.ptp(true), patients, PERCENTILE)
             note(f"worst {name}, percentile", of.min(axis=0), true.min(), patients, PERCENTILE)
-            found = spread_interval([of], patients, PERCENTILE)
+            found = spread_interval([of_groups(of)], patients, PERCENTILE)
             hits[f"gap {name}, simultaneous"].append(found.low <= np.ptp(true) <= found.high)
-            found = extreme_interval(of, "lowest", patients, PERCENTILE)
+            found = extreme_interval(of_groups(of), "lowest", patients, PERCENTILE)
             hits[f"worst {name}, simultaneous"].append(found.low <= true.min() <= found.high)
     return {what: float(np.mean(found)) for what, found in hits.items()}
 

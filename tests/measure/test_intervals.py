@@ -3,9 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import norm
 
 from evenhand.measure import Bootstrap, Plan, groups_of, measure, scored
+from evenhand.measure.families import as_drawn
 from evenhand.measure.intervals import extreme_interval, interval, spread_interval
 from evenhand.measure.resample import Resamples, resample
 
@@ -56,20 +59,117 @@ def test_bca_breaks_down_to_percentiles_and_says_so():
     assert (found.low, found.high) == pytest.approx((0.025, 0.975))
 
 
-def test_what_never_varies_has_no_interval():
-    """Five of five less seven of seven is no proof of a difference of exactly 0."""
+def test_five_of_five_less_seven_of_seven_is_no_proof_of_equality():
+    """Both shares are the same in every resample; their exact intervals speak instead."""
     labels = [1] * 12 + [0] * 8
     rows = scored(labels, np.where(labels, 0.9, 0.1))
     groups = {"x": groups_of(["a"] * 5 + ["b"] * 7 + ["a"] * 4 + ["b"] * 4)}
     plan = Plan(("sensitivity",), ("difference", "gap", "worst"))
-    rng = np.random.default_rng(0)
-    for table in (
-        measure(rows, groups, plan, rng=rng)[3:],
-        measure(rows, groups, plan, rng=rng, against=rows),
-    ):
-        assert len(table) >= 3
-        assert table["low"].isna().all()
-        assert table["method"].str.contains("no interval: the same in every resample").all()
+    table = measure(rows, groups, plan, rng=np.random.default_rng(0)).set_index("metric")
+    five, seven = 1 - 0.025 ** (1 / 5), 1 - 0.025 ** (1 / 7)
+    difference = table.loc["sensitivity_difference"]
+    assert (difference["group"], difference["method"]) == ("a", "exact; from b")
+    assert (difference["low"], difference["high"]) == pytest.approx((-five, seven))
+    gap = table.loc["sensitivity_gap"]
+    assert (gap["value"], gap["low"], gap["high"]) == pytest.approx((0, 0, five))
+    assert gap["method"] == "simultaneous and exact"
+    paired = measure(rows, {}, Plan(("auc",)), rng=np.random.default_rng(0), against=rows).iloc[0]
+    assert (paired["low"], paired["high"]) == pytest.approx((-0.369416, 0.369416), abs=1e-6)
+
+
+def one_perfect_group(perfect=5, others=20):
+    """Every case of one small group is found, and half of those of a larger one."""
+    labels = np.array([1] * perfect + [1, 0] * others)
+    found = (np.arange(2 * others) // 2) % 2 == 0
+    score = np.append(np.ones(perfect), np.where(found, 0.9, 0.1))
+    names = ["perfect"] * perfect + ["other"] * (2 * others)
+    return scored(labels, score), groups_of(names)
+
+
+def test_a_group_that_no_resample_changes_widens_what_is_said_beside_it():
+    """The exact interval of 5 of 5 and the percentiles of 10 of 20, joined."""
+    rows, of = one_perfect_group()
+    plan = Plan(("sensitivity",), ("best", "worst", "gap", "difference", "detectable"))
+    table = measure(rows, {"x": of}, plan, rng=np.random.default_rng(0))
+    table = table[table["attribute"] == "x"]
+    other = table[(table["group"] == "other") & (table["metric"] == "sensitivity")].iloc[0]
+    found = table.set_index("metric").loc[lambda rows: ~rows.index.duplicated(keep="last")]
+    signed, five = found.loc["sensitivity_difference"], 1 - 0.025 ** (1 / 5)
+    assert (signed["group"], signed["method"]) == ("perfect", "percentile and exact; from other")
+    assert signed["low"] == pytest.approx(0.5 - np.hypot(five, other["high"] - 0.5))
+    assert signed["high"] == pytest.approx(0.5 + (0.5 - other["low"]))
+    assert found.loc["sensitivity_gap", "low"] == 0
+    assert found.loc["sensitivity_best", "low"] < 0.55
+    assert found.loc["sensitivity_best", "high"] == 1
+    assert found.loc["sensitivity_worst", "low"] < other["low"]
+    assert (
+        "the same in every resample: 'perfect'" in found.loc["sensitivity_detectable", "undefined"]
+    )
+
+
+def test_what_is_made_of_a_value_that_never_changes_makes_no_claim():
+    """A group of one patient is the same in every resample that draws it; nothing bounds 2 of 3."""
+    labels, patients = np.array([1, 1, 1, 0] + [1, 0] * 20), np.append([0] * 4, np.arange(1, 41))
+    score = np.append([0.9, 0.9, 0.3, 0.2], np.linspace(0.05, 0.95, 40).round(2))
+    rows = scored(labels, score, patients=patients)
+    groups = {"x": groups_of(["one"] * 4 + ["other"] * 40)}
+    across = ("difference", "gap", "worst", "ratio", "average_absolute_odds_difference")
+    plan = Plan(("sensitivity", "log_loss"), across)
+    table = measure(rows, groups, plan, rng=np.random.default_rng(0))
+    alone = table[table["group"] == "one"]
+    alone = alone[alone["metric"].isin(plan.metrics)]
+    assert (alone["method"] == "no interval: the same in every resample").all()
+    beside = table[(table["attribute"] == "x") & ~table["metric"].isin(plan.metrics)]
+    assert len(beside) == 9
+    assert beside["low"].isna().all()
+    assert beside["method"].str.contains("the same in every resample: 'one'").all()
+    flat = scored(labels, np.full(44, 0.5), patients=patients)
+    less = measure(rows, groups, plan, rng=np.random.default_rng(0), against=flat)
+    assert less[less["metric"] == "log_loss_difference"]["low"].isna().all()
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.booleans()), min_size=1),
+    st.integers(0, 2**32 - 1),
+)
+def test_nothing_is_certain(samples, seed):
+    """No interval is a point, and each holds its value, whatever was found in whichever group."""
+    names, labels, decided = zip(*samples, strict=True)
+    rows = scored(np.array(labels, dtype=int), np.where(decided, 0.8, 0.2))
+    across = ("worst", "best", "gap", "difference", "ratio", "equalized_odds_difference", "eom")
+    plan = Plan(("auc", "sensitivity", "accuracy", "log_loss"), across, bootstrap=Bootstrap(60))
+    table = measure(rows, {"x": groups_of(names)}, plan, rng=np.random.default_rng(seed))
+    told = table[table["low"].notna()]
+    assert (told["low"] < told["high"]).all()
+    exact = told[told["method"].str.contains("exact")]
+    assert (exact["low"] <= exact["value"]).all()
+    assert (exact["value"] <= exact["high"]).all()
+
+
+def test_macro_shares_are_as_sure_as_their_rarest_class():
+    labels = np.repeat([0, 1, 2], [40, 40, 3])
+    rows = scored(labels, np.eye(3)[labels])
+    table = measure(rows, {}, Plan(("sensitivity",), ()), rng=np.random.default_rng(0))
+    assert table["low"][0] == pytest.approx(0.025 ** (1 / 3))
+
+
+@pytest.mark.slow
+def test_differences_cover_where_a_group_is_nearly_perfect():
+    """Sensitivities of .97 of 25 patients and .8 of 60: all 25 are found in half of the cohorts."""
+    rng = np.random.default_rng(5)
+    plan = Plan(("sensitivity",), ("difference", "gap"), bootstrap=Bootstrap(300))
+    of = {"x": groups_of(["small"] * 25 + ["large"] * 60)}
+    hits, certain = {"sensitivity_difference": 0, "sensitivity_gap": 0}, 0
+    for _ in range(300):
+        found = rng.random(85) < np.repeat([0.97, 0.8], [25, 60])
+        rows = scored(np.ones(85, dtype=int), np.where(found, 0.9, 0.1))
+        table = measure(rows, of, plan, rng=rng).set_index("metric")
+        certain += found[:25].all()
+        for metric in hits:
+            hits[metric] += table.loc[metric, "low"] <= 0.17 <= table.loc[metric, "high"]
+    assert 100 < certain < 200
+    assert all(share >= 0.93 * 300 for share in hits.values()), hits
 
 
 def test_bca_by_its_formula():
@@ -123,9 +223,10 @@ def test_simultaneous_intervals_cover_tied_and_separated_groups(apart):
     spread_hits = plain_hits = lowest_hits = 0
     for _ in range(400):
         values = simulated(truth, 0.5, rng)
-        ours = spread_interval([values], resamples, bootstrap)
+        of = as_drawn(tuple("abcde"), values)
+        ours = spread_interval([of], resamples, bootstrap)
         plain = interval(values.max(axis=0) - values.min(axis=0), resamples, bootstrap)
-        lowest = extreme_interval(values, "lowest", resamples, bootstrap)
+        lowest = extreme_interval(of, "lowest", resamples, bootstrap)
         spread_hits += ours.low <= apart <= ours.high
         plain_hits += plain.low <= apart <= plain.high
         lowest_hits += lowest.low <= 0 <= lowest.high
@@ -177,15 +278,3 @@ def test_intervals_of_shares_stay_shares():
     assert table["low"].dropna().between(0, 1).all()
     assert table["high"].dropna().between(0, 1).all()
     assert (table["method"] == "simultaneous").sum() == 7
-
-
-def test_a_best_group_that_no_resample_changes_claims_no_certainty():
-    labels = np.array([1] * 5 + [1, 0] * 20)
-    score = np.where(np.arange(45) < 5, 1.0, np.where(np.arange(45) % 3, 0.9, 0.1))
-    groups = {"x": groups_of(["perfect"] * 5 + ["other"] * 40)}
-    plan = Plan(("sensitivity",), ("best", "worst"))
-    table = measure(scored(labels, score), groups, plan, rng=np.random.default_rng(0))
-    across = table[(table["attribute"] == "x") & (table["group"] == "*")].set_index("metric")
-    assert across.loc["sensitivity_best", "value"] == 1
-    assert np.isnan(across.loc["sensitivity_best", "low"])
-    assert across.loc["sensitivity_worst", "high"] < 1

@@ -10,7 +10,9 @@ import numpy as np
 from evenhand.errors import pick
 from evenhand.measure.across import CONTRASTS, DETECTABLE, SUMMARIES, extreme
 from evenhand.measure.fairness import FAIRNESS, Fairness
-from evenhand.measure.numbers import BIASED, EVERYBODY, Number, Parts, with_note
+from evenhand.measure.families import Family, beside
+from evenhand.measure.intervals import unchanging
+from evenhand.measure.numbers import BIASED, EVERYBODY, Made, Number, Parts, with_note
 from evenhand.measure.power import detectable_gap
 from evenhand.measure.registry import Floats, find_metric
 from evenhand.measure.resample import Resamples
@@ -46,24 +48,25 @@ def numbers_of(
 
 
 def _in_groups(values: Values, metric: str) -> Iterator[Number]:
+    share = values.metrics[metric].share
     for level in values.parts.rows:
-        number = values.number(level, metric, metric, values.of(metric, [level])[0])
-        share = values.metrics[metric].share
-        yield replace(number, reason=values.why(metric, level), share=share)
+        of, reason = values.of(metric, [level]), values.why(metric, level)
+        number = values.number(level, metric, metric, of.values[0])
+        yield replace(number, reason=reason, share=share, family=(of,), made="one")
 
 
 def _summary(values: Values, metric: str, name: str) -> Number:
     compared = values.parts.compared
-    family = values.of(metric, compared)
+    of = values.of(metric, compared)
     reason = values.reason(metric, compared)
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = _nothing(values) if reason else SUMMARIES[name](family, values.metrics[metric])
+        found = _nothing(values) if reason else SUMMARIES[name](of.values, values.metrics[metric])
     number = values.number(EVERYBODY, f"{metric}_{name}", metric, _finite(found))
+    number = replace(number, reason=reason, family=(of,))
     picked = "spread" if name == "gap" else extreme(name, values.metrics[metric])
     if picked is None:
-        return replace(with_note(number, BIASED), reason=reason)
-    share = values.metrics[metric].share
-    return replace(number, reason=reason, family=(family,), pick=picked, share=share)
+        return with_note(number, BIASED)
+    return replace(number, made=picked, share=values.metrics[metric].share)
 
 
 def _contrasts(values: Values, metric: str, name: str) -> Iterator[Number]:
@@ -73,10 +76,12 @@ def _contrasts(values: Values, metric: str, name: str) -> Iterator[Number]:
             continue
         both = values.of(metric, [level, reference])
         with np.errstate(divide="ignore", invalid="ignore"):
-            found = _finite(CONTRASTS[name](*both))
+            found = _finite(CONTRASTS[name](*both.values))
         number = values.number(level, f"{metric}_{name}", metric, found)
         reason = values.reason(metric, [level, reference])
-        yield replace(with_note(number, f"from {reference}"), reason=reason)
+        made: Made = "difference" if name == "difference" else "other"
+        number = replace(number, reason=reason, family=(both,), made=made)
+        yield with_note(number, f"from {reference}")
 
 
 def _detectable(values: Values, metric: str, resamples: Resamples) -> Iterator[Number]:
@@ -88,7 +93,15 @@ def _detectable(values: Values, metric: str, resamples: Resamples) -> Iterator[N
         if len(defined) > 1:
             found[0] = detectable_gap(float(defined.std(ddof=1)))
         name, note = f"{metric}_{DETECTABLE}", "80 % power, two-sided 5 %, bootstrap error"
-        yield replace(with_note(number, note), metric=name, values=found, pick="point")
+        reason = number.reason or _no_error(number.family[0])
+        number = replace(number, metric=name, values=found, reason=reason, made="point")
+        yield with_note(number, note)
+
+
+def _no_error(of: Family) -> str | None:
+    """Return why the bootstrap has no error of a difference, or None."""
+    fixed = [name for name, at in zip(of.names, of.fixed, strict=True) if at]
+    return f"no error is known: {unchanging(fixed)}" if fixed else None
 
 
 def _named(values: Values, of: Fairness, resamples: Resamples) -> Iterator[Number]:
@@ -96,30 +109,36 @@ def _named(values: Values, of: Fairness, resamples: Resamples) -> Iterator[Numbe
         yield from _against_reference(values, of)
         return
     levels = values.parts.compared
-    if of.over == "classes":
-        every = [
-            values_of(versus_rest(values.parts, which), of.of, resamples)
-            for which in range(len(values.parts.together.classes))
-        ]
-        families = tuple(np.stack([v.of(m, levels) for v in every], axis=1) for m in of.of)
-        reason = _first(v.reason(m, levels) for v in every for m in of.of)
-    else:
-        families = tuple(values.of(metric, levels) for metric in of.of)
-        reason = _first(values.reason(metric, levels) for metric in of.of)
+    every = _by_class(values, of, resamples) if of.over == "classes" else [values]
+    reason = _first(v.reason(metric, levels) for v in every for metric in of.of)
+    made_of = [[v.of(metric, levels) for v in every] for metric in of.of]
     if of.over == "overall" and not reason:
-        whole = replace(values.parts, rows={EVERYBODY: values.parts.together}, compared=())
-        overall = values_of(whole, of.of, resamples, values.classes)
-        families = tuple(
-            np.concatenate([family, overall.of(metric, [EVERYBODY])])
-            for family, metric in zip(families, of.of, strict=True)
-        )
+        together = _together(values, of, resamples)
+        made_of = [[beside(one, other)] for (one,), other in zip(made_of, together, strict=True)]
+    arrays = [np.stack([one.values for one in ones], axis=1) for ones in made_of]  # (G, C, K)
+    if of.over != "classes":
+        arrays = [array[:, 0] for array in arrays]
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = _nothing(values) if reason else _finite(of.value(*families))
+        found = _nothing(values) if reason else _finite(of.value(*arrays))
     number = _number(values, of, EVERYBODY, found, reason)
+    number = replace(number, family=tuple(one for ones in made_of for one in ones))
     if of.is_spread:
         share = all(find_metric(metric).share for metric in of.of)
-        number = replace(number, family=families, pick="spread", share=share)
+        number = replace(number, made="spread", share=share)
     yield number
+
+
+def _by_class(values: Values, of: Fairness, resamples: Resamples) -> list[Values]:
+    """Return the values of each class against the rest."""
+    classes = range(len(values.parts.together.classes))
+    return [values_of(versus_rest(values.parts, one), of.of, resamples) for one in classes]
+
+
+def _together(values: Values, of: Fairness, resamples: Resamples) -> list[Family]:
+    """Return the values of the compared groups' samples together, of each metric."""
+    whole = replace(values.parts, rows={EVERYBODY: values.parts.together}, compared=())
+    overall = values_of(whole, of.of, resamples, values.classes)
+    return [overall.of(metric, [EVERYBODY]) for metric in of.of]
 
 
 def _against_reference(values: Values, of: Fairness) -> Iterator[Number]:
@@ -128,10 +147,12 @@ def _against_reference(values: Values, of: Fairness) -> Iterator[Number]:
         if level == reference or reference is None:
             continue
         both = [level, reference]
+        families = tuple(values.of(metric, both) for metric in of.of)
         with np.errstate(divide="ignore", invalid="ignore"):
-            found = _finite(of.value(*(values.of(metric, both) for metric in of.of)))
+            found = _finite(of.value(*(one.values for one in families)))
         reason = _first(values.reason(metric, both) for metric in of.of)
-        yield with_note(_number(values, of, level, found, reason), f"from {reference}")
+        number = replace(_number(values, of, level, found, reason), family=families)
+        yield with_note(number, f"from {reference}")
 
 
 def _number(values: Values, of: Fairness, group: str, found: Floats, reason: str | None) -> Number:

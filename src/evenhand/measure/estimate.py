@@ -82,12 +82,15 @@ def why_undefined(rows: Scored, metric: Metric, classes: Sequence[int]) -> str |
     return None
 
 
-def patients_behind(rows: Scored, metric: Metric) -> int:
+def patients_behind(rows: Scored, metric: Metric, classes: Sequence[int]) -> int:
     """Return the number of patients who have the rows that a metric requires.
 
-    The least of them where it requires several kinds, all patients where it requires none.
+    The least of them where it requires several kinds or is a mean over classes; all patients where
+    it requires none.
     """
-    if not rows.binary or not metric.requires:
+    if not rows.binary and metric.classes == "macro":
+        return min(patients_behind(rows.versus_rest(which), metric, (1,)) for which in classes)
+    if not metric.requires:
         return len(rows.members)
     return min(len(np.unique(rows.patients[_which(rows, kind)])) for kind in metric.requires)
 

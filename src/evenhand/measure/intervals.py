@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import norm
 
 from evenhand.measure.across import Extreme
+from evenhand.measure.families import SAME, Family
 from evenhand.measure.registry import Floats
 from evenhand.measure.resample import Bootstrap, Resamples
 
 ENOUGH = 0.5
 """Share of the replicates that must be defined for an interval to be given."""
+
+CONSTANT = "no interval: the same in every resample"
+"""Said of a number that resamples cannot tell anything about."""
 
 
 @dataclass(frozen=True)
@@ -27,25 +33,26 @@ class Interval:
 
 
 NONE = Interval(None, None, None, 0)
-CONSTANT = "no interval: the same in every resample"
-"""Said of a number that resamples cannot tell anything about, such as 5 of 5 less 7 of 7."""
 
 
-def interval(values: Floats, resamples: Resamples, bootstrap: Bootstrap | None) -> Interval:
+def unchanging(names: Sequence[str]) -> str:
+    """Return the reason why resamples tell nothing about some groups' values."""
+    return f"the same in every resample: {', '.join(map(repr, names))}"
+
+
+def interval(values: Floats, resamples: Resamples, bootstrap: Bootstrap) -> Interval:
     """Return the interval of one number from its values ``(1 + B + J,)``.
 
     Undefined replicates are counted, and left out of the quantiles; where fewer than half of the
     replicates are defined there is no interval. BCa falls back to percentiles where it breaks
     down, and says so.
     """
-    if bootstrap is None:
-        return NONE
     drawn = values[1 : 1 + resamples.replicates]
     defined = drawn[~np.isnan(drawn)]
     none = replace(NONE, undefined=len(drawn) - len(defined))
     if np.isnan(values[0]) or len(defined) < ENOUGH * len(drawn):
         return none
-    if np.ptp(defined) == 0:
+    if np.ptp(defined) <= SAME * max(1, abs(values[0])):
         return replace(none, method=CONSTANT)
     tails = np.array([(1 - bootstrap.level) / 2, (1 + bootstrap.level) / 2])
     method: str = bootstrap.method
@@ -57,33 +64,63 @@ def interval(values: Floats, resamples: Resamples, bootstrap: Bootstrap | None) 
     return replace(none, low=float(low), high=float(high), method=method)
 
 
-def share_interval(
-    values: Floats, patients: int, resamples: Resamples, bootstrap: Bootstrap | None
-) -> Interval:
-    """Return the interval of a share, values ``(1 + B + J,)`` in 0 … 1.
+def share_interval(of: Family, resamples: Resamples, bootstrap: Bootstrap) -> Interval:
+    """Return the interval of one group's value; exact where it is a share that never changes.
 
     Where a share is 0 or 1 in the data it is so in every resample, and the bootstrap would claim
     to be certain. Five cancers found out of five do not prove a sensitivity of 1: there the
-    interval is Clopper and Pearson's (Biometrika 1934), with patients for trials.
+    interval is Clopper and Pearson's, with patients for trials.
+    """
+    found = interval(of.values[0], resamples, bootstrap)
+    if found.method != CONSTANT or not of.trials[0]:
+        return found
+    at, tail = float(of.values[0, 0]), (1 - bootstrap.level) / 2
+    below, above = (float(reach[0]) for reach in of.reach(tail))
+    return replace(found, low=at - below, high=at + above, method="exact")
+
+
+def difference_interval(
+    values: Floats, of: Family, resamples: Resamples, bootstrap: Bootstrap
+) -> Interval:
+    """Return the interval of the first of two values less the second, ``(1 + B + J,)``.
+
+    A share of 0 or 1 adds nothing to what the resamples of the difference tell. The distances of
+    the two intervals' ends are then joined as the sides of a right triangle (MOVER; Zou & Donner,
+    Stat. Med. 2008), which takes the two shares to be independent. Where they go together, as of
+    two models on the same patients, that is cautious.
     """
     found = interval(values, resamples, bootstrap)
-    if bootstrap is None or found.method != CONSTANT or values[0] not in (0, 1):
+    if found == replace(NONE, undefined=found.undefined) or not of.fixed.any():
         return found
-    least = float(((1 - bootstrap.level) / 2) ** (1 / patients))
-    low, high = (least, 1.0) if values[0] == 1 else (0.0, 1 - least)
-    return replace(found, low=low, high=high, method="exact")
+    if of.unbounded:
+        return _no_interval(of.unbounded, found)
+    at = float(values[0])
+    low, high = (at, at) if found.low is None or found.high is None else (found.low, found.high)
+    below, above = of.reach((1 - bootstrap.level) / 2)
+    return replace(
+        found,
+        low=at - math.hypot(at - low, below[0], above[1]),
+        high=at + math.hypot(high - at, above[0], below[1]),
+        method="exact" if of.fixed.all() else f"{found.method} and exact",
+    )
+
+
+def made_interval(
+    values: Floats, families: Sequence[Family], resamples: Resamples, bootstrap: Bootstrap
+) -> Interval:
+    """Return the interval of a number that is made of several groups' values in some other way.
+
+    None where one of those never changes: its error would be taken for 0.
+    """
+    found = interval(values, resamples, bootstrap)
+    fixed = [name for of in families for name, at in zip(of.names, of.fixed, strict=True) if at]
+    return _no_interval(tuple(dict.fromkeys(fixed)), found) if fixed else found
 
 
 def spread_interval(
-    families: Sequence[Floats], resamples: Resamples, bootstrap: Bootstrap | None
+    families: Sequence[Family], resamples: Resamples, bootstrap: Bootstrap
 ) -> Interval:
-    """Return the interval of the largest difference of any two groups.
-
-    Parameters
-    ----------
-    families
-        Values ``(G, 1 + B + J)`` of the groups, one array for each metric; the number is the
-        largest of their spreads.
+    """Return the interval of the largest difference of any two groups in any of the families.
 
     Notes
     -----
@@ -91,51 +128,44 @@ def spread_interval(
     and its plain percentile interval may never contain the truth. So all pairwise differences get
     intervals that hold at the same time (studentised, single step: the quantile of the largest
     |t| over pairs); the largest difference lies between the largest lower and the largest upper
-    end. It covers at least as often as it says.
+    end. It covers at least as often as it says. Shares that no resample changes reach as far as
+    their exact intervals (see `difference_interval`), at the level of one of all the pairs.
     """
-    if bootstrap is None:
-        return NONE
-    draws = slice(1, 1 + resamples.replicates)
-    kept = ~np.any(np.isnan(np.concatenate(list(families))[:, draws]), axis=0)
-    none = replace(NONE, undefined=int(np.count_nonzero(~kept)))
-    points = np.concatenate([family[:, 0] for family in families])
-    if np.isnan(points).any() or kept.sum() < ENOUGH * len(kept):
-        return none
-    pairs = (
-        (family[one, 0] - family[one + 1 :, 0], (family[one, draws] - family[one + 1 :, draws]))
-        for family in families
-        for one in range(len(family) - 1)
+    found, kept = _usable(families, resamples)
+    if kept is None:
+        return found
+    batches = (
+        (values[one, 0] - values[one + 1 :, 0], values[one, 1:] - values[one + 1 :, 1:])
+        for values in (of.values[:, kept] for of in families)
+        for one in range(len(values) - 1)
     )
-    batches = ((at, drawn[:, kept]) for at, drawn in pairs)
-    distance, error, critical = _largest_t(batches, bootstrap)
-    if not error.any():
-        return replace(none, method=CONSTANT)
-    low = np.maximum(0, (np.abs(distance) - critical * error).max())
-    high = (np.abs(distance) + critical * error).max()
-    return replace(none, low=float(low), high=float(high), method="simultaneous")
+    distance, error, critical = _largest_t(batches, bootstrap, families)
+    reach = [_pair_reach(of, critical) for of in families]
+    below, above = (np.concatenate(side) for side in zip(*reach, strict=True))
+    if not (error.any() or below.any() or above.any()):
+        return replace(found, method=CONSTANT)
+    down, up = np.hypot(critical * error, below), np.hypot(critical * error, above)
+    low = np.maximum(distance - down, -distance - up).max()
+    high = np.maximum(distance + up, -distance + down).max()
+    return _simultaneous(max(0.0, low), high, families, found)
 
 
 def extreme_interval(
-    family: Floats, which: Extreme, resamples: Resamples, bootstrap: Bootstrap | None
+    of: Family, which: Extreme, resamples: Resamples, bootstrap: Bootstrap
 ) -> Interval:
-    """Return the interval of the lowest or highest of the groups' values ``(G, 1 + B + J)``.
+    """Return the interval of the lowest or highest of the groups' values.
 
-    As in `spread_interval`, from intervals of all groups that hold at the same time. Where the
-    number is that of a group that resamples never change (5 of 5), nothing is claimed.
+    As in `spread_interval`, from intervals of all groups that hold at the same time.
     """
-    if bootstrap is None:
-        return NONE
-    drawn = family[:, 1 : 1 + resamples.replicates]
-    kept = ~np.any(np.isnan(drawn), axis=0)
-    none = replace(NONE, undefined=int(np.count_nonzero(~kept)))
-    if np.isnan(family[:, 0]).any() or kept.sum() < ENOUGH * len(kept):
-        return none
-    at, error, critical = _largest_t([(family[:, 0], drawn[:, kept])], bootstrap)
-    if not error[at.argmin() if which == "lowest" else at.argmax()] > 0:
-        return replace(none, method=CONSTANT)
-    ends = at - critical * error, at + critical * error
-    low, high = (end.min() if which == "lowest" else end.max() for end in ends)
-    return replace(none, low=float(low), high=float(high), method="simultaneous")
+    found, kept = _usable([of], resamples)
+    if kept is None:
+        return found
+    values = of.values[:, kept]
+    at, error, critical = _largest_t([(values[:, 0], values[:, 1:])], bootstrap, [of])
+    below, above = of.reach(float(norm.sf(critical)))
+    lows, highs = at - np.hypot(critical * error, below), at + np.hypot(critical * error, above)
+    low, high = (end.min() if which == "lowest" else end.max() for end in (lows, highs))
+    return _simultaneous(low, high, [of], found)
 
 
 def within_unit(ends: Interval) -> Interval:
@@ -145,13 +175,51 @@ def within_unit(ends: Interval) -> Interval:
     return replace(ends, low=max(ends.low, 0.0), high=min(ends.high, 1.0))
 
 
+def _usable(
+    families: Sequence[Family], resamples: Resamples
+) -> tuple[Interval, NDArray[np.bool_] | None]:
+    """Return an interval without ends, and the mask of the data and the defined replicates.
+
+    None instead of the mask where there can be no interval: too few are defined, or nothing is
+    known about some group's error.
+    """
+    values = np.concatenate([of.values for of in families])
+    kept: NDArray[np.bool_] = ~np.isnan(values).any(axis=0)
+    kept[1 + resamples.replicates :] = False
+    undefined = resamples.replicates - np.count_nonzero(kept[1:])
+    none = replace(NONE, undefined=int(undefined))
+    if not kept[0] or undefined > (1 - ENOUGH) * resamples.replicates:
+        return none, None
+    unknown = tuple(dict.fromkeys(name for of in families for name in of.unbounded))
+    return (_no_interval(unknown, none), None) if unknown else (none, kept)
+
+
+def _no_interval(names: Sequence[str], found: Interval) -> Interval:
+    """Return that there is none, as these groups' values never change."""
+    return replace(found, low=None, high=None, method=f"no interval: {unchanging(names)}")
+
+
+def _simultaneous(low: float, high: float, families: Sequence[Family], found: Interval) -> Interval:
+    exact = any(of.trials.any() for of in families)
+    method = "simultaneous and exact" if exact else "simultaneous"
+    return replace(found, low=float(low), high=float(high), method=method)
+
+
+def _pair_reach(of: Family, critical: float) -> tuple[Floats, Floats]:
+    """Return how far below and above each pair's difference the exact intervals reach."""
+    below, above = of.reach(float(norm.sf(critical)))
+    first, second = np.triu_indices(len(of.names), 1)
+    return np.hypot(below[first], above[second]), np.hypot(above[first], below[second])
+
+
 def _largest_t(
-    batches: Iterable[tuple[Floats, Floats]], bootstrap: Bootstrap
+    batches: Iterable[tuple[Floats, Floats]], bootstrap: Bootstrap, families: Sequence[Family]
 ) -> tuple[Floats, Floats, float]:
     """Return values, their errors, and the level's quantile of the largest |t| of all of them.
 
     Batches are values ``(m,)`` with their draws ``(m, B)``; one at a time is worked on, as the
-    pairs of many groups are too many to be held at once.
+    pairs of many groups are too many to be held at once. Where shares that no resample changes
+    are among them, their |t| is not to be had, and the quantile is at least Bonferroni's.
     """
     values, errors, largest = [], [], np.zeros(1)
     for at, drawn in batches:
@@ -161,8 +229,11 @@ def _largest_t(
         largest = np.maximum(largest, t.max(axis=0))
         values.append(at)
         errors.append(error)
+    found, error = np.concatenate(values), np.concatenate(errors)
     critical = float(np.quantile(largest, bootstrap.level))
-    return np.concatenate(values), np.concatenate(errors), critical
+    if any(of.fixed.any() for of in families):
+        critical = max(critical, float(norm.isf((1 - bootstrap.level) / (2 * len(found)))))
+    return found, error, critical
 
 
 def _bca_tails(at: float, drawn: Floats, left_out: Floats, tails: Floats) -> Floats | None:

@@ -8,10 +8,13 @@ from typing import Literal
 
 import numpy as np
 
+from evenhand.measure.families import Family, beside
 from evenhand.measure.groups import Groups
 from evenhand.measure.registry import Floats
 from evenhand.measure.scored import Scored
 from evenhand.wording import counted
+
+Made = Literal["one", "difference", "spread", "lowest", "highest", "other", "point"]
 
 EVERYBODY = "*"
 BIASED = "biased where groups are close"
@@ -36,9 +39,11 @@ class Number:
         Why it is undefined, or None.
     note
         What else must be known about how it was made.
-    family, pick
-        Where it is picked out of several groups' values ``(G, 1 + B + J)``: those, and how;
-        ``"point"`` for a number that has no interval.
+    family, made
+        The values of groups that it is made of, and how: ``"one"`` is such a value itself,
+        ``"difference"`` the first less the second, then the largest difference of any two and the
+        lowest and highest of them; ``"other"`` is made in any other way, and ``"point"`` has no
+        interval.
     share
         Whether it is a share in one group, or the worst, best or largest difference of shares.
     """
@@ -51,21 +56,26 @@ class Number:
     threshold: float | None
     reason: str | None
     note: str = ""
-    family: tuple[Floats, ...] = ()
-    pick: Literal["spread", "lowest", "highest", "point"] | None = None
+    family: tuple[Family, ...] = ()
+    made: Made = "other"
     share: bool = False
 
     def minus(self, other: Number) -> Number:
         """Return the same number as a difference from another model's."""
-        return replace(
-            with_note(self, BIASED) if self.family else self,
+        less = replace(
+            self,
             values=self.values - other.values,
             threshold=None,
             reason=self.reason or other.reason,
-            family=(),
-            pick=None,
+            family=(*self.family, *other.family),
             share=False,
         )
+        if self.made == "one":
+            both = beside(self.family[0], other.family[0])
+            return replace(less, family=(both,), made="difference")
+        if self.made in ("spread", "lowest", "highest"):
+            less = with_note(less, BIASED)
+        return less if self.made == "point" else replace(less, made="other")
 
 
 @dataclass(frozen=True, eq=False)

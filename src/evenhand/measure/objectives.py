@@ -13,15 +13,16 @@ from numpy.typing import ArrayLike
 from evenhand.errors import pick
 from evenhand.measure.across import SUMMARIES, extreme
 from evenhand.measure.estimate import common_classes, estimate, point, why_undefined
+from evenhand.measure.families import Family, as_drawn
 from evenhand.measure.groups import Excluded, Groups
 from evenhand.measure.intervals import (
     CONSTANT,
     Interval,
     extreme_interval,
-    interval,
+    share_interval,
     spread_interval,
 )
-from evenhand.measure.registry import Floats, find_metric
+from evenhand.measure.registry import find_metric
 from evenhand.measure.resample import Bootstrap, Resamples, resample
 from evenhand.measure.scored import Scored, scored
 from evenhand.measure.thresholds import youden
@@ -115,22 +116,14 @@ class Objective:
         rows = _cut(labels, scores, patients)
         resamples = resample(len(rows.members), BOUND, np.random.default_rng(0))
         if self.across == "overall":
-            family = self._drawn([rows], resamples)
-            return self._end(interval(family[0], resamples, BOUND), float(family[0, 0]))
-        families = [
-            self._drawn([*_parts(rows, levels, (excluded or {}).get(name, ())).values()], resamples)
-            for name, levels in self._about(groups).items()
-        ]
-        metric = find_metric(self.metric)
-        return self._worst(
-            [
-                self._end(
-                    self._across(family, resamples),
-                    float(SUMMARIES[self.across](family[:, :1], metric)[0]),
-                )
-                for family in families
-            ]
-        )
+            of = self._drawn({"overall": rows}, resamples)
+            return self._end(share_interval(of, resamples, BOUND), float(of.values[0, 0]))
+        metric, found = find_metric(self.metric), []
+        for name, levels in self._about(groups).items():
+            of = self._drawn(_parts(rows, levels, (excluded or {}).get(name, ())), resamples)
+            value = float(SUMMARIES[self.across](of.values[:, :1], metric)[0])
+            found.append(self._end(self._across(of, resamples), value))
+        return self._worst(found)
 
     def problems(
         self,
@@ -171,16 +164,23 @@ class Objective:
         worst = max if self.direction == "minimize" else min
         return math.nan if np.isnan(found).any() else float(worst(found))
 
-    def _drawn(self, parts: list[Scored], resamples: Resamples) -> Floats:
-        """Return the metric of each part for each resample, ``(parts, 1 + B)``."""
-        return estimate(parts, [find_metric(self.metric)], resamples, common_classes(parts))[:, 0]
+    def _drawn(self, parts: Mapping[str, Scored], resamples: Resamples) -> Family:
+        """Return the metric of each part for each resample.
 
-    def _across(self, family: Floats, resamples: Resamples) -> Interval:
-        """Return the interval of the worst of groups' values ``(G, 1 + B)``, or of their gap."""
+        An AUC of 1 that no resample changes is taken for certain: bounded by an exact interval,
+        as in the report, it would count for less than one of .999.
+        """
+        rows, metric = [*parts.values()], find_metric(self.metric)
+        classes = common_classes(rows)
+        values = estimate(rows, [metric], resamples, classes)[:, 0]
+        return as_drawn(tuple(parts), values)
+
+    def _across(self, of: Family, resamples: Resamples) -> Interval:
+        """Return the interval of the worst of the groups, or of their gap."""
         which = extreme(self.across, find_metric(self.metric))
         if which is None:
-            return spread_interval([family], resamples, BOUND)
-        return extreme_interval(family, which, resamples, BOUND)
+            return spread_interval([of], resamples, BOUND)
+        return extreme_interval(of, which, resamples, BOUND)
 
     def _end(self, ends: Interval, value: float) -> float:
         """Return the pessimistic end; the value where resamples never change it (AUC 1, say)."""

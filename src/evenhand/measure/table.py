@@ -12,13 +12,14 @@ import pandas as pd
 
 from evenhand.errors import EvenhandError, pick
 from evenhand.measure.asked import check_across, numbers_of
-from evenhand.measure.estimate import patients_behind
 from evenhand.measure.groups import Excluded, Groups
 from evenhand.measure.intervals import (
     NONE,
     Interval,
+    difference_interval,
     extreme_interval,
     interval,
+    made_interval,
     share_interval,
     spread_interval,
     within_unit,
@@ -172,17 +173,20 @@ def _numbers(
 
 
 def _interval(number: Number, resamples: Resamples, bootstrap: Bootstrap | None) -> Interval:
-    if number.pick == "point":
+    if number.made == "point" or bootstrap is None:
         return NONE
-    if number.reason or (number.pick is None and not number.share):
+    if number.reason:
         return interval(number.values, resamples, bootstrap)
-    if number.pick is None:
-        patients = patients_behind(number.rows, find_metric(number.metric))
-        return share_interval(number.values, patients, resamples, bootstrap)
-    if number.pick == "spread":
+    if number.made == "one":
+        return share_interval(number.family[0], resamples, bootstrap)
+    if number.made == "difference":
+        return difference_interval(number.values, number.family[0], resamples, bootstrap)
+    if number.made == "other":
+        return made_interval(number.values, number.family, resamples, bootstrap)
+    if number.made == "spread":
         ends = spread_interval(number.family, resamples, bootstrap)
     else:
-        ends = extreme_interval(number.family[0], number.pick, resamples, bootstrap)
+        ends = extreme_interval(number.family[0], number.made, resamples, bootstrap)
     return within_unit(ends) if number.share else ends
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from evenhand.measure.estimate import common_classes, estimate, why_undefined
+from evenhand.measure.families import Family, family
 from evenhand.measure.numbers import EVERYBODY, Number, Parts
 from evenhand.measure.registry import Floats, Metric, find_metric
 from evenhand.measure.resample import Resamples
@@ -26,6 +27,8 @@ class Values:
         The metrics by name.
     table
         ``(groups, metrics, 1 + B + J)``, both in the order of ``parts`` and ``metrics``.
+    resamples
+        The patients that they are of.
     classes
         The classes that one-vs-rest means are taken over.
     """
@@ -33,12 +36,15 @@ class Values:
     parts: Parts
     metrics: dict[str, Metric]
     table: Floats
+    resamples: Resamples
     classes: tuple[int, ...]
 
-    def of(self, metric: str, levels: Sequence[str]) -> Floats:
-        """Return the values ``(len(levels), 1 + B + J)`` of a metric in some groups."""
+    def of(self, metric: str, levels: Sequence[str]) -> Family:
+        """Return the values of a metric in some groups."""
         places = [list(self.parts.rows).index(level) for level in levels]
-        return self.table[places, list(self.metrics).index(metric)]
+        values = self.table[places, list(self.metrics).index(metric)]
+        groups = {level: self.parts.rows[level] for level in levels}
+        return family(groups, self.metrics[metric], values, self.resamples, self.classes)
 
     def reason(self, metric: str, levels: Sequence[str]) -> str | None:
         """Return why a number across some groups is undefined, or None."""
@@ -81,7 +87,7 @@ def values_of(
         classes = common_classes(compared or [parts.together])
     table = estimate(list(parts.rows.values()), list(found.values()), resamples, classes)
     table[[list(parts.rows).index(level) for level in parts.small]] = np.nan
-    return Values(parts, found, table, classes)
+    return Values(parts, found, table, resamples, classes)
 
 
 def versus_rest(parts: Parts, which: int) -> Parts:

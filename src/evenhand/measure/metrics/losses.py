@@ -50,6 +50,7 @@ def _squares(rows: Scored) -> Floats:
     needs="score",
     form=rowwise(_squares),
     classes="any",
+    share=False,  # with more than two classes it goes up to 2
     source="Brier, Mon. Weather Rev. 1950",
 )
 def brier(squares: Mean) -> Floats:
