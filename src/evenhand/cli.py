@@ -126,9 +126,9 @@ def pretrain(settings: PretrainSettings, out: Path, overwrite: bool) -> None:
     from evenhand.pretrain.job import pretrain as work
 
     run = work(settings, out, overwrite=overwrite)
-    loss = read_json(run.model(ENCODER) / "model.json")["loss"]
-    epochs = counted(settings.epochs, "epoch")
-    typer.echo(f"loss {loss:.3f} after {epochs}; start from it: --weights {out}")
+    facts = read_json(run.model(ENCODER) / "model.json")
+    epochs = counted(facts["epoch"], "epoch")
+    typer.echo(f"loss {facts['loss']:.3f} after {epochs}; start from it: --weights {out}")
 
 
 @job(TuneSettings, "data")

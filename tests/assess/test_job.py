@@ -35,7 +35,7 @@ def run(command, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "assessed"
     ended = command(out)
     assert ended.status == 0, ended.err
-    assert "2 encoders of 1 epoch and 12 fits" in ended.out
+    assert "2 encoders of at most 1 epoch and 12 fits" in ended.out
     assert "group: " in ended.out
     return out
 
@@ -89,6 +89,18 @@ def test_numbers_are_in_the_contracts_columns(run):
         rows["metric"]
     )
     assert set(rows["model"]) >= {"supervised-50pct", "frozen3-50pct"}
+
+
+def test_every_number_has_its_counts(run):
+    rows = pd.DataFrame(read_json(run / "metrics.json")["rows"])
+    test = pd.read_parquet(run / "models" / "supervised-seed0" / "predictions.parquet")
+    test = test[test["split"] == "test"]
+    known = test[test["attr_group"] != "unknown"]
+    for (attribute, group), of in rows.groupby(["attribute", "group"]):
+        wanted = {"*": known}.get(group, test[test["attr_group"] == group])
+        wanted = test if attribute == "*" else wanted
+        counted = [len(wanted), wanted["patient_id"].nunique(), wanted["label"].sum()]
+        assert of[["n", "patients", "positives"]].drop_duplicates().to_numpy().tolist() == [counted]
 
 
 def test_what_is_done_is_not_done_again(run, command, tmp_path):
@@ -153,7 +165,7 @@ def judged(auc: float, deviation: float, noise: float) -> Judged:
 
 def compared(ssl: Judged, supervised: Judged) -> str:
     both = {"frozen1m": ssl, "supervised": supervised}
-    found = Evaluation(1.0, "frozen1m", both, {}, {})
+    found = Evaluation(1.0, "frozen1m", both, {}, {}, {})
     return verdicts(found)[0].chip
 
 
@@ -168,7 +180,7 @@ def test_a_difference_without_an_interval_is_said_to_have_none():
     few = judged(0.8, 0.2, 0.01)
     few.deviation["sex"][1:11] = np.nan  # a tenth of the resamples
     both = {"frozen1m": few, "supervised": judged(0.8, 0.4, 0.0)}
-    verdict = verdicts(Evaluation(1.0, "frozen1m", both, {}, {}))[0]
+    verdict = verdicts(Evaluation(1.0, "frozen1m", both, {}, {}, {}))[0]
     assert verdict.chip == "not certain"
     assert "the interval of the difference is undefined (in more than one" in verdict.headline
     assert "holds 0" not in verdict.headline

@@ -19,8 +19,9 @@ from evenhand.cohort import (
     store_samples,
 )
 from evenhand.models.model import build_model
+from evenhand.pretrain import training
 from evenhand.pretrain.settings import ContrastSettings
-from evenhand.pretrain.training import train_encoder
+from evenhand.pretrain.training import held_out, train_encoder
 from evenhand.train.inputs import model_inputs
 
 DATA = "series_phantom:patients=120,steps=16,seed=1"
@@ -44,8 +45,8 @@ def run(tmp_path_factory, cache):
 
 def encoded(cohort, seed=0, settings=FEW):
     model = build_model("conv1d", "none", model_inputs(cohort), cohort.classes, seed=0)
-    model, losses = train_encoder(model, cohort, settings, seed)
-    return model.backbone.state_dict(), losses
+    model, curve = train_encoder(model, cohort, settings, seed)
+    return model.backbone.state_dict(), curve
 
 
 def equal(one, other):
@@ -70,9 +71,53 @@ def test_the_seed_decides(cohort):
 
 @pytest.mark.parametrize("method", ["simclr", "vicreg"])
 def test_the_loss_falls(cohort, method):
-    settings = FEW.model_copy(update={"epochs": 12, "lr": 3e-3, "method": method})
-    _, losses = encoded(cohort, settings=settings)
-    assert np.mean(losses[-3:]) < np.mean(losses[:3])
+    settings = FEW.model_copy(update={"epochs": 12, "lr": 3e-3, "method": method, "patience": 0})
+    _, curve = encoded(cohort, settings=settings)
+    assert np.mean(curve.loss[-3:]) < np.mean(curve.loss[:3])
+
+
+def test_held_out_patients_tell_when_to_stop_and_which_epoch_to_keep(cohort, monkeypatch):
+    after: list[dict[str, torch.Tensor]] = []
+
+    def watched(contrast, *others):
+        after.append({k: v.clone() for k, v in contrast.model.backbone.state_dict().items()})
+        return judged(contrast, *others)
+
+    judged = training._judged
+    monkeypatch.setattr(training, "_judged", watched)
+    kept, curve = encoded(
+        cohort, settings=FEW.model_copy(update={"epochs": 30, "lr": 3e-2, "patience": 2})
+    )
+    assert len(after) == len(curve.loss) == len(curve.held_out) == curve.best + 2 < 30
+    assert min(curve.held_out) == curve.held_out[curve.best - 1]
+    assert equal(kept, after[curve.best - 1])
+    assert not equal(kept, after[-1])
+
+
+def test_held_out_patients_are_judged_and_no_others_are(cohort, monkeypatch):
+    served = []
+    source = training.BatchSource
+    monkeypatch.setattr(
+        training, "BatchSource", lambda part, device: served.append(part) or source(part, device)
+    )
+    encoded(cohort)
+    fitted, held = (set(part.table["patient_id"]) for part in served)
+    assert len(held) == 8
+    assert fitted == set(cohort.table["patient_id"]) - held
+
+
+def test_nothing_is_held_out_without_patience(cohort):
+    _, curve = encoded(cohort, settings=FEW.model_copy(update={"patience": 0}))
+    assert (len(curve.loss), curve.held_out, curve.best) == (2, [], 2)
+
+
+def test_patients_are_held_out_whole(cohort):
+    rows = np.repeat(np.arange(len(cohort)), 2)  # two samples of each patient
+    twice = cohort.select(rows)
+    held = held_out(twice, np.random.default_rng(0))
+    patients = twice.table["patient_id"]
+    assert held.sum() == 2 * 8
+    assert not set(patients[held]) & set(patients[~held])
 
 
 def test_images_can_be_learnt_from(cache):
@@ -80,8 +125,8 @@ def test_images_can_be_learnt_from(cache):
     train = prepare_splits(settings, 16, np.random.default_rng(0)).train
     model = build_model("test_resnet", "none", model_inputs(train), train.classes, seed=0)
     before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
-    model, losses = train_encoder(model, train, FEW, 0)
-    assert len(losses) == 2
+    model, curve = train_encoder(model, train, FEW, 0)
+    assert len(curve.loss) == 2
     assert not equal(before, model.backbone.state_dict())
 
 

@@ -17,9 +17,11 @@ from evenhand.assess.grid import Cell
 from evenhand.assess.settings import SUPERVISED
 from evenhand.audit.rows import cut_of, groups_in, scored_rows
 from evenhand.files import read_json
+from evenhand.measure.groups import Groups
 from evenhand.measure.parity import Judged, ends, judge, mean_of, relative_reduction
 from evenhand.measure.registry import Floats
 from evenhand.measure.resample import Bootstrap, resample
+from evenhand.measure.scored import Scored
 from evenhand.predictions import read_predictions
 from evenhand.runs import Run
 
@@ -49,6 +51,20 @@ class Value:
         return int(self.low > 0) - int(self.high < 0)
 
 
+@dataclass(frozen=True)
+class Size:
+    """How many rows, patients and positives a number rests on."""
+
+    n: int
+    patients: int
+    positives: int
+
+    @classmethod
+    def of(cls, rows: Scored) -> Size:
+        """Count some rows."""
+        return cls(len(rows), len(rows.members), int(rows.labels.sum()))
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """All cells of one share of labels, and which of them validation chose.
@@ -65,6 +81,8 @@ class Evaluation:
         AUC of each seed, by cell.
     parameters
         What each cell may change, backbone only.
+    sizes
+        The test rows behind the numbers of an attribute's level; ``"*"`` is all that are compared.
     """
 
     share: float
@@ -72,6 +90,7 @@ class Evaluation:
     judged: Mapping[str, Judged]
     by_seed: Mapping[str, tuple[float, ...]]
     parameters: Mapping[str, int]
+    sizes: Mapping[tuple[str, str], Size]
 
     def difference(self, cell: str) -> Value:
         """Return a cell's AUC less that of supervised."""
@@ -118,6 +137,7 @@ def evaluate_share(
     judged: dict[str, list[Judged]] = {}
     chosen_by: dict[str, list[float]] = {}
     tuned: dict[str, int] = {}
+    sizes: dict[tuple[str, str], Size] = {}
     for cell in cells:
         predictions = read_predictions(run.predictions(cell.name))
         test = predictions.of_split("test")
@@ -125,9 +145,9 @@ def evaluate_share(
         # The same seed draws the same patients for every model, so that differences are paired.
         rng = np.random.default_rng(run.facts["seed"])
         resamples = resample(len(rows.members), Bootstrap(), rng)
-        judged.setdefault(cell.strategy, []).append(
-            judge(rows, groups_in(test, attributes), resamples)
-        )
+        groups = groups_in(test, attributes)
+        judged.setdefault(cell.strategy, []).append(judge(rows, groups, resamples))
+        sizes = sizes or _sizes(rows, groups)  # every cell scores the same rows
         about: dict[str, Any] = read_json(run.model(cell.name) / "model.json")
         chosen_by.setdefault(cell.strategy, []).append(about["val"][objective[0]])
         tuned[cell.strategy] = sum(u["parameters"] for u in about["units"] if u["tuned"])
@@ -139,4 +159,14 @@ def evaluate_share(
         judged={name: mean_of(found) for name, found in judged.items()},
         by_seed={name: tuple(float(j.auc[0]) for j in found) for name, found in judged.items()},
         parameters=tuned,
+        sizes=sizes,
     )
+
+
+def _sizes(rows: Scored, groups: Mapping[str, Groups]) -> dict[tuple[str, str], Size]:
+    sizes = {("*", "*"): Size.of(rows)}
+    for attribute, of in groups.items():
+        parts = {level: of.rows(level) for level in of.compared()}
+        sizes |= {(attribute, level): Size.of(rows.take(part)) for level, part in parts.items()}
+        sizes[attribute, "*"] = Size.of(rows.take(np.concatenate(list(parts.values()))))
+    return sizes

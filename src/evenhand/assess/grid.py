@@ -45,7 +45,7 @@ def cells_of(settings: AssessSettings) -> Iterator[Cell]:
 
 
 def pretrained(task: Task, settings: AssessSettings, run: Run, seed: int) -> Path:
-    """Return the encoder of a seed, pre-trained on all training patients where it is not yet."""
+    """Return the encoder of a seed, pre-trained on training patients where it is not yet."""
     folder = run.root / "encoders" / f"seed{seed}"
     weights = folder / "model.safetensors"
     if not weights.exists() or not (folder / "model.json").exists():
@@ -54,12 +54,13 @@ def pretrained(task: Task, settings: AssessSettings, run: Run, seed: int) -> Pat
         contrast = ContrastSettings(
             method=settings.method,
             epochs=settings.pretrain_epochs,
+            patience=settings.pretrain_patience,
             lr=settings.pretrain_lr,
             device=settings.device,
             precision=settings.precision,
         )
-        model, losses = train_encoder(model, task.splits.train, contrast, seed)
-        save_model(folder, model, method=settings.method, losses=losses)
+        model, curve = train_encoder(model, task.splits.train, contrast, seed)
+        save_model(folder, model, method=settings.method, epoch=curve.best, losses=curve.judged)
     return weights
 
 

@@ -190,8 +190,8 @@ def _forecast(task: Task, settings: AssessSettings, cells: int) -> str:
     minutes = max(1, round((encoders + cells * one) / settings.workers / 60))
     beside = f", {settings.workers} at a time" if settings.workers > 1 else ""
     return (
-        f"{counted(settings.seeds, 'encoder')} of {counted(settings.pretrain_epochs, 'epoch')} and "
-        f"{counted(cells, 'fit')} of at "
-        f"most {settings.epochs}{beside}. At most about {minutes} min; early stops and frozen "
-        "layers make it less."
+        f"{counted(settings.seeds, 'encoder')} of at most "
+        f"{counted(settings.pretrain_epochs, 'epoch')} and {counted(cells, 'fit')} of at most "
+        f"{settings.epochs}{beside}. At most about {minutes} min; early stops and frozen layers "
+        "make it less."
     )

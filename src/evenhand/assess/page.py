@@ -154,15 +154,22 @@ def _remarks(task: Task, found: Evaluation, facts: Mapping[str, Any]) -> Iterato
 def _pretraining(run: Run, settings: Mapping[str, Any]) -> Part:
     rows = []
     for folder in sorted((run.root / "encoders").iterdir()):
-        losses = read_json(folder / "model.json")["losses"]
-        rows.append((folder.name, f"{losses[0]:.3f}", f"{losses[-1]:.3f}", str(len(losses))))
-    return Part(
-        sentences=(
-            f"{settings['method']} on all training patients, without their labels; validation and "
-            "test patients took no part.",
-        ),
-        tables=(Table("Loss", ("Encoder", "First epoch", "Last epoch", "Epochs"), tuple(rows)),),
-    )
+        facts = read_json(folder / "model.json")
+        losses, kept = facts["losses"], facts["epoch"]
+        ends = (f"{losses[0]:.3f}", f"{losses[kept - 1]:.3f}")
+        rows.append((folder.name, str(len(losses)), str(kept), *ends))
+    sentences = [
+        f"{settings['method']} on training patients, without their labels; validation and test "
+        "patients took no part."
+    ]
+    if patience := settings["pretrain_patience"]:
+        sentences.append(
+            f"A tenth of them was held out: {patience} epochs without a lower loss on it ended "
+            "pre-training, and the weights of the lowest were kept."
+        )
+    title = "Loss on the training patients held out" if patience else "Loss"
+    columns = ("Encoder", "Epochs", "Kept", "Loss of the first", "Of the one kept")
+    return Part(sentences=tuple(sentences), tables=(Table(title, columns, tuple(rows)),))
 
 
 def _tuning(found: Sequence[Evaluation]) -> Part:

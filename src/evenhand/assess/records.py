@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from evenhand.assess.evaluation import Evaluation, Value
@@ -12,6 +13,12 @@ from evenhand.measure.table import COLUMNS
 METHOD = "percentile bootstrap of patients, mean over seeds"
 
 
+REASON = "a ratio has no value: a group lacks a class or a decision"
+
+Number = tuple[str, str, str, Value]
+"""Attribute, group, metric, and the value with its interval."""
+
+
 def records_of(found: Sequence[Evaluation]) -> list[dict[str, Any]]:
     """Return one row per number; a cell's model name is its strategy, and its share below 1."""
     return [row for evaluation in found for row in _rows(evaluation)]
@@ -19,34 +26,42 @@ def records_of(found: Sequence[Evaluation]) -> list[dict[str, Any]]:
 
 def _rows(found: Evaluation) -> Iterator[dict[str, Any]]:
     suffix = "" if found.share == 1 else f"-{100 * found.share:g}pct"
-    for cell, judged in found.judged.items():
+    for cell in found.judged:
         model = {"model": cell + suffix}
-        yield _row(model, "*", "*", "auc", Value.of(judged.auc))
-        for (attribute, level), auc in judged.by_group.items():
-            yield _row(model, attribute, level, "auc", Value.of(auc))
-            yield _row(model, attribute, level, "auc_less_overall", Value.of(auc - judged.auc))
-        for attribute in judged.deviation:
-            deviation, aaod = judged.deviation[attribute], judged.aaod[attribute]
-            yield _row(model, attribute, "*", "deviation_from_parity", Value.of(deviation))
-            yield _row(model, attribute, "*", "average_absolute_odds_difference", Value.of(aaod))
-        if cell == SUPERVISED:
-            continue
-        pair = model | {"against": SUPERVISED + suffix}
-        yield _row(pair, "*", "*", "auc", found.difference(cell))
-        for (attribute, level), value in found.by_group(cell).items():
-            yield _row(pair, attribute, level, "auc", value)
-        for attribute in judged.deviation:
-            fairer, less = found.fairer(cell, attribute), found.reduction(cell, attribute)
-            yield _row(pair, attribute, "*", "deviation_from_parity", fairer)
-            yield _row(pair, attribute, "*", "relative_reduction_of_deviation", less)
+        yield from (_row(found, model, number) for number in _numbers(found, cell))
+        if cell != SUPERVISED:
+            pair = model | {"against": SUPERVISED + suffix}
+            yield from (_row(found, pair, number) for number in _differences(found, cell))
 
 
-def _row(
-    models: dict[str, str], attribute: str, group: str, metric: str, value: Value
-) -> dict[str, Any]:
-    reason = "a ratio has no value: a group lacks a class or a decision"
+def _numbers(found: Evaluation, cell: str) -> Iterator[Number]:
+    """Yield what is said of a cell by itself."""
+    judged = found.judged[cell]
+    yield "*", "*", "auc", Value.of(judged.auc)
+    for (attribute, level), auc in judged.by_group.items():
+        yield attribute, level, "auc", Value.of(auc)
+        yield attribute, level, "auc_less_overall", Value.of(auc - judged.auc)
+    for attribute, deviation in judged.deviation.items():
+        aaod = Value.of(judged.aaod[attribute])
+        yield attribute, "*", "deviation_from_parity", Value.of(deviation)
+        yield attribute, "*", "average_absolute_odds_difference", aaod
+
+
+def _differences(found: Evaluation, cell: str) -> Iterator[Number]:
+    """Yield what is said of a cell less supervised."""
+    yield "*", "*", "auc", found.difference(cell)
+    for (attribute, level), value in found.by_group(cell).items():
+        yield attribute, level, "auc", value
+    for attribute in found.judged[cell].deviation:
+        less = found.reduction(cell, attribute)
+        yield attribute, "*", "deviation_from_parity", found.fairer(cell, attribute)
+        yield attribute, "*", "relative_reduction_of_deviation", less
+
+
+def _row(found: Evaluation, models: dict[str, str], number: Number) -> dict[str, Any]:
+    attribute, group, metric, value = number
     about = {"split": "test", "attribute": attribute, "group": group, "metric": metric}
-    numbers = {"value": value.value, "low": value.low, "high": value.high}
     more = {"level": None if value.low is None else 0.95, "method": METHOD}
-    undefined = {"undefined": None if value.value is not None else reason}
-    return dict.fromkeys(COLUMNS) | models | about | numbers | more | undefined
+    undefined = {"undefined": None if value.value is not None else REASON}
+    counts = asdict(found.sizes[attribute, group])
+    return dict.fromkeys(COLUMNS) | models | about | asdict(value) | more | counts | undefined

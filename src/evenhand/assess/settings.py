@@ -37,7 +37,13 @@ class AssessSettings(
     )
     lr: float = Field(1e-3, gt=0, description="highest learning rate of every fit, after warm-up")
     method: str = Field("simclr", description="how to pre-train: simclr or vicreg")
-    pretrain_epochs: int = Field(20, gt=0, description="passes of pre-training")
+    pretrain_epochs: int = Field(60, gt=0, description="most passes of pre-training")
+    pretrain_patience: int = Field(
+        10,
+        ge=0,
+        description="stop pre-training after so many epochs without a lower loss on training "
+        "patients held out for that; 0: never, and none is held out",
+    )
     pretrain_lr: float = Field(1e-3, gt=0, description="highest learning rate of pre-training")
     cell: tuple[str, ...] = Field(
         CELLS, description="strategy to compare with supervised; repeatable"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from evenhand.cohort.prepare import prepare_splits
 from evenhand.cohort.splits import write_splits
@@ -62,9 +61,14 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
     )
     write_splits(run.root / "splits.csv", splits)
     with run.phase("training"):
-        model, losses = train_encoder(model, splits.train, settings, settings.seed)
-    curve = pd.DataFrame({"epoch": range(1, len(losses) + 1), "loss": losses})
-    write_text(run.root / "curve.csv", curve.to_csv(index=False, lineterminator="\n"))
-    save_model(run.model(ENCODER), model, method=settings.method, loss=losses[-1])
+        model, curve = train_encoder(model, splits.train, settings, settings.seed)
+    write_text(run.root / "curve.csv", curve.table().to_csv(index=False, lineterminator="\n"))
+    save_model(
+        run.model(ENCODER),
+        model,
+        method=settings.method,
+        epoch=curve.best,
+        loss=curve.judged[curve.best - 1],
+    )
     run.finish(chosen=ENCODER)
     return run

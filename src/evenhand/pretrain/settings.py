@@ -13,7 +13,13 @@ class ContrastSettings(BaseModel, frozen=True, extra="forbid", title="Training")
     """How an encoder is trained on views."""
 
     method: str = Field("simclr", description="simclr or vicreg")
-    epochs: int = Field(60, gt=0, description="passes over the training patients")
+    epochs: int = Field(60, gt=0, description="most passes over the training patients")
+    patience: int = Field(
+        10,
+        ge=0,
+        description="stop after so many epochs without a lower loss on a tenth of the training "
+        "patients, held out for that; 0: never, and none is held out",
+    )
     batch_size: int = Field(256, gt=1, description="samples a step, of two views each")
     lr: float = Field(1e-3, gt=0, description="highest learning rate, after warm-up")
     weight_decay: float = Field(1e-4, ge=0, description="weight decay of AdamW")
