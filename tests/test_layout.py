@@ -26,7 +26,7 @@ LINES = (
     ("predictions",),
     ("cohort",),
     ("measure",),
-    ("runs", "files", "errors", "progress", "wording"),
+    ("runs", "files", "errors", "launcher", "progress", "wording"),
 )
 DEPTH = {name: depth for depth, line in enumerate(LINES) for name in line}
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -22,6 +22,7 @@ from evenhand.audit.settings import AuditSettings, CompareSettings, PredictSetti
 from evenhand.errors import EvenhandError
 from evenhand.finetune.settings import FinetuneSettings
 from evenhand.flags import Job, Sections, flag, with_flags
+from evenhand.launcher import check_alone, is_main
 from evenhand.pretrain.settings import PretrainSettings
 from evenhand.prune.settings import PruneSettings
 from evenhand.tune.settings import TuneSettings
@@ -58,14 +59,24 @@ def _refuse(text: str) -> NoReturn:
 
 
 def job(
-    settings: type[BaseModel], *positional: str, more: tuple[inspect.Parameter, ...] = ()
+    settings: type[BaseModel],
+    *positional: str,
+    more: tuple[inspect.Parameter, ...] = (),
+    shared: bool = False,
 ) -> Callable[[Job], Job]:
-    """Register a function as the command of its name, with a flag for each setting."""
+    """Register a function as the command of its name, with a flag for each setting.
+
+    Only one that is ``shared`` can be run in several processes by a launcher.
+    """
 
     def register(function: Job) -> Job:
-        command(function.__name__, help=inspect.getdoc(function))(
-            with_flags(function, settings, positional, more)
-        )
+        def work(settings: Any, out: Any, overwrite: bool) -> None:
+            if not shared:
+                check_alone()
+            function(settings, out, overwrite)
+
+        run = with_flags(wraps(function)(work), settings, positional, more)
+        command(function.__name__, help=inspect.getdoc(function))(run)
         return function
 
     return register
@@ -107,7 +118,7 @@ def check(settings: CheckSettings, out: Path | None = None, overwrite: bool = Fa
     raise typer.Exit(int(found.status == "fail"))
 
 
-@job(FinetuneSettings, "data")
+@job(FinetuneSettings, "data", shared=True)
 def finetune(settings: FinetuneSettings, out: Path, overwrite: bool) -> None:
     """Fine-tune a model by one strategy; report on each group."""
     from evenhand.finetune.job import finetune as work
@@ -328,12 +339,17 @@ def verify_dataset(
 
 
 def _show(run: Any) -> None:
-    """Print a finished run's main numbers, what must be known of them, and the report's place."""
+    """Print a finished run's main numbers, what must be known of them, and the report's place.
+
+    Of a launcher's processes the main one prints.
+    """
     from evenhand.audit.asked import measure_settings
     from evenhand.audit.printed import print_table
     from evenhand.files import read_json
     from evenhand.measure import as_table
 
+    if not is_main():
+        return
     facts = run.facts
     rows = as_table(read_json(run.root / "metrics.json")["rows"])
     typer.echo(print_table(rows, measure_settings(facts).split))

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
+from evenhand.launcher import is_main
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -22,7 +24,7 @@ class Advance(Protocol):
 @contextmanager
 def bar(title: str, total: int) -> Iterator[Advance]:
     """Show a bar while the block runs; a bar inside another one's block stands below it."""
-    if not sys.stderr.isatty():
+    if not (sys.stderr.isatty() and is_main()):
         yield _unseen
         return
     shared = _shared()

@@ -14,6 +14,7 @@ from typing import Any
 
 from evenhand.errors import EvenhandError
 from evenhand.files import read_json, write_json
+from evenhand.launcher import is_main
 
 SCHEMA = 1
 PACKAGES = ("evenhand", "torch", "timm", "accelerate", "optuna", "numpy", "scipy", "pandas")
@@ -40,8 +41,12 @@ class Run:
         return bool(self.facts["status"] == "finished")
 
     def note(self, **facts: Any) -> None:
-        """Add facts to ``run.json``; a name that is there already gets the new value."""
-        write_json(self.root / "run.json", {**self.facts, **facts})
+        """Add facts to ``run.json``; a name that is there already gets the new value.
+
+        Of a launcher's processes the main one writes.
+        """
+        if is_main():
+            write_json(self.root / "run.json", {**self.facts, **facts})
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

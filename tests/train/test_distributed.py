@@ -7,8 +7,10 @@ import sys
 
 import numpy as np
 import pytest
+from tests.command import evenhand, training
 
 from evenhand.predictions import read_predictions
+from evenhand.runs import open_run
 
 SCRIPT = """
 import sys
@@ -49,18 +51,50 @@ accelerator.end_training()
 """
 
 
+def launched(script, *words):
+    """Run a script in two processes."""
+    launch = [*("-m", "torch.distributed.run"), "--standalone", "--nproc-per-node=2"]
+    return subprocess.run(
+        [sys.executable, *launch, str(script), *map(str, words)],
+        capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+
+
 @pytest.mark.slow
 def test_two_processes_train_what_thaws_late_and_score_every_row(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    launch = [*("-m", "torch.distributed.run"), "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [sys.executable, *launch, str(script), str(tmp_path)],
-        capture_output=True, text=True, timeout=240, check=False,
-    )  # fmt: skip
+    done = launched(script, tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     one, other = (read_predictions(tmp_path / f"{rank}.parquet").table for rank in (0, 1))
     assert one.equals(other)
     assert one["sample_id"].nunique() == len(one) == 61
     assert np.isfinite(one["score"]).all()
     assert one["score"].nunique() > 30
+
+
+@pytest.mark.slow
+def test_two_processes_do_what_one_does_and_one_of_them_prints_and_writes(tmp_path):
+    """The batches are the same, each sample augmented as it would be, and half are in each."""
+    script = tmp_path / "script.py"
+    script.write_text("from evenhand.cli import main; main()")
+    words = ("finetune", "phantom:patients=80,size=32,seed=1", *training(tmp_path / "cache"))
+    words += ("--batch-size", 16, "--epochs", 2, "--lr", 1e-3, "--out")
+    assert evenhand(*words, tmp_path / "one").status == 0
+    for again in ((), ("--overwrite",)):  # the main process alone clears what is there
+        done = launched(script, *words, tmp_path / "two", *again)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.stdout.count("report: ") == 1
+        assert done.stdout.count("everybody") == 2  # AUC and accuracy
+    one, two = (open_run(tmp_path / name) for name in ("one", "two"))
+    assert two.finished
+    assert {path.name for path in two.root.iterdir()} == {path.name for path in one.root.iterdir()}
+    scores = [read_predictions(run.predictions("full")).table["score"] for run in (one, two)]
+    assert len(read_predictions(one.predictions("full")).table.query("split == 'train'")) % 16 == 0
+    np.testing.assert_allclose(*scores, atol=1e-5)
+
+
+def test_a_launcher_s_processes_do_no_other_job(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    ended = evenhand("audit", tmp_path, "--out", tmp_path / "out")
+    assert (ended.status, "only `evenhand finetune` shares" in ended.err) == (2, True)

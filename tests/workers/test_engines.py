@@ -116,7 +116,7 @@ if __name__ == "__main__":
 
 def test_a_launcher_s_processes_are_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(EvenhandError, match="with --workers N"), open_engine(WorkerSettings()):
+    with pytest.raises(EvenhandError, match="shares its work"), open_engine(WorkerSettings()):
         pass
 
 

@@ -10,14 +10,18 @@ from evenhand.cohort.tables import read_table, some
 from evenhand.errors import EvenhandError
 from evenhand.finetune.settings import FinetuneSettings, TrainingSettings
 from evenhand.finetune.training import Task, keep, make_task, train
+from evenhand.launcher import is_main
 from evenhand.models.strategies import find_strategy
 from evenhand.runs import Run, open_run, start_run
+from evenhand.train.device import make_accelerator
 from evenhand.train.inputs import silent_channels
 from evenhand.workers import WorkerSettings
 
 
 def finetune(settings: FinetuneSettings, out: Path, *, overwrite: bool = False) -> Run:
     """Fine-tune a model by one strategy and report on it.
+
+    A launcher's processes share the training and the scoring; the main one writes everything.
 
     Parameters
     ----------
@@ -34,18 +38,24 @@ def finetune(settings: FinetuneSettings, out: Path, *, overwrite: bool = False) 
         Whatever is wrong with the input; nothing is written to ``out`` then.
     """
     strategy = find_strategy(settings.strategy)
-    task = make_task(settings)
+    accelerator = make_accelerator(settings)
+    with accelerator.local_main_process_first():  # it stores the samples, which the others read
+        task = make_task(settings)
     model, schedule = strategy(task.model(), settings.seed)
     name = model_name(settings.strategy)
-    run = begin("finetune", task, out, [name], overwrite=overwrite)
+    with accelerator.main_process_first():
+        if is_main():
+            begin("finetune", task, out, [name], overwrite=overwrite)
+    run = Run(out)
     if not run.predictions(name).exists():
         with run.phase("training"):
             model, values = train(task, model, schedule, task.fit_settings(settings.lr))
             mask = schedule.reach(settings.epochs)
             keep(task, run, name, model, mask, lr=settings.lr, val=task.named(values))
-    with run.phase("evaluation"):
-        evaluate(run, chosen=name)
-    run.finish(chosen=name)
+    if is_main():
+        with run.phase("evaluation"):
+            evaluate(run, chosen=name)
+        run.finish(chosen=name)
     return run
 
 

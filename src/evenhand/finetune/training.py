@@ -18,6 +18,7 @@ from evenhand.cohort.splits import Splits, share_of_patients
 from evenhand.cohort.store import default_cache
 from evenhand.errors import EvenhandError, pick
 from evenhand.finetune.settings import TrainingSettings
+from evenhand.launcher import is_main
 from evenhand.measure.groups import Groups, excluded_groups, groups_of
 from evenhand.measure.objectives import Objective, find_objective
 from evenhand.models.checkpoints import save_model
@@ -202,8 +203,9 @@ def keep(task: Task, run: Run, name: str, model: Model, mask: Mask, **facts: Any
     shares = unit_shares(model, mask)
     model = merge_lora(model)
     predictions = predict(model, task.splits.items(), make_accelerator(task.settings))
-    save_model(run.model(name), model.cpu(), mask=sorted(mask), units=shares, **facts)
-    write_predictions(run.predictions(name), predictions)
+    if is_main():
+        save_model(run.model(name), model.cpu(), mask=sorted(mask), units=shares, **facts)
+        write_predictions(run.predictions(name), predictions)
 
 
 def unit_shares(model: Model, mask: Mask) -> list[dict[str, Any]]:

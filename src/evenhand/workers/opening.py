@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 
 from evenhand.errors import EvenhandError
+from evenhand.launcher import check_alone
 from evenhand.workers.engine import Engine, Job, Lost, T
 from evenhand.workers.inline import Inline
 from evenhand.workers.settings import WorkerSettings
@@ -22,11 +23,7 @@ def open_engine(settings: WorkerSettings) -> Iterator[Engine]:
         Ray is asked for, and is not installed, does not answer, or has no room for a worker; or
         this process is one of several that a launcher has started.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise EvenhandError(
-            "each process that a launcher starts (torchrun, accelerate launch) would do this whole "
-            "job again. Give the command by itself, with --workers N."
-        )
+    check_alone()
     if settings.engine == "ray":
         from evenhand.workers.cluster import RayTasks
 
