@@ -83,6 +83,7 @@ def settings(given: argparse.Namespace, folder: Path) -> TrainingSettings:
         "image_size": given.image_size,
         "epochs": given.epochs,
         "objective": ("min_auc",),
+        "augment": "free",
         "device": "cpu",
     }
     return TrainingSettings(**{**data, **changes})
