@@ -59,18 +59,44 @@ def test_a_value_that_was_not_observed_is_never_made_up():
     assert view_series(never, seeded())[:, 1].isnan().all()
 
 
-def test_negation_is_not_for_all():
-    ones = torch.ones(COUNT, 1, 24)
-    signs = parts.change(ones, seeded()).mean(dim=(1, 2)).sign()
-    assert 0.1 < (signs < 0).float().mean() < 0.3
+def test_each_channel_has_a_scale_and_negation_is_not_for_all():
+    factor, spread = parts.change(COUNT, 3, seeded())
+    signs = factor.sign()
+    assert torch.equal(signs, signs[:, :1].expand(-1, 3))  # the whole series is turned over
+    assert 0.1 < (signs[:, 0] < 0).float().mean() < 0.3
+    scaled = factor.abs()
+    assert 0.4 < (scaled != 1).all(dim=1).float().mean() < 0.6
+    assert (scaled[:, 0] - scaled[:, 1]).abs().max() > 0.1
+    assert 0 <= spread.min() < spread.max() <= parts.JITTER
 
 
 def test_masking_hides_one_span_of_time_and_whole_channels():
-    hidden = parts.hide(torch.zeros(COUNT, 3, 24), seeded()).isnan()
+    spans, dropped = parts.hide(COUNT, 24, 3, seeded())
+    assert 0.1 < dropped.float().mean() < 0.2
+    assert spans.long().diff(dim=1).abs().sum(dim=1).max() <= 2  # it begins once and ends once
+    assert spans.sum(dim=1).max() <= round(parts.LONGEST_MASK * 24) + 1
+    assert 0.3 < spans.any(dim=1).float().mean() < 0.6
+
+
+def test_what_is_hidden_counts_as_not_observed():
+    hidden = view_series(torch.zeros(COUNT, 3, 24), seeded()).isnan()
     dropped = hidden.all(dim=2)
     assert 0.1 < dropped.float().mean() < 0.2
-    spans = hidden.all(dim=1).long().diff(dim=1).abs().sum(dim=1)
-    assert spans[~dropped.all(dim=1)].max() <= 2  # it begins once and ends once
+    spans = hidden.all(dim=1)
+    assert 0.3 < spans[~dropped.all(dim=1)].any(dim=1).float().mean() < 0.6
+    assert torch.equal(hidden, dropped[:, :, None] | spans[:, None, :])
+
+
+def test_noise_is_of_each_value_and_scale_of_each_channel(monkeypatch):
+    monkeypatch.setattr(parts, "OFTEN", 0.0)
+    monkeypatch.setattr(parts, "SELDOM", 0.0)
+    monkeypatch.setattr(parts, "DROPPED_CHANNELS", 0.0)
+    noise = view_series(torch.zeros(COUNT, 3, 24), seeded())
+    assert abs(noise.mean()) < 0.01
+    # Its standard deviation is uniform up to JITTER, so that the mean square is a third of that's.
+    assert noise.square().mean() == pytest.approx(parts.JITTER**2 / 3, rel=0.1)
+    together = torch.corrcoef(noise[:, :, :2].reshape(COUNT, 6).T)
+    assert (together - torch.eye(6)).abs().max() < 0.25
 
 
 @settings(max_examples=30)

@@ -26,8 +26,16 @@ def view_series(series: Tensor, generator: Generator) -> Tensor:
     at = _steps(count, length, generator)
     at = at + length * torch.arange(count, device=series.device)[:, None]
     steps = series.movedim(1, 2).reshape(-1, channels)  # as batches lie in memory: no copy
-    moved = steps.index_select(0, at.flatten()).view(count, length, channels).movedim(2, 1)
-    return hide(change(moved, generator), generator)
+    moved = steps.index_select(0, at.flatten()).view(count, length, channels)
+    factor, spread = change(count, channels, generator)
+    spans, dropped = hide(count, length, channels, generator)
+    # NaN in a factor hides what it multiplies, so that masks take no pass of their own.
+    factor, spread = (
+        factor.masked_fill(dropped, torch.nan)[:, None, :],
+        spread[:, None].masked_fill(spans, torch.nan)[:, :, None],
+    )
+    noise = torch.randn(moved.shape, generator=generator, device=series.device)
+    return noise.mul_(spread).addcmul_(moved, factor).movedim(2, 1)
 
 
 def _steps(count: int, length: int, generator: Generator) -> Tensor:
@@ -70,27 +78,25 @@ def permute(place: Tensor, generator: Generator) -> Tensor:
     return place.gather(1, source.clamp(max=length - 1))
 
 
-def change(series: Tensor, generator: Generator) -> Tensor:
-    """Scale each channel, add noise to each value, and turn some series over."""
-    count, channels, length = series.shape
-    normal = torch.randn(count, length + 1, channels, generator=generator, device=series.device)
-    normal = normal.movedim(2, 1)
-    scale = 1 + SCALE * normal[:, :, :1] * _chosen(count, OFTEN, generator)[:, None, None]
-    noise = JITTER * normal[:, :, 1:] * _uniform(count, 1, generator)[:, :, None]
+def change(count: int, channels: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Return what each channel is multiplied by, ``(B, C)``, and how noisy a series gets, ``(B,)``.
+
+    Channels are scaled, each by its own factor, and some series turned over.
+    """
+    normal = torch.randn(count, channels, generator=generator, device=generator.device)
+    scale = 1 + SCALE * normal * _chosen(count, OFTEN, generator)[:, None]
     sign = 1 - 2 * _chosen(count, SELDOM, generator)
-    return sign[:, None, None] * (series * scale + noise)
+    return sign[:, None] * scale, JITTER * _uniform(count, 1, generator)[:, 0]
 
 
-def hide(series: Tensor, generator: Generator) -> Tensor:
-    """Hide a span of time, and some channels: they count as not observed."""
-    count, channels, length = series.shape
+def hide(count: int, length: int, channels: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Return which steps ``(B, T)``, one span, and which channels ``(B, C)`` are hidden."""
     size, start = _uniform(count, 2, generator).unbind(1)
     size = LONGEST_MASK * size * _chosen(count, OFTEN, generator)
     begin = start * (1 - size)
-    place = (torch.arange(length, device=series.device) + 0.5) / length
-    hidden = (place >= begin[:, None]) & (place < (begin + size)[:, None])  # (B, T)
-    dropped = _uniform(count, channels, generator) < DROPPED_CHANNELS
-    return series.masked_fill(hidden[:, None, :] | dropped[:, :, None], torch.nan)
+    place = (torch.arange(length, device=generator.device) + 0.5) / length
+    spans = (place >= begin[:, None]) & (place < (begin + size)[:, None])
+    return spans, _uniform(count, channels, generator) < DROPPED_CHANNELS
 
 
 def _chosen(count: int, probability: float, generator: Generator) -> Tensor:
