@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from evenhand.files import fingerprint, read_json, replacing, write_json, write_text
+from evenhand.files import fingerprint, read_json, replacing, stamps, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -47,11 +47,11 @@ def test_bulk_files_count_by_path_size_and_time(tmp_path):
     first, second = tmp_path / "a", tmp_path / "b"
     first.write_text("1")
     second.write_text("2")
-    before = fingerprint([first, second])
-    assert fingerprint([second, first]) == before
-    assert fingerprint([first]) != before
+    before = fingerprint(stamps([first, second]))
+    assert fingerprint(stamps([second, first])) == before
+    assert fingerprint(stamps([first])) != before
     os.utime(second, (1, 1))
-    assert fingerprint([first, second]) != before
+    assert fingerprint(stamps([first, second])) != before
 
 
 def test_moved_files_are_the_same_and_renamed_ones_are_not(tmp_path):
@@ -59,12 +59,18 @@ def test_moved_files_are_the_same_and_renamed_ones_are_not(tmp_path):
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("1")
-    before = fingerprint(tmp_path / name for name in names)
+    before = fingerprint(stamps(tmp_path / name for name in names))
     (tmp_path / "here").rename(tmp_path / "there")
     moved = [tmp_path / "there" / name.relative_to("here") for name in names]
-    assert fingerprint(moved) == before
+    assert fingerprint(stamps(moved)) == before
     moved[1] = moved[1].rename(moved[1].with_name("c.jpg"))
-    assert fingerprint(moved) != before
+    assert fingerprint(stamps(moved)) != before
+
+
+def test_files_of_which_only_some_are_named_from_the_root(tmp_path, monkeypatch):
+    (tmp_path / "a.jpg").touch()
+    monkeypatch.chdir(tmp_path)
+    assert fingerprint(stamps(["a.jpg", tmp_path / "a.jpg"])) != fingerprint(stamps(["a.jpg"]))
 
 
 def test_tables_count_by_content(tmp_path):

@@ -45,24 +45,41 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def fingerprint(files: Iterable[Path | str], tables: Iterable[Path] = ()) -> str:
+Stamp = tuple[str, int, int]
+"""Path, size in bytes and time of change in nanoseconds of a file."""
+
+
+def fingerprint(files: Iterable[Stamp], tables: Iterable[Path] = ()) -> str:
     """Return a hex digest that changes when the data do.
 
     Parameters
     ----------
     files
-        Bulk files (images, recordings): path, size in bytes and time of change count. Paths are
-        taken from the folder that all of them lie in, so data that are moved as they are stay the
-        same data.
+        Bulk files (images, recordings). Paths are taken from the folder that all of them lie in,
+        so data that are moved as they are stay the same data.
     tables
         Tables: their whole content counts, and where they lie does not.
     """
-    # As text: 400,000 paths are sorted in no time, while Path compares part by part.
-    stats = sorted((os.fspath(path), os.stat(path)) for path in files)  # noqa: PTH116
-    root = os.path.commonpath([os.path.dirname(path) for path, _ in stats]) if stats else ""  # noqa: PTH120
-    digest = hashlib.sha256()
-    for path, stat in stats:
-        digest.update(f"{path.removeprefix(root)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    stamps = sorted(files)
+    root, digest = _root(stamps), hashlib.sha256()
+    for path, size, changed in stamps:
+        digest.update(f"{path.removeprefix(root)}\0{size}\0{changed}\n".encode())
     for table in sorted(tables):
         digest.update(hashlib.sha256(table.read_bytes()).digest())
     return digest.hexdigest()
+
+
+def stamps(paths: Iterable[Path | str]) -> Iterator[Stamp]:
+    """Yield the stamp of each file, all of which have to be there."""
+    for path in paths:
+        stat = os.stat(path)  # noqa: PTH116
+        yield os.fspath(path), stat.st_size, stat.st_mtime_ns
+
+
+def _root(sorted_stamps: list[Stamp]) -> str:
+    """Return the folder that files lie in: of sorted paths, the ends have the least in common."""
+    ends = [os.path.dirname(path) for path, _, _ in sorted_stamps[:1] + sorted_stamps[-1:]]  # noqa: PTH120
+    try:
+        return os.path.commonpath(ends)
+    except ValueError:  # no file; or one path is absolute, or on another drive, and one is not
+        return ""

@@ -131,7 +131,7 @@ class TestUnreadable:
     @pytest.fixture
     def damaged(self, cohort) -> Cohort:
         for path in list(cohort.read.files.values())[3:5]:
-            truncate(path)
+            truncate(Path(path))
         return open_cohort(DataSettings(data=f"ham10000:{cohort.source.path}"))
 
     def test_all_are_reported_with_path_and_row(self, tmp_path, damaged):
@@ -162,7 +162,7 @@ class TestUnreadable:
 
     @pytest.mark.parametrize("content", [b"", b"not an image"])
     def test_files_that_are_no_images(self, tmp_path, cohort, content):
-        path = next(iter(cohort.read.files.values()))
+        path = Path(next(iter(cohort.read.files.values())))
         path.write_bytes(content)
         with pytest.raises(UnreadableError, match="row 2"):
             store_samples(cohort, SIZE, tmp_path / "cache")
@@ -279,7 +279,7 @@ class TestBuilding:
 
 def test_a_source_without_readable_samples(tmp_path, cohort):
     for path in cohort.read.files.values():
-        path.write_bytes(b"")
+        Path(path).write_bytes(b"")
     kept = store_samples(cohort, SIZE, tmp_path / "cache", skip_unreadable=True)
     assert len(kept) == 0
 

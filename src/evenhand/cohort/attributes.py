@@ -40,7 +40,7 @@ class Attribute:
     levels
         Every level that the rule can give, in order. ``unknown`` is none of them.
     to_level
-        The rule: raw values in, one level each out.
+        The rule: raw values in, one level each out, whatever the values around it.
     numeric
         Whether the levels are bins of a number, which ``--bins`` may place elsewhere.
     """
@@ -53,8 +53,14 @@ class Attribute:
 
     def of(self, raw: pd.Series) -> pd.Series:
         """Return one level per raw value; whatever the rule does not name is ``unknown``."""
-        level = self.to_level(raw)
-        return level.where(level.isin(self.levels), UNKNOWN).astype("str")
+        which, values = pd.factorize(raw, use_na_sentinel=False)
+        level = self.to_level(pd.Series(values))  # each value once: there are few of them
+        return (
+            level.where(level.isin(self.levels), UNKNOWN)
+            .iloc[which]
+            .set_axis(raw.index)
+            .astype("str")
+        )
 
 
 def mapped(name: str, column: str, mapping: Mapping[str, str]) -> Attribute:
@@ -126,7 +132,7 @@ def distinct(name: str, column: str, raw: pd.Series) -> Attribute:
 
     A blank value, and the word "unknown" in any spelling of its case, is no level.
     """
-    values = sorted({str(value) for value in raw.dropna()}, key=_numbers_first)
+    values = sorted({str(value) for value in raw.dropna().unique()}, key=_numbers_first)
     return mapped(name, column, {value: value for value in values if value.casefold() != UNKNOWN})
 
 

@@ -205,7 +205,7 @@ def check_usable(cohort: Cohort, attributes: Sequence[str]) -> None:
         )
     for name in sorted({part for attribute in attributes for part in parts_of(attribute)}):
         pick("attribute", name, cohort.attributes)
-        levels = sorted(set(cohort.table[f"attr_{name}"]) - {UNKNOWN})
+        levels = sorted({*cohort.table[f"attr_{name}"].unique()} - {UNKNOWN})
         if len(levels) < 2:
             raise EvenhandError(
                 f"{cohort.source.path}: the attribute {name!r} has "

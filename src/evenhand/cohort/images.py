@@ -49,7 +49,7 @@ class ImageFiles:
         The way to open a file as a picture.
     """
 
-    files: Mapping[str, Path]
+    files: Mapping[str, str]
     rows: Mapping[str, int]
     table: Path
     size: int | None = None
@@ -71,7 +71,7 @@ class ImageFiles:
             raise UnreadableError(f"{path} ({where}) cannot be read: {error}") from error
 
     def _picture(self, sample_id: str) -> PIL.Image.Image:
-        return self.open(self.files[sample_id], self.size)
+        return self.open(Path(self.files[sample_id]), self.size)
 
     def resized(self, size: int | None) -> ImageFiles:
         """Return the way to read the same files as ``(size, size, 3)``."""
@@ -117,12 +117,9 @@ def image_files(
     open
         The way to open a file as a picture.
     """
-    return ImageFiles(
-        dict(zip(sample_ids, map(Path, paths), strict=True)),
-        dict(zip(sample_ids, paths.index, strict=True)),
-        table,
-        open=open,
-    )
+    ids = sample_ids.to_numpy(object)
+    files, rows = zip(ids, paths, strict=True), zip(ids, paths.index.tolist(), strict=True)
+    return ImageFiles(dict(files), dict(rows), table, open=open)
 
 
 def _squash(image: PIL.Image.Image, size: int) -> Image:

@@ -82,7 +82,8 @@ def by_value(
     known = {*class_of, *map(plain, left_out)}
 
     def classify(table: pd.DataFrame, path: Path) -> tuple[pd.Series, tuple[str, ...]]:
-        value = table[column].map(plain, na_action="ignore").fillna("")
+        raw = table[column]
+        value = raw.map({text: plain(text) for text in raw.dropna().unique()}).fillna("")
         if "" not in known:
             refuse_blank(table, path, (column,))
         problem = f"{column!r} holds what no class stands for; known are: {_listed(known)}."

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from stat import S_ISLNK
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from evenhand.cohort.registry import DataSet, Entry
 from evenhand.cohort.tables import rows_text, some
 from evenhand.errors import EvenhandError
+from evenhand.files import Stamp
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
 
@@ -118,8 +123,62 @@ def walk(folder: Path, root: Path) -> Iterator[str]:
         yield from (os.path.join(place, name) for name in sorted(files))  # noqa: PTH118
 
 
-def present(files: pd.Series, table: Path, *, skip: bool) -> tuple[pd.Series, tuple[str, ...]]:
-    """Mark the files (or folders of slices) that are there, and say what is wrong with the others.
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """Files (or folders of slices) of which each was looked at once.
+
+    Parameters
+    ----------
+    files
+        Paths, indexed by the row of the table that names them.
+    size
+        How many bytes each has; -1 where there is none.
+    changed
+        When each was changed, in nanoseconds.
+    """
+
+    files: pd.Series
+    size: NDArray[np.int64]
+    changed: NDArray[np.int64]
+
+    @property
+    def there(self) -> NDArray[np.bool_]:
+        """Which files there are, ``(n,)``."""
+        return self.size >= 0
+
+    def stamps(self) -> Iterator[Stamp]:
+        """Yield what tells each file that is there from its later self."""
+        there = self.there
+        times = (self.size[there].tolist(), self.changed[there].tolist())
+        return zip(self.files.to_numpy(object)[there], *times, strict=True)
+
+    def absent(self, table: Path, *, skip: bool) -> tuple[str, ...]:
+        """Say which files are absent, for the record.
+
+        Parameters
+        ----------
+        table
+            The table that names the files.
+        skip
+            Whether the user leaves out what cannot be read.
+
+        Raises
+        ------
+        EvenhandError
+            Files are absent, and ``skip`` is false.
+        """
+        absent = self.files[~self.there]
+        if len(absent) and not skip:
+            raise EvenhandError(
+                f"{table}, {rows_text(absent.index)}: {len(absent)} of {len(self.files)} files "
+                f"{'is' if len(absent) == 1 else 'are'} absent: {some(absent)}. Put them there, "
+                "or leave them out with --skip-unreadable."
+            )
+        return tuple(f"{path} ({table}, row {row}) is absent" for row, path in absent.items())
+
+
+def look_at(files: pd.Series, table: Path, root: Path | None) -> Seen:
+    """Look at each file once, which is what opening 400,000 of them costs.
 
     Parameters
     ----------
@@ -127,51 +186,50 @@ def present(files: pd.Series, table: Path, *, skip: bool) -> tuple[pd.Series, tu
         Paths, indexed by the row of the table that names them.
     table
         The table.
-    skip
-        Whether the user leaves out what cannot be read.
+    root
+        The folder that no link, of a file or of a folder on the way to it, may lead out of; None
+        where files may lie anywhere.
 
     Raises
     ------
     EvenhandError
-        Files are absent, and ``skip`` is false.
+        Such a link does; the message names the first few, and the rows that name them.
     """
-    there = pd.Series([os.path.exists(path) for path in files], files.index, bool)  # noqa: PTH110
-    absent = files[~there]
-    if len(absent) and not skip:
-        raise EvenhandError(
-            f"{table}, {rows_text(absent.index)}: {len(absent)} of {len(files)} files "
-            f"{'is' if len(absent) == 1 else 'are'} absent: {some(absent)}. Put them there, or "
-            "leave them out with --skip-unreadable."
-        )
-    return there, tuple(f"{path} ({table}, row {row}) is absent" for row, path in absent.items())
-
-
-def files_below(paths: pd.Series) -> Iterator[Path]:
-    """Yield each file once; of a folder of slices, its files."""
-    for path in map(Path, paths.unique()):
-        yield from path.iterdir() if path.is_dir() else (path,)
-
-
-def check_inside(files: pd.Series, root: Path, table: Path) -> None:
-    """Check that no file, and no folder on the way to it, is a link that leads outside the root.
-
-    Raises
-    ------
-    EvenhandError
-        Some do; the message names the first few, and the rows that name them.
-    """
-    top = str(root)
-
-    def linked(path: str) -> bool:
-        return os.path.islink(path) or behind_link(os.path.dirname(path))  # noqa: PTH114, PTH120
+    size, changed = np.full(len(files), -1, np.int64), np.zeros(len(files), np.int64)
+    top = len(str(root or ""))
 
     @cache
     def behind_link(folder: str) -> bool:
-        return len(folder) > len(top) and linked(folder)
+        return len(folder) > top and (
+            os.path.islink(folder) or behind_link(_parent(folder))  # noqa: PTH114
+        )
 
-    suspects = files[[linked(path) for path in files]]
-    if len(suspects):
-        _refuse_outside(suspects, root, f"{table}, {rows_text(suspects.index)}")
+    suspects = []
+    for place, path in enumerate(files.to_numpy(object)):
+        try:
+            stat = os.lstat(path)
+            linked = S_ISLNK(stat.st_mode)
+            stat = os.stat(path) if linked else stat  # noqa: PTH116
+        except OSError:
+            continue
+        size[place], changed[place] = stat.st_size, stat.st_mtime_ns
+        if root is not None and (linked or behind_link(_parent(path))):
+            suspects.append(place)
+    if suspects and root is not None:
+        linked_files = files.iloc[suspects]
+        _refuse_outside(linked_files, root, f"{table}, {rows_text(linked_files.index)}")
+    return Seen(files, size, changed)
+
+
+def files_below(folders: pd.Series) -> pd.Series:
+    """Return the files in folders of slices; what is no folder, or empty, as it is."""
+    found = {path: sorted(map(str, Path(path).glob("*"))) or [path] for path in folders.unique()}
+    return folders.map(found).explode()
+
+
+def _parent(path: str) -> str:
+    """Return the folder of a path, in a third of the time that ``os.path.dirname`` takes."""
+    return path[: max(path.rfind(os.sep), path.rfind("/"))]
 
 
 def _refuse_outside(paths: Iterable[str], root: Path, where: str) -> None:

@@ -114,7 +114,7 @@ def _unused(root: Path, cohort: Cohort) -> list[str]:
     """Return files that look like samples and that the tables do not name."""
     if not (root.is_dir() and isinstance(cohort.read, ImageFiles)):
         return []
-    used = set(map(str, files_below(pd.Series(cohort.read.files))))
+    used = set(files_below(pd.Series(cohort.read.files)))
     suffixes = {os.path.splitext(path)[1] for path in used}  # noqa: PTH122
     return [
         path

@@ -16,14 +16,14 @@ from evenhand.cohort.attributes import Attribute, distinct, parse_bins
 from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
 from evenhand.cohort.images import Open, image_files, open_picture
 from evenhand.cohort.labels import Label
-from evenhand.cohort.layouts import check_inside, check_layout, files_below, present
+from evenhand.cohort.layouts import check_layout, files_below, look_at
 from evenhand.cohort.registry import DataSet, reader, refuse_settings
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.splits import own_split
 from evenhand.cohort.tables import refuse_blank, refuse_repeated, require_columns
 from evenhand.cohort.volumes import Cut, sliced, volume_slices
 from evenhand.errors import import_extra, pick
-from evenhand.files import fingerprint
+from evenhand.files import Stamp, fingerprint
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,11 +93,11 @@ def _cohort(
 ) -> Cohort:
     convention = settings.label or next(iter(data_set.labels))
     table, classes, meaning = _classified(samples, data_set, data_set.labels[convention])
-    table, absent = _present(table, samples.source, root, skip=settings.skip_unreadable)
+    table, stamps, absent = _seen(samples, table, root, skip=settings.skip_unreadable)
     attributes = _attributes(name, data_set, table, settings)
     slices = settings.slices or data_set.slices
     table, sample, read = _reading(samples, table, slices)
-    files = fingerprint(_files(samples, table), samples.tables)
+    files = fingerprint(stamps, samples.tables)
     return Cohort(
         table=cohort_table(table, sample, samples.patient, table["class"], attributes).assign(
             **own_split(table, samples.patient, samples.source)
@@ -136,23 +136,19 @@ def _classified(
     )
 
 
-def _present(
-    table: pd.DataFrame, source: Path, root: Path, *, skip: bool
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return the rows whose files are there, below the root, and what is wrong with the others."""
+def _seen(
+    samples: Samples, table: pd.DataFrame, root: Path, *, skip: bool
+) -> tuple[pd.DataFrame, Iterable[Stamp], tuple[str, ...]]:
+    """Return the rows whose files are there, what tells these files, what the others lack."""
     if "file" not in table.columns:
-        return table, ()
-    there, absent = present(table["file"], source, skip=skip)
-    table = table[there]
-    check_inside(table["file"], root, source)
-    return table, absent
-
-
-def _files(samples: Samples, table: pd.DataFrame) -> Iterable[Path | str]:
-    """Return every file that samples are read from."""
-    if "file" not in table.columns:
-        return ()
-    return files_below(table["file"]) if samples.cut is not None else table["file"]
+        return table, (), ()
+    # As objects: text out of Arrow would be made anew, slowly, for each of those who read it.
+    table = table.assign(file=table["file"].astype(object))
+    seen = look_at(table["file"], samples.source, root)
+    absent, table = seen.absent(samples.source, skip=skip), table[seen.there]
+    if samples.cut is not None:
+        seen = look_at(files_below(table["file"]), samples.source, root)
+    return table, seen.stamps(), absent
 
 
 def _reading(samples: Samples, table: pd.DataFrame, slices: int) -> tuple[pd.DataFrame, str, Read]:

@@ -115,9 +115,8 @@ def series_files(
         The table.
     """
     ids = sample_ids.tolist()
-    read = SeriesFiles(
-        dict(zip(ids, paths, strict=True)), dict(zip(ids, paths.index, strict=True)), table
-    )
+    files, rows = zip(ids, map(Path, paths), strict=True), zip(ids, paths.index, strict=True)
+    read = SeriesFiles(dict(files), dict(rows), table)
     form = read.form()
     return whole_recordings(ids, partial(read.load, form), form.steps), form.channels
 

@@ -43,14 +43,14 @@ class VolumeSlices(ImageFiles):
     cut: Cut
 
     def _picture(self, sample_id: str) -> PIL.Image.Image:
-        return self.cut(self.files[sample_id], self.place[sample_id])
+        return self.cut(Path(self.files[sample_id]), self.place[sample_id])
 
 
 def volume_slices(table: pd.DataFrame, source: Path, cut: Cut) -> VolumeSlices:
     """Return the way to read the slices of a table (see ``sliced``), which ``source`` names."""
     ids = table["slice"]
     return VolumeSlices(
-        files=dict(zip(ids, map(Path, table["file"]), strict=True)),
+        files=dict(zip(ids, table["file"], strict=True)),
         rows=dict(zip(ids, table.index, strict=True)),
         table=source,
         place=dict(zip(ids, table["place"], strict=True)),

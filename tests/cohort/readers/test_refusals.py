@@ -53,7 +53,7 @@ def first_file(cohort: Cohort) -> Path:
     """Return the file of the first sample."""
     sample = cohort.table["sample_id"][0]
     if isinstance(cohort.read, ImageFiles):
-        return cohort.read.files[sample]
+        return Path(cohort.read.files[sample])
     own = next(Path(cohort.source.path).rglob(sample), None)
     return own or pytest.skip("the samples lie in tables")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from evenhand.cohort.cohort import Cohort
-from evenhand.cohort.layouts import check_inside, check_layout, walk
+from evenhand.cohort.layouts import check_layout, walk
 from evenhand.cohort.readers.table import own_cohort
 from evenhand.cohort.registry import DataSet, reader, refuse_settings
 from evenhand.cohort.settings import DataSettings
@@ -46,7 +45,6 @@ def read_folders(path: str, settings: DataSettings) -> Cohort:
         )
     if table["split"].isna().all():
         table = table.drop(columns="split")
-    check_inside(f"{root}{os.sep}" + table["file"], root, root)
     metadata = root / METADATA
     if metadata.is_file():
         about = read_table(metadata)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from evenhand.cohort.attributes import binned, mapped, parse_bins
 from evenhand.cohort.cohort import Cohort, Source, UnreadableError, Values, cohort_table
-from evenhand.cohort.layouts import check_layout
+from evenhand.cohort.layouts import check_layout, look_at
 from evenhand.cohort.registry import DataSet, Entry, reader, refuse_settings
 from evenhand.cohort.series import whole_recordings
 from evenhand.cohort.settings import DataSettings
@@ -24,7 +24,7 @@ from evenhand.cohort.tables import (
     some,
 )
 from evenhand.errors import EvenhandError, pick
-from evenhand.files import fingerprint
+from evenhand.files import fingerprint, stamps
 
 HOURS = 48
 _NAMES = """
@@ -92,7 +92,7 @@ def read_physionet2012(path: str, settings: DataSettings) -> Cohort:
             reader="physionet2012",
             path=str(root),
             unit="stay",
-            fingerprint=fingerprint(files.values(), outcomes),
+            fingerprint=fingerprint(stamps(files.values()), outcomes),
             label="death: died in hospital",
             left_out=left_out,
         ),
@@ -112,6 +112,7 @@ def _outcomes(root: Path, outcomes: Path) -> pd.DataFrame:
     absent = ~table["RecordID"].isin(there)
     lacking = f"there is no file {folder.name}/<RecordID>.txt for these outcomes. Put it there, or"
     refuse_rows(absent, outcomes, f"{lacking} take the rows out.")
+    look_at(table["RecordID"].map(there).astype("str"), outcomes, root)  # refuses links outside
     strange = sorted(there.keys() - set(table["RecordID"]))
     if strange:
         raise EvenhandError(

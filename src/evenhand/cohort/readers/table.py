@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +17,7 @@ from evenhand.cohort.attributes import (
 )
 from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
 from evenhand.cohort.images import image_files
-from evenhand.cohort.layouts import present
+from evenhand.cohort.layouts import look_at
 from evenhand.cohort.registry import DataSet, reader
 from evenhand.cohort.series_files import series_files
 from evenhand.cohort.settings import DataSettings
@@ -72,9 +74,11 @@ def own_cohort(
     codes, classes = _classes(table[label], source)
     attributes = _attributes(table, source, names, settings)
     folder = source if source.is_dir() else source.parent
-    paths = table[file].map(lambda name: folder / name).astype(object)
-    there, absent = present(paths, source, skip=settings.skip_unreadable)
-    table, paths, codes = table[there], paths[there], codes[there]
+    paths = table[file].map(partial(os.path.join, folder)).astype(object)
+    # A tree is a root of its own; a table may name files anywhere.
+    seen = look_at(paths, source, source if source.is_dir() else None)
+    absent = seen.absent(source, skip=settings.skip_unreadable)
+    table, paths, codes = table[seen.there], paths[seen.there], codes[seen.there]
     read, channels = _reading(paths, table[file], source, settings)
     return Cohort(
         table=cohort_table(table, file, patient, codes, attributes).assign(
@@ -87,7 +91,7 @@ def own_cohort(
             reader=name,
             path=str(source),
             unit="image" if patient == file else "patient",
-            fingerprint=fingerprint(paths, [source] if source.is_file() else []),
+            fingerprint=fingerprint(seen.stamps(), [source] if source.is_file() else []),
             label=f"{label}: {', '.join(classes)}",
             left_out=absent,
         ),
