@@ -14,10 +14,11 @@ from evenhand.cohort.batches import BatchSource
 from evenhand.errors import EvenhandError
 from evenhand.models.checkpoints import load_model, save_model
 from evenhand.models.masks import Schedule, constant, full_mask
-from evenhand.train.loop import DivergedError, _optimizer, _warmup_cosine
+from evenhand.train.loop import DivergedError
 from evenhand.train.losses import make_loss
 from evenhand.train.predict import scores
 from evenhand.train.settings import FitSettings
+from evenhand.train.steps import _optimizer, _warmup_cosine
 
 
 def same(one, other) -> bool:

@@ -13,22 +13,19 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.cuda import device_count
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
 from torch.random import fork_rng
 
 from evenhand.cohort.splits import Splits
 from evenhand.errors import EvenhandError
 from evenhand.models.masks import Schedule, train_mode, tune_only
 from evenhand.models.model import Model
-from evenhand.models.units import parts
 from evenhand.progress import bar
 from evenhand.train.device import make_accelerator
 from evenhand.train.feed import Feed
-from evenhand.train.losses import make_loss
 from evenhand.train.predict import scores
 from evenhand.train.prefix import ActivationCache
 from evenhand.train.settings import FitSettings
+from evenhand.train.steps import make_steps
 
 
 class DivergedError(EvenhandError):
@@ -89,16 +86,11 @@ def fit(
     model = _placed(model, accelerator.device)
     if settings.compile:
         model.compile()
-    trainee, optimizer = accelerator.prepare(model, _optimizer(model, schedule, settings))
+    count = settings.epochs * math.ceil(len(splits.train) / settings.batch_size)
+    steps = make_steps(model, splits.train, schedule, settings, accelerator, count)
     feed = Feed(model, splits, settings, accelerator, cache)
-    steps = math.ceil(len(feed) / settings.batch_size)
-    rate = LambdaLR(optimizer.optimizer, _warmup_cosine(settings, steps * settings.epochs))
-    loss = make_loss(settings, splits.train.labels, len(splits.train.classes)).to(
-        accelerator.device
-    )
     best = Best(settings.patience)
-
-    with fork_rng(range(device_count())), bar("training", steps * settings.epochs) as advance:
+    with fork_rng(range(device_count())), bar("training", count) as advance:
         torch.manual_seed(dropout_seed)
         for epoch in range(settings.epochs):
             tune_only(model, schedule(epoch))
@@ -106,31 +98,25 @@ def fit(
             rest = None if cut is None else cut.rest
             train, val = feed.train(epoch, cut), feed.val(cut)
             train_mode(model)
-            total = torch.zeros((), device=accelerator.device)
-            for positions in _batches(len(train), settings.batch_size, order_rng, accelerator):
-                batch = train.take(positions)
-                with accelerator.autocast():
-                    value = loss(trainee(batch.inputs, rest), batch.labels)
-                accelerator.backward(value)
-                optimizer.step()
-                optimizer.zero_grad()
-                rate.step()
-                total += value.detach() * len(positions)
-                advance()
-            mean = float(accelerator.reduce(total)) / len(train)
-            if not math.isfinite(mean):
-                raise DivergedError(
-                    f"the training loss is {mean} in epoch {epoch + 1}; give a lower --lr than "
-                    f"{settings.lr:g}, or more --warmup."
-                )
-            score = on_epoch(Epoch(epoch, mean, scores(model, val, accelerator, rest)))
-            advance(0, text=f"epoch {epoch + 1}: loss {mean:.3f}, validation {score:.3f}")
+            batches = _batches(len(train), settings.batch_size, order_rng, accelerator)
+            loss = steps.take(train, batches, rest, advance)
+            _check_finite(loss, epoch, settings)
+            score = on_epoch(Epoch(epoch, loss, scores(model, val, accelerator, rest)))
+            advance(0, text=f"epoch {epoch + 1}: loss {loss:.3f}, validation {score:.3f}")
             if best.stop(score, model):
                 break
     best.restore(model)
-    accelerator.unwrap_model(trainee, keep_fp32_wrapper=False)  # or autocast stays in its forward
+    accelerator.unwrap_model(steps.trainee, keep_fp32_wrapper=False)  # or autocast stays in it
     model._compiled_call_impl = None
     return model.cpu().eval()
+
+
+def _check_finite(loss: float, epoch: int, settings: FitSettings) -> None:
+    if not math.isfinite(loss):
+        raise DivergedError(
+            f"the training loss is {loss} in epoch {epoch + 1}; give a lower --lr than "
+            f"{settings.lr:g}, or more --warmup."
+        )
 
 
 def _placed(model: Model, device: torch.device) -> Model:
@@ -168,41 +154,6 @@ def _spawn(seed: int, process: int) -> tuple[np.random.Generator, int]:
     """Return independent streams: the order of samples for all processes, dropout for each."""
     order, *dropout = np.random.SeedSequence(seed).spawn(process + 2)
     return np.random.default_rng(order), int(dropout[process].generate_state(1)[0])
-
-
-def _optimizer(model: Model, schedule: Schedule, settings: FitSettings) -> AdamW:
-    """Return AdamW over everything that some epoch lets change; vectors have no weight decay.
-
-    The head learns at the full rate, and each depth below it at its share of that.
-    """
-    tune_only(model, schedule.reach(settings.epochs))
-    decay = schedule.decay if settings.layer_decay is None else settings.layer_decay
-    units = parts(model.backbone)
-    below = {id(p): units[-1].depth + 1 - unit.depth for unit in units for p in unit.parameters}
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            rate = settings.lr * decay ** below.get(id(parameter), 0)
-            groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
-    return AdamW(
-        [
-            {"params": tuned, "lr": rate, "weight_decay": settings.weight_decay * matrices}
-            for (rate, matrices), tuned in groups.items()
-        ],
-        fused=True,
-    )
-
-
-def _warmup_cosine(settings: FitSettings, steps: int) -> Callable[[int], float]:
-    """Return the factor of the learning rate at each step: linear up, then half a cosine to 0."""
-    warm = round(settings.warmup * steps)
-
-    def factor(step: int) -> float:
-        if step < warm:
-            return (step + 1) / (warm + 1)
-        return (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm))) / 2
-
-    return factor
 
 
 def _batches(
