@@ -14,11 +14,12 @@ import time
 from functools import partial
 from pathlib import Path
 
+from evenhand.search.loop import search
+from evenhand.search.storage import open_storage
+from evenhand.search.study import open_study
 from evenhand.tune import TuneSettings
 from evenhand.tune.contenders import contenders
 from evenhand.tune.job import prepared, score_choice
-from evenhand.tune.storage import open_storage
-from evenhand.tune.study import open_study, search
 from evenhand.workers import WorkerSettings, open_engine
 
 TRIALS = 6

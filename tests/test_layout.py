@@ -17,6 +17,7 @@ LINES = (
     ("flags",),
     ("assess",),
     ("tune", "prune"),
+    ("search",),
     ("finetune", "pretrain"),
     ("audit",),
     ("report",),

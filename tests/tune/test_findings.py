@@ -9,9 +9,10 @@ from optuna.trial import TrialState, create_trial
 from scipy.stats import t as student
 
 from evenhand.measure import find_objective, find_rule
+from evenhand.search.space import Space
 from evenhand.tune.confirmation import Confirmed, best_confirmed, to_confirm
 from evenhand.tune.importance import unit_importance
-from evenhand.tune.spaces import Choice, Space
+from evenhand.tune.spaces import Choice
 
 AUC, GAP = find_objective("min_auc"), find_objective("auc_gap")
 

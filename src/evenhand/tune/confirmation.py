@@ -15,8 +15,9 @@ from scipy.stats import t as student
 from evenhand.measure import Objective, costs, ranked
 from evenhand.measure.pareto import Rule
 from evenhand.models.masks import Mask
-from evenhand.tune.spaces import Choice, Space
-from evenhand.tune.study import originals
+from evenhand.search.space import Space
+from evenhand.search.study import originals
+from evenhand.tune.spaces import Choice
 
 LEVEL = 0.95
 
@@ -59,7 +60,7 @@ class Confirmed:
         return facts
 
 
-def to_confirm(best: Sequence[FrozenTrial], space: Space, count: int) -> dict[int, Choice]:
+def to_confirm(best: Sequence[FrozenTrial], space: Space[Choice], count: int) -> dict[int, Choice]:
     """Return the choices to train again, by trial: the best one of each mask, then the next best.
 
     Parameters

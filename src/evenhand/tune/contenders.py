@@ -12,12 +12,12 @@ from evenhand.models.masks import Mask, Schedule, constant, find_units
 from evenhand.models.model import Model
 from evenhand.models.strategies import find_strategy
 from evenhand.models.units import Unit
+from evenhand.search.space import Space
 from evenhand.tune.settings import TuneSettings
 from evenhand.tune.spaces import (
     SPACES,
     Choice,
     Rates,
-    Space,
     known_masks,
     mask_family,
     rate_space,
@@ -33,7 +33,7 @@ class Contender:
     """One thing that is searched."""
 
     name: str
-    space: Space
+    space: Space[Choice]
     prepare: Callable[[Choice], tuple[Model, Schedule]]
     """Makes the untrained model of a choice, and its schedule."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -22,13 +21,15 @@ from evenhand.finetune.training import Task, keep, make_task, seconds_per_fit, t
 from evenhand.measure import find_rule
 from evenhand.measure.pareto import Rule
 from evenhand.runs import Run
+from evenhand.search.loop import Report, search
+from evenhand.search.space import Space
+from evenhand.search.storage import open_storage
+from evenhand.search.study import identity_of, open_study
 from evenhand.tune.confirmation import Confirmed, best_confirmed, confirmed, to_confirm
 from evenhand.tune.contenders import FAIRTUNE, Contender, contenders
 from evenhand.tune.importance import unit_importance
 from evenhand.tune.settings import TuneSettings
-from evenhand.tune.spaces import Choice, Space, repeat_space
-from evenhand.tune.storage import open_storage
-from evenhand.tune.study import Report, open_study, search
+from evenhand.tune.spaces import Choice, repeat_space
 from evenhand.tune.trials import best_first, trials_table
 from evenhand.wording import counted
 from evenhand.workers import Engine, open_engine
@@ -166,18 +167,16 @@ def _searched(job: Job, contender: Contender) -> Searched:
     )
 
 
-def _study(job: Job, name: str, contender: Contender, space: Space, trials: int) -> Study:
+def _study(job: Job, name: str, contender: Contender, space: Space[Choice], trials: int) -> Study:
     """Run one study to its end."""
-    task, settings, root = job.task, job.settings, job.run.root.resolve()
-    facts = job.run.facts
+    task, settings = job.task, job.settings
     study = open_study(
         job.storage,
-        f"{root.name}/{name}",
+        f"{job.run.root.resolve().name}/{name}",
         [objective.direction for objective in task.objectives],
-        json.dumps([facts["settings"], facts["fingerprint"]], sort_keys=True),
+        identity_of(job.run),
         prune=space is contender.space,
     )
-
     score = partial(score_choice, settings, task.fingerprint, contender.name)
     with job.run.phase(f"search {name}"):
         search(study, space, score, trials, settings.seed, job.engine)

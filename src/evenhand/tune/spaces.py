@@ -13,6 +13,7 @@ from torch import nn
 from evenhand.errors import EvenhandError
 from evenhand.models.masks import Mask, find_units
 from evenhand.models.units import Family, Unit, find_family, is_transformer
+from evenhand.search.space import Space
 
 FIRST = "first"  # the parameter of a staged space that says where tuning begins
 
@@ -24,29 +25,6 @@ class Choice:
     mask: Mask
     lr: float
     seed: int  # of the untrained head, the order of samples, augmentation and dropout
-
-
-Params = Mapping[str, int | float]
-"""A trial's parameters in Optuna: a unit's name with its bit, ``first``, ``lr`` …"""
-
-
-@dataclass(frozen=True)
-class Space:
-    """A set of choices.
-
-    Attributes
-    ----------
-    ask
-        Asks a trial, new or finished, for its choice.
-    size
-        How many choices there are; infinite when the learning rate is searched.
-    first
-        What is tried before anything else: where it comes from, and its parameters.
-    """
-
-    ask: Callable[[BaseTrial], Choice]
-    size: float
-    first: tuple[tuple[str, Params], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,7 +50,7 @@ class Rates:
         return math.inf if self.low < self.high else 1
 
 
-def flat_space(family: Family, rates: Rates, known: Mapping[str, Mask]) -> Space:
+def flat_space(family: Family, rates: Rates, known: Mapping[str, Mask]) -> Space[Choice]:
     """Return one bit per unit of a family, and the learning rate; known masks come first."""
     always = _names(family.always)
 
@@ -90,7 +68,7 @@ def flat_space(family: Family, rates: Rates, known: Mapping[str, Mask]) -> Space
     return Space(ask, 2.0 ** len(family.units) * rates.size, first)
 
 
-def staged_space(family: Family, rates: Rates, known: Mapping[str, Mask]) -> Space:
+def staged_space(family: Family, rates: Rates, known: Mapping[str, Mask]) -> Space[Choice]:
     """Return the same masks, drawn by stage: first where tuning begins, then the bits from there.
 
     Each mask is written in one way: the stage that tuning begins at has a unit that is tuned. So
@@ -128,18 +106,18 @@ def _staged(stages: list[tuple[Unit, ...]], mask: Mask) -> dict[str, int | float
     return params
 
 
-SPACES: Mapping[str, Callable[[Family, Rates, Mapping[str, Mask]], Space]] = {
+SPACES: Mapping[str, Callable[[Family, Rates, Mapping[str, Mask]], Space[Choice]]] = {
     "flat": flat_space,
     "staged": staged_space,
 }
 
 
-def rate_space(mask: Mask, rates: Rates) -> Space:
+def rate_space(mask: Mask, rates: Rates) -> Space[Choice]:
     """Return a baseline's space: its mask is given, and only the learning rate is searched."""
     return Space(lambda trial: rates.choice(trial, mask), rates.size)
 
 
-def repeat_space(choices: Mapping[int, Choice], seeds: Collection[int]) -> Space:
+def repeat_space(choices: Mapping[int, Choice], seeds: Collection[int]) -> Space[Choice]:
     """Return the space of finished trials, by number, each to be trained with other seeds."""
 
     def ask(trial: BaseTrial) -> Choice:

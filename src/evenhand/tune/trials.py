@@ -13,11 +13,14 @@ from optuna.trial import FrozenTrial, TrialState
 from evenhand.errors import EvenhandError
 from evenhand.measure import Objective, costs, front, ranked
 from evenhand.measure.pareto import Rule
-from evenhand.tune.spaces import Choice, Space
-from evenhand.tune.study import FINISHED, originals
+from evenhand.search.space import Space
+from evenhand.search.study import FINISHED, originals
+from evenhand.tune.spaces import Choice
 
 
-def trials_table(study: Study, space: Space, objectives: Sequence[Objective]) -> pd.DataFrame:
+def trials_table(
+    study: Study, space: Space[Choice], objectives: Sequence[Objective]
+) -> pd.DataFrame:
     """Return one row per trial that ended.
 
     The columns are ``study``, ``number``, ``state`` (complete, pruned, repeated, fail),
@@ -54,7 +57,9 @@ def best_first(study: Study, objectives: Sequence[Objective], rule: Rule) -> lis
     return [done[place] for place in ranked(costs(values, objectives), rule)]
 
 
-def _row(trial: FrozenTrial, space: Space, objectives: Sequence[Objective]) -> dict[str, Any]:
+def _row(
+    trial: FrozenTrial, space: Space[Choice], objectives: Sequence[Objective]
+) -> dict[str, Any]:
     choice = _choice(trial, space)
     repeats = trial.user_attrs.get("repeats")
     values = trial.values if trial.state is TrialState.COMPLETE else _last(trial, len(objectives))
@@ -72,7 +77,7 @@ def _row(trial: FrozenTrial, space: Space, objectives: Sequence[Objective]) -> d
     }
 
 
-def _choice(trial: FrozenTrial, space: Space) -> Choice | None:
+def _choice(trial: FrozenTrial, space: Space[Choice]) -> Choice | None:
     """Return what a trial tried; None where its driver died before that was drawn."""
     try:
         return space.ask(trial)

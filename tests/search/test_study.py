@@ -7,9 +7,10 @@ import pytest
 from evenhand.errors import EvenhandError
 from evenhand.models.backbones import create_by_name
 from evenhand.models.units import Family, families
+from evenhand.search.loop import search
+from evenhand.search.storage import open_storage
+from evenhand.search.study import open_study, originals
 from evenhand.tune.spaces import SPACES, Rates
-from evenhand.tune.storage import open_storage
-from evenhand.tune.study import open_study, originals, search
 from evenhand.workers.inline import Inline
 
 UNITS = families(create_by_name("test_vit"))["norm-attn-mlp"].units

@@ -16,13 +16,14 @@ import pytest
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
 from tests.command import PHANTOMS, evenhand, start, training
-from tests.tune import searches
+from tests.search import searches
 
 from evenhand.errors import EvenhandError
 from evenhand.files import read_json
+from evenhand.search.loop import search
+from evenhand.search.storage import open_storage, try_again
+from evenhand.search.study import open_study
 from evenhand.tune import storage as storages
-from evenhand.tune.storage import open_storage, try_again
-from evenhand.tune.study import open_study, search
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 

@@ -8,7 +8,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from evenhand.tune.spaces import Choice, Space
+from evenhand.search.space import Space
+from evenhand.tune.spaces import Choice
 
 UNITS = ("a", "b", "c", "d")
 

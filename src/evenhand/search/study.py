@@ -1,0 +1,100 @@
+"""A study: opened by name, gone on with, and what is in it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from typing import Literal
+
+import optuna
+from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
+from optuna.storages import BaseStorage
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from evenhand.errors import EvenhandError
+from evenhand.runs import Run
+
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+HALVING = 2  # one in two trials goes on at epochs 1, 2, 4, 8 …
+
+Direction = Literal["maximize", "minimize"]
+
+
+def identity_of(run: Run) -> str:
+    """Return what a study of a run must have been made with to be gone on with."""
+    facts = run.facts
+    return json.dumps([facts["settings"], facts["fingerprint"]], sort_keys=True)
+
+
+def open_study(
+    storage: BaseStorage,
+    name: str,
+    directions: Sequence[Direction],
+    identity: str,
+    *,
+    prune: bool,
+) -> Study:
+    """Open a study by name, or make it.
+
+    Parameters
+    ----------
+    storage
+        From :func:`evenhand.search.storage.open_storage`.
+    name
+        The study's name in that storage.
+    directions
+        ``maximize`` or ``minimize``, one for each objective.
+    identity
+        Its settings and data, from :func:`identity_of`.
+    prune
+        Whether trials that fall behind are stopped, which only one objective allows.
+
+    Raises
+    ------
+    EvenhandError
+        The storage holds a study of that name that was made with something else.
+    """
+    halving = SuccessiveHalvingPruner(min_resource=1, reduction_factor=HALVING)
+    pruner: BasePruner = halving if prune and len(directions) == 1 else NopPruner()
+    study = optuna.create_study(
+        storage=storage, study_name=name, directions=directions, pruner=pruner, load_if_exists=True
+    )
+    known = study.user_attrs.get("identity")
+    if known is None and not study.get_trials(deepcopy=False):
+        study.set_user_attr("identity", identity)
+    elif known != identity:
+        raise EvenhandError(
+            f"the storage holds a study {name!r} with other settings or data. Name another "
+            "--storage, or another folder with --out: the study bears its name."
+        )
+    return study
+
+
+def originals(study: Study) -> list[FrozenTrial]:
+    """Return the finished trials that trained something, and did not repeat an earlier one."""
+    done = study.get_trials(deepcopy=False, states=FINISHED)
+    return [trial for trial in done if "repeats" not in trial.user_attrs]
+
+
+def label_of(study: Study) -> str:
+    """Return what a study is called where its run is known."""
+    return study.study_name.rpartition("/")[2]
+
+
+def summary_of(study: Study) -> str:
+    """Return how far a study is: its best, and what became of its trials."""
+    trials = study.get_trials(deepcopy=False)
+    told = []
+    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    if complete and not study._is_multi_objective():
+        told.append(f"best {study.best_value:.4f} (trial {study.best_trial.number})")
+    elif complete:
+        told.append(f"{len(study.best_trials)} on the Pareto front")
+    told.append(f"{sum(trial.state is TrialState.PRUNED for trial in trials)} pruned")
+    repeated = sum("repeats" in trial.user_attrs for trial in trials)
+    return ", ".join([*told, *([f"{repeated} repeated"] if repeated else [])])
+
+
+optuna.logging.set_verbosity(logging.WARNING)
