@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -105,3 +107,26 @@ def test_what_is_refused_leaves_nothing(run, tmp_path, change, message):
     with pytest.raises(EvenhandError, match=message):
         audit(AuditSettings(**given), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_bar_goes_to_its_end_over_models_splits_and_pairs(paths, tmp_path, monkeypatch):
+    bars = []
+
+    @contextmanager
+    def counted(title, total):
+        done = {"title": title, "total": total, "done": 0, "texts": []}
+        bars.append(done)
+
+        def advance(steps=1, *, text=""):
+            done["done"] += steps
+            done["texts"].append(text)
+
+        yield advance
+
+    monkeypatch.setattr("evenhand.audit.evaluate.bar", counted)
+    settings = CompareSettings(inputs=paths, attribute=("sex",), permutations=9, replicates=50)
+    compare(settings, tmp_path / "compared")
+    (one,) = bars
+    assert one["done"] == one["total"]
+    texts = {"good, val", "good, test", "poor, val", "poor, test", "good less poor"}
+    assert set(one["texts"]) == texts

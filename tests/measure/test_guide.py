@@ -63,8 +63,11 @@ def test_a_new_metric_is_one_function_with_one_decorator():
     try:
         rng = np.random.default_rng(0)
         rows = scored([0, 1] * 20, rng.random(40), patients=np.repeat(np.arange(20), 2))
-        table = measure(rows, {}, Plan(("median_score",)), rng=rng)
+        seen = []
+        plan, tell = Plan(("median_score",)), lambda done, _: seen.append(done)
+        table = measure(rows, {}, plan, rng=rng, progress=tell)
         assert table["value"][0] == np.median(rows.scores)
         assert table["low"][0] < table["value"][0] < table["high"][0]
+        assert len(seen) > 50  # such a metric is slow: somebody waits for the bar
     finally:
         del METRICS["median_score"]

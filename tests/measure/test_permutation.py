@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import expit
 from scipy.stats import false_discovery_control, norm
 
 from evenhand.errors import EvenhandError
 from evenhand.measure import Plan, groups_of, holm, measure, permutation_test, scored
 from evenhand.measure.estimate import estimate
+from evenhand.measure.influence import influences
 from evenhand.measure.permutation import _statistics
 from evenhand.measure.registry import find_metric
 from evenhand.measure.resample import Bootstrap, resample
-from evenhand.measure.variance import has_variance, moments
+from evenhand.measure.variance import moments
 
 
 def cohort(rng, sizes, prevalence, separation=1.0, images=3, like=0.7):
@@ -49,7 +51,11 @@ def test_variance_of_a_share_is_the_binomials_for_single_rows():
 
 
 @pytest.mark.parametrize(
-    "name", ["auc", "sensitivity", "ppv", "f1", "balanced_accuracy", "log_loss", "net_benefit"]
+    "name",
+    [
+        *("auc", "auprc", "calibration_slope", "calibration_intercept", "net_benefit_at[0.3]"),
+        *("sensitivity", "ppv", "f1", "balanced_accuracy", "log_loss", "net_benefit"),
+    ],
 )
 def test_variance_is_that_of_the_patient_bootstrap(name):
     rows, _ = cohort(np.random.default_rng(1), [300], 0.4)
@@ -88,12 +94,39 @@ def test_many_classes_are_tested_over_those_that_all_groups_have():
     assert test.reason is None
 
 
-def test_metrics_without_a_known_variance_have_no_test():
-    rows, parts = cohort(np.random.default_rng(1), [40, 40], 0.5)
-    assert not has_variance(find_metric("ece"), rows)
-    test = permutation_test(named(parts), find_metric("auprc"), 9, np.random.default_rng(0))
+@given(st.integers(0, 2**32 - 1), st.integers(4, 20), st.booleans())
+def test_influences_are_derivatives_by_the_weight_of_a_patient(seed, patients, tied):
+    rng = np.random.default_rng(seed)
+    owner = np.append(np.arange(patients), rng.integers(patients, size=8))
+    labels = rng.integers(2, size=len(owner))
+    score = rng.uniform(0.05, 0.95, size=len(owner)).round(1 if tied else 6)
+    weights = rng.integers(1, 4, size=(1, patients)).astype(float)
+    step = 1e-5
+    for name in ("auc", "auprc", "calibration_slope", "calibration_intercept", "f1"):
+        of = influences(find_metric(name), scored(labels, score, patients=owner))
+        value, influence = of(weights)
+        if np.isnan(value[0]) or abs(value[0]) > 20:  # a fit near separation bends too much
+            continue
+        moved = weights + step * np.eye(patients)
+        less = weights - step * np.eye(patients)
+        slope = (of(moved)[0] - of(less)[0]) / (2 * step)
+        assert influence[0] == pytest.approx(slope, rel=1e-3, abs=1e-5), name
+        assert (weights * influence).sum() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("ece", "raised by chance, the more so in a small group"),
+        ("sensitivity_at_specificity[0.95]", "how dense the scores are at the threshold"),
+    ],
+)
+def test_metrics_whose_level_cannot_be_kept_are_refused_with_the_reason(name, why):
+    _, parts = cohort(np.random.default_rng(1), [40, 40], 0.5)
+    test = permutation_test(named(parts), find_metric(name), 9, np.random.default_rng(0))
     assert test.p is None
-    assert "no variance in closed form" in test.reason
+    assert test.reason.startswith("no test: ")
+    assert why in test.reason
 
 
 def named(parts):
@@ -116,6 +149,35 @@ def test_unequal_prevalence_alone_does_not_reject(metric, sizes):
     prevalence = np.linspace(0.5, 0.2, len(sizes))
     share = rejections(metric, 600, seed=3, sizes=sizes, prevalence=prevalence)
     assert 0.025 <= share <= 0.08
+
+
+def prevalence_apart(rng, name):
+    """Groups whose prevalence is .5 and .2 or so, and whose AUPRC or calibration is the same."""
+    patient = np.repeat(np.arange(420), rng.integers(1, 4, size=420))
+    group = np.repeat([0, 1], [300, 120])
+    if name == "auprc":  # the truth is .854 in both groups
+        labels = (rng.random(420) < np.array([0.5, 0.2])[group]).astype(int)
+        noise = np.sqrt(0.6) * rng.normal(size=420)[patient]
+        noise += np.sqrt(0.4) * rng.normal(size=len(patient))
+        apart = np.array([1.5, 2.304666])[group] * labels
+        scores = norm.cdf(apart[patient] - 1 + noise)
+    else:
+        logit = rng.normal(np.array([0, -1.2])[group])
+        labels = (rng.random(420) < expit(logit)).astype(int)
+        scores = expit(logit)[patient]
+    rows = scored(labels[patient], scores, patients=patient)
+    return [rows.take(np.flatnonzero(group[patient] == g)) for g in (0, 1)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("metric", ["auprc", "calibration_slope", "calibration_intercept"])
+def test_unequal_prevalence_alone_does_not_reject_what_curves_and_fits_say(metric):
+    rng = np.random.default_rng(8)
+    p = [
+        permutation_test(named(prevalence_apart(rng, metric)), find_metric(metric), 199, rng).p
+        for _ in range(200)
+    ]
+    assert 0.015 <= np.mean(np.array(p) <= 0.05) <= 0.09
 
 
 def test_a_real_difference_is_found():
@@ -184,7 +246,7 @@ def test_p_values_beside_the_gaps():
     rows, parts = cohort(rng, [120, 80], 0.4, separation=np.array([2.5, 0.3]))
     names = np.repeat(["a", "b"], [len(part) for part in parts])
     halves = np.where(np.arange(len(rows)) % 3 == 0, "x", "y")  # differs within patients
-    plan = Plan(("auc", "auprc"), ("gap",), bootstrap=None, permutations=99)
+    plan = Plan(("auc", "ece"), ("gap",), bootstrap=None, permutations=99)
     groups = {"site": groups_of(names), "half": groups_of(halves)}
     table = measure(rows, groups, plan, rng=rng)
     site = table[(table["attribute"] == "site") & (table["metric"] == "auc_gap")].iloc[0]

@@ -171,17 +171,31 @@ def test_three_hundred_levels_with_names_of_any_kind():
     assert one(table, metric="accuracy_gap")["method"] == "simultaneous"
 
 
-def test_progress_goes_through_for_everybody_and_each_attribute(cohort):
+@pytest.mark.parametrize(
+    ("across", "paired", "permutations", "steps"),
+    [
+        (("gap",), False, 0, 2 * 51),
+        (("gap",), True, 0, 4 * 51),
+        (("gap", "eom", "equity_scaled_auc"), False, 9, 5 * 51 + 9 * 2),
+    ],
+)
+def test_progress_counts_every_resample_and_permutation(
+    cohort, across, paired, permutations, steps
+):
     rows, groups = cohort
     seen = []
+    bootstrap = Bootstrap(50)
+    plan = Plan(("auc", "accuracy"), across, bootstrap=bootstrap, permutations=permutations)
     measure(
         rows,
         groups,
-        Plan(bootstrap=Bootstrap(50)),
+        plan,
         rng=np.random.default_rng(0),
+        against=rows if paired else None,
         progress=lambda done, all_of_them: seen.append((done, all_of_them)),
     )
-    assert seen.count((51, 51)) == 2
+    assert seen[-1] == (steps, steps)
+    assert seen == sorted(seen)
 
 
 def test_records_hold_null_for_what_is_missing(cohort):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
-from evenhand.audit.asked import advice_of, ask
+from evenhand.audit.asked import advice_of
 from evenhand.audit.inputs import find_inputs, read_inputs
-from evenhand.audit.job import write_audit
+from evenhand.audit.job import begin_audit, write_audit
 from evenhand.audit.matching import Matched, match
 from evenhand.audit.settings import CompareSettings
 from evenhand.errors import EvenhandError
-from evenhand.files import fingerprint, write_text
+from evenhand.files import write_text
 from evenhand.runs import Run, start_run
 from evenhand.wording import counted
 
@@ -46,20 +47,11 @@ def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) ->
         )
     models, attributes = read_inputs(inputs, settings, settings.condition)
     found = match(models, settings.split)
-    ask(found.models, attributes, settings, inputs.cuts)
     asked = settings.model_copy(update={"attribute": attributes})
-    run = start_run(
-        out,
-        "compare",
-        asked.model_dump(mode="json"),
-        fingerprint=fingerprint((), inputs.files.values()),
-        overwrite=overwrite,
-    )
+    start = partial(start_run, out, "compare", overwrite=overwrite)
+    run = begin_audit(start, asked, inputs, found.models)
     counts = found.unmatched["model"].value_counts()
     run.note(
-        models=list(models),
-        source=inputs.source,
-        cuts=inputs.cuts,
         pairs=list(combinations(models, 2)),
         matched={
             "samples": found.samples,

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import pandas as pd
 
 from evenhand.audit.asked import Asked, ask, measure_settings, points
 from evenhand.audit.rows import groups_in, metric_rows, paired_rows, rows_of, scored_rows
 from evenhand.files import read_json, write_json, write_text
-from evenhand.measure import as_records
+from evenhand.measure import Progress, as_records
 from evenhand.predictions import read_predictions
+from evenhand.progress import bar
 from evenhand.report import Goal, Pruning, Report, Search, UnitShare, render
 from evenhand.runs import Run
+
+PARTS = 100
+"""Steps of the progress bar for each table of numbers."""
 
 FITTED = "The threshold was chosen on the rows that are reported: its rates look better than new."
 
@@ -46,26 +51,49 @@ def metrics_of(run: Run, asked: Mapping[str, Asked], chosen: str | None) -> pd.D
     """Return the metric rows of all models of a run."""
     facts = run.facts
     seed, reported = facts["seed"], measure_settings(facts).split
+    splits = {name: one.predictions.splits or ("test",) for name, one in asked.items()}
+    pairs = facts.get("pairs", [(chosen, name) for name in asked if name != chosen])
     tables = []
-    for name, one in asked.items():
-        for split in one.predictions.splits or ("test",):
-            plan = one.plan if split == reported else points(one.plan)
+    with _steps(sum(map(len, splits.values())) + len(pairs)) as watch:
+        for name, one in asked.items():
+            for split in splits[name]:
+                plan = one.plan if split == reported else points(one.plan)
+                tables.append(
+                    metric_rows(
+                        one.predictions, one.attributes,
+                        model=name, seed=seed, plan=plan, split=split, cut=one.cut,
+                        progress=watch(f"{name}, {split}"),
+                    )
+                )  # fmt: skip
+        for name, against in pairs:
+            one, other = asked[name], asked[against]
             tables.append(
-                metric_rows(
-                    one.predictions, one.attributes,
-                    model=name, seed=seed, plan=plan, split=split, cut=one.cut,
+                paired_rows(
+                    (one.predictions, other.predictions), one.attributes,
+                    names=(name, against), seed=seed, plan=one.plan, split=reported,
+                    cuts=(one.cut, other.cut), progress=watch(f"{name} less {against}"),
                 )
             )  # fmt: skip
-    for name, against in facts.get("pairs", [(chosen, name) for name in asked if name != chosen]):
-        one, other = asked[name], asked[against]
-        tables.append(
-            paired_rows(
-                (one.predictions, other.predictions), one.attributes,
-                names=(name, against), seed=seed, plan=one.plan, split=reported,
-                cuts=(one.cut, other.cut),
-            )
-        )  # fmt: skip
     return pd.concat(tables, ignore_index=True)
+
+
+@contextmanager
+def _steps(tables: int) -> Iterator[Callable[[str], Progress]]:
+    """Show a bar over several tables, and give what is told of the steps within each."""
+    with bar("Measuring", PARTS * tables) as advance:
+
+        def watch(text: str) -> Progress:
+            shown = 0
+
+            def progress(done: int, total: int) -> None:
+                nonlocal shown
+                now = PARTS * done // total
+                advance(now - shown, text=text)
+                shown = now
+
+            return progress
+
+        yield watch
 
 
 def report_of(

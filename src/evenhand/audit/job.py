@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from evenhand.audit.asked import advice_of, ask
 from evenhand.audit.evaluate import evaluate
-from evenhand.audit.inputs import find_inputs, read_inputs
-from evenhand.audit.settings import AuditSettings
+from evenhand.audit.inputs import Inputs, find_inputs, read_inputs
+from evenhand.audit.settings import AuditSettings, CompareSettings
 from evenhand.files import fingerprint
 from evenhand.predictions import Predictions, write_predictions
 from evenhand.runs import Run, start_run
@@ -43,24 +44,38 @@ def audit(settings: AuditSettings, out: Path, *, overwrite: bool = False) -> Run
     """
     inputs = find_inputs(settings.inputs)
     models, attributes = read_inputs(inputs, settings, settings.condition)
-    ask(models, attributes, settings, inputs.cuts)
     asked = settings.model_copy(update={"attribute": attributes})
-    run = start_run(
-        out,
-        "audit",
-        asked.model_dump(mode="json"),
-        fingerprint=fingerprint((), inputs.files.values()),
-        overwrite=overwrite,
-    )
-    notes = [one.why for one in advice_of(settings)]
+    start = partial(start_run, out, "audit", overwrite=overwrite)
+    run = begin_audit(start, asked, inputs, models)
     run.note(
-        models=list(models),
-        source=inputs.source,
-        cuts=inputs.cuts,
         pairs=[],
-        notes=[*notes, *([APART] if len(models) > 1 else [])],
+        notes=[one.why for one in advice_of(settings)] + ([APART] if len(models) > 1 else []),
     )
     return write_audit(run, models, chosen=next(iter(models)) if len(models) == 1 else None)
+
+
+def begin_audit(
+    start: Callable[..., Run],
+    settings: AuditSettings | CompareSettings,
+    inputs: Inputs,
+    models: Mapping[str, Predictions],
+) -> Run:
+    """Check what is asked of the models, and start the run directory that holds the answer.
+
+    Parameters
+    ----------
+    start
+        `start_run` with the directory and the job.
+    settings
+        With the attributes that are looked at.
+    """
+    ask(models, settings.attribute, settings, inputs.cuts)
+    run = start(
+        settings=settings.model_dump(mode="json"),
+        fingerprint=fingerprint((), inputs.files.values()),
+    )
+    run.note(models=list(models), source=inputs.source, cuts=inputs.cuts)
+    return run
 
 
 def write_audit(run: Run, models: Mapping[str, Predictions], *, chosen: str | None) -> Run:

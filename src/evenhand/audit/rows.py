@@ -15,6 +15,7 @@ from evenhand.measure import (
     Groups,
     Plan,
     Policy,
+    Progress,
     Scored,
     by_group,
     groups_of,
@@ -136,6 +137,7 @@ def metric_rows(
     plan: Plan | None = None,
     split: str = "test",
     cut: Cut | None = None,
+    progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Measure one model on one split; decisions are cut at a threshold from validation rows.
 
@@ -153,6 +155,8 @@ def metric_rows(
         Whose rows: train, val or test.
     cut
         Where scores are cut (see `cut_of`, whose default it is).
+    progress
+        As for `evenhand.measure.measure`.
 
     Returns
     -------
@@ -170,6 +174,7 @@ def metric_rows(
         groups_in(rows, attributes),
         plan,
         rng=np.random.default_rng(seed),
+        progress=progress,
     )
     return found.assign(model=model, split=split)
 
@@ -183,6 +188,7 @@ def paired_rows(
     plan: Plan | None = None,
     split: str = "test",
     cuts: tuple[Cut, Cut] | None = None,
+    progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Measure the first model less the second, on the samples that both have scored.
 
@@ -194,7 +200,7 @@ def paired_rows(
         What the rows call the two models (``model``, ``against``).
     cuts
         Where each model's scores are cut, as for `metric_rows`.
-    attributes, seed, plan, split
+    attributes, seed, plan, split, progress
         As for `metric_rows`; levels are the first model's.
 
     Raises
@@ -210,6 +216,7 @@ def paired_rows(
         plan,
         rng=np.random.default_rng(seed),
         against=scored_rows(second, other),
+        progress=progress,
     )
     return found.assign(model=names[0], against=names[1], split=split)
 

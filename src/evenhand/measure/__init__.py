@@ -17,11 +17,12 @@ from evenhand.measure.listing import list_metrics, metric_listing
 from evenhand.measure.objectives import OBJECTIVES, Objective, find_objective
 from evenhand.measure.pareto import costs, find_rule, front, ranked
 from evenhand.measure.permutation import Test, holm, permutation_test
+from evenhand.measure.plan import Plan, check_plan
 from evenhand.measure.power import auc_error, design_effect, detectable_gap
 from evenhand.measure.registry import METRICS, Metric, find_metric, is_metric, metric
 from evenhand.measure.resample import Bootstrap
 from evenhand.measure.scored import Scored, scored
-from evenhand.measure.table import COLUMNS, Plan, as_records, as_table, check_plan, measure
+from evenhand.measure.table import COLUMNS, Progress, as_records, as_table, measure
 from evenhand.measure.thresholds import Policy, by_group, policy, youden
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "Objective",
     "Plan",
     "Policy",
+    "Progress",
     "Scored",
     "Test",
     "as_records",

@@ -26,6 +26,12 @@ def check_across(names: Sequence[str]) -> None:
         pick("comparison across groups", name, known)
 
 
+def passes(across: Sequence[str], n_classes: int) -> int:
+    """Return how often `numbers_of` goes through all resamples, at most."""
+    times = {"classes": n_classes, "overall": 1}
+    return 1 + sum(times.get(FAIRNESS[name].over, 0) for name in across if name in FAIRNESS)
+
+
 def numbers_of(
     parts: Parts, metrics: Sequence[str], across: Sequence[str], resamples: Resamples
 ) -> list[Number]:

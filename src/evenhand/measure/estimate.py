@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from evenhand.measure.forms import looped
 from evenhand.measure.registry import Floats, Metric, Requirement, Weights
 from evenhand.measure.resample import Resamples
 from evenhand.measure.scored import Scored
@@ -15,6 +16,10 @@ from evenhand.wording import counted
 
 CELLS = 2**24
 """Rows × resamples worked on at a time; bounds the memory to a few hundred MiB."""
+
+
+SLOW = 10
+"""Resamples at a time where they are gone through one by one, so that a bar moves on."""
 
 
 def estimate(
@@ -36,8 +41,11 @@ def estimate(
     if not metrics:
         return values
     largest = max((len(rows) for rows in groups), default=0)
+    size = max(1, CELLS // max(largest, 1))
+    if any(metric.form is looped for metric in metrics):
+        size = min(size, SLOW)
     evaluate = [_evaluator(rows, metrics, classes) if len(rows) else None for rows in groups]
-    for at, weights in resamples.blocks(max(1, CELLS // max(largest, 1))):
+    for at, weights in resamples.blocks(size):
         for group, (rows, values_of) in enumerate(zip(groups, evaluate, strict=True)):
             if values_of is not None:
                 values[group, :, at] = values_of(weights.take(rows.members, axis=1))

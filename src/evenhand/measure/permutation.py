@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evenhand.measure.estimate import CELLS, common_classes, why_undefined
+from evenhand.measure.influence import why_no_influence
 from evenhand.measure.registry import Floats, Metric
 from evenhand.measure.scored import Scored
-from evenhand.measure.variance import Moments, has_variance, moments
+from evenhand.measure.variance import Moments, moments
 
 SMALLEST = 1e-12
 """Least variance of a value; that of a group without any error would be 0."""
@@ -54,7 +55,7 @@ def permutation_test(
     -------
     Test
         Without a p-value where the test does not apply: a patient is in two groups, a group's
-        value is undefined, or the metric's variance is not known.
+        value is undefined, or what patients move the metric by is not known.
 
     Notes
     -----
@@ -134,8 +135,9 @@ def _pooled(groups: Sequence[Scored]) -> tuple[Scored, NDArray[np.intp]]:
 def _why_not(groups: Mapping[str, Scored], metric: Metric) -> str | None:
     if len(groups) < 2:
         return f"no test: {len(groups)} group to compare"
-    if not all(has_variance(metric, rows) for rows in groups.values()):
-        return "no test: no variance in closed form, so that nothing keeps the test's level"
+    untestable = why_no_influence(metric)
+    if untestable:
+        return f"no test: {untestable}"
     classes = common_classes(list(groups.values()))
     undefined = [level for level, rows in groups.items() if why_undefined(rows, metric, classes)]
     if undefined:

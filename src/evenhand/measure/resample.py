@@ -11,8 +11,6 @@ import numpy as np
 from evenhand.errors import EvenhandError
 from evenhand.measure.registry import Weights
 
-Progress = Callable[[int, int], None]
-
 BLOCKS = 200
 """Most blocks of patients that the acceleration of BCa is estimated from."""
 
@@ -54,12 +52,12 @@ class Resamples:
     replicates
         B.
     progress
-        Called after each batch of rows with how many are done, and how many there are.
+        Called after each batch of rows with how many it had.
     """
 
     weights: Weights
     replicates: int
-    progress: Progress | None = None
+    progress: Callable[[int], None] | None = None
 
     @property
     def count(self) -> int:
@@ -72,7 +70,7 @@ class Resamples:
             rows = slice(start, min(start + size, self.count))
             yield rows, self.weights[rows]
             if self.progress:
-                self.progress(rows.stop, self.count)
+                self.progress(rows.stop - start)
 
 
 def resample(patients: int, bootstrap: Bootstrap | None, rng: np.random.Generator) -> Resamples:

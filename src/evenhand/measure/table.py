@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from evenhand.errors import EvenhandError, pick
-from evenhand.measure.asked import check_across, numbers_of
-from evenhand.measure.groups import Excluded, Groups
+from evenhand.errors import EvenhandError
+from evenhand.measure.asked import numbers_of, passes
+from evenhand.measure.groups import Groups
 from evenhand.measure.intervals import (
     NONE,
     Interval,
@@ -25,8 +25,8 @@ from evenhand.measure.intervals import (
     within_unit,
 )
 from evenhand.measure.numbers import Number, Parts, everybody, parts_of
-from evenhand.measure.registry import find_metric
-from evenhand.measure.resample import Bootstrap, Progress, Resamples, resample
+from evenhand.measure.plan import Plan, check_plan, whole
+from evenhand.measure.resample import Bootstrap, Resamples, resample
 from evenhand.measure.scored import Scored
 from evenhand.measure.tested import with_tests
 
@@ -39,42 +39,10 @@ COLUMNS = (
 )
 """Columns of the rows, in order; the same as in ``metrics.json``."""
 
+Progress = Callable[[int, int], None]
+"""Is told how many steps are done, and how many there are."""
+
 NOT_FINITE = "no finite value: it divides by 0, or its fit has no solution"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be measured.
-
-    Attributes
-    ----------
-    metrics
-        Names of metrics, for everybody and for each group.
-    across
-        What is said across the groups of an attribute: of each metric (names in ``SUMMARIES`` and
-        ``CONTRASTS``), or by a name in ``FAIRNESS``.
-    excluded
-        Levels that take no part in that, by attribute.
-    references
-        The level that signed differences and ratios are taken from, by attribute; elsewhere the
-        one with the most samples.
-    minimum
-        A group with fewer samples is shown with its counts and makes no claim; nor is it compared.
-    bootstrap
-        How intervals are made; None for point values only.
-    permutations
-        For each gap of a metric, test "no difference" with so many permutations of whole patients
-        (see `permutation_test`), adjusted by Holm over all attributes × metrics; 0 for no tests.
-        Paired differences between models are not tested.
-    """
-
-    metrics: tuple[str, ...] = ("auc", "accuracy", "sensitivity", "specificity", "log_loss")
-    across: tuple[str, ...] = ("worst", "best", "gap", "difference")
-    excluded: Excluded = field(default_factory=dict)
-    references: Mapping[str, str] = field(default_factory=dict)
-    minimum: int = 0
-    bootstrap: Bootstrap | None = field(default_factory=Bootstrap)
-    permutations: int = 0
 
 
 def measure(
@@ -102,8 +70,8 @@ def measure(
         The same samples, in the same order, scored by another model. Every number is then the
         paired difference: this model's value less the other's, in the data and in each resample.
     progress
-        Called now and then with how many resamples are done, and how many there are; it goes
-        through once for everybody and again for each attribute. A metric whose form is `looped`
+        Called now and then with how many steps are done, and how many there are: every resample
+        of everybody and of each attribute, and every permutation. A metric whose form is `looped`
         takes long enough to want it.
 
     Returns
@@ -119,16 +87,20 @@ def measure(
     plan = plan or Plan()
     check_plan(plan, groups)
     _check_rows(rows, groups, against)
-    resamples = replace(resample(len(rows.members), plan.bootstrap, rng), progress=progress)
     divided = _divided(rows, groups, plan)
+    resamples = resample(len(rows.members), plan.bootstrap, rng)
+    tested = plan.permutations if against is None else 0
+    models = 1 if against is None else 2
+    each = 1 + len(divided) * passes(plan.across, len(rows.classes))
+    tests = tested * len(divided) * len(plan.metrics)
+    step = _counter(progress, models * each * resamples.count + tests)
+    resamples = replace(resamples, progress=step)
     numbers = _numbers(rows, divided, plan, resamples)
     if against is not None:
         others = _numbers(against, _divided(against, groups, plan), plan, resamples)
         numbers = [one.minus(other) for one, other in zip(numbers, others, strict=True)]
     table = as_table([_row(number, resamples, plan.bootstrap) for number in numbers])
-    if plan.permutations and against is None:
-        table = with_tests(table, divided, plan.metrics, plan.permutations, rng)
-    return table
+    return with_tests(table, divided, plan, rng, step) if tested else table
 
 
 def as_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -144,23 +116,31 @@ def as_records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in plain.to_dict("records")]
 
 
+def _counter(progress: Progress | None, total: int) -> Callable[[int], None]:
+    """Return what counts steps and tells how many are done."""
+    done = 0
+
+    def step(steps: int) -> None:
+        nonlocal done
+        done += steps
+        if progress:
+            progress(done, total)
+
+    return step
+
+
 def _divided(rows: Scored, groups: Mapping[str, Groups], plan: Plan) -> list[Parts]:
     return [
         parts_of(
             rows,
             name,
             levels,
-            levels.compared(plan.excluded.get(_whole(name), ())),
-            reference=plan.references.get(_whole(name)),
+            levels.compared(plan.excluded.get(whole(name), ())),
+            reference=plan.references.get(whole(name)),
             minimum=plan.minimum,
         )
         for name, levels in groups.items()
     ]
-
-
-def _whole(name: str) -> str:
-    """Return the attribute that a conditioned one (``"sex|site=A"``) is a part of."""
-    return name.partition("|")[0]
 
 
 def _numbers(
@@ -213,31 +193,6 @@ def _row(number: Number, resamples: Resamples, bootstrap: Bootstrap | None) -> d
     }
 
 
-def check_plan(plan: Plan, groups: Mapping[str, Groups]) -> None:
-    """Check that everything that a plan names is there, before anything is measured.
-
-    Raises
-    ------
-    EvenhandError
-        A metric, comparison, attribute or level is not known, or two of them do not go together.
-    """
-    for name in plan.metrics:
-        find_metric(name)
-    check_across(plan.across)
-    if plan.permutations and "gap" not in plan.across:
-        raise EvenhandError("tests are shown with the gaps; ask for 'gap' across the groups, too.")
-    attributes = {_whole(name): levels for name, levels in groups.items()}
-    for attribute, level in _named_levels(plan):
-        known = pick("attribute", attribute, attributes).levels
-        pick(f"level of {attribute}", level, dict.fromkeys(known))
-    for attribute, reference in plan.references.items():
-        if reference not in attributes[attribute].compared(plan.excluded.get(attribute, ())):
-            raise EvenhandError(
-                f"{reference!r} is the reference of {attribute!r} and takes no part in it; name "
-                "another reference, or do not exclude it."
-            )
-
-
 def _check_rows(rows: Scored, groups: Mapping[str, Groups], against: Scored | None) -> None:
     if not len(rows):
         raise EvenhandError("there are no samples to measure.")
@@ -256,8 +211,3 @@ def _check_rows(rows: Scored, groups: Mapping[str, Groups], against: Scored | No
             "the two models were not scored on the same samples in the same order; labels and "
             "patients differ. Match their predictions by sample_id first."
         )
-
-
-def _named_levels(plan: Plan) -> list[tuple[str, str]]:
-    excluded = [(name, level) for name, levels in plan.excluded.items() for level in levels]
-    return [*excluded, *plan.references.items()]

@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from evenhand.measure.numbers import EVERYBODY, Parts
 from evenhand.measure.permutation import Test, holm, permutation_test
+from evenhand.measure.plan import Plan
 from evenhand.measure.registry import find_metric
 
 
 def with_tests(
     table: pd.DataFrame,
     divided: Sequence[Parts],
-    metrics: Sequence[str],
-    permutations: int,
+    plan: Plan,
     rng: np.random.Generator,
+    step: Callable[[int], None],
 ) -> pd.DataFrame:
     """Return the rows with p-values in those of the gaps.
 
     The family that Holm's adjustment is over is every attribute × every metric that has a
-    p-value; ``method`` says how many those are, or why there is none.
+    p-value; ``method`` says how many those are, or why there is none. ``step`` is told of each
+    permutation.
     """
-    tests = {
-        (parts.attribute, f"{name}_gap"): permutation_test(
-            {level: parts.rows[level] for level in parts.compared},
-            find_metric(name),
-            permutations,
-            rng,
-        )
-        for parts in divided
-        for name in metrics
-    }
+    tests = {}
+    for parts in divided:
+        groups = {level: parts.rows[level] for level in parts.compared}
+        for name in plan.metrics:
+            found = permutation_test(groups, find_metric(name), plan.permutations, rng)
+            tests[parts.attribute, f"{name}_gap"] = found
+            step(plan.permutations)
     p = np.array([np.nan if test.p is None else test.p for test in tests.values()])
     adjusted = dict(zip(tests, holm(p), strict=True))
     family = int(np.count_nonzero(~np.isnan(p)))
@@ -43,7 +42,7 @@ def with_tests(
         at = across & (table["attribute"] == attribute) & (table["metric"] == metric)
         table.loc[at, "p"] = np.nan if test.p is None else test.p
         table.loc[at, "p_adjusted"] = adjusted[attribute, metric]
-        said = _said(test, permutations, family)
+        said = _said(test, plan.permutations, family)
         table.loc[at, "method"] = [f"{how}; {said}" if how else said for how in table[at]["method"]]
     return table
 

@@ -4,7 +4,7 @@ from evenhand.measure.forms.additive import Additive
 from evenhand.measure.forms.bins import Bins, bins
 from evenhand.measure.forms.cells import Cells, cells
 from evenhand.measure.forms.curve import Curve, curve
-from evenhand.measure.forms.logistic import Line, logistic
+from evenhand.measure.forms.logistic import Line, Logistic
 from evenhand.measure.forms.looped import Repeated, looped
 from evenhand.measure.forms.pairs import Pairs, pairs
 from evenhand.measure.forms.rowwise import Mean, rowwise
@@ -15,13 +15,13 @@ __all__ = [
     "Cells",
     "Curve",
     "Line",
+    "Logistic",
     "Mean",
     "Pairs",
     "Repeated",
     "bins",
     "cells",
     "curve",
-    "logistic",
     "looped",
     "pairs",
     "rowwise",

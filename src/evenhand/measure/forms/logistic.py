@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from evenhand.measure.registry import Floats, Form, Weights
+from evenhand.measure.registry import Floats, Weights
 from evenhand.measure.scored import Scored
 
 EPSILON = 1e-7
@@ -26,29 +26,63 @@ class Line:
     slope: Floats
 
 
-def logistic(*, free_slope: bool) -> Form:
-    """Make the form that fits intercept and slope, or the intercept beside a slope of 1."""
+@dataclass(frozen=True, eq=False)
+class Logistic:
+    """The form that fits intercept and slope, or the intercept beside a slope of 1."""
 
-    def prepare(rows: Scored) -> Callable[[Weights], Line]:
-        score = np.clip(rows.scores, EPSILON, 1 - EPSILON)
-        order = np.lexsort((rows.patients, rows.labels, score))
-        x, y = np.log(score / (1 - score))[order], rows.labels[order].astype(np.float64)
+    free_slope: bool
+
+    def __call__(self, rows: Scored) -> Callable[[Weights], Line]:
+        """Prepare rows, and return what fits them with weights ``(b, P)``."""
+        fit = self._prepare(rows)
+        return lambda weights: fit(weights)[0]
+
+    def influences(self, rows: Scored) -> Callable[[Weights], tuple[Line, Floats]]:
+        """Return what also gives by how much each row moves the slope, else the intercept.
+
+        They are ``(b, n)``, in the order of the rows: the row's residual in the direction of the
+        coefficient, over the curvature of the likelihood.
+        """
+        fit, place = self._prepare(rows), np.argsort(_order(rows))
+
+        def both(weights: Weights) -> tuple[Line, Floats]:
+            line, x, y, w = fit(weights)
+            mean = expit(line.intercept[:, None] + line.slope[:, None] * x)
+            residual, variance = y - mean, w * mean * (1 - mean)
+            h00 = variance.sum(axis=1, keepdims=True)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                if not self.free_slope:
+                    return line, (residual / h00)[:, place]
+                h01, h11 = (variance @ power[:, None] for power in (x, x * x))
+                return line, (residual * (h00 * x - h01) / (h00 * h11 - h01 * h01))[:, place]
+
+        return both
+
+    def _prepare(self, rows: Scored) -> Callable[[Weights], tuple[Line, Floats, Floats, Floats]]:
+        """Return what gives the fit, with x and y ``(n,)`` and weights ``(b, n)``, x rising."""
+        order = _order(rows)
+        score = np.clip(rows.scores, EPSILON, 1 - EPSILON)[order]
+        x, y = np.log(score / (1 - score)), rows.labels[order].astype(np.float64)
         patient = rows.patients[order]
-        flat = np.array([0.0, float(not free_slope)])
-        of_all = _newton(x, y, np.ones((1, len(y))), flat, free_slope)[:, 0]
+        flat = np.array([0.0, float(not self.free_slope)])
+        of_all = _newton(x, y, np.ones((1, len(y))), flat, self.free_slope)[:, 0]
         start = flat if np.isnan(of_all).any() else of_all
 
-        def fit(weights: Weights) -> Line:
+        def fit(weights: Weights) -> tuple[Line, Floats, Floats, Floats]:
             w = weights.take(patient, axis=1).astype(np.float64)
-            found = _newton(x, y, w, start, free_slope)
+            found = _newton(x, y, w, start, self.free_slope)
             # From the solution of all rows it takes half the steps, and can overshoot.
             failed = np.flatnonzero(np.isnan(found[0]))
-            found[:, failed] = _newton(x, y, w[failed], flat, free_slope)
-            return Line(*found)
+            found[:, failed] = _newton(x, y, w[failed], flat, self.free_slope)
+            return Line(*found), x, y, w
 
         return fit
 
-    return prepare
+
+def _order(rows: Scored) -> NDArray[np.intp]:
+    """Return the rows in the order of their scores, whatever order they came in."""
+    score = np.clip(rows.scores, EPSILON, 1 - EPSILON)
+    return np.lexsort((rows.patients, rows.labels, score))
 
 
 def _newton(x: Floats, y: Floats, weights: Floats, start: Floats, free_slope: bool) -> Floats:

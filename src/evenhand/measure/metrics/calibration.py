@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from evenhand.measure.forms import Bins, Line, bins, logistic
+from evenhand.measure.forms import Bins, Line, Logistic, bins
 from evenhand.measure.registry import Floats, metric
 
 HIERARCHY = "Van Calster et al., BMC Med. 2019"
@@ -23,7 +23,7 @@ def ece(of: Bins) -> Floats:
     "ideal",
     ideal=1.0,
     needs="score",
-    form=logistic(free_slope=True),
+    form=Logistic(free_slope=True),
     requires=("positives", "negatives"),
     classes="two",
     share=False,
@@ -38,7 +38,7 @@ def calibration_slope(line: Line) -> Floats:
     "ideal",
     ideal=0.0,
     needs="score",
-    form=logistic(free_slope=False),
+    form=Logistic(free_slope=False),
     requires=("positives", "negatives"),
     classes="two",
     share=False,
