@@ -20,10 +20,10 @@ from tests.search import searches
 
 from evenhand.errors import EvenhandError
 from evenhand.files import read_json
+from evenhand.search import storage as storages
 from evenhand.search.loop import search
 from evenhand.search.storage import open_storage, try_again
 from evenhand.search.study import open_study
-from evenhand.tune import storage as storages
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
