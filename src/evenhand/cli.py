@@ -262,14 +262,8 @@ def report(
         write_page(found)
         if card:
             raise EvenhandError(
-                f"--card: {run} is a run of {found.facts['job']!r}, without models."
+                f"--card: {run} is a run of {found.facts['job']!r}, which has no card."
             )
-        typer.echo(f"report: {run / 'report.html'}")
-        return
-    if found.facts["job"] == "assess":
-        from evenhand.assess.job import report_again
-
-        report_again(found)
         typer.echo(f"report: {run / 'report.html'}")
         return
     evaluate(found, chosen=found.facts["chosen"])

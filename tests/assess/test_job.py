@@ -12,7 +12,8 @@ import torch
 from tests.command import evenhand
 
 from evenhand import load_model
-from evenhand.assess.evaluation import Evaluation
+from evenhand.assess.evaluation import Evaluation, Size
+from evenhand.assess.evidence import evidence
 from evenhand.assess.page import verdicts
 from evenhand.files import read_json, write_json
 from evenhand.measure.parity import Judged
@@ -79,6 +80,18 @@ def test_report_writes_the_same_numbers_again(run, command):
     assert ended.status == 0, ended.err
     assert (run / "metrics.json").read_bytes() == rows
     assert "Did self-supervision make this fairer?" in (run / "report.html").read_text()
+
+
+def test_the_report_shows_how_far_groups_lie_from_everybody_by_their_size(run):
+    page = (run / "report.html").read_text()
+    assert "Deviation by size of the group" in page
+    assert "groups are too few to correlate their size" in page
+    rows = pd.DataFrame(read_json(run / "metrics.json")["rows"])
+    at = rows[(rows["model"] == "supervised") & (rows["metric"] == "auc_less_overall")]
+    for value, size, name in zip(at["value"], at["n"], at["group"], strict=True):
+        share = size / rows[rows["group"] == "*"]["n"].max()
+        point = f"group: {name}, supervised: {100 * share:.1f}\N{NO-BREAK SPACE}%, {abs(value):.3f}"
+        assert point in page
 
 
 def test_numbers_are_in_the_contracts_columns(run):
@@ -155,6 +168,19 @@ def test_bad_input_is_refused_before_any_work(command, tmp_path, more, said):
     assert ended.status == 2
     assert said in ended.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_correlation_of_size_and_distance_needs_groups_enough():
+    sizes = {("*", "*"): Size(100, 100, 50)}
+    aucs = {("site", f"{k}"): np.full(3, 0.8 + 0.01 * k) for k in range(6)}
+    sizes |= {("site", f"{k}"): Size(30 - k, 30 - k, 9) for k in range(6)} | {
+        ("site", "*"): Size(*3 * [99])
+    }
+    one = Judged(np.full(3, 0.8), aucs, {"site": np.full(3, 0.1)}, {})
+    both = {"frozen1m": one, "supervised": one}
+    part = evidence(Evaluation(1.0, "frozen1m", both, {}, {}, sizes))
+    assert "over 6 groups" in part.sentences[1]
+    assert "\N{MINUS SIGN}1.00 with frozen1m" in part.sentences[1]
 
 
 def judged(auc: float, deviation: float, noise: float) -> Judged:

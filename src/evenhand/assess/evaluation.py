@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from evenhand.assess.grid import Cell
-from evenhand.assess.settings import SUPERVISED
+from evenhand.assess.grid import Cell, cells_of
+from evenhand.assess.settings import SUPERVISED, AssessSettings
 from evenhand.audit.rows import cut_of, groups_in, scored_rows
 from evenhand.files import read_json
 from evenhand.measure.groups import Groups
+from evenhand.measure.objectives import find_objective
 from evenhand.measure.parity import Judged, ends, judge, mean_of, relative_reduction
 from evenhand.measure.registry import Floats
 from evenhand.measure.resample import Bootstrap, resample
@@ -63,6 +64,11 @@ class Size:
     def of(cls, rows: Scored) -> Size:
         """Count some rows."""
         return cls(len(rows), len(rows.members), int(rows.labels.sum()))
+
+    @property
+    def rarer(self) -> int:
+        """How many rows the rarer class has."""
+        return min(self.positives, self.n - self.positives)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,23 +123,25 @@ class Evaluation:
         return all(one.low is not None and one.low > CHANCE for one in found)
 
 
-def evaluate_share(
-    run: Run, cells: Sequence[Cell], attributes: Sequence[str], objective: tuple[str, bool]
-) -> Evaluation:
-    """Judge every cell of one share of labels on the test patients.
+def evaluate(run: Run, settings: AssessSettings) -> list[Evaluation]:
+    """Judge every cell on the test patients, for each share of labels.
 
     Parameters
     ----------
     run
         The run, with the predictions of all the cells.
-    cells
-        Those of one share.
-    attributes
-        The attributes compared.
-    objective
-        Name of the validation score that chooses among self-supervised cells, and whether more
-        is better.
+    settings
+        Its own; the first objective chooses among self-supervised cells.
     """
+    cells = tuple(cells_of(settings))
+    return [
+        _evaluate_share(run, [cell for cell in cells if cell.share == share], settings)
+        for share in settings.label_shares
+    ]
+
+
+def _evaluate_share(run: Run, cells: Sequence[Cell], settings: AssessSettings) -> Evaluation:
+    objective = find_objective(settings.objective[0])
     judged: dict[str, list[Judged]] = {}
     chosen_by: dict[str, list[float]] = {}
     tuned: dict[str, int] = {}
@@ -145,13 +153,13 @@ def evaluate_share(
         # The same seed draws the same patients for every model, so that differences are paired.
         rng = np.random.default_rng(run.facts["seed"])
         resamples = resample(len(rows.members), Bootstrap(), rng)
-        groups = groups_in(test, attributes)
+        groups = groups_in(test, settings.attribute)
         judged.setdefault(cell.strategy, []).append(judge(rows, groups, resamples))
         sizes = sizes or _sizes(rows, groups)  # every cell scores the same rows
         about: dict[str, Any] = read_json(run.model(cell.name) / "model.json")
-        chosen_by.setdefault(cell.strategy, []).append(about["val"][objective[0]])
+        chosen_by.setdefault(cell.strategy, []).append(about["val"][objective.name])
         tuned[cell.strategy] = sum(u["parameters"] for u in about["units"] if u["tuned"])
-    sign = 1 if objective[1] else -1
+    sign = 1 if objective.direction == "maximize" else -1
     ssl = [name for name in judged if name != SUPERVISED]
     return Evaluation(
         share=cells[0].share,

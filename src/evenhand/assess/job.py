@@ -10,16 +10,16 @@ from socket import gethostname
 from typing import TypeVar
 
 from evenhand.assess.alike import similarity_of
-from evenhand.assess.evaluation import Evaluation, evaluate_share
+from evenhand.assess.evaluation import evaluate
 from evenhand.assess.grid import Cell, cells_of, fit_cell, pretrained
 from evenhand.assess.page import page_of, sentences
-from evenhand.assess.records import records_of
+from evenhand.assess.records import write_metrics
 from evenhand.assess.requirements.job import measure_requirements
 from evenhand.assess.requirements.settings import CheckSettings
 from evenhand.assess.settings import AssessSettings
 from evenhand.cohort.settings import DataSettings
 from evenhand.errors import EvenhandError
-from evenhand.files import read_json, write_json, write_text
+from evenhand.files import write_json, write_text
 from evenhand.finetune.job import begin
 from evenhand.finetune.training import Task, make_task, seconds_per_fit
 from evenhand.models.strategies import find_strategy
@@ -81,8 +81,8 @@ def assess(
         say(_forecast(task, settings, len(cells)))
         _fit_all(Grid(settings, task.fingerprint, Run(run.root.resolve())), cells, engine)
     with run.phase("evaluation"):
-        found = _evaluations(task, settings, run, cells)
-        write_json(run.root / "metrics.json", {"schema": 1, "rows": records_of(found)})
+        found = evaluate(run, settings)
+        write_metrics(run, found)
         run.note(answer=sentences(found[0]))
     with run.phase("similarity"):
         alike = similarity_of(task, settings, run, found[0])
@@ -92,24 +92,8 @@ def assess(
         required = measure_requirements(task.splits, CheckSettings(**asked)).records()
         write_json(run.root / "check.json", required)
     run.finish(chosen=Cell(found[0].chosen, found[0].share, settings.seed).name)
-    write_text(run.root / "report.html", page_of(run, task, found, (required, alike)))
+    write_text(run.root / "report.html", page_of(run, found, required, alike))
     return run
-
-
-def report_again(run: Run) -> None:
-    """Write the report of a finished assessment again, from its predictions and findings.
-
-    Raises
-    ------
-    EvenhandError
-        The data that it was made from are not there any more.
-    """
-    settings = AssessSettings.model_validate(run.facts["settings"])
-    task = make_task(settings)
-    found = _evaluations(task, settings, run, tuple(cells_of(settings)))
-    others = (read_json(run.root / "check.json"), read_json(run.root / "similarity.json"))
-    write_json(run.root / "metrics.json", {"schema": 1, "rows": records_of(found)})
-    write_text(run.root / "report.html", page_of(run, task, found, others))
 
 
 @lru_cache(1)
@@ -169,19 +153,6 @@ def _check_here(made: Path) -> None:
             f"a worker has written {made} on another node. Name a folder with --out that all "
             "nodes share."
         )
-
-
-def _evaluations(
-    task: Task, settings: AssessSettings, run: Run, cells: tuple[Cell, ...]
-) -> list[Evaluation]:
-    objective = task.objectives[0]
-    how = (objective.name, objective.direction == "maximize")
-    return [
-        evaluate_share(
-            run, [cell for cell in cells if cell.share == share], settings.attribute, how
-        )
-        for share in settings.label_shares
-    ]
 
 
 def _forecast(task: Task, settings: AssessSettings, cells: int) -> str:

@@ -1,20 +1,48 @@
-"""The pages of what is no audit of predictions, made from the JSON that the jobs write."""
+"""The pages of what is no audit of predictions, made again from what the jobs have written."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from evenhand.files import read_json, write_text
 from evenhand.report.requirements import requirements_page
 from evenhand.report.similarity import similarity_page
 from evenhand.runs import Run
 
-PAGES = {
-    "check": ("check.json", requirements_page),
-    "similarity": ("similarity.json", similarity_page),
-}
-"""The file that a job's page is made from, and what makes it, by the job's name."""
-
 
 def write_page(run: Run) -> None:
     """Write ``report.html`` of a finished run of one of the jobs in `PAGES`."""
-    name, page = PAGES[run.facts["job"]]
-    write_text(run.root / "report.html", page(read_json(run.root / name), run.facts))
+    write_text(run.root / "report.html", PAGES[run.facts["job"]](run))
+
+
+def _check(run: Run) -> str:
+    return requirements_page(_found(run, "check"), run.facts)
+
+
+def _similarity(run: Run) -> str:
+    return similarity_page(_found(run, "similarity"), run.facts)
+
+
+def _assess(run: Run) -> str:
+    """Judge the predictions again, and write the numbers, too."""
+    from evenhand.assess.evaluation import evaluate  # imports torch
+    from evenhand.assess.page import page_of
+    from evenhand.assess.records import write_metrics
+    from evenhand.assess.settings import AssessSettings
+
+    found = evaluate(run, AssessSettings.model_validate(run.facts["settings"]))
+    write_metrics(run, found)
+    return page_of(run, found, _found(run, "check"), _found(run, "similarity"))
+
+
+def _found(run: Run, name: str) -> Any:
+    return read_json(run.root / f"{name}.json")
+
+
+PAGES: Mapping[str, Callable[[Run], str]] = {
+    "assess": _assess,
+    "check": _check,
+    "similarity": _similarity,
+}
+"""What makes a job's page, by the job's name."""

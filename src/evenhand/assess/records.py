@@ -8,7 +8,9 @@ from typing import Any
 
 from evenhand.assess.evaluation import Evaluation, Value
 from evenhand.assess.settings import SUPERVISED
+from evenhand.files import write_json
 from evenhand.measure.table import COLUMNS
+from evenhand.runs import Run
 
 METHOD = "percentile bootstrap of patients, mean over seeds"
 
@@ -19,9 +21,10 @@ Number = tuple[str, str, str, Value]
 """Attribute, group, metric, and the value with its interval."""
 
 
-def records_of(found: Sequence[Evaluation]) -> list[dict[str, Any]]:
-    """Return one row per number; a cell's model name is its strategy, and its share below 1."""
-    return [row for evaluation in found for row in _rows(evaluation)]
+def write_metrics(run: Run, found: Sequence[Evaluation]) -> None:
+    """Write one row per number; a cell's model name is its strategy, and its share below 1."""
+    rows = [row for evaluation in found for row in _rows(evaluation)]
+    write_json(run.root / "metrics.json", {"schema": 1, "rows": rows})
 
 
 def _rows(found: Evaluation) -> Iterator[dict[str, Any]]:

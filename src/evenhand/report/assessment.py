@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evenhand.report.forest import Forest
+from evenhand.report.scatter import Scatter
 from evenhand.report.sections import Section
 
 
@@ -35,6 +36,7 @@ class Part:
     answers: tuple[Verdict, ...] = ()
     sentences: tuple[str, ...] = ()
     plots: tuple[Forest, ...] = ()
+    scatters: tuple[Scatter, ...] = ()
     tables: tuple[Table, ...] = ()
 
 

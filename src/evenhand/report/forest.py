@@ -135,7 +135,7 @@ def forest(lines: Sequence[Line], look: Look) -> Forest:
         says=look.says,
         axis=axis,
         rows=tuple(_row(line, axis, look.scale) for line in lines),
-        ticks=_labelled(axis, look.scale) if ends else (),
+        ticks=labelled(axis, look.scale) if ends else (),
         reference=None if look.reference is None else axis.at(look.reference),
         reference_name="" if look.reference is None else look.reference_name,
     )
@@ -166,7 +166,7 @@ def _row(line: Line, axis: Axis, scale: Scale) -> Row:
     )
 
 
-def _labelled(axis: Axis, scale: Scale) -> tuple[tuple[float, str], ...]:
+def labelled(axis: Axis, scale: Scale) -> tuple[tuple[float, str], ...]:
     """Return place and text of each tick, with the fewest decimals that tell them apart."""
     values = [scale.factor * tick for tick in axis.ticks]
     digits = next(d for d in range(12) if all(abs(round(v, d) - v) < 1e-8 for v in values))
