@@ -13,7 +13,7 @@ from tests.command import PHANTOMS, evenhand, training
 
 from evenhand import AuditSettings, CompareSettings, FinetuneSettings, PredictSettings, TuneSettings
 from evenhand.cli import app
-from evenhand.files import read_json
+from evenhand.files import read_json, write_json
 from evenhand.measure import COLUMNS
 
 MODEL = {"model.safetensors", "model.json", "predictions.parquet"}
@@ -65,6 +65,16 @@ def test_report_writes_the_same_again(trained):
     assert evenhand("report", out).status == 0
     assert (out / "metrics.json").read_bytes() == before[0]
     assert (out / "report.html").exists()
+
+
+def test_report_refuses_what_a_run_has_not(tmp_path):
+    facts = {"schema": 1, "job": "pretrain", "status": "finished", "models": []}
+    write_json(tmp_path / "run.json", facts)
+    ended = evenhand("report", tmp_path)
+    assert (ended.status, "a run of 'pretrain', which has no report" in ended.err) == (2, True)
+    write_json(tmp_path / "run.json", facts | {"job": "assess"})
+    ended = evenhand("report", tmp_path, "--card", tmp_path / "card.md")
+    assert (ended.status, "which has no card" in ended.err) == (2, True)
 
 
 def test_predict_takes_a_share_of_the_patients_and_no_splits(trained, cache, tmp_path):

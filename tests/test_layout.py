@@ -14,6 +14,7 @@ from tests.conftest import ROOT
 PACKAGE = ROOT / "src" / "evenhand"
 LINES = (
     ("cli",),
+    ("listings",),
     ("flags",),
     ("assess",),
     ("tune", "prune"),

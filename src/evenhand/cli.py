@@ -21,8 +21,9 @@ from evenhand.assess.similarity.settings import SimilaritySettings
 from evenhand.audit.settings import AuditSettings, CompareSettings, PredictSettings
 from evenhand.errors import EvenhandError
 from evenhand.finetune.settings import FinetuneSettings
-from evenhand.flags import Job, Sections, flag, with_flags
+from evenhand.flags import Job, Sections, with_flags
 from evenhand.launcher import check_alone, is_main
+from evenhand.listings import LIST_METRICS, datasets, units
 from evenhand.pretrain.settings import PretrainSettings
 from evenhand.prune.settings import PruneSettings
 from evenhand.tune.settings import TuneSettings
@@ -80,24 +81,6 @@ def job(
         return function
 
     return register
-
-
-def _print_metrics(asked: bool) -> None:
-    from evenhand.measure import metric_listing
-
-    if asked:
-        typer.echo(metric_listing())
-        raise typer.Exit
-
-
-_LIST_METRICS = flag(
-    "list_metrics",
-    bool,
-    False,
-    "list every metric and comparison, and stop",
-    is_eager=True,
-    callback=_print_metrics,
-)
 
 
 @job(CheckSettings, "data")
@@ -173,7 +156,7 @@ def predict(settings: PredictSettings, out: Path, overwrite: bool) -> None:
     _show(work(settings, out, overwrite=overwrite))
 
 
-@job(AuditSettings, "inputs", more=(_LIST_METRICS,))
+@job(AuditSettings, "inputs", more=(LIST_METRICS,))
 def audit(settings: AuditSettings, out: Path, overwrite: bool) -> None:
     """Measure predictions by group, and report on them.
 
@@ -186,7 +169,7 @@ def audit(settings: AuditSettings, out: Path, overwrite: bool) -> None:
     _show(work(settings, out, overwrite=overwrite))
 
 
-@job(CompareSettings, "inputs", more=(_LIST_METRICS,))
+@job(CompareSettings, "inputs", more=(LIST_METRICS,))
 def compare(settings: CompareSettings, out: Path, overwrite: bool) -> None:
     """Compare models in pairs, on the same samples.
 
@@ -250,26 +233,15 @@ def report(
     model: Annotated[str | None, MODEL] = None,
 ) -> None:
     """Write the numbers and the report of a finished run again."""
-    from evenhand.assess.pages import PAGES, write_page
-    from evenhand.audit.card import write_card
-    from evenhand.audit.evaluate import evaluate
-    from evenhand.runs import open_run
+    from evenhand.assess.pages import PAGES
+    from evenhand.assess.pages import report as work
 
-    found = open_run(run)
-    if not found.finished:
-        raise EvenhandError(f"the run in {run} is not finished; give its command again.")
+    found = work(run, card=card, model=model)
     if found.facts["job"] in PAGES:
-        write_page(found)
-        if card:
-            raise EvenhandError(
-                f"--card: {run} is a run of {found.facts['job']!r}, which has no card."
-            )
         typer.echo(f"report: {run / 'report.html'}")
-        return
-    evaluate(found, chosen=found.facts["chosen"])
-    _show(found)
+    else:
+        _show(found)
     if card:
-        write_card(found, model, card)
         typer.echo(f"card: {card}")
 
 
@@ -292,44 +264,8 @@ def export(
     typer.echo(f"{out}: its logits are within {off:.1e} of the model's; card: {out.stem}.md")
 
 
-@command()
-def units(
-    backbone: Annotated[
-        str, typer.Argument(metavar="BACKBONE", help="timm's name of the network, or conv1d")
-    ],
-    family: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="one search space only [default: all]")
-    ] = None,
-) -> None:
-    """List a network's units: its parts that can be tuned alone."""
-    from evenhand.models.listing import unit_listing
-
-    typer.echo(unit_listing(backbone, family))
-
-
-datasets = typer.Typer(help="List the data sets that can be read, or check your own copy.")
+command()(units)
 app.add_typer(datasets, name="datasets", invoke_without_command=True)
-
-
-@datasets.callback()
-def list_datasets(context: typer.Context) -> None:
-    """List the data sets that can be read: task, labels, attributes, layout, licence, access."""
-    from evenhand.cohort.listing import data_set_listing
-
-    if context.invoked_subcommand is None:
-        typer.echo(data_set_listing())
-
-
-@datasets.command("verify", cls=Sections)
-def verify_dataset(
-    data: Annotated[
-        str, typer.Argument(metavar="DATA", help="READER:PATH, as in ham10000:data/ham10000")
-    ],
-) -> None:
-    """Check that a folder holds a data set, and count what is in it."""
-    from evenhand.cohort.listing import verify
-
-    typer.echo(verify(data))
 
 
 def _show(run: Any) -> None:

@@ -143,6 +143,20 @@ def open_run(root: Path) -> Run:
     return run
 
 
+def finished_run(root: Path) -> Run:
+    """Return the run in a directory, which has come to its end.
+
+    Raises
+    ------
+    EvenhandError
+        There is no run in it, or one that is not finished.
+    """
+    run = open_run(root)
+    if not run.finished:
+        raise EvenhandError(f"the run in {root} is not finished; give its command again.")
+    return run
+
+
 def package_versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that numbers depend on."""
     versions = {"python": platform.python_version()}

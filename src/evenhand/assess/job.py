@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from socket import gethostname
 from typing import TypeVar
 
 from evenhand.assess.alike import similarity_of
@@ -138,11 +137,7 @@ def _fit(grid: Grid, cell: Cell) -> Path:
 
 def _task(grid: Grid) -> Task:
     task = _prepared(grid.settings)
-    if task.fingerprint != grid.fingerprint:
-        raise EvenhandError(
-            f"on {gethostname()}, {grid.settings.data} holds other data than where the command was "
-            "given. Put the data in a folder that all nodes share."
-        )
+    task.check_data(grid.fingerprint)
     return task
 
 

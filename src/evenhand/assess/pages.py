@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from evenhand.audit.card import write_card
+from evenhand.audit.evaluate import evaluate
+from evenhand.errors import EvenhandError
 from evenhand.files import read_json, write_text
 from evenhand.report.requirements import requirements_page
 from evenhand.report.similarity import similarity_page
-from evenhand.runs import Run
+from evenhand.runs import Run, finished_run
 
 
 def write_page(run: Run) -> None:
@@ -46,3 +50,35 @@ PAGES: Mapping[str, Callable[[Run], str]] = {
     "similarity": _similarity,
 }
 """What makes a job's page, by the job's name."""
+
+
+def report(run: Path, *, card: Path | None = None, model: str | None = None) -> Run:
+    """Write the numbers and the report of a finished run again, without its data.
+
+    Parameters
+    ----------
+    run
+        The run directory.
+    card
+        Where to write a model card, too.
+    model
+        Whose card; by default that of the model which the run chose.
+
+    Raises
+    ------
+    EvenhandError
+        The run is not finished or has no report, or a card is asked for that it cannot have.
+    """
+    found = finished_run(run)
+    job = found.facts["job"]
+    if not found.models() and job not in PAGES:
+        raise EvenhandError(f"{run} is a run of {job!r}, which has no report.")
+    if card and job in PAGES:
+        raise EvenhandError(f"--card: {run} is a run of {job!r}, which has no card.")
+    if job in PAGES:
+        write_page(found)
+    else:
+        evaluate(found, chosen=found.facts["chosen"])
+    if card:
+        write_card(found, model, card)
+    return found

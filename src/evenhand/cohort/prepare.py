@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from evenhand.cohort.cohort import check_usable
+from evenhand.cohort.cohort import Cohort, check_usable
 from evenhand.cohort.readers import open_cohort
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.splits import Splits, draw_patients, exclude_patients, split_patients
@@ -30,6 +30,15 @@ def prepare_splits(
     EvenhandError
         Whatever the steps refuse; nothing is written then but complete sample stores.
     """
+    cohort = prepare_cohort(settings, image_size, rng)
+    check_usable(cohort, settings.attribute)
+    return split_patients(cohort, settings.attribute, settings.split, rng)
+
+
+def prepare_cohort(
+    settings: DataSettings, image_size: int | None, rng: np.random.Generator
+) -> Cohort:
+    """Do the same without the split; ``rng`` decides which patients are drawn."""
     cohort = store_samples(
         open_cohort(settings),
         image_size,
@@ -37,7 +46,6 @@ def prepare_splits(
         skip_unreadable=settings.skip_unreadable,
     )
     cohort = exclude_patients(cohort, settings.exclude_patients)
-    if settings.patient_share < 1:
-        cohort = draw_patients(cohort, settings.patient_share, settings.attribute, rng)
-    check_usable(cohort, settings.attribute)
-    return split_patients(cohort, settings.attribute, settings.split, rng)
+    if settings.patient_share == 1:
+        return cohort
+    return draw_patients(cohort, settings.patient_share, settings.attribute, rng)

@@ -10,7 +10,7 @@ from evenhand.measure import as_table
 from evenhand.models.checkpoints import load_model
 from evenhand.models.export import FORMATS, check_answers
 from evenhand.report.card import model_card
-from evenhand.runs import open_run
+from evenhand.runs import finished_run
 
 
 def export(
@@ -38,9 +38,7 @@ def export(
         missing, or what was written says something else than the model. Nothing is written then.
     """
     write = pick("format", form, FORMATS)
-    found = open_run(run)
-    if not found.finished:
-        raise EvenhandError(f"the run in {run} is not finished; finish it first.")
+    found = finished_run(run)
     name = model or found.facts["chosen"]
     pick("model", name, dict.fromkeys(found.models()))
     card = out.with_suffix(".md")

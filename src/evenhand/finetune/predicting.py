@@ -12,13 +12,11 @@ from evenhand.audit.job import write_audit
 from evenhand.audit.rows import cut_of
 from evenhand.audit.settings import PredictSettings
 from evenhand.cohort.cohort import Cohort
-from evenhand.cohort.readers import open_cohort
-from evenhand.cohort.splits import draw_patients, exclude_patients
-from evenhand.cohort.store import store_samples
+from evenhand.cohort.prepare import prepare_cohort
 from evenhand.errors import EvenhandError, pick
 from evenhand.models.checkpoints import load_model
 from evenhand.predictions import read_predictions
-from evenhand.runs import Run, open_run, start_run
+from evenhand.runs import Run, finished_run, start_run
 from evenhand.train.device import make_accelerator
 from evenhand.train.inputs import check_fits
 from evenhand.train.predict import predict as predict_cohorts
@@ -50,14 +48,13 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
     """
     if "split" in settings.model_fields_set:
         raise EvenhandError("--split: predict scores every sample; leave it out.")
-    trained = open_run(settings.run)
-    if not trained.finished:
-        raise EvenhandError(f"the run in {settings.run} is not finished; finish it first.")
+    trained = finished_run(settings.run)
     name = settings.model or trained.facts["chosen"]
     pick("model", name, dict.fromkeys(trained.models()))
     settings = _inherit(settings, trained)
     model = load_model(trained.model(name))
-    cohort = _cohort(settings, model.spec.image_size)
+    rng = np.random.default_rng(settings.seed)
+    cohort = prepare_cohort(settings, model.spec.image_size, rng)
     check_fits(cohort, model)
     if cohort.classes != model.spec.classes:
         raise EvenhandError(
@@ -91,20 +88,6 @@ def _inherit(settings: PredictSettings, trained: Run) -> PredictSettings:
     names = INHERITED if same_reader else ("attribute",)
     update = {name: known[name] for name in names if not getattr(settings, name)}
     return PredictSettings.model_validate({**settings.model_dump(), **update})
-
-
-def _cohort(settings: PredictSettings, image_size: int | None) -> Cohort:
-    stored = store_samples(
-        open_cohort(settings),
-        image_size,
-        settings.cache,
-        skip_unreadable=settings.skip_unreadable,
-    )
-    cohort = exclude_patients(stored, settings.exclude_patients)
-    if settings.patient_share == 1:
-        return cohort
-    rng = np.random.default_rng(settings.seed)
-    return draw_patients(cohort, settings.patient_share, settings.attribute, rng)
 
 
 def _overlap(cohort: Cohort, trained: Run) -> list[str]:

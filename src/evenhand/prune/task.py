@@ -27,7 +27,7 @@ from evenhand.prune.eligible import in_play, prunable
 from evenhand.prune.judge import Criterion, Judge, find_criterion, parse_target
 from evenhand.prune.roles import Roles, find_roles
 from evenhand.prune.settings import PruneSettings
-from evenhand.runs import Run, open_run
+from evenhand.runs import Run, finished_run
 from evenhand.train.device import make_accelerator
 from evenhand.train.settings import LoopSettings
 
@@ -105,9 +105,7 @@ def make_task(settings: PruneSettings) -> PruneTask:
         Whatever is wrong with the input; nothing is written then.
     """
     criterion, target = _asked(settings)
-    trained = open_run(settings.run)
-    if not trained.finished:
-        raise EvenhandError(f"the run in {settings.run} is not finished; finish it first.")
+    trained = finished_run(settings.run)
     name = settings.model or trained.facts["chosen"]
     model = load_model(trained.model(name))
     prunable(model, settings.prunable)

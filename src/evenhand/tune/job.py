@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from socket import gethostname
 from typing import Any
 
 import pandas as pd
@@ -14,7 +13,6 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 
 from evenhand.audit.evaluate import evaluate
-from evenhand.errors import EvenhandError
 from evenhand.files import write_json, write_text
 from evenhand.finetune.job import begin
 from evenhand.finetune.training import Task, keep, make_task, seconds_per_fit, train
@@ -119,11 +117,7 @@ def score_choice(
 ) -> tuple[float, ...]:
     """Train a choice of a contender, in a worker, and return its objectives."""
     task, competing = prepared(settings)
-    if task.fingerprint != fingerprint:
-        raise EvenhandError(
-            f"on {gethostname()}, {settings.data} holds other data than where the command was "
-            "given. Put the data in a folder that all nodes share."
-        )
+    task.check_data(fingerprint)
     contender = {one.name: one for one in competing}[name]
     model, schedule = contender.prepare(choice)
     return train(task, model, schedule, task.fit_settings(choice.lr, choice.seed), report)[1]

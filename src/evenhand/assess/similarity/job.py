@@ -15,6 +15,7 @@ from evenhand.assess.similarity.settings import SimilaritySettings
 from evenhand.audit.rows import cut_of, groups_in, matched, scored_rows
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.readers import open_cohort
+from evenhand.cohort.reopen import data_now
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.store import store_samples
 from evenhand.cohort.tables import some
@@ -25,7 +26,7 @@ from evenhand.models.checkpoints import load_model
 from evenhand.models.layers import find_layers, layer_names
 from evenhand.models.model import Model
 from evenhand.predictions import Predictions, read_predictions
-from evenhand.runs import Run, open_run, start_run
+from evenhand.runs import Run, finished_run, start_run
 from evenhand.train.activations import activations
 from evenhand.train.device import make_accelerator
 from evenhand.train.inputs import check_fits
@@ -126,9 +127,7 @@ def _chosen(settings: SimilaritySettings) -> list[tuple[Run, str]]:
         )
     pairs = []
     for place, path in enumerate(settings.runs):
-        run = open_run(path)
-        if not run.finished:
-            raise EvenhandError(f"the run in {path} is not finished; finish it first.")
+        run = finished_run(path)
         names = [name for name in run.models() if (run.model(name) / "model.json").is_file()]
         if not names:
             raise EvenhandError(f"the run in {path} holds no model; name the run that trained it.")
@@ -195,8 +194,8 @@ def _cohort(run: Run, model: Model, picked: Predictions, settings: SimilaritySet
         for name, value in run.facts["settings"].items()
         if name in DataSettings.model_fields
     }
-    moved = {"data": _moved(settings.data, known["data"])} if settings.data else {}
-    data = DataSettings.model_validate({**known, **moved, "cache": settings.cache})
+    now = {"data": data_now(known["data"], settings.data), "cache": settings.cache}
+    data = DataSettings.model_validate({**known, **now})
     whole = open_cohort(data)
     place = pd.Index(whole.table["sample_id"]).get_indexer(pd.Index(picked.table["sample_id"]))
     absent = picked.table["sample_id"][place < 0]
@@ -208,12 +207,6 @@ def _cohort(run: Run, model: Model, picked: Predictions, settings: SimilaritySet
     cohort = store_samples(whole.select(place), model.spec.image_size, settings.cache)
     check_fits(cohort, model)
     return cohort
-
-
-def _moved(data: str, known: str) -> str:
-    """Return DATA as given, or, where that is a bare folder, with the reader of the run."""
-    reader, colon, _ = known.partition(":")
-    return f"{reader}:{data}" if colon and Path(data).is_dir() else data
 
 
 def _performance(

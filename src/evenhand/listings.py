@@ -1,0 +1,65 @@
+"""What the command line lists: metrics, the units of a network, data sets."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from evenhand.flags import Sections, flag
+
+
+def _print_metrics(asked: bool) -> None:
+    from evenhand.measure import metric_listing
+
+    if asked:
+        typer.echo(metric_listing())
+        raise typer.Exit
+
+
+LIST_METRICS = flag(
+    "list_metrics",
+    bool,
+    False,
+    "list every metric and comparison, and stop",
+    is_eager=True,
+    callback=_print_metrics,
+)
+
+
+def units(
+    backbone: Annotated[
+        str, typer.Argument(metavar="BACKBONE", help="timm's name of the network, or conv1d")
+    ],
+    family: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="one search space only [default: all]")
+    ] = None,
+) -> None:
+    """List a network's units: its parts that can be tuned alone."""
+    from evenhand.models.listing import unit_listing
+
+    typer.echo(unit_listing(backbone, family))
+
+
+datasets = typer.Typer(help="List the data sets that can be read, or check your own copy.")
+
+
+@datasets.callback()
+def list_datasets(context: typer.Context) -> None:
+    """List the data sets that can be read: task, labels, attributes, layout, licence, access."""
+    from evenhand.cohort.listing import data_set_listing
+
+    if context.invoked_subcommand is None:
+        typer.echo(data_set_listing())
+
+
+@datasets.command("verify", cls=Sections)
+def verify_dataset(
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="READER:PATH, as in ham10000:data/ham10000")
+    ],
+) -> None:
+    """Check that a folder holds a data set, and count what is in it."""
+    from evenhand.cohort.listing import verify
+
+    typer.echo(verify(data))
