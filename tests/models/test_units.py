@@ -11,7 +11,7 @@ from evenhand.errors import UnknownNameError
 from evenhand.models.backbones import create_by_name
 from evenhand.models.listing import unit_listing
 from evenhand.models.masks import find_units, full_mask
-from evenhand.models.units import all_units, families, find_family, parts
+from evenhand.models.units import all_units, families, find_family, module_depths, parts
 
 TRANSFORMERS = ["test_vit", "vit_tiny_patch16_224"]
 BY_STAGE = ["resnet18", "vgg11", "convnext_atto", "efficientnet_b0"]
@@ -109,6 +109,35 @@ def test_a_unit_holds_the_parameters_that_its_name_says(network):
     for name, parameters in wanted.items():
         assert {id(p) for p in units[name].parameters} == {id(p) for p in parameters}, name
         assert units[name].depth == 4
+
+
+def test_a_layer_scale_goes_with_the_branch_that_it_scales(network):
+    backbone = network("deit3_small_patch16_224")
+    units, block = all_units(backbone), backbone.blocks[3]
+    wanted = {
+        "blocks.3.attn": [*block.attn.parameters(), block.ls1.gamma],
+        "blocks.3.mlp": [*block.mlp.parameters(), block.ls2.gamma],
+    }
+    for name, parameters in wanted.items():
+        assert {id(p) for p in units[name].parameters} == {id(p) for p in parameters}, name
+    kinds = {unit.kind for unit in parts(backbone) if unit.name.startswith("blocks.")}
+    assert kinds == {"norm1", "attn", "norm2", "mlp"}
+
+
+@pytest.mark.parametrize(
+    ("name", "stages"), [("resnet18", "layer{}"), ("convnext_atto", "stages.{}")]
+)
+def test_a_stage_holds_all_of_its_module_and_nothing_else(network, name, stages):
+    """To the last module of it: what comes next begins the next stage."""
+    backbone = network(name)
+    depths, units = module_depths(backbone), all_units(backbone)
+    for number in range(1, STAGES[name] + 1):
+        module = stages.format(number if name == "resnet18" else number - 1)
+        inside = backbone.get_submodule(module)
+        held = {id(p) for p in units[f"stage{number}"].parameters}
+        assert held == {id(p) for p in inside.parameters()}
+        for part, _ in inside.named_modules(prefix=module):
+            assert depths[part] == number, part
 
 
 @pytest.mark.parametrize("name", BY_STAGE)
