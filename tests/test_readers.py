@@ -28,11 +28,13 @@ def flags(settings: DataSettings) -> list[str]:
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_a_reader_through_finetune_and_audit(name, tmp_path):
+def test_a_reader_through_check_finetune_and_audit(name, tmp_path):
     settings = tiny(name, tmp_path / "data")
     cohort = open_cohort(settings)
     attributes = settings.attribute or (next(iter(cohort.attributes)),)
     settings = settings.model_copy(update={"attribute": attributes, "cache": tmp_path / "cache"})
+    checked = evenhand("check", *flags(settings), "--out", tmp_path / "check")
+    assert checked.status == 0, checked.err
     run = tmp_path / "run"
     small = SERIES if cohort.channels else SMALL
     trained = (*small, "--epochs", 1, "--batch-size", 32, "--objective", "overall_acc")

@@ -30,6 +30,8 @@ def test_verify_counts_what_is_found(tmp_path):
     assert found.status == 0
     assert f"{root} is HAM10000." in found.out
     assert "found: HAM10000_metadata.csv (one row per image)" in found.out
+    assert "found: HAM10000_images_part_" in found.out
+    assert "*" not in found.out
     assert "24 samples of 16 lesions" in found.out
     assert "classes: benign 12, malignant 12" in found.out
     assert "1 file that no sample uses" in found.out
@@ -43,6 +45,7 @@ def test_verify_says_what_is_missing(tmp_path, name):
     found = evenhand("datasets", "verify", f"ham10000:{root}")
     assert found.status == 2
     assert "Missing: HAM10000_metadata.csv" in found.err or "are absent" in found.err
+    assert "leave them out with --skip-unreadable" not in found.err.replace("Other commands ", "")
 
 
 def test_the_guide_has_the_table_of_the_registry():

@@ -52,15 +52,16 @@ class Attribute:
     numeric: bool = False
 
     def of(self, raw: pd.Series) -> pd.Series:
-        """Return one level per raw value; whatever the rule does not name is ``unknown``."""
+        """Return one level per raw value; whatever the rule does not name is ``unknown``.
+
+        Categorical: the categories are the levels in their order, then ``unknown``.
+        """
         which, values = pd.factorize(raw, use_na_sentinel=False)
         level = self.to_level(pd.Series(values))  # each value once: there are few of them
-        return (
-            level.where(level.isin(self.levels), UNKNOWN)
-            .iloc[which]
-            .set_axis(raw.index)
-            .astype("str")
-        )
+        place = pd.Index(self.levels).get_indexer(pd.Index(level))
+        codes = np.where(place < 0, len(self.levels), place)[which]
+        categories = pd.Index([*self.levels, UNKNOWN], dtype="str")
+        return pd.Series(pd.Categorical.from_codes(codes, categories), raw.index)
 
 
 def mapped(name: str, column: str, mapping: Mapping[str, str]) -> Attribute:
@@ -263,9 +264,9 @@ def group_of(
     """
     parts = parts_of(attribute)
     names = ["*".join(combination) for combination in product(*_levels_of(parts, levels))]
-    group = table[f"attr_{parts[0]}"]
+    group = table[f"attr_{parts[0]}"].astype("str")
     for part in parts[1:]:
-        group = group + "*" + table[f"attr_{part}"]
+        group = group + "*" + table[f"attr_{part}"].astype("str")
     known = group.where(group.isin(names), UNKNOWN)
     categories = pd.Categorical(known, categories=[*names, UNKNOWN])
     return pd.Series(categories, index=table.index, name=attribute)

@@ -69,6 +69,8 @@ class Source:
         What the label is, and which class counts as what.
     left_out
         What is wrong with each sample that could not be read and was left out.
+    notes
+        What else must be known of the data, in sentences.
     """
 
     reader: str
@@ -77,6 +79,7 @@ class Source:
     fingerprint: str
     label: str
     left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,9 +89,10 @@ class Cohort:
     Parameters
     ----------
     table
-        One row per sample: ``sample_id`` (unique text), ``patient_id`` (text), ``label`` (int64,
-        0 … C-1), a text column ``attr_<name>`` per attribute, and what else the reader knows:
-        ``split`` where the source brings its own, ``truth_…`` where the truth is known.
+        One row per sample: ``sample_id`` (unique text), ``patient_id`` (categorical, in sorted
+        order), ``label`` (int64, 0 … C-1), a categorical ``attr_<name>`` per attribute (see
+        ``Attribute.of``), and what else the reader knows: ``split`` where the source brings its
+        own, ``truth_…`` where the truth is known.
     read
         The way to read one sample, by its id.
     attributes
@@ -149,7 +153,7 @@ def cohort_table(
     """
     columns = {
         "sample_id": raw[sample],
-        "patient_id": raw[patient],
+        "patient_id": raw[patient].astype("category"),
         "label": label.astype("int64"),
         **{
             f"attr_{name}": attribute.of(raw[attribute.column])

@@ -71,8 +71,8 @@ def files_by_name(
     folders: str,
     suffixes: tuple[str, ...],
     key: Callable[[str], str] = str,
-) -> pd.Series:
-    """Return the path of the file of each name, wherever it lies below some folders.
+) -> tuple[pd.Series, tuple[str, ...]]:
+    """Return the path of the file of each name, below some folders, and the files of no name.
 
     Parameters
     ----------
@@ -100,16 +100,19 @@ def files_by_name(
             if name in paths:
                 raise EvenhandError(f"{paths[name]} and {path} have the same name: keep one.")
             paths[name] = path
-    absent = f"{root}{os.sep}{folders}{os.sep}"
-    found = [paths.get(name) or f"{absent}{name}{suffixes[0]}" for name in names]
-    return pd.Series(found, names.index, dtype=object)
+    found = [paths.get(name) or _absent(root, folders, f"{name}{suffixes[0]}") for name in names]
+    unlisted = tuple(paths[name] for name in paths.keys() - set(names))
+    return pd.Series(found, names.index, dtype=object), tuple(sorted(unlisted))
 
 
-def folders_by_name(names: pd.Series, root: Path, folders: str) -> pd.Series:
-    """Return the path of the folder of each name, out of those that match a pattern."""
+def folders_by_name(
+    names: pd.Series, root: Path, folders: str
+) -> tuple[pd.Series, tuple[str, ...]]:
+    """Return the folder of each name, out of those that match a pattern, and those of no name."""
     paths = {path.name: str(path) for path in sorted(root.glob(folders)) if path.is_dir()}
-    found = [paths.get(name) or f"{root}{os.sep}{folders}{os.sep}{name}" for name in names]
-    return pd.Series(found, names.index, dtype=object)
+    found = [paths.get(name) or _absent(root, folders, name) for name in names]
+    unlisted = tuple(paths[name] for name in sorted(paths.keys() - set(names)))
+    return pd.Series(found, names.index, dtype=object), unlisted
 
 
 def walk(folder: Path, root: Path) -> Iterator[str]:
@@ -225,6 +228,12 @@ def files_below(folders: pd.Series) -> pd.Series:
     """Return the files in folders of slices; what is no folder, or empty, as it is."""
     found = {path: sorted(map(str, Path(path).glob("*"))) or [path] for path in folders.unique()}
     return folders.map(found).explode()
+
+
+def _absent(root: Path, folders: str, name: str) -> str:
+    """Return a path that shows where a file that is not there would lie."""
+    place = "…" if "*" in folders else folders
+    return f"{root}{os.sep}{place}{os.sep}{name}"
 
 
 def _parent(path: str) -> str:

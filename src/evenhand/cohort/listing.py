@@ -16,6 +16,7 @@ from evenhand.cohort.readers import known_readers, open_cohort, reader_of
 from evenhand.cohort.registry import DataSet, Reader
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.tables import some
+from evenhand.errors import EvenhandError
 from evenhand.wording import counted
 
 
@@ -33,11 +34,18 @@ def verify(data: str) -> str:
         Something is missing or wrong; the message says what.
     """
     reader, path = reader_of(data)
-    cohort = open_cohort(DataSettings(data=data))
+    cohort = open_cohort(DataSettings(data=data, skip_unreadable=True))
+    if absent := cohort.source.left_out:
+        raise EvenhandError(
+            f"{path} is {reader.about.title}, but not all of it: {_files(len(absent))} that the "
+            f"tables name {'is' if len(absent) == 1 else 'are'} absent.\n{some(absent)}\nPut them "
+            "there. Other commands leave them out with --skip-unreadable."
+        )
     lines = [f"{path or reader.name} is {reader.about.title}."]
     for entry in reader.about.layout:
         place = found(Path(path), entry)
-        lines.append(f"  {'found' if place else 'not there'}: {entry.name} ({entry.what})")
+        name = entry.name if place is None else place.relative_to(path)
+        lines.append(f"  {'not there' if place is None else 'found'}: {name} ({entry.what})")
     lines += ["", *_counted(cohort)]
     unused = _unused(Path(path), cohort)
     if unused:

@@ -178,10 +178,9 @@ def _table(patients: pd.DataFrame, lesions: _Lesions, images: int) -> pd.DataFra
     return pd.DataFrame(
         {
             "sample_id": rows["patient_id"] + "-" + number,
-            "patient_id": rows["patient_id"],
+            "patient_id": rows["patient_id"].astype("category"),
             "label": rows["label"],
-            "attr_group": rows["group"],
-            "attr_sex": rows["sex"],
+            **{f"attr_{name}": rule.of(rows[name]) for name, rule in ATTRIBUTES.items()},
             "truth_label": rows["truth_label"],
             "truth_sticker": lesions.sticker,
             "truth_contrast": lesions.contrast,

@@ -20,7 +20,7 @@ from evenhand.cohort.layouts import check_layout, files_below, look_at
 from evenhand.cohort.registry import DataSet, reader, refuse_settings
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.splits import own_split
-from evenhand.cohort.tables import refuse_blank, refuse_repeated, require_columns
+from evenhand.cohort.tables import refuse_blank, refuse_repeated, require_columns, some
 from evenhand.cohort.volumes import Cut, sliced, volume_slices
 from evenhand.errors import import_extra, pick
 from evenhand.files import Stamp, fingerprint
@@ -50,6 +50,8 @@ class Samples:
         From the rows that take part to the way to read them, where the samples are series.
     channels
         What each channel of the series is.
+    unlisted
+        Files that look like samples and that no row names.
     """
 
     table: pd.DataFrame
@@ -61,6 +63,7 @@ class Samples:
     cut: Cut | None = None
     series: Callable[[pd.DataFrame], Read] | None = None
     channels: tuple[str, ...] = ()
+    unlisted: tuple[str, ...] = ()
 
 
 Find = Callable[[Path], Samples]
@@ -112,6 +115,7 @@ def _cohort(
             fingerprint=f"{files}-{slices}" if slices else files,
             label=f"{convention}: {meaning}",
             left_out=absent,
+            notes=_unlisted(samples),
         ),
         channels=samples.channels,
     )
@@ -149,6 +153,16 @@ def _seen(
     if samples.cut is not None:
         seen = look_at(files_below(table["file"]), samples.source, root)
     return table, seen.stamps(), absent
+
+
+def _unlisted(samples: Samples) -> tuple[str, ...]:
+    """Say which files no row names, so that nobody takes part of the data for the whole."""
+    if not samples.unlisted:
+        return ()
+    return (
+        f"{len(samples.unlisted)} of the files below the folder are named by no row of "
+        f"{samples.source} and take no part: {some(samples.unlisted)}.",
+    )
 
 
 def _reading(samples: Samples, table: pd.DataFrame, slices: int) -> tuple[pd.DataFrame, str, Read]:

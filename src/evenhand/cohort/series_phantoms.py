@@ -61,8 +61,11 @@ def make_series_phantoms(settings: SeriesPhantomSettings) -> Cohort:
     number = np.tile(np.arange(settings.windows), len(patients))
     table = patients.loc[patients.index.repeat(settings.windows)].reset_index(drop=True)
     table.insert(0, "sample_id", table["patient_id"] + "-" + pd.Series(number + 1).astype(str))
-    table = table.rename(columns={"group": "attr_group", "sex": "attr_sex"})
     windows = pd.DataFrame({"recording": table["patient_id"], "offset": number * stride})
+    table = table.rename(columns={name: f"attr_{name}" for name in ATTRIBUTES})
+    for name, attribute in ATTRIBUTES.items():
+        table[f"attr_{name}"] = attribute.of(table[f"attr_{name}"])
+    table["patient_id"] = table["patient_id"].astype("category")
     place = {name: row for row, name in enumerate(patients["patient_id"])}
     recordings = Recordings(tuple(place), lambda name: values[place[name]])
     digest = hashlib.sha256(values.data)

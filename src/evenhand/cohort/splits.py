@@ -265,7 +265,9 @@ def _strata(cohort: Cohort, attributes: Sequence[str]) -> pd.DataFrame:
     """Return the highest label and the first level of each patient, by patient id in order."""
     names = sorted({part for attribute in attributes for part in parts_of(attribute)})
     rules = {"label": "max", **{f"attr_{name}": "min" for name in names}}
-    return cohort.table.groupby("patient_id", sort=True).agg(rules)
+    # As text, so that the order in which levels are declared has no influence either.
+    table = cohort.table.astype({f"attr_{name}": "str" for name in names})
+    return table.groupby("patient_id", sort=True).agg(rules)
 
 
 def _apportion(sizes: Sequence[int], fractions: NDArray[np.float64]) -> NDArray[np.intp]:

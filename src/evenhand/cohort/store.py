@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from evenhand.cohort.building import DATA, build, building
@@ -72,10 +74,13 @@ class SampleStore:
         KeyError
             The store lacks one of them.
         """
-        rows = self.row.get_indexer(pd.Index(sample_ids))
-        if (rows < 0).any():
-            raise KeyError(list(np.asarray(sample_ids)[rows < 0]))
-        return self.first[rows]
+        # Arrow's table of ids is small and goes at once; that of pandas would stay for good.
+        wanted, known = (pa.array(ids, pa.large_string()) for ids in (sample_ids, self.row))
+        rows = pc.index_in(wanted, known)
+        if rows.null_count:
+            raise KeyError(wanted.filter(rows.is_null()).to_pylist())
+        found: NDArray[np.intp] = self.first[rows.to_numpy()]
+        return found
 
     def resized(self, size: int | None) -> Read:
         """Return the way to read the samples in another size, from where they came."""
@@ -162,7 +167,7 @@ def _open(folder: Path, origin: Read) -> SampleStore:
     kept = name.isin(first.index)
     lost = {str(key): unreadable[record] for key, record in name[~kept].items()}
     begins = first.reindex(np.asarray(name[kept])).to_numpy() + offset[kept].to_numpy(np.intp)
-    row = pd.Index(name.index[kept], dtype="str")
+    row = pd.Index(name.index if kept.all() else name.index[kept], dtype="str")
     return SampleStore(samples, origin.steps, lost, origin, row, begins)
 
 

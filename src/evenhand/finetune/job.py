@@ -118,7 +118,7 @@ def begin(job: str, task: Task, out: Path, models: list[str], *, overwrite: bool
             "left_out": list(source.left_out),
             "levels": {name: list(levels) for name, levels in task.splits.train.levels.items()},
         },
-        notes=list(silent_channels(task.inputs)),
+        notes=[*source.notes, *silent_channels(task.inputs)],
     )
     write_splits(run.root / "splits.csv", task.splits)
     return run

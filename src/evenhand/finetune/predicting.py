@@ -75,7 +75,7 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
         source={"reader": source.reader, "path": source.path, "unit": source.unit}
         | {"label": source.label, "left_out": list(source.left_out)},
         cuts={name: {**asdict(cut), "how": f"{cut.how} of {settings.run}"}},
-        notes=_overlap(cohort, trained),
+        notes=[*source.notes, *_overlap(cohort, trained)],
     )
     loop = LoopSettings(device=settings.device, precision=settings.precision)
     predictions = predict_cohorts(model, [("test", cohort)], make_accelerator(loop))

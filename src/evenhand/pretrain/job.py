@@ -57,7 +57,7 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
     run.note(
         source={"reader": source.reader, "path": source.path, "unit": source.unit}
         | {"label": source.label, "left_out": list(source.left_out)},
-        notes=list(silent_channels(inputs)),
+        notes=[*source.notes, *silent_channels(inputs)],
     )
     write_splits(run.root / "splits.csv", splits)
     with run.phase("training"):

@@ -33,7 +33,8 @@ def predict(
     for split, cohort in cohorts:
         found = scores(model, BatchSource(cohort, accelerator.device), accelerator)
         attributes = [f"attr_{name}" for name in cohort.attributes]
-        table = cohort.table[["sample_id", "patient_id", "label", *attributes]].copy()
+        table = cohort.table[["sample_id", "patient_id", "label", *attributes]]
+        table = table.astype(dict.fromkeys(["patient_id", *attributes], "str"))
         table.insert(2, "split", split)
         columns = score_columns(found.shape[1])
         for place, name in enumerate(columns):

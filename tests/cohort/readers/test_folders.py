@@ -25,7 +25,7 @@ def test_classes_are_the_folders(tmp_path):
 def test_without_a_table_each_image_is_a_patient(tmp_path):
     (make_folders(tmp_path, 9) / "metadata.csv").unlink()
     cohort = opened(tmp_path)
-    assert cohort.table["patient_id"].equals(cohort.table["sample_id"])
+    assert cohort.table["patient_id"].tolist() == cohort.table["sample_id"].tolist()
     assert cohort.source.unit == "image"
 
 

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from evenhand.cohort.cohort import Cohort, check_usable
+from evenhand.cohort.layouts import ARCHIVES
 from evenhand.cohort.registry import READERS, Reader
 from evenhand.cohort.settings import DataSettings
 from evenhand.errors import EvenhandError, pick
@@ -51,6 +52,8 @@ def reader_of(data: str) -> tuple[Reader, str]:
         return readers[name], path
     if Path(data).suffix.lower() in (".csv", ".parquet", ".xlsx"):
         return readers["table"], data
+    if not colon and Path(data).is_file() and data.lower().endswith(ARCHIVES):
+        raise EvenhandError(f"{data} is an archive: unpack it, and give READER:FOLDER or a table.")
     if colon:
         return pick("reader", name, readers), path
     raise EvenhandError(

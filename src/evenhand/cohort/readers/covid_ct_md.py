@@ -46,6 +46,6 @@ def find_covid_ct_md(root: Path) -> Samples:
     table = read_table(path)
     require_columns(table, path, ("Folder", "Patient Age"))
     table["Patient Age"] = table["Patient Age"].str.extract(r"^(\d+)Y?$", expand=False)
-    table["file"] = folders_by_name(table["Folder"], root, "* Cases/*")
+    table["file"], unlisted = folders_by_name(table["Folder"], root, "* Cases/*")
     cut = partial(cut_dicom_series, window=LUNG)
-    return Samples(table, "Folder", "Folder", path, (path,), cut=cut)
+    return Samples(table, "Folder", "Folder", path, (path,), cut=cut, unlisted=unlisted)

@@ -49,5 +49,6 @@ def find_fitzpatrick17k(root: Path) -> Samples:
     path = root / TABLE
     table = read_table(path)
     require_columns(table, path, ("md5hash",))
-    files = files_by_name(table["md5hash"], root, "*", (".jpg", ".jpeg", ".png"))
-    return Samples(table.assign(file=files), "md5hash", "md5hash", path, (path,))
+    files, unlisted = files_by_name(table["md5hash"], root, "*", (".jpg", ".jpeg", ".png"))
+    table = table.assign(file=files)
+    return Samples(table, "md5hash", "md5hash", path, (path,), unlisted=unlisted)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from evenhand.cohort.cohort import Cohort
-from evenhand.cohort.layouts import check_layout, walk
+from evenhand.cohort.layouts import check_layout, look_at, walk
 from evenhand.cohort.readers.table import own_cohort
 from evenhand.cohort.registry import DataSet, reader, refuse_settings
 from evenhand.cohort.settings import DataSettings
-from evenhand.cohort.tables import look_up, read_table, require_columns
+from evenhand.cohort.tables import look_up, read_table, refuse_blank, require_columns
 from evenhand.errors import EvenhandError
 
 METADATA = "metadata.csv"
@@ -46,15 +48,19 @@ def read_folders(path: str, settings: DataSettings) -> Cohort:
     if table["split"].isna().all():
         table = table.drop(columns="split")
     metadata = root / METADATA
+    absent: tuple[str, ...] = ()
     if metadata.is_file():
         about = read_table(metadata)
         require_columns(about, metadata, ("file",))
+        refuse_blank(about, metadata, ("file",))
+        named = about["file"].map(partial(os.path.join, root)).astype(object)
+        absent = look_at(named, metadata, root).absent(metadata, skip=settings.skip_unreadable)
         known = [name for name in about.columns if name not in table.columns]
         table = look_up(table, "file", about, metadata, known)
     source = metadata if metadata.is_file() else root
     columns = ("file", "class", settings.patient or "file")
     cohort = own_cohort("folders", table, source, columns, settings)
-    return replace(cohort, source=replace(cohort.source, path=str(root)))
+    return replace(cohort, source=replace(cohort.source, path=str(root), left_out=absent))
 
 
 def _images(root: Path) -> Iterator[tuple[str, str, str | None]]:

@@ -47,5 +47,6 @@ def find_ham10000(root: Path) -> Samples:
     metadata = root / METADATA
     table = read_table(metadata)
     require_columns(table, metadata, ("image_id", "lesion_id"))
-    files = files_by_name(table["image_id"], root, IMAGES, (".jpg",))
-    return Samples(table.assign(file=files), "image_id", "lesion_id", metadata, (metadata,))
+    files, unlisted = files_by_name(table["image_id"], root, IMAGES, (".jpg",))
+    table = table.assign(file=files)
+    return Samples(table, "image_id", "lesion_id", metadata, (metadata,), unlisted=unlisted)

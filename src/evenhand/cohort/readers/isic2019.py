@@ -53,12 +53,13 @@ def find_isic2019(root: Path) -> Samples:
     require_columns(table, truth, ("image", *DIAGNOSES))
     columns = ("age_approx", "anatom_site_general", "lesion_id", "sex")
     table = look_up(table, "image", read_table(metadata), metadata, columns)
+    files, unlisted = files_by_name(table["image"], root, IMAGES, (".jpg",))
     table = table.assign(
         lesion=table["lesion_id"].fillna(table["image"]),
         diagnosis=_diagnosis(table, truth),
-        file=files_by_name(table["image"], root, IMAGES, (".jpg",)),
+        file=files,
     )
-    return Samples(table, "image", "lesion", truth, (truth, metadata))
+    return Samples(table, "image", "lesion", truth, (truth, metadata), unlisted=unlisted)
 
 
 def _diagnosis(table: pd.DataFrame, truth: Path) -> pd.Series:

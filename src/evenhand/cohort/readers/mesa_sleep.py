@@ -69,7 +69,7 @@ def find_mesa_sleep(root: Path) -> Samples:
     table = pd.DataFrame({"mesaid": person, "gt": epochs["gt"], "offset": number.astype("int32")})
     table["epoch"] = person + "-" + (number + 1).astype("str")
     columns = [rule.column for rule in MESA_SLEEP.attributes]
-    table = look_up(table, "mesaid", about, people, columns)
+    table = look_up(table, "mesaid", about, people, columns).astype({"mesaid": "category"})
     values = epochs[list(CHANNELS)].to_numpy(np.float32)
     return Samples(
         table,
@@ -117,5 +117,5 @@ def _series(rows: pd.DataFrame, values: Values, person: NDArray[np.int32]) -> Se
         return np.concatenate([padding, nights[name], padding])
 
     windows = rows[["mesaid", "offset"]].rename(columns={"mesaid": "recording"})
-    windows = windows.astype({"recording": "category"}).set_axis(rows["epoch"])
+    windows = windows.set_axis(rows["epoch"])
     return Series(Recordings(tuple(nights), load), windows, 2 * HALF + 1)

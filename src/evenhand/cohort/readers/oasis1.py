@@ -47,6 +47,8 @@ def find_oasis1(root: Path) -> Samples:
     table = read_table(path)
     require_columns(table, path, ("ID",))
     session = len("OAS1_0001_MR1")
-    files = files_by_name(table["ID"], root, "*", FORMATS, key=lambda name: name[:session])
+    files, unlisted = files_by_name(
+        table["ID"], root, "*", FORMATS, key=lambda name: name[:session]
+    )
     table = table.assign(file=files, patient=table["ID"].str[: len("OAS1_0001")])
-    return Samples(table, "ID", "patient", path, (path,), cut=cut_nifti)
+    return Samples(table, "ID", "patient", path, (path,), cut=cut_nifti, unlisted=unlisted)

@@ -45,6 +45,7 @@ def find_ol3i(root: Path) -> Samples:
     path = root / TABLE
     table = read_table(path)
     require_columns(table, path, ("anon_id",))
-    files = files_by_name(table["anon_id"], root, IMAGES, (".dcm",))
+    files, unlisted = files_by_name(table["anon_id"], root, IMAGES, (".dcm",))
     opened = partial(open_dicom, window=SOFT_TISSUE)
-    return Samples(table.assign(file=files), "anon_id", "anon_id", path, (path,), open=opened)
+    table = table.assign(file=files)
+    return Samples(table, "anon_id", "anon_id", path, (path,), open=opened, unlisted=unlisted)

@@ -49,8 +49,8 @@ def find_papila(root: Path) -> Samples:
     paths = {eye: next(clinical.glob(f"patient_data_{eye.lower()}.*")) for eye in EYES}
     table = stacked({path.name: _eye(path, eye) for eye, path in paths.items()})
     table["image"] = "RET" + table["ID"].str.removeprefix("#").str.zfill(3) + table["eye"]
-    table["file"] = files_by_name(table["image"], root, IMAGES, (".jpg",))
-    return Samples(table, "image", "ID", clinical, tuple(paths.values()))
+    table["file"], unlisted = files_by_name(table["image"], root, IMAGES, (".jpg",))
+    return Samples(table, "image", "ID", clinical, tuple(paths.values()), unlisted=unlisted)
 
 
 def _eye(path: Path, eye: str) -> pd.DataFrame:
