@@ -210,7 +210,7 @@ def test_phantoms_whose_minority_one_layer_scrambles(tmp_path):
     patients = Patients(
         (sides[0], sides[1]),
         cohort.labels,
-        {"group": groups_of(cohort.table["attr_group"])},
+        {"group": groups_of(cohort.table["attr_group"].astype("str"))},
         {"group": {"majority": 0.9, "minority": 0.6}},
     )
     record = measure_similarity(patients, settings)["attributes"]["group"]
