@@ -6,7 +6,16 @@ import pytest
 import torch
 from torch import Generator
 
-from evenhand.train.augment import AUGMENTATIONS, JITTER, SMALLEST_CROP, crop, free, jitter, none
+from evenhand.train.augment import (
+    AUGMENTATIONS,
+    JITTER,
+    SMALLEST_CROP,
+    Drawn,
+    crop,
+    free,
+    jitter,
+    none,
+)
 
 
 def generator(seed: int = 0) -> Generator:
@@ -86,6 +95,29 @@ def test_brightness_stays_in_its_range():
     assert out.max() <= 1 + JITTER + 1e-6
     assert out.min() < 1 - 0.9 * JITTER
     assert out.max() > 1 + 0.9 * JITTER
+
+
+@pytest.mark.parametrize(
+    ("drawn", "about"),
+    [
+        ((1.0, 0.5, 0.5), lambda images: torch.zeros_like(images)),
+        ((0.5, 1.0, 0.5), lambda images: images.mean(dim=(1, 2, 3), keepdim=True)),
+        ((0.5, 0.5, 1.0), lambda images: images.mean(dim=1, keepdim=True)),
+    ],
+    ids=["brightness", "contrast", "saturation"],
+)
+def test_colours_move_away_from_black_the_mean_or_grey(images, drawn, about):
+    """The largest number moves them by the whole of the jitter, the middle one not at all."""
+    images = 0.45 + 0.1 * images  # so that nothing is clamped
+    out = jitter(images, Drawn(torch.tensor([drawn]).repeat(len(images), 1)))
+    still = about(images)
+    torch.testing.assert_close(out - still, (1 + JITTER) * (images - still))
+
+
+def test_a_number_is_used_once():
+    drawn = Drawn(torch.arange(16).view(2, 8))
+    assert drawn.take(5).tolist() == [[0, 1, 2, 3, 4], [8, 9, 10, 11, 12]]
+    assert drawn.take(3).tolist() == [[5, 6, 7], [13, 14, 15]]
 
 
 def test_a_flat_image_keeps_its_place(images):

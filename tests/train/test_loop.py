@@ -127,6 +127,19 @@ def test_without_patience_the_last_epoch_stays(train):
     assert same(model, train(epochs=3))
 
 
+def test_the_loss_of_an_epoch_is_the_mean_over_its_samples(train, splits):
+    """Of batches of 32 and 16, by a model that stands almost still."""
+    told: list[float] = []
+    model = train(
+        on_epoch=lambda epoch: told.append(epoch.loss) or 0.0,
+        **{"epochs": 1, "batch_size": 32, "lr": 1e-12, "augment": "none"},
+    )
+    found = scores(model, BatchSource(splits.train, torch.device("cpu")), Accelerator(cpu=True))
+    own = found[np.arange(len(found)), splits.train.labels]
+    assert len(own) == 48
+    assert told == [pytest.approx(-np.log(own).mean(), rel=1e-5)]
+
+
 def test_what_on_epoch_raises_ends_the_fit(train):
     seen: list[np.ndarray] = []
     before = torch.random.get_rng_state()

@@ -12,7 +12,7 @@ from evenhand.models.model import build_model
 from evenhand.predictions import read_predictions, write_predictions
 from evenhand.train import predict as module
 from evenhand.train.device import make_accelerator
-from evenhand.train.predict import predict, scores
+from evenhand.train.predict import predict, scores, unit
 from evenhand.train.settings import LoopSettings
 
 
@@ -39,6 +39,13 @@ def test_neither_has_the_order(backbone, splits, accelerator):
     )
     assert np.allclose(one[order], other, rtol=0, atol=1e-6)
     assert not np.allclose(one, other, rtol=0, atol=1e-6)
+
+
+def test_white_is_one_and_series_stay():
+    assert unit(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist() == pytest.approx(
+        [0, 0.2, 1]
+    )
+    assert unit(torch.tensor([-3.0, 300.0])).tolist() == [-3, 300]
 
 
 def test_scores_are_probabilities_of_the_models_logits(model, splits, accelerator):
