@@ -59,8 +59,3 @@ def test_long_curves_are_thinned_and_keep_their_ends() -> None:
     points = view.pictures[0].series[0].points.split()
     assert len(points) <= 150
     assert (points[0], points[-1]) == ("0.00,100.00", "100.00,0.00")
-
-
-def test_more_than_two_classes_have_no_curves() -> None:
-    rows = scored([0, 1, 2], np.full((3, 3), 1 / 3))
-    assert score_views(rows, {"a": groups_of(["x", "y", "x"])}, "p") == ()

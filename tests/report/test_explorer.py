@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from evenhand.measure import Groups, Plan, Scored, groups_of, measure, scored
-from evenhand.report import Report, render
+from evenhand.report import Report, Samples, render
 from evenhand.report.explorer import Explorer, cells, explorer
 
 METRICS = ("sensitivity", "specificity", "ppv", "selection_rate")
@@ -28,9 +28,7 @@ def samples(threshold: float = 0.371) -> tuple[Scored, dict[str, Groups]]:
 
 
 def made(threshold: float = 0.371) -> Explorer:
-    found = explorer(*samples(threshold))
-    assert found
-    return found
+    return explorer(*samples(threshold))
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.371, 0.5, 0.77])
@@ -53,20 +51,15 @@ def test_counts_give_what_is_measured(threshold: float) -> None:
 def test_unknown_takes_no_part_in_the_gap_and_an_undefined_group_makes_it_undefined() -> None:
     rows = scored([1, 0, 1, 0], [0.9, 0.1, 0.2, 0.3])
     found = explorer(rows, {"a": groups_of(["x", "x", "unknown", "unknown"])})
-    assert found
     assert found.tables[0].rows[-1] == ("Gap", ("undefined",) * 4)  # one group alone
     found = explorer(rows, {"a": groups_of(["x", "x", "x", "y"])})
-    assert found
     assert found.tables[0].rows[-1][1][:2] == ("undefined", "0.0\N{NO-BREAK SPACE}points")
 
 
-def test_more_than_two_classes_have_no_threshold() -> None:
-    assert explorer(scored([0, 1, 2], np.full((3, 3), 1 / 3)), {}) is None
-
-
 def page(make_report: Callable[..., Report], make_rows: Callable[..., list[dict[str, Any]]]) -> str:
-    rows, groups = samples()
-    return render(replace(make_report(make_rows("auc", 0.7, 0.8)), scored=rows, groups=groups))
+    rows = make_rows("auc", 0.7, 0.8) + make_rows("auc", 0.6, 0.9, model="other")
+    of_models = {"other": Samples(*samples(0.62)), "model": Samples(*samples())}
+    return render(replace(make_report(rows), samples=of_models))
 
 
 def test_page_holds_the_start_in_plain_html_and_allows_its_own_script_alone(
@@ -76,10 +69,21 @@ def test_page_holds_the_start_in_plain_html_and_allows_its_own_script_alone(
     for name, row in made().tables[0].rows:
         assert html.escape(name) in text or name in text
         assert all(f'<td class="num">{cell}</td>' in text for cell in row)
-    assert len(re.findall(r"<script", text)) == 2  # the counts and the code
+    assert len(re.findall(r"<script", text)) == 3  # the counts of two models and the code
     assert "script-src 'sha256-" in text
     assert "unsafe-inline'; img" in text  # styles only
     assert not re.search(r"@import|url\(|https?:|//(?! One decimal)", text)
+
+
+def test_each_model_has_its_scores_and_its_threshold_without_a_script(
+    make_report: Callable[..., Report], make_rows: Callable[..., list[dict[str, Any]]]
+) -> None:
+    text = page(make_report, make_rows)
+    first, second = (text.index(f"The scores of {name}, group by") for name in ("model", "other"))
+    assert first < text.index("<summary>The scores of other</summary>") < second
+    assert text.index("Threshold of model") < text.index("<summary>Under other</summary>")
+    assert re.findall(r'<output for="threshold-.">(.*)</output>', text) == ["0.371", "0.62"]
+    assert len(re.findall(r'<p class="slider" hidden>', text)) == 2
 
 
 def test_script_shows_the_numbers_that_python_shows(
@@ -90,18 +94,20 @@ def test_script_shows_the_numbers_that_python_shows(
 ) -> None:
     drive = """<script>onload = () => {
         const page = document.querySelector("iframe").contentDocument
-        const slider = page.getElementById("explorer-slider")
+        const [part, other] = page.querySelectorAll(".explorer")
+        const slider = part.querySelector("input"), before = other.textContent
         const seen = []
         for (let at = 0; at <= Number(slider.max); at++) {
             slider.value = at
             slider.dispatchEvent(new page.defaultView.Event("input"))
-            const cells = [...page.querySelectorAll("#explorer tbody td")]
-            seen.push([page.getElementById("explorer-threshold").textContent,
+            const cells = [...part.querySelectorAll("tbody td")]
+            seen.push([part.querySelector("output").textContent,
                        ...cells.map(cell => cell.textContent)].join("|"))
         }
-        const control = page.getElementById("explorer-control")
+        const control = part.querySelector(".slider")
+        const moved = ", other moved " + (other.textContent !== before)
         const out = document.createElement("pre")
-        out.textContent = seen.join("\\n") + "\\nhidden " + control.hidden
+        out.textContent = seen.join("\\n") + "\\nhidden " + control.hidden + moved
         document.body.append(out)
     }</script>"""
     frame = f'<iframe srcdoc="{html.escape(page(make_report, make_rows))}"></iframe>'
@@ -110,7 +116,7 @@ def test_script_shows_the_numbers_that_python_shows(
     shown = re.search(r"<pre>(.*)</pre>", chromium(outer), re.DOTALL)
     assert shown
     *lines, hidden = html.unescape(shown[1]).splitlines()
-    assert hidden == "hidden false"
+    assert hidden == "hidden false, other moved false"
     found = made()
     expected = [
         "|".join(

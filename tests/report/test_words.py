@@ -7,6 +7,7 @@ import pytest
 from evenhand.report.estimates import Estimate
 from evenhand.report.extremes import Extremes
 from evenhand.report.words import (
+    auc_sentence,
     chance_sentence,
     detectable_sentence,
     gap_sentence,
@@ -178,3 +179,22 @@ def test_whom_the_numbers_are_about() -> None:
 def test_reading_names_the_level_of_the_intervals() -> None:
     assert "90\N{NO-BREAK SPACE}% interval" in reading([replace(OLD, level=0.9)])
     assert "interval" not in reading([replace(OLD, low=None, high=None)])
+
+
+def test_an_attribute_called_group_is_not_named_twice_and_names_keep_their_case() -> None:
+    paired = replace(PAIRED, model="ResNet_A", attribute="group", low=0.01)
+    assert strategy_sentence([paired]) == (
+        "ResNet_A serves its worst group better than full fine-tuning."
+    )
+    known = replace(paired, model="full", against="vgg")
+    assert strategy_sentence([known]) == "Full fine-tuning serves its worst group better than vgg."
+
+
+def test_a_gap_in_auc_is_told_where_sensitivity_cannot_tell() -> None:
+    old, young = replace(OLD, metric="auc"), replace(YOUNG, metric="auc")
+    found = Extremes(old, young, 2, replace(GAP, metric="auc_gap"))
+    assert same(
+        auc_sentence(found),
+        "In AUC they do differ by more than chance explains: 0.610 where age is 60+, 0.840 where "
+        "it is under 60 (the gap's 95 % interval 0.150 to 0.310).",
+    )

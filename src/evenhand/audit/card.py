@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from evenhand.audit.asked import measure_settings
+from evenhand.audit.evaluate import positive_of
 from evenhand.errors import EvenhandError, pick
 from evenhand.files import read_json, write_text
 from evenhand.measure import as_table
+from evenhand.predictions import read_predictions
 from evenhand.report import model_card
 from evenhand.runs import Run
 
@@ -28,4 +30,6 @@ def write_card(run: Run, model: str | None, path: Path) -> None:
         )
     pick("model", name, dict.fromkeys(models))
     rows = as_table(read_json(run.root / "metrics.json")["rows"])
-    write_text(path, model_card(run.facts, rows, name, measure_settings(run.facts).split))
+    positive = positive_of(read_predictions(run.predictions(name)).classes)
+    split = measure_settings(run.facts).split
+    write_text(path, model_card(run.facts, rows, name, split=split, positive=positive))

@@ -13,7 +13,7 @@ from evenhand.files import read_json, write_json, write_text
 from evenhand.measure import Progress, as_records
 from evenhand.predictions import read_predictions
 from evenhand.progress import bar
-from evenhand.report import Goal, Pruning, Report, Search, UnitShare, render
+from evenhand.report import Goal, Pruning, Report, Samples, Search, UnitShare, render
 from evenhand.runs import Run
 
 PARTS = 100
@@ -107,7 +107,6 @@ def report_of(
     one = asked[shown]
     here = rows_of(one.predictions, measured.split)
     groups = groups_in(here, one.attributes)
-    two = len(one.predictions.classes) == 2
     fitted = measured.split == "val" and "validation rows" in one.cut.how
     return Report(
         title=f"evenhand {facts['job']}: {run.root.resolve().name}",
@@ -115,13 +114,12 @@ def report_of(
         rows=rows,
         attributes=tuple(groups),
         split=measured.split,
-        positive=_positive(one.predictions.classes),
+        positive=positive_of(one.predictions.classes),
         patient=source.get("unit", "patient"),
         search=_search(run),
         pruning=_pruning(run),
         units=_units(run, shown),
-        scored=scored_rows(here, one.cut) if two else None,
-        groups=groups if two else {},
+        samples=_samples(asked, measured.split),
         detectable=_detectable(rows, shown, measured.split),
         threshold_rule=one.cut.how,
         left_out=(
@@ -132,7 +130,20 @@ def report_of(
     )
 
 
-def _positive(classes: tuple[str, ...]) -> str:
+def _samples(asked: Mapping[str, Asked], split: str) -> dict[str, Samples]:
+    """Return the reported samples of each model that tells two classes apart."""
+    reported = {
+        name: (rows_of(one.predictions, split), one)
+        for name, one in asked.items()
+        if len(one.predictions.classes) == 2
+    }
+    return {
+        name: Samples(scored_rows(rows, one.cut), groups_in(rows, one.attributes))
+        for name, (rows, one) in reported.items()
+    }
+
+
+def positive_of(classes: tuple[str, ...]) -> str:
     """Return what a positive sample is called; a class that goes by its number has no name."""
     return "positive" if len(classes) != 2 or classes[1].isdecimal() else classes[1]
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from evenhand.audit.card import write_card
 from evenhand.errors import EvenhandError, pick
-from evenhand.files import read_json, replacing, write_text
-from evenhand.measure import as_table
+from evenhand.files import replacing
 from evenhand.models.checkpoints import load_model
 from evenhand.models.export import FORMATS, check_answers
-from evenhand.report.card import model_card
 from evenhand.runs import finished_run
 
 
@@ -48,6 +47,5 @@ def export(
     network = load_model(found.model(name))
     with replacing(out) as part:
         off = check_answers(network, write(network, part))
-    rows = as_table(read_json(found.root / "metrics.json")["rows"])
-    write_text(card, model_card(found.facts, rows, name))
+    write_card(found, name, card)
     return off

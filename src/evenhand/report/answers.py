@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from evenhand.report.estimates import EVERYONE, Estimate, find, first, names
 from evenhand.report.extremes import Extremes, extremes, is_unknown
 from evenhand.report.numbers import listed, whole
-from evenhand.report.terms import model_name, shown
+from evenhand.report.terms import first_upper, model_name, shown
 from evenhand.report.words import (
     Outcome,
+    auc_sentence,
     chance_sentence,
     gap_sentence,
     groups_sentence,
@@ -84,7 +85,7 @@ def strategy_answer(
     held = [first(told, model=name, against=None) for name in (model, *names(paired, "against"))]
     others = [model_name(row.against or "") for row in paired]
     return Answer(
-        topic=f"{model_name(model)} or {listed(others, 'or')}, by {shown(attribute)}?",
+        topic=f"{model_name(model, first=True)} or {listed(others, 'or')}, by {shown(attribute)}?",
         headline=strategy_sentence(paired),
         details=(
             worst_sentence([row for row in held if row is not None]),
@@ -105,9 +106,9 @@ def group_answer(
         return None
     for metric in _order(names(members, "metric")):
         if found := extremes(here, metric):
-            return _told(found, positive)
+            return _told(found, extremes(here, "auc"), positive)
     return Answer(
-        topic=shown(attribute),
+        topic=first_upper(shown(attribute)),
         headline=f"Nothing can be said about {shown(attribute)}: "
         "there are no two groups with numbers that differ.",
         details=tuple(_why(members)),
@@ -121,12 +122,14 @@ def _order(metrics: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*told, *metrics)))
 
 
-def _told(found: Extremes, positive: str) -> Answer:
+def _told(found: Extremes, by_auc: Extremes | None, positive: str) -> Answer:
+    """Tell the groups by one metric, and by the AUC where that alone tells them apart."""
+    beside = () if found.apart or not by_auc or not by_auc.apart else (auc_sentence(by_auc),)
     return Answer(
-        topic=shown(found.worst.attribute),
+        topic=first_upper(shown(found.worst.attribute)),
         headline=groups_sentence(found.worst, found.best, positive),
-        details=(gap_sentence(found), chance_sentence(found)),
-        outcome="a gap" if found.apart else "cannot tell",
+        details=(gap_sentence(found), chance_sentence(found), *beside),
+        outcome="a gap" if found.apart or beside else "cannot tell",
         dots=_dots(found.worst, found.best) if found.worst.metric == "sensitivity" else (),
     )
 

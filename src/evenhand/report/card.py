@@ -1,21 +1,36 @@
-"""The model card: what a model is, what it was made from, and how it does by group."""
+"""The model card: the answer first, then how a model does by group, and what it was made from."""
 
 from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 import yaml
 
-from evenhand.report.estimates import EVERYONE, Estimate, estimates, find
-from evenhand.report.terms import model_name, shown, split_across, term
-from evenhand.report.words import level
+from evenhand.measure import FAIRNESS
+from evenhand.report.answers import group_answer
+from evenhand.report.estimates import EVERYONE, Estimate, estimates, find, first, names
+from evenhand.report.extremes import extremes
+from evenhand.report.groups import leading_first
+from evenhand.report.strategies import leading_metric
+from evenhand.report.terms import is_of_group, model_name, shown, term
+from evenhand.report.words import lede, level
+
+COLUMNS = 4
+"""Metrics by group that the card shows; the report has all."""
 
 
-def model_card(facts: Mapping[str, Any], rows: pd.DataFrame, name: str, split: str = "test") -> str:
+def model_card(
+    facts: Mapping[str, Any],
+    rows: pd.DataFrame,
+    name: str,
+    *,
+    split: str = "test",
+    positive: str = "positive",
+) -> str:
     """Return the card of one model of a run as Markdown with front matter.
 
     Parameters
@@ -28,11 +43,18 @@ def model_card(facts: Mapping[str, Any], rows: pd.DataFrame, name: str, split: s
         The model's name in the run.
     split
         The split that the card reports.
+    positive
+        What a positive sample is called.
     """
     told = find(estimates(rows), model=name, split=split, against=None)
     settings, source = facts["settings"], facts.get("source", {})
     unit = source.get("unit", "patient")
+    by_group = [row for row in told if is_of_group(row.metric)]
+    metrics = leading_first(names(by_group, "metric"))[:COLUMNS] if by_group else ()
     sections = {
+        "In short": _short(told, split, unit, positive),
+        "How each group fares": _groups(by_group, metrics, unit),
+        "Gaps between groups": _gaps(told, metrics),
         "What it is": _about(facts, settings),
         "Data": [
             f"- source: {_plain(source.get('reader', 'unknown'))} {_plain(source.get('path', ''))}",
@@ -40,14 +62,14 @@ def model_card(facts: Mapping[str, Any], rows: pd.DataFrame, name: str, split: s
             f"- split reported: {split}; independent units: {_plain(unit)}s",
             *(f"- left out: {_plain(what)}" for what in source.get("left_out", ())),
         ],
-        "How each group fares": _table([row for row in told if not _is_across(row)], unit),
-        "Differences between groups": _table([row for row in told if _is_across(row)], unit),
         "What must be known": [
             *(f"- {_plain(note)}" for note in facts.get("notes", ())),
             "- Whole patients are resampled; intervals hold for the threshold as it is.",
+            "- Every number, and what is undefined and why, is in the run's report.html and "
+            "metrics.json.",
             "- It is made for research; it is no medical device.",
         ],
-        "Versions": [f"- {_plain(k)} {_plain(v)}" for k, v in facts["versions"].items()],
+        "Versions": [", ".join(f"{_plain(k)} {_plain(v)}" for k, v in facts["versions"].items())],
     }
     parts = [f"---\n{_front(facts, told, name)}---", f"# {_plain(model_name(name))}"]
     parts += [f"## {title}\n\n" + "\n".join(lines) for title, lines in sections.items() if lines]
@@ -86,40 +108,78 @@ def _about(facts: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
     return [*lines, f"- {origin} evenhand {facts['job']}, seed {facts['seed']}"]
 
 
-def _table(rows: Sequence[Estimate], unit: str) -> list[str]:
+def _short(told: Sequence[Estimate], split: str, unit: str, positive: str) -> list[str]:
+    """Return what a reader takes away: on whom, and one paragraph and one row per attribute."""
+    lines = [_plain(lede(told, split, unit, positive))]
+    attributes = [name for name in names(told, "attribute") if name != EVERYONE]
+    if not attributes:
+        return lines
+    for attribute in attributes:
+        answer = group_answer(told, told[0].model, attribute, positive)
+        if answer is not None:
+            sentences = " ".join(map(_plain, (answer.headline, *answer.details)))
+            lines += ["", f"**{_plain(answer.topic)}: {answer.outcome}.** {sentences}"]
+    metric = leading_metric(told)
+    head = f"| {_plain(term(metric).label)} | everyone | served worst | served best | gap |"
+    return [*lines, "", head, "|---|---|---|---|---|", *_extremes(told, metric, attributes)]
+
+
+def _extremes(told: Sequence[Estimate], metric: str, attributes: Sequence[str]) -> Iterator[str]:
+    """Yield a row for each attribute: its worst and best group by one metric, and their gap."""
+    everyone = _value(first(told, attribute=EVERYONE, metric=metric))
+    for attribute in attributes:
+        found = extremes(find(told, attribute=attribute), metric)
+        if found:
+            ends = [
+                f"{_plain(shown(row.group))} {_value(row)}" for row in (found.worst, found.best)
+            ]
+            cells = (f"by {_plain(shown(attribute))}", everyone, *ends, _value(found.gap))
+            yield f"| {' | '.join(cells)} |"
+
+
+def _groups(rows: Sequence[Estimate], metrics: Sequence[str], unit: str) -> list[str]:
+    """Return a row for each group, with the metrics that people read most."""
+    if not metrics:
+        return []
+    labels = [f"{_plain(term(metric).label)} ({level(rows[0])} interval)" for metric in metrics]
+    head = f"| group | samples | {_plain(unit)}s | {' | '.join(labels)} |"
+    lines = [head, "|---" * (3 + len(metrics)) + "|"]
+    for attribute, group in dict.fromkeys((row.attribute, row.group) for row in rows):
+        here = find(rows, attribute=attribute, group=group)
+        counts = (f"{here[0].n:,}", f"{here[0].patients:,}")
+        values = (_value(first(here, metric=metric)) for metric in metrics)
+        lines.append(f"| {' | '.join((_group(here[0]), *counts, *values))} |")
+    return lines
+
+
+def _gaps(told: Sequence[Estimate], metrics: Sequence[str]) -> list[str]:
+    """Return the gaps of the same metrics, and the named comparisons that were asked for."""
+    wanted = {*(f"{metric}_gap" for metric in metrics), *FAIRNESS}
+    rows = [row for row in told if row.group == EVERYONE and row.metric in wanted]
     if not rows:
         return []
-    of = level(rows[0])
-    head = f"| group | metric | value | {of} interval | samples | {_plain(unit)}s |"
-    return [head, "|---|---|---|---|---|---|", *map(_line, rows)]
+    head = ["| attribute | number | value (interval) |", "|---|---|---|"]
+    return head + [
+        f"| {_plain(shown(row.attribute))} | {_plain(term(row.metric).label)} | {_value(row)} |"
+        for row in rows
+    ]
 
 
-def _line(row: Estimate) -> str:
+def _value(row: Estimate | None) -> str:
+    """Return a value with its interval, or why there is none."""
+    if row is None:
+        return "not measured"
+    if row.value is None:
+        return f"undefined: {_plain(row.undefined)}"
     scale = term(row.metric).scale
-    value = f"undefined: {_plain(row.undefined)}" if row.value is None else scale.text(row.value)
-    cells = (
-        _group(row),
-        _plain(term(row.metric).label),
-        value,
-        scale.interval(row.low, row.high),
-        f"{row.n:,}",
-        f"{row.patients:,}",
-    )
-    return f"| {' | '.join(cells)} |"
+    ends = scale.interval(row.low, row.high)
+    return f"{scale.text(row.value)} ({ends})" if ends else scale.text(row.value)
 
 
 def _group(row: Estimate) -> str:
     if row.attribute == EVERYONE:
         return "everyone"
-    if row.group == EVERYONE:
-        return f"all of {_plain(shown(row.attribute))}"
     return f"{_plain(shown(row.attribute))}: {_plain(shown(row.group))}"
-
-
-def _is_across(row: Estimate) -> bool:
-    return row.attribute != EVERYONE and (
-        row.group == EVERYONE or split_across(row.metric)[1] is not None
-    )
 
 
 def _plain(text: object) -> str:

@@ -73,9 +73,7 @@ class ScoreView:
 
 
 def score_views(rows: Scored, groups: Mapping[str, Groups], positive: str) -> tuple[ScoreView, ...]:
-    """Lay out the scores by each attribute; there is nothing to show for more than two classes."""
-    if not rows.binary:
-        return ()
+    """Lay out the scores of two classes by each attribute."""
     return tuple(_view(rows, name, levels, positive) for name, levels in groups.items())
 
 

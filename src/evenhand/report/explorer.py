@@ -74,16 +74,8 @@ class Explorer:
         }
 
 
-def explorer(rows: Scored, groups: Mapping[str, Groups]) -> Explorer | None:
-    """Count the flagged at thresholds from 0 to 1 and at the model's own.
-
-    Returns
-    -------
-    Explorer or None
-        None for more than two classes, which have no threshold.
-    """
-    if not rows.binary:
-        return None
+def explorer(rows: Scored, groups: Mapping[str, Groups]) -> Explorer:
+    """Count the flagged of two classes at thresholds from 0 to 1 and at the model's own."""
     own = 0.5 if rows.threshold is None else rows.threshold
     thresholds = np.unique([*(k / STEPS for k in range(STEPS + 1)), own])
     start = int(np.searchsorted(thresholds, own))

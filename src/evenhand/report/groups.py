@@ -67,7 +67,7 @@ def group_view(
     members = [row for row in here if row.group != EVERYONE and is_of_group(row.metric)]
     if not members:
         return None
-    metrics = _leading_first(names(members, "metric"))
+    metrics = leading_first(names(members, "metric"))
     leading = (metrics[0], *LEADING)
     plots = {metric: _plot(rows, here, metric, positive) for metric in metrics}
     return GroupView(
@@ -138,7 +138,7 @@ def _of_whom(row: Estimate) -> str:
     return f"{shown(row.group)} against {shown(reference_of(row))}"
 
 
-def _leading_first(metrics: Sequence[str]) -> tuple[str, ...]:
+def leading_first(metrics: Sequence[str]) -> tuple[str, ...]:
     """Put what people read most first, after a metric that was asked for before all others."""
     asked = metrics[:1] if metrics[0] not in LEADING else ()
     ordered = (*(m for m in LEADING if m in metrics), *(m for m in metrics if m not in LEADING))

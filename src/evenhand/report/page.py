@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from evenhand.measure import Groups, Scored
 from evenhand.report.answers import Answer, group_answer, strategy_answer
-from evenhand.report.curves import ScoreView, score_views
+from evenhand.report.curves import score_views
 from evenhand.report.estimates import Estimate, estimates, find, names
 from evenhand.report.explorer import COLUMNS, explorer
 from evenhand.report.groups import GroupView, group_view
@@ -24,9 +24,17 @@ from evenhand.report.provenance import fact_tables, undefined
 from evenhand.report.pruning import Pruning, pruning_view
 from evenhand.report.search import Search, search_views
 from evenhand.report.strategies import comparison, generalisation, leading_metric
-from evenhand.report.terms import model_name
+from evenhand.report.terms import first_upper, model_name
 from evenhand.report.units import UnitShare, unit_view
 from evenhand.report.words import detectable_sentence, lede, reading
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """The reported samples as one model scores them, and the level that each has by attribute."""
+
+    scored: Scored
+    groups: Mapping[str, Groups]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +63,9 @@ class Report:
         The units of the backbone, and which of them the chosen mask tunes.
     pruning
         What a pruning did, None without one.
-    scored, groups
-        The reported samples as the chosen model scores them, and the level that each has of each
-        attribute; for the curves and the threshold explorer, which two classes have.
+    samples
+        The reported samples by model, for the curves and the threshold explorer; none for more
+        than two classes, which have neither.
     detectable
         Smallest gap that the test set would show, as (attribute, metric, gap).
     threshold_rule
@@ -78,8 +86,7 @@ class Report:
     search: Search | None = None
     units: Sequence[UnitShare] = ()
     pruning: Pruning | None = None
-    scored: Scored | None = None
-    groups: Mapping[str, Groups] = field(default_factory=dict)
+    samples: Mapping[str, Samples] = field(default_factory=dict)
     detectable: Sequence[tuple[str, str, float]] = ()
     threshold_rule: str = ""
     left_out: Sequence[str] = ()
@@ -94,12 +101,16 @@ def render(report: Report) -> str:
     models = names(single, "model")
     chosen = report.facts.get("chosen") or next(iter(models), "")
     views = _group_views(single, report)
+    samples = sorted(report.samples.items(), key=lambda item: item[0] != chosen)
     page: dict[str, Any] = {
         "answers": _answers(here, report, chosen),
         "groups": [view for model, view in views if model == chosen],
         "other_groups": [view for model, view in views if model != chosen],
-        "scores_by_group": _scores(report),
-        "explorer": None if report.scored is None else explorer(report.scored, report.groups),
+        "scores_by_group": [
+            (model_name(name), score_views(of.scored, of.groups, report.positive))
+            for name, of in samples
+        ],
+        "explorers": [(model_name(name), explorer(of.scored, of.groups)) for name, of in samples],
         "comparison": comparison(here, report.attributes, report.facts.get("chosen")),
         "splits": generalisation(rows, report.attributes),
         "searches": () if report.search is None else search_views(report.search),
@@ -115,9 +126,8 @@ def render(report: Report) -> str:
         title=report.title,
         report=report,
         many=len(models) > 1,
-        chosen_name=model_name(chosen),
         explorer_columns=COLUMNS,
-        script=Markup(script) if page["explorer"] else "",
+        script=Markup(script) if samples else "",
         script_hash=b64encode(sha256(script.encode()).digest()).decode(),
         patients=f"{report.patient}s",
         lede=lede(single, report.split, report.patient, report.positive),
@@ -133,7 +143,7 @@ def _contents(page: Mapping[str, Any], report: Report) -> list[tuple[str, str]]:
         "answer": ("The answer", True),
         "groups": ("Groups", page["groups"]),
         "scores": ("Scores by group", page["scores_by_group"]),
-        "explorer": ("Explore the threshold", page["explorer"]),
+        "explorer": ("Explore the threshold", page["explorers"]),
         "strategies": (f"{_contenders(report)} side by side", page["comparison"]),
         "generalisation": ("Does fairness generalise?", page["splits"]),
         "pruning": ("What was pruned", page["pruning"]),
@@ -182,14 +192,8 @@ def _group_views(rows: Sequence[Estimate], report: Report) -> list[tuple[str, Gr
 
 def _thresholds(rows: Sequence[Estimate]) -> tuple[tuple[str, float], ...]:
     """Return the thresholds that decisions were made at, with their models."""
-    pairs = [(model_name(row.model), row.threshold) for row in rows]
+    pairs = [(model_name(row.model, first=True), row.threshold) for row in rows]
     return tuple(dict.fromkeys((name, at) for name, at in pairs if at is not None))
-
-
-def _scores(report: Report) -> tuple[ScoreView, ...]:
-    if report.scored is None:
-        return ()
-    return score_views(report.scored, report.groups, report.positive)
 
 
 @cache
@@ -209,5 +213,5 @@ def template(name: str) -> Template:
         lstrip_blocks=True,
     )
     environment.filters["count"] = lambda number: f"{number:,}"
-    environment.filters["first_upper"] = lambda text: text[:1].upper() + text[1:]
+    environment.filters["first_upper"] = first_upper
     return environment.get_template(name)

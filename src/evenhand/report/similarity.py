@@ -114,7 +114,7 @@ def _told(name: str, record: Mapping[str, Any]) -> tuple[str, tuple[str, ...], s
     ]
     differing = [row for row in record["groups"] if row.get("p_adjusted") is not None]
     details += [
-        f"{shown(row['group']).capitalize()} against the rest: p = {plain(row['p_adjusted'])}, "
+        f"{shown(row['group'])} against the rest: p = {plain(row['p_adjusted'])}, "
         "adjusted for all groups; labels held equal."
         for row in differing
     ]

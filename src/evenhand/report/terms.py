@@ -158,7 +158,7 @@ def _of_group(metric: str) -> Term:
     if registered is None:
         return TERMS.get(metric, Term(label))
     says = registered.title.replace("{", "(").replace("}", ")")  # it is no template
-    known = TERMS.get(metric, Term(label[0].upper() + label[1:], says))
+    known = TERMS.get(metric, Term(first_upper(label), says))
     direction = registered.direction
     better: Better = direction if direction in ("higher", "lower") else "neither"
     return replace(known, better=better)
@@ -174,9 +174,35 @@ MODELS = {
 }
 
 
-def model_name(model: str) -> str:
-    """Return what the report calls a model of the run."""
-    return MODELS.get(model, model)
+def first_upper(text: str) -> str:
+    """Return a text with a capital letter first; the others stay as they are."""
+    return text[:1].upper() + text[1:]
+
+
+def model_name(model: str, *, first: bool = False) -> str:
+    """Return what the report calls a model of the run, also as the first word of a sentence.
+
+    A name of the user's own stays as it is.
+
+    Examples
+    --------
+    >>> model_name("full", first=True), model_name("resnet_a", first=True)
+    ('Full fine-tuning', 'resnet_a')
+    """
+    if model not in MODELS:
+        return model
+    return first_upper(MODELS[model]) if first else MODELS[model]
+
+
+def group_kind(attribute: str) -> str:
+    """Return what a group of an attribute is called.
+
+    Examples
+    --------
+    >>> group_kind("sex*age"), group_kind("group")
+    ('sex × age group', 'group')
+    """
+    return "group" if attribute == "group" else f"{shown(attribute)} group"
 
 
 def shown(name: str) -> str:

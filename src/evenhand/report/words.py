@@ -8,7 +8,7 @@ from typing import Literal
 from evenhand.report.estimates import Estimate
 from evenhand.report.extremes import Extremes
 from evenhand.report.numbers import NBSP, counted, listed, plain, signed, whole
-from evenhand.report.terms import model_name, shown, split_across, term
+from evenhand.report.terms import group_kind, model_name, shown, split_across, term
 
 Outcome = Literal["better", "worse", "a gap", "cannot tell"]
 """What an answer comes to, as the report prints it."""
@@ -117,6 +117,17 @@ def chance_sentence(found: Extremes) -> str:
     )
 
 
+def auc_sentence(found: Extremes) -> str:
+    """Say that groups differ in AUC, beside another metric in which nobody can tell."""
+    worst, best = found.worst, found.best
+    within = interval(found.gap, "auc") if found.gap else ""
+    return (
+        f"In AUC they do differ by more than chance explains: {plain(worst.value or 0.0)} where "
+        f"{where(worst.attribute, worst.group)}, {plain(best.value or 0.0)} where "
+        f"{again(best.attribute, best.group)} (the gap's {within})."
+    )
+
+
 def strategy_sentence(paired: Sequence[Estimate]) -> str:
     """Say which models a model serves its worst group better than; the answer of a comparison.
 
@@ -125,7 +136,7 @@ def strategy_sentence(paired: Sequence[Estimate]) -> str:
     paired
         Differences of one ``<metric>_worst`` on the same patients, the model minus each other.
     """
-    one, by = model_name(paired[0].model), shown(paired[0].attribute)
+    whom, by = paired[0].model, group_kind(paired[0].attribute)
     sides: dict[Outcome, list[str]] = {"better": [], "worse": [], "cannot tell": []}
     for row in paired:
         sides[paired_chip(row)].append(model_name(row.against or ""))
@@ -133,22 +144,23 @@ def strategy_sentence(paired: Sequence[Estimate]) -> str:
     unsure = listed(sides["cannot tell"], "or")
     if not clauses:
         return (
-            f"These data cannot tell whether {one} serves its worst {by} group better than "
+            f"These data cannot tell whether {model_name(whom)} serves its worst {by} better than "
             f"{unsure}."
         )
     doubt = f"; whether better than {unsure}, these data cannot tell" if unsure else ""
-    return f"{one} serves its worst {by} group {listed(clauses, 'but')}{doubt}."
+    one = model_name(whom, first=True)
+    return f"{one} serves its worst {by} {listed(clauses, 'but')}{doubt}."
 
 
 def worst_sentence(rows: Sequence[Estimate]) -> str:
     """Say how each of several models serves its worst group; rows are ``<metric>_worst``."""
-    base, by = split_across(rows[0].metric)[0], shown(rows[0].attribute)
+    base, by = split_across(rows[0].metric)[0], group_kind(rows[0].attribute)
     text = term(base).scale.text
     told = [
         f"{model_name(row.model)} {'undefined' if row.value is None else text(row.value)}"
         for row in rows
     ]
-    return f"{term(base).label} of the {by} group served worst: {listed(told)}."
+    return f"{term(base).label} of the {by} served worst: {listed(told)}."
 
 
 def paired_sentence(difference: Estimate) -> str:
