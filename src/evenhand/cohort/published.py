@@ -17,7 +17,7 @@ from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
 from evenhand.cohort.images import Open, image_files, open_picture
 from evenhand.cohort.labels import Label
 from evenhand.cohort.layouts import check_layout, files_below, look_at
-from evenhand.cohort.registry import DataSet, reader, refuse_settings
+from evenhand.cohort.registry import SERIES, DataSet, reader, refuse_settings
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.splits import own_split
 from evenhand.cohort.tables import refuse_blank, refuse_repeated, require_columns, some
@@ -76,7 +76,7 @@ def published(name: str, data_set: DataSet) -> Callable[[Find], Find]:
     def register(find: Find) -> Find:
         def open_cohort(path: str, settings: DataSettings) -> Cohort:
             volumes = () if data_set.slices else ("slices",)
-            refuse_settings(name, settings, ("patient", "image_column", "series_column", *volumes))
+            refuse_settings(name, settings, ("patient", "image_column", *SERIES, *volumes))
             for module in data_set.needs:
                 import_extra(module, "readers")
             root = Path(path)

@@ -99,6 +99,10 @@ def reader(name: str, about: DataSet) -> Callable[[Open], Open]:
     return register
 
 
+SERIES = ("series_column", "series_table", "series_step", "series_steps", "series_variable")
+"""The settings that say how a table of one's own holds series."""
+
+
 def refuse_settings(name: str, settings: DataSettings, unused: tuple[str, ...]) -> None:
     """Refuse settings that a reader has no use for.
 

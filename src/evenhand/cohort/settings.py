@@ -25,7 +25,21 @@ class DataSettings(BaseModel, frozen=True, extra="forbid", title="Data"):
     series_column: str | None = Field(
         None,
         description="the table's column of paths to a CSV per series, a row per time step and a "
-        "column per channel",
+        "column per channel; with --series-table, of the names of series there",
+    )
+    series_table: str | None = Field(
+        None,
+        description="one long table of all series, relative to the table's folder: a row per "
+        "measurement, with its series, time, variable and value",
+    )
+    series_step: float | None = Field(
+        None, gt=0, description="length of a step of the long table, in its unit of time (1)"
+    )
+    series_steps: int | None = Field(
+        None, gt=0, description="steps of each series of the long table (default: to the last time)"
+    )
+    series_variable: tuple[str, ...] = Field(
+        (), description="variable of the long table (default: all that it has); repeatable"
     )
     bins: tuple[str, ...] = Field(
         (), description="bins of a numeric attribute: age=60 or age=20,40,60,80; repeatable"

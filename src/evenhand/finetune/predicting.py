@@ -13,6 +13,7 @@ from evenhand.audit.rows import cut_of
 from evenhand.audit.settings import PredictSettings
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.prepare import prepare_cohort
+from evenhand.cohort.registry import SERIES
 from evenhand.errors import EvenhandError, pick
 from evenhand.models.checkpoints import load_model
 from evenhand.predictions import read_predictions
@@ -22,7 +23,7 @@ from evenhand.train.inputs import check_fits
 from evenhand.train.predict import predict as predict_cohorts
 from evenhand.train.settings import LoopSettings
 
-INHERITED = ("attribute", "label", "patient", "image_column", "series_column", "bins")
+INHERITED = ("attribute", "label", "patient", "image_column", *SERIES, "bins")
 
 
 def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) -> Run:

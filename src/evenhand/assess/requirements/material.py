@@ -23,7 +23,9 @@ SHOWN = 200
 def modality_finding(cohort: Cohort, about: DataSet, settings: CheckSettings) -> Finding:
     """Judge the number of modalities: channels of series, one for images."""
     count = len(cohort.channels) or 1
-    channels = counted(count, "channel") if cohort.channels else "3 colour channels"
+    channels = (
+        counted(count, "channel") if cohort.channels else "one modality, whatever its colours"
+    )
     return Finding(
         "modalities",
         "*",

@@ -13,7 +13,7 @@ import pandas as pd
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.layouts import check_layout, look_at, walk
 from evenhand.cohort.readers.table import own_cohort
-from evenhand.cohort.registry import DataSet, reader, refuse_settings
+from evenhand.cohort.registry import SERIES, DataSet, reader, refuse_settings
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.tables import look_up, read_table, refuse_blank, require_columns
 from evenhand.errors import EvenhandError
@@ -36,7 +36,7 @@ FOLDERS = DataSet(
 @reader("folders", FOLDERS)
 def read_folders(path: str, settings: DataSettings) -> Cohort:
     """Read a folder per class; without ``--patient`` each image counts as a patient."""
-    refuse_settings("folders", settings, ("label", "image_column", "series_column", "slices"))
+    refuse_settings("folders", settings, ("label", "image_column", *SERIES, "slices"))
     root = Path(path)
     check_layout(root, FOLDERS)
     table = pd.DataFrame(_images(root), columns=["file", "class", "split"], dtype="str")

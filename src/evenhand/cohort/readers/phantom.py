@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.phantoms import ATTRIBUTES, PhantomSettings, make_phantoms
-from evenhand.cohort.registry import DataSet, reader, refuse_settings
+from evenhand.cohort.registry import SERIES, DataSet, reader, refuse_settings
 from evenhand.cohort.settings import DataSettings
 from evenhand.errors import EvenhandError, pick
 
@@ -37,7 +37,7 @@ def phantom_settings(kind: type[Made], path: str, settings: DataSettings) -> Mad
     EvenhandError
         A name or value is not allowed, or a setting is given that phantoms have no use for.
     """
-    unused = ("label", "patient", "image_column", "series_column", "bins")
+    unused = ("label", "patient", "image_column", *SERIES, "bins")
     refuse_settings(settings.data.partition(":")[0], settings, unused)
     given = {}
     for item in filter(None, path.split(",")):

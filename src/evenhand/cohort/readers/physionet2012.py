@@ -12,7 +12,7 @@ import pandas as pd
 from evenhand.cohort.attributes import binned, mapped, parse_bins
 from evenhand.cohort.cohort import Cohort, Source, UnreadableError, Values, cohort_table
 from evenhand.cohort.layouts import check_layout, look_at
-from evenhand.cohort.registry import DataSet, Entry, reader, refuse_settings
+from evenhand.cohort.registry import SERIES, DataSet, Entry, reader, refuse_settings
 from evenhand.cohort.series import whole_recordings
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.tables import (
@@ -67,7 +67,7 @@ def read_physionet2012(path: str, settings: DataSettings) -> Cohort:
     Each hour of a channel is the mean of what was measured in it. Stays without any measurement
     are left out and recorded.
     """
-    refuse_settings("physionet2012", settings, ("patient", "image_column", "series_column"))
+    refuse_settings("physionet2012", settings, ("patient", "image_column", *SERIES))
     pick("label of physionet2012", settings.label or "death", {"death": None})
     bins = parse_bins(settings.bins)
     for name in bins:

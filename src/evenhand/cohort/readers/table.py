@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from evenhand.cohort.attributes import (
     Attribute,
@@ -18,8 +21,9 @@ from evenhand.cohort.attributes import (
 from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
 from evenhand.cohort.images import image_files
 from evenhand.cohort.layouts import look_at
-from evenhand.cohort.registry import DataSet, reader
+from evenhand.cohort.registry import SERIES, DataSet, reader
 from evenhand.cohort.series_files import series_files
+from evenhand.cohort.series_long import long_series
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.splits import own_split
 from evenhand.cohort.tables import (
@@ -38,7 +42,7 @@ ABOUT = DataSet(
     modality="images or series in files",
     licence="yours",
     access="a CSV, parquet or xlsx table with a row per sample: --image-column or --series-column "
-    "(a CSV per series), --label, --patient",
+    "(a CSV per series, or --series-table), --label, --patient",
 )
 
 
@@ -46,8 +50,9 @@ ABOUT = DataSet(
 def read_own_table(path: str, settings: DataSettings) -> Cohort:
     """Read a CSV or parquet table of your own, with columns for file, label and patient.
 
-    A file is an image, or a series (see ``evenhand.cohort.series_files``). Paths are relative to
-    the table's folder, and are the sample ids. The classes are the label's values, sorted. A
+    A file is an image, or a series (see ``evenhand.cohort.series_files``); series may also lie in
+    one long table (``evenhand.cohort.series_long``). Paths are relative to the table's folder, and
+    are the sample ids. The classes are the label's values, sorted. A
     column ``split`` (train, val, test) is honoured.
     """
     source = Path(path)
@@ -73,30 +78,60 @@ def own_cohort(
     refuse_repeated(table, source, file)
     codes, classes = _classes(table[label], source)
     attributes = _attributes(table, source, names, settings)
-    folder = source if source.is_dir() else source.parent
-    paths = table[file].map(partial(os.path.join, folder)).astype(object)
-    # A tree is a root of its own; a table may name files anywhere.
-    seen = look_at(paths, source, source if source.is_dir() else None)
-    absent = seen.absent(source, skip=settings.skip_unreadable)
-    table, paths, codes = table[seen.there], paths[seen.there], codes[seen.there]
-    read, channels = _reading(paths, table[file], source, settings)
+    samples = (_measured if settings.series_table else _in_files)(table[file], source, settings)
+    table, codes = table[samples.there], codes[samples.there]
     return Cohort(
         table=cohort_table(table, file, patient, codes, attributes).assign(
             **own_split(table, patient, source)
         ),
-        read=read,
+        read=samples.read,
         attributes=attributes,
         classes=classes,
         source=Source(
             reader=name,
             path=str(source),
             unit="image" if patient == file else "patient",
-            fingerprint=fingerprint(seen.stamps(), [source] if source.is_file() else []),
+            fingerprint=samples.fingerprint,
             label=f"{label}: {', '.join(classes)}",
-            left_out=absent,
+            left_out=samples.absent,
         ),
-        channels=channels,
+        channels=samples.channels,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Samples:
+    """Which rows of a table have their sample, and the way to read it."""
+
+    there: NDArray[np.bool_]  # which rows
+    absent: tuple[str, ...]
+    read: Read
+    channels: tuple[str, ...]  # of series; none of images
+    fingerprint: str
+
+
+def _in_files(names: pd.Series, source: Path, settings: DataSettings) -> _Samples:
+    """Find samples that are files, in the folder ``source`` or beside the file ``source``."""
+    paths = names.map(partial(os.path.join, _folder(source))).astype(object)
+    # A tree is a root of its own; a table may name files anywhere.
+    seen = look_at(paths, source, source if source.is_dir() else None)
+    absent = seen.absent(source, skip=settings.skip_unreadable)
+    read, channels = _reading(paths[seen.there], names[seen.there], source, settings)
+    mark = fingerprint(seen.stamps(), [source] if source.is_file() else [])
+    return _Samples(seen.there, absent, read, channels, mark)
+
+
+def _measured(names: pd.Series, source: Path, settings: DataSettings) -> _Samples:
+    """Find samples that are series in one long table."""
+    path = _folder(source) / str(settings.series_table)
+    read, channels = long_series(path, names, source, settings)
+    return _Samples(
+        np.ones(len(names), np.bool_), (), read, channels, fingerprint((), (source, path))
+    )
+
+
+def _folder(source: Path) -> Path:
+    return source if source.is_dir() else source.parent
 
 
 def _reading(
@@ -114,6 +149,13 @@ def _columns(settings: DataSettings) -> tuple[str, str, str]:
     if image is not None and series is not None:
         raise EvenhandError(
             "a table is of images or of series: give --image-column or --series-column, not both."
+        )
+    alone = [name for name in SERIES[1:] if getattr(settings, name)]
+    if alone and (series is None or settings.series_table is None):
+        given = " and ".join(f"--{name.replace('_', '-')}" for name in alone)
+        raise EvenhandError(
+            f"{given}: a long table of series needs --series-table, the table, and "
+            "--series-column, the column of both tables that names each series."
         )
     file, label, patient = image or series, settings.label, settings.patient
     if file is None or label is None or patient is None:
