@@ -34,7 +34,8 @@ def test_a_reader_through_check_finetune_and_audit(name, tmp_path):
     attributes = settings.attribute or (next(iter(cohort.attributes)),)
     settings = settings.model_copy(update={"attribute": attributes, "cache": tmp_path / "cache"})
     checked = evenhand("check", *flags(settings), "--out", tmp_path / "check")
-    assert checked.status == 0, checked.err
+    assert checked.status in (0, 1), checked.err  # 1: tiny data fail requirements, and are told so
+    assert (tmp_path / "check" / "report.html").is_file()
     run = tmp_path / "run"
     small = SERIES if cohort.channels else SMALL
     trained = (*small, "--epochs", 1, "--batch-size", 32, "--objective", "overall_acc")
