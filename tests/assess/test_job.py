@@ -141,17 +141,35 @@ def test_workers_make_the_same_models(run, command, tmp_path, monkeypatch):
     assert (out / "metrics.json").read_bytes() == (run / "metrics.json").read_bytes()
 
 
-@pytest.mark.slow
-def test_a_killed_run_goes_on_with_workers_and_keeps_what_is_done(run, command):
+def goes_on(run, again) -> bool:
+    """Whether a run that was killed before its last model makes that one, and nothing anew."""
     facts = json.loads((run / "run.json").read_text())
     write_json(run / "run.json", {**facts, "status": "running"})
-    lost = run / "models" / "frozen1m-seed1" / "predictions.parquet"
+    lost = run / "models" / "supervised-seed0" / "predictions.parquet"
     kept = [path for path in run.glob("models/*/*") if path.parent != lost.parent]
+    kept += run.glob("encoders/*/*")
     before = [path.stat().st_mtime_ns for path in kept]
     lost.unlink()
-    assert command(run, "--workers", 2).status == 0
-    assert lost.exists()
-    assert [path.stat().st_mtime_ns for path in kept] == before
+    assert again().status == 0
+    return lost.exists() and [path.stat().st_mtime_ns for path in kept] == before
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_with_workers_and_keeps_what_is_done(run, command):
+    assert goes_on(run, lambda: command(run, "--workers", 2))
+
+
+@pytest.mark.slow
+def test_images_are_assessed_by_workers_and_after_a_kill(tmp_path):
+    words = ("assess", "phantom:patients=200,size=32,seed=1", "--backbone", "test_resnet")
+    grid = ("--image-size", 32, "--cell", "frozen2", "--seeds", 1, "--workers", 2)
+    flags = ("--epochs", 1, "--pretrain-epochs", 1, "--device", "cpu", "--attribute", "group")
+    out = tmp_path / "out"
+    more = ("--cache", tmp_path / "cache", "--out", out)
+    ended = evenhand(*words, *grid, *flags, *more)
+    assert ended.status == 0, ended.err
+    assert "Did self-supervision make this fairer?" in (out / "report.html").read_text()
+    assert goes_on(out, lambda: evenhand(*words, *grid, *flags, *more))
 
 
 @pytest.mark.parametrize(

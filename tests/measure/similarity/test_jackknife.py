@@ -53,3 +53,10 @@ def test_the_ratio_covers_the_truth():
         ratio = size_ratio(one, other, 0.95, generator)
         held.append(ratio.low <= 3 <= ratio.high)
     assert 0.92 <= np.mean(held) <= 0.98
+
+
+def test_no_ratio_is_told_over_numbers_whose_intervals_together_hold_0():
+    # Nine numbers of 1.5, each with an error of 1 of its own: their mean is clear of 0 by itself.
+    other = Jackknifed(np.full((3, 3), 1.5), np.eye(9).reshape(9, 3, 3))
+    assert mean_size(other, 0.95, np.random.default_rng(0)).low == 0
+    assert size_ratio(other, other, 0.95, np.random.default_rng(0)) is None
