@@ -8,6 +8,9 @@ from tests.command import evenhand
 
 from evenhand import load_model, read_predictions
 from evenhand.files import read_json
+from evenhand.finetune.settings import FinetuneSettings
+from evenhand.finetune.training import make_task
+from evenhand.train.inputs import model_inputs
 
 DATA = "series_phantom:patients=120,steps=16,seed=1"
 FLAGS = ("--attribute", "group", "--backbone", "conv1d", "--weights", "none", "--device", "cpu")
@@ -32,6 +35,16 @@ def test_every_sample_is_scored_by_a_model_that_knows_its_scale(run):
     spec = load_model(run / "models" / "full").spec
     assert spec.inputs.channels == ("pulse", "pressure", "temperature", "lab")
     assert spec.inputs.mean[1] == pytest.approx(120, abs=10)
+
+
+def test_the_scale_is_that_of_training_patients(cache):
+    settings = FinetuneSettings(
+        data=DATA, attribute=("group",), backbone="conv1d", weights="none", cache=cache
+    )
+    task = make_task(settings)
+    splits = task.splits
+    assert task.inputs == model_inputs(splits.train) != model_inputs(splits.val)
+    assert task.inputs != model_inputs(splits.test)
 
 
 def test_other_patients_are_read_in_the_models_scale(run, cache, tmp_path):
