@@ -59,3 +59,12 @@ def test_long_curves_are_thinned_and_keep_their_ends() -> None:
     points = view.pictures[0].series[0].points.split()
     assert len(points) <= 150
     assert (points[0], points[-1]) == ("0.00,100.00", "100.00,0.00")
+
+
+def test_of_many_groups_the_largest_are_drawn_and_the_page_says_so() -> None:
+    levels = [f"site {k:02}" for k in range(12) for _ in range(2 if k == 3 else 2 * k + 2)]
+    labels = np.arange(len(levels)) % 2
+    rows = scored(labels, np.linspace(0, 1, len(levels)))
+    (view,) = score_views(rows, {"site": groups_of(levels)}, "p")
+    assert [one.name for one in view.distributions] == [f"site {k:02}" for k in range(4, 12)]
+    assert view.absent == ("Of 12 groups the 8 with most samples are drawn.",)

@@ -14,6 +14,9 @@ from evenhand.report.terms import shown
 
 Floats = NDArray[np.float64]
 
+DRAWN = 8
+"""Groups that are drawn, the largest; there are as many looks of lines as can be told apart."""
+
 POINTS_KEPT = 150
 """Points of a curve that are drawn; more cannot be seen and would make the page heavy."""
 
@@ -78,10 +81,13 @@ def score_views(rows: Scored, groups: Mapping[str, Groups], positive: str) -> tu
 
 
 def _view(rows: Scored, attribute: str, groups: Groups, positive: str) -> ScoreView:
-    parts = {
+    every = {
         shown(level): rows.take(groups.rows(level)) for level in groups.levels if level != UNKNOWN
     }
-    parts = {name: part for name, part in parts.items() if len(part)}
+    every = {name: part for name, part in every.items() if len(part)}
+    parts = _largest(every)
+    few = f"Of {len(every)} groups the {DRAWN} with most samples are drawn."
+    left_out = (few,) if len(parts) < len(every) else ()
     ranked = {name: part for name, part in parts.items() if 0 < part.labels.sum() < len(part)}
     looks = {name: look for look, name in enumerate(parts)}
     pictures = (
@@ -115,11 +121,18 @@ def _view(rows: Scored, attribute: str, groups: Groups, positive: str) -> ScoreV
         attribute=shown(attribute),
         pictures=pictures,
         distributions=tuple(_spread(name, part, positive) for name, part in parts.items()),
-        absent=tuple(
-            _why(name, part, positive) for name, part in parts.items() if name not in ranked
+        absent=(
+            *(_why(name, part, positive) for name, part in parts.items() if name not in ranked),
+            *left_out,
         ),
         cut=None if rows.threshold is None else round(100 * rows.threshold, 2),
     )
+
+
+def _largest(parts: dict[str, Scored]) -> dict[str, Scored]:
+    """Return the groups that are drawn, in the order of the levels."""
+    names = sorted(parts, key=lambda name: len(parts[name]), reverse=True)[:DRAWN]
+    return {name: part for name, part in parts.items() if name in names}
 
 
 def roc(rows: Scored) -> tuple[Floats, Floats]:
