@@ -13,9 +13,7 @@ SUPERVISED = "supervised"
 CELLS = ("frozen3", "frozen2", "frozen2fl", "frozen1", "frozen1m", "frozen0", SUPERVISED)
 
 
-class AssessSettings(
-    TrainingSettings, WorkerSettings, frozen=True, extra="forbid", title="Assessment"
-):
+class AssessSettings(TrainingSettings, WorkerSettings, title="Assessment"):
     """The grid of fits, and one recipe for all of them."""
 
     backbone: str = Field(

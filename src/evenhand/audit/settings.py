@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 
 from evenhand.cohort.settings import DataSettings
+from evenhand.settings import Settings
 
 
-class InputSettings(BaseModel, frozen=True, extra="forbid", title="Predictions"):
+class InputSettings(Settings, title="Predictions"):
     """Which predictions are read, and how."""
 
     inputs: tuple[Path, ...] = Field(description="predictions (CSV or parquet) or run directories")
@@ -29,7 +30,7 @@ class InputSettings(BaseModel, frozen=True, extra="forbid", title="Predictions")
     seed: int = Field(0, ge=0, description="seed of everything that is drawn")
 
 
-class MeasureSettings(BaseModel, frozen=True, extra="forbid", title="Measurement"):
+class MeasureSettings(Settings, title="Measurement"):
     """What is measured. A job that trains asks for the default."""
 
     metric: tuple[str, ...] = Field(
@@ -90,15 +91,11 @@ class MeasureSettings(BaseModel, frozen=True, extra="forbid", title="Measurement
         return self
 
 
-class AuditSettings(
-    MeasureSettings, InputSettings, frozen=True, extra="forbid", title="Measurement"
-):
+class AuditSettings(MeasureSettings, InputSettings, title="Measurement"):
     """Which predictions are audited, and by what."""
 
 
-class CompareSettings(
-    MeasureSettings, InputSettings, frozen=True, extra="forbid", title="Predictions"
-):
+class CompareSettings(MeasureSettings, InputSettings, title="Predictions"):
     """Which models are compared on the same samples, and by what."""
 
     model: tuple[str, ...] = Field(
@@ -107,7 +104,7 @@ class CompareSettings(
     )
 
 
-class PredictSettings(DataSettings, frozen=True, extra="forbid", title="Model"):
+class PredictSettings(DataSettings, title="Model"):
     """Which model is applied to which data; what is not given is taken from the model's run."""
 
     run: Path = Field(description="the run that holds the model")

@@ -15,11 +15,12 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from evenhand.cohort.attributes import mapped
 from evenhand.cohort.cohort import Cohort, Image, Source
 from evenhand.cohort.images import ImageArray
+from evenhand.settings import Settings
 
 Floats = NDArray[np.float32]
 
@@ -36,7 +37,7 @@ STICKER = np.array([0.10, 0.30, 0.80], np.float32)
 _CHUNK = 256  # pictures painted at a time
 
 
-class PhantomSettings(BaseModel, frozen=True, extra="forbid"):
+class PhantomSettings(Settings):
     """How many phantoms, and which bias is planted in them."""
 
     patients: int = Field(400, ge=10, description="number of patients")

@@ -12,11 +12,12 @@ import hashlib
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from evenhand.cohort.cohort import Cohort, Source, Values
 from evenhand.cohort.phantoms import ATTRIBUTES, draw_patients_of
 from evenhand.cohort.series import Recordings, Series
+from evenhand.settings import Settings
 
 CHANNELS = ("pulse", "pressure", "temperature", "lab")
 CLASSES = ("well", "sick")
@@ -25,7 +26,7 @@ SPREAD = np.array([10.0, 15.0, 0.5, 0.3], np.float32)
 SEEN = np.array([0.8, 0.7, 0.5, 0.1])  # share of steps at which each channel is observed
 
 
-class SeriesPhantomSettings(BaseModel, frozen=True, extra="forbid"):
+class SeriesPhantomSettings(Settings):
     """How many series phantoms, and which bias is planted in them."""
 
     patients: int = Field(400, ge=10, description="number of patients")

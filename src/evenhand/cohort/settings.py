@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import Field, field_validator
+
+from evenhand.settings import Settings
 
 
-class DataSettings(BaseModel, frozen=True, extra="forbid", title="Data"):
+class DataSettings(Settings, title="Data"):
     """Which data, which label, which attributes, and how patients are kept apart."""
 
     data: str = Field(description="READER:PATH, or a CSV or parquet table of your own")

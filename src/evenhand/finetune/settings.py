@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from evenhand.cohort.settings import DataSettings
 from evenhand.models.settings import ModelSettings
+from evenhand.settings import Settings
 from evenhand.train.settings import FitSettings, LoopSettings
 
 
-class ObjectiveSettings(BaseModel, frozen=True, extra="forbid", title="Objective"):
+class ObjectiveSettings(Settings, title="Objective"):
     """What a model is judged by on validation patients."""
 
     objective: tuple[str, ...] = Field(
@@ -57,9 +58,7 @@ class TrainingSettings(
     )
 
 
-class FinetuneSettings(
-    TrainingSettings, FitSettings, frozen=True, extra="forbid", title="Strategy"
-):
+class FinetuneSettings(TrainingSettings, FitSettings, title="Strategy"):
     """One strategy, one fit."""
 
     strategy: str = Field(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
+
+from evenhand.settings import Settings
 
 
-class ModelSettings(BaseModel, frozen=True, extra="forbid", title="Model"):
+class ModelSettings(Settings, title="Model"):
     """Which network, from which weights, at which size."""
 
     backbone: str = Field(

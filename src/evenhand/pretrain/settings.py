@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from evenhand.cohort.settings import DataSettings
+from evenhand.settings import Settings
 
 
-class ContrastSettings(BaseModel, frozen=True, extra="forbid", title="Training"):
+class ContrastSettings(Settings, title="Training"):
     """How an encoder is trained on views."""
 
     method: str = Field("simclr", description="simclr or vicreg")
@@ -30,7 +31,7 @@ class ContrastSettings(BaseModel, frozen=True, extra="forbid", title="Training")
     seed: int = Field(0, ge=0, description="seed of everything that is drawn")
 
 
-class PretrainSettings(DataSettings, ContrastSettings, frozen=True, extra="forbid", title="Model"):
+class PretrainSettings(DataSettings, ContrastSettings, title="Model"):
     """Which data, which network, which method."""
 
     backbone: str = Field(

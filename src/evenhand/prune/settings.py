@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
+
+from evenhand.settings import Settings
 
 
-class PruneSettings(BaseModel, frozen=True, extra="forbid", title="Pruning"):
+class PruneSettings(Settings, title="Pruning"):
     """Which model, whose fairness, and how far and how fast it is pruned."""
 
     run: Path = Field(description="the finished run that holds the model; it is not changed")

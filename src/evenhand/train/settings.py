@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
+
+from evenhand.settings import Settings
 
 
-class LoopSettings(BaseModel, frozen=True, extra="forbid", title="Training"):
+class LoopSettings(Settings, title="Training"):
     """How models are trained: AdamW, warm-up and cosine by steps, cross-entropy."""
 
     epochs: int = Field(10, gt=0, description="passes over the training split")
@@ -54,7 +56,7 @@ class LoopSettings(BaseModel, frozen=True, extra="forbid", title="Training"):
     seed: int = Field(0, ge=0, description="seed of everything that is drawn")
 
 
-class FitSettings(LoopSettings, frozen=True, extra="forbid", title="Training"):
+class FitSettings(LoopSettings, title="Training"):
     """One fit, with its learning rate."""
 
     lr: float = Field(1e-4, gt=0, description="highest learning rate, after warm-up")

@@ -10,7 +10,7 @@ from evenhand.finetune.settings import TrainingSettings
 from evenhand.workers import WorkerSettings
 
 
-class TuneSettings(TrainingSettings, WorkerSettings, frozen=True, extra="forbid", title="Search"):
+class TuneSettings(TrainingSettings, WorkerSettings, title="Search"):
     """A search over masks and learning rates, and what it is compared with."""
 
     objective: tuple[str, ...] = Field(

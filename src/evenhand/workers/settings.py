@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
+
+from evenhand.settings import Settings
 
 
-class WorkerSettings(BaseModel, frozen=True, extra="forbid", title="Workers"):
+class WorkerSettings(Settings, title="Workers"):
     """How many fits run at the same time, and where; a killed run may go on with others."""
 
     workers: int = Field(1, gt=0, description="fits that run at the same time")

@@ -10,7 +10,7 @@ Limits = tuple[float, float]
 """Beyond the first a requirement warns, beyond the second it fails."""
 
 
-class CheckSettings(DataSettings, frozen=True, extra="forbid", title="Requirements"):
+class CheckSettings(DataSettings, title="Requirements"):
     """Which data are checked, and with which thresholds; two numbers are for warn and fail."""
 
     unknown: Limits = Field(

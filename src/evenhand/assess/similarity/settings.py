@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
+
+from evenhand.settings import Settings
 
 
-class SimilaritySettings(BaseModel, frozen=True, extra="forbid", title="Comparison"):
+class SimilaritySettings(Settings, title="Comparison"):
     """Which models are compared, on whom, and how."""
 
     runs: tuple[Path, Path] = Field(description="two runs of the same cohort, or one run twice")
