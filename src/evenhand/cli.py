@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from pydantic import BaseModel
 
 from evenhand.assess.requirements.settings import CheckSettings
 from evenhand.assess.settings import AssessSettings
@@ -26,6 +25,7 @@ from evenhand.launcher import check_alone, is_main
 from evenhand.listings import LIST_METRICS, datasets, units
 from evenhand.pretrain.settings import PretrainSettings
 from evenhand.prune.settings import PruneSettings
+from evenhand.settings import Settings
 from evenhand.tune.settings import TuneSettings
 from evenhand.wording import counted
 
@@ -60,7 +60,7 @@ def _refuse(text: str) -> NoReturn:
 
 
 def job(
-    settings: type[BaseModel],
+    settings: type[Settings],
     *positional: str,
     more: tuple[inspect.Parameter, ...] = (),
     shared: bool = False,

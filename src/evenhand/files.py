@@ -69,13 +69,6 @@ def fingerprint(files: Iterable[Stamp], tables: Iterable[Path] = ()) -> str:
     return digest.hexdigest()
 
 
-def stamps(paths: Iterable[Path | str]) -> Iterator[Stamp]:
-    """Yield the stamp of each file, all of which have to be there."""
-    for path in paths:
-        stat = os.stat(path)  # noqa: PTH116
-        yield os.fspath(path), stat.st_size, stat.st_mtime_ns
-
-
 def _root(sorted_stamps: list[Stamp]) -> str:
     """Return the folder that files lie in: of sorted paths, the ends have the least in common."""
     ends = [os.path.dirname(path) for path, _, _ in sorted_stamps[:1] + sorted_stamps[-1:]]  # noqa: PTH120

@@ -13,17 +13,18 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import typer
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from typer.core import TyperCommand
 
 from evenhand.errors import EvenhandError, unknown_name
+from evenhand.settings import Settings
 
 Job = Callable[[Any, Any, bool], None]
 """A command: its settings, the folder of the run, whether to replace the run that is there."""
 
-Settings = TypeVar("Settings", bound=BaseModel)
+Asked = TypeVar("Asked", bound=Settings)
 
 
 class Sections(TyperCommand):
@@ -46,7 +47,7 @@ class Sections(TyperCommand):
 
 def with_flags(
     function: Job,
-    settings: type[BaseModel],
+    settings: type[Settings],
     positional: tuple[str, ...],
     more: tuple[inspect.Parameter, ...] = (),
 ) -> Callable[..., None]:
@@ -62,6 +63,7 @@ def with_flags(
         out, config, overwrite = given.pop("out"), given.pop("config"), given.pop("overwrite")
         function(gather(settings, config, given, positional), out, overwrite)
 
+    # What typer reads a command's flags from; mypy knows functions without it.
     run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [*_parameters(settings, positional), *_common(function), *more]
     )
@@ -92,7 +94,7 @@ def _common(function: Job) -> tuple[inspect.Parameter, ...]:
     )
 
 
-def _parameters(settings: type[BaseModel], positional: tuple[str, ...]) -> list[inspect.Parameter]:
+def _parameters(settings: type[Settings], positional: tuple[str, ...]) -> list[inspect.Parameter]:
     """Return one parameter per setting; none has a default, so that a given flag can be told."""
     fields = settings.model_fields
     arguments = [_argument(name, fields[name]) for name in positional]
@@ -101,13 +103,13 @@ def _parameters(settings: type[BaseModel], positional: tuple[str, ...]) -> list[
     return arguments + [_flag(name, fields[name], headings[name]) for name in flags]
 
 
-def _headings(settings: type[BaseModel]) -> dict[str, str]:
+def _headings(settings: type[Settings]) -> dict[str, str]:
     """Return the heading of each setting: the title of the class that first has it.
 
     They come in the order of help, a job's own before what it shares with others.
     """
     found: dict[str, str] = {}
-    owners = [owner for owner in settings.__mro__[::-1] if issubclass(owner, BaseModel)]
+    owners = [owner for owner in settings.__mro__[::-1] if issubclass(owner, Settings)]
     for owner in owners:
         for name in owner.model_fields:
             found.setdefault(name, str(owner.model_config.get("title")))
@@ -163,11 +165,11 @@ def _metavar(kind: Any) -> str | None:
 
 
 def gather(
-    settings: type[Settings],
+    settings: type[Asked],
     config: Path | None,
     given: Mapping[str, Any],
     positional: tuple[str, ...],
-) -> Settings:
+) -> Asked:
     """Return settings from a file and flags.
 
     Raises
@@ -184,7 +186,7 @@ def gather(
 
 
 def _problems(
-    error: ValidationError, settings: type[BaseModel], positional: tuple[str, ...]
+    error: ValidationError, settings: type[Settings], positional: tuple[str, ...]
 ) -> Iterator[str]:
     """Yield what pydantic finds wrong with settings, each by the name of its flag."""
     for problem in error.errors():

@@ -71,14 +71,14 @@ def report(run: Path, *, card: Path | None = None, model: str | None = None) -> 
     """
     found = finished_run(run)
     job = found.facts["job"]
-    if not found.models() and job not in PAGES:
-        raise EvenhandError(f"{run} is a run of {job!r}, which has no report.")
-    if card and job in PAGES:
-        raise EvenhandError(f"--card: {run} is a run of {job!r}, which has no card.")
     if job in PAGES:
+        if card:
+            raise EvenhandError(f"--card: {run} is a run of {job!r}, which has no card.")
         write_page(found)
-    else:
-        evaluate(found, chosen=found.facts["chosen"])
+        return found
+    if not found.models():
+        raise EvenhandError(f"{run} is a run of {job!r}, which has no report.")
+    evaluate(found, chosen=found.facts["chosen"])
     if card:
         write_card(found, model, card)
     return found

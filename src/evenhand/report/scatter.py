@@ -23,14 +23,13 @@ class Point:
 
 @dataclass(frozen=True)
 class Frame:
-    """Heading of a scatter plot, what its axes are, and how their values are printed."""
+    """Heading of a scatter plot, what its axes are, and how values across are printed."""
 
     title: str
     says: str
     across: str
     up: str
-    x_scale: Scale = PLAIN
-    y_scale: Scale = PLAIN
+    x_scale: Scale
 
 
 @dataclass(frozen=True)
@@ -64,13 +63,11 @@ def scatter(points: Sequence[Point], frame: Frame) -> Scatter:
         series=series,
         dots=tuple(_dot(point, series.index(point.series), (x, y), frame) for point in points),
         x_ticks=labelled(x, frame.x_scale),
-        y_ticks=tuple((100 - place, text) for place, text in labelled(y, frame.y_scale)),
+        y_ticks=tuple((100 - place, text) for place, text in labelled(y, PLAIN)),
     )
 
 
 def _dot(point: Point, look: int, axes: tuple[Axis, Axis], frame: Frame) -> Dot:
-    text = (
-        f"{point.name}, {point.series}: {frame.x_scale.text(point.x)}, "
-        f"{frame.y_scale.text(point.y)}"
-    )
+    values = f"{frame.x_scale.text(point.x)}, {PLAIN.text(point.y)}"
+    text = f"{point.name}, {point.series}: {values}"
     return Dot(axes[0].at(point.x), 100 - axes[1].at(point.y), look, text)

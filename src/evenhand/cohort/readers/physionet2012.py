@@ -24,7 +24,7 @@ from evenhand.cohort.tables import (
     some,
 )
 from evenhand.errors import EvenhandError, pick
-from evenhand.files import fingerprint, stamps
+from evenhand.files import fingerprint
 
 HOURS = 48
 _NAMES = """
@@ -92,7 +92,7 @@ def read_physionet2012(path: str, settings: DataSettings) -> Cohort:
             reader="physionet2012",
             path=str(root),
             unit="stay",
-            fingerprint=fingerprint(stamps(files.values()), outcomes),
+            fingerprint=fingerprint(table["stamp"], outcomes),
             label="death: died in hospital",
             left_out=left_out,
         ),
@@ -101,28 +101,28 @@ def read_physionet2012(path: str, settings: DataSettings) -> Cohort:
 
 
 def _outcomes(root: Path, outcomes: Path) -> pd.DataFrame:
-    """Return RecordID, death and file of each stay of a set, which all have to be there."""
+    """Return RecordID, death, file and its stamp of each stay of a set; all have to be there."""
     table = read_table(outcomes, like=".csv")
     require_columns(table, outcomes, ("RecordID", DEATH))
     refuse_blank(table, outcomes, ("RecordID", DEATH))
     refuse_repeated(table, outcomes, "RecordID")
     refuse_rows(~table[DEATH].isin(["0", "1"]), outcomes, f"{DEATH} must be 0 or 1.")
     folder = root / outcomes.stem.replace("Outcomes-", "set-")
-    there = {file.stem: file for file in folder.glob("*.txt")}
-    absent = ~table["RecordID"].isin(there)
+    there = {file.stem: str(file) for file in folder.glob("*.txt")}
+    seen = look_at(table["RecordID"].map(lambda name: there.get(name, "")), outcomes, root)
+    absent = pd.Series(~seen.there, table.index)
     lacking = f"there is no file {folder.name}/<RecordID>.txt for these outcomes. Put it there, or"
     refuse_rows(absent, outcomes, f"{lacking} take the rows out.")
-    look_at(table["RecordID"].map(there).astype("str"), outcomes, root)  # refuses links outside
     strange = sorted(there.keys() - set(table["RecordID"]))
     if strange:
         raise EvenhandError(
             f"{outcomes} has no outcome for {len(strange)} stays of {folder}: {some(strange)}. Add "
             "the rows, or take the files out."
         )
-    table = table.reset_index(drop=True)
-    return table[["RecordID"]].assign(
-        **{DEATH: table[DEATH].astype("int64"), "file": table["RecordID"].map(there)}
-    )
+    stamps = pd.Series(list(seen.stamps()), table.index)
+    found = table[["RecordID"]].assign(file=seen.files.map(Path), stamp=stamps)
+    found[DEATH] = table[DEATH].astype("int64")
+    return found.reset_index(drop=True)
 
 
 def _admission(file: Path) -> dict[str, object]:
