@@ -9,8 +9,19 @@ from scipy.stats import norm
 
 from evenhand.measure import Bootstrap, Plan, groups_of, measure, scored
 from evenhand.measure.families import as_drawn
-from evenhand.measure.intervals import extreme_interval, interval, spread_interval
+from evenhand.measure.intervals import CONSTANT, extreme_interval, interval, spread_interval
 from evenhand.measure.resample import Resamples, resample
+
+
+def test_what_is_no_share_has_no_exact_interval():
+    """A Brier score of 0 in every resample is no count of trials."""
+    labels = np.tile([0, 1], 10)
+    rows = scored(labels, labels.astype(float))
+    table = measure(rows, {}, Plan(("brier", "auc"), ()), rng=np.random.default_rng(0))
+    brier, auc = table.to_dict("records")
+    assert (brier["value"], brier["method"]) == (0, CONSTANT)
+    assert np.isnan(brier["high"])
+    assert (auc["value"], auc["method"]) == (1, "exact")
 
 
 def test_every_resample_draws_as_many_patients_as_there_are():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -107,3 +108,17 @@ def test_the_real_stays(shared_data):
     assert cohort.labels.sum() == 554
     assert len(cohort.source.left_out) == 3
     assert cohort.read("132539")[0, PLACE["Temp"]] == np.float32(35.35)  # of 35.1 and 35.6
+
+
+def test_a_stay_that_changes_makes_other_data(root):
+    before = opened(root).source.fingerprint
+    os.utime(root / "set-a" / "105.txt", (1, 1))
+    assert opened(root).source.fingerprint != before
+
+
+def test_a_link_to_nowhere_counts_as_absent(root):
+    stay = root / "set-a" / "105.txt"
+    stay.unlink()
+    stay.symlink_to(root / "gone.txt")
+    with pytest.raises(EvenhandError, match=r"there is no file set-a/<RecordID>.txt"):
+        opened(root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -181,6 +182,13 @@ def test_a_sample_that_is_present_but_unlisted(settings):
     if cohort.source.reader not in ("chexpert", "mimic_cxr"):  # whose tables name the whole path
         assert "1 of the files below the folder" in again.source.notes[0]
         assert str(extra) in again.source.notes[0]
+
+
+def test_a_file_that_changes_makes_other_data(settings):
+    cohort = open_cohort(settings)
+    first = first_file(cohort)
+    os.utime(min(first.iterdir()) if first.is_dir() else first, (1, 1))
+    assert open_cohort(settings).source.fingerprint != cohort.source.fingerprint
 
 
 @pytest.mark.parametrize("damage", [truncate, lambda path: path.write_bytes(b"garbage")])
