@@ -118,6 +118,26 @@ def test_a_group_that_no_resample_changes_widens_what_is_said_beside_it():
     )
 
 
+@pytest.mark.parametrize(("perfect", "stands_in_the_way"), [(400, False), (5, True)])
+def test_only_a_group_that_can_be_the_worst_hinders_comparing_the_worst(perfect, stands_in_the_way):
+    """No error of 400 cases that all are found reaches down to 20 of 40; that of 5 does."""
+    rows, of = one_perfect_group(perfect)
+    fewer = np.arange(len(rows.scores)) % 8 < 3
+    worse = scored(rows.labels, np.where((of.codes == 0) & fewer, 0.1, rows.scores))
+    assert of.levels[0] == "other"
+    plan = Plan(("sensitivity",), ("worst", "best"))
+    table = measure(rows, {"x": of}, plan, rng=np.random.default_rng(0), against=worse)
+    of_other, across = table[table["group"] == "other"].iloc[0], table.set_index("metric")
+    worst, best = across.loc["sensitivity_worst"], across.loc["sensitivity_best"]
+    none = "no interval: the same in every resample: 'perfect'; biased where groups are close"
+    assert worst["value"] == of_other["value"] > 0
+    assert best["method"] == none
+    if stands_in_the_way:
+        assert worst["method"] == none
+    else:
+        assert (worst["low"], worst["high"]) == (of_other["low"], of_other["high"])
+
+
 def test_what_is_made_of_a_value_that_never_changes_makes_no_claim():
     """A group of one patient is the same in every resample that draws it; nothing bounds 2 of 3."""
     labels, patients = np.array([1, 1, 1, 0] + [1, 0] * 20), np.append([0] * 4, np.arange(1, 41))

@@ -131,6 +131,11 @@ def test_paired_sentence() -> None:
         paired_sentence(PAIRED),
         "Against full fine-tuning: +0.039 (95 % interval −0.010 to 0.088): cannot tell.",
     )
+    bare = replace(PAIRED, low=None, high=None, method="no interval: the same in every resample")
+    assert same(
+        paired_sentence(bare),
+        "Against full fine-tuning: +0.039 (no interval: the same in every resample): cannot tell.",
+    )
     undefined = replace(PAIRED, value=None, low=None, high=None, undefined="no positives")
     assert paired_sentence(undefined) == "Against full fine-tuning: undefined, no positives."
 

@@ -117,6 +117,35 @@ def made_interval(
     return _no_interval(tuple(dict.fromkeys(fixed)), found) if fixed else found
 
 
+def extremes_difference_interval(
+    values: Floats,
+    families: Sequence[Family],
+    which: Extreme,
+    resamples: Resamples,
+    bootstrap: Bootstrap,
+) -> Interval:
+    """Return the interval of one model's lowest or highest value less another's.
+
+    A group that no resample changes stands in the way only where it could be the extreme: where
+    the end of its exact interval (at the level of one of all the groups) is within what the
+    extreme is in any resample.
+    """
+    tail = (1 - bootstrap.level) / 2 / sum(len(of.names) for of in families)
+    in_reach = [_in_reach(of, which, tail, resamples) for of in families]
+    return made_interval(values, in_reach, resamples, bootstrap)
+
+
+def _in_reach(of: Family, which: Extreme, tail: float, resamples: Resamples) -> Family:
+    """Return the family with those groups alone as fixed that could be its extreme."""
+    drawn, at = of.values[:, : 1 + resamples.replicates], of.values[:, 0]
+    below, above = of.reach(tail)
+    if which == "lowest":
+        behind = at - below > np.fmax.reduce(np.fmin.reduce(drawn, axis=0))
+    else:
+        behind = at + above < np.fmin.reduce(np.fmax.reduce(drawn, axis=0))
+    return replace(of, fixed=of.fixed & ~(behind & (of.trials > 0)))
+
+
 def spread_interval(
     families: Sequence[Family], resamples: Resamples, bootstrap: Bootstrap
 ) -> Interval:

@@ -42,8 +42,8 @@ class Number:
     family, made
         The values of groups that it is made of, and how: ``"one"`` is such a value itself,
         ``"difference"`` the first less the second, then the largest difference of any two and the
-        lowest and highest of them; ``"other"`` is made in any other way, and ``"point"`` has no
-        interval.
+        lowest and highest of them (with two families, of one model less that of another);
+        ``"other"`` is made in any other way, and ``"point"`` has no interval.
     share
         Whether it is a share in one group, or the worst, best or largest difference of shares.
     """
@@ -75,7 +75,7 @@ class Number:
             return replace(less, family=(both,), made="difference")
         if self.made in ("spread", "lowest", "highest"):
             less = with_note(less, BIASED)
-        return less if self.made == "point" else replace(less, made="other")
+        return replace(less, made="other") if self.made in ("spread", "difference") else less
 
 
 @dataclass(frozen=True, eq=False)

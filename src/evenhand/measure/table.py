@@ -18,6 +18,7 @@ from evenhand.measure.intervals import (
     Interval,
     difference_interval,
     extreme_interval,
+    extremes_difference_interval,
     interval,
     made_interval,
     share_interval,
@@ -165,6 +166,10 @@ def _interval(number: Number, resamples: Resamples, bootstrap: Bootstrap | None)
         return made_interval(number.values, number.family, resamples, bootstrap)
     if number.made == "spread":
         ends = spread_interval(number.family, resamples, bootstrap)
+    elif len(number.family) > 1:
+        ends = extremes_difference_interval(
+            number.values, number.family, number.made, resamples, bootstrap
+        )
     else:
         ends = extreme_interval(number.family[0], number.made, resamples, bootstrap)
     return within_unit(ends) if number.share else ends

@@ -173,8 +173,8 @@ def paired_sentence(difference: Estimate) -> str:
         return f"Against {other}: undefined, {difference.undefined or 'no value was given'}."
     unit = " points" if term(base).share else ""
     by = signed(amount(difference.value, base)) + unit
-    within = interval(difference, base)
-    return f"Against {other}: {by}{f' ({within})' if within else ''}: {paired_chip(difference)}."
+    within = interval(difference, base) or difference.method or "no interval was given"
+    return f"Against {other}: {by} ({within}): {paired_chip(difference)}."
 
 
 def paired_chip(difference: Estimate) -> Outcome:
