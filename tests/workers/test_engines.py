@@ -111,7 +111,7 @@ if __name__ == "__main__":
     if end == "kill":
         driver.kill()
     assert (driver.wait(timeout=240) == 0) == (end == "break")
-    wait_for(lambda: not alive(int(trace.read_text() or 0)))
+    wait_for(lambda: not alive(int(trace.read_text())))
 
 
 def test_a_launcher_s_processes_are_refused(monkeypatch):
