@@ -17,6 +17,7 @@ from evenhand.cohort.attributes import UNKNOWN, Bins, distinct, group_of, parts_
 from evenhand.cohort.tables import rows_text, some
 from evenhand.errors import EvenhandError
 from evenhand.files import replacing
+from evenhand.wording import flag
 
 SPLITS = ("train", "val", "test")
 METADATA = b"evenhand"
@@ -184,7 +185,7 @@ def check_predictions(predictions: Predictions, path: Path) -> None:
         _refuse(several, path, f"a patient must be in one split only; these are in two: {who}")
     for name, levels in predictions.levels.items():
         strange = ~table[f"attr_{name}"].isin([*levels, UNKNOWN])
-        _refuse(strange, path, f"attribute {name!r} has the levels {', '.join(levels)}")
+        _refuse(strange, path, f"attribute {name!r} has the levels {', '.join(map(repr, levels))}")
 
 
 def _raw(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -300,7 +301,7 @@ def _refuse_measurement(column: pd.Series, name: str, path: Path) -> None:
     if len(numbers) and numbers.notna().all() and numbers.nunique() > FEW:
         raise EvenhandError(
             f"{path}: {name!r} is a number with {numbers.nunique()} values from {numbers.min():g} "
-            f"to {numbers.max():g}; say where its groups begin, as in --bins {name}=60."
+            f"to {numbers.max():g}; say where its groups begin, as in {flag('bins', f'{name}=60')}."
         )
 
 

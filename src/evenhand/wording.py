@@ -1,6 +1,8 @@
-"""How counts read in sentences."""
+"""How counts and flags read in sentences."""
 
 from __future__ import annotations
+
+import shlex
 
 
 def counted(number: float, thing: str, things: str = "") -> str:
@@ -14,3 +16,14 @@ def counted(number: float, thing: str, things: str = "") -> str:
     ('1 epoch', '2 epochs', '0.5 points', '1200 images')
     """
     return f"{number:.10g} {thing if number == 1 else things or f'{thing}s'}"
+
+
+def flag(name: str, value: str) -> str:
+    """Return a flag with its value as it can be pasted into a shell.
+
+    Examples
+    --------
+    >>> print(flag("bins", "age=60"), flag("bins", "age group=60"))
+    --bins age=60 --bins 'age group=60'
+    """
+    return f"--{name} {shlex.quote(value)}"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tests.data import tiny
 
 from evenhand import EvenhandError, FinetuneSettings, find_objective, load_model, read_predictions
 from evenhand.cohort import UNKNOWN
@@ -136,3 +139,20 @@ def test_several_objectives_are_all_kept_and_the_first_decides_when_to_stop(base
     goals = ("overall_auc", "min_auc:group")
     found = finetune(base.model_copy(update={"objective": goals, "epochs": 1}), tmp_path / "run")
     assert tuple(read_json(found.model("full") / "model.json")["val"]) == goals
+
+
+@pytest.mark.parametrize(("name", "copy"), [("table", shutil.copy2), ("oasis1", shutil.copy)])
+def test_weights_that_saw_the_test_patients_are_known_where_the_data_were_moved(
+    base, tmp_path, name, copy
+):
+    data = tiny(name, tmp_path / "data").model_dump(exclude_unset=True)
+    data["attribute"] = data.get("attribute", ("sex",))
+    small = base.model_dump(include={"backbone", "weights", "image_size", "device", "cache"})
+    settings = FinetuneSettings(**data, **small, epochs=1, objective=("overall_acc",))
+    run = finetune(settings, tmp_path / "run")
+    shutil.copytree(tmp_path / "data", tmp_path / "moved", copy_function=copy)
+    moved = settings.data.replace(str(tmp_path / "data"), str(tmp_path / "moved"))
+    assert moved != settings.data
+    again = {"data": moved, "weights": str(run.root), "seed": 7}
+    with pytest.raises(EvenhandError, match="patients that are to be validated and tested on"):
+        finetune(settings.model_copy(update=again), tmp_path / "again")

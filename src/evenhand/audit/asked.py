@@ -170,7 +170,8 @@ def _references(texts: Sequence[str], groups: Mapping[str, Groups]) -> dict[str,
         levels = [other for name, other in named if name == attribute]
         if len(levels) > 1:
             raise EvenhandError(
-                f"{attribute!r} has {len(levels)} references, {', '.join(levels)}; name one."
+                f"{attribute!r} has {len(levels)} references; name one: "
+                f"{', '.join(map(repr, levels))}."
             )
     return dict(named)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -80,6 +80,11 @@ class Source:
     label: str
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a run keeps of it, as JSON values; its notes stand among those of the run."""
+        return {name: value for name, value in asdict(self).items() if name != "notes"}
 
 
 @dataclass(frozen=True, eq=False)

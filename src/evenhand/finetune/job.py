@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from evenhand.audit.evaluate import evaluate
+from evenhand.cohort.registry import READERS
 from evenhand.cohort.splits import write_splits
 from evenhand.cohort.tables import read_table, some
 from evenhand.errors import EvenhandError
@@ -78,8 +81,7 @@ def _refuse_leak(task: Task) -> None:
     weights = Path(task.settings.weights)
     if not (weights / "splits.csv").is_file():
         return
-    source, known = task.splits.train.source, open_run(weights).facts["source"]
-    if (known["reader"], known["path"]) != (source.reader, source.path):
+    if not _same_data(task.splits.train.source.facts, open_run(weights).facts["source"]):
         return
     table = read_table(weights / "splits.csv")
     seen = set(table["patient_id"][table["split"] == "train"])
@@ -91,6 +93,17 @@ def _refuse_leak(task: Task) -> None:
             "--attribute as in that run, or keep its patients out with --exclude-patients "
             f"{weights}."
         )
+
+
+def _same_data(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Say whether ids of two sources mean the same patients.
+
+    A published data set is known by its reader, wherever its copy lies; data of one's own by where
+    they lie, or by what they are.
+    """
+    alike = {name for name in ("path", "fingerprint") if one[name] == other[name]}
+    published = bool(READERS[one["reader"]].about.layout)
+    return bool(one["reader"] == other["reader"] and (published or alike))
 
 
 def begin(job: str, task: Task, out: Path, models: list[str], *, overwrite: bool) -> Run:
@@ -110,14 +123,8 @@ def begin(job: str, task: Task, out: Path, models: list[str], *, overwrite: bool
     source = task.splits.train.source
     run.note(
         models=models,
-        source={
-            "reader": source.reader,
-            "path": source.path,
-            "unit": source.unit,
-            "label": source.label,
-            "left_out": list(source.left_out),
-            "levels": {name: list(levels) for name, levels in task.splits.train.levels.items()},
-        },
+        source=source.facts
+        | {"levels": {name: list(levels) for name, levels in task.splits.train.levels.items()}},
         notes=[*source.notes, *silent_channels(task.inputs)],
     )
     write_splits(run.root / "splits.csv", task.splits)

@@ -73,8 +73,7 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
     source = cohort.source
     run.note(
         models=[name],
-        source={"reader": source.reader, "path": source.path, "unit": source.unit}
-        | {"label": source.label, "left_out": list(source.left_out)},
+        source=source.facts,
         cuts={name: {**asdict(cut), "how": f"{cut.how} of {settings.run}"}},
         notes=[*source.notes, *_overlap(cohort, trained)],
     )

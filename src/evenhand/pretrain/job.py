@@ -55,8 +55,7 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
         overwrite=overwrite,
     )
     run.note(
-        source={"reader": source.reader, "path": source.path, "unit": source.unit}
-        | {"label": source.label, "left_out": list(source.left_out)},
+        source=source.facts,
         notes=[*source.notes, *silent_channels(inputs)],
     )
     write_splits(run.root / "splits.csv", splits)

@@ -106,8 +106,7 @@ def _begin(task: PruneTask, out: Path, *, overwrite: bool) -> Run:
         fingerprint=task.fingerprint,
         overwrite=overwrite,
     )
-    source = asdict(task.splits.train.source)
-    del source["fingerprint"]
+    source = task.splits.train.source.facts
     models = [BEFORE, PRUNED, *([FINETUNED] if task.settings.finetune_epochs else [])]
     run.note(models=models, source=source, of={"run": str(task.trained.root), "model": task.name})
     write_splits(run.root / "splits.csv", task.splits)

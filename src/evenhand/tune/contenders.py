@@ -24,8 +24,12 @@ from evenhand.tune.spaces import (
 )
 
 FAIRTUNE = "fairtune"
-KNOWN = ("full", "head", "layernorm", "attention", "bitfit")
-"""Strategies whose masks a search tries first, where the family can express them."""
+KNOWN = ("head", "bitfit", "layernorm", "attention", "full")
+"""Strategies whose masks a search tries first, where the family can express them.
+
+They come in the order of what they cost: the first trials have few to be compared with, so they are
+hardly ever stopped early, and the dearest one should have somebody to fall behind.
+"""
 
 
 @dataclass(frozen=True)

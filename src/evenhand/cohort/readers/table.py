@@ -35,6 +35,7 @@ from evenhand.cohort.tables import (
 )
 from evenhand.errors import EvenhandError, pick
 from evenhand.files import fingerprint
+from evenhand.wording import flag
 
 ABOUT = DataSet(
     title="a table of your own",
@@ -188,7 +189,7 @@ def _attributes(
     if measured:
         raise EvenhandError(
             f"{source}: many different numbers in {', '.join(map(repr, measured))}; say where "
-            f"groups begin, as in --bins {measured[0]}=60."
+            f"groups begin, as in {flag('bins', f'{measured[0]}=60')}."
         )
     return {
         name: bins[name].attribute(name, name)
