@@ -13,16 +13,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.cohort.attributes import UNKNOWN, Bins, distinct, group_of, parts_of
-from evenhand.cohort.tables import rows_text, some
+from evenhand.cohort.attributes import UNKNOWN, distinct, group_of, parts_of
+from evenhand.cohort.bins import Bins, refuse_measurement
+from evenhand.cohort.tables import read_table, refuse_doubled, rows_text, some
 from evenhand.errors import EvenhandError
 from evenhand.files import replacing
-from evenhand.wording import flag
 
 SPLITS = ("train", "val", "test")
 METADATA = b"evenhand"
-FEW = 10
-"""A numeric column with more distinct values than these is a measurement: it needs bins."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,27 +194,13 @@ def _raw(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
 
             table = pq.read_table(path)
             text = (table.schema.metadata or {}).get(METADATA, b"{}")
-            _refuse_doubled(table.column_names, path)
+            refuse_doubled(table.column_names, path)
             return table.to_pandas(), json.loads(text)
         if path.suffix.lower() == ".csv":
-            return _csv(path), {}
+            return read_table(path), {}
     except (OSError, ValueError) as error:  # what pyarrow and pandas raise for a damaged file
         raise EvenhandError(f"{path} cannot be read as a table: {error}") from error
     raise EvenhandError(f"{path} is no predictions table: its name must end in .csv or .parquet.")
-
-
-def _csv(path: Path) -> pd.DataFrame:
-    with path.open(encoding="utf-8-sig") as lines:
-        header = lines.readline().rstrip("\r\n")
-    separator = ";" if header.count(";") > header.count(",") else ","
-    _refuse_doubled([name.strip(' "') for name in header.split(separator)], path)
-    table = pd.read_csv(
-        path, sep=separator, dtype="str", encoding="utf-8-sig", skipinitialspace=True
-    ).rename(columns=str.strip)
-    if separator == ";":  # where a list is parted by semicolons, a decimal may be a comma
-        numbers = table.columns.difference(["sample_id", "patient_id"])
-        table[numbers] = table[numbers].replace(r"^(-?\d+),(\d+)$", r"\1.\2", regex=True)
-    return table
 
 
 def _renamed(table: pd.DataFrame, renamed: Mapping[str, str], path: Path) -> pd.DataFrame:
@@ -288,27 +272,12 @@ def _attributes(
             table[f"attr_{name}"], levels[name] = raw[column].fillna(UNKNOWN), tuple(known[name])
             continue
         if name not in columns.bins:
-            _refuse_measurement(raw[column], name, path)
+            refuse_measurement(name, raw[column], path)
             rule = distinct(name, column, raw[column])
         else:
             rule = columns.bins[name].attribute(name, column)
         table[f"attr_{name}"], levels[name] = rule.of(raw[column].astype("str")), rule.levels
     return pd.DataFrame(table, index=raw.index).astype("str"), levels
-
-
-def _refuse_measurement(column: pd.Series, name: str, path: Path) -> None:
-    numbers = pd.to_numeric(column.dropna(), errors="coerce")
-    if len(numbers) and numbers.notna().all() and numbers.nunique() > FEW:
-        raise EvenhandError(
-            f"{path}: {name!r} is a number with {numbers.nunique()} values from {numbers.min():g} "
-            f"to {numbers.max():g}; say where its groups begin, as in {flag('bins', f'{name}=60')}."
-        )
-
-
-def _refuse_doubled(names: list[str], path: Path) -> None:
-    doubled = sorted({name for name in names if names.count(name) > 1})
-    if doubled:
-        raise EvenhandError(f"{path} has the column {some(doubled)} twice; keep one.")
 
 
 def _refuse(bad: NDArray[np.bool_] | pd.Series, path: Path, problem: str) -> None:

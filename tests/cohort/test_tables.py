@@ -19,6 +19,15 @@ def test_cells_are_text_and_blanks_are_missing(tmp_path):
     assert table.isna().to_numpy().tolist() == [[False] * 3, [False, True, True]]
 
 
+def test_semicolons_part_columns_and_then_a_comma_parts_decimals(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text(";id; age ;lost, found\n0;a,b;45,5;x\n1;7;-3,25;\n", encoding="utf-8-sig")
+    table = read_table(path)
+    assert table.columns.tolist() == ["", "id", "age", "lost, found"]
+    assert table["id"].tolist() == ["a,b", "7"]
+    assert table["age"].tolist() == ["45.5", "-3.25"]
+
+
 def test_rows_are_counted_as_in_a_spreadsheet(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("a,b\n1,2\n\n3,4\n\n", encoding="utf-8")
@@ -47,6 +56,7 @@ def test_parquet_reads_as_the_same_csv_does(tmp_path):
         ("empty.csv", b"", "cannot be read as a table"),
         ("ragged.csv", b"a,b\n1,2\n1,2,3\n", "cannot be read as a table.*line 3"),
         ("latin.csv", "a\nä\n".encode("latin-1"), "cannot be read as a table"),
+        ("twice.csv", b"a,b,a \n1,2,3\n", "has the column a twice"),
         ("damaged.parquet", b"PAR1", "cannot be read as a table"),
     ],
 )

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from evenhand.audit.settings import InputSettings
-from evenhand.cohort.attributes import parse_bins, parts_of
+from evenhand.cohort.attributes import parts_of
+from evenhand.cohort.bins import parse_bins
 from evenhand.errors import EvenhandError, pick
 from evenhand.predictions import Columns, Predictions, read_predictions
 from evenhand.runs import Run, open_run

@@ -12,19 +12,16 @@ if TYPE_CHECKING:
     from evenhand.cohort.attributes import (
         UNKNOWN,
         Attribute,
-        Bins,
-        binned,
         distinct,
         group_of,
-        is_measurement,
         mapped,
         named,
-        parse_bins,
         parts_of,
         race,
         sex,
         white,
     )
+    from evenhand.cohort.bins import Bins, binned, is_measurement, parse_bins
     from evenhand.cohort.cohort import Cohort, Read, Source, UnreadableError, check_usable, counts
     from evenhand.cohort.labels import Label, by_value, chest_labels, each_value
     from evenhand.cohort.phantoms import PhantomSettings, make_phantoms
@@ -46,10 +43,8 @@ if TYPE_CHECKING:
     from evenhand.cohort.store import SampleStore, default_cache, store_samples
 
 _HOMES = {
-    "attributes": (
-        "UNKNOWN Attribute Bins binned distinct group_of is_measurement mapped named parse_bins "
-        "parts_of race sex white"
-    ),
+    "attributes": "UNKNOWN Attribute distinct group_of mapped named parts_of race sex white",
+    "bins": "Bins binned is_measurement parse_bins",
     "cohort": "Cohort Read Source UnreadableError check_usable counts",
     "labels": "Label by_value chest_labels each_value",
     "phantoms": "PhantomSettings make_phantoms",

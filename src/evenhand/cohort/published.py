@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from evenhand.cohort.attributes import Attribute, distinct, parse_bins
+from evenhand.cohort.attributes import Attribute, distinct
+from evenhand.cohort.bins import parse_bins
 from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
 from evenhand.cohort.images import Open, image_files, open_picture
 from evenhand.cohort.labels import Label

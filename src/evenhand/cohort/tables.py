@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import pandas as pd
@@ -14,18 +16,18 @@ from evenhand.errors import EvenhandError, import_extra
 
 BLANK = ("", "NA", "N/A", "NaN", "nan", "<NA>", "null", "NULL")
 SHOWN = 5
+_DECIMAL_COMMA = re.compile(r"^(-?\d+),(\d+)$")
 
 
-def read_table(path: Path, separator: str = ",", like: str | None = None) -> pd.DataFrame:
+def read_table(path: Path, like: str | None = None) -> pd.DataFrame:
     """Read a table as text.
 
     Parameters
     ----------
     path
         A file whose name ends in ``.csv``, ``.csv.gz``, ``.parquet`` or ``.xlsx`` (its first
-        sheet).
-    separator
-        What stands between the columns of a CSV.
+        sheet). A CSV is UTF-8, with or without a byte order mark, and has commas between its
+        columns, or semicolons; where it has semicolons, a decimal may be a comma.
     like
         Which of these it is, where its name does not say so.
 
@@ -39,7 +41,7 @@ def read_table(path: Path, separator: str = ",", like: str | None = None) -> pd.
     Raises
     ------
     EvenhandError
-        The file is absent, of another kind, or damaged.
+        The file is absent, of another kind, or damaged, or a column comes twice.
     """
     name = like or path.name.lower()
     kinds = [read for suffix, read in _KINDS.items() if name.endswith(suffix)]
@@ -48,7 +50,7 @@ def read_table(path: Path, separator: str = ",", like: str | None = None) -> pd.
     if not path.is_file():
         raise EvenhandError(f"there is no table {path}.")
     try:
-        table = _csv(path, separator) if kinds[0] is _csv else kinds[0](path)
+        table = kinds[0](path)
     except _DAMAGED as error:
         raise EvenhandError(f"{path} cannot be read as a table: {error}") from error
     text = pd.DataFrame({name: _stripped(column) for name, column in table.items()}, table.index)
@@ -85,6 +87,13 @@ def refuse_rows(bad: pd.Series, path: Path, problem: str) -> None:
     rows = bad.index[bad.to_numpy(bool)]
     if len(rows):
         raise EvenhandError(f"{path}, {rows_text(rows)}: {problem}")
+
+
+def refuse_doubled(names: Sequence[str], path: Path) -> None:
+    """Raise where a table has two columns of one name; several may have none."""
+    doubled = sorted({name for name in names if name and names.count(name) > 1})
+    if doubled:
+        raise EvenhandError(f"{path} has the column {some(doubled)} twice; keep one.")
 
 
 def refuse_blank(table: pd.DataFrame, path: Path, columns: Iterable[str]) -> None:
@@ -214,10 +223,29 @@ def _stripped(column: pd.Series) -> pd.Series:
     return text.mask(text.isin(BLANK))
 
 
-def _csv(path: Path, separator: str = ",") -> pd.DataFrame:
-    return pd.read_csv(
-        path, sep=separator, dtype="str", keep_default_na=False, skip_blank_lines=False
+def _csv(path: Path) -> pd.DataFrame:
+    with _opened(path) as lines:
+        header = lines.readline()
+    separator = ";" if header.count(";") > header.count(",") else ","
+    table = pd.read_csv(
+        path,
+        sep=separator,
+        header=None,  # pandas would rename a column that comes twice
+        dtype="str",
+        encoding="utf-8-sig",
+        keep_default_na=False,
+        skip_blank_lines=False,
+        skipinitialspace=True,
     )
+    names = table.iloc[0].str.strip()
+    refuse_doubled(names.tolist(), path)
+    table = table.iloc[1:].set_axis(pd.Index(names, name=None), axis=1)
+    return table.replace(_DECIMAL_COMMA, r"\1.\2", regex=True) if separator == ";" else table
+
+
+def _opened(path: Path) -> TextIO:
+    opened: TextIO = (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig")
+    return opened
 
 
 def _spreadsheet(path: Path) -> pd.DataFrame:

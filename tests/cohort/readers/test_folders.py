@@ -44,7 +44,7 @@ def test_splits_of_the_tree_are_kept(tmp_path):
     [
         ({"label": "x"}, "--label cannot be given with folders"),
         ({"patient": "whom"}, "metadata.csv has no column 'whom'; it has: file, class, person"),
-        ({"attribute": ("age",)}, "many different numbers in 'age'.*--bins age=60"),
+        ({"attribute": ("age",)}, "'age' is a number with .*--bins age=60"),
     ],
 )
 def test_what_is_refused(tmp_path, more, problem):

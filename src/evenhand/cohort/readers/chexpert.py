@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evenhand.cohort.attributes import binned, race, sex, white
+from evenhand.cohort.attributes import race, sex, white
+from evenhand.cohort.bins import binned
 from evenhand.cohort.labels import chest_labels
 from evenhand.cohort.published import Samples, published
 from evenhand.cohort.registry import DataSet, Entry

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from evenhand.cohort.attributes import binned, sex
+from evenhand.cohort.attributes import sex
+from evenhand.cohort.bins import binned
 from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import folders_by_name
 from evenhand.cohort.published import Samples, published

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from evenhand.cohort.attributes import binned, named
+from evenhand.cohort.attributes import named
+from evenhand.cohort.bins import binned
 from evenhand.cohort.cohort import Values
 from evenhand.cohort.labels import by_value
 from evenhand.cohort.published import Samples, published

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from evenhand.cohort.attributes import binned, sex
+from evenhand.cohort.attributes import sex
+from evenhand.cohort.bins import binned
 from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import files_by_name
 from evenhand.cohort.published import Samples, published

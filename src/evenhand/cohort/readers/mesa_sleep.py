@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.cohort.attributes import binned, named
+from evenhand.cohort.attributes import named
+from evenhand.cohort.bins import binned
 from evenhand.cohort.cohort import Values
 from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import find_entry
@@ -63,7 +64,7 @@ def find_mesa_sleep(root: Path) -> Samples:
     epochs = epochs.sort_values("mesaid", kind="stable", ignore_index=True)
     _check_order(epochs, root)
     people = find_entry(root, DEMOGRAPHICS)
-    about = read_table(people, separator=";")
+    about = read_table(people)
     number = epochs.groupby("mesaid", sort=False).cumcount()
     person = epochs["mesaid"].astype("str")
     table = pd.DataFrame({"mesaid": person, "gt": epochs["gt"], "offset": number.astype("int32")})

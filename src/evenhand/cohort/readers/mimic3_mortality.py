@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from evenhand.cohort.attributes import binned, named, race, sex
+from evenhand.cohort.attributes import named, race, sex
+from evenhand.cohort.bins import binned
 from evenhand.cohort.cohort import UnreadableError, Values
 from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import find_entry

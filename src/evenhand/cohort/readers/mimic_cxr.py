@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from evenhand.cohort.attributes import binned, race, sex, white
+from evenhand.cohort.attributes import race, sex, white
+from evenhand.cohort.bins import binned
 from evenhand.cohort.labels import CHEST_FINDINGS, NO_REPORT, chest_labels
 from evenhand.cohort.layouts import find_entry, found
 from evenhand.cohort.published import Samples, published

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from evenhand.cohort.attributes import binned, mapped, parse_bins
+from evenhand.cohort.attributes import mapped
+from evenhand.cohort.bins import binned, parse_bins
 from evenhand.cohort.cohort import Cohort, Source, UnreadableError, Values, cohort_table
 from evenhand.cohort.layouts import check_layout, look_at
 from evenhand.cohort.registry import SERIES, DataSet, Entry, reader, refuse_settings

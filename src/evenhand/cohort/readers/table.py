@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from evenhand.cohort.attributes import (
     Attribute,
     distinct,
-    is_measurement,
-    parse_bins,
     parts_of,
 )
+from evenhand.cohort.bins import parse_bins, refuse_measurement
 from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
 from evenhand.cohort.images import image_files
 from evenhand.cohort.layouts import look_at
@@ -35,7 +34,6 @@ from evenhand.cohort.tables import (
 )
 from evenhand.errors import EvenhandError, pick
 from evenhand.files import fingerprint
-from evenhand.wording import flag
 
 ABOUT = DataSet(
     title="a table of your own",
@@ -185,12 +183,9 @@ def _attributes(
     bins = parse_bins(settings.bins)
     for name in bins:
         pick("--attribute to give bins for", name, dict.fromkeys(names))
-    measured = [name for name in names if name not in bins and is_measurement(table[name])]
-    if measured:
-        raise EvenhandError(
-            f"{source}: many different numbers in {', '.join(map(repr, measured))}; say where "
-            f"groups begin, as in {flag('bins', f'{measured[0]}=60')}."
-        )
+    for name in names:
+        if name not in bins:
+            refuse_measurement(name, table[name], source)
     return {
         name: bins[name].attribute(name, name)
         if name in bins
