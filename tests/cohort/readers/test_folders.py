@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from tests.data.folders import make_folders
 
@@ -50,6 +52,18 @@ def test_splits_of_the_tree_are_kept(tmp_path):
 def test_what_is_refused(tmp_path, more, problem):
     with pytest.raises(EvenhandError, match=problem):
         opened(make_folders(tmp_path, 12), **more)
+
+
+@pytest.mark.parametrize("metadata", [True, False])
+def test_a_link_that_leads_outside(tmp_path, metadata):
+    root = make_folders(tmp_path / "data", 9)
+    if not metadata:
+        (root / "metadata.csv").unlink()
+    image = next(root.rglob("*.png"))
+    shutil.copy(image, tmp_path / "outside.png")
+    (image.parent / "other.png").symlink_to(tmp_path / "outside.png")
+    with pytest.raises(EvenhandError, match=r"other.png .*leads? outside .*data"):
+        opened(root)
 
 
 def test_a_folder_without_images(tmp_path):

@@ -59,7 +59,7 @@ def read_folders(path: str, settings: DataSettings) -> Cohort:
         table = look_up(table, "file", about, metadata, known)
     source = metadata if metadata.is_file() else root
     columns = ("file", "class", settings.patient or "file")
-    cohort = own_cohort("folders", table, source, columns, settings)
+    cohort = own_cohort("folders", table, source, columns, settings, root)
     return replace(cohort, source=replace(cohort.source, path=str(root), left_out=absent))
 
 

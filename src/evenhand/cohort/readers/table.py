@@ -64,11 +64,12 @@ def own_cohort(
     source: Path,
     columns: tuple[str, str, str],
     settings: DataSettings,
+    root: Path | None = None,
 ) -> Cohort:
     """Return the cohort of a table, whose columns of file, label and patient are named.
 
     Files lie in the folder ``source``, or beside the file ``source``. They are series where
-    ``settings`` name a column of these, else images.
+    ``settings`` name a column of these, else images. No link may lead out of the folder ``root``.
     """
     file, label, patient = columns
     names = sorted({part for name in settings.attribute for part in parts_of(name)})
@@ -77,7 +78,11 @@ def own_cohort(
     refuse_repeated(table, source, file)
     codes, classes = _classes(table[label], source)
     attributes = _attributes(table, source, names, settings)
-    samples = (_measured if settings.series_table else _in_files)(table[file], source, settings)
+    samples = (
+        _measured(table[file], source, settings)
+        if settings.series_table
+        else _in_files(table[file], source, settings, root)
+    )
     table, codes = table[samples.there], codes[samples.there]
     return Cohort(
         table=cohort_table(table, file, patient, codes, attributes).assign(
@@ -109,11 +114,12 @@ class _Samples:
     fingerprint: str
 
 
-def _in_files(names: pd.Series, source: Path, settings: DataSettings) -> _Samples:
+def _in_files(
+    names: pd.Series, source: Path, settings: DataSettings, root: Path | None
+) -> _Samples:
     """Find samples that are files, in the folder ``source`` or beside the file ``source``."""
     paths = names.map(partial(os.path.join, _folder(source))).astype(object)
-    # A tree is a root of its own; a table may name files anywhere.
-    seen = look_at(paths, source, source if source.is_dir() else None)
+    seen = look_at(paths, source, root)
     absent = seen.absent(source, skip=settings.skip_unreadable)
     read, channels = _reading(paths[seen.there], names[seen.there], source, settings)
     mark = fingerprint(seen.stamps(), [source] if source.is_file() else [])
