@@ -42,7 +42,7 @@ class RayTasks:
         self._check_room()
         self.host = str(self._ray.util.get_node_ip_address())
 
-    def run(self, jobs: Iterable[Job[T]]) -> Iterator[tuple[Job[T], T | Lost]]:
+    def run(self, jobs: Iterable[Job[T] | None]) -> Iterator[tuple[Job[T], T | Lost]]:
         """Run jobs, and yield each with its value as it ends."""
         ray, waiting = self._ray, iter(jobs)
         task = ray.remote(_perform).options(**self._share, max_retries=0)

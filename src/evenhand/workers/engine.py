@@ -46,9 +46,11 @@ class Engine(Protocol):
     def host(self) -> str | None:
         """The address under which jobs reach this process; None where they run in it."""
 
-    def run(self, jobs: Iterable[Job[T]]) -> Iterator[tuple[Job[T], T | Lost]]:
+    def run(self, jobs: Iterable[Job[T] | None]) -> Iterator[tuple[Job[T], T | Lost]]:
         """Run jobs, and yield each with its value as it ends.
 
         A job is drawn from ``jobs`` when a worker is free for it and every outcome so far has been
-        taken: what has ended may decide what comes next. What a job raises is raised here.
+        taken: what has ended may decide what comes next. None says that nothing may begin before
+        another job has ended; where none is at work, it ends the run. What a job raises is raised
+        here.
         """

@@ -13,7 +13,9 @@ class Inline:
     workers = 1
     host = None
 
-    def run(self, jobs: Iterable[Job[T]]) -> Iterator[tuple[Job[T], T | Lost]]:
+    def run(self, jobs: Iterable[Job[T] | None]) -> Iterator[tuple[Job[T], T | Lost]]:
         """Run jobs in their order."""
         for job in jobs:
+            if job is None:
+                return
             yield job, job.work(*job.args)

@@ -43,7 +43,7 @@ class LocalProcesses:
         self._idle: list[_Worker] = []
         self._busy: dict[_Worker, Job[Any]] = {}
 
-    def run(self, jobs: Iterable[Job[T]]) -> Iterator[tuple[Job[T], T | Lost]]:
+    def run(self, jobs: Iterable[Job[T] | None]) -> Iterator[tuple[Job[T], T | Lost]]:
         """Run jobs, and yield each with its value as it ends."""
         waiting = iter(jobs)
         try:
@@ -70,7 +70,7 @@ class LocalProcesses:
         self._idle = []
         self._folder.cleanup()
 
-    def _fill(self, waiting: Iterator[Job[Any]]) -> None:
+    def _fill(self, waiting: Iterator[Job[Any] | None]) -> None:
         """Give each free worker a job, as long as there are any."""
         while len(self._busy) < self.workers:
             job = next(waiting, None)

@@ -39,7 +39,7 @@ def open_engine(settings: WorkerSettings) -> Iterator[Engine]:
         yield Inline()
 
 
-def complete(engine: Engine, jobs: Iterable[Job[T]]) -> Iterator[tuple[Job[T], T]]:
+def complete(engine: Engine, jobs: Iterable[Job[T] | None]) -> Iterator[tuple[Job[T], T]]:
     """Run jobs that all have to succeed, and yield each with its value as it ends.
 
     A job whose worker dies is run once more, when the others have ended.
