@@ -40,7 +40,7 @@ from evenhand.tune import TuneSettings, tune
 ATTRIBUTES = ("age", "sex")
 FAIRTUNE = "fairtune"
 STRATEGIES = ("full", "head", "bitfit", "layernorm", "lora", "random")
-RATES = (1e-3, 4e-3)
+RATES = (2.5e-4, 1e-3, 4e-3)
 MALIGNANT = ("akiec", "bcc", "mel")
 ACROSS = ("worst", "gap", "detectable", "equalized_odds_difference")
 COLUMNS = {

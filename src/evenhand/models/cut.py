@@ -69,11 +69,8 @@ def below(network: nn.Module, backbone: nn.Module, depth: int, inputs: Tensor) -
     if depth > parts(backbone)[-1].depth:
         features: Tensor = network(inputs)
         return features
-    hooks = [
-        module.register_forward_pre_hook(_stop)
-        for name, module in backbone.named_modules()
-        if name in _topmost(backbone, lambda at: at >= depth)
-    ]
+    beyond = _topmost(backbone, lambda at: at >= depth)
+    hooks = [backbone.get_submodule(name).register_forward_pre_hook(_stop) for name in beyond]
     try:
         out: Tensor = network(inputs)
     except _Reached as reached:
