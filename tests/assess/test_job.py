@@ -129,6 +129,27 @@ def test_what_is_done_is_not_done_again(run, command, tmp_path):
 
 
 @pytest.mark.slow
+def test_every_seed_s_models_are_compared_as_similarity_compares_them(run, tmp_path):
+    found = read_json(run / "similarity.json")
+    assert [one["seed"] for one in found["seeds"]] == [0, 1]
+    first, second = (means(one["attributes"]["group"]) for one in found["seeds"])
+    top = {row["group"]: np.mean(row["value"]) for row in found["attributes"]["group"]["groups"]}
+    assert first == pytest.approx(top)
+    assert first != pytest.approx(second)
+    named = [name.replace("seed0", "seed1") for name in found["models"]]
+    models = [word for name in named for word in ("--model", name)]
+    words = ("similarity", run, run, *models, "--split", "val", "--cache", tmp_path)
+    ended = evenhand(*words, "--device", "cpu", "--out", tmp_path / "out")
+    assert ended.status == 0, ended.err
+    alone = read_json(tmp_path / "out" / "similarity.json")["attributes"]["group"]["groups"]
+    assert {row["group"]: np.mean(row["value"]) for row in alone} == pytest.approx(second)
+    assert "seed 1" in (run / "report.html").read_text(encoding="utf-8")
+
+
+def means(attribute):
+    return {row["group"]: row["mean"] for row in attribute["groups"]}
+
+
 def test_workers_make_the_same_models(run, command, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
     out = tmp_path / "beside"

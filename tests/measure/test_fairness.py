@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from evenhand.measure import FAIRNESS, Plan, groups_of, measure, scored
+from evenhand.measure import FAIRNESS, Bootstrap, Plan, groups_of, measure, scored
 
 # Order of the counts: TP, FP, TN, FN of the privileged, then of the unprivileged group.
 VECTORS = {
@@ -98,6 +98,42 @@ def test_published_vectors(case):
     found = dict(zip(of_group["metric"], of_group["value"], strict=True))
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, abs=1e-6), name
+
+
+SIZES = ("ratio_deviation", "log_ratio_deviation")
+SUMS = ("average_absolute_odds_difference", "equalized_odds_mean", "eopp1_sum", "nar")
+
+
+def alike(seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(2, size=400)
+    scores = np.clip(rng.normal(0.4 + 0.2 * labels, 0.2), 0, 1)
+    return scored(labels, scores), {"x": groups_of(rng.choice(["a", "b"], 400))}
+
+
+def test_intervals_of_sizes_hold_their_value_and_parity():
+    """Whose percentiles would lie above 0 in every cohort, though the groups are alike."""
+    plan = Plan(("sensitivity",), (*SIZES, *SUMS), bootstrap=Bootstrap(200))
+    holds = []
+    for seed in range(30):
+        table = measure(*alike(seed), plan, rng=np.random.default_rng(seed))
+        across = table[table["metric"].str.contains("|".join((*SIZES, *SUMS)))]
+        assert (across["low"] <= across["value"]).all()
+        assert (across["value"] <= across["high"]).all()
+        assert (across["low"] >= 0).all()
+        holds.append(across["low"] == 0)
+    assert np.mean(holds) > 0.85
+
+
+def test_a_share_of_parity_does_not_pass_1():
+    plan = Plan(("sensitivity",), ("min_ratio", "pqd", "dpm"), bootstrap=Bootstrap(200))
+    table = measure(*alike(0), plan, rng=np.random.default_rng(0))
+    across = (
+        table[table["group"] == "*"]
+        .set_index("metric")
+        .loc[["sensitivity_min_ratio", "pqd", "dpm"]]
+    )
+    assert (across["high"] == 1).all()
 
 
 @st.composite

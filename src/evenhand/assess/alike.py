@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from evenhand.assess.evaluation import Evaluation
 from evenhand.assess.grid import Cell
 from evenhand.assess.settings import SUPERVISED, AssessSettings
-from evenhand.assess.similarity.measured import Patients, make_layers, measure_similarity
+from evenhand.assess.similarity.measured import Patients, Record, make_layers, similarity_record
 from evenhand.assess.similarity.settings import SimilaritySettings
 from evenhand.cohort.attributes import group_of
+from evenhand.cohort.cohort import Cohort
 from evenhand.finetune.training import Task
 from evenhand.measure.groups import groups_of
 from evenhand.models.checkpoints import load_model
@@ -21,19 +20,41 @@ from evenhand.train.activations import activations
 from evenhand.train.device import make_accelerator
 
 
-def similarity_of(task: Task, settings: AssessSettings, run: Run, found: Evaluation) -> Any:
-    """Compare layers of the chosen cell and supervised, first seed, on validation patients.
+def similarity_of(task: Task, settings: AssessSettings, run: Run, found: Evaluation) -> Record:
+    """Compare layers of the chosen cell and supervised on validation patients, seed by seed.
 
-    One sample of each patient is read. Groups are ranked by the mean of both models' AUC.
+    One sample of each patient is read, the same ones for every seed. Groups are ranked by the mean
+    of both models' AUC. What is returned is of the first seed; ``seeds`` has what each of them
+    comes to.
     """
-    cells = [Cell(name, found.share, settings.seed) for name in (found.chosen, SUPERVISED)]
-    how = SimilaritySettings(
-        runs=(run.root, run.root), model=tuple(cell.name for cell in cells), seed=settings.seed
-    )
+    how = SimilaritySettings(runs=(run.root, run.root), seed=settings.seed)
+    cohort = _one_each(task, how)
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    records = [_of_seed(seed, cohort, settings, how, run, found) for seed in seeds]
+    summaries = [
+        {"seed": seed, "attributes": {n: _summary(of) for n, of in record["attributes"].items()}}
+        for seed, record in zip(seeds, records, strict=True)
+    ]
+    return {**records[0], "seeds": summaries}
+
+
+def _one_each(task: Task, how: SimilaritySettings) -> Cohort:
+    """Draw one sample of each validation patient, of so many as are wanted."""
     val = task.splits.val
-    rng = np.random.default_rng(settings.seed)
+    rng = np.random.default_rng(how.seed)
     order = val.table.iloc[rng.permutation(len(val))].drop_duplicates("patient_id")
-    cohort = val.select(np.sort(order.index[: how.patients].to_numpy()))
+    return val.select(np.sort(order.index[: how.patients].to_numpy()))
+
+
+def _of_seed(
+    seed: int,
+    cohort: Cohort,
+    settings: AssessSettings,
+    how: SimilaritySettings,
+    run: Run,
+    found: Evaluation,
+) -> Record:
+    cells = [Cell(name, found.share, seed) for name in (found.chosen, SUPERVISED)]
     models = [load_model(run.model(cell.name)) for cell in cells]
     names = [layer_names(model.backbone) for model in models]
     accelerator = make_accelerator(settings)
@@ -44,19 +65,30 @@ def similarity_of(task: Task, settings: AssessSettings, run: Run, found: Evaluat
     groups = {
         name: groups_of(group_of(cohort.table, name, cohort.levels)) for name in settings.attribute
     }
+    patients = Patients((layers[0], layers[1]), cohort.labels, groups, _served(settings, found))
+    unit = run.facts["source"]["unit"]
+    models_named = [cell.name for cell in cells]
+    return similarity_record(models_named, names, patients, how, split="val", unit=unit)
+
+
+def _served(settings: AssessSettings, found: Evaluation) -> dict[str, dict[str, float]]:
+    """Return the AUC of each group, the mean of both models'."""
     served: dict[str, dict[str, float]] = {name: {} for name in settings.attribute}
     for (attribute, level), auc in found.judged[SUPERVISED].by_group.items():
         both = (auc[0] + found.judged[found.chosen].by_group[attribute, level][0]) / 2
         served[attribute][level] = float(both)
-    patients = Patients((layers[0], layers[1]), cohort.labels, groups, served)
-    about = {
-        "schema": 1,
-        "models": [cell.name for cell in cells],
-        "layers": [list(of) for of in names],
-        "widths": [[layer.width for layer in side] for side in layers],
-        "kernel": how.kernel,
-        "split": "val",
-        "unit": run.facts["source"]["unit"],
-        "level": how.level,
-    }
-    return about | measure_similarity(patients, how)
+    return served
+
+
+def _summary(record: Record) -> Record:
+    """Return what an attribute comes to: each group's mean over layers, its p-value, the size."""
+    groups = [
+        {
+            "group": row["group"],
+            "mean": float(np.nanmean(np.array(row["value"], float))),
+            "p_adjusted": row.get("p_adjusted"),
+        }
+        for row in record["groups"]
+        if "value" in row
+    ]
+    return {"groups": groups, "size": record.get("size")}

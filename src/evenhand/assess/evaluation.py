@@ -8,7 +8,7 @@ seeds is told beside it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,12 @@ class Value:
         found = ends(values)
         value = float(values[0]) if np.isfinite(values[0]) else None
         return cls(value, *(found or (None, None)))
+
+    @classmethod
+    def of_size(cls, values: Floats) -> Value:
+        """Return the same of a size, which is never below 0 (see `measure.across.distance`)."""
+        found = cls.of(values)
+        return found if found.low is None else replace(found, low=max(found.low, 0.0))
 
     @property
     def sign(self) -> int:
@@ -102,10 +108,19 @@ class Evaluation:
         """Return a cell's AUC less that of supervised."""
         return Value.of(self.judged[cell].auc - self.judged[SUPERVISED].auc)
 
+    def deviation(self, cell: str, attribute: str) -> Value:
+        """Return a cell's deviation from parity."""
+        return Value.of_size(self.judged[cell].deviation[attribute])
+
     def reduction(self, cell: str, attribute: str) -> Value:
-        """Return by how much of supervised's deviation from parity a cell's is less."""
+        """Return by how much of supervised's deviation from parity a cell's is less.
+
+        It has no interval where that of supervised's deviation, which it is a share of, holds 0.
+        """
         of = (self.judged[name].deviation[attribute] for name in (SUPERVISED, cell))
-        return Value.of(relative_reduction(*of))
+        found = Value.of(relative_reduction(*of))
+        sure = self.deviation(SUPERVISED, attribute).low
+        return found if sure else replace(found, low=None, high=None)
 
     def fairer(self, cell: str, attribute: str) -> Value:
         """Return a cell's deviation from parity less that of supervised; below 0 is fairer."""

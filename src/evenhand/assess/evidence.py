@@ -8,7 +8,6 @@ from scipy.stats import spearmanr
 
 from evenhand.assess.evaluation import Evaluation, Value
 from evenhand.assess.settings import SUPERVISED
-from evenhand.measure.registry import Floats
 from evenhand.report.assessment import Part, Table
 from evenhand.report.estimates import Estimate
 from evenhand.report.forest import Forest, Line, Look, forest
@@ -21,10 +20,10 @@ CORRELATED = 5  # groups; fewer say nothing of a correlation
 
 def evidence(found: Evaluation) -> Part:
     """Show every cell side by side, and the chosen one by group and by the groups' size."""
-    everybody = {cell: judged.auc for cell, judged in found.judged.items()}
+    everybody = {cell: Value.of(judged.auc) for cell, judged in found.judged.items()}
     plots = [_plot(found, "AUC", "*", everybody)]
     for attribute in _attributes(found):
-        deviation = {cell: judged.deviation[attribute] for cell, judged in found.judged.items()}
+        deviation = {cell: found.deviation(cell, attribute) for cell in found.judged}
         plots.append(_plot(found, f"Deviation from parity, {attribute}", attribute, deviation))
     points = list(_by_size(found))
     return Part(
@@ -51,14 +50,14 @@ def _attributes(found: Evaluation) -> tuple[str, ...]:
     return tuple(found.judged[SUPERVISED].deviation)
 
 
-def _plot(found: Evaluation, title: str, attribute: str, values: Mapping[str, Floats]) -> Forest:
+def _plot(found: Evaluation, title: str, attribute: str, values: Mapping[str, Value]) -> Forest:
     lines = [
         Line(
             cell,
-            _estimate(found, attribute, Value.of(of)),
+            _estimate(found, attribute, value),
             kind="everyone" if cell == SUPERVISED else "group",
         )
-        for cell, of in values.items()
+        for cell, value in values.items()
     ]
     return forest(lines, Look(title, "Mean over seeds, interval over patients."))
 

@@ -74,9 +74,7 @@ def _verdict(found: Evaluation, attribute: str) -> Verdict:
         0: ("unsure", "not certain"),
         1: ("worse", "less fair"),
     }[fairer.sign]
-    deviation = [
-        Value.of(found.judged[name].deviation[attribute]).value for name in (SUPERVISED, cell)
-    ]
+    deviation = [found.deviation(name, attribute).value for name in (SUPERVISED, cell)]
     if None in deviation or less.value is None:
         headline = "Deviation from parity is undefined: some group lacks a class or a decision."
         return Verdict(attribute, "unsure", "undefined", headline, (_cost(found, cell),))

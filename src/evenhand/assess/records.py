@@ -44,10 +44,9 @@ def _numbers(found: Evaluation, cell: str) -> Iterator[Number]:
     for (attribute, level), auc in judged.by_group.items():
         yield attribute, level, "auc", Value.of(auc)
         yield attribute, level, "auc_less_overall", Value.of(auc - judged.auc)
-    for attribute, deviation in judged.deviation.items():
-        aaod = Value.of(judged.aaod[attribute])
-        yield attribute, "*", "deviation_from_parity", Value.of(deviation)
-        yield attribute, "*", "average_absolute_odds_difference", aaod
+    for attribute, aaod in judged.aaod.items():
+        yield attribute, "*", "deviation_from_parity", found.deviation(cell, attribute)
+        yield attribute, "*", "average_absolute_odds_difference", Value.of_size(aaod)
 
 
 def _differences(found: Evaluation, cell: str) -> Iterator[Number]:

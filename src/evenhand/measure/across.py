@@ -40,15 +40,31 @@ def min_ratio(values: Floats, metric: Metric) -> Floats:
 
 
 def spread(values: Floats) -> Floats:
-    """Return the largest minus the smallest of values ``(groups, …)``."""
-    distance: Floats = values.max(axis=0) - values.min(axis=0)
-    return distance
+    """Return the largest minus the smallest of values ``(groups, …, K)``.
+
+    Which groups these are, the first of the K says: the data. See `distance`.
+    """
+    highest, lowest = _outermost(values)
+    return highest - lowest
 
 
 def least_ratio(values: Floats) -> Floats:
-    """Return the smallest over the largest of values ``(groups, …)``; NaN where all are 0."""
-    ratio: Floats = values.min(axis=0) / values.max(axis=0)
-    return ratio
+    """Return the smallest over the largest of values ``(groups, …, K)``; NaN where all are 0.
+
+    Which groups these are, the first of the K says: the data. See `distance`.
+    """
+    highest, lowest = _outermost(values)
+    return lowest / highest
+
+
+def distance(signed: Floats) -> Floats:
+    """Return the size of differences ``(…, K)`` in the data, which is the first of the K.
+
+    A resample gives how far it lies on the side where the data lie, below 0 on the other. Its own
+    size would be of no use: where two groups are alike, no resample's difference is quite 0, so
+    that the percentiles of sizes never hold the truth, and may not hold the data's own size.
+    """
+    return np.where(signed[..., :1] < 0, -signed, signed)
 
 
 def difference(group: Floats, reference: Floats) -> Floats:
@@ -66,12 +82,12 @@ def ratio_deviation(group: Floats, reference: Floats) -> Floats:
 
     It is lopsided: twice as much is 1 away from parity, half as much is ½ away.
     """
-    return np.abs(1 - group / reference)
+    return distance(1 - group / reference)
 
 
 def log_ratio_deviation(group: Floats, reference: Floats) -> Floats:
     """Return the size of the log of the ratio: the same for twice as much and half as much."""
-    return np.abs(np.log(group / reference))
+    return distance(np.log(group / reference))
 
 
 def extreme(summary: str, metric: Metric) -> Extreme | None:
@@ -93,9 +109,25 @@ def _badness(values: Floats, metric: Metric) -> Floats:
     return values
 
 
+def _outermost(values: Floats) -> tuple[Floats, Floats]:
+    """Return the values ``(…, K)`` of the groups that are highest and lowest in the data.
+
+    Where all are equal there they are still two groups, the last and the first.
+    """
+    data = values[..., :1]
+    lowest = data.argmin(axis=0, keepdims=True)
+    highest = len(data) - 1 - data[::-1].argmax(axis=0, keepdims=True)
+    return _of_group(values, highest), _of_group(values, lowest)
+
+
 def _at(values: Floats, group: NDArray[np.intp]) -> Floats:
-    chosen: Floats = np.take_along_axis(values, group[None], axis=0)[0]
-    return np.where(np.isnan(values).any(axis=0), np.nan, chosen)
+    return np.where(np.isnan(values).any(axis=0), np.nan, _of_group(values, group[None]))
+
+
+def _of_group(values: Floats, group: NDArray[np.intp]) -> Floats:
+    """Return the values ``(…, K)`` of one group, whose number is ``(1, …, K)`` or ``(1, …, 1)``."""
+    chosen: Floats = np.take_along_axis(values, group, axis=0)[0]
+    return chosen
 
 
 SUMMARIES: dict[str, Summary] = {

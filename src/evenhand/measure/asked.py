@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -12,7 +13,16 @@ from evenhand.measure.across import CONTRASTS, DETECTABLE, SUMMARIES, extreme
 from evenhand.measure.fairness import FAIRNESS, Fairness
 from evenhand.measure.families import Family, beside
 from evenhand.measure.intervals import unchanging
-from evenhand.measure.numbers import BIASED, EVERYBODY, Made, Number, Parts, with_note
+from evenhand.measure.numbers import (
+    ANYWHERE,
+    BIASED,
+    EVERYBODY,
+    UNIT,
+    Made,
+    Number,
+    Parts,
+    with_note,
+)
 from evenhand.measure.power import detectable_gap
 from evenhand.measure.registry import Floats, find_metric
 from evenhand.measure.resample import Resamples
@@ -54,11 +64,11 @@ def numbers_of(
 
 
 def _in_groups(values: Values, metric: str) -> Iterator[Number]:
-    share = values.metrics[metric].share
+    bounds = UNIT if values.metrics[metric].share else ANYWHERE
     for level in values.parts.rows:
         of, reason = values.of(metric, [level]), values.why(metric, level)
         number = values.number(level, metric, metric, of.values[0])
-        yield replace(number, reason=reason, share=share, family=(of,), made="one")
+        yield replace(number, reason=reason, bounds=bounds, family=(of,), made="one")
 
 
 def _summary(values: Values, metric: str, name: str) -> Number:
@@ -71,8 +81,10 @@ def _summary(values: Values, metric: str, name: str) -> Number:
     number = replace(number, reason=reason, family=(of,))
     picked = "spread" if name == "gap" else extreme(name, values.metrics[metric])
     if picked is None:
-        return with_note(number, BIASED)
-    return replace(number, made=picked, share=values.metrics[metric].share)
+        bounds = (-math.inf, 1.0) if name == "min_ratio" else ANYWHERE
+        return with_note(replace(number, bounds=bounds), BIASED)
+    bounds = UNIT if values.metrics[metric].share else ANYWHERE
+    return replace(number, made=picked, bounds=bounds)
 
 
 def _contrasts(values: Values, metric: str, name: str) -> Iterator[Number]:
@@ -86,7 +98,8 @@ def _contrasts(values: Values, metric: str, name: str) -> Iterator[Number]:
         number = values.number(level, f"{metric}_{name}", metric, found)
         reason = values.reason(metric, [level, reference])
         made: Made = "difference" if name == "difference" else "other"
-        number = replace(number, reason=reason, family=(both,), made=made)
+        bounds = ANYWHERE if name == "difference" else (0.0, math.inf)
+        number = replace(number, reason=reason, family=(both,), made=made, bounds=bounds)
         yield with_note(number, f"from {reference}")
 
 
@@ -129,8 +142,8 @@ def _named(values: Values, of: Fairness, resamples: Resamples) -> Iterator[Numbe
     number = _number(values, of, EVERYBODY, found, reason)
     number = replace(number, family=tuple(one for ones in made_of for one in ones))
     if of.is_spread:
-        share = all(find_metric(metric).share for metric in of.of)
-        number = replace(number, made="spread", share=share)
+        bounds = UNIT if all(find_metric(metric).share for metric in of.of) else ANYWHERE
+        number = replace(number, made="spread", bounds=bounds)
     yield number
 
 
@@ -167,7 +180,15 @@ def _number(values: Values, of: Fairness, group: str, found: Floats, reason: str
     decided = any(find_metric(metric).needs == "decision" for metric in of.of)
     note = "" if of.is_spread or of.over == "reference" else BIASED
     threshold = rows.threshold if decided else None
-    return Number(parts.attribute, group, of.name, found, rows, threshold, reason, note)
+    number = Number(parts.attribute, group, of.name, found, rows, threshold, reason, note)
+    return replace(number, bounds=_up_to_parity(of))
+
+
+def _up_to_parity(of: Fairness) -> tuple[float, float]:
+    """Return the bounds of a fairness metric: nothing is better than parity."""
+    if of.direction == "lower":
+        return of.ideal, math.inf
+    return (-math.inf, of.ideal) if of.direction == "higher" else ANYWHERE
 
 
 def _first(reasons: Iterator[str | None]) -> str | None:

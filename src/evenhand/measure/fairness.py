@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from evenhand.measure.across import least_ratio, spread
+from evenhand.measure.across import distance, least_ratio, spread
 from evenhand.measure.registry import Floats
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -125,8 +125,7 @@ def equalized_odds_mean(tpr: Floats, fpr: Floats) -> Floats:
 @fairness("lower", "sensitivity", "false_positive_rate", ideal=0.0, over="reference", source=SSL)
 def average_absolute_odds_difference(tpr: Floats, fpr: Floats) -> Floats:
     """Mean distance of sensitivity and false positive rate from the reference's (AAOD)."""
-    distance: Floats = (np.abs(tpr[0] - tpr[1]) + np.abs(fpr[0] - fpr[1])) / 2
-    return distance
+    return (distance(tpr[0] - tpr[1]) + distance(fpr[0] - fpr[1])) / 2
 
 
 @fairness("lower", "specificity", ideal=0.0, over="classes", source=FAIRPRUNE)
@@ -209,5 +208,5 @@ def nar(accuracy: Floats) -> Floats:
 @fairness("higher", "auc", ideal=1.0, over="overall", source="Luo et al., IEEE TMI 2024")
 def equity_scaled_auc(auc: Floats) -> Floats:
     """AUC of all over 1 + the sum of the groups' distances from it (ES-AUC)."""
-    scaled: Floats = auc[-1] / (1 + np.abs(auc[:-1] - auc[-1]).sum(axis=0))
+    scaled: Floats = auc[-1] / (1 + distance(auc[:-1] - auc[-1]).sum(axis=0))
     return scaled

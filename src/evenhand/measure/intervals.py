@@ -197,11 +197,11 @@ def extreme_interval(
     return _simultaneous(low, high, [of], found)
 
 
-def within_unit(ends: Interval) -> Interval:
-    """Return the part of an interval that lies in 0 … 1."""
+def clipped(ends: Interval, bounds: tuple[float, float]) -> Interval:
+    """Return the part of an interval that lies within bounds."""
     if ends.low is None or ends.high is None:
         return ends
-    return replace(ends, low=max(ends.low, 0.0), high=min(ends.high, 1.0))
+    return replace(ends, low=max(ends.low, bounds[0]), high=min(ends.high, bounds[1]))
 
 
 def _usable(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -17,6 +18,8 @@ from evenhand.wording import counted
 Made = Literal["one", "difference", "spread", "lowest", "highest", "other", "point"]
 
 EVERYBODY = "*"
+ANYWHERE = (-math.inf, math.inf)
+UNIT = (0.0, 1.0)
 BIASED = "biased where groups are close"
 """Said of a number that picks the largest of several differences and has no other interval."""
 
@@ -44,8 +47,8 @@ class Number:
         ``"difference"`` the first less the second, then the largest difference of any two and the
         lowest and highest of them (with two families, of one model less that of another);
         ``"other"`` is made in any other way, and ``"point"`` has no interval.
-    share
-        Whether it is a share in one group, or the worst, best or largest difference of shares.
+    bounds
+        What it cannot be below or above, which its interval keeps to.
     """
 
     attribute: str
@@ -58,7 +61,7 @@ class Number:
     note: str = ""
     family: tuple[Family, ...] = ()
     made: Made = "other"
-    share: bool = False
+    bounds: tuple[float, float] = ANYWHERE
 
     def minus(self, other: Number) -> Number:
         """Return the same number as a difference from another model's."""
@@ -68,7 +71,7 @@ class Number:
             threshold=None,
             reason=self.reason or other.reason,
             family=(*self.family, *other.family),
-            share=False,
+            bounds=ANYWHERE,
         )
         if self.made == "one":
             both = beside(self.family[0], other.family[0])

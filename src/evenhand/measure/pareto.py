@@ -56,7 +56,7 @@ def ranked(cost: Floats, rule: Rule) -> list[int]:
 
 def ideal(cost: Floats, reference: Floats) -> Floats:
     """Return the Euclidean distance to the ideal point, each objective scaled to the front."""
-    distance: Floats = np.sqrt((_regret(cost, reference) ** 2).sum(axis=1))
+    distance: Floats = np.hypot.reduce(_regret(cost, reference), axis=1)  # squares may overflow
     return distance
 
 

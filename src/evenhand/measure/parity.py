@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from evenhand.measure.across import distance
 from evenhand.measure.estimate import estimate
 from evenhand.measure.groups import Groups
 from evenhand.measure.registry import Floats, find_metric
@@ -40,9 +41,10 @@ class Judged:
     by_group
         AUC ``(K,)`` of each group, by attribute and level.
     deviation
-        Deviation from parity ``(K,)`` by attribute; NaN where a ratio is undefined.
+        Deviation from parity ``(K,)`` by attribute; NaN where a ratio is undefined. In a resample
+        each ratio's part is counted towards the side of 1 that the data's lies on (`distance`).
     aaod
-        Average absolute odds difference ``(K,)`` by attribute, mean over the groups.
+        Average absolute odds difference ``(K,)`` by attribute, mean over the groups; likewise.
     """
 
     auc: Floats
@@ -67,9 +69,9 @@ def judge(rows: Scored, groups: Mapping[str, Groups], resamples: Resamples) -> J
         others = np.delete(found, reference, axis=0)
         with np.errstate(divide="ignore", invalid="ignore"):
             ratios = others[:, 1:7] / found[reference, 1:7]
-        apart = np.abs(1 - np.where(np.isfinite(ratios), ratios, np.nan))
+        apart = distance(1 - np.where(np.isfinite(ratios), ratios, np.nan))
         deviation[attribute] = apart.mean(axis=(0, 1))
-        odds = np.abs(others[:, [6, 7]] - found[reference, [6, 7]])
+        odds = distance(others[:, [6, 7]] - found[reference, [6, 7]])
         aaod[attribute] = odds.mean(axis=(0, 1))
     return Judged(everybody[0], by_group, deviation, aaod)
 

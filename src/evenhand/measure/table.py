@@ -16,6 +16,7 @@ from evenhand.measure.groups import Groups
 from evenhand.measure.intervals import (
     NONE,
     Interval,
+    clipped,
     difference_interval,
     extreme_interval,
     extremes_difference_interval,
@@ -23,7 +24,6 @@ from evenhand.measure.intervals import (
     made_interval,
     share_interval,
     spread_interval,
-    within_unit,
 )
 from evenhand.measure.numbers import Number, Parts, everybody, parts_of
 from evenhand.measure.plan import Plan, check_plan, whole
@@ -154,6 +154,11 @@ def _numbers(
 
 
 def _interval(number: Number, resamples: Resamples, bootstrap: Bootstrap | None) -> Interval:
+    """Return the interval of a number, as far as it lies within its bounds."""
+    return clipped(_unbounded(number, resamples, bootstrap), number.bounds)
+
+
+def _unbounded(number: Number, resamples: Resamples, bootstrap: Bootstrap | None) -> Interval:
     if number.made == "point" or bootstrap is None:
         return NONE
     if number.reason:
@@ -165,14 +170,12 @@ def _interval(number: Number, resamples: Resamples, bootstrap: Bootstrap | None)
     if number.made == "other":
         return made_interval(number.values, number.family, resamples, bootstrap)
     if number.made == "spread":
-        ends = spread_interval(number.family, resamples, bootstrap)
-    elif len(number.family) > 1:
-        ends = extremes_difference_interval(
+        return spread_interval(number.family, resamples, bootstrap)
+    if len(number.family) > 1:
+        return extremes_difference_interval(
             number.values, number.family, number.made, resamples, bootstrap
         )
-    else:
-        ends = extreme_interval(number.family[0], number.made, resamples, bootstrap)
-    return within_unit(ends) if number.share else ends
+    return extreme_interval(number.family[0], number.made, resamples, bootstrap)
 
 
 def _row(number: Number, resamples: Resamples, bootstrap: Bootstrap | None) -> dict[str, Any]:

@@ -37,6 +37,14 @@ class HeatMap:
 
 
 @dataclass(frozen=True)
+class SeedsView:
+    """What each seed's models come to, one column a seed."""
+
+    seeds: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[str, ...]], ...]  # a group and its cells
+
+
+@dataclass(frozen=True)
 class AttributeView:
     """What is shown of one attribute."""
 
@@ -46,6 +54,7 @@ class AttributeView:
     outcome: str
     maps: tuple[HeatMap, ...]
     absent: tuple[str, ...]
+    seeds: SeedsView | None
 
 
 def similarity_page(found: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
@@ -99,7 +108,34 @@ def _attribute(name: str, record: Mapping[str, Any], found: Mapping[str, Any]) -
             for row in groups
             if "undefined" in row and row["patients"]
         ),
+        _by_seed(name, found),
     )
+
+
+def _by_seed(name: str, found: Mapping[str, Any]) -> SeedsView | None:
+    """Return each group's mean over layers for each seed; None where there are not several."""
+    seeds = found.get("seeds", [])
+    if len(seeds) < 2:
+        return None
+    records = [one["attributes"][name] for one in seeds]
+    groups = [row["group"] for row in records[0]["groups"]]
+    rows = [
+        (shown(group), tuple(_mean_and_p(record["groups"][place]) for record in records))
+        for place, group in enumerate(groups)
+    ]
+    if records[0]["size"]:
+        apart = "Best and worst served apart"
+        rows.append((apart, tuple(_plain_interval(record["size"]) for record in records)))
+    return SeedsView(tuple(f"seed {one['seed']}" for one in seeds), tuple(rows))
+
+
+def _mean_and_p(group: Mapping[str, Any]) -> str:
+    p = group["p_adjusted"]
+    return plain(group["mean"]) + ("" if p is None else f", p = {plain(p)}")
+
+
+def _plain_interval(numbers: Mapping[str, float]) -> str:
+    return f"{plain(numbers['value'])} ({plain(numbers['low'])} to {plain(numbers['high'])})"
 
 
 def _told(name: str, record: Mapping[str, Any]) -> tuple[str, tuple[str, ...], str]:
@@ -109,8 +145,8 @@ def _told(name: str, record: Mapping[str, Any]) -> tuple[str, tuple[str, ...], s
         return text, (), "cannot tell"
     best, worst, size = shown(record["best"]), shown(record["worst"]), record["size"]
     details = [
-        f"CKA of {best} and of {worst} lie {plain(size['value'])} apart on average over layers "
-        f"({plain(size['low'])} to {plain(size['high'])}), in batches of {record['batch']}."
+        f"CKA of {best} and of {worst} differ by {_plain_interval(size)} on average over layers, "
+        f"in batches of {record['batch']}."
     ]
     differing = [row for row in record["groups"] if row.get("p_adjusted") is not None]
     details += [

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from evenhand.assess.pages import write_page
-from evenhand.assess.similarity.measured import Patients, make_layers, measure_similarity
+from evenhand.assess.similarity.measured import Patients, make_layers, similarity_record
 from evenhand.assess.similarity.settings import SimilaritySettings
 from evenhand.audit.rows import cut_of, groups_in, matched, scored_rows
 from evenhand.cohort.cohort import Cohort
@@ -80,19 +80,12 @@ def similarity(settings: SimilaritySettings, out: Path, *, overwrite: bool = Fal
             groups_in(picked, attributes),
             _performance(predictions, attributes),
         )
-        found = measure_similarity(patients, settings)
-    names = [f"{run.root.resolve().name}/{name}" for run, name in chosen]
-    about = {
-        "schema": 1,
-        "models": names,
-        "layers": [list(side) for side in wanted],
-        "widths": [[layer.width for layer in side] for side in sides],
-        "kernel": settings.kernel,
-        "split": settings.split,
-        "unit": chosen[0][0].facts["source"]["unit"],
-        "level": settings.level,
-    }
-    write_json(run.root / "similarity.json", about | found)
+        names = [f"{run.root.resolve().name}/{name}" for run, name in chosen]
+        unit = chosen[0][0].facts["source"]["unit"]
+        found = similarity_record(
+            names, wanted, patients, settings, split=settings.split, unit=unit
+        )
+    write_json(run.root / "similarity.json", found)
     run.finish()
     write_page(run)
     return run

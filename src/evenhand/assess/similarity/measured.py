@@ -60,6 +60,39 @@ def make_layers(
     return [rbf_layer(rows, settings.bandwidth, rng) for rows in features]
 
 
+def similarity_record(
+    models: Sequence[str],
+    layers: Sequence[Sequence[str]],
+    patients: Patients,
+    settings: SimilaritySettings,
+    *,
+    split: str,
+    unit: str,
+) -> Record:
+    """Return what ``similarity.json`` holds: what was compared, and how alike that is.
+
+    Parameters
+    ----------
+    models, layers
+        The names of the two models, and of the layers of each.
+    patients, settings
+        As for ``measure_similarity``.
+    split, unit
+        Where the patients come from, and what they really are.
+    """
+    return {
+        "schema": 1,
+        "models": list(models),
+        "layers": [list(side) for side in layers],
+        "widths": [[layer.width for layer in side] for side in patients.layers],
+        "kernel": settings.kernel,
+        "split": split,
+        "unit": unit,
+        "level": settings.level,
+        **measure_similarity(patients, settings),
+    }
+
+
 def measure_similarity(patients: Patients, settings: SimilaritySettings) -> Record:
     """Return everybody's similarity, each group's, and what sets groups and attributes apart.
 
