@@ -15,7 +15,9 @@ AUC, WORST, GAP = (find_objective(name) for name in ("overall_auc", "min_auc", "
 # overall AUC and worst AUC: two extremes, one between them, and one that the second beats
 VALUES = np.array([[0.90, 0.60], [0.88, 0.78], [0.80, 0.80], [0.87, 0.70]])
 
-points = arrays(float, st.tuples(st.integers(1, 12), st.integers(1, 3)), elements=st.floats(0, 3))
+# No metric differs by less than what 16 bits tell apart.
+costs_of_one = st.floats(0, 3, width=16)
+points = arrays(float, st.tuples(st.integers(1, 12), st.integers(1, 3)), elements=costs_of_one)
 
 
 def best(rule, values=VALUES, objectives=(AUC, WORST)):
