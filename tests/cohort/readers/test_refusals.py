@@ -119,15 +119,15 @@ def test_each_part_that_is_missing_is_named(settings, tmp_path):
 
 
 def tables(root: Path) -> Iterator[Path]:
-    for suffix in ("csv", "csv.gz", "xlsx"):
-        yield from sorted(root.rglob(f"*.{suffix}"))
+    for pattern in ("*.csv", "*.csv.gz", "*.xlsx", "Outcomes-*.txt"):
+        yield from sorted(root.rglob(pattern))
 
 
 def renamed(path: Path) -> Iterator[str]:
     """Rename each column of a table in turn, and put the table back afterwards."""
     content = path.read_bytes()
     excel = path.suffix == ".xlsx"
-    sep = ";" if b";" in content and not excel else ","
+    sep = ";" if b";" in content and path.suffix == ".csv" else ","
     frame = pd.read_excel(path, dtype=object) if excel else pd.read_csv(path, sep=sep, dtype=object)
     for column in frame.columns:
         changed = frame.rename(columns={column: "renamed"})

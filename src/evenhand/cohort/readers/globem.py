@@ -91,7 +91,9 @@ def find_globem(root: Path) -> Samples:
     demographics = root / DEMOGRAPHICS
     tables = [path for study in studies for path in study.rglob("*.csv")]
     if demographics.is_file():
-        people = read_table(demographics).rename(columns={"PID": "pid"})
+        people = read_table(demographics)
+        require_columns(people, demographics, ("PID", *ABOUT))
+        people = people.rename(columns={"PID": "pid"})
         table = look_up(table, "pid", people, demographics, ABOUT)
         tables.append(demographics)
     else:

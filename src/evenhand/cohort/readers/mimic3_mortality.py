@@ -142,7 +142,7 @@ def find_mimic3_mortality(root: Path) -> Samples:
     table["AGE"] = _years(table["AGE"])
     splits = {part: root / name for part, name in SPLITS.items() if (root / name).is_file()}
     if len(splits) == len(SPLITS):
-        part_of = {stay: part for part, path in splits.items() for stay in read_table(path)["stay"]}
+        part_of = {stay: part for part, path in splits.items() for stay in _named(path)}
         table["split"] = table["stay"].map(part_of)
     else:
         splits = {}
@@ -157,6 +157,13 @@ def _stays(path: Path, folder: Path) -> pd.DataFrame:
     problem = "'stay' is not of the form 12797_episode1_timeseries.csv."
     refuse_rows(subject.isna(), path, problem)
     return table.assign(SUBJECT_ID=subject, file=f"{folder}/" + table["stay"])
+
+
+def _named(path: Path) -> pd.Series:
+    """Return the stays of one part of the benchmark's split."""
+    table = read_table(path)
+    require_columns(table, path, ("stay",))
+    return table["stay"]
 
 
 def _years(age: pd.Series) -> pd.Series:
