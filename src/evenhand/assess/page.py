@@ -124,7 +124,7 @@ def _groups(found: Evaluation, attribute: str) -> str:
 
 def _reduced(less: Value) -> str:
     ends = Scale(100.0, 0, "%").interval(less.low, less.high)
-    return f" (a reduction of {ends})" if ends else ""
+    return f" (a reduction of {ends})" if ends else " (how surely cannot be told)"
 
 
 def _remarks(found: Evaluation, facts: Mapping[str, Any]) -> Iterator[str]:

@@ -92,7 +92,7 @@ def _attribute(name: str, record: Mapping[str, Any], found: Mapping[str, Any]) -
         for row in groups
         if "value" in row
     ]
-    headline, details, outcome = _told(name, record)
+    headline, details, outcome = _told(name, record, found.get("seeds", []))
     if "difference" in record:
         title = f"{shown(record['best'])} less {shown(record['worst'])}"
         note = "the group that the models serve best less the one they serve worst"
@@ -138,8 +138,13 @@ def _plain_interval(numbers: Mapping[str, float]) -> str:
     return f"{plain(numbers['value'])} ({plain(numbers['low'])} to {plain(numbers['high'])})"
 
 
-def _told(name: str, record: Mapping[str, Any]) -> tuple[str, tuple[str, ...], str]:
-    """Return the sentence on an attribute, what it rests on, and the outcome in a word."""
+def _told(
+    name: str, record: Mapping[str, Any], seeds: Sequence[Mapping[str, Any]]
+) -> tuple[str, tuple[str, ...], str]:
+    """Return the sentence on an attribute, what it rests on, and the outcome in a word.
+
+    Of several seeds all have to agree that some group is seen otherwise.
+    """
     if "difference" not in record:
         text = f"Nothing can be said by {shown(name)}: {record['undefined']}."
         return text, (), "cannot tell"
@@ -154,14 +159,26 @@ def _told(name: str, record: Mapping[str, Any]) -> tuple[str, tuple[str, ...], s
         "adjusted for all groups; labels held equal."
         for row in differing
     ]
-    apart = any(row["p_adjusted"] < 0.05 for row in differing)
+    tested = [one["attributes"][name] for one in seeds] or [record]
+    apart = sum(any(_differs(row) for row in of["groups"]) for of in tested)
     more = _mean(record["difference"]["value"])
     if not apart:
         text = f"By {shown(name)}, no group is seen otherwise than the rest as far as can be told."
         return text, tuple(details), "cannot tell"
+    if apart < len(tested):
+        text = (
+            f"By {shown(name)}, some group is seen otherwise than the rest with {apart} of "
+            f"{len(tested)} seeds only."
+        )
+        return text, tuple(details), "cannot tell"
     word = "more" if more > 0 else "less"
     text = f"The two models agree {word} on {best} than on {worst}, by {shown(name)}."
     return text, tuple(details), "a gap"
+
+
+def _differs(group: Mapping[str, Any]) -> bool:
+    p = group.get("p_adjusted")
+    return p is not None and p < 0.05
 
 
 def _note(row: Mapping[str, Any], patient: str) -> str:
