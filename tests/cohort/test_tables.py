@@ -23,7 +23,7 @@ def test_semicolons_part_columns_and_then_a_comma_parts_decimals(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text(";id; age ;lost, found\n0;a,b;45,5;x\n1;7;-3,25;\n", encoding="utf-8-sig")
     table = read_table(path)
-    assert table.columns.tolist() == ["", "id", "age", "lost, found"]
+    assert table.columns.tolist() == ["Unnamed: 0", "id", "age", "lost, found"]
     assert table["id"].tolist() == ["a,b", "7"]
     assert table["age"].tolist() == ["45.5", "-3.25"]
 

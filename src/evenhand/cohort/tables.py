@@ -90,8 +90,8 @@ def refuse_rows(bad: pd.Series, path: Path, problem: str) -> None:
 
 
 def refuse_doubled(names: Sequence[str], path: Path) -> None:
-    """Raise where a table has two columns of one name; several may have none."""
-    doubled = sorted({name for name in names if name and names.count(name) > 1})
+    """Raise where a table has two columns of one name."""
+    doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
         raise EvenhandError(f"{path} has the column {some(doubled)} twice; keep one.")
 
@@ -225,8 +225,8 @@ def _stripped(column: pd.Series) -> pd.Series:
 
 def _csv(path: Path) -> pd.DataFrame:
     with _opened(path) as lines:
-        header = lines.readline()
-    separator = ";" if header.count(";") > header.count(",") else ","
+        first = lines.readline()
+    separator = ";" if first.count(";") > first.count(",") else ","
     table = pd.read_csv(
         path,
         sep=separator,
@@ -237,9 +237,10 @@ def _csv(path: Path) -> pd.DataFrame:
         skip_blank_lines=False,
         skipinitialspace=True,
     )
-    names = table.iloc[0].str.strip()
-    refuse_doubled(names.tolist(), path)
-    table = table.iloc[1:].set_axis(pd.Index(names, name=None), axis=1)
+    header = table.iloc[0].str.strip()
+    names = [name or f"Unnamed: {place}" for place, name in enumerate(header)]  # as pandas has it
+    refuse_doubled(names, path)
+    table = table.iloc[1:].set_axis(pd.Index(names), axis=1)
     return table.replace(_DECIMAL_COMMA, r"\1.\2", regex=True) if separator == ";" else table
 
 
