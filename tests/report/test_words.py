@@ -9,16 +9,17 @@ from evenhand.report.extremes import Extremes
 from evenhand.report.words import (
     auc_sentence,
     chance_sentence,
+    cost_sentence,
     detectable_sentence,
     gap_sentence,
     groups_sentence,
     lede,
+    models_sentence,
     paired_chip,
     paired_sentence,
     reading,
     strategy_sentence,
     where,
-    worst_sentence,
 )
 
 OLD = Estimate("m", "test", "age", "60+", "sensitivity", 0.61, 0.55, 0.67, 0.95, 150, 120, 50)
@@ -156,12 +157,26 @@ def test_strategies_in_one_sentence() -> None:
     )
 
 
-def test_worst_groups_side_by_side() -> None:
+def test_models_side_by_side() -> None:
     one = replace(PAIRED, against=None, value=0.78)
     other = replace(one, model="full", value=None)
-    assert worst_sentence([one, other]) == (
+    assert models_sentence([one, other]) == (
         "AUC of the age group served worst: FairTune 0.780 and full fine-tuning undefined."
     )
+    overall = [replace(row, attribute="*", metric="auc") for row in (one, other)]
+    assert models_sentence(overall) == (
+        "AUC of everybody: FairTune 0.780 and full fine-tuning undefined."
+    )
+
+
+def test_what_a_gain_costs_everybody_is_said_where_it_is_certain() -> None:
+    overall = replace(PAIRED, attribute="*", metric="auc", value=-0.09, low=-0.105, high=-0.077)
+    unsure = replace(overall, against="head", high=0.01)
+    assert cost_sentence([overall, unsure]) == (
+        " It serves everybody together worse than full fine-tuning."
+    )
+    assert not cost_sentence([unsure])
+    assert not cost_sentence([])
 
 
 def test_detectable_gap() -> None:

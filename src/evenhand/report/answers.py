@@ -13,13 +13,14 @@ from evenhand.report.words import (
     Outcome,
     auc_sentence,
     chance_sentence,
+    cost_sentence,
     gap_sentence,
     groups_sentence,
+    models_sentence,
     paired_chip,
     paired_sentence,
     strategy_sentence,
     where,
-    worst_sentence,
 )
 
 PICKED = "The worst group is picked from the same data, which biases this where groups are close."
@@ -82,17 +83,28 @@ def strategy_answer(
     paired = [row for row in told if row.model == model and row.against]
     if not paired:
         return None
-    held = [first(told, model=name, against=None) for name in (model, *names(paired, "against"))]
+    everybody = find(rows, attribute=EVERYONE, group=EVERYONE, metric=metric)
+    overall = [row for row in everybody if row.model == model and row.against]
     others = [model_name(row.against or "") for row in paired]
     return Answer(
         topic=f"{model_name(model, first=True)} or {listed(others, 'or')}, by {shown(attribute)}?",
-        headline=strategy_sentence(paired),
+        headline=strategy_sentence(paired) + cost_sentence(overall),
         details=(
-            worst_sentence([row for row in held if row is not None]),
-            *map(paired_sentence, paired),
+            *_side_by_side(told, paired),
+            *(_side_by_side(everybody, overall) if overall else ()),
             PICKED,
         ),
         outcome=_least([paired_chip(row) for row in paired]),
+    )
+
+
+def _side_by_side(rows: Sequence[Estimate], paired: Sequence[Estimate]) -> tuple[str, ...]:
+    """Say what one number is under each model, and how the first one's differs from the others'."""
+    models = (paired[0].model, *names(paired, "against"))
+    held = [first(rows, model=name, against=None) for name in models]
+    return (
+        models_sentence([row for row in held if row is not None]),
+        *map(paired_sentence, paired),
     )
 
 

@@ -152,15 +152,28 @@ def strategy_sentence(paired: Sequence[Estimate]) -> str:
     return f"{one} serves its worst {by} {listed(clauses, 'but')}{doubt}."
 
 
-def worst_sentence(rows: Sequence[Estimate]) -> str:
-    """Say how each of several models serves its worst group; rows are ``<metric>_worst``."""
-    base, by = split_across(rows[0].metric)[0], group_kind(rows[0].attribute)
+def cost_sentence(overall: Sequence[Estimate]) -> str:
+    """Say which models a model serves everybody together worse than; empty where there is none.
+
+    Parameters
+    ----------
+    overall
+        Differences of one metric of everybody, the model minus each other.
+    """
+    better = [model_name(row.against or "") for row in overall if paired_chip(row) == "worse"]
+    return f" It serves everybody together worse than {listed(better)}." if better else ""
+
+
+def models_sentence(rows: Sequence[Estimate]) -> str:
+    """Say how several models serve everybody or, by ``<metric>_worst``, their worst group."""
+    base, across = split_across(rows[0].metric)
+    whom = f"the {group_kind(rows[0].attribute)} served worst" if across else "everybody"
     text = term(base).scale.text
     told = [
         f"{model_name(row.model)} {'undefined' if row.value is None else text(row.value)}"
         for row in rows
     ]
-    return f"{term(base).label} of the {by} served worst: {listed(told)}."
+    return f"{term(base).label} of {whom}: {listed(told)}."
 
 
 def paired_sentence(difference: Estimate) -> str:
