@@ -51,5 +51,7 @@ def make_chexpert(root: Path, patients: int = 42) -> Path:
         "GENDER": "Female",
         "AGE_AT_CXR": [50.0 + patient for patient in people],
     }
-    pd.DataFrame(demographics).to_excel(root / "CHEXPERT DEMO.xlsx", index=False)
+    table = pd.DataFrame(demographics)
+    older = table.head(2).assign(AGE_AT_CXR=90.0)  # a patient with a study in another year
+    pd.concat([table, older]).to_excel(root / "CHEXPERT DEMO.xlsx", index=False)
     return root

@@ -41,6 +41,14 @@ def test_variance_of_the_auc_is_delongs_for_single_rows():
     assert variance[0] == pytest.approx(delong * 80 / 79, rel=1e-12)
 
 
+def test_a_dealing_that_is_as_extreme_as_the_data_counts():
+    """Four patients: whatever the groups are called, one dealing in three is this one."""
+    rows = scored([1, 1, 1, 1], [0.9, 0.8, 0.2, 0.1])
+    groups = {"a": rows.take(np.arange(2)), "b": rows.take(np.arange(2, 4))}
+    found = permutation_test(groups, find_metric("brier"), 3000, np.random.default_rng(0))
+    assert found.p == pytest.approx(1 / 3, abs=0.03)
+
+
 def test_variance_of_a_share_is_the_binomials_for_single_rows():
     rows = scored([1] * 40 + [0] * 60, [0.9] * 30 + [0.1] * 70)
     value, variance = moments(find_metric("sensitivity"), rows, (0, 1))(
