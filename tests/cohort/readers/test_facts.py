@@ -1,0 +1,112 @@
+"""What single readers know of their data set, beyond what all readers must hold."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests.data import tiny
+
+from evenhand.cohort import open_cohort
+from evenhand.errors import EvenhandError
+
+# Worked out by hand from what the tiny files say, and the conventions of each data set.
+KNOWN = [
+    ("chexpert", "train/patient00001/study1/view1_frontal.jpg", "patient00001", "finding",
+     {"sex": "male", "age": "under 60", "race": "White", "view": "Frontal"}),
+    ("covid_ct_md", "P051-1", "P051", "COVID-19", {"sex": "male", "age": "60+"}),
+    ("covid_ct_md", "cap028-1", "cap028", "other", {"sex": "female", "age": "under 60"}),
+    ("fitzpatrick17k", hashlib.md5(b"2", usedforsecurity=False).hexdigest(), None, None,
+     {"skin_type": "III", "skin_tone": "I-III"}),
+    ("gf3300", "data_0047", "data_0047", "glaucoma",
+     {"sex": "female", "race": "White", "ethnicity": "Hispanic", "language": "others"}),
+    ("globem", "INS-W_001#INS-W_1#2018-04-30", "INS-W_001", "no depression",
+     {"gender": "male", "age": "under 22", "race": "Asian", "disability": "yes"}),
+    ("isic2019", "ISIC_0000041", "BCN_0000020", "benign", {"sex": "male", "age": "60+"}),
+    ("isic2019", "ISIC_0000000_downsampled", "ISIC_0000000_downsampled", "malignant", {}),
+    ("mesa_sleep", "1-1", "1", "asleep", {"sex": "male", "age": "under 65", "race": "Black"}),
+    ("mesa_sleep", "16-2", "16", "awake", {"sex": "female", "race": "Black"}),
+    ("mimic3_mortality", "1_episode1_timeseries.csv", "1", "survived",
+     {"sex": "female", "age": "under 65", "ethnicity": "Black"}),
+    ("mimic3_mortality", "3_episode1_timeseries.csv", "3", "died", {"sex": "male"}),
+    ("mimic_cxr", "02aa804e-0021-pa", "10000053", "no finding",
+     {"sex": "female", "age": "60+", "race": "Black", "race_white": "non-White"}),
+    ("oasis1", "OAS1_0001_MR1-1", "OAS1_0001", "healthy", {"sex": "male", "age": "under 60"}),
+    ("oasis1", "OAS1_0002_MR2-1", "OAS1_0002", None, {}),
+    ("ol3i", "anon0000", "anon0000", "ischaemic heart disease",
+     {"sex": "female", "age": "under 60"}),
+    ("papila", "RET002OD", "#002", "glaucoma", {"sex": "male", "age": "under 60"}),
+    ("papila", "RET003OS", "#003", "glaucoma", {"sex": "female"}),
+    ("physionet2012", "100", "100", "died", {"sex": "male", "icu": "coronary"}),
+    ("physionet2012", "201", "201", "survived", {"sex": "female", "icu": "cardiac surgery"}),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    cohorts = {}
+
+    def open_tiny(name):
+        if name not in cohorts:
+            settings = tiny(name, tmp_path_factory.mktemp(name) / "data")
+            cohorts[name] = open_cohort(settings.model_copy(update={"attribute": ()}))
+        return cohorts[name]
+
+    return open_tiny
+
+
+@pytest.mark.parametrize(("name", "sample", "patient", "label", "levels"), KNOWN)
+def test_a_known_sample(opened, name, sample, patient, label, levels):
+    cohort = opened(name)
+    (row,) = cohort.table[cohort.table["sample_id"] == sample].to_dict("records")
+    assert patient in (None, row["patient_id"])
+    assert label in (None, cohort.classes[row["label"]])
+    assert {one: row[f"attr_{one}"] for one in levels} == levels
+
+
+def test_a_study_of_mimic_cxr_without_a_report_has_no_label(opened):
+    cohort = opened("mimic_cxr")
+    assert not cohort.table["sample_id"].str.contains("-0007-").any()
+    assert len(cohort) == 78
+
+
+def test_mimic_cxr_takes_race_from_the_first_admission(opened):
+    race = opened("mimic_cxr").table["attr_race"]
+    assert set(race.unique()) == {"White", "Black", "Asian", "Hispanic", "unknown"}  # none is Other
+
+
+def test_a_window_of_mesa_is_in_the_order_of_time_around_its_epoch(tmp_path):
+    settings = tiny("mesa_sleep", tmp_path)
+    cohort = open_cohort(settings)
+    raw = pd.concat(pd.read_csv(tmp_path / f"df{part}_task1.csv") for part in ("train", "test"))
+    activity = raw.loc[raw["mesaid"] == 4, "activity"].to_numpy(np.float32)
+    for epoch in (60, 1, len(activity)):
+        window = cohort.read(f"4-{epoch}")[:, cohort.channels.index("activity")]
+        there = range(max(0, epoch - 51), min(len(activity), epoch + 50))
+        padded = np.full(101, np.nan, np.float32)
+        padded[np.array(there) - (epoch - 51)] = activity[list(there)]
+        assert np.array_equal(window, padded, equal_nan=True)
+
+
+@pytest.mark.parametrize("step", [15, 60])
+def test_nights_of_mesa_in_other_steps_are_refused(tmp_path, step):
+    settings = tiny("mesa_sleep", tmp_path)
+    path = tmp_path / "dftrain_task1.csv"
+    table = pd.read_csv(path)
+    at = step * table.groupby("mesaid").cumcount() % (24 * 3600)
+    clock = pd.to_datetime(at, unit="s").dt.strftime("%H:%M:%S")
+    table.assign(linetime=clock).to_csv(path, index=False)
+    with pytest.raises(EvenhandError, match="are not 30 s apart in 'linetime'"):
+        open_cohort(settings)
+
+
+def test_ages_of_mimic3_that_are_coded_say_who_is_younger(tmp_path):
+    settings = tiny("mimic3_mortality", tmp_path)
+    path = tmp_path / "demographics_rich.csv"
+    table = pd.read_csv(path, dtype="str")
+    table.assign(AGE=np.where(table["SUBJECT_ID"] == "1", "1", "0")).to_csv(path, index=False)
+    age = open_cohort(settings).table.set_index("patient_id")["attr_age"]
+    assert age["1"] == "under 65"
+    assert age["3"] == "65+"
