@@ -6,6 +6,7 @@ import hashlib
 
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 from tests.data import tiny
 
@@ -110,3 +111,43 @@ def test_ages_of_mimic3_that_are_coded_say_who_is_younger(tmp_path):
     age = open_cohort(settings).table.set_index("patient_id")["attr_age"]
     assert age["1"] == "under 65"
     assert age["3"] == "65+"
+
+
+def test_a_stay_of_mimic3_is_the_last_value_of_each_of_48_hours(tmp_path):
+    settings = tiny("mimic3_mortality", tmp_path)
+    path = tmp_path / "train" / "1_episode1_timeseries.csv"
+    header = path.read_text(encoding="utf-8").splitlines()[0].split(",")
+
+    def line(hours, **cells):
+        row = dict.fromkeys(header, "") | {"Hours": str(hours)} | cells
+        return ",".join(row[name] for name in header)
+
+    eyes = "Glascow coma scale eye opening"
+    lines = [
+        line(0.2, Glucose="90"),
+        line(0.9, Glucose="110", **{eyes: "None"}),
+        line(47.9, pH="7.4"),
+        line(48.1, pH="7.1"),
+    ]
+    path.write_text("\n".join([",".join(header), *lines]) + "\n", encoding="utf-8")
+    cohort = open_cohort(settings)
+    stay = pd.DataFrame(cohort.read(path.name), columns=list(cohort.channels))
+    assert len(stay) == 48
+    assert stay["Glucose"].dropna().to_dict() == {0: 110}
+    assert stay["pH"].dropna().to_dict() == {47: pytest.approx(7.4)}
+    assert stay.loc[0, [f"{eyes}: None", f"{eyes}: To Pain"]].tolist() == [1, 0]
+    seen = stay.filter(like="observed: ").stack()
+    assert set(seen[seen == 1].index) == {
+        (0, "observed: Glucose"),
+        (0, f"observed: {eyes}"),
+        (47, "observed: pH"),
+    }
+
+
+def test_a_slice_of_ol3i_is_shown_through_the_window_of_soft_tissue(tmp_path):
+    settings = tiny("ol3i", tmp_path)
+    dicom = pydicom.dcmread(tmp_path / "l3_slices" / "anon0000.dcm")
+    units = dicom.pixel_array.astype(float) + dicom.RescaleIntercept
+    seen = open_cohort(settings).read.resized(40)("anon0000")[..., 0]
+    wanted = np.clip((units - (40 - 200)) / 400, 0, 1) * 255  # centre 40, width 400
+    assert np.abs(seen - wanted).max() <= 1
