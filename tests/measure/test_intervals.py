@@ -267,6 +267,18 @@ def test_simultaneous_intervals_cover_tied_and_separated_groups(apart):
         assert plain_hits == 0
 
 
+def test_the_order_of_groups_does_not_matter_to_a_gap():
+    rng = np.random.default_rng(3)
+    values = simulated(np.linspace(0, 9, 4), 0.5, rng)
+    resamples = resample(2, Bootstrap(400), rng)
+    one, other = (
+        spread_interval([as_drawn(tuple("abcd"), values[order])], resamples, Bootstrap(400))
+        for order in ([0, 1, 2, 3], [3, 2, 1, 0])
+    )
+    assert one.low > 5  # far from 0, whichever group comes first
+    assert (one.low, one.high) == pytest.approx((other.low, other.high))
+
+
 def test_intervals_of_gaps_are_never_below_nought():
     rng = np.random.default_rng(0)
     rows = scored(rng.integers(2, size=200), rng.random(200))

@@ -18,6 +18,7 @@ KNOWN = [
     ("chexpert", "train/patient00001/study1/view1_frontal.jpg", "patient00001", "finding",
      {"sex": "male", "age": "under 60", "race": "White", "view": "Frontal"}),
     ("covid_ct_md", "P051-1", "P051", "COVID-19", {"sex": "male", "age": "60+"}),
+    ("covid_ct_md", "cap013-1", "cap013", "other", {"sex": "male", "age": "under 60"}),  # 56
     ("covid_ct_md", "cap028-1", "cap028", "other", {"sex": "female", "age": "under 60"}),
     ("fitzpatrick17k", hashlib.md5(b"2", usedforsecurity=False).hexdigest(), None, None,
      {"skin_type": "III", "skin_tone": "I-III"}),
