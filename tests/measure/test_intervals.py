@@ -267,6 +267,27 @@ def test_simultaneous_intervals_cover_tied_and_separated_groups(apart):
         assert plain_hits == 0
 
 
+@pytest.mark.parametrize(("share", "told"), [(0.4, True), (0.6, False)])
+def test_no_interval_where_most_resamples_are_undefined(share, told):
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=401)
+    values[1 : 1 + round(400 * share)] = np.nan
+    found = interval(values, resample(2, Bootstrap(400), rng), Bootstrap(400))
+    assert (found.low is not None) == told
+    assert found.undefined == round(400 * share)
+
+
+def test_what_bca_leaves_out_is_no_resample_of_a_gap():
+    rows = scored(np.tile([0, 1], 150), np.random.default_rng(1).random(300))
+    groups = {"x": groups_of(np.repeat(["a", "b", "c"], 100))}
+    ends = []
+    for method in ("percentile", "bca"):
+        plan = Plan(("auc",), ("gap",), bootstrap=Bootstrap(200, method=method))
+        table = measure(rows, groups, plan, rng=np.random.default_rng(2)).set_index("metric")
+        ends.append(table.loc["auc_gap", ["low", "high"]].tolist())
+    assert ends[0] == pytest.approx(ends[1])
+
+
 def test_the_order_of_groups_does_not_matter_to_a_gap():
     rng = np.random.default_rng(3)
     values = simulated(np.linspace(0, 9, 4), 0.5, rng)
