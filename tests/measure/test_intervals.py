@@ -88,6 +88,19 @@ def test_five_of_five_less_seven_of_seven_is_no_proof_of_equality():
     assert (paired["low"], paired["high"]) == pytest.approx((-0.369416, 0.369416), abs=1e-6)
 
 
+def test_some_less_none_of_seven_reaches_as_far_down_as_seven_may_hide():
+    labels, group = np.ones(47, dtype=int), np.repeat(["some", "none"], [40, 7])
+    rows = scored(labels, np.append(np.tile([0.9, 0.1], 20), np.full(7, 0.1)))
+    plan = Plan(("sensitivity",), ("difference",), references={"x": "none"})
+    table = measure(rows, {"x": groups_of(group)}, plan, rng=np.random.default_rng(0))
+    some = table[(table["group"] == "some") & (table["metric"] == "sensitivity")].iloc[0]
+    less = table[table["metric"] == "sensitivity_difference"].iloc[0]
+    hidden = 1 - 0.025 ** (1 / 7)  # the upper end of none of seven, by Clopper and Pearson
+    # A few resamples have none of the seven in them, and are left out of the difference.
+    assert less["low"] == pytest.approx(0.5 - np.hypot(0.5 - some["low"], hidden), abs=2e-3)
+    assert less["high"] == pytest.approx(some["high"], abs=2e-3)
+
+
 def one_perfect_group(perfect=5, others=20):
     """Every case of one small group is found, and half of those of a larger one."""
     labels = np.array([1] * perfect + [1, 0] * others)
