@@ -149,6 +149,18 @@ def test_paired_differences_are_narrower_than_apart(cohort):
     assert paired["high"] - paired["low"] < 0.3 * (apart["high"] - apart["low"])
 
 
+@pytest.mark.parametrize("metric", ["auc", "auc_worst", "auc_gap"])
+def test_a_difference_between_models_may_lie_on_either_side_of_0(cohort, metric):
+    """Its ends are no shares, though what it is a difference of may be one."""
+    rows, _ = cohort
+    rng = np.random.default_rng(3)
+    near = np.clip(rows.scores + rng.normal(scale=0.02, size=600), 0, 1)
+    other = scored(rows.labels, near, patients=rows.patients)
+    attribute = {"attribute": "*"} if metric == "auc" else {}
+    row = one(run(cohort, against=other), metric=metric, **attribute)
+    assert row["low"] < 0 < row["high"]
+
+
 def test_intersections_and_many_classes():
     rng = np.random.default_rng(0)
     labels = np.tile([0, 1, 2], 60)

@@ -45,6 +45,22 @@ def test_a_cut_at_any_depth_is_exact(name):
             assert torch.allclose(cut.rest(activations), whole, atol=1e-6)
 
 
+def test_a_network_that_is_no_chain_is_not_cut():
+    """What goes past the blocks would be lost in the rest."""
+    model, sample = made("test_vit")
+    backbone = model.backbone
+
+    class Past(type(backbone)):
+        def forward(self, x):
+            return super().forward(x) + x.mean()
+
+    tune_only(model, frozenset())
+    with torch.no_grad():
+        assert cut_at(backbone, 3, sample) is not None
+        backbone.__class__ = Past
+        assert cut_at(backbone, 3, sample) is None
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_lower_cut_leads_to_a_higher_one(name):
     model, sample = made(name)
