@@ -269,3 +269,16 @@ def test_no_claim_is_made_of_a_model_at_chance():
     supervised = judged(0.8, 0.4, 0.0)
     assert compared(judged(0.52, 0.1, 0.05), supervised) == "no claim"
     assert compared(judged(0.8, 0.1, 0.01), replace(judged(0.5, 0.4, 0.01))) == "no claim"
+
+
+@pytest.mark.parametrize(("noise", "sure"), [(0.02, True), (0.5, False)])
+def test_a_share_of_what_may_be_nothing_has_no_interval(noise, sure):
+    supervised = replace(judged(0.8, 0.4, 0.01), deviation=judged(0.8, 0.4, noise).deviation)
+    both = {"frozen1m": judged(0.8, 0.2, 0.01), "supervised": supervised}
+    found = Evaluation(1.0, "frozen1m", both, {}, {}, {})
+    reduction = found.reduction("frozen1m", "sex")
+    assert reduction.value == pytest.approx(0.5)
+    assert (reduction.low is not None) == sure
+    assert ("how surely cannot be told" in verdicts(found)[0].headline) != sure
+    deviation = found.deviation("supervised", "sex")
+    assert deviation.low == pytest.approx(0.4 - noise, abs=0.02) if sure else deviation.low == 0

@@ -7,7 +7,7 @@ import pytest
 from evenhand.report.estimates import Estimate
 from evenhand.report.extremes import Extremes
 from evenhand.report.words import (
-    auc_sentence,
+    apart_sentence,
     chance_sentence,
     cost_sentence,
     detectable_sentence,
@@ -214,7 +214,14 @@ def test_a_gap_in_auc_is_told_where_sensitivity_cannot_tell() -> None:
     old, young = replace(OLD, metric="auc"), replace(YOUNG, metric="auc")
     found = Extremes(old, young, 2, replace(GAP, metric="auc_gap"))
     assert same(
-        auc_sentence(found),
+        apart_sentence(found),
         "In AUC they do differ by more than chance explains: 0.610 where age is 60+, 0.840 where "
         "it is under 60 (the gap's 95 % interval 0.150 to 0.310).",
+    )
+    old, young = replace(OLD, metric="specificity"), replace(YOUNG, metric="specificity")
+    found = Extremes(old, young, 2, replace(GAP, metric="specificity_gap"))
+    assert same(
+        apart_sentence(found),
+        "In specificity they do differ by more than chance explains: 61.0 % where age is 60+, "
+        "84.0 % where it is under 60 (the gap's 95 % interval 15.0 to 31.0 points).",
     )

@@ -11,7 +11,7 @@ from evenhand.report.numbers import listed, whole
 from evenhand.report.terms import first_upper, model_name, shown
 from evenhand.report.words import (
     Outcome,
-    auc_sentence,
+    apart_sentence,
     chance_sentence,
     cost_sentence,
     gap_sentence,
@@ -25,6 +25,8 @@ from evenhand.report.words import (
 
 PICKED = "The worst group is picked from the same data, which biases this where groups are close."
 IN_WORDS = ("sensitivity", "auc", "accuracy")
+BESIDE = ("auc", "specificity")
+"""Where nobody can tell by the first of these whether groups differ, they may differ in others."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,8 @@ def group_answer(
         return None
     for metric in _order(names(members, "metric")):
         if found := extremes(here, metric):
-            return _told(found, extremes(here, "auc"), positive)
+            others = (extremes(here, other) for other in BESIDE)
+            return _told(found, [one for one in others if one is not None], positive)
     return Answer(
         topic=first_upper(shown(attribute)),
         headline=f"Nothing can be said about {shown(attribute)}: "
@@ -134,9 +137,9 @@ def _order(metrics: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*told, *metrics)))
 
 
-def _told(found: Extremes, by_auc: Extremes | None, positive: str) -> Answer:
-    """Tell the groups by one metric, and by the AUC where that alone tells them apart."""
-    beside = () if found.apart or not by_auc or not by_auc.apart else (auc_sentence(by_auc),)
+def _told(found: Extremes, others: Sequence[Extremes], positive: str) -> Answer:
+    """Tell the groups by one metric, and by others where these alone tell them apart."""
+    beside = [] if found.apart else [apart_sentence(one) for one in others if one.apart]
     return Answer(
         topic=first_upper(shown(found.worst.attribute)),
         headline=groups_sentence(found.worst, found.best, positive),

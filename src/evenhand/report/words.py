@@ -117,14 +117,18 @@ def chance_sentence(found: Extremes) -> str:
     )
 
 
-def auc_sentence(found: Extremes) -> str:
-    """Say that groups differ in AUC, beside another metric in which nobody can tell."""
+def apart_sentence(found: Extremes) -> str:
+    """Say that groups differ in a metric, beside another one in which nobody can tell."""
     worst, best = found.worst, found.best
-    within = interval(found.gap, "auc") if found.gap else ""
+    known = term(worst.metric)
+    label = known.label if known.label.isupper() else known.label.lower()
+    within = interval(found.gap, worst.metric) if found.gap else ""
+    unit = " points" if known.share and within else ""
     return (
-        f"In AUC they do differ by more than chance explains: {plain(worst.value or 0.0)} where "
-        f"{where(worst.attribute, worst.group)}, {plain(best.value or 0.0)} where "
-        f"{again(best.attribute, best.group)} (the gap's {within})."
+        f"In {label} they do differ by more than chance explains: "
+        f"{known.scale.text(worst.value or 0.0)} where {where(worst.attribute, worst.group)}, "
+        f"{known.scale.text(best.value or 0.0)} where {again(best.attribute, best.group)} "
+        f"(the gap's {within}{unit})."
     )
 
 
