@@ -1,0 +1,44 @@
+"""The answer about groups: by which metric it is told, and what else tells them apart."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from evenhand.report.answers import group_answer
+from evenhand.report.estimates import Estimate
+
+ROW = Estimate("m", "test", "sex", "f", "auc", 0.7, 0.65, 0.75, 0.95, 100, 90, 30)
+
+
+def rows(metric: str, low: float) -> list[Estimate]:
+    """Two groups, and their gap with the lower end of its interval."""
+    gap = replace(ROW, metric=f"{metric}_gap", group="*", value=0.2, low=low, high=0.3)
+    one = replace(ROW, metric=metric)
+    return [one, replace(one, group="m", value=0.9), gap]
+
+
+@pytest.mark.parametrize("apart", ["auc", "specificity"])
+def test_groups_that_differ_in_something_else_are_not_said_to_be_alike(apart: str) -> None:
+    lows = dict.fromkeys(("sensitivity", "auc", "specificity"), 0.0) | {apart: 0.1}
+    found = group_answer([row for m, low in lows.items() for row in rows(m, low)], "m", "sex", "")
+    assert found
+    assert found.outcome == "a gap"
+    assert "finds 70 of 100" in found.headline
+    assert sum("they do differ" in sentence for sentence in found.details) == 1
+
+
+def test_nothing_is_added_where_sensitivity_tells_the_groups_apart() -> None:
+    known = [*rows("sensitivity", 0.1), *rows("auc", 0.1), *rows("specificity", 0.1)]
+    found = group_answer(known, "m", "sex", "sick")
+    assert found
+    assert found.outcome == "a gap"
+    assert not any("they do differ" in sentence for sentence in found.details)
+
+
+def test_nobody_can_tell_where_nothing_does() -> None:
+    known = [*rows("sensitivity", 0.0), *rows("auc", 0.0), *rows("specificity", 0.0)]
+    found = group_answer(known, "m", "sex", "sick")
+    assert found
+    assert found.outcome == "cannot tell"
