@@ -229,7 +229,7 @@ def test_a_correlation_of_size_and_distance_needs_groups_enough():
     sizes |= {("site", f"{k}"): Size(30 - k, 30 - k, 9) for k in range(6)} | {
         ("site", "*"): Size(*3 * [99])
     }
-    one = Judged(np.full(3, 0.8), aucs, {"site": np.full(3, 0.1)}, {})
+    one = Judged(np.full(3, 0.8), aucs, {"site": np.full(3, 0.1)}, {}, {"site": True})
     both = {"frozen1m": one, "supervised": one}
     part = evidence(Evaluation(1.0, "frozen1m", both, {}, {}, sizes))
     assert "over 6 groups" in part.sentences[1]
@@ -239,7 +239,8 @@ def test_a_correlation_of_size_and_distance_needs_groups_enough():
 def judged(auc: float, deviation: float, noise: float) -> Judged:
     """A model with these numbers, and resamples that stray by some noise."""
     stray = noise * np.r_[0, np.linspace(-1, 1, 99)]
-    return Judged(auc + stray, {("sex", "f"): auc + stray}, {"sex": deviation + stray}, {})
+    by_group, by_sex = {("sex", "f"): auc + stray}, {"sex": deviation + stray}
+    return Judged(auc + stray, by_group, by_sex, {}, {"sex": True})
 
 
 def compared(ssl: Judged, supervised: Judged) -> str:
@@ -279,6 +280,15 @@ def test_a_share_of_what_may_be_nothing_has_no_interval(noise, sure):
     reduction = found.reduction("frozen1m", "sex")
     assert reduction.value == pytest.approx(0.5)
     assert (reduction.low is not None) == sure
-    assert ("how surely cannot be told" in verdicts(found)[0].headline) != sure
+    assert ("as that of supervised may be 0" in verdicts(found)[0].headline) != sure
     deviation = found.deviation("supervised", "sex")
     assert deviation.low == pytest.approx(0.4 - noise, abs=0.02) if sure else deviation.low == 0
+
+
+def test_a_deviation_of_ratios_none_of_which_is_told_from_1_may_be_nothing():
+    one = judged(0.8, 0.4, 0.02)
+    both = {"frozen1m": one, "supervised": replace(one, apart={"sex": False})}
+    found = Evaluation(1.0, "frozen1m", both, {}, {}, {})
+    assert found.deviation("frozen1m", "sex").low == pytest.approx(0.38, abs=0.01)
+    assert found.deviation("supervised", "sex").low == 0
+    assert found.reduction("frozen1m", "sex").low is None

@@ -28,6 +28,20 @@ def test_semicolons_part_columns_and_then_a_comma_parts_decimals(tmp_path):
     assert table["age"].tolist() == ["45.5", "-3.25"]
 
 
+def test_a_column_without_a_name_beside_one_that_is_called_so(tmp_path):
+    path = tmp_path / "saved_twice.csv"
+    path.write_text(",Unnamed: 0,a\n0,1,2\n", encoding="utf-8")
+    assert read_table(path).columns.tolist() == ["Unnamed: 0.1", "Unnamed: 0", "a"]
+
+
+def test_commas_are_decimals_where_a_column_holds_numbers_that_stay_apart(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text('id;small;"a;b,c,d,e"\n1,2;5,3e-05;x\n1.2;,5;y\n', encoding="utf-8")
+    table = read_table(path)
+    assert table["id"].tolist() == ["1,2", "1.2"]
+    assert table["small"].astype(float).tolist() == [5.3e-05, 0.5]
+
+
 def test_rows_are_counted_as_in_a_spreadsheet(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("a,b\n1,2\n\n3,4\n\n", encoding="utf-8")

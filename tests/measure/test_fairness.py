@@ -136,6 +136,17 @@ def test_a_share_of_parity_does_not_pass_1():
     assert (across["high"] == 1).all()
 
 
+@pytest.mark.parametrize("shift", [-1.0, 1.0])
+def test_ratios_of_what_may_be_negative_are_not_bounded(shift):
+    rows, groups = alike(1)
+    moved = scored(rows.labels, 1 / (1 + np.exp(-shift - 4 * (rows.scores - 0.5))))
+    plan = Plan(("calibration_intercept",), ("ratio", "min_ratio"), bootstrap=Bootstrap(200))
+    table = measure(moved, groups, plan, rng=np.random.default_rng(0))
+    ratios = table[table["metric"].str.contains("ratio")]
+    assert (ratios["low"] <= ratios["value"]).all()
+    assert (ratios["value"] <= ratios["high"]).all()
+
+
 @st.composite
 def many_groups(draw):
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))

@@ -88,17 +88,26 @@ def test_intervals_hold_the_value_and_need_enough_resamples():
 
 def test_groups_that_are_alike_are_not_said_to_deviate():
     """With sizes of each resample's own, no interval of these would reach down to 0."""
-    low = []
+    low, apart = [], []
     for seed in range(40):
         rng = np.random.default_rng(seed)
         labels = rng.random(600) < 0.3
         scores = np.clip(rng.normal(0.4 + 0.2 * labels, 0.2), 0, 1)
         groups = {"which": groups_of(rng.choice(["a", "b"], 600))}
         resamples = resample(600, Bootstrap(300), rng)
-        values = judge(scored(labels.astype(int), scores), groups, resamples).deviation["which"]
+        found = judge(scored(labels.astype(int), scores), groups, resamples)
+        values = found.deviation["which"]
         low.append(ends(values)[0])
+        apart.append(found.apart["which"])
         assert low[-1] < values[0] < ends(values)[1]
     assert np.mean(np.array(low) <= 0) > 0.8  # .85 in the simulation of docs/measurement.md
+    assert np.mean(apart) < 0.1
+
+
+def test_groups_that_lie_apart_are_told_apart():
+    values = judged((600, 200, 1000, 200), (200, 300, 600, 300), replicates=200)
+    assert values.apart["which"]
+    assert not judged((600, 200, 1000, 200), (60, 20, 100, 20), replicates=200).apart["which"]
 
 
 def test_the_mean_over_seeds_is_taken_resample_by_resample():

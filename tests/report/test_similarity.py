@@ -18,12 +18,13 @@ def group(name, p, mean=0.5):
 
 def attribute(p):
     size = {"value": 0.2, "low": 0.1, "high": 0.3}
-    groups = [group("a", p, 0.7), group("b", p)]
+    p, other = p if isinstance(p, tuple) else (p, p)
+    groups = [group("a", p, 0.7), group("b", other)]
     about = {"batch": 40, "best": "a", "worst": "b", "difference": matrix(0.2), "size": size}
     return {**about, "groups": groups}
 
 
-def view(*ps):
+def view(*ps, signs=()):
     found = {
         "models": ["one", "other"],
         "layers": [["conv1"], ["conv1"]],
@@ -33,7 +34,10 @@ def view(*ps):
         "everybody": matrix(0.5),
         "ratios": [],
         "attributes": {"sex": attribute(ps[0])},
-        "seeds": [{"seed": k, "attributes": {"sex": attribute(p)}} for k, p in enumerate(ps)],
+        "seeds": [
+            {"seed": k, "attributes": {"sex": attribute(p) | {"difference": sign * 0.2}}}
+            for k, (p, sign) in enumerate(zip(ps, signs or [1] * len(ps), strict=True))
+        ],
     }
     (section,) = similarity_sections(found)
     return section.view["attributes"][0]
@@ -44,8 +48,8 @@ def view(*ps):
     [
         ((0.01,), "a gap", "agree more on a than on b"),
         ((0.01, 0.02), "a gap", "agree more on a than on b"),
-        ((0.01, 0.4), "cannot tell", "with 1 of 2 seeds only"),
-        ((0.4, 0.01), "cannot tell", "with 1 of 2 seeds only"),
+        ((0.01, 0.4), "cannot tell", "with 1 of 2 seeds, and not all"),
+        ((0.4, 0.01), "cannot tell", "with 1 of 2 seeds, and not all"),
         ((0.4, 0.4), "cannot tell", "no group is seen otherwise"),
     ],
 )
@@ -53,6 +57,12 @@ def test_a_gap_is_told_where_every_seed_has_it(ps, outcome, said):
     shown = view(*ps)
     assert shown.outcome == outcome
     assert said in shown.headline
+
+
+def test_seeds_that_disagree_on_the_group_or_the_side_tell_no_gap():
+    assert "with 2 of 2 seeds, and not all" in view((0.01, 0.4), (0.4, 0.01)).headline
+    assert view(0.01, 0.01, signs=(1, -1)).outcome == "cannot tell"
+    assert view(0.01, 0.01, signs=(1, 1)).outcome == "a gap"
 
 
 def test_seeds_are_side_by_side_where_there_are_several():

@@ -81,7 +81,11 @@ def _served(settings: AssessSettings, found: Evaluation) -> dict[str, dict[str, 
 
 
 def _summary(record: Record) -> Record:
-    """Return what an attribute comes to: each group's mean over layers, its p-value, the size."""
+    """Return what an attribute comes to, over layers.
+
+    Each group's mean and p-value; how far the best served group lies above the worst, signed and
+    in size.
+    """
     groups = [
         {
             "group": row["group"],
@@ -91,4 +95,7 @@ def _summary(record: Record) -> Record:
         for row in record["groups"]
         if "value" in row
     ]
-    return {"groups": groups, "size": record.get("size")}
+    found: Record = {"groups": groups, "size": record.get("size")}
+    if "difference" in record:
+        found["difference"] = float(np.nanmean(np.array(record["difference"]["value"], float)))
+    return found

@@ -45,10 +45,15 @@ class Value:
         return cls(value, *(found or (None, None)))
 
     @classmethod
-    def of_size(cls, values: Floats) -> Value:
-        """Return the same of a size, which is never below 0 (see `measure.across.distance`)."""
+    def of_size(cls, values: Floats, *, apart: bool = True) -> Value:
+        """Return the same of a size, which is never below 0 (see `measure.across.distance`).
+
+        Where nothing that it is made of is told from 0, its interval reaches down to 0.
+        """
         found = cls.of(values)
-        return found if found.low is None else replace(found, low=max(found.low, 0.0))
+        if found.low is None:
+            return found
+        return replace(found, low=max(found.low, 0.0) if apart else 0.0)
 
     @property
     def sign(self) -> int:
@@ -110,7 +115,8 @@ class Evaluation:
 
     def deviation(self, cell: str, attribute: str) -> Value:
         """Return a cell's deviation from parity."""
-        return Value.of_size(self.judged[cell].deviation[attribute])
+        judged = self.judged[cell]
+        return Value.of_size(judged.deviation[attribute], apart=judged.apart[attribute])
 
     def reduction(self, cell: str, attribute: str) -> Value:
         """Return by how much of supervised's deviation from parity a cell's is less.

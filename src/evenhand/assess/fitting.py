@@ -1,4 +1,4 @@
-"""Encoders and cells made by workers: a cell is begun as soon as what it starts from is there."""
+"""Encoders and cells made by workers; a cell waits for its own encoder and for no other."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 from evenhand.assess.grid import Cell, fit_cell, pretrained
 from evenhand.assess.settings import SUPERVISED, AssessSettings
@@ -14,6 +15,8 @@ from evenhand.finetune.training import Task, make_task
 from evenhand.progress import bar
 from evenhand.runs import Run
 from evenhand.workers import Engine, Job, complete
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,22 @@ def fit_all(grid: Grid, cells: Sequence[Cell], engine: Engine) -> None:
         Workers die of a job, or write to a folder of another node.
     """
     order = _Order(grid, cells)
-    with bar("assessment", len(order.todo)) as advance, grid.run.phase("training"):
+    with bar("assessment", len(order.todo)) as advance:
         while order.todo:
-            for job, made in complete(engine, order.jobs()):
+            for job, made in _timed(grid.run, complete(engine, order.jobs())):
                 _check_here(made)
                 order.done.add(job.name)
                 advance(text=job.name)
+
+
+def _timed(run: Run, ended: Iterator[T]) -> Iterator[T]:
+    """Yield what ends, and note the time of each at once: a killed run keeps it."""
+    while True:
+        with run.phase("training"):
+            found = next(ended, None)
+        if found is None:
+            return
+        yield found
 
 
 @lru_cache(1)

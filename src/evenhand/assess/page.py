@@ -124,7 +124,11 @@ def _groups(found: Evaluation, attribute: str) -> str:
 
 def _reduced(less: Value) -> str:
     ends = Scale(100.0, 0, "%").interval(less.low, less.high)
-    return f" (a reduction of {ends})" if ends else " (how surely cannot be told)"
+    return (
+        f" (a reduction of {ends})"
+        if ends
+        else " (without an interval, as that of supervised may be 0)"
+    )
 
 
 def _remarks(found: Evaluation, facts: Mapping[str, Any]) -> Iterator[str]:

@@ -14,9 +14,12 @@ import pandas as pd
 
 from evenhand.errors import EvenhandError, import_extra
 
-BLANK = ("", "NA", "N/A", "NaN", "nan", "<NA>", "null", "NULL")
+BLANK = (
+    *("", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "null", "NULL"),
+    *("NaN", "nan", "-NaN", "-nan"),
+)
 SHOWN = 5
-_DECIMAL_COMMA = re.compile(r"^(-?\d+),(\d+)$")
+_NUMBER = r"([+-]?\d*([,.]\d+)?([eE][+-]?\d+)?)?"  # with a comma or a point; or nothing
 
 
 def read_table(path: Path, like: str | None = None) -> pd.DataFrame:
@@ -41,7 +44,8 @@ def read_table(path: Path, like: str | None = None) -> pd.DataFrame:
     Raises
     ------
     EvenhandError
-        The file is absent, of another kind, or damaged, or a column comes twice.
+        The file is absent, of another kind, or damaged; or a column of a CSV or parquet comes
+        twice.
     """
     name = like or path.name.lower()
     kinds = [read for suffix, read in _KINDS.items() if name.endswith(suffix)]
@@ -53,6 +57,7 @@ def read_table(path: Path, like: str | None = None) -> pd.DataFrame:
         table = kinds[0](path)
     except _DAMAGED as error:
         raise EvenhandError(f"{path} cannot be read as a table: {error}") from error
+    refuse_doubled([str(name) for name in table.columns], path)
     text = pd.DataFrame({name: _stripped(column) for name, column in table.items()}, table.index)
     return text.set_axis(pd.RangeIndex(2, len(text) + 2)).dropna(how="all")
 
@@ -225,7 +230,7 @@ def _stripped(column: pd.Series) -> pd.Series:
 
 def _csv(path: Path) -> pd.DataFrame:
     with _opened(path) as lines:
-        first = lines.readline()
+        first = re.sub(r'"[^"]*"', "", lines.readline())
     separator = ";" if first.count(";") > first.count(",") else ","
     table = pd.read_csv(
         path,
@@ -237,15 +242,34 @@ def _csv(path: Path) -> pd.DataFrame:
         skip_blank_lines=False,
         skipinitialspace=True,
     )
-    header = table.iloc[0].str.strip()
-    names = [name or f"Unnamed: {place}" for place, name in enumerate(header)]  # as pandas has it
-    refuse_doubled(names, path)
+    names = _named(table.iloc[0].str.strip().tolist())
     table = table.iloc[1:].set_axis(pd.Index(names), axis=1)
-    return table.replace(_DECIMAL_COMMA, r"\1.\2", regex=True) if separator == ";" else table
+    return table.apply(_decimal_points) if separator == ";" else table
+
+
+def _named(header: list[str]) -> list[str]:
+    """Return the names of columns; those without one get a number, as pandas has it."""
+    names = list(header)
+    for place, name in enumerate(header):
+        if not name:
+            names[place] = f"Unnamed: {place}"
+            while names[place] in header:
+                names[place] += ".1"
+    return names
+
+
+def _decimal_points(column: pd.Series) -> pd.Series:
+    """Write a column of numbers with points, unless two of its values become the same: ids."""
+    if not column.str.strip().str.fullmatch(_NUMBER).all():
+        return column
+    pointed = column.str.replace(",", ".")
+    return pointed if pointed.nunique() == column.nunique() else column
 
 
 def _opened(path: Path) -> TextIO:
-    opened: TextIO = (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig")
+    opened: TextIO = (gzip.open if path.suffix.lower() == ".gz" else open)(
+        path, "rt", encoding="utf-8-sig"
+    )
     return opened
 
 

@@ -101,7 +101,7 @@ def _same_data(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     A published data set is known by its reader, wherever its copy lies; data of one's own by where
     they lie, or by what they are.
     """
-    alike = {name for name in ("path", "fingerprint") if one[name] == other[name]}
+    alike = {name for name in ("path", "fingerprint") if one[name] == other.get(name)}
     published = bool(READERS[one["reader"]].about.layout)
     return bool(one["reader"] == other["reader"] and (published or alike))
 

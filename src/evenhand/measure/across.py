@@ -49,7 +49,7 @@ def spread(values: Floats) -> Floats:
 
 
 def least_ratio(values: Floats) -> Floats:
-    """Return the smallest over the largest of values ``(groups, …, K)``; NaN where all are 0.
+    """Return the lowest over the highest of values ``(groups, …, K)``; NaN where all are 0.
 
     Which groups these are, the first of the K says: the data. See `distance`.
     """
@@ -115,19 +115,15 @@ def _outermost(values: Floats) -> tuple[Floats, Floats]:
     Where all are equal there they are still two groups, the last and the first.
     """
     data = values[..., :1]
-    lowest = data.argmin(axis=0, keepdims=True)
-    highest = len(data) - 1 - data[::-1].argmax(axis=0, keepdims=True)
-    return _of_group(values, highest), _of_group(values, lowest)
+    lowest = data.argmin(axis=0)
+    highest = len(data) - 1 - data[::-1].argmax(axis=0)
+    return _at(values, highest), _at(values, lowest)
 
 
 def _at(values: Floats, group: NDArray[np.intp]) -> Floats:
-    return np.where(np.isnan(values).any(axis=0), np.nan, _of_group(values, group[None]))
-
-
-def _of_group(values: Floats, group: NDArray[np.intp]) -> Floats:
-    """Return the values ``(…, K)`` of one group, whose number is ``(1, …, K)`` or ``(1, …, 1)``."""
-    chosen: Floats = np.take_along_axis(values, group, axis=0)[0]
-    return chosen
+    """Return the values ``(…, K)`` of a group, ``(…, K)`` or ``(…, 1)``; NaN where any has none."""
+    chosen: Floats = np.take_along_axis(values, group[None], axis=0)[0]
+    return np.where(np.isnan(values).any(axis=0), np.nan, chosen)
 
 
 SUMMARIES: dict[str, Summary] = {

@@ -81,7 +81,8 @@ def _summary(values: Values, metric: str, name: str) -> Number:
     number = replace(number, reason=reason, family=(of,))
     picked = "spread" if name == "gap" else extreme(name, values.metrics[metric])
     if picked is None:
-        bounds = (-math.inf, 1.0) if name == "min_ratio" else ANYWHERE
+        positive = name == "min_ratio" and of.values[:, 0].min() >= 0
+        bounds = (-math.inf, 1.0) if positive else ANYWHERE
         return with_note(replace(number, bounds=bounds), BIASED)
     bounds = UNIT if values.metrics[metric].share else ANYWHERE
     return replace(number, made=picked, bounds=bounds)
@@ -98,7 +99,7 @@ def _contrasts(values: Values, metric: str, name: str) -> Iterator[Number]:
         number = values.number(level, f"{metric}_{name}", metric, found)
         reason = values.reason(metric, [level, reference])
         made: Made = "difference" if name == "difference" else "other"
-        bounds = ANYWHERE if name == "difference" else (0.0, math.inf)
+        bounds = (0.0, math.inf) if name.endswith("_deviation") else ANYWHERE
         number = replace(number, reason=reason, family=(both,), made=made, bounds=bounds)
         yield with_note(number, f"from {reference}")
 

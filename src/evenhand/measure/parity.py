@@ -20,6 +20,7 @@ from evenhand.measure.registry import Floats, find_metric
 from evenhand.measure.resample import Resamples
 from evenhand.measure.scored import Scored
 
+SMALLEST = 1e-12  # error of a value that is the same in every resample
 RATIOS = (
     "selection_rate",
     "error_rate",
@@ -45,12 +46,16 @@ class Judged:
         each ratio's part is counted towards the side of 1 that the data's lies on (`distance`).
     aaod
         Average absolute odds difference ``(K,)`` by attribute, mean over the groups; likewise.
+    apart
+        Whether, by attribute, any single ratio is told from 1, all of them looked at together.
+        Where none is, the deviation may be 0, however many small ones add up to it.
     """
 
     auc: Floats
     by_group: Mapping[tuple[str, str], Floats]
     deviation: Mapping[str, Floats]
     aaod: Mapping[str, Floats]
+    apart: Mapping[str, bool]
 
 
 def judge(rows: Scored, groups: Mapping[str, Groups], resamples: Resamples) -> Judged:
@@ -59,7 +64,7 @@ def judge(rows: Scored, groups: Mapping[str, Groups], resamples: Resamples) -> J
     metrics = [find_metric(name) for name in names]
     everybody = estimate([rows], metrics, resamples, (1,))[0]
     by_group: dict[tuple[str, str], Floats] = {}
-    deviation, aaod = {}, {}
+    deviation, aaod, apart = {}, {}, {}
     for attribute, of in groups.items():
         levels = of.compared()
         parts = [rows.take(of.rows(level)) for level in levels]
@@ -69,11 +74,12 @@ def judge(rows: Scored, groups: Mapping[str, Groups], resamples: Resamples) -> J
         others = np.delete(found, reference, axis=0)
         with np.errstate(divide="ignore", invalid="ignore"):
             ratios = others[:, 1:7] / found[reference, 1:7]
-        apart = distance(1 - np.where(np.isfinite(ratios), ratios, np.nan))
-        deviation[attribute] = apart.mean(axis=(0, 1))
+        signed = 1 - np.where(np.isfinite(ratios), ratios, np.nan)
+        deviation[attribute] = distance(signed).mean(axis=(0, 1))
+        apart[attribute] = _any_told_from_0(signed.reshape(-1, signed.shape[-1]))
         odds = distance(others[:, [6, 7]] - found[reference, [6, 7]])
         aaod[attribute] = odds.mean(axis=(0, 1))
-    return Judged(everybody[0], by_group, deviation, aaod)
+    return Judged(everybody[0], by_group, deviation, aaod, apart)
 
 
 def mean_of(judged: list[Judged]) -> Judged:
@@ -84,6 +90,7 @@ def mean_of(judged: list[Judged]) -> Judged:
         {key: np.mean([one.by_group[key] for one in judged], axis=0) for key in first.by_group},
         {key: np.mean([one.deviation[key] for one in judged], axis=0) for key in first.deviation},
         {key: np.mean([one.aaod[key] for one in judged], axis=0) for key in first.aaod},
+        {key: all(one.apart[key] for one in judged) for key in first.apart},
     )
 
 
@@ -92,6 +99,20 @@ def relative_reduction(supervised: Floats, ssl: Floats) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         reduction: Floats = (supervised - ssl) / supervised
     return np.where(np.isfinite(reduction), reduction, np.nan)
+
+
+def _any_told_from_0(signed: Floats, level: float = 0.95) -> bool:
+    """Tell whether any of several values ``(m, 1 + B)`` has an interval that leaves out 0.
+
+    The intervals hold together: they reach as far as the quantile of the largest |t| of all.
+    """
+    at, drawn = signed[:, 0], signed[:, 1:]
+    drawn = drawn[:, np.isfinite(drawn).all(axis=0)]
+    if np.isnan(at).any() or drawn.shape[1] < 2:
+        return False
+    error = np.maximum(drawn.std(axis=1, ddof=1), SMALLEST)
+    largest = (np.abs(drawn - at[:, None]) / error[:, None]).max(axis=0)
+    return bool((np.abs(at) > np.quantile(largest, level) * error).any())
 
 
 def ends(values: Floats, level: float = 0.95) -> tuple[float, float] | None:

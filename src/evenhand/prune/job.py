@@ -108,7 +108,13 @@ def _begin(task: PruneTask, out: Path, *, overwrite: bool) -> Run:
     )
     source = task.splits.train.source.facts
     models = [BEFORE, PRUNED, *([FINETUNED] if task.settings.finetune_epochs else [])]
-    run.note(models=models, source=source, of={"run": str(task.trained.root), "model": task.name})
+    notes = list(task.splits.train.source.notes)
+    run.note(
+        models=models,
+        source=source,
+        notes=notes,
+        of={"run": str(task.trained.root), "model": task.name},
+    )
     write_splits(run.root / "splits.csv", task.splits)
     return run
 

@@ -26,7 +26,7 @@ from evenhand.report.words import (
 PICKED = "The worst group is picked from the same data, which biases this where groups are close."
 IN_WORDS = ("sensitivity", "auc", "accuracy")
 BESIDE = ("auc", "specificity")
-"""Where nobody can tell by the first of these whether groups differ, they may differ in others."""
+"""Looked at, too, where the metric that is told leaves open whether groups differ."""
 
 
 @dataclass(frozen=True)

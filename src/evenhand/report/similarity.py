@@ -143,7 +143,8 @@ def _told(
 ) -> tuple[str, tuple[str, ...], str]:
     """Return the sentence on an attribute, what it rests on, and the outcome in a word.
 
-    Of several seeds all have to agree that some group is seen otherwise.
+    Of several seeds all have to agree that one and the same group is seen otherwise, and on which
+    side of the worst served group the best served one lies.
     """
     if "difference" not in record:
         text = f"Nothing can be said by {shown(name)}: {record['undefined']}."
@@ -160,15 +161,16 @@ def _told(
         for row in differing
     ]
     tested = [one["attributes"][name] for one in seeds] or [record]
-    apart = sum(any(_differs(row) for row in of["groups"]) for of in tested)
+    seen = [{row["group"] for row in of["groups"] if _differs(row)} for of in tested]
     more = _mean(record["difference"]["value"])
-    if not apart:
+    agreed = all(one["attributes"][name]["difference"] * more > 0 for one in seeds)
+    if not any(seen):
         text = f"By {shown(name)}, no group is seen otherwise than the rest as far as can be told."
         return text, tuple(details), "cannot tell"
-    if apart < len(tested):
+    if not (agreed and set.intersection(*seen)):
         text = (
-            f"By {shown(name)}, some group is seen otherwise than the rest with {apart} of "
-            f"{len(tested)} seeds only."
+            f"By {shown(name)}, some group is seen otherwise than the rest with "
+            f"{sum(map(bool, seen))} of {len(tested)} seeds, and not all seeds agree on it."
         )
         return text, tuple(details), "cannot tell"
     word = "more" if more > 0 else "less"
