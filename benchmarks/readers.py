@@ -20,6 +20,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -41,13 +42,16 @@ def main() -> None:
     arguments.add_argument("--people", type=int, default=1_800)
     given = arguments.parse_args()
     spawn = multiprocessing.get_context("spawn")
-    with tempfile.TemporaryDirectory() as folder, spawn.Pool(1, maxtasksperchild=1) as pool:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool,
+    ):
         root = Path(folder)
         make_chexpert(root / "chexpert", given.images)
         make_mesa(root / "mesa", given.people)
         make_pictures(root / "pictures", 2_000)
         for claim, place in ((metadata, "chexpert"), (windows, "mesa"), (killed, "pictures")):
-            for line in pool.apply(claim, (root / place,)):
+            for line in pool.submit(claim, root / place).result():
                 print(json.dumps(line), flush=True)
 
 

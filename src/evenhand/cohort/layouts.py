@@ -201,7 +201,9 @@ def look_at(files: pd.Series, table: Path, root: Path | None) -> Seen:
 
     @cache
     def behind_link(folder: str) -> bool:
-        return len(folder) > top and (Path(folder).is_symlink() or behind_link(_parent(folder)))
+        if len(folder) <= top:
+            return False
+        return S_ISLNK(os.lstat(folder).st_mode) or behind_link(_parent(folder))
 
     suspects = []
     for place, path in enumerate(files.to_numpy(object)):
