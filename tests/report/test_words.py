@@ -210,18 +210,20 @@ def test_an_attribute_called_group_is_not_named_twice_and_names_keep_their_case(
     assert strategy_sentence([known]) == "Full fine-tuning serves its worst group better than vgg."
 
 
-def test_a_gap_in_auc_is_told_where_sensitivity_cannot_tell() -> None:
-    old, young = replace(OLD, metric="auc"), replace(YOUNG, metric="auc")
-    found = Extremes(old, young, 2, replace(GAP, metric="auc_gap"))
+@pytest.mark.parametrize(
+    ("metric", "label", "worst", "best", "gap"),
+    [
+        ("auc", "AUC", "0.610", "0.840", "0.150 to 0.310"),
+        ("specificity", "specificity", "61.0 %", "84.0 %", "15.0 to 31.0 points"),
+    ],
+)
+def test_a_gap_is_told_where_sensitivity_cannot_tell(
+    metric: str, label: str, worst: str, best: str, gap: str
+) -> None:
+    old, young = replace(OLD, metric=metric), replace(YOUNG, metric=metric)
+    found = Extremes(old, young, 2, replace(GAP, metric=f"{metric}_gap"))
     assert same(
         apart_sentence(found),
-        "In AUC they do differ by more than chance explains: 0.610 where age is 60+, 0.840 where "
-        "it is under 60 (the gap's 95 % interval 0.150 to 0.310).",
-    )
-    old, young = replace(OLD, metric="specificity"), replace(YOUNG, metric="specificity")
-    found = Extremes(old, young, 2, replace(GAP, metric="specificity_gap"))
-    assert same(
-        apart_sentence(found),
-        "In specificity they do differ by more than chance explains: 61.0 % where age is 60+, "
-        "84.0 % where it is under 60 (the gap's 95 % interval 15.0 to 31.0 points).",
+        f"In {label} they do differ by more than chance explains: {worst} where age is 60+, "
+        f"{best} where it is under 60 (the gap's 95 % interval {gap}).",
     )

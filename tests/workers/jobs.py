@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from evenhand.errors import EvenhandError
+from evenhand.files import write_text
 
 
 def square(number: int) -> int:
@@ -59,9 +60,7 @@ def meet(folder: Path, name: str, others: int) -> bool:
 
 def sleep_for_ever(trace: Path) -> None:
     """Say who sleeps; whoever sees the file may read all of it, however soon the end comes."""
-    written = trace.with_suffix(".new")
-    written.write_text(str(os.getpid()))
-    written.replace(trace)
+    write_text(trace, str(os.getpid()))
     time.sleep(600)
 
 

@@ -13,8 +13,10 @@ from evenhand.cohort.attributes import group_of
 from evenhand.cohort.cohort import Cohort
 from evenhand.finetune.training import Task
 from evenhand.measure.groups import groups_of
+from evenhand.measure.similarity import Layer
 from evenhand.models.checkpoints import load_model
 from evenhand.models.layers import layer_names
+from evenhand.models.model import Model
 from evenhand.runs import Run
 from evenhand.train.activations import activations
 from evenhand.train.device import make_accelerator
@@ -29,8 +31,19 @@ def similarity_of(task: Task, settings: AssessSettings, run: Run, found: Evaluat
     """
     how = SimilaritySettings(runs=(run.root, run.root), seed=settings.seed)
     cohort = _one_each(task, how)
+    groups = {
+        name: groups_of(group_of(cohort.table, name, cohort.levels)) for name in settings.attribute
+    }
+    served, unit = _served(settings, found), run.facts["source"]["unit"]
     seeds = range(settings.seed, settings.seed + settings.seeds)
-    records = [_of_seed(seed, cohort, settings, how, run, found) for seed in seeds]
+    records = []
+    for seed in seeds:
+        names = [Cell(cell, found.share, seed).name for cell in (found.chosen, SUPERVISED)]
+        models = [load_model(run.model(name)) for name in names]
+        one, other = (_layers(model, cohort, settings, how) for model in models)
+        patients = Patients((one, other), cohort.labels, groups, served)
+        layers = [layer_names(model.backbone) for model in models]
+        records.append(similarity_record(names, layers, patients, how, split="val", unit=unit))
     summaries = [
         {"seed": seed, "attributes": {n: _summary(of) for n, of in record["attributes"].items()}}
         for seed, record in zip(seeds, records, strict=True)
@@ -46,29 +59,12 @@ def _one_each(task: Task, how: SimilaritySettings) -> Cohort:
     return val.select(np.sort(order.index[: how.patients].to_numpy()))
 
 
-def _of_seed(
-    seed: int,
-    cohort: Cohort,
-    settings: AssessSettings,
-    how: SimilaritySettings,
-    run: Run,
-    found: Evaluation,
-) -> Record:
-    cells = [Cell(name, found.share, seed) for name in (found.chosen, SUPERVISED)]
-    models = [load_model(run.model(cell.name)) for cell in cells]
-    names = [layer_names(model.backbone) for model in models]
-    accelerator = make_accelerator(settings)
-    layers = [
-        make_layers(list(activations(model, cohort, of, accelerator, how.pool).values()), how)
-        for model, of in zip(models, names, strict=True)
-    ]
-    groups = {
-        name: groups_of(group_of(cohort.table, name, cohort.levels)) for name in settings.attribute
-    }
-    patients = Patients((layers[0], layers[1]), cohort.labels, groups, _served(settings, found))
-    unit = run.facts["source"]["unit"]
-    models_named = [cell.name for cell in cells]
-    return similarity_record(models_named, names, patients, how, split="val", unit=unit)
+def _layers(
+    model: Model, cohort: Cohort, settings: AssessSettings, how: SimilaritySettings
+) -> list[Layer]:
+    """Return every layer of a model, as the patients of a cohort make it."""
+    names, accelerator = layer_names(model.backbone), make_accelerator(settings)
+    return make_layers([*activations(model, cohort, names, accelerator, how.pool).values()], how)
 
 
 def _served(settings: AssessSettings, found: Evaluation) -> dict[str, dict[str, float]]:

@@ -45,15 +45,10 @@ class Value:
         return cls(value, *(found or (None, None)))
 
     @classmethod
-    def of_size(cls, values: Floats, *, apart: bool = True) -> Value:
-        """Return the same of a size, which is never below 0 (see `measure.across.distance`).
-
-        Where nothing that it is made of is told from 0, its interval reaches down to 0.
-        """
+    def of_size(cls, values: Floats) -> Value:
+        """Return the same of a size, which is never below 0 (see `measure.across.distance`)."""
         found = cls.of(values)
-        if found.low is None:
-            return found
-        return replace(found, low=max(found.low, 0.0) if apart else 0.0)
+        return found if found.low is None else replace(found, low=max(found.low, 0.0))
 
     @property
     def sign(self) -> int:
@@ -114,9 +109,11 @@ class Evaluation:
         return Value.of(self.judged[cell].auc - self.judged[SUPERVISED].auc)
 
     def deviation(self, cell: str, attribute: str) -> Value:
-        """Return a cell's deviation from parity."""
+        """Return a cell's deviation from parity; it may be 0 where no ratio is told from 1."""
         judged = self.judged[cell]
-        return Value.of_size(judged.deviation[attribute], apart=judged.apart[attribute])
+        found = Value.of_size(judged.deviation[attribute])
+        sure = judged.apart[attribute] or found.low is None
+        return found if sure else replace(found, low=0.0)
 
     def reduction(self, cell: str, attribute: str) -> Value:
         """Return by how much of supervised's deviation from parity a cell's is less.

@@ -11,11 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.cohort.attributes import (
-    Attribute,
-    distinct,
-    parts_of,
-)
+from evenhand.cohort.attributes import Attribute, distinct, parts_of
 from evenhand.cohort.bins import parse_bins, refuse_measurement
 from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
 from evenhand.cohort.images import image_files
