@@ -14,7 +14,7 @@ from evenhand.cohort.cohort import Cohort
 from evenhand.models.layers import Pool, recorded
 from evenhand.models.model import Model
 from evenhand.progress import bar
-from evenhand.train.predict import BATCH, unit
+from evenhand.train.predict import BATCH, channels_last, unit
 
 
 def activations(
@@ -40,7 +40,7 @@ def activations(
     ):
         for start in range(0, len(source), BATCH):
             at = np.arange(start, min(start + BATCH, len(source)))
-            model.features(unit(source.take(at).inputs))
+            model.features(channels_last(unit(source.take(at).inputs)))
             for name in layers:
                 rows = now[name].float().cpu().numpy()
                 if name not in found:

@@ -58,7 +58,8 @@ def scores(
     found = []
     with torch.inference_mode(), accelerator.autocast():
         for start in range(0, len(own), BATCH):
-            logits = model(unit(source.take(own[start : start + BATCH]).inputs), rest)
+            inputs = unit(source.take(own[start : start + BATCH]).inputs)
+            logits = model(channels_last(inputs), rest)
             found.append(logits.double().softmax(dim=1).cpu().numpy())
     if accelerator.num_processes == 1:
         return np.concatenate(found)
@@ -71,3 +72,12 @@ def scores(
 def unit(inputs: Tensor) -> Tensor:
     """Return uint8 images as float32 in [0, 1], and series as they are."""
     return inputs.float() / 255 if inputs.dtype == torch.uint8 else inputs
+
+
+def channels_last(inputs: Tensor) -> Tensor:
+    """Return images ``(B, C, H, W)`` with their channels last in memory, and others as they are.
+
+    Convolutions that are only run forward are faster so, on a CPU too (a ResNet-18 takes two thirds
+    of the time); backward passes are not.
+    """
+    return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
