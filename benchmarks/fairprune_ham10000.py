@@ -7,27 +7,32 @@ pruning at β = .33 removes weights step by step, and channels where that is ask
 come from validation rows, and so does the choice among the cells; every cell is shown on the test
 rows, too, but none is chosen by them.
 
-Whatever is done lies in ``--out`` and is not done again: the same command goes on after a kill.
-``--table`` prints what is there as tables for people.
+Whatever is done lies in ``--out`` and is not done again: the same command goes on after a kill, and
+several at once share the work by ``--label``, ``--attribute``, ``--kind`` and ``--seeds``.
+``--table`` prints what is there as tables for people, with paired intervals for the cells that
+validation chooses, and writes every cell to ``cells.csv``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from evenhand.audit.rows import metric_rows
-from evenhand.files import read_json, write_json
+from evenhand.audit.rows import metric_rows, paired_rows
+from evenhand.files import read_json, write_json, write_text
 from evenhand.finetune import FinetuneSettings, finetune
 from evenhand.measure import Plan
 from evenhand.models.model import Model
+from evenhand.predictions import read_predictions, write_predictions
 from evenhand.prune import PruneSettings
 from evenhand.prune.loop import curvature_of, start, steps
 from evenhand.prune.remove import remove_weights, remover
@@ -38,8 +43,11 @@ from evenhand.train.predict import predict
 
 BETAS = (0.0, 0.1, 0.33, 0.5, 0.7, 0.9)
 SHARES = (10, 20, 30, 40, 50, 60)  # percent of the prunable weights
-ACROSS = ("eopp0_sum", "eopp1_sum", "eodd_fairprune_sum")
-SHOWN = ("auc", "accuracy", "auc_worst", "auc_gap", *ACROSS)
+METRICS = ("auc", "accuracy")
+EQUALIZED = ("eopp0_sum", "eopp1_sum", "eodd_fairprune_sum")
+ACROSS = ("worst", "gap", *EQUALIZED)
+SHOWN = ("auc", "accuracy", "auc_worst", "auc_gap", *EQUALIZED)
+PLAN = Plan(metrics=METRICS, across=ACROSS)
 BUDGET = 0.01  # of the AUC on validation
 
 Cell = dict[str, Any]
@@ -50,18 +58,17 @@ def main() -> None:
     if given.table:
         print(table(given.out))
         return
-    for seed in range(given.seeds):
-        for label in given.label:
-            run = trained(given, label, seed)
-            for attribute in given.attribute:
-                for kind in given.kind:
-                    file = given.out / "cells" / f"{run.name}-{attribute}-{kind}.json"
-                    if not file.exists():
-                        about = {"backbone": given.backbone, "label": label, "seed": seed}
-                        task = task_of(given, run, attribute, kind)
-                        cells = [{**about, "attribute": attribute, **c} for c in KINDS[kind](task)]
-                        write_json(file, cells)
-                        print(json.dumps({"name": file.stem, "cells": len(cells)}), flush=True)
+    for kind, seed, label, attribute in product(
+        given.kind, given.seeds, given.label, given.attribute
+    ):
+        run = trained(given, label, seed)
+        root = given.out / "cells" / f"{run.name}-{attribute}-{kind}"
+        if not (root / "cells.json").exists():
+            about = {"backbone": given.backbone, "label": label, "seed": seed}
+            judged = Judged(task_of(given, run, attribute, kind), root)
+            cells = [{**about, "attribute": attribute, **one} for one in KINDS[kind](judged)]
+            write_json(root / "cells.json", cells)
+            print(json.dumps({"name": root.name, "cells": len(cells)}), flush=True)
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -73,7 +80,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--label", nargs="+", default=["malignant", "diagnosis"])
     parser.add_argument("--attribute", nargs="+", default=["age", "sex"])
     parser.add_argument("--kind", nargs="+", default=list(KINDS), choices=list(KINDS))
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--table", action="store_true")
     return parser
@@ -113,125 +120,147 @@ def task_of(given: argparse.Namespace, run: Path, attribute: str, kind: str) -> 
     return make_task(settings)
 
 
-def one_shot(task: PruneTask) -> Iterator[Cell]:
+@dataclass(frozen=True)
+class Judged:
+    """What is pruned, and where the predictions of each outcome go."""
+
+    task: PruneTask
+    root: Path
+
+    def cell(self, model: Model, **about: Any) -> Cell:
+        """Return what one model is worth on validation and test, without intervals."""
+        task, attribute = self.task, self.task.settings.attribute[0]
+        splits = [(name, part) for name, part in task.splits.items() if name != "train"]
+        predictions = predict(model, splits, task.accelerator)
+        shown = "-".join(f"{value:g}" if isinstance(value, float) else str(value)
+                         for name, value in about.items() if name != "seconds")  # fmt: skip
+        file = self.root / f"{shown}.parquet"
+        self.root.mkdir(parents=True, exist_ok=True)
+        write_predictions(file, predictions)
+        found = {**about, "file": file.name, "unprivileged": task.roles.unprivileged}
+        plan = Plan(metrics=METRICS, across=ACROSS, bootstrap=None)
+        for split in ("val", "test"):
+            rows = metric_rows(predictions, [attribute], model="", seed=0, plan=plan, split=split)
+            found[split] = {name: value_of(rows, name)["value"] for name in SHOWN}
+        return found
+
+
+def one_shot(judged: Judged) -> Iterator[Cell]:
     """Prune once at each β and share, and by the controls; one curvature serves them all."""
+    task = judged.task
     state = start(task)
     h = curvature_of(task, task.model, tuple(state.kept), 1)
     theta = {name: task.model.get_parameter(name).detach() for name in state.kept}
-    yield cell(task, task.model, method="before", beta=None, share=0)
+    yield judged.cell(task.model, method="before", beta=None, share=0)
     worst, others = task.roles.unprivileged, task.roles.betas
     total = sum(others.values())
     for beta in BETAS:
         scores = saliency(theta, h, worst, {g: beta * b / total for g, b in others.items()})
-        yield from pruned(task, state, scores, method="fairprune", beta=beta)
+        yield from pruned(judged, state, scores, method="fairprune", beta=beta)
     sizes = {group: len(own) / sum(map(len, task.positions.values()))
              for group, own in task.positions.items()}  # fmt: skip
     everyone = {name: sum(sizes[g] * of[name] for g, of in h.items()) for name in theta}
-    yield from pruned(task, state, error_change(theta, everyone), method="obd", beta=None)
+    yield from pruned(judged, state, error_change(theta, everyone), method="obd", beta=None)
     magnitude = {name: value.abs() for name, value in theta.items()}
-    yield from pruned(task, state, magnitude, method="magnitude", beta=None)
+    yield from pruned(judged, state, magnitude, method="magnitude", beta=None)
 
 
-def pruned(
-    task: PruneTask, state: State, scores: dict[str, Tensor], **about: Any
-) -> Iterator[Cell]:
+def pruned(judged: Judged, state: State, scores: dict[str, Tensor], **about: Any) -> Iterator[Cell]:
     for share in SHARES:
         after = remove_weights(state, scores, round(state.total * share / 100))
-        yield cell(task, after.model, share=share, **about)
+        yield judged.cell(after.model, share=share, **about)
 
 
-def iterated(task: PruneTask) -> Iterator[Cell]:
+def iterated(judged: Judged) -> Iterator[Cell]:
     """Prune a tenth of what is left, again and again, with fresh curvature each time."""
-    first = start(task)
+    task = judged.task
+    first, settings = start(task), task.settings
     row = {"step": 0, "left": first.left, "sparsity": 0.0, **task.before}
-    for state, done in steps(task, first, [row], remover(task.settings.structure)):
+    method = f"iterated, {settings.structure}s"
+    for state, done in steps(task, first, [row], remover(settings.structure)):
         share = round(100 * state.sparsity, 1)
-        method = f"iterated, {task.settings.structure}s"
-        seconds = {"seconds": done["seconds"]}
-        yield cell(
-            task, state.model, method=method, beta=task.settings.beta, share=share, **seconds
-        )
+        about = {"method": method, "beta": settings.beta, "share": share}
+        yield judged.cell(state.model, **about, seconds=done["seconds"])
 
 
 KINDS = {"one-shot": one_shot, "iterated": iterated, "channels": iterated}
 
 
-def cell(task: PruneTask, model: Model, **about: Any) -> Cell:
-    """Return what one model is worth on validation and test."""
-    splits = [(name, part) for name, part in task.splits.items() if name != "train"]
-    predictions = predict(model, splits, task.accelerator)
-    attribute = task.settings.attribute[0]
-    plan = Plan(metrics=("auc", "accuracy"), across=("worst", "gap", *ACROSS), bootstrap=None)
-    found: Cell = dict(about)
-    for split in ("val", "test"):
-        rows = metric_rows(predictions, [attribute], model="", seed=0, plan=plan, split=split)
-        across = rows[rows["group"] == "*"].set_index("metric")["value"]
-        found[split] = {
-            name: None if np.isnan(across[name]) else float(across[name]) for name in SHOWN
-        }
-        found[split]["n"] = int(rows.loc[rows["attribute"] == "*", "n"].iloc[0])
-    found["unprivileged"] = task.roles.unprivileged
-    return found
+def value_of(rows: pd.DataFrame, name: str) -> pd.Series:
+    """Return the row of a number: of everybody, or across the groups of the attribute."""
+    return rows[(rows["metric"] == name) & (rows["group"] == "*")].iloc[0]
 
 
 def table(out: Path) -> str:
-    """Return every result as Markdown: the mean over seeds, and the span from least to most."""
-    cells = [one for file in sorted((out / "cells").glob("*.json")) for one in read_json(file)]
-    frame = pd.json_normalize(cells)
+    """Return every result as Markdown, and write all cells to ``cells.csv``."""
+    frame = read_cells(out)
+    write_text(out / "cells.csv", frame.round(4).to_csv(index=False, lineterminator="\n"))
     blocks = []
-    for (backbone, label, attribute), part in frame.groupby(["backbone", "label", "attribute"]):
-        seeds = sorted(part["seed"].unique())
-        blocks.append(
-            f"### {backbone}, {label}, by {attribute} (seeds {', '.join(map(str, seeds))})"
-        )
-        blocks.append(chosen(part))
+    for about, part in frame.groupby(["backbone", "label", "attribute"]):
+        blocks.append("### {}, {}, by {}".format(*about))
+        blocks.append(chosen(out, part))
         blocks.append(grid(part))
     return "\n\n".join(blocks)
 
 
-def chosen(part: pd.DataFrame) -> str:
-    """Return, by method, the change on test of the cell that validation chooses, by seed."""
-    before = part[part["method"] == "before"].set_index("seed")
-    columns = [f"test.{name}" for name in SHOWN]
-    lines = [heading("method", "chosen on validation: β, share", *SHOWN)]
-    lines.append(line("before", "", *(spread(before[name]) for name in columns)))
-    for method, own in part[part["method"] != "before"].groupby("method", sort=False):
-        picked = [pick_cell(of, before.loc[seed]) for seed, of in own.groupby("seed")]
-        said = "; ".join(describe(one) for one in picked)
-        values = pd.DataFrame(picked)
-        lines.append(line(str(method), said, *(spread(values[name]) for name in columns)))
+def read_cells(out: Path) -> pd.DataFrame:
+    """Return all cells; ``file`` is where a cell's predictions lie below ``out``."""
+    cells = []
+    for file in sorted(out.glob("cells/*/cells.json")):
+        name = f"cells/{file.parent.name}"
+        cells += [{**one, "file": f"{name}/{one['file']}"} for one in read_json(file)]
+    return pd.json_normalize(cells)
+
+
+def chosen(out: Path, part: pd.DataFrame) -> str:
+    """Return, by seed and method, what the cell that validation chooses changes on test."""
+    lines = [heading("seed", "method", "chosen: β, share", *SHOWN)]
+    for seed, own in part.groupby("seed"):
+        before = own[own["method"] == "before"].iloc[0]
+        attribute, plain = before["attribute"], read_predictions(out / before["file"])
+        rows = metric_rows(plain, [attribute], model="", seed=0, plan=PLAN)
+        lines.append(line(str(seed), "before", "", *(interval(rows, name) for name in SHOWN)))
+        for method, cells in own[own["method"] != "before"].groupby("method", sort=False):
+            one = pick_cell(cells, before)
+            if one is None:
+                lines.append(line(str(seed), str(method), "none", *("" for _ in SHOWN)))
+                continue
+            pair = read_predictions(out / one["file"]), plain
+            rows = paired_rows(pair, [attribute], names=("after", "before"), seed=0, plan=PLAN)
+            changes = (interval(rows, name, "+.3f") for name in SHOWN)
+            lines.append(line(str(seed), str(method), describe(one), *changes))
     return "\n".join(lines)
 
 
-def pick_cell(cells: pd.DataFrame, before: pd.Series) -> pd.Series:
-    """Return the cell of least AUC gap on validation within the budget; the untouched is one."""
+def pick_cell(cells: pd.DataFrame, before: pd.Series) -> pd.Series | None:
+    """Return the cell of least AUC gap on validation within the budget; None for the untouched."""
     allowed = cells[cells["val.auc"] >= before["val.auc"] - BUDGET]
     better = allowed[allowed["val.auc_gap"] < before["val.auc_gap"]]
-    return before if better.empty else better.loc[better["val.auc_gap"].idxmin()]
+    return None if better.empty else better.loc[better["val.auc_gap"].idxmin()]
 
 
 def describe(one: pd.Series) -> str:
-    if one["method"] == "before":
-        return "none"
     beta = "" if pd.isna(one["beta"]) else f"{one['beta']:g}, "
     return f"{beta}{one['share']:g} %"
 
 
+def interval(rows: pd.DataFrame, name: str, form: str = ".3f") -> str:
+    found = value_of(rows, name)
+    if math.isnan(found["low"]):  # `found["method"]` says why
+        return f"{found['value']:{form}}"
+    return f"{found['value']:{form}} ({found['low']:{form}} to {found['high']:{form}})"
+
+
 def grid(part: pd.DataFrame) -> str:
-    """Return every cell's mean over seeds on test."""
+    """Return every cell's mean over seeds on test, but for channels: their shares vary by seed."""
     lines = [heading("method", "β", "share", *SHOWN)]
-    order = part.groupby(["method", "beta", "share"], sort=False, dropna=False)
+    same = part[part["method"] != "iterated, channels"]
+    order = same.groupby(["method", "beta", "share"], sort=False, dropna=False)
     for (method, beta, share), own in order:
         values = [f"{own[f'test.{name}'].mean():.3f}" for name in SHOWN]
         shown = "" if pd.isna(beta) else f"{beta:g}"
         lines.append(line(str(method), shown, f"{share:g} %", *values))
     return "\n".join(lines)
-
-
-def spread(values: pd.Series) -> str:
-    if len(values) == 1:
-        return f"{values.iloc[0]:.3f}"
-    return f"{values.mean():.3f} ({values.min():.3f} to {values.max():.3f})"
 
 
 def heading(*names: str) -> str:
