@@ -57,8 +57,8 @@ def of_table(path, cache, *more):
         ("tune", ("--family", "conv-norm"), "no mask family 'conv-norm'; there are: attention,"),
         (
             "tune",
-            ("--prefix-memory", 1, "--batch-size", 4096),
-            "--prefix-memory 1: one batch of 4096 takes 5.2 MB of activations. Give 6 at least",
+            ("--prefix-memory", 1, "--image-size", 224),
+            "--prefix-memory 1: one batch of 32 takes",
         ),
         ("tune", ("--baseline", "nothing"), "nothing"),
         ("tune", ("--pick", "ideal"), "there is one (min_auc). Give a second --objective"),

@@ -196,28 +196,34 @@ def test_two_workers_continue_what_one_began(words, tmp_path):
 
 @pytest.mark.slow
 def test_kills_of_driver_and_workers_lose_no_finished_trial(words, tmp_path):
-    """Ten kills at random times, of the driver or of one of its workers."""
+    """Ten kills at random times, of a worker and of the driver by turns, each at work."""
     out, dice, seen = tmp_path / "out", random.Random(0), {}
     command = (*words, "--trials", 8, "--workers", 2, "--out", out)
     driver = start(*command)
-    for _ in range(10):
-        time.sleep(dice.uniform(0, 8))
-        if driver.poll() is not None:
-            break
+    for number in range(10):
+        wait_for(at_work(driver.pid, out, number + 1))
+        time.sleep(dice.uniform(0, 1))
+        assert driver.poll() is None
         seen |= finished(out)
         workers = children(driver.pid)
-        victim = dice.choice([driver.pid, *workers])
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(victim, signal.SIGKILL)
-        if victim == driver.pid:
-            driver.wait()
-            wait_for(lambda workers=workers: not any(map(is_alive, workers)), 20)
-            assert seen.items() <= finished(out).items()
-            driver = start(*command)
+        if number % 2:
+            os.kill(dice.choice(workers), signal.SIGKILL)
+            continue
+        driver.kill()
+        driver.wait()
+        wait_for(lambda workers=workers: not any(map(is_alive, workers)), 20)
+        assert seen.items() <= finished(out).items()
+        driver = start(*command)
     assert driver.wait(timeout=240) == 0
+    assert len(seen) >= 10
     assert seen.items() <= finished(out).items()
     assert len(finished(out)) == 8 * 3
     assert read_json(out / "run.json")["status"] == "finished"
+
+
+def at_work(driver, out, trials):
+    """Return what tells whether a driver has both its workers, and so many trials are done."""
+    return lambda: len(finished(out)) >= trials and len(children(driver)) == 2
 
 
 def children(pid: int) -> list[int]:

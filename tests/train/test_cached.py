@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -167,37 +169,107 @@ def array(cache, name, value, rows=10):
     cache.make(name, rows, lambda: iter([torch.full((rows, 25), float(value))]))
 
 
+CPU = torch.device("cpu")
+
+
 def test_memory_is_bounded_and_the_rest_is_read_from_disk(tmp_path):
     cache = ActivationCache(tmp_path, 2500, GENEROUS)  # arrays of 1000 bytes
     for value in range(4):
         array(cache, str(value), value)
-    cpu = torch.device("cpu")
     for value in (0, 1, 2, 3, 2, 0):
-        found = cache.rows(str(value), cpu).take(np.array([3, 3, 9]))
+        found = cache.find(str(value), CPU).take(np.array([3, 3, 9]))
         assert torch.equal(found, torch.full((3, 25), float(value)))
-        held = sum(tensor.numel() * 4 for tensor in cache._held.values())
-        assert held <= 2500
     assert list(cache._held) == ["2", "0"]
     array(cache, "large", 7, rows=30)
-    large = cache.rows("large", cpu)
+    large = cache.find("large", CPU)
     assert isinstance(large.held, np.memmap)
     assert torch.equal(large.take(np.array([29])), torch.full((1, 25), 7.0))
+
+
+def test_what_is_in_use_counts(tmp_path):
+    cache = ActivationCache(tmp_path, 2500, GENEROUS)
+    for value in range(4):
+        array(cache, str(value), value)
+    used = [cache.find(str(value), CPU) for value in range(3)]
+    assert [isinstance(rows.held, torch.Tensor) for rows in used] == [True, True, False]
+    assert cache.find("0", CPU).held is used[0].held
+    del used[0]
+    assert isinstance(cache.find("3", CPU).held, torch.Tensor)
+
+
+def test_a_fit_stays_within_its_memory(train, tmp_path, splits):
+    """Of two views and the validation rows, one view and no more fits."""
+    cache = ActivationCache(tmp_path, GENEROUS, GENEROUS)
+    schedule = constant(frozenset({"blocks.5"}))
+    expected = train(schedule=schedule, cache=cache)
+    largest = max(path.stat().st_size for path in tmp_path.iterdir())
+    cache, most = ActivationCache(tmp_path, largest, GENEROUS), []
+
+    def on_epoch(epoch):
+        most.append(sum(tensor.nbytes for tensor in cache._alive.values()))
+        return 0.0
+
+    found = train("test_vit", schedule, on_epoch, cache=cache)
+    assert close(found, expected, atol=0)
+    assert 0 < max(most) <= largest
 
 
 def test_the_disk_is_bounded(tmp_path):
     cache = ActivationCache(tmp_path, 0, 3500)
     for value in range(3):
         array(cache, str(value), value)
-    cache.rows("0", torch.device("cpu"))  # now 1 is the one not used for longest
+    cache.find("0", CPU)  # now 1 is the one not used for longest
     array(cache, "3", 3)
-    assert [cache.holds(str(value)) for value in range(4)] == [True, False, True, True]
+    there = [cache.find(str(value), CPU) is not None for value in range(4)]
+    assert there == [True, False, True, True]
+
+
+def test_what_a_killed_writer_left_makes_room(tmp_path):
+    cache = ActivationCache(tmp_path, 0, 4500)
+    left, fresh = tmp_path / ".killed.npy.1.part", tmp_path / ".writing.npy.2.part"
+    left.write_bytes(bytes(3000))
+    fresh.write_bytes(bytes(1500))
+    os.utime(left, (0, 0))
+    array(cache, "0", 0)
+    assert not left.exists()
+    array(cache, "1", 1)
+    assert fresh.exists()  # its writer may be at work
+    assert cache.find("0", CPU) is not None
+    array(cache, "2", 2)
+    assert cache.find("1", CPU) is None  # 0 was looked at later
+
+
+def test_activations_that_others_removed_are_made_again(train, cache, monkeypatch):
+    schedule = constant(frozenset({"blocks.5"}))
+    expected = train(schedule=schedule)
+    make, removed = cache.make, []
+
+    def made_and_gone(name, count, chunks):
+        make(name, count, chunks)
+        if not removed:
+            removed.append(cache._path(name))
+            removed[0].unlink()
+
+    monkeypatch.setattr(cache, "make", made_and_gone)
+    assert close(train(schedule=schedule, cache=cache), expected)
+    assert removed[0].exists()
+
+
+def test_more_than_the_disk_may_hold_is_not_kept(train, tmp_path, splits):
+    schedule = constant(frozenset({"blocks.5"}))
+    kept = ActivationCache(tmp_path / "kept", GENEROUS, GENEROUS)
+    expected = train(schedule=schedule, cache=kept)
+    needed = sum(sorted(path.stat().st_size for path in kept.folder.iterdir())[:2])
+    small = ActivationCache(tmp_path / "small", GENEROUS, needed // 2)
+    assert close(train(schedule=schedule, cache=small), expected)
+    assert not small.folder.exists()
 
 
 def test_half_precision_survives_the_disk(tmp_path):
     cache = ActivationCache(tmp_path, 0, GENEROUS)
     values = torch.randn(6, 3).bfloat16()
     cache.make("half", 6, lambda: iter(values.split(4)))
-    found = cache.rows("half", torch.device("cpu"))
+    found = cache.find("half", CPU)
     assert isinstance(found, Rows)
     assert torch.equal(found.all(), values)
 

@@ -103,6 +103,8 @@ class Feed:
     def cut(self, mask: Mask) -> Cut | None:
         """Return the cut below everything that a mask lets change; None to feed in samples.
 
+        So it is without a cache, and where the activations of an epoch do not fit on its disk.
+
         The mask is of everything that may have changed so far, so that what lies below the cut
         has the weights that the fit began with. The model is put into evaluation mode.
 
@@ -121,7 +123,10 @@ class Feed:
                 cut = cut_at(backbone, first_depth(backbone, mask), sample)
                 if cut is not None:
                     activations = below(backbone, backbone, cut.depth, sample)
-                    self._cache.check(activations, self._settings.batch_size)
+                    batch = min(self._settings.batch_size, len(self))
+                    self._cache.check(activations, batch)
+                    if not self._cache.fits_disk(activations, len(self) + len(self._val)):
+                        cut = None
             self._cuts[mask] = cut
         return self._cuts[mask]
 
@@ -153,9 +158,9 @@ class Feed:
         assert cache is not None
         wanted = self._name(name, cut.depth)
         with self._accelerator.local_main_process_first():
-            if not cache.holds(wanted):
+            while (rows := cache.find(wanted, device)) is None:
                 cache.make(wanted, len(samples), lambda: self._computed(samples, source, name, cut))
-        return Kept(source, cache.rows(wanted, device))
+        return Kept(source, rows)
 
     def _computed(
         self, samples: Source, source: BatchSource, name: str, cut: Cut
@@ -174,8 +179,8 @@ class Feed:
         """Return the rest behind the nearest lower cut whose activations are kept, and these."""
         assert self._cache is not None
         for lower in range(depth - 1, EMBEDDING, -1):
-            if self._cache.holds(self._name(name, lower)):
-                rows = self._cache.rows(self._name(name, lower), self._accelerator.device)
+            rows = self._cache.find(self._name(name, lower), self._accelerator.device)
+            if rows is not None:
                 return rest_behind(self._model.backbone, lower), Kept(source, rows)
         return None
 

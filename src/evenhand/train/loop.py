@@ -96,12 +96,14 @@ def fit(
             tune_only(model, schedule(epoch))
             cut = feed.cut(schedule.reach(epoch + 1))
             rest = None if cut is None else cut.rest
-            train, val = feed.train(epoch, cut), feed.val(cut)
+            train = feed.train(epoch, cut)
             train_mode(model)
             batches = _batches(len(train), settings.batch_size, order_rng, accelerator)
             loss = steps.take(train, batches, rest, advance)
+            del train  # so that its activations can make room
             _check_finite(loss, epoch, settings)
-            score = on_epoch(Epoch(epoch, loss, scores(model, val, accelerator, rest)))
+            found = scores(model, feed.val(cut), accelerator, rest)
+            score = on_epoch(Epoch(epoch, loss, found))
             advance(0, text=f"epoch {epoch + 1}: loss {loss:.3f}, validation {score:.3f}")
             if best.stop(score, model):
                 break

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -19,37 +22,41 @@ from evenhand.errors import EvenhandError
 from evenhand.files import replacing
 
 MEGABYTE = 10**6
+STALE = 3600  # seconds after which a half-written file has no writer any more
 
 
 @dataclass(eq=False)
 class ActivationCache:
     """Arrays of activations by name, one row per sample, shared by trials, epochs and processes.
 
-    Each is a memory-mapped file. It is read into memory, on the device that asks for it, while it
-    fits into the budget, and then those that were not used for longest make room; a larger one is
-    read from the map, batch by batch. On disk, too, those that were not used for longest make room.
+    Each is a memory-mapped file. It is read into memory, on the device that asks for it, where it
+    fits into the budget beside those that are in use; those that were not used for longest make
+    room. Otherwise it is read from the map, batch by batch. On disk, too, those that were not used
+    for longest make room.
     """
 
     folder: Path
     memory: int  # bytes
     disk: int  # bytes
     _held: OrderedDict[str, Tensor] = field(default_factory=OrderedDict, init=False)
+    _alive: WeakValueDictionary[str, Tensor] = field(
+        default_factory=WeakValueDictionary, init=False
+    )  # those held, and those that make room but are still in somebody's hands
 
-    def holds(self, name: str) -> bool:
-        """Whether the array of that name has been made."""
-        return name in self._held or self._path(name).exists()
-
-    def rows(self, name: str, device: torch.device) -> Rows:
-        """Return the array of that name, which has been made."""
-        if name not in self._held:
-            mapped = _open(self._path(name))
-            if mapped.nbytes > self.memory:
+    def find(self, name: str, device: torch.device) -> Rows | None:
+        """Return the array of that name; None where it was never made, or has made room."""
+        found = self._alive.get(name)
+        if found is None:
+            try:
+                mapped = _open(self._path(name))
+            except FileNotFoundError:
+                return None
+            if not self._room_in_memory(mapped.nbytes):
                 return Rows(mapped, device)
-            while self._held and sum(map(_size, self._held.values())) + mapped.nbytes > self.memory:
-                self._held.popitem(last=False)
-            self._held[name] = Rows(mapped, device).all()
+            found = self._alive[name] = Rows(mapped, device).all()
+        self._held[name] = found
         self._held.move_to_end(name)
-        return Rows(self._held[name], device)
+        return Rows(found, device)
 
     def make(self, name: str, count: int, chunks: Callable[[], Iterator[Tensor]]) -> None:
         """Write the array of that name, of ``count`` rows in all, chunk by chunk.
@@ -62,7 +69,7 @@ class ActivationCache:
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             with replacing(self._path(name)) as part:
-                _write(part, count, chunks(), self._make_room)
+                _write(part, count, chunks(), self._room_on_disk)
         except OSError as error:
             raise EvenhandError(
                 f"activations cannot be kept in {self.folder}: {error}. Make room, name another "
@@ -77,7 +84,7 @@ class ActivationCache:
         EvenhandError
             The message says how much a batch needs.
         """
-        needed = batch_size * _size(sample) // len(sample)
+        needed = batch_size * _row_size(sample)
         if needed > self.memory:
             raise EvenhandError(
                 f"--prefix-memory {self.memory // MEGABYTE}: one batch of {batch_size} takes "
@@ -85,18 +92,34 @@ class ActivationCache:
                 "least, a smaller --batch-size, or 0 to do without kept activations."
             )
 
+    def fits_disk(self, sample: Tensor, count: int) -> bool:
+        """Whether so many rows like those of a sample may lie on the disk at once."""
+        return count * _row_size(sample) <= self.disk
+
     def _path(self, name: str) -> Path:
         return self.folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.npy"
 
-    def _make_room(self, wanted: int) -> None:
+    def _room_in_memory(self, wanted: int) -> bool:
+        """Let go of arrays until ``wanted`` more bytes are allowed; say whether they are."""
+        if wanted > self.memory:
+            return False
+        while self._held and self._in_memory() + wanted > self.memory:
+            self._held.popitem(last=False)
+        return self._in_memory() + wanted <= self.memory
+
+    def _in_memory(self) -> int:
+        return sum(tensor.numel() * tensor.element_size() for tensor in self._alive.values())
+
+    def _room_on_disk(self, wanted: int) -> None:
         """Remove files that were not used for longest until ``wanted`` more bytes are allowed."""
-        files = sorted(self.folder.glob("*.npy"), key=lambda path: path.stat().st_mtime)
-        sizes = [path.stat().st_size for path in files]
-        for path, size in zip(files, sizes, strict=True):
-            if sum(sizes) + wanted <= self.disk:
+        files = sorted(_files(self.folder))
+        total = sum(size for _, size, _ in files)
+        for changed, size, path in files:
+            if total + wanted <= self.disk:
                 return
-            path.unlink(missing_ok=True)  # whoever has it mapped keeps what is in it
-            sizes.remove(size)
+            if path.suffix == ".npy" or changed < time.time() - STALE:
+                path.unlink(missing_ok=True)  # whoever has it mapped keeps what is in it
+                total -= size
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,5 +173,13 @@ def _tensor(rows: NDArray[Any]) -> Tensor:
     return found.view(torch.bfloat16) if found.dtype == torch.int16 else found
 
 
-def _size(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
+def _row_size(sample: Tensor) -> int:
+    return sample[0].numel() * sample.element_size()
+
+
+def _files(folder: Path) -> Iterator[tuple[float, int, Path]]:
+    """Yield when each file was last used, its bytes, and its path; others remove files, too."""
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):
+            stat = path.stat()
+            yield stat.st_mtime, stat.st_size, path

@@ -29,8 +29,8 @@ class TuneSettings(TrainingSettings, WorkerSettings, title="Search"):
     prefix_memory: int = Field(
         2000,
         ge=0,
-        description="megabytes of memory for kept activations of frozen layers, which epochs and "
-        "trials share; 0: compute them in every step",
+        description="megabytes of memory, in each worker, for kept activations of frozen layers, "
+        "which epochs and trials share; 0: compute them in every step",
     )
     family: str = Field(
         "auto",
