@@ -8,7 +8,8 @@ pre-trained network, cohort, epochs, number of trials and range of learning rate
 built beforehand and its time is in the detail; activations are computed within our time.
 
 Then what each way found is judged alike: the objective of its best trial's network on all
-validation rows at once, nothing kept. The test split is never read. One line tells the shares of a
+validation rows at once, nothing kept. The test split is never read. Where our time goes is in the
+detail of each pair, by parts of a fit. One line tells the shares of a
 head-only and a last-block trial in the time of a full one, once activations are kept; one tells
 the peak of memory against the budget.
 """
@@ -22,9 +23,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import optuna
@@ -37,8 +39,11 @@ from evenhand.models.masks import find_units
 from evenhand.models.model import Model
 from evenhand.models.strategies import find_strategy
 from evenhand.models.units import find_family, is_transformer
+from evenhand.train import loop
 from evenhand.train.device import make_accelerator
 from evenhand.train.predict import scores
+from evenhand.train.prefix import ActivationCache
+from evenhand.train.steps import Steps
 from evenhand.tune import TuneSettings, tune
 from trial import arguments as trial_arguments
 from trial import loader, plain_epoch, plain_validation
@@ -47,6 +52,11 @@ from trial import settings as data_flags
 MARGIN = -0.01  # of the paired difference in the true validation objective
 GOALS = {"speed": 5.0, "head": 0.05, "last-1": 0.20}
 RATES = (1e-4, 3e-3)
+PARTS = {
+    "activations of frozen layers": (ActivationCache, "make"),
+    "forward and backward": (Steps, "take"),
+    "validation": (loop, "scores"),
+}
 PHASES = ("search fairtune", "fit fairtune")  # the plain way has its network from the search
 
 
@@ -128,12 +138,13 @@ def pair(base: TuneSettings, folder: Path, seed: int) -> dict[str, Any]:
     found["plain_peak_mb"] = peak()
     found["plain_value"] = value(task, model)
     used = time.process_time()
-    with peak_memory() as peak:
+    with peak_memory() as peak, shares_of_time() as spent:
         run = tune(both.model_copy(update={"cache": folder / f"cache{seed}"}), folder / str(seed))
     found["ours_peak_mb"] = peak()
     found["ours_cpu_seconds"] = time.process_time() - used  # with everything that the job does
     found["phases"] = run.facts["seconds"]
     found["ours_seconds"] = sum(found["phases"][name] for name in PHASES)
+    found["ours_shares"] = spent(found["ours_seconds"])
     found["ours_value"] = value(task, load_model(run.model("fairtune")))
     return found
 
@@ -204,6 +215,30 @@ def fit_seconds(task: Task, name: str) -> float:
         train(task, *find_strategy(name)(task.model(), 0), task.fit_settings(RATES[0]))
         times.append(time.perf_counter() - start)
     return statistics.median(times[1:])  # the first one computes what is kept
+
+
+@contextmanager
+def shares_of_time() -> Iterator[Callable[[float], dict[str, float]]]:
+    """Time the parts of fits; tell the share of each in so many seconds, and of the rest."""
+    spent = dict.fromkeys(PARTS, 0.0)
+
+    def timed(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **named: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return real(*given, **named)
+            finally:
+                spent[name] += time.perf_counter() - start
+
+        return call
+
+    with ExitStack() as stack:
+        for name, (owner, part) in PARTS.items():
+            stack.enter_context(patch.object(owner, part, timed(name, getattr(owner, part))))
+        yield lambda seconds: {
+            **{name: round(value / seconds, 3) for name, value in spent.items()},
+            "models, Optuna and the rest": round(1 - sum(spent.values()) / seconds, 3),
+        }
 
 
 @contextmanager
