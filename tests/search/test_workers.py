@@ -201,7 +201,7 @@ def test_kills_of_driver_and_workers_lose_no_finished_trial(words, tmp_path):
     command = (*words, "--trials", 8, "--workers", 2, "--out", out)
     driver = start(*command)
     for number in range(10):
-        wait_for(at_work(driver.pid, out, number + 1))
+        wait_for(at_work(driver.pid, out, number + 1), 300)
         time.sleep(dice.uniform(0, 1))
         assert driver.poll() is None
         seen |= finished(out)
