@@ -128,7 +128,7 @@ def test_slices_of_what_is_no_volume_are_refused(shared_data):
 
 
 @pytest.mark.parametrize(
-    ("reader", "module"), [("oasis1", "nibabel"), ("covid_ct_md", "pydicom"), ("ol3i", "pydicom")]
+    ("reader", "module"), [("oasis1", "nibabel"), ("covid_ct_md", "pydicom"), ("ol3i", "h5py")]
 )
 def test_a_missing_package_is_told_before_work_begins(reader, module, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, module, None)

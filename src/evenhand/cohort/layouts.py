@@ -245,7 +245,8 @@ def _parent(path: str) -> str:
 
 def _refuse_outside(paths: Iterable[str], root: Path, where: str) -> None:
     real = os.path.realpath(root) + os.sep
-    leading = [path for path in paths if not os.path.realpath(path).startswith(real)]
+    each = dict.fromkeys(paths)  # one file may hold many samples
+    leading = [path for path in each if not os.path.realpath(path).startswith(real)]
     if leading:
         target = os.path.realpath(leading[0])
         lead = "is a link that leads" if len(leading) == 1 else "are links that lead"

@@ -1,4 +1,4 @@
-"""Pictures out of medical formats: slices of volumes, DICOM files, arrays, in 8 bits."""
+"""Pictures out of medical formats, in 8 bits: slices of volumes, DICOM, npz and HDF5 files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from evenhand.cohort.images import ImageFiles
-from evenhand.errors import import_extra
+from evenhand.errors import EvenhandError, import_extra
 
 Cut = Callable[[Path, float], PIL.Image.Image]
 """Cuts the slice at a place (0 bottom … 1 top) out of a volume; ValueError if it cannot."""
@@ -56,6 +56,31 @@ def volume_slices(table: pd.DataFrame, source: Path, cut: Cut) -> VolumeSlices:
         place=dict(zip(ids, table["place"], strict=True)),
         cut=cut,
     )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Hdf5Images(ImageFiles):
+    """Pictures of one HDF5 file, each in an array that its sample's id names.
+
+    Parameters
+    ----------
+    window
+        Centre and width of the window that they are shown through, in the units of the arrays.
+    """
+
+    window: tuple[float, float]
+
+    def _picture(self, sample_id: str) -> PIL.Image.Image:
+        return open_hdf5(Path(self.files[sample_id]), sample_id, self.window)
+
+
+def hdf5_images(
+    paths: pd.Series, sample_ids: pd.Series, table: Path, window: tuple[float, float]
+) -> Hdf5Images:
+    """Return the way to read pictures of an HDF5 file; arguments as in ``image_files``."""
+    files = dict(zip(sample_ids, paths, strict=True))
+    rows = dict(zip(sample_ids, paths.index.tolist(), strict=True))
+    return Hdf5Images(files, rows, table, window=window)
 
 
 def places(slices: int) -> NDArray[np.float64]:
@@ -114,9 +139,38 @@ def open_dicom(path: Path, size: int | None, window: tuple[float, float]) -> PIL
             found.get("RescaleIntercept", 0)
         )
         inverted = found.get("PhotometricInterpretation") == "MONOCHROME1"
-    centre, width = window
-    low, high = centre - width / 2, centre + width / 2
-    return grey(-pixels, -high, -low) if inverted else grey(pixels, low, high)
+    if inverted:
+        return windowed(-pixels, (-window[0], window[1]))
+    return windowed(pixels, window)
+
+
+def hdf5_names(path: Path) -> list[str]:
+    """Return the names of what an HDF5 file holds.
+
+    Raises
+    ------
+    EvenhandError
+        It is no HDF5 file, or a damaged one.
+    """
+    h5py = import_extra("h5py", "readers")
+    try:
+        with h5py.File(path, "r") as file:
+            return list(file)
+    except (OSError, RuntimeError) as error:
+        raise EvenhandError(
+            f"{path} cannot be read as HDF5: {error}. Download it again, whole."
+        ) from error
+
+
+def open_hdf5(path: Path, name: str, window: tuple[float, float]) -> PIL.Image.Image:
+    """Open an array ``(H, W)`` of an HDF5 file through a window.
+
+    The file is opened anew each time, so that no handle is shared between processes; within one,
+    h5py lets a single thread in at a time.
+    """
+    h5py = import_extra("h5py", "readers")
+    with _damage(KeyError, TypeError, RuntimeError), h5py.File(path, "r") as file:
+        return windowed(np.asarray(file[name][()], np.float32), window)
 
 
 def open_npz(path: Path, size: int | None, key: str, span: tuple[float, float]) -> PIL.Image.Image:
@@ -127,6 +181,12 @@ def open_npz(path: Path, size: int | None, key: str, span: tuple[float, float]) 
         np.load(file, allow_pickle=False) as arrays,
     ):
         return grey(arrays[key], *span)
+
+
+def windowed(pixels: NDArray[np.float32], window: tuple[float, float]) -> PIL.Image.Image:
+    """Return pixels ``(H, W)`` as a picture, through a window: centre and width."""
+    centre, width = window
+    return grey(pixels, centre - width / 2, centre + width / 2)
 
 
 def grey(pixels: NDArray[np.generic], low: float, high: float) -> PIL.Image.Image:
