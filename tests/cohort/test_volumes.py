@@ -11,7 +11,7 @@ from tests.data.covid_ct_md import make_covid_ct_md
 from tests.data.dicom import write_dicom
 from tests.data.oasis1 import make_oasis1
 
-from evenhand.cohort import DataSettings, open_cohort, store_samples
+from evenhand.cohort import DataSettings, UnreadableError, open_cohort, store_samples
 from evenhand.cohort.volumes import (
     SOFT_TISSUE,
     cut_dicom_series,
@@ -81,12 +81,83 @@ def test_a_negative_is_turned_over(tmp_path):
     assert np.abs(one + two - 255).max() <= 1
 
 
-def test_slices_of_a_series_are_in_the_order_of_their_numbers(tmp_path):
-    for number in (1, 2, 10):
-        write_dicom(tmp_path / f"IM{number}.dcm", number)
-    first, last = (np.asarray(cut_dicom_series(tmp_path, at, SOFT_TISSUE)) for at in (0.0, 1.0))
-    for found, name in ((first, "IM1.dcm"), (last, "IM10.dcm")):
-        assert np.array_equal(found, np.asarray(open_dicom(tmp_path / name, None, SOFT_TISSUE)))
+# What five slices, named IM8 … IM12, have in their headers; 3 of each is the middle.
+LOCATED = [{"SliceLocation": -100.5 + order} for order in (4, 1, 5, 3, 2)]
+HIGH = [{"ImagePositionPatient": [9.0, 0.0, 0.5 * order]} for order in (4, 1, 5, 3, 2)]
+NUMBERED = [{"InstanceNumber": order} for order in (4, 1, 5, 3, 2)]
+OTHERWISE = [{"InstanceNumber": order} for order in (3, 1, 2, 4, 5)]
+
+
+@pytest.mark.parametrize(
+    ("headers", "order"),
+    [
+        ([one | other for one, other in zip(LOCATED, OTHERWISE, strict=True)], (9, 12, 11, 8, 10)),
+        ([one | other for one, other in zip(HIGH, OTHERWISE, strict=True)], (9, 12, 11, 8, 10)),
+        ([{"SliceLocation": None} | one for one in NUMBERED], (9, 12, 11, 8, 10)),
+        ([*LOCATED[:4], {}], (8, 9, 10, 11, 12)),
+        ([{}] * 5, (8, 9, 10, 11, 12)),
+    ],
+    ids=["location", "height", "number", "one without", "name"],
+)
+def test_slices_of_a_series_are_in_the_order_of_their_places(tmp_path, headers, order):
+    for number, header in zip(range(8, 13), headers, strict=True):
+        write_dicom(tmp_path / f"IM{number}.dcm", number, **header)
+    for place, number in zip((0.0, 0.3, 0.5, 0.7, 1.0), order, strict=True):
+        found = np.asarray(cut_dicom_series(tmp_path, place, SOFT_TISSUE))
+        wanted = np.asarray(open_dicom(tmp_path / f"IM{number}.dcm", None, SOFT_TISSUE))
+        assert np.array_equal(found, wanted)
+
+
+def test_a_slice_that_is_added_takes_its_place(tmp_path):
+    for number in (1, 2):
+        write_dicom(tmp_path / f"IM{number}.dcm", number, SliceLocation=number)
+    before = np.asarray(cut_dicom_series(tmp_path, 0.0, SOFT_TISSUE))
+    write_dicom(tmp_path / "IM3.dcm", 3, SliceLocation=-1)
+    assert not np.array_equal(np.asarray(cut_dicom_series(tmp_path, 0.0, SOFT_TISSUE)), before)
+
+
+def test_a_header_that_cannot_be_read_is_named(tmp_path):
+    write_dicom(tmp_path / "IM1.dcm", 1)
+    (tmp_path / "IM2.dcm").write_bytes(b"garbage")
+    with pytest.raises(ValueError, match=r"IM2\.dcm: "):
+        cut_dicom_series(tmp_path, 0.0, SOFT_TISSUE)
+
+
+def damaged(path, how: str) -> None:
+    """Write a DICOM file with something wrong in it that pydicom, or a decoder, trips over."""
+    write_dicom(path, 0)
+    found = pydicom.dcmread(path)
+    if how == "empty slope":
+        found.RescaleSlope = None
+    elif how == "many slopes":
+        found.RescaleSlope = [1, 2]
+    else:
+        found.PixelData = pydicom.encaps.encapsulate([b"garbage"])
+        found["PixelData"].is_undefined_length = True
+        found.file_meta.TransferSyntaxUID = how
+    found.save_as(path)
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("empty slope", "its RescaleSlope is empty"),
+        ("many slopes", "MultiValue"),
+        (pydicom.uid.JPEG2000Lossless, "nable to decode"),
+        (pydicom.uid.RLELossless, "nable to decode"),
+        (pydicom.uid.MPEG2MPML, "ransfer"),
+    ],
+)
+def test_damage_is_told_and_left_out_when_asked(tmp_path, how, said):
+    data = tmp_path / "data"
+    make_covid_ct_md(data, 12)
+    for path in (data / "COVID-19 Cases" / "P000").iterdir():
+        damaged(path, how)
+    cohort = open_cohort(DataSettings(data=f"covid_ct_md:{data}"))
+    with pytest.raises(UnreadableError, match=said):
+        cohort.read("P000-1")
+    kept = store_samples(cohort, SIZE, tmp_path / "cache", skip_unreadable=True)
+    assert len(kept) == len(cohort) - 1
 
 
 def test_an_array_under_another_name_or_of_another_shape(tmp_path):

@@ -17,8 +17,11 @@ def ct_slice(number: int, side: int = 40) -> NDArray[np.float64]:
     return np.asarray(units + rng.normal(0, 40, (side, 1)))
 
 
-def write_dicom(path: Path, number: int, side: int = 40) -> None:
-    """Write a CT slice, stored with the usual intercept of -1024."""
+def write_dicom(path: Path, number: int, side: int = 40, **header: object) -> None:
+    """Write a CT slice, stored with the usual intercept of -1024; ``header`` is what else it says.
+
+    A part of the header that is None is there, and empty.
+    """
     found = Dataset()
     found.file_meta = FileMetaDataset()
     found.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -31,5 +34,7 @@ def write_dicom(path: Path, number: int, side: int = 40) -> None:
     found.HighBit = 15
     found.RescaleSlope, found.RescaleIntercept = 1, -1024
     found.PixelData = (ct_slice(number, side) + 1024).round().clip(0).astype(np.uint16).tobytes()
+    for name, value in header.items():
+        setattr(found, name, value)
     path.parent.mkdir(parents=True, exist_ok=True)
     found.save_as(path, enforce_file_format=True)

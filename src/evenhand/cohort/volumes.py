@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -122,22 +125,17 @@ def cut_nifti(path: Path, place: float) -> PIL.Image.Image:
 
 
 def cut_dicom_series(path: Path, place: float, window: tuple[float, float]) -> PIL.Image.Image:
-    """Cut a slice out of a folder of DICOM files, which lie in the order of their names."""
-    files = sorted(path.glob("*.dcm"), key=_by_number)
-    if not files:
-        raise ValueError("it holds no .dcm file")
+    """Cut a slice out of a folder of DICOM files, in the order that their headers tell."""
+    files = _in_order(path, path.stat().st_mtime_ns)
     return open_dicom(files[min(int(place * len(files)), len(files) - 1)], None, window)
 
 
 def open_dicom(path: Path, size: int | None, window: tuple[float, float]) -> PIL.Image.Image:
     """Open a DICOM file through a window: centre and width, in its rescaled units."""
-    pydicom = import_extra("pydicom", "readers")
-    with _damage(pydicom.errors.InvalidDicomError, AttributeError, NotImplementedError):
+    with _dicom() as pydicom:
         found = pydicom.dcmread(path)
         pixels = found.pixel_array.astype(np.float32)
-        pixels = pixels * float(found.get("RescaleSlope", 1)) + float(
-            found.get("RescaleIntercept", 0)
-        )
+        pixels = pixels * _number(found, "RescaleSlope", 1) + _number(found, "RescaleIntercept", 0)
         inverted = found.get("PhotometricInterpretation") == "MONOCHROME1"
     if inverted:
         return windowed(-pixels, (-window[0], window[1]))
@@ -205,6 +203,57 @@ def _damage(*kinds: type[Exception]) -> Iterator[None]:
         yield
     except damaged as error:
         raise ValueError(str(error) or type(error).__name__) from error
+
+
+@contextmanager
+def _dicom() -> Iterator[Any]:
+    """Yield pydicom, and turn what it and its decoders raise for a damaged file into ValueError."""
+    pydicom = import_extra("pydicom", "readers")
+    with _damage(
+        *(pydicom.errors.InvalidDicomError, pydicom.errors.BytesLengthException, struct.error),
+        *(AttributeError, IndexError, KeyError, RuntimeError, TypeError),
+    ):
+        yield pydicom
+
+
+@lru_cache(maxsize=64)
+def _in_order(folder: Path, changed: int) -> tuple[Path, ...]:
+    """Return the slices of a folder from one end to the other; ``changed`` is when the folder was.
+
+    The order is that of the first of their places which all of them have, else of their names.
+    """
+    files = sorted(folder.glob("*.dcm"), key=_by_number)
+    if not files:
+        raise ValueError("it holds no .dcm file")
+    for places in zip(*map(_places_of, files), strict=True):
+        if None not in places:
+            order = np.argsort(places, kind="stable")
+            return tuple(files[at] for at in order)
+    return tuple(files)
+
+
+def _places_of(file: Path) -> tuple[float | None, ...]:
+    """Return a slice's location, its height in the patient and its number, None for each it lacks.
+
+    Headers alone are read, which takes a fraction of the time of the pixels.
+    """
+    names = ["SliceLocation", "ImagePositionPatient", "InstanceNumber"]
+    try:
+        with _dicom() as pydicom:
+            found = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=names)
+            location, position, number = (found.get(name) for name in names)
+            told = (location, position[2] if position else None, number)
+            return tuple(None if value is None else float(value) for value in told)
+    except ValueError as error:
+        raise ValueError(f"{file.name}: {error}") from error
+
+
+def _number(found: Any, name: str, absent: float) -> float:
+    """Return a number of a DICOM file, and what stands for it where the file does not have it."""
+    value = found.get(name, absent)
+    if value is None:
+        raise ValueError(f"its {name} is empty")
+    return float(value)
 
 
 def _by_number(path: Path) -> tuple[int, str]:
