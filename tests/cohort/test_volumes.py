@@ -7,6 +7,7 @@ import numpy as np
 import pydicom
 import pytest
 from tests.cohort.readers.test_conformance import SIZE
+from tests.data import tiny
 from tests.data.covid_ct_md import make_covid_ct_md
 from tests.data.dicom import write_dicom
 from tests.data.oasis1 import make_oasis1
@@ -191,6 +192,25 @@ def test_more_slices_of_a_volume_stay_with_their_patient(reader, make, tmp_path)
     assert [name[-2:] for name in volume] == ["-1", "-2", "-3"]
     pictures = {stored.read(name).tobytes() for name in volume}
     assert len(pictures) == 3
+
+
+@pytest.mark.parametrize(
+    ("reader", "known"),
+    [
+        ("covid_ct_md", {"slices": 1, "window": (-600, 1500)}),
+        ("oasis1", {"slices": 1}),
+        ("ol3i", {"window": (40, 400)}),
+        ("papila", {}),
+    ],
+)
+def test_a_run_keeps_which_slices_it_saw_and_through_which_window(reader, known, tmp_path):
+    facts = open_cohort(tiny(reader, tmp_path)).source.facts
+    assert {name: facts[name] for name in ("slices", "window") if name in facts} == known
+
+
+def test_slices_that_are_asked_for_are_kept_too(tmp_path):
+    settings = tiny("oasis1", tmp_path).model_copy(update={"slices": 3})
+    assert open_cohort(settings).source.facts["slices"] == 3
 
 
 def test_slices_of_what_is_no_volume_are_refused(shared_data):

@@ -117,6 +117,8 @@ def _cohort(
             unit=data_set.unit,
             fingerprint=f"{files}-{slices}" if slices else files,
             label=f"{convention}: {meaning}",
+            slices=slices or None,
+            window=data_set.window,
             left_out=absent,
             notes=_unlisted(samples),
         ),

@@ -38,6 +38,7 @@ OL3I = DataSet(
         for years in (1, 5)
     },
     attributes=(sex("sex"), binned("age", "age", (60,))),
+    window=SOFT_TISSUE,
     needs=("h5py",),
 )
 
