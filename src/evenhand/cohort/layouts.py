@@ -53,8 +53,9 @@ def missing(root: Path, data_set: DataSet) -> list[Entry]:
 
 
 def found(root: Path, entry: Entry) -> Path | None:
-    """Return a file or folder of that name, archives aside."""
-    return next((path for path in root.glob(entry.name) if not _is_archive(path)), None)
+    """Return the first file or folder of that name, archives aside."""
+    paths = (path for path in root.glob(entry.name) if not _is_archive(path))
+    return min(paths, default=None)
 
 
 def find_entry(root: Path, entry: Entry) -> Path:
