@@ -105,6 +105,16 @@ def test_an_archive_instead_of_its_folder(whole, tmp_path):
     assert "Unpack data.zip" in text
 
 
+def test_an_archive_beside_what_was_unpacked(tmp_path):
+    settings = tiny("covid_ct_md", tmp_path)
+    (tmp_path / "Cap Cases").rename(tmp_path / "elsewhere")
+    for name in ("Cap Cases.zip", "Normal Cases.ZIP"):
+        (tmp_path / name).touch()
+    assert re.search(r"18 of 54 files are absent: .* Unpack Cap Cases\.zip\.$", refusal(settings))
+    with pytest.raises(EvenhandError, match=r"18 files .* are absent(?s:.*) Unpack Cap Cases\.zip"):
+        verify(settings.data)
+
+
 def test_each_part_that_is_missing_is_named(settings, tmp_path):
     root, aside = root_of(settings), tmp_path / "aside"
     aside.mkdir()
