@@ -127,6 +127,11 @@ def test_a_header_that_cannot_be_read_is_named(tmp_path):
 def damaged(path, how: str) -> None:
     """Write a DICOM file with something wrong in it that pydicom, or a decoder, trips over."""
     write_dicom(path, 0)
+    if how == "odd bytes":
+        rows = b"\x28\x00\x10\x00US"  # an integer of two bytes, and now of three
+        raw = path.read_bytes().replace(rows + b"\x02\x00", rows + b"\x03\x00\x00")
+        path.write_bytes(raw)
+        return
     found = pydicom.dcmread(path)
     if how == "empty slope":
         found.RescaleSlope = None
@@ -144,6 +149,7 @@ def damaged(path, how: str) -> None:
     [
         ("empty slope", "its RescaleSlope is empty"),
         ("many slopes", "MultiValue"),
+        ("odd bytes", "multiple of bytes per value"),
         (pydicom.uid.JPEG2000Lossless, "nable to decode"),
         (pydicom.uid.RLELossless, "nable to decode"),
         (pydicom.uid.MPEG2MPML, "ransfer"),
