@@ -29,7 +29,7 @@ def test_verify_counts_what_is_found(tmp_path):
     found = evenhand("datasets", "verify", f"ham10000:{root}")
     assert found.status == 0
     assert f"{root} is HAM10000." in found.out
-    assert "found: HAM10000_metadata.csv (one row per image)" in found.out
+    assert "found: HAM10000_metadata.csv (one row per image, .csv or .tab)" in found.out
     assert "found: HAM10000_images_part_" in found.out
     assert "*" not in found.out
     assert "24 samples of 16 lesions" in found.out
@@ -44,7 +44,7 @@ def test_verify_says_what_is_missing(tmp_path, name):
     (root / name).rename(root / "elsewhere")
     found = evenhand("datasets", "verify", f"ham10000:{root}")
     assert found.status == 2
-    assert "Missing: HAM10000_metadata.csv" in found.err or "are absent" in found.err
+    assert "Missing: HAM10000_metadata*" in found.err or "are absent" in found.err
     assert "Missing" in found.err or "Other commands leave them out" in found.err
 
 

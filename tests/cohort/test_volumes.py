@@ -7,11 +7,12 @@ import numpy as np
 import pydicom
 import pytest
 from tests.cohort.readers.test_conformance import SIZE
+from tests.data import tiny
 from tests.data.covid_ct_md import make_covid_ct_md
 from tests.data.dicom import write_dicom
 from tests.data.oasis1 import make_oasis1
 
-from evenhand.cohort import DataSettings, open_cohort, store_samples
+from evenhand.cohort import DataSettings, UnreadableError, open_cohort, store_samples
 from evenhand.cohort.volumes import (
     SOFT_TISSUE,
     cut_dicom_series,
@@ -81,12 +82,89 @@ def test_a_negative_is_turned_over(tmp_path):
     assert np.abs(one + two - 255).max() <= 1
 
 
-def test_slices_of_a_series_are_in_the_order_of_their_numbers(tmp_path):
-    for number in (1, 2, 10):
-        write_dicom(tmp_path / f"IM{number}.dcm", number)
-    first, last = (np.asarray(cut_dicom_series(tmp_path, at, SOFT_TISSUE)) for at in (0.0, 1.0))
-    for found, name in ((first, "IM1.dcm"), (last, "IM10.dcm")):
-        assert np.array_equal(found, np.asarray(open_dicom(tmp_path / name, None, SOFT_TISSUE)))
+# What five slices, named IM8 … IM12, have in their headers; 3 of each is the middle.
+LOCATED = [{"SliceLocation": -100.5 + order} for order in (4, 1, 5, 3, 2)]
+HIGH = [{"ImagePositionPatient": [9.0, 0.0, 0.5 * order]} for order in (4, 1, 5, 3, 2)]
+NUMBERED = [{"InstanceNumber": order} for order in (4, 1, 5, 3, 2)]
+OTHERWISE = [{"InstanceNumber": order} for order in (3, 1, 2, 4, 5)]
+
+
+@pytest.mark.parametrize(
+    ("headers", "order"),
+    [
+        ([one | other for one, other in zip(LOCATED, OTHERWISE, strict=True)], (9, 12, 11, 8, 10)),
+        ([one | other for one, other in zip(HIGH, OTHERWISE, strict=True)], (9, 12, 11, 8, 10)),
+        ([{"SliceLocation": None} | one for one in NUMBERED], (9, 12, 11, 8, 10)),
+        ([*LOCATED[:4], {}], (8, 9, 10, 11, 12)),
+        ([{}] * 5, (8, 9, 10, 11, 12)),
+    ],
+    ids=["location", "height", "number", "one without", "name"],
+)
+def test_slices_of_a_series_are_in_the_order_of_their_places(tmp_path, headers, order):
+    for number, header in zip(range(8, 13), headers, strict=True):
+        write_dicom(tmp_path / f"IM{number}.dcm", number, **header)
+    for place, number in zip((0.0, 0.3, 0.5, 0.7, 1.0), order, strict=True):
+        found = np.asarray(cut_dicom_series(tmp_path, place, SOFT_TISSUE))
+        wanted = np.asarray(open_dicom(tmp_path / f"IM{number}.dcm", None, SOFT_TISSUE))
+        assert np.array_equal(found, wanted)
+
+
+def test_a_slice_that_is_added_takes_its_place(tmp_path):
+    for number in (1, 2):
+        write_dicom(tmp_path / f"IM{number}.dcm", number, SliceLocation=number)
+    before = np.asarray(cut_dicom_series(tmp_path, 0.0, SOFT_TISSUE))
+    write_dicom(tmp_path / "IM3.dcm", 3, SliceLocation=-1)
+    assert not np.array_equal(np.asarray(cut_dicom_series(tmp_path, 0.0, SOFT_TISSUE)), before)
+
+
+def test_a_header_that_cannot_be_read_is_named(tmp_path):
+    write_dicom(tmp_path / "IM1.dcm", 1)
+    (tmp_path / "IM2.dcm").write_bytes(b"garbage")
+    with pytest.raises(ValueError, match=r"IM2\.dcm: "):
+        cut_dicom_series(tmp_path, 0.0, SOFT_TISSUE)
+
+
+def damaged(path, how: str) -> None:
+    """Write a DICOM file with something wrong in it that pydicom, or a decoder, trips over."""
+    write_dicom(path, 0)
+    if how == "odd bytes":
+        rows = b"\x28\x00\x10\x00US"  # an integer of two bytes, and now of three
+        raw = path.read_bytes().replace(rows + b"\x02\x00", rows + b"\x03\x00\x00")
+        path.write_bytes(raw)
+        return
+    found = pydicom.dcmread(path)
+    if how == "empty slope":
+        found.RescaleSlope = None
+    elif how == "many slopes":
+        found.RescaleSlope = [1, 2]
+    else:
+        found.PixelData = pydicom.encaps.encapsulate([b"garbage"])
+        found["PixelData"].is_undefined_length = True
+        found.file_meta.TransferSyntaxUID = how
+    found.save_as(path)
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("empty slope", "its RescaleSlope is empty"),
+        ("many slopes", "MultiValue"),
+        ("odd bytes", "multiple of bytes per value"),
+        (pydicom.uid.JPEG2000Lossless, "nable to decode"),
+        (pydicom.uid.RLELossless, "nable to decode"),
+        (pydicom.uid.MPEG2MPML, "ransfer"),
+    ],
+)
+def test_damage_is_told_and_left_out_when_asked(tmp_path, how, said):
+    data = tmp_path / "data"
+    make_covid_ct_md(data, 12)
+    for path in (data / "COVID-19 Cases" / "P000").iterdir():
+        damaged(path, how)
+    cohort = open_cohort(DataSettings(data=f"covid_ct_md:{data}"))
+    with pytest.raises(UnreadableError, match=said):
+        cohort.read("P000-1")
+    kept = store_samples(cohort, SIZE, tmp_path / "cache", skip_unreadable=True)
+    assert len(kept) == len(cohort) - 1
 
 
 def test_an_array_under_another_name_or_of_another_shape(tmp_path):
@@ -122,13 +200,32 @@ def test_more_slices_of_a_volume_stay_with_their_patient(reader, make, tmp_path)
     assert len(pictures) == 3
 
 
+@pytest.mark.parametrize(
+    ("reader", "known"),
+    [
+        ("covid_ct_md", {"slices": 1, "window": (-600, 1500)}),
+        ("oasis1", {"slices": 1}),
+        ("ol3i", {"window": (40, 400)}),
+        ("papila", {}),
+    ],
+)
+def test_a_run_keeps_which_slices_it_saw_and_through_which_window(reader, known, tmp_path):
+    facts = open_cohort(tiny(reader, tmp_path)).source.facts
+    assert {name: facts[name] for name in ("slices", "window") if name in facts} == known
+
+
+def test_slices_that_are_asked_for_are_kept_too(tmp_path):
+    settings = tiny("oasis1", tmp_path).model_copy(update={"slices": 3})
+    assert open_cohort(settings).source.facts["slices"] == 3
+
+
 def test_slices_of_what_is_no_volume_are_refused(shared_data):
     with pytest.raises(EvenhandError, match="--slices cannot be given with ham10000"):
         open_cohort(DataSettings(data=f"ham10000:{shared_data / 'ham10000'}", slices=2))
 
 
 @pytest.mark.parametrize(
-    ("reader", "module"), [("oasis1", "nibabel"), ("covid_ct_md", "pydicom"), ("ol3i", "pydicom")]
+    ("reader", "module"), [("oasis1", "nibabel"), ("covid_ct_md", "pydicom"), ("ol3i", "h5py")]
 )
 def test_a_missing_package_is_told_before_work_begins(reader, module, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, module, None)

@@ -11,13 +11,17 @@ CASES = (("COVID-19", "COVID-19", "P"), ("CAP", "Cap", "cap"), ("Normal", "Norma
 
 
 def make_covid_ct_md(root: Path, patients: int = 54) -> Path:
-    """Write the clinical table and a folder of slices per patient, whose numbers lack zeros."""
+    """Write the clinical table and a folder of slices per patient.
+
+    The numbers of slices lack zeros, and are not the order in which slices lie.
+    """
     rows = []
     for number in range(patients):
         diagnosis, folder, prefix = CASES[number % 3]
         name = f"{prefix}{number:03d}"
         for k in range(8, 13):
-            write_dicom(root / f"{folder} Cases" / name / f"IM{k}.dcm", 10 * number + k)
+            path = root / f"{folder} Cases" / name / f"IM{k}.dcm"
+            write_dicom(path, 10 * number + k, SliceLocation=-105.5 + 2 * (3 * k % 5))
         rows.append(
             {
                 "": number,

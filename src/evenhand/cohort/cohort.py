@@ -67,6 +67,10 @@ class Source:
         Changes when the data do (see ``evenhand.files.fingerprint``).
     label
         What the label is, and which class counts as what.
+    slices
+        How many slices are cut of each volume; None where there are no volumes.
+    window
+        Centre and width of the window that pictures are shown through; None without one.
     left_out
         What is wrong with each sample that could not be read and was left out.
     notes
@@ -78,13 +82,16 @@ class Source:
     unit: str
     fingerprint: str
     label: str
+    slices: int | None = None
+    window: tuple[float, float] | None = None
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
     def facts(self) -> dict[str, Any]:
         """What a run keeps of it, as JSON values; its notes stand among those of the run."""
-        return {name: value for name, value in asdict(self).items() if name != "notes"}
+        known = {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: value for name, value in known.items() if name != "notes"}
 
 
 @dataclass(frozen=True, eq=False)

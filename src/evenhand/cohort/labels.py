@@ -49,15 +49,21 @@ class Label:
         What counts as what, in words.
     classify
         The convention.
+    split
+        The column of the split that is published with it; None where there is none of its own.
     """
 
     column: str
     meaning: str
     classify: Classify
+    split: str | None = None
 
 
 def by_value(
-    column: str, classes: Mapping[str, tuple[str, ...]], left_out: tuple[str, ...] = ()
+    column: str,
+    classes: Mapping[str, tuple[str, ...]],
+    left_out: tuple[str, ...] = (),
+    split: str | None = None,
 ) -> Label:
     """Make a label from the values that each class stands for.
 
@@ -69,6 +75,8 @@ def by_value(
         The values of each class, in the order of classes; "" is a blank cell.
     left_out
         Values whose samples are left out. Any other value is refused, with its rows.
+    split
+        The column of the split that is published with this label.
 
     Examples
     --------
@@ -92,7 +100,7 @@ def by_value(
 
     parts = {**classes, **({"left out": left_out} if left_out else {})}
     meaning = "; ".join(f"{name} = {column} {_listed(values)}" for name, values in parts.items())
-    return Label(column, meaning, classify)
+    return Label(column, meaning, classify, split)
 
 
 def each_value(column: str) -> Label:

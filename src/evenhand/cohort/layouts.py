@@ -53,8 +53,9 @@ def missing(root: Path, data_set: DataSet) -> list[Entry]:
 
 
 def found(root: Path, entry: Entry) -> Path | None:
-    """Return a file or folder of that name, archives aside."""
-    return next((path for path in root.glob(entry.name) if not _is_archive(path)), None)
+    """Return the first file or folder of that name, archives aside."""
+    paths = (path for path in root.glob(entry.name) if not _is_archive(path))
+    return min(paths, default=None)
 
 
 def find_entry(root: Path, entry: Entry) -> Path:
@@ -136,11 +137,14 @@ class Seen:
         How many bytes each has; -1 where there is none.
     changed
         When each was changed, in nanoseconds.
+    root
+        The folder of the data set, None where files may lie anywhere.
     """
 
     files: pd.Series
     size: NDArray[np.int64]
     changed: NDArray[np.int64]
+    root: Path | None
 
     @property
     def there(self) -> NDArray[np.bool_]:
@@ -173,7 +177,7 @@ class Seen:
             raise EvenhandError(
                 f"{table}, {rows_text(absent.index)}: {len(absent)} of {len(self.files)} files "
                 f"{'is' if len(absent) == 1 else 'are'} absent: {some(absent)}. Put them there, "
-                "or leave them out with --skip-unreadable."
+                f"or leave them out with --skip-unreadable.{unpack_hint(self.root)}"
             )
         return tuple(f"{path} ({table}, row {row}) is absent" for row, path in absent.items())
 
@@ -219,13 +223,28 @@ def look_at(files: pd.Series, table: Path, root: Path | None) -> Seen:
     if suspects and root is not None:
         linked_files = files.iloc[suspects]
         _refuse_outside(linked_files, root, f"{table}, {rows_text(linked_files.index)}")
-    return Seen(files, size, changed)
+    return Seen(files, size, changed, root)
 
 
 def files_below(folders: pd.Series) -> pd.Series:
     """Return the files in folders of slices; what is no folder, or empty, as it is."""
     found = {path: sorted(map(str, Path(path).glob("*"))) or [path] for path in folders.unique()}
     return folders.map(found).explode()
+
+
+def unpack_hint(root: Path | None) -> str:
+    """Say which archives in a folder are still to be unpacked, a sentence or nothing."""
+    if root is None or not root.is_dir():
+        return ""
+    packed = [
+        path.name
+        for path in sorted(root.iterdir())
+        for ending in ARCHIVES
+        if path.name.lower().endswith(ending)
+        and path.is_file()
+        and not path.with_name(path.name[: -len(ending)]).is_dir()
+    ]
+    return f" Unpack {some(packed)}." if packed else ""
 
 
 def _of_no_name(paths: Mapping[str, str], names: pd.Series) -> tuple[str, ...]:
@@ -245,7 +264,8 @@ def _parent(path: str) -> str:
 
 def _refuse_outside(paths: Iterable[str], root: Path, where: str) -> None:
     real = os.path.realpath(root) + os.sep
-    leading = [path for path in paths if not os.path.realpath(path).startswith(real)]
+    each = dict.fromkeys(paths)  # one file may hold many samples
+    leading = [path for path in each if not os.path.realpath(path).startswith(real)]
     if leading:
         target = os.path.realpath(leading[0])
         lead = "is a link that leads" if len(leading) == 1 else "are links that lead"
@@ -261,9 +281,8 @@ def _is_archive(path: Path) -> bool:
 
 def _hint(root: Path, data_set: DataSet, absent: Sequence[Entry]) -> str:
     """Say where what is missing may lie: in an archive, or one folder further down or up."""
-    packed = [path.name for path in sorted(root.iterdir()) if path.is_file() and _is_archive(path)]
-    if packed:
-        return f" Unpack {some(packed)}."
+    if packed := unpack_hint(root):
+        return packed
     near = [*sorted(path for path in root.iterdir() if path.is_dir()), root.absolute().parent]
     for folder in near:
         if len(missing(folder, data_set)) < len(absent):

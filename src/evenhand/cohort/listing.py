@@ -11,7 +11,7 @@ import pandas as pd
 from evenhand.cohort.attributes import Attribute
 from evenhand.cohort.cohort import Cohort, counts
 from evenhand.cohort.images import ImageFiles
-from evenhand.cohort.layouts import files_below, found, walk
+from evenhand.cohort.layouts import files_below, found, unpack_hint, walk
 from evenhand.cohort.readers import known_readers, open_cohort, reader_of
 from evenhand.cohort.registry import DataSet, Reader
 from evenhand.cohort.settings import DataSettings
@@ -40,6 +40,7 @@ def verify(data: str) -> str:
             f"{path} is {reader.about.title}, but not all of it: {_files(len(absent))} that the "
             f"tables name {'is' if len(absent) == 1 else 'are'} absent.\n{some(absent)}\nPut them "
             "there. Other commands leave them out with --skip-unreadable."
+            f"{unpack_hint(Path(path))}"
         )
     lines = [f"{path or reader.name} is {reader.about.title}."]
     for entry in reader.about.layout:

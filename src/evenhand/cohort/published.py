@@ -36,7 +36,8 @@ class Samples:
     table
         Text columns: the two that follow, ``file`` (a path; not needed where one table holds all
         samples), those that labels and attributes read, and ``split`` (train, val, test) where the
-        data set has its own. The index is the row of ``source``, as ``read_table`` counts it.
+        data set has its own, the same for all labels. The index is the row of ``source``, as
+        ``read_table`` counts it.
     sample, patient
         The columns of sample ids and of what stands for patients.
     source
@@ -47,8 +48,9 @@ class Samples:
         The way to open a file as a picture.
     cut
         The way to cut a slice, where the files are volumes.
-    series
-        From the rows that take part to the way to read them, where the samples are series.
+    read
+        From the rows that take part to the way to read them, where samples are no files: series,
+        or pictures that lie in one file.
     channels
         What each channel of the series is.
     unlisted
@@ -62,7 +64,7 @@ class Samples:
     tables: tuple[Path, ...]
     open: Open = open_picture
     cut: Cut | None = None
-    series: Callable[[pd.DataFrame], Read] | None = None
+    read: Callable[[pd.DataFrame], Read] | None = None
     channels: tuple[str, ...] = ()
     unlisted: tuple[str, ...] = ()
 
@@ -115,6 +117,8 @@ def _cohort(
             unit=data_set.unit,
             fingerprint=f"{files}-{slices}" if slices else files,
             label=f"{convention}: {meaning}",
+            slices=slices or None,
+            window=data_set.window,
             left_out=absent,
             notes=_unlisted(samples),
         ),
@@ -129,7 +133,9 @@ def _classified(
     table, source = samples.table, samples.source
     refuse_blank(table, source, (samples.sample, samples.patient))
     refuse_repeated(table, source, samples.sample)
-    require_columns(table, source, _columns(data_set, label.column))
+    require_columns(table, source, _columns(data_set, label))
+    if label.split is not None:
+        table = table.assign(split=table[label.split])
     name, classes = label.classify(table, source)
     number = name.map({each: number for number, each in enumerate(classes)})
     without = int(number.isna().sum())
@@ -168,8 +174,8 @@ def _unlisted(samples: Samples) -> tuple[str, ...]:
 
 def _reading(samples: Samples, table: pd.DataFrame, slices: int) -> tuple[pd.DataFrame, str, Read]:
     """Return the table with a row per sample, its column of sample ids, and the way to read one."""
-    if samples.series is not None:
-        return table, samples.sample, samples.series(table)
+    if samples.read is not None:
+        return table, samples.sample, samples.read(table)
     if samples.cut is not None:
         table = sliced(table, samples.sample, slices)
         return table, "slice", volume_slices(table, samples.source, samples.cut)
@@ -177,10 +183,11 @@ def _reading(samples: Samples, table: pd.DataFrame, slices: int) -> tuple[pd.Dat
     return table, samples.sample, files
 
 
-def _columns(data_set: DataSet, label: str) -> list[str]:
+def _columns(data_set: DataSet, label: Label) -> list[str]:
     """Return the columns that are needed, each once."""
     rules = [attribute.column for attribute in data_set.attributes]
-    return list(dict.fromkeys([label, *rules, *data_set.open_attributes.values()]))
+    of_label = [label.column, *([label.split] if label.split else [])]
+    return list(dict.fromkeys([*of_label, *rules, *data_set.open_attributes.values()]))
 
 
 def _attributes(

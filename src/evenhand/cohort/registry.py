@@ -54,6 +54,8 @@ class DataSet:
         Columns of attributes whose levels are the values that occur, by the attribute's name.
     slices
         How many slices are cut of each volume unless ``--slices`` says; 0 where there are none.
+    window
+        Centre and width of the window that pictures are shown through; None without one.
     needs
         Modules of the extra ``readers`` without which it cannot be read.
     """
@@ -69,6 +71,7 @@ class DataSet:
     attributes: tuple[Attribute, ...] = ()
     open_attributes: Mapping[str, str] = field(default_factory=dict)
     slices: int = 0
+    window: tuple[float, float] | None = None
     needs: tuple[str, ...] = ()
 
 

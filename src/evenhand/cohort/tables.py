@@ -30,7 +30,7 @@ def read_table(path: Path, like: str | None = None) -> pd.DataFrame:
     path
         A file whose name ends in ``.csv``, ``.csv.gz``, ``.parquet`` or ``.xlsx`` (its first
         sheet). A CSV is UTF-8, with or without a byte order mark, and has commas between its
-        columns, or semicolons; where it has semicolons, a decimal may be a comma.
+        columns, or semicolons, or tabs; where it has semicolons, a decimal may be a comma.
     like
         Which of these it is, where its name does not say so.
 
@@ -231,7 +231,7 @@ def _stripped(column: pd.Series) -> pd.Series:
 def _csv(path: Path) -> pd.DataFrame:
     with _opened(path) as lines:
         first = re.sub(r'"[^"]*"', "", lines.readline())
-    separator = ";" if first.count(";") > first.count(",") else ","
+    separator = max(",;\t", key=first.count)
     table = pd.read_csv(
         path,
         sep=separator,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 from pathlib import Path
 
@@ -113,10 +114,25 @@ def test_images_that_no_row_names_are_no_samples(root):
     assert "ISIC_9999999" not in set(opened(root).table["sample_id"])
 
 
+@pytest.mark.parametrize("name", ["HAM10000_metadata.tab", "HAM10000_metadata"])
+def test_metadata_as_dataverse_hands_them_out(root, name):
+    wanted = opened(root)
+    table = read_metadata(root)
+    (root / "HAM10000_metadata.csv").unlink()
+    table.to_csv(root / name, sep="\t", index=False, quoting=csv.QUOTE_NONNUMERIC)
+    assert opened(root).table.equals(wanted.table)
+
+
+def test_the_first_of_two_tables_of_metadata_counts(root):
+    wanted = opened(root).source
+    (root / "HAM10000_metadata.tab").write_text("not read", encoding="utf-8")
+    assert opened(root).source == wanted
+
+
 def test_no_metadata(root):
     (root / "HAM10000_metadata.csv").unlink()
     with pytest.raises(
-        EvenhandError, match=r"Missing: HAM10000_metadata\.csv \(one row per image\)\. The fold"
+        EvenhandError, match=r"Missing: HAM10000_metadata\* \(one row per image, .*\)\. The fold"
     ):
         opened(root)
 

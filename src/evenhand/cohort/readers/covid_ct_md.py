@@ -36,6 +36,7 @@ COVID_CT_MD = DataSet(
     },
     attributes=(sex("Patient Gender"), binned("age", "Patient Age", (60,))),
     slices=1,
+    window=LUNG,
     needs=("pydicom",),
 )
 

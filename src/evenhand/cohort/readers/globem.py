@@ -105,7 +105,7 @@ def find_globem(root: Path) -> Samples:
         "pid",
         root,
         tuple(tables),
-        series=lambda rows: _series(rows, values),
+        read=lambda rows: _series(rows, values),
         channels=tuple(channels),
     )
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from evenhand.cohort.attributes import sex
 from evenhand.cohort.bins import binned
 from evenhand.cohort.labels import by_value
-from evenhand.cohort.layouts import files_by_name
+from evenhand.cohort.layouts import files_by_name, find_entry
 from evenhand.cohort.published import Samples, published
 from evenhand.cohort.registry import DataSet, Entry
 from evenhand.cohort.tables import read_table, require_columns
 
-METADATA = "HAM10000_metadata.csv"
+METADATA = Entry("HAM10000_metadata*", "one row per image, .csv or .tab")
 IMAGES = "HAM10000_images*"
 DIAGNOSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 
@@ -23,7 +23,7 @@ HAM10000 = DataSet(
     licence="CC BY-NC 4.0",
     access="https://doi.org/10.7910/DVN/DBW86T, free",
     layout=(
-        Entry(METADATA, "one row per image"),
+        METADATA,
         Entry(IMAGES, "folders of JPEGs named by image_id"),
     ),
     unit="lesion",
@@ -45,8 +45,8 @@ HAM10000 = DataSet(
 @published("ham10000", HAM10000)
 def find_ham10000(root: Path) -> Samples:
     """Find dermatoscopic images of pigmented lesions; the data know lesions, not patients."""
-    metadata = root / METADATA
-    table = read_table(metadata)
+    metadata = find_entry(root, METADATA)
+    table = read_table(metadata, like=".csv")  # as published it may be .tab, or have no suffix
     require_columns(table, metadata, ("image_id", "lesion_id"))
     files, unlisted = files_by_name(table["image_id"], root, IMAGES, (".jpg",))
     table = table.assign(file=files)

@@ -78,7 +78,7 @@ def find_mesa_sleep(root: Path) -> Samples:
         "mesaid",
         root,
         (*paths, people),
-        series=lambda rows: _series(rows, values, epochs["mesaid"].to_numpy()),
+        read=lambda rows: _series(rows, values, epochs["mesaid"].to_numpy()),
         channels=CHANNELS,
     )
 

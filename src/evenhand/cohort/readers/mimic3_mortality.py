@@ -147,7 +147,7 @@ def find_mimic3_mortality(root: Path) -> Samples:
     else:
         splits = {}
     tables = (*lists.values(), people, *splits.values())
-    return Samples(table, "stay", "SUBJECT_ID", root, tables, series=_series, channels=CHANNELS)
+    return Samples(table, "stay", "SUBJECT_ID", root, tables, read=_series, channels=CHANNELS)
 
 
 def _stays(path: Path, folder: Path) -> pd.DataFrame:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
+
+import pandas as pd
 
 from evenhand.cohort.attributes import sex
 from evenhand.cohort.bins import binned
+from evenhand.cohort.cohort import Read
 from evenhand.cohort.labels import by_value
-from evenhand.cohort.layouts import files_by_name
 from evenhand.cohort.published import Samples, published
 from evenhand.cohort.registry import DataSet, Entry
 from evenhand.cohort.tables import read_table, require_columns
-from evenhand.cohort.volumes import SOFT_TISSUE, open_dicom
+from evenhand.cohort.volumes import SOFT_TISSUE, hdf5_images, hdf5_names
 
 TABLE = "clinical_data.csv"
-IMAGES = "l3_slices"
+SLICES = "l3_slices.h5"
 
 OL3I = DataSet(
     title="OL3I",
@@ -25,28 +26,37 @@ OL3I = DataSet(
     access="https://stanfordaimi.azurewebsites.net, on registration",
     layout=(
         Entry(TABLE, "one row per patient"),
-        Entry(IMAGES, "folder of DICOM files named by anon_id"),
+        Entry(SLICES, "HDF5, an array per patient named by anon_id"),
     ),
     labels={
         f"{years}y": by_value(
             f"label_{years}y",
             {"no disease": ("0",), "ischaemic heart disease": ("1",)},
             left_out=("", "-1"),
+            split=f"set_{years}y",
         )
         for years in (1, 5)
     },
     attributes=(sex("sex"), binned("age", "age", (60,))),
-    needs=("pydicom",),
+    window=SOFT_TISSUE,
+    needs=("h5py",),
 )
 
 
 @published("ol3i", OL3I)
 def find_ol3i(root: Path) -> Samples:
-    """Find the slices, shown through a window for soft tissue."""
-    path = root / TABLE
+    """Find the slices, shown through a window for soft tissue; each label has its own split."""
+    path, slices = root / TABLE, root / SLICES
     table = read_table(path)
     require_columns(table, path, ("anon_id",))
-    files, unlisted = files_by_name(table["anon_id"], root, IMAGES, (".dcm",))
-    opened = partial(open_dicom, window=SOFT_TISSUE)
-    table = table.assign(file=files)
-    return Samples(table, "anon_id", "anon_id", path, (path,), open=opened, unlisted=unlisted)
+    held = set(hdf5_names(slices))
+    # A slice that is not there gets a path that is not there either.
+    table["file"] = [
+        str(slices) if name in held else f"{slices}/{name}" for name in table["anon_id"]
+    ]
+    unlisted = tuple(f"{slices}/{name}" for name in sorted(held - set(table["anon_id"])))
+
+    def read(rows: pd.DataFrame) -> Read:
+        return hdf5_images(rows["file"], rows["anon_id"], path, SOFT_TISSUE)
+
+    return Samples(table, "anon_id", "anon_id", path, (path,), read=read, unlisted=unlisted)
