@@ -11,7 +11,6 @@ import pytest
 from tests.data import tiny
 
 from evenhand.cohort import open_cohort
-from evenhand.errors import EvenhandError
 
 # Worked out by hand from what the tiny files say, and the conventions of each data set.
 KNOWN = [
@@ -90,18 +89,6 @@ def test_a_window_of_mesa_is_in_the_order_of_time_around_its_epoch(tmp_path):
         padded = np.full(101, np.nan, np.float32)
         padded[np.array(there) - (epoch - 51)] = activity[list(there)]
         assert np.array_equal(window, padded, equal_nan=True)
-
-
-@pytest.mark.parametrize("step", [15, 60])
-def test_nights_of_mesa_in_other_steps_are_refused(tmp_path, step):
-    settings = tiny("mesa_sleep", tmp_path)
-    path = tmp_path / "dftrain_task1.csv"
-    table = pd.read_csv(path)
-    at = step * table.groupby("mesaid").cumcount() % (24 * 3600)
-    clock = pd.to_datetime(at, unit="s").dt.strftime("%H:%M:%S")
-    table.assign(linetime=clock).to_csv(path, index=False)
-    with pytest.raises(EvenhandError, match="are not 30 s apart in 'linetime'"):
-        open_cohort(settings)
 
 
 def test_ages_of_mimic3_that_are_coded_say_who_is_younger(tmp_path):

@@ -6,12 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from tests.data.globem import make_globem
-from tests.data.mesa_sleep import EPOCHS, make_mesa_sleep
 from tests.data.mimic3_mortality import make_mimic3_mortality
 
 from evenhand.cohort import DataSettings, UnreadableError, counts, open_cohort, store_samples
 from evenhand.cohort.readers.mimic3_mortality import CHANNELS, VARIABLES
-from evenhand.errors import EvenhandError
 
 
 @pytest.fixture
@@ -81,38 +79,6 @@ def test_an_age_that_is_only_under_65_or_not(stays):
     people = pd.read_csv(path)
     people.assign(AGE=(people["AGE"] < 65).astype(int)).to_csv(path, index=False)
     assert open_cohort(settings).table["attr_age"].equals(wanted)
-
-
-def test_windows_of_a_night_are_in_the_order_of_time(tmp_path):
-    root = make_mesa_sleep(tmp_path / "mesa", people=8)
-    night = pd.read_csv(root / "dftrain_task1.csv").query("mesaid == 1")
-    activity = night["activity"].to_numpy(np.float32)
-    cohort = open_cohort(DataSettings(data=f"mesa_sleep:{root}"))
-    assert np.array_equal(cohort.read("1-60")[:, 0], activity[9:110])  # epochs 10 … 110
-    first, last = cohort.read("1-1")[:, 0], cohort.read(f"1-{EPOCHS}")[:, 0]
-    assert np.isnan(first[:50]).all()
-    assert np.array_equal(first[50:], activity[:51])
-    assert np.array_equal(last[:51], activity[-51:])
-    assert np.isnan(last[51:]).all()
-    asleep = cohort.table.set_index("sample_id")["label"]
-    assert asleep["1-1"] == int(night["gt"].iloc[0]) != int(night["wake"].iloc[0])
-
-
-def test_nights_out_of_order_are_refused(tmp_path):
-    root = make_mesa_sleep(tmp_path / "mesa", people=8)
-    table = pd.read_csv(root / "dftrain_task1.csv").sample(frac=1, random_state=0)
-    table.to_csv(root / "dftrain_task1.csv", index=False)
-    with pytest.raises(EvenhandError, match=r"the epochs of mesaid 1.* are not 30 s apart"):
-        open_cohort(DataSettings(data=f"mesa_sleep:{root}"))
-
-
-def test_a_number_that_is_none_is_named_with_its_row(tmp_path):
-    root = make_mesa_sleep(tmp_path / "mesa", people=8)
-    table = pd.read_csv(root / "dftest_task1.csv", dtype=object)
-    table.loc[3, "activity"] = "much"
-    table.to_csv(root / "dftest_task1.csv", index=False)
-    with pytest.raises(EvenhandError, match=r"dftest_task1\.csv, row 5: 'activity' is no number"):
-        open_cohort(DataSettings(data=f"mesa_sleep:{root}"))
 
 
 def test_a_survey_has_the_28_days_that_end_on_its_day(tmp_path):

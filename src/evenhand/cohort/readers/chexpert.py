@@ -51,7 +51,5 @@ def find_chexpert(root: Path) -> Samples:
     if not demographics.exists():
         return Samples(table.assign(PRIMARY_RACE=None), "image", "PATIENT", path, (path,))
     people = read_table(demographics)
-    require_columns(people, demographics, ("PATIENT", "PRIMARY_RACE"))
-    people = people.drop_duplicates(["PATIENT", "PRIMARY_RACE"])
     table = look_up(table, "PATIENT", people, demographics, ("PRIMARY_RACE",))
     return Samples(table, "image", "PATIENT", path, (path, demographics))
