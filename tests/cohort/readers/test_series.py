@@ -24,10 +24,13 @@ def write(path, *lines: dict[str, object]) -> None:
 def test_a_stay_has_the_last_value_of_each_hour_in_the_benchmarks_channels(stays):
     write(
         stays / "train" / "1_episode1_timeseries.csv",
-        {"Hours": 0.2, "Heart Rate": 80},
-        {"Hours": 0.9, "Heart Rate": 90, "Glascow coma scale total": "15.0"},
-        {"Hours": 47.99, "Glascow coma scale eye opening": "4 Spontaneously"},
-        {"Hours": 48.0, "Heart Rate": 200},
+        {"Hours": -0.5, "Heart Rate": 10},
+        {"Hours": 0.0, "Heart Rate": 80},
+        {"Hours": 1.0, "Heart Rate": 90, "Glascow coma scale total": "15.0"},
+        {"Hours": 1.00001, "pH": 7.4},
+        {"Hours": 48.0, "Glascow coma scale eye opening": "4 Spontaneously"},
+        {"Hours": 48.0000005, "Weight": 70},
+        {"Hours": 48.00001, "Weight": 200},
     )
     grid = open_cohort(DataSettings(data=f"mimic3_mortality:{stays}")).read(
         "1_episode1_timeseries.csv"
@@ -44,7 +47,9 @@ def test_a_stay_has_the_last_value_of_each_hour_in_the_benchmarks_channels(stays
     assert grid[47, at["Glascow coma scale eye opening: 4 Spontaneously"]] == 1
     observed = grid[:, at["observed: Capillary refill rate"] :]
     assert observed.shape == (48, 17)
-    assert observed.sum() == 3
+    assert np.flatnonzero(~np.isnan(grid[:, at["pH"]])).tolist() == [1]
+    assert grid[47, at["Weight"]] == 70
+    assert observed.sum() == 5
     assert set(np.unique(observed)) == {0, 1}
 
 
@@ -54,6 +59,7 @@ def test_a_stay_has_the_last_value_of_each_hour_in_the_benchmarks_channels(stays
         ({"Hours": 1, "Heart Rate": "fast"}, "could not convert string to float: 'fast'"),
         ({"Hours": 1, "Capillary refill rate": 7}, "Capillary refill rate is '7'; known are 0, 1"),
         ({"Hours": ""}, "could not convert"),
+        ({"Hours": "nan"}, "cannot convert float NaN to integer"),
     ],
 )
 def test_a_stay_that_cannot_be_read_is_named_with_its_row(stays, tmp_path, cells, problem):

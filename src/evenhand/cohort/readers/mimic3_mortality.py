@@ -27,6 +27,7 @@ from evenhand.cohort.tables import (
 )
 
 HOURS = 48
+EDGE = 1e-6  # hours; what is written at the end of an hour belongs to it, as in the benchmark
 DEMOGRAPHICS = Entry("demographics*.csv", "one row per SUBJECT_ID: GENDER, AGE, ETHNICITY, …")
 COLUMNS = ("LANGUAGE", "INSURANCE", "RELIGION", "ETHNICITY", "GENDER", "AGE")
 SPLITS = {"train": "train_listfile.csv", "val": "val_listfile.csv", "test": "test_listfile.csv"}
@@ -204,9 +205,10 @@ def _hourly(lines: csv.DictReader[str]) -> Values:
     for line in lines:
         if None in line.values():
             raise ValueError(f"line {lines.line_num} is cut off")
-        hour = int(float(line["Hours"]))
-        if not 0 <= hour < HOURS:
+        time = float(line["Hours"])
+        if time < -EDGE or time > HOURS + EDGE:
             continue
+        hour = min(int(time - EDGE), HOURS - 1)
         for number, name in enumerate(VARIABLES):
             if line[name]:
                 _write(values[hour], name, line[name])
