@@ -27,11 +27,14 @@ class Entry:
         What it holds.
     required
         Whether the data set can be read without it.
+    columns
+        The columns that attributes read from it, where it is not required.
     """
 
     name: str
     what: str
     required: bool = True
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -114,8 +114,19 @@ def test_each_part_that_is_missing_is_named(settings, tmp_path):
             assert f"Missing: {entry.name} ({entry.what})" in refusal(settings)
         else:
             open_cohort(settings.model_copy(update={"attribute": ()}))
+        for attribute in brought(settings, entry.columns):
+            text = refusal(settings.model_copy(update={"attribute": (attribute,)}))
+            assert f"{root} lacks {entry.name} ({entry.what})" in text
+            assert f"the attribute {attribute!r} is read from" in text
         for number, path in enumerate(paths):
             (aside / str(number)).rename(path)
+
+
+def brought(settings: DataSettings, columns: tuple[str, ...]) -> list[str]:
+    """Return the attributes that read one of the columns."""
+    about = known_readers()[settings.data.partition(":")[0]].about
+    rules = {rule.name: rule.column for rule in about.attributes} | {**about.open_attributes}
+    return [name for name, column in rules.items() if column in columns]
 
 
 def tables(root: Path) -> Iterator[Path]:
