@@ -34,7 +34,7 @@ def make_mimic3_mortality(root: Path, subjects: int = 60) -> Path:
         "SUBJECT_ID": list(people),
         "LANGUAGE": [LANGUAGES[n % 4] for n in people],
         "INSURANCE": [("Medicare", "Private", "Self Pay")[n % 3] for n in people],
-        "RELIGION": [("CATHOLIC", "NOT SPECIFIED")[n % 2] for n in people],
+        "RELIGION": [("CATHOLIC", "NOT SPECIFIED", "JEWISH")[n % 3] for n in people],
         "ETHNICITY": [ETHNICITIES[n % 4] for n in people],
         "GENDER": [("F", "M")[n // 2 % 2] for n in people],
         "AGE": [30 + 7 * n % 60 for n in people],

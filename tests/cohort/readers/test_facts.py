@@ -67,6 +67,17 @@ def test_a_known_sample(opened, name, sample, patient, label, levels):
     assert {one: row[f"attr_{one}"] for one in levels} == levels
 
 
+@pytest.mark.parametrize(
+    ("name", "attribute", "levels"),
+    [
+        ("mimic3_mortality", "religion", {"CATHOLIC", "JEWISH", "unknown"}),
+        ("mimic_cxr", "language", {"English", "Spanish", "unknown"}),
+    ],
+)
+def test_what_was_not_specified_is_unknown(opened, name, attribute, levels):
+    assert set(opened(name).table[f"attr_{attribute}"]) == levels
+
+
 def test_a_study_of_mimic_cxr_without_a_report_has_no_label(opened):
     cohort = opened("mimic_cxr")
     assert not cohort.table["sample_id"].str.contains("-0007-").any()
