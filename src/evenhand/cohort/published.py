@@ -54,6 +54,8 @@ class Samples:
         What each channel of the series is.
     unlisted
         Files that look like samples and that no row names.
+    notes
+        What else must be known of the data, in sentences.
     """
 
     table: pd.DataFrame
@@ -66,6 +68,7 @@ class Samples:
     series: Callable[[pd.DataFrame], Read] | None = None
     channels: tuple[str, ...] = ()
     unlisted: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 Find = Callable[[Path], Samples]
@@ -144,7 +147,7 @@ def _cohort(
             fingerprint=f"{files}-{slices}" if slices else files,
             label=f"{convention}: {meaning}",
             left_out=absent,
-            notes=_unlisted(samples),
+            notes=(*_unlisted(samples), *samples.notes),
         ),
         channels=samples.channels,
     )

@@ -9,7 +9,9 @@ from tests.data.globem import make_globem
 from tests.data.mimic3_mortality import make_mimic3_mortality
 
 from evenhand.cohort import DataSettings, UnreadableError, counts, open_cohort, store_samples
+from evenhand.cohort.listing import verify
 from evenhand.cohort.readers.mimic3_mortality import CHANNELS, VARIABLES
+from evenhand.errors import EvenhandError
 
 
 @pytest.fixture
@@ -75,7 +77,49 @@ def test_the_benchmarks_split_is_kept_where_its_lists_are(stays):
     split = open_cohort(settings).table["split"].value_counts()
     assert set(split.index) == {"train", "val", "test"}
     (stays / "val_listfile.csv").unlink()
-    assert "split" not in open_cohort(settings).table
+    cohort = open_cohort(settings)
+    assert "split" not in cohort.table
+    assert cohort.source.notes == (
+        "The benchmark's split (train_listfile.csv, test_listfile.csv) is not kept: there is no "
+        "val_listfile.csv.",
+    )
+    for part in ("train", "test"):
+        (stays / f"{part}_listfile.csv").unlink()
+    assert open_cohort(settings).source.notes == ()
+
+
+def test_stays_that_no_list_names_are_noted(stays):
+    write(stays / "train" / "99_episode1_timeseries.csv", {"Hours": 1, "Heart Rate": 80})
+    data = f"mimic3_mortality:{stays}"
+    (note,) = open_cohort(DataSettings(data=data)).source.notes
+    assert note.startswith("1 of the files below the folder are named by no row")
+    assert "train/99_episode1_timeseries.csv" in note
+    assert note in verify(data)
+
+
+def test_mimic3s_own_tables_say_who_the_subjects_are(stays):
+    settings = DataSettings(data=f"mimic3_mortality:{stays}")
+    wanted = open_cohort(settings).table
+    (stays / "demographics_rich.csv").unlink()
+    assert open_cohort(settings).table.equals(wanted)
+
+
+def test_an_attribute_of_mimic3_names_the_tables_that_it_needs(stays):
+    def refused(attribute: str) -> str:
+        with pytest.raises(EvenhandError) as error:
+            open_cohort(DataSettings(data=f"mimic3_mortality:{stays}", attribute=(attribute,)))
+        return str(error.value)
+
+    (stays / "demographics_rich.csv").unlink()
+    (stays / "ADMISSIONS.csv.gz").unlink()
+    text = refused("sex*age")
+    assert f"{stays} lacks demographics*.csv (SUBJECT_ID, LANGUAGE" in text
+    assert "or ADMISSIONS.csv* (SUBJECT_ID, ADMITTIME, LANGUAGE" in text
+    assert "the attribute 'age'" in text
+    (stays / "PATIENTS.csv").unlink()
+    assert "or PATIENTS.csv* (SUBJECT_ID, GENDER, DOB" in refused("sex")
+    table = open_cohort(DataSettings(data=f"mimic3_mortality:{stays}")).table
+    assert set(table["attr_age"]) == set(table["attr_religion"]) == {"unknown"}
 
 
 def test_an_age_that_is_only_under_65_or_not(stays):
