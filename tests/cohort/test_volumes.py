@@ -11,7 +11,7 @@ from tests.data.covid_ct_md import make_covid_ct_md
 from tests.data.dicom import write_dicom
 from tests.data.oasis1 import make_oasis1
 
-from evenhand.cohort import DataSettings, open_cohort, store_samples
+from evenhand.cohort import DataSettings, known_readers, open_cohort, store_samples
 from evenhand.cohort.volumes import (
     SOFT_TISSUE,
     cut_dicom_series,
@@ -122,9 +122,12 @@ def test_more_slices_of_a_volume_stay_with_their_patient(reader, make, tmp_path)
     assert len(pictures) == 3
 
 
-def test_slices_of_what_is_no_volume_are_refused(shared_data):
-    with pytest.raises(EvenhandError, match="--slices cannot be given with ham10000"):
-        open_cohort(DataSettings(data=f"ham10000:{shared_data / 'ham10000'}", slices=2))
+@pytest.mark.parametrize(
+    "name", sorted(name for name, reader in known_readers().items() if not reader.about.slices)
+)
+def test_slices_of_what_is_no_volume_are_refused(name):
+    with pytest.raises(EvenhandError, match=f"--slices cannot be given with {name}"):
+        open_cohort(DataSettings(data=f"{name}:nowhere", slices=2))
 
 
 @pytest.mark.parametrize(

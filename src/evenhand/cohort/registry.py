@@ -117,5 +117,6 @@ def refuse_settings(name: str, settings: DataSettings, unused: tuple[str, ...]) 
     given = [f"--{field.replace('_', '-')}" for field in unused if getattr(settings, field)]
     if given:
         raise EvenhandError(
-            f"{' and '.join(given)} cannot be given with {name}: data: the layout says it already."
+            f"{' and '.join(given)} cannot be given with {name}: data, which say it themselves or "
+            "have no use for it. Leave it out."
         )
