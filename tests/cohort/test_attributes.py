@@ -48,6 +48,22 @@ def test_distinct_sorts_and_leaves_out_blanks_and_every_unknown():
     assert rule.of(raw).tolist() == ["b", UNKNOWN, "a", UNKNOWN, UNKNOWN, "b"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("NOT SPECIFIED", "UNOBTAINABLE", "UNABLE TO OBTAIN", "PATIENT DECLINED TO ANSWER", "?"),
+        *("Unknown/Not Specified", "not reported", "Prefer not to say", "UNKNOWN (DEFAULT)"),
+    ],
+)
+def test_what_was_not_learnt_is_no_level(text):
+    raw = pd.Series(["CATHOLIC", text, "NOT RELIGIOUS", "+", "Hindu?"], dtype="str")
+    known = ["+", "CATHOLIC", "Hindu?", "NOT RELIGIOUS"]
+    assert distinct("religion", "religion", raw).levels == tuple(known)
+    rule = named("language", "language", {"Catholic": ("catholic",)}, rest="other")
+    levels = ["Catholic", UNKNOWN, "other", "other", "other"]
+    assert rule.of(raw).tolist() == levels
+
+
 def test_distinct_sorts_numbers_as_numbers():
     assert distinct("scale", "scale", pd.Series(["10", "9", "1"])).levels == ("1", "9", "10")
 

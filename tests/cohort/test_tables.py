@@ -124,6 +124,12 @@ def test_a_look_up_keeps_rows_and_leaves_unknown_keys_blank(tmp_path):
     assert found["sex"].isna().tolist() == [False, True, False]
 
 
+def test_a_look_up_takes_rows_that_say_the_same_once(tmp_path):
+    table = pd.DataFrame({"id": ["a"]}, index=[2])
+    other = pd.DataFrame({"id": ["a", "a"], "sex": ["f", "f"], "visit": [1, 2]}, index=[2, 3])
+    assert look_up(table, "id", other, tmp_path, ("sex",)).values.tolist() == [["a", "f"]]
+
+
 def test_a_look_up_in_a_table_with_repeated_keys_is_refused(tmp_path):
     table = pd.DataFrame({"id": ["a", "a"], "sex": ["f", "m"]}, index=[2, 3])
     with pytest.raises(EvenhandError, match="row 3: a: already named above in 'id'"):

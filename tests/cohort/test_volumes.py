@@ -12,7 +12,13 @@ from tests.data.covid_ct_md import make_covid_ct_md
 from tests.data.dicom import write_dicom
 from tests.data.oasis1 import make_oasis1
 
-from evenhand.cohort import DataSettings, UnreadableError, open_cohort, store_samples
+from evenhand.cohort import (
+    DataSettings,
+    UnreadableError,
+    known_readers,
+    open_cohort,
+    store_samples,
+)
 from evenhand.cohort.volumes import (
     SOFT_TISSUE,
     cut_dicom_series,
@@ -219,9 +225,12 @@ def test_slices_that_are_asked_for_are_kept_too(tmp_path):
     assert open_cohort(settings).source.facts["slices"] == 3
 
 
-def test_slices_of_what_is_no_volume_are_refused(shared_data):
-    with pytest.raises(EvenhandError, match="--slices cannot be given with ham10000"):
-        open_cohort(DataSettings(data=f"ham10000:{shared_data / 'ham10000'}", slices=2))
+@pytest.mark.parametrize(
+    "name", sorted(name for name, reader in known_readers().items() if not reader.about.slices)
+)
+def test_slices_of_what_is_no_volume_are_refused(name):
+    with pytest.raises(EvenhandError, match=f"--slices cannot be given with {name}"):
+        open_cohort(DataSettings(data=f"{name}:nowhere", slices=2))
 
 
 @pytest.mark.parametrize(

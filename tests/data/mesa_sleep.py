@@ -35,13 +35,13 @@ def make_mesa_sleep(root: Path, people: int = 30) -> Path:
 def night(person: int) -> pd.DataFrame:
     """Return a night that begins before midnight; activity is low in sleep, light often blank."""
     rng = np.random.default_rng(person)
-    seconds = (23 * 3600 + 30 * np.arange(EPOCHS)) % (24 * 3600)
+    begin = pd.Timestamp("1900-01-01 23:00:00")  # the benchmark's day of every first epoch
     asleep = (np.arange(EPOCHS) // 20 + person) % 2 == 1
     light = np.where(rng.random(EPOCHS) < 0.2, np.nan, rng.uniform(0, 9, EPOCHS))
     return pd.DataFrame(
         {
             "mesaid": person,
-            "linetime": [f"{s // 3600:02d}:{s // 60 % 60:02d}:{s % 60:02d}" for s in seconds],
+            "linetime": pd.date_range(begin, periods=EPOCHS, freq="30s").astype("str"),
             "marker": 0.0,
             "interval": "ACTIVE",
             "binterval": 1.0,

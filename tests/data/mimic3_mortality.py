@@ -15,7 +15,10 @@ ETHNICITIES = ("WHITE", "BLACK/AFRICAN AMERICAN", "ASIAN - CHINESE", "UNKNOWN/NO
 
 
 def make_mimic3_mortality(root: Path, subjects: int = 60) -> Path:
-    """Write stays of train and test, five lists, and demographics; even subjects have two stays."""
+    """Write stays of train and test, five lists, and who the subjects are, in both ways.
+
+    Even subjects have two stays.
+    """
     lists: dict[str, list[dict[str, object]]] = {"train": [], "test": []}
     for subject in range(1, subjects + 1):
         part = "test" if subject % 5 == 0 else "train"
@@ -34,13 +37,24 @@ def make_mimic3_mortality(root: Path, subjects: int = 60) -> Path:
         "SUBJECT_ID": list(people),
         "LANGUAGE": [LANGUAGES[n % 4] for n in people],
         "INSURANCE": [("Medicare", "Private", "Self Pay")[n % 3] for n in people],
-        "RELIGION": [("CATHOLIC", "NOT SPECIFIED")[n % 2] for n in people],
+        "RELIGION": [("CATHOLIC", "NOT SPECIFIED", "JEWISH")[n % 3] for n in people],
         "ETHNICITY": [ETHNICITIES[n % 4] for n in people],
         "GENDER": [("F", "M")[n // 2 % 2] for n in people],
         "AGE": [30 + 7 * n % 60 for n in people],
     }
     pd.DataFrame(demographics).to_csv(root / "demographics_rich.csv", index=False)
+    write_own_tables(root, pd.DataFrame(demographics))
     return root
+
+
+def write_own_tables(root: Path, demographics: pd.DataFrame) -> None:
+    """Write the same as MIMIC-III has it: dates of birth, two admissions each, the later first."""
+    born = (2140 - demographics["AGE"]).astype("str") + "-06-01 00:00:00"
+    patients = demographics[["SUBJECT_ID", "GENDER"]].assign(DOB=born, EXPIRE_FLAG=0)
+    patients.to_csv(root / "PATIENTS.csv", index=False)
+    first = demographics.drop(columns=["GENDER", "AGE"]).assign(ADMITTIME="2140-06-01 07:15:00")
+    later = first.assign(ADMITTIME="2150-01-01 00:00:00", INSURANCE="Medicaid", LANGUAGE="PORT")
+    pd.concat([later, first]).to_csv(root / "ADMISSIONS.csv.gz", index=False)
 
 
 def write_stay(path: Path, number: int) -> None:

@@ -1,4 +1,4 @@
-"""PhysioNet 2012's published layout, tiny: sets A and B."""
+"""PhysioNet 2012's published layout, tiny: sets A, B and C."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def write_stay(path: Path, number: int, lines: tuple[str, ...] | None = None) ->
 
 
 def make_physionet2012(root: Path, stays: int = 30) -> Path:
-    """Write two sets of stays, a third of whom died, and their outcomes."""
-    for letter, first in (("a", 100), ("b", 200)):
+    """Write three sets of stays, of whom a quarter died, and their outcomes."""
+    for letter, first in (("a", 100), ("b", 200), ("c", 300)):
         rows = ["RecordID,SAPS-I,SOFA,Length_of_stay,Survival,In-hospital_death"]
         for number in range(stays):
             write_stay(root / f"set-{letter}" / f"{first + number}.txt", number)

@@ -21,7 +21,11 @@ _RACES = (
     ("Asian", re.compile("asian")),
     ("Hispanic", re.compile("(?<!non-)(?<!not )(hispanic|latino)")),
 )
-_NO_RACE = re.compile("unknown|refused|declined|unable|not specified")
+# What is written where nothing was learnt, in hospitals and surveys.
+_UNTOLD = re.compile(
+    r"unknown|refused|declined|unable to (obtain|answer|determine)|unobtainable|prefer not"
+    r"|not (specified|stated|reported|recorded|available|known|disclosed)|^\?+$"
+)
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def named(
     """Make an attribute from the values that each level stands for.
 
     Case does not matter, nor does "1.0" for "1". With ``rest``, every other value that is not
-    blank, and not "unknown", is of that level.
+    blank, and not "unknown" or the like, is of that level.
 
     Examples
     --------
@@ -88,11 +92,13 @@ def named(
     >>> sex.of(pd.Series(["F", "0.0", "-1"])).tolist()
     ['female', 'male', 'unknown']
     """
-    level_of: dict[str, str | None] = {UNKNOWN: None}
-    level_of |= {plain(value): level for level, values in levels.items() for value in values}
+    level_of = {plain(value): level for level, values in levels.items() for value in values}
+
+    def level(value: str) -> str | None:
+        return level_of.get(plain(value), None if _untold(value) else rest)
 
     def to_level(raw: pd.Series) -> pd.Series:
-        return raw.map(lambda value: level_of.get(plain(value), rest), na_action="ignore")
+        return raw.map(level, na_action="ignore")
 
     every = dict.fromkeys([*levels, *([rest] if rest else [])])
     return Attribute(name, column, tuple(every), to_level)
@@ -128,10 +134,10 @@ def white(name: str, column: str) -> Attribute:
 def distinct(name: str, column: str, raw: pd.Series) -> Attribute:
     """Make an attribute whose levels are the values that occur, sorted (numbers as numbers).
 
-    A blank value, and the word "unknown" in any spelling of its case, is no level.
+    A blank value is no level, nor are "unknown", "not specified", "refused", "?" and the like.
     """
     values = sorted({str(value) for value in raw.dropna().unique()}, key=_numbers_first)
-    return mapped(name, column, {value: value for value in values if value.casefold() != UNKNOWN})
+    return mapped(name, column, {value: value for value in values if not _untold(value)})
 
 
 def parts_of(attribute: str) -> tuple[str, ...]:
@@ -174,11 +180,16 @@ def group_of(
     return pd.Series(categories, index=table.index, name=attribute)
 
 
+def _untold(text: str) -> bool:
+    """Whether a text says that something was not learnt."""
+    return _UNTOLD.search(text.casefold()) is not None
+
+
 def _race(text: str) -> str | None:
     """Return the level of race that a text stands for; None where it says none."""
-    words = text.casefold()
-    if _NO_RACE.search(words):
+    if _untold(text):
         return None
+    words = text.casefold()
     return next((level for level, pattern in _RACES if pattern.search(words)), "Other")
 
 

@@ -51,6 +51,8 @@ def verify(data: str) -> str:
     unused = _unused(Path(path), cohort)
     if unused:
         lines += ["", f"{_files(len(unused))} that no sample uses: {some(unused)}"]
+    elif cohort.source.notes:
+        lines += ["", *cohort.source.notes]
     return "\n".join(lines)
 
 

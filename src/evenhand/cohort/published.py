@@ -7,23 +7,23 @@ root folder to ``Samples``). Everything else is the same for all, and is done he
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
-from evenhand.cohort.attributes import Attribute, distinct
+from evenhand.cohort.attributes import Attribute, distinct, parts_of
 from evenhand.cohort.bins import parse_bins
 from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
 from evenhand.cohort.images import Open, image_files, open_picture
 from evenhand.cohort.labels import Label
-from evenhand.cohort.layouts import check_layout, files_below, look_at
+from evenhand.cohort.layouts import check_layout, files_below, found, look_at
 from evenhand.cohort.registry import SERIES, DataSet, reader, refuse_settings
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.splits import own_split
 from evenhand.cohort.tables import refuse_blank, refuse_repeated, require_columns, some
 from evenhand.cohort.volumes import Cut, sliced, volume_slices
-from evenhand.errors import import_extra, pick
+from evenhand.errors import EvenhandError, import_extra, pick
 from evenhand.files import Stamp, fingerprint
 
 
@@ -35,9 +35,10 @@ class Samples:
     ----------
     table
         Text columns: the two that follow, ``file`` (a path; not needed where one table holds all
-        samples), those that labels and attributes read, and ``split`` (train, val, test) where the
-        data set has its own, the same for all labels. The index is the row of ``source``, as
-        ``read_table`` counts it.
+        samples), those that labels and attributes read (but for what an optional file of the
+        layout brings, where that is not there), and ``split`` (train, val, test) where the data set
+        has its own, the same for all labels. The index is the row of ``source``, as ``read_table``
+        counts it.
     sample, patient
         The columns of sample ids and of what stands for patients.
     source
@@ -55,6 +56,8 @@ class Samples:
         What each channel of the series is.
     unlisted
         Files that look like samples and that no row names.
+    notes
+        What else must be known of the data, in sentences.
     """
 
     table: pd.DataFrame
@@ -67,6 +70,7 @@ class Samples:
     read: Callable[[pd.DataFrame], Read] | None = None
     channels: tuple[str, ...] = ()
     unlisted: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 Find = Callable[[Path], Samples]
@@ -86,12 +90,39 @@ def published(name: str, data_set: DataSet) -> Callable[[Find], Find]:
             convention = settings.label or next(iter(data_set.labels))
             pick(f"label of {name}", convention, data_set.labels)
             check_layout(root, data_set)
-            return _cohort(name, data_set, find(root), root, settings)
+            samples = find(root)
+            table = _completed(samples.table, data_set, root, settings.attribute)
+            return _cohort(name, data_set, replace(samples, table=table), root, settings)
 
         reader(name, data_set)(open_cohort)
         return find
 
     return register
+
+
+def _completed(
+    table: pd.DataFrame, data_set: DataSet, root: Path, asked: Iterable[str]
+) -> pd.DataFrame:
+    """Return a table with blank columns for what optional files that are not there would bring.
+
+    Raises
+    ------
+    EvenhandError
+        The user asks about an attribute that reads one of these columns.
+    """
+    optional = [entry for entry in data_set.layout if entry.columns]
+    blank = dict.fromkeys(name for entry in optional for name in entry.columns)
+    blank = {name: None for name in blank if name not in table.columns}
+    reads = {rule.name: rule.column for rule in data_set.attributes} | {**data_set.open_attributes}
+    for name in (part for attribute in asked for part in parts_of(attribute)):
+        if reads.get(name) in blank:
+            lacking = [e for e in optional if reads[name] in e.columns and not found(root, e)]
+            files = " or ".join(f"{entry.name} ({entry.what})" for entry in lacking)
+            raise EvenhandError(
+                f"{root} lacks {files}, which the attribute {name!r} is read from. Put it there, "
+                "or name another attribute."
+            )
+    return table.assign(**blank)
 
 
 def _cohort(
@@ -120,7 +151,7 @@ def _cohort(
             slices=slices or None,
             window=data_set.window,
             left_out=absent,
-            notes=_unlisted(samples),
+            notes=(*_unlisted(samples), *samples.notes),
         ),
         channels=samples.channels,
     )

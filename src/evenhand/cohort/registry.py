@@ -27,11 +27,14 @@ class Entry:
         What it holds.
     required
         Whether the data set can be read without it.
+    columns
+        The columns that attributes read from it, where it is not required.
     """
 
     name: str
     what: str
     required: bool = True
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,5 +120,6 @@ def refuse_settings(name: str, settings: DataSettings, unused: tuple[str, ...]) 
     given = [f"--{field.replace('_', '-')}" for field in unused if getattr(settings, field)]
     if given:
         raise EvenhandError(
-            f"{' and '.join(given)} cannot be given with {name}: data: the layout says it already."
+            f"{' and '.join(given)} cannot be given with {name}: data, which say it themselves or "
+            "have no use for it. Leave it out."
         )

@@ -125,17 +125,18 @@ def look_up(
     table, key
         The table, and the column that says which row of the other is meant.
     other, path
-        The other table, one row per key, and where it lies.
+        The other table, and where it lies. It has one row per key, or several that say the same.
     columns
         What is taken from it; missing where it has no such row.
 
     Raises
     ------
     EvenhandError
-        The other table lacks a column, or has two rows of one key.
+        The other table lacks a column, or has two rows of one key that differ.
     """
     wanted = list(columns)
     require_columns(other, path, (key, *wanted))
+    other = other.drop_duplicates([key, *wanted])
     refuse_repeated(other, path, key)
     kept = table.drop(columns=wanted, errors="ignore")
     return kept.join(other.set_index(key)[wanted], on=key)

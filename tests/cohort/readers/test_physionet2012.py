@@ -10,6 +10,7 @@ import pytest
 from tests.data.physionet2012 import make_physionet2012, write_stay
 
 from evenhand.cohort import Cohort, DataSettings, UnreadableError, open_cohort, store_samples
+from evenhand.cohort.listing import verify
 from evenhand.cohort.readers.physionet2012 import CHANNELS, PLACE
 from evenhand.errors import EvenhandError
 
@@ -40,8 +41,8 @@ def test_there_are_36_parameters_and_weight():
 
 def test_sets_are_read_together_with_their_attributes(root):
     table = opened(root).table.set_index("sample_id")
-    assert len(table) == 60
-    assert table.loc["200", "label"] == 1
+    assert len(table) == 90
+    assert table.loc[["200", "300"], "label"].tolist() == [1, 1]
     assert table.loc[["100", "101", "102"], "attr_sex"].tolist() == ["male", "female", "unknown"]
     assert table.loc[["117", "118"], "attr_age"].tolist() == ["under 65", "65+"]
     assert table.loc["102", "attr_icu"] == "medical"
@@ -83,7 +84,7 @@ def test_a_damaged_stay_is_named_with_file_and_row(root, tmp_path, line, said):
         store_samples(cohort, None, tmp_path / "cache")
     assert f"set-a/105.txt, {said}" in str(error.value)
     kept = store_samples(cohort, None, tmp_path / "cache", skip_unreadable=True)
-    assert len(kept) == 59
+    assert len(kept) == 89
     assert said in kept.source.left_out[0]
 
 
@@ -95,6 +96,17 @@ def test_outcomes_without_a_stay_and_the_reverse(root):
     write_stay(root / "set-b" / "999.txt", 9)
     with pytest.raises(EvenhandError, match=r"Outcomes-b.txt has no outcome for 1 stays"):
         opened(root)
+
+
+@pytest.mark.parametrize(
+    ("gone", "said"),
+    [("Outcomes-b.txt", "Outcomes-b.txt for set-b"), ("set-c", "set-c for Outcomes-c.txt")],
+)
+def test_half_a_set_is_refused(root, gone, said):
+    (root / gone).rename(root.parent / gone)
+    for read in (opened, lambda root: verify(f"physionet2012:{root}")):
+        with pytest.raises(EvenhandError, match=f"lacks {said}. Put it there"):
+            read(root)
 
 
 def test_another_label(root):

@@ -23,6 +23,7 @@ from evenhand.cohort import (
 )
 from evenhand.cohort.images import ImageFiles
 from evenhand.cohort.listing import verify
+from evenhand.cohort.registry import Entry
 from evenhand.cohort.volumes import Hdf5Images
 from evenhand.errors import EvenhandError
 
@@ -127,8 +128,21 @@ def test_each_part_that_is_missing_is_named(settings, tmp_path):
             assert f"Missing: {entry.name} ({entry.what})" in refusal(settings)
         else:
             open_cohort(settings.model_copy(update={"attribute": ()}))
+        for attribute in brought(settings, entry):
+            text = refusal(settings.model_copy(update={"attribute": (attribute,)}))
+            assert f"{root} lacks {entry.name} ({entry.what})" in text
+            assert f"the attribute {attribute!r} is read from" in text
         for number, path in enumerate(paths):
             (aside / str(number)).rename(path)
+
+
+def brought(settings: DataSettings, entry: Entry) -> list[str]:
+    """Return the attributes that are read from a part of the layout and from no other."""
+    about = known_readers()[settings.data.partition(":")[0]].about
+    others = {name for other in about.layout if other != entry for name in other.columns}
+    columns = {*entry.columns} - others
+    rules = {rule.name: rule.column for rule in about.attributes} | {**about.open_attributes}
+    return [name for name, column in rules.items() if column in columns]
 
 
 def tables(root: Path) -> Iterator[Path]:

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from tests.data.globem import make_globem
-from tests.data.mesa_sleep import EPOCHS, make_mesa_sleep
 from tests.data.mimic3_mortality import make_mimic3_mortality
 
 from evenhand.cohort import DataSettings, UnreadableError, counts, open_cohort, store_samples
+from evenhand.cohort.listing import verify
 from evenhand.cohort.readers.mimic3_mortality import CHANNELS, VARIABLES
 from evenhand.errors import EvenhandError
 
@@ -26,10 +26,13 @@ def write(path, *lines: dict[str, object]) -> None:
 def test_a_stay_has_the_last_value_of_each_hour_in_the_benchmarks_channels(stays):
     write(
         stays / "train" / "1_episode1_timeseries.csv",
-        {"Hours": 0.2, "Heart Rate": 80},
-        {"Hours": 0.9, "Heart Rate": 90, "Glascow coma scale total": "15.0"},
-        {"Hours": 47.99, "Glascow coma scale eye opening": "4 Spontaneously"},
-        {"Hours": 48.0, "Heart Rate": 200},
+        {"Hours": -0.5, "Heart Rate": 10},
+        {"Hours": 0.0, "Heart Rate": 80},
+        {"Hours": 1.0, "Heart Rate": 90, "Glascow coma scale total": "15.0"},
+        {"Hours": 1.00001, "pH": 7.4},
+        {"Hours": 48.0, "Glascow coma scale eye opening": "4 Spontaneously"},
+        {"Hours": 48.0000005, "Weight": 70},
+        {"Hours": 48.00001, "Weight": 200},
     )
     grid = open_cohort(DataSettings(data=f"mimic3_mortality:{stays}")).read(
         "1_episode1_timeseries.csv"
@@ -46,7 +49,9 @@ def test_a_stay_has_the_last_value_of_each_hour_in_the_benchmarks_channels(stays
     assert grid[47, at["Glascow coma scale eye opening: 4 Spontaneously"]] == 1
     observed = grid[:, at["observed: Capillary refill rate"] :]
     assert observed.shape == (48, 17)
-    assert observed.sum() == 3
+    assert np.flatnonzero(~np.isnan(grid[:, at["pH"]])).tolist() == [1]
+    assert grid[47, at["Weight"]] == 70
+    assert observed.sum() == 5
     assert set(np.unique(observed)) == {0, 1}
 
 
@@ -56,6 +61,7 @@ def test_a_stay_has_the_last_value_of_each_hour_in_the_benchmarks_channels(stays
         ({"Hours": 1, "Heart Rate": "fast"}, "could not convert string to float: 'fast'"),
         ({"Hours": 1, "Capillary refill rate": 7}, "Capillary refill rate is '7'; known are 0, 1"),
         ({"Hours": ""}, "could not convert"),
+        ({"Hours": "nan"}, "cannot convert float NaN to integer"),
     ],
 )
 def test_a_stay_that_cannot_be_read_is_named_with_its_row(stays, tmp_path, cells, problem):
@@ -71,7 +77,49 @@ def test_the_benchmarks_split_is_kept_where_its_lists_are(stays):
     split = open_cohort(settings).table["split"].value_counts()
     assert set(split.index) == {"train", "val", "test"}
     (stays / "val_listfile.csv").unlink()
-    assert "split" not in open_cohort(settings).table
+    cohort = open_cohort(settings)
+    assert "split" not in cohort.table
+    assert cohort.source.notes == (
+        "The benchmark's split (train_listfile.csv, test_listfile.csv) is not kept: there is no "
+        "val_listfile.csv.",
+    )
+    for part in ("train", "test"):
+        (stays / f"{part}_listfile.csv").unlink()
+    assert open_cohort(settings).source.notes == ()
+
+
+def test_stays_that_no_list_names_are_noted(stays):
+    write(stays / "train" / "99_episode1_timeseries.csv", {"Hours": 1, "Heart Rate": 80})
+    data = f"mimic3_mortality:{stays}"
+    (note,) = open_cohort(DataSettings(data=data)).source.notes
+    assert note.startswith("1 of the files below the folder are named by no row")
+    assert "train/99_episode1_timeseries.csv" in note
+    assert note in verify(data)
+
+
+def test_mimic3s_own_tables_say_who_the_subjects_are(stays):
+    settings = DataSettings(data=f"mimic3_mortality:{stays}")
+    wanted = open_cohort(settings).table
+    (stays / "demographics_rich.csv").unlink()
+    assert open_cohort(settings).table.equals(wanted)
+
+
+def test_an_attribute_of_mimic3_names_the_tables_that_it_needs(stays):
+    def refused(attribute: str) -> str:
+        with pytest.raises(EvenhandError) as error:
+            open_cohort(DataSettings(data=f"mimic3_mortality:{stays}", attribute=(attribute,)))
+        return str(error.value)
+
+    (stays / "demographics_rich.csv").unlink()
+    (stays / "ADMISSIONS.csv.gz").unlink()
+    text = refused("sex*age")
+    assert f"{stays} lacks demographics*.csv (SUBJECT_ID, LANGUAGE" in text
+    assert "or ADMISSIONS.csv* (SUBJECT_ID, ADMITTIME, LANGUAGE" in text
+    assert "the attribute 'age'" in text
+    (stays / "PATIENTS.csv").unlink()
+    assert "or PATIENTS.csv* (SUBJECT_ID, GENDER, DOB" in refused("sex")
+    table = open_cohort(DataSettings(data=f"mimic3_mortality:{stays}")).table
+    assert set(table["attr_age"]) == set(table["attr_religion"]) == {"unknown"}
 
 
 def test_an_age_that_is_only_under_65_or_not(stays):
@@ -81,38 +129,6 @@ def test_an_age_that_is_only_under_65_or_not(stays):
     people = pd.read_csv(path)
     people.assign(AGE=(people["AGE"] < 65).astype(int)).to_csv(path, index=False)
     assert open_cohort(settings).table["attr_age"].equals(wanted)
-
-
-def test_windows_of_a_night_are_in_the_order_of_time(tmp_path):
-    root = make_mesa_sleep(tmp_path / "mesa", people=8)
-    night = pd.read_csv(root / "dftrain_task1.csv").query("mesaid == 1")
-    activity = night["activity"].to_numpy(np.float32)
-    cohort = open_cohort(DataSettings(data=f"mesa_sleep:{root}"))
-    assert np.array_equal(cohort.read("1-60")[:, 0], activity[9:110])  # epochs 10 … 110
-    first, last = cohort.read("1-1")[:, 0], cohort.read(f"1-{EPOCHS}")[:, 0]
-    assert np.isnan(first[:50]).all()
-    assert np.array_equal(first[50:], activity[:51])
-    assert np.array_equal(last[:51], activity[-51:])
-    assert np.isnan(last[51:]).all()
-    asleep = cohort.table.set_index("sample_id")["label"]
-    assert asleep["1-1"] == int(night["gt"].iloc[0]) != int(night["wake"].iloc[0])
-
-
-def test_nights_out_of_order_are_refused(tmp_path):
-    root = make_mesa_sleep(tmp_path / "mesa", people=8)
-    table = pd.read_csv(root / "dftrain_task1.csv").sample(frac=1, random_state=0)
-    table.to_csv(root / "dftrain_task1.csv", index=False)
-    with pytest.raises(EvenhandError, match=r"the epochs of mesaid 1.* are not 30 s apart"):
-        open_cohort(DataSettings(data=f"mesa_sleep:{root}"))
-
-
-def test_a_number_that_is_none_is_named_with_its_row(tmp_path):
-    root = make_mesa_sleep(tmp_path / "mesa", people=8)
-    table = pd.read_csv(root / "dftest_task1.csv", dtype=object)
-    table.loc[3, "activity"] = "much"
-    table.to_csv(root / "dftest_task1.csv", index=False)
-    with pytest.raises(EvenhandError, match=r"dftest_task1\.csv, row 5: 'activity' is no number"):
-        open_cohort(DataSettings(data=f"mesa_sleep:{root}"))
 
 
 def test_a_survey_has_the_28_days_that_end_on_its_day(tmp_path):

@@ -23,7 +23,7 @@ CHEXPERT = DataSet(
     layout=(
         Entry(TABLE, "one row per image, a column of 1, 0, -1 and blank per finding"),
         Entry("train", "folder of patients"),
-        Entry(DEMOGRAPHICS, "race of each patient", required=False),
+        Entry(DEMOGRAPHICS, "PATIENT, PRIMARY_RACE", required=False, columns=("PRIMARY_RACE",)),
     ),
     labels=chest_labels(),
     attributes=(
@@ -49,9 +49,7 @@ def find_chexpert(root: Path) -> Samples:
     refuse_rows(table["PATIENT"].isna(), path, problem)
     table["file"] = f"{root}/" + table["image"]
     if not demographics.exists():
-        return Samples(table.assign(PRIMARY_RACE=None), "image", "PATIENT", path, (path,))
+        return Samples(table, "image", "PATIENT", path, (path,))
     people = read_table(demographics)
-    require_columns(people, demographics, ("PATIENT", "PRIMARY_RACE"))
-    people = people.drop_duplicates(["PATIENT", "PRIMARY_RACE"])
     table = look_up(table, "PATIENT", people, demographics, ("PRIMARY_RACE",))
     return Samples(table, "image", "PATIENT", path, (path, demographics))

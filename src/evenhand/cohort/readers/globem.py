@@ -45,7 +45,12 @@ GLOBEM = DataSet(
         Entry("INS-W*/FeatureData", "rapids.csv, or location, screen, sleep and steps.csv"),
         Entry("INS-W*/SurveyData/dep_weekly.csv", "pid, date, dep"),
         Entry("INS-W*/ParticipantsInfoData/platform.csv", "pid, platform"),
-        Entry(DEMOGRAPHICS, "PID, gender, age, race, disability; on request", required=False),
+        Entry(
+            DEMOGRAPHICS,
+            "PID, gender, age, race, disability; on request",
+            required=False,
+            columns=ABOUT,
+        ),
     ),
     labels={
         "weekly": by_value(
@@ -96,8 +101,6 @@ def find_globem(root: Path) -> Samples:
         people = people.rename(columns={"PID": "pid"})
         table = look_up(table, "pid", people, demographics, ABOUT)
         tables.append(demographics)
-    else:
-        table[list(ABOUT)] = None
     values = {name: found[channels] for name, found in features.items()}
     return Samples(
         table,

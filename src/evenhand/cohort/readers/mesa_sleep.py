@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from evenhand.cohort.attributes import named
 from evenhand.cohort.bins import binned
@@ -16,7 +15,14 @@ from evenhand.cohort.layouts import find_entry
 from evenhand.cohort.published import Samples, published
 from evenhand.cohort.registry import DataSet, Entry
 from evenhand.cohort.series import Recordings, Series
-from evenhand.cohort.tables import look_up, read_columns, read_table, some
+from evenhand.cohort.tables import (
+    look_up,
+    read_columns,
+    read_table,
+    refuse_rows,
+    require_columns,
+    some,
+)
 from evenhand.errors import EvenhandError
 
 TRAIN = Entry("dftrain_task1.csv", "one row per epoch of 30 s")
@@ -25,6 +31,7 @@ DEMOGRAPHICS = Entry("demographics.csv", "one row per mesaid, semicolons between
 CHANNELS = ("activity", "whitelight", "redlight", "greenlight", "bluelight")
 HALF = 50  # epochs on either side of the one that is labelled
 EPOCH = 30  # seconds
+DAY = 24 * 3600
 
 MESA_SLEEP = DataSet(
     title="MESA sleep (sleep/wake benchmark)",
@@ -56,67 +63,110 @@ MESA_SLEEP = DataSet(
 def find_mesa_sleep(root: Path) -> Samples:
     """Find the epochs, each with 50 before and 50 after it in the order of time.
 
-    Beyond the ends of a night nothing is observed. The label is ``gt``, never the device's own
-    ``wake``; patients are people, of whom each has one night.
+    Beyond the ends of a night, and in epochs that the tables leave out, nothing is observed. The
+    label is ``gt``, never the device's own ``wake``; patients are people, of whom each has one
+    night.
     """
     paths = [find_entry(root, entry) for entry in (TRAIN, TEST)]
-    epochs = pd.concat([_epochs(path) for path in paths], ignore_index=True)
+    train, test = (_epochs(path) for path in paths)
+    twice = test["mesaid"].isin(train["mesaid"])
+    named = f"mesaid {some(test['mesaid'][twice].unique())} is in {paths[0].name}, too."
+    refuse_rows(twice, paths[1], f"{named} Keep each person in one of the two.")
+    epochs = pd.concat([train, test], ignore_index=True)
     epochs = epochs.sort_values("mesaid", kind="stable", ignore_index=True)
-    _check_order(epochs, root)
     people = find_entry(root, DEMOGRAPHICS)
-    about = read_table(people)
-    number = epochs.groupby("mesaid", sort=False).cumcount()
-    person = epochs["mesaid"].astype("str")
-    table = pd.DataFrame({"mesaid": person, "gt": epochs["gt"], "offset": number.astype("int32")})
-    table["epoch"] = person + "-" + (number + 1).astype("str")
+    person, place = epochs["mesaid"].astype("str"), epochs["place"]
+    table = pd.DataFrame({"mesaid": person, "gt": epochs["gt"], "offset": place})
+    table["epoch"] = person + "-" + (place + 1).astype("str")
     columns = [rule.column for rule in MESA_SLEEP.attributes]
-    table = look_up(table, "mesaid", about, people, columns).astype({"mesaid": "category"})
-    values = epochs[list(CHANNELS)].to_numpy(np.float32)
+    table = look_up(table, "mesaid", _people(people), people, columns)
+    table = table.astype({"mesaid": "category"})
+    nights = _nights(epochs)
     return Samples(
         table,
         "epoch",
         "mesaid",
         root,
         (*paths, people),
-        read=lambda rows: _series(rows, values, epochs["mesaid"].to_numpy()),
+        read=lambda rows: _series(rows, nights),
         channels=CHANNELS,
     )
 
 
 def _epochs(path: Path) -> pd.DataFrame:
-    """Read a table of epochs; ``time`` is in seconds since midnight."""
+    """Read a table of epochs, by person; ``place`` counts them from the first of the night."""
     types = {
         "mesaid": "int32",
         "linetime": "str",
         "gt": "str",
         **dict.fromkeys(CHANNELS, "float32"),
     }
-    epochs = read_columns(path, types)
-    time = pd.to_timedelta(epochs.pop("linetime"), errors="coerce").dt.total_seconds()
-    return epochs.assign(time=time.astype("float32"))
+    epochs = read_columns(path, types).sort_values("mesaid", kind="stable")
+    seconds = _seconds(epochs.pop("linetime"), path)
+    return epochs.assign(place=_places(epochs["mesaid"], seconds, path))
 
 
-def _check_order(epochs: pd.DataFrame, root: Path) -> None:
-    """Refuse nights whose rows are not in the order of time: windows would be nonsense."""
-    step = epochs["time"].diff().mod(24 * 3600).where(epochs["mesaid"].diff() == 0)
-    usual = step.groupby(epochs["mesaid"]).median()
-    wrong = usual[usual.notna() & (usual != EPOCH)]
-    if len(wrong):
+def _seconds(linetime: pd.Series, path: Path) -> pd.Series:
+    """Return times of day, or dates and times, in seconds."""
+    which, text = pd.factorize(linetime, use_na_sentinel=False)  # each once: there are few
+    clock = pd.to_datetime(pd.Series(text), format="%H:%M:%S", errors="coerce", utc=True)
+    dated = pd.to_datetime(pd.Series(text), format="ISO8601", errors="coerce", utc=True)
+    since = clock.fillna(dated) - pd.Timestamp(0, tz="UTC")
+    seconds = pd.Series(since.dt.total_seconds().to_numpy()[which], linetime.index)
+    problem = "'linetime' is neither a time (21:00:30) nor a date and a time (1900-01-01 21:00:30)."
+    refuse_rows(seconds.isna(), path, problem)
+    return seconds
+
+
+def _places(person: pd.Series, seconds: pd.Series, path: Path) -> pd.Series:
+    """Return how many epochs each row comes after the first of its night, those left out counted.
+
+    Times of day begin anew at midnight, so that a step back is one into the next day; rows that
+    are out of order go round the clock by that, which no night does.
+    """
+    within = person.diff() == 0
+    step = seconds.diff().where(within, 0)
+    step = step.where(step >= 0, step + DAY)
+    elapsed = step.groupby(person).cumsum()
+    bad = within & ((step <= 0) | (step % EPOCH != 0) | (elapsed >= DAY))
+    problem = (
+        f"'linetime' is no multiple of {EPOCH} s later than in the row above of the same mesaid, "
+        "within a day. Put the rows of each person in the order of time."
+    )
+    refuse_rows(bad[bad].sort_index(), path, problem)  # as the file has them
+    usual = step[within].median()
+    if within.any() and usual != EPOCH:
         raise EvenhandError(
-            f"{root}: the epochs of mesaid {some(wrong.index)} are not {EPOCH} s apart in "
-            "'linetime'. Put the rows of each person in the order of time."
+            f"{path}: rows are {usual:.0f} s apart in 'linetime'; they must be {EPOCH} s."
         )
+    return (elapsed // EPOCH).astype("int32")
 
 
-def _series(rows: pd.DataFrame, values: Values, person: NDArray[np.int32]) -> Series:
-    """Return the windows of epochs; what lies beyond a night is padding without observations."""
-    names, first = np.unique(person, return_index=True)
-    nights = dict(zip(names.astype(str), np.split(values, first[1:]), strict=True))
-    padding = np.full((HALF, len(CHANNELS)), np.nan, np.float32)
+def _people(path: Path) -> pd.DataFrame:
+    """Read the demographic table, whose ids may have zeros in front."""
+    table = read_table(path)
+    require_columns(table, path, ("mesaid",))
+    number = pd.to_numeric(table["mesaid"], errors="coerce")
+    refuse_rows(number.isna() | (number % 1 != 0), path, "'mesaid' is no whole number.")
+    return table.assign(mesaid=number.astype("int64").astype("str"))
+
+
+def _nights(epochs: pd.DataFrame) -> Recordings:
+    """Return the nights; what lies beyond them, or was left out, is without observations."""
+    names, first = np.unique(epochs["mesaid"].to_numpy(), return_index=True)
+    ends = [*first[1:].tolist(), len(epochs)]
+    rows = dict(zip(names.astype(str).tolist(), map(slice, first.tolist(), ends), strict=True))
+    values, place = epochs[list(CHANNELS)].to_numpy(np.float32), epochs["place"].to_numpy()
 
     def load(name: str) -> Values:
-        return np.concatenate([padding, nights[name], padding])
+        at = place[rows[name]]
+        night = np.full((HALF + at[-1] + 1 + HALF, len(CHANNELS)), np.nan, np.float32)
+        night[HALF + at] = values[rows[name]]
+        return night
 
+    return Recordings(tuple(rows), load)
+
+
+def _series(rows: pd.DataFrame, nights: Recordings) -> Series:
     windows = rows[["mesaid", "offset"]].rename(columns={"mesaid": "recording"})
-    windows = windows.set_axis(rows["epoch"])
-    return Series(Recordings(tuple(nights), load), windows, 2 * HALF + 1)
+    return Series(nights, windows.set_axis(rows["epoch"]), 2 * HALF + 1)

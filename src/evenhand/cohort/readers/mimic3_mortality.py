@@ -13,7 +13,7 @@ from evenhand.cohort.attributes import named, race, sex
 from evenhand.cohort.bins import binned
 from evenhand.cohort.cohort import UnreadableError, Values
 from evenhand.cohort.labels import by_value
-from evenhand.cohort.layouts import find_entry
+from evenhand.cohort.layouts import found
 from evenhand.cohort.published import Samples, published
 from evenhand.cohort.registry import DataSet, Entry
 from evenhand.cohort.series import Series, whole_recordings
@@ -23,12 +23,33 @@ from evenhand.cohort.tables import (
     read_table,
     refuse_rows,
     require_columns,
+    some,
     stacked,
 )
 
 HOURS = 48
-DEMOGRAPHICS = Entry("demographics*.csv", "one row per SUBJECT_ID: GENDER, AGE, ETHNICITY, …")
-COLUMNS = ("LANGUAGE", "INSURANCE", "RELIGION", "ETHNICITY", "GENDER", "AGE")
+EDGE = 1e-6  # hours; what is written at the end of an hour belongs to it, as in the benchmark
+OLDEST = 90  # years; who is older than 89 was born 300 years ago in MIMIC-III
+SOCIAL = ("LANGUAGE", "INSURANCE", "RELIGION", "ETHNICITY")
+COLUMNS = (*SOCIAL, "GENDER", "AGE")
+DEMOGRAPHICS = Entry(
+    "demographics*.csv",
+    f"SUBJECT_ID, {', '.join(COLUMNS)}",
+    required=False,
+    columns=COLUMNS,
+)
+PATIENTS = Entry(
+    "PATIENTS.csv*",
+    "SUBJECT_ID, GENDER, DOB; of MIMIC-III, where there are no demographics",
+    required=False,
+    columns=("GENDER", "AGE"),
+)
+ADMISSIONS = Entry(
+    "ADMISSIONS.csv*",
+    f"SUBJECT_ID, ADMITTIME, {', '.join(SOCIAL)}; of MIMIC-III, too",
+    required=False,
+    columns=(*SOCIAL, "AGE"),
+)
 SPLITS = {"train": "train_listfile.csv", "val": "val_listfile.csv", "test": "test_listfile.csv"}
 # The values of the five categorical variables, in the order of the benchmark's channels.
 CATEGORIES = {
@@ -115,6 +136,8 @@ MIMIC3_MORTALITY = DataSet(
         Entry("train/listfile.csv", "stay, y_true"),
         Entry("test/listfile.csv", "stay, y_true"),
         DEMOGRAPHICS,
+        PATIENTS,
+        ADMISSIONS,
         Entry(
             "val_listfile.csv", "beside train_ and test_listfile.csv: own splits", required=False
         ),
@@ -137,17 +160,21 @@ def find_mimic3_mortality(root: Path) -> Samples:
     table = stacked(
         {f"{part}/{path.name}": _stays(path, root / part) for part, path in lists.items()}
     )
-    people = find_entry(root, DEMOGRAPHICS)
-    table = look_up(table, "SUBJECT_ID", read_table(people), people, COLUMNS)
-    table["AGE"] = _years(table["AGE"])
-    splits = {part: root / name for part, name in SPLITS.items() if (root / name).is_file()}
-    if len(splits) == len(SPLITS):
-        part_of = {stay: part for part, path in splits.items() for stay in _named(path)}
-        table["split"] = table["stay"].map(part_of)
-    else:
-        splits = {}
-    tables = (*lists.values(), people, *splits.values())
-    return Samples(table, "stay", "SUBJECT_ID", root, tables, read=_series, channels=CHANNELS)
+    stays = (str(path) for part in lists for path in root.glob(f"{part}/*_timeseries.csv"))
+    unlisted = tuple(sorted(set(stays) - set(table["file"])))
+    table, people = _with_people(table, root)
+    table, splits, notes = _with_split(table, root)
+    return Samples(
+        table,
+        "stay",
+        "SUBJECT_ID",
+        root,
+        (*lists.values(), *people, *splits),
+        read=_series,
+        channels=CHANNELS,
+        unlisted=unlisted,
+        notes=notes,
+    )
 
 
 def _stays(path: Path, folder: Path) -> pd.DataFrame:
@@ -157,6 +184,59 @@ def _stays(path: Path, folder: Path) -> pd.DataFrame:
     problem = "'stay' is not of the form 12797_episode1_timeseries.csv."
     refuse_rows(subject.isna(), path, problem)
     return table.assign(SUBJECT_ID=subject, file=f"{folder}/" + table["stay"])
+
+
+def _with_people(table: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, list[Path]]:
+    """Return the stays with what is known of their subjects, and the tables that say it.
+
+    Where that is MIMIC-III's own tables, it is as at the first admission.
+    """
+    path = found(root, DEMOGRAPHICS)
+    if path is not None:
+        table = look_up(table, "SUBJECT_ID", read_table(path), path, COLUMNS)
+        return table.assign(AGE=_years(table["AGE"])), [path]
+    tables = []
+    for entry, columns in ((PATIENTS, ("GENDER", "DOB")), (ADMISSIONS, ("ADMITTIME", *SOCIAL))):
+        path = found(root, entry)
+        if path is not None:
+            people = read_table(path).rename(columns=str.upper)
+            if entry is ADMISSIONS:
+                require_columns(people, path, ("SUBJECT_ID", "ADMITTIME"))
+                people = people.sort_values("ADMITTIME", kind="stable")
+                people = people.drop_duplicates("SUBJECT_ID")
+            table = look_up(table, "SUBJECT_ID", people, path, columns)
+            tables.append(path)
+    if {"DOB", "ADMITTIME"} <= set(table.columns):
+        table["AGE"] = _age(table["DOB"], table["ADMITTIME"])
+    return table, tables
+
+
+def _age(born: pd.Series, admitted: pd.Series) -> pd.Series:
+    """Return years from birth to admission, out of the text: there may be 300, too many for pandas.
+
+    Examples
+    --------
+    >>> born = pd.Series(["2075-03-13 00:00:00", "1880-01-01 00:00:00", None], dtype="str")
+    >>> _age(born, pd.Series(["2140-03-12 23:59:00"] * 3, dtype="str")).tolist()
+    ['64', '90', nan]
+    """
+    first, last = (pd.to_numeric(day.str[:4], errors="coerce") for day in (born, admitted))
+    years = last - first - (admitted.str[5:10] < born.str[5:10])
+    return years.clip(upper=OLDEST).map("{:.0f}".format, na_action="ignore").astype("str")
+
+
+def _with_split(
+    table: pd.DataFrame, root: Path
+) -> tuple[pd.DataFrame, list[Path], tuple[str, ...]]:
+    """Return the stays with the benchmark's split, its lists, and what is to say of it."""
+    splits = {part: root / name for part, name in SPLITS.items() if (root / name).is_file()}
+    absent = [name for part, name in SPLITS.items() if part not in splits]
+    if absent:
+        there = some(path.name for path in splits.values())
+        note = f"The benchmark's split ({there}) is not kept: there is no {some(absent)}."
+        return table, [], (note,) if splits else ()
+    part_of = {stay: part for part, path in splits.items() for stay in _named(path)}
+    return table.assign(split=table["stay"].map(part_of)), [*splits.values()], ()
 
 
 def _named(path: Path) -> pd.Series:
@@ -204,9 +284,10 @@ def _hourly(lines: csv.DictReader[str]) -> Values:
     for line in lines:
         if None in line.values():
             raise ValueError(f"line {lines.line_num} is cut off")
-        hour = int(float(line["Hours"]))
-        if not 0 <= hour < HOURS:
+        time = float(line["Hours"])
+        if time < -EDGE or time > HOURS + EDGE:
             continue
+        hour = min(int(time - EDGE), HOURS - 1)
         for number, name in enumerate(VARIABLES):
             if line[name]:
                 _write(values[hour], name, line[name])

@@ -16,10 +16,19 @@ from evenhand.cohort.tables import look_up, read_table, require_columns
 
 METADATA = Entry("mimic-cxr-2.*-metadata.csv*", "one row per image")
 LABELS = Entry("mimic-cxr-2.*-chexpert.csv*", "one row per study, a column per finding")
-PATIENTS = Entry("patients.csv*", "sex and age, from MIMIC-IV", required=False)
-ADMISSIONS = Entry("admissions.csv*", "race, insurance, language, from MIMIC-IV", required=False)
+PATIENTS = Entry(
+    "patients.csv*",
+    "subject_id, gender, anchor_age; from MIMIC-IV",
+    required=False,
+    columns=("gender", "anchor_age"),
+)
+ADMISSIONS = Entry(
+    "admissions.csv*",
+    "subject_id, admittime, race, insurance, language; from MIMIC-IV",
+    required=False,
+    columns=("race", "insurance", "language"),
+)
 FINDINGS = ("No Finding", *CHEST_FINDINGS)
-SOCIAL = ("race", "insurance", "language")
 
 MIMIC_CXR = DataSet(
     title="MIMIC-CXR-JPG",
@@ -57,20 +66,18 @@ def find_mimic_cxr(root: Path) -> Samples:
     table["file"] = (
         f"{root}/files/p" + patient.str[:2] + "/p" + patient + "/s" + table["study_id"] + "/"
     ) + (table["dicom_id"] + ".jpg")
-    table, patients = _joined(table, root, PATIENTS, ("gender", "anchor_age"))
-    table, admissions = _joined(table, root, ADMISSIONS, SOCIAL)
+    table, patients = _joined(table, root, PATIENTS)
+    table, admissions = _joined(table, root, ADMISSIONS)
     return Samples(table, "dicom_id", "subject_id", path, (path, findings, *patients, *admissions))
 
 
-def _joined(
-    table: pd.DataFrame, root: Path, entry: Entry, columns: tuple[str, ...]
-) -> tuple[pd.DataFrame, list[Path]]:
-    """Return the images with columns of MIMIC-IV, blank where its table is not there."""
+def _joined(table: pd.DataFrame, root: Path, entry: Entry) -> tuple[pd.DataFrame, list[Path]]:
+    """Return the images with columns of MIMIC-IV, where its table is there."""
     path = found(root, entry)
     if path is None:
-        return table.assign(**dict.fromkeys(columns)), []
+        return table, []
     people = read_table(path)
     if entry is ADMISSIONS:
         require_columns(people, path, ("subject_id", "admittime"))
         people = people.sort_values("admittime", kind="stable").drop_duplicates("subject_id")
-    return look_up(table, "subject_id", people, path, columns), [path]
+    return look_up(table, "subject_id", people, path, entry.columns), [path]

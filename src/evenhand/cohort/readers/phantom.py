@@ -37,7 +37,7 @@ def phantom_settings(kind: type[Made], path: str, settings: DataSettings) -> Mad
     EvenhandError
         A name or value is not allowed, or a setting is given that phantoms have no use for.
     """
-    unused = ("label", "patient", "image_column", *SERIES, "bins")
+    unused = ("label", "patient", "image_column", *SERIES, "bins", "slices")
     refuse_settings(settings.data.partition(":")[0], settings, unused)
     given = {}
     for item in filter(None, path.split(",")):

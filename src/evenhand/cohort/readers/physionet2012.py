@@ -54,7 +54,7 @@ PHYSIONET2012 = DataSet(
     access="https://physionet.org/content/challenge-2012/, free",
     layout=(
         Entry("set-*", "folders of stays, one text file each"),
-        Entry("Outcomes-*.txt", "one row per stay"),
+        Entry("Outcomes-*.txt", "one row per stay; one for each folder"),
     ),
     unit="stay",
     attributes=(SEX, AGE, UNIT),
@@ -68,14 +68,14 @@ def read_physionet2012(path: str, settings: DataSettings) -> Cohort:
     Each hour of a channel is the mean of what was measured in it. Stays without any measurement
     are left out and recorded.
     """
-    refuse_settings("physionet2012", settings, ("patient", "image_column", *SERIES))
+    refuse_settings("physionet2012", settings, ("patient", "image_column", *SERIES, "slices"))
     pick("label of physionet2012", settings.label or "death", {"death": None})
     bins = parse_bins(settings.bins)
     for name in bins:
         pick("numeric attribute of physionet2012", name, {"age": None})
     root = Path(path)
     check_layout(root, PHYSIONET2012)
-    outcomes = sorted(root.glob("Outcomes-*.txt"))
+    outcomes = _sets(root)
     table = pd.concat([_outcomes(root, outcome) for outcome in outcomes], ignore_index=True)
     table = pd.concat([table, pd.DataFrame(map(_admission, table["file"]))], axis=1)
     empty = table["empty"].to_numpy(bool)
@@ -99,6 +99,29 @@ def read_physionet2012(path: str, settings: DataSettings) -> Cohort:
         ),
         channels=CHANNELS,
     )
+
+
+def _sets(root: Path) -> list[Path]:
+    """Return the outcomes of each set; none may lack its stays, nor stays their outcomes.
+
+    Raises
+    ------
+    EvenhandError
+        A set is there in part.
+    """
+    tables = {path.stem.removeprefix("Outcomes-"): path for path in root.glob("Outcomes-*.txt")}
+    folders = {path.name.removeprefix("set-") for path in root.glob("set-*") if path.is_dir()}
+    lacking = [
+        f"set-{name} for Outcomes-{name}.txt"
+        if name in tables
+        else f"Outcomes-{name}.txt for set-{name}"
+        for name in sorted(tables.keys() ^ folders)
+    ]
+    if lacking:
+        raise EvenhandError(
+            f"{root} lacks {some(lacking)}. Put it there, or take the other half of the set out."
+        )
+    return [tables[name] for name in sorted(tables)]
 
 
 def _outcomes(root: Path, outcomes: Path) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from evenhand.cohort.bins import parse_bins, refuse_measurement
 from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
 from evenhand.cohort.images import image_files
 from evenhand.cohort.layouts import look_at
-from evenhand.cohort.registry import SERIES, DataSet, reader
+from evenhand.cohort.registry import SERIES, DataSet, reader, refuse_settings
 from evenhand.cohort.series_files import series_files
 from evenhand.cohort.series_long import long_series
 from evenhand.cohort.settings import DataSettings
@@ -50,6 +50,7 @@ def read_own_table(path: str, settings: DataSettings) -> Cohort:
     are the sample ids. The classes are the label's values, sorted. A
     column ``split`` (train, val, test) is honoured.
     """
+    refuse_settings("table", settings, ("slices",))
     source = Path(path)
     return own_cohort("table", read_table(source), source, _columns(settings), settings)
 
