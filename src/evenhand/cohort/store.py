@@ -24,7 +24,7 @@ from evenhand.errors import EvenhandError
 from evenhand.files import read_json, write_json
 
 INDEX = "index.json"
-FORMAT = 2  # of the files of a store; another one makes other stores
+FORMAT = 3  # of a store, and of what readers make of their files; another one makes other stores
 
 
 @dataclass(frozen=True, eq=False)
