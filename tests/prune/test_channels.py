@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -10,11 +12,15 @@ import torch
 from tests.command import evenhand
 
 from evenhand import build_model, load_model, save_model
+from evenhand.errors import EvenhandError
 from evenhand.files import read_json
 from evenhand.models.inputs import SeriesInputs
-from evenhand.prune.channels import remove_channels
+from evenhand.prune import PruneSettings
+from evenhand.prune.channels import refuse_solid, remove_channels
 from evenhand.prune.eligible import IN_CHANNELS, prunable
+from evenhand.prune.loop import row_of, start, steps, stop_reason
 from evenhand.prune.state import State
+from evenhand.prune.task import make_task
 
 CLASSES = ("benign", "malignant")
 SERIES = SeriesInputs(steps=30, channels=("a", "b"), mean=(0.0, 0.0), std=(1.0, 1.0))
@@ -121,3 +127,39 @@ def test_without_the_library(words, tmp_path, monkeypatch):
     assert ended.status == 2
     assert "pip install 'evenhand[structured]'" in ended.err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_loop_ends_where_nothing_can_be_removed_any_more(trained, cache, monkeypatch):
+    settings = PruneSettings(
+        run=trained, attribute=("group",), cache=cache, device="cpu", batches=1, batch_size=2,
+        structure="channel", share=90, limit=99.9, budget=None,
+    )  # fmt: skip
+    task = replace(make_task(settings), model=state_of("test_vit")[0].model)
+    monkeypatch.setattr("evenhand.prune.loop.bar", bounded(10))
+    rows = [row_of(0, start(task), task.before, 0.0)]
+    rows += [row for _, row in steps(task, start(task), rows, remove_channels)]
+    assert stop_reason(task, rows) == "no further channel or head can be removed"
+    assert rows[-1]["left"] == rows[-2]["left"] < rows[-3]["left"]
+
+
+def bounded(limit):
+    """Return a progress bar that fails after so many steps, for a loop that may have no end."""
+
+    @contextmanager
+    def bar(_text, _total):
+        told = []
+
+        def advance(**_known):
+            told.append(1)
+            assert len(told) < limit
+
+        yield advance
+
+    return bar
+
+
+def test_a_model_that_no_channel_can_be_removed_from():
+    model = build_model("resnext26ts", "none", 64, CLASSES, seed=0)
+    with pytest.raises(EvenhandError, match="no channel or head of resnext26ts can be removed"):
+        refuse_solid(model)
+    refuse_solid(state_of("test_vit")[0].model)

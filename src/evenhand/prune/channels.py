@@ -53,13 +53,30 @@ def torch_pruning() -> Any:
     return library
 
 
+def refuse_solid(model: Model) -> None:
+    """Refuse a model that no channel or head can be removed from.
+
+    Raises
+    ------
+    EvenhandError
+        It is one; the message names its backbone.
+    """
+    scores = {name: torch.ones_like(p) for name, p in model.named_parameters()}
+    if not any(len(one.scores) > 1 for one in _choices(model, scores)):
+        raise EvenhandError(
+            f"--structure channel: no channel or head of {model.spec.backbone} can be removed, as "
+            "some layer that depends on them cannot be narrowed. Prune its weights one by one "
+            "(--structure weight), or train another backbone."
+        )
+
+
 def remove_channels(state: State, scores: Named, count: int) -> State:
     """Remove the channels and heads of least saliency that together have ``count`` numbers.
 
     One at least stays in every layer.
     """
     model = deepcopy(state.model)
-    choices = [*_channels(model, scores), *_heads(model, scores)]
+    choices = _choices(model, scores)
     for one, places in zip(choices, _least(choices, count), strict=True):
         if places:
             one.remove(places)
@@ -85,6 +102,10 @@ def _least(choices: list[Choices], count: int) -> list[list[int]]:
             chosen[k].append(place)
             gone += float(choices[k].sizes[place])
     return chosen
+
+
+def _choices(model: Model, scores: Named) -> list[Choices]:
+    return [*_channels(model, scores), *_heads(model, scores)]
 
 
 def _channels(model: Model, scores: Named) -> list[Choices]:

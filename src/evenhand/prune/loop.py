@@ -95,6 +95,8 @@ def row_of(number: int, state: State, values: Mapping[str, float], seconds: floa
 def stop_reason(task: PruneTask, rows: Sequence[Row]) -> str | None:
     """Return why the loop ends after the last row, or None where it goes on."""
     judge, last = task.judge, rows[-1]
+    if len(rows) > 1 and last["left"] == rows[-2]["left"]:
+        return "no further channel or head can be removed"
     if not judge.within_budget(last, rows[0]):
         return f"the budget of {counted(task.settings.budget or 0, 'point')} was spent"
     if judge.criterion.meets(float(last[judge.criterion.name]), judge.target):

@@ -21,7 +21,7 @@ from evenhand.measure import Excluded, excluded_groups, find_metric, groups_of
 from evenhand.models.checkpoints import load_model
 from evenhand.models.model import Model
 from evenhand.prune.batches import Positions, generators, group_batches, group_positions
-from evenhand.prune.channels import torch_pruning
+from evenhand.prune.channels import refuse_solid
 from evenhand.prune.curvature import find_estimator
 from evenhand.prune.eligible import in_play, prunable
 from evenhand.prune.judge import Criterion, Judge, find_criterion, parse_target
@@ -110,7 +110,7 @@ def make_task(settings: PruneSettings) -> PruneTask:
     model = load_model(trained.model(name))
     prunable(model, settings.prunable)
     if settings.structure == "channel":
-        torch_pruning()
+        refuse_solid(model)
     splits = reopen(
         trained,
         model.spec.image_size,
