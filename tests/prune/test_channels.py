@@ -19,6 +19,7 @@ from evenhand.prune import PruneSettings
 from evenhand.prune.channels import refuse_solid, remove_channels
 from evenhand.prune.eligible import IN_CHANNELS, prunable
 from evenhand.prune.loop import row_of, start, steps, stop_reason
+from evenhand.prune.masks import apply_mask
 from evenhand.prune.state import State
 from evenhand.prune.task import make_task
 
@@ -102,6 +103,18 @@ def test_one_channel_at_least_stays_everywhere():
     assert min(shape[0] for shape in after.model.spec.widths.values()) == 1
 
 
+def test_what_weights_an_earlier_pruning_dropped_is_known_of_the_channels_that_stay():
+    state, _ = state_of("conv1d")
+    name = "backbone.conv2.weight"
+    kept = torch.rand(state.model.get_parameter(name).shape) < 0.5
+    apply_mask(state.model, {name: kept})
+    pruned = replace(state, kept={name: kept})
+    dead = [("backbone.conv2.weight", 9), ("backbone.conv2.bias", 9)]
+    after = remove_channels(pruned, scores_of(state.model, dead), 1)
+    stay = [place for place in range(len(kept)) if place != 9]
+    assert torch.equal(after.kept[name], kept[stay])
+
+
 def test_channels_by_the_command_line(words, cache, tmp_path):
     out = tmp_path / "out"
     words = [*words, "--structure", "channel", "--limit", 40, "--finetune-epochs", 1]
@@ -114,6 +127,11 @@ def test_channels_by_the_command_line(words, cache, tmp_path):
     assert facts["chosen"] > 0
     assert sizes[1] == curve.loc[facts["chosen"], "left"] < sizes[0]
     assert facts["cost"]["pruned"]["size"] < facts["cost"]["before"]["size"]
+    left = {name: p.numel() for name, p in load_model(out / "models" / "pruned").named_parameters()}
+    layers = {layer["name"]: layer for layer in facts["premise"]["layers"]}
+    lost = {name: p.numel() - left[name] for name, p in before.named_parameters()}
+    assert sum(layer["pruned"] for layer in layers.values()) == sizes[0] - sizes[1]
+    assert {name: layer["pruned"] for name, layer in layers.items()} == lost
     predicted = evenhand(
         "predict", out, "phantom:patients=40,size=32,seed=5", "--cache", cache,
         "--out", tmp_path / "predicted",

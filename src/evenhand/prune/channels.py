@@ -83,7 +83,9 @@ def remove_channels(state: State, scores: Named, count: int) -> State:
     count_heads(model)
     original = random_model(model.spec.model_copy(update={"widths": {}}), seed=0)
     model.spec = model.spec.model_copy(update={"widths": widths_of(model, original)})
-    return State(model, {}, sum(p.numel() for p in model.parameters()), state.total)
+    # What weights a mask drops is zero, in what is left of a layer as well.
+    kept = {name: model.get_parameter(name) != 0 for name in state.kept}
+    return State(model, kept, sum(p.numel() for p in model.parameters()), state.total)
 
 
 def _least(choices: list[Choices], count: int) -> list[list[int]]:
