@@ -45,6 +45,12 @@ def start(*words: object) -> subprocess.Popen[bytes]:
     return subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
+def without(words: tuple[object, ...], flag: str) -> tuple[object, ...]:
+    """Return the words of a command but for a flag and its value."""
+    place = words.index(flag)
+    return (*words[:place], *words[place + 2 :])
+
+
 def training(cache: Path, *words: object) -> tuple[object, ...]:
     """Return the flags of a small, quick training on phantoms by group."""
     return (*SMALL, "--attribute", "group", "--batch-size", 32, "--cache", cache, *words)

@@ -88,3 +88,12 @@ def test_tables_count_by_content(tmp_path):
     assert fingerprint((), [first]) == fingerprint((), [second])
     second.write_text("2")
     assert fingerprint((), [first]) != fingerprint((), [second])
+
+
+def test_every_file_has_the_mode_that_new_files_have(tmp_path):
+    plain = tmp_path / "plain"
+    plain.touch()
+    with replacing(tmp_path / "private") as part:
+        part.unlink()
+        os.close(os.open(part, os.O_CREAT | os.O_WRONLY, 0o600))
+    assert (tmp_path / "private").stat().st_mode == plain.stat().st_mode

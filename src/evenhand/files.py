@@ -20,8 +20,11 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.touch()
+    mode = part.stat().st_mode
     try:
         yield part
+        part.chmod(mode)  # safetensors writes files that their owner alone may read
         with part.open("rb") as written:
             os.fsync(written.fileno())
         part.replace(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel
 
 
-class Settings(BaseModel, frozen=True, extra="forbid", defer_build=True):
+class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True):
     """What a job is told, checked as it is made.
 
     Checks are built at their first use, so that ``--help`` does not wait for those of every job.

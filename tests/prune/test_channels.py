@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -10,11 +12,16 @@ import torch
 from tests.command import evenhand
 
 from evenhand import build_model, load_model, save_model
+from evenhand.errors import EvenhandError
 from evenhand.files import read_json
 from evenhand.models.inputs import SeriesInputs
-from evenhand.prune.channels import remove_channels
+from evenhand.prune import PruneSettings
+from evenhand.prune.channels import refuse_solid, remove_channels
 from evenhand.prune.eligible import IN_CHANNELS, prunable
+from evenhand.prune.loop import row_of, start, steps, stop_reason
+from evenhand.prune.masks import apply_mask
 from evenhand.prune.state import State
+from evenhand.prune.task import make_task
 
 CLASSES = ("benign", "malignant")
 SERIES = SeriesInputs(steps=30, channels=("a", "b"), mean=(0.0, 0.0), std=(1.0, 1.0))
@@ -96,6 +103,18 @@ def test_one_channel_at_least_stays_everywhere():
     assert min(shape[0] for shape in after.model.spec.widths.values()) == 1
 
 
+def test_what_weights_an_earlier_pruning_dropped_is_known_of_the_channels_that_stay():
+    state, _ = state_of("conv1d")
+    name = "backbone.conv2.weight"
+    kept = torch.rand(state.model.get_parameter(name).shape) < 0.5
+    apply_mask(state.model, {name: kept})
+    pruned = replace(state, kept={name: kept})
+    dead = [("backbone.conv2.weight", 9), ("backbone.conv2.bias", 9)]
+    after = remove_channels(pruned, scores_of(state.model, dead), 1)
+    stay = [place for place in range(len(kept)) if place != 9]
+    assert torch.equal(after.kept[name], kept[stay])
+
+
 def test_channels_by_the_command_line(words, cache, tmp_path):
     out = tmp_path / "out"
     words = [*words, "--structure", "channel", "--limit", 40, "--finetune-epochs", 1]
@@ -108,6 +127,11 @@ def test_channels_by_the_command_line(words, cache, tmp_path):
     assert facts["chosen"] > 0
     assert sizes[1] == curve.loc[facts["chosen"], "left"] < sizes[0]
     assert facts["cost"]["pruned"]["size"] < facts["cost"]["before"]["size"]
+    left = {name: p.numel() for name, p in load_model(out / "models" / "pruned").named_parameters()}
+    layers = {layer["name"]: layer for layer in facts["premise"]["layers"]}
+    lost = {name: p.numel() - left[name] for name, p in before.named_parameters()}
+    assert sum(layer["pruned"] for layer in layers.values()) == sizes[0] - sizes[1]
+    assert {name: layer["pruned"] for name, layer in layers.items()} == lost
     predicted = evenhand(
         "predict", out, "phantom:patients=40,size=32,seed=5", "--cache", cache,
         "--out", tmp_path / "predicted",
@@ -121,3 +145,39 @@ def test_without_the_library(words, tmp_path, monkeypatch):
     assert ended.status == 2
     assert "pip install 'evenhand[structured]'" in ended.err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_loop_ends_where_nothing_can_be_removed_any_more(trained, cache, monkeypatch):
+    settings = PruneSettings(
+        run=trained, attribute=("group",), cache=cache, device="cpu", batches=1, batch_size=2,
+        structure="channel", share=90, limit=99.9, budget=None,
+    )  # fmt: skip
+    task = replace(make_task(settings), model=state_of("test_vit")[0].model)
+    monkeypatch.setattr("evenhand.prune.loop.bar", bounded(10))
+    rows = [row_of(0, start(task), task.before, 0.0)]
+    rows += [row for _, row in steps(task, start(task), rows, remove_channels)]
+    assert stop_reason(task, rows) == "no further channel or head can be removed"
+    assert rows[-1]["left"] == rows[-2]["left"] < rows[-3]["left"]
+
+
+def bounded(limit):
+    """Return a progress bar that fails after so many steps, for a loop that may have no end."""
+
+    @contextmanager
+    def bar(_text, _total):
+        told = []
+
+        def advance(**_known):
+            told.append(1)
+            assert len(told) < limit
+
+        yield advance
+
+    return bar
+
+
+def test_a_model_that_no_channel_can_be_removed_from():
+    model = build_model("resnext26ts", "none", 64, CLASSES, seed=0)
+    with pytest.raises(EvenhandError, match="no channel or head of resnext26ts can be removed"):
+        refuse_solid(model)
+    refuse_solid(state_of("test_vit")[0].model)

@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.command import evenhand, start
+from tests.command import evenhand, start, without
 
 from evenhand import load_model, read_predictions
 from evenhand.files import read_json
+from evenhand.train.loop import fit
 
 FILES = {"run.json", "models", "metrics.json", "report.html", "splits.csv", "curve.csv"}
 
@@ -53,7 +54,10 @@ def test_the_files_of_the_contract(pruned):
     assert (facts["status"], facts["chosen"]) == ("finished", "finetuned")
     rows = pd.DataFrame(read_json(out / "metrics.json")["rows"])
     assert list(rows["model"].unique()) == ["before", "pruned", "finetuned"]
-    assert set(rows["against"].dropna()) == {"before", "pruned"}
+    paired = rows.dropna(subset="against")
+    assert set(zip(paired["model"], paired["against"], strict=True)) == {
+        *(("finetuned", "pruned"), ("finetuned", "before"), ("pruned", "before"))
+    }
     assert "On validation, auc is worst for minority" in ended.out
 
 
@@ -102,6 +106,33 @@ def test_the_pruned_model_loads_like_any_other(pruned, cache, tmp_path):
     assert evenhand(*words, "--cache", cache, "--out", tmp_path / "predicted").status == 0
 
 
+def test_a_second_pruning_goes_on_from_the_first(pruned, cache, tmp_path, monkeypatch):
+    out, _ = pruned
+    batch_sizes = []
+
+    def watched(model, splits, schedule, settings, **more):
+        batch_sizes.append(settings.batch_size)
+        return fit(model, splits, schedule, settings, **more)
+
+    monkeypatch.setattr("evenhand.prune.job.fit", watched)
+    flags = ("--attribute", "group", "--cache", cache, "--device", "cpu", "--batches", 1)
+    goal = ("--share", 100, "--limit", 70, "--budget", 90, "--objective", "log_loss_gap")
+    kinds = ("--prunable", "conv", "--prunable", "head", "--finetune-epochs", 1)
+    assert evenhand("prune", out, *flags, *goal, *kinds, "--out", tmp_path).status == 0
+    first = load_file(out / "models" / "finetuned" / "mask.safetensors")
+    conv = {name: kept for name, kept in first.items() if "head" not in name}
+    mask = load_file(tmp_path / "models" / "finetuned" / "mask.safetensors")
+    weights = load_file(tmp_path / "models" / "finetuned" / "model.safetensors")
+    for name, kept in first.items():
+        assert not weights[name][~kept].any()
+        assert not (mask[name] & ~kept).any()
+    curve = pd.read_csv(tmp_path / "curve.csv")
+    gone = sum(int((~kept).sum()) for kept in conv.values())
+    total = sum(mask[name].numel() for name in (*conv, "head.weight", "head.bias"))
+    assert curve["sparsity"].tolist() == pytest.approx([gone / total, 0.7], abs=1e-4)
+    assert batch_sizes == [32]  # of the training, not of either pruning
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("rows", [2, 3])
 def test_a_killed_pruning_ends_as_an_unbroken_one(words, tmp_path, rows):
@@ -128,7 +159,8 @@ def test_a_killed_pruning_ends_as_an_unbroken_one(words, tmp_path, rows):
 
 
 def test_a_target_that_is_met_already_is_no_error(words, tmp_path):
-    ended = evenhand(*words, "--target", "auc_gap=0.9", "--out", tmp_path)
+    given = without(words, "--objective")
+    ended = evenhand(*given, "--target", "auc_gap=0.9", "--out", tmp_path)
     assert ended.status == 0, ended.err
     assert "Nothing was pruned: the target auc_gap=0.9 was met by the untouched model" in ended.out
     before, after = (tmp_path / "models" / name for name in ("before", "pruned"))

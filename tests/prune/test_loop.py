@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+from shutil import copytree
+
 import numpy as np
 import pytest
-from tests.command import evenhand, training
+from tests.command import evenhand, training, without
 from torch import nn
 
+from evenhand.cohort.reopen import reopen
+from evenhand.errors import EvenhandError
 from evenhand.prune import PruneSettings
 from evenhand.prune.batches import group_batches, group_positions
 from evenhand.prune.curvature.layers import RULES
 from evenhand.prune.loop import row_of, start, steps, stop_reason
 from evenhand.prune.remove import remover
 from evenhand.prune.task import make_task
+from evenhand.runs import Run
 
 
 @pytest.fixture(scope="module")
@@ -102,26 +109,34 @@ def test_batches_hold_so_many_of_each_group_and_come_round(settings):
         (("--budget-metric", "prevalence"), "only describes"),
         (("--rank-by", "prevalence"), "only describes"),
         (("--objective", "auc_gab"), "Did you mean 'auc_gap'?"),
-        (("--target", "auc_gap"), "it is written METRIC=VALUE"),
-        (("--target", "auc_gap=low"), "it is written METRIC=VALUE"),
+        (("--target", "auc_gap"), "it is written METRIC=NUMBER"),
+        (("--target", "auc_gap=low"), "it is written METRIC=NUMBER"),
+        (("--target", "auc_gap=nan"), "it is written METRIC=NUMBER"),
+        (("--target", "auc_gap=inf"), "it is written METRIC=NUMBER"),
+        (("--target", "auc_gap=0.1", "--objective", "auc_gap"), "both name what steps"),
+        (("--beta", "inf"), "--beta: Input should be a finite number"),
+        (("--lr", "inf"), "--lr: Input should be a finite number"),
+        (("--budget", "nan"), "--budget: Input should be a finite number"),
         (("--estimator", "fischer"), "Did you mean 'fisher'?"),
         (("--prunable", "embedding"), "no kind of parameter 'embedding'"),
         (("--prunable", "other"), "has nothing of these kinds"),
-        (("--model", "head"), "holds no model"),
+        (("--structure", "channel", "--prunable", "conv"), "Leave one of the two out"),
+        (("--model", "ful"), "no model 'ful'; there are: full. Did you mean 'full'?"),
         (("--unprivileged", "nobody"), "no group of group 'nobody'"),
         (("--unprivileged", "minority", "--privileged", "minority"), "at once"),
         (("--privileged", "minority", "--privileged", "majority"), "every group is named"),
         (("--group-beta", "majority=-1"), "give a number from 0 up"),
+        (("--group-beta", "x"), "it is written GROUP=NUMBER"),
         (("--group-beta", "minority=1"), "no privileged group 'minority'"),
-        (("--exclude-group", "group=minority"), "1 group to compare; two are needed"),
+        (("--exclude-group", "group=minority"), "there is one group, 'majority'"),
         (("--data", "phantom:patients=40,size=32"), "no sample of that name"),
     ],
 )
 def test_bad_settings(words, tmp_path, flags, message):
     out = tmp_path / "out"
-    given = [word for word in words if not (flags[0] == "--attribute" and word == "group")]
-    if flags[0] == "--attribute":
-        given.remove("--attribute")
+    given = without(words, "--attribute") if flags[0] == "--attribute" else words
+    if flags[0] == "--target":
+        given = without(given, "--objective")
     ended = evenhand(*given, *flags, "--out", out)
     assert ended.status == 2
     assert message in ended.err
@@ -139,17 +154,26 @@ def test_layers_that_the_estimator_cannot_handle(words, tmp_path, monkeypatch, s
     assert not (tmp_path / "out").exists()
 
 
-def test_the_run_itself_is_refused(words, trained):
-    ended = evenhand(*words, "--overwrite", "--out", trained)
+@pytest.mark.parametrize("folder", [".", "models", "pruned/first"])
+def test_the_run_itself_is_refused(words, trained, folder):
+    ended = evenhand(*words, "--overwrite", "--out", trained / folder)
     assert ended.status == 2
-    assert "is the run that is pruned" in ended.err
+    assert "the run that is pruned" in ended.err
+    assert not (trained / "pruned").exists()
 
 
 def test_a_run_without_a_model(trained, cache, tmp_path):
     audit, out = tmp_path / "audit", tmp_path / "out"
     predictions = trained / "models" / "full" / "predictions.parquet"
     assert evenhand("audit", predictions, "--out", audit).status == 0
-    for run, message in [(audit, "holds no model"), (tmp_path, "is no run directory")]:
+    both = tmp_path / "both"
+    copytree(audit, both)
+    Run(both).note(chosen=None)
+    for run, message in [
+        (audit, "holds no model"),
+        (both, "chose none of its models; name one with --model: "),
+        (tmp_path, "is no run directory"),
+    ]:
         ended = evenhand("prune", run, "--attribute", "group", "--cache", cache, "--out", out)
         assert (ended.status, out.exists()) == (2, False)
         assert message in ended.err
@@ -164,3 +188,36 @@ def test_an_undefined_target(cache, tmp_path):
     assert "--objective auc_gap is undefined for this model on validation" in ended.err
     assert "group 'minority': no positives among 1 sample" in ended.err
     assert not out.exists()
+
+
+def test_a_share_of_less_than_one_number_takes_one(settings):
+    task = make_task(settings.model_copy(update={"share": 1e-9}))
+    whole = start(task)
+    first = row_of(0, whole, task.before, 0.0)
+    for left in (whole.left, whole.left - 7):
+        assert stop_reason(task, [{**first, "left": left}]) is None
+    assert next(steps(task, whole, [first], remover("weight")))[0].left == whole.left - 1
+
+
+def test_a_value_that_is_undefined_ends_the_pruning_by_its_own_name(settings):
+    task = make_task(settings.model_copy(update={"target": "auc_gap=0.02", "budget": 1.0}))
+    first = row_of(0, start(task), task.before, 0.0)
+    for name in ("auc", "auc_gap"):
+        rows = [first, {**first, "step": 1, "left": first["left"] - 9, name: math.nan}]
+        assert stop_reason(task, rows) == f"{name} became undefined on validation"
+        assert task.judge.best(rows) == 0
+    assert not task.judge.criterion.meets(math.nan, 0.02)
+    assert [task.judge.criterion.meets(value, 0.02) for value in (0.01, 0.02, 0.03)] == [1, 1, 0]
+
+
+def test_a_group_without_training_patients_is_named(settings, monkeypatch):
+    opened = reopen
+
+    def without_minority(*given):
+        splits = opened(*given)
+        places = np.flatnonzero(splits.train.table["attr_group"] == "majority")
+        return replace(splits, train=splits.train.select(places))
+
+    monkeypatch.setattr("evenhand.prune.task.reopen", without_minority)
+    with pytest.raises(EvenhandError, match="no training patient is of 'minority'"):
+        make_task(settings)

@@ -53,20 +53,39 @@ def torch_pruning() -> Any:
     return library
 
 
+def refuse_solid(model: Model) -> None:
+    """Refuse a model that no channel or head can be removed from.
+
+    Raises
+    ------
+    EvenhandError
+        It is one; the message names its backbone.
+    """
+    scores = {name: torch.ones_like(p) for name, p in model.named_parameters()}
+    if not any(len(one.scores) > 1 for one in _choices(model, scores)):
+        raise EvenhandError(
+            f"--structure channel: no channel or head of {model.spec.backbone} can be removed, as "
+            "some layer that depends on them cannot be narrowed. Prune its weights one by one "
+            "(--structure weight), or train another backbone."
+        )
+
+
 def remove_channels(state: State, scores: Named, count: int) -> State:
     """Remove the channels and heads of least saliency that together have ``count`` numbers.
 
     One at least stays in every layer.
     """
     model = deepcopy(state.model)
-    choices = [*_channels(model, scores), *_heads(model, scores)]
+    choices = _choices(model, scores)
     for one, places in zip(choices, _least(choices, count), strict=True):
         if places:
             one.remove(places)
     count_heads(model)
     original = random_model(model.spec.model_copy(update={"widths": {}}), seed=0)
     model.spec = model.spec.model_copy(update={"widths": widths_of(model, original)})
-    return State(model, {}, sum(p.numel() for p in model.parameters()), state.total)
+    # What weights a mask drops is zero, in what is left of a layer as well.
+    kept = {name: model.get_parameter(name) != 0 for name in state.kept}
+    return State(model, kept, sum(p.numel() for p in model.parameters()), state.total)
 
 
 def _least(choices: list[Choices], count: int) -> list[list[int]]:
@@ -85,6 +104,10 @@ def _least(choices: list[Choices], count: int) -> list[list[int]]:
             chosen[k].append(place)
             gone += float(choices[k].sizes[place])
     return chosen
+
+
+def _choices(model: Model, scores: Named) -> list[Choices]:
+    return [*_channels(model, scores), *_heads(model, scores)]
 
 
 def _channels(model: Model, scores: Named) -> list[Choices]:

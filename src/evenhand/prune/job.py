@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from evenhand.files import write_json
 from evenhand.measure import METRICS
 from evenhand.models.checkpoints import load_model, save_model
 from evenhand.models.masks import constant, full_mask
+from evenhand.models.model import Model
 from evenhand.predictions import write_predictions
 from evenhand.prune.cost import cost_of
 from evenhand.prune.loop import Row, row_of, start, steps, stop_reason
-from evenhand.prune.masks import save_mask, zeros_kept
+from evenhand.prune.masks import Kept, save_mask, zeros_kept
 from evenhand.prune.premise import check_premise
 from evenhand.prune.remove import remover
 from evenhand.prune.search import searched
@@ -28,7 +30,7 @@ from evenhand.prune.settings import PruneSettings
 from evenhand.prune.state import State
 from evenhand.prune.states import clear_states, load_state, read_rows, save_state, write_rows
 from evenhand.prune.task import PruneTask, make_task
-from evenhand.runs import Run, start_run
+from evenhand.runs import Run, finished_run, start_run
 from evenhand.train.loop import Epoch, fit
 from evenhand.train.predict import predict, unit
 from evenhand.train.settings import FitSettings, LoopSettings
@@ -65,8 +67,11 @@ def prune(
     EvenhandError
         Whatever is wrong with the input; nothing is written to ``out`` then.
     """
-    if out.resolve() == settings.run.resolve():
-        raise EvenhandError(f"--out {out} is the run that is pruned; name another folder.")
+    if out.resolve().is_relative_to(finished_run(settings.run).root.resolve()):
+        raise EvenhandError(
+            f"--out {out} is, or lies in, the run that is pruned, which is not changed; name "
+            "another folder."
+        )
     task = make_task(settings)
     run = _begin(task, out, overwrite=overwrite)
     say(task.roles.why)
@@ -80,8 +85,8 @@ def prune(
     say(verdict)
     state = load_state(run, task, rows, winner)
     with run.phase("writing the models"):
-        _keep(task, run, BEFORE, task.model)
-        _keep(task, run, PRUNED, state.model, state)
+        _keep(task, run, BEFORE, task.model, task.mask)
+        _keep(task, run, PRUNED, state.model, state.kept)
     if settings.finetune_epochs:
         with run.phase("fine-tuning"):
             _finetune(task, run, state)
@@ -101,7 +106,8 @@ def _begin(task: PruneTask, out: Path, *, overwrite: bool) -> Run:
     run = start_run(
         out,
         "prune",
-        # What the model was trained with stays known: predicting and further pruning need it.
+        # How the model was built and its data read stays known: predicting and further pruning
+        # need it. How it was trained is noted apart, as ours has settings of the same names.
         task.trained.facts["settings"] | ours | task.data,
         fingerprint=task.fingerprint,
         overwrite=overwrite,
@@ -111,9 +117,11 @@ def _begin(task: PruneTask, out: Path, *, overwrite: bool) -> Run:
     notes = list(task.splits.train.source.notes)
     run.note(
         models=models,
+        pairs=list(combinations(reversed(models), 2)),
         source=source,
         notes=notes,
         of={"run": str(task.trained.root), "model": task.name},
+        training=_training(task.trained),
     )
     write_splits(run.root / "splits.csv", task.splits)
     return run
@@ -151,13 +159,13 @@ def _verdict(task: PruneTask, rows: Sequence[Row], winner: int) -> str:
     )
 
 
-def _keep(task: PruneTask, run: Run, name: str, model: Any, state: State | None = None) -> None:
+def _keep(task: PruneTask, run: Run, name: str, model: Model, kept: Kept) -> None:
     """Save a model with its mask and score every split with it, the test split for once."""
     if run.predictions(name).exists():
         return
     save_model(run.model(name), model, units=[])
-    if state is not None and state.kept:
-        save_mask(run.model(name) / "mask.safetensors", state.kept)
+    if kept:
+        save_mask(run.model(name) / "mask.safetensors", kept)
     predictions = predict(model, task.splits.items(), task.accelerator)
     write_predictions(run.predictions(name), predictions)
 
@@ -166,11 +174,9 @@ def _finetune(task: PruneTask, run: Run, state: State) -> None:
     """Train what is left as the run trained its model, with the zeros kept."""
     if run.predictions(FINETUNED).exists():
         return
-    known = task.trained.facts["settings"]
-    loop = {name: value for name, value in known.items() if name in LoopSettings.model_fields}
     ours = task.settings
     settings = FitSettings.model_validate(
-        loop
+        _training(task.trained)
         | {
             "epochs": ours.finetune_epochs,
             "lr": ours.lr,
@@ -187,14 +193,20 @@ def _finetune(task: PruneTask, run: Run, state: State) -> None:
 
     with zeros_kept(model, state.kept):
         model = fit(model, task.splits, schedule, settings, on_epoch=on_epoch)
-    _keep(task, run, FINETUNED, model, state)
+    _keep(task, run, FINETUNED, model, state.kept)
+
+
+def _training(run: Run) -> dict[str, Any]:
+    """Return how the model of a run was trained; a run that pruned has it from where it came."""
+    facts = run.facts
+    known = facts.get("training", facts["settings"])
+    return {name: value for name, value in known.items() if name in LoopSettings.model_fields}
 
 
 def _lost(task: PruneTask, pruned: State) -> dict[str, int]:
     """Return how many numbers each parameter has lost."""
-    if pruned.kept:
-        return {name: int((~mask).sum()) for name, mask in pruned.kept.items()}
     left = {name: p.numel() for name, p in pruned.model.named_parameters()}
+    left |= {name: int(mask.sum()) for name, mask in pruned.kept.items()}
     return {name: p.numel() - left[name] for name, p in task.model.named_parameters()}
 
 

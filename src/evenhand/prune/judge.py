@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,8 +47,8 @@ class Criterion:
         return value < other if self.lower else value > other
 
     def meets(self, value: float, target: float | None) -> bool:
-        """Whether a value is as good as a target."""
-        return target is not None and not self.beats(target, value)
+        """Whether a value is as good as a target; one that is undefined is not."""
+        return target is not None and (value == target or self.beats(value, target))
 
 
 def find_criterion(name: str) -> Criterion:
@@ -83,15 +84,16 @@ def parse_target(text: str) -> tuple[str, float]:
     Raises
     ------
     EvenhandError
-        It is not of that form.
+        It is not of that form, or the number is not finite.
     """
     name, _, number = text.partition("=")
     try:
-        return name, float(number)
+        value = float(number)
     except ValueError:
-        raise EvenhandError(
-            f"--target {text}: it is written METRIC=VALUE, as in auc_gap=0.02."
-        ) from None
+        value = math.nan
+    if not math.isfinite(value):
+        raise EvenhandError(f"--target {text}: it is written METRIC=NUMBER, as in auc_gap=0.02.")
+    return name, value
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,8 +132,14 @@ class Judge:
         reasons = rows[(rows["metric"] == name) & rows["undefined"].notna()]["undefined"]
         return "; ".join(dict.fromkeys(map(str, reasons))) or "it is not a number"
 
+    def undefined(self, values: Mapping[str, Any]) -> str | None:
+        """Return the name of a number that steps are judged by and that a model lacks, if any."""
+        budget = () if self.settings.budget is None else (self.settings.budget_metric,)
+        names = (self.criterion.name, *budget)
+        return next((name for name in names if math.isnan(values[name])), None)
+
     def within_budget(self, values: Mapping[str, float], before: Mapping[str, float]) -> bool:
-        """Whether a model has not lost more than the budget allows."""
+        """Whether a model is known not to have lost more than the budget allows."""
         budget, name = self.settings.budget, self.settings.budget_metric
         if budget is None:
             return True

@@ -13,7 +13,7 @@ from evenhand.progress import bar
 from evenhand.prune.batches import generators, group_batches
 from evenhand.prune.curvature import find_estimator
 from evenhand.prune.eligible import in_play
-from evenhand.prune.masks import keep_all, size
+from evenhand.prune.masks import count_kept, keep_all
 from evenhand.prune.saliency import saliency
 from evenhand.prune.state import Remove, State
 from evenhand.prune.task import PruneTask
@@ -24,12 +24,22 @@ Row = dict[str, Any]
 
 
 def start(task: PruneTask) -> State:
-    """Return the untouched model; where channels go, everything in it may."""
+    """Return the untouched model; what an earlier pruning set to zero is gone already."""
+    total = _total(task)
     if task.settings.structure == "channel":
-        total = sum(parameter.numel() for parameter in task.model.parameters())
-        return State(task.model, {}, total, total)
-    kept = keep_all(task.model, in_play(task.model, task.settings))
-    return State(task.model, kept, size(kept), size(kept))
+        return State(task.model, task.mask, total, total)
+    names = in_play(task.model, task.settings)
+    kept = keep_all(task.model, names) | task.mask
+    left = count_kept({name: kept[name] for name in names})
+    return State(task.model, kept, left, total)
+
+
+def _total(task: PruneTask) -> int:
+    """Return how many numbers there are to prune; where channels go, everything may."""
+    if task.settings.structure == "channel":
+        return sum(parameter.numel() for parameter in task.model.parameters())
+    names = in_play(task.model, task.settings)
+    return sum(task.model.get_parameter(name).numel() for name in names)
 
 
 def steps(
@@ -95,11 +105,15 @@ def row_of(number: int, state: State, values: Mapping[str, float], seconds: floa
 def stop_reason(task: PruneTask, rows: Sequence[Row]) -> str | None:
     """Return why the loop ends after the last row, or None where it goes on."""
     judge, last = task.judge, rows[-1]
+    if (name := judge.undefined(last)) is not None:
+        return f"{name} became undefined on validation"
+    if len(rows) > 1 and last["left"] == rows[-2]["left"]:
+        return "no further channel or head can be removed"
     if not judge.within_budget(last, rows[0]):
         return f"the budget of {counted(task.settings.budget or 0, 'point')} was spent"
     if judge.criterion.meets(float(last[judge.criterion.name]), judge.target):
         return f"the target {task.settings.target} was met"
-    if not _count(task, last["left"], rows[0]["left"]):
+    if not _count(task, last["left"], _total(task)):
         return f"the sparsity limit of {task.settings.limit:g} % was reached"
     return None
 
@@ -107,7 +121,8 @@ def stop_reason(task: PruneTask, rows: Sequence[Row]) -> str | None:
 def _count(task: PruneTask, left: int, total: int) -> int:
     """Return how many numbers the next step may take, 0 where the limit is reached."""
     floor = total - round(total * task.settings.limit / 100)
-    return max(0, min(round(left * task.settings.share / 100), left - floor))
+    share = max(1, round(left * task.settings.share / 100))
+    return max(0, min(share, left - floor))
 
 
 def _planned(task: PruneTask, state: State) -> int:

@@ -16,7 +16,7 @@ from evenhand.models.model import Model
 from evenhand.progress import bar
 from evenhand.prune.batches import generators, group_batches
 from evenhand.prune.curvature import GroupBatch
-from evenhand.prune.eligible import prunable
+from evenhand.prune.eligible import in_play
 from evenhand.prune.loop import curvature_of
 from evenhand.prune.masks import Kept, apply_mask
 from evenhand.prune.saliency import error_change, saliency
@@ -68,7 +68,7 @@ def check_premise(task: PruneTask, pruned: Mapping[str, int]) -> Premise:
     Curvature and samples are those of the first step, from training patients. ``pruned`` says how
     many numbers the chosen model has lost in each layer.
     """
-    names = prunable(task.model, task.settings.prunable)
+    names = in_play(task.model, task.settings)
     h = curvature_of(task, task.model, names, 1)
     theta = {name: task.model.get_parameter(name).detach() for name in names}
     scores = saliency(theta, h, task.roles.unprivileged, task.roles.betas)

@@ -19,7 +19,7 @@ def remover(structure: str) -> Remove:
 
 def remove_weights(state: State, scores: Mapping[str, Tensor], count: int) -> State:
     """Zero the numbers of least saliency."""
-    kept = prune_smallest(scores, state.kept, count)
+    found = prune_smallest(scores, {name: state.kept[name] for name in scores}, count)
     model = deepcopy(state.model)
-    apply_mask(model, kept)
-    return State(model, kept, count_kept(kept), state.total)
+    apply_mask(model, found)
+    return State(model, state.kept | found, count_kept(found), state.total)

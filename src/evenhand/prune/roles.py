@@ -47,13 +47,7 @@ def find_roles(
         training sample, or the ranking is undefined.
     """
     groups = list(values)
-    if len(groups) < 2:
-        raise EvenhandError(
-            f"--attribute {settings.attribute[0]}: there is one group, {groups[0]!r}; pruning for "
-            "fairness needs two."
-            if groups
-            else f"--attribute {settings.attribute[0]}: no group is left."
-        )
+    refuse_single(settings, groups)
     known = dict.fromkeys(groups)
     for name in (*settings.privileged, *filter(None, [settings.unprivileged])):
         pick(f"group of {settings.attribute[0]}", name, known)
@@ -65,6 +59,22 @@ def find_roles(
     privileged = settings.privileged or [name for name in groups if name != unprivileged]
     _refuse_empty([unprivileged, *privileged], sizes)
     return Roles(unprivileged, _betas(settings, privileged, sizes), why)
+
+
+def refuse_single(settings: PruneSettings, groups: Sequence[str]) -> None:
+    """Refuse an attribute of which fewer than two groups take part.
+
+    Raises
+    ------
+    EvenhandError
+        There is one group only, or none.
+    """
+    if len(groups) < 2:
+        left = f"there is one group, {groups[0]!r}" if groups else "no group is left"
+        raise EvenhandError(
+            f"--attribute {settings.attribute[0]}: {left}; pruning for fairness needs two. Name "
+            "another attribute, or exclude fewer with --exclude-group."
+        )
 
 
 def _worst(settings: PruneSettings, values: Mapping[str, float]) -> tuple[str, str]:
@@ -110,7 +120,9 @@ def _betas(
 def _own_betas(texts: Sequence[str], privileged: Sequence[str]) -> dict[str, float]:
     own = {}
     for text in texts:
-        group, _, number = text.rpartition("=")
+        group, equals, number = text.rpartition("=")
+        if not equals:
+            raise EvenhandError(f"--group-beta {text}: it is written GROUP=NUMBER, as in male=0.5.")
         pick("privileged group", group, dict.fromkeys(privileged))
         try:
             own[group] = float(number)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from evenhand.settings import Settings
 
@@ -51,7 +51,7 @@ class PruneSettings(Settings, title="Pruning"):
     draws: int = Field(1, gt=0, description="draws per sample, of ggn-mc and hutchinson")
     prunable: tuple[str, ...] = Field(
         ("conv", "linear"),
-        description="what may be pruned: conv, linear, head, bias, norm, other; repeatable",
+        description="weights that may be pruned: conv, linear, head, bias, norm, other; repeatable",
     )
     structure: Literal["weight", "channel"] = Field(
         "weight", description="channel removes whole channels or heads; the model gets smaller"
@@ -61,10 +61,12 @@ class PruneSettings(Settings, title="Pruning"):
     objective: str = Field(
         "auc_gap",
         description="what the winning step is best at on validation: auc_gap, auc_worst, "
-        "eopp0_sum, eopp1_sum, … (a number across groups, as in metrics.json)",
+        "eopp0_sum, eopp1_sum, … (a number across groups, as in metrics.json); not with --target",
     )
     target: str | None = Field(
-        None, description="stop when this is reached on validation, as in auc_gap=0.02"
+        None,
+        description="stop when this is reached on validation, as in auc_gap=0.02; the winning step "
+        "is the best at that",
     )
     budget: float | None = Field(
         1.0, ge=0, description="points (0.01) of the whole's metric that may be lost on validation"
@@ -87,3 +89,16 @@ class PruneSettings(Settings, title="Pruning"):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the model runs")
     seed: int = Field(0, ge=0, description="seed of everything that is drawn")
+
+    @model_validator(mode="after")
+    def _refuse_what_has_no_effect(self) -> PruneSettings:
+        if self.structure == "channel" and "prunable" in self.model_fields_set:
+            raise ValueError(
+                "--prunable is for weights that are pruned one by one; --structure channel removes "
+                "channels with everything that depends on them. Leave one of the two out"
+            )
+        if self.target is not None and "objective" in self.model_fields_set:
+            raise ValueError(
+                "--target and --objective both name what steps are judged by; give one of them"
+            )
+        return self

@@ -16,9 +16,9 @@ class State:
     """A model on its way."""
 
     model: Model
-    kept: Kept  # of weights; empty where channels are removed
+    kept: Kept  # of weights, those too that an earlier pruning has set to zero
     left: int  # numbers that may be pruned and have not been
-    total: int  # numbers that might have been pruned at the start
+    total: int  # numbers that might be pruned in a model that nothing was pruned in
 
     @property
     def sparsity(self) -> float:

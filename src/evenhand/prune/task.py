@@ -6,26 +6,29 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 
 from evenhand.cohort.attributes import group_of
 from evenhand.cohort.batches import BatchSource
 from evenhand.cohort.reopen import Anew, data_now, reopen
 from evenhand.cohort.splits import Splits
-from evenhand.errors import EvenhandError
+from evenhand.errors import EvenhandError, pick
 from evenhand.files import fingerprint
 from evenhand.measure import Excluded, excluded_groups, find_metric, groups_of
 from evenhand.models.checkpoints import load_model
 from evenhand.models.model import Model
 from evenhand.prune.batches import Positions, generators, group_batches, group_positions
-from evenhand.prune.channels import torch_pruning
+from evenhand.prune.channels import refuse_solid
 from evenhand.prune.curvature import find_estimator
-from evenhand.prune.eligible import in_play, prunable
+from evenhand.prune.eligible import in_play
 from evenhand.prune.judge import Criterion, Judge, find_criterion, parse_target
-from evenhand.prune.roles import Roles, find_roles
+from evenhand.prune.masks import Kept, load_mask
+from evenhand.prune.roles import Roles, find_roles, refuse_single
 from evenhand.prune.settings import PruneSettings
 from evenhand.runs import Run, finished_run
 from evenhand.train.device import make_accelerator
@@ -44,6 +47,8 @@ class PruneTask:
         The run that holds the model, and its name there.
     model
         The untouched model, on the accelerator's device.
+    mask
+        What an earlier pruning has left of its weights; empty where there was none.
     splits
         The run's own splits.
     accelerator
@@ -62,6 +67,7 @@ class PruneTask:
     trained: Run
     name: str
     model: Model
+    mask: Kept
     splits: Splits
     accelerator: Accelerator
     judge: Judge
@@ -106,11 +112,11 @@ def make_task(settings: PruneSettings) -> PruneTask:
     """
     criterion, target = _asked(settings)
     trained = finished_run(settings.run)
-    name = settings.model or trained.facts["chosen"]
+    name = _model_name(trained, settings.model)
     model = load_model(trained.model(name))
-    prunable(model, settings.prunable)
+    in_play(model, settings)
     if settings.structure == "channel":
-        torch_pruning()
+        refuse_solid(model)
     splits = reopen(
         trained,
         model.spec.image_size,
@@ -130,6 +136,7 @@ def make_task(settings: PruneSettings) -> PruneTask:
     accelerator = make_accelerator(LoopSettings(device=settings.device))
     attribute = settings.attribute[0]
     groups, excluded = _groups(settings, splits)
+    refuse_single(settings, groups)
     judge = Judge(splits.val, attribute, criterion, target, settings, excluded)
     model = model.to(accelerator.device)
     before = judge.values(model, accelerator)
@@ -142,6 +149,7 @@ def make_task(settings: PruneSettings) -> PruneTask:
         trained,
         name,
         model,
+        _mask(trained.model(name), accelerator.device),
         splits,
         accelerator,
         judge,
@@ -152,6 +160,25 @@ def make_task(settings: PruneSettings) -> PruneTask:
     )
     _refuse_layers(task)
     return task
+
+
+def _model_name(trained: Run, given: str | None) -> str:
+    models = dict.fromkeys(trained.models())
+    if given is not None:
+        pick("model", given, models)
+    name: str | None = given or trained.facts["chosen"]
+    if name is None:
+        raise EvenhandError(
+            f"the run in {trained.root} chose none of its models; name one with --model: "
+            f"{', '.join(models)}."
+        )
+    return name
+
+
+def _mask(folder: Path, device: torch.device) -> Kept:
+    path = folder / "mask.safetensors"
+    mask = load_mask(path) if path.exists() else {}
+    return {name: kept.to(device) for name, kept in mask.items()}
 
 
 def _refuse_layers(task: PruneTask) -> None:
@@ -183,9 +210,7 @@ def _groups(settings: PruneSettings, splits: Splits) -> tuple[tuple[str, ...], E
     attribute = settings.attribute[0]
     levels = groups_of(group_of(splits.val.table, attribute, splits.val.levels))
     excluded = excluded_groups(settings.exclude_group, {attribute: levels})
-    known = levels.compared(excluded.get(attribute, ()))
-    here = group_of(splits.train.table, attribute, splits.train.levels).unique()
-    return tuple(group for group in known if group in set(here)), excluded
+    return levels.compared(excluded.get(attribute, ())), excluded
 
 
 def _group_values(
