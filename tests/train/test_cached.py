@@ -191,6 +191,9 @@ def test_the_disk_is_bounded(tmp_path):
     cache.rows("0", torch.device("cpu"))  # now 1 is the one not used for longest
     array(cache, "3", 3)
     assert [cache.holds(str(value)) for value in range(4)] == [True, False, True, True]
+    array(cache, "large", 7, rows=20)  # two of the three have to go
+    assert cache.holds("large")
+    assert len(list(tmp_path.glob("*.npy"))) == 2
 
 
 def test_half_precision_survives_the_disk(tmp_path):

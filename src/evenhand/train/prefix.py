@@ -92,11 +92,9 @@ class ActivationCache:
         """Remove files that were not used for longest until ``wanted`` more bytes are allowed."""
         files = sorted(self.folder.glob("*.npy"), key=lambda path: path.stat().st_mtime)
         sizes = [path.stat().st_size for path in files]
-        for path, size in zip(files, sizes, strict=True):
-            if sum(sizes) + wanted <= self.disk:
-                return
-            path.unlink(missing_ok=True)  # whoever has it mapped keeps what is in it
-            sizes.remove(size)
+        while files and sum(sizes) + wanted > self.disk:
+            files.pop(0).unlink(missing_ok=True)  # whoever has it mapped keeps what is in it
+            sizes.pop(0)
 
 
 @dataclass(frozen=True, eq=False)
