@@ -111,7 +111,7 @@ def test_known_masks_come_first(tmp_path):
 
 def test_a_study_of_other_settings_is_refused(tmp_path):
     open_study(f"sqlite:///{tmp_path / 'study.db'}", "run/one", ["maximize"], "these", prune=True)
-    with pytest.raises(EvenhandError, match=r"other settings or data\. Name another --storage"):
+    with pytest.raises(EvenhandError, match=r"other settings or data\. Name another folder"):
         open_study(
             f"sqlite:///{tmp_path / 'study.db'}", "run/one", ["maximize"], "others", prune=True
         )

@@ -121,7 +121,7 @@ def test_a_server_s_trials_without_heartbeat_come_back_once(tmp_path, one):
     ("url", "message"),
     [
         ("sqlite:///:memory:", "would be lost with the process"),
-        ("postgresql://me:secret@localhost:1/x", "needs the database's driver"),
+        ("postgresql://me:top@secret@localhost:1/x", "needs the database's driver"),
         ("nonsense", "cannot be opened"),
         ("sqlite:///{folder}/other.db", "cannot be opened as a storage of Optuna"),
         ("sqlite:///{folder}/absent/study.db", "cannot be opened as a storage of Optuna"),
@@ -132,6 +132,19 @@ def test_bad_storages(tmp_path, url, message):
     with pytest.raises(EvenhandError, match=message) as refused:
         open_storage(url.format(folder=tmp_path))
     assert "secret" not in str(refused.value)
+
+
+def test_what_a_kill_left_of_a_study_is_taken_up(tmp_path):
+    """Its tables in part, or a study that had no identity yet."""
+    file = tmp_path / "study.db"
+    open_storage(f"sqlite:///{file}")
+    with contextlib.closing(sqlite3.connect(file)) as base, base:
+        for table in ("version_info", "alembic_version", "trial_heartbeats"):
+            base.execute(f"DROP TABLE {table}")
+    kept = open_storage(f"sqlite:///{file}")
+    optuna.create_study(storage=kept, study_name="run/search", direction="maximize")
+    study = open_study(kept, "run/search", ["maximize"], "same", prune=True)
+    assert study.user_attrs == {"identity": "same"}
 
 
 def test_a_foreign_study_of_the_same_name(tmp_path):

@@ -106,6 +106,14 @@ def _same_data(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return bool(one["reader"] == other["reader"] and (published or alike))
 
 
+def kept_settings(settings: TrainingSettings) -> dict[str, Any]:
+    """Return what a run keeps of its settings, and has to be told again to be continued.
+
+    Where it puts things and where its fits run may change.
+    """
+    return settings.model_dump(mode="json", exclude={"cache", *WorkerSettings.model_fields})
+
+
 def begin(job: str, task: Task, out: Path, models: list[str], *, overwrite: bool) -> Run:
     """Open the run directory of a job that trains, and write down its data and splits."""
     settings: TrainingSettings = task.settings
@@ -116,7 +124,7 @@ def begin(job: str, task: Task, out: Path, models: list[str], *, overwrite: bool
     run = start_run(
         out,
         job,
-        settings.model_dump(mode="json", exclude={"cache", *WorkerSettings.model_fields}),
+        kept_settings(settings),
         fingerprint=task.fingerprint,
         overwrite=overwrite,
     )

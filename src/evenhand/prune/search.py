@@ -32,12 +32,12 @@ def searched(task: PruneTask, run: Run) -> PruneTask:
 
     What the settings name is tried first. A search that was killed goes on where it was.
     """
-    space = pruning_space(task.settings)
+    space, facts = pruning_space(task.settings), run.facts
     study = open_study(
         open_storage(f"sqlite:///{run.root.resolve() / 'study.db'}"),
         "search",
         ["minimize" if task.judge.criterion.lower else "maximize"],
-        identity_of(run),
+        identity_of(facts["settings"], facts["fingerprint"]),
         prune=False,
     )
     search(study, space, partial(_score, task), task.settings.search, task.settings.seed, Inline())

@@ -41,6 +41,11 @@ class Contender:
     prepare: Callable[[Choice], tuple[Model, Schedule]]
     """Makes the untrained model of a choice, and its schedule."""
 
+    @property
+    def confirmation(self) -> str:
+        """The name of the study that confirms its best."""
+        return f"{self.name} confirmed"
+
 
 def contenders(task: Task, settings: TuneSettings) -> tuple[Contender, ...]:
     """Return FairTune and the baselines.
