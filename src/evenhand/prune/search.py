@@ -38,7 +38,7 @@ def searched(task: PruneTask, run: Run) -> PruneTask:
         "search",
         ["minimize" if task.judge.criterion.lower else "maximize"],
         identity_of(facts["settings"], facts["fingerprint"]),
-        prune=False,
+        prune_until=0,
     )
     search(study, space, partial(_score, task), task.settings.search, task.settings.seed, Inline())
     table = study.trials_dataframe(attrs=("number", "value", "params", "state"))

@@ -57,7 +57,7 @@ def open_study(
     directions: Sequence[Direction],
     identity: str,
     *,
-    prune: bool,
+    prune_until: int,
 ) -> Study:
     """Open a study by name, or make it.
 
@@ -71,8 +71,9 @@ def open_study(
         ``maximize`` or ``minimize``, one for each objective.
     identity
         Its settings and data, from :func:`identity_of`.
-    prune
-        Whether trials that fall behind are stopped, which only one objective allows.
+    prune_until
+        The epochs of a whole training: trials that fall behind are stopped before, which only one
+        objective allows. 0: none is.
 
     Raises
     ------
@@ -80,13 +81,26 @@ def open_study(
         The storage holds a study of that name that was made with something else.
     """
     check_study(storage, name, directions, identity)
-    halving = SuccessiveHalvingPruner(min_resource=1, reduction_factor=HALVING)
-    pruner: BasePruner = halving if prune and len(directions) == 1 else NopPruner()
+    pruner: BasePruner = (
+        _Halving(prune_until) if prune_until and len(directions) == 1 else NopPruner()
+    )
     study = optuna.create_study(
         storage=storage, study_name=name, directions=directions, pruner=pruner, load_if_exists=True
     )
     study.set_user_attr("identity", identity)
     return study
+
+
+class _Halving(SuccessiveHalvingPruner):
+    """Stops trials that fall behind; one that has been trained to its end has nothing to save."""
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__(min_resource=1, reduction_factor=HALVING)
+        self._epochs = epochs
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        """Say whether a trial is stopped after the epoch that it reported last."""
+        return trial.last_step != self._epochs and super().prune(study, trial)
 
 
 def originals(study: Study) -> list[FrozenTrial]:

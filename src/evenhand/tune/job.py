@@ -190,7 +190,7 @@ def _study(job: Job, name: str, contender: Contender, space: Space[Choice], tria
     study = open_study(
         job.storage,
         *_of_study(task, settings, job.run.root, name),
-        prune=space is contender.space,
+        prune_until=settings.epochs if space is contender.space else 0,
     )
     score = partial(score_choice, settings, task.fingerprint, contender.name)
     with job.run.phase(f"search {name}"):
