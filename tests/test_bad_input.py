@@ -64,6 +64,17 @@ def of_table(path, cache, *more):
             "--prefix-memory 1: one batch of 4096 takes 5.2 MB of activations. Give 6 at least",
         ),
         ("tune", ("--baseline", "nothing"), "nothing"),
+        (
+            "tune",
+            (
+                "--baseline",
+                "blocks.1.attn,blocks.0.mlp",
+                "--baseline",
+                "blocks.0.mlp,blocks.1.attn",
+            ),
+            "--baseline blocks.1.attn,blocks.0.mlp and --baseline blocks.0.mlp,blocks.1.attn are "
+            "the same; give it once.",
+        ),
         ("tune", ("--pick", "ideal"), "there is one (min_auc). Give a second --objective"),
         (
             "tune",
