@@ -127,6 +127,22 @@ def test_no_ray_at_the_address(cache, tmp_path, monkeypatch, listens):
     assert "`ray start --head`" in text
 
 
+@pytest.mark.parametrize("address", ["nohost", "host:", "host:port", "http://host:6379/"])
+def test_no_address_of_a_ray(cache, tmp_path, address):
+    words = training(cache, "--engine", "ray", "--ray-address", address)
+    text = refused(tmp_path / "out", "tune", PHANTOMS, *words)
+    assert f"--ray-address {address} is not written HOST:PORT" in text
+    assert "`ray start --head` printed, as in 10.0.0.1:6379, or leave it out" in text
+
+
+def test_lora_without_its_extra(cache, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    words = training(cache, "--strategy", "lora:0")
+    text = refused(tmp_path / "out", "finetune", PHANTOMS, *words)
+    assert "peft is needed for strategy 'lora' and is not installed: pip install" in text
+    assert "pip install 'evenhand[lora]'" in text
+
+
 LATER = "CREATE TABLE version_info (version_info_id INTEGER, schema_version, library_version)"
 
 
