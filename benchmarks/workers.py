@@ -65,7 +65,7 @@ def timed(settings: TuneSettings, folder: Path, workers: int) -> float:
         "benchmark/full",
         [one.direction for one in task.objectives],
         "same",
-        prune=False,
+        prune_until=0,
     )
     score = partial(score_choice, settings, task.fingerprint, "full")
     start = time.perf_counter()

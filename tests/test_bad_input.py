@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import sqlite3
 import sys
 
 import numpy as np
+import optuna
 import pytest
 from tests.command import PHANTOMS, SMALL, evenhand, training
 from tests.data.pictures import truncate
@@ -61,6 +64,17 @@ def of_table(path, cache, *more):
             "--prefix-memory 1: one batch of 32 takes",
         ),
         ("tune", ("--baseline", "nothing"), "nothing"),
+        (
+            "tune",
+            (
+                "--baseline",
+                "blocks.1.attn,blocks.0.mlp",
+                "--baseline",
+                "blocks.0.mlp,blocks.1.attn",
+            ),
+            "--baseline blocks.1.attn,blocks.0.mlp and --baseline blocks.0.mlp,blocks.1.attn are "
+            "the same; give it once.",
+        ),
         ("tune", ("--pick", "ideal"), "there is one (min_auc). Give a second --objective"),
         (
             "tune",
@@ -111,6 +125,66 @@ def test_no_ray_at_the_address(cache, tmp_path, monkeypatch, listens):
         text = refused(tmp_path / "out", "tune", PHANTOMS, *words)
     assert f"--ray-address {address}: nothing that speaks Ray's protocol answered" in text
     assert "`ray start --head`" in text
+
+
+@pytest.mark.parametrize("address", ["nohost", "host:", "host:port", "http://host:6379/"])
+def test_no_address_of_a_ray(cache, tmp_path, address):
+    words = training(cache, "--engine", "ray", "--ray-address", address)
+    text = refused(tmp_path / "out", "tune", PHANTOMS, *words)
+    assert f"--ray-address {address} is not written HOST:PORT" in text
+    assert "`ray start --head` printed, as in 10.0.0.1:6379, or leave it out" in text
+
+
+def test_lora_without_its_extra(cache, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    words = training(cache, "--strategy", "lora:0")
+    text = refused(tmp_path / "out", "finetune", PHANTOMS, *words)
+    assert "peft is needed for strategy 'lora' and is not installed: pip install" in text
+    assert "pip install 'evenhand[lora]'" in text
+
+
+LATER = "CREATE TABLE version_info (version_info_id INTEGER, schema_version, library_version)"
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (("CREATE TABLE orders (id)",), "tables of another program (orders)"),
+        (("CREATE TABLE studies (id)",), "tables of another program (studies)"),
+        (("CREATE TABLE trials (id)", "CREATE TABLE users (id)"), "program (trials, users)"),
+        ((LATER, "INSERT INTO version_info VALUES (1, 99, '9.1')"), "a later Optuna, 9.1, made"),
+    ],
+)
+def test_a_database_of_something_else(cache, tmp_path, made, message):
+    file = tmp_path / "other.db"
+    with contextlib.closing(sqlite3.connect(file)) as base, base:
+        for statement in made:
+            base.execute(statement)
+    before = file.read_bytes()
+    words = training(cache, "--storage", f"sqlite:///{file}")
+    text = refused(tmp_path / "out", "tune", PHANTOMS, *words)
+    assert f"--storage sqlite:///{file} cannot be opened as a storage of Optuna" in text
+    assert message in text
+    assert "Name another, or leave it out." in text
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "directions", "asked"),
+    [
+        ("fairtune", ["maximize", "maximize"], 0),  # empty, and of other objectives
+        ("fairtune", ["maximize"], 1),
+        ("head confirmed", ["maximize"], 1),  # the last that a run would open
+    ],
+)
+def test_a_storage_with_studies_of_others(cache, tmp_path, name, directions, asked):
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    study = optuna.create_study(storage=url, study_name=f"out/{name}", directions=directions)
+    for _ in range(asked):
+        study.ask()
+    text = refused(tmp_path / "out", "tune", PHANTOMS, *training(cache, "--storage", url))
+    assert f"a study 'out/{name}' of other settings or data. Name another folder with --out" in text
+    assert optuna.get_all_study_names(url) == [f"out/{name}"]
 
 
 def test_exclude_patients_of_other_data(cache, tmp_path):

@@ -73,8 +73,13 @@ def test_a_lora_model_is_pruned(lora, cache, tmp_path):
 
 @pytest.mark.slow
 def test_a_search_is_compared_with_every_kind_of_strategy(cache, tmp_path):
-    baselines = ("lora", "gradual", "scratch", "last-1")
-    words = [word for name in baselines for word in ("--baseline", name)]
+    lists = {
+        "units-blocks.1.attn": "blocks.1.attn",
+        "units-blocks.4.mlp+blocks.5.mlp": "blocks.5.mlp,blocks.4.mlp",
+    }
+    named = ("lora", "gradual", "scratch", "last-1")
+    baselines = (*named, *lists)
+    words = [word for name in (*named, *lists.values()) for word in ("--baseline", name)]
     words += ["--trials", 2, "--confirm", 1, "--confirm-seeds", 1, "--epochs", 2]
     done("tune", PHANTOMS, *training(cache, *words, "--out", tmp_path / "run"))
     run = open_run(tmp_path / "run")
@@ -84,3 +89,7 @@ def test_a_search_is_compared_with_every_kind_of_strategy(cache, tmp_path):
     assert paired == set(baselines)
     trials = pd.read_csv(run.root / "trials.csv")
     assert (trials.groupby("study").size() >= 1).all()
+    for name, units in lists.items():
+        assert set(trials["mask"][trials["study"] == name]) == {" ".join(sorted(units.split(",")))}
+        assert set(read_json(run.model(name) / "model.json")["mask"]) == set(units.split(","))
+    assert list(lists)[1] in (run.root / "report.html").read_text()

@@ -58,8 +58,8 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> UnknownNameError
     return UnknownNameError(f"no {what} {name!r}; there are: {', '.join(names)}.{meant}")
 
 
-def import_extra(module: str, extra: str) -> ModuleType:
-    """Import a module of a package that only an extra of Evenhand installs.
+def import_extra(module: str, extra: str, what: str = "this") -> ModuleType:
+    """Import a module of a package that only an extra of Evenhand installs, for what needs it.
 
     Raises
     ------
@@ -71,5 +71,5 @@ def import_extra(module: str, extra: str) -> ModuleType:
     except ModuleNotFoundError as error:
         package = module.partition(".")[0]
         raise EvenhandError(
-            f"{package} is needed for this and is not installed: pip install 'evenhand[{extra}]'"
+            f"{package} is needed for {what} and is not installed: pip install 'evenhand[{extra}]'"
         ) from error

@@ -14,6 +14,7 @@ from evenhand import EvenhandError, FinetuneSettings, find_objective, load_model
 from evenhand.cohort import UNKNOWN
 from evenhand.files import read_json
 from evenhand.finetune import finetune
+from evenhand.finetune.job import model_name
 from evenhand.finetune.training import make_task
 from evenhand.measure import groups_of
 
@@ -66,11 +67,11 @@ def test_only_what_the_strategy_names_has_changed(base, tmp_path):
     settings = base.model_copy(update={"strategy": "blocks.1.attn", "epochs": 1})
     found = finetune(settings, tmp_path / "run")
     before = make_task(settings).model().state_dict()
-    after = load_model(found.model("units")).state_dict()
+    after = load_model(found.model("units-blocks.1.attn")).state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert any("blocks.1.attn" in name for name in changed)
     assert all("blocks.1.attn" in name or "head" in name for name in changed)
-    units = read_json(found.model("units") / "model.json")["units"]
+    units = read_json(found.model("units-blocks.1.attn") / "model.json")["units"]
     tuned = [unit["name"] for unit in units if unit["tuned"]]
     assert tuned == ["blocks.1.attn"]
 
@@ -156,3 +157,11 @@ def test_weights_that_saw_the_test_patients_are_known_where_the_data_were_moved(
     again = {"data": moved, "weights": str(run.root), "seed": 7}
     with pytest.raises(EvenhandError, match="patients that are to be validated and tested on"):
         finetune(settings.model_copy(update=again), tmp_path / "again")
+
+
+def test_a_list_of_many_units_has_a_short_name_of_its_own():
+    units = [f"blocks.{block}.attn" for block in range(12)]
+    one, other = model_name(",".join(units)), model_name(",".join([*units[:-1], "blocks.11.mlp"]))
+    assert one == model_name(",".join(reversed(units)))
+    assert one != other
+    assert all(name.startswith("units-blocks.0.attn+11-more-") for name in (one, other))

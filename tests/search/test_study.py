@@ -20,9 +20,9 @@ def space_of(count, *, low=1e-4, high=1e-2, kind="flat"):
     return SPACES[kind](Family("some", UNITS[:count]), Rates(low, high, 0), {"head": frozenset()})
 
 
-def study_of(path, *directions, prune=True):
+def study_of(path, *directions, prune_until=2):
     storage = open_storage(f"sqlite:///{path / 'study.db'}")
-    return open_study(storage, "run/one", directions, "", prune=prune)
+    return open_study(storage, "run/one", directions, "", prune_until=prune_until)
 
 
 class Trained:
@@ -44,7 +44,7 @@ class Trained:
 
 @pytest.mark.parametrize("kind", SPACES)
 def test_no_setting_is_trained_twice_and_a_finite_space_is_tried_out(tmp_path, kind):
-    study, trained = study_of(tmp_path, "maximize", prune=False), Trained()
+    study, trained = study_of(tmp_path, "maximize", prune_until=0), Trained()
     search(
         study,
         space_of(3, low=1e-3, high=1e-3, kind=kind),
@@ -89,6 +89,19 @@ def test_a_killed_search_ends_as_one_that_was_not(tmp_path):
     assert run(tmp_path / "killed", 2, 0, 1) == run(tmp_path / "unbroken")
 
 
+@pytest.mark.parametrize(("epochs", "states"), [(2, {"COMPLETE"}), (3, {"COMPLETE", "PRUNED"})])
+def test_a_trial_that_falls_behind_in_its_last_epoch_is_complete(tmp_path, epochs, states):
+    def score(choice, report):
+        report(1, (0.5,))
+        report(2, (choice.lr,))
+        return (choice.lr,)
+
+    study = study_of(tmp_path, "maximize", prune_until=epochs)
+    search(study, space_of(3), score, trials=6, seed=0, engine=Inline())
+    assert {trial.state.name for trial in study.trials} == states
+    assert {trial.user_attrs["epochs"] for trial in study.trials} == {2}
+
+
 def test_several_objectives_train_every_trial_to_its_end(tmp_path):
     def score(choice, report):
         for epoch in (1, 2):
@@ -110,8 +123,10 @@ def test_known_masks_come_first(tmp_path):
 
 
 def test_a_study_of_other_settings_is_refused(tmp_path):
-    open_study(f"sqlite:///{tmp_path / 'study.db'}", "run/one", ["maximize"], "these", prune=True)
-    with pytest.raises(EvenhandError, match=r"other settings or data\. Name another --storage"):
+    open_study(
+        f"sqlite:///{tmp_path / 'study.db'}", "run/one", ["maximize"], "these", prune_until=2
+    )
+    with pytest.raises(EvenhandError, match=r"other settings or data\. Name another folder"):
         open_study(
-            f"sqlite:///{tmp_path / 'study.db'}", "run/one", ["maximize"], "others", prune=True
+            f"sqlite:///{tmp_path / 'study.db'}", "run/one", ["maximize"], "others", prune_until=2
         )

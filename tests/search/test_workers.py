@@ -31,7 +31,7 @@ FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 @pytest.fixture
 def study(tmp_path):
     kept = open_storage(f"sqlite:///{tmp_path / 'study.db'}")
-    return open_study(kept, "run/search", ["maximize"], "same", prune=True)
+    return open_study(kept, "run/search", ["maximize"], "same", prune_until=2)
 
 
 def states(study):
@@ -98,7 +98,7 @@ def test_a_server_s_trials_without_heartbeat_come_back_once(tmp_path, one):
         server = optuna.storages.RDBStorage(
             f"sqlite:///{file}", heartbeat_interval=60, heartbeat_stale_trial_callback=try_again
         )
-    study = open_study(server, "run/search", ["maximize"], "same", prune=True)
+    study = open_study(server, "run/search", ["maximize"], "same", prune_until=2)
     space = searches.space()
     dead, alive = storages.begin_trial(study), storages.begin_trial(study)
     for trial in (dead, alive):
@@ -121,7 +121,7 @@ def test_a_server_s_trials_without_heartbeat_come_back_once(tmp_path, one):
     ("url", "message"),
     [
         ("sqlite:///:memory:", "would be lost with the process"),
-        ("postgresql://me:secret@localhost:1/x", "needs the database's driver"),
+        ("postgresql://me:top@secret@localhost:1/x", "needs the database's driver"),
         ("nonsense", "cannot be opened"),
         ("sqlite:///{folder}/other.db", "cannot be opened as a storage of Optuna"),
         ("sqlite:///{folder}/absent/study.db", "cannot be opened as a storage of Optuna"),
@@ -134,11 +134,24 @@ def test_bad_storages(tmp_path, url, message):
     assert "secret" not in str(refused.value)
 
 
+def test_what_a_kill_left_of_a_study_is_taken_up(tmp_path):
+    """Its tables in part, or a study that had no identity yet."""
+    file = tmp_path / "study.db"
+    open_storage(f"sqlite:///{file}")
+    with contextlib.closing(sqlite3.connect(file)) as base, base:
+        for table in ("version_info", "alembic_version", "trial_heartbeats"):
+            base.execute(f"DROP TABLE {table}")
+    kept = open_storage(f"sqlite:///{file}")
+    optuna.create_study(storage=kept, study_name="run/search", direction="maximize")
+    study = open_study(kept, "run/search", ["maximize"], "same", prune_until=2)
+    assert study.user_attrs == {"identity": "same"}
+
+
 def test_a_foreign_study_of_the_same_name(tmp_path):
     kept = open_storage(f"sqlite:///{tmp_path / 'study.db'}")
     optuna.create_study(storage=kept, study_name="run/search").ask()
     with pytest.raises(EvenhandError, match="other settings or data"):
-        open_study(kept, "run/search", ["maximize"], "same", prune=True)
+        open_study(kept, "run/search", ["maximize"], "same", prune_until=2)
 
 
 def test_a_worker_that_cannot_reach_the_study(study, monkeypatch):

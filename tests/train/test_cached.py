@@ -222,6 +222,9 @@ def test_the_disk_is_bounded(tmp_path):
     array(cache, "3", 3)
     there = [cache.find(str(value), CPU) is not None for value in range(4)]
     assert there == [True, False, True, True]
+    array(cache, "large", 7, rows=20)  # two of the three have to go
+    assert cache.find("large", CPU) is not None
+    assert len(list(tmp_path.glob("*.npy"))) == 2
 
 
 def test_what_a_killed_writer_left_makes_room(tmp_path):

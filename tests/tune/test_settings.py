@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from tests.command import PHANTOMS, evenhand, training
 
-from evenhand.files import read_json
+from evenhand.files import read_json, write_json
 from evenhand.measure import costs, find_objective, find_rule, front, ranked
 
 GOALS = ("overall_auc", "min_auc")
@@ -27,6 +27,11 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
+def search_words(cache):
+    flags = training(cache, "--epochs", 2, "--trials", TRIALS, "--baseline", "head")
+    return ("tune", PHANTOMS, *flags, "--lr-max", 1e-2)
+
+
 @pytest.fixture(scope="module")
 def tuned(cache, tmp_path_factory):
     """Run a search, and return its folder and what was printed."""
@@ -34,8 +39,7 @@ def tuned(cache, tmp_path_factory):
 
     def run(name, *words):
         out = folder / name
-        flags = training(cache, "--epochs", 2, "--trials", TRIALS, "--baseline", "head")
-        ended = evenhand("tune", PHANTOMS, *flags, "--lr-max", 1e-2, "--out", out, *words)
+        ended = evenhand(*search_words(cache), "--out", out, *words)
         assert ended.status == 0, ended.err
         return out, ended.out
 
@@ -107,6 +111,60 @@ def test_bound_family_and_baseline_change_what_is_searched(tuned):
     assert same[0] < same[1]  # the same fit, judged by the lower end
     assert np.isfinite(same).all()
     assert "lower end of its interval" in (out / "report.html").read_text()
+
+
+SECRET = "hunter2"  # in the URL of a file, as a server's URL would have one
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tuned, tmp_path_factory):
+    """A search of three objectives whose study is kept elsewhere, with an old file in its cache."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    (folder / "activations").mkdir()
+    (folder / "activations" / "old.npy").write_bytes(bytes(2 * 10**6))
+    words = ["--epochs", 1, "--confirm", 0, "--pick", "minimax", "--prefix-disk", 1]
+    words += [
+        word for goal in ("auc_gap", "overall_auc", "max_loss") for word in ("--objective", goal)
+    ]
+    words += ["--cache", folder, "--storage"]
+    url = f"sqlite:///file:{folder}/study.db?uri=true&password="
+    out, printed = tuned("elsewhere", *words, f"{url}{SECRET}")
+    return out, printed, folder, (*words, f"{url}other")
+
+
+def test_a_study_is_kept_where_the_url_says_and_the_url_nowhere(elsewhere):
+    out, printed, folder, _ = elsewhere
+    names = optuna.get_all_study_names(f"sqlite:///{folder}/study.db")
+    assert names == ["elsewhere/fairtune", "elsewhere/head"]
+    assert not (out / "study.db").exists()
+    assert SECRET not in printed
+    written = [path for path in (*out.rglob("*"), folder / "study.db") if path.is_file()]
+    assert [path.name for path in written if SECRET.encode() in path.read_bytes()] == []
+
+
+def test_a_killed_run_goes_on_under_another_password(elsewhere, cache):
+    out, _, _, words = elsewhere
+    before = trials_of(out)
+    facts = read_json(out / "run.json")
+    write_json(out / "run.json", facts | {"status": "running"})
+    ended = evenhand(*search_words(cache), "--out", out, *words)
+    assert ended.status == 0, ended.err
+    pd.testing.assert_frame_equal(trials_of(out), before)
+
+
+def test_minimax_picks_what_is_fitted(elsewhere):
+    out = elsewhere[0]
+    goals = [find_objective(one["name"]) for one in read_json(out / "search.json")["objectives"]]
+    for name in ("fairtune", "head"):
+        cost = costs(trials_of(out, name)[[one.name for one in goals]].to_numpy(float), goals)
+        wanted = ranked(cost, find_rule("minimax", goals))[0]
+        assert read_json(out / "models" / name / "model.json")["trial"] == wanted
+
+
+def test_what_was_kept_on_disk_makes_room(elsewhere):
+    kept = {path.name for path in (elsewhere[2] / "activations").iterdir()}
+    assert kept
+    assert "old.npy" not in kept
 
 
 @pytest.mark.slow

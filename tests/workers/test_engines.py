@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 import time
+from unittest.mock import MagicMock
 
 import pytest
 from tests.conftest import ROOT
 from tests.workers import jobs
 
 from evenhand.errors import EvenhandError
-from evenhand.workers import Job, Lost, WorkerSettings, complete, open_engine
+from evenhand.workers import Job, Lost, WorkerSettings, cluster, complete, open_engine
 
 pytestmark = pytest.mark.usefixtures("importable_tests")
 
@@ -141,3 +142,18 @@ def wait_for(true, seconds=240):
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_a_worker_gets_the_gpus_that_it_is_to_have(monkeypatch):
+    ray = MagicMock()
+    ray.nodes.return_value = [{"Alive": True, "Resources": {"CPU": 2.0, "GPU": 1.0}}]
+    monkeypatch.setattr(cluster, "_import_ray", lambda: ray)
+    with open_engine(WorkerSettings(engine="ray", worker_gpus=0.5)) as engine:
+        list(engine.run([]))
+    ray.remote().options.assert_called_with(num_cpus=1, num_gpus=0.5, max_retries=0)
+    wanted = WorkerSettings(engine="ray", worker_gpus=2)
+    with (
+        pytest.raises(EvenhandError, match=r"has 1 CPUs and 2 GPUs.*2 CPUs, 1 GPUs"),
+        open_engine(wanted),
+    ):
+        pass

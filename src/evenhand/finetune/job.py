@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,14 @@ from evenhand.errors import EvenhandError
 from evenhand.finetune.settings import FinetuneSettings, TrainingSettings
 from evenhand.finetune.training import Task, keep, make_task, train
 from evenhand.launcher import is_main
+from evenhand.models.masks import listed_units
 from evenhand.models.strategies import find_strategy
 from evenhand.runs import Run, open_run, start_run
 from evenhand.train.device import make_accelerator
 from evenhand.train.inputs import silent_channels
 from evenhand.workers import WorkerSettings
+
+LONGEST = 60  # characters of a model's name, which tables and figures have to hold
 
 
 def finetune(settings: FinetuneSettings, out: Path, *, overwrite: bool = False) -> Run:
@@ -63,11 +67,27 @@ def finetune(settings: FinetuneSettings, out: Path, *, overwrite: bool = False) 
 
 
 def model_name(strategy: str) -> str:
-    """Return the folder name of a strategy's model: its own, or ``units`` for a list of units."""
+    """Return the folder name of a strategy's model, one however the strategy is written.
+
+    It is the strategy's own, or ``units-`` and the units that it lists; of many the first, and a
+    digest of all of them.
+
+    Examples
+    --------
+    >>> model_name("lora:3,0"), model_name("blocks.5.mlp, blocks.4.mlp")
+    ('lora-0-3', 'units-blocks.4.mlp+blocks.5.mlp')
+    """
     stem, _, argument = strategy.partition(":")
     if argument:
-        return f"{stem}-{argument.replace(',', '-')}"
-    return "units" if "." in strategy or "," in strategy else strategy
+        return "-".join([stem, *map(str, sorted({int(number) for number in argument.split(",")}))])
+    if "." not in strategy and "," not in strategy:
+        return strategy
+    units = sorted(listed_units(strategy))
+    name = f"units-{'+'.join(units)}"
+    if len(name) <= LONGEST:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"units-{units[0]}+{len(units) - 1}-more-{digest}"
 
 
 def _refuse_leak(task: Task) -> None:
@@ -106,6 +126,14 @@ def _same_data(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return bool(one["reader"] == other["reader"] and (published or alike))
 
 
+def kept_settings(settings: TrainingSettings) -> dict[str, Any]:
+    """Return what a run keeps of its settings, and has to be told again to be continued.
+
+    Where it puts things and where its fits run may change.
+    """
+    return settings.model_dump(mode="json", exclude={"cache", *WorkerSettings.model_fields})
+
+
 def begin(job: str, task: Task, out: Path, models: list[str], *, overwrite: bool) -> Run:
     """Open the run directory of a job that trains, and write down its data and splits."""
     settings: TrainingSettings = task.settings
@@ -116,7 +144,7 @@ def begin(job: str, task: Task, out: Path, models: list[str], *, overwrite: bool
     run = start_run(
         out,
         job,
-        settings.model_dump(mode="json", exclude={"cache", *WorkerSettings.model_fields}),
+        kept_settings(settings),
         fingerprint=task.fingerprint,
         overwrite=overwrite,
     )

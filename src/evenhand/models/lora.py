@@ -47,7 +47,7 @@ def add_lora(model: Model, blocks: Sequence[int], seed: int) -> Model:
         peft is not installed, the backbone has no attention blocks with a fused projection, or
         not so many of them.
     """
-    peft = import_extra("peft", "lora")
+    peft = import_extra("peft", "lora", "strategy 'lora'")
     backbone: Any = model.backbone
     if not is_transformer(backbone) or not isinstance(
         getattr(backbone.blocks[0].attn, "qkv", None), nn.Linear

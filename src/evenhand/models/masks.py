@@ -44,6 +44,11 @@ def full_mask(backbone: nn.Module) -> Mask:
     return frozenset(unit.name for unit in parts(backbone))
 
 
+def listed_units(text: str) -> Mask:
+    """Return the names that a text lists, joined by commas."""
+    return frozenset(filter(None, map(str.strip, text.split(","))))
+
+
 def find_units(backbone: nn.Module, names: Mask) -> tuple[Unit, ...]:
     """Return the units of those names.
 

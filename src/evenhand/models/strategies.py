@@ -12,7 +12,7 @@ import numpy as np
 
 from evenhand.errors import EvenhandError, pick
 from evenhand.models.lora import add_lora
-from evenhand.models.masks import Mask, Schedule, constant, find_units, full_mask
+from evenhand.models.masks import Mask, Schedule, constant, find_units, full_mask, listed_units
 from evenhand.models.model import Model, random_model
 from evenhand.models.units import (
     EMBEDDING,
@@ -69,7 +69,7 @@ def find_strategy(name: str) -> Strategy:
     """
     stem = name.partition("-" if name.startswith("last") else ":")[0]
     if stem not in _KNOWN and ("." in name or "," in name):
-        units = frozenset(part.strip() for part in name.split(",") if part.strip())
+        units = listed_units(name)
         if not units:
             raise EvenhandError(
                 f"strategy {name!r} names no unit; head tunes nothing but the head."

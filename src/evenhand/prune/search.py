@@ -32,13 +32,13 @@ def searched(task: PruneTask, run: Run) -> PruneTask:
 
     What the settings name is tried first. A search that was killed goes on where it was.
     """
-    space = pruning_space(task.settings)
+    space, facts = pruning_space(task.settings), run.facts
     study = open_study(
         open_storage(f"sqlite:///{run.root.resolve() / 'study.db'}"),
         "search",
         ["minimize" if task.judge.criterion.lower else "maximize"],
-        identity_of(run),
-        prune=False,
+        identity_of(facts["settings"], facts["fingerprint"]),
+        prune_until=0,
     )
     search(study, space, partial(_score, task), task.settings.search, task.settings.seed, Inline())
     table = study.trials_dataframe(attrs=("number", "value", "params", "state"))

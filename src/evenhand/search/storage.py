@@ -7,9 +7,10 @@ import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import optuna
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.samplers import RandomSampler
 from optuna.storages import (
     BaseStorage,
@@ -24,9 +25,13 @@ from optuna.storages._heartbeat import (
     get_heartbeat_thread,
     is_heartbeat_enabled,
 )
+from optuna.storages._rdb.models import SCHEMA_VERSION, BaseModel, VersionInfoModel
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial
+from sqlalchemy import create_engine, inspect
+from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from evenhand.errors import EvenhandError
 
@@ -47,35 +52,74 @@ def open_storage(url: str) -> BaseStorage:
     Raises
     ------
     EvenhandError
-        Nothing can be kept under that URL, or it holds something else.
+        Nothing can be kept under that URL, or it holds something else; nothing is written then.
     """
     if url in ("sqlite://", "sqlite:///", "sqlite:///:memory:"):
         raise EvenhandError(
             f"--storage {url} would be lost with the process; name a file: sqlite:///FILE"
         )
-    shown = re.sub(r"(//[^:/@]*):[^@]*@", r"\1:***@", url)
+    shown = re.sub(r"(//[^:/@]*):.*@", r"\1:***@", url)
+    in_file = url.startswith("sqlite")
+    options = {"connect_args": {"timeout": _LOCKED}} if in_file else {}
     try:
+        _check_tables(url, options)
         with _experimental():
-            if url.startswith("sqlite"):
-                kept = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": _LOCKED}})
-            else:
-                kept = RDBStorage(
-                    url,
-                    heartbeat_interval=HEARTBEAT,
-                    grace_period=GRACE,
-                    heartbeat_stale_trial_callback=try_again,
-                )
+            kept = RDBStorage(
+                url,
+                engine_kwargs=options,
+                heartbeat_interval=None if in_file else HEARTBEAT,
+                grace_period=None if in_file else GRACE,
+                heartbeat_stale_trial_callback=try_again,
+            )
     except ImportError as error:
         raise EvenhandError(
             f"--storage {shown} needs the database's driver, here and wherever workers run: "
             f"{error.__cause__ or error}"
         ) from None
-    except (SQLAlchemyError, RuntimeError, ValueError) as error:
+    except (SQLAlchemyError, StorageInternalError, RuntimeError, ValueError) as error:
         raise EvenhandError(
             f"--storage {shown} cannot be opened as a storage of Optuna {optuna.__version__}: "
             f"{str(error).strip().splitlines()[0]}. Name another, or leave it out."
         ) from None
     return get_storage(kept)
+
+
+def _check_tables(url: str, options: dict[str, Any]) -> None:
+    """Refuse a database whose tables Optuna would take for its own, or would add its own to.
+
+    Tables of an earlier Optuna are for Optuna itself to refuse; some of its tables alone are what a
+    kill left.
+
+    Raises
+    ------
+    RuntimeError
+        There are tables and none is Optuna's, one of its names has other columns, or a later Optuna
+        made them.
+    """
+    engine = create_engine(url, **options)
+    try:
+        found = inspect(engine)
+        there = found.get_table_names()
+        known = {table.name: table for table in BaseModel.metadata.sorted_tables}
+        named = [name for name in there if name in known]
+        whole = [
+            name
+            for name in named
+            if set(known[name].columns.keys()) <= {one["name"] for one in found.get_columns(name)}
+        ]
+        if VersionInfoModel.__tablename__ in whole:
+            _check_version(engine)
+        elif there and (not named or whole != named):
+            raise RuntimeError(f"it holds tables of another program ({', '.join(there)})")
+    finally:
+        engine.dispose()
+
+
+def _check_version(engine: Engine) -> None:
+    with Session(engine) as session:
+        info = VersionInfoModel.find(session)
+        if info is not None and info.schema_version > SCHEMA_VERSION:
+            raise RuntimeError(f"a later Optuna, {info.library_version}, made its tables")
 
 
 def begin_trial(study: Study) -> Trial:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import optuna
 from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
@@ -14,7 +14,6 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from evenhand.errors import EvenhandError
-from evenhand.runs import Run
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 HALVING = 2  # one in two trials goes on at epochs 1, 2, 4, 8 …
@@ -22,10 +21,34 @@ HALVING = 2  # one in two trials goes on at epochs 1, 2, 4, 8 …
 Direction = Literal["maximize", "minimize"]
 
 
-def identity_of(run: Run) -> str:
-    """Return what a study of a run must have been made with to be gone on with."""
-    facts = run.facts
-    return json.dumps([facts["settings"], facts["fingerprint"]], sort_keys=True)
+def identity_of(settings: Mapping[str, Any], fingerprint: str) -> str:
+    """Return what a study must have been made with to be gone on with: its run's settings, data."""
+    return json.dumps([settings, fingerprint], sort_keys=True)
+
+
+def check_study(
+    storage: BaseStorage, name: str, directions: Sequence[Direction], identity: str
+) -> None:
+    """Refuse a name under which a storage holds another study; arguments as in `open_study`.
+
+    Raises
+    ------
+    EvenhandError
+        It was made with something else. One that a kill left empty, before its identity was
+        written, is nobody's.
+    """
+    try:
+        study = optuna.load_study(study_name=name, storage=storage)
+    except KeyError:
+        return
+    attributes = study.user_attrs
+    fresh = not attributes and not study.get_trials(deepcopy=False)
+    known = identity if fresh else attributes.get("identity")
+    if known != identity or [one.name.lower() for one in study.directions] != [*directions]:
+        raise EvenhandError(
+            f"the storage holds a study {name!r} of other settings or data. Name another folder "
+            "with --out, whose name the studies bear, or another --storage."
+        )
 
 
 def open_study(
@@ -34,7 +57,7 @@ def open_study(
     directions: Sequence[Direction],
     identity: str,
     *,
-    prune: bool,
+    prune_until: int,
 ) -> Study:
     """Open a study by name, or make it.
 
@@ -48,28 +71,36 @@ def open_study(
         ``maximize`` or ``minimize``, one for each objective.
     identity
         Its settings and data, from :func:`identity_of`.
-    prune
-        Whether trials that fall behind are stopped, which only one objective allows.
+    prune_until
+        The epochs of a whole training: trials that fall behind are stopped before, which only one
+        objective allows. 0: none is.
 
     Raises
     ------
     EvenhandError
         The storage holds a study of that name that was made with something else.
     """
-    halving = SuccessiveHalvingPruner(min_resource=1, reduction_factor=HALVING)
-    pruner: BasePruner = halving if prune and len(directions) == 1 else NopPruner()
+    check_study(storage, name, directions, identity)
+    pruner: BasePruner = (
+        _Halving(prune_until) if prune_until and len(directions) == 1 else NopPruner()
+    )
     study = optuna.create_study(
         storage=storage, study_name=name, directions=directions, pruner=pruner, load_if_exists=True
     )
-    known = study.user_attrs.get("identity")
-    if known is None and not study.get_trials(deepcopy=False):
-        study.set_user_attr("identity", identity)
-    elif known != identity:
-        raise EvenhandError(
-            f"the storage holds a study {name!r} with other settings or data. Name another "
-            "--storage, or another folder with --out: the study bears its name."
-        )
+    study.set_user_attr("identity", identity)
     return study
+
+
+class _Halving(SuccessiveHalvingPruner):
+    """Stops trials that fall behind; one that has been trained to its end has nothing to save."""
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__(min_resource=1, reduction_factor=HALVING)
+        self._epochs = epochs
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        """Say whether a trial is stopped after the epoch that it reported last."""
+        return trial.last_step != self._epochs and super().prune(study, trial)
 
 
 def originals(study: Study) -> list[FrozenTrial]:

@@ -41,6 +41,11 @@ class Contender:
     prepare: Callable[[Choice], tuple[Model, Schedule]]
     """Makes the untrained model of a choice, and its schedule."""
 
+    @property
+    def confirmation(self) -> str:
+        """The name of the study that confirms its best."""
+        return f"{self.name} confirmed"
+
 
 def contenders(task: Task, settings: TuneSettings) -> tuple[Contender, ...]:
     """Return FairTune and the baselines.
@@ -48,15 +53,21 @@ def contenders(task: Task, settings: TuneSettings) -> tuple[Contender, ...]:
     Raises
     ------
     EvenhandError
-        The backbone lacks the family, a unit, or what a strategy tunes; or there is no such
-        strategy.
+        The backbone lacks the family, a unit, or what a strategy tunes; there is no such
+        strategy; or one is given twice.
     """
     rates = Rates(settings.lr_min, settings.lr_max, settings.seed)
-    baselines = dict.fromkeys(settings.baseline)
-    return (
-        _fairtune(task, settings, rates),
-        *(_baseline(task, name, settings.epochs, rates) for name in baselines),
-    )
+    found = [_fairtune(task, settings, rates)]
+    given: dict[str, str] = {}
+    for strategy in settings.baseline:
+        baseline = _baseline(task, strategy, settings.epochs, rates)
+        if other := given.get(baseline.name):
+            raise EvenhandError(
+                f"--baseline {other} and --baseline {strategy} are the same; give it once."
+            )
+        given[baseline.name] = strategy
+        found.append(baseline)
+    return tuple(found)
 
 
 def _fairtune(task: Task, settings: TuneSettings, rates: Rates) -> Contender:

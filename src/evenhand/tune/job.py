@@ -14,7 +14,7 @@ from optuna.study import Study
 
 from evenhand.audit.evaluate import evaluate
 from evenhand.files import write_json, write_text
-from evenhand.finetune.job import begin
+from evenhand.finetune.job import begin, kept_settings
 from evenhand.finetune.training import Task, keep, make_task, seconds_per_fit, train
 from evenhand.measure import find_rule
 from evenhand.measure.pareto import Rule
@@ -22,7 +22,7 @@ from evenhand.runs import Run
 from evenhand.search.loop import Report, search
 from evenhand.search.space import Space
 from evenhand.search.storage import open_storage
-from evenhand.search.study import identity_of, open_study
+from evenhand.search.study import Direction, check_study, identity_of, open_study
 from evenhand.tune.confirmation import Confirmed, best_confirmed, confirmed, to_confirm
 from evenhand.tune.contenders import FAIRTUNE, Contender, contenders
 from evenhand.tune.importance import unit_importance
@@ -89,7 +89,7 @@ def tune(
     task, competing = prepared(settings)
     rule = find_rule(settings.pick, task.objectives)
     with open_engine(settings) as engine:
-        named = open_storage(settings.storage) if settings.storage else None
+        named = _given_storage(task, settings, out, competing)
         run = begin("tune", task, out, [one.name for one in competing], overwrite=overwrite)
         say(_forecast(task, settings, competing))
         storage = named or open_storage(f"sqlite:///{run.root.resolve() / 'study.db'}")
@@ -123,6 +123,30 @@ def score_choice(
     return train(task, model, schedule, task.fit_settings(choice.lr, choice.seed), report)[1]
 
 
+def _given_storage(
+    task: Task, settings: TuneSettings, out: Path, competing: tuple[Contender, ...]
+) -> BaseStorage | None:
+    """Open the storage that the settings name, if they do, and see that it can take every study."""
+    if not settings.storage:
+        return None
+    storage = open_storage(settings.storage)
+    for contender in competing:
+        for name in (contender.name, contender.confirmation):
+            check_study(storage, *_of_study(task, settings, out, name))
+    return storage
+
+
+def _of_study(
+    task: Task, settings: TuneSettings, root: Path, name: str
+) -> tuple[str, list[Direction], str]:
+    """Return what a study of a run is called in its storage, its directions and its identity."""
+    return (
+        f"{root.resolve().name}/{name}",
+        [objective.direction for objective in task.objectives],
+        identity_of(kept_settings(settings), task.fingerprint),
+    )
+
+
 def _forecast(task: Task, settings: TuneSettings, competing: tuple[Contender, ...]) -> str:
     again = settings.confirm * settings.confirm_seeds
     fits = sum(int(min(settings.trials, one.space.size)) + again + 1 for one in competing)
@@ -150,8 +174,7 @@ def _searched(job: Job, contender: Contender) -> Searched:
     if settings.confirm:
         seeds = range(settings.seed + 1, settings.seed + 1 + settings.confirm_seeds)
         space = repeat_space(to_confirm(best, contender.space, settings.confirm), seeds)
-        name = f"{contender.name} confirmed"
-        again = _study(job, name, contender, space, int(space.size))
+        again = _study(job, contender.confirmation, contender, space, int(space.size))
         tables.append(trials_table(again, space, objectives))
         found = confirmed(again, best, objectives)
         number = best_confirmed(found, objectives, job.rule)
@@ -166,10 +189,8 @@ def _study(job: Job, name: str, contender: Contender, space: Space[Choice], tria
     task, settings = job.task, job.settings
     study = open_study(
         job.storage,
-        f"{job.run.root.resolve().name}/{name}",
-        [objective.direction for objective in task.objectives],
-        identity_of(job.run),
-        prune=space is contender.space,
+        *_of_study(task, settings, job.run.root, name),
+        prune_until=settings.epochs if space is contender.space else 0,
     )
     score = partial(score_choice, settings, task.fingerprint, contender.name)
     with job.run.phase(f"search {name}"):

@@ -57,7 +57,10 @@ class TuneSettings(TrainingSettings, WorkerSettings, title="Search"):
     lr_min: float = Field(1e-5, gt=0, description="lowest learning rate searched")
     lr_max: float = Field(1e-3, gt=0, description="highest learning rate searched")
     storage: str | None = Field(
-        None, description="Optuna storage URL [default: study.db in the run directory]"
+        None,
+        exclude=True,  # it may hold a password, and the study may move
+        repr=False,
+        description="Optuna storage URL [default: study.db in the run directory]",
     )
 
     @model_validator(mode="after")

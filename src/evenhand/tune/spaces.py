@@ -11,7 +11,7 @@ from optuna.trial import BaseTrial
 from torch import nn
 
 from evenhand.errors import EvenhandError
-from evenhand.models.masks import Mask, find_units
+from evenhand.models.masks import Mask, find_units, listed_units
 from evenhand.models.units import Family, Unit, find_family, is_transformer
 from evenhand.search.space import Space
 
@@ -143,7 +143,7 @@ def mask_family(backbone: nn.Module, text: str) -> Family:
         text = "norm-attn-mlp" if is_transformer(backbone) else "conv-norm"
     if "." not in text and "," not in text:
         return find_family(backbone, text)
-    units = find_units(backbone, frozenset(filter(None, map(str.strip, text.split(",")))))
+    units = find_units(backbone, listed_units(text))
     owner: dict[int, str] = {}
     for unit in units:
         for parameter in unit.parameters:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -77,7 +78,7 @@ class RayTasks:
             return Lost(f"{type(error).__name__}: {error}")
 
     def _connect(self, address: str | None) -> None:
-        if address and ":" in address:
+        if address and address not in ("auto", "local"):
             _check_answers(address)
         threads = str(self._share["num_cpus"])
         environment = {"py_modules": [evenhand], "env_vars": {"OMP_NUM_THREADS": threads}}
@@ -120,9 +121,17 @@ def _import_ray() -> Any:
 
 
 def _check_answers(address: str) -> None:
-    """Refuse an address where nothing answers; Ray itself would try for two minutes, and exit."""
+    """Refuse an address that is none, or where nothing answers.
+
+    Ray itself would try that for two minutes, and exit.
+    """
     import grpc
 
+    if not re.fullmatch(r"(ray://)?[^\s/]+:[0-9]+", address):
+        raise EvenhandError(
+            f"--ray-address {address} is not written HOST:PORT. Give the one that `ray start "
+            "--head` printed, as in 10.0.0.1:6379, or leave it out for a Ray of this machine."
+        )
     with grpc.insecure_channel(address.removeprefix("ray://")) as channel:
         try:
             grpc.channel_ready_future(channel).result(timeout=_PATIENCE)
