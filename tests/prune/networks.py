@@ -123,11 +123,11 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 
 
 def make(name: str) -> tuple[nn.Module, Tensor, Tensor]:
-    """Return a network in float64 with all numbers in play, inputs and labels."""
+    """Return a network in float64 and in training mode with all numbers in play, inputs, labels."""
     build, shape = NETWORKS[name]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = build().double().eval()
+        network = build().double().train()
         for parameter in network.parameters():
             nn.init.normal_(parameter, std=0.5)
         for buffer_name, buffer in network.named_buffers():
@@ -141,6 +141,7 @@ def make(name: str) -> tuple[nn.Module, Tensor, Tensor]:
 
 def jacobians(network: nn.Module, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Return logits ``(n, C)`` and each parameter's Jacobian ``(n, C, *shape)``."""
+    network.eval()
     parameters = {name: p.detach() for name, p in network.named_parameters()}
 
     def logits(own: dict[str, Tensor], x: Tensor) -> Tensor:
@@ -175,6 +176,7 @@ def exact_fisher(network: nn.Module, inputs: Tensor, labels: Tensor) -> dict[str
 
 def hessian(network: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
     """Return the Hessian ``(P, P)`` of the mean cross-entropy, all parameters in a row."""
+    network.eval()
     shapes = {name: p.shape for name, p in network.named_parameters()}
     start = nn.utils.parameters_to_vector(network.parameters()).detach()
 
