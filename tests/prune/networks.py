@@ -57,6 +57,33 @@ class Twice(nn.Module):
         return self.head(self.layer(self.layer(x).tanh()))
 
 
+class Aside(nn.Module):
+    """A layer that runs and whose output nobody uses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aside = nn.Linear(4, 4)
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.aside(x)
+        return self.head(x)
+
+
+class Tied(nn.Module):
+    """Two layers with one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into = nn.Linear(4, 4)
+        self.out = nn.Linear(4, 4)
+        self.out.weight = self.into.weight
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.out(self.into(x).tanh()))
+
+
 class Windows(nn.Module):
     """A layer that sees the windows of a sample as rows, as shifted-window attention does."""
 

@@ -9,6 +9,8 @@ import torch
 from tests.prune.networks import (
     NETWORKS,
     SAMPLES,
+    Aside,
+    Tied,
     Twice,
     Windows,
     by_name,
@@ -131,6 +133,23 @@ def test_only_what_is_asked_for(estimator):
     }
 
 
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("names", [None, ["aside.weight"]], ids=["all", "aside"])
+def test_a_layer_that_does_not_reach_the_loss_has_no_curvature(estimator, names):
+    inputs, labels = torch.randn(SAMPLES, 4), torch.zeros(SAMPLES, dtype=torch.long)
+    found = curvature(estimator, Aside().requires_grad_(False), inputs, labels, names=names)
+    assert list(found) == list(GROUPS)
+    for of in found.values():
+        assert not of["aside.weight"].any()
+        assert names or (of["aside.bias"].shape == (4,) and of["head.weight"].any())
+
+
+def test_shared_weights_that_are_not_asked_for_do_no_harm():
+    inputs, labels = torch.randn(SAMPLES, 4), torch.zeros(SAMPLES, dtype=torch.long)
+    found = curvature("ggn", Tied(), inputs, labels, names=["head.weight"])
+    assert found["a"]["head.weight"].any()
+
+
 class Scaled(nn.Linear):
     """Computes something else than its parent."""
 
@@ -143,6 +162,14 @@ class Scaled(nn.Linear):
     [
         (Twice(), (4,), r"layer \(2 times\)"),
         (Windows(), (5, 4), "layer inside gets 30 rows for 6 samples"),
+        (Tied(), (4,), "weights that layers share: into.weight = out.weight"),
+        (
+            nn.Sequential(
+                nn.Linear(4, 4), nn.BatchNorm1d(4, track_running_stats=False), nn.Linear(4, 3)
+            ),
+            (4,),
+            r"without running statistics: 1 \(BatchNorm1d\)",
+        ),
         (nn.Sequential(Scaled(4, 3)), (4,), r"0.weight \(in a Scaled\), 0.bias \(in a Scaled\)"),
         (
             nn.Sequential(nn.Unflatten(1, (1, 4)), nn.ConvTranspose1d(1, 1, 1), nn.Flatten()),
