@@ -57,6 +57,33 @@ class Twice(nn.Module):
         return self.head(self.layer(self.layer(x).tanh()))
 
 
+class Aside(nn.Module):
+    """A layer that runs and whose output nobody uses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aside = nn.Linear(4, 4)
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.aside(x)
+        return self.head(x)
+
+
+class Tied(nn.Module):
+    """Two layers with one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into = nn.Linear(4, 4)
+        self.out = nn.Linear(4, 4)
+        self.out.weight = self.into.weight
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.out(self.into(x).tanh()))
+
+
 class Windows(nn.Module):
     """A layer that sees the windows of a sample as rows, as shifted-window attention does."""
 
@@ -123,11 +150,11 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 
 
 def make(name: str) -> tuple[nn.Module, Tensor, Tensor]:
-    """Return a network in float64 with all numbers in play, inputs and labels."""
+    """Return a network in float64 and in training mode with all numbers in play, inputs, labels."""
     build, shape = NETWORKS[name]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = build().double().eval()
+        network = build().double().train()
         for parameter in network.parameters():
             nn.init.normal_(parameter, std=0.5)
         for buffer_name, buffer in network.named_buffers():
@@ -141,6 +168,7 @@ def make(name: str) -> tuple[nn.Module, Tensor, Tensor]:
 
 def jacobians(network: nn.Module, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Return logits ``(n, C)`` and each parameter's Jacobian ``(n, C, *shape)``."""
+    network.eval()
     parameters = {name: p.detach() for name, p in network.named_parameters()}
 
     def logits(own: dict[str, Tensor], x: Tensor) -> Tensor:
@@ -175,6 +203,7 @@ def exact_fisher(network: nn.Module, inputs: Tensor, labels: Tensor) -> dict[str
 
 def hessian(network: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
     """Return the Hessian ``(P, P)`` of the mean cross-entropy, all parameters in a row."""
+    network.eval()
     shapes = {name: p.shape for name, p in network.named_parameters()}
     start = nn.utils.parameters_to_vector(network.parameters()).detach()
 

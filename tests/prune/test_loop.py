@@ -75,7 +75,6 @@ def test_the_same_settings_give_the_same_curve(settings, plain):
         {"seed": 1},
         {"target": "auc_gap=0.9"},
         {"budget": 0.0, "budget_metric": "accuracy"},
-        {"objective": "eopp1_sum"},
     ],
     ids=str,
 )

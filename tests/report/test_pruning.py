@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from evenhand.report.pruning import Pruning, pruning_view
@@ -49,7 +50,7 @@ def pruning(**changes: Any) -> Pruning:
         "chosen": 1,
         "premise": {
             "layers": [layer("a.weight", 25, 1e-3, 2e-3), layer("b.weight", 0, 1e-2, -1e-2)],
-            "correlation": {"old": 0.5, "young": None},
+            "correlation": {"young": None, "old": 0.5},
             "samples": 128,
             "share": 0.3,
         },
@@ -91,6 +92,42 @@ def test_points_lie_on_the_side_of_their_sign():
     assert grows[1] < zero < shrinks[1]  # up is more error
     assert "Rank correlation 0.50 over 2 layers" in charts[0].says
     assert "undefined" in charts[1].says
+
+
+def test_each_group_has_one_look_and_it_is_nobody_elses():
+    view = pruning_view(pruning())
+    fairness, accuracy = view.way
+    looks = {trace.name: trace.look for trace in accuracy.traces}
+    assert list(looks) == ["everybody", "young", "old"]
+    assert len({*looks.values()}) == 3
+    assert {chart.title: chart.traces[0].look for chart in view.premise} == {
+        group: looks[group] for group in ("old", "young")
+    }
+    assert fairness.traces[0].look == looks["everybody"]
+
+
+def premise(layers: int, **correlation: float | None) -> dict[str, Any]:
+    every = [layer(f"{k}.weight", 0, 1e-3, 2e-3) for k in range(layers)]
+    return {"layers": every, "correlation": correlation, "samples": 128, "share": 0.3}
+
+
+def test_a_rank_correlation_that_chance_gives_is_no_guide():
+    """Against the limit of a permutation of 20 ranks, which chance passes in 5 of 100 cases."""
+    rng = np.random.default_rng(0)
+    drawn = np.array([np.corrcoef(np.arange(20), rng.permutation(20))[0, 1] for _ in range(4000)])
+    limit = float(np.quantile(drawn, 0.95))
+    above, below = limit + 0.02, limit - 0.02
+
+    def says(old: float | None, young: float | None, layers: int = 20) -> str:
+        return pruning_view(pruning(premise=premise(layers, young=young, old=old))).premise_says
+
+    weak = f"for old ({below:.2f}) is not above 0.38, which chance alone passes in one of 20"
+    assert weak in says(below, above)
+    assert "the saliency is no guide" in says(below, above)
+    assert "for young (\N{MINUS SIGN}0.31) and old (undefined) is not above" in says(None, -0.31)
+    assert "Every group's rank correlation is above 0.38" in says(above, above)
+    assert "no guide" not in says(above, above)
+    assert "Ranks of 3 layers are too few to tell" in says(1.0, 1.0, layers=3)
 
 
 def test_zeros_are_said_to_save_no_time():

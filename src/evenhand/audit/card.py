@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from evenhand.audit.asked import measure_settings
-from evenhand.audit.evaluate import positive_of
+from evenhand.audit.evaluate import positive_of, pruning_of
 from evenhand.errors import EvenhandError, pick
 from evenhand.files import read_json, write_text
 from evenhand.measure import as_table
@@ -32,4 +32,6 @@ def write_card(run: Run, model: str | None, path: Path) -> None:
     rows = as_table(read_json(run.root / "metrics.json")["rows"])
     positive = positive_of(read_predictions(run.predictions(name)).classes)
     split = measure_settings(run.facts).split
-    write_text(path, model_card(run.facts, rows, name, split=split, positive=positive))
+    pruning = pruning_of(run)
+    card = model_card(run.facts, rows, name, split=split, positive=positive, pruning=pruning)
+    write_text(path, card)

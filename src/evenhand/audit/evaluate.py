@@ -117,11 +117,11 @@ def report_of(
         positive=positive_of(one.predictions.classes),
         patient=source.get("unit", "patient"),
         search=_search(run),
-        pruning=_pruning(run),
+        pruning=pruning_of(run),
         units=_units(run, shown),
         samples=_samples(asked, measured.split),
         detectable=_detectable(rows, shown, measured.split),
-        threshold_rule=one.cut.how,
+        threshold_rule=f"Decision rule: {one.cut.how}.",
         left_out=(
             *source.get("left_out", ()),
             *(f"Group {group}: no part in gaps." for group in settings.get("exclude_group", ())),
@@ -162,7 +162,8 @@ def _search(run: Run) -> Search | None:
     return Search(trials, goals, found["studies"])
 
 
-def _pruning(run: Run) -> Pruning | None:
+def pruning_of(run: Run) -> Pruning | None:
+    """Return the pruning that a run holds, None where it holds none."""
     path = run.root / "pruning.json"
     if not path.exists():
         return None

@@ -15,6 +15,8 @@ from evenhand.report.answers import group_answer
 from evenhand.report.estimates import EVERYONE, Estimate, estimates, find, first, names
 from evenhand.report.extremes import extremes
 from evenhand.report.groups import leading_first
+from evenhand.report.numbers import PERCENT, listed
+from evenhand.report.pruning import Pruning
 from evenhand.report.strategies import leading_metric
 from evenhand.report.terms import is_of_group, model_name, shown, term
 from evenhand.report.words import lede, level
@@ -30,6 +32,7 @@ def model_card(
     *,
     split: str = "test",
     positive: str = "positive",
+    pruning: Pruning | None = None,
 ) -> str:
     """Return the card of one model of a run as Markdown with front matter.
 
@@ -45,6 +48,8 @@ def model_card(
         The split that the card reports.
     positive
         What a positive sample is called.
+    pruning
+        What the run's pruning did, None without one.
     """
     told = find(estimates(rows), model=name, split=split, against=None)
     settings, source = facts["settings"], facts.get("source", {})
@@ -55,7 +60,10 @@ def model_card(
         "In short": _short(told, split, unit, positive),
         "How each group fares": _groups(by_group, metrics, unit),
         "Gaps between groups": _gaps(told, metrics),
-        "What it is": _about(facts, settings),
+        "What it is": [
+            *_about(facts, settings),
+            *(() if pruning is None else _pruned(facts["of"], pruning, name)),
+        ],
         "Data": [
             f"- source: {_plain(source.get('reader', 'unknown'))} {_plain(source.get('path', ''))}",
             f"- label: {_plain(source.get('label') or 'as in the predictions')}",
@@ -71,7 +79,7 @@ def model_card(
         ],
         "Versions": [", ".join(f"{_plain(k)} {_plain(v)}" for k, v in facts["versions"].items())],
     }
-    parts = [f"---\n{_front(facts, told, name)}---", f"# {_plain(model_name(name))}"]
+    parts = [f"---\n{_front(facts, told, name)}---", f"# {_plain(model_name(name, first=True))}"]
     parts += [f"## {title}\n\n" + "\n".join(lines) for title, lines in sections.items() if lines]
     return "\n\n".join(parts) + "\n"
 
@@ -106,6 +114,33 @@ def _about(facts: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
     lines = [f"- {name}: {_plain(value)}" for name, value in made.items()]
     origin = "made by" if made else "its predictions were brought from elsewhere; measured by"
     return [*lines, f"- {origin} evenhand {facts['job']}, seed {facts['seed']}"]
+
+
+def _pruned(of: Mapping[str, Any], pruning: Pruning, name: str) -> Iterator[str]:
+    """Yield where a model of a pruning comes from, for whom it was pruned, how and how far."""
+    yield f"- pruned from: the model {_plain(of['model'])} of the run {_plain(of['run'])}"
+    facts, step = pruning.facts, pruning.curve.iloc[pruning.facts["chosen"]]
+    before, after = facts["cost"]["before"], facts["cost"][name]
+    if name == "before":
+        yield f"- it is that model before pruning: {before['parameters']:,} parameters"
+        return
+    betas = listed([f"{group} (beta {beta:.3g})" for group, beta in facts["betas"].items()])
+    yield (
+        f"- pruned for {_plain(facts['unprivileged'])}, unprivileged by "
+        f"{_plain(shown(facts['attribute']))}, against {_plain(betas)}"
+    )
+    channels = facts["structure"] == "channel"
+    yield f"- structure: {'whole channels are removed' if channels else 'single weights are zero'}"
+    yield (
+        f"- parameters: {before['parameters']:,} before, {after['parameters']:,} after, of which "
+        f"{after['zeros']:,} are zero"
+    )
+    yield (
+        f"- chosen: step {step['step']:.0f} of {len(pruning.curve) - 1}, a sparsity of "
+        f"{PERCENT.text(step['sparsity'])} of what might be pruned"
+    )
+    if name == "finetuned":
+        yield "- fine-tuned after the pruning, with what was pruned kept out"
 
 
 def _short(told: Sequence[Estimate], split: str, unit: str, positive: str) -> list[str]:

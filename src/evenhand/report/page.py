@@ -159,8 +159,9 @@ def _contents(page: Mapping[str, Any], report: Report) -> list[tuple[str, str]]:
 
 
 def _contenders(report: Report) -> str:
-    """Return what the models of a run are to each other: only a job that chose has strategies."""
-    return "Strategies" if report.facts.get("chosen") else "Models"
+    """Return what the models of a run are to each other: strategies where a search chose one."""
+    chose = report.facts.get("chosen") and report.pruning is None
+    return "Strategies" if chose else "Models"
 
 
 def _answers(rows: Sequence[Estimate], report: Report, chosen: str) -> tuple[Answer, ...]:

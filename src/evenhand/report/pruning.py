@@ -13,6 +13,8 @@ from evenhand.report.forest import Axis, axis_over
 from evenhand.report.numbers import PERCENT, counted, listed, plain
 from evenhand.report.terms import model_name
 
+QUANTILE = 1.645  # of the normal distribution, at 95 %
+
 Ticks = tuple[tuple[float, str], ...]
 Points = Sequence[tuple[float, float]]
 
@@ -91,14 +93,16 @@ def pruning_view(pruning: Pruning) -> PruningView:
     """Lay out a pruning."""
     facts, curve = pruning.facts, pruning.curve
     groups = (facts["unprivileged"], *facts["betas"])
+    # In the order of levels, as the curves of the scores have it.
+    looks = {group: look for look, group in enumerate(facts["premise"]["correlation"])}
     return PruningView(
         sentences=(facts["roles"], _weights(facts), facts["verdict"]),
-        way=(_criterion_chart(curve, facts), _group_chart(curve, facts, groups)),
+        way=(_criterion_chart(curve, facts), _group_chart(curve, facts, looks)),
         columns=_columns(curve, facts, groups),
         steps=_steps(curve, facts, groups),
         groups=groups,
         layers=tuple(_layer(layer, groups) for layer in facts["premise"]["layers"]),
-        premise=tuple(_premise_chart(facts, group, k) for k, group in enumerate(groups)),
+        premise=tuple(_premise_chart(facts, group, looks[group]) for group in groups),
         premise_says=_premise_says(facts),
         costs=tuple(_cost(name, cost) for name, cost in facts["cost"].items()),
         cost_says=_cost_says(facts),
@@ -121,14 +125,21 @@ def _criterion_chart(curve: pd.DataFrame, facts: Mapping[str, Any]) -> Chart:
     target = facts["target"]
     says = f"On validation; {better} is better. The diamond is the chosen step."
     return _chart(
-        curve, facts, {name: name}, ("Fairness", says), level=target, level_name="the target"
+        curve,
+        facts,
+        {name: (name, len(facts["betas"]) + 1)},  # it is of no group
+        ("Fairness", says),
+        level=target,
+        level_name="the target",
     )
 
 
-def _group_chart(curve: pd.DataFrame, facts: Mapping[str, Any], groups: Sequence[str]) -> Chart:
+def _group_chart(curve: pd.DataFrame, facts: Mapping[str, Any], looks: Mapping[str, int]) -> Chart:
     metric, budget = facts["budget_metric"], facts["budget"]
-    named = {metric: "everybody"} | {
-        f"{metric}:{group}": group for group in groups if f"{metric}:{group}" in curve
+    named = {metric: ("everybody", len(looks))} | {
+        f"{metric}:{group}": (group, look)
+        for group, look in looks.items()
+        if f"{metric}:{group}" in curve
     }
     level = None
     if budget is not None:
@@ -148,7 +159,7 @@ def _group_chart(curve: pd.DataFrame, facts: Mapping[str, Any], groups: Sequence
 def _chart(
     curve: pd.DataFrame,
     facts: Mapping[str, Any],
-    named: Mapping[str, str],
+    named: Mapping[str, tuple[str, int]],
     title: tuple[str, str],
     *,
     level: float | None,
@@ -160,7 +171,7 @@ def _chart(
     first = next(iter(named))
     chosen = curve.iloc[facts["chosen"]]
     traces = []
-    for look, (name, shown) in enumerate(named.items()):
+    for name, (shown, look) in named.items():
         places = [(float(a), float(b)) for a, b in zip(curve["sparsity"], curve[name], strict=True)]
         traces.append(_trace(shown, look, [p for p in places if math.isfinite(p[1])], (x, y)))
     return Chart(
@@ -270,7 +281,32 @@ def _premise_says(facts: Mapping[str, Any]) -> str:
         f"a time are set to zero in the untouched model, and the change of mean cross-entropy is "
         f"measured on {premise['samples']} training samples of each group. On the dashed line both "
         "agree; a change below 0 is an error that got smaller, which the second-order term of a "
-        "converged model cannot foretell."
+        f"converged model cannot foretell. {_guidance(premise)}"
+    )
+
+
+def _guidance(premise: Mapping[str, Any]) -> str:
+    """Say whether the ranks of predicted and measured changes agree by more than chance.
+
+    Where they have nothing to do with each other, their correlation over n layers has a standard
+    deviation of 1 / √(n - 1) about 0.
+    """
+    layers = len(premise["layers"])
+    limit = QUANTILE / math.sqrt(layers - 1) if layers > 1 else math.inf
+    if limit > 1:
+        few = counted(layers, "layer")
+        return f"Ranks of {few} are too few to tell whether the saliency is a guide."
+    weak = [
+        f"{group} ({'undefined' if rank is None else plain(rank, 2)})"
+        for group, rank in premise["correlation"].items()
+        if rank is None or rank <= limit
+    ]
+    chance = f"{plain(limit, 2)}, which chance alone passes in one of 20 models of {layers} layers"
+    if not weak:
+        return f"Every group's rank correlation is above {chance}."
+    return (
+        f"The rank correlation for {listed(weak)} is not above {chance}: there the saliency is no "
+        "guide to what a removal does."
     )
 
 

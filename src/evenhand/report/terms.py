@@ -171,6 +171,7 @@ MODELS = {
     "scratch": "training from scratch",
     "before": "before pruning",
     "pruned": "after pruning",
+    "finetuned": "after fine-tuning",
 }
 
 

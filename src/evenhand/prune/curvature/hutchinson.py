@@ -41,7 +41,8 @@ def hutchinson(draws: int, rng: torch.Generator) -> Curvature:
                         loss = F.cross_entropy(
                             model(batch.inputs[rows]), batch.labels[rows], reduction="sum"
                         )
-                        _add(loss, chosen, of, draws, rng)
+                        if loss.requires_grad:  # it does not where none of them leads to it
+                            _add(loss, chosen, of, draws, rng)
         finally:
             for parameter, before in zip(chosen.values(), asked, strict=True):
                 parameter.requires_grad_(before)
@@ -62,7 +63,7 @@ def _add(
 ) -> None:
     """Add the draws' z ⊙ Hz of a loss."""
     of = list(parameters.values())
-    first = grad(loss, of, create_graph=True)
+    first = grad(loss, of, create_graph=True, materialize_grads=True)
     for draw in range(draws):
         signs = [_signs(p, rng) for p in of]
         second = grad(first, of, signs, retain_graph=draw < draws - 1, materialize_grads=True)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from evenhand.errors import EvenhandError
 from evenhand.prune.curvature.layers import RULES, Add
@@ -32,7 +33,8 @@ def summed_squares(directions: Directions) -> Curvature:
         with _frozen(model), sums.taps():
             for batch in batches:
                 logits = sums.forward(batch)
-                found = directions(logits.detach(), batch.labels)
+                reached = logits.requires_grad  # it is not where no tapped layer leads to them
+                found = directions(logits.detach(), batch.labels) if reached else ()
                 for number, direction in enumerate(found, 1):
                     torch.autograd.backward(logits, direction, retain_graph=number < len(found))
                 for group, rows in batch.rows.items():
@@ -61,6 +63,8 @@ class _Sums:
         self.model = model
         self.by_group: dict[str, dict[str, Tensor]] = {}
         self.parameters = {name: p for name, p in model.named_parameters() if name in set(names)}
+        _refuse_shared(model, self.parameters)
+        _refuse_mixing(model)
         self.layers, self.bare = _sorted_out(model, self.parameters)
         self.rows: dict[str, slice] = {}
         self.size = 0
@@ -80,6 +84,9 @@ class _Sums:
     def forward(self, batch: GroupBatch) -> Tensor:
         """Return logits whose backward passes add to the sums."""
         self.rows, self.size, self.seen = dict(batch.rows), len(batch.labels), []
+        for group in self.rows:
+            if group not in self.by_group:  # what no gradient reaches stays 0
+                self.by_group[group] = {name: _zeros(p) for name, p in self.parameters.items()}
         expanded = {name: self._expanded(name, p) for name, p in self.bare.items()}
         logits: Tensor = functional_call(self.model, expanded, (batch.inputs,))
         once = {name: self.seen.count(name) for name in (tapped.name for tapped in self.layers)}
@@ -111,7 +118,7 @@ class _Sums:
     def _add_layer(self, tapped: _Tapped, x: Tensor, grad: Tensor) -> None:
         for group, rows in self.rows.items():
             for own, add in tapped.rules.items():
-                into = self._sum(group, f"{tapped.name}.{own}".lstrip("."))
+                into = self.by_group[group][f"{tapped.name}.{own}".lstrip(".")]
                 add(tapped.layer, x[rows], grad[rows], into)
 
     def _expanded(self, name: str, parameter: Tensor) -> Tensor:
@@ -119,19 +126,13 @@ class _Sums:
 
         def add(grad: Tensor) -> None:
             for group, rows in self.rows.items():
-                self._sum(group, name).add_(grad[rows].square().sum(0, keepdim=True))
+                self.by_group[group][name].add_(grad[rows].square().sum(0, keepdim=True))
 
         return self._tap(parameter.detach().expand(self.size, *parameter.shape[1:]), add)
 
     def _tap(self, output: Tensor, listener: Callable[[Tensor], None]) -> Tensor:
         tapped: Tensor = _Tap.apply(output, self.anchor, listener)  # type: ignore[no-untyped-call]
         return tapped
-
-    def _sum(self, group: str, name: str) -> Tensor:
-        of = self.by_group.setdefault(group, {})
-        if name not in of:
-            of[name] = _zeros(self.parameters[name])
-        return of[name]
 
 
 class _Tap(torch.autograd.Function):
@@ -151,6 +152,35 @@ class _Tap(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         ctx.listener(grad)
         return grad, None, None
+
+
+def _refuse_shared(model: nn.Module, parameters: Mapping[str, Tensor]) -> None:
+    """Refuse weights of several layers: one layer tells a part of a sample's gradient alone."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    shared = [" = ".join(names[id(p)]) for p in parameters.values() if len(names[id(p)]) > 1]
+    if shared:
+        raise EvenhandError(
+            f"per-sample gradients are not known for weights that layers share: "
+            f"{', '.join(shared)}. Leave these out of what may be pruned, or give "
+            "--estimator hutchinson, which handles any layer."
+        )
+
+
+def _refuse_mixing(model: nn.Module) -> None:
+    """Refuse layers that let a sample's loss depend on the other samples of its batch."""
+    mixing = [
+        f"{name} ({type(layer).__name__})"
+        for name, layer in model.named_modules()
+        if isinstance(layer, _BatchNorm) and layer.running_mean is None
+    ]
+    if mixing:
+        raise EvenhandError(
+            f"per-sample gradients are not known where a sample's answer depends on its batch, as "
+            f"it does without running statistics: {', '.join(mixing)}. Give --estimator "
+            "hutchinson, which handles any layer."
+        )
 
 
 def _sorted_out(

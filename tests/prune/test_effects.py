@@ -1,0 +1,130 @@
+"""Who is who and what wins by the settings, and what is read back from a run and from an export."""
+
+from __future__ import annotations
+
+import html
+
+import pytest
+import torch
+from tests.command import evenhand
+
+from evenhand import load_model
+from evenhand.files import read_json
+from evenhand.measure import Bootstrap
+from evenhand.models.export import from_safetensors
+from evenhand.predictions import write_predictions
+from evenhand.prune import PruneSettings, job, prune
+from evenhand.prune.task import make_task
+from evenhand.train.predict import predict
+
+QUICK = {"share": 25, "limit": 25, "batches": 1, "budget": None, "objective": "log_loss_gap"}
+
+
+def settings(trained, cache, **changes) -> PruneSettings:
+    given = {"run": trained, "attribute": ("group",), "cache": cache, "device": "cpu"}
+    return PruneSettings(**given | QUICK | changes)
+
+
+def test_the_metric_of_the_ranking_says_who_is_unprivileged(trained, cache):
+    found = {}
+    for metric in ("auc", "log_loss"):
+        task = make_task(settings(trained, cache, rank_by=metric))
+        sign = 1 if metric == "auc" else -1
+        groups = task.positions
+        worst = min(groups, key=lambda group: sign * task.before[f"{metric}:{group}"])
+        assert task.roles.unprivileged == worst
+        found[metric] = worst
+    assert found["auc"] != found["log_loss"]
+
+
+@pytest.mark.parametrize(
+    ("change", "groups"),
+    [
+        ({}, ("minority*female", "majority*female", "majority*male", "minority*male")),
+        ({"privileged": ("majority*male",)}, ("minority*female", "majority*male")),
+        (
+            {"exclude_group": ("group*sex=minority*female",)},
+            ("minority*male", "majority*female", "majority*male"),
+        ),
+    ],
+    ids=str,
+)
+def test_who_takes_part(trained, cache, change, groups):
+    task = make_task(settings(trained, cache, attribute=("group*sex",), **change))
+    assert task.roles.groups == groups
+    assert set(task.positions) == set(groups)  # saliency is computed for nobody else
+    sizes = [len(task.positions[group]) for group in groups[1:]]
+    shares = [0.33 * size / sum(sizes) for size in sizes]
+    assert list(task.roles.betas.values()) == pytest.approx(shares)
+
+
+@pytest.mark.parametrize("change", [{}, {"target": "auc_worst=0.9"}], ids=str)
+def test_steps_are_judged_by_the_objective_or_the_target(trained, cache, change):
+    judge = make_task(settings(trained, cache, objective="eopp1_sum", **change)).judge
+    asked = ("auc_worst", 0.9) if change else ("eopp1_sum", None)
+    assert (judge.criterion.name, judge.target) == asked
+
+
+@pytest.fixture(scope="module", params=["weight", pytest.param("channel", marks=pytest.mark.slow)])
+def pruned(request, trained, cache, tmp_path_factory):
+    """A quick pruning with fine-tuning, its settings, and those of the fine-tuning."""
+    given = settings(trained, cache, structure=request.param, finetune_epochs=1, lr=3e-3)
+    told = []
+
+    def fit(model, splits, schedule, own, **rest):
+        told.append(own)
+        return job_fit(model, splits, schedule, own, **rest)
+
+    job_fit = job.fit
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("evenhand.prune.job.fit", fit)
+        patch.setattr("evenhand.audit.asked.Bootstrap", lambda *_: Bootstrap(20))  # unread here
+        run = prune(given, tmp_path_factory.mktemp(request.param) / "run")
+    return run, given, told
+
+
+def test_the_fine_tuning_is_told_its_learning_rate(pruned):
+    _, given, (told,) = pruned
+    assert (told.lr, told.epochs) == (given.lr, given.finetune_epochs)
+
+
+@pytest.mark.parametrize("name", ["before", "pruned", "finetuned"])
+def test_a_loaded_model_gives_the_same_bytes(pruned, tmp_path, name):
+    run, given, _ = pruned
+    task = make_task(given)
+    found = predict(load_model(run.model(name)), task.splits.items(), task.accelerator)
+    write_predictions(tmp_path / "again.parquet", found)
+    assert (tmp_path / "again.parquet").read_bytes() == run.predictions(name).read_bytes()
+
+
+def test_the_report_speaks_of_models_and_of_how_they_decide(pruned):
+    page = html.unescape((pruned[0].root / "report.html").read_text())
+    assert "Models side by side" in page
+    assert "Decision rule: Youden's index, on the validation rows. " in page
+    assert "After fine-tuning decides at" in page
+
+
+def test_an_export_says_the_same_and_its_card_tells_of_the_pruning(pruned, trained, tmp_path):
+    run, given, _ = pruned
+    facts = read_json(run.root / "pruning.json")
+    file = tmp_path / "model.safetensors"
+    ended = evenhand("export", run.root, "--format", "safetensors", "--out", file)
+    assert ended.status == 0, ended.err
+    model, again = load_model(run.model("finetuned")), from_safetensors(file)
+    assert again.spec == model.spec
+    inputs = torch.rand(3, *model.spec.inputs.shape)
+    with torch.no_grad():
+        assert torch.equal(again(inputs), model(inputs))
+    card = (tmp_path / "model.md").read_text()
+    assert "# After fine-tuning" in card
+    assert f"pruned from: the model full of the run {trained}".replace("_", r"\_") in card
+    assert f"- pruned for {facts['unprivileged']}, unprivileged by group, against" in card
+    left = sum(p.numel() for p in model.parameters())
+    zeros = sum(int((p == 0).sum()) for p in model.parameters())
+    narrow = given.structure == "channel"
+    assert ("whole channels are removed" if narrow else "single weights are zero") in card
+    before = facts["cost"]["before"]["parameters"]
+    assert narrow is (left < before)
+    assert f"{before:,} before, {left:,} after, of which {zeros:,} are zero" in card
+    steps = len((run.root / "curve.csv").read_text().splitlines()) - 2  # less names and step 0
+    assert f"- chosen: step {facts['chosen']} of {steps}, a sparsity of" in card
