@@ -20,7 +20,7 @@ def test_every_data_set_is_listed_with_its_facts():
         for fact in (reader.about.task, reader.about.licence, reader.about.access):
             assert fact in listed
         for entry in reader.about.layout:
-            assert f"{entry.name}: {entry.what}" in listed
+            assert f"{entry}: {entry.what}" in listed
 
 
 def test_verify_counts_what_is_found(tmp_path):

@@ -39,7 +39,7 @@ def check_layout(root: Path, data_set: DataSet) -> None:
     if absent:
         for _ in walk(root, root):  # finds links that lead outside
             pass
-        lacks = "; ".join(f"{entry.name} ({entry.what})" for entry in absent)
+        lacks = "; ".join(f"{entry} ({entry.what})" for entry in absent)
         held = some(sorted(path.name for path in root.iterdir())) or "nothing"
         raise EvenhandError(
             f"{root} is not {data_set.title} as published. Missing: {lacks}. The folder holds: "
@@ -54,14 +54,14 @@ def missing(root: Path, data_set: DataSet) -> list[Entry]:
 
 def found(root: Path, entry: Entry) -> Path | None:
     """Return a file or folder of that name, archives aside."""
-    return next((path for path in root.glob(entry.name) if not _is_archive(path)), None)
+    return next(_places(root, entry), None)
 
 
 def find_entry(root: Path, entry: Entry) -> Path:
     """Return the file or folder that a layout requires, once the layout has been checked."""
     path = found(root, entry)
     if path is None:
-        raise EvenhandError(f"{root} has no {entry.name} ({entry.what}) any more.")
+        raise EvenhandError(f"{root} has no {entry} ({entry.what}) any more.")
     return path
 
 
@@ -226,6 +226,12 @@ def files_below(folders: pd.Series) -> pd.Series:
     """Return the files in folders of slices; what is no folder, or empty, as it is."""
     found = {path: sorted(map(str, Path(path).glob("*"))) or [path] for path in folders.unique()}
     return folders.map(found).explode()
+
+
+def _places(root: Path, entry: Entry) -> Iterator[Path]:
+    """Yield every file or folder of that name, archives aside."""
+    for name in entry.names:
+        yield from (path for path in root.glob(name) if not _is_archive(path))
 
 
 def _of_no_name(paths: Mapping[str, str], names: pd.Series) -> tuple[str, ...]:

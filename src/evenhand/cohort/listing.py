@@ -44,7 +44,7 @@ def verify(data: str) -> str:
     lines = [f"{path or reader.name} is {reader.about.title}."]
     for entry in reader.about.layout:
         place = found(Path(path), entry)
-        name = entry.name if place is None else place.relative_to(path)
+        name = entry if place is None else place.relative_to(path)
         lines.append(f"  {'not there' if place is None else 'found'}: {name} ({entry.what})")
     lines += ["", *_counted(cohort)]
     unused = _unused(Path(path), cohort)
@@ -67,7 +67,7 @@ def _described(reader: Reader) -> str:
         "labels": _labels(about),
         "attributes": ", ".join(attributes),
         "layout": "\n".join(
-            f"{entry.name}: {entry.what}{'' if entry.required else ' (optional)'}"
+            f"{entry}: {entry.what}{'' if entry.required else ' (optional)'}"
             for entry in about.layout
         ),
         "licence": about.licence,

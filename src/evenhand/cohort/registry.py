@@ -26,12 +26,23 @@ class Entry:
     what
         What it holds.
     required
-        Whether the data set can be read without it.
+        Whether the data set cannot be read without it.
+    other
+        Its path where the data set is packed in another way; none if empty.
     """
 
     name: str
     what: str
     required: bool = True
+    other: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The paths that it may have."""
+        return (self.name, self.other) if self.other else (self.name,)
+
+    def __str__(self) -> str:
+        return " or ".join(self.names)
 
 
 @dataclass(frozen=True, kw_only=True)

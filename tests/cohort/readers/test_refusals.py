@@ -26,9 +26,10 @@ from evenhand.cohort.listing import verify
 from evenhand.errors import EvenhandError
 
 READERS = sorted(name for name, reader in known_readers().items() if reader.about.layout)
+LAYOUTS = [*READERS, "chexpert_full"]
 
 
-@pytest.fixture(scope="module", params=READERS)
+@pytest.fixture(scope="module", params=LAYOUTS)
 def whole(request, tmp_path_factory) -> DataSettings:
     """Tiny data of each reader, which no test changes."""
     return tiny(request.param, tmp_path_factory.mktemp("whole") / "data")
@@ -74,7 +75,7 @@ def test_a_folder_that_is_not_the_data_set(whole, tmp_path):
     name = whole.data.partition(":")[0]
     text = refusal(whole.model_copy(update={"data": f"{name}:{tmp_path}"}))
     for entry in layout_of(whole):
-        assert (f"{entry.name} ({entry.what})" in text) == entry.required
+        assert (f"{entry} ({entry.what})" in text) == entry.required
     assert "The folder holds: notes.txt" in text
 
 
@@ -106,12 +107,12 @@ def test_each_part_that_is_missing_is_named(settings, tmp_path):
     root, aside = root_of(settings), tmp_path / "aside"
     aside.mkdir()
     for entry in layout_of(settings):
-        paths = list(root.glob(entry.name))
+        paths = [path for name in entry.names for path in root.glob(name)]
         assert paths, f"the tiny data lack {entry.name}"
         for number, path in enumerate(paths):
             path.rename(aside / str(number))
         if entry.required:
-            assert f"Missing: {entry.name} ({entry.what})" in refusal(settings)
+            assert f"Missing: {entry} ({entry.what})" in refusal(settings)
         else:
             open_cohort(settings.model_copy(update={"attribute": ()}))
         for number, path in enumerate(paths):
