@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from evenhand.errors import EvenhandError, import_extra
 
@@ -174,7 +177,7 @@ def read_columns(
         more = [name for name in header.columns if also is not None and also.fullmatch(name)]
         wanted = {**types, **dict.fromkeys(more, "float32")}
         table = pd.read_csv(path, usecols=list(wanted), dtype=wanted)
-    except (ValueError, OSError) as error:
+    except _DAMAGED as error:
         _refuse_text(path, types, also)
         raise EvenhandError(f"{path} cannot be read as a table: {error}") from error
     return table.set_axis(pd.RangeIndex(2, len(table) + 2))
@@ -317,5 +320,8 @@ _KINDS: dict[str, Callable[[Path], pd.DataFrame]] = {
     ".parquet": _parquet,
     ".xlsx": _spreadsheet,
 }
-# What pandas, pyarrow and openpyxl raise for a damaged file.
-_DAMAGED = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile)
+# What pandas, pyarrow and openpyxl raise for a damaged file; damaged XML is a SyntaxError.
+_DAMAGED = (
+    *(ValueError, OSError, EOFError, KeyError, NotImplementedError, SyntaxError),
+    *(csv.Error, zipfile.BadZipFile, zlib.error, pa.ArrowException),
+)
