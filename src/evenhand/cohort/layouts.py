@@ -28,7 +28,7 @@ def check_layout(root: Path, data_set: DataSet) -> None:
     ------
     EvenhandError
         It is no folder, or lacks something; the message says what was looked for, what was found
-        instead, and where it may lie.
+        instead, and where it may lie. Or what it has is a link that leads outside.
     """
     if root.is_file():
         what = "an archive: unpack it, and give" if root.name.endswith(ARCHIVES) else "a file: give"
@@ -45,6 +45,12 @@ def check_layout(root: Path, data_set: DataSet) -> None:
             f"{root} is not {data_set.title} as published. Missing: {lacks}. The folder holds: "
             f"{held}.{_hint(root, data_set, absent)}"
         )
+    refuse_outside((path for entry in data_set.layout for path in _places(root, entry)), root)
+
+
+def refuse_outside(paths: Iterable[Path], root: Path) -> None:
+    """Raise for tables and folders of a data set that a link leads to, outside its root."""
+    _refuse_outside(map(str, paths), root, "the data set")
 
 
 def missing(root: Path, data_set: DataSet) -> list[Entry]:
@@ -250,7 +256,7 @@ def _parent(path: str) -> str:
 
 
 def _refuse_outside(paths: Iterable[str], root: Path, where: str) -> None:
-    real = os.path.realpath(root) + os.sep
+    real = os.path.join(os.path.realpath(root), "")  # noqa: PTH118
     leading = [path for path in paths if not os.path.realpath(path).startswith(real)]
     if leading:
         target = os.path.realpath(leading[0])

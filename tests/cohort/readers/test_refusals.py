@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -27,6 +28,7 @@ from evenhand.errors import EvenhandError
 
 READERS = sorted(name for name, reader in known_readers().items() if reader.about.layout)
 LAYOUTS = [*READERS, "chexpert_full"]
+UNUSED = ("valid.csv",)  # tables that are there, and that no reader opens
 
 
 @pytest.fixture(scope="module", params=LAYOUTS)
@@ -121,7 +123,8 @@ def test_each_part_that_is_missing_is_named(settings, tmp_path):
 
 def tables(root: Path) -> Iterator[Path]:
     for pattern in ("*.csv", "*.csv.gz", "*.xlsx", "Outcomes-*.txt"):
-        yield from sorted(root.rglob(pattern))
+        found = root.rglob(pattern)
+        yield from sorted(path for path in found if not path.name.endswith("timeseries.csv"))
 
 
 def renamed(path: Path) -> Iterator[str]:
@@ -215,6 +218,50 @@ def test_a_link_that_leads_outside(settings, tmp_path):
     text = refusal(settings)
     assert f"{path} is a link" in text
     assert f"leads outside {root_of(settings)} (to {tmp_path / 'outside'})" in text
+
+
+def test_a_table_that_is_a_link_which_leads_outside(settings, tmp_path):
+    outside = tmp_path / "outside"
+    for path in tables(root_of(settings)):
+        if path.name in UNUSED:
+            continue
+        path.rename(outside)
+        path.symlink_to(outside)
+        text = refusal(settings)
+        assert f"{path} is a link that leads outside {root_of(settings)} (to {outside})" in text
+        path.unlink()
+        outside.rename(path)
+
+
+def test_a_root_that_is_a_link_is_followed(settings, tmp_path):
+    name, _, path = settings.data.partition(":")
+    (tmp_path / "link").symlink_to(path, target_is_directory=True)
+    linked = settings.model_copy(update={"data": f"{name}:{tmp_path / 'link'}"})
+    assert open_cohort(linked).table.equals(open_cohort(settings).table)
+
+
+def flip(path: Path) -> None:
+    """Change some bytes in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    for place in range(len(content) // 3, len(content) // 3 + 16):
+        content[place] ^= 0x5A
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [truncate, flip])
+def test_a_table_that_is_damaged(settings, damage):
+    for path in tables(root_of(settings)):
+        if path.name in UNUSED:
+            continue
+        content = path.read_bytes()
+        damage(path)
+        if path.suffix in (".gz", ".xlsx"):
+            text = refusal(settings)
+            assert f"{path} cannot be read as a table: " in text
+        else:  # what is left may be a table, of fewer rows or of other values
+            with suppress(EvenhandError):
+                open_cohort(settings)
+        path.write_bytes(content)
 
 
 def test_a_folder_that_is_a_link_which_leads_outside(settings, tmp_path):
