@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import shutil
@@ -261,6 +262,35 @@ def test_a_table_that_is_damaged(settings, damage):
         else:  # what is left may be a table, of fewer rows or of other values
             with suppress(EvenhandError):
                 open_cohort(settings)
+        path.write_bytes(content)
+
+
+def test_a_table_with_a_row_that_is_cut_short(settings):
+    for path in tables(root_of(settings)):
+        if path.suffix == ".xlsx" or path.name in UNUSED:
+            continue
+        content = path.read_bytes()
+        text = gzip.decompress(content) if path.suffix == ".gz" else content
+        rows = text.splitlines(keepends=True)
+        rows[2] = re.split(b"[,;]", rows[2])[0] + b"\n"
+        cut = b"".join(rows)
+        path.write_bytes(gzip.compress(cut) if path.suffix == ".gz" else cut)
+        assert f"{path}, row 3: fewer cells than the" in refusal(settings)
+        path.write_bytes(content)
+
+
+def test_a_table_without_rows(settings):
+    for path in tables(root_of(settings)):
+        if path.name in UNUSED:
+            continue
+        content = path.read_bytes()
+        if path.suffix == ".xlsx":
+            pd.read_excel(path).head(0).to_excel(path, index=False)
+        else:
+            text = gzip.decompress(content) if path.suffix == ".gz" else content
+            header = text[: text.index(b"\n") + 1]
+            path.write_bytes(gzip.compress(header) if path.suffix == ".gz" else header)
+        assert f"{path} holds no rows" in refusal(settings)
         path.write_bytes(content)
 
 
