@@ -23,6 +23,19 @@ def test_every_data_set_is_listed_with_its_facts():
             assert f"{entry}: {entry.what}" in listed
 
 
+def test_data_of_ones_own_are_listed_with_where_their_facts_come_from():
+    listed = evenhand("datasets").out.split("\n\n")
+    folders = next(text for text in listed if text.startswith("folders:"))
+    table = next(text for text in listed if text.startswith("table:"))
+    assert "labels:      the names of the folders" in folders
+    assert "attributes:  columns of metadata.csv" in folders
+    assert "patients:    a column of metadata.csv (--patient)" in folders
+    assert "layout:      CLASS/….jpg" in folders
+    assert "labels:      a column of yours" in table
+    assert "attributes:  columns of yours" in table
+    assert "layout:      PATH: the table" in table
+
+
 def test_verify_counts_what_is_found(tmp_path):
     root = make_ham10000(tmp_path / "ham", lesions=16)
     shutil.copy(next(root.glob("*/*.jpg")), root / "HAM10000_images_part_1" / "ISIC_9.jpg")

@@ -72,6 +72,7 @@ def _described(reader: Reader) -> str:
         ),
         "licence": about.licence,
         "access": about.access,
+        **about.yours,
     }
     shown = {name: text.replace("\n", "\n" + " " * 15) for name, text in facts.items() if text}
     lines = [f"  {name + ':':<12} {text}" for name, text in shown.items()]
@@ -92,9 +93,7 @@ def _labels(about: DataSet) -> str:
     shown = [
         f"{', '.join(findings)} (each :{', :'.join(given)})" for given, findings in alike.items()
     ]
-    return "; ".join(filter(None, [plain, *shown])) or (
-        "given" if about.attributes else "a column of yours"
-    )
+    return "; ".join(filter(None, [plain, *shown])) or about.yours.get("labels", "given")
 
 
 def _attribute(rule: Attribute) -> str:
@@ -145,4 +144,4 @@ def data_set_table() -> str:
 def _names(about: DataSet) -> str:
     """Name the attributes, those of movable bins with the flag that moves them."""
     rules = [f"{rule.name}{' (`--bins`)' if rule.numeric else ''}" for rule in about.attributes]
-    return ", ".join([*rules, *about.open_attributes]) or "columns of yours"
+    return ", ".join([*rules, *about.open_attributes]) or about.yours["attributes"]

@@ -67,6 +67,8 @@ class DataSet:
         How many slices are cut of each volume unless ``--slices`` says; 0 where there are none.
     needs
         Modules of the extra ``readers`` without which it cannot be read.
+    yours
+        Where the user's own data say what its labels, attributes and layout are: how, by fact.
     """
 
     title: str
@@ -81,6 +83,7 @@ class DataSet:
     open_attributes: Mapping[str, str] = field(default_factory=dict)
     slices: int = 0
     needs: tuple[str, ...] = ()
+    yours: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

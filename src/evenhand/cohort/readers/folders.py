@@ -30,6 +30,13 @@ FOLDERS = DataSet(
     access="ROOT/CLASS/….jpg, or ROOT/train/CLASS/….jpg with val and test beside it; patients "
     "(--patient COLUMN) and attributes in ROOT/metadata.csv, whose column file names the images",
     unit="image",
+    yours={
+        "patients": f"a column of {METADATA} (--patient), else each image counts as one",
+        "labels": "the names of the folders",
+        "attributes": f"columns of {METADATA}",
+        "layout": "CLASS/….jpg or train/CLASS/….jpg: images by class\n"
+        f"{METADATA}: file, patients and attributes (optional)",
+    },
 )
 
 
