@@ -20,7 +20,20 @@ def test_every_data_set_is_listed_with_its_facts():
         for fact in (reader.about.task, reader.about.licence, reader.about.access):
             assert fact in listed
         for entry in reader.about.layout:
-            assert f"{entry.name}: {entry.what}" in listed
+            assert f"{entry}: {entry.what}" in listed
+
+
+def test_data_of_ones_own_are_listed_with_where_their_facts_come_from():
+    listed = evenhand("datasets").out.split("\n\n")
+    folders = next(text for text in listed if text.startswith("folders:"))
+    table = next(text for text in listed if text.startswith("table:"))
+    assert "labels:      the names of the folders" in folders
+    assert "attributes:  columns of metadata.csv" in folders
+    assert "patients:    a column of metadata.csv (--patient)" in folders
+    assert "layout:      CLASS/….jpg" in folders
+    assert "labels:      a column of yours" in table
+    assert "attributes:  columns of yours" in table
+    assert "layout:      PATH: the table" in table
 
 
 def test_verify_counts_what_is_found(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import pandas as pd
 import pytest
 
@@ -48,6 +50,39 @@ def test_rows_are_counted_as_in_a_spreadsheet(tmp_path):
     assert read_table(path).index.tolist() == [2, 4]
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a,b,c\n1,2,3\n\n4,5,\n\n\n",  # blank lines, and a blank last cell
+        "a,b,c\n1,2,3\n,,\n4,5,",  # no line break at the end
+        'a,b,c\n"1,1","2\n2",3\n"",\n4,"5, ",\n',  # quoted; a row without a value
+        "a,b,c\r\n1,2,3\r\n  \r\n4,5,\r\n",
+    ],
+)
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+def test_whole_rows_and_blank_lines_are_allowed(tmp_path, content, suffix):
+    path = tmp_path / f"table{suffix}"
+    path.write_bytes(gzip.compress(content.encode()) if suffix == ".csv.gz" else content.encode())
+    assert read_table(path)["c"].tolist()[0] == "3"
+    assert len(read_table(path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "rows"),
+    [
+        ("a,b,c\n1,2\n1,2,3\n", "row 2"),
+        ("a,b,c\n1,2,3\n\n1,2", "row 4"),
+        ("a;b;c\n1;2\n1;2;\n1\n", "rows 2, 4"),
+        ('a,b,c\n"x\ny",2,3\n"1,2",3\n', "row 3"),
+    ],
+)
+def test_rows_that_are_cut_short_are_named(tmp_path, content, rows):
+    path = tmp_path / "table.csv"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(EvenhandError, match=rf"table\.csv, {rows}: fewer cells than the 3 columns"):
+        read_table(path)
+
+
 def test_parquet_reads_as_the_same_csv_does(tmp_path):
     frame = pd.DataFrame(
         {"id": [7, 8], "age": [45.0, None], "bmi": [18.5, 25.0], "sex": ["f", None]}
@@ -61,6 +96,11 @@ def test_parquet_reads_as_the_same_csv_does(tmp_path):
     assert table.index.tolist() == [2, 3]
 
 
+def _flipped(content: bytes) -> bytes:
+    """Return compressed bytes whose first block cannot be decompressed."""
+    return content[:10] + b"\xff" * 8 + content[18:]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
@@ -68,6 +108,12 @@ def test_parquet_reads_as_the_same_csv_does(tmp_path):
         ("table.ods", b"", "must end in .csv, .csv.gz, .parquet or .xlsx"),
         ("damaged.xlsx", b"PK", "cannot be read as a table"),
         ("empty.csv", b"", "cannot be read as a table"),
+        ("header.csv", b"a,b\n\n,\n", "holds no rows below its header"),
+        (
+            "damaged.csv.gz",
+            _flipped(gzip.compress(b"a,b\n1,2\n3,4\n")),
+            "cannot be read as a table",
+        ),
         ("ragged.csv", b"a,b\n1,2\n1,2,3\n", "cannot be read as a table.*line 3"),
         ("latin.csv", "a\nä\n".encode("latin-1"), "cannot be read as a table"),
         ("twice.csv", b"a,b,a \n1,2,3\n", "has the column a twice"),

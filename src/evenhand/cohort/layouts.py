@@ -28,7 +28,7 @@ def check_layout(root: Path, data_set: DataSet) -> None:
     ------
     EvenhandError
         It is no folder, or lacks something; the message says what was looked for, what was found
-        instead, and where it may lie.
+        instead, and where it may lie. Or what it has is a link that leads outside.
     """
     if root.is_file():
         what = "an archive: unpack it, and give" if root.name.endswith(ARCHIVES) else "a file: give"
@@ -39,11 +39,26 @@ def check_layout(root: Path, data_set: DataSet) -> None:
     if absent:
         for _ in walk(root, root):  # finds links that lead outside
             pass
-        lacks = "; ".join(f"{entry.name} ({entry.what})" for entry in absent)
+        lacks = "; ".join(f"{entry} ({entry.what})" for entry in absent)
         held = some(sorted(path.name for path in root.iterdir())) or "nothing"
         raise EvenhandError(
             f"{root} is not {data_set.title} as published. Missing: {lacks}. The folder holds: "
             f"{held}.{_hint(root, data_set, absent)}"
+        )
+    refuse_outside((path for entry in data_set.layout for path in _places(root, entry)), root)
+
+
+def refuse_outside(paths: Iterable[Path | str], root: Path, where: str = "the data set") -> None:
+    """Raise for files and folders that links lead to, outside a root; ``where`` names them."""
+    real = os.path.join(os.path.realpath(root), "")  # noqa: PTH118
+    each = dict.fromkeys(map(str, paths))  # one file may hold many samples
+    leading = [path for path in each if not os.path.realpath(path).startswith(real)]
+    if leading:
+        target = os.path.realpath(leading[0])
+        lead = "is a link that leads" if len(leading) == 1 else "are links that lead"
+        raise EvenhandError(
+            f"{where}: {some(leading)} {lead} outside {root} (to {target}). Copy the files in, or "
+            "give the folder that they lie in."
         )
 
 
@@ -54,15 +69,14 @@ def missing(root: Path, data_set: DataSet) -> list[Entry]:
 
 def found(root: Path, entry: Entry) -> Path | None:
     """Return the first file or folder of that name, archives aside."""
-    paths = (path for path in root.glob(entry.name) if not _is_archive(path))
-    return min(paths, default=None)
+    return next(_places(root, entry), None)
 
 
 def find_entry(root: Path, entry: Entry) -> Path:
     """Return the file or folder that a layout requires, once the layout has been checked."""
     path = found(root, entry)
     if path is None:
-        raise EvenhandError(f"{root} has no {entry.name} ({entry.what}) any more.")
+        raise EvenhandError(f"{root} has no {entry} ({entry.what}) any more.")
     return path
 
 
@@ -121,7 +135,7 @@ def walk(folder: Path, root: Path) -> Iterator[str]:
         for name in folders:
             path = Path(place, name)
             if path.is_symlink():
-                _refuse_outside([str(path)], root, str(folder))
+                refuse_outside([path], root, str(folder))
         yield from (os.path.join(place, name) for name in sorted(files))  # noqa: PTH118
 
 
@@ -222,7 +236,7 @@ def look_at(files: pd.Series, table: Path, root: Path | None) -> Seen:
             suspects.append(place)
     if suspects and root is not None:
         linked_files = files.iloc[suspects]
-        _refuse_outside(linked_files, root, f"{table}, {rows_text(linked_files.index)}")
+        refuse_outside(linked_files, root, f"{table}, {rows_text(linked_files.index)}")
     return Seen(files, size, changed, root)
 
 
@@ -247,6 +261,12 @@ def unpack_hint(root: Path | None) -> str:
     return f" Unpack {some(packed)}." if packed else ""
 
 
+def _places(root: Path, entry: Entry) -> Iterator[Path]:
+    """Yield every file or folder of that name, in order, archives aside."""
+    for name in entry.names:
+        yield from sorted(path for path in root.glob(name) if not _is_archive(path))
+
+
 def _of_no_name(paths: Mapping[str, str], names: pd.Series) -> tuple[str, ...]:
     return tuple(sorted(paths[name] for name in paths.keys() - set(names)))
 
@@ -260,19 +280,6 @@ def _absent(root: Path, folders: str, name: str) -> str:
 def _parent(path: str) -> str:
     """Return the folder of a path, in a third of the time that ``os.path.dirname`` takes."""
     return path[: max(path.rfind(os.sep), path.rfind("/"))]
-
-
-def _refuse_outside(paths: Iterable[str], root: Path, where: str) -> None:
-    real = os.path.realpath(root) + os.sep
-    each = dict.fromkeys(paths)  # one file may hold many samples
-    leading = [path for path in each if not os.path.realpath(path).startswith(real)]
-    if leading:
-        target = os.path.realpath(leading[0])
-        lead = "is a link that leads" if len(leading) == 1 else "are links that lead"
-        raise EvenhandError(
-            f"{where}: {some(leading)} {lead} outside {root} (to {target}). Copy the files in, or "
-            "give the folder that they lie in."
-        )
 
 
 def _is_archive(path: Path) -> bool:

@@ -45,7 +45,7 @@ def verify(data: str) -> str:
     lines = [f"{path or reader.name} is {reader.about.title}."]
     for entry in reader.about.layout:
         place = found(Path(path), entry)
-        name = entry.name if place is None else place.relative_to(path)
+        name = entry if place is None else place.relative_to(path)
         lines.append(f"  {'not there' if place is None else 'found'}: {name} ({entry.what})")
     lines += ["", *_counted(cohort)]
     unused = _unused(Path(path), cohort)
@@ -70,11 +70,12 @@ def _described(reader: Reader) -> str:
         "labels": _labels(about),
         "attributes": ", ".join(attributes),
         "layout": "\n".join(
-            f"{entry.name}: {entry.what}{'' if entry.required else ' (optional)'}"
+            f"{entry}: {entry.what}{'' if entry.required else ' (optional)'}"
             for entry in about.layout
         ),
         "licence": about.licence,
         "access": about.access,
+        **about.yours,
     }
     shown = {name: text.replace("\n", "\n" + " " * 15) for name, text in facts.items() if text}
     lines = [f"  {name + ':':<12} {text}" for name, text in shown.items()]
@@ -95,9 +96,7 @@ def _labels(about: DataSet) -> str:
     shown = [
         f"{', '.join(findings)} (each :{', :'.join(given)})" for given, findings in alike.items()
     ]
-    return "; ".join(filter(None, [plain, *shown])) or (
-        "given" if about.attributes else "a column of yours"
-    )
+    return "; ".join(filter(None, [plain, *shown])) or about.yours.get("labels", "given")
 
 
 def _attribute(rule: Attribute) -> str:
@@ -148,4 +147,4 @@ def data_set_table() -> str:
 def _names(about: DataSet) -> str:
     """Name the attributes, those of movable bins with the flag that moves them."""
     rules = [f"{rule.name}{' (`--bins`)' if rule.numeric else ''}" for rule in about.attributes]
-    return ", ".join([*rules, *about.open_attributes]) or "columns of yours"
+    return ", ".join([*rules, *about.open_attributes]) or about.yours["attributes"]

@@ -17,7 +17,13 @@ from evenhand.cohort.bins import parse_bins
 from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
 from evenhand.cohort.images import Open, image_files, open_picture
 from evenhand.cohort.labels import Label
-from evenhand.cohort.layouts import check_layout, files_below, found, look_at
+from evenhand.cohort.layouts import (
+    check_layout,
+    files_below,
+    found,
+    look_at,
+    refuse_outside,
+)
 from evenhand.cohort.registry import SERIES, DataSet, reader, refuse_settings
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.splits import own_split
@@ -128,6 +134,7 @@ def _completed(
 def _cohort(
     name: str, data_set: DataSet, samples: Samples, root: Path, settings: DataSettings
 ) -> Cohort:
+    refuse_outside(samples.tables, root)
     convention = settings.label or next(iter(data_set.labels))
     table, classes, meaning = _classified(samples, data_set, data_set.labels[convention])
     table, stamps, absent = _seen(samples, table, root, skip=settings.skip_unreadable)

@@ -26,7 +26,9 @@ class Entry:
     what
         What it holds.
     required
-        Whether the data set can be read without it.
+        Whether the data set cannot be read without it.
+    other
+        Its path where the data set is packed in another way; none if empty.
     columns
         The columns that attributes read from it, where it is not required.
     """
@@ -34,7 +36,16 @@ class Entry:
     name: str
     what: str
     required: bool = True
+    other: str = ""
     columns: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The paths that it may have."""
+        return (self.name, self.other) if self.other else (self.name,)
+
+    def __str__(self) -> str:
+        return " or ".join(self.names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +72,8 @@ class DataSet:
         Centre and width of the window that pictures are shown through; None without one.
     needs
         Modules of the extra ``readers`` without which it cannot be read.
+    yours
+        Where the user's own data say what its labels, attributes and layout are: how, by fact.
     """
 
     title: str
@@ -76,6 +89,7 @@ class DataSet:
     slices: int = 0
     window: tuple[float, float] | None = None
     needs: tuple[str, ...] = ()
+    yours: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

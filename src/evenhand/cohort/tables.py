@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from evenhand.errors import EvenhandError, import_extra
 
@@ -19,6 +22,7 @@ BLANK = (
     *("NaN", "nan", "-NaN", "-nan"),
 )
 SHOWN = 5
+_BLOCK = 2**20
 _NUMBER = r"([+-]?\d*([,.]\d+)?([eE][+-]?\d+)?)?"  # with a comma or a point; or nothing
 
 
@@ -44,8 +48,8 @@ def read_table(path: Path, like: str | None = None) -> pd.DataFrame:
     Raises
     ------
     EvenhandError
-        The file is absent, of another kind, or damaged; or a column of a CSV or parquet comes
-        twice.
+        The file is absent, of another kind, damaged, or without rows; a column of a CSV or parquet
+        comes twice; or a row of a CSV has fewer cells than the header.
     """
     name = like or path.name.lower()
     kinds = [read for suffix, read in _KINDS.items() if name.endswith(suffix)]
@@ -59,7 +63,9 @@ def read_table(path: Path, like: str | None = None) -> pd.DataFrame:
         raise EvenhandError(f"{path} cannot be read as a table: {error}") from error
     refuse_doubled([str(name) for name in table.columns], path)
     text = pd.DataFrame({name: _stripped(column) for name, column in table.items()}, table.index)
-    return text.set_axis(pd.RangeIndex(2, len(text) + 2)).dropna(how="all")
+    text = text.set_axis(pd.RangeIndex(2, len(text) + 2)).dropna(how="all")
+    _refuse_no_rows(text, path)
+    return text
 
 
 def require_columns(table: pd.DataFrame, path: Path, columns: Iterable[str]) -> None:
@@ -164,8 +170,8 @@ def read_columns(
     Raises
     ------
     EvenhandError
-        The file is absent or damaged, lacks a column, or a cell is no number; the message names
-        column and row.
+        The file is absent, damaged, or without rows; it lacks a column, a row has fewer cells than
+        the header, or a cell is no number; the message names column and row.
     """
     if not path.is_file():
         raise EvenhandError(f"there is no table {path}.")
@@ -175,9 +181,11 @@ def read_columns(
         more = [name for name in header.columns if also is not None and also.fullmatch(name)]
         wanted = {**types, **dict.fromkeys(more, "float32")}
         table = pd.read_csv(path, usecols=list(wanted), dtype=wanted)
-    except (ValueError, OSError) as error:
+        _refuse_short(path, ",", (len(table) + 1, header.shape[1]))
+    except _DAMAGED as error:
         _refuse_text(path, types, also)
         raise EvenhandError(f"{path} cannot be read as a table: {error}") from error
+    _refuse_no_rows(table, path)
     return table.set_axis(pd.RangeIndex(2, len(table) + 2))
 
 
@@ -230,7 +238,7 @@ def _stripped(column: pd.Series) -> pd.Series:
 
 
 def _csv(path: Path) -> pd.DataFrame:
-    with _opened(path) as lines:
+    with _opener(path)(path, "rt", encoding="utf-8-sig") as lines:
         first = re.sub(r'"[^"]*"', "", lines.readline())
     separator = max(",;\t", key=first.count)
     table = pd.read_csv(
@@ -243,6 +251,7 @@ def _csv(path: Path) -> pd.DataFrame:
         skip_blank_lines=False,
         skipinitialspace=True,
     )
+    _refuse_short(path, separator, table.shape)
     names = _named(table.iloc[0].str.strip().tolist())
     table = table.iloc[1:].set_axis(pd.Index(names), axis=1)
     return table.apply(_decimal_points) if separator == ";" else table
@@ -267,11 +276,42 @@ def _decimal_points(column: pd.Series) -> pd.Series:
     return pointed if pointed.nunique() == column.nunique() else column
 
 
-def _opened(path: Path) -> TextIO:
-    opened: TextIO = (gzip.open if path.suffix.lower() == ".gz" else open)(
-        path, "rt", encoding="utf-8-sig"
-    )
-    return opened
+def _opener(path: Path) -> Callable[..., Any]:
+    return gzip.open if path.suffix.lower() == ".gz" else open
+
+
+def _refuse_short(path: Path, separator: str, shape: tuple[int, int]) -> None:
+    """Refuse rows that have fewer cells than the header: pandas fills them up with blanks.
+
+    Rows with more cells are refused by pandas, so that the number of all separators tells whether
+    there are shorter ones, unless a cell is quoted. Only then each row is looked at.
+    """
+    rows, columns = shape
+    separators, quoted = 0, False
+    with _opener(path)(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            found = np.frombuffer(block, np.uint8) == ord(separator)
+            separators += int(np.count_nonzero(found))
+            quoted = quoted or b'"' in block
+    if not quoted and separators == rows * (columns - 1):
+        return
+    with _opener(path)(path, "rt", encoding="utf-8-sig", newline="") as lines:
+        cells = csv.reader(lines, delimiter=separator, skipinitialspace=True)
+        short = [
+            number
+            for number, row in enumerate(cells, start=1)
+            if len(row) < columns and any(map(str.strip, row))
+        ]
+    if short:
+        raise EvenhandError(
+            f"{path}, {rows_text(short)}: fewer cells than the {columns} columns of the header. "
+            "Is the file cut off? Fill the cells in, or take the rows out."
+        )
+
+
+def _refuse_no_rows(table: pd.DataFrame, path: Path) -> None:
+    if table.empty:
+        raise EvenhandError(f"{path} holds no rows below its header. Is it the right file?")
 
 
 def _spreadsheet(path: Path) -> pd.DataFrame:
@@ -318,5 +358,8 @@ _KINDS: dict[str, Callable[[Path], pd.DataFrame]] = {
     ".parquet": _parquet,
     ".xlsx": _spreadsheet,
 }
-# What pandas, pyarrow and openpyxl raise for a damaged file.
-_DAMAGED = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile)
+# What pandas, pyarrow and openpyxl raise for a damaged file; damaged XML is a SyntaxError.
+_DAMAGED = (
+    *(ValueError, OSError, EOFError, KeyError, NotImplementedError, SyntaxError),
+    *(csv.Error, zipfile.BadZipFile, zlib.error, pa.ArrowException),
+)

@@ -25,7 +25,7 @@ def size_of(cohort: Cohort) -> int | None:
     return None if cohort.channels else SIZE
 
 
-@pytest.fixture(scope="module", params=[*READERS, "series_table", "real ham10000"])
+@pytest.fixture(scope="module", params=[*READERS, "chexpert_full", "series_table", "real ham10000"])
 def settings(request, tmp_path_factory) -> DataSettings:
     folder = tmp_path_factory.mktemp("cohort")
     if request.param == "real ham10000":

@@ -15,6 +15,8 @@ from evenhand.cohort import open_cohort
 KNOWN = [
     ("chexpert", "train/patient00001/study1/view1_frontal.jpg", "patient00001", "finding",
      {"sex": "male", "age": "under 60", "race": "White", "view": "Frontal"}),
+    ("chexpert_full", "train/patient00041/study1/view2_lateral.jpg", "patient00041", None,
+     {"sex": "male", "view": "Lateral"}),
     ("covid_ct_md", "P051-1", "P051", "COVID-19", {"sex": "male", "age": "60+"}),
     ("covid_ct_md", "cap013-1", "cap013", "other", {"sex": "male", "age": "under 60"}),  # 56
     ("covid_ct_md", "cap028-1", "cap028", "other", {"sex": "female", "age": "under 60"}),
@@ -75,6 +77,13 @@ def test_a_known_sample(opened, name, sample, patient, label, levels):
 )
 def test_what_was_not_specified_is_unknown(opened, name, attribute, levels):
     assert set(opened(name).table[f"attr_{attribute}"]) == levels
+
+
+def test_chexpert_is_the_same_however_it_is_packed(opened):
+    small, full = opened("chexpert"), opened("chexpert_full")
+    assert full.table.equals(small.table)
+    for sample in small.table["sample_id"][::7]:
+        assert np.array_equal(full.read(sample), small.read(sample))
 
 
 def test_a_study_of_mimic_cxr_without_a_report_has_no_label(opened):

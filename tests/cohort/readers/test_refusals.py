@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -28,9 +30,11 @@ from evenhand.cohort.volumes import Hdf5Images
 from evenhand.errors import EvenhandError
 
 READERS = sorted(name for name, reader in known_readers().items() if reader.about.layout)
+LAYOUTS = [*READERS, "chexpert_full"]
+UNUSED = ("valid.csv",)  # tables that are there, and that no reader opens
 
 
-@pytest.fixture(scope="module", params=READERS)
+@pytest.fixture(scope="module", params=LAYOUTS)
 def whole(request, tmp_path_factory) -> DataSettings:
     """Tiny data of each reader, which no test changes."""
     return tiny(request.param, tmp_path_factory.mktemp("whole") / "data")
@@ -78,7 +82,7 @@ def test_a_folder_that_is_not_the_data_set(whole, tmp_path):
     name = whole.data.partition(":")[0]
     text = refusal(whole.model_copy(update={"data": f"{name}:{tmp_path}"}))
     for entry in layout_of(whole):
-        assert (f"{entry.name} ({entry.what})" in text) == entry.required
+        assert (f"{entry} ({entry.what})" in text) == entry.required
     assert "The folder holds: notes.txt" in text
 
 
@@ -120,12 +124,12 @@ def test_each_part_that_is_missing_is_named(settings, tmp_path):
     root, aside = root_of(settings), tmp_path / "aside"
     aside.mkdir()
     for entry in layout_of(settings):
-        paths = list(root.glob(entry.name))
+        paths = [path for name in entry.names for path in root.glob(name)]
         assert paths, f"the tiny data lack {entry.name}"
         for number, path in enumerate(paths):
             path.rename(aside / str(number))
         if entry.required:
-            assert f"Missing: {entry.name} ({entry.what})" in refusal(settings)
+            assert f"Missing: {entry} ({entry.what})" in refusal(settings)
         else:
             open_cohort(settings.model_copy(update={"attribute": ()}))
         for attribute in brought(settings, entry):
@@ -147,7 +151,8 @@ def brought(settings: DataSettings, entry: Entry) -> list[str]:
 
 def tables(root: Path) -> Iterator[Path]:
     for pattern in ("*.csv", "*.csv.gz", "*.xlsx", "Outcomes-*.txt"):
-        yield from sorted(root.rglob(pattern))
+        found = root.rglob(pattern)
+        yield from sorted(path for path in found if not path.name.endswith("timeseries.csv"))
 
 
 def renamed(path: Path) -> Iterator[str]:
@@ -241,6 +246,79 @@ def test_a_link_that_leads_outside(settings, tmp_path):
     text = refusal(settings)
     assert f"{path} is a link" in text
     assert f"leads outside {root_of(settings)} (to {tmp_path / 'outside'})" in text
+
+
+def test_a_table_that_is_a_link_which_leads_outside(settings, tmp_path):
+    outside = tmp_path / "outside"
+    for path in tables(root_of(settings)):
+        if path.name in UNUSED:
+            continue
+        path.rename(outside)
+        path.symlink_to(outside)
+        text = refusal(settings)
+        assert f"{path} is a link that leads outside {root_of(settings)} (to {outside})" in text
+        path.unlink()
+        outside.rename(path)
+
+
+def test_a_root_that_is_a_link_is_followed(settings, tmp_path):
+    name, _, path = settings.data.partition(":")
+    (tmp_path / "link").symlink_to(path, target_is_directory=True)
+    linked = settings.model_copy(update={"data": f"{name}:{tmp_path / 'link'}"})
+    assert open_cohort(linked).table.equals(open_cohort(settings).table)
+
+
+def flip(path: Path) -> None:
+    """Change some bytes in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    for place in range(len(content) // 3, len(content) // 3 + 16):
+        content[place] ^= 0x5A
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [truncate, flip])
+def test_a_table_that_is_damaged(settings, damage):
+    for path in tables(root_of(settings)):
+        if path.name in UNUSED:
+            continue
+        content = path.read_bytes()
+        damage(path)
+        if path.suffix in (".gz", ".xlsx"):
+            text = refusal(settings)
+            assert f"{path} cannot be read as a table: " in text
+        else:  # what is left may be a table, of fewer rows or of other values
+            with suppress(EvenhandError):
+                open_cohort(settings)
+        path.write_bytes(content)
+
+
+def test_a_table_with_a_row_that_is_cut_short(settings):
+    for path in tables(root_of(settings)):
+        if path.suffix == ".xlsx" or path.name in UNUSED:
+            continue
+        content = path.read_bytes()
+        text = gzip.decompress(content) if path.suffix == ".gz" else content
+        rows = text.splitlines(keepends=True)
+        rows[2] = re.split(b"[,;]", rows[2])[0] + b"\n"
+        cut = b"".join(rows)
+        path.write_bytes(gzip.compress(cut) if path.suffix == ".gz" else cut)
+        assert f"{path}, row 3: fewer cells than the" in refusal(settings)
+        path.write_bytes(content)
+
+
+def test_a_table_without_rows(settings):
+    for path in tables(root_of(settings)):
+        if path.name in UNUSED:
+            continue
+        content = path.read_bytes()
+        if path.suffix == ".xlsx":
+            pd.read_excel(path).head(0).to_excel(path, index=False)
+        else:
+            text = gzip.decompress(content) if path.suffix == ".gz" else content
+            header = text[: text.index(b"\n") + 1]
+            path.write_bytes(gzip.compress(header) if path.suffix == ".gz" else header)
+        assert f"{path} holds no rows" in refusal(settings)
+        path.write_bytes(content)
 
 
 def test_a_folder_that_is_a_link_which_leads_outside(settings, tmp_path):

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
+
 from evenhand.cohort.attributes import race, sex, white
 from evenhand.cohort.bins import binned
 from evenhand.cohort.labels import chest_labels
+from evenhand.cohort.layouts import find_entry, folders_by_name
 from evenhand.cohort.published import Samples, published
 from evenhand.cohort.registry import DataSet, Entry
 from evenhand.cohort.tables import look_up, read_table, refuse_rows, require_columns
 
-TABLE = "train.csv"
+BATCHES = "CheXpert-v1.0 batch * (train *)"
+TABLE = Entry(
+    "train.csv",
+    "one row per image, a column of 1, 0, -1 and blank per finding",
+    other="CheXpert-v1.0 batch 1 (validate & csv)/train.csv",
+)
 DEMOGRAPHICS = "CHEXPERT DEMO.xlsx"
 
 CHEXPERT = DataSet(
@@ -21,8 +29,8 @@ CHEXPERT = DataSet(
     licence="Stanford University Dataset Research Use Agreement",
     access="https://stanfordaimi.azurewebsites.net, on registration; its demographic table, too",
     layout=(
-        Entry(TABLE, "one row per image, a column of 1, 0, -1 and blank per finding"),
-        Entry("train", "folder of patients"),
+        TABLE,
+        Entry("train", "folder of patients", other=BATCHES),
         Entry(DEMOGRAPHICS, "PATIENT, PRIMARY_RACE", required=False, columns=("PRIMARY_RACE",)),
     ),
     labels=chest_labels(),
@@ -39,7 +47,7 @@ CHEXPERT = DataSet(
 @published("chexpert", CHEXPERT)
 def find_chexpert(root: Path) -> Samples:
     """Find the X-rays of ``train.csv``, whose labels come from reports; race where it is given."""
-    path, demographics = root / TABLE, root / DEMOGRAPHICS
+    path, demographics = find_entry(root, TABLE), root / DEMOGRAPHICS
     table = read_table(path)
     require_columns(table, path, ("Path",))
     # The column begins with the name that the folder had when it was packed.
@@ -47,9 +55,17 @@ def find_chexpert(root: Path) -> Samples:
     table["PATIENT"] = table["image"].str.extract(r"(patient\d+)/", expand=False)
     problem = "'Path' is not of the form …/train/patient00001/study1/view1_frontal.jpg."
     refuse_rows(table["PATIENT"].isna(), path, problem)
-    table["file"] = f"{root}/" + table["image"]
+    table["file"] = _files(table, root)
     if not demographics.exists():
         return Samples(table, "image", "PATIENT", path, (path,))
     people = read_table(demographics)
     table = look_up(table, "PATIENT", people, demographics, ("PRIMARY_RACE",))
     return Samples(table, "image", "PATIENT", path, (path, demographics))
+
+
+def _files(table: pd.DataFrame, root: Path) -> pd.Series:
+    """Return the path of each image: as the table has it, or in the batch that has its patient."""
+    if (root / "train").is_dir():
+        return f"{root}/" + table["image"]
+    folders, _ = folders_by_name(table["PATIENT"], root, f"{BATCHES}/*")
+    return folders + table["image"].str.replace(r"^.*?patient\d+", "", regex=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from evenhand.cohort.cohort import Cohort
-from evenhand.cohort.layouts import check_layout, look_at, walk
+from evenhand.cohort.layouts import check_layout, look_at, refuse_outside, walk
 from evenhand.cohort.readers.table import own_cohort
 from evenhand.cohort.registry import SERIES, DataSet, reader, refuse_settings
 from evenhand.cohort.settings import DataSettings
@@ -30,6 +30,13 @@ FOLDERS = DataSet(
     access="ROOT/CLASS/….jpg, or ROOT/train/CLASS/….jpg with val and test beside it; patients "
     "(--patient COLUMN) and attributes in ROOT/metadata.csv, whose column file names the images",
     unit="image",
+    yours={
+        "patients": f"a column of {METADATA} (--patient), else each image counts as one",
+        "labels": "the names of the folders",
+        "attributes": f"columns of {METADATA}",
+        "layout": "CLASS/….jpg or train/CLASS/….jpg: images by class\n"
+        f"{METADATA}: file, patients and attributes (optional)",
+    },
 )
 
 
@@ -50,6 +57,7 @@ def read_folders(path: str, settings: DataSettings) -> Cohort:
     metadata = root / METADATA
     absent: tuple[str, ...] = ()
     if metadata.is_file():
+        refuse_outside([metadata], root)
         about = read_table(metadata)
         require_columns(about, metadata, ("file",))
         refuse_blank(about, metadata, ("file",))

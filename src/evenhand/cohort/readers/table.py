@@ -38,6 +38,11 @@ ABOUT = DataSet(
     licence="yours",
     access="a CSV, parquet or xlsx table with a row per sample: --image-column or --series-column "
     "(a CSV per series, or --series-table), --label, --patient",
+    yours={
+        "labels": "a column of yours",
+        "attributes": "columns of yours",
+        "layout": "PATH: the table; paths in it are relative to its folder",
+    },
 )
 
 
