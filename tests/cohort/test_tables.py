@@ -62,7 +62,7 @@ def test_rows_are_counted_as_in_a_spreadsheet(tmp_path):
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
 def test_whole_rows_and_blank_lines_are_allowed(tmp_path, content, suffix):
     path = tmp_path / f"table{suffix}"
-    path.write_bytes(gzip.compress(content.encode(, mtime=0)) if suffix == ".csv.gz" else content.encode())
+    path.write_bytes(gzip.compress(content.encode()) if suffix == ".csv.gz" else content.encode())
     assert read_table(path)["c"].tolist()[0] == "3"
     assert len(read_table(path)) == 2
 

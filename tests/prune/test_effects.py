@@ -58,10 +58,15 @@ def test_who_takes_part(trained, cache, change, groups):
     assert list(task.roles.betas.values()) == pytest.approx(shares)
 
 
-@pytest.mark.parametrize("change", [{}, {"target": "auc_worst=0.9"}], ids=str)
-def test_steps_are_judged_by_the_objective_or_the_target(trained, cache, change):
-    judge = make_task(settings(trained, cache, objective="eopp1_sum", **change)).judge
-    asked = ("auc_worst", 0.9) if change else ("eopp1_sum", None)
+@pytest.mark.parametrize(
+    ("change", "asked"),
+    [
+        ({"objective": "eopp1_sum"}, ("eopp1_sum", None)),
+        ({"objective": None, "target": "auc_worst=0.9"}, ("auc_worst", 0.9)),
+    ],
+)
+def test_steps_are_judged_by_the_objective_or_the_target(trained, cache, change, asked):
+    judge = make_task(settings(trained, cache, **change)).judge
     assert (judge.criterion.name, judge.target) == asked
 
 

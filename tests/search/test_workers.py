@@ -5,10 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import secrets
+import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
+import sysconfig
+import tempfile
 import time
+from pathlib import Path
 
 import optuna
 import pandas as pd
@@ -237,6 +243,67 @@ def test_kills_of_driver_and_workers_lose_no_finished_trial(words, tmp_path):
 def at_work(driver, out, trials):
     """Return what tells whether a driver has both its workers, and so many trials are done."""
     return lambda: len(finished(out)) >= trials and len(children(driver)) == 2
+
+
+@pytest.fixture
+def ray_address(monkeypatch):
+    """The address of a Ray that `ray start` has begun, with two CPUs and, by its word, a GPU.
+
+    Its folder is its own, lest others on this machine take it for theirs, and has a short name,
+    since sockets lie in it.
+    """
+    pytest.importorskip("ray")
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(2)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        port, client = (probe.getsockname()[1] for probe in probes)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))  # of this test alone
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+    binary = Path(sysconfig.get_path("scripts")) / "ray"
+    words = ["--head", "--block", "--node-ip-address", "127.0.0.1", "--port", port]
+    words += ["--ray-client-server-port", client, "--include-dashboard", "false"]
+    words += ["--temp-dir", folder]
+    words += ["--num-cpus", 2, "--num-gpus", 1, "--object-store-memory", 80_000_000]
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    ray = subprocess.Popen([binary, "start", *map(str, words)], **silent, start_new_session=True)
+    try:
+        wait_for(lambda: ray.poll() is not None or answers(port))
+        assert ray.poll() is None
+        yield f"127.0.0.1:{port}"
+    finally:  # with --block it ends all that it has started; `ray stop` would end every Ray
+        ray.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            ray.wait(30)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(ray.pid, signal.SIGKILL)
+        ray.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def answers(port):
+    with socket.socket() as asked:
+        return asked.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.slow
+def test_a_killed_driver_of_a_ray_goes_on_with_every_finished_trial(words, tmp_path, ray_address):
+    out = tmp_path / "out"
+    command = (*words, "--epochs", 1, "--trials", 3, "--baseline", "head", "--out", out)
+    command += ("--engine", "ray", "--ray-address", ray_address, "--workers", 2)
+    command += ("--worker-gpus", 0.5)
+    driver = start(*command)
+    wait_for(lambda: finished(out) or driver.poll() is not None)
+    assert driver.poll() is None
+    driver.kill()
+    driver.wait()
+    before = finished(out)
+    assert before
+    assert start(*command).wait(timeout=240) == 0
+    assert before.items() <= finished(out).items()
+    assert len(finished(out)) == 3 * 2
+    assert read_json(out / "run.json")["status"] == "finished"
 
 
 def children(pid: int) -> list[int]:
