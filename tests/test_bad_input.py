@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import optuna
+import pandas as pd
 import pytest
 from tests.command import PHANTOMS, SMALL, evenhand, training
 from tests.data.pictures import truncate
@@ -269,3 +270,22 @@ def test_folders_of_other_things(cache, tmp_path):
         assert ended.status == 2
         assert message in ended.err
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_a_run_without_a_model(tmp_path, cache):
+    rows = pd.DataFrame({"label": [0, 1] * 20, "score": [0.2, 0.6, 0.7, 0.4] * 10, "attr_a": "b"})
+    ids = rows.index.astype("str")
+    rows.loc[::3, "attr_a"] = "c"
+    rows.assign(sample_id=ids, patient_id=ids).to_csv(tmp_path / "rows.csv", index=False)
+    run = tmp_path / "audited"
+    assert evenhand("audit", tmp_path / "rows.csv", "--out", run).status == 0
+    training_from = training(cache, "--weights", run)
+    for words in (
+        ("predict", run, PHANTOMS, "--cache", cache),
+        ("export", run),
+        ("finetune", PHANTOMS, *training_from),
+        ("similarity", run, run),
+    ):
+        assert f"the run in {run} holds no model; name one that does." in refused(
+            tmp_path / "out", *words
+        )

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from evenhand.errors import EvenhandError
+from evenhand.errors import EvenhandError, pick
 from evenhand.files import read_json, write_json
 from evenhand.launcher import is_main
 
@@ -64,6 +64,21 @@ class Run:
     def models(self) -> tuple[str, ...]:
         """Return the names of the models that have predictions, in the order they were reported."""
         return tuple(name for name in self.facts["models"] if self.predictions(name).exists())
+
+    def held_model(self, name: str | None = None) -> str:
+        """Return the name of a model whose weights the run holds: by default, the one it chose.
+
+        Raises
+        ------
+        EvenhandError
+            It holds none, as an audit of other runs does, or none of that name.
+        """
+        held = [one for one in self.facts["models"] if (self.model(one) / "model.json").is_file()]
+        if not held:
+            raise EvenhandError(f"the run in {self.root} holds no model; name one that does.")
+        found: str = name or self.facts["chosen"]
+        pick("model", found, dict.fromkeys(held))
+        return found
 
     def predictions(self, name: str) -> Path:
         """Return the path of one model's predictions."""

@@ -38,8 +38,7 @@ def export(
     """
     write = pick("format", form, FORMATS)
     found = finished_run(run)
-    name = model or found.facts["chosen"]
-    pick("model", name, dict.fromkeys(found.models()))
+    name = found.held_model(model)
     card = out.with_suffix(".md")
     there = [str(path) for path in (out, card) if path.exists()]
     if there and not overwrite:

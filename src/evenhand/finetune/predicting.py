@@ -14,7 +14,7 @@ from evenhand.audit.settings import PredictSettings
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.prepare import prepare_cohort
 from evenhand.cohort.registry import SERIES
-from evenhand.errors import EvenhandError, pick
+from evenhand.errors import EvenhandError
 from evenhand.models.checkpoints import load_model
 from evenhand.predictions import read_predictions
 from evenhand.runs import Run, finished_run, start_run
@@ -50,8 +50,7 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
     if "split" in settings.model_fields_set:
         raise EvenhandError("--split: predict scores every sample; leave it out.")
     trained = finished_run(settings.run)
-    name = settings.model or trained.facts["chosen"]
-    pick("model", name, dict.fromkeys(trained.models()))
+    name = trained.held_model(settings.model)
     settings = _inherit(settings, trained)
     model = load_model(trained.model(name))
     rng = np.random.default_rng(settings.seed)

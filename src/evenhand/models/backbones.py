@@ -145,7 +145,7 @@ def _checkpoint_file(weights: str) -> Path:
         run = open_run(path)
         if not run.finished:
             raise EvenhandError(f"the run in {path} is not finished; --weights needs one that is.")
-        return run.model(run.facts["chosen"]) / "model.safetensors"
+        return run.model(run.held_model()) / "model.safetensors"
     if not path.is_file():
         raise EvenhandError(
             f"--weights {weights} is neither a file nor a run. Give pretrained, none, a "

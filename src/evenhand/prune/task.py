@@ -17,7 +17,7 @@ from evenhand.cohort.attributes import group_of
 from evenhand.cohort.batches import BatchSource
 from evenhand.cohort.reopen import Anew, data_now, reopen
 from evenhand.cohort.splits import Splits
-from evenhand.errors import EvenhandError, pick
+from evenhand.errors import EvenhandError
 from evenhand.files import fingerprint
 from evenhand.measure import Excluded, excluded_groups, find_metric, groups_of
 from evenhand.models.checkpoints import load_model
@@ -112,7 +112,7 @@ def make_task(settings: PruneSettings) -> PruneTask:
     """
     criterion, target = _asked(settings)
     trained = finished_run(settings.run)
-    name = _model_name(trained, settings.model)
+    name = trained.held_model(settings.model)
     model = load_model(trained.model(name))
     in_play(model, settings)
     if settings.structure == "channel":
@@ -160,19 +160,6 @@ def make_task(settings: PruneSettings) -> PruneTask:
     )
     _refuse_layers(task)
     return task
-
-
-def _model_name(trained: Run, given: str | None) -> str:
-    models = dict.fromkeys(trained.models())
-    if given is not None:
-        pick("model", given, models)
-    name: str | None = given or trained.facts["chosen"]
-    if name is None:
-        raise EvenhandError(
-            f"the run in {trained.root} chose none of its models; name one with --model: "
-            f"{', '.join(models)}."
-        )
-    return name
 
 
 def _mask(folder: Path, device: torch.device) -> Kept:

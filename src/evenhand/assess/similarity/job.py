@@ -19,7 +19,7 @@ from evenhand.cohort.reopen import data_now
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.store import store_samples
 from evenhand.cohort.tables import some
-from evenhand.errors import EvenhandError, pick
+from evenhand.errors import EvenhandError
 from evenhand.files import write_json
 from evenhand.measure import Plan, measure
 from evenhand.models.checkpoints import load_model
@@ -121,12 +121,8 @@ def _chosen(settings: SimilaritySettings) -> list[tuple[Run, str]]:
     pairs = []
     for place, path in enumerate(settings.runs):
         run = finished_run(path)
-        names = [name for name in run.models() if (run.model(name) / "model.json").is_file()]
-        if not names:
-            raise EvenhandError(f"the run in {path} holds no model; name the run that trained it.")
-        name = settings.model[place] if settings.model else run.facts["chosen"]
-        pick("model", name, dict.fromkeys(names))
-        pairs.append((run, name))
+        name = settings.model[place] if settings.model else None
+        pairs.append((run, run.held_model(name)))
     if pairs[0] == pairs[1]:
         raise EvenhandError(
             f"{settings.runs[0]} and {pairs[0][1]} are named twice; a model is like itself. Name "
