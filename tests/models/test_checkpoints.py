@@ -88,7 +88,6 @@ def test_position_embeddings_are_resampled_to_the_image_size(tmp_path, vit):
 
 
 def test_weights_of_our_own_file_and_of_a_finished_run(run, vit):
-    run.note(models=["full"])
     run.finish(chosen="full")
     for weights in (run.root, run.model("full") / "model.safetensors"):
         model = build_model("test_vit", str(weights), 32, CLASSES, seed=7)

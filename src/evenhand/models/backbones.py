@@ -145,7 +145,10 @@ def _checkpoint_file(weights: str) -> Path:
         run = open_run(path)
         if not run.finished:
             raise EvenhandError(f"the run in {path} is not finished; --weights needs one that is.")
-        return run.model(run.held_model()) / "model.safetensors"
+        file = run.model(run.facts["chosen"] or "") / "model.safetensors"
+        if not file.is_file():
+            raise EvenhandError(f"the run in {path} holds no model; name one that does.")
+        return file
     if not path.is_file():
         raise EvenhandError(
             f"--weights {weights} is neither a file nor a run. Give pretrained, none, a "
