@@ -141,7 +141,8 @@ class Judged:
         plan = Plan(metrics=METRICS, across=ACROSS, bootstrap=None)
         for split in ("val", "test"):
             rows = metric_rows(predictions, [attribute], model="", seed=0, plan=plan, split=split)
-            found[split] = {name: value_of(rows, name)["value"] for name in SHOWN}
+            values = {name: float(value_of(rows, name)["value"]) for name in SHOWN}
+            found[split] = {name: None if math.isnan(v) else v for name, v in values.items()}
         return found
 
 

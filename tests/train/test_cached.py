@@ -197,21 +197,25 @@ def test_what_is_in_use_counts(tmp_path):
     assert isinstance(cache.find("3", CPU).held, torch.Tensor)
 
 
-def test_a_fit_stays_within_its_memory(train, tmp_path, splits):
-    """Of two views and the validation rows, one view and no more fits."""
+def test_a_fit_stays_within_its_memory_and_lets_go_of_what_it_has_read(
+    train, tmp_path, monkeypatch
+):
+    """Of two views and the validation rows, one view and no more fits; each is held in turn."""
     cache = ActivationCache(tmp_path, GENEROUS, GENEROUS)
     schedule = constant(frozenset({"blocks.5"}))
     expected = train(schedule=schedule, cache=cache)
     largest = max(path.stat().st_size for path in tmp_path.iterdir())
-    cache, most = ActivationCache(tmp_path, largest, GENEROUS), []
+    cache, find, taken = ActivationCache(tmp_path, largest, GENEROUS), ActivationCache.find, []
 
-    def on_epoch(epoch):
-        most.append(sum(tensor.nbytes for tensor in cache._alive.values()))
-        return 0.0
+    def watched(self, name, device):
+        found = find(self, name, device)
+        taken.append((type(found.held), sum(one.nbytes for one in self._alive.values())))
+        return found
 
-    found = train("test_vit", schedule, on_epoch, cache=cache)
-    assert close(found, expected, atol=0)
-    assert 0 < max(most) <= largest
+    monkeypatch.setattr(ActivationCache, "find", watched)
+    assert close(train(schedule=schedule, cache=cache), expected, atol=0)
+    assert len(taken) == 4  # a view and the validation rows in each epoch
+    assert all(kind is torch.Tensor and 0 < size <= largest for kind, size in taken)
 
 
 def test_the_disk_is_bounded(tmp_path):
