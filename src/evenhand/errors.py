@@ -1,4 +1,4 @@
-"""The errors that a user can cause, and the one way to look up a name or an optional package."""
+"""The errors that a user can cause, and the one way to look up a name, or to name a few of many."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from types import ModuleType
 from typing import TypeVar
 
 T = TypeVar("T")
+
+SHOWN = 5  # how many of many things a message names
 
 
 class EvenhandError(Exception):
@@ -73,3 +75,10 @@ def import_extra(module: str, extra: str, what: str = "this") -> ModuleType:
         raise EvenhandError(
             f"{package} is needed for {what} and is not installed: pip install 'evenhand[{extra}]'"
         ) from error
+
+
+def some(values: Iterable[object]) -> str:
+    """Join a few values, and say how many more there are."""
+    texts = [str(value) for value in values]
+    more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
+    return ", ".join(texts[:SHOWN]) + more

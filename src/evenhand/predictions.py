@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from evenhand.cohort.attributes import UNKNOWN, distinct, group_of, parts_of
 from evenhand.cohort.bins import Bins, refuse_measurement
-from evenhand.cohort.tables import read_table, refuse_doubled, rows_text, some
-from evenhand.errors import EvenhandError
+from evenhand.cohort.refusals import refuse_doubled, rows_text
+from evenhand.cohort.tables import read_table
+from evenhand.errors import EvenhandError, some
 from evenhand.files import replacing
 
 SPLITS = ("train", "val", "test")

@@ -7,8 +7,9 @@ import gzip
 import pandas as pd
 import pytest
 
-from evenhand.cohort.tables import look_up, read_table, refuse_rows, some, stacked
-from evenhand.errors import EvenhandError
+from evenhand.cohort.refusals import refuse_rows
+from evenhand.cohort.tables import look_up, read_table, stacked
+from evenhand.errors import EvenhandError, some
 
 
 def test_cells_are_text_and_blanks_are_missing(tmp_path):

@@ -107,7 +107,7 @@ def test_the_report_speaks_of_models_and_of_how_they_decide(pruned):
     page = html.unescape((pruned[0].root / "report.html").read_text())
     assert "Models side by side" in page
     assert "Decision rule: Youden's index, on the validation rows. " in page
-    assert "After fine-tuning decides at" in page
+    assert "The pruned and fine-tuned model decides at" in page
 
 
 def test_an_export_says_the_same_and_its_card_tells_of_the_pruning(pruned, trained, tmp_path):
@@ -122,7 +122,7 @@ def test_an_export_says_the_same_and_its_card_tells_of_the_pruning(pruned, train
     with torch.no_grad():
         assert torch.equal(again(inputs), model(inputs))
     card = (tmp_path / "model.md").read_text()
-    assert "# After fine-tuning" in card
+    assert "# The pruned and fine-tuned model" in card
     assert f"pruned from: the model full of the run {trained}".replace("_", r"\_") in card
     assert f"- pruned for {facts['unprivileged']}, unprivileged by group, against" in card
     left = sum(p.numel() for p in model.parameters())

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from evenhand.cohort.tables import plain, refuse_blank, refuse_rows
+from evenhand.cohort.refusals import refuse_blank, refuse_rows
+from evenhand.cohort.tables import plain
 
 CHEST_FINDINGS = (
     "Atelectasis",

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from evenhand.cohort.refusals import rows_text
 from evenhand.cohort.registry import DataSet, Entry
-from evenhand.cohort.tables import rows_text, some
-from evenhand.errors import EvenhandError
+from evenhand.errors import EvenhandError, some
 from evenhand.files import Stamp
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")

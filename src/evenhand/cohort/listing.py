@@ -15,8 +15,7 @@ from evenhand.cohort.layouts import files_below, found, unpack_hint, walk
 from evenhand.cohort.readers import known_readers, open_cohort, reader_of
 from evenhand.cohort.registry import DataSet, Reader
 from evenhand.cohort.settings import DataSettings
-from evenhand.cohort.tables import some
-from evenhand.errors import EvenhandError
+from evenhand.errors import EvenhandError, some
 from evenhand.wording import counted
 
 

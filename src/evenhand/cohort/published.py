@@ -24,12 +24,12 @@ from evenhand.cohort.layouts import (
     look_at,
     refuse_outside,
 )
+from evenhand.cohort.refusals import refuse_blank, refuse_repeated, require_columns
 from evenhand.cohort.registry import SERIES, DataSet, reader, refuse_settings
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.splits import own_split
-from evenhand.cohort.tables import refuse_blank, refuse_repeated, require_columns, some
 from evenhand.cohort.volumes import Cut, sliced, volume_slices
-from evenhand.errors import EvenhandError, import_extra, pick
+from evenhand.errors import EvenhandError, import_extra, pick, some
 from evenhand.files import Stamp, fingerprint
 
 

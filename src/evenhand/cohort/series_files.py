@@ -17,8 +17,8 @@ import pyarrow.csv as pc
 
 from evenhand.cohort.cohort import UnreadableError, Values
 from evenhand.cohort.series import Series, whole_recordings
-from evenhand.cohort.tables import BLANK, some
-from evenhand.errors import EvenhandError
+from evenhand.cohort.tables import BLANK
+from evenhand.errors import EvenhandError, some
 
 # What csv and pyarrow raise for a damaged file; ValueError is ours, too.
 _DAMAGED = (OSError, ValueError, csv.Error)

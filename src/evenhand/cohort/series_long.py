@@ -10,9 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import UnreadableError, Values
+from evenhand.cohort.refusals import refuse_blank, refuse_rows, require_columns
 from evenhand.cohort.series import Series, whole_recordings
 from evenhand.cohort.settings import DataSettings
-from evenhand.cohort.tables import read_table, refuse_blank, refuse_rows, require_columns
+from evenhand.cohort.tables import read_table
 from evenhand.errors import EvenhandError
 
 TIME, VARIABLE, VALUE = "time", "variable", "value"

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from evenhand.cohort.attributes import parts_of
 from evenhand.cohort.cohort import Cohort
-from evenhand.cohort.tables import read_table, refuse_rows, require_columns, some
-from evenhand.errors import EvenhandError
+from evenhand.cohort.refusals import refuse_rows, require_columns
+from evenhand.cohort.tables import read_table
+from evenhand.errors import EvenhandError, some
 from evenhand.files import write_text
 from evenhand.wording import counted
 

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from evenhand.cohort.building import DATA, build, building
 from evenhand.cohort.cohort import Cohort, Read, Sample, UnreadableError
 from evenhand.cohort.series import Series
-from evenhand.cohort.tables import SHOWN
-from evenhand.errors import EvenhandError
+from evenhand.errors import SHOWN, EvenhandError
 from evenhand.files import read_json, write_json
 
 INDEX = "index.json"

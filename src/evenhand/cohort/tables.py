@@ -7,7 +7,7 @@ import gzip
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,19 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from evenhand.cohort.refusals import (
+    refuse_doubled,
+    refuse_repeated,
+    refuse_rows,
+    require_columns,
+    rows_text,
+)
 from evenhand.errors import EvenhandError, import_extra
 
 BLANK = (
     *("", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "null", "NULL"),
     *("NaN", "nan", "-NaN", "-nan"),
 )
-SHOWN = 5
 _BLOCK = 2**20
 _NUMBER = r"([+-]?\d*([,.]\d+)?([eE][+-]?\d+)?)?"  # with a comma or a point; or nothing
 
@@ -66,59 +72,6 @@ def read_table(path: Path, like: str | None = None) -> pd.DataFrame:
     text = text.set_axis(pd.RangeIndex(2, len(text) + 2)).dropna(how="all")
     _refuse_no_rows(text, path)
     return text
-
-
-def require_columns(table: pd.DataFrame, path: Path, columns: Iterable[str]) -> None:
-    """Check that a table has the columns that are needed, and name all those it lacks."""
-    absent = [column for column in columns if column not in table.columns]
-    if absent:
-        raise EvenhandError(
-            f"{path} has no column {', '.join(map(repr, absent))}; it has: "
-            f"{', '.join(map(str, table.columns))}."
-        )
-
-
-def refuse_rows(bad: pd.Series, path: Path, problem: str) -> None:
-    """Raise for the marked rows of a table, if there are any.
-
-    Parameters
-    ----------
-    bad
-        A mask, indexed by the row as ``read_table`` counts it.
-    path
-        The table.
-    problem
-        What is wrong with these rows, and what to do about it.
-
-    Raises
-    ------
-    EvenhandError
-        At least one row is marked; the message names the first few.
-    """
-    rows = bad.index[bad.to_numpy(bool)]
-    if len(rows):
-        raise EvenhandError(f"{path}, {rows_text(rows)}: {problem}")
-
-
-def refuse_doubled(names: Sequence[str], path: Path) -> None:
-    """Raise where a table has two columns of one name."""
-    doubled = sorted({name for name in names if names.count(name) > 1})
-    if doubled:
-        raise EvenhandError(f"{path} has the column {some(doubled)} twice; keep one.")
-
-
-def refuse_blank(table: pd.DataFrame, path: Path, columns: Iterable[str]) -> None:
-    """Raise for rows of a table that have nothing in one of the columns."""
-    for column in columns:
-        problem = f"the column {column!r} is blank. Fill it in, or take the rows out."
-        refuse_rows(table[column].isna(), path, problem)
-
-
-def refuse_repeated(table: pd.DataFrame, path: Path, column: str) -> None:
-    """Raise for rows of a table that name something for the second time."""
-    again = table[column].duplicated()
-    named = some(table[column][again].unique())
-    refuse_rows(again, path, f"{named}: already named above in {column!r}. Keep one row of each.")
 
 
 def look_up(
@@ -206,26 +159,6 @@ def plain(value: str) -> str:
     """
     head, dot, tail = value.partition(".")
     return (head if dot and not tail.strip("0") and head else value).casefold()
-
-
-def rows_text(rows: Sequence[int] | pd.Index) -> str:
-    """Name a few rows, and how many more there are.
-
-    Examples
-    --------
-    >>> rows_text([2])
-    'row 2'
-    >>> rows_text(range(2, 9))
-    'rows 2, 3, 4, 5, 6 and 2 more'
-    """
-    return f"row{'s' if len(rows) > 1 else ''} {some(rows)}"
-
-
-def some(values: Iterable[object]) -> str:
-    """Join a few values, and say how many more there are."""
-    texts = [str(value) for value in values]
-    more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
-    return ", ".join(texts[:SHOWN]) + more
 
 
 def _stripped(column: pd.Series) -> pd.Series:

@@ -10,8 +10,8 @@ from typing import Any
 from evenhand.audit.evaluate import evaluate
 from evenhand.cohort.registry import READERS
 from evenhand.cohort.splits import write_splits
-from evenhand.cohort.tables import read_table, some
-from evenhand.errors import EvenhandError
+from evenhand.cohort.tables import read_table
+from evenhand.errors import EvenhandError, some
 from evenhand.finetune.settings import FinetuneSettings, TrainingSettings
 from evenhand.finetune.training import Task, keep, make_task, train
 from evenhand.launcher import is_main

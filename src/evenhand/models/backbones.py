@@ -13,8 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from evenhand.cohort.tables import some
-from evenhand.errors import EvenhandError, UnknownNameError
+from evenhand.errors import EvenhandError, UnknownNameError, some
 from evenhand.files import read_json
 from evenhand.models.conv1d import Conv1dEncoder
 from evenhand.models.inputs import SeriesInputs

@@ -169,9 +169,9 @@ MODELS = {
     "full": "full fine-tuning",
     "head": "head only",
     "scratch": "training from scratch",
-    "before": "before pruning",
-    "pruned": "after pruning",
-    "finetuned": "after fine-tuning",
+    "before": "the unpruned model",
+    "pruned": "the pruned model",
+    "finetuned": "the pruned and fine-tuned model",
 }
 
 

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.store import SampleStore
-from evenhand.cohort.tables import some
-from evenhand.errors import EvenhandError
+from evenhand.errors import EvenhandError, some
 from evenhand.models.inputs import SeriesInputs
 from evenhand.models.model import Model
 

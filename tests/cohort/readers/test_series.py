@@ -9,8 +9,8 @@ from tests.data.globem import make_globem
 from tests.data.mimic3_mortality import make_mimic3_mortality
 
 from evenhand.cohort import DataSettings, UnreadableError, counts, open_cohort, store_samples
+from evenhand.cohort.hourly import CHANNELS, VARIABLES
 from evenhand.cohort.listing import verify
-from evenhand.cohort.readers.mimic3_mortality import CHANNELS, VARIABLES
 from evenhand.errors import EvenhandError
 
 

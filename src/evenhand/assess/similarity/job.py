@@ -18,8 +18,7 @@ from evenhand.cohort.readers import open_cohort
 from evenhand.cohort.reopen import data_now
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.store import store_samples
-from evenhand.cohort.tables import some
-from evenhand.errors import EvenhandError
+from evenhand.errors import EvenhandError, some
 from evenhand.files import write_json
 from evenhand.measure import Plan, measure
 from evenhand.models.checkpoints import load_model

@@ -11,8 +11,9 @@ from evenhand.cohort.bins import binned
 from evenhand.cohort.labels import chest_labels
 from evenhand.cohort.layouts import find_entry, folders_by_name
 from evenhand.cohort.published import Samples, published
+from evenhand.cohort.refusals import refuse_rows, require_columns
 from evenhand.cohort.registry import DataSet, Entry
-from evenhand.cohort.tables import look_up, read_table, refuse_rows, require_columns
+from evenhand.cohort.tables import look_up, read_table
 
 BATCHES = "CheXpert-v1.0 batch * (train *)"
 TABLE = Entry(

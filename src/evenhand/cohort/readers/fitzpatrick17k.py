@@ -8,8 +8,9 @@ from evenhand.cohort.attributes import named
 from evenhand.cohort.labels import by_value, each_value
 from evenhand.cohort.layouts import files_by_name
 from evenhand.cohort.published import Samples, published
+from evenhand.cohort.refusals import require_columns
 from evenhand.cohort.registry import DataSet, Entry
-from evenhand.cohort.tables import read_table, require_columns
+from evenhand.cohort.tables import read_table
 
 TABLE = "fitzpatrick17k.csv"
 THREE = ("benign", "malignant", "non-neoplastic")

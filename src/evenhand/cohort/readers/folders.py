@@ -13,9 +13,10 @@ import pandas as pd
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.layouts import check_layout, look_at, refuse_outside, walk
 from evenhand.cohort.readers.table import own_cohort
+from evenhand.cohort.refusals import refuse_blank, require_columns
 from evenhand.cohort.registry import SERIES, DataSet, reader, refuse_settings
 from evenhand.cohort.settings import DataSettings
-from evenhand.cohort.tables import look_up, read_table, refuse_blank, require_columns
+from evenhand.cohort.tables import look_up, read_table
 from evenhand.errors import EvenhandError
 
 METADATA = "metadata.csv"

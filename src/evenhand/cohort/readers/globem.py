@@ -13,18 +13,11 @@ from evenhand.cohort.bins import binned
 from evenhand.cohort.cohort import Values
 from evenhand.cohort.labels import by_value
 from evenhand.cohort.published import Samples, published
+from evenhand.cohort.refusals import refuse_rows, require_columns
 from evenhand.cohort.registry import DataSet, Entry
 from evenhand.cohort.series import Recordings, Series
-from evenhand.cohort.tables import (
-    look_up,
-    read_columns,
-    read_table,
-    refuse_rows,
-    require_columns,
-    some,
-    stacked,
-)
-from evenhand.errors import EvenhandError
+from evenhand.cohort.tables import look_up, read_columns, read_table, stacked
+from evenhand.errors import EvenhandError, some
 
 DAYS = 28
 DEMOGRAPHICS = "demographics.csv"

@@ -13,17 +13,11 @@ from evenhand.cohort.cohort import Values
 from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import find_entry
 from evenhand.cohort.published import Samples, published
+from evenhand.cohort.refusals import refuse_rows, require_columns
 from evenhand.cohort.registry import DataSet, Entry
 from evenhand.cohort.series import Recordings, Series
-from evenhand.cohort.tables import (
-    look_up,
-    read_columns,
-    read_table,
-    refuse_rows,
-    require_columns,
-    some,
-)
-from evenhand.errors import EvenhandError
+from evenhand.cohort.tables import look_up, read_columns, read_table
+from evenhand.errors import EvenhandError, some
 
 TRAIN = Entry("dftrain_task1.csv", "one row per epoch of 30 s")
 TEST = Entry("dftest_task1.csv", "one row per epoch of 30 s")

@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from evenhand.cohort.attributes import named, race, sex
 from evenhand.cohort.bins import binned
 from evenhand.cohort.cohort import UnreadableError, Values
+from evenhand.cohort.hourly import CHANNELS, HOURS, hourly
 from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import found
 from evenhand.cohort.published import Samples, published
+from evenhand.cohort.refusals import refuse_rows, require_columns
 from evenhand.cohort.registry import DataSet, Entry
 from evenhand.cohort.series import Series, whole_recordings
-from evenhand.cohort.tables import (
-    look_up,
-    plain,
-    read_table,
-    refuse_rows,
-    require_columns,
-    some,
-    stacked,
-)
+from evenhand.cohort.tables import look_up, plain, read_table, stacked
+from evenhand.errors import some
 
-HOURS = 48
-EDGE = 1e-6  # hours; what is written at the end of an hour belongs to it, as in the benchmark
 OLDEST = 90  # years; who is older than 89 was born 300 years ago in MIMIC-III
 SOCIAL = ("LANGUAGE", "INSURANCE", "RELIGION", "ETHNICITY")
 COLUMNS = (*SOCIAL, "GENDER", "AGE")
@@ -51,80 +42,6 @@ ADMISSIONS = Entry(
     columns=(*SOCIAL, "AGE"),
 )
 SPLITS = {"train": "train_listfile.csv", "val": "val_listfile.csv", "test": "test_listfile.csv"}
-# The values of the five categorical variables, in the order of the benchmark's channels.
-CATEGORIES = {
-    "Capillary refill rate": ("0", "1"),
-    "Glascow coma scale eye opening": (
-        "To Pain",
-        "3 To speech",
-        "1 No Response",
-        "4 Spontaneously",
-        "None",
-        "To Speech",
-        "Spontaneously",
-        "2 To pain",
-    ),
-    "Glascow coma scale motor response": (
-        "1 No Response",
-        "3 Abnorm flexion",
-        "Abnormal extension",
-        "No response",
-        "4 Flex-withdraws",
-        "Localizes Pain",
-        "Flex-withdraws",
-        "Obeys Commands",
-        "Abnormal Flexion",
-        "6 Obeys Commands",
-        "5 Localizes Pain",
-        "2 Abnorm extensn",
-    ),
-    "Glascow coma scale total": (
-        *("11", "10", "13", "12", "15", "14"),
-        *("3", "5", "4", "7", "6", "9", "8"),
-    ),
-    "Glascow coma scale verbal response": (
-        "1 No Response",
-        "No Response",
-        "Confused",
-        "Inappropriate Words",
-        "Oriented",
-        "No Response-ETT",
-        "5 Oriented",
-        "Incomprehensible sounds",
-        "1.0 ET/Trach",
-        "4 Confused",
-        "2 Incomp sounds",
-        "3 Inapprop words",
-    ),
-}
-VARIABLES = (
-    "Capillary refill rate",
-    "Diastolic blood pressure",
-    "Fraction inspired oxygen",
-    "Glascow coma scale eye opening",
-    "Glascow coma scale motor response",
-    "Glascow coma scale total",
-    "Glascow coma scale verbal response",
-    "Glucose",
-    "Heart Rate",
-    "Height",
-    "Mean blood pressure",
-    "Oxygen saturation",
-    "Respiratory rate",
-    "Systolic blood pressure",
-    "Temperature",
-    "Weight",
-    "pH",
-)
-CHANNELS = (
-    *(
-        f"{name}: {value}" if value else name
-        for name in VARIABLES
-        for value in CATEGORIES.get(name, ("",))
-    ),
-    *(f"observed: {name}" for name in VARIABLES),
-)
-
 MIMIC3_MORTALITY = DataSet(
     title="MIMIC-III in-hospital mortality (mimic3-benchmarks)",
     task="death in hospital, from the first 48 hours in intensive care",
@@ -259,58 +176,9 @@ def _series(table: pd.DataFrame) -> Series:
     def load(stay: str) -> Values:
         try:
             with Path(files[stay]).open(newline="", encoding="utf-8") as file:
-                return _hourly(csv.DictReader(file))
+                return hourly(csv.DictReader(file))
         except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
             where = f"{files[stay]} ({rows[stay]})"
             raise UnreadableError(f"{where} cannot be read: {error!r}") from error
 
     return whole_recordings(table["stay"].tolist(), load, HOURS)
-
-
-def _hourly(lines: csv.DictReader[str]) -> Values:
-    """Return the grid ``(48, 76)``: the last value of each hour, NaN where there is none.
-
-    Raises
-    ------
-    ValueError
-        A column is missing, or a cell holds what is no number or no known category.
-    """
-    absent = {"Hours", *VARIABLES} - set(lines.fieldnames or ())
-    if absent:
-        raise ValueError(f"it has no column {', '.join(sorted(absent))}")
-    values: Values = np.full((HOURS, len(CHANNELS)), np.nan, np.float32)
-    observed = values[:, -len(VARIABLES) :]
-    observed[:] = 0
-    for line in lines:
-        if None in line.values():
-            raise ValueError(f"line {lines.line_num} is cut off")
-        time = float(line["Hours"])
-        if time < -EDGE or time > HOURS + EDGE:
-            continue
-        hour = min(int(time - EDGE), HOURS - 1)
-        for number, name in enumerate(VARIABLES):
-            if line[name]:
-                _write(values[hour], name, line[name])
-                observed[hour, number] = 1
-    return values
-
-
-_FIRST = {
-    name: CHANNELS.index(next(c for c in CHANNELS if c.startswith(name))) for name in VARIABLES
-}
-_PLACE: Mapping[str, Mapping[str, int]] = {
-    name: {plain(value): place for place, value in enumerate(values)}
-    for name, values in CATEGORIES.items()
-}
-
-
-def _write(row: Values, name: str, cell: str) -> None:
-    """Write a cell into the channels of its variable."""
-    first, places = _FIRST[name], _PLACE.get(name)
-    if places is None:
-        row[first] = float(cell)
-    else:
-        if plain(cell) not in places:
-            raise ValueError(f"{name} is {cell!r}; known are {', '.join(CATEGORIES[name])}")
-        row[first : first + len(places)] = 0
-        row[first + places[plain(cell)]] = 1

@@ -11,8 +11,9 @@ from evenhand.cohort.bins import binned
 from evenhand.cohort.labels import CHEST_FINDINGS, NO_REPORT, chest_labels
 from evenhand.cohort.layouts import find_entry, found
 from evenhand.cohort.published import Samples, published
+from evenhand.cohort.refusals import require_columns
 from evenhand.cohort.registry import DataSet, Entry
-from evenhand.cohort.tables import look_up, read_table, require_columns
+from evenhand.cohort.tables import look_up, read_table
 
 METADATA = Entry("mimic-cxr-2.*-metadata.csv*", "one row per image")
 LABELS = Entry("mimic-cxr-2.*-chexpert.csv*", "one row per study, a column per finding")

@@ -9,8 +9,9 @@ from evenhand.cohort.bins import binned
 from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import files_by_name, find_entry
 from evenhand.cohort.published import Samples, published
+from evenhand.cohort.refusals import require_columns
 from evenhand.cohort.registry import DataSet, Entry
-from evenhand.cohort.tables import read_table, require_columns
+from evenhand.cohort.tables import read_table
 from evenhand.cohort.volumes import cut_nifti
 
 TABLE = Entry("oasis_cross-sectional*", "one row per session")

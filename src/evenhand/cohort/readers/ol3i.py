@@ -11,8 +11,9 @@ from evenhand.cohort.bins import binned
 from evenhand.cohort.cohort import Read
 from evenhand.cohort.labels import by_value
 from evenhand.cohort.published import Samples, published
+from evenhand.cohort.refusals import require_columns
 from evenhand.cohort.registry import DataSet, Entry
-from evenhand.cohort.tables import read_table, require_columns
+from evenhand.cohort.tables import read_table
 from evenhand.cohort.volumes import SOFT_TISSUE, hdf5_images, hdf5_names
 
 TABLE = "clinical_data.csv"

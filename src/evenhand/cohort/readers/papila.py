@@ -11,8 +11,9 @@ from evenhand.cohort.bins import binned
 from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import files_by_name
 from evenhand.cohort.published import Samples, published
+from evenhand.cohort.refusals import require_columns
 from evenhand.cohort.registry import DataSet, Entry
-from evenhand.cohort.tables import read_table, require_columns, stacked
+from evenhand.cohort.tables import read_table, stacked
 from evenhand.errors import EvenhandError
 
 EYES = ("OD", "OS")

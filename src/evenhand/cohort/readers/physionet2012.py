@@ -13,18 +13,12 @@ from evenhand.cohort.attributes import mapped
 from evenhand.cohort.bins import binned, parse_bins
 from evenhand.cohort.cohort import Cohort, Source, UnreadableError, Values, cohort_table
 from evenhand.cohort.layouts import check_layout, look_at
+from evenhand.cohort.refusals import refuse_blank, refuse_repeated, refuse_rows, require_columns
 from evenhand.cohort.registry import SERIES, DataSet, Entry, reader, refuse_settings
 from evenhand.cohort.series import whole_recordings
 from evenhand.cohort.settings import DataSettings
-from evenhand.cohort.tables import (
-    read_table,
-    refuse_blank,
-    refuse_repeated,
-    refuse_rows,
-    require_columns,
-    some,
-)
-from evenhand.errors import EvenhandError, pick
+from evenhand.cohort.tables import read_table
+from evenhand.errors import EvenhandError, pick, some
 from evenhand.files import fingerprint
 
 HOURS = 48

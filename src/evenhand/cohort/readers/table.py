@@ -16,18 +16,13 @@ from evenhand.cohort.bins import parse_bins, refuse_measurement
 from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
 from evenhand.cohort.images import image_files
 from evenhand.cohort.layouts import look_at
+from evenhand.cohort.refusals import refuse_blank, refuse_repeated, refuse_rows, require_columns
 from evenhand.cohort.registry import SERIES, DataSet, reader, refuse_settings
 from evenhand.cohort.series_files import series_files
 from evenhand.cohort.series_long import long_series
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.splits import own_split
-from evenhand.cohort.tables import (
-    read_table,
-    refuse_blank,
-    refuse_repeated,
-    refuse_rows,
-    require_columns,
-)
+from evenhand.cohort.tables import read_table
 from evenhand.errors import EvenhandError, pick
 from evenhand.files import fingerprint
 

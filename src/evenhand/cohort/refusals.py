@@ -1,0 +1,76 @@
+"""What a table may not be: a column missing, a row that says nothing, something said twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from evenhand.errors import EvenhandError, some
+
+
+def require_columns(table: pd.DataFrame, path: Path, columns: Iterable[str]) -> None:
+    """Check that a table has the columns that are needed, and name all those it lacks."""
+    absent = [column for column in columns if column not in table.columns]
+    if absent:
+        raise EvenhandError(
+            f"{path} has no column {', '.join(map(repr, absent))}; it has: "
+            f"{', '.join(map(str, table.columns))}."
+        )
+
+
+def refuse_rows(bad: pd.Series, path: Path, problem: str) -> None:
+    """Raise for the marked rows of a table, if there are any.
+
+    Parameters
+    ----------
+    bad
+        A mask, indexed by the row as ``read_table`` counts it.
+    path
+        The table.
+    problem
+        What is wrong with these rows, and what to do about it.
+
+    Raises
+    ------
+    EvenhandError
+        At least one row is marked; the message names the first few.
+    """
+    rows = bad.index[bad.to_numpy(bool)]
+    if len(rows):
+        raise EvenhandError(f"{path}, {rows_text(rows)}: {problem}")
+
+
+def refuse_doubled(names: Sequence[str], path: Path) -> None:
+    """Raise where a table has two columns of one name."""
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise EvenhandError(f"{path} has the column {some(doubled)} twice; keep one.")
+
+
+def refuse_blank(table: pd.DataFrame, path: Path, columns: Iterable[str]) -> None:
+    """Raise for rows of a table that have nothing in one of the columns."""
+    for column in columns:
+        problem = f"the column {column!r} is blank. Fill it in, or take the rows out."
+        refuse_rows(table[column].isna(), path, problem)
+
+
+def refuse_repeated(table: pd.DataFrame, path: Path, column: str) -> None:
+    """Raise for rows of a table that name something for the second time."""
+    again = table[column].duplicated()
+    named = some(table[column][again].unique())
+    refuse_rows(again, path, f"{named}: already named above in {column!r}. Keep one row of each.")
+
+
+def rows_text(rows: Sequence[int] | pd.Index) -> str:
+    """Name a few rows, and how many more there are.
+
+    Examples
+    --------
+    >>> rows_text([2])
+    'row 2'
+    >>> rows_text(range(2, 9))
+    'rows 2, 3, 4, 5, 6 and 2 more'
+    """
+    return f"row{'s' if len(rows) > 1 else ''} {some(rows)}"
