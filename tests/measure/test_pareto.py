@@ -28,8 +28,8 @@ def test_by_hand():
     assert front(costs(VALUES, (AUC, WORST))).tolist() == [True, True, True, False]
     assert best("ideal") == best("minimax") == best(None) == 1
     assert best("budget=0") == 0
-    assert best("budget=0.02") == 1
-    assert best("budget=0.1") == 2
+    assert best("budget=2") == 1
+    assert best("budget=10") == 2
 
 
 def test_ideal_and_minimax_can_differ():

@@ -49,7 +49,7 @@ def tuned(cache, tmp_path_factory):
 @pytest.fixture(scope="module")
 def several(tuned):
     words = [word for goal in GOALS for word in ("--objective", goal)]
-    return tuned("several", *words, "--pick", "budget=0.01", "--confirm", 0, "--space", "staged")
+    return tuned("several", *words, "--pick", "budget=1", "--confirm", 0, "--space", "staged")
 
 
 def trials_of(out, study="fairtune"):
@@ -76,7 +76,7 @@ def test_the_rule_picks_what_is_fitted(several):
     objectives = [*map(find_objective, GOALS)]
     trials = trials_of(out)
     cost = costs(trials[list(GOALS)].to_numpy(float), objectives)
-    wanted = ranked(cost, find_rule("budget=0.01", objectives))[0]
+    wanted = ranked(cost, find_rule("budget=1", objectives))[0]
     model = read_json(out / "models" / "fairtune" / "model.json")
     assert model["trial"] == trials["number"].iloc[wanted]
     row = trials.iloc[wanted]

@@ -9,6 +9,7 @@ from optuna.trial import FixedTrial
 
 from evenhand.errors import EvenhandError
 from evenhand.models.backbones import create_by_name
+from evenhand.models.conv1d import Conv1dEncoder
 from evenhand.models.masks import find_units
 from evenhand.models.model import build_model
 from evenhand.models.strategies import find_strategy
@@ -124,6 +125,7 @@ def test_repeats_have_other_seeds_and_nothing_else_changed(vit):
 def test_auto_is_the_finest_named_cut_of_each_kind_of_network(vit, resnet):
     assert mask_family(vit, "auto").name == "norm-attn-mlp"
     assert mask_family(resnet, "auto").name == "conv-norm"
+    assert mask_family(Conv1dEncoder(5), "auto").name == "conv"
 
 
 def test_a_family_of_listed_units(vit):

@@ -14,7 +14,7 @@ from evenhand.measure.registry import Floats
 Rule = Callable[[Floats, Floats], Floats]
 """From costs ``(n, k)``, and those of the front, to badness ``(n,)``; the least is picked."""
 
-PICKS = "ideal, minimax, or budget=POINTS (as in budget=0.02)"
+PICKS = "ideal, minimax, or budget=POINTS (as in budget=2)"
 
 
 def costs(values: Floats, objectives: Sequence[Objective]) -> Floats:
@@ -72,14 +72,14 @@ def budget(points: float, performance: int) -> Rule:
     Parameters
     ----------
     points
-        What may be given up, in the unit of the metric (0.02 of AUC).
+        What may be given up, in hundredths of the metric.
     performance
         The column of the performance; the other one is the fairness that is to be best.
     """
 
     def rule(cost: Floats, reference: Floats) -> Floats:
         given_up = cost[:, performance] - reference[:, performance].min()
-        return np.where(given_up <= points + 1e-12, cost[:, 1 - performance], np.inf)
+        return np.where(given_up <= points / 100 + 1e-12, cost[:, 1 - performance], np.inf)
 
     return rule
 
@@ -119,7 +119,7 @@ def _points(text: str, amount: str) -> float:
     if not 0 <= points < np.inf:
         raise EvenhandError(
             f"--pick {text}: a budget is how much performance may be given up, 0 or more, as in "
-            "budget=0.02."
+            "budget=2: 2 points, which is .02 of AUC."
         )
     return points
 

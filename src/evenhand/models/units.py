@@ -108,6 +108,12 @@ def families(backbone: nn.Module) -> dict[str, Family]:
     return {family.name: family for family in make(backbone)}
 
 
+def default_family(backbone: nn.Module) -> Family:
+    """Return the finest of a backbone's search spaces that goes by parts, not by parameters."""
+    found = families(backbone)
+    return next(found[name] for name in ("norm-attn-mlp", "conv-norm", "conv") if name in found)
+
+
 def all_units(backbone: nn.Module) -> dict[str, Unit]:
     """Return every unit that a mask can name: the parts, the bits of every family, the biases."""
     joined = [unit for family in families(backbone).values() for unit in family.units]

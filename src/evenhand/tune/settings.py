@@ -23,8 +23,8 @@ class TuneSettings(TrainingSettings, WorkerSettings, title="Search"):
     pick: str | None = Field(
         None,
         description="rule that picks from the Pareto front of several objectives: ideal (nearest "
-        "to the best of each), minimax, or budget=POINTS: the fairest within so much overall "
-        "performance [default: ideal]",
+        "to the best of each), minimax, or budget=POINTS: the fairest within so many points (1 is "
+        ".01) of the best overall performance [default: ideal]",
     )
     prefix_memory: int = Field(
         2000,
@@ -34,8 +34,9 @@ class TuneSettings(TrainingSettings, WorkerSettings, title="Search"):
     )
     family: str = Field(
         "auto",
-        description="search space of masks; auto: norm-attn-mlp for a ViT, conv-norm otherwise; "
-        "or units joined by commas, each switched by itself (`evenhand units BACKBONE` lists them)",
+        description="search space of masks: auto (norm-attn-mlp for a ViT, conv for conv1d, else "
+        "conv-norm), another family (`evenhand units BACKBONE` lists them), or units joined by "
+        "commas, each switched by itself",
     )
     space: Literal["flat", "staged"] = Field(
         "flat",
@@ -51,8 +52,8 @@ class TuneSettings(TrainingSettings, WorkerSettings, title="Search"):
     )
     baseline: tuple[str, ...] = Field(
         ("full", "head"),
-        description="strategy to compare with; its learning rate is searched with as many "
-        "trials; repeatable",
+        description="strategy to compare with, as `evenhand finetune --strategy` takes it; its "
+        "learning rate is searched with as many trials; repeatable",
     )
     lr_min: float = Field(1e-5, gt=0, description="lowest learning rate searched")
     lr_max: float = Field(1e-3, gt=0, description="highest learning rate searched")

@@ -12,7 +12,7 @@ from torch import nn
 
 from evenhand.errors import EvenhandError
 from evenhand.models.masks import Mask, find_units, listed_units
-from evenhand.models.units import Family, Unit, find_family, is_transformer
+from evenhand.models.units import Family, Unit, default_family, find_family
 from evenhand.search.space import Space
 
 FIRST = "first"  # the parameter of a staged space that says where tuning begins
@@ -140,7 +140,7 @@ def mask_family(backbone: nn.Module, text: str) -> Family:
         The backbone has no such family or lacks a unit, or two of the units overlap.
     """
     if text == "auto":
-        text = "norm-attn-mlp" if is_transformer(backbone) else "conv-norm"
+        return default_family(backbone)
     if "." not in text and "," not in text:
         return find_family(backbone, text)
     units = find_units(backbone, listed_units(text))
