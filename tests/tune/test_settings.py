@@ -152,6 +152,21 @@ def test_a_killed_run_goes_on_under_another_password(elsewhere, cache):
     pd.testing.assert_frame_equal(trials_of(out), before)
 
 
+def test_overwriting_searches_anew_where_the_study_is_elsewhere(tuned, tmp_path):
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    words = ("--storage", url, "--trials", 1, "--epochs", 1, "--confirm", 0)
+    optuna.create_study(storage=url, study_name="another/fairtune").ask()
+
+    def begun():
+        out, _ = tuned("again", *words, "--overwrite")
+        study = optuna.load_study(study_name="again/fairtune", storage=url)
+        assert len(study.trials) == len(trials_of(out)) == 1
+        return study.trials[0].datetime_start
+
+    assert begun() < begun()
+    assert len(optuna.load_study(study_name="another/fairtune", storage=url).trials) == 1
+
+
 def test_minimax_picks_what_is_fitted(elsewhere):
     out = elsewhere[0]
     goals = [find_objective(one["name"]) for one in read_json(out / "search.json")["objectives"]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Literal
 
 import optuna
@@ -89,6 +90,12 @@ def open_study(
     )
     study.set_user_attr("identity", identity)
     return study
+
+
+def drop_study(storage: BaseStorage, name: str) -> None:
+    """Delete a study and its trials, where a storage has one of that name."""
+    with suppress(KeyError):
+        optuna.delete_study(study_name=name, storage=storage)
 
 
 class _Halving(SuccessiveHalvingPruner):

@@ -22,7 +22,7 @@ from evenhand.runs import Run
 from evenhand.search.loop import Report, search
 from evenhand.search.space import Space
 from evenhand.search.storage import open_storage
-from evenhand.search.study import Direction, check_study, identity_of, open_study
+from evenhand.search.study import Direction, check_study, drop_study, identity_of, open_study
 from evenhand.tune.confirmation import Confirmed, best_confirmed, confirmed, to_confirm
 from evenhand.tune.contenders import FAIRTUNE, Contender, contenders
 from evenhand.tune.importance import unit_importance
@@ -89,10 +89,13 @@ def tune(
     task, competing = prepared(settings)
     rule = find_rule(settings.pick, task.objectives)
     with open_engine(settings) as engine:
-        named = _given_storage(task, settings, out, competing)
+        _check_storage(task, settings, out, competing)
         run = begin("tune", task, out, [one.name for one in competing], overwrite=overwrite)
         say(_forecast(task, settings, competing))
-        storage = named or open_storage(f"sqlite:///{run.root.resolve() / 'study.db'}")
+        storage = open_storage(settings.storage or f"sqlite:///{run.root.resolve() / 'study.db'}")
+        if overwrite:  # elsewhere than in the run directory, its studies are still there
+            for name in _study_names(competing):
+                drop_study(storage, _of_study(task, settings, out, name)[0])
         job = Job(task, settings, rule, run, storage, engine)
         found = [_searched(job, contender) for contender in competing]
     _write(job, found)
@@ -123,17 +126,18 @@ def score_choice(
     return train(task, model, schedule, task.fit_settings(choice.lr, choice.seed), report)[1]
 
 
-def _given_storage(
+def _check_storage(
     task: Task, settings: TuneSettings, out: Path, competing: tuple[Contender, ...]
-) -> BaseStorage | None:
-    """Open the storage that the settings name, if they do, and see that it can take every study."""
-    if not settings.storage:
-        return None
-    storage = open_storage(settings.storage)
-    for contender in competing:
-        for name in (contender.name, contender.confirmation):
+) -> None:
+    """See that the storage that the settings name, if they do, can take every study."""
+    if settings.storage:
+        storage = open_storage(settings.storage)
+        for name in _study_names(competing):
             check_study(storage, *_of_study(task, settings, out, name))
-    return storage
+
+
+def _study_names(competing: tuple[Contender, ...]) -> list[str]:
+    return [name for one in competing for name in (one.name, one.confirmation)]
 
 
 def _of_study(
