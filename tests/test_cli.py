@@ -46,7 +46,8 @@ def test_finetune_leaves_the_files_of_the_contract(trained):
     facts = read_json(out / "run.json")
     assert (facts["job"], facts["status"], facts["chosen"]) == ("finetune", "finished", "full")
     assert facts["source"]["unit"] == "patient"
-    assert facts["settings"].keys() == FinetuneSettings.model_fields.keys() - {"cache"}
+    room = {"cache", "prefix_memory", "prefix_disk"}
+    assert facts["settings"].keys() == FinetuneSettings.model_fields.keys() - room
     assert {"training", "evaluation"} == facts["seconds"].keys()
 
 

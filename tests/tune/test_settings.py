@@ -142,12 +142,13 @@ def test_a_study_is_kept_where_the_url_says_and_the_url_nowhere(elsewhere):
     assert [path.name for path in written if SECRET.encode() in path.read_bytes()] == []
 
 
-def test_a_killed_run_goes_on_under_another_password(elsewhere, cache):
+def test_a_killed_run_goes_on_under_another_password_and_with_other_room(elsewhere, cache):
     out, _, _, words = elsewhere
     before = trials_of(out)
     facts = read_json(out / "run.json")
     write_json(out / "run.json", facts | {"status": "running"})
-    ended = evenhand(*search_words(cache), "--out", out, *words)
+    room = ("--prefix-memory", 0, "--prefix-disk", 2)
+    ended = evenhand(*search_words(cache), "--out", out, *words, *room)
     assert ended.status == 0, ended.err
     pd.testing.assert_frame_equal(trials_of(out), before)
 

@@ -129,9 +129,10 @@ def _same_data(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 def kept_settings(settings: TrainingSettings) -> dict[str, Any]:
     """Return what a run keeps of its settings, and has to be told again to be continued.
 
-    Where it puts things and where its fits run may change.
+    Where it puts things, how much room they may take and where its fits run may change.
     """
-    return settings.model_dump(mode="json", exclude={"cache", *WorkerSettings.model_fields})
+    room = {"cache", "prefix_memory", "prefix_disk"}
+    return settings.model_dump(mode="json", exclude={*room, *WorkerSettings.model_fields})
 
 
 def begin(job: str, task: Task, out: Path, models: list[str], *, overwrite: bool) -> Run:
