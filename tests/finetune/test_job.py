@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -102,6 +103,22 @@ def test_a_run_may_start_from_another_but_not_replace_it(base, run, tmp_path):
         for one, name in ((run, "full"), (found, "head"))
     )
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_word_none_is_no_folder(base, run, tmp_path, monkeypatch):
+    shutil.copytree(run.root, tmp_path / "none")
+    monkeypatch.chdir(tmp_path)
+    other = base.model_copy(update={"seed": 7, "epochs": 1})
+    assert finetune(other, Path("none"), overwrite=True).facts["seed"] == 7
+
+
+def test_a_file_of_a_run_s_model_is_known_to_be_of_that_run(base, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(run.root / "models")
+    settings = base.model_copy(update={"weights": "full/model.safetensors", "epochs": 1})
+    with pytest.raises(EvenhandError, match="is a run that this one builds on"):
+        finetune(settings, run.root, overwrite=True)
+    with pytest.raises(EvenhandError, match=rf"trained on .* --exclude-patients {run.root}\."):
+        finetune(settings.model_copy(update={"seed": 7}), tmp_path / "out")
 
 
 def test_patients_of_an_earlier_run_are_kept_out(base, tmp_path):

@@ -98,12 +98,13 @@ def _refuse_leak(task: Task) -> None:
     EvenhandError
         They come from a run on the same data whose training split has some of them.
     """
-    weights = Path(task.settings.weights)
-    if not (weights / "splits.csv").is_file():
+    weights = task.settings.weights
+    root = _run_behind(weights)
+    if root is None or not (root / "splits.csv").is_file():
         return
-    if not _same_data(task.splits.train.source.facts, open_run(weights).facts["source"]):
+    if not _same_data(task.splits.train.source.facts, open_run(root).facts["source"]):
         return
-    table = read_table(weights / "splits.csv")
+    table = read_table(root / "splits.csv")
     seen = set(table["patient_id"][table["split"] == "train"])
     held = {*task.splits.val.table["patient_id"], *task.splits.test.table["patient_id"]}
     if met := sorted(held & seen):
@@ -111,8 +112,17 @@ def _refuse_leak(task: Task) -> None:
             f"--weights {weights} was trained on {len(met)} of the {len(held)} patients that are "
             f"to be validated and tested on ({some(met)}). Give the same --seed, --split and "
             "--attribute as in that run, or keep its patients out with --exclude-patients "
-            f"{weights}."
+            f"{root}."
         )
+
+
+def _run_behind(weights: str) -> Path | None:
+    """Return the run that weights are of, whether they are named by it or by a model's file."""
+    if weights in ("pretrained", "none"):
+        return None
+    path = Path(weights).resolve()
+    folders = (path, *path.parents[2:3])  # RUN/models/NAME/model.safetensors
+    return next((folder for folder in folders if (folder / "run.json").is_file()), None)
 
 
 def _same_data(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -139,7 +149,8 @@ def begin(job: str, task: Task, out: Path, models: list[str], *, overwrite: bool
     """Open the run directory of a job that trains, and write down its data and splits."""
     settings: TrainingSettings = task.settings
     _refuse_leak(task)
-    built_on = {path.resolve() for path in (*settings.exclude_patients, Path(settings.weights))}
+    excluded = (path.resolve() for path in settings.exclude_patients)
+    built_on = {_run_behind(settings.weights), *excluded}
     if out.resolve() in built_on:
         raise EvenhandError(f"--out {out} is a run that this one builds on; name another folder.")
     run = start_run(
