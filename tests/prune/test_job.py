@@ -158,6 +158,20 @@ def test_a_killed_pruning_ends_as_an_unbroken_one(words, tmp_path, rows):
     assert not (broken / "steps").exists()
 
 
+def test_a_pruning_that_is_killed_at_its_very_end_goes_on(words, tmp_path, monkeypatch):
+    def killed(*given, **more):
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("evenhand.runs.Run.finish", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            evenhand(*words, "--out", tmp_path)
+    assert pd.read_csv(tmp_path / "curve.csv")["step"].iloc[-1] > 0
+    ended = evenhand(*words, "--out", tmp_path)
+    assert ended.status == 0, ended.err
+    assert not (tmp_path / "steps").exists()
+
+
 def test_a_target_that_is_met_already_is_no_error(words, tmp_path):
     given = without(words, "--objective")
     ended = evenhand(*given, "--target", "auc_gap=0.9", "--out", tmp_path)

@@ -95,8 +95,8 @@ def prune(
     chosen = FINETUNED if settings.finetune_epochs else PRUNED
     with run.phase("evaluation"):
         evaluate(run, chosen=chosen)
-    clear_states(run)
     run.finish(chosen=chosen)
+    clear_states(run)  # last: a run that is not finished is gone on with from them
     return run
 
 
