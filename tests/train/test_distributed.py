@@ -94,6 +94,22 @@ def test_two_processes_do_what_one_does_and_one_of_them_prints_and_writes(tmp_pa
     np.testing.assert_allclose(*scores, atol=1e-5)
 
 
+@pytest.mark.slow
+def test_two_processes_score_with_the_running_statistics_that_are_saved(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("from evenhand.cli import main; main()")
+    data, cache = "phantom:patients=80,size=32,seed=1", tmp_path / "cache"
+    words = ("finetune", data, *training(cache, "--backbone", "test_resnet"))
+    words += ("--batch-size", 16, "--epochs", 2, "--patience", 2, "--lr", 1e-3)
+    done = launched(script, *words, "--out", tmp_path / "two")
+    assert done.returncode == 0, done.stderr[-3000:]
+    alone = ("predict", tmp_path / "two", data, "--cache", cache, "--out", tmp_path / "alone")
+    assert evenhand(*alone).status == 0
+    paths = (next(open_run(tmp_path / name).root.rglob("*.parquet")) for name in ("two", "alone"))
+    scores = [read_predictions(path).table.set_index("sample_id")["score"] for path in paths]
+    np.testing.assert_allclose(*(one.sort_index() for one in scores), atol=1e-5)
+
+
 def test_a_launcher_s_processes_do_no_other_job(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     ended = evenhand("audit", tmp_path, "--out", tmp_path / "out")

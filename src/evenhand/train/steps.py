@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
+from accelerate.utils import broadcast
 from numpy.typing import NDArray
 from torch import nn
 from torch.optim import AdamW
@@ -44,6 +45,8 @@ class Steps:
     ) -> float:
         """Take a step on each batch, and return the mean loss of the source's samples.
 
+        Running statistics are those of the main process afterwards, in all of them.
+
         Parameters
         ----------
         source
@@ -66,6 +69,8 @@ class Steps:
             self.rate.step()
             total += value.detach() * len(positions)
             advance()
+        for buffer in self.trainee.buffers():
+            broadcast(buffer)  # processes see other samples, and the main one's model is saved
         return float(self.accelerator.reduce(total)) / len(source)
 
 
