@@ -105,7 +105,8 @@ def settings(given: argparse.Namespace, folder: Path) -> TuneSettings:
         }
     )
     task = make_task(early)
-    model, _ = train(task, *find_strategy("full")(task.model(), 99), task.fit_settings(1e-3))
+    full = find_strategy("full")(task.model(), 99)
+    model = train(task, *full, task.fit_settings(1e-3)).model
     save_model(folder / "pretrained", model)
     return base.model_copy(update={"weights": str(folder / "pretrained" / "model.safetensors")})
 

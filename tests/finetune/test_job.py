@@ -58,6 +58,19 @@ def test_the_kept_value_is_the_objective_of_the_validation_rows(run):
     assert val == {"min_auc": pytest.approx(value, abs=1e-12)}
 
 
+def test_units_that_had_not_thawed_when_the_best_epoch_ended_are_not_named(
+    base, tmp_path, monkeypatch
+):
+    values = iter([0.5, 0.6, 0.9, 0.1])  # of blank scores, and of each epoch
+    monkeypatch.setattr("evenhand.finetune.training.Task.values", lambda *given: (next(values),))
+    settings = base.model_copy(update={"strategy": "gradual", "epochs": 6, "patience": 1})
+    found = finetune(settings, tmp_path / "run")
+    model = read_json(found.model("gradual") / "model.json")
+    assert model["val"] == {"min_auc": 0.9}
+    assert {name.rpartition(".")[0] for name in model["mask"]} == {"blocks.5", ""}  # "": last norm
+    assert {unit["name"] for unit in model["units"] if unit["tuned"]} == set(model["mask"])
+
+
 def test_splits_and_predictions_are_of_the_same_samples(run):
     splits = pd.read_csv(run.root / "splits.csv", dtype="str").set_index("sample_id")["split"]
     table = pd.read_parquet(run.predictions("full")).set_index("sample_id")

@@ -80,6 +80,5 @@ def fit_cell(task: Task, settings: AssessSettings, run: Run, cell: Cell) -> None
         settings.backbone, weights, few.inputs, splits.train.classes, cell.seed, settings.head
     )
     model, schedule = find_strategy(cell.strategy)(model, cell.seed)
-    model, values = train(few, model, schedule, few.fit_settings(settings.lr, cell.seed))
-    mask, val = schedule(settings.epochs - 1), few.named(values)
-    keep(few, run, cell.name, model, mask, lr=settings.lr, val=val)
+    trained = train(few, model, schedule, few.fit_settings(settings.lr, cell.seed))
+    keep(few, run, cell.name, trained, lr=settings.lr)

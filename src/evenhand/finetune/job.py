@@ -56,9 +56,8 @@ def finetune(settings: FinetuneSettings, out: Path, *, overwrite: bool = False) 
     run = Run(out)
     if not run.predictions(name).exists():
         with run.phase("training"):
-            model, values = train(task, model, schedule, task.fit_settings(settings.lr))
-            mask = schedule.reach(settings.epochs)
-            keep(task, run, name, model, mask, lr=settings.lr, val=task.named(values))
+            trained = train(task, model, schedule, task.fit_settings(settings.lr))
+            keep(task, run, name, trained, lr=settings.lr)
     if is_main():
         with run.phase("evaluation"):
             evaluate(run, chosen=name)

@@ -189,14 +189,23 @@ def _check_defined(task: Task) -> None:
             )
 
 
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A model as a fit has left it, on the CPU."""
+
+    model: Model
+    mask: Mask  # whatever may have changed until the epoch whose weights were kept
+    values: tuple[float, ...]  # the objectives of these weights
+
+
 def train(
     task: Task,
     model: Model,
     schedule: Schedule,
     settings: FitSettings,
     report: Callable[[int, tuple[float, ...]], None] = lambda epochs, values: None,
-) -> tuple[Model, tuple[float, ...]]:
-    """Fit a model and return it with the objectives of the weights that were kept.
+) -> Trained:
+    """Fit a model.
 
     ``report`` is told the objectives after each epoch, with the number of epochs done.
     """
@@ -209,17 +218,21 @@ def train(
         return sign * told[-1][0]
 
     model = fit(model, task.splits, schedule, settings, on_epoch=on_epoch, cache=task.activations)
-    kept = max(told, key=lambda values: sign * values[0]) if settings.patience else told[-1]
-    return model, kept
+    kept = len(told) - 1
+    if settings.patience:
+        kept = max(range(len(told)), key=lambda epoch: sign * told[epoch][0])
+    return Trained(model, schedule.reach(kept + 1), told[kept])
 
 
-def keep(task: Task, run: Run, name: str, model: Model, mask: Mask, **facts: Any) -> None:
+def keep(task: Task, run: Run, name: str, trained: Trained, **facts: Any) -> None:
     """Save a trained model of a run and score every split with it, the test split for once."""
-    shares = unit_shares(model, mask)
-    model = merge_lora(model)
+    mask, val = trained.mask, task.named(trained.values)
+    shares = unit_shares(trained.model, mask)
+    model = merge_lora(trained.model)
     predictions = predict(model, task.splits.items(), make_accelerator(task.settings))
     if is_main():
-        save_model(run.model(name), model.cpu(), mask=sorted(mask), units=shares, **facts)
+        model = model.cpu()
+        save_model(run.model(name), model, mask=sorted(mask), units=shares, val=val, **facts)
         write_predictions(run.predictions(name), predictions)
 
 

@@ -123,7 +123,7 @@ def score_choice(
     task.check_data(fingerprint)
     contender = {one.name: one for one in competing}[name]
     model, schedule = contender.prepare(choice)
-    return train(task, model, schedule, task.fit_settings(choice.lr, choice.seed), report)[1]
+    return train(task, model, schedule, task.fit_settings(choice.lr, choice.seed), report).values
 
 
 def _check_storage(
@@ -242,6 +242,5 @@ def _fit(job: Job, found: Searched) -> None:
     with job.run.phase(f"fit {name}"):
         model, schedule = found.contender.prepare(choice)
         fit = task.fit_settings(choice.lr, choice.seed)
-        model, values = train(task, model, schedule, fit)
-        facts = {"lr": choice.lr, "val": task.named(values), "trial": found.trial}
-        keep(task, job.run, name, model, choice.mask, **facts)
+        trained = train(task, model, schedule, fit)
+        keep(task, job.run, name, trained, lr=choice.lr, trial=found.trial)
