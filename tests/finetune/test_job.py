@@ -16,8 +16,9 @@ from evenhand.cohort import UNKNOWN
 from evenhand.files import read_json
 from evenhand.finetune import finetune
 from evenhand.finetune.job import model_name
-from evenhand.finetune.training import make_task
+from evenhand.finetune.training import make_task, seconds_per_fit
 from evenhand.measure import groups_of
+from evenhand.models.model import Model
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +188,20 @@ def test_weights_that_saw_the_test_patients_are_known_where_the_data_were_moved(
     again = {"data": moved, "weights": str(run.root), "seed": 7}
     with pytest.raises(EvenhandError, match="patients that are to be validated and tested on"):
         finetune(settings.model_copy(update=again), tmp_path / "again")
+
+
+def test_a_forecast_is_measured_in_the_precision_and_on_the_device_of_the_fits(base, monkeypatch):
+    passes = []
+
+    def watched(self, inputs, rest=None):
+        passes.append((inputs.device.type, torch.is_autocast_enabled("cpu")))
+        return forward(self, inputs, rest)
+
+    task, forward = make_task(base.model_copy(update={"precision": "bf16"})), Model.forward
+    monkeypatch.setattr(Model, "forward", watched)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)  # to wait for it would raise
+    assert seconds_per_fit(task) > 0
+    assert passes == [("cpu", True)] * 4
 
 
 def test_a_list_of_many_units_has_a_short_name_of_its_own():

@@ -170,6 +170,12 @@ def test_no_cuda(train, monkeypatch):
         train(device="cuda")
 
 
+def test_a_fit_on_the_cpu_leaves_cuda_alone(train, monkeypatch):
+    monkeypatch.setattr("evenhand.train.device.device_count", lambda: 1)
+    monkeypatch.setattr("torch.cuda.manual_seed_all", lambda seed: pytest.fail("it was seeded"))
+    train(epochs=1)  # to ask for its state, without a GPU, would raise
+
+
 def test_class_weights_by_hand():
     labels = np.array([0, 0, 0, 1])
     loss = make_loss(FitSettings(class_weights="balanced"), labels, 3)

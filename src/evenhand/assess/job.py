@@ -82,7 +82,7 @@ def assess(
 
 
 def _forecast(task: Task, settings: AssessSettings, cells: int) -> str:
-    one = seconds_per_fit(task, task.model())
+    one = seconds_per_fit(task)
     encoders = settings.seeds * one * 2 * settings.pretrain_epochs / settings.epochs
     minutes = max(1, round((encoders + cells * one) / settings.workers / 60))
     beside = f", {settings.workers} at a time" if settings.workers > 1 else ""

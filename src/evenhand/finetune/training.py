@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from numpy.typing import NDArray
+from torch import Tensor
 
 from evenhand.cohort.attributes import group_of
 from evenhand.cohort.prepare import prepare_splits
@@ -31,7 +33,7 @@ from evenhand.models.units import parts
 from evenhand.predictions import write_predictions
 from evenhand.runs import Run
 from evenhand.train.augment import find_augmentation
-from evenhand.train.device import make_accelerator
+from evenhand.train.device import await_device, make_accelerator
 from evenhand.train.feed import Feed
 from evenhand.train.inputs import model_inputs
 from evenhand.train.loop import Epoch, fit
@@ -250,25 +252,39 @@ def unit_shares(model: Model, mask: Mask) -> list[dict[str, Any]]:
     return rows
 
 
-def seconds_per_fit(task: Task, model: Model) -> float:
+def seconds_per_fit(task: Task) -> float:
     """Measure one step and one scored batch with everything tuned, and foretell a whole fit."""
-    settings = task.settings
-    tune_only(model, full_mask(model.backbone))
-    train_mode(model)
-    inputs = torch.zeros(settings.batch_size, *model.spec.inputs.shape)
-    inputs = inputs.to(make_accelerator(settings).device)
-    model = model.to(inputs.device)
-    forward = _seconds(lambda: model(inputs))
-    step = _seconds(lambda: model(inputs).sum().backward())
+    settings, accelerator = task.settings, make_accelerator(task.settings)
+    forward, step = _measured(task.model(), settings.batch_size, accelerator)
+    if accelerator.device.type == "cuda":
+        torch.cuda.empty_cache()  # workers on the same GPU could not take what stays reserved here
     steps = len(task.splits.train) / settings.batch_size
     scored = len(task.splits.val) / settings.batch_size
     return settings.epochs * (steps * step + scored * forward)
 
 
-def _seconds(work: Callable[[], Any]) -> float:
+def _measured(model: Model, batch_size: int, accelerator: Accelerator) -> tuple[float, float]:
+    """Return the seconds of a forward pass, and of one with its backward pass."""
+    tune_only(model, full_mask(model.backbone))
+    train_mode(model)
+    device = accelerator.device
+    model = model.to(device)
+    inputs = torch.zeros(batch_size, *model.spec.inputs.shape, device=device)
+
+    def forward() -> Tensor:
+        with accelerator.autocast():
+            logits: Tensor = model(inputs)
+        return logits
+
+    return _seconds(forward, device), _seconds(
+        lambda: accelerator.backward(forward().sum()), device
+    )
+
+
+def _seconds(work: Callable[[], Any], device: torch.device) -> float:
     work()  # the first call pays for what later ones do not
+    await_device(device)
     start = time.perf_counter()
     work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    await_device(device)
     return time.perf_counter() - start

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
-from torch.random import fork_rng
 
 from evenhand.cohort.batches import BatchSource
 from evenhand.cohort.cohort import Cohort
@@ -24,7 +23,7 @@ from evenhand.pretrain.methods import Method, find_method
 from evenhand.pretrain.settings import ContrastSettings
 from evenhand.pretrain.views import View, view_of
 from evenhand.progress import bar
-from evenhand.train.device import make_accelerator
+from evenhand.train.device import make_accelerator, seeded
 from evenhand.train.loop import Best, DivergedError
 from evenhand.train.predict import unit
 from evenhand.train.settings import LoopSettings
@@ -89,8 +88,7 @@ def train_encoder(
     )
     rng = torch.Generator(accelerator.device).manual_seed(int(view_seed))
     curve, best = Curve(), Best(settings.patience)
-    with fork_rng(range(torch.cuda.device_count())):
-        torch.manual_seed(int(torch_seed))
+    with seeded(int(torch_seed), accelerator.device):
         contrast = _contrast(model.to(accelerator.device), settings.method, accelerator)
         step = _stepper(contrast, settings, _steps(source, settings))
         with bar("pre-training", settings.epochs) as advance:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import DistributedDataParallelKwargs
-from torch.cuda import is_available
+from torch.cuda import device_count, is_available
+from torch.random import fork_rng
 
 from evenhand.errors import EvenhandError
 from evenhand.train.settings import LoopSettings
@@ -46,3 +51,24 @@ def _differs(on_cpu: bool, precision: str) -> bool:
         state.mixed_precision != precision
         or (state.device.type == "cpu") != (on_cpu or not is_available())
     )
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed what torch draws by itself, as dropout does, for the block; afterwards all is as before.
+
+    The states of GPUs are touched only where one trains: to ask for them would start CUDA.
+    """
+    on_cuda = device.type == "cuda"
+    with fork_rng(range(device_count()) if on_cuda else ()):
+        if on_cuda:
+            torch.manual_seed(seed)
+        else:
+            torch.default_generator.manual_seed(seed)
+        yield
+
+
+def await_device(device: torch.device) -> None:
+    """Wait until a device has done what it was given; a GPU works behind the caller's back."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

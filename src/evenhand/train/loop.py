@@ -12,15 +12,13 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.cuda import device_count
-from torch.random import fork_rng
 
 from evenhand.cohort.splits import Splits
 from evenhand.errors import EvenhandError
 from evenhand.models.masks import Schedule, train_mode, tune_only
 from evenhand.models.model import Model
 from evenhand.progress import bar
-from evenhand.train.device import make_accelerator
+from evenhand.train.device import make_accelerator, seeded
 from evenhand.train.feed import Feed
 from evenhand.train.predict import scores
 from evenhand.train.prefix import ActivationCache
@@ -90,8 +88,7 @@ def fit(
     steps = make_steps(model, splits.train, schedule, settings, accelerator, count)
     feed = Feed(model, splits, settings, accelerator, cache)
     best = Best(settings.patience)
-    with fork_rng(range(device_count())), bar("training", count) as advance:
-        torch.manual_seed(dropout_seed)
+    with seeded(dropout_seed, accelerator.device), bar("training", count) as advance:
         for epoch in range(settings.epochs):
             tune_only(model, schedule(epoch))
             cut = feed.cut(schedule.reach(epoch + 1))

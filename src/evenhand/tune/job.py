@@ -154,7 +154,7 @@ def _of_study(
 def _forecast(task: Task, settings: TuneSettings, competing: tuple[Contender, ...]) -> str:
     again = settings.confirm * settings.confirm_seeds
     fits = sum(int(min(settings.trials, one.space.size)) + again + 1 for one in competing)
-    minutes = fits * seconds_per_fit(task, task.model()) / settings.workers / 60
+    minutes = fits * seconds_per_fit(task) / settings.workers / 60
     several = len(task.objectives) > 1
     beside = f", {settings.workers} at a time" if settings.workers > 1 else ""
     stopped = "no trial is stopped early, as there are several objectives; " if several else ""
