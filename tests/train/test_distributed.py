@@ -17,12 +17,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from evenhand.cohort import PhantomSettings, make_phantoms, split_patients, store_samples
 from evenhand.models.masks import Schedule
 from evenhand.models.model import build_model
 from evenhand.predictions import write_predictions
-from evenhand.train.device import make_accelerator
+from evenhand.train.device import PATIENCE, make_accelerator
 from evenhand.train.loop import fit
 from evenhand.train.predict import predict
 from evenhand.train.prefix import ActivationCache
@@ -32,6 +33,8 @@ folder = Path(sys.argv[1])
 settings = FitSettings(epochs=2, batch_size=16, device="cpu", lr=1e-3)
 accelerator = make_accelerator(settings)
 assert accelerator.num_processes == 2
+group = torch.distributed.group.WORLD._get_backend(accelerator.device)
+assert group.options._timeout == PATIENCE
 cohort = store_samples(make_phantoms(PhantomSettings(patients=61, size=32)), 32, folder / "cache")
 splits = split_patients(cohort, ["group"], (0.6, 0.2, 0.2), np.random.default_rng(0))
 model = build_model("test_vit", "none", 32, cohort.classes, 0)

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch.cuda import device_count, is_available
 from torch.random import fork_rng
 
 from evenhand.errors import EvenhandError
 from evenhand.train.settings import LoopSettings
+
+PATIENCE = timedelta(days=1)
+"""How long processes wait for one that decodes the samples or keeps activations for all of them.
+
+A launcher ends the others when one dies, so that nobody waits for the dead.
+"""
 
 
 def make_accelerator(settings: LoopSettings) -> Accelerator:
@@ -36,7 +43,8 @@ def make_accelerator(settings: LoopSettings) -> Accelerator:
         GradientState._reset_state()
     # A schedule may freeze in one epoch what it tunes in another.
     parallel = DistributedDataParallelKwargs(find_unused_parameters=True)
-    return Accelerator(cpu=on_cpu, mixed_precision=precision, kwargs_handlers=[parallel])
+    patience = InitProcessGroupKwargs(timeout=PATIENCE)
+    return Accelerator(cpu=on_cpu, mixed_precision=precision, kwargs_handlers=[parallel, patience])
 
 
 def _differs(on_cpu: bool, precision: str) -> bool:
