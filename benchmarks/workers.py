@@ -14,12 +14,14 @@ import time
 from functools import partial
 from pathlib import Path
 
+from evenhand.finetune.prepared import Fits, prepared
+from evenhand.runs import start_run
 from evenhand.search.loop import search
 from evenhand.search.storage import open_storage
 from evenhand.search.study import open_study
 from evenhand.tune import TuneSettings
 from evenhand.tune.contenders import contenders
-from evenhand.tune.job import prepared, score_choice
+from evenhand.tune.fitting import score_choice
 from evenhand.workers import WorkerSettings, open_engine
 
 TRIALS = 6
@@ -58,7 +60,7 @@ def search_settings(folder: Path) -> TuneSettings:
 
 
 def timed(settings: TuneSettings, folder: Path, workers: int) -> float:
-    task, _ = prepared(settings)
+    task = prepared(settings)
     _, full = contenders(task, settings)
     study = open_study(
         open_storage(f"sqlite:///{folder / f'{workers}.db'}"),
@@ -67,7 +69,8 @@ def timed(settings: TuneSettings, folder: Path, workers: int) -> float:
         "same",
         prune_until=0,
     )
-    score = partial(score_choice, settings, task.fingerprint, "full")
+    run = start_run(folder / str(workers), "tune", {"seed": 0}, fingerprint=task.fingerprint)
+    score = partial(score_choice, Fits(settings, task.fingerprint, run), "full")
     start = time.perf_counter()
     with open_engine(WorkerSettings(workers=workers, worker_cpus=1)) as engine:
         search(study, full.space, score, TRIALS, 0, engine)

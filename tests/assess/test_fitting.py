@@ -8,8 +8,9 @@ from types import SimpleNamespace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evenhand.assess.fitting import Grid, fit_all
+from evenhand.assess.fitting import fit_all
 from evenhand.assess.grid import Cell
+from evenhand.finetune.prepared import Fits
 from evenhand.workers import Lost
 
 CELLS = [Cell(strategy, 1.0, seed) for seed in (0, 1, 2) for strategy in ("frozen0", "supervised")]
@@ -19,8 +20,8 @@ NAMES = {*(cell.name for cell in CELLS), *(f"encoder of seed {seed}" for seed in
 class Workers:
     """Ends jobs in the order that it is told, some of them by death."""
 
-    def __init__(self, workers, order, deaths, made):
-        self.workers, self.order, self.deaths, self.made = workers, order, set(deaths), made
+    def __init__(self, workers, order, deaths):
+        self.workers, self.order, self.deaths = workers, order, set(deaths)
         self.begun, self.ended = [], []
 
     def run(self, jobs):
@@ -37,17 +38,16 @@ class Workers:
                 yield job, Lost("killed")
             else:
                 self.ended.append(job.name)
-                yield job, self.made
+                yield job, None
 
 
 @given(
     st.integers(1, 8), st.randoms(use_true_random=False), st.sets(st.sampled_from(sorted(NAMES)))
 )
 def test_a_cell_waits_for_its_encoder_and_for_nothing_else(workers, random, deaths):
-    made = SimpleNamespace(exists=lambda: True)
-    engine = Workers(workers, random.randrange, deaths, made)
+    engine = Workers(workers, random.randrange, deaths)
     run = SimpleNamespace(phase=lambda name: nullcontext())
-    fit_all(Grid(None, "", run), CELLS, engine)
+    fit_all(Fits(None, "", run), CELLS, engine)
     assert sorted(engine.ended) == sorted(NAMES)
     for name, before in engine.begun:
         if name.startswith("frozen"):
@@ -58,9 +58,8 @@ def test_a_cell_waits_for_its_encoder_and_for_nothing_else(workers, random, deat
 
 
 def test_a_cell_begins_before_other_encoders_end():
-    made = SimpleNamespace(exists=lambda: True)
-    engine = Workers(2, lambda count: 0, (), made)
+    engine = Workers(2, lambda count: 0, ())
     run = SimpleNamespace(phase=lambda name: nullcontext())
-    fit_all(Grid(None, "", run), [cell for cell in CELLS if cell.strategy == "frozen0"], engine)
+    fit_all(Fits(None, "", run), [cell for cell in CELLS if cell.strategy == "frozen0"], engine)
     begun = dict(engine.begun)
     assert "encoder of seed 2" not in begun["frozen0-seed0"]

@@ -19,6 +19,7 @@ from evenhand.assess.evidence import evidence
 from evenhand.assess.page import verdicts
 from evenhand.assess.similarity.settings import SimilaritySettings
 from evenhand.files import read_json, write_json
+from evenhand.finetune.prepared import prepared
 from evenhand.measure.parity import Judged
 from evenhand.runs import Run
 
@@ -42,6 +43,7 @@ def run(command, tmp_path_factory):
     assert ended.status == 0, ended.err
     assert "2 encoders of at most 1 epoch and 12 fits" in ended.out
     assert "group: " in ended.out
+    assert prepared.cache_info().currsize == 0
     return out
 
 

@@ -196,13 +196,16 @@ def wait_for(true, seconds=120):
 
 
 @pytest.mark.slow
-def test_two_workers_continue_what_one_began(words, tmp_path):
+def test_two_workers_continue_what_one_began(words, tmp_path, monkeypatch):
     out = tmp_path / "out"
     driver = start(*words, "--out", out)
     wait_for(lambda: finished(out))
     driver.kill()
     driver.wait()
     before = finished(out)
+    monkeypatch.setattr(
+        "evenhand.finetune.training.fit", lambda *given, **more: pytest.fail("here")
+    )
     ended = evenhand(*words, "--workers", 2, "--out", out)
     assert ended.status == 0, ended.err
     assert ended.out.startswith("9 fits at most")

@@ -15,6 +15,7 @@ from tests.command import PHANTOMS, evenhand, start, training
 from evenhand import find_objective, read_predictions
 from evenhand.cohort import UNKNOWN
 from evenhand.files import read_json
+from evenhand.finetune.prepared import prepared
 from evenhand.measure import groups_of
 
 TRIALS, CONFIRM, SEEDS = 3, 2, 2
@@ -34,6 +35,7 @@ def unbroken(words, tmp_path_factory):
     ended = evenhand(*words, "--out", out)
     assert ended.status == 0, ended.err
     assert ended.out.startswith("24 fits at most")
+    assert prepared.cache_info().currsize == 0  # it may hold gigabytes
     return out
 
 

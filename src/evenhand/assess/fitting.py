@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import TypeVar
 
 from evenhand.assess.grid import Cell, fit_cell, pretrained
 from evenhand.assess.settings import SUPERVISED, AssessSettings
-from evenhand.errors import EvenhandError
-from evenhand.finetune.training import Task, make_task
+from evenhand.finetune.prepared import Fits
 from evenhand.progress import bar
 from evenhand.runs import Run
 from evenhand.workers import Engine, Job, complete
@@ -19,28 +15,18 @@ from evenhand.workers import Engine, Job, complete
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Grid:
-    """What every fit of a run is made with, and where it is kept."""
-
-    settings: AssessSettings
-    fingerprint: str
-    run: Run
-
-
-def fit_all(grid: Grid, cells: Sequence[Cell], engine: Engine) -> None:
+def fit_all(grid: Fits[AssessSettings], cells: Sequence[Cell], engine: Engine) -> None:
     """Make the encoders and every cell, by the engine's workers; what is done stays.
 
     Raises
     ------
     EvenhandError
-        Workers die of a job, or write to a folder of another node.
+        Workers die of a job.
     """
     order = _Order(grid, cells)
     with bar("assessment", len(order.todo)) as advance:
         while order.todo:
-            for job, made in _timed(grid.run, complete(engine, order.jobs())):
-                _check_here(made)
+            for job, _ in _timed(grid.run, complete(engine, order.jobs())):
                 order.done.add(job.name)
                 advance(text=job.name)
 
@@ -55,19 +41,13 @@ def _timed(run: Run, ended: Iterator[T]) -> Iterator[T]:
         yield found
 
 
-@lru_cache(1)
-def prepared(settings: AssessSettings) -> Task:
-    """Return what every fit of a run needs; each worker prepares it once, for all its fits."""
-    return make_task(settings)
-
-
 class _Order:
     """Jobs in the order in which they may begin: encoders take longest, so they come first."""
 
-    def __init__(self, grid: Grid, cells: Sequence[Cell]) -> None:
+    def __init__(self, grid: Fits[AssessSettings], cells: Sequence[Cell]) -> None:
         seeds = dict.fromkeys(cell.seed for cell in cells)
         encoders = [Job(_encoder(seed), _pretrain, (grid, seed)) for seed in seeds]
-        self.todo: list[Job[Path]] = [
+        self.todo: list[Job[None]] = [
             *encoders,
             *(Job(cell.name, _fit, (grid, cell)) for cell in cells),
         ]
@@ -76,7 +56,7 @@ class _Order:
             cell.name: _encoder(cell.seed) for cell in cells if cell.strategy != SUPERVISED
         }
 
-    def jobs(self) -> Iterator[Job[Path] | None]:
+    def jobs(self) -> Iterator[Job[None] | None]:
         """Yield what may begin, and None as long as everything waits for an encoder."""
         while self.todo:
             ready = next(filter(self._may_begin, self.todo), None)
@@ -84,7 +64,7 @@ class _Order:
                 self.todo.remove(ready)
             yield ready
 
-    def _may_begin(self, job: Job[Path]) -> bool:
+    def _may_begin(self, job: Job[None]) -> bool:
         return job.name not in self._needs or self._needs[job.name] in self.done
 
 
@@ -92,27 +72,11 @@ def _encoder(seed: int) -> str:
     return f"encoder of seed {seed}"
 
 
-def _pretrain(grid: Grid, seed: int) -> Path:
+def _pretrain(grid: Fits[AssessSettings], seed: int) -> None:
     """Make the encoder of a seed, in a worker."""
-    return pretrained(_task(grid), grid.settings, grid.run, seed)
+    pretrained(grid.task(), grid.settings, grid.run, seed)
 
 
-def _fit(grid: Grid, cell: Cell) -> Path:
+def _fit(grid: Fits[AssessSettings], cell: Cell) -> None:
     """Fit a cell, in a worker."""
-    fit_cell(_task(grid), grid.settings, grid.run, cell)
-    return grid.run.predictions(cell.name)
-
-
-def _task(grid: Grid) -> Task:
-    task = prepared(grid.settings)
-    task.check_data(grid.fingerprint)
-    return task
-
-
-def _check_here(made: Path) -> None:
-    """Refuse a run directory that workers on other nodes write to, and this one does not see."""
-    if not made.exists():
-        raise EvenhandError(
-            f"a worker has written {made} on another node. Name a folder with --out that all "
-            "nodes share."
-        )
+    fit_cell(grid.task(), grid.settings, grid.run, cell)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from evenhand.assess.alike import similarity_of
 from evenhand.assess.evaluation import evaluate
-from evenhand.assess.fitting import Grid, fit_all, prepared
+from evenhand.assess.fitting import fit_all
 from evenhand.assess.grid import Cell, cells_of
 from evenhand.assess.page import page_of, sentences
 from evenhand.assess.records import write_metrics
@@ -18,6 +18,7 @@ from evenhand.cohort.settings import DataSettings
 from evenhand.errors import EvenhandError
 from evenhand.files import write_json, write_text
 from evenhand.finetune.job import begin
+from evenhand.finetune.prepared import Fits, prepared, prepared_anew
 from evenhand.finetune.training import Task, seconds_per_fit
 from evenhand.models.strategies import find_strategy
 from evenhand.pretrain.methods import find_method
@@ -26,6 +27,7 @@ from evenhand.wording import counted
 from evenhand.workers import open_engine
 
 
+@prepared_anew()
 def assess(
     settings: AssessSettings,
     out: Path,
@@ -54,7 +56,6 @@ def assess(
     if not settings.attribute:
         raise EvenhandError("fairness is between groups: give an --attribute.")
     find_method(settings.method)
-    prepared.cache_clear()  # the data may have changed since an earlier run of this process
     task = prepared(settings)
     if len(task.splits.train.classes) != 2:
         raise EvenhandError("the assessment is for two classes; name another --label.")
@@ -64,7 +65,7 @@ def assess(
     with open_engine(settings) as engine:
         run = begin("assess", task, out, [cell.name for cell in cells], overwrite=overwrite)
         say(_forecast(task, settings, len(cells)))
-        fit_all(Grid(settings, task.fingerprint, Run(run.root.resolve())), cells, engine)
+        fit_all(Fits(settings, task.fingerprint, Run(run.root.resolve())), cells, engine)
     with run.phase("evaluation"):
         found = evaluate(run, settings)
         write_metrics(run, found)

@@ -6,7 +6,6 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from socket import gethostname
 from typing import Any
 
 import numpy as np
@@ -89,20 +88,6 @@ class Task:
         ]
         text = "\n".join([self.splits.train.source.fingerprint, *ids])
         return hashlib.sha256(text.encode()).hexdigest()
-
-    def check_data(self, fingerprint: str) -> None:
-        """Refuse, in a worker, other data than those that the command was given for.
-
-        Raises
-        ------
-        EvenhandError
-            They have another fingerprint.
-        """
-        if self.fingerprint != fingerprint:
-            raise EvenhandError(
-                f"on {gethostname()}, {self.settings.data} holds other data than where the command "
-                "was given. Put the data in a folder that all nodes share."
-            )
 
 
 def make_task(settings: TrainingSettings) -> Task:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from evenhand.errors import EvenhandError
@@ -38,8 +37,6 @@ class Contender:
 
     name: str
     space: Space[Choice]
-    prepare: Callable[[Choice], tuple[Model, Schedule]]
-    """Makes the untrained model of a choice, and its schedule."""
 
     @property
     def confirmation(self) -> str:
@@ -70,13 +67,22 @@ def contenders(task: Task, settings: TuneSettings) -> tuple[Contender, ...]:
     return tuple(found)
 
 
+def untrained(
+    task: Task, settings: TuneSettings, name: str, choice: Choice
+) -> tuple[Model, Schedule]:
+    """Return the untrained model of what a contender of that name chose, and its schedule."""
+    model = task.model(choice.seed)
+    if name == FAIRTUNE:
+        return model, constant(choice.mask)
+    strategies = {model_name(strategy): strategy for strategy in settings.baseline}
+    return find_strategy(strategies[name])(model, choice.seed)
+
+
 def _fairtune(task: Task, settings: TuneSettings, rates: Rates) -> Contender:
     model = task.model()
     family = mask_family(model.backbone, settings.family)
     space = SPACES[settings.space](family, rates, known_masks(family, _known_units(model)))
-    return Contender(
-        FAIRTUNE, space, lambda choice: (task.model(choice.seed), constant(choice.mask))
-    )
+    return Contender(FAIRTUNE, space)
 
 
 def _known_units(model: Model) -> dict[str, tuple[Unit, ...]]:
@@ -91,10 +97,5 @@ def _known_units(model: Model) -> dict[str, tuple[Unit, ...]]:
 
 
 def _baseline(task: Task, name: str, epochs: int, rates: Rates) -> Contender:
-    strategy = find_strategy(name)
-    _, schedule = strategy(task.model(), rates.seed)
-    return Contender(
-        model_name(name),
-        rate_space(schedule.reach(epochs), rates),
-        lambda choice: strategy(task.model(choice.seed), choice.seed),
-    )
+    _, schedule = find_strategy(name)(task.model(), rates.seed)
+    return Contender(model_name(name), rate_space(schedule.reach(epochs), rates))

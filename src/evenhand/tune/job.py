@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,18 @@ from optuna.study import Study
 from evenhand.audit.evaluate import evaluate
 from evenhand.files import write_json, write_text
 from evenhand.finetune.job import begin, kept_settings
-from evenhand.finetune.training import Task, keep, make_task, seconds_per_fit, train
+from evenhand.finetune.prepared import Fits, prepared, prepared_anew
+from evenhand.finetune.training import Task, seconds_per_fit
 from evenhand.measure import find_rule
 from evenhand.measure.pareto import Rule
 from evenhand.runs import Run
-from evenhand.search.loop import Report, search
+from evenhand.search.loop import search
 from evenhand.search.space import Space
 from evenhand.search.storage import open_storage
 from evenhand.search.study import Direction, check_study, drop_study, identity_of, open_study
 from evenhand.tune.confirmation import Confirmed, best_confirmed, confirmed, to_confirm
 from evenhand.tune.contenders import FAIRTUNE, Contender, contenders
+from evenhand.tune.fitting import fit_all, score_choice
 from evenhand.tune.importance import unit_importance
 from evenhand.tune.settings import TuneSettings
 from evenhand.tune.spaces import Choice, repeat_space
@@ -49,13 +51,13 @@ class Job:
     """What all searches of a run have in common."""
 
     task: Task
-    settings: TuneSettings
+    fits: Fits[TuneSettings]
     rule: Rule
-    run: Run
     storage: BaseStorage
     engine: Engine
 
 
+@prepared_anew()
 def tune(
     settings: TuneSettings,
     out: Path,
@@ -85,8 +87,8 @@ def tune(
     EvenhandError
         Whatever is wrong with the input; nothing is written to ``out`` then.
     """
-    prepared.cache_clear()  # the data may have changed since an earlier run of this process
-    task, competing = prepared(settings)
+    task = prepared(settings)
+    competing = contenders(task, settings)
     rule = find_rule(settings.pick, task.objectives)
     with open_engine(settings) as engine:
         _check_storage(task, settings, out, competing)
@@ -96,34 +98,15 @@ def tune(
         if overwrite:  # elsewhere than in the run directory, its studies are still there
             for name in _study_names(competing):
                 drop_study(storage, _of_study(task, settings, out, name)[0])
-        job = Job(task, settings, rule, run, storage, engine)
+        fits = Fits(settings, task.fingerprint, Run(run.root.resolve()))
+        job = Job(task, fits, rule, storage, engine)
         found = [_searched(job, contender) for contender in competing]
-    _write(job, found)
-    for one in found:
-        if not run.predictions(one.contender.name).exists():
-            _fit(job, one)
+        _write(job, found)
+        fit_all(fits, [(one.contender.name, one.choice, one.trial) for one in found], engine)
     with run.phase("evaluation"):
         evaluate(run, chosen=FAIRTUNE)
     run.finish(chosen=FAIRTUNE)
     return run
-
-
-@lru_cache(1)
-def prepared(settings: TuneSettings) -> tuple[Task, tuple[Contender, ...]]:
-    """Return what every fit of a run needs; each worker prepares it once, for all its fits."""
-    task = make_task(settings)
-    return task, contenders(task, settings)
-
-
-def score_choice(
-    settings: TuneSettings, fingerprint: str, name: str, choice: Choice, report: Report
-) -> tuple[float, ...]:
-    """Train a choice of a contender, in a worker, and return its objectives."""
-    task, competing = prepared(settings)
-    task.check_data(fingerprint)
-    contender = {one.name: one for one in competing}[name]
-    model, schedule = contender.prepare(choice)
-    return train(task, model, schedule, task.fit_settings(choice.lr, choice.seed), report).values
 
 
 def _check_storage(
@@ -169,7 +152,7 @@ def _forecast(task: Task, settings: TuneSettings, competing: tuple[Contender, ..
 
 def _searched(job: Job, contender: Contender) -> Searched:
     """Run a contender's search and confirmation to their ends."""
-    objectives, settings = job.task.objectives, job.settings
+    objectives, settings = job.task.objectives, job.fits.settings
     study = _study(job, contender.name, contender, contender.space, settings.trials)
     best = best_first(study, objectives, job.rule)
     tables = [trials_table(study, contender.space, objectives)]
@@ -190,21 +173,21 @@ def _searched(job: Job, contender: Contender) -> Searched:
 
 def _study(job: Job, name: str, contender: Contender, space: Space[Choice], trials: int) -> Study:
     """Run one study to its end."""
-    task, settings = job.task, job.settings
+    task, settings = job.task, job.fits.settings
     study = open_study(
         job.storage,
-        *_of_study(task, settings, job.run.root, name),
+        *_of_study(task, settings, job.fits.run.root, name),
         prune_until=settings.epochs if space is contender.space else 0,
     )
-    score = partial(score_choice, settings, task.fingerprint, contender.name)
-    with job.run.phase(f"search {name}"):
+    score = partial(score_choice, job.fits, contender.name)
+    with job.fits.run.phase(f"search {name}"):
         search(study, space, score, trials, settings.seed, job.engine)
     return study
 
 
 def _write(job: Job, found: list[Searched]) -> None:
     """Write ``trials.csv`` and ``search.json``."""
-    objectives, root = job.task.objectives, job.run.root
+    objectives, root = job.task.objectives, job.fits.run.root
     trials = pd.concat([table for one in found for table in one.tables])
     write_text(root / "trials.csv", trials.to_csv(index=False, lineterminator="\n"))
     write_json(
@@ -215,11 +198,11 @@ def _write(job: Job, found: list[Searched]) -> None:
                 {
                     "name": one.name,
                     "direction": one.direction,
-                    "bound": job.settings.objective_bound,
+                    "bound": job.fits.settings.objective_bound,
                 }
                 for one in objectives
             ],
-            "pick": job.settings.pick or "ideal",
+            "pick": job.fits.settings.pick or "ideal",
             "studies": [_facts(one, job) for one in found],
         },
     )
@@ -234,13 +217,3 @@ def _facts(found: Searched, job: Job) -> dict[str, Any]:
         "confirmed": [one.facts(job.task.objectives) for one in found.confirmed],
         "units": unit_importance(table, job.task.objectives),
     }
-
-
-def _fit(job: Job, found: Searched) -> None:
-    """Train the chosen setting of a contender once more, keep it and score every split."""
-    task, name, choice = job.task, found.contender.name, found.choice
-    with job.run.phase(f"fit {name}"):
-        model, schedule = found.contender.prepare(choice)
-        fit = task.fit_settings(choice.lr, choice.seed)
-        trained = train(task, model, schedule, fit)
-        keep(task, job.run, name, trained, lr=choice.lr, trial=found.trial)

@@ -1,0 +1,48 @@
+"""What all fits of a run share: held as long as they need it, and the same on all nodes."""
+
+from __future__ import annotations
+
+import gc
+from weakref import ref
+
+import pytest
+
+from evenhand import EvenhandError, FinetuneSettings
+from evenhand.finetune.prepared import Fits, prepared, prepared_anew
+from evenhand.runs import Run, start_run
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    return FinetuneSettings(
+        data="phantom:patients=60,size=32,seed=1",
+        backbone="test_vit",
+        weights="none",
+        image_size=32,
+        device="cpu",
+        prefix_memory=100,
+        cache=tmp_path_factory.mktemp("cache"),
+    )
+
+
+def test_a_block_prepares_once_and_nothing_stays_behind_it(settings):
+    with prepared_anew():
+        task = prepared(settings)
+        assert prepared(settings) is task
+        held = ref(task.activations)
+        with prepared_anew():  # the data may have changed
+            assert prepared(settings) is not task
+    del task
+    gc.collect()
+    assert held() is None
+
+
+def test_a_node_without_the_data_or_the_run_directory_is_refused(settings, tmp_path):
+    with prepared_anew():
+        own = prepared(settings).fingerprint
+        run = start_run(tmp_path / "run", "tune", {"seed": 0}, fingerprint=own)
+        assert Fits(settings, own, run).task() is prepared(settings)
+        with pytest.raises(EvenhandError, match="holds other data than where the command was"):
+            Fits(settings, "another", run).task()
+        with pytest.raises(EvenhandError, match=r"absent.*Name a folder with --out that all nodes"):
+            Fits(settings, own, Run(tmp_path / "absent")).task()
