@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+
 import pytest
 
 from evenhand.errors import EvenhandError
+from evenhand.measure import find_objective
 from evenhand.models.backbones import create_by_name
 from evenhand.models.units import Family, families
 from evenhand.search.loop import search
 from evenhand.search.storage import open_storage
 from evenhand.search.study import open_study, originals
 from evenhand.tune.spaces import SPACES, Rates
+from evenhand.tune.trials import trials_table
 from evenhand.workers.inline import Inline
 
 UNITS = families(create_by_name("test_vit"))["norm-attn-mlp"].units
@@ -84,9 +89,25 @@ def test_a_killed_search_ends_as_one_that_was_not(tmp_path):
                 )
             except KeyboardInterrupt:
                 continue
-        return [(t.params, t.value, t.state, t.user_attrs) for t in study.trials]
+        told = ("origin", "epochs", "repeats")
+        return [
+            (t.params, t.value, t.state, [t.user_attrs.get(name) for name in told])
+            for t in study.trials
+        ]
 
     assert run(tmp_path / "killed", 2, 0, 1) == run(tmp_path / "unbroken")
+
+
+def test_the_seconds_of_a_trial_leave_out_how_long_its_search_stood_still(tmp_path):
+    study, space = study_of(tmp_path, "maximize"), space_of(3)
+    space.ask(study.ask())
+    with contextlib.closing(sqlite3.connect(tmp_path / "study.db")) as base, base:
+        base.execute("UPDATE trials SET datetime_start = '2020-01-01 00:00:00'")
+    search(study, space, Trained(), trials=1, seed=0, engine=Inline())
+    trial = study.trials[0]
+    assert trial.duration.days > 365
+    table = trials_table(study, space, [find_objective("min_auc")])
+    assert 0 <= table["seconds"][0] < 3600
 
 
 @pytest.mark.parametrize(("epochs", "states"), [(2, {"COMPLETE"}), (3, {"COMPLETE", "PRUNED"})])

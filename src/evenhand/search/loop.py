@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
@@ -174,12 +176,18 @@ class _Driver(Generic[Choice]):
 
 
 def attempt(study: Study, trial_id: int, score: Score[Choice], choice: Choice) -> Values | None:
-    """Train the choice of a trial, in a worker; None says that it was stopped, or diverged."""
+    """Train the choice of a trial, in a worker; None says that it was stopped, or diverged.
+
+    The trial gets the ``seconds`` that this took: Optuna's duration of one that goes on after a
+    kill has the time of standing still in it.
+    """
     check_reached(study)
-    try:
-        return score(choice, _reporter(Trial(study, trial_id)))
-    except (optuna.TrialPruned, DivergedError):
-        return None
+    trial, start = Trial(study, trial_id), time.perf_counter()
+    values = None
+    with suppress(optuna.TrialPruned, DivergedError):
+        values = score(choice, _reporter(trial))
+    trial.set_user_attr("seconds", round(time.perf_counter() - start, 3))
+    return values
 
 
 def _repeat(study: Study, trial: Trial, twin: FrozenTrial) -> None:

@@ -25,9 +25,9 @@ def trials_table(
 
     The columns are ``study``, ``number``, ``state`` (complete, pruned, repeated, fail),
     ``origin`` (what was tried on purpose, or ``sampler``), ``repeats`` (the trial whose setting
-    it had again), one column per objective by its name, ``pareto``, ``epochs``, ``seconds``,
-    ``lr``, ``seed`` and ``mask`` (unit names). A pruned trial has the objective that it last
-    reported.
+    it had again), one column per objective by its name, ``pareto``, ``epochs``, ``seconds`` (of
+    training; none where it repeats or failed), ``lr``, ``seed`` and ``mask`` (unit names). A pruned
+    trial has the objective that it last reported.
     """
     trials = study.get_trials(deepcopy=False, states=(*FINISHED, TrialState.FAIL))
     label = study.study_name.rpartition("/")[2]
@@ -70,7 +70,7 @@ def _row(
         "repeats": repeats,
         **{one.name: value for one, value in zip(objectives, values, strict=True)},
         "epochs": trial.user_attrs.get("epochs", 0),
-        "seconds": trial.duration.total_seconds() if trial.duration else None,
+        "seconds": trial.user_attrs.get("seconds"),
         "lr": choice and choice.lr,
         "seed": choice and choice.seed,
         "mask": " ".join(sorted(choice.mask)) if choice else "",
