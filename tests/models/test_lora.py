@@ -10,7 +10,7 @@ import torch
 from evenhand.errors import EvenhandError
 from evenhand.models.checkpoints import load_model, save_model
 from evenhand.models.lora import RANK, merge_lora
-from evenhand.models.masks import trainable_share, tune_only
+from evenhand.models.masks import tune_only
 from evenhand.models.model import Model, build_model
 from evenhand.models.strategies import find_strategy
 from evenhand.models.units import parts
@@ -45,10 +45,7 @@ def test_only_low_rank_updates_are_trainable(vit):
         (block, "attn", "qkv", projection) for block in "03" for projection in "qv"
     }
     assert all("lora_" in name for name in tuned)
-    count = sum(p.numel() for p in tuned.values())
-    assert count == 2 * 2 * RANK * 2 * WIDTH
-    total = sum(p.numel() for p in model.backbone.parameters())
-    assert trainable_share(model, schedule(0)) == count / total
+    assert sum(p.numel() for p in tuned.values()) == 2 * 2 * RANK * 2 * WIDTH
     assert {u.depth for u in parts(model.backbone) if u.kind == "lora"} == {1, 4}
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from evenhand.errors import EvenhandError
-from evenhand.models.masks import find_units, full_mask, trainable_share, tune_only
+from evenhand.models.masks import find_units, full_mask, tune_only
 from evenhand.models.model import Model, build_model
 from evenhand.models.strategies import DECAY, find_strategy, strategy_names
 from evenhand.models.units import FAMILIES, families, parts
@@ -27,8 +27,6 @@ def blocks(names: frozenset[str]) -> set[int]:
 def test_full_and_head(vit):
     assert mask("full", vit) == full_mask(vit.backbone)
     assert mask("head", vit) == frozenset()
-    assert trainable_share(vit, mask("full", vit)) == 1
-    assert trainable_share(vit, mask("head", vit)) == 0
 
 
 def test_the_last_blocks_come_with_what_follows_them(vit, resnet):

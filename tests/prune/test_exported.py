@@ -8,7 +8,7 @@ import torch
 from evenhand import build_model
 from evenhand.models.export import check_answers, from_safetensors, to_onnx, to_safetensors
 from evenhand.prune.eligible import IN_CHANNELS, prunable
-from evenhand.prune.masks import keep_all, size
+from evenhand.prune.masks import count_kept, keep_all
 from evenhand.prune.remove import remover
 from evenhand.prune.state import State
 
@@ -20,7 +20,7 @@ def model(request):
     narrow = request.param == "channel"
     names = prunable(whole, IN_CHANNELS if narrow else ("conv", "linear"))
     kept = {} if narrow else keep_all(whole, names)
-    total = sum(p.numel() for p in whole.parameters()) if narrow else size(kept)
+    total = sum(p.numel() for p in whole.parameters()) if narrow else count_kept(kept)
     rng = torch.Generator().manual_seed(0)
     scores = {n: torch.rand(whole.get_parameter(n).shape, generator=rng) for n in names}
     after = remover(request.param)(State(whole, kept, total, total), scores, total // 4).model

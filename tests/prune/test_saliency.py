@@ -14,7 +14,7 @@ from torch import nn
 from evenhand.errors import EvenhandError
 from evenhand.prune.curvature import GroupBatch, find_estimator
 from evenhand.prune.eligible import kind_of, prunable
-from evenhand.prune.masks import count_kept, keep_all, load_mask, prune_smallest, save_mask, size
+from evenhand.prune.masks import count_kept, keep_all, load_mask, prune_smallest, save_mask
 from evenhand.prune.remove import remove_weights
 from evenhand.prune.saliency import error_change, saliency
 from evenhand.prune.state import State
@@ -24,7 +24,7 @@ EVERY_KIND = ("conv", "linear", "head", "bias", "norm", "other")
 
 def state_of(network: nn.Module, names=None) -> State:
     kept = keep_all(network, names or [name for name, _ in network.named_parameters()])
-    return State(network, kept, size(kept), size(kept))
+    return State(network, kept, count_kept(kept), count_kept(kept))
 
 
 @pytest.mark.parametrize("name", [name for name, _ in Residual().named_parameters()])

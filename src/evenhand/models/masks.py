@@ -95,10 +95,3 @@ def train_mode(model: Model) -> None:
         parameters = list(module.parameters())
         if parameters and all(parameter.requires_grad for parameter in parameters):
             module.train()
-
-
-def trainable_share(model: Model, mask: Mask) -> float:
-    """Return the share of the backbone's parameters that a mask lets change, in [0, 1]."""
-    chosen = {p for unit in find_units(model.backbone, mask) for p in unit.parameters}
-    total = sum(parameter.numel() for parameter in model.backbone.parameters())
-    return sum(parameter.numel() for parameter in chosen) / total

@@ -69,11 +69,6 @@ def count_kept(kept: Kept) -> int:
     return sum(int(mask.sum()) for mask in kept.values())
 
 
-def size(kept: Kept) -> int:
-    """Return how many numbers a mask is about."""
-    return sum(mask.numel() for mask in kept.values())
-
-
 def save_mask(path: Path, kept: Kept) -> None:
     """Write a mask as safetensors, one boolean tensor under each parameter's name."""
     with replacing(path) as part:
