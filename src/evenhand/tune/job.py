@@ -108,7 +108,7 @@ def tune(
 @lru_cache(1)
 def prepared(settings: TuneSettings) -> tuple[Task, tuple[Contender, ...]]:
     """Return what every fit of a run needs; each worker prepares it once, for all its fits."""
-    task = make_task(settings)
+    task = make_task(settings, settings.label_share)
     return task, contenders(task, settings)
 
 
