@@ -166,6 +166,12 @@ def test_help_is_for_people(command):
         assert len(re.findall(r"default:|required", text)) <= 1, text
 
 
+def test_usage_shows_what_is_needed():
+    assert "audit [OPTIONS] INPUTS...\n" in evenhand("audit", "--help").out
+    assert "predict [OPTIONS] RUN DATA\n" in evenhand("predict", "--help").out
+    assert "report [OPTIONS] RUN\n" in evenhand("report", "--help").out
+
+
 def test_the_commands_fit_on_their_lines():
     listed = evenhand("--help").out.partition("Commands:")[2].strip().splitlines()
     assert len(listed) == len(COMMANDS) + len(app.registered_groups)

@@ -202,7 +202,8 @@ def assess(settings: AssessSettings, out: Path, overwrite: bool) -> None:
     """Assess whether self-supervision makes a model fairer.
 
     Five stages and one report: requirements of the data, pre-training, fine-tuning in several
-    ways against supervised training, fairness by group, and similarity of what was learned.
+    ways against supervised training, fairness by group, and similarity of what was learned. Labels
+    have two classes.
     """
     from evenhand.assess.job import assess as work
 
