@@ -86,7 +86,8 @@ def fit(
     model = _placed(model, accelerator.device)
     if settings.compile:
         model.compile()
-    count = settings.epochs * math.ceil(len(splits.train) / settings.batch_size)
+    starts = _starts(len(splits.train), settings.batch_size, accelerator.num_processes)
+    count = settings.epochs * len(starts)
     steps = make_steps(model, splits.train, schedule, settings, accelerator, count)
     feed = Feed(model, splits, settings, accelerator, cache)
     best = Best(settings.patience)
@@ -158,12 +159,21 @@ def _spawn(seed: int, process: int) -> tuple[np.random.Generator, int]:
     return np.random.default_rng(order), int(dropout[process].generate_state(1)[0])
 
 
+def _starts(count: int, size: int, processes: int) -> range:
+    """Return where the batches of one epoch start.
+
+    A last one with fewer than two samples for each process, from which batch normalisation has
+    nothing to tell, joins the one before.
+    """
+    starts = range(0, count, size)
+    return starts[:-1] if len(starts) > 1 and 0 < count % size < 2 * processes else starts
+
+
 def _batches(
     count: int, size: int, rng: np.random.Generator, accelerator: Accelerator
 ) -> Iterator[NDArray[np.intp]]:
     """Yield this process's share of each batch of one epoch, as positions in the split."""
-    order = rng.permutation(count)
-    for start in range(0, count, size):
-        batch = order[start : start + size]
-        if len(batch) >= accelerator.num_processes:  # every process has to have a sample in it
-            yield batch[accelerator.process_index :: accelerator.num_processes]
+    order, processes = rng.permutation(count), accelerator.num_processes
+    for batch in np.split(order, _starts(count, size, processes)[1:]):
+        if len(batch) >= processes:  # every process has to have a sample in it
+            yield batch[accelerator.process_index :: processes]
