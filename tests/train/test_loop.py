@@ -187,6 +187,16 @@ def test_an_absurd_learning_rate(train):
         train(lr=1e30, epochs=5)
 
 
+def test_scores_that_the_last_step_ruined(train, splits):
+    told: list[float] = []
+    with pytest.raises(DivergedError, match="mean score is nan in epoch 1; give a lower --lr"):
+        train(
+            on_epoch=lambda epoch: told.append(epoch.loss) or 0.0,
+            **{"epochs": 1, "batch_size": len(splits.train), "lr": 1e30, "warmup": 0.0},
+        )
+    assert told == []
+
+
 def test_half_precision_gives_a_model_in_full_precision(train, tmp_path):
     seen: list[np.ndarray] = []
     model = train(on_epoch=record([0.1, 0.2], seen), precision="bf16")

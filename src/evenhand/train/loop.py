@@ -29,7 +29,7 @@ from evenhand.train.steps import make_steps
 
 
 class DivergedError(EvenhandError):
-    """A training whose loss is no longer finite."""
+    """A training whose loss or scores are no longer finite."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ def fit(
     Raises
     ------
     DivergedError
-        The loss is no longer finite.
+        The loss or the scores are no longer finite.
     EvenhandError
         One batch of activations does not fit into the cache's memory.
     """
@@ -102,8 +102,9 @@ def fit(
             batches = _batches(len(train), settings.batch_size, order_rng, accelerator)
             loss = steps.take(train, batches, rest, advance)
             del train  # so that its activations can make room
-            _check_finite(loss, epoch, settings)
+            _check_finite("training loss", loss, epoch, settings)
             found = scores(model, feed.val(cut), accelerator, rest)
+            _check_finite("mean score", float(found.mean()), epoch, settings)
             score = on_epoch(Epoch(epoch, loss, found))
             advance(0, text=f"epoch {epoch + 1}: loss {loss:.3f}, validation {score:.3f}")
             if best.stop(score, model):
@@ -114,11 +115,11 @@ def fit(
     return model.cpu().eval()
 
 
-def _check_finite(loss: float, epoch: int, settings: FitSettings) -> None:
-    if not math.isfinite(loss):
+def _check_finite(name: str, value: float, epoch: int, settings: FitSettings) -> None:
+    if not math.isfinite(value):
         raise DivergedError(
-            f"the training loss is {loss} in epoch {epoch + 1}; give a lower --lr than "
-            f"{settings.lr:g}, or more --warmup."
+            f"the {name} is {value} in epoch {epoch + 1}; give a lower --lr than {settings.lr:g}, "
+            "or more --warmup."
         )
 
 
