@@ -272,6 +272,18 @@ def test_more_than_the_disk_may_hold_is_not_kept(train, tmp_path, splits):
     assert not small.folder.exists()
 
 
+def test_views_that_find_no_room_are_computed_and_not_written(train, tmp_path, monkeypatch):
+    common = {"schedule": constant(frozenset({"blocks.5"})), "epochs": 4}
+    generous = ActivationCache(tmp_path / "generous", GENEROUS, GENEROUS)
+    expected = train(cache=generous, **common)
+    val, view = sorted({path.stat().st_size for path in generous.folder.iterdir()})
+    small = ActivationCache(tmp_path / "small", GENEROUS, val + 2 * view + view // 2)
+    assert close(train(cache=small, **common), expected)
+    assert len(files(small)) == 3
+    monkeypatch.setattr(small, "make", lambda *_: pytest.fail("the views that are kept stay"))
+    assert close(train(cache=small, **common), expected)
+
+
 def test_half_precision_survives_the_disk(tmp_path):
     cache = ActivationCache(tmp_path, 0, GENEROUS)
     values = torch.randn(6, 3).bfloat16()

@@ -96,13 +96,13 @@ def fit(
         for epoch in range(settings.epochs):
             tune_only(model, schedule(epoch))
             cut = feed.cut(schedule.reach(epoch + 1))
-            rest = None if cut is None else cut.rest
-            train = feed.train(epoch, cut)
+            train, rest = feed.train(epoch, cut)
             train_mode(model)
             batches = _batches(len(train), settings.batch_size, order_rng, accelerator)
             loss = steps.take(train, batches, rest, advance)
             del train  # so that its activations can make room
             _check_finite("training loss", loss, epoch, settings)
+            rest = None if cut is None else cut.rest
             found = scores(model, feed.val(cut), accelerator, rest)
             _check_finite("mean score", float(found.mean()), epoch, settings)
             score = on_epoch(Epoch(epoch, loss, found))
