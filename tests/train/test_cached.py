@@ -149,6 +149,14 @@ def test_other_weights_below_the_cut_are_other_activations(train, cache, monkeyp
     assert len(files(cache) - before) == 3
 
 
+def test_samples_that_are_decoded_otherwise_have_other_activations(train, cache, monkeypatch):
+    train(schedule=constant(frozenset({"blocks.5"})), cache=cache)
+    before = files(cache)
+    monkeypatch.setattr("evenhand.train.feed.FORMAT", 0)
+    train(schedule=constant(frozenset({"blocks.5"})), cache=cache)
+    assert len(files(cache) - before) == 3
+
+
 def test_without_augmentation_one_view_serves_all_epochs(train, cache):
     train(schedule=constant(frozenset()), cache=cache, augment="none", epochs=3)
     assert len(files(cache)) == 2

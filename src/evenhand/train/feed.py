@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from evenhand.cohort.batches import Batch, BatchSource, Source
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.splits import Splits
+from evenhand.cohort.store import FORMAT
 from evenhand.models.cut import Cut, below, cut_at, first_depth, rest_behind
 from evenhand.models.masks import Mask
 from evenhand.models.model import Model
@@ -203,9 +204,9 @@ class Feed:
 
 
 def _identity(cohort: Cohort) -> str:
-    """Return what changes when a split's samples or their order do."""
+    """Return what changes when a split's samples, how they were decoded, or their order do."""
     ids = "\n".join(cohort.table["sample_id"])
-    text = f"{cohort.source.reader}\n{cohort.source.fingerprint}\n{ids}"
+    text = f"{FORMAT}\n{cohort.source.reader}\n{cohort.source.fingerprint}\n{ids}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 
