@@ -40,6 +40,17 @@ def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path):
     assert path.read_text() == "new"
 
 
+def test_only_what_may_be_written_is_synced_as_windows_wants_it(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl", reason="Windows refuses by itself")
+
+    def fsync(descriptor: int) -> None:
+        assert fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_text(tmp_path / "file.txt", "new")
+    assert (tmp_path / "file.txt").read_text() == "new"
+
+
 def test_json_comes_back_and_holds_no_nan(tmp_path):
     path = tmp_path / "x.json"
     write_json(path, {"größe": [1, None, 0.1]})

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         DataSettings,
         PhantomSettings,
         Splits,
+        SplitSettings,
         make_phantoms,
         open_cohort,
         prepare_splits,
@@ -57,8 +58,8 @@ _HOMES = {
     "assess.similarity.settings": "SimilaritySettings",
     "audit.settings": "AuditSettings CompareSettings PredictSettings",
     "cohort": (
-        "Cohort DataSettings PhantomSettings Splits make_phantoms open_cohort prepare_splits "
-        "split_patients"
+        "Cohort DataSettings PhantomSettings SplitSettings Splits make_phantoms open_cohort "
+        "prepare_splits split_patients"
     ),
     "errors": "EvenhandError UnknownNameError",
     "finetune.exporting": "export",
@@ -105,6 +106,7 @@ __all__ = [
     "Report",
     "Run",
     "SimilaritySettings",
+    "SplitSettings",
     "Splits",
     "TuneSettings",
     "Unit",

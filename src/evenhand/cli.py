@@ -150,7 +150,11 @@ def prune(settings: PruneSettings, out: Path, overwrite: bool) -> None:
 
 @job(PredictSettings, "run", "data")
 def predict(settings: PredictSettings, out: Path, overwrite: bool) -> None:
-    """Apply a run's model to new patients, and audit it there."""
+    """Apply a run's model to new patients, and audit it there.
+
+    Every sample is scored. Attributes that are not named are as in RUN; so are label, columns and
+    bins, where the data have the same reader.
+    """
     from evenhand.finetune.predicting import predict as work
 
     _show(work(settings, out, overwrite=overwrite))
@@ -160,9 +164,10 @@ def predict(settings: PredictSettings, out: Path, overwrite: bool) -> None:
 def audit(settings: AuditSettings, out: Path, overwrite: bool) -> None:
     """Measure predictions by group, and report on them.
 
-    A predictions file (CSV or parquet) has a row per sample: label, score, a column for each
-    attribute, and patient_id, sample_id and split where they are known (--map says what your
-    columns are called). Several files or runs are reported side by side.
+    A predictions file (CSV or parquet) has a row per sample: sample_id, patient_id, label, score, a
+    column for each attribute, and split where there is one. --map says what your columns are
+    called, also --map patient_id=sample_id where each sample is a patient. Several files or runs
+    are reported side by side.
     """
     from evenhand.audit.job import audit as work
 
@@ -197,7 +202,8 @@ def assess(settings: AssessSettings, out: Path, overwrite: bool) -> None:
     """Assess whether self-supervision makes a model fairer.
 
     Five stages and one report: requirements of the data, pre-training, fine-tuning in several
-    ways against supervised training, fairness by group, and similarity of what was learned.
+    ways against supervised training, fairness by group, and similarity of what was learned. Labels
+    have two classes.
     """
     from evenhand.assess.job import assess as work
 
@@ -261,7 +267,9 @@ def export(
     from evenhand.finetune.exporting import export as work
 
     off = work(run, out, form=form, model=model, overwrite=overwrite)
-    typer.echo(f"{out}: its logits are within {off:.1e} of the model's; card: {out.stem}.md")
+    typer.echo(
+        f"{out}: its logits are within {off:.1e} of the model's; card: {out.with_suffix('.md')}"
+    )
 
 
 command()(units)

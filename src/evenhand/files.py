@@ -25,7 +25,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield part
         part.chmod(mode)  # safetensors writes files that their owner alone may read
-        with part.open("rb") as written:
+        with part.open("r+b") as written:  # Windows syncs only what may be written
             os.fsync(written.fileno())
         part.replace(path)
     finally:

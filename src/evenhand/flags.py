@@ -6,6 +6,7 @@ A flag without a value leaves its setting to the file of ``--config``, then to i
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import NoneType
@@ -29,6 +30,11 @@ Asked = TypeVar("Asked", bound=Settings)
 
 class Sections(TyperCommand):
     """A command whose help shows its flags under headings."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return what the usage line shows: all arguments are needed, and bear no brackets."""
+        options, *arguments = super().collect_usage_pieces(ctx)
+        return [options, *(re.sub(r"[\[\]{}]", "", piece) for piece in arguments)]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments and flags, each with its text."""
@@ -90,7 +96,12 @@ def _common(function: Job) -> tuple[inspect.Parameter, ...]:
     return (
         flag("out", Path | None, out, "folder of the run", metavar="PATH"),
         flag("config", Path | None, None, "YAML file of settings; a flag beats it", metavar="PATH"),
-        flag("overwrite", bool, False, "replace the run that is in the folder"),
+        flag(
+            "overwrite",
+            bool,
+            False,
+            "begin anew, and delete the run that is in the folder, also an unfinished one",
+        ),
     )
 
 

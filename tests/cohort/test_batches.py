@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from weakref import ref
+
 import numpy as np
 import pytest
 import torch
 
-from evenhand.cohort import Cohort, store_samples
+from evenhand.cohort import Cohort, batches, store_samples
 from evenhand.cohort.batches import BatchSource
 
+CPU = torch.device("cpu")
 DEVICES = [
-    torch.device("cpu"),
+    CPU,
     pytest.param(
         torch.device("cuda"),
         marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
@@ -44,12 +48,50 @@ def test_a_batch_holds_what_its_positions_name(part, device, fits, monkeypatch):
 
 
 def test_batches_are_copies(part):
-    source = BatchSource(part, torch.device("cpu"))
+    source = BatchSource(part, CPU)
     before = source.take(np.array([0])).inputs.clone()
     source.take(np.array([0])).inputs.zero_()
     assert torch.equal(source.take(np.array([0])).inputs, before)
 
 
+def uploaded(cohort: Cohort) -> BatchSource:
+    """Return a source that has uploaded its samples, as it does to a CUDA device."""
+    source = BatchSource(cohort, CPU)
+    source._upload(cohort.read)
+    return source
+
+
+def test_what_is_uploaded_serves_every_source_of_the_same_samples(part, monkeypatch):
+    monkeypatch.setattr(BatchSource, "_fits", lambda self, rows: True)
+    first, again = uploaded(part), uploaded(part.select(np.arange(50)[::-1]))
+    assert again._resident is first._resident
+    assert torch.equal(again.take(np.array([49, 3])).inputs, first.take(np.array([0, 46])).inputs)
+    assert len(uploaded(part.select(np.arange(10)))._resident) == 10
+
+
+def test_what_is_uploaded_goes_with_its_store(part, monkeypatch):
+    monkeypatch.setattr(BatchSource, "_fits", lambda self, rows: True)
+    opened = replace(part, read=replace(part.read))
+    resident = ref(uploaded(opened)._resident)
+    assert resident() is not None
+    del opened
+    assert resident() is None
+
+
+@pytest.mark.parametrize(("free", "reserved", "most"), [(8, 0, 3), (6, 2, 3), (2, 2, 1), (0, 0, 0)])
+def test_half_of_the_memory_may_be_taken(part, free, reserved, most, monkeypatch):
+    """Two rows lie there already; what torch holds in reserve is free, but for what is in use."""
+    row, in_use = 16 * 16 * 3, 3
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free * row, 99 * row))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: (in_use + reserved) * row)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: in_use * row)
+    kept = {part.read: {(CPU, b""): torch.zeros(2 * row, dtype=torch.uint8)}}
+    monkeypatch.setattr(batches, "_uploaded", kept)
+    source = BatchSource(part, CPU)
+    assert source._fits(most) == (most > 0)
+    assert not source._fits(most + 1)
+
+
 def test_a_cohort_without_store(phantoms):
     with pytest.raises(TypeError, match="store_samples"):
-        BatchSource(phantoms, torch.device("cpu"))
+        BatchSource(phantoms, CPU)

@@ -90,6 +90,15 @@ def test_a_recording_that_cannot_be_read_takes_its_windows_along(tmp_path, overl
     assert np.array_equal(kept.read("P00003-2"), overlapping.read("P00003-2"), equal_nan=True)
 
 
+@pytest.mark.parametrize(("rows", "channels"), [(15, 4), (16, 3)])
+def test_stored_series_of_another_form_are_refused(tmp_path, overlapping, rows, channels):
+    read = overlapping.read
+    other = Recordings(read.recordings.ids, lambda name: np.ones((rows, channels), np.float32))
+    cohort = _with(overlapping, type(read)(other, read.windows, read.steps))
+    with pytest.raises(EvenhandError, match="another form than 8 steps of 4 channels"):
+        store_samples(cohort, None, tmp_path)
+
+
 def test_whole_recordings_are_windows_of_their_own():
     read = whole_recordings(["a", "b"], lambda name: np.full((5, 2), ord(name), np.float32), 5)
     assert read.ids == ("a", "b")

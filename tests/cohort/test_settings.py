@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from evenhand.cohort import DataSettings
+from evenhand.cohort import SplitSettings
 
 
 def test_every_field_is_described():
-    fields = DataSettings.model_fields
+    fields = SplitSettings.model_fields
     assert all(field.description and "\n" not in field.description for field in fields.values())
 
 
@@ -26,8 +26,8 @@ def test_every_field_is_described():
 )
 def test_what_is_refused(wrong):
     with pytest.raises(ValidationError, match=next(iter(wrong))):
-        DataSettings(data="phantom:", **wrong)
+        SplitSettings(data="phantom:", **wrong)
 
 
 def test_thirds_are_a_split():
-    assert sum(DataSettings(data="phantom:", split=(1 / 3, 1 / 3, 1 / 3)).split) == 1
+    assert sum(SplitSettings(data="phantom:", split=(1 / 3, 1 / 3, 1 / 3)).split) == 1

@@ -37,6 +37,15 @@ def test_a_block_prepares_once_and_nothing_stays_behind_it(settings):
     assert held() is None
 
 
+def test_no_more_labels_are_trained_on_than_the_settings_say(settings):
+    with prepared_anew():
+        few, every = (
+            len(prepared(settings.model_copy(update={"label_share": share})).splits.train)
+            for share in (0.5, 1.0)
+        )
+    assert few == pytest.approx(every / 2, abs=1)
+
+
 def test_a_node_without_the_data_or_the_run_directory_is_refused(settings, tmp_path):
     with prepared_anew():
         own = prepared(settings).fingerprint

@@ -17,3 +17,9 @@ def vit() -> Model:
 @pytest.fixture
 def resnet() -> Model:
     return build_model("test_resnet", "none", 32, CLASSES, seed=0)
+
+
+@pytest.fixture
+def edgenext() -> Model:
+    """Return a network whose attention is not that of a plain ViT."""
+    return build_model("edgenext_xx_small", "none", 32, CLASSES, seed=0)

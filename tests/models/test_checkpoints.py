@@ -41,7 +41,7 @@ def run(tmp_path, vit):
     return run
 
 
-@pytest.mark.parametrize("network", ["vit", "resnet"])
+@pytest.mark.parametrize("network", ["vit", "resnet", "edgenext"])
 def test_a_saved_model_comes_back(tmp_path, network, request):
     model = request.getfixturevalue(network)
     model(images())  # moves running statistics

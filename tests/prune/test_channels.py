@@ -25,7 +25,7 @@ from evenhand.prune.task import make_task
 
 CLASSES = ("benign", "malignant")
 SERIES = SeriesInputs(steps=30, channels=("a", "b"), mean=(0.0, 0.0), std=(1.0, 1.0))
-INPUTS = {"test_vit": 32, "test_resnet": 32, "conv1d": SERIES}
+INPUTS = {"test_vit": 32, "test_resnet": 32, "edgenext_xx_small": 64, "conv1d": SERIES}
 
 
 def state_of(backbone) -> tuple[State, torch.Tensor]:

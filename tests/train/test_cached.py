@@ -149,6 +149,14 @@ def test_other_weights_below_the_cut_are_other_activations(train, cache, monkeyp
     assert len(files(cache) - before) == 3
 
 
+def test_samples_that_are_decoded_otherwise_have_other_activations(train, cache, monkeypatch):
+    train(schedule=constant(frozenset({"blocks.5"})), cache=cache)
+    before = files(cache)
+    monkeypatch.setattr("evenhand.train.feed.FORMAT", 0)
+    train(schedule=constant(frozenset({"blocks.5"})), cache=cache)
+    assert len(files(cache) - before) == 3
+
+
 def test_without_augmentation_one_view_serves_all_epochs(train, cache):
     train(schedule=constant(frozenset()), cache=cache, augment="none", epochs=3)
     assert len(files(cache)) == 2
@@ -270,6 +278,18 @@ def test_more_than_the_disk_may_hold_is_not_kept(train, tmp_path, splits):
     small = ActivationCache(tmp_path / "small", GENEROUS, needed // 2)
     assert close(train(schedule=schedule, cache=small), expected)
     assert not small.folder.exists()
+
+
+def test_views_that_find_no_room_are_computed_and_not_written(train, tmp_path, monkeypatch):
+    common = {"schedule": constant(frozenset({"blocks.5"})), "epochs": 4}
+    generous = ActivationCache(tmp_path / "generous", GENEROUS, GENEROUS)
+    expected = train(cache=generous, **common)
+    val, view = sorted({path.stat().st_size for path in generous.folder.iterdir()})
+    small = ActivationCache(tmp_path / "small", GENEROUS, val + 2 * view + view // 2)
+    assert close(train(cache=small, **common), expected)
+    assert len(files(small)) == 3
+    monkeypatch.setattr(small, "make", lambda *_: pytest.fail("the views that are kept stay"))
+    assert close(train(cache=small, **common), expected)
 
 
 def test_half_precision_survives_the_disk(tmp_path):

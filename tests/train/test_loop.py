@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from evenhand.cohort.batches import BatchSource
 from evenhand.errors import EvenhandError
 from evenhand.models.checkpoints import load_model, save_model
 from evenhand.models.masks import Schedule, constant, full_mask
-from evenhand.train.loop import DivergedError
+from evenhand.train.loop import DivergedError, _batches
 from evenhand.train.losses import make_loss
 from evenhand.train.predict import scores
 from evenhand.train.settings import FitSettings
@@ -85,6 +86,38 @@ def test_a_model_learns(train, splits):
     assert next(model.parameters()).device.type == "cpu"
 
 
+@pytest.mark.parametrize(
+    ("count", "size", "shares"),
+    [
+        (33, 16, [[16, 17]]),
+        (34, 16, [[16, 16, 2]]),
+        (32, 16, [[16, 16]]),
+        (3, 16, [[3]]),
+        (3, 1, [[1, 1, 1]]),
+        (35, 16, [[8, 10], [8, 9]]),
+        (36, 16, [[8, 8, 2], [8, 8, 2]]),
+    ],
+)
+def test_a_short_last_batch_joins_the_one_before(count, size, shares):
+    processes = [SimpleNamespace(num_processes=len(shares), process_index=k) for k in range(2)]
+    found = [
+        list(_batches(count, size, np.random.default_rng(0), process))
+        for process in processes[: len(shares)]
+    ]
+    assert [[len(batch) for batch in one] for one in found] == shares
+    assert sorted(np.concatenate([*map(np.concatenate, found)])) == list(range(count))
+
+
+def test_batch_normalisation_never_meets_one_sample_alone(train, splits):
+    told: list[float] = []
+    train(
+        "test_resnet",
+        on_epoch=lambda epoch: told.append(epoch.loss) or 0.0,
+        **{"epochs": 1, "batch_size": len(splits.train) - 1},
+    )
+    assert math.isfinite(told[0])
+
+
 def test_the_learning_rate_rises_and_falls():
     factor = _warmup_cosine(FitSettings(warmup=0.3), 10)
     rising = [1 / 4, 2 / 4, 3 / 4]
@@ -152,6 +185,16 @@ def test_what_on_epoch_raises_ends_the_fit(train):
 def test_an_absurd_learning_rate(train):
     with pytest.raises(DivergedError, match=r"epoch \d+; give a lower --lr than 1e\+30"):
         train(lr=1e30, epochs=5)
+
+
+def test_scores_that_the_last_step_ruined(train, splits):
+    told: list[float] = []
+    with pytest.raises(DivergedError, match="mean score is nan in epoch 1; give a lower --lr"):
+        train(
+            on_epoch=lambda epoch: told.append(epoch.loss) or 0.0,
+            **{"epochs": 1, "batch_size": len(splits.train), "lr": 1e30, "warmup": 0.0},
+        )
+    assert told == []
 
 
 def test_half_precision_gives_a_model_in_full_precision(train, tmp_path):

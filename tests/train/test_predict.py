@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from evenhand.cohort import Splits
 from evenhand.cohort.batches import BatchSource
@@ -19,6 +20,13 @@ from evenhand.train.settings import LoopSettings
 @pytest.fixture
 def accelerator():
     return make_accelerator(LoopSettings(device="cpu"))
+
+
+def test_where_there_is_no_cuda_it_is_the_cpu(monkeypatch):
+    monkeypatch.setattr("evenhand.train.device.is_available", lambda: False)
+    monkeypatch.setattr("accelerate.state.is_mps_available", lambda: True)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert make_accelerator(LoopSettings(device="auto")).device.type == "cpu"
 
 
 def test_the_batch_has_no_influence(model, splits, accelerator, monkeypatch):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import pytest
@@ -14,6 +16,7 @@ from tests.workers import jobs
 
 from evenhand.errors import EvenhandError
 from evenhand.workers import Job, Lost, WorkerSettings, cluster, complete, open_engine
+from evenhand.workers.local import _ready
 
 pytestmark = pytest.mark.usefixtures("importable_tests")
 
@@ -119,6 +122,14 @@ def test_a_launcher_s_processes_are_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(EvenhandError, match="shares its work"), open_engine(WorkerSettings()):
         pass
+
+
+def test_a_pipe_of_any_class_is_heard():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.send(b"done")
+        worker = SimpleNamespace(pipe=ours)
+        assert _ready([worker]) == [worker]
 
 
 def test_the_loss_tells_why(tmp_path):

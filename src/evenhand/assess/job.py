@@ -14,7 +14,7 @@ from evenhand.assess.records import write_metrics
 from evenhand.assess.requirements.job import measure_requirements
 from evenhand.assess.requirements.settings import CheckSettings
 from evenhand.assess.settings import AssessSettings
-from evenhand.cohort.settings import DataSettings
+from evenhand.cohort.settings import SplitSettings
 from evenhand.errors import EvenhandError
 from evenhand.files import write_json, write_text
 from evenhand.finetune.job import begin
@@ -74,7 +74,7 @@ def assess(
         alike = similarity_of(task, settings, run, found[0])
         write_json(run.root / "similarity.json", alike)
     with run.phase("requirements"):
-        asked = settings.model_dump(include=set(DataSettings.model_fields))
+        asked = settings.model_dump(include=set(SplitSettings.model_fields))
         required = measure_requirements(task.splits, CheckSettings(**asked)).records()
         write_json(run.root / "check.json", required)
     run.finish(chosen=Cell(found[0].chosen, found[0].share, settings.seed).name)

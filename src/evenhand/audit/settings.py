@@ -17,11 +17,13 @@ class InputSettings(Settings, title="Predictions"):
     inputs: tuple[Path, ...] = Field(description="predictions (CSV or parquet) or run directories")
     attribute: tuple[str, ...] = Field(
         (),
-        description="protected attribute, or an intersection such as sex*age; repeatable "
-        "[default: all]",
+        description="protected attribute, or an intersection such as 'sex*age'; repeatable "
+        "[default: all columns that are called attr_NAME; of other files, name them]",
     )
     bins: tuple[str, ...] = Field(
-        (), description="bins of a numeric attribute: age=60 or age=20,40,60,80; repeatable"
+        (),
+        description="bins of a numeric attribute: age=60 (60 is in the upper one), 'age<=60' (in "
+        "the lower one) or age=20,40,60,80; repeatable",
     )
     map: tuple[str, ...] = Field(
         (), description="what a column is called in the files: label=y_true; repeatable"
@@ -105,7 +107,11 @@ class CompareSettings(MeasureSettings, InputSettings, title="Predictions"):
 
 
 class PredictSettings(DataSettings, title="Model"):
-    """Which model is applied to which data; what is not given is taken from the model's run."""
+    """Which model is applied to which data.
+
+    Attributes are as in the model's run unless they are given; so are label, columns and bins where
+    the data have the same reader.
+    """
 
     run: Path = Field(description="the run that holds the model")
     model: str | None = Field(None, description="which of its models [default: the one it chose]")

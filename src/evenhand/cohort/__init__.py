@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from evenhand.cohort.registry import DataSet, Entry, Reader, reader
     from evenhand.cohort.series import Recordings, Series, whole_recordings
     from evenhand.cohort.series_phantoms import SeriesPhantomSettings, make_series_phantoms
-    from evenhand.cohort.settings import DataSettings
+    from evenhand.cohort.settings import DataSettings, SplitSettings
     from evenhand.cohort.splits import (
         Splits,
         draw_patients,
@@ -54,7 +54,7 @@ _HOMES = {
     "registry": "DataSet Entry Reader reader",
     "series": "Recordings Series whole_recordings",
     "series_phantoms": "SeriesPhantomSettings make_series_phantoms",
-    "settings": "DataSettings",
+    "settings": "DataSettings SplitSettings",
     "splits": ("Splits draw_patients exclude_patients read_splits split_patients write_splits"),
     "store": "SampleStore default_cache store_samples",
 }
@@ -77,6 +77,7 @@ __all__ = [
     "Series",
     "SeriesPhantomSettings",
     "Source",
+    "SplitSettings",
     "Splits",
     "UnreadableError",
     "binned",

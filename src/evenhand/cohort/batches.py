@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -14,6 +16,11 @@ from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.store import SampleStore
 
 _CHUNK = 4096  # rows of the store uploaded at a time
+
+# What lies on devices, by a digest of its rows in the store; it goes with the store.
+_uploaded: WeakKeyDictionary[SampleStore, dict[tuple[torch.device, bytes], Tensor]] = (
+    WeakKeyDictionary()
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,9 +45,9 @@ class Source(Protocol):
 class BatchSource:
     """Serves batches of a stored cohort to one device.
 
-    On a CUDA device what the cohort's samples lie in is uploaded once, where it fits in half of
-    the memory that is free; otherwise each batch is copied from pinned memory while the device
-    works.
+    On a CUDA device what the cohort's samples lie in is uploaded once, for all that serve them,
+    where everything that is uploaded fits in half of the memory that is free otherwise; else each
+    batch is copied from pinned memory while the device works.
 
     Parameters
     ----------
@@ -65,7 +72,7 @@ class BatchSource:
         self._labels = torch.from_numpy(cohort.labels.copy()).to(device)
         self._resident: Tensor | None = None
         if device.type == "cuda":
-            self._upload()
+            self._upload(cohort.read)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -87,22 +94,38 @@ class BatchSource:
         """Return where samples lie: the row ``(B,)`` of images, the rows ``(B, T)`` of series."""
         return rows if self._steps is None else rows[:, None] + np.arange(self._steps)
 
-    def _upload(self) -> None:
+    def _upload(self, store: SampleStore) -> None:
         """Keep on the device what the samples lie in; windows that overlap share it there, too."""
         used = np.zeros(len(self._samples), np.bool_)
         for step in range(self._steps or 1):
             used[self._rows + step] = True
         places = np.flatnonzero(used)
-        if not self._fits(len(places)):
-            return
-        resident = self._copied(places[:0]).new_empty(len(places), *self._samples.shape[1:])
-        for start in range(0, len(places), _CHUNK):
-            resident[start : start + _CHUNK] = self._copied(places[start : start + _CHUNK])
-        self._resident, self._rows = resident, np.searchsorted(places, self._rows)
+        kept = _uploaded.setdefault(store, {})
+        key = self.device, hashlib.sha256(places.data).digest()
+        if key not in kept:
+            if not self._fits(len(places)):
+                return
+            kept[key] = self._on_device(places)
+        self._resident, self._rows = kept[key], np.searchsorted(places, self._rows)
 
     def _fits(self, rows: int) -> bool:
         free, _ = torch.cuda.mem_get_info(self.device)
-        return bool(rows * self._samples[:1].nbytes <= free // 2)
+        # What torch holds in reserve counts as taken there, and is to be had.
+        free += torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        held = sum(
+            tensor.nbytes
+            for kept in _uploaded.values()
+            for (device, _), tensor in kept.items()
+            if device == self.device
+        )
+        return bool(held + rows * self._samples[:1].nbytes <= (free + held) // 2)
+
+    def _on_device(self, places: NDArray[np.intp]) -> Tensor:
+        """Return rows of the store, sent in pieces."""
+        rows = self._copied(places[:0]).new_empty(len(places), *self._samples.shape[1:])
+        for start in range(0, len(places), _CHUNK):
+            rows[start : start + _CHUNK] = self._copied(places[start : start + _CHUNK])
+        return rows
 
     def _copied(self, places: NDArray[np.intp]) -> Tensor:
         """Return rows of the store, gathered on the CPU and sent on without waiting."""

@@ -6,13 +6,13 @@ import numpy as np
 
 from evenhand.cohort.cohort import Cohort, check_usable
 from evenhand.cohort.readers import open_cohort
-from evenhand.cohort.settings import DataSettings
+from evenhand.cohort.settings import DataSettings, SplitSettings
 from evenhand.cohort.splits import Splits, draw_patients, exclude_patients, split_patients
 from evenhand.cohort.store import store_samples
 
 
 def prepare_splits(
-    settings: DataSettings, image_size: int | None, rng: np.random.Generator
+    settings: SplitSettings, image_size: int | None, rng: np.random.Generator
 ) -> Splits:
     """Open a cohort, store its samples, keep out the patients that must not be in it, and split it.
 

@@ -17,6 +17,7 @@ from evenhand.cohort.tables import read_table
 from evenhand.errors import EvenhandError
 
 TIME, VARIABLE, VALUE = "time", "variable", "value"
+STEP = 1.0  # of the table's unit of time, where no length is given
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +122,7 @@ def _steps(rows: pd.DataFrame, key: str, path: Path, settings: DataSettings) -> 
     refuse_rows(time < 0, path, f"the {TIME!r} is below 0; count from the start of the series.")
     earlier = "the time is earlier than in the row above of the same series. Sort them by time."
     refuse_rows(time.groupby(rows[key]).diff() < 0, path, earlier)
-    return (time // (settings.series_step or 1)).astype("int64")
+    return (time // (settings.series_step or STEP)).astype("int64")
 
 
 def _numbers(rows: pd.DataFrame, column: str, path: Path) -> pd.Series:

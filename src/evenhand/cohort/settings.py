@@ -11,11 +11,14 @@ from evenhand.settings import Settings
 
 
 class DataSettings(Settings, title="Data"):
-    """Which data, which label, which attributes, and how patients are kept apart."""
+    """Which data, which label, which attributes, and which patients."""
 
-    data: str = Field(description="READER:PATH, or a CSV or parquet table of your own")
+    data: str = Field(
+        description="READER:PATH (`evenhand datasets` lists readers), or a table of your own: "
+        ".csv, .parquet or .xlsx"
+    )
     attribute: tuple[str, ...] = Field(
-        (), description="protected attribute, or an intersection such as sex*age; repeatable"
+        (), description="protected attribute, or an intersection such as 'sex*age'; repeatable"
     )
     label: str | None = Field(
         None, description="the table's label column, or the reader's label by name"
@@ -44,19 +47,20 @@ class DataSettings(Settings, title="Data"):
         (), description="variable of the long table (default: all that it has); repeatable"
     )
     bins: tuple[str, ...] = Field(
-        (), description="bins of a numeric attribute: age=60 or age=20,40,60,80; repeatable"
+        (),
+        description="bins of a numeric attribute: age=60 (60 is in the upper one), 'age<=60' (in "
+        "the lower one) or age=20,40,60,80; repeatable",
     )
     slices: int | None = Field(
         None, ge=1, description="slices of each volume, evenly over its middle half"
-    )
-    split: tuple[float, float, float] = Field(
-        (0.6, 0.2, 0.2), description="shares of the patients for train, val and test"
     )
     patient_share: float = Field(
         1.0, gt=0, le=1, description="work on a random share of the patients only"
     )
     exclude_patients: tuple[Path, ...] = Field(
-        (), description="leave out the patients of a run, or of a file of patient ids; repeatable"
+        (),
+        description="leave out the patients of a run, of a table with a patient_id column, or of a "
+        "text file with an id in each line; repeatable",
     )
     skip_unreadable: bool = Field(
         False, description="leave out samples whose file cannot be read, and record them"
@@ -65,6 +69,14 @@ class DataSettings(Settings, title="Data"):
         None, description="folder of decoded samples [default: $EVENHAND_CACHE or the user's cache]"
     )
     seed: int = Field(0, ge=0, description="seed of everything that is drawn")
+
+
+class SplitSettings(DataSettings, title="Data"):
+    """How patients are kept apart, too."""
+
+    split: tuple[float, float, float] = Field(
+        (0.6, 0.2, 0.2), description="shares of the patients for train, val and test"
+    )
 
     @field_validator("split")
     @classmethod

@@ -126,7 +126,8 @@ def store_samples(
     UnreadableError
         Samples of the cohort cannot be read, and ``skip_unreadable`` is false.
     EvenhandError
-        The cache folder cannot be written, or is full; or series are given an image size.
+        The cache folder cannot be written, or is full; its store of these data holds series of
+        another form; or series are given an image size.
     """
     read = cohort.read.resized(image_size)
     folder = _folder(cohort, image_size, cache or default_cache())
@@ -140,7 +141,7 @@ def store_samples(
                 f"the decoded samples cannot be kept in {folder.parent}: {error}. Make room, or "
                 "name another folder with --cache."
             ) from error
-    store = _open(folder, read)
+    store = _open(folder, read, len(cohort.channels))
     return _without(replace(cohort, read=store), store.unreadable, skip_unreadable)
 
 
@@ -149,7 +150,7 @@ def _folder(cohort: Cohort, image_size: int | None, cache: Path) -> Path:
     return cache / "samples" / hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
-def _open(folder: Path, origin: Read) -> SampleStore:
+def _open(folder: Path, origin: Read, channels: int) -> SampleStore:
     index: dict[str, Any] = read_json(folder / INDEX)
     lengths = pd.Series(index["stored"], dtype=np.intp)
     shape, dtype = (int(lengths.sum()), *index["row"]), np.dtype(index["dtype"])
@@ -165,7 +166,14 @@ def _open(folder: Path, origin: Read) -> SampleStore:
     name, offset = origin.windows["recording"], origin.windows["offset"]
     kept = name.isin(first.index)
     lost = {str(key): unreadable[record] for key, record in name[~kept].items()}
-    begins = first.reindex(np.asarray(name[kept])).to_numpy() + offset[kept].to_numpy(np.intp)
+    stored, offsets = np.asarray(name[kept]), offset[kept].to_numpy(np.intp)
+    short = (lengths.reindex(stored).to_numpy() < offsets + origin.steps).any()
+    if short or (len(lengths) and index["row"] != [channels]):  # or one would read into the next
+        raise EvenhandError(
+            f"{folder} holds series of another form than {origin.steps} steps of {channels} "
+            "channels. Remove that folder: they are decoded again."
+        )
+    begins = first.reindex(stored).to_numpy() + offsets
     row = pd.Index(name.index if kept.all() else name.index[kept], dtype="str")
     return SampleStore(samples, origin.steps, lost, origin, row, begins)
 

@@ -47,7 +47,7 @@ def finetune(settings: FinetuneSettings, out: Path, *, overwrite: bool = False) 
     strategy = find_strategy(settings.strategy)
     accelerator = make_accelerator(settings)
     with accelerator.local_main_process_first():  # it stores the samples, which the others read
-        task = make_task(settings)
+        task = make_task(settings, settings.label_share)
     model, schedule = strategy(task.model(), settings.seed)
     name = model_name(settings.strategy)
     with accelerator.main_process_first():

@@ -13,6 +13,7 @@ from evenhand.audit.rows import cut_of
 from evenhand.audit.settings import PredictSettings
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.prepare import prepare_cohort
+from evenhand.cohort.readers import reader_of
 from evenhand.cohort.registry import SERIES
 from evenhand.errors import EvenhandError
 from evenhand.models.checkpoints import load_model
@@ -29,8 +30,9 @@ INHERITED = ("attribute", "label", "patient", "image_column", *SERIES, "bins")
 def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) -> Run:
     """Apply a run's model to every sample of a cohort, and audit what it says.
 
-    Decisions are cut at the threshold that the model's own validation rows gave. What the
-    settings leave open (attributes, label, columns, bins) is as in the model's run.
+    Decisions are cut at the threshold that the model's own validation rows gave. Attributes
+    that the settings leave open are as in the model's run; so are label, columns and bins where
+    the data have the same reader.
 
     Parameters
     ----------
@@ -47,8 +49,6 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
         The run is not finished or lacks the model, the data cannot be read, or their classes are
         not the model's.
     """
-    if "split" in settings.model_fields_set:
-        raise EvenhandError("--split: predict scores every sample; leave it out.")
     trained = finished_run(settings.run)
     name = trained.held_model(settings.model)
     settings = _inherit(settings, trained)
@@ -59,7 +59,8 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
     if cohort.classes != model.spec.classes:
         raise EvenhandError(
             f"{settings.data} has the classes {', '.join(cohort.classes)}; the model tells "
-            f"{', '.join(model.spec.classes)} apart. Name the same --label as in its run."
+            f"{', '.join(model.spec.classes)} apart. Name the same --label as in its run; "
+            "in a table, the label column has to hold these words."
         )
     run = start_run(
         out,
@@ -83,7 +84,7 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
 
 def _inherit(settings: PredictSettings, trained: Run) -> PredictSettings:
     known = trained.facts["settings"]
-    same_reader = settings.data.partition(":")[0] == known["data"].partition(":")[0]
+    same_reader = reader_of(settings.data)[0] is reader_of(known["data"])[0]
     names = INHERITED if same_reader else ("attribute",)
     update = {name: known[name] for name in names if not getattr(settings, name)}
     return PredictSettings.model_validate({**settings.model_dump(), **update})

@@ -10,7 +10,7 @@ from socket import gethostname
 from typing import Generic, TypeVar
 
 from evenhand.errors import EvenhandError
-from evenhand.finetune.settings import TrainingSettings
+from evenhand.finetune.settings import LabelSettings, TrainingSettings
 from evenhand.finetune.training import Task, make_task
 from evenhand.runs import Run
 
@@ -20,7 +20,8 @@ S = TypeVar("S", bound=TrainingSettings)
 @lru_cache(1)
 def prepared(settings: TrainingSettings) -> Task:
     """Return what every fit of a run needs; each process prepares it once, for all its fits."""
-    return make_task(settings)
+    share = settings.label_share if isinstance(settings, LabelSettings) else 1.0
+    return make_task(settings, share)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from evenhand.cohort.settings import DataSettings
+from evenhand.cohort.settings import SplitSettings
 from evenhand.models.settings import ModelSettings
 from evenhand.settings import Settings
 from evenhand.train.settings import FitSettings, LoopSettings
@@ -30,7 +30,7 @@ class ObjectiveSettings(Settings, title="Objective"):
 
 
 class TrainingSettings(
-    DataSettings,
+    SplitSettings,
     ModelSettings,
     ObjectiveSettings,
     LoopSettings,
@@ -40,13 +40,6 @@ class TrainingSettings(
 ):
     """What every job that trains is told."""
 
-    label_share: float = Field(
-        1.0,
-        gt=0,
-        le=1,
-        description="train on a share of the training patients only; smaller shares of one seed "
-        "are parts of larger ones",
-    )
     prefix_memory: int = Field(
         0,
         ge=0,
@@ -61,7 +54,19 @@ class TrainingSettings(
     )
 
 
-class FinetuneSettings(TrainingSettings, FitSettings, title="Strategy"):
+class LabelSettings(Settings, title="Training"):
+    """How many of the training patients have labels."""
+
+    label_share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="train on a share of the training patients only; smaller shares of one seed "
+        "are parts of larger ones",
+    )
+
+
+class FinetuneSettings(TrainingSettings, LabelSettings, FitSettings, title="Strategy"):
     """One strategy, one fit."""
 
     strategy: str = Field(

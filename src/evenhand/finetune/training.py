@@ -90,8 +90,15 @@ class Task:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def make_task(settings: TrainingSettings) -> Task:
+def make_task(settings: TrainingSettings, label_share: float = 1.0) -> Task:
     """Prepare the data and check that the objectives are defined on the validation split.
+
+    Parameters
+    ----------
+    settings
+        What the job is told.
+    label_share
+        Share of the training patients that are trained on.
 
     Raises
     ------
@@ -109,7 +116,7 @@ def make_task(settings: TrainingSettings) -> Task:
         if objective.attribute is not None:
             pick("--attribute", objective.attribute, dict.fromkeys(settings.attribute))
     splits = prepare_splits(settings, settings.image_size, np.random.default_rng(settings.seed))
-    splits = with_label_share(splits, settings.label_share, settings.seed)
+    splits = with_label_share(splits, label_share, settings.seed)
     groups = {
         name: groups_of(group_of(splits.val.table, name, splits.val.levels))
         for name in settings.attribute

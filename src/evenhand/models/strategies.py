@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from evenhand.errors import EvenhandError, pick
+from evenhand.errors import EvenhandError, unknown_name
 from evenhand.models.lora import add_lora
 from evenhand.models.masks import Mask, Schedule, constant, find_units, full_mask, listed_units
 from evenhand.models.model import Model, random_model
@@ -75,7 +75,9 @@ def find_strategy(name: str) -> Strategy:
                 f"strategy {name!r} names no unit; head tunes nothing but the head."
             )
         return lambda model, seed: (model, constant(_units(model, units)))
-    known, argument = pick("strategy", stem, _KNOWN), name.removeprefix(stem)
+    if stem not in _KNOWN:
+        raise unknown_name("strategy", name, strategy_names())
+    known, argument = _KNOWN[stem], name.removeprefix(stem)
     if not re.fullmatch(known.form, argument):
         raise EvenhandError(f"strategy {name!r}: it is written {stem}{known.usage}.")
     return lambda model, seed: known.make(model, argument[1:], seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -30,12 +31,22 @@ def narrow(model: nn.Module, widths: Widths) -> None:
 
 def count_heads(model: nn.Module) -> None:
     """Let each attention know how many heads its layers still have."""
-    for attention in model.modules():
-        qkv = getattr(attention, "qkv", None)
-        if isinstance(qkv, nn.Linear):
-            heads = qkv.out_features // (3 * int(attention.head_dim))  # type: ignore[arg-type]
-            attention.num_heads = heads  # type: ignore[assignment]
-            attention.attn_dim = heads * int(attention.head_dim)  # type: ignore[arg-type,assignment]
+    for attention in attentions(model).values():
+        attention.num_heads = attention.qkv.out_features // (3 * attention.head_dim)
+        attention.attn_dim = attention.num_heads * attention.head_dim
+
+
+def attentions(model: nn.Module) -> dict[str, Any]:
+    """Return the attentions that can do with fewer heads, by name.
+
+    Those of timm's plain ViT can, whose width ``attn_dim`` need not be that of the network; those
+    of Swin, BEiT and others take the one for the other.
+    """
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(getattr(module, "qkv", None), nn.Linear) and hasattr(module, "attn_dim")
+    }
 
 
 def _narrow_layer(layer: nn.Module, shape: tuple[int, ...]) -> None:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from evenhand.cohort.settings import DataSettings
+from evenhand.cohort.settings import SplitSettings
 from evenhand.settings import Settings
 
 
@@ -31,7 +31,7 @@ class ContrastSettings(Settings, title="Training"):
     seed: int = Field(0, ge=0, description="seed of everything that is drawn")
 
 
-class PretrainSettings(DataSettings, ContrastSettings, title="Model"):
+class PretrainSettings(SplitSettings, ContrastSettings, title="Model"):
     """Which data, which network, which method."""
 
     backbone: str = Field(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from evenhand.errors import EvenhandError
 from evenhand.models.model import Model, random_model
-from evenhand.models.widths import count_heads, widths_of
+from evenhand.models.widths import attentions, count_heads, widths_of
 from evenhand.prune.state import State
 
 Named = Mapping[str, Tensor]
@@ -120,7 +120,8 @@ def _channels(model: Model, scores: Named) -> list[Choices]:
     with torch.enable_grad():  # it follows the gradient's way
         graph.build_dependency(model, sample, unwrapped_parameters=bare)
     names = {module: name for name, module in model.named_modules()}
-    attention = [layer for one in _attentions(model).values() for layer in (one.qkv, one.proj)]
+    qkv = [one for one in model.modules() if isinstance(getattr(one, "qkv", None), nn.Linear)]
+    attention = [layer for one in qkv for layer in (one.qkv, one.proj)]
     outputs = [layer for layer in model.head.modules() if isinstance(layer, nn.Linear)][-1:]
     found = []
     for group in graph.get_all_groups(ignored_layers=[*attention, *outputs]):
@@ -155,14 +156,6 @@ def _by_channel(graph: Any, group: Any, names: Mapping[Any, str], scores: Named)
     return total
 
 
-def _attentions(model: nn.Module) -> dict[str, Any]:
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(getattr(module, "qkv", None), nn.Linear)
-    }
-
-
 def _heads(model: Model, scores: Named) -> list[Choices]:
     """Return the heads of each attention."""
     return [
@@ -171,7 +164,7 @@ def _heads(model: Model, scores: Named) -> list[Choices]:
             _by_head(name, attention, _ones(scores)),
             partial(_remove_heads, attention),
         )
-        for name, attention in _attentions(model).items()
+        for name, attention in attentions(model).items()
     ]
 
 

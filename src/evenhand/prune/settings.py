@@ -30,19 +30,23 @@ class PruneSettings(Settings, title="Pruning"):
         (), description='group that takes no part: "age=under 20"; repeatable'
     )
     rank_by: str = Field(
-        "auc", description="metric on validation that tells unprivileged (worst) from privileged"
+        "auc",
+        description="metric on validation that tells unprivileged (worst) from privileged, of "
+        "`evenhand audit --list-metrics`",
     )
     unprivileged: str | None = Field(
-        None, description="the unprivileged group [default: the worst by --rank-by]"
+        None,
+        description="the unprivileged level of the first --attribute, as in female [default: the "
+        "worst by --rank-by]",
     )
     privileged: tuple[str, ...] = Field(
-        (), description="a privileged group; repeatable [default: all others, weighted by size]"
+        (), description="a privileged level; repeatable [default: all others, weighted by size]"
     )
     beta: float = Field(
         0.33, ge=0, description="weight of the privileged; 0 prunes for the unprivileged alone"
     )
     group_beta: tuple[str, ...] = Field(
-        (), description="a privileged group's own beta, as in male=0.5; repeatable"
+        (), description="a privileged level's own beta, as in male=0.5; repeatable"
     )
     estimator: str = Field(
         "ggn-mc",
@@ -71,7 +75,9 @@ class PruneSettings(Settings, title="Pruning"):
     budget: float | None = Field(
         1.0, ge=0, description="points (0.01) of the whole's metric that may be lost on validation"
     )
-    budget_metric: str = Field("auc", description="the metric that the budget is of")
+    budget_metric: str = Field(
+        "auc", description="the metric that the budget is of (`evenhand audit --list-metrics`)"
+    )
     batches: int = Field(20, gt=0, description="batches of each group per step")
     batch_size: int = Field(16, gt=0, description="samples of each group in a batch")
     finetune_epochs: int = Field(

@@ -24,7 +24,7 @@ A launcher ends the others when one dies, so that nobody waits for the dead.
 
 
 def make_accelerator(settings: LoopSettings) -> Accelerator:
-    """Return the accelerator that the settings ask for.
+    """Return the accelerator that the settings ask for: CUDA or the CPU.
 
     Raises
     ------
@@ -36,7 +36,8 @@ def make_accelerator(settings: LoopSettings) -> Accelerator:
             "--device cuda: torch sees no CUDA device here. Give --device cpu, or install a CUDA "
             "build of torch."
         )
-    on_cpu = settings.device == "cpu"
+    # Without CUDA accelerate would take other devices, such as Apple's, which lack float64.
+    on_cpu = settings.device == "cpu" or not is_available()
     precision = {"fp32": "no", "bf16": "bf16"}[settings.precision]
     if _differs(on_cpu, precision):
         AcceleratorState._reset_state(reset_partial_state=True)
@@ -56,8 +57,7 @@ def _differs(on_cpu: bool, precision: str) -> bool:
         return False
     state = AcceleratorState()
     return bool(PartialState().num_processes == 1) and bool(
-        state.mixed_precision != precision
-        or (state.device.type == "cpu") != (on_cpu or not is_available())
+        state.mixed_precision != precision or (state.device.type == "cpu") != on_cpu
     )
 
 

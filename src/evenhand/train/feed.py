@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from evenhand.cohort.batches import Batch, BatchSource, Source
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.splits import Splits
+from evenhand.cohort.store import FORMAT
 from evenhand.models.cut import Cut, below, cut_at, first_depth, rest_behind
 from evenhand.models.masks import Mask
 from evenhand.models.model import Model
@@ -91,7 +92,10 @@ class Feed:
         self._train = BatchSource(splits.train, accelerator.device)
         self._val = BatchSource(splits.val, accelerator.device)
         self._augment = find_augmentation(settings.augment, model.spec.inputs)
+        views = settings.views or settings.epochs
+        self._views = 1 if self._augment is none else views
         self._cuts: dict[Mask, Cut | None] = {}
+        self._room: dict[int, int] = {}  # by depth, how many views may be kept there
         if cache is not None:
             self._names = {"train": _identity(splits.train), "val": _identity(splits.val)}
             self._weights = _weights_below(model.backbone)
@@ -125,20 +129,25 @@ class Feed:
                     activations = below(backbone, backbone, cut.depth, sample)
                     batch = min(self._settings.batch_size, len(self))
                     self._cache.check(activations, batch)
-                    if not self._cache.fits_disk(activations, len(self) + len(self._val)):
-                        cut = None
+                    room = self._cache.room(activations, len(self), beside=len(self._val))
+                    self._room[cut.depth] = room
+                    cut = cut if room else None
             self._cuts[mask] = cut
         return self._cuts[mask]
 
-    def train(self, epoch: int, cut: Cut | None) -> Source:
-        """Return what an epoch trains on."""
-        count = self._settings.views or self._settings.epochs
-        view = self._view(epoch % count)
-        if cut is None:
-            return view
-        drawn = f"{self._settings.augment} {self._settings.seed} {epoch % count}"
+    def train(self, epoch: int, cut: Cut | None) -> tuple[Source, nn.Module | None]:
+        """Return what an epoch trains on, and what of the backbone takes it; None for all of it.
+
+        The first views are kept, as many as the disk has room for: were the others to take their
+        places, each would be gone when its turn comes again.
+        """
+        number = epoch % self._views
+        view = self._view(number)
+        if cut is None or number >= self._room[cut.depth]:
+            return view, None
+        drawn = f"{self._settings.augment} {self._settings.seed} {number}"
         name = PLAIN if self._augment is none else drawn
-        return self._kept(view, self._train, f"{self._names['train']} {name}", cut)
+        return self._kept(view, self._train, f"{self._names['train']} {name}", cut), cut.rest
 
     def val(self, cut: Cut | None) -> Source:
         """Return what is scored after each epoch."""
@@ -195,9 +204,9 @@ class Feed:
 
 
 def _identity(cohort: Cohort) -> str:
-    """Return what changes when a split's samples or their order do."""
+    """Return what changes when a split's samples, how they were decoded, or their order do."""
     ids = "\n".join(cohort.table["sample_id"])
-    text = f"{cohort.source.reader}\n{cohort.source.fingerprint}\n{ids}"
+    text = f"{FORMAT}\n{cohort.source.reader}\n{cohort.source.fingerprint}\n{ids}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 

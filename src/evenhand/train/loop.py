@@ -27,7 +27,7 @@ from evenhand.train.steps import make_steps
 
 
 class DivergedError(EvenhandError):
-    """A training whose loss is no longer finite."""
+    """A training whose loss or scores are no longer finite."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +75,7 @@ def fit(
     Raises
     ------
     DivergedError
-        The loss is no longer finite.
+        The loss or the scores are no longer finite.
     EvenhandError
         One batch of activations does not fit into the cache's memory.
     """
@@ -84,7 +84,8 @@ def fit(
     model = _placed(model, accelerator.device)
     if settings.compile:
         model.compile()
-    count = settings.epochs * math.ceil(len(splits.train) / settings.batch_size)
+    starts = _starts(len(splits.train), settings.batch_size, accelerator.num_processes)
+    count = settings.epochs * len(starts)
     steps = make_steps(model, splits.train, schedule, settings, accelerator, count)
     feed = Feed(model, splits, settings, accelerator, cache)
     best = Best(settings.patience)
@@ -92,14 +93,15 @@ def fit(
         for epoch in range(settings.epochs):
             tune_only(model, schedule(epoch))
             cut = feed.cut(schedule.reach(epoch + 1))
-            rest = None if cut is None else cut.rest
-            train = feed.train(epoch, cut)
+            train, rest = feed.train(epoch, cut)
             train_mode(model)
             batches = _batches(len(train), settings.batch_size, order_rng, accelerator)
             loss = steps.take(train, batches, rest, advance)
             del train  # so that its activations can make room
-            _check_finite(loss, epoch, settings)
+            _check_finite("training loss", loss, epoch, settings)
+            rest = None if cut is None else cut.rest
             found = scores(model, feed.val(cut), accelerator, rest)
+            _check_finite("mean score", float(found.mean()), epoch, settings)
             score = on_epoch(Epoch(epoch, loss, found))
             advance(0, text=f"epoch {epoch + 1}: loss {loss:.3f}, validation {score:.3f}")
             if best.stop(score, model):
@@ -110,11 +112,11 @@ def fit(
     return model.cpu().eval()
 
 
-def _check_finite(loss: float, epoch: int, settings: FitSettings) -> None:
-    if not math.isfinite(loss):
+def _check_finite(name: str, value: float, epoch: int, settings: FitSettings) -> None:
+    if not math.isfinite(value):
         raise DivergedError(
-            f"the training loss is {loss} in epoch {epoch + 1}; give a lower --lr than "
-            f"{settings.lr:g}, or more --warmup."
+            f"the {name} is {value} in epoch {epoch + 1}; give a lower --lr than {settings.lr:g}, "
+            "or more --warmup."
         )
 
 
@@ -155,12 +157,21 @@ def _spawn(seed: int, process: int) -> tuple[np.random.Generator, int]:
     return np.random.default_rng(order), int(dropout[process].generate_state(1)[0])
 
 
+def _starts(count: int, size: int, processes: int) -> range:
+    """Return where the batches of one epoch start.
+
+    A last one with fewer than two samples for each process, from which batch normalisation has
+    nothing to tell, joins the one before.
+    """
+    starts = range(0, count, size)
+    return starts[:-1] if len(starts) > 1 and 0 < count % size < 2 * processes else starts
+
+
 def _batches(
     count: int, size: int, rng: np.random.Generator, accelerator: Accelerator
 ) -> Iterator[NDArray[np.intp]]:
     """Yield this process's share of each batch of one epoch, as positions in the split."""
-    order = rng.permutation(count)
-    for start in range(0, count, size):
-        batch = order[start : start + size]
-        if len(batch) >= accelerator.num_processes:  # every process has to have a sample in it
-            yield batch[accelerator.process_index :: accelerator.num_processes]
+    order, processes = rng.permutation(count), accelerator.num_processes
+    for batch in np.split(order, _starts(count, size, processes)[1:]):
+        if len(batch) >= processes:  # every process has to have a sample in it
+            yield batch[accelerator.process_index :: processes]

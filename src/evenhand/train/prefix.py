@@ -92,9 +92,12 @@ class ActivationCache:
                 "least, a smaller --batch-size, or 0 to do without kept activations."
             )
 
-    def fits_disk(self, sample: Tensor, count: int) -> bool:
-        """Whether so many rows like those of a sample may lie on the disk at once."""
-        return count * _row_size(sample) <= self.disk
+    def room(self, sample: Tensor, count: int, beside: int) -> int:
+        """Return how many arrays of ``count`` rows like those of a sample the disk may hold.
+
+        They lie there beside one of ``beside`` rows.
+        """
+        return max(0, self.disk // _row_size(sample) - beside) // count
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.npy"

@@ -134,14 +134,15 @@ class _Raised:
 def _ready(workers: Iterable[_Worker]) -> list[_Worker]:
     """Wait until at least one worker has something to tell."""
     by_pipe = {worker.pipe: worker for worker in workers}
-    return [by_pipe[pipe] for pipe in wait(list(by_pipe)) if isinstance(pipe, Connection)]
+    told = wait(list(by_pipe))  # of another class on Windows
+    return [worker for pipe, worker in by_pipe.items() if pipe in told]
 
 
 def _ending(code: int | None) -> str:
     if code is None or code >= 0:
         return f"ended with status {code}"
-    hint = " (out of memory?)" if -code == signal.SIGKILL else ""
-    return f"was ended by {signal.Signals(-code).name}{hint}"
+    name = signal.Signals(-code).name
+    return f"was ended by {name}{' (out of memory?)' if name == 'SIGKILL' else ''}"
 
 
 @contextmanager

@@ -110,6 +110,23 @@ def test_other_measurements_are_other_data(path):
     assert opened(path).source.fingerprint != before
 
 
+@pytest.mark.parametrize(
+    "other", [{"series_step": 30}, {"series_steps": 5}, {"series_variable": ("spo2", "pulse")}]
+)
+def test_another_grid_is_decoded_for_itself(path, other):
+    cache = path.parent / "cache"
+    store_samples(opened(path), None, cache)
+    cohort = opened(path, **other)
+    stored = store_samples(cohort, None, cache)
+    for name in cohort.table["sample_id"]:
+        assert np.array_equal(stored.read(name), cohort.read(name), equal_nan=True)
+
+
+def test_a_grid_that_is_given_is_the_one_that_is_found(path):
+    given = opened(path, series_step=60, series_steps=3, series_variable=("pulse", "spo2"))
+    assert given.source.fingerprint == opened(path).source.fingerprint
+
+
 def test_a_published_data_set_has_no_long_table(tmp_path):
     with pytest.raises(EvenhandError, match="--series-table cannot be given with series_phantom"):
         open_cohort(DataSettings(data="series_phantom:patients=40", series_table="x.csv"))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from evenhand.cohort.settings import DataSettings
+from evenhand.cohort.settings import SplitSettings
 
 Limits = tuple[float, float]
 """Beyond the first a requirement warns, beyond the second it fails."""
 
 
-class CheckSettings(DataSettings, title="Requirements"):
+class CheckSettings(SplitSettings, title="Requirements"):
     """Which data are checked, and with which thresholds; two numbers are for warn and fail."""
 
     unknown: Limits = Field(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +21,7 @@ from evenhand.cohort.layouts import look_at
 from evenhand.cohort.refusals import refuse_blank, refuse_repeated, refuse_rows, require_columns
 from evenhand.cohort.registry import SERIES, DataSet, reader, refuse_settings
 from evenhand.cohort.series_files import series_files
-from evenhand.cohort.series_long import long_series
+from evenhand.cohort.series_long import STEP, long_series
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.splits import own_split
 from evenhand.cohort.tables import read_table
@@ -127,9 +129,10 @@ def _measured(names: pd.Series, source: Path, settings: DataSettings) -> _Sample
     """Find samples that are series in one long table."""
     path = _folder(source) / str(settings.series_table)
     read, channels = long_series(path, names, source, settings)
-    return _Samples(
-        np.ones(len(names), np.bool_), (), read, channels, fingerprint((), (source, path))
-    )
+    grid = (names.name, settings.series_step or STEP, read.steps, channels)  # decides what is read
+    text = json.dumps([fingerprint((), (source, path)), *grid])
+    mark = hashlib.sha256(text.encode()).hexdigest()
+    return _Samples(np.ones(len(names), np.bool_), (), read, channels, mark)
 
 
 def _folder(source: Path) -> Path:
