@@ -7,7 +7,7 @@ import pytest
 from tests.data.ham10000 import make_ham10000
 from tests.data.pictures import truncate
 
-from evenhand.cohort import DataSettings, SampleStore, prepare_splits, write_splits
+from evenhand.cohort import SampleStore, SplitSettings, prepare_splits, write_splits
 from evenhand.errors import EvenhandError
 
 PHANTOMS = "phantom:patients=60,images=2,size=16"
@@ -22,7 +22,7 @@ def seeded(seed: int = 0) -> np.random.Generator:
 
 
 def test_samples_come_from_one_store(tmp_path):
-    settings = DataSettings(data=PHANTOMS, attribute=("group",), cache=tmp_path)
+    settings = SplitSettings(data=PHANTOMS, attribute=("group",), cache=tmp_path)
     splits = prepare_splits(settings, 8, seeded())
     assert isinstance(splits.train.read, SampleStore)
     assert splits.test.read is splits.train.read
@@ -30,7 +30,7 @@ def test_samples_come_from_one_store(tmp_path):
 
 
 def test_a_share_for_pre_training_and_the_rest_for_the_task(tmp_path):
-    settings = DataSettings(
+    settings = SplitSettings(
         data=PHANTOMS, attribute=("group",), cache=tmp_path / "cache", patient_share=0.3
     )
     first = prepare_splits(settings, 8, seeded())
@@ -45,7 +45,7 @@ def test_a_share_for_pre_training_and_the_rest_for_the_task(tmp_path):
 
 
 def test_what_is_left_must_be_usable(tmp_path):
-    settings = DataSettings(
+    settings = SplitSettings(
         data=PHANTOMS, cache=tmp_path, exclude_patients=(tmp_path / "sick.txt",)
     )
     splits = prepare_splits(settings.model_copy(update={"exclude_patients": ()}), 8, seeded())
@@ -62,7 +62,7 @@ def test_what_is_left_must_be_usable(tmp_path):
 def test_unreadable_samples_are_left_out_by_request(tmp_path):
     root = make_ham10000(tmp_path / "ham", lesions=30)
     truncate(next(root.glob("*/*.jpg")))
-    settings = DataSettings(data=f"ham10000:{root}", cache=tmp_path / "cache")
+    settings = SplitSettings(data=f"ham10000:{root}", cache=tmp_path / "cache")
     with pytest.raises(EvenhandError, match="1 of 45 samples cannot be read"):
         prepare_splits(settings, 8, seeded())
     splits = prepare_splits(settings.model_copy(update={"skip_unreadable": True}), 8, seeded())

@@ -12,8 +12,8 @@ from tests.command import evenhand
 
 from evenhand import load_model
 from evenhand.cohort import (
-    DataSettings,
     SeriesPhantomSettings,
+    SplitSettings,
     make_series_phantoms,
     prepare_splits,
     store_samples,
@@ -121,7 +121,7 @@ def test_patients_are_held_out_whole(cohort):
 
 
 def test_images_can_be_learnt_from(cache):
-    settings = DataSettings(data="phantom:patients=60,size=16", cache=cache)
+    settings = SplitSettings(data="phantom:patients=60,size=16", cache=cache)
     train = prepare_splits(settings, 16, np.random.default_rng(0)).train
     model = build_model("test_resnet", "none", model_inputs(train), train.classes, seed=0)
     before = {name: value.clone() for name, value in model.backbone.state_dict().items()}

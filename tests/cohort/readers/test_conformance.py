@@ -10,6 +10,7 @@ from evenhand.cohort import (
     UNKNOWN,
     Cohort,
     DataSettings,
+    SplitSettings,
     known_readers,
     open_cohort,
     prepare_splits,
@@ -133,7 +134,8 @@ def test_the_store_gives_each_sample_back(cohort, settings):
 
 
 def test_splits_are_by_patient_and_lose_nobody(cohort, settings):
-    splits = prepare_splits(settings, size_of(cohort), np.random.default_rng(0))
+    whole = SplitSettings(**settings.model_dump())
+    splits = prepare_splits(whole, size_of(cohort), np.random.default_rng(0))
     parts = [set(part.table["patient_id"]) for _, part in splits.items()]
     assert sum(map(len, parts)) == len(set().union(*parts)) == cohort.table["patient_id"].nunique()
     assert sum(len(part) for _, part in splits.items()) == len(cohort)

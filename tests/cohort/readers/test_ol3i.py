@@ -15,7 +15,14 @@ import pytest
 from tests.data.ol3i import make_ol3i
 from tests.data.pictures import truncate
 
-from evenhand.cohort import Cohort, DataSettings, open_cohort, prepare_splits, store_samples
+from evenhand.cohort import (
+    Cohort,
+    DataSettings,
+    SplitSettings,
+    open_cohort,
+    prepare_splits,
+    store_samples,
+)
 from evenhand.cohort.listing import verify
 from evenhand.errors import EvenhandError
 
@@ -48,7 +55,7 @@ def test_a_slice_is_shown_through_the_window_of_soft_tissue(root):
 @pytest.mark.parametrize(("label", "samples"), [("1y", 60), ("5y", 40)])
 def test_each_label_has_its_published_split(root, label, samples):
     settings = DataSettings(data=f"ol3i:{root}", label=label, cache=root / "cache")
-    splits = prepare_splits(settings, 8, np.random.default_rng(0))
+    splits = prepare_splits(SplitSettings(**settings.model_dump()), 8, np.random.default_rng(0))
     published = pd.read_csv(root / "clinical_data.csv").set_index("anon_id")[f"set_{label}"]
     for name, part in splits.items():
         assert set(part.table["sample_id"]) == set(published.index[published == name])
