@@ -76,6 +76,11 @@ def test_the_loss_falls(cohort, method):
     assert np.mean(curve.loss[-3:]) < np.mean(curve.loss[:3])
 
 
+def test_training_of_ten_steps_ends(cohort):
+    settings = FEW.model_copy(update={"epochs": 5, "batch_size": 30, "patience": 0})
+    assert len(encoded(cohort, settings=settings)[1].loss) == 5  # of two batches each
+
+
 def test_held_out_patients_tell_when_to_stop_and_which_epoch_to_keep(cohort, monkeypatch):
     after: list[dict[str, torch.Tensor]] = []
 

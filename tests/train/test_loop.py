@@ -19,7 +19,7 @@ from evenhand.train.loop import DivergedError, _batches
 from evenhand.train.losses import make_loss
 from evenhand.train.predict import scores
 from evenhand.train.settings import FitSettings
-from evenhand.train.steps import _optimizer, _warmup_cosine
+from evenhand.train.steps import _optimizer, warmup_cosine
 
 
 def same(one, other) -> bool:
@@ -119,7 +119,7 @@ def test_batch_normalisation_never_meets_one_sample_alone(train, splits):
 
 
 def test_the_learning_rate_rises_and_falls():
-    factor = _warmup_cosine(FitSettings(warmup=0.3), 10)
+    factor = warmup_cosine(0.3, 10)
     rising = [1 / 4, 2 / 4, 3 / 4]
     falling = [(1 + math.cos(math.pi * k / 7)) / 2 for k in range(8)]
     assert [factor(step) for step in range(11)] == pytest.approx(rising + falling)
@@ -128,7 +128,7 @@ def test_the_learning_rate_rises_and_falls():
 
 
 def test_without_warm_up_it_begins_at_its_highest():
-    assert _warmup_cosine(FitSettings(warmup=0), 4)(0) == 1
+    assert warmup_cosine(0, 4)(0) == 1
 
 
 def record(values, states, stop_at=None):

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import AdamW
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.lr_scheduler import LambdaLR
 
 from evenhand.cohort.batches import BatchSource
 from evenhand.cohort.cohort import Cohort
@@ -27,6 +27,7 @@ from evenhand.train.device import make_accelerator, seeded
 from evenhand.train.loop import Best, DivergedError
 from evenhand.train.predict import unit
 from evenhand.train.settings import LoopSettings
+from evenhand.train.steps import warmup_cosine
 
 FEWEST = 16  # samples; fewer have too few others to be told from
 WARMUP = 0.1  # share of the steps
@@ -177,9 +178,7 @@ def _stepper(contrast: _Contrast, settings: ContrastSettings, steps: int) -> Ste
         weight_decay=settings.weight_decay,
         fused=True,
     )
-    rate = OneCycleLR(
-        optimizer, settings.lr, settings.epochs * steps, pct_start=WARMUP, cycle_momentum=False
-    )
+    rate = LambdaLR(optimizer, warmup_cosine(WARMUP, settings.epochs * steps))
 
     def step(inputs: Tensor, rng: torch.Generator) -> Tensor:
         loss = contrast.loss(inputs, rng)

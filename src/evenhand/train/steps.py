@@ -84,7 +84,7 @@ def make_steps(
 ) -> Steps:
     """Return the steps, ``count`` in all, of a model that is on the accelerator's device."""
     trainee, optimizer = accelerator.prepare(model, _optimizer(model, schedule, settings))
-    rate = LambdaLR(optimizer.optimizer, _warmup_cosine(settings, count))
+    rate = LambdaLR(optimizer.optimizer, warmup_cosine(settings.warmup, count))
     loss = make_loss(settings, train.labels, len(train.classes)).to(accelerator.device)
     return Steps(accelerator, trainee, optimizer, rate, loss)
 
@@ -112,9 +112,17 @@ def _optimizer(model: Model, schedule: Schedule, settings: FitSettings) -> AdamW
     )
 
 
-def _warmup_cosine(settings: FitSettings, steps: int) -> Callable[[int], float]:
-    """Return the factor of the learning rate at each step: linear up, then half a cosine to 0."""
-    warm = round(settings.warmup * steps)
+def warmup_cosine(warmup: float, steps: int) -> Callable[[int], float]:
+    """Return the factor of the learning rate at each step: linear up, then half a cosine to 0.
+
+    Parameters
+    ----------
+    warmup
+        Share of the steps on which it rises.
+    steps
+        How many there are at most.
+    """
+    warm = round(warmup * steps)
 
     def factor(step: int) -> float:
         if step < warm:
