@@ -54,7 +54,8 @@ class AssessSettings(TrainingSettings, WorkerSettings, title="Assessment"):
     @field_validator("cell")
     @classmethod
     def _with_baseline(cls, cell: tuple[str, ...]) -> tuple[str, ...]:
-        cells = tuple(dict.fromkeys((*cell, SUPERVISED)))
+        named = (SUPERVISED if name == "scratch" else name for name in cell)  # the same strategy
+        cells = tuple(dict.fromkeys((*named, SUPERVISED)))
         if cells == (SUPERVISED,):
             raise ValueError("name one cell at least besides supervised, as in frozen1m")
         return cells
