@@ -14,13 +14,16 @@ import torch
 from tests.command import evenhand
 
 from evenhand import load_model
-from evenhand.assess.evaluation import Evaluation, Size
+from evenhand.assess.evaluation import Evaluation, Size, evaluate
 from evenhand.assess.evidence import evidence
 from evenhand.assess.page import verdicts
+from evenhand.assess.requirements.job import measure_requirements
+from evenhand.assess.settings import AssessSettings
 from evenhand.assess.similarity.settings import SimilaritySettings
 from evenhand.files import read_json, write_json
 from evenhand.finetune.prepared import prepared
 from evenhand.measure.parity import Judged
+from evenhand.predictions import Predictions, write_predictions
 from evenhand.runs import Run
 
 DATA = "series_phantom:patients=160,steps=12,seed=1"
@@ -134,6 +137,67 @@ def test_what_is_done_is_not_done_again(run, command, tmp_path):
     assert lost.read_bytes() == before
 
 
+def test_requirements_are_measured_before_the_fits_and_once(command, tmp_path, monkeypatch):
+    measured = []
+
+    def watched(*given):
+        measured.append(given)
+        return measure_requirements(*given)
+
+    monkeypatch.setattr("evenhand.assess.job.measure_requirements", watched)
+    monkeypatch.setattr("evenhand.assess.job.fit_all", killed)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="killed"):
+            command(tmp_path / "out")
+        assert read_json(tmp_path / "out" / "check.json")["findings"]
+    assert len(measured) == 1
+
+
+def killed(*given):
+    raise RuntimeError("killed")
+
+
+def write_cell(run, cell):
+    """Write what evaluation reads of a cell: six patients of each class in each group, but c."""
+    rng = np.random.default_rng(len(cell))
+    table = pd.DataFrame({"attr_group": np.repeat(["a", "b", "c"], 12), "split": "test"})
+    table["sample_id"] = table["patient_id"] = [f"P{number}" for number in range(36)]
+    table["label"] = np.arange(36) % 2 * (table["attr_group"] != "c")
+    table["score"] = np.clip(0.3 * table["label"] + rng.uniform(size=36), 0, 1)
+    predictions = Predictions(table, ("0", "1"), {"group": ("a", "b", "c")})
+    write_predictions(run.predictions(cell), predictions)
+    write_json(run.model(cell) / "model.json", {"val": {"overall_auc": 0.7}, "units": []})
+
+
+def test_a_group_that_is_excluded_takes_no_part_in_the_answer(tmp_path):
+    run = Run(tmp_path)
+    write_json(tmp_path / "run.json", {"seed": 0})
+    for cell in ("frozen3-seed0", "supervised-seed0"):
+        write_cell(run, cell)
+    settings = AssessSettings(data="phantom:", attribute=("group",), cell=("frozen3",), seeds=1)
+    assert evaluate(run, settings)[0].deviation("frozen3", "group").value is None  # no positives
+    settings = settings.model_copy(update={"exclude_group": ("group=c",)})
+    found = evaluate(run, settings)[0]
+    assert found.deviation("frozen3", "group").value is not None
+    assert set(found.by_group("frozen3")) == {("group", "a"), ("group", "b")}
+    assert found.sizes["group", "*"].n == 24
+    assert found.sizes["*", "*"].n == 36
+
+
+def test_the_page_names_a_group_that_is_excluded(run, tmp_path):
+    out = shutil.copytree(run, tmp_path / "again")
+    facts = read_json(out / "run.json")
+    Run(out).note(settings=facts["settings"] | {"exclude_group": ["group=unknown"]})
+    assert evenhand("report", out).status == 0
+    assert "Group group=unknown: no part in the comparison" in (out / "report.html").read_text()
+
+
+@pytest.mark.parametrize("given", [("scratch", "frozen1m"), ("frozen1m", "supervised")])
+def test_scratch_is_the_supervised_cell(given):
+    settings = AssessSettings(data="phantom:", cell=given)
+    assert set(settings.cell) == {"supervised", "frozen1m"}
+
+
 def test_every_seed_s_models_are_compared_as_similarity_compares_them(
     run, command, tmp_path, monkeypatch
 ):
@@ -216,6 +280,7 @@ def test_images_are_assessed_by_workers_and_after_a_kill(tmp_path):
         (("--method", "byol"), "no method 'byol'"),
         (("--label-shares", 2), "--label-shares"),
         (("--image-size", 64), "the samples are series"),
+        (("--exclude-group", "group=minority"), "leaves majority of group"),
     ],
 )
 def test_bad_input_is_refused_before_any_work(command, tmp_path, more, said):

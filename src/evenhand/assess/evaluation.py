@@ -23,7 +23,7 @@ from evenhand.measure.parity import Judged, ends, judge, mean_of, relative_reduc
 from evenhand.measure.registry import Floats
 from evenhand.measure.resample import Bootstrap, resample
 from evenhand.measure.scored import Scored
-from evenhand.predictions import read_predictions
+from evenhand.predictions import Predictions, read_predictions
 from evenhand.runs import Run
 
 CHANCE = 0.5
@@ -171,7 +171,7 @@ def _evaluate_share(run: Run, cells: Sequence[Cell], settings: AssessSettings) -
         # The same seed draws the same patients for every model, so that differences are paired.
         rng = np.random.default_rng(run.facts["seed"])
         resamples = resample(len(rows.members), Bootstrap(), rng)
-        groups = groups_in(test, settings.attribute)
+        groups = _compared(test, settings)
         judged.setdefault(cell.strategy, []).append(judge(rows, groups, resamples))
         sizes = sizes or _sizes(rows, groups)  # every cell scores the same rows
         about: dict[str, Any] = read_json(run.model(cell.name) / "model.json")
@@ -187,6 +187,16 @@ def _evaluate_share(run: Run, cells: Sequence[Cell], settings: AssessSettings) -
         parameters=tuned,
         sizes=sizes,
     )
+
+
+def _compared(test: Predictions, settings: AssessSettings) -> dict[str, Groups]:
+    """Return the groups of each attribute without those that the settings exclude."""
+    return {
+        name: groups.without(
+            {level for level in groups.levels if f"{name}={level}" in settings.exclude_group}
+        )
+        for name, groups in groups_in(test, settings.attribute).items()
+    }
 
 
 def _sizes(rows: Scored, groups: Mapping[str, Groups]) -> dict[tuple[str, str], Size]:

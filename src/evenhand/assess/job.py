@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from evenhand.assess.alike import similarity_of
 from evenhand.assess.evaluation import evaluate
@@ -15,8 +16,8 @@ from evenhand.assess.requirements.job import measure_requirements
 from evenhand.assess.requirements.settings import CheckSettings
 from evenhand.assess.settings import AssessSettings
 from evenhand.cohort.settings import SplitSettings
-from evenhand.errors import EvenhandError
-from evenhand.files import write_json, write_text
+from evenhand.errors import EvenhandError, some
+from evenhand.files import read_json, write_json, write_text
 from evenhand.finetune.job import begin
 from evenhand.finetune.prepared import Fits, prepared, prepared_anew
 from evenhand.finetune.training import Task, seconds_per_fit
@@ -57,14 +58,14 @@ def assess(
         raise EvenhandError("fairness is between groups: give an --attribute.")
     find_method(settings.method)
     task = prepared(settings)
-    if len(task.splits.train.classes) != 2:
-        raise EvenhandError("the assessment is for two classes; name another --label.")
+    _refuse(task)
     for cell in settings.cell:
         find_strategy(cell)(task.model(), settings.seed)
     cells = tuple(cells_of(settings))
     with open_engine(settings) as engine:
         run = begin("assess", task, out, [cell.name for cell in cells], overwrite=overwrite)
         say(_forecast(task, settings, len(cells)))
+        required = _requirements(task, settings, run)
         fit_all(Fits(settings, task.fingerprint, Run(run.root.resolve())), cells, engine)
     with run.phase("evaluation"):
         found = evaluate(run, settings)
@@ -73,13 +74,34 @@ def assess(
     with run.phase("similarity"):
         alike = similarity_of(task, settings, run, found[0])
         write_json(run.root / "similarity.json", alike)
-    with run.phase("requirements"):
-        asked = settings.model_dump(include=set(SplitSettings.model_fields))
-        required = measure_requirements(task.splits, CheckSettings(**asked)).records()
-        write_json(run.root / "check.json", required)
     run.finish(chosen=Cell(found[0].chosen, found[0].share, settings.seed).name)
     write_text(run.root / "report.html", page_of(run, found, required, alike))
     return run
+
+
+def _refuse(task: Task) -> None:
+    """Refuse what cannot be assessed: other than two classes, fewer than two groups."""
+    if len(task.splits.train.classes) != 2:
+        raise EvenhandError("the assessment is for two classes; name another --label.")
+    for name, groups in task.groups.items():
+        left = groups.compared(task.excluded.get(name, ()))
+        if len(left) < 2:
+            raise EvenhandError(
+                f"--exclude-group leaves {some(left) or 'no group'} of {name}, and fairness is "
+                "between groups: exclude fewer."
+            )
+
+
+def _requirements(task: Task, settings: AssessSettings, run: Run) -> dict[str, Any]:
+    """Measure the data before anything is trained on them, once for a run that goes on."""
+    path = run.root / "check.json"
+    if not path.exists():
+        with run.phase("requirements"):
+            asked = settings.model_dump(include=set(SplitSettings.model_fields))
+            found = measure_requirements(task.splits, CheckSettings(**asked))
+            write_json(path, found.records())
+    required: dict[str, Any] = read_json(path)
+    return required
 
 
 def _forecast(task: Task, settings: AssessSettings, cells: int) -> str:

@@ -151,6 +151,8 @@ def _remarks(found: Evaluation, facts: Mapping[str, Any]) -> Iterator[str]:
                 f"{attribute}: fewer than {FEWEST} test samples of the rarer class in "
                 f"{', '.join(small)}. What is said of these groups rests on few people."
             )
+    for group in facts["settings"]["exclude_group"]:
+        yield f"Group {group}: no part in the comparison, as it was asked for."
     yield from facts.get("notes", ())
 
 

@@ -44,6 +44,18 @@ class Groups:
         """
         return tuple(level for level in self.levels if level not in {UNKNOWN, *excluded})
 
+    def without(self, excluded: Collection[str]) -> Groups:
+        """Return the groups without some levels, whose samples are not looked at any more.
+
+        Examples
+        --------
+        >>> groups_of(["b", "a", "c"]).without({"b"})
+        Groups(codes=array([-1,  0,  1]), levels=('a', 'c'))
+        """
+        kept = tuple(level for level in self.levels if level not in excluded)
+        codes = [kept.index(level) if level in kept else -1 for level in self.levels]
+        return Groups(np.array([*codes, -1])[self.codes], kept)  # the last is that of code -1
+
 
 def groups_of(levels: pd.Series[Any] | Sequence[str]) -> Groups:
     """Code a column of level names; a categorical column keeps its order and its empty levels.
