@@ -2,16 +2,25 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from tests.command import evenhand
+from tests.data.chexpert import make_chexpert
+from tests.data.folders import make_folders
 from tests.data.ham10000 import make_ham10000
 
 from evenhand.assess import CheckSettings, check
 from evenhand.assess.requirements.findings import Finding
 from evenhand.assess.requirements.job import Requirements
+from evenhand.assess.requirements.material import unreadable_finding
+from evenhand.cohort import SeriesPhantomSettings, make_series_phantoms, store_samples
+from evenhand.cohort.cohort import UnreadableError
+from evenhand.cohort.series import Recordings, Series
+from evenhand.cohort.splits import Splits
 from evenhand.measure import auc_error, detectable_gap
 
 LARGE = "phantom:patients=900,size=16,minority=0.4"
@@ -133,14 +142,58 @@ def test_the_same_image_in_two_splits_leaks(tmp_path, cache):
     assert {pair["split"], pair["other_split"]} == {"train", "test"}
 
 
-def test_what_cannot_be_read_is_counted(tmp_path, cache):
+@pytest.mark.parametrize("share", [1, 0.5])
+def test_what_cannot_be_read_is_counted_of_all(tmp_path, cache, share):
     root = tmp_path / "data"
     data, columns = own_table(root)
     broken = root / pd.read_csv(data)["file"][0]
     broken.write_bytes(broken.read_bytes()[:100])
-    finding = of(checked(data, cache, **columns), "unreadable")
+    finding = of(checked(data, cache, **columns, patient_share=share), "unreadable")
     assert finding.value == pytest.approx(1 / 90)
     assert finding.status == "fail"
+
+
+def test_each_window_of_a_recording_that_cannot_be_read_counts(cache):
+    phantoms = make_series_phantoms(SeriesPhantomSettings(patients=40, steps=16))
+
+    def load(name):
+        if name == "r3":
+            raise UnreadableError("r3 is damaged")
+        return np.zeros((32, len(phantoms.channels)), np.float32)
+
+    names = [f"r{number}" for number in range(20)]
+    windows = pd.DataFrame({"recording": np.repeat(names, 2), "offset": [0, 16] * 20})
+    windows.index = pd.Index(phantoms.table["sample_id"])
+    read = Series(Recordings(names, load), windows, 16)
+    source = replace(phantoms.source, fingerprint="windows", left_out=("r20 is absent",))
+    cohort = replace(phantoms, read=read, source=source)
+    stored = store_samples(cohort, None, cache, skip_unreadable=True)
+    finding = unreadable_finding(Splits(stored, stored, stored), CheckSettings(data="phantom:"))
+    assert finding.measured == "3 of 41 samples cannot be read"
+
+
+def test_data_without_attributes_can_be_checked(tmp_path, cache):
+    data, columns = own_table(tmp_path / "data")
+    found = checked(data, cache, **columns | {"attribute": ()})
+    assert of(found, "attributes").status == "fail"
+    assert found.counts.empty
+    words = ("--image-column", "file", "--label", "sick", "--patient", "who", "--cache", cache)
+    out = tmp_path / "out"
+    assert evenhand("check", data, *words, "--out", out).status == 1
+    assert "Protected attributes" in (out / "report.html").read_text()
+
+
+def test_without_attribute_those_that_cannot_be_told_are_named(tmp_path, cache):
+    root = make_chexpert(tmp_path / "chexpert")
+    (root / "CHEXPERT DEMO.xlsx").unlink()
+    found = of(checked(f"chexpert:{root}", cache), "attributes")
+    assert found.measured == "3: sex, age, view; without two known levels: race, race_white"
+
+
+def test_a_tree_of_ones_own_has_no_licence_on_record(tmp_path, cache):
+    found = checked(f"folders:{make_folders(tmp_path / 'tree')}", cache, patient="person")
+    assert of(found, "licence").status == of(found, "access").status == "warn"
+    assert of(found, "licence").measured == "not recorded: the data are your own"
 
 
 def test_more_than_two_classes(tmp_path, cache):

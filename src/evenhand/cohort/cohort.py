@@ -196,6 +196,11 @@ def counts(cohort: Cohort, attribute: str) -> pd.DataFrame:
     )
 
 
+def known_levels(table: pd.DataFrame, attribute: str) -> list[str]:
+    """Return the levels of an attribute that samples have, ``unknown`` aside."""
+    return sorted({*table[f"attr_{attribute}"].unique()} - {UNKNOWN})
+
+
 def check_usable(cohort: Cohort, attributes: Sequence[str]) -> None:
     """Check that there is something to learn and something to compare.
 
@@ -221,7 +226,7 @@ def check_usable(cohort: Cohort, attributes: Sequence[str]) -> None:
         )
     for name in sorted({part for attribute in attributes for part in parts_of(attribute)}):
         pick("attribute", name, cohort.attributes)
-        levels = sorted({*cohort.table[f"attr_{name}"].unique()} - {UNKNOWN})
+        levels = known_levels(cohort.table, name)
         if len(levels) < 2:
             raise EvenhandError(
                 f"{cohort.source.path}: the attribute {name!r} has "

@@ -11,7 +11,7 @@ import pandas as pd
 from evenhand.assess.requirements.findings import Finding, at_least, at_most
 from evenhand.assess.requirements.settings import CheckSettings
 from evenhand.cohort.attributes import UNKNOWN, group_of
-from evenhand.cohort.cohort import Cohort
+from evenhand.cohort.cohort import Cohort, known_levels
 from evenhand.cohort.splits import Splits
 
 COLUMNS = ("attribute", "group", "split", "patients", "samples", "positives", "fewest")
@@ -27,27 +27,29 @@ def group_counts(splits: Splits, attributes: Sequence[str]) -> pd.DataFrame:
         missing for more than two classes) and ``fewest`` (samples of the rarest class).
     """
     rows = [
-        _counts(cohort, attribute, split)
+        row
         for attribute in attributes
         for split, cohort in splits.items()
+        for row in _counts(cohort, attribute, split)
     ]
-    table = pd.concat([pd.DataFrame(part) for part in rows], ignore_index=True)
-    return table.astype({"positives": "Int64"})
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"positives": "Int64"})
 
 
 def attribute_findings(
     splits: Splits, attributes: Sequence[str], settings: CheckSettings
 ) -> Iterator[Finding]:
     """Judge whether there are attributes, and how many patients have no known level."""
+    table = pd.concat([cohort.table for _, cohort in splits.items()])
+    named = f"{len(attributes)}: {', '.join(attributes)}" if attributes else "none"
+    bare = [name for name in splits.train.attributes if len(known_levels(table, name)) < 2]
     yield Finding(
         "attributes",
         "*",
-        f"{len(attributes)}: {', '.join(attributes)}" if attributes else "none",
+        f"{named}; without two known levels: {', '.join(bare)}" if bare else named,
         len(attributes),
         "at least 1 protected attribute",
         "pass" if attributes else "fail",
     )
-    table = pd.concat([cohort.table for _, cohort in splits.items()])
     for attribute in attributes:
         level = group_of(table, attribute, splits.train.levels)
         patients = table["patient_id"].groupby(level, observed=True).nunique()

@@ -24,6 +24,7 @@ from evenhand.assess.requirements.material import (
 )
 from evenhand.assess.requirements.outcomes import base_rate_findings, power_findings
 from evenhand.assess.requirements.settings import CheckSettings
+from evenhand.cohort.cohort import known_levels
 from evenhand.cohort.prepare import prepare_splits
 from evenhand.cohort.readers import open_cohort, reader_of
 from evenhand.cohort.splits import Splits
@@ -75,7 +76,7 @@ def check(
     """Measure a data set's requirements; write ``check.json`` and a page where ``out`` is given.
 
     The splits are those that any job makes of the same settings. Without an attribute every one
-    that the reader knows is looked at.
+    is looked at that the reader knows and of which samples have two levels.
 
     Raises
     ------
@@ -85,7 +86,8 @@ def check(
     settings = settings.model_copy(update={"skip_unreadable": True})
     cohort = open_cohort(settings)
     if not settings.attribute:
-        settings = settings.model_copy(update={"attribute": tuple(cohort.attributes)})
+        usable = (name for name in cohort.attributes if len(known_levels(cohort.table, name)) > 1)
+        settings = settings.model_copy(update={"attribute": tuple(usable)})
     size = None if cohort.channels else IMAGE_SIZE
     splits = prepare_splits(settings, size, np.random.default_rng(settings.seed))
     if out is None:
@@ -136,7 +138,7 @@ def _findings(
     yield unreadable_finding(splits, settings)
     yield leakage_finding(splits)
     yield from duplicate_findings(pairs, settings)
-    yield from provenance_findings(splits.train, about.about, own=about.name == "table")
+    yield from provenance_findings(splits.train, about.about)
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:

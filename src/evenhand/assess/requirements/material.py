@@ -14,6 +14,7 @@ from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.duplicates import duplicates
 from evenhand.cohort.registry import DataSet
 from evenhand.cohort.splits import Splits
+from evenhand.cohort.store import SampleStore
 from evenhand.wording import counted
 
 SHOWN = 200
@@ -37,9 +38,17 @@ def modality_finding(cohort: Cohort, about: DataSet, settings: CheckSettings) ->
 
 
 def unreadable_finding(splits: Splits, settings: CheckSettings) -> Finding:
-    """Judge the share of samples that were left out, because they cannot be read."""
-    lost = len(splits.train.source.left_out)
-    total = lost + sum(len(cohort) for _, cohort in splits.items())
+    """Judge the share of samples that cannot be read, of all that there are.
+
+    Both are counted before patients are drawn or kept out. An absent file is one sample, that of a
+    volume all of its slices; how many windows an absent recording had is not known.
+    """
+    store, source = splits.train.read, splits.train.source
+    assert isinstance(store, SampleStore)
+    told = {*store.unreadable.values()}
+    absent = sum(problem not in told for problem in source.left_out) * (source.slices or 1)
+    lost = absent + len(store.unreadable)
+    total = lost + len(store.ids)
     return Finding(
         "unreadable",
         "*",
@@ -111,13 +120,13 @@ def duplicate_findings(pairs: pd.DataFrame, settings: CheckSettings) -> Iterator
         )
 
 
-def provenance_findings(cohort: Cohort, about: DataSet, *, own: bool) -> Iterator[Finding]:
+def provenance_findings(cohort: Cohort, about: DataSet) -> Iterator[Finding]:
     """Say under which licence the data are, where to get them, and what the label means."""
-    label = cohort.source.label
+    label, own = cohort.source.label, bool(about.yours)
     for requirement, text, wanted in (
         ("licence", "" if own else about.licence, "stated"),
         ("access", "" if own else about.access, "stated: others can get the same data"),
         ("label", label, "its meaning stated"),
     ):
-        said = text or "not recorded: the table is your own"
+        said = text or "not recorded: the data are your own"
         yield Finding(requirement, "*", said, None, wanted, "pass" if text else "warn")
