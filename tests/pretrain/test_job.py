@@ -172,6 +172,28 @@ def test_weights_that_have_seen_the_test_patients_are_refused(run, cache, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
+def test_they_are_refused_after_a_training_on_other_data_too(run, cache, tmp_path):
+    flags = ("--attribute", "group", "--epochs", 1, "--device", "cpu", "--cache", cache)
+    between = ("pretrain", "series_phantom:patients=60,steps=16,seed=2", "--weights", run)
+    ended = evenhand(*between, *flags, "--out", tmp_path / "between")
+    assert ended.status == 0, ended.err
+    words = ("finetune", DATA, "--backbone", "conv1d", "--weights", tmp_path / "between")
+    ended = evenhand(*words, "--seed", 5, *flags, "--out", tmp_path / "out")
+    assert ended.status == 2
+    assert f"--exclude-patients {tmp_path / 'between' / 'seen.csv'}" in ended.err
+    assert evenhand(*words, *flags, "--out", tmp_path / "out").status == 0  # the same split
+
+
+def test_pre_training_refuses_them_and_leaves_the_run_that_it_builds_on(run, cache, tmp_path):
+    words = ("pretrain", DATA, "--weights", run, "--attribute", "group", "--cache", cache)
+    ended = evenhand(*words, "--seed", 5, "--out", tmp_path / "out")
+    assert "patients that are to be validated and tested on" in ended.err
+    ended = evenhand(*words, "--out", run, "--overwrite")
+    assert ended.status == 2
+    assert "is a run that this one builds on" in ended.err
+    assert (run / "models" / "encoder" / "model.safetensors").is_file()
+
+
 def test_other_channels_are_refused(run, cache, tmp_path):
     file = run / "models" / "encoder" / "model.safetensors"
     words = ("finetune", "phantom:patients=60,size=32", "--backbone", "test_vit")

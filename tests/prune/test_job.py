@@ -16,7 +16,8 @@ from evenhand import load_model, read_predictions
 from evenhand.files import read_json
 from evenhand.train.loop import fit
 
-FILES = {"run.json", "models", "metrics.json", "report.html", "splits.csv", "curve.csv"}
+TABLES = {"splits.csv", "seen.csv", "curve.csv"}
+FILES = {"run.json", "models", "metrics.json", "report.html", *TABLES}
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,12 @@ def pruned(trained, cache, tmp_path_factory):
     assert ended.status == 0, ended.err
     assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
     return out, ended
+
+
+def test_whom_the_model_has_met_stays_known(trained, pruned):
+    splits = pd.read_csv(trained / "splits.csv")
+    seen = pd.read_csv(pruned[0] / "seen.csv")
+    assert set(seen["patient_id"]) == set(splits["patient_id"][splits["split"] == "train"])
 
 
 def test_the_files_of_the_contract(pruned):

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from evenhand.audit.evaluate import evaluate
-from evenhand.cohort.registry import READERS
+from evenhand.cohort.lineage import refuse_built_on, refuse_leak, write_seen
 from evenhand.cohort.splits import write_splits
-from evenhand.cohort.tables import read_table
-from evenhand.errors import EvenhandError, some
 from evenhand.finetune.settings import FinetuneSettings, TrainingSettings
 from evenhand.finetune.training import Task, keep, make_task, train
 from evenhand.launcher import is_main
 from evenhand.models.masks import listed_units
 from evenhand.models.strategies import find_strategy
-from evenhand.runs import Run, open_run, start_run
+from evenhand.runs import Run, start_run
 from evenhand.train.device import make_accelerator
 from evenhand.train.inputs import silent_channels
 from evenhand.workers import WorkerSettings
@@ -89,52 +86,6 @@ def model_name(strategy: str) -> str:
     return f"units-{units[0]}+{len(units) - 1}-more-{digest}"
 
 
-def _refuse_leak(task: Task) -> None:
-    """Refuse weights that have been trained on patients that are to be validated or tested on.
-
-    Raises
-    ------
-    EvenhandError
-        They come from a run on the same data whose training split has some of them.
-    """
-    weights = task.settings.weights
-    root = _run_behind(weights)
-    if root is None or not (root / "splits.csv").is_file():
-        return
-    if not _same_data(task.splits.train.source.facts, open_run(root).facts["source"]):
-        return
-    table = read_table(root / "splits.csv")
-    seen = set(table["patient_id"][table["split"] == "train"])
-    held = {*task.splits.val.table["patient_id"], *task.splits.test.table["patient_id"]}
-    if met := sorted(held & seen):
-        raise EvenhandError(
-            f"--weights {weights} was trained on {len(met)} of the {len(held)} patients that are "
-            f"to be validated and tested on ({some(met)}). Give the same --seed, --split and "
-            "--attribute as in that run, or keep its patients out with --exclude-patients "
-            f"{root}."
-        )
-
-
-def _run_behind(weights: str) -> Path | None:
-    """Return the run that weights are of, whether they are named by it or by a model's file."""
-    if weights in ("pretrained", "none"):
-        return None
-    path = Path(weights).resolve()
-    folders = (path, *path.parents[2:3])  # RUN/models/NAME/model.safetensors
-    return next((folder for folder in folders if (folder / "run.json").is_file()), None)
-
-
-def _same_data(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Say whether ids of two sources mean the same patients.
-
-    A published data set is known by its reader, wherever its copy lies; data of one's own by where
-    they lie, or by what they are.
-    """
-    alike = {name for name in ("path", "fingerprint") if one[name] == other.get(name)}
-    published = bool(READERS[one["reader"]].about.layout)
-    return bool(one["reader"] == other["reader"] and (published or alike))
-
-
 def kept_settings(settings: TrainingSettings) -> dict[str, Any]:
     """Return what a run keeps of its settings, and has to be told again to be continued.
 
@@ -147,11 +98,8 @@ def kept_settings(settings: TrainingSettings) -> dict[str, Any]:
 def begin(job: str, task: Task, out: Path, models: list[str], *, overwrite: bool) -> Run:
     """Open the run directory of a job that trains, and write down its data and splits."""
     settings: TrainingSettings = task.settings
-    _refuse_leak(task)
-    excluded = (path.resolve() for path in settings.exclude_patients)
-    built_on = {_run_behind(settings.weights), *excluded}
-    if out.resolve() in built_on:
-        raise EvenhandError(f"--out {out} is a run that this one builds on; name another folder.")
+    refuse_leak(task.splits, settings.weights)
+    refuse_built_on(out, settings.weights, settings.exclude_patients)
     run = start_run(
         out,
         job,
@@ -167,4 +115,5 @@ def begin(job: str, task: Task, out: Path, models: list[str], *, overwrite: bool
         notes=[*source.notes, *silent_channels(task.inputs)],
     )
     write_splits(run.root / "splits.csv", task.splits)
+    write_seen(run, settings.weights)
     return run

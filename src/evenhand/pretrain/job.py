@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from evenhand.cohort.lineage import refuse_built_on, refuse_leak, write_seen
 from evenhand.cohort.prepare import prepare_splits
 from evenhand.cohort.splits import write_splits
 from evenhand.files import write_text
@@ -43,6 +44,8 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
     """
     find_method(settings.method)
     splits = prepare_splits(settings, settings.image_size, np.random.default_rng(settings.seed))
+    refuse_leak(splits, settings.weights)
+    refuse_built_on(out, settings.weights, settings.exclude_patients)
     inputs, source = model_inputs(splits.train), splits.train.source
     model = build_model(
         settings.backbone, settings.weights, inputs, splits.train.classes, settings.seed
@@ -59,6 +62,7 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
         notes=[*source.notes, *silent_channels(inputs)],
     )
     write_splits(run.root / "splits.csv", splits)
+    write_seen(run, settings.weights)
     with run.phase("training"):
         model, curve = train_encoder(model, splits.train, settings, settings.seed)
     write_text(run.root / "curve.csv", curve.table().to_csv(index=False, lineterminator="\n"))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from evenhand.audit.evaluate import evaluate
+from evenhand.cohort.lineage import write_seen
 from evenhand.cohort.splits import write_splits
 from evenhand.errors import EvenhandError
 from evenhand.files import write_json
@@ -124,6 +125,7 @@ def _begin(task: PruneTask, out: Path, *, overwrite: bool) -> Run:
         training=_training(task.trained),
     )
     write_splits(run.root / "splits.csv", task.splits)
+    write_seen(run, str(task.trained.root))
     return run
 
 
