@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -65,6 +66,20 @@ def test_flat_pictures_are_the_same_only_where_they_are():
     flat = np.full((32, 32, 3), 100, np.uint8)
     found = duplicates(with_copies({1: flat, 2: flat, 3: flat + 1}))
     assert found[["first", "second"]].to_numpy().tolist() == [[1, 2]]
+
+
+def test_alike_samples_of_one_patient_take_no_memory_but_their_sketches():
+    rng, ids = np.random.default_rng(0), [str(row) for row in range(8000)]
+    images = rng.integers(0, 200, (16, 16, 3)) + rng.integers(0, 20, (len(ids), 16, 16, 3))
+    table = pd.DataFrame({"sample_id": ids, "patient_id": "P", "label": 0})
+    read = ImageArray(images.astype(np.uint8), {one: row for row, one in enumerate(ids)})
+    cohort = replace(make_phantoms(SETTINGS), table=table, read=read)
+    tracemalloc.start()
+    assert duplicates(cohort).empty
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    sketches = len(ids) * 2 * 16 * 15 * 4  # bytes
+    assert peak < 2 * sketches
 
 
 class Noise:

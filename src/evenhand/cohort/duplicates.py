@@ -56,9 +56,9 @@ def duplicates(cohort: Cohort, near: float = NEAR, seed: int = 0) -> pd.DataFram
         most alike first.
     """
     sketches, digests = _sketches(cohort)
-    found = [_same(digests), *_alike(sketches, near, np.random.default_rng(seed))]
-    pairs = np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
     patient = pd.factorize(cohort.table["patient_id"])[0]
+    found = [_same(digests), *_alike(sketches, patient, near, np.random.default_rng(seed))]
+    pairs = np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
     pairs = pairs[patient[pairs[:, 0]] != patient[pairs[:, 1]]]
     table = pd.DataFrame({"first": pairs[:, 0], "second": pairs[:, 1]})
     table["correlation"] = np.einsum("ij,ij->i", sketches[pairs[:, 0]], sketches[pairs[:, 1]])
@@ -70,15 +70,17 @@ def duplicates(cohort: Cohort, near: float = NEAR, seed: int = 0) -> pd.DataFram
 def _sketches(cohort: Cohort) -> tuple[Floats, NDArray[np.void]]:
     """Return a unit vector per sample ``(n, d)``, and a digest of its numbers ``(n,)``."""
     sketch = _series(cohort) if cohort.channels else _images
-    sketches, digests = [], []
     ids = cohort.table["sample_id"]
+    width = sketch(_read(cohort, ids[:1])).shape[1]
+    # Allocated once: they are all there is in memory of samples that may be millions.
+    sketches, digests = np.empty((len(ids), width), np.float32), []
     with bar("looking for duplicates", len(ids)) as advance:
         for start in range(0, len(ids), _CHUNK):
             samples = _read(cohort, ids[start : start + _CHUNK])
             digests += [hashlib.blake2b(one.tobytes(), digest_size=16).digest() for one in samples]
-            sketches.append(_unit(sketch(samples)))
+            sketches[start : start + len(samples)] = _unit(sketch(samples))
             advance(len(samples))
-    return np.concatenate(sketches), np.array(digests, dtype="V16")
+    return sketches, np.array(digests, dtype="V16")
 
 
 def _read(cohort: Cohort, ids: pd.Series) -> NDArray[Any]:
@@ -139,20 +141,27 @@ def _same(digests: NDArray[np.void]) -> NDArray[np.intp]:
     return np.column_stack([order[again], order[again + 1]])
 
 
-def _alike(sketches: Floats, near: float, rng: np.random.Generator) -> Iterator[NDArray[np.intp]]:
+def _alike(
+    sketches: Floats, patient: NDArray[np.intp], near: float, rng: np.random.Generator
+) -> Iterator[NDArray[np.intp]]:
     """Yield pairs ``(m, 2)`` that correlate by ``near`` and lie close together in some order.
+
+    Those of one patient are no duplicates, and are many where windows overlap.
 
     An order is by the signs of random projections (Charikar, STOC 2002), taken about the mean
     sample: without it most samples of one kind would have the same signs.
     """
-    centred = sketches - sketches.mean(axis=0)
-    powers = 1 << np.arange(BITS, dtype=np.int64)
+    mean = sketches.mean(axis=0)
     for _ in range(ORDERS):
         directions = rng.standard_normal((sketches.shape[1], BITS), np.float32)
-        order = np.argsort((centred @ directions > 0) @ powers, kind="stable")
+        signs = sketches @ directions > mean @ directions
+        packed = np.packbits(signs, axis=1, bitorder="little").view("<u8")[:, 0]
+        order = np.argsort(packed, kind="stable")
         for step in range(1, min(REACH + 1, len(order))):
             one, two = order[:-step], order[step:]
             for start in range(0, len(one), _CHUNK):
                 a, b = one[start : start + _CHUNK], two[start : start + _CHUNK]
+                apart = patient[a] != patient[b]
+                a, b = a[apart], b[apart]
                 close = np.einsum("ij,ij->i", sketches[a], sketches[b]) >= near
                 yield np.column_stack([a[close], b[close]])
