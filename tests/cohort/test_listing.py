@@ -9,8 +9,8 @@ from tests.command import evenhand
 from tests.conftest import ROOT
 from tests.data.ham10000 import make_ham10000
 
-from evenhand.cohort import known_readers
-from evenhand.cohort.listing import data_set_table
+from evenhand.cohort import DataSet, known_readers
+from evenhand.cohort.listing import _labels
 
 
 def test_every_data_set_is_listed_with_its_facts():
@@ -62,5 +62,17 @@ def test_verify_says_what_is_missing(tmp_path, name):
 
 
 def test_the_guide_has_the_table_of_the_registry():
+    head = "| reader | data set | task | samples | labels | attributes | `patient_id` is a |"
+    rows = [
+        f"| `{name}:` | {about.title} | {about.task} | {about.modality} | "
+        f"{_labels(about)} | {attributes_of(about)} | {about.unit} |"
+        for name, about in sorted((name, of.about) for name, of in known_readers().items())
+    ]
     guide = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
-    assert data_set_table() in guide
+    assert "\n".join([head, "|---" * 7 + "|", *rows]) in guide
+
+
+def attributes_of(about: DataSet) -> str:
+    """Name the attributes, those of movable bins with the flag that moves them."""
+    rules = [f"{rule.name}{' (`--bins`)' if rule.numeric else ''}" for rule in about.attributes]
+    return ", ".join([*rules, *about.open_attributes]) or about.yours["attributes"]

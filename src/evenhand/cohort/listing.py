@@ -130,20 +130,3 @@ def _unused(root: Path, cohort: Cohort) -> list[str]:
         for path in walk(root, root)
         if os.path.splitext(path)[1] in suffixes and path not in used  # noqa: PTH122
     ]
-
-
-def data_set_table() -> str:
-    """Return the table of the guide to data sets, in Markdown."""
-    rows = [
-        f"| `{name}:` | {about.title} | {about.task} | {about.modality} | "
-        f"{_labels(about)} | {_names(about)} | {about.unit} |"
-        for name, about in ((name, known_readers()[name].about) for name in sorted(known_readers()))
-    ]
-    head = "| reader | data set | task | samples | labels | attributes | `patient_id` is a |"
-    return "\n".join([head, "|---" * 7 + "|", *rows])
-
-
-def _names(about: DataSet) -> str:
-    """Name the attributes, those of movable bins with the flag that moves them."""
-    rules = [f"{rule.name}{' (`--bins`)' if rule.numeric else ''}" for rule in about.attributes]
-    return ", ".join([*rules, *about.open_attributes]) or about.yours["attributes"]
