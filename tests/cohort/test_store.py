@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import PIL.ExifTags
 import PIL.Image
 import pytest
 from hypothesis import given, settings
@@ -173,6 +174,21 @@ class TestUnreadable:
         read = ImageFiles({"deep": path}, {"deep": 2}, tmp_path / "table.csv")
         with pytest.raises(UnreadableError, match="more than 8 bits"):
             read("deep")
+
+    @pytest.mark.parametrize("size", [None, 8])
+    def test_a_photograph_stands_the_way_up_that_its_exif_says(self, tmp_path, size):
+        path = tmp_path / "turned.jpg"
+        turned = PIL.Image.new("RGB", (16, 32))
+        turned.paste((255, 255, 255), (0, 16, 16, 32))  # the lower half, on the left when upright
+        exif = PIL.Image.Exif()
+        exif[PIL.ExifTags.Base.Orientation] = 6
+        turned.save(path, exif=exif)
+        read = ImageFiles({"turned": path}, {"turned": 2}, tmp_path / "table.csv", size)
+        image = read("turned")
+        assert image.shape == ((16, 32, 3) if size is None else (8, 8, 3))
+        half = image.shape[1] // 2
+        assert image[:, :half].mean() > 250
+        assert image[:, half:].mean() < 5
 
     @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1"])
     def test_other_modes_become_colour(self, tmp_path, mode):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import PIL.Image
+import PIL.ImageOps
 
 from evenhand.cohort.cohort import Image, UnreadableError
 
@@ -22,12 +23,16 @@ _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, PIL.Image.DecompressionB
 
 
 def open_picture(path: Path, size: int | None) -> PIL.Image.Image:
-    """Open a file of pixels; a JPEG at the smallest scale that is no smaller than ``size``."""
+    """Open a file of pixels the way up that its EXIF says.
+
+    A JPEG is opened at the smallest scale that is no smaller than ``size``.
+    """
     with PIL.Image.open(path) as image:
         if image.mode.startswith(("I", "F")):
             raise ValueError(f"it has more than 8 bits per channel ({image.mode}); convert it")
         if size is not None:
             image.draft("RGB", (size, size))
+        PIL.ImageOps.exif_transpose(image, in_place=True)
         return image.convert("RGB")
 
 

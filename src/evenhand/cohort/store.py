@@ -23,7 +23,7 @@ from evenhand.errors import SHOWN, EvenhandError
 from evenhand.files import read_json, write_json
 
 INDEX = "index.json"
-FORMAT = 3  # of stores, and of what is decoded into them; another one makes other stores
+FORMAT = 4  # of stores, and of what is decoded into them; another one makes other stores
 
 
 @dataclass(frozen=True, eq=False)
