@@ -15,8 +15,10 @@ import PIL.Image
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.data.folders import make_folders
 from tests.data.ham10000 import make_ham10000
 from tests.data.pictures import truncate
+from tests.data.series_table import make_series_table
 
 from evenhand.cohort import (
     Cohort,
@@ -118,6 +120,25 @@ def test_a_store_of_another_format_is_left_alone(tmp_path, cohort, monkeypatch):
     sample_id = cohort.table["sample_id"][0]
     assert store_samples(cohort, SIZE, tmp_path).read(sample_id).shape == (SIZE, SIZE, 3)
     assert len(listed(tmp_path)) == 2
+
+
+def test_files_that_are_read_from_another_folder_have_other_names(tmp_path):
+    root = make_folders(tmp_path / "data" / "train", 6)
+    (root / "metadata.csv").unlink()
+    for folder in (root, root.parent):
+        cohort = open_cohort(DataSettings(data=f"folders:{folder}"))
+        stored = store_samples(cohort, SIZE, tmp_path / "cache")
+        assert len(stored.read.rows(stored.table["sample_id"])) == 12
+
+
+def test_files_that_were_taken_for_images_are_read_as_series(tmp_path):
+    table = make_series_table(tmp_path, patients=10)
+    columns = {"data": str(table), "label": "finding", "patient": "person"}
+    images = open_cohort(DataSettings(image_column="signal", **columns))
+    with pytest.raises(UnreadableError, match="20 of 20"):
+        store_samples(images, None, tmp_path / "cache")
+    series = open_cohort(DataSettings(series_column="signal", **columns))
+    assert len(store_samples(series, None, tmp_path / "cache")) == 20
 
 
 def test_a_sample_that_the_store_lacks(tmp_path, phantoms):

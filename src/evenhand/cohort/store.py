@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -130,12 +131,13 @@ def store_samples(
         another form; or series are given an image size.
     """
     read = cohort.read.resized(image_size)
-    folder = _folder(cohort, image_size, cache or default_cache())
+    source = read.recordings if isinstance(read, Series) else read
+    names = list(source.ids)
+    folder = _folder(cohort, names, image_size, cache or default_cache())
     if not folder.exists():
         try:
             with building(folder) as part:
-                source = read.recordings if isinstance(read, Series) else read
-                write_json(part / INDEX, vars(build(list(source.ids), source, part)))
+                write_json(part / INDEX, vars(build(names, source, part)))
         except OSError as error:
             raise EvenhandError(
                 f"the decoded samples cannot be kept in {folder.parent}: {error}. Make room, or "
@@ -145,8 +147,15 @@ def store_samples(
     return _without(replace(cohort, read=store), store.unreadable, skip_unreadable)
 
 
-def _folder(cohort: Cohort, image_size: int | None, cache: Path) -> Path:
-    key = f"{FORMAT}\0{cohort.source.reader}\0{image_size}\0{cohort.source.fingerprint}"
+def _folder(cohort: Cohort, names: Sequence[str], image_size: int | None, cache: Path) -> Path:
+    """Return where a store lies, by all that decides what is in it, and under which names.
+
+    The fingerprint is of files alone. The same ones may be read as images or as series, which
+    have channels, and they have other names when they are read from another folder.
+    """
+    source = cohort.source
+    form = [FORMAT, source.reader, image_size, source.fingerprint, cohort.channels]
+    key = "\n".join([json.dumps(form), *names])
     return cache / "samples" / hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
