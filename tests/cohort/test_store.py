@@ -29,7 +29,7 @@ from evenhand.cohort import (
     store,
     store_samples,
 )
-from evenhand.cohort.building import building
+from evenhand.cohort.building import INDEX, building
 from evenhand.cohort.images import ImageFiles
 from evenhand.errors import EvenhandError
 
@@ -115,7 +115,7 @@ def test_a_store_of_another_format_is_left_alone(tmp_path, cohort, monkeypatch):
     monkeypatch.setattr(store, "FORMAT", store.FORMAT - 1)
     store_samples(cohort, SIZE, tmp_path)
     (old,) = listed(tmp_path)
-    (tmp_path / "samples" / old / store.INDEX).write_text('{"ids": []}')
+    (tmp_path / "samples" / old / INDEX).write_text('{"ids": []}')
     monkeypatch.undo()
     sample_id = cohort.table["sample_id"][0]
     assert store_samples(cohort, SIZE, tmp_path).read(sample_id).shape == (SIZE, SIZE, 3)
@@ -174,8 +174,44 @@ class TestUnreadable:
             "ISIC_0024309",
             "ISIC_0024310",
         }
-        with pytest.raises(UnreadableError):  # still refused, and not decoded again to know it
-            store_samples(damaged, SIZE, tmp_path / "cache")
+        assert set(decoded.values()) == {1}
+
+    def test_they_alone_are_tried_again_when_the_cause_may_have_passed(
+        self, tmp_path, cohort, decoded, monkeypatch
+    ):
+        closed = list(cohort.read.files)[2:9]
+        picture = ImageFiles._picture
+
+        def refused(self, sample_id):
+            if sample_id in closed:
+                raise PermissionError
+            return picture(self, sample_id)
+
+        monkeypatch.setattr(ImageFiles, "_picture", refused)
+        monkeypatch.setattr("evenhand.cohort.building.CHUNK", 3)
+        before = store_samples(cohort, SIZE, tmp_path, skip_unreadable=True)
+        held = before.read.samples.copy()
+        (folder,) = (tmp_path / "samples").iterdir()
+        with (folder / "samples.bin").open("ab") as data:
+            data.write(b"what a killed try has left")
+        decoded.clear()
+        del closed[1:]
+        with pytest.raises(UnreadableError, match=f"1 of {len(cohort)} samples"):
+            store_samples(cohort, SIZE, tmp_path)
+        closed.clear()
+        after = store_samples(cohort, SIZE, tmp_path)
+        assert sorted(decoded.values()) == [1] * 6 + [2]
+        assert np.array_equal(before.read.samples, held)  # whoever has it open sees no change
+        wanted = store_samples(cohort, SIZE, tmp_path / "other")
+        for sample_id in cohort.table["sample_id"]:
+            assert np.array_equal(after.read(sample_id), wanted.read(sample_id))
+
+    def test_a_store_that_may_not_be_written_is_taken_as_it_is(
+        self, tmp_path, damaged, decoded, monkeypatch
+    ):
+        store_samples(damaged, SIZE, tmp_path, skip_unreadable=True)
+        monkeypatch.setattr("os.access", lambda *_: False)
+        assert len(store_samples(damaged, SIZE, tmp_path, skip_unreadable=True)) > 0
         assert set(decoded.values()) == {1}
 
     def test_those_outside_the_cohort_do_not_matter(self, tmp_path, damaged):
