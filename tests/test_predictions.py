@@ -44,6 +44,12 @@ def test_reads_semicolons_byte_order_mark_and_decimal_commas(tmp_path):
     assert predictions.table.columns[0] == "sample_id"
 
 
+def test_rows_that_are_in_no_bin_are_refused(tmp_path):
+    columns = Columns(("age",), bins={"age": Bins((60.0,))})
+    with pytest.raises(EvenhandError, match="row 3: the 'age' is in none of the bins"):
+        read(tmp_path, GOOD.replace("31", "old"), columns)
+
+
 def test_renames_columns(tmp_path):
     text = GOOD.replace("label", "y_true")
     predictions = read(tmp_path, text, Columns(renamed={"label": "y_true"}))

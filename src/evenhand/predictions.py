@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.cohort.attributes import UNKNOWN, distinct, group_of, parts_of
-from evenhand.cohort.bins import Bins, refuse_measurement
+from evenhand.cohort.bins import Bins, refuse_measurement, refuse_unbinned
 from evenhand.cohort.refusals import refuse_doubled, rows_text
 from evenhand.cohort.tables import read_table
 from evenhand.errors import EvenhandError, some
@@ -277,6 +277,7 @@ def _attributes(
             rule = distinct(name, column, raw[column])
         else:
             rule = columns.bins[name].attribute(name, column)
+            refuse_unbinned(raw[column].set_axis(pd.RangeIndex(2, len(raw) + 2)), rule, path)
         table[f"attr_{name}"], levels[name] = rule.of(raw[column].astype("str")), rule.levels
     return pd.DataFrame(table, index=raw.index).astype("str"), levels
 

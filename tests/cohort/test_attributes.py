@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -22,6 +23,7 @@ from evenhand.cohort import (
     sex,
     white,
 )
+from evenhand.cohort.bins import refuse_unbinned
 from evenhand.errors import EvenhandError, UnknownNameError
 
 finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
@@ -89,6 +91,24 @@ def test_bins_by_hand():
     assert levels == [low, high, low, UNKNOWN, UNKNOWN, UNKNOWN, high, low]
 
 
+@pytest.mark.parametrize("text", ["90+", "90 +", ">89", "> 89", ">=90", "≥90", "≥ 90.0"])
+@pytest.mark.parametrize(("edges", "level"), [((60,), "60+"), ((89,), "89+"), ((90.5,), UNKNOWN)])
+def test_the_oldest_of_all_are_in_the_last_bin_if_that_is_certain(text, edges, level):
+    assert binned("age", "age", edges).of(pd.Series([text])).tolist() == [level]
+
+
+def test_a_number_above_89_is_above_89():
+    rule = binned("age", "age", (89,), edge_below=True)
+    assert rule.of(pd.Series(["89", ">89"])).tolist() == ["up to 89", "over 89"]
+
+
+def test_rows_that_are_in_no_bin_are_refused():
+    rule = binned("age", "age", (60, 95))
+    raw = pd.Series(["61", "old", None, "unknown", "?", "90+", "95+"], range(2, 9), dtype="str")
+    with pytest.raises(EvenhandError, match=r"t.csv, rows 3, 7: the 'age' is in none of .* 95\+\."):
+        refuse_unbinned(raw, rule, Path("t.csv"))
+
+
 @given(edge_lists, st.lists(finite | st.sampled_from([math.inf, -math.inf]), min_size=1))
 def test_bins_cover_every_number_once_and_in_order(edges, numbers):
     rule = binned("x", "x", edges)
@@ -127,7 +147,9 @@ def test_two_sets_of_bins_for_one_attribute():
         (range(30), True),
         ([*range(30), None], True),
         (range(1, 7), False),
-        ([*map(str, range(30)), "x"], False),
+        ([*range(30), "90+", "x"], True),
+        ([*range(30), *["unknown"] * 40], True),
+        ([*range(30), *"abcdefghijklmnopqrstuvwxyzäöü", "ß"], False),
         ([None], False),
     ],
 )

@@ -10,12 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import PIL.ExifTags
 import PIL.Image
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.data.folders import make_folders
 from tests.data.ham10000 import make_ham10000
 from tests.data.pictures import truncate
+from tests.data.series_table import make_series_table
 
 from evenhand.cohort import (
     Cohort,
@@ -26,7 +29,7 @@ from evenhand.cohort import (
     store,
     store_samples,
 )
-from evenhand.cohort.building import building
+from evenhand.cohort.building import INDEX, building
 from evenhand.cohort.images import ImageFiles
 from evenhand.errors import EvenhandError
 
@@ -112,11 +115,30 @@ def test_a_store_of_another_format_is_left_alone(tmp_path, cohort, monkeypatch):
     monkeypatch.setattr(store, "FORMAT", store.FORMAT - 1)
     store_samples(cohort, SIZE, tmp_path)
     (old,) = listed(tmp_path)
-    (tmp_path / "samples" / old / store.INDEX).write_text('{"ids": []}')
+    (tmp_path / "samples" / old / INDEX).write_text('{"ids": []}')
     monkeypatch.undo()
     sample_id = cohort.table["sample_id"][0]
     assert store_samples(cohort, SIZE, tmp_path).read(sample_id).shape == (SIZE, SIZE, 3)
     assert len(listed(tmp_path)) == 2
+
+
+def test_files_that_are_read_from_another_folder_have_other_names(tmp_path):
+    root = make_folders(tmp_path / "data" / "train", 6)
+    (root / "metadata.csv").unlink()
+    for folder in (root, root.parent):
+        cohort = open_cohort(DataSettings(data=f"folders:{folder}"))
+        stored = store_samples(cohort, SIZE, tmp_path / "cache")
+        assert len(stored.read.rows(stored.table["sample_id"])) == 12
+
+
+def test_files_that_were_taken_for_images_are_read_as_series(tmp_path):
+    table = make_series_table(tmp_path, patients=10)
+    columns = {"data": str(table), "label": "finding", "patient": "person"}
+    images = open_cohort(DataSettings(image_column="signal", **columns))
+    with pytest.raises(UnreadableError, match="20 of 20"):
+        store_samples(images, None, tmp_path / "cache")
+    series = open_cohort(DataSettings(series_column="signal", **columns))
+    assert len(store_samples(series, None, tmp_path / "cache")) == 20
 
 
 def test_a_sample_that_the_store_lacks(tmp_path, phantoms):
@@ -152,8 +174,44 @@ class TestUnreadable:
             "ISIC_0024309",
             "ISIC_0024310",
         }
-        with pytest.raises(UnreadableError):  # still refused, and not decoded again to know it
-            store_samples(damaged, SIZE, tmp_path / "cache")
+        assert set(decoded.values()) == {1}
+
+    def test_they_alone_are_tried_again_when_the_cause_may_have_passed(
+        self, tmp_path, cohort, decoded, monkeypatch
+    ):
+        closed = list(cohort.read.files)[2:9]
+        picture = ImageFiles._picture
+
+        def refused(self, sample_id):
+            if sample_id in closed:
+                raise PermissionError
+            return picture(self, sample_id)
+
+        monkeypatch.setattr(ImageFiles, "_picture", refused)
+        monkeypatch.setattr("evenhand.cohort.building.CHUNK", 3)
+        before = store_samples(cohort, SIZE, tmp_path, skip_unreadable=True)
+        held = before.read.samples.copy()
+        (folder,) = (tmp_path / "samples").iterdir()
+        with (folder / "samples.bin").open("ab") as data:
+            data.write(b"what a killed try has left")
+        decoded.clear()
+        del closed[1:]
+        with pytest.raises(UnreadableError, match=f"1 of {len(cohort)} samples"):
+            store_samples(cohort, SIZE, tmp_path)
+        closed.clear()
+        after = store_samples(cohort, SIZE, tmp_path)
+        assert sorted(decoded.values()) == [1] * 6 + [2]
+        assert np.array_equal(before.read.samples, held)  # whoever has it open sees no change
+        wanted = store_samples(cohort, SIZE, tmp_path / "other")
+        for sample_id in cohort.table["sample_id"]:
+            assert np.array_equal(after.read(sample_id), wanted.read(sample_id))
+
+    def test_a_store_that_may_not_be_written_is_taken_as_it_is(
+        self, tmp_path, damaged, decoded, monkeypatch
+    ):
+        store_samples(damaged, SIZE, tmp_path, skip_unreadable=True)
+        monkeypatch.setattr("os.access", lambda *_: False)
+        assert len(store_samples(damaged, SIZE, tmp_path, skip_unreadable=True)) > 0
         assert set(decoded.values()) == {1}
 
     def test_those_outside_the_cohort_do_not_matter(self, tmp_path, damaged):
@@ -173,6 +231,21 @@ class TestUnreadable:
         read = ImageFiles({"deep": path}, {"deep": 2}, tmp_path / "table.csv")
         with pytest.raises(UnreadableError, match="more than 8 bits"):
             read("deep")
+
+    @pytest.mark.parametrize("size", [None, 8])
+    def test_a_photograph_stands_the_way_up_that_its_exif_says(self, tmp_path, size):
+        path = tmp_path / "turned.jpg"
+        turned = PIL.Image.new("RGB", (16, 32))
+        turned.paste((255, 255, 255), (0, 16, 16, 32))  # the lower half, on the left when upright
+        exif = PIL.Image.Exif()
+        exif[PIL.ExifTags.Base.Orientation] = 6
+        turned.save(path, exif=exif)
+        read = ImageFiles({"turned": path}, {"turned": 2}, tmp_path / "table.csv", size)
+        image = read("turned")
+        assert image.shape == ((16, 32, 3) if size is None else (8, 8, 3))
+        half = image.shape[1] // 2
+        assert image[:, :half].mean() > 250
+        assert image[:, half:].mean() < 5
 
     @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1"])
     def test_other_modes_become_colour(self, tmp_path, mode):

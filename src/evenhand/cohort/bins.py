@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,19 +11,26 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from evenhand.cohort.attributes import UNKNOWN, Attribute
+from evenhand.cohort.attributes import UNKNOWN, Attribute, untold
+from evenhand.cohort.refusals import refuse_rows
 from evenhand.errors import EvenhandError
 from evenhand.wording import flag
 
 FEW = 10
 """A numeric column with more distinct values than these is a measurement: it needs bins."""
 
+_AT_LEAST = re.compile(r"(>=|≥|>)\s*(\d+(?:\.\d+)?)|(\d+(?:\.\d+)?)\s*\+")
+
 
 def binned(
     name: str, column: str, edges: Sequence[float], *, edge_below: bool = False
 ) -> Attribute:
     """Make an attribute of intervals.
+
+    "90+", ">=90", "≥90" and ">89" are in the last bin, or unknown where one of the edges is above
+    that number.
 
     Parameters
     ----------
@@ -54,10 +62,11 @@ def binned(
     levels = _bins_below(edges) if edge_below else _bins_above(edges)
 
     def to_level(raw: pd.Series) -> pd.Series:
-        number = pd.to_numeric(raw, errors="coerce").to_numpy(float, na_value=np.nan)
+        number, exact = _numbers(raw)
         place = np.searchsorted(np.asarray(edges, float), number, "left" if edge_below else "right")
+        certain = ~np.isnan(number) & (exact | (place == len(edges)))
         names = np.array([*levels, UNKNOWN])
-        return pd.Series(names[np.where(np.isnan(number), len(levels), place)], index=raw.index)
+        return pd.Series(names[np.where(certain, place, len(levels))], index=raw.index)
 
     return Attribute(name, column, levels, to_level, numeric=True)
 
@@ -109,9 +118,16 @@ def parse_bins(texts: Sequence[str]) -> dict[str, Bins]:
 
 
 def is_measurement(raw: pd.Series) -> bool:
-    """Tell whether a column holds numbers that are no levels: too many of them."""
-    number = pd.to_numeric(raw.dropna(), errors="coerce")
-    return bool(number.notna().all()) and number.nunique() > FEW
+    """Tell whether a column holds numbers that are no levels: too many of them, and little else.
+
+    What says that something was not learnt does not count.
+    """
+    rows = raw.value_counts()  # each value once: there are few of them
+    number, _ = _numbers(rows.index.to_series())
+    known = ~np.isnan(number)
+    told = [not untold(str(value)) for value in rows.index]
+    mostly = 2 * rows[known].sum() > rows[told].sum()
+    return bool(mostly) and len(np.unique(number[known])) > FEW
 
 
 def refuse_measurement(name: str, raw: pd.Series, source: Path) -> None:
@@ -123,11 +139,56 @@ def refuse_measurement(name: str, raw: pd.Series, source: Path) -> None:
         It is one (see ``is_measurement``).
     """
     if is_measurement(raw):
-        number = pd.to_numeric(raw)
+        number = pd.Series(_numbers(raw)[0])
         raise EvenhandError(
             f"{source}: {name!r} is a number with {number.nunique()} values from {number.min():g} "
             f"to {number.max():g}; say where its groups begin, as in {flag('bins', f'{name}=60')}."
         )
+
+
+def refuse_unbinned(raw: pd.Series, rule: Attribute, source: Path) -> None:
+    """Refuse rows that say something, and of which no bin can be told.
+
+    Parameters
+    ----------
+    raw
+        The column, indexed by the row as ``read_table`` counts it.
+    rule
+        The attribute with its bins.
+    source
+        The table.
+
+    Raises
+    ------
+    EvenhandError
+        There are such rows; the message names the first few.
+    """
+    unbinned = raw[(rule.of(raw) == UNKNOWN) & raw.notna()].astype("str")
+    told = ~unbinned.map(untold).astype("bool")
+    problem = (
+        f"the {rule.name!r} is in none of the bins {', '.join(rule.levels)}. Give a number, "
+        "or 90+ or >89 if the last bin begins there or below; leave blank what is unknown."
+    )
+    refuse_rows(told, source, problem)
+
+
+def _numbers(raw: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return the number of each value, NaN without one, and whether it is exact: not "90+"."""
+    number = pd.to_numeric(raw, errors="coerce").to_numpy(float, na_value=np.nan)
+    exact = ~np.isnan(number)
+    least = [
+        math.nan if known else _least(str(text)) for text, known in zip(raw, exact, strict=True)
+    ]
+    return np.where(exact, number, least), exact
+
+
+def _least(text: str) -> float:
+    """Return the smallest number that "90+", ">=90", "≥90" or ">89" may be; NaN for other text."""
+    found = _AT_LEAST.fullmatch(text)
+    if found is None:
+        return math.nan
+    number = float(found[2] or found[3])
+    return math.nextafter(number, math.inf) if found[1] == ">" else number
 
 
 def _number(edge: float) -> str:

@@ -18,12 +18,12 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from evenhand.cohort.cohort import Sample, UnreadableError
-from evenhand.files import write_text
+from evenhand.files import read_json, write_json, write_text
 from evenhand.progress import bar
 
 CHUNK = 256  # samples decoded before they are written, and lost when a build is killed
 ABANDONED = 24 * 3600.0  # seconds after which a build that nobody went on with is removed
-DATA, JOURNAL = "samples.bin", "journal.jsonl"
+DATA, INDEX, JOURNAL = "samples.bin", "index.json", "journal.jsonl"
 
 
 @dataclass
@@ -34,6 +34,15 @@ class Built:
     unreadable: dict[str, str] = field(default_factory=dict)
     row: tuple[int, ...] = (0,)  # shape of one row
     dtype: str = "uint8"
+
+    @classmethod
+    def of(cls, folder: Path) -> Built:
+        """Return what the index of a store says."""
+        return cls(**read_json(folder / INDEX))
+
+    def write(self, folder: Path) -> None:
+        """Put the index of a store into its folder."""
+        write_json(folder / INDEX, vars(self))
 
     def __len__(self) -> int:
         """Return how many names have been read, or tried."""
@@ -46,9 +55,11 @@ class Built:
         return sum(self.stored.values()) * size
 
     def add(self, chunk: Built) -> None:
-        """Take in the samples that come next."""
+        """Take in the samples that come next, or that could not be decoded before."""
         self.stored |= chunk.stored
         self.unreadable |= chunk.unreadable
+        for name in chunk.stored:
+            self.unreadable.pop(name, None)
         if chunk.stored:
             self.row, self.dtype = tuple(chunk.row), chunk.dtype
 
@@ -77,10 +88,8 @@ def building(folder: Path) -> Iterator[Path]:
             raise
 
 
-def build(
-    names: Sequence[str], decode: Callable[[str], Sample], part: Path, workers: int | None = None
-) -> Built:
-    """Decode everything into ``part``, in threads (Pillow lets go of the interpreter lock).
+def build(names: Sequence[str], decode: Callable[[str], Sample], part: Path) -> Built:
+    """Decode everything into ``part``.
 
     What an earlier build there has finished is kept. A chunk counts as finished once it is on
     disk and a line of the journal says so.
@@ -89,20 +98,54 @@ def build(
     with (
         (part / DATA).open("ab") as data,
         (part / JOURNAL).open("a", encoding="utf-8") as journal,
-        ThreadPoolExecutor(workers or os.cpu_count()) as pool,
-        bar("decoding samples", len(names)) as advance,
     ):
         data.truncate(built.nbytes)
-        advance(len(built))
-        for start in range(len(built), len(names), CHUNK):
-            chunk = names[start : start + CHUNK]
-            done = _write(chunk, pool.map(lambda name: _try(decode, name), chunk), data)
-            _to_disk(data)
+        for done in _decoded(names, len(built), decode, data):
             journal.write(json.dumps(vars(done)) + "\n")
             _to_disk(journal)
             built.add(done)
-            advance(len(chunk))
     return built
+
+
+def try_again(folder: Path, decode: Callable[[str], Sample]) -> Built:
+    """Return what a store holds, after another try at what could not be decoded.
+
+    The cause may have passed although the file is the same: no permission, too many open files,
+    a decoder that was not installed. What can be decoded now is put behind the other samples, so
+    that those who have the store open see no change; the index names it once it is on disk.
+    """
+    built = Built.of(folder)
+    if not built.unreadable or not os.access(folder / DATA, os.W_OK):  # or it is somebody else's
+        return built
+    with _lock(folder), (folder / DATA).open("r+b") as data:
+        built = Built.of(folder)  # another process may have been first
+        data.seek(built.nbytes)  # over what a killed try has left
+        known = len(built.stored)
+        for done in _decoded(list(built.unreadable), 0, decode, data):
+            built.add(done)
+        if len(built.stored) > known:
+            built.write(folder)
+    return built
+
+
+def _decoded(
+    names: Sequence[str], start: int, decode: Callable[[str], Sample], data: IO[bytes]
+) -> Iterator[Built]:
+    """Decode names from a position on; yield what came of each chunk once it is on disk.
+
+    It is done in threads: Pillow lets go of the interpreter lock.
+    """
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        bar("decoding samples", len(names)) as advance,
+    ):
+        advance(start)
+        for first in range(start, len(names), CHUNK):
+            chunk = names[first : first + CHUNK]
+            done = _write(chunk, pool.map(lambda name: _try(decode, name), chunk), data)
+            _to_disk(data)
+            yield done
+            advance(len(chunk))
 
 
 def _write(
@@ -145,8 +188,7 @@ def _resumed(part: Path) -> Built:
 @contextmanager
 def _claimed(folder: Path) -> Iterator[Path]:
     """Yield the folder in which builds of a store go on, or a new one while that is in use."""
-    lock = FileLock(folder.parent.parent / "locks" / folder.name)
-    Path(lock.lock_file).parent.mkdir(exist_ok=True)
+    lock = _lock(folder)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -158,6 +200,13 @@ def _claimed(folder: Path) -> Iterator[Path]:
         yield part
     finally:
         lock.release()
+
+
+def _lock(folder: Path) -> FileLock:
+    """Return the lock of those who write to a store."""
+    locks = folder.parent.parent / "locks"
+    locks.mkdir(exist_ok=True)
+    return FileLock(locks / folder.name)
 
 
 def _clear_abandoned(folder: Path) -> None:

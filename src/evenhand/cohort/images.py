@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import PIL.Image
+import PIL.ImageOps
 
 from evenhand.cohort.cohort import Image, UnreadableError
 
 Open = Callable[[Path, int | None], PIL.Image.Image]
 """Opens a file as a picture, no smaller than a side (None: as it is); ValueError if it cannot."""
 
+NO_ROW = 0  # the row of an image that a table does not name: a header is row 1
 IMAGE_SIZE = 224  # pixels, where no size is asked for
 
 # What Pillow raises for a damaged file, whatever its format.
@@ -22,12 +24,16 @@ _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, PIL.Image.DecompressionB
 
 
 def open_picture(path: Path, size: int | None) -> PIL.Image.Image:
-    """Open a file of pixels; a JPEG at the smallest scale that is no smaller than ``size``."""
+    """Open a file of pixels the way up that its EXIF says.
+
+    A JPEG is opened at the smallest scale that is no smaller than ``size``.
+    """
     with PIL.Image.open(path) as image:
         if image.mode.startswith(("I", "F")):
             raise ValueError(f"it has more than 8 bits per channel ({image.mode}); convert it")
         if size is not None:
             image.draft("RGB", (size, size))
+        PIL.ImageOps.exif_transpose(image, in_place=True)
         return image.convert("RGB")
 
 
@@ -40,7 +46,7 @@ class ImageFiles:
     files
         The path of each sample.
     rows
-        The row of ``table`` that names each sample, for messages.
+        The row of ``table`` that names each sample, for messages; ``NO_ROW`` where none does.
     table
         The table that names the files.
     size
@@ -67,8 +73,9 @@ class ImageFiles:
             picture = self._picture(sample_id).convert("RGB")
             return np.asarray(picture) if self.size is None else _squash(picture, self.size)
         except _DAMAGED as error:
-            where = f"{self.table}, row {self.rows[sample_id]}"
-            raise UnreadableError(f"{path} ({where}) cannot be read: {error}") from error
+            row = self.rows[sample_id]
+            where = "" if row == NO_ROW else f" ({self.table}, row {row})"
+            raise UnreadableError(f"{path}{where} cannot be read: {error}") from error
 
     def _picture(self, sample_id: str) -> PIL.Image.Image:
         return self.open(Path(self.files[sample_id]), self.size)

@@ -18,6 +18,7 @@ from evenhand.errors import EvenhandError
 
 TIME, VARIABLE, VALUE = "time", "variable", "value"
 STEP = 1.0  # of the table's unit of time, where no length is given
+ROUNDING = 1e-9  # of a step: 0.3 / 0.1 is a little less than 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +123,7 @@ def _steps(rows: pd.DataFrame, key: str, path: Path, settings: DataSettings) -> 
     refuse_rows(time < 0, path, f"the {TIME!r} is below 0; count from the start of the series.")
     earlier = "the time is earlier than in the row above of the same series. Sort them by time."
     refuse_rows(time.groupby(rows[key]).diff() < 0, path, earlier)
-    return (time // (settings.series_step or STEP)).astype("int64")
+    return (time / (settings.series_step or STEP) + ROUNDING).astype("int64")
 
 
 def _numbers(rows: pd.DataFrame, column: str, path: Path) -> pd.Series:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,14 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from evenhand.cohort.building import DATA, build, building
+from evenhand.cohort.building import DATA, Built, build, building, try_again
 from evenhand.cohort.cohort import Cohort, Read, Sample, UnreadableError
 from evenhand.cohort.series import Series
 from evenhand.errors import SHOWN, EvenhandError
-from evenhand.files import read_json, write_json
 
-INDEX = "index.json"
-FORMAT = 3  # of stores, and of what is decoded into them; another one makes other stores
+FORMAT = 4  # of stores, and of what is decoded into them; another one makes other stores
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,45 +128,54 @@ def store_samples(
         another form; or series are given an image size.
     """
     read = cohort.read.resized(image_size)
-    folder = _folder(cohort, image_size, cache or default_cache())
-    if not folder.exists():
-        try:
+    source = read.recordings if isinstance(read, Series) else read
+    names = list(source.ids)
+    folder = _folder(cohort, names, image_size, cache or default_cache())
+    try:
+        if folder.exists():
+            built = try_again(folder, source)
+        else:
             with building(folder) as part:
-                source = read.recordings if isinstance(read, Series) else read
-                write_json(part / INDEX, vars(build(list(source.ids), source, part)))
-        except OSError as error:
-            raise EvenhandError(
-                f"the decoded samples cannot be kept in {folder.parent}: {error}. Make room, or "
-                "name another folder with --cache."
-            ) from error
-    store = _open(folder, read, len(cohort.channels))
+                build(names, source, part).write(part)
+            built = Built.of(folder)  # another process may have built it
+    except OSError as error:
+        raise EvenhandError(
+            f"the decoded samples cannot be kept in {folder.parent}: {error}. Make room, or "
+            "name another folder with --cache."
+        ) from error
+    store = _open(folder, built, read, len(cohort.channels))
     return _without(replace(cohort, read=store), store.unreadable, skip_unreadable)
 
 
-def _folder(cohort: Cohort, image_size: int | None, cache: Path) -> Path:
-    key = f"{FORMAT}\0{cohort.source.reader}\0{image_size}\0{cohort.source.fingerprint}"
+def _folder(cohort: Cohort, names: Sequence[str], image_size: int | None, cache: Path) -> Path:
+    """Return where a store lies, by all that decides what is in it, and under which names.
+
+    The fingerprint is of files alone. The same ones may be read as images or as series, which
+    have channels, and they have other names when they are read from another folder.
+    """
+    source = cohort.source
+    form = [FORMAT, source.reader, image_size, source.fingerprint, cohort.channels]
+    key = "\n".join([json.dumps(form), *names])
     return cache / "samples" / hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
-def _open(folder: Path, origin: Read, channels: int) -> SampleStore:
-    index: dict[str, Any] = read_json(folder / INDEX)
-    lengths = pd.Series(index["stored"], dtype=np.intp)
-    shape, dtype = (int(lengths.sum()), *index["row"]), np.dtype(index["dtype"])
+def _open(folder: Path, built: Built, origin: Read, channels: int) -> SampleStore:
+    lengths = pd.Series(built.stored, dtype=np.intp)
+    shape, dtype = (int(lengths.sum()), *built.row), np.dtype(built.dtype)
     if len(lengths):
         samples: Sample = np.memmap(folder / DATA, dtype, "r", shape=shape)
     else:  # a file of no bytes cannot be mapped
         samples = np.empty(shape, dtype)
     first = lengths.cumsum() - lengths
-    unreadable: dict[str, str] = index["unreadable"]
     if not isinstance(origin, Series):
         row = pd.Index(first.index, dtype="str")
-        return SampleStore(samples, None, unreadable, origin, row, first.to_numpy())
+        return SampleStore(samples, None, built.unreadable, origin, row, np.asarray(first, np.intp))
     name, offset = origin.windows["recording"], origin.windows["offset"]
     kept = name.isin(first.index)
-    lost = {str(key): unreadable[record] for key, record in name[~kept].items()}
+    lost = {str(key): built.unreadable[record] for key, record in name[~kept].items()}
     stored, offsets = np.asarray(name[kept]), offset[kept].to_numpy(np.intp)
     short = (lengths.reindex(stored).to_numpy() < offsets + origin.steps).any()
-    if short or (len(lengths) and index["row"] != [channels]):  # or one would read into the next
+    if short or (len(lengths) and list(built.row) != [channels]):  # or one would read into the next
         raise EvenhandError(
             f"{folder} holds series of another form than {origin.steps} steps of {channels} "
             "channels. Remove that folder: they are decoded again."

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 
+import pandas as pd
 import pytest
 from tests.data.folders import make_folders
+from tests.data.pictures import write_picture
 
-from evenhand.cohort import DataSettings, open_cohort
+from evenhand.cohort import DataSettings, UnreadableError, open_cohort
 from evenhand.errors import EvenhandError
 
 
@@ -52,6 +54,52 @@ def test_splits_of_the_tree_are_kept(tmp_path):
 def test_what_is_refused(tmp_path, more, problem):
     with pytest.raises(EvenhandError, match=problem):
         opened(make_folders(tmp_path, 12), **more)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["healthy/.ipynb_checkpoints/0-checkpoint.png", "__MACOSX/healthy/0.png", ".cache/x/0.png"],
+)
+def test_what_programs_leave_in_folders_is_no_sample(tmp_path, name):
+    wanted = opened(make_folders(tmp_path, 9))
+    write_picture(tmp_path / name, 1)
+    found = opened(tmp_path)
+    assert found.classes == wanted.classes
+    assert found.table.equals(wanted.table)
+
+
+def test_images_beside_the_splits_are_listed(tmp_path):
+    root = make_folders(tmp_path / "train", 9).parent
+    write_picture(root / "healthy" / "new.png", 1)
+    with pytest.raises(EvenhandError, match="1 of 19 images lie beside the splits: healthy/new"):
+        opened(root)
+
+
+def test_images_without_a_row_are_listed_when_their_patients_are_needed(tmp_path):
+    root = make_folders(tmp_path, 9)
+    write_picture(root / "healthy" / "new.png", 1)
+    with pytest.raises(EvenhandError, match=r"1 of 19 images: healthy/new.png\. Add .*'person'"):
+        opened(root, patient="person")
+    cohort = opened(root, attribute=("sex",))
+    alone = cohort.table["sample_id"] == "healthy/new.png"
+    assert cohort.table["attr_sex"][alone].tolist() == ["unknown"]
+
+
+def test_messages_have_the_rows_of_the_table(tmp_path):
+    root = make_folders(tmp_path, 9)
+    table = pd.read_csv(root / "metadata.csv", dtype="str")
+    table.loc[4, "person"] = ""
+    table.to_csv(root / "metadata.csv", index=False)
+    with pytest.raises(EvenhandError, match=r"metadata.csv, row 6: the column 'person' is blank"):
+        opened(root, patient="person")
+    image = root / table["file"][5]
+    image.write_bytes(b"")
+    (root / "healthy" / "new.png").write_bytes(b"")
+    read = opened(root).read
+    with pytest.raises(UnreadableError, match=r"metadata.csv, row 7\) cannot"):
+        read(table["file"][5])
+    with pytest.raises(UnreadableError, match=r"new.png cannot"):
+        read("healthy/new.png")
 
 
 @pytest.mark.parametrize("metadata", [True, False])

@@ -50,6 +50,15 @@ def test_a_step_is_the_mean_of_what_was_measured_in_it(path):
     assert np.array_equal(cohort.read("s3"), np.float32(wanted), equal_nan=True)
 
 
+@pytest.mark.parametrize("step", [0.1, 0.7, 1 / 3, 0.25])
+def test_what_is_measured_as_a_step_begins_belongs_to_it(path, step):
+    times = [round(number * step, 12) for number in range(50)]
+    rows = [(f"s{k}", time, "pulse", n) for k in range(STAYS) for n, time in enumerate(times)]
+    measured(path.parent, rows)
+    values = opened(path, series_step=step).read("s0")
+    assert np.array_equal(values[:, 0], np.arange(50))
+
+
 def test_length_and_variables_may_be_given(path):
     cohort = opened(path, series_steps=5, series_variable=("temp", "spo2", "pulse"))
     assert cohort.channels == ("temp", "spo2", "pulse")

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.cohort.attributes import Attribute, distinct, parts_of
-from evenhand.cohort.bins import parse_bins, refuse_measurement
+from evenhand.cohort.bins import parse_bins, refuse_measurement, refuse_unbinned
 from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
 from evenhand.cohort.images import image_files
 from evenhand.cohort.layouts import look_at
@@ -189,12 +189,12 @@ def _attributes(
     bins = parse_bins(settings.bins)
     for name in bins:
         pick("--attribute to give bins for", name, dict.fromkeys(names))
+    attributes = {}
     for name in names:
-        if name not in bins:
+        if name in bins:
+            attributes[name] = bins[name].attribute(name, name)
+            refuse_unbinned(table[name], attributes[name], source)
+        else:
             refuse_measurement(name, table[name], source)
-    return {
-        name: bins[name].attribute(name, name)
-        if name in bins
-        else distinct(name, name, table[name])
-        for name in names
-    }
+            attributes[name] = distinct(name, name, table[name])
+    return attributes
