@@ -69,6 +69,16 @@ def test_gap_in_points_with_its_interval() -> None:
     )
 
 
+def test_gap_of_a_metric_that_may_be_negative() -> None:
+    old, young = (replace(row, metric="net_benefit") for row in (OLD, YOUNG))
+    old, young = replace(old, value=-0.02), replace(young, value=0.03)
+    gap = replace(GAP, metric="net_benefit_gap", value=0.05, low=0.01, high=0.09)
+    assert same(
+        gap_sentence(Extremes(old, young, 2, gap)),
+        "The gap is 0.050 (95 % interval 0.010 to 0.090).",
+    )
+
+
 def test_gap_has_a_decimal_where_rounding_would_contradict_the_groups() -> None:
     old, young = replace(OLD, value=0.876), replace(YOUNG, value=0.892)  # told as 88 and 89
     gap = replace(GAP, value=0.016, low=0.003, high=0.104)

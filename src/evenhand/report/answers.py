@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from evenhand.report.estimates import EVERYONE, Estimate, find, first, names
 from evenhand.report.extremes import Extremes, extremes, is_unknown
-from evenhand.report.numbers import listed, whole
+from evenhand.report.numbers import hundredths, listed
 from evenhand.report.terms import first_upper, model_name, shown
 from evenhand.report.words import (
     Outcome,
@@ -156,7 +156,7 @@ def _least(outcomes: Sequence[Outcome]) -> Outcome:
 
 
 def _dots(*groups: Estimate) -> tuple[Dots, ...]:
-    return tuple(Dots(shown(row.group), int(whole(row.value or 0.0))) for row in groups)
+    return tuple(Dots(shown(row.group), hundredths(row.value or 0.0)) for row in groups)
 
 
 def _why(members: Sequence[Estimate]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from evenhand.report.estimates import Estimate
 from evenhand.report.extremes import Extremes
-from evenhand.report.numbers import NBSP, counted, listed, plain, signed, whole
+from evenhand.report.numbers import NBSP, counted, hundredths, listed, plain, signed, whole
 from evenhand.report.terms import group_kind, model_name, shown, split_across, term
 
 Outcome = Literal["better", "worse", "a gap", "cannot tell"]
@@ -95,7 +95,7 @@ def gap_sentence(found: Extremes) -> str:
         return "The gap was not measured."
     if gap.value is None:
         return f"The gap is undefined: {gap.undefined or 'no value was given'}."
-    told = abs(float(whole(found.best.value or 0.0)) - float(whole(found.worst.value or 0.0)))
+    told = abs(hundredths(found.best.value or 0.0) - hundredths(found.worst.value or 0.0))
     digits = 0 if plain(told, 0) == plain(100 * gap.value, 0) else 1
     size = amount(gap.value, base, digits)
     unit = (" point" if size == "1" else " points") if term(base).share else ""
