@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from evenhand.report.estimates import EVERYONE, Estimate, find, first, names
 from evenhand.report.extremes import Extremes, extremes, is_unknown
 from evenhand.report.numbers import hundredths, listed
-from evenhand.report.terms import first_upper, model_name, shown
+from evenhand.report.terms import first_upper, opening, shown
 from evenhand.report.words import (
     Outcome,
     apart_sentence,
@@ -87,9 +87,9 @@ def strategy_answer(
         return None
     everybody = find(rows, attribute=EVERYONE, group=EVERYONE, metric=metric)
     overall = [row for row in everybody if row.model == model and row.against]
-    others = [model_name(row.against or "") for row in paired]
+    others = [row.against or "" for row in paired]
     return Answer(
-        topic=f"{model_name(model, first=True)} or {listed(others, 'or')}, by {shown(attribute)}?",
+        topic=f"{opening(model)} or {listed(others, 'or')}, by {shown(attribute)}?",
         headline=strategy_sentence(paired) + cost_sentence(overall),
         details=(
             *_side_by_side(told, paired),

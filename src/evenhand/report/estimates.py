@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,9 +41,12 @@ class Estimate:
         return self.low is not None and self.high is not None
 
 
-def estimates(rows: pd.DataFrame) -> tuple[Estimate, ...]:
-    """Return the rows of a metric table (columns as in ``metrics.json``) in their order."""
-    return tuple(_estimate(row) for row in rows.to_dict("records"))
+def estimates(rows: pd.DataFrame, called: Mapping[str, str]) -> tuple[Estimate, ...]:
+    """Return the rows of a metric table (columns as in ``metrics.json``) in their order.
+
+    ``called`` is what the report calls models by another name than the table (see `model_names`).
+    """
+    return tuple(_estimate(row, called) for row in rows.to_dict("records"))
 
 
 def find(rows: Iterable[Estimate], **wanted: object) -> tuple[Estimate, ...]:
@@ -61,10 +64,11 @@ def names(rows: Iterable[Estimate], field: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(getattr(row, field) for row in rows))
 
 
-def _estimate(row: dict[Any, Any]) -> Estimate:
+def _estimate(row: dict[Any, Any], called: Mapping[str, str]) -> Estimate:
     known = {name: None if pd.isna(value) else value for name, value in row.items()}
+    model, against = (known[name] or "" for name in ("model", "against"))
     return Estimate(
-        model=str(known["model"] or ""),
+        model=called.get(model, str(model)),
         split=str(known["split"] or "all"),
         attribute=str(known["attribute"]),
         group=str(known["group"]),
@@ -76,7 +80,7 @@ def _estimate(row: dict[Any, Any]) -> Estimate:
         n=int(known["n"] or 0),
         patients=int(known["patients"] or 0),
         positives=None if known["positives"] is None else int(known["positives"]),
-        against=known["against"] or None,
+        against=called.get(against, against) or None,
         threshold=known["threshold"],
         method=known["method"],
         p_adjusted=known["p_adjusted"],

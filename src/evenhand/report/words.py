@@ -8,7 +8,7 @@ from typing import Literal
 from evenhand.report.estimates import Estimate
 from evenhand.report.extremes import Extremes
 from evenhand.report.numbers import NBSP, counted, hundredths, listed, plain, signed, whole
-from evenhand.report.terms import group_kind, model_name, shown, split_across, term
+from evenhand.report.terms import group_kind, opening, shown, split_across, term
 
 Outcome = Literal["better", "worse", "a gap", "cannot tell"]
 """What an answer comes to, as the report prints it."""
@@ -143,16 +143,13 @@ def strategy_sentence(paired: Sequence[Estimate]) -> str:
     whom, by = paired[0].model, group_kind(paired[0].attribute)
     sides: dict[Outcome, list[str]] = {"better": [], "worse": [], "cannot tell": []}
     for row in paired:
-        sides[paired_chip(row)].append(model_name(row.against or ""))
+        sides[paired_chip(row)].append(row.against or "")
     clauses = [f"{s} than {listed(sides[s])}" for s in ("better", "worse") if sides[s]]
     unsure = listed(sides["cannot tell"], "or")
     if not clauses:
-        return (
-            f"These data cannot tell whether {model_name(whom)} serves its worst {by} better than "
-            f"{unsure}."
-        )
+        return f"These data cannot tell whether {whom} serves its worst {by} better than {unsure}."
     doubt = f"; whether better than {unsure}, these data cannot tell" if unsure else ""
-    one = model_name(whom, first=True)
+    one = opening(whom)
     return f"{one} serves its worst {by} {listed(clauses, 'but')}{doubt}."
 
 
@@ -164,7 +161,7 @@ def cost_sentence(overall: Sequence[Estimate]) -> str:
     overall
         Differences of one metric of everybody, the model minus each other.
     """
-    better = [model_name(row.against or "") for row in overall if paired_chip(row) == "worse"]
+    better = [row.against or "" for row in overall if paired_chip(row) == "worse"]
     return f" It serves everybody together worse than {listed(better)}." if better else ""
 
 
@@ -173,10 +170,7 @@ def models_sentence(rows: Sequence[Estimate]) -> str:
     base, across = split_across(rows[0].metric)
     whom = f"the {group_kind(rows[0].attribute)} served worst" if across else "everybody"
     text = term(base).scale.text
-    told = [
-        f"{model_name(row.model)} {'undefined' if row.value is None else text(row.value)}"
-        for row in rows
-    ]
+    told = [f"{row.model} {'undefined' if row.value is None else text(row.value)}" for row in rows]
     return f"{term(base).label} of {whom}: {listed(told)}."
 
 
@@ -185,7 +179,7 @@ def paired_sentence(difference: Estimate) -> str:
 
     The row is a paired difference, ``model`` minus ``against``.
     """
-    other, base = model_name(difference.against or ""), split_across(difference.metric)[0]
+    other, base = difference.against or "", split_across(difference.metric)[0]
     if difference.value is None:
         return f"Against {other}: undefined, {difference.undefined or 'no value was given'}."
     unit = " points" if term(base).share else ""
