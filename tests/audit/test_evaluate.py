@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from contextlib import contextmanager
 
 import numpy as np
@@ -130,3 +132,19 @@ def test_a_bar_goes_to_its_end_over_models_splits_and_pairs(paths, tmp_path, mon
     assert one["done"] == one["total"]
     texts = {"good, val", "good, test", "poor, val", "poor, test", "good less poor"}
     assert set(one["texts"]) == texts
+
+
+def test_an_excluded_group_is_in_no_sentence_and_in_no_gap(tmp_path):
+    given = table(0.2)
+    given.loc[given.index % 5 == 0, "sex"] = "c"
+    given.loc[given["sex"] == "c", "score"] = 1 - given["label"]  # always wrong
+    given.to_csv(tmp_path / "one.csv", index=False)
+    settings = AuditSettings(
+        inputs=(tmp_path / "one.csv",), attribute=("sex",), exclude_group=("sex=c",),
+        across=("gap",), replicates=20,
+    )  # fmt: skip
+    text = (audit(settings, tmp_path / "run").root / "report.html").read_text("utf-8")
+    assert "Where sex is " in text
+    assert "sex is c" not in text
+    (counts,) = json.loads(re.search(r'json">(.*)</script>', text)[1])["tables"]
+    assert [one["gap"] for one in counts] == [False, False, True, True]  # everyone, c, and others

@@ -10,8 +10,8 @@ import pandas as pd
 from evenhand.audit.asked import Asked, ask, measure_settings, points
 from evenhand.audit.rows import groups_in, metric_rows, paired_rows, rows_of, scored_rows
 from evenhand.files import read_json, write_json, write_text
-from evenhand.measure import Progress, as_records
-from evenhand.predictions import read_predictions
+from evenhand.measure import Progress, as_records, compared_levels
+from evenhand.predictions import Predictions, read_predictions
 from evenhand.progress import bar
 from evenhand.report import Goal, Pruning, Report, Samples, Search, UnitShare, render
 from evenhand.runs import Run
@@ -137,10 +137,13 @@ def _samples(asked: Mapping[str, Asked], split: str) -> dict[str, Samples]:
         for name, one in asked.items()
         if len(one.predictions.classes) == 2
     }
-    return {
-        name: Samples(scored_rows(rows, one.cut), groups_in(rows, one.attributes))
-        for name, (rows, one) in reported.items()
-    }
+    return {name: _as_scored(rows, one) for name, (rows, one) in reported.items()}
+
+
+def _as_scored(rows: Predictions, asked: Asked) -> Samples:
+    groups = groups_in(rows, asked.attributes)
+    compared = {name: compared_levels(asked.plan, name, of) for name, of in groups.items()}
+    return Samples(scored_rows(rows, asked.cut), groups, compared)
 
 
 def positive_of(classes: tuple[str, ...]) -> str:

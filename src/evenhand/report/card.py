@@ -52,7 +52,7 @@ def model_card(
         What the run's pruning did, None without one.
     """
     called = model_names(facts)
-    told = find(estimates(rows, called), model=called.get(name, name), split=split, against=None)
+    told = find(estimates(rows, facts), model=called.get(name, name), split=split, against=None)
     settings, source = facts["settings"], facts.get("source", {})
     unit = source.get("unit", "patient")
     by_group = [row for row in told if is_of_group(row.metric)]

@@ -31,10 +31,14 @@ from evenhand.report.words import detectable_sentence, lede, reading
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """The reported samples as one model scores them, and the level that each has by attribute."""
+    """The reported samples as one model scores them, and the level that each has by attribute.
+
+    ``compared`` names the levels of each attribute that take part in gaps.
+    """
 
     scored: Scored
     groups: Mapping[str, Groups]
+    compared: Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,8 +99,7 @@ class Report:
 
 def render(report: Report) -> str:
     """Return the report as one HTML page that needs no network and no script."""
-    called = model_names(report.facts)
-    rows = estimates(report.rows, called)
+    called, rows = model_names(report.facts), estimates(report.rows, report.facts)
     here = find(rows, split=report.split)
     single = tuple(row for row in here if not row.against)
     models = names(single, "model")
@@ -112,7 +115,7 @@ def render(report: Report) -> str:
         "scores_by_group": [
             (name, score_views(of.scored, of.groups, report.positive)) for name, of in samples
         ],
-        "explorers": [(name, explorer(of.scored, of.groups)) for name, of in samples],
+        "explorers": [(name, explorer(of.scored, of.groups, of.compared)) for name, of in samples],
         "comparison": comparison(here, report.attributes, picked),
         "splits": generalisation(rows, report.attributes),
         "searches": () if report.search is None else search_views(report.search),
