@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from evenhand.errors import pick
-from evenhand.measure.across import CONTRASTS, DETECTABLE, SUMMARIES, extreme
+from evenhand.measure.across import CONTRASTS, DETECTABLE, SUMMARIES, extreme, why_no_extreme
 from evenhand.measure.fairness import FAIRNESS, Fairness
 from evenhand.measure.families import Family, beside
 from evenhand.measure.intervals import unchanging
@@ -74,7 +74,7 @@ def _in_groups(values: Values, metric: str) -> Iterator[Number]:
 def _summary(values: Values, metric: str, name: str) -> Number:
     compared = values.parts.compared
     of = values.of(metric, compared)
-    reason = values.reason(metric, compared)
+    reason = why_no_extreme(name, values.metrics[metric]) or values.reason(metric, compared)
     with np.errstate(divide="ignore", invalid="ignore"):
         found = _nothing(values) if reason else SUMMARIES[name](of.values, values.metrics[metric])
     number = values.number(EVERYBODY, f"{metric}_{name}", metric, _finite(found))
