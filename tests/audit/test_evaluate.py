@@ -57,6 +57,12 @@ def test_models_stand_side_by_side(run):
     assert "evenhand compare gives paired differences" in run.facts["notes"][0]
 
 
+def test_the_reference_of_a_detectable_difference_is_told_alone(run):
+    page = (run.root / "report.html").read_text("utf-8")
+    assert "female against male" in page
+    assert "80 % power" not in page
+
+
 def test_a_comparison_pairs_models(paths, tmp_path):
     run = compare(CompareSettings(inputs=paths, attribute=("sex",)), tmp_path / "compared")
     rows = rows_of(run)

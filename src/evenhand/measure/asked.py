@@ -112,10 +112,10 @@ def _detectable(values: Values, metric: str, resamples: Resamples) -> Iterator[N
         found = _nothing(values)
         if len(defined) > 1:
             found[0] = detectable_gap(float(defined.std(ddof=1)))
-        name, note = f"{metric}_{DETECTABLE}", "80 % power, two-sided 5 %, bootstrap error"
+        name = f"{metric}_{DETECTABLE}"
         reason = number.reason or _no_error(number.family[0])
-        number = replace(number, metric=name, values=found, reason=reason, made="point")
-        yield with_note(number, note)
+        note = f"80 % power, two-sided 5 %, bootstrap error; {number.note}"  # the reference is last
+        yield replace(number, metric=name, values=found, reason=reason, made="point", note=note)
 
 
 def _no_error(of: Family) -> str | None:
