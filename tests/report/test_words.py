@@ -69,6 +69,20 @@ def test_gap_in_points_with_its_interval() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("low", "told"),
+    [
+        (0.003, "23.0 points (95 % interval 0.3"),
+        (0.0004, "23.00 points (95 % interval 0.04"),
+        (0.0, "23 points (95 % interval 0"),
+        (0.0000001, "23.000 points (95 % interval 0.000"),
+    ],
+)
+def test_an_end_of_the_interval_is_not_rounded_to_zero(low: float, told: str) -> None:
+    text = gap_sentence(Extremes(OLD, YOUNG, 2, replace(GAP, low=low)))
+    assert text.replace("\N{NO-BREAK SPACE}", " ").startswith(f"The gap is {told} to 31")
+
+
 def test_gap_of_a_metric_that_may_be_negative() -> None:
     old, young = (replace(row, metric="net_benefit") for row in (OLD, YOUNG))
     old, young = replace(old, value=-0.02), replace(young, value=0.03)

@@ -85,23 +85,30 @@ def level(estimate: Estimate) -> str:
 
 
 def gap_sentence(found: Extremes) -> str:
-    """Say how large the gap between the worst and the best group is, with its interval.
-
-    Points are whole numbers where that agrees with the whole numbers that the groups are told in,
-    and have a decimal where rounding would make them disagree.
-    """
+    """Say how large the gap between the worst and the best group is, with its interval."""
     gap, base = found.gap, found.worst.metric
     if gap is None:
         return "The gap was not measured."
     if gap.value is None:
         return f"The gap is undefined: {gap.undefined or 'no value was given'}."
-    told = abs(hundredths(found.best.value or 0.0) - hundredths(found.worst.value or 0.0))
-    digits = 0 if plain(told, 0) == plain(100 * gap.value, 0) else 1
+    digits = _digits(found, gap)
     size = amount(gap.value, base, digits)
     unit = (" point" if size == "1" else " points") if term(base).share else ""
     within = interval(gap, base, digits)
     size = f"The gap is {size}{unit}"
     return f"{size} ({within})." if within else f"{size}."
+
+
+def _digits(found: Extremes, gap: Estimate) -> int:
+    """Return with how many decimals the points of a gap are told.
+
+    None where that agrees with the whole numbers that the groups are told in; else one, and more
+    where rounding would make 0 of an end of the interval that is not.
+    """
+    told = abs(hundredths(found.best.value or 0.0) - hundredths(found.worst.value or 0.0))
+    least = 0 if plain(told, 0) == plain(100 * (gap.value or 0.0), 0) else 1
+    ends = [end for end in (gap.low, gap.high) if end]
+    return next((n for n in range(least, 3) if all(round(100 * end, n) for end in ends)), 3)
 
 
 def chance_sentence(found: Extremes) -> str:
@@ -122,7 +129,8 @@ def apart_sentence(found: Extremes) -> str:
     worst, best = found.worst, found.best
     known = term(worst.metric)
     label = known.label if known.label.isupper() else known.label.lower()
-    within = interval(found.gap, worst.metric) if found.gap else ""
+    gap = found.gap
+    within = interval(gap, worst.metric, max(1, _digits(found, gap))) if gap else ""
     unit = " points" if known.share and within else ""
     return (
         f"In {label} they do differ by more than chance explains: "
