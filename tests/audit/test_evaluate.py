@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from contextlib import contextmanager
 
 import numpy as np
@@ -53,6 +55,12 @@ def test_models_stand_side_by_side(run):
     assert list(rows["model"].unique()) == ["good", "poor"]
     assert rows["against"].isna().all()
     assert "evenhand compare gives paired differences" in run.facts["notes"][0]
+
+
+def test_the_reference_of_a_detectable_difference_is_told_alone(run):
+    page = (run.root / "report.html").read_text("utf-8")
+    assert "female against male" in page
+    assert "80 % power" not in page
 
 
 def test_a_comparison_pairs_models(paths, tmp_path):
@@ -130,3 +138,36 @@ def test_a_bar_goes_to_its_end_over_models_splits_and_pairs(paths, tmp_path, mon
     assert one["done"] == one["total"]
     texts = {"good, val", "good, test", "poor, val", "poor, test", "good less poor"}
     assert set(one["texts"]) == texts
+
+
+def test_an_excluded_group_is_in_no_sentence_and_in_no_gap(tmp_path):
+    given = table(0.2)
+    given.loc[given.index % 5 == 0, "sex"] = "c"
+    given.loc[given["sex"] == "c", "score"] = 1 - given["label"]  # always wrong
+    given.to_csv(tmp_path / "one.csv", index=False)
+    settings = AuditSettings(
+        inputs=(tmp_path / "one.csv",), attribute=("sex",), exclude_group=("sex=c",),
+        across=("gap",), replicates=20,
+    )  # fmt: skip
+    text = (audit(settings, tmp_path / "run").root / "report.html").read_text("utf-8")
+    assert "Where sex is " in text
+    assert "sex is c" not in text
+    (counts,) = json.loads(re.search(r'json">(.*)</script>', text)[1])["tables"]
+    assert [one["gap"] for one in counts] == [False, False, True, True]  # everyone, c, and others
+
+
+def test_each_model_is_told_with_its_own_decision_rule(paths, tmp_path):
+    table(0.1).query("split == 'test'").to_csv(tmp_path / "new.csv", index=False)
+    settings = AuditSettings(
+        inputs=(*paths, tmp_path / "new.csv"), attribute=("sex",), replicates=9
+    )
+    text = (audit(settings, tmp_path / "run").root / "report.html").read_text("utf-8")
+    assert "Decision rule of good and poor: " in text
+    assert "Decision rule of new: 0.5, as there are no validation rows." in text
+
+
+def test_a_rule_that_all_models_share_is_told_once_and_so_is_that_it_fits_the_rows(paths, tmp_path):
+    settings = AuditSettings(inputs=paths, attribute=("sex",), replicates=9, split="val")
+    text = (audit(settings, tmp_path / "run").root / "report.html").read_text("utf-8")
+    assert text.count("Decision rule: ") == 1
+    assert text.count("The threshold was chosen on the rows that are reported") == 1

@@ -271,3 +271,17 @@ def test_p_values_beside_the_gaps():
     np.testing.assert_array_equal(table["p_adjusted"], holm(table["p"]))
     with pytest.raises(EvenhandError, match="ask for 'gap'"):
         measure(rows, {}, Plan(across=(), permutations=9), rng=rng)
+
+
+def test_a_metric_that_the_data_leave_undefined_has_no_p_value():
+    """Scores that tell the classes apart perfectly in one group have no calibration slope."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(2, size=80)
+    scores = np.where(np.arange(80) < 40, 0.25 + 0.5 * labels, rng.uniform(0.1, 0.9, size=80))
+    groups = {"x": groups_of(np.repeat(["a", "b"], 40))}
+    plan = Plan(("calibration_slope",), ("gap",), bootstrap=Bootstrap(9), permutations=50)
+    table = measure(scored(labels, scores), groups, plan, rng=rng)
+    (gap,) = table[table["metric"] == "calibration_slope_gap"].to_dict("records")
+    assert np.isnan(gap["value"])
+    assert np.isnan(gap["p"])
+    assert gap["method"] == "no test: undefined in the data"

@@ -260,3 +260,12 @@ def test_arrays_that_do_not_go_together(cohort):
         run(cohort, against=scored(1 - rows.labels, rows.scores, patients=rows.patients))
     with pytest.raises(EvenhandError, match="at least one"):
         Bootstrap(0)
+
+
+def test_a_metric_that_only_describes_has_a_gap_and_no_worst_group(cohort):
+    table = run(cohort, metrics=("selection_rate",), bootstrap=Bootstrap(20))
+    for name in ("worst", "best"):
+        row = one(table, metric=f"selection_rate_{name}")
+        assert np.isnan(row["value"])
+        assert row["undefined"].startswith("selection_rate only describes")
+    assert one(table, metric="selection_rate_gap")["value"] > 0

@@ -42,3 +42,25 @@ def test_nobody_can_tell_where_nothing_does() -> None:
     found = group_answer(known, "m", "sex", "sick")
     assert found
     assert found.outcome == "cannot tell"
+
+
+F, M = ROW, replace(ROW, group="m", value=0.9)
+
+
+@pytest.mark.parametrize(
+    ("known", "why"),
+    [
+        ([F], "there are no two groups to compare"),
+        ([F, replace(M, compared=False)], "there are no two groups to compare"),
+        ([F, replace(M, value=None)], "there are no two groups whose numbers are defined"),
+        ([F, replace(M, value=F.value)], "the numbers of all groups are equal"),
+        (
+            [replace(row, metric=m) for m in ("selection_rate", "prevalence") for row in (F, M)],
+            "there is no better or worse in Share flagged and Prevalence",
+        ),
+    ],
+)
+def test_why_nothing_can_be_said(known: list[Estimate], why: str) -> None:
+    found = group_answer(known, "m", "sex", "sick")
+    assert found
+    assert found.headline == f"Nothing can be said about sex: {why}."

@@ -28,6 +28,15 @@ def test_front_matter_is_yaml_with_the_overall_results(audit: Report) -> None:
     assert body.lstrip().startswith("# model")
 
 
+def test_a_file_keeps_its_name_where_a_job_of_ours_calls_a_model_so(
+    make_rows: Callable[..., list[dict[str, Any]]], make_report: Callable[..., Report]
+) -> None:
+    rows = make_report(make_rows("auc", 0.71, 0.83, model="before")).rows
+    assert "# The unpruned model\n" in model_card(FACTS | {"of": {}}, rows, "before")
+    given = FACTS | {"settings": {"inputs": ["mine/before.csv"]}}
+    assert "# before\n" in model_card(given, rows, "before")
+
+
 def test_groups_and_gaps_with_intervals_and_counts(audit: Report) -> None:
     text = model_card(FACTS, audit.rows, "model").replace("\N{NO-BREAK SPACE}", " ")
     groups, gaps = text.split("## How each group fares")[1].split("## Gaps between groups")

@@ -18,13 +18,16 @@ METRICS = ("sensitivity", "specificity", "ppv", "selection_rate")
 EVIL = "</script><script>alert(1)</script>"
 
 
-def samples(threshold: float = 0.371) -> tuple[Scored, dict[str, Groups]]:
+def samples(
+    threshold: float = 0.371,
+) -> tuple[Scored, dict[str, Groups], dict[str, tuple[str, ...]]]:
     """Scores on a coarse grid, so that ties with thresholds and exact halves of a percent occur."""
     rng = np.random.default_rng(5)
     labels = rng.integers(0, 2, 160)
     scores = np.clip(np.round(0.3 * labels + rng.random(160) * 0.7, 2), 0, 1)
     levels = rng.choice(["under 60", EVIL, "unknown"], 160, p=[0.6, 0.3, 0.1])
-    return scored(labels, scores, threshold=threshold), {"age": groups_of(levels)}
+    groups = {"age": groups_of(levels)}
+    return scored(labels, scores, threshold=threshold), groups, {"age": ("under 60", EVIL)}
 
 
 def made(threshold: float = 0.371) -> Explorer:
@@ -33,7 +36,7 @@ def made(threshold: float = 0.371) -> Explorer:
 
 @pytest.mark.parametrize("threshold", [0.0, 0.371, 0.5, 0.77])
 def test_counts_give_what_is_measured(threshold: float) -> None:
-    rows, groups = samples(threshold)
+    rows, groups, _ = samples(threshold)
     found = made(threshold)
     assert found.thresholds[found.start] == threshold
     plan = Plan(METRICS, ("gap",), bootstrap=None)
@@ -48,11 +51,13 @@ def test_counts_give_what_is_measured(threshold: float) -> None:
     assert gaps[0] == f"{100 * values['*', 'sensitivity_gap']:.1f}\N{NO-BREAK SPACE}points"
 
 
-def test_unknown_takes_no_part_in_the_gap_and_an_undefined_group_makes_it_undefined() -> None:
+def test_what_is_not_compared_takes_no_part_and_an_undefined_group_makes_the_gap_undefined() -> (
+    None
+):
     rows = scored([1, 0, 1, 0], [0.9, 0.1, 0.2, 0.3])
-    found = explorer(rows, {"a": groups_of(["x", "x", "unknown", "unknown"])})
+    found = explorer(rows, {"a": groups_of(["x", "x", "y", "y"])}, {"a": ("x",)})
     assert found.tables[0].rows[-1] == ("Gap", ("undefined",) * 4)  # one group alone
-    found = explorer(rows, {"a": groups_of(["x", "x", "x", "y"])})
+    found = explorer(rows, {"a": groups_of(["x", "x", "x", "y"])}, {"a": ("x", "y")})
     assert found.tables[0].rows[-1][1][:2] == ("undefined", "0.0\N{NO-BREAK SPACE}points")
 
 

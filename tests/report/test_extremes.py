@@ -32,10 +32,12 @@ def test_unknown_and_undefined_groups_take_no_part() -> None:
 
 
 def test_a_group_that_the_measurement_excluded_is_not_the_worst() -> None:
-    across = replace(ROW, group="*", metric="auc_worst", value=0.7)
-    found = extremes([*groups(excluded=0.2, a=0.7, b=0.9), across], "auc")
+    left_out, *others = groups(excluded=0.2, a=0.7, b=0.9)
+    left_out = replace(left_out, compared=False)
+    found = extremes([left_out, *others], "auc")
     assert found
-    assert found.worst.group == "a"
+    assert (found.worst.group, found.groups) == ("a", 2)
+    assert extremes([left_out, others[0]], "auc") is None
 
 
 def test_equal_groups_and_metrics_without_direction_have_no_worst() -> None:

@@ -75,6 +75,14 @@ def test_tune_says_first_whether_its_worst_group_is_better(tuned: Report) -> Non
     assert "Against full fine-tuning: +0.060 (95 % interval 0.020 to 0.100): better." in text
 
 
+def test_files_that_are_compared_keep_their_names(tuned: Report) -> None:
+    inputs = ["fairtune.csv", "full.csv", "head.csv"]
+    facts = {"job": "compare", "settings": {"inputs": inputs}}
+    text = Outline(render(replace(tuned, facts=facts, search=None, units=()))).text
+    assert "fairtune serves its worst age group better than full; " in text
+    assert "fine-tuning" not in text
+
+
 def test_thresholds_are_told_with_their_rule(tuned: Report) -> None:
     text = Outline(render(tuned)).text
     assert (
@@ -292,7 +300,7 @@ def test_a_metric_that_was_asked_for_first_leads(
 ) -> None:
     rows = make_rows("false_omission_rate", 0.2, 0.1) + make_rows("auc", 0.7, 0.8)
     text = Outline(render(make_report(rows))).text
-    assert "the False-omission rate is 10.0 %; where it is 60+, 20.0 %" in text
+    assert "the False-omission rate is 20.0 %; where it is under 60, 10.0 %" in text
     assert text.index("Of all cases cleared, the share that is malignant") < text.index("0.5 is ch")
 
 

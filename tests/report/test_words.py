@@ -26,7 +26,7 @@ OLD = Estimate("m", "test", "age", "60+", "sensitivity", 0.61, 0.55, 0.67, 0.95,
 YOUNG = replace(OLD, group="under 60", value=0.84, low=0.79, high=0.89)
 GAP = replace(OLD, group="*", metric="sensitivity_gap", value=0.23, low=0.15, high=0.31)
 PAIRED = replace(
-    OLD, model="fairtune", against="full", group="*", metric="auc_worst",
+    OLD, model="FairTune", against="full fine-tuning", group="*", metric="auc_worst",
     value=0.039, low=-0.01, high=0.088,
 )  # fmt: skip
 
@@ -66,6 +66,30 @@ def test_gap_in_points_with_its_interval() -> None:
     assert same(
         gap_sentence(Extremes(OLD, YOUNG, 2, GAP)),
         "The gap is 23 points (95 % interval 15 to 31).",
+    )
+
+
+@pytest.mark.parametrize(
+    ("low", "told"),
+    [
+        (0.003, "23.0 points (95 % interval 0.3"),
+        (0.0004, "23.00 points (95 % interval 0.04"),
+        (0.0, "23 points (95 % interval 0"),
+        (0.0000001, "23.000 points (95 % interval 0.000"),
+    ],
+)
+def test_an_end_of_the_interval_is_not_rounded_to_zero(low: float, told: str) -> None:
+    text = gap_sentence(Extremes(OLD, YOUNG, 2, replace(GAP, low=low)))
+    assert text.replace("\N{NO-BREAK SPACE}", " ").startswith(f"The gap is {told} to 31")
+
+
+def test_gap_of_a_metric_that_may_be_negative() -> None:
+    old, young = (replace(row, metric="net_benefit") for row in (OLD, YOUNG))
+    old, young = replace(old, value=-0.02), replace(young, value=0.03)
+    gap = replace(GAP, metric="net_benefit_gap", value=0.05, low=0.01, high=0.09)
+    assert same(
+        gap_sentence(Extremes(old, young, 2, gap)),
+        "The gap is 0.050 (95 % interval 0.010 to 0.090).",
     )
 
 
@@ -143,7 +167,7 @@ def test_paired_sentence() -> None:
 
 def test_strategies_in_one_sentence() -> None:
     better = replace(PAIRED, low=0.01)
-    unsure, worse = replace(PAIRED, against="head"), replace(PAIRED, against="x", high=-0.005)
+    unsure, worse = replace(PAIRED, against="head only"), replace(PAIRED, against="x", high=-0.005)
     assert strategy_sentence([better]) == (
         "FairTune serves its worst age group better than full fine-tuning."
     )
@@ -159,7 +183,7 @@ def test_strategies_in_one_sentence() -> None:
 
 def test_models_side_by_side() -> None:
     one = replace(PAIRED, against=None, value=0.78)
-    other = replace(one, model="full", value=None)
+    other = replace(one, model="full fine-tuning", value=None)
     assert models_sentence([one, other]) == (
         "AUC of the age group served worst: FairTune 0.780 and full fine-tuning undefined."
     )
@@ -171,7 +195,7 @@ def test_models_side_by_side() -> None:
 
 def test_what_a_gain_costs_everybody_is_said_where_it_is_certain() -> None:
     overall = replace(PAIRED, attribute="*", metric="auc", value=-0.09, low=-0.105, high=-0.077)
-    unsure = replace(overall, against="head", high=0.01)
+    unsure = replace(overall, against="head only", high=0.01)
     assert cost_sentence([overall, unsure]) == (
         " It serves everybody together worse than full fine-tuning."
     )
@@ -206,7 +230,7 @@ def test_an_attribute_called_group_is_not_named_twice_and_names_keep_their_case(
     assert strategy_sentence([paired]) == (
         "ResNet_A serves its worst group better than full fine-tuning."
     )
-    known = replace(paired, model="full", against="vgg")
+    known = replace(paired, model="full fine-tuning", against="vgg")
     assert strategy_sentence([known]) == "Full fine-tuning serves its worst group better than vgg."
 
 

@@ -10,16 +10,18 @@ import pandas as pd
 from evenhand.audit.asked import Asked, ask, measure_settings, points
 from evenhand.audit.rows import groups_in, metric_rows, paired_rows, rows_of, scored_rows
 from evenhand.files import read_json, write_json, write_text
-from evenhand.measure import Progress, as_records
-from evenhand.predictions import read_predictions
+from evenhand.measure import Progress, as_records, compared_levels
+from evenhand.predictions import Predictions, read_predictions
 from evenhand.progress import bar
 from evenhand.report import Goal, Pruning, Report, Samples, Search, UnitShare, render
+from evenhand.report.numbers import listed
+from evenhand.report.terms import model_names
 from evenhand.runs import Run
 
 PARTS = 100
 """Steps of the progress bar for each table of numbers."""
 
-FITTED = "The threshold was chosen on the rows that are reported: its rates look better than new."
+FITTED = "The threshold{} was chosen on the rows that are reported: its rates look better than new."
 
 
 def evaluate(run: Run, *, chosen: str | None) -> pd.DataFrame:
@@ -107,7 +109,12 @@ def report_of(
     one = asked[shown]
     here = rows_of(one.predictions, measured.split)
     groups = groups_in(here, one.attributes)
-    fitted = measured.split == "val" and "validation rows" in one.cut.how
+    rules = _rules(asked, model_names(facts))
+    fitted = [
+        FITTED.format(whose)
+        for how, whose in rules.items()
+        if measured.split == "val" and "validation rows" in how
+    ]
     return Report(
         title=f"evenhand {facts['job']}: {run.root.resolve().name}",
         facts=facts,
@@ -121,13 +128,23 @@ def report_of(
         units=_units(run, shown),
         samples=_samples(asked, measured.split),
         detectable=_detectable(rows, shown, measured.split),
-        threshold_rule=f"Decision rule: {one.cut.how}.",
+        threshold_rule=" ".join(f"Decision rule{whose}: {how}." for how, whose in rules.items()),
         left_out=(
             *source.get("left_out", ()),
             *(f"Group {group}: no part in gaps." for group in settings.get("exclude_group", ())),
         ),
-        notes=(*facts.get("notes", ()), *((FITTED,) if fitted else ())),
+        notes=(*facts.get("notes", ()), *fitted),
     )
+
+
+def _rules(asked: Mapping[str, Asked], called: Mapping[str, str]) -> dict[str, str]:
+    """Return each decision rule with whose it is, which goes without saying where it is all's."""
+    models: dict[str, list[str]] = {}
+    for name, one in asked.items():
+        models.setdefault(one.cut.how, []).append(called.get(name, name))
+    if len(models) == 1:
+        return dict.fromkeys(models, "")
+    return {how: f" of {listed(of)}" for how, of in models.items()}
 
 
 def _samples(asked: Mapping[str, Asked], split: str) -> dict[str, Samples]:
@@ -137,10 +154,13 @@ def _samples(asked: Mapping[str, Asked], split: str) -> dict[str, Samples]:
         for name, one in asked.items()
         if len(one.predictions.classes) == 2
     }
-    return {
-        name: Samples(scored_rows(rows, one.cut), groups_in(rows, one.attributes))
-        for name, (rows, one) in reported.items()
-    }
+    return {name: _as_scored(rows, one) for name, (rows, one) in reported.items()}
+
+
+def _as_scored(rows: Predictions, asked: Asked) -> Samples:
+    groups = groups_in(rows, asked.attributes)
+    compared = {name: compared_levels(asked.plan, name, of) for name, of in groups.items()}
+    return Samples(scored_rows(rows, asked.cut), groups, compared)
 
 
 def positive_of(classes: tuple[str, ...]) -> str:

@@ -17,7 +17,7 @@ from evenhand.measure.listing import list_metrics, metric_listing
 from evenhand.measure.objectives import OBJECTIVES, Objective, find_objective
 from evenhand.measure.pareto import costs, find_rule, front, ranked
 from evenhand.measure.permutation import Test, holm, permutation_test
-from evenhand.measure.plan import Plan, check_plan
+from evenhand.measure.plan import Plan, check_plan, compared_levels
 from evenhand.measure.power import auc_error, design_effect, detectable_gap
 from evenhand.measure.registry import METRICS, Metric, find_metric, is_metric, metric
 from evenhand.measure.resample import Bootstrap
@@ -51,6 +51,7 @@ __all__ = [
     "auc_error",
     "by_group",
     "check_plan",
+    "compared_levels",
     "costs",
     "design_effect",
     "detectable_gap",

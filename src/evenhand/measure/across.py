@@ -100,6 +100,13 @@ def extreme(summary: str, metric: Metric) -> Extreme | None:
     return "lowest" if (metric.direction == "higher") == (summary == "worst") else "highest"
 
 
+def why_no_extreme(summary: str, metric: Metric) -> str | None:
+    """Return why a metric that only describes has no worst or best group, or None."""
+    if metric.direction != "none" or summary not in ("worst", "best"):
+        return None
+    return f"{metric.name} only describes: no value of it is better than another"
+
+
 def _badness(values: Floats, metric: Metric) -> Floats:
     """Return values that grow as the metric gets worse."""
     if metric.direction == "higher":

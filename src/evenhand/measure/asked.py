@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from evenhand.errors import pick
-from evenhand.measure.across import CONTRASTS, DETECTABLE, SUMMARIES, extreme
+from evenhand.measure.across import CONTRASTS, DETECTABLE, SUMMARIES, extreme, why_no_extreme
 from evenhand.measure.fairness import FAIRNESS, Fairness
 from evenhand.measure.families import Family, beside
 from evenhand.measure.intervals import unchanging
@@ -74,7 +74,7 @@ def _in_groups(values: Values, metric: str) -> Iterator[Number]:
 def _summary(values: Values, metric: str, name: str) -> Number:
     compared = values.parts.compared
     of = values.of(metric, compared)
-    reason = values.reason(metric, compared)
+    reason = why_no_extreme(name, values.metrics[metric]) or values.reason(metric, compared)
     with np.errstate(divide="ignore", invalid="ignore"):
         found = _nothing(values) if reason else SUMMARIES[name](of.values, values.metrics[metric])
     number = values.number(EVERYBODY, f"{metric}_{name}", metric, _finite(found))
@@ -112,10 +112,10 @@ def _detectable(values: Values, metric: str, resamples: Resamples) -> Iterator[N
         found = _nothing(values)
         if len(defined) > 1:
             found[0] = detectable_gap(float(defined.std(ddof=1)))
-        name, note = f"{metric}_{DETECTABLE}", "80 % power, two-sided 5 %, bootstrap error"
+        name = f"{metric}_{DETECTABLE}"
         reason = number.reason or _no_error(number.family[0])
-        number = replace(number, metric=name, values=found, reason=reason, made="point")
-        yield with_note(number, note)
+        note = f"80 % power, two-sided 5 %, bootstrap error; {number.note}"  # the reference is last
+        yield replace(number, metric=name, values=found, reason=reason, made="point", note=note)
 
 
 def _no_error(of: Family) -> str | None:

@@ -69,12 +69,15 @@ def permutation_test(
         return Test(None, 0, refusal)
     rows, member = _pooled(list(groups.values()))
     of = moments(metric, rows, common_classes(list(groups.values())))
-    statistics = [_statistics(of, member[None], len(groups))]
+    observed = _statistics(of, member[None], len(groups))[0]
+    if np.isnan(observed):
+        return Test(None, 0, "no test: undefined in the data")
+    statistics = []
     size = max(1, CELLS // len(rows))
     for start in range(0, permutations, size):
         dealt = rng.permuted(np.tile(member, (min(size, permutations - start), 1)), axis=1)
         statistics.append(_statistics(of, dealt, len(groups)))
-    (observed,), dealt_out = statistics[0], np.concatenate(statistics[1:])
+    dealt_out = np.concatenate(statistics)
     defined = dealt_out[~np.isnan(dealt_out)]
     as_large = np.count_nonzero(defined >= observed * (1 - 1e-12))
     return Test((1 + as_large) / (1 + len(defined)), len(dealt_out) - len(defined))

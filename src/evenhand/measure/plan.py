@@ -72,6 +72,21 @@ def check_plan(plan: Plan, groups: Mapping[str, Groups]) -> None:
             )
 
 
+def compared_levels(plan: Plan, attribute: str, groups: Groups) -> tuple[str, ...]:
+    """Return the levels of an attribute that a plan compares.
+
+    These are all but ``"unknown"``, the excluded ones and those with too few samples.
+
+    Examples
+    --------
+    >>> from evenhand.measure.groups import groups_of
+    >>> compared_levels(Plan(minimum=2), "sex", groups_of(["f", "f", "m"]))
+    ('f',)
+    """
+    levels = groups.compared(plan.excluded.get(whole(attribute), ()))
+    return tuple(level for level in levels if len(groups.rows(level)) >= plan.minimum)
+
+
 def whole(name: str) -> str:
     """Return the attribute that a conditioned one (``"sex|site=A"``) is a part of."""
     return name.partition("|")[0]

@@ -26,7 +26,7 @@ from evenhand.measure.intervals import (
     spread_interval,
 )
 from evenhand.measure.numbers import Number, Parts, everybody, parts_of
-from evenhand.measure.plan import Plan, check_plan, whole
+from evenhand.measure.plan import Plan, check_plan, compared_levels, whole
 from evenhand.measure.resample import Bootstrap, Resamples, resample
 from evenhand.measure.scored import Scored
 from evenhand.measure.tested import with_tests
@@ -136,7 +136,7 @@ def _divided(rows: Scored, groups: Mapping[str, Groups], plan: Plan) -> list[Par
             rows,
             name,
             levels,
-            levels.compared(plan.excluded.get(whole(name), ())),
+            compared_levels(plan, name, levels),
             reference=plan.references.get(whole(name)),
             minimum=plan.minimum,
         )

@@ -43,7 +43,9 @@ def with_tests(
         table.loc[at, "p"] = np.nan if test.p is None else test.p
         table.loc[at, "p_adjusted"] = adjusted[attribute, metric]
         said = _said(test, plan.permutations, family)
-        table.loc[at, "method"] = [f"{how}; {said}" if how else said for how in table[at]["method"]]
+        table.loc[at, "method"] = [
+            f"{how}; {said}" if pd.notna(how) else said for how in table[at]["method"]
+        ]
     return table
 
 

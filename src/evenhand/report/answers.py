@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evenhand.report.estimates import EVERYONE, Estimate, find, first, names
 from evenhand.report.extremes import Extremes, extremes, is_unknown
-from evenhand.report.numbers import listed, whole
-from evenhand.report.terms import first_upper, model_name, shown
+from evenhand.report.numbers import hundredths, listed
+from evenhand.report.terms import first_upper, is_of_group, opening, shown, term
 from evenhand.report.words import (
     Outcome,
     apart_sentence,
@@ -87,9 +88,9 @@ def strategy_answer(
         return None
     everybody = find(rows, attribute=EVERYONE, group=EVERYONE, metric=metric)
     overall = [row for row in everybody if row.model == model and row.against]
-    others = [model_name(row.against or "") for row in paired]
+    others = [row.against or "" for row in paired]
     return Answer(
-        topic=f"{model_name(model, first=True)} or {listed(others, 'or')}, by {shown(attribute)}?",
+        topic=f"{opening(model)} or {listed(others, 'or')}, by {shown(attribute)}?",
         headline=strategy_sentence(paired) + cost_sentence(overall),
         details=(
             *_side_by_side(told, paired),
@@ -124,11 +125,25 @@ def group_answer(
             return _told(found, [one for one in others if one is not None], positive)
     return Answer(
         topic=first_upper(shown(attribute)),
-        headline=f"Nothing can be said about {shown(attribute)}: "
-        "there are no two groups with numbers that differ.",
+        headline=f"Nothing can be said about {shown(attribute)}: {_why_nothing(members)}.",
         details=tuple(_why(members)),
         outcome="cannot tell",
     )
+
+
+def _why_nothing(members: Sequence[Estimate]) -> str:
+    """Return why no group of an attribute is worse served than another."""
+    compared = [row for row in members if row.compared and is_of_group(row.metric)]
+    if len(names(compared, "group")) < 2:
+        return "there are no two groups to compare"
+    judged = [row for row in compared if term(row.metric).better != "neither"]
+    if not judged:
+        labels = [term(metric).label for metric in names(compared, "metric")]
+        return f"there is no better or worse in {listed(labels)}"
+    defined = Counter(row.metric for row in judged if row.value is not None)
+    if max(defined.values(), default=0) < 2:
+        return "there are no two groups whose numbers are defined"
+    return "the numbers of all groups are equal"
 
 
 def _order(metrics: Sequence[str]) -> tuple[str, ...]:
@@ -156,7 +171,7 @@ def _least(outcomes: Sequence[Outcome]) -> Outcome:
 
 
 def _dots(*groups: Estimate) -> tuple[Dots, ...]:
-    return tuple(Dots(shown(row.group), int(whole(row.value or 0.0))) for row in groups)
+    return tuple(Dots(shown(row.group), hundredths(row.value or 0.0)) for row in groups)
 
 
 def _why(members: Sequence[Estimate]) -> list[str]:

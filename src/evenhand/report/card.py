@@ -18,7 +18,7 @@ from evenhand.report.groups import leading_first
 from evenhand.report.numbers import PERCENT, listed
 from evenhand.report.pruning import Pruning
 from evenhand.report.strategies import leading_metric
-from evenhand.report.terms import is_of_group, model_name, shown, term
+from evenhand.report.terms import is_of_group, model_names, opening, shown, term
 from evenhand.report.words import lede, level
 
 COLUMNS = 4
@@ -51,7 +51,8 @@ def model_card(
     pruning
         What the run's pruning did, None without one.
     """
-    told = find(estimates(rows), model=name, split=split, against=None)
+    called = model_names(facts)
+    told = find(estimates(rows, facts), model=called.get(name, name), split=split, against=None)
     settings, source = facts["settings"], facts.get("source", {})
     unit = source.get("unit", "patient")
     by_group = [row for row in told if is_of_group(row.metric)]
@@ -79,7 +80,7 @@ def model_card(
         ],
         "Versions": [", ".join(f"{_plain(k)} {_plain(v)}" for k, v in facts["versions"].items())],
     }
-    parts = [f"---\n{_front(facts, told, name)}---", f"# {_plain(model_name(name, first=True))}"]
+    parts = [f"---\n{_front(facts, told, name)}---", f"# {_plain(opening(called.get(name, name)))}"]
     parts += [f"## {title}\n\n" + "\n".join(lines) for title, lines in sections.items() if lines]
     return "\n\n".join(parts) + "\n"
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+
+from evenhand.report.terms import model_names
 
 EVERYONE = "*"
 UNKNOWN = "unknown"
@@ -14,7 +16,10 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class Estimate:
-    """One row of ``metrics.json``: a value with its interval, or the reason why there is none."""
+    """One row of ``metrics.json``: a value with its interval, or the reason why there is none.
+
+    ``compared`` tells whether its group takes part in comparisons; the caller may exclude it.
+    """
 
     model: str
     split: str
@@ -34,6 +39,7 @@ class Estimate:
     p_adjusted: float | None = None
     replicates_undefined: int = 0
     undefined: str | None = None
+    compared: bool = True
 
     @property
     def has_interval(self) -> bool:
@@ -41,9 +47,15 @@ class Estimate:
         return self.low is not None and self.high is not None
 
 
-def estimates(rows: pd.DataFrame) -> tuple[Estimate, ...]:
-    """Return the rows of a metric table (columns as in ``metrics.json``) in their order."""
-    return tuple(_estimate(row) for row in rows.to_dict("records"))
+def estimates(rows: pd.DataFrame, facts: Mapping[str, Any]) -> tuple[Estimate, ...]:
+    """Return the rows of a metric table (columns as in ``metrics.json``) in their order.
+
+    ``facts`` is what ``run.json`` holds: what the models are called (see `model_names`), and
+    which groups take no part in comparisons.
+    """
+    called = model_names(facts)
+    excluded = set(facts.get("settings", {}).get("exclude_group", ()))
+    return tuple(_estimate(row, called, excluded) for row in rows.to_dict("records"))
 
 
 def find(rows: Iterable[Estimate], **wanted: object) -> tuple[Estimate, ...]:
@@ -61,13 +73,17 @@ def names(rows: Iterable[Estimate], field: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(getattr(row, field) for row in rows))
 
 
-def _estimate(row: dict[Any, Any]) -> Estimate:
+def _estimate(
+    row: dict[Any, Any], called: Mapping[str, str], excluded: Collection[str]
+) -> Estimate:
     known = {name: None if pd.isna(value) else value for name, value in row.items()}
+    model, against = (known[name] or "" for name in ("model", "against"))
+    attribute, group = str(known["attribute"]), str(known["group"])
     return Estimate(
-        model=str(known["model"] or ""),
+        model=called.get(model, str(model)),
         split=str(known["split"] or "all"),
-        attribute=str(known["attribute"]),
-        group=str(known["group"]),
+        attribute=attribute,
+        group=group,
         metric=str(known["metric"]),
         value=known["value"],
         low=known["low"],
@@ -76,10 +92,11 @@ def _estimate(row: dict[Any, Any]) -> Estimate:
         n=int(known["n"] or 0),
         patients=int(known["patients"] or 0),
         positives=None if known["positives"] is None else int(known["positives"]),
-        against=known["against"] or None,
+        against=called.get(against, against) or None,
         threshold=known["threshold"],
         method=known["method"],
         p_adjusted=known["p_adjusted"],
         replicates_undefined=int(known["replicates_undefined"] or 0),
         undefined=known["undefined"],
+        compared=f"{attribute.partition('|')[0]}={group}" not in excluded,
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evenhand.measure import UNKNOWN, Groups, Scored
+from evenhand.measure import Groups, Scored
 from evenhand.report.numbers import PERCENT, POINTS
 from evenhand.report.terms import shown
 
@@ -74,13 +74,26 @@ class Explorer:
         }
 
 
-def explorer(rows: Scored, groups: Mapping[str, Groups]) -> Explorer:
-    """Count the flagged of two classes at thresholds from 0 to 1 and at the model's own."""
+def explorer(
+    rows: Scored, groups: Mapping[str, Groups], compared: Mapping[str, Sequence[str]]
+) -> Explorer:
+    """Count the flagged of two classes at thresholds from 0 to 1 and at the model's own.
+
+    ``compared`` names the levels of each attribute that take part in the gap.
+    """
     own = 0.5 if rows.threshold is None else rows.threshold
     thresholds = np.unique([*(k / STEPS for k in range(STEPS + 1)), own])
     start = int(np.searchsorted(thresholds, own))
-    tables = tuple(_table(rows, name, levels, thresholds, start) for name, levels in groups.items())
-    return Explorer(tuple(thresholds.tolist()), start, tables)
+    tables = []
+    for name, levels in groups.items():
+        parts = [("everyone", rows, False)]
+        parts += [
+            (shown(level), rows.take(levels.rows(level)), level in compared[name])
+            for level in levels.levels
+        ]
+        counts = tuple(_counts(*part, thresholds) for part in parts)
+        tables.append(Table(shown(name), counts, cells(counts, start)))
+    return Explorer(tuple(thresholds.tolist()), start, tuple(tables))
 
 
 def cells(counts: Sequence[Counts], at: int) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -96,21 +109,6 @@ def cells(counts: Sequence[Counts], at: int) -> tuple[tuple[str, tuple[str, ...]
         for column in zip(*compared, strict=True)
     )
     return (*told, ("Gap", gaps or (_text(math.nan),) * len(COLUMNS)))
-
-
-def _table(
-    rows: Scored,
-    attribute: str,
-    groups: Groups,
-    thresholds: NDArray[np.float64],
-    start: int,
-) -> Table:
-    parts = [("everyone", rows, False)]
-    parts += [
-        (shown(level), rows.take(groups.rows(level)), level != UNKNOWN) for level in groups.levels
-    ]
-    counts = tuple(_counts(*part, thresholds) for part in parts)
-    return Table(shown(attribute), counts, cells(counts, start))
 
 
 def _counts(name: str, rows: Scored, compared: bool, thresholds: NDArray[np.float64]) -> Counts:

@@ -38,18 +38,16 @@ class Extremes:
 def extremes(rows: Sequence[Estimate], metric: str) -> Extremes | None:
     """Return the worst and the best group of one model, attribute and split.
 
-    Groups that the metric's ``_worst`` and ``_best`` rows pass over (excluded ones) take no part,
-    nor do ``unknown`` and undefined groups. None where fewer than two groups with different
-    values remain, and for metrics that have no better and worse.
+    Excluded, ``unknown`` and undefined groups take no part. None where fewer than two groups with
+    different values remain, and for metrics that have no better and worse.
     """
     told = [row for row in rows if row.metric == metric and _counts(row)]
     better = term(metric).better
     if better == "neither" or len({row.value for row in told}) < 2:
         return None
     ordered = sorted(told, key=lambda row: row.value or 0.0, reverse=better == "lower")
-    worst = _named(rows, ordered, f"{metric}_worst") or ordered[0]
-    best = _named(rows, ordered, f"{metric}_best") or ordered[-1]
-    return Extremes(worst, best, len(told), first(rows, group=EVERYONE, metric=f"{metric}_gap"))
+    gap = first(rows, group=EVERYONE, metric=f"{metric}_gap")
+    return Extremes(ordered[0], ordered[-1], len(told), gap)
 
 
 def is_unknown(group: str) -> bool:
@@ -58,12 +56,5 @@ def is_unknown(group: str) -> bool:
 
 
 def _counts(row: Estimate) -> bool:
-    return row.group != EVERYONE and row.value is not None and not is_unknown(row.group)
-
-
-def _named(rows: Sequence[Estimate], told: Sequence[Estimate], metric: str) -> Estimate | None:
-    """Return the group whose value a row across the groups has."""
-    across = first(rows, group=EVERYONE, metric=metric)
-    if across is None or across.value is None:
-        return None
-    return next((row for row in told if row.value == across.value), None)
+    of_group = row.group != EVERYONE and not is_unknown(row.group)
+    return of_group and row.compared and row.value is not None

@@ -10,7 +10,7 @@ from evenhand.report.estimates import EVERYONE, Estimate, find, first, names
 from evenhand.report.extremes import Extremes, extremes, is_unknown
 from evenhand.report.forest import Forest, Line, Look, forest
 from evenhand.report.numbers import counted
-from evenhand.report.terms import Counts, is_of_group, model_name, shown, term
+from evenhand.report.terms import Counts, is_of_group, shown, term
 
 LEADING = ("auc", "sensitivity", "specificity", "accuracy")
 
@@ -71,7 +71,7 @@ def group_view(
     leading = (metrics[0], *LEADING)
     plots = {metric: _plot(rows, here, metric, positive) for metric in metrics}
     return GroupView(
-        model=model_name(model),
+        model=model,
         attribute=shown(attribute),
         leading=tuple(plot for metric, plot in plots.items() if metric in leading),
         further=tuple(plot for metric, plot in plots.items() if metric not in leading),

@@ -100,7 +100,18 @@ def whole(share: float) -> str:
     >>> whole(0.605)
     '61'
     """
-    return plain(math.floor(100 * share + 0.5 + 1e-9), 0)
+    return plain(hundredths(share), 0)
+
+
+def hundredths(share: float) -> int:
+    """Return a share (0–1) as a whole number of hundredths, rounded half up.
+
+    Examples
+    --------
+    >>> hundredths(0.605), hundredths(-0.02)
+    (61, -2)
+    """
+    return math.floor(100 * share + 0.5 + 1e-9)
 
 
 def counted(count: int, one: str, many: str | None = None) -> str:

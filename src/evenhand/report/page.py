@@ -24,17 +24,21 @@ from evenhand.report.provenance import fact_tables, undefined
 from evenhand.report.pruning import Pruning, pruning_view
 from evenhand.report.search import Search, search_views
 from evenhand.report.strategies import comparison, generalisation, leading_metric
-from evenhand.report.terms import first_upper, model_name
+from evenhand.report.terms import first_upper, model_names, opening
 from evenhand.report.units import UnitShare, unit_view
 from evenhand.report.words import detectable_sentence, lede, reading
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """The reported samples as one model scores them, and the level that each has by attribute."""
+    """The reported samples as one model scores them, and the level that each has by attribute.
+
+    ``compared`` names the levels of each attribute that take part in gaps.
+    """
 
     scored: Scored
     groups: Mapping[str, Groups]
+    compared: Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,23 +99,24 @@ class Report:
 
 def render(report: Report) -> str:
     """Return the report as one HTML page that needs no network and no script."""
-    rows = estimates(report.rows)
+    called, rows = model_names(report.facts), estimates(report.rows, report.facts)
     here = find(rows, split=report.split)
     single = tuple(row for row in here if not row.against)
     models = names(single, "model")
-    chosen = report.facts.get("chosen") or next(iter(models), "")
+    picked = called.get(report.facts.get("chosen") or "", report.facts.get("chosen"))
+    chosen = picked or next(iter(models), "")
     views = _group_views(single, report)
-    samples = sorted(report.samples.items(), key=lambda item: item[0] != chosen)
+    samples = [(called.get(name, name), of) for name, of in report.samples.items()]
+    samples.sort(key=lambda item: item[0] != chosen)
     page: dict[str, Any] = {
         "answers": _answers(here, report, chosen),
         "groups": [view for model, view in views if model == chosen],
         "other_groups": [view for model, view in views if model != chosen],
         "scores_by_group": [
-            (model_name(name), score_views(of.scored, of.groups, report.positive))
-            for name, of in samples
+            (name, score_views(of.scored, of.groups, report.positive)) for name, of in samples
         ],
-        "explorers": [(model_name(name), explorer(of.scored, of.groups)) for name, of in samples],
-        "comparison": comparison(here, report.attributes, report.facts.get("chosen")),
+        "explorers": [(name, explorer(of.scored, of.groups, of.compared)) for name, of in samples],
+        "comparison": comparison(here, report.attributes, picked),
         "splits": generalisation(rows, report.attributes),
         "searches": () if report.search is None else search_views(report.search),
         "pruning": None if report.pruning is None else pruning_view(report.pruning),
@@ -168,9 +173,7 @@ def _answers(rows: Sequence[Estimate], report: Report, chosen: str) -> tuple[Ans
     single = [row for row in rows if not row.against]
     models = [chosen] if report.facts.get("chosen") else names(single, "model")
     told = [
-        replace(answer, topic=f"{answer.topic} under {model_name(model)}")
-        if len(models) > 1
-        else answer
+        replace(answer, topic=f"{answer.topic} under {model}") if len(models) > 1 else answer
         for model in models
         for attribute in report.attributes
         if (answer := group_answer(single, model, attribute, report.positive)) is not None
@@ -193,7 +196,7 @@ def _group_views(rows: Sequence[Estimate], report: Report) -> list[tuple[str, Gr
 
 def _thresholds(rows: Sequence[Estimate]) -> tuple[tuple[str, float], ...]:
     """Return the thresholds that decisions were made at, with their models."""
-    pairs = [(model_name(row.model, first=True), row.threshold) for row in rows]
+    pairs = [(opening(row.model), row.threshold) for row in rows]
     return tuple(dict.fromkeys((name, at) for name, at in pairs if at is not None))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from evenhand.report.estimates import EVERYONE, Estimate
 from evenhand.report.numbers import duration, listed
-from evenhand.report.terms import model_name, shown, split_across, term
+from evenhand.report.terms import shown, split_across, term
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def _gone(found: Sequence[Estimate]) -> Gone:
     row = found[0]
     metrics = list(dict.fromkeys(term(split_across(one.metric)[0]).label for one in found))
     return Gone(
-        model=model_name(row.model),
+        model=row.model,
         split=row.split,
         attribute="any" if row.attribute == EVERYONE else shown(row.attribute),
         group=_group(row),

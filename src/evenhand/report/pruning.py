@@ -11,7 +11,7 @@ import pandas as pd
 
 from evenhand.report.numbers import PERCENT, counted, listed, plain
 from evenhand.report.pruning_charts import Chart, criterion_chart, group_chart, premise_chart
-from evenhand.report.terms import model_name
+from evenhand.report.terms import MODELS
 
 QUANTILE = 1.645  # of the normal distribution, at 95 %
 
@@ -164,7 +164,7 @@ def _guidance(premise: Mapping[str, Any]) -> str:
 
 def _cost(name: str, cost: Mapping[str, Any]) -> tuple[str, ...]:
     return (
-        model_name(name),
+        MODELS.get(name, name),
         f"{cost['parameters']:,}",
         PERCENT.text(cost["zeros"] / cost["parameters"]),
         f"{cost['size'] / 1e6:.2f} MB",

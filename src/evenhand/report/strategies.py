@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from evenhand.report.estimates import EVERYONE, Estimate, find, names
 from evenhand.report.extremes import is_unknown
 from evenhand.report.forest import Forest, Line, Look, forest
-from evenhand.report.terms import is_of_group, model_name, shown, split_across, term
+from evenhand.report.terms import is_of_group, shown, split_across, term
 from evenhand.report.words import paired_chip
 
 SPLITS = ("train", "val", "test")
@@ -86,7 +86,7 @@ def leading_metric(rows: Sequence[Estimate]) -> str:
 
 def _by_model(rows: Sequence[Estimate], attribute: str, metric: str, chosen: str | None) -> Forest:
     told = find(rows, attribute=attribute, group=EVERYONE, metric=metric)
-    lines = [Line(model_name(row.model), row, kind=_kind(row.model, chosen)) for row in told]
+    lines = [Line(row.model, row, kind=_kind(row.model, chosen)) for row in told]
     return forest(lines, _look(attribute, metric))
 
 
@@ -98,7 +98,7 @@ def _by_group(rows: Sequence[Estimate], attribute: str, metric: str, chosen: str
     ]
     lines = [
         Line(
-            model_name(row.model),
+            row.model,
             row,
             kind=_kind(row.model, chosen),
             section=shown(group),
@@ -115,7 +115,7 @@ def _by_split(told: Sequence[Estimate]) -> Forest:
             SPLIT_NAMES.get(row.split, row.split),
             row,
             kind="chosen" if row.split == "test" else "other",
-            section=model_name(model),
+            section=model,
         )
         for model in names(told, "model")
         for row in sorted(find(told, model=model), key=_split_order)
@@ -160,7 +160,7 @@ def _paired(rows: Sequence[Estimate], attributes: Sequence[str], metric: str) ->
                 for row in find(told, model=model, against=against, attribute=attribute)
             ],
             Look(
-                f"{model_name(model)} − {model_name(against or '')}",
+                f"{model} − {against or ''}",
                 f"Difference in {term(metric).label}. Zero is no difference.",
                 replace(term(f"{metric}_gap").scale, signed=True),
                 0.0,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from evenhand.measure import CONTRASTS, DETECTABLE, FAIRNESS, SUMMARIES, find_metric, is_metric
 from evenhand.report.numbers import PERCENT, PLAIN, POINTS, Scale
@@ -180,19 +182,30 @@ def first_upper(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def model_name(model: str, *, first: bool = False) -> str:
-    """Return what the report calls a model of the run, also as the first word of a sentence.
+def model_names(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the report calls the models of a run that have a name of ours.
 
-    A name of the user's own stays as it is.
+    A model that bears the name of the file that it was read from keeps it, whatever the file is
+    called.
 
     Examples
     --------
-    >>> model_name("full", first=True), model_name("resnet_a", first=True)
+    >>> model_names({})["before"], "before" in model_names({"settings": {"inputs": ["before.csv"]}})
+    ('the unpruned model', False)
+    """
+    files = {Path(path).stem for path in facts.get("settings", {}).get("inputs", ())}
+    return {name: words for name, words in MODELS.items() if name not in files}
+
+
+def opening(model: str) -> str:
+    """Return what a model is called as the first word of a sentence; a user's name stays as it is.
+
+    Examples
+    --------
+    >>> opening("full fine-tuning"), opening("resnet_a")
     ('Full fine-tuning', 'resnet_a')
     """
-    if model not in MODELS:
-        return model
-    return first_upper(MODELS[model]) if first else MODELS[model]
+    return first_upper(model) if model in MODELS.values() else model
 
 
 def group_kind(attribute: str) -> str:

@@ -7,8 +7,8 @@ from typing import Literal
 
 from evenhand.report.estimates import Estimate
 from evenhand.report.extremes import Extremes
-from evenhand.report.numbers import NBSP, counted, listed, plain, signed, whole
-from evenhand.report.terms import group_kind, model_name, shown, split_across, term
+from evenhand.report.numbers import NBSP, counted, hundredths, listed, plain, signed, whole
+from evenhand.report.terms import group_kind, opening, shown, split_across, term
 
 Outcome = Literal["better", "worse", "a gap", "cannot tell"]
 """What an answer comes to, as the report prints it."""
@@ -85,23 +85,30 @@ def level(estimate: Estimate) -> str:
 
 
 def gap_sentence(found: Extremes) -> str:
-    """Say how large the gap between the worst and the best group is, with its interval.
-
-    Points are whole numbers where that agrees with the whole numbers that the groups are told in,
-    and have a decimal where rounding would make them disagree.
-    """
+    """Say how large the gap between the worst and the best group is, with its interval."""
     gap, base = found.gap, found.worst.metric
     if gap is None:
         return "The gap was not measured."
     if gap.value is None:
         return f"The gap is undefined: {gap.undefined or 'no value was given'}."
-    told = abs(float(whole(found.best.value or 0.0)) - float(whole(found.worst.value or 0.0)))
-    digits = 0 if plain(told, 0) == plain(100 * gap.value, 0) else 1
+    digits = _digits(found, gap)
     size = amount(gap.value, base, digits)
     unit = (" point" if size == "1" else " points") if term(base).share else ""
     within = interval(gap, base, digits)
     size = f"The gap is {size}{unit}"
     return f"{size} ({within})." if within else f"{size}."
+
+
+def _digits(found: Extremes, gap: Estimate) -> int:
+    """Return with how many decimals the points of a gap are told.
+
+    None where that agrees with the whole numbers that the groups are told in; else one, and more
+    where rounding would make 0 of an end of the interval that is not.
+    """
+    told = abs(hundredths(found.best.value or 0.0) - hundredths(found.worst.value or 0.0))
+    least = 0 if plain(told, 0) == plain(100 * (gap.value or 0.0), 0) else 1
+    ends = [end for end in (gap.low, gap.high) if end]
+    return next((n for n in range(least, 3) if all(round(100 * end, n) for end in ends)), 3)
 
 
 def chance_sentence(found: Extremes) -> str:
@@ -122,7 +129,8 @@ def apart_sentence(found: Extremes) -> str:
     worst, best = found.worst, found.best
     known = term(worst.metric)
     label = known.label if known.label.isupper() else known.label.lower()
-    within = interval(found.gap, worst.metric) if found.gap else ""
+    gap = found.gap
+    within = interval(gap, worst.metric, max(1, _digits(found, gap))) if gap else ""
     unit = " points" if known.share and within else ""
     return (
         f"In {label} they do differ by more than chance explains: "
@@ -143,16 +151,13 @@ def strategy_sentence(paired: Sequence[Estimate]) -> str:
     whom, by = paired[0].model, group_kind(paired[0].attribute)
     sides: dict[Outcome, list[str]] = {"better": [], "worse": [], "cannot tell": []}
     for row in paired:
-        sides[paired_chip(row)].append(model_name(row.against or ""))
+        sides[paired_chip(row)].append(row.against or "")
     clauses = [f"{s} than {listed(sides[s])}" for s in ("better", "worse") if sides[s]]
     unsure = listed(sides["cannot tell"], "or")
     if not clauses:
-        return (
-            f"These data cannot tell whether {model_name(whom)} serves its worst {by} better than "
-            f"{unsure}."
-        )
+        return f"These data cannot tell whether {whom} serves its worst {by} better than {unsure}."
     doubt = f"; whether better than {unsure}, these data cannot tell" if unsure else ""
-    one = model_name(whom, first=True)
+    one = opening(whom)
     return f"{one} serves its worst {by} {listed(clauses, 'but')}{doubt}."
 
 
@@ -164,7 +169,7 @@ def cost_sentence(overall: Sequence[Estimate]) -> str:
     overall
         Differences of one metric of everybody, the model minus each other.
     """
-    better = [model_name(row.against or "") for row in overall if paired_chip(row) == "worse"]
+    better = [row.against or "" for row in overall if paired_chip(row) == "worse"]
     return f" It serves everybody together worse than {listed(better)}." if better else ""
 
 
@@ -173,10 +178,7 @@ def models_sentence(rows: Sequence[Estimate]) -> str:
     base, across = split_across(rows[0].metric)
     whom = f"the {group_kind(rows[0].attribute)} served worst" if across else "everybody"
     text = term(base).scale.text
-    told = [
-        f"{model_name(row.model)} {'undefined' if row.value is None else text(row.value)}"
-        for row in rows
-    ]
+    told = [f"{row.model} {'undefined' if row.value is None else text(row.value)}" for row in rows]
     return f"{term(base).label} of {whom}: {listed(told)}."
 
 
@@ -185,7 +187,7 @@ def paired_sentence(difference: Estimate) -> str:
 
     The row is a paired difference, ``model`` minus ``against``.
     """
-    other, base = model_name(difference.against or ""), split_across(difference.metric)[0]
+    other, base = difference.against or "", split_across(difference.metric)[0]
     if difference.value is None:
         return f"Against {other}: undefined, {difference.undefined or 'no value was given'}."
     unit = " points" if term(base).share else ""
