@@ -98,7 +98,7 @@ def _refuse_leak(task: Task) -> None:
         They come from a run on the same data whose training split has some of them.
     """
     weights = task.settings.weights
-    root = _run_behind(weights)
+    root = _run_behind(task.settings.weights_path)
     if root is None or not (root / "splits.csv").is_file():
         return
     if not _same_data(task.splits.train.source.facts, open_run(root).facts["source"]):
@@ -115,11 +115,11 @@ def _refuse_leak(task: Task) -> None:
         )
 
 
-def _run_behind(weights: str) -> Path | None:
+def _run_behind(weights: Path | None) -> Path | None:
     """Return the run that weights are of, whether they are named by it or by a model's file."""
-    if weights in ("pretrained", "none"):
+    if weights is None:
         return None
-    path = Path(weights).resolve()
+    path = weights.resolve()
     folders = (path, *path.parents[2:3])  # RUN/models/NAME/model.safetensors
     return next((folder for folder in folders if (folder / "run.json").is_file()), None)
 
@@ -148,18 +148,15 @@ def begin(job: str, task: Task, out: Path, models: list[str], *, overwrite: bool
     """Open the run directory of a job that trains, and write down its data and splits."""
     settings: TrainingSettings = task.settings
     _refuse_leak(task)
-    excluded = (path.resolve() for path in settings.exclude_patients)
-    built_on = {_run_behind(settings.weights), *excluded}
-    if out.resolve() in built_on:
-        raise EvenhandError(f"--out {out} is a run that this one builds on; name another folder.")
+    source = task.splits.train.source
     run = start_run(
         out,
         job,
         kept_settings(settings),
         fingerprint=task.fingerprint,
+        reads=filter(None, (Path(source.path), settings.weights_path, *settings.exclude_patients)),
         overwrite=overwrite,
     )
-    source = task.splits.train.source
     run.note(
         models=models,
         source=source.facts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -25,3 +26,8 @@ class ModelSettings(Settings, title="Model"):
     head: Literal["linear", "hidden"] = Field(
         "linear", description="linear, or hidden: 128 units and dropout .6 before it"
     )
+
+    @property
+    def weights_path(self) -> Path | None:
+        """The file or the run that the weights are read from, if they are."""
+        return None if self.weights in ("pretrained", "none") else Path(self.weights)

@@ -52,6 +52,7 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
         "pretrain",
         settings.model_dump(mode="json", exclude={"cache"}),
         fingerprint=source.fingerprint,
+        reads=filter(None, (Path(source.path), settings.weights_path, *settings.exclude_patients)),
         overwrite=overwrite,
     )
     run.note(
