@@ -67,6 +67,12 @@ def test_turns_logits_into_probabilities(tmp_path):
     np.testing.assert_allclose(read(tmp_path, many, Columns(logits=True)).scores, [[1 / 3] * 3])
 
 
+def test_evenhand_s_own_file_is_read_as_it_is(tmp_path):
+    write_predictions(tmp_path / "p.parquet", nasty())
+    columns = Columns(renamed={"score": "p(mel)"}, logits=True)
+    assert read_predictions(tmp_path / "p.parquet", columns).scores.tolist() == [0.5] * 3
+
+
 @pytest.mark.parametrize(
     ("before", "after", "says"),
     [

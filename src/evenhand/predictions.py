@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,11 @@ class Predictions:
         return self.table["label"].to_numpy(np.int64)
 
     @property
+    def named(self) -> bool:
+        """Whether the classes have names, and not only numbers."""
+        return self.classes != _numbers_of(len(self.classes))
+
+    @property
     def scores(self) -> NDArray[np.float64]:
         """``(n,)`` probability of class 1, or ``(n, C)`` of each class."""
         scores = self.table[list(score_columns(len(self.classes)))].to_numpy(np.float64)
@@ -83,12 +88,14 @@ class Predictions:
 class Columns:
     """How to read a table that Evenhand has not written.
 
+    Of its own tables nothing is renamed, and no score is a logit.
+
     Attributes
     ----------
     attributes
         Attributes to look for; ``age`` means the column ``attr_age``, else ``age``.
     bins
-        Bins of numeric attributes (see `evenhand.cohort.attributes.parse_bins`).
+        Bins of numeric attributes (see `evenhand.cohort.bins.parse_bins`).
     renamed
         The column in the file of each column of the contract: ``{"label": "y_true"}``.
     logits
@@ -143,6 +150,8 @@ def read_predictions(path: Path, columns: Columns | None = None) -> Predictions:
     if not path.is_file():
         raise EvenhandError(f"there is no file {path}.")
     raw, known = _raw(path)
+    if known:  # Evenhand's own files hold probabilities, under the contract's names
+        columns = replace(columns, renamed={}, logits=False)
     raw = _renamed(raw, columns.renamed, path)
     if raw.empty:
         raise EvenhandError(f"{path} holds no rows.")
@@ -232,7 +241,12 @@ def _checked_columns(
     table["label"] = _numbers(raw["label"], path, whole=True).astype(np.int64)
     values = np.stack([_numbers(raw[name], path, whole=False) for name in scores], axis=1)
     table[list(scores)] = _probabilities(values) if logits else values
-    return table, tuple(map(str, range(n_classes)))
+    return table, _numbers_of(n_classes)
+
+
+def _numbers_of(n_classes: int) -> tuple[str, ...]:
+    """Return what classes are called where nobody has named them."""
+    return tuple(map(str, range(n_classes)))
 
 
 def _numbers(column: pd.Series, path: Path, *, whole: bool) -> NDArray[np.float64]:
