@@ -16,6 +16,7 @@ from evenhand.finetune.settings import FinetuneSettings, TrainingSettings
 from evenhand.finetune.training import Task, keep, make_task, train
 from evenhand.launcher import is_main
 from evenhand.models.masks import listed_units
+from evenhand.models.settings import weights_path
 from evenhand.models.strategies import find_strategy
 from evenhand.runs import Run, open_run, start_run
 from evenhand.train.device import make_accelerator
@@ -98,7 +99,7 @@ def _refuse_leak(task: Task) -> None:
         They come from a run on the same data whose training split has some of them.
     """
     weights = task.settings.weights
-    root = _run_behind(task.settings.weights_path)
+    root = _run_behind(weights_path(weights))
     if root is None or not (root / "splits.csv").is_file():
         return
     if not _same_data(task.splits.train.source.facts, open_run(root).facts["source"]):
@@ -154,7 +155,9 @@ def begin(job: str, task: Task, out: Path, models: list[str], *, overwrite: bool
         job,
         kept_settings(settings),
         fingerprint=task.fingerprint,
-        reads=filter(None, (Path(source.path), settings.weights_path, *settings.exclude_patients)),
+        reads=filter(
+            None, (Path(source.path), weights_path(settings.weights), *settings.exclude_patients)
+        ),
         overwrite=overwrite,
     )
     run.note(

@@ -27,7 +27,7 @@ class ModelSettings(Settings, title="Model"):
         "linear", description="linear, or hidden: 128 units and dropout .6 before it"
     )
 
-    @property
-    def weights_path(self) -> Path | None:
-        """The file or the run that the weights are read from, if they are."""
-        return None if self.weights in ("pretrained", "none") else Path(self.weights)
+
+def weights_path(weights: str) -> Path | None:
+    """Return the file or the run that ``--weights`` names, if it names one."""
+    return None if weights in ("pretrained", "none") else Path(weights)

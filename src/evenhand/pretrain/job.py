@@ -11,6 +11,7 @@ from evenhand.cohort.splits import write_splits
 from evenhand.files import write_text
 from evenhand.models.checkpoints import save_model
 from evenhand.models.model import build_model
+from evenhand.models.settings import weights_path
 from evenhand.pretrain.methods import find_method
 from evenhand.pretrain.settings import PretrainSettings
 from evenhand.pretrain.training import train_encoder
@@ -52,7 +53,9 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
         "pretrain",
         settings.model_dump(mode="json", exclude={"cache"}),
         fingerprint=source.fingerprint,
-        reads=filter(None, (Path(source.path), settings.weights_path, *settings.exclude_patients)),
+        reads=filter(
+            None, (Path(source.path), weights_path(settings.weights), *settings.exclude_patients)
+        ),
         overwrite=overwrite,
     )
     run.note(
