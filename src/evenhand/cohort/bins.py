@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from evenhand.cohort.attributes import UNKNOWN, Attribute
-from evenhand.errors import EvenhandError
+from evenhand.cohort.attributes import UNKNOWN, Attribute, untold
+from evenhand.errors import EvenhandError, some
 from evenhand.wording import flag
 
 FEW = 10
@@ -127,6 +127,24 @@ def refuse_measurement(name: str, raw: pd.Series, source: Path) -> None:
         raise EvenhandError(
             f"{source}: {name!r} is a number with {number.nunique()} values from {number.min():g} "
             f"to {number.max():g}; say where its groups begin, as in {flag('bins', f'{name}=60')}."
+        )
+
+
+def refuse_words(name: str, raw: pd.Series, source: Path) -> None:
+    """Refuse to bin an attribute whose column has words in it, as one that holds levels has.
+
+    Raises
+    ------
+    EvenhandError
+        A value is neither a number nor said to be unknown.
+    """
+    values = pd.Series(raw.dropna().unique())
+    words = values[pd.to_numeric(values, errors="coerce").isna()]
+    if levels := sorted(word for word in words if not untold(word)):
+        raise EvenhandError(
+            f"{source}: {name!r} has values that are no numbers ({some(levels)}), and bins are of "
+            "numbers. Leave its --bins out to take the values as levels, or write numbers, and "
+            "nothing where none is known."
         )
 
 
