@@ -352,3 +352,16 @@ def test_hostile_and_many_group_names(tmp_path):
     assert "<script>alert(1)" not in page
     assert "\x1b" not in ended.out
     assert len(page) < 3e6
+
+
+def test_overwrite_spares_the_inputs(path, tmp_path):
+    out = tmp_path / "out"
+    run("audit", out, path, *MAP, "--attribute", "sex")
+    mine = out / "mine.csv"
+    mine.write_bytes(path.read_bytes())
+    other = path.rename(tmp_path / "other.csv")
+    before = sorted(out.rglob("*"))
+    for words in (("audit", out), ("audit", mine, *MAP), ("compare", other, mine, *MAP)):
+        ended = evenhand(*words, "--attribute", "sex", "--overwrite", "--out", out)
+        assert "is read by this run" in ended.err
+    assert sorted(out.rglob("*")) == before

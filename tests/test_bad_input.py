@@ -263,8 +263,8 @@ def test_folders_of_other_things(cache, tmp_path):
     for other, message in [
         (words, "holds a finished run"),
         (("tune", *words[1:]), "holds a run of 'finetune', not of 'tune'"),
-        (("predict", run, PHANTOMS, "--cache", cache), "holds a run of 'finetune'"),
-        ((*words, "--weights", run, "--overwrite"), "is a run that this one builds on"),
+        (("predict", run, PHANTOMS, "--cache", cache), "is read by this run"),
+        ((*words, "--weights", run, "--overwrite"), "is read by this run"),
     ]:
         ended = evenhand(*other, "--out", run)
         assert ended.status == 2

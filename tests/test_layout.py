@@ -25,7 +25,7 @@ LINES = (
     ("workers",),
     ("train",),
     ("models",),
-    ("predictions",),
+    ("predictions", "columns"),
     ("cohort",),
     ("measure",),
     ("runs", "files", "errors", "launcher", "progress", "settings", "wording"),

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from evenhand.cohort import Bins
+from evenhand.columns import Columns
 from evenhand.errors import EvenhandError
-from evenhand.predictions import Columns, Predictions, read_predictions, write_predictions
+from evenhand.predictions import Predictions, read_predictions, write_predictions
 
 GOOD = """sample_id,patient_id,split,label,score,attr_sex,age
 a,p1,test,0,0.25,f,30
@@ -71,6 +72,93 @@ def test_turns_logits_into_probabilities(tmp_path):
     np.testing.assert_allclose(scores, [0.5, 1 / (1 + np.exp(-2))], rtol=1e-15)
     many = "sample_id,patient_id,label,score_0,score_1,score_2\na,p,0,1000,1000,1000\n"
     np.testing.assert_allclose(read(tmp_path, many, Columns(logits=True)).scores, [[1 / 3] * 3])
+
+
+def test_evenhand_s_own_file_is_read_as_it_is(tmp_path):
+    write_predictions(tmp_path / "p.parquet", nasty())
+    columns = Columns(renamed={"score": "p(mel)"}, logits=True)
+    assert read_predictions(tmp_path / "p.parquet", columns).scores.tolist() == [0.5] * 3
+
+
+@pytest.mark.parametrize(
+    ("header", "renamed"),
+    [
+        ("score,score_2", {}),
+        ("score_1,score_4", {"score": "score_1"}),
+        ("score_1,notes", {"score": "score_1"}),
+        ("score_1,score_0", {}),
+    ],
+)
+def test_two_classes_with_numbered_scores(tmp_path, header, renamed):
+    text = f"sample_id,patient_id,label,{header}\na,p,0,.25,.75\nb,p,1,.5,.5\n"
+    predictions = read(tmp_path, text, Columns(renamed=renamed))
+    assert predictions.scores.tolist() == [0.25, 0.5]
+    assert predictions.classes == ("0", "1")
+
+
+def test_logits_of_two_classes_in_two_columns(tmp_path):
+    text = "sample_id,patient_id,label,score_0,score_1\na,p,0,1,3\n"
+    scores = read(tmp_path, text, Columns(logits=True)).scores
+    np.testing.assert_allclose(scores, 1 / (1 + np.exp(-2)), rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("header", "absent"), [("score_1,notes", "score"), ("score_0,score_2", "score_1")]
+)
+def test_numbered_scores_that_are_not_enough(tmp_path, header, absent):
+    text = f"sample_id,patient_id,label,{header}\na,p,0,.25,.75\n"
+    with pytest.raises(EvenhandError, match=f"no column '{absent}'.*--map {absent}=COLUMN"):
+        read(tmp_path, text)
+
+
+def test_parquet_and_csv_of_one_table_are_read_alike(tmp_path):
+    table = pd.DataFrame(
+        {
+            "sample_id": [1.0, 2.0, 3.0, 4.0, 5.0],
+            "patient_id": [1, 1, 2, 3, 4],
+            "label": [0.0, 1.0, 0.0, 1.0, 1.0],
+            "score": [0.1, 0.25, 1.0, 0.5, 0.75],
+            "attr_sex": ["f", "f ", "", "nan", "m"],
+            "attr_stage": [1.0, 2.0, np.nan, 2.0, 1.0],
+        }
+    )
+    table.to_parquet(tmp_path / "t.parquet")
+    table.to_csv(tmp_path / "t.csv", index=False)
+    parquet, csv = (read_predictions(tmp_path / f"t.{kind}") for kind in ("parquet", "csv"))
+    assert parquet.levels == {"sex": ("f", "m"), "stage": ("1", "2")}
+    assert parquet.table["attr_sex"].tolist() == ["f", "f", "unknown", "unknown", "m"]
+    assert parquet.table["sample_id"].tolist() == ["1", "2", "3", "4", "5"]
+    ids = ["sample_id", "attr_stage"]  # a CSV that pandas wrote says 1.0, as the user sees there
+    pd.testing.assert_frame_equal(parquet.table.drop(columns=ids), csv.table.drop(columns=ids))
+
+
+def test_rows_are_counted_with_the_blank_ones(tmp_path):
+    text = GOOD.replace("b,p1", "\n,,,,,,\nb,p1").replace("0.75", "1.75")
+    with pytest.raises(EvenhandError, match="row 5: scores must be"):
+        read(tmp_path, text)
+    assert read(tmp_path, text.replace("1.75", "0.75")).table.index.tolist() == [0, 1, 2, 3]
+
+
+def test_levels_are_not_binned(tmp_path):
+    words = GOOD.replace("30\n", "under 50\n")
+    with pytest.raises(EvenhandError, match=r"row \d: the 'age' is in none .*: under 50\."):
+        read(tmp_path, words, Columns(("age",), bins={"age": Bins((60.0,))}))
+
+
+def test_bins_that_a_file_of_evenhand_has_already(tmp_path):
+    columns = Columns(("age",), bins={"age": Bins((60.0,))})
+    before = read(tmp_path, GOOD, columns)
+    write_predictions(tmp_path / "p.parquet", before)
+    after = read_predictions(tmp_path / "p.parquet", columns)
+    pd.testing.assert_frame_equal(after.table, before.table)
+    with pytest.raises(EvenhandError, match=r"none of the bins under 50, 50\+: under 60\."):
+        read_predictions(tmp_path / "p.parquet", Columns(bins={"age": Bins((50.0,))}))
+
+
+def test_an_asterisk_is_no_level(tmp_path):
+    predictions = read(tmp_path, GOOD.replace(",m,", ",*,"))
+    assert predictions.levels == {"sex": ("f",)}
+    assert predictions.table["attr_sex"].tolist() == ["f", "f", "unknown", "unknown"]
 
 
 @pytest.mark.parametrize(

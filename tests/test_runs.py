@@ -76,6 +76,22 @@ def test_a_folder_of_other_things_is_never_touched(tmp_path, overwrite):
     assert len(contents(tmp_path)) == 1
 
 
+@pytest.mark.parametrize("read", [".", "mine.csv", "models", "../link/mine.csv"])
+def test_a_run_does_not_replace_what_it_reads(tmp_path, read):
+    out = tmp_path / "out"
+    begin(out)
+    (out / "mine.csv").write_text("years of work")
+    (out / "models").mkdir()
+    (tmp_path / "link").symlink_to(out)
+    with pytest.raises(EvenhandError, match=r"is read by this run, .* another folder with --out"):
+        begin(out, reads=[out / read], overwrite=True)
+    assert (out / "mine.csv").read_text() == "years of work"
+
+
+def test_a_run_may_lie_beside_what_it_reads_or_within(tmp_path):
+    begin(tmp_path / "out", reads=[tmp_path, tmp_path / "output", tmp_path / "out" / "absent"])
+
+
 def test_phases_add_up_and_a_failed_one_is_not_lost_work(tmp_path):
     run = begin(tmp_path)
     for _ in range(2):

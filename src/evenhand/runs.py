@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -90,7 +90,13 @@ class Run:
 
 
 def start_run(
-    root: Path, job: str, settings: Mapping[str, Any], *, fingerprint: str, overwrite: bool = False
+    root: Path,
+    job: str,
+    settings: Mapping[str, Any],
+    *,
+    fingerprint: str,
+    reads: Iterable[Path] = (),
+    overwrite: bool = False,
 ) -> Run:
     """Open a directory for a job: a new one, or the one of the same job that was killed.
 
@@ -104,6 +110,8 @@ def start_run(
         The job's settings as JSON values; ``seed`` is among them.
     fingerprint
         Fingerprint of the data that the job reads.
+    reads
+        The files, folders and runs that the job reads; what is not there is passed over.
     overwrite
         Whether a finished or different run in that directory may be replaced.
 
@@ -111,9 +119,10 @@ def start_run(
     ------
     EvenhandError
         The directory holds something else: another job, other settings, other data, a finished
-        run, or files that are no run at all.
+        run, or files that are no run at all. Or what the job reads lies in it.
     """
     run = Run(root)
+    _refuse_own_folder(root, reads)
     if (root / "run.json").exists():
         if not overwrite:
             _check_same(run, job, settings, fingerprint)
@@ -214,6 +223,16 @@ def _check_same(run: Run, job: str, settings: Mapping[str, Any], fingerprint: st
             f"the data have changed since the unfinished run in {run.root} began. Name another "
             "folder with --out, or start again with --overwrite."
         )
+
+
+def _refuse_own_folder(root: Path, reads: Iterable[Path]) -> None:
+    """Refuse a directory that holds what its run reads: replacing the run would remove it."""
+    for path in reads:
+        if path.exists() and path.resolve().is_relative_to(root.resolve()):
+            raise EvenhandError(
+                f"{path} is read by this run, and cannot be or lie in the run's own folder, "
+                f"{root}. Name another folder with --out."
+            )
 
 
 def _clear(root: Path) -> None:

@@ -109,7 +109,7 @@ def test_a_killed_run_keeps_its_model_and_finishes(base, run, tmp_path, monkeypa
 
 def test_a_run_may_start_from_another_but_not_replace_it(base, run, tmp_path):
     settings = base.model_copy(update={"weights": str(run.root), "strategy": "head", "epochs": 1})
-    with pytest.raises(EvenhandError, match="is a run that this one builds on"):
+    with pytest.raises(EvenhandError, match="cannot be or lie in the run's own folder"):
         finetune(settings, run.root, overwrite=True)
     found = finetune(settings, tmp_path / "head")
     first, second = (
@@ -129,7 +129,7 @@ def test_the_word_none_is_no_folder(base, run, tmp_path, monkeypatch):
 def test_a_file_of_a_run_s_model_is_known_to_be_of_that_run(base, run, tmp_path, monkeypatch):
     monkeypatch.chdir(run.root / "models")
     settings = base.model_copy(update={"weights": "full/model.safetensors", "epochs": 1})
-    with pytest.raises(EvenhandError, match="is a run that this one builds on"):
+    with pytest.raises(EvenhandError, match="cannot be or lie in the run's own folder"):
         finetune(settings, run.root, overwrite=True)
     with pytest.raises(EvenhandError, match=rf"trained on .* --exclude-patients {run.root}\."):
         finetune(settings.model_copy(update={"seed": 7}), tmp_path / "out")

@@ -190,7 +190,7 @@ def test_pre_training_refuses_them_and_leaves_the_run_that_it_builds_on(run, cac
     assert "patients that are to be validated and tested on" in ended.err
     ended = evenhand(*words, "--out", run, "--overwrite")
     assert ended.status == 2
-    assert "is a run that this one builds on" in ended.err
+    assert "is read by this run" in ended.err
     assert (run / "models" / "encoder" / "model.safetensors").is_file()
 
 

@@ -10,8 +10,9 @@ from typing import Any
 from evenhand.audit.settings import InputSettings
 from evenhand.cohort.attributes import parts_of
 from evenhand.cohort.bins import parse_bins
+from evenhand.columns import Columns
 from evenhand.errors import EvenhandError, pick
-from evenhand.predictions import Columns, Predictions, read_predictions
+from evenhand.predictions import Predictions, read_predictions
 from evenhand.runs import Run, open_run
 
 ALL = "all"

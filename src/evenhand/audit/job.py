@@ -73,6 +73,7 @@ def begin_audit(
     run = start(
         settings=settings.model_dump(mode="json"),
         fingerprint=fingerprint((), inputs.files.values()),
+        reads=inputs.files.values(),
     )
     run.note(models=list(models), source=inputs.source, cuts=inputs.cuts)
     return run

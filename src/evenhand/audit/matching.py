@@ -33,13 +33,15 @@ class Matched:
 
 
 def match(models: Mapping[str, Predictions], split: str) -> Matched:
-    """Match the samples of several models.
+    """Match the samples of several models; class names that some model lacks are the others'.
 
     Raises
     ------
     EvenhandError
-        Nothing is shared by all, or a shared sample has two labels, patients or groups.
+        Nothing is shared by all, the models tell other classes apart, or a shared sample has two
+        labels, patients or groups.
     """
+    classes = {len(one.classes): one.classes for one in models.values() if one.named}
     samples = {name: set(rows_of(one, split).table["sample_id"]) for name, one in models.items()}
     shared = set.intersection(*samples.values())
     if not shared:
@@ -49,7 +51,11 @@ def match(models: Mapping[str, Predictions], split: str) -> Matched:
             "models that have scored the same samples, under the same sample ids."
         )
     kept = {
-        name: Predictions(_kept(one.table, shared, split), one.classes, one.levels)
+        name: Predictions(
+            _kept(one.table, shared, split),
+            one.classes if one.named else classes.get(len(one.classes), one.classes),
+            one.levels,
+        )
         for name, one in models.items()
     }
     first, *others = kept.values()

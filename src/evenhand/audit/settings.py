@@ -26,9 +26,10 @@ class InputSettings(Settings, title="Predictions"):
         "the lower one) or age=20,40,60,80; repeatable",
     )
     map: tuple[str, ...] = Field(
-        (), description="what a column is called in the files: label=y_true; repeatable"
+        (),
+        description="what a column is called in files made elsewhere: label=y_true; repeatable",
     )
-    logits: bool = Field(False, description="the scores are logits")
+    logits: bool = Field(False, description="the scores of files made elsewhere are logits")
     seed: int = Field(0, ge=0, description="seed of everything that is drawn")
 
 

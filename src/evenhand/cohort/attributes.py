@@ -21,10 +21,11 @@ _RACES = (
     ("Asian", re.compile("asian")),
     ("Hispanic", re.compile("(?<!non-)(?<!not )(hispanic|latino)")),
 )
-# What is written where nothing was learnt, in hospitals and surveys.
+# What is written where nothing was learnt, in hospitals and surveys; "*" is what is withheld of few
+# people, and in our own tables it is everybody.
 _UNTOLD = re.compile(
     r"unknown|refused|declined|unable to (obtain|answer|determine)|unobtainable|prefer not"
-    r"|not (specified|stated|reported|recorded|available|known|disclosed)|^\?+$"
+    r"|not (specified|stated|reported|recorded|available|known|disclosed)|^[?*]+$"
 )
 
 
@@ -134,10 +135,21 @@ def white(name: str, column: str) -> Attribute:
 def distinct(name: str, column: str, raw: pd.Series) -> Attribute:
     """Make an attribute whose levels are the values that occur, sorted (numbers as numbers).
 
-    A blank value is no level, nor are "unknown", "not specified", "refused", "?" and the like.
+    A blank value is no level, nor are "unknown", "not specified", "refused", "?", "*" and the like.
     """
     values = sorted({str(value) for value in raw.dropna().unique()}, key=_numbers_first)
     return mapped(name, column, {value: value for value in values if not untold(value)})
+
+
+def untold(text: str) -> bool:
+    """Tell whether a text says that something was not learnt, or is withheld.
+
+    Examples
+    --------
+    >>> untold("Not specified"), untold("*"), untold("60+")
+    (True, True, False)
+    """
+    return _UNTOLD.search(text.casefold()) is not None
 
 
 def parts_of(attribute: str) -> tuple[str, ...]:
@@ -178,11 +190,6 @@ def group_of(
     known = group.where(group.isin(names), UNKNOWN)
     categories = pd.Categorical(known, categories=[*names, UNKNOWN])
     return pd.Series(categories, index=table.index, name=attribute)
-
-
-def untold(text: str) -> bool:
-    """Whether a text says that something was not learnt."""
-    return _UNTOLD.search(text.casefold()) is not None
 
 
 def _race(text: str) -> str | None:

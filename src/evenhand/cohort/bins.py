@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from evenhand.cohort.attributes import UNKNOWN, Attribute, untold
 from evenhand.cohort.refusals import refuse_rows
-from evenhand.errors import EvenhandError
+from evenhand.errors import EvenhandError, some
 from evenhand.wording import flag
 
 FEW = 10
@@ -166,8 +166,10 @@ def refuse_unbinned(raw: pd.Series, rule: Attribute, source: Path) -> None:
     unbinned = raw[(rule.of(raw) == UNKNOWN) & raw.notna()].astype("str")
     told = ~unbinned.map(untold).astype("bool")
     problem = (
-        f"the {rule.name!r} is in none of the bins {', '.join(rule.levels)}. Give a number, "
-        "or 90+ or >89 if the last bin begins there or below; leave blank what is unknown."
+        f"the {rule.name!r} is in none of the bins {', '.join(rule.levels)}: "
+        f"{some(unbinned[told].unique())}. Give a number, or 90+ or >89 if the last bin begins "
+        "there or below, and nothing where none is known; or leave --bins out, and the values are "
+        "levels."
     )
     refuse_rows(told, source, problem)
 

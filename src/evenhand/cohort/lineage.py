@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,18 +43,6 @@ def refuse_leak(splits: Splits, weights: str) -> None:
                 "and --attribute as in the run that did, or keep its patients out with "
                 f"--exclude-patients {patients}."
             )
-
-
-def refuse_built_on(out: Path, weights: str, excluded: Iterable[Path]) -> None:
-    """Refuse to write over a run that weights come from, or whose patients are kept out.
-
-    Raises
-    ------
-    EvenhandError
-        ``out`` is such a run.
-    """
-    if out.resolve() in {run_behind(weights), *(path.resolve() for path in excluded)}:
-        raise EvenhandError(f"--out {out} is a run that this one builds on; name another folder.")
 
 
 def write_seen(run: Run, weights: str) -> None:

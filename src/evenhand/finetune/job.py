@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from evenhand.audit.evaluate import evaluate
-from evenhand.cohort.lineage import refuse_built_on, refuse_leak, write_seen
+from evenhand.cohort.lineage import refuse_leak, write_seen
 from evenhand.cohort.splits import write_splits
 from evenhand.finetune.settings import FinetuneSettings, TrainingSettings
 from evenhand.finetune.training import Task, keep, make_task, train
 from evenhand.launcher import is_main
 from evenhand.models.masks import listed_units
+from evenhand.models.settings import weights_path
 from evenhand.models.strategies import find_strategy
 from evenhand.runs import Run, start_run
 from evenhand.train.device import make_accelerator
@@ -99,15 +100,17 @@ def begin(job: str, task: Task, out: Path, models: list[str], *, overwrite: bool
     """Open the run directory of a job that trains, and write down its data and splits."""
     settings: TrainingSettings = task.settings
     refuse_leak(task.splits, settings.weights)
-    refuse_built_on(out, settings.weights, settings.exclude_patients)
+    source = task.splits.train.source
     run = start_run(
         out,
         job,
         kept_settings(settings),
         fingerprint=task.fingerprint,
+        reads=filter(
+            None, (Path(source.path), weights_path(settings.weights), *settings.exclude_patients)
+        ),
         overwrite=overwrite,
     )
-    source = task.splits.train.source
     run.note(
         models=models,
         source=source.facts

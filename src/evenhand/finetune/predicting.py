@@ -67,6 +67,7 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
         "predict",
         settings.model_dump(mode="json", exclude={"cache"}),
         fingerprint=cohort.source.fingerprint,
+        reads=(trained.root, Path(cohort.source.path), *settings.exclude_patients),
         overwrite=overwrite,
     )
     cut = cut_of(read_predictions(trained.predictions(name)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -25,3 +26,8 @@ class ModelSettings(Settings, title="Model"):
     head: Literal["linear", "hidden"] = Field(
         "linear", description="linear, or hidden: 128 units and dropout .6 before it"
     )
+
+
+def weights_path(weights: str) -> Path | None:
+    """Return the file or the run that ``--weights`` names, if it names one."""
+    return None if weights in ("pretrained", "none") else Path(weights)

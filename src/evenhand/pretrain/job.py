@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from evenhand.cohort.lineage import refuse_built_on, refuse_leak, write_seen
+from evenhand.cohort.lineage import refuse_leak, write_seen
 from evenhand.cohort.prepare import prepare_splits
 from evenhand.cohort.splits import write_splits
 from evenhand.files import write_text
 from evenhand.models.checkpoints import save_model
 from evenhand.models.model import build_model
+from evenhand.models.settings import weights_path
 from evenhand.pretrain.methods import find_method
 from evenhand.pretrain.settings import PretrainSettings
 from evenhand.pretrain.training import train_encoder
@@ -45,7 +46,6 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
     find_method(settings.method)
     splits = prepare_splits(settings, settings.image_size, np.random.default_rng(settings.seed))
     refuse_leak(splits, settings.weights)
-    refuse_built_on(out, settings.weights, settings.exclude_patients)
     inputs, source = model_inputs(splits.train), splits.train.source
     model = build_model(
         settings.backbone, settings.weights, inputs, splits.train.classes, settings.seed
@@ -55,6 +55,9 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
         "pretrain",
         settings.model_dump(mode="json", exclude={"cache"}),
         fingerprint=source.fingerprint,
+        reads=filter(
+            None, (Path(source.path), weights_path(settings.weights), *settings.exclude_patients)
+        ),
         overwrite=overwrite,
     )
     run.note(

@@ -104,6 +104,7 @@ def prune(
 def _begin(task: PruneTask, out: Path, *, overwrite: bool) -> Run:
     """Open the run directory, and write down the data, the splits and who is who."""
     ours = task.settings.model_dump(mode="json", exclude={"cache"})
+    source = task.splits.train.source
     run = start_run(
         out,
         "prune",
@@ -111,16 +112,15 @@ def _begin(task: PruneTask, out: Path, *, overwrite: bool) -> Run:
         # need it. How it was trained is noted apart, as ours has settings of the same names.
         task.trained.facts["settings"] | ours | task.data,
         fingerprint=task.fingerprint,
+        reads=(task.trained.root, Path(source.path)),
         overwrite=overwrite,
     )
-    source = task.splits.train.source.facts
     models = [BEFORE, PRUNED, *([FINETUNED] if task.settings.finetune_epochs else [])]
-    notes = list(task.splits.train.source.notes)
     run.note(
         models=models,
         pairs=list(combinations(reversed(models), 2)),
-        source=source,
-        notes=notes,
+        source=source.facts,
+        notes=list(source.notes),
         of={"run": str(task.trained.root), "model": task.name},
         training=_training(task.trained),
     )

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from evenhand.cohort.batches import BatchSource, Source
 from evenhand.cohort.cohort import Cohort
+from evenhand.columns import score_columns
 from evenhand.models.model import Model
-from evenhand.predictions import Predictions, score_columns
+from evenhand.predictions import Predictions
 
 BATCH = 256  # samples scored at a time; the result does not depend on it
 

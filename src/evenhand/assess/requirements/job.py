@@ -93,8 +93,14 @@ def check(
     if out is None:
         return measure_requirements(splits, settings)
     facts = settings.model_dump(mode="json", exclude={"cache"})
+    source = splits.train.source
     run = start_run(
-        out, "check", facts, fingerprint=splits.train.source.fingerprint, overwrite=overwrite
+        out,
+        "check",
+        facts,
+        fingerprint=source.fingerprint,
+        reads=(Path(source.path), *settings.exclude_patients),
+        overwrite=overwrite,
     )
     with run.phase("measurement"):
         found = measure_requirements(splits, settings)

@@ -63,6 +63,7 @@ def similarity(settings: SimilaritySettings, out: Path, *, overwrite: bool = Fal
         "similarity",
         facts.model_dump(mode="json", exclude={"cache"}),
         fingerprint="-".join(run.facts["fingerprint"] for run, _ in chosen),
+        reads=(*settings.runs, Path(cohorts[0].source.path)),
         overwrite=overwrite,
     )
     with run.phase("reading layers"):
