@@ -34,14 +34,15 @@ class Gone:
     positives: int | None
 
 
-ABOUT = ("job", "status", "chosen", "seed", "fingerprint", "schema")
+ABOUT = ("job", "chosen", "seed", "fingerprint", "schema")
 
 
 def fact_tables(facts: Mapping[str, Any]) -> tuple[Facts, ...]:
     """Return the facts of ``run.json`` as tables; what is not a known table is about the run."""
     tables = {"settings": "Settings", "versions": "Versions", "seconds": "Time"}
     about = [name for name in ABOUT if facts.get(name) is not None]
-    about += [name for name in facts if name not in {*ABOUT, *tables}]
+    known = {*ABOUT, *tables, "status"}  # which is still "running" as the page is written
+    about += [name for name in facts if name not in known]
     parts = [Facts("Run", tuple(pair for name in about for pair in _flat(name, facts[name])))]
     for name, title in tables.items():
         values = facts.get(name) or {}
