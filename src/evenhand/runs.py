@@ -228,7 +228,8 @@ def _check_same(run: Run, job: str, settings: Mapping[str, Any], fingerprint: st
 def _refuse_own_folder(root: Path, reads: Iterable[Path]) -> None:
     """Refuse a directory that holds what its run reads: replacing the run would remove it."""
     for path in reads:
-        if path.exists() and path.resolve().is_relative_to(root.resolve()):
+        here = path != Path() and path.exists()  # data that are made from a seed have no path
+        if here and path.resolve().is_relative_to(root.resolve()):
             raise EvenhandError(
                 f"{path} is read by this run, and cannot be or lie in the run's own folder, "
                 f"{root}. Name another folder with --out."
