@@ -93,7 +93,7 @@ def test_a_run_does_not_replace_what_it_reads(tmp_path, read):
 def test_a_run_may_lie_beside_what_it_reads_or_within(tmp_path, monkeypatch):
     begin(tmp_path / "out", reads=[tmp_path, tmp_path / "output", tmp_path / "out" / "absent"])
     monkeypatch.chdir(tmp_path / "out")
-    begin(Path(), reads=[Path("")], overwrite=True)  # phantoms lie nowhere
+    begin(Path(), reads=[Path()], overwrite=True)  # phantoms lie nowhere
 
 
 def test_phases_add_up_and_a_failed_one_is_not_lost_work(tmp_path):
