@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from evenhand.audit.evaluate import evaluate
-from evenhand.cohort.lineage import refuse_leak, write_seen
 from evenhand.cohort.splits import write_splits
 from evenhand.finetune.settings import FinetuneSettings, TrainingSettings
 from evenhand.finetune.training import Task, keep, make_task, train
 from evenhand.launcher import is_main
+from evenhand.models.lineage import read_by, refuse_leak, write_seen
 from evenhand.models.masks import listed_units
-from evenhand.models.settings import weights_path
 from evenhand.models.strategies import find_strategy
 from evenhand.runs import Run, start_run
 from evenhand.train.device import make_accelerator
@@ -106,9 +105,7 @@ def begin(job: str, task: Task, out: Path, models: list[str], *, overwrite: bool
         job,
         kept_settings(settings),
         fingerprint=task.fingerprint,
-        reads=filter(
-            None, (Path(source.path), weights_path(settings.weights), *settings.exclude_patients)
-        ),
+        reads=read_by(task.splits, settings.weights, settings.exclude_patients),
         overwrite=overwrite,
     )
     run.note(

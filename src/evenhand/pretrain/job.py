@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from evenhand.cohort.lineage import refuse_leak, write_seen
 from evenhand.cohort.prepare import prepare_splits
 from evenhand.cohort.splits import write_splits
 from evenhand.files import write_text
 from evenhand.models.checkpoints import save_model
+from evenhand.models.lineage import read_by, refuse_leak, write_seen
 from evenhand.models.model import build_model
-from evenhand.models.settings import weights_path
 from evenhand.pretrain.methods import find_method
 from evenhand.pretrain.settings import PretrainSettings
 from evenhand.pretrain.training import train_encoder
@@ -55,9 +54,7 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
         "pretrain",
         settings.model_dump(mode="json", exclude={"cache"}),
         fingerprint=source.fingerprint,
-        reads=filter(
-            None, (Path(source.path), weights_path(settings.weights), *settings.exclude_patients)
-        ),
+        reads=read_by(splits, settings.weights, settings.exclude_patients),
         overwrite=overwrite,
     )
     run.note(

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from evenhand.audit.evaluate import evaluate
-from evenhand.cohort.lineage import write_seen
 from evenhand.cohort.splits import write_splits
 from evenhand.errors import EvenhandError
 from evenhand.files import write_json
 from evenhand.measure import METRICS
 from evenhand.models.checkpoints import load_model, save_model
+from evenhand.models.lineage import write_seen
 from evenhand.models.masks import constant, full_mask
 from evenhand.models.model import Model
 from evenhand.predictions import write_predictions

@@ -149,11 +149,11 @@ class Feed:
         name = PLAIN if self._augment is none else drawn
         return self._kept(view, self._train, f"{self._names['train']} {name}", cut), cut.rest
 
-    def val(self, cut: Cut | None) -> Source:
-        """Return what is scored after each epoch."""
+    def val(self, cut: Cut | None) -> tuple[Source, nn.Module | None]:
+        """Return what is scored after each epoch, and what of the backbone takes it."""
         if cut is None:
-            return self._val
-        return self._kept(self._val, self._val, f"{self._names['val']} {PLAIN}", cut)
+            return self._val, None
+        return self._kept(self._val, self._val, f"{self._names['val']} {PLAIN}", cut), cut.rest
 
     def _view(self, number: int) -> View:
         seed = np.random.SeedSequence([self._settings.seed, number]).generate_state(1)[0]

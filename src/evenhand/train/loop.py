@@ -99,8 +99,9 @@ def fit(
             loss = steps.take(train, batches, rest, advance)
             del train  # so that its activations can make room
             _check_finite("training loss", loss, epoch, settings)
-            rest = None if cut is None else cut.rest
-            found = scores(model, feed.val(cut), accelerator, rest)
+            val, rest = feed.val(cut)
+            found = scores(model, val, accelerator, rest)
+            del val  # likewise
             _check_finite("mean score", float(found.mean()), epoch, settings)
             score = on_epoch(Epoch(epoch, loss, found))
             advance(0, text=f"epoch {epoch + 1}: loss {loss:.3f}, validation {score:.3f}")

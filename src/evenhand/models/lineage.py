@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from evenhand.cohort.splits import Splits
 from evenhand.cohort.tables import read_table
 from evenhand.errors import EvenhandError, some
 from evenhand.files import write_text
+from evenhand.models.settings import weights_path
 from evenhand.runs import Run, open_run
 
 SEEN = "seen.csv"
@@ -31,7 +32,7 @@ def refuse_leak(splits: Splits, weights: str) -> None:
         They come from a run on the same data whose training split has some of them, or that began
         with weights of such a run.
     """
-    root = run_behind(weights)
+    root = _run_behind(weights)
     if root is None:
         return
     held = {*splits.val.table["patient_id"], *splits.test.table["patient_id"]}
@@ -50,17 +51,24 @@ def write_seen(run: Run, weights: str) -> None:
 
     The runs that they come from may be gone by the time that somebody builds on this one.
     """
-    root = run_behind(weights)
+    root = _run_behind(weights)
     if root is not None:
         seen = pd.concat([_trained_on(open_run(root)), _seen_before(root)]).drop_duplicates()
         write_text(run.root / SEEN, seen.to_csv(index=False, lineterminator="\n"))
 
 
-def run_behind(weights: str) -> Path | None:
+def read_by(splits: Splits, weights: str, excluded: Iterable[Path]) -> list[Path]:
+    """Return the data, weights and runs that a training reads, none of which it may write over."""
+    named = weights_path(weights)
+    return [Path(splits.train.source.path), *([named] if named else []), *excluded]
+
+
+def _run_behind(weights: str) -> Path | None:
     """Return the run that weights are of, whether they are named by it or by a model's file."""
-    if weights in ("pretrained", "none"):
+    named = weights_path(weights)
+    if named is None:
         return None
-    path = Path(weights).resolve()
+    path = named.resolve()
     folders = (path, *path.parents[2:3])  # RUN/models/NAME/model.safetensors
     return next((folder for folder in folders if (folder / "run.json").is_file()), None)
 
