@@ -42,7 +42,7 @@ from evenhand.models.units import find_family, is_transformer
 from evenhand.train import loop
 from evenhand.train.device import make_accelerator
 from evenhand.train.predict import scores
-from evenhand.train.prefix import ActivationCache
+from evenhand.train.prefix import ActivationFiles
 from evenhand.train.steps import Steps
 from evenhand.tune import TuneSettings, tune
 from trial import arguments as trial_arguments
@@ -53,7 +53,7 @@ MARGIN = -0.01  # of the paired difference in the true validation objective
 GOALS = {"speed": 5.0, "head": 0.05, "last-1": 0.20}
 RATES = (1e-4, 3e-3)
 PARTS = {
-    "activations of frozen layers": (ActivationCache, "make"),
+    "activations of frozen layers": (ActivationFiles, "make"),
     "forward and backward": (Steps, "take"),
     "validation": (loop, "scores"),
 }

@@ -1,12 +1,13 @@
 """What one CUDA device makes of training: images per second, model-FLOP utilisation, memory.
 
 Prints JSON lines: the card's bf16 matrix rate; the loop's own ``fit`` of a ViT-B/16 at 224 px in
-bf16, full and with half of its units, compiled and not; the input pipeline alone; seconds per
-trial. Utilisation is the FLOPs that a step really does (counted by torch, by half a mask fewer)
+bf16, full and with half of its units, compiled and not; what the channels' place in memory is worth
+to a convolutional network; the input pipeline alone; seconds per trial, with kept activations and
+without. Utilisation is the FLOPs that a step really does (counted by torch, by half a mask fewer)
 over the matrix rate measured here. ``--device cpu --quick`` tries the script on a small network.
 
-Imports beside Evenhand: torch, timm, numpy, pandas, scikit-learn, accelerate, pydantic, PyYAML,
-safetensors; optuna for the trials alone, rich to show bars on a terminal.
+Imports beside Evenhand: torch, timm, numpy, pandas, pyarrow, scikit-learn, accelerate, pydantic,
+PyYAML, safetensors; optuna for the trials alone, rich to show bars on a terminal.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -29,9 +32,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from evenhand.cohort import PhantomSettings, Splits, make_phantoms, split_patients, store_samples
 from evenhand.cohort.batches import BatchSource
-from evenhand.models.masks import Mask, constant, tune_only
+from evenhand.models.masks import Mask, constant, full_mask, tune_only
 from evenhand.models.model import Model, build_model
 from evenhand.models.strategies import find_strategy
+from evenhand.train import loop
 from evenhand.train.augment import upright
 from evenhand.train.loop import Epoch, fit
 from evenhand.train.predict import unit
@@ -47,6 +51,7 @@ class Scale:
     """How large everything is."""
 
     backbone: str
+    convolutional: str
     image_size: int
     patients: int
     batch_size: int
@@ -55,8 +60,8 @@ class Scale:
     trials: int
 
 
-FULL = Scale("vit_base_patch16_224", 224, 2560, 128, 8192, 4, 8)
-QUICK = Scale("test_vit", 32, 60, 16, 256, 2, 2)
+FULL = Scale("vit_base_patch16_224", "resnet50", 224, 2560, 128, 8192, 4, 8)
+QUICK = Scale("test_vit", "test_resnet", 32, 60, 16, 256, 2, 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +71,11 @@ class Bench:
     scale: Scale
     device: torch.device
     splits: Splits
-    folder: Path
+    network: Model
 
     def model(self) -> Model:
         """Return the network with random weights, the same every time."""
-        scale = self.scale
-        return build_model(scale.backbone, "none", scale.image_size, ("a", "b"), 0)
+        return deepcopy(self.network)
 
     def settings(self, **changes: object) -> FitSettings:
         """Return how it is trained, with changes."""
@@ -88,14 +92,20 @@ def main() -> None:
         sys.exit("gpu.py: torch sees no CUDA device here; --device cpu --quick tries the script.")
     scale = QUICK if given.quick else FULL
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(scale, torch.device(given.device), splits(scale, Path(folder)), Path(folder))
+        network = build(scale.backbone, scale)
+        bench = Bench(scale, torch.device(given.device), splits(scale, Path(folder)), network)
         rate = matrix_rate(scale.matrix, bench.device)
         say("matrix_rate", None, None, {"tflops": rate / 1e12, "size": scale.matrix})
         for name in MASKS:
             for compiled in (False, True) if bench.device.type == "cuda" else (False,):
                 training(bench, name, compiled, rate)
+        channels(bench)
         pipeline(bench)
         trials(bench)
+
+
+def build(backbone: str, scale: Scale) -> Model:
+    return build_model(backbone, "none", scale.image_size, ("a", "b"), 0)
 
 
 def say(name: str, ratio: float | None, goal: float | None, detail: dict[str, object]) -> None:
@@ -149,17 +159,9 @@ def training(bench: Bench, name: str, compiled: bool, rate: float) -> None:
         torch.cuda.reset_peak_memory_stats()
     model = bench.model()
     mask = find_strategy(MASKS[name])(model, 0)[1](0)
-    ends = []
-
-    def on_epoch(epoch: Epoch) -> float:
-        wait(bench.device)
-        ends.append(time.perf_counter())
-        return 0.0
-
     settings = bench.settings(compile=compiled)
-    fit(model, bench.splits, constant(mask), settings, on_epoch=on_epoch)
+    images = images_per_second(bench, model, mask, settings)
     train, val = len(bench.splits.train), len(bench.splits.val)
-    images = train / statistics.median(np.diff(ends))  # validation's forward is paid, not counted
     used = images * flops_per_image(bench, mask) / rate
     memory = torch.cuda.max_memory_allocated() / 1e9 if bench.device.type == "cuda" else None
     detail = {"images_per_second": images, "compiled": compiled, "peak_gb": memory}
@@ -167,6 +169,31 @@ def training(bench: Bench, name: str, compiled: bool, rate: float) -> None:
     detail |= {"backbone": bench.scale.backbone, "units": len(mask)}
     goal = GOAL if name == "full" else None
     say(f"{name}{'_compiled' if compiled else ''}_utilisation", used, goal, detail)
+
+
+def images_per_second(bench: Bench, model: Model, mask: Mask, settings: FitSettings) -> float:
+    """Return what a fit trains on in a second; it pays for validation, which does not count."""
+    ends = []
+
+    def on_epoch(epoch: Epoch) -> float:
+        wait(bench.device)
+        ends.append(time.perf_counter())
+        return 0.0
+
+    fit(model, bench.splits, constant(mask), settings, on_epoch=on_epoch)
+    return len(bench.splits.train) / statistics.median(np.diff(ends))
+
+
+def channels(bench: Bench) -> None:
+    """Fine-tune a convolutional network with channels last, as a fit does, and as it comes."""
+    model, settings = build(bench.scale.convolutional, bench.scale), bench.settings()
+    mask = full_mask(model.backbone)
+    last = images_per_second(bench, deepcopy(model), mask, settings)
+    with patch.object(loop, "_placed", lambda model, device: model.to(device)):
+        first = images_per_second(bench, model, mask, settings)
+    detail = {"images_per_second": last, "channels_first": first}
+    detail |= {"backbone": bench.scale.convolutional, "batch_size": settings.batch_size}
+    say("channels_last", last / first, None, detail)
 
 
 def pipeline(bench: Bench) -> None:
@@ -184,14 +211,24 @@ def pipeline(bench: Bench) -> None:
 
 
 def trials(bench: Bench) -> None:
-    """Run a small search over where tuning begins, with kept activations."""
+    """Run a small search over where tuning begins, with kept activations and without."""
     if importlib.util.find_spec("optuna") is None:
         say("seconds_per_trial", None, None, {"left_out": "optuna is not installed"})
         return
+    cache = ActivationCache(30 * 10**9)
+    kept, plain = search(bench, cache), search(bench, None)
+    ratio = sum(one["seconds"] for one in plain) / sum(one["seconds"] for one in kept)
+    medians = [statistics.median(one["seconds"] for one in found) for found in (kept, plain)]
+    detail = {"median": medians[0], "median_without_kept_activations": medians[1]}
+    detail |= {"epochs": bench.scale.epochs, "trials": kept, "without_kept_activations": plain}
+    say("seconds_per_trial", ratio, None, detail)
+
+
+def search(bench: Bench, cache: ActivationCache | None) -> list[dict[str, float]]:
+    """Return where tuning began in each trial, and its seconds; the same trials each time."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    cache = ActivationCache(bench.folder / "activations", 8 * 10**9, 40 * 10**9)
     val = bench.splits.val.labels
     blocks = len(bench.model().backbone.blocks)  # type: ignore[arg-type]
 
@@ -211,14 +248,11 @@ def trials(bench: Bench) -> None:
 
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
     study.optimize(objective, n_trials=bench.scale.trials)
-    times = {
-        trial.number: {"first": trial.params["first"], "seconds": trial.duration.total_seconds()}
+    return [
+        {"first": trial.params["first"], "seconds": trial.duration.total_seconds()}
         for trial in study.trials
         if trial.duration is not None
-    }
-    median = statistics.median(one["seconds"] for one in times.values())
-    say("seconds_per_trial", None, None, {"median": median, "epochs": bench.scale.epochs,
-                                          "trials": times})  # fmt: skip
+    ]
 
 
 if __name__ == "__main__":

@@ -13,14 +13,20 @@ from torch import nn
 from evenhand.errors import EvenhandError
 from evenhand.models.masks import constant
 from evenhand.models.strategies import find_strategy
-from evenhand.train.prefix import ActivationCache, Rows
+from evenhand.train.prefix import ActivationCache, ActivationFiles, Rows
 
 GENEROUS = 10**9
 
 
 @pytest.fixture
-def cache(tmp_path) -> ActivationCache:
-    return ActivationCache(tmp_path / "activations", GENEROUS, GENEROUS)
+def cache(tmp_path) -> ActivationFiles:
+    return ActivationFiles(GENEROUS, tmp_path / "activations", GENEROUS)
+
+
+@pytest.fixture(params=["files", "memory"])
+def either(request, cache) -> ActivationCache:
+    """Where activations are kept for the CPU, and for a GPU."""
+    return cache if request.param == "files" else ActivationCache(GENEROUS)
 
 
 def close(one, other, atol=2e-5) -> bool:
@@ -69,7 +75,7 @@ def blocks_run(train, **changes) -> list[int]:
         ("test_resnet", "head"),
     ],
 )
-def test_cached_training_is_training_with_the_same_views(train, cache, backbone, strategy):
+def test_cached_training_is_training_with_the_same_views(train, either, backbone, strategy):
     schedule = find_strategy(strategy)(small_model(backbone), 0)[1]
     scores = {"cached": [], "anew": []}
 
@@ -80,17 +86,19 @@ def test_cached_training_is_training_with_the_same_views(train, cache, backbone,
 
         return train(backbone, schedule, on_epoch, cache=store, epochs=3, views=2)
 
-    anew, cached, again = fitted("anew", None), fitted("cached", cache), fitted("cached", cache)
+    anew, cached, again = fitted("anew", None), fitted("cached", either), fitted("cached", either)
     assert close(anew, cached)
     assert close(anew, again)
     for one, other in zip(scores["anew"] * 2, scores["cached"], strict=True):
         assert np.allclose(one, other, atol=1e-5)
 
 
-def test_frozen_layers_run_once_for_each_view_and_never_again(train, cache, splits):
+def test_frozen_layers_run_once_for_each_view_and_never_again(train, either, splits):
     schedule = constant(frozenset({"blocks.3"}))
     n, val = len(splits.train), len(splits.val)
-    found = [blocks_run(train, schedule=schedule, cache=cache, epochs=4, views=2) for _ in range(2)]
+    found = [
+        blocks_run(train, schedule=schedule, cache=either, epochs=4, views=2) for _ in range(2)
+    ]
     extra = 2 * 3  # the sample that a cut is tried on: the whole, the part below, their size
     first, second = found
     assert first[0] <= 2 * n + val + extra
@@ -99,10 +107,10 @@ def test_frozen_layers_run_once_for_each_view_and_never_again(train, cache, spli
 
 
 @pytest.mark.parametrize("higher", [3, 4])
-def test_a_lower_cut_feeds_a_higher_one(train, cache, splits, higher):
-    train(schedule=constant(frozenset({"blocks.2"})), cache=cache, epochs=1)
+def test_a_lower_cut_feeds_a_higher_one(train, either, splits, higher):
+    train(schedule=constant(frozenset({"blocks.2"})), cache=either, epochs=1)
     mask = frozenset({f"blocks.{higher}"})
-    counts = blocks_run(train, schedule=constant(mask), cache=cache, epochs=1)
+    counts = blocks_run(train, schedule=constant(mask), cache=either, epochs=1)
     n = len(splits.train) + len(splits.val)
     assert max(counts[:2]) <= 6
     assert min(counts[2:higher]) >= n
@@ -168,7 +176,7 @@ def test_one_view_in_every_epoch(train):
 
 
 def test_a_budget_too_small_for_one_batch(train, tmp_path):
-    small = ActivationCache(tmp_path, 1000, GENEROUS)
+    small = ActivationFiles(1000, tmp_path, GENEROUS)
     with pytest.raises(EvenhandError, match=r"--prefix-memory 0: one batch of 16 takes 0\.0 MB"):
         train(schedule=constant(frozenset({"blocks.5"})), cache=small)
 
@@ -177,70 +185,91 @@ def array(cache, name, value, rows=10):
     cache.make(name, rows, lambda: iter([torch.full((rows, 25), float(value))]))
 
 
-CPU = torch.device("cpu")
-
-
 def test_memory_is_bounded_and_the_rest_is_read_from_disk(tmp_path):
-    cache = ActivationCache(tmp_path, 2500, GENEROUS)  # arrays of 1000 bytes
+    cache = ActivationFiles(2500, tmp_path, GENEROUS)  # arrays of 1000 bytes
     for value in range(4):
         array(cache, str(value), value)
     for value in (0, 1, 2, 3, 2, 0):
-        found = cache.find(str(value), CPU).take(np.array([3, 3, 9]))
+        found = cache.find(str(value)).take(np.array([3, 3, 9]))
         assert torch.equal(found, torch.full((3, 25), float(value)))
     assert list(cache._held) == ["2", "0"]
     array(cache, "large", 7, rows=30)
-    large = cache.find("large", CPU)
+    large = cache.find("large")
     assert isinstance(large.held, np.memmap)
     assert torch.equal(large.take(np.array([29])), torch.full((1, 25), 7.0))
 
 
 def test_what_is_in_use_counts(tmp_path):
-    cache = ActivationCache(tmp_path, 2500, GENEROUS)
+    cache = ActivationFiles(2500, tmp_path, GENEROUS)
     for value in range(4):
         array(cache, str(value), value)
-    used = [cache.find(str(value), CPU) for value in range(3)]
+    used = [cache.find(str(value)) for value in range(3)]
     assert [isinstance(rows.held, torch.Tensor) for rows in used] == [True, True, False]
-    assert cache.find("0", CPU).held is used[0].held
+    assert cache.find("0").held is used[0].held
     del used[0]
-    assert isinstance(cache.find("3", CPU).held, torch.Tensor)
+    assert isinstance(cache.find("3").held, torch.Tensor)
 
 
 def test_a_fit_stays_within_its_memory_and_lets_go_of_what_it_has_read(
     train, tmp_path, monkeypatch
 ):
     """Of two views and the validation rows, one view and no more fits; each is held in turn."""
-    cache = ActivationCache(tmp_path, GENEROUS, GENEROUS)
+    cache = ActivationFiles(GENEROUS, tmp_path, GENEROUS)
     schedule = constant(frozenset({"blocks.5"}))
     expected = train(schedule=schedule, cache=cache)
     largest = max(path.stat().st_size for path in tmp_path.iterdir())
-    cache, find, taken = ActivationCache(tmp_path, largest, GENEROUS), ActivationCache.find, []
+    cache, find, taken = ActivationFiles(largest, tmp_path, GENEROUS), ActivationFiles.find, []
 
-    def watched(self, name, device):
-        found = find(self, name, device)
+    def watched(self, name):
+        found = find(self, name)
         taken.append((type(found.held), sum(one.nbytes for one in self._alive.values())))
         return found
 
-    monkeypatch.setattr(ActivationCache, "find", watched)
+    monkeypatch.setattr(ActivationFiles, "find", watched)
     assert close(train(schedule=schedule, cache=cache), expected, atol=0)
     assert len(taken) == 4  # a view and the validation rows in each epoch
     assert all(kind is torch.Tensor and 0 < size <= largest for kind, size in taken)
 
 
+@pytest.mark.parametrize("views", [1.5, 2.5])
+def test_in_memory_alone_no_more_is_kept_than_may_be(train, splits, views):
+    """Of four views, one or two find room; the rest are computed in every step."""
+    common = {"epochs": 4, "views": 4}
+    deeper = {"schedule": constant(frozenset({"blocks.5"})), **common}
+    expected = train(**deeper)
+    row = ActivationCache(GENEROUS)
+    train(cache=row, **deeper)
+    size = next(tensor[0].nbytes for tensor in row._held.values())
+    budget = int(size * (len(splits.val) + views * len(splits.train)))
+    cache, held = ActivationCache(budget), []
+
+    def on_epoch(epoch):
+        held.append(sum(tensor.nbytes for tensor in cache._alive.values()))
+        return 0.0
+
+    train(schedule=constant(frozenset({"blocks.2"})), cache=cache, **common)
+    assert close(train(cache=cache, on_epoch=on_epoch, **deeper), expected)
+    assert max(held) <= budget
+    assert len(cache._held) >= 1 + int(views)
+    counts = blocks_run(train, cache=cache, **deeper)
+    assert counts[0] <= (4 - int(views)) * len(splits.train) + 6
+
+
 def test_the_disk_is_bounded(tmp_path):
-    cache = ActivationCache(tmp_path, 0, 3500)
+    cache = ActivationFiles(0, tmp_path, 3500)
     for value in range(3):
         array(cache, str(value), value)
-    cache.find("0", CPU)  # now 1 is the one not used for longest
+    cache.find("0")  # now 1 is the one not used for longest
     array(cache, "3", 3)
-    there = [cache.find(str(value), CPU) is not None for value in range(4)]
+    there = [cache.find(str(value)) is not None for value in range(4)]
     assert there == [True, False, True, True]
     array(cache, "large", 7, rows=20)  # two of the three have to go
-    assert cache.find("large", CPU) is not None
+    assert cache.find("large") is not None
     assert len(list(tmp_path.glob("*.npy"))) == 2
 
 
 def test_what_a_killed_writer_left_makes_room(tmp_path):
-    cache = ActivationCache(tmp_path, 0, 4500)
+    cache = ActivationFiles(0, tmp_path, 4500)
     left, fresh = tmp_path / ".killed.npy.1.part", tmp_path / ".writing.npy.2.part"
     left.write_bytes(bytes(3000))
     fresh.write_bytes(bytes(1500))
@@ -249,9 +278,9 @@ def test_what_a_killed_writer_left_makes_room(tmp_path):
     assert not left.exists()
     array(cache, "1", 1)
     assert fresh.exists()  # its writer may be at work
-    assert cache.find("0", CPU) is not None
+    assert cache.find("0") is not None
     array(cache, "2", 2)
-    assert cache.find("1", CPU) is None  # 0 was looked at later
+    assert cache.find("1") is None  # 0 was looked at later
 
 
 def test_activations_that_others_removed_are_made_again(train, cache, monkeypatch):
@@ -272,20 +301,20 @@ def test_activations_that_others_removed_are_made_again(train, cache, monkeypatc
 
 def test_more_than_the_disk_may_hold_is_not_kept(train, tmp_path, splits):
     schedule = constant(frozenset({"blocks.5"}))
-    kept = ActivationCache(tmp_path / "kept", GENEROUS, GENEROUS)
+    kept = ActivationFiles(GENEROUS, tmp_path / "kept", GENEROUS)
     expected = train(schedule=schedule, cache=kept)
     needed = sum(sorted(path.stat().st_size for path in kept.folder.iterdir())[:2])
-    small = ActivationCache(tmp_path / "small", GENEROUS, needed // 2)
+    small = ActivationFiles(GENEROUS, tmp_path / "small", needed // 2)
     assert close(train(schedule=schedule, cache=small), expected)
     assert not small.folder.exists()
 
 
 def test_views_that_find_no_room_are_computed_and_not_written(train, tmp_path, monkeypatch):
     common = {"schedule": constant(frozenset({"blocks.5"})), "epochs": 4}
-    generous = ActivationCache(tmp_path / "generous", GENEROUS, GENEROUS)
+    generous = ActivationFiles(GENEROUS, tmp_path / "generous", GENEROUS)
     expected = train(cache=generous, **common)
     val, view = sorted({path.stat().st_size for path in generous.folder.iterdir()})
-    small = ActivationCache(tmp_path / "small", GENEROUS, val + 2 * view + view // 2)
+    small = ActivationFiles(GENEROUS, tmp_path / "small", val + 2 * view + view // 2)
     assert close(train(cache=small, **common), expected)
     assert len(files(small)) == 3
     monkeypatch.setattr(small, "make", lambda *_: pytest.fail("the views that are kept stay"))
@@ -293,10 +322,10 @@ def test_views_that_find_no_room_are_computed_and_not_written(train, tmp_path, m
 
 
 def test_half_precision_survives_the_disk(tmp_path):
-    cache = ActivationCache(tmp_path, 0, GENEROUS)
+    cache = ActivationFiles(0, tmp_path, GENEROUS)
     values = torch.randn(6, 3).bfloat16()
     cache.make("half", 6, lambda: iter(values.split(4)))
-    found = cache.find("half", CPU)
+    found = cache.find("half")
     assert isinstance(found, Rows)
     assert torch.equal(found.all(), values)
 

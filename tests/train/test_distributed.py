@@ -26,7 +26,7 @@ from evenhand.predictions import write_predictions
 from evenhand.train.device import PATIENCE, make_accelerator
 from evenhand.train.loop import fit
 from evenhand.train.predict import predict
-from evenhand.train.prefix import ActivationCache
+from evenhand.train.prefix import ActivationFiles
 from evenhand.train.settings import FitSettings
 
 folder = Path(sys.argv[1])
@@ -40,7 +40,7 @@ splits = split_patients(cohort, ["group"], (0.6, 0.2, 0.2), np.random.default_rn
 model = build_model("test_vit", "none", 32, cohort.classes, 0)
 early, late = frozenset({"blocks.3.attn"}), frozenset({"blocks.1", "blocks.3.attn"})
 schedule = Schedule(lambda epoch: late if epoch else early)
-cache = ActivationCache(folder / "activations", 10**9, 10**9)
+cache = ActivationFiles(10**9, folder / "activations", 10**9)
 before = {name: weight.clone() for name, weight in model.state_dict().items()}
 on_epoch = lambda epoch: float(epoch.scores.sum())
 model = fit(model, splits, schedule, settings, on_epoch=on_epoch, cache=cache)

@@ -43,14 +43,15 @@ class TrainingSettings(
     prefix_memory: int = Field(
         0,
         ge=0,
-        description="megabytes of memory, in each worker, for kept activations of frozen layers, "
-        "which epochs and trials then share; 0: compute them in every step",
+        description="megabytes of memory (the GPU's where one trains), in each worker, for kept "
+        "activations of frozen layers, which epochs and trials then share; 0: compute them in "
+        "every step",
     )
     prefix_disk: int = Field(
         20_000,
         gt=0,
         description="megabytes on disk for kept activations, in the --cache folder; where those of "
-        "an epoch take more, they are computed in every step",
+        "an epoch take more, they are computed in every step; a GPU keeps none on disk",
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ from evenhand.train.feed import Feed
 from evenhand.train.inputs import model_inputs
 from evenhand.train.loop import Epoch, fit
 from evenhand.train.predict import predict
-from evenhand.train.prefix import MEGABYTE, ActivationCache
+from evenhand.train.prefix import MEGABYTE, ActivationCache, ActivationFiles
 from evenhand.train.settings import FitSettings, LoopSettings
 
 
@@ -52,6 +53,7 @@ class Task:
     excluded: dict[str, set[str]]
     inputs: int | SeriesInputs
     activations: ActivationCache | None = None  # of frozen layers, shared by all fits
+    _built: dict[int, Model] = field(default_factory=dict, init=False)  # the last, by its seed
 
     def values(self, found: NDArray[np.float64]) -> tuple[float, ...]:
         """Return each objective, or its pessimistic end, of scores ``(n, C)`` of validation."""
@@ -71,9 +73,12 @@ class Task:
         """Return the untrained model of a seed (the settings' by default), always the same."""
         settings, classes = self.settings, self.splits.train.classes
         seed = settings.seed if seed is None else seed
-        return build_model(
-            settings.backbone, settings.weights, self.inputs, classes, seed, settings.head
-        )
+        if seed not in self._built:  # to read or draw weights takes several times as long as a copy
+            self._built.clear()
+            self._built[seed] = build_model(
+                settings.backbone, settings.weights, self.inputs, classes, seed, settings.head
+            )
+        return deepcopy(self._built[seed])
 
     def fit_settings(self, lr: float, seed: int | None = None) -> FitSettings:
         """Return how a model is trained at a learning rate, with the settings' seed or another."""
@@ -141,13 +146,14 @@ def with_label_share(splits: Splits, share: float, seed: int) -> Splits:
 
 
 def _activations(settings: TrainingSettings) -> ActivationCache | None:
-    """Return where activations are kept, in the folder of the sample stores."""
-    if not settings.prefix_memory:
+    """Return where activations are kept: on a GPU, or in the folder of the sample stores."""
+    memory = settings.prefix_memory * MEGABYTE
+    if not memory:
         return None
+    if make_accelerator(settings).device.type == "cuda":
+        return ActivationCache(memory)
     folder = (settings.cache or default_cache()) / "activations"
-    return ActivationCache(
-        folder, settings.prefix_memory * MEGABYTE, settings.prefix_disk * MEGABYTE
-    )
+    return ActivationFiles(memory, folder, settings.prefix_disk * MEGABYTE)
 
 
 def _check_memory(task: Task) -> None:

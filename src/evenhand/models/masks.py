@@ -91,7 +91,13 @@ def train_mode(model: Model) -> None:
     bias alone is tuned keeps its statistics, and everything that is frozen stands still.
     """
     model.eval()
-    for module in model.modules():
-        parameters = list(module.parameters())
-        if parameters and all(parameter.requires_grad for parameter in parameters):
-            module.train()
+    _train_what_may_change(model)
+
+
+def _train_what_may_change(module: nn.Module) -> None:
+    tuned = [parameter.requires_grad for parameter in module.parameters()]
+    if tuned and all(tuned):
+        module.train()
+    elif any(tuned):
+        for child in module.children():
+            _train_what_may_change(child)

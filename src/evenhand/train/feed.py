@@ -98,7 +98,7 @@ class Feed:
         self._room: dict[int, int] = {}  # by depth, how many views may be kept there
         if cache is not None:
             self._names = {"train": _identity(splits.train), "val": _identity(splits.val)}
-            self._weights = _weights_below(model.backbone)
+            self._weights: dict[int, str] = {}  # digests of those below a depth, once one is cut at
 
     def __len__(self) -> int:
         """Return the number of training samples."""
@@ -107,7 +107,7 @@ class Feed:
     def cut(self, mask: Mask) -> Cut | None:
         """Return the cut below everything that a mask lets change; None to feed in samples.
 
-        So it is without a cache, and where the activations of an epoch do not fit on its disk.
+        So it is without a cache, and where the activations of an epoch do not fit into it.
 
         The mask is of everything that may have changed so far, so that what lies below the cut
         has the weights that the fit began with. The model is put into evaluation mode.
@@ -126,6 +126,8 @@ class Feed:
                 sample = self._model.readable(self._model.scaled(sample))
                 cut = cut_at(backbone, first_depth(backbone, mask), sample)
                 if cut is not None:
+                    # The first cut is the highest, so that this is done once.
+                    self._weights = self._weights or _weights_below(backbone, cut.depth)
                     activations = below(backbone, backbone, cut.depth, sample)
                     batch = min(self._settings.batch_size, len(self))
                     self._cache.check(activations, batch)
@@ -138,7 +140,7 @@ class Feed:
     def train(self, epoch: int, cut: Cut | None) -> tuple[Source, nn.Module | None]:
         """Return what an epoch trains on, and what of the backbone takes it; None for all of it.
 
-        The first views are kept, as many as the disk has room for: were the others to take their
+        The first views are kept, as many as there is room for: were the others to take their
         places, each would be gone when its turn comes again.
         """
         number = epoch % self._views
@@ -163,11 +165,11 @@ class Feed:
 
     def _kept(self, samples: Source, source: BatchSource, name: str, cut: Cut) -> Kept:
         """Return kept activations; what is not there is computed from the nearest lower cut."""
-        cache, device = self._cache, self._accelerator.device
+        cache = self._cache
         assert cache is not None
         wanted = self._name(name, cut.depth)
         with self._accelerator.local_main_process_first():
-            while (rows := cache.find(wanted, device)) is None:
+            while (rows := cache.find(wanted)) is None:
                 cache.make(wanted, len(samples), lambda: self._computed(samples, source, name, cut))
         return Kept(source, rows)
 
@@ -188,8 +190,8 @@ class Feed:
         """Return the rest behind the nearest lower cut whose activations are kept, and these."""
         assert self._cache is not None
         for lower in range(depth - 1, EMBEDDING, -1):
-            rows = self._cache.find(self._name(name, lower), self._accelerator.device)
-            if rows is not None:
+            rows = self._cache.find(self._name(name, lower))
+            if rows is not None and self._cache.spares(rows):
                 return rest_behind(self._model.backbone, lower), Kept(source, rows)
         return None
 
@@ -210,15 +212,15 @@ def _identity(cohort: Cohort) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _weights_below(backbone: nn.Module) -> dict[int, str]:
-    """Return, for each depth, a digest of the weights and statistics of everything below it."""
+def _weights_below(backbone: nn.Module, highest: int) -> dict[int, str]:
+    """Return, by depth up to one, a digest of the weights and statistics of all that is below."""
     depths = module_depths(backbone)
     by_depth: dict[int, list[tuple[str, Tensor]]] = {}
     for name, tensor in backbone.state_dict().items():
         depth = depths.get(name.rpartition(".")[0], EMBEDDING)
         by_depth.setdefault(depth, []).append((name, tensor))
     digest, found = hashlib.sha256(), {}
-    for depth in range(max(depths.values()) + 1):
+    for depth in range(highest):
         for name, tensor in by_depth.get(depth, []):
             digest.update(name.encode())
             digest.update(

@@ -89,9 +89,12 @@ def fit(
     steps = make_steps(model, splits.train, schedule, settings, accelerator, count)
     feed = Feed(model, splits, settings, accelerator, cache)
     best = Best(settings.patience)
+    mask = None
     with seeded(dropout_seed, accelerator.device), bar("training", count) as advance:
         for epoch in range(settings.epochs):
-            tune_only(model, schedule(epoch))
+            if schedule(epoch) != mask:
+                mask = schedule(epoch)
+                tune_only(model, mask)
             cut = feed.cut(schedule.reach(epoch + 1))
             train, rest = feed.train(epoch, cut)
             train_mode(model)

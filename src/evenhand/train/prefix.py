@@ -1,4 +1,4 @@
-"""Activations of frozen layers: computed once, on disk, with as many as may be in memory."""
+"""Activations of frozen layers, computed once: in memory, and for the CPU on disk behind it."""
 
 from __future__ import annotations
 
@@ -27,54 +27,35 @@ STALE = 3600  # seconds after which a half-written file has no writer any more
 
 @dataclass(eq=False)
 class ActivationCache:
-    """Arrays of activations by name, one row per sample, shared by trials, epochs and processes.
+    """Arrays of activations by name, one row per sample, in the memory of the device that trains.
 
-    Each is a memory-mapped file. It is read into memory, on the device that asks for it, where it
-    fits into the budget beside those that are in use; those that were not used for longest make
-    room. Otherwise it is read from the map, batch by batch. On disk, too, those that were not used
-    for longest make room.
+    Trials and epochs share them. Those that were not used for longest make room. So they are kept
+    for a GPU, which computes them again faster than a disk takes or gives them.
     """
 
-    folder: Path
     memory: int  # bytes
-    disk: int  # bytes
     _held: OrderedDict[str, Tensor] = field(default_factory=OrderedDict, init=False)
     _alive: WeakValueDictionary[str, Tensor] = field(
         default_factory=WeakValueDictionary, init=False
     )  # those held, and those that make room but are still in somebody's hands
 
-    def find(self, name: str, device: torch.device) -> Rows | None:
+    def find(self, name: str) -> Rows | None:
         """Return the array of that name; None where it was never made, or has made room."""
         found = self._alive.get(name)
-        if found is None:
-            try:
-                mapped = _open(self._path(name))
-            except FileNotFoundError:
-                return None
-            if not self._room_in_memory(mapped.nbytes):
-                return Rows(mapped, device)
-            found = self._alive[name] = Rows(mapped, device).all()
-        self._held[name] = found
-        self._held.move_to_end(name)
-        return Rows(found, device)
+        return None if found is None else self._hold(name, found)
 
     def make(self, name: str, count: int, chunks: Callable[[], Iterator[Tensor]]) -> None:
-        """Write the array of that name, of ``count`` rows in all, chunk by chunk.
-
-        Raises
-        ------
-        EvenhandError
-            The disk is full or cannot be written.
-        """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with replacing(self._path(name)) as part:
-                _write(part, count, chunks(), self._room_on_disk)
-        except OSError as error:
-            raise EvenhandError(
-                f"activations cannot be kept in {self.folder}: {error}. Make room, name another "
-                "folder with --cache, or do without with --prefix-memory 0."
-            ) from error
+        """Keep the array of that name, of ``count`` rows in all, chunk by chunk."""
+        start, rows = 0, None
+        for chunk in chunks():
+            if rows is None:
+                self._make_room(count * _row_size(chunk))
+                rows = chunk.new_empty(count, *chunk.shape[1:])
+            rows[start : start + len(chunk)] = chunk
+            start += len(chunk)
+        assert rows is not None
+        assert start == count
+        self._hold(name, rows)
 
     def check(self, sample: Tensor, batch_size: int) -> None:
         """Refuse a budget that one batch of such activations, ``(B, …)``, does not fit into.
@@ -93,16 +74,26 @@ class ActivationCache:
             )
 
     def room(self, sample: Tensor, count: int, beside: int) -> int:
-        """Return how many arrays of ``count`` rows like those of a sample the disk may hold.
+        """Return how many arrays of ``count`` rows like those of a sample may be kept.
 
         They lie there beside one of ``beside`` rows.
         """
-        return max(0, self.disk // _row_size(sample) - beside) // count
+        return max(0, self._size // _row_size(sample) - beside) // count
 
-    def _path(self, name: str) -> Path:
-        return self.folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.npy"
+    def spares(self, rows: Rows) -> bool:
+        """Whether others like these fit beside them, so that they may be computed from them."""
+        return 2 * rows.held.nbytes <= self.memory
 
-    def _room_in_memory(self, wanted: int) -> bool:
+    @property
+    def _size(self) -> int:
+        return self.memory
+
+    def _hold(self, name: str, rows: Tensor) -> Rows:
+        self._held[name] = self._alive[name] = rows
+        self._held.move_to_end(name)
+        return Rows(rows)
+
+    def _make_room(self, wanted: int) -> bool:
         """Let go of arrays until ``wanted`` more bytes are allowed; say whether they are."""
         if wanted > self.memory:
             return False
@@ -111,9 +102,61 @@ class ActivationCache:
         return self._in_memory() + wanted <= self.memory
 
     def _in_memory(self) -> int:
-        return sum(tensor.numel() * tensor.element_size() for tensor in self._alive.values())
+        return sum(tensor.nbytes for tensor in self._alive.values())
 
-    def _room_on_disk(self, wanted: int) -> None:
+
+@dataclass(eq=False)
+class ActivationFiles(ActivationCache):
+    """The same as memory-mapped files, for the CPU; processes share them, too.
+
+    Each is read into memory where it fits into the budget beside those that are in use. Otherwise
+    it is read from the map, batch by batch. On disk, too, those that were not used for longest make
+    room.
+    """
+
+    folder: Path
+    disk: int  # bytes
+
+    def find(self, name: str) -> Rows | None:
+        """Return the array of that name; None where it was never made, or has made room."""
+        if (found := super().find(name)) is not None:
+            return found
+        try:
+            mapped = Rows(_open(self._path(name)))
+        except FileNotFoundError:
+            return None
+        return self._hold(name, mapped.all()) if self._make_room(mapped.held.nbytes) else mapped
+
+    def make(self, name: str, count: int, chunks: Callable[[], Iterator[Tensor]]) -> None:
+        """Write the array of that name, of ``count`` rows in all, chunk by chunk.
+
+        Raises
+        ------
+        EvenhandError
+            The disk is full or cannot be written.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with replacing(self._path(name)) as part:
+                _write(part, count, chunks(), self._make_room_on_disk)
+        except OSError as error:
+            raise EvenhandError(
+                f"activations cannot be kept in {self.folder}: {error}. Make room, name another "
+                "folder with --cache, or do without with --prefix-memory 0."
+            ) from error
+
+    def spares(self, rows: Rows) -> bool:
+        """Whether others may be computed from these: always, as they go to the disk."""
+        return True
+
+    @property
+    def _size(self) -> int:
+        return self.disk
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.npy"
+
+    def _make_room_on_disk(self, wanted: int) -> None:
         """Remove files that were not used for longest until ``wanted`` more bytes are allowed."""
         files = sorted(_files(self.folder))
         total = sum(size for _, size, _ in files)
@@ -130,16 +173,15 @@ class Rows:
     """Rows of activations, in memory or mapped from disk."""
 
     held: Tensor | NDArray[Any]
-    device: torch.device
 
     def take(self, positions: NDArray[np.intp]) -> Tensor:
-        """Return some rows, on the device."""
+        """Return some rows, on the device that trains."""
         if isinstance(self.held, Tensor):
             return self.held[torch.from_numpy(positions).to(self.held.device)]
-        return _tensor(self.held[positions]).to(self.device)
+        return _tensor(self.held[positions])
 
     def all(self) -> Tensor:
-        """Return every row, in memory on the device."""
+        """Return every row, in memory."""
         return self.take(np.arange(len(self.held)))
 
 

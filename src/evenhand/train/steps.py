@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import broadcast
 from numpy.typing import NDArray
 from torch import nn
@@ -32,7 +31,7 @@ class Steps:
 
     accelerator: Accelerator
     trainee: nn.Module  # the model as the accelerator runs it
-    optimizer: AcceleratedOptimizer
+    optimizer: AdamW
     rate: LambdaLR
     loss: nn.Module
 
@@ -83,8 +82,10 @@ def make_steps(
     count: int,
 ) -> Steps:
     """Return the steps, ``count`` in all, of a model that is on the accelerator's device."""
-    trainee, optimizer = accelerator.prepare(model, _optimizer(model, schedule, settings))
-    rate = LambdaLR(optimizer.optimizer, warmup_cosine(settings.warmup, count))
+    # No precision here scales losses, so the optimizer needs nothing from the accelerator.
+    optimizer = _optimizer(model, schedule, settings)
+    rate = LambdaLR(optimizer, warmup_cosine(settings.warmup, count))
+    trainee = accelerator.prepare(model)
     loss = make_loss(settings, train.labels, len(train.classes)).to(accelerator.device)
     return Steps(accelerator, trainee, optimizer, rate, loss)
 
