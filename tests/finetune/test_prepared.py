@@ -6,8 +6,10 @@ import gc
 from weakref import ref
 
 import pytest
+import torch
 
 from evenhand import EvenhandError, FinetuneSettings
+from evenhand.finetune import training
 from evenhand.finetune.prepared import Fits, prepared, prepared_anew
 from evenhand.runs import Run, start_run
 
@@ -35,6 +37,21 @@ def test_a_block_prepares_once_and_nothing_stays_behind_it(settings):
     del task
     gc.collect()
     assert held() is None
+
+
+def test_a_task_builds_the_model_of_a_seed_once_and_hands_out_copies(settings, monkeypatch):
+    built, build = [], training.build_model
+    monkeypatch.setattr(training, "build_model", lambda *given: built.append(1) or build(*given))
+    with prepared_anew():
+        task = prepared(settings)
+        built.clear()
+        first, other = task.model(), task.model(seed=1)
+        first.head.weight.data.zero_()
+        models = [task.model(seed=1), task.model(seed=1), task.model()]
+    assert len(built) <= 3  # of the settings' seed, of the other one, and of the settings' again
+    same = [torch.equal(other.head.weight, model.head.weight) for model in models]
+    assert same == [True, True, False]
+    assert models[-1].head.weight.any()
 
 
 def test_no_more_labels_are_trained_on_than_the_settings_say(settings):

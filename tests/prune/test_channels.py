@@ -176,8 +176,19 @@ def bounded(limit):
     return bar
 
 
-def test_a_model_that_no_channel_can_be_removed_from():
-    model = build_model("resnext26ts", "none", 64, CLASSES, seed=0)
-    with pytest.raises(EvenhandError, match="no channel or head of resnext26ts can be removed"):
+@pytest.mark.parametrize(
+    ("backbone", "size", "why"),
+    [
+        ("resnext26ts", 64, "some layer that depends on them"),
+        ("eva02_tiny_patch14_224", 56, "torch_pruning cannot follow its layers"),
+    ],
+)
+def test_a_model_that_no_channel_can_be_removed_from(backbone, size, why):
+    model = build_model(backbone, "none", size, CLASSES, seed=0)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(
+        EvenhandError, match=f"no channel or head of {backbone} can be removed, as {why}"
+    ):
         refuse_solid(model)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     refuse_solid(state_of("test_vit")[0].model)

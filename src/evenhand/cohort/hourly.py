@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -87,30 +86,40 @@ CHANNELS = (
 )
 
 
-def hourly(lines: csv.DictReader[str]) -> Values:
+def hourly(lines: Iterable[Sequence[str]]) -> Values:
     """Return the grid ``(48, 76)``: the last value of each hour, NaN where there is none.
+
+    Parameters
+    ----------
+    lines
+        The cells of the header, then those of each line.
 
     Raises
     ------
     ValueError
-        A column is missing, or a cell holds what is no number or no known category.
+        A column is missing, a line is cut off, or a cell holds what is no number or no known
+        category.
     """
-    absent = {"Hours", *VARIABLES} - set(lines.fieldnames or ())
+    header, *rows = [*lines] or [[]]
+    absent = {"Hours", *VARIABLES} - set(header)
     if absent:
         raise ValueError(f"it has no column {', '.join(sorted(absent))}")
     values: Values = np.full((HOURS, len(CHANNELS)), np.nan, np.float32)
     observed = values[:, -len(VARIABLES) :]
     observed[:] = 0
-    for line in lines:
-        if None in line.values():
-            raise ValueError(f"line {lines.line_num} is cut off")
-        time = float(line["Hours"])
+    hours, *places = (header.index(name) for name in ("Hours", *VARIABLES))
+    for line, cells in enumerate(rows, start=2):
+        if not cells:
+            continue
+        if len(cells) < len(header):
+            raise ValueError(f"line {line} is cut off")
+        time = float(cells[hours])
         if time < -EDGE or time > HOURS + EDGE:
             continue
         hour = min(int(time - EDGE), HOURS - 1)
-        for number, name in enumerate(VARIABLES):
-            if line[name]:
-                _write(values[hour], name, line[name])
+        for number, place in enumerate(places):
+            if cells[place]:
+                _write(values[hour], VARIABLES[number], cells[place])
                 observed[hour, number] = 1
     return values
 
@@ -130,7 +139,8 @@ def _write(row: Values, name: str, cell: str) -> None:
     if places is None:
         row[first] = float(cell)
     else:
-        if plain(cell) not in places:
+        chosen = places.get(plain(cell))
+        if chosen is None:
             raise ValueError(f"{name} is {cell!r}; known are {', '.join(CATEGORIES[name])}")
         row[first : first + len(places)] = 0
-        row[first + places[plain(cell)]] = 1
+        row[first + chosen] = 1

@@ -54,19 +54,26 @@ def torch_pruning() -> Any:
 
 
 def refuse_solid(model: Model) -> None:
-    """Refuse a model that no channel or head can be removed from.
+    """Refuse a model that cannot be made narrower, which is tried on a copy.
 
     Raises
     ------
     EvenhandError
         It is one; the message names its backbone.
     """
+    library, total = torch_pruning(), sum(p.numel() for p in model.parameters())
     scores = {name: torch.ones_like(p) for name, p in model.named_parameters()}
-    if not any(len(one.scores) > 1 for one in _choices(model, scores)):
+    try:
+        half = remove_channels(State(model, {}, total, total), scores, total // 2)
+        half.model(_sample(model))
+        random_model(half.model.spec, seed=0).load_state_dict(half.model.state_dict())
+        why = "" if half.left < total else "some layer that depends on them cannot be narrowed"
+    except Exception as error:  # whatever it raises for layers that it cannot follow
+        why = f"{library.__name__} cannot follow its layers ({type(error).__name__})"
+    if why:
         raise EvenhandError(
             f"--structure channel: no channel or head of {model.spec.backbone} can be removed, as "
-            "some layer that depends on them cannot be narrowed. Prune its weights one by one "
-            "(--structure weight), or train another backbone."
+            f"{why}. Prune its weights one by one (--structure weight), or train another backbone."
         )
 
 
@@ -112,13 +119,12 @@ def _choices(model: Model, scores: Named) -> list[Choices]:
 
 def _channels(model: Model, scores: Named) -> list[Choices]:
     """Return the channels of each set of layers that have to have the same number of them."""
-    sample = torch.zeros(1, *model.spec.inputs.shape, device=next(model.parameters()).device)
     layers = [module for module in model.modules() if not list(module.children())]
     inner = {id(parameter) for layer in layers for parameter in layer.parameters()}
     bare = [(p, p.ndim - 1) for p in model.parameters() if id(p) not in inner]
     graph = torch_pruning().DependencyGraph()
     with torch.enable_grad():  # it follows the gradient's way
-        graph.build_dependency(model, sample, unwrapped_parameters=bare)
+        graph.build_dependency(model, _sample(model), unwrapped_parameters=bare)
     names = {module: name for name, module in model.named_modules()}
     qkv = [one for one in model.modules() if isinstance(getattr(one, "qkv", None), nn.Linear)]
     attention = [layer for one in qkv for layer in (one.qkv, one.proj)]
@@ -134,6 +140,10 @@ def _channels(model: Model, scores: Named) -> list[Choices]:
                 )
             )
     return found
+
+
+def _sample(model: Model) -> Tensor:
+    return torch.zeros(1, *model.spec.inputs.shape, device=next(model.parameters()).device)
 
 
 def _ones(scores: Named) -> Named:

@@ -176,7 +176,7 @@ def _series(table: pd.DataFrame) -> Series:
     def load(stay: str) -> Values:
         try:
             with Path(files[stay]).open(newline="", encoding="utf-8") as file:
-                return hourly(csv.DictReader(file))
+                return hourly(csv.reader(file))
         except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
             where = f"{files[stay]} ({rows[stay]})"
             raise UnreadableError(f"{where} cannot be read: {error!r}") from error

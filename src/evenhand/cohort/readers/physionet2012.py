@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from evenhand.cohort.attributes import mapped
 from evenhand.cohort.bins import binned, parse_bins
@@ -28,8 +29,8 @@ K Lactate Mg MAP MechVent Na NIDiasABP NIMAP NISysABP PaCO2 PaO2 pH Platelets Re
 SysABP Temp TroponinI TroponinT Urine WBC Weight
 """
 CHANNELS = tuple(_NAMES.split())
-PLACE = {name: place for place, name in enumerate(CHANNELS)}
 GENERAL = ("RecordID", "Age", "Gender", "Height", "ICUType")
+PLACE = {name: place for place, name in enumerate(CHANNELS)} | dict.fromkeys(GENERAL, -1)
 HEADER = "Time,Parameter,Value"
 ADMISSION = 4096  # bytes at the start of a file, which hold all that is said at 00:00
 UNMEASURED = -1.0  # what the files write for "not known"
@@ -166,43 +167,61 @@ def _load(files: Mapping[str, Path], name: str) -> Values:
     lines = file.read_text(encoding="utf-8").split("\n")
     if lines[0].rstrip() != HEADER:
         raise UnreadableError(f"{file}, row 1: the header is {lines[0]!r}, not {HEADER!r}.")
-    total, count = np.zeros((HOURS, len(CHANNELS))), np.zeros((HOURS, len(CHANNELS)))
-    for hour, channel, value in _measurements(lines, file):
-        total[hour, channel] += value
-        count[hour, channel] += 1
+    try:
+        minute, place, value = _measured([line for line in lines[1:] if line])
+    except ValueError:
+        raise _first_problem(lines, file) from None
+    kept = (place >= 0) & (value != UNMEASURED)
+    cell = (np.minimum(minute // 60, HOURS - 1) * len(CHANNELS) + place)[kept]
+    total, count = (
+        np.bincount(cell, weights, HOURS * len(CHANNELS)).reshape(HOURS, len(CHANNELS))
+        for weights in (value[kept], None)
+    )
     if not count[:, : PLACE["Weight"]].any():
         raise UnreadableError(f"{file} holds no measurement.")
     with np.errstate(invalid="ignore"):
         return (total / count).astype(np.float32)  # 0 / 0 is NaN: not observed
 
 
-def _measurements(lines: list[str], file: Path) -> Iterator[tuple[int, int, float]]:
-    """Yield hour, channel and value of each measurement of a stay, in order.
+def _measured(
+    lines: Sequence[str], since: int = 0
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Return minute, channel (-1 for what is said of the patient) and value of each line.
+
+    All at once, which takes a third of the time of line by line.
 
     Raises
     ------
-    UnreadableError
+    ValueError
         A line is malformed, its parameter unknown, or its time earlier than the one before, or
-        later than 48 hours.
+        later than 48 hours. Of a single line, the message says what is wrong with it.
     """
-    before = 0
+    try:
+        times, names, texts = zip(*(line.split(",") for line in lines), strict=True)
+        at = {time: int(time[:-3]) * 60 + int(time[-2:]) for time in set(times)}
+        value = np.array([float(text) for text in texts])
+    except ValueError:
+        raise ValueError(f"{''.join(lines[:1])!r} is no hh:mm,NAME,VALUE.") from None
+    minute = np.array([at[time] for time in times])
+    if (np.diff(minute, prepend=since) < 0).any():
+        raise ValueError(f"the time {times[0]} is earlier than the row above.")
+    if minute[-1] > HOURS * 60:
+        raise ValueError(f"the time {times[0]} is beyond {HOURS} hours.")
+    try:
+        place = np.array([PLACE[name] for name in names])
+    except KeyError:
+        known = ", ".join((*GENERAL, *CHANNELS))
+        raise ValueError(f"there is no parameter {names[0]!r}; there are: {known}.") from None
+    return minute, place, value
+
+
+def _first_problem(lines: Sequence[str], file: Path) -> UnreadableError:
+    """Return what to say of a file whose lines below the header are not as they should be."""
+    since = 0
     for row, line in enumerate(lines[1:], start=2):
-        if not line:
-            continue
-        try:
-            time, name, text = line.split(",")
-            minute, value = int(time[:-3]) * 60 + int(time[-2:]), float(text)
-        except ValueError:
-            raise UnreadableError(f"{file}, row {row}: {line!r} is no hh:mm,NAME,VALUE.") from None
-        if minute < before or minute > HOURS * 60:
-            what = "earlier than the row above" if minute < before else f"beyond {HOURS} hours"
-            raise UnreadableError(f"{file}, row {row}: the time {time} is {what}.")
-        before = minute
-        if name in PLACE:
-            if value != UNMEASURED:
-                yield min(minute // 60, HOURS - 1), PLACE[name], value
-        elif name not in GENERAL:
-            raise UnreadableError(
-                f"{file}, row {row}: there is no parameter {name!r}; there are: "
-                f"{', '.join((*GENERAL, *CHANNELS))}."
-            )
+        if line:
+            try:
+                since = int(_measured([line], since)[0][0])
+            except ValueError as error:
+                return UnreadableError(f"{file}, row {row}: {error}")
+    return UnreadableError(f"{file} holds no measurement.")
