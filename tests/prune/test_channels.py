@@ -181,6 +181,7 @@ def bounded(limit):
     [
         ("resnext26ts", 64, "some layer that depends on them"),
         ("eva02_tiny_patch14_224", 56, "torch_pruning cannot follow its layers"),
+        ("ghostnet_100", 64, "torch_pruning cannot follow its layers"),  # what is left fails
     ],
 )
 def test_a_model_that_no_channel_can_be_removed_from(backbone, size, why):
