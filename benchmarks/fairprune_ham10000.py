@@ -65,7 +65,8 @@ def main() -> None:
         root = given.out / "cells" / f"{run.name}-{attribute}-{kind}"
         if not (root / "cells.json").exists():
             about = {"backbone": given.backbone, "label": label, "seed": seed}
-            judged = Judged(task_of(given, run, attribute, kind), root)
+            task = task_of(given, run, attribute, kind)
+            judged = Judged(task, root, tuple(given.betas), tuple(given.shares))
             cells = [{**about, "attribute": attribute, **one} for one in KINDS[kind](judged)]
             write_json(root / "cells.json", cells)
             print(json.dumps({"name": root.name, "cells": len(cells)}), flush=True)
@@ -82,6 +83,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--kind", nargs="+", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--betas", nargs="+", type=float, default=BETAS)
+    parser.add_argument("--shares", nargs="+", type=int, default=SHARES, help="percent")
     parser.add_argument("--table", action="store_true")
     return parser
 
@@ -126,6 +129,8 @@ class Judged:
 
     task: PruneTask
     root: Path
+    betas: tuple[float, ...]  # of one-shot pruning, as are the shares
+    shares: tuple[int, ...]
 
     def cell(self, model: Model, **about: Any) -> Cell:
         """Return what one model is worth on validation and test, without intervals."""
@@ -155,7 +160,7 @@ def one_shot(judged: Judged) -> Iterator[Cell]:
     yield judged.cell(task.model, method="before", beta=None, share=0)
     worst, others = task.roles.unprivileged, task.roles.betas
     total = sum(others.values())
-    for beta in BETAS:
+    for beta in judged.betas:
         scores = saliency(theta, h, worst, {g: beta * b / total for g, b in others.items()})
         yield from pruned(judged, state, scores, method="fairprune", beta=beta)
     sizes = {group: len(own) / sum(map(len, task.positions.values()))
@@ -167,7 +172,7 @@ def one_shot(judged: Judged) -> Iterator[Cell]:
 
 
 def pruned(judged: Judged, state: State, scores: dict[str, Tensor], **about: Any) -> Iterator[Cell]:
-    for share in SHARES:
+    for share in judged.shares:
         after = remove_weights(state, scores, round(state.total * share / 100))
         yield judged.cell(after.model, share=share, **about)
 

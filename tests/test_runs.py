@@ -66,7 +66,7 @@ def test_a_finished_run_is_refused(tmp_path):
     begin(tmp_path).finish(chosen="full")
     with pytest.raises(EvenhandError, match=r"holds a finished run.*--out.*--overwrite"):
         begin(tmp_path)
-    assert open_run(tmp_path).facts["chosen"] == "full"
+    assert open_run(str(tmp_path)).facts["chosen"] == "full"
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

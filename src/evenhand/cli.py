@@ -152,7 +152,8 @@ def prune(settings: PruneSettings, out: Path, overwrite: bool) -> None:
 def predict(settings: PredictSettings, out: Path, overwrite: bool) -> None:
     """Apply a run's model to new patients, and audit it there.
 
-    Every sample is scored. Attributes that are not named are as in RUN; so are label, columns and
+    Every sample is scored. DATA has to hold the labels, too, which the audit needs, in the words
+    that RUN's data have. Attributes that are not named are as in RUN; so are label, columns and
     bins, where the data have the same reader.
     """
     from evenhand.finetune.predicting import predict as work

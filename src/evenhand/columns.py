@@ -41,6 +41,10 @@ class Columns:
     logits: bool = False
 
 
+CONTRACT = ("sample_id", "patient_id", "split", "label", "score")
+"""What columns are called, beside ``score_0`` … of several classes and ``attr_NAME``."""
+
+
 def score_columns(n_classes: int) -> tuple[str, ...]:
     """Return the names of the score columns for a number of classes."""
     if n_classes == 2:
@@ -155,7 +159,7 @@ def attributes_of(
         if column is None:
             raise EvenhandError(
                 f"{path} has no column 'attr_{name}' or {name!r} for attribute {name!r}; it has: "
-                f"{_names(raw)}."
+                f"{_names(raw)}. Name the column that is meant with --map {name}=COLUMN."
             )
         rule = columns.bins[name].attribute(name, column) if name in columns.bins else None
         if name in known and (rule is None or rule.levels == tuple(known[name])):

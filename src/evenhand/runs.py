@@ -148,7 +148,7 @@ def start_run(
     return run
 
 
-def open_run(root: Path) -> Run:
+def open_run(root: Path | str) -> Run:
     """Return the run in a directory.
 
     Raises
@@ -156,6 +156,7 @@ def open_run(root: Path) -> Run:
     EvenhandError
         There is no run in it, or it was written by a later version.
     """
+    root = Path(root)
     if not (root / "run.json").is_file():
         raise EvenhandError(f"{root} is no run directory: it has no run.json.")
     run = Run(root)

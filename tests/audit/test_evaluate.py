@@ -103,7 +103,10 @@ def test_it_can_be_done_again_from_the_folder_alone(run):
     [
         ({"inputs": "twice"}, "two inputs are called 'good'"),
         ({"attribute": ("skin",)}, "skin"),
-        ({"map": ("label",)}, "it is written COLUMN=NAME"),
+        ({"map": ("label",)}, "it is written NAME=COLUMN"),
+        ({"map": ("sampleid=img",)}, "'sampleid'.* Did you mean 'sample_id'"),
+        ({"attribute": ("skin",), "map": ("sexx=gender",)}, "there are: .*skin"),
+        ({"attribute": ("skin",)}, "--map skin=COLUMN"),
         ({"inputs": "nothing"}, "nothing"),
     ],
 )

@@ -51,8 +51,14 @@ def test_one_class_is_refused(phantoms):
 
 
 def test_an_empty_cohort_is_refused(phantoms):
-    with pytest.raises(EvenhandError, match="no sample is left"):
-        check_usable(phantoms.select(phantoms.labels < 0), ())
+    empty = phantoms.select(phantoms.labels < 0)
+    with pytest.raises(EvenhandError, match=r"no sample is left\.$"):
+        check_usable(empty, ())
+    source = replace(empty.source, left_out=("a.jpg is absent",))
+    with pytest.raises(
+        EvenhandError, match=r"no sample is left; 1 were left out: a\.jpg is absent"
+    ):
+        check_usable(replace(empty, source=source), ())
 
 
 def test_one_level_is_refused_within_an_intersection(phantoms):

@@ -108,7 +108,7 @@ def _flipped(content: bytes) -> bytes:
         ("absent.csv", None, "there is no table"),
         ("table.ods", b"", "must end in .csv, .csv.gz, .parquet or .xlsx"),
         ("damaged.xlsx", b"PK", "cannot be read as a table"),
-        ("empty.csv", b"", "cannot be read as a table"),
+        ("empty.csv", b"", "cannot be read as a table: it is empty"),
         ("header.csv", b"a,b\n\n,\n", "holds no rows below its header"),
         (
             "damaged.csv.gz",

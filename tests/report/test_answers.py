@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from evenhand.report.answers import group_answer
+from evenhand.report.answers import group_answer, strategy_answer
 from evenhand.report.estimates import Estimate
 
 ROW = Estimate("m", "test", "sex", "f", "auc", 0.7, 0.65, 0.75, 0.95, 100, 90, 30)
@@ -42,6 +42,28 @@ def test_nobody_can_tell_where_nothing_does() -> None:
     found = group_answer(known, "m", "sex", "sick")
     assert found
     assert found.outcome == "cannot tell"
+    assert [dots.counted for dots in found.dots] == ["21 of 30", "27 of 30"]
+
+
+def test_a_group_that_a_model_serves_worse_is_named() -> None:
+    """The worst group may be another one than before, so that it tells nothing of this one."""
+    held = {"model": "pruned", "against": "before"}
+    worst = replace(ROW, metric="auc_worst", group="*")
+    changes = [
+        replace(ROW, **held, value=-0.4, low=-0.6, high=-0.2),
+        replace(ROW, **held, group="m", value=0.1, low=-0.1, high=0.2),
+        replace(ROW, **held, group="x", value=-0.4, low=-0.6, high=-0.2, compared=False),
+        replace(worst, **held, value=-0.1, low=-0.3, high=0.1),
+    ]
+    both = [replace(worst, model=model) for model in held.values()]
+    found = strategy_answer([*both, *changes], "pruned", "sex", "auc")
+    assert found
+    assert found.outcome == "cannot tell"
+    named = [sentence for sentence in found.details if sentence.startswith("Where")]
+    assert named == [
+        "Where sex is f, against before: −0.400 (95\N{NO-BREAK SPACE}% interval −0.600 to −0.200): "
+        "worse."
+    ]
 
 
 F, M = ROW, replace(ROW, group="m", value=0.9)

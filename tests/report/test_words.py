@@ -8,6 +8,7 @@ from evenhand.report.estimates import Estimate
 from evenhand.report.extremes import Extremes
 from evenhand.report.words import (
     apart_sentence,
+    chance_remark,
     chance_sentence,
     cost_sentence,
     detectable_sentence,
@@ -124,7 +125,7 @@ def test_a_gap_that_was_not_measured() -> None:
             0.0,
             2,
             "Chance alone could make a gap like this: "
-            "these data cannot tell whether the two groups differ.",
+            "these data cannot tell whether the two groups differ in sensitivity.",
         ),
         (None, 2, "Without an interval nobody can tell whether the two groups differ."),
     ],
@@ -251,3 +252,19 @@ def test_a_gap_is_told_where_sensitivity_cannot_tell(
         f"In {label} they do differ by more than chance explains: {worst} where age is 60+, "
         f"{best} where it is under 60 (the gap's 95 % interval {gap}).",
     )
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (0.15, 0.43, "does worse than chance"),
+        (0.48, 0.62, "cannot be told from chance"),
+        (0.51, 0.62, None),
+        (None, None, None),
+    ],
+)
+def test_a_model_that_does_no_better_than_chance(
+    low: float | None, high: float | None, said: str | None
+) -> None:
+    found = chance_remark(replace(OLD, group="*", metric="auc", value=0.5, low=low, high=high))
+    assert (found is None) if said is None else (said in (found or ""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from evenhand.audit.settings import InputSettings
 from evenhand.cohort.attributes import parts_of
 from evenhand.cohort.bins import parse_bins
-from evenhand.columns import Columns
+from evenhand.columns import CONTRACT, Columns
 from evenhand.errors import EvenhandError, pick
 from evenhand.predictions import Predictions, read_predictions
 from evenhand.runs import Run, open_run
@@ -85,7 +86,7 @@ def read_inputs(
     columns = Columns(
         asked,
         parse_bins(settings.bins),
-        _renamed(settings.map),
+        _renamed(settings.map, asked),
         settings.logits,
     )
     models = {name: read_predictions(path, columns) for name, path in inputs.files.items()}
@@ -137,11 +138,16 @@ def _source(paths: Sequence[Path]) -> dict[str, Any]:
     return {"reader": "predictions", "path": ", ".join(map(str, paths)), "unit": "patient"}
 
 
-def _renamed(texts: Iterable[str]) -> dict[str, str]:
+def _renamed(texts: Iterable[str], attributes: Sequence[str]) -> dict[str, str]:
+    """Return the column in the file of each column of the contract, or attribute, that is named."""
+    asked = [part for attribute in attributes for part in parts_of(attribute)]
+    known = dict.fromkeys((*CONTRACT, *asked))
     renamed = {}
     for text in texts:
         name, equals, given = text.partition("=")
         if not equals:
-            raise EvenhandError(f"--map {text!r}: it is written COLUMN=NAME, as in label=y_true.")
+            raise EvenhandError(f"--map {text!r}: it is written NAME=COLUMN, as in label=y_true.")
+        if not re.fullmatch(r"score_\d+|attr_.+", name):
+            pick("--map name", name, known)
         renamed[name] = given
     return renamed

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.cohort.attributes import UNKNOWN, Attribute, group_of, parts_of
-from evenhand.errors import EvenhandError, pick
+from evenhand.errors import EvenhandError, pick, some
 
 Image = NDArray[np.uint8]
 Values = NDArray[np.float32]
@@ -201,6 +201,10 @@ def known_levels(table: pd.DataFrame, attribute: str) -> list[str]:
     return sorted({*table[f"attr_{attribute}"].unique()} - {UNKNOWN})
 
 
+def _those(left_out: Sequence[str]) -> str:
+    return f"; {len(left_out)} were left out: {some(left_out)}" if left_out else ""
+
+
 def check_usable(cohort: Cohort, attributes: Sequence[str]) -> None:
     """Check that there is something to learn and something to compare.
 
@@ -222,7 +226,7 @@ def check_usable(cohort: Cohort, attributes: Sequence[str]) -> None:
             f"{cohort.source.path}: every sample has the label {present[0]!r}; two classes at "
             "least are needed. Name another label, or add samples of another class."
             if present
-            else f"{cohort.source.path}: no sample is left."
+            else f"{cohort.source.path}: no sample is left{_those(cohort.source.left_out)}."
         )
     for name in sorted({part for attribute in attributes for part in parts_of(attribute)}):
         pick("attribute", name, cohort.attributes)

@@ -45,7 +45,7 @@ def check_layout(root: Path, data_set: DataSet) -> None:
             f"{root} is not {data_set.title} as published. Missing: {lacks}. The folder holds: "
             f"{held}.{_hint(root, data_set, absent)}"
         )
-    refuse_outside((path for entry in data_set.layout for path in _places(root, entry)), root)
+    refuse_outside((path for entry in data_set.layout for path in places(root, entry)), root)
 
 
 def refuse_outside(paths: Iterable[Path | str], root: Path, where: str = "the data set") -> None:
@@ -69,7 +69,7 @@ def missing(root: Path, data_set: DataSet) -> list[Entry]:
 
 def found(root: Path, entry: Entry) -> Path | None:
     """Return the first file or folder of that name, archives aside."""
-    return next(_places(root, entry), None)
+    return next(places(root, entry), None)
 
 
 def find_entry(root: Path, entry: Entry) -> Path:
@@ -261,7 +261,7 @@ def unpack_hint(root: Path | None) -> str:
     return f" Unpack {some(packed)}." if packed else ""
 
 
-def _places(root: Path, entry: Entry) -> Iterator[Path]:
+def places(root: Path, entry: Entry) -> Iterator[Path]:
     """Yield every file or folder of that name, in order, archives aside."""
     for name in entry.names:
         yield from sorted(path for path in root.glob(name) if not _is_archive(path))

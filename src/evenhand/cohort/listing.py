@@ -11,11 +11,11 @@ import pandas as pd
 from evenhand.cohort.attributes import Attribute
 from evenhand.cohort.cohort import Cohort, counts
 from evenhand.cohort.images import ImageFiles
-from evenhand.cohort.layouts import files_below, found, unpack_hint, walk
+from evenhand.cohort.layouts import files_below, places, walk
 from evenhand.cohort.readers import known_readers, open_cohort, reader_of
 from evenhand.cohort.registry import DataSet, Reader
 from evenhand.cohort.settings import DataSettings
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import some
 from evenhand.wording import counted
 
 
@@ -33,20 +33,15 @@ def verify(data: str) -> str:
         Something is missing or wrong; the message says what.
     """
     reader, path = reader_of(data)
-    cohort = open_cohort(DataSettings(data=data, skip_unreadable=True))
-    if absent := cohort.source.left_out:
-        raise EvenhandError(
-            f"{path} is {reader.about.title}, but not all of it: {_files(len(absent))} that the "
-            f"tables name {'is' if len(absent) == 1 else 'are'} absent.\n{some(absent)}\nPut them "
-            "there. Other commands leave them out with --skip-unreadable."
-            f"{unpack_hint(Path(path))}"
-        )
+    cohort = open_cohort(DataSettings(data=data))
     lines = [f"{path or reader.name} is {reader.about.title}."]
     for entry in reader.about.layout:
-        place = found(Path(path), entry)
-        name = entry if place is None else place.relative_to(path)
-        lines.append(f"  {'not there' if place is None else 'found'}: {name} ({entry.what})")
+        there = [place.relative_to(path) for place in places(Path(path), entry)]
+        what = f"found: {some(there)}" if there else f"not there: {entry}"
+        lines.append(f"  {what} ({entry.what})")
     lines += ["", *_counted(cohort)]
+    if left_out := cohort.source.left_out:
+        lines.append(f"left out: {counted(len(left_out), cohort.source.unit)}: {some(left_out)}")
     unused = _unused(Path(path), cohort)
     if unused:
         lines += ["", f"{_files(len(unused))} that no sample uses: {some(unused)}"]

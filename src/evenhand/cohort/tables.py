@@ -173,6 +173,8 @@ def _stripped(column: pd.Series) -> pd.Series:
 def _csv(path: Path) -> pd.DataFrame:
     with _opener(path)(path, "rt", encoding="utf-8-sig") as lines:
         first = re.sub(r'"[^"]*"', "", lines.readline())
+    if not first:
+        raise ValueError("it is empty")
     separator = max(",;\t", key=first.count)
     table = pd.read_csv(
         path,

@@ -16,6 +16,7 @@ from evenhand.report.words import (
     chance_sentence,
     cost_sentence,
     gap_sentence,
+    group_sentence,
     groups_sentence,
     models_sentence,
     paired_chip,
@@ -36,6 +37,7 @@ class Dots:
 
     name: str
     found: int
+    counted: str  # "7 of 9"; empty where nobody has counted
 
 
 @dataclass(frozen=True)
@@ -89,12 +91,15 @@ def strategy_answer(
     everybody = find(rows, attribute=EVERYONE, group=EVERYONE, metric=metric)
     overall = [row for row in everybody if row.model == model and row.against]
     others = [row.against or "" for row in paired]
+    groups = find(rows, model=model, attribute=attribute, metric=metric, compared=True)
+    changed = [row for row in groups if row.against and row.group != EVERYONE]
     return Answer(
         topic=f"{opening(model)} or {listed(others, 'or')}, by {shown(attribute)}?",
         headline=strategy_sentence(paired) + cost_sentence(overall),
         details=(
             *_side_by_side(told, paired),
             *(_side_by_side(everybody, overall) if overall else ()),
+            *(group_sentence(row) for row in changed if paired_chip(row) != "cannot tell"),
             PICKED,
         ),
         outcome=_least([paired_chip(row) for row in paired]),
@@ -171,7 +176,16 @@ def _least(outcomes: Sequence[Outcome]) -> Outcome:
 
 
 def _dots(*groups: Estimate) -> tuple[Dots, ...]:
-    return tuple(Dots(shown(row.group), hundredths(row.value or 0.0)) for row in groups)
+    return tuple(
+        Dots(
+            shown(row.group),
+            hundredths(row.value or 0.0),
+            f"{round((row.value or 0.0) * row.positives)} of {row.positives:,}"
+            if row.positives
+            else "",
+        )
+        for row in groups
+    )
 
 
 def _why(members: Sequence[Estimate]) -> list[str]:

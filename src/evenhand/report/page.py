@@ -17,7 +17,7 @@ from markupsafe import Markup
 from evenhand.measure import Groups, Scored
 from evenhand.report.answers import Answer, group_answer, strategy_answer
 from evenhand.report.curves import score_views
-from evenhand.report.estimates import Estimate, estimates, find, names
+from evenhand.report.estimates import EVERYONE, Estimate, estimates, find, names
 from evenhand.report.explorer import COLUMNS, explorer
 from evenhand.report.groups import GroupView, group_view
 from evenhand.report.provenance import fact_tables, undefined
@@ -26,7 +26,7 @@ from evenhand.report.search import Search, search_views
 from evenhand.report.strategies import comparison, generalisation, leading_metric
 from evenhand.report.terms import first_upper, model_names, opening
 from evenhand.report.units import UnitShare, unit_view
-from evenhand.report.words import detectable_sentence, lede, reading
+from evenhand.report.words import chance_remark, detectable_sentence, lede, reading
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +137,7 @@ def render(report: Report) -> str:
         patients=f"{report.patient}s",
         lede=lede(single, report.split, report.patient, report.positive),
         reading=reading(single),
-        remarks=(*(detectable_sentence(*one) for one in report.detectable), *report.notes),
+        remarks=_remarks(single, report, chosen),
         contents=_contents(page, report),
     )
 
@@ -169,9 +169,25 @@ def _contenders(report: Report) -> str:
     return "Strategies" if chose else "Models"
 
 
+def _told(single: Sequence[Estimate], report: Report, chosen: str) -> Sequence[str]:
+    """Return the models that the page answers for: the one that was chosen, or all."""
+    return [chosen] if report.facts.get("chosen") else names(single, "model")
+
+
+def _remarks(single: Sequence[Estimate], report: Report, chosen: str) -> tuple[str, ...]:
+    overall = find(single, attribute=EVERYONE, group=EVERYONE, metric="auc")
+    told = _told(single, report, chosen)
+    doubts = [chance_remark(row) for row in overall if row.model in told]
+    return (
+        *filter(None, doubts),
+        *(detectable_sentence(*one) for one in report.detectable),
+        *report.notes,
+    )
+
+
 def _answers(rows: Sequence[Estimate], report: Report, chosen: str) -> tuple[Answer, ...]:
     single = [row for row in rows if not row.against]
-    models = [chosen] if report.facts.get("chosen") else names(single, "model")
+    models = _told(single, report, chosen)
     told = [
         replace(answer, topic=f"{answer.topic} under {model}") if len(models) > 1 else answer
         for model in models

@@ -120,20 +120,24 @@ def chance_sentence(found: Extremes) -> str:
         return f"The {pair} differ by more than chance explains."
     return (
         "Chance alone could make a gap like this: "
-        f"these data cannot tell whether the {pair} differ."
+        f"these data cannot tell whether the {pair} differ in {_named(found.worst.metric)}."
     )
+
+
+def _named(metric: str) -> str:
+    """Return what a metric is called within a sentence."""
+    label = term(metric).label
+    return label if label.isupper() else label.lower()
 
 
 def apart_sentence(found: Extremes) -> str:
     """Say that groups differ in a metric, beside another one in which nobody can tell."""
     worst, best = found.worst, found.best
-    known = term(worst.metric)
-    label = known.label if known.label.isupper() else known.label.lower()
-    gap = found.gap
+    known, gap = term(worst.metric), found.gap
     within = interval(gap, worst.metric, max(1, _digits(found, gap))) if gap else ""
     unit = " points" if known.share and within else ""
     return (
-        f"In {label} they do differ by more than chance explains: "
+        f"In {_named(worst.metric)} they do differ by more than chance explains: "
         f"{known.scale.text(worst.value or 0.0)} where {where(worst.attribute, worst.group)}, "
         f"{known.scale.text(best.value or 0.0)} where {again(best.attribute, best.group)} "
         f"(the gap's {within}{unit})."
@@ -196,6 +200,13 @@ def paired_sentence(difference: Estimate) -> str:
     return f"Against {other}: {by} ({within}): {paired_chip(difference)}."
 
 
+def group_sentence(difference: Estimate) -> str:
+    """Say the same of one group."""
+    text = paired_sentence(difference)
+    here = where(difference.attribute, difference.group)
+    return f"Where {here}, {text[0].lower()}{text[1:]}"
+
+
 def paired_chip(difference: Estimate) -> Outcome:
     """Say in a word or two how the first model of a paired difference comes out.
 
@@ -207,6 +218,18 @@ def paired_chip(difference: Estimate) -> Outcome:
     if difference.low <= 0 <= difference.high:
         return "cannot tell"
     return "better" if (difference.low > 0) == (better == "higher") else "worse"
+
+
+def chance_remark(auc: Estimate) -> str | None:
+    """Say of everybody's AUC that chance could have it, None where it could not."""
+    if auc.value is None or auc.low is None or auc.high is None or auc.low > 0.5:
+        return None
+    worse = auc.high < 0.5
+    return (
+        f"{opening(auc.model)} {'does worse than' if worse else 'cannot be told from'} chance: the "
+        f"AUC of everybody is {plain(auc.value)} ({interval(auc, auc.metric)}). What such a model "
+        "does by group says little."
+    )
 
 
 def detectable_sentence(attribute: str, metric: str, gap: float) -> str:

@@ -29,8 +29,9 @@ class TuneSettings(TrainingSettings, LabelSettings, WorkerSettings, title="Searc
     prefix_memory: int = Field(
         2000,
         ge=0,
-        description="megabytes of memory, in each worker, for kept activations of frozen layers, "
-        "which epochs and trials share; 0: compute them in every step",
+        description="megabytes of memory (the GPU's where one trains), in each worker, for kept "
+        "activations of frozen layers, which epochs and trials share; 0: compute them in every "
+        "step",
     )
     family: str = Field(
         "auto",
