@@ -58,5 +58,5 @@ def reader_of(data: str) -> tuple[Reader, str]:
         return pick("reader", name, readers), path
     raise EvenhandError(
         f"{data!r} names no data: give READER:PATH with one of the readers "
-        f"{', '.join(sorted(readers))}, or a table that ends in .csv or .parquet."
+        f"{', '.join(sorted(readers))}, or a table that ends in .csv, .parquet or .xlsx."
     )
