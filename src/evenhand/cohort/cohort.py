@@ -201,10 +201,6 @@ def known_levels(table: pd.DataFrame, attribute: str) -> list[str]:
     return sorted({*table[f"attr_{attribute}"].unique()} - {UNKNOWN})
 
 
-def _those(left_out: Sequence[str]) -> str:
-    return f"; {len(left_out)} were left out: {some(left_out)}" if left_out else ""
-
-
 def check_usable(cohort: Cohort, attributes: Sequence[str]) -> None:
     """Check that there is something to learn and something to compare.
 
@@ -220,13 +216,15 @@ def check_usable(cohort: Cohort, attributes: Sequence[str]) -> None:
     EvenhandError
         The samples have one class only; an attribute is not known, or has fewer than two levels.
     """
+    left_out = cohort.source.left_out
+    without = f"; left out: {some(left_out)}" if left_out else ""
     present = [cohort.classes[label] for label in sorted(cohort.table["label"].unique())]
     if len(present) < 2:
         raise EvenhandError(
             f"{cohort.source.path}: every sample has the label {present[0]!r}; two classes at "
             "least are needed. Name another label, or add samples of another class."
             if present
-            else f"{cohort.source.path}: no sample is left{_those(cohort.source.left_out)}."
+            else f"{cohort.source.path}: no sample is left{without}."
         )
     for name in sorted({part for attribute in attributes for part in parts_of(attribute)}):
         pick("attribute", name, cohort.attributes)

@@ -41,17 +41,13 @@ def verify(data: str) -> str:
         lines.append(f"  {what} ({entry.what})")
     lines += ["", *_counted(cohort)]
     if left_out := cohort.source.left_out:
-        lines.append(f"left out: {counted(len(left_out), cohort.source.unit)}: {some(left_out)}")
+        lines.append(f"left out: {counted(len(left_out), 'sample')}: {some(left_out)}")
     unused = _unused(Path(path), cohort)
     if unused:
-        lines += ["", f"{_files(len(unused))} that no sample uses: {some(unused)}"]
+        lines += ["", f"{counted(len(unused), 'file')} that no sample uses: {some(unused)}"]
     elif cohort.source.notes:
         lines += ["", *cohort.source.notes]
     return "\n".join(lines)
-
-
-def _files(number: int) -> str:
-    return f"{number} file{'' if number == 1 else 's'}"
 
 
 def _described(reader: Reader) -> str:

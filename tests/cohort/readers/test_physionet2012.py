@@ -66,7 +66,7 @@ def test_a_stay_without_measurement_is_left_out_and_recorded(root):
     assert "104" not in set(cohort.table["sample_id"])
     assert cohort.source.left_out == (f"{root}/set-a/104.txt holds no measurement",)
     found = verify(f"physionet2012:{root}")
-    assert f"left out: 1 stay: {root}/set-a/104.txt holds no measurement" in found
+    assert f"left out: 1 sample: {root}/set-a/104.txt holds no measurement" in found
 
 
 @pytest.mark.parametrize(

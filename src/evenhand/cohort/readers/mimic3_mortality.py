@@ -177,7 +177,7 @@ def _series(table: pd.DataFrame) -> Series:
         try:
             with Path(files[stay]).open(newline="", encoding="utf-8") as file:
                 return hourly(csv.reader(file))
-        except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
+        except (OSError, ValueError, csv.Error) as error:
             where = f"{files[stay]} ({rows[stay]})"
             raise UnreadableError(f"{where} cannot be read: {error!r}") from error
 

@@ -167,8 +167,8 @@ def _columns(settings: DataSettings) -> tuple[str, str, str]:
         flags = ("--image-column or --series-column", "--label", "--patient")
         named = dict(zip(flags, (file, label, patient), strict=True))
         missing = " and ".join(flag for flag, column in named.items() if column is None)
-        alone = "" if patient else " If each sample is a patient of its own, name the file's."
-        raise EvenhandError(f"a table needs {missing}: name the column that holds it.{alone}")
+        hint = "" if patient else " If each sample is a patient of its own, name the file's."
+        raise EvenhandError(f"a table needs {missing}: name the column that holds it.{hint}")
     return file, label, patient
 
 
