@@ -1,0 +1,42 @@
+"""Verdicts: every statement that a page makes in words, as a row that a pipeline can read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from evenhand.files import write_json
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One statement that a page makes in words.
+
+    Attributes
+    ----------
+    about
+        What it is about, in a few words (``"gap"``, ``"fairtune against full"``).
+    attribute
+        The protected attribute, ``"*"`` for everybody.
+    claim
+        Whether the page claims a difference; False where the data cannot tell.
+    text
+        The sentence on the page.
+    p_adjusted
+        The p-value of the claim, adjusted over the family of the page; None where there is none.
+    """
+
+    about: str
+    attribute: str
+    claim: bool
+    text: str
+    p_adjusted: float | None = None
+
+
+def write_verdicts(path: Path, verdicts: Iterable[Verdict]) -> None:
+    """Write verdicts as ``verdicts.json``: ``{"schema": 1, "verdicts": [{...}, ...]}``."""
+    rows = [asdict(verdict) for verdict in verdicts]
+    write_json(path, {"schema": SCHEMA, "verdicts": rows})
