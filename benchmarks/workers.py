@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from evenhand.finetune.prepared import Fits, prepared
-from evenhand.runs import start_run
+from evenhand.runs import run_scope, start_run
 from evenhand.search.loop import search
 from evenhand.search.storage import open_storage
 from evenhand.search.study import open_study
@@ -69,7 +69,8 @@ def timed(settings: TuneSettings, folder: Path, workers: int) -> float:
         "same",
         prune_until=0,
     )
-    run = start_run(folder / str(workers), "tune", {"seed": 0}, fingerprint=task.fingerprint)
+    with run_scope():
+        run = start_run(folder / str(workers), "tune", {"seed": 0}, fingerprint=task.fingerprint)
     score = partial(score_choice, Fits(settings, task.fingerprint, run), "full")
     start = time.perf_counter()
     with open_engine(WorkerSettings(workers=workers, worker_cpus=1)) as engine:

@@ -15,6 +15,7 @@ from evenhand import AuditSettings, CompareSettings, FinetuneSettings, PredictSe
 from evenhand.cli import app
 from evenhand.files import read_json, write_json
 from evenhand.measure import COLUMNS
+from evenhand.runs import run_scope, start_run
 
 MODEL = {"model.safetensors", "model.json", "predictions.parquet"}
 
@@ -69,8 +70,10 @@ def test_report_writes_the_same_again(trained):
 
 
 def test_report_refuses_what_a_run_has_not(tmp_path):
-    facts = {"schema": 1, "job": "pretrain", "status": "finished", "models": []}
-    write_json(tmp_path / "run.json", facts)
+    with run_scope():
+        run = start_run(tmp_path, "pretrain", {"seed": 0}, fingerprint="")
+    run.finish()
+    facts = run.facts
     ended = evenhand("report", tmp_path)
     assert (ended.status, "a run of 'pretrain', which has no report" in ended.err) == (2, True)
     write_json(tmp_path / "run.json", facts | {"job": "assess"})

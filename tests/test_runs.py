@@ -8,13 +8,14 @@ import pytest
 
 from evenhand.errors import EvenhandError
 from evenhand.files import read_json, write_json
-from evenhand.runs import SCHEMA, open_run, start_run
+from evenhand.runs import SCHEMA, open_run, run_scope, start_run
 
 SETTINGS = {"seed": 3, "epochs": 2}
 
 
 def begin(root, job="tune", settings=SETTINGS, fingerprint="f", **more):
-    return start_run(root, job, settings, fingerprint=fingerprint, **more)
+    with run_scope():
+        return start_run(root, job, settings, fingerprint=fingerprint, **more)
 
 
 def contents(root):
@@ -51,8 +52,8 @@ def test_an_unfinished_run_is_continued_as_it_is(tmp_path):
 )
 def test_another_run_is_refused_unless_it_may_be_replaced(tmp_path, change, message):
     begin(tmp_path).note(models=["full"])
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "x").write_text("x")
+    (tmp_path / "models" / "x").mkdir(parents=True)
+    (tmp_path / "models" / "x" / "model.json").write_text("x")
     before = contents(tmp_path)
     with pytest.raises(EvenhandError, match=message) as refused:
         begin(tmp_path, **change)

@@ -115,12 +115,12 @@ def pretrain(settings: PretrainSettings, out: Path, overwrite: bool) -> None:
 
     Other commands start from it with --weights RUN.
     """
-    from evenhand.files import read_json
+    from evenhand.models.checkpoints import read_model_facts
     from evenhand.pretrain.job import ENCODER
     from evenhand.pretrain.job import pretrain as work
 
     run = work(settings, out, overwrite=overwrite)
-    facts = read_json(run.model(ENCODER) / "model.json")
+    facts = read_model_facts(run.model(ENCODER))
     epochs = counted(facts["epoch"], "epoch")
     typer.echo(f"loss {facts['loss']:.3f} after {epochs}; start from it: --weights {out}")
 

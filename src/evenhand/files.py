@@ -2,13 +2,100 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
+import socket
+import sys
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from evenhand.errors import EvenhandError
+
+M = TypeVar("M", bound=BaseModel)
+
+ABANDONED = 24 * 3600.0  # seconds after which a temporary file of another machine has no writer
+# Earlier versions wrote no host.
+_PART = re.compile(r"\.(?P<name>.+)\.(?:(?P<host>[^.]*)-)?(?P<process>\d+)\.part")
+
+_NO_ROOM = "Make room and give the same command again; what is finished is kept."
+_NO_RIGHT = "Name a folder that you may write to, or ask its owner for the right."
+_ADVICE = {
+    errno.ENOSPC: _NO_ROOM,
+    errno.EDQUOT: _NO_ROOM,
+    errno.EFBIG: _NO_ROOM,
+    errno.EACCES: _NO_RIGHT,
+    errno.EPERM: _NO_RIGHT,
+    errno.EROFS: _NO_RIGHT,
+    errno.ENOTDIR: "A file lies where a folder should be; name another path.",
+    errno.EEXIST: "A file lies where a folder should be; name another path.",
+    errno.EISDIR: "A folder lies where a file should be; name another path.",
+    errno.ELOOP: "Symbolic links lead in a circle; name another path.",
+    errno.ENAMETOOLONG: "Give a shorter name.",
+}
+MACHINE_FAULTS = frozenset(_ADVICE) | {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE}
+"""The errors of the system that are a fault of the machine or of a path, and never a bug."""
+
+
+class WriteError(EvenhandError):
+    """The system refuses to write a file, or to make a folder.
+
+    Parameters
+    ----------
+    path
+        What was to be written.
+    error
+        What the system says.
+    """
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        self.reason = os.strerror(error.errno) if error.errno else str(error)
+        advice = _ADVICE.get(error.errno or 0, "Mend that, or name another folder.")
+        super().__init__(f"{path} cannot be written: {self.reason}. {advice}")
+
+
+class DamagedError(EvenhandError):
+    """A file that Evenhand has written, and that is not as it was written.
+
+    Parameters
+    ----------
+    path
+        The file.
+    problem
+        What is wrong with it.
+    advice
+        What to do next.
+    """
+
+    def __init__(self, path: Path, problem: str, advice: str = "") -> None:
+        self.problem = problem
+        default = (
+            "Restore the file from a copy, or make it again: give the command that wrote it with "
+            "--overwrite."
+        )
+        super().__init__(f"{path} is damaged: {problem}. {advice or default}")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an error of the system in the block into one text that names ``path``.
+
+    Raises
+    ------
+    WriteError
+        The block raised an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(path, error) from error
 
 
 @contextmanager
@@ -17,19 +104,85 @@ def replacing(path: Path) -> Iterator[Path]:
 
     A reader sees the old file or the new one, never half of it. When the block raises, the
     temporary file is removed and the old file stays.
+
+    Raises
+    ------
+    WriteError
+        The disk is full, the folder cannot be written, or the path can be no file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.touch()
-    mode = part.stat().st_mode
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(_temporary_name(path.name))
+        part.touch()
+        mode = part.stat().st_mode
+        try:
+            yield part
+            part.chmod(mode)  # safetensors writes files that their owner alone may read
+            with part.open("r+b") as written:  # Windows syncs only what may be written
+                os.fsync(written.fileno())
+            part.replace(path)
+        finally:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+
+
+def _temporary_name(name: str) -> str:
+    return f".{name}.{host_name()}-{os.getpid()}.part"
+
+
+def host_name() -> str:
+    """Return this machine's name as it stands in the names of temporary files."""
+    return socket.gethostname().partition(".")[0]
+
+
+def written_name(temporary: str) -> str | None:
+    """Return the name of the file that a temporary file was to become; None for other files.
+
+    Examples
+    --------
+    >>> written_name(".run.json.node7-4711.part"), written_name("run.json")
+    ('run.json', None)
+    """
+    named = _PART.fullmatch(temporary)
+    return named["name"] if named else None
+
+
+def is_abandoned(temporary: Path) -> bool:
+    """Say whether the process that made a temporary file is gone.
+
+    Of a process on another machine that cannot be known, so its file counts as abandoned a day
+    after it was last written.
+    """
+    named = _PART.fullmatch(temporary.name)
+    if named is None:
+        return False
+    if (
+        named["host"] in (None, host_name()) and sys.platform != "win32"
+    ):  # where os.kill() would kill
+        return not is_running(int(named["process"]))
     try:
-        yield part
-        part.chmod(mode)  # safetensors writes files that their owner alone may read
-        with part.open("r+b") as written:  # Windows syncs only what may be written
-            os.fsync(written.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        return time.time() - temporary.stat().st_mtime > ABANDONED
+    except FileNotFoundError:  # its writer has ended just now
+        return False
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files of processes that are gone from a folder, if it exists."""
+    for path in folder.glob(".*.part"):
+        if is_abandoned(path):
+            with suppress(OSError):
+                path.unlink()
+
+
+def is_running(process: int) -> bool:
+    """Say whether a process of this machine is alive."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is somebody else's
+        return True
+    return True
 
 
 def write_text(path: Path, text: str) -> None:
@@ -43,9 +196,93 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+class FileObject(dict[str, Any]):
+    """A JSON object that knows the file it was read from: a key that is missing is damage."""
+
+    def __init__(self, values: dict[str, Any], path: Path) -> None:
+        super().__init__(values)
+        self._path = path
+
+    def __missing__(self, key: str) -> NoReturn:
+        raise DamagedError(self._path, f"it lacks {key!r}")
+
+
 def read_json(path: Path) -> Any:
-    """Return the JSON value in a file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Return the JSON value in a file that Evenhand has written.
+
+    Raises
+    ------
+    DamagedError
+        The file is absent or holds no JSON; later, when a key of an object in it is missing.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text, object_hook=lambda values: FileObject(values, path))
+    except FileNotFoundError:
+        raise DamagedError(path, "there is no such file") from None
+    except OSError as error:
+        raise DamagedError(path, f"it cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise DamagedError(path, "it is no text in UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        problem = f"it is no JSON ({error})" if text.strip() else "it is empty"
+        raise DamagedError(path, problem) from error
+
+
+def read_object(path: Path, schema: int | None = None) -> FileObject:
+    """Return the JSON object in a file that Evenhand has written.
+
+    Parameters
+    ----------
+    path
+        The file.
+    schema
+        The newest value of its key ``schema`` that this version reads; None where it has none.
+
+    Raises
+    ------
+    DamagedError
+        The file is absent or holds no JSON object, or its schema is no number.
+    EvenhandError
+        A later version wrote it.
+    """
+    value = read_json(path)
+    if not isinstance(value, FileObject):
+        raise DamagedError(path, f"it holds {_kind(value)} where an object belongs")
+    if schema is None:
+        return value
+    written = value["schema"]
+    if type(written) is not int or written < 1:
+        raise DamagedError(path, f"its schema is {written!r}, which is no number from 1 on")
+    if written > schema:
+        raise EvenhandError(
+            f"{path} has schema {written}; this version of Evenhand reads up to {schema}. Install "
+            "a newer one."
+        )
+    return value
+
+
+def checked(model: type[M], values: FileObject, path: Path) -> M:
+    """Return the record that a JSON object of a file is.
+
+    Raises
+    ------
+    DamagedError
+        A value has another type than the record says, or is missing.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        if first["type"] == "missing":
+            raise DamagedError(path, f"it lacks {place!r}") from None
+        raise DamagedError(path, f"{place}: {first['msg']} (it is {first['input']!r})") from None
+
+
+def _kind(value: object) -> str:
+    names = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
 
 
 Stamp = tuple[str, int, int]

@@ -3,21 +3,74 @@
 from __future__ import annotations
 
 import platform
-import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from evenhand.errors import EvenhandError, pick
-from evenhand.files import read_json, write_json
+from pydantic import BaseModel, ConfigDict, Field
+
+from evenhand.errors import EvenhandError, pick, some
+from evenhand.files import DamagedError, FileObject, checked, read_object, write_json, writing
 from evenhand.launcher import is_main
+from evenhand.locks import locked
+from evenhand.run_files import RECORD, Contents, remove_run, remove_temporary
 
 SCHEMA = 1
+_ADVICE = "Restore the file from a copy, or remove the folder yourself and give its command again."
 PACKAGES = ("evenhand", "torch", "timm", "accelerate", "optuna", "numpy", "scipy", "pandas")
+
+
+_scope: ContextVar[ExitStack | None] = ContextVar("_scope", default=None)
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow")
+
+
+class SourceRecord(_Record):
+    """What a run says of the data that it was made from."""
+
+    reader: str
+    path: str
+    unit: str = "patient"
+    fingerprint: str = ""
+    left_out: list[str] = []
+
+
+class SettingsRecord(_Record):
+    """Of the settings of a run, those that several jobs read by the same name."""
+
+    seed: int
+    data: str | None = None
+    attribute: list[str] = []
+    bins: list[str] = []
+    exclude_group: list[str] = []
+
+
+class RunRecord(_Record):
+    """What ``run.json`` holds, whatever the job; what a job adds is kept beside it."""
+
+    schema_version: int = Field(alias="schema")
+    job: str
+    status: Literal["running", "finished"]
+    settings: SettingsRecord
+    seed: int
+    chosen: str | None
+    models: list[str]
+    fingerprint: str
+    versions: dict[str, str]
+    seconds: dict[str, float]
+    source: SourceRecord | None = None
+    notes: list[str] = []
+    answer: list[str] = []
+    cuts: dict[str, dict[str, Any]] = {}
+    pairs: list[list[str]] = []
+    training: dict[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -31,8 +84,16 @@ class Run:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What ``run.json`` holds now."""
-        facts: dict[str, Any] = read_json(self.root / "run.json")
+        """What ``run.json`` holds now.
+
+        Raises
+        ------
+        EvenhandError
+            It is damaged, or was written by a later version.
+        """
+        path = self.root / RECORD
+        facts = _read_record(path)
+        checked(RunRecord, facts, path)
         return facts
 
     @property
@@ -46,7 +107,7 @@ class Run:
         Of a launcher's processes the main one writes.
         """
         if is_main():
-            write_json(self.root / "run.json", {**self.facts, **facts})
+            write_json(self.root / RECORD, {**self.facts, **facts})
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -62,8 +123,18 @@ class Run:
         return self.root / "models" / name
 
     def models(self) -> tuple[str, ...]:
-        """Return the names of the models that have predictions, in the order they were reported."""
-        return tuple(name for name in self.facts["models"] if self.predictions(name).exists())
+        """Return the names of the models that have predictions, in the order they were reported.
+
+        Raises
+        ------
+        DamagedError
+            The run is finished, and predictions are absent.
+        """
+        facts = self.facts
+        absent = [path for path in map(self.predictions, facts["models"]) if not path.exists()]
+        if absent and facts["status"] == "finished":
+            raise DamagedError(absent[0], "there is no such file, and the run is finished")
+        return tuple(name for name in facts["models"] if self.predictions(name) not in absent)
 
     def held_model(self, name: str | None = None) -> str:
         """Return the name of a model whose weights the run holds: by default, the one it chose.
@@ -73,12 +144,20 @@ class Run:
         EvenhandError
             It holds none, as an audit of other runs does, or none of that name.
         """
-        held = [one for one in self.facts["models"] if (self.model(one) / "model.json").is_file()]
+        facts = self.facts
+        held = [one for one in facts["models"] if self._holds(one)]
         if not held:
-            raise EvenhandError(f"the run in {self.root} holds no model; name one that does.")
-        found: str = name or self.facts["chosen"]
+            raise EvenhandError(
+                f"the run in {self.root} holds no model ({self.root}/models/*/model.json is "
+                "absent); name one that does."
+            )
+        found: str = name or facts["chosen"] or ""
         pick("model", found, dict.fromkeys(held))
         return found
+
+    def _holds(self, name: str) -> bool:
+        files = ("model.json", "model.safetensors")
+        return any((self.model(name) / file).is_file() for file in files)
 
     def predictions(self, name: str) -> Path:
         """Return the path of one model's predictions."""
@@ -87,6 +166,21 @@ class Run:
     def finish(self, *, chosen: str | None = None) -> None:
         """Mark the job as done, with the model that it recommends."""
         self.note(status="finished", chosen=chosen)
+
+
+@contextmanager
+def run_scope() -> Iterator[None]:
+    """Make this process the only one that works in the run directories that the block starts.
+
+    They are free again when the block ends. When an `EvenhandError` ends it, a run that it has
+    begun and that holds no work yet is removed: a refused command leaves nothing.
+    """
+    with ExitStack() as stack:
+        token = _scope.set(stack)
+        try:
+            yield
+        finally:
+            _scope.reset(token)
 
 
 def start_run(
@@ -99,6 +193,8 @@ def start_run(
     overwrite: bool = False,
 ) -> Run:
     """Open a directory for a job: a new one, or the one of the same job that was killed.
+
+    It has to be called in a `run_scope`, and the directory is this process's own until that ends.
 
     Parameters
     ----------
@@ -119,19 +215,20 @@ def start_run(
     ------
     EvenhandError
         The directory holds something else: another job, other settings, other data, a finished
-        run, or files that are no run at all. Or what the job reads lies in it.
+        run, or files that are no run at all. Or what the job reads lies in it, another process
+        works in it, or it cannot be written.
     """
-    run = Run(root)
+    scope = _scope.get()
+    if scope is None:
+        raise RuntimeError("start_run() has to be called in a run_scope()")
     _refuse_own_folder(root, reads)
-    if (root / "run.json").exists():
-        if not overwrite:
-            _check_same(run, job, settings, fingerprint)
-            return run
-        _clear(root)
-    elif root.exists() and any(root.iterdir()):
-        raise EvenhandError(
-            f"{root} is not empty and holds no run. Name another folder with --out, or empty it."
-        )
+    opened = scope.enter_context(_own(root))
+    run = Run(root)
+    if (root / RECORD).exists() and not overwrite:
+        _check_same(run, job, settings, fingerprint)
+        remove_temporary(root)
+        return run
+    _empty(root)
     facts = {
         "schema": SCHEMA,
         "job": job,
@@ -144,8 +241,58 @@ def start_run(
         "versions": package_versions(),
         "seconds": {},
     }
-    write_json(root / "run.json", facts)
+    opened.is_new = True
+    write_json(root / RECORD, facts)
     return run
+
+
+@dataclass
+class _Opened:
+    """A run directory that this process works in, and whether it has begun the run itself."""
+
+    is_new: bool = False
+
+
+@contextmanager
+def _own(root: Path) -> Iterator[_Opened]:
+    """Make a folder, and keep other processes out of it; what is empty at the end goes again."""
+    opened = _Opened()
+    with writing(root):
+        made = [folder for folder in (root, *root.parents) if not folder.exists()]
+    try:
+        with writing(root):
+            root.mkdir(parents=True, exist_ok=True)
+        with locked(root):
+            try:
+                yield opened
+            except EvenhandError:
+                if opened.is_new and not Contents.of(root).work:
+                    with suppress(EvenhandError):
+                        remove_run(root)
+                raise
+    finally:
+        for folder in made:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
+
+
+def _empty(root: Path) -> None:
+    """Remove an earlier run from a folder, or refuse what is no run."""
+    if (root / RECORD).exists():
+        try:
+            _read_record(root / RECORD)
+        except DamagedError as error:
+            raise EvenhandError(
+                f"{error} --overwrite replaces runs of Evenhand alone, so nothing was removed."
+            ) from None
+        remove_run(root)
+    contents = Contents.of(root)
+    if contents.strange or contents.written:
+        raise EvenhandError(
+            f"{root} is not empty and holds no run ({some(contents.strange or contents.written)}). "
+            "Name another folder with --out, or empty it."
+        )
+    remove_temporary(root)
 
 
 def open_run(root: Path | str) -> Run:
@@ -154,17 +301,12 @@ def open_run(root: Path | str) -> Run:
     Raises
     ------
     EvenhandError
-        There is no run in it, or it was written by a later version.
+        There is no run in it, it is damaged, or it was written by a later version.
     """
-    root = Path(root)
-    if not (root / "run.json").is_file():
+    run = Run(Path(root))
+    if not (run.root / RECORD).is_file():
         raise EvenhandError(f"{root} is no run directory: it has no run.json.")
-    run = Run(root)
-    if run.facts["schema"] > SCHEMA:
-        raise EvenhandError(
-            f"{root}/run.json has schema {run.facts['schema']}; this version of Evenhand reads up "
-            f"to {SCHEMA}. Install a newer one."
-        )
+    run.facts  # noqa: B018  (refuses a damaged one)
     return run
 
 
@@ -237,7 +379,13 @@ def _refuse_own_folder(root: Path, reads: Iterable[Path]) -> None:
             )
 
 
-def _clear(root: Path) -> None:
-    """Empty a run directory; ``run.json``, which marks it as one, goes last."""
-    for path in sorted(root.iterdir(), key=lambda path: path.name == "run.json"):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+def _read_record(path: Path) -> FileObject:
+    """Return what ``run.json`` holds, where it is that of a run."""
+    try:
+        facts = read_object(path, SCHEMA)
+        for name in ("job", "fingerprint"):
+            if not isinstance(facts[name], str):
+                raise DamagedError(path, f"its {name} is {facts[name]!r}, which is no text")
+    except DamagedError as error:
+        raise DamagedError(path, error.problem, _ADVICE) from None
+    return facts

@@ -24,7 +24,7 @@ from evenhand.files import read_json, write_json
 from evenhand.finetune.prepared import prepared
 from evenhand.measure.parity import Judged
 from evenhand.predictions import Predictions, write_predictions
-from evenhand.runs import Run
+from evenhand.runs import Run, run_scope, start_run
 
 DATA = "series_phantom:patients=160,steps=12,seed=1"
 GRID = ("--cell", "frozen1m", "--cell", "frozen3", "--seeds", 2, "--label-shares", 1)
@@ -169,8 +169,8 @@ def write_cell(run, cell):
 
 
 def test_a_group_that_is_excluded_takes_no_part_in_the_answer(tmp_path):
-    run = Run(tmp_path)
-    write_json(tmp_path / "run.json", {"seed": 0})
+    with run_scope():
+        run = start_run(tmp_path, "assess", {"seed": 0}, fingerprint="")
     for cell in ("frozen3-seed0", "supervised-seed0"):
         write_cell(run, cell)
     settings = AssessSettings(data="phantom:", attribute=("group",), cell=("frozen3",), seeds=1)

@@ -11,7 +11,7 @@ import torch
 from evenhand import EvenhandError, FinetuneSettings
 from evenhand.finetune import training
 from evenhand.finetune.prepared import Fits, prepared, prepared_anew
-from evenhand.runs import Run, start_run
+from evenhand.runs import Run, run_scope, start_run
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_no_more_labels_are_trained_on_than_the_settings_say(settings):
 
 
 def test_a_node_without_the_data_or_the_run_directory_is_refused(settings, tmp_path):
-    with prepared_anew():
+    with prepared_anew(), run_scope():
         own = prepared(settings).fingerprint
         run = start_run(tmp_path / "run", "tune", {"seed": 0}, fingerprint=own)
         assert Fits(settings, own, run).task() is prepared(settings)

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from evenhand.errors import EvenhandError
 from evenhand.models.checkpoints import load_model, save_model
 from evenhand.models.model import build_model
-from evenhand.runs import start_run
+from evenhand.runs import run_scope, start_run
 
 CLASSES = ("benign", "malignant")
 OFFLINE = """
@@ -36,7 +36,8 @@ def images(size: int = 32) -> torch.Tensor:
 @pytest.fixture
 def run(tmp_path, vit):
     """A run that has a model ``full``, not yet finished."""
-    run = start_run(tmp_path / "run", "finetune", {"seed": 0}, fingerprint="f")
+    with run_scope():
+        run = start_run(tmp_path / "run", "finetune", {"seed": 0}, fingerprint="f")
     save_model(run.model("full"), vit, strategy="full")
     return run
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from evenhand.files import read_json
 from evenhand.finetune.prepared import Fits
-from evenhand.runs import start_run
+from evenhand.runs import run_scope, start_run
 from evenhand.tune.fitting import fit_all
 from evenhand.tune.spaces import Choice
 
@@ -24,7 +24,9 @@ class Workers:
 
 
 def test_workers_make_the_final_models_that_are_not_kept_yet(tmp_path):
-    run, engine = start_run(tmp_path, "tune", {"seed": 0}, fingerprint=""), Workers()
+    engine = Workers()
+    with run_scope():
+        run = start_run(tmp_path, "tune", {"seed": 0}, fingerprint="")
     run.predictions("full").parent.mkdir(parents=True)
     run.predictions("full").touch()
     fits, choice = Fits(None, "", run), Choice(frozenset(), 1e-3, 0)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 
 from evenhand.assess.grid import Cell, cells_of
 from evenhand.assess.settings import SUPERVISED, AssessSettings
 from evenhand.audit.rows import cut_of, groups_in, scored_rows
-from evenhand.files import read_json
+from evenhand.files import DamagedError, checked, read_object
 from evenhand.measure.groups import Groups
 from evenhand.measure.objectives import find_objective
 from evenhand.measure.parity import Judged, ends, judge, mean_of, relative_reduction
@@ -24,9 +24,17 @@ from evenhand.measure.registry import Floats
 from evenhand.measure.resample import Bootstrap, resample
 from evenhand.measure.scored import Scored
 from evenhand.predictions import Predictions, read_predictions
+from evenhand.report.units import UnitShare
 from evenhand.runs import Run
 
 CHANCE = 0.5
+
+
+class _Fitted(BaseModel):
+    """Of a ``model.json``, the objectives on validation rows, and what was tuned."""
+
+    val: dict[str, float]
+    units: list[UnitShare]
 
 
 @dataclass(frozen=True)
@@ -174,9 +182,12 @@ def _evaluate_share(run: Run, cells: Sequence[Cell], settings: AssessSettings) -
         groups = _compared(test, settings)
         judged.setdefault(cell.strategy, []).append(judge(rows, groups, resamples))
         sizes = sizes or _sizes(rows, groups)  # every cell scores the same rows
-        about: dict[str, Any] = read_json(run.model(cell.name) / "model.json")
-        chosen_by.setdefault(cell.strategy, []).append(about["val"][objective.name])
-        tuned[cell.strategy] = sum(u["parameters"] for u in about["units"] if u["tuned"])
+        path = run.model(cell.name) / "model.json"
+        about = checked(_Fitted, read_object(path), path)
+        if objective.name not in about.val:
+            raise DamagedError(path, f"it lacks the {objective.name} on validation rows")
+        chosen_by.setdefault(cell.strategy, []).append(about.val[objective.name])
+        tuned[cell.strategy] = sum(unit.parameters for unit in about.units if unit.tuned)
     sign = 1 if objective.direction == "maximize" else -1
     ssl = [name for name in judged if name != SUPERVISED]
     return Evaluation(

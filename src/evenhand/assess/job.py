@@ -23,11 +23,12 @@ from evenhand.finetune.prepared import Fits, prepared, prepared_anew
 from evenhand.finetune.training import Task, seconds_per_fit
 from evenhand.models.strategies import find_strategy
 from evenhand.pretrain.methods import find_method
-from evenhand.runs import Run
+from evenhand.runs import Run, run_scope
 from evenhand.wording import counted
 from evenhand.workers import open_engine
 
 
+@run_scope()
 @prepared_anew()
 def assess(
     settings: AssessSettings,

@@ -13,10 +13,11 @@ from evenhand.audit.matching import Matched, match
 from evenhand.audit.settings import CompareSettings
 from evenhand.errors import EvenhandError
 from evenhand.files import write_text
-from evenhand.runs import Run, start_run
+from evenhand.runs import Run, run_scope, start_run
 from evenhand.wording import counted
 
 
+@run_scope()
 def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) -> Run:
     """Compare models in pairs, on the samples that all of them have scored.
 

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import pandas as pd
+from pydantic import BaseModel
 
 from evenhand.audit.asked import Asked, ask, measure_settings, points
 from evenhand.audit.rows import groups_in, metric_rows, paired_rows, rows_of, scored_rows
-from evenhand.files import read_json, write_json, write_text
+from evenhand.files import checked, read_json, read_object, write_json, write_text
 from evenhand.measure import Progress, as_records, compared_levels
 from evenhand.predictions import Predictions, read_predictions
 from evenhand.progress import bar
@@ -20,6 +21,13 @@ from evenhand.runs import Run
 
 PARTS = 100
 """Steps of the progress bar for each table of numbers."""
+
+
+class _Units(BaseModel):
+    """Of a ``model.json``, the parts of the backbone and what was tuned of them."""
+
+    units: list[UnitShare]
+
 
 FITTED = "The threshold{} was chosen on the rows that are reported: its rates look better than new."
 
@@ -191,9 +199,9 @@ def pruning_of(run: Run) -> Pruning | None:
 
 
 def _units(run: Run, model: str) -> tuple[UnitShare, ...]:
+    """Return the units of a model; none of one that the run has the predictions of alone."""
     path = run.model(model) / "model.json"
-    known = read_json(path)["units"] if path.exists() else ()
-    return tuple(UnitShare(**unit) for unit in known)
+    return tuple(checked(_Units, read_object(path), path).units) if path.exists() else ()
 
 
 def _detectable(rows: pd.DataFrame, model: str, split: str) -> list[tuple[str, str, float]]:

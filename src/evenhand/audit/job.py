@@ -12,7 +12,7 @@ from evenhand.audit.inputs import Inputs, find_inputs, read_inputs
 from evenhand.audit.settings import AuditSettings, CompareSettings
 from evenhand.files import fingerprint
 from evenhand.predictions import Predictions, write_predictions
-from evenhand.runs import Run, start_run
+from evenhand.runs import Run, run_scope, start_run
 
 APART = (
     "Each model is measured on its own samples: where these are of other patients, the models "
@@ -21,6 +21,7 @@ APART = (
 )
 
 
+@run_scope()
 def audit(settings: AuditSettings, out: Path, *, overwrite: bool = False) -> Run:
     """Audit predictions of one or several models, side by side.
 

@@ -14,7 +14,7 @@ from evenhand.launcher import is_main
 from evenhand.models.lineage import read_by, refuse_leak, write_seen
 from evenhand.models.masks import listed_units
 from evenhand.models.strategies import find_strategy
-from evenhand.runs import Run, start_run
+from evenhand.runs import Run, run_scope, start_run
 from evenhand.train.device import make_accelerator
 from evenhand.train.inputs import silent_channels
 from evenhand.workers import WorkerSettings
@@ -22,6 +22,7 @@ from evenhand.workers import WorkerSettings
 LONGEST = 60  # characters of a model's name, which tables and figures have to hold
 
 
+@run_scope()
 def finetune(settings: FinetuneSettings, out: Path, *, overwrite: bool = False) -> Run:
     """Fine-tune a model by one strategy and report on it.
 

@@ -18,7 +18,7 @@ from evenhand.cohort.registry import SERIES
 from evenhand.errors import EvenhandError
 from evenhand.models.checkpoints import load_model
 from evenhand.predictions import read_predictions
-from evenhand.runs import Run, finished_run, start_run
+from evenhand.runs import Run, finished_run, run_scope, start_run
 from evenhand.train.device import make_accelerator
 from evenhand.train.inputs import check_fits
 from evenhand.train.predict import predict as predict_cohorts
@@ -27,6 +27,7 @@ from evenhand.train.settings import LoopSettings
 INHERITED = ("attribute", "label", "patient", "image_column", *SERIES, "bins")
 
 
+@run_scope()
 def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) -> Run:
     """Apply a run's model to every sample of a cohort, and audit what it says.
 

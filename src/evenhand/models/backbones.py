@@ -9,17 +9,28 @@ from typing import Any
 
 import evenhand.models.torchvision_guard  # noqa: F401  # isort: skip  (timm imports torchvision)
 import timm
+from pydantic import BaseModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from evenhand.errors import EvenhandError, UnknownNameError, some
-from evenhand.files import read_json
+from evenhand.files import checked, read_object
 from evenhand.models.conv1d import Conv1dEncoder
-from evenhand.models.inputs import SeriesInputs
+from evenhand.models.inputs import Inputs, SeriesInputs
 from evenhand.runs import open_run
 
 CONV1D = "conv1d"
+
+
+class _Spec(BaseModel):
+    inputs: Inputs
+
+
+class _About(BaseModel):
+    """Of a ``model.json``, what its model takes in."""
+
+    spec: _Spec
 
 
 def create_backbone(name: str, weights: str, inputs: int | SeriesInputs) -> nn.Module:
@@ -67,15 +78,15 @@ def inherit_scale(inputs: SeriesInputs, weights: str) -> SeriesInputs:
     about = _checkpoint_file(weights).parent / "model.json"
     if not about.is_file():
         return inputs
-    known = read_json(about)["spec"]["inputs"]
-    if tuple(known.get("channels", ())) != inputs.channels:
+    known = checked(_About, read_object(about), about).spec.inputs
+    channels = known.channels if isinstance(known, SeriesInputs) else ()
+    if channels != inputs.channels:
         raise EvenhandError(
-            f"--weights {weights}: that model takes "
-            f"{len(known.get('channels', ())) or 'no'} channels "
-            f"({some(known.get('channels', ()))}), and the data have {len(inputs.channels)} "
+            f"--weights {weights}: that model takes {len(channels) or 'no'} channels "
+            f"({some(channels)}), and the data have {len(inputs.channels)} "
             f"({some(inputs.channels)}). Give weights that were learnt on the same channels."
         )
-    return inputs.model_copy(update={"mean": tuple(known["mean"]), "std": tuple(known["std"])})
+    return inputs.model_copy(update={"mean": known.mean, "std": known.std})
 
 
 def _create_for_series(name: str, weights: str, inputs: SeriesInputs) -> Conv1dEncoder:

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from evenhand.errors import EvenhandError
+from evenhand.models.checkpoints import load_tensors, write_tensors
 from evenhand.models.model import Model, ModelSpec, random_model
 
 METADATA = "evenhand"
@@ -29,8 +29,7 @@ Export = Callable[[Model, Path], Answer]
 
 def to_safetensors(model: Model, path: Path) -> Answer:
     """Write the weights, with what it takes to build the model again in the file's metadata."""
-    state = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(state, path, metadata={METADATA: model.spec.model_dump_json()})
+    write_tensors(path, model.state_dict(), {METADATA: model.spec.model_dump_json()})
     return from_safetensors(path)
 
 
@@ -39,7 +38,7 @@ def from_safetensors(path: Path) -> Model:
     with safe_open(path, "pt") as file:
         spec = ModelSpec.model_validate(json.loads(file.metadata()[METADATA]))
     model = random_model(spec, seed=0)
-    model.load_state_dict(load_file(path))
+    model.load_state_dict(load_tensors(path))
     return model.eval()
 
 

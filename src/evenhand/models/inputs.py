@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel
+from pydantic import BaseModel, PositiveInt
 
 
 class ImageInputs(BaseModel, frozen=True, extra="forbid"):
     """Square images in [0, 1]."""
 
-    size: int  # pixels
+    size: PositiveInt  # pixels
     mean: tuple[float, ...]  # per channel
     std: tuple[float, ...]
 
@@ -26,7 +26,7 @@ class SeriesInputs(BaseModel, frozen=True, extra="forbid"):
     was observed is used.
     """
 
-    steps: int
+    steps: PositiveInt
     channels: tuple[str, ...]
     mean: tuple[float, ...]  # per channel
     std: tuple[float, ...]

@@ -15,12 +15,13 @@ from evenhand.models.model import build_model
 from evenhand.pretrain.methods import find_method
 from evenhand.pretrain.settings import PretrainSettings
 from evenhand.pretrain.training import train_encoder
-from evenhand.runs import Run, start_run
+from evenhand.runs import Run, run_scope, start_run
 from evenhand.train.inputs import model_inputs, silent_channels
 
 ENCODER = "encoder"
 
 
+@run_scope()
 def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) -> Run:
     """Pre-train a backbone on two views of each training sample.
 

@@ -31,7 +31,7 @@ from evenhand.prune.settings import PruneSettings
 from evenhand.prune.state import State
 from evenhand.prune.states import clear_states, load_state, read_rows, save_state, write_rows
 from evenhand.prune.task import PruneTask, make_task
-from evenhand.runs import Run, finished_run, start_run
+from evenhand.runs import Run, finished_run, run_scope, start_run
 from evenhand.train.loop import Epoch, fit
 from evenhand.train.predict import predict, unit
 from evenhand.train.settings import FitSettings, LoopSettings
@@ -40,6 +40,7 @@ from evenhand.wording import counted
 BEFORE, PRUNED, FINETUNED = "before", "pruned", "finetuned"
 
 
+@run_scope()
 def prune(
     settings: PruneSettings,
     out: Path,

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from evenhand.files import replacing
+from evenhand.models.checkpoints import load_tensors, save_tensors
 
 Kept = dict[str, Tensor]
 """For each parameter that may be pruned, a boolean tensor of its shape: true where it is kept."""
@@ -71,10 +70,9 @@ def count_kept(kept: Kept) -> int:
 
 def save_mask(path: Path, kept: Kept) -> None:
     """Write a mask as safetensors, one boolean tensor under each parameter's name."""
-    with replacing(path) as part:
-        save_file({name: mask.cpu().contiguous() for name, mask in kept.items()}, part)
+    save_tensors(path, kept)
 
 
 def load_mask(path: Path) -> Kept:
     """Return the mask in a file."""
-    return dict(load_file(path))
+    return load_tensors(path)

@@ -19,7 +19,7 @@ from evenhand.finetune.prepared import Fits, prepared, prepared_anew
 from evenhand.finetune.training import Task, seconds_per_fit
 from evenhand.measure import find_rule
 from evenhand.measure.pareto import Rule
-from evenhand.runs import Run
+from evenhand.runs import Run, run_scope
 from evenhand.search.loop import search
 from evenhand.search.space import Space
 from evenhand.search.storage import open_storage
@@ -57,6 +57,7 @@ class Job:
     engine: Engine
 
 
+@run_scope()
 @prepared_anew()
 def tune(
     settings: TuneSettings,

@@ -29,7 +29,7 @@ from evenhand.cohort.prepare import prepare_splits
 from evenhand.cohort.readers import open_cohort, reader_of
 from evenhand.cohort.splits import Splits
 from evenhand.files import write_json
-from evenhand.runs import start_run
+from evenhand.runs import run_scope, start_run
 
 IMAGE_SIZE = 64
 """Side of the images that are looked through for duplicates, in pixels."""
@@ -70,6 +70,7 @@ class Requirements:
         }
 
 
+@run_scope()
 def check(
     settings: CheckSettings, out: Path | None = None, *, overwrite: bool = False
 ) -> Requirements:

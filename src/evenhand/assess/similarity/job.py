@@ -25,7 +25,7 @@ from evenhand.models.checkpoints import load_model
 from evenhand.models.layers import find_layers, layer_names
 from evenhand.models.model import Model
 from evenhand.predictions import Predictions, read_predictions
-from evenhand.runs import Run, finished_run, start_run
+from evenhand.runs import Run, finished_run, run_scope, start_run
 from evenhand.train.activations import activations
 from evenhand.train.device import make_accelerator
 from evenhand.train.inputs import check_fits
@@ -33,6 +33,7 @@ from evenhand.train.settings import LoopSettings
 from evenhand.wording import counted
 
 
+@run_scope()
 def similarity(settings: SimilaritySettings, out: Path, *, overwrite: bool = False) -> Run:
     """Compare the layers of two models, group by group, and report on it.
 

@@ -1,0 +1,122 @@
+"""One process works in a folder at a time, and the others are told who does."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+
+from evenhand.errors import EvenhandError
+from evenhand.files import write_text, writing
+
+LOCK, HOLDER = ".lock", ".lock.json"
+LOCK_FILES = (LOCK, HOLDER)
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The process that works in a folder, on which machine, and since when (local time)."""
+
+    process: int
+    host: str
+    since: str
+
+    @classmethod
+    def this_process(cls) -> Holder:
+        """Return this process, from now on."""
+        return cls(os.getpid(), socket.gethostname(), time.strftime("%Y-%m-%d %H:%M:%S"))
+
+    @classmethod
+    def of(cls, folder: Path) -> Holder | None:
+        """Return who last said that it works in a folder; None where nobody does."""
+        try:
+            return cls(**json.loads((folder / HOLDER).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from working in a folder, which must exist, during the block.
+
+    The lock is the operating system's, on the file ``.lock`` (``flock``; on NFS it holds between
+    machines), so that it ends with the process that holds it, however that ends. On a file system
+    that has no locks, the file itself is the lock. Then a process that dies on this machine is
+    noticed. One that dies on another machine leaves its ``.lock``, which somebody has to remove.
+
+    Raises
+    ------
+    EvenhandError
+        Another process works there; the text names it.
+    WriteError
+        The folder cannot be written.
+    """
+    with writing(folder):
+        lock = _acquire(folder)
+    try:
+        with suppress(OSError):
+            write_text(folder / HOLDER, json.dumps(asdict(Holder.this_process())))
+        yield
+    finally:
+        _release(lock, folder)
+
+
+def refuse_locked(folder: Path) -> None:
+    """Refuse a folder that another process works in now; nothing is changed.
+
+    Raises
+    ------
+    EvenhandError
+        Another process works there; the text names it.
+    """
+    if (folder / LOCK).is_file():
+        with writing(folder):
+            _acquire(folder).release()
+
+
+def _acquire(folder: Path) -> BaseFileLock:
+    path = folder / LOCK
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "flock not supported")
+            lock: BaseFileLock = FileLock(path)
+            try:
+                lock.acquire(timeout=0)
+            except OSError as error:
+                if isinstance(error, Timeout) or error.errno not in _NO_LOCKS:
+                    raise
+                lock = SoftFileLock(path)
+                lock.acquire(timeout=0)
+    except Timeout:
+        raise EvenhandError(_refusal(folder)) from None
+    return lock
+
+
+def _refusal(folder: Path) -> str:
+    holder = Holder.of(folder)
+    who = "another process"
+    if holder:
+        who = f"process {holder.process} on {holder.host} since {holder.since}"
+    return (
+        f"{who} works in {folder}. Wait until it has ended, or name another folder with --out. If "
+        f"its machine is down and the message stays, remove {folder / LOCK}."
+    )
+
+
+def _release(lock: BaseFileLock, folder: Path) -> None:
+    """Remove the lock's files while the lock is held: a process that waits for it sees that."""
+    for path in (folder / HOLDER, folder / LOCK):
+        if path.name == HOLDER or not isinstance(lock, SoftFileLock):
+            with suppress(OSError):  # Windows removes no file that is open
+                path.unlink(missing_ok=True)
+    lock.release()

@@ -1,0 +1,145 @@
+"""What jobs write into a run directory, and how it is emptied of that and of nothing else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePath
+
+from evenhand.errors import EvenhandError, some
+from evenhand.files import writing, written_name
+from evenhand.locks import LOCK_FILES
+
+RECORD = "run.json"
+_MODEL = ("model.json", "model.safetensors", "mask.safetensors", "predictions.parquet")
+_STUDY = ("study.db", "study.db-journal", "study.db-shm", "study.db-wal")
+WRITTEN = (
+    *(RECORD, "metrics.json", "verdicts.json", "report.html"),
+    *("splits.csv", "seen.csv", "unmatched.csv"),
+    *_STUDY,
+    *("trials.csv", "search.csv", "search.json", "curve.csv", "pruning.json"),
+    *("check.json", "similarity.json"),
+    *(f"models/*/{name}" for name in _MODEL),
+    *(f"encoders/*/{name}" for name in _MODEL),
+    *(f"steps/*/{name}" for name in _MODEL),
+)
+"""Every file that a job writes into its run directory, as patterns of paths in it."""
+
+WORK = (*_STUDY, "models/*/model.json", "encoders/*/model.json", "steps/*/model.json")
+"""Those of them that are work which took its time, and that a later command goes on from."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What lies in a folder, as paths within it; links are not followed.
+
+    Parameters
+    ----------
+    written
+        Files of a run, and links in the place of its files or folders.
+    temporary
+        Files that a process of a run has not yet put in their place, and the lock's.
+    folders
+        Folders that a run makes, each before those within it.
+    strange
+        Everything else: what no job writes.
+    """
+
+    written: tuple[PurePath, ...]
+    temporary: tuple[PurePath, ...]
+    folders: tuple[PurePath, ...]
+    strange: tuple[PurePath, ...]
+
+    @classmethod
+    def of(cls, root: Path) -> Contents:
+        """Look into a folder; one that does not exist holds nothing."""
+        kinds: dict[str, list[PurePath]] = {"file": [], "part": [], "folder": [], "strange": []}
+        for path, kind in _walk(root):
+            kinds[kind].append(path)
+        return cls(*(tuple(kinds[kind]) for kind in ("file", "part", "folder", "strange")))
+
+    @property
+    def work(self) -> tuple[PurePath, ...]:
+        """What a later command goes on from, and what may not be lost."""
+        return tuple(path for path in self.written if _matches(path, WORK))
+
+
+def remove_run(root: Path) -> None:
+    """Remove what a run has written into a folder, links as links; ``run.json`` goes last.
+
+    Raises
+    ------
+    EvenhandError
+        The folder holds something else, too; then nothing is removed.
+    """
+    contents = Contents.of(root)
+    if contents.strange:
+        raise EvenhandError(
+            f"{root} holds what no run writes: {some(contents.strange)}. Nothing was removed. Move "
+            "that away, or name another folder with --out."
+        )
+    remove_temporary(root)
+    with writing(root):
+        for path in contents.written:
+            if path != PurePath(RECORD):
+                (root / path).unlink(missing_ok=True)
+        for path in reversed(contents.folders):
+            (root / path).rmdir()
+        (root / RECORD).unlink(missing_ok=True)
+
+
+def remove_temporary(root: Path) -> None:
+    """Remove what processes that are gone have left half-written; the caller holds the lock."""
+    for path in Contents.of(root).temporary:
+        if path.name not in LOCK_FILES:
+            with suppress(OSError):
+                (root / path).unlink()
+
+
+def _walk(root: Path) -> Iterator[tuple[PurePath, str]]:
+    """Yield each path below a folder with its kind; strange folders are not looked into."""
+    waiting = [PurePath()]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            entries = sorted(os.scandir(root / folder), key=lambda entry: entry.name)
+        except FileNotFoundError:
+            continue
+        for entry in entries:
+            path = folder / entry.name
+            kind = _kind(path, entry)
+            yield path, kind
+            if kind == "folder":
+                waiting.append(path)
+
+
+def _kind(path: PurePath, entry: os.DirEntry[str]) -> str:
+    is_folder = entry.is_dir(follow_symlinks=False)
+    if _is_folder_of_run(path) and (is_folder or entry.is_symlink()):
+        return "folder" if is_folder else "file"
+    if is_folder:
+        return "strange"
+    name = written_name(path.name) or path.name
+    if name in LOCK_FILES and len(path.parts) == 1:
+        return "part"
+    if not _matches(path.with_name(name), WRITTEN):
+        return "strange"
+    return "file" if name == path.name else "part"
+
+
+def _is_folder_of_run(path: PurePath) -> bool:
+    depth = len(path.parts)
+    patterns = {
+        PurePath(*PurePath(one).parts[:depth]) for one in WRITTEN if one.count("/") >= depth
+    }
+    return any(_matches(path, (str(pattern),)) for pattern in patterns)
+
+
+def _matches(path: PurePath, patterns: tuple[str, ...]) -> bool:
+    return any(
+        len(path.parts) == len(parts) and all(map(fnmatchcase, path.parts, parts))
+        for parts in (PurePath(pattern).parts for pattern in patterns)
+    )
