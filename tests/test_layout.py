@@ -28,17 +28,8 @@ LINES = (
     ("predictions", "columns"),
     ("cohort",),
     ("measure",),
-    (
-        "runs",
-        "run_files",
-        "locks",
-        "files",
-        "errors",
-        "launcher",
-        "progress",
-        "settings",
-        "wording",
-    ),
+    ("runs", "run_files", "locks", "files"),
+    ("errors", "launcher", "progress", "settings", "wording"),
 )
 DEPTH = {name: depth for depth, line in enumerate(LINES) for name in line}
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -156,9 +156,8 @@ def is_abandoned(temporary: Path) -> bool:
     named = _PART.fullmatch(temporary.name)
     if named is None:
         return False
-    if (
-        named["host"] in (None, host_name()) and sys.platform != "win32"
-    ):  # where os.kill() would kill
+    is_ours = named["host"] in (None, host_name())
+    if is_ours and sys.platform != "win32":  # where os.kill() ends a process
         return not is_running(int(named["process"]))
     try:
         return time.time() - temporary.stat().st_mtime > ABANDONED

@@ -132,10 +132,8 @@ def _kind(path: PurePath, entry: os.DirEntry[str]) -> str:
 
 def _is_folder_of_run(path: PurePath) -> bool:
     depth = len(path.parts)
-    patterns = {
-        PurePath(*PurePath(one).parts[:depth]) for one in WRITTEN if one.count("/") >= depth
-    }
-    return any(_matches(path, (str(pattern),)) for pattern in patterns)
+    deeper = (PurePath(pattern).parts for pattern in WRITTEN if pattern.count("/") >= depth)
+    return any(all(map(fnmatchcase, path.parts, parts)) for parts in deeper)
 
 
 def _matches(path: PurePath, patterns: tuple[str, ...]) -> bool:

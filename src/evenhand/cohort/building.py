@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,13 +16,15 @@ from typing import IO
 
 import numpy as np
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict
 
 from evenhand.cohort.cohort import Sample, UnreadableError
-from evenhand.files import read_json, write_json, write_text
+from evenhand.files import checked, read_object, remove_abandoned, write_json, write_text
 from evenhand.progress import bar
 
 CHUNK = 256  # samples decoded before they are written, and lost when a build is killed
 ABANDONED = 24 * 3600.0  # seconds after which a build that nobody went on with is removed
+PART, ALONE = ".part-", "-alone-"  # names of folders that are built in; one that nobody resumes
 DATA, INDEX, JOURNAL = "samples.bin", "index.json", "journal.jsonl"
 
 
@@ -37,8 +39,15 @@ class Built:
 
     @classmethod
     def of(cls, folder: Path) -> Built:
-        """Return what the index of a store says."""
-        return cls(**read_json(folder / INDEX))
+        """Return what the index of a store says.
+
+        Raises
+        ------
+        DamagedError
+            The index is absent or damaged; the text names it.
+        """
+        path = folder / INDEX
+        return cls(**vars(checked(_Index, read_object(path), path)))
 
     def write(self, folder: Path) -> None:
         """Put the index of a store into its folder."""
@@ -64,6 +73,17 @@ class Built:
             self.row, self.dtype = tuple(chunk.row), chunk.dtype
 
 
+class _Index(BaseModel):
+    """The fields of `Built`, as a file holds them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    stored: dict[str, int]
+    unreadable: dict[str, str]
+    row: tuple[int, ...]
+    dtype: str
+
+
 @contextmanager
 def building(folder: Path) -> Iterator[Path]:
     """Yield a folder that takes the name ``folder`` when the block succeeds.
@@ -74,6 +94,7 @@ def building(folder: Path) -> Iterator[Path]:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     _clear_abandoned(folder)
+    remove_abandoned(folder.with_name(f"{PART}{folder.name}"))
     with _claimed(folder) as part:
         try:
             yield part
@@ -187,18 +208,24 @@ def _resumed(part: Path) -> Built:
 
 @contextmanager
 def _claimed(folder: Path) -> Iterator[Path]:
-    """Yield the folder in which builds of a store go on, or a new one while that is in use."""
-    lock = _lock(folder)
+    """Yield the folder in which builds of a store go on, or a new one while that is in use.
+
+    Whoever works in a folder holds the lock of its name.
+    """
+    name, lock = folder.name, _lock(folder)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        yield Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
-        return
+        name = f"{folder.name}{ALONE}{secrets.token_hex(4)}"
+        lock = _lock(folder.with_name(name))
+        lock.acquire()
     try:
-        part = folder.with_name(f".part-{folder.name}")
+        part = folder.with_name(f"{PART}{name}")
         part.mkdir(exist_ok=True)
         yield part
     finally:
+        if ALONE in name:  # nobody else will ever wait for it
+            Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
 
 
@@ -210,14 +237,19 @@ def _lock(folder: Path) -> FileLock:
 
 
 def _clear_abandoned(folder: Path) -> None:
-    """Remove what builds of other stores have left: nobody has written to it for a day."""
-    for part in folder.parent.glob(".part-*"):
-        if part.name == f".part-{folder.name}":
+    """Remove what other builds have left, unless its lock says that one works there.
+
+    What the same command could go on with stays for a day.
+    """
+    for part in folder.parent.glob(f"{PART}*"):
+        if part.name == f"{PART}{folder.name}":
             continue
-        with suppress(FileNotFoundError):  # its build came to an end just now
+        lock = _lock(part.with_name(part.name.removeprefix(PART)))
+        with suppress(Timeout, FileNotFoundError), lock.acquire(timeout=0):
             written = max(path.stat().st_mtime for path in (part, *part.iterdir()))
-            if time.time() - written > ABANDONED:
+            if ALONE in part.name or time.time() - written > ABANDONED:
                 shutil.rmtree(part, ignore_errors=True)
+                Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def _to_disk(file: IO[bytes] | IO[str]) -> None:

@@ -20,6 +20,7 @@ from evenhand.cohort.building import DATA, Built, build, building, try_again
 from evenhand.cohort.cohort import Cohort, Read, Sample, UnreadableError
 from evenhand.cohort.series import Series
 from evenhand.errors import SHOWN, EvenhandError
+from evenhand.files import WriteError, remove_abandoned
 
 FORMAT = 4  # of stores, and of what is decoded into them; another one makes other stores
 
@@ -133,14 +134,16 @@ def store_samples(
     folder = _folder(cohort, names, image_size, cache or default_cache())
     try:
         if folder.exists():
+            remove_abandoned(folder)
             built = try_again(folder, source)
         else:
             with building(folder) as part:
                 build(names, source, part).write(part)
             built = Built.of(folder)  # another process may have built it
-    except OSError as error:
+    except (OSError, WriteError) as error:
+        reason = error.reason if isinstance(error, WriteError) else error
         raise EvenhandError(
-            f"the decoded samples cannot be kept in {folder.parent}: {error}. Make room, or "
+            f"the decoded samples cannot be kept in {folder.parent}: {reason}. Make room, or "
             "name another folder with --cache."
         ) from error
     store = _open(folder, built, read, len(cohort.channels))

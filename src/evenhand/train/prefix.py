@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from evenhand.errors import EvenhandError
-from evenhand.files import replacing
+from evenhand.files import WriteError, remove_abandoned, replacing
 
 MEGABYTE = 10**6
 STALE = 3600  # seconds after which a half-written file has no writer any more
@@ -135,14 +135,14 @@ class ActivationFiles(ActivationCache):
         EvenhandError
             The disk is full or cannot be written.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(self.folder)
         try:
             with replacing(self._path(name)) as part:
                 _write(part, count, chunks(), self._make_room_on_disk)
-        except OSError as error:
+        except WriteError as error:
             raise EvenhandError(
-                f"activations cannot be kept in {self.folder}: {error}. Make room, name another "
-                "folder with --cache, or do without with --prefix-memory 0."
+                f"activations cannot be kept in {self.folder}: {error.reason}. Make room, name "
+                "another folder with --cache, or do without with --prefix-memory 0."
             ) from error
 
     def spares(self, rows: Rows) -> bool:
@@ -189,22 +189,20 @@ def _write(
     part: Path, count: int, chunks: Iterator[Tensor], make_room: Callable[[int], None]
 ) -> None:
     """Write an ``.npy`` file; bfloat16, which numpy lacks, goes into it as int16."""
-    start, file = 0, None
-    for chunk in chunks:
-        bits = chunk.cpu()
-        rows = (bits.view(torch.int16) if bits.dtype == torch.bfloat16 else bits).numpy()
-        if file is None:
-            make_room(count * rows[:1].nbytes)
-            file = part.open("wb")
-            header = {"descr": rows.dtype.str, "fortran_order": False}
-            np.lib.format.write_array_header_1_0(
-                file, {**header, "shape": (count, *rows.shape[1:])}
-            )
-        file.write(np.ascontiguousarray(rows).data)
-        start += len(rows)
-    assert file is not None
+    start = 0
+    with part.open("wb", buffering=0) as file:  # nothing is left to write when it closes
+        for chunk in chunks:
+            bits = chunk.cpu()
+            rows = (bits.view(torch.int16) if bits.dtype == torch.bfloat16 else bits).numpy()
+            if start == 0:
+                make_room(count * rows[:1].nbytes)
+                header = {"descr": rows.dtype.str, "fortran_order": False}
+                np.lib.format.write_array_header_1_0(
+                    file, {**header, "shape": (count, *rows.shape[1:])}
+                )
+            file.write(np.ascontiguousarray(rows).data)
+            start += len(rows)
     assert start == count
-    file.close()
 
 
 def _open(path: Path) -> NDArray[Any]:
