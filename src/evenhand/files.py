@@ -44,6 +44,9 @@ MACHINE_FAULTS = frozenset(_ADVICE) | {errno.EIO, errno.EMFILE, errno.ENFILE, er
 """The errors of the system that are a fault of the machine or of a path, and never a bug."""
 
 
+_written_now: set[str] = set()  # names of this process's temporary files
+
+
 class WriteError(EvenhandError):
     """The system refuses to write a file, or to make a folder.
 
@@ -115,6 +118,7 @@ def replacing(path: Path) -> Iterator[Path]:
         part = path.with_name(_temporary_name(path.name))
         part.touch()
         mode = part.stat().st_mode
+        _written_now.add(part.name)
         try:
             yield part
             part.chmod(mode)  # safetensors writes files that their owner alone may read
@@ -122,6 +126,7 @@ def replacing(path: Path) -> Iterator[Path]:
                 os.fsync(written.fileno())
             part.replace(path)
         finally:
+            _written_now.discard(part.name)
             with suppress(OSError):
                 part.unlink(missing_ok=True)
 
@@ -158,7 +163,10 @@ def is_abandoned(temporary: Path) -> bool:
         return False
     is_ours = named["host"] in (None, host_name())
     if is_ours and sys.platform != "win32":  # where os.kill() ends a process
-        return not is_running(int(named["process"]))
+        process = int(named["process"])
+        if process == os.getpid():  # or a process before this one had the same number
+            return temporary.name not in _written_now
+        return not is_running(process)
     try:
         return time.time() - temporary.stat().st_mtime > ABANDONED
     except FileNotFoundError:  # its writer has ended just now

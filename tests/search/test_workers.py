@@ -30,6 +30,7 @@ from evenhand.search import storage as storages
 from evenhand.search.loop import search
 from evenhand.search.storage import open_storage, try_again
 from evenhand.search.study import open_study
+from evenhand.workers import NetworkHost
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -162,7 +163,7 @@ def test_a_foreign_study_of_the_same_name(tmp_path):
 
 def test_a_worker_that_cannot_reach_the_study(study, monkeypatch):
     monkeypatch.setattr(storages, "_PATIENCE", 0.5)
-    with storages.reachable(study, "localhost") as theirs:
+    with storages.reachable(study, NetworkHost("127.0.0.1")) as theirs:
         storages.check_reached(theirs)
     with pytest.raises(EvenhandError, match="cannot reach the study that this command serves at"):
         storages.check_reached(theirs)

@@ -12,7 +12,7 @@ from evenhand.tune.spaces import Choice
 class Workers:
     """Notes what it is given to do, and does nothing."""
 
-    workers, host = 2, None
+    workers, meeting_point = 2, None
 
     def __init__(self):
         self.given = []

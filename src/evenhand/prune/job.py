@@ -32,6 +32,7 @@ from evenhand.prune.state import State
 from evenhand.prune.states import clear_states, load_state, read_rows, save_state, write_rows
 from evenhand.prune.task import PruneTask, make_task
 from evenhand.runs import Run, finished_run, run_scope, start_run
+from evenhand.search.storage import storage_errors
 from evenhand.train.loop import Epoch, fit
 from evenhand.train.predict import predict, unit
 from evenhand.train.settings import FitSettings, LoopSettings
@@ -78,7 +79,7 @@ def prune(
     run = _begin(task, out, overwrite=overwrite)
     say(task.roles.why)
     if settings.search:
-        with run.phase("search"):
+        with run.phase("search"), storage_errors(str(out / "study.db")):
             task = searched(task, run)
     with run.phase("pruning"):
         rows = _pruned(task, run)

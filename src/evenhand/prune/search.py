@@ -15,7 +15,7 @@ from evenhand.prune.task import PruneTask
 from evenhand.runs import Run
 from evenhand.search.loop import Report, search
 from evenhand.search.space import Params, Space
-from evenhand.search.storage import open_storage
+from evenhand.search.storage import open_run_storage
 from evenhand.search.study import identity_of, open_study
 from evenhand.workers.inline import Inline
 
@@ -34,7 +34,7 @@ def searched(task: PruneTask, run: Run) -> PruneTask:
     """
     space, facts = pruning_space(task.settings), run.facts
     study = open_study(
-        open_storage(f"sqlite:///{run.root.resolve() / 'study.db'}"),
+        open_run_storage(run),
         "search",
         ["minimize" if task.judge.criterion.lower else "maximize"],
         identity_of(facts["settings"], facts["fingerprint"]),

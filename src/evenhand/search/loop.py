@@ -25,6 +25,7 @@ from evenhand.search.storage import (
     fail_stale,
     heartbeats,
     reachable,
+    storage_errors,
     try_again,
 )
 from evenhand.search.study import FINISHED, label_of, originals, summary_of
@@ -86,7 +87,7 @@ def search(
     known = {space.ask(trial): trial for trial in originals(study)}
     with (
         bar(label_of(study), trials) as advance,
-        reachable(study, engine.host) as seen,
+        reachable(study, engine.meeting_point) as seen,
         heartbeats(study) as beats,
     ):
         driver = _Driver(study, seen, beats, space, score, trials, seed, known)
@@ -182,11 +183,12 @@ def attempt(study: Study, trial_id: int, score: Score[Choice], choice: Choice) -
     kill has the time of standing still in it.
     """
     check_reached(study)
-    trial, start = Trial(study, trial_id), time.perf_counter()
-    values = None
-    with suppress(optuna.TrialPruned, DivergedError):
-        values = score(choice, _reporter(trial))
-    trial.set_user_attr("seconds", round(time.perf_counter() - start, 3))
+    with storage_errors("the driver's storage"):
+        trial, start = Trial(study, trial_id), time.perf_counter()
+        values = None
+        with suppress(optuna.TrialPruned, DivergedError):
+            values = score(choice, _reporter(trial))
+        trial.set_user_attr("seconds", round(time.perf_counter() - start, 3))
     return values
 
 

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import re
 import socket
+import sqlite3
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
+import grpc
 import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.samplers import RandomSampler
-from optuna.storages import (
-    BaseStorage,
-    GrpcStorageProxy,
-    RDBStorage,
-    fail_stale_trials,
-    get_storage,
-)
-from optuna.storages._grpc.server import make_server
+from optuna.storages import BaseStorage, RDBStorage, fail_stale_trials, get_storage
 from optuna.storages._heartbeat import (
     BaseHeartbeatThread,
     get_heartbeat_thread,
@@ -28,12 +23,16 @@ from optuna.storages._heartbeat import (
 from optuna.storages._rdb.models import SCHEMA_VERSION, BaseModel, VersionInfoModel
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import URL, create_engine, inspect
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from evenhand.errors import EvenhandError
+from evenhand.files import DamagedError
+from evenhand.runs import Run
+from evenhand.search.serving import StudyProxy, reason_of, served
+from evenhand.workers import MeetingPoint
 
 HEARTBEAT = 30  # seconds between the signs of life of a trial on a database server
 GRACE = 120  # seconds without one after which its driver counts as dead
@@ -58,7 +57,7 @@ def open_storage(url: str) -> BaseStorage:
         raise EvenhandError(
             f"--storage {url} would be lost with the process; name a file: sqlite:///FILE"
         )
-    shown = re.sub(r"(//[^:/@]*):.*@", r"\1:***@", url)
+    shown = _without_password(url)
     in_file = url.startswith("sqlite")
     options = {"connect_args": {"timeout": _LOCKED}} if in_file else {}
     try:
@@ -82,6 +81,61 @@ def open_storage(url: str) -> BaseStorage:
             f"{str(error).strip().splitlines()[0]}. Name another, or leave it out."
         ) from None
     return get_storage(kept)
+
+
+def open_run_storage(run: Run) -> BaseStorage:
+    """Open the storage in a run directory, ``study.db``, or make it.
+
+    Raises
+    ------
+    EvenhandError
+        It cannot be written, or is damaged; so it is if it is absent although it has been there.
+    """
+    path = run.root.resolve() / "study.db"
+    if "study" in run.facts and not (path.is_file() and path.stat().st_size):
+        state = "it is empty" if path.is_file() else "there is no such file"
+        raise DamagedError(path, f"{state}, although the search has begun")
+    try:
+        storage = open_storage(URL.create("sqlite", database=str(path)).render_as_string())
+    except EvenhandError as error:
+        source = error.__context__
+        said = getattr(source, "orig", None)
+        if isinstance(said, sqlite3.OperationalError):
+            raise EvenhandError(_unwritable(str(path), str(said))) from error
+        raise DamagedError(path, reason_of(source or error)) from error
+    run.note(study=path.name)
+    return storage
+
+
+@contextmanager
+def storage_errors(where: str) -> Iterator[None]:
+    """Turn the errors of a storage in the block into one text.
+
+    Parameters
+    ----------
+    where
+        The storage's file or URL, for the text.
+
+    Raises
+    ------
+    EvenhandError
+        The storage cannot be read or written: the disk is full, or the server is gone.
+    """
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError, grpc.RpcError) as error:
+        raise EvenhandError(_unwritable(_without_password(where), reason_of(error))) from error
+
+
+def _unwritable(where: str, reason: str) -> str:
+    return (
+        f"the study in {where} cannot be read or written: {reason}. Finished trials are kept. Make "
+        "room, or mend that, and give the same command again."
+    )
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"(//[^:/@]*):.*@", r"\1:***@", url)
 
 
 def _check_tables(url: str, options: dict[str, Any]) -> None:
@@ -137,7 +191,7 @@ def try_again(study: Study, trial: FrozenTrial) -> None:
 
 
 @contextmanager
-def reachable(study: Study, host: str | None) -> Iterator[Study]:
+def reachable(study: Study, place: MeetingPoint | None) -> Iterator[Study]:
     """Yield a study as workers see it; they can report to it, and be told to stop.
 
     A study in a file is served by Optuna's gRPC proxy as long as the block runs, since a file can
@@ -147,33 +201,29 @@ def reachable(study: Study, host: str | None) -> Iterator[Study]:
     ----------
     study
         The study as the driver sees it.
-    host
-        The address under which workers reach this process; None if they run in it.
+    place
+        Where workers meet this process; None if they run in it.
     """
     storage = study._storage
-    in_file = not is_heartbeat_enabled(storage)
-    with _served(storage, host) if host and in_file else nullcontext(storage) as seen:
-        yield optuna.load_study(
-            study_name=study.study_name,
-            storage=seen,
-            sampler=RandomSampler(),  # workers draw nothing
-            pruner=study.pruner,
-        )
+    if place is None or is_heartbeat_enabled(storage):
+        yield _as_seen(study, storage)
+        return
+    with served(storage, place) as access:
+        with _experimental():
+            proxy = StudyProxy(access)
+        try:
+            yield _as_seen(study, proxy)
+        finally:
+            proxy.close()  # first: it would tell the terminal that its server goes away
 
 
-@contextmanager
-def _served(storage: BaseStorage, host: str) -> Iterator[BaseStorage]:
-    """Serve a storage by Optuna's proxy as long as the block runs, and yield the way to it."""
-    port = _free_port(host)
-    server = make_server(storage, host, port)  # optuna.run_grpc_proxy_server never returns
-    server.start()
-    with _experimental():
-        proxy = GrpcStorageProxy(host=host, port=port)
-    try:
-        yield proxy
-    finally:
-        proxy.close()  # first: it would tell the terminal that its server goes away
-        server.stop(None).wait()
+def _as_seen(study: Study, storage: BaseStorage) -> Study:
+    return optuna.load_study(
+        study_name=study.study_name,
+        storage=storage,
+        sampler=RandomSampler(),  # workers draw nothing
+        pruner=study.pruner,
+    )
 
 
 def check_reached(study: Study) -> None:
@@ -185,14 +235,15 @@ def check_reached(study: Study) -> None:
         The driver's proxy does not answer.
     """
     storage = study._storage
-    if isinstance(storage, GrpcStorageProxy):
+    if isinstance(storage, StudyProxy):
         try:
             storage.wait_server_ready(_PATIENCE)
         except ConnectionError:
             raise EvenhandError(
                 f"a worker on {socket.gethostname()} cannot reach the study that this command "
-                f"serves at {storage._host}:{storage._port}. Let the nodes connect there, or "
-                "keep the study on a database server that all of them reach: --storage URL."
+                f"serves at {storage.access.target}. Let the nodes connect there, see that a "
+                "--tls-certificate is made out to that address, or keep the study on a database "
+                "server that all of them reach: --storage URL."
             ) from None
 
 
@@ -236,9 +287,3 @@ def _experimental() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         yield
-
-
-def _free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])

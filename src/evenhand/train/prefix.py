@@ -190,7 +190,7 @@ def _write(
 ) -> None:
     """Write an ``.npy`` file; bfloat16, which numpy lacks, goes into it as int16."""
     start = 0
-    with part.open("wb", buffering=0) as file:  # nothing is left to write when it closes
+    with part.open("wb") as file:
         for chunk in chunks:
             bits = chunk.cpu()
             rows = (bits.view(torch.int16) if bits.dtype == torch.bfloat16 else bits).numpy()

@@ -22,7 +22,7 @@ from evenhand.measure.pareto import Rule
 from evenhand.runs import Run, run_scope
 from evenhand.search.loop import search
 from evenhand.search.space import Space
-from evenhand.search.storage import open_storage
+from evenhand.search.storage import open_run_storage, open_storage, storage_errors
 from evenhand.search.study import Direction, check_study, drop_study, identity_of, open_study
 from evenhand.tune.confirmation import Confirmed, best_confirmed, confirmed, to_confirm
 from evenhand.tune.contenders import FAIRTUNE, Contender, contenders
@@ -91,11 +91,12 @@ def tune(
     task = prepared(settings)
     competing = contenders(task, settings)
     rule = find_rule(settings.pick, task.objectives)
-    with open_engine(settings) as engine:
+    where = settings.storage or str(out / "study.db")
+    with open_engine(settings) as engine, storage_errors(where):
         _check_storage(task, settings, out, competing)
         run = begin("tune", task, out, [one.name for one in competing], overwrite=overwrite)
         say(_forecast(task, settings, competing))
-        storage = open_storage(settings.storage or f"sqlite:///{run.root.resolve() / 'study.db'}")
+        storage = open_storage(settings.storage) if settings.storage else open_run_storage(run)
         if overwrite:  # elsewhere than in the run directory, its studies are still there
             for name in _study_names(competing):
                 drop_study(storage, _of_study(task, settings, out, name)[0])

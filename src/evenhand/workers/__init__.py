@@ -1,7 +1,17 @@
 """Where work runs: this process, local processes, a Ray cluster."""
 
-from evenhand.workers.engine import Engine, Job, Lost
+from evenhand.workers.engine import Engine, Job, Lost, MeetingPoint, NetworkHost, SocketFolder
 from evenhand.workers.opening import complete, open_engine
 from evenhand.workers.settings import WorkerSettings
 
-__all__ = ["Engine", "Job", "Lost", "WorkerSettings", "complete", "open_engine"]
+__all__ = [
+    "Engine",
+    "Job",
+    "Lost",
+    "MeetingPoint",
+    "NetworkHost",
+    "SocketFolder",
+    "WorkerSettings",
+    "complete",
+    "open_engine",
+]

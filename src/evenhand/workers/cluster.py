@@ -9,7 +9,7 @@ from typing import Any
 
 import evenhand
 from evenhand.errors import EvenhandError
-from evenhand.workers.engine import Job, Lost, T
+from evenhand.workers.engine import Job, Lost, NetworkHost, T
 from evenhand.workers.settings import WorkerSettings
 
 _PATIENCE = 10.0  # seconds that a cluster may take to answer
@@ -41,7 +41,8 @@ class RayTasks:
         if self._connected:
             self._connect(settings.ray_address or os.environ.get("RAY_ADDRESS"))
         self._check_room()
-        self.host = str(self._ray.util.get_node_ip_address())
+        address = str(self._ray.util.get_node_ip_address())
+        self.meeting_point = NetworkHost(address, settings.tls_certificate, settings.tls_key)
 
     def run(self, jobs: Iterable[Job[T] | None]) -> Iterator[tuple[Job[T], T | Lost]]:
         """Run jobs, and yield each with its value as it ends."""

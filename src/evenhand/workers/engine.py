@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 T = TypeVar("T")
@@ -35,6 +36,34 @@ class Lost:
     reason: str
 
 
+@dataclass(frozen=True)
+class SocketFolder:
+    """A folder of this machine for Unix sockets, which only this user may enter."""
+
+    folder: Path
+
+
+@dataclass(frozen=True)
+class NetworkHost:
+    """How other machines reach this one.
+
+    Parameters
+    ----------
+    name
+        Its name or address.
+    certificate, key
+        PEM files for TLS; both or none.
+    """
+
+    name: str
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+MeetingPoint = SocketFolder | NetworkHost
+"""Where the jobs of an engine can reach the process that gave them."""
+
+
 class Engine(Protocol):
     """Where jobs run."""
 
@@ -43,8 +72,8 @@ class Engine(Protocol):
         """Number of jobs that run at the same time."""
 
     @property
-    def host(self) -> str | None:
-        """The address under which jobs reach this process; None where they run in it."""
+    def meeting_point(self) -> MeetingPoint | None:
+        """Where jobs can reach this process; None where they run in it."""
 
     def run(self, jobs: Iterable[Job[T] | None]) -> Iterator[tuple[Job[T], T | Lost]]:
         """Run jobs, and yield each with its value as it ends.

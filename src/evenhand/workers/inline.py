@@ -11,7 +11,7 @@ class Inline:
     """Runs each job when it is drawn; its worker is this process."""
 
     workers = 1
-    host = None
+    meeting_point = None
 
     def run(self, jobs: Iterable[Job[T] | None]) -> Iterator[tuple[Job[T], T | Lost]]:
         """Run jobs in their order."""

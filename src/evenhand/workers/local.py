@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,10 +13,10 @@ from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from evenhand.workers.engine import Job, Lost, T
+from evenhand.workers.engine import Job, Lost, MeetingPoint, NetworkHost, SocketFolder, T
+from evenhand.workers.folder import private_folder
 
 _CONTEXT = get_context("spawn")  # a fork would inherit locks of torch's threads
 _LAST_WORDS = 5  # lines of a dead worker's output that tell why it died
@@ -34,12 +35,13 @@ class LocalProcesses:
         What CUDA calls the GPUs there are; the workers take turns on them.
     """
 
-    host = "localhost"
-
     def __init__(self, workers: int, threads: int, gpus: Sequence[str] = ()) -> None:
         self.workers = workers
         self._threads, self._gpus = threads, gpus
-        self._folder = TemporaryDirectory(prefix="evenhand-workers-", ignore_cleanup_errors=True)
+        self._folder = private_folder()
+        self.meeting_point: MeetingPoint = NetworkHost("127.0.0.1")
+        if sys.platform != "win32":  # where gRPC has no Unix sockets
+            self.meeting_point = SocketFolder(Path(self._folder.name))
         self._idle: list[_Worker] = []
         self._busy: dict[_Worker, Job[Any]] = {}
 

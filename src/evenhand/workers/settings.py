@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -26,10 +27,19 @@ class WorkerSettings(Settings, title="Workers"):
         0.0, ge=0, description="GPUs of each worker on ray; a fraction lets workers share one"
     )
 
+    tls_certificate: Path | None = Field(
+        None, description="PEM file: nodes reach the study by TLS; made out to this address"
+    )
+    tls_key: Path | None = Field(None, description="PEM file with the certificate's key")
+
     @model_validator(mode="after")
     def _check_engine(self) -> WorkerSettings:
         if self.engine == "local" and self.ray_address:
             raise ValueError(f"--ray-address {self.ray_address} needs --engine ray")
         if self.engine == "local" and self.worker_gpus:
             raise ValueError(f"--worker-gpus {self.worker_gpus:g} needs --engine ray")
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("--tls-certificate and --tls-key go together: give both")
+        if self.engine == "local" and self.tls_certificate:
+            raise ValueError("--tls-certificate needs --engine ray: local workers use no network")
         return self

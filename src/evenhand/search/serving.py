@@ -1,0 +1,210 @@
+"""The study as workers reach it: by a private socket, or by a port that asks for a token."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import ssl
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import grpc
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, GrpcStorageProxy
+from optuna.storages._grpc.auto_generated import api_pb2_grpc
+from optuna.storages._grpc.client import GrpcClientCache
+from optuna.storages._grpc.servicer import OptunaStorageProxyService
+from sqlalchemy.exc import SQLAlchemyError
+
+from evenhand.errors import EvenhandError
+from evenhand.workers import MeetingPoint, NetworkHost
+
+TOKEN = "evenhand-token"
+"""The key of a call's metadata that has the token."""
+
+_THREADS = 10  # calls that are answered at the same time
+_SERVER = (("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1))
+_CHANNEL = (("grpc.max_receive_message_length", -1),)
+
+
+@dataclass(frozen=True)
+class Access:
+    """How a study is reached.
+
+    Parameters
+    ----------
+    target
+        A socket (``unix:/path``) or ``HOST:PORT``, as gRPC writes it.
+    token
+        What each call carries; drawn anew for each search.
+    certificate
+        The certificate that the server has to show, PEM; None without TLS.
+    """
+
+    target: str
+    token: str = field(repr=False)
+    certificate: bytes | None = field(default=None, repr=False)
+
+    def channel(self) -> grpc.Channel:
+        """Open a channel whose calls carry the token."""
+        if self.certificate is None:
+            channel = grpc.insecure_channel(self.target, options=_CHANNEL)
+        else:
+            trusted = grpc.ssl_channel_credentials(self.certificate)
+            channel = grpc.secure_channel(self.target, trusted, options=_CHANNEL)
+        return grpc.intercept_channel(channel, _WithToken(self.token))
+
+
+class StudyProxy(GrpcStorageProxy):
+    """Optuna's proxy of a storage elsewhere, by an `Access`; it travels to workers by pickle."""
+
+    def __init__(self, access: Access) -> None:
+        self.access = access
+        super().__init__()
+
+    def _setup(self) -> None:
+        self._channel = self.access.channel()
+        self._stub = api_pb2_grpc.StorageServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._cache = GrpcClientCache(self._stub)
+
+    def wait_server_ready(self, timeout: float | None = None) -> None:
+        """Wait until the server answers.
+
+        Raises
+        ------
+        ConnectionError
+            It does not within ``timeout`` seconds.
+        """
+        with self.access.channel() as channel:
+            try:
+                grpc.channel_ready_future(channel).result(timeout=timeout)
+            except grpc.FutureTimeoutError as error:
+                raise ConnectionError("no answer in time") from error
+
+
+@contextmanager
+def served(storage: BaseStorage, place: MeetingPoint) -> Iterator[Access]:
+    """Serve a storage as long as the block runs, and yield the way to it.
+
+    Parameters
+    ----------
+    storage
+        What is served.
+    place
+        A folder that only this user may enter, for a Unix socket; or this machine's address, for
+        a free port of it.
+
+    Raises
+    ------
+    EvenhandError
+        The certificate or its key cannot be read, or do not belong together.
+    """
+    token = secrets.token_hex(32)
+    server = grpc.server(
+        ThreadPoolExecutor(max_workers=_THREADS), interceptors=(_Guard(token),), options=_SERVER
+    )
+    service = OptunaStorageProxyService(storage)
+    api_pb2_grpc.add_StorageServiceServicer_to_server(service, server)  # type: ignore[no-untyped-call]
+    if isinstance(place, NetworkHost):
+        access = _listen_on_port(server, place, token)
+    else:
+        access = Access(f"unix:{quote(str(place.folder / 'study.sock'))}", token)
+        server.add_insecure_port(access.target)
+    server.start()
+    try:
+        yield access
+    finally:
+        server.stop(None).wait()
+
+
+def _listen_on_port(server: grpc.Server, place: NetworkHost, token: str) -> Access:
+    name = f"[{place.name}]" if ":" in place.name else place.name
+    if place.certificate is None or place.key is None:
+        port = server.add_insecure_port(f"{name}:0")
+        return Access(f"{name}:{port}", token)
+    key, certificate = _read_certificate(place.certificate, place.key)
+    credentials = grpc.ssl_server_credentials([(key, certificate)])
+    port = server.add_secure_port(f"{name}:0", credentials)
+    return Access(f"{name}:{port}", token, certificate)
+
+
+def _read_certificate(certificate: Path, key: Path) -> tuple[bytes, bytes]:
+    """Return a key and its certificate."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+        return key.read_bytes(), certificate.read_bytes()
+    except OSError as error:  # which an SSLError is, too
+        raise EvenhandError(
+            f"--tls-certificate {certificate} and --tls-key {key} cannot be used: {error}. Give "
+            "PEM files of a certificate and of its key, without a password."
+        ) from error
+
+
+class _WithToken(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc]
+    """Puts the token into the metadata of each call."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def intercept_unary_unary(
+        self, continuation: Callable[..., Any], details: Any, request: Any
+    ) -> Any:
+        metadata = [*(details.metadata or ()), (TOKEN, self._token)]
+        return continuation(_Details(details, metadata), request)
+
+
+class _Details(grpc.ClientCallDetails):  # type: ignore[misc]
+    """The details of a call, with other metadata."""
+
+    def __init__(self, details: Any, metadata: list[tuple[str, str]]) -> None:
+        self.method, self.timeout = details.method, details.timeout
+        self.metadata, self.credentials = metadata, details.credentials
+        self.wait_for_ready, self.compression = details.wait_for_ready, details.compression
+
+
+class _Guard(grpc.ServerInterceptor):  # type: ignore[misc]
+    """Refuses calls without the token, and says in a word why a storage fails."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token.encode()
+
+    def intercept_service(self, continuation: Callable[..., Any], details: Any) -> Any:
+        given = dict(details.invocation_metadata).get(TOKEN, "")
+        if not hmac.compare_digest(str(given).encode(), self._token):
+            return grpc.unary_unary_rpc_method_handler(_refuse)
+        handler = continuation(details)
+        if handler is None:
+            return None
+        return grpc.unary_unary_rpc_method_handler(
+            _telling(handler.unary_unary),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+
+def _refuse(request: Any, context: Any) -> None:
+    context.abort(grpc.StatusCode.UNAUTHENTICATED, "this study is served to its own workers alone")
+
+
+def _telling(answer: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def told(request: Any, context: Any) -> Any:
+        try:
+            return answer(request, context)
+        except (StorageInternalError, SQLAlchemyError) as error:
+            context.abort(grpc.StatusCode.INTERNAL, reason_of(error))
+
+    return told
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what a database says, without what SQLAlchemy and Optuna put around it."""
+    if isinstance(error, grpc.RpcError):
+        return str(error.details() or error.code())
+    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    said = getattr(cause, "orig", None) or cause or error
+    return (str(said).strip().splitlines() or [type(said).__name__])[0]
