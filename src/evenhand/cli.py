@@ -19,6 +19,7 @@ from evenhand.assess.settings import AssessSettings
 from evenhand.assess.similarity.settings import SimilaritySettings
 from evenhand.audit.settings import AuditSettings, CompareSettings, PredictSettings
 from evenhand.errors import EvenhandError
+from evenhand.files import MACHINE_FAULTS
 from evenhand.finetune.settings import FinetuneSettings
 from evenhand.flags import Job, Sections, with_flags
 from evenhand.launcher import check_alone, is_main
@@ -47,6 +48,10 @@ def main() -> None:
         status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except EvenhandError as error:
         _refuse(str(error))
+    except OSError as error:
+        if error.errno not in MACHINE_FAULTS:
+            raise
+        _refuse(f"{error.filename or 'a file'}: {error.strerror}.")
     except typer.TyperException as error:
         _refuse(error.format_message())
     except typer.Abort:
@@ -72,8 +77,12 @@ def job(
 
     def register(function: Job) -> Job:
         def work(settings: Any, out: Any, overwrite: bool) -> None:
+            from evenhand.locks import refuse_locked
+
             if not shared:
                 check_alone()
+            if out is not None and is_main():
+                refuse_locked(out)  # at once, and not when the data are prepared
             function(settings, out, overwrite)
 
         run = with_flags(wraps(function)(work), settings, positional, more)
@@ -283,14 +292,13 @@ def _show(run: Any) -> None:
     Of a launcher's processes the main one prints.
     """
     from evenhand.audit.asked import measure_settings
+    from evenhand.audit.metrics_file import read_rows
     from evenhand.audit.printed import print_table
-    from evenhand.files import read_json
-    from evenhand.measure import as_table
 
     if not is_main():
         return
     facts = run.facts
-    rows = as_table(read_json(run.root / "metrics.json")["rows"])
+    rows = read_rows(run.root / "metrics.json")
     typer.echo(print_table(rows, measure_settings(facts).split))
     for note in facts.get("notes", ()):
         typer.echo(f"\n{note}")

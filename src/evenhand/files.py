@@ -223,14 +223,18 @@ def read_json(path: Path) -> Any:
         The file is absent or holds no JSON; later, when a key of an object in it is missing.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        return json.loads(text, object_hook=lambda values: FileObject(values, path))
+        return _parsed(path.read_text(encoding="utf-8"), path)
     except FileNotFoundError:
         raise DamagedError(path, "there is no such file") from None
     except OSError as error:
         raise DamagedError(path, f"it cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise DamagedError(path, "it is no text in UTF-8") from error
+
+
+def _parsed(text: str, path: Path) -> Any:
+    try:
+        return json.loads(text, object_hook=lambda values: FileObject(values, path))
     except (ValueError, RecursionError) as error:
         problem = f"it is no JSON ({error})" if text.strip() else "it is empty"
         raise DamagedError(path, problem) from error
@@ -253,7 +257,15 @@ def read_object(path: Path, schema: int | None = None) -> FileObject:
     EvenhandError
         A later version wrote it.
     """
-    value = read_json(path)
+    return _object(read_json(path), path, schema)
+
+
+def parse_object(text: str, path: Path, schema: int | None = None) -> FileObject:
+    """Return the JSON object that a text within a file is; as `read_object`."""
+    return _object(_parsed(text, path), path, schema)
+
+
+def _object(value: Any, path: Path, schema: int | None) -> FileObject:
     if not isinstance(value, FileObject):
         raise DamagedError(path, f"it holds {_kind(value)} where an object belongs")
     if schema is None:

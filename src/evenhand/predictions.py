@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 
 from evenhand.cohort.attributes import UNKNOWN, group_of
 from evenhand.cohort.refusals import refuse_rows
@@ -24,10 +24,21 @@ from evenhand.columns import (
     score_columns,
 )
 from evenhand.errors import EvenhandError, some
-from evenhand.files import replacing
+from evenhand.files import DamagedError, checked, parse_object, replacing
 
 SPLITS = ("train", "val", "test")
 METADATA = b"evenhand"
+SCHEMA = 1
+
+
+class _Known(BaseModel):
+    """What the metadata of Evenhand's own files say of the columns."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    schema_version: int = Field(alias="schema")
+    classes: list[str] = Field(min_length=2)
+    levels: dict[str, list[str]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +114,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
 
     check_predictions(replace(predictions, table=_by_row(predictions.table)), path)
     known = {
-        "schema": 1,
+        "schema": SCHEMA,
         "classes": list(predictions.classes),
         "levels": {name: list(levels) for name, levels in predictions.levels.items()},
     }
@@ -134,12 +145,11 @@ def read_predictions(path: Path, columns: Columns | None = None) -> Predictions:
     if raw.empty:
         raise EvenhandError(f"{path} holds no rows.")
     table, classes = checked_columns(raw, path, columns.logits)
-    attributes, levels = attributes_of(raw, columns, known.get("levels", {}), path)
-    predictions = Predictions(
-        pd.concat([table, attributes], axis=1),
-        tuple(known.get("classes", classes)),
-        levels,
-    )
+    if known:
+        _check_known(known, raw, len(classes), path)
+        classes = tuple(known.classes)
+    attributes, levels = attributes_of(raw, columns, known.levels if known else {}, path)
+    predictions = Predictions(pd.concat([table, attributes], axis=1), classes, levels)
     check_predictions(predictions, path)
     return replace(predictions, table=predictions.table.reset_index(drop=True))
 
@@ -183,7 +193,17 @@ def check_predictions(predictions: Predictions, path: Path) -> None:
         )
 
 
-def _raw(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+def _check_known(known: _Known, raw: pd.DataFrame, n_classes: int, path: Path) -> None:
+    """Refuse metadata that contradict the columns."""
+    if len(known.classes) != n_classes:
+        raise DamagedError(
+            path, f"its metadata name {len(known.classes)} classes, its columns are of {n_classes}"
+        )
+    if absent := [name for name in known.levels if f"attr_{name}" not in raw.columns]:
+        raise DamagedError(path, f"its metadata have the levels of {some(absent)}, its columns not")
+
+
+def _raw(path: Path) -> tuple[pd.DataFrame, _Known | None]:
     """Return a file's rows, and what Evenhand's metadata say; a table made elsewhere is text."""
     if path.suffix.lower() not in (".csv", ".parquet"):
         raise EvenhandError(
@@ -195,10 +215,11 @@ def _raw(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         try:
             known = (pq.read_schema(path).metadata or {}).get(METADATA)
             if known is not None:
-                return _by_row(pq.read_table(path).to_pandas()), json.loads(known)
+                about = checked(_Known, parse_object(known.decode(), path, SCHEMA), path)
+                return _by_row(pq.read_table(path).to_pandas()), about
         except (OSError, ValueError) as error:  # what pyarrow raises for a damaged file
-            raise EvenhandError(f"{path} cannot be read as a table: {error}") from error
-    return read_table(path), {}
+            raise DamagedError(path, f"it cannot be read as a table ({error})") from error
+    return read_table(path), None
 
 
 def _by_row(table: pd.DataFrame) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from evenhand.audit.card import write_card
 from evenhand.audit.evaluate import evaluate
 from evenhand.errors import EvenhandError
 from evenhand.files import read_json, write_text
+from evenhand.locks import locked
 from evenhand.report.requirements import requirements_page
 from evenhand.report.similarity import similarity_page
 from evenhand.runs import Run, finished_run
@@ -70,7 +71,12 @@ def report(run: Path, *, card: Path | None = None, model: str | None = None) -> 
         The run is not finished or has no report, or a card is asked for that it cannot have.
     """
     found = finished_run(run)
-    job = found.facts["job"]
+    with locked(found.root):
+        return _report(found, card, model)
+
+
+def _report(found: Run, card: Path | None, model: str | None) -> Run:
+    run, job = found.root, found.facts["job"]
     if job in PAGES:
         if card:
             raise EvenhandError(f"--card: {run} is a run of {job!r}, which has no card.")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from evenhand.audit.asked import measure_settings
 from evenhand.audit.evaluate import positive_of, pruning_of
+from evenhand.audit.metrics_file import read_rows
 from evenhand.errors import EvenhandError, pick
-from evenhand.files import read_json, write_text
-from evenhand.measure import as_table
+from evenhand.files import write_text
 from evenhand.predictions import read_predictions
 from evenhand.report import model_card
 from evenhand.runs import Run
@@ -29,7 +29,7 @@ def write_card(run: Run, model: str | None, path: Path) -> None:
             f"{run.root} has the models {', '.join(models)} and chose none; name one with --model."
         )
     pick("model", name, dict.fromkeys(models))
-    rows = as_table(read_json(run.root / "metrics.json")["rows"])
+    rows = read_rows(run.root / "metrics.json")
     positive = positive_of(read_predictions(run.predictions(name)).classes)
     split = measure_settings(run.facts).split
     pruning = pruning_of(run)

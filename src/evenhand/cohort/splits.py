@@ -99,6 +99,23 @@ def write_splits(path: Path, splits: Splits) -> None:
     write_text(path, pd.concat(tables).to_csv(index=False, lineterminator="\n"))
 
 
+def read_split_table(path: Path) -> pd.DataFrame:
+    """Return a table of ``sample_id``, ``patient_id`` and ``split``, indexed by its rows.
+
+    Raises
+    ------
+    EvenhandError
+        The table is absent or damaged, a column is missing, or a split has another name than
+        train, val or test.
+    """
+    table = read_table(path)
+    require_columns(table, path, ("sample_id", "patient_id", "split"))
+    for name in ("sample_id", "patient_id"):
+        refuse_rows(table[name].isna(), path, f"{name} is empty.")
+    check_split_names(table["split"], path)
+    return table
+
+
 def read_splits(path: Path, cohort: Cohort) -> Splits:
     """Split a cohort as a table of splits says; samples that it does not name take no part.
 
@@ -115,9 +132,7 @@ def read_splits(path: Path, cohort: Cohort) -> Splits:
         A column is missing, a split has another name than train, val or test, a patient is in
         two splits, or the cohort lacks a sample.
     """
-    table = read_table(path)
-    require_columns(table, path, ("sample_id", "patient_id", "split"))
-    check_split_names(table["split"], path)
+    table = read_split_table(path)
     refuse_rows(
         ~table["sample_id"].isin(cohort.table["sample_id"]),
         path,

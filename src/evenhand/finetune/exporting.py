@@ -43,8 +43,10 @@ def export(
     there = [str(path) for path in (out, card) if path.exists()]
     if there and not overwrite:
         raise EvenhandError(f"{' and '.join(there)}: there already; give --overwrite to replace.")
+    if out.is_dir():
+        raise EvenhandError(f"--out {out} is a folder; name a file, as in {out}/model.{form}.")
     network = load_model(found.model(name))
     with replacing(out) as part:
         off = check_answers(network, write(network, part))
-    write_card(found, name, card)
+        write_card(found, name, card)  # where it fails, nothing is written
     return off

@@ -6,7 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from evenhand.audit.job import write_audit
 from evenhand.audit.rows import cut_of
@@ -15,6 +14,7 @@ from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.prepare import prepare_cohort
 from evenhand.cohort.readers import reader_of
 from evenhand.cohort.registry import SERIES
+from evenhand.cohort.splits import read_split_table
 from evenhand.errors import EvenhandError
 from evenhand.models.checkpoints import load_model
 from evenhand.predictions import read_predictions
@@ -63,6 +63,8 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
             f"{', '.join(model.spec.classes)} apart. Name the same --label as in its run; "
             "in a table, the label column has to hold these words."
         )
+    cut = cut_of(read_predictions(trained.predictions(name)))
+    overlap = _overlap(cohort, trained)
     run = start_run(
         out,
         "predict",
@@ -71,13 +73,12 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
         reads=(trained.root, Path(cohort.source.path), *settings.exclude_patients),
         overwrite=overwrite,
     )
-    cut = cut_of(read_predictions(trained.predictions(name)))
     source = cohort.source
     run.note(
         models=[name],
         source=source.facts,
         cuts={name: {**asdict(cut), "how": f"{cut.how} of {settings.run}"}},
-        notes=[*source.notes, *_overlap(cohort, trained)],
+        notes=[*source.notes, *overlap],
     )
     loop = LoopSettings(device=settings.device, precision=settings.precision)
     predictions = predict_cohorts(model, [("test", cohort)], make_accelerator(loop))
@@ -94,7 +95,7 @@ def _inherit(settings: PredictSettings, trained: Run) -> PredictSettings:
 
 def _overlap(cohort: Cohort, trained: Run) -> list[str]:
     """Say how many of the patients the model has been trained or tuned on."""
-    splits = pd.read_csv(trained.root / "splits.csv", dtype="str")
+    splits = read_split_table(trained.root / "splits.csv")
     seen = set(splits.loc[splits["split"] != "test", "patient_id"])
     patients = set(cohort.table["patient_id"])
     met = len(patients & seen)

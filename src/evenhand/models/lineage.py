@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from evenhand.cohort.refusals import require_columns
 from evenhand.cohort.registry import READERS
-from evenhand.cohort.splits import Splits
+from evenhand.cohort.splits import Splits, read_split_table
 from evenhand.cohort.tables import read_table
 from evenhand.errors import EvenhandError, some
 from evenhand.files import write_text
@@ -77,8 +78,12 @@ def _trained_on(run: Run) -> pd.DataFrame:
     """Return the training patients of a run, with the source that they are of."""
     path = run.root / "splits.csv"
     if not path.is_file():
-        return pd.DataFrame(columns=list(COLUMNS))
-    table = read_table(path)
+        raise EvenhandError(
+            f"{path} is absent, so nobody can tell whether the weights of that run were trained on "
+            "patients that are to be validated and tested on. Restore it from a copy, or start "
+            "from other --weights."
+        )
+    table = read_split_table(path)
     patients = table.loc[table["split"] == "train", ["patient_id"]].drop_duplicates()
     source = run.facts["source"]
     return patients.assign(**{name: source[name] for name in SOURCE})[list(COLUMNS)]
@@ -87,7 +92,10 @@ def _trained_on(run: Run) -> pd.DataFrame:
 def _seen_before(root: Path) -> pd.DataFrame:
     """Return the patients that a run's weights were trained on in the runs before it."""
     path = root / SEEN
-    found = read_table(path) if path.is_file() else pd.DataFrame(columns=list(COLUMNS))
+    if not path.is_file():
+        return pd.DataFrame(columns=list(COLUMNS))
+    found = read_table(path)
+    require_columns(found, path, COLUMNS)
     return found.fillna("")  # the path of phantoms
 
 
