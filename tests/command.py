@@ -11,6 +11,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from evenhand.cli import main
+from evenhand.run_files import Contents
 
 PHANTOMS = "phantom:patients=160,size=32,seed=1"
 SMALL = ("--image-size", "32", "--backbone", "test_vit", "--weights", "none", "--device", "cpu")
@@ -35,7 +36,17 @@ def evenhand(*words: object) -> Outcome:
             main()
         except SystemExit as end:
             status = int(end.code or 0)
+    if status == 0 and "--out" in words:
+        check_listed(Path(str(words[words.index("--out") + 1])))
     return Outcome(status, out.getvalue(), err.getvalue())
+
+
+def check_listed(out: Path) -> None:
+    """See that a run directory holds what the list of written files has, and no more."""
+    if (out / "run.json").is_file():
+        contents = Contents.of(out)
+        assert not contents.strange
+        assert not contents.temporary
 
 
 def start(*words: object) -> subprocess.Popen[bytes]:

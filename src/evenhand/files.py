@@ -102,6 +102,20 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def made(folder: Path) -> Iterator[None]:
+    """Make a folder for the block; when the block raises, what was made goes again, if empty."""
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for place in new:
+            with suppress(OSError):  # it is not empty, or was never made
+                place.rmdir()
+        raise
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``, which takes its place when the block succeeds.
 
@@ -113,8 +127,7 @@ def replacing(path: Path) -> Iterator[Path]:
     WriteError
         The disk is full, the folder cannot be written, or the path can be no file.
     """
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path), made(path.parent):
         part = path.with_name(_temporary_name(path.name))
         part.touch()
         mode = part.stat().st_mode

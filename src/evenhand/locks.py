@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import socket
+import stat
 import time
 import warnings
 from collections.abc import Iterator
@@ -18,8 +19,8 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 from evenhand.errors import EvenhandError
 from evenhand.files import write_text, writing
 
-LOCK, HOLDER = ".lock", ".lock.json"
-LOCK_FILES = (LOCK, HOLDER)
+LOCK, SOFT, HOLDER = ".lock", ".lock.soft", ".lock.json"
+LOCK_FILES = (LOCK, SOFT, HOLDER)
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
@@ -51,8 +52,9 @@ def locked(folder: Path) -> Iterator[None]:
 
     The lock is the operating system's, on the file ``.lock`` (``flock``; on NFS it holds between
     machines), so that it ends with the process that holds it, however that ends. On a file system
-    that has no locks, the file itself is the lock. Then a process that dies on this machine is
-    noticed. One that dies on another machine leaves its ``.lock``, which somebody has to remove.
+    that has no locks, a file that exists is the lock. Then a process that dies on this machine is
+    noticed. One that dies on another machine leaves that file, which somebody has to remove; the
+    refusal names it.
 
     Raises
     ------
@@ -72,51 +74,56 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def refuse_locked(folder: Path) -> None:
-    """Refuse a folder that another process works in now; nothing is changed.
+    """Refuse a folder that another process works in now, or that can be none.
+
+    A dead process's lock is removed.
 
     Raises
     ------
     EvenhandError
         Another process works there; the text names it.
+    WriteError
+        It can be no folder: a file lies there, or the name is too long.
     """
-    if (folder / LOCK).is_file():
-        with writing(folder):
-            _acquire(folder).release()
+    with writing(folder), suppress(FileNotFoundError):
+        if not stat.S_ISDIR(folder.stat().st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if any((folder / name).is_file() for name in (LOCK, SOFT)):
+            _release(_acquire(folder), folder)
 
 
 def _acquire(folder: Path) -> BaseFileLock:
-    path = folder / LOCK
+    lock: BaseFileLock = FileLock(folder / LOCK)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "flock not supported")
-            lock: BaseFileLock = FileLock(path)
             try:
                 lock.acquire(timeout=0)
             except OSError as error:
                 if isinstance(error, Timeout) or error.errno not in _NO_LOCKS:
                     raise
-                lock = SoftFileLock(path)
+                lock = SoftFileLock(folder / SOFT)
                 lock.acquire(timeout=0)
     except Timeout:
-        raise EvenhandError(_refusal(folder)) from None
+        raise EvenhandError(_refusal(folder, lock.lock_file)) from None
     return lock
 
 
-def _refusal(folder: Path) -> str:
+def _refusal(folder: Path, file: str) -> str:
     holder = Holder.of(folder)
     who = "another process"
     if holder:
         who = f"process {holder.process} on {holder.host} since {holder.since}"
     return (
         f"{who} works in {folder}. Wait until it has ended, or name another folder with --out. If "
-        f"its machine is down and the message stays, remove {folder / LOCK}."
+        f"its machine is down and the message stays, remove {file}."
     )
 
 
 def _release(lock: BaseFileLock, folder: Path) -> None:
     """Remove the lock's files while the lock is held: a process that waits for it sees that."""
     for path in (folder / HOLDER, folder / LOCK):
-        if path.name == HOLDER or not isinstance(lock, SoftFileLock):
+        if str(path) != lock.lock_file or not isinstance(lock, SoftFileLock):
             with suppress(OSError):  # Windows removes no file that is open
                 path.unlink(missing_ok=True)
     lock.release()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pandas.api.types import is_numeric_dtype
 from pydantic import BaseModel, ConfigDict, Field
 
 from evenhand.cohort.attributes import UNKNOWN, group_of
@@ -144,6 +146,8 @@ def read_predictions(path: Path, columns: Columns | None = None) -> Predictions:
     raw = rename_columns(raw, columns.renamed, path)
     if raw.empty:
         raise EvenhandError(f"{path} holds no rows.")
+    if known:
+        _check_numbers(raw, path)
     table, classes = checked_columns(raw, path, columns.logits)
     if known:
         _check_known(known, raw, len(classes), path)
@@ -191,6 +195,14 @@ def check_predictions(predictions: Predictions, path: Path) -> None:
         refuse_rows(
             strange, path, f"attribute {name!r} has the levels {', '.join(map(repr, levels))}."
         )
+
+
+def _check_numbers(raw: pd.DataFrame, path: Path) -> None:
+    """Refuse text or lists where a file of Evenhand's own has numbers."""
+    for name in raw.columns:
+        is_number = name == "label" or re.fullmatch(r"score(_\d+)?", name)
+        if is_number and not is_numeric_dtype(raw[name]):
+            raise DamagedError(path, f"its column {name!r} holds no numbers")
 
 
 def _check_known(known: _Known, raw: pd.DataFrame, n_classes: int, path: Path) -> None:

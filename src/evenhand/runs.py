@@ -15,9 +15,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from evenhand.errors import EvenhandError, pick, some
-from evenhand.files import DamagedError, FileObject, checked, read_object, write_json, writing
+from evenhand.files import DamagedError, FileObject, checked, made, read_object, write_json, writing
 from evenhand.launcher import is_main
-from evenhand.locks import locked
+from evenhand.locks import locked, refuse_locked
 from evenhand.run_files import RECORD, Contents, remove_run, remove_temporary
 
 SCHEMA = 1
@@ -221,6 +221,7 @@ def start_run(
     scope = _scope.get()
     if scope is None:
         raise RuntimeError("start_run() has to be called in a run_scope()")
+    refuse_locked(root)
     _refuse_own_folder(root, reads)
     opened = scope.enter_context(_own(root))
     run = Run(root)
@@ -257,23 +258,17 @@ class _Opened:
 def _own(root: Path) -> Iterator[_Opened]:
     """Make a folder, and keep other processes out of it; what is empty at the end goes again."""
     opened = _Opened()
-    with writing(root):
-        made = [folder for folder in (root, *root.parents) if not folder.exists()]
-    try:
+    with ExitStack() as stack:
         with writing(root):
-            root.mkdir(parents=True, exist_ok=True)
-        with locked(root):
-            try:
-                yield opened
-            except EvenhandError:
-                if opened.is_new and not Contents.of(root).work:
-                    with suppress(EvenhandError):
-                        remove_run(root)
-                raise
-    finally:
-        for folder in made:
-            with suppress(OSError):  # it is not empty
-                folder.rmdir()
+            stack.enter_context(made(root))
+            stack.enter_context(locked(root))
+        try:
+            yield opened
+        except EvenhandError:
+            if opened.is_new and not Contents.of(root).work:
+                with suppress(EvenhandError):
+                    remove_run(root)
+            raise
 
 
 def _empty(root: Path) -> None:

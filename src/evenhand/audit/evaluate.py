@@ -201,7 +201,9 @@ def pruning_of(run: Run) -> Pruning | None:
 def _units(run: Run, model: str) -> tuple[UnitShare, ...]:
     """Return the units of a model; none of one that the run has the predictions of alone."""
     path = run.model(model) / "model.json"
-    return tuple(checked(_Units, read_object(path), path).units) if path.exists() else ()
+    if not path.exists() and not path.with_suffix(".safetensors").exists():
+        return ()
+    return tuple(checked(_Units, read_object(path), path).units)
 
 
 def _detectable(rows: pd.DataFrame, model: str, split: str) -> list[tuple[str, str, float]]:

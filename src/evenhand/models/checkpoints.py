@@ -27,7 +27,7 @@ class ModelRecord(BaseModel):
 
     schema_version: int = Field(alias="schema")
     spec: ModelSpec
-    units: list[Any] = []
+    units: list[dict[str, Any]] = []
     val: dict[str, float | None] = {}
     epoch: int | None = None
     loss: float | None = None

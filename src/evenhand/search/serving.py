@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import secrets
 import ssl
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 import grpc
-from optuna.exceptions import StorageInternalError
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, GrpcStorageProxy
 from optuna.storages._grpc.auto_generated import api_pb2_grpc
 from optuna.storages._grpc.client import GrpcClientCache
@@ -65,7 +66,9 @@ class StudyProxy(GrpcStorageProxy):
 
     def __init__(self, access: Access) -> None:
         self.access = access
-        super().__init__()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # since Optuna 4.2
+            super().__init__()
 
     def _setup(self) -> None:
         self._channel = self.access.channel()

@@ -209,8 +209,7 @@ def reachable(study: Study, place: MeetingPoint | None) -> Iterator[Study]:
         yield _as_seen(study, storage)
         return
     with served(storage, place) as access:
-        with _experimental():
-            proxy = StudyProxy(access)
+        proxy = StudyProxy(access)
         try:
             yield _as_seen(study, proxy)
         finally:
@@ -283,7 +282,7 @@ def fail_stale(study: Study) -> None:
 
 @contextmanager
 def _experimental() -> Iterator[None]:
-    """Use what Optuna calls experimental since 4.2 (proxy) and 2.9 (heartbeats)."""
+    """Use what Optuna calls experimental since 2.9: heartbeats."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         yield
