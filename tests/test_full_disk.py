@@ -145,6 +145,17 @@ def test_a_full_disk_leaves_the_old_files(command, predictions, small_disk):
         shutil.rmtree(run)
 
 
+@LINUX
+def test_a_read_only_disk(predictions, small_disk):
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    try:
+        ended = evenhand("audit", predictions, "--out", small_disk / "deep" / "run")
+        assert ended.status == 2
+        assert f"{small_disk}/deep/run cannot be written: Read-only file system." in ended.err
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
+
+
 def finished(study: Path) -> list[tuple[int, int, float | None]]:
     """Return the trials that are done, with their values."""
     words = (

@@ -75,8 +75,10 @@ def assess(
     with run.phase("similarity"):
         alike = similarity_of(task, settings, run, found[0])
         write_json(run.root / "similarity.json", alike)
-    run.finish(chosen=Cell(found[0].chosen, found[0].share, settings.seed).name)
+    chosen = Cell(found[0].chosen, found[0].share, settings.seed).name
+    run.note(chosen=chosen)
     write_text(run.root / "report.html", page_of(run, found, required, alike))
+    run.finish(chosen=chosen)  # last: a finished run lacks nothing
     return run
 
 

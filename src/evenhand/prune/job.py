@@ -77,9 +77,20 @@ def prune(
         )
     task = make_task(settings)
     run = _begin(task, out, overwrite=overwrite)
+    chosen = FINETUNED if settings.finetune_epochs else PRUNED
+    if not (run.root / "report.html").exists():  # a kill may have come after the last file
+        _work(task, run, chosen, say)
+    clear_states(run)
+    run.finish(chosen=chosen)
+    return run
+
+
+def _work(task: PruneTask, run: Run, chosen: str, say: Callable[[str], None]) -> None:
+    """Search, prune, fine-tune and evaluate, each from where a kill interrupted it."""
+    settings = task.settings
     say(task.roles.why)
     if settings.search:
-        with run.phase("search"), storage_errors(str(out / "study.db")):
+        with run.phase("search"), storage_errors(str(run.root / "study.db")):
             task = searched(task, run)
     with run.phase("pruning"):
         rows = _pruned(task, run)
@@ -95,12 +106,8 @@ def prune(
             _finetune(task, run, state)
     with run.phase("checking the premise"):
         _explain(task, run, rows, winner, verdict)
-    chosen = FINETUNED if settings.finetune_epochs else PRUNED
     with run.phase("evaluation"):
         evaluate(run, chosen=chosen)
-    run.finish(chosen=chosen)
-    clear_states(run)  # last: a run that is not finished is gone on with from them
-    return run
 
 
 def _begin(task: PruneTask, out: Path, *, overwrite: bool) -> Run:

@@ -106,8 +106,8 @@ def check(
     with run.phase("measurement"):
         found = measure_requirements(splits, settings)
     write_json(run.root / "check.json", found.records())
-    run.finish()
     write_page(run)
+    run.finish()  # last: a finished run lacks nothing
     return found
 
 

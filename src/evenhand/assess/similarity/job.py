@@ -87,8 +87,8 @@ def similarity(settings: SimilaritySettings, out: Path, *, overwrite: bool = Fal
             names, wanted, patients, settings, split=settings.split, unit=unit
         )
     write_json(run.root / "similarity.json", found)
-    run.finish()
     write_page(run)
+    run.finish()  # last: a finished run lacks nothing
     return run
 
 
