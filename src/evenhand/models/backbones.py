@@ -157,7 +157,9 @@ def _checkpoint_file(weights: str) -> Path:
             raise EvenhandError(f"the run in {path} is not finished; --weights needs one that is.")
         file = run.model(run.facts["chosen"] or "") / "model.safetensors"
         if not file.is_file():
-            raise EvenhandError(f"the run in {path} holds no model; name one that does.")
+            raise EvenhandError(
+                f"the run in {path} holds no model: there is no {file}. Name one that does."
+            )
         return file
     if not path.is_file():
         raise EvenhandError(
