@@ -148,8 +148,8 @@ class Run:
         held = [one for one in facts["models"] if self._holds(one)]
         if not held:
             raise EvenhandError(
-                f"the run in {self.root} holds no model ({self.root}/models/*/model.json is "
-                "absent); name one that does."
+                f"the run in {self.root} holds no model; name one that does. There is no "
+                f"{self.root}/models/*/model.json."
             )
         found: str = name or facts["chosen"] or ""
         pick("model", found, dict.fromkeys(held))

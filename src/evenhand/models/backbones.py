@@ -158,7 +158,7 @@ def _checkpoint_file(weights: str) -> Path:
         file = run.model(run.facts["chosen"] or "") / "model.safetensors"
         if not file.is_file():
             raise EvenhandError(
-                f"the run in {path} holds no model: there is no {file}. Name one that does."
+                f"the run in {path} holds no model; name one that does. There is no {file}."
             )
         return file
     if not path.is_file():
