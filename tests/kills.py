@@ -227,29 +227,33 @@ def make_base(folder: Path) -> tuple[Path, Path]:
     return folder / "base", cache
 
 
-def run(job: str, kills: int, seed: int) -> None:
-    """Kill a job so many times: at each call in turn and at random times, by halves."""
-    rng = random.Random(f"{job} {seed}")
+def run(jobs: list[str], kills: int, seed: int) -> None:
+    """Kill each job so many times: at some of its calls, and at random times, by halves."""
     with tempfile.TemporaryDirectory(prefix="kills-") as name:
         folder = Path(name)
         (folder / "tmp").mkdir()
         tempfile.tempdir = str(folder / "tmp")
-        bench = Bench(job, folder, *make_base(folder))
-        count, seconds, expected = bench.reference()
-        moments: list[int | float] = list(range(1, count + 1))
-        rng.shuffle(moments)
-        moments = moments[: (kills + 1) // 2]
-        moments += [rng.uniform(0, seconds) for _ in range(kills - len(moments))]
-        for moment in moments:
-            wrong = bench.kill(moment, rng, expected)
-            print(
-                json.dumps({"job": job, "moment": moment, "of": count, "wrong": wrong}), flush=True
-            )
+        base, warm = make_base(folder)
+        for job in jobs:
+            kill_job(Bench(job, folder, base, warm), kills, random.Random(f"{job} {seed}"))
+
+
+def kill_job(bench: Bench, kills: int, rng: random.Random) -> None:
+    """Kill a job so many times, and print what came of each."""
+    count, seconds, expected = bench.reference()
+    moments: list[int | float] = list(range(1, count + 1))
+    rng.shuffle(moments)
+    moments = moments[: (kills + 1) // 2]
+    moments += [rng.uniform(0, seconds) for _ in range(kills - len(moments))]
+    for moment in moments:
+        wrong = bench.kill(moment, rng, expected)
+        line = {"job": bench.job, "moment": moment, "of": count, "wrong": wrong}
+        print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("job", choices=JOBS)
+    parser.add_argument("jobs", choices=JOBS, nargs="+")
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     run(**vars(parser.parse_args()))

@@ -272,6 +272,11 @@ def test_folders_of_other_things(cache, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
+def test_a_training_that_diverges_leaves_nothing(path, cache, tmp_path):
+    words = of_table(path, cache, "--lr", 1e30)
+    assert "give a lower --lr than 1e+30" in refused(tmp_path / "out", *words)
+
+
 def test_a_run_without_a_model(tmp_path, cache):
     rows = pd.DataFrame({"label": [0, 1] * 20, "score": [0.2, 0.6, 0.7, 0.4] * 10, "attr_a": "b"})
     ids = rows.index.astype("str")

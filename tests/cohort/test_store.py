@@ -13,6 +13,7 @@ import numpy as np
 import PIL.ExifTags
 import PIL.Image
 import pytest
+from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.data.folders import make_folders
@@ -335,14 +336,41 @@ class TestBuilding:
 
     def test_what_killed_builds_left_is_removed_after_a_day(self, tmp_path, cohort):
         folder = tmp_path / "cache" / "samples"
-        for name, age in ((".part-old", 25 * 3600), (".part-new", 60)):
+        for name, age in ((".part-old", 25 * 3600), (".part-new", 60), (".part-live", 25 * 3600)):
             (folder / name).mkdir(parents=True)
             (folder / name / "samples.bin").touch()
             for path in (folder / name / "samples.bin", folder / name):
                 os.utime(path, (time.time() - age,) * 2)
-        store_samples(cohort, SIZE, tmp_path / "cache")
+        locks = tmp_path / "cache" / "locks"
+        locks.mkdir()
+        with FileLock(locks / "live"):  # as the process holds it that builds there
+            store_samples(cohort, SIZE, tmp_path / "cache")
         assert not (folder / ".part-old").exists()
         assert (folder / ".part-new").exists()
+        assert (folder / ".part-live").exists()
+
+    def test_what_nobody_goes_on_with_is_removed_at_once_when_its_build_is_dead(
+        self, tmp_path, cohort
+    ):
+        folder, locks = tmp_path / "cache" / "samples", tmp_path / "cache" / "locks"
+        for place in (folder / ".part-x-alone-1", folder / ".part-x-alone-2", locks):
+            place.mkdir(parents=True)
+        with FileLock(locks / "x-alone-2"):
+            store_samples(cohort, SIZE, tmp_path / "cache")
+        assert not (folder / ".part-x-alone-1").exists()
+        assert (folder / ".part-x-alone-2").exists()
+
+    @pytest.mark.parametrize(
+        ("file", "text"), [("index.json", ""), ("index.json", "[]"), ("samples.bin", "short")]
+    )
+    def test_a_damaged_store_is_named(self, tmp_path, cohort, file, text):
+        cache = tmp_path / "cache"
+        store_samples(cohort, SIZE, cache)
+        (name,) = listed(cache)
+        store = cache / "samples" / name
+        (store / file).write_text(text)
+        with pytest.raises(EvenhandError, match=rf"index\.json is damaged.*Remove {store}"):
+            store_samples(cohort, SIZE, cache)
 
     def test_a_cache_that_cannot_be_written(self, tmp_path, cohort):
         (tmp_path / "file").write_text("")

@@ -11,8 +11,9 @@ from evenhand.errors import EvenhandError
 from evenhand.measure import find_objective
 from evenhand.models.backbones import create_by_name
 from evenhand.models.units import Family, families
+from evenhand.runs import run_scope, start_run
 from evenhand.search.loop import search
-from evenhand.search.storage import open_storage
+from evenhand.search.storage import open_run_storage, open_storage
 from evenhand.search.study import open_study, originals
 from evenhand.tune.spaces import SPACES, Rates
 from evenhand.tune.trials import trials_table
@@ -151,3 +152,22 @@ def test_a_study_of_other_settings_is_refused(tmp_path):
         open_study(
             f"sqlite:///{tmp_path / 'study.db'}", "run/one", ["maximize"], "others", prune_until=2
         )
+
+
+@pytest.mark.parametrize(
+    "name", ["a?b", "a#b", "50%", "a b", "{x}", "a%2Fb", "x&mode=memory", "a:b@c", "ü"]
+)
+def test_a_study_lies_in_its_run_directory_whatever_that_is_called(tmp_path, name):
+    root = tmp_path / name
+    for _ in range(2):  # it is found again, too
+        with run_scope():
+            run = start_run(root, "tune", {"seed": 0}, fingerprint="f")
+            open_study(open_run_storage(run), "run/one", ["maximize"], "", prune_until=2)
+    assert {path.name for path in root.iterdir()} == {"run.json", "study.db"}
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    (root / "study.db").unlink()
+    with (
+        pytest.raises(EvenhandError, match=r"study\.db is damaged: there is no such file"),
+        run_scope(),
+    ):
+        open_run_storage(start_run(root, "tune", {"seed": 0}, fingerprint="f"))

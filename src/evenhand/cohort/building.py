@@ -19,7 +19,14 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
 
 from evenhand.cohort.cohort import Sample, UnreadableError
-from evenhand.files import checked, read_object, remove_abandoned, write_json, write_text
+from evenhand.files import (
+    DamagedError,
+    checked,
+    read_object,
+    remove_abandoned,
+    write_json,
+    write_text,
+)
 from evenhand.progress import bar
 
 CHUNK = 256  # samples decoded before they are written, and lost when a build is killed
@@ -44,10 +51,18 @@ class Built:
         Raises
         ------
         DamagedError
-            The index is absent or damaged; the text names it.
+            The index is absent or damaged, or says more than there is; the text names it.
         """
         path = folder / INDEX
-        return cls(**vars(checked(_Index, read_object(path), path)))
+        try:
+            built = cls(**vars(checked(_Index, read_object(path), path)))
+            data = folder / DATA
+            if not data.is_file() or data.stat().st_size < built.nbytes:
+                raise DamagedError(data, f"it says more than {data} holds")
+        except DamagedError as error:
+            advice = f"Remove {folder}: the samples are decoded again."
+            raise DamagedError(path, error.problem, advice) from None
+        return built
 
     def write(self, folder: Path) -> None:
         """Put the index of a store into its folder."""

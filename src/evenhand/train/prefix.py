@@ -123,7 +123,7 @@ class ActivationFiles(ActivationCache):
             return found
         try:
             mapped = Rows(_open(self._path(name)))
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError, EOFError):  # absent, or damaged: it is made again
             return None
         return self._hold(name, mapped.all()) if self._make_room(mapped.held.nbytes) else mapped
 
