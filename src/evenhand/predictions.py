@@ -43,11 +43,14 @@ class Predictions:
         Names of the C classes.
     levels
         Levels of each attribute in order, ``"unknown"`` not among them.
+    notes
+        What was noticed as a file was read, in sentences.
     """
 
     table: pd.DataFrame
     classes: tuple[str, ...]
     levels: Mapping[str, tuple[str, ...]]
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.table)
@@ -127,18 +130,19 @@ def read_predictions(path: Path, columns: Columns | None = None) -> Predictions:
     columns = columns or Columns()
     if not path.is_file():
         raise EvenhandError(f"there is no file {path}.")
-    raw, known = _raw(path)
-    if known:  # Evenhand's own files hold probabilities, under the contract's names
-        columns = replace(columns, renamed={}, logits=False)
+    raw, known = _raw(path, columns)
+    if known:  # Evenhand's own files hold numbered labels and probabilities, under their names
+        columns = replace(columns, renamed={}, logits=False, positive=None)
     raw = rename_columns(raw, columns.renamed, path)
     if raw.empty:
         raise EvenhandError(f"{path} holds no rows.")
-    table, classes = checked_columns(raw, path, columns.logits)
-    attributes, levels = attributes_of(raw, columns, known.get("levels", {}), path)
+    table, classes = checked_columns(raw, path, columns)
+    attributes = attributes_of(raw, columns, known.get("levels", {}), path)
     predictions = Predictions(
-        pd.concat([table, attributes], axis=1),
+        pd.concat([table, attributes.table], axis=1),
         tuple(known.get("classes", classes)),
-        levels,
+        attributes.levels,
+        attributes.notes,
     )
     check_predictions(predictions, path)
     return replace(predictions, table=predictions.table.reset_index(drop=True))
@@ -183,7 +187,7 @@ def check_predictions(predictions: Predictions, path: Path) -> None:
         )
 
 
-def _raw(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+def _raw(path: Path, columns: Columns) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return a file's rows, and what Evenhand's metadata say; a table made elsewhere is text."""
     if path.suffix.lower() not in (".csv", ".parquet"):
         raise EvenhandError(
@@ -198,7 +202,8 @@ def _raw(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
                 return _by_row(pq.read_table(path).to_pandas()), json.loads(known)
         except (OSError, ValueError) as error:  # what pyarrow raises for a damaged file
             raise EvenhandError(f"{path} cannot be read as a table: {error}") from error
-    return read_table(path), {}
+    ids = [columns.renamed.get(name, name) for name in ("sample_id", "patient_id")]
+    return read_table(path, ids=ids), {}
 
 
 def _by_row(table: pd.DataFrame) -> pd.DataFrame:

@@ -14,11 +14,11 @@ from evenhand.errors import EvenhandError, some
 
 def test_cells_are_text_and_blanks_are_missing(tmp_path):
     path = tmp_path / "table.csv"
-    path.write_bytes("\ufeffid,age,insurance\n007, 45.0 ,None\n8,NA,\n".encode())
+    path.write_bytes("\ufeffid,age,insurance\n007, 45.0 ,no\n8,NA,None\n9,1,NaT\n".encode())
     table = read_table(path)
-    assert table["id"].tolist() == ["007", "8"]
+    assert table["id"].tolist() == ["007", "8", "9"]
     assert table["age"].tolist()[0] == "45.0"
-    assert table["insurance"].tolist()[0] == "None"
+    assert table["insurance"].isna().tolist() == [False, True, True]
     assert table.isna().to_numpy().tolist() == [[False] * 3, [False, True, True]]
 
 

@@ -6,7 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from evenhand.audit.job import write_audit
 from evenhand.audit.rows import cut_of
@@ -15,6 +14,8 @@ from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.prepare import prepare_cohort
 from evenhand.cohort.readers import reader_of
 from evenhand.cohort.registry import SERIES
+from evenhand.cohort.settings import ClassSettings
+from evenhand.cohort.splits import read_listing
 from evenhand.errors import EvenhandError
 from evenhand.models.checkpoints import load_model
 from evenhand.predictions import read_predictions
@@ -24,7 +25,10 @@ from evenhand.train.inputs import check_fits
 from evenhand.train.predict import predict as predict_cohorts
 from evenhand.train.settings import LoopSettings
 
-INHERITED = ("attribute", "label", "patient", "image_column", *SERIES, "bins")
+INHERITED = (
+    *("attribute", "label", "patient", "image_column", *SERIES, "bins"),
+    *ClassSettings.model_fields,
+)
 
 
 def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) -> Run:
@@ -87,13 +91,13 @@ def _inherit(settings: PredictSettings, trained: Run) -> PredictSettings:
     known = trained.facts["settings"]
     same_reader = reader_of(settings.data)[0] is reader_of(known["data"])[0]
     names = INHERITED if same_reader else ("attribute",)
-    update = {name: known[name] for name in names if not getattr(settings, name)}
+    update = {name: known[name] for name in names if name in known and not getattr(settings, name)}
     return PredictSettings.model_validate({**settings.model_dump(), **update})
 
 
 def _overlap(cohort: Cohort, trained: Run) -> list[str]:
     """Say how many of the patients the model has been trained or tuned on."""
-    splits = pd.read_csv(trained.root / "splits.csv", dtype="str")
+    splits = read_listing(trained.root / "splits.csv")
     seen = set(splits.loc[splits["split"] != "test", "patient_id"])
     patients = set(cohort.table["patient_id"])
     met = len(patients & seen)

@@ -9,12 +9,11 @@ from typing import Any
 import pandas as pd
 
 from evenhand.cohort.registry import READERS
-from evenhand.cohort.splits import Splits
-from evenhand.cohort.tables import read_table
+from evenhand.cohort.splits import Splits, read_listing
 from evenhand.errors import EvenhandError, some
-from evenhand.files import write_text
 from evenhand.models.settings import weights_path
 from evenhand.runs import Run, open_run
+from evenhand.spreadsheets import write_csv
 
 SEEN = "seen.csv"
 """What a run keeps of the runs before it: the patients that its weights were trained on there."""
@@ -54,7 +53,7 @@ def write_seen(run: Run, weights: str) -> None:
     root = _run_behind(weights)
     if root is not None:
         seen = pd.concat([_trained_on(open_run(root)), _seen_before(root)]).drop_duplicates()
-        write_text(run.root / SEEN, seen.to_csv(index=False, lineterminator="\n"))
+        write_csv(run.root / SEEN, seen)
 
 
 def read_by(splits: Splits, weights: str, excluded: Iterable[Path]) -> list[Path]:
@@ -78,7 +77,7 @@ def _trained_on(run: Run) -> pd.DataFrame:
     path = run.root / "splits.csv"
     if not path.is_file():
         return pd.DataFrame(columns=list(COLUMNS))
-    table = read_table(path)
+    table = read_listing(path)
     patients = table.loc[table["split"] == "train", ["patient_id"]].drop_duplicates()
     source = run.facts["source"]
     return patients.assign(**{name: source[name] for name in SOURCE})[list(COLUMNS)]
@@ -87,7 +86,7 @@ def _trained_on(run: Run) -> pd.DataFrame:
 def _seen_before(root: Path) -> pd.DataFrame:
     """Return the patients that a run's weights were trained on in the runs before it."""
     path = root / SEEN
-    found = read_table(path) if path.is_file() else pd.DataFrame(columns=list(COLUMNS))
+    found = read_listing(path) if path.is_file() else pd.DataFrame(columns=list(COLUMNS))
     return found.fillna("")  # the path of phantoms
 
 
