@@ -28,7 +28,7 @@ LINES = (
     ("predictions", "columns"),
     ("cohort",),
     ("measure",),
-    ("runs", "files", "errors", "launcher", "progress", "settings", "wording"),
+    ("spreadsheets", "runs", "files", "errors", "launcher", "progress", "settings", "wording"),
 )
 DEPTH = {name: depth for depth, line in enumerate(LINES) for name in line}
 FILES = sorted(PACKAGE.rglob("*.py"))

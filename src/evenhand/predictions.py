@@ -137,6 +137,7 @@ def read_predictions(path: Path, columns: Columns | None = None) -> Predictions:
     if raw.empty:
         raise EvenhandError(f"{path} holds no rows.")
     table, classes = checked_columns(raw, path, columns)
+    _check_splits(table, path)
     attributes = attributes_of(raw, columns, known.get("levels", {}), path)
     predictions = Predictions(
         pd.concat([table, attributes.table], axis=1),
@@ -173,18 +174,21 @@ def check_predictions(predictions: Predictions, path: Path) -> None:
     twice = table["sample_id"].duplicated(keep=False)
     who = some(table.loc[twice, "sample_id"].unique())
     refuse_rows(twice, path, f"sample ids must be unique; twice there: {who}.")
-    if "split" in table:
-        refuse_rows(
-            ~table["split"].isin(SPLITS), path, f"split must be one of {', '.join(SPLITS)}."
-        )
-        several = table.groupby("patient_id")["split"].transform("nunique") > 1
-        who = some(table.loc[several, "patient_id"].unique())
-        refuse_rows(several, path, f"a patient must be in one split only; these are in two: {who}.")
+    _check_splits(table, path)
     for name, levels in predictions.levels.items():
         strange = ~table[f"attr_{name}"].isin([*levels, UNKNOWN])
         refuse_rows(
             strange, path, f"attribute {name!r} has the levels {', '.join(map(repr, levels))}."
         )
+
+
+def _check_splits(table: pd.DataFrame, path: Path) -> None:
+    if "split" not in table:
+        return
+    refuse_rows(~table["split"].isin(SPLITS), path, f"split must be one of {', '.join(SPLITS)}.")
+    several = table.groupby("patient_id")["split"].transform("nunique") > 1
+    who = some(table.loc[several, "patient_id"].unique())
+    refuse_rows(several, path, f"a patient must be in one split only; these are in two: {who}.")
 
 
 def _raw(path: Path, columns: Columns) -> tuple[pd.DataFrame, dict[str, Any]]:

@@ -19,7 +19,7 @@ def test_cells_are_text_and_blanks_are_missing(tmp_path):
     assert table["id"].tolist() == ["007", "8", "9"]
     assert table["age"].tolist()[0] == "45.0"
     assert table["insurance"].isna().tolist() == [False, True, True]
-    assert table.isna().to_numpy().tolist() == [[False] * 3, [False, True, True]]
+    assert table["age"].isna().tolist() == [False, True, False]
 
 
 def test_semicolons_part_columns_and_then_a_comma_parts_decimals(tmp_path):
@@ -116,7 +116,7 @@ def _flipped(content: bytes) -> bytes:
             "cannot be read as a table",
         ),
         ("ragged.csv", b"a,b\n1,2\n1,2,3\n", "cannot be read as a table.*line 3"),
-        ("latin.csv", "a\nä\n".encode("latin-1"), "cannot be read as a table"),
+        ("latin.csv", "a\nä\n".encode("latin-1"), "row 2: the byte 0xe4 .* iconv -f WINDOWS-1252"),
         ("twice.csv", b"a,b,a \n1,2,3\n", "has the column a twice"),
         ("damaged.parquet", b"PAR1", "cannot be read as a table"),
     ],

@@ -149,10 +149,10 @@ def _renamed(texts: Iterable[str], attributes: Sequence[str]) -> dict[str, str]:
     renamed: dict[str, str] = {}
     for text in texts:
         name, equals, given = text.partition("=")
-        if renamed.get(name, given) != given:
-            raise EvenhandError(f"--map names two columns for {name!r}; give one.")
         if not equals:
             raise EvenhandError(f"--map {text!r}: it is written NAME=COLUMN, as in label=y_true.")
+        if renamed.get(name, given) != given:
+            raise EvenhandError(f"--map names two columns for {name!r}; give one.")
         if not re.fullmatch(r"score_\d+|attr_.+", name):
             pick("--map name", name, known)
         renamed[name] = given

@@ -15,7 +15,7 @@ from typing import IO, Any, cast
 import numpy as np
 import pandas as pd
 
-from evenhand.cohort.refusals import rows_text
+from evenhand.cohort.refusals import refuse_doubled, rows_text
 from evenhand.cohort.spelling import clean
 from evenhand.errors import EvenhandError
 
@@ -89,6 +89,7 @@ def read_csv(path: Path, ids: Iterable[str] = ()) -> pd.DataFrame:
     except UnicodeDecodeError as error:
         raise _other_encoding(path) from error
     names = _named([clean(str(name)) for name in table.iloc[0].fillna("")])
+    refuse_doubled(names, path)
     table = table.iloc[1:].set_axis(pd.Index(names), axis=1)
     table.index = pd.RangeIndex(text.above + 2, text.above + 2 + len(table))
     if text.separator != ";":

@@ -193,12 +193,12 @@ def _level_notes(name: str, raw: pd.Series, rule: Attribute) -> Iterator[str]:
     if codes := likely_unknown(rule.levels):
         shown = ", ".join(f"{code!r} ({counts[code]} rows)" for code in codes)
         line = flag("unknown-value", f"{name}={join_values(codes)}")
-        yield f"{name!r} has levels that often stand for unknown: {shown}. If they do: {line}."
+        yield f"{name!r} has levels that often stand for unknown: {shown}. If they do, give {line}"
     if pairs := abbreviations({level: counts[level] for level in rule.levels}):
         shown = some(f"{word!r} and {letter!r}" for word, letter in pairs)
         yield (
-            f"{name!r} has words beside their first letter: {shown}. If they are one: "
-            f"{merge_line(name, pairs)}."
+            f"{name!r} has words beside their first letter: {shown}. If they are one, give "
+            f"{merge_line(name, pairs)}"
         )
 
 
@@ -208,8 +208,8 @@ def _old_notes(name: str, raw: pd.Series) -> Iterator[str]:
     if _in_years(name) and old.any():
         yield (
             f"{counted(int(old.sum()), 'row')} {'has' if old.sum() == 1 else 'have'} a {name!r} of "
-            f"{number[old].min():g} to {number[old].max():g}, taken as 90 and over, as MIMIC writes "
-            "it."
+            f"{number[old].min():g} to {number[old].max():g}, taken as 90 and over, as MIMIC "
+            "writes it."
         )
 
 

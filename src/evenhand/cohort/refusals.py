@@ -12,7 +12,7 @@ from evenhand.errors import EvenhandError, some
 _SHORTENED = r"[+-]?\d([.,]\d+)?[eE]\+\d+"
 _NOBODY = (
     r"unknown|unk|none|null|nan|nat|n/?a|missing|undefined|anonym(ous|i[sz]ed)|anon|tbd|x+|[-?*._]+"
-    r"|-1|-?9{2,}|-9"
+    r"|-1|-9+"
 )
 
 

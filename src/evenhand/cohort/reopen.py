@@ -40,7 +40,7 @@ class Anew:
     bins: Sequence[str]
     cache: Path | None
     skip_unreadable: bool
-    values: ValueSettings = ValueSettings()
+    values: ValueSettings
 
 
 def reopen(run: Run, image_size: int | None, anew: Anew) -> Splits:

@@ -151,6 +151,7 @@ def refuse_spellings(name: str, values: pd.Series, source: Path) -> None:
     if pairs:
         shown = some(" and ".join(f"{value!r} ({counts[value]})" for value in p) for p in pairs)
         raise EvenhandError(
-            f"{source}: {name!r} has one value in several spellings: {shown}. If they are one, "
-            f"merge them: {merge_line(name, pairs)}. If they are not, give them other names."
+            f"{source}: {name!r} seems to have one value in several spellings: {shown}. If they "
+            "are not one, give them other names. If they are, merge them: "
+            f"{merge_line(name, pairs)}"
         )

@@ -92,7 +92,7 @@ def share_of_patients(cohort: Cohort, share: float, rng: np.random.Generator) ->
 
 
 def write_splits(path: Path, splits: Splits) -> None:
-    """Write ``sample_id``, ``patient_id`` and ``split`` of every sample as CSV (see `write_csv`)."""
+    """Write ``sample_id``, ``patient_id`` and ``split`` of every sample (see `write_csv`)."""
     tables = [
         cohort.table[["sample_id", "patient_id"]].assign(split=name)
         for name, cohort in splits.items()
