@@ -41,5 +41,5 @@ class PretrainSettings(SplitSettings, ContrastSettings, title="Model"):
         "none", description="none (random), pretrained (timm's), a .safetensors file, or a run"
     )
     image_size: int | None = Field(
-        None, gt=0, description="side of the square images, in pixels [default: 224]"
+        None, gt=0, le=4096, description="side of the square images, in pixels [default: 224]"
     )

@@ -22,7 +22,7 @@ def path(tmp_path: Path) -> Path:
     stays = [f"s{k}" for k in range(STAYS)]
     table = {"stay": stays, "who": [f"p{k // 2}" for k in range(STAYS)]}
     died = [k // 2 % 2 for k in range(STAYS)]
-    frame = pd.DataFrame(table | {"died": died, "sex": ["f", "m"] * (STAYS // 2)})
+    frame = pd.DataFrame(table | {"died": died, "sex": ["f", "f", "m", "m"] * (STAYS // 4)})
     frame.to_csv(tmp_path / "stays.csv", index=False)
     rows = [
         (stay, time, name, value + k)
