@@ -242,7 +242,8 @@ def attributes_of(
     """
     given = [str(name).removeprefix("attr_") for name in raw if str(name).startswith("attr_")]
     asked = [part for attribute in columns.attributes for part in parts_of(attribute)]
-    table, levels, notes = {}, {}, []
+    table, levels = {}, {}
+    notes: list[str] = []
     for name in dict.fromkeys([*given, *asked]):
         column = _column_of(name, raw, path)
         bins = columns.bins.get(name)

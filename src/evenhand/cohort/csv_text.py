@@ -94,8 +94,7 @@ def read_csv(path: Path, ids: Iterable[str] = ()) -> pd.DataFrame:
     table.index = pd.RangeIndex(text.above + 2, text.above + 2 + len(table))
     if text.separator != ";":
         return table
-    kept = set(ids)
-    for name in table.columns.difference(kept):
+    for name in set(names) - {*ids}:
         table[name] = _decimal_points(table[name])
     return table
 

@@ -11,7 +11,7 @@ import evenhand.models.torchvision_guard  # noqa: F401  # isort: skip  (timm imp
 import timm
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from timm.layers import PatchEmbed
+from timm.layers.patch_embed import PatchEmbed
 from torch import Tensor, nn
 
 from evenhand.errors import EvenhandError, UnknownNameError, some
