@@ -51,7 +51,9 @@ def test_the_obvious_positive_class_is_the_last(negative, positive):
         assert (classes.names, classes.ordered) == ((negative, positive), True)
 
 
-@pytest.mark.parametrize("values", [("icu", "ward"), ("1", "2"), ("a", "b"), ("F", "M"), ("0", "2")])
+@pytest.mark.parametrize(
+    "values", [("icu", "ward"), ("1", "2"), ("a", "b"), ("F", "M"), ("0", "2")]
+)
 def test_what_is_not_obvious_is_asked_for(values):
     assert not order_classes(values, None, "dx").ordered
     for positive in values:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evenhand.cohort.settings import ValueSettings
 from evenhand.cohort.spelling import (
     abbreviations,
     clean,
@@ -20,13 +21,19 @@ from evenhand.cohort.spelling import (
     spellings,
 )
 from evenhand.cohort.values import read_values
-from evenhand.cohort.settings import ValueSettings
 from evenhand.errors import EvenhandError
 
 
 @pytest.mark.parametrize(
     "text",
-    ["Ma\u0308nner", " M\u00e4nner ", "M\u00e4n\u200bner", "M\u00e4nner\u00a0", "\ufeffM\u00e4nner", "M\u00e4nner\u200e"],
+    [
+        "Ma\u0308nner",
+        " M\u00e4nner ",
+        "M\u00e4n\u200bner",
+        "M\u00e4nner\u00a0",
+        "\ufeffM\u00e4nner",
+        "M\u00e4nner\u200e",
+    ],
 )
 def test_what_nobody_sees_does_not_count(text):
     assert clean(text) == "M\u00e4nner"
@@ -91,7 +98,11 @@ def test_the_message_is_the_line_that_merges():
     assert values.applied("sex", raw).nunique() == 2
 
 
-@given(st.lists(st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1), min_size=2, unique=True))
+@given(
+    st.lists(
+        st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1), min_size=2, unique=True
+    )
+)
 def test_any_values_can_be_written_in_a_flag(values):
     values = list(dict.fromkeys(map(clean, values)))
     if len(values) > 1 and all(values):
