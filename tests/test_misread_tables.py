@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,8 @@ from tests.data.pictures import write_picture
 
 from evenhand.files import read_json
 
-CASES = ROOT.parent / "shared" / "cases"
+DATA = Path(os.environ.get("EVENHAND_DATA", ROOT.parent / "shared" / "data"))
+CASES = DATA.parent / "cases"
 FEW = ("--replicates", 30, "--metric", "auc", "--across", "gap", "--across", "worst")
 COLUMNS = ("--image-column", "file", "--label", "dx", "--patient", "patient", "--attribute", "sex")
 
