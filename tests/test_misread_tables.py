@@ -286,3 +286,28 @@ def test_awkward_files(pictures, tmp_path, name):
         attribute = words.get(name, ("sex",))
         ended = evenhand("audit", path, "--attribute", *attribute, *FEW, "--out", tmp_path / "out")
     assert RIGHT[name] in " ".join([ended.out, ended.err])
+
+
+def test_what_a_run_was_told_of_values_goes_on(pictures, tmp_path):
+    """`predict` and `prune` read the same data as the run whose model they take."""
+    sex = [("F", "Female", "M", "male")[k // 2 % 4] for k in range(40)]
+    path = pictures / "told.csv"
+    cases(sex=sex, dx=[("icu", "ward")[k // 8 % 2] for k in range(40)]).to_csv(path, index=False)
+    told = ("--merge", "sex=F,Female", "--merge", "sex=M,male", "--positive", "icu")
+    small = ("--image-size", 32, "--backbone", "test_vit", "--weights", "none", "--device", "cpu")
+    cache = ("--cache", tmp_path / "cache")
+    run = tmp_path / "run"
+    ended = evenhand(
+        *("finetune", path, *COLUMNS, *told, *small, *cache, "--epochs", 1, "--out", run)
+    )
+    assert ended.status == 0, ended.err
+    assert read_json(run / "run.json")["source"]["label"] == "dx: ward, icu"
+    assert read_json(run / "run.json")["source"]["levels"] == {"sex": ["F", "M"]}
+    for command in (
+        ("predict", run, path, *cache),
+        ("prune", run, "--attribute", "sex", *cache, "--limit", 20, "--batches", 1),
+    ):
+        ended = evenhand(*command, "--out", tmp_path / command[0])
+        assert ended.status == 0, ended.err
+        rows = read_json(tmp_path / command[0] / "metrics.json")["rows"]
+        assert {row["group"] for row in rows if row["attribute"] == "sex"} == {"*", "F", "M"}

@@ -141,7 +141,8 @@ def _labels(
         )
     values = [str(value) for value in text.dropna().unique()]
     coded = bool(numbers.notna().all() and numbers.isin([0, 1]).all())
-    if n_classes > 2 or (coded and columns.positive is None) or len(values) > 2:
+    broken = bool((numbers % 1 > 0).any())
+    if n_classes > 2 or (coded and columns.positive is None) or len(values) > 2 or broken:
         return _whole(text, path), class_numbers(n_classes)
     refuse_rows(text.isna(), path, "the label is missing.")
     refuse_spellings("label", text, path)

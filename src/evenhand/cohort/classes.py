@@ -21,6 +21,7 @@ _POSITIVE = re.compile(
     r"|pathological|glaucoma|pneumonia|dementia"
 )
 _NUMBERS = ({"0", "1"}, {"-1", "1"})  # of which 1 is the positive one; 1 and 2 do not say
+_LETTERS = {"t", "f"}  # true and false, where both are there
 _NOT = ("no ", "non ", "non", "not ", "without ", "un")
 
 
@@ -115,6 +116,8 @@ def _obvious(first: str, second: str) -> str | None:
     for one, other, name in ((keys[0], keys[1], second), (keys[1], keys[0], first)):
         if any(one == f"{word}{other}" for word in _NOT):
             return name
+    if {*keys} == _LETTERS:
+        return max(first, second, key=str.casefold)
     says = polarity(first), polarity(second)
     if says[0] == says[1]:
         return None

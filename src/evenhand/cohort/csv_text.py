@@ -7,7 +7,6 @@ import gzip
 import re
 import shlex
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -22,7 +21,13 @@ from evenhand.errors import EvenhandError
 _BLOCK = 2**20
 _LEADING = 50  # lines above the header, at most
 _NUMBER = r"([+-]?\d*([,.]\d+)?([eE][+-]?\d+)?)?"  # with a comma or a point; or nothing
-_BOMS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_BOMS = {
+    b"\xff\xfe\0\0": "utf-32",
+    b"\xef\xbb\xbf": "utf-8-sig",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
+_SEPARATORS = ",;\t|"
 _SEP = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 
 
@@ -127,7 +132,7 @@ def _header(lines: list[str]) -> tuple[str, int]:
     said = None
     for above, line in enumerate(lines):
         bare = re.sub(r'"[^"]*"', "", line)
-        separator = said or max(",;\t", key=bare.count)
+        separator = said or max(_SEPARATORS, key=bare.count)
         if above == 0 and (match := _SEP.fullmatch(line.strip("\ufeff "))):
             said = match[1]
         elif not line.strip(f" {separator}") or _is_comment(line, lines[above + 1 :], separator):
@@ -143,7 +148,7 @@ def _is_comment(line: str, below: list[str], separator: str) -> bool:
         return False
     rows = (other for other in below if other.strip() and not other.startswith("#"))
     row = next(rows, None)
-    parts = max(",;\t", key=row.count) if row else separator
+    parts = max(_SEPARATORS, key=row.count) if row else separator
     return row is None or row.count(parts) != line.count(parts)
 
 
@@ -274,9 +279,8 @@ def _other_encoding(path: Path) -> EvenhandError:
     with _opener(path)(path, "rb") as file:
         content = file.read()
     where = ""
-    with suppress(UnicodeDecodeError):
-        content.decode()
-        return EvenhandError(f"{path} is UTF-16, and cut off. Write it again.")
+    if content.startswith(tuple(mark for mark, name in _BOMS.items() if name != "utf-8-sig")):
+        return EvenhandError(f"{path} is UTF-16 or UTF-32, and cut off. Write it again.")
     try:
         content.decode()
     except UnicodeDecodeError as error:

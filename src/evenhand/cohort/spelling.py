@@ -28,7 +28,7 @@ _BLANK = re.compile(r"\s")  # also no-break, thin and ideographic spaces
 _LOOKALIKES = str.maketrans("авекмнорстухіјαβεικνορτυχ", "abekmhopctyxijabeiknoptux")
 _SIGNS = {"≥": ">=", "≤": "<=", "\u2212": "-", "\u2013": "-", "\u2014": "-", "\u2010": "-"}
 _BETWEEN = re.compile(r"(?<=\w)[\s_-]+(?=[^\W\d])|(?<=[^\W\d])[\s_-]+(?=\w)|\s+")
-_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)")
+_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d{1,3})?")
 _ROMAN = re.compile("[ivxlcdm]+")
 _SEXES = ({"f", "female"}, {"m", "male"})
 _WORD = 4  # letters that a word has at least, for its first letter to be short for it
@@ -78,7 +78,7 @@ def spelling_key(text: str) -> str:
     if _NUMBER.fullmatch(text):
         number = Decimal(text.replace(",", "."))
         return f"{number.normalize():f}" if number else "0"
-    return _BETWEEN.sub(" ", text)
+    return _BETWEEN.sub(" ", text).rstrip(".,;:") or text
 
 
 def spellings(counts: Mapping[str, int]) -> list[tuple[str, ...]]:

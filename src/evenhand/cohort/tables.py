@@ -223,7 +223,7 @@ def _text(value: object) -> str:
     """Write 3.0 as "3": a whole number beside a missing one is stored as a float."""
     if isinstance(value, float | np.floating) and value.is_integer():
         return str(int(value))
-    return str(value)
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _refuse_text(path: Path, types: Mapping[str, str], also: re.Pattern[str] | None) -> None:
