@@ -207,9 +207,8 @@ def _old_notes(name: str, raw: pd.Series) -> Iterator[str]:
     old = (number >= SHIFTED[0]) & (number < SHIFTED[1])
     if _in_years(name) and old.any():
         yield (
-            f"{counted(int(old.sum()), 'row')} {'has' if old.sum() == 1 else 'have'} in {name!r} "
-            f"{number[old].min():g} to {number[old].max():g}, taken as 90 and over, as MIMIC "
-            "writes it."
+            f"{name!r} is {number[old].min():g} to {number[old].max():g} in "
+            f"{counted(int(old.sum()), 'row')}: taken as 90 and over, as MIMIC writes it."
         )
 
 
