@@ -102,7 +102,7 @@ def test_a_group_that_only_one_of_the_inputs_has(path, tmp_path):
     table(1).assign(sex=lambda t: t["sex"].where(t.index > 40, "diverse")).to_csv(
         other, index=False
     )
-    words = (path, other, *MAP, "--attribute", "sex")
+    words = (path, other, *MAP, "--attribute", "sex", "--conflict", "sex=keep")
     rows, _ = run("audit", tmp_path / "out", *words, "--exclude-group", "sex=diverse")
     gaps = rows[(rows["metric"] == "auc_gap") & (rows["split"] == "test")]
     assert gaps["value"].notna().all()
@@ -273,8 +273,9 @@ def test_an_operating_point_of_ones_own(path, tmp_path):
     [
         (lambda t: t.drop(columns="p(mel)"), (), "has no column p(mel)"),
         (lambda t: t.rename(columns={"age": "sex"}), (), "the column sex twice"),
-        (lambda t: t.assign(y_true="yes"), (), "label must be a whole number, from 0 up, not yes"),
-        (lambda t: t.assign(y_true=t["y_true"] + 1), (), "labels must be 0 … 1"),
+        (lambda t: t.assign(y_true="icu"), (), "label must be a whole number, from 0 up, not icu"),
+        (lambda t: t.assign(y_true=np.arange(len(t)) % 3), (), "labels must be 0 … 1"),
+        (lambda t: t.assign(y_true=t["y_true"] + 1), (), "--positive 1 or --positive 2"),
         (lambda t: t.assign(**{"p(mel)": np.nan}), (), "score must be a finite number"),
         (lambda t: t.assign(**{"p(mel)": np.inf}), (), "score must be a finite number"),
         (lambda t: t.assign(**{"p(mel)": 7.5}), (), "for logits, give --logits"),

@@ -28,7 +28,7 @@ LINES = (
     ("predictions", "columns"),
     ("cohort",),
     ("measure",),
-    ("runs", "run_files", "locks", "files"),
+    ("spreadsheets", "runs", "run_files", "locks", "files"),
     ("errors", "launcher", "progress", "settings", "wording"),
 )
 DEPTH = {name: depth for depth, line in enumerate(LINES) for name in line}

@@ -6,6 +6,7 @@ Everything heavy is imported inside the commands: help has to answer at once.
 from __future__ import annotations
 
 import inspect
+import io
 import sys
 from collections.abc import Callable
 from functools import partial, wraps
@@ -22,7 +23,7 @@ from evenhand.errors import EvenhandError
 from evenhand.files import MACHINE_FAULTS
 from evenhand.finetune.settings import FinetuneSettings
 from evenhand.flags import Job, Sections, with_flags
-from evenhand.launcher import check_alone, is_main
+from evenhand.launcher import check_alone, check_environment, is_main
 from evenhand.listings import LIST_METRICS, datasets, units
 from evenhand.pretrain.settings import PretrainSettings
 from evenhand.prune.settings import PruneSettings
@@ -44,7 +45,11 @@ command = partial(app.command, cls=Sections)
 
 def main() -> None:
     """Run the command line; a mistake of the user becomes one text on stderr and status 2."""
+    for stream in (sys.stdout, sys.stderr):  # an encoding that lacks a letter shows its number
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
+        check_environment()
         status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except EvenhandError as error:
         _refuse(str(error))

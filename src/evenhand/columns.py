@@ -11,9 +11,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.cohort.attributes import UNKNOWN, distinct, parts_of
-from evenhand.cohort.bins import Bins, refuse_measurement, refuse_unbinned
-from evenhand.cohort.refusals import refuse_rows
+from evenhand.cohort.attributes import mapped, parts_of
+from evenhand.cohort.bins import Bins
+from evenhand.cohort.classes import ask_positive, order_classes, polarity
+from evenhand.cohort.own_attributes import own_attribute
+from evenhand.cohort.refusals import refuse_ids, refuse_rows
+from evenhand.cohort.spelling import refuse_spellings
+from evenhand.cohort.values import ValueRules
 from evenhand.errors import EvenhandError, some
 
 
@@ -33,12 +37,18 @@ class Columns:
         The column in the file of each column of the contract: ``{"label": "y_true"}``.
     logits
         Whether the scores are logits, which are then turned into probabilities.
+    values
+        How values of attributes and of the label are taken.
+    positive
+        The positive one of two classes, where that is not obvious.
     """
 
     attributes: tuple[str, ...] = ()
     bins: Mapping[str, Bins] = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)
     logits: bool = False
+    values: ValueRules = field(default_factory=ValueRules)
+    positive: str | None = None
 
 
 CONTRACT = ("sample_id", "patient_id", "split", "label", "score")
@@ -72,14 +82,15 @@ def rename_columns(table: pd.DataFrame, renamed: Mapping[str, str], path: Path) 
 
 
 def checked_columns(
-    raw: pd.DataFrame, path: Path, logits: bool
+    raw: pd.DataFrame, path: Path, columns: Columns
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return the columns that are no attributes, typed, and the classes by number.
+    """Return the columns that are no attributes, typed, and the names of the classes.
 
     Raises
     ------
     EvenhandError
-        A column is absent, or a cell is blank or no number.
+        A column is absent, a cell is blank or no number, an id is none, logits are probabilities,
+        or it is not known which of two classes is the positive one.
     """
     scores = _scores_in(raw)
     needed = ("sample_id", "patient_id", "label", *scores)
@@ -94,13 +105,15 @@ def checked_columns(
     for name in ids:
         refuse_rows(raw[name].isna(), path, f"{name} is missing.")
     table = raw[ids].astype("str")
-    table["label"] = _numbers(raw["label"], path, whole=True).astype(np.int64)
-    values = np.stack([_numbers(raw[name], path, whole=False) for name in scores], axis=1)
-    if logits:
-        values = _probabilities(values)
+    refuse_ids(table["patient_id"], path, "patient")
     n_classes = max(2, len(scores))
+    table["label"], classes = _labels(raw["label"], path, columns, n_classes)
+    values = np.stack([_scores(raw[name], path) for name in scores], axis=1)
+    if columns.logits:
+        _refuse_probabilities(values, path)
+        values = _probabilities(values)
     table[list(score_columns(n_classes))] = values[:, -1:] if n_classes == 2 else values
-    return table, class_numbers(n_classes)
+    return table, classes
 
 
 def _scores_in(raw: pd.DataFrame) -> list[str]:
@@ -115,16 +128,73 @@ def _scores_in(raw: pd.DataFrame) -> list[str]:
     return [f"score_{number}" for number in range(count)]
 
 
-def _numbers(column: pd.Series, path: Path, *, whole: bool) -> NDArray[np.float64]:
+def _labels(
+    raw: pd.Series, path: Path, columns: Columns, n_classes: int
+) -> tuple[pd.Series, tuple[str, ...]]:
+    """Return the number of each row's class, and what the classes are called."""
+    text = columns.values.applied("label", raw.astype("str"))
+    numbers = pd.to_numeric(text, errors="coerce")
+    if n_classes > 2 and columns.positive is not None:
+        raise EvenhandError(
+            f"--positive {columns.positive}: {path} has scores of {n_classes} classes, and each is "
+            "told from all others; leave --positive out."
+        )
+    values = [str(value) for value in text.dropna().unique()]
+    coded = bool(numbers.notna().all() and numbers.isin([0, 1]).all())
+    broken = bool((numbers % 1 > 0).any())
+    if n_classes > 2 or (coded and columns.positive is None) or len(values) > 2 or broken:
+        return _whole(text, path), class_numbers(n_classes)
+    refuse_rows(text.isna(), path, "the label is missing.")
+    refuse_spellings("label", text, path)
+    if len(values) == 1 and columns.positive is None:
+        says = polarity(values[0])
+        if says is None:
+            return _whole(text, path), class_numbers(n_classes)
+        return pd.Series(says, text.index, dtype=np.int64), class_numbers(n_classes)
+    if len(values) == 1:
+        positive = (text == columns.positive).astype(np.int64)
+        return positive, class_numbers(n_classes)
+    classes = order_classes(values, columns.positive, f"the label of {path}")
+    if not classes.ordered:
+        raise ask_positive(classes.names, str(path))
+    return (text == classes.names[1]).astype(np.int64), classes.names
+
+
+def _whole(text: pd.Series, path: Path) -> pd.Series:
+    numbers = pd.to_numeric(text, errors="coerce").to_numpy(np.float64)
+    bad = ~np.isfinite(numbers) | (numbers != np.floor(numbers))
+    problem = (
+        f"{text.name} must be a whole number, from 0 up, not {some(text[bad].unique())}. Of two "
+        "classes, write 1 for the positive one and 0 for the other, or two words."
+    )
+    refuse_rows(pd.Series(bad, text.index), path, problem)
+    return pd.Series(numbers, text.index).astype(np.int64)
+
+
+def _scores(column: pd.Series, path: Path) -> NDArray[np.float64]:
     numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
-    bad = ~np.isfinite(numbers)
-    if whole:
-        bad |= numbers != np.floor(numbers)
-    kind = "a whole number, from 0 up" if whole else "a finite number"
-    hint = ". Of two classes, write 1 for the positive one and 0 for the other" if whole else ""
-    problem = f"{column.name} must be {kind}, not {some(column[bad].unique())}{hint}."
-    refuse_rows(pd.Series(bad, column.index), path, problem)
+    bad = pd.Series(~np.isfinite(numbers), column.index)
+    text = column[bad].astype("str")
+    lists = bad & column.astype("str").str.fullmatch(r"[\[({].*[,; ].*[\])}]").fillna(False)
+    refuse_rows(
+        lists,
+        path,
+        f"{column.name} holds lists, as in {some(text.unique()[:1])}. Write each class's score in "
+        "a column of its own: score_0, score_1 and so on; of two classes the second alone, as "
+        "score.",
+    )
+    refuse_rows(bad, path, f"{column.name} must be a finite number, not {some(text.unique())}.")
     return numbers
+
+
+def _refuse_probabilities(values: NDArray[np.float64], path: Path) -> None:
+    """Refuse logits that are probabilities: all within 0 … 1, and of several classes, sum to 1."""
+    within = bool(np.all((values >= 0) & (values <= 1)))
+    if within and (values.shape[1] == 1 or np.allclose(values.sum(axis=1), 1, atol=1e-3)):
+        raise EvenhandError(
+            f"--logits: the scores of {path} are probabilities, all of them from "
+            f"{values.min():g} to {values.max():g}. Leave --logits out."
+        )
 
 
 def _probabilities(logits: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -136,10 +206,29 @@ def _probabilities(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return probabilities
 
 
+@dataclass(frozen=True, eq=False)
+class Attributes:
+    """The attributes of a predictions table.
+
+    Attributes
+    ----------
+    table
+        A column ``attr_<name>`` of levels for each.
+    levels
+        The levels of each, in order.
+    notes
+        What is implausible about them, in sentences.
+    """
+
+    table: pd.DataFrame
+    levels: dict[str, tuple[str, ...]]
+    notes: tuple[str, ...]
+
+
 def attributes_of(
     raw: pd.DataFrame, columns: Columns, known: Mapping[str, list[str]], path: Path
-) -> tuple[pd.DataFrame, dict[str, tuple[str, ...]]]:
-    """Return a column of levels for each attribute, and the levels in order.
+) -> Attributes:
+    """Return the attributes of a table.
 
     Parameters
     ----------
@@ -149,29 +238,43 @@ def attributes_of(
     Raises
     ------
     EvenhandError
-        An attribute has no column, or is a number without bins, or has bins and is no number.
+        An attribute has no column, or is a number without bins, has bins and is no number, or is
+        refused by `evenhand.cohort.own_attributes.own_attribute`.
     """
     given = [str(name).removeprefix("attr_") for name in raw if str(name).startswith("attr_")]
     asked = [part for attribute in columns.attributes for part in parts_of(attribute)]
     table, levels = {}, {}
+    notes: list[str] = []
     for name in dict.fromkeys([*given, *asked]):
-        column = next((one for one in (f"attr_{name}", name) if one in raw), None)
-        if column is None:
-            raise EvenhandError(
-                f"{path} has no column 'attr_{name}' or {name!r} for attribute {name!r}; it has: "
-                f"{_names(raw)}. Name the column that is meant with --map {name}=COLUMN."
-            )
-        rule = columns.bins[name].attribute(name, column) if name in columns.bins else None
+        column = _column_of(name, raw, path)
+        bins = columns.bins.get(name)
+        rule = bins.attribute(name, column) if bins else None
         if name in known and (rule is None or rule.levels == tuple(known[name])):
-            table[f"attr_{name}"], levels[name] = raw[column].fillna(UNKNOWN), tuple(known[name])
+            rule = columns.values.settled(
+                mapped(name, column, {each: each for each in known[name]})
+            )
+            table[f"attr_{name}"], levels[name] = rule.of(raw[column]), rule.levels
             continue
-        if rule is None:
-            refuse_measurement(name, raw[column], path)
-            rule = distinct(name, column, raw[column])
-        else:
-            refuse_unbinned(raw[column], rule, path)
-        table[f"attr_{name}"], levels[name] = rule.of(raw[column]), rule.levels
-    return pd.DataFrame(table, index=raw.index).astype("str"), levels
+        values = raw[column].astype("str")
+        own = own_attribute(name, values, raw["patient_id"], path, bins, columns.values)
+        table[f"attr_{name}"], levels[name] = own.rule.of(own.raw), own.rule.levels
+        notes += own.notes
+    return Attributes(pd.DataFrame(table, index=raw.index).astype("str"), levels, tuple(notes))
+
+
+def _column_of(name: str, raw: pd.DataFrame, path: Path) -> str:
+    if name in ("label", "score"):
+        raise EvenhandError(
+            f"--attribute {name}: the {name} is what is measured within groups, and makes none. "
+            "Name another column."
+        )
+    column = next((each for each in (f"attr_{name}", name) if each in raw), None)
+    if column is None:
+        raise EvenhandError(
+            f"{path} has no column 'attr_{name}' or {name!r} for attribute {name!r}; it has: "
+            f"{_names(raw)}. Name the column that is meant with --map {name}=COLUMN."
+        )
+    return column
 
 
 def _names(table: pd.DataFrame) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
@@ -217,9 +217,24 @@ def _problems(
 
 def _from_file(config: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(config.read_text(encoding="utf-8"))
+        values = yaml.load(config.read_text(encoding="utf-8"), _OnceEach)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise EvenhandError(f"--config {config} cannot be read: {error}") from error
     if not isinstance(values, dict):
         raise EvenhandError(f"--config {config} holds no settings; write NAME: VALUE lines.")
-    return {str(name).replace("-", "_"): value for name, value in values.items()}
+    return {str(name): value for name, value in values.items()}
+
+
+class _OnceEach(yaml.SafeLoader):
+    """A safe loader that refuses a name twice, of which the standard one takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        names: dict[Hashable, Any] = {}
+        for key, value in node.value:
+            name = str(self.construct_object(key, deep=True)).replace("-", "_")
+            if name in names:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{name!r} comes twice; give it once", key.start_mark
+                )
+            names[name] = self.construct_object(value, deep=True)
+        return names

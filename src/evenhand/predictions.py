@@ -56,11 +56,14 @@ class Predictions:
         Names of the C classes.
     levels
         Levels of each attribute in order, ``"unknown"`` not among them.
+    notes
+        What was noticed as a file was read, in sentences.
     """
 
     table: pd.DataFrame
     classes: tuple[str, ...]
     levels: Mapping[str, tuple[str, ...]]
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.table)
@@ -140,20 +143,23 @@ def read_predictions(path: Path, columns: Columns | None = None) -> Predictions:
     columns = columns or Columns()
     if not path.is_file():
         raise EvenhandError(f"there is no file {path}.")
-    raw, known = _raw(path)
-    if known:  # Evenhand's own files hold probabilities, under the contract's names
-        columns = replace(columns, renamed={}, logits=False)
+    raw, known = _raw(path, columns)
+    if known:  # Evenhand's own files hold numbered labels and probabilities, under their names
+        columns = replace(columns, renamed={}, logits=False, positive=None)
     raw = rename_columns(raw, columns.renamed, path)
     if raw.empty:
         raise EvenhandError(f"{path} holds no rows.")
     if known:
         _check_numbers(raw, path)
-    table, classes = checked_columns(raw, path, columns.logits)
+    table, classes = checked_columns(raw, path, columns)
+    _check_splits(table, path)
     if known:
         _check_known(known, raw, len(classes), path)
         classes = tuple(known.classes)
-    attributes, levels = attributes_of(raw, columns, known.levels if known else {}, path)
-    predictions = Predictions(pd.concat([table, attributes], axis=1), classes, levels)
+    attributes = attributes_of(raw, columns, known.levels if known else {}, path)
+    predictions = Predictions(
+        pd.concat([table, attributes.table], axis=1), classes, attributes.levels, attributes.notes
+    )
     check_predictions(predictions, path)
     return replace(predictions, table=predictions.table.reset_index(drop=True))
 
@@ -183,13 +189,7 @@ def check_predictions(predictions: Predictions, path: Path) -> None:
     twice = table["sample_id"].duplicated(keep=False)
     who = some(table.loc[twice, "sample_id"].unique())
     refuse_rows(twice, path, f"sample ids must be unique; twice there: {who}.")
-    if "split" in table:
-        refuse_rows(
-            ~table["split"].isin(SPLITS), path, f"split must be one of {', '.join(SPLITS)}."
-        )
-        several = table.groupby("patient_id")["split"].transform("nunique") > 1
-        who = some(table.loc[several, "patient_id"].unique())
-        refuse_rows(several, path, f"a patient must be in one split only; these are in two: {who}.")
+    _check_splits(table, path)
     for name, levels in predictions.levels.items():
         strange = ~table[f"attr_{name}"].isin([*levels, UNKNOWN])
         refuse_rows(
@@ -215,7 +215,16 @@ def _check_known(known: _Known, raw: pd.DataFrame, n_classes: int, path: Path) -
         raise DamagedError(path, f"its metadata have the levels of {some(absent)}, its columns not")
 
 
-def _raw(path: Path) -> tuple[pd.DataFrame, _Known | None]:
+def _check_splits(table: pd.DataFrame, path: Path) -> None:
+    if "split" not in table:
+        return
+    refuse_rows(~table["split"].isin(SPLITS), path, f"split must be one of {', '.join(SPLITS)}.")
+    several = table.groupby("patient_id")["split"].transform("nunique") > 1
+    who = some(table.loc[several, "patient_id"].unique())
+    refuse_rows(several, path, f"a patient must be in one split only; these are in two: {who}.")
+
+
+def _raw(path: Path, columns: Columns) -> tuple[pd.DataFrame, _Known | None]:
     """Return a file's rows, and what Evenhand's metadata say; a table made elsewhere is text."""
     if path.suffix.lower() not in (".csv", ".parquet"):
         raise EvenhandError(
@@ -231,7 +240,8 @@ def _raw(path: Path) -> tuple[pd.DataFrame, _Known | None]:
                 return _by_row(pq.read_table(path).to_pandas()), about
         except (OSError, ValueError) as error:  # what pyarrow raises for a damaged file
             raise DamagedError(path, f"it cannot be read as a table ({error})") from error
-    return read_table(path), None
+    ids = [columns.renamed.get(name, name) for name in ("sample_id", "patient_id")]
+    return read_table(path, ids=ids), None
 
 
 def _by_row(table: pd.DataFrame) -> pd.DataFrame:

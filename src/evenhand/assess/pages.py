@@ -8,7 +8,7 @@ from typing import Any
 
 from evenhand.audit.card import write_card
 from evenhand.audit.evaluate import evaluate
-from evenhand.errors import EvenhandError
+from evenhand.errors import EvenhandError, pick
 from evenhand.files import read_json, write_text
 from evenhand.locks import locked
 from evenhand.report.requirements import requirements_page
@@ -77,6 +77,13 @@ def report(run: Path, *, card: Path | None = None, model: str | None = None) -> 
 
 def _report(found: Run, card: Path | None, model: str | None) -> Run:
     run, job = found.root, found.facts["job"]
+    if model is not None:
+        if card is None:
+            raise EvenhandError(
+                f"--model {model} says whose card is written, and no card is asked for: give "
+                "--card FILE.md, too, or leave --model out."
+            )
+        pick(f"model in {run}", model, dict.fromkeys(found.models()))
     if job in PAGES:
         if card:
             raise EvenhandError(f"--card: {run} is a run of {job!r}, which has no card.")

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from evenhand.audit.asked import advice_of
 from evenhand.audit.inputs import find_inputs, read_inputs
-from evenhand.audit.job import begin_audit, write_audit
+from evenhand.audit.job import begin_audit, notes_of, write_audit
 from evenhand.audit.matching import Matched, match
 from evenhand.audit.settings import CompareSettings
 from evenhand.errors import EvenhandError
-from evenhand.files import write_text
 from evenhand.runs import Run, run_scope, start_run
+from evenhand.spreadsheets import write_csv
 from evenhand.wording import counted
 
 
@@ -59,9 +59,9 @@ def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) ->
             "patients": found.patients,
             "unmatched": {name: int(counts.get(name, 0)) for name in models},
         },
-        notes=[*(one.why for one in advice_of(settings)), _sentence(found)],
+        notes=[*(one.why for one in advice_of(settings)), _sentence(found), *notes_of(models)],
     )
-    write_text(run.root / "unmatched.csv", found.unmatched.to_csv(index=False, lineterminator="\n"))
+    write_csv(run.root / "unmatched.csv", found.unmatched)
     return write_audit(run, found.models, chosen=None)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from evenhand.audit.settings import InputSettings
 from evenhand.cohort.attributes import parts_of
 from evenhand.cohort.bins import parse_bins
+from evenhand.cohort.values import read_values
 from evenhand.columns import CONTRACT, Columns
 from evenhand.errors import EvenhandError, pick
 from evenhand.predictions import Predictions, read_predictions
@@ -88,11 +89,14 @@ def read_inputs(
         parse_bins(settings.bins),
         _renamed(settings.map, asked),
         settings.logits,
+        read_values(settings),
+        settings.positive,
     )
     models = {name: read_predictions(path, columns) for name, path in inputs.files.items()}
     known = {*parts_of("*".join(asked)), *(name for one in models.values() for name in one.levels)}
     for name in columns.bins:
         pick("attribute to give --bins for", name, dict.fromkeys(known - {""}))
+    columns.values.check_names((known - {""}) | {"label"})
     first, path = next(iter(models.values())), next(iter(inputs.files.values()))
     attributes = settings.attribute or tuple(name for name in first.levels if name != control)
     if not attributes:
@@ -142,11 +146,13 @@ def _renamed(texts: Iterable[str], attributes: Sequence[str]) -> dict[str, str]:
     """Return the column in the file of each column of the contract, or attribute, that is named."""
     asked = [part for attribute in attributes for part in parts_of(attribute)]
     known = dict.fromkeys((*CONTRACT, *asked))
-    renamed = {}
+    renamed: dict[str, str] = {}
     for text in texts:
         name, equals, given = text.partition("=")
         if not equals:
             raise EvenhandError(f"--map {text!r}: it is written NAME=COLUMN, as in label=y_true.")
+        if renamed.get(name, given) != given:
+            raise EvenhandError(f"--map names two columns for {name!r}; give one.")
         if not re.fullmatch(r"score_\d+|attr_.+", name):
             pick("--map name", name, known)
         renamed[name] = given

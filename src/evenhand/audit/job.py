@@ -50,9 +50,23 @@ def audit(settings: AuditSettings, out: Path, *, overwrite: bool = False) -> Run
     run = begin_audit(start, asked, inputs, models)
     run.note(
         pairs=[],
-        notes=[one.why for one in advice_of(settings)] + ([APART] if len(models) > 1 else []),
+        notes=[
+            *(one.why for one in advice_of(settings)),
+            *([APART] if len(models) > 1 else []),
+            *notes_of(models),
+        ],
     )
     return write_audit(run, models, chosen=next(iter(models)) if len(models) == 1 else None)
+
+
+def notes_of(models: Mapping[str, Predictions]) -> list[str]:
+    """Return what was noticed as predictions were read; the same in several files, once."""
+    notes: dict[str, list[str]] = {}
+    for name, predictions in models.items():
+        for note in predictions.notes:
+            notes.setdefault(note, []).append(name)
+    several = len(models) > 1
+    return [f"{', '.join(of)}: {note}" if several else note for note, of in notes.items()]
 
 
 def begin_audit(

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from evenhand.cohort.settings import DataSettings
-from evenhand.settings import Settings
+from evenhand.cohort.settings import ClassSettings, DataSettings
+from evenhand.settings import SEEDS, Settings
+
+Asks = TypeVar("Asks", bound=Settings)
+
+LEAST = 19
+"""Permutations that can give a p of .05."""
 
 
-class InputSettings(Settings, title="Predictions"):
+class InputSettings(ClassSettings, title="Predictions"):
     """Which predictions are read, and how."""
 
     inputs: tuple[Path, ...] = Field(description="predictions (CSV or parquet) or run directories")
@@ -30,7 +36,7 @@ class InputSettings(Settings, title="Predictions"):
         description="what a column is called in files made elsewhere: label=y_true; repeatable",
     )
     logits: bool = Field(False, description="the scores of files made elsewhere are logits")
-    seed: int = Field(0, ge=0, description="seed of everything that is drawn")
+    seed: int = Field(0, ge=0, lt=SEEDS, description="seed of everything that is drawn")
 
 
 class MeasureSettings(Settings, title="Measurement"):
@@ -79,10 +85,24 @@ class MeasureSettings(Settings, title="Measurement"):
         "percentile", description="how intervals are made from the resamples"
     )
     level: float = Field(0.95, gt=0, lt=1, description="confidence level of the intervals")
-    replicates: int = Field(1000, ge=1, description="resamples of the patients")
+    replicates: int = Field(1000, ge=1, le=1_000_000, description="resamples of the patients")
     permutations: int = Field(
-        0, ge=0, description="permutations for each test of no difference; 0: no tests"
+        0,
+        ge=0,
+        le=1_000_000,
+        description="permutations for each test of no difference; 0: no tests",
     )
+
+    @field_validator("permutations")
+    @classmethod
+    def _check_permutations(cls, permutations: int) -> int:
+        if 0 < permutations < LEAST:
+            raise ValueError(
+                f"the smallest p of {permutations} permutations is "
+                f"{1 / (permutations + 1):.2g}, which is no evidence; give {LEAST} at least, "
+                "better 999, or 0"
+            )
+        return permutations
 
     @model_validator(mode="after")
     def _check_decision(self) -> Self:
@@ -94,12 +114,28 @@ class MeasureSettings(Settings, title="Measurement"):
         return self
 
 
+def _refuse_own_condition(settings: Asks) -> Asks:
+    """Refuse a third variable that is, or is part of, an attribute within whose levels it is."""
+    control = getattr(settings, "condition", None)
+    for attribute in getattr(settings, "attribute", ()):
+        if control is not None and control in re.split(r"[*|]", attribute):
+            raise ValueError(
+                f"--condition {control} is a part of --attribute {attribute}: within each of its "
+                "levels there is one group. Name a third variable"
+            )
+    return settings
+
+
 class AuditSettings(MeasureSettings, InputSettings, title="Measurement"):
     """Which predictions are audited, and by what."""
+
+    _conditions = model_validator(mode="after")(_refuse_own_condition)
 
 
 class CompareSettings(MeasureSettings, InputSettings, title="Predictions"):
     """Which models are compared on the same samples, and by what."""
+
+    _conditions = model_validator(mode="after")(_refuse_own_condition)
 
     model: tuple[str, ...] = Field(
         (),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
+from evenhand.cohort.levels import level_order
 from evenhand.cohort.tables import plain
 from evenhand.errors import pick
 
@@ -25,7 +25,8 @@ _RACES = (
 # people, and in our own tables it is everybody.
 _UNTOLD = re.compile(
     r"unknown|refused|declined|unable to (obtain|answer|determine)|unobtainable|prefer not"
-    r"|not (specified|stated|reported|recorded|available|known|disclosed)|^[?*]+$"
+    r"|not (specified|stated|reported|recorded|available|known|disclosed)|^[?*]+$|^missing$"
+    r"|^#(ref!|div/0!|value!|name\?|num!|null!)$"  # of a spreadsheet's formula that failed
 )
 
 
@@ -133,11 +134,11 @@ def white(name: str, column: str) -> Attribute:
 
 
 def distinct(name: str, column: str, raw: pd.Series) -> Attribute:
-    """Make an attribute whose levels are the values that occur, sorted (numbers as numbers).
+    """Make an attribute whose levels are the values that occur, in order (see `level_order`).
 
     A blank value is no level, nor are "unknown", "not specified", "refused", "?", "*" and the like.
     """
-    values = sorted({str(value) for value in raw.dropna().unique()}, key=_numbers_first)
+    values = sorted({str(value) for value in raw.dropna().unique()}, key=level_order)
     return mapped(name, column, {value: value for value in values if not untold(value)})
 
 
@@ -204,10 +205,3 @@ def _levels_of(
     parts: tuple[str, ...], levels: Mapping[str, tuple[str, ...]]
 ) -> list[tuple[str, ...]]:
     return [pick("attribute", part, levels) for part in parts]
-
-
-def _numbers_first(value: str) -> tuple[float, str]:
-    try:
-        return float(value), value
-    except ValueError:
-        return math.inf, value

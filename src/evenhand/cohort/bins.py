@@ -21,6 +21,14 @@ from evenhand.wording import flag
 FEW = 10
 """A numeric column with more distinct values than these is a measurement: it needs bins."""
 
+_DATE = (
+    r"\d{4}[-/.]\d{1,2}([-/.]\d{1,2})?([ T].*)?"
+    r"|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})([ T].*)?"
+)
+_WITH_UNIT = (
+    r"(?i)[+-]?\d+([.,]\d+)?\s*"
+    r"(y|yo|yrs?\.?|years?( old)?|m|mo|months?|w|weeks?|d|days?|cm|mm|kg|%)"
+)
 _AT_LEAST = re.compile(r"(>=|≥|>)\s*(\d+(?:\.\d+)?)|(\d+(?:\.\d+)?)\s*\+")
 
 
@@ -62,9 +70,9 @@ def binned(
     levels = _bins_below(edges) if edge_below else _bins_above(edges)
 
     def to_level(raw: pd.Series) -> pd.Series:
-        number, exact = _numbers(raw)
+        number, exact = numbers_of(raw)
         place = np.searchsorted(np.asarray(edges, float), number, "left" if edge_below else "right")
-        certain = ~np.isnan(number) & (exact | (place == len(edges)))
+        certain = np.isfinite(number) & (exact | (place == len(edges)))
         names = np.array([*levels, UNKNOWN])
         return pd.Series(names[np.where(certain, place, len(levels))], index=raw.index)
 
@@ -123,11 +131,15 @@ def is_measurement(raw: pd.Series) -> bool:
     What says that something was not learnt does not count.
     """
     rows = raw.value_counts()  # each value once: there are few of them
-    number, _ = _numbers(rows.index.to_series())
+    number, _ = numbers_of(rows.index.to_series())
     known = ~np.isnan(number)
+    return _mostly(rows, known) and len(np.unique(number[known])) > FEW
+
+
+def _mostly(rows: pd.Series, marked: NDArray[np.bool_]) -> bool:
+    """Tell whether most rows that say something hold one of the marked values."""
     told = [not untold(str(value)) for value in rows.index]
-    mostly = 2 * rows[known].sum() > rows[told].sum()
-    return bool(mostly) and len(np.unique(number[known])) > FEW
+    return bool(2 * rows[marked].sum() > rows[told].sum())
 
 
 def refuse_measurement(name: str, raw: pd.Series, source: Path) -> None:
@@ -136,14 +148,27 @@ def refuse_measurement(name: str, raw: pd.Series, source: Path) -> None:
     Raises
     ------
     EvenhandError
-        It is one (see ``is_measurement``).
+        It is one (see ``is_measurement``), or most of it are many dates or "63 years".
     """
     if is_measurement(raw):
-        number = pd.Series(_numbers(raw)[0])
+        number = pd.Series(numbers_of(raw)[0])
         raise EvenhandError(
             f"{source}: {name!r} is a number with {number.nunique()} values from {number.min():g} "
             f"to {number.max():g}; say where its groups begin, as in {flag('bins', f'{name}=60')}."
         )
+    rows = raw.value_counts()
+    texts = pd.Series(rows.index.astype("str"), dtype="str")
+    for pattern, what, instead in (
+        (_DATE, "dates", "the years at the time of the sample"),
+        (_WITH_UNIT, "numbers with their unit", "the numbers alone"),
+    ):
+        marked = texts.str.fullmatch(pattern).to_numpy(np.bool_)
+        if marked.sum() > FEW and _mostly(rows, marked):
+            raise EvenhandError(
+                f"{source}: {name!r} holds {what}, {marked.sum()} different ones, as in "
+                f"{some(texts[marked][:2])}. Write {instead}, and say where groups begin, as "
+                f"in {flag('bins', f'{name}=60')}."
+            )
 
 
 def refuse_unbinned(raw: pd.Series, rule: Attribute, source: Path) -> None:
@@ -174,8 +199,15 @@ def refuse_unbinned(raw: pd.Series, rule: Attribute, source: Path) -> None:
     refuse_rows(told, source, problem)
 
 
-def _numbers(raw: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return the number of each value, NaN without one, and whether it is exact: not "90+"."""
+def numbers_of(raw: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return the number of each value, NaN without one, and whether it is exact: not "90+".
+
+    Examples
+    --------
+    >>> number, exact = numbers_of(pd.Series(["63", "90+", "old"]))
+    >>> number.tolist(), exact.tolist()
+    ([63.0, 90.0, nan], [True, False, False])
+    """
     number = pd.to_numeric(raw, errors="coerce").to_numpy(float, na_value=np.nan)
     exact = ~np.isnan(number)
     least = [

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.cohort.attributes import UNKNOWN, Attribute, group_of, parts_of
+from evenhand.cohort.classes import ask_positive
 from evenhand.errors import EvenhandError, pick, some
 
 Image = NDArray[np.uint8]
@@ -115,6 +116,8 @@ class Cohort:
         Where all this comes from.
     channels
         What each channel of the series is; none where the samples are images.
+    classes_ordered
+        Whether it is known that the last of two classes is the positive one.
     """
 
     table: pd.DataFrame
@@ -123,6 +126,7 @@ class Cohort:
     classes: tuple[str, ...]
     source: Source
     channels: tuple[str, ...] = ()
+    classes_ordered: bool = True
 
     def __len__(self) -> int:
         return len(self.table)
@@ -214,7 +218,8 @@ def check_usable(cohort: Cohort, attributes: Sequence[str]) -> None:
     Raises
     ------
     EvenhandError
-        The samples have one class only; an attribute is not known, or has fewer than two levels.
+        The samples have one class only; it is not known which of two is the positive one; an
+        attribute is not known, or has fewer than two levels.
     """
     left_out = cohort.source.left_out
     without = f"; left out: {some(left_out)}" if left_out else ""
@@ -226,6 +231,8 @@ def check_usable(cohort: Cohort, attributes: Sequence[str]) -> None:
             if present
             else f"{cohort.source.path}: no sample is left{without}."
         )
+    if not cohort.classes_ordered:
+        raise ask_positive(cohort.classes, cohort.source.path)
     for name in sorted({part for attribute in attributes for part in parts_of(attribute)}):
         pick("attribute", name, cohort.attributes)
         levels = known_levels(cohort.table, name)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from stat import S_ISLNK
+from stat import S_ISDIR, S_ISLNK, S_ISREG
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from evenhand.cohort.refusals import rows_text
 from evenhand.cohort.registry import DataSet, Entry
+from evenhand.cohort.spelling import clean
 from evenhand.errors import EvenhandError, some
 from evenhand.files import Stamp
 
@@ -111,12 +113,13 @@ def files_by_name(
             ending = next((end for end in suffixes if path.lower().endswith(end)), None)
             if ending is None:
                 continue
-            name = key(os.path.basename(path)[: -len(ending)])  # noqa: PTH119
+            name = key(clean(os.path.basename(path)[: -len(ending)]))  # noqa: PTH119
             if name in paths:
                 raise EvenhandError(f"{paths[name]} and {path} have the same name: keep one.")
             paths[name] = path
-    found = [paths.get(name) or _absent(root, folders, f"{name}{suffixes[0]}") for name in names]
-    return pd.Series(found, names.index, dtype=object), _of_no_name(paths, names)
+    bare = names.map(lambda name: _without(name, suffixes, paths))
+    found = [paths.get(name) or _absent(root, folders, f"{name}{suffixes[0]}") for name in bare]
+    return pd.Series(found, names.index, dtype=object), _of_no_name(paths, bare)
 
 
 def folders_by_name(
@@ -196,6 +199,33 @@ class Seen:
         return tuple(f"{path} ({table}, row {row}) is absent" for row, path in absent.items())
 
 
+def as_on_disk(files: pd.Series) -> pd.Series:
+    """Return paths as the disk writes them, where it has no file of that very name.
+
+    Such a file, or a folder on the way to it, differs in what `evenhand.cohort.spelling.clean`
+    makes one: the Unicode form, blanks and invisible characters. Where several do, none is meant.
+    """
+
+    @cache
+    def entries(folder: str) -> dict[str, list[str]]:
+        by_name: dict[str, list[str]] = {}
+        with suppress(OSError):
+            for name in os.listdir(folder):  # noqa: PTH208
+                by_name.setdefault(clean(name), []).append(name)
+        return by_name
+
+    @cache
+    def there(path: str) -> str:
+        folder, name = os.path.split(path)
+        if not name or os.path.lexists(path):
+            return path
+        folder = there(folder)
+        alike = entries(folder).get(clean(name), [])
+        return os.path.join(folder, alike[0] if len(alike) == 1 else name)  # noqa: PTH118
+
+    return files.map(there)
+
+
 def look_at(files: pd.Series, table: Path, root: Path | None) -> Seen:
     """Look at each file once, which is what opening 400,000 of them costs.
 
@@ -231,6 +261,11 @@ def look_at(files: pd.Series, table: Path, root: Path | None) -> Seen:
             stat = Path(path).stat() if linked else stat
         except OSError:
             continue
+        if not (S_ISREG(stat.st_mode) or S_ISDIR(stat.st_mode)):
+            raise EvenhandError(
+                f"{table}, row {files.index[place]}: {path} is no file but a pipe, socket or "
+                "device. Name a file."
+            )
         size[place], changed[place] = stat.st_size, stat.st_mtime_ns
         if root is not None and (linked or behind_link(_parent(path))):
             suspects.append(place)
@@ -269,6 +304,13 @@ def places(root: Path, entry: Entry) -> Iterator[Path]:
 
 def _of_no_name(paths: Mapping[str, str], names: pd.Series) -> tuple[str, ...]:
     return tuple(sorted(paths[name] for name in paths.keys() - set(names)))
+
+
+def _without(name: str, suffixes: tuple[str, ...], there: Mapping[str, str]) -> str:
+    """Return a name without the suffix that some tables write, where files go by it so."""
+    ending = next((end for end in suffixes if name.lower().endswith(end)), "")
+    bare = name[: len(name) - len(ending)]
+    return bare if name not in there and bare in there else name
 
 
 def _absent(root: Path, folders: str, name: str) -> str:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from evenhand.cohort.attributes import Attribute
-from evenhand.cohort.cohort import Cohort, counts
+from evenhand.cohort.cohort import Cohort, check_usable, counts
 from evenhand.cohort.images import ImageFiles
 from evenhand.cohort.layouts import files_below, places, walk
-from evenhand.cohort.readers import known_readers, open_cohort, reader_of
+from evenhand.cohort.readers import known_readers, read_cohort, reader_of
 from evenhand.cohort.registry import DataSet, Reader
 from evenhand.cohort.settings import DataSettings
 from evenhand.errors import some
@@ -33,13 +33,17 @@ def verify(data: str) -> str:
         Something is missing or wrong; the message says what.
     """
     reader, path = reader_of(data)
-    cohort = open_cohort(DataSettings(data=data))
+    cohort = read_cohort(DataSettings(data=data))
+    if cohort.classes_ordered:
+        check_usable(cohort, ())
     lines = [f"{path or reader.name} is {reader.about.title}."]
     for entry in reader.about.layout:
         there = [place.relative_to(path) for place in places(Path(path), entry)]
         what = f"found: {some(there)}" if there else f"not there: {entry}"
         lines.append(f"  {what} ({entry.what})")
     lines += ["", *_counted(cohort)]
+    if not cohort.classes_ordered:
+        lines.append("which of the two is the positive one is not obvious: --positive names it")
     if left_out := cohort.source.left_out:
         lines.append(f"left out: {counted(len(left_out), 'sample')}: {some(left_out)}")
     unused = _unused(Path(path), cohort)

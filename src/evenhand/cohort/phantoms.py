@@ -20,7 +20,7 @@ from pydantic import Field
 from evenhand.cohort.attributes import mapped
 from evenhand.cohort.cohort import Cohort, Image, Source
 from evenhand.cohort.images import ImageArray
-from evenhand.settings import Settings
+from evenhand.settings import SEEDS, Settings
 
 Floats = NDArray[np.float32]
 
@@ -54,7 +54,7 @@ class PhantomSettings(Settings):
     label_noise: float = Field(
         0.0, ge=0, le=1, description="share of the minority's labels that are wrong"
     )
-    seed: int = Field(0, ge=0, description="seed of the patients and their images")
+    seed: int = Field(0, ge=0, lt=SEEDS, description="seed of the patients and their images")
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from evenhand.cohort.attributes import Attribute, distinct, parts_of
+from evenhand.cohort.attributes import UNKNOWN, Attribute, distinct, parts_of
 from evenhand.cohort.bins import parse_bins
 from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
 from evenhand.cohort.images import Open, image_files, open_picture
@@ -24,10 +24,18 @@ from evenhand.cohort.layouts import (
     look_at,
     refuse_outside,
 )
-from evenhand.cohort.refusals import refuse_blank, refuse_repeated, require_columns
+from evenhand.cohort.own_attributes import impossible_ages
+from evenhand.cohort.refusals import (
+    refuse_blank,
+    refuse_repeated,
+    require_columns,
+    rows_text,
+)
 from evenhand.cohort.registry import SERIES, DataSet, reader, refuse_settings
 from evenhand.cohort.settings import DataSettings
+from evenhand.cohort.spelling import refuse_spellings
 from evenhand.cohort.splits import own_split
+from evenhand.cohort.values import read_values
 from evenhand.cohort.volumes import Cut, sliced, volume_slices
 from evenhand.errors import EvenhandError, import_extra, pick, some
 from evenhand.files import Stamp, fingerprint
@@ -89,7 +97,8 @@ def published(name: str, data_set: DataSet) -> Callable[[Find], Find]:
     def register(find: Find) -> Find:
         def open_cohort(path: str, settings: DataSettings) -> Cohort:
             volumes = () if data_set.slices else ("slices",)
-            refuse_settings(name, settings, ("patient", "image_column", *SERIES, *volumes))
+            unused = ("patient", "image_column", "positive", "conflict", *SERIES, *volumes)
+            refuse_settings(name, settings, unused)
             for module in data_set.needs:
                 import_extra(module, "readers")
             root = Path(path)
@@ -138,7 +147,8 @@ def _cohort(
     convention = settings.label or next(iter(data_set.labels))
     table, classes, meaning = _classified(samples, data_set, data_set.labels[convention])
     table, stamps, absent = _seen(samples, table, root, skip=settings.skip_unreadable)
-    attributes = _attributes(name, data_set, table, settings)
+    table, notes = _of_people(data_set, table, samples.source)
+    attributes = _attributes(name, data_set, table, samples.source, settings)
     slices = settings.slices or data_set.slices
     table, sample, read = _reading(samples, table, slices)
     files = fingerprint(stamps, samples.tables)
@@ -158,7 +168,7 @@ def _cohort(
             slices=slices or None,
             window=data_set.window,
             left_out=absent,
-            notes=(*_unlisted(samples), *samples.notes),
+            notes=(*_unlisted(samples), *samples.notes, *notes),
         ),
         channels=samples.channels,
     )
@@ -228,14 +238,34 @@ def _columns(data_set: DataSet, label: Label) -> list[str]:
     return list(dict.fromkeys([*of_label, *rules, *data_set.open_attributes.values()]))
 
 
+def _of_people(
+    data_set: DataSet, table: pd.DataFrame, source: Path
+) -> tuple[pd.DataFrame, list[str]]:
+    """Return a table in which ages that nobody has are blank, and a note of each such column."""
+    notes = []
+    for rule in data_set.attributes:
+        if not rule.numeric or rule.name != "age":
+            continue
+        raw = table[rule.column]
+        impossible = impossible_ages(rule.name, raw)
+        if impossible.any():
+            table = table.assign(**{rule.column: raw.mask(impossible)})
+            notes.append(
+                f"{rows_text(raw.index[impossible])} of {source}: the age is "
+                f"{some(raw[impossible].unique())}, which nobody has; taken as unknown."
+            )
+    return table, notes
+
+
 def _attributes(
-    name: str, data_set: DataSet, table: pd.DataFrame, settings: DataSettings
+    name: str, data_set: DataSet, table: pd.DataFrame, source: Path, settings: DataSettings
 ) -> dict[str, Attribute]:
-    """Return the rules of a data set, with bins where the user wants them."""
-    bins = parse_bins(settings.bins)
+    """Return the rules of a data set, with bins and values as the user wants them."""
+    bins, values = parse_bins(settings.bins), read_values(settings)
     numeric = {rule.name: rule for rule in data_set.attributes if rule.numeric}
     for asked in bins:
         pick(f"numeric attribute of {name}", asked, numeric)
+    values.check_names([*(rule.name for rule in data_set.attributes), *data_set.open_attributes])
     rules = [
         bins[rule.name].attribute(rule.name, rule.column) if rule.name in bins else rule
         for rule in data_set.attributes
@@ -243,4 +273,9 @@ def _attributes(
     found = [
         distinct(each, column, table[column]) for each, column in data_set.open_attributes.items()
     ]
-    return {rule.name: rule for rule in (*rules, *found)}
+    settled = {rule.name: values.settled(rule) for rule in (*rules, *found)}
+    for each in {part for attribute in settings.attribute for part in parts_of(attribute)}:
+        if each in data_set.open_attributes:
+            level = settled[each].of(table[data_set.open_attributes[each]]).astype("str")
+            refuse_spellings(each, level[level != UNKNOWN], source)
+    return settled

@@ -9,6 +9,12 @@ import pandas as pd
 
 from evenhand.errors import EvenhandError, some
 
+_SHORTENED = r"[+-]?\d([.,]\d+)?[eE]\+\d+"
+_NOBODY = (
+    r"unknown|unk|none|null|nan|nat|n/?a|missing|undefined|anonym(ous|i[sz]ed)|anon|tbd|x+|[-?*._]+"
+    r"|-1|-9+"
+)
+
 
 def require_columns(table: pd.DataFrame, path: Path, columns: Iterable[str]) -> None:
     """Check that a table has the columns that are needed, and name all those it lacks."""
@@ -61,6 +67,38 @@ def refuse_repeated(table: pd.DataFrame, path: Path, column: str) -> None:
     again = table[column].duplicated()
     named = some(table[column][again].unique())
     refuse_rows(again, path, f"{named}: already named above in {column!r}. Keep one row of each.")
+
+
+def refuse_ids(ids: pd.Series, path: Path, whose: str) -> None:
+    """Raise for rows of a table whose id is none: a placeholder, or a number cut short.
+
+    Parameters
+    ----------
+    ids
+        The ids, as text, indexed by the row.
+    whose
+        What they are ids of, as in "patient".
+
+    Raises
+    ------
+    EvenhandError
+        Several rows have one placeholder such as "unknown" or "-1", or an id is a number that a
+        spreadsheet has shortened, such as 1.23457E+11.
+    """
+    short = ids.str.fullmatch(_SHORTENED).fillna(False)
+    refuse_rows(
+        short,
+        path,
+        f"the {whose} id {some(ids[short].unique())} is a number that a spreadsheet has shortened, "
+        "so that several ids may have become one. Write the column as text or whole numbers.",
+    )
+    nobody = ids.str.casefold().str.fullmatch(_NOBODY).fillna(False) & ids.duplicated(keep=False)
+    refuse_rows(
+        nobody,
+        path,
+        f"the {whose} id is {some(ids[nobody].unique())}, as if these rows were all of one "
+        f"{whose}. Give each row's own, a new one where it is not known, or take the rows out.",
+    )
 
 
 def rows_text(rows: Sequence[int] | pd.Index) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from evenhand.cohort.readers import known_readers, open_cohort
-from evenhand.cohort.settings import DataSettings
+from evenhand.cohort.settings import DataSettings, ValueSettings
 from evenhand.cohort.splits import Splits, read_splits
 from evenhand.cohort.store import store_samples
 from evenhand.errors import EvenhandError
@@ -30,6 +31,8 @@ class Anew:
         Folder of decoded samples.
     skip_unreadable
         Whether samples that cannot be read are left out.
+    values
+        How values of attributes are taken, beyond what the run was told.
     """
 
     data: str | None
@@ -37,6 +40,7 @@ class Anew:
     bins: Sequence[str]
     cache: Path | None
     skip_unreadable: bool
+    values: ValueSettings
 
 
 def reopen(run: Run, image_size: int | None, anew: Anew) -> Splits:
@@ -59,10 +63,18 @@ def reopen(run: Run, image_size: int | None, anew: Anew) -> Splits:
             "attribute": tuple(dict.fromkeys([*known["attribute"], *anew.attribute])),
             "bins": tuple(anew.bins) or known["bins"],
         }
+        | values_now(known, anew.values)
     )
     cohort = open_cohort(settings)
     stored = store_samples(cohort, image_size, anew.cache, skip_unreadable=anew.skip_unreadable)
     return read_splits(splits, stored)
+
+
+def values_now(known: Mapping[str, Any], given: ValueSettings) -> dict[str, Any]:
+    """Return how values are taken: as a run was told, and as is said beyond that."""
+    return {
+        name: (*known.get(name, ()), *getattr(given, name)) for name in ValueSettings.model_fields
+    }
 
 
 def data_now(known: str, given: str | None) -> str:

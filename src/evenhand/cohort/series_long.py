@@ -13,7 +13,9 @@ from evenhand.cohort.cohort import UnreadableError, Values
 from evenhand.cohort.refusals import refuse_blank, refuse_rows, require_columns
 from evenhand.cohort.series import Series, whole_recordings
 from evenhand.cohort.settings import DataSettings
+from evenhand.cohort.spelling import refuse_spellings
 from evenhand.cohort.tables import read_table
+from evenhand.cohort.values import read_values
 from evenhand.errors import EvenhandError
 
 TIME, VARIABLE, VALUE = "time", "variable", "value"
@@ -81,12 +83,14 @@ def long_series(
     ------
     EvenhandError
         Rows of the long table are of no sample, of an unknown variable, out of order, beyond the
-        last step, or no numbers.
+        last step, or no numbers; or a variable has several spellings.
     """
     key = str(names.name)
-    rows = read_table(path)
+    rows = read_table(path, ids=(key,))
     require_columns(rows, path, (key, TIME, VARIABLE, VALUE))
     refuse_blank(rows, path, (key, TIME, VARIABLE))
+    rows = rows.assign(**{VARIABLE: read_values(settings).applied(VARIABLE, rows[VARIABLE])})
+    refuse_spellings(VARIABLE, rows[VARIABLE], path)
     strange = f"{table} has no sample of this {key!r}. Add it there, or take the rows out."
     refuse_rows(~rows[key].isin(names), path, strange)
     step = _steps(rows, key, path, settings)

@@ -17,7 +17,7 @@ from pydantic import Field
 from evenhand.cohort.cohort import Cohort, Source, Values
 from evenhand.cohort.phantoms import ATTRIBUTES, draw_patients_of
 from evenhand.cohort.series import Recordings, Series
-from evenhand.settings import Settings
+from evenhand.settings import SEEDS, Settings
 
 CHANNELS = ("pulse", "pressure", "temperature", "lab")
 CLASSES = ("well", "sick")
@@ -40,7 +40,7 @@ class SeriesPhantomSettings(Settings):
     label_noise: float = Field(
         0.0, ge=0, le=1, description="share of the minority's labels that are wrong"
     )
-    seed: int = Field(0, ge=0, description="seed of the patients and their series")
+    seed: int = Field(0, ge=0, lt=SEEDS, description="seed of the patients and their series")
 
 
 def make_series_phantoms(settings: SeriesPhantomSettings) -> Cohort:

@@ -4,13 +4,62 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from evenhand.settings import Settings
+from evenhand.settings import SEEDS, Settings
 
 
-class DataSettings(Settings, title="Data"):
+class ValueSettings(Settings, title="Values"):
+    """How the values of attributes and labels are taken."""
+
+    merge: tuple[str, ...] = Field(
+        (),
+        description="values of an attribute, or of the label, that are one, the name of all of "
+        "them first: sex=Male,male; repeatable",
+    )
+    unknown_value: tuple[str, ...] = Field(
+        (), description="values of an attribute that say nothing: sex=U,X; repeatable"
+    )
+    conflict: tuple[str, ...] = Field(
+        (),
+        description="what counts for a patient with several values of an attribute: sex=majority, "
+        "sex=unknown or sex=keep (each row its own); repeatable",
+    )
+
+    @model_validator(mode="after")
+    def _check_attributes(self) -> Self:
+        """Refuse an attribute twice, and an intersection of an attribute with itself."""
+        attributes: tuple[str, ...] = getattr(self, "attribute", ())
+        seen: dict[frozenset[str], str] = {}
+        for attribute in attributes:
+            parts = attribute.replace("|", "*").split("*")
+            if not all(part.strip() for part in parts):
+                raise ValueError(f"--attribute {attribute!r} lacks a name; write it sex*age")
+            if len({*parts}) < len(parts):
+                raise ValueError(
+                    f"--attribute {attribute!r} names an attribute twice; name it once"
+                )
+            key = frozenset([*parts, *(["|"] if "|" in attribute else [])])
+            if key in seen:
+                raise ValueError(
+                    f"--attribute {seen[key]!r} and --attribute {attribute!r} are the same; give "
+                    "one of them"
+                )
+            seen[key] = attribute
+        return self
+
+
+class ClassSettings(ValueSettings, title="Values"):
+    """How the classes of a label are taken, too."""
+
+    positive: str | None = Field(
+        None, description="the positive one of two classes, where that is not obvious: icu"
+    )
+
+
+class DataSettings(ClassSettings, title="Data"):
     """Which data, which label, which attributes, and which patients."""
 
     data: str = Field(
@@ -68,7 +117,7 @@ class DataSettings(Settings, title="Data"):
     cache: Path | None = Field(
         None, description="folder of decoded samples [default: $EVENHAND_CACHE or the user's cache]"
     )
-    seed: int = Field(0, ge=0, description="seed of everything that is drawn")
+    seed: int = Field(0, ge=0, lt=SEEDS, description="seed of everything that is drawn")
 
 
 class SplitSettings(DataSettings, title="Data"):

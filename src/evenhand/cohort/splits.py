@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from evenhand.cohort.attributes import parts_of
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.refusals import refuse_rows, require_columns
+from evenhand.cohort.spelling import clean
 from evenhand.cohort.tables import read_table
 from evenhand.errors import EvenhandError, some
-from evenhand.files import write_text
+from evenhand.spreadsheets import unquoted, write_csv
 from evenhand.wording import counted
 
 SPLITS = ("train", "val", "test")
@@ -91,12 +92,12 @@ def share_of_patients(cohort: Cohort, share: float, rng: np.random.Generator) ->
 
 
 def write_splits(path: Path, splits: Splits) -> None:
-    """Write ``sample_id``, ``patient_id`` and ``split`` of every sample as CSV."""
+    """Write ``sample_id``, ``patient_id`` and ``split`` of every sample (see `write_csv`)."""
     tables = [
         cohort.table[["sample_id", "patient_id"]].assign(split=name)
         for name, cohort in splits.items()
     ]
-    write_text(path, pd.concat(tables).to_csv(index=False, lineterminator="\n"))
+    write_csv(path, pd.concat(tables))
 
 
 def read_split_table(path: Path) -> pd.DataFrame:
@@ -108,7 +109,7 @@ def read_split_table(path: Path) -> pd.DataFrame:
         The table is absent or damaged, a column is missing, or a split has another name than
         train, val or test.
     """
-    table = read_table(path)
+    table = read_listing(path)
     require_columns(table, path, ("sample_id", "patient_id", "split"))
     for name in ("sample_id", "patient_id"):
         refuse_rows(table[name].isna(), path, f"{name} is empty.")
@@ -142,6 +143,18 @@ def read_splits(path: Path, cohort: Cohort) -> Splits:
     check_patients_apart(table["patient_id"], table["split"], str(path))
     chosen = cohort.select(cohort.table["sample_id"].isin(named.index))
     return _by_name(chosen, chosen.table["sample_id"].map(named), str(path))
+
+
+def read_listing(path: Path) -> pd.DataFrame:
+    """Read a table of samples or patients that Evenhand, or somebody like it, has written.
+
+    Raises
+    ------
+    EvenhandError
+        It is no table.
+    """
+    table = read_table(path, ids=("sample_id", "patient_id"))
+    return table.apply(unquoted) if path.suffix.lower() == ".csv" else table
 
 
 def own_split(table: pd.DataFrame, patient: str, source: Path) -> dict[str, pd.Series]:
@@ -225,7 +238,7 @@ def _patients_of(source: Path) -> set[str]:
     if not source.is_file():
         raise EvenhandError(f"there is no run and no file {source} to take patients from.")
     if source.suffix in (".csv", ".parquet"):
-        table = read_table(source)
+        table = read_listing(source)
         require_columns(table, source, ["patient_id"])
         return set(table["patient_id"].dropna())
     try:
@@ -235,7 +248,7 @@ def _patients_of(source: Path) -> set[str]:
             f"{source} is no list of patients: give a run, a table (.csv or .parquet) with a "
             "patient_id column, or a text file with one patient id per line."
         ) from error
-    return {line.strip() for line in lines if line.strip()}
+    return {clean(line) for line in lines} - {""}
 
 
 def _patient_table(run: Path) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import re
 import zipfile
 import zlib
@@ -15,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from evenhand.cohort.csv_text import read_csv, refuse_short
 from evenhand.cohort.refusals import (
     refuse_doubled,
     refuse_repeated,
@@ -22,34 +22,35 @@ from evenhand.cohort.refusals import (
     require_columns,
     rows_text,
 )
-from evenhand.errors import EvenhandError, import_extra
+from evenhand.cohort.spelling import clean, clean_column
+from evenhand.errors import EvenhandError, import_extra, some
 
 BLANK = (
     *("", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "null", "NULL"),
-    *("NaN", "nan", "-NaN", "-nan"),
+    *("NaN", "nan", "-NaN", "-nan", "NAN", "Nan", "None", "NaT", "nat", "Null", "N/a"),
 )
-_BLOCK = 2**20
-_NUMBER = r"([+-]?\d*([,.]\d+)?([eE][+-]?\d+)?)?"  # with a comma or a point; or nothing
 
 
-def read_table(path: Path, like: str | None = None) -> pd.DataFrame:
+def read_table(path: Path, like: str | None = None, ids: Iterable[str] = ()) -> pd.DataFrame:
     """Read a table as text.
 
     Parameters
     ----------
     path
         A file whose name ends in ``.csv``, ``.csv.gz``, ``.parquet`` or ``.xlsx`` (its first
-        sheet). A CSV is UTF-8, with or without a byte order mark, and has commas between its
+        sheet). A CSV is UTF-8, or UTF-16 as spreadsheets write it, and has commas between its
         columns, or semicolons, or tabs; where it has semicolons, a decimal may be a comma.
     like
         Which of these it is, where its name does not say so.
+    ids
+        Columns of ids, which stay as they stand: "1,003" is no decimal there.
 
     Returns
     -------
     pandas.DataFrame
-        Every column as text without blanks around it, missing where a cell is blank, "NA", "NaN"
-        or "null". The index is the row as a spreadsheet counts it: the header is row 1. Rows
-        without any value are left out.
+        Every column as clean text (see `evenhand.cohort.spelling.clean`), missing where a cell is
+        blank, "NA", "NaN", "None", "NaT" or "null". The index is the row as a spreadsheet counts
+        it: the header is row 1, unless lines are above it. Rows without any value are left out.
 
     Raises
     ------
@@ -58,18 +59,20 @@ def read_table(path: Path, like: str | None = None) -> pd.DataFrame:
         comes twice; or a row of a CSV has fewer cells than the header.
     """
     name = like or path.name.lower()
-    kinds = [read for suffix, read in _KINDS.items() if name.endswith(suffix)]
-    if not kinds:
-        raise EvenhandError(f"{path} is no table: its name must end in {_one_of(_KINDS)}.")
+    kind = next((kind for kind in (*_CSV, *_OTHERS) if name.endswith(kind)), None)
+    if kind is None:
+        ends = _one_of((*_CSV, *_OTHERS))
+        raise EvenhandError(f"{path} is no table: its name must end in {ends}.")
     if not path.is_file():
         raise EvenhandError(f"there is no table {path}.")
     try:
-        table = kinds[0](path)
+        table = read_csv(path, ids) if kind in _CSV else _OTHERS[kind](path)
     except _DAMAGED as error:
         raise EvenhandError(f"{path} cannot be read as a table: {error}") from error
-    refuse_doubled([str(name) for name in table.columns], path)
-    text = pd.DataFrame({name: _stripped(column) for name, column in table.items()}, table.index)
-    text = text.set_axis(pd.RangeIndex(2, len(text) + 2)).dropna(how="all")
+    names = [clean(str(name)) for name in table.columns]
+    refuse_doubled(names, path)
+    columns = {name: _cleaned(table[raw]) for name, raw in zip(names, table.columns, strict=True)}
+    text = pd.DataFrame(columns, table.index).dropna(how="all")
     _refuse_no_rows(text, path)
     return text
 
@@ -134,7 +137,7 @@ def read_columns(
         more = [name for name in header.columns if also is not None and also.fullmatch(name)]
         wanted = {**types, **dict.fromkeys(more, "float32")}
         table = pd.read_csv(path, usecols=list(wanted), dtype=wanted)
-        _refuse_short(path, ",", (len(table) + 1, header.shape[1]))
+        refuse_short(path, ",", (len(table) + 1, header.shape[1]))
     except _DAMAGED as error:
         _refuse_text(path, types, also)
         raise EvenhandError(f"{path} cannot be read as a table: {error}") from error
@@ -161,87 +164,13 @@ def plain(value: str) -> str:
     return (head if dot and not tail.strip("0") and head else value).casefold()
 
 
-def _stripped(column: pd.Series) -> pd.Series:
-    """Return text without blanks around it, missing where nothing is said.
+def _cleaned(column: pd.Series) -> pd.Series:
+    """Return clean text, missing where nothing is said.
 
     Column by column: what pandas does to a whole frame of text makes an object of each cell.
     """
-    text = column.str.strip()
+    text = clean_column(column)
     return text.mask(text.isin(BLANK))
-
-
-def _csv(path: Path) -> pd.DataFrame:
-    with _opener(path)(path, "rt", encoding="utf-8-sig") as lines:
-        first = re.sub(r'"[^"]*"', "", lines.readline())
-    if not first:
-        raise ValueError("it is empty")
-    separator = max(",;\t", key=first.count)
-    table = pd.read_csv(
-        path,
-        sep=separator,
-        header=None,  # pandas would rename a column that comes twice
-        dtype="str",
-        encoding="utf-8-sig",
-        keep_default_na=False,
-        skip_blank_lines=False,
-        skipinitialspace=True,
-    )
-    _refuse_short(path, separator, table.shape)
-    names = _named(table.iloc[0].str.strip().tolist())
-    table = table.iloc[1:].set_axis(pd.Index(names), axis=1)
-    return table.apply(_decimal_points) if separator == ";" else table
-
-
-def _named(header: list[str]) -> list[str]:
-    """Return the names of columns; those without one get a number, as pandas has it."""
-    names = list(header)
-    for place, name in enumerate(header):
-        if not name:
-            names[place] = f"Unnamed: {place}"
-            while names[place] in header:
-                names[place] += ".1"
-    return names
-
-
-def _decimal_points(column: pd.Series) -> pd.Series:
-    """Write a column of numbers with points, unless two of its values become the same: ids."""
-    if not column.str.strip().str.fullmatch(_NUMBER).all():
-        return column
-    pointed = column.str.replace(",", ".")
-    return pointed if pointed.nunique() == column.nunique() else column
-
-
-def _opener(path: Path) -> Callable[..., Any]:
-    return gzip.open if path.suffix.lower() == ".gz" else open
-
-
-def _refuse_short(path: Path, separator: str, shape: tuple[int, int]) -> None:
-    """Refuse rows that have fewer cells than the header: pandas fills them up with blanks.
-
-    Rows with more cells are refused by pandas, so that the number of all separators tells whether
-    there are shorter ones, unless a cell is quoted. Only then each row is looked at.
-    """
-    rows, columns = shape
-    separators, quoted = 0, False
-    with _opener(path)(path, "rb") as file:
-        while block := file.read(_BLOCK):
-            found = np.frombuffer(block, np.uint8) == ord(separator)
-            separators += int(np.count_nonzero(found))
-            quoted = quoted or b'"' in block
-    if not quoted and separators == rows * (columns - 1):
-        return
-    with _opener(path)(path, "rt", encoding="utf-8-sig", newline="") as lines:
-        cells = csv.reader(lines, delimiter=separator, skipinitialspace=True)
-        short = [
-            number
-            for number, row in enumerate(cells, start=1)
-            if len(row) < columns and any(map(str.strip, row))
-        ]
-    if short:
-        raise EvenhandError(
-            f"{path}, {rows_text(short)}: fewer cells than the {columns} columns of the header. "
-            "Is the file cut off? Fill the cells in, or take the rows out."
-        )
 
 
 def _refuse_no_rows(table: pd.DataFrame, path: Path) -> None:
@@ -251,26 +180,50 @@ def _refuse_no_rows(table: pd.DataFrame, path: Path) -> None:
 
 def _spreadsheet(path: Path) -> pd.DataFrame:
     import_extra("openpyxl", "readers")
-    table = pd.read_excel(path, dtype=object, keep_default_na=False, na_filter=False)
+    with pd.ExcelFile(path, engine="openpyxl", engine_kwargs={"read_only": False}) as book:
+        _refuse_merged(path, book.book.worksheets[0])
+        table = pd.read_excel(book, dtype=object, keep_default_na=False, na_filter=False)
     return _as_text(table.replace("", None))
 
 
+def _refuse_merged(path: Path, sheet: Any) -> None:
+    """Refuse merged cells: all but the first of them are blank."""
+    merged = sorted(sheet.merged_cells.ranges, key=lambda cells: (cells.min_row, cells.min_col))
+    if merged:
+        rows = sorted({row for cells in merged for row in range(cells.min_row, cells.max_row + 1)})
+        raise EvenhandError(
+            f"{path}, {rows_text(rows)}: merged cells ({some(merged)}), of which only the first "
+            "holds a value. Unmerge them in the spreadsheet, and fill in each row."
+        )
+
+
 def _parquet(path: Path) -> pd.DataFrame:
-    return _as_text(pd.read_parquet(path))
+    table = pd.read_parquet(path)
+    if isinstance(table.index, pd.RangeIndex) and table.index.name is None:
+        return _as_text(table)
+    names = [
+        name or ("index" if table.index.nlevels == 1 else f"level_{level}")
+        for level, name in enumerate(table.index.names)
+    ]
+    index = table.index.set_names(names).to_frame(index=False)
+    index = index.drop(columns=[name for name in names if name in table.columns])
+    return _as_text(pd.concat([index, table.reset_index(drop=True)], axis=1))
 
 
 def _as_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose cells are text, indexed by the row as a spreadsheet counts it."""
     columns = {
         name: column.map(_text, na_action="ignore").astype("str") for name, column in table.items()
     }
-    return pd.DataFrame(columns, index=table.index)
+    text = pd.DataFrame(columns, index=table.index)
+    return text.set_axis(pd.RangeIndex(2, len(text) + 2))
 
 
 def _text(value: object) -> str:
     """Write 3.0 as "3": a whole number beside a missing one is stored as a float."""
     if isinstance(value, float | np.floating) and value.is_integer():
         return str(int(value))
-    return str(value)
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _refuse_text(path: Path, types: Mapping[str, str], also: re.Pattern[str] | None) -> None:
@@ -287,9 +240,8 @@ def _one_of(names: Iterable[str]) -> str:
     return f"{', '.join(first)} or {last}"
 
 
-_KINDS: dict[str, Callable[[Path], pd.DataFrame]] = {
-    ".csv": _csv,
-    ".csv.gz": _csv,
+_CSV = (".csv", ".csv.gz")
+_OTHERS: dict[str, Callable[[Path], pd.DataFrame]] = {
     ".parquet": _parquet,
     ".xlsx": _spreadsheet,
 }

@@ -14,6 +14,7 @@ from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.prepare import prepare_cohort
 from evenhand.cohort.readers import reader_of
 from evenhand.cohort.registry import SERIES
+from evenhand.cohort.settings import ClassSettings
 from evenhand.cohort.splits import read_split_table
 from evenhand.errors import EvenhandError
 from evenhand.models.checkpoints import load_model
@@ -24,7 +25,10 @@ from evenhand.train.inputs import check_fits
 from evenhand.train.predict import predict as predict_cohorts
 from evenhand.train.settings import LoopSettings
 
-INHERITED = ("attribute", "label", "patient", "image_column", *SERIES, "bins")
+INHERITED = (
+    *("attribute", "label", "patient", "image_column", *SERIES, "bins"),
+    *ClassSettings.model_fields,
+)
 
 
 @run_scope()
@@ -89,7 +93,7 @@ def _inherit(settings: PredictSettings, trained: Run) -> PredictSettings:
     known = trained.facts["settings"]
     same_reader = reader_of(settings.data)[0] is reader_of(known["data"])[0]
     names = INHERITED if same_reader else ("attribute",)
-    update = {name: known[name] for name in names if not getattr(settings, name)}
+    update = {name: known[name] for name in names if name in known and not getattr(settings, name)}
     return PredictSettings.model_validate({**settings.model_dump(), **update})
 
 

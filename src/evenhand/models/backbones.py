@@ -12,6 +12,7 @@ import timm
 from pydantic import BaseModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.layers.patch_embed import PatchEmbed
 from torch import Tensor, nn
 
 from evenhand.errors import EvenhandError, UnknownNameError, some
@@ -131,7 +132,22 @@ def _create(name: str, image_size: int, *, pretrained: bool = False) -> nn.Modul
             f"{name} cannot take images of {image_size} pixels: its patches are larger. Give a "
             "larger --image-size."
         )
+    _refuse_part_patches(network, name, image_size)
     return network
+
+
+def _refuse_part_patches(network: nn.Module, name: str, image_size: int) -> None:
+    """Refuse a size that whole patches do not fill, where the network does not pad images."""
+    patches = getattr(network, "patch_embed", None)
+    if not isinstance(patches, PatchEmbed) or patches.dynamic_img_pad:
+        return
+    side = patches.patch_size[0]
+    if image_size % side:
+        near = max(1, round(image_size / side)) * side
+        raise EvenhandError(
+            f"{name} cannot take images of {image_size} pixels: its patches are {side} wide. Give "
+            f"a multiple of that, as in --image-size {near}."
+        )
 
 
 def _pretrained(name: str, image_size: int) -> nn.Module:

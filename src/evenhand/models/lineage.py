@@ -10,12 +10,11 @@ import pandas as pd
 
 from evenhand.cohort.refusals import require_columns
 from evenhand.cohort.registry import READERS
-from evenhand.cohort.splits import Splits, read_split_table
-from evenhand.cohort.tables import read_table
+from evenhand.cohort.splits import Splits, read_listing, read_split_table
 from evenhand.errors import EvenhandError, some
-from evenhand.files import write_text
 from evenhand.models.settings import weights_path
 from evenhand.runs import Run, open_run
+from evenhand.spreadsheets import write_csv
 
 SEEN = "seen.csv"
 """What a run keeps of the runs before it: the patients that its weights were trained on there."""
@@ -55,7 +54,7 @@ def write_seen(run: Run, weights: str) -> None:
     root = _run_behind(weights)
     if root is not None:
         seen = pd.concat([_trained_on(open_run(root)), _seen_before(root)]).drop_duplicates()
-        write_text(run.root / SEEN, seen.to_csv(index=False, lineterminator="\n"))
+        write_csv(run.root / SEEN, seen)
 
 
 def read_by(splits: Splits, weights: str, excluded: Iterable[Path]) -> list[Path]:
@@ -94,7 +93,7 @@ def _seen_before(root: Path) -> pd.DataFrame:
     path = root / SEEN
     if not path.is_file():
         return pd.DataFrame(columns=list(COLUMNS))
-    found = read_table(path)
+    found = read_listing(path)
     require_columns(found, path, COLUMNS)
     return found.fillna("")  # the path of phantoms
 

@@ -21,7 +21,7 @@ class ModelSettings(Settings, title="Model"):
         description="pretrained (timm's), none (random), a .safetensors file, or an earlier run",
     )
     image_size: int | None = Field(
-        None, gt=0, description="side of the square images, in pixels [default: 224]"
+        None, gt=0, le=4096, description="side of the square images, in pixels [default: 224]"
     )
     head: Literal["linear", "hidden"] = Field(
         "linear", description="linear, or hidden: 128 units and dropout .6 before it"

@@ -8,7 +8,6 @@ import numpy as np
 
 from evenhand.cohort.prepare import prepare_splits
 from evenhand.cohort.splits import write_splits
-from evenhand.files import write_text
 from evenhand.models.checkpoints import save_model
 from evenhand.models.lineage import read_by, refuse_leak, write_seen
 from evenhand.models.model import build_model
@@ -16,6 +15,7 @@ from evenhand.pretrain.methods import find_method
 from evenhand.pretrain.settings import PretrainSettings
 from evenhand.pretrain.training import train_encoder
 from evenhand.runs import Run, run_scope, start_run
+from evenhand.spreadsheets import write_csv
 from evenhand.train.inputs import model_inputs, silent_channels
 
 ENCODER = "encoder"
@@ -66,7 +66,7 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
     write_seen(run, settings.weights)
     with run.phase("training"):
         model, curve = train_encoder(model, splits.train, settings, settings.seed)
-    write_text(run.root / "curve.csv", curve.table().to_csv(index=False, lineterminator="\n"))
+    write_csv(run.root / "curve.csv", curve.table())
     save_model(
         run.model(ENCODER),
         model,

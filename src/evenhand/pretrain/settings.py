@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from evenhand.cohort.settings import SplitSettings
-from evenhand.settings import Settings
+from evenhand.settings import SEEDS, Settings
 
 
 class ContrastSettings(Settings, title="Training"):
@@ -28,7 +28,7 @@ class ContrastSettings(Settings, title="Training"):
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="bf16 is faster on GPUs (autocast)"
     )
-    seed: int = Field(0, ge=0, description="seed of everything that is drawn")
+    seed: int = Field(0, ge=0, lt=SEEDS, description="seed of everything that is drawn")
 
 
 class PretrainSettings(SplitSettings, ContrastSettings, title="Model"):
@@ -41,5 +41,5 @@ class PretrainSettings(SplitSettings, ContrastSettings, title="Model"):
         "none", description="none (random), pretrained (timm's), a .safetensors file, or a run"
     )
     image_size: int | None = Field(
-        None, gt=0, description="side of the square images, in pixels [default: 224]"
+        None, gt=0, le=4096, description="side of the square images, in pixels [default: 224]"
     )

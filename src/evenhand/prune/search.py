@@ -7,7 +7,6 @@ from functools import partial
 
 from optuna.trial import BaseTrial
 
-from evenhand.files import write_text
 from evenhand.prune.loop import row_of, start, steps
 from evenhand.prune.remove import remover
 from evenhand.prune.settings import PruneSettings
@@ -17,6 +16,7 @@ from evenhand.search.loop import Report, search
 from evenhand.search.space import Params, Space
 from evenhand.search.storage import open_run_storage
 from evenhand.search.study import identity_of, open_study
+from evenhand.spreadsheets import write_csv
 from evenhand.workers.inline import Inline
 
 ESTIMATORS = ("ggn-mc", "ggn", "fisher")
@@ -42,7 +42,7 @@ def searched(task: PruneTask, run: Run) -> PruneTask:
     )
     search(study, space, partial(_score, task), task.settings.search, task.settings.seed, Inline())
     table = study.trials_dataframe(attrs=("number", "value", "params", "state"))
-    write_text(run.root / "search.csv", table.to_csv(index=False, lineterminator="\n"))
+    write_csv(run.root / "search.csv", table)
     best = study.best_trial
     run.note(search={"trial": best.number, "value": best.value, **best.params})
     return task.with_choice(*space.ask(best))

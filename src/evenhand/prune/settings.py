@@ -7,10 +7,11 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from evenhand.settings import Settings
+from evenhand.cohort.settings import ValueSettings
+from evenhand.settings import SEEDS
 
 
-class PruneSettings(Settings, title="Pruning"):
+class PruneSettings(ValueSettings, title="Pruning"):
     """Which model, whose fairness, and how far and how fast it is pruned."""
 
     run: Path = Field(description="the finished run that holds the model; it is not changed")
@@ -94,7 +95,7 @@ class PruneSettings(Settings, title="Pruning"):
         None, description="folder of decoded samples [default: $EVENHAND_CACHE or the user's cache]"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the model runs")
-    seed: int = Field(0, ge=0, description="seed of everything that is drawn")
+    seed: int = Field(0, ge=0, lt=SEEDS, description="seed of everything that is drawn")
 
     @model_validator(mode="after")
     def _refuse_what_has_no_effect(self) -> PruneSettings:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from evenhand.files import write_text
 from evenhand.models.checkpoints import load_model, save_model
 from evenhand.prune.loop import Row, start
 from evenhand.prune.masks import load_mask, save_mask
 from evenhand.prune.state import State
 from evenhand.prune.task import PruneTask
 from evenhand.runs import Run
+from evenhand.spreadsheets import write_csv
 
 CURVE = "curve.csv"
 
@@ -32,8 +32,7 @@ def read_rows(run: Run) -> list[Row]:
 
 def write_rows(run: Run, rows: Sequence[Row]) -> None:
     """Write every step into ``curve.csv``."""
-    table = pd.DataFrame(list(rows)).to_csv(index=False, lineterminator="\n")
-    write_text(run.root / CURVE, table)
+    write_csv(run.root / CURVE, pd.DataFrame(list(rows)))
 
 
 def save_state(run: Run, task: PruneTask, state: State, rows: Sequence[Row]) -> None:

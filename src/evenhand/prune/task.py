@@ -15,7 +15,7 @@ from accelerate import Accelerator
 
 from evenhand.cohort.attributes import group_of
 from evenhand.cohort.batches import BatchSource
-from evenhand.cohort.reopen import Anew, data_now, reopen
+from evenhand.cohort.reopen import Anew, data_now, reopen, values_now
 from evenhand.cohort.splits import Splits
 from evenhand.errors import EvenhandError
 from evenhand.files import fingerprint
@@ -78,10 +78,11 @@ class PruneTask:
 
     @property
     def data(self) -> dict[str, Any]:
-        """Where the data lie and the bins of attributes, as the run's settings hold them."""
+        """Where the data lie and how attributes are read, as the run's settings hold them."""
         known, ours = self.trained.facts["settings"], self.settings
         bins = list(ours.bins) or known["bins"]
-        return {"data": data_now(known["data"], ours.data), "bins": bins}
+        values = {name: list(given) for name, given in values_now(known, ours).items()}
+        return {"data": data_now(known["data"], ours.data), "bins": bins} | values
 
     @property
     def fingerprint(self) -> str:
@@ -126,6 +127,7 @@ def make_task(settings: PruneSettings) -> PruneTask:
             settings.bins,
             settings.cache,
             settings.skip_unreadable,
+            settings,
         ),
     )
     if splits.train.classes != model.spec.classes:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from evenhand.settings import Settings
+from evenhand.settings import SEEDS, Settings
 
 
 class LoopSettings(Settings, title="Training"):
@@ -53,7 +53,7 @@ class LoopSettings(Settings, title="Training"):
         False,
         description="compile the network first (torch.compile); pays off in long fits on CUDA",
     )
-    seed: int = Field(0, ge=0, description="seed of everything that is drawn")
+    seed: int = Field(0, ge=0, lt=SEEDS, description="seed of everything that is drawn")
 
 
 class FitSettings(LoopSettings, title="Training"):

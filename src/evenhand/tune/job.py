@@ -13,7 +13,7 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 
 from evenhand.audit.evaluate import evaluate
-from evenhand.files import write_json, write_text
+from evenhand.files import write_json
 from evenhand.finetune.job import begin, kept_settings
 from evenhand.finetune.prepared import Fits, prepared, prepared_anew
 from evenhand.finetune.training import Task, seconds_per_fit
@@ -24,6 +24,7 @@ from evenhand.search.loop import search
 from evenhand.search.space import Space
 from evenhand.search.storage import open_run_storage, open_storage, storage_errors
 from evenhand.search.study import Direction, check_study, drop_study, identity_of, open_study
+from evenhand.spreadsheets import write_csv
 from evenhand.tune.confirmation import Confirmed, best_confirmed, confirmed, to_confirm
 from evenhand.tune.contenders import FAIRTUNE, Contender, contenders
 from evenhand.tune.fitting import fit_all, score_choice
@@ -191,7 +192,7 @@ def _write(job: Job, found: list[Searched]) -> None:
     """Write ``trials.csv`` and ``search.json``."""
     objectives, root = job.task.objectives, job.fits.run.root
     trials = pd.concat([table for one in found for table in one.tables])
-    write_text(root / "trials.csv", trials.to_csv(index=False, lineterminator="\n"))
+    write_csv(root / "trials.csv", trials)
     write_json(
         root / "search.json",
         {

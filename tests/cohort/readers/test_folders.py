@@ -19,9 +19,9 @@ def opened(root, **more):
 
 def test_classes_are_the_folders(tmp_path):
     cohort = opened(make_folders(tmp_path, 9), patient="person")
-    assert cohort.classes == ("glaucoma", "healthy")
+    assert cohort.classes == ("healthy", "glaucoma")
     sick = cohort.table["sample_id"].str.startswith("glaucoma/")
-    assert cohort.table["label"].eq(0).equals(sick)
+    assert cohort.table["label"].eq(1).equals(sick)
     assert cohort.table["patient_id"].nunique() == 9
     assert cohort.source.unit == "patient"
 
@@ -39,7 +39,7 @@ def test_splits_of_the_tree_are_kept(tmp_path):
         (tmp_path / part / "metadata.csv").unlink()
     cohort = opened(tmp_path)
     assert set(cohort.table["split"]) == {"train", "val", "test"}
-    assert cohort.classes == ("glaucoma", "healthy")
+    assert cohort.classes == ("healthy", "glaucoma")
     assert cohort.table["split"].eq("val").equals(cohort.table["sample_id"].str[:6] == "valid/")
 
 

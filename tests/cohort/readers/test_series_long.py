@@ -22,7 +22,7 @@ def path(tmp_path: Path) -> Path:
     stays = [f"s{k}" for k in range(STAYS)]
     table = {"stay": stays, "who": [f"p{k // 2}" for k in range(STAYS)]}
     died = [k // 2 % 2 for k in range(STAYS)]
-    frame = pd.DataFrame(table | {"died": died, "sex": ["f", "m"] * (STAYS // 2)})
+    frame = pd.DataFrame(table | {"died": died, "sex": ["f", "f", "m", "m"] * (STAYS // 4)})
     frame.to_csv(tmp_path / "stays.csv", index=False)
     rows = [
         (stay, time, name, value + k)
@@ -148,3 +148,13 @@ def test_the_command_line_tunes_a_model_on_it(path, tmp_path):
     flags = ("--cache", tmp_path / "cache", "--out", tmp_path / "run")
     ended = evenhand("finetune", path, *words, *flags)
     assert ended.status == 0, ended.err
+
+
+def test_one_variable_in_two_spellings(path):
+    table = pd.read_csv(path.parent / "measured.csv")
+    table.loc[table.index % 2 == 0, "variable"] = table["variable"].str.upper()
+    table.to_csv(path.parent / "measured.csv", index=False)
+    with pytest.raises(EvenhandError, match="--merge variable="):
+        opened(path)
+    cohort = opened(path, merge=("variable=pulse,PULSE", "variable=spo2,SPO2"))
+    assert cohort.channels == ("pulse", "spo2")

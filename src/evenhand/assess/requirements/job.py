@@ -19,6 +19,7 @@ from evenhand.assess.requirements.material import (
     duplicate_pairs,
     leakage_finding,
     modality_finding,
+    note_findings,
     provenance_findings,
     unreadable_finding,
 )
@@ -145,6 +146,7 @@ def _findings(
     yield unreadable_finding(splits, settings)
     yield leakage_finding(splits)
     yield from duplicate_findings(pairs, settings)
+    yield from note_findings(splits.train)
     yield from provenance_findings(splits.train, about.about)
 
 

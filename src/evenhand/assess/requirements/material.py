@@ -120,6 +120,12 @@ def duplicate_findings(pairs: pd.DataFrame, settings: CheckSettings) -> Iterator
         )
 
 
+def note_findings(cohort: Cohort) -> Iterator[Finding]:
+    """Name what else must be known of the data, such as values that often stand for unknown."""
+    for note in cohort.source.notes:
+        yield Finding("note", "*", note, None, "nothing that has to be known", "warn")
+
+
 def provenance_findings(cohort: Cohort, about: DataSet) -> Iterator[Finding]:
     """Say under which licence the data are, where to get them, and what the label means."""
     label, own = cohort.source.label, bool(about.yours)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from evenhand.settings import Settings
+from evenhand.settings import SEEDS, Settings
 
 
 class SimilaritySettings(Settings, title="Comparison"):
@@ -47,4 +47,4 @@ class SimilaritySettings(Settings, title="Comparison"):
         None, description="folder of decoded samples [default: $EVENHAND_CACHE or the user's cache]"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the models run")
-    seed: int = Field(0, ge=0, description="seed of everything that is drawn")
+    seed: int = Field(0, ge=0, lt=SEEDS, description="seed of everything that is drawn")

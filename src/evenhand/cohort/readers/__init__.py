@@ -13,7 +13,7 @@ from evenhand.cohort.registry import READERS, Reader
 from evenhand.cohort.settings import DataSettings
 from evenhand.errors import EvenhandError, pick
 
-__all__ = ["known_readers", "open_cohort", "reader_of"]
+__all__ = ["known_readers", "open_cohort", "read_cohort", "reader_of"]
 
 
 def known_readers() -> Mapping[str, Reader]:
@@ -30,12 +30,24 @@ def open_cohort(settings: DataSettings) -> Cohort:
     ------
     EvenhandError
         There is no such reader or file; what it holds is refused, with file and row; or the
-        samples have one class or one level only.
+        samples have one class or one level only, or it is not known which class is the positive
+        one.
     """
-    found, path = reader_of(settings.data)
-    cohort = found.open(path, settings)
+    cohort = read_cohort(settings)
     check_usable(cohort, settings.attribute)
     return cohort
+
+
+def read_cohort(settings: DataSettings) -> Cohort:
+    """Do the same, whether or not there is something to learn and to compare.
+
+    Raises
+    ------
+    EvenhandError
+        As `open_cohort`, but for what the samples lack.
+    """
+    found, path = reader_of(settings.data)
+    return found.open(path, settings)
 
 
 def reader_of(data: str) -> tuple[Reader, str]:

@@ -51,8 +51,8 @@ def find_chexpert(root: Path) -> Samples:
     path, demographics = find_entry(root, TABLE), root / DEMOGRAPHICS
     table = read_table(path)
     require_columns(table, path, ("Path",))
-    # The column begins with the name that the folder had when it was packed.
-    table["image"] = table["Path"].str.replace("^[^/]*/", "", regex=True)
+    # The column begins with the name that the folder had when it was packed, or with "train/".
+    table["image"] = table["Path"].str.replace(r"^(?!train/)[^/]*/", "", regex=True)
     table["PATIENT"] = table["image"].str.extract(r"(patient\d+)/", expand=False)
     problem = "'Path' is not of the form …/train/patient00001/study1/view1_frontal.jpg."
     refuse_rows(table["PATIENT"].isna(), path, problem)

@@ -53,7 +53,9 @@ def read_folders(path: str, settings: DataSettings) -> Cohort:
     absent: tuple[str, ...] = ()
     if metadata.is_file():
         refuse_outside([metadata], root)
-        about = read_table(metadata)
+        about = read_table(
+            metadata, ids=("file", *([settings.patient] if settings.patient else []))
+        )
         require_columns(about, metadata, ("file",))
         refuse_blank(about, metadata, ("file",))
         named = about["file"].map(partial(os.path.join, root)).astype(object)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.phantoms import ATTRIBUTES, PhantomSettings, make_phantoms
 from evenhand.cohort.registry import SERIES, DataSet, reader, refuse_settings
-from evenhand.cohort.settings import DataSettings
+from evenhand.cohort.settings import ClassSettings, DataSettings
 from evenhand.errors import EvenhandError, pick
 
 ABOUT = DataSet(
@@ -37,12 +37,16 @@ def phantom_settings(kind: type[Made], path: str, settings: DataSettings) -> Mad
     EvenhandError
         A name or value is not allowed, or a setting is given that phantoms have no use for.
     """
-    unused = ("label", "patient", "image_column", *SERIES, "bins", "slices")
-    refuse_settings(settings.data.partition(":")[0], settings, unused)
+    columns = ("label", "patient", "image_column", *SERIES, "bins", "slices")
+    refuse_settings(
+        settings.data.partition(":")[0], settings, (*columns, *ClassSettings.model_fields)
+    )
     given = {}
     for item in filter(None, path.split(",")):
         name, _, value = item.partition("=")
         pick("setting of phantoms", name, kind.model_fields)
+        if name in given:
+            raise EvenhandError(f"{settings.data} gives {name!r} twice; give it once.")
         given[name] = value
     try:
         return kind.model_validate(given)

@@ -19,6 +19,7 @@ from evenhand.cohort.registry import SERIES, DataSet, Entry, reader, refuse_sett
 from evenhand.cohort.series import whole_recordings
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.tables import read_table
+from evenhand.cohort.values import read_values
 from evenhand.errors import EvenhandError, pick, some
 from evenhand.files import fingerprint
 
@@ -63,7 +64,8 @@ def read_physionet2012(path: str, settings: DataSettings) -> Cohort:
     Each hour of a channel is the mean of what was measured in it. Stays without any measurement
     are left out and recorded.
     """
-    refuse_settings("physionet2012", settings, ("patient", "image_column", *SERIES, "slices"))
+    unused = ("patient", "image_column", "positive", "conflict", *SERIES, "slices")
+    refuse_settings("physionet2012", settings, unused)
     pick("label of physionet2012", settings.label or "death", {"death": None})
     bins = parse_bins(settings.bins)
     for name in bins:
@@ -77,7 +79,11 @@ def read_physionet2012(path: str, settings: DataSettings) -> Cohort:
     left_out = tuple(f"{file} holds no measurement" for file in table["file"][empty])
     table = table[~empty].reset_index(drop=True)
     age = bins["age"].attribute("age", "Age") if "age" in bins else AGE
-    attributes = {"sex": SEX, "age": age, "icu": UNIT}
+    values = read_values(settings)
+    values.check_names(("sex", "age", "icu"))
+    attributes = {
+        name: values.settled(rule) for name, rule in (("sex", SEX), ("age", age), ("icu", UNIT))
+    }
     files = dict(zip(table["RecordID"], table["file"], strict=True))
     return Cohort(
         table=cohort_table(table, "RecordID", "RecordID", table[DEATH], attributes),

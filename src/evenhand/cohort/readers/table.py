@@ -13,18 +13,28 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.cohort.attributes import Attribute, distinct, parts_of
-from evenhand.cohort.bins import parse_bins, refuse_measurement, refuse_unbinned
+from evenhand.cohort.attributes import parts_of
+from evenhand.cohort.bins import parse_bins
+from evenhand.cohort.classes import Classes, order_classes
 from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
 from evenhand.cohort.images import image_files
-from evenhand.cohort.layouts import look_at
-from evenhand.cohort.refusals import refuse_blank, refuse_repeated, refuse_rows, require_columns
+from evenhand.cohort.layouts import as_on_disk, look_at
+from evenhand.cohort.own_attributes import OwnAttribute, own_attribute
+from evenhand.cohort.refusals import (
+    refuse_blank,
+    refuse_ids,
+    refuse_repeated,
+    refuse_rows,
+    require_columns,
+)
 from evenhand.cohort.registry import SERIES, DataSet, reader, refuse_settings
 from evenhand.cohort.series_files import series_files
-from evenhand.cohort.series_long import STEP, long_series
+from evenhand.cohort.series_long import STEP, VARIABLE, long_series
 from evenhand.cohort.settings import DataSettings
+from evenhand.cohort.spelling import refuse_spellings
 from evenhand.cohort.splits import own_split
 from evenhand.cohort.tables import read_table
+from evenhand.cohort.values import ValueRules, read_values
 from evenhand.errors import EvenhandError, pick
 from evenhand.files import fingerprint
 
@@ -49,12 +59,14 @@ def read_own_table(path: str, settings: DataSettings) -> Cohort:
 
     A file is an image, or a series (see ``evenhand.cohort.series_files``); series may also lie in
     one long table (``evenhand.cohort.series_long``). Paths are relative to the table's folder, and
-    are the sample ids. The classes are the label's values, sorted. A
-    column ``split`` (train, val, test) is honoured.
+    are the sample ids. The classes are the label's values, sorted; of two, the positive one is the
+    last. A column ``split`` (train, val, test) is honoured.
     """
     refuse_settings("table", settings, ("slices",))
-    source = Path(path)
-    return own_cohort("table", read_table(source), source, _columns(settings), settings)
+    source, columns = Path(path), _columns(settings)
+    file, _, patient = columns
+    table = read_table(source, ids=(file, patient))
+    return own_cohort("table", table, source, columns, settings)
 
 
 def own_cohort(
@@ -72,11 +84,18 @@ def own_cohort(
     """
     file, label, patient = columns
     names = sorted({part for name in settings.attribute for part in parts_of(name)})
+    values = read_values(settings)
+    values.check_names((*names, label, *([VARIABLE] if settings.series_table else [])))
     require_columns(table, source, (file, label, patient, *names))
+    _refuse_label_as_attribute(label, names)
+    table = table.assign(**{label: values.applied(label, table[label])})
     refuse_blank(table, source, (file, label, patient))
     refuse_repeated(table, source, file)
-    codes, classes = _classes(table[label], source)
-    attributes = _attributes(table, source, names, settings)
+    refuse_ids(table[patient], source, "patient")
+    codes, classes = _classes(table[label], source, settings.positive)
+    own = _attributes(table, source, names, table[patient], settings, values)
+    table = table.assign(**{name: each.raw for name, each in own.items()})
+    attributes = {name: each.rule for name, each in own.items()}
     samples = (
         _measured(table[file], source, settings)
         if settings.series_table
@@ -89,14 +108,16 @@ def own_cohort(
         ),
         read=samples.read,
         attributes=attributes,
-        classes=classes,
+        classes=classes.names,
+        classes_ordered=classes.ordered,
         source=Source(
             reader=name,
             path=str(source),
             unit="image" if patient == file else "patient",
             fingerprint=samples.fingerprint,
-            label=f"{label}: {', '.join(classes)}",
+            label=f"{label}: {', '.join(classes.names)}",
             left_out=samples.absent,
+            notes=tuple(note for each in own.values() for note in each.notes),
         ),
         channels=samples.channels,
     )
@@ -117,7 +138,7 @@ def _in_files(
     names: pd.Series, source: Path, settings: DataSettings, root: Path | None
 ) -> _Samples:
     """Find samples that are files, in the folder ``source`` or beside the file ``source``."""
-    paths = names.map(partial(os.path.join, _folder(source))).astype(object)
+    paths = as_on_disk(names.map(partial(os.path.join, _folder(source))).astype(object))
     seen = look_at(paths, source, root)
     absent = seen.absent(source, skip=settings.skip_unreadable)
     read, channels = _reading(paths[seen.there], names[seen.there], source, settings)
@@ -172,30 +193,40 @@ def _columns(settings: DataSettings) -> tuple[str, str, str]:
     return file, label, patient
 
 
-def _classes(raw: pd.Series, source: Path) -> tuple[pd.Series, tuple[str, ...]]:
-    """Return the class of each row and the classes: sorted, as numbers where all are numbers."""
+def _refuse_label_as_attribute(label: str, names: list[str]) -> None:
+    if label in names:
+        raise EvenhandError(
+            f"--attribute {label} is the label, too: each of its groups would hold one class. Name "
+            "another attribute, or another --label."
+        )
+
+
+def _classes(raw: pd.Series, source: Path, positive: str | None) -> tuple[pd.Series, Classes]:
+    """Return the class of each row and the classes, in order."""
+    name = str(raw.name)
+    refuse_spellings(name, raw, source)
     number = pd.to_numeric(raw, errors="coerce")
     if number.notna().all():
-        problem = f"the label {raw.name!r} is no class: give whole numbers or names."
+        problem = f"the label {name!r} is no class: give whole numbers or names."
         refuse_rows(number % 1 != 0, source, problem)
-        raw = number.astype("int64")
-    values = sorted(raw.unique())
-    codes = raw.map({value: code for code, value in enumerate(values)})
-    return codes, tuple(str(value) for value in values)
+        raw = number.astype("int64").astype("str")
+    classes = order_classes([str(value) for value in raw.unique()], positive, repr(name))
+    codes = raw.map({value: code for code, value in enumerate(classes.names)})
+    return codes, classes
 
 
 def _attributes(
-    table: pd.DataFrame, source: Path, names: list[str], settings: DataSettings
-) -> dict[str, Attribute]:
+    table: pd.DataFrame,
+    source: Path,
+    names: list[str],
+    patients: pd.Series,
+    settings: DataSettings,
+    values: ValueRules,
+) -> dict[str, OwnAttribute]:
     bins = parse_bins(settings.bins)
     for name in bins:
         pick("--attribute to give bins for", name, dict.fromkeys(names))
-    attributes = {}
-    for name in names:
-        if name in bins:
-            attributes[name] = bins[name].attribute(name, name)
-            refuse_unbinned(table[name], attributes[name], source)
-        else:
-            refuse_measurement(name, table[name], source)
-            attributes[name] = distinct(name, name, table[name])
-    return attributes
+    return {
+        name: own_attribute(name, table[name], patients, source, bins.get(name), values)
+        for name in names
+    }

@@ -1,0 +1,157 @@
+"""Spellings: text in one Unicode form, and values that differ in their spelling alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from itertools import permutations
+from pathlib import Path
+
+import pandas as pd
+
+from evenhand.errors import EvenhandError, some
+from evenhand.wording import flag
+
+# Printable ASCII without blanks at its ends: nothing to clean.
+_PLAIN = r"[!-~]([ -~]*[!-~])?"
+# What nobody sees: control characters, soft hyphens, zero-width characters, marks of direction.
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e"
+    "\u2060-\u2064\u2066-\u206f\ufe00-\ufe0f\ufeff]"
+)
+_BLANK = re.compile(r"\s")  # also no-break, thin and ideographic spaces
+# Cyrillic and Greek letters that look like Latin ones, in lower case.
+_LOOKALIKES = str.maketrans("авекмнорстухіјαβεικνορτυχ", "abekmhopctyxijabeiknoptux")
+_SIGNS = {"≥": ">=", "≤": "<=", "\u2212": "-", "\u2013": "-", "\u2014": "-", "\u2010": "-"}
+_BETWEEN = re.compile(r"(?<=\w)[\s_-]+(?=[^\W\d])|(?<=[^\W\d])[\s_-]+(?=\w)|\s+")
+_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d{1,3})?")
+_ROMAN = re.compile("[ivxlcdm]+")
+_SEXES = ({"f", "female"}, {"m", "male"})
+_WORD = 4  # letters that a word has at least, for its first letter to be short for it
+
+
+def clean(text: str) -> str:
+    """Return text in composed Unicode form, without invisible characters and outer blanks.
+
+    Blanks of any kind (no-break, thin, tabs, line breaks) become plain ones.
+
+    Examples
+    --------
+    >>> clean("  Fe\u200bmale\u00a0"), clean("Ma\u0308nnlich") == "M\u00e4nnlich"
+    ('Female', True)
+    """
+    seen = _BLANK.sub(" ", _INVISIBLE.sub("", text))
+    return unicodedata.normalize("NFC", seen).strip()
+
+
+def clean_column(column: pd.Series) -> pd.Series:
+    """Return a column of text whose every value is clean (see `clean`)."""
+    if column.str.fullmatch(_PLAIN).fillna(True).all():
+        return column
+    which, values = pd.factorize(column)
+    cleaned = pd.Series([clean(str(value)) for value in values] + [None], dtype="str")
+    return pd.Series(cleaned.iloc[which].to_numpy(), column.index, dtype="str", name=column.name)
+
+
+def spelling_key(text: str) -> str:
+    """Return what all spellings of a value have in common.
+
+    These differ in case, in the format of a number, in what parts words (blank, hyphen,
+    underscore), in width or in letters of another alphabet that look the same.
+
+    Examples
+    --------
+    >>> spelling_key("Male") == spelling_key("MALE"), spelling_key("0") == spelling_key("0.0")
+    (True, True)
+    >>> spelling_key("African-American") == spelling_key("african american")
+    True
+    >>> spelling_key("20-39") == spelling_key("2039"), spelling_key("A+") == spelling_key("A-")
+    (False, False)
+    """
+    text = unicodedata.normalize("NFKC", clean(text)).casefold().translate(_LOOKALIKES)
+    for sign, written in _SIGNS.items():
+        text = text.replace(sign, written)
+    if _NUMBER.fullmatch(text):
+        number = Decimal(text.replace(",", "."))
+        return f"{number.normalize():f}" if number else "0"
+    return _BETWEEN.sub(" ", text).rstrip(".,;:") or text
+
+
+def spellings(counts: Mapping[str, int]) -> list[tuple[str, ...]]:
+    """Return the values that differ in their spelling alone, the most frequent one first.
+
+    Examples
+    --------
+    >>> spellings({"Male": 9, "male": 3, "female": 8})
+    [('Male', 'male')]
+    """
+    by_key: dict[str, list[str]] = {}
+    for value in sorted(counts, key=lambda value: (-counts[value], value)):
+        by_key.setdefault(spelling_key(value), []).append(value)
+    pairs = [tuple(values) for values in by_key.values() if len(values) > 1]
+    return pairs + [pair for pair in _short(counts) if {*map(spelling_key, pair)} in _SEXES]
+
+
+def abbreviations(counts: Mapping[str, int]) -> list[tuple[str, ...]]:
+    """Return words whose first letter is a value of its own, beside that letter.
+
+    Examples
+    --------
+    >>> abbreviations({"White": 9, "W": 3, "I": 5, "III": 5})
+    [('White', 'W')]
+    """
+    return [pair for pair in _short(counts) if {*map(spelling_key, pair)} not in _SEXES]
+
+
+def _short(counts: Mapping[str, int]) -> list[tuple[str, ...]]:
+    return [
+        (word, letter)
+        for word, letter in permutations(counts, 2)
+        if len(letter) == 1
+        and letter.isalpha()
+        and len(word) >= _WORD
+        and word.isalpha()
+        and word.casefold().startswith(letter.casefold())
+        and not _ROMAN.fullmatch(word.casefold())
+    ]
+
+
+def merge_line(name: str, pairs: Iterable[tuple[str, ...]]) -> str:
+    """Return the flags that merge values, as they can be pasted into a shell.
+
+    Examples
+    --------
+    >>> merge_line("sex", [("Male", "male"), ("Female", "F")])
+    '--merge sex=Male,male --merge sex=Female,F'
+    """
+    return " ".join(flag("merge", f"{name}={join_values(pair)}") for pair in pairs)
+
+
+def join_values(values: Iterable[str]) -> str:
+    """Write values with commas between them; those that hold one are quoted, as in a CSV."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(values)
+    return line.getvalue()
+
+
+def refuse_spellings(name: str, values: pd.Series, source: Path) -> None:
+    """Refuse values of a column that are one value in several spellings.
+
+    Raises
+    ------
+    EvenhandError
+        There are such values; the message ends in the flags that merge them.
+    """
+    counts = {str(value): int(count) for value, count in values.value_counts().items()}
+    pairs = spellings(counts)
+    if pairs:
+        shown = some(" and ".join(f"{value!r} ({counts[value]})" for value in p) for p in pairs)
+        raise EvenhandError(
+            f"{source}: {name!r} seems to have one value in several spellings: {shown}. If they "
+            "are not one, give them other names. If they are, merge them: "
+            f"{merge_line(name, pairs)}"
+        )

@@ -1,0 +1,50 @@
+"""CSV files that people open in spreadsheets, in which no text may start a formula."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from evenhand.files import write_text
+
+# What spreadsheets take for the beginning of a formula; quotes before it are ours, or look so.
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_HELD = re.compile(r"'+[=+\-@\t\r]")
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV, whole or not at all, for a spreadsheet to open.
+
+    Text that begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return gets a quote before
+    it, so that a spreadsheet shows it as text and computes nothing
+    (https://owasp.org/www-community/attacks/CSV_Injection). `unquoted` takes the quote off again.
+    """
+    safe = table.apply(lambda column: column.map(quoted))
+    safe.columns = pd.Index([quoted(name) for name in table.columns])
+    write_text(path, safe.to_csv(index=False, lineterminator="\n"))
+
+
+def quoted(cell: object) -> object:
+    """Return a cell that no spreadsheet takes for a formula; numbers stay as they are.
+
+    Examples
+    --------
+    >>> quoted("=1+1"), quoted("60+"), quoted(-1.5)
+    ("'=1+1", '60+', -1.5)
+    """
+    return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
+
+
+def unquoted(column: pd.Series) -> pd.Series:
+    """Return a column of text as it was before `write_csv`.
+
+    Examples
+    --------
+    >>> unquoted(pd.Series(["'=1+1", "''-1", "'tis", "60+"])).tolist()
+    ['=1+1', "'-1", "'tis", '60+']
+    """
+    return column.map(
+        lambda cell: cell[1:] if isinstance(cell, str) and _HELD.match(cell) else cell
+    )

@@ -1,0 +1,101 @@
+"""Settings and environments that mean nothing: one text, status 2, and nothing is written."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from tests.command import PHANTOMS, evenhand
+
+from evenhand.errors import EvenhandError
+from evenhand.launcher import check_environment, is_main
+
+TRAIN = ("finetune", PHANTOMS, "--backbone", "test_vit", "--weights", "none", "--epochs", 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((*TRAIN, "--image-size", 33), "its patches are 16 wide. Give a multiple of that, as in"),
+        ((*TRAIN, "--image-size", 1_000_000), "--image-size: Input should be less than or equal"),
+        ((*TRAIN, "--seed", 2**80), "--seed: Input should be less than 4294967296"),
+        ((*TRAIN, "--attribute", "sex*sex"), "names an attribute twice"),
+        ((*TRAIN, "--attribute", "sex*"), "lacks a name"),
+        ((*TRAIN, "--attribute", "sex*group", "--attribute", "group*sex"), "are the same"),
+        ((*TRAIN, "--merge", "sex=female,male"), "--merge cannot be given with phantom"),
+        ((*TRAIN, "--positive", "benign"), "--positive cannot be given with phantom"),
+        (("finetune", "phantom:patients=40,patients=50"), "gives 'patients' twice"),
+    ],
+)
+def test_senseless_settings(tmp_path, words, message):
+    ended = evenhand(*words, "--device", "cpu", "--cache", tmp_path / "c", "--out", tmp_path / "o")
+    assert ended.status == 2
+    assert message in ended.err
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("names", [("seed", "seed"), ("image-size", "image_size")])
+def test_a_setting_twice_in_a_file(tmp_path, names):
+    config = tmp_path / "c.yaml"
+    config.write_text("".join(f"{name}: {value}\n" for value, name in enumerate(names)))
+    ended = evenhand(*TRAIN, "--config", config, "--out", tmp_path / "o")
+    assert ended.status == 2
+    assert "comes twice; give it once" in ended.err
+    assert "line 2" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"OMP_NUM_THREADS": "x"}, "OMP_NUM_THREADS=x in the shell is no whole number"),
+        ({"OMP_NUM_THREADS": "0"}, "give 1 thread at least"),
+        ({"RANK": "1"}, "the shell holds RANK=1 and WORLD_SIZE=1"),
+        ({"RANK": "x"}, "RANK=x in the shell"),
+        ({"WORLD_SIZE": "many"}, "WORLD_SIZE=many in the shell"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK=2 and WORLD_SIZE=2"),
+    ],
+)
+def test_a_shell_that_says_what_cannot_be(monkeypatch, variables, message):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(EvenhandError, match=message):
+        check_environment()
+
+
+def test_a_launcher_and_nested_threads_are_well(monkeypatch):
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "OMP_NUM_THREADS": "4,2"}.items():
+        monkeypatch.setenv(name, value)
+    check_environment()
+    assert not is_main()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert is_main()
+
+
+def test_a_model_of_no_card(tmp_path):
+    rows = "sample_id,patient_id,label,score,sex\n" + "".join(
+        f"s{k},p{k},{k % 2},0.{k % 7 + 1},{'fm'[k % 3 % 2]}\n" for k in range(40)
+    )
+    (tmp_path / "t.csv").write_text(rows)
+    run = tmp_path / "run"
+    words = ("--attribute", "sex", "--replicates", 20, "--out", run)
+    assert evenhand("audit", tmp_path / "t.csv", *words).status == 0
+    for more, message in (
+        (("--model", "x"), "--model x says whose card is written, and no card is asked for"),
+        (("--model", "x", "--card", tmp_path / "c.md"), "no model in"),
+    ):
+        ended = evenhand("report", run, *more)
+        assert ended.status == 2
+        assert message in ended.err
+    assert not (tmp_path / "c.md").exists()
+
+
+def test_an_encoding_that_lacks_a_letter(tmp_path, monkeypatch):
+    path = tmp_path / "m\u00fcller.csv"
+    with open(tmp_path / "err", "w", encoding="ascii") as err:  # noqa: PTH123
+        monkeypatch.setattr(sys, "stderr", err)
+        monkeypatch.setattr(sys, "argv", ["evenhand", "audit", str(path), "--out", "x"])
+        from evenhand.cli import main
+
+        with pytest.raises(SystemExit):
+            main()
+    assert "m\\xfcller.csv" in (tmp_path / "err").read_text()
