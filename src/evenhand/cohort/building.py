@@ -18,6 +18,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from evenhand.cohort.cohort import Sample, UnreadableError
+from evenhand.cohort.images import ImageFiles
 from evenhand.files import read_json, write_json, write_text
 from evenhand.progress import bar
 
@@ -32,6 +33,7 @@ class Built:
 
     stored: dict[str, int] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
+    remarks: dict[str, str] = field(default_factory=dict)  # what must be known of how one was read
     row: tuple[int, ...] = (0,)  # shape of one row
     dtype: str = "uint8"
 
@@ -58,6 +60,7 @@ class Built:
         """Take in the samples that come next, or that could not be decoded before."""
         self.stored |= chunk.stored
         self.unreadable |= chunk.unreadable
+        self.remarks |= chunk.remarks
         for name in chunk.stored:
             self.unreadable.pop(name, None)
         if chunk.stored:
@@ -149,11 +152,13 @@ def _decoded(
 
 
 def _write(
-    names: Sequence[str], samples: Iterator[Sample | UnreadableError], data: IO[bytes]
+    names: Sequence[str], samples: Iterator[tuple[Sample | UnreadableError, str]], data: IO[bytes]
 ) -> Built:
     """Write samples one after the other, an image as one row and a series as one per step."""
     done = Built()
-    for name, sample in zip(names, samples, strict=True):
+    for name, (sample, remark) in zip(names, samples, strict=True):
+        if remark:
+            done.remarks[name] = remark
         if isinstance(sample, UnreadableError):
             done.unreadable[name] = str(sample)
             continue
@@ -164,11 +169,13 @@ def _write(
     return done
 
 
-def _try(decode: Callable[[str], Sample], name: str) -> Sample | UnreadableError:
+def _try(decode: Callable[[str], Sample], name: str) -> tuple[Sample | UnreadableError, str]:
+    """Return a sample, or why it cannot be read, and what must be known of how it was read."""
     try:
-        return decode(name)
+        sample = decode(name)
     except UnreadableError as error:
-        return error
+        return error, ""
+    return sample, decode.remark(name) if isinstance(decode, ImageFiles) else ""
 
 
 def _resumed(part: Path) -> Built:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from stat import S_ISLNK
+from stat import S_ISDIR, S_ISLNK, S_ISREG
 
 import numpy as np
 import pandas as pd
@@ -68,16 +69,40 @@ def missing(root: Path, data_set: DataSet) -> list[Entry]:
 
 
 def found(root: Path, entry: Entry) -> Path | None:
-    """Return the first file or folder of that name, archives aside."""
+    """Return the first of the files or folders of that name, archives aside."""
     return next(places(root, entry), None)
 
 
 def find_entry(root: Path, entry: Entry) -> Path:
-    """Return the file or folder that a layout requires, once the layout has been checked."""
-    path = found(root, entry)
+    """Return the one file or folder that a layout requires, once the layout has been checked.
+
+    Raises
+    ------
+    EvenhandError
+        There is none any more, or there are several (see `find_optional`).
+    """
+    path = find_optional(root, entry)
     if path is None:
         raise EvenhandError(f"{root} has no {entry} ({entry.what}) any more.")
     return path
+
+
+def find_optional(root: Path, entry: Entry) -> Path | None:
+    """Return the one file or folder of an entry; None if there is none.
+
+    Raises
+    ------
+    EvenhandError
+        There are several, and nothing says which one belongs to the data.
+    """
+    paths = list(dict.fromkeys(places(root, entry)))
+    if len(paths) > 1:
+        raise EvenhandError(
+            f"{root} has {len(paths)} of {entry} ({entry.what}): "
+            f"{some(path.relative_to(root) for path in paths)}. Keep the one that belongs to the "
+            "data, and move the others out."
+        )
+    return paths[0] if paths else None
 
 
 def files_by_name(
@@ -92,7 +117,8 @@ def files_by_name(
     Parameters
     ----------
     names
-        File names without suffix; a name of which there is no file gets a path that is not there.
+        File names, with or without suffix; a name of which there is no file gets a path that is
+        not there.
     root, folders
         The data set, and the pattern of the folders in it that hold the files.
     suffixes
@@ -111,21 +137,39 @@ def files_by_name(
             ending = next((end for end in suffixes if path.lower().endswith(end)), None)
             if ending is None:
                 continue
-            name = key(os.path.basename(path)[: -len(ending)])  # noqa: PTH119
+            name = composed(key(os.path.basename(path)[: -len(ending)]))  # noqa: PTH119
             if name in paths:
                 raise EvenhandError(f"{paths[name]} and {path} have the same name: keep one.")
             paths[name] = path
-    found = [paths.get(name) or _absent(root, folders, f"{name}{suffixes[0]}") for name in names]
-    return pd.Series(found, names.index, dtype=object), _of_no_name(paths, names)
+    plain = names.map(partial(_file_name, paths=paths, suffixes=suffixes))
+    found = [paths.get(name) or _absent(root, folders, f"{name}{suffixes[0]}") for name in plain]
+    return pd.Series(found, names.index, dtype=object), _of_no_name(paths, plain)
+
+
+def composed(name: str) -> str:
+    """Return a name with composed letters (Unicode form NFC).
+
+    Some systems store the letters of file names decomposed.
+    """
+    return unicodedata.normalize("NFC", name)
+
+
+def _file_name(name: str, paths: Mapping[str, str], suffixes: tuple[str, ...]) -> str:
+    """Return the name that a file goes by out of what a table calls it, which may have a suffix."""
+    name = composed(str(name))
+    ending = next((end for end in suffixes if name.lower().endswith(end)), "")
+    return name[: len(name) - len(ending)] if ending and name not in paths else name
 
 
 def folders_by_name(
     names: pd.Series, root: Path, folders: str
 ) -> tuple[pd.Series, tuple[str, ...]]:
     """Return the folder of each name, out of those that match a pattern, and those of no name."""
-    paths = {path.name: str(path) for path in sorted(root.glob(folders)) if path.is_dir()}
-    found = [paths.get(name) or _absent(root, folders, name) for name in names]
-    return pd.Series(found, names.index, dtype=object), _of_no_name(paths, names)
+    places = (path for path in sorted(root.glob(folders)) if path.is_dir())
+    paths = {composed(path.name): str(path) for path in places}
+    plain = names.map(lambda name: composed(str(name)))
+    found = [paths.get(name) or _absent(root, folders, name) for name in plain]
+    return pd.Series(found, names.index, dtype=object), _of_no_name(paths, plain)
 
 
 def walk(folder: Path, root: Path) -> Iterator[str]:
@@ -146,7 +190,7 @@ class Seen:
     Parameters
     ----------
     files
-        Paths, indexed by the row of the table that names them.
+        Paths as they are on the disk, indexed by the row of the table that names them.
     size
         How many bytes each has; -1 where there is none.
     changed
@@ -212,8 +256,10 @@ def look_at(files: pd.Series, table: Path, root: Path | None) -> Seen:
     Raises
     ------
     EvenhandError
-        Such a link does; the message names the first few, and the rows that name them.
+        Such a link does, or what a path leads to is neither a file nor a folder; the message names
+        the first few, and the rows that name them.
     """
+    files = files.copy()
     size, changed = np.full(len(files), -1, np.int64), np.zeros(len(files), np.int64)
     top = len(str(root or ""))
 
@@ -223,21 +269,73 @@ def look_at(files: pd.Series, table: Path, root: Path | None) -> Seen:
             return False
         return S_ISLNK(os.lstat(folder).st_mode) or behind_link(_parent(folder))
 
-    suspects = []
-    for place, path in enumerate(files.to_numpy(object)):
-        try:
-            stat = os.lstat(path)
-            linked = S_ISLNK(stat.st_mode)
-            stat = Path(path).stat() if linked else stat
-        except OSError:
+    suspects, special = [], []
+    listing = cache(_names_in)
+    for place, given in enumerate(files.to_numpy(object)):
+        path, stat, linked = _status(given, listing)
+        if stat is None:
             continue
+        if path != given:
+            files.iloc[place] = path
+        if not (S_ISREG(stat.st_mode) or S_ISDIR(stat.st_mode)):
+            special.append(place)
         size[place], changed[place] = stat.st_size, stat.st_mtime_ns
         if root is not None and (linked or behind_link(_parent(path))):
             suspects.append(place)
+    if special:
+        rows = files.iloc[special]
+        raise EvenhandError(
+            f"{table}, {rows_text(rows.index)}: no file but a pipe, a socket or a device: "
+            f"{some(rows)}. Take it out of the data."
+        )
     if suspects and root is not None:
         linked_files = files.iloc[suspects]
         refuse_outside(linked_files, root, f"{table}, {rows_text(linked_files.index)}")
     return Seen(files, size, changed, root)
+
+
+_NamesIn = Callable[[str], Mapping[str, str]]
+"""The names in a folder as they are on the disk, by their composed form."""
+
+
+def _status(path: str, names_in: _NamesIn) -> tuple[str, os.stat_result | None, bool]:
+    """Return a path as it is on the disk, what lies there, and whether a link leads there."""
+    try:
+        try:
+            status = os.lstat(path)
+        except (OSError, ValueError):  # ValueError: a NUL character
+            path = _as_on_disk(path, names_in) or path
+            status = os.lstat(path)
+        linked = S_ISLNK(status.st_mode)
+        return path, Path(path).stat() if linked else status, linked
+    except (OSError, ValueError):
+        return path, None, False
+
+
+def _as_on_disk(path: str, names_in: _NamesIn) -> str | None:
+    """Return the path of a file that a table spells in another way; None if there is none.
+
+    Folders may be divided by backslashes, and letters be composed or decomposed (Unicode forms).
+    """
+    path = str(path).replace("\\", "/") if os.sep == "/" else str(path)
+    if "\0" in path:
+        return None
+    if os.path.lexists(path):
+        return path
+    if path.isascii() or _parent(path) in ("", path):
+        return None
+    folder = _parent(path)
+    folder = folder if os.path.lexists(folder) else (_as_on_disk(folder, names_in) or "")
+    name = names_in(folder).get(composed(path[len(_parent(path)) + 1 :])) if folder else None
+    return None if name is None else f"{folder}{os.sep}{name}"
+
+
+def _names_in(folder: str) -> dict[str, str]:
+    """Return the names in a folder as they are on the disk, by their composed form."""
+    try:
+        return {composed(name): name for name in os.listdir(folder)}  # noqa: PTH208
+    except OSError:
+        return {}
 
 
 def files_below(folders: pd.Series) -> pd.Series:

@@ -120,7 +120,7 @@ def _in_files(
     paths = names.map(partial(os.path.join, _folder(source))).astype(object)
     seen = look_at(paths, source, root)
     absent = seen.absent(source, skip=settings.skip_unreadable)
-    read, channels = _reading(paths[seen.there], names[seen.there], source, settings)
+    read, channels = _reading(seen.files[seen.there], names[seen.there], source, settings)
     mark = fingerprint(seen.stamps(), [source] if source.is_file() else [])
     return _Samples(seen.there, absent, read, channels, mark)
 
