@@ -193,7 +193,7 @@ def open_hdf5(path: Path, name: str, window: tuple[float, float]) -> PIL.Image.I
     h5py lets a single thread in at a time.
     """
     h5py = import_extra("h5py", "readers")
-    with _damage(KeyError, TypeError, RuntimeError), h5py.File(path, "r") as file:
+    with _damage(KeyError, TypeError, RuntimeError, AttributeError), h5py.File(path, "r") as file:
         array = file[name]
         admit(*_plane(array.shape))
         return windowed(np.asarray(array[()], np.float32), window)
