@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,13 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Put ``value`` at ``path`` as indented JSON; NaN and infinity are refused with ValueError."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_rows(path: Path, facts: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Put facts and, last, ``rows`` at ``path`` as one JSON object, a line for each row."""
+    lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows)
+    start = json.dumps({**facts, "rows": []}, ensure_ascii=False, allow_nan=False)
+    write_text(path, start[:-2] + "\n" + ",\n".join(lines) + "\n]}\n")
 
 
 def read_json(path: Path) -> Any:
