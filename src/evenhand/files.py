@@ -10,7 +10,7 @@ import re
 import socket
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -225,6 +225,13 @@ class FileObject(dict[str, Any]):
 
     def __missing__(self, key: str) -> NoReturn:
         raise DamagedError(self._path, f"it lacks {key!r}")
+
+
+def write_rows(path: Path, facts: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Put facts and, last, ``rows`` at ``path`` as one JSON object, a line for each row."""
+    lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows)
+    start = json.dumps({**facts, "rows": []}, ensure_ascii=False, allow_nan=False)
+    write_text(path, start[:-2] + "\n" + ",\n".join(lines) + "\n]}\n")
 
 
 def read_json(path: Path) -> Any:

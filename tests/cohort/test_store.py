@@ -230,7 +230,7 @@ class TestUnreadable:
         path = tmp_path / "deep.png"
         PIL.Image.fromarray(np.full((4, 4), 40_000, np.uint16)).save(path)
         read = ImageFiles({"deep": path}, {"deep": 2}, tmp_path / "table.csv")
-        with pytest.raises(UnreadableError, match="more than 8 bits"):
+        with pytest.raises(UnreadableError, match=r"16 bits per channel.*Give --bit-depth"):
             read("deep")
 
     @pytest.mark.parametrize("size", [None, 8])

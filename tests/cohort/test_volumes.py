@@ -19,6 +19,7 @@ from evenhand.cohort import (
     open_cohort,
     store_samples,
 )
+from evenhand.cohort.decoding import decoding_room
 from evenhand.cohort.volumes import (
     SOFT_TISSUE,
     cut_dicom_series,
@@ -240,3 +241,86 @@ def test_a_missing_package_is_told_before_work_begins(reader, module, tmp_path, 
     monkeypatch.setitem(__import__("sys").modules, module, None)
     with pytest.raises(EvenhandError, match=rf"{module} is needed.*'evenhand\[readers\]'"):
         open_cohort(DataSettings(data=f"{reader}:{tmp_path}"))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["volume.nii", "volume.nii.gz"])
+def test_voxels_that_are_no_number_are_black_and_change_no_other(tmp_path, name, value):
+    values = np.random.default_rng(0).uniform(5, 9, (20, 20, 3)).astype(np.float32)
+    values[:6] = value
+    nibabel.Nifti1Image(values, np.eye(4)).to_filename(tmp_path / name)
+    found = np.asarray(cut_nifti(tmp_path / name, 0.5), int)
+    whole = np.rot90(values[6:, :, 1])
+    low, high = np.percentile(whole, (1, 99))
+    wanted = ((whole - low) / (high - low)).clip(0, 1) * 255
+    assert (found[:, :6] == 0).all()
+    assert np.abs(found[:, 6:] - wanted).max() <= 0.51
+    nibabel.Nifti1Image(np.full_like(values, value), np.eye(4)).to_filename(tmp_path / name)
+    with pytest.raises(ValueError, match="no voxel of the slice is a finite number"):
+        cut_nifti(tmp_path / name, 0.5)
+
+
+def test_an_array_with_holes_is_black_there(tmp_path):
+    found = np.asarray(grey(np.array([[np.nan, 1.0], [np.inf, 2.0]]), 0, 2))
+    assert found.tolist() == [[0, 128], [0, 255]]
+
+
+SLICES = [{"SliceLocation": 10.0 * order, "SeriesInstanceUID": "1.2"} for order in range(4)]
+
+
+def series(folder, headers):
+    for number, header in enumerate(headers):
+        write_dicom(folder / f"IM{number}.dcm", number, **header)
+    return folder
+
+
+def test_a_localizer_is_no_slice_and_the_run_says_so(tmp_path):
+    root = make_covid_ct_md(tmp_path / "data", 12)
+    wanted = store_samples(open_cohort(DataSettings(data=f"covid_ct_md:{root}")), SIZE, tmp_path)
+    scout = {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"], "SeriesInstanceUID": "9.9"}
+    folder = root / "COVID-19 Cases" / "P000"
+    write_dicom(folder / "a_scout.DCM", 99, side=64, **scout)
+    cohort = open_cohort(DataSettings(data=f"covid_ct_md:{root}"))
+    for _ in range(2):  # decoded, and out of the store
+        found = store_samples(cohort, SIZE, tmp_path)
+        assert np.array_equal(found.read("P000-1"), wanted.read("P000-1"))
+        assert found.source.notes == (
+            f"{folder}: localizer images are no slices of the volume and were left out "
+            "(a_scout.DCM).",
+        )
+    assert wanted.source.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("odd", "text"),
+    [
+        ({"SeriesInstanceUID": "1.3"}, r"2 series \(SeriesInstanceUID\): IM0.dcm \(1.2\), IM4"),
+        ({"side": 48}, r"2 shapes: IM0.dcm \(40 x 40\), IM4.dcm \(48 x 48\)"),
+    ],
+)
+def test_slices_of_two_volumes_in_one_folder_are_refused(tmp_path, odd, text):
+    folder = series(tmp_path, [*SLICES, {**SLICES[0], "SliceLocation": 5.0, **odd}])
+    with pytest.raises(ValueError, match=text):
+        cut_dicom_series(folder, 0.5, SOFT_TISSUE)
+
+
+def test_a_folder_of_localizers(tmp_path):
+    folder = series(tmp_path, [{"ImageType": ["DERIVED", "LOCALIZER"]}])
+    with pytest.raises(ValueError, match=r"all of its .dcm files are localizers"):
+        cut_dicom_series(folder, 0.5, SOFT_TISSUE)
+
+
+def test_the_bound_on_pixels_holds_for_medical_formats(tmp_path):
+    write_dicom(tmp_path / "IM0.dcm", 0)
+    nibabel.Nifti1Image(np.zeros((40, 40, 2)), np.eye(4)).to_filename(tmp_path / "v.nii.gz")
+    np.savez_compressed(tmp_path / "map.npz", rnflt=np.zeros((40, 40)))
+    reads = (
+        lambda: open_dicom(tmp_path / "IM0.dcm", None, SOFT_TISSUE),
+        lambda: cut_nifti(tmp_path / "v.nii.gz", 0.5),
+        lambda: open_npz(tmp_path / "map.npz", None, "rnflt", (0, 1)),
+    )
+    for read in reads:
+        with decoding_room(1600):
+            read()
+        with decoding_room(1599), pytest.raises(ValueError, match="40 x 40 = 1,600 pixels, more"):
+            read()

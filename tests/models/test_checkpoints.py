@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from evenhand.errors import EvenhandError
+from evenhand.models.backbones import _fill
 from evenhand.models.checkpoints import load_model, save_model
 from evenhand.models.model import build_model
 from evenhand.runs import run_scope, start_run
@@ -63,6 +64,46 @@ def test_no_model_and_a_later_one(tmp_path, vit):
     (tmp_path / "model.json").write_text(json.dumps({**facts, "schema": 99}))
     with pytest.raises(EvenhandError, match=r"schema 99.*newer"):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("saved", "asked", "surplus"),
+    [
+        ("resnet34", "resnet18", r"96 of its 218 tensors have no place there \(layer1.2.bn1.bias"),
+        ("vit_tiny_patch16_224", {"depth": 11}, r"blocks.11.attn.proj.bias.* and 7 more"),
+    ],
+)
+def test_weights_of_a_larger_network_are_refused(tmp_path, saved, asked, surplus):
+    """Every tensor of the smaller one is there, of the same shape."""
+    theirs = timm.create_model(saved)
+    save_file(theirs.state_dict(), tmp_path / "theirs.safetensors")
+    if isinstance(asked, str):
+        with pytest.raises(EvenhandError, match=rf"is not of {asked}: {surplus}"):
+            build_model(asked, str(tmp_path / "theirs.safetensors"), 64, CLASSES, seed=0)
+    else:
+        smaller = timm.create_model(saved, num_classes=0, **asked)
+        with pytest.raises(EvenhandError, match=surplus):
+            _fill(smaller, saved, tmp_path / "theirs.safetensors")
+
+
+@pytest.mark.parametrize("name", ["levit_128s", "caformer_s18"])
+def test_a_classifier_of_several_layers_is_left_behind(tmp_path, name):
+    theirs = timm.create_model(name)
+    save_file(theirs.state_dict(), tmp_path / "theirs.safetensors")
+    build_model(name, str(tmp_path / "theirs.safetensors"), 224, CLASSES, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "text"),
+    [
+        ("test_vit", 33, "patches are 16 pixels wide. Give --image-size 32"),
+        ("swin_tiny_patch4_window7_224", 33, "patches are 4 pixels wide. Give --image-size 32"),
+        ("convnext_atto", 2, "Kernel size can't be greater .* Give another --image-size; .* 224"),
+    ],
+)
+def test_sizes_that_a_network_cannot_take(name, size, text):
+    with pytest.raises(EvenhandError, match=text):
+        build_model(name, "none", size, CLASSES, seed=0)
 
 
 @pytest.mark.parametrize("name", ["test_vit", "test_resnet", "test_convnext", "test_efficientnet"])

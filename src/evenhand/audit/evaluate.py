@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from evenhand.audit.asked import Asked, ask, measure_settings, points
 from evenhand.audit.rows import groups_in, metric_rows, paired_rows, rows_of, scored_rows
-from evenhand.files import checked, read_json, read_object, write_json, write_text
+from evenhand.files import checked, read_json, read_object, write_rows, write_text
 from evenhand.measure import Progress, as_records, compared_levels
 from evenhand.predictions import Predictions, read_predictions
 from evenhand.progress import bar
@@ -51,7 +51,7 @@ def evaluate(run: Run, *, chosen: str | None) -> pd.DataFrame:
         models, facts["settings"]["attribute"], measure_settings(facts), facts.get("cuts", {})
     )
     rows = metrics_of(run, asked, chosen)
-    write_json(run.root / "metrics.json", {"schema": 1, "rows": as_records(rows)})
+    write_rows(run.root / "metrics.json", {"schema": 1}, as_records(rows))
     page = report_of(run, asked, rows, chosen)
     write_text(run.root / "report.html", render(page))
     return rows

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from textwrap import shorten
 from typing import Any
 
 import pandas as pd
 
+from evenhand.measure import find_metric
+
 Row = Mapping[Hashable, Any]
+GROUPS = 20
+"""Groups of an attribute that are printed, at most."""
+WIDTH = 80
+"""Letters of the reason why a number is undefined that are printed, at most."""
 SHOWN = 2
 """Metrics that are shown by group; of the first also the worst group and the gap."""
 
@@ -38,18 +45,40 @@ def _metrics(rows: pd.DataFrame) -> list[str]:
 
 def _table(rows: pd.DataFrame, title: str, metrics: Sequence[str]) -> str:
     wanted = [*metrics, f"{metrics[0]}_worst", f"{metrics[0]}_gap"]
-    shown = rows[rows["metric"].isin(wanted)].to_dict("records")
+    asked = rows[rows["metric"].isin(wanted)]
+    kept, hidden = _worst_served(asked, metrics[0])
+    shown = kept.to_dict("records")
     tested = int(rows["p_adjusted"].notna().any())
     header = (title, "metric", "group", "value", _level(rows), "n", *(["p (Holm)"] * tested))
     lines = [header, *(_cells(row)[: len(header)] for row in shown)]
     widths = [max(len(line[place]) for line in lines) for place in range(len(header))]
-    return "\n".join(
+    more = [f"… and {hidden:,} more groups: metrics.json and the report have them all"]
+    text = "\n".join(
         "  ".join(
             cell.ljust(width) if place in (0, 1, 2, 4) else cell.rjust(width)
             for place, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines
     )
+    return "\n".join([text, *(more if hidden else [])])
+
+
+def _worst_served(rows: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, int]:
+    """Return the rows of the groups that are printed, and how many groups are not.
+
+    Of many groups those are printed that the leading metric is worst in.
+    """
+    groups = rows[(rows["attribute"] != "*") & (rows["group"] != "*")]
+    of = pd.MultiIndex.from_frame(groups[["model", "attribute", "group"]])
+    leading = groups[groups["metric"] == metric].set_index(["model", "attribute", "group"])["value"]
+    if leading.groupby(level=[0, 1]).size().max() <= GROUPS or leading.empty:
+        return rows, 0
+    falling = find_metric(metric).direction == "lower"
+    order = leading.sort_values(ascending=not falling, kind="stable")
+    kept = order.groupby(level=[0, 1]).head(GROUPS).index
+    hidden = len(leading) - len(kept)
+    there = pd.Series(of.isin(kept), groups.index).reindex(rows.index, fill_value=True)
+    return rows[there], hidden
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -72,7 +101,7 @@ def _level(rows: pd.DataFrame) -> str:
 
 def _interval(row: Row) -> str:
     if pd.isna(row["value"]):
-        return f"undefined: {row['undefined']}"
+        return shorten(f"undefined: {plain_text(row['undefined'])}", WIDTH, placeholder=" …")
     return "" if pd.isna(row["low"]) else f"{row['low']:.3f} to {row['high']:.3f}"
 
 

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
 
 from evenhand.cohort.cohort import Sample, UnreadableError
+from evenhand.cohort.images import ImageFiles
 from evenhand.files import (
     DamagedError,
     checked,
@@ -41,6 +42,7 @@ class Built:
 
     stored: dict[str, int] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
+    remarks: dict[str, str] = field(default_factory=dict)  # what must be known of how one was read
     row: tuple[int, ...] = (0,)  # shape of one row
     dtype: str = "uint8"
 
@@ -82,6 +84,7 @@ class Built:
         """Take in the samples that come next, or that could not be decoded before."""
         self.stored |= chunk.stored
         self.unreadable |= chunk.unreadable
+        self.remarks |= chunk.remarks
         for name in chunk.stored:
             self.unreadable.pop(name, None)
         if chunk.stored:
@@ -185,11 +188,13 @@ def _decoded(
 
 
 def _write(
-    names: Sequence[str], samples: Iterator[Sample | UnreadableError], data: IO[bytes]
+    names: Sequence[str], samples: Iterator[tuple[Sample | UnreadableError, str]], data: IO[bytes]
 ) -> Built:
     """Write samples one after the other, an image as one row and a series as one per step."""
     done = Built()
-    for name, sample in zip(names, samples, strict=True):
+    for name, (sample, remark) in zip(names, samples, strict=True):
+        if remark:
+            done.remarks[name] = remark
         if isinstance(sample, UnreadableError):
             done.unreadable[name] = str(sample)
             continue
@@ -200,11 +205,13 @@ def _write(
     return done
 
 
-def _try(decode: Callable[[str], Sample], name: str) -> Sample | UnreadableError:
+def _try(decode: Callable[[str], Sample], name: str) -> tuple[Sample | UnreadableError, str]:
+    """Return a sample, or why it cannot be read, and what must be known of how it was read."""
     try:
-        return decode(name)
+        sample = decode(name)
     except UnreadableError as error:
-        return error
+        return error, ""
+    return sample, decode.remark(name) if isinstance(decode, ImageFiles) else ""
 
 
 def _resumed(part: Path) -> Built:

@@ -10,8 +10,12 @@ import numpy as np
 import pandas as pd
 import PIL.Image
 import PIL.ImageOps
+from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Image, UnreadableError
+from evenhand.cohort.decoding import admit, decoding_room, without_pillow_limit
+from evenhand.cohort.deep import is_deep, read_deep
+from evenhand.cohort.settings import MAX_PIXELS
 
 Open = Callable[[Path, int | None], PIL.Image.Image]
 """Opens a file as a picture, no smaller than a side (None: as it is); ValueError if it cannot."""
@@ -20,21 +24,77 @@ NO_ROW = 0  # the row of an image that a table does not name: a header is row 1
 IMAGE_SIZE = 224  # pixels, where no size is asked for
 
 # What Pillow raises for a damaged file, whatever its format.
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, PIL.Image.DecompressionBombError)
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, TypeError, RuntimeError)
 
 
-def open_picture(path: Path, size: int | None) -> PIL.Image.Image:
-    """Open a file of pixels the way up that its EXIF says.
+def open_picture(
+    path: Path, size: int | None, *, bit_depth: int | None = None, page: int | None = None
+) -> PIL.Image.Image:
+    """Open a file of pixels the way up that its EXIF says, over white where it is transparent.
 
-    A JPEG is opened at the smallest scale that is no smaller than ``size``.
+    Parameters
+    ----------
+    path
+        The file.
+    size
+        A JPEG is opened at the smallest scale that is no smaller; None opens it as it is.
+    bit_depth
+        Bits that images of 16 bits per channel use, where the file does not say.
+    page
+        Which page of a file of several to open, from 1; None refuses such files.
+
+    Raises
+    ------
+    ValueError
+        The file is too large (see `admit`), has several pages, or more bits per channel than it
+        declares a range for.
     """
-    with PIL.Image.open(path) as image:
+    with without_pillow_limit(), PIL.Image.open(path) as image:
+        _turn_to(image, page)
+        if is_deep(image):
+            admit(*image.size, held=2 * image.width * image.height)
+            pixels, alpha = read_deep(image, path, bit_depth)
+            return _over_white(PIL.Image.fromarray(pixels).convert("RGB"), alpha)
         if image.mode.startswith(("I", "F")):
-            raise ValueError(f"it has more than 8 bits per channel ({image.mode}); convert it")
-        if size is not None:
-            image.draft("RGB", (size, size))
+            raise ValueError(f"it has more than 16 bits per channel ({image.mode}); convert it")
+        _admit(image, size)
         PIL.ImageOps.exif_transpose(image, in_place=True)
-        return image.convert("RGB")
+        if not image.has_transparency_data:
+            return image.convert("RGB")
+        colours = image.convert("RGBA")
+        return _over_white(colours.convert("RGB"), np.asarray(colours.getchannel("A")))
+
+
+def _turn_to(image: PIL.Image.Image, page: int | None) -> None:
+    """Go to the page that is asked for; the pictures behind a camera's first one are no pages."""
+    pages = getattr(image, "n_frames", 1)
+    if page is not None and page > pages:
+        raise ValueError(f"it has {pages} page{'s' * (pages > 1)}, and --page {page} is given")
+    if page is not None:
+        image.seek(page - 1)
+    elif pages > 1 and image.format != "MPO":
+        raise ValueError(
+            f"it has {pages} pages, and a sample is one picture. Give --page (1 is the first), or "
+            "save the pages as files"
+        )
+
+
+def _admit(image: PIL.Image.Image, size: int | None) -> None:
+    """Ask for room to decode an image, a JPEG at a smaller scale if ``size`` allows it."""
+    width, height = image.size
+    if size is not None:
+        image.draft("RGB", (size, size))
+    whole = bool(image.info.get("progressive"))  # such a JPEG is held as a whole all the same
+    admit(width, height, held=width * height if whole else image.width * image.height)
+
+
+def _over_white(colours: PIL.Image.Image, alpha: NDArray[np.uint8] | None) -> PIL.Image.Image:
+    """Lay a picture over a white ground, which is seen where alpha is below 255."""
+    if alpha is None:
+        return colours
+    ground = PIL.Image.new("RGB", colours.size, "white")
+    ground.paste(colours, mask=PIL.Image.fromarray(alpha))
+    return ground
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +113,8 @@ class ImageFiles:
         Side of the square that each image is squashed to; None leaves it as it is.
     open
         The way to open a file as a picture.
+    max_pixels
+        Pixels that one image may have, and that all threads together may decode at once.
     """
 
     files: Mapping[str, str]
@@ -60,6 +122,7 @@ class ImageFiles:
     table: Path
     size: int | None = None
     open: Open = open_picture
+    max_pixels: int = MAX_PIXELS
 
     @property
     def ids(self) -> Sequence[str]:
@@ -70,12 +133,17 @@ class ImageFiles:
         """Decode one image, ``(H, W, 3)``."""
         path = self.files[sample_id]
         try:
-            picture = self._picture(sample_id).convert("RGB")
-            return np.asarray(picture) if self.size is None else _squash(picture, self.size)
+            with decoding_room(self.max_pixels):
+                picture = self._picture(sample_id).convert("RGB")
+                return np.asarray(picture) if self.size is None else _squash(picture, self.size)
         except _DAMAGED as error:
             row = self.rows[sample_id]
             where = "" if row == NO_ROW else f" ({self.table}, row {row})"
             raise UnreadableError(f"{path}{where} cannot be read: {error}") from error
+
+    def remark(self, sample_id: str) -> str:
+        """Return what must be known of how a sample was read, a sentence; empty if nothing."""
+        return ""
 
     def _picture(self, sample_id: str) -> PIL.Image.Image:
         return self.open(Path(self.files[sample_id]), self.size)

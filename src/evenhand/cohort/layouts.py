@@ -70,16 +70,40 @@ def missing(root: Path, data_set: DataSet) -> list[Entry]:
 
 
 def found(root: Path, entry: Entry) -> Path | None:
-    """Return the first file or folder of that name, archives aside."""
+    """Return the first of the files or folders of that name, archives aside."""
     return next(places(root, entry), None)
 
 
 def find_entry(root: Path, entry: Entry) -> Path:
-    """Return the file or folder that a layout requires, once the layout has been checked."""
-    path = found(root, entry)
+    """Return the one file or folder that a layout requires, once the layout has been checked.
+
+    Raises
+    ------
+    EvenhandError
+        There is none any more, or there are several (see `find_optional`).
+    """
+    path = find_optional(root, entry)
     if path is None:
         raise EvenhandError(f"{root} has no {entry} ({entry.what}) any more.")
     return path
+
+
+def find_optional(root: Path, entry: Entry) -> Path | None:
+    """Return the one file or folder of an entry; None if there is none.
+
+    Raises
+    ------
+    EvenhandError
+        There are several, and nothing says which one belongs to the data.
+    """
+    paths = list(dict.fromkeys(places(root, entry)))
+    if len(paths) > 1:
+        raise EvenhandError(
+            f"{root} has {len(paths)} of {entry} ({entry.what}): "
+            f"{some(path.relative_to(root) for path in paths)}. Keep the one that belongs to the "
+            "data, and move the others out."
+        )
+    return paths[0] if paths else None
 
 
 def files_by_name(
@@ -94,7 +118,8 @@ def files_by_name(
     Parameters
     ----------
     names
-        File names without suffix; a name of which there is no file gets a path that is not there.
+        File names, with or without suffix; a name of which there is no file gets a path that is
+        not there.
     root, folders
         The data set, and the pattern of the folders in it that hold the files.
     suffixes
@@ -117,7 +142,7 @@ def files_by_name(
             if name in paths:
                 raise EvenhandError(f"{paths[name]} and {path} have the same name: keep one.")
             paths[name] = path
-    bare = names.map(lambda name: _without(name, suffixes, paths))
+    bare = names.map(lambda name: _without(clean(str(name)), suffixes, paths))
     found = [paths.get(name) or _absent(root, folders, f"{name}{suffixes[0]}") for name in bare]
     return pd.Series(found, names.index, dtype=object), _of_no_name(paths, bare)
 
@@ -126,9 +151,11 @@ def folders_by_name(
     names: pd.Series, root: Path, folders: str
 ) -> tuple[pd.Series, tuple[str, ...]]:
     """Return the folder of each name, out of those that match a pattern, and those of no name."""
-    paths = {path.name: str(path) for path in sorted(root.glob(folders)) if path.is_dir()}
-    found = [paths.get(name) or _absent(root, folders, name) for name in names]
-    return pd.Series(found, names.index, dtype=object), _of_no_name(paths, names)
+    places = (path for path in sorted(root.glob(folders)) if path.is_dir())
+    paths = {clean(path.name): str(path) for path in places}
+    plain = names.map(lambda name: clean(str(name)))
+    found = [paths.get(name) or _absent(root, folders, name) for name in plain]
+    return pd.Series(found, names.index, dtype=object), _of_no_name(paths, plain)
 
 
 def walk(folder: Path, root: Path) -> Iterator[str]:
@@ -149,7 +176,7 @@ class Seen:
     Parameters
     ----------
     files
-        Paths, indexed by the row of the table that names them.
+        Paths as they are on the disk, indexed by the row of the table that names them.
     size
         How many bytes each has; -1 where there is none.
     changed
@@ -199,33 +226,6 @@ class Seen:
         return tuple(f"{path} ({table}, row {row}) is absent" for row, path in absent.items())
 
 
-def as_on_disk(files: pd.Series) -> pd.Series:
-    """Return paths as the disk writes them, where it has no file of that very name.
-
-    Such a file, or a folder on the way to it, differs in what `evenhand.cohort.spelling.clean`
-    makes one: the Unicode form, blanks and invisible characters. Where several do, none is meant.
-    """
-
-    @cache
-    def entries(folder: str) -> dict[str, list[str]]:
-        by_name: dict[str, list[str]] = {}
-        with suppress(OSError):
-            for name in os.listdir(folder):  # noqa: PTH208
-                by_name.setdefault(clean(name), []).append(name)
-        return by_name
-
-    @cache
-    def there(path: str) -> str:
-        folder, name = os.path.split(path)
-        if not name or os.path.lexists(path):
-            return path
-        folder = there(folder)
-        alike = entries(folder).get(clean(name), [])
-        return os.path.join(folder, alike[0] if len(alike) == 1 else name)  # noqa: PTH118
-
-    return files.map(there)
-
-
 def look_at(files: pd.Series, table: Path, root: Path | None) -> Seen:
     """Look at each file once, which is what opening 400,000 of them costs.
 
@@ -242,8 +242,10 @@ def look_at(files: pd.Series, table: Path, root: Path | None) -> Seen:
     Raises
     ------
     EvenhandError
-        Such a link does; the message names the first few, and the rows that name them.
+        Such a link does, or what a path leads to is neither a file nor a folder; the message names
+        the first few, and the rows that name them.
     """
+    files = files.copy()
     size, changed = np.full(len(files), -1, np.int64), np.zeros(len(files), np.int64)
     top = len(str(root or ""))
 
@@ -253,26 +255,75 @@ def look_at(files: pd.Series, table: Path, root: Path | None) -> Seen:
             return False
         return S_ISLNK(os.lstat(folder).st_mode) or behind_link(_parent(folder))
 
-    suspects = []
-    for place, path in enumerate(files.to_numpy(object)):
-        try:
-            stat = os.lstat(path)
-            linked = S_ISLNK(stat.st_mode)
-            stat = Path(path).stat() if linked else stat
-        except OSError:
+    suspects, special = [], []
+    listing = cache(_names_in)
+    for place, given in enumerate(files.to_numpy(object)):
+        path, stat, linked = _status(given, listing)
+        if stat is None:
             continue
+        if path != given:
+            files.iloc[place] = path
         if not (S_ISREG(stat.st_mode) or S_ISDIR(stat.st_mode)):
-            raise EvenhandError(
-                f"{table}, row {files.index[place]}: {path} is no file but a pipe, socket or "
-                "device. Name a file."
-            )
+            special.append(place)
         size[place], changed[place] = stat.st_size, stat.st_mtime_ns
         if root is not None and (linked or behind_link(_parent(path))):
             suspects.append(place)
+    if special:
+        rows = files.iloc[special]
+        raise EvenhandError(
+            f"{table}, {rows_text(rows.index)}: no file but a pipe, a socket or a device: "
+            f"{some(rows)}. Take it out of the data."
+        )
     if suspects and root is not None:
         linked_files = files.iloc[suspects]
         refuse_outside(linked_files, root, f"{table}, {rows_text(linked_files.index)}")
     return Seen(files, size, changed, root)
+
+
+_NamesIn = Callable[[str], Mapping[str, str]]
+"""The names in a folder as they are on the disk, by what `clean` makes of them."""
+
+
+def _status(path: str, names_in: _NamesIn) -> tuple[str, os.stat_result | None, bool]:
+    """Return a path as it is on the disk, what lies there, and whether a link leads there."""
+    try:
+        try:
+            status = os.lstat(path)
+        except (OSError, ValueError):  # ValueError: a NUL character
+            path = _as_on_disk(path, names_in) or path
+            status = os.lstat(path)
+        linked = S_ISLNK(status.st_mode)
+        return path, Path(path).stat() if linked else status, linked
+    except (OSError, ValueError):
+        return path, None, False
+
+
+def _as_on_disk(path: str, names_in: _NamesIn) -> str | None:
+    """Return the path of a file that a table spells in another way; None if there is none.
+
+    Folders may be divided by backslashes, and names differ in what `clean` makes one: the Unicode
+    form, blanks and invisible characters. Where several names do, none is meant.
+    """
+    path = str(path).replace("\\", "/") if os.sep == "/" else str(path)
+    if "\0" in path:
+        return None
+    if os.path.lexists(path):
+        return path
+    if _parent(path) in ("", path):
+        return None
+    folder = _parent(path)
+    folder = folder if os.path.lexists(folder) else (_as_on_disk(folder, names_in) or "")
+    name = names_in(folder).get(clean(path[len(_parent(path)) + 1 :])) if folder else None
+    return None if name is None else f"{folder}{os.sep}{name}"
+
+
+def _names_in(folder: str) -> dict[str, str]:
+    """Return the names in a folder as they are on the disk, by what `clean` makes of them."""
+    by_name: dict[str, list[str]] = {}
+    with suppress(OSError):
+        for name in os.listdir(folder):  # noqa: PTH208
+            by_name.setdefault(clean(name), []).append(name)
+    return {name: alike[0] for name, alike in by_name.items() if len(alike) == 1}
 
 
 def files_below(folders: pd.Series) -> pd.Series:

@@ -107,6 +107,9 @@ def _counted(cohort: Cohort) -> list[str]:
         f"label {source.label}",
         "classes: " + ", ".join(f"{name} {classes[name]}" for name in cohort.classes),
     ]
+    if "split" in cohort.table:
+        splits = Counter(cohort.table["split"])
+        lines.append("splits: " + ", ".join(f"{name} {n}" for name, n in sorted(splits.items())))
     for name in cohort.attributes:
         groups = counts(cohort, name)
         numbers = zip(groups["group"], groups["n"], strict=True)

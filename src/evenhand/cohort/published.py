@@ -63,6 +63,8 @@ class Samples:
         The way to open a file as a picture.
     cut
         The way to cut a slice, where the files are volumes.
+    remark_on
+        What must be known of how a volume is read, in a sentence; empty if nothing.
     read
         From the rows that take part to the way to read them, where samples are no files: series,
         or pictures that lie in one file.
@@ -81,6 +83,7 @@ class Samples:
     tables: tuple[Path, ...]
     open: Open = open_picture
     cut: Cut | None = None
+    remark_on: Callable[[Path], str] = lambda _: ""
     read: Callable[[pd.DataFrame], Read] | None = None
     channels: tuple[str, ...] = ()
     unlisted: tuple[str, ...] = ()
@@ -204,7 +207,8 @@ def _seen(
     # As objects: text out of Arrow would be made anew, slowly, for each of those who read it.
     table = table.assign(file=table["file"].astype(object))
     seen = look_at(table["file"], samples.source, root)
-    absent, table = seen.absent(samples.source, skip=skip), table[seen.there]
+    absent = seen.absent(samples.source, skip=skip)
+    table = table.assign(file=seen.files)[seen.there]
     if samples.cut is not None:
         seen = look_at(files_below(table["file"]), samples.source, root)
     return table, seen.stamps(), absent
@@ -226,7 +230,7 @@ def _reading(samples: Samples, table: pd.DataFrame, slices: int) -> tuple[pd.Dat
         return table, samples.sample, samples.read(table)
     if samples.cut is not None:
         table = sliced(table, samples.sample, slices)
-        return table, "slice", volume_slices(table, samples.source, samples.cut)
+        return table, "slice", volume_slices(table, samples.source, samples.cut, samples.remark_on)
     files = image_files(table["file"], table[samples.sample], samples.source, samples.open)
     return table, samples.sample, files
 

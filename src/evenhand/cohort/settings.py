@@ -10,6 +10,8 @@ from pydantic import Field, field_validator, model_validator
 
 from evenhand.settings import SEEDS, Settings
 
+MAX_PIXELS = 80_000_000  # of one image, and of all that threads decode together
+
 
 class ValueSettings(Settings, title="Values"):
     """How the values of attributes and labels are taken."""
@@ -102,6 +104,21 @@ class DataSettings(ClassSettings, title="Data"):
     )
     slices: int | None = Field(
         None, ge=1, description="slices of each volume, evenly over its middle half"
+    )
+    bit_depth: int | None = Field(
+        None,
+        ge=9,
+        le=16,
+        description="bits that 16-bit images use, where the files do not say: with 12, 0 is black "
+        "and 4095 white",
+    )
+    page: int | None = Field(
+        None, ge=1, description="page to read of image files that have several, from 1"
+    )
+    max_pixels: int = Field(
+        MAX_PIXELS,
+        ge=1,
+        description="pixels that one image may have, and that all that are decoded at once may",
     )
     patient_share: float = Field(
         1.0, gt=0, le=1, description="work on a random share of the patients only"

@@ -22,7 +22,7 @@ from evenhand.cohort.series import Series
 from evenhand.errors import SHOWN, EvenhandError
 from evenhand.files import WriteError, remove_abandoned
 
-FORMAT = 4  # of stores, and of what is decoded into them; another one makes other stores
+FORMAT = 5  # of stores, and of what is decoded into them; another one makes other stores
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +147,10 @@ def store_samples(
             "name another folder with --cache."
         ) from error
     store = _open(folder, built, read, len(cohort.channels))
-    return _without(replace(cohort, read=store), store.unreadable, skip_unreadable)
+    notes = dict.fromkeys([*cohort.source.notes, *_remarks(cohort, built)])
+    about = replace(cohort.source, notes=tuple(notes))
+    stored = replace(cohort, read=store, source=about)
+    return _without(stored, store.unreadable, skip_unreadable)
 
 
 def _folder(cohort: Cohort, names: Sequence[str], image_size: int | None, cache: Path) -> Path:
@@ -160,6 +163,16 @@ def _folder(cohort: Cohort, names: Sequence[str], image_size: int | None, cache:
     form = [FORMAT, source.reader, image_size, source.fingerprint, cohort.channels]
     key = "\n".join([json.dumps(form), *names])
     return cache / "samples" / hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+def _remarks(cohort: Cohort, built: Built) -> tuple[str, ...]:
+    """Return what must be known of how samples of a cohort were read, each sentence once."""
+    if not built.remarks:
+        return ()
+    texts = cohort.table["sample_id"].map(built.remarks).dropna()
+    remarks = tuple(dict.fromkeys(texts))
+    hidden = len(remarks) - SHOWN
+    return (*remarks[:SHOWN], *([f"The same holds for {hidden} more."] if hidden > 0 else []))
 
 
 def _open(folder: Path, built: Built, origin: Read, channels: int) -> SampleStore:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 import zipfile
@@ -18,11 +19,17 @@ import pandas as pd
 import PIL.Image
 from numpy.typing import NDArray
 
+from evenhand.cohort.decoding import admit
 from evenhand.cohort.images import ImageFiles
-from evenhand.errors import EvenhandError, import_extra
+from evenhand.errors import EvenhandError, import_extra, some
 
 Cut = Callable[[Path, float], PIL.Image.Image]
 """Cuts the slice at a place (0 bottom … 1 top) out of a volume; ValueError if it cannot."""
+
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 LUNG = (-600.0, 1500.0)
 """Centre and width of the window, in Hounsfield units, that shows lungs."""
@@ -40,16 +47,25 @@ class VolumeSlices(ImageFiles):
         Where in its volume each sample lies, between 0 and 1.
     cut
         The way to cut a slice.
+    remark_on
+        What must be known of how a volume is read, in a sentence; empty if nothing.
     """
 
     place: Mapping[str, float] = field(default_factory=dict)
     cut: Cut
+    remark_on: Callable[[Path], str] = lambda _: ""
+
+    def remark(self, sample_id: str) -> str:
+        """Return what must be known of how the volume of a sample was read."""
+        return self.remark_on(Path(self.files[sample_id]))
 
     def _picture(self, sample_id: str) -> PIL.Image.Image:
         return self.cut(Path(self.files[sample_id]), self.place[sample_id])
 
 
-def volume_slices(table: pd.DataFrame, source: Path, cut: Cut) -> VolumeSlices:
+def volume_slices(
+    table: pd.DataFrame, source: Path, cut: Cut, remark_on: Callable[[Path], str]
+) -> VolumeSlices:
     """Return the way to read the slices of a table (see ``sliced``), which ``source`` names."""
     ids = table["slice"]
     return VolumeSlices(
@@ -58,6 +74,7 @@ def volume_slices(table: pd.DataFrame, source: Path, cut: Cut) -> VolumeSlices:
         table=source,
         place=dict(zip(ids, table["place"], strict=True)),
         cut=cut,
+        remark_on=remark_on,
     )
 
 
@@ -111,22 +128,29 @@ def sliced(table: pd.DataFrame, sample: str, slices: int) -> pd.DataFrame:
 
 
 def cut_nifti(path: Path, place: float) -> PIL.Image.Image:
-    """Cut an axial slice out of a NIfTI or Analyze volume; its 1st … 99th percentile is 0 … 255."""
+    """Cut an axial slice out of a NIfTI or Analyze volume.
+
+    The 1st … 99th percentile of its finite voxels is 0 … 255; the others are 0.
+    """
     nibabel = import_extra("nibabel", "readers")
     damaged = (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError)
-    with _damage(*damaged):
+    with _damage(*damaged, TypeError, OverflowError):
         volume = nibabel.as_closest_canonical(nibabel.load(path))
-        depth = volume.shape[2]
+        height, width, depth = volume.shape[:3]
+        admit(width, height)
         at = min(int(place * depth), depth - 1)
         pixels = np.asarray(volume.slicer[:, :, at : at + 1].dataobj, np.float32)
     pixels = pixels.reshape(pixels.shape[:2])
-    low, high = np.percentile(pixels, (1, 99))
+    finite = pixels[np.isfinite(pixels)]
+    if not finite.size:
+        raise ValueError("no voxel of the slice is a finite number")
+    low, high = np.percentile(finite, (1, 99))
     return grey(np.rot90(pixels), low, high)  # the front of the head is above
 
 
 def cut_dicom_series(path: Path, place: float, window: tuple[float, float]) -> PIL.Image.Image:
     """Cut a slice out of a folder of DICOM files, in the order that their headers tell."""
-    files = _in_order(path, path.stat().st_mtime_ns)
+    files = _series_in(path, path.stat().st_mtime_ns).slices
     return open_dicom(files[min(int(place * len(files)), len(files) - 1)], None, window)
 
 
@@ -134,6 +158,8 @@ def open_dicom(path: Path, size: int | None, window: tuple[float, float]) -> PIL
     """Open a DICOM file through a window: centre and width, in its rescaled units."""
     with _dicom() as pydicom:
         found = pydicom.dcmread(path)
+        frames = int(found.get("NumberOfFrames") or 1)
+        admit(frames * int(found.get("Columns") or 0), int(found.get("Rows") or 0))
         pixels = found.pixel_array.astype(np.float32)
         pixels = pixels * _number(found, "RescaleSlope", 1) + _number(found, "RescaleIntercept", 0)
         inverted = found.get("PhotometricInterpretation") == "MONOCHROME1"
@@ -167,8 +193,10 @@ def open_hdf5(path: Path, name: str, window: tuple[float, float]) -> PIL.Image.I
     h5py lets a single thread in at a time.
     """
     h5py = import_extra("h5py", "readers")
-    with _damage(KeyError, TypeError, RuntimeError), h5py.File(path, "r") as file:
-        return windowed(np.asarray(file[name][()], np.float32), window)
+    with _damage(KeyError, TypeError, RuntimeError, AttributeError), h5py.File(path, "r") as file:
+        array = file[name]
+        admit(*_plane(array.shape))
+        return windowed(np.asarray(array[()], np.float32), window)
 
 
 def open_npz(path: Path, size: int | None, key: str, span: tuple[float, float]) -> PIL.Image.Image:
@@ -178,6 +206,9 @@ def open_npz(path: Path, size: int | None, key: str, span: tuple[float, float]) 
         path.open("rb") as file,  # numpy does not close a file that it cannot make out
         np.load(file, allow_pickle=False) as arrays,
     ):
+        with arrays.zip.open(f"{key}.npy") as start:  # its shape, before its values
+            shape = _HEADERS[np.lib.format.read_magic(start)](start)[0]
+        admit(*_plane(shape))
         return grey(arrays[key], *span)
 
 
@@ -192,6 +223,7 @@ def grey(pixels: NDArray[np.generic], low: float, high: float) -> PIL.Image.Imag
     if pixels.ndim != 2:
         raise ValueError(f"it holds an array of shape {pixels.shape} where a plane is expected")
     share = (pixels.astype(np.float32) - low) / max(high - low, 1e-6)
+    share[~np.isfinite(share)] = 0
     return PIL.Image.fromarray((share.clip(0, 1) * 255).round().astype(np.uint8))
 
 
@@ -216,36 +248,103 @@ def _dicom() -> Iterator[Any]:
         yield pydicom
 
 
+@dataclass(frozen=True)
+class _Header:
+    """What the header of a DICOM slice says of its place, and of the series that it is of."""
+
+    file: Path
+    places: tuple[float | None, ...]  # location, height in the patient, number
+    series: str
+    shape: str
+    localizer: bool
+
+
+@dataclass(frozen=True)
+class _DicomSeries:
+    """The slices of a folder from one end to the other, and the localizers beside them."""
+
+    slices: tuple[Path, ...]
+    localizers: tuple[Path, ...]
+
+
+def localizers_left_out(folder: Path) -> str:
+    """Say which localizer images of a DICOM folder are no slices; empty if it has none."""
+    localizers = _series_in(folder, folder.stat().st_mtime_ns).localizers
+    if not localizers:
+        return ""
+    names = some(path.name for path in localizers)
+    return f"{folder}: localizer images are no slices of the volume and were left out ({names})."
+
+
 @lru_cache(maxsize=64)
-def _in_order(folder: Path, changed: int) -> tuple[Path, ...]:
-    """Return the slices of a folder from one end to the other; ``changed`` is when the folder was.
+def _series_in(folder: Path, changed: int) -> _DicomSeries:
+    """Return the slices of a folder in order; ``changed`` is when the folder was.
 
     The order is that of the first of their places which all of them have, else of their names.
+
+    Raises
+    ------
+    ValueError
+        There is no slice, or they are of several series or shapes.
     """
-    files = sorted(folder.glob("*.dcm"), key=_by_number)
-    if not files:
+    paths = (path for path in folder.iterdir() if path.suffix.lower() == ".dcm")
+    headers = [_header_of(path) for path in sorted(paths, key=_by_number)]
+    if not headers:
         raise ValueError("it holds no .dcm file")
-    for places in zip(*map(_places_of, files), strict=True):
+    localizers = tuple(header.file for header in headers if header.localizer)
+    headers = [header for header in headers if not header.localizer]
+    if not headers:
+        raise ValueError("all of its .dcm files are localizers")
+    _refuse_several("series (SeriesInstanceUID)", {each.file: each.series for each in headers})
+    _refuse_several("shapes", {each.file: each.shape for each in headers})
+    for places in zip(*(header.places for header in headers), strict=True):
         if None not in places:
             order = np.argsort(places, kind="stable")
-            return tuple(files[at] for at in order)
-    return tuple(files)
+            return _DicomSeries(tuple(headers[at].file for at in order), localizers)
+    return _DicomSeries(tuple(header.file for header in headers), localizers)
 
 
-def _places_of(file: Path) -> tuple[float | None, ...]:
-    """Return a slice's location, its height in the patient and its number, None for each it lacks.
+def _refuse_several(what: str, value: Mapping[Path, str]) -> None:
+    """Refuse slices that do not belong together, with the first file of each kind."""
+    first: dict[str, str] = {}
+    for path, kind in value.items():
+        first.setdefault(kind, path.name)
+    if len(first) > 1:
+        raise ValueError(
+            f"its slices are of {len(first)} {what}: "
+            f"{some(f'{name} ({kind})' for kind, name in first.items())}. Keep one "
+            "volume in each folder"
+        )
+
+
+def _header_of(file: Path) -> _Header:
+    """Return what a slice's header says; each place that it lacks is None.
 
     Headers alone are read, which takes a fraction of the time of the pixels.
     """
     names = ["SliceLocation", "ImagePositionPatient", "InstanceNumber"]
+    series = ["SeriesInstanceUID", "Rows", "Columns", "ImageType"]
     try:
         with _dicom() as pydicom:
-            found = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=names)
-            location, position, number = (found.get(name) for name in names)
-            told = (location, position[2] if position else None, number)
-            return tuple(None if value is None else float(value) for value in told)
+            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=names + series)
+            location, position, number = (header.get(name) for name in names)
+            places = (location, position[2] if position else None, number)
+            kinds = header.get("ImageType") or ()
+            kinds = [kinds] if isinstance(kinds, str) else kinds
+            return _Header(
+                file,
+                tuple(None if place is None else float(place) for place in places),
+                str(header.get("SeriesInstanceUID") or "none"),
+                f"{header.get('Columns')} x {header.get('Rows')}",
+                any(str(kind).strip().upper() == "LOCALIZER" for kind in kinds),
+            )
     except ValueError as error:
         raise ValueError(f"{file.name}: {error}") from error
+
+
+def _plane(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return an array's shape as width and height, all but its last axis taken together."""
+    return (int(shape[-1]), math.prod(shape[:-1])) if shape else (1, 1)
 
 
 def _number(found: Any, name: str, absent: float) -> float:

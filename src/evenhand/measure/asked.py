@@ -50,7 +50,8 @@ def numbers_of(
     hidden = [name for one in named if one.over != "classes" for name in one.of]
     values = values_of(parts, tuple(dict.fromkeys([*metrics, *hidden])), resamples)
     found = [number for metric in metrics for number in _in_groups(values, metric)]
-    found.sort(key=lambda number: list(parts.rows).index(number.group))
+    place = {level: at for at, level in enumerate(parts.rows)}
+    found.sort(key=lambda number: place[number.group])
     for name in across:
         if name in SUMMARIES:
             found += [_summary(values, metric, name) for metric in metrics]

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evenhand.measure.forms import looped
+from evenhand.measure.forms.additive import Additive
 from evenhand.measure.registry import Floats, Metric, Requirement, Weights
 from evenhand.measure.resample import Resamples
 from evenhand.measure.scored import Scored
 from evenhand.wording import counted
 
-CELLS = 2**24
+CELLS = 2**23
 """Rows × resamples worked on at a time; bounds the memory to a few hundred MiB."""
 
 
@@ -48,7 +50,9 @@ def estimate(
     for at, weights in resamples.blocks(size):
         for group, (rows, values_of) in enumerate(zip(groups, evaluate, strict=True)):
             if values_of is not None:
-                values[group, :, at] = values_of(weights.take(rows.members, axis=1))
+                whole = len(rows.members) == weights.shape[1]  # they are in order
+                own = weights if whole else weights.take(rows.members, axis=1)
+                values[group, :, at] = values_of(own)
     return values
 
 
@@ -142,11 +146,34 @@ def _evaluator(
     return values
 
 
+def _summed(
+    rows: Scored, forms: Sequence[Additive]
+) -> Callable[[Weights], dict[Callable[[Scored], Any], Any]]:
+    """Return the summaries of additive forms by one matrix product for all of them."""
+    if not forms:
+        return lambda _: {}
+    of_each = [form.by_patient(rows) for form in forms]
+    ends = np.cumsum([0, *(sums.shape[1] for sums in of_each)])
+    sums = np.concatenate(of_each, axis=1)
+
+    def summaries(weights: Weights) -> dict[Callable[[Scored], Any], Any]:
+        totals = weights.astype(np.float64) @ sums
+        return {
+            form: form.summary(totals[:, start:end])
+            for form, start, end in zip(forms, ends[:-1], ends[1:], strict=True)
+        }
+
+    return summaries
+
+
 def _one_problem(rows: Scored, metrics: Sequence[Metric]) -> Callable[[Weights], Floats]:
-    forms = {metric.form: metric.form(rows) for metric in metrics}
+    forms = list(dict.fromkeys(metric.form for metric in metrics))
+    summed = _summed(rows, [form for form in forms if isinstance(form, Additive)])
+    others = {form: form(rows) for form in forms if not isinstance(form, Additive)}
 
     def values(weights: Weights) -> Floats:
-        summaries = {form: summary(weights) for form, summary in forms.items()}
+        summaries = {form: summary(weights) for form, summary in others.items()}
+        summaries |= summed(weights)
         with np.errstate(divide="ignore", invalid="ignore"):
             found = [metric.value(summaries[metric.form]) for metric in metrics]
         # A count over nothing is undefined, also where IEEE division calls it infinite.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,14 @@ class Groups:
 
     def rows(self, level: str) -> NDArray[np.intp]:
         """Return the positions of the samples of a level."""
-        return np.flatnonzero(self.codes == self.levels.index(level))
+        return self._rows[level]
+
+    @cached_property
+    def _rows(self) -> dict[str, NDArray[np.intp]]:
+        """The positions of the samples of every level, by one pass over them."""
+        order = np.argsort(self.codes, kind="stable")
+        ends = np.searchsorted(self.codes[order], np.arange(len(self.levels) + 1))
+        return {level: order[ends[at] : ends[at + 1]] for at, level in enumerate(self.levels)}
 
     def compared(self, excluded: Collection[str] = ()) -> tuple[str, ...]:
         """Return the levels that gaps and worst groups are taken over.

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from evenhand.errors import some
 from evenhand.measure.across import Extreme
 from evenhand.measure.families import SAME, Family
 from evenhand.measure.registry import Floats
@@ -37,7 +38,7 @@ NONE = Interval(None, None, None, 0)
 
 def unchanging(names: Sequence[str]) -> str:
     """Return the reason why resamples tell nothing about some groups' values."""
-    return f"the same in every resample: {', '.join(map(repr, names))}"
+    return f"the same in every resample: {some(map(repr, names))}"
 
 
 def interval(values: Floats, resamples: Resamples, bootstrap: Bootstrap) -> Interval:

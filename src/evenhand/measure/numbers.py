@@ -144,7 +144,8 @@ def parts_of(
         if len(part) < minimum
     }
     kept = tuple(level for level in compared if level not in small)
-    codes = [groups.levels.index(level) for level in kept]
+    code = {level: number for number, level in enumerate(groups.levels)}
+    codes = [code[level] for level in kept]
     together = rows.take(np.flatnonzero(np.isin(groups.codes, codes)))
     largest = max(kept, key=lambda level: len(parts[level]), default=None)
     return Parts(attribute, parts, kept, together, reference or largest, small)

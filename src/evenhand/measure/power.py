@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 from scipy.stats import norm
 
@@ -24,7 +25,13 @@ def detectable_gap(standard_error: float, *, level: float = LEVEL, power: float 
     >>> round(detectable_gap(0.05), 3)
     0.14
     """
-    return float((norm.isf(level / 2) + norm.isf(1 - power)) * standard_error)
+    return float(_errors_apart(level, power) * standard_error)
+
+
+@cache
+def _errors_apart(level: float, power: float) -> float:
+    """Return how many standard errors a difference must have to be found."""
+    return float(norm.isf(level / 2) + norm.isf(1 - power))
 
 
 def auc_error(auc: float, positives: float, negatives: float, design_effect: float = 1.0) -> float:

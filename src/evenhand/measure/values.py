@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
+from evenhand.errors import SHOWN
 from evenhand.measure.estimate import common_classes, estimate, why_undefined
 from evenhand.measure.families import Family, family
 from evenhand.measure.numbers import EVERYBODY, Number, Parts
@@ -39,9 +41,14 @@ class Values:
     resamples: Resamples
     classes: tuple[int, ...]
 
+    @cached_property
+    def _place(self) -> dict[str, int]:
+        """The row of each group in ``table``."""
+        return {level: at for at, level in enumerate(self.parts.rows)}
+
     def of(self, metric: str, levels: Sequence[str]) -> Family:
         """Return the values of a metric in some groups."""
-        places = [list(self.parts.rows).index(level) for level in levels]
+        places = [self._place[level] for level in levels]
         values = self.table[places, list(self.metrics).index(metric)]
         groups = {level: self.parts.rows[level] for level in levels}
         return family(groups, self.metrics[metric], values, self.resamples, self.classes)
@@ -50,8 +57,10 @@ class Values:
         """Return why a number across some groups is undefined, or None."""
         if len(levels) < 2:
             return f"{len(levels)} group to compare; two are needed"
-        whys = {level: self.why(metric, level) for level in levels}
-        return "; ".join(f"group {level!r}: {why}" for level, why in whys.items() if why) or None
+        whys = [(level, why) for level in levels if (why := self.why(metric, level))]
+        told = [f"group {level!r}: {why}" for level, why in whys[:SHOWN]]
+        more = [f"and {len(whys) - SHOWN:,} more groups"] if len(whys) > SHOWN else []
+        return "; ".join([*told, *more]) or None
 
     def why(self, metric: str, level: str) -> str | None:
         """Return why a metric is undefined, or not claimed, in a group, or None."""
@@ -86,7 +95,7 @@ def values_of(
         compared = [parts.rows[level] for level in parts.compared]
         classes = common_classes(compared or [parts.together])
     table = estimate(list(parts.rows.values()), list(found.values()), resamples, classes)
-    table[[list(parts.rows).index(level) for level in parts.small]] = np.nan
+    table[[level in parts.small for level in parts.rows]] = np.nan
     return Values(parts, found, table, resamples, classes)
 
 

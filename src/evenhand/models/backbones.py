@@ -9,10 +9,10 @@ from typing import Any
 
 import evenhand.models.torchvision_guard  # noqa: F401  # isort: skip  (timm imports torchvision)
 import timm
+import torch
 from pydantic import BaseModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from timm.layers.patch_embed import PatchEmbed
 from torch import Tensor, nn
 
 from evenhand.errors import EvenhandError, UnknownNameError, some
@@ -127,27 +127,48 @@ def _create(name: str, image_size: int, *, pretrained: bool = False) -> nn.Modul
         network = create(name, pretrained=pretrained, num_classes=0)
     except AssertionError as error:
         raise EvenhandError(f"{name} cannot take images of {image_size} pixels: {error}") from error
-    if 0 in getattr(getattr(network, "patch_embed", None), "grid_size", ()):
-        raise EvenhandError(
-            f"{name} cannot take images of {image_size} pixels: its patches are larger. Give a "
-            "larger --image-size."
-        )
-    _refuse_part_patches(network, name, image_size)
+    _check_patches(network, name, image_size)
+    _check_forward(network, name, image_size)
     return network
 
 
-def _refuse_part_patches(network: nn.Module, name: str, image_size: int) -> None:
-    """Refuse a size that whole patches do not fill, where the network does not pad images."""
-    patches = getattr(network, "patch_embed", None)
-    if not isinstance(patches, PatchEmbed) or patches.dynamic_img_pad:
+def _check_patches(network: nn.Module, name: str, image_size: int) -> None:
+    """Refuse a size that is no whole number of patches: pixels at the edge would not be seen."""
+    embedding: Any = getattr(network, "patch_embed", None)
+    patch, pads = getattr(embedding, "patch_size", ()), getattr(embedding, "dynamic_img_pad", False)
+    if not isinstance(patch, tuple) or not patch or pads:
         return
-    side = patches.patch_size[0]
-    if image_size % side:
-        near = max(1, round(image_size / side)) * side
+    side = max(patch)
+    if image_size < side:
         raise EvenhandError(
-            f"{name} cannot take images of {image_size} pixels: its patches are {side} wide. Give "
-            f"a multiple of that, as in --image-size {near}."
+            f"{name} cannot take images of {image_size} pixels: its patches are larger ({side}). "
+            "Give a larger --image-size."
         )
+    if image_size % side:
+        nearest = side * round(image_size / side)
+        raise EvenhandError(
+            f"{name} cannot take images of {image_size} pixels: its patches are {side} pixels "
+            f"wide. Give --image-size {nearest}, or another multiple of {side}."
+        )
+
+
+def _check_forward(network: nn.Module, name: str, image_size: int) -> None:
+    """Refuse a size that the network fails on, by one blank image where that is not known."""
+    channels, usual, _ = network.pretrained_cfg["input_size"]  # type: ignore[index]
+    if image_size == usual or (image_size > usual and image_size % 32 == 0):
+        return
+    training = network.training
+    try:
+        with torch.no_grad():
+            network.eval()(torch.zeros(1, channels, image_size, image_size))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise EvenhandError(
+            f"{name} cannot take images of {image_size} pixels: {reason}. Give another "
+            f"--image-size; the network was made for {usual}."
+        ) from error
+    finally:
+        network.train(training)
 
 
 def _pretrained(name: str, image_size: int) -> nn.Module:
@@ -191,7 +212,14 @@ def _checkpoint_file(weights: str) -> Path:
 
 
 def _fill(backbone: nn.Module, name: str, file: Path) -> None:
-    """Load every weight of the backbone from a file; a classifier in it is left behind."""
+    """Load every weight of the backbone from a file; a classifier in it is left behind.
+
+    Raises
+    ------
+    EvenhandError
+        The file is damaged, lacks tensors of the backbone, or holds tensors beyond these and a
+        classifier: it is of another network.
+    """
     try:
         state = load_file(file)
     except (SafetensorError, OSError) as error:
@@ -209,7 +237,33 @@ def _fill(backbone: nn.Module, name: str, file: Path) -> None:
             f"{file} does not fit {name}: {len(wrong)} of {len(shapes)} tensors differ "
             f"({'; '.join(wrong[:3])}). Give the --backbone that it was saved from."
         )
+    rest = sorted(state.keys() - shapes.keys())
+    rest = [key for key in rest if not key.startswith(_classifier(backbone))]
+    if rest and (left_over := sorted(set(rest) - _classifier_tensors(name))):
+        raise EvenhandError(
+            f"{file} is not of {name}: {len(left_over)} of its {len(state)} tensors have no place "
+            f"there ({some(left_over)}). Give the --backbone that it was saved from."
+        )
     backbone.load_state_dict({key: state[key] for key in shapes})
+
+
+def _classifier(backbone: nn.Module) -> tuple[str, ...]:
+    """Return how the names of a timm network's classifier begin."""
+    config: Any = getattr(backbone, "pretrained_cfg", {})
+    layers = config.get("classifier") or ()
+    return tuple(f"{layer}." for layer in ([layers] if isinstance(layers, str) else layers))
+
+
+def _classifier_tensors(name: str) -> set[str]:
+    """Return the names of the tensors that a timm network has with a classifier alone.
+
+    Some classifiers are more than their last layer, which is all that timm's configuration names.
+    """
+    if not timm.is_model(name):
+        return set()
+    with torch.device("meta"):  # names without memory
+        whole, without = timm.create_model(name), timm.create_model(name, num_classes=0)
+    return set(whole.state_dict()) - set(without.state_dict())
 
 
 def _adapt(backbone: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:

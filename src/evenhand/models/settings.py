@@ -9,6 +9,8 @@ from pydantic import Field
 
 from evenhand.settings import Settings
 
+MAX_SIDE = 4096  # pixels of the images that a network takes
+
 
 class ModelSettings(Settings, title="Model"):
     """Which network, from which weights, at which size."""
@@ -21,7 +23,7 @@ class ModelSettings(Settings, title="Model"):
         description="pretrained (timm's), none (random), a .safetensors file, or an earlier run",
     )
     image_size: int | None = Field(
-        None, gt=0, le=4096, description="side of the square images, in pixels [default: 224]"
+        None, gt=0, le=MAX_SIDE, description="side of the square images, in pixels [default: 224]"
     )
     head: Literal["linear", "hidden"] = Field(
         "linear", description="linear, or hidden: 128 units and dropout .6 before it"

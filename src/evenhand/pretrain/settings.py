@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from evenhand.cohort.settings import SplitSettings
+from evenhand.models.settings import MAX_SIDE
 from evenhand.settings import SEEDS, Settings
 
 
@@ -41,5 +42,5 @@ class PretrainSettings(SplitSettings, ContrastSettings, title="Model"):
         "none", description="none (random), pretrained (timm's), a .safetensors file, or a run"
     )
     image_size: int | None = Field(
-        None, gt=0, le=4096, description="side of the square images, in pixels [default: 224]"
+        None, gt=0, le=MAX_SIDE, description="side of the square images, in pixels [default: 224]"
     )

@@ -12,7 +12,7 @@ import yaml
 
 from evenhand.measure import FAIRNESS
 from evenhand.report.answers import group_answer
-from evenhand.report.estimates import EVERYONE, Estimate, estimates, find, first, names
+from evenhand.report.estimates import EVERYONE, Estimate, Estimates, estimates, find, first, names
 from evenhand.report.extremes import extremes
 from evenhand.report.groups import leading_first
 from evenhand.report.numbers import PERCENT, listed
@@ -55,7 +55,7 @@ def model_card(
     told = find(estimates(rows, facts), model=called.get(name, name), split=split, against=None)
     settings, source = facts["settings"], facts.get("source", {})
     unit = source.get("unit", "patient")
-    by_group = [row for row in told if is_of_group(row.metric)]
+    by_group = Estimates(row for row in told if is_of_group(row.metric))
     metrics = leading_first(names(by_group, "metric"))[:COLUMNS] if by_group else ()
     sections = {
         "In short": _short(told, split, unit, positive),

@@ -81,12 +81,12 @@ def score_views(rows: Scored, groups: Mapping[str, Groups], positive: str) -> tu
 
 
 def _view(rows: Scored, attribute: str, groups: Groups, positive: str) -> ScoreView:
+    size = np.bincount(groups.codes[groups.codes >= 0], minlength=len(groups.levels))
     every = {
-        shown(level): rows.take(groups.rows(level)) for level in groups.levels if level != UNKNOWN
+        level: n for level, n in zip(groups.levels, size, strict=True) if n and level != UNKNOWN
     }
-    every = {name: part for name, part in every.items() if len(part)}
-    parts = _largest(every)
-    few = f"Of {len(every)} groups the {DRAWN} with most samples are drawn."
+    parts = {shown(level): rows.take(groups.rows(level)) for level in _largest(every)}
+    few = f"Of {len(every):,} groups the {DRAWN} with most samples are drawn."
     left_out = (few,) if len(parts) < len(every) else ()
     ranked = {name: part for name, part in parts.items() if 0 < part.labels.sum() < len(part)}
     looks = {name: look for look, name in enumerate(parts)}
@@ -129,10 +129,10 @@ def _view(rows: Scored, attribute: str, groups: Groups, positive: str) -> ScoreV
     )
 
 
-def _largest(parts: dict[str, Scored]) -> dict[str, Scored]:
+def _largest(size: dict[str, int]) -> list[str]:
     """Return the groups that are drawn, in the order of the levels."""
-    names = sorted(parts, key=lambda name: len(parts[name]), reverse=True)[:DRAWN]
-    return {name: part for name, part in parts.items() if name in names}
+    names = set(sorted(size, key=lambda name: size[name], reverse=True)[:DRAWN])
+    return [name for name in size if name in names]
 
 
 def roc(rows: Scored) -> tuple[Floats, Floats]:

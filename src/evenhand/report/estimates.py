@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -47,7 +48,34 @@ class Estimate:
         return self.low is not None and self.high is not None
 
 
-def estimates(rows: pd.DataFrame, facts: Mapping[str, Any]) -> tuple[Estimate, ...]:
+class Estimates(tuple[Estimate, ...]):
+    """Estimates that are looked up by the values of some fields, without a look at all of them.
+
+    There is an index for each set of fields that was asked for, made once.
+    """
+
+    @cached_property
+    def _indexes(self) -> dict[tuple[str, ...], dict[tuple[object, ...], Estimates]]:
+        return {}
+
+    def where(self, **wanted: object) -> Estimates:
+        """Return the estimates whose fields have the wanted values, in their order."""
+        fields = tuple(sorted(wanted))
+        if fields not in self._indexes:
+            self._indexes[fields] = self._indexed(fields)
+        return self._indexes[fields].get(tuple(wanted[name] for name in fields), NO_ESTIMATES)
+
+    def _indexed(self, fields: tuple[str, ...]) -> dict[tuple[object, ...], Estimates]:
+        index: dict[tuple[object, ...], list[Estimate]] = {}
+        for row in self:
+            index.setdefault(tuple(getattr(row, name) for name in fields), []).append(row)
+        return {key: Estimates(rows) for key, rows in index.items()}
+
+
+NO_ESTIMATES = Estimates()
+
+
+def estimates(rows: pd.DataFrame, facts: Mapping[str, Any]) -> Estimates:
     """Return the rows of a metric table (columns as in ``metrics.json``) in their order.
 
     ``facts`` is what ``run.json`` holds: what the models are called (see `model_names`), and
@@ -55,12 +83,13 @@ def estimates(rows: pd.DataFrame, facts: Mapping[str, Any]) -> tuple[Estimate, .
     """
     called = model_names(facts)
     excluded = set(facts.get("settings", {}).get("exclude_group", ()))
-    return tuple(_estimate(row, called, excluded) for row in rows.to_dict("records"))
+    plain = rows.astype("object").where(rows.notna(), None)
+    return Estimates(_estimate(row, called, excluded) for row in plain.to_dict("records"))
 
 
-def find(rows: Iterable[Estimate], **wanted: object) -> tuple[Estimate, ...]:
+def find(rows: Iterable[Estimate], **wanted: object) -> Estimates:
     """Return the rows whose fields have the wanted values."""
-    return tuple(row for row in rows if all(getattr(row, k) == v for k, v in wanted.items()))
+    return (rows if isinstance(rows, Estimates) else Estimates(rows)).where(**wanted)
 
 
 def first(rows: Iterable[Estimate], **wanted: object) -> Estimate | None:
@@ -74,9 +103,8 @@ def names(rows: Iterable[Estimate], field: str) -> tuple[str, ...]:
 
 
 def _estimate(
-    row: dict[Any, Any], called: Mapping[str, str], excluded: Collection[str]
+    known: dict[Any, Any], called: Mapping[str, str], excluded: Collection[str]
 ) -> Estimate:
-    known = {name: None if pd.isna(value) else value for name, value in row.items()}
     model, against = (known[name] or "" for name in ("model", "against"))
     attribute, group = str(known["attribute"]), str(known["group"])
     return Estimate(

@@ -14,6 +14,8 @@ from evenhand.report.numbers import PERCENT, POINTS
 from evenhand.report.terms import shown
 
 STEPS = 100
+DRAWN = 20
+LARGEST = "Of {:,} groups the {} with most samples are shown, and the gap is that of these."
 COLUMNS = ("Sensitivity", "Specificity", "PPV", "Share flagged")
 
 
@@ -49,6 +51,7 @@ class Table:
     attribute: str
     counts: tuple[Counts, ...]
     rows: tuple[tuple[str, tuple[str, ...]], ...]
+    left_out: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,14 +89,24 @@ def explorer(
     start = int(np.searchsorted(thresholds, own))
     tables = []
     for name, levels in groups.items():
+        drawn, taking_part = _largest(levels), set(compared[name])
         parts = [("everyone", rows, False)]
         parts += [
-            (shown(level), rows.take(levels.rows(level)), level in compared[name])
-            for level in levels.levels
+            (shown(level), rows.take(levels.rows(level)), level in taking_part) for level in drawn
         ]
         counts = tuple(_counts(*part, thresholds) for part in parts)
-        tables.append(Table(shown(name), counts, cells(counts, start)))
+        few = LARGEST.format(len(levels.levels), DRAWN) if len(drawn) < len(levels.levels) else ""
+        tables.append(Table(shown(name), counts, cells(counts, start), few))
     return Explorer(tuple(thresholds.tolist()), start, tuple(tables))
+
+
+def _largest(groups: Groups) -> tuple[str, ...]:
+    """Return the levels that are shown: of many those with most samples, in their order."""
+    if len(groups.levels) <= DRAWN:
+        return groups.levels
+    size = np.bincount(groups.codes[groups.codes >= 0], minlength=len(groups.levels))
+    kept = np.sort(np.argsort(-size, kind="stable")[:DRAWN])
+    return tuple(groups.levels[at] for at in kept)
 
 
 def cells(counts: Sequence[Counts], at: int) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from evenhand.report.estimates import EVERYONE, Estimate, find, first, names
+from evenhand.report.estimates import EVERYONE, Estimate, Estimates, find, first, names
 from evenhand.report.extremes import Extremes, extremes, is_unknown
 from evenhand.report.forest import Forest, Line, Look, forest
 from evenhand.report.numbers import counted
 from evenhand.report.terms import Counts, is_of_group, shown, term
+
+DRAWN = 20
+"""Groups that a picture shows; of more, those that are served worst."""
+
+FOLDED = (
+    "There are {count}: each picture shows the {drawn} that are served worst by its metric, and "
+    "everyone. The table has all groups; metrics.json has all numbers."
+)
 
 LEADING = ("auc", "sensitivity", "specificity", "accuracy")
 
@@ -47,6 +57,8 @@ class GroupView:
     table: tuple[TableRow, ...]
     differences: tuple[Forest, ...]
     across: tuple[tuple[str, str, Cell], ...]
+    folded: str = ""
+    """Said where there are too many groups to be drawn."""
 
 
 def group_view(
@@ -64,9 +76,11 @@ def group_view(
         What a positive sample is, in a word.
     """
     here = find(rows, model=model, attribute=attribute)
-    members = [row for row in here if row.group != EVERYONE and is_of_group(row.metric)]
+    of_group = {metric for metric in names(here, "metric") if is_of_group(metric)}
+    members = Estimates(row for row in here if row.group != EVERYONE and row.metric in of_group)
     if not members:
         return None
+    count = len(names(members, "group"))
     metrics = leading_first(names(members, "metric"))
     leading = (metrics[0], *LEADING)
     plots = {metric: _plot(rows, here, metric, positive) for metric in metrics}
@@ -78,12 +92,34 @@ def group_view(
         columns=tuple(term(metric).label for metric in metrics),
         table=_table(rows, members, metrics),
         differences=_differences(here, metrics),
-        across=tuple(
-            (term(row.metric).label, _of_whom(row), _tested(row))
-            for row in here
-            if not is_of_group(row.metric)
-        ),
+        across=_across([row for row in here if row.metric not in of_group]),
+        folded=FOLDED.format(count=counted(count, "group"), drawn=DRAWN) if count > DRAWN else "",
     )
+
+
+def served_worst(rows: Sequence[Estimate], metric: str) -> Sequence[Estimate]:
+    """Return the rows of one metric that are drawn: of many groups those that are served worst.
+
+    The lowest, or the highest where less is better; what is undefined comes last. They stay in the
+    order of the groups.
+    """
+    if len(rows) <= DRAWN:
+        return rows
+    sign = -1 if term(metric).better == "lower" else 1
+    ends = [math.inf if row.value is None else sign * row.value for row in rows]
+    kept = sorted(range(len(rows)), key=lambda at: (is_unknown(rows[at].group), ends[at]))[:DRAWN]
+    return [rows[at] for at in kept]
+
+
+def _across(rows: Sequence[Estimate]) -> tuple[tuple[str, str, Cell], ...]:
+    """Return the numbers across groups, each metric's first ones where it has one per group."""
+    shown_of: Counter[str] = Counter()
+    told = []
+    for row in rows:
+        shown_of[row.metric] += 1
+        if shown_of[row.metric] <= DRAWN:
+            told.append((term(row.metric).label, _of_whom(row), _tested(row)))
+    return tuple(told)
 
 
 def everyone(rows: Sequence[Estimate], like: Estimate) -> Estimate | None:
@@ -122,7 +158,7 @@ def _differences(here: Sequence[Estimate], metrics: Sequence[str]) -> tuple[Fore
     """Lay out the signed differences from the reference, one picture per metric."""
     plots = []
     for metric in metrics:
-        told = find(here, metric=f"{metric}_difference")
+        told = _farthest(find(here, metric=f"{metric}_difference"))
         if told:
             lines = [Line(f"{shown(row.group)} − {shown(reference_of(row))}", row) for row in told]
             known = term(told[0].metric)
@@ -130,6 +166,15 @@ def _differences(here: Sequence[Estimate], metrics: Sequence[str]) -> tuple[Fore
             look = Look(known.label, "", scale, 0.0, "no difference")
             plots.append(forest(lines, look))
     return tuple(plots)
+
+
+def _farthest(rows: Sequence[Estimate]) -> Sequence[Estimate]:
+    """Return the differences that are drawn: of many the largest, in the order of the groups."""
+    if len(rows) <= DRAWN:
+        return rows
+    size = [-1.0 if row.value is None else abs(row.value) for row in rows]
+    kept = sorted(range(len(rows)), key=lambda at: -size[at])[:DRAWN]
+    return [rows[at] for at in sorted(kept)]
 
 
 def _of_whom(row: Estimate) -> str:
@@ -147,7 +192,7 @@ def leading_first(metrics: Sequence[str]) -> tuple[str, ...]:
 
 def _plot(rows: Sequence[Estimate], here: Sequence[Estimate], metric: str, positive: str) -> Forest:
     known = term(metric)
-    told = [row for row in here if row.metric == metric and row.group != EVERYONE]
+    told = [row for row in find(here, metric=metric) if row.group != EVERYONE]
     overall, found = everyone(rows, told[0]), extremes(here, metric)
     tag = "lowest" if known.better == "higher" else "highest"
     lines = [
@@ -158,7 +203,7 @@ def _plot(rows: Sequence[Estimate], here: Sequence[Estimate], metric: str, posit
             _kind(row, found),
             tag if found and row is found.worst else "",
         )
-        for row in sorted(told, key=lambda row: is_unknown(row.group))
+        for row in sorted(served_worst(told, metric), key=lambda row: is_unknown(row.group))
     ]
     if overall is not None:
         note = count_note(overall, known.counts, positive)
@@ -184,11 +229,13 @@ def _kind(row: Estimate, found: Extremes | None) -> str:
 def _table(
     rows: Sequence[Estimate], members: Sequence[Estimate], metrics: Sequence[str]
 ) -> tuple[TableRow, ...]:
-    overall = [row for row in (everyone(rows, row) for row in members) if row is not None]
+    of_metrics = (first(members, metric=metric) for metric in metrics)
+    found = (None if row is None else everyone(rows, row) for row in of_metrics)
+    overall = [row for row in found if row is not None]
     order = sorted(names(members, "group"), key=is_unknown)
     blocks = [find(members, group=group) for group in order]
     if overall:
-        blocks.insert(0, tuple(overall))
+        blocks.insert(0, Estimates(overall))
     return tuple(_table_row(block, metrics) for block in blocks)
 
 

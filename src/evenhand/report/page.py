@@ -101,7 +101,7 @@ def render(report: Report) -> str:
     """Return the report as one HTML page that needs no network and no script."""
     called, rows = model_names(report.facts), estimates(report.rows, report.facts)
     here = find(rows, split=report.split)
-    single = tuple(row for row in here if not row.against)
+    single = find(here, against=None)
     models = names(single, "model")
     picked = called.get(report.facts.get("chosen") or "", report.facts.get("chosen"))
     chosen = picked or next(iter(models), "")
@@ -186,7 +186,7 @@ def _remarks(single: Sequence[Estimate], report: Report, chosen: str) -> tuple[s
 
 
 def _answers(rows: Sequence[Estimate], report: Report, chosen: str) -> tuple[Answer, ...]:
-    single = [row for row in rows if not row.against]
+    single = find(rows, against=None)
     models = _told(single, report, chosen)
     told = [
         replace(answer, topic=f"{answer.topic} under {model}") if len(models) > 1 else answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from evenhand.report.estimates import EVERYONE, Estimate, find, names
+from evenhand.report.estimates import EVERYONE, Estimate, Estimates, find, names
 from evenhand.report.extremes import is_unknown
 from evenhand.report.forest import Forest, Line, Look, forest
 from evenhand.report.terms import is_of_group, shown, split_across, term
@@ -42,7 +42,7 @@ def comparison(
     rows: Sequence[Estimate], attributes: Sequence[str], chosen: str | None
 ) -> Comparison | None:
     """Lay out the models of a run side by side on one split, None when there is one alone."""
-    single = [row for row in rows if not row.against]
+    single = find(rows, against=None)
     models = names(single, "model")
     if len(models) < 2:
         return None
@@ -91,11 +91,11 @@ def _by_model(rows: Sequence[Estimate], attribute: str, metric: str, chosen: str
 
 
 def _by_group(rows: Sequence[Estimate], attribute: str, metric: str, chosen: str | None) -> Forest:
-    told = [
+    told = Estimates(
         row
         for row in find(rows, attribute=attribute, metric=metric)
         if row.group != EVERYONE and not is_unknown(row.group)
-    ]
+    )
     lines = [
         Line(
             row.model,

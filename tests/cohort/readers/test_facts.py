@@ -149,3 +149,23 @@ def test_a_stay_of_mimic3_is_the_last_value_of_each_of_48_hours(tmp_path):
         (0, f"observed: {eyes}"),
         (47, "observed: pH"),
     }
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [
+        lambda path: path.removeprefix("CheXpert-v1.0-small/"),
+        lambda path: path.removeprefix("CheXpert-v1.0-small/train/"),
+        lambda path: f"/data/{path}",
+        lambda path: path.replace("/", "\\"),
+    ],
+    ids=["no prefix", "from the patient on", "a longer prefix", "backslashes"],
+)
+def test_paths_of_chexpert_are_found_whatever_they_begin_with(tmp_path, spell):
+    settings = tiny("chexpert", tmp_path)
+    wanted = open_cohort(settings)
+    table = pd.read_csv(tmp_path / "train.csv", dtype="str")
+    table.assign(Path=table["Path"].map(spell)).to_csv(tmp_path / "train.csv", index=False)
+    found = open_cohort(settings)
+    assert found.table.equals(wanted.table)
+    assert found.read.files == wanted.read.files

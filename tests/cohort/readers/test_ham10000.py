@@ -123,10 +123,21 @@ def test_metadata_as_dataverse_hands_them_out(root, name):
     assert opened(root).table.equals(wanted.table)
 
 
-def test_the_first_of_two_tables_of_metadata_counts(root):
-    wanted = opened(root).source
-    (root / "HAM10000_metadata.tab").write_text("not read", encoding="utf-8")
-    assert opened(root).source == wanted
+def test_two_tables_of_metadata_are_refused(root):
+    (root / "HAM10000_metadata.tab").write_text("which one?", encoding="utf-8")
+    both = r"has 2 of HAM10000_metadata\* .*: HAM10000_metadata.csv, HAM10000_metadata.tab"
+    with pytest.raises(EvenhandError, match=both):
+        opened(root)
+
+
+def test_ids_that_end_like_files_are_found(root):
+    wanted = opened(root)
+    table = read_metadata(root)
+    table["image_id"] += ([".jpg", ".JPG"] * len(table))[: len(table)]
+    write_metadata(root, table)
+    found = opened(root)
+    assert list(found.read.files.values()) == list(wanted.read.files.values())
+    assert found.source.notes == wanted.source.notes
 
 
 def test_no_metadata(root):

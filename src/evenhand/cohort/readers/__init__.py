@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
 from evenhand.cohort.cohort import Cohort, check_usable
+from evenhand.cohort.images import ImageFiles, open_picture
 from evenhand.cohort.layouts import ARCHIVES
 from evenhand.cohort.registry import READERS, Reader
 from evenhand.cohort.settings import DataSettings
@@ -46,8 +49,40 @@ def read_cohort(settings: DataSettings) -> Cohort:
     EvenhandError
         As `open_cohort`, but for what the samples lack.
     """
-    found, path = reader_of(settings.data)
-    return found.open(path, settings)
+    reader, path = reader_of(settings.data)
+    return _decoded_as_set(reader.open(path, settings), settings)
+
+
+def _decoded_as_set(cohort: Cohort, settings: DataSettings) -> Cohort:
+    """Return a cohort whose images are decoded as the settings say.
+
+    Raises
+    ------
+    EvenhandError
+        A setting is of image files as they are, and the samples are something else.
+    """
+    read = cohort.read
+    choices = {"bit_depth": settings.bit_depth, "page": settings.page}
+    given = {name: value for name, value in choices.items() if value is not None}
+    if given and not (isinstance(read, ImageFiles) and read.open is open_picture):
+        flags = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise EvenhandError(
+            f"{flags}: {cohort.source.reader} reads no plain image files, which it is for. Leave "
+            "it out."
+        )
+    if not isinstance(read, ImageFiles):
+        return cohort
+    read = replace(read, max_pixels=settings.max_pixels)
+    if not given:
+        return replace(cohort, read=read)
+    mark = "-".join(f"{name}={value}" for name, value in given.items())
+    return replace(
+        cohort,
+        read=replace(
+            read, open=partial(open_picture, bit_depth=settings.bit_depth, page=settings.page)
+        ),
+        source=replace(cohort.source, fingerprint=f"{cohort.source.fingerprint}-{mark}"),
+    )
 
 
 def reader_of(data: str) -> tuple[Reader, str]:

@@ -51,8 +51,10 @@ def find_chexpert(root: Path) -> Samples:
     path, demographics = find_entry(root, TABLE), root / DEMOGRAPHICS
     table = read_table(path)
     require_columns(table, path, ("Path",))
-    # The column begins with the name that the folder had when it was packed, or with "train/".
-    table["image"] = table["Path"].str.replace(r"^(?!train/)[^/]*/", "", regex=True)
+    # The column begins with the name that the folder had when it was packed, or with none.
+    path_text = table["Path"].str.replace("\\", "/", regex=False)
+    parts = path_text.str.extract(r"(?:^|/)(train|valid|test)/(patient\d+/.+)$|^(patient\d+/.+)$")
+    table["image"] = parts[0].fillna("train") + "/" + parts[1].fillna(parts[2])
     table["PATIENT"] = table["image"].str.extract(r"(patient\d+)/", expand=False)
     problem = "'Path' is not of the form …/train/patient00001/study1/view1_frontal.jpg."
     refuse_rows(table["PATIENT"].isna(), path, problem)

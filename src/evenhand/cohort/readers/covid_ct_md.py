@@ -13,7 +13,7 @@ from evenhand.cohort.published import Samples, published
 from evenhand.cohort.refusals import require_columns
 from evenhand.cohort.registry import DataSet, Entry
 from evenhand.cohort.tables import read_table
-from evenhand.cohort.volumes import LUNG, cut_dicom_series
+from evenhand.cohort.volumes import LUNG, cut_dicom_series, localizers_left_out
 
 TABLE = "Clinical-data.csv"
 COVID, CAP, NORMAL = ("COVID-19",), ("CAP",), ("Normal",)
@@ -51,4 +51,13 @@ def find_covid_ct_md(root: Path) -> Samples:
     table["Patient Age"] = table["Patient Age"].str.extract(r"^(\d+)Y?$", expand=False)
     table["file"], unlisted = folders_by_name(table["Folder"], root, "* Cases/*")
     cut = partial(cut_dicom_series, window=LUNG)
-    return Samples(table, "Folder", "Folder", path, (path,), cut=cut, unlisted=unlisted)
+    return Samples(
+        table,
+        "Folder",
+        "Folder",
+        path,
+        (path,),
+        cut=cut,
+        remark_on=localizers_left_out,
+        unlisted=unlisted,
+    )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 
 import pandas as pd
@@ -19,10 +21,18 @@ from evenhand.cohort.registry import SERIES, DataSet, reader, refuse_settings
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.tables import look_up, read_table
 from evenhand.errors import EvenhandError, some
+from evenhand.wording import counted
 
 METADATA = "metadata.csv"
+TABLES = (".csv", ".tsv", ".tab", ".txt", ".parquet", ".xlsx", ".xls")
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "validating"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+_MASKS = re.compile(r"(ground[\W_]?truth|gt|.*masks?|segmentations?|segs?)", re.IGNORECASE)
+_OF_MASK = re.compile(r"[\W_](mask|seg|segmentation)([\W_]?\d+)?$")
 
 FOLDERS = DataSet(
     title="a tree of your own, with a folder per class",
@@ -48,8 +58,8 @@ def read_folders(path: str, settings: DataSettings) -> Cohort:
     refuse_settings("folders", settings, ("label", "image_column", *SERIES, "slices"))
     root = Path(path)
     check_layout(root, FOLDERS)
-    table = _found(root)
-    metadata = root / METADATA
+    tree = _read_tree(root)
+    table, metadata = tree.table, _metadata_in(root)
     absent: tuple[str, ...] = ()
     if metadata.is_file():
         refuse_outside([metadata], root)
@@ -59,31 +69,165 @@ def read_folders(path: str, settings: DataSettings) -> Cohort:
         require_columns(about, metadata, ("file",))
         refuse_blank(about, metadata, ("file",))
         named = about["file"].map(partial(os.path.join, root)).astype(object)
-        absent = look_at(named, metadata, root).absent(metadata, skip=settings.skip_unreadable)
+        seen = look_at(named, metadata, root)
+        absent = seen.absent(metadata, skip=settings.skip_unreadable)
+        about["file"] = seen.files.str.removeprefix(f"{root}{os.sep}").astype("str")
         table = _described(table, about, metadata, settings.patient)
     source = metadata if metadata.is_file() else root
     columns = ("file", "class", settings.patient or "file")
     cohort = own_cohort("folders", table, source, columns, settings, root)
-    return replace(cohort, source=replace(cohort.source, path=str(root), left_out=absent))
+    source_facts = replace(cohort.source, path=str(root), left_out=absent, notes=tree.notes)
+    return replace(cohort, source=source_facts)
 
 
-def _found(root: Path) -> pd.DataFrame:
+def _metadata_in(root: Path) -> Path:
+    """Return the table of metadata, which may be absent.
+
+    Raises
+    ------
+    EvenhandError
+        There are several tables of that name, in other letters or formats.
+    """
+    stem = Path(METADATA).stem
+    others = sorted(
+        path
+        for path in root.iterdir()
+        if path.stem.lower() == stem and path.suffix.lower() in TABLES
+    )
+    if others and others != [root / METADATA]:
+        raise EvenhandError(
+            f"{root} has {' and '.join(path.name for path in others)}, and the table of patients "
+            f"and attributes must be {METADATA} alone. Keep one, of that name, and move the other "
+            "out."
+        )
+    return root / METADATA
+
+
+@dataclass(frozen=True)
+class _Tree:
+    """The images of a tree, and what must be known of how it was read."""
+
+    table: pd.DataFrame  # file, class and, where the tree has them, split
+    notes: tuple[str, ...]
+
+
+def _read_tree(root: Path) -> _Tree:
     """Return file, class and split (where the tree has them) of each image."""
-    table = pd.DataFrame(_images(root), columns=["file", "class", "split"], dtype="str")
-    if table.empty:
+    images, masks = _without_masks(_images(root))
+    if not images:
         raise EvenhandError(
             f"{root} has no folder of images: give the folder that holds one folder per class, "
             f"with files that end in {', '.join(IMAGES)}."
         )
+    rows = [(path, *_class_and_split(folders)) for path, folders in _by_class(images, root)]
+    table = pd.DataFrame(rows, columns=["file", "class", "split"], dtype="str")
+    _refuse_parts(set(table["class"]), root)
     aside = table["file"][table["split"].isna()]
     if len(aside) == len(table):
+        _refuse_two_levels(images, root)
         table = table.drop(columns="split")
     elif len(aside):
         raise EvenhandError(
             f"{root}: {len(aside)} of {len(table)} images lie beside the splits: {some(aside)}. "
             "Move them into one of these, or out of the folder."
         )
-    return table.set_axis(pd.Index([NO_ROW] * len(table)))
+    notes = (f"{counted(len(masks), 'mask')} beside images left out: {some(masks)}.",)
+    return _Tree(table.set_axis(pd.Index([NO_ROW] * len(table))), notes if masks else ())
+
+
+def split_of(folder: str) -> str | None:
+    """Return the split that a folder's name means, in any case; None where it is no split.
+
+    Examples
+    --------
+    >>> split_of("Training"), split_of("VAL"), split_of("test_set"), split_of("melanoma")
+    ('train', 'val', 'test', None)
+    """
+    name = re.sub(r"[\W_]*(set|data|images)$", "", folder.lower())
+    return SPLITS.get(name)
+
+
+def _by_class(
+    images: dict[str, tuple[str, ...]], root: Path
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield each image with its folders, the split before the class where there is one.
+
+    Some trees have the classes above (CLASS/train/….jpg), most the splits (train/CLASS/….jpg).
+    """
+    below = all(len(folders) > 1 and split_of(folders[1]) for folders in images.values())
+    above = any(split_of(folders[0]) for folders in images.values())
+    if below and above:
+        raise EvenhandError(
+            f"{root} has splits in two levels of folders, as in {next(iter(images))}. Keep one."
+        )
+    for path, folders in images.items():
+        yield path, (folders[1], folders[0], *folders[2:]) if below else folders
+
+
+def _class_and_split(folders: tuple[str, ...]) -> tuple[str, str | None]:
+    split = split_of(folders[0])
+    return (folders[1], split) if split else (folders[0], None)
+
+
+def _refuse_parts(classes: set[str], root: Path) -> None:
+    """Refuse a tree whose folders are no classes, but images and their masks."""
+    masks = {name for name in classes if _MASKS.fullmatch(name)}
+    rest = {name for name in classes if re.fullmatch(r"(images?|imgs?|inputs?)", name.lower())}
+    if masks and rest and masks | rest == classes:
+        raise EvenhandError(
+            f"{root} has the folders {some(sorted(classes))}, which are images and masks and no "
+            "classes. Give a table of the images with --image-column and --label."
+        )
+
+
+def _refuse_two_levels(images: dict[str, tuple[str, ...]], root: Path) -> None:
+    """Refuse a tree in which the folders of the top level hold the same subfolders.
+
+    Those may be splits, sites or years over the classes, or classes over the patients.
+    """
+    below: dict[str, set[str]] = {}
+    for folders in images.values():
+        below.setdefault(folders[0], set()).add(folders[1] if len(folders) > 1 else "")
+    for one, other in combinations(sorted(below), 2):
+        fewer, more = sorted((below[one], below[other]), key=len)
+        if len(fewer) > 1 and fewer <= more and "" not in fewer:
+            raise EvenhandError(
+                f"{root}: the folders {one!r} and {other!r} both hold {some(sorted(fewer))}, so "
+                "that it is not clear which level names the classes. Splits must be called train, "
+                "val and test; without splits give the folder of one level of classes, or a table "
+                "with --image-column."
+            )
+
+
+def _without_masks(
+    images: Iterator[tuple[str, tuple[str, ...]]],
+) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+    """Return the images with their folders, and the masks that lie beside them.
+
+    A mask lies in a folder of masks below a class's (CLASS/masks beside CLASS/images), or beside
+    its image (1_mask.png beside 1.png).
+    """
+    every = dict(images)
+    stems = {path.rpartition(".")[0].lower() for path in every}
+    beside = {  # the folders that hold something else than masks, themselves or further down
+        folders[:depth]
+        for folders in set(every.values())
+        for depth in range(1, len(folders) + 1)
+        if len(folders) == depth or not _MASKS.fullmatch(folders[depth])
+    }
+
+    def is_mask(path: str, folders: tuple[str, ...]) -> bool:
+        first = 2 if split_of(folders[0]) else 1  # the first level below the class
+        for depth in range(first, len(folders)):
+            if _MASKS.fullmatch(folders[depth]):
+                return folders[:depth] in beside
+        stem = path.rpartition(".")[0].lower()
+        image = _OF_MASK.sub("", stem)
+        return image != stem and image in stems
+
+    masks = [path for path, folders in every.items() if is_mask(path, folders)]
+    left_out = set(masks)
+    return {path: each for path, each in every.items() if path not in left_out}, masks
 
 
 def _described(
@@ -104,8 +248,8 @@ def _described(
     return found.set_axis(pd.Index(row))
 
 
-def _images(root: Path) -> Iterator[tuple[str, str, str | None]]:
-    """Yield path below the root, class and split of each image that lies in a class's folder.
+def _images(root: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield path below the root, and the folders on the way, of each image in a folder.
 
     What systems and programs put beside images, under a hidden name or ``__MACOSX``, is none.
     """
@@ -113,7 +257,6 @@ def _images(root: Path) -> Iterator[tuple[str, str, str | None]]:
         *folders, name = parts = Path(path).relative_to(root).parts
         if any(part.startswith(".") or part == "__MACOSX" for part in parts):
             continue
-        split = SPLITS.get(folders[0].lower()) if folders else None
-        classes = folders[1:] if split else folders
+        classes = folders[1:] if folders and split_of(folders[0]) else folders
         if classes and name.lower().endswith(IMAGES):
-            yield path[len(str(root)) + 1 :], classes[0], split
+            yield path[len(str(root)) + 1 :], tuple(folders)

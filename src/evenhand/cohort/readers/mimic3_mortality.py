@@ -12,7 +12,7 @@ from evenhand.cohort.bins import binned
 from evenhand.cohort.cohort import UnreadableError, Values
 from evenhand.cohort.hourly import CHANNELS, HOURS, hourly
 from evenhand.cohort.labels import by_value
-from evenhand.cohort.layouts import found
+from evenhand.cohort.layouts import find_optional
 from evenhand.cohort.published import Samples, published
 from evenhand.cohort.refusals import refuse_rows, require_columns
 from evenhand.cohort.registry import DataSet, Entry
@@ -108,13 +108,13 @@ def _with_people(table: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, list[Pa
 
     Where that is MIMIC-III's own tables, it is as at the first admission.
     """
-    path = found(root, DEMOGRAPHICS)
+    path = find_optional(root, DEMOGRAPHICS)
     if path is not None:
         table = look_up(table, "SUBJECT_ID", read_table(path), path, COLUMNS)
         return table.assign(AGE=_years(table["AGE"])), [path]
     tables = []
     for entry, columns in ((PATIENTS, ("GENDER", "DOB")), (ADMISSIONS, ("ADMITTIME", *SOCIAL))):
-        path = found(root, entry)
+        path = find_optional(root, entry)
         if path is not None:
             people = read_table(path).rename(columns=str.upper)
             if entry is ADMISSIONS:

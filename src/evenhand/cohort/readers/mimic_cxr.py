@@ -9,7 +9,7 @@ import pandas as pd
 from evenhand.cohort.attributes import race, sex, white
 from evenhand.cohort.bins import binned
 from evenhand.cohort.labels import CHEST_FINDINGS, NO_REPORT, chest_labels
-from evenhand.cohort.layouts import find_entry, found
+from evenhand.cohort.layouts import find_entry, find_optional
 from evenhand.cohort.published import Samples, published
 from evenhand.cohort.refusals import require_columns
 from evenhand.cohort.registry import DataSet, Entry
@@ -74,7 +74,7 @@ def find_mimic_cxr(root: Path) -> Samples:
 
 def _joined(table: pd.DataFrame, root: Path, entry: Entry) -> tuple[pd.DataFrame, list[Path]]:
     """Return the images with columns of MIMIC-IV, where its table is there."""
-    path = found(root, entry)
+    path = find_optional(root, entry)
     if path is None:
         return table, []
     people = read_table(path)

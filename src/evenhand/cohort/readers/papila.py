@@ -9,7 +9,7 @@ import pandas as pd
 from evenhand.cohort.attributes import named
 from evenhand.cohort.bins import binned
 from evenhand.cohort.labels import by_value
-from evenhand.cohort.layouts import files_by_name
+from evenhand.cohort.layouts import files_by_name, find_entry
 from evenhand.cohort.published import Samples, published
 from evenhand.cohort.refusals import require_columns
 from evenhand.cohort.registry import DataSet, Entry
@@ -19,6 +19,11 @@ from evenhand.errors import EvenhandError
 EYES = ("OD", "OS")
 IMAGES = "FundusImages"
 
+TABLES = {
+    "OD": Entry("ClinicalData/patient_data_od.*", "one row per patient, right eyes"),
+    "OS": Entry("ClinicalData/patient_data_os.*", "one row per patient, left eyes"),
+}
+
 PAPILA = DataSet(
     title="PAPILA",
     task="glaucoma",
@@ -26,8 +31,7 @@ PAPILA = DataSet(
     licence="CC BY 4.0",
     access="https://doi.org/10.6084/m9.figshare.14798004, free",
     layout=(
-        Entry("ClinicalData/patient_data_od.*", "one row per patient, right eyes"),
-        Entry("ClinicalData/patient_data_os.*", "one row per patient, left eyes"),
+        *TABLES.values(),
         Entry(IMAGES, "folder of RET002OD.jpg, RET002OS.jpg, …"),
     ),
     labels={
@@ -48,7 +52,7 @@ PAPILA = DataSet(
 def find_papila(root: Path) -> Samples:
     """Find fundus photographs; both eyes of a patient stay together."""
     clinical = root / "ClinicalData"
-    paths = {eye: next(clinical.glob(f"patient_data_{eye.lower()}.*")) for eye in EYES}
+    paths = {eye: find_entry(root, TABLES[eye]) for eye in EYES}
     table = stacked({path.name: _eye(path, eye) for eye, path in paths.items()})
     table["image"] = "RET" + table["ID"].str.removeprefix("#").str.zfill(3) + table["eye"]
     table["file"], unlisted = files_by_name(table["image"], root, IMAGES, (".jpg",))

@@ -18,7 +18,7 @@ from evenhand.cohort.bins import parse_bins
 from evenhand.cohort.classes import Classes, order_classes
 from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
 from evenhand.cohort.images import image_files
-from evenhand.cohort.layouts import as_on_disk, look_at
+from evenhand.cohort.layouts import look_at
 from evenhand.cohort.own_attributes import OwnAttribute, own_attribute
 from evenhand.cohort.refusals import (
     refuse_blank,
@@ -138,10 +138,10 @@ def _in_files(
     names: pd.Series, source: Path, settings: DataSettings, root: Path | None
 ) -> _Samples:
     """Find samples that are files, in the folder ``source`` or beside the file ``source``."""
-    paths = as_on_disk(names.map(partial(os.path.join, _folder(source))).astype(object))
+    paths = names.map(partial(os.path.join, _folder(source))).astype(object)
     seen = look_at(paths, source, root)
     absent = seen.absent(source, skip=settings.skip_unreadable)
-    read, channels = _reading(paths[seen.there], names[seen.there], source, settings)
+    read, channels = _reading(seen.files[seen.there], names[seen.there], source, settings)
     mark = fingerprint(seen.stamps(), [source] if source.is_file() else [])
     return _Samples(seen.there, absent, read, channels, mark)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,14 +47,16 @@ def pairs(rows: Scored) -> Callable[[Weights], Pairs]:
     return count
 
 
-def _running_total(weights: Weights) -> NDArray[np.int64]:
+def _running_total(weights: Weights) -> NDArray[np.signedinteger[Any]]:
     """Return ``(b, m + 1)`` sums of the first 0 … m columns."""
-    total = np.zeros((len(weights), weights.shape[1] + 1), dtype=np.int64)
+    largest = np.iinfo(weights.dtype).max * weights.shape[1]
+    kind = np.int32 if largest <= np.iinfo(np.int32).max else np.int64
+    total = np.zeros((len(weights), weights.shape[1] + 1), dtype=kind)
     np.cumsum(weights, axis=1, out=total[:, 1:])
     return total
 
 
-def _product_sum(left: Weights, right: NDArray[np.int64]) -> Floats:
+def _product_sum(left: Weights, right: NDArray[np.signedinteger[Any]]) -> Floats:
     """Return the row-wise sums ``(b,)`` of products; whole numbers below 2**53, so exact."""
     product: Floats = np.einsum("ij,ij->i", left, right, dtype=np.int64, casting="safe").astype(
         np.float64
