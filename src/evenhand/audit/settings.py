@@ -75,8 +75,9 @@ class MeasureSettings(Settings, title="Measurement"):
         None, description="attribute whose groups get a threshold each"
     )
     split: Literal["train", "val", "test"] = Field("test", description="whose rows are reported")
-    interval: Literal["percentile", "bca"] = Field(
-        "percentile", description="how intervals are made from the resamples"
+    interval: Literal["auto", "percentile", "bca"] = Field(
+        "auto",
+        description="how intervals are made from the resamples; auto holds with few patients, too",
     )
     level: float = Field(0.95, gt=0, lt=1, description="confidence level of the intervals")
     replicates: int = Field(1000, ge=1, description="resamples of the patients")

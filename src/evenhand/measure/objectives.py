@@ -13,13 +13,13 @@ from numpy.typing import ArrayLike
 from evenhand.errors import pick
 from evenhand.measure.across import SUMMARIES, extreme
 from evenhand.measure.estimate import common_classes, estimate, point, why_undefined
-from evenhand.measure.families import Family, as_drawn
+from evenhand.measure.families import Family, family
 from evenhand.measure.groups import Excluded, Groups
 from evenhand.measure.intervals import (
     CONSTANT,
     Interval,
     extreme_interval,
-    share_interval,
+    group_interval,
     spread_interval,
 )
 from evenhand.measure.registry import find_metric
@@ -117,7 +117,7 @@ class Objective:
         resamples = resample(len(rows.members), BOUND, np.random.default_rng(0))
         if self.across == "overall":
             of = self._drawn({"overall": rows}, resamples)
-            return self._end(share_interval(of, resamples, BOUND), float(of.values[0, 0]))
+            return self._end(group_interval(of, resamples, BOUND), float(of.values[0, 0]))
         metric, found = find_metric(self.metric), []
         for name, levels in self._about(groups).items():
             of = self._drawn(_parts(rows, levels, (excluded or {}).get(name, ())), resamples)
@@ -173,7 +173,9 @@ class Objective:
         rows, metric = [*parts.values()], find_metric(self.metric)
         classes = common_classes(rows)
         values = estimate(rows, [metric], resamples, classes)[:, 0]
-        return as_drawn(tuple(parts), values)
+        of = family(parts, metric, values, resamples, classes)
+        nothing = np.zeros(len(rows), dtype=np.intp)
+        return replace(of, fixed=nothing.astype(np.bool_), trials=nothing)
 
     def _across(self, of: Family, resamples: Resamples) -> Interval:
         """Return the interval of the worst of the groups, or of their gap."""

@@ -22,7 +22,7 @@ from evenhand.measure.intervals import (
     extremes_difference_interval,
     interval,
     made_interval,
-    share_interval,
+    group_interval,
     spread_interval,
 )
 from evenhand.measure.numbers import Number, Parts, everybody, parts_of
@@ -164,7 +164,7 @@ def _unbounded(number: Number, resamples: Resamples, bootstrap: Bootstrap | None
     if number.reason:
         return interval(number.values, resamples, bootstrap)
     if number.made == "one":
-        return share_interval(number.family[0], resamples, bootstrap)
+        return group_interval(number.family[0], resamples, bootstrap)
     if number.made == "difference":
         return difference_interval(number.values, number.family[0], resamples, bootstrap)
     if number.made == "other":
