@@ -152,7 +152,12 @@ def intervals(of, other, true, apart, resamples, bootstrap):
         if g:
             both = of.take([g, 0])
             less = alone.values[0] - first.values[0]
-            yield "difference", true[g] - true[0], both.fewest, difference_interval(less, both, *how)
+            yield (
+                "difference",
+                true[g] - true[0],
+                both.fewest,
+                difference_interval(less, both, *how),
+            )
             if true[0] > 0:
                 with np.errstate(divide="ignore", invalid="ignore"):
                     ratio = alone.values[0] / first.values[0]
@@ -169,7 +174,9 @@ def all_designs(cohorts: int, method: str = "auto"):
         for prevalence in (0.5, 0.2):
             for name, separations in SEPARATIONS.items():
                 rng = np.random.default_rng([size, round(10 * prevalence), len(name)])
-                found = simulate(separations, size, prevalence, cohorts * (1 + (size < 80)), rng, method)
+                found = simulate(
+                    separations, size, prevalence, cohorts * (1 + (size < 80)), rng, method
+                )
                 yield found.assign(design=name)
 
 

@@ -69,7 +69,7 @@ class MeasureSettings(Settings, title="Measurement"):
     threshold: str | None = Field(
         None,
         description="0.3, youden, f1, sensitivity=0.9 or specificity=0.9, chosen on validation "
-        "rows [default: youden, or 0.5 where there are none]",
+        "rows [default: youden, or 0.5 where these hold fewer than 10 positives or negatives]",
     )
     threshold_by: str | None = Field(
         None, description="attribute whose groups get a threshold each"

@@ -7,9 +7,11 @@ from evenhand.measure.groups import (
     UNKNOWN,
     Excluded,
     Groups,
+    attribute_groups,
     excluded_groups,
     groups_of,
     named_groups,
+    occurring,
     within,
 )
 from evenhand.measure.guide import Advice, guide_errors, guide_representation
@@ -48,6 +50,7 @@ __all__ = [
     "Test",
     "as_records",
     "as_table",
+    "attribute_groups",
     "auc_error",
     "by_group",
     "check_plan",
@@ -71,6 +74,7 @@ __all__ = [
     "metric",
     "metric_listing",
     "named_groups",
+    "occurring",
     "permutation_test",
     "policy",
     "ranked",

@@ -167,8 +167,7 @@ def spread_of(drawn: Floats, scale: Scale) -> tuple[Floats, Floats]:
 
 def t_quantile(tail: float, patients: NDArray[np.intp]) -> Floats:
     """Return the t that is exceeded with a chance of ``tail``, by the number of patients."""
-    t: Floats = -stdtrit(np.maximum(patients - 1, 1), tail)
-    return t
+    return np.asarray(-stdtrit(np.maximum(patients - 1, 1), tail), dtype=np.float64)
 
 
 def distances(

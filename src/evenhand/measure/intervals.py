@@ -112,7 +112,9 @@ def difference_interval(
     at, tail = float(values[0]), (1 - bootstrap.level) / 2
     if bootstrap.method == "auto" and not of.paired:
         below, above = (float(reach[0]) for reach in of.pair_reach(tail))
-        return replace(found, low=at - below, high=at + above, method=_joined(METHODS[of.scale], of))
+        return replace(
+            found, low=at - below, high=at + above, method=_joined(METHODS[of.scale], of)
+        )
     own = found if bootstrap.method != "auto" else _paired(values, of, found, tail)
     return _with_exact(at, of, own, tail)
 
@@ -125,7 +127,9 @@ def _paired(values: Floats, of: Family, found: Interval, tail: float) -> Interva
     quantile = t_quantile(tail, of.patients.min(keepdims=True))
     below, above = distances(values[:1], *spread_of(drawn, "mean"), quantile, "mean")
     at = float(values[0])
-    return replace(found, low=at - float(below[0]), high=at + float(above[0]), method=METHODS["mean"])
+    return replace(
+        found, low=at - float(below[0]), high=at + float(above[0]), method=METHODS["mean"]
+    )
 
 
 def _with_exact(at: float, of: Family, found: Interval, tail: float) -> Interval:
@@ -237,9 +241,7 @@ def extreme_interval(
     values = of.values[:, kept]
     at, critical = _largest_t([(values[:, 0], values[:, 1:])], bootstrap, [of])
     below, above = of.reach(float(norm.sf(critical)))
-    low, high = (
-        end.min() if which == "lowest" else end.max() for end in (at - below, at + above)
-    )
+    low, high = (end.min() if which == "lowest" else end.max() for end in (at - below, at + above))
     return _simultaneous(low, high, [of], found)
 
 

@@ -48,6 +48,10 @@ class Objective:
         What a search does with it.
     attribute
         The one attribute that it is about; None is all that there are.
+    cut
+        Where two classes are decided: ``"youden"``, at Youden's threshold of the very rows that
+        the objective is computed on; or ``"argmax"``, the class with the higher score, as the
+        FairTune paper has it (Dutt et al., ICLR 2024). More classes take argmax in any case.
     """
 
     name: str
@@ -55,6 +59,19 @@ class Objective:
     across: Literal["overall", "worst", "gap"]
     direction: Literal["maximize", "minimize"]
     attribute: str | None = None
+    cut: Literal["youden", "argmax"] = "youden"
+
+    @property
+    def caution(self) -> str | None:
+        """What a reader of its values must know, or None."""
+        if self.cut == "argmax" or find_metric(self.metric).needs != "decision":
+            return None
+        stem, colon, attribute = self.name.partition(":")
+        return (
+            f"Objective {self.name}: scores of two classes are cut at the Youden threshold of the "
+            "same rows, so that it looks better than on new patients. "
+            f"{stem}_argmax{colon}{attribute} decides for the class with the higher score instead."
+        )
 
     def value(
         self,
@@ -68,8 +85,7 @@ class Objective:
         Parameters
         ----------
         labels, scores
-            As for `scored`: ``(n,)`` and ``(n,)`` or ``(n, C)``. Decisions are cut at Youden's
-            threshold of these rows, or go to the highest score for more than two classes.
+            As for `scored`: ``(n,)`` and ``(n,)`` or ``(n, C)``.
         groups
             The attributes that it is about.
         excluded
@@ -83,7 +99,7 @@ class Objective:
         """
         if not np.isfinite(np.asarray(scores, dtype=np.float64)).all():
             return math.nan
-        rows = _cut(labels, scores)
+        rows = self._decided(labels, scores)
         metric = find_metric(self.metric)
         if self.across == "overall":
             return point(rows, metric, common_classes([rows]))
@@ -113,7 +129,7 @@ class Objective:
         """
         if not np.isfinite(np.asarray(scores, dtype=np.float64)).all():
             return math.nan
-        rows = _cut(labels, scores, patients)
+        rows = self._decided(labels, scores, patients)
         resamples = resample(len(rows.members), BOUND, np.random.default_rng(0))
         if self.across == "overall":
             of = self._drawn({"overall": rows}, resamples)
@@ -157,6 +173,22 @@ class Objective:
                     found.append(_problem(attribute, level, part, reason))
         return tuple(found)
 
+    def _decided(
+        self, labels: ArrayLike, scores: ArrayLike, patients: ArrayLike | None = None
+    ) -> Scored:
+        score = np.asarray(scores, dtype=np.float64)
+        if score.ndim == 2 and score.shape[1] == 2:
+            score = score[:, 1]
+        fitted = score.ndim == 1 and self.cut == "youden"
+        # One patient for all: sums are then taken in an order that the order of rows does not
+        # change.
+        return scored(
+            labels,
+            score,
+            patients=np.zeros(len(score)) if patients is None else np.asarray(patients),
+            threshold=youden(labels, score) if fitted else 0.5,
+        )
+
     def _about(self, groups: Mapping[str, Groups]) -> Mapping[str, Groups]:
         return groups if self.attribute is None else {self.attribute: groups[self.attribute]}
 
@@ -192,19 +224,6 @@ class Objective:
         return math.nan if end is None else end
 
 
-def _cut(labels: ArrayLike, scores: ArrayLike, patients: ArrayLike | None = None) -> Scored:
-    score = np.asarray(scores, dtype=np.float64)
-    if score.ndim == 2 and score.shape[1] == 2:
-        score = score[:, 1]
-    # One patient for all: sums are then taken in an order that the order of rows does not change.
-    return scored(
-        labels,
-        score,
-        patients=np.zeros(len(score)) if patients is None else np.asarray(patients),
-        threshold=youden(labels, score) if score.ndim == 1 else 0.5,
-    )
-
-
 def _parts(rows: Scored, groups: Groups, excluded: Collection[str]) -> dict[str, Scored]:
     return {level: rows.take(groups.rows(level)) for level in groups.compared(excluded)}
 
@@ -226,6 +245,9 @@ OBJECTIVES: Mapping[str, Objective] = {
         Objective("min_acc", "accuracy", "worst", "maximize"),
         Objective("acc_gap", "accuracy", "gap", "minimize"),
         Objective("overall_acc", "accuracy", "overall", "maximize"),
+        Objective("min_acc_argmax", "accuracy", "worst", "maximize", cut="argmax"),
+        Objective("acc_gap_argmax", "accuracy", "gap", "minimize", cut="argmax"),
+        Objective("overall_acc_argmax", "accuracy", "overall", "maximize", cut="argmax"),
         Objective("max_loss", "log_loss", "worst", "minimize"),
     )
 }

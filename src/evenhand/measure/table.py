@@ -20,9 +20,9 @@ from evenhand.measure.intervals import (
     difference_interval,
     extreme_interval,
     extremes_difference_interval,
+    group_interval,
     interval,
     made_interval,
-    group_interval,
     spread_interval,
 )
 from evenhand.measure.numbers import Number, Parts, everybody, parts_of
