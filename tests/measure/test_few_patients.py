@@ -5,8 +5,8 @@ and share the patient's label. The evidence of a row is z = s (y − ½) + noise
 noise, and its score is the probability of the label given z, so that every truth is a closed form
 or a sum over z. A second model has .3 less separation s, and noise that is alike to the first's.
 
-Run this file with ``python`` for the table of ``docs/measurement.md`` (it takes the number of
-cohorts), or ``pytest -m slow -s`` for fewer cohorts.
+Run this file with ``python FILE 150 table.csv auto 20 40 80 160`` (cohorts of each design, output,
+method of the bootstrap, patients in a group) for the figures of ``docs/measurement.md``.
 """
 
 from __future__ import annotations
@@ -168,9 +168,9 @@ def intervals(of, other, true, apart, resamples, bootstrap):
     yield "worst", worst, of.fewest, extreme_interval(of, which, *how)
 
 
-def all_designs(cohorts: int, method: str = "auto"):
+def all_designs(cohorts: int, method: str, sizes):
     """Yield the rows of each design; of small groups there are twice as many cohorts."""
-    for size in (20, 40, 80, 160):
+    for size in sizes:
         for prevalence in (0.5, 0.2):
             for name, separations in SEPARATIONS.items():
                 rng = np.random.default_rng([size, round(10 * prevalence), len(name)])
@@ -210,13 +210,13 @@ def test_truths_are_those_of_a_large_cohort():
 
 
 if __name__ == "__main__":
-    method = sys.argv[3] if len(sys.argv) > 3 else "auto"
+    cohorts, path, method, *sizes = sys.argv[1:]
     pieces = []
-    for found in all_designs(int(sys.argv[1]), method):
-        few = pd.cut(found["few"], [0, 4, 9, 14, 19, 29, 39, 59, 79, 1000])
+    for found in all_designs(int(cohorts), method, map(int, sizes)):
+        few = pd.cut(found["few"], [0, 4, 9, 19, 39, 79, 159, 1000])
         keys = ["design", "size", "prevalence", "kind", "metric", few]
         table = found.groupby(keys, observed=True).agg(
             held=("held", "sum"), n=("held", "size"), width=("width", "median")
         )
         pieces.append(table.reset_index())
-        pd.concat(pieces).to_csv(sys.argv[2], index=False)
+        pd.concat(pieces).to_csv(path, index=False)

@@ -2,6 +2,7 @@
 
 import evenhand.measure.metrics  # noqa: F401 (registers them)
 from evenhand.measure.across import CONTRASTS, DETECTABLE, SUMMARIES
+from evenhand.measure.decision_curve import decision_curve
 from evenhand.measure.fairness import FAIRNESS, Fairness, fairness
 from evenhand.measure.groups import (
     UNKNOWN,
@@ -56,6 +57,7 @@ __all__ = [
     "check_plan",
     "compared_levels",
     "costs",
+    "decision_curve",
     "design_effect",
     "detectable_gap",
     "excluded_groups",

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from evenhand.measure.across import Extreme
-from evenhand.measure.families import SAME, Family, Scale, distances, spread_of, t_quantile
+from evenhand.measure.families import SAME, Family, Scale, spread_of, t_quantile
 from evenhand.measure.registry import Floats
 from evenhand.measure.resample import Bootstrap, Resamples
+from evenhand.wording import counted
 
 ENOUGH = 0.5
 """Share of the replicates that must be defined for an interval to be given."""
@@ -30,14 +31,40 @@ METHODS: Mapping[Scale, str] = {
 """What an interval is called that is made by `Family.reach`."""
 
 
+FEW, FEW_PAIRED, FEW_DRAWN = 10, 80, 160
+"""Patients below which an interval is approximate: it is not shown to hold in 93 to 99 % of the
+simulations of ``docs/measurement.md``. The first is for what `Family.reach` makes, the second for
+the difference of two models in a mean, the third for percentiles and BCa."""
+
+
 @dataclass(frozen=True)
 class Interval:
-    """Ends of an interval (None where there is none), how it was made, replicates undefined."""
+    """The interval of a number.
+
+    Attributes
+    ----------
+    low, high
+        Its ends; None where there is none.
+    method
+        How it was made, or why there is none.
+    undefined
+        Replicates in which the number is undefined.
+    few
+        With fewer patients than that behind the number it is approximate.
+    """
 
     low: float | None
     high: float | None
     method: str | None
     undefined: int
+    few: int = 0
+
+    def judged(self, patients: int) -> Interval:
+        """Return the interval; where it rests on too few patients, its method says so."""
+        if self.low is None or patients >= self.few:
+            return self
+        said = f"{self.method}; approximate: {counted(patients, 'patient')}"
+        return replace(self, method=said)
 
 
 NONE = Interval(None, None, None, 0)
@@ -69,7 +96,7 @@ def interval(values: Floats, resamples: Resamples, bootstrap: Bootstrap) -> Inte
         method = "bca" if shifted is not None else "percentile (BCa breaks down)"
         tails = tails if shifted is None else shifted
     low, high = np.quantile(defined, tails)
-    return replace(none, low=float(low), high=float(high), method=method)
+    return replace(none, low=float(low), high=float(high), method=method, few=FEW_DRAWN)
 
 
 def group_interval(of: Family, resamples: Resamples, bootstrap: Bootstrap) -> Interval:
@@ -85,8 +112,10 @@ def group_interval(of: Family, resamples: Resamples, bootstrap: Bootstrap) -> In
         return found
     at, tail = float(of.values[0, 0]), (1 - bootstrap.level) / 2
     below, above = (float(reach[0]) for reach in of.reach(tail))
-    method = "exact" if exact else METHODS[of.scale]
-    return replace(found, low=at - below, high=at + above, method=method)
+    low, high = at - below, at + above
+    if exact:
+        return replace(found, low=low, high=high, method="exact")
+    return replace(found, low=low, high=high, method=METHODS[of.scale], few=FEW)
 
 
 def difference_interval(
@@ -96,7 +125,7 @@ def difference_interval(
 
     The distances of the two values' ends are joined as the sides of a triangle (MOVER; see
     `Family.pair_reach`). Two models on the same samples go together so closely that the error of
-    the difference itself tells more: there, a skewed t from the resamples of the difference.
+    the difference itself tells more: there, t with that error.
 
     With percentiles or BCa the ends are those of the difference; a share of 0 or 1 adds nothing
     to what its resamples tell, so that its exact interval is joined. That takes the two shares to
@@ -112,9 +141,8 @@ def difference_interval(
     at, tail = float(values[0]), (1 - bootstrap.level) / 2
     if bootstrap.method == "auto" and not of.paired:
         below, above = (float(reach[0]) for reach in of.pair_reach(tail))
-        return replace(
-            found, low=at - below, high=at + above, method=_joined(METHODS[of.scale], of)
-        )
+        method, few = _joined(METHODS[of.scale], of), 0 if of.fixed.all() else FEW
+        return replace(found, low=at - below, high=at + above, method=method, few=few)
     own = found if bootstrap.method != "auto" else _paired(values, of, found, tail)
     return _with_exact(at, of, own, tail)
 
@@ -124,12 +152,11 @@ def _paired(values: Floats, of: Family, found: Interval, tail: float) -> Interva
     if found.low is None:
         return found
     drawn = values[None, 1 : 1 + of.replicates]
-    quantile = t_quantile(tail, of.patients.min(keepdims=True))
-    below, above = distances(values[:1], *spread_of(drawn, "mean"), quantile, "mean")
+    error, _ = spread_of(drawn, "coefficient" if of.scale == "coefficient" else "plain")
+    reach = float(error[0] * t_quantile(tail, of.patients.min(keepdims=True))[0])
     at = float(values[0])
-    return replace(
-        found, low=at - float(below[0]), high=at + float(above[0]), method=METHODS["mean"]
-    )
+    few = FEW_PAIRED if of.scale == "mean" else FEW
+    return replace(found, low=at - reach, high=at + reach, method="t", few=few)
 
 
 def _with_exact(at: float, of: Family, found: Interval, tail: float) -> Interval:
@@ -180,7 +207,10 @@ def extremes_difference_interval(
     """
     tail = (1 - bootstrap.level) / 2 / sum(len(of.names) for of in families)
     in_reach = [_in_reach(of, which, tail, resamples) for of in families]
-    return made_interval(values, in_reach, resamples, bootstrap)
+    made = made_interval(values, in_reach, resamples, bootstrap)
+    if bootstrap.method != "auto":
+        return made
+    return _paired(values, min(families, key=lambda of: of.fewest), made, (1 - bootstrap.level) / 2)
 
 
 def _in_reach(of: Family, which: Extreme, tail: float, resamples: Resamples) -> Family:
@@ -279,7 +309,7 @@ def _no_interval(names: Sequence[str], found: Interval) -> Interval:
 def _simultaneous(low: float, high: float, families: Sequence[Family], found: Interval) -> Interval:
     exact = any(of.trials.any() for of in families)
     method = "simultaneous and exact" if exact else "simultaneous"
-    return replace(found, low=float(low), high=float(high), method=method)
+    return replace(found, low=float(low), high=float(high), method=method, few=FEW)
 
 
 def _largest_t(

@@ -155,7 +155,8 @@ def _numbers(
 
 def _interval(number: Number, resamples: Resamples, bootstrap: Bootstrap | None) -> Interval:
     """Return the interval of a number, as far as it lies within its bounds."""
-    return clipped(_unbounded(number, resamples, bootstrap), number.bounds)
+    ends = clipped(_unbounded(number, resamples, bootstrap), number.bounds)
+    return ends.judged(min((of.fewest for of in number.family), default=ends.few))
 
 
 def _unbounded(number: Number, resamples: Resamples, bootstrap: Bootstrap | None) -> Interval:
