@@ -84,7 +84,7 @@ class Family:
     def take(self, places: Sequence[int]) -> Family:
         """Return the values of some groups."""
         at = list(places)
-        return replace(
+        part = replace(
             self,
             names=tuple(self.names[place] for place in at),
             values=self.values[at],
@@ -92,6 +92,9 @@ class Family:
             trials=self.trials[at],
             patients=self.patients[at],
         )
+        error, skew = self._spread  # of each group by itself, so that it is known of some
+        vars(part)["_spread"] = (error[at], skew[at])
+        return part
 
     @cached_property
     def correlation(self) -> Floats:

@@ -82,13 +82,9 @@ def interval(values: Floats, resamples: Resamples, bootstrap: Bootstrap) -> Inte
     replicates are defined there is no interval. BCa falls back to percentiles where it breaks
     down, and says so.
     """
-    drawn = values[1 : 1 + resamples.replicates]
-    defined = drawn[~np.isnan(drawn)]
-    none = replace(NONE, undefined=len(drawn) - len(defined))
-    if np.isnan(values[0]) or len(defined) < ENOUGH * len(drawn):
+    none, defined = _defined(values, resamples)
+    if defined is None:
         return none
-    if np.ptp(defined) <= SAME * max(1, abs(values[0])):
-        return replace(none, method=CONSTANT)
     tails = np.array([(1 - bootstrap.level) / 2, (1 + bootstrap.level) / 2])
     method = "percentile"
     if bootstrap.method == "bca":
@@ -99,6 +95,21 @@ def interval(values: Floats, resamples: Resamples, bootstrap: Bootstrap) -> Inte
     return replace(none, low=float(low), high=float(high), method=method, few=FEW_DRAWN)
 
 
+def _defined(values: Floats, resamples: Resamples) -> tuple[Interval, Floats | None]:
+    """Return an interval without ends, and the defined replicates.
+
+    None instead of these where too few are defined, or all are the same, as the method then says.
+    """
+    drawn = values[1 : 1 + resamples.replicates]
+    defined = drawn[~np.isnan(drawn)]
+    none = replace(NONE, undefined=len(drawn) - len(defined))
+    if np.isnan(values[0]) or len(defined) < ENOUGH * len(drawn):
+        return none, None
+    if np.ptp(defined) <= SAME * max(1, abs(values[0])):
+        return replace(none, method=CONSTANT), None
+    return none, defined
+
+
 def group_interval(of: Family, resamples: Resamples, bootstrap: Bootstrap) -> Interval:
     """Return the interval of one group's value; exact where it is a share that never changes.
 
@@ -106,10 +117,12 @@ def group_interval(of: Family, resamples: Resamples, bootstrap: Bootstrap) -> In
     to be certain. Five cancers found out of five do not prove a sensitivity of 1: there the
     interval is Clopper and Pearson's, with patients for trials.
     """
-    found = interval(of.values[0], resamples, bootstrap)
+    found, defined = _defined(of.values[0], resamples)
     exact = found.method == CONSTANT and bool(of.trials[0])
-    if not exact and (bootstrap.method != "auto" or found.low is None):
+    if not exact and defined is None:
         return found
+    if not exact and bootstrap.method != "auto":
+        return interval(of.values[0], resamples, bootstrap)
     at, tail = float(of.values[0, 0]), (1 - bootstrap.level) / 2
     below, above = (float(reach[0]) for reach in of.reach(tail))
     low, high = at - below, at + above
@@ -131,8 +144,8 @@ def difference_interval(
     to what its resamples tell, so that its exact interval is joined. That takes the two shares to
     be independent, which is cautious for two models on the same patients.
     """
-    found = interval(values, resamples, bootstrap)
-    if found == replace(NONE, undefined=found.undefined):
+    found, defined = _defined(values, resamples)
+    if defined is None and found.method != CONSTANT:
         return found
     if of.unbounded:
         return _no_interval(of.unbounded, found)
@@ -143,14 +156,15 @@ def difference_interval(
         below, above = (float(reach[0]) for reach in of.pair_reach(tail))
         method, few = _joined(METHODS[of.scale], of), 0 if of.fixed.all() else FEW
         return replace(found, low=at - below, high=at + above, method=method, few=few)
-    own = found if bootstrap.method != "auto" else _paired(values, of, found, tail)
-    return _with_exact(at, of, own, tail)
+    if defined is not None and bootstrap.method == "auto":
+        found = _paired(values, of, found, tail)
+    elif defined is not None:
+        found = interval(values, resamples, bootstrap)
+    return _with_exact(at, of, found, tail)
 
 
 def _paired(values: Floats, of: Family, found: Interval, tail: float) -> Interval:
     """Return the interval of a difference of two models from its own resamples."""
-    if found.low is None:
-        return found
     drawn = values[None, 1 : 1 + of.replicates]
     error, _ = spread_of(drawn, "coefficient" if of.scale == "coefficient" else "plain")
     reach = float(error[0] * t_quantile(tail, of.patients.min(keepdims=True))[0])
@@ -208,7 +222,7 @@ def extremes_difference_interval(
     tail = (1 - bootstrap.level) / 2 / sum(len(of.names) for of in families)
     in_reach = [_in_reach(of, which, tail, resamples) for of in families]
     made = made_interval(values, in_reach, resamples, bootstrap)
-    if bootstrap.method != "auto":
+    if bootstrap.method != "auto" or made.low is None:
         return made
     return _paired(values, min(families, key=lambda of: of.fewest), made, (1 - bootstrap.level) / 2)
 
