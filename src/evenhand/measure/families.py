@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 
 from evenhand.measure.estimate import patients_behind
-from evenhand.measure.forms import Logistic
+from evenhand.measure.forms import Logistic, bin_pairs
 from evenhand.measure.registry import Floats, Metric
 from evenhand.measure.resample import Resamples
 from evenhand.measure.scored import Scored
@@ -26,7 +26,7 @@ MANY = np.iinfo(np.int32).max
 LONGEST = 2.0
 """How many times as far as t the longer side of a skewed interval may go."""
 
-Scale = Literal["share", "mean", "coefficient", "plain"]
+Scale = Literal["share", "mean", "coefficient", "square", "plain"]
 """How the ends of a value's interval are found from its error (see `Family.reach`)."""
 
 
@@ -123,9 +123,10 @@ class Family:
         Student's t has one degree of freedom less than there are patients. A share has its
         interval on the logit scale (Agresti, Categorical Data Analysis, 2013, 3.1.8); a mean has
         Hall's, which takes the skewness out of t (J. R. Stat. Soc. B 1992), up to `LONGEST`; a
-        coefficient has a plain one, with half the width of the middle 68 % of the resamples for
-        its error, as a few of these are far out. A fixed share of 0 or 1 has Clopper and
-        Pearson's (Biometrika 1934).
+        square of a mean likewise, which is conservative near 0, where resamples vary more than
+        samples do; a coefficient has a plain one, with half the width of the middle 68 % of the
+        resamples for its error, as a few of these are far out. A fixed share of 0 or 1 has
+        Clopper and Pearson's (Biometrika 1934).
         """
         at, (error, skew) = self.values[:, 0], self._spread
         quantile = t_quantile(tail, self.patients)
@@ -160,7 +161,7 @@ def spread_of(drawn: Floats, scale: Scale) -> tuple[Floats, Floats]:
         if len(values) < 2:
             continue
         error[group] = values.std(ddof=1)
-        if scale == "mean" and error[group] > 0:
+        if scale in ("mean", "square") and error[group] > 0:
             skew[group] = (((values - values.mean()) / error[group]) ** 3).mean()
         if scale == "coefficient":
             low, high = np.quantile(values, ndtr([-1, 1]))
@@ -178,7 +179,7 @@ def distances(
 ) -> tuple[Floats, Floats]:
     """Return how far below and above values ``(G,)`` their intervals go, without exact ones."""
     plain = quantile * error
-    if scale == "mean":
+    if scale in ("mean", "square"):
         return error * _unskewed(quantile, skew), -error * _unskewed(-quantile, skew)
     if scale != "share":
         return plain, plain
@@ -228,6 +229,8 @@ def scale_of(metric: Metric) -> Scale:
     """Return what kind of number a metric is."""
     if metric.share:
         return "share"
+    if metric.form is bin_pairs:
+        return "square"
     return "coefficient" if isinstance(metric.form, Logistic) else "mean"
 
 

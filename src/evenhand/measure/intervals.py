@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from evenhand.measure.across import Extreme
-from evenhand.measure.families import SAME, Family, Scale, spread_of, t_quantile
+from evenhand.measure.families import MANY, SAME, Family, Scale, spread_of, t_quantile
 from evenhand.measure.registry import Floats
 from evenhand.measure.resample import Bootstrap, Resamples
 from evenhand.wording import counted
@@ -26,6 +26,7 @@ METHODS: Mapping[Scale, str] = {
     "share": "logit t",
     "mean": "skewed t",
     "coefficient": "t",
+    "square": "conservative t",
     "plain": "t",
 }
 """What an interval is called that is made by `Family.reach`."""
@@ -128,7 +129,12 @@ def group_interval(of: Family, resamples: Resamples, bootstrap: Bootstrap) -> In
     low, high = at - below, at + above
     if exact:
         return replace(found, low=low, high=high, method="exact")
-    return replace(found, low=low, high=high, method=METHODS[of.scale], few=FEW)
+    return replace(found, low=low, high=high, method=METHODS[of.scale], few=_few(of))
+
+
+def _few(of: Family) -> int:
+    """Return the patients below which an interval is approximate; of a square it always is."""
+    return MANY if of.scale == "square" else FEW
 
 
 def difference_interval(
@@ -154,7 +160,7 @@ def difference_interval(
     at, tail = float(values[0]), (1 - bootstrap.level) / 2
     if bootstrap.method == "auto" and not of.paired:
         below, above = (float(reach[0]) for reach in of.pair_reach(tail))
-        method, few = _joined(METHODS[of.scale], of), 0 if of.fixed.all() else FEW
+        method, few = _joined(METHODS[of.scale], of), 0 if of.fixed.all() else _few(of)
         return replace(found, low=at - below, high=at + above, method=method, few=few)
     if defined is not None and bootstrap.method == "auto":
         found = _paired(values, of, found, tail)
@@ -169,7 +175,7 @@ def _paired(values: Floats, of: Family, found: Interval, tail: float) -> Interva
     error, _ = spread_of(drawn, "coefficient" if of.scale == "coefficient" else "plain")
     reach = float(error[0] * t_quantile(tail, of.patients.min(keepdims=True))[0])
     at = float(values[0])
-    few = FEW_PAIRED if of.scale == "mean" else FEW
+    few = FEW_PAIRED if of.scale == "mean" else _few(of)
     return replace(found, low=at - reach, high=at + reach, method="t", few=few)
 
 
@@ -323,7 +329,8 @@ def _no_interval(names: Sequence[str], found: Interval) -> Interval:
 def _simultaneous(low: float, high: float, families: Sequence[Family], found: Interval) -> Interval:
     exact = any(of.trials.any() for of in families)
     method = "simultaneous and exact" if exact else "simultaneous"
-    return replace(found, low=float(low), high=float(high), method=method, few=FEW)
+    few = max(map(_few, families))
+    return replace(found, low=float(low), high=float(high), method=method, few=few)
 
 
 def _largest_t(
