@@ -157,3 +157,53 @@ def test_an_attribute_within_the_levels_of_another():
     test = both.of_split("test").table
     count = ((test["attr_sex"] == "f") & (test["attr_site"] == "A")).sum()
     assert one(rows, attribute="sex|site=A", group="f", metric="auc")["n"] == count
+
+
+def few(given, keep):
+    """Keep the test rows, and only some of the validation rows."""
+    val = given.table["split"] == "val"
+    kept = ~val | keep(given.table, val)
+    return Predictions(given.table[kept].reset_index(drop=True), given.classes, given.levels)
+
+
+def test_few_validation_rows_give_a_half_and_the_rule_says_so():
+    given = predictions(1)
+    scarce = few(given, lambda table, val: val & ((table["label"] == 0) | (table.index % 40 == 0)))
+    cut = cut_of(scarce)
+    assert cut.threshold == 0.5
+    assert not cut.fitted
+    assert cut.how.startswith("0.5 and not Youden's index, as the validation rows hold ")
+    assert "positives and " in cut.how
+    assert cut.how.endswith("negatives, and 10 of each are needed")
+    one_class = few(given, lambda table, val: val & (table["label"] == 0))
+    assert "hold 0 positives and" in cut_of(one_class).how
+    assert cut_of(given).fitted
+
+
+def test_a_group_with_few_validation_rows_says_whose_threshold_it_takes():
+    given = predictions(1)
+    women = given.table["attr_sex"] == "f"
+    scarce = few(given, lambda table, val: val & (~women | (table.index % 12 == 0)))
+    cut = cut_of(scarce, policy("youden"), by="sex")
+    assert set(cut.own) == {"m", "unknown"}
+    assert "of the others, that of all rows" in cut.how
+    assert "f: " in cut.how
+    assert cut.threshold == youden(*(scarce.of_split("val").table[c] for c in ("label", "score")))
+
+
+def test_combinations_that_do_not_occur_are_no_groups():
+    given = predictions(1)
+    table = given.table.assign(attr_age=np.where(given.table["attr_sex"] == "f", "old", "young"))
+    table.loc[table.index % 5 == 0, "attr_age"] = "old"  # but no young woman
+    both = Predictions(table, given.classes, {**given.levels, "age": ("young", "old", "oldest")})
+    groups = groups_in(both, ["sex*age"])["sex*age"]
+    assert groups.levels == ("f*old", "m*young", "m*old", "unknown")
+    rows = metric_rows(both, ["sex*age", "age"], model="m", seed=0, plan=PLAN)
+    assert one(rows, attribute="sex*age", metric="auc_gap")["value"] > 0
+    # A level of an attribute that was declared stays, and leaves its gap undefined.
+    assert "group 'oldest': no samples" in one(rows, attribute="age", metric="auc_gap")["undefined"]
+    least = Plan(metrics=("auc",), across=("gap",), minimum=70, bootstrap=None)
+    rows = metric_rows(both, ["sex*age"], model="m", seed=0, plan=least)
+    small = one(rows, attribute="sex*age", group="m*old", metric="auc")
+    assert "fewer than the 70" in small["undefined"]
+    assert one(rows, attribute="sex*age", metric="auc_gap")["value"] >= 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 import evenhand.measure.estimate
 from evenhand.errors import EvenhandError
-from evenhand.measure import METRICS, Scored, scored
+from evenhand.measure import METRICS, Scored, metric_listing, scored
 from evenhand.measure.estimate import common_classes, estimate, point, why_undefined
 from evenhand.measure.registry import find_metric
 from evenhand.measure.resample import Bootstrap, resample
@@ -59,6 +60,45 @@ def ece(d: Scored) -> float:
     return total
 
 
+def squared_calibration_error(d: Scored) -> float:
+    """Every pair of rows of two patients that share a bin, one by one."""
+    which = np.digitize(d.scores, np.linspace(0, 1, 11)[1:-1], right=True)
+    total = weight = 0.0
+    for number in np.unique(which):
+        at = np.flatnonzero(which == number)
+        apart = d.patients[at][:, None] != d.patients[at]
+        if apart.any():
+            error = d.labels[at] - d.scores[at]
+            total += len(at) * np.outer(error, error)[apart].mean()
+            weight += len(at)
+    return total / weight if weight else np.nan
+
+
+def auprg(d: Scored) -> float:
+    """Walk the thresholds, and start where recall is the prevalence."""
+    pi = d.labels.mean()
+    n_pos, n_neg = d.labels.sum(), (1 - d.labels).sum()
+    points = [(0.0, 0.0)]
+    for cut in np.unique(d.scores)[::-1]:
+        flagged = d.scores >= cut
+        points.append((d.labels[flagged].sum(), (1 - d.labels[flagged]).sum()))
+    area, start = 0.0, pi * n_pos
+
+    def gains(tp, fp):
+        recall, precision = tp / n_pos, tp / (tp + fp)
+        return ((rate - pi) / ((1 - pi) * rate) for rate in (recall, precision))
+
+    for (tp0, fp0), (tp1, fp1) in itertools.pairwise(points):
+        if tp1 <= start or tp1 == tp0:
+            continue
+        if tp0 < start:
+            tp0, fp0 = start, fp0 + (fp1 - fp0) * (start - tp0) / (tp1 - tp0)
+        (x0, y0), (x1, y1) = gains(tp0, fp0), gains(tp1, fp1)
+        area += (x1 - x0) * (y0 + y1) / 2
+    assert n_neg
+    return area
+
+
 BINARY: dict[str, Callable[[Scored], float]] = {
     "auc": lambda d: sk.roc_auc_score(d.labels, d.scores),
     "auprc": lambda d: sk.average_precision_score(d.labels, d.scores),
@@ -89,6 +129,18 @@ BINARY: dict[str, Callable[[Scored], float]] = {
     "sensitivity_at_specificity[.75]": lambda d: at_fixed(d, "sensitivity", 0.75),
     "specificity_at_sensitivity[0.5]": lambda d: at_fixed(d, "specificity", 0.5),
     "net_benefit_at": lambda d: benefit(d, 0.1),
+    "squared_calibration_error": squared_calibration_error,
+    "mcc": lambda d: sk.matthews_corrcoef(d.labels, d.decisions),
+    "brier_skill": lambda d: (
+        1
+        - sk.brier_score_loss(d.labels, d.scores)
+        / sk.brier_score_loss(d.labels, np.full(len(d), d.labels.mean()))
+    ),
+    "auprg": auprg,
+    # Of the rows that they are given; which rows those are, test_views.py tells.
+    "bpsn_auc": lambda d: sk.roc_auc_score(d.labels, d.scores),
+    "bnsp_auc": lambda d: sk.roc_auc_score(d.labels, d.scores),
+    "sensitivity_at_shared_fpr": lambda d: at_fixed(d, "sensitivity"),
     "net_benefit_at[0.4]": lambda d: benefit(d, 0.4),
 }
 MANY: dict[str, Callable[[Scored], float]] = {
@@ -100,6 +152,13 @@ MANY: dict[str, Callable[[Scored], float]] = {
     "sensitivity": lambda d: sk.recall_score(d.labels, d.decisions, average="macro"),
     "ppv": lambda d: sk.precision_score(d.labels, d.decisions, average="macro"),
     "f1": lambda d: sk.f1_score(d.labels, d.decisions, average="macro"),
+    "balanced_accuracy": lambda d: sk.balanced_accuracy_score(d.labels, d.decisions),
+    "mcc": lambda d: sk.matthews_corrcoef(d.labels, d.decisions),
+    "brier_skill": lambda d: (
+        1
+        - sk.brier_score_loss(d.labels, d.scores)
+        / sk.brier_score_loss(d.labels, np.tile(np.bincount(d.labels) / len(d), (len(d), 1)))
+    ),
 }
 
 
@@ -263,3 +322,20 @@ def test_a_metric_at_no_number(name, says):
 def test_a_metric_at_another_number_says_so():
     assert "specificity of at least 0.95" in find_metric("sensitivity_at_specificity[.95]").title
     assert "specificity of at least 0.9 " in find_metric("sensitivity_at_specificity").title
+
+
+def test_chance_has_no_precision_gain_at_any_prevalence():
+    """Where AUPRC follows the prevalence."""
+    rng = np.random.default_rng(0)
+    for prevalence in (0.2, 0.5, 0.8):
+        rows = scored((rng.random(40_000) < prevalence).astype(int), rng.random(40_000))
+        assert point(rows, find_metric("auprg"), (0, 1)) == pytest.approx(0, abs=0.05)
+        assert point(rows, find_metric("auprc"), (0, 1)) == pytest.approx(prevalence, abs=0.02)
+
+
+def test_what_misleads_says_when():
+    new = ("mcc", "brier_skill", "auprg", "bpsn_auc", "bnsp_auc", "sensitivity_at_shared_fpr")
+    listing = metric_listing()
+    for name in (*new, "ece", "squared_calibration_error", "balanced_accuracy"):
+        assert METRICS[name].caution.startswith("Misleads")
+        assert METRICS[name].caution.split(":")[0] in " ".join(listing.split())

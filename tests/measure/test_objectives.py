@@ -134,7 +134,8 @@ def test_the_bound_is_the_pessimistic_end_of_the_reports_interval(name):
 
     labels, scores, groups, patients = noisy()
     objective = find_objective(name)
-    rows = scored(labels, scores, patients=patients, threshold=youden(labels, scores))
+    cut = youden(labels, scores) if objective.cut == "youden" else 0.5
+    rows = scored(labels, scores, patients=patients, threshold=cut)
     plan = Plan(metrics=(objective.metric,), across=("worst", "gap"), bootstrap=BOUND)
     found = measure(rows, groups, plan, rng=np.random.default_rng(0))
     kind = "" if objective.across == "overall" else f"_{objective.across}"
@@ -178,3 +179,32 @@ def test_the_bound_of_what_resamples_never_change_is_the_value(name):
     value_of_all = objective.value(labels, labels * 0.8 + 0.1, groups)
     bound = objective.bound(labels, labels * 0.8 + 0.1, groups, patients=patients)
     assert bound == value_of_all == (0 if name == "auc_gap" else 1)
+
+
+def test_accuracy_at_a_threshold_of_the_same_rows_looks_better_than_at_a_half():
+    """Scores that say nothing: Youden's threshold makes something of them, argmax does not."""
+    rng = np.random.default_rng(0)
+    gains = []
+    for _ in range(40):
+        labels, scores = rng.integers(2, size=60), rng.random(60)
+        gains.append(value("overall_acc", labels, scores) - 0.5)
+        assert value("overall_acc_argmax", labels, scores) == np.mean((scores >= 0.5) == labels)
+    assert np.mean(gains) > 0.05
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("min_acc", "min_acc_argmax decides"),
+        ("acc_gap:age", "acc_gap_argmax:age decides"),
+        ("min_acc_argmax", None),
+        ("min_auc", None),
+        ("max_loss", None),
+    ],
+)
+def test_an_objective_says_that_its_threshold_is_fitted_on_the_same_rows(name, instead):
+    caution = find_objective(name).caution
+    assert (caution is None) == (instead is None)
+    if instead:
+        assert instead in caution
+        assert "the same rows" in caution

@@ -60,12 +60,42 @@ def test_one_class_leaves_a_half(name, label):
     assert (cut == 0.5) == (alone_is_enough.get(name) != label)
 
 
-def test_a_group_of_one_class_takes_the_threshold_of_all():
-    labels, scores = np.array([0, 1, 0, 1, 1, 1]), np.array([0.1, 0.4, 0.5, 0.8, 0.2, 0.3])
-    groups = groups_of(["a", "a", "b", "b", "c", "c"])
+def many(times):
+    labels = np.tile([0, 1], times)
+    return labels, np.tile([0.3, 0.6], times) + np.arange(2 * times) / 1000
+
+
+def test_a_group_with_too_few_rows_takes_the_threshold_of_all():
+    labels, scores = many(24)
+    groups = groups_of(["a"] * 20 + ["b"] * 18 + ["c"] * 10)
     of_all, own = by_group(policy("youden"), labels, scores, groups)
-    assert own == {"a": 0.4, "b": 0.8}
+    assert own == {"a": youden(labels[:20], scores[:20])}  # b has 9 positives
     assert of_all == youden(labels, scores)
+
+
+@pytest.mark.parametrize(
+    ("name", "positives", "negatives"),
+    [("youden", 10, 10), ("f1", 10, 0), ("sensitivity=0.9", 10, 0), ("specificity=0.9", 0, 10)],
+)
+def test_a_threshold_is_chosen_on_enough_rows_only(name, positives, negatives):
+    rule, rng = policy(name), np.random.default_rng(0)
+    for few, lacking in ((0, False), (1, True)):
+        for short in ((few, 0), (0, few)):
+            n_pos, n_neg = max(positives - short[0], 0), max(negatives - short[1], 0)
+            labels = np.repeat([1, 0], [n_pos, n_neg])
+            scores = 0.8 + 0.1 * rng.random(len(labels))
+            lacks = n_pos < positives or n_neg < negatives
+            assert (rule.lacks(labels) is not None) == lacks
+            assert (rule.on(labels, scores) == 0.5) == lacks
+            assert lacking or not lacks
+
+
+def test_three_validation_rows_choose_nothing():
+    assert policy("youden").on([0, 0, 1], [0.1, 0.2, 0.97]) == 0.5
+    assert policy("youden").lacks([0, 0, 1]) == (
+        "1 positive and 2 negatives, and 10 of each are needed"
+    )
+    assert policy("0.3").on([], []) == 0.3
 
 
 @pytest.mark.parametrize("text", ["yuden", "1.5", "sensitivity=2", "sensitivity", "recall=0.9", ""])

@@ -12,7 +12,7 @@ from evenhand.assess.similarity.settings import SimilaritySettings
 from evenhand.cohort.attributes import group_of
 from evenhand.cohort.cohort import Cohort
 from evenhand.finetune.training import Task
-from evenhand.measure.groups import groups_of
+from evenhand.measure.groups import attribute_groups
 from evenhand.measure.similarity import Layer
 from evenhand.models.checkpoints import load_model
 from evenhand.models.layers import layer_names
@@ -32,7 +32,8 @@ def similarity_of(task: Task, settings: AssessSettings, run: Run, found: Evaluat
     how = SimilaritySettings(runs=(run.root, run.root), seed=settings.seed)
     cohort = _one_each(task, how)
     groups = {
-        name: groups_of(group_of(cohort.table, name, cohort.levels)) for name in settings.attribute
+        name: attribute_groups(name, group_of(cohort.table, name, cohort.levels))
+        for name in settings.attribute
     }
     served, unit = _served(settings, found), run.facts["source"]["unit"]
     seeds = range(settings.seed, settings.seed + settings.seeds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import pandas as pd
 from pydantic import BaseModel
@@ -11,7 +12,7 @@ from pydantic import BaseModel
 from evenhand.audit.asked import Asked, ask, measure_settings, points
 from evenhand.audit.rows import groups_in, metric_rows, paired_rows, rows_of, scored_rows
 from evenhand.files import checked, read_json, read_object, write_rows, write_text
-from evenhand.measure import Progress, as_records, compared_levels
+from evenhand.measure import Progress, as_records, compared_levels, find_objective
 from evenhand.predictions import Predictions, read_predictions
 from evenhand.progress import bar
 from evenhand.report import Goal, Pruning, Report, Samples, Search, UnitShare, render
@@ -118,10 +119,11 @@ def report_of(
     here = rows_of(one.predictions, measured.split)
     groups = groups_in(here, one.attributes)
     rules = _rules(asked, model_names(facts))
+    of_these = {one.cut.how for one in asked.values() if one.cut.fitted}
     fitted = [
         FITTED.format(whose)
         for how, whose in rules.items()
-        if measured.split == "val" and "validation rows" in how
+        if measured.split == "val" and how in of_these
     ]
     return Report(
         title=f"evenhand {facts['job']}: {run.root.resolve().name}",
@@ -141,8 +143,16 @@ def report_of(
             *source.get("left_out", ()),
             *(f"Group {group}: no part in gaps." for group in settings.get("exclude_group", ())),
         ),
-        notes=(*facts.get("notes", ()), *fitted),
+        notes=(*facts.get("notes", ()), *fitted, *_cautions(settings)),
     )
+
+
+def _cautions(settings: Mapping[str, Any]) -> list[str]:
+    """Return what a reader must know about the objectives that models were chosen by."""
+    names = settings.get("objective")
+    if not isinstance(names, list | tuple):  # pruning has a criterion of its own by this name
+        return []
+    return [one.caution for one in map(find_objective, names) if one.caution]
 
 
 def _rules(asked: Mapping[str, Asked], called: Mapping[str, str]) -> dict[str, str]:

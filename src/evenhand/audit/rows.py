@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -17,9 +17,10 @@ from evenhand.measure import (
     Policy,
     Progress,
     Scored,
+    attribute_groups,
     by_group,
-    groups_of,
     measure,
+    occurring,
     policy,
     scored,
     within,
@@ -40,12 +41,15 @@ class Cut:
     attribute, own
         With a threshold per group: the attribute, and the thresholds by level. Levels that are
         not among them take ``threshold``.
+    fitted
+        Whether it was chosen on the validation rows of these predictions.
     """
 
     threshold: float
     how: str
     attribute: str | None = None
     own: Mapping[str, float] = field(default_factory=dict)
+    fitted: bool = False
 
     def at(self, predictions: Predictions) -> NDArray[np.float64]:
         """Return the threshold of each row, ``(n,)``."""
@@ -63,7 +67,8 @@ def cut_of(predictions: Predictions, rule: Policy | None = None, *, by: str | No
     Parameters
     ----------
     rule
-        The policy; by default Youden's index, or .5 where there are no validation rows.
+        The policy; by default Youden's index. Where there are too few validation rows for it
+        (`evenhand.measure.thresholds.ENOUGH`), the threshold is .5, and ``how`` says why.
     by
         An attribute whose groups get a threshold each.
 
@@ -93,12 +98,34 @@ def cut_of(predictions: Predictions, rule: Policy | None = None, *, by: str | No
             f"the threshold policy {rule.name!r} needs rows of the split 'val', and there are "
             "none; give such rows, or a fixed threshold such as 0.5."
         )
-    how = f"{rule.says}, on the validation rows" if rule.needs_rows else rule.says
-    if by is None:
-        return Cut(rule.choose(rows.labels, rows.scores), how)
+    if not rule.needs_rows:
+        return Cut(rule.on(rows.labels, rows.scores), rule.says)
+    return _fitted(rule, rows) if by is None else _fitted_by_group(rule, rows, by)
+
+
+def _fitted(rule: Policy, rows: Predictions) -> Cut:
+    threshold, lacks = rule.on(rows.labels, rows.scores), rule.lacks(rows.labels)
+    if lacks:
+        return Cut(threshold, f"0.5 and not {rule.says}, as the validation rows hold {lacks}")
+    return Cut(threshold, f"{rule.says}, on the validation rows", fitted=True)
+
+
+def _fitted_by_group(rule: Policy, rows: Predictions, by: str) -> Cut:
     (groups,) = groups_in(rows, [by]).values()
     of_all, own = by_group(rule, rows.labels, rows.scores, groups)
-    return Cut(of_all, f"{how}, for each group of {by}", by, own)
+    shared = _fitted(rule, rows)
+    others = {
+        level: rule.lacks(rows.labels[groups.rows(level)])
+        for level in groups.levels
+        if level not in own
+    }
+    if not own:
+        return replace(shared, how=f"{shared.how}; no group of {by} holds enough for its own")
+    how = f"{rule.says}, on the validation rows, for each group of {by}"
+    if others:
+        few = "; ".join(f"{level}: {lacks}" for level, lacks in others.items())
+        how += f"; of the others, that of all rows ({shared.how}) as they hold too few ({few})"
+    return Cut(of_all, how, by, own, fitted=True)
 
 
 def scored_rows(predictions: Predictions, cut: Cut) -> Scored:
@@ -115,14 +142,16 @@ def scored_rows(predictions: Predictions, cut: Cut) -> Scored:
 def groups_in(predictions: Predictions, attributes: Sequence[str]) -> dict[str, Groups]:
     """Return the groups of attributes; ``unknown`` only where it occurs.
 
-    An attribute may be an intersection (``"sex*age"``), or conditioned on another
+    An attribute may be an intersection (``"sex*age"``), whose groups are the combinations that
+    occur in these rows, or conditioned on another
     (``"sex|site"``), which gives one attribute for each level of that one (``"sex|site=A"``).
     """
     groups: dict[str, Groups] = {}
     for attribute in attributes:
         of, bar, control = attribute.partition("|")
         if bar:
-            groups |= within(of, _coded(predictions, of), control, _coded(predictions, control))
+            own = within(of, _coded(predictions, of), control, _coded(predictions, control))
+            groups |= {name: occurring(of, each) for name, each in own.items()}
         else:
             groups[attribute] = _coded(predictions, attribute)
     return groups
@@ -276,4 +305,4 @@ def _coded(predictions: Predictions, attribute: str) -> Groups:
         group = group.cat.set_categories(
             [level for level in group.cat.categories if level != UNKNOWN]
         )
-    return groups_of(group)
+    return attribute_groups(attribute, group)

@@ -75,14 +75,15 @@ class MeasureSettings(Settings, title="Measurement"):
     threshold: str | None = Field(
         None,
         description="0.3, youden, f1, sensitivity=0.9 or specificity=0.9, chosen on validation "
-        "rows [default: youden, or 0.5 where there are none]",
+        "rows [default: youden, or 0.5 where these hold fewer than 10 positives or negatives]",
     )
     threshold_by: str | None = Field(
         None, description="attribute whose groups get a threshold each"
     )
     split: Literal["train", "val", "test"] = Field("test", description="whose rows are reported")
-    interval: Literal["percentile", "bca"] = Field(
-        "percentile", description="how intervals are made from the resamples"
+    interval: Literal["auto", "percentile", "bca"] = Field(
+        "auto",
+        description="how intervals are made from the resamples; auto holds with few patients, too",
     )
     level: float = Field(0.95, gt=0, lt=1, description="confidence level of the intervals")
     replicates: int = Field(1000, ge=1, le=1_000_000, description="resamples of the patients")

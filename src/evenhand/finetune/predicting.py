@@ -81,7 +81,7 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
     run.note(
         models=[name],
         source=source.facts,
-        cuts={name: {**asdict(cut), "how": f"{cut.how} of {settings.run}"}},
+        cuts={name: {**asdict(cut), "fitted": False, "how": f"{cut.how} of {settings.run}"}},
         notes=[*source.notes, *overlap],
     )
     loop = LoopSettings(device=settings.device, precision=settings.precision)

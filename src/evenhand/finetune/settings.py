@@ -17,8 +17,9 @@ class ObjectiveSettings(Settings, title="Objective"):
         ("overall_auc",),
         min_length=1,
         description="validation score: min_auc, auc_gap, overall_auc, min_acc, acc_gap, "
-        "overall_acc, max_loss; min_auc:age is about one attribute alone; repeatable, and patience "
-        "goes by the first",
+        "overall_acc (threshold fitted on the same rows; min_acc_argmax … decide for the higher "
+        "score), max_loss; min_auc:age is about one attribute alone; repeatable, and patience goes "
+        "by the first",
     )
     objective_bound: bool = Field(
         False,

@@ -22,7 +22,7 @@ from evenhand.cohort.store import default_cache
 from evenhand.errors import EvenhandError, pick
 from evenhand.finetune.settings import TrainingSettings
 from evenhand.launcher import is_main
-from evenhand.measure.groups import Groups, excluded_groups, groups_of
+from evenhand.measure.groups import Groups, attribute_groups, excluded_groups
 from evenhand.measure.objectives import Objective, find_objective
 from evenhand.models.checkpoints import save_model
 from evenhand.models.inputs import SeriesInputs
@@ -123,7 +123,7 @@ def make_task(settings: TrainingSettings, label_share: float = 1.0) -> Task:
     splits = prepare_splits(settings, settings.image_size, np.random.default_rng(settings.seed))
     splits = with_label_share(splits, label_share, settings.seed)
     groups = {
-        name: groups_of(group_of(splits.val.table, name, splits.val.levels))
+        name: attribute_groups(name, group_of(splits.val.table, name, splits.val.levels))
         for name in settings.attribute
     }
     excluded = excluded_groups(settings.exclude_group, groups)

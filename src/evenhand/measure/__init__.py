@@ -2,14 +2,17 @@
 
 import evenhand.measure.metrics  # noqa: F401 (registers them)
 from evenhand.measure.across import CONTRASTS, DETECTABLE, SUMMARIES
+from evenhand.measure.decision_curve import decision_curve
 from evenhand.measure.fairness import FAIRNESS, Fairness, fairness
 from evenhand.measure.groups import (
     UNKNOWN,
     Excluded,
     Groups,
+    attribute_groups,
     excluded_groups,
     groups_of,
     named_groups,
+    occurring,
     within,
 )
 from evenhand.measure.guide import Advice, guide_errors, guide_representation
@@ -48,11 +51,13 @@ __all__ = [
     "Test",
     "as_records",
     "as_table",
+    "attribute_groups",
     "auc_error",
     "by_group",
     "check_plan",
     "compared_levels",
     "costs",
+    "decision_curve",
     "design_effect",
     "detectable_gap",
     "excluded_groups",
@@ -71,6 +76,7 @@ __all__ = [
     "metric",
     "metric_listing",
     "named_groups",
+    "occurring",
     "permutation_test",
     "policy",
     "ranked",

@@ -49,19 +49,35 @@ def numbers_of(
     named = [FAIRNESS[name] for name in across if name in FAIRNESS]
     hidden = [name for one in named if one.over != "classes" for name in one.of]
     values = values_of(parts, tuple(dict.fromkeys([*metrics, *hidden])), resamples)
-    found = [number for metric in metrics for number in _in_groups(values, metric)]
+    found = [one for metric in metrics for one in _bare(values, metric, _in_groups(values, metric))]
     place = {level: at for at, level in enumerate(parts.rows)}
     found.sort(key=lambda number: place[number.group])
     for name in across:
         if name in SUMMARIES:
-            found += [_summary(values, metric, name) for metric in metrics]
+            found += [
+                one
+                for metric in metrics
+                for one in _bare(values, metric, iter([_summary(values, metric, name)]))
+            ]
         elif name in CONTRASTS:
-            found += [one for metric in metrics for one in _contrasts(values, metric, name)]
+            found += [
+                one
+                for metric in metrics
+                for one in _bare(values, metric, _contrasts(values, metric, name))
+            ]
         elif name == DETECTABLE:
             found += [one for metric in metrics for one in _detectable(values, metric, resamples)]
         else:
             found += _named(values, FAIRNESS[name], resamples)
     return found
+
+
+def _bare(values: Values, metric: str, numbers: Iterator[Number]) -> Iterator[Number]:
+    """Yield numbers, without an interval where the metric has none, and with the reason."""
+    reason = values.metrics[metric].no_interval
+    for number in numbers:
+        bare = number if reason is None else replace(number, made="point")
+        yield bare if reason is None else with_note(bare, f"no interval: {reason}")
 
 
 def _in_groups(values: Values, metric: str) -> Iterator[Number]:

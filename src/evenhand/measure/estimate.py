@@ -101,10 +101,17 @@ def patients_behind(rows: Scored, metric: Metric, classes: Sequence[int]) -> int
     it requires none.
     """
     if not rows.binary and metric.classes == "macro":
-        return min(patients_behind(rows.versus_rest(which), metric, (1,)) for which in classes)
+        of_class = (patients_behind(rows.versus_rest(which), metric, (1,)) for which in classes)
+        return min(of_class, default=0)
     if not metric.requires:
         return len(rows.members)
-    return min(len(np.unique(rows.patients[_which(rows, kind)])) for kind in metric.requires)
+    return min(_patients(rows, kind) for kind in metric.requires)
+
+
+def _patients(rows: Scored, kind: Requirement) -> int:
+    """Return the number of patients who have rows of a kind."""
+    of_kind = np.bincount(rows.patients[_which(rows, kind)], minlength=len(rows.members))
+    return int(np.count_nonzero(of_kind))
 
 
 def _which(rows: Scored, kind: Requirement) -> NDArray[np.bool_]:
@@ -131,7 +138,7 @@ def _evaluator(
     macro = [place for place, metric in enumerate(metrics) if metric.classes == "macro"]
     on_whole = _one_problem(rows, [metrics[place] for place in whole])
     on_class = [
-        _one_problem(rows.versus_rest(which), [metrics[place] for place in macro])
+        _one_problem(rows.versus_rest(which), [metrics[place].of_one_class() for place in macro])
         for which in (classes if macro else ())
     ]
 

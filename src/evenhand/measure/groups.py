@@ -90,6 +90,34 @@ def groups_of(levels: pd.Series[Any] | Sequence[str]) -> Groups:
     return Groups(codes, tuple(map(str, column.cat.categories)))
 
 
+def attribute_groups(attribute: str, levels: pd.Series[Any] | Sequence[str]) -> Groups:
+    """Code the groups of an attribute by its name; of an intersection, those that occur.
+
+    A level of an attribute is a group also where nobody has it. A combination of levels that
+    nobody has is none: the levels were not declared together.
+
+    Raises
+    ------
+    EvenhandError
+        As for `groups_of`.
+
+    Examples
+    --------
+    >>> column = pd.Categorical(["f*old"], categories=["f*old", "m*old"])
+    >>> attribute_groups("sex*age", column).levels
+    ('f*old',)
+    """
+    return occurring(attribute, groups_of(levels))
+
+
+def occurring(attribute: str, groups: Groups) -> Groups:
+    """Return the groups of an intersection that have samples; those of an attribute all stay."""
+    if "*" not in attribute:
+        return groups
+    there = np.bincount(groups.codes[groups.codes >= 0], minlength=len(groups.levels)) > 0
+    return groups.without([level for level, at in zip(groups.levels, there, strict=True) if not at])
+
+
 def within(attribute: str, groups: Groups, by: str, control: Groups) -> dict[str, Groups]:
     """Return the groups of an attribute within each level of another, the control.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping
 from functools import partial
+from textwrap import fill
 from typing import Any
 
 import pandas as pd
@@ -22,17 +23,25 @@ KINDS = {"score": "scores", "decision": "decisions", "label": "labels"}
 
 
 def list_metrics() -> pd.DataFrame:
-    """Return a row for each metric: name, kind, direction, ideal, needs, source, title.
+    """Return a row for each metric: name, kind, direction, ideal, needs, source, title, caution.
+
+    ``caution`` says when it misleads, where that is known.
 
     ``kind`` is ``"group"`` for a number about one group, ``"across"`` for one across groups, and
     ``"suffix"`` for what can be asked across groups of any metric (rows call it ``auc_gap``).
     """
     groups = [
-        (one.name, "group", one.direction, one.ideal, KINDS[one.needs], one.source, one.title)
+        (
+            *(one.name, "group", one.direction, one.ideal, KINDS[one.needs], one.source),
+            *(one.title, one.caution),
+        )
         for one in METRICS.values()
     ]
     across = [
-        (one.name, "across", one.direction, one.ideal, " and ".join(one.of), one.source, one.title)
+        (
+            *(one.name, "across", one.direction, one.ideal, " and ".join(one.of), one.source),
+            *(one.title, ""),
+        )
         for one in FAIRNESS.values()
     ]
     titles = {
@@ -41,10 +50,10 @@ def list_metrics() -> pd.DataFrame:
     }
     titles[DETECTABLE] = "the difference from the reference that is found with 80 % power."
     suffixes = [
-        (name, "suffix", "", None, "any metric", "", title[:1].upper() + title[1:])
+        (name, "suffix", "", None, "any metric", "", title[:1].upper() + title[1:], "")
         for name, title in titles.items()
     ]
-    columns = ["name", "kind", "direction", "ideal", "needs", "source", "title"]
+    columns = ["name", "kind", "direction", "ideal", "needs", "source", "title", "caution"]
     return pd.DataFrame([*groups, *suffixes, *across], columns=columns)
 
 
@@ -69,4 +78,6 @@ def _entry(row: Mapping[Hashable, Any]) -> str:
     facts = "; ".join(
         filter(None, (f"{better}{ideal}".removeprefix(", "), f"from {row['needs']}", row["source"]))
     )
-    return f"  {row['name']:<36}{row['title']}\n{'':<38}{facts}"
+    lines = [f"  {row['name']:<36}{row['title']}", f"{'':<38}{facts}"]
+    wide = fill(row["caution"], 98, initial_indent=f"{'':<38}", subsequent_indent=f"{'':<38}")
+    return "\n".join([*lines, wide] if row["caution"] else lines)

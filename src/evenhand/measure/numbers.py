@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evenhand.measure.families import Family, beside
 from evenhand.measure.groups import Groups
-from evenhand.measure.registry import Floats
+from evenhand.measure.registry import Floats, Metric
 from evenhand.measure.scored import Scored
 from evenhand.wording import counted
 
@@ -74,7 +75,7 @@ class Number:
             bounds=ANYWHERE,
         )
         if self.made == "one":
-            both = beside(self.family[0], other.family[0])
+            both = beside(self.family[0], other.family[0], paired=True)
             return replace(less, family=(both,), made="difference")
         if self.made in ("spread", "lowest", "highest"):
             less = with_note(less, BIASED)
@@ -99,6 +100,8 @@ class Parts:
         The level that signed differences are taken from; None where none is compared.
     small
         Why a level makes no claim, for those with too few samples.
+    source, places
+        All samples, and the positions in them of each level's.
     """
 
     attribute: str
@@ -107,6 +110,22 @@ class Parts:
     together: Scored
     reference: str | None
     small: Mapping[str, str]
+    source: Scored
+    places: Mapping[str, NDArray[np.intp]]
+
+    def seen(self, level: str, metric: Metric) -> Scored:
+        """Return the samples that a metric of a level is computed from.
+
+        They are its own, or, where the metric looks at other groups as well, those of its view
+        among the level's and the compared levels' samples.
+        """
+        if metric.view is None:
+            return self.rows[level]
+        own, everybody = (np.zeros(len(self.source), dtype=np.bool_) for _ in range(2))
+        own[self.places[level]] = True
+        everybody[np.concatenate([self.places[each] for each in (level, *self.compared)])] = True
+        counts = everybody & metric.view(self.source.labels == 1, own)
+        return self.source.take(np.flatnonzero(counts))
 
 
 def with_note(number: Number, note: str) -> Number:
@@ -116,7 +135,8 @@ def with_note(number: Number, note: str) -> Number:
 
 def everybody(rows: Scored) -> Parts:
     """Return all samples as the one group ``"*"``."""
-    return Parts(EVERYBODY, {EVERYBODY: rows}, (), rows, None, {})
+    everything = {EVERYBODY: np.arange(len(rows))}
+    return Parts(EVERYBODY, {EVERYBODY: rows}, (), rows, None, {}, rows, everything)
 
 
 def parts_of(
@@ -137,7 +157,8 @@ def parts_of(
     reference
         By default the compared level with the most samples.
     """
-    parts = {level: rows.take(groups.rows(level)) for level in groups.levels}
+    places = {level: groups.rows(level) for level in groups.levels}
+    parts = {level: rows.take(at) for level, at in places.items()}
     small = {
         level: f"{counted(len(part), 'sample')}, fewer than the {minimum} that a claim needs"
         for level, part in parts.items()
@@ -148,4 +169,5 @@ def parts_of(
     codes = [code[level] for level in kept]
     together = rows.take(np.flatnonzero(np.isin(groups.codes, codes)))
     largest = max(kept, key=lambda level: len(parts[level]), default=None)
-    return Parts(attribute, parts, kept, together, reference or largest, small)
+    reference = reference or largest
+    return Parts(attribute, parts, kept, together, reference, small, rows, places)

@@ -13,13 +13,13 @@ from numpy.typing import ArrayLike
 from evenhand.errors import pick
 from evenhand.measure.across import SUMMARIES, extreme
 from evenhand.measure.estimate import common_classes, estimate, point, why_undefined
-from evenhand.measure.families import Family, as_drawn
+from evenhand.measure.families import Family, family
 from evenhand.measure.groups import Excluded, Groups
 from evenhand.measure.intervals import (
     CONSTANT,
     Interval,
     extreme_interval,
-    share_interval,
+    group_interval,
     spread_interval,
 )
 from evenhand.measure.registry import find_metric
@@ -48,6 +48,10 @@ class Objective:
         What a search does with it.
     attribute
         The one attribute that it is about; None is all that there are.
+    cut
+        Where two classes are decided: ``"youden"``, at Youden's threshold of the very rows that
+        the objective is computed on; or ``"argmax"``, the class with the higher score, as the
+        FairTune paper has it (Dutt et al., ICLR 2024). More classes take argmax in any case.
     """
 
     name: str
@@ -55,6 +59,19 @@ class Objective:
     across: Literal["overall", "worst", "gap"]
     direction: Literal["maximize", "minimize"]
     attribute: str | None = None
+    cut: Literal["youden", "argmax"] = "youden"
+
+    @property
+    def caution(self) -> str | None:
+        """What a reader of its values must know, or None."""
+        if self.cut == "argmax" or find_metric(self.metric).needs != "decision":
+            return None
+        stem, colon, attribute = self.name.partition(":")
+        return (
+            f"Objective {self.name}: scores of two classes are cut at the Youden threshold of the "
+            "same rows, so that it looks better than on new patients. "
+            f"{stem}_argmax{colon}{attribute} decides for the class with the higher score instead."
+        )
 
     def value(
         self,
@@ -68,8 +85,7 @@ class Objective:
         Parameters
         ----------
         labels, scores
-            As for `scored`: ``(n,)`` and ``(n,)`` or ``(n, C)``. Decisions are cut at Youden's
-            threshold of these rows, or go to the highest score for more than two classes.
+            As for `scored`: ``(n,)`` and ``(n,)`` or ``(n, C)``.
         groups
             The attributes that it is about.
         excluded
@@ -83,7 +99,7 @@ class Objective:
         """
         if not np.isfinite(np.asarray(scores, dtype=np.float64)).all():
             return math.nan
-        rows = _cut(labels, scores)
+        rows = self._decided(labels, scores)
         metric = find_metric(self.metric)
         if self.across == "overall":
             return point(rows, metric, common_classes([rows]))
@@ -113,11 +129,11 @@ class Objective:
         """
         if not np.isfinite(np.asarray(scores, dtype=np.float64)).all():
             return math.nan
-        rows = _cut(labels, scores, patients)
+        rows = self._decided(labels, scores, patients)
         resamples = resample(len(rows.members), BOUND, np.random.default_rng(0))
         if self.across == "overall":
             of = self._drawn({"overall": rows}, resamples)
-            return self._end(share_interval(of, resamples, BOUND), float(of.values[0, 0]))
+            return self._end(group_interval(of, resamples, BOUND), float(of.values[0, 0]))
         metric, found = find_metric(self.metric), []
         for name, levels in self._about(groups).items():
             of = self._drawn(_parts(rows, levels, (excluded or {}).get(name, ())), resamples)
@@ -157,6 +173,22 @@ class Objective:
                     found.append(_problem(attribute, level, part, reason))
         return tuple(found)
 
+    def _decided(
+        self, labels: ArrayLike, scores: ArrayLike, patients: ArrayLike | None = None
+    ) -> Scored:
+        score = np.asarray(scores, dtype=np.float64)
+        if score.ndim == 2 and score.shape[1] == 2:
+            score = score[:, 1]
+        fitted = score.ndim == 1 and self.cut == "youden"
+        # One patient for all: sums are then taken in an order that the order of rows does not
+        # change.
+        return scored(
+            labels,
+            score,
+            patients=np.zeros(len(score)) if patients is None else np.asarray(patients),
+            threshold=youden(labels, score) if fitted else 0.5,
+        )
+
     def _about(self, groups: Mapping[str, Groups]) -> Mapping[str, Groups]:
         return groups if self.attribute is None else {self.attribute: groups[self.attribute]}
 
@@ -173,7 +205,9 @@ class Objective:
         rows, metric = [*parts.values()], find_metric(self.metric)
         classes = common_classes(rows)
         values = estimate(rows, [metric], resamples, classes)[:, 0]
-        return as_drawn(tuple(parts), values)
+        of = family(parts, metric, values, resamples, classes)
+        nothing = np.zeros(len(rows), dtype=np.intp)
+        return replace(of, fixed=nothing.astype(np.bool_), trials=nothing)
 
     def _across(self, of: Family, resamples: Resamples) -> Interval:
         """Return the interval of the worst of the groups, or of their gap."""
@@ -188,19 +222,6 @@ class Objective:
             return value
         end = ends.low if self.direction == "maximize" else ends.high
         return math.nan if end is None else end
-
-
-def _cut(labels: ArrayLike, scores: ArrayLike, patients: ArrayLike | None = None) -> Scored:
-    score = np.asarray(scores, dtype=np.float64)
-    if score.ndim == 2 and score.shape[1] == 2:
-        score = score[:, 1]
-    # One patient for all: sums are then taken in an order that the order of rows does not change.
-    return scored(
-        labels,
-        score,
-        patients=np.zeros(len(score)) if patients is None else np.asarray(patients),
-        threshold=youden(labels, score) if score.ndim == 1 else 0.5,
-    )
 
 
 def _parts(rows: Scored, groups: Groups, excluded: Collection[str]) -> dict[str, Scored]:
@@ -224,6 +245,9 @@ OBJECTIVES: Mapping[str, Objective] = {
         Objective("min_acc", "accuracy", "worst", "maximize"),
         Objective("acc_gap", "accuracy", "gap", "minimize"),
         Objective("overall_acc", "accuracy", "overall", "maximize"),
+        Objective("min_acc_argmax", "accuracy", "worst", "maximize", cut="argmax"),
+        Objective("acc_gap_argmax", "accuracy", "gap", "minimize", cut="argmax"),
+        Objective("overall_acc_argmax", "accuracy", "overall", "maximize", cut="argmax"),
         Objective("max_loss", "log_loss", "worst", "minimize"),
     )
 }

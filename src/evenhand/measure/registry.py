@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,6 +27,9 @@ Classes = Literal["two", "macro", "any"]
 
 Need = Literal["score", "decision", "label"]
 Requirement = Literal["positives", "negatives", "flagged", "unflagged"]
+
+View = Callable[[NDArray[np.bool_], NDArray[np.bool_]], NDArray[np.bool_]]
+"""From masks ``(n,)`` of the positives and of the group's own samples to those that count."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -63,6 +67,15 @@ class Metric:
         Where the definition comes from.
     form, value
         The summary that it is computed from, and the function from summary to values ``(b,)``.
+    class_value
+        What the mean over more than two classes takes of each class against the rest; None where
+        it is ``value``.
+    view
+        Which samples of all compared groups it is computed from; None where the group's own.
+    no_interval
+        Why it has no interval, or None.
+    caution
+        When it misleads, or nothing.
     """
 
     name: str
@@ -76,6 +89,14 @@ class Metric:
     source: str
     form: Form
     value: Callable[[Any], Floats]
+    class_value: Callable[[Any], Floats] | None = None
+    view: View | None = None
+    no_interval: str | None = None
+    caution: str = ""
+
+    def of_one_class(self) -> Metric:
+        """Return the metric that the mean over classes is taken of."""
+        return self if self.class_value is None else replace(self, value=self.class_value)
 
 
 METRICS: dict[str, Metric] = {}
@@ -92,21 +113,25 @@ def metric(
     classes: Classes = "macro",
     share: bool = True,
     at: float | None = None,
+    class_value: Callable[[Any], Floats] | None = None,
+    view: View | None = None,
+    no_interval: str | None = None,
 ) -> Callable[[F], F]:
     """Register the decorated function as the metric of its name.
 
     It gets the summary that ``form`` makes and returns one value for each resample, NaN where the
-    metric is undefined. The first line of its docstring is the metric's title. With ``at``, a
-    number from 0 to 1, the function gets that number as well, by this name; ``name[0.95]`` is then
-    the same metric at another.
+    metric is undefined. The first line of its docstring is the metric's title, and a paragraph
+    that begins with "Misleads" its caution. With ``at``, a number from 0 to 1, the function gets
+    that number as well, by this name; ``name[0.95]`` is then the same metric at another.
     """
 
     def register(function: F) -> F:
         name, title = function.__name__, _title(function, at)
         value = function if at is None else partial(function, at=at)
         METRICS[name] = Metric(
-            name, title, direction, ideal, needs, requires, classes, share, source, form, value
-        )
+            name, title, direction, ideal, needs, requires, classes, share, source, form, value,
+            class_value, view, no_interval, _caution(function),
+        )  # fmt: skip
         return function
 
     return register
@@ -145,3 +170,9 @@ def is_metric(name: str) -> bool:
 def _title(function: Callable[..., Any], at: float | None) -> str:
     """Return the first line of a docstring, with the number that the metric is at."""
     return (function.__doc__ or "").partition("\n")[0].replace("{at}", f"{at}")
+
+
+def _caution(function: Callable[..., Any]) -> str:
+    """Return the paragraph of a docstring that says when the metric misleads."""
+    paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+    return next((" ".join(of.split()) for of in paragraphs if of.startswith("Misleads")), "")

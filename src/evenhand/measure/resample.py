@@ -26,12 +26,15 @@ class Bootstrap:
     level
         Confidence level, between 0 and 1.
     method
-        ``"percentile"``, or ``"bca"`` (bias-corrected and accelerated; Efron, JASA 1987).
+        ``"auto"``: from the error that the resamples give, on the scale that suits the number
+        (see `evenhand.measure.families.Family.reach`), which holds with few patients, too;
+        ``"percentile"``; or ``"bca"`` (bias-corrected and accelerated; Efron, JASA 1987). What is
+        made of several numbers in some other way than a difference has percentiles in any case.
     """
 
     replicates: int = 1000
     level: float = 0.95
-    method: Literal["percentile", "bca"] = "percentile"
+    method: Literal["auto", "percentile", "bca"] = "auto"
 
     def __post_init__(self) -> None:
         if self.replicates < 1 or not 0 < self.level < 1:

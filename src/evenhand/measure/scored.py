@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from evenhand.errors import EvenhandError
+from evenhand.wording import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,26 +112,26 @@ def scored(
     Raises
     ------
     EvenhandError
-        Lengths or classes do not fit together, or a score is not a finite number.
+        Shapes, lengths or classes do not fit together, a score is no probability, or a label or
+        patient is missing or no such thing. The text names the first position.
 
     Examples
     --------
     >>> scored([0, 1], [0.2, 0.9]).decisions
     array([0, 1])
     """
-    label = np.asarray(labels, dtype=np.intp)
-    score = np.asarray(scores, dtype=np.float64)
+    label, score = _labels(labels), _scores(scores)
     if score.ndim == 2 and score.shape[1] == 2:
         score = score[:, 1]
     n_classes = 2 if score.ndim == 1 else score.shape[1]
     names = tuple(map(str, range(n_classes))) if classes is None else tuple(classes)
-    owner = np.arange(len(label)) if patients is None else np.asarray(patients)
+    owner = np.arange(len(label)) if patients is None else _owners(patients)
     _check(label, score, owner, names)
     members, codes = np.unique(owner, return_inverse=True)
     if score.ndim == 2:
         thresholds, decisions = None, score.argmax(axis=1)
     else:
-        thresholds = np.broadcast_to(np.asarray(threshold, dtype=np.float64), score.shape)
+        thresholds = _thresholds(threshold, score)
         decisions = (score >= thresholds).astype(np.intp)
     return Scored(
         labels=label,
@@ -140,6 +142,79 @@ def scored(
         members=np.arange(len(members)),
         classes=names,
     )
+
+
+def _labels(labels: ArrayLike) -> NDArray[np.intp]:
+    """Return labels as whole numbers; those that are none are refused."""
+    try:
+        given = np.asarray(labels)
+        number = given.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise EvenhandError(
+            f"labels must be whole numbers 0 … C-1, one for each sample: {error}. Number the "
+            "classes first."
+        ) from error
+    if given.ndim != 1:
+        raise EvenhandError(
+            f"labels must be ``(n,)``, one class for each sample; they are {given.shape}. Measure "
+            "several labels one by one; of one-hot labels take argmax(axis=1)."
+        )
+    _refuse(np.isnan(number), given, "label", "is missing; leave samples without a label out")
+    strange = number != np.round(number)
+    _refuse(strange, given, "label", "is no whole number; labels must be 0 … C-1")
+    return number.astype(np.intp)
+
+
+def _scores(scores: ArrayLike) -> NDArray[np.float64]:
+    """Return scores that are probabilities; others are refused."""
+    try:
+        score = np.asarray(scores, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise EvenhandError(f"scores must be numbers: {error}.") from error
+    if score.ndim not in (1, 2) or (score.ndim == 2 and score.shape[1] < 2):
+        raise EvenhandError(
+            f"scores must be ``(n,)``, the probability of class 1, or ``(n, C)`` of each of C "
+            f"classes; they are {score.shape}."
+        )
+    _refuse(~_rows(np.isfinite(score), np.all), score, "score", "is not a finite number")
+    outside = _rows((score < 0) | (score > 1), np.any)
+    how = "is no probability, 0 … 1; of logits take scipy.special.expit, or softmax for classes"
+    _refuse(outside, score, "score", how)
+    return score
+
+
+def _owners(patients: Sequence[Any] | NDArray[Any]) -> NDArray[Any]:
+    owner = np.asarray(patients)
+    if owner.ndim != 1:
+        raise EvenhandError(
+            f"patients must be ``(n,)``, one for each sample; they are {owner.shape}."
+        )
+    how = "is missing; name the patient of each sample"
+    _refuse(np.asarray(pd.isna(owner)), owner, "patient", how)
+    return owner
+
+
+def _thresholds(threshold: ArrayLike, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    given = np.asarray(threshold, dtype=np.float64)
+    if given.shape not in ((), scores.shape) or np.isnan(given).any():
+        raise EvenhandError(
+            f"threshold must be a number, or one for each of {len(scores)} samples; it is "
+            f"{threshold!r}."
+        )
+    return np.broadcast_to(given, scores.shape)
+
+
+def _rows(mask: NDArray[np.bool_], over: Callable[..., NDArray[np.bool_]]) -> NDArray[np.bool_]:
+    """Return what holds of all, or of any, of the columns of each row."""
+    return over(mask.reshape(len(mask), -1), axis=1) if mask.size else np.zeros(len(mask), np.bool_)
+
+
+def _refuse(wrong: NDArray[np.bool_], given: NDArray[Any], what: str, how: str) -> None:
+    """Refuse values ``(n,)`` or ``(n, C)`` by the first of the rows that are wrong."""
+    if wrong.any():
+        at = int(np.flatnonzero(wrong)[0])
+        more = f" ({counted(int(wrong.sum()), what)} in all)" if wrong.sum() > 1 else ""
+        raise EvenhandError(f"{what} {given[at]} at position {at} {how}{more}.")
 
 
 def _check(
@@ -157,9 +232,6 @@ def _check(
         raise EvenhandError(
             f"{len(classes)} class names ({', '.join(classes)}) for scores of {n_classes} classes."
         )
-    if not np.isfinite(scores).all():
-        rows = np.flatnonzero(~np.isfinite(scores.reshape(len(scores), -1)).all(axis=1))
-        raise EvenhandError(f"score at position {rows[0]} is not a finite number.")
     if len(labels) and (labels.min() < 0 or labels.max() >= n_classes):
         raise EvenhandError(
             f"labels run from {labels.min()} to {labels.max()}; the scores have {n_classes} "

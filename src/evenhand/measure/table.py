@@ -20,9 +20,9 @@ from evenhand.measure.intervals import (
     difference_interval,
     extreme_interval,
     extremes_difference_interval,
+    group_interval,
     interval,
     made_interval,
-    share_interval,
     spread_interval,
 )
 from evenhand.measure.numbers import Number, Parts, everybody, parts_of
@@ -155,7 +155,8 @@ def _numbers(
 
 def _interval(number: Number, resamples: Resamples, bootstrap: Bootstrap | None) -> Interval:
     """Return the interval of a number, as far as it lies within its bounds."""
-    return clipped(_unbounded(number, resamples, bootstrap), number.bounds)
+    ends = clipped(_unbounded(number, resamples, bootstrap), number.bounds)
+    return ends.judged(min((of.fewest for of in number.family), default=ends.few))
 
 
 def _unbounded(number: Number, resamples: Resamples, bootstrap: Bootstrap | None) -> Interval:
@@ -164,7 +165,7 @@ def _unbounded(number: Number, resamples: Resamples, bootstrap: Bootstrap | None
     if number.reason:
         return interval(number.values, resamples, bootstrap)
     if number.made == "one":
-        return share_interval(number.family[0], resamples, bootstrap)
+        return group_interval(number.family[0], resamples, bootstrap)
     if number.made == "difference":
         return difference_interval(number.values, number.family[0], resamples, bootstrap)
     if number.made == "other":

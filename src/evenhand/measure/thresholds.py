@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,8 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from evenhand.errors import EvenhandError
 from evenhand.measure.groups import Groups
 from evenhand.measure.registry import Floats
+from evenhand.wording import counted
 
 DEFAULT = 0.5
+
+ENOUGH = 10
+"""Positives, and negatives, that a threshold is chosen on at least; chance rules among fewer."""
 
 Choose = Callable[[NDArray[np.intp], Floats], float]
 """From labels and scores of validation rows to the score at and above which class 1 is decided."""
@@ -31,14 +36,47 @@ class Policy:
         The rule in words, for the report.
     choose
         The rule; it gives .5 where the labels leave it undefined.
-    needs_rows
-        Whether it needs validation rows at all.
+    positives, negatives
+        How many of each the rows must have.
     """
 
     name: str
     says: str
     choose: Choose
-    needs_rows: bool = True
+    positives: int = 0
+    negatives: int = 0
+
+    @property
+    def needs_rows(self) -> bool:
+        """Whether it needs validation rows at all."""
+        return self.positives + self.negatives > 0
+
+    def lacks(self, labels: ArrayLike) -> str | None:
+        """Return in words what rows with these labels lack for the rule, or None.
+
+        Examples
+        --------
+        >>> policy("youden").lacks([0] * 30 + [1] * 3)
+        '3 positives and 30 negatives, and 10 of each are needed'
+        """
+        positive = np.asarray(labels) == 1
+        positives, negatives = int(positive.sum()), int((~positive).sum())
+        if positives >= self.positives and negatives >= self.negatives:
+            return None
+        there = f"{counted(positives, 'positive')} and {counted(negatives, 'negative')}"
+        needed = [
+            f"{number} {kind}"
+            for number, kind in ((self.positives, "positives"), (self.negatives, "negatives"))
+            if number
+        ]
+        wanted = f"{ENOUGH} of each" if len(needed) == 2 else needed[0]
+        return f"{there}, and {wanted} are needed"
+
+    def on(self, labels: ArrayLike, scores: ArrayLike) -> float:
+        """Return the threshold that the rule chooses, .5 where the rows are too few for it."""
+        if self.lacks(labels):
+            return DEFAULT
+        return self.choose(np.asarray(labels), np.asarray(scores, dtype=np.float64))
 
 
 def youden(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -138,18 +176,18 @@ def policy(text: str) -> Policy:
     """
     name, _, number = text.partition("=")
     if text == "youden":
-        return Policy(text, "Youden's index", youden)
+        return Policy(text, "Youden's index", youden, ENOUGH, ENOUGH)
     if text == "f1":
-        return Policy(text, "the best F1", best_f1)
+        return Policy(text, "the best F1", best_f1, ENOUGH)
     value = _share(number or text)
     if value is not None and not number:
-        return Policy(text, f"fixed at {value:g}", lambda *_: value, needs_rows=False)
+        return Policy(text, f"fixed at {value:g}", lambda *_: value)
     if value is not None and name == "sensitivity":
         says = f"a sensitivity of at least {value:g}"
-        return Policy(text, says, lambda labels, scores: for_sensitivity(value, labels, scores))
+        return Policy(text, says, partial(for_sensitivity, value), ENOUGH)
     if value is not None and name == "specificity":
         says = f"a specificity of at least {value:g}"
-        return Policy(text, says, lambda labels, scores: for_specificity(value, labels, scores))
+        return Policy(text, says, partial(for_specificity, value), 0, ENOUGH)
     raise EvenhandError(
         f"no threshold policy {text!r}; give a number from 0 to 1, youden, f1, sensitivity=0.9 or "
         "specificity=0.9 (with a target from 0 to 1)."
@@ -159,7 +197,7 @@ def policy(text: str) -> Policy:
 def by_group(
     rule: Policy, labels: ArrayLike, scores: ArrayLike, groups: Groups
 ) -> tuple[float, dict[str, float]]:
-    """Choose a threshold for all validation rows, and one for each group that has both classes.
+    """Choose a threshold for all validation rows, and one for each group that has enough of them.
 
     Returns
     -------
@@ -170,9 +208,9 @@ def by_group(
     own = {}
     for level in groups.levels:
         at = groups.rows(level)
-        if len(np.unique(label[at])) == 2:
-            own[level] = rule.choose(label[at], score[at])
-    return rule.choose(label, score), own
+        if not rule.lacks(label[at]):
+            own[level] = rule.on(label[at], score[at])
+    return rule.on(label, score), own
 
 
 @dataclass(frozen=True, eq=False)

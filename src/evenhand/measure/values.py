@@ -48,10 +48,26 @@ class Values:
 
     def of(self, metric: str, levels: Sequence[str]) -> Family:
         """Return the values of a metric in some groups."""
-        places = [self._place[level] for level in levels]
-        values = self.table[places, list(self.metrics).index(metric)]
-        groups = {level: self.parts.rows[level] for level in levels}
-        return family(groups, self.metrics[metric], values, self.resamples, self.classes)
+        key = metric, tuple(levels)
+        if key not in self._families:
+            places = [self._place[level] for level in levels]
+            self._families[key] = self._of_all(metric).take(places)
+        return self._families[key]
+
+    def _of_all(self, metric: str) -> Family:
+        key = metric, tuple(self.parts.rows)
+        if key not in self._families:
+            values = self.table[:, list(self.metrics).index(metric)]
+            groups = {level: self._seen(metric, level) for level in self.parts.rows}
+            self._families[key] = family(
+                groups, self.metrics[metric], values, self.resamples, self.classes
+            )
+        return self._families[key]
+
+    @cached_property
+    def _families(self) -> dict[tuple[str, tuple[str, ...]], Family]:
+        """What has been brought together before: errors are computed once."""
+        return {}
 
     def reason(self, metric: str, levels: Sequence[str]) -> str | None:
         """Return why a number across some groups is undefined, or None."""
@@ -65,7 +81,11 @@ class Values:
     def why(self, metric: str, level: str) -> str | None:
         """Return why a metric is undefined, or not claimed, in a group, or None."""
         small = self.parts.small.get(level)
-        return small or why_undefined(self.parts.rows[level], self.metrics[metric], self.classes)
+        seen = self._seen(metric, level)
+        return small or why_undefined(seen, self.metrics[metric], self.classes)
+
+    def _seen(self, metric: str, level: str) -> Scored:
+        return self.parts.seen(level, self.metrics[metric])
 
     def number(self, group: str, name: str, metric: str, values: Floats) -> Number:
         """Return a number about a group, or about all compared ones, made from a metric."""
@@ -94,7 +114,12 @@ def values_of(
     if classes is None:
         compared = [parts.rows[level] for level in parts.compared]
         classes = common_classes(compared or [parts.together])
-    table = estimate(list(parts.rows.values()), list(found.values()), resamples, classes)
+    table = np.full((len(parts.rows), len(found), resamples.count), np.nan)
+    for view in dict.fromkeys(metric.view for metric in found.values()):
+        alike = [metric for metric in found.values() if metric.view is view]
+        seen = [parts.seen(level, alike[0]) for level in parts.rows]
+        at = [place for place, metric in enumerate(found.values()) if metric.view is view]
+        table[:, at] = estimate(seen, alike, resamples, classes)
     table[[level in parts.small for level in parts.rows]] = np.nan
     return Values(parts, found, table, resamples, classes)
 
@@ -102,7 +127,8 @@ def values_of(
 def versus_rest(parts: Parts, which: int) -> Parts:
     """Return the same groups with the two-class problem "class ``which`` or another"."""
     rows = {level: of_level.versus_rest(which) for level, of_level in parts.rows.items()}
-    return replace(parts, rows=rows, together=parts.together.versus_rest(which))
+    together, source = parts.together.versus_rest(which), parts.source.versus_rest(which)
+    return replace(parts, rows=rows, together=together, source=source)
 
 
 def _macro_note(rows: Scored, metric: Metric, classes: Sequence[int]) -> str:

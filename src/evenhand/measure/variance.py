@@ -25,6 +25,7 @@ def moments(metric: Metric, rows: Scored, classes: Sequence[int]) -> Moments:
         problems = [rows]
     else:
         problems = [rows.versus_rest(which) for which in classes]
+        metric = metric.of_one_class()
     each = [influences(metric, problem) for problem in problems]
 
     def both(weights: Weights) -> tuple[Floats, Floats]:

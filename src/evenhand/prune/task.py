@@ -19,7 +19,7 @@ from evenhand.cohort.reopen import Anew, data_now, reopen, values_now
 from evenhand.cohort.splits import Splits
 from evenhand.errors import EvenhandError
 from evenhand.files import fingerprint
-from evenhand.measure import Excluded, excluded_groups, find_metric, groups_of
+from evenhand.measure import Excluded, attribute_groups, excluded_groups, find_metric
 from evenhand.models.checkpoints import load_model
 from evenhand.models.model import Model
 from evenhand.prune.batches import Positions, generators, group_batches, group_positions
@@ -197,7 +197,8 @@ def _asked(settings: PruneSettings) -> tuple[Criterion, float | None]:
 def _groups(settings: PruneSettings, splits: Splits) -> tuple[tuple[str, ...], Excluded]:
     """Return the groups that take part, and those that do not."""
     attribute = settings.attribute[0]
-    levels = groups_of(group_of(splits.val.table, attribute, splits.val.levels))
+    column = group_of(splits.val.table, attribute, splits.val.levels)
+    levels = attribute_groups(attribute, column)
     excluded = excluded_groups(settings.exclude_group, {attribute: levels})
     return levels.compared(excluded.get(attribute, ())), excluded
 

@@ -17,7 +17,8 @@ class TuneSettings(TrainingSettings, LabelSettings, WorkerSettings, title="Searc
         ("min_auc",),
         min_length=1,
         description="what the search optimises on validation: min_auc, auc_gap, overall_auc, "
-        "min_acc, acc_gap, overall_acc, max_loss; min_auc:age is about one attribute alone; "
+        "min_acc, acc_gap, overall_acc (threshold fitted on the same rows; min_acc_argmax … decide "
+        "for the higher score), max_loss; min_auc:age is about one attribute alone; "
         "repeatable: several keep their Pareto front, and no trial is stopped early",
     )
     pick: str | None = Field(

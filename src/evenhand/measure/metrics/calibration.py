@@ -4,18 +4,55 @@ from __future__ import annotations
 
 import numpy as np
 
-from evenhand.measure.forms import Bins, Line, Logistic, bins
+from evenhand.measure.forms import BinPairs, Bins, Line, Logistic, bin_pairs, bins
 from evenhand.measure.registry import Floats, metric
 
 HIERARCHY = "Van Calster et al., BMC Med. 2019"
 
 
+BY_CHANCE = "chance alone puts distances in bins, so that no resample is near 0"
+
+
 @metric(
-    "lower", ideal=0.0, needs="score", form=bins, source="Naeini et al., AAAI 2015; 10 equal bins"
+    "lower",
+    ideal=0.0,
+    needs="score",
+    form=bins,
+    source="Naeini et al., AAAI 2015; 10 equal bins",
+    no_interval=BY_CHANCE,
 )
 def ece(of: Bins) -> Floats:
-    """Mean distance (expected calibration error) of label and probability over bins."""
+    """Mean distance (expected calibration error) of label and probability over bins.
+
+    Misleads in small groups: chance raises it, the more the fewer samples there are, also where
+    the model is calibrated; so it has no interval. Compare groups by squared_calibration_error.
+    """
     error: Floats = np.abs(of.excess).sum(axis=1) / of.count
+    return error
+
+
+@metric(
+    "lower",
+    ideal=0.0,
+    needs="score",
+    form=bin_pairs,
+    share=False,
+    source="Kumar et al., NeurIPS 2019, debiased; over pairs of patients; 10 equal bins",
+)
+def squared_calibration_error(of: BinPairs) -> Floats:
+    """Mean squared distance of label and probability over bins, without bias; may be below 0.
+
+    The square of a bin's mean distance is estimated by the mean product of the distances of two
+    samples of different patients. With one sample for each patient, and one probability in the
+    bin, that is the debiased estimator of Kumar et al. Bins with a single patient are left out.
+
+    Misleads where the model is wrong in opposite directions within a bin, which cancel; and its
+    unit is the square of a probability.
+    """
+    known = of.pairs > 0
+    square = np.divide(of.product, of.pairs, out=np.zeros_like(of.pairs), where=known)
+    count = of.count * known
+    error: Floats = (count * square).sum(axis=1) / count.sum(axis=1)
     return error
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from evenhand.measure.forms import Cells, Mean, cells, rowwise
+from evenhand.measure.forms import Cells, Confusion, Mean, cells, confusion, rowwise
 from evenhand.measure.registry import Floats, metric
 from evenhand.measure.scored import Scored
 
@@ -43,12 +43,41 @@ def error_rate(misses: Mean) -> Floats:
     needs="decision",
     form=cells,
     requires=("positives", "negatives"),
-    classes="two",
+    class_value=lambda n: n.tp / (n.tp + n.fn),
     source="Brodersen et al., ICPR 2010",
 )
 def balanced_accuracy(n: Cells) -> Floats:
-    """Mean of sensitivity and specificity (for more classes: the macro sensitivity)."""
+    """Mean of sensitivity and specificity; for more classes, of the classes' sensitivities.
+
+    Misleads where errors do not weigh the same: a missed case counts as much, per case, as a
+    false alarm, however rare cases are.
+    """
     return (n.tp / (n.tp + n.fn) + n.tn / (n.tn + n.fp)) / 2
+
+
+@metric(
+    "higher",
+    ideal=1.0,
+    needs="decision",
+    form=confusion,
+    requires=("positives", "negatives", "flagged", "unflagged"),
+    classes="any",
+    share=False,
+    source="Matthews, Biochim. Biophys. Acta 1975; Gorodkin, Comput. Biol. Chem. 2004",
+)
+def mcc(of: Confusion) -> Floats:
+    """Correlation of labels and decisions (Matthews), −1 to 1; 0 is chance.
+
+    Misleads across groups whose prevalence differs: with the same sensitivity and specificity it
+    is lower where cases are rarer.
+    """
+    by_label, by_decision = of.count.sum(axis=2), of.count.sum(axis=1)
+    rows = by_label.sum(axis=1)
+    hits = np.trace(of.count, axis1=1, axis2=2)
+    together = hits * rows - (by_label * by_decision).sum(axis=1)
+    label, decision = (rows**2 - (by**2).sum(axis=1) for by in (by_label, by_decision))
+    coefficient: Floats = together / np.sqrt(label * decision)
+    return coefficient
 
 
 @metric("higher", ideal=1.0, needs="decision", form=cells, requires=("positives",), source=RATES)

@@ -39,6 +39,86 @@ def auprc(at: Curve) -> Floats:
     return area
 
 
+def _gains(tp: Floats, fp: Floats, positives: Floats, negatives: Floats) -> tuple[Floats, Floats]:
+    """Return recall gain and precision gain of points ``(b, m)``."""
+    recall = 1 - positives / negatives * (positives - tp) / tp
+    return recall, 1 - positives / negatives * fp / tp
+
+
+@metric(
+    "higher",
+    ideal=1.0,
+    needs="score",
+    form=curve,
+    requires=("positives", "negatives"),
+    share=False,
+    source="Flach & Kull, NeurIPS 2015",
+)
+def auprg(at: Curve) -> Floats:
+    """Area under the precision–recall–gain curve; 0 is chance at every prevalence.
+
+    The curve starts where recall is the prevalence, that is, where recall gain is 0; between two
+    scores true and false positives grow in proportion, which is a straight line.
+
+    Misleads where few are to be flagged: thresholds with a recall below the prevalence do not
+    count, and the higher the prevalence, the less of the curve does.
+    """
+    tp, fp = (np.concatenate([np.zeros_like(n[:, :1]), n], axis=1) for n in (at.tp, at.fp))
+    positives, negatives = tp[:, -1:], fp[:, -1:]
+    start = positives**2 / (positives + negatives)  # true positives where recall gain is 0
+    step = np.diff(tp, axis=1)
+    counts = (step > 0) & (tp[:, 1:] > start)
+    share = np.divide(start - tp[:, :-1], step, out=np.zeros_like(step), where=counts).clip(0, 1)
+    left = fp[:, :-1] + share * np.diff(fp, axis=1)
+    x0, y0 = _gains(tp[:, :-1] + share * step, left, positives, negatives)
+    x1, y1 = _gains(tp[:, 1:], fp[:, 1:], positives, negatives)
+    area: Floats = np.where(counts, (x1 - x0) * (y0 + y1) / 2, 0.0).sum(axis=1)
+    return np.where((positives * negatives)[:, 0] > 0, area, np.nan)
+
+
+BORKAN = "Borkan et al., WWW 2019; the xAUC of Kallus & Zhou, NeurIPS 2019"
+
+
+@metric(
+    "higher",
+    ideal=1.0,
+    needs="score",
+    form=pairs,
+    requires=("positives", "negatives"),
+    classes="two",
+    view=lambda positive, own: positive != own,
+    source=BORKAN,
+)
+def bpsn_auc(counts: Pairs) -> Floats:
+    """Chance that a positive of the other groups scores above a negative of this one (BPSN).
+
+    Low where the group's healthy get high scores: false alarms at a common threshold.
+
+    Misleads where the groups' true risks differ: a calibrated model then has unequal values.
+    """
+    return counts.ordered / (counts.positives * counts.negatives)
+
+
+@metric(
+    "higher",
+    ideal=1.0,
+    needs="score",
+    form=pairs,
+    requires=("positives", "negatives"),
+    classes="two",
+    view=lambda positive, own: positive == own,
+    source=BORKAN,
+)
+def bnsp_auc(counts: Pairs) -> Floats:
+    """Chance that a positive of this group scores above a negative of the other ones (BNSP).
+
+    Low where the group's cases get low scores: misses at a common threshold.
+
+    Misleads where the groups' true risks differ: a calibrated model then has unequal values.
+    """
+    return counts.ordered / (counts.positives * counts.negatives)
+
+
 def _highest(reached: Floats, allowed: Floats, limit: float) -> Floats:
     """Return the largest ``reached`` ``(b,)`` where ``allowed`` is at most the limit, or 0.
 
@@ -64,6 +144,28 @@ OPERATING_POINT = "Park et al., J. Nucl. Med. 2004; the best point that the data
 def sensitivity_at_specificity(of: Curve, at: float) -> Floats:
     """Largest sensitivity of any threshold with a specificity of at least {at} in the group."""
     return _highest(of.tp / of.tp[:, -1:], of.fp / of.fp[:, -1:], 1 - at)
+
+
+@metric(
+    "higher",
+    ideal=1.0,
+    needs="score",
+    form=curve,
+    requires=("positives", "negatives"),
+    classes="two",
+    view=lambda positive, own: own | ~positive,
+    source=OPERATING_POINT,
+    at=0.1,
+)
+def sensitivity_at_shared_fpr(of: Curve, at: float) -> Floats:
+    """Sensitivity at the one threshold with a false positive rate of at most {at} over all groups.
+
+    Everybody's negatives set the threshold, the largest sensitivity is that of the group.
+
+    Misleads about false alarms: the rate of {at} is that of all groups together, and a group's own
+    may be far from it.
+    """
+    return _highest(of.tp / of.tp[:, -1:], of.fp / of.fp[:, -1:], at)
 
 
 @metric(

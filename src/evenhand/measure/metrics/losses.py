@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from evenhand.measure.forms import Mean, rowwise
+from evenhand.measure.forms import Additive, Mean, rowwise
 from evenhand.measure.registry import Floats, metric
 from evenhand.measure.scored import Scored
 
@@ -56,3 +58,42 @@ def _squares(rows: Scored) -> Floats:
 def brier(squares: Mean) -> Floats:
     """Mean squared error of the probability; for more classes summed over the classes."""
     return squares.value
+
+
+@dataclass(frozen=True, eq=False)
+class Skill:
+    """Sums of the squared errors ``(b,)``, and numbers of rows by label ``(b, C)``."""
+
+    total: Floats
+    labels: Floats
+
+
+def _by_label(rows: Scored) -> list[Floats]:
+    labels = [(rows.labels == which).astype(np.float64) for which in range(len(rows.classes))]
+    return [_squares(rows), *labels]
+
+
+@metric(
+    "higher",
+    ideal=1.0,
+    needs="score",
+    form=Additive(_by_label, lambda sums: Skill(sums[:, 0], sums[:, 1:])),
+    requires=("positives", "negatives"),
+    classes="any",
+    share=False,
+    source="Steyerberg et al., Epidemiology 2010 (scaled Brier score)",
+)
+def brier_skill(of: Skill) -> Floats:
+    """Share of the Brier score of "everybody gets the prevalence" that the model takes away.
+
+    1 is perfect, 0 no better than the group's own prevalence, below 0 worse.
+
+    Misleads across groups whose prevalence differs: each is compared with its own, so that the
+    same probabilities have less skill where cases are rare.
+    """
+    count = of.labels.sum(axis=1)
+    reference = 1 - ((of.labels / count[:, None]) ** 2).sum(axis=1)
+    if of.labels.shape[1] == 2:  # squared errors of one probability, not of both
+        reference = reference / 2
+    skill: Floats = 1 - of.total / count / reference
+    return skill
