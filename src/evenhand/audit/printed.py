@@ -40,7 +40,7 @@ def _table(rows: pd.DataFrame, title: str, metrics: Sequence[str]) -> str:
     wanted = [*metrics, f"{metrics[0]}_worst", f"{metrics[0]}_gap"]
     shown = rows[rows["metric"].isin(wanted)].to_dict("records")
     tested = int(rows["p_adjusted"].notna().any())
-    header = (title, "metric", "group", "value", _level(rows), "n", *(["p (Holm)"] * tested))
+    header = (title, "metric", "group", "value", _level(rows), "n", *(["corrected p"] * tested))
     lines = [header, *(_cells(row)[: len(header)] for row in shown)]
     widths = [max(len(line[place]) for line in lines) for place in range(len(header))]
     return "\n".join(
@@ -61,8 +61,13 @@ def _cells(row: Row) -> tuple[str, ...]:
         _number(row["value"]),
         _interval(row),
         str(row["n"]),
-        _number(row["p_adjusted"]),
+        _number(row["p_adjusted"]) if _is_difference(row) else "",
     )
+
+
+def _is_difference(row: Row) -> bool:
+    """Whether a row's p-value is that of no difference; everybody's AUC is held against chance."""
+    return (row["against"] is not None and not pd.isna(row["against"])) or row["attribute"] != "*"
 
 
 def _level(rows: pd.DataFrame) -> str:

@@ -82,9 +82,10 @@ class Claims:
                 continue
             of = self._sides(self.numbers[gap].family[0], attribute, metric)
             pairs = {
-                (one.group, other.group): Contrast(one, other)
-                for one, other in combinations(of, 2)
+                (one.group, other.group): Contrast(one, other) for one, other in combinations(of, 2)
             }
+            if not pairs:
+                continue
             yield Claim(gap, tuple(pairs.values()), _least)
             yield from self._from_reference(attribute, metric, pairs)
 
@@ -120,7 +121,7 @@ class Claims:
         for place, one in enumerate(new):
             yield Claim((attribute, one.group, metric), (cross[place][place],), _least)
         worst = (attribute, EVERYBODY, f"{metric}_worst")
-        if worst in self.numbers and len(new) == len(summary.family[0].names):
+        if worst in self.numbers and 0 < len(new) == len(summary.family[0].names):
             every = tuple(contrast for row in cross for contrast in row)
             sign = -1 if find_metric(metric).direction == "lower" else 1
             better = sign * np.sign([[contrast.value for contrast in row] for row in cross])
@@ -162,9 +163,7 @@ class Claims:
 
     def _sides(self, of: Family, attribute: str, metric: str) -> list[Side]:
         """Prepare the groups of a family about whose error enough is known."""
-        counts = [
-            len(self.numbers[attribute, name, metric].rows.members) for name in of.names
-        ]
+        counts = [len(self.numbers[attribute, name, metric].rows.members) for name in of.names]
         share = find_metric(metric).share
         every = sides(of, counts, self.replicates, share=share)
         return [

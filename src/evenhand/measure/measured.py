@@ -29,8 +29,8 @@ class Measured:
         The claims that resamples of the patients decide.
     tested
         The rows of gaps whose p-values are of permutations, which then decide about gaps.
-    paired
-        Whether the rows are of one model less another.
+    finds
+        Whether differences that would usually be claimed are to be told beside paired ones.
     patients
         What tells these patients from others. The same patients are resampled in the same way, so
         that claims about them are tested together.
@@ -39,7 +39,7 @@ class Measured:
     rows: dict[Key, Row]
     claims: tuple[Claim, ...] = ()
     tested: tuple[Row, ...] = ()
-    paired: bool = False
+    finds: bool = False
     patients: str = ""
 
 
@@ -107,7 +107,7 @@ def _tell_detectable(part: Measured, claim: Claim, found: Together) -> None:
     if row is not None and row["value"] is not None:
         row["value"] *= reach / float(norm.isf(LEVEL / 2) + norm.isf(1 - POWER))
         row["method"] = row["method"].replace("two-sided 5 %", "two-sided 5 % for all claims")
-    elif part.paired:
+    elif part.finds:
         part.rows[attribute, group, name] = part.rows[claim.key] | {
             "metric": name, "value": reach * lone.error, "low": None, "high": None, "level": None,
             "p": None, "p_adjusted": None, "method": "80 % power, two-sided 5 % for all claims",

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from evenhand.errors import EvenhandError
+from evenhand.measure.across import DETECTABLE
 from evenhand.measure.asked import numbers_of, passes
 from evenhand.measure.claims import Claim, Claims
 from evenhand.measure.groups import Groups
@@ -150,7 +151,8 @@ def measure_part(
     if plan.bootstrap:
         found = Claims(numbers, list(table.values()), resamples.replicates)
         claims = tuple(_claims(found, divided, plan, paired=against is not None, tested=tested > 0))
-    return Measured(table, claims, tuple(tests), against is not None, patients)
+    finds = against is not None and DETECTABLE in plan.across
+    return Measured(table, claims, tuple(tests), finds, patients)
 
 
 def _claims(

@@ -26,7 +26,14 @@ from evenhand.report.search import Search, search_views
 from evenhand.report.strategies import comparison, generalisation, leading_metric
 from evenhand.report.terms import first_upper, model_names, opening
 from evenhand.report.units import UnitShare, unit_view
+from evenhand.report.verdicts import Verdict
 from evenhand.report.words import chance_remark, detectable_sentence, lede, reading
+
+CORRECTED = (
+    "p-values are corrected for all that this page compares, groups and models, so that at most 5 "
+    "of 100 pages without any true difference claim one. Intervals are not: one that leaves out "
+    "zero is no claim by itself."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,15 +115,16 @@ def render(report: Report) -> str:
     views = _group_views(single, report)
     samples = [(called.get(name, name), of) for name, of in report.samples.items()]
     samples.sort(key=lambda item: item[0] != chosen)
+    answers, remarks = answers_of(report)
     page: dict[str, Any] = {
-        "answers": _answers(here, report, chosen),
+        "answers": answers,
         "groups": [view for model, view in views if model == chosen],
         "other_groups": [view for model, view in views if model != chosen],
         "scores_by_group": [
             (name, score_views(of.scored, of.groups, report.positive)) for name, of in samples
         ],
         "explorers": [(name, explorer(of.scored, of.groups, of.compared)) for name, of in samples],
-        "comparison": comparison(here, report.attributes, picked),
+        "comparison": comparison(here, report.attributes, picked, find(rows, split="val")),
         "splits": generalisation(rows, report.attributes),
         "searches": () if report.search is None else search_views(report.search),
         "pruning": None if report.pruning is None else pruning_view(report.pruning),
@@ -137,7 +145,7 @@ def render(report: Report) -> str:
         patients=f"{report.patient}s",
         lede=lede(single, report.split, report.patient, report.positive),
         reading=reading(single),
-        remarks=_remarks(single, report, chosen),
+        remarks=remarks,
         contents=_contents(page, report),
     )
 
@@ -174,18 +182,54 @@ def _told(single: Sequence[Estimate], report: Report, chosen: str) -> Sequence[s
     return [chosen] if report.facts.get("chosen") else names(single, "model")
 
 
-def _remarks(single: Sequence[Estimate], report: Report, chosen: str) -> tuple[str, ...]:
-    overall = find(single, attribute=EVERYONE, group=EVERYONE, metric="auc")
-    told = _told(single, report, chosen)
-    doubts = [chance_remark(row) for row in overall if row.model in told]
+def verdicts_of(report: Report) -> tuple[Verdict, ...]:
+    """Return every statement of the report's page that claims a difference, or cannot."""
+    rows, chosen = _rows_of(report)
+    doubted = [row for row in _doubted(rows, report, chosen) if chance_remark(row)]
+    answers, _ = answers_of(report)
     return (
-        *filter(None, doubts),
-        *(detectable_sentence(*one) for one in report.detectable),
-        *report.notes,
+        *(verdict for answer in answers for verdict in answer.verdicts),
+        *(
+            Verdict(f"chance: {row.model}", EVERYONE, row.claimed, text, row.p_adjusted)
+            for row in doubted
+            if (text := chance_remark(row))
+        ),
     )
 
 
-def _answers(rows: Sequence[Estimate], report: Report, chosen: str) -> tuple[Answer, ...]:
+def answers_of(report: Report) -> tuple[tuple[Answer, ...], tuple[str, ...]]:
+    """Return what the page answers, and what it remarks beside."""
+    rows, chosen = _rows_of(report)
+    answers = _answers(rows, report, chosen)
+    doubts = map(chance_remark, _doubted(rows, report, chosen))
+    tested = any(verdict.p_adjusted is not None for of in answers for verdict in of.verdicts)
+    remarks = (
+        *filter(None, doubts),
+        *((CORRECTED,) if tested else ()),
+        *(detectable_sentence(*one) for one in report.detectable),
+        *report.notes,
+    )
+    return answers, remarks
+
+
+def _rows_of(report: Report) -> tuple[tuple[Estimate, ...], str]:
+    """Return all rows of a report, and what it calls the model that it speaks of."""
+    called, rows = model_names(report.facts), estimates(report.rows, report.facts)
+    chosen = called.get(report.facts.get("chosen") or "", report.facts.get("chosen"))
+    single = [row for row in find(rows, split=report.split) if not row.against]
+    return rows, chosen or next(iter(names(single, "model")), "")
+
+
+def _doubted(rows: Sequence[Estimate], report: Report, chosen: str) -> list[Estimate]:
+    """Return the AUC of everybody under each model that the page answers for."""
+    single = [row for row in find(rows, split=report.split) if not row.against]
+    told = _told(single, report, chosen)
+    overall = find(single, attribute=EVERYONE, group=EVERYONE, metric="auc")
+    return [row for row in overall if row.model in told]
+
+
+def _answers(every: Sequence[Estimate], report: Report, chosen: str) -> tuple[Answer, ...]:
+    rows, validation = find(every, split=report.split), find(every, split="val")
     single = [row for row in rows if not row.against]
     models = _told(single, report, chosen)
     told = [
@@ -196,7 +240,9 @@ def _answers(rows: Sequence[Estimate], report: Report, chosen: str) -> tuple[Ans
     ]
     metric = leading_metric(single)
     compared = [
-        strategy_answer(rows, model, name, metric) for model in models for name in report.attributes
+        strategy_answer(rows, model, name, metric, validation)
+        for model in models
+        for name in report.attributes
     ]
     return (*(answer for answer in compared if answer is not None), *told)
 
