@@ -283,15 +283,17 @@ def _show(run: Any) -> None:
     Of a launcher's processes the main one prints.
     """
     from evenhand.audit.asked import measure_settings
-    from evenhand.audit.printed import print_table
+    from evenhand.audit.printed import print_table, print_verdicts
     from evenhand.files import read_json
     from evenhand.measure import as_table
+    from evenhand.report.verdicts import read_verdicts
 
     if not is_main():
         return
     facts = run.facts
     rows = as_table(read_json(run.root / "metrics.json")["rows"])
     typer.echo(print_table(rows, measure_settings(facts).split))
+    typer.echo(f"\n{print_verdicts(read_verdicts(run.root / 'verdicts.json'))}")
     for note in facts.get("notes", ()):
         typer.echo(f"\n{note}")
     typer.echo(f"\nreport: {run.root / 'report.html'}")

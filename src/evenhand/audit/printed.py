@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from evenhand.report.verdicts import Verdict
+
 Row = Mapping[Hashable, Any]
 SHOWN = 2
 """Metrics that are shown by group; of the first also the worst group and the gap."""
@@ -21,6 +23,20 @@ def print_table(rows: pd.DataFrame, split: str = "test") -> str:
         names = paired["model"] + " − " + paired["against"]
         tables.append(_table(paired.assign(model=names), "difference", _metrics(paired)[:1]))
     return "\n\n".join(tables)
+
+
+def print_verdicts(verdicts: Sequence[Verdict]) -> str:
+    """Return what a run's page claims as text, or that it claims nothing."""
+    claims = [
+        f"{plain_text(verdict.about)}, {_by(verdict.attribute)}: {plain_text(verdict.text)}"
+        for verdict in verdicts
+        if verdict.claim
+    ]
+    return "\n".join(claims or ["These data show no difference."] * bool(verdicts))
+
+
+def _by(attribute: str) -> str:
+    return "everybody" if attribute == "*" else f"by {plain_text(attribute)}"
 
 
 def plain_text(name: object) -> str:

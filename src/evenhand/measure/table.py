@@ -163,8 +163,8 @@ def _claims(
     if paired:
         yield from found.of_models(attributes, plan.metrics)
         return
-    yield from found.of_chance()
     if not tested:
+        yield from found.of_chance()
         for attribute in attributes:
             yield from found.of_groups(attribute, plan.metrics)
 

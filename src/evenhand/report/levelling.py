@@ -66,7 +66,7 @@ class Changes:
     @property
     def levelled_down(self) -> bool:
         """Whether some group is shown to lose, and the worst served one not to gain."""
-        return bool(self.losses) and not self.worst_is_better
+        return self.worst is not None and bool(self.losses) and not self.worst_is_better
 
 
 def changes(
@@ -148,7 +148,8 @@ def _levelling_sentence(of: Changes, worst: Estimate) -> str:
 
 
 def _loss(row: Estimate) -> str:
-    return f"{signed_amount(row)}{within_brackets(row)}, {p_text(row)}"
+    within = within_brackets(row).removeprefix(" (").removesuffix(")")
+    return f"{signed_amount(row)}; {within}; {p_text(row)}"
 
 
 @dataclass(frozen=True)

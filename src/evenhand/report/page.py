@@ -188,7 +188,7 @@ def verdicts_of(report: Report) -> tuple[Verdict, ...]:
     doubted = [row for row in _doubted(rows, report, chosen) if chance_remark(row)]
     answers, _ = answers_of(report)
     return (
-        *(verdict for answer in answers for verdict in answer.verdicts),
+        *dict.fromkeys(verdict for answer in answers for verdict in answer.verdicts),
         *(
             Verdict(f"chance: {row.model}", EVERYONE, row.claimed, text, row.p_adjusted)
             for row in doubted

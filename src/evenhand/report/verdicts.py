@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from evenhand.files import write_json
+from evenhand.files import read_json, write_json
 
 SCHEMA = 1
 
@@ -40,3 +40,8 @@ def write_verdicts(path: Path, verdicts: Iterable[Verdict]) -> None:
     """Write verdicts as ``verdicts.json``: ``{"schema": 1, "verdicts": [{...}, ...]}``."""
     rows = [asdict(verdict) for verdict in verdicts]
     write_json(path, {"schema": SCHEMA, "verdicts": rows})
+
+
+def read_verdicts(path: Path) -> tuple[Verdict, ...]:
+    """Read what `write_verdicts` has written."""
+    return tuple(Verdict(**row) for row in read_json(path)["verdicts"])
