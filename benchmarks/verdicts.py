@@ -26,7 +26,7 @@ from scipy.stats import binomtest, norm
 from evenhand.audit.asked import ACROSS, NAMED, points
 from evenhand.audit.rows import Cut, model_part, pair_part
 from evenhand.measure import CLAIM, Measured, Plan, as_table, holm, judge
-from evenhand.measure.contrasts import test_together
+from evenhand.measure.contrasts import adjust_together
 from evenhand.predictions import Predictions
 from evenhand.report import Report, render, verdicts_of
 from evenhand.report.verdicts import Verdict
@@ -183,7 +183,7 @@ def _found(part: Measured, names: tuple[str, ...]) -> tuple[bool, bool]:
     for claim in part.claims:
         first |= {id(one): claim.key[0] == "a0" for one in claim.contrasts}
     contrasts = {id(one): one for claim in part.claims for one in claim.contrasts}
-    adjusted = holm(test_together(list(contrasts.values()), CLAIM).p)
+    adjusted = holm(adjust_together(list(contrasts.values()), CLAIM).p)
     return page, bool((adjusted[list(first.values())] <= CLAIM).any())
 
 
@@ -196,8 +196,9 @@ def twice(n: int) -> None:
             down = any(one.about.startswith("levelling") for one in claims)
             models = any("less" in one.about or one.about.startswith("level") for one in claims)
             counts += np.array([down, models, bool(claims)])
-        print(f"shared noise {share}: levelled down in {rate(counts[0], n)}, models said to "
-              f"differ in {rate(counts[1], n)}, any claim in {rate(counts[2], n)}", flush=True)  # fmt: skip
+        what = ("levelled down", "models said to differ", "any claim")
+        said = (f"{name} in {rate(times, n)}" for name, times in zip(what, counts, strict=True))
+        print(f"shared noise {share}: {', '.join(said)}", flush=True)
 
 
 def timed(n: int) -> None:

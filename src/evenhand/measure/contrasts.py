@@ -161,8 +161,8 @@ class Together:
     critical: float
 
 
-def test_together(contrasts: Sequence[Contrast], level: float) -> Together:
-    """Test contrasts of the same resamples together (see `step_down`).
+def adjust_together(contrasts: Sequence[Contrast], level: float) -> Together:
+    """Adjust p-values over contrasts of the same resamples (see `step_down`).
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from evenhand.measure.across import DETECTABLE
 from evenhand.measure.claims import CLAIM, Claim, Key, is_approximate
-from evenhand.measure.contrasts import Contrast, Together, test_together
+from evenhand.measure.contrasts import Contrast, Together, adjust_together
 from evenhand.measure.permutation import holm
 from evenhand.measure.power import LEVEL, POWER
 from evenhand.measure.registry import Floats
@@ -70,7 +70,7 @@ def judge(parts: Sequence[Measured]) -> list[Row]:
 def _judge_drawn(claims: Sequence[tuple[Measured, Claim]], weight: float) -> None:
     """Put p-values into the rows of claims about the same patients."""
     contrasts = _distinct(claims)
-    found = test_together(contrasts, CLAIM / weight)
+    found = adjust_together(contrasts, CLAIM / weight)
     place = {id(one): at for at, one in enumerate(contrasts)}
     for part, claim in claims:
         at = [place[id(one)] for one in claim.contrasts]
@@ -84,7 +84,7 @@ def _judge_drawn(claims: Sequence[tuple[Measured, Claim]], weight: float) -> Non
 
 def _alone(contrasts: Sequence[Contrast], p: Floats) -> Floats:
     """Return the p-values ``(k,)`` of the contrasts of one claim, adjusted over these alone."""
-    return p if len(contrasts) == 1 else test_together(contrasts, CLAIM).p_adjusted
+    return p if len(contrasts) == 1 else adjust_together(contrasts, CLAIM).p_adjusted
 
 
 def _judge_tested(rows: Sequence[Row], weight: float) -> None:
