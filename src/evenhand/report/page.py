@@ -185,14 +185,14 @@ def _told(single: Sequence[Estimate], report: Report, chosen: str) -> Sequence[s
 def verdicts_of(report: Report) -> tuple[Verdict, ...]:
     """Return every statement of the report's page that claims a difference, or cannot."""
     rows, chosen = _rows_of(report)
-    doubted = [row for row in _doubted(rows, report, chosen) if chance_remark(row)]
-    answers, _ = answers_of(report)
+    answers = _answers(rows, report, chosen)
+    doubts = ((row, chance_remark(row)) for row in _doubted(rows, report, chosen))
     return (
         *dict.fromkeys(verdict for answer in answers for verdict in answer.verdicts),
         *(
             Verdict(f"chance: {row.model}", EVERYONE, row.claimed, text, row.p_adjusted)
-            for row in doubted
-            if (text := chance_remark(row))
+            for row, text in doubts
+            if text
         ),
     )
 
