@@ -13,8 +13,12 @@ import pytest
 from evenhand import AuditSettings, CompareSettings
 from evenhand.audit import audit, compare
 from evenhand.audit.card import write_card
+from evenhand.audit.evaluate import evaluate
 from evenhand.audit.printed import print_verdicts
+from evenhand.files import read_json
+from evenhand.predictions import read_predictions, write_predictions
 from evenhand.report.verdicts import read_verdicts
+from evenhand.runs import start_run
 
 
 def table(seed=0, *, patients=300, attributes=2, steep=(2.5, 2.5), split=None):
@@ -166,3 +170,32 @@ def test_the_same_model_by_other_patients_shares_no_resamples(audited, tmp_path)
     alone = audit(AuditSettings(inputs=tuple(paths[:1]), attribute=("a0",)), tmp_path / "alone")
     p = [verdicts_of(run)[0].p_adjusted for run in (both, alone)]
     assert p[0] == pytest.approx(min(1, 2 * p[1]))
+
+
+def test_a_pruning_and_a_comparison_of_it_subtract_in_the_same_direction(tmp_path):
+    """Each model less the one that it was made of."""
+    run = start_run(
+        tmp_path / "pruned", "prune", {"attribute": ["a0"], "seed": 0}, fingerprint="none"
+    )
+    frame = table(split=True).rename(columns={"a0": "attr_a0", "a1": "attr_a1"})
+    for k, name in enumerate(("before", "pruned", "finetuned")):
+        rng = np.random.default_rng(k)
+        path = tmp_path / f"{name}.csv"
+        moved = frame.assign(
+            score=np.clip(frame["score"] + 0.1 * rng.normal(size=len(frame)), 0, 1)
+        )
+        moved.to_csv(path, index=False)
+        write_predictions(run.predictions(name), read_predictions(path))
+    run.note(models=["before", "pruned", "finetuned"], source={"unit": "patient"})
+    own = evaluate(run, chosen="finetuned")
+    run.finish(chosen="finetuned")
+    settings = CompareSettings(inputs=(run.root,), model=("all",), attribute=("a0",))
+    again = compare(settings, tmp_path / "compared")
+    rows = pd.DataFrame(read_json(again.root / "metrics.json")["rows"])
+
+    def paired(table):
+        told = table[table["against"].notna() & (table["metric"] == "auc")]
+        return told.set_index(["model", "against", "attribute", "group"])["value"].to_dict()
+
+    assert paired(own).items() <= paired(rows).items()
+    assert ("pruned", "before", "*", "*") in paired(rows)
