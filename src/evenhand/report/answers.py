@@ -29,7 +29,10 @@ from evenhand.report.words import (
     where,
 )
 
-PICKED = "The worst group is picked from the same data, which biases this where groups are close."
+PICKED = (
+    "The worst group is picked from the same data, which biases its value and its interval where "
+    "groups are close; the verdict holds whichever group is the worst."
+)
 TWO_MODELS = (
     "This is about these two models: another training of the same recipe, with another seed, may "
     "come out otherwise."

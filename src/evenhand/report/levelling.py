@@ -135,7 +135,7 @@ def _levelling_sentence(of: Changes, worst: Estimate) -> str:
     which = f"the group that {of.against} serves worst{by} ({where(of.attribute, worst.group)})"
     if not of.losses:
         return f"Against {of.against}, no group by {shown(of.attribute)} is shown to lose."
-    lost = listed([f"{where(row.attribute, row.group)} ({_loss(row)})" for row in of.losses])
+    lost = listed([where(row.attribute, row.group) for row in of.losses])
     if of.levelled_down:
         return (
             f"Levelled down: {opening(of.model)} serves patients worse than {of.against} where "
@@ -145,11 +145,6 @@ def _levelling_sentence(of: Changes, worst: Estimate) -> str:
         f"{opening(of.model)} serves patients worse than {of.against} where {lost}; as {which} is "
         "served better, this is a trade and not levelling down."
     )
-
-
-def _loss(row: Estimate) -> str:
-    within = within_brackets(row).removeprefix(" (").removesuffix(")")
-    return f"{signed_amount(row)}; {within}; {p_text(row)}"
 
 
 @dataclass(frozen=True)
