@@ -73,7 +73,8 @@ def _new_first(models: Mapping[str, Predictions], inputs: Inputs) -> list[str]:
     That is the order in which they are named; the models of one pruning are made each of the one
     before, so that their order is the other way round, as on the page of the pruning itself.
     """
-    return [*reversed(models)] if inputs.job == "prune" else [*models]
+    names = list(models)
+    return names[::-1] if inputs.job == "prune" else names
 
 
 def _sentence(found: Matched) -> str:

@@ -83,7 +83,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 def _is_difference(row: Row) -> bool:
     """Whether a row's p-value is that of no difference; everybody's AUC is held against chance."""
-    return (row["against"] is not None and not pd.isna(row["against"])) or row["attribute"] != "*"
+    return bool(pd.notna(row["against"])) or bool(row["attribute"] != "*")
 
 
 def _level(rows: pd.DataFrame) -> str:

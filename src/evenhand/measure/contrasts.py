@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -197,7 +198,7 @@ def _by_draws(contrasts: Sequence[Contrast]) -> Adjusted:
     errors = np.array([one.scaled_error for one in contrasts])
     at = np.array([one.first.scaled[0] - one.second.scaled[0] for one in contrasts])
     degrees = np.array([one.degrees for one in contrasts])
-    observed = norm.isf(t.sf(np.abs(at) / errors, degrees))
+    observed = np.asarray(norm.isf(t.sf(np.abs(at) / errors, degrees)), dtype=np.float64)
 
     def drawn(place: int) -> Floats:
         values = contrasts[place].scaled()
@@ -213,7 +214,6 @@ def _exact_p(contrast: Contrast) -> float:
     The interval is that of `difference_interval`: the reaches of both sides towards each other,
     as the sides of a right triangle.
     """
-    ordered = sorted((contrast.first, contrast.second), key=lambda of: of.values[0])
 
     def reach(of: Side, tail: float) -> float:
         return 1 - tail ** (1 / of.trials) if of.trials else float(norm.isf(tail)) * of.error
@@ -221,7 +221,8 @@ def _exact_p(contrast: Contrast) -> float:
     low, high = 0.0, 0.5
     for _ in range(HALVINGS):
         tail = (low + high) / 2
-        covers = np.hypot(*(reach(of, tail) for of in ordered)) >= abs(contrast.value)
+        away = math.hypot(reach(contrast.first, tail), reach(contrast.second, tail))
+        covers = away >= abs(contrast.value)
         low, high = (tail, high) if covers else (low, tail)
     return min(1.0, 2 * high)
 

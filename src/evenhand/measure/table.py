@@ -146,13 +146,13 @@ def measure_part(
         }
         for number in numbers
     }  # fmt: skip
-    tests = add_tests(table, divided, plan, rng, step) if tested else []
+    gaps = add_tests(table, divided, plan, rng, step) if tested else []
     claims: tuple[Claim, ...] = ()
     if plan.bootstrap:
         found = Claims(numbers, list(table.values()), resamples.replicates)
         claims = tuple(_claims(found, divided, plan, paired=against is not None, tested=tested > 0))
     finds = against is not None and DETECTABLE in plan.across
-    return Measured(table, claims, tuple(tests), finds, patients)
+    return Measured(table, claims, tuple(gaps), finds, patients)
 
 
 def _claims(

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from evenhand.report.estimates import EVERYONE, Estimate, find, first
 from evenhand.report.extremes import is_unknown
-from evenhand.report.numbers import listed
+from evenhand.report.numbers import listed, signed
 from evenhand.report.terms import opening, shown, term
 from evenhand.report.verdicts import Verdict
 from evenhand.report.words import (
+    amount,
     p_text,
     paired_chip,
     signed_amount,
@@ -220,7 +221,15 @@ def _cells(change: Change) -> tuple[str, ...]:
         name,
         f"{row.patients:,}",
         "" if value is None else term(row.metric).scale.text(value),
-        f"{signed_amount(row)}{within_brackets(row)}",
+        _difference(row),
         p,
         paired_chip(row) if row.p_adjusted is not None else "not tested",
     )
+
+
+def _difference(row: Estimate) -> str:
+    """Return a difference with its interval, or why it has none."""
+    if row.low is None or row.high is None:
+        return f"{signed_amount(row)}{within_brackets(row)}"
+    ends = (signed(amount(end, row.metric)) for end in (row.low, row.high))
+    return f"{signed_amount(row)} ({' to '.join(ends)})"
