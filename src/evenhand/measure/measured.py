@@ -13,7 +13,6 @@ from evenhand.measure.claims import CLAIM, Claim, Key, is_approximate
 from evenhand.measure.contrasts import Contrast, Together, adjust_together
 from evenhand.measure.permutation import holm
 from evenhand.measure.power import LEVEL, POWER
-from evenhand.measure.registry import Floats
 from evenhand.measure.tested import Row
 
 
@@ -51,7 +50,7 @@ def judge(parts: Sequence[Measured]) -> list[Row]:
     What a page says of its differences is one family: a page without any true difference makes a
     claim at most at the rate `CLAIM`. Claims about the same patients are adjusted by step-down
     max-t, p-values of permutations by Holm. Where a page has several such kinds, they share the
-    rate by their numbers of tests.
+    rate by their numbers of tests. A row that rests on several differences has no ``p`` of its own.
     """
     kinds: dict[str, list[tuple[Measured, Claim]]] = {}
     for part in parts:
@@ -76,15 +75,10 @@ def _judge_drawn(claims: Sequence[tuple[Measured, Claim]], weight: float) -> Non
         at = [place[id(one)] for one in claim.contrasts]
         row = part.rows[claim.key]
         if not is_approximate(row["method"]):
-            row["p"] = _number(claim.combine(_alone(claim.contrasts, found.p[at])))
+            row["p"] = _number(found.p[at[0]]) if len(at) == 1 else None
             adjusted = claim.combine(np.minimum(1, weight * found.p_adjusted[at]))
             row["p_adjusted"] = _number(adjusted)
             _tell_detectable(part, claim, found)
-
-
-def _alone(contrasts: Sequence[Contrast], p: Floats) -> Floats:
-    """Return the p-values ``(k,)`` of the contrasts of one claim, adjusted over these alone."""
-    return p if len(contrasts) == 1 else adjust_together(contrasts, CLAIM).p_adjusted
 
 
 def _judge_tested(rows: Sequence[Row], weight: float) -> None:
