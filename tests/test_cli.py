@@ -39,7 +39,14 @@ def names(folder):
 
 def test_finetune_leaves_the_files_of_the_contract(trained):
     out, ended = trained
-    assert names(out) == {"run.json", "models", "metrics.json", "report.html", "splits.csv"}
+    assert names(out) == {
+        "run.json",
+        "models",
+        "metrics.json",
+        "report.html",
+        "splits.csv",
+        "verdicts.json",
+    }
     assert names(out / "models") == {"full"}
     assert names(out / "models" / "full") == MODEL
     assert ended.out.rstrip().endswith(f"report: {out / 'report.html'}")

@@ -298,13 +298,15 @@ def _show(run: Any) -> None:
     """
     from evenhand.audit.asked import measure_settings
     from evenhand.audit.metrics_file import read_rows
-    from evenhand.audit.printed import print_table
+    from evenhand.audit.printed import print_table, print_verdicts
+    from evenhand.report.verdicts import read_verdicts
 
     if not is_main():
         return
     facts = run.facts
     rows = read_rows(run.root / "metrics.json")
     typer.echo(print_table(rows, measure_settings(facts).split))
+    typer.echo(f"\n{print_verdicts(read_verdicts(run.root / 'verdicts.json'))}")
     for note in facts.get("notes", ()):
         typer.echo(f"\n{note}")
     typer.echo(f"\nreport: {run.root / 'report.html'}")

@@ -17,7 +17,7 @@ from evenhand.files import read_json
 from evenhand.train.loop import fit
 
 TABLES = {"splits.csv", "seen.csv", "curve.csv"}
-FILES = {"run.json", "models", "metrics.json", "report.html", *TABLES}
+FILES = {"run.json", "models", "metrics.json", "report.html", "verdicts.json", *TABLES}
 
 
 @pytest.fixture(scope="module")

@@ -12,17 +12,18 @@ from evenhand.report.estimates import Estimate
 ROW = Estimate("m", "test", "sex", "f", "auc", 0.7, 0.65, 0.75, 0.95, 100, 90, 30)
 
 
-def rows(metric: str, low: float) -> list[Estimate]:
-    """Two groups, and their gap with the lower end of its interval."""
-    gap = replace(ROW, metric=f"{metric}_gap", group="*", value=0.2, low=low, high=0.3)
+def rows(metric: str, p: float) -> list[Estimate]:
+    """Two groups, and their gap with its corrected p-value."""
+    gap = replace(ROW, metric=f"{metric}_gap", group="*", value=0.2, low=0.1, high=0.3)
+    gap = replace(gap, p_adjusted=p)
     one = replace(ROW, metric=metric)
     return [one, replace(one, group="m", value=0.9), gap]
 
 
 @pytest.mark.parametrize("apart", ["auc", "specificity"])
 def test_groups_that_differ_in_something_else_are_not_said_to_be_alike(apart: str) -> None:
-    lows = dict.fromkeys(("sensitivity", "auc", "specificity"), 0.0) | {apart: 0.1}
-    found = group_answer([row for m, low in lows.items() for row in rows(m, low)], "m", "sex", "")
+    tests = dict.fromkeys(("sensitivity", "auc", "specificity"), 0.2) | {apart: 0.01}
+    found = group_answer([row for m, p in tests.items() for row in rows(m, p)], "m", "sex", "")
     assert found
     assert found.outcome == "a gap"
     assert "finds 70 of 100" in found.headline
@@ -30,7 +31,7 @@ def test_groups_that_differ_in_something_else_are_not_said_to_be_alike(apart: st
 
 
 def test_nothing_is_added_where_sensitivity_tells_the_groups_apart() -> None:
-    known = [*rows("sensitivity", 0.1), *rows("auc", 0.1), *rows("specificity", 0.1)]
+    known = [*rows("sensitivity", 0.01), *rows("auc", 0.01), *rows("specificity", 0.01)]
     found = group_answer(known, "m", "sex", "sick")
     assert found
     assert found.outcome == "a gap"
@@ -38,7 +39,7 @@ def test_nothing_is_added_where_sensitivity_tells_the_groups_apart() -> None:
 
 
 def test_nobody_can_tell_where_nothing_does() -> None:
-    known = [*rows("sensitivity", 0.0), *rows("auc", 0.0), *rows("specificity", 0.0)]
+    known = [*rows("sensitivity", 0.2), *rows("auc", 0.2), *rows("specificity", 0.2)]
     found = group_answer(known, "m", "sex", "sick")
     assert found
     assert found.outcome == "cannot tell"
@@ -50,19 +51,20 @@ def test_a_group_that_a_model_serves_worse_is_named() -> None:
     held = {"model": "pruned", "against": "before"}
     worst = replace(ROW, metric="auc_worst", group="*")
     changes = [
-        replace(ROW, **held, value=-0.4, low=-0.6, high=-0.2),
+        replace(ROW, **held, value=-0.4, low=-0.6, high=-0.2, p_adjusted=0.003),
         replace(ROW, **held, group="m", value=0.1, low=-0.1, high=0.2),
         replace(ROW, **held, group="x", value=-0.4, low=-0.6, high=-0.2, compared=False),
         replace(worst, **held, value=-0.1, low=-0.3, high=0.1),
     ]
     both = [replace(worst, model=model) for model in held.values()]
-    found = strategy_answer([*both, *changes], "pruned", "sex", "auc")
+    before = [replace(ROW, model="before", group=g, value=v) for g, v in (("f", 0.9), ("m", 0.6))]
+    found = strategy_answer([*both, *before, *changes], "pruned", "sex", "auc")
     assert found
-    assert found.outcome == "cannot tell"
+    assert found.outcome == "levelled down"
     named = [sentence for sentence in found.details if sentence.startswith("Where")]
     assert named == [
-        "Where sex is f, against before: −0.400 (95\N{NO-BREAK SPACE}% interval −0.600 to −0.200): "
-        "worse."
+        "Where sex is f, against before: −0.400 (95\N{NO-BREAK SPACE}% interval −0.600 to −0.200; "
+        "corrected p = 0.003): worse."
     ]
 
 

@@ -46,10 +46,21 @@ def test_equal_groups_and_metrics_without_direction_have_no_worst() -> None:
     assert extremes(rows, "selection_rate") is None
 
 
-@pytest.mark.parametrize(("low", "apart"), [(0.0, False), (0.01, True), (None, False)])
-def test_apart_is_judged_by_the_interval_of_the_gap(low: float | None, apart: bool) -> None:
-    gap = replace(ROW, group="*", metric="auc_gap", value=0.2, low=low, high=0.3)
-    found = extremes([*groups(a=0.7, b=0.9), gap], "auc")
+@pytest.mark.parametrize(
+    ("p", "method", "apart"),
+    [
+        (0.06, "simultaneous", False),
+        (0.05, "simultaneous", True),
+        (0.01, "approximate: 22 patients", False),
+        (None, "simultaneous", False),
+    ],
+)
+def test_apart_is_judged_by_the_corrected_p_value(
+    p: float | None, method: str, apart: bool
+) -> None:
+    """An interval clear of 0 is no claim, nor is anything that is only approximate."""
+    gap = replace(ROW, group="*", metric="auc_gap", value=0.2, low=0.1, high=0.3, method=method)
+    found = extremes([*groups(a=0.7, b=0.9), replace(gap, p_adjusted=p)], "auc")
     assert found
     assert found.apart is apart
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evenhand.report.similarity import similarity_sections
+from evenhand.report.similarity import similarity_sections, similarity_verdicts
 
 
 def matrix(value):
@@ -24,8 +24,8 @@ def attribute(p):
     return {**about, "groups": groups}
 
 
-def view(*ps, signs=()):
-    found = {
+def record(*ps, signs=()):
+    return {
         "models": ["one", "other"],
         "layers": [["conv1"], ["conv1"]],
         "kernel": "linear",
@@ -39,7 +39,10 @@ def view(*ps, signs=()):
             for k, (p, sign) in enumerate(zip(ps, signs or [1] * len(ps), strict=True))
         ],
     }
-    (section,) = similarity_sections(found)
+
+
+def view(*ps, signs=()):
+    (section,) = similarity_sections(record(*ps, signs=signs))
     return section.view["attributes"][0]
 
 
@@ -57,6 +60,10 @@ def test_a_gap_is_told_where_every_seed_has_it(ps, outcome, said):
     shown = view(*ps)
     assert shown.outcome == outcome
     assert said in shown.headline
+    (verdict,) = similarity_verdicts(record(*ps))
+    assert verdict.claim == (outcome == "a gap")
+    assert verdict.text == shown.headline
+    assert verdict.attribute == "sex"
 
 
 def test_seeds_that_disagree_on_the_group_or_the_side_tell_no_gap():

@@ -28,7 +28,7 @@ YOUNG = replace(OLD, group="under 60", value=0.84, low=0.79, high=0.89)
 GAP = replace(OLD, group="*", metric="sensitivity_gap", value=0.23, low=0.15, high=0.31)
 PAIRED = replace(
     OLD, model="FairTune", against="full fine-tuning", group="*", metric="auc_worst",
-    value=0.039, low=-0.01, high=0.088,
+    value=0.039, low=-0.01, high=0.088, p_adjusted=0.3,
 )  # fmt: skip
 
 
@@ -113,72 +113,79 @@ def test_an_undefined_gap_says_why() -> None:
 def test_a_gap_that_was_not_measured() -> None:
     found = Extremes(OLD, YOUNG, 2, None)
     assert gap_sentence(found) == "The gap was not measured."
-    assert chance_sentence(found).startswith("Without an interval nobody can tell")
+    assert chance_sentence(found).startswith("Without a test nobody can tell")
 
 
 @pytest.mark.parametrize(
-    ("low", "groups", "sentence"),
+    ("p", "groups", "sentence"),
     [
-        (0.15, 2, "The two groups differ by more than chance explains."),
-        (0.15, 5, "The worst and the best of 5 groups differ by more than chance explains."),
+        (0.01, 2, "The two groups differ by more than chance explains (corrected p = 0.010)."),
         (
-            0.0,
-            2,
-            "Chance alone could make a gap like this: "
-            "these data cannot tell whether the two groups differ in sensitivity.",
+            0.01,
+            5,
+            "At least two of the 5 groups differ by more than chance explains "
+            "(corrected p = 0.010).",
         ),
-        (None, 2, "Without an interval nobody can tell whether the two groups differ."),
+        (
+            0.2,
+            2,
+            "These data do not show that the two groups differ in sensitivity "
+            "(corrected p = 0.200); a difference of 30.0 points would usually show (power 80 %).",
+        ),
+        (None, 2, "Without a test nobody can tell whether the two groups differ."),
     ],
 )
-def test_whether_chance_explains_a_gap(low: float | None, groups: int, sentence: str) -> None:
-    found = Extremes(OLD, YOUNG, groups, replace(GAP, low=low))
-    assert chance_sentence(found) == sentence
+def test_whether_chance_explains_a_gap(p: float | None, groups: int, sentence: str) -> None:
+    found = Extremes(OLD, YOUNG, groups, replace(GAP, p_adjusted=p), detectable=0.3)
+    assert same(chance_sentence(found), sentence)
 
 
 @pytest.mark.parametrize(
-    ("metric", "low", "high", "chip"),
+    ("metric", "value", "p", "chip"),
     [
-        ("auc_worst", -0.01, 0.088, "cannot tell"),
-        ("auc_worst", 0.01, 0.088, "better"),
-        ("auc_worst", -0.088, -0.01, "worse"),
-        ("auc_gap", -0.088, -0.01, "better"),
-        ("log_loss_worst", 0.01, 0.088, "worse"),
-        ("auc_worst", None, None, "cannot tell"),
-        ("auc_worst", 0.0, 0.088, "cannot tell"),
-        ("selection_rate", 0.01, 0.088, "cannot tell"),
+        ("auc_worst", 0.04, 0.06, "cannot tell"),
+        ("auc_worst", 0.04, 0.05, "better"),
+        ("auc_worst", -0.04, 0.01, "worse"),
+        ("auc_gap", -0.04, 0.01, "better"),
+        ("log_loss_worst", 0.04, 0.01, "worse"),
+        ("auc_worst", 0.04, None, "cannot tell"),
+        ("auc_worst", None, 0.01, "cannot tell"),
+        ("selection_rate", 0.04, 0.01, "cannot tell"),
     ],
 )
-def test_paired_outcome(metric: str, low: float | None, high: float | None, chip: str) -> None:
-    assert paired_chip(replace(PAIRED, metric=metric, low=low, high=high)) == chip
+def test_paired_outcome(metric: str, value: float | None, p: float | None, chip: str) -> None:
+    assert paired_chip(replace(PAIRED, metric=metric, value=value, p_adjusted=p)) == chip
 
 
 def test_paired_sentence() -> None:
     assert same(
         paired_sentence(PAIRED),
-        "Against full fine-tuning: +0.039 (95 % interval −0.010 to 0.088): cannot tell.",
+        "Against full fine-tuning: +0.039 (95 % interval −0.010 to 0.088; corrected p = 0.300): "
+        "cannot tell.",
     )
     bare = replace(PAIRED, low=None, high=None, method="no interval: the same in every resample")
     assert same(
         paired_sentence(bare),
-        "Against full fine-tuning: +0.039 (no interval: the same in every resample): cannot tell.",
+        "Against full fine-tuning: +0.039 (no interval: the same in every resample; "
+        "corrected p = 0.300): cannot tell.",
     )
     undefined = replace(PAIRED, value=None, low=None, high=None, undefined="no positives")
     assert paired_sentence(undefined) == "Against full fine-tuning: undefined, no positives."
 
 
 def test_strategies_in_one_sentence() -> None:
-    better = replace(PAIRED, low=0.01)
-    unsure, worse = replace(PAIRED, against="head only"), replace(PAIRED, against="x", high=-0.005)
+    better = replace(PAIRED, p_adjusted=0.01)
+    unsure, worse = replace(PAIRED, against="head only"), replace(better, against="x", value=-0.05)
     assert strategy_sentence([better]) == (
         "FairTune serves its worst age group better than full fine-tuning."
     )
     assert strategy_sentence([PAIRED, unsure]) == (
-        "These data cannot tell whether FairTune serves its worst age group better than "
+        "These data do not show that FairTune serves its worst age group better or worse than "
         "full fine-tuning or head only."
     )
     assert strategy_sentence([better, unsure, worse]) == (
         "FairTune serves its worst age group better than full fine-tuning but worse than x; "
-        "whether better than head only, these data cannot tell."
+        "better or worse than head only, these data do not show."
     )
 
 
@@ -195,8 +202,8 @@ def test_models_side_by_side() -> None:
 
 
 def test_what_a_gain_costs_everybody_is_said_where_it_is_certain() -> None:
-    overall = replace(PAIRED, attribute="*", metric="auc", value=-0.09, low=-0.105, high=-0.077)
-    unsure = replace(overall, against="head only", high=0.01)
+    overall = replace(PAIRED, attribute="*", metric="auc", value=-0.09, p_adjusted=0.01)
+    unsure = replace(overall, against="head only", p_adjusted=0.2)
     assert cost_sentence([overall, unsure]) == (
         " It serves everybody together worse than full fine-tuning."
     )
@@ -227,7 +234,7 @@ def test_reading_names_the_level_of_the_intervals() -> None:
 
 
 def test_an_attribute_called_group_is_not_named_twice_and_names_keep_their_case() -> None:
-    paired = replace(PAIRED, model="ResNet_A", attribute="group", low=0.01)
+    paired = replace(PAIRED, model="ResNet_A", attribute="group", p_adjusted=0.01)
     assert strategy_sentence([paired]) == (
         "ResNet_A serves its worst group better than full fine-tuning."
     )
@@ -246,25 +253,29 @@ def test_a_gap_is_told_where_sensitivity_cannot_tell(
     metric: str, label: str, worst: str, best: str, gap: str
 ) -> None:
     old, young = replace(OLD, metric=metric), replace(YOUNG, metric=metric)
-    found = Extremes(old, young, 2, replace(GAP, metric=f"{metric}_gap"))
+    found = Extremes(old, young, 2, replace(GAP, metric=f"{metric}_gap", p_adjusted=0.02))
     assert same(
         apart_sentence(found),
         f"In {label} they do differ by more than chance explains: {worst} where age is 60+, "
-        f"{best} where it is under 60 (the gap's 95 % interval {gap}).",
+        f"{best} where it is under 60 (the gap's 95 % interval {gap}; corrected p = 0.020).",
     )
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "said"),
+    ("value", "low", "high", "p", "said"),
     [
-        (0.15, 0.43, "does worse than chance"),
-        (0.48, 0.62, "cannot be told from chance"),
-        (0.51, 0.62, None),
-        (None, None, None),
+        (0.3, 0.15, 0.43, 0.01, "does worse than chance"),
+        (0.3, 0.15, 0.43, 0.2, "cannot be told from chance"),
+        (0.6, 0.51, 0.62, 0.2, "cannot be told from chance"),
+        (0.5, 0.48, 0.62, None, "cannot be told from chance"),
+        (0.6, 0.51, 0.62, None, None),
+        (0.6, 0.51, 0.62, 0.01, None),
+        (0.5, None, None, 0.9, None),
     ],
 )
 def test_a_model_that_does_no_better_than_chance(
-    low: float | None, high: float | None, said: str | None
+    value: float, low: float | None, high: float | None, p: float | None, said: str | None
 ) -> None:
-    found = chance_remark(replace(OLD, group="*", metric="auc", value=0.5, low=low, high=high))
+    auc = replace(OLD, group="*", metric="auc", value=value, low=low, high=high, p_adjusted=p)
+    found = chance_remark(auc)
     assert (found is None) if said is None else (said in (found or ""))

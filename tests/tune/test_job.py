@@ -52,7 +52,7 @@ def finished_trials(out) -> int:
 
 
 def test_the_files_of_the_contract(unbroken):
-    expected = {"run.json", "models", "metrics.json", "report.html", "splits.csv"}
+    expected = {"run.json", "models", "metrics.json", "report.html", "splits.csv", "verdicts.json"}
     assert {path.name for path in unbroken.iterdir()} == {
         *(*expected, "study.db", "trials.csv", "search.json")
     }

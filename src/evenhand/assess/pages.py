@@ -12,7 +12,8 @@ from evenhand.errors import EvenhandError, pick
 from evenhand.files import read_json, write_text
 from evenhand.locks import locked
 from evenhand.report.requirements import requirements_page
-from evenhand.report.similarity import similarity_page
+from evenhand.report.similarity import similarity_page, similarity_verdicts
+from evenhand.report.verdicts import write_verdicts
 from evenhand.runs import Run, finished_run
 
 
@@ -26,7 +27,9 @@ def _check(run: Run) -> str:
 
 
 def _similarity(run: Run) -> str:
-    return similarity_page(_found(run, "similarity"), run.facts)
+    found = _found(run, "similarity")
+    write_verdicts(run.root / "verdicts.json", similarity_verdicts(found))
+    return similarity_page(found, run.facts)
 
 
 def _assess(run: Run) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from itertools import combinations
 from pathlib import Path
 
 from evenhand.audit.asked import advice_of
-from evenhand.audit.inputs import find_inputs, read_inputs
+from evenhand.audit.inputs import Inputs, find_inputs, read_inputs
 from evenhand.audit.job import begin_audit, notes_of, write_audit
 from evenhand.audit.matching import Matched, match
 from evenhand.audit.settings import CompareSettings
 from evenhand.errors import EvenhandError
+from evenhand.predictions import Predictions
 from evenhand.runs import Run, run_scope, start_run
 from evenhand.spreadsheets import write_csv
 from evenhand.wording import counted
@@ -21,8 +23,9 @@ from evenhand.wording import counted
 def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) -> Run:
     """Compare models in pairs, on the samples that all of them have scored.
 
-    Every number of one model less that of another, in the data and in each resample of the
-    patients. Samples that some model lacks take no part; ``unmatched.csv`` lists them.
+    A difference is the model that is named first less the one named after it: the new model less
+    its reference. Every number is subtracted, in the data and in each resample of the patients.
+    Samples that some model lacks take no part; ``unmatched.csv`` lists them.
 
     Parameters
     ----------
@@ -53,7 +56,7 @@ def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) ->
     run = begin_audit(start, asked, inputs, found.models)
     counts = found.unmatched["model"].value_counts()
     run.note(
-        pairs=list(combinations(models, 2)),
+        pairs=list(combinations(_new_first(models, inputs), 2)),
         matched={
             "samples": found.samples,
             "patients": found.patients,
@@ -63,6 +66,16 @@ def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) ->
     )
     write_csv(run.root / "unmatched.csv", found.unmatched)
     return write_audit(run, found.models, chosen=None)
+
+
+def _new_first(models: Mapping[str, Predictions], inputs: Inputs) -> list[str]:
+    """Return models so that each comes before those that it is held against.
+
+    That is the order in which they are named; the models of one pruning are made each of the one
+    before, so that their order is the other way round, as on the page of the pruning itself.
+    """
+    names = list(models)
+    return names[::-1] if inputs.job == "prune" else names
 
 
 def _sentence(found: Matched) -> str:

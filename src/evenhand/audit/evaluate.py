@@ -10,14 +10,23 @@ import pandas as pd
 from pydantic import BaseModel
 
 from evenhand.audit.asked import Asked, ask, measure_settings, points
-from evenhand.audit.rows import groups_in, metric_rows, paired_rows, rows_of, scored_rows
+from evenhand.audit.rows import groups_in, model_part, pair_part, rows_of, scored_rows
 from evenhand.files import checked, read_json, read_object, write_rows, write_text
-from evenhand.measure import Progress, as_records, compared_levels, find_objective
+from evenhand.measure import (
+    Measured,
+    Progress,
+    as_records,
+    as_table,
+    compared_levels,
+    find_objective,
+    judge,
+)
 from evenhand.predictions import Predictions, read_predictions
 from evenhand.progress import bar
-from evenhand.report import Goal, Pruning, Report, Samples, Search, UnitShare, render
+from evenhand.report import Goal, Pruning, Report, Samples, Search, UnitShare, render, verdicts_of
 from evenhand.report.numbers import listed
 from evenhand.report.terms import model_names
+from evenhand.report.verdicts import write_verdicts
 from evenhand.runs import Run
 
 PARTS = 100
@@ -34,7 +43,7 @@ FITTED = "The threshold{} was chosen on the rows that are reported: its rates lo
 
 
 def evaluate(run: Run, *, chosen: str | None) -> pd.DataFrame:
-    """Measure every model of a run and write ``metrics.json`` and ``report.html``.
+    """Measure every model of a run; write ``metrics.json``, ``report.html``, ``verdicts.json``.
 
     Everything is read from the run directory, so that it can be done again at any time. The rows
     of the reported split have intervals; models are compared in pairs on the same samples, as the
@@ -55,22 +64,23 @@ def evaluate(run: Run, *, chosen: str | None) -> pd.DataFrame:
     write_rows(run.root / "metrics.json", {"schema": 1}, as_records(rows))
     page = report_of(run, asked, rows, chosen)
     write_text(run.root / "report.html", render(page))
+    write_verdicts(run.root / "verdicts.json", verdicts_of(page))
     return rows
 
 
 def metrics_of(run: Run, asked: Mapping[str, Asked], chosen: str | None) -> pd.DataFrame:
-    """Return the metric rows of all models of a run."""
+    """Return the metric rows of all models of a run; what they claim is tested together."""
     facts = run.facts
     seed, reported = facts["seed"], measure_settings(facts).split
     splits = {name: one.predictions.splits or ("test",) for name, one in asked.items()}
     pairs = facts.get("pairs", [(chosen, name) for name in asked if name != chosen])
-    tables = []
+    parts: list[Measured] = []
     with _steps(sum(map(len, splits.values())) + len(pairs)) as watch:
         for name, one in asked.items():
             for split in splits[name]:
                 plan = one.plan if split == reported else points(one.plan)
-                tables.append(
-                    metric_rows(
+                parts.append(
+                    model_part(
                         one.predictions, one.attributes,
                         model=name, seed=seed, plan=plan, split=split, cut=one.cut,
                         progress=watch(f"{name}, {split}"),
@@ -78,14 +88,14 @@ def metrics_of(run: Run, asked: Mapping[str, Asked], chosen: str | None) -> pd.D
                 )  # fmt: skip
         for name, against in pairs:
             one, other = asked[name], asked[against]
-            tables.append(
-                paired_rows(
+            parts.append(
+                pair_part(
                     (one.predictions, other.predictions), one.attributes,
                     names=(name, against), seed=seed, plan=one.plan, split=reported,
                     cuts=(one.cut, other.cut), progress=watch(f"{name} less {against}"),
                 )
             )  # fmt: skip
-    return pd.concat(tables, ignore_index=True)
+    return as_table(judge(parts))
 
 
 @contextmanager

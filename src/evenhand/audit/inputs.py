@@ -32,11 +32,14 @@ class Inputs:
         The thresholds that models bring from the run that trained them (fields of a `Cut`).
     source
         Where the samples come from: what a single run says of them, else the files.
+    job
+        The job of a single run whose models they are, else None.
     """
 
     files: dict[str, Path]
     cuts: dict[str, dict[str, Any]]
     source: dict[str, Any]
+    job: str | None = None
 
 
 def find_inputs(paths: Sequence[Path], wanted: Sequence[str] = (ALL,)) -> Inputs:
@@ -64,7 +67,8 @@ def find_inputs(paths: Sequence[Path], wanted: Sequence[str] = (ALL,)) -> Inputs
             )
         files |= found
         cuts |= brought
-    return Inputs(files, cuts, _source(paths))
+    run = len(paths) == 1 and paths[0].is_dir()
+    return Inputs(files, cuts, _source(paths), open_run(paths[0]).facts["job"] if run else None)
 
 
 def read_inputs(

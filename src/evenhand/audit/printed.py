@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from evenhand.measure import find_metric
+from evenhand.report.verdicts import Verdict
 
 Row = Mapping[Hashable, Any]
 GROUPS = 20
@@ -30,6 +31,20 @@ def print_table(rows: pd.DataFrame, split: str = "test") -> str:
     return "\n\n".join(tables)
 
 
+def print_verdicts(verdicts: Sequence[Verdict]) -> str:
+    """Return what a run's page claims as text, or that it claims nothing."""
+    claims = [
+        f"{plain_text(verdict.about)}, {_by(verdict.attribute)}: {plain_text(verdict.text)}"
+        for verdict in verdicts
+        if verdict.claim
+    ]
+    return "\n".join(claims or ["These data show no difference."] * bool(verdicts))
+
+
+def _by(attribute: str) -> str:
+    return "everybody" if attribute == "*" else f"by {plain_text(attribute)}"
+
+
 def plain_text(name: object) -> str:
     """Return a name without anything that a terminal would obey, such as a line break."""
     return "".join(
@@ -49,7 +64,7 @@ def _table(rows: pd.DataFrame, title: str, metrics: Sequence[str]) -> str:
     kept, hidden = _worst_served(asked, metrics[0])
     shown = kept.to_dict("records")
     tested = int(rows["p_adjusted"].notna().any())
-    header = (title, "metric", "group", "value", _level(rows), "n", *(["p (Holm)"] * tested))
+    header = (title, "metric", "group", "value", _level(rows), "n", *(["corrected p"] * tested))
     lines = [header, *(_cells(row)[: len(header)] for row in shown)]
     widths = [max(len(line[place]) for line in lines) for place in range(len(header))]
     more = [f"… and {hidden:,} more groups: metrics.json and the report have them all"]
@@ -90,8 +105,13 @@ def _cells(row: Row) -> tuple[str, ...]:
         _number(row["value"]),
         _interval(row),
         str(row["n"]),
-        _number(row["p_adjusted"]),
+        _number(row["p_adjusted"]) if _is_difference(row) else "",
     )
+
+
+def _is_difference(row: Row) -> bool:
+    """Whether a row's p-value is that of no difference; everybody's AUC is held against chance."""
+    return bool(pd.notna(row["against"])) or bool(row["attribute"] != "*")
 
 
 def _level(rows: pd.DataFrame) -> str:

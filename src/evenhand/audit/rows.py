@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 
 import numpy as np
 import pandas as pd
@@ -13,13 +14,16 @@ from evenhand.errors import EvenhandError
 from evenhand.measure import (
     UNKNOWN,
     Groups,
+    Measured,
     Plan,
     Policy,
     Progress,
     Scored,
+    as_table,
     attribute_groups,
     by_group,
-    measure,
+    judge,
+    measure_part,
     occurring,
     policy,
     scored,
@@ -197,15 +201,35 @@ def metric_rows(
     EvenhandError
         There are no rows of that split, or an attribute is not known.
     """
+    part = model_part(
+        predictions, attributes,
+        model=model, seed=seed, plan=plan, split=split, cut=cut, progress=progress,
+    )  # fmt: skip
+    return as_table(judge([part]))
+
+
+def model_part(
+    predictions: Predictions,
+    attributes: Sequence[str],
+    *,
+    model: str,
+    seed: int,
+    plan: Plan | None = None,
+    split: str = "test",
+    cut: Cut | None = None,
+    progress: Progress | None = None,
+) -> Measured:
+    """Measure what `metric_rows` does, as a part of a page whose claims are tested together."""
     rows = rows_of(predictions, split)
-    found = measure(
+    return measure_part(
         scored_rows(rows, cut or cut_of(predictions)),
         groups_in(rows, attributes),
         plan,
         rng=np.random.default_rng(seed),
         progress=progress,
+        names={"model": model, "split": split},
+        patients=_patients(rows),
     )
-    return found.assign(model=model, split=split)
 
 
 def paired_rows(
@@ -237,17 +261,43 @@ def paired_rows(
     EvenhandError
         No sample of the split is in both, or a sample has two labels or two patients.
     """
+    part = pair_part(
+        pair, attributes,
+        names=names, seed=seed, plan=plan, split=split, cuts=cuts, progress=progress,
+    )  # fmt: skip
+    return as_table(judge([part]))
+
+
+def pair_part(
+    pair: tuple[Predictions, Predictions],
+    attributes: Sequence[str],
+    *,
+    names: tuple[str, str],
+    seed: int,
+    plan: Plan | None = None,
+    split: str = "test",
+    cuts: tuple[Cut, Cut] | None = None,
+    progress: Progress | None = None,
+) -> Measured:
+    """Measure what `paired_rows` does, as a part of a page whose claims are tested together."""
     first, second = matched(rows_of(pair[0], split), rows_of(pair[1], split))
     one, other = cuts or (cut_of(pair[0]), cut_of(pair[1]))
-    found = measure(
+    return measure_part(
         scored_rows(first, one),
         groups_in(first, attributes),
         plan,
         rng=np.random.default_rng(seed),
         against=scored_rows(second, other),
         progress=progress,
+        names={"model": names[0], "against": names[1], "split": split},
+        patients=_patients(first),
     )
-    return found.assign(model=names[0], against=names[1], split=split)
+
+
+def _patients(predictions: Predictions) -> str:
+    """Return what tells these patients from others: their resamples are the same for one seed."""
+    names = "\n".join(sorted(set(predictions.table["patient_id"].astype(str))))
+    return sha256(names.encode()).hexdigest()
 
 
 def matched(first: Predictions, second: Predictions) -> tuple[Predictions, Predictions]:

@@ -20,7 +20,10 @@ LEAST = 19
 class InputSettings(ClassSettings, title="Predictions"):
     """Which predictions are read, and how."""
 
-    inputs: tuple[Path, ...] = Field(description="predictions (CSV or parquet) or run directories")
+    inputs: tuple[Path, ...] = Field(
+        description="predictions (CSV or parquet) or run directories; compare subtracts the later "
+        "from the earlier, so name the new model first"
+    )
     attribute: tuple[str, ...] = Field(
         (),
         description="protected attribute, or an intersection such as 'sex*age'; repeatable "

@@ -2,6 +2,7 @@
 
 import evenhand.measure.metrics  # noqa: F401 (registers them)
 from evenhand.measure.across import CONTRASTS, DETECTABLE, SUMMARIES
+from evenhand.measure.claims import CHANCE, CLAIM, is_approximate
 from evenhand.measure.decision_curve import decision_curve
 from evenhand.measure.fairness import FAIRNESS, Fairness, fairness
 from evenhand.measure.groups import (
@@ -16,7 +17,9 @@ from evenhand.measure.groups import (
     within,
 )
 from evenhand.measure.guide import Advice, guide_errors, guide_representation
+from evenhand.measure.headlines import BESIDE, headline_order, leading_metric
 from evenhand.measure.listing import list_metrics, metric_listing
+from evenhand.measure.measured import Measured, judge
 from evenhand.measure.objectives import OBJECTIVES, Objective, find_objective
 from evenhand.measure.pareto import costs, find_rule, front, ranked
 from evenhand.measure.permutation import Test, holm, permutation_test
@@ -25,10 +28,13 @@ from evenhand.measure.power import auc_error, design_effect, detectable_gap
 from evenhand.measure.registry import METRICS, Metric, find_metric, is_metric, metric
 from evenhand.measure.resample import Bootstrap
 from evenhand.measure.scored import Scored, scored
-from evenhand.measure.table import COLUMNS, Progress, as_records, as_table, measure
+from evenhand.measure.table import COLUMNS, Progress, as_records, as_table, measure, measure_part
 from evenhand.measure.thresholds import Policy, by_group, policy, youden
 
 __all__ = [
+    "BESIDE",
+    "CHANCE",
+    "CLAIM",
     "COLUMNS",
     "CONTRASTS",
     "DETECTABLE",
@@ -42,6 +48,7 @@ __all__ = [
     "Excluded",
     "Fairness",
     "Groups",
+    "Measured",
     "Metric",
     "Objective",
     "Plan",
@@ -69,10 +76,15 @@ __all__ = [
     "groups_of",
     "guide_errors",
     "guide_representation",
+    "headline_order",
     "holm",
+    "is_approximate",
     "is_metric",
+    "judge",
+    "leading_metric",
     "list_metrics",
     "measure",
+    "measure_part",
     "metric",
     "metric_listing",
     "named_groups",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 
 from evenhand.errors import EvenhandError
+from evenhand.measure.across import DETECTABLE
 from evenhand.measure.asked import numbers_of, passes
+from evenhand.measure.claims import Claim, Claims
 from evenhand.measure.groups import Groups
 from evenhand.measure.intervals import (
     NONE,
@@ -25,11 +27,12 @@ from evenhand.measure.intervals import (
     made_interval,
     spread_interval,
 )
+from evenhand.measure.measured import Measured, judge
 from evenhand.measure.numbers import Number, Parts, everybody, parts_of
 from evenhand.measure.plan import Plan, check_plan, compared_levels, whole
 from evenhand.measure.resample import Bootstrap, Resamples, resample
 from evenhand.measure.scored import Scored
-from evenhand.measure.tested import with_tests
+from evenhand.measure.tested import add_tests
 
 NUMBERS = ("threshold", "value", "low", "high", "level", "p", "p_adjusted")
 COUNTS = ("n", "patients", "positives", "replicates_undefined")
@@ -56,6 +59,8 @@ def measure(
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Measure everybody, each group of each attribute, and across the groups.
+
+    What a page would say of the differences is tested, all of it together (see `judge`).
 
     Parameters
     ----------
@@ -85,6 +90,37 @@ def measure(
     EvenhandError
         A name in the plan is not known, or samples, groups and models do not go together.
     """
+    one = measure_part(rows, groups, plan, rng=rng, against=against, progress=progress)
+    return as_table(judge([one]))
+
+
+def measure_part(
+    rows: Scored,
+    groups: Mapping[str, Groups],
+    plan: Plan | None = None,
+    *,
+    rng: np.random.Generator,
+    against: Scored | None = None,
+    progress: Progress | None = None,
+    names: Mapping[str, str] | None = None,
+    patients: str = "",
+) -> Measured:
+    """Measure what `measure` does, as a part of a page, whose claims `judge` tests together.
+
+    Parameters
+    ----------
+    rows, groups, plan, rng, against, progress
+        As for `measure`.
+    names
+        What the rows say in ``model``, ``against`` and ``split``.
+    patients
+        What tells these patients from those of other parts.
+
+    Returns
+    -------
+    Measured
+        Its rows have the columns ``COLUMNS``.
+    """
     plan = plan or Plan()
     check_plan(plan, groups)
     _check_rows(rows, groups, against)
@@ -99,9 +135,38 @@ def measure(
     numbers = _numbers(rows, divided, plan, resamples)
     if against is not None:
         others = _numbers(against, _divided(against, groups, plan), plan, resamples)
-        numbers = [one.minus(other) for one, other in zip(numbers, others, strict=True)]
-    table = as_table([_row(number, resamples, plan.bootstrap) for number in numbers])
-    return with_tests(table, divided, plan, rng, step) if tested else table
+        numbers = [
+            one.minus(other)
+            for one, other in zip(numbers, others, strict=True)
+            if one.made != "point"  # a difference that would be found is no property of a model
+        ]
+    table = {
+        (number.attribute, number.group, number.metric): {
+            **_row(number, resamples, plan.bootstrap), **(names or {})
+        }
+        for number in numbers
+    }  # fmt: skip
+    gaps = add_tests(table, divided, plan, rng, step) if tested else []
+    claims: tuple[Claim, ...] = ()
+    if plan.bootstrap:
+        found = Claims(numbers, list(table.values()), resamples.replicates)
+        claims = tuple(_claims(found, divided, plan, paired=against is not None, tested=tested > 0))
+    finds = against is not None and DETECTABLE in plan.across
+    return Measured(table, claims, tuple(gaps), finds, patients)
+
+
+def _claims(
+    found: Claims, divided: Sequence[Parts], plan: Plan, *, paired: bool, tested: bool
+) -> Iterator[Claim]:
+    """Yield what a page may claim: how models differ, or how groups do and that AUC is not .5."""
+    attributes = [parts.attribute for parts in divided]
+    if paired:
+        yield from found.of_models(attributes, plan.metrics)
+        return
+    if not tested:
+        yield from found.of_chance()
+        for attribute in attributes:
+            yield from found.of_groups(attribute, plan.metrics)
 
 
 def as_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

@@ -6,10 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from evenhand.measure import BESIDE, headline_order
 from evenhand.report.estimates import EVERYONE, Estimate, find, first, names
 from evenhand.report.extremes import Extremes, extremes, is_unknown
+from evenhand.report.levelling import changes, levelling_verdict
 from evenhand.report.numbers import hundredths, listed
 from evenhand.report.terms import first_upper, is_of_group, opening, shown, term
+from evenhand.report.verdicts import Verdict
 from evenhand.report.words import (
     Outcome,
     apart_sentence,
@@ -22,13 +25,18 @@ from evenhand.report.words import (
     paired_chip,
     paired_sentence,
     strategy_sentence,
+    usual_sentences,
     where,
 )
 
-PICKED = "The worst group is picked from the same data, which biases this where groups are close."
-IN_WORDS = ("sensitivity", "auc", "accuracy")
-BESIDE = ("auc", "specificity")
-"""Looked at, too, where the metric that is told leaves open whether groups differ."""
+PICKED = (
+    "The worst group is picked from the same data, which biases its value and its interval where "
+    "groups are close; the verdict holds whichever group is the worst."
+)
+TWO_MODELS = (
+    "This is about these two models: another training of the same recipe, with another seed, may "
+    "come out otherwise."
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,8 @@ class Answer:
         The answer in a word or two.
     dots
         Two groups as a hundred cases each, empty when the metric is no share of positives.
+    verdicts
+        Every statement among these sentences that claims a difference, or cannot.
     """
 
     topic: str
@@ -63,10 +73,15 @@ class Answer:
     details: tuple[str, ...]
     outcome: Outcome
     dots: tuple[Dots, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
 
 
 def strategy_answer(
-    rows: Sequence[Estimate], model: str, attribute: str, metric: str
+    rows: Sequence[Estimate],
+    model: str,
+    attribute: str,
+    metric: str,
+    validation: Sequence[Estimate] = (),
 ) -> Answer | None:
     """Say whether a model serves its worst group better than the models it is held against.
 
@@ -78,6 +93,8 @@ def strategy_answer(
         Which model's worst group of which attribute.
     metric
         What it is served by (``"auc"``).
+    validation
+        Rows of the validation split, which say whom the other models serve worst.
 
     Returns
     -------
@@ -91,8 +108,11 @@ def strategy_answer(
     everybody = find(rows, attribute=EVERYONE, group=EVERYONE, metric=metric)
     overall = [row for row in everybody if row.model == model and row.against]
     others = [row.against or "" for row in paired]
-    groups = find(rows, model=model, attribute=attribute, metric=metric, compared=True)
-    changed = [row for row in groups if row.against and row.group != EVERYONE]
+    every = [changes(rows, validation, (model, other), attribute, metric) for other in others]
+    known = [of for of in every if of is not None]
+    changed = [change.difference for of in known for change in of.groups]
+    levelling = [verdict for of in known if (verdict := levelling_verdict(of)) is not None]
+    down = any(verdict.claim for verdict in levelling)
     return Answer(
         topic=f"{opening(model)} or {listed(others, 'or')}, by {shown(attribute)}?",
         headline=strategy_sentence(paired) + cost_sentence(overall),
@@ -100,10 +120,29 @@ def strategy_answer(
             *_side_by_side(told, paired),
             *(_side_by_side(everybody, overall) if overall else ()),
             *(group_sentence(row) for row in changed if paired_chip(row) != "cannot tell"),
+            *(verdict.text for verdict in levelling),
+            *usual_sentences(rows, paired),
             PICKED,
+            TWO_MODELS,
         ),
-        outcome=_least([paired_chip(row) for row in paired]),
+        outcome="levelled down" if down else _least([paired_chip(row) for row in paired]),
+        verdicts=(
+            *(_paired_verdict(row, paired_sentence(row)) for row in (*paired, *overall)),
+            *(
+                _paired_verdict(row, group_sentence(row))
+                for row in changed
+                if paired_chip(row) != "cannot tell"
+            ),
+            *levelling,
+        ),
     )
+
+
+def _paired_verdict(row: Estimate, text: str) -> Verdict:
+    about = f"{row.metric} of {row.model} less {row.against}"
+    if row.group != EVERYONE:
+        about += f", {row.group}"
+    return Verdict(about, row.attribute, paired_chip(row) != "cannot tell", text, row.p_adjusted)
 
 
 def _side_by_side(rows: Sequence[Estimate], paired: Sequence[Estimate]) -> tuple[str, ...]:
@@ -124,9 +163,9 @@ def group_answer(
     members = [row for row in here if row.group != EVERYONE and not is_unknown(row.group)]
     if not members:
         return None
-    for metric in _order(names(members, "metric")):
+    for metric in headline_order(names(members, "metric")):
         if found := extremes(here, metric):
-            others = (extremes(here, other) for other in BESIDE)
+            others = (extremes(here, other) for other in BESIDE if other != metric)
             return _told(found, [one for one in others if one is not None], positive)
     return Answer(
         topic=first_upper(shown(attribute)),
@@ -151,22 +190,24 @@ def _why_nothing(members: Sequence[Estimate]) -> str:
     return "the numbers of all groups are equal"
 
 
-def _order(metrics: Sequence[str]) -> tuple[str, ...]:
-    """Return metrics as they are told: cases found before an AUC, else what was asked for first."""
-    told = IN_WORDS if metrics[0] == "auc" else ()
-    return tuple(dict.fromkeys((*told, *metrics)))
-
-
 def _told(found: Extremes, others: Sequence[Extremes], positive: str) -> Answer:
     """Tell the groups by one metric, and by others where these alone tell them apart."""
-    beside = [] if found.apart else [apart_sentence(one) for one in others if one.apart]
+    beside = [] if found.apart else [one for one in others if one.apart]
+    verdicts = [_gap_verdict(found, chance_sentence(found))]
+    verdicts += [_gap_verdict(one, apart_sentence(one)) for one in beside]
     return Answer(
         topic=first_upper(shown(found.worst.attribute)),
         headline=groups_sentence(found.worst, found.best, positive),
-        details=(gap_sentence(found), chance_sentence(found), *beside),
+        details=(gap_sentence(found), *(verdict.text for verdict in verdicts)),
         outcome="a gap" if found.apart or beside else "cannot tell",
         dots=_dots(found.worst, found.best) if found.worst.metric == "sensitivity" else (),
+        verdicts=tuple(verdicts),
     )
+
+
+def _gap_verdict(found: Extremes, text: str) -> Verdict:
+    worst, p = found.worst, None if found.gap is None else found.gap.p_adjusted
+    return Verdict(f"{worst.metric} gap of {worst.model}", worst.attribute, found.apart, text, p)
 
 
 def _least(outcomes: Sequence[Outcome]) -> Outcome:

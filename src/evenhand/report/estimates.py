@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from evenhand.measure import CLAIM, is_approximate
 from evenhand.report.terms import model_names
 
 EVERYONE = "*"
@@ -46,6 +47,12 @@ class Estimate:
     def has_interval(self) -> bool:
         """Whether both ends of the interval are known."""
         return self.low is not None and self.high is not None
+
+    @property
+    def claimed(self) -> bool:
+        """Whether a difference is claimed: by its corrected p-value, and never from few cases."""
+        p = self.p_adjusted
+        return p is not None and p <= CLAIM and not is_approximate(self.method)
 
 
 class Estimates(tuple[Estimate, ...]):

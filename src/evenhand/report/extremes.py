@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from evenhand.measure import DETECTABLE
 from evenhand.report.estimates import EVERYONE, UNKNOWN, Estimate, first
 from evenhand.report.terms import term
 
@@ -21,18 +22,21 @@ class Extremes:
         How many groups they were picked from.
     gap
         The row of the greatest minus the smallest, None where it was not measured. Its interval
-        allows for the picking: it begins above zero only where chance does not explain the gap.
+        allows for the picking, its corrected p-value for all that the page compares.
+    detectable
+        The difference of two groups that would usually be claimed, None where that is not known.
     """
 
     worst: Estimate
     best: Estimate
     groups: int
     gap: Estimate | None
+    detectable: float | None = None
 
     @property
     def apart(self) -> bool:
         """Whether the groups differ by more than chance explains."""
-        return self.gap is not None and self.gap.low is not None and self.gap.low > 0
+        return self.gap is not None and self.gap.claimed
 
 
 def extremes(rows: Sequence[Estimate], metric: str) -> Extremes | None:
@@ -47,7 +51,9 @@ def extremes(rows: Sequence[Estimate], metric: str) -> Extremes | None:
         return None
     ordered = sorted(told, key=lambda row: row.value or 0.0, reverse=better == "lower")
     gap = first(rows, group=EVERYONE, metric=f"{metric}_gap")
-    return Extremes(ordered[0], ordered[-1], len(told), gap)
+    reach = [row.value for row in rows if row.metric == f"{metric}_{DETECTABLE}"]
+    detectable = max((value for value in reach if value is not None), default=None)
+    return Extremes(ordered[0], ordered[-1], len(told), gap, detectable)
 
 
 def is_unknown(group: str) -> bool:

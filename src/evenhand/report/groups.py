@@ -13,6 +13,7 @@ from evenhand.report.extremes import Extremes, extremes, is_unknown
 from evenhand.report.forest import Forest, Line, Look, forest
 from evenhand.report.numbers import counted
 from evenhand.report.terms import Counts, is_of_group, shown, term
+from evenhand.report.words import p_text
 
 DRAWN = 20
 """Groups that a picture shows; of more, those that are served worst."""
@@ -251,8 +252,7 @@ def _tested(row: Estimate) -> Cell:
     cell = _cell(row)
     if row.p_adjusted is None:
         return cell
-    p = f"p {row.p_adjusted:.3f} after Holm's adjustment"
-    return replace(cell, interval="; ".join(filter(None, (cell.interval, p))))
+    return replace(cell, interval="; ".join(filter(None, (cell.interval, p_text(row)))))
 
 
 def _cell(row: Estimate | None) -> Cell:

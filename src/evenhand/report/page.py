@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from hashlib import sha256
 from importlib import resources
 from typing import Any
@@ -17,7 +17,7 @@ from markupsafe import Markup
 from evenhand.measure import Groups, Scored
 from evenhand.report.answers import Answer, group_answer, strategy_answer
 from evenhand.report.curves import score_views
-from evenhand.report.estimates import EVERYONE, Estimate, estimates, find, names
+from evenhand.report.estimates import EVERYONE, Estimate, Estimates, estimates, find, names
 from evenhand.report.explorer import COLUMNS, explorer
 from evenhand.report.groups import GroupView, group_view
 from evenhand.report.provenance import fact_tables, undefined
@@ -26,7 +26,14 @@ from evenhand.report.search import Search, search_views
 from evenhand.report.strategies import comparison, generalisation, leading_metric
 from evenhand.report.terms import first_upper, model_names, opening
 from evenhand.report.units import UnitShare, unit_view
+from evenhand.report.verdicts import Verdict
 from evenhand.report.words import chance_remark, detectable_sentence, lede, reading
+
+CORRECTED = (
+    "p-values are corrected for all that this page compares, groups and models, so that at most 5 "
+    "of 100 pages without any true difference claim one. Intervals are not: one that leaves out "
+    "zero is no claim by itself."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,10 +103,15 @@ class Report:
     left_out: Sequence[str] = ()
     notes: Sequence[str] = ()
 
+    @cached_property
+    def estimates(self) -> Estimates:
+        """All rows as estimates."""
+        return estimates(self.rows, self.facts)
+
 
 def render(report: Report) -> str:
     """Return the report as one HTML page that needs no network and no script."""
-    called, rows = model_names(report.facts), estimates(report.rows, report.facts)
+    called, rows = model_names(report.facts), report.estimates
     here = find(rows, split=report.split)
     single = find(here, against=None)
     models = names(single, "model")
@@ -108,15 +120,16 @@ def render(report: Report) -> str:
     views = _group_views(single, report)
     samples = [(called.get(name, name), of) for name, of in report.samples.items()]
     samples.sort(key=lambda item: item[0] != chosen)
+    answers, remarks = answers_of(report)
     page: dict[str, Any] = {
-        "answers": _answers(here, report, chosen),
+        "answers": answers,
         "groups": [view for model, view in views if model == chosen],
         "other_groups": [view for model, view in views if model != chosen],
         "scores_by_group": [
             (name, score_views(of.scored, of.groups, report.positive)) for name, of in samples
         ],
         "explorers": [(name, explorer(of.scored, of.groups, of.compared)) for name, of in samples],
-        "comparison": comparison(here, report.attributes, picked),
+        "comparison": comparison(here, report.attributes, picked, find(rows, split="val")),
         "splits": generalisation(rows, report.attributes),
         "searches": () if report.search is None else search_views(report.search),
         "pruning": None if report.pruning is None else pruning_view(report.pruning),
@@ -137,7 +150,7 @@ def render(report: Report) -> str:
         patients=f"{report.patient}s",
         lede=lede(single, report.split, report.patient, report.positive),
         reading=reading(single),
-        remarks=_remarks(single, report, chosen),
+        remarks=remarks,
         contents=_contents(page, report),
     )
 
@@ -174,18 +187,54 @@ def _told(single: Sequence[Estimate], report: Report, chosen: str) -> Sequence[s
     return [chosen] if report.facts.get("chosen") else names(single, "model")
 
 
-def _remarks(single: Sequence[Estimate], report: Report, chosen: str) -> tuple[str, ...]:
-    overall = find(single, attribute=EVERYONE, group=EVERYONE, metric="auc")
-    told = _told(single, report, chosen)
-    doubts = [chance_remark(row) for row in overall if row.model in told]
+def verdicts_of(report: Report) -> tuple[Verdict, ...]:
+    """Return every statement of the report's page that claims a difference, or cannot."""
+    rows, chosen = _rows_of(report)
+    answers = _answers(rows, report, chosen)
+    doubts = ((row, chance_remark(row)) for row in _doubted(rows, report, chosen))
     return (
-        *filter(None, doubts),
-        *(detectable_sentence(*one) for one in report.detectable),
-        *report.notes,
+        *dict.fromkeys(verdict for answer in answers for verdict in answer.verdicts),
+        *(
+            Verdict(f"chance: {row.model}", EVERYONE, row.claimed, text, row.p_adjusted)
+            for row, text in doubts
+            if text
+        ),
     )
 
 
-def _answers(rows: Sequence[Estimate], report: Report, chosen: str) -> tuple[Answer, ...]:
+def answers_of(report: Report) -> tuple[tuple[Answer, ...], tuple[str, ...]]:
+    """Return what the page answers, and what it remarks beside."""
+    rows, chosen = _rows_of(report)
+    answers = _answers(rows, report, chosen)
+    doubts = map(chance_remark, _doubted(rows, report, chosen))
+    tested = any(verdict.p_adjusted is not None for of in answers for verdict in of.verdicts)
+    remarks = (
+        *filter(None, doubts),
+        *((CORRECTED,) if tested else ()),
+        *(detectable_sentence(*one) for one in report.detectable),
+        *report.notes,
+    )
+    return answers, remarks
+
+
+def _rows_of(report: Report) -> tuple[Estimates, str]:
+    """Return all rows of a report, and what it calls the model that it speaks of."""
+    called, rows = model_names(report.facts), report.estimates
+    chosen = called.get(report.facts.get("chosen") or "", report.facts.get("chosen"))
+    single = find(rows, split=report.split, against=None)
+    return rows, chosen or next(iter(names(single, "model")), "")
+
+
+def _doubted(rows: Sequence[Estimate], report: Report, chosen: str) -> list[Estimate]:
+    """Return the AUC of everybody under each model that the page answers for."""
+    single = find(rows, split=report.split, against=None)
+    told = _told(single, report, chosen)
+    overall = find(single, attribute=EVERYONE, group=EVERYONE, metric="auc")
+    return [row for row in overall if row.model in told]
+
+
+def _answers(every: Sequence[Estimate], report: Report, chosen: str) -> tuple[Answer, ...]:
+    rows, validation = find(every, split=report.split), find(every, split="val")
     single = find(rows, against=None)
     models = _told(single, report, chosen)
     told = [
@@ -196,7 +245,9 @@ def _answers(rows: Sequence[Estimate], report: Report, chosen: str) -> tuple[Ans
     ]
     metric = leading_metric(single)
     compared = [
-        strategy_answer(rows, model, name, metric) for model in models for name in report.attributes
+        strategy_answer(rows, model, name, metric, validation)
+        for model in models
+        for name in report.attributes
     ]
     return (*(answer for answer in compared if answer is not None), *told)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from evenhand.measure import leading_metric as leading_of
 from evenhand.report.estimates import EVERYONE, Estimate, Estimates, find, names
 from evenhand.report.extremes import is_unknown
 from evenhand.report.forest import Forest, Line, Look, forest
+from evenhand.report.levelling import GainsTable, gains_tables
 from evenhand.report.terms import is_of_group, shown, split_across, term
 from evenhand.report.words import paired_chip
 
@@ -26,6 +28,8 @@ class Comparison:
         One picture per number: overall, worst group, gap.
     by_group
         One picture per attribute: the leading metric of every group under every model.
+    gains
+        What each group gains and loses, one table per pair of models.
     paired
         Differences between two models in the leading metric, each with its verdict.
     paired_further
@@ -34,21 +38,28 @@ class Comparison:
 
     plots: tuple[Forest, ...]
     by_group: tuple[Forest, ...]
+    gains: tuple[GainsTable, ...]
     paired: tuple[Forest, ...]
     paired_further: tuple[Forest, ...]
 
 
 def comparison(
-    rows: Sequence[Estimate], attributes: Sequence[str], chosen: str | None
+    rows: Sequence[Estimate],
+    attributes: Sequence[str],
+    chosen: str | None,
+    validation: Sequence[Estimate] = (),
 ) -> Comparison | None:
-    """Lay out the models of a run side by side on one split, None when there is one alone."""
+    """Lay out the models of a run side by side on one split, None when there is one alone.
+
+    Rows of the ``validation`` split say whom a model serves worst.
+    """
     single = find(rows, against=None)
     models = names(single, "model")
     if len(models) < 2:
         return None
     metric = leading_metric(single)
     paired = [row for row in rows if row.against and row.attribute == EVERYONE]
-    others = [name for name in names(paired, "metric") if name != metric]
+    others = [name for name in names(paired, "metric") if name != metric and is_of_group(name)]
     plots = [_by_model(single, EVERYONE, metric, chosen)]
     for attribute in attributes:
         plots += [_by_model(single, attribute, f"{metric}_{kind}", chosen) for kind in SUMMED_UP]
@@ -57,6 +68,7 @@ def comparison(
         by_group=tuple(
             plot for name in attributes if (plot := _by_group(single, name, metric, chosen)).rows
         ),
+        gains=gains_tables(rows, validation, attributes, metric),
         paired=_paired(rows, attributes, metric),
         paired_further=tuple(plot for other in others for plot in _paired(rows, attributes, other)),
     )
@@ -76,12 +88,7 @@ def generalisation(rows: Sequence[Estimate], attributes: Sequence[str]) -> tuple
 
 def leading_metric(rows: Sequence[Estimate]) -> str:
     """Return the metric that models are compared by: AUC, or the first that says what is better."""
-    present = [
-        metric
-        for metric in names(rows, "metric")
-        if is_of_group(metric) and term(metric).better != "neither"
-    ]
-    return "auc" if "auc" in present or not present else present[0]
+    return leading_of([name for name in names(rows, "metric") if is_of_group(name)])
 
 
 def _by_model(rows: Sequence[Estimate], attribute: str, metric: str, chosen: str | None) -> Forest:
@@ -178,7 +185,7 @@ def _paired_line(row: Estimate) -> Line:
     return Line(
         name="everyone" if everyone else name,
         estimate=row,
-        note="" if row.value is None else paired_chip(row),
+        note="" if row.p_adjusted is None else paired_chip(row),
         kind="everyone" if everyone else "unknown" if is_unknown(row.group) else "group",
         section="" if everyone else f"by {shown(row.attribute)}",
     )

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from evenhand.files import write_json
+from pydantic import BaseModel
+
+from evenhand.files import checked, read_object, write_json
 
 SCHEMA = 1
 
@@ -36,7 +38,22 @@ class Verdict:
     p_adjusted: float | None = None
 
 
+class _File(BaseModel):
+    verdicts: tuple[Verdict, ...]
+
+
 def write_verdicts(path: Path, verdicts: Iterable[Verdict]) -> None:
     """Write verdicts as ``verdicts.json``: ``{"schema": 1, "verdicts": [{...}, ...]}``."""
     rows = [asdict(verdict) for verdict in verdicts]
     write_json(path, {"schema": SCHEMA, "verdicts": rows})
+
+
+def read_verdicts(path: Path) -> tuple[Verdict, ...]:
+    """Read what `write_verdicts` has written.
+
+    Raises
+    ------
+    EvenhandError
+        The file is absent, damaged, or of a later version.
+    """
+    return checked(_File, read_object(path, SCHEMA), path).verdicts

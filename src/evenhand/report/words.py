@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from evenhand.measure import CHANCE, DETECTABLE
 from evenhand.report.estimates import Estimate
 from evenhand.report.extremes import Extremes
 from evenhand.report.numbers import NBSP, counted, hundredths, listed, plain, signed, whole
 from evenhand.report.terms import group_kind, opening, shown, split_across, term
 
-Outcome = Literal["better", "worse", "a gap", "cannot tell"]
+Outcome = Literal["better", "worse", "levelled down", "a gap", "cannot tell"]
 """What an answer comes to, as the report prints it."""
 
 
@@ -112,16 +113,54 @@ def _digits(found: Extremes, gap: Estimate) -> int:
 
 
 def chance_sentence(found: Extremes) -> str:
-    """Say whether the worst and the best group differ by more than chance."""
-    pair = "two groups" if found.groups == 2 else f"worst and the best of {found.groups} groups"
-    if found.gap is None or found.gap.low is None:
-        return f"Without an interval nobody can tell whether the {pair} differ."
+    """Say whether groups are shown to differ, and how large a difference would usually show."""
+    gap, two = found.gap, found.groups == 2
+    pair = "two groups" if two else f"{found.groups} groups"
+    if gap is None or gap.p_adjusted is None:
+        return f"Without a test nobody can tell whether the {pair} differ."
     if found.apart:
-        return f"The {pair} differ by more than chance explains."
+        whom = "The two groups" if two else f"At least two of the {pair}"
+        return f"{whom} differ by more than chance explains ({p_text(gap)})."
+    base = found.worst.metric
+    reach = ""
+    if found.detectable is not None:
+        reach = f"; a difference of {amount_with_unit(found.detectable, base)} {USUALLY}"
     return (
-        "Chance alone could make a gap like this: "
-        f"these data cannot tell whether the {pair} differ in {_named(found.worst.metric)}."
+        f"These data do not show that the {pair} differ in {_named(base)} ({p_text(gap)}){reach}."
     )
+
+
+USUALLY = "would usually show (power 80 %)".replace(" %", f"{NBSP}%")
+
+
+def p_text(row: Estimate) -> str:
+    """Return a corrected p-value in words, empty where there is none.
+
+    Examples
+    --------
+    >>> p_text(Estimate("m", "test", "age", "*", "auc_gap", 0.1, None, None, 0.95, 9, 9, 3,
+    ...                 p_adjusted=0.0312))
+    'corrected p = 0.031'
+    """
+    return "" if row.p_adjusted is None else f"corrected p = {plain(row.p_adjusted)}"
+
+
+def amount_with_unit(value: float, metric: str) -> str:
+    """Return a difference as people say it, with its unit."""
+    return amount(value, metric) + (" points" if term(metric).share else "")
+
+
+def signed_amount(difference: Estimate) -> str:
+    """Return how much two models differ, with its sign and unit."""
+    base = split_across(difference.metric)[0]
+    return signed(amount_with_unit(difference.value or 0.0, base))
+
+
+def within_brackets(difference: Estimate) -> str:
+    """Return the interval of a difference in brackets, or why there is none."""
+    base = split_across(difference.metric)[0]
+    within = interval(difference, base) or difference.method or "no interval was given"
+    return f" ({within})"
 
 
 def _named(metric: str) -> str:
@@ -140,7 +179,7 @@ def apart_sentence(found: Extremes) -> str:
         f"In {_named(worst.metric)} they do differ by more than chance explains: "
         f"{known.scale.text(worst.value or 0.0)} where {where(worst.attribute, worst.group)}, "
         f"{known.scale.text(best.value or 0.0)} where {again(best.attribute, best.group)} "
-        f"(the gap's {within}{unit})."
+        f"(the gap's {within}{unit}; {p_text(gap) if gap else ''})."
     )
 
 
@@ -159,10 +198,41 @@ def strategy_sentence(paired: Sequence[Estimate]) -> str:
     clauses = [f"{s} than {listed(sides[s])}" for s in ("better", "worse") if sides[s]]
     unsure = listed(sides["cannot tell"], "or")
     if not clauses:
-        return f"These data cannot tell whether {whom} serves its worst {by} better than {unsure}."
-    doubt = f"; whether better than {unsure}, these data cannot tell" if unsure else ""
+        return (
+            f"These data do not show that {whom} serves its worst {by} better or worse than "
+            f"{unsure}."
+        )
+    doubt = f"; better or worse than {unsure}, these data do not show" if unsure else ""
     one = opening(whom)
     return f"{one} serves its worst {by} {listed(clauses, 'but')}{doubt}."
+
+
+def usual_sentences(rows: Sequence[Estimate], paired: Sequence[Estimate]) -> tuple[str, ...]:
+    """Say how large a group's difference would usually show, where no difference is shown.
+
+    Parameters
+    ----------
+    rows
+        The rows of one split.
+    paired
+        Differences of one ``<metric>_worst``, the model minus each other.
+    """
+    said = []
+    for row in paired:
+        base = split_across(row.metric)[0]
+        reach = [
+            one.value
+            for one in rows
+            if (one.model, one.against) == (row.model, row.against)
+            and one.metric == f"{base}_{DETECTABLE}"
+            and one.attribute == row.attribute
+            and one.value is not None
+        ]
+        if reach and paired_chip(row) == "cannot tell":
+            of = amount_with_unit(max(reach), base)
+            who = f"a group by {shown(row.attribute)}"
+            said.append(f"Against {row.against}, a difference of {of} in {who} {USUALLY}.")
+    return tuple(said)
 
 
 def cost_sentence(overall: Sequence[Estimate]) -> str:
@@ -191,13 +261,12 @@ def paired_sentence(difference: Estimate) -> str:
 
     The row is a paired difference, ``model`` minus ``against``.
     """
-    other, base = difference.against or "", split_across(difference.metric)[0]
+    other = difference.against or ""
     if difference.value is None:
         return f"Against {other}: undefined, {difference.undefined or 'no value was given'}."
-    unit = " points" if term(base).share else ""
-    by = signed(amount(difference.value, base)) + unit
-    within = interval(difference, base) or difference.method or "no interval was given"
-    return f"Against {other}: {by} ({within}): {paired_chip(difference)}."
+    p = f"; {p_text(difference)}" if difference.p_adjusted is not None else ""
+    within = within_brackets(difference).removesuffix(")")
+    return f"Against {other}: {signed_amount(difference)}{within}{p}): {paired_chip(difference)}."
 
 
 def group_sentence(difference: Estimate) -> str:
@@ -210,21 +279,27 @@ def group_sentence(difference: Estimate) -> str:
 def paired_chip(difference: Estimate) -> Outcome:
     """Say in a word or two how the first model of a paired difference comes out.
 
-    It is better or worse where the interval leaves out zero, in a metric with better and worse.
+    It is better or worse where a difference is claimed (see `Estimate.claimed`), in a metric with
+    better and worse.
     """
     better = term(difference.metric).better
-    if difference.low is None or difference.high is None or better == "neither":
+    if not difference.claimed or not difference.value or better == "neither":
         return "cannot tell"
-    if difference.low <= 0 <= difference.high:
-        return "cannot tell"
-    return "better" if (difference.low > 0) == (better == "higher") else "worse"
+    return "better" if (difference.value > 0) == (better == "higher") else "worse"
 
 
 def chance_remark(auc: Estimate) -> str | None:
-    """Say of everybody's AUC that chance could have it, None where it could not."""
-    if auc.value is None or auc.low is None or auc.high is None or auc.low > 0.5:
+    """Say of everybody's AUC that chance could have it, None where it is shown to be better.
+
+    Its corrected p-value is that of an AUC of .5. Without one, the interval alone tells whether
+    the remark is needed, and no claim is made.
+    """
+    if auc.value is None or auc.low is None or auc.high is None:
         return None
-    worse = auc.high < 0.5
+    surely = auc.low > CHANCE if auc.p_adjusted is None else auc.claimed and auc.value > CHANCE
+    if surely:
+        return None
+    worse = auc.claimed and auc.value < CHANCE
     return (
         f"{opening(auc.model)} {'does worse than' if worse else 'cannot be told from'} chance: the "
         f"AUC of everybody is {plain(auc.value)} ({interval(auc, auc.metric)}). What such a model "

@@ -1,0 +1,243 @@
+"""How often pages claim differences that are not there, find those that are, and at what cost.
+
+    python benchmarks/verdicts.py null       # audits of groups that do not differ
+    python benchmarks/verdicts.py power      # an AUC of .90 against .80 in two halves
+    python benchmarks/verdicts.py twice      # the same recipe twice: levelling down?
+    python benchmarks/verdicts.py time       # CPU time with and without verdicts
+
+Each audit is made as `evenhand audit` makes it, from predictions to what its page says in words.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from unittest.mock import patch
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import binomtest, norm
+
+from evenhand.audit.asked import ACROSS, NAMED, points
+from evenhand.audit.rows import Cut, model_part, pair_part
+from evenhand.measure import CLAIM, Measured, Plan, as_table, holm, judge
+from evenhand.measure.contrasts import adjust_together
+from evenhand.predictions import Predictions
+from evenhand.report import Report, render, verdicts_of
+from evenhand.report.verdicts import Verdict
+
+PLAN = Plan(across=(*ACROSS, *NAMED))
+"""What an audit measures by default."""
+
+SPOKEN = Plan(("auc", "sensitivity", "specificity"), ("worst", "gap", "difference", "detectable"))
+"""The part of it that verdicts look at: they come out the same."""
+
+CUT = Cut(0.5, "0.5")
+CLASSES = ("0", "1")
+PATIENTS = 600
+
+
+@dataclass(frozen=True)
+class World:
+    """What is simulated: patients with one to three rows each, and five attributes by chance.
+
+    Attributes
+    ----------
+    prevalence, auc
+        Of everybody; the AUC is that of one row.
+    other
+        The AUC of the second level of the first attribute, where it differs.
+    levels
+        The number of levels of each attribute, equally likely.
+    alike
+        Correlation of the noise of two rows of a patient.
+    """
+
+    prevalence: float = 0.3
+    auc: float = 0.85
+    other: float | None = None
+    levels: tuple[int, ...] = (2, 2, 2, 2, 4)
+    alike: float = 0.5
+
+
+def cohort(world: World, rng: np.random.Generator, patients: int = PATIENTS) -> pd.DataFrame:
+    """Draw patients, rows, labels and levels, and the signal that a model could see."""
+    of_patient = pd.DataFrame(
+        {f"attr_a{k}": rng.integers(n, size=patients) for k, n in enumerate(world.levels)}
+    )
+    label = (rng.random(patients) < world.prevalence).astype(int)
+    low = of_patient["attr_a0"].to_numpy() == 1
+    auc = np.where(low, world.other or world.auc, world.auc)
+    of_patient["label"], of_patient["signal"] = label, (label - 0.5) * norm.ppf(auc) * 2**0.5
+    of_patient["patient_id"] = [f"p{i}" for i in range(patients)]
+    rows = of_patient.loc[np.repeat(np.arange(patients), rng.integers(1, 4, patients))]
+    rows = rows.reset_index(drop=True).assign(split="test")
+    rows["sample_id"] = [f"s{i}" for i in range(len(rows))]
+    return rows
+
+
+def noise(rows: pd.DataFrame, alike: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw noise of variance 1 that rows of a patient share in part."""
+    codes = rows["patient_id"].astype("category").cat.codes.to_numpy()
+    shared = rng.normal(size=codes.max() + 1)[codes]
+    return alike**0.5 * shared + (1 - alike) ** 0.5 * rng.normal(size=len(rows))
+
+
+def predictions(rows: pd.DataFrame, logit: NDArray[np.float64]) -> Predictions:
+    """Return predictions in the contract's layout."""
+    names = [name for name in rows if name.startswith("attr_")]
+    table = rows.drop(columns="signal").assign(score=norm.cdf(logit))
+    levels = {}
+    for name in names:
+        known = tuple(f"l{k}" for k in range(rows[name].max() + 1))
+        table[name] = pd.Categorical("l" + rows[name].astype(str), categories=known)
+        levels[name.removeprefix("attr_")] = known
+    return Predictions(table, CLASSES, levels)
+
+
+def one_part(world: World, seed: int, plan: Plan = SPOKEN) -> tuple[Measured, tuple[str, ...]]:
+    """Measure one model on new patients; return its attributes, too."""
+    rng = np.random.default_rng(seed)
+    rows = cohort(world, rng)
+    given = predictions(rows, rows["signal"] + noise(rows, world.alike, rng))
+    names = tuple(given.levels)
+    return model_part(given, names, model="m", seed=seed, plan=plan, cut=CUT), names
+
+
+def page_of(part: Measured, names: tuple[str, ...]) -> Report:
+    """Return what the page of an audit is made of."""
+    return Report("", {"chosen": "m"}, as_table(judge([part])), names)
+
+
+def two_models(world: World, seed: int, share: float = 0.5) -> Report:
+    """Compare two models of one recipe: the same signal, noise that they share in part."""
+    rng = np.random.default_rng(seed)
+    rows = pd.concat(
+        [cohort(world, rng), cohort(world, rng, PATIENTS // 2).assign(split="val")],
+        ignore_index=True,
+    )
+    of_val = rows["split"] == "val"
+    for name in ("patient_id", "sample_id"):
+        rows.loc[of_val, name] = "v" + rows.loc[of_val, name]
+    common = noise(rows, world.alike, rng)
+    models = {
+        name: predictions(
+            rows,
+            rows["signal"]
+            + share**0.5 * common
+            + (1 - share) ** 0.5 * noise(rows, world.alike, rng),
+        )
+        for name in ("new", "old")
+    }
+    names = tuple(models["old"].levels)
+    parts = [
+        model_part(given, names, model=name, seed=seed, plan=plan, split=split, cut=CUT)
+        for name, given in models.items()
+        for split, plan in (("test", SPOKEN), ("val", points(SPOKEN)))
+    ]
+    pair = pair_part(
+        (models["new"], models["old"]), names,
+        names=("new", "old"), seed=seed, plan=SPOKEN, cuts=(CUT, CUT),
+    )  # fmt: skip
+    facts = {"pairs": [("new", "old")]}
+    return Report("", facts, as_table(judge([*parts, pair])), names)
+
+
+def rate(times: int, n: int) -> str:
+    """Return a rate with its exact 95 % interval."""
+    ends = binomtest(times, n).proportion_ci()
+    return f"{times} of {n} ({times / n:.3f}; {ends.low:.3f} to {ends.high:.3f})"
+
+
+WORLDS = (
+    World(),
+    World(prevalence=0.5, auc=0.8),
+    World(prevalence=0.1, auc=0.9),
+    World(levels=(2, 2, 2, 3, 4)),
+)
+
+
+def null(n: int) -> None:
+    """Count the audits without a true difference that claim one."""
+    for world in WORLDS:
+        times = sum(_claims(verdicts_of(page_of(*one_part(world, seed)))) for seed in range(n))
+        print(f"{world}: claims in {rate(times, n)}", flush=True)
+
+
+def _claims(verdicts: Sequence[Verdict]) -> bool:
+    return any(verdict.claim for verdict in verdicts)
+
+
+def power(n: int) -> None:
+    """Count the audits that find the gap of the first attribute, and what Holm's would find."""
+    for prevalence in (0.3, 0.5):
+        world = World(prevalence=prevalence, auc=0.9, other=0.8)
+        found, by_holm = np.array([_found(*one_part(world, seed)) for seed in range(n)]).sum(axis=0)
+        print(f"{world}: found in {rate(found, n)}, by Holm's {rate(by_holm, n)}", flush=True)
+
+
+def _found(part: Measured, names: tuple[str, ...]) -> tuple[bool, bool]:
+    """Return whether the page claims the first attribute's gap, and whether Holm's would."""
+    page = any(one.claim for one in verdicts_of(page_of(part, names)) if one.attribute == "a0")
+    first: dict[int, bool] = {}
+    for claim in part.claims:
+        first |= {id(one): claim.key[0] == "a0" for one in claim.contrasts}
+    contrasts = {id(one): one for claim in part.claims for one in claim.contrasts}
+    adjusted = holm(adjust_together(list(contrasts.values()), CLAIM).p)
+    return page, bool((adjusted[list(first.values())] <= CLAIM).any())
+
+
+def twice(n: int) -> None:
+    """Count the comparisons of a recipe with itself that say levelled down, or anything."""
+    for share in (0.5, 0.9):
+        counts = np.zeros(3, dtype=int)
+        for seed in range(n):
+            claims = [one for one in verdicts_of(two_models(World(), seed, share)) if one.claim]
+            down = any(one.about.startswith("levelling") for one in claims)
+            models = any("less" in one.about or one.about.startswith("level") for one in claims)
+            counts += np.array([down, models, bool(claims)])
+        what = ("levelled down", "models said to differ", "any claim")
+        said = (f"{name} in {rate(times, n)}" for name, times in zip(what, counts, strict=True))
+        print(f"shared noise {share}: {', '.join(said)}", flush=True)
+
+
+def timed(n: int) -> None:
+    """Compare the CPU time of audits with and without verdicts, in turns."""
+    ratios = np.array(list(_ratios(n)))
+    middle, low, high = np.quantile(ratios, (0.5, 0.25, 0.75))
+    print(f"CPU time with verdicts over without, {n} pairs: median {middle:.3f} "
+          f"(quartiles {low:.3f} to {high:.3f})", flush=True)  # fmt: skip
+
+
+def _ratios(n: int) -> Iterator[float]:
+    without_verdicts = partial(patch, "evenhand.measure.table._claims", lambda *_, **__: ())
+    for seed in range(n + 1):
+        seconds = {}
+        for on in (True, False) if seed % 2 else (False, True):
+            with nullcontext() if on else without_verdicts():
+                start = time.process_time()
+                render(page_of(*one_part(World(), seed, PLAN)))
+                seconds[on] = time.process_time() - start
+        if seed:  # the first imports and fills caches
+            yield seconds[True] / seconds[False]
+
+
+SIMULATIONS = {"null": null, "power": power, "twice": twice, "time": timed}
+
+
+def main() -> None:
+    """Run one of the simulations."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=SIMULATIONS)
+    parser.add_argument("-n", type=int, default=400, help="audits or comparisons of each kind")
+    given = parser.parse_args()
+    SIMULATIONS[given.what](given.n)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""What verdicts rest on: the rows that are claims, and the differences behind each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from evenhand.measure.contrasts import Contrast, Side, constant, sides
+from evenhand.measure.families import Family
+from evenhand.measure.headlines import BESIDE, has_better, headline_order, leading_metric
+from evenhand.measure.numbers import EVERYBODY, Number
+from evenhand.measure.registry import Floats, find_metric
+
+CLAIM = 0.05
+"""A difference is claimed where its adjusted p-value is at most this."""
+
+CHANCE = 0.5
+"""The AUC of a model that knows nothing."""
+
+APPROXIMATE = "approximate"
+"""In ``method``: the interval does not hold as often as it says, so that no verdict rests on it."""
+
+Key = tuple[str, str, str]
+"""Attribute, group and metric of a row."""
+
+
+@dataclass(frozen=True, eq=False)
+class Claim:
+    """A row that may be claimed to differ from 0 (an AUC: from chance).
+
+    Attributes
+    ----------
+    key
+        Which row.
+    contrasts
+        The k differences behind it.
+    combine
+        From their adjusted p-values ``(k,)`` to that of the row.
+    """
+
+    key: Key
+    contrasts: tuple[Contrast, ...]
+    combine: Callable[[Floats], float]
+
+
+def is_approximate(method: object) -> bool:
+    """Return whether a row's ``method`` says that no verdict may rest on it."""
+    return isinstance(method, str) and APPROXIMATE in method
+
+
+class Claims:
+    """Finds the claims among the numbers of one model, or of one less another.
+
+    Parameters
+    ----------
+    numbers, rows
+        The numbers and, in the same order, the rows made of them.
+    replicates
+        Resamples of the patients.
+    """
+
+    def __init__(
+        self, numbers: Sequence[Number], rows: Sequence[Mapping[str, Any]], replicates: int
+    ) -> None:
+        self.numbers = {(one.attribute, one.group, one.metric): one for one in numbers}
+        keys = list(self.numbers)
+        self.approximate = {
+            key for key, row in zip(keys, rows, strict=True) if is_approximate(row["method"])
+        }
+        self.replicates = replicates
+
+    def of_groups(self, attribute: str, metrics: Sequence[str]) -> Iterator[Claim]:
+        """Yield the gaps of an attribute that verdicts look at, and the differences in them."""
+        for metric in self._looked_at(attribute, metrics):
+            gap = (attribute, EVERYBODY, f"{metric}_gap")
+            if gap not in self.numbers or self.numbers[gap].reason:
+                continue
+            of = self._sides(self.numbers[gap].family[0], attribute, metric)
+            pairs = {
+                (one.group, other.group): Contrast(one, other) for one, other in combinations(of, 2)
+            }
+            if not pairs:
+                continue
+            yield Claim(gap, tuple(pairs.values()), _least)
+            yield from self._from_reference(attribute, metric, pairs)
+
+    def of_chance(self) -> Iterator[Claim]:
+        """Yield that everybody's AUC differs from chance."""
+        key = (EVERYBODY, EVERYBODY, "auc")
+        if key in self.numbers and not self.numbers[key].reason:
+            for of in self._sides(self.numbers[key].family[0], EVERYBODY, "auc"):
+                yield Claim(key, (Contrast(of, constant("chance", of, CHANCE)),), _least)
+
+    def of_models(self, attributes: Sequence[str], metrics: Sequence[str]) -> Iterator[Claim]:
+        """Yield how two models differ for everybody, in each group, and in their worst groups."""
+        metric = leading_metric(metrics)
+        key = (EVERYBODY, EVERYBODY, metric)
+        if key not in self.numbers or self.numbers[key].reason:
+            return
+        of = self._sides(self.numbers[key].family[0], EVERYBODY, metric)
+        if len(of) == 2:
+            yield Claim(key, (Contrast(of[0], of[1]),), _least)
+        for attribute in attributes:
+            yield from self._of_models(attribute, metric)
+
+    def _of_models(self, attribute: str, metric: str) -> Iterator[Claim]:
+        summary = self._across(attribute, metric)
+        if summary is None:
+            return
+        both = [
+            {one.group: one for one in self._sides(of, attribute, metric)} for of in summary.family
+        ]
+        names = [name for name in both[0] if name in both[1]]
+        new, reference = ([one[name] for name in names] for one in both)
+        cross = [[Contrast(one, other) for other in reference] for one in new]
+        for place, one in enumerate(new):
+            yield Claim((attribute, one.group, metric), (cross[place][place],), _least)
+        worst = (attribute, EVERYBODY, f"{metric}_worst")
+        if worst in self.numbers and 0 < len(new) == len(summary.family[0].names):
+            every = tuple(contrast for row in cross for contrast in row)
+            sign = -1 if find_metric(metric).direction == "lower" else 1
+            better = sign * np.sign([[contrast.value for contrast in row] for row in cross])
+            yield Claim(worst, every, partial(_worst, better=better))
+
+    def _across(self, attribute: str, metric: str) -> Number | None:
+        """Return a number across the groups that has the values of all of them."""
+        keys = ((attribute, EVERYBODY, f"{metric}_{kind}") for kind in ("worst", "gap", "best"))
+        there = [self.numbers[key] for key in keys if key in self.numbers]
+        return next((one for one in there if len(one.family) == 2 and not one.reason), None)
+
+    def _from_reference(
+        self, attribute: str, metric: str, pairs: Mapping[tuple[str, str], Contrast]
+    ) -> Iterator[Claim]:
+        """Yield the signed differences from the reference that are rows."""
+        for key, number in self.numbers.items():
+            if key[0] == attribute and key[2] == f"{metric}_difference":
+                group, reference = number.family[0].names
+                pair = pairs.get((group, reference)) or pairs.get((reference, group))
+                if pair:
+                    yield Claim(key, (pair,), _least)
+
+    def _looked_at(self, attribute: str, metrics: Sequence[str]) -> tuple[str, ...]:
+        """Return the metric that tells the groups apart in the headline, and those beside it."""
+        judging = [name for name in metrics if has_better(name)]
+        if not judging:
+            return ()
+        order = [name for name in headline_order(metrics) if name in judging]
+        first = next((name for name in order if self._varies(attribute, name)), order[0])
+        return tuple(dict.fromkeys((first, *(name for name in BESIDE if name in judging))))
+
+    def _varies(self, attribute: str, metric: str) -> bool:
+        """Return whether two compared groups have values that differ."""
+        gap = self.numbers.get((attribute, EVERYBODY, f"{metric}_gap"))
+        if gap is None:
+            return False
+        values = gap.family[0].values[:, 0]
+        return len(set(values[~np.isnan(values)].tolist())) > 1
+
+    def _sides(self, of: Family, attribute: str, metric: str) -> list[Side]:
+        """Prepare the groups of a family about whose error enough is known."""
+        counts = [len(self.numbers[attribute, name, metric].rows.members) for name in of.names]
+        share = find_metric(metric).share
+        every = sides(of, counts, self.replicates, share=share)
+        return [
+            one
+            for one in every
+            if one.known and (attribute, one.group, metric) not in self.approximate
+        ]
+
+
+def _least(p: Floats) -> float:
+    """Return that some difference is not 0."""
+    return float(np.nanmin(p)) if not np.isnan(p).all() else np.nan
+
+
+def _worst(p: Floats, better: Floats) -> float:
+    """Return that the worst group of one model is served better, or worse, than the other's worst.
+
+    Parameters
+    ----------
+    p
+        ``(G * G,)`` of each group under the first model less each group under the second.
+    better
+        ``(G, G)`` the sign of each: 1 where the first model's value is the better one.
+
+    Notes
+    -----
+    The worst group is served better where *each* group is served better than *some* group of the
+    other model. A union of intersections: the largest, over the first model's groups, of the
+    smallest p-values (Berger, Technometrics 1982). Which group is the worst need not be known.
+    """
+    each = np.where(np.isnan(p), 1.0, p).reshape(better.shape)
+    up = np.where(better > 0, each, 1.0).min(axis=1).max()
+    down = np.where(better < 0, each, 1.0).min(axis=0).max()
+    return float(min(up, down))

@@ -1,0 +1,75 @@
+"""Many tests at once: p-values that hold together, from the draws that all of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from evenhand.measure.registry import Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Adjusted:
+    """What comes of testing m differences together.
+
+    Attributes
+    ----------
+    p
+        ``(m,)``, of each test by itself.
+    p_adjusted
+        ``(m,)``, over all of them: the chance that any difference would look as sure as this one
+        if neither this one nor any that looks less sure were there.
+    largest
+        ``(B,)``, the largest statistic of each draw.
+    """
+
+    p: Floats
+    p_adjusted: Floats
+    largest: Floats
+
+
+def step_down(observed: Floats, drawn: Callable[[int], Floats], draws: int) -> Adjusted:
+    """Test several differences together by the largest statistic, step by step.
+
+    Parameters
+    ----------
+    observed
+        ``(m,)`` statistics, at least 0, the larger the surer; all on one scale.
+    drawn
+        From the position of a test to its statistics ``(B,)`` where nothing differs, the same
+        draws for each test. NaN where a draw has none.
+    draws
+        B.
+
+    Notes
+    -----
+    Romano & Wolf, Econometrica 2005: the surest difference is held against the largest statistic
+    of all tests, the next against that of the tests which remain. Because the draws are shared,
+    tests that go together cost less than with Holm's adjustment.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> null = np.abs(rng.normal(size=(2, 999)))
+    >>> step_down(np.array([0.5, 4.0]), null.__getitem__, 999).p_adjusted.round(3).tolist()
+    [0.609, 0.001]
+    """
+    order = np.argsort(observed, kind="stable")
+    largest = np.zeros(draws)
+    p, adjusted = np.empty(len(observed)), np.empty(len(observed))
+    for place in order:
+        statistics = drawn(int(place))
+        largest = np.fmax(largest, statistics)  # passes over NaN
+        p[place] = _share(statistics, observed[place])
+        adjusted[place] = _share(largest, observed[place])
+    surest_first = order[::-1]
+    adjusted[surest_first] = np.maximum.accumulate(adjusted[surest_first])
+    return Adjusted(p, adjusted, largest)
+
+
+def _share(statistics: Floats, observed: float) -> float:
+    """Return the share of draws with at least the observed statistic, itself counted in."""
+    defined = np.count_nonzero(~np.isnan(statistics))
+    return float((1 + np.count_nonzero(statistics >= observed)) / (1 + defined))
