@@ -7,7 +7,6 @@ from copy import deepcopy
 from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -34,7 +33,7 @@ from evenhand.prune.task import PruneTask, make_task
 from evenhand.runs import Run, finished_run, start_run
 from evenhand.train.loop import Epoch, fit
 from evenhand.train.predict import predict, unit
-from evenhand.train.settings import FitSettings, LoopSettings
+from evenhand.train.settings import FitSettings
 from evenhand.wording import counted
 
 BEFORE, PRUNED, FINETUNED = "before", "pruned", "finetuned"
@@ -122,7 +121,7 @@ def _begin(task: PruneTask, out: Path, *, overwrite: bool) -> Run:
         source=source.facts,
         notes=list(source.notes),
         of={"run": str(task.trained.root), "model": task.name},
-        training=_training(task.trained),
+        training=task.training.model_dump(mode="json"),
     )
     write_splits(run.root / "splits.csv", task.splits)
     write_seen(run, str(task.trained.root))
@@ -178,7 +177,7 @@ def _finetune(task: PruneTask, run: Run, state: State) -> None:
         return
     ours = task.settings
     settings = FitSettings.model_validate(
-        _training(task.trained)
+        task.training.model_dump()
         | {
             "epochs": ours.finetune_epochs,
             "lr": ours.lr,
@@ -196,13 +195,6 @@ def _finetune(task: PruneTask, run: Run, state: State) -> None:
     with zeros_kept(model, state.kept):
         model = fit(model, task.splits, schedule, settings, on_epoch=on_epoch)
     _keep(task, run, FINETUNED, model, state.kept)
-
-
-def _training(run: Run) -> dict[str, Any]:
-    """Return how the model of a run was trained; a run that pruned has it from where it came."""
-    facts = run.facts
-    known = facts.get("training", facts["settings"])
-    return {name: value for name, value in known.items() if name in LoopSettings.model_fields}
 
 
 def _lost(task: PruneTask, pruned: State) -> dict[str, int]:

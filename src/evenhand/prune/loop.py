@@ -88,7 +88,8 @@ def curvature_of(
     batches = group_batches(
         task.source, task.positions, settings.batches, settings.batch_size, order
     )
-    return find_estimator(settings.estimator)(settings.draws, drawn)(model, batches, names)
+    curvature = find_estimator(settings.estimator)(settings.draws, drawn, task.loss)
+    return curvature(model, batches, names)
 
 
 def row_of(number: int, state: State, values: Mapping[str, float], seconds: float) -> Row:

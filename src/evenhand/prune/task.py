@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from torch import nn
 
 from evenhand.cohort.attributes import group_of
 from evenhand.cohort.batches import BatchSource
@@ -24,7 +25,7 @@ from evenhand.models.checkpoints import load_model
 from evenhand.models.model import Model
 from evenhand.prune.batches import Positions, generators, group_batches, group_positions
 from evenhand.prune.channels import refuse_solid
-from evenhand.prune.curvature import find_estimator
+from evenhand.prune.curvature import check_squares, find_estimator
 from evenhand.prune.eligible import in_play
 from evenhand.prune.judge import Criterion, Judge, find_criterion, parse_target
 from evenhand.prune.masks import Kept, load_mask
@@ -32,6 +33,7 @@ from evenhand.prune.roles import Roles, find_roles, refuse_single
 from evenhand.prune.settings import PruneSettings
 from evenhand.runs import Run, finished_run
 from evenhand.train.device import make_accelerator
+from evenhand.train.losses import make_loss
 from evenhand.train.settings import LoopSettings
 
 
@@ -45,6 +47,8 @@ class PruneTask:
         What was asked for.
     trained, name
         The run that holds the model, and its name there.
+    training, loss
+        How the model was trained, and the loss that trained it.
     model
         The untouched model, on the accelerator's device.
     mask
@@ -66,6 +70,8 @@ class PruneTask:
     settings: PruneSettings
     trained: Run
     name: str
+    training: LoopSettings
+    loss: nn.CrossEntropyLoss
     model: Model
     mask: Kept
     splits: Splits
@@ -144,10 +150,14 @@ def make_task(settings: PruneSettings) -> PruneTask:
     positions = group_positions(splits.train, attribute, groups)
     sizes = {group: len(own) for group, own in positions.items()}
     roles = find_roles(settings, _group_values(before, settings.rank_by, groups), sizes)
+    training = training_of(trained)
+    loss = make_loss(training, splits.train.labels, len(splits.train.classes))
     task = PruneTask(
         settings,
         trained,
         name,
+        training,
+        loss.to(accelerator.device),
         model,
         _mask(trained.model(name), accelerator.device),
         splits,
@@ -168,13 +178,25 @@ def _mask(folder: Path, device: torch.device) -> Kept:
     return {name: kept.to(device) for name, kept in mask.items()}
 
 
+def training_of(run: Run) -> LoopSettings:
+    """Return how the model of a run was trained; a run that pruned has it from where it came."""
+    facts = run.facts
+    known = facts.get("training", facts["settings"])
+    return LoopSettings.model_validate(
+        {name: value for name, value in known.items() if name in LoopSettings.model_fields}
+    )
+
+
 def _refuse_layers(task: PruneTask) -> None:
     """Try the estimator on a few samples: what it cannot handle shows there."""
-    settings = task.settings
+    settings, names = task.settings, in_play(task.model, task.settings)
     order, drawn = generators(settings.seed, 0, task.accelerator.device)
-    batches = group_batches(task.source, task.positions, 1, 2, order)
-    run = find_estimator(settings.estimator)(1, drawn)
-    run(task.model, batches, in_play(task.model, settings))
+    batches = list(group_batches(task.source, task.positions, 1, 2, order))
+    if settings.estimator != "hutchinson":  # which is autograd itself
+        places = [rows.start for rows in batches[0].rows.values()][:2]
+        check_squares(task.model, batches[0].inputs[places], names)
+    run = find_estimator(settings.estimator)(1, drawn, task.loss)
+    run(task.model, batches, names)
 
 
 def _asked(settings: PruneSettings) -> tuple[Criterion, float | None]:
