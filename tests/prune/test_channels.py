@@ -194,7 +194,7 @@ def test_the_loop_ends_where_nothing_can_be_removed_any_more(trained, cache, mon
     task = replace(make_task(settings), model=state_of("test_vit")[0].model)
     monkeypatch.setattr("evenhand.prune.loop.bar", bounded(10))
     rows = [row_of(0, start(task), task.before, 0.0)]
-    rows += [row for _, row in steps(task, start(task), rows, remove_channels)]
+    rows += [step.row for step in steps(task, start(task), rows, remove_channels)]
     assert stop_reason(task, rows) == "no further channel or head can be removed"
     assert rows[-1]["left"] == rows[-2]["left"] < rows[-3]["left"]
 

@@ -28,6 +28,7 @@ def pruning(**changes: Any) -> Pruning:
         {
             "step": [0, 1, 2],
             "sparsity": [0.0, 0.1, 0.2],
+            "left": [1000, 900, 800],
             "auc": [0.9, 0.895, 0.7],
             "auc:old": [0.8, 0.81, 0.6],
             "auc:young": [0.92, 0.91, None],
@@ -47,6 +48,8 @@ def pruning(**changes: Any) -> Pruning:
         "budget_lower_is_worse": True,
         "estimator": "ggn-mc",
         "structure": "weight",
+        "share": 10.0,
+        "luck": None,
         "chosen": 1,
         "premise": {
             "layers": [layer("a.weight", 25, 1e-3, 2e-3), layer("b.weight", 0, 1e-2, -1e-2)],

@@ -22,14 +22,23 @@ from evenhand.models.model import Model
 from evenhand.predictions import write_predictions
 from evenhand.prune.cost import cost_of
 from evenhand.prune.loop import Row, row_of, start, steps, stop_reason
+from evenhand.prune.luck import luck_of
 from evenhand.prune.masks import Kept, save_mask, zeros_kept
 from evenhand.prune.premise import check_premise
 from evenhand.prune.remove import remover
 from evenhand.prune.search import searched
 from evenhand.prune.settings import PruneSettings
 from evenhand.prune.state import State
-from evenhand.prune.states import clear_states, load_state, read_rows, save_state, write_rows
+from evenhand.prune.states import (
+    clear_states,
+    load_predictions,
+    load_state,
+    read_rows,
+    save_step,
+    write_rows,
+)
 from evenhand.prune.task import PruneTask, make_task
+from evenhand.report.luck import Luck, luck_sentences
 from evenhand.runs import Run, finished_run, start_run
 from evenhand.train.loop import Epoch, fit
 from evenhand.train.predict import predict, unit
@@ -83,6 +92,10 @@ def prune(
     winner = task.judge.best(rows)
     verdict = _verdict(task, rows, winner)
     say(verdict)
+    with run.phase("luck of the choice"):
+        luck = luck_of(task.judge, load_predictions(run, task, rows), winner)
+    for sentence in _note_luck(task, run, luck):
+        say(sentence)
     state = load_state(run, task, rows, winner)
     with run.phase("writing the models"):
         _keep(task, run, BEFORE, task.model, task.mask)
@@ -91,7 +104,7 @@ def prune(
         with run.phase("fine-tuning"):
             _finetune(task, run, state)
     with run.phase("checking the premise"):
-        _explain(task, run, rows, winner, verdict)
+        _explain(task, run, rows, winner, verdict, luck)
     chosen = FINETUNED if settings.finetune_epochs else PRUNED
     with run.phase("evaluation"):
         evaluate(run, chosen=chosen)
@@ -135,9 +148,9 @@ def _pruned(task: PruneTask, run: Run) -> list[Row]:
         rows = [row_of(0, start(task), task.before, 0.0)]
         write_rows(run, rows)
     reached = load_state(run, task, rows, len(rows) - 1)
-    for state, row in steps(task, reached, rows, remover(task.settings.structure)):
-        rows.append(row)
-        save_state(run, task, state, rows)
+    for step in steps(task, reached, rows, remover(task.settings.structure)):
+        rows.append(step.row)
+        save_step(run, task, step, rows)
     return rows
 
 
@@ -158,6 +171,13 @@ def _verdict(task: PruneTask, rows: Sequence[Row], winner: int) -> str:
         f"{told} Step {winner} wins on validation: {name} {best:.4f} (before: {first:.4f}) at a "
         f"sparsity of {rows[winner]['sparsity']:.1%}."
     )
+
+
+def _note_luck(task: PruneTask, run: Run, luck: Luck | None) -> tuple[str, ...]:
+    """Note how lucky the choice may be, where all notes are read; return it as sentences."""
+    sentences = () if luck is None else luck_sentences(luck)
+    run.note(notes=[*task.splits.train.source.notes, *filter(None, [" ".join(sentences)])])
+    return sentences
 
 
 def _keep(task: PruneTask, run: Run, name: str, model: Model, kept: Kept) -> None:
@@ -204,7 +224,9 @@ def _lost(task: PruneTask, pruned: State) -> dict[str, int]:
     return {name: p.numel() - left[name] for name, p in task.model.named_parameters()}
 
 
-def _explain(task: PruneTask, run: Run, rows: Sequence[Row], winner: int, verdict: str) -> None:
+def _explain(
+    task: PruneTask, run: Run, rows: Sequence[Row], winner: int, verdict: str, luck: Luck | None
+) -> None:
     """Write ``pruning.json``: who, what, why, layer by layer, and what it costs."""
     pruned = load_state(run, task, rows, winner)
     gone = _lost(task, pruned)
@@ -236,8 +258,10 @@ def _explain(task: PruneTask, run: Run, rows: Sequence[Row], winner: int, verdic
             "budget_lower_is_worse": METRICS[settings.budget_metric].direction == "higher",
             "estimator": settings.estimator,
             "structure": settings.structure,
+            "share": settings.share,
             "chosen": winner,
             "verdict": verdict,
+            "luck": None if luck is None else luck.facts(),
             "premise": asdict(premise),
             "cost": costs,
         },

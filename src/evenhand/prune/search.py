@@ -66,6 +66,6 @@ def _score(task: PruneTask, choice: Choice, report: Report) -> tuple[float]:
     """Return what the winning step of one pruning is worth on validation."""
     task = task.with_choice(*choice)
     rows = [row_of(0, start(task), task.before, 0.0)]
-    for _, row in steps(task, start(task), rows, remover(task.settings.structure)):
-        rows.append(row)
+    for step in steps(task, start(task), rows, remover(task.settings.structure)):
+        rows.append(step.row)
     return (float(rows[task.judge.best(rows)][task.judge.criterion.name]),)

@@ -23,10 +23,12 @@ from evenhand.files import fingerprint
 from evenhand.measure import Excluded, excluded_groups, find_metric, groups_of
 from evenhand.models.checkpoints import load_model
 from evenhand.models.model import Model
+from evenhand.predictions import Predictions
 from evenhand.prune.batches import Positions, generators, group_batches, group_positions
 from evenhand.prune.channels import refuse_solid
 from evenhand.prune.curvature import check_squares, find_estimator
 from evenhand.prune.eligible import in_play
+from evenhand.prune.halves import halve
 from evenhand.prune.judge import Criterion, Judge, find_criterion, parse_target
 from evenhand.prune.masks import Kept, load_mask
 from evenhand.prune.roles import Roles, find_roles, refuse_single
@@ -35,6 +37,9 @@ from evenhand.runs import Run, finished_run
 from evenhand.train.device import make_accelerator
 from evenhand.train.losses import make_loss
 from evenhand.train.settings import LoopSettings
+
+HALVES = 2**32 - 1
+"""Beside the seed, what the halves of the validation patients are drawn from; no step has it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +64,10 @@ class PruneTask:
         Where the model runs.
     judge
         Measures models on validation.
-    before
-        What the judge says of the untouched model.
+    untouched, before
+        What the untouched model says about the validation rows, and what the judge says of that.
+    ranks
+        Each group's validation value of ``rank_by``, of all validation patients.
     roles
         Who is unprivileged, and β of the others.
     source, positions
@@ -77,7 +84,9 @@ class PruneTask:
     splits: Splits
     accelerator: Accelerator
     judge: Judge
+    untouched: Predictions
     before: Mapping[str, float]
+    ranks: Mapping[str, float]
     roles: Roles
     source: BatchSource
     positions: Mapping[str, Positions]
@@ -101,7 +110,7 @@ class PruneTask:
         update = {"beta": beta, "share": share, "estimator": estimator}
         settings = self.settings.model_copy(update=update)
         judge = replace(self.judge, settings=settings)
-        values = _group_values(self.before, settings.rank_by, list(self.positions))
+        values = {group: self.ranks[group] for group in self.positions}
         sizes = {group: len(own) for group, own in self.positions.items()}
         return replace(
             self, settings=settings, judge=judge, roles=find_roles(settings, values, sizes)
@@ -143,13 +152,15 @@ def make_task(settings: PruneSettings) -> PruneTask:
     attribute = settings.attribute[0]
     groups, excluded = _groups(settings, splits)
     refuse_single(settings, groups)
-    judge = Judge(splits.val, attribute, criterion, target, settings, excluded)
+    halves = halve(splits.val, attribute, groups, np.random.default_rng([settings.seed, HALVES]))
+    judge = Judge(splits.val, attribute, criterion, target, settings, excluded, halves)
     model = model.to(accelerator.device)
-    before = judge.values(model, accelerator)
-    _refuse_undefined(judge, model, accelerator, before)
+    untouched = judge.predict(model, accelerator)
+    before, ranks = judge.values(untouched), judge.ranks(untouched, groups)
+    _refuse_undefined(judge, untouched, before)
     positions = group_positions(splits.train, attribute, groups)
     sizes = {group: len(own) for group, own in positions.items()}
-    roles = find_roles(settings, _group_values(before, settings.rank_by, groups), sizes)
+    roles = find_roles(settings, ranks, sizes)
     training = training_of(trained)
     loss = make_loss(training, splits.train.labels, len(splits.train.classes))
     task = PruneTask(
@@ -163,7 +174,9 @@ def make_task(settings: PruneSettings) -> PruneTask:
         splits,
         accelerator,
         judge,
+        untouched,
         before,
+        ranks,
         roles,
         BatchSource(splits.train, accelerator.device),
         {group: own for group, own in positions.items() if group in roles.groups},
@@ -222,22 +235,14 @@ def _groups(settings: PruneSettings, splits: Splits) -> tuple[tuple[str, ...], E
     return levels.compared(excluded.get(attribute, ())), excluded
 
 
-def _group_values(
-    values: Mapping[str, float], metric: str, groups: tuple[str, ...] | list[str]
-) -> dict[str, float]:
-    return {group: values.get(f"{metric}:{group}", math.nan) for group in groups}
-
-
-def _refuse_undefined(
-    judge: Judge, model: Model, accelerator: Accelerator, before: Mapping[str, float]
-) -> None:
+def _refuse_undefined(judge: Judge, untouched: Predictions, before: Mapping[str, float]) -> None:
     flags = {
         judge.criterion.name: "--target" if judge.target is not None else "--objective",
         judge.settings.budget_metric: "--budget-metric",
     }
     for name, flag in flags.items():
         if np.isnan(before.get(name, math.nan)):
-            why = judge.why_undefined(model, accelerator, name)
+            why = judge.why_undefined(untouched, name)
             raise EvenhandError(
                 f"{flag} {name} is undefined for this model on validation: {why}. Name another "
                 f'number, or leave a group out with --exclude-group "{judge.attribute}=GROUP".'

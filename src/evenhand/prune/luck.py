@@ -1,0 +1,199 @@
+"""How lucky the choice of a step is: on whom it was chosen, and what other patients confirm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from evenhand.audit.rows import cut_of, groups_in, metric_rows, paired_rows, scored_rows
+from evenhand.measure import Bootstrap, Plan, compared_levels
+from evenhand.measure.asked import numbers_of
+from evenhand.measure.numbers import everybody, parts_of
+from evenhand.measure.resample import resample
+from evenhand.predictions import Predictions
+from evenhand.prune.halves import Halves
+from evenhand.prune.judge import VAL, Judge
+from evenhand.report.luck import Luck, Span
+
+Floats = NDArray[np.float64]
+
+SEED = 0
+BOOTSTRAP = Bootstrap()
+
+
+def luck_of(judge: Judge, steps: Sequence[Predictions], winner: int) -> Luck | None:
+    """Return how lucky the choice of a step may be; None where no step was chosen.
+
+    Parameters
+    ----------
+    judge
+        What chose.
+    steps
+        The validation rows as each step scores them, the untouched model first.
+    winner
+        The step that was chosen.
+    """
+    if winner == 0:
+        return None
+    if judge.halves is None:
+        return _by_resamples(judge, steps, winner)
+    return _by_halves(judge, judge.halves, (steps[0], steps[winner]), winner)
+
+
+def _by_halves(
+    judge: Judge, halves: Halves, pair: tuple[Predictions, Predictions], winner: int
+) -> Luck:
+    """Return the luck as the difference between two halves of the patients."""
+    before, after = (halves.split(one) for one in pair)
+    cuts = cut_of(after[0]), cut_of(before[0])
+    plan, attributes = _plan(judge), [judge.attribute]
+    values, gains = [], []
+    for new, old in zip(after, before, strict=True):
+        rows = metric_rows(new, attributes, model="", seed=SEED, plan=plan, split=VAL, cut=cuts[0])
+        values.append(_span(judge, rows))
+        rows = paired_rows(
+            (new, old), attributes, names=("", ""), seed=SEED, plan=plan, split=VAL, cuts=cuts
+        )
+        gains.append(_span(judge, rows))
+    sign = -1.0 if judge.criterion.lower else 1.0
+    chosen, confirmed = (_patients(part) for part in after)
+    return Luck(
+        metric=judge.criterion.name,
+        lower_is_better=judge.criterion.lower,
+        how="halves",
+        step=winner,
+        choosing=chosen,
+        confirming=confirmed,
+        chosen=values[0],
+        confirmed=values[1],
+        gain=gains[0],
+        confirmed_gain=gains[1],
+        luck=difference(_times(gains[0], sign), _times(gains[1], sign)),
+    )
+
+
+def difference(first: Span, second: Span) -> Span:
+    """Return the difference of two independent estimates, with its interval.
+
+    Its ends follow from those of both, symmetric or not (MOVER; Zou & Donner, Stat. Med. 2008).
+
+    Examples
+    --------
+    >>> difference((0.5, 0.2, 0.8), (0.1, -0.3, 0.5))
+    (0.4, -0.1, 0.9)
+    """
+    (a, low_a, high_a), (b, low_b, high_b) = first, second
+    if low_a is None or high_a is None or low_b is None or high_b is None:
+        return a - b, None, None
+    low, high = math.hypot(a - low_a, high_b - b), math.hypot(high_a - a, b - low_b)
+    return a - b, a - b - low, a - b + high
+
+
+def _by_resamples(judge: Judge, steps: Sequence[Predictions], winner: int) -> Luck:
+    """Return the luck as the bootstrap's optimism: what choosing anew gains in resamples only.
+
+    In each resample of the patients a step is chosen anew; how much better its gain looks there
+    than on the patients themselves is the luck of that choice (Efron & Gong, Am. Stat. 1983). What
+    is confirmed is the value less the mean of that, in an interval that is shifted by as much.
+    """
+    values = [_replicates(judge, one) for one in steps]
+    judged = {name: np.array([own[name] for own in values]) for name in values[0]}  # (S, 1 + B)
+    criterion = judged[judge.criterion.name]
+    sign = -1.0 if judge.criterion.lower else 1.0
+    gain = sign * (criterion - criterion[0])
+    luck = []
+    for draw in range(1, criterion.shape[1]):
+        drawn = [{name: of[k, draw] for name, of in judged.items()} for k in range(len(steps))]
+        if judge.undefined(drawn[0]) is None:
+            best = judge.best(drawn)
+            luck.append(gain[best, draw] - gain[best, 0])
+    by = np.array([value for value in luck if math.isfinite(value)])
+    mean, ends = _mean(by)
+    patients = _patients(steps[winner])
+    chosen = _ends(criterion[winner])
+    change = _ends(criterion[winner] - criterion[0])
+    return Luck(
+        metric=judge.criterion.name,
+        lower_is_better=judge.criterion.lower,
+        how="resamples",
+        step=winner,
+        choosing=patients,
+        confirming=0,
+        chosen=chosen,
+        confirmed=_shifted(chosen, -sign * mean),
+        gain=change,
+        confirmed_gain=_shifted(change, -sign * mean),
+        luck=(mean, *ends),
+    )
+
+
+def _replicates(judge: Judge, predictions: Predictions) -> dict[str, Floats]:
+    """Return the numbers that steps are judged by, ``(1 + B,)``: in the data and each resample.
+
+    The same patients are drawn for every step.
+    """
+    rows = scored_rows(predictions, cut_of(predictions))
+    (groups,) = groups_in(predictions, [judge.attribute]).values()
+    plan = _plan(judge)
+    rng = np.random.default_rng(SEED)
+    resamples = resample(len(rows.members), plan.bootstrap, rng)
+    parts = parts_of(rows, judge.attribute, groups, compared_levels(plan, judge.attribute, groups))
+    metric = judge.settings.budget_metric
+    found = [
+        *numbers_of(everybody(rows), (metric,), (), resamples),
+        *numbers_of(parts, plan.metrics, plan.across, resamples),
+    ]
+    wanted = (judge.criterion.name, metric)
+    return {one.metric: one.values for one in found if one.group == "*" and one.metric in wanted}
+
+
+def _plan(judge: Judge) -> Plan:
+    return Plan(
+        metrics=(judge.criterion.metric or "accuracy",),
+        across=(judge.criterion.summary,),
+        excluded=judge.excluded,
+        bootstrap=BOOTSTRAP,
+    )
+
+
+def _span(judge: Judge, rows: pd.DataFrame) -> Span:
+    """Return the criterion's value and interval."""
+    own = rows[(rows["attribute"] == judge.attribute) & (rows["group"] == "*")]
+    row = own[own["metric"] == judge.criterion.name].iloc[0]
+    value, low, high = (float(row[name]) for name in ("value", "low", "high"))
+    return (value, None, None) if math.isnan(low) or math.isnan(high) else (value, low, high)
+
+
+def _ends(values: Floats) -> Span:
+    """Return a value and the interval of its replicates ``(1 + B,)``."""
+    drawn = values[1:][np.isfinite(values[1:])]
+    return float(values[0]), *_mean(drawn)[1]
+
+
+def _mean(drawn: Floats) -> tuple[float, tuple[float | None, float | None]]:
+    if not len(drawn):
+        return math.nan, (None, None)
+    tail = (1 - BOOTSTRAP.level) / 2
+    low, high = np.quantile(drawn, [tail, 1 - tail])
+    return float(drawn.mean()), (float(low), float(high))
+
+
+def _times(span: Span, sign: float) -> Span:
+    value, low, high = span
+    if low is None or high is None:
+        return sign * value, None, None
+    first, last = sorted((sign * low, sign * high))
+    return sign * value, first, last
+
+
+def _shifted(span: Span, by: float) -> Span:
+    value, low, high = span
+    return value + by, None if low is None else low + by, None if high is None else high + by
+
+
+def _patients(predictions: Predictions) -> int:
+    return int(predictions.table["patient_id"].nunique())
