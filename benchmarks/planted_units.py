@@ -43,7 +43,7 @@ SHARED, OWN, UNITS = 8, 8, 8  # features of both kinds, and units that read each
 TRAIN = {PRIVILEGED: 3200, UNPRIVILEGED: 800}
 TEST = 2000  # of each group
 BETA = 0.33
-STEPS, RATE, DECAY = 400, 0.02, 0.01
+STEPS, RATE, DECAY = 300, 0.02, 0.01
 NAMES = ("0.weight", "2.weight")
 
 Group = tuple[Tensor, Tensor]  # features (n, 16), labels (n,)
@@ -115,7 +115,9 @@ def trained(train: Mapping[str, Group], seed: int) -> tuple[nn.Module, Kept]:
     """Return a trained network, and the mask of the weights that its two halves have."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = nn.Sequential(nn.Linear(SHARED + OWN, 2 * UNITS), nn.ReLU(), nn.Linear(16, 2))
+        # Without a bias it cannot tell small features from large ones, and so not the groups.
+        first = nn.Linear(SHARED + OWN, 2 * UNITS, bias=False)
+        network = nn.Sequential(first, nn.ReLU(), nn.Linear(2 * UNITS, 2))
     kept = {
         "0.weight": torch.block_diag(torch.ones(UNITS, SHARED), torch.ones(UNITS, OWN)).bool(),
         "2.weight": torch.ones(2, 2 * UNITS, dtype=torch.bool),

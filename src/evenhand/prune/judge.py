@@ -191,15 +191,10 @@ class Judge:
 
 
 def _by_name(rows: pd.DataFrame, attribute: str) -> dict[str, float]:
-    everybody = rows[rows["attribute"] == "*"].set_index("metric")["value"]
-    own = rows[rows["attribute"] == attribute]
-    across = own[own["group"] == "*"].set_index("metric")["value"]
-    by_group = own[own["group"] != "*"]
-    return {
-        **{str(name): float(value) for name, value in everybody.items()},
-        **{
-            f"{row['metric']}:{row['group']}": float(row["value"])
-            for row in by_group.to_dict("records")
-        },
-        **{str(name): float(value) for name, value in across.items()},
-    }
+    """Return numbers of everybody and across groups by metric, of a group by metric and group."""
+    values = {}
+    columns = (rows[name] for name in ("attribute", "group", "metric", "value"))
+    for own, group, metric, value in zip(*columns, strict=True):
+        if own in ("*", attribute):
+            values[metric if group == "*" else f"{metric}:{group}"] = float(value)
+    return values
