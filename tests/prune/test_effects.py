@@ -8,6 +8,7 @@ import shutil
 import pandas as pd
 import pytest
 import torch
+from optuna.trial import FixedTrial
 from tests.command import evenhand
 
 from evenhand import load_model
@@ -21,6 +22,7 @@ from evenhand.predictions import read_predictions, write_predictions
 from evenhand.prune import PruneSettings, job, prune
 from evenhand.prune.loop import scores_of, start
 from evenhand.prune.premise import check_premise
+from evenhand.prune.search import pruning_space
 from evenhand.prune.task import make_task
 from evenhand.report.luck import luck_sentences, read_luck
 from evenhand.train.predict import predict
@@ -202,6 +204,17 @@ def test_a_model_that_layers_cannot_tell_is_refused_before_the_first_step(
     with pytest.raises(EvenhandError, match=r"for backbone\.conv1\.0\.weight: on two samples"):
         make_task(settings(trained, cache))
     make_task(settings(trained, cache, estimator="hutchinson"))
+
+
+@pytest.mark.parametrize(
+    ("estimator", "tried"),
+    [("ggn", ("fisher", "ggn", "ggn-mc")), ("hutchinson", ("hutchinson",))],
+)
+def test_a_search_tries_no_estimator_that_the_layers_may_be_refused_by(estimator, tried):
+    given = PruneSettings(run="run", attribute=("group",), estimator=estimator)
+    trial = FixedTrial({"beta": 0.3, "share": 10.0, "estimator": estimator})
+    pruning_space(given).ask(trial)
+    assert trial.distributions["estimator"].choices == tried
 
 
 def test_an_export_says_the_same_and_its_card_tells_of_the_pruning(pruned, trained, tmp_path):

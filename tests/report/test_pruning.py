@@ -82,6 +82,45 @@ def test_the_budget_is_a_level_one_point_below_the_start():
     assert pruning_view(pruning(budget=None)).way[1].level is None
 
 
+def test_the_half_that_confirms_is_drawn_beside_the_half_that_chooses():
+    alone = pruning_view(pruning())
+    assert [trace.name for trace in alone.way[0].traces] == ["auc_gap"]
+    halved = pruning()
+    halved.curve["confirm:auc_gap"] = [0.11, 0.13, 0.15]
+    view = pruning_view(halved)
+    first, second = view.way[0].traces
+    assert (first.name, second.name) == (
+        "auc_gap, the half that chooses",
+        "auc_gap, the half that confirms",
+    )
+    assert first.look != second.look
+    assert view.way[0].chosen == (first.marks[1][:2],)
+    assert view.steps[1][1][2:4] == ("0.1000", "0.1300")
+
+
+def test_the_share_that_channels_took_stands_beside_the_share_that_was_asked_for():
+    says = pruning_view(pruning(structure="channel")).sentences[1]
+    assert "A step was to take 10.0\xa0% of the numbers that were left" in says
+    assert "took 10.0\xa0% to 11.1\xa0%" in says
+    assert "was to take" not in pruning_view(pruning()).sentences[1]
+
+
+def test_luck_is_told_where_a_step_was_chosen():
+    assert "No step was chosen" in " ".join(pruning_view(pruning()).luck)
+    spans = {"chosen": [0.1, 0.0, 0.2], "confirmed": [0.13, 0.05, 0.2], "gain": [-0.02, -0.1, 0.1]}
+    luck = {
+        "metric": "auc_gap", "lower_is_better": True, "how": "resamples", "step": 1,
+        "choosing": 30, "confirming": 0, "confirmed_gain": [0.01, -0.1, 0.1],
+        "luck": [0.03, None, None], **spans,
+    }  # fmt: skip
+    first, second = pruning_view(pruning(luck=luck)).luck
+    assert "Step 1 was chosen on all 30 validation patients" in first
+    assert "looks better by 0.030 there than on the patients themselves" in second
+    older = pruning()
+    without = {name: fact for name, fact in older.facts.items() if name not in ("luck", "share")}
+    assert pruning_view(Pruning(older.curve, without)).luck == ()
+
+
 def test_layers_say_what_they_lost():
     first, second = pruning_view(pruning()).layers
     assert (first.share, first.bar, first.saliency) == ("25.0\xa0%", 25.0, ("0.25", "0.5"))

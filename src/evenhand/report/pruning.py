@@ -162,10 +162,10 @@ def _premise_says(facts: Mapping[str, Any]) -> str:
     return (
         "The method rests on the second-order term telling what a removal does to each group. Here "
         f"the {PERCENT.text(premise['share']).replace('.0', '')} of least saliency of one layer at "
-        f"a time are set to zero in the untouched model, and the change of its mean loss is "
-        f"measured on {premise['samples']} training samples of each group. On the dashed line both "
-        "agree; a change below 0 is an error that got smaller, which the second-order term of a "
-        f"converged model cannot foretell. {_guidance(premise)}"
+        "a time are set to zero in the untouched model, and the change of its mean loss (as it was "
+        f"trained) is measured on {premise['samples']} training samples of each group. On the "
+        "dashed line both agree; a change below 0 is an error that got smaller, which the "
+        f"second-order term of a converged model cannot foretell. {_guidance(premise)}"
     )
 
 
