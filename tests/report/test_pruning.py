@@ -99,9 +99,11 @@ def test_the_half_that_confirms_is_drawn_beside_the_half_that_chooses():
 
 
 def test_the_share_that_channels_took_stands_beside_the_share_that_was_asked_for():
-    says = pruning_view(pruning(structure="channel")).sentences[1]
-    assert "A step was to take 10.0\xa0% of the numbers that were left" in says
-    assert "took 10.0\xa0% to 11.1\xa0%" in says
+    narrow = pruning(structure="channel", share=11.0)
+    narrow.curve["left"] = [1000, 900, 800]
+    says = pruning_view(narrow).sentences[1]
+    assert "A step was to take 11.0\xa0% of the numbers that were left" in says
+    assert "took 10.0\xa0% to 10.0\xa0%" in says  # without the last, which the limit cuts short
     assert "was to take" not in pruning_view(pruning()).sentences[1]
 
 

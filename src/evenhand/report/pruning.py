@@ -104,10 +104,11 @@ def _taken(curve: pd.DataFrame, facts: Mapping[str, Any]) -> str:
         return ""
     left = curve["left"].to_numpy(float)
     taken = 1 - left[1:] / left[:-1]
+    whole = taken[:-1] if len(taken) > 1 else taken  # the limit cuts the last one short
     return (
         f" A step was to take {PERCENT.text(facts['share'] / 100)} of the numbers that were left, "
-        f"and took {PERCENT.text(taken.min())} to {PERCENT.text(taken.max())}: as near as whole "
-        "channels allow, and less where a step would pass the sparsity limit."
+        f"and took {PERCENT.text(whole.min())} to {PERCENT.text(whole.max())}, as near as whole "
+        "channels allow; the last takes what the sparsity limit leaves."
     )
 
 
