@@ -159,6 +159,16 @@ def test_resamples_tell_luck_where_steps_differ_by_chance():
     assert found.confirmed[0] == pytest.approx(found.chosen[0] + found.luck[0])  # less is better
 
 
+@pytest.mark.parametrize("halves", [EVEN, None], ids=["halves", "resamples"])
+def test_a_value_that_is_undefined_tells_no_luck(halves):
+    """Nobody of the minority is positive: neither it nor the gap has an AUC."""
+    first = drawn(seeded(), 80)
+    minority = first.table["attr_group"] == "minority"
+    table = first.table.assign(label=first.table["label"].where(~minority, 0))
+    steps = [Predictions(table, first.classes, LEVELS)] * 2
+    assert luck.luck_of(judge_of(halves), steps, 1) is None
+
+
 def test_sentences_and_what_is_read_back():
     told = Luck(
         "auc_gap", True, "halves", 3, 60, 58,

@@ -108,7 +108,8 @@ def test_the_share_that_channels_took_stands_beside_the_share_that_was_asked_for
 
 
 def test_luck_is_told_where_a_step_was_chosen():
-    assert "No step was chosen" in " ".join(pruning_view(pruning()).luck)
+    assert "No step was chosen" in " ".join(pruning_view(pruning(chosen=0)).luck)
+    assert "It cannot be told: auc_gap is undefined" in " ".join(pruning_view(pruning()).luck)
     spans = {"chosen": [0.1, 0.0, 0.2], "confirmed": [0.13, 0.05, 0.2], "gain": [-0.02, -0.1, 0.1]}
     luck = {
         "metric": "auc_gap", "lower_is_better": True, "how": "resamples", "step": 1,

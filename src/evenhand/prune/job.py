@@ -69,7 +69,7 @@ def prune(
     overwrite
         Whether another or a finished run in ``out`` may be replaced.
     say
-        Told who is unprivileged, how the pruning ended, and which step won.
+        Told who is unprivileged, how the pruning ended, which step won and how lucky that may be.
 
     Raises
     ------

@@ -26,7 +26,9 @@ BOOTSTRAP = Bootstrap()
 
 
 def luck_of(judge: Judge, steps: Sequence[Predictions], winner: int) -> Luck | None:
-    """Return how lucky the choice of a step may be; None where no step was chosen.
+    """Return how lucky the choice of a step may be.
+
+    None where no step was chosen, or where a number that it takes is undefined.
 
     Parameters
     ----------
@@ -40,8 +42,11 @@ def luck_of(judge: Judge, steps: Sequence[Predictions], winner: int) -> Luck | N
     if winner == 0:
         return None
     if judge.halves is None:
-        return _by_resamples(judge, steps, winner)
-    return _by_halves(judge, judge.halves, (steps[0], steps[winner]), winner)
+        luck = _by_resamples(judge, steps, winner)
+    else:
+        luck = _by_halves(judge, judge.halves, (steps[0], steps[winner]), winner)
+    spans = (luck.chosen, luck.confirmed, luck.gain, luck.confirmed_gain, luck.luck)
+    return luck if all(math.isfinite(span[0]) for span in spans) else None
 
 
 def _by_halves(

@@ -116,9 +116,11 @@ def _luck(facts: Mapping[str, Any]) -> tuple[str, ...]:
     if "luck" not in facts:  # an older run
         return ()
     luck = read_luck(facts["luck"])
-    if luck is None:
+    if luck is not None:
+        return luck_sentences(luck)
+    if facts["chosen"] == 0:
         return ("No step was chosen, so that no luck in choosing had a part.",)
-    return luck_sentences(luck)
+    return (f"It cannot be told: {facts['criterion']} is undefined on too few patients.",)
 
 
 def _columns(
