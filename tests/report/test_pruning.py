@@ -118,7 +118,7 @@ def test_luck_is_told_where_a_step_was_chosen():
     }  # fmt: skip
     first, second = pruning_view(pruning(luck=luck)).luck
     assert "Step 1 was chosen on all 30 validation patients" in first
-    assert "looks better by 0.030 there than on the patients themselves" in second
+    assert "is worse than step 1 by 0.030 on average" in second
     older = pruning()
     without = {name: fact for name, fact in older.facts.items() if name not in ("luck", "share")}
     assert pruning_view(Pruning(older.curve, without)).luck == ()

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from evenhand.audit.rows import cut_of, groups_in, metric_rows, paired_rows, scored_rows
 from evenhand.measure import Bootstrap, Plan, compared_levels
 from evenhand.measure.asked import numbers_of
+from evenhand.measure.intervals import ENOUGH
 from evenhand.measure.numbers import everybody, parts_of
-from evenhand.measure.resample import resample
+from evenhand.measure.resample import Resamples, resample
 from evenhand.predictions import Predictions
 from evenhand.prune.halves import Halves
 from evenhand.prune.judge import VAL, Judge
@@ -99,53 +100,55 @@ def difference(first: Span, second: Span) -> Span:
 
 
 def _by_resamples(judge: Judge, steps: Sequence[Predictions], winner: int) -> Luck:
-    """Return the luck as the bootstrap's optimism: what choosing anew gains in resamples only.
+    """Return the luck by the patients that resamples leave out.
 
-    In each resample of the patients a step is chosen anew; how much better its gain looks there
-    than on the patients themselves is the luck of that choice (Efron & Gong, Am. Stat. 1983). What
-    is confirmed is the value less the mean of that, in an interval that is shifted by as much.
+    In each resample of the patients a step is chosen anew. On the patients who are not in it (about
+    37 %; Efron & Tibshirani, JASA 1997) it competes with the step that all patients chose, which
+    they helped to choose: how much better that one looks there is the luck, on average. What is
+    confirmed is the value less the luck, in an interval that is shifted by as much.
     """
     values = [_replicates(judge, one) for one in steps]
-    judged = {name: np.array([own[name] for own in values]) for name in values[0]}  # (S, 1 + B)
-    criterion = judged[judge.criterion.name]
-    sign = -1.0 if judge.criterion.lower else 1.0
-    gain = sign * (criterion - criterion[0])
-    luck = []
-    for draw in range(1, criterion.shape[1]):
+    judged = {name: np.array([own[name] for own in values]) for name in values[0]}
+    criterion = judged[judge.criterion.name]  # (S, 1 + 2 B)
+    draws = criterion.shape[1] // 2
+    gains = criterion - criterion[0]
+    better = []
+    for draw in range(1, 1 + draws):
         drawn = [{name: of[k, draw] for name, of in judged.items()} for k in range(len(steps))]
         if judge.undefined(drawn[0]) is None:
-            best = judge.best(drawn)
-            luck.append(gain[best, draw] - gain[best, 0])
-    by = np.array([value for value in luck if math.isfinite(value)])
-    mean, ends = _mean(by)
-    patients = _patients(steps[winner])
-    chosen = _ends(criterion[winner])
-    change = _ends(criterion[winner] - criterion[0])
+            left_out = gains[:, draw + draws]
+            better.append(left_out[judge.best(drawn)] - left_out[winner])
+    defined = np.array([by for by in better if math.isfinite(by)])
+    by = float(defined.mean()) if len(defined) > ENOUGH * draws else math.nan
+    chosen = _ends(criterion[winner, : 1 + draws])
+    change = _ends(gains[winner, : 1 + draws])
     return Luck(
         metric=judge.criterion.name,
         lower_is_better=judge.criterion.lower,
         how="resamples",
         step=winner,
-        choosing=patients,
+        choosing=_patients(steps[winner]),
         confirming=0,
         chosen=chosen,
-        confirmed=_shifted(chosen, -sign * mean),
+        confirmed=_shifted(chosen, by),
         gain=change,
-        confirmed_gain=_shifted(change, -sign * mean),
-        luck=(mean, *ends),
+        confirmed_gain=_shifted(change, by),
+        luck=(by if judge.criterion.lower else -by, None, None),
     )
 
 
 def _replicates(judge: Judge, predictions: Predictions) -> dict[str, Floats]:
-    """Return the numbers that steps are judged by, ``(1 + B,)``: in the data and each resample.
+    """Return the numbers that steps are judged by, ``(1 + 2 B,)``.
 
-    The same patients are drawn for every step.
+    They are of the data, of B resamples, and of the patients that each of these leaves out. The
+    same patients are drawn for every step.
     """
     rows = scored_rows(predictions, cut_of(predictions))
     (groups,) = groups_in(predictions, [judge.attribute]).values()
     plan = _plan(judge)
-    rng = np.random.default_rng(SEED)
-    resamples = resample(len(rows.members), plan.bootstrap, rng)
+    drawn = resample(len(rows.members), plan.bootstrap, np.random.default_rng(SEED)).weights
+    left_out = (drawn[1:] == 0).astype(drawn.dtype)
+    resamples = Resamples(np.concatenate([drawn, left_out]), 2 * len(left_out))
     parts = parts_of(rows, judge.attribute, groups, compared_levels(plan, judge.attribute, groups))
     metric = judge.settings.budget_metric
     found = [
@@ -176,15 +179,11 @@ def _span(judge: Judge, rows: pd.DataFrame) -> Span:
 def _ends(values: Floats) -> Span:
     """Return a value and the interval of its replicates ``(1 + B,)``."""
     drawn = values[1:][np.isfinite(values[1:])]
-    return float(values[0]), *_mean(drawn)[1]
-
-
-def _mean(drawn: Floats) -> tuple[float, tuple[float | None, float | None]]:
-    if not len(drawn):
-        return math.nan, (None, None)
+    if len(drawn) <= ENOUGH * (len(values) - 1):
+        return float(values[0]), None, None
     tail = (1 - BOOTSTRAP.level) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail])
-    return float(drawn.mean()), (float(low), float(high))
+    return float(values[0]), float(low), float(high)
 
 
 def _times(span: Span, sign: float) -> Span:

@@ -26,7 +26,7 @@ class Luck:
         The number across groups that chose, and its direction.
     how
         ``halves``: one half of the validation patients chose, the other confirms. ``resamples``:
-        all of them chose, and the choice was repeated in resamples of them.
+        all of them chose; the choice was repeated in resamples and measured on those left out.
     step, choosing, confirming
         The step, and how many patients chose and confirm.
     chosen, confirmed
@@ -77,9 +77,9 @@ def luck_sentences(luck: Luck) -> tuple[str, ...]:
         f"Step {luck.step} was chosen on all {counted(luck.choosing, 'validation patient')}, who "
         f"are too few for one half to choose and the other to confirm: {there} by pruning "
         f"({better} is better).",
-        f"When the choice is repeated in resamples of these patients, the change looks better by "
-        f"{by} there than on the patients themselves: so lucky the best of several steps is apt "
-        f"to be. Less the mean of that: {again}.",
+        "The choice was repeated in resamples of these patients. On the patients whom a resample "
+        f"leaves out, the step that it chose is worse than step {luck.step} by {by} on average: "
+        f"that is the luck of having been chosen on them. Less that luck: {again}.",
     )
 
 
