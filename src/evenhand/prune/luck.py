@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.audit.rows import cut_of, groups_in, metric_rows, paired_rows, scored_rows
+from evenhand.audit.rows import Cut, cut_of, groups_in, metric_rows, paired_rows, scored_rows
 from evenhand.measure import Bootstrap, Plan, compared_levels
 from evenhand.measure.asked import numbers_of
 from evenhand.measure.intervals import ENOUGH
@@ -24,6 +24,8 @@ Floats = NDArray[np.float64]
 
 SEED = 0
 BOOTSTRAP = Bootstrap()
+RESAMPLES = 100
+"""Resamples in which the choice is repeated."""
 
 
 def luck_of(judge: Judge, steps: Sequence[Predictions], winner: int) -> Luck | None:
@@ -56,15 +58,9 @@ def _by_halves(
     """Return the luck as the difference between two halves of the patients."""
     before, after = (halves.split(one) for one in pair)
     cuts = cut_of(after[0]), cut_of(before[0])
-    plan, attributes = _plan(judge), [judge.attribute]
-    values, gains = [], []
-    for new, old in zip(after, before, strict=True):
-        rows = metric_rows(new, attributes, model="", seed=SEED, plan=plan, split=VAL, cut=cuts[0])
-        values.append(_span(judge, rows))
-        rows = paired_rows(
-            (new, old), attributes, names=("", ""), seed=SEED, plan=plan, split=VAL, cuts=cuts
-        )
-        gains.append(_span(judge, rows))
+    values, gains = zip(
+        *(_spans(judge, both, cuts) for both in zip(after, before, strict=True)), strict=True
+    )
     sign = -1.0 if judge.criterion.lower else 1.0
     chosen, confirmed = (_patients(part) for part in after)
     return Luck(
@@ -80,6 +76,18 @@ def _by_halves(
         confirmed_gain=gains[1],
         luck=difference(_times(gains[0], sign), _times(gains[1], sign)),
     )
+
+
+def _spans(
+    judge: Judge, pair: tuple[Predictions, Predictions], cuts: tuple[Cut, Cut]
+) -> tuple[Span, Span]:
+    """Return the criterion of the first model, and its change from the second's."""
+    plan, attributes = _plan(judge), [judge.attribute]
+    alone = metric_rows(pair[0], attributes, model="", seed=SEED, plan=plan, split=VAL, cut=cuts[0])
+    paired = paired_rows(
+        pair, attributes, names=("", ""), seed=SEED, plan=plan, split=VAL, cuts=cuts
+    )
+    return _span(judge, alone), _span(judge, paired)
 
 
 def difference(first: Span, second: Span) -> Span:
@@ -110,7 +118,7 @@ def _by_resamples(judge: Judge, steps: Sequence[Predictions], winner: int) -> Lu
     values = [_replicates(judge, one) for one in steps]
     judged = {name: np.array([own[name] for own in values]) for name in values[0]}
     criterion = judged[judge.criterion.name]  # (S, 1 + 2 B)
-    draws = criterion.shape[1] // 2
+    draws = RESAMPLES
     gains = criterion - criterion[0]
     better = []
     for draw in range(1, 1 + draws):
@@ -120,8 +128,8 @@ def _by_resamples(judge: Judge, steps: Sequence[Predictions], winner: int) -> Lu
             better.append(left_out[judge.best(drawn)] - left_out[winner])
     defined = np.array([by for by in better if math.isfinite(by)])
     by = float(defined.mean()) if len(defined) > ENOUGH * draws else math.nan
-    chosen = _ends(criterion[winner, : 1 + draws])
-    change = _ends(gains[winner, : 1 + draws])
+    pair = steps[winner], steps[0]
+    chosen, change = _spans(judge, pair, (cut_of(pair[0]), cut_of(pair[1])))
     return Luck(
         metric=judge.criterion.name,
         lower_is_better=judge.criterion.lower,
@@ -145,18 +153,22 @@ def _replicates(judge: Judge, predictions: Predictions) -> dict[str, Floats]:
     """
     rows = scored_rows(predictions, cut_of(predictions))
     (groups,) = groups_in(predictions, [judge.attribute]).values()
-    plan = _plan(judge)
-    drawn = resample(len(rows.members), plan.bootstrap, np.random.default_rng(SEED)).weights
-    left_out = (drawn[1:] == 0).astype(drawn.dtype)
-    resamples = Resamples(np.concatenate([drawn, left_out]), 2 * len(left_out))
+    plan, metric = _plan(judge), judge.settings.budget_metric
+    rng = np.random.default_rng(SEED)
+    drawn = resample(len(rows.members), Bootstrap(RESAMPLES), rng).weights
     parts = parts_of(rows, judge.attribute, groups, compared_levels(plan, judge.attribute, groups))
-    metric = judge.settings.budget_metric
-    found = [
-        *numbers_of(everybody(rows), (metric,), (), resamples),
-        *numbers_of(parts, plan.metrics, plan.across, resamples),
-    ]
-    wanted = (judge.criterion.name, metric)
-    return {one.metric: one.values for one in found if one.group == "*" and one.metric in wanted}
+    values: dict[str, list[float]] = {judge.criterion.name: [], metric: []}
+    for weights in np.concatenate([drawn, drawn[1:] == 0]).astype(drawn.dtype):
+        # One at a time: beside the data, a resample's gap would have the sign of the data's.
+        one = Resamples(weights[None], 0)
+        found = [
+            *numbers_of(everybody(rows), (metric,), (), one),
+            *numbers_of(parts, plan.metrics, plan.across, one),
+        ]
+        for number in found:
+            if number.group == "*" and number.metric in values:
+                values[number.metric].append(float(number.values[0]))
+    return {name: np.array(of) for name, of in values.items()}
 
 
 def _plan(judge: Judge) -> Plan:
@@ -174,16 +186,6 @@ def _span(judge: Judge, rows: pd.DataFrame) -> Span:
     row = own[own["metric"] == judge.criterion.name].iloc[0]
     value, low, high = (float(row[name]) for name in ("value", "low", "high"))
     return (value, None, None) if math.isnan(low) or math.isnan(high) else (value, low, high)
-
-
-def _ends(values: Floats) -> Span:
-    """Return a value and the interval of its replicates ``(1 + B,)``."""
-    drawn = values[1:][np.isfinite(values[1:])]
-    if len(drawn) <= ENOUGH * (len(values) - 1):
-        return float(values[0]), None, None
-    tail = (1 - BOOTSTRAP.level) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail])
-    return float(values[0]), float(low), float(high)
 
 
 def _times(span: Span, sign: float) -> Span:
