@@ -183,10 +183,10 @@ def iterated(judged: Judged) -> Iterator[Cell]:
     first, settings = start(task), task.settings
     row = {"step": 0, "left": first.left, "sparsity": 0.0, **task.before}
     method = f"iterated, {settings.structure}s"
-    for state, done in steps(task, first, [row], remover(settings.structure)):
-        share = round(100 * state.sparsity, 1)
+    for step in steps(task, first, [row], remover(settings.structure)):
+        share = round(100 * step.state.sparsity, 1)
         about = {"method": method, "beta": settings.beta, "share": share}
-        yield judged.cell(state.model, **about, seconds=done["seconds"])
+        yield judged.cell(step.state.model, **about, seconds=step.row["seconds"])
 
 
 KINDS = {"one-shot": one_shot, "iterated": iterated, "channels": iterated}

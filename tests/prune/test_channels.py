@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import replace
 
 import pandas as pd
@@ -16,7 +18,7 @@ from evenhand.errors import EvenhandError
 from evenhand.files import read_json
 from evenhand.models.inputs import SeriesInputs
 from evenhand.prune import PruneSettings
-from evenhand.prune.channels import refuse_solid, remove_channels
+from evenhand.prune.channels import _choices, _size, refuse_solid, remove_channels
 from evenhand.prune.eligible import IN_CHANNELS, prunable
 from evenhand.prune.loop import row_of, start, steps, stop_reason
 from evenhand.prune.masks import apply_mask
@@ -83,16 +85,53 @@ def test_what_contributes_nothing_goes_and_the_output_stays(backbone, dead):
 def test_a_narrower_model_loads_and_says_the_same(backbone, tmp_path):
     state, inputs = state_of(backbone)
     for seed in range(2):
-        names = prunable(state.model, IN_CHANNELS)
-        rng = torch.Generator().manual_seed(seed)
-        scores = {n: torch.rand(state.model.get_parameter(n).shape, generator=rng) for n in names}
-        state = remove_channels(state, scores, state.left // 4)
-    assert 0.2 < state.sparsity < 0.6
+        state = remove_channels(state, drawn(state, seed), state.left // 4)
+    assert state.sparsity == pytest.approx(1 - 0.75**2, abs=0.02)
     save_model(tmp_path, state.model)
     found = load_model(tmp_path)
     with torch.no_grad():
         assert torch.equal(found(inputs), state.model(inputs))
     assert found.spec == state.model.spec
+
+
+def drawn(state, seed) -> dict[str, torch.Tensor]:
+    names = prunable(state.model, IN_CHANNELS)
+    rng = torch.Generator().manual_seed(seed)
+    return {n: torch.rand(state.model.get_parameter(n).shape, generator=rng) for n in names}
+
+
+@pytest.mark.parametrize("alike", [False, True], ids=["drawn", "alike"])
+@pytest.mark.parametrize("backbone", INPUTS)
+def test_what_goes_is_the_share_that_was_asked_for_as_nearly_as_channels_allow(backbone, alike):
+    """Counted in the parameters of the models, over several steps."""
+    state, _ = state_of(backbone)
+    for seed in range(3):
+        scores = scores_of(state.model, []) if alike else drawn(state, seed)
+        asked = round(0.15 * state.left)
+        choices = _choices(state.model, scores)
+        shapes = {name: list(p.shape) for name, p in state.model.named_parameters()}
+        largest = max(_size(of, shapes) for one in choices for of in one.slices)
+        before = sum(p.numel() for p in state.model.parameters())
+        state = remove_channels(state, scores, asked)
+        gone = before - sum(p.numel() for p in state.model.parameters())
+        assert abs(gone - asked) <= largest / 2
+        assert state.left == before - gone
+    assert state.sparsity == pytest.approx(1 - 0.85**3, abs=0.02)
+
+
+@pytest.mark.parametrize("backbone", INPUTS)
+def test_the_size_of_every_channel_is_what_its_removal_takes(backbone):
+    state, _ = state_of(backbone)
+    scores = drawn(state, 0)
+    shapes = {name: list(p.shape) for name, p in state.model.named_parameters()}
+    for k, one in list(enumerate(_choices(state.model, scores)))[::3]:
+        for places in ([0], [0, 1])[: len(one.scores) - 1]:  # one stays
+            model = deepcopy(state.model)
+            _choices(model, scores)[k].remove(places)
+            gone = sum(p.numel() for p in state.model.parameters())
+            gone -= sum(p.numel() for p in model.parameters())
+            together = sum((Counter(one.slices[place]) for place in places), Counter())
+            assert _size(together, shapes) == gone
 
 
 def test_one_channel_at_least_stays_everywhere():
@@ -155,7 +194,7 @@ def test_the_loop_ends_where_nothing_can_be_removed_any_more(trained, cache, mon
     task = replace(make_task(settings), model=state_of("test_vit")[0].model)
     monkeypatch.setattr("evenhand.prune.loop.bar", bounded(10))
     rows = [row_of(0, start(task), task.before, 0.0)]
-    rows += [row for _, row in steps(task, start(task), rows, remove_channels)]
+    rows += [step.row for step in steps(task, start(task), rows, remove_channels)]
     assert stop_reason(task, rows) == "no further channel or head can be removed"
     assert rows[-1]["left"] == rows[-2]["left"] < rows[-3]["left"]
 

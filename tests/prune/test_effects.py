@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import html
+import shutil
 
+import pandas as pd
 import pytest
 import torch
+from optuna.trial import FixedTrial
 from tests.command import evenhand
 
 from evenhand import load_model
-from evenhand.files import read_json
+from evenhand.audit.card import write_card
+from evenhand.errors import EvenhandError
+from evenhand.files import read_json, write_json
 from evenhand.measure import Bootstrap
 from evenhand.models.export import from_safetensors
-from evenhand.predictions import write_predictions
+from evenhand.models.model import Model
+from evenhand.predictions import read_predictions, write_predictions
 from evenhand.prune import PruneSettings, job, prune
+from evenhand.prune.loop import scores_of, start
+from evenhand.prune.premise import check_premise
+from evenhand.prune.search import pruning_space
 from evenhand.prune.task import make_task
+from evenhand.report.luck import luck_sentences, read_luck
 from evenhand.train.predict import predict
 
 QUICK = {"share": 25, "limit": 25, "batches": 1, "budget": None, "objective": "log_loss_gap"}
@@ -108,6 +118,103 @@ def test_the_report_speaks_of_models_and_of_how_they_decide(pruned):
     assert "Models side by side" in page
     assert "Decision rule: Youden's index, on the validation rows. " in page
     assert "The pruned and fine-tuned model decides at" in page
+
+
+def test_page_notes_and_card_say_how_lucky_the_choice_may_be(pruned, tmp_path):
+    run = pruned[0]
+    luck = read_luck(read_json(run.root / "pruning.json")["luck"])
+    assert luck is not None
+    assert (luck.how, luck.metric) == ("resamples", "log_loss_gap")  # 48 patients are too few
+    says = " ".join(luck_sentences(luck))
+    assert says in run.facts["notes"]
+    page = html.unescape((run.root / "report.html").read_text())
+    assert f"How lucky the choice may be.</strong> {says}" in page
+    write_card(run, None, tmp_path / "card.md")
+    card = html.unescape((tmp_path / "card.md").read_text()).replace("\\", "")
+    assert " ".join(says.split()) in card
+    assert not (run.root / "validation").exists()
+
+
+def test_large_validation_splits_choose_on_one_half(trained, cache, tmp_path, monkeypatch):
+    monkeypatch.setattr("evenhand.prune.halves.PATIENTS", 1)
+    monkeypatch.setattr("evenhand.audit.asked.Bootstrap", lambda *_: Bootstrap(20))
+    run = prune(settings(trained, cache, share=10), tmp_path / "run")
+    curve, facts = pd.read_csv(run.root / "curve.csv"), read_json(run.root / "pruning.json")
+    assert facts["chosen"] == curve["log_loss_gap"].argmin() > 0
+    luck = read_luck(facts["luck"])
+    assert luck is not None
+    assert luck.how == "halves"
+    patients = read_predictions(run.predictions("before")).of_split("val").table["patient_id"]
+    assert luck.choosing + luck.confirming == patients.nunique()
+    last = curve.loc[facts["chosen"]]
+    assert (luck.chosen[0], luck.confirmed[0]) == pytest.approx(
+        (last["log_loss_gap"], last["confirm:log_loss_gap"])
+    )
+    page = html.unescape((run.root / "report.html").read_text())
+    assert "had no part in the choice" in page
+    assert "log_loss_gap, the half that confirms" in page
+
+
+def test_differences_are_pruned_less_unpruned(pruned):
+    """As `evenhand compare` subtracts what was there first from what came of it."""
+    rows = pd.DataFrame(read_json(pruned[0].root / "metrics.json")["rows"])
+    rows = rows[(rows["split"] == "test") & (rows["attribute"] == "*")]
+    rows = rows[rows["metric"] == "log_loss"]
+    values = rows.set_index(["model", rows["against"].fillna("")])["value"]
+    for after, before in [("pruned", "before"), ("finetuned", "pruned"), ("finetuned", "before")]:
+        assert values[after, before] == pytest.approx(values[after, ""] - values[before, ""])
+
+
+@pytest.mark.parametrize(
+    ("change", "smoothing"),
+    [({}, 0.0), ({"class_weights": "balanced", "label_smoothing": 0.2}, 0.2)],
+    ids=["plain", "weighted"],
+)
+def test_the_loss_is_the_one_that_trained_the_model(trained, cache, tmp_path, change, smoothing):
+    copy = tmp_path / "run"
+    shutil.copytree(trained, copy)
+    facts = read_json(copy / "run.json")
+    facts["settings"] |= change
+    write_json(copy / "run.json", facts)
+    tasks = [make_task(settings(run, cache, estimator="ggn")) for run in (trained, copy)]
+    loss = tasks[1].loss
+    assert loss.label_smoothing == smoothing
+    assert (loss.weight is None) == (not change)
+    scores = [scores_of(task, start(task), 1)["backbone.conv1.0.weight"] for task in tasks]
+    assert torch.equal(*scores) == (not change)
+    measured = [check_premise(task, {}).layers[0].measured for task in tasks]
+    assert (measured[0] == measured[1]) == (not change)
+
+
+def test_a_model_that_layers_cannot_tell_is_refused_before_the_first_step(
+    trained, cache, monkeypatch
+):
+    class UsedAgain(Model):
+        def forward(self, *given):
+            logits = super().forward(*given)
+            weight = self.backbone.conv1[0].weight  # once in its layer, and once more here
+            return logits * (1 + weight.square().sum())
+
+    def load(folder):
+        model = load_model(folder)
+        model.__class__ = UsedAgain
+        return model
+
+    monkeypatch.setattr("evenhand.prune.task.load_model", load)
+    with pytest.raises(EvenhandError, match=r"for backbone\.conv1\.0\.weight: on two samples"):
+        make_task(settings(trained, cache))
+    make_task(settings(trained, cache, estimator="hutchinson"))
+
+
+@pytest.mark.parametrize(
+    ("estimator", "tried"),
+    [("ggn", ("fisher", "ggn", "ggn-mc")), ("hutchinson", ("hutchinson",))],
+)
+def test_a_search_tries_no_estimator_that_the_layers_may_be_refused_by(estimator, tried):
+    given = PruneSettings(run="run", attribute=("group",), estimator=estimator)
+    trial = FixedTrial({"beta": 0.3, "share": 10.0, "estimator": estimator})
+    pruning_space(given).ask(trial)
+    assert trial.distributions["estimator"].choices == tried
 
 
 def test_an_export_says_the_same_and_its_card_tells_of_the_pruning(pruned, trained, tmp_path):

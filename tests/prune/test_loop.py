@@ -38,8 +38,8 @@ def curve(settings):
     task = make_task(settings)
     first = row_of(0, start(task), task.before, 0.0)
     rows = [first]
-    for _, row in steps(task, start(task), [first], remover(settings.structure)):
-        rows.append(row)
+    for step in steps(task, start(task), [first], remover(settings.structure)):
+        rows.append(step.row)
     shown = [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
     return shown, stop_reason(task, rows), task.roles
 
@@ -189,7 +189,7 @@ def test_a_share_of_less_than_one_number_takes_one(settings):
     first = row_of(0, whole, task.before, 0.0)
     for left in (whole.left, whole.left - 7):
         assert stop_reason(task, [{**first, "left": left}]) is None
-    assert next(steps(task, whole, [first], remover("weight")))[0].left == whole.left - 1
+    assert next(steps(task, whole, [first], remover("weight"))).state.left == whole.left - 1
 
 
 def test_a_value_that_is_undefined_ends_the_pruning_by_its_own_name(settings):

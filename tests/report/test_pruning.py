@@ -28,6 +28,7 @@ def pruning(**changes: Any) -> Pruning:
         {
             "step": [0, 1, 2],
             "sparsity": [0.0, 0.1, 0.2],
+            "left": [1000, 900, 800],
             "auc": [0.9, 0.895, 0.7],
             "auc:old": [0.8, 0.81, 0.6],
             "auc:young": [0.92, 0.91, None],
@@ -47,6 +48,8 @@ def pruning(**changes: Any) -> Pruning:
         "budget_lower_is_worse": True,
         "estimator": "ggn-mc",
         "structure": "weight",
+        "share": 10.0,
+        "luck": None,
         "chosen": 1,
         "premise": {
             "layers": [layer("a.weight", 25, 1e-3, 2e-3), layer("b.weight", 0, 1e-2, -1e-2)],
@@ -77,6 +80,48 @@ def test_the_budget_is_a_level_one_point_below_the_start():
     assert chart.level is not None
     assert start < inside < chart.level  # places grow downwards
     assert pruning_view(pruning(budget=None)).way[1].level is None
+
+
+def test_the_half_that_confirms_is_drawn_beside_the_half_that_chooses():
+    alone = pruning_view(pruning())
+    assert [trace.name for trace in alone.way[0].traces] == ["auc_gap"]
+    halved = pruning()
+    halved.curve["confirm:auc_gap"] = [0.11, 0.13, 0.15]
+    view = pruning_view(halved)
+    first, second = view.way[0].traces
+    assert (first.name, second.name) == (
+        "auc_gap, the half that chooses",
+        "auc_gap, the half that confirms",
+    )
+    assert first.look != second.look
+    assert view.way[0].chosen == (first.marks[1][:2],)
+    assert view.steps[1][1][2:4] == ("0.1000", "0.1300")
+
+
+def test_the_share_that_channels_took_stands_beside_the_share_that_was_asked_for():
+    narrow = pruning(structure="channel", share=11.0)
+    narrow.curve["left"] = [1000, 900, 800]
+    says = pruning_view(narrow).sentences[1]
+    assert "A step was to take 11.0\xa0% of the numbers that were left" in says
+    assert "took 10.0\xa0% to 10.0\xa0%" in says  # without the last, which the limit cuts short
+    assert "was to take" not in pruning_view(pruning()).sentences[1]
+
+
+def test_luck_is_told_where_a_step_was_chosen():
+    assert "No step was chosen" in " ".join(pruning_view(pruning(chosen=0)).luck)
+    assert "It cannot be told: auc_gap is undefined" in " ".join(pruning_view(pruning()).luck)
+    spans = {"chosen": [0.1, 0.0, 0.2], "confirmed": [0.13, 0.05, 0.2], "gain": [-0.02, -0.1, 0.1]}
+    luck = {
+        "metric": "auc_gap", "lower_is_better": True, "how": "resamples", "step": 1,
+        "choosing": 30, "confirming": 0, "confirmed_gain": [0.01, -0.1, 0.1],
+        "luck": [0.03, None, None], **spans,
+    }  # fmt: skip
+    first, second = pruning_view(pruning(luck=luck)).luck
+    assert "Step 1 was chosen on all 30 validation patients" in first
+    assert "is worse than step 1 by 0.030 on average" in second
+    older = pruning()
+    without = {name: fact for name, fact in older.facts.items() if name not in ("luck", "share")}
+    assert pruning_view(Pruning(older.curve, without)).luck == ()
 
 
 def test_layers_say_what_they_lost():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +19,8 @@ from evenhand.models.widths import attentions, count_heads, widths_of
 from evenhand.prune.state import State
 
 Named = Mapping[str, Tensor]
+Slices = Mapping[tuple[str, int], int]
+"""By the name of a parameter and one of its axes, how many places along it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,14 +29,16 @@ class Choices:
 
     Attributes
     ----------
-    scores, sizes
-        For each of them, the sum of its parameters' saliency, and how many parameters it has.
+    scores
+        For each of them, the sum of its parameters' saliency.
+    slices
+        For each of them, how many places it takes along an axis of a parameter.
     remove
         Removes those at some places from the model.
     """
 
     scores: Tensor
-    sizes: Tensor
+    slices: Sequence[Slices]
     remove: Callable[[list[int]], None]
 
 
@@ -80,11 +86,13 @@ def refuse_solid(model: Model) -> None:
 def remove_channels(state: State, scores: Named, count: int) -> State:
     """Remove the channels and heads of least saliency that together have ``count`` numbers.
 
-    One at least stays in every layer.
+    It is that number as nearly as whole channels allow, and one channel at least. One stays in
+    every layer.
     """
     model = deepcopy(state.model)
     choices = _choices(model, scores)
-    for one, places in zip(choices, _least(choices, count), strict=True):
+    shapes = {name: list(p.shape) for name, p in model.named_parameters()}
+    for one, places in zip(choices, _least(choices, shapes, count), strict=True):
         if places:
             one.remove(places)
     count_heads(model)
@@ -95,22 +103,38 @@ def remove_channels(state: State, scores: Named, count: int) -> State:
     return State(model, kept, sum(p.numel() for p in model.parameters()), state.total)
 
 
-def _least(choices: list[Choices], count: int) -> list[list[int]]:
-    """Return the places of what is removed, for each of the choices."""
+def _least(choices: Sequence[Choices], shapes: dict[str, list[int]], count: int) -> list[list[int]]:
+    """Return the places of what is removed, for each of the choices.
+
+    A number that joins two channels goes once: each channel has what is left when those before it
+    are gone, so ``shapes`` shrink on the way.
+    """
     every = sorted(
         (float(score), k, place)
         for k, one in enumerate(choices)
         for place, score in enumerate(one.scores.tolist())
     )
     chosen: list[list[int]] = [[] for _ in choices]
-    gone = 0.0
+    gone = 0
     for _, k, place in every:
-        if gone >= count:
+        if len(chosen[k]) == len(choices[k].scores) - 1:
+            continue
+        size = _size(choices[k].slices[place], shapes)
+        if gone and abs(gone + size - count) > abs(gone - count):
             break
-        if len(chosen[k]) < len(choices[k].scores) - 1:
-            chosen[k].append(place)
-            gone += float(choices[k].sizes[place])
+        chosen[k].append(place)
+        for (name, axis), places in choices[k].slices[place].items():
+            shapes[name][axis] -= places
+        gone += size
     return chosen
+
+
+def _size(slices: Slices, shapes: Mapping[str, Sequence[int]]) -> int:
+    """Return how many numbers some slices have of parameters of some shapes."""
+    left = {name: list(shapes[name]) for name, _ in slices}
+    for (name, axis), places in slices.items():
+        left[name][axis] -= places
+    return sum(math.prod(shapes[name]) - math.prod(shape) for name, shape in left.items())
 
 
 def _choices(model: Model, scores: Named) -> list[Choices]:
@@ -129,13 +153,14 @@ def _channels(model: Model, scores: Named) -> list[Choices]:
     qkv = [one for one in model.modules() if isinstance(getattr(one, "qkv", None), nn.Linear)]
     attention = [layer for one in qkv for layer in (one.qkv, one.proj)]
     outputs = [layer for layer in model.head.modules() if isinstance(layer, nn.Linear)][-1:]
+    shapes = {name: p.shape for name, p in model.named_parameters()}
     found = []
     for group in graph.get_all_groups(ignored_layers=[*attention, *outputs]):
         if not any(isinstance(item.dep.target.module, nn.Parameter) for item in group):
             found.append(
                 Choices(
                     _by_channel(graph, group, names, scores),
-                    _by_channel(graph, group, names, _ones(scores)),
+                    _slices_by_channel(graph, group, names, shapes),
                     group.prune,
                 )
             )
@@ -146,24 +171,36 @@ def _sample(model: Model) -> Tensor:
     return torch.zeros(1, *model.spec.inputs.shape, device=next(model.parameters()).device)
 
 
-def _ones(scores: Named) -> Named:
-    return {name: torch.ones_like(score) for name, score in scores.items()}
+def _parameters(graph: Any, group: Any, names: Mapping[Any, str]) -> Iterator[tuple[Any, str, int]]:
+    """Yield what goes with the channels of a group: the item, a parameter's name and its axis."""
+    for item in group:
+        name = names.get(item.dep.target.module)
+        outward = graph.is_out_channel_pruning_fn(item.dep.handler)  # a norm's channels are both
+        for own, axis in (("weight", 0), ("bias", 0)) if outward else (("weight", 1),):
+            yield item, f"{name}.{own}", axis
 
 
 def _by_channel(graph: Any, group: Any, names: Mapping[Any, str], scores: Named) -> Tensor:
     """Sum scores over everything that goes with each channel of a group."""
     total = torch.zeros(len(group[0].idxs), dtype=torch.double)
-    for item in group:
-        name, handler = names.get(item.dep.target.module), item.dep.handler
-        inward = not graph.is_out_channel_pruning_fn(handler)  # a norm's channels are both
-        for own in ("weight",) if inward else ("weight", "bias"):
-            if (score := scores.get(f"{name}.{own}")) is not None:
-                places = score.transpose(0, 1) if inward else score
-                sums = places.reshape(len(places), -1).sum(1)
-                total.index_add_(
-                    0, torch.as_tensor(item.root_idxs), sums.double().cpu()[list(item.idxs)]
-                )
+    for item, name, axis in _parameters(graph, group, names):
+        if (score := scores.get(name)) is not None:
+            places = score.transpose(0, axis)
+            sums = places.reshape(len(places), -1).sum(1).double().cpu()
+            total.index_add_(0, torch.as_tensor(item.root_idxs), sums[list(item.idxs)])
     return total
+
+
+def _slices_by_channel(
+    graph: Any, group: Any, names: Mapping[Any, str], shapes: Mapping[str, torch.Size]
+) -> list[Slices]:
+    """Return what goes with each channel of a group."""
+    slices: list[Counter[tuple[str, int]]] = [Counter() for _ in group[0].idxs]
+    for item, name, axis in _parameters(graph, group, names):
+        if name in shapes:
+            for channel in item.root_idxs:
+                slices[channel][name, axis] += 1
+    return list(slices)
 
 
 def _heads(model: Model, scores: Named) -> list[Choices]:
@@ -171,11 +208,17 @@ def _heads(model: Model, scores: Named) -> list[Choices]:
     return [
         Choices(
             _by_head(name, attention, scores),
-            _by_head(name, attention, _ones(scores)),
+            [_slices_of_head(name, attention)] * attention.num_heads,
             partial(_remove_heads, attention),
         )
         for name, attention in attentions(model).items()
     ]
+
+
+def _slices_of_head(name: str, attention: Any) -> Slices:
+    width = attention.head_dim
+    bias = {} if attention.qkv.bias is None else {(f"{name}.qkv.bias", 0): 3 * width}
+    return {(f"{name}.qkv.weight", 0): 3 * width, (f"{name}.proj.weight", 1): width, **bias}
 
 
 def _by_head(name: str, attention: Any, scores: Named) -> Tensor:

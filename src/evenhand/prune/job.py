@@ -7,7 +7,6 @@ from copy import deepcopy
 from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,19 +22,28 @@ from evenhand.models.model import Model
 from evenhand.predictions import write_predictions
 from evenhand.prune.cost import cost_of
 from evenhand.prune.loop import Row, row_of, start, steps, stop_reason
+from evenhand.prune.luck import luck_of
 from evenhand.prune.masks import Kept, save_mask, zeros_kept
 from evenhand.prune.premise import check_premise
 from evenhand.prune.remove import remover
 from evenhand.prune.search import searched
 from evenhand.prune.settings import PruneSettings
 from evenhand.prune.state import State
-from evenhand.prune.states import clear_states, load_state, read_rows, save_state, write_rows
+from evenhand.prune.states import (
+    clear_states,
+    load_predictions,
+    load_state,
+    read_rows,
+    save_step,
+    write_rows,
+)
 from evenhand.prune.task import PruneTask, make_task
+from evenhand.report.luck import Luck, luck_sentences
 from evenhand.runs import Run, finished_run, run_scope, start_run
 from evenhand.search.storage import storage_errors
 from evenhand.train.loop import Epoch, fit
 from evenhand.train.predict import predict, unit
-from evenhand.train.settings import FitSettings, LoopSettings
+from evenhand.train.settings import FitSettings
 from evenhand.wording import counted
 
 BEFORE, PRUNED, FINETUNED = "before", "pruned", "finetuned"
@@ -63,7 +71,7 @@ def prune(
     overwrite
         Whether another or a finished run in ``out`` may be replaced.
     say
-        Told who is unprivileged, how the pruning ended, and which step won.
+        Told who is unprivileged, how the pruning ended, which step won and how lucky that may be.
 
     Raises
     ------
@@ -97,6 +105,10 @@ def _work(task: PruneTask, run: Run, chosen: str, say: Callable[[str], None]) ->
     winner = task.judge.best(rows)
     verdict = _verdict(task, rows, winner)
     say(verdict)
+    with run.phase("luck of the choice"):
+        luck = luck_of(task.judge, load_predictions(run, task, rows), winner)
+    for sentence in _note_luck(task, run, luck):
+        say(sentence)
     state = load_state(run, task, rows, winner)
     with run.phase("writing the models"):
         _keep(task, run, BEFORE, task.model, task.mask)
@@ -105,7 +117,7 @@ def _work(task: PruneTask, run: Run, chosen: str, say: Callable[[str], None]) ->
         with run.phase("fine-tuning"):
             _finetune(task, run, state)
     with run.phase("checking the premise"):
-        _explain(task, run, rows, winner, verdict)
+        _explain(task, run, rows, winner, verdict, luck)
     with run.phase("evaluation"):
         evaluate(run, chosen=chosen)
 
@@ -131,7 +143,7 @@ def _begin(task: PruneTask, out: Path, *, overwrite: bool) -> Run:
         source=source.facts,
         notes=list(source.notes),
         of={"run": str(task.trained.root), "model": task.name},
-        training=_training(task.trained),
+        training=task.training.model_dump(mode="json"),
     )
     write_splits(run.root / "splits.csv", task.splits)
     write_seen(run, str(task.trained.root))
@@ -145,9 +157,9 @@ def _pruned(task: PruneTask, run: Run) -> list[Row]:
         rows = [row_of(0, start(task), task.before, 0.0)]
         write_rows(run, rows)
     reached = load_state(run, task, rows, len(rows) - 1)
-    for state, row in steps(task, reached, rows, remover(task.settings.structure)):
-        rows.append(row)
-        save_state(run, task, state, rows)
+    for step in steps(task, reached, rows, remover(task.settings.structure)):
+        rows.append(step.row)
+        save_step(run, task, step, rows)
     return rows
 
 
@@ -170,6 +182,13 @@ def _verdict(task: PruneTask, rows: Sequence[Row], winner: int) -> str:
     )
 
 
+def _note_luck(task: PruneTask, run: Run, luck: Luck | None) -> tuple[str, ...]:
+    """Note how lucky the choice may be, where all notes are read; return it as sentences."""
+    sentences = () if luck is None else luck_sentences(luck)
+    run.note(notes=[*task.splits.train.source.notes, *filter(None, [" ".join(sentences)])])
+    return sentences
+
+
 def _keep(task: PruneTask, run: Run, name: str, model: Model, kept: Kept) -> None:
     """Save a model with its mask and score every split with it, the test split for once."""
     if run.predictions(name).exists():
@@ -187,7 +206,7 @@ def _finetune(task: PruneTask, run: Run, state: State) -> None:
         return
     ours = task.settings
     settings = FitSettings.model_validate(
-        _training(task.trained)
+        task.training.model_dump()
         | {
             "epochs": ours.finetune_epochs,
             "lr": ours.lr,
@@ -207,13 +226,6 @@ def _finetune(task: PruneTask, run: Run, state: State) -> None:
     _keep(task, run, FINETUNED, model, state.kept)
 
 
-def _training(run: Run) -> dict[str, Any]:
-    """Return how the model of a run was trained; a run that pruned has it from where it came."""
-    facts = run.facts
-    known = facts.get("training", facts["settings"])
-    return {name: value for name, value in known.items() if name in LoopSettings.model_fields}
-
-
 def _lost(task: PruneTask, pruned: State) -> dict[str, int]:
     """Return how many numbers each parameter has lost."""
     left = {name: p.numel() for name, p in pruned.model.named_parameters()}
@@ -221,7 +233,9 @@ def _lost(task: PruneTask, pruned: State) -> dict[str, int]:
     return {name: p.numel() - left[name] for name, p in task.model.named_parameters()}
 
 
-def _explain(task: PruneTask, run: Run, rows: Sequence[Row], winner: int, verdict: str) -> None:
+def _explain(
+    task: PruneTask, run: Run, rows: Sequence[Row], winner: int, verdict: str, luck: Luck | None
+) -> None:
     """Write ``pruning.json``: who, what, why, layer by layer, and what it costs."""
     pruned = load_state(run, task, rows, winner)
     gone = _lost(task, pruned)
@@ -253,8 +267,10 @@ def _explain(task: PruneTask, run: Run, rows: Sequence[Row], winner: int, verdic
             "budget_lower_is_worse": METRICS[settings.budget_metric].direction == "higher",
             "estimator": settings.estimator,
             "structure": settings.structure,
+            "share": settings.share,
             "chosen": winner,
             "verdict": verdict,
+            "luck": None if luck is None else luck.facts(),
             "premise": asdict(premise),
             "cost": costs,
         },

@@ -10,16 +10,23 @@ from typing import Any
 import pandas as pd
 from accelerate import Accelerator
 
-from evenhand.audit.rows import metric_rows
+from evenhand.audit.rows import Cut, cut_of, metric_rows
 from evenhand.cohort.cohort import Cohort
 from evenhand.errors import EvenhandError, pick
 from evenhand.measure import FAIRNESS, METRICS, SUMMARIES, Excluded, Plan
 from evenhand.models.model import Model
+from evenhand.predictions import Predictions
+from evenhand.prune.halves import Halves
 from evenhand.prune.settings import PruneSettings
+from evenhand.report.pruning_charts import confirming
 from evenhand.train.predict import predict
 
 POINT = 0.01
 """A point of a metric."""
+
+VAL = "val"
+CONFIRM = confirming("")
+"""What the names of numbers begin with that are of the patients that confirm."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +105,11 @@ def parse_target(text: str) -> tuple[str, float]:
 
 @dataclass(frozen=True, eq=False)
 class Judge:
-    """Measures models on the validation rows."""
+    """Measures models on the validation rows.
+
+    With ``halves``, the numbers that steps are judged by are those of the patients that choose;
+    names that begin with ``confirm:`` are those of the others.
+    """
 
     val: Cohort
     attribute: str
@@ -106,30 +117,38 @@ class Judge:
     target: float | None
     settings: PruneSettings
     excluded: Excluded
+    halves: Halves | None = None
 
-    def values(self, model: Model, accelerator: Accelerator) -> dict[str, float]:
+    def predict(self, model: Model, accelerator: Accelerator) -> Predictions:
+        """Return what a model says about the validation rows."""
+        return predict(model, [(VAL, self.val)], accelerator)
+
+    def values(self, predictions: Predictions) -> dict[str, float]:
         """Return numbers by name: ``auc`` of everybody, ``auc:female`` of a group, ``auc_gap``.
 
         A number that is undefined is NaN.
         """
-        rows = self._rows(model, accelerator)
-        everybody = rows[rows["attribute"] == "*"].set_index("metric")["value"]
-        own = rows[rows["attribute"] == self.attribute]
-        across = own[own["group"] == "*"].set_index("metric")["value"]
-        by_group = own[own["group"] != "*"]
+        if self.halves is None:
+            return _by_name(self._rows(predictions, cut_of(predictions)), self.attribute)
+        choosing, others = self.halves.split(predictions)
+        cut = cut_of(choosing)
+        confirmed = _by_name(self._rows(others, cut), self.attribute)
         return {
-            **{str(name): float(value) for name, value in everybody.items()},
-            **{
-                f"{row['metric']}:{row['group']}": float(row["value"])
-                for row in by_group.to_dict("records")
-            },
-            **{str(name): float(value) for name, value in across.items()},
+            **_by_name(self._rows(choosing, cut), self.attribute),
+            **{f"{CONFIRM}{name}": value for name, value in confirmed.items()},
         }
 
-    def why_undefined(self, model: Model, accelerator: Accelerator, name: str) -> str:
-        """Return why a number of a model is undefined."""
-        rows = self._rows(model, accelerator)
-        reasons = rows[(rows["metric"] == name) & rows["undefined"].notna()]["undefined"]
+    def ranks(self, predictions: Predictions, groups: Sequence[str]) -> dict[str, float]:
+        """Return each group's value of ``rank_by`` on all validation rows."""
+        rows = self._rows(predictions, cut_of(predictions))
+        values = _by_name(rows, self.attribute)
+        return {group: values.get(f"{self.settings.rank_by}:{group}", math.nan) for group in groups}
+
+    def why_undefined(self, predictions: Predictions, name: str) -> str:
+        """Return why a number that steps are judged by is undefined."""
+        rows = predictions if self.halves is None else self.halves.split(predictions)[0]
+        table = self._rows(rows, cut_of(rows))
+        reasons = table[(table["metric"] == name) & table["undefined"].notna()]["undefined"]
         return "; ".join(dict.fromkeys(map(str, reasons))) or "it is not a number"
 
     def undefined(self, values: Mapping[str, Any]) -> str | None:
@@ -155,7 +174,7 @@ class Judge:
                 winner = k
         return winner
 
-    def _rows(self, model: Model, accelerator: Accelerator) -> pd.DataFrame:
+    def _rows(self, predictions: Predictions, cut: Cut) -> pd.DataFrame:
         metrics = dict.fromkeys(
             ("auc", "accuracy", self.settings.rank_by, self.settings.budget_metric)
         )
@@ -167,6 +186,15 @@ class Judge:
             excluded=self.excluded,
             bootstrap=None,
         )
-        predictions = predict(model, [("val", self.val)], accelerator)
         attributes = [self.attribute]
-        return metric_rows(predictions, attributes, model="", seed=0, plan=plan, split="val")
+        return metric_rows(predictions, attributes, model="", seed=0, plan=plan, split=VAL, cut=cut)
+
+
+def _by_name(rows: pd.DataFrame, attribute: str) -> dict[str, float]:
+    """Return numbers of everybody and across groups by metric, of a group by metric and group."""
+    values = {}
+    columns = (rows[name] for name in ("attribute", "group", "metric", "value"))
+    for own, group, metric, value in zip(*columns, strict=True):
+        if own in ("*", attribute):
+            values[metric if group == "*" else f"{metric}:{group}"] = float(value)
+    return values

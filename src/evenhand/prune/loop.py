@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from evenhand.models.model import Model
+from evenhand.predictions import Predictions
 from evenhand.progress import bar
 from evenhand.prune.batches import generators, group_batches
 from evenhand.prune.curvature import find_estimator
@@ -42,10 +44,17 @@ def _total(task: PruneTask) -> int:
     return sum(task.model.get_parameter(name).numel() for name in names)
 
 
-def steps(
-    task: PruneTask, state: State, rows: Sequence[Row], remove: Remove
-) -> Iterator[tuple[State, Row]]:
-    """Yield each step's state and row until one of the limits is reached.
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One step: the model, its row of the curve, and what it says about the validation rows."""
+
+    state: State
+    row: Row
+    predictions: Predictions
+
+
+def steps(task: PruneTask, state: State, rows: Sequence[Row], remove: Remove) -> Iterator[Step]:
+    """Yield each step until one of the limits is reached.
 
     Parameters
     ----------
@@ -64,11 +73,12 @@ def steps(
             number = len(done)
             scores = scores_of(task, state, number)
             state = remove(state, scores, _count(task, state.left, state.total))
-            values = task.judge.values(state.model, task.accelerator)
+            predictions = task.judge.predict(state.model, task.accelerator)
+            values = task.judge.values(predictions)
             done.append(row_of(number, state, values, time.perf_counter() - began))
             name = task.judge.criterion.name
             advance(text=f"sparsity {state.sparsity:.0%}, {name} {values[name]:.4f}")
-            yield state, done[-1]
+            yield Step(state, done[-1], predictions)
 
 
 def scores_of(task: PruneTask, state: State, number: int) -> dict[str, Tensor]:
@@ -88,7 +98,8 @@ def curvature_of(
     batches = group_batches(
         task.source, task.positions, settings.batches, settings.batch_size, order
     )
-    return find_estimator(settings.estimator)(settings.draws, drawn)(model, batches, names)
+    curvature = find_estimator(settings.estimator)(settings.draws, drawn, task.loss)
+    return curvature(model, batches, names)
 
 
 def row_of(number: int, state: State, values: Mapping[str, float], seconds: float) -> Row:

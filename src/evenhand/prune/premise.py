@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.stats import spearmanr
-from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch import Tensor, nn
 
 from evenhand.models.model import Model
 from evenhand.progress import bar
 from evenhand.prune.batches import generators, group_batches
 from evenhand.prune.curvature import GroupBatch
+from evenhand.prune.curvature.loss import sample_losses, sample_weights
 from evenhand.prune.eligible import in_play
 from evenhand.prune.loop import curvature_of
 from evenhand.prune.masks import Kept, apply_mask
@@ -40,8 +40,8 @@ class Layer:
     saliency
         Each group's predicted error change if all of it were zeroed, ½ Σ h θ².
     predicted, measured
-        Each group's change of mean cross-entropy when the share of least saliency is zeroed, as
-        the second-order term foretells it and as it came.
+        Each group's change of the mean of the loss that trained the model, when the share of least
+        saliency is zeroed, as the second-order term foretells it and as it came.
     """
 
     name: str
@@ -76,10 +76,10 @@ def check_premise(task: PruneTask, pruned: Mapping[str, int]) -> Premise:
     batches = _samples(task)
     layers = []
     with bar("checking the premise", len(names)) as advance:
-        before = _errors(task.model, batches)
+        before = _errors(task.model, task.loss, batches)
         for name in names:
             gone = _smallest(scores[name], SHARE)
-            after = _errors(_without(task.model, {name: ~gone}), batches)
+            after = _errors(_without(task.model, {name: ~gone}), task.loss, batches)
             layers.append(
                 Layer(
                     name,
@@ -102,15 +102,19 @@ def _samples(task: PruneTask) -> list[GroupBatch]:
 
 
 @torch.inference_mode()
-def _errors(model: Model, batches: Sequence[GroupBatch]) -> ByGroup:
-    """Return each group's mean cross-entropy, in evaluation mode."""
+def _errors(model: Model, loss: nn.CrossEntropyLoss, batches: Sequence[GroupBatch]) -> ByGroup:
+    """Return each group's mean of the loss that trained the model, in evaluation mode."""
     model.eval()
-    losses: dict[str, list[Tensor]] = {}
+    losses: dict[str, Tensor] = {}
+    weights: dict[str, Tensor] = {}
     for batch in batches:
-        loss = F.cross_entropy(model(batch.inputs).double(), batch.labels, reduction="none")
+        logits = model(batch.inputs).double()
+        own = sample_losses(loss, logits, batch.labels)
+        of = sample_weights(loss, batch.labels, logits)
         for group, rows in batch.rows.items():
-            losses.setdefault(group, []).append(loss[rows])
-    return {group: float(torch.cat(parts).mean()) for group, parts in losses.items()}
+            losses[group] = losses.get(group, own.new_zeros(())) + own[rows].sum()
+            weights[group] = weights.get(group, own.new_zeros(())) + of[rows].sum()
+    return {group: float(losses[group] / weights[group]) for group in losses}
 
 
 def _smallest(scores: Tensor, share: float) -> Tensor:

@@ -19,7 +19,7 @@ from evenhand.search.study import identity_of, open_study
 from evenhand.spreadsheets import write_csv
 from evenhand.workers.inline import Inline
 
-ESTIMATORS = ("ggn-mc", "ggn", "fisher")
+ESTIMATORS = ("fisher", "ggn", "ggn-mc")
 BETA = 1.0
 SHARES = (2.0, 30.0)  # percent; what the settings name is in reach, too
 
@@ -49,9 +49,12 @@ def searched(task: PruneTask, run: Run) -> PruneTask:
 
 
 def pruning_space(given: PruneSettings) -> Space[Choice]:
-    """Return every β, share and estimator; those that the settings name come first."""
+    """Return every β, share and estimator; those that the settings name come first.
+
+    An estimator that the settings name for its layers (hutchinson takes any) is kept.
+    """
     shares = min(SHARES[0], given.share), max(SHARES[1], given.share)
-    estimators = sorted({*ESTIMATORS, given.estimator})
+    estimators = ESTIMATORS if given.estimator in ESTIMATORS else (given.estimator,)
 
     def ask(trial: BaseTrial) -> Choice:
         beta = trial.suggest_float("beta", 0.0, max(BETA, given.beta))
@@ -66,6 +69,6 @@ def _score(task: PruneTask, choice: Choice, report: Report) -> tuple[float]:
     """Return what the winning step of one pruning is worth on validation."""
     task = task.with_choice(*choice)
     rows = [row_of(0, start(task), task.before, 0.0)]
-    for _, row in steps(task, start(task), rows, remover(task.settings.structure)):
-        rows.append(row)
+    for step in steps(task, start(task), rows, remover(task.settings.structure)):
+        rows.append(step.row)
     return (float(rows[task.judge.best(rows)][task.judge.criterion.name]),)

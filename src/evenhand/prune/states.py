@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from evenhand.models.checkpoints import load_model, save_model
-from evenhand.prune.loop import Row, start
+from evenhand.predictions import Predictions, read_predictions, write_predictions
+from evenhand.prune.loop import Row, Step, start
 from evenhand.prune.masks import load_mask, save_mask
 from evenhand.prune.state import State
 from evenhand.prune.task import PruneTask
@@ -35,13 +36,14 @@ def write_rows(run: Run, rows: Sequence[Row]) -> None:
     write_csv(run.root / CURVE, pd.DataFrame(list(rows)))
 
 
-def save_state(run: Run, task: PruneTask, state: State, rows: Sequence[Row]) -> None:
-    """Keep a step's state and then its row, and let go of the states that nobody needs."""
+def save_step(run: Run, task: PruneTask, step: Step, rows: Sequence[Row]) -> None:
+    """Keep a step and then its row, and let go of the states that nobody needs."""
     number = len(rows) - 1
-    folder = _folder(run, number)
+    folder, state = _folder(run, number), step.state
     save_model(folder, state.model, left=state.left, total=state.total)
     if state.kept:
         save_mask(folder / "mask.safetensors", state.kept)
+    write_predictions(_validation(run) / f"{number:03d}.parquet", step.predictions)
     write_rows(run, rows)
     needed = {_folder(run, number), _folder(run, task.judge.best(rows))}
     for old in set((run.root / "steps").iterdir()) - needed:
@@ -61,9 +63,20 @@ def load_state(run: Run, task: PruneTask, rows: Sequence[Row], number: int) -> S
     return State(model, kept, int(rows[number]["left"]), first.total)
 
 
+def load_predictions(run: Run, task: PruneTask, rows: Sequence[Row]) -> list[Predictions]:
+    """Return what each step said about the validation rows, the untouched model first."""
+    files = [_validation(run) / f"{number:03d}.parquet" for number in range(1, len(rows))]
+    return [task.untouched, *map(read_predictions, files)]
+
+
 def clear_states(run: Run) -> None:
-    """Let go of all states."""
-    shutil.rmtree(run.root / "steps", ignore_errors=True)
+    """Let go of all states, and of what they said."""
+    for folder in (run.root / "steps", _validation(run)):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _validation(run: Run) -> Path:
+    return run.root / "validation"
 
 
 def _folder(run: Run, number: int) -> Path:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from torch import nn
 
 from evenhand.cohort.attributes import group_of
 from evenhand.cohort.batches import BatchSource
@@ -22,17 +23,23 @@ from evenhand.files import fingerprint
 from evenhand.measure import Excluded, attribute_groups, excluded_groups, find_metric
 from evenhand.models.checkpoints import load_model
 from evenhand.models.model import Model
+from evenhand.predictions import Predictions
 from evenhand.prune.batches import Positions, generators, group_batches, group_positions
 from evenhand.prune.channels import refuse_solid
-from evenhand.prune.curvature import find_estimator
+from evenhand.prune.curvature import check_squares, find_estimator
 from evenhand.prune.eligible import in_play
+from evenhand.prune.halves import halve
 from evenhand.prune.judge import Criterion, Judge, find_criterion, parse_target
 from evenhand.prune.masks import Kept, load_mask
 from evenhand.prune.roles import Roles, find_roles, refuse_single
 from evenhand.prune.settings import PruneSettings
 from evenhand.runs import Run, finished_run
 from evenhand.train.device import make_accelerator
+from evenhand.train.losses import make_loss
 from evenhand.train.settings import LoopSettings
+
+HALVES = 2**32 - 1
+"""Beside the seed, what the halves of the validation patients are drawn from; no step has it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +52,8 @@ class PruneTask:
         What was asked for.
     trained, name
         The run that holds the model, and its name there.
+    training, loss
+        How the model was trained, and the loss that trained it.
     model
         The untouched model, on the accelerator's device.
     mask
@@ -55,8 +64,10 @@ class PruneTask:
         Where the model runs.
     judge
         Measures models on validation.
-    before
-        What the judge says of the untouched model.
+    untouched, before
+        What the untouched model says about the validation rows, and what the judge says of that.
+    ranks
+        Each group's validation value of ``rank_by``, of all validation patients.
     roles
         Who is unprivileged, and β of the others.
     source, positions
@@ -66,12 +77,16 @@ class PruneTask:
     settings: PruneSettings
     trained: Run
     name: str
+    training: LoopSettings
+    loss: nn.CrossEntropyLoss
     model: Model
     mask: Kept
     splits: Splits
     accelerator: Accelerator
     judge: Judge
+    untouched: Predictions
     before: Mapping[str, float]
+    ranks: Mapping[str, float]
     roles: Roles
     source: BatchSource
     positions: Mapping[str, Positions]
@@ -96,7 +111,7 @@ class PruneTask:
         update = {"beta": beta, "share": share, "estimator": estimator}
         settings = self.settings.model_copy(update=update)
         judge = replace(self.judge, settings=settings)
-        values = _group_values(self.before, settings.rank_by, list(self.positions))
+        values = {group: self.ranks[group] for group in self.positions}
         sizes = {group: len(own) for group, own in self.positions.items()}
         return replace(
             self, settings=settings, judge=judge, roles=find_roles(settings, values, sizes)
@@ -139,23 +154,31 @@ def make_task(settings: PruneSettings) -> PruneTask:
     attribute = settings.attribute[0]
     groups, excluded = _groups(settings, splits)
     refuse_single(settings, groups)
-    judge = Judge(splits.val, attribute, criterion, target, settings, excluded)
+    halves = halve(splits.val, attribute, groups, np.random.default_rng([settings.seed, HALVES]))
+    judge = Judge(splits.val, attribute, criterion, target, settings, excluded, halves)
     model = model.to(accelerator.device)
-    before = judge.values(model, accelerator)
-    _refuse_undefined(judge, model, accelerator, before)
+    untouched = judge.predict(model, accelerator)
+    before, ranks = judge.values(untouched), judge.ranks(untouched, groups)
+    _refuse_undefined(judge, untouched, before)
     positions = group_positions(splits.train, attribute, groups)
     sizes = {group: len(own) for group, own in positions.items()}
-    roles = find_roles(settings, _group_values(before, settings.rank_by, groups), sizes)
+    roles = find_roles(settings, ranks, sizes)
+    training = training_of(trained)
+    loss = make_loss(training, splits.train.labels, len(splits.train.classes))
     task = PruneTask(
         settings,
         trained,
         name,
+        training,
+        loss.to(accelerator.device),
         model,
         _mask(trained.model(name), accelerator.device),
         splits,
         accelerator,
         judge,
+        untouched,
         before,
+        ranks,
         roles,
         BatchSource(splits.train, accelerator.device),
         {group: own for group, own in positions.items() if group in roles.groups},
@@ -170,13 +193,25 @@ def _mask(folder: Path, device: torch.device) -> Kept:
     return {name: kept.to(device) for name, kept in mask.items()}
 
 
+def training_of(run: Run) -> LoopSettings:
+    """Return how the model of a run was trained; a run that pruned has it from where it came."""
+    facts = run.facts
+    known = facts.get("training", facts["settings"])
+    return LoopSettings.model_validate(
+        {name: value for name, value in known.items() if name in LoopSettings.model_fields}
+    )
+
+
 def _refuse_layers(task: PruneTask) -> None:
     """Try the estimator on a few samples: what it cannot handle shows there."""
-    settings = task.settings
+    settings, names = task.settings, in_play(task.model, task.settings)
     order, drawn = generators(settings.seed, 0, task.accelerator.device)
-    batches = group_batches(task.source, task.positions, 1, 2, order)
-    run = find_estimator(settings.estimator)(1, drawn)
-    run(task.model, batches, in_play(task.model, settings))
+    batches = list(group_batches(task.source, task.positions, 1, 2, order))
+    if settings.estimator != "hutchinson":  # which is autograd itself
+        places = [rows.start for rows in batches[0].rows.values()][:2]
+        check_squares(task.model, batches[0].inputs[places], names)
+    run = find_estimator(settings.estimator)(1, drawn, task.loss)
+    run(task.model, batches, names)
 
 
 def _asked(settings: PruneSettings) -> tuple[Criterion, float | None]:
@@ -203,22 +238,14 @@ def _groups(settings: PruneSettings, splits: Splits) -> tuple[tuple[str, ...], E
     return levels.compared(excluded.get(attribute, ())), excluded
 
 
-def _group_values(
-    values: Mapping[str, float], metric: str, groups: tuple[str, ...] | list[str]
-) -> dict[str, float]:
-    return {group: values.get(f"{metric}:{group}", math.nan) for group in groups}
-
-
-def _refuse_undefined(
-    judge: Judge, model: Model, accelerator: Accelerator, before: Mapping[str, float]
-) -> None:
+def _refuse_undefined(judge: Judge, untouched: Predictions, before: Mapping[str, float]) -> None:
     flags = {
         judge.criterion.name: "--target" if judge.target is not None else "--objective",
         judge.settings.budget_metric: "--budget-metric",
     }
     for name, flag in flags.items():
         if np.isnan(before.get(name, math.nan)):
-            why = judge.why_undefined(model, accelerator, name)
+            why = judge.why_undefined(untouched, name)
             raise EvenhandError(
                 f"{flag} {name} is undefined for this model on validation: {why}. Name another "
                 f'number, or leave a group out with --exclude-group "{judge.attribute}=GROUP".'

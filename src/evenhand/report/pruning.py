@@ -9,8 +9,15 @@ from typing import Any
 
 import pandas as pd
 
+from evenhand.report.luck import luck_sentences, read_luck
 from evenhand.report.numbers import PERCENT, counted, listed, plain
-from evenhand.report.pruning_charts import Chart, criterion_chart, group_chart, premise_chart
+from evenhand.report.pruning_charts import (
+    Chart,
+    confirming,
+    criterion_chart,
+    group_chart,
+    premise_chart,
+)
 from evenhand.report.terms import MODELS
 
 QUANTILE = 1.645  # of the normal distribution, at 95 %
@@ -48,6 +55,7 @@ class PruningView:
     """A pruning, laid out."""
 
     sentences: tuple[str, ...]
+    luck: tuple[str, ...]
     way: tuple[Chart, ...]
     columns: tuple[str, ...]
     steps: tuple[tuple[bool, tuple[str, ...]], ...]
@@ -66,7 +74,8 @@ def pruning_view(pruning: Pruning) -> PruningView:
     # In the order of levels, as the curves of the scores have it.
     looks = {group: look for look, group in enumerate(facts["premise"]["correlation"])}
     return PruningView(
-        sentences=(facts["roles"], _weights(facts), facts["verdict"]),
+        sentences=(facts["roles"], f"{_weights(facts)}{_taken(curve, facts)}", facts["verdict"]),
+        luck=_luck(facts),
         way=(criterion_chart(curve, facts), group_chart(curve, facts, looks)),
         columns=_columns(curve, facts, groups),
         steps=_steps(curve, facts, groups),
@@ -89,12 +98,38 @@ def _weights(facts: Mapping[str, Any]) -> str:
     )
 
 
+def _taken(curve: pd.DataFrame, facts: Mapping[str, Any]) -> str:
+    """Say how near whole channels came to the share that each step was to take."""
+    if facts["structure"] != "channel" or "share" not in facts or len(curve) < 2:
+        return ""
+    left = curve["left"].to_numpy(float)
+    taken = 1 - left[1:] / left[:-1]
+    whole = taken[:-1] if len(taken) > 1 else taken  # the limit cuts the last one short
+    return (
+        f" A step was to take {PERCENT.text(facts['share'] / 100)} of the numbers that were left, "
+        f"and took {PERCENT.text(whole.min())} to {PERCENT.text(whole.max())}, as near as whole "
+        "channels allow; the last takes what the sparsity limit leaves."
+    )
+
+
+def _luck(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    if "luck" not in facts:  # an older run
+        return ()
+    luck = read_luck(facts["luck"])
+    if luck is not None:
+        return luck_sentences(luck)
+    if facts["chosen"] == 0:
+        return ("No step was chosen, so that no luck in choosing had a part.",)
+    return (f"It cannot be told: {facts['criterion']} is undefined on too few patients.",)
+
+
 def _columns(
     curve: pd.DataFrame, facts: Mapping[str, Any], groups: Sequence[str]
 ) -> tuple[str, ...]:
     metric = facts["budget_metric"]
     own = [f"{metric}:{group}" for group in groups if f"{metric}:{group}" in curve]
-    return tuple(dict.fromkeys([facts["criterion"], metric, *own]))
+    confirm = [name for name in (confirming(facts["criterion"]),) if name in curve]
+    return tuple(dict.fromkeys([facts["criterion"], *confirm, metric, *own]))
 
 
 def _steps(
@@ -130,10 +165,10 @@ def _premise_says(facts: Mapping[str, Any]) -> str:
     return (
         "The method rests on the second-order term telling what a removal does to each group. Here "
         f"the {PERCENT.text(premise['share']).replace('.0', '')} of least saliency of one layer at "
-        f"a time are set to zero in the untouched model, and the change of mean cross-entropy is "
-        f"measured on {premise['samples']} training samples of each group. On the dashed line both "
-        "agree; a change below 0 is an error that got smaller, which the second-order term of a "
-        f"converged model cannot foretell. {_guidance(premise)}"
+        "a time are set to zero in the untouched model, and the change of its mean loss (as it was "
+        f"trained) is measured on {premise['samples']} training samples of each group. On the "
+        "dashed line both agree; a change below 0 is an error that got smaller, which the "
+        f"second-order term of a converged model cannot foretell. {_guidance(premise)}"
     )
 
 

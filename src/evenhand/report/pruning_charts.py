@@ -43,16 +43,27 @@ class Chart:
     diagonal: tuple[float, float, float, float] | None = None
 
 
+def confirming(name: str) -> str:
+    """Return the column of a number of the validation patients that confirm the choice."""
+    return f"confirm:{name}"
+
+
 def criterion_chart(curve: pd.DataFrame, facts: Mapping[str, Any]) -> Chart:
     """Draw the fairness criterion over sparsity, with its target."""
-    name = facts["criterion"]
+    name, look = facts["criterion"], len(facts["betas"]) + 1  # it is of no group
     better = "lower" if facts["lower_is_better"] else "higher"
     target = facts["target"]
+    named = {name: (name, look)}
+    if confirming(name) in curve:
+        named = {
+            name: (f"{name}, the half that chooses", look),
+            confirming(name): (f"{name}, the half that confirms", look + 1),
+        }
     says = f"On validation; {better} is better. The diamond is the chosen step."
     return _chart(
         curve,
         facts,
-        {name: (name, len(facts["betas"]) + 1)},  # it is of no group
+        named,
         ("Fairness", says),
         level=target,
         level_name="the target",
@@ -71,7 +82,9 @@ def group_chart(curve: pd.DataFrame, facts: Mapping[str, Any], looks: Mapping[st
     if budget is not None:
         falls = curve[metric].iloc[0] - 0.01 * budget
         level = falls if facts["budget_lower_is_worse"] else curve[metric].iloc[0] + 0.01 * budget
-    says = f"{metric} on validation, of everybody and by group."
+    halved = confirming(facts["criterion"]) in curve
+    whom = "the half of the validation patients that chooses" if halved else "validation"
+    says = f"{metric} on {whom}, of everybody and by group."
     return _chart(
         curve,
         facts,

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from evenhand.train.settings import LoopSettings
 
 
-def make_loss(settings: LoopSettings, labels: NDArray[np.int64], classes: int) -> nn.Module:
+def make_loss(
+    settings: LoopSettings, labels: NDArray[np.int64], classes: int
+) -> nn.CrossEntropyLoss:
     """Return cross-entropy over logits ``(B, C)`` and labels ``(B,)``, as the settings say.
 
     Parameters

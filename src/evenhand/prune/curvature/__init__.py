@@ -1,5 +1,6 @@
 """Second derivatives of the loss by group, on the diagonal: one file per estimator."""
 
+from evenhand.prune.curvature.check import check_squares
 from evenhand.prune.curvature.estimators import (
     ESTIMATORS,
     Curvature,
@@ -8,4 +9,4 @@ from evenhand.prune.curvature.estimators import (
     find_estimator,
 )
 
-__all__ = ["ESTIMATORS", "Curvature", "Estimator", "GroupBatch", "find_estimator"]
+__all__ = ["ESTIMATORS", "Curvature", "Estimator", "GroupBatch", "check_squares", "find_estimator"]

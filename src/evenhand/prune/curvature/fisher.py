@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch import Tensor, nn
 
+from evenhand.prune.curvature.loss import PLAIN
 from evenhand.prune.curvature.taps import summed_squares
 from evenhand.prune.curvature.types import Curvature
 
 
-def fisher(draws: int, rng: torch.Generator) -> Curvature:
+def fisher(draws: int, rng: torch.Generator, loss: nn.CrossEntropyLoss = PLAIN) -> Curvature:
     """Return the mean over samples of the squared gradient of the loss, in one backward pass.
 
     It is the Fisher information only where the labels are distributed as the model says; where
-    the model is wrong it is large, curved or not (Kunstner et al., NeurIPS 2019).
+    the model is wrong it is large, curved or not (Kunstner et al., NeurIPS 2019). A class weight
+    counts once, and not squared: it says how often a sample counts, as in the loss. At the minimum
+    of a weighted loss this is its second derivative in expectation, and the square would not be.
     """
-    return summed_squares(directions)
+    return summed_squares(directions, loss)
 
 
-def directions(logits: Tensor, labels: Tensor) -> list[Tensor]:
-    """Return the gradient ``(B, C)`` of each sample's cross-entropy."""
-    return [logits.softmax(1) - F.one_hot(labels, logits.shape[1]).to(logits)]
+def directions(logits: Tensor, targets: Tensor) -> list[Tensor]:
+    """Return the gradient ``(B, C)`` of each sample's cross-entropy with its target."""
+    return [logits.softmax(1) - targets]

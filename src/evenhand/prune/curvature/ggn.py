@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from evenhand.prune.curvature.loss import PLAIN
 from evenhand.prune.curvature.taps import summed_squares
 from evenhand.prune.curvature.types import Curvature
 
 
-def ggn(draws: int, rng: torch.Generator) -> Curvature:
+def ggn(draws: int, rng: torch.Generator, loss: nn.CrossEntropyLoss = PLAIN) -> Curvature:
     """Return diag(Jᵀ S J), J the logits' Jacobian and S the loss's second derivative by them.
 
     It takes C - 1 backward passes a batch, C the number of classes. Where the network is piecewise
     linear it is the Hessian's diagonal.
     """
-    return summed_squares(directions)
+    return summed_squares(directions, loss)
 
 
-def directions(logits: Tensor, labels: Tensor) -> list[Tensor]:
+def directions(logits: Tensor, targets: Tensor) -> list[Tensor]:
     """Return the C - 1 columns ``(B, C)`` of a factor of S = diag(p) - p pᵀ.
 
     Column k tells class k from those behind it: √(P(y = k | y ≥ k) P(y > k)) (e_k - P(· | y > k)),

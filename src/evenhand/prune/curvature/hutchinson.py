@@ -7,13 +7,13 @@ from collections.abc import Collection, Iterable, Mapping
 import torch
 from torch import Tensor, nn
 from torch.autograd import grad
-from torch.nn import functional as F  # noqa: N812
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from evenhand.prune.curvature.loss import PLAIN, check_logits, sample_losses, sample_weights
 from evenhand.prune.curvature.types import Curvature, GroupBatch
 
 
-def hutchinson(draws: int, rng: torch.Generator) -> Curvature:
+def hutchinson(draws: int, rng: torch.Generator, loss: nn.CrossEntropyLoss = PLAIN) -> Curvature:
     """Return the mean of z ⊙ Hz over random signs z (Bekas et al., Appl. Numer. Math. 2007).
 
     Any layer will do, and h may be negative, as the Hessian's may. Each draw takes a second
@@ -27,22 +27,22 @@ def hutchinson(draws: int, rng: torch.Generator) -> Curvature:
         chosen = {name: p for name, p in model.named_parameters() if name in set(names)}
         asked = [parameter.requires_grad for parameter in chosen.values()]
         sums: dict[str, dict[str, Tensor]] = {}
-        counts: dict[str, int] = {}
+        counts: dict[str, Tensor | float] = {}
         for parameter in chosen.values():
             parameter.requires_grad_(True)
         try:
             with sdpa_kernel(SDPBackend.MATH):  # the others cannot be differentiated twice
                 for batch in batches:
                     for group, rows in batch.rows.items():
-                        counts[group] = counts.get(group, 0) + rows.stop - rows.start
                         of = sums.setdefault(
                             group, {name: torch.zeros_like(p) for name, p in chosen.items()}
                         )
-                        loss = F.cross_entropy(
-                            model(batch.inputs[rows]), batch.labels[rows], reduction="sum"
-                        )
-                        if loss.requires_grad:  # it does not where none of them leads to it
-                            _add(loss, chosen, of, draws, rng)
+                        logits, labels = model(batch.inputs[rows]), batch.labels[rows]
+                        check_logits(model, logits)
+                        counts[group] = counts.get(group, 0.0) + _weight(loss, labels, logits)
+                        total = sample_losses(loss, logits, labels).sum()
+                        if total.requires_grad:  # it does not where none of them leads to it
+                            _add(total, chosen, of, draws, rng)
         finally:
             for parameter, before in zip(chosen.values(), asked, strict=True):
                 parameter.requires_grad_(before)
@@ -52,6 +52,10 @@ def hutchinson(draws: int, rng: torch.Generator) -> Curvature:
         }
 
     return curvature
+
+
+def _weight(loss: nn.CrossEntropyLoss, labels: Tensor, logits: Tensor) -> Tensor:
+    return sample_weights(loss, labels, logits.detach()).sum()
 
 
 def _add(

@@ -14,37 +14,54 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from evenhand.errors import EvenhandError
 from evenhand.prune.curvature.layers import RULES, Add
+from evenhand.prune.curvature.loss import PLAIN, check_logits, sample_weights, soft_targets
 from evenhand.prune.curvature.types import Curvature, GroupBatch
 
 Directions = Callable[[Tensor, Tensor], Sequence[Tensor]]
-"""From logits ``(B, C)`` and labels ``(B,)`` to gradients ``(B, C)`` of the logits; the squares of
-the parameters' gradients that follow from each are summed."""
+"""From logits ``(B, C)`` and each sample's target, a distribution over classes ``(B, C)``, to
+gradients ``(B, C)`` of the logits; the squares of the parameters' gradients that follow from each
+are summed."""
 
 
-def summed_squares(directions: Directions) -> Curvature:
-    """Return the curvature that sums the squared per-sample gradients along some directions."""
+def summed_squares(directions: Directions, loss: nn.CrossEntropyLoss = PLAIN) -> Curvature:
+    """Return the curvature that sums the squared per-sample gradients along some directions.
+
+    Each sample counts as in the loss: with the sum of its targets, over the mean of the weights.
+    """
 
     def curvature(
         model: nn.Module, batches: Iterable[GroupBatch], names: Collection[str]
     ) -> dict[str, dict[str, Tensor]]:
         model.eval()
         sums = _Sums(model, names)
-        counts: dict[str, int] = {}
+        counts: dict[str, Tensor | float] = {}
         with _frozen(model), sums.taps():
             for batch in batches:
                 logits = sums.forward(batch)
+                check_logits(model, logits)
+                weights = sample_weights(loss, batch.labels, logits.detach())
                 reached = logits.requires_grad  # it is not where no tapped layer leads to them
-                found = directions(logits.detach(), batch.labels) if reached else ()
+                found = _weighted(directions, loss, logits.detach(), batch) if reached else ()
                 for number, direction in enumerate(found, 1):
                     torch.autograd.backward(logits, direction, retain_graph=number < len(found))
                 for group, rows in batch.rows.items():
-                    counts[group] = counts.get(group, 0) + rows.stop - rows.start
+                    counts[group] = counts.get(group, 0.0) + weights[rows].sum()
         return {
             group: {name: total.div_(counts[group]) for name, total in of.items()}
             for group, of in sums.by_group.items()
         }
 
     return curvature
+
+
+def _weighted(
+    directions: Directions, loss: nn.CrossEntropyLoss, logits: Tensor, batch: GroupBatch
+) -> list[Tensor]:
+    """Return the directions, so that a sample's squares have the weight of its targets' sum."""
+    targets = soft_targets(loss, batch.labels, logits)
+    total = targets.sum(1, keepdim=True)  # (B, 1)
+    found = directions(logits, targets / total.clamp(min=torch.finfo(total.dtype).tiny))
+    return [direction * total.sqrt() for direction in found]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,127 @@
+"""How lucky the best of several steps looks where all steps are alike, and what is confirmed.
+
+Ten models whose scores differ by chance alone stand for the steps of a pruning. The step of least
+gap is chosen on some patients, as `evenhand prune` does; its true change is 0. Printed are the mean
+errors of the chosen value and change, and of the confirmed ones, with their standard errors, and
+how often the intervals hold 0:
+
+    python benchmarks/pruning_luck.py --runs 400 --patients 200 --how halves
+    python benchmarks/pruning_luck.py --runs 200 --patients 60 --how resamples
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from evenhand.measure import Bootstrap
+from evenhand.predictions import Predictions
+from evenhand.prune import PruneSettings, luck
+from evenhand.prune.halves import Halves
+from evenhand.prune.judge import Judge, find_criterion
+
+STEPS = 10
+LEVELS = {"group": ("majority", "minority")}
+SIGNAL = (1.8, 1.2)  # of both groups: AUC .90 and .80
+SHARED = 0.8  # of the variance of scores, that all steps have in common
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=400)
+    parser.add_argument("--patients", type=int, default=200)
+    parser.add_argument("--how", choices=["halves", "resamples"], default="halves")
+    parser.add_argument("--replicates", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    luck.BOOTSTRAP = Bootstrap(given.replicates)
+    table = simulate(given.runs, given.patients, given.how, given.seed)
+    print(json.dumps({"how": given.how, "patients": given.patients, **summary(table)}))
+
+
+def simulate(runs: int, patients: int, how: str, seed: int) -> pd.DataFrame:
+    """Return errors of the chosen and confirmed value and change, and what intervals hold."""
+    rngs = map(np.random.default_rng, np.random.SeedSequence(seed).spawn(runs))
+    return pd.DataFrame([one_curve(rng, patients, how) for rng in rngs])
+
+
+def one_curve(rng: np.random.Generator, patients: int, how: str) -> dict[str, float]:
+    steps = null_steps(rng, patients)
+    choosing = frozenset(steps[0].table["patient_id"].iloc[::2])  # patients come in no order
+    halves = Halves(choosing) if how == "halves" else None
+    settings = PruneSettings(run=Path("run"), attribute=("group",), budget=None)
+    judge = Judge(None, "group", find_criterion("auc_gap"), None, settings, {}, halves)
+    values = [judge.values(step) for step in steps]
+    winner = judge.best(values)
+    told = luck.luck_of(judge, steps, winner)
+    usual = {name: float(np.mean([step[name] for step in values])) for name in values[0]}
+    if told is None:  # the untouched model has the least gap by chance
+        chosen, change = values[0]["auc_gap"], 0.0
+        confirmed = values[0].get("confirm:auc_gap", chosen)
+        return errors(usual, chosen, confirmed, change, change) | {"chosen_none": 1.0}
+    found = errors(usual, told.chosen[0], told.confirmed[0], told.gain[0], told.confirmed_gain[0])
+    return found | {
+        "chosen_none": 0.0,
+        "chosen_change_holds_0": holds_0(told.gain),
+        "confirmed_change_holds_0": holds_0(told.confirmed_gain),
+        "luck": told.luck[0],
+    }
+
+
+def errors(
+    usual: dict[str, float], chosen: float, confirmed: float, change: float, again: float
+) -> dict[str, float]:
+    """Return how far values are from those of a step that nobody chose, and changes from 0."""
+    return {
+        "chosen_value_error": chosen - usual["auc_gap"],
+        "confirmed_value_error": confirmed - usual.get("confirm:auc_gap", usual["auc_gap"]),
+        "chosen_change_error": change,
+        "confirmed_change_error": again,
+    }
+
+
+def holds_0(span: luck.Span) -> float:
+    _, low, high = span
+    return float("nan") if low is None or high is None else float(low <= 0 <= high)
+
+
+def null_steps(rng: np.random.Generator, patients: int) -> list[Predictions]:
+    """Return steps that are equally good for each group: their scores differ by chance."""
+    labels = rng.permutation(np.arange(patients) % 2)
+    groups = rng.permutation(np.arange(patients) % 2)
+    signal = np.array(SIGNAL)[groups] * labels
+    shared = rng.normal(size=patients) * SHARED**0.5
+    table = pd.DataFrame(
+        {
+            "sample_id": [f"s{k}" for k in range(patients)],
+            "patient_id": [f"p{k}" for k in range(patients)],
+            "split": "val",
+            "label": labels,
+            "score": 0.0,
+            "attr_group": np.array(LEVELS["group"])[groups],
+        }
+    )
+    steps = []
+    for _ in range(STEPS):
+        own = signal + shared + rng.normal(size=patients) * (1 - SHARED) ** 0.5
+        steps.append(
+            Predictions(table.assign(score=1 / (1 + np.exp(0.7 - own))), ("0", "1"), LEVELS)
+        )
+    return steps
+
+
+def summary(table: pd.DataFrame) -> dict[str, object]:
+    """Return means with their standard errors over runs."""
+    found: dict[str, object] = {"runs": len(table)}
+    for name in table.columns:
+        values = table[name].dropna()
+        found[name] = [round(float(values.mean()), 4), round(float(values.sem()), 4)]
+    return found
+
+
+if __name__ == "__main__":
+    main()
