@@ -74,9 +74,7 @@ def fit_cell(task: Task, settings: AssessSettings, run: Run, cell: Cell) -> None
     keep(few, run, cell.name, trained, lr=settings.lr)
 
 
-def start_of(
-    task: Task, settings: AssessSettings, run: Run, cell: Cell
-) -> tuple[Model, Schedule]:
+def start_of(task: Task, settings: AssessSettings, run: Run, cell: Cell) -> tuple[Model, Schedule]:
     """Return a cell's model before it sees a label, and what it may change.
 
     Supervised starts from the weights that pre-training starts from, and changes everything; with
@@ -89,7 +87,5 @@ def start_of(
     elif cell.strategy == SUPERVISED:
         strategy = find_strategy("full")
     classes = task.splits.train.classes
-    model = build_model(
-        settings.backbone, weights, task.inputs, classes, cell.seed, settings.head
-    )
+    model = build_model(settings.backbone, weights, task.inputs, classes, cell.seed, settings.head)
     return strategy(model, cell.seed)

@@ -10,6 +10,7 @@ from typing import Any
 from evenhand.report.numbers import counted, plain, signed
 from evenhand.report.sections import Section, section_page
 from evenhand.report.terms import shown
+from evenhand.report.verdicts import Verdict
 
 Matrix = Sequence[Sequence[float | None]]
 STRONGEST = 0.6  # a difference of this size has the full colour
@@ -83,6 +84,18 @@ def similarity_sections(found: Mapping[str, Any]) -> tuple[Section, ...]:
     }
     title = "Does each group look alike to both models?"
     return (Section("similarity", title, "similarity.html", view),)
+
+
+def similarity_verdicts(found: Mapping[str, Any]) -> list[Verdict]:
+    """Return what is said of each attribute."""
+    verdicts = []
+    one, other = found["models"]
+    for name, record in found["attributes"].items():
+        text, _, outcome = _told(name, record, found.get("seeds", []))
+        p = [row["p_adjusted"] for row in record["groups"] if row.get("p_adjusted") is not None]
+        about = f"representation of groups, {one} and {other}"
+        verdicts.append(Verdict(about, name, outcome == "a gap", text, min(p, default=None)))
+    return verdicts
 
 
 def _attribute(name: str, record: Mapping[str, Any], found: Mapping[str, Any]) -> AttributeView:
