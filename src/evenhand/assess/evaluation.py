@@ -221,22 +221,56 @@ def evaluate(run: Run, settings: AssessSettings) -> list[Evaluation]:
     ]
 
 
+@dataclass(frozen=True, eq=False)
+class Tested:
+    """One model, judged.
+
+    Attributes
+    ----------
+    judged
+        On its test rows.
+    sizes
+        See `Evaluation`.
+    validated
+        The AUC of each group on its validation rows, NaN where it is undefined.
+    """
+
+    judged: Judged
+    sizes: Mapping[tuple[str, str], Size]
+    validated: Mapping[tuple[str, str], float]
+
+
+def judge_model(predictions: Predictions, settings: AssessSettings, seed: int) -> Tested:
+    """Judge a model; the same seed draws the same patients for each, so that they are paired."""
+    test, val = (predictions.of_split(split) for split in ("test", "val"))
+    cut = cut_of(predictions)
+    rows, groups = scored_rows(test, cut), _compared(test, settings)
+    rng = np.random.default_rng(seed)
+    judged = judge(rows, groups, resample(len(rows.members), Bootstrap(), rng))
+    validated = _auc_by_group(scored_rows(val, cut), _compared(val, settings)) if len(val) else {}
+    return Tested(judged, _sizes(rows, groups), validated)
+
+
+def worst_levels(models: Sequence[Tested]) -> dict[str, str]:
+    """Return the level of each attribute with the lowest AUC on validation, mean over models."""
+    validated = [model.validated for model in models]
+    means = {key: float(np.mean([one[key] for one in validated])) for key in validated[0]}
+    worst: dict[str, str] = {}
+    for (attribute, level), value in sorted(means.items(), key=lambda item: item[1]):
+        if np.isfinite(value):
+            worst.setdefault(attribute, level)
+    return worst
+
+
 def _evaluate_share(run: Run, cells: Sequence[Cell], settings: AssessSettings) -> Evaluation:
     objective = find_objective(settings.objective[0])
-    models: dict[str, list[Judged]] = {}
+    models: dict[str, list[Tested]] = {}
     chosen_by: dict[str, list[float]] = {}
     tuned: dict[str, int] = {}
-    sizes: dict[tuple[str, str], Size] = {}
-    validated: list[dict[tuple[str, str], float]] = []
     for cell in cells:
         predictions = read_predictions(run.predictions(cell.name))
-        test = predictions.of_split("test")
-        rows = scored_rows(test, cut_of(predictions))
-        groups = _compared(test, settings)
-        models.setdefault(cell.strategy, []).append(_judge(run, rows, groups))
-        sizes = sizes or _sizes(rows, groups)  # every cell scores the same rows
-        if cell.strategy == SUPERVISED:
-            validated.append(_validated(predictions, settings))
+        tested = judge_model(predictions, settings, run.facts["seed"])
+        models.setdefault(cell.strategy, []).append(tested)
         about: dict[str, Any] = read_json(run.model(cell.name) / "model.json")
         chosen_by.setdefault(cell.strategy, []).append(about["val"][objective.name])
         tuned[cell.strategy] = sum(u["parameters"] for u in about["units"] if u["tuned"])
@@ -245,40 +279,20 @@ def _evaluate_share(run: Run, cells: Sequence[Cell], settings: AssessSettings) -
     return Evaluation(
         share=cells[0].share,
         chosen=max(ssl, key=lambda name: sign * float(np.mean(chosen_by[name]))),
-        models={name: tuple(judged) for name, judged in models.items()},
-        worst=_worst(validated),
+        models={name: tuple(one.judged for one in tested) for name, tested in models.items()},
+        worst=worst_levels(models[SUPERVISED]),
         parameters=tuned,
-        sizes=sizes,
+        sizes=models[SUPERVISED][0].sizes,  # every cell scores the same rows
     )
 
 
-def _judge(run: Run, rows: Scored, groups: Mapping[str, Groups]) -> Judged:
-    """Judge a model; the same seed draws the same patients for each, so that they are paired."""
-    rng = np.random.default_rng(run.facts["seed"])
-    return judge(rows, groups, resample(len(rows.members), Bootstrap(), rng))
-
-
-def _validated(predictions: Predictions, settings: AssessSettings) -> dict[tuple[str, str], float]:
-    """Return the AUC of each group on validation rows, NaN where it is undefined."""
-    val = predictions.of_split("val")
-    if not len(val):
-        return {}
-    rows, auc = scored_rows(val, cut_of(predictions)), find_metric("auc")
+def _auc_by_group(rows: Scored, groups: Mapping[str, Groups]) -> dict[tuple[str, str], float]:
+    auc = find_metric("auc")
     return {
         (attribute, level): point(rows.take(of.rows(level)), auc, (1,))
-        for attribute, of in _compared(val, settings).items()
+        for attribute, of in groups.items()
         for level in of.compared()
     }
-
-
-def _worst(validated: Sequence[Mapping[tuple[str, str], float]]) -> dict[str, str]:
-    """Return the level of each attribute with the lowest AUC, mean over models."""
-    means = {key: float(np.mean([one[key] for one in validated])) for key in validated[0]}
-    worst: dict[str, str] = {}
-    for (attribute, level), value in sorted(means.items(), key=lambda item: item[1]):
-        if np.isfinite(value):
-            worst.setdefault(attribute, level)
-    return worst
 
 
 def _compared(test: Predictions, settings: AssessSettings) -> dict[str, Groups]:
