@@ -11,6 +11,7 @@ from evenhand.audit.card import write_card
 from evenhand.audit.evaluate import evaluate
 from evenhand.errors import EvenhandError
 from evenhand.files import read_json, write_text
+from evenhand.finetune.unlabelled import write_unlabelled_page
 from evenhand.report.requirements import requirement_verdicts, requirements_page
 from evenhand.report.similarity import similarity_page, similarity_verdicts
 from evenhand.report.verdicts import Verdict, write_verdicts
@@ -96,6 +97,11 @@ def report(run: Path, *, card: Path | None = None, model: str | None = None) -> 
         if card:
             raise EvenhandError(f"--card: {run} is a run of {job!r}, which has no card.")
         write_page(found)
+        return found
+    if not found.facts.get("labelled", True):
+        if card:
+            raise EvenhandError(f"--card: {run} has no labels, so that nothing was measured.")
+        write_unlabelled_page(found)
         return found
     if not found.models():
         raise EvenhandError(f"{run} is a run of {job!r}, which has no report.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -52,9 +53,7 @@ def read_own_table(path: str, settings: DataSettings) -> Cohort:
     are the sample ids. The classes are the label's values, sorted. A
     column ``split`` (train, val, test) is honoured.
     """
-    refuse_settings("table", settings, ("slices",))
-    source = Path(path)
-    return own_cohort("table", read_table(source), source, _columns(settings), settings)
+    return edited_cohort(path, settings, lambda table: table)
 
 
 def own_cohort(
@@ -133,6 +132,21 @@ def _measured(names: pd.Series, source: Path, settings: DataSettings) -> _Sample
     text = json.dumps([fingerprint((), (source, path)), *grid])
     mark = hashlib.sha256(text.encode()).hexdigest()
     return _Samples(np.ones(len(names), np.bool_), (), read, channels, mark)
+
+
+def edited_cohort(
+    path: str, settings: DataSettings, edit: Callable[[pd.DataFrame], pd.DataFrame]
+) -> Cohort:
+    """Return the cohort of a table of your own, some of whose columns are others than in the file.
+
+    Parameters
+    ----------
+    edit
+        From the table as it is read, as text, to the one that the settings speak of.
+    """
+    refuse_settings("table", settings, ("slices",))
+    source = Path(path)
+    return own_cohort("table", edit(read_table(source)), source, _columns(settings), settings)
 
 
 def _folder(source: Path) -> Path:
