@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from markupsafe import escape
 from pydantic import ValidationError
 from tests.command import evenhand
 
 from evenhand import load_model
-from evenhand.assess.answers import answers
+from evenhand.assess.answers import about_seeds, answers
+from evenhand.assess.claims import claims_of
 from evenhand.assess.evaluation import Evaluation, Size, evaluate
 from evenhand.assess.evidence import evidence
 from evenhand.assess.grid import Cell, pretrained, start_of
@@ -25,6 +27,7 @@ from evenhand.assess.similarity.settings import SimilaritySettings
 from evenhand.files import read_json, write_json
 from evenhand.finetune.prepared import prepared
 from evenhand.finetune.training import make_task
+from evenhand.measure import holm
 from evenhand.measure.parity import Judged
 from evenhand.models.masks import full_mask
 from evenhand.predictions import Predictions, write_predictions
@@ -405,6 +408,79 @@ def test_no_claim_is_made_of_a_model_at_chance():
     supervised = judged(0.8, 0.4, 0.0)
     assert compared(judged(0.52, 0.1, 0.05), supervised) == "no claim"
     assert compared(judged(0.8, 0.1, 0.01), replace(judged(0.5, 0.4, 0.01))) == "no claim"
+
+
+GROUPS = {("sex", "f"): 0.70, ("sex", "m"): 0.80}
+
+
+def recipe(shifts: dict[str, float], spread: float = 0.002, seeds: int = 4) -> tuple[Judged, ...]:
+    """Models whose AUC by sex is shifted, and strays by seed; resamples stray a little."""
+    noise = np.r_[0, np.linspace(-1, 1, 99)] * 0.002
+    models = []
+    for off in spread * np.linspace(-1, 1, seeds):
+        by_sex = {key: auc + shifts.get(key[1], 0.0) + off + noise for key, auc in GROUPS.items()}
+        everybody, deviation = 0.75 + off + noise, {"sex": 0.3 + off + noise}
+        models.append(Judged(everybody, by_sex, deviation, {}, {"sex": True}))
+    return tuple(models)
+
+
+def recipes(shifts: dict[str, float], worst: str | None = "f", **how) -> Evaluation:
+    sizes = SIZES | {("sex", "m"): Size(400, 400, 200)}
+    models = {"frozen1m": recipe(shifts, **how), "supervised": recipe({}, **how)}
+    return Evaluation(1.0, "frozen1m", models, {"sex": worst} if worst else {}, {}, sizes)
+
+
+@pytest.mark.parametrize(
+    ("shifts", "worst", "levelled"),
+    [
+        ({"m": -0.05}, "f", True),  # nobody gains, men lose
+        ({"m": -0.05, "f": -0.05}, "f", True),
+        ({"m": -0.05, "f": +0.05}, "f", False),  # those served worst gain
+        ({"m": +0.05, "f": -0.05}, "f", True),  # those served worst lose
+        ({"m": -0.05, "f": +0.05}, "m", True),
+        ({"m": -0.002}, "f", False),  # a point estimate alone
+        ({}, "f", False),
+        ({"m": -0.05}, None, True),  # whoever it is, nobody gains
+        ({"m": -0.05, "f": +0.05}, None, False),
+    ],
+)
+def test_levelling_down_is_said_where_it_holds(shifts, worst, levelled):
+    (answer,) = answers(recipes(shifts, worst))
+    (row,) = (row for row in answer.rows if row.about.startswith("levelling down"))
+    assert row.claim == levelled
+    assert row.text in answer.verdict.details
+    assert row.text.startswith("Levelled down: ") == levelled
+    assert (answer.verdict.chip == "levelled down") == levelled
+
+
+def test_what_another_seed_may_tell_otherwise_is_not_claimed_of_a_recipe():
+    steady, unsteady = (recipes({"m": -0.05}, spread=spread) for spread in (0.002, 0.06))
+    assert "certain for m" in answers(steady)[0].verdict.details[1]
+    assert "For no group is the change in AUC certain" in answers(unsteady)[0].verdict.details[1]
+
+
+def test_one_seed_speaks_of_two_models():
+    found = recipes({"m": -0.05}, seeds=1)
+    assert any(row.claim for row in answers(found)[0].rows)
+    assert "these two models" in about_seeds(found)
+    assert "Another seed may tell otherwise" in about_seeds(found)
+    assert "4 seeds each" in about_seeds(recipes({}))
+
+
+def test_claims_are_corrected_for_all_that_the_page_judges():
+    claims = claims_of(recipes({"m": -0.05}))
+    assert len(claims.family) == 4  # everybody, deviation, two groups
+    raw = [claim.change.difference.p for claim in claims.family]
+    assert [claim.p_adjusted for claim in claims.family] == pytest.approx(holm(raw))
+
+
+def test_every_verdict_of_the_page_is_written(run):
+    page = (run / "report.html").read_text()
+    verdicts = read_json(run / "verdicts.json")["verdicts"]
+    about = {one["about"].partition(",")[0] for one in verdicts}
+    assert about >= {"AUC", "deviation from parity", "representation of groups"}
+    texts = [one["text"] for one in verdicts if "requirement" not in one["about"]]
+    assert all(str(escape(text)) in page for text in texts)
 
 
 @pytest.mark.parametrize(("noise", "sure"), [(0.02, True), (0.5, False)])
