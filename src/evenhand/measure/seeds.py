@@ -19,6 +19,9 @@ from evenhand.measure.registry import Floats
 DEFINED = 0.95
 """Share of the resamples that must have a value for there to be an interval."""
 
+KNOWN = 0.25
+"""Share of the models' own luck with patients that has the patients' degrees of freedom."""
+
 SMALLEST = 1e-12  # error of a difference that is the same in every resample and for every seed
 
 
@@ -76,7 +79,9 @@ def recipe_difference(
     change (the bootstrap's variance of a seed's distance from its recipe's mean), the variance is
     ``v + Σ max(s² − i, 0) / S``, as ``v`` holds ``Σ i / S`` already: a model's own luck with these
     patients is counted once. Degrees of freedom are Satterthwaite's (Biometrics Bulletin 1946), of
-    the parts ``max(s², i) / S`` with S − 1 each and of the rest of ``v`` with the patients'.
+    the parts ``(max(s², i) − i / 4) / S`` with S − 1 each and of the rest with the patients'. Of
+    ``i``, which is known better than ``s²``, a quarter counts as known: with more the level is not
+    kept in small samples, with less there is no power where seeds matter little.
 
     With one seed of a recipe nothing is known of its seeds: the interval is that of these models
     on other patients.
@@ -101,7 +106,9 @@ def recipe_difference(
     variance = by_patients + sum(max(seeds - luck, 0.0) for seeds, luck, _ in own)
     error = max(float(np.sqrt(variance)), SMALLEST)
     of_patients = min(patients, first.shape[1] - 1) - 1
-    parts = [(shared, max(of_patients, 1)), *((max(s, luck), free) for s, luck, free in own)]
+    known = KNOWN * sum(luck for _, luck, _ in own)
+    by_seeds = [(max(seeds, luck) - KNOWN * luck, freedom) for seeds, luck, freedom in own]
+    parts = [(shared + known, max(of_patients, 1)), *by_seeds]
     freedom = _satterthwaite(parts)
     value = float(away[0])
     reach = float(student.isf((1 - level) / 2, freedom)) * error

@@ -75,8 +75,8 @@ class _Rate:
 def _rate_finding(attribute: str, rates: Sequence[_Rate], settings: CheckSettings) -> Finding:
     """Judge the base rates of an attribute by the worst of those that chance does not explain."""
     limit = (
-        f"differences below {settings.base_rate:g} and ratios below {settings.base_rate_ratio:g}, "
-        "or explained by chance (adjusted p of .05 or more)"
+        f"difference below {settings.base_rate:g} and ratio below {settings.base_rate_ratio:g}, "
+        "unless chance explains more"
     )
     if not rates:
         return Finding("base_rate", attribute, "fewer than two groups", None, limit, "warn")
