@@ -1,8 +1,10 @@
 """How often one recipe against itself, with other seeds, is claimed to differ.
 
-``fits`` trains the supervised cell of an assessment of PhysioNet 2012 with 40 seeds, one after the
-other, and keeps their predictions; what is there is not trained again. ``draws`` takes 200 random
-3 v 3 draws of them, and counts those whose assessment claims any difference.
+``fits DATA FOLDER EPOCHS CACHE`` trains the supervised cell of an assessment of PhysioNet 2012 with
+40 seeds, one after the other, and keeps their predictions; what is there is not trained again.
+``draws DATA FOLDER`` takes random draws of those that there are, half against half, and counts how
+many of their assessments claim any difference; then how many see a loss that is planted in the AUC
+of one group of one half.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +24,12 @@ from evenhand.assess.evaluation import Evaluation, Tested, Value, judge_model, w
 from evenhand.assess.grid import Cell, fit_cell
 from evenhand.assess.settings import SUPERVISED, AssessSettings
 from evenhand.finetune.prepared import prepared
+from evenhand.measure.parity import Judged
 from evenhand.predictions import read_predictions
 from evenhand.runs import Run
 
 FITS, DRAWS, SEEDS = 40, 200, 3
+HURT = ("age", "65+")
 
 
 def settings_for(data: Path, **more: object) -> AssessSettings:
@@ -44,40 +49,60 @@ def fit(data: Path, folder: Path, epochs: int, cache: Path) -> None:
         print(json.dumps({"seed": seed, "cpu_seconds": time.process_time() - start}), flush=True)
 
 
-def draw(data: Path, folder: Path, draws: int = DRAWS) -> dict[str, object]:
-    """Assess random draws of the fits, one half of each draw against the other."""
+def judged_fits(data: Path, folder: Path) -> list[Tested]:
+    """Judge every fit that there is."""
     settings, run = settings_for(data), Run(folder)
-    tested = [
-        judge_model(
-            read_predictions(run.predictions(Cell(SUPERVISED, 1.0, seed).name)), settings, 0
-        )
-        for seed in range(FITS)
-    ]
+    paths = [run.predictions(Cell(SUPERVISED, 1.0, seed).name) for seed in range(FITS)]
+    return [judge_model(read_predictions(path), settings, 0) for path in paths if path.exists()]
+
+
+def draw(
+    tested: Sequence[Tested], draws: int, seeds: int, planted: float = 0.0
+) -> list[Evaluation]:
+    """Hold random halves of the fits against each other; one half may be made worse for a group."""
     rng = np.random.default_rng(0)
-    drawn = [_against(rng.permutation(FITS)[: 2 * SEEDS], tested) for _ in range(draws)]
+    found = []
+    for _ in range(draws):
+        at = rng.permutation(len(tested))[: 2 * seeds]
+        one, other = ([tested[place] for place in part] for part in (at[:seeds], at[seeds:]))
+        again = tuple(_worse(model.judged, planted) for model in one)
+        models = {"again": again, SUPERVISED: tuple(model.judged for model in other)}
+        found.append(Evaluation(1.0, "again", models, worst_levels(other), {}, tested[0].sizes))
+    return found
+
+
+def null(tested: Sequence[Tested]) -> dict[str, object]:
+    """Count the claims where there is nothing to claim."""
+    drawn = draw(tested, DRAWS, SEEDS)
     claims = [claims_of(one) for one in drawn]
-    claimed = [[c.metric for c in one.family if c.sign] for one in claims]
-    levelled = [any(map(one.levelled_down, one.deviation)) for one in claims]
-    uncorrected = [any(_alone(claim) for claim in one.family) for one in claims]
     return {
-        "draws": draws,
+        "fits": len(tested),
+        "draws": DRAWS,
         "family": len(claims[0].family),
-        "claim_anything": sum(map(bool, claimed)),
-        "claim_auc": sum("auc" in one for one in claimed),
-        "level_down": sum(levelled),
-        "any_interval_off_0": sum(uncorrected),
+        "claim_anything": sum(any(claim.sign for claim in one.family) for one in claims),
+        "level_down": sum(any(map(one.levelled_down, one.deviation)) for one in claims),
+        "any_interval_off_0": sum(any(map(_alone, one.family)) for one in claims),
         "any_group_by_patients_alone": sum(map(_by_patients_alone, drawn)),
-        "sd_of_auc": round(float(np.std([one.judged.auc[0] for one in tested], ddof=1)), 4),
+        "sd_of_auc_by_seed": round(float(np.std([one.judged.auc[0] for one in tested], ddof=1)), 4),
     }
 
 
-def _against(seeds: Sequence[int], tested: Sequence[Tested]) -> Evaluation:
-    one, other = ([tested[seed] for seed in part] for part in (seeds[:SEEDS], seeds[SEEDS:]))
-    models = {
-        name: tuple(model.judged for model in part)
-        for name, part in (("again", one), (SUPERVISED, other))
+def power(tested: Sequence[Tested], seeds: int, planted: float) -> dict[str, object]:
+    """Count how often a loss in the AUC of one group is seen, and called levelling down."""
+    claims = [claims_of(one) for one in draw(tested, DRAWS, seeds, planted)]
+    seen = [any(c.sign < 0 and c.group == HURT[1] for c in one.family) for one in claims]
+    levelled = [bool(one.levelled_down(HURT[0])) for one in claims]
+    return {
+        "planted": planted,
+        "seeds": seeds,
+        "seen": sum(seen) / DRAWS,
+        "level_down": sum(levelled) / DRAWS,
     }
-    return Evaluation(1.0, "again", models, worst_levels(other), {}, tested[0].sizes)
+
+
+def _worse(judged: Judged, planted: float) -> Judged:
+    by_group = {**judged.by_group, HURT: judged.by_group[HURT] - planted}
+    return replace(judged, by_group=by_group)
 
 
 def _by_patients_alone(found: Evaluation) -> bool:
@@ -97,4 +122,8 @@ if __name__ == "__main__":
     if job == "fits":
         fit(Path(data), Path(folder), int(rest[0]), Path(rest[1]))
     else:
-        print(json.dumps(draw(Path(data), Path(folder))))
+        fits = judged_fits(Path(data), Path(folder))
+        print(json.dumps(null(fits)))
+        for seeds in (3, 5, 10):
+            for planted in (0.03, 0.06, 0.1):
+                print(json.dumps(power(fits, seeds, planted)), flush=True)

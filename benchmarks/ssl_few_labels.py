@@ -3,7 +3,8 @@
 A series of the majority shows its class by a level, which a few labels teach; one of the minority
 by how fast it swings, which takes many. Few patients have labels, and pre-training sees all of
 them: there the gap in AUC should narrow. With everybody's labels it should not. Both come from one
-assessment with the same encoders; the words are a folder and the number of seeds.
+assessment with the same encoders; the words are a folder, the number of seeds,
+and the shares of the labels where others are wanted.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +26,7 @@ from evenhand.measure.parity import Judged
 from evenhand.measure.registry import Floats
 from evenhand.measure.seeds import recipe_difference
 
-PATIENTS, STEPS, MINORITY, FEW = 800, 24, 0.3, 0.1
+PATIENTS, STEPS, MINORITY, FEW = 1000, 24, 0.2, 0.1
 PERIODS = (9.0, 5.0)  # steps of a swing, by class
 LEVEL, SWING, NOISE = 0.8, 1.5, 0.7
 
@@ -65,8 +67,10 @@ def make_data(folder: Path, seed: int = 0) -> Path:
     return folder / "patients.csv"
 
 
-def settings_for(table: Path, seeds: int, cache: Path, shares=(1.0, FEW)) -> AssessSettings:
-    """Return an assessment of both shares of labels."""
+def settings_for(
+    table: Path, seeds: int, cache: Path, shares: Sequence[float] = (1.0, FEW)
+) -> AssessSettings:
+    """Return an assessment at some shares of the labels."""
     return AssessSettings(
         data=str(table),
         series_column="patient",
@@ -74,15 +78,15 @@ def settings_for(table: Path, seeds: int, cache: Path, shares=(1.0, FEW)) -> Ass
         label="label",
         patient="patient",
         attribute=("group",),
-        split=(0.5, 0.1, 0.4),
-        cell=("frozen3", "frozen0"),
+        split=(0.4, 0.1, 0.5),
+        cell=("frozen0",),
         label_shares=shares,
         seeds=seeds,
-        epochs=60,
-        batch_size=8,
-        pretrain_epochs=60,
+        epochs=40,
+        batch_size=16,
+        pretrain_epochs=40,
         patience=0,
-        lr=5e-3,
+        lr=3e-3,
         head="linear",
         pretrain_patience=0,
         device="cpu",
@@ -119,10 +123,16 @@ def _gap(model: Judged) -> Floats:
 
 
 if __name__ == "__main__":
-    out, seeds = Path(sys.argv[1]), int(sys.argv[2])
-    settings = settings_for(make_data(out / "data"), seeds, out / "cache")
+    out, seeds, *shares = sys.argv[1:]
+    folder = Path(out)
+    settings = settings_for(
+        make_data(folder / "data"),
+        int(seeds),
+        folder / "cache",
+        tuple(map(float, shares)) or (1.0, FEW),
+    )
     start = time.process_time()
-    run = assess(settings, out / "run", overwrite=(out / "run").exists())
+    run = assess(settings, folder / "run")
     for found in evaluate(run, settings):
         print(json.dumps(narrowed(found)))
     print(json.dumps({"cpu_minutes": round((time.process_time() - start) / 60, 1)}))
