@@ -166,13 +166,19 @@ def prune(settings: PruneSettings, out: Path, overwrite: bool) -> None:
 def predict(settings: PredictSettings, out: Path, overwrite: bool) -> None:
     """Apply a run's model to new patients, and audit it there.
 
-    Every sample is scored. DATA has to hold the labels, too, which the audit needs, in the words
-    that RUN's data have. Attributes that are not named are as in RUN; so are label, columns and
-    bins, where the data have the same reader.
+    Every sample is scored. Labels are in the words that RUN's data have; a table without them is
+    scored, and not audited. Attributes that are not named are as in RUN; so are label, columns and
+    bins, where the data have the same reader. --map says what a column is called in this table.
     """
     from evenhand.finetune.predicting import predict as work
+    from evenhand.finetune.unlabelled import printed_counts
 
-    _show(work(settings, out, overwrite=overwrite))
+    run = work(settings, out, overwrite=overwrite)
+    if run.facts["labelled"]:
+        _show(run)
+    else:
+        typer.echo("\n".join(printed_counts(run)))
+        typer.echo(f"\nreport: {out / 'report.html'}")
 
 
 @job(AuditSettings, "inputs", more=(LIST_METRICS,))
@@ -258,7 +264,7 @@ def report(
     from evenhand.assess.pages import report as work
 
     found = work(run, card=card, model=model)
-    if found.facts["job"] in PAGES:
+    if found.facts["job"] in PAGES or not found.facts.get("labelled", True):
         typer.echo(f"report: {run / 'report.html'}")
     else:
         _show(found)

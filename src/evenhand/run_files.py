@@ -21,7 +21,7 @@ WRITTEN = (
     *("splits.csv", "seen.csv", "unmatched.csv"),
     *_STUDY,
     *("trials.csv", "search.csv", "search.json", "curve.csv", "pruning.json"),
-    *("check.json", "similarity.json"),
+    *("check.json", "similarity.json", "groups.csv", "validation/*.parquet"),
     *(f"models/*/{name}" for name in _MODEL),
     *(f"encoders/*/{name}" for name in _MODEL),
     *(f"steps/*/{name}" for name in _MODEL),

@@ -11,19 +11,27 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from markupsafe import escape
+from pydantic import ValidationError
 from tests.command import evenhand
 
 from evenhand import load_model
+from evenhand.assess.answers import about_seeds, answers
+from evenhand.assess.claims import claims_of
 from evenhand.assess.evaluation import Evaluation, Size, evaluate
 from evenhand.assess.evidence import evidence
-from evenhand.assess.page import verdicts
+from evenhand.assess.grid import Cell, pretrained, start_of
 from evenhand.assess.requirements.job import measure_requirements
 from evenhand.assess.settings import AssessSettings
 from evenhand.assess.similarity.settings import SimilaritySettings
 from evenhand.files import read_json, write_json
 from evenhand.finetune.prepared import prepared
+from evenhand.finetune.training import make_task
+from evenhand.measure import holm
 from evenhand.measure.parity import Judged
+from evenhand.models.masks import full_mask
 from evenhand.predictions import Predictions, write_predictions
+from evenhand.pretrain.training import Curve
 from evenhand.runs import Run, run_scope, start_run
 
 DATA = "series_phantom:patients=160,steps=12,seed=1"
@@ -192,9 +200,68 @@ def test_the_page_names_a_group_that_is_excluded(run, tmp_path):
 
 
 @pytest.mark.parametrize("given", [("scratch", "frozen1m"), ("frozen1m", "supervised")])
-def test_scratch_is_the_supervised_cell(given):
+def test_scratch_is_the_supervised_cell_where_both_start_from_random_weights(given):
     settings = AssessSettings(data="phantom:", cell=given)
     assert set(settings.cell) == {"supervised", "frozen1m"}
+    settings = AssessSettings(data="phantom:", cell=given, weights="somewhere")
+    assert set(settings.cell) == {"supervised", *given}
+    with pytest.raises(ValidationError, match="besides supervised and scratch"):
+        AssessSettings(data="phantom:", cell=("scratch",), weights="somewhere")
+
+
+@pytest.fixture
+def start(run, tmp_path, monkeypatch):
+    """The weights that a cell of seed 1 starts from, and those that pre-training starts from."""
+
+    def of(strategy, **settings):
+        untrained = lambda model, *_: (model, Curve([1.0]))  # noqa: E731
+        monkeypatch.setattr("evenhand.assess.grid.train_encoder", untrained)
+        settings = AssessSettings(data=DATA, attribute=("group",), cache=tmp_path, **settings)
+        task, empty, cell = make_task(settings), Run(tmp_path / strategy), Cell(strategy, 1.0, 1)
+        encoder = pretrained(task, settings, empty, 1).parent
+        model, schedule = start_of(task, settings, empty, cell)
+        assert schedule.reach(1) == full_mask(model.backbone)
+        return model, load_model(encoder)
+
+    return of
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_all_arms_start_from_the_same_weights(run, start, elsewhere):
+    weights = str(run / "models" / "frozen3-seed0" / "model.safetensors") if elsewhere else "none"
+    supervised, encoder = start("supervised", weights=weights)
+    ssl, _ = start("frozen0", weights=weights)
+    for one in (supervised, ssl):
+        assert same(one.backbone, encoder.backbone)
+        assert one.spec.inputs == encoder.spec.inputs
+    assert same(supervised.head, ssl.head)
+    if elsewhere:
+        assert same(supervised.backbone, load_model(run / "models" / "frozen3-seed0").backbone)
+        scratch, _ = start("scratch", weights=weights, cell=("frozen0", "scratch"))
+        assert not same(scratch.backbone, encoder.backbone)
+        assert scratch.spec.inputs == encoder.spec.inputs
+
+
+def same(one, other):
+    ours, theirs = one.state_dict(), other.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+
+def test_cells_with_few_labels_scale_their_inputs_alike(run):
+    names = ("frozen3", "supervised", "frozen3-50pct", "supervised-50pct")
+    inputs = [load_model(run / "models" / f"{name}-seed1").spec.inputs for name in names]
+    assert all(one == inputs[0] for one in inputs)
+
+
+@pytest.mark.slow
+def test_scratch_takes_part_and_stands_for_nothing(run, command, tmp_path):
+    weights = run / "models" / "frozen3-seed0" / "model.safetensors"
+    ended = command(tmp_path / "out", "--cell", "scratch", "--weights", weights)
+    assert ended.status == 0, ended.err
+    assert f"({weights})" in (tmp_path / "out" / "report.html").read_text()
+    rows = pd.DataFrame(read_json(tmp_path / "out" / "metrics.json")["rows"])
+    assert set(rows["model"]) >= {"scratch", "scratch-50pct"}
+    assert not read_json(tmp_path / "out" / "run.json")["chosen"].startswith(("scratch", "super"))
 
 
 def test_every_seed_s_models_are_compared_as_similarity_compares_them(
@@ -296,7 +363,7 @@ def test_a_correlation_of_size_and_distance_needs_groups_enough():
         ("site", "*"): Size(*3 * [99])
     }
     one = Judged(np.full(3, 0.8), aucs, {"site": np.full(3, 0.1)}, {}, {"site": True})
-    both = {"frozen1m": one, "supervised": one}
+    both = {"frozen1m": (one,), "supervised": (one,)}
     part = evidence(Evaluation(1.0, "frozen1m", both, {}, {}, sizes))
     assert "over 6 groups" in part.sentences[1]
     assert "\N{MINUS SIGN}1.00 with frozen1m" in part.sentences[1]
@@ -309,10 +376,16 @@ def judged(auc: float, deviation: float, noise: float) -> Judged:
     return Judged(auc + stray, by_group, by_sex, {}, {"sex": True})
 
 
+SIZES = dict.fromkeys([("*", "*"), ("sex", "*"), ("sex", "f")], Size(400, 400, 200))
+
+
+def evaluation(ssl: Judged, supervised: Judged) -> Evaluation:
+    both = {"frozen1m": (ssl,), "supervised": (supervised,)}
+    return Evaluation(1.0, "frozen1m", both, {}, {}, SIZES)
+
+
 def compared(ssl: Judged, supervised: Judged) -> str:
-    both = {"frozen1m": ssl, "supervised": supervised}
-    found = Evaluation(1.0, "frozen1m", both, {}, {}, {})
-    return verdicts(found)[0].chip
+    return answers(evaluation(ssl, supervised))[0].verdict.chip
 
 
 def test_a_verdict_needs_a_difference_whose_interval_is_clear_of_0():
@@ -325,8 +398,7 @@ def test_a_verdict_needs_a_difference_whose_interval_is_clear_of_0():
 def test_a_difference_without_an_interval_is_said_to_have_none():
     few = judged(0.8, 0.2, 0.01)
     few.deviation["sex"][1:11] = np.nan  # a tenth of the resamples
-    both = {"frozen1m": few, "supervised": judged(0.8, 0.4, 0.0)}
-    verdict = verdicts(Evaluation(1.0, "frozen1m", both, {}, {}, {}))[0]
+    verdict = answers(evaluation(few, judged(0.8, 0.4, 0.0)))[0].verdict
     assert verdict.chip == "not certain"
     assert "the interval of the difference is undefined (in more than one" in verdict.headline
     assert "holds 0" not in verdict.headline
@@ -338,23 +410,94 @@ def test_no_claim_is_made_of_a_model_at_chance():
     assert compared(judged(0.8, 0.1, 0.01), replace(judged(0.5, 0.4, 0.01))) == "no claim"
 
 
+GROUPS = {("sex", "f"): 0.70, ("sex", "m"): 0.80}
+
+
+def recipe(shifts: dict[str, float], spread: float = 0.002, seeds: int = 4) -> tuple[Judged, ...]:
+    """Models whose AUC by sex is shifted, and strays by seed; resamples stray a little."""
+    noise = np.r_[0, np.linspace(-1, 1, 99)] * 0.002
+    models = []
+    for off in spread * np.linspace(-1, 1, seeds):
+        by_sex = {key: auc + shifts.get(key[1], 0.0) + off + noise for key, auc in GROUPS.items()}
+        everybody, deviation = 0.75 + off + noise, {"sex": 0.3 + off + noise}
+        models.append(Judged(everybody, by_sex, deviation, {}, {"sex": True}))
+    return tuple(models)
+
+
+def recipes(shifts: dict[str, float], worst: str | None = "f", **how) -> Evaluation:
+    sizes = SIZES | {("sex", "m"): Size(400, 400, 200)}
+    models = {"frozen1m": recipe(shifts, **how), "supervised": recipe({}, **how)}
+    return Evaluation(1.0, "frozen1m", models, {"sex": worst} if worst else {}, {}, sizes)
+
+
+@pytest.mark.parametrize(
+    ("shifts", "worst", "levelled"),
+    [
+        ({"m": -0.05}, "f", True),  # nobody gains, men lose
+        ({"m": -0.05, "f": -0.05}, "f", True),
+        ({"m": -0.05, "f": +0.05}, "f", False),  # those served worst gain
+        ({"m": +0.05, "f": -0.05}, "f", True),  # those served worst lose
+        ({"m": -0.05, "f": +0.05}, "m", True),
+        ({"m": -0.002}, "f", False),  # a point estimate alone
+        ({}, "f", False),
+        ({"m": -0.05}, None, True),  # whoever it is, nobody gains
+        ({"m": -0.05, "f": +0.05}, None, False),
+    ],
+)
+def test_levelling_down_is_said_where_it_holds(shifts, worst, levelled):
+    (answer,) = answers(recipes(shifts, worst))
+    (row,) = (row for row in answer.rows if row.about.startswith("levelling down"))
+    assert row.claim == levelled
+    assert row.text in answer.verdict.details
+    assert row.text.startswith("Levelled down: ") == levelled
+    assert (answer.verdict.chip == "levelled down") == levelled
+
+
+def test_what_another_seed_may_tell_otherwise_is_not_claimed_of_a_recipe():
+    steady, unsteady = (recipes({"m": -0.05}, spread=spread) for spread in (0.002, 0.06))
+    assert "certain for m" in answers(steady)[0].verdict.details[1]
+    assert "For no group is the change in AUC certain" in answers(unsteady)[0].verdict.details[1]
+
+
+def test_one_seed_speaks_of_two_models():
+    found = recipes({"m": -0.05}, seeds=1)
+    assert any(row.claim for row in answers(found)[0].rows)
+    assert "these two models" in about_seeds(found)
+    assert "Another seed may tell otherwise" in about_seeds(found)
+    assert "4 seeds each" in about_seeds(recipes({}))
+
+
+def test_claims_are_corrected_for_all_that_the_page_judges():
+    claims = claims_of(recipes({"m": -0.05}))
+    assert len(claims.family) == 4  # everybody, deviation, two groups
+    raw = [claim.change.difference.p for claim in claims.family]
+    assert [claim.p_adjusted for claim in claims.family] == pytest.approx(holm(raw))
+
+
+def test_every_verdict_of_the_page_is_written(run):
+    page = (run / "report.html").read_text()
+    verdicts = read_json(run / "verdicts.json")["verdicts"]
+    about = {one["about"].partition(",")[0] for one in verdicts}
+    assert about >= {"AUC", "deviation from parity", "representation of groups"}
+    texts = [one["text"] for one in verdicts if "requirement" not in one["about"]]
+    assert all(str(escape(text)) in page for text in texts)
+
+
 @pytest.mark.parametrize(("noise", "sure"), [(0.02, True), (0.5, False)])
 def test_a_share_of_what_may_be_nothing_has_no_interval(noise, sure):
     supervised = replace(judged(0.8, 0.4, 0.01), deviation=judged(0.8, 0.4, noise).deviation)
-    both = {"frozen1m": judged(0.8, 0.2, 0.01), "supervised": supervised}
-    found = Evaluation(1.0, "frozen1m", both, {}, {}, {})
+    found = evaluation(judged(0.8, 0.2, 0.01), supervised)
     reduction = found.reduction("frozen1m", "sex")
     assert reduction.value == pytest.approx(0.5)
     assert (reduction.low is not None) == sure
-    assert ("as that of supervised may be 0" in verdicts(found)[0].headline) != sure
+    assert ("of supervised's" in answers(found)[0].verdict.headline) == sure
     deviation = found.deviation("supervised", "sex")
     assert deviation.low == pytest.approx(0.4 - noise, abs=0.02) if sure else deviation.low == 0
 
 
 def test_a_deviation_of_ratios_none_of_which_is_told_from_1_may_be_nothing():
     one = judged(0.8, 0.4, 0.02)
-    both = {"frozen1m": one, "supervised": replace(one, apart={"sex": False})}
-    found = Evaluation(1.0, "frozen1m", both, {}, {}, {})
+    found = evaluation(one, replace(one, apart={"sex": False}))
     assert found.deviation("frozen1m", "sex").low == pytest.approx(0.38, abs=0.01)
     assert found.deviation("supervised", "sex").low == 0
     assert found.reduction("frozen1m", "sex").low is None

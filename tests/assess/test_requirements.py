@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -123,6 +124,59 @@ def test_a_table_of_ones_own(tmp_path, cache):
     assert (power.value, power.status) == (None, "fail")
     assert power.measured == "a class is missing in north"
     assert of(found, "licence").status == "warn"
+
+
+def rated(tmp_path, cache, rates, size, **settings):
+    """Check a table of two groups, whose rates of the positive class are given."""
+    data, columns = own_table(tmp_path / "data")
+    table = pd.concat([pd.read_csv(data)] * 40, ignore_index=True).iloc[: 2 * size]
+    sick = np.zeros(2 * size, int)
+    for group, rate in enumerate(rates):
+        sick[group * size : group * size + round(rate * size)] = 1
+    images = tmp_path / "data" / "many"
+    images.mkdir()
+    names = []
+    for row, file in enumerate(table["file"]):
+        names.append(f"many/{row}.jpg")
+        (tmp_path / "data" / names[-1]).symlink_to(tmp_path / "data" / file)
+    table = table.assign(
+        file=names, sick=sick, who=np.arange(2 * size), site=np.repeat(["north", "south"], size)
+    )
+    table.to_csv(data, index=False)
+    return of(checked(data, cache, **columns | settings), "base_rate", "site")
+
+
+def test_a_base_rate_of_17_percent_beside_10_is_worth_a_look(tmp_path, cache):
+    found = rated(tmp_path, cache, (0.10, 0.17), 600)
+    assert found.status == "warn"  # as a ratio; their difference is below .1
+    assert abs(found.value) == pytest.approx(0.07)
+    assert found.p_adjusted < 0.05
+    assert "difference" in found.measured
+    assert re.search(r"ratio 0\.59 \(0\.4\d to 0\.\d\d\)|ratio 1\.70 \(1\.\d\d to", found.measured)
+
+
+@pytest.mark.parametrize(
+    ("rates", "size", "settings"),
+    [
+        ((0.10, 0.17), 60, {}),  # chance may make this
+        ((0.50, 0.60), 600, {"base_rate": 0.15}),  # a ratio of 1.2
+        ((0.10, 0.17), 600, {"base_rate_ratio": 2}),
+    ],
+)
+def test_base_rates_pass_where_chance_explains_them_or_both_limits_are_met(
+    tmp_path, cache, rates, size, settings
+):
+    assert rated(tmp_path, cache, rates, size, **settings).status == "pass"
+
+
+def test_verdicts_are_written_beside_the_page(cache, tmp_path):
+    evenhand("check", SMALL, "--cache", cache, "--out", tmp_path / "c")
+    found = json.loads((tmp_path / "c" / "check.json").read_text())["findings"]
+    verdicts = json.loads((tmp_path / "c" / "verdicts.json").read_text())["verdicts"]
+    assert [one["claim"] for one in verdicts] == [one["status"] != "pass" for one in found]
+    assert {one["p_adjusted"] for one in verdicts if "base_rate" in one["about"]} >= {
+        one["p_adjusted"] for one in found if one["requirement"] == "base_rate"
+    }
 
 
 def test_the_same_image_in_two_splits_leaks(tmp_path, cache):

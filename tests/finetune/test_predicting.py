@@ -7,6 +7,8 @@ import pytest
 from tests.command import evenhand, training, without
 from tests.data.table import make_table
 
+from evenhand.files import read_json
+
 COLUMNS = ("--image-column", "photo", "--patient", "person", "--label", "finding")
 
 
@@ -43,3 +45,110 @@ def test_classes_by_other_names_are_refused_with_what_to_do(run, tmp_path):
     assert ended.status == 2
     assert "has the classes 0, 1; the model tells healthy, sick apart" in ended.err
     assert "the label column has to hold these words" in ended.err
+
+
+def predicted(run, table, out, *more):
+    return evenhand("predict", run, table, "--cache", run.parent / "cache", *more, "--out", out)
+
+
+def test_columns_that_are_called_otherwise_are_mapped(run, tmp_path):
+    columns = {"finding": "diagnosis", "years": "age_at_visit", "person": "subject", "photo": "png"}
+    renamed = run.parent / "renamed.csv"
+    pd.read_csv(run.parent / "cohort.csv", dtype="str").rename(columns=columns).to_csv(
+        renamed, index=False
+    )
+    names = ("label=diagnosis", "years=age_at_visit", "patient_id=subject", "photo=png")
+    words = [word for name in names for word in ("--map", name)]
+    assert predicted(run, renamed, tmp_path / "mapped", *words).status == 0
+    assert predicted(run, other(run), tmp_path / "found").status == 0
+    mapped, found = (
+        pd.read_parquet(tmp_path / name / "models" / "full" / "predictions.parquet")
+        for name in ("mapped", "found")
+    )
+    pd.testing.assert_frame_equal(mapped, found)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("age=years", "no --map name 'age'"),
+        ("years", "--map 'years': it is written NAME=COLUMN"),
+        ("years=nowhere", "has no column nowhere"),
+    ],
+)
+def test_what_cannot_be_mapped_is_refused(run, tmp_path, text, said):
+    ended = predicted(run, other(run), tmp_path / "out", "--map", text)
+    assert ended.status == 2
+    assert said in ended.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(params=["absent", "blank"])
+def unlabelled(run, request):
+    table = pd.read_csv(run.parent / "cohort.csv", dtype="str")
+    bare = table.drop(columns="finding") if request.param == "absent" else table.assign(finding="")
+    path = run.parent / f"{request.param}.csv"
+    bare.to_csv(path, index=False)
+    return path
+
+
+def test_without_labels_samples_are_scored_and_counted_by_group(run, unlabelled, tmp_path):
+    out = tmp_path / "out"
+    ended = predicted(run, unlabelled, out)
+    assert ended.status == 0, ended.err
+    assert "nothing is measured" in ended.out
+    assert predicted(run, other(run), tmp_path / "labelled").status == 0
+    bare, whole = (
+        pd.read_parquet(path / "models" / "full" / "predictions.parquet")
+        for path in (out, tmp_path / "labelled")
+    )
+    pd.testing.assert_frame_equal(bare, whole.drop(columns="label"))
+    counts = pd.read_csv(out / "groups.csv").set_index(["attribute", "group"])
+    for (attribute, group), row in counts.iterrows():
+        rows = bare if attribute == "*" else bare[bare[f"attr_{attribute}"] == group]
+        assert (row["n"], row["patients"]) == (len(rows), rows["patient_id"].nunique())
+    assert counts["n"].iloc[1:].sum() == counts["n"].iloc[0] == 60
+    assert counts["flagged"].iloc[1:].sum() == counts["flagged"].iloc[0]
+    assert not (out / "metrics.json").exists()
+    page = (out / "report.html").read_text()
+    (out / "report.html").unlink()
+    assert evenhand("report", out).status == 0
+    assert (out / "report.html").read_text() == page
+    assert "years: under 35" in page
+    ended = evenhand("report", out, "--card", tmp_path / "card.md")
+    assert ended.status == 2
+    assert "nothing was measured" in ended.err
+    assert "no column 'label'" in evenhand("audit", out, "--out", tmp_path / "audited").err
+
+
+def test_a_label_that_is_named_has_to_be_there(run, unlabelled, tmp_path):
+    ended = predicted(run, unlabelled, tmp_path / "out", "--label", "finding")
+    assert ended.status == 2
+    assert "finding" in ended.err
+
+
+def test_on_positives_alone_sensitivity_is_defined_and_auc_says_why_it_is_not(run, tmp_path):
+    table = pd.read_csv(other(run), dtype="str")
+    sick = run.parent / "sick.csv"
+    table[table["finding"] == "sick"].to_csv(sick, index=False)
+    ended = predicted(run, sick, tmp_path / "out")
+    assert ended.status == 0, ended.err
+    rows = pd.DataFrame(read_json(tmp_path / "out" / "metrics.json")["rows"])
+    everybody = rows[rows["attribute"] == "*"].set_index("metric")
+    scores = pd.read_parquet(tmp_path / "out" / "models" / "full" / "predictions.parquet")
+    assert (scores["label"] == 1).all()
+    flagged = scores["score"] >= everybody["threshold"]["sensitivity"]
+    assert everybody["value"]["sensitivity"] == pytest.approx(flagged.mean())
+    assert everybody["undefined"]["auc"] == f"no negatives among {len(scores)} samples"
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_a_group_alone_is_measured_and_compared_with_nobody(run, tmp_path):
+    young = other(run, years="30")
+    ended = predicted(run, young, tmp_path / "out")
+    assert ended.status == 0, ended.err
+    rows = pd.DataFrame(read_json(tmp_path / "out" / "metrics.json")["rows"])
+    assert set(rows[rows["n"] > 0]["group"]) == {"*", "under 35"}
+    gaps = rows[rows["metric"] == "sensitivity_gap"]
+    assert gaps["value"].isna().all()
+    assert gaps["undefined"].notna().all()

@@ -1,28 +1,31 @@
-"""Stage 5: what the test patients say of self-supervision, with intervals over patients.
+"""Stage 5: what the test patients say of self-supervision.
 
 Models that differ in their seed only are judged as one: the mean over seeds, in the data and in
-each resample of patients. So an interval is about other patients, for these seeds; the range over
-seeds is told beside it.
+each resample of patients. The interval of a cell's own number is over patients, for these seeds;
+that of a difference between cells is over patients and seeds (`evenhand.measure.seeds`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from pydantic import BaseModel
 
 from evenhand.assess.grid import Cell, cells_of
-from evenhand.assess.settings import SUPERVISED, AssessSettings
+from evenhand.assess.settings import LABELLED, SUPERVISED, AssessSettings
 from evenhand.audit.rows import cut_of, groups_in, scored_rows
 from evenhand.files import DamagedError, checked, read_object
+from evenhand.measure.estimate import point
 from evenhand.measure.groups import Groups
 from evenhand.measure.objectives import find_objective
 from evenhand.measure.parity import Judged, ends, judge, mean_of, relative_reduction
-from evenhand.measure.registry import Floats
+from evenhand.measure.registry import Floats, find_metric
 from evenhand.measure.resample import Bootstrap, resample
 from evenhand.measure.scored import Scored
+from evenhand.measure.seeds import RecipeDifference, recipe_difference
 from evenhand.predictions import Predictions, read_predictions
 from evenhand.report.units import UnitShare
 from evenhand.runs import Run
@@ -39,7 +42,7 @@ class _Fitted(BaseModel):
 
 @dataclass(frozen=True)
 class Value:
-    """A number with its interval over patients, where it has one."""
+    """A number with its interval, where it has one."""
 
     value: float | None
     low: float | None
@@ -58,12 +61,28 @@ class Value:
         found = cls.of(values)
         return found if found.low is None else replace(found, low=max(found.low, 0.0))
 
+
+@dataclass(frozen=True)
+class Change:
+    """One number of a cell less that of supervised.
+
+    Attributes
+    ----------
+    value
+        Mean over seeds of one less that of the other on the data; None where it is undefined.
+    difference
+        The same with what is sure of it; None where too few resamples have a value.
+    """
+
+    value: float | None
+    difference: RecipeDifference | None
+
     @property
-    def sign(self) -> int:
-        """1 or -1 where the interval lies on that side of 0, else 0: not certain."""
-        if self.low is None or self.high is None:
-            return 0
-        return int(self.low > 0) - int(self.high < 0)
+    def shown(self) -> Value:
+        """The value and its interval."""
+        known = self.difference
+        ends = (None, None) if known is None else (known.low, known.high)
+        return Value(self.value, *ends)
 
 
 @dataclass(frozen=True)
@@ -95,10 +114,11 @@ class Evaluation:
         Of the training patients, whose labels were used.
     chosen
         The self-supervised cell with the best validation objective, mean over seeds.
-    judged
-        Each cell, mean over seeds.
-    by_seed
-        AUC of each seed, by cell.
+    models
+        The models of each cell, one for each seed.
+    worst
+        The level of each attribute that supervised serves worst on validation, by AUC; an
+        attribute of which no level has an AUC there is not among them.
     parameters
         What each cell may change, backbone only.
     sizes
@@ -107,14 +127,36 @@ class Evaluation:
 
     share: float
     chosen: str
-    judged: Mapping[str, Judged]
-    by_seed: Mapping[str, tuple[float, ...]]
+    models: Mapping[str, tuple[Judged, ...]]
+    worst: Mapping[str, str]
     parameters: Mapping[str, int]
     sizes: Mapping[tuple[str, str], Size]
 
-    def difference(self, cell: str) -> Value:
+    @cached_property
+    def judged(self) -> dict[str, Judged]:
+        """Each cell, mean over seeds."""
+        return {name: mean_of(list(models)) for name, models in self.models.items()}
+
+    @property
+    def seeds(self) -> int:
+        """How many models each cell has."""
+        return len(self.models[SUPERVISED])
+
+    def by_seed(self, cell: str) -> tuple[float, ...]:
+        """Return the AUC of each of a cell's models."""
+        return tuple(float(model.auc[0]) for model in self.models[cell])
+
+    def difference(self, cell: str) -> Change:
         """Return a cell's AUC less that of supervised."""
-        return Value.of(self.judged[cell].auc - self.judged[SUPERVISED].auc)
+        return self._change(cell, lambda one: one.auc, self._patients([("*", "*")]))
+
+    def by_group(self, cell: str) -> dict[tuple[str, str], Change]:
+        """Return a cell's AUC less that of supervised, in each group."""
+        return {key: self._of_group(cell, key) for key in self.models[SUPERVISED][0].by_group}
+
+    def fairer(self, cell: str, attribute: str) -> Change:
+        """Return a cell's deviation from parity less that of supervised; below 0 is fairer."""
+        return self._change(cell, lambda one: one.deviation[attribute], self._fewest(attribute))
 
     def deviation(self, cell: str, attribute: str) -> Value:
         """Return a cell's deviation from parity; it may be 0 where no ratio is told from 1."""
@@ -127,26 +169,47 @@ class Evaluation:
         """Return by how much of supervised's deviation from parity a cell's is less.
 
         It has no interval where that of supervised's deviation, which it is a share of, holds 0.
+        Elsewhere that is the delta method's, over patients and seeds.
         """
-        of = (self.judged[name].deviation[attribute] for name in (SUPERVISED, cell))
-        found = Value.of(relative_reduction(*of))
-        sure = self.deviation(SUPERVISED, attribute).low
-        return found if sure else replace(found, low=None, high=None)
-
-    def fairer(self, cell: str, attribute: str) -> Value:
-        """Return a cell's deviation from parity less that of supervised; below 0 is fairer."""
-        one, other = (self.judged[name].deviation[attribute] for name in (cell, SUPERVISED))
-        return Value.of(one - other)
-
-    def by_group(self, cell: str) -> dict[tuple[str, str], Value]:
-        """Return a cell's AUC less that of supervised, in each group."""
-        base = self.judged[SUPERVISED].by_group
-        return {key: Value.of(v - base[key]) for key, v in self.judged[cell].by_group.items()}
+        pair = (cell, SUPERVISED)
+        other, base = (self.judged[name].deviation[attribute][:1] for name in pair)
+        less = float(relative_reduction(base, other)[0])
+        if not np.isfinite(less):
+            return Value(None, None, None)
+        if not self.deviation(SUPERVISED, attribute).low:
+            return Value(less, None, None)
+        one, of = (self._stacked(name, lambda model: model.deviation[attribute]) for name in pair)
+        around = recipe_difference(of * (1 - less), one, self._fewest(attribute))
+        if around is None:
+            return Value(less, None, None)
+        low, high = (less + end / float(base[0]) for end in (around.low, around.high))
+        return Value(less, low, high)
 
     def claims(self, cell: str) -> bool:
         """Whether fairness can be spoken of: both AUCs' intervals lie above .5."""
         found = (Value.of(self.judged[name].auc) for name in (cell, SUPERVISED))
         return all(one.low is not None and one.low > CHANCE for one in found)
+
+    def _of_group(self, cell: str, key: tuple[str, str]) -> Change:
+        return self._change(cell, lambda one: one.by_group[key], self._patients([key]))
+
+    def _change(self, cell: str, number: Callable[[Judged], Floats], patients: int) -> Change:
+        one, other = (self._stacked(name, number) for name in (cell, SUPERVISED))
+        value = float(one[:, 0].mean() - other[:, 0].mean())
+        known = recipe_difference(one, other, patients)
+        return Change(value if np.isfinite(value) else None, known)
+
+    def _stacked(self, cell: str, number: Callable[[Judged], Floats]) -> Floats:
+        """Return a number of each of a cell's models, ``(seeds, 1 + B)``."""
+        return np.stack([number(model) for model in self.models[cell]])
+
+    def _fewest(self, attribute: str) -> int:
+        keys = [key for key in self.sizes if key[0] == attribute and key[1] != "*"]
+        return self._patients(keys)
+
+    def _patients(self, keys: Iterable[tuple[str, str]]) -> int:
+        """Return how many patients of the rarer class there are at least in each of some groups."""
+        return min(min(self.sizes[key].rarer, self.sizes[key].patients) for key in keys)
 
 
 def evaluate(run: Run, settings: AssessSettings) -> list[Evaluation]:
@@ -166,22 +229,56 @@ def evaluate(run: Run, settings: AssessSettings) -> list[Evaluation]:
     ]
 
 
+@dataclass(frozen=True, eq=False)
+class Tested:
+    """One model, judged.
+
+    Attributes
+    ----------
+    judged
+        On its test rows.
+    sizes
+        See `Evaluation`.
+    validated
+        The AUC of each group on its validation rows, NaN where it is undefined.
+    """
+
+    judged: Judged
+    sizes: Mapping[tuple[str, str], Size]
+    validated: Mapping[tuple[str, str], float]
+
+
+def judge_model(predictions: Predictions, settings: AssessSettings, seed: int) -> Tested:
+    """Judge a model; the same seed draws the same patients for each, so that they are paired."""
+    test, val = (predictions.of_split(split) for split in ("test", "val"))
+    cut = cut_of(predictions)
+    rows, groups = scored_rows(test, cut), _compared(test, settings)
+    rng = np.random.default_rng(seed)
+    judged = judge(rows, groups, resample(len(rows.members), Bootstrap(), rng))
+    validated = _auc_by_group(scored_rows(val, cut), _compared(val, settings)) if len(val) else {}
+    return Tested(judged, _sizes(rows, groups), validated)
+
+
+def worst_levels(models: Sequence[Tested]) -> dict[str, str]:
+    """Return the level of each attribute with the lowest AUC on validation, mean over models."""
+    validated = [model.validated for model in models]
+    means = {key: float(np.mean([one[key] for one in validated])) for key in validated[0]}
+    worst: dict[str, str] = {}
+    for (attribute, level), value in sorted(means.items(), key=lambda item: item[1]):
+        if np.isfinite(value):
+            worst.setdefault(attribute, level)
+    return worst
+
+
 def _evaluate_share(run: Run, cells: Sequence[Cell], settings: AssessSettings) -> Evaluation:
     objective = find_objective(settings.objective[0])
-    judged: dict[str, list[Judged]] = {}
+    models: dict[str, list[Tested]] = {}
     chosen_by: dict[str, list[float]] = {}
     tuned: dict[str, int] = {}
-    sizes: dict[tuple[str, str], Size] = {}
     for cell in cells:
         predictions = read_predictions(run.predictions(cell.name))
-        test = predictions.of_split("test")
-        rows = scored_rows(test, cut_of(predictions))
-        # The same seed draws the same patients for every model, so that differences are paired.
-        rng = np.random.default_rng(run.facts["seed"])
-        resamples = resample(len(rows.members), Bootstrap(), rng)
-        groups = _compared(test, settings)
-        judged.setdefault(cell.strategy, []).append(judge(rows, groups, resamples))
-        sizes = sizes or _sizes(rows, groups)  # every cell scores the same rows
+        tested = judge_model(predictions, settings, run.facts["seed"])
+        models.setdefault(cell.strategy, []).append(tested)
         path = run.model(cell.name) / "model.json"
         about = checked(_Fitted, read_object(path), path)
         if objective.name not in about.val:
@@ -189,15 +286,24 @@ def _evaluate_share(run: Run, cells: Sequence[Cell], settings: AssessSettings) -
         chosen_by.setdefault(cell.strategy, []).append(about.val[objective.name])
         tuned[cell.strategy] = sum(unit.parameters for unit in about.units if unit.tuned)
     sign = 1 if objective.direction == "maximize" else -1
-    ssl = [name for name in judged if name != SUPERVISED]
+    ssl = [name for name in models if name not in LABELLED]
     return Evaluation(
         share=cells[0].share,
         chosen=max(ssl, key=lambda name: sign * float(np.mean(chosen_by[name]))),
-        judged={name: mean_of(found) for name, found in judged.items()},
-        by_seed={name: tuple(float(j.auc[0]) for j in found) for name, found in judged.items()},
+        models={name: tuple(one.judged for one in tested) for name, tested in models.items()},
+        worst=worst_levels(models[SUPERVISED]),
         parameters=tuned,
-        sizes=sizes,
+        sizes=models[SUPERVISED][0].sizes,  # every cell scores the same rows
     )
+
+
+def _auc_by_group(rows: Scored, groups: Mapping[str, Groups]) -> dict[tuple[str, str], float]:
+    auc = find_metric("auc")
+    return {
+        (attribute, level): point(rows.take(of.rows(level)), auc, (1,))
+        for attribute, of in groups.items()
+        for level in of.compared()
+    }
 
 
 def _compared(test: Predictions, settings: AssessSettings) -> dict[str, Groups]:

@@ -28,7 +28,8 @@ def evidence(found: Evaluation) -> Part:
     points = list(_by_size(found))
     return Part(
         sentences=(
-            "Lower deviation is fairer. Differences are paired: the same patients, both models.",
+            "Lower deviation is fairer. Differences are paired: the same patients, both models; "
+            "their intervals are over patients and seeds.",
             _correlations(points),
         ),
         plots=tuple(plots),
@@ -125,7 +126,7 @@ def _group_table(found: Evaluation) -> Table:
         size = found.sizes[key]
         values = [text_of(Value.of(found.judged[cell].by_group[key])) for cell in pair]
         counts = (f"{size.n:,}", f"{size.positives:,}")
-        rows.append((": ".join(key), *counts, *values, text_of(change, sign=True)))
+        rows.append((": ".join(key), *counts, *values, text_of(change.shown, sign=True)))
     return Table("AUC by group", ("Group", "Samples", "Positive", *pair, "Change"), tuple(rows))
 
 
@@ -142,7 +143,7 @@ def _cell_table(found: Evaluation) -> Table:
     attributes, rows = _attributes(found), []
     for cell in found.judged:
         if cell != SUPERVISED:
-            fairer = [text_of(found.fairer(cell, name), sign=True) for name in attributes]
-            rows.append((cell, text_of(found.difference(cell), sign=True), *fairer))
+            fairer = [text_of(found.fairer(cell, name).shown, sign=True) for name in attributes]
+            rows.append((cell, text_of(found.difference(cell).shown, sign=True), *fairer))
     columns = ("Cell", "AUC", *(f"Deviation, {name}" for name in attributes))
     return Table("Each cell less supervised", columns, tuple(rows))

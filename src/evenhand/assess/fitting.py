@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from evenhand.assess.grid import Cell, fit_cell, pretrained
-from evenhand.assess.settings import SUPERVISED, AssessSettings
+from evenhand.assess.settings import LABELLED, AssessSettings
 from evenhand.finetune.prepared import Fits
 from evenhand.progress import bar
 from evenhand.runs import Run
@@ -53,7 +53,7 @@ class _Order:
         ]
         self.done: set[str] = set()
         self._needs = {
-            cell.name: _encoder(cell.seed) for cell in cells if cell.strategy != SUPERVISED
+            cell.name: _encoder(cell.seed) for cell in cells if cell.strategy not in LABELLED
         }
 
     def jobs(self) -> Iterator[Job[None] | None]:

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from evenhand.assess.settings import SUPERVISED, AssessSettings
+from evenhand.assess.settings import LABELLED, SUPERVISED, AssessSettings
 from evenhand.finetune.training import Task, keep, train, with_label_share
 from evenhand.models.checkpoints import save_model
-from evenhand.models.model import build_model
+from evenhand.models.masks import Schedule
+from evenhand.models.model import Model, build_model
 from evenhand.models.strategies import find_strategy
 from evenhand.pretrain.settings import ContrastSettings
 from evenhand.pretrain.training import train_encoder
 from evenhand.runs import Run
-from evenhand.train.inputs import model_inputs
 
 
 @dataclass(frozen=True)
@@ -65,20 +65,27 @@ def pretrained(task: Task, settings: AssessSettings, run: Run, seed: int) -> Pat
 
 
 def fit_cell(task: Task, settings: AssessSettings, run: Run, cell: Cell) -> None:
-    """Train and keep one model of the grid, where it is not kept yet.
-
-    All cells have one recipe. Supervised differs in nothing but the weights that it starts from.
-    """
+    """Train and keep one model of the grid, where it is not kept yet: all have one recipe."""
     if run.predictions(cell.name).exists():
         return
-    splits = with_label_share(task.splits, cell.share, settings.seed)
-    few = replace(task, splits=splits, inputs=model_inputs(splits.train))
-    weights = "none"
-    if cell.strategy != SUPERVISED:
-        weights = str(run.root / "encoders" / f"seed{cell.seed}" / "model.safetensors")
-    model = build_model(
-        settings.backbone, weights, few.inputs, splits.train.classes, cell.seed, settings.head
-    )
-    model, schedule = find_strategy(cell.strategy)(model, cell.seed)
+    few = replace(task, splits=with_label_share(task.splits, cell.share, settings.seed))
+    model, schedule = start_of(task, settings, run, cell)
     trained = train(few, model, schedule, few.fit_settings(settings.lr, cell.seed))
     keep(few, run, cell.name, trained, lr=settings.lr)
+
+
+def start_of(task: Task, settings: AssessSettings, run: Run, cell: Cell) -> tuple[Model, Schedule]:
+    """Return a cell's model before it sees a label, and what it may change.
+
+    Supervised starts from the weights that pre-training starts from, and changes everything; with
+    random ones, those of the same seed. Scratch starts from random weights whatever they are. Every
+    cell scales its inputs by all training patients, also where few of them have labels.
+    """
+    strategy, weights = find_strategy(cell.strategy), settings.weights
+    if cell.strategy not in LABELLED:
+        weights = str(run.root / "encoders" / f"seed{cell.seed}" / "model.safetensors")
+    elif cell.strategy == SUPERVISED:
+        strategy = find_strategy("full")
+    classes = task.splits.train.classes
+    model = build_model(settings.backbone, weights, task.inputs, classes, cell.seed, settings.head)
+    return strategy(model, cell.seed)

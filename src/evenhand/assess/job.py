@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from evenhand.assess.alike import similarity_of
+from evenhand.assess.answers import sentences
 from evenhand.assess.evaluation import evaluate
 from evenhand.assess.fitting import fit_all
 from evenhand.assess.grid import Cell, cells_of
-from evenhand.assess.page import page_of, sentences
-from evenhand.assess.records import write_metrics
+from evenhand.assess.pages import write_assessment
 from evenhand.assess.requirements.job import measure_requirements
 from evenhand.assess.requirements.settings import CheckSettings
 from evenhand.assess.settings import AssessSettings
 from evenhand.cohort.settings import SplitSettings
 from evenhand.errors import EvenhandError, some
-from evenhand.files import read_json, write_json, write_text
+from evenhand.files import write_json
 from evenhand.finetune.job import begin
 from evenhand.finetune.prepared import Fits, prepared, prepared_anew
 from evenhand.finetune.training import Task, seconds_per_fit
@@ -66,18 +65,17 @@ def assess(
     with open_engine(settings) as engine:
         run = begin("assess", task, out, [cell.name for cell in cells], overwrite=overwrite)
         say(_forecast(task, settings, len(cells)))
-        required = _requirements(task, settings, run)
+        _measure_data(task, settings, run)
         fit_all(Fits(settings, task.fingerprint, Run(run.root.resolve())), cells, engine)
     with run.phase("evaluation"):
         found = evaluate(run, settings)
-        write_metrics(run, found)
         run.note(answer=sentences(found[0]))
     with run.phase("similarity"):
         alike = similarity_of(task, settings, run, found[0])
         write_json(run.root / "similarity.json", alike)
     chosen = Cell(found[0].chosen, found[0].share, settings.seed).name
     run.note(chosen=chosen)
-    write_text(run.root / "report.html", page_of(run, found, required, alike))
+    write_assessment(run, found)
     run.finish(chosen=chosen)  # last: a finished run lacks nothing
     return run
 
@@ -95,7 +93,7 @@ def _refuse(task: Task) -> None:
             )
 
 
-def _requirements(task: Task, settings: AssessSettings, run: Run) -> dict[str, Any]:
+def _measure_data(task: Task, settings: AssessSettings, run: Run) -> None:
     """Measure the data before anything is trained on them, once for a run that goes on."""
     path = run.root / "check.json"
     if not path.exists():
@@ -103,8 +101,6 @@ def _requirements(task: Task, settings: AssessSettings, run: Run) -> dict[str, A
             asked = settings.model_dump(include=set(SplitSettings.model_fields))
             found = measure_requirements(task.splits, CheckSettings(**asked))
             write_json(path, found.records())
-    required: dict[str, Any] = read_json(path)
-    return required
 
 
 def _forecast(task: Task, settings: AssessSettings, cells: int) -> str:

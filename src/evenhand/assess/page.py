@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from evenhand.assess.answers import about_seeds, answers
 from evenhand.assess.evaluation import Evaluation, Value
 from evenhand.assess.evidence import evidence, text_of
 from evenhand.assess.settings import SUPERVISED
 from evenhand.files import read_json
-from evenhand.report.assessment import Part, Table, Verdict, part_section
-from evenhand.report.numbers import Scale
+from evenhand.report.assessment import Part, Table, part_section
 from evenhand.report.requirements import requirement_sections
 from evenhand.report.sections import Section, section_page
 from evenhand.report.similarity import similarity_sections
@@ -27,18 +27,19 @@ def page_of(run: Run, found: Sequence[Evaluation], required: Record, alike: Reco
     whole = found[0]
     facts = {name: fact for name, fact in run.facts.items() if name != "answer"}
     source = facts["source"]
-    answer = Part(verdicts(whole), tuple(_remarks(whole, facts)))
+    answer = Part(tuple(one.verdict for one in answers(whole)), tuple(_remarks(whole, facts)))
     sections = (
         part_section("answer", "Did self-supervision make this fairer?", answer),
         *_numbered(1, requirement_sections(required)),
         part_section("pretraining", "2. Pre-training", _pretraining(run, facts["settings"])),
-        part_section("tuning", "3. Fine-tuning", _tuning(found)),
+        part_section("tuning", "3. Fine-tuning", _tuning(found, facts["settings"]["weights"])),
         *_numbered(4, similarity_sections(alike)),
         part_section("evaluation", "5. Evaluation", evidence(whole)),
     )
     lede = (
         f"{source['path']}: {source['label']}. {whole.sizes['*', '*'].n:,} test samples, "
-        f"scored once by each model; intervals (95 %) resample {source['unit']}s."
+        f"scored once by each model; intervals (95 %) are over {source['unit']}s, those of "
+        "differences between cells over seeds, too."
     )
     return section_page(f"evenhand assess: {run.root.resolve().name}", lede, sections, facts)
 
@@ -48,91 +49,9 @@ def _numbered(stage: int, sections: Sequence[Section]) -> tuple[Section, ...]:
     return (replace(first, title=f"{stage}. {first.title}"), *rest)
 
 
-def verdicts(found: Evaluation) -> tuple[Verdict, ...]:
-    """Return the answer for each attribute."""
-    return tuple(_verdict(found, attribute) for attribute in found.judged[SUPERVISED].deviation)
-
-
-def sentences(found: Evaluation) -> list[str]:
-    """Return the answer as lines of text."""
-    return [" ".join((f"{one.topic}: {one.headline}", *one.details)) for one in verdicts(found)]
-
-
-def _verdict(found: Evaluation, attribute: str) -> Verdict:
-    cell = found.chosen
-    if not found.claims(cell):
-        return Verdict(
-            attribute,
-            "unsure",
-            "no claim",
-            "No claim about fairness: an AUC's interval does not lie above .5.",
-            (_cost(found, cell),),
-        )
-    fairer, less = found.fairer(cell, attribute), found.reduction(cell, attribute)
-    outcome, chip = {
-        -1: ("better", "fairer"),
-        0: ("unsure", "not certain"),
-        1: ("worse", "less fair"),
-    }[fairer.sign]
-    deviation = [found.deviation(name, attribute).value for name in (SUPERVISED, cell)]
-    if None in deviation or less.value is None:
-        headline = "Deviation from parity is undefined: some group lacks a class or a decision."
-        return Verdict(attribute, "unsure", "undefined", headline, (_cost(found, cell),))
-    way = "less" if less.value >= 0 else "more"
-    headline = (
-        f"{_headline(fairer)}: deviation from parity {deviation[0]:.3f} supervised, "
-        f"{deviation[1]:.3f} with self-supervision ({cell}), {abs(less.value):.0%} {way}"
-        f"{_reduced(less)}."
-    )
-    return Verdict(
-        attribute, outcome, chip, headline, (_cost(found, cell), _groups(found, attribute))
-    )
-
-
-def _headline(difference: Value) -> str:
-    if difference.low is None:
-        return (
-            "Not certain, the interval of the difference is undefined (in more than one resample "
-            "of patients in 20 some group lacks a class or a decision)"
-        )
-    return {
-        -1: "Yes, fairer",
-        0: "Not certain, the interval of the difference holds 0",
-        1: "No, less fair",
-    }[difference.sign]
-
-
-def _cost(found: Evaluation, cell: str) -> str:
-    """Say what self-supervision does to the AUC of everybody."""
-    change = found.difference(cell)
-    both = [Value.of(found.judged[name].auc) for name in (cell, SUPERVISED)]
-    return (
-        f"AUC {text_of(both[0])} with self-supervision, {text_of(both[1])} supervised: a change of "
-        f"{text_of(change, sign=True)}."
-    )
-
-
-def _groups(found: Evaluation, attribute: str) -> str:
-    """Say for which groups the change in AUC is certain."""
-    changes = {key[1]: v for key, v in found.by_group(found.chosen).items() if key[0] == attribute}
-    certain = [f"{level} ({text_of(v, sign=True)})" for level, v in changes.items() if v.sign]
-    listed = "; ".join(f"{level} {text_of(value, sign=True)}" for level, value in changes.items())
-    if certain:
-        return f"The change in AUC is certain for {', '.join(certain)}; all groups: {listed}."
-    return f"For no group is the change in AUC certain: {listed}."
-
-
-def _reduced(less: Value) -> str:
-    ends = Scale(100.0, 0, "%").interval(less.low, less.high)
-    return (
-        f" (a reduction of {ends})"
-        if ends
-        else " (without an interval, as that of supervised may be 0)"
-    )
-
-
 def _remarks(found: Evaluation, facts: Mapping[str, Any]) -> Iterator[str]:
     objective = facts["settings"]["objective"][0]
+    yield about_seeds(found)
     yield (
         f"{found.chosen} stands for self-supervision, as it has the best {objective} on validation "
         "patients of all cells; the test patients took no part in that choice. Deviation from "
@@ -177,7 +96,7 @@ def _pretraining(run: Run, settings: Mapping[str, Any]) -> Part:
     return Part(sentences=tuple(sentences), tables=(Table(title, columns, tuple(rows)),))
 
 
-def _tuning(found: Sequence[Evaluation]) -> Part:
+def _tuning(found: Sequence[Evaluation], weights: str) -> Part:
     tables = []
     for one in found:
         rows = [
@@ -185,7 +104,7 @@ def _tuning(found: Sequence[Evaluation]) -> Part:
                 cell,
                 f"{one.parameters[cell]:,}",
                 text_of(Value.of(judged.auc)),
-                ", ".join(f"{value:.3f}" for value in one.by_seed[cell]),
+                ", ".join(f"{value:.3f}" for value in one.by_seed(cell)),
             )
             for cell, judged in one.judged.items()
         ]
@@ -193,8 +112,15 @@ def _tuning(found: Sequence[Evaluation]) -> Part:
         tables.append(Table(title, ("Cell", "Tuned", "AUC", "By seed"), tuple(rows)))
     return Part(
         sentences=(
-            "All cells have one recipe and one head; supervised differs in starting from random "
-            "weights, and nothing else.",
+            "All cells have one recipe, one head and one scale of their inputs. Supervised starts "
+            f"from the weights that pre-training starts from ({_started(weights)}), and tunes "
+            "everything: frozen0 differs from it in pre-training alone, the other cells also in "
+            "what they leave as it is.",
         ),
         tables=tuple(tables),
     )
+
+
+def _started(weights: str) -> str:
+    """Say which weights ``--weights`` means."""
+    return {"none": "random ones of the same seed", "pretrained": "timm's"}.get(weights, weights)

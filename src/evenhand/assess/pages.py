@@ -2,58 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evenhand.audit.card import write_card
 from evenhand.audit.evaluate import evaluate
 from evenhand.errors import EvenhandError, pick
 from evenhand.files import read_json, write_text
+from evenhand.finetune.unlabelled import write_unlabelled_page
 from evenhand.locks import locked
-from evenhand.report.requirements import requirements_page
+from evenhand.report.requirements import requirement_verdicts, requirements_page
 from evenhand.report.similarity import similarity_page, similarity_verdicts
-from evenhand.report.verdicts import write_verdicts
+from evenhand.report.verdicts import Verdict, write_verdicts
 from evenhand.runs import Run, finished_run
+
+if TYPE_CHECKING:
+    from evenhand.assess.evaluation import Evaluation
 
 
 def write_page(run: Run) -> None:
-    """Write ``report.html`` of a finished run of one of the jobs in `PAGES`."""
-    write_text(run.root / "report.html", PAGES[run.facts["job"]](run))
+    """Write what a finished run of one of the jobs in `PAGES` says: its page and its verdicts."""
+    PAGES[run.facts["job"]](run)
 
 
-def _check(run: Run) -> str:
-    return requirements_page(_found(run, "check"), run.facts)
+def _check(run: Run) -> None:
+    found = _found(run, "check")
+    _write(run, requirements_page(found, run.facts), requirement_verdicts(found))
 
 
-def _similarity(run: Run) -> str:
+def _similarity(run: Run) -> None:
     found = _found(run, "similarity")
-    write_verdicts(run.root / "verdicts.json", similarity_verdicts(found))
-    return similarity_page(found, run.facts)
+    _write(run, similarity_page(found, run.facts), similarity_verdicts(found))
 
 
-def _assess(run: Run) -> str:
-    """Judge the predictions again, and write the numbers, too."""
+def _assess(run: Run) -> None:
+    """Judge the predictions again."""
     from evenhand.assess.evaluation import evaluate  # imports torch
-    from evenhand.assess.page import page_of
-    from evenhand.assess.records import write_metrics
     from evenhand.assess.settings import AssessSettings
 
-    found = evaluate(run, AssessSettings.model_validate(run.facts["settings"]))
+    write_assessment(run, evaluate(run, AssessSettings.model_validate(run.facts["settings"])))
+
+
+def write_assessment(run: Run, found: Sequence[Evaluation]) -> None:
+    """Write the numbers, the verdicts and the page of an assessment."""
+    from evenhand.assess.answers import verdict_rows  # imports torch
+    from evenhand.assess.page import page_of
+    from evenhand.assess.records import write_metrics
+
+    required, alike = _found(run, "check"), _found(run, "similarity")
     write_metrics(run, found)
-    return page_of(run, found, _found(run, "check"), _found(run, "similarity"))
+    page = page_of(run, found, required, alike)
+    verdicts = (requirement_verdicts(required), verdict_rows(found[0]), similarity_verdicts(alike))
+    _write(run, page, chain.from_iterable(verdicts))
+
+
+def _write(run: Run, page: str, verdicts: Iterable[Verdict]) -> None:
+    write_verdicts(run.root / "verdicts.json", verdicts)
+    write_text(run.root / "report.html", page)
 
 
 def _found(run: Run, name: str) -> Any:
     return read_json(run.root / f"{name}.json")
 
 
-PAGES: Mapping[str, Callable[[Run], str]] = {
+PAGES: Mapping[str, Callable[[Run], None]] = {
     "assess": _assess,
     "check": _check,
     "similarity": _similarity,
 }
-"""What makes a job's page, by the job's name."""
+"""What writes a job's page, by the job's name."""
 
 
 def report(run: Path, *, card: Path | None = None, model: str | None = None) -> Run:
@@ -91,6 +110,11 @@ def _report(found: Run, card: Path | None, model: str | None) -> Run:
         if card:
             raise EvenhandError(f"--card: {run} is a run of {job!r}, which has no card.")
         write_page(found)
+        return found
+    if not found.facts.get("labelled", True):
+        if card:
+            raise EvenhandError(f"--card: {run} has no labels, so that nothing was measured.")
+        write_unlabelled_page(found)
         return found
     if not found.models():
         raise EvenhandError(f"{run} is a run of {job!r}, which has no report.")

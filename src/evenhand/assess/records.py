@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from evenhand.assess.claims import claims_of
 from evenhand.assess.evaluation import Evaluation, Value
 from evenhand.assess.settings import SUPERVISED
 from evenhand.files import write_json
@@ -13,7 +14,11 @@ from evenhand.measure.table import COLUMNS
 from evenhand.runs import Run
 
 METHOD = "percentile bootstrap of patients, mean over seeds"
-
+PAIRED = {
+    True: "t, patients (bootstrap) and seeds, Satterthwaite",
+    False: "t, patients (bootstrap), these two models",
+}
+"""How differences are made, by whether there are several seeds."""
 
 REASON = "a ratio has no value: a group lacks a class or a decision"
 
@@ -30,11 +35,12 @@ def write_metrics(run: Run, found: Sequence[Evaluation]) -> None:
 def _rows(found: Evaluation) -> Iterator[dict[str, Any]]:
     suffix = "" if found.share == 1 else f"-{100 * found.share:g}pct"
     for cell in found.judged:
-        model = {"model": cell + suffix}
+        model = {"model": cell + suffix, "method": METHOD}
         yield from (_row(found, model, number) for number in _numbers(found, cell))
         if cell != SUPERVISED:
-            pair = model | {"against": SUPERVISED + suffix}
-            yield from (_row(found, pair, number) for number in _differences(found, cell))
+            pair = {"model": cell + suffix, "against": SUPERVISED + suffix}
+            pair["method"] = PAIRED[found.seeds > 1]
+            yield from _differences(found, cell, pair)
 
 
 def _numbers(found: Evaluation, cell: str) -> Iterator[Number]:
@@ -49,21 +55,24 @@ def _numbers(found: Evaluation, cell: str) -> Iterator[Number]:
         yield attribute, "*", "average_absolute_odds_difference", Value.of_size(aaod)
 
 
-def _differences(found: Evaluation, cell: str) -> Iterator[Number]:
-    """Yield what is said of a cell less supervised."""
-    yield "*", "*", "auc", found.difference(cell)
-    for (attribute, level), value in found.by_group(cell).items():
-        yield attribute, level, "auc", value
+def _differences(found: Evaluation, cell: str, pair: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """Yield what is said of a cell less supervised; p-values of the chosen cell are adjusted."""
+    for claim in claims_of(found, cell).family:
+        known = claim.change.difference
+        adjusted = claim.p_adjusted if cell == found.chosen else None
+        number = (claim.attribute, claim.group, claim.metric, claim.change.shown)
+        p = {"p": known.p if known else None, "p_adjusted": adjusted}
+        yield _row(found, pair, number) | p
     for attribute in found.judged[cell].deviation:
         less = found.reduction(cell, attribute)
-        yield attribute, "*", "deviation_from_parity", found.fairer(cell, attribute)
-        yield attribute, "*", "relative_reduction_of_deviation", less
+        number = (attribute, "*", "relative_reduction_of_deviation", less)
+        yield _row(found, pair, number)
 
 
-def _row(found: Evaluation, models: dict[str, str], number: Number) -> dict[str, Any]:
+def _row(found: Evaluation, about: dict[str, str], number: Number) -> dict[str, Any]:
     attribute, group, metric, value = number
-    about = {"split": "test", "attribute": attribute, "group": group, "metric": metric}
-    more = {"level": None if value.low is None else 0.95, "method": METHOD}
+    names = {"split": "test", "attribute": attribute, "group": group, "metric": metric}
+    more = {"level": None if value.low is None else 0.95}
     undefined = {"undefined": None if value.value is not None else REASON}
     counts = asdict(found.sizes[attribute, group])
-    return dict.fromkeys(COLUMNS) | models | about | asdict(value) | more | counts | undefined
+    return dict.fromkeys(COLUMNS) | about | names | asdict(value) | more | counts | undefined

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from evenhand.finetune.settings import TrainingSettings
 from evenhand.workers import WorkerSettings
 
-SUPERVISED = "supervised"
+SUPERVISED, SCRATCH = "supervised", "scratch"
+LABELLED = (SUPERVISED, SCRATCH)
+"""Cells that are trained on labels alone: from --weights, and from random weights."""
 CELLS = ("frozen3", "frozen2", "frozen2fl", "frozen1", "frozen1m", "frozen0", SUPERVISED)
 
 
@@ -20,7 +22,9 @@ class AssessSettings(TrainingSettings, WorkerSettings, title="Assessment"):
         "conv1d", description="conv1d for series; timm's name of a network for images"
     )
     weights: str = Field(
-        "none", description="where pre-training starts: none, pretrained, a .safetensors file"
+        "none",
+        description="where pre-training and supervised start: none (random), pretrained, a "
+        ".safetensors file, a run",
     )
     head: Literal["linear", "hidden"] = Field(
         "hidden", description="linear, or hidden: 128 units and dropout .6 before it"
@@ -44,7 +48,9 @@ class AssessSettings(TrainingSettings, WorkerSettings, title="Assessment"):
     )
     pretrain_lr: float = Field(1e-3, gt=0, description="highest learning rate of pre-training")
     cell: tuple[str, ...] = Field(
-        CELLS, description="strategy to compare with supervised; repeatable"
+        CELLS,
+        description="strategy to compare with supervised; scratch trains on labels from random "
+        "weights where --weights names others; repeatable",
     )
     label_shares: tuple[float, ...] = Field(
         (1.0,), description="share of the training patients whose labels are used; repeatable"
@@ -53,11 +59,14 @@ class AssessSettings(TrainingSettings, WorkerSettings, title="Assessment"):
 
     @field_validator("cell")
     @classmethod
-    def _with_baseline(cls, cell: tuple[str, ...]) -> tuple[str, ...]:
-        named = (SUPERVISED if name == "scratch" else name for name in cell)  # the same strategy
+    def _with_baseline(cls, cell: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        random = info.data.get("weights") == "none"  # supervised starts from these, then
+        named = (SUPERVISED if random and name == SCRATCH else name for name in cell)
         cells = tuple(dict.fromkeys((*named, SUPERVISED)))
-        if cells == (SUPERVISED,):
-            raise ValueError("name one cell at least besides supervised, as in frozen1m")
+        if not set(cells) - set(LABELLED):
+            raise ValueError(
+                f"name one cell at least besides {' and '.join(LABELLED)}, as in frozen1m"
+            )
         return cells
 
     @field_validator("label_shares")

@@ -151,11 +151,16 @@ class PredictSettings(DataSettings, title="Model"):
     """Which model is applied to which data.
 
     Attributes are as in the model's run unless they are given; so are label, columns and bins where
-    the data have the same reader.
+    the data have the same reader. A table without labels is scored, and nothing is measured.
     """
 
     run: Path = Field(description="the run that holds the model")
     model: str | None = Field(None, description="which of its models [default: the one it chose]")
+    map: tuple[str, ...] = Field(
+        (),
+        description="what a column of the run's table, or an attribute, is called in this table: "
+        "sex=gender; repeatable",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the model runs")
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="bf16 is faster on GPUs (autocast)"

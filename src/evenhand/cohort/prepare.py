@@ -39,8 +39,15 @@ def prepare_cohort(
     settings: DataSettings, image_size: int | None, rng: np.random.Generator
 ) -> Cohort:
     """Do the same without the split; ``rng`` decides which patients are drawn."""
+    return stored_cohort(open_cohort(settings), settings, image_size, rng)
+
+
+def stored_cohort(
+    cohort: Cohort, settings: DataSettings, image_size: int | None, rng: np.random.Generator
+) -> Cohort:
+    """Do the same with a cohort that is open already."""
     cohort = store_samples(
-        open_cohort(settings),
+        cohort,
         image_size,
         settings.cache,
         skip_unreadable=settings.skip_unreadable,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,13 +11,16 @@ import numpy as np
 from evenhand.audit.job import write_audit
 from evenhand.audit.rows import cut_of
 from evenhand.audit.settings import PredictSettings
+from evenhand.cohort.attributes import parts_of
 from evenhand.cohort.cohort import Cohort
-from evenhand.cohort.prepare import prepare_cohort
+from evenhand.cohort.prepare import stored_cohort
 from evenhand.cohort.readers import reader_of
 from evenhand.cohort.registry import SERIES
 from evenhand.cohort.settings import ClassSettings
 from evenhand.cohort.splits import read_split_table
-from evenhand.errors import EvenhandError
+from evenhand.errors import EvenhandError, pick
+from evenhand.finetune.new_data import open_new_data
+from evenhand.finetune.unlabelled import write_scores
 from evenhand.models.checkpoints import load_model
 from evenhand.predictions import read_predictions
 from evenhand.runs import Run, finished_run, run_scope, start_run
@@ -33,7 +37,10 @@ INHERITED = (
 
 @run_scope()
 def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) -> Run:
-    """Apply a run's model to every sample of a cohort, and audit what it says.
+    """Apply a run's model to every sample of a cohort, and audit what it says of those with labels.
+
+    A table that lacks the label's column, or has it blank, is scored without an audit. Samples of
+    one class are enough: what needs both is undefined, with the reason.
 
     Decisions are cut at the threshold that the model's own validation rows gave. Attributes
     that the settings leave open are as in the model's run; so are label, columns and bins where
@@ -51,22 +58,19 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
     Raises
     ------
     EvenhandError
-        The run is not finished or lacks the model, the data cannot be read, or their classes are
-        not the model's.
+        The run is not finished or lacks the model, the data cannot be read, or a class of theirs is
+        not among the model's.
     """
     trained = finished_run(settings.run)
     name = trained.held_model(settings.model)
+    named = settings.label is not None or any(text.startswith("label=") for text in settings.map)
     settings = _inherit(settings, trained)
     model = load_model(trained.model(name))
+    data = open_new_data(settings, model.spec.classes, label_named=named)
+    _check_attributes(data.cohort, settings.attribute)
     rng = np.random.default_rng(settings.seed)
-    cohort = prepare_cohort(settings, model.spec.image_size, rng)
+    cohort = stored_cohort(data.cohort, settings, model.spec.image_size, rng)
     check_fits(cohort, model)
-    if cohort.classes != model.spec.classes:
-        raise EvenhandError(
-            f"{settings.data} has the classes {', '.join(cohort.classes)}; the model tells "
-            f"{', '.join(model.spec.classes)} apart. Name the same --label as in its run; "
-            "in a table, the label column has to hold these words."
-        )
     cut = cut_of(read_predictions(trained.predictions(name)))
     overlap = _overlap(cohort, trained)
     run = start_run(
@@ -82,10 +86,13 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
         models=[name],
         source=source.facts,
         cuts={name: {**asdict(cut), "fitted": False, "how": f"{cut.how} of {settings.run}"}},
-        notes=[*source.notes, *overlap],
+        notes=[*([data.unlabelled] if data.unlabelled else []), *source.notes, *overlap],
+        labelled=data.unlabelled is None,
     )
     loop = LoopSettings(device=settings.device, precision=settings.precision)
     predictions = predict_cohorts(model, [("test", cohort)], make_accelerator(loop))
+    if data.unlabelled:
+        return write_scores(run, name, predictions, cut)
     return write_audit(run, {name: predictions}, chosen=name)
 
 
@@ -95,6 +102,14 @@ def _inherit(settings: PredictSettings, trained: Run) -> PredictSettings:
     names = INHERITED if same_reader else ("attribute",)
     update = {name: known[name] for name in names if name in known and not getattr(settings, name)}
     return PredictSettings.model_validate({**settings.model_dump(), **update})
+
+
+def _check_attributes(cohort: Cohort, attributes: Sequence[str]) -> None:
+    """Check that there are samples, and the attributes; a single class or level will do."""
+    if not len(cohort):
+        raise EvenhandError(f"{cohort.source.path}: no sample is left.")
+    for name in sorted({part for attribute in attributes for part in parts_of(attribute)}):
+        pick("attribute", name, cohort.attributes)
 
 
 def _overlap(cohort: Cohort, trained: Run) -> list[str]:

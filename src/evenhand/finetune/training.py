@@ -121,13 +121,13 @@ def make_task(settings: TrainingSettings, label_share: float = 1.0) -> Task:
         if objective.attribute is not None:
             pick("--attribute", objective.attribute, dict.fromkeys(settings.attribute))
     splits = prepare_splits(settings, settings.image_size, np.random.default_rng(settings.seed))
+    inputs = model_inputs(splits.train)  # their scale needs no labels
     splits = with_label_share(splits, label_share, settings.seed)
     groups = {
         name: attribute_groups(name, group_of(splits.val.table, name, splits.val.levels))
         for name in settings.attribute
     }
     excluded = excluded_groups(settings.exclude_group, groups)
-    inputs = model_inputs(splits.train)
     find_augmentation(settings.augment, inputs)
     kept = _activations(settings)
     task = Task(settings, splits, objectives, groups, excluded, inputs, kept)

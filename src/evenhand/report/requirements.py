@@ -9,6 +9,7 @@ from typing import Any
 from evenhand.report.numbers import counted, listed
 from evenhand.report.sections import Section, section_page
 from evenhand.report.terms import shown
+from evenhand.report.verdicts import Verdict
 
 TITLES = {
     "attributes": "Protected attributes",
@@ -84,6 +85,20 @@ def requirement_sections(found: Mapping[str, Any]) -> tuple[Section, ...]:
         view = {"pairs": found["duplicates"], "all": found["pairs"]}
         sections.append(Section("duplicates", "The same sample twice", "duplicates.html", view))
     return tuple(sections)
+
+
+def requirement_verdicts(found: Mapping[str, Any]) -> list[Verdict]:
+    """Return what is said of each requirement; a claim is that it is not met, or worth a look."""
+    return [
+        Verdict(
+            f"requirement {finding['requirement']}",
+            finding["about"],
+            finding["status"] != "pass",
+            f"{TITLES[finding['requirement']]}: {finding['status']}, {finding['measured']}",
+            finding.get("p_adjusted"),
+        )
+        for finding in found["findings"]
+    ]
 
 
 def headline(found: Mapping[str, Any]) -> str:

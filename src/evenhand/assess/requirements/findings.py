@@ -30,6 +30,8 @@ class Finding:
         Where it passes, in words.
     status
         The outcome.
+    p_adjusted
+        The p-value that the outcome rests on, adjusted for all of its kind; None without a test.
     """
 
     requirement: str
@@ -38,6 +40,7 @@ class Finding:
     value: float | None
     threshold: str
     status: Status
+    p_adjusted: float | None = None
 
 
 def at_most(value: float, limits: Limits) -> Status:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -19,42 +21,79 @@ from evenhand.measure import (
     design_effect,
     detectable_gap,
     groups_of,
+    holm,
     measure,
     scored,
 )
+from evenhand.measure.rates import equal_rates_p
+
+CHANCE = 0.05
+"""Differences with a lower adjusted p-value are called more than chance."""
 
 
 def base_rate_findings(
     splits: Splits, attributes: Sequence[str], settings: CheckSettings
 ) -> Iterator[Finding]:
-    """Judge the largest difference in base rate of a group from the reference, over classes.
+    """Judge how much the base rate of a class differs, by difference and by ratio.
 
-    The rows are those of all splits; intervals resample patients.
+    Each group is held against the largest one. The rows are those of all splits; intervals and
+    tests are by patient, and the tests are corrected together, over attributes, groups and classes.
     """
     table = pd.concat([cohort.table for _, cohort in splits.items()], ignore_index=True)
+    found = [
+        rate
+        for attribute in attributes
+        for which, name in _classes(splits.train)
+        for rate in _rates(table, splits.train, attribute, (which, name), settings.seed)
+    ]
+    adjusted = holm([rate.p for rate in found])
+    rates = [replace(rate, p=float(p)) for rate, p in zip(found, adjusted, strict=True)]
     for attribute in attributes:
-        groups = group_of(table, attribute, splits.train.levels)
-        found = [
-            _differences(table, groups, which, settings.seed).assign(of=name)
-            for which, name in _classes(splits.train)
-        ]
-        rows = pd.concat(found).dropna(subset="value")
-        limit = f"differences below {settings.base_rate:g}, or with an interval that holds 0"
-        if rows.empty:
-            yield Finding("base_rate", attribute, "fewer than two groups", None, limit, "warn")
-            continue
-        row = rows.iloc[int(rows["value"].abs().to_numpy().argmax())]
-        certain = row["low"] > 0 or row["high"] < 0
-        large = certain and abs(row["value"]) >= settings.base_rate
-        yield Finding(
-            "base_rate",
-            attribute,
-            f"{row['of']} in {row['group']} {row['value']:+.3f} ({row['low']:+.3f} to "
-            f"{row['high']:+.3f}) {row['method'].partition('; ')[2]}",
-            float(row["value"]),
-            limit,
-            "warn" if large else "pass",
-        )
+        yield _rate_finding(attribute, [r for r in rates if r.attribute == attribute], settings)
+
+
+@dataclass(frozen=True)
+class _Rate:
+    """How often a class is in a group, against the reference."""
+
+    attribute: str
+    group: str
+    outcome: str
+    rates: tuple[float, float]  # of the group and of the reference
+    difference: str  # with its interval
+    ratio: str
+    p: float  # of equal rates
+    reference: str
+
+    def size(self, settings: CheckSettings) -> float:
+        """Return how far the larger of difference and ratio goes, 1 where it meets its limit."""
+        one, other = sorted(self.rates)
+        ratio = math.log(other / one) if one > 0 else (math.inf if other > 0 else 0.0)
+        return max((other - one) / settings.base_rate, ratio / math.log(settings.base_rate_ratio))
+
+
+def _rate_finding(attribute: str, rates: Sequence[_Rate], settings: CheckSettings) -> Finding:
+    """Judge the base rates of an attribute by the worst of those that chance does not explain."""
+    limit = (
+        f"difference below {settings.base_rate:g} and ratio below {settings.base_rate_ratio:g}, "
+        "unless chance explains more"
+    )
+    if not rates:
+        return Finding("base_rate", attribute, "fewer than two groups", None, limit, "warn")
+    shown = [rate for rate in rates if rate.p < CHANCE]
+    worst = max(shown or rates, key=lambda rate: rate.size(settings))
+    one, other = worst.rates
+    p = f"= {worst.p:.3f}" if worst.p >= 0.001 else "< 0.001"
+    return Finding(
+        "base_rate",
+        attribute,
+        f"{worst.outcome} in {worst.group} {one:.3f}, in {worst.reference} {other:.3f}: difference "
+        f"{worst.difference}, ratio {worst.ratio}; adjusted p {p}",
+        one - other,
+        limit,
+        "warn" if shown and worst.size(settings) >= 1 else "pass",
+        worst.p,
+    )
 
 
 def power_findings(
@@ -93,14 +132,44 @@ def _classes(cohort: Cohort) -> list[tuple[int, str]]:
     return list(enumerate(cohort.classes))[1 if len(cohort.classes) == 2 else 0 :]
 
 
-def _differences(table: pd.DataFrame, groups: pd.Series, which: int, seed: int) -> pd.DataFrame:
-    """Return the differences of a class's base rate: those of decisions that are the labels."""
-    is_class = (table["label"] == which).to_numpy(np.int64)
-    rows = scored(is_class, is_class.astype(float), patients=table["patient_id"].to_numpy())
-    plan = Plan(metrics=("selection_rate",), across=("difference",))
-    of = groups.cat.remove_unused_categories()
-    found = measure(rows, {"by": groups_of(of)}, plan, rng=np.random.default_rng(seed))
-    return found[found["metric"] == "selection_rate_difference"]
+def _rates(
+    table: pd.DataFrame, train: Cohort, attribute: str, outcome: tuple[int, str], seed: int
+) -> Iterator[_Rate]:
+    """Yield how often a class is in each group: the rate of decisions that are the labels."""
+    which, name = outcome
+    groups = group_of(table, attribute, train.levels).cat.remove_unused_categories()
+    has = (table["label"] == which).to_numpy()
+    rows = scored(has.astype(np.int64), has.astype(float), patients=table["patient_id"].to_numpy())
+    plan = Plan(metrics=("selection_rate",), across=("difference", "ratio"))
+    found = measure(rows, {"by": groups_of(groups)}, plan, rng=np.random.default_rng(seed))
+    by = {metric: of.set_index("group") for metric, of in found.groupby("metric")}
+    differences = by.get("selection_rate_difference")
+    if differences is None:
+        return
+    levels = groups_of(groups).compared()
+    (reference,) = {*levels} - {*differences.index}
+    value = by["selection_rate"]["value"]
+    for group in differences.index:
+        of_group, others = ((groups == level).to_numpy() for level in (group, reference))
+        yield _Rate(
+            attribute,
+            group,
+            name,
+            (float(value[group]), float(value[reference])),
+            _with_ends(differences.loc[group], "+.3f"),
+            _with_ends(by["selection_rate_ratio"].loc[group], ".2f"),
+            equal_rates_p(has, of_group, others, rows.patients),
+            reference,
+        )
+
+
+def _with_ends(row: pd.Series, form: str) -> str:
+    """Write a number with its interval."""
+    if pd.isna(row["value"]):
+        return "undefined"
+    if pd.isna(row["low"]):
+        return f"{row['value']:{form}}"
+    return f"{row['value']:{form}} ({row['low']:{form}} to {row['high']:{form}})"
 
 
 def _errors(

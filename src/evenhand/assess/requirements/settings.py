@@ -21,7 +21,15 @@ class CheckSettings(SplitSettings, title="Requirements"):
         (20, 2), description="samples of each class in each group and split, at least"
     )
     base_rate: float = Field(
-        0.1, gt=0, description="difference of base rates that warns, where its interval is off 0"
+        0.1,
+        gt=0,
+        description="difference of base rates that warns, unless chance explains it",
+    )
+    base_rate_ratio: float = Field(
+        1.25,
+        gt=1,
+        description="ratio of the higher base rate to the lower that warns, unless chance explains "
+        "it",
     )
     modalities: int = Field(2, ge=1, description="modalities or channels, at least; fewer warn")
     unreadable: Limits = Field(

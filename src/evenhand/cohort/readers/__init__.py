@@ -16,7 +16,7 @@ from evenhand.cohort.registry import READERS, Reader
 from evenhand.cohort.settings import DataSettings
 from evenhand.errors import EvenhandError, pick
 
-__all__ = ["known_readers", "open_cohort", "read_cohort", "reader_of"]
+__all__ = ["decoded_as_set", "known_readers", "open_cohort", "read_cohort", "reader_of"]
 
 
 def known_readers() -> Mapping[str, Reader]:
@@ -50,10 +50,10 @@ def read_cohort(settings: DataSettings) -> Cohort:
         As `open_cohort`, but for what the samples lack.
     """
     reader, path = reader_of(settings.data)
-    return _decoded_as_set(reader.open(path, settings), settings)
+    return decoded_as_set(reader.open(path, settings), settings)
 
 
-def _decoded_as_set(cohort: Cohort, settings: DataSettings) -> Cohort:
+def decoded_as_set(cohort: Cohort, settings: DataSettings) -> Cohort:
     """Return a cohort whose images are decoded as the settings say.
 
     Raises

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -62,11 +63,7 @@ def read_own_table(path: str, settings: DataSettings) -> Cohort:
     are the sample ids. The classes are the label's values, sorted; of two, the positive one is the
     last. A column ``split`` (train, val, test) is honoured.
     """
-    refuse_settings("table", settings, ("slices",))
-    source, columns = Path(path), _columns(settings)
-    file, _, patient = columns
-    table = read_table(source, ids=(file, patient))
-    return own_cohort("table", table, source, columns, settings)
+    return edited_cohort(path, settings, lambda table: table)
 
 
 def own_cohort(
@@ -154,6 +151,28 @@ def _measured(names: pd.Series, source: Path, settings: DataSettings) -> _Sample
     text = json.dumps([fingerprint((), (source, path)), *grid])
     mark = hashlib.sha256(text.encode()).hexdigest()
     return _Samples(np.ones(len(names), np.bool_), (), read, channels, mark)
+
+
+def edited_cohort(
+    path: str,
+    settings: DataSettings,
+    edit: Callable[[pd.DataFrame], pd.DataFrame],
+    renamed: Mapping[str, str] | None = None,
+) -> Cohort:
+    """Return the cohort of a table of your own, some of whose columns are others than in the file.
+
+    Parameters
+    ----------
+    edit
+        From the table as it is read, as text, to the one that the settings speak of.
+    renamed
+        What columns are called in the file, by the name that the settings have.
+    """
+    refuse_settings("table", settings, ("slices",))
+    source, columns = Path(path), _columns(settings)
+    file, _, patient = columns
+    ids = [(renamed or {}).get(name, name) for name in (file, patient)]
+    return own_cohort("table", edit(read_table(source, ids=ids)), source, columns, settings)
 
 
 def _folder(source: Path) -> Path:

@@ -1,0 +1,129 @@
+"""How often one recipe against itself, with other seeds, is claimed to differ.
+
+``fits DATA FOLDER EPOCHS CACHE`` trains the supervised cell of an assessment of PhysioNet 2012 with
+40 seeds, one after the other, and keeps their predictions; what is there is not trained again.
+``draws DATA FOLDER`` takes random draws of those that there are, half against half, and counts how
+many of their assessments claim any difference; then how many see a loss that is planted in the AUC
+of one group of one half.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from evenhand.assess.claims import LEVEL, Claim, claims_of
+from evenhand.assess.evaluation import Evaluation, Tested, Value, judge_model, worst_levels
+from evenhand.assess.grid import Cell, fit_cell
+from evenhand.assess.settings import SUPERVISED, AssessSettings
+from evenhand.finetune.prepared import prepared
+from evenhand.measure.parity import Judged
+from evenhand.predictions import read_predictions
+from evenhand.runs import Run
+
+FITS, DRAWS, SEEDS = 40, 200, 3
+HURT = ("age", "65+")
+
+
+def settings_for(data: Path, **more: object) -> AssessSettings:
+    """Return an assessment of PhysioNet 2012 by sex and age with the default recipe."""
+    values = {"data": f"physionet2012:{data / 'physionet2012'}", "attribute": ("sex", "age")}
+    return AssessSettings.model_validate(values | {"device": "cpu"} | more)
+
+
+def fit(data: Path, folder: Path, epochs: int, cache: Path) -> None:
+    """Train what is missing of the 40 fits."""
+    torch.set_num_threads(1)
+    settings = settings_for(data, epochs=epochs, cache=cache)
+    task, run = prepared(settings), Run(folder)
+    for seed in range(FITS):
+        start = time.process_time()
+        fit_cell(task, settings, run, Cell(SUPERVISED, 1.0, seed))
+        print(json.dumps({"seed": seed, "cpu_seconds": time.process_time() - start}), flush=True)
+
+
+def judged_fits(data: Path, folder: Path) -> list[Tested]:
+    """Judge every fit that there is."""
+    settings, run = settings_for(data), Run(folder)
+    paths = [run.predictions(Cell(SUPERVISED, 1.0, seed).name) for seed in range(FITS)]
+    return [judge_model(read_predictions(path), settings, 0) for path in paths if path.exists()]
+
+
+def draw(
+    tested: Sequence[Tested], draws: int, seeds: int, planted: float = 0.0
+) -> list[Evaluation]:
+    """Hold random halves of the fits against each other; one half may be made worse for a group."""
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(draws):
+        at = rng.permutation(len(tested))[: 2 * seeds]
+        one, other = ([tested[place] for place in part] for part in (at[:seeds], at[seeds:]))
+        again = tuple(_worse(model.judged, planted) for model in one)
+        models = {"again": again, SUPERVISED: tuple(model.judged for model in other)}
+        found.append(Evaluation(1.0, "again", models, worst_levels(other), {}, tested[0].sizes))
+    return found
+
+
+def null(tested: Sequence[Tested]) -> dict[str, object]:
+    """Count the claims where there is nothing to claim."""
+    drawn = draw(tested, DRAWS, SEEDS)
+    claims = [claims_of(one) for one in drawn]
+    return {
+        "fits": len(tested),
+        "draws": DRAWS,
+        "family": len(claims[0].family),
+        "claim_anything": sum(any(claim.sign for claim in one.family) for one in claims),
+        "level_down": sum(any(map(one.levelled_down, one.deviation)) for one in claims),
+        "any_interval_off_0": sum(any(map(_alone, one.family)) for one in claims),
+        "any_group_by_patients_alone": sum(map(_by_patients_alone, drawn)),
+        "sd_of_auc_by_seed": round(float(np.std([one.judged.auc[0] for one in tested], ddof=1)), 4),
+    }
+
+
+def power(tested: Sequence[Tested], seeds: int, planted: float) -> dict[str, object]:
+    """Count how often a loss in the AUC of one group is seen, and called levelling down."""
+    claims = [claims_of(one) for one in draw(tested, DRAWS, seeds, planted)]
+    seen = [any(c.sign < 0 and c.group == HURT[1] for c in one.family) for one in claims]
+    levelled = [bool(one.levelled_down(HURT[0])) for one in claims]
+    return {
+        "planted": planted,
+        "seeds": seeds,
+        "seen": sum(seen) / DRAWS,
+        "level_down": sum(levelled) / DRAWS,
+    }
+
+
+def _worse(judged: Judged, planted: float) -> Judged:
+    by_group = {**judged.by_group, HURT: judged.by_group[HURT] - planted}
+    return replace(judged, by_group=by_group)
+
+
+def _by_patients_alone(found: Evaluation) -> bool:
+    """Whether percentiles over patients, seeds aside, are off 0 for some group's AUC."""
+    one, other = (found.judged[name].by_group for name in ("again", SUPERVISED))
+    ends = (Value.of(one[key] - other[key]) for key in one)
+    return any(v.low is not None and v.high is not None and v.low * v.high > 0 for v in ends)
+
+
+def _alone(claim: Claim) -> bool:
+    known = claim.change.difference
+    return known is not None and known.p < LEVEL
+
+
+if __name__ == "__main__":
+    job, data, folder, *rest = sys.argv[1:]
+    if job == "fits":
+        fit(Path(data), Path(folder), int(rest[0]), Path(rest[1]))
+    else:
+        fits = judged_fits(Path(data), Path(folder))
+        print(json.dumps(null(fits)))
+        for seeds in (3, 5, 10):
+            for planted in (0.03, 0.06, 0.1):
+                print(json.dumps(power(fits, seeds, planted)), flush=True)
