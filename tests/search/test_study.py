@@ -14,7 +14,7 @@ from evenhand.models.units import Family, families
 from evenhand.search.loop import search
 from evenhand.search.storage import open_storage
 from evenhand.search.study import open_study, originals
-from evenhand.tune.spaces import SPACES, Rates
+from evenhand.tune.spaces import SPACES, Choice, Rates
 from evenhand.tune.trials import trials_table
 from evenhand.workers.inline import Inline
 
@@ -22,7 +22,9 @@ UNITS = families(create_by_name("test_vit"))["norm-attn-mlp"].units
 
 
 def space_of(count, *, low=1e-4, high=1e-2, kind="flat"):
-    return SPACES[kind](Family("some", UNITS[:count]), Rates(low, high, 0), {"head": frozenset()})
+    rates = Rates(low, high, 0)
+    first = {"head": Choice(frozenset(), rates.middle, 0)}
+    return SPACES[kind](Family("some", UNITS[:count]), rates, first)
 
 
 def study_of(path, *directions, prune_until=2):
