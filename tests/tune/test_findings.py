@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
 from scipy.stats import t as student
 
+from evenhand.errors import EvenhandError
 from evenhand.measure import find_objective, find_rule
 from evenhand.search.space import Space
-from evenhand.errors import EvenhandError
 from evenhand.tune.confirmation import Candidate, best_candidate, to_confirm
 from evenhand.tune.importance import unit_importance
 from evenhand.tune.spaces import Choice
@@ -62,7 +62,7 @@ def test_the_best_mean_wins_over_the_luckiest_search_and_a_divergence_hardly_eve
     assert diverged.median((AUC,), rule) == 1
     assert diverged.facts((AUC,))["objectives"]["min_auc"]["mean"] is None
     assert candidate(1, 0.9, [0.8]).facts((AUC,))["objectives"]["min_auc"]["optimism_low"] is None
-    with pytest.raises(EvenhandError, match="every fit .* of one diverged"):
+    with pytest.raises(EvenhandError, match=r"every fit .* of one diverged"):
         best_candidate([candidate(1, 0.9, [np.nan, np.nan])], (AUC,), rule)
 
 

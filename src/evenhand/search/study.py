@@ -90,9 +90,7 @@ def open_study(
     """
     check_study(storage, name, directions, identity)
     pruner: BasePruner = (
-        _Halving(prune_from, prune_until)
-        if prune_until and len(directions) == 1
-        else NopPruner()
+        _Halving(prune_from, prune_until) if prune_until and len(directions) == 1 else NopPruner()
     )
     study = optuna.create_study(
         storage=storage, study_name=name, directions=directions, pruner=pruner, load_if_exists=True

@@ -82,9 +82,7 @@ def keep_alone(run: Run, name: str, choices: Iterable[Choice]) -> None:
             shutil.rmtree(folder)
 
 
-def deliver_all(
-    fits: Fits[TuneSettings], deliveries: Iterable[Delivery], engine: Engine
-) -> None:
+def deliver_all(fits: Fits[TuneSettings], deliveries: Iterable[Delivery], engine: Engine) -> None:
     """Score the fits of every model that is not there yet, and put the delivered one in its place.
 
     Raises

@@ -51,13 +51,13 @@ def _terms(job: Job, results: Sequence[Searched]) -> str:
     contained = [one.contender.name for one in results[1:] if one.contender.mask is not None]
     more = (
         f" {FAIRTUNE} may also choose what {listed(contained)} chose, which "
-        f"{'is' if len(contained) == 1 else 'are'} a mask from the same weights."
+        f"{'is one mask' if len(contained) == 1 else 'are masks'} on the same weights."
         if contained
         else ""
     )
     again = (
-        f"; the best {counted(settings.confirm, 'setting')} of each was trained again with "
-        f"{counted(settings.confirm_seeds, 'fresh seed')}"
+        f", and {counted(settings.confirm * settings.confirm_seeds, 'fit')} at most to confirm the "
+        "best"
         if settings.confirm
         else ""
     )

@@ -61,8 +61,7 @@ def flat_space(family: Family, rates: Rates, first: Mapping[str, Choice]) -> Spa
     written = tuple(
         (
             origin,
-            {unit.name: int(unit.name in choice.mask) for unit in family.units}
-            | {"lr": choice.lr},
+            {unit.name: int(unit.name in choice.mask) for unit in family.units} | {"lr": choice.lr},
         )
         for origin, choice in first.items()
     )
