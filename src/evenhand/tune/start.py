@@ -58,24 +58,23 @@ def start_of(task: Task, settings: TuneSettings, tuned: Sequence[Tuned]) -> Star
     model, rates = task.model(), rates_of(settings)
     family = mask_family(model.backbone, settings.family)
     space = partial(SPACES[settings.space], family, rates)
-    masks = {one.name: one.mask for one in tuned}  # first, so that equal masks go by these names
-    for name in KNOWN:
-        if (mask := _known_mask(name, model)) is not None:
-            masks.setdefault(name, mask)
-    near = known_masks(family, {n: find_units(model.backbone, m) for n, m in masks.items()})
+    masks = {one.name: one.mask for one in tuned}
+    known = {name: masks.get(name) or _known_mask(name, model) for name in (*KNOWN, *masks)}
+    units = {n: find_units(model.backbone, m) for n, m in known.items() if m is not None}
     always = frozenset(unit.name for unit in family.always)
-    same = {
-        one.name: one
-        for one in tuned
-        if one.name in near
-        and _parameters(model, near[one.name] | always) == _parameters(model, one.mask)
+    written = {
+        name: mask
+        for name in masks
+        for mask in known_masks(family, {name: units[name]}).values()
+        if _parameters(model, mask | always) == _parameters(model, masks[name])
     }
     best = {one.name: one.best for one in tuned}
     first = {
-        name: Choice(near[name], best.get(name, rates.middle), rates.seed)
-        for name in sorted(near.keys() - same.keys(), key=_cost)
+        name: Choice(mask, best.get(name, rates.middle), rates.seed)
+        for name, mask in known_masks(family, units).items()
+        if mask not in written.values()
     }
-    adopted = (_adopted(one, near[one.name], space) for one in same.values())
+    adopted = (_adopted(one, written[one.name], space) for one in tuned if one.name in written)
     return Start(space(first), tuple(chain.from_iterable(adopted)))
 
 
@@ -113,7 +112,3 @@ def _known_mask(name: str, model: Model) -> Mask | None:
 def _parameters(model: Model, mask: Mask) -> set[int]:
     """Return the parameters that a mask tunes, by their ids."""
     return {id(p) for unit in find_units(model.backbone, mask) for p in unit.parameters}
-
-
-def _cost(name: str) -> int:
-    return KNOWN.index(name) if name in KNOWN else len(KNOWN)
