@@ -168,7 +168,8 @@ def summary_of(study: Study) -> str:
         told.append(f"best {study.best_value:.4f} (trial {study.best_trial.number})")
     elif complete:
         told.append(f"{len(study.best_trials)} on the Pareto front")
-    told.append(f"{sum(trial.state is TrialState.PRUNED for trial in trials)} pruned")
+    own = [trial for trial in trials if ADOPTED not in trial.user_attrs]
+    told.append(f"{sum(trial.state is TrialState.PRUNED for trial in own)} pruned")
     repeated = sum("repeats" in trial.user_attrs for trial in trials)
     return ", ".join([*told, *([f"{repeated} repeated"] if repeated else [])])
 
