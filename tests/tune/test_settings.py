@@ -122,7 +122,7 @@ def test_without_stopping_every_trial_is_trained_to_its_end(tuned):
     assert "min; frozen layers make it less" in says
     assert (pd.read_csv(none / "trials.csv")["state"] == "complete").all()
     stopped = pd.read_csv(halving / "trials.csv").query("state == 'pruned'")
-    assert set(stopped["epochs"]) == {2}  # the warm-up and a quarter of four epochs
+    assert set(stopped["epochs"]) == {2}  # the warm-up and one epoch after it
 
 
 SECRET = "hunter2"  # in the URL of a file, as a server's URL would have one

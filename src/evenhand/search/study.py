@@ -19,7 +19,7 @@ from evenhand.errors import EvenhandError
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 HALVING = 2  # one in two trials goes on at each of the epochs floor, 2 floor, 4 floor …
-FLOOR = 0.25  # share of the epochs, after the warm-up, that every trial is trained for
+FLOOR = 0.25  # share of the epochs that every trial is trained for
 ADOPTED = "adopted"
 """The attribute of a trial that another study trained: its number there."""
 
@@ -100,9 +100,10 @@ def open_study(
 
 
 def stopping_floor(epochs: int, warmup: float) -> int:
-    """Return the epochs before which no trial is stopped: the warm-up and a quarter of them all.
+    """Return the epochs before which no trial is stopped.
 
-    A mask that tunes little is fast at first. While the learning rate still rises, or has only just
+    They are a quarter of all epochs, and at least the warm-up and one whole epoch after it. A mask
+    that tunes little is fast at first: while the learning rate still rises, or has only just
     reached its height, it is ahead of masks that end better.
 
     Parameters
@@ -115,9 +116,9 @@ def stopping_floor(epochs: int, warmup: float) -> int:
     Examples
     --------
     >>> stopping_floor(4, 0.1), stopping_floor(10, 0.1), stopping_floor(30, 0.1)
-    (2, 4, 11)
+    (2, 3, 8)
     """
-    return math.ceil(round(epochs * (warmup + FLOOR), 9))
+    return max(math.ceil(epochs * FLOOR), math.ceil(epochs * warmup) + 1)
 
 
 def adopt(study: Study, trials: Sequence[FrozenTrial]) -> None:

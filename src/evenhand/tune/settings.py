@@ -47,9 +47,9 @@ class TuneSettings(TrainingSettings, LabelSettings, WorkerSettings, title="Searc
     trials: int = Field(30, gt=0, description="trials of each search")
     stopping: Literal["halving", "none"] = Field(
         "halving",
-        description="halving: after the warm-up and a quarter of the epochs, and whenever the "
-        "epochs done have doubled, only the better half of the trials goes on; none: every trial "
-        "is trained to its end",
+        description="halving: after a quarter of the epochs (at least one after the warm-up), and "
+        "whenever the epochs done have doubled, only the better half of the trials goes on; none: "
+        "every trial is trained to its end",
     )
     confirm: int = Field(
         3, ge=0, description="best masks of each search that are trained again; 0: none"
