@@ -57,7 +57,7 @@ PARTS = {
     "forward and backward": (Steps, "take"),
     "validation": (loop, "scores"),
 }
-PHASES = ("search fairtune", "final fits")  # the plain way has its network from the search
+PHASES = ("search fairtune", "chosen fits")  # the plain way has its network from the search
 
 
 def main() -> None:

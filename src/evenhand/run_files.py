@@ -23,12 +23,20 @@ WRITTEN = (
     *("trials.csv", "search.csv", "search.json", "curve.csv", "pruning.json"),
     *("check.json", "similarity.json", "groups.csv", "validation/*.parquet"),
     *(f"models/*/{name}" for name in _MODEL),
+    *(f"models/*/fits/*/{name}" for name in _MODEL),
+    "models/*/seeds/*.parquet",
     *(f"encoders/*/{name}" for name in _MODEL),
     *(f"steps/*/{name}" for name in _MODEL),
 )
 """Every file that a job writes into its run directory, as patterns of paths in it."""
 
-WORK = (*_STUDY, "models/*/model.json", "encoders/*/model.json", "steps/*/model.json")
+WORK = (
+    *_STUDY,
+    "models/*/model.json",
+    "models/*/fits/*/model.json",
+    "encoders/*/model.json",
+    "steps/*/model.json",
+)
 """Those of them that are work which took its time, and that a later command goes on from."""
 
 

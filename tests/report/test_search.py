@@ -122,6 +122,49 @@ def test_the_optimism_of_the_best_is_said(more: dict[str, float], says: str) -> 
     assert [row.section for row in plot.rows][::2] == ["trial 2", "trial 0, chosen"]
 
 
+def test_a_choice_of_another_study_marks_no_trial_of_its_own_and_is_named() -> None:
+    confirmed = [
+        {"study": "full", "trial": 2, "seeds": 2, "objectives": {"auc": found()}},
+        {"study": "a", "trial": 2, "seeds": 2, "objectives": {"auc": found()}},
+    ]
+    chosen = {"study": "full", "trial": 2, "seed": 3}
+    study = {"name": "a", "trial": None, "chosen": chosen, "confirmed": confirmed}
+    (view,) = search_views(Search(trials(study=["a"] * 4), [Goal("auc")], [study]))
+    assert not any(point.chosen for point in view.histories[0].points)
+    assert view.findings.origin == "trial 2 of full"
+    (plot,) = view.findings.confirmed
+    assert [row.section for row in plot.rows][::2] == ["full, trial 2, chosen", "trial 2"]
+
+
+def test_every_fit_of_the_choice_is_shown_and_their_mean() -> None:
+    auc = [
+        {"attribute": "*", "group": "*", "value": 0.8},
+        {"attribute": "age", "group": "60+", "value": None},
+    ]
+    fits = [
+        {"seed": seed, "val": {"auc": val}, "test": {"auc": val - 0.1}, "auc": auc}
+        for seed, val in ((1, 0.7), (2, 0.9))
+    ]
+    study = {"name": "", "trial": 0, "chosen": {"study": "", "trial": 0, "seed": 2}, "fits": fits}
+    (view,) = search_views(Search(trials(), [Goal("auc")], [study]))
+    columns = ("auc, validation", "auc, test", "AUC of everyone, test", "AUC of age: 60+, test")
+    assert view.findings.fit_columns == columns
+    told = [(row.name, row.delivered, row.cells) for row in view.findings.fits]
+    assert told == [
+        ("seed 1", False, ("0.700", "0.600", "0.800", "undefined")),
+        ("seed 2", True, ("0.900", "0.800", "0.800", "undefined")),
+        ("mean", False, ("0.800", "0.700", "0.800", "undefined")),
+    ]
+
+
+def test_trials_that_a_baseline_trained_are_counted_and_named() -> None:
+    (view,) = search_views(Search(trials(adopted=[5, None, None, None]), [Goal("auc")]))
+    assert view.adopted == 1
+    assert [point.adopted for point in view.histories[0].points] == [
+        *("trial 5 of the baseline", "", "", "")
+    ]
+
+
 def test_units_are_shown_from_the_largest_difference_on() -> None:
     units = [
         {"unit": name, "objective": "auc", "difference": by, "low": by - 0.1, "high": by + 0.1}

@@ -6,6 +6,8 @@ import contextlib
 import sqlite3
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from evenhand.errors import EvenhandError
 from evenhand.measure import find_objective
@@ -14,8 +16,8 @@ from evenhand.models.units import Family, families
 from evenhand.runs import run_scope, start_run
 from evenhand.search.loop import search
 from evenhand.search.storage import open_run_storage, open_storage
-from evenhand.search.study import open_study, originals
-from evenhand.tune.spaces import SPACES, Rates
+from evenhand.search.study import open_study, originals, stopping_floor
+from evenhand.tune.spaces import SPACES, Choice, Rates
 from evenhand.tune.trials import trials_table
 from evenhand.workers.inline import Inline
 
@@ -23,12 +25,15 @@ UNITS = families(create_by_name("test_vit"))["norm-attn-mlp"].units
 
 
 def space_of(count, *, low=1e-4, high=1e-2, kind="flat"):
-    return SPACES[kind](Family("some", UNITS[:count]), Rates(low, high, 0), {"head": frozenset()})
+    rates = Rates(low, high, 0)
+    first = {"head": Choice(frozenset(), rates.middle, 0)}
+    return SPACES[kind](Family("some", UNITS[:count]), rates, first)
 
 
-def study_of(path, *directions, prune_until=2):
+def study_of(path, *directions, prune_until=2, prune_from=1):
     storage = open_storage(f"sqlite:///{path / 'study.db'}")
-    return open_study(storage, "run/one", directions, "", prune_until=prune_until)
+    epochs = {"prune_until": prune_until, "prune_from": prune_from}
+    return open_study(storage, "run/one", directions, "", **epochs)
 
 
 class Trained:
@@ -122,6 +127,27 @@ def test_a_trial_that_falls_behind_in_its_last_epoch_is_complete(tmp_path, epoch
     search(study, space_of(3), score, trials=6, seed=0, engine=Inline())
     assert {trial.state.name for trial in study.trials} == states
     assert {trial.user_attrs["epochs"] for trial in study.trials} == {2}
+
+
+def test_no_trial_is_stopped_before_the_floor(tmp_path):
+    def score(choice, report):
+        for epoch in range(1, 9):
+            report(epoch, (1 - choice.lr,))
+        return (1 - choice.lr,)
+
+    study = study_of(tmp_path, "maximize", prune_until=8, prune_from=3)
+    search(study, space_of(4), score, trials=8, seed=0, engine=Inline())
+    stopped = {t.last_step for t in study.trials if t.state.name == "PRUNED"}
+    assert stopped <= {3, 6}
+    assert min(stopped) == 3
+
+
+@given(st.integers(1, 200), st.floats(0, 0.99))
+def test_the_floor_is_a_quarter_of_the_epochs_and_a_whole_epoch_past_the_warm_up(epochs, warmup):
+    floor = stopping_floor(epochs, warmup)
+    assert floor >= epochs / 4
+    assert floor - 1 >= epochs * warmup
+    assert floor - 1 < epochs / 4 or floor - 2 < epochs * warmup  # and no more than that
 
 
 def test_several_objectives_train_every_trial_to_its_end(tmp_path):

@@ -1,12 +1,14 @@
-"""Who makes the final models."""
+"""Who scores and delivers the chosen fits, and what is kept of the others."""
 
 from __future__ import annotations
 
 from evenhand.files import read_json
 from evenhand.finetune.prepared import Fits
 from evenhand.runs import run_scope, start_run
-from evenhand.tune.fitting import fit_all
+from evenhand.tune.fitting import Delivery, deliver_all, fits_of, keep_alone, kept_fit
 from evenhand.tune.spaces import Choice
+
+CHOICE = Choice(frozenset({"a", "b"}), 1e-3, 0)
 
 
 class Workers:
@@ -23,15 +25,37 @@ class Workers:
             yield job, None
 
 
-def test_workers_make_the_final_models_that_are_not_kept_yet(tmp_path):
+def delivery(name):
+    return Delivery(name, name, trial=7, choice=CHOICE, seeds=(1, 2), seed=2)
+
+
+def test_workers_deliver_the_models_that_are_not_there_yet(tmp_path):
     engine = Workers()
     with run_scope():
         run = start_run(tmp_path, "tune", {"seed": 0}, fingerprint="")
     run.predictions("full").parent.mkdir(parents=True)
     run.predictions("full").touch()
-    fits, choice = Fits(None, "", run), Choice(frozenset(), 1e-3, 0)
-    fit_all(fits, [(name, choice, 7) for name in ("fairtune", "full", "head")], engine)
+    kept_fit(run, "full", CHOICE).mkdir(parents=True)
+    fits = Fits(None, "", run)
+    deliver_all(fits, map(delivery, ("fairtune", "full", "head")), engine)
     assert [job.args for job in engine.given] == [
-        (fits, name, choice, 7) for name in ("fairtune", "head")
+        (fits, delivery(name)) for name in ("fairtune", "head")
     ]
-    assert read_json(tmp_path / "run.json")["seconds"].keys() == {"final fits"}
+    assert read_json(tmp_path / "run.json")["seconds"].keys() == {"chosen fits"}
+    assert not fits_of(run, "full").exists()  # all models are there: fits take room
+
+
+def test_of_a_contender_s_fits_those_of_its_choice_are_kept(tmp_path):
+    run = start_run(tmp_path, "tune", {"seed": 0}, fingerprint="")
+    others = [
+        Choice(CHOICE.mask, 1e-3, 1),
+        Choice(CHOICE.mask, 1.1e-3, 0),
+        Choice(frozenset({"a"}), 1e-3, 0),
+    ]
+    folders = [kept_fit(run, "one", choice) for choice in (CHOICE, *others)]
+    assert len(set(folders)) == 4
+    for folder in (*folders, kept_fit(run, "two", CHOICE)):
+        folder.mkdir(parents=True)
+    keep_alone(run, "one", [CHOICE])
+    assert [folder.exists() for folder in folders] == [True, False, False, False]
+    assert kept_fit(run, "two", CHOICE).exists()

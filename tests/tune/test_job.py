@@ -34,7 +34,9 @@ def unbroken(words, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "unbroken"
     ended = evenhand(*words, "--out", out)
     assert ended.status == 0, ended.err
-    assert ended.out.startswith("24 fits at most")
+    assert ended.out.startswith(
+        "21 fits at most: 3 searches of 3 trials and 4 fits to confirm each"
+    )
     assert prepared.cache_info().currsize == 0  # it may hold gigabytes
     return out
 
@@ -58,7 +60,10 @@ def test_the_files_of_the_contract(unbroken):
     }
     for name in MODELS:
         assert {path.name for path in (unbroken / "models" / name).iterdir()} == {
-            *("model.safetensors", "model.json", "predictions.parquet")
+            *("model.safetensors", "model.json", "predictions.parquet", "seeds")
+        }
+        assert {path.name for path in (unbroken / "models" / name / "seeds").iterdir()} == {
+            *("1.parquet", "2.parquet")
         }
     rows = pd.DataFrame(read_json(unbroken / "metrics.json")["rows"])
     assert list(rows["model"].unique()) == list(MODELS)
@@ -70,27 +75,83 @@ def trials_of(out, name=None):
     return trials if name is None else trials[trials["study"] == name].set_index("number")
 
 
-def test_each_contender_has_as_many_trials_and_starts_from_what_is_known(unbroken):
-    counts = trials_of(unbroken)["study"].value_counts()
+def study_of(out, name):
+    return {one["name"]: one for one in read_json(out / "search.json")["studies"]}[name]
+
+
+def test_each_contender_has_as_many_trials_of_its_own_and_fairtune_starts_from_the_others(unbroken):
+    trials = trials_of(unbroken)
+    counts = trials[trials["adopted"] == ""]["study"].value_counts()
     for name in MODELS:
-        assert counts[name] == TRIALS
-        to_the_end = (trials_of(unbroken, name)["state"] == "complete").sum()
+        assert counts[name] == study_of(unbroken, name)["trained"] == TRIALS
+        own = trials_of(unbroken, name)
+        own = own[own["adopted"] == ""]
+        to_the_end = (own["state"] == "complete").sum()
         assert counts[f"{name} confirmed"] == min(CONFIRM, to_the_end) * SEEDS
-    trials = trials_of(unbroken, "fairtune")
-    assert trials["origin"].tolist() == ["head", "layernorm", "attention"]  # the cheap ones first
-    assert trials["mask"][0] == ""
-    assert {unit.rpartition(".")[2] for unit in trials["mask"][1].split()} == {"norm"}
-    assert {unit.rpartition(".")[2] for unit in trials["mask"][2].split()} == {"attn"}
+    trials, head = trials_of(unbroken, "fairtune"), trials_of(unbroken, "head")
+    assert study_of(unbroken, "fairtune")["adopted"] == TRIALS
+    assert trials["origin"].tolist() == ["head"] * TRIALS + ["layernorm", "attention", "full"]
+    columns = ["state", "min_auc", "epochs", "lr", "seed", "mask"]  # no family of a ViT holds full
+    pd.testing.assert_frame_equal(trials[columns][:TRIALS], head[columns])
+    assert trials["adopted"].iloc[:TRIALS].astype(float).tolist() == [0, 1, 2]
+    assert {unit.rpartition(".")[2] for unit in trials["mask"][TRIALS].split()} == {"norm"}
+    assert {unit.rpartition(".")[2] for unit in trials["mask"][TRIALS + 1].split()} == {"attn"}
+    full = trials_of(unbroken, "full")
+    best = full.loc[full["state"] == "complete", "min_auc"].astype(float).idxmax()
+    assert trials["lr"][TRIALS + 2] == full["lr"][best]
+
+
+def chosen_fits(out, name):
+    """Return the rows of the study that confirmed what a contender chose."""
+    chosen = study_of(out, name)["chosen"]
+    again = trials_of(out, f"{chosen['study']} confirmed").astype({"min_auc": float})
+    return chosen, again[again["origin"] == f"trial {chosen['trial']}"].set_index("seed")
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_chosen_trials_value_is_the_objective_of_the_final_validation_rows(unbroken, name):
+def test_what_is_delivered_is_the_confirmed_fit_in_the_middle(unbroken, name):
+    chosen, fits = chosen_fits(unbroken, name)
+    model = read_json(unbroken / "models" / name / "model.json")
+    assert (model["study"], model["trial"]) == (chosen["study"], chosen["trial"])
+    assert (model["seed"], model["seeds"]) == (chosen["seed"], [1, 2])
+    assert fits["min_auc"].idxmin() == model["seed"]  # of two the worse
     rows = read_predictions(unbroken / "models" / name / "predictions.parquet").of_split("val")
     groups = {"group": groups_of(rows.group("group").cat.remove_categories([UNKNOWN]))}
     value = find_objective("min_auc").value(rows.labels, rows.scores, groups)
-    model = read_json(unbroken / "models" / name / "model.json")
     assert model["val"]["min_auc"] == pytest.approx(value, abs=1e-12)
-    assert trials_of(unbroken, name)["min_auc"][model["trial"]] == pytest.approx(value, abs=1e-12)
+    assert fits["min_auc"][model["seed"]] == pytest.approx(value, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_delivered_weights_give_the_delivered_predictions(unbroken, name, tmp_path):
+    ended = evenhand("predict", unbroken, PHANTOMS, "--model", name, "--out", tmp_path / "again")
+    assert ended.status == 0, ended.err
+    again = read_predictions(tmp_path / "again" / "models" / name / "predictions.parquet")
+    kept = read_predictions(unbroken / "models" / name / "predictions.parquet")
+    by = [frame.table.set_index("sample_id")["score"].sort_index() for frame in (again, kept)]
+    pd.testing.assert_series_equal(*by, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_confirmed_seed_is_reported_on_test(unbroken, name):
+    chosen, confirmed = chosen_fits(unbroken, name)
+    fits = study_of(unbroken, name)["fits"]
+    assert [fit["seed"] for fit in fits] == [1, 2]
+    for fit in fits:
+        assert fit["val"]["min_auc"] == pytest.approx(confirmed["min_auc"][fit["seed"]])
+        path = unbroken / "models" / name / "seeds" / f"{fit['seed']}.parquet"
+        rows = read_predictions(path).of_split("test")
+        everyone = find_objective("overall_auc").value(rows.labels, rows.scores, {})
+        assert fit["auc"][0] == {"attribute": "*", "group": "*", "value": pytest.approx(everyone)}
+        groups = [one["value"] for one in fit["auc"][1:]]
+        assert fit["test"]["min_auc"] == pytest.approx(min(groups))
+    delivered = unbroken / "models" / name / "seeds" / f"{chosen['seed']}.parquet"
+    mine = unbroken / "models" / name / "predictions.parquet"
+    assert delivered.read_bytes() == mine.read_bytes()
+    page = (unbroken / "report.html").read_text()
+    assert f'seed {chosen["seed"]} <span class="tag good">delivered' in page
+    notes = " ".join(read_json(unbroken / "run.json")["notes"])
+    assert f"{name}: of the 2 fits that confirm the choice, the one with seed" in notes
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -99,15 +160,27 @@ def test_the_chosen_trial_has_the_best_mean_over_fresh_seeds(unbroken, name):
     assert set(again["seed"]) == {1, 2}  # the search's is 0
     assert (again["state"] == "complete").all()  # nothing is stopped early here
     means = again.astype({"min_auc": float}).groupby("origin")["min_auc"].mean()
-    found = {one["name"]: one for one in read_json(unbroken / "search.json")["studies"]}[name]
-    assert found["trial"] == read_json(unbroken / "models" / name / "model.json")["trial"]
-    assert means.idxmax() == f"trial {found['trial']}"
-    told = {one["trial"]: one["objectives"]["min_auc"] for one in found["confirmed"]}
+    study = study_of(unbroken, name)
+    own = [one for one in study["confirmed"] if one["study"] == name]
     searched = trials_of(unbroken, name)["min_auc"].astype(float)
-    for number, one in told.items():
-        assert one["mean"] == pytest.approx(means[f"trial {number}"])
-        assert one["optimism"] == pytest.approx(searched[number] - one["mean"])
+    for candidate in own:
+        one = candidate["objectives"]["min_auc"]
+        assert one["mean"] == pytest.approx(means[f"trial {candidate['trial']}"])
+        assert one["optimism"] == pytest.approx(searched[candidate["trial"]] - one["mean"])
         assert one["optimism_low"] <= one["optimism"] <= one["optimism_high"]
+    best = max(study["confirmed"], key=lambda one: one["objectives"]["min_auc"]["mean"])
+    assert study["chosen"].items() >= {"study": best["study"], "trial": best["trial"]}.items()
+    if name != "fairtune":
+        assert best["study"] == name
+
+
+def test_fairtune_is_never_worse_with_fresh_seeds_than_a_baseline_that_it_contains(unbroken):
+    means = {name: chosen_fits(unbroken, name)[1]["min_auc"].mean() for name in MODELS}
+    assert means["fairtune"] == max(means.values())
+    pool = {(one["study"], one["trial"]) for one in study_of(unbroken, "fairtune")["confirmed"]}
+    for name in ("full", "head"):
+        chosen = study_of(unbroken, name)["chosen"]
+        assert (name, chosen["trial"]) in pool
 
 
 @pytest.mark.parametrize(
@@ -144,6 +217,13 @@ def test_a_killed_study_ends_as_an_unbroken_one(words, unbroken, tmp_path, done,
             for root in (out, unbroken)
         )
         assert first == second
+        for seed in range(1, SEEDS + 1):
+            seeds = [
+                root / "models" / name / "seeds" / f"{seed}.parquet" for root in (out, unbroken)
+            ]
+            assert seeds[0].read_bytes() == seeds[1].read_bytes()
+    results = [(root / "search.json").read_text() for root in (out, unbroken)]
+    assert results[0] == results[1]
 
 
 def test_a_finished_run_is_refused_and_reports_again(words, unbroken):

@@ -14,9 +14,18 @@ from evenhand.models.masks import find_units
 from evenhand.models.model import build_model
 from evenhand.models.strategies import find_strategy
 from evenhand.models.units import Family, families
-from evenhand.tune.spaces import FIRST, SPACES, Rates, known_masks, mask_family, repeat_space
+from evenhand.tune.spaces import (
+    FIRST,
+    SPACES,
+    Choice,
+    Rates,
+    known_masks,
+    mask_family,
+    repeat_space,
+)
 
 RATES = Rates(1e-4, 1e-2, seed=7)
+HEAD = {"head": Choice(frozenset(), 1e-3, 7)}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +51,7 @@ def test_the_staged_space_writes_each_mask_in_one_way(vit, name, count):
         frozenset(name for name, bit in zip(names, bits, strict=True) if bit)
         for bits in product((0, 1), repeat=count)
     ]
-    known = {str(number): mask for number, mask in enumerate(masks)}
+    known = {str(number): Choice(mask, 1e-3, 7) for number, mask in enumerate(masks)}
     space = SPACES["staged"](family, RATES, known)
     depths = sorted({unit.depth for unit in family.units})
     written = set()
@@ -74,7 +83,7 @@ def test_the_flat_space_is_one_bit_a_unit_and_the_rate(vit):
 def test_what_a_family_always_trains_is_in_every_mask(vit):
     family = families(vit)["attention-parameters"]
     for name in SPACES:
-        space = SPACES[name](family, RATES, {"head": frozenset()})
+        space = SPACES[name](family, RATES, HEAD)
         ((_, params),) = space.first
         assert space.ask(FixedTrial(dict(params))).mask == {"pos_embed"}
 
@@ -112,7 +121,7 @@ def test_a_fixed_learning_rate_makes_a_space_finite(vit):
 
 
 def test_repeats_have_other_seeds_and_nothing_else_changed(vit):
-    space = SPACES["flat"](families(vit)["blocks"], RATES, {"head": frozenset()})
+    space = SPACES["flat"](families(vit)["blocks"], RATES, HEAD)
     base = space.ask(FixedTrial(dict(space.first[0][1])))
     again = repeat_space({3: base}, (8, 9))
     found = [again.ask(FixedTrial(dict(params))) for _, params in again.first]

@@ -205,7 +205,7 @@ def _search(run: Run) -> Search | None:
         Goal(one["name"], maximise=one["direction"] == "maximize", bound=one["bound"])
         for one in found["objectives"]
     ]
-    numbers = {name: [""] for name in (*(goal.name for goal in goals), "lr", "repeats")}
+    numbers = {name: [""] for name in (*(goal.name for goal in goals), "lr", "repeats", "adopted")}
     trials = pd.read_csv(run.root / "trials.csv", keep_default_na=False, na_values=numbers)
     return Search(trials, goals, found["studies"])
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -226,14 +227,26 @@ def train(
 
 def keep(task: Task, run: Run, name: str, trained: Trained, **facts: Any) -> None:
     """Save a trained model of a run and score every split with it, the test split for once."""
+    model = save_trained(task, run.model(name), trained, **facts)
+    predictions = predict(model, task.splits.items(), make_accelerator(task.settings))
+    if is_main():
+        write_predictions(run.predictions(name), predictions)
+
+
+def save_trained(task: Task, folder: Path, trained: Trained, **facts: Any) -> Model:
+    """Save a trained model, with what was tuned of it and how it does on validation rows.
+
+    Returns
+    -------
+    Model
+        The model as it was saved, with the updates of LoRA folded into the weights.
+    """
     mask, val = trained.mask, task.named(trained.values)
     shares = unit_shares(trained.model, mask)
     model = merge_lora(trained.model)
-    predictions = predict(model, task.splits.items(), make_accelerator(task.settings))
     if is_main():
-        model = model.cpu()
-        save_model(run.model(name), model, mask=sorted(mask), units=shares, val=val, **facts)
-        write_predictions(run.predictions(name), predictions)
+        save_model(folder, model, mask=sorted(mask), units=shares, val=val, **facts)
+    return model
 
 
 def unit_shares(model: Model, mask: Mask) -> list[dict[str, Any]]:

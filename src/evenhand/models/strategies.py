@@ -42,6 +42,7 @@ class Known:
     make: Make
     usage: str  # how what follows the name is written
     form: str  # the same as a regular expression
+    rule: Rule | None = None  # where it is one mask for all epochs, and changes nothing else
 
 
 _KNOWN: dict[str, Known] = {}
@@ -83,16 +84,37 @@ def find_strategy(name: str) -> Strategy:
     return lambda model, seed: known.make(model, argument[1:], seed)
 
 
+def strategy_mask(name: str, model: Model) -> Mask | None:
+    """Return the one mask that a strategy tunes, from the weights that the model has.
+
+    None where a strategy does anything else: it starts from random weights, adds parameters, or
+    changes the mask from epoch to epoch.
+
+    Raises
+    ------
+    EvenhandError
+        As from :func:`find_strategy` and the strategy itself.
+    """
+    find_strategy(name)
+    stem = name.partition("-" if name.startswith("last") else ":")[0]
+    if stem not in _KNOWN:
+        return _units(model, listed_units(name))
+    rule = _KNOWN[stem].rule
+    return None if rule is None else rule(model, name.removeprefix(stem)[1:])
+
+
 def strategy_names() -> tuple[str, ...]:
     """Return every strategy as it is written, for help texts."""
     return tuple(f"{name}{known.usage}" for name, known in _KNOWN.items())
 
 
-def _strategy(name: str, usage: str = "", form: str = "") -> Callable[[Make], Make]:
+def _strategy(
+    name: str, usage: str = "", form: str = "", rule: Rule | None = None
+) -> Callable[[Make], Make]:
     """Register a strategy; ``usage`` is how what follows its name is written."""
 
     def register(make: Make) -> Make:
-        _KNOWN[name] = Known(make, usage, form)
+        _KNOWN[name] = Known(make, usage, form, rule)
         return make
 
     return register
@@ -102,7 +124,7 @@ def _rule(name: str, usage: str = "", form: str = "") -> Callable[[Rule], Rule]:
     """Register a strategy that is one mask for all epochs."""
 
     def register(rule: Rule) -> Rule:
-        _strategy(name, usage, form)(
+        _strategy(name, usage, form, rule)(
             lambda model, argument, seed: (model, constant(rule(model, argument)))
         )
         return rule

@@ -10,6 +10,7 @@ from evenhand.report.estimates import EVERYONE, Estimate
 from evenhand.report.forest import Forest, Line, Look, forest
 from evenhand.report.goals import Goal
 from evenhand.report.numbers import PLAIN, plain
+from evenhand.report.terms import shown
 from evenhand.wording import counted
 
 SIGNED = replace(PLAIN, signed=True)
@@ -17,37 +18,104 @@ SIGNED = replace(PLAIN, signed=True)
 
 @dataclass(frozen=True)
 class Findings:
-    """Confirmation and importance of one study, empty where there are none."""
+    """Confirmation, chosen fits and importance of one study, empty where there are none."""
 
     confirmed: tuple[Forest, ...]
     optimism: tuple[str, ...]
     importance: tuple[Forest, ...]
+    origin: str = ""  # where the choice comes from, unless it is the study's own
+    fit_columns: tuple[str, ...] = ()
+    fits: tuple[FitRow, ...] = ()
+
+
+@dataclass(frozen=True)
+class FitRow:
+    """One of the fits that the choice was judged by, or their mean."""
+
+    name: str
+    delivered: bool
+    cells: tuple[str, ...]
 
 
 def findings(study: Mapping[str, Any], goals: Sequence[Goal]) -> Findings:
     """Lay out what ``search.json`` says of a study."""
     told = study.get("confirmed", ())
     units = study.get("units", ())
+    fits = study.get("fits", ())
+    chosen = study.get("chosen", {})
+    elsewhere = chosen.get("study", study["name"]) != study["name"]
     return Findings(
-        confirmed=tuple(_confirmed(told, goal, study["trial"]) for goal in goals if told),
+        confirmed=tuple(_confirmed(told, goal, study) for goal in goals if told),
         optimism=tuple(_optimism(told, goal) for goal in goals if told),
         importance=tuple(_importance(units, goal) for goal in goals if units),
+        origin=f"trial {chosen['trial']} of {chosen['study']}" if elsewhere else "",
+        fit_columns=_fit_columns(fits[0], goals) if fits else (),
+        fits=_fit_rows(fits, goals, chosen.get("seed")),
     )
 
 
-def _confirmed(told: Sequence[Mapping[str, Any]], goal: Goal, chosen: int) -> Forest:
+def _confirmed(told: Sequence[Mapping[str, Any]], goal: Goal, study: Mapping[str, Any]) -> Forest:
+    own = study["name"]
+    chosen = study.get("chosen", {"study": own, "trial": study["trial"]})
     lines = []
     for one in told:
         found = one["objectives"][goal.name]
-        section = f"trial {one['trial']}{', chosen' if one['trial'] == chosen else ''}"
+        of = one.get("study", own)
+        best = (of, one["trial"]) == (chosen["study"], chosen["trial"])
+        name = f"trial {one['trial']}" if of == own else f"{of}, trial {one['trial']}"
+        section = f"{name}{', chosen' if best else ''}"
         lines.append(
             Line("in the search", _estimate(found["searched"]), kind="other", section=section)
         )
         again = _estimate(found["mean"], found["mean_low"], found["mean_high"])
-        kind = "chosen" if one["trial"] == chosen else "group"
+        kind = "chosen" if best else "group"
         lines.append(Line(f"mean of {one['seeds']} fresh seeds", again, kind=kind, section=section))
     better = "Higher" if goal.maximise else "Lower"
     return forest(lines, Look(goal.label, f"On the validation set. {better} is better."))
+
+
+def _fit_columns(fit: Mapping[str, Any], goals: Sequence[Goal]) -> tuple[str, ...]:
+    """Return what the columns of the chosen fits are called."""
+    groups = (
+        "everyone"
+        if row["group"] == EVERYONE
+        else f"{shown(row['attribute'])}: {shown(row['group'])}"
+        for row in fit["auc"]
+    )
+    return (
+        *(f"{goal.label}, validation" for goal in goals),
+        *(f"{goal.name}, test" for goal in goals),
+        *(f"AUC of {group}, test" for group in groups),
+    )
+
+
+def _fit_rows(
+    fits: Sequence[Mapping[str, Any]], goals: Sequence[Goal], delivered: int | None
+) -> tuple[FitRow, ...]:
+    """Return a row for each fit, and their mean where there are several."""
+    values = [
+        [
+            *(fit["val"][goal.name] for goal in goals),
+            *(fit["test"][goal.name] for goal in goals),
+            *(row["value"] for row in fit["auc"]),
+        ]
+        for fit in fits
+    ]
+    rows = [
+        FitRow(f"seed {fit['seed']}", fit["seed"] == delivered, tuple(map(_number, of)))
+        for fit, of in zip(fits, values, strict=True)
+    ]
+    if len(fits) > 1:
+        means = (
+            None if None in column else sum(column) / len(fits)
+            for column in zip(*values, strict=True)
+        )
+        rows.append(FitRow("mean", False, tuple(map(_number, means))))
+    return tuple(rows)
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else plain(value)
 
 
 def _optimism(told: Sequence[Mapping[str, Any]], goal: Goal) -> str:

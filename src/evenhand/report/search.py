@@ -30,8 +30,9 @@ class Search:
         What was optimised, on validation data.
     studies
         What came of each study, as in ``search.json``: its ``name``, the chosen ``trial``, what
-        was ``confirmed`` and the ``units``' importance. Studies that are not among them, and not
-        named ``""``, are left out.
+        was ``confirmed``, the ``fits`` of the choice and the ``units``' importance. A ``trial`` of
+        None is one of another study, which ``chosen`` names. Studies that are not among them, and
+        not named ``""``, are left out.
     """
 
     trials: pd.DataFrame
@@ -45,6 +46,7 @@ class Point:
 
     number: int
     state: str
+    adopted: str
     origin: str
     value: str
     lr: str
@@ -87,6 +89,7 @@ class StudyView:
     pruned: int
     repeated: int
     failed: int
+    adopted: int
     histories: tuple[History, ...]
     tradeoffs: tuple[Tradeoff, ...]
     findings: Findings
@@ -110,7 +113,11 @@ def _view(study: Mapping[str, Any], search: Search) -> StudyView:
         pruned=counted["pruned"],
         repeated=counted["repeated"],
         failed=len(states) - sum(counted.values()),
-        histories=tuple(_history(records, goal, study.get("trial")) for goal in search.goals),
+        adopted=sum(finite(row.get("adopted")) is not None for row in records),
+        histories=tuple(
+            _history(records, goal, study["trial"] if "trial" in study else _best(records, goal))
+            for goal in search.goals
+        ),
         tradeoffs=tradeoffs(records, search.goals, study.get("trial")),
         findings=findings(study, search.goals),
     )
@@ -122,8 +129,6 @@ def _history(records: Sequence[Mapping[Any, Any]], goal: Goal, chosen: int | Non
     x = axis_over([row["number"] for row in records])
     y = axis_over(values)
     lr = _log_axis(rates)
-    if chosen is None:
-        chosen = _best(records, goal)
     return History(
         goal=goal.label,
         better="higher" if goal.maximise else "lower",
@@ -151,10 +156,11 @@ def _point(
     x, y, lr = axes
     value, rate = finite(row[goal.name]), finite(row.get("lr"))
     mask, origin = row.get("mask"), str(row.get("origin", "sampler"))
-    repeats = finite(row.get("repeats"))
+    repeats, adopted = finite(row.get("repeats")), finite(row.get("adopted"))
     return Point(
         number=int(row["number"]),
         state=str(row["state"]) if repeats is None else f"repeats trial {repeats:.0f}",
+        adopted="" if adopted is None else f"trial {adopted:.0f} of the baseline",
         origin="" if origin == "sampler" else origin,
         value="" if value is None else plain(value),
         lr="" if rate is None else f"{rate:.2g}",

@@ -28,7 +28,7 @@ from evenhand.search.storage import (
     storage_errors,
     try_again,
 )
-from evenhand.search.study import FINISHED, label_of, originals, summary_of
+from evenhand.search.study import ADOPTED, FINISHED, label_of, originals, summary_of
 from evenhand.train.loop import DivergedError
 from evenhand.workers import Engine, Job, Lost
 
@@ -71,7 +71,8 @@ def search(
         Trains a choice, in a worker. A trial that falls behind at its epoch is stopped (successive
         halving among the trials of all workers).
     trials
-        Number of trials, complete or pruned, that the study shall have.
+        Number of trials, complete or pruned, that the study shall train, beside those that it has
+        adopted from others.
     seed
         Seed of the search.
     engine
@@ -85,13 +86,14 @@ def search(
     for origin, params in space.first[:trials]:
         study.enqueue_trial(dict(params), user_attrs={"origin": origin}, skip_if_exists=True)
     known = {space.ask(trial): trial for trial in originals(study)}
+    adopted = sum(ADOPTED in trial.user_attrs for trial in known.values())
     with (
         bar(label_of(study), trials) as advance,
         reachable(study, engine.meeting_point) as seen,
         heartbeats(study) as beats,
     ):
-        driver = _Driver(study, seen, beats, space, score, trials, seed, known)
-        advance(len(known), text=summary_of(study))
+        driver = _Driver(study, seen, beats, space, score, trials, seed, known, adopted)
+        advance(len(known) - adopted, text=summary_of(study))
         while len(known) < driver.wanted:
             for job, outcome in engine.run(driver.jobs()):
                 if driver.end(job, outcome, fatal=DEATHS * engine.workers):
@@ -110,13 +112,14 @@ class _Driver(Generic[Choice]):
     trials: int
     seed: int
     known: dict[Choice, FrozenTrial]  # the finished trials that trained something
+    adopted: int  # of these, how many another study trained
     at_work: dict[str, Choice] = field(default_factory=dict)  # by the number of the trial
     deaths: int = 0  # in a row
 
     @property
     def wanted(self) -> float:
         """The number of trials that shall have trained something."""
-        return min(self.trials, self.space.size)
+        return min(self.trials + self.adopted, self.space.size)
 
     def jobs(self) -> Iterator[Job[Values | None]]:
         """Yield trials to be trained until enough are at work."""
@@ -172,7 +175,8 @@ class _Driver(Generic[Choice]):
         interrupted = [t for t in running if str(t.number) not in self.at_work and not shared]
         started = sum(trial.state is not TrialState.WAITING for trial in before)
         number = interrupted[0].number if interrupted else started
-        study.sampler = _sampler(self.seed, before, number, self.trials)
+        random = self.adopted + min(10, max(2, self.trials // 4))
+        study.sampler = _sampler(self.seed, before, number, random)
         return Trial(study, interrupted[0]._trial_id) if interrupted else begin_trial(study)
 
 
@@ -203,12 +207,13 @@ def _repeat(study: Study, trial: Trial, twin: FrozenTrial) -> None:
     study.tell(trial, state=TrialState.PRUNED)
 
 
-def _sampler(seed: int, before: list[FrozenTrial], number: int, trials: int) -> BaseSampler:
+def _sampler(seed: int, before: list[FrozenTrial], number: int, random: int) -> BaseSampler:
+    """Return what draws a trial: TPE, once so many trials as are ``random`` have finished."""
     state = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
     latest = [trial for trial in before if trial.state in FINISHED][-STUBBORN:]
     if len(latest) == STUBBORN and all("repeats" in trial.user_attrs for trial in latest):
         return RandomSampler(seed=state)
-    return TPESampler(seed=state, n_startup_trials=min(10, max(2, trials // 4)))
+    return TPESampler(seed=state, n_startup_trials=random)
 
 
 def _give_back(study: Study, trial: FrozenTrial, loss: Lost, *, alarming: bool) -> None:

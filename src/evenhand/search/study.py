@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal
@@ -17,7 +18,10 @@ from optuna.trial import FrozenTrial, TrialState
 from evenhand.errors import EvenhandError
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-HALVING = 2  # one in two trials goes on at epochs 1, 2, 4, 8 …
+HALVING = 2  # one in two trials goes on at each of the epochs floor, 2 floor, 4 floor …
+FLOOR = 0.25  # share of the epochs that every trial is trained for
+ADOPTED = "adopted"
+"""The attribute of a trial that another study trained: its number there."""
 
 Direction = Literal["maximize", "minimize"]
 
@@ -59,6 +63,7 @@ def open_study(
     identity: str,
     *,
     prune_until: int,
+    prune_from: int = 1,
 ) -> Study:
     """Open a study by name, or make it.
 
@@ -75,6 +80,8 @@ def open_study(
     prune_until
         The epochs of a whole training: trials that fall behind are stopped before, which only one
         objective allows. 0: none is.
+    prune_from
+        The epochs that every trial is trained for, as :func:`stopping_floor` gives them.
 
     Raises
     ------
@@ -83,13 +90,45 @@ def open_study(
     """
     check_study(storage, name, directions, identity)
     pruner: BasePruner = (
-        _Halving(prune_until) if prune_until and len(directions) == 1 else NopPruner()
+        _Halving(prune_from, prune_until) if prune_until and len(directions) == 1 else NopPruner()
     )
     study = optuna.create_study(
         storage=storage, study_name=name, directions=directions, pruner=pruner, load_if_exists=True
     )
     study.set_user_attr("identity", identity)
     return study
+
+
+def stopping_floor(epochs: int, warmup: float) -> int:
+    """Return the epochs before which no trial is stopped.
+
+    They are a quarter of all epochs, and at least the warm-up and one whole epoch after it. A mask
+    that tunes little is fast at first: while the learning rate still rises, or has only just
+    reached its height, it is ahead of masks that end better.
+
+    Parameters
+    ----------
+    epochs
+        The epochs of a whole training.
+    warmup
+        Share of them on which the learning rate rises.
+
+    Examples
+    --------
+    >>> stopping_floor(4, 0.1), stopping_floor(10, 0.1), stopping_floor(30, 0.1)
+    (2, 3, 8)
+    """
+    return max(math.ceil(epochs * FLOOR), math.ceil(epochs * warmup) + 1)
+
+
+def adopt(study: Study, trials: Sequence[FrozenTrial]) -> None:
+    """Begin a study with trials that another one trained, those of them that it lacks.
+
+    Every trial bears the attribute ``adopted``, and the order is always the same, so that a study
+    that was killed on the way gets the rest.
+    """
+    there = study.get_trials(deepcopy=False)
+    study.add_trials(trials[sum(ADOPTED in trial.user_attrs for trial in there) :])
 
 
 def drop_study(storage: BaseStorage, name: str) -> None:
@@ -101,8 +140,8 @@ def drop_study(storage: BaseStorage, name: str) -> None:
 class _Halving(SuccessiveHalvingPruner):
     """Stops trials that fall behind; one that has been trained to its end has nothing to save."""
 
-    def __init__(self, epochs: int) -> None:
-        super().__init__(min_resource=1, reduction_factor=HALVING)
+    def __init__(self, floor: int, epochs: int) -> None:
+        super().__init__(min_resource=floor, reduction_factor=HALVING)
         self._epochs = epochs
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
@@ -130,7 +169,8 @@ def summary_of(study: Study) -> str:
         told.append(f"best {study.best_value:.4f} (trial {study.best_trial.number})")
     elif complete:
         told.append(f"{len(study.best_trials)} on the Pareto front")
-    told.append(f"{sum(trial.state is TrialState.PRUNED for trial in trials)} pruned")
+    own = [trial for trial in trials if ADOPTED not in trial.user_attrs]
+    told.append(f"{sum(trial.state is TrialState.PRUNED for trial in own)} pruned")
     repeated = sum("repeats" in trial.user_attrs for trial in trials)
     return ", ".join([*told, *([f"{repeated} repeated"] if repeated else [])])
 

@@ -1,4 +1,4 @@
-"""Confirmation: the best of a search trained again with fresh seeds, and how lucky it had been."""
+"""Confirmation: the best of a search trained again with fresh seeds, and which fit is delivered."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import t as student
 
+from evenhand.errors import EvenhandError
 from evenhand.measure import Objective, costs, ranked
 from evenhand.measure.pareto import Rule
 from evenhand.models.masks import Mask
@@ -23,18 +24,39 @@ LEVEL = 0.95
 
 
 @dataclass(frozen=True, eq=False)
-class Confirmed:
-    """One trial of a search and what it is worth with fresh seeds."""
+class Candidate:
+    """A trial that may be chosen, and the fits that it is judged by.
 
+    Without confirmation there is one fit: the trial itself, with the seed of the search.
+    """
+
+    study: str  # the name of the contender whose search it is from
     trial: int
+    choice: Choice
     searched: NDArray[np.float64]  # (k,) objectives in the search
-    again: NDArray[np.float64]  # (seeds, k); NaN where a training diverged
+    again: NDArray[np.float64]  # (seeds, k) objectives of the fits; NaN where one diverged
+    seeds: tuple[int, ...]
 
     @property
     def mean(self) -> NDArray[np.float64]:
-        """Mean over the fresh seeds, ``(k,)``; NaN where one of them diverged."""
+        """Mean over the fits, ``(k,)``; NaN where one of them diverged."""
         mean: NDArray[np.float64] = self.again.mean(axis=0)
         return mean
+
+    @property
+    def diverged(self) -> int:
+        """How many of the fits diverged."""
+        return int(np.isnan(self.again).any(axis=1).sum())
+
+    def median(self, objectives: Sequence[Objective], rule: Rule) -> int:
+        """Return the seed of the fit in the middle, as the rule ranks fits; of two, the worse.
+
+        Fits that diverged take no part.
+        """
+        sound = np.flatnonzero(~np.isnan(self.again).any(axis=1))
+        order = ranked(costs(self.again[sound], objectives), rule)
+        order += [place for place in range(len(sound)) if place not in order]  # what it refuses
+        return self.seeds[int(sound[order[len(order) // 2]])]
 
     def facts(self, objectives: Sequence[Objective]) -> dict[str, Any]:
         """Return everything by the names of the objectives, as JSON values.
@@ -42,20 +64,25 @@ class Confirmed:
         ``optimism`` is how much better the search's value was than the mean over fresh seeds, in
         the direction of the objective; its interval, as the mean's, is Student's over the seeds.
         """
-        facts: dict[str, Any] = {"trial": self.trial, "seeds": len(self.again), "objectives": {}}
+        facts: dict[str, Any] = {
+            "study": self.study,
+            "trial": self.trial,
+            "seeds": len(self.again),
+            "objectives": {},
+        }
         for k, objective in enumerate(objectives):
             sign = 1.0 if objective.direction == "maximize" else -1.0
             half = _half_width(self.again[:, k])
             by = sign * (self.searched[k] - self.mean[k])
             facts["objectives"][objective.name] = {
-                "searched": _known(self.searched[k]),
-                "again": [_known(value) for value in self.again[:, k]],
-                "mean": _known(self.mean[k]),
-                "mean_low": _known(self.mean[k] - half),
-                "mean_high": _known(self.mean[k] + half),
-                "optimism": _known(by),
-                "optimism_low": _known(by - half),
-                "optimism_high": _known(by + half),
+                "searched": known(self.searched[k]),
+                "again": [known(value) for value in self.again[:, k]],
+                "mean": known(self.mean[k]),
+                "mean_low": known(self.mean[k] - half),
+                "mean_high": known(self.mean[k] + half),
+                "optimism": known(by),
+                "optimism_low": known(by - half),
+                "optimism_high": known(by + half),
             }
         return facts
 
@@ -81,24 +108,60 @@ def to_confirm(best: Sequence[FrozenTrial], space: Space[Choice], count: int) ->
 
 
 def confirmed(
-    study: Study, searched: Sequence[FrozenTrial], objectives: Sequence[Objective]
-) -> list[Confirmed]:
-    """Return what a study of fresh seeds found, in the order in which trials were taken up."""
+    study: Study, name: str, searched: Sequence[FrozenTrial], choices: dict[int, Choice], k: int
+) -> list[Candidate]:
+    """Return what a study of fresh seeds found, in the order in which trials were taken up.
+
+    Parameters
+    ----------
+    study
+        The study of fresh seeds.
+    name
+        The contender whose trials it trained again.
+    searched
+        The trials of the search.
+    choices
+        Those that were trained again, by number.
+    k
+        Number of objectives.
+    """
     values = {trial.number: np.array(trial.values) for trial in searched}
-    again: dict[int, list[list[float]]] = {}
+    again: dict[int, dict[int, list[float]]] = {number: {} for number in choices}
     for trial in originals(study):
-        found = trial.values if trial.state is TrialState.COMPLETE else [np.nan] * len(objectives)
-        again.setdefault(int(trial.params["trial"]), []).append(found)
-    return [Confirmed(n, values[n], np.array(found)) for n, found in again.items()]
+        fit = trial.values if trial.state is TrialState.COMPLETE else [np.nan] * k
+        again[int(trial.params["trial"])][int(trial.params["seed"])] = fit
+    return [
+        Candidate(name, n, choices[n], values[n], np.array([*fits.values()]), (*fits,))
+        for n, fits in again.items()
+    ]
 
 
-def best_confirmed(
-    found: Sequence[Confirmed], objectives: Sequence[Objective], rule: Rule
-) -> int | None:
-    """Return the trial with the best mean over fresh seeds, as the rule ranks means."""
-    means = np.array([one.mean for one in found])
-    order = ranked(costs(means, objectives), rule) if found else []
-    return found[order[0]].trial if order else None
+def best_candidate(
+    candidates: Sequence[Candidate], objectives: Sequence[Objective], rule: Rule
+) -> Candidate:
+    """Return the candidate with the best mean, as the rule ranks means; of equals the first.
+
+    A fit that diverged counts for more than any mean.
+
+    Raises
+    ------
+    EvenhandError
+        All fits of all candidates diverged.
+    """
+    least = min(one.diverged for one in candidates)
+    sound = [one for one in candidates if one.diverged == least < len(one.seeds)]
+    if not sound:
+        raise EvenhandError(
+            f"every fit that was to confirm the best trials of {candidates[0].study} diverged. "
+            "Give a lower --lr-max, or more --warmup."
+        )
+    means = np.array([np.nanmean(one.again, axis=0) for one in sound])
+    return sound[ranked(costs(means, objectives), rule)[0]]
+
+
+def known(value: float) -> float | None:
+    """Return a number as JSON has it: null where it is undefined."""
+    return None if np.isnan(value) else float(value)
 
 
 def _half_width(values: NDArray[np.float64]) -> float:
@@ -107,7 +170,3 @@ def _half_width(values: NDArray[np.float64]) -> float:
         return np.nan
     error = values.std(ddof=1) / np.sqrt(len(values))
     return float(student.ppf((1 + LEVEL) / 2, len(values) - 1) * error)
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

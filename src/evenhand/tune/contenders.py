@@ -7,28 +7,14 @@ from dataclasses import dataclass
 from evenhand.errors import EvenhandError
 from evenhand.finetune.job import model_name
 from evenhand.finetune.training import Task
-from evenhand.models.masks import Mask, Schedule, constant, find_units
+from evenhand.models.masks import Mask, Schedule, constant
 from evenhand.models.model import Model
-from evenhand.models.strategies import find_strategy
-from evenhand.models.units import Unit
+from evenhand.models.strategies import find_strategy, strategy_mask
 from evenhand.search.space import Space
 from evenhand.tune.settings import TuneSettings
-from evenhand.tune.spaces import (
-    SPACES,
-    Choice,
-    Rates,
-    known_masks,
-    mask_family,
-    rate_space,
-)
+from evenhand.tune.spaces import SPACES, Choice, Rates, mask_family, rate_space
 
 FAIRTUNE = "fairtune"
-KNOWN = ("head", "bitfit", "layernorm", "attention", "full")
-"""Strategies whose masks a search tries first, where the family can express them.
-
-They come in the order of what they cost: the first trials have few to be compared with, so they are
-hardly ever stopped early, and the dearest one should have somebody to fall behind.
-"""
 
 
 @dataclass(frozen=True)
@@ -37,6 +23,8 @@ class Contender:
 
     name: str
     space: Space[Choice]
+    mask: Mask | None = None
+    """What a baseline tunes, where FairTune may choose it, too: it is one mask and nothing else."""
 
     @property
     def confirmation(self) -> str:
@@ -45,7 +33,7 @@ class Contender:
 
 
 def contenders(task: Task, settings: TuneSettings) -> tuple[Contender, ...]:
-    """Return FairTune and the baselines.
+    """Return FairTune, which has nothing to try first yet, and the baselines.
 
     Raises
     ------
@@ -53,8 +41,9 @@ def contenders(task: Task, settings: TuneSettings) -> tuple[Contender, ...]:
         The backbone lacks the family, a unit, or what a strategy tunes; there is no such
         strategy; or one is given twice.
     """
-    rates = Rates(settings.lr_min, settings.lr_max, settings.seed)
-    found = [_fairtune(task, settings, rates)]
+    rates = rates_of(settings)
+    family = mask_family(task.model().backbone, settings.family)
+    found = [Contender(FAIRTUNE, SPACES[settings.space](family, rates, {}))]
     given: dict[str, str] = {}
     for strategy in settings.baseline:
         baseline = _baseline(task, strategy, settings.epochs, rates)
@@ -65,6 +54,11 @@ def contenders(task: Task, settings: TuneSettings) -> tuple[Contender, ...]:
         given[baseline.name] = strategy
         found.append(baseline)
     return tuple(found)
+
+
+def rates_of(settings: TuneSettings) -> Rates:
+    """Return the learning rates that every contender is searched over."""
+    return Rates(settings.lr_min, settings.lr_max, settings.seed)
 
 
 def untrained(
@@ -78,24 +72,7 @@ def untrained(
     return find_strategy(strategies[name])(model, choice.seed)
 
 
-def _fairtune(task: Task, settings: TuneSettings, rates: Rates) -> Contender:
-    model = task.model()
-    family = mask_family(model.backbone, settings.family)
-    space = SPACES[settings.space](family, rates, known_masks(family, _known_units(model)))
-    return Contender(FAIRTUNE, space)
-
-
-def _known_units(model: Model) -> dict[str, tuple[Unit, ...]]:
-    found = {}
-    for name in KNOWN:
-        try:
-            mask: Mask = find_strategy(name)(model, 0)[1](0)
-        except EvenhandError:  # the network has nothing that it could tune
-            continue
-        found[name] = find_units(model.backbone, mask)
-    return found
-
-
 def _baseline(task: Task, name: str, epochs: int, rates: Rates) -> Contender:
     _, schedule = find_strategy(name)(task.model(), rates.seed)
-    return Contender(model_name(name), rate_space(schedule.reach(epochs), rates))
+    space = rate_space(schedule.reach(epochs), rates)
+    return Contender(model_name(name), space, strategy_mask(name, task.model()))

@@ -1,17 +1,41 @@
-"""Trials and final models made by workers."""
+"""Fits made by workers: of trials, of confirmation, and of what is delivered."""
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+from evenhand.files import read_json, replacing, write_json
 from evenhand.finetune.prepared import Fits
-from evenhand.finetune.training import keep, train
+from evenhand.finetune.training import Task, save_trained, train
+from evenhand.models.checkpoints import load_model
+from evenhand.predictions import write_predictions
 from evenhand.progress import bar
+from evenhand.runs import Run
 from evenhand.search.loop import Report
+from evenhand.train.device import make_accelerator
+from evenhand.train.predict import predict
 from evenhand.tune.contenders import untrained
 from evenhand.tune.settings import TuneSettings
 from evenhand.tune.spaces import Choice
 from evenhand.workers import Engine, Job, complete
+
+WEIGHTS, FACTS = "model.safetensors", "model.json"
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A model of a run, and the fits that it is taken from."""
+
+    model: str
+    study: str  # the contender whose trial it is
+    trial: int
+    choice: Choice
+    seeds: tuple[int, ...]  # of the fits
+    seed: int  # of the one that is delivered
 
 
 def score_choice(
@@ -23,29 +47,87 @@ def score_choice(
     return train(task, model, schedule, task.fit_settings(choice.lr, choice.seed), report).values
 
 
-def fit_all(
-    fits: Fits[TuneSettings], chosen: Iterable[tuple[str, Choice, int]], engine: Engine
-) -> None:
-    """Make the models that are not kept yet: of a contender each, its choice and their trial.
+def confirm_choice(
+    fits: Fits[TuneSettings], name: str, choice: Choice, report: Report
+) -> tuple[float, ...]:
+    """Train a choice of a contender, in a worker, keep the fit and return its objectives."""
+    task = fits.task()
+    model, schedule = untrained(task, fits.settings, name, choice)
+    trained = train(task, model, schedule, task.fit_settings(choice.lr, choice.seed), report)
+    save_trained(task, kept_fit(fits.run, name, choice), trained, lr=choice.lr, seed=choice.seed)
+    return trained.values
+
+
+def kept_fit(run: Run, name: str, choice: Choice) -> Path:
+    """Return the folder of a contender's fit, which is kept until the run has its models."""
+    text = "\n".join([repr(choice.lr), str(choice.seed), *sorted(choice.mask)])
+    return fits_of(run, name) / hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def fits_of(run: Run, name: str) -> Path:
+    """Return the folder of all fits of a contender that are kept."""
+    return run.model(name) / "fits"
+
+
+def seed_predictions(run: Run, model: str, seed: int) -> Path:
+    """Return the path of the predictions of one of the fits that a model was chosen from."""
+    return run.model(model) / "seeds" / f"{seed}.parquet"
+
+
+def keep_alone(run: Run, name: str, choices: Iterable[Choice]) -> None:
+    """Remove the kept fits of a contender but for those of some choices."""
+    kept = {kept_fit(run, name, choice) for choice in choices}
+    for folder in fits_of(run, name).glob("*"):
+        if folder not in kept:
+            shutil.rmtree(folder)
+
+
+def deliver_all(fits: Fits[TuneSettings], deliveries: Iterable[Delivery], engine: Engine) -> None:
+    """Score the fits of every model that is not there yet, and put the delivered one in its place.
 
     Raises
     ------
     EvenhandError
         Workers die of one.
     """
+    deliveries = list(deliveries)
     jobs = [
-        Job(name, _fit, (fits, name, choice, trial))
-        for name, choice, trial in chosen
-        if not fits.run.predictions(name).exists()
+        Job(one.model, _deliver, (fits, one))
+        for one in deliveries
+        if not fits.run.predictions(one.model).exists()
     ]
-    with fits.run.phase("final fits"), bar("final fits", len(jobs)) as advance:
+    with fits.run.phase("chosen fits"), bar("chosen fits", len(jobs)) as advance:
         for job, _ in complete(engine, jobs):
             advance(text=job.name)
+    for one in deliveries:
+        shutil.rmtree(fits_of(fits.run, one.model), ignore_errors=True)
 
 
-def _fit(fits: Fits[TuneSettings], name: str, choice: Choice, trial: int) -> None:
-    """Train a choice once more, in a worker, keep the model and score every split."""
-    task = fits.task()
-    model, schedule = untrained(task, fits.settings, name, choice)
-    trained = train(task, model, schedule, task.fit_settings(choice.lr, choice.seed))
-    keep(task, fits.run, name, trained, lr=choice.lr, trial=trial)
+def _deliver(fits: Fits[TuneSettings], delivery: Delivery) -> None:
+    """Score every split with each fit, in a worker; the test split for once."""
+    task, run = fits.task(), fits.run
+    for seed in sorted(delivery.seeds, key=lambda seed: seed == delivery.seed):  # it comes last
+        fit = _made_fit(fits, delivery, seed)
+        predictions = predict(load_model(fit), task.splits.items(), make_accelerator(task.settings))
+        if len(delivery.seeds) > 1:
+            write_predictions(seed_predictions(run, delivery.model, seed), predictions)
+    _place(task, run, delivery, fit)
+    write_predictions(run.predictions(delivery.model), predictions)
+
+
+def _made_fit(fits: Fits[TuneSettings], delivery: Delivery, seed: int) -> Path:
+    """Return the folder of a fit, which is trained where it was not kept."""
+    choice = replace(delivery.choice, seed=seed)
+    folder = kept_fit(fits.run, delivery.study, choice)
+    if not (folder / FACTS).exists():
+        confirm_choice(fits, delivery.study, choice, lambda epoch, values: None)
+    return folder
+
+
+def _place(task: Task, run: Run, delivery: Delivery, fit: Path) -> None:
+    """Copy the delivered fit to where the run has its models, and say where it is from."""
+    target = run.model(delivery.model)
+    with replacing(target / WEIGHTS) as part:
+        shutil.copyfile(fit / WEIGHTS, part)
+    about = {"study": delivery.study, "trial": delivery.trial, "seeds": [*delivery.seeds]}
+    write_json(target / FACTS, read_json(fit / FACTS) | about)

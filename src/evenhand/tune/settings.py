@@ -46,16 +46,26 @@ class TuneSettings(TrainingSettings, LabelSettings, WorkerSettings, title="Searc
         "begins, then each part from there on",
     )
     trials: int = Field(30, gt=0, description="trials of each search")
+    stopping: Literal["halving", "none"] = Field(
+        "halving",
+        description="halving: after a quarter of the epochs (at least one after the warm-up), and "
+        "whenever the epochs done have doubled, only the better half of the trials goes on; none: "
+        "every trial is trained to its end",
+    )
     confirm: int = Field(
         3, ge=0, description="best masks of each search that are trained again; 0: none"
     )
     confirm_seeds: int = Field(
-        3, gt=0, description="seeds that each of them is trained with; the best mean is taken"
+        3,
+        gt=0,
+        description="seeds that each of them is trained with; the best mean is chosen, and the fit "
+        "whose value is the median is delivered",
     )
     baseline: tuple[str, ...] = Field(
         ("full", "head"),
         description="strategy to compare with, as `evenhand finetune --strategy` takes it; its "
-        "learning rate is searched with as many trials; repeatable",
+        "learning rate is searched with as many trials, and FairTune may choose it where it is one "
+        "mask; repeatable",
     )
     lr_min: float = Field(1e-5, gt=0, description="lowest learning rate searched")
     lr_max: float = Field(1e-3, gt=0, description="highest learning rate searched")

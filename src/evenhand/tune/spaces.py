@@ -50,25 +50,25 @@ class Rates:
         return math.inf if self.low < self.high else 1
 
 
-def flat_space(family: Family, rates: Rates, known: Mapping[str, Mask]) -> Space[Choice]:
-    """Return one bit per unit of a family, and the learning rate; known masks come first."""
+def flat_space(family: Family, rates: Rates, first: Mapping[str, Choice]) -> Space[Choice]:
+    """Return one bit per unit of a family, and the learning rate; some choices come first."""
     always = _names(family.always)
 
     def ask(trial: BaseTrial) -> Choice:
         bits = {unit.name: trial.suggest_int(unit.name, 0, 1) for unit in family.units}
         return rates.choice(trial, always.union(name for name, bit in bits.items() if bit))
 
-    first = tuple(
+    written = tuple(
         (
             origin,
-            {unit.name: int(unit.name in mask) for unit in family.units} | {"lr": rates.middle},
+            {unit.name: int(unit.name in choice.mask) for unit in family.units} | {"lr": choice.lr},
         )
-        for origin, mask in known.items()
+        for origin, choice in first.items()
     )
-    return Space(ask, 2.0 ** len(family.units) * rates.size, first)
+    return Space(ask, 2.0 ** len(family.units) * rates.size, written)
 
 
-def staged_space(family: Family, rates: Rates, known: Mapping[str, Mask]) -> Space[Choice]:
+def staged_space(family: Family, rates: Rates, first: Mapping[str, Choice]) -> Space[Choice]:
     """Return the same masks, drawn by stage: first where tuning begins, then the bits from there.
 
     Each mask is written in one way: the stage that tuning begins at has a unit that is tuned. So
@@ -88,10 +88,11 @@ def staged_space(family: Family, rates: Rates, known: Mapping[str, Mask]) -> Spa
                     tuned.add(unit.name)
         return rates.choice(trial, always | tuned)
 
-    first = tuple(
-        (origin, _staged(stages, mask) | {"lr": rates.middle}) for origin, mask in known.items()
+    written = tuple(
+        (origin, _staged(stages, choice.mask) | {"lr": choice.lr})
+        for origin, choice in first.items()
     )
-    return Space(ask, 2.0 ** len(family.units) * rates.size, first)
+    return Space(ask, 2.0 ** len(family.units) * rates.size, written)
 
 
 def _staged(stages: list[tuple[Unit, ...]], mask: Mask) -> dict[str, int | float]:
@@ -106,7 +107,7 @@ def _staged(stages: list[tuple[Unit, ...]], mask: Mask) -> dict[str, int | float
     return params
 
 
-SPACES: Mapping[str, Callable[[Family, Rates, Mapping[str, Mask]], Space[Choice]]] = {
+SPACES: Mapping[str, Callable[[Family, Rates, Mapping[str, Choice]], Space[Choice]]] = {
     "flat": flat_space,
     "staged": staged_space,
 }

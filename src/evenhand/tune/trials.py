@@ -14,7 +14,7 @@ from evenhand.errors import EvenhandError
 from evenhand.measure import Objective, costs, front, ranked
 from evenhand.measure.pareto import Rule
 from evenhand.search.space import Space
-from evenhand.search.study import FINISHED, originals
+from evenhand.search.study import ADOPTED, FINISHED, originals
 from evenhand.tune.spaces import Choice
 
 
@@ -25,9 +25,10 @@ def trials_table(
 
     The columns are ``study``, ``number``, ``state`` (complete, pruned, repeated, fail),
     ``origin`` (what was tried on purpose, or ``sampler``), ``repeats`` (the trial whose setting
-    it had again), one column per objective by its name, ``pareto``, ``epochs``, ``seconds`` (of
-    training; none where it repeats or failed), ``lr``, ``seed`` and ``mask`` (unit names). A pruned
-    trial has the objective that it last reported.
+    it had again), ``adopted`` (the number of the trial in the study of the baseline ``origin``,
+    where that trained it), one column per objective by its name, ``pareto``, ``epochs``,
+    ``seconds`` (of training; none where it repeats, failed or is adopted), ``lr``, ``seed`` and
+    ``mask`` (unit names). A pruned trial has the objective that it last reported.
     """
     trials = study.get_trials(deepcopy=False, states=(*FINISHED, TrialState.FAIL))
     label = study.study_name.rpartition("/")[2]
@@ -68,6 +69,7 @@ def _row(
         "state": "repeated" if repeats is not None else trial.state.name.lower(),
         "origin": trial.user_attrs.get("origin", "sampler"),
         "repeats": repeats,
+        "adopted": trial.user_attrs.get(ADOPTED),
         **{one.name: value for one, value in zip(objectives, values, strict=True)},
         "epochs": trial.user_attrs.get("epochs", 0),
         "seconds": trial.user_attrs.get("seconds"),

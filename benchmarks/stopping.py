@@ -1,0 +1,220 @@
+"""What stopping trials early costs: the true target of what FairTune chooses, with and without.
+
+A small network is trained, once, on few phantoms and for few epochs, so that what is there at once
+(its features under a new head) falls behind what takes longer (full fine-tuning). Then, for each
+seed, it is tuned on phantoms whose minority's lesions stand out less and whose stickers tell a part
+of the majority's labels: FairTune, `full` and `head`, once with `--stopping halving` and once with
+`--stopping none`. Each of the three choices (FairTune's of either search, and `full`'s of the
+first) is trained three times with seeds that no search has seen, and scored on 2,000 other phantoms
+of the same kind. The true target is the mean of these three of the worse-served group's AUC.
+
+Every seed is a file of its own in the folder of all runs: the command may be killed and given
+again. The lines tell the lower end of the 95 % interval (Student's, over the seeds) of two paired
+differences: with stopping less without, and FairTune with stopping less `full`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t as student
+
+from evenhand.cohort.prepare import prepare_cohort
+from evenhand.files import read_json, write_json
+from evenhand.finetune import FinetuneSettings, finetune
+from evenhand.finetune.training import Task, make_task, train
+from evenhand.measure import groups_of
+from evenhand.runs import Run, open_run
+from evenhand.train.device import make_accelerator
+from evenhand.train.predict import predict
+from evenhand.tune import TuneSettings, tune
+from evenhand.tune.contenders import FAIRTUNE, untrained
+from evenhand.tune.spaces import Choice
+
+MARGIN = -0.01  # of the lower ends
+CLEAN = "phantom:patients=800,size=32,minority=0.5,harder=0.3,shortcut=0,seed=100"
+BIASED = "phantom:patients={patients},size=32,minority=0.3,harder=0.3,shortcut=0.3,seed={seed}"
+PATIENTS, EXTRA = 2000, 2000
+FRESH = (1001, 1002, 1003)  # seeds of the fits that are judged
+
+
+@dataclass(frozen=True)
+class Choices:
+    """A setting that a search chose."""
+
+    study: str
+    choice: Choice
+
+
+def main() -> None:
+    given = arguments().parse_args()
+    pretrained = pretrain(given.out)
+    for seed in range(given.first, given.first + given.seeds):
+        path = given.out / f"seed{seed}.json"
+        if not path.exists():
+            write_json(path, judge(given, pretrained, seed))
+    report(given)
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of all runs")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=4)
+    return parser
+
+
+def finished(root: Path) -> bool:
+    return (root / "run.json").exists() and open_run(root).finished
+
+
+def pretrain(out: Path) -> Path:
+    """Train the network where there is no bias, and return its run."""
+    root = out / "pretrained"
+    if not finished(root):
+        settings = FinetuneSettings(
+            data=CLEAN, split=(0.8, 0.1, 0.1), epochs=8, lr=3e-3, seed=1, **common(out)
+        )
+        finetune(settings, root)
+    return root
+
+
+def common(out: Path) -> dict[str, Any]:
+    return {
+        "attribute": ("group",),
+        "backbone": "test_vit",
+        "weights": "none",
+        "image_size": 32,
+        "batch_size": 32,
+        "device": "cpu",
+        "cache": out / "cache",
+    }
+
+
+def search_settings(
+    given: argparse.Namespace, pretrained: Path, seed: int, stopping: str
+) -> TuneSettings:
+    return TuneSettings(
+        data=BIASED.format(patients=PATIENTS, seed=seed),
+        split=(0.3, 0.5, 0.2),
+        epochs=given.epochs,
+        trials=given.trials,
+        confirm=2,
+        confirm_seeds=2,
+        lr_min=1e-4,
+        lr_max=1e-2,
+        stopping=stopping,
+        seed=seed,
+        **common(given.out) | {"weights": str(pretrained)},
+    )
+
+
+def judge(given: argparse.Namespace, pretrained: Path, seed: int) -> dict[str, Any]:
+    """Search both ways with one seed, and return the true target of each choice."""
+    runs = {}
+    for stopping in ("halving", "none"):
+        root = given.out / f"seed{seed}-{stopping}"
+        settings = search_settings(given, pretrained, seed, stopping)
+        runs[stopping] = open_run(root) if finished(root) else tune(settings, root)
+    task = make_task(settings)
+    chosen = {
+        "halving": chosen_of(runs["halving"], FAIRTUNE),
+        "none": chosen_of(runs["none"], FAIRTUNE),
+        "full": chosen_of(runs["halving"], "full"),
+    }
+    targets = {one: true_targets(task, settings, one) for one in {*chosen.values()}}
+    return {
+        "seed": seed,
+        "targets": {name: targets[one] for name, one in chosen.items()},
+        "chosen": {
+            name: {"study": one.study, "units": len(one.choice.mask), "lr": one.choice.lr}
+            for name, one in chosen.items()
+        },
+        "seconds": {name: run.facts["seconds"] for name, run in runs.items()},
+        "epochs": {name: epochs_of(run) for name, run in runs.items()},
+    }
+
+
+def trials_of(run: Run) -> pd.DataFrame:
+    return pd.read_csv(run.root / "trials.csv", keep_default_na=False)
+
+
+def epochs_of(run: Run) -> int:
+    """Return the epochs that the three searches trained, those of confirmation left out."""
+    trials = trials_of(run)
+    own = trials["study"].isin([FAIRTUNE, "full", "head"]) & (trials["adopted"] == "")
+    return int(trials.loc[own & trials["state"].isin(["complete", "pruned"]), "epochs"].sum())
+
+
+def chosen_of(run: Run, name: str) -> Choices:
+    """Return what a search of a run chose."""
+    (study,) = [
+        one for one in read_json(run.root / "search.json")["studies"] if one["name"] == name
+    ]
+    chosen, trials = study["chosen"], trials_of(run)
+    (row,) = trials[
+        (trials["study"] == chosen["study"]) & (trials["number"] == chosen["trial"])
+    ].to_dict("records")
+    return Choices(
+        chosen["study"], Choice(frozenset(row["mask"].split()), float(row["lr"]), int(row["seed"]))
+    )
+
+
+def true_targets(task: Task, settings: TuneSettings, chosen: Choices) -> list[float]:
+    """Return the target of each fresh fit of a choice, on phantoms that no search has seen."""
+    (objective,) = task.objectives
+    data = BIASED.format(patients=EXTRA, seed=settings.seed + 10_000)
+    other = settings.model_copy(update={"data": data})
+    cohort = prepare_cohort(other, settings.image_size, np.random.default_rng(0))
+    accelerator = make_accelerator(settings)
+    targets = []
+    for seed in FRESH:
+        choice = Choice(chosen.choice.mask, chosen.choice.lr, seed)
+        start = untrained(task, settings, chosen.study, choice)
+        model = train(task, *start, task.fit_settings(choice.lr, seed)).model
+        rows = predict(model, [("test", cohort)], accelerator)
+        groups = {"group": groups_of(rows.group("group"))}
+        targets.append(objective.value(rows.labels, rows.scores, groups))
+    return targets
+
+
+def report(given: argparse.Namespace) -> None:
+    """Print a line for each difference, from the seeds that are finished."""
+    paths = [given.out / f"seed{given.first + k}.json" for k in range(given.seeds)]
+    seeds = [read_json(path) for path in paths if path.exists()]
+    targets = pd.DataFrame(
+        [{name: np.mean(of) for name, of in one["targets"].items()} for one in seeds]
+    )
+    epochs = {name: sum(one["epochs"][name] for one in seeds) for name in ("halving", "none")}
+    detail = {
+        "seeds": len(seeds),
+        "targets": targets.round(4).to_dict("records"),
+        "epochs_trained": epochs,
+        "chosen": [one["chosen"] for one in seeds],
+        "settings": {k: v for k, v in vars(given).items() if k != "out"},
+    }
+    for against in ("none", "full"):
+        say(f"stopping_less_{against}", (targets["halving"] - targets[against]).tolist(), detail)
+
+
+def say(name: str, differences: Sequence[float], detail: dict[str, Any]) -> None:
+    mean, error = np.mean(differences), np.std(differences, ddof=1) / np.sqrt(len(differences))
+    half = student.ppf(0.975, len(differences) - 1) * error
+    line = {"name": name, "ratio": round(float(mean - half), 4), "better": "higher"}
+    found = {"mean": float(mean), "low": float(mean - half), "high": float(mean + half)}
+    print(json.dumps({**line, "goal": MARGIN, "detail": {**found, **detail}}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
