@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from evenhand.errors import EvenhandError
+from evenhand.methods.afterwards.dfr import balanced_rows, refit_last_layer
 from evenhand.methods.arrays import rows_of
-from evenhand.methods.dfr import balanced_rows, refit_last_layer
 
 
 def world(n: int, tilt: float, seed: int):

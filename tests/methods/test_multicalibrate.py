@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
+from evenhand.methods.afterwards.multicalibrate import check_segments, multicalibrate, segments_of
 from evenhand.methods.arrays import logit
-from evenhand.methods.multicalibrate import check_segments, multicalibrate, segments_of
 
 
 def cohort(seed: int, patients: int = 300, shift: float = 0.0):

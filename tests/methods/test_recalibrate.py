@@ -7,9 +7,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from evenhand.errors import EvenhandError
+from evenhand.methods.afterwards.recalibrate import recalibrate
 from evenhand.methods.arrays import logit
 from evenhand.methods.offset_logistic import fit_offset_logistic
-from evenhand.methods.recalibrate import recalibrate
 
 
 def world(seed: int, n: int = 6000, factor: float = 2.0):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from evenhand.errors import EvenhandError
-from evenhand.methods.thresholds import choose_thresholds, positives_needed
+from evenhand.methods.afterwards.thresholds import choose_thresholds, positives_needed
 
 SCORES = st.lists(st.integers(0, 20), min_size=1, max_size=30)
 

@@ -11,15 +11,16 @@ from tests.methods.worlds import Linear, Summed, gaps, train, weights_of, world
 from torch import nn
 
 from evenhand.errors import EvenhandError
-from evenhand.methods.cdann import Cdann
-from evenhand.methods.coral import Coral, conditional_coral
-from evenhand.methods.domain_independent import DomainIndependent
-from evenhand.methods.group_balance import GroupBalance
-from evenhand.methods.group_dro import GroupDRO, Minimax
-from evenhand.methods.jtt import Jtt, wrong_rows
-from evenhand.methods.soft_eodds import SoftEodds
-from evenhand.methods.swad import Swad
-from evenhand.methods.training import TrainingMethod
+from evenhand.methods.base import TrainingMethod
+from evenhand.methods.in_training.cdann import Cdann
+from evenhand.methods.in_training.coral import Coral, conditional_coral
+from evenhand.methods.in_training.domain_independent import DomainIndependent
+from evenhand.methods.in_training.group_balance import GroupBalance
+from evenhand.methods.in_training.group_dro import GroupDRO
+from evenhand.methods.in_training.jtt import Jtt, wrong_rows
+from evenhand.methods.in_training.minimax import Minimax
+from evenhand.methods.in_training.soft_eodds import SoftEodds
+from evenhand.methods.in_training.swad import Swad
 
 TRAINING, TEST = world(8000, 0.6, 0), world(40000, 0.0, 1)
 REPAIRS = {
@@ -31,7 +32,7 @@ REPAIRS = {
     "soft-eodds": lambda: SoftEodds(10.0),
     "soft-eodds constrained": lambda: SoftEodds(5.0, tolerance=0.01),
     "coral": lambda: Coral(3.0),
-    "cdann": lambda: Cdann(3.0, ramp=100, penalty=0.3, steps=3, lr=1e-2),
+    "cdann": lambda: Cdann(10.0, lr=1e-2),
     "domain-independent": DomainIndependent,
 }
 

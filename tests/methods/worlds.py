@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from evenhand.methods.training import TrainingMethod
+from evenhand.methods.base import TrainingMethod
 
 LEVELS = np.array(["a", "b"])
 

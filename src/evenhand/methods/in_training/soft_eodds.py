@@ -10,7 +10,7 @@ from torch import Tensor
 
 from evenhand.errors import EvenhandError
 from evenhand.methods.arrays import Rows, require_labels
-from evenhand.methods.training import TrainingMethod, group_means
+from evenhand.methods.base import TrainingMethod, group_means
 
 
 class SoftEodds(TrainingMethod):
@@ -35,6 +35,8 @@ class SoftEodds(TrainingMethod):
     constrained form follows Lokhande et al. (ECCV 2020, arXiv 2004.01355):
     Σ m d + strength/2 · Σ max(0, |d| − tolerance)², and after each epoch m ← m + strength · d.
     """
+
+    two_classes = True
 
     by = "label*attribute"
 
@@ -114,3 +116,6 @@ class SoftEodds(TrainingMethod):
         """Take up running means and multipliers."""
         self.means, self.seen = state["means"].clone(), state["seen"].clone()
         self.multipliers = state["multipliers"].clone()
+
+
+METHOD = SoftEodds

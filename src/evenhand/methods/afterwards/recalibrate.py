@@ -139,3 +139,6 @@ def _log_loss(log_odds: Floats, rows: Rows, pooled: Line, lines: Mapping[str, Li
     moved = np.array([line.slope for line in chosen]) * log_odds
     moved += np.array([line.intercept for line in chosen])
     return float((np.logaddexp(0, moved) - rows.labels * moved).sum())
+
+
+METHOD = recalibrate

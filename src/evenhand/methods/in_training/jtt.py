@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from evenhand.errors import EvenhandError
-from evenhand.methods.training import TrainingMethod
+from evenhand.methods.base import TrainingMethod
 
 
 class Jtt(TrainingMethod):
@@ -27,6 +27,8 @@ class Jtt(TrainingMethod):
     the same initial weights. No attribute is needed in training, only to choose ``weight``. Too
     large a weight turns the gap around. Wrong labels are among the rows that weigh more.
     """
+
+    needs_attribute = False
 
     def __init__(self, weight: float = 6.0, *, wrong: ArrayLike) -> None:
         super().__init__()
@@ -59,3 +61,6 @@ def wrong_rows(outputs: Tensor, labels: Tensor) -> NDArray[np.bool_]:
     """
     wrong: NDArray[np.bool_] = (outputs.argmax(dim=1) != labels).cpu().numpy()
     return wrong
+
+
+METHOD = Jtt

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from evenhand.errors import EvenhandError
 from evenhand.methods.arrays import Rows
-from evenhand.methods.training import By, TrainingMethod
+from evenhand.methods.base import By, TrainingMethod
 
 
 class GroupBalance(TrainingMethod):
@@ -96,3 +96,6 @@ def refuse_empty_groups(method: TrainingMethod, name: str) -> None:
             f"{name} needs training rows in every group; there are none in {'; '.join(empty)}. "
             "Merge the level with another, leave it out, or balance by attribute alone."
         )
+
+
+METHOD = GroupBalance

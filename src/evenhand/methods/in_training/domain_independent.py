@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from evenhand.methods.arrays import Rows, require_labels
-from evenhand.methods.training import TrainingMethod
+from evenhand.methods.base import TrainingMethod
 
 
 class DomainIndependent(TrainingMethod):
@@ -42,3 +42,6 @@ class DomainIndependent(TrainingMethod):
         own = heads.gather(1, groups.clamp(min=0)[:, None, None].expand(-1, 1, cells.classes))
         known = (groups >= 0)[:, None]
         return self.plain_loss(own[:, 0].where(known, heads.mean(dim=1)), labels)
+
+
+METHOD = DomainIndependent

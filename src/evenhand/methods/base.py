@@ -82,6 +82,10 @@ class TrainingMethod:
 
     needs_features = False
     """Whether ``loss`` reads the features that the head takes."""
+    needs_attribute = True
+    """Whether training reads the groups; no method here needs them when rows are scored."""
+    two_classes = False
+    """Whether it is for two classes alone."""
     by: By = "attribute"
 
     def __init__(self) -> None:

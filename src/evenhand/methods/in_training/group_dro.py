@@ -1,8 +1,7 @@
-"""Group DRO and minimax: weights on groups that grow where the loss is high."""
+"""Group DRO: weights on groups that grow, step by step, where the loss is high."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,8 +9,8 @@ import torch
 from torch import Tensor
 
 from evenhand.methods.arrays import Rows
-from evenhand.methods.group_balance import refuse_empty_groups
-from evenhand.methods.training import By, TrainingMethod, group_means, with_unknown
+from evenhand.methods.base import By, TrainingMethod, group_means, with_unknown
+from evenhand.methods.in_training.group_balance import refuse_empty_groups
 
 WARN_AT = 0.9
 
@@ -109,48 +108,4 @@ class GroupDRO(TrainingMethod):
         self.weights = state["weights"].clone()
 
 
-class Minimax(GroupDRO):
-    """Minimise the highest group risk, by weights that move once an epoch.
-
-    Parameters
-    ----------
-    rate
-        How far the weights move in the first epoch; in epoch t it is rate/√t.
-    by
-        What a group is.
-
-    Notes
-    -----
-    Diana et al. (AIES 2021, arXiv 2011.03108): multiplicative weights on the groups' risks. The
-    weights whose model served the worst group best on validation are the ones to keep.
-    """
-
-    def __init__(self, rate: float = 0.5, *, by: By = "attribute") -> None:
-        super().__init__(rate, 0.0, by=by)
-        self._first, self.epochs = rate, 0
-        self._sums = torch.zeros(0)
-        self._batches = torch.zeros(0)
-
-    def note(self, means: Tensor, present: Tensor) -> None:
-        """Add the groups' losses in a batch to those of the epoch."""
-        if not len(self._sums):
-            self._sums, self._batches = torch.zeros_like(means), torch.zeros_like(means)
-        self._sums += means * present
-        self._batches += present
-
-    def after_epoch(self) -> Mapping[str, float]:
-        """Move the weights by the risks of the epoch, and return them."""
-        self.epochs += 1
-        self.rate = self._first / math.sqrt(self.epochs)
-        self.move(self._sums / self._batches.clamp(min=1), self._batches > 0)
-        self._sums, self._batches = torch.zeros(0), torch.zeros(0)
-        return super().after_epoch()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the weights and the number of epochs."""
-        return {**super().state_dict(), "epochs": self.epochs}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up the weights and the number of epochs."""
-        super().load_state_dict(state)
-        self.epochs = int(state["epochs"])
+METHOD = GroupDRO

@@ -187,3 +187,6 @@ def _cells(rows: Rows) -> list[NDArray[np.bool_]]:
 
 def _complete(rows: Rows) -> bool:
     return len(rows) > 0 and all(np.count_nonzero(cell) >= 2 for cell in _cells(rows))
+
+
+METHOD = refit_last_layer

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from evenhand.errors import EvenhandError
 from evenhand.methods.arrays import Rows, require_labels
-from evenhand.methods.training import TrainingMethod
+from evenhand.methods.base import TrainingMethod
 
 
 class Cdann(TrainingMethod):
@@ -140,3 +140,6 @@ class Cdann(TrainingMethod):
         """Take up the discriminator, its optimiser and the steps taken."""
         self.taken = int(state["taken"])
         self._pending = state if "discriminator" in state else None
+
+
+METHOD = Cdann

@@ -212,3 +212,6 @@ def _best_benefit(score: Floats, labels: NDArray[np.int64], value: float) -> Gro
         return GroupThreshold(above, int(positive.sum()), 0.0)
     place = int(np.argmax(benefit))
     return GroupThreshold(float(falling[last][place]), int(positive.sum()), float(benefit[place]))
+
+
+METHOD = choose_thresholds

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from evenhand.errors import EvenhandError
-from evenhand.methods.training import TrainingMethod
+from evenhand.methods.base import TrainingMethod
 
 
 class Swad(TrainingMethod):
@@ -29,6 +29,8 @@ class Swad(TrainingMethod):
     Cha et al. (NeurIPS 2021, arXiv 2102.08604). After training, load `average` and estimate the
     statistics of batch normalisation again on training data (`torch.optim.swa_utils.update_bn`).
     """
+
+    needs_attribute = False
 
     def __init__(self, start: int = 3, end: int = 3, tolerance: float = 1.3) -> None:
         super().__init__()
@@ -119,3 +121,6 @@ class Swad(TrainingMethod):
         self._steps, self._total = int(state["steps"]), dict(state["total"])
         self._count, self.limit = int(state["count"]), state["limit"]
         self._above, self.closed = int(state["above"]), bool(state["closed"])
+
+
+METHOD = Swad

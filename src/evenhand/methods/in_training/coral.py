@@ -7,7 +7,7 @@ from itertools import combinations
 from torch import Tensor
 
 from evenhand.errors import EvenhandError
-from evenhand.methods.training import TrainingMethod
+from evenhand.methods.base import TrainingMethod
 
 LEAST = 2
 """Rows of a label and group in a batch below which it is passed over."""
@@ -80,3 +80,6 @@ def _moments(rows: Tensor) -> tuple[Tensor, Tensor] | None:
     mean = rows.mean(dim=0)
     centred = rows - mean
     return mean, centred.T @ centred / (len(rows) - 1)
+
+
+METHOD = Coral

@@ -231,3 +231,6 @@ def multicalibrate(
         before=check_segments(score, label, segments, patients=patients, seed=seed),
         after=check_segments(new, label, segments, patients=patients, seed=seed),
     )
+
+
+METHOD = multicalibrate
