@@ -287,7 +287,7 @@ def test_swad_averages_weights_between_the_first_low_and_the_rise():
             method.after_step(module)
         method.after_validation(loss)
     # Evaluations 2 to 4 count: weights 3 to 8.
-    assert float(method.average()["weight"]) == pytest.approx(np.mean(range(3, 9)))
+    assert float(method.final_weights()["weight"]) == pytest.approx(np.mean(range(3, 9)))
     assert method.closed
 
 

@@ -100,7 +100,7 @@ class TrainingMethod:
         patients: ArrayLike | None = None,
         *,
         classes: int | None = None,
-        seed: int = 0,
+        seed: int | np.random.Generator = 0,
     ) -> EpochSampler:
         """Take the training rows, and return the order of rows of each epoch.
 
@@ -145,19 +145,17 @@ class TrainingMethod:
         return outputs
 
     def row_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the cross-entropy ``(B,)`` of each row."""
-        return functional.cross_entropy(
-            logits,
-            labels,
-            self.class_weight,
-            reduction="none",
-            label_smoothing=self.label_smoothing,
-        )
+        """Return the cross-entropy ``(B,)`` of each row, by class weights and label smoothing."""
+        return self._cross_entropy(logits, labels, "none")
 
     def plain_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean cross-entropy of a batch."""
+        """Return the mean cross-entropy of a batch, by class weights and label smoothing."""
+        return self._cross_entropy(logits, labels, "mean")
+
+    def _cross_entropy(self, logits: Tensor, labels: Tensor, reduction: str) -> Tensor:
+        weight = None if self.class_weight is None else self.class_weight.to(logits.device)
         return functional.cross_entropy(
-            logits, labels, self.class_weight, label_smoothing=self.label_smoothing
+            logits, labels, weight, reduction=reduction, label_smoothing=self.label_smoothing
         )
 
     def loss(
@@ -181,6 +179,13 @@ class TrainingMethod:
 
     def after_step(self, module: nn.Module) -> None:
         """Take note of the weights after the optimiser's step."""
+
+    def after_validation(self, loss: float) -> None:
+        """Take note of the validation loss after an epoch."""
+
+    def final_weights(self) -> Mapping[str, Tensor] | None:
+        """Return the weights that a trained model gets instead of its own, by name, or None."""
+        return None
 
     def after_epoch(self) -> Mapping[str, float]:
         """Close an epoch; return what the method logs of it, by name."""

@@ -26,8 +26,8 @@ class Swad(TrainingMethod):
 
     Notes
     -----
-    Cha et al. (NeurIPS 2021, arXiv 2102.08604). After training, load `average` and estimate the
-    statistics of batch normalisation again on training data (`torch.optim.swa_utils.update_bn`).
+    Cha et al. (NeurIPS 2021, arXiv 2102.08604). After training, load `final_weights` and estimate
+    the statistics of batch normalisation again (`torch.optim.swa_utils.update_bn`).
     """
 
     needs_attribute = False
@@ -88,7 +88,7 @@ class Swad(TrainingMethod):
         for name, value in mean.items():
             self._total[name] = self._total[name] + value if name in self._total else value.clone()
 
-    def average(self) -> dict[str, Tensor]:
+    def final_weights(self) -> dict[str, Tensor]:
         """Return the mean weights by name; of the last evaluation where averaging never began.
 
         Raises
