@@ -5,13 +5,16 @@ from __future__ import annotations
 import ast
 import inspect
 import pkgutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from evenhand.errors import EvenhandError, pick
 
@@ -131,6 +134,49 @@ def training_method(name: str, **settings: Any) -> Any:
     if missing:
         raise EvenhandError(f"{name} needs {', '.join(missing)}.")
     return kind(**settings)
+
+
+def method_from_text(text: str, **given: Any) -> Any:
+    """Return the training method that ``NAME`` or ``NAME:SETTING=VALUE,…`` describes.
+
+    Parameters
+    ----------
+    text
+        As the command line takes it.
+    **given
+        Settings that no text can hold, such as the wrong rows of ``jtt``.
+
+    Raises
+    ------
+    EvenhandError
+        There is no such method or setting, or a value is of another kind than the setting.
+
+    Examples
+    --------
+    >>> method_from_text("group-balance:how=weights,by=attribute").how
+    'weights'
+    """
+    name, _, listed = text.partition(":")
+    kind = find_method(name, "training").load()
+    hints = get_type_hints(kind.__init__)
+    settings: dict[str, Any] = {}
+    for item in filter(None, listed.split(",")):
+        setting, _, value = item.partition("=")
+        if setting in settings:
+            raise EvenhandError(f"--method {text}: {setting} is given twice.")
+        settings[setting] = _typed(text, setting, value, hints)
+    return training_method(name, **settings, **given)
+
+
+def _typed(text: str, setting: str, value: str, hints: Mapping[str, Any]) -> Any:
+    """Return a setting's value in its type; one that the method lacks is refused later."""
+    if setting not in hints:
+        return value
+    try:
+        return TypeAdapter(hints[setting]).validate_python(value)
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"].lower()
+        raise EvenhandError(f"--method {text}: {setting}={value!r}: {problem}.") from error
 
 
 @cache
