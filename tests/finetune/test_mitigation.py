@@ -1,4 +1,4 @@
-"""`finetune --method`: the method trains, and what it cannot work with is refused before training."""
+"""`finetune --method`: the method trains; what it cannot work with is refused before training."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from evenhand.cohort.attributes import group_of
@@ -73,27 +72,26 @@ def find_mitigation(settings: object, train: Cohort) -> Mitigation:
     if not isinstance(settings, MethodSettings):
         return Mitigation("erm", None)
     find_method(settings.method.partition(":")[0], "training")
-    attribute = _attribute(settings, train)
-    groups = None
-    if attribute is not None:
-        groups = group_of(train.table, attribute, train.levels).to_numpy().astype(np.str_)
+    groups = _groups(settings, train)
     mitigation = Mitigation(settings.method, groups)
-    wrong = np.zeros(len(train), dtype=bool) if mitigation.twice else None
-    method = mitigation.method(wrong)
-    if method.needs_attribute and type(method) is not TrainingMethod and groups is None:
+    method = mitigation.method(np.zeros(len(train), dtype=bool) if mitigation.twice else None)
+    if not method.needs_attribute:
+        return Mitigation(settings.method, None)
+    if groups is None:
         raise EvenhandError(
             f"--method {settings.method} works with the groups of an attribute; give --attribute."
         )
-    everybody = np.full(len(train), "everybody")
-    state = torch.random.get_rng_state()
-    method.sampler(
-        train.labels,
-        everybody if groups is None else groups,
-        train.table["patient_id"].to_numpy(),
-        classes=len(train.classes),
-    )
-    torch.random.set_rng_state(state)
+    patients = train.table["patient_id"].to_numpy()
+    method.sampler(train.labels, groups, patients, classes=len(train.classes))
     return mitigation
+
+
+def _groups(settings: MethodSettings, train: Cohort) -> NDArray[np.str_] | None:
+    """Return the level of each training row of the attribute that a method works with."""
+    attribute = _attribute(settings, train)
+    if attribute is None:
+        return None
+    return group_of(train.table, attribute, train.levels).to_numpy().astype(np.str_)
 
 
 def _attribute(settings: MethodSettings, train: Cohort) -> str | None:

@@ -82,7 +82,7 @@ class TrainingMethod:
 
     needs_features = False
     """Whether ``loss`` reads the features that the head takes."""
-    needs_attribute = True
+    needs_attribute = False
     """Whether training reads the groups; no method here needs them when rows are scored."""
     two_classes = False
     """Whether it is for two classes alone."""

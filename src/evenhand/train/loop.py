@@ -146,7 +146,7 @@ def _begin(
 ) -> tuple[EpochSampler, Tensor]:
     """Tell a method of the training rows; return their order and their levels as numbers."""
     if groups is None:
-        if method.needs_attribute and type(method) is not TrainingMethod:
+        if method.needs_attribute:
             raise EvenhandError(
                 f"{type(method).__name__} works with groups; give the level of each training row."
             )

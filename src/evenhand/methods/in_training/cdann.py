@@ -42,6 +42,7 @@ class Cdann(TrainingMethod):
     et al. (JMLR 2016). Rows are weighted by 1/n_{y,a}, so that chance is uniform in every label.
     """
 
+    needs_attribute = True
     needs_features = True
     by = "label*attribute"
 

@@ -30,6 +30,7 @@ class Coral(TrainingMethod):
     their mean variance, else shrinking them would lower the penalty.
     """
 
+    needs_attribute = True
     needs_features = True
 
     def __init__(self, strength: float = 1.0) -> None:

@@ -20,6 +20,8 @@ class DomainIndependent(TrainingMethod):
     decisions between two classes and keeps the scale of one head.
     """
 
+    needs_attribute = True
+
     def check(self, rows: Rows) -> None:
         """Refuse groups that lack a label: their head would not know it."""
         require_labels(rows, "domain-independent")

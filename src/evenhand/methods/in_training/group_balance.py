@@ -37,6 +37,8 @@ class GroupBalance(TrainingMethod):
     4
     """
 
+    needs_attribute = True
+
     def __init__(
         self,
         how: Literal["sampling", "weights", "subsampling"] = "sampling",

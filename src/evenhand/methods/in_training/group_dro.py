@@ -44,6 +44,8 @@ class GroupDRO(TrainingMethod):
     tensor([0.5125, 0.4875])
     """
 
+    needs_attribute = True
+
     def __init__(
         self, rate: float = 0.01, adjustment: float = 0.0, *, by: By = "label*attribute"
     ) -> None:

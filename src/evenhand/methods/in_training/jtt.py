@@ -28,8 +28,6 @@ class Jtt(TrainingMethod):
     large a weight turns the gap around. Wrong labels are among the rows that weigh more.
     """
 
-    needs_attribute = False
-
     def __init__(self, weight: float = 6.0, *, wrong: ArrayLike) -> None:
         super().__init__()
         self.weight, self.wrong = weight, np.asarray(wrong, dtype=bool)

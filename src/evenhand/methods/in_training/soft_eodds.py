@@ -36,6 +36,7 @@ class SoftEodds(TrainingMethod):
     Σ m d + strength/2 · Σ max(0, |d| − tolerance)², and after each epoch m ← m + strength · d.
     """
 
+    needs_attribute = True
     two_classes = True
 
     by = "label*attribute"

@@ -30,8 +30,6 @@ class Swad(TrainingMethod):
     the statistics of batch normalisation again (`torch.optim.swa_utils.update_bn`).
     """
 
-    needs_attribute = False
-
     def __init__(self, start: int = 3, end: int = 3, tolerance: float = 1.3) -> None:
         super().__init__()
         if min(start, end) < 1 or tolerance < 1:
