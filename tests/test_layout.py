@@ -25,6 +25,7 @@ LINES = (
     ("workers",),
     ("train",),
     ("models",),
+    ("methods",),
     ("predictions", "columns"),
     ("cohort",),
     ("measure",),

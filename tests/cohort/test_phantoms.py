@@ -8,7 +8,13 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from evenhand.cohort import Cohort, PhantomSettings, make_phantoms
+from evenhand.cohort import (
+    Cohort,
+    PhantomSettings,
+    SeriesPhantomSettings,
+    make_phantoms,
+    make_series_phantoms,
+)
 
 MANY = {"patients": 2000, "size": 32, "harder": 0.0, "shortcut": 0.0, "label_noise": 0.0}
 
@@ -115,3 +121,89 @@ def test_the_same_settings_give_the_same_pixels():
     other = make_phantoms(settings.model_copy(update={"seed": 8}))
     assert other.source.fingerprint != one.source.fingerprint
     assert not np.array_equal(images_of(one), images_of(other))
+
+
+def prevalence(cohort: Cohort) -> pd.Series:
+    """Prevalence of the label before noise, by group and split."""
+    table = cohort.table.assign(split=cohort.table.get("split", "all"))
+    return table.groupby(["attr_group", "split"], observed=True)["truth_label"].mean()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **more: make_phantoms(PhantomSettings(size=16, **more)),
+        lambda **more: make_series_phantoms(SeriesPhantomSettings(steps=8, **more)),
+    ],
+)
+def test_a_tilt_is_in_training_and_not_in_the_test(make):
+    shares = prevalence(make(patients=2000, tilt=0.5, tilt_test=0.0))
+    for split in ("train", "val"):
+        apart = shares["minority", split] - shares["majority", split]
+        assert apart == pytest.approx(0.5, abs=0.06)
+    assert shares["minority", "test"] == pytest.approx(shares["majority", "test"], abs=0.005)
+    reversed_ = prevalence(make(patients=2000, tilt=0.5, tilt_test=-0.4))
+    assert reversed_["minority", "test"] - reversed_["majority", "test"] == pytest.approx(
+        -0.4, abs=0.01
+    )
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **more: make_phantoms(PhantomSettings(size=16, **more)),
+        lambda **more: make_series_phantoms(SeriesPhantomSettings(steps=8, **more)),
+    ],
+)
+def test_a_shortcut_can_be_reversed_in_the_test(make):
+    table = make(patients=3000, shortcut=0.8, shortcut_test=-0.8).table
+    table = table[table["attr_group"] == "majority"]
+    with_sticker = table.groupby(["split", "label"])["truth_sticker"].mean()
+    assert with_sticker["train", 1] - with_sticker["train", 0] == pytest.approx(0.8, abs=0.06)
+    assert with_sticker["test", 1] - with_sticker["test", 0] == pytest.approx(-0.8, abs=0.08)
+
+
+def test_without_test_settings_the_cohort_has_no_split_and_draws_as_before():
+    table = make_phantoms(PhantomSettings(patients=50, size=16)).table
+    assert "split" not in table
+    assert "split" in make_phantoms(PhantomSettings(patients=50, size=16, tilt_test=0.0)).table
+
+
+def test_the_sticker_is_an_attribute():
+    cohort = make_phantoms(PhantomSettings(patients=200, size=16))
+    shown = cohort.table["attr_sticker"] == "sticker"
+    assert (shown == cohort.table["truth_sticker"]).all()
+    assert 0 < shown.mean() < 1
+
+
+@pytest.mark.parametrize("kind", ["sticker", "group"])
+def test_twins_are_the_same_picture_but_for_one_thing(kind):
+    cohort = make_phantoms(PhantomSettings(patients=40, size=32, twins=kind))
+    table = cohort.table
+    assert (table.groupby("pair").size() == 2).all()
+    assert (table.groupby("pair")["label"].nunique() == 1).all()
+    images = images_of(cohort)
+    first, second = images[(~table["twin"]).to_numpy()], images[table["twin"].to_numpy()]
+    differs = (np.abs(first - second).max(3) > 0.02).mean((1, 2))
+    if kind == "sticker":
+        assert (table.groupby("pair")["truth_sticker"].nunique() == 2).all()
+        assert differs.max() < 0.05  # the corner alone
+    else:
+        assert (table.groupby("pair")["truth_sticker"].nunique() == 1).all()
+        assert differs.min() > 0.5
+
+
+@pytest.mark.parametrize("kind", ["sticker", "group"])
+def test_twins_of_series_differ_in_the_temperature_alone(kind):
+    cohort = make_series_phantoms(SeriesPhantomSettings(patients=20, steps=48, twins=kind))
+    pairs = cohort.table.groupby("pair")["sample_id"].agg(list)
+    for first, second in pairs:
+        one, other = cohort.read(first), cohort.read(second)
+        rest = [0, 1, 3]
+        np.testing.assert_array_equal(one[:, rest], other[:, rest])
+        assert (np.nan_to_num(one[:, 2]) != np.nan_to_num(other[:, 2])).any()
+
+
+def test_a_tilt_that_leaves_no_room_is_refused():
+    with pytest.raises(ValueError, match=r"prevalence of 1\.03"):
+        PhantomSettings(tilt=0.9)

@@ -101,7 +101,7 @@ def test_a_model_learns(train, splits):
 def test_a_short_last_batch_joins_the_one_before(count, size, shares):
     processes = [SimpleNamespace(num_processes=len(shares), process_index=k) for k in range(2)]
     found = [
-        list(_batches(count, size, np.random.default_rng(0), process))
+        list(_batches(np.random.default_rng(0).permutation(count), size, process))
         for process in processes[: len(shares)]
     ]
     assert [[len(batch) for batch in one] for one in found] == shares

@@ -67,7 +67,8 @@ def test_scores_are_probabilities_of_the_models_logits(model, splits, accelerato
 def test_the_table_keeps_the_contract(model, splits, accelerator, tmp_path):
     found = predict(model, splits.items(), accelerator)
     assert [*found.table] == [
-        *("sample_id", "patient_id", "split", "label", "score", "attr_group", "attr_sex")
+        *("sample_id", "patient_id", "split", "label", "score", "attr_group", "attr_sex"),
+        "attr_sticker",
     ]
     assert found.classes == ("benign", "malignant")
     assert found.levels == splits.train.levels

@@ -47,7 +47,7 @@ def finetune(settings: FinetuneSettings, out: Path, *, overwrite: bool = False) 
     with accelerator.local_main_process_first():  # it stores the samples, which the others read
         task = make_task(settings, settings.label_share)
     model, schedule = strategy(task.model(), settings.seed)
-    name = model_name(settings.strategy)
+    name = model_name(settings.strategy, settings.method)
     with accelerator.main_process_first():
         if is_main():
             begin("finetune", task, out, [name], overwrite=overwrite)
@@ -63,17 +63,24 @@ def finetune(settings: FinetuneSettings, out: Path, *, overwrite: bool = False) 
     return run
 
 
-def model_name(strategy: str) -> str:
+def model_name(strategy: str, method: str = "erm") -> str:
     """Return the folder name of a strategy's model, one however the strategy is written.
 
     It is the strategy's own, or ``units-`` and the units that it lists; of many the first, and a
-    digest of all of them.
+    digest of all of them. The name of a mitigation method follows.
 
     Examples
     --------
     >>> model_name("lora:3,0"), model_name("blocks.5.mlp, blocks.4.mlp")
     ('lora-0-3', 'units-blocks.4.mlp+blocks.5.mlp')
+    >>> model_name("full", "group-dro:rate=0.1")
+    'full-group-dro'
     """
+    stem = method.partition(":")[0]
+    return _strategy_name(strategy) + ("" if stem == "erm" else f"-{stem}")
+
+
+def _strategy_name(strategy: str) -> str:
     stem, _, argument = strategy.partition(":")
     if argument:
         return "-".join([stem, *map(str, sorted({int(number) for number in argument.split(",")}))])

@@ -56,6 +56,20 @@ class TrainingSettings(
     )
 
 
+class MethodSettings(Settings, title="Method"):
+    """By which mitigation method a model is trained."""
+
+    method: str = Field(
+        "erm",
+        description="mitigation method of training (`evenhand methods` lists them); "
+        "NAME:SETTING=VALUE,… sets what it can be told, as in group-dro:rate=0.1",
+    )
+    method_attribute: str | None = Field(
+        None,
+        description="attribute whose groups the method works with [default: the first --attribute]",
+    )
+
+
 class LabelSettings(Settings, title="Training"):
     """How many of the training patients have labels."""
 
@@ -68,7 +82,9 @@ class LabelSettings(Settings, title="Training"):
     )
 
 
-class FinetuneSettings(TrainingSettings, LabelSettings, FitSettings, title="Strategy"):
+class FinetuneSettings(
+    TrainingSettings, LabelSettings, MethodSettings, FitSettings, title="Strategy"
+):
     """One strategy, one fit."""
 
     strategy: str = Field(

@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from evenhand.cohort.attributes import group_of
+from evenhand.cohort.batches import BatchSource
 from evenhand.cohort.prepare import prepare_splits
 from evenhand.cohort.splits import Splits, share_of_patients
 from evenhand.cohort.store import default_cache
 from evenhand.errors import EvenhandError, pick
+from evenhand.finetune.mitigation import FIRST_EPOCHS, Mitigation, find_mitigation
 from evenhand.finetune.settings import TrainingSettings
 from evenhand.launcher import is_main
 from evenhand.measure.groups import Groups, attribute_groups, excluded_groups
@@ -38,7 +40,7 @@ from evenhand.train.device import await_device, make_accelerator
 from evenhand.train.feed import Feed
 from evenhand.train.inputs import model_inputs
 from evenhand.train.loop import Epoch, fit
-from evenhand.train.predict import predict
+from evenhand.train.predict import predict, scores
 from evenhand.train.prefix import MEGABYTE, ActivationCache, ActivationFiles
 from evenhand.train.settings import FitSettings, LoopSettings
 
@@ -53,6 +55,7 @@ class Task:
     groups: dict[str, Groups]  # of the validation rows
     excluded: dict[str, set[str]]
     inputs: int | SeriesInputs
+    mitigation: Mitigation
     activations: ActivationCache | None = None  # of frozen layers, shared by all fits
     _built: dict[int, Model] = field(default_factory=dict, init=False)  # the last, by its seed
 
@@ -130,8 +133,9 @@ def make_task(settings: TrainingSettings, label_share: float = 1.0) -> Task:
     }
     excluded = excluded_groups(settings.exclude_group, groups)
     find_augmentation(settings.augment, inputs)
+    mitigation = find_mitigation(settings, splits.train)
     kept = _activations(settings)
-    task = Task(settings, splits, objectives, groups, excluded, inputs, kept)
+    task = Task(settings, splits, objectives, groups, excluded, inputs, mitigation, kept)
     _check_defined(task)
     _check_memory(task)
     return task
@@ -197,6 +201,7 @@ class Trained:
     model: Model
     mask: Mask  # whatever may have changed until the epoch whose weights were kept
     values: tuple[float, ...]  # the objectives of these weights
+    logged: tuple[dict[str, float], ...] = ()  # what the method said of each epoch
 
 
 def train(
@@ -212,17 +217,49 @@ def train(
     """
     sign = 1.0 if task.objectives[0].direction == "maximize" else -1.0
     told: list[tuple[float, ...]] = []
+    logged: list[dict[str, float]] = []
 
     def on_epoch(epoch: Epoch) -> float:
         told.append(task.values(epoch.scores))
+        logged.append(epoch.logged)
         report(epoch.number + 1, told[-1])
         return sign * told[-1][0]
 
-    model = fit(model, task.splits, schedule, settings, on_epoch=on_epoch, cache=task.activations)
+    wrong = _wrong_rows(task, model, schedule, settings) if task.mitigation.twice else None
+    model = fit(
+        model,
+        task.splits,
+        schedule,
+        settings,
+        on_epoch=on_epoch,
+        cache=task.activations,
+        method=task.mitigation.method(wrong),
+        groups=task.mitigation.groups,
+    )
     kept = len(told) - 1
     if settings.patience:
         kept = max(range(len(told)), key=lambda epoch: sign * told[epoch][0])
-    return Trained(model, schedule.reach(kept + 1), told[kept])
+    return Trained(model, schedule.reach(kept + 1), told[kept], tuple(logged))
+
+
+def _wrong_rows(
+    task: Task, model: Model, schedule: Schedule, settings: FitSettings
+) -> NDArray[np.bool_]:
+    """Train a copy for a share of the epochs; return the training rows that it gets wrong."""
+    short = max(1, round(FIRST_EPOCHS * settings.epochs))
+    first = fit(
+        deepcopy(model),
+        task.splits,
+        schedule,
+        settings.model_copy(update={"epochs": short, "patience": 0}),
+        on_epoch=lambda epoch: -epoch.loss,
+        cache=task.activations,
+    )
+    accelerator = make_accelerator(settings)
+    source = BatchSource(task.splits.train, accelerator.device)
+    found = scores(first.to(accelerator.device), source, accelerator)
+    wrong: NDArray[np.bool_] = found.argmax(axis=1) != task.splits.train.labels
+    return wrong
 
 
 def keep(task: Task, run: Run, name: str, trained: Trained, **facts: Any) -> None:
@@ -245,7 +282,8 @@ def save_trained(task: Task, folder: Path, trained: Trained, **facts: Any) -> Mo
     shares = unit_shares(trained.model, mask)
     model = merge_lora(trained.model)
     if is_main():
-        save_model(folder, model, mask=sorted(mask), units=shares, val=val, **facts)
+        method = {"method": task.mitigation.text, "logged": trained.logged}
+        save_model(folder, model, mask=sorted(mask), units=shares, val=val, **method, **facts)
     return model
 
 

@@ -5,21 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.splits import Splits
 from evenhand.errors import EvenhandError
+from evenhand.methods.base import EpochSampler, TrainingMethod, level_codes
 from evenhand.models.masks import Schedule, train_mode, tune_only
 from evenhand.models.model import Model
 from evenhand.progress import bar
 from evenhand.train.device import make_accelerator, seeded
 from evenhand.train.feed import Feed
+from evenhand.train.heads import join_heads, load_average, split_head
+from evenhand.train.losses import class_weight
 from evenhand.train.predict import scores
 from evenhand.train.prefix import ActivationCache
 from evenhand.train.settings import FitSettings
@@ -37,6 +41,7 @@ class Epoch:
     number: int  # from 0
     loss: float  # mean training loss per sample of the epoch
     scores: NDArray[np.float64]  # (n, C) probabilities of all validation rows, in their order
+    logged: dict[str, float] = field(default_factory=dict)  # what the method says of it
 
 
 OnEpoch = Callable[[Epoch], float]
@@ -51,6 +56,8 @@ def fit(
     *,
     on_epoch: OnEpoch,
     cache: ActivationCache | None = None,
+    method: TrainingMethod | None = None,
+    groups: ArrayLike | None = None,
 ) -> Model:
     """Train a model in place and return it, on the CPU and in evaluation mode.
 
@@ -71,6 +78,10 @@ def fit(
     cache
         Where activations of layers that stand still are kept, to be computed once; None to
         compute them in every step.
+    method
+        A mitigation method that was not used before; by default empirical risk minimisation.
+    groups
+        ``(n,)`` the level of each training row of the attribute that the method works with.
 
     Raises
     ------
@@ -81,12 +92,15 @@ def fit(
     """
     accelerator = make_accelerator(settings)
     order_rng, dropout_seed = _spawn(settings.seed, accelerator.process_index)
+    method = method or TrainingMethod()
+    order, levels = _begin(method, splits.train, groups, settings, order_rng)
+    split_head(model, method, len(splits.train.classes))
     model = _placed(model, accelerator.device)
     if settings.compile:
         model.compile()
-    starts = _starts(len(splits.train), settings.batch_size, accelerator.num_processes)
+    starts = _starts(len(order), settings.batch_size, accelerator.num_processes)
     count = settings.epochs * len(starts)
-    steps = make_steps(model, splits.train, schedule, settings, accelerator, count)
+    steps = make_steps(model, schedule, settings, accelerator, count, method, levels)
     feed = Feed(model, splits, settings, accelerator, cache)
     best = Best(settings.patience)
     mask = None
@@ -98,7 +112,8 @@ def fit(
             cut = feed.cut(schedule.reach(epoch + 1))
             train, rest = feed.train(epoch, cut)
             train_mode(model)
-            batches = _batches(len(train), settings.batch_size, order_rng, accelerator)
+            rows = np.fromiter(order, dtype=np.intp)
+            batches = _batches(rows, settings.batch_size, accelerator)
             loss = steps.take(train, batches, rest, advance)
             del train  # so that its activations can make room
             _check_finite("training loss", loss, epoch, settings)
@@ -106,14 +121,49 @@ def fit(
             found = scores(model, val, accelerator, rest)
             del val  # likewise
             _check_finite("mean score", float(found.mean()), epoch, settings)
-            score = on_epoch(Epoch(epoch, loss, found))
+            method.after_validation(_log_loss(found, splits.val.labels))
+            score = on_epoch(Epoch(epoch, loss, found, dict(method.after_epoch())))
             advance(0, text=f"epoch {epoch + 1}: loss {loss:.3f}, validation {score:.3f}")
             if best.stop(score, model):
                 break
     best.restore(model)
+    steps.head_input.remove()
     accelerator.unwrap_model(steps.trainee, keep_fp32_wrapper=False)  # or autocast stays in it
     model._compiled_call_impl = None
+    if (average := method.final_weights()) is not None:
+        train_mode(model)
+        load_average(model, average, feed.train(0, None)[0], settings.batch_size)
+    join_heads(model)
     return model.cpu().eval()
+
+
+def _begin(
+    method: TrainingMethod,
+    train: Cohort,
+    groups: ArrayLike | None,
+    settings: FitSettings,
+    rng: np.random.Generator,
+) -> tuple[EpochSampler, Tensor]:
+    """Tell a method of the training rows; return their order and their levels as numbers."""
+    if groups is None:
+        if method.needs_attribute:
+            raise EvenhandError(
+                f"{type(method).__name__} works with groups; give the level of each training row."
+            )
+        groups = np.full(len(train), "everybody")
+    patients = train.table["patient_id"].to_numpy()
+    classes = len(train.classes)
+    order = method.sampler(train.labels, groups, patients, classes=classes, seed=rng)
+    method.class_weight = class_weight(settings, train.labels, classes)
+    method.label_smoothing = settings.label_smoothing
+    codes = level_codes(order.rows.groups, order.rows.levels)
+    return order, torch.from_numpy(codes)
+
+
+def _log_loss(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    """Return the mean log loss of probabilities ``(n, C)``."""
+    own = scores[np.arange(len(labels)), labels]
+    return float(-np.log(own.clip(1e-12)).mean())
 
 
 def _check_finite(name: str, value: float, epoch: int, settings: FitSettings) -> None:
@@ -172,10 +222,10 @@ def _starts(count: int, size: int, processes: int) -> range:
 
 
 def _batches(
-    count: int, size: int, rng: np.random.Generator, accelerator: Accelerator
+    order: NDArray[np.intp], size: int, accelerator: Accelerator
 ) -> Iterator[NDArray[np.intp]]:
     """Yield this process's share of each batch of one epoch, as positions in the split."""
-    order, processes = rng.permutation(count), accelerator.num_processes
-    for batch in np.split(order, _starts(count, size, processes)[1:]):
+    processes = accelerator.num_processes
+    for batch in np.split(order, _starts(len(order), size, processes)[1:]):
         if len(batch) >= processes:  # every process has to have a sample in it
             yield batch[accelerator.process_index :: processes]

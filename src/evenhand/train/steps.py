@@ -11,17 +11,16 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from evenhand.cohort.batches import Source
-from evenhand.cohort.cohort import Cohort
+from evenhand.methods.base import TrainingMethod
 from evenhand.models.masks import Schedule, tune_only
 from evenhand.models.model import Model
 from evenhand.models.units import parts
 from evenhand.progress import Advance
-from evenhand.train.losses import make_loss
 from evenhand.train.settings import FitSettings
 
 
@@ -33,7 +32,9 @@ class Steps:
     trainee: nn.Module  # the model as the accelerator runs it
     optimizer: AdamW
     rate: LambdaLR
-    loss: nn.Module
+    method: TrainingMethod
+    levels: Tensor  # (n,) of the training rows, as numbers; -1 for unknown
+    head_input: HeadInput
 
     def take(
         self,
@@ -42,7 +43,7 @@ class Steps:
         rest: nn.Module | None,
         advance: Advance,
     ) -> float:
-        """Take a step on each batch, and return the mean loss of the source's samples.
+        """Take a step on each batch, and return the mean loss of the samples in them.
 
         Running statistics are those of the main process afterwards, in all of them.
 
@@ -57,37 +58,80 @@ class Steps:
         advance
             Told of each step.
         """
-        total = torch.zeros((), device=self.accelerator.device)
+        device = self.accelerator.device
+        total, count = torch.zeros((), device=device), torch.zeros((), device=device)
         for positions in batches:
             batch = source.take(positions)
+            levels = self.levels[torch.from_numpy(positions)].to(device)
             with self.accelerator.autocast():
-                value = self.loss(self.trainee(batch.inputs, rest), batch.labels)
+                outputs = self.trainee(batch.inputs, rest)
+                value = self.method.loss(outputs, self.head_input.features, batch.labels, levels)
             self.accelerator.backward(value)
             self.optimizer.step()
             self.optimizer.zero_grad()
             self.rate.step()
+            self.method.after_step(self.accelerator.unwrap_model(self.trainee))
             total += value.detach() * len(positions)
+            count += len(positions)
             advance()
         for buffer in self.trainee.buffers():
             broadcast(buffer)  # processes see other samples, and the main one's model is saved
-        return float(self.accelerator.reduce(total)) / len(source)
+        return float(self.accelerator.reduce(total)) / float(self.accelerator.reduce(count))
+
+
+class HeadInput:
+    """The features ``(B, D)`` that a model's head took last, for methods that read them.
+
+    Examples
+    --------
+    >>> seen = HeadInput(nn.Linear(2, 1), wanted=True)
+    >>> _ = seen.head(torch.ones(1, 2))
+    >>> seen.features
+    tensor([[1., 1.]])
+    """
+
+    def __init__(self, head: nn.Module, *, wanted: bool) -> None:
+        self.head = head
+        self.features: Tensor | None = None
+        self._hook = head.register_forward_pre_hook(self._keep) if wanted else None
+
+    def _keep(self, head: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self.features = inputs[0]
+
+    def remove(self) -> None:
+        """Look at the head no more."""
+        if self._hook is not None:
+            self._hook.remove()
 
 
 def make_steps(
     model: Model,
-    train: Cohort,
     schedule: Schedule,
     settings: FitSettings,
     accelerator: Accelerator,
     count: int,
+    method: TrainingMethod,
+    levels: Tensor,
 ) -> Steps:
-    """Return the steps, ``count`` in all, of a model that is on the accelerator's device."""
+    """Return the steps, ``count`` in all, of a model that is on the accelerator's device.
+
+    Parameters
+    ----------
+    model, schedule, settings, accelerator
+        What is trained, what of it, how and where.
+    count
+        Steps at most, over which the learning rate rises and falls.
+    method
+        Gives the loss.
+    levels
+        ``(n,)`` level of each training row as a number; -1 for unknown.
+    """
     # No precision here scales losses, so the optimizer needs nothing from the accelerator.
     optimizer = _optimizer(model, schedule, settings)
     rate = LambdaLR(optimizer, warmup_cosine(settings.warmup, count))
     trainee = accelerator.prepare(model)
-    loss = make_loss(settings, train.labels, len(train.classes)).to(accelerator.device)
-    return Steps(accelerator, trainee, optimizer, rate, loss)
+    head_input = HeadInput(model.head, wanted=method.needs_features)
+    return Steps(accelerator, trainee, optimizer, rate, method, levels, head_input)
 
 
 def _optimizer(model: Model, schedule: Schedule, settings: FitSettings) -> AdamW:

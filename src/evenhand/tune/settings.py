@@ -6,11 +6,11 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from evenhand.finetune.settings import LabelSettings, TrainingSettings
+from evenhand.finetune.settings import LabelSettings, MethodSettings, TrainingSettings
 from evenhand.workers import WorkerSettings
 
 
-class TuneSettings(TrainingSettings, LabelSettings, WorkerSettings, title="Search"):
+class TuneSettings(TrainingSettings, LabelSettings, MethodSettings, WorkerSettings, title="Search"):
     """A search over masks and learning rates, and what it is compared with."""
 
     objective: tuple[str, ...] = Field(

@@ -1,0 +1,1 @@
+"""Mitigation methods on modules and arrays: one file a method."""

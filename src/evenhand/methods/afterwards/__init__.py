@@ -1,0 +1,1 @@
+"""Methods for scores or features of a trained model: a file here is a method."""

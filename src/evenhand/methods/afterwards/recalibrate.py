@@ -1,0 +1,144 @@
+"""Recalibration by group: a slope and an intercept each, drawn towards those of everybody."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
+
+from evenhand.methods.arrays import Rows, logit, require_labels, rows_of, scores_of
+from evenhand.methods.offset_logistic import fit_offset_logistic
+
+Floats = NDArray[np.float64]
+
+RIDGES = (0.1, 1.0, 10.0, 100.0, 1000.0)
+"""Strengths that are tried, in units of the information of one row."""
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Line:
+    """A straight line in log-odds: ``slope · logit + intercept``."""
+
+    slope: float
+    intercept: float
+
+
+@dataclass(frozen=True)
+class Recalibrated:
+    """New scores by group.
+
+    Attributes
+    ----------
+    pooled
+        The line of everybody, which groups that are not among ``groups`` take.
+    groups
+        The line of each group.
+    ridge
+        The strength that was chosen by patients that were left out.
+    """
+
+    pooled: Line
+    groups: Mapping[str, Line]
+    ridge: float
+
+    def apply(self, scores: ArrayLike, groups: ArrayLike) -> Floats:
+        """Return recalibrated probabilities ``(n,)``; the order inside each group stays."""
+        lines = [self.groups.get(str(group), self.pooled) for group in np.asarray(groups)]
+        slope = np.array([line.slope for line in lines])
+        intercept = np.array([line.intercept for line in lines])
+        new: Floats = expit(slope * logit(scores_of(scores, len(lines))) + intercept)
+        return new
+
+
+def recalibrate(
+    scores: ArrayLike,
+    labels: ArrayLike,
+    groups: ArrayLike,
+    *,
+    patients: ArrayLike | None = None,
+    ridges: Sequence[float] = RIDGES,
+    seed: int = 0,
+) -> Recalibrated:
+    """Fit a slope and an intercept in log-odds for each group.
+
+    Parameters
+    ----------
+    scores
+        ``(n,)`` probability of class 1.
+    labels, groups, patients
+        ``(n,)`` each.
+    ridges
+        Strengths of the penalty on a group's distance from everybody's line; the one with the
+        lowest log loss on patients that were left out is taken.
+    seed
+        Draws the folds of patients.
+
+    Raises
+    ------
+    EvenhandError
+        Arrays do not fit, or a group lacks a class.
+
+    Notes
+    -----
+    Platt's scaling (1999) per group, with ridge shrinkage towards the pooled line.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> group, label = rng.choice(["a", "b"], 20000), rng.integers(2, size=20000)
+    >>> truth = 2 * rng.normal(2 * label - 1, 1)
+    >>> shown = expit(np.where(group == "b", 2 * truth, truth))  # b's scores are too extreme
+    >>> fit = recalibrate(shown, label, group)
+    >>> round(fit.groups["a"].slope, 1), round(fit.groups["b"].slope, 1)
+    (1.0, 0.5)
+    """
+    rows = rows_of(labels, groups, patients)
+    require_labels(rows, "recalibrate")
+    log_odds = logit(scores_of(scores, len(rows)))
+    ridge = _best_ridge(log_odds, rows, ridges, np.random.default_rng(seed))
+    pooled, lines = _lines(log_odds, rows, ridge)
+    return Recalibrated(pooled, lines, ridge)
+
+
+def _lines(log_odds: Floats, rows: Rows, ridge: float) -> tuple[Line, dict[str, Line]]:
+    features = np.column_stack([log_odds, np.ones(len(rows))])
+    slope, intercept = fit_offset_logistic(features, rows.labels, np.zeros(len(rows)), 1e-6)
+    lines = {}
+    for level in rows.levels:
+        member = rows.groups == level
+        offset = slope * log_odds[member] + intercept
+        more, shift = fit_offset_logistic(features[member], rows.labels[member], offset, ridge)
+        lines[level] = Line(float(slope + more), float(intercept + shift))
+    return Line(float(slope), float(intercept)), lines
+
+
+def _best_ridge(
+    log_odds: Floats, rows: Rows, ridges: Sequence[float], rng: np.random.Generator
+) -> float:
+    """Return the strength with the lowest log loss on patients that were left out."""
+    fold_of = rng.permutation(rows.patients.max() + 1) % FOLDS
+    fold = fold_of[rows.patients]
+    losses = np.zeros(len(ridges))
+    for number in range(FOLDS):
+        out = fold == number
+        rest = rows.take(~out)
+        if not out.any() or len(np.unique(rest.labels)) < 2:
+            continue
+        for place, ridge in enumerate(ridges):
+            pooled, lines = _lines(log_odds[~out], rest, ridge)
+            losses[place] += _log_loss(log_odds[out], rows.take(out), pooled, lines)
+    return float(ridges[int(np.argmin(losses))])
+
+
+def _log_loss(log_odds: Floats, rows: Rows, pooled: Line, lines: Mapping[str, Line]) -> float:
+    chosen = [lines.get(group, pooled) for group in rows.groups.tolist()]
+    moved = np.array([line.slope for line in chosen]) * log_odds
+    moved += np.array([line.intercept for line in chosen])
+    return float((np.logaddexp(0, moved) - rows.labels * moved).sum())
+
+
+METHOD = recalibrate

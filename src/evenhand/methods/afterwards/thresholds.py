@@ -1,0 +1,217 @@
+"""Decision thresholds by group: equal sensitivity, guaranteed sensitivity, net benefit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import beta
+
+from evenhand.errors import EvenhandError
+from evenhand.methods.arrays import Rows, rows_of, scores_of
+from evenhand.wording import counted
+
+Floats = NDArray[np.float64]
+Aim = Literal["equal-sensitivity", "minimum-sensitivity", "net-benefit"]
+
+
+@dataclass(frozen=True)
+class GroupThreshold:
+    """The threshold of one group, and what it rests on.
+
+    Attributes
+    ----------
+    threshold
+        Class 1 is decided at this score and above.
+    positives
+        Positive patients (equal and minimum sensitivity) or positive rows (net benefit).
+    achieved
+        Sensitivity on the rows that chose the threshold; net benefit for that aim.
+    bound
+        One-sided lower bound of the sensitivity among new patients, for minimum sensitivity.
+    promised
+        Whether the bound reaches the aim; None where nothing is promised. Where it does not, the
+        threshold is the lowest at which every positive patient of these rows is found.
+    needed
+        Positive patients that it takes to promise the aim at all, for minimum sensitivity.
+    """
+
+    threshold: float
+    positives: int
+    achieved: float
+    bound: float | None = None
+    promised: bool | None = None
+    needed: int | None = None
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Thresholds by group; groups that are not among them take the pooled one.
+
+    Attributes
+    ----------
+    aim, value
+        What was aimed at, and at which level.
+    groups
+        By name of the group.
+    pooled
+        The threshold of all rows together.
+    """
+
+    aim: Aim
+    value: float
+    groups: Mapping[str, GroupThreshold]
+    pooled: float
+
+    def of_rows(self, groups: ArrayLike) -> Floats:
+        """Return the threshold of each row, ``(n,)``."""
+        own = {level: chosen.threshold for level, chosen in self.groups.items()}
+        return np.array([own.get(str(group), self.pooled) for group in np.asarray(groups)])
+
+    def decide(self, scores: ArrayLike, groups: ArrayLike) -> NDArray[np.bool_]:
+        """Return the decision of each row: whether its score reaches its group's threshold."""
+        return np.asarray(scores, dtype=np.float64) >= self.of_rows(groups)
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """The groups for which the aim could not be promised."""
+        return tuple(level for level, chosen in self.groups.items() if chosen.promised is False)
+
+
+def choose_thresholds(
+    scores: ArrayLike,
+    labels: ArrayLike,
+    groups: ArrayLike,
+    *,
+    patients: ArrayLike | None = None,
+    aim: Aim = "equal-sensitivity",
+    value: float = 0.9,
+    confidence: float = 0.95,
+) -> Thresholds:
+    """Choose a deterministic threshold for each group.
+
+    Parameters
+    ----------
+    scores
+        ``(n,)`` probability of class 1.
+    labels, groups, patients
+        ``(n,)`` each; a patient is found when any of the patient's positive rows is flagged.
+    aim
+        ``equal-sensitivity``: the highest threshold at which at least ``value`` of the positive
+        patients are found. ``minimum-sensitivity``: the highest threshold at which at least
+        ``value`` of *new* positive patients are found, in every group at once, with the given
+        confidence. ``net-benefit``: the threshold with the largest net benefit where ``value`` is
+        the probability at which treating and not treating are worth the same.
+    value
+        Between 0 and 1.
+    confidence
+        Joint over the groups (Bonferroni), for ``minimum-sensitivity``.
+
+    Raises
+    ------
+    EvenhandError
+        A value outside 0 … 1, a group without positive rows, or arrays that do not fit.
+
+    Notes
+    -----
+    The bound of ``minimum-sensitivity`` is Clopper and Pearson's, one-sided, with positive
+    patients as trials. It holds for the chosen threshold, too: the threshold is an order
+    statistic of the patients' scores, and the sensitivity above the r-th smallest of n scores is
+    distributed as Beta(n − r + 1, r) for continuous scores, and not lower with ties (Wilks, Ann.
+    Math. Stat. 1941). The rows must have chosen nothing else: neither weights nor epoch.
+
+    Equal sensitivity follows Hardt, Price & Srebro (NeurIPS 2016), without randomised decisions.
+
+    Examples
+    --------
+    >>> chosen = choose_thresholds([.2, .6, .9, .1, .3, .4], [0, 1, 1, 0, 1, 1], list("aaabbb"))
+    >>> {level: one.threshold for level, one in chosen.groups.items()}
+    {'a': 0.6, 'b': 0.3}
+    """
+    if not 0 < value < 1 or not 0 < confidence < 1:
+        raise EvenhandError(
+            f"the aim's value is {value} and its confidence {confidence}; both lie between 0 and 1."
+        )
+    rows = rows_of(labels, groups, patients)
+    score = scores_of(scores, len(rows))
+    tail = (1 - confidence) / len(rows.levels)
+    chosen = {}
+    for level in rows.levels:
+        member = rows.groups == level
+        if not rows.labels[member].any():
+            raise EvenhandError(
+                f"group {level!r} has {counted(int(member.sum()), 'row')} and no positive one, so "
+                "no threshold can be chosen for it. Merge it with another group or leave it out."
+            )
+        chosen[level] = _choose(score[member], rows.take(member), aim, value, tail)
+    pooled = _choose(score, rows, aim, value, 1 - confidence).threshold
+    return Thresholds(aim, value, chosen, pooled)
+
+
+def positives_needed(value: float, tail: float) -> int:
+    """Return the least number of positive patients with which a sensitivity can be promised.
+
+    With n patients all found, the one-sided lower bound is tail^(1/n).
+
+    Examples
+    --------
+    >>> positives_needed(0.9, 0.05)
+    29
+    """
+    return math.ceil(math.log(tail) / math.log(value) - 1e-9)
+
+
+def _choose(score: Floats, rows: Rows, aim: Aim, value: float, tail: float) -> GroupThreshold:
+    if aim == "net-benefit":
+        return _best_benefit(score, rows.labels, value)
+    best = _patient_scores(score, rows)  # (P,) sorted, rising
+    if aim == "equal-sensitivity":
+        rank = len(best) - math.ceil(value * len(best) - 1e-9)  # patients that may be missed
+        return GroupThreshold(float(best[rank]), len(best), float((best >= best[rank]).mean()))
+    return _promised(best, value, tail)
+
+
+def _patient_scores(score: Floats, rows: Rows) -> Floats:
+    """Return the highest score among each positive patient's positive rows, sorted."""
+    positive = rows.labels == 1
+    best = np.full(rows.patients.max() + 1, -np.inf)
+    np.maximum.at(best, rows.patients[positive], score[positive])
+    return np.sort(best[best > -np.inf])
+
+
+def _promised(best: Floats, value: float, tail: float) -> GroupThreshold:
+    """Choose the highest order statistic whose lower bound of the sensitivity reaches a value."""
+    count = len(best)
+    missed = np.arange(count)  # with the threshold at best[r], at most r patients are missed
+    bounds = np.asarray(beta.ppf(tail, count - missed, missed + 1))
+    enough = np.flatnonzero(bounds >= value)
+    rank = int(enough[-1]) if len(enough) else 0
+    return GroupThreshold(
+        threshold=float(best[rank]),
+        positives=count,
+        achieved=float((best >= best[rank]).mean()),
+        bound=float(bounds[rank]),
+        promised=bool(len(enough)),
+        needed=positives_needed(value, tail),
+    )
+
+
+def _best_benefit(score: Floats, labels: NDArray[np.int64], value: float) -> GroupThreshold:
+    """Choose the score with the largest TP/n − FP/n · value/(1 − value), the highest of equals."""
+    order = np.argsort(-score, kind="stable")
+    falling, positive = score[order], labels[order] == 1
+    last = np.append(falling[1:] != falling[:-1], True)
+    odds = value / (1 - value)
+    benefit = (np.cumsum(positive) - odds * np.cumsum(~positive))[last] / len(labels)
+    if benefit.max() <= 0:  # nobody is better flagged
+        above = float(np.nextafter(falling[0], math.inf))
+        return GroupThreshold(above, int(positive.sum()), 0.0)
+    place = int(np.argmax(benefit))
+    return GroupThreshold(float(falling[last][place]), int(positive.sum()), float(benefit[place]))
+
+
+METHOD = choose_thresholds

@@ -1,0 +1,171 @@
+"""Checks of the arrays that methods take: labels, scores, groups, patients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from evenhand.errors import EvenhandError, some
+from evenhand.wording import counted
+
+UNKNOWN = "unknown"
+MOST_UNKNOWN = 0.2
+"""Largest share of rows whose group may be unknown before a method refuses."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Labelled rows with their groups and patients.
+
+    Attributes
+    ----------
+    labels
+        ``(n,)``, 0 or 1 for two classes, else 0 … C − 1.
+    groups
+        ``(n,)`` names of groups; ``"unknown"`` where it is not known.
+    patients
+        ``(n,)`` codes of patients, 0 … P − 1.
+    """
+
+    labels: NDArray[np.int64]
+    groups: NDArray[np.str_]
+    patients: NDArray[np.intp]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The groups in sorted order, without ``"unknown"``."""
+        return tuple(level for level in np.unique(self.groups).tolist() if level != UNKNOWN)
+
+    def take(self, positions: NDArray[np.intp] | NDArray[np.bool_]) -> Rows:
+        """Return some of the rows."""
+        return Rows(self.labels[positions], self.groups[positions], self.patients[positions])
+
+
+def rows_of(
+    labels: ArrayLike, groups: ArrayLike, patients: ArrayLike | None = None, *, classes: int = 2
+) -> Rows:
+    """Check labels, groups and patients, and bring them together.
+
+    Parameters
+    ----------
+    labels
+        ``(n,)`` integers 0 … ``classes`` − 1.
+    groups
+        ``(n,)`` one group for each row; missing values count as ``"unknown"``.
+    patients
+        ``(n,)`` one patient for each row; by default each row is a patient of its own.
+    classes
+        Number of classes.
+
+    Raises
+    ------
+    EvenhandError
+        Lengths differ, labels are no classes, only one class occurs, or the group of more than a
+        fifth of the rows is unknown.
+
+    Examples
+    --------
+    >>> rows_of([0, 1, 1], ["a", "b", "a"]).levels
+    ('a', 'b')
+    """
+    label = _labels(labels, classes)
+    group = _names(groups)
+    patient = np.arange(len(label)) if patients is None else np.asarray(patients)
+    for what, array in (("groups", group), ("patients", patient)):
+        if array.shape != label.shape:
+            raise EvenhandError(
+                f"{len(label)} labels and {what} of shape {array.shape}; give one value a row."
+            )
+    unknown = float((group == UNKNOWN).mean())
+    if unknown > MOST_UNKNOWN:
+        raise EvenhandError(
+            f"the group of {unknown:.0%} of {counted(len(label), 'row')} is unknown; a method "
+            f"needs it for at least {1 - MOST_UNKNOWN:.0%}. Leave these rows out, or choose a "
+            "method that needs no attribute in training."
+        )
+    return Rows(label, group, np.unique(patient, return_inverse=True)[1])
+
+
+def scores_of(scores: ArrayLike, count: int) -> NDArray[np.float64]:
+    """Check probabilities of class 1, ``(n,)``, for so many rows.
+
+    Raises
+    ------
+    EvenhandError
+        Another shape, a missing value, or a value outside 0 … 1 (a logit).
+    """
+    score = np.asarray(scores, dtype=np.float64)
+    if score.shape != (count,):
+        raise EvenhandError(
+            f"scores of shape {score.shape} for {counted(count, 'row')}; give the probability of "
+            "class 1 for each row."
+        )
+    outside = ~((score >= 0) & (score <= 1))
+    if outside.any():
+        row = int(np.flatnonzero(outside)[0])
+        raise EvenhandError(
+            f"the score in row {row} is {score[row]}; scores are probabilities from 0 to 1. Turn "
+            "logits into probabilities first: 1 / (1 + exp(-logit))."
+        )
+    return score
+
+
+def logit(scores: NDArray[np.float64], edge: float = 1e-6) -> NDArray[np.float64]:
+    """Return log-odds of probabilities, those within ``edge`` of 0 and 1 moved to it."""
+    inside = scores.clip(edge, 1 - edge)
+    odds: NDArray[np.float64] = np.log(inside) - np.log1p(-inside)
+    return odds
+
+
+def lacking_labels(rows: Rows, least: int = 1) -> list[str]:
+    """Return, in words, which groups have fewer rows of a label than needed."""
+    problems = []
+    for level in rows.levels:
+        counts = np.bincount(rows.labels[rows.groups == level], minlength=rows.labels.max() + 1)
+        problems += [
+            f"{level} has {counted(int(count), 'row')} of class {label}"
+            for label, count in enumerate(counts)
+            if count < least
+        ]
+    return problems
+
+
+def require_labels(rows: Rows, method: str, least: int = 1) -> None:
+    """Refuse groups without enough rows of each class.
+
+    Raises
+    ------
+    EvenhandError
+        Some group lacks a class; the text names group and class.
+    """
+    if problems := lacking_labels(rows, least):
+        raise EvenhandError(
+            f"{method} needs every class in every group: {some(problems)}. Merge the group with "
+            "another, leave it out, or choose another method."
+        )
+
+
+def _labels(labels: ArrayLike, classes: int) -> NDArray[np.int64]:
+    label = np.asarray(labels)
+    whole = label.ndim == 1 and len(label) > 0 and label.dtype.kind in "iub"
+    if not whole or label.min() < 0 or label.max() >= classes:
+        raise EvenhandError(
+            f"labels must be integers from 0 to {classes - 1}, one for each row; they have shape "
+            f"{label.shape}, type {label.dtype}"
+            + (f" and values such as {label.ravel()[:3].tolist()}." if label.size else ".")
+        )
+    if len(np.unique(label)) < 2:
+        raise EvenhandError(f"all {counted(len(label), 'row')} have the label {label[0]}.")
+    return label.astype(np.int64)
+
+
+def _names(groups: ArrayLike) -> NDArray[np.str_]:
+    raw = np.asarray(groups, dtype=object)
+    blank = np.array([value is None or value != value for value in raw.ravel()], dtype=bool)
+    names = np.where(blank.reshape(raw.shape), UNKNOWN, raw)
+    return names.astype(np.str_)

@@ -1,0 +1,270 @@
+"""What a training method is; the plain one is empirical risk minimisation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import Sampler
+
+from evenhand.errors import EvenhandError
+from evenhand.methods.arrays import Rows, rows_of
+
+By = Literal["attribute", "label*attribute"]
+"""What a group is: the rows of one level, or those of one label within one level."""
+
+UNKNOWN = -1
+"""Code of a row whose group is not known."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Groups as numbers.
+
+    Attributes
+    ----------
+    levels
+        Names of the K levels, sorted.
+    classes
+        Number of classes C.
+    by
+        What a group is.
+    sizes
+        ``(G,)`` training rows of each group; G is K, or C·K with label within level.
+    """
+
+    levels: tuple[str, ...]
+    classes: int
+    by: By
+    sizes: Tensor
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the groups, in the order of their numbers."""
+        if self.by == "attribute":
+            return self.levels
+        return tuple(f"{level}, class {y}" for level in self.levels for y in range(self.classes))
+
+    def of(self, labels: Tensor, levels: Tensor) -> Tensor:
+        """Return the group ``(B,)`` of rows; −1 where the level is not known."""
+        if self.by == "attribute":
+            return levels
+        return torch.where(levels >= 0, levels * self.classes + labels, UNKNOWN)
+
+
+class TrainingMethod:
+    """Empirical risk minimisation; other methods override what they change.
+
+    A method is used in this order: ``sampler`` once, with the training rows; then for each batch
+    ``loss``, the optimiser's step and ``after_step``; after each epoch ``after_epoch``. Levels of
+    the attribute come as integers in the sorted order of their names, −1 for unknown
+    (`level_codes`).
+
+    Examples
+    --------
+    >>> method = TrainingMethod()
+    >>> order = method.sampler([0, 1, 1, 0], ["f", "m", "f", "m"], seed=0)
+    >>> sorted(order)
+    [0, 1, 2, 3]
+    >>> logits, labels = torch.tensor([[2.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 1])
+    >>> method.loss(logits, None, labels, groups=labels)
+    tensor(0.1269)
+    """
+
+    needs_features = False
+    """Whether ``loss`` reads the features that the head takes."""
+    needs_attribute = False
+    """Whether training reads the groups; no method here needs them when rows are scored."""
+    two_classes = False
+    """Whether it is for two classes alone."""
+    by: By = "attribute"
+
+    def __init__(self) -> None:
+        self.cells: Cells | None = None
+        self.class_weight: Tensor | None = None
+        self.label_smoothing = 0.0
+
+    def sampler(
+        self,
+        labels: ArrayLike,
+        groups: ArrayLike,
+        patients: ArrayLike | None = None,
+        *,
+        classes: int | None = None,
+        seed: int | np.random.Generator = 0,
+    ) -> EpochSampler:
+        """Take the training rows, and return the order of rows of each epoch.
+
+        Parameters
+        ----------
+        labels, groups, patients
+            ``(n,)`` each, of the training rows.
+        classes
+            Number of classes; by default those that occur.
+        seed
+            Draws the orders.
+
+        Raises
+        ------
+        EvenhandError
+            The arrays do not fit, or the method cannot work with these groups.
+        """
+        count = classes or int(np.max(np.asarray(labels))) + 1
+        rows = rows_of(labels, groups, patients, classes=count)
+        codes = torch.from_numpy(level_codes(rows.groups, rows.levels))
+        cells = Cells(rows.levels, count, self.by, torch.zeros(0))
+        groups_in = cells.of(torch.from_numpy(rows.labels), codes)
+        size = len(rows.levels) * (count if self.by == "label*attribute" else 1)
+        sizes = torch.bincount(groups_in[groups_in >= 0], minlength=size)
+        self.cells = Cells(rows.levels, count, self.by, sizes)
+        self.check(rows)
+        return EpochSampler(self, rows, groups_in.numpy(), np.random.default_rng(seed))
+
+    def check(self, rows: Rows) -> None:
+        """Refuse training rows that the method cannot work with."""
+
+    def epoch(self, groups: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.intp]:
+        """Return the training rows of one epoch, in their order."""
+        return rng.permutation(len(groups))
+
+    def head_outputs(self, classes: int) -> int:
+        """Return how many numbers the head gives for each row."""
+        return classes
+
+    def scored(self, outputs: Tensor) -> Tensor:
+        """Return logits ``(B, C)`` of what the head gives, when rows are scored."""
+        return outputs
+
+    def row_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the cross-entropy ``(B,)`` of each row, by class weights and label smoothing."""
+        return self._cross_entropy(logits, labels, "none")
+
+    def plain_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean cross-entropy of a batch, by class weights and label smoothing."""
+        return self._cross_entropy(logits, labels, "mean")
+
+    def _cross_entropy(self, logits: Tensor, labels: Tensor, reduction: str) -> Tensor:
+        weight = None if self.class_weight is None else self.class_weight.to(logits.device)
+        return functional.cross_entropy(
+            logits, labels, weight, reduction=reduction, label_smoothing=self.label_smoothing
+        )
+
+    def loss(
+        self, logits: Tensor, features: Tensor | None, labels: Tensor, groups: Tensor
+    ) -> Tensor:
+        """Return the loss of a batch.
+
+        Parameters
+        ----------
+        logits
+            ``(B, C)``, or what `head_outputs` says.
+        features
+            ``(B, D)`` that the head takes; only methods with ``needs_features`` read them.
+        labels
+            ``(B,)``.
+        groups
+            ``(B,)`` codes of the levels, −1 for unknown.
+        """
+        del features, groups
+        return self.plain_loss(logits, labels)
+
+    def after_step(self, module: nn.Module) -> None:
+        """Take note of the weights after the optimiser's step."""
+
+    def after_validation(self, loss: float) -> None:
+        """Take note of the validation loss after an epoch."""
+
+    def final_weights(self) -> Mapping[str, Tensor] | None:
+        """Return the weights that a trained model gets instead of its own, by name, or None."""
+        return None
+
+    def after_epoch(self) -> Mapping[str, float]:
+        """Close an epoch; return what the method logs of it, by name."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed training needs, as tensors, numbers and names."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
+
+    def known_cells(self) -> Cells:
+        """Return the groups of the training rows.
+
+        Raises
+        ------
+        EvenhandError
+            ``sampler`` was not called.
+        """
+        if self.cells is None:
+            raise EvenhandError(
+                f"{type(self).__name__} does not know the training rows: call "
+                "sampler(labels, groups, patients) before the first loss."
+            )
+        return self.cells
+
+
+class EpochSampler(Sampler[int]):
+    """Orders of training rows, one for each iteration; a sampler for a DataLoader."""
+
+    def __init__(
+        self,
+        method: TrainingMethod,
+        rows: Rows,
+        groups: NDArray[np.int64],
+        rng: np.random.Generator,
+    ) -> None:
+        self.rows, self._method, self._groups, self._rng = rows, method, groups, rng
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield the positions of one epoch."""
+        return iter(self._method.epoch(self._groups, self._rng).tolist())
+
+    def __len__(self) -> int:
+        """Return the rows of an epoch."""
+        return len(self._method.epoch(self._groups, np.random.default_rng(0)))
+
+
+def level_codes(groups: ArrayLike, levels: tuple[str, ...]) -> NDArray[np.int64]:
+    """Return the position of each row's level among the levels; −1 for any other value.
+
+    Examples
+    --------
+    >>> level_codes(["m", "f", "unknown"], ("f", "m"))
+    array([ 1,  0, -1])
+    """
+    place = {level: code for code, level in enumerate(levels)}
+    return np.array(
+        [place.get(str(group), UNKNOWN) for group in np.asarray(groups)], dtype=np.int64
+    )
+
+
+def group_means(values: Tensor, groups: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the mean of values ``(B,)`` in each of so many groups, and which groups occur.
+
+    Rows with the group −1 take no part. The mean of a group that does not occur is 0.
+    """
+    member = groups >= 0
+    index = groups[member]
+    sums = torch.zeros(count, dtype=values.dtype, device=values.device)
+    sums = sums.index_add(0, index, values[member])
+    sizes = torch.bincount(index, minlength=count).to(values.dtype)
+    return sums / sizes.clamp(min=1), sizes > 0
+
+
+def with_unknown(known: Tensor, losses: Tensor, groups: Tensor) -> Tensor:
+    """Join the loss of the known groups and the plain mean of rows whose group is unknown."""
+    unknown = groups < 0
+    share = unknown.to(losses.dtype).mean()
+    rest = losses[unknown].mean() if unknown.any() else losses.new_zeros(())
+    return (1 - share) * known + share * rest

@@ -1,0 +1,146 @@
+"""Conditional adversary: features from which, given the label, the group cannot be told."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from evenhand.errors import EvenhandError
+from evenhand.methods.arrays import Rows, require_labels
+from evenhand.methods.base import TrainingMethod
+
+
+class Cdann(TrainingMethod):
+    """Train against a discriminator that tells the group from the features and the label.
+
+    Parameters
+    ----------
+    strength
+        Factor of the adversary's gradient, λ; 0 is empirical risk minimisation.
+    ramp
+        Steps in which λ rises to ``strength``.
+    penalty
+        Factor of the mean squared gradient of the discriminator's loss by the features. Without a
+        bound a discriminator grows until it passes no gradient.
+    steps
+        Discriminator steps for each step of the network.
+    width
+        Hidden units of the discriminator.
+    lr
+        Learning rate of the discriminator.
+    seed
+        Draws its first weights.
+
+    Notes
+    -----
+    Li et al. (ECCV 2018, conditional adversary); the ramp 2/(1 + e^(−10 t)) − 1 is that of Ganin
+    et al. (JMLR 2016). Rows are weighted by 1/n_{y,a}, so that chance is uniform in every label.
+    """
+
+    needs_attribute = True
+    needs_features = True
+    by = "label*attribute"
+
+    def __init__(
+        self,
+        strength: float = 1.0,
+        *,
+        ramp: int = 100,
+        penalty: float = 1.0,
+        steps: int = 1,
+        width: int = 64,
+        lr: float = 1e-3,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.strength, self.ramp, self.penalty, self.steps = strength, ramp, penalty, steps
+        self.width, self.lr, self.seed = width, lr, seed
+        self.taken = 0
+        self.discriminator: nn.Sequential | None = None
+        self._optimizer: torch.optim.Adam | None = None
+        self._pending: Mapping[str, Any] | None = None
+
+    def check(self, rows: Rows) -> None:
+        """Refuse groups that lack a label."""
+        require_labels(rows, "cdann")
+
+    def loss(
+        self, logits: Tensor, features: Tensor | None, labels: Tensor, groups: Tensor
+    ) -> Tensor:
+        """Return the mean cross-entropy less λ times the discriminator's loss."""
+        plain = self.plain_loss(logits, labels)
+        if not self.strength:
+            return plain
+        if features is None:
+            raise EvenhandError("cdann needs the features that the head takes; pass them to loss.")
+        known = groups >= 0
+        if not known.any():
+            return plain
+        shown, label, level = features[known].float(), labels[known], groups[known]
+        if torch.is_grad_enabled():
+            for _ in range(self.steps):
+                self._train_discriminator(shown.detach(), label, level)
+            self.taken += 1
+        return plain - self._factor() * self._adversary(shown, label, level)
+
+    def _factor(self) -> float:
+        done = min(1.0, self.taken / max(1, self.ramp))
+        return self.strength * (2 / (1 + math.exp(-10 * done)) - 1)
+
+    def _adversary(self, features: Tensor, labels: Tensor, levels: Tensor) -> Tensor:
+        """Return the discriminator's weighted cross-entropy, a scalar."""
+        cells = self.known_cells()
+        output = self._network(features)(features).view(len(features), cells.classes, -1)
+        of_label = output[torch.arange(len(features), device=features.device), labels]
+        losses = functional.cross_entropy(of_label, levels, reduction="none")
+        weights = 1 / cells.sizes.to(features)[cells.of(labels, levels)]
+        return (weights * losses).sum() / weights.sum()
+
+    def _train_discriminator(self, features: Tensor, labels: Tensor, levels: Tensor) -> None:
+        features = features.requires_grad_()
+        loss = self._adversary(features, labels, levels)
+        (gradient,) = torch.autograd.grad(loss, features, create_graph=True)
+        bound = self.penalty * (gradient * len(features)).square().sum(dim=1).mean()
+        assert self._optimizer is not None
+        self._optimizer.zero_grad()
+        (loss + bound).backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+
+    def _network(self, features: Tensor) -> nn.Sequential:
+        if self.discriminator is None:
+            cells = self.known_cells()
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.seed)
+                self.discriminator = nn.Sequential(
+                    nn.Linear(features.shape[1], self.width),
+                    nn.ReLU(),
+                    nn.Linear(self.width, cells.classes * len(cells.levels)),
+                ).to(features.device)
+            self._optimizer = torch.optim.Adam(self.discriminator.parameters(), self.lr)
+            if self._pending is not None:
+                self.discriminator.load_state_dict(self._pending["discriminator"])
+                self._optimizer.load_state_dict(self._pending["optimizer"])
+        return self.discriminator
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the discriminator, its optimiser and the steps taken."""
+        if self.discriminator is None or self._optimizer is None:
+            return {"taken": self.taken}
+        return {
+            "taken": self.taken,
+            "discriminator": self.discriminator.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up the discriminator, its optimiser and the steps taken."""
+        self.taken = int(state["taken"])
+        self._pending = state if "discriminator" in state else None
+
+
+METHOD = Cdann

@@ -1,0 +1,86 @@
+"""Conditional CORAL: features of one label have the same mean and covariance in every group."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+from torch import Tensor
+
+from evenhand.errors import EvenhandError
+from evenhand.methods.base import TrainingMethod
+
+LEAST = 2
+"""Rows of a label and group in a batch below which it is passed over."""
+
+
+class Coral(TrainingMethod):
+    """Penalise, within each label, that features are distributed otherwise in another group.
+
+    Parameters
+    ----------
+    strength
+        Factor of the penalty; 0 is empirical risk minimisation.
+
+    Notes
+    -----
+    Sun & Saenko (ECCV 2016 workshops, arXiv 1607.01719), here within each label: without the
+    condition, a label that goes with a group would be matched away. For each label and each pair
+    of groups with at least two rows in the batch: mean of squared differences of the means, plus
+    mean of squared differences of the covariances. Features are divided by the square root of
+    their mean variance, else shrinking them would lower the penalty.
+    """
+
+    needs_attribute = True
+    needs_features = True
+
+    def __init__(self, strength: float = 1.0) -> None:
+        super().__init__()
+        self.strength = strength
+
+    def loss(
+        self, logits: Tensor, features: Tensor | None, labels: Tensor, groups: Tensor
+    ) -> Tensor:
+        """Return the mean cross-entropy and the penalty of a batch."""
+        plain = self.plain_loss(logits, labels)
+        if not self.strength:
+            return plain
+        if features is None:
+            raise EvenhandError("coral needs the features that the head takes; pass them to loss.")
+        return plain + self.strength * conditional_coral(features, labels, groups)
+
+
+def conditional_coral(features: Tensor, labels: Tensor, groups: Tensor) -> Tensor:
+    """Return the distance of the groups' features ``(B, D)`` within each label, a scalar.
+
+    Examples
+    --------
+    >>> import torch
+    >>> same = torch.tensor([[0.0, 1.0], [1.0, 0.0]]).repeat(2, 1)
+    >>> float(conditional_coral(same, torch.zeros(4, dtype=int), torch.tensor([0, 0, 1, 1])))
+    0.0
+    """
+    scaled = features / features.var(dim=0).mean().clamp(min=1e-12).sqrt()
+    total, pairs = features.new_zeros(()), 0
+    for label in sorted(set(labels.tolist())):
+        of_label = labels == label
+        moments = [
+            _moments(scaled[of_label & (groups == group)])
+            for group in sorted(set(groups[of_label & (groups >= 0)].tolist()))
+        ]
+        for first, second in combinations([m for m in moments if m is not None], 2):
+            total = total + (first[0] - second[0]).square().mean()
+            total = total + (first[1] - second[1]).square().mean()
+            pairs += 1
+    return total / max(1, pairs)
+
+
+def _moments(rows: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Return mean ``(D,)`` and covariance ``(D, D)`` of rows, None where there are too few."""
+    if len(rows) < LEAST:
+        return None
+    mean = rows.mean(dim=0)
+    centred = rows - mean
+    return mean, centred.T @ centred / (len(rows) - 1)
+
+
+METHOD = Coral

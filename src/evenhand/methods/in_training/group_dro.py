@@ -1,0 +1,113 @@
+"""Group DRO: weights on groups that grow, step by step, where the loss is high."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from evenhand.methods.arrays import Rows
+from evenhand.methods.base import By, TrainingMethod, group_means, with_unknown
+from evenhand.methods.in_training.group_balance import refuse_empty_groups
+
+WARN_AT = 0.9
+
+
+class GroupDRO(TrainingMethod):
+    """Minimise the loss of the group with the highest loss, by weights that follow each step.
+
+    Parameters
+    ----------
+    rate
+        How fast the weights move (eta).
+    adjustment
+        C in C/√n_g, which is added to a group's loss when weights are moved, so that small groups
+        are fitted less closely.
+    by
+        What a group is.
+
+    Notes
+    -----
+    Sagawa et al. (ICLR 2020, arXiv 1911.08731), online algorithm: q_g ← q_g exp(rate · (l_g +
+    C/√n_g)), renormalised; the loss is Σ q_g l_g with l_g the mean loss of the group's rows in the
+    batch. A group that is absent from a batch keeps its weight: the weights of those present move
+    among themselves.
+
+    Examples
+    --------
+    >>> dro = GroupDRO(rate=0.1, by="attribute")
+    >>> _ = dro.sampler([0, 1], ["a", "b"])
+    >>> dro.move(torch.tensor([1.0, 0.5]), torch.tensor([True, True]))
+    >>> dro.weights
+    tensor([0.5125, 0.4875])
+    """
+
+    needs_attribute = True
+
+    def __init__(
+        self, rate: float = 0.01, adjustment: float = 0.0, *, by: By = "label*attribute"
+    ) -> None:
+        super().__init__()
+        self.rate, self.adjustment, self.by = rate, adjustment, by
+        self.weights = torch.zeros(0)  # (G,)
+
+    def check(self, rows: Rows) -> None:
+        """Refuse training rows in which some group does not occur; begin with equal weights."""
+        refuse_empty_groups(self, "group-dro")
+        groups = len(self.known_cells())
+        if len(self.weights) != groups:
+            self.weights = torch.full((groups,), 1 / groups)
+
+    def loss(
+        self, logits: Tensor, features: Tensor | None, labels: Tensor, groups: Tensor
+    ) -> Tensor:
+        """Return the weighted loss of the groups in a batch, after the weights have moved."""
+        losses = self.row_losses(logits, labels)
+        numbers = self.known_cells().of(labels, groups)
+        means, present = group_means(losses, numbers, len(self.weights))
+        if torch.is_grad_enabled():
+            self.note(means.detach().float().cpu(), present.cpu())
+        weights = self.weights.to(means)
+        return with_unknown((weights * means).sum(), losses, numbers)
+
+    def note(self, means: Tensor, present: Tensor) -> None:
+        """Take note of the groups' losses in a batch."""
+        self.move(means, present)
+
+    def move(self, losses: Tensor, present: Tensor) -> None:
+        """Move the weights ``(G,)`` of the groups that are present towards the higher losses."""
+        sizes = self.known_cells().sizes
+        raised = losses + self.adjustment / sizes.clamp(min=1).sqrt()
+        mass = self.weights[present].sum()
+        grown = self.weights[present] * torch.exp(self.rate * raised[present])
+        self.weights = self.weights.clone()
+        self.weights[present] = mass * grown / grown.sum()
+
+    def after_epoch(self) -> Mapping[str, float]:
+        """Return the weights by group."""
+        names = self.known_cells().names
+        return {f"weight of {n}": w for n, w in zip(names, self.weights.tolist(), strict=True)}
+
+    def warning(self) -> str | None:
+        """Return a sentence where one group holds nearly all weight, as with wrong labels."""
+        place = int(self.weights.argmax())
+        if float(self.weights[place]) <= WARN_AT:
+            return None
+        return (
+            f"{self.known_cells().names[place]} holds {float(self.weights[place]):.0%} of the "
+            "weight. If its training loss does not fall, its labels may be wrong, and group-dro "
+            "makes the model worse for everybody."
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the weights."""
+        return {"weights": self.weights.clone()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up the weights."""
+        self.weights = state["weights"].clone()
+
+
+METHOD = GroupDRO

@@ -1,0 +1,64 @@
+"""Just train twice: rows that a first, short training gets wrong weigh more in the second."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from evenhand.errors import EvenhandError
+from evenhand.methods.base import TrainingMethod
+
+
+class Jtt(TrainingMethod):
+    """Weigh the training rows that a first model got wrong.
+
+    Parameters
+    ----------
+    weight
+        Of a wrong row; 1 is empirical risk minimisation.
+    wrong
+        ``(n,)`` whether the first model was wrong on each training row (`wrong_rows`).
+
+    Notes
+    -----
+    Liu et al. (ICML 2021, arXiv 2107.09044). The first model is trained for few epochs and scores
+    all training rows once, in evaluation mode and without augmentation; the second starts from
+    the same initial weights. No attribute is needed in training, only to choose ``weight``. Too
+    large a weight turns the gap around. Wrong labels are among the rows that weigh more.
+    """
+
+    def __init__(self, weight: float = 6.0, *, wrong: ArrayLike) -> None:
+        super().__init__()
+        self.weight, self.wrong = weight, np.asarray(wrong, dtype=bool)
+
+    def epoch(self, groups: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.intp]:
+        """Return the training rows of one epoch.
+
+        With a weight, wrong rows are drawn so many times as often; the epoch is as long as before.
+        """
+        if len(self.wrong) != len(groups):
+            raise EvenhandError(
+                f"jtt knows of {len(self.wrong)} rows whether they were wrong, and there are "
+                f"{len(groups)} training rows."
+            )
+        if self.weight == 1:
+            return super().epoch(groups, rng)
+        chance = np.where(self.wrong, self.weight, 1.0)
+        return rng.choice(len(groups), len(groups), p=chance / chance.sum())
+
+
+def wrong_rows(outputs: Tensor, labels: Tensor) -> NDArray[np.bool_]:
+    """Return ``(n,)`` whether the class with the highest logit is another than the label.
+
+    Examples
+    --------
+    >>> import torch
+    >>> wrong_rows(torch.tensor([[2.0, 1.0], [2.0, 1.0]]), torch.tensor([0, 1]))
+    array([False,  True])
+    """
+    wrong: NDArray[np.bool_] = (outputs.argmax(dim=1) != labels).cpu().numpy()
+    return wrong
+
+
+METHOD = Jtt

@@ -1,0 +1,63 @@
+"""Minimax: the highest group risk is minimised, by weights that move once an epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from evenhand.methods.base import By
+from evenhand.methods.in_training.group_dro import GroupDRO
+
+
+class Minimax(GroupDRO):
+    """Minimise the highest group risk, by weights that move once an epoch.
+
+    Parameters
+    ----------
+    rate
+        How far the weights move in the first epoch; in epoch t it is rate/√t.
+    by
+        What a group is.
+
+    Notes
+    -----
+    Diana et al. (AIES 2021, arXiv 2011.03108): multiplicative weights on the groups' risks. The
+    weights whose model served the worst group best on validation are the ones to keep.
+    """
+
+    def __init__(self, rate: float = 0.5, *, by: By = "attribute") -> None:
+        super().__init__(rate, 0.0, by=by)
+        self._first, self.epochs = rate, 0
+        self._sums = torch.zeros(0)
+        self._batches = torch.zeros(0)
+
+    def note(self, means: Tensor, present: Tensor) -> None:
+        """Add the groups' losses in a batch to those of the epoch."""
+        if not len(self._sums):
+            self._sums, self._batches = torch.zeros_like(means), torch.zeros_like(means)
+        self._sums += means * present
+        self._batches += present
+
+    def after_epoch(self) -> Mapping[str, float]:
+        """Move the weights by the risks of the epoch, and return them."""
+        self.epochs += 1
+        self.rate = self._first / math.sqrt(self.epochs)
+        self.move(self._sums / self._batches.clamp(min=1), self._batches > 0)
+        self._sums, self._batches = torch.zeros(0), torch.zeros(0)
+        return super().after_epoch()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the weights and the number of epochs."""
+        return {**super().state_dict(), "epochs": self.epochs}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up the weights and the number of epochs."""
+        super().load_state_dict(state)
+        self.epochs = int(state["epochs"])
+
+
+METHOD = Minimax

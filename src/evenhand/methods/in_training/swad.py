@@ -1,0 +1,124 @@
+"""SWAD: the mean of the weights over the steps in which the validation loss is lowest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from evenhand.errors import EvenhandError
+from evenhand.methods.base import TrainingMethod
+
+
+class Swad(TrainingMethod):
+    """Average the weights of all steps between the first low validation loss and its rise.
+
+    Parameters
+    ----------
+    start
+        Evaluations that must not be lower than one before them for the averaging to begin there.
+    end
+        Evaluations above the tolerated loss that end it.
+    tolerance
+        The tolerated loss is so many times the mean of those that began the averaging.
+
+    Notes
+    -----
+    Cha et al. (NeurIPS 2021, arXiv 2102.08604). After training, load `final_weights` and estimate
+    the statistics of batch normalisation again (`torch.optim.swa_utils.update_bn`).
+    """
+
+    def __init__(self, start: int = 3, end: int = 3, tolerance: float = 1.3) -> None:
+        super().__init__()
+        if min(start, end) < 1 or tolerance < 1:
+            raise EvenhandError(
+                f"swad with start {start}, end {end} and tolerance {tolerance}: start and end are "
+                "at least 1, and the tolerance at least 1."
+            )
+        self.start, self.end, self.tolerance = start, end, tolerance
+        self._segments: list[tuple[float, dict[str, Tensor]]] = []  # not yet averaged
+        self._sum: dict[str, Tensor] = {}
+        self._steps = 0
+        self._total: dict[str, Tensor] = {}
+        self._count = 0
+        self.limit: float | None = None
+        self._above = 0
+        self.closed = False
+
+    def after_step(self, module: nn.Module) -> None:
+        """Add the weights to those of the current evaluation."""
+        if self.closed:
+            return
+        self._steps += 1
+        for name, parameter in module.named_parameters():
+            value = parameter.detach().to("cpu", torch.float64)
+            self._sum[name] = self._sum[name] + value if name in self._sum else value.clone()
+
+    def after_validation(self, loss: float) -> None:
+        """Take note of the validation loss since the last evaluation."""
+        if self.closed or not self._steps:
+            return
+        mean = {name: total / self._steps for name, total in self._sum.items()}
+        self._sum, self._steps = {}, 0
+        self._segments = [*self._segments, (loss, mean)][-self.start :]
+        if self.limit is None:
+            self._begin()
+        elif loss > self.limit:
+            self._above += 1
+            self.closed = self._above >= self.end
+        else:
+            self._above = 0
+        if self.limit is not None and not self.closed:
+            self._add(self._segments[-1][1])
+
+    def _begin(self) -> None:
+        losses = [loss for loss, _ in self._segments]
+        if len(losses) < self.start or min(losses) != losses[0]:
+            return
+        self.limit = self.tolerance * sum(losses) / len(losses)
+        for _, mean in self._segments[:-1]:
+            self._add(mean)
+
+    def _add(self, mean: Mapping[str, Tensor]) -> None:
+        self._count += 1
+        for name, value in mean.items():
+            self._total[name] = self._total[name] + value if name in self._total else value.clone()
+
+    def final_weights(self) -> dict[str, Tensor]:
+        """Return the mean weights by name; of the last evaluation where averaging never began.
+
+        Raises
+        ------
+        EvenhandError
+            No step was taken.
+        """
+        if self._count:
+            return {name: total / self._count for name, total in self._total.items()}
+        if self._segments:
+            return dict(self._segments[-1][1])
+        raise EvenhandError("swad has no weights yet: it was told of no evaluation.")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the averages and what decides on their window."""
+        return {
+            "segments": self._segments,
+            "sum": self._sum,
+            "steps": self._steps,
+            "total": self._total,
+            "count": self._count,
+            "limit": self.limit,
+            "above": self._above,
+            "closed": self.closed,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up the averages and what decides on their window."""
+        self._segments, self._sum = list(state["segments"]), dict(state["sum"])
+        self._steps, self._total = int(state["steps"]), dict(state["total"])
+        self._count, self.limit = int(state["count"]), state["limit"]
+        self._above, self.closed = int(state["above"]), bool(state["closed"])
+
+
+METHOD = Swad

@@ -1,0 +1,194 @@
+"""The methods by name. A new one is a file in one of two folders, and nothing else."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from evenhand.errors import EvenhandError, pick
+
+Stage = Literal["training", "afterwards"]
+PACKAGES: dict[Stage, str] = {
+    "training": "evenhand.methods.in_training",
+    "afterwards": "evenhand.methods.afterwards",
+}
+PLUGINS = "evenhand.plugins"
+
+
+@dataclass(frozen=True)
+class Method:
+    """A mitigation method.
+
+    Attributes
+    ----------
+    name
+        What the command line calls it (``"group-dro"``).
+    title
+        One line.
+    stage
+        Whether it changes how a model is trained, or works on a trained model's output.
+    module
+        Where it is defined, under the name ``METHOD``.
+    """
+
+    name: str
+    title: str
+    stage: Stage
+    module: str
+
+    def load(self) -> Any:
+        """Import the method: a class of training methods, or a function of arrays."""
+        return import_module(self.module).METHOD
+
+
+_REGISTERED: dict[str, Method] = {}
+
+
+def register_method(name: str, module: str, *, title: str, stage: Stage = "training") -> None:
+    """Register a method of your own, defined as ``METHOD`` in a module.
+
+    Raises
+    ------
+    EvenhandError
+        The name is taken.
+
+    Examples
+    --------
+    >>> register_method("mine", "my_package.mine", title="A method of my own.")
+    >>> methods()["mine"].title
+    'A method of my own.'
+    """
+    if name in methods() and _REGISTERED.get(name) != Method(name, title, stage, module):
+        raise EvenhandError(f"there is a method {name!r} already; choose another name.")
+    _REGISTERED[name] = Method(name, title, stage, module)
+
+
+def methods(stage: Stage | None = None) -> dict[str, Method]:
+    """Return the methods by name, of one stage or of both; nothing heavy is imported.
+
+    Examples
+    --------
+    >>> [name for name in methods("training") if "dro" in name]
+    ['group-dro']
+    """
+    table = _built_in() | _REGISTERED
+    return {name: one for name, one in table.items() if stage in (None, one.stage)}
+
+
+def find_method(name: str, stage: Stage | None = None) -> Method:
+    """Return a method by its name.
+
+    Raises
+    ------
+    UnknownNameError
+        There is none; the message lists those that there are.
+    """
+    for plugin in entry_points(group=PLUGINS):
+        plugin.load()
+    return pick("method", name, methods(stage))
+
+
+def training_method(name: str, **settings: Any) -> Any:
+    """Return a training method for a loop of your own.
+
+    Parameters
+    ----------
+    name
+        Its name (`methods`).
+    **settings
+        Its hyper-parameters, as in its class.
+
+    Raises
+    ------
+    EvenhandError
+        There is no such method, or a setting is none of its hyper-parameters.
+
+    Examples
+    --------
+    >>> training_method("group-dro", rate=0.1).rate
+    0.1
+    """
+    kind = find_method(name, "training").load()
+    allowed = inspect.signature(kind).parameters
+    for setting in settings:
+        if setting not in allowed:
+            raise EvenhandError(
+                f"{name} has no setting {setting!r}; it has: {', '.join(allowed) or 'none'}."
+            )
+    missing = [
+        parameter.name
+        for parameter in allowed.values()
+        if parameter.default is parameter.empty and parameter.name not in settings
+    ]
+    if missing:
+        raise EvenhandError(f"{name} needs {', '.join(missing)}.")
+    return kind(**settings)
+
+
+def method_from_text(text: str, **given: Any) -> Any:
+    """Return the training method that ``NAME`` or ``NAME:SETTING=VALUE,…`` describes.
+
+    Parameters
+    ----------
+    text
+        As the command line takes it.
+    **given
+        Settings that no text can hold, such as the wrong rows of ``jtt``.
+
+    Raises
+    ------
+    EvenhandError
+        There is no such method or setting, or a value is of another kind than the setting.
+
+    Examples
+    --------
+    >>> method_from_text("group-balance:how=weights,by=attribute").how
+    'weights'
+    """
+    name, _, listed = text.partition(":")
+    kind = find_method(name, "training").load()
+    hints = get_type_hints(kind.__init__)
+    settings: dict[str, Any] = {}
+    for item in filter(None, listed.split(",")):
+        setting, _, value = item.partition("=")
+        if setting in settings:
+            raise EvenhandError(f"--method {text}: {setting} is given twice.")
+        settings[setting] = _typed(text, setting, value, hints)
+    return training_method(name, **settings, **given)
+
+
+def _typed(text: str, setting: str, value: str, hints: Mapping[str, Any]) -> Any:
+    """Return a setting's value in its type; one that the method lacks is refused later."""
+    if setting not in hints:
+        return value
+    try:
+        return TypeAdapter(hints[setting]).validate_python(value)
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"].lower()
+        raise EvenhandError(f"--method {text}: {setting}={value!r}: {problem}.") from error
+
+
+@cache
+def _built_in() -> dict[str, Method]:
+    table = {}
+    for stage, package in PACKAGES.items():
+        spec = find_spec(package)
+        assert spec is not None
+        assert spec.submodule_search_locations is not None
+        for module in pkgutil.iter_modules(spec.submodule_search_locations):
+            source = Path(spec.submodule_search_locations[0], f"{module.name}.py")
+            title = (ast.get_docstring(ast.parse(source.read_text("utf-8"))) or "").splitlines()[0]
+            name = module.name.replace("_", "-")
+            table[name] = Method(name, title, stage, f"{package}.{module.name}")
+    return table

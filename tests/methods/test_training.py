@@ -1,0 +1,364 @@
+"""Each training method does what it says, on worlds whose wrong is known."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from tests.methods.worlds import Linear, Summed, gaps, train, weights_of, world
+from torch import nn
+
+from evenhand.errors import EvenhandError
+from evenhand.methods.base import TrainingMethod
+from evenhand.methods.in_training.cdann import Cdann
+from evenhand.methods.in_training.coral import Coral, conditional_coral
+from evenhand.methods.in_training.domain_independent import DomainIndependent
+from evenhand.methods.in_training.group_balance import GroupBalance
+from evenhand.methods.in_training.group_dro import GroupDRO
+from evenhand.methods.in_training.jtt import Jtt, wrong_rows
+from evenhand.methods.in_training.minimax import Minimax
+from evenhand.methods.in_training.soft_eodds import SoftEodds
+from evenhand.methods.in_training.swad import Swad
+
+TRAINING, TEST = world(8000, 0.6, 0), world(40000, 0.0, 1)
+REPAIRS = {
+    "balance by sampling": lambda: GroupBalance("sampling"),
+    "balance by weights": lambda: GroupBalance("weights"),
+    "balance by subsampling": lambda: GroupBalance("subsampling"),
+    "group-dro": lambda: GroupDRO(0.05),
+    "minimax": lambda: Minimax(0.5, by="label*attribute"),
+    "soft-eodds": lambda: SoftEodds(10.0),
+    "soft-eodds constrained": lambda: SoftEodds(5.0, tolerance=0.01),
+    "coral": lambda: Coral(3.0),
+    "cdann": lambda: Cdann(10.0, lr=1e-2),
+    "domain-independent": DomainIndependent,
+}
+
+
+@pytest.fixture(scope="module")
+def erm():
+    method = TrainingMethod()
+    return gaps(method, train(method, TRAINING), TEST)
+
+
+def test_plain_training_learns_the_tilt(erm):
+    assert min(erm) > 0.2
+
+
+@pytest.mark.parametrize("name", REPAIRS)
+def test_a_tilt_is_repaired(name, erm):
+    method = REPAIRS[name]()
+    # Behind features that are matched, a free head could scale one of them up again.
+    network = Summed if method.needs_features else Linear
+    model = train(method, TRAINING, network=network)
+    after = gaps(method, model, TEST)
+    assert max(map(abs, after)) <= max(erm) / 3
+    disease, _ = weights_of(method, model)
+    assert disease > 1
+
+
+def test_balancing_by_attribute_alone_repairs_nothing(erm):
+    method = GroupBalance("weights", by="attribute")
+    after = gaps(method, train(method, TRAINING), TEST)
+    assert after == pytest.approx(erm, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    "method", [SoftEodds(0.0), Coral(0.0), Cdann(0.0), Jtt(1.0, wrong=np.zeros(8000, bool)), Swad()]
+)
+def test_without_strength_it_is_plain_training_bit_for_bit(method):
+    plain = train(TrainingMethod(), TRAINING, epochs=2)
+    same = train(method, TRAINING, epochs=2)
+    for one, other in zip(plain.parameters(), same.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("weak", "strong"),
+    [
+        (lambda: GroupDRO(0.01), lambda: GroupDRO(0.5)),
+        (lambda: GroupDRO(0.1), lambda: GroupDRO(0.1, adjustment=50.0)),
+        (lambda: Minimax(0.1), lambda: Minimax(2.0)),
+        (lambda: SoftEodds(1.0), lambda: SoftEodds(2.0)),
+        (lambda: SoftEodds(1.0, tolerance=0.0), lambda: SoftEodds(1.0, tolerance=0.1)),
+        (lambda: SoftEodds(1.0), lambda: SoftEodds(1.0, labels="positive")),
+        (lambda: SoftEodds(1.0), lambda: SoftEodds(1.0, memory=0.0)),
+        (lambda: Coral(1.0), lambda: Coral(2.0)),
+        (lambda: Cdann(1.0), lambda: Cdann(2.0)),
+        (lambda: Cdann(1.0), lambda: Cdann(1.0, penalty=10.0)),
+        (lambda: Cdann(1.0), lambda: Cdann(1.0, ramp=5)),
+        (lambda: Cdann(1.0), lambda: Cdann(1.0, steps=3)),
+        (lambda: Cdann(1.0), lambda: Cdann(1.0, width=8)),
+        (lambda: Cdann(1.0), lambda: Cdann(1.0, lr=1e-2)),
+        (lambda: GroupBalance("weights"), lambda: GroupBalance("weights", by="attribute")),
+        (lambda: GroupBalance("sampling"), lambda: GroupBalance("subsampling")),
+    ],
+)
+def test_each_hyper_parameter_changes_the_weights(weak, strong):
+    uneven = world(500, 0.6, 5, minority=0.2)
+    first, second = (train(make(), uneven, epochs=2, batch=100) for make in (weak, strong))
+    assert not torch.equal(first.head.weight, second.head.weight)
+
+
+def test_weights_of_a_balance_add_up_alike():
+    uneven = world(2000, 0.6, 3, minority=0.2)
+    method = GroupBalance("weights")
+    method.sampler(uneven.labels, uneven.groups)
+    logits = torch.zeros(2000, 2, requires_grad=True)
+    losses = method.loss(logits, None, uneven.labels, uneven.levels)
+    losses.backward()
+    size = logits.grad.abs().sum(dim=1)  # of equal logits, every row's gradient is its weight
+    numbers = method.known_cells().of(uneven.labels, uneven.levels)
+    sums = torch.stack([size[numbers == group].sum() for group in range(4)])
+    torch.testing.assert_close(sums, sums[:1].expand(4))
+    corr = np.cov(uneven.labels, uneven.levels, aweights=size.numpy())[0, 1]
+    assert corr == pytest.approx(0, abs=1e-6)
+
+
+def test_sampling_and_weights_have_the_same_gradient_in_expectation():
+    uneven = world(400, 0.6, 3, minority=0.3)
+    logits = torch.randn(400, 2, generator=torch.Generator().manual_seed(0))
+
+    def gradient(method, rows):
+        raw = logits.clone().requires_grad_()
+        method.loss(raw[rows], None, uneven.labels[rows], uneven.levels[rows]).backward()
+        return raw.grad
+
+    weighted = GroupBalance("weights")
+    weighted.sampler(uneven.labels, uneven.groups)
+    sampled = GroupBalance("sampling")
+    order = sampled.sampler(uneven.labels, uneven.groups)
+    mean = sum(gradient(sampled, torch.tensor(list(order))) for _ in range(1500)) / 1500
+    torch.testing.assert_close(mean, gradient(weighted, torch.arange(400)), atol=5e-4, rtol=0.2)
+
+
+def test_one_step_of_dro_by_hand():
+    dro = GroupDRO(0.1, by="attribute")
+    dro.sampler([0, 1], ["a", "b"])
+    dro.move(torch.tensor([1.0, 0.5]), torch.tensor([True, True]))
+    torch.testing.assert_close(dro.weights, torch.tensor([0.512497, 0.487503]))
+
+
+def test_an_absent_group_keeps_its_weight():
+    dro = GroupDRO(0.01, by="attribute")
+    dro.sampler([0, 1, 1], ["a", "b", "a"])
+    for _ in range(100):
+        dro.loss(torch.randn(8, 2), None, torch.tensor([0, 1] * 4), torch.zeros(8, dtype=int))
+    torch.testing.assert_close(dro.weights, torch.tensor([0.5, 0.5]))
+
+
+@pytest.mark.parametrize("make", [lambda: GroupDRO(0.05, by="attribute"), lambda: Minimax(0.5)])
+def test_a_saddle_point_is_reached(make):
+    """Losses θ² + .2 and (θ − 1)²: θ = .4, weights .6 and .4, both risks .36."""
+    method = make()
+    method.sampler([0, 1], ["a", "b"])
+    theta = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.SGD([theta], lr=0.02)
+    method.row_losses = lambda logits, labels: torch.cat([theta**2 + 0.2, (theta - 1) ** 2])
+    trail = []
+    for _ in range(3000):
+        loss = method.loss(torch.zeros(2, 2), None, torch.tensor([0, 1]), torch.tensor([0, 1]))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        method.after_epoch()
+        trail.append([*method.weights.tolist(), theta.item()])
+    a, b, reached = np.mean(trail[-1500:], axis=0)
+    assert (a, b, reached) == pytest.approx((0.6, 0.4, 0.4), abs=0.01)
+
+
+def test_dro_follows_wrong_labels_and_says_so():
+    noisy = world(8000, 0.0, 3, minority=0.2, flip=0.3)
+    method = GroupDRO(0.05, by="attribute")
+    harmed = train(method, noisy)
+    plain = train(TrainingMethod(), noisy)
+    assert float(method.weights[1]) > 0.9
+    assert "b holds" in (method.warning() or "")
+    truth = TEST.truth
+
+    def log_loss(model):
+        with torch.no_grad():
+            return float(nn.functional.cross_entropy(model(TEST.features)[0], truth))
+
+    assert log_loss(harmed) > log_loss(plain) + 0.05
+
+
+@pytest.mark.parametrize("tolerance", [None, 0.02])
+def test_the_penalty_is_differentiable(tolerance):
+    data = world(60, 0.6, 0)
+    method = SoftEodds(1.0, tolerance, memory=0.0)
+    method.sampler(data.labels, data.groups)
+    logits = torch.randn(60, 2, dtype=torch.float64, requires_grad=True)
+
+    def penalty(raw):
+        return method.penalty(raw, data.labels, data.levels)
+
+    assert torch.autograd.gradcheck(penalty, (logits,))
+    assert float(torch.autograd.grad(penalty(logits), logits)[0].norm()) > 0
+
+
+def test_constant_scores_have_no_penalty():
+    data = world(60, 0.6, 0)
+    method = SoftEodds(1.0)
+    method.sampler(data.labels, data.groups)
+    assert float(method.penalty(torch.ones(60, 2), data.labels, data.levels)) == pytest.approx(0)
+
+
+def test_coral_by_hand_and_by_gradient():
+    torch.manual_seed(0)
+    features = torch.randn(40, 3, dtype=torch.float64, requires_grad=True)
+    labels, groups = torch.arange(40) % 2, torch.arange(40) // 2 % 2
+    assert torch.autograd.gradcheck(lambda z: conditional_coral(z, labels, groups), (features,))
+    z = features.detach() / features.detach().var(dim=0).mean().sqrt()
+    expected = 0.0
+    for y in (0, 1):
+        u, v = (z[(labels == y) & (groups == g)].numpy() for g in (0, 1))
+        expected += ((u.mean(0) - v.mean(0)) ** 2).mean() / 2
+        expected += ((np.cov(u.T) - np.cov(v.T)) ** 2).mean() / 2
+    value = conditional_coral(features.detach(), labels, groups)
+    assert float(value) == pytest.approx(expected)
+
+
+def test_coral_cannot_be_lowered_by_shrinking_and_passes_over_lone_rows():
+    features = torch.randn(20, 3)
+    labels, groups = torch.zeros(20, dtype=int), (torch.arange(20) > 18).int()
+    assert float(conditional_coral(features, labels, groups)) == 0.0
+    groups = torch.arange(20) % 2
+    value = conditional_coral(features, labels, groups)
+    torch.testing.assert_close(conditional_coral(features * 0.01, labels, groups), value)
+
+
+def test_the_adversarys_gradient_is_that_of_the_reversed_loss():
+    data = world(50, 0.6, 0)
+    method = Cdann(1.0, ramp=1, steps=1)
+    method.sampler(data.labels, data.groups)
+    features = torch.randn(50, 2, requires_grad=True)
+    logits = torch.zeros(50, 2)
+    method.loss(logits, features, data.labels, data.levels)
+    method.steps = 0  # the discriminator stands still from here
+    loss = method.loss(logits, features, data.labels, data.levels)
+    (gradient,) = torch.autograd.grad(loss, features)
+    step = torch.zeros_like(features)
+    step[3, 1] = 1e-2
+    with torch.no_grad():
+        up, down = (
+            method.loss(logits, features + sign * step, data.labels, data.levels)
+            for sign in (1, -1)
+        )
+    assert float(gradient[3, 1]) == pytest.approx(float(up - down) / 2e-2, abs=2e-5)
+    assert float(gradient.norm()) > 0
+
+
+def test_intercepts_of_separate_heads():
+    """Heads on the disease alone get the groups' priors, −/+ log 4, which cancel in the mean."""
+    blind = world(8000, 0.6, 0)
+    blind.features[:, 1] = 0.0
+    method = DomainIndependent()
+    model = train(method, blind)
+    bias = model.head.bias.detach().view(2, 2)
+    odds = bias[:, 1] - bias[:, 0]
+    assert odds.tolist() == pytest.approx([-np.log(4), np.log(4)], abs=0.15)
+    test = world(40000, 0.0, 1)
+    test.features[:, 1] = 0.0
+    assert max(map(abs, gaps(method, model, test))) < 0.03
+
+
+def test_jtt_finds_the_rows_that_go_against_the_tilt():
+    first = train(TrainingMethod(), TRAINING, epochs=4)
+    with torch.no_grad():
+        wrong = wrong_rows(first(TRAINING.features)[0], TRAINING.labels)
+    against = (TRAINING.labels != TRAINING.levels).numpy()
+    assert against[wrong].mean() >= 0.6 > 0.25 > against.mean()
+    attribute = []
+    for weight in (1.0, 3.0, 30.0):
+        method = Jtt(weight, wrong=wrong)
+        attribute.append(weights_of(method, train(method, TRAINING))[1])
+    assert attribute[0] > attribute[1] > 0 > attribute[2]  # too large a weight turns it around
+
+
+def test_swad_averages_weights_between_the_first_low_and_the_rise():
+    method, module = Swad(start=2, end=1, tolerance=1.5), nn.Linear(1, 1, bias=False)
+    values = iter(range(1, 100))
+    for loss in (1.0, 0.5, 0.6, 0.55, 2.0, 0.1):
+        for _ in range(2):
+            nn.init.constant_(module.weight, float(next(values)))
+            method.after_step(module)
+        method.after_validation(loss)
+    # Evaluations 2 to 4 count: weights 3 to 8.
+    assert float(method.final_weights()["weight"]) == pytest.approx(np.mean(range(3, 9)))
+    assert method.closed
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: GroupDRO(0.1),
+        lambda: Minimax(0.5),
+        lambda: SoftEodds(1.0, tolerance=0.01),
+        lambda: Cdann(1.0),
+    ],
+)
+def test_a_resumed_training_goes_on_as_an_unbroken_one(make):
+    data = world(400, 0.6, 0)
+    batches = torch.arange(400).split(100)
+
+    def steps(method, model, optimizer, rows):
+        for batch in rows:
+            logits, features = model(data.features[batch])
+            optimizer.zero_grad()
+            method.loss(logits, features, data.labels[batch], data.levels[batch]).backward()
+            optimizer.step()
+        method.after_epoch()
+
+    def fresh():
+        method, model = make(), Linear()
+        method.sampler(data.labels, data.groups)
+        return method, model, torch.optim.SGD(model.parameters(), lr=0.1)
+
+    unbroken = fresh()
+    steps(*unbroken, batches)
+    state = copy.deepcopy(unbroken[0].state_dict())
+    second = make()
+    second.sampler(data.labels, data.groups)
+    second.load_state_dict(state)
+    model = copy.deepcopy(unbroken[1])
+    steps(second, model, torch.optim.SGD(model.parameters(), lr=0.1), batches)
+    steps(*unbroken, batches)
+    for one, other in zip(unbroken[1].parameters(), model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_unknown_rows_enter_the_plain_mean():
+    data = world(200, 0.6, 0)
+    method = GroupDRO(0.1)
+    method.sampler(data.labels, data.groups)
+    logits = torch.randn(10, 2)
+    nobody = torch.full((10,), -1)
+    torch.testing.assert_close(
+        method.loss(logits, None, data.labels[:10], nobody),
+        method.plain_loss(logits, data.labels[:10]),
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "labels", "groups", "text"),
+    [
+        (GroupDRO(), [0, 1, 0], ["a", "a", "b"], "none in b, class 1"),
+        (GroupBalance(), [0, 1, 0], ["a", "a", "b"], "none in b, class 1"),
+        (SoftEodds(), [0, 1, 0], ["a", "a", "b"], "b has 0 rows of class 1"),
+        (SoftEodds(), [0, 1, 2], ["a", "a", "a"], "two classes; there are 3"),
+        (DomainIndependent(), [0, 1, 0], ["a", "a", "b"], "b has 0 rows of class 1"),
+        (Cdann(), [0, 1, 0], ["a", "a", "b"], "b has 0 rows of class 1"),
+        (TrainingMethod(), [0, 1, 0], ["a", "unknown", "unknown"], "67% of 3 rows is unknown"),
+    ],
+)
+def test_rows_that_a_method_cannot_work_with_are_refused(method, labels, groups, text):
+    with pytest.raises(EvenhandError, match=text):
+        method.sampler(labels, groups)
+
+
+def test_a_loss_before_the_rows_is_refused():
+    with pytest.raises(EvenhandError, match="call sampler"):
+        GroupDRO().loss(torch.zeros(1, 2), None, torch.zeros(1, dtype=int), torch.zeros(1))
