@@ -135,7 +135,7 @@ def test_a_bar_goes_to_its_end_over_models_splits_and_pairs(paths, tmp_path, mon
         yield advance
 
     monkeypatch.setattr("evenhand.audit.evaluate.bar", counted)
-    settings = CompareSettings(inputs=paths, attribute=("sex",), permutations=9, replicates=50)
+    settings = CompareSettings(inputs=paths, attribute=("sex",), permutations=19, replicates=50)
     compare(settings, tmp_path / "compared")
     (one,) = bars
     assert one["done"] == one["total"]

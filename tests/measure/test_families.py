@@ -118,7 +118,8 @@ def test_a_row_that_rests_on_few_patients_says_so(positives, few):
     for name in ("auc", "auc_difference", "auc_gap", "auc_worst"):
         for method in table[name]:
             assert (f"approximate: {positives} patients" in method) == few, name
-    assert "approximate" not in table["brier_gap"].iloc[0]
+    for name in ("brier", "brier_gap"):
+        assert (f"approximate: {positives + 30} patients" in table[name].iloc[0]) == few
     assert f"approximate: {positives} patients" in table["auc_ratio"].iloc[0]
     assert f"approximate: {positives + 30} patients" in table["brier_ratio"].iloc[0]
 

@@ -113,12 +113,14 @@ def impossible_ages(name: str, raw: pd.Series) -> NDArray[np.bool_]:
     >>> impossible_ages("bmi", pd.Series(["-1", "inf"])).tolist()
     [False, True]
     """
-    number, _ = numbers_of(raw)
-    infinite = np.isinf(number)
-    if not _in_years(name):
-        return infinite
-    shifted = (number >= SHIFTED[0]) & (number < SHIFTED[1])
-    return infinite | (number < 0) | ((number > OLDEST) & ~shifted)
+    which, values = pd.factorize(raw, use_na_sentinel=False)  # each value once
+    number, _ = numbers_of(pd.Series(values))
+    impossible = np.isinf(number)
+    if _in_years(name):
+        shifted = (number >= SHIFTED[0]) & (number < SHIFTED[1])
+        impossible |= (number < 0) | ((number > OLDEST) & ~shifted)
+    marked: NDArray[np.bool_] = impossible[which]
+    return marked
 
 
 def one_per_patient(
@@ -137,10 +139,9 @@ def one_per_patient(
     EvenhandError
         Patients have several values of an attribute of persons, and ``how`` is None.
     """
-    told = raw[raw.notna() & ~raw.map(untold, na_action="ignore").fillna(True).astype("bool")]
-    owner = patients.loc[told.index]
-    values = told.groupby(owner).nunique()
-    several = values.index[values > 1]
+    told = raw[raw.notna() & ~raw.isin([each for each in raw.dropna().unique() if untold(each)])]
+    owner = patients[told.index] if len(told) < len(raw) else patients
+    several = _with_several(told, owner)
     if how == "keep" or not len(several):
         return raw, ()
     differing = patients.isin(several)
@@ -163,6 +164,15 @@ def one_per_patient(
         f"There {_are(several)} {found}, in {rows_text(raw.index[differing])} of {source}. If it "
         f"is one per patient, say what counts: {line}.",
     )
+
+
+def _with_several(told: pd.Series, owner: pd.Series) -> pd.Index:
+    """Return the owners of several values, in order."""
+    value, _ = pd.factorize(told)
+    who, owners = pd.factorize(owner)
+    first = np.zeros(len(owners), np.intp)
+    first[who[::-1]] = value[::-1]  # of several rows the first is written last
+    return pd.Index(owners[np.unique(who[value != first[who]])]).sort_values()
 
 
 def _majority(told: pd.Series, owner: pd.Series) -> dict[str, str]:
@@ -203,9 +213,11 @@ def _level_notes(name: str, raw: pd.Series, rule: Attribute) -> Iterator[str]:
 
 
 def _old_notes(name: str, raw: pd.Series) -> Iterator[str]:
+    if not _in_years(name):
+        return
     number, _ = numbers_of(raw)
     old = (number >= SHIFTED[0]) & (number < SHIFTED[1])
-    if _in_years(name) and old.any():
+    if old.any():
         yield (
             f"{name!r} is {number[old].min():g} to {number[old].max():g} in "
             f"{counted(int(old.sum()), 'row')}: taken as 90 and over, as MIMIC writes it."

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, stdtrit
+from scipy.special import expit, logit, ndtr, stdtrit
 
 from evenhand.measure.estimate import patients_behind
 from evenhand.measure.forms import Logistic, bin_pairs
@@ -184,9 +184,9 @@ def distances(
     if scale != "share":
         return plain, plain
     inside = (at > 0) & (at < 1)
-    odds = np.divide(at, 1 - at, out=np.ones_like(at), where=inside)
-    factor = np.exp(np.divide(plain, at * (1 - at), out=np.zeros_like(at), where=inside))
-    low, high = odds / (odds + factor), odds * factor / (1 + odds * factor)
+    of_odds = np.divide(plain, at * (1 - at), out=np.zeros_like(at), where=inside)
+    odds = logit(np.where(inside, at, 0.5))
+    low, high = expit(odds - of_odds), expit(odds + of_odds)
     return np.where(inside, at - low, plain), np.where(inside, high - at, plain)
 
 
