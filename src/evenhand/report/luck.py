@@ -79,7 +79,7 @@ def luck_sentences(luck: Luck) -> tuple[str, ...]:
         f"({better} is better).",
         "The choice was repeated in resamples of these patients. On the patients whom a resample "
         f"leaves out, the step that it chose is worse than step {luck.step} by {by} on average: "
-        f"that is the luck of having been chosen on them. Less that luck: {again}.",
+        f"that is luck, or about half of it (simulated). Less that: {again}.",
     )
 
 
