@@ -172,7 +172,8 @@ def _with_several(told: pd.Series, owner: pd.Series) -> pd.Index:
     who, owners = pd.factorize(owner)
     first = np.zeros(len(owners), np.intp)
     first[who[::-1]] = value[::-1]  # of several rows the first is written last
-    return pd.Index(owners[np.unique(who[value != first[who]])]).sort_values()
+    several: pd.Index = pd.Index(owners[np.unique(who[value != first[who]])]).sort_values()
+    return several
 
 
 def _majority(told: pd.Series, owner: pd.Series) -> dict[str, str]:
