@@ -3,8 +3,9 @@
 A series of the majority shows its class by a level, which a few labels teach; one of the minority
 by how fast it swings, which takes many. Few patients have labels, and pre-training sees all of
 them: there the gap in AUC should narrow. With everybody's labels it should not. Both come from one
-assessment with the same encoders; the words are a folder, the number of seeds,
-and the shares of the labels where others are wanted.
+assessment with the same encoders; the words are a folder, the number of seeds, and the shares of
+the labels where others are wanted. docs/self_supervision.md says what was seen: no narrowing, as
+the untrained encoder tells swings apart already.
 """
 
 from __future__ import annotations
