@@ -92,7 +92,7 @@ def test_links_are_removed_as_links(tmp_path):
     assert (tmp_path / "link").is_symlink()
 
 
-@pytest.mark.parametrize("process", [DEAD, os.getpid()])
+@pytest.mark.parametrize("process", [DEAD, os.getpid()], ids=["dead", "own"])
 def test_temporary_files_of_dead_processes_are_no_content(tmp_path, process):
     """A kill before the first rename leaves one, perhaps of a process with the same number."""
     for temporary in (f".run.json.{host_name()}-{process}.part", f".run.json.{process}.part"):
