@@ -209,7 +209,7 @@ def test_two_workers_continue_what_one_began(words, tmp_path, monkeypatch):
     )
     ended = evenhand(*words, "--workers", 2, "--out", out)
     assert ended.status == 0, ended.err
-    assert ended.out.startswith("9 fits at most")
+    assert ended.out.startswith("6 fits at most: 3 searches of 2 trials, 2 epochs each")
     assert ", 2 at a time." in ended.out
     assert "workers" not in read_json(out / "run.json")["settings"]
     trials = pd.read_csv(out / "trials.csv")

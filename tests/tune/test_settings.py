@@ -94,6 +94,17 @@ def test_a_staged_space_draws_where_to_begin(several):
         assert all(int(name.split(".")[1]) >= trial.params["first"] for name in asked)
 
 
+def test_without_confirmation_the_chosen_trial_itself_is_delivered(several):
+    out, printed = several
+    assert printed.startswith(f"{2 * TRIALS} fits at most: 2 searches of {TRIALS} trials, 2 epochs")
+    for name in ("fairtune", "head"):
+        (study,) = [s for s in read_json(out / "search.json")["studies"] if s["name"] == name]
+        model = read_json(out / "models" / name / "model.json")
+        assert model["seed"] == study["chosen"]["seed"] == 0
+        files = {path.name for path in (out / "models" / name).iterdir()}
+        assert files == {"model.safetensors", "model.json", "predictions.parquet"}
+
+
 def test_without_confirmation_there_are_no_fresh_seeds(several):
     trials = pd.read_csv(several[0] / "trials.csv", keep_default_na=False)
     assert set(trials["study"]) == {"fairtune", "head"}

@@ -47,7 +47,7 @@ def score_choice(
     return train(task, model, schedule, task.fit_settings(choice.lr, choice.seed), report).values
 
 
-def confirm_choice(
+def keep_choice(
     fits: Fits[TuneSettings], name: str, choice: Choice, report: Report
 ) -> tuple[float, ...]:
     """Train a choice of a contender, in a worker, keep the fit and return its objectives."""
@@ -120,7 +120,7 @@ def _made_fit(fits: Fits[TuneSettings], delivery: Delivery, seed: int) -> Path:
     choice = replace(delivery.choice, seed=seed)
     folder = kept_fit(fits.run, delivery.study, choice)
     if not (folder / FACTS).exists():
-        confirm_choice(fits, delivery.study, choice, lambda epoch, values: None)
+        keep_choice(fits, delivery.study, choice, lambda epoch, values: None)
     return folder
 
 

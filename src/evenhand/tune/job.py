@@ -108,10 +108,9 @@ def _study_names(competing: Sequence[Contender]) -> list[str]:
 
 def _forecast(task: Task, settings: TuneSettings, competing: Sequence[Contender]) -> str:
     again = settings.confirm * settings.confirm_seeds
-    each = again or 1
-    fits = sum(int(min(settings.trials, one.space.size)) + each for one in competing)
+    fits = sum(int(min(settings.trials, one.space.size)) + again for one in competing)
     minutes = fits * seconds_per_fit(task) / settings.workers / 60
-    last = f"{counted(again, 'fit')} to confirm each" if again else "their final fits"
+    last = f" and {counted(again, 'fit')} to confirm each" if again else ""
     beside = f", {settings.workers} at a time" if settings.workers > 1 else ""
     several, shorter = "", "frozen layers make it less"
     if len(task.objectives) > 1:
@@ -120,6 +119,6 @@ def _forecast(task: Task, settings: TuneSettings, competing: Sequence[Contender]
         shorter = "pruned trials and frozen layers make it less"
     return (
         f"{counted(fits, 'fit')} at most: {counted(len(competing), 'search', 'searches')} of "
-        f"{counted(settings.trials, 'trial')} and {last}, {counted(settings.epochs, 'epoch')} "
+        f"{counted(settings.trials, 'trial')}{last}, {counted(settings.epochs, 'epoch')} "
         f"each{beside}. At most about {max(1, round(minutes))} min; {several}{shorter}."
     )

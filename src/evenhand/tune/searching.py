@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from evenhand.finetune.job import kept_settings
 from evenhand.finetune.prepared import Fits
 from evenhand.finetune.training import Task
 from evenhand.measure.pareto import Rule
-from evenhand.search.loop import Report, search
+from evenhand.search.loop import search
 from evenhand.search.space import Space
 from evenhand.search.study import (
     ADOPTED,
@@ -30,15 +30,12 @@ from evenhand.search.study import (
 )
 from evenhand.tune.confirmation import Candidate, best_candidate, confirmed, to_confirm
 from evenhand.tune.contenders import Contender
-from evenhand.tune.fitting import confirm_choice, keep_alone, score_choice
+from evenhand.tune.fitting import keep_alone, keep_choice, score_choice
 from evenhand.tune.settings import TuneSettings
 from evenhand.tune.spaces import Choice, repeat_space
 from evenhand.tune.start import Start, Tuned
 from evenhand.tune.trials import best_first, trials_table
 from evenhand.workers import Engine
-
-Work = Callable[[Fits[TuneSettings], str, Choice, Report], tuple[float, ...]]
-"""Trains a choice of a contender by name, in a worker, and returns its objectives."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +105,8 @@ def search_contender(
     space = start.space if start else contender.space
     study = _study(job, contender.name, adopted=start.adopted if start else ())
     with job.fits.run.phase(f"search {contender.name}"):
-        score = partial(score_choice, job.fits, contender.name)
+        work = score_choice if settings.confirm else keep_choice  # what is chosen is then a trial
+        score = partial(work, job.fits, contender.name)
         search(study, space, score, settings.trials, settings.seed, job.engine)
     tables = [trials_table(study, space, objectives)]
     best = best_first(study, objectives, job.rule)
@@ -143,7 +141,7 @@ def _confirm(
     repeats = repeat_space(choices, seeds)
     study = _study(job, contender.confirmation, stopping=False)
     with job.fits.run.phase(f"search {contender.confirmation}"):
-        score = partial(confirm_choice, job.fits, contender.name)
+        score = partial(keep_choice, job.fits, contender.name)
         search(study, repeats, score, int(repeats.size), settings.seed, job.engine)
     found = confirmed(study, contender.name, best, choices, len(objectives))
     return found, [trials_table(study, repeats, objectives)]
