@@ -106,6 +106,14 @@ def _summary(values: Values, metric: str, name: str) -> Number:
 
 
 def _contrasts(values: Values, metric: str, name: str) -> Iterator[Number]:
+    """Yield each group's contrast with the reference, computed once for all who ask."""
+    key = metric, name
+    if key not in values.contrasts:
+        values.contrasts[key] = tuple(_new_contrasts(values, metric, name))
+    yield from values.contrasts[key]
+
+
+def _new_contrasts(values: Values, metric: str, name: str) -> Iterator[Number]:
     reference = values.parts.reference
     for level in values.parts.compared:
         if level == reference or reference is None:

@@ -46,6 +46,11 @@ class Values:
         """The row of each group in ``table``."""
         return {level: at for at, level in enumerate(self.parts.rows)}
 
+    @cached_property
+    def contrasts(self) -> dict[tuple[str, str], tuple[Number, ...]]:
+        """The contrasts of a metric with the reference that were computed before, by name."""
+        return {}
+
     def of(self, metric: str, levels: Sequence[str]) -> Family:
         """Return the values of a metric in some groups."""
         key = metric, tuple(levels)
