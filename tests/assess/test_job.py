@@ -464,7 +464,7 @@ def test_one_seed_speaks_of_two_models():
     assert any(row.claim for row in answers(found)[0].rows)
     assert "these two models" in about_seeds(found)
     assert "Another seed may tell otherwise" in about_seeds(found)
-    assert "4 seeds each" in about_seeds(recipes({}))
+    assert "Each cell has 4 seeds" in about_seeds(recipes({}))
 
 
 def test_claims_are_corrected_for_all_that_the_page_judges():

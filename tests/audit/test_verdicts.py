@@ -115,7 +115,7 @@ def test_where_nothing_is_claimed_the_page_says_what_would_have_shown(audited):
         assert re.search(
             r"do not show .*; a difference of [\d.]+ points would usually", verdict.text
         )
-    assert print_verdicts(verdicts_of(run)) == "These data show no difference."
+    assert print_verdicts(verdicts_of(run)) == "These data do not show any difference."
     assert print_verdicts(()) == ""
 
 

@@ -7,16 +7,15 @@ from dataclasses import dataclass
 
 from evenhand.report.estimates import EVERYONE, Estimate, find, first
 from evenhand.report.extremes import is_unknown
-from evenhand.report.numbers import listed, signed
+from evenhand.report.numbers import listed, p_value, signed
 from evenhand.report.terms import opening, shown, term
 from evenhand.report.verdicts import Verdict
 from evenhand.report.words import (
     amount,
-    p_text,
+    interval_or_reason,
     paired_chip,
     signed_amount,
     where,
-    within_brackets,
 )
 
 
@@ -127,7 +126,9 @@ def levelling_verdict(of: Changes) -> Verdict | None:
         attribute=of.attribute,
         claim=of.levelled_down,
         text=_levelling_sentence(of, of.worst),
-        p_adjusted=min((row.p_adjusted for row in of.losses if row.p_adjusted), default=None),
+        p_adjusted=min(
+            (row.p_adjusted for row in of.losses if row.p_adjusted is not None), default=None
+        ),
     )
 
 
@@ -216,7 +217,7 @@ def _cells(change: Change) -> tuple[str, ...]:
     value = None if single is None else single.value
     if row.value is None:
         return name, f"{row.patients:,}", "", row.undefined or "undefined", "", ""
-    p = "" if row.p_adjusted is None else p_text(row).removeprefix("corrected p = ")
+    p = "" if row.p_adjusted is None else p_value(row.p_adjusted).removeprefix("= ")
     return (
         name,
         f"{row.patients:,}",
@@ -230,6 +231,6 @@ def _cells(change: Change) -> tuple[str, ...]:
 def _difference(row: Estimate) -> str:
     """Return a difference with its interval, or why it has none."""
     if row.low is None or row.high is None:
-        return f"{signed_amount(row)}{within_brackets(row)}"
+        return f"{signed_amount(row)} ({interval_or_reason(row)})"
     ends = (signed(amount(end, row.metric)) for end in (row.low, row.high))
     return f"{signed_amount(row)} ({' to '.join(ends)})"
