@@ -83,6 +83,14 @@ def test_what_cannot_be_mapped_is_refused(run, tmp_path, text, said):
     assert not (tmp_path / "out").exists()
 
 
+def test_two_columns_for_one_name_are_refused(run, tmp_path):
+    words = ("--map", "label=finding", "--map", "finding=years")  # the run's label is `finding`
+    ended = predicted(run, other(run), tmp_path / "out", *words)
+    assert ended.status == 2
+    assert "--map names two columns for 'finding': 'finding' and 'years'" in ended.err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.fixture(params=["absent", "blank"])
 def unlabelled(run, request):
     table = pd.read_csv(run.parent / "cohort.csv", dtype="str")
