@@ -400,7 +400,7 @@ def test_a_difference_without_an_interval_is_said_to_have_none():
     few.deviation["sex"][1:11] = np.nan  # a tenth of the resamples
     verdict = answers(evaluation(few, judged(0.8, 0.4, 0.0)))[0].verdict
     assert verdict.chip == "not certain"
-    assert "the interval of the difference is undefined (in more than one" in verdict.headline
+    assert "the difference has no interval (in more than 5 %" in verdict.headline
     assert "holds 0" not in verdict.headline
 
 
