@@ -44,7 +44,7 @@ def test_classes_by_other_names_are_refused_with_what_to_do(run, tmp_path):
     ended = evenhand(*words, "--out", tmp_path / "found")
     assert ended.status == 2
     assert "has the classes 0, 1; the model tells healthy, sick apart" in ended.err
-    assert "the label column has to hold these words" in ended.err
+    assert "use the model's class names in the label column" in ended.err
 
 
 def predicted(run, table, out, *more):

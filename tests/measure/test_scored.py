@@ -26,7 +26,7 @@ from evenhand.measure import scored
         ([0, 2], [0.2, 0.3], {}, "labels run from 0 to 2; the scores have 2 classes"),
         ([0, 1, 1], [0.2, 0.3], {}, "there are 3 labels, 2 scores"),
         ([0, 1], [0.2, 0.3], {"patients": ["p", None]}, "patient None at position 1 is missing"),
-        ([0, 1], [0.2, 0.3], {"patients": np.zeros((2, 2))}, "patients must be"),
+        ([0, 1], [0.2, 0.3], {"patients": np.zeros((2, 2))}, "patients must have shape"),
         ([0, 1], [0.2, 0.3], {"threshold": [0.1, 0.2, 0.3]}, "threshold must be a number, or one"),
         ([0, 1], [0.2, 0.3], {"threshold": np.nan}, "threshold must be a number, or one"),
     ],
