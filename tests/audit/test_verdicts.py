@@ -187,7 +187,10 @@ def test_a_pruning_and_a_comparison_of_it_subtract_in_the_same_direction(tmp_pat
         )
         moved.to_csv(path, index=False)
         write_predictions(run.predictions(name), read_predictions(path))
-    run.note(models=["before", "pruned", "finetuned"], source={"unit": "patient"})
+    run.note(
+        models=["before", "pruned", "finetuned"],
+        source={"reader": "predictions", "path": "here", "unit": "patient"},
+    )
     own = evaluate(run, chosen="finetuned")
     run.finish(chosen="finetuned")
     settings = CompareSettings(inputs=(run.root,), model=("all",), attribute=("a0",))
