@@ -220,7 +220,7 @@ def _exact_p(contrast: Contrast) -> float:
 
     def reach(side: Side, tail: float) -> float:
         if side.trials:
-            return 1 - tail ** (1 / side.trials)
+            return float(1 - tail ** (1 / side.trials))
         return float(norm.isf(tail)) * side.error
 
     low, high = 0.0, 0.5
