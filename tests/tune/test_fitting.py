@@ -5,7 +5,7 @@ from __future__ import annotations
 from evenhand.files import read_json
 from evenhand.finetune.prepared import Fits
 from evenhand.runs import run_scope, start_run
-from evenhand.tune.fitting import Delivery, deliver_all, fits_of, keep_only, kept_fit
+from evenhand.tune.fitting import Delivery, deliver_all, fits_of, keep_alone, kept_fit
 from evenhand.tune.spaces import Choice
 
 CHOICE = Choice(frozenset({"a", "b"}), 1e-3, 0)
@@ -57,6 +57,6 @@ def test_of_a_contender_s_fits_those_of_its_choice_are_kept(tmp_path):
     assert len(set(folders)) == 4
     for folder in (*folders, kept_fit(run, "two", CHOICE)):
         folder.mkdir(parents=True)
-    keep_only(run, "one", [CHOICE])
+    keep_alone(run, "one", [CHOICE])
     assert [folder.exists() for folder in folders] == [True, False, False, False]
     assert kept_fit(run, "two", CHOICE).exists()

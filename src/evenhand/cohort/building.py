@@ -42,7 +42,7 @@ class Built:
 
     stored: dict[str, int] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
-    remarks: dict[str, str] = field(default_factory=dict)  # by sample, how its file was read
+    remarks: dict[str, str] = field(default_factory=dict)  # what must be known of how one was read
     row: tuple[int, ...] = (0,)  # shape of one row
     dtype: str = "uint8"
 
@@ -98,7 +98,7 @@ class _Index(BaseModel):
 
     stored: dict[str, int]
     unreadable: dict[str, str]
-    remarks: dict[str, str] = {}
+    remarks: dict[str, str]
     row: tuple[int, ...]
     dtype: str
 

@@ -74,7 +74,7 @@ def seed_predictions(run: Run, model: str, seed: int) -> Path:
     return run.model(model) / "seeds" / f"{seed}.parquet"
 
 
-def keep_only(run: Run, name: str, choices: Iterable[Choice]) -> None:
+def keep_alone(run: Run, name: str, choices: Iterable[Choice]) -> None:
     """Remove the fits of a contender, except those of the given choices."""
     kept = {kept_fit(run, name, choice) for choice in choices}
     for folder in fits_of(run, name).glob("*"):

@@ -30,7 +30,7 @@ from evenhand.search.study import (
 )
 from evenhand.tune.confirmation import Candidate, best_candidate, confirmed, to_confirm
 from evenhand.tune.contenders import Contender
-from evenhand.tune.fitting import confirm_choice, keep_only, score_choice
+from evenhand.tune.fitting import confirm_choice, keep_alone, score_choice
 from evenhand.tune.settings import TuneSettings
 from evenhand.tune.spaces import Choice, repeat_space
 from evenhand.tune.start import Start, Tuned
@@ -120,7 +120,7 @@ def search_contender(
         candidates = [_unconfirmed(contender.name, trial, space) for trial in own[:1]]
     pool = (*candidates, *others)
     chosen = best_candidate(pool, objectives, job.rule)
-    keep_only(job.fits.run, contender.name, _choices(chosen, contender))
+    keep_alone(job.fits.run, contender.name, _choices(chosen, contender))
     return Searched(contender, study, tuple(tables), pool, chosen)
 
 
