@@ -193,7 +193,8 @@ def test_flags_stand_under_headings_from_the_job_to_the_general():
     shown = evenhand("tune", "--help").out
     headings = re.findall(r"^(\w+):$", shown, re.MULTILINE)
     assert headings == [
-        *("Arguments", "Search", "Data", "Values", "Model", "Objective", "Training", "Workers"),
+        *("Arguments", "Search", "Data", "Values", "Model", "Objective", "Training"),
+        *("Method", "Workers"),
         "Options",
     ]
     part = shown.partition("Model:")[2].partition("Objective:")[0]

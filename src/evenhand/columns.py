@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,6 +65,38 @@ def score_columns(n_classes: int) -> tuple[str, ...]:
 def class_numbers(n_classes: int) -> tuple[str, ...]:
     """Return what classes are called where nobody has named them."""
     return tuple(map(str, range(n_classes)))
+
+
+def parse_map(texts: Iterable[str], resolve: Callable[[str], str], example: str) -> dict[str, str]:
+    """Return the column of a file for each name, from texts ``NAME=COLUMN`` of ``--map``.
+
+    Parameters
+    ----------
+    texts
+        As the user wrote them.
+    resolve
+        From a name as the user wrote it to the name to use; refuses a name that is not allowed.
+    example
+        A valid text, for the message.
+
+    Raises
+    ------
+    EvenhandError
+        A text is not written so, or one name is given two columns.
+    """
+    columns: dict[str, str] = {}
+    for text in texts:
+        name, equals, column = text.partition("=")
+        if not equals:
+            raise EvenhandError(f"--map {text!r}: it is written NAME=COLUMN, as in {example}.")
+        resolved = resolve(name)
+        if columns.get(resolved, column) != column:
+            raise EvenhandError(
+                f"--map names two columns for {resolved!r}: {columns[resolved]!r} and {column!r}. "
+                "Give one."
+            )
+        columns[resolved] = column
+    return columns
 
 
 def rename_columns(table: pd.DataFrame, renamed: Mapping[str, str], path: Path) -> pd.DataFrame:

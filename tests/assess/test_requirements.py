@@ -79,11 +79,8 @@ def test_a_data_set_that_has_what_it_takes(phantoms):
 
 def test_counts_add_up(phantoms):
     counts = phantoms.counts
-    assert counts.groupby("attribute")["samples"].sum().to_dict() == {
-        "group": 900,
-        "sex": 900,
-        "sticker": 900,
-    }
+    samples = counts.groupby("attribute")["samples"].sum().to_dict()
+    assert samples == {"group": 900, "sex": 900, "sticker": 900}
     assert counts[counts["attribute"] == "group"]["positives"].sum() == 360
     fewest = counts[["samples", "positives"]].assign(other=counts["samples"] - counts["positives"])
     assert (counts["fewest"] == fewest[["positives", "other"]].min(axis=1)).all()

@@ -186,7 +186,7 @@ def test_a_group_with_few_validation_rows_says_whose_threshold_it_takes():
     scarce = few(given, lambda table, val: val & (~women | (table.index % 12 == 0)))
     cut = cut_of(scarce, policy("youden"), by="sex")
     assert set(cut.own) == {"m", "unknown"}
-    assert "of the others, that of all rows" in cut.how
+    assert "the others take that of all rows" in cut.how
     assert "f: " in cut.how
     assert cut.threshold == youden(*(scarce.of_split("val").table[c] for c in ("label", "score")))
 

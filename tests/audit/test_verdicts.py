@@ -18,7 +18,7 @@ from evenhand.audit.printed import print_verdicts
 from evenhand.files import read_json
 from evenhand.predictions import read_predictions, write_predictions
 from evenhand.report.verdicts import read_verdicts
-from evenhand.runs import start_run
+from evenhand.runs import run_scope, start_run
 
 
 def table(seed=0, *, patients=300, attributes=2, steep=(2.5, 2.5), split=None):
@@ -115,7 +115,7 @@ def test_where_nothing_is_claimed_the_page_says_what_would_have_shown(audited):
         assert re.search(
             r"do not show .*; a difference of [\d.]+ points would usually", verdict.text
         )
-    assert print_verdicts(verdicts_of(run)) == "These data show no difference."
+    assert print_verdicts(verdicts_of(run)) == "These data do not show any difference."
     assert print_verdicts(()) == ""
 
 
@@ -174,9 +174,10 @@ def test_the_same_model_by_other_patients_shares_no_resamples(audited, tmp_path)
 
 def test_a_pruning_and_a_comparison_of_it_subtract_in_the_same_direction(tmp_path):
     """Each model less the one that it was made of."""
-    run = start_run(
-        tmp_path / "pruned", "prune", {"attribute": ["a0"], "seed": 0}, fingerprint="none"
-    )
+    with run_scope():
+        run = start_run(
+            tmp_path / "pruned", "prune", {"attribute": ["a0"], "seed": 0}, fingerprint="none"
+        )
     frame = table(split=True).rename(columns={"a0": "attr_a0", "a1": "attr_a1"})
     for k, name in enumerate(("before", "pruned", "finetuned")):
         rng = np.random.default_rng(k)
@@ -186,7 +187,10 @@ def test_a_pruning_and_a_comparison_of_it_subtract_in_the_same_direction(tmp_pat
         )
         moved.to_csv(path, index=False)
         write_predictions(run.predictions(name), read_predictions(path))
-    run.note(models=["before", "pruned", "finetuned"], source={"unit": "patient"})
+    run.note(
+        models=["before", "pruned", "finetuned"],
+        source={"reader": "predictions", "path": "here", "unit": "patient"},
+    )
     own = evaluate(run, chosen="finetuned")
     run.finish(chosen="finetuned")
     settings = CompareSettings(inputs=(run.root,), model=("all",), attribute=("a0",))

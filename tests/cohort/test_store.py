@@ -30,7 +30,7 @@ from evenhand.cohort import (
     store,
     store_samples,
 )
-from evenhand.cohort.building import INDEX, building
+from evenhand.cohort.building import INDEX, Built, building
 from evenhand.cohort.images import ImageFiles
 from evenhand.errors import EvenhandError
 
@@ -399,3 +399,10 @@ def test_the_default_cache_is_used(monkeypatch, tmp_path, phantoms):
     stored = store_samples(replace(phantoms), 16)
     assert len(listed(tmp_path)) == 1
     assert len(stored.read.ids) == len(phantoms)
+
+
+def test_an_index_is_read_as_it_was_written(tmp_path):
+    built = Built({"a": 1}, {"b": "truncated"}, {"a": "windowed"}, (2,), "uint8")
+    (tmp_path / "samples.bin").write_bytes(bytes(2))
+    built.write(tmp_path)
+    assert Built.of(tmp_path) == built

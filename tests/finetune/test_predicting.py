@@ -44,7 +44,7 @@ def test_classes_by_other_names_are_refused_with_what_to_do(run, tmp_path):
     ended = evenhand(*words, "--out", tmp_path / "found")
     assert ended.status == 2
     assert "has the classes 0, 1; the model tells healthy, sick apart" in ended.err
-    assert "the label column has to hold these words" in ended.err
+    assert "use the model's class names in the label column" in ended.err
 
 
 def predicted(run, table, out, *more):
@@ -80,6 +80,14 @@ def test_what_cannot_be_mapped_is_refused(run, tmp_path, text, said):
     ended = predicted(run, other(run), tmp_path / "out", "--map", text)
     assert ended.status == 2
     assert said in ended.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_columns_for_one_name_are_refused(run, tmp_path):
+    words = ("--map", "label=finding", "--map", "finding=years")  # the run's label is `finding`
+    ended = predicted(run, other(run), tmp_path / "out", *words)
+    assert ended.status == 2
+    assert "--map names two columns for 'finding': 'finding' and 'years'" in ended.err
     assert not (tmp_path / "out").exists()
 
 

@@ -186,3 +186,17 @@ def test_a_better_worst_group_needs_every_group_above_some_group_of_the_other(p,
     assert (_worst(p.ravel(), better) <= 0.05) == expected
     if expected and all(shown(1, rows)):
         assert new.min() > old.min()
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_a_metric_without_an_interval_is_never_claimed(paired):
+    """Chance alone raises the calibration error of the smaller of two calibrated groups."""
+    rng = np.random.default_rng(0)
+    groups = groups_of(np.repeat(["large", "small"], [1500, 60]))
+    risk = rng.uniform(0.02, 0.98, 1560)
+    labels = (rng.random(1560) < risk).astype(int)
+    against = scored(labels, np.full(1560, 0.5)) if paired else None
+    plan = Plan(("ece",), ("gap", "worst"))
+    rows = measure(scored(labels, risk), {"g": groups}, plan, rng=rng, against=against)
+    assert set(rows["metric"]) >= {"ece", "ece_gap"}
+    assert rows["p_adjusted"].isna().all()

@@ -38,3 +38,12 @@ def test_more_classes_and_strange_thresholds():
         decision_curve(scored([0, 1], np.eye(3)[:2]), {}, rng=np.random.default_rng(0))
     with pytest.raises(EvenhandError, match="write a number between 0 and 1"):
         decision_curve(rows, {}, [1.0], rng=np.random.default_rng(0))
+
+
+def test_thresholds_may_be_an_array():
+    rows, groups = cohort()
+    curves = [
+        decision_curve(rows, groups, thresholds, rng=np.random.default_rng(1))
+        for thresholds in ([0.1, 0.25], np.array([0.1, 0.25]))
+    ]
+    assert curves[0].equals(curves[1])

@@ -195,8 +195,8 @@ def test_accuracy_at_a_threshold_of_the_same_rows_looks_better_than_at_a_half():
 @pytest.mark.parametrize(
     ("name", "instead"),
     [
-        ("min_acc", "min_acc_argmax decides"),
-        ("acc_gap:age", "acc_gap_argmax:age decides"),
+        ("min_acc", "min_acc_argmax uses"),
+        ("acc_gap:age", "acc_gap_argmax:age uses"),
         ("min_acc_argmax", None),
         ("min_auc", None),
         ("max_loss", None),

@@ -85,7 +85,8 @@ def test_the_terminal_shows_the_worst_groups_and_short_cells(measured):
     lines = text.splitlines()
     assert max(map(len, lines)) < 200
     assert (
-        lines[-1] == f"… and {MANY - GROUPS} more groups: metrics.json and the report have them all"
+        lines[-1]
+        == f"… and {MANY - GROUPS} more groups; metrics.json and the report list all of them"
     )
     worst = values_of(rows, "auc").sort_values().index[:GROUPS]
     shown = {line.split("site: ")[1].split()[0] for line in lines if "site: g" in line}

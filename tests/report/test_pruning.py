@@ -102,14 +102,14 @@ def test_the_share_that_channels_took_stands_beside_the_share_that_was_asked_for
     narrow = pruning(structure="channel", share=11.0)
     narrow.curve["left"] = [1000, 900, 800]
     says = pruning_view(narrow).sentences[1]
-    assert "A step was to take 11.0\xa0% of the numbers that were left" in says
-    assert "took 10.0\xa0% to 10.0\xa0%" in says  # without the last, which the limit cuts short
-    assert "was to take" not in pruning_view(pruning()).sentences[1]
+    assert "A step was to remove 11.0\xa0% of the remaining numbers" in says
+    assert "it removed 10.0\xa0% to 10.0\xa0%" in says  # without the last, cut short by the limit
+    assert "was to remove" not in pruning_view(pruning()).sentences[1]
 
 
 def test_luck_is_told_where_a_step_was_chosen():
     assert "No step was chosen" in " ".join(pruning_view(pruning(chosen=0)).luck)
-    assert "It cannot be told: auc_gap is undefined" in " ".join(pruning_view(pruning()).luck)
+    assert "with so few patients auc_gap is undefined" in " ".join(pruning_view(pruning()).luck)
     spans = {"chosen": [0.1, 0.0, 0.2], "confirmed": [0.13, 0.05, 0.2], "gain": [-0.02, -0.1, 0.1]}
     luck = {
         "metric": "auc_gap", "lower_is_better": True, "how": "resamples", "step": 1,

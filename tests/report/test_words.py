@@ -16,6 +16,7 @@ from evenhand.report.words import (
     groups_sentence,
     lede,
     models_sentence,
+    p_text,
     paired_chip,
     paired_sentence,
     reading,
@@ -259,6 +260,13 @@ def test_a_gap_is_told_where_sensitivity_cannot_tell(
         f"In {label} they do differ by more than chance explains: {worst} where age is 60+, "
         f"{best} where it is under 60 (the gap's 95 % interval {gap}; corrected p = 0.020).",
     )
+
+
+@pytest.mark.parametrize(
+    ("p", "said"), [(0.0312, "corrected p = 0.031"), (0.0002, "corrected p < 0.001"), (None, "")]
+)
+def test_a_small_p_value_is_shown_as_a_bound_and_not_as_0(p: float | None, said: str) -> None:
+    assert p_text(replace(OLD, p_adjusted=p)) == said
 
 
 @pytest.mark.parametrize(

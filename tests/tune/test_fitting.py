@@ -46,7 +46,8 @@ def test_workers_deliver_the_models_that_are_not_there_yet(tmp_path):
 
 
 def test_of_a_contender_s_fits_those_of_its_choice_are_kept(tmp_path):
-    run = start_run(tmp_path, "tune", {"seed": 0}, fingerprint="")
+    with run_scope():
+        run = start_run(tmp_path, "tune", {"seed": 0}, fingerprint="")
     others = [
         Choice(CHOICE.mask, 1e-3, 1),
         Choice(CHOICE.mask, 1.1e-3, 0),

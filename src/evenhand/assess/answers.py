@@ -1,4 +1,4 @@
-"""The answer of an assessment in words, and as the verdicts that a pipeline can read."""
+"""The answer of an assessment: as sentences for the page, and as rows of ``verdicts.json``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from evenhand.assess.evaluation import Evaluation, Value
 from evenhand.assess.evidence import text_of
 from evenhand.assess.settings import SUPERVISED
 from evenhand.report.assessment import Verdict
-from evenhand.report.numbers import NBSP, Scale, listed, plain
+from evenhand.report.numbers import NBSP, Scale, listed, p_value
 from evenhand.report.verdicts import Verdict as Row
 
 OUTCOMES = {
@@ -22,7 +22,7 @@ OUTCOMES = {
 
 @dataclass(frozen=True)
 class Answer:
-    """What is said of one attribute, on the page and in ``verdicts.json``."""
+    """The answer for one attribute, for the page and for ``verdicts.json``."""
 
     verdict: Verdict
     rows: tuple[Row, ...]
@@ -45,7 +45,8 @@ def sentences(found: Evaluation) -> list[str]:
 
 def verdict_rows(found: Evaluation) -> Iterator[Row]:
     """Yield every verdict of the answer."""
-    yield _row(found, "AUC", "*", [claims_of(found).everybody], _cost(found, claims_of(found)))
+    claims = claims_of(found)
+    yield _row(found, "AUC", "*", [claims.everybody], _cost(found, claims))
     for answer in answers(found):
         yield from answer.rows
 
@@ -54,24 +55,29 @@ def about_seeds(found: Evaluation) -> str:
     """Say what the claims are about: two models, or two recipes."""
     count = len(claims_of(found).family)
     family = (
-        f"A difference is claimed where its p-value, adjusted by Holm for the {count} numbers that "
-        "are judged, is below .05; the interval beside each is its own."
+        f"A difference is claimed where its p-value, adjusted by Holm over all {count} differences "
+        "of this page, is at most .05. The intervals are not adjusted."
     )
     if found.seeds == 1:
         return (
-            "One seed each: what is said is of these two models, on other patients. Another seed "
-            f"may tell otherwise; --seeds 3 or more tells of the two ways to train. {family}"
+            "Each cell has one seed: the claims are about these two models, on other patients. "
+            "Another seed may tell otherwise; with --seeds 3 or more they are about the two ways "
+            f"to train. {family}"
         )
     return (
-        f"{found.seeds} seeds each: intervals and p-values of differences are over patients and "
-        f"seeds (t, Satterthwaite's degrees of freedom), for these training patients. {family}"
+        f"Each cell has {found.seeds} seeds: intervals and p-values of differences allow for other "
+        "test patients and other seeds (t, Satterthwaite's degrees of freedom), and not for other "
+        f"training patients. {family}"
     )
 
 
 def _answer(found: Evaluation, claims: Claims, attribute: str) -> Answer:
     cost = _cost(found, claims)
     if not found.claims(found.chosen):
-        text = "No claim about fairness: an AUC's interval does not lie above .5."
+        text = (
+            "No claim about fairness: of one of the two models the interval of the AUC does not "
+            "lie above .5."
+        )
         verdict = Verdict(attribute, "unsure", "no claim", text, (cost,))
         return Answer(verdict, (_row(found, "deviation from parity", attribute, [], text),))
     claim = claims.deviation[attribute]
@@ -109,8 +115,8 @@ def _headline(found: Evaluation, claim: Claim) -> str:
         said = f"{said}, of these two models"
     if change.difference is None:
         said = (
-            "Not certain, the interval of the difference is undefined (in more than one resample "
-            "of patients in 20 some group lacks a class or a decision)"
+            "Not certain, as the difference has no interval (in more than 5 % of the resamples of "
+            "patients some group lacks a class or a decision)"
         )
     return (
         f"{said}: deviation from parity {one:.3f} supervised, {other:.3f} with self-supervision "
@@ -122,13 +128,11 @@ def _headline(found: Evaluation, claim: Claim) -> str:
 def _p(claim: Claim) -> str:
     if claim.p_adjusted is None:
         return ""
-    return (
-        f", adjusted p {'< 0.001' if claim.p_adjusted < 0.001 else f'= {plain(claim.p_adjusted)}'}"
-    )
+    return f", adjusted p {p_value(claim.p_adjusted)}"
 
 
 def _reduced(less: Value) -> str:
-    """Say the change as a share of what there was, where that has an interval."""
+    """Say the change as a share of supervised's value, where that share has an interval."""
     if less.value is None or less.low is None or less.high is None:
         return ""
     scale = Scale(100.0, 0, f"{NBSP}%", signed=True)
@@ -165,7 +169,9 @@ def _levelled(claims: Claims, attribute: str) -> str:
         if any(claim.sign < 0 for claim in claims.groups[attribute]):
             return f"No levelling down: {worst or 'another group'} is shown to be served better."
         return "Levelling down is not shown: no group is certain to lose AUC."
-    served = f"{worst}, whom supervised serves worst on validation," if worst else "no group"
+    served = (
+        f"{worst}, the group that supervised serves worst on validation," if worst else "no group"
+    )
     way = "is not shown" if worst else "is shown"
     lost = listed([f"{c.group} ({text_of(c.change.shown, sign=True)})" for c in losses])
     return f"Levelled down: {served} {way} to be served better, and AUC is lost in {lost}."

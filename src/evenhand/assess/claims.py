@@ -1,4 +1,4 @@
-"""What is claimed of self-supervision: all that the page looks at, corrected together.
+"""Claims about self-supervision against supervised training, corrected together over the page.
 
 With one seed of each cell a claim is about these two models, with several about the two recipes.
 """
@@ -12,9 +12,9 @@ import numpy as np
 
 from evenhand.assess.evaluation import Change, Evaluation
 from evenhand.assess.settings import SUPERVISED
+from evenhand.measure.claims import CLAIM
 from evenhand.measure.permutation import holm
 
-LEVEL = 0.05
 AUC, DEVIATION = "auc", "deviation_from_parity"
 
 
@@ -41,7 +41,7 @@ class Claim:
     @property
     def sign(self) -> int:
         """1 where the change is shown to be for the better, -1 for the worse, else 0."""
-        if self.p_adjusted is None or self.p_adjusted >= LEVEL or not self.change.value:
+        if self.p_adjusted is None or self.p_adjusted > CLAIM or not self.change.value:
             return 0
         higher = 1 if self.change.value > 0 else -1
         return higher if self.metric == AUC else -higher
@@ -56,11 +56,11 @@ class Claims:
     everybody
         The change in everybody's AUC.
     deviation
-        In deviation from parity, by attribute.
+        The change in deviation from parity, by attribute.
     groups
-        In AUC, group by group, by attribute.
+        The change in AUC of each group, by attribute.
     worst
-        See `Evaluation`.
+        As in `Evaluation`: the level that supervised serves worst on validation, by attribute.
     """
 
     everybody: Claim
@@ -70,15 +70,15 @@ class Claims:
 
     @property
     def family(self) -> tuple[Claim, ...]:
-        """All of them."""
+        """All claims of the page, which are corrected together."""
         groups = (claim for claims in self.groups.values() for claim in claims)
         return (self.everybody, *self.deviation.values(), *groups)
 
     def levelled_down(self, attribute: str) -> tuple[Claim, ...]:
-        """Return the groups that are shown to be served worse, where that is levelling down.
+        """Return the groups that are shown to lose AUC; none where this is not levelling down.
 
-        That is, where the group that supervised serves worst on validation is not shown to be
-        served better; where no group is known to be that one, no group is.
+        It is levelling down unless the group that supervised serves worst on validation is shown
+        to gain. Where that group is not known, any group that is shown to gain prevents it.
         """
         groups = self.groups[attribute]
         gains = {claim.group for claim in groups if claim.sign > 0}
@@ -88,7 +88,7 @@ class Claims:
 
 
 def claims_of(found: Evaluation, cell: str | None = None) -> Claims:
-    """Hold a cell (the chosen one) against supervised: everybody, each group, each attribute."""
+    """Compare a cell (by default the chosen one) with supervised, by everybody and by group."""
     cell = cell or found.chosen
     claims = [Claim("*", "*", AUC, found.difference(cell))]
     attributes = tuple(found.judged[SUPERVISED].deviation)
@@ -107,8 +107,8 @@ def claims_of(found: Evaluation, cell: str | None = None) -> Claims:
 
 
 def _adjusted(claims: Sequence[Claim]) -> list[Claim]:
-    known = [claim.change.difference for claim in claims]
-    adjusted = holm([np.nan if one is None else one.p for one in known])
+    differences = [claim.change.difference for claim in claims]
+    adjusted = holm([np.nan if change is None else change.p for change in differences])
     return [
         replace(claim, p_adjusted=None if np.isnan(p) else float(p))
         for claim, p in zip(claims, adjusted, strict=True)

@@ -69,9 +69,9 @@ class Change:
     Attributes
     ----------
     value
-        Mean over seeds of one less that of the other on the data; None where it is undefined.
+        The cell's mean over seeds less supervised's, on the data; None where it is undefined.
     difference
-        The same with what is sure of it; None where too few resamples have a value.
+        The same with interval and p-value; None where too few resamples have a value.
     """
 
     value: float | None
@@ -80,9 +80,9 @@ class Change:
     @property
     def shown(self) -> Value:
         """The value and its interval."""
-        known = self.difference
-        ends = (None, None) if known is None else (known.low, known.high)
-        return Value(self.value, *ends)
+        if self.difference is None:
+            return Value(self.value, None, None)
+        return Value(self.value, self.difference.low, self.difference.high)
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,8 @@ class Evaluation:
     models
         The models of each cell, one for each seed.
     worst
-        The level of each attribute that supervised serves worst on validation, by AUC; an
-        attribute of which no level has an AUC there is not among them.
+        The level of each attribute with the lowest AUC under supervised, on validation; attributes
+        without any such AUC are left out.
     parameters
         What each cell may change, backbone only.
     sizes
@@ -208,7 +208,7 @@ class Evaluation:
         return self._patients(keys)
 
     def _patients(self, keys: Iterable[tuple[str, str]]) -> int:
-        """Return how many patients of the rarer class there are at least in each of some groups."""
+        """Return the smallest number of patients of the rarer class over some groups."""
         return min(min(self.sizes[key].rarer, self.sizes[key].patients) for key in keys)
 
 
@@ -249,7 +249,7 @@ class Tested:
 
 
 def judge_model(predictions: Predictions, settings: AssessSettings, seed: int) -> Tested:
-    """Judge a model; the same seed draws the same patients for each, so that they are paired."""
+    """Judge a model; one seed resamples the same patients for every model, which pairs them."""
     test, val = (predictions.of_split(split) for split in ("test", "val"))
     cut = cut_of(predictions)
     rows, groups = scored_rows(test, cut), _compared(test, settings)

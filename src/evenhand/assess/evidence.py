@@ -26,10 +26,11 @@ def evidence(found: Evaluation) -> Part:
         deviation = {cell: found.deviation(cell, attribute) for cell in found.judged}
         plots.append(_plot(found, f"Deviation from parity, {attribute}", attribute, deviation))
     points = list(_by_size(found))
+    sources = "patients and seeds" if found.seeds > 1 else "patients"
     return Part(
         sentences=(
-            "Lower deviation is fairer. Differences are paired: the same patients, both models; "
-            "their intervals are over patients and seeds.",
+            "Lower deviation is fairer. Differences are paired: both models score the same "
+            f"patients; intervals of differences are over {sources}.",
             _correlations(points),
         ),
         plots=tuple(plots),

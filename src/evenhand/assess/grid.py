@@ -77,9 +77,9 @@ def fit_cell(task: Task, settings: AssessSettings, run: Run, cell: Cell) -> None
 def start_of(task: Task, settings: AssessSettings, run: Run, cell: Cell) -> tuple[Model, Schedule]:
     """Return a cell's model before it sees a label, and what it may change.
 
-    Supervised starts from the weights that pre-training starts from, and changes everything; with
-    random ones, those of the same seed. Scratch starts from random weights whatever they are. Every
-    cell scales its inputs by all training patients, also where few of them have labels.
+    Supervised starts from the weights that pre-training starts from (random ones are those of the
+    same seed) and trains everything. Scratch always starts from random weights. Every cell scales
+    its inputs by all training patients, also where few of them have labels.
     """
     strategy, weights = find_strategy(cell.strategy), settings.weights
     if cell.strategy not in LABELLED:

@@ -38,8 +38,8 @@ def page_of(run: Run, found: Sequence[Evaluation], required: Record, alike: Reco
     )
     lede = (
         f"{source['path']}: {source['label']}. {whole.sizes['*', '*'].n:,} test samples, "
-        f"scored once by each model; intervals (95 %) are over {source['unit']}s, those of "
-        "differences between cells over seeds, too."
+        f"scored once by each model; intervals (95 %) are over {source['unit']}s"
+        f"{', those of differences between cells also over seeds' if whole.seeds > 1 else ''}."
     )
     return section_page(f"evenhand assess: {run.root.resolve().name}", lede, sections, facts)
 
@@ -114,13 +114,13 @@ def _tuning(found: Sequence[Evaluation], weights: str) -> Part:
         sentences=(
             "All cells have one recipe, one head and one scale of their inputs. Supervised starts "
             f"from the weights that pre-training starts from ({_started(weights)}), and tunes "
-            "everything: frozen0 differs from it in pre-training alone, the other cells also in "
-            "what they leave as it is.",
+            "everything. So frozen0 differs from it only in pre-training; the other cells also "
+            "keep some layers frozen.",
         ),
         tables=tuple(tables),
     )
 
 
 def _started(weights: str) -> str:
-    """Say which weights ``--weights`` means."""
+    """Return in words which weights ``--weights`` names."""
     return {"none": "random ones of the same seed", "pretrained": "timm's"}.get(weights, weights)

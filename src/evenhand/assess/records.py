@@ -18,7 +18,7 @@ PAIRED = {
     True: "t, patients (bootstrap) and seeds, Satterthwaite",
     False: "t, patients (bootstrap), these two models",
 }
-"""How differences are made, by whether there are several seeds."""
+"""The ``method`` of differences: with several seeds, and with one."""
 
 REASON = "a ratio has no value: a group lacks a class or a decision"
 
@@ -56,7 +56,7 @@ def _numbers(found: Evaluation, cell: str) -> Iterator[Number]:
 
 
 def _differences(found: Evaluation, cell: str, pair: dict[str, str]) -> Iterator[dict[str, Any]]:
-    """Yield what is said of a cell less supervised; p-values of the chosen cell are adjusted."""
+    """Yield the differences of a cell from supervised; only the chosen cell's p are adjusted."""
     for claim in claims_of(found, cell).family:
         known = claim.change.difference
         adjusted = claim.p_adjusted if cell == found.chosen else None

@@ -23,8 +23,8 @@ class AssessSettings(TrainingSettings, WorkerSettings, title="Assessment"):
     )
     weights: str = Field(
         "none",
-        description="where pre-training and supervised start: none (random), pretrained, a "
-        ".safetensors file, a run",
+        description="weights that pre-training and supervised start from: none (random), "
+        "pretrained, a .safetensors file, a run",
     )
     head: Literal["linear", "hidden"] = Field(
         "hidden", description="linear, or hidden: 128 units and dropout .6 before it"

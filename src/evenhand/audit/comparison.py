@@ -69,10 +69,10 @@ def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) ->
 
 
 def _new_first(models: Mapping[str, Predictions], inputs: Inputs) -> list[str]:
-    """Return models so that each comes before those that it is held against.
+    """Return the models in such an order that each comes before the models it is compared with.
 
-    That is the order in which they are named; the models of one pruning are made each of the one
-    before, so that their order is the other way round, as on the page of the pruning itself.
+    This is the order in which the user names them. The models of a pruning run are in the order
+    in which they were made, so theirs is reversed, as on the page of the pruning itself.
     """
     names = list(models)
     return names[::-1] if inputs.job == "prune" else names

@@ -34,12 +34,15 @@ PARTS = 100
 
 
 class _Units(BaseModel):
-    """Of a ``model.json``, the parts of the backbone and what was tuned of them."""
+    """The part of a ``model.json`` that says which units of the backbone were tuned."""
 
     units: list[UnitShare]
 
 
-FITTED = "The threshold{} was chosen on the rows that are reported: its rates look better than new."
+FITTED = (
+    "The threshold{} was chosen on the rows that are reported, so rates look better than they "
+    "would on new patients."
+)
 
 
 def evaluate(run: Run, *, chosen: str | None) -> pd.DataFrame:
@@ -69,7 +72,7 @@ def evaluate(run: Run, *, chosen: str | None) -> pd.DataFrame:
 
 
 def metrics_of(run: Run, asked: Mapping[str, Asked], chosen: str | None) -> pd.DataFrame:
-    """Return the metric rows of all models of a run; what they claim is tested together."""
+    """Return the metric rows of all models of a run; their claims are tested together."""
     facts = run.facts
     seed, reported = facts["seed"], measure_settings(facts).split
     splits = {name: one.predictions.splits or ("test",) for name, one in asked.items()}
@@ -129,11 +132,11 @@ def report_of(
     here = rows_of(one.predictions, measured.split)
     groups = groups_in(here, one.attributes)
     rules = _rules(asked, model_names(facts))
-    of_these = {one.cut.how for one in asked.values() if one.cut.fitted}
+    fitted_rules = {one.cut.how for one in asked.values() if one.cut.fitted}
     fitted = [
         FITTED.format(whose)
         for how, whose in rules.items()
-        if measured.split == "val" and how in of_these
+        if measured.split == "val" and how in fitted_rules
     ]
     return Report(
         title=f"evenhand {facts['job']}: {run.root.resolve().name}",
@@ -158,7 +161,7 @@ def report_of(
 
 
 def _cautions(settings: Mapping[str, Any]) -> list[str]:
-    """Return what a reader must know about the objectives that models were chosen by."""
+    """Return the cautions of the objectives that the models were chosen by."""
     names = settings.get("objective")
     if not isinstance(names, list | tuple):  # pruning has a criterion of its own by this name
         return []
@@ -166,7 +169,7 @@ def _cautions(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _rules(asked: Mapping[str, Asked], called: Mapping[str, str]) -> dict[str, str]:
-    """Return each decision rule with whose it is, which goes without saying where it is all's."""
+    """Return each decision rule with " of MODELS"; with "" where all models share one rule."""
     models: dict[str, list[str]] = {}
     for name, one in asked.items():
         models.setdefault(one.cut.how, []).append(called.get(name, name))
@@ -219,7 +222,7 @@ def pruning_of(run: Run) -> Pruning | None:
 
 
 def _units(run: Run, model: str) -> tuple[UnitShare, ...]:
-    """Return the units of a model; none of one that the run has the predictions of alone."""
+    """Return the units of a model; none where the run has only its predictions."""
     path = run.model(model) / "model.json"
     if not path.exists() and not path.with_suffix(".safetensors").exists():
         return ()

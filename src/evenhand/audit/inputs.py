@@ -12,7 +12,7 @@ from evenhand.audit.settings import InputSettings
 from evenhand.cohort.attributes import parts_of
 from evenhand.cohort.bins import parse_bins
 from evenhand.cohort.values import read_values
-from evenhand.columns import CONTRACT, Columns
+from evenhand.columns import CONTRACT, Columns, parse_map
 from evenhand.errors import EvenhandError, pick
 from evenhand.predictions import Predictions, read_predictions
 from evenhand.runs import Run, open_run
@@ -33,7 +33,7 @@ class Inputs:
     source
         Where the samples come from: what a single run says of them, else the files.
     job
-        The job of a single run whose models they are, else None.
+        The job, where all models are of one run; else None.
     """
 
     files: dict[str, Path]
@@ -150,14 +150,10 @@ def _renamed(texts: Iterable[str], attributes: Sequence[str]) -> dict[str, str]:
     """Return the column in the file of each column of the contract, or attribute, that is named."""
     asked = [part for attribute in attributes for part in parts_of(attribute)]
     known = dict.fromkeys((*CONTRACT, *asked))
-    renamed: dict[str, str] = {}
-    for text in texts:
-        name, equals, given = text.partition("=")
-        if not equals:
-            raise EvenhandError(f"--map {text!r}: it is written NAME=COLUMN, as in label=y_true.")
-        if renamed.get(name, given) != given:
-            raise EvenhandError(f"--map names two columns for {name!r}; give one.")
+
+    def checked(name: str) -> str:
         if not re.fullmatch(r"score_\d+|attr_.+", name):
             pick("--map name", name, known)
-        renamed[name] = given
-    return renamed
+        return name
+
+    return parse_map(texts, checked, "label=y_true")

@@ -60,7 +60,7 @@ def audit(settings: AuditSettings, out: Path, *, overwrite: bool = False) -> Run
 
 
 def notes_of(models: Mapping[str, Predictions]) -> list[str]:
-    """Return what was noticed as predictions were read; the same in several files, once."""
+    """Return the notes of the predictions; a note that several models share is given once."""
     notes: dict[str, list[str]] = {}
     for name, predictions in models.items():
         for note in predictions.notes:

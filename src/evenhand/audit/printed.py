@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from evenhand.measure import find_metric
+from evenhand.report.numbers import p_value
 from evenhand.report.verdicts import Verdict
 
 Row = Mapping[Hashable, Any]
@@ -38,7 +39,7 @@ def print_verdicts(verdicts: Sequence[Verdict]) -> str:
         for verdict in verdicts
         if verdict.claim
     ]
-    return "\n".join(claims or ["These data show no difference."] * bool(verdicts))
+    return "\n".join(claims or ["These data do not show any difference."] * bool(verdicts))
 
 
 def _by(attribute: str) -> str:
@@ -67,7 +68,7 @@ def _table(rows: pd.DataFrame, title: str, metrics: Sequence[str]) -> str:
     header = (title, "metric", "group", "value", _level(rows), "n", *(["corrected p"] * tested))
     lines = [header, *(_cells(row)[: len(header)] for row in shown)]
     widths = [max(len(line[place]) for line in lines) for place in range(len(header))]
-    more = [f"… and {hidden:,} more groups: metrics.json and the report have them all"]
+    more = [f"… and {hidden:,} more groups; metrics.json and the report list all of them"]
     text = "\n".join(
         "  ".join(
             cell.ljust(width) if place in (0, 1, 2, 4) else cell.rjust(width)
@@ -79,12 +80,13 @@ def _table(rows: pd.DataFrame, title: str, metrics: Sequence[str]) -> str:
 
 
 def _worst_served(rows: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, int]:
-    """Return the rows of the groups that are printed, and how many groups are not.
+    """Return the rows to print, and how many groups are left out.
 
-    Of many groups those are printed that the leading metric is worst in.
+    Where an attribute has more than `GROUPS` groups, those that the leading metric is worst in
+    are kept.
     """
     groups = rows[(rows["attribute"] != "*") & (rows["group"] != "*")]
-    of = pd.MultiIndex.from_frame(groups[["model", "attribute", "group"]])
+    keys = pd.MultiIndex.from_frame(groups[["model", "attribute", "group"]])
     leading = groups[groups["metric"] == metric].set_index(["model", "attribute", "group"])["value"]
     if leading.groupby(level=[0, 1]).size().max() <= GROUPS or leading.empty:
         return rows, 0
@@ -92,8 +94,8 @@ def _worst_served(rows: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, int]:
     order = leading.sort_values(ascending=not falling, kind="stable")
     kept = order.groupby(level=[0, 1]).head(GROUPS).index
     hidden = len(leading) - len(kept)
-    there = pd.Series(of.isin(kept), groups.index).reindex(rows.index, fill_value=True)
-    return rows[there], hidden
+    is_kept = pd.Series(keys.isin(kept), groups.index).reindex(rows.index, fill_value=True)
+    return rows[is_kept], hidden
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -105,12 +107,12 @@ def _cells(row: Row) -> tuple[str, ...]:
         _number(row["value"]),
         _interval(row),
         str(row["n"]),
-        _number(row["p_adjusted"]) if _is_difference(row) else "",
+        _p(row["p_adjusted"]) if _is_difference(row) else "",
     )
 
 
 def _is_difference(row: Row) -> bool:
-    """Whether a row's p-value is that of no difference; everybody's AUC is held against chance."""
+    """Whether a row's p-value is about a difference; that of everybody's AUC is about chance."""
     return bool(pd.notna(row["against"])) or bool(row["attribute"] != "*")
 
 
@@ -123,6 +125,10 @@ def _interval(row: Row) -> str:
     if pd.isna(row["value"]):
         return shorten(f"undefined: {plain_text(row['undefined'])}", WIDTH, placeholder=" …")
     return "" if pd.isna(row["low"]) else f"{row['low']:.3f} to {row['high']:.3f}"
+
+
+def _p(value: float) -> str:
+    return "" if pd.isna(value) else p_value(value).removeprefix("= ")
 
 
 def _number(value: float) -> str:

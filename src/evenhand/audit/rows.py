@@ -124,11 +124,11 @@ def _fitted_by_group(rule: Policy, rows: Predictions, by: str) -> Cut:
         if level not in own
     }
     if not own:
-        return replace(shared, how=f"{shared.how}; no group of {by} holds enough for its own")
+        return replace(shared, how=f"{shared.how}; no group of {by} is large enough for its own")
     how = f"{rule.says}, on the validation rows, for each group of {by}"
     if others:
         few = "; ".join(f"{level}: {lacks}" for level, lacks in others.items())
-        how += f"; of the others, that of all rows ({shared.how}) as they hold too few ({few})"
+        how += f"; too small for their own ({few}), the others take that of all rows ({shared.how})"
     return Cut(of_all, how, by, own, fitted=True)
 
 
@@ -219,7 +219,7 @@ def model_part(
     cut: Cut | None = None,
     progress: Progress | None = None,
 ) -> Measured:
-    """Measure what `metric_rows` does, as a part of a page whose claims are tested together."""
+    """Measure as `metric_rows` does, without p-values yet: a page tests its parts together."""
     rows = rows_of(predictions, split)
     return measure_part(
         scored_rows(rows, cut or cut_of(predictions)),
@@ -279,7 +279,7 @@ def pair_part(
     cuts: tuple[Cut, Cut] | None = None,
     progress: Progress | None = None,
 ) -> Measured:
-    """Measure what `paired_rows` does, as a part of a page whose claims are tested together."""
+    """Measure as `paired_rows` does, without p-values yet: a page tests its parts together."""
     first, second = matched(rows_of(pair[0], split), rows_of(pair[1], split))
     one, other = cuts or (cut_of(pair[0]), cut_of(pair[1]))
     return measure_part(
@@ -295,7 +295,7 @@ def pair_part(
 
 
 def _patients(predictions: Predictions) -> str:
-    """Return what tells these patients from others: their resamples are the same for one seed."""
+    """Return a hash of the patients; with one seed, equal hashes mean the same resamples."""
     names = "\n".join(sorted(set(predictions.table["patient_id"].astype(str))))
     return sha256(names.encode()).hexdigest()
 

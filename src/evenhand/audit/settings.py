@@ -14,7 +14,7 @@ from evenhand.settings import SEEDS, Settings
 Asks = TypeVar("Asks", bound=Settings)
 
 LEAST = 19
-"""Permutations that can give a p of .05."""
+"""The fewest permutations whose smallest p-value is .05."""
 
 
 class InputSettings(ClassSettings, title="Predictions"):
@@ -86,7 +86,8 @@ class MeasureSettings(Settings, title="Measurement"):
     split: Literal["train", "val", "test"] = Field("test", description="whose rows are reported")
     interval: Literal["auto", "percentile", "bca"] = Field(
         "auto",
-        description="how intervals are made from the resamples; auto holds with few patients, too",
+        description="how intervals are computed from the resamples; auto also covers well with few "
+        "patients",
     )
     level: float = Field(0.95, gt=0, lt=1, description="confidence level of the intervals")
     replicates: int = Field(1000, ge=1, le=1_000_000, description="resamples of the patients")
@@ -119,13 +120,13 @@ class MeasureSettings(Settings, title="Measurement"):
 
 
 def _refuse_own_condition(settings: Asks) -> Asks:
-    """Refuse a third variable that is, or is part of, an attribute within whose levels it is."""
+    """Refuse a ``--condition`` that is one of the attributes, or a part of one."""
     control = getattr(settings, "condition", None)
     for attribute in getattr(settings, "attribute", ()):
         if control is not None and control in re.split(r"[*|]", attribute):
             raise ValueError(
-                f"--condition {control} is a part of --attribute {attribute}: within each of its "
-                "levels there is one group. Name a third variable"
+                f"--condition {control} is a part of --attribute {attribute}: within a level of "
+                f"{control} all samples are of one group of {control}. Name another variable"
             )
     return settings
 
@@ -151,7 +152,7 @@ class PredictSettings(DataSettings, title="Model"):
     """Which model is applied to which data.
 
     Attributes are as in the model's run unless they are given; so are label, columns and bins where
-    the data have the same reader. A table without labels is scored, and nothing is measured.
+    the data have the same reader. A table without labels is scored and not measured.
     """
 
     run: Path = Field(description="the run that holds the model")

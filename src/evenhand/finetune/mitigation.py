@@ -37,7 +37,7 @@ class Mitigation:
 
     @property
     def twice(self) -> bool:
-        """Whether a fit is preceded by one that finds the rows that it gets wrong."""
+        """Whether a short first fit must find the training rows that it gets wrong."""
         return self.text.partition(":")[0] == TWICE
 
     def method(self, wrong: NDArray[np.bool_] | None = None) -> TrainingMethod:
@@ -48,26 +48,26 @@ class Mitigation:
         wrong
             ``(n,)`` which training rows a first fit got wrong, for a method that trains twice.
         """
-        given = {} if wrong is None else {"wrong": wrong}
-        method: TrainingMethod = method_from_text(self.text, **given)
+        extra = {} if wrong is None else {"wrong": wrong}
+        method: TrainingMethod = method_from_text(self.text, **extra)
         return method
 
 
 def find_mitigation(settings: object, train: Cohort) -> Mitigation:
-    """Return the mitigation that a job's settings ask for, after a look at the training rows.
+    """Return the mitigation that a job's settings name, checked against the training rows.
 
     Parameters
     ----------
     settings
-        A job's; one without `MethodSettings` trains plainly.
+        The settings of a job; without `MethodSettings` among them the method is ``erm``.
     train
         The training cohort.
 
     Raises
     ------
     EvenhandError
-        The method or a setting of it is not known, it needs an attribute and there is none, or
-        the training rows lack what it needs.
+        The method or one of its settings does not exist, the method needs an attribute and none
+        is given, or the training rows do not fulfil its needs.
     """
     if not isinstance(settings, MethodSettings):
         return Mitigation("erm", None)
@@ -79,7 +79,7 @@ def find_mitigation(settings: object, train: Cohort) -> Mitigation:
         return Mitigation(settings.method, None)
     if groups is None:
         raise EvenhandError(
-            f"--method {settings.method} works with the groups of an attribute; give --attribute."
+            f"--method {settings.method} needs the groups of an attribute; give --attribute."
         )
     patients = train.table["patient_id"].to_numpy()
     method.sampler(train.labels, groups, patients, classes=len(train.classes))
@@ -87,7 +87,7 @@ def find_mitigation(settings: object, train: Cohort) -> Mitigation:
 
 
 def _groups(settings: MethodSettings, train: Cohort) -> NDArray[np.str_] | None:
-    """Return the level of each training row of the attribute that a method works with."""
+    """Return the group of each training row, by the attribute that the method uses."""
     attribute = _attribute(settings, train)
     if attribute is None:
         return None

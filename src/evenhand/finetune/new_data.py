@@ -1,4 +1,4 @@
-"""The data that a finished model is applied to: other columns, fewer classes, maybe no labels."""
+"""Data that a finished model is applied to: columns may be renamed, classes or labels missing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from evenhand.audit.settings import PredictSettings
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.readers import decoded_as_set, reader_of
 from evenhand.cohort.readers.table import ABOUT, edited_cohort
-from evenhand.columns import rename_columns
+from evenhand.columns import parse_map, rename_columns
 from evenhand.errors import EvenhandError, pick, some
 
 
@@ -26,8 +26,8 @@ class NewData:
     cohort
         All of its samples, none of them read yet.
     unlabelled
-        Why nothing can be measured: in words; None where there are labels. Then those of the
-        cohort mean nothing.
+        Why the data have no labels, in words; None where they have. Without labels, those in
+        ``cohort`` are placeholders.
     """
 
     cohort: Cohort
@@ -42,22 +42,23 @@ def open_new_data(
     Parameters
     ----------
     settings
-        Complete: label, columns and attributes are those that are looked for.
+        Complete: what the user left out is filled in from the model's run.
     classes
-        Of the model.
+        The classes of the model.
     label_named
-        Whether the user has named the label, which has to be there then.
+        Whether the user named the label column, which then must exist.
 
     Raises
     ------
     EvenhandError
-        The data cannot be read, a mapped column is not there, or a class is none of the model's.
+        The data cannot be read, a mapped column is missing, or the model lacks one of the classes.
     """
     found, path = reader_of(settings.data)
     if found.about is not ABOUT:
         if settings.map:
             raise EvenhandError(
-                f"--map is for tables of your own; {settings.data} has the columns it has."
+                f"--map renames columns of your own table; the reader of {settings.data} knows its "
+                "columns. Leave --map out."
             )
         cohort = decoded_as_set(found.open(path, settings), settings)
         return NewData(_with_classes(cohort, settings.data, classes), None)
@@ -69,7 +70,7 @@ def open_new_data(
 
 @dataclass
 class _Table:
-    """A table of one's own, as it is read."""
+    """Edits the user's own table while it is read."""
 
     renamed: Mapping[str, str]
     settings: PredictSettings
@@ -78,7 +79,7 @@ class _Table:
     unlabelled: str | None = None
 
     def edit(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Return a table under the names of the run, whose labels are made up where it has none."""
+        """Return a table with the run's column names, and placeholder labels where it has none."""
         path, label = Path(reader_of(self.settings.data)[1]), self.settings.label
         table = rename_columns(table, self.renamed, path)
         if label is None or self.label_named or (label in table and table[label].notna().any()):
@@ -88,34 +89,32 @@ class _Table:
             f"The label {label!r} {lacks}: samples are scored, and nothing is measured. --label or "
             "--map label= names the column of labels."
         )
-        # Every class, so that they are read in the order of the model's.
+        # Every class occurs, so that they are read in the model's order.
         return table.assign(**{label: np.resize(np.array(self.classes, object), len(table))})
 
 
 def _renamed(settings: PredictSettings) -> dict[str, str]:
-    """Return the column in the file of each name of the run's that the user maps."""
+    """Return the column in the new file for each name of the run that ``--map`` gives."""
     roles = {"label": settings.label, "patient_id": settings.patient}
     own = [settings.label, settings.patient, settings.image_column, settings.series_column]
     parts = [part for name in settings.attribute for part in name.split("*")]
     known = dict.fromkeys([*roles, *(name for name in own if name), *parts])
-    renamed: dict[str, str] = {}
-    for text in settings.map:
-        name, equals, column = text.partition("=")
-        if not equals:
-            raise EvenhandError(f"--map {text!r}: it is written NAME=COLUMN, as in sex=gender.")
+
+    def of_run(name: str) -> str:
         pick("--map name", name, known)
-        renamed[roles.get(name) or name] = column
-    return renamed
+        return roles.get(name) or name
+
+    return parse_map(settings.map, of_run, "sex=gender")
 
 
 def _with_classes(cohort: Cohort, data: str, classes: tuple[str, ...]) -> Cohort:
-    """Return a cohort with the model's classes, of which it may lack some."""
-    strange = [name for name in cohort.classes if name not in classes]
-    if strange:
+    """Return a cohort with the model's classes; not all of them need occur."""
+    foreign = [name for name in cohort.classes if name not in classes]
+    if foreign:
         raise EvenhandError(
             f"{data} has the classes {', '.join(cohort.classes)}; the model tells "
-            f"{', '.join(classes)} apart, and not {some(strange)}. Name the same --label as in its "
-            "run; in a table, the label column has to hold these words."
+            f"{', '.join(classes)} apart, and not {some(foreign)}. Give the same --label as in the "
+            "model's run; in your own table, use the model's class names in the label column."
         )
     numbers = np.array([classes.index(name) for name in cohort.classes], np.int64)
     table = cohort.table.assign(label=numbers[cohort.labels])

@@ -57,12 +57,12 @@ class TrainingSettings(
 
 
 class MethodSettings(Settings, title="Method"):
-    """By which mitigation method a model is trained."""
+    """The mitigation method that a model is trained with."""
 
     method: str = Field(
         "erm",
         description="mitigation method of training (`evenhand methods` lists them); "
-        "NAME:SETTING=VALUE,… sets what it can be told, as in group-dro:rate=0.1",
+        "NAME:SETTING=VALUE,… changes its settings, as in group-dro:rate=0.1",
     )
     method_attribute: str | None = Field(
         None,

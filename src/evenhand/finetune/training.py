@@ -245,7 +245,7 @@ def train(
 def _wrong_rows(
     task: Task, model: Model, schedule: Schedule, settings: FitSettings
 ) -> NDArray[np.bool_]:
-    """Train a copy for a share of the epochs; return the training rows that it gets wrong."""
+    """Train a copy for `FIRST_EPOCHS` of the epochs; return the training rows it gets wrong."""
     short = max(1, round(FIRST_EPOCHS * settings.epochs))
     first = fit(
         deepcopy(model),
@@ -257,8 +257,8 @@ def _wrong_rows(
     )
     accelerator = make_accelerator(settings)
     source = BatchSource(task.splits.train, accelerator.device)
-    found = scores(first.to(accelerator.device), source, accelerator)
-    wrong: NDArray[np.bool_] = found.argmax(axis=1) != task.splits.train.labels
+    predicted = scores(first.to(accelerator.device), source, accelerator).argmax(axis=1)
+    wrong: NDArray[np.bool_] = predicted != task.splits.train.labels
     return wrong
 
 

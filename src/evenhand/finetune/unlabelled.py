@@ -1,4 +1,4 @@
-"""What a model says of samples without labels: scores and counts, and nothing about errors."""
+"""The result for samples without labels: scores, and counts of flagged samples by group."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def group_counts(predictions: Predictions, attributes: list[str], cut: Cut) -> p
     def counted(part: pd.DataFrame) -> tuple[int, int, object]:
         return len(part), part["patient_id"].nunique(), part["flagged"].sum(min_count=1)
 
-    found = [("*", "*", *counted(rows))]
+    counts = [("*", "*", *counted(rows))]
     for attribute, groups in groups_in(predictions, attributes).items():
         for level in groups.levels:
-            found.append((attribute, level, *counted(rows.iloc[groups.rows(level)])))
-    return pd.DataFrame(found, columns=list(COLUMNS)).astype({"flagged": "Int64"})
+            counts.append((attribute, level, *counted(rows.iloc[groups.rows(level)])))
+    return pd.DataFrame(counts, columns=list(COLUMNS)).astype({"flagged": "Int64"})
 
 
 def _read_counts(path: Path) -> pd.DataFrame:
@@ -64,7 +64,7 @@ def _read_counts(path: Path) -> pd.DataFrame:
 
 
 def write_unlabelled_page(run: Run) -> None:
-    """Write the page of a run without labels from what it holds."""
+    """Write the report page of a run without labels, from the files of the run."""
     facts = run.facts
     counts = _read_counts(run.root / "groups.csv")
     table = Table(
@@ -80,7 +80,7 @@ def write_unlabelled_page(run: Run) -> None:
 
 
 def printed_counts(run: Run) -> Iterator[str]:
-    """Yield the counts of a run without labels, and what must be known of them, as lines."""
+    """Yield the counts of a run without labels, then its notes, as lines."""
     yield _read_counts(run.root / "groups.csv").to_string(index=False, na_rep="")
     for note in run.facts["notes"]:
         yield f"\n{note}"

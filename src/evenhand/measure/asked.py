@@ -50,8 +50,8 @@ def numbers_of(
     hidden = [name for one in named if one.over != "classes" for name in one.of]
     values = values_of(parts, tuple(dict.fromkeys([*metrics, *hidden])), resamples)
     found = [one for metric in metrics for one in _bare(values, metric, _in_groups(values, metric))]
-    place = {level: at for at, level in enumerate(parts.rows)}
-    found.sort(key=lambda number: place[number.group])
+    order = {level: position for position, level in enumerate(parts.rows)}
+    found.sort(key=lambda number: order[number.group])
     for name in across:
         if name in SUMMARIES:
             found += [
@@ -73,7 +73,7 @@ def numbers_of(
 
 
 def _bare(values: Values, metric: str, numbers: Iterator[Number]) -> Iterator[Number]:
-    """Yield numbers, without an interval where the metric has none, and with the reason."""
+    """Yield numbers; where the metric has no interval they lose theirs and get the reason."""
     reason = values.metrics[metric].no_interval
     for number in numbers:
         bare = number if reason is None else replace(number, made="point")

@@ -1,4 +1,4 @@
-"""What verdicts rest on: the rows that are claims, and the differences behind each."""
+"""The claims of a page: rows that a verdict rests on, and the differences behind each row."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ CLAIM = 0.05
 """A difference is claimed where its adjusted p-value is at most this."""
 
 CHANCE = 0.5
-"""The AUC of a model that knows nothing."""
+"""The AUC of a model that ranks at random."""
 
 APPROXIMATE = "approximate"
-"""In ``method``: the interval does not hold as often as it says, so that no verdict rests on it."""
+"""In ``method``: the interval is not shown to cover as often as its level says; no verdict rests
+on such a row."""
 
 Key = tuple[str, str, str]
 """Attribute, group and metric of a row."""
@@ -36,11 +37,11 @@ class Claim:
     Attributes
     ----------
     key
-        Which row.
+        The row's attribute, group and metric.
     contrasts
-        The k differences behind it.
+        The k differences behind the row.
     combine
-        From their adjusted p-values ``(k,)`` to that of the row.
+        Turns their adjusted p-values ``(k,)`` into that of the row.
     """
 
     key: Key
@@ -49,19 +50,19 @@ class Claim:
 
 
 def is_approximate(method: object) -> bool:
-    """Return whether a row's ``method`` says that no verdict may rest on it."""
+    """Return whether a row's ``method`` marks it as approximate, so that no verdict rests on it."""
     return isinstance(method, str) and APPROXIMATE in method
 
 
 class Claims:
-    """Finds the claims among the numbers of one model, or of one less another.
+    """Lists the claims among the numbers of one model, or of the difference of two models.
 
     Parameters
     ----------
     numbers, rows
-        The numbers and, in the same order, the rows made of them.
+        The numbers and, in the same order, their rows.
     replicates
-        Resamples of the patients.
+        How many resamples of the patients there are.
     """
 
     def __init__(
@@ -75,36 +76,37 @@ class Claims:
         self.replicates = replicates
 
     def of_groups(self, attribute: str, metrics: Sequence[str]) -> Iterator[Claim]:
-        """Yield the gaps of an attribute that verdicts look at, and the differences in them."""
-        for metric in self._looked_at(attribute, metrics):
+        """Yield an attribute's gaps in the headline metrics, and its differences in them."""
+        for metric in self._headline_metrics(attribute, metrics):
             gap = (attribute, EVERYBODY, f"{metric}_gap")
             if gap not in self.numbers or self.numbers[gap].reason:
                 continue
-            of = self._sides(self.numbers[gap].family[0], attribute, metric)
+            groups = self._sides(self.numbers[gap].family[0], attribute, metric)
             pairs = {
-                (one.group, other.group): Contrast(one, other) for one, other in combinations(of, 2)
+                (one.group, other.group): Contrast(one, other)
+                for one, other in combinations(groups, 2)
             }
             if not pairs:
                 continue
-            yield Claim(gap, tuple(pairs.values()), _least)
+            yield Claim(gap, tuple(pairs.values()), _smallest)
             yield from self._from_reference(attribute, metric, pairs)
 
     def of_chance(self) -> Iterator[Claim]:
-        """Yield that everybody's AUC differs from chance."""
+        """Yield the claim that everybody's AUC differs from chance."""
         key = (EVERYBODY, EVERYBODY, "auc")
         if key in self.numbers and not self.numbers[key].reason:
-            for of in self._sides(self.numbers[key].family[0], EVERYBODY, "auc"):
-                yield Claim(key, (Contrast(of, constant("chance", of, CHANCE)),), _least)
+            for auc in self._sides(self.numbers[key].family[0], EVERYBODY, "auc"):
+                yield Claim(key, (Contrast(auc, constant("chance", auc, CHANCE)),), _smallest)
 
     def of_models(self, attributes: Sequence[str], metrics: Sequence[str]) -> Iterator[Claim]:
-        """Yield how two models differ for everybody, in each group, and in their worst groups."""
+        """Yield the differences of two models: for everybody, each group, and the worst groups."""
         metric = leading_metric(metrics)
         key = (EVERYBODY, EVERYBODY, metric)
-        if key not in self.numbers or self.numbers[key].reason:
+        if key not in self.numbers or self.numbers[key].reason or not _has_interval(metric):
             return
-        of = self._sides(self.numbers[key].family[0], EVERYBODY, metric)
-        if len(of) == 2:
-            yield Claim(key, (Contrast(of[0], of[1]),), _least)
+        models = self._sides(self.numbers[key].family[0], EVERYBODY, metric)
+        if len(models) == 2:
+            yield Claim(key, (Contrast(*models),), _smallest)
         for attribute in attributes:
             yield from self._of_models(attribute, metric)
 
@@ -112,14 +114,15 @@ class Claims:
         summary = self._across(attribute, metric)
         if summary is None:
             return
-        both = [
-            {one.group: one for one in self._sides(of, attribute, metric)} for of in summary.family
+        by_model = [
+            {side.group: side for side in self._sides(family, attribute, metric)}
+            for family in summary.family
         ]
-        names = [name for name in both[0] if name in both[1]]
-        new, reference = ([one[name] for name in names] for one in both)
+        names = [name for name in by_model[0] if name in by_model[1]]
+        new, reference = ([sides_of[name] for name in names] for sides_of in by_model)
         cross = [[Contrast(one, other) for other in reference] for one in new]
         for place, one in enumerate(new):
-            yield Claim((attribute, one.group, metric), (cross[place][place],), _least)
+            yield Claim((attribute, one.group, metric), (cross[place][place],), _smallest)
         worst = (attribute, EVERYBODY, f"{metric}_worst")
         if worst in self.numbers and 0 < len(new) == len(summary.family[0].names):
             every = tuple(contrast for row in cross for contrast in row)
@@ -130,23 +133,23 @@ class Claims:
     def _across(self, attribute: str, metric: str) -> Number | None:
         """Return a number across the groups that has the values of all of them."""
         keys = ((attribute, EVERYBODY, f"{metric}_{kind}") for kind in ("worst", "gap", "best"))
-        there = [self.numbers[key] for key in keys if key in self.numbers]
-        return next((one for one in there if len(one.family) == 2 and not one.reason), None)
+        present = [self.numbers[key] for key in keys if key in self.numbers]
+        return next((one for one in present if len(one.family) == 2 and not one.reason), None)
 
     def _from_reference(
         self, attribute: str, metric: str, pairs: Mapping[tuple[str, str], Contrast]
     ) -> Iterator[Claim]:
-        """Yield the signed differences from the reference that are rows."""
+        """Yield the rows that are signed differences from the reference group."""
         for key, number in self.numbers.items():
             if key[0] == attribute and key[2] == f"{metric}_difference":
                 group, reference = number.family[0].names
                 pair = pairs.get((group, reference)) or pairs.get((reference, group))
                 if pair:
-                    yield Claim(key, (pair,), _least)
+                    yield Claim(key, (pair,), _smallest)
 
-    def _looked_at(self, attribute: str, metrics: Sequence[str]) -> tuple[str, ...]:
-        """Return the metric that tells the groups apart in the headline, and those beside it."""
-        judging = [name for name in metrics if has_better(name)]
+    def _headline_metrics(self, attribute: str, metrics: Sequence[str]) -> tuple[str, ...]:
+        """Return the headline's metric, the first in which groups vary, and those beside it."""
+        judging = [name for name in metrics if has_better(name) and _has_interval(name)]
         if not judging:
             return ()
         order = [name for name in headline_order(metrics) if name in judging]
@@ -154,45 +157,54 @@ class Claims:
         return tuple(dict.fromkeys((first, *(name for name in BESIDE if name in judging))))
 
     def _varies(self, attribute: str, metric: str) -> bool:
-        """Return whether two compared groups have values that differ."""
+        """Return whether the compared groups have at least two different values."""
         gap = self.numbers.get((attribute, EVERYBODY, f"{metric}_gap"))
         if gap is None:
             return False
         values = gap.family[0].values[:, 0]
         return len(set(values[~np.isnan(values)].tolist())) > 1
 
-    def _sides(self, of: Family, attribute: str, metric: str) -> list[Side]:
-        """Prepare the groups of a family about whose error enough is known."""
-        counts = [len(self.numbers[attribute, name, metric].rows.members) for name in of.names]
+    def _sides(self, family: Family, attribute: str, metric: str) -> list[Side]:
+        """Prepare the groups of a family whose values and errors are good enough for a test."""
+        counts = [len(self.numbers[attribute, name, metric].rows.members) for name in family.names]
         share = find_metric(metric).share
-        every = sides(of, counts, self.replicates, share=share)
+        every = sides(family, counts, self.replicates, share=share)
         return [
             one
             for one in every
-            if one.known and (attribute, one.group, metric) not in self.approximate
+            if one.usable and (attribute, one.group, metric) not in self.approximate
         ]
 
 
-def _least(p: Floats) -> float:
-    """Return that some difference is not 0."""
+def _has_interval(metric: str) -> bool:
+    """Return whether resamples give a metric's error; a claim about any other would be false.
+
+    The expected calibration error is raised by chance, the more in the smaller of two groups.
+    """
+    return find_metric(metric).no_interval is None
+
+
+def _smallest(p: Floats) -> float:
+    """Return the p-value of "no difference at all": the smallest of the adjusted ones."""
     return float(np.nanmin(p)) if not np.isnan(p).all() else np.nan
 
 
 def _worst(p: Floats, better: Floats) -> float:
-    """Return that the worst group of one model is served better, or worse, than the other's worst.
+    """Return the p-value of "the worst groups of both models are served alike".
 
     Parameters
     ----------
     p
-        ``(G * G,)`` of each group under the first model less each group under the second.
+        ``(G * G,)``, for each group under the first model less each group under the second.
     better
-        ``(G, G)`` the sign of each: 1 where the first model's value is the better one.
+        ``(G, G)``, the sign of each difference: 1 where the first model's value is the better one.
 
     Notes
     -----
     The worst group is served better where *each* group is served better than *some* group of the
-    other model. A union of intersections: the largest, over the first model's groups, of the
-    smallest p-values (Berger, Technometrics 1982). Which group is the worst need not be known.
+    other model. So its p-value is the largest, over the first model's groups, of the smallest
+    p-value over the other's (a union of intersections; Berger, Technometrics 1982). The worst
+    group itself need not be identified.
     """
     each = np.where(np.isnan(p), 1.0, p).reshape(better.shape)
     up = np.where(better > 0, each, 1.0).min(axis=1).max()

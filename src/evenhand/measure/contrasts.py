@@ -1,4 +1,4 @@
-"""Differences that verdicts rest on, and all those of a page tested together."""
+"""Differences of two values, and the test of all differences of a page together."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ HALVINGS = 60
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One of the two values that a difference is of, made ready for tests.
+    """One of the two values of a difference, prepared for tests.
 
     Attributes
     ----------
     group
-        Whose value it is.
+        The group that has the value.
     values
         ``(1 + B,)``, the value in the data and in the resamples.
     scaled
-        The same on the scale of the test.
+        ``(1 + B,)``, the same on the scale of the test.
     cases
-        How many independent cases say as much as it does.
+        Effective sample size: how many independent cases would give the same variance.
     trials
-        The patients behind a share of 0 or 1 that no resample changes, else 0.
+        The number of patients behind a share of 0 or 1 that no resample changes, else 0.
     """
 
     group: str
@@ -57,20 +57,20 @@ class Side:
         return _spread(self.scaled[1:]) ** 2
 
     @property
-    def known(self) -> bool:
-        """Whether there is a value, and something to tell its error from."""
+    def usable(self) -> bool:
+        """Whether the value is defined and its error can be estimated."""
         return not np.isnan(self.values[0]) and (self.trials > 0 or self.variance > SAME**2)
 
 
 def side(group: str, values: Floats, patients: int, *, share: bool, trials: int = 0) -> Side:
-    """Prepare a value and its resamples ``(1 + B,)`` of a group of so many patients.
+    """Prepare a group's value and its resamples ``(1 + B,)``, given its number of patients.
 
     Notes
     -----
-    Shares are tested as log odds: there the error depends less on the value, and resamples lie
-    nearly even about it. Half a case is added on either side, which keeps 0 and 1 finite and takes
-    off most of the bias (Haldane 1956; Anscombe 1956). The number of cases is that for which a
-    binomial has the variance which the resamples of the patients show.
+    Shares are tested as log odds: on that scale the error depends less on the value, and resamples
+    are nearly symmetric. Half a case is added to hits and to misses, which keeps 0 and 1 finite and
+    removes most of the bias (Haldane 1956; Anscombe 1956). The number of cases is that of a
+    binomial with the variance of the resamples.
     """
     if not share:
         return Side(group, values, values, patients, trials)
@@ -82,42 +82,42 @@ def side(group: str, values: Floats, patients: int, *, share: bool, trials: int 
     return Side(group, values, odds, cases, trials)
 
 
-def sides(of: Family, patients: Sequence[int], replicates: int, *, share: bool) -> list[Side]:
-    """Prepare the values of several groups, of so many patients each."""
+def sides(family: Family, patients: Sequence[int], replicates: int, *, share: bool) -> list[Side]:
+    """Prepare the values of the groups of a family, given the number of patients of each."""
     return [
         side(name, values[: 1 + replicates], count, share=share, trials=int(trials))
         for name, values, count, trials in zip(
-            of.names, of.values, patients, of.trials, strict=True
+            family.names, family.values, patients, family.trials, strict=True
         )
     ]
 
 
 def constant(group: str, like: Side, value: float) -> Side:
-    """Return a share that is known, to hold another one against."""
+    """Return a fixed share without error, to compare ``like`` with."""
     whole = np.full(len(like.values), value)
     return Side(group, whole, np.log(whole / (1 - whole)), np.inf)
 
 
 @dataclass(frozen=True, eq=False)
 class Contrast:
-    """A difference that is 0 where nothing differs: one value less another."""
+    """The difference of two values, the first less the second."""
 
     first: Side
     second: Side
 
     @property
     def value(self) -> float:
-        """The difference as it is reported."""
+        """The difference, on the scale of the report."""
         return float(self.first.values[0] - self.second.values[0])
 
     @property
     def error(self) -> float:
-        """The standard error of the difference as it is reported."""
+        """The standard error of the difference, on the scale of the report."""
         return _spread(self.first.values[1:] - self.second.values[1:])
 
     @property
     def exact(self) -> bool:
-        """Whether a side never changes, so that resamples say too little of its error."""
+        """Whether one value never changes, so that its error needs an exact interval."""
         return self.first.trials + self.second.trials > 0
 
     def scaled(self) -> Floats:
@@ -133,28 +133,28 @@ class Contrast:
 
     @property
     def testable(self) -> bool:
-        """Whether there is a difference, and something to tell its error from."""
-        known = self.first.known or self.second.known
-        return known and not np.isnan(self.value) and (self.exact or self.scaled_error > SAME)
+        """Whether the difference is defined and its error can be estimated."""
+        usable = self.first.usable or self.second.usable
+        return usable and not np.isnan(self.value) and (self.exact or self.scaled_error > SAME)
 
     @property
     def degrees(self) -> float:
         """The degrees of freedom of the error (Satterthwaite 1946)."""
-        parts = [(of.variance, max(of.cases - 1, 1)) for of in (self.first, self.second)]
+        parts = [(one.variance, max(one.cases - 1, 1)) for one in (self.first, self.second)]
         total = sum(variance for variance, _ in parts)
         return float(total**2 / sum(variance**2 / cases for variance, cases in parts))
 
 
 @dataclass(frozen=True, eq=False)
 class Together:
-    """What comes of testing contrasts together.
+    """Results of testing m contrasts together.
 
     Attributes
     ----------
     p, p_adjusted
-        ``(m,)``, of each by itself and over all; NaN where it cannot be tested.
+        ``(m,)``, each p-value alone, and adjusted over all; NaN where a contrast is not testable.
     critical
-        How many standard errors a difference must reach to be claimed.
+        The number of standard errors that a difference must reach to be claimed.
     """
 
     p: Floats
@@ -167,15 +167,17 @@ def adjust_together(contrasts: Sequence[Contrast], level: float) -> Together:
 
     Parameters
     ----------
+    contrasts
+        The m differences to test.
     level
-        The chance, at most, of claiming any difference where there is none.
+        The largest allowed chance of claiming any difference where there is none.
 
     Notes
     -----
-    A standardised difference counts as much as its t quantile does on the normal scale, with the
-    degrees of freedom that its cases leave. Contrasts with a value that no resample changes have
-    p-values from exact intervals, adjusted by Holm; the two kinds then share the level by their
-    numbers.
+    Each standardised difference is read as a t with the degrees of freedom of its cases, and
+    converted to the normal quantile of the same tail. Contrasts with a value that no resample
+    changes have p-values from exact intervals, adjusted by Holm. The two kinds share the level in
+    proportion to their numbers.
     """
     p, adjusted = np.full(len(contrasts), np.nan), np.full(len(contrasts), np.nan)
     tested = [place for place, one in enumerate(contrasts) if one.testable]
@@ -183,9 +185,9 @@ def adjust_together(contrasts: Sequence[Contrast], level: float) -> Together:
     drawn = [place for place in tested if not contrasts[place].exact]
     critical = 0.0
     if drawn:
-        found = _by_draws([contrasts[place] for place in drawn])
-        p[drawn], adjusted[drawn] = found.p, found.p_adjusted * len(tested) / len(drawn)
-        critical = float(np.quantile(found.largest, 1 - level * len(drawn) / len(tested)))
+        result = _by_draws([contrasts[place] for place in drawn])
+        p[drawn], adjusted[drawn] = result.p, result.p_adjusted * len(tested) / len(drawn)
+        critical = float(np.quantile(result.largest, 1 - level * len(drawn) / len(tested)))
     if exact:
         p[exact] = [_exact_p(contrasts[place]) for place in exact]
         adjusted[exact] = holm(p[exact]) * len(tested) / len(exact)
@@ -196,9 +198,10 @@ def adjust_together(contrasts: Sequence[Contrast], level: float) -> Together:
 def _by_draws(contrasts: Sequence[Contrast]) -> Adjusted:
     """Test contrasts by their resamples."""
     errors = np.array([one.scaled_error for one in contrasts])
-    at = np.array([one.first.scaled[0] - one.second.scaled[0] for one in contrasts])
+    differences = np.array([one.first.scaled[0] - one.second.scaled[0] for one in contrasts])
     degrees = np.array([one.degrees for one in contrasts])
-    observed = np.asarray(norm.isf(t.sf(np.abs(at) / errors, degrees)), dtype=np.float64)
+    statistics = np.abs(differences) / errors
+    observed = np.asarray(norm.isf(t.sf(statistics, degrees)), dtype=np.float64)
 
     def drawn(place: int) -> Floats:
         values = contrasts[place].scaled()
@@ -209,25 +212,27 @@ def _by_draws(contrasts: Sequence[Contrast]) -> Adjusted:
 
 
 def _exact_p(contrast: Contrast) -> float:
-    """Return twice the tail at which the exact interval of a difference begins at 0.
+    """Return the two-sided p-value that inverts the exact interval of a difference.
 
-    The interval is that of `difference_interval`: the reaches of both sides towards each other,
-    as the sides of a right triangle.
+    The interval is that of `difference_interval`: its half-width is the hypotenuse over the
+    half-widths of both sides. The p-value is twice the tail at which it just reaches 0.
     """
 
-    def reach(of: Side, tail: float) -> float:
-        return 1 - tail ** (1 / of.trials) if of.trials else float(norm.isf(tail)) * of.error
+    def reach(side: Side, tail: float) -> float:
+        if side.trials:
+            return float(1 - tail ** (1 / side.trials))
+        return float(norm.isf(tail)) * side.error
 
     low, high = 0.0, 0.5
     for _ in range(HALVINGS):
         tail = (low + high) / 2
-        away = math.hypot(reach(contrast.first, tail), reach(contrast.second, tail))
-        covers = away >= abs(contrast.value)
+        half_width = math.hypot(reach(contrast.first, tail), reach(contrast.second, tail))
+        covers = half_width >= abs(contrast.value)
         low, high = (tail, high) if covers else (low, tail)
     return min(1.0, 2 * high)
 
 
 def _spread(drawn: Floats) -> float:
-    """Return the standard deviation of what is defined, 0 for fewer than two values."""
+    """Return the standard deviation of the defined values, 0 for fewer than two of them."""
     defined = drawn[~np.isnan(drawn)]
     return float(defined.std(ddof=1)) if len(defined) > 1 else 0.0

@@ -32,15 +32,15 @@ def decision_curve(
 ) -> pd.DataFrame:
     """Return the net benefit of everybody and of each group at each threshold.
 
-    Misleads across groups whose prevalence differs: a group can gain no more than its prevalence,
-    so compare each with treating all and treating none of the same group, whose net benefit is 0.
+    Misleads across groups whose prevalence differs, as a group can gain at most its prevalence.
+    Compare each group's curve with treating all of the group, and with treating nobody, which is 0.
 
     Parameters
     ----------
     rows
-        Samples of two classes (see `scored`); their own threshold does not matter.
+        Samples of two classes (see `scored`); their own thresholds are not used.
     groups
-        The level that each sample has, by attribute.
+        The groups of samples, by attribute.
     thresholds
         Probabilities between 0 and 1, at and above which a case is treated.
     rng
@@ -104,20 +104,21 @@ def _points(
     resamples: Resamples,
     bootstrap: Bootstrap,
 ) -> Iterator[dict[str, Any]]:
-    metrics = [find_metric(f"net_benefit_at[{at!r}]") for at in thresholds]
+    plain = [float(threshold) for threshold in thresholds]  # an array's would print another name
+    metrics = [find_metric(f"net_benefit_at[{threshold!r}]") for threshold in plain]
     values = estimate([rows], metrics, resamples, (0, 1))[0]
     prevalence = float(rows.labels.mean())
-    for at, metric, of_metric in zip(thresholds, metrics, values, strict=True):
-        of = family({group: rows}, metric, of_metric[None], resamples, (0, 1))
-        ends = group_interval(of, resamples, bootstrap).judged(of.fewest)
+    for threshold, metric, benefits in zip(plain, metrics, values, strict=True):
+        alone = family({group: rows}, metric, benefits[None], resamples, (0, 1))
+        ends = group_interval(alone, resamples, bootstrap).judged(alone.fewest)
         yield {
             "attribute": attribute,
             "group": group,
-            "threshold": at,
-            "net_benefit": float(of_metric[0]),
+            "threshold": threshold,
+            "net_benefit": float(benefits[0]),
             "low": ends.low,
             "high": ends.high,
-            "treat_all": prevalence - (1 - prevalence) * at / (1 - at),
+            "treat_all": prevalence - (1 - prevalence) * threshold / (1 - threshold),
             "method": ends.method,
             "n": len(rows),
             "patients": len(rows.members),

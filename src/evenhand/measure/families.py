@@ -1,4 +1,4 @@
-"""A metric's values in several groups: their errors, and which of them no resample changes."""
+"""A metric's values in several groups, with their errors and intervals."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ SAME = 1e-12
 """Values that lie no farther apart are the same but for rounding, relative to the value."""
 
 MANY = np.iinfo(np.int32).max
-"""Patients behind a value whose number is not known: Student's t is then normal."""
+"""Stands for an unknown number of patients: Student's t is then normal."""
 
 LONGEST = 2.0
-"""How many times as far as t the longer side of a skewed interval may go."""
+"""The longer side of a skewed interval is at most this many times as long as that of t."""
 
 Scale = Literal["share", "mean", "coefficient", "square", "plain"]
 """How the ends of a value's interval are found from its error (see `Family.reach`)."""
@@ -98,7 +98,7 @@ class Family:
 
     @cached_property
     def correlation(self) -> Floats:
-        """``(G, G)``: how far the values go together from resample to resample."""
+        """``(G, G)``, the correlation of the values over the resamples."""
         drawn = self.drawn[:, ~np.isnan(self.drawn).any(axis=0)]
         apart = drawn - drawn.mean(axis=1, keepdims=True)
         size = np.sqrt((apart**2).sum(axis=1))
@@ -177,7 +177,7 @@ def t_quantile(tail: float, patients: NDArray[np.intp]) -> Floats:
 def distances(
     at: Floats, error: Floats, skew: Floats, quantile: Floats, scale: Scale
 ) -> tuple[Floats, Floats]:
-    """Return how far below and above values ``(G,)`` their intervals go, without exact ones."""
+    """Return how far intervals that are not exact reach below and above values ``(G,)``."""
     plain = quantile * error
     if scale in ("mean", "square"):
         return error * _unskewed(quantile, skew), -error * _unskewed(-quantile, skew)
@@ -235,7 +235,7 @@ def scale_of(metric: Metric) -> Scale:
 
 
 def as_drawn(names: tuple[str, ...], values: Floats) -> Family:
-    """Take what no resample changes for certain, and the number of patients for large."""
+    """Return values as a family without exact intervals and with many patients behind each."""
     nothing = np.zeros(len(names), dtype=np.intp)
     replicates = values.shape[1] - 1
     return Family(

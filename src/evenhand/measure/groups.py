@@ -45,6 +45,11 @@ class Groups:
         ends = np.searchsorted(self.codes[order], np.arange(len(self.levels) + 1))
         return {level: order[ends[at] : ends[at + 1]] for at, level in enumerate(self.levels)}
 
+    @property
+    def sizes(self) -> NDArray[np.intp]:
+        """The number of samples of each level, in the order of ``levels``."""
+        return np.bincount(self.codes[self.codes >= 0], minlength=len(self.levels))
+
     def compared(self, excluded: Collection[str] = ()) -> tuple[str, ...]:
         """Return the levels that gaps and worst groups are taken over.
 
@@ -91,10 +96,10 @@ def groups_of(levels: pd.Series[Any] | Sequence[str]) -> Groups:
 
 
 def attribute_groups(attribute: str, levels: pd.Series[Any] | Sequence[str]) -> Groups:
-    """Code the groups of an attribute by its name; of an intersection, those that occur.
+    """Code the groups of an attribute; of an intersection (``sex*age``), only those that occur.
 
-    A level of an attribute is a group also where nobody has it. A combination of levels that
-    nobody has is none: the levels were not declared together.
+    A level without samples stays a group of its attribute. A combination of levels without samples
+    is dropped, as nobody declared it.
 
     Raises
     ------
@@ -111,11 +116,11 @@ def attribute_groups(attribute: str, levels: pd.Series[Any] | Sequence[str]) -> 
 
 
 def occurring(attribute: str, groups: Groups) -> Groups:
-    """Return the groups of an intersection that have samples; those of an attribute all stay."""
+    """Return groups without the empty combinations of an intersection; other groups all stay."""
     if "*" not in attribute:
         return groups
-    there = np.bincount(groups.codes[groups.codes >= 0], minlength=len(groups.levels)) > 0
-    return groups.without([level for level, at in zip(groups.levels, there, strict=True) if not at])
+    sized = zip(groups.levels, groups.sizes, strict=True)
+    return groups.without([level for level, size in sized if not size])
 
 
 def within(attribute: str, groups: Groups, by: str, control: Groups) -> dict[str, Groups]:

@@ -8,13 +8,14 @@ from evenhand.measure.registry import find_metric, is_metric
 
 FIRST = ("sensitivity", "auc", "accuracy")
 BESIDE = ("auc", "specificity")
-"""Looked at, too, where the headline's metric leaves open whether groups differ."""
+"""Further metrics that verdicts look at, where the headline's metric shows no difference."""
 
 
 def headline_order(metrics: Sequence[str]) -> tuple[str, ...]:
-    """Return metrics in the order in which groups are told by them, the first that can be.
+    """Return metrics in the order in which a page tries them for its headline about groups.
 
-    Cases found come before an AUC; else the metric that was asked for first.
+    Where AUC was requested first, sensitivity comes before it, as it counts cases; otherwise the
+    order of the request stands.
 
     Examples
     --------

@@ -52,7 +52,7 @@ class Interval:
     undefined
         Replicates in which the number is undefined.
     few
-        With fewer patients than that behind the number it is approximate.
+        The interval is approximate where fewer patients than this are behind the number.
     """
 
     low: float | None
@@ -62,18 +62,18 @@ class Interval:
     few: int = 0
 
     def judged(self, patients: int) -> Interval:
-        """Return the interval; where it rests on too few patients, its method says so."""
+        """Return the interval, marked as approximate where it rests on too few patients."""
         if self.low is None or patients >= self.few:
             return self
-        said = f"{self.method}; approximate: {counted(patients, 'patient')}"
-        return replace(self, method=said)
+        marked = f"{self.method}; approximate: {counted(patients, 'patient')}"
+        return replace(self, method=marked)
 
 
 NONE = Interval(None, None, None, 0)
 
 
 def unchanging(names: Sequence[str]) -> str:
-    """Return the reason why resamples tell nothing about some groups' values."""
+    """Return in words that resamples cannot give the error of some groups' values."""
     return f"the same in every resample: {some(map(repr, names))}"
 
 
@@ -100,7 +100,8 @@ def interval(values: Floats, resamples: Resamples, bootstrap: Bootstrap) -> Inte
 def _defined(values: Floats, resamples: Resamples) -> tuple[Interval, Floats | None]:
     """Return an interval without ends, and the defined replicates.
 
-    None instead of these where too few are defined, or all are the same, as the method then says.
+    The replicates are None where too few are defined, or where all are equal; then the method of
+    the interval says so.
     """
     drawn = values[1 : 1 + resamples.replicates]
     defined = drawn[~np.isnan(drawn)]
@@ -134,7 +135,7 @@ def group_interval(of: Family, resamples: Resamples, bootstrap: Bootstrap) -> In
 
 
 def _few(of: Family) -> int:
-    """Return the patients below which an interval is approximate; of a square it always is."""
+    """Return the number of patients below which an interval is approximate; a square always is."""
     return {"square": MANY, "mean": FEW_MEAN}.get(of.scale, FEW)
 
 
@@ -143,13 +144,13 @@ def difference_interval(
 ) -> Interval:
     """Return the interval of the first of two values less the second, ``(1 + B + J,)``.
 
-    The distances of the two values' ends are joined as the sides of a triangle (MOVER; see
-    `Family.pair_reach`). Two models on the same samples go together so closely that the error of
-    the difference itself tells more: there, t with that error.
+    The intervals of the two values are combined by MOVER (see `Family.pair_reach`). Two models on
+    the same samples are so strongly correlated that the error of their difference is used directly,
+    with Student's t.
 
-    With percentiles or BCa the ends are those of the difference; a share of 0 or 1 adds nothing
-    to what its resamples tell, so that its exact interval is joined. That takes the two shares to
-    be independent, which is cautious for two models on the same patients.
+    With percentiles or BCa the interval is that of the difference itself. A share of 0 or 1 does
+    not vary in resamples, so its exact interval is combined with it; that assumes independent
+    shares, which is conservative for two models on the same patients.
     """
     found, defined = _defined(values, resamples)
     if defined is None and found.method != CONSTANT:
@@ -181,7 +182,7 @@ def _paired(values: Floats, of: Family, found: Interval, tail: float) -> Interva
 
 
 def _with_exact(at: float, of: Family, found: Interval, tail: float) -> Interval:
-    """Return an interval that reaches as far as the exact ones of the fixed values, too."""
+    """Return an interval widened by the exact intervals of the fixed values."""
     if not of.fixed.any():
         return found
     low, high = (at, at) if found.low is None or found.high is None else (found.low, found.high)
@@ -195,7 +196,7 @@ def _with_exact(at: float, of: Family, found: Interval, tail: float) -> Interval
 
 
 def _joined(method: str, of: Family) -> str:
-    """Return how the ends are made where some of the values have exact ones."""
+    """Return the name of the method, extended where some values have exact intervals."""
     if of.fixed.all():
         return "exact"
     return f"{method} and exact" if of.fixed.any() else method
@@ -204,13 +205,18 @@ def _joined(method: str, of: Family) -> str:
 def made_interval(
     values: Floats, families: Sequence[Family], resamples: Resamples, bootstrap: Bootstrap
 ) -> Interval:
-    """Return the interval of a number that is made of several groups' values in some other way.
+    """Return the interval of a number that combines several groups' values, other than by gap.
 
-    None where one of those never changes: its error would be taken for 0.
+    It has none where one of those values never changes, as its error would count as 0.
     """
-    found = interval(values, resamples, bootstrap)
-    fixed = [name for of in families for name, at in zip(of.names, of.fixed, strict=True) if at]
-    return _no_interval(tuple(dict.fromkeys(fixed)), found) if fixed else found
+    combined = interval(values, resamples, bootstrap)
+    fixed = [
+        name
+        for family in families
+        for name, is_fixed in zip(family.names, family.fixed, strict=True)
+        if is_fixed
+    ]
+    return _no_interval(tuple(dict.fromkeys(fixed)), combined) if fixed else combined
 
 
 def extremes_difference_interval(

@@ -1,4 +1,4 @@
-"""What was measured, and the p-values that hold for all claims of a page together."""
+"""Measured rows with their claims, and p-values adjusted over all claims of a page."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from evenhand.measure.tested import Row
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """The rows of one model, or of one model less another, and what may be claimed of them.
+    """The rows of one model, or of the difference of two models, and the claims about them.
 
     Attributes
     ----------
     rows
         By attribute, group and metric.
     claims
-        The claims that resamples of the patients decide.
+        The claims that are tested by resamples of the patients.
     tested
-        The rows of gaps whose p-values are of permutations, which then decide about gaps.
+        The rows of gaps that permutations have tested; then these tests decide about gaps.
     finds
-        Whether differences that would usually be claimed are to be told beside paired ones.
+        Whether to add, beside each paired difference, how large a difference would be detectable.
     patients
-        What tells these patients from others. The same patients are resampled in the same way, so
-        that claims about them are tested together.
+        Identifies the set of patients. Equal sets are resampled in the same way, so that claims
+        about them are tested together.
     """
 
     rows: dict[Key, Row]
@@ -47,20 +47,20 @@ def judge(parts: Sequence[Measured]) -> list[Row]:
 
     Notes
     -----
-    What a page says of its differences is one family: a page without any true difference makes a
-    claim at most at the rate `CLAIM`. Claims about the same patients are adjusted by step-down
-    max-t, p-values of permutations by Holm. Where a page has several such kinds, they share the
-    rate by their numbers of tests. A row that rests on several differences has no ``p`` of its own.
+    All claims of a page are one family: without any true difference, at most a share `CLAIM` of
+    pages makes a claim. Claims about the same patients are adjusted by step-down max-t, p-values
+    of permutations by Holm. Where a page has several such batches, they share the rate in
+    proportion to their numbers of tests. A row with several differences has no ``p`` of its own.
     """
-    kinds: dict[str, list[tuple[Measured, Claim]]] = {}
+    batches: dict[str, list[tuple[Measured, Claim]]] = {}
     for part in parts:
         for claim in part.claims:
-            kinds.setdefault(part.patients, []).append((part, claim))
+            batches.setdefault(part.patients, []).append((part, claim))
     tested = [row for part in parts for row in part.tested]
-    counts = {name: len(_distinct(of)) for name, of in kinds.items()}
+    counts = {patients: len(_distinct(claims)) for patients, claims in batches.items()}
     total = len(tested) + sum(counts.values())
-    for name, claims in kinds.items():
-        _judge_drawn(claims, total / max(counts[name], 1))
+    for patients, claims in batches.items():
+        _judge_drawn(claims, total / max(counts[patients], 1))
     if tested:
         _judge_tested(tested, total / len(tested))
     return [row for part in parts for row in part.rows.values()]
@@ -69,16 +69,16 @@ def judge(parts: Sequence[Measured]) -> list[Row]:
 def _judge_drawn(claims: Sequence[tuple[Measured, Claim]], weight: float) -> None:
     """Put p-values into the rows of claims about the same patients."""
     contrasts = _distinct(claims)
-    found = adjust_together(contrasts, CLAIM / weight)
-    place = {id(one): at for at, one in enumerate(contrasts)}
+    results = adjust_together(contrasts, CLAIM / weight)
+    position = {id(contrast): number for number, contrast in enumerate(contrasts)}
     for part, claim in claims:
-        at = [place[id(one)] for one in claim.contrasts]
+        own = [position[id(contrast)] for contrast in claim.contrasts]
         row = part.rows[claim.key]
         if not is_approximate(row["method"]):
-            row["p"] = _number(found.p[at[0]]) if len(at) == 1 else None
-            adjusted = claim.combine(np.minimum(1, weight * found.p_adjusted[at]))
+            row["p"] = _number(results.p[own[0]]) if len(own) == 1 else None
+            adjusted = claim.combine(np.minimum(1, weight * results.p_adjusted[own]))
             row["p_adjusted"] = _number(adjusted)
-            _tell_detectable(part, claim, found)
+            _put_detectable(part, claim, results)
 
 
 def _judge_tested(rows: Sequence[Row], weight: float) -> None:
@@ -89,14 +89,14 @@ def _judge_tested(rows: Sequence[Row], weight: float) -> None:
         row["method"] += f", Holm over {len(rows)}"
 
 
-def _tell_detectable(part: Measured, claim: Claim, found: Together) -> None:
-    """Tell how large a difference would usually be claimed, beside the one that was tested."""
+def _put_detectable(part: Measured, claim: Claim, results: Together) -> None:
+    """Put into the rows how large a difference would be claimed with the usual power."""
     attribute, group, metric = claim.key
     lone = claim.contrasts[0] if len(claim.contrasts) == 1 else None
     if lone is None or lone.exact or metric.endswith("_gap"):
         return
     name = f"{metric.removesuffix('_difference')}_{DETECTABLE}"
-    reach = found.critical + float(norm.isf(1 - POWER))
+    reach = results.critical + float(norm.isf(1 - POWER))
     row = part.rows.get((attribute, group, name))
     if row is not None and row["value"] is not None:
         row["value"] *= reach / float(norm.isf(LEVEL / 2) + norm.isf(1 - POWER))
@@ -109,7 +109,7 @@ def _tell_detectable(part: Measured, claim: Claim, found: Together) -> None:
 
 
 def _distinct(claims: Sequence[tuple[Measured, Claim]]) -> list[Contrast]:
-    """Return each contrast once: a gap and a difference from the reference share theirs."""
+    """Return each contrast once, as a gap shares some with differences from the reference."""
     return list({id(one): one for _, claim in claims for one in claim.contrasts}.values())
 
 

@@ -114,10 +114,10 @@ class Parts:
     places: Mapping[str, NDArray[np.intp]]
 
     def seen(self, level: str, metric: Metric) -> Scored:
-        """Return the samples that a metric of a level is computed from.
+        """Return the samples that a metric of a level uses.
 
-        They are its own, or, where the metric looks at other groups as well, those of its view
-        among the level's and the compared levels' samples.
+        These are the level's own. For a metric with a view they are chosen by the view from the
+        samples of the level and of all compared levels.
         """
         if metric.view is None:
             return self.rows[level]

@@ -49,9 +49,9 @@ class Objective:
     attribute
         The one attribute that it is about; None is all that there are.
     cut
-        Where two classes are decided: ``"youden"``, at Youden's threshold of the very rows that
-        the objective is computed on; or ``"argmax"``, the class with the higher score, as the
-        FairTune paper has it (Dutt et al., ICLR 2024). More classes take argmax in any case.
+        How two classes are decided: ``"youden"``, at Youden's threshold of the same rows that the
+        objective is computed on; or ``"argmax"``, the class with the higher score, as in the
+        FairTune paper (Dutt et al., ICLR 2024). With more classes it is always argmax.
     """
 
     name: str
@@ -63,14 +63,14 @@ class Objective:
 
     @property
     def caution(self) -> str | None:
-        """What a reader of its values must know, or None."""
+        """A warning about its values, or None."""
         if self.cut == "argmax" or find_metric(self.metric).needs != "decision":
             return None
         stem, colon, attribute = self.name.partition(":")
         return (
-            f"Objective {self.name}: scores of two classes are cut at the Youden threshold of the "
-            "same rows, so that it looks better than on new patients. "
-            f"{stem}_argmax{colon}{attribute} decides for the class with the higher score instead."
+            f"Objective {self.name}: for two classes Youden's threshold is fitted on the same "
+            "rows, so its value looks better than on new patients. "
+            f"{stem}_argmax{colon}{attribute} uses the class with the higher score instead."
         )
 
     def value(

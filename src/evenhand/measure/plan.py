@@ -35,7 +35,7 @@ class Plan:
     permutations
         For each gap of a metric, test "no difference" with so many permutations of whole patients
         (see `permutation_test`), adjusted by Holm over all attributes × metrics, instead of the
-        test by resamples that goes without saying (see `judge`); 0 for none.
+        default test by resamples (see `judge`); 0 for none.
         Paired differences between models are not tested.
     """
 

@@ -30,7 +30,7 @@ def detectable_gap(standard_error: float, *, level: float = LEVEL, power: float 
 
 @cache
 def _errors_apart(level: float, power: float) -> float:
-    """Return how many standard errors a difference must have to be found."""
+    """Return how many standard errors a difference needs to be detected with this power."""
     return float(norm.isf(level / 2) + norm.isf(1 - power))
 
 

@@ -12,8 +12,8 @@ Mask = NDArray[np.bool_]
 def equal_rates_p(outcome: Mask, group: Mask, reference: Mask, patients: NDArray[np.intp]) -> float:
     """Return the two-sided p-value of "the same rate in both groups".
 
-    A score test by patient: the error is that under equal rates, so that a group without any
-    outcome has one, too, and rows of one patient may be alike.
+    A score test by patient: the error is computed under equal rates, so that a group without any
+    outcome has an error, too. Rows of one patient may be correlated.
 
     Parameters
     ----------
@@ -31,9 +31,9 @@ def equal_rates_p(outcome: Mask, group: Mask, reference: Mask, patients: NDArray
 
     Notes
     -----
-    The error is the larger of two: with what each patient adds to the difference, squared and
-    summed over patients; and with the variance of a row, from all patients together, over the rows
-    of each group. With one row for each patient the square of the second one's statistic is
+    The error is the larger of two. The first sums the squares of each patient's contribution to
+    the difference. The second takes the variance of a row from all patients together, and divides
+    it by the rows of each group; with one row for each patient, the square of its statistic is
     Pearson's chi-squared. Degrees of freedom are the patients of the smaller group less one.
 
     Examples
@@ -52,9 +52,9 @@ def equal_rates_p(outcome: Mask, group: Mask, reference: Mask, patients: NDArray
         return 1.0
     share = group / group.sum() - reference / reference.sum()
     difference = float(share @ outcome)
-    beyond = either * (outcome - rate)
-    by_patient = (np.bincount(patients, share * beyond) ** 2).sum()
-    of_row = (np.bincount(patients, beyond) ** 2).sum() / either.sum()
-    error = np.sqrt(max(by_patient, of_row * (1 / group.sum() + 1 / reference.sum())))
-    fewest = min(len(np.unique(patients[of])) for of in (group, reference))
+    residual = either * (outcome - rate)
+    by_patient = (np.bincount(patients, share * residual) ** 2).sum()
+    by_row = (np.bincount(patients, residual) ** 2).sum() / either.sum()
+    error = np.sqrt(max(by_patient, by_row * (1 / group.sum() + 1 / reference.sum())))
+    fewest = min(len(np.unique(patients[rows])) for rows in (group, reference))
     return float(2 * student.sf(abs(difference) / error, max(fewest - 1, 1)))

@@ -29,7 +29,7 @@ Need = Literal["score", "decision", "label"]
 Requirement = Literal["positives", "negatives", "flagged", "unflagged"]
 
 View = Callable[[NDArray[np.bool_], NDArray[np.bool_]], NDArray[np.bool_]]
-"""From masks ``(n,)`` of the positives and of the group's own samples to those that count."""
+"""Maps masks ``(n,)`` of the positives and of the group's own samples to that of those to use."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -68,14 +68,14 @@ class Metric:
     form, value
         The summary that it is computed from, and the function from summary to values ``(b,)``.
     class_value
-        What the mean over more than two classes takes of each class against the rest; None where
-        it is ``value``.
+        For more than two classes, the value of each class against the rest, of which the mean is
+        taken; None where that is ``value``.
     view
-        Which samples of all compared groups it is computed from; None where the group's own.
+        Which samples of all compared groups the metric uses; None: the group's own.
     no_interval
         Why it has no interval, or None.
     caution
-        When it misleads, or nothing.
+        When it misleads, or "".
     """
 
     name: str
@@ -95,7 +95,7 @@ class Metric:
     caution: str = ""
 
     def of_one_class(self) -> Metric:
-        """Return the metric that the mean over classes is taken of."""
+        """Return the metric of one class against the rest, for the mean over classes."""
         return self if self.class_value is None else replace(self, value=self.class_value)
 
 

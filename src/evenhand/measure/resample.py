@@ -28,8 +28,8 @@ class Bootstrap:
     method
         ``"auto"``: from the error that the resamples give, on the scale that suits the number
         (see `evenhand.measure.families.Family.reach`), which holds with few patients, too;
-        ``"percentile"``; or ``"bca"`` (bias-corrected and accelerated; Efron, JASA 1987). What is
-        made of several numbers in some other way than a difference has percentiles in any case.
+        ``"percentile"``; or ``"bca"`` (bias-corrected and accelerated; Efron, JASA 1987). Numbers
+        that combine several values, other than differences, always have percentiles.
     """
 
     replicates: int = 1000

@@ -112,8 +112,8 @@ def scored(
     Raises
     ------
     EvenhandError
-        Shapes, lengths or classes do not fit together, a score is no probability, or a label or
-        patient is missing or no such thing. The text names the first position.
+        Shapes, lengths or classes do not fit together, a score is not a probability, or a label or
+        patient is missing or not valid. The message names the first position.
 
     Examples
     --------
@@ -156,12 +156,13 @@ def _labels(labels: ArrayLike) -> NDArray[np.intp]:
         ) from error
     if given.ndim != 1:
         raise EvenhandError(
-            f"labels must be ``(n,)``, one class for each sample; they are {given.shape}. Measure "
-            "several labels one by one; of one-hot labels take argmax(axis=1)."
+            f"labels must have shape (n,), one class for each sample; they have {given.shape}. "
+            "Measure several labels one by one; turn one-hot labels into classes by "
+            "argmax(axis=1)."
         )
     _refuse(np.isnan(number), given, "label", "is missing; leave samples without a label out")
-    strange = number != np.round(number)
-    _refuse(strange, given, "label", "is no whole number; labels must be 0 … C-1")
+    broken = number != np.round(number)
+    _refuse(broken, given, "label", "is no whole number; labels must be 0 … C-1")
     return number.astype(np.intp)
 
 
@@ -173,12 +174,12 @@ def _scores(scores: ArrayLike) -> NDArray[np.float64]:
         raise EvenhandError(f"scores must be numbers: {error}.") from error
     if score.ndim not in (1, 2) or (score.ndim == 2 and score.shape[1] < 2):
         raise EvenhandError(
-            f"scores must be ``(n,)``, the probability of class 1, or ``(n, C)`` of each of C "
-            f"classes; they are {score.shape}."
+            "scores must have shape (n,), the probability of class 1, or (n, C), that of each of "
+            f"C classes; they have {score.shape}."
         )
     _refuse(~_rows(np.isfinite(score), np.all), score, "score", "is not a finite number")
     outside = _rows((score < 0) | (score > 1), np.any)
-    how = "is no probability, 0 … 1; of logits take scipy.special.expit, or softmax for classes"
+    how = "is no probability, 0 … 1; turn logits into one by scipy.special.expit, or softmax"
     _refuse(outside, score, "score", how)
     return score
 
@@ -187,7 +188,7 @@ def _owners(patients: Sequence[Any] | NDArray[Any]) -> NDArray[Any]:
     owner = np.asarray(patients)
     if owner.ndim != 1:
         raise EvenhandError(
-            f"patients must be ``(n,)``, one for each sample; they are {owner.shape}."
+            f"patients must have shape (n,), one for each sample; they have {owner.shape}."
         )
     how = "is missing; name the patient of each sample"
     _refuse(np.asarray(pd.isna(owner)), owner, "patient", how)

@@ -1,8 +1,8 @@
-"""Differences of two training recipes, each of which several models were made by.
+"""Differences of two training recipes, with several models of each.
 
-A recipe's value is the mean over its models, which differ in their seed only. Another draw of
-patients and another draw of seeds would each give another difference, so that its variance has two
-parts. Both recipes meet the same patients (paired); their seeds have nothing in common (unpaired).
+The value of a recipe is the mean over its models, which differ only in their seed. Other patients
+and other seeds would each change the difference, so its variance has two parts. Both recipes are
+scored on the same patients (paired); their seeds are independent (unpaired).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from evenhand.measure.registry import Floats
 DEFINED = 0.95
 """Share of the resamples that must have a value for there to be an interval."""
 
-KNOWN = 0.25
-"""Share of the models' own luck with patients that has the patients' degrees of freedom."""
+LUCK_SHARE = 0.25
+"""Share of the models' own luck with patients that gets the patients' degrees of freedom."""
 
 SMALLEST = 1e-12  # error of a difference that is the same in every resample and for every seed
 
@@ -80,11 +80,12 @@ def recipe_difference(
     ``v + Σ max(s² − i, 0) / S``, as ``v`` holds ``Σ i / S`` already: a model's own luck with these
     patients is counted once. Degrees of freedom are Satterthwaite's (Biometrics Bulletin 1946), of
     the parts ``(max(s², i) − i / 4) / S`` with S − 1 each and of the rest with the patients'. Of
-    ``i``, which is known better than ``s²``, a quarter counts as known: with more the level is not
-    kept in small samples, with less there is no power where seeds matter little.
+    ``i``, which is estimated better than ``s²``, a quarter gets the patients' degrees of freedom: a
+    larger share breaks the level in small samples, a smaller one loses power where seeds matter
+    little.
 
-    With one seed of a recipe nothing is known of its seeds: the interval is that of these models
-    on other patients.
+    With one seed of a recipe its variance by seeds cannot be estimated: the interval then holds
+    for these models on other patients.
 
     Examples
     --------
@@ -99,27 +100,27 @@ def recipe_difference(
     if not finite[0] or finite[1:].mean() < DEFINED or finite.sum() < 3:
         return None
     first, second = first[:, finite], second[:, finite]
-    away = first.mean(axis=0) - second.mean(axis=0)
-    by_patients = float(away[1:].var(ddof=1))
+    differences = first.mean(axis=0) - second.mean(axis=0)
+    by_patients = float(differences[1:].var(ddof=1))
     own = [_own_parts(values) for values in (first, second) if len(values) > 1]
     shared = max(by_patients - sum(luck for _, luck, _ in own), 0.0)
     variance = by_patients + sum(max(seeds - luck, 0.0) for seeds, luck, _ in own)
     error = max(float(np.sqrt(variance)), SMALLEST)
     of_patients = min(patients, first.shape[1] - 1) - 1
-    known = KNOWN * sum(luck for _, luck, _ in own)
-    by_seeds = [(max(seeds, luck) - KNOWN * luck, freedom) for seeds, luck, freedom in own]
-    parts = [(shared + known, max(of_patients, 1)), *by_seeds]
+    moved = LUCK_SHARE * sum(luck for _, luck, _ in own)
+    by_seeds = [(max(seeds, luck) - LUCK_SHARE * luck, freedom) for seeds, luck, freedom in own]
+    parts = [(shared + moved, max(of_patients, 1)), *by_seeds]
     freedom = _satterthwaite(parts)
-    value = float(away[0])
+    value = float(differences[0])
     reach = float(student.isf((1 - level) / 2, freedom)) * error
     p = float(2 * student.sf(abs(value) / error, freedom))
     return RecipeDifference(value, value - reach, value + reach, p, error, freedom)
 
 
 def _own_parts(values: Floats) -> tuple[float, float, int]:
-    """Return a recipe's variance by seeds, how much of it is luck with patients, and its freedom.
+    """Return a recipe's variance by seeds, the part that is luck with patients, and its freedom.
 
-    Both are of the mean over seeds.
+    Both variances are of the mean over seeds.
     """
     seeds = len(values)
     apart = values - values.mean(axis=0)

@@ -1,4 +1,4 @@
-"""Many tests at once: p-values that hold together, from the draws that all of them share."""
+"""p-values of many tests, adjusted together by the draws that all of them share."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from evenhand.measure.registry import Floats
 
 @dataclass(frozen=True, eq=False)
 class Adjusted:
-    """What comes of testing m differences together.
+    """Results of testing m differences together.
 
     Attributes
     ----------
     p
-        ``(m,)``, of each test by itself.
+        ``(m,)``, the p-value of each test alone.
     p_adjusted
-        ``(m,)``, over all of them: the chance that any difference would look as sure as this one
-        if neither this one nor any that looks less sure were there.
+        ``(m,)``, adjusted over all tests: the chance of a statistic as large as this one, if this
+        difference and all with smaller statistics were 0.
     largest
         ``(B,)``, the largest statistic of each draw.
     """
@@ -36,18 +36,18 @@ def step_down(observed: Floats, drawn: Callable[[int], Floats], draws: int) -> A
     Parameters
     ----------
     observed
-        ``(m,)`` statistics, at least 0, the larger the surer; all on one scale.
+        ``(m,)`` statistics, at least 0 and all on one scale; larger is stronger evidence.
     drawn
-        From the position of a test to its statistics ``(B,)`` where nothing differs, the same
-        draws for each test. NaN where a draw has none.
+        Maps the position of a test to its statistics ``(B,)`` without any difference, on the same
+        draws for each test; NaN where a draw has none.
     draws
         B.
 
     Notes
     -----
-    Romano & Wolf, Econometrica 2005: the surest difference is held against the largest statistic
-    of all tests, the next against that of the tests which remain. Because the draws are shared,
-    tests that go together cost less than with Holm's adjustment.
+    Romano & Wolf, Econometrica 2005: the largest statistic is compared with the largest of all
+    tests in each draw, the next one with the largest of the remaining tests, and so on. Because
+    the draws are shared, correlated tests cost less than with Holm's adjustment.
 
     Examples
     --------
@@ -61,11 +61,11 @@ def step_down(observed: Floats, drawn: Callable[[int], Floats], draws: int) -> A
     p, adjusted = np.empty(len(observed)), np.empty(len(observed))
     for place in order:
         statistics = drawn(int(place))
-        largest = np.fmax(largest, statistics)  # passes over NaN
+        largest = np.fmax(largest, statistics)  # ignores NaN
         p[place] = _share(statistics, observed[place])
         adjusted[place] = _share(largest, observed[place])
-    surest_first = order[::-1]
-    adjusted[surest_first] = np.maximum.accumulate(adjusted[surest_first])
+    largest_first = order[::-1]
+    adjusted[largest_first] = np.maximum.accumulate(adjusted[largest_first])
     return Adjusted(p, adjusted, largest)
 
 

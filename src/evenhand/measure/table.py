@@ -60,7 +60,7 @@ def measure(
 ) -> pd.DataFrame:
     """Measure everybody, each group of each attribute, and across the groups.
 
-    What a page would say of the differences is tested, all of it together (see `judge`).
+    The differences that a page makes claims about are tested together (see `judge`).
 
     Parameters
     ----------
@@ -105,16 +105,16 @@ def measure_part(
     names: Mapping[str, str] | None = None,
     patients: str = "",
 ) -> Measured:
-    """Measure what `measure` does, as a part of a page, whose claims `judge` tests together.
+    """Measure as `measure` does, but leave p-values to `judge`, which tests several parts together.
 
     Parameters
     ----------
     rows, groups, plan, rng, against, progress
         As for `measure`.
     names
-        What the rows say in ``model``, ``against`` and ``split``.
+        Values of the rows' columns ``model``, ``against`` and ``split``.
     patients
-        What tells these patients from those of other parts.
+        Identifies the set of patients; parts with equal sets are tested together.
 
     Returns
     -------
@@ -138,7 +138,7 @@ def measure_part(
         numbers = [
             one.minus(other)
             for one, other in zip(numbers, others, strict=True)
-            if one.made != "point"  # a difference that would be found is no property of a model
+            if not one.metric.endswith(f"_{DETECTABLE}")  # the data have it, not a model
         ]
     table = {
         (number.attribute, number.group, number.metric): {
@@ -158,7 +158,7 @@ def measure_part(
 def _claims(
     found: Claims, divided: Sequence[Parts], plan: Plan, *, paired: bool, tested: bool
 ) -> Iterator[Claim]:
-    """Yield what a page may claim: how models differ, or how groups do and that AUC is not .5."""
+    """Yield the claims: differences of two models; or of groups, and of the AUC from chance."""
     attributes = [parts.attribute for parts in divided]
     if paired:
         yield from found.of_models(attributes, plan.metrics)

@@ -18,7 +18,7 @@ from evenhand.wording import counted
 DEFAULT = 0.5
 
 ENOUGH = 10
-"""Positives, and negatives, that a threshold is chosen on at least; chance rules among fewer."""
+"""Fewest positives, and negatives, to choose a threshold on; fewer give one by chance."""
 
 Choose = Callable[[NDArray[np.intp], Floats], float]
 """From labels and scores of validation rows to the score at and above which class 1 is decided."""
@@ -52,7 +52,7 @@ class Policy:
         return self.positives + self.negatives > 0
 
     def lacks(self, labels: ArrayLike) -> str | None:
-        """Return in words what rows with these labels lack for the rule, or None.
+        """Return in words why rows with these labels are too few for the rule, or None.
 
         Examples
         --------

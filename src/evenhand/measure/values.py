@@ -71,7 +71,7 @@ class Values:
 
     @cached_property
     def _families(self) -> dict[tuple[str, tuple[str, ...]], Family]:
-        """What has been brought together before: errors are computed once."""
+        """Families by metric and levels, kept so that their errors are computed once."""
         return {}
 
     def reason(self, metric: str, levels: Sequence[str]) -> str | None:

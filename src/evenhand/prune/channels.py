@@ -20,7 +20,7 @@ from evenhand.prune.state import State
 
 Named = Mapping[str, Tensor]
 Slices = Mapping[tuple[str, int], int]
-"""By the name of a parameter and one of its axes, how many places along it."""
+"""Maps (parameter name, axis) to the number of entries that a channel has along that axis."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class Choices:
     scores
         For each of them, the sum of its parameters' saliency.
     slices
-        For each of them, how many places it takes along an axis of a parameter.
+        For each of them, the entries that it has along the axes of parameters.
     remove
         Removes those at some places from the model.
     """
@@ -104,10 +104,10 @@ def remove_channels(state: State, scores: Named, count: int) -> State:
 
 
 def _least(choices: Sequence[Choices], shapes: dict[str, list[int]], count: int) -> list[list[int]]:
-    """Return the places of what is removed, for each of the choices.
+    """Return the positions of the channels to remove, for each of the choices.
 
-    A number that joins two channels goes once: each channel has what is left when those before it
-    are gone, so ``shapes`` shrink on the way.
+    A weight that joins two removed channels counts once: ``shapes`` are updated in place, so each
+    channel counts what the channels before it leave.
     """
     every = sorted(
         (float(score), k, place)
@@ -130,7 +130,7 @@ def _least(choices: Sequence[Choices], shapes: dict[str, list[int]], count: int)
 
 
 def _size(slices: Slices, shapes: Mapping[str, Sequence[int]]) -> int:
-    """Return how many numbers some slices have of parameters of some shapes."""
+    """Return how many numbers vanish when slices are cut out of parameters of these shapes."""
     left = {name: list(shapes[name]) for name, _ in slices}
     for (name, axis), places in slices.items():
         left[name][axis] -= places
@@ -172,7 +172,7 @@ def _sample(model: Model) -> Tensor:
 
 
 def _parameters(graph: Any, group: Any, names: Mapping[Any, str]) -> Iterator[tuple[Any, str, int]]:
-    """Yield what goes with the channels of a group: the item, a parameter's name and its axis."""
+    """Yield the parameters that depend on the channels of a group: item, name and axis."""
     for item in group:
         name = names.get(item.dep.target.module)
         outward = graph.is_out_channel_pruning_fn(item.dep.handler)  # a norm's channels are both
@@ -194,7 +194,7 @@ def _by_channel(graph: Any, group: Any, names: Mapping[Any, str], scores: Named)
 def _slices_by_channel(
     graph: Any, group: Any, names: Mapping[Any, str], shapes: Mapping[str, torch.Size]
 ) -> list[Slices]:
-    """Return what goes with each channel of a group."""
+    """Return the slices of parameters that are removed with each channel of a group."""
     slices: list[Counter[tuple[str, int]]] = [Counter() for _ in group[0].idxs]
     for item, name, axis in _parameters(graph, group, names):
         if name in shapes:

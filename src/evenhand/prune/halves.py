@@ -18,7 +18,7 @@ PATIENTS = 10
 
 @dataclass(frozen=True)
 class Halves:
-    """The patients that choose; those that confirm are the others."""
+    """The patients that choose; all others confirm."""
 
     choosing: frozenset[str]
 
@@ -48,7 +48,7 @@ def halve(
     attribute, groups
         The attribute that the model is pruned for, and the groups of it that are compared.
     rng
-        Decides who is in which half.
+        Draws the half of each patient.
 
     Returns
     -------

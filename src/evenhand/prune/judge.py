@@ -26,7 +26,7 @@ POINT = 0.01
 
 VAL = "val"
 CONFIRM = confirming("")
-"""What the names of numbers begin with that are of the patients that confirm."""
+"""Prefix of the numbers that come from the patients that confirm."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ class Judge:
 
 
 def _by_name(rows: pd.DataFrame, attribute: str) -> dict[str, float]:
-    """Return numbers of everybody and across groups by metric, of a group by metric and group."""
+    """Return values by name: ``metric`` for everybody and across groups, else ``metric:group``."""
     values = {}
     columns = (rows[name] for name in ("attribute", "group", "metric", "value"))
     for own, group, metric, value in zip(*columns, strict=True):

@@ -1,4 +1,4 @@
-"""How lucky the choice of a step is: on whom it was chosen, and what other patients confirm."""
+"""Estimates how much of the chosen step's advantage is luck, on patients who did not choose it."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ RESAMPLES = 100
 
 
 def luck_of(judge: Judge, steps: Sequence[Predictions], winner: int) -> Luck | None:
-    """Return how lucky the choice of a step may be.
+    """Return the values of the chosen step where it was chosen, and those that others confirm.
 
-    None where no step was chosen, or where a number that it takes is undefined.
+    None where no step was chosen, or where one of these values is undefined.
 
     Parameters
     ----------
     judge
-        What chose.
+        The judge that chose the step.
     steps
         The validation rows as each step scores them, the untouched model first.
     winner
@@ -110,10 +110,10 @@ def difference(first: Span, second: Span) -> Span:
 def _by_resamples(judge: Judge, steps: Sequence[Predictions], winner: int) -> Luck:
     """Return the luck by the patients that resamples leave out.
 
-    In each resample of the patients a step is chosen anew. On the patients who are not in it (about
-    37 %; Efron & Tibshirani, JASA 1997) it competes with the step that all patients chose, which
-    they helped to choose: how much better that one looks there is the luck, on average. What is
-    confirmed is the value less the luck, in an interval that is shifted by as much.
+    Each resample of the patients chooses a step. On the patients whom it leaves out (about 37 %;
+    Efron & Tibshirani, JASA 1997) this step is compared with the winner, which they helped to
+    choose: how much better the winner looks there, on average, is the luck. The confirmed value is
+    the value less the luck; its interval is shifted by as much.
     """
     values = [_replicates(judge, one) for one in steps]
     judged = {name: np.array([own[name] for own in values]) for name in values[0]}
@@ -146,10 +146,10 @@ def _by_resamples(judge: Judge, steps: Sequence[Predictions], winner: int) -> Lu
 
 
 def _replicates(judge: Judge, predictions: Predictions) -> dict[str, Floats]:
-    """Return the numbers that steps are judged by, ``(1 + 2 B,)``.
+    """Return the numbers that steps are judged by, ``(1 + 2 B,)`` each.
 
-    They are of the data, of B resamples, and of the patients that each of these leaves out. The
-    same patients are drawn for every step.
+    The first is from the data, then come B resamples, then the patients that each of these leaves
+    out. The same patients are drawn for every step.
     """
     rows = scored_rows(predictions, cut_of(predictions))
     (groups,) = groups_in(predictions, [judge.attribute]).values()
@@ -159,7 +159,7 @@ def _replicates(judge: Judge, predictions: Predictions) -> dict[str, Floats]:
     parts = parts_of(rows, judge.attribute, groups, compared_levels(plan, judge.attribute, groups))
     values: dict[str, list[float]] = {judge.criterion.name: [], metric: []}
     for weights in np.concatenate([drawn, drawn[1:] == 0]).astype(drawn.dtype):
-        # One at a time: beside the data, a resample's gap would have the sign of the data's.
+        # One resample at a time: computed together, its gap would take the sign of the data's.
         one = Resamples(weights[None], 0)
         found = [
             *numbers_of(everybody(rows), (metric,), (), one),

@@ -63,7 +63,7 @@ class Premise:
 
 
 def check_premise(task: PruneTask, pruned: Mapping[str, int]) -> Premise:
-    """Zero a share of each layer, one layer at a time, and see what it does to each group.
+    """Zero a share of each layer, one layer at a time, and measure the effect on each group.
 
     Curvature and samples are those of the first step, from training patients. ``pruned`` says how
     many numbers the chosen model has lost in each layer.

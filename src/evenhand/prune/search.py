@@ -51,7 +51,7 @@ def searched(task: PruneTask, run: Run) -> PruneTask:
 def pruning_space(given: PruneSettings) -> Space[Choice]:
     """Return every β, share and estimator; those that the settings name come first.
 
-    An estimator that the settings name for its layers (hutchinson takes any) is kept.
+    Where the settings name ``hutchinson``, which handles any layer, no other estimator is tried.
     """
     shares = min(SHARES[0], given.share), max(SHARES[1], given.share)
     estimators = ESTIMATORS if given.estimator in ESTIMATORS else (given.estimator,)

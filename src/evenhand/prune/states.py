@@ -37,7 +37,7 @@ def write_rows(run: Run, rows: Sequence[Row]) -> None:
 
 
 def save_step(run: Run, task: PruneTask, step: Step, rows: Sequence[Row]) -> None:
-    """Keep a step and then its row, and let go of the states that nobody needs."""
+    """Save a step, then its row, and remove states that are no longer needed."""
     number = len(rows) - 1
     folder, state = _folder(run, number), step.state
     save_model(folder, state.model, left=state.left, total=state.total)
@@ -64,13 +64,13 @@ def load_state(run: Run, task: PruneTask, rows: Sequence[Row], number: int) -> S
 
 
 def load_predictions(run: Run, task: PruneTask, rows: Sequence[Row]) -> list[Predictions]:
-    """Return what each step said about the validation rows, the untouched model first."""
+    """Return the predictions of each step on the validation rows, the untouched model first."""
     files = [_validation(run) / f"{number:03d}.parquet" for number in range(1, len(rows))]
     return [task.untouched, *map(read_predictions, files)]
 
 
 def clear_states(run: Run) -> None:
-    """Let go of all states, and of what they said."""
+    """Remove all saved states and their predictions."""
     for folder in (run.root / "steps", _validation(run)):
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -39,7 +39,7 @@ from evenhand.train.losses import make_loss
 from evenhand.train.settings import LoopSettings
 
 HALVES = 2**32 - 1
-"""Beside the seed, what the halves of the validation patients are drawn from; no step has it."""
+"""With the seed, seeds the draw of the halves of validation patients; no step uses this number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +65,9 @@ class PruneTask:
     judge
         Measures models on validation.
     untouched, before
-        What the untouched model says about the validation rows, and what the judge says of that.
+        The untouched model's predictions on the validation rows, and the judge's numbers of them.
     ranks
-        Each group's validation value of ``rank_by``, of all validation patients.
+        Each group's value of ``rank_by``, on all validation patients.
     roles
         Who is unprivileged, and β of the others.
     source, positions
@@ -194,7 +194,7 @@ def _mask(folder: Path, device: torch.device) -> Kept:
 
 
 def training_of(run: Run) -> LoopSettings:
-    """Return how the model of a run was trained; a run that pruned has it from where it came."""
+    """Return how a run's model was trained; a pruning run records this of the run it came from."""
     facts = run.facts
     known = facts.get("training", facts["settings"])
     return LoopSettings.model_validate(
@@ -203,7 +203,7 @@ def training_of(run: Run) -> LoopSettings:
 
 
 def _refuse_layers(task: PruneTask) -> None:
-    """Try the estimator on a few samples: what it cannot handle shows there."""
+    """Try the estimator on a few samples, so that it refuses early what it cannot handle."""
     settings, names = task.settings, in_play(task.model, task.settings)
     order, drawn = generators(settings.seed, 0, task.accelerator.device)
     batches = list(group_batches(task.source, task.positions, 1, 2, order))

@@ -31,11 +31,11 @@ from evenhand.report.words import (
 
 PICKED = (
     "The worst group is picked from the same data, which biases its value and its interval where "
-    "groups are close; the verdict holds whichever group is the worst."
+    "groups are close. The verdict does not depend on which group is picked."
 )
 TWO_MODELS = (
-    "This is about these two models: another training of the same recipe, with another seed, may "
-    "come out otherwise."
+    "This holds for these two models: training the same recipe with another seed may give another "
+    "result."
 )
 
 
@@ -65,7 +65,7 @@ class Answer:
     dots
         Two groups as a hundred cases each, empty when the metric is no share of positives.
     verdicts
-        Every statement among these sentences that claims a difference, or cannot.
+        The sentences that claim a difference or say that none is shown, as verdicts.
     """
 
     topic: str
@@ -94,7 +94,7 @@ def strategy_answer(
     metric
         What it is served by (``"auc"``).
     validation
-        Rows of the validation split, which say whom the other models serve worst.
+        Rows of the validation split, which show the group that each other model serves worst.
 
     Returns
     -------
@@ -108,10 +108,10 @@ def strategy_answer(
     everybody = find(rows, attribute=EVERYONE, group=EVERYONE, metric=metric)
     overall = [row for row in everybody if row.model == model and row.against]
     others = [row.against or "" for row in paired]
-    every = [changes(rows, validation, (model, other), attribute, metric) for other in others]
-    known = [of for of in every if of is not None]
-    changed = [change.difference for of in known for change in of.groups]
-    levelling = [verdict for of in known if (verdict := levelling_verdict(of)) is not None]
+    possible = [changes(rows, validation, (model, other), attribute, metric) for other in others]
+    defined = [change for change in possible if change is not None]
+    changed = [group.difference for change in defined for group in change.groups]
+    levelling = [verdict for change in defined if (verdict := levelling_verdict(change))]
     down = any(verdict.claim for verdict in levelling)
     return Answer(
         topic=f"{opening(model)} or {listed(others, 'or')}, by {shown(attribute)}?",

@@ -81,10 +81,8 @@ def score_views(rows: Scored, groups: Mapping[str, Groups], positive: str) -> tu
 
 
 def _view(rows: Scored, attribute: str, groups: Groups, positive: str) -> ScoreView:
-    size = np.bincount(groups.codes[groups.codes >= 0], minlength=len(groups.levels))
-    every = {
-        level: n for level, n in zip(groups.levels, size, strict=True) if n and level != UNKNOWN
-    }
+    sized = zip(groups.levels, groups.sizes, strict=True)
+    every = {level: size for level, size in sized if size and level != UNKNOWN}
     parts = {shown(level): rows.take(groups.rows(level)) for level in _largest(every)}
     few = f"Of {len(every):,} groups the {DRAWN} with most samples are drawn."
     left_out = (few,) if len(parts) < len(every) else ()

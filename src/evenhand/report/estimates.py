@@ -50,15 +50,15 @@ class Estimate:
 
     @property
     def claimed(self) -> bool:
-        """Whether a difference is claimed: by its corrected p-value, and never from few cases."""
+        """Whether a difference is claimed: by its corrected p-value, never on approximate rows."""
         p = self.p_adjusted
         return p is not None and p <= CLAIM and not is_approximate(self.method)
 
 
 class Estimates(tuple[Estimate, ...]):
-    """Estimates that are looked up by the values of some fields, without a look at all of them.
+    """Estimates with indexes by field values, so that a look-up does not scan all of them.
 
-    There is an index for each set of fields that was asked for, made once.
+    The index of each set of fields is built at its first use.
     """
 
     @cached_property

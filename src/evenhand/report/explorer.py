@@ -15,7 +15,7 @@ from evenhand.report.terms import shown
 
 STEPS = 100
 DRAWN = 20
-LARGEST = "Of {:,} groups the {} with most samples are shown, and the gap is that of these."
+LARGEST = "Of {:,} groups the {} with most samples are shown; the gap is taken over these."
 COLUMNS = ("Sensitivity", "Specificity", "PPV", "Share flagged")
 
 
@@ -101,12 +101,11 @@ def explorer(
 
 
 def _largest(groups: Groups) -> tuple[str, ...]:
-    """Return the levels that are shown: of many those with most samples, in their order."""
+    """Return the levels to show, in their order: at most `DRAWN`, those with most samples."""
     if len(groups.levels) <= DRAWN:
         return groups.levels
-    size = np.bincount(groups.codes[groups.codes >= 0], minlength=len(groups.levels))
-    kept = np.sort(np.argsort(-size, kind="stable")[:DRAWN])
-    return tuple(groups.levels[at] for at in kept)
+    kept = np.sort(np.argsort(-groups.sizes, kind="stable")[:DRAWN])
+    return tuple(groups.levels[place] for place in kept)
 
 
 def cells(counts: Sequence[Counts], at: int) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -24,7 +24,8 @@ class Extremes:
         The row of the greatest minus the smallest, None where it was not measured. Its interval
         allows for the picking, its corrected p-value for all that the page compares.
     detectable
-        The difference of two groups that would usually be claimed, None where that is not known.
+        The smallest difference of two groups that would be claimed with the usual power, None
+        where it is not known.
     """
 
     worst: Estimate

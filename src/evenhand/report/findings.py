@@ -23,14 +23,14 @@ class Findings:
     confirmed: tuple[Forest, ...]
     optimism: tuple[str, ...]
     importance: tuple[Forest, ...]
-    origin: str = ""  # where the choice comes from, unless it is the study's own
+    origin: str = ""  # the trial of another study that was chosen; "" where it is the study's own
     fit_columns: tuple[str, ...] = ()
     fits: tuple[FitRow, ...] = ()
 
 
 @dataclass(frozen=True)
 class FitRow:
-    """One of the fits that the choice was judged by, or their mean."""
+    """One fit of the chosen setting, or the mean over its fits."""
 
     name: str
     delivered: bool
@@ -60,9 +60,9 @@ def _confirmed(told: Sequence[Mapping[str, Any]], goal: Goal, study: Mapping[str
     lines = []
     for one in told:
         found = one["objectives"][goal.name]
-        of = one.get("study", own)
-        best = (of, one["trial"]) == (chosen["study"], chosen["trial"])
-        name = f"trial {one['trial']}" if of == own else f"{of}, trial {one['trial']}"
+        origin = one.get("study", own)
+        best = (origin, one["trial"]) == (chosen["study"], chosen["trial"])
+        name = f"trial {one['trial']}" if origin == own else f"{origin}, trial {one['trial']}"
         section = f"{name}{', chosen' if best else ''}"
         lines.append(
             Line("in the search", _estimate(found["searched"]), kind="other", section=section)
@@ -75,7 +75,7 @@ def _confirmed(told: Sequence[Mapping[str, Any]], goal: Goal, study: Mapping[str
 
 
 def _fit_columns(fit: Mapping[str, Any], goals: Sequence[Goal]) -> tuple[str, ...]:
-    """Return what the columns of the chosen fits are called."""
+    """Return the column names of the table of chosen fits."""
     groups = (
         "everyone"
         if row["group"] == EVERYONE
@@ -102,8 +102,8 @@ def _fit_rows(
         for fit in fits
     ]
     rows = [
-        FitRow(f"seed {fit['seed']}", fit["seed"] == delivered, tuple(map(_number, of)))
-        for fit, of in zip(fits, values, strict=True)
+        FitRow(f"seed {fit['seed']}", fit["seed"] == delivered, tuple(map(_number, row)))
+        for fit, row in zip(fits, values, strict=True)
     ]
     if len(fits) > 1:
         means = (

@@ -16,7 +16,7 @@ from evenhand.report.terms import Counts, is_of_group, shown, term
 from evenhand.report.words import p_text
 
 DRAWN = 20
-"""Groups that a picture shows; of more, those that are served worst."""
+"""Most groups that a picture shows; where there are more, it shows those served worst."""
 
 FOLDED = (
     "There are {count}: each picture shows the {drawn} that are served worst by its metric, and "
@@ -59,7 +59,7 @@ class GroupView:
     differences: tuple[Forest, ...]
     across: tuple[tuple[str, str, Cell], ...]
     folded: str = ""
-    """Said where there are too many groups to be drawn."""
+    """A remark, where there are too many groups to draw all."""
 
 
 def group_view(
@@ -99,10 +99,10 @@ def group_view(
 
 
 def served_worst(rows: Sequence[Estimate], metric: str) -> Sequence[Estimate]:
-    """Return the rows of one metric that are drawn: of many groups those that are served worst.
+    """Return the rows of one metric to draw, at most `DRAWN`: those of the groups served worst.
 
-    The lowest, or the highest where less is better; what is undefined comes last. They stay in the
-    order of the groups.
+    These are the lowest values, or the highest where less is better; undefined values and the
+    unknown level come last.
     """
     if len(rows) <= DRAWN:
         return rows
@@ -113,14 +113,14 @@ def served_worst(rows: Sequence[Estimate], metric: str) -> Sequence[Estimate]:
 
 
 def _across(rows: Sequence[Estimate]) -> tuple[tuple[str, str, Cell], ...]:
-    """Return the numbers across groups, each metric's first ones where it has one per group."""
-    shown_of: Counter[str] = Counter()
-    told = []
+    """Return the numbers across groups, at most `DRAWN` rows of each metric."""
+    counts: Counter[str] = Counter()
+    cells = []
     for row in rows:
-        shown_of[row.metric] += 1
-        if shown_of[row.metric] <= DRAWN:
-            told.append((term(row.metric).label, _of_whom(row), _tested(row)))
-    return tuple(told)
+        counts[row.metric] += 1
+        if counts[row.metric] <= DRAWN:
+            cells.append((term(row.metric).label, _of_whom(row), _tested(row)))
+    return tuple(cells)
 
 
 def everyone(rows: Sequence[Estimate], like: Estimate) -> Estimate | None:
@@ -170,7 +170,7 @@ def _differences(here: Sequence[Estimate], metrics: Sequence[str]) -> tuple[Fore
 
 
 def _farthest(rows: Sequence[Estimate]) -> Sequence[Estimate]:
-    """Return the differences that are drawn: of many the largest, in the order of the groups."""
+    """Return the differences to draw, at most `DRAWN`: the largest, in the order of the groups."""
     if len(rows) <= DRAWN:
         return rows
     size = [-1.0 if row.value is None else abs(row.value) for row in rows]

@@ -1,4 +1,4 @@
-"""What each group gains and loses by a model, and whether that is levelling down."""
+"""Gains and losses of each group under a model, and whether they are levelling down."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ from dataclasses import dataclass
 
 from evenhand.report.estimates import EVERYONE, Estimate, find, first
 from evenhand.report.extremes import is_unknown
-from evenhand.report.numbers import listed, signed
+from evenhand.report.numbers import listed, p_value, signed
 from evenhand.report.terms import opening, shown, term
 from evenhand.report.verdicts import Verdict
 from evenhand.report.words import (
     amount,
-    p_text,
+    interval_or_reason,
     paired_chip,
     signed_amount,
     where,
-    within_brackets,
 )
 
 
 @dataclass(frozen=True)
 class Change:
-    """One group under two models: the difference, and what the reference model gives it."""
+    """One group under two models: the difference, and its value under the reference model."""
 
     difference: Estimate
     reference: Estimate | None
@@ -30,17 +29,17 @@ class Change:
 
 @dataclass(frozen=True)
 class Changes:
-    """How the groups of one attribute fare under a model, less how under the reference.
+    """The change of each group of one attribute, from a reference model to another model.
 
     Attributes
     ----------
     model, against, attribute, metric
-        What is compared.
+        The model, its reference, and what they are compared by.
     groups
-        Every group that has a number, in their order.
+        Every group with a number, in order.
     worst
-        The row of the group that the reference serves worst, by validation rows where there are
-        any; None where no group has a value.
+        The row of the group that the reference serves worst: on validation rows where there are
+        any, else on the reported ones. None where no group has a value.
     """
 
     model: str
@@ -66,7 +65,7 @@ class Changes:
 
     @property
     def levelled_down(self) -> bool:
-        """Whether some group is shown to lose, and the worst served one not to gain."""
+        """Whether some group is shown to lose, and the worst served one is not shown to gain."""
         return self.worst is not None and bool(self.losses) and not self.worst_is_better
 
 
@@ -118,39 +117,42 @@ def _worst(rows: Sequence[Estimate]) -> Estimate | None:
     return pick(served, key=lambda row: row.value or 0.0)
 
 
-def levelling_verdict(of: Changes) -> Verdict | None:
-    """Return what is said of levelling down, None where no group is served worst."""
-    if of.worst is None:
+def levelling_verdict(change: Changes) -> Verdict | None:
+    """Return the verdict about levelling down, None where no group has a value."""
+    if change.worst is None:
         return None
     return Verdict(
-        about=f"levelling down: {of.model} against {of.against}",
-        attribute=of.attribute,
-        claim=of.levelled_down,
-        text=_levelling_sentence(of, of.worst),
-        p_adjusted=min((row.p_adjusted for row in of.losses if row.p_adjusted), default=None),
+        about=f"levelling down: {change.model} against {change.against}",
+        attribute=change.attribute,
+        claim=change.levelled_down,
+        text=_levelling_sentence(change, change.worst),
+        p_adjusted=min(
+            (row.p_adjusted for row in change.losses if row.p_adjusted is not None), default=None
+        ),
     )
 
 
-def _levelling_sentence(of: Changes, worst: Estimate) -> str:
-    by = {"val": " on validation"}.get(worst.split, " in these data")
-    which = f"the group that {of.against} serves worst{by} ({where(of.attribute, worst.group)})"
-    if not of.losses:
-        return f"Against {of.against}, no group by {shown(of.attribute)} is shown to lose."
-    lost = listed([where(row.attribute, row.group) for row in of.losses])
-    if of.levelled_down:
+def _levelling_sentence(change: Changes, worst: Estimate) -> str:
+    reference, attribute = change.against, change.attribute
+    data = "on validation" if worst.split == "val" else "in these data"
+    which = f"the group that {reference} serves worst {data} ({where(attribute, worst.group)})"
+    if not change.losses:
+        return f"Against {reference}, no group by {shown(attribute)} is shown to lose."
+    lost = listed([where(row.attribute, row.group) for row in change.losses])
+    if change.levelled_down:
         return (
-            f"Levelled down: {opening(of.model)} serves patients worse than {of.against} where "
+            f"Levelled down: {opening(change.model)} serves patients worse than {reference} where "
             f"{lost}, while {which} is not shown to be served better."
         )
     return (
-        f"{opening(of.model)} serves patients worse than {of.against} where {lost}; as {which} is "
-        "served better, this is a trade and not levelling down."
+        f"{opening(change.model)} serves patients worse than {reference} where {lost}; as {which} "
+        "is served better, this is a trade and not levelling down."
     )
 
 
 @dataclass(frozen=True)
 class GainsTable:
-    """Every group's gain or loss as text: a title, the columns, rows of cells, what is said."""
+    """Every group's gain or loss as text: title, columns, rows of cells, sentences below."""
 
     title: str
     columns: tuple[str, ...]
@@ -164,7 +166,7 @@ def gains_tables(
     attributes: Sequence[str],
     metric: str,
 ) -> tuple[GainsTable, ...]:
-    """Lay out the gains and losses of each pair of models, everybody's first."""
+    """Return a table of gains and losses for each pair of models; everybody comes first."""
     paired = [row for row in rows if row.against and row.metric == metric]
     pairs = dict.fromkeys((row.model, row.against or "") for row in paired)
     return tuple(_table(rows, validation, pair, attributes, metric) for pair in pairs)
@@ -216,7 +218,7 @@ def _cells(change: Change) -> tuple[str, ...]:
     value = None if single is None else single.value
     if row.value is None:
         return name, f"{row.patients:,}", "", row.undefined or "undefined", "", ""
-    p = "" if row.p_adjusted is None else p_text(row).removeprefix("corrected p = ")
+    p = "" if row.p_adjusted is None else p_value(row.p_adjusted).removeprefix("= ")
     return (
         name,
         f"{row.patients:,}",
@@ -230,6 +232,6 @@ def _cells(change: Change) -> tuple[str, ...]:
 def _difference(row: Estimate) -> str:
     """Return a difference with its interval, or why it has none."""
     if row.low is None or row.high is None:
-        return f"{signed_amount(row)}{within_brackets(row)}"
+        return f"{signed_amount(row)} ({interval_or_reason(row)})"
     ends = (signed(amount(end, row.metric)) for end in (row.low, row.high))
     return f"{signed_amount(row)} ({' to '.join(ends)})"

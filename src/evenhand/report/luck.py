@@ -1,4 +1,4 @@
-"""How lucky the choice of a pruning's step may be: on whom it was chosen, and who confirms it."""
+"""How much of a pruning step's advantage may be luck: values where it was chosen and elsewhere."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ Span = tuple[float, float | None, float | None]
 
 @dataclass(frozen=True)
 class Luck:
-    """What the chosen step is worth where it was chosen, and elsewhere.
+    """Values of the chosen step on the patients that chose it, and on others.
 
     Attributes
     ----------
     metric, lower_is_better
-        The number across groups that chose, and its direction.
+        The metric across groups by which the step was chosen, and its direction.
     how
         ``halves``: one half of the validation patients chose, the other confirms. ``resamples``:
         all of them chose; the choice was repeated in resamples and measured on those left out.
     step, choosing, confirming
         The step, and how many patients chose and confirm.
     chosen, confirmed
-        The step's value on those that chose, and what is confirmed of it.
+        The step's value on the patients that chose, and its confirmed value.
     gain, confirmed_gain
         The same less the untouched model's; below 0 is a gain where less is better.
     luck
-        By how much better the gain looks on those that chose.
+        How much better the gain looks on the patients that chose.
     """
 
     metric: str
@@ -60,26 +60,27 @@ def read_luck(facts: Mapping[str, Any] | None) -> Luck | None:
 
 
 def luck_sentences(luck: Luck) -> tuple[str, ...]:
-    """Say on whom a step was chosen, what the others confirm, and how lucky the choice may be."""
+    """Say who chose the step, what other patients confirm, and how much of it is luck."""
     label, by = term(luck.metric).label, _text(luck, luck.luck)
-    there = f"{label} {_text(luck, luck.chosen)}, a change of {_change(luck, luck.gain)}"
-    again = f"{_text(luck, luck.confirmed)}, a change of {_change(luck, luck.confirmed_gain)}"
+    chosen = f"{label} {_text(luck, luck.chosen)}, a change of {_change(luck, luck.gain)}"
+    confirmed = f"{_text(luck, luck.confirmed)}, a change of {_change(luck, luck.confirmed_gain)}"
     better = "less" if luck.lower_is_better else "more"
     if luck.how == "halves":
         return (
             f"Step {luck.step} was chosen on one half of the validation patients "
-            f"({luck.choosing}): {there} by pruning ({better} is better).",
-            f"The other half ({luck.confirming}) had no part in the choice: {again}.",
+            f"({luck.choosing}): {chosen} by pruning ({better} is better).",
+            f"The other half ({luck.confirming}) had no part in the choice: {confirmed}.",
             f"So the change looks better by {by} where the choice was made. The best of several "
-            "steps is apt to look better than it is; the other half and the test patients tell.",
+            "steps tends to look better than it is; trust the other half and the test patients.",
         )
     return (
         f"Step {luck.step} was chosen on all {counted(luck.choosing, 'validation patient')}, who "
-        f"are too few for one half to choose and the other to confirm: {there} by pruning "
+        f"are too few for one half to choose and the other to confirm: {chosen} by pruning "
         f"({better} is better).",
-        "The choice was repeated in resamples of these patients. On the patients whom a resample "
-        f"leaves out, the step that it chose is worse than step {luck.step} by {by} on average: "
-        f"that is luck, or about half of it (simulated). Less that: {again}.",
+        "The choice was repeated in resamples of these patients. On the patients that a resample "
+        f"leaves out, the step that it chose is worse than step {luck.step} by {by} on average. "
+        "This estimates the luck of the choice; in simulations it caught about half of it. Without "
+        f"this luck: {confirmed}.",
     )
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 MINUS = "\N{MINUS SIGN}"
 NBSP = "\N{NO-BREAK SPACE}"
+SMALLEST_P = 0.001
+"""p-values below this are shown as "< 0.001"."""
 
 
 def plain(value: float, digits: int = 3) -> str:
@@ -22,6 +24,17 @@ def plain(value: float, digits: int = 3) -> str:
     if float(text) == 0:  # no "-0.000"
         text = text.removeprefix("-")
     return text.replace("-", MINUS)
+
+
+def p_value(p: float) -> str:
+    """Return a p-value with its sign of relation; one that would round to 0 is shown as a bound.
+
+    Examples
+    --------
+    >>> p_value(0.0312), p_value(0.0002)
+    ('= 0.031', '< 0.001')
+    """
+    return f"= {plain(p)}" if p >= SMALLEST_P else f"< {SMALLEST_P}"
 
 
 def finite(value: Any) -> float | None:

@@ -30,9 +30,9 @@ from evenhand.report.verdicts import Verdict
 from evenhand.report.words import chance_remark, detectable_sentence, lede, reading
 
 CORRECTED = (
-    "p-values are corrected for all that this page compares, groups and models, so that at most 5 "
-    "of 100 pages without any true difference claim one. Intervals are not: one that leaves out "
-    "zero is no claim by itself."
+    "p-values are corrected over all groups and models that this page compares: of 100 pages "
+    "without any true difference, at most 5 claim one. Intervals are not corrected: one that does "
+    "not contain zero is no claim by itself."
 )
 
 
@@ -188,7 +188,7 @@ def _told(single: Sequence[Estimate], report: Report, chosen: str) -> Sequence[s
 
 
 def verdicts_of(report: Report) -> tuple[Verdict, ...]:
-    """Return every statement of the report's page that claims a difference, or cannot."""
+    """Return the page's statements that claim a difference or say that none is shown."""
     rows, chosen = _rows_of(report)
     answers = _answers(rows, report, chosen)
     doubts = ((row, chance_remark(row)) for row in _doubted(rows, report, chosen))
@@ -203,7 +203,7 @@ def verdicts_of(report: Report) -> tuple[Verdict, ...]:
 
 
 def answers_of(report: Report) -> tuple[tuple[Answer, ...], tuple[str, ...]]:
-    """Return what the page answers, and what it remarks beside."""
+    """Return the answers of the page, and its further remarks."""
     rows, chosen = _rows_of(report)
     answers = _answers(rows, report, chosen)
     doubts = map(chance_remark, _doubted(rows, report, chosen))
@@ -218,7 +218,7 @@ def answers_of(report: Report) -> tuple[tuple[Answer, ...], tuple[str, ...]]:
 
 
 def _rows_of(report: Report) -> tuple[Estimates, str]:
-    """Return all rows of a report, and what it calls the model that it speaks of."""
+    """Return all rows of a report, and the shown name of the model that it is about."""
     called, rows = model_names(report.facts), report.estimates
     chosen = called.get(report.facts.get("chosen") or "", report.facts.get("chosen"))
     single = find(rows, split=report.split, against=None)

@@ -99,16 +99,16 @@ def _weights(facts: Mapping[str, Any]) -> str:
 
 
 def _taken(curve: pd.DataFrame, facts: Mapping[str, Any]) -> str:
-    """Say how near whole channels came to the share that each step was to take."""
+    """Say which share each step removed, as it removes whole channels only."""
     if facts["structure"] != "channel" or "share" not in facts or len(curve) < 2:
         return ""
     left = curve["left"].to_numpy(float)
-    taken = 1 - left[1:] / left[:-1]
-    whole = taken[:-1] if len(taken) > 1 else taken  # the limit cuts the last one short
+    removed = 1 - left[1:] / left[:-1]
+    full = removed[:-1] if len(removed) > 1 else removed  # the limit cuts the last one short
     return (
-        f" A step was to take {PERCENT.text(facts['share'] / 100)} of the numbers that were left, "
-        f"and took {PERCENT.text(whole.min())} to {PERCENT.text(whole.max())}, as near as whole "
-        "channels allow; the last takes what the sparsity limit leaves."
+        f" A step was to remove {PERCENT.text(facts['share'] / 100)} of the remaining numbers. As "
+        f"only whole channels can go, it removed {PERCENT.text(full.min())} to "
+        f"{PERCENT.text(full.max())}; the last step stops at the sparsity limit."
     )
 
 
@@ -119,8 +119,8 @@ def _luck(facts: Mapping[str, Any]) -> tuple[str, ...]:
     if luck is not None:
         return luck_sentences(luck)
     if facts["chosen"] == 0:
-        return ("No step was chosen, so that no luck in choosing had a part.",)
-    return (f"It cannot be told: {facts['criterion']} is undefined on too few patients.",)
+        return ("No step was chosen, so there is no luck of the choice.",)
+    return (f"Not known: with so few patients {facts['criterion']} is undefined.",)
 
 
 def _columns(
@@ -167,8 +167,8 @@ def _premise_says(facts: Mapping[str, Any]) -> str:
         f"the {PERCENT.text(premise['share']).replace('.0', '')} of least saliency of one layer at "
         "a time are set to zero in the untouched model, and the change of its mean loss (as it was "
         f"trained) is measured on {premise['samples']} training samples of each group. On the "
-        "dashed line both agree; a change below 0 is an error that got smaller, which the "
-        f"second-order term of a converged model cannot foretell. {_guidance(premise)}"
+        "dashed line both agree; a change below 0 means a smaller loss, which the second-order "
+        f"term of a converged model cannot predict. {_guidance(premise)}"
     )
 
 

@@ -44,7 +44,7 @@ class Chart:
 
 
 def confirming(name: str) -> str:
-    """Return the column of a number of the validation patients that confirm the choice."""
+    """Return the column that has a number for the validation patients that confirm the choice."""
     return f"confirm:{name}"
 
 

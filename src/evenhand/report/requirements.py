@@ -88,7 +88,7 @@ def requirement_sections(found: Mapping[str, Any]) -> tuple[Section, ...]:
 
 
 def requirement_verdicts(found: Mapping[str, Any]) -> list[Verdict]:
-    """Return what is said of each requirement; a claim is that it is not met, or worth a look."""
+    """Return a verdict for each finding; a finding that warns or fails counts as a claim."""
     return [
         Verdict(
             f"requirement {finding['requirement']}",

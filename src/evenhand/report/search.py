@@ -30,9 +30,9 @@ class Search:
         What was optimised, on validation data.
     studies
         What came of each study, as in ``search.json``: its ``name``, the chosen ``trial``, what
-        was ``confirmed``, the ``fits`` of the choice and the ``units``' importance. A ``trial`` of
-        None is one of another study, which ``chosen`` names. Studies that are not among them, and
-        not named ``""``, are left out.
+        was ``confirmed``, the ``fits`` of the choice and the ``units``' importance. Where ``trial``
+        is None, the chosen trial is one of another study, which ``chosen`` names. Trials of studies
+        that are neither listed nor named ``""`` are left out.
     """
 
     trials: pd.DataFrame

@@ -87,9 +87,9 @@ def similarity_sections(found: Mapping[str, Any]) -> tuple[Section, ...]:
 
 
 def similarity_verdicts(found: Mapping[str, Any]) -> tuple[Verdict, ...]:
-    """Return what the page of a comparison of layers says of each attribute in words.
+    """Return the verdict of a comparison of layers for each attribute.
 
-    A claim rests on p-values that are adjusted for all groups and attributes.
+    A claim rests on p-values that are adjusted over all groups and attributes.
     """
     one, other = found["models"]
     verdicts = []

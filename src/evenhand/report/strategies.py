@@ -49,9 +49,9 @@ def comparison(
     chosen: str | None,
     validation: Sequence[Estimate] = (),
 ) -> Comparison | None:
-    """Lay out the models of a run side by side on one split, None when there is one alone.
+    """Lay out the models of a run side by side on one split; None where there is only one model.
 
-    Rows of the ``validation`` split say whom a model serves worst.
+    Rows of the ``validation`` split show the group that a model serves worst.
     """
     single = find(rows, against=None)
     models = names(single, "model")

@@ -8,7 +8,7 @@ from typing import Literal
 from evenhand.measure import CHANCE, DETECTABLE
 from evenhand.report.estimates import Estimate
 from evenhand.report.extremes import Extremes
-from evenhand.report.numbers import NBSP, counted, hundredths, listed, plain, signed, whole
+from evenhand.report.numbers import NBSP, counted, hundredths, listed, p_value, plain, signed, whole
 from evenhand.report.terms import group_kind, opening, shown, split_across, term
 
 Outcome = Literal["better", "worse", "levelled down", "a gap", "cannot tell"]
@@ -130,7 +130,7 @@ def chance_sentence(found: Extremes) -> str:
     )
 
 
-USUALLY = "would usually show (power 80 %)".replace(" %", f"{NBSP}%")
+USUALLY = f"would usually show (power 80{NBSP}%)"
 
 
 def p_text(row: Estimate) -> str:
@@ -142,7 +142,7 @@ def p_text(row: Estimate) -> str:
     ...                 p_adjusted=0.0312))
     'corrected p = 0.031'
     """
-    return "" if row.p_adjusted is None else f"corrected p = {plain(row.p_adjusted)}"
+    return "" if row.p_adjusted is None else f"corrected p {p_value(row.p_adjusted)}"
 
 
 def amount_with_unit(value: float, metric: str) -> str:
@@ -151,16 +151,15 @@ def amount_with_unit(value: float, metric: str) -> str:
 
 
 def signed_amount(difference: Estimate) -> str:
-    """Return how much two models differ, with its sign and unit."""
+    """Return the difference of two models with its sign and unit."""
     base = split_across(difference.metric)[0]
     return signed(amount_with_unit(difference.value or 0.0, base))
 
 
-def within_brackets(difference: Estimate) -> str:
-    """Return the interval of a difference in brackets, or why there is none."""
+def interval_or_reason(difference: Estimate) -> str:
+    """Return the interval of a difference as text, or why there is none."""
     base = split_across(difference.metric)[0]
-    within = interval(difference, base) or difference.method or "no interval was given"
-    return f" ({within})"
+    return interval(difference, base) or difference.method or "no interval was given"
 
 
 def _named(metric: str) -> str:
@@ -264,9 +263,8 @@ def paired_sentence(difference: Estimate) -> str:
     other = difference.against or ""
     if difference.value is None:
         return f"Against {other}: undefined, {difference.undefined or 'no value was given'}."
-    p = f"; {p_text(difference)}" if difference.p_adjusted is not None else ""
-    within = within_brackets(difference).removesuffix(")")
-    return f"Against {other}: {signed_amount(difference)}{within}{p}): {paired_chip(difference)}."
+    certainty = "; ".join(filter(None, (interval_or_reason(difference), p_text(difference))))
+    return f"Against {other}: {signed_amount(difference)} ({certainty}): {paired_chip(difference)}."
 
 
 def group_sentence(difference: Estimate) -> str:
@@ -289,10 +287,10 @@ def paired_chip(difference: Estimate) -> Outcome:
 
 
 def chance_remark(auc: Estimate) -> str | None:
-    """Say of everybody's AUC that chance could have it, None where it is shown to be better.
+    """Say that everybody's AUC is not shown to be better than chance; None where it is shown.
 
-    Its corrected p-value is that of an AUC of .5. Without one, the interval alone tells whether
-    the remark is needed, and no claim is made.
+    The corrected p-value tests an AUC of .5. Without one the interval decides whether the remark
+    is made.
     """
     if auc.value is None or auc.low is None or auc.high is None:
         return None

@@ -1,4 +1,4 @@
-"""Confirmation: the best of a search trained again with fresh seeds, and which fit is delivered."""
+"""Confirmation: the best trials are trained again with fresh seeds, and one fit is delivered."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ LEVEL = 0.95
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A trial that may be chosen, and the fits that it is judged by.
+    """A trial that may be chosen, and the fits by which it is judged.
 
-    Without confirmation there is one fit: the trial itself, with the seed of the search.
+    Without confirmation its only fit is the trial itself, with the seed of the search.
     """
 
-    study: str  # the name of the contender whose search it is from
+    study: str  # the contender whose search the trial is from
     trial: int
     choice: Choice
     searched: NDArray[np.float64]  # (k,) objectives in the search
@@ -55,7 +55,8 @@ class Candidate:
         """
         sound = np.flatnonzero(~np.isnan(self.again).any(axis=1))
         order = ranked(costs(self.again[sound], objectives), rule)
-        order += [place for place in range(len(sound)) if place not in order]  # what it refuses
+        # `ranked` leaves out fits that the rule does not allow; here they come last.
+        order += [place for place in range(len(sound)) if place not in order]
         return self.seeds[int(sound[order[len(order) // 2]])]
 
     def facts(self, objectives: Sequence[Objective]) -> dict[str, Any]:
@@ -75,14 +76,14 @@ class Candidate:
             half = _half_width(self.again[:, k])
             by = sign * (self.searched[k] - self.mean[k])
             facts["objectives"][objective.name] = {
-                "searched": known(self.searched[k]),
-                "again": [known(value) for value in self.again[:, k]],
-                "mean": known(self.mean[k]),
-                "mean_low": known(self.mean[k] - half),
-                "mean_high": known(self.mean[k] + half),
-                "optimism": known(by),
-                "optimism_low": known(by - half),
-                "optimism_high": known(by + half),
+                "searched": null_if_nan(self.searched[k]),
+                "again": [null_if_nan(value) for value in self.again[:, k]],
+                "mean": null_if_nan(self.mean[k]),
+                "mean_low": null_if_nan(self.mean[k] - half),
+                "mean_high": null_if_nan(self.mean[k] + half),
+                "optimism": null_if_nan(by),
+                "optimism_low": null_if_nan(by - half),
+                "optimism_high": null_if_nan(by + half),
             }
         return facts
 
@@ -110,7 +111,7 @@ def to_confirm(best: Sequence[FrozenTrial], space: Space[Choice], count: int) ->
 def confirmed(
     study: Study, name: str, searched: Sequence[FrozenTrial], choices: dict[int, Choice], k: int
 ) -> list[Candidate]:
-    """Return what a study of fresh seeds found, in the order in which trials were taken up.
+    """Return the candidates of a study of fresh seeds, in the order in which they were trained.
 
     Parameters
     ----------
@@ -141,7 +142,7 @@ def best_candidate(
 ) -> Candidate:
     """Return the candidate with the best mean, as the rule ranks means; of equals the first.
 
-    A fit that diverged counts for more than any mean.
+    A candidate with fewer diverged fits comes before any with more.
 
     Raises
     ------
@@ -159,8 +160,8 @@ def best_candidate(
     return sound[ranked(costs(means, objectives), rule)[0]]
 
 
-def known(value: float) -> float | None:
-    """Return a number as JSON has it: null where it is undefined."""
+def null_if_nan(value: float) -> float | None:
+    """Return a number as a JSON value, null where it is undefined."""
     return None if np.isnan(value) else float(value)
 
 

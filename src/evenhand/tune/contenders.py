@@ -24,7 +24,7 @@ class Contender:
     name: str
     space: Space[Choice]
     mask: Mask | None = None
-    """What a baseline tunes, where FairTune may choose it, too: it is one mask and nothing else."""
+    """The mask of a baseline that is a single mask, so that FairTune may choose it; else None."""
 
     @property
     def confirmation(self) -> str:
@@ -33,7 +33,7 @@ class Contender:
 
 
 def contenders(task: Task, settings: TuneSettings) -> tuple[Contender, ...]:
-    """Return FairTune, which has nothing to try first yet, and the baselines.
+    """Return FairTune, whose first trials are not set yet, and the baselines.
 
     Raises
     ------

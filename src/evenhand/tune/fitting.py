@@ -1,4 +1,4 @@
-"""Fits made by workers: of trials, of confirmation, and of what is delivered."""
+"""Fits that workers make: of trials, of confirmation, and of the delivered models."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WEIGHTS, FACTS = "model.safetensors", "model.json"
 
 @dataclass(frozen=True)
 class Delivery:
-    """A model of a run, and the fits that it is taken from."""
+    """A model that a run delivers, and the fits of which it is one."""
 
     model: str
     study: str  # the contender whose trial it is
@@ -59,13 +59,13 @@ def keep_choice(
 
 
 def kept_fit(run: Run, name: str, choice: Choice) -> Path:
-    """Return the folder of a contender's fit, which is kept until the run has its models."""
+    """Return the folder of a contender's fit; it exists until the run has its models."""
     text = "\n".join([repr(choice.lr), str(choice.seed), *sorted(choice.mask)])
     return fits_of(run, name) / hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def fits_of(run: Run, name: str) -> Path:
-    """Return the folder of all fits of a contender that are kept."""
+    """Return the folder that holds the fits of a contender."""
     return run.model(name) / "fits"
 
 
@@ -75,7 +75,7 @@ def seed_predictions(run: Run, model: str, seed: int) -> Path:
 
 
 def keep_alone(run: Run, name: str, choices: Iterable[Choice]) -> None:
-    """Remove the kept fits of a contender but for those of some choices."""
+    """Remove the fits of a contender, except those of the given choices."""
     kept = {kept_fit(run, name, choice) for choice in choices}
     for folder in fits_of(run, name).glob("*"):
         if folder not in kept:
@@ -83,7 +83,7 @@ def keep_alone(run: Run, name: str, choices: Iterable[Choice]) -> None:
 
 
 def deliver_all(fits: Fits[TuneSettings], deliveries: Iterable[Delivery], engine: Engine) -> None:
-    """Score the fits of every model that is not there yet, and put the delivered one in its place.
+    """Score the fits of every model that is not yet delivered, and store the delivered fit.
 
     Raises
     ------
@@ -104,10 +104,10 @@ def deliver_all(fits: Fits[TuneSettings], deliveries: Iterable[Delivery], engine
 
 
 def _deliver(fits: Fits[TuneSettings], delivery: Delivery) -> None:
-    """Score every split with each fit, in a worker; the test split for once."""
+    """Score every split with each fit, in a worker; nothing else scores the test split."""
     task, run = fits.task(), fits.run
     for seed in sorted(delivery.seeds, key=lambda seed: seed == delivery.seed):  # it comes last
-        fit = _made_fit(fits, delivery, seed)
+        fit = _trained_fit(fits, delivery, seed)
         predictions = predict(load_model(fit), task.splits.items(), make_accelerator(task.settings))
         if len(delivery.seeds) > 1:
             write_predictions(seed_predictions(run, delivery.model, seed), predictions)
@@ -115,8 +115,8 @@ def _deliver(fits: Fits[TuneSettings], delivery: Delivery) -> None:
     write_predictions(run.predictions(delivery.model), predictions)
 
 
-def _made_fit(fits: Fits[TuneSettings], delivery: Delivery, seed: int) -> Path:
-    """Return the folder of a fit, which is trained where it was not kept."""
+def _trained_fit(fits: Fits[TuneSettings], delivery: Delivery, seed: int) -> Path:
+    """Return the folder of a fit; train it where the folder lacks it."""
     choice = replace(delivery.choice, seed=seed)
     folder = kept_fit(fits.run, delivery.study, choice)
     if not (folder / FACTS).exists():
@@ -125,7 +125,7 @@ def _made_fit(fits: Fits[TuneSettings], delivery: Delivery, seed: int) -> Path:
 
 
 def _place(task: Task, run: Run, delivery: Delivery, fit: Path) -> None:
-    """Copy the delivered fit to where the run has its models, and say where it is from."""
+    """Copy the delivered fit into the model's folder, and note which trial it comes from."""
     target = run.model(delivery.model)
     with replacing(target / WEIGHTS) as part:
         shutil.copyfile(fit / WEIGHTS, part)

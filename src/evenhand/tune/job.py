@@ -83,7 +83,7 @@ def tune(
 
 
 def _search_all(job: Job, competing: Sequence[Contender]) -> list[Searched]:
-    """Search the baselines, then FairTune from where they ended; FairTune is the first result."""
+    """Search the baselines, then FairTune, which starts from them; its result comes first."""
     fairtune, *others = competing
     baselines = [search_contender(job, one) for one in others]
     tuned = [known for one in baselines if (known := one.tuned()) is not None]

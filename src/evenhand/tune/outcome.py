@@ -1,4 +1,4 @@
-"""What comes of a run's searches: what each delivers, in words and in ``search.json``."""
+"""The outcome of a run's searches: delivered models, notes, ``search.json``, ``trials.csv``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from evenhand.predictions import read_predictions
 from evenhand.report.numbers import listed
 from evenhand.search.study import ADOPTED
 from evenhand.spreadsheets import write_csv
-from evenhand.tune.confirmation import Candidate, known
+from evenhand.tune.confirmation import Candidate, null_if_nan
 from evenhand.tune.contenders import FAIRTUNE
 from evenhand.tune.fitting import Delivery, seed_predictions
 from evenhand.tune.importance import unit_importance
@@ -39,7 +39,7 @@ def delivery_of(job: Job, result: Searched) -> Delivery:
 
 
 def search_notes(job: Job, results: Sequence[Searched]) -> list[str]:
-    """Say which fits are delivered, and on which terms the searches were run."""
+    """Say what each search was allowed, and which fits are delivered."""
     return [
         _terms(job, results),
         *(_from_elsewhere(one) for one in results if one.chosen.study != one.contender.name),
@@ -57,15 +57,15 @@ def _terms(job: Job, results: Sequence[Searched]) -> str:
         else ""
     )
     again = (
-        f", and {counted(settings.confirm * settings.confirm_seeds, 'fit')} at most to confirm the "
-        "best"
+        f", and at most {counted(settings.confirm * settings.confirm_seeds, 'fit')} to confirm its "
+        "best trials"
         if settings.confirm
         else ""
     )
     return (
         f"Each of {listed([one.contender.name for one in results])} had up to "
-        f"{counted(settings.trials, 'trial')} of its own, of {counted(settings.epochs, 'epoch')}, "
-        f"at learning rates from {settings.lr_min:g} to {settings.lr_max:g}{again}.{more}"
+        f"{counted(settings.trials, 'trial')} of its own, of {counted(settings.epochs, 'epoch')} "
+        f"each, at learning rates from {settings.lr_min:g} to {settings.lr_max:g}{again}.{more}"
     )
 
 
@@ -88,8 +88,8 @@ def _median(job: Job, result: Searched) -> str:
     mine = chosen.again[chosen.seeds.index(seed), 0]
     return (
         f"{result.contender.name}: of the {len(chosen.seeds)} fits that confirm the choice, the "
-        f"one with seed {seed} is delivered, the median on validation: {objectives[0].name} "
-        f"{mine:.3f}; the others have {listed(values)}."
+        f"median on validation is delivered, seed {seed}: its {objectives[0].name} is {mine:.3f}, "
+        f"the others have {listed(values)}."
     )
 
 
@@ -138,7 +138,7 @@ def _facts(result: Searched, job: Job) -> dict[str, Any]:
 
 
 def _fit(job: Job, result: Searched, seed: int) -> dict[str, Any]:
-    """Return what one of the fits of a choice is worth on validation and test patients."""
+    """Return the values of one fit of a choice on validation and test patients."""
     chosen: Candidate = result.chosen
     val = chosen.again[chosen.seeds.index(seed)]
     name, settings = result.contender.name, job.fits.settings
@@ -156,10 +156,14 @@ def _fit(job: Job, result: Searched, seed: int) -> dict[str, Any]:
     )
     return {
         "seed": seed,
-        "val": {one.name: known(value) for one, value in zip(objectives, val, strict=True)},
-        "test": {one.name: known(value) for one, value in zip(objectives, test, strict=True)},
+        "val": {one.name: null_if_nan(value) for one, value in zip(objectives, val, strict=True)},
+        "test": {one.name: null_if_nan(value) for one, value in zip(objectives, test, strict=True)},
         "auc": [
-            {"attribute": row["attribute"], "group": row["group"], "value": known(row["value"])}
+            {
+                "attribute": row["attribute"],
+                "group": row["group"],
+                "value": null_if_nan(row["value"]),
+            }
             for row in table.to_dict("records")
         ],
     }

@@ -51,7 +51,7 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Searched:
-    """A contender, its trials, and what was chosen among which candidates."""
+    """The finished search of a contender: its trials, the candidates and the choice."""
 
     contender: Contender
     study: Study
@@ -60,7 +60,7 @@ class Searched:
     chosen: Candidate
 
     def tuned(self) -> Tuned | None:
-        """Return what FairTune's search may start from; None where it could not choose that."""
+        """Return the start that this gives FairTune's search; None if it is not a single mask."""
         if self.contender.mask is None:
             return None
         trials, ask = originals(self.study), self.contender.space.ask
@@ -88,7 +88,7 @@ def study_identity(
 def search_contender(
     job: Job, contender: Contender, start: Start | None = None, others: Sequence[Candidate] = ()
 ) -> Searched:
-    """Run a contender's search and confirmation to their ends, and choose.
+    """Run a contender's search and confirmation to their end, and choose a candidate.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def search_contender(
     start
         What the search starts from, in place of the contender's space alone.
     others
-        Candidates of other contenders that this one contains: it may choose one of them.
+        Candidates of baselines that this contender contains, so that it may choose one of them.
     """
     objectives, settings = job.task.objectives, job.fits.settings
     space = start.space if start else contender.space
@@ -143,8 +143,8 @@ def _confirm(
     with job.fits.run.phase(f"search {contender.confirmation}"):
         score = partial(keep_choice, job.fits, contender.name)
         search(study, repeats, score, int(repeats.size), settings.seed, job.engine)
-    found = confirmed(study, contender.name, best, choices, len(objectives))
-    return found, [trials_table(study, repeats, objectives)]
+    candidates = confirmed(study, contender.name, best, choices, len(objectives))
+    return candidates, [trials_table(study, repeats, objectives)]
 
 
 def _unconfirmed(name: str, trial: FrozenTrial, space: Space[Choice]) -> Candidate:

@@ -49,8 +49,8 @@ class TuneSettings(TrainingSettings, LabelSettings, MethodSettings, WorkerSettin
     stopping: Literal["halving", "none"] = Field(
         "halving",
         description="halving: after a quarter of the epochs (at least one after the warm-up), and "
-        "whenever the epochs done have doubled, only the better half of the trials goes on; none: "
-        "every trial is trained to its end",
+        "each time the number of epochs has doubled, only the better half of the trials continues; "
+        "none: every trial is trained to its end",
     )
     confirm: int = Field(
         3, ge=0, description="best masks of each search that are trained again; 0: none"

@@ -51,7 +51,7 @@ class Rates:
 
 
 def flat_space(family: Family, rates: Rates, first: Mapping[str, Choice]) -> Space[Choice]:
-    """Return one bit per unit of a family, and the learning rate; some choices come first."""
+    """Return a space of one bit per unit, and the learning rate; it tries ``first`` first."""
     always = _names(family.always)
 
     def ask(trial: BaseTrial) -> Choice:

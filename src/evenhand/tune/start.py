@@ -1,4 +1,4 @@
-"""Where FairTune's search starts: from baselines that were tuned, and from known strategies."""
+"""The start of FairTune's search: trials of tuned baselines, and known strategies."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from evenhand.tune.spaces import SPACES, Choice, known_masks, mask_family
 KNOWN = ("head", "bitfit", "layernorm", "attention", "full")
 """Strategies whose masks a search tries first, where the family can express them.
 
-They come in the order of what they cost: the first trials have few to be compared with, so they are
-hardly ever stopped early, and the dearest one should have somebody to fall behind.
+The cheapest comes first: the first trials have few others to be compared with and are hardly ever
+stopped early, while the most expensive one can be.
 """
 
 

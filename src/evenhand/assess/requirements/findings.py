@@ -31,7 +31,7 @@ class Finding:
     status
         The outcome.
     p_adjusted
-        The p-value that the outcome rests on, adjusted for all of its kind; None without a test.
+        The p-value behind the status, adjusted over all tests of the requirement; None without one.
     """
 
     requirement: str

@@ -121,9 +121,9 @@ def duplicate_findings(pairs: pd.DataFrame, settings: CheckSettings) -> Iterator
 
 
 def note_findings(cohort: Cohort) -> Iterator[Finding]:
-    """Name what else must be known of the data, such as values that often stand for unknown."""
+    """Yield the notes of the reader as warnings, such as values that often stand for unknown."""
     for note in cohort.source.notes:
-        yield Finding("note", "*", note, None, "nothing that has to be known", "warn")
+        yield Finding("note", "*", note, None, "no notes", "warn")
 
 
 def provenance_findings(cohort: Cohort, about: DataSet) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Requirements on outcomes: how often they are in each group, and which gap could be found."""
+"""Requirements on outcomes: base rates of the groups, and the gap that the test split can show."""
 
 from __future__ import annotations
 
@@ -25,10 +25,9 @@ from evenhand.measure import (
     measure,
     scored,
 )
+from evenhand.measure.claims import CLAIM
 from evenhand.measure.rates import equal_rates_p
-
-CHANCE = 0.05
-"""Differences with a lower adjusted p-value are called more than chance."""
+from evenhand.report.numbers import p_value
 
 
 def base_rate_findings(
@@ -54,7 +53,7 @@ def base_rate_findings(
 
 @dataclass(frozen=True)
 class _Rate:
-    """How often a class is in a group, against the reference."""
+    """The base rate of a class in one group, and in the reference group."""
 
     attribute: str
     group: str
@@ -62,33 +61,33 @@ class _Rate:
     rates: tuple[float, float]  # of the group and of the reference
     difference: str  # with its interval
     ratio: str
-    p: float  # of equal rates
+    p: float  # tests that the two rates are equal
     reference: str
 
     def size(self, settings: CheckSettings) -> float:
-        """Return how far the larger of difference and ratio goes, 1 where it meets its limit."""
+        """Return the larger of difference and ratio, each in units of its limit."""
         one, other = sorted(self.rates)
         ratio = math.log(other / one) if one > 0 else (math.inf if other > 0 else 0.0)
         return max((other - one) / settings.base_rate, ratio / math.log(settings.base_rate_ratio))
 
 
 def _rate_finding(attribute: str, rates: Sequence[_Rate], settings: CheckSettings) -> Finding:
-    """Judge the base rates of an attribute by the worst of those that chance does not explain."""
+    """Judge an attribute by its largest difference of base rates that is more than chance."""
     limit = (
         f"difference below {settings.base_rate:g} and ratio below {settings.base_rate_ratio:g}, "
         "unless chance explains more"
     )
     if not rates:
         return Finding("base_rate", attribute, "fewer than two groups", None, limit, "warn")
-    shown = [rate for rate in rates if rate.p < CHANCE]
+    shown = [rate for rate in rates if rate.p <= CLAIM]
     worst = max(shown or rates, key=lambda rate: rate.size(settings))
     one, other = worst.rates
-    p = f"= {worst.p:.3f}" if worst.p >= 0.001 else "< 0.001"
+
     return Finding(
         "base_rate",
         attribute,
         f"{worst.outcome} in {worst.group} {one:.3f}, in {worst.reference} {other:.3f}: difference "
-        f"{worst.difference}, ratio {worst.ratio}; adjusted p {p}",
+        f"{worst.difference}, ratio {worst.ratio}; adjusted p {p_value(worst.p)}",
         one - other,
         limit,
         "warn" if shown and worst.size(settings) >= 1 else "pass",
@@ -135,7 +134,7 @@ def _classes(cohort: Cohort) -> list[tuple[int, str]]:
 def _rates(
     table: pd.DataFrame, train: Cohort, attribute: str, outcome: tuple[int, str], seed: int
 ) -> Iterator[_Rate]:
-    """Yield how often a class is in each group: the rate of decisions that are the labels."""
+    """Yield the base rate of a class in each group; labels stand in for decisions."""
     which, name = outcome
     groups = group_of(table, attribute, train.levels).cat.remove_unused_categories()
     has = (table["label"] == which).to_numpy()

@@ -10,7 +10,7 @@ from evenhand.measure.registry import Floats, metric
 HIERARCHY = "Van Calster et al., BMC Med. 2019"
 
 
-BY_CHANCE = "chance alone puts distances in bins, so that no resample is near 0"
+BY_CHANCE = "chance alone moves bins off the diagonal, so resamples never come near 0"
 
 
 @metric(
@@ -24,8 +24,8 @@ BY_CHANCE = "chance alone puts distances in bins, so that no resample is near 0"
 def ece(of: Bins) -> Floats:
     """Mean distance (expected calibration error) of label and probability over bins.
 
-    Misleads in small groups: chance raises it, the more the fewer samples there are, also where
-    the model is calibrated; so it has no interval. Compare groups by squared_calibration_error.
+    Misleads in small groups: the fewer samples, the more chance raises it, even for a calibrated
+    model; so it has no interval. Compare groups by squared_calibration_error.
     """
     error: Floats = np.abs(of.excess).sum(axis=1) / of.count
     return error
@@ -46,12 +46,12 @@ def squared_calibration_error(of: BinPairs) -> Floats:
     samples of different patients. With one sample for each patient, and one probability in the
     bin, that is the debiased estimator of Kumar et al. Bins with a single patient are left out.
 
-    Misleads where the model is wrong in opposite directions within a bin, which cancel; and its
-    unit is the square of a probability.
+    Misleads where errors in opposite directions cancel within a bin; and its unit is the square of
+    a probability.
     """
-    known = of.pairs > 0
-    square = np.divide(of.product, of.pairs, out=np.zeros_like(of.pairs), where=known)
-    count = of.count * known
+    defined = of.pairs > 0
+    square = np.divide(of.product, of.pairs, out=np.zeros_like(of.pairs), where=defined)
+    count = of.count * defined
     error: Floats = (count * square).sum(axis=1) / count.sum(axis=1)
     return error
 

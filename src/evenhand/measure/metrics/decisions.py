@@ -49,8 +49,8 @@ def error_rate(misses: Mean) -> Floats:
 def balanced_accuracy(n: Cells) -> Floats:
     """Mean of sensitivity and specificity; for more classes, of the classes' sensitivities.
 
-    Misleads where errors do not weigh the same: a missed case counts as much, per case, as a
-    false alarm, however rare cases are.
+    Misleads where errors are not equally serious: missing a share of the cases counts as much as
+    flagging the same share of the others, however rare cases are.
     """
     return (n.tp / (n.tp + n.fn) + n.tn / (n.tn + n.fp)) / 2
 

@@ -61,7 +61,7 @@ def auprg(at: Curve) -> Floats:
     scores true and false positives grow in proportion, which is a straight line.
 
     Misleads where few are to be flagged: thresholds with a recall below the prevalence do not
-    count, and the higher the prevalence, the less of the curve does.
+    count, so a higher prevalence leaves out more of the curve.
     """
     tp, fp = (np.concatenate([np.zeros_like(n[:, :1]), n], axis=1) for n in (at.tp, at.fp))
     positives, negatives = tp[:, -1:], fp[:, -1:]
@@ -92,7 +92,7 @@ BORKAN = "Borkan et al., WWW 2019; the xAUC of Kallus & Zhou, NeurIPS 2019"
 def bpsn_auc(counts: Pairs) -> Floats:
     """Chance that a positive of the other groups scores above a negative of this one (BPSN).
 
-    Low where the group's healthy get high scores: false alarms at a common threshold.
+    Low where the group's negatives get high scores: false alarms at a common threshold.
 
     Misleads where the groups' true risks differ: a calibrated model then has unequal values.
     """
@@ -112,7 +112,7 @@ def bpsn_auc(counts: Pairs) -> Floats:
 def bnsp_auc(counts: Pairs) -> Floats:
     """Chance that a positive of this group scores above a negative of the other ones (BNSP).
 
-    Low where the group's cases get low scores: misses at a common threshold.
+    Low where the group's positives get low scores: misses at a common threshold.
 
     Misleads where the groups' true risks differ: a calibrated model then has unequal values.
     """
@@ -160,9 +160,9 @@ def sensitivity_at_specificity(of: Curve, at: float) -> Floats:
 def sensitivity_at_shared_fpr(of: Curve, at: float) -> Floats:
     """Sensitivity at the one threshold with a false positive rate of at most {at} over all groups.
 
-    Everybody's negatives set the threshold, the largest sensitivity is that of the group.
+    The negatives of all groups set the threshold; the sensitivity is that of the group.
 
-    Misleads about false alarms: the rate of {at} is that of all groups together, and a group's own
+    Misleads about false alarms: {at} is the rate of all groups together, and the rate of one group
     may be far from it.
     """
     return _highest(of.tp / of.tp[:, -1:], of.fp / of.fp[:, -1:], at)

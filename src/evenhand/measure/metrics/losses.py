@@ -84,12 +84,12 @@ def _by_label(rows: Scored) -> list[Floats]:
     source="Steyerberg et al., Epidemiology 2010 (scaled Brier score)",
 )
 def brier_skill(of: Skill) -> Floats:
-    """Share of the Brier score of "everybody gets the prevalence" that the model takes away.
+    """Relative reduction of the Brier score against giving everybody the prevalence.
 
     1 is perfect, 0 no better than the group's own prevalence, below 0 worse.
 
-    Misleads across groups whose prevalence differs: each is compared with its own, so that the
-    same probabilities have less skill where cases are rare.
+    Misleads across groups whose prevalence differs: each group is compared with its own prevalence,
+    so the same probabilities have less skill where cases are rare.
     """
     count = of.labels.sum(axis=1)
     reference = 1 - ((of.labels / count[:, None]) ** 2).sum(axis=1)

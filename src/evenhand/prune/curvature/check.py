@@ -1,4 +1,4 @@
-"""Whether the squared gradients that are summed inside layers are those that autograd gives."""
+"""Checks that squared gradients summed inside layers equal those of autograd."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from evenhand.prune.curvature.taps import summed_squares
 from evenhand.prune.curvature.types import GroupBatch
 
 TOLERANCE = 0.01  # of a parameter's sum of squares; float32 leaves less than a tenth of that
-NOISE = 1e-8  # of the largest mean square; what is 0 but for rounding lies below
+NOISE = 1e-8  # of the largest mean square; differences below this are rounding
 PAIR = {"first": slice(0, 1), "second": slice(1, 2)}
 
 Squares = Mapping[str, Mapping[str, Tensor]]
@@ -24,8 +24,8 @@ Squares = Mapping[str, Mapping[str, Tensor]]
 def check_squares(model: nn.Module, inputs: Tensor, names: Collection[str]) -> None:
     """Compare squared per-sample gradients with autograd's, on two samples.
 
-    A layer's input and the gradient of its output tell a sample's gradient only where the layer
-    alone uses the weight, and where no sample's answer depends on another's.
+    A sample's gradient follows from a layer's input and the gradient of its output only where no
+    other layer uses the weight, and where no sample's output depends on another sample.
 
     Parameters
     ----------
@@ -39,8 +39,8 @@ def check_squares(model: nn.Module, inputs: Tensor, names: Collection[str]) -> N
     Raises
     ------
     EvenhandError
-        Some parameter's gradients differ, the model gives two answers for the same samples, or it
-        changes a buffer; the message names the parameters or the buffers.
+        Gradients of a parameter differ, the model gives two outputs for the same samples, or it
+        changes a buffer. The message names the parameters or the buffers.
     """
     model.eval()
     logits = _steady_logits(model, inputs)
@@ -51,10 +51,10 @@ def check_squares(model: nn.Module, inputs: Tensor, names: Collection[str]) -> N
     wrong = [name for name in names if any(_differs(summed[k], exact[k], name) for k in PAIR)]
     if wrong:
         raise EvenhandError(
-            f"per-sample gradients cannot be told from the inputs and outputs of layers for "
-            f"{some(wrong)}: on two samples they differ from autograd's. The model may use such a "
-            "weight outside its layer too, lay it over another axis than that of the samples, or "
-            f"let one sample's answer depend on another. {_advice()}"
+            f"the estimator computes wrong per-sample gradients for {some(wrong)}: on two samples "
+            "they differ from autograd's. The model may use such a weight outside its layer too, "
+            "apply it along another axis than that of the samples, or let one sample's output "
+            f"depend on another sample. {_advice()}"
         )
 
 
@@ -67,7 +67,7 @@ def _advice() -> str:
 
 @torch.no_grad()
 def _steady_logits(model: nn.Module, inputs: Tensor) -> Tensor:
-    """Return the logits, which come out the same twice and change nothing in the model."""
+    """Return the logits, after a check that two passes agree and change no buffer."""
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     first: Tensor = model(inputs)
     second: Tensor = model(inputs)
@@ -78,15 +78,14 @@ def _steady_logits(model: nn.Module, inputs: Tensor) -> Tensor:
         model.get_buffer(name).copy_(buffers[name])
     if changed:
         raise EvenhandError(
-            f"the model changes {some(changed)} when it answers in evaluation mode, so that its "
-            "curvature would not be that of the model as it was trained. Keep such buffers as they "
-            "are in evaluation mode."
+            f"the model changes its buffers {some(changed)} in evaluation mode, so its curvature "
+            "would not be that of the trained model. Change buffers only in training mode."
         )
     if not torch.allclose(first, second, rtol=1e-3, atol=1e-5):
         raise EvenhandError(
-            f"the model ({type(model).__name__}) gives two answers for the same samples in "
-            "evaluation mode: it draws at random there (dropout that never rests?), so that no "
-            "gradient is that of its predictions. Let it draw in training mode alone."
+            f"the model ({type(model).__name__}) gives different outputs for the same samples in "
+            "evaluation mode, so it has no single gradient; is dropout always active? Use "
+            "randomness only in training mode."
         )
     return first
 
@@ -102,8 +101,8 @@ def _summed(
     except (RuntimeError, IndexError, TypeError, ValueError) as error:
         blamed = [name for name in names if _fails(model, batch, direction, name)]
         raise EvenhandError(
-            f"per-sample gradients are not known for {some(blamed or names)}: the model fails with "
-            f"one copy for each sample ({str(error).splitlines()[0]}). {_advice()}"
+            f"per-sample gradients cannot be computed for {some(blamed or names)}: the model "
+            f"fails with one copy for each sample ({str(error).splitlines()[0]}). {_advice()}"
         ) from error
 
 

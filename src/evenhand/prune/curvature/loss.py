@@ -61,6 +61,6 @@ def check_logits(model: nn.Module, logits: Tensor) -> None:
     raise EvenhandError(
         f"the head {name or type(model).__name__} ({type(layer).__name__}) gives logits of shape "
         f"{tuple(logits.shape)}; cross-entropy needs (samples, classes) with two classes or more. "
-        "With one logit alone each second derivative of it is 0. Give the head an output for each "
-        "class; of two classes, the one logit and a 0 are such outputs."
+        "With a single logit every second derivative is 0. Give the head one output for each "
+        "class; for two classes, append a constant 0 to the single logit."
     )
