@@ -30,7 +30,7 @@ from evenhand.cohort import (
     store,
     store_samples,
 )
-from evenhand.cohort.building import INDEX, building
+from evenhand.cohort.building import DATA, INDEX, Built, building
 from evenhand.cohort.images import ImageFiles
 from evenhand.errors import EvenhandError
 
@@ -399,3 +399,10 @@ def test_the_default_cache_is_used(monkeypatch, tmp_path, phantoms):
     stored = store_samples(replace(phantoms), 16)
     assert len(listed(tmp_path)) == 1
     assert len(stored.read.ids) == len(phantoms)
+
+
+def test_the_index_of_a_store_keeps_every_field(tmp_path):
+    built = Built({"a": 1}, {"b": "it is cut off"}, {"a": "a localizer was left out"}, (4,), "uint8")
+    (tmp_path / DATA).write_bytes(bytes(4))
+    built.write(tmp_path)
+    assert Built.of(tmp_path) == built

@@ -98,6 +98,7 @@ class _Index(BaseModel):
 
     stored: dict[str, int]
     unreadable: dict[str, str]
+    remarks: dict[str, str]
     row: tuple[int, ...]
     dtype: str
 
