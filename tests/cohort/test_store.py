@@ -402,7 +402,9 @@ def test_the_default_cache_is_used(monkeypatch, tmp_path, phantoms):
 
 
 def test_the_index_of_a_store_keeps_every_field(tmp_path):
-    built = Built({"a": 1}, {"b": "it is cut off"}, {"a": "a localizer was left out"}, (4,), "uint8")
+    built = Built(
+        {"a": 1}, {"b": "it is cut off"}, {"a": "a localizer was left out"}, (4,), "uint8"
+    )
     (tmp_path / DATA).write_bytes(bytes(4))
     built.write(tmp_path)
     assert Built.of(tmp_path) == built

@@ -79,14 +79,14 @@ def rows_of(
     for what, array in (("groups", group), ("patients", patient)):
         if array.shape != label.shape:
             raise EvenhandError(
-                f"{len(label)} labels and {what} of shape {array.shape}; give one value for each row."
+                f"{len(label)} labels and {what} of shape {array.shape}; give one for each row."
             )
     unknown = float((group == UNKNOWN).mean())
     if unknown > MOST_UNKNOWN:
         raise EvenhandError(
             f"the group of {unknown:.0%} of {counted(len(label), 'row')} is unknown; the "
-            f"method needs it for at least {1 - MOST_UNKNOWN:.0%}. Leave these rows out, or choose a "
-            "method that needs no attribute in training."
+            f"method needs it for at least {1 - MOST_UNKNOWN:.0%}. Leave these rows out, or choose "
+            "a method that needs no attribute in training."
         )
     return Rows(label, group, np.unique(patient, return_inverse=True)[1])
 

@@ -169,7 +169,9 @@ def check_segments(
     label = np.asarray(labels, dtype=np.float64)
     residual = label - scores_of(scores, len(label))
     codes = _codes(patients, len(label))
-    large_enough = {name: mask for name, mask in segments.items() if _patients(codes, mask) >= LEAST}
+    large_enough = {
+        name: mask for name, mask in segments.items() if _patients(codes, mask) >= LEAST
+    }
     if not large_enough:
         return ()
     count = codes.max() + 1

@@ -23,11 +23,11 @@ class Coral(TrainingMethod):
 
     Notes
     -----
-    Sun & Saenko (ECCV 2016 workshops, arXiv 1607.01719), here within each label: matched
-    without regard to the label, features lose what they say about a label that goes with a group. For each label and each pair
-    of groups with at least two rows in the batch: mean of squared differences of the means, plus
-    mean of squared differences of the covariances. Features are divided by the square root of
-    their mean variance, else shrinking them would lower the penalty.
+    Sun & Saenko (ECCV 2016 workshops, arXiv 1607.01719), here within each label: matching all rows
+    of a group would remove what features say about a label that goes with the group. For each label
+    and each pair of groups with at least two rows in the batch: mean of squared differences of the
+    means, plus mean of squared differences of the covariances. Features are divided by the square
+    root of their mean variance, else shrinking them would lower the penalty.
     """
 
     needs_attribute = True

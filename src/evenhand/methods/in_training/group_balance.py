@@ -19,7 +19,7 @@ class GroupBalance(TrainingMethod):
     Parameters
     ----------
     how
-        ``sampling`` draws rows with replacement, each group equally often; ``weights`` multiplies the
+        ``sampling`` draws rows with replacement, each group equally often; ``weights`` multiplies
         losses by n / (G n_g); ``subsampling`` keeps as many rows of each group as the smallest
         has, drawn again in each epoch.
     by

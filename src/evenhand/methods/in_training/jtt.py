@@ -39,8 +39,8 @@ class Jtt(TrainingMethod):
         """
         if len(self.wrong) != len(groups):
             raise EvenhandError(
-                f"jtt got {len(self.wrong)} values of `wrong` for {len(groups)} training rows; give "
-                "one for each row."
+                f"jtt got {len(self.wrong)} values of `wrong` for {len(groups)} training rows; "
+                "give one for each row."
             )
         if self.weight == 1:
             return super().epoch(groups, rng)

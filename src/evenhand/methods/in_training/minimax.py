@@ -25,8 +25,8 @@ class Minimax(GroupDRO):
 
     Notes
     -----
-    Diana et al. (AIES 2021, arXiv 2011.03108): multiplicative weights on the groups' risks. Keep the
-    epoch that serves the worst group best on validation, not the last one.
+    Diana et al. (AIES 2021, arXiv 2011.03108): multiplicative weights on the groups' risks. Keep
+    the epoch that serves the worst group best on validation, not the last one.
     """
 
     name = "minimax"

@@ -85,7 +85,7 @@ class SoftEodds(TrainingMethod):
         return plain + self.penalty(logits, labels, groups)
 
     def penalty(self, logits: Tensor, labels: Tensor, groups: Tensor) -> Tensor:
-        """Return the penalty on the differences of the running means of this batch and earlier ones."""
+        """Return the penalty on differences of the running means, this batch's among them."""
         scores = logits.softmax(dim=1)[:, 1]
         numbers = self.known_cells().of(labels, groups)
         means, present = group_means(scores, numbers, len(self.means))
@@ -104,7 +104,7 @@ class SoftEodds(TrainingMethod):
         return scale * (lagrange + self.strength / 2 * over.square().sum())
 
     def _differences(self, means: Tensor, seen: Tensor) -> Tensor:
-        """Return ``(K, 2)`` differences from the label's mean over groups; 0 for groups not seen yet."""
+        """Return ``(K, 2)`` differences from the label's mean over groups; 0 for unseen groups."""
         sizes = self.known_cells().sizes.to(means).view(-1, 2) * seen.view(-1, 2)
         table = means.view(-1, 2)
         of_label = (table * sizes).sum(dim=0) / sizes.sum(dim=0).clamp(min=1)
