@@ -86,7 +86,7 @@ def own_attribute(
     impossible = impossible_ages(name, raw)
     shown = join_values(raw[impossible].unique())
     problem = (
-        f"the {name!r} is {some(raw[impossible].unique())}, which is not the age of a person (0 to "
+        f"the {name!r} is {some(raw[impossible].unique())}, which is no age of a person (0 to "
         f"{OLDEST}, or 300 for 90 and over, as MIMIC writes it). Correct it, or mark it as "
         f"unknown: {flag('unknown-value', f'{name}={shown}')}"
     )
