@@ -291,6 +291,6 @@ def test_a_run_without_a_model(tmp_path, cache):
         ("finetune", PHANTOMS, *training_from),
         ("similarity", run, run),
     ):
-        assert f"the run in {run} holds no model; name one that does." in refused(
+        assert f"the run in {run} holds no model; name a run that does." in refused(
             tmp_path / "out", *words
         )

@@ -93,7 +93,7 @@ def test_what_nobody_sees_makes_no_group(tmp_path, spelt):
         ({"label": [1, 2] * 40}, (), "--positive 1 or --positive 2"),
         ({"label": ["yes", "Yes", "no", "no"] * 20}, (), "must be a whole number"),
         ({}, ("--logits",), "are probabilities"),
-        ({}, ("--attribute", "label"), "--attribute label: the label is what is measured"),
+        ({}, ("--attribute", "label"), "--attribute label: groups cannot be made from the label"),
         ({}, ("--attribute", "sex*sex"), "names an attribute twice"),
         ({}, ("--attribute", "sex"), "are the same"),
         ({}, ("--condition", "sex"), "--condition sex is a part of --attribute sex"),

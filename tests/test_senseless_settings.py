@@ -16,7 +16,10 @@ TRAIN = ("finetune", PHANTOMS, "--backbone", "test_vit", "--weights", "none", "-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((*TRAIN, "--image-size", 33), "its patches are 16 pixels wide. Give --image-size 32"),
+        (
+            (*TRAIN, "--image-size", 33),
+            "its patches are 16 pixels wide. Give --image-size 32, or another",
+        ),
         ((*TRAIN, "--image-size", 1_000_000), "--image-size: Input should be less than or equal"),
         ((*TRAIN, "--seed", 2**80), "--seed: Input should be less than 4294967296"),
         ((*TRAIN, "--attribute", "sex*sex"), "names an attribute twice"),

@@ -45,7 +45,7 @@ command = partial(app.command, cls=Sections)
 
 def main() -> None:
     """Run the command line; a mistake of the user becomes one text on stderr and status 2."""
-    for stream in (sys.stdout, sys.stderr):  # an encoding that lacks a letter shows its number
+    for stream in (sys.stdout, sys.stderr):  # letters that the encoding lacks are printed as codes
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
@@ -87,7 +87,7 @@ def job(
             if not shared:
                 check_alone()
             if out is not None and is_main():
-                refuse_locked(out)  # at once, and not when the data are prepared
+                refuse_locked(out)  # before the data are prepared, which takes long
             function(settings, out, overwrite)
 
         run = with_flags(wraps(function)(work), settings, positional, more)
@@ -166,9 +166,9 @@ def prune(settings: PruneSettings, out: Path, overwrite: bool) -> None:
 def predict(settings: PredictSettings, out: Path, overwrite: bool) -> None:
     """Apply a run's model to new patients, and audit it there.
 
-    Every sample is scored. Labels are in the words that RUN's data have; a table without them is
-    scored, and not audited. Attributes that are not named are as in RUN; so are label, columns and
-    bins, where the data have the same reader. --map says what a column is called in this table.
+    Every sample is scored. Labels must have the class names of RUN's data; a table without labels
+    is scored but not audited. Attributes are those of RUN unless others are named; so are label,
+    columns and bins if the data have the same reader. --map gives a column's name in this table.
     """
     from evenhand.finetune.predicting import predict as work
     from evenhand.finetune.unlabelled import printed_counts

@@ -38,9 +38,9 @@ class Columns:
     logits
         Whether the scores are logits, which are then turned into probabilities.
     values
-        How values of attributes and of the label are taken.
+        Rules for the values of attributes and of the label.
     positive
-        The positive one of two classes, where that is not obvious.
+        The positive one of two classes, if their names do not tell.
     """
 
     attributes: tuple[str, ...] = ()
@@ -116,13 +116,13 @@ def rename_columns(table: pd.DataFrame, renamed: Mapping[str, str], path: Path) 
 def checked_columns(
     raw: pd.DataFrame, path: Path, columns: Columns
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return the columns that are no attributes, typed, and the names of the classes.
+    """Return ids, split, label and scores with their types, and the names of the classes.
 
     Raises
     ------
     EvenhandError
-        A column is absent, a cell is blank or no number, an id is none, logits are probabilities,
-        or it is not known which of two classes is the positive one.
+        A column is absent, a cell is blank or not a number, an id identifies nobody, logits are
+        probabilities, or it is not known which of two classes is the positive one.
     """
     scores = _scores_in(raw)
     needed = ("sample_id", "patient_id", "label", *scores)
@@ -163,13 +163,13 @@ def _scores_in(raw: pd.DataFrame) -> list[str]:
 def _labels(
     raw: pd.Series, path: Path, columns: Columns, n_classes: int
 ) -> tuple[pd.Series, tuple[str, ...]]:
-    """Return the number of each row's class, and what the classes are called."""
+    """Return the number of each row's class, and the names of the classes."""
     text = columns.values.applied("label", raw.astype("str"))
     numbers = pd.to_numeric(text, errors="coerce")
     if n_classes > 2 and columns.positive is not None:
         raise EvenhandError(
-            f"--positive {columns.positive}: {path} has scores of {n_classes} classes, and each is "
-            "told from all others; leave --positive out."
+            f"--positive {columns.positive}: {path} has scores of {n_classes} classes, and "
+            "--positive is for two classes. Leave it out."
         )
     values = [str(value) for value in text.dropna().unique()]
     coded = bool(numbers.notna().all() and numbers.isin([0, 1]).all())
@@ -179,10 +179,10 @@ def _labels(
     refuse_rows(text.isna(), path, "the label is missing.")
     refuse_spellings("label", text, path)
     if len(values) == 1 and columns.positive is None:
-        says = polarity(values[0])
-        if says is None:
+        number = polarity(values[0])
+        if number is None:
             return _whole(text, path), class_numbers(n_classes)
-        return pd.Series(says, text.index, dtype=np.int64), class_numbers(n_classes)
+        return pd.Series(number, text.index, dtype=np.int64), class_numbers(n_classes)
     if len(values) == 1:
         positive = (text == columns.positive).astype(np.int64)
         return positive, class_numbers(n_classes)
@@ -212,15 +212,15 @@ def _scores(column: pd.Series, path: Path) -> NDArray[np.float64]:
         lists,
         path,
         f"{column.name} holds lists, as in {some(text.unique()[:1])}. Write each class's score in "
-        "a column of its own: score_0, score_1 and so on; of two classes the second alone, as "
-        "score.",
+        "a column of its own: score_0, score_1 and so on; for two classes write the score of the "
+        "positive one alone, as score.",
     )
     refuse_rows(bad, path, f"{column.name} must be a finite number, not {some(text.unique())}.")
     return numbers
 
 
 def _refuse_probabilities(values: NDArray[np.float64], path: Path) -> None:
-    """Refuse logits that are probabilities: all within 0 … 1, and of several classes, sum to 1."""
+    """Refuse logits that look like probabilities: 0 … 1, and with sum 1 for several classes."""
     within = bool(np.all((values >= 0) & (values <= 1)))
     if within and (values.shape[1] == 1 or np.allclose(values.sum(axis=1), 1, atol=1e-3)):
         raise EvenhandError(
@@ -249,7 +249,7 @@ class Attributes:
     levels
         The levels of each, in order.
     notes
-        What is implausible about them, in sentences.
+        Sentences on values that are implausible.
     """
 
     table: pd.DataFrame
@@ -273,11 +273,11 @@ def attributes_of(
         An attribute has no column, or is a number without bins, has bins and is no number, or is
         refused by `evenhand.cohort.own_attributes.own_attribute`.
     """
-    given = [str(name).removeprefix("attr_") for name in raw if str(name).startswith("attr_")]
-    asked = [part for attribute in columns.attributes for part in parts_of(attribute)]
+    marked = [str(name).removeprefix("attr_") for name in raw if str(name).startswith("attr_")]
+    named = [part for attribute in columns.attributes for part in parts_of(attribute)]
     table, levels = {}, {}
     notes: list[str] = []
-    for name in dict.fromkeys([*given, *asked]):
+    for name in dict.fromkeys([*marked, *named]):
         column = _column_of(name, raw, path)
         bins = columns.bins.get(name)
         rule = bins.attribute(name, column) if bins else None
@@ -297,14 +297,14 @@ def attributes_of(
 def _column_of(name: str, raw: pd.DataFrame, path: Path) -> str:
     if name in ("label", "score"):
         raise EvenhandError(
-            f"--attribute {name}: the {name} is what is measured within groups, and makes none. "
-            "Name another column."
+            f"--attribute {name}: groups cannot be made from the {name}, which is what metrics "
+            "are computed from. Name another column."
         )
     column = next((each for each in (f"attr_{name}", name) if each in raw), None)
     if column is None:
         raise EvenhandError(
             f"{path} has no column 'attr_{name}' or {name!r} for attribute {name!r}; it has: "
-            f"{_names(raw)}. Name the column that is meant with --map {name}=COLUMN."
+            f"{_names(raw)}. Name the right column with --map {name}=COLUMN."
         )
     return column
 

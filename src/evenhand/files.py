@@ -41,7 +41,7 @@ _ADVICE = {
     errno.ENAMETOOLONG: "Give a shorter name.",
 }
 MACHINE_FAULTS = frozenset(_ADVICE) | {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE}
-"""The errors of the system that are a fault of the machine or of a path, and never a bug."""
+"""Errors of the system that the machine or a path causes, and never a bug."""
 
 
 _written_now: set[str] = set()  # names of this process's temporary files
@@ -53,19 +53,19 @@ class WriteError(EvenhandError):
     Parameters
     ----------
     path
-        What was to be written.
+        The file or folder.
     error
-        What the system says.
+        The error of the system.
     """
 
     def __init__(self, path: Path, error: OSError) -> None:
         self.reason = os.strerror(error.errno) if error.errno else str(error)
-        advice = _ADVICE.get(error.errno or 0, "Mend that, or name another folder.")
+        advice = _ADVICE.get(error.errno or 0, "Fix that, or name another folder.")
         super().__init__(f"{path} cannot be written: {self.reason}. {advice}")
 
 
 class DamagedError(EvenhandError):
-    """A file that Evenhand has written, and that is not as it was written.
+    """A file of Evenhand's that is missing, incomplete or changed.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class DamagedError(EvenhandError):
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn an error of the system in the block into one text that names ``path``.
+    """Turn an OSError of the block into a `WriteError` that names ``path``.
 
     Raises
     ------
@@ -102,15 +102,15 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def made(folder: Path) -> Iterator[None]:
-    """Make a folder for the block; when the block raises, what was made goes again, if empty."""
+def new_folder(folder: Path) -> Iterator[None]:
+    """Create a folder for the block; if the block raises, remove it again unless it holds files."""
     new = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException:
         for place in new:
-            with suppress(OSError):  # it is not empty, or was never made
+            with suppress(OSError):  # it is not empty, or does not exist
                 place.rmdir()
         raise
 
@@ -127,7 +127,7 @@ def replacing(path: Path) -> Iterator[Path]:
     WriteError
         The disk is full, the folder cannot be written, or the path can be no file.
     """
-    with writing(path), made(path.parent):
+    with writing(path), new_folder(path.parent):
         part = path.with_name(_temporary_name(path.name))
         part.touch()
         mode = part.stat().st_mode
@@ -154,7 +154,7 @@ def host_name() -> str:
 
 
 def written_name(temporary: str) -> str | None:
-    """Return the name of the file that a temporary file was to become; None for other files.
+    """Return the final name of a temporary file; None for other files.
 
     Examples
     --------
@@ -168,8 +168,8 @@ def written_name(temporary: str) -> str | None:
 def is_abandoned(temporary: Path) -> bool:
     """Say whether the process that made a temporary file is gone.
 
-    Of a process on another machine that cannot be known, so its file counts as abandoned a day
-    after it was last written.
+    Whether a process on another machine is gone cannot be known: its file counts as abandoned a
+    day after it was last written.
     """
     named = _PART.fullmatch(temporary.name)
     if named is None:
@@ -228,7 +228,7 @@ class FileObject(dict[str, Any]):
 
 
 def write_rows(path: Path, facts: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Put facts and, last, ``rows`` at ``path`` as one JSON object, a line for each row."""
+    """Write facts and, last, ``rows`` to ``path`` as one JSON object, a line for each row."""
     lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows)
     start = json.dumps({**facts, "rows": []}, ensure_ascii=False, allow_nan=False)
     write_text(path, start[:-2] + "\n" + ",\n".join(lines) + "\n]}\n")
@@ -240,7 +240,7 @@ def read_json(path: Path) -> Any:
     Raises
     ------
     DamagedError
-        The file is absent or holds no JSON; later, when a key of an object in it is missing.
+        The file is absent or holds no JSON; or, later, a missing key of an object is read.
     """
     try:
         return _parsed(path.read_text(encoding="utf-8"), path)
@@ -268,7 +268,7 @@ def read_object(path: Path, schema: int | None = None) -> FileObject:
     path
         The file.
     schema
-        The newest value of its key ``schema`` that this version reads; None where it has none.
+        The highest value of its key ``schema`` that this version reads; None if it has no such key.
 
     Raises
     ------
@@ -281,7 +281,7 @@ def read_object(path: Path, schema: int | None = None) -> FileObject:
 
 
 def parse_object(text: str, path: Path, schema: int | None = None) -> FileObject:
-    """Return the JSON object that a text within a file is; as `read_object`."""
+    """Return the JSON object in a text that a file holds; see `read_object`."""
     return _object(_parsed(text, path), path, schema)
 
 
@@ -302,12 +302,12 @@ def _object(value: Any, path: Path, schema: int | None) -> FileObject:
 
 
 def checked(model: type[M], values: FileObject, path: Path) -> M:
-    """Return the record that a JSON object of a file is.
+    """Check a JSON object of a file, and return it as a record.
 
     Raises
     ------
     DamagedError
-        A value has another type than the record says, or is missing.
+        A value is missing or has the wrong type.
     """
     try:
         return model.model_validate(values)

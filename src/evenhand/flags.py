@@ -226,7 +226,7 @@ def _from_file(config: Path) -> dict[str, Any]:
 
 
 class _OnceEach(yaml.SafeLoader):
-    """A safe loader that refuses a name twice, of which the standard one takes the last."""
+    """A safe loader that refuses a name twice; the standard loader would use the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         names: dict[Hashable, Any] = {}

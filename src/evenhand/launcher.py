@@ -32,12 +32,12 @@ def check_alone() -> None:
 
 
 def check_environment() -> None:
-    """Refuse what the environment says of processes and threads, where it is no number.
+    """Check the numbers of processes and threads in the environment.
 
     Raises
     ------
     EvenhandError
-        It is none, or a rank has no size beside it that is larger.
+        A variable is not a whole number, threads are below 1, or RANK is not below WORLD_SIZE.
     """
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         if _number(name, 1) < 1:
@@ -45,9 +45,9 @@ def check_environment() -> None:
     size, rank = _number("WORLD_SIZE", 1), _number("RANK", 0)
     if not 0 <= rank < max(size, 1):
         raise EvenhandError(
-            f"the shell holds RANK={rank} and WORLD_SIZE={size}, as if this were one process of "
-            "several, which torchrun or accelerate launch would have started. Give the command "
-            "with them, or take RANK away: unset RANK"
+            f"the shell holds RANK={rank} and WORLD_SIZE={size}, which only processes that "
+            "torchrun or accelerate launch has started should have. Start the command with one of "
+            "these, or remove RANK: unset RANK"
         )
 
 
@@ -57,5 +57,5 @@ def _number(name: str, default: int) -> int:
         return int(text.partition(",")[0])  # threads of nested loops have commas between them
     except ValueError:
         raise EvenhandError(
-            f"{name}={text} in the shell is no whole number. Set one, or take it away: unset {name}"
+            f"{name}={text} in the shell is no whole number. Set one, or remove it: unset {name}"
         ) from None

@@ -1,4 +1,4 @@
-"""One process works in a folder at a time, and the others are told who does."""
+"""Locks on folders: one process works in a folder at a time, and others learn which."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Holder:
 
     @classmethod
     def of(cls, folder: Path) -> Holder | None:
-        """Return who last said that it works in a folder; None where nobody does."""
+        """Return the process that a folder's file names as the holder; None if it names none."""
         try:
             return cls(**json.loads((folder / HOLDER).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
@@ -74,7 +74,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def refuse_locked(folder: Path) -> None:
-    """Refuse a folder that another process works in now, or that can be none.
+    """Refuse a path that another process has locked, or that cannot be a folder.
 
     A dead process's lock is removed.
 
@@ -83,7 +83,7 @@ def refuse_locked(folder: Path) -> None:
     EvenhandError
         Another process works there; the text names it.
     WriteError
-        It can be no folder: a file lies there, or the name is too long.
+        It cannot be a folder: a file lies there, or the name is too long.
     """
     with writing(folder), suppress(FileNotFoundError):
         if not stat.S_ISDIR(folder.stat().st_mode):

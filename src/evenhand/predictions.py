@@ -1,4 +1,4 @@
-"""The predictions table: what a model said about each sample, read, checked and written."""
+"""The predictions table, with a row for each sample: reading, checking, writing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SCHEMA = 1
 
 
 class _Known(BaseModel):
-    """What the metadata of Evenhand's own files say of the columns."""
+    """The metadata in Evenhand's own files, which describe the columns."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -57,7 +57,7 @@ class Predictions:
     levels
         Levels of each attribute in order, ``"unknown"`` not among them.
     notes
-        What was noticed as a file was read, in sentences.
+        Sentences on what was implausible in the file.
     """
 
     table: pd.DataFrame
@@ -132,7 +132,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
 def read_predictions(path: Path, columns: Columns | None = None) -> Predictions:
     """Read predictions from parquet or CSV (commas or semicolons, UTF-8 with or without BOM).
 
-    The same table made elsewhere gives the same in either form (see
+    A table from another program gives the same result as CSV and as parquet (see
     `evenhand.cohort.tables.read_table`).
 
     Raises
@@ -209,10 +209,13 @@ def _check_known(known: _Known, raw: pd.DataFrame, n_classes: int, path: Path) -
     """Refuse metadata that contradict the columns."""
     if len(known.classes) != n_classes:
         raise DamagedError(
-            path, f"its metadata name {len(known.classes)} classes, its columns are of {n_classes}"
+            path,
+            f"its metadata name {len(known.classes)} classes, and it has scores of {n_classes}",
         )
     if absent := [name for name in known.levels if f"attr_{name}" not in raw.columns]:
-        raise DamagedError(path, f"its metadata have the levels of {some(absent)}, its columns not")
+        raise DamagedError(
+            path, f"its metadata list levels of {some(absent)}, and that column is missing"
+        )
 
 
 def _check_splits(table: pd.DataFrame, path: Path) -> None:
@@ -228,7 +231,7 @@ def _raw(path: Path, columns: Columns) -> tuple[pd.DataFrame, _Known | None]:
     """Return a file's rows, and what Evenhand's metadata say; a table made elsewhere is text."""
     if path.suffix.lower() not in (".csv", ".parquet"):
         raise EvenhandError(
-            f"{path} is no predictions table: its name must end in .csv or .parquet."
+            f"{path} is not a predictions table: its name must end in .csv or .parquet."
         )
     if path.suffix.lower() == ".parquet":
         import pyarrow.parquet as pq

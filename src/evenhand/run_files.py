@@ -1,4 +1,4 @@
-"""What jobs write into a run directory, and how it is emptied of that and of nothing else."""
+"""The files that jobs write into a run directory, and their removal without any others."""
 
 from __future__ import annotations
 
@@ -37,23 +37,23 @@ WORK = (
     "encoders/*/model.json",
     "steps/*/model.json",
 )
-"""Those of them that are work which took its time, and that a later command goes on from."""
+"""The files in `WRITTEN` that took long to compute and that a later command continues from."""
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What lies in a folder, as paths within it; links are not followed.
+    """The content of a folder, as paths within it; links are not followed.
 
     Parameters
     ----------
     written
-        Files of a run, and links in the place of its files or folders.
+        Files of a run, and links that stand in for its files or folders.
     temporary
-        Files that a process of a run has not yet put in their place, and the lock's.
+        Temporary files of a run, and the files of its lock.
     folders
-        Folders that a run makes, each before those within it.
+        Folders of a run, each before those within it.
     strange
-        Everything else: what no job writes.
+        Everything else, which no job writes.
     """
 
     written: tuple[PurePath, ...]
@@ -63,7 +63,7 @@ class Contents:
 
     @classmethod
     def of(cls, root: Path) -> Contents:
-        """Look into a folder; one that does not exist holds nothing."""
+        """Read the content of a folder; one that does not exist is empty."""
         kinds: dict[str, list[PurePath]] = {"file": [], "part": [], "folder": [], "strange": []}
         for path, kind in _walk(root):
             kinds[kind].append(path)
@@ -71,23 +71,23 @@ class Contents:
 
     @property
     def work(self) -> tuple[PurePath, ...]:
-        """What a later command goes on from, and what may not be lost."""
+        """Files that a later command continues from, and that must not be lost."""
         return tuple(path for path in self.written if _matches(path, WORK))
 
 
 def remove_run(root: Path) -> None:
-    """Remove what a run has written into a folder, links as links; ``run.json`` goes last.
+    """Remove the files of a run from a folder, and links without their targets; ``run.json`` last.
 
     Raises
     ------
     EvenhandError
-        The folder holds something else, too; then nothing is removed.
+        The folder holds other files, too; then nothing is removed.
     """
     contents = Contents.of(root)
     if contents.strange:
         raise EvenhandError(
             f"{root} holds what no run writes: {some(contents.strange)}. Nothing was removed. Move "
-            "that away, or name another folder with --out."
+            "these files away, or name another folder with --out."
         )
     remove_temporary(root)
     with writing(root):
@@ -100,7 +100,7 @@ def remove_run(root: Path) -> None:
 
 
 def remove_temporary(root: Path) -> None:
-    """Remove what processes that are gone have left half-written; the caller holds the lock."""
+    """Remove temporary files of processes that are gone; the caller holds the lock."""
     for path in Contents.of(root).temporary:
         if path.name not in LOCK_FILES:
             with suppress(OSError):

@@ -15,7 +15,15 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from evenhand.errors import EvenhandError, pick, some
-from evenhand.files import DamagedError, FileObject, checked, made, read_object, write_json, writing
+from evenhand.files import (
+    DamagedError,
+    FileObject,
+    checked,
+    new_folder,
+    read_object,
+    write_json,
+    writing,
+)
 from evenhand.launcher import is_main
 from evenhand.locks import locked, refuse_locked
 from evenhand.run_files import RECORD, Contents, remove_run, remove_temporary
@@ -33,7 +41,7 @@ class _Record(BaseModel):
 
 
 class SourceRecord(_Record):
-    """What a run says of the data that it was made from."""
+    """The data that a run used, as ``run.json`` records them."""
 
     reader: str
     path: str
@@ -43,7 +51,7 @@ class SourceRecord(_Record):
 
 
 class SettingsRecord(_Record):
-    """Of the settings of a run, those that several jobs read by the same name."""
+    """The settings of a run that several jobs read by the same name."""
 
     seed: int
     data: str | None = None
@@ -53,7 +61,7 @@ class SettingsRecord(_Record):
 
 
 class RunRecord(_Record):
-    """What ``run.json`` holds, whatever the job; what a job adds is kept beside it."""
+    """The content of ``run.json`` that all jobs share; what a job adds is kept, too."""
 
     schema_version: int = Field(alias="schema")
     job: str
@@ -77,7 +85,7 @@ class RunRecord(_Record):
 class Run:
     """A run directory: ``run.json``, ``models/<name>/``, ``metrics.json``, ``report.html``.
 
-    Every change of ``run.json`` is written at once, so that a killed run tells how far it came.
+    Every change of ``run.json`` is written at once, so a killed run shows how far it got.
     """
 
     root: Path
@@ -145,15 +153,15 @@ class Run:
             It holds none, as an audit of other runs does, or none of that name.
         """
         facts = self.facts
-        held = [one for one in facts["models"] if self._holds(one)]
+        held = [model for model in facts["models"] if self._holds(model)]
         if not held:
             raise EvenhandError(
-                f"the run in {self.root} holds no model; name one that does. There is no "
+                f"the run in {self.root} holds no model; name a run that does. There is no "
                 f"{self.root}/models/*/model.json."
             )
-        found: str = name or facts["chosen"] or ""
-        pick("model", found, dict.fromkeys(held))
-        return found
+        model: str = name or facts["chosen"] or ""
+        pick("model", model, dict.fromkeys(held))
+        return model
 
     def _holds(self, name: str) -> bool:
         files = ("model.json", "model.safetensors")
@@ -170,10 +178,10 @@ class Run:
 
 @contextmanager
 def run_scope() -> Iterator[None]:
-    """Make this process the only one that works in the run directories that the block starts.
+    """Lock the run directories that the block opens, until it ends.
 
-    They are free again when the block ends. When an `EvenhandError` ends it, a run that it has
-    begun and that holds no work yet is removed: a refused command leaves nothing.
+    If an `EvenhandError` ends the block, a run that it started and that holds no work yet is
+    removed: a refused command leaves nothing.
     """
     with ExitStack() as stack:
         token = _scope.set(stack)
@@ -249,18 +257,18 @@ def start_run(
 
 @dataclass
 class _Opened:
-    """A run directory that this process works in, and whether it has begun the run itself."""
+    """Whether this process started the run in a directory, instead of continuing it."""
 
     is_new: bool = False
 
 
 @contextmanager
 def _own(root: Path) -> Iterator[_Opened]:
-    """Make a folder, and keep other processes out of it; what is empty at the end goes again."""
+    """Create a folder and lock it; remove it at the end if it is new and holds no work."""
     opened = _Opened()
     with ExitStack() as stack:
         with writing(root):
-            stack.enter_context(made(root))
+            stack.enter_context(new_folder(root))
             stack.enter_context(locked(root))
         try:
             yield opened
@@ -272,7 +280,7 @@ def _own(root: Path) -> Iterator[_Opened]:
 
 
 def _empty(root: Path) -> None:
-    """Remove an earlier run from a folder, or refuse what is no run."""
+    """Remove an earlier run from a folder; refuse a folder that holds anything else."""
     if (root / RECORD).exists():
         try:
             _read_record(root / RECORD)
@@ -364,10 +372,10 @@ def _check_same(run: Run, job: str, settings: Mapping[str, Any], fingerprint: st
 
 
 def _refuse_own_folder(root: Path, reads: Iterable[Path]) -> None:
-    """Refuse a directory that holds what its run reads: replacing the run would remove it."""
+    """Refuse a directory that contains an input of its run: replacing the run would remove it."""
     for path in reads:
-        here = path != Path() and path.exists()  # data that are made from a seed have no path
-        if here and path.resolve().is_relative_to(root.resolve()):
+        is_data = path != Path() and path.exists()  # phantoms have no path
+        if is_data and path.resolve().is_relative_to(root.resolve()):
             raise EvenhandError(
                 f"{path} is read by this run, and cannot be or lie in the run's own folder, "
                 f"{root}. Name another folder with --out."
@@ -375,7 +383,7 @@ def _refuse_own_folder(root: Path, reads: Iterable[Path]) -> None:
 
 
 def _read_record(path: Path) -> FileObject:
-    """Return what ``run.json`` holds, where it is that of a run."""
+    """Return the content of a ``run.json``, after a check that Evenhand wrote it."""
     try:
         facts = read_object(path, SCHEMA)
         for name in ("job", "fingerprint"):

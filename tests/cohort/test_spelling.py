@@ -119,7 +119,7 @@ def test_any_values_can_be_written_in_a_flag(values):
         ({"merge": ("sex=a,b", "sex=b,c")}, "two names"),
         ({"unknown_value": ("sex=",)}, "as in --unknown-value sex=U,X"),
         ({"conflict": ("sex=first",)}, "there are: keep, majority, unknown"),
-        ({"conflict": ("sex=keep", "sex=majority")}, "says two things of 'sex'"),
+        ({"conflict": ("sex=keep", "sex=majority")}, "gives two rules for 'sex'"),
     ],
 )
 def test_rules_that_say_nothing_or_two_things(settings, message):

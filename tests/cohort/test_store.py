@@ -30,7 +30,7 @@ from evenhand.cohort import (
     store,
     store_samples,
 )
-from evenhand.cohort.building import INDEX, Built, building
+from evenhand.cohort.building import DATA, INDEX, Built, building
 from evenhand.cohort.images import ImageFiles
 from evenhand.errors import EvenhandError
 
@@ -401,8 +401,10 @@ def test_the_default_cache_is_used(monkeypatch, tmp_path, phantoms):
     assert len(stored.read.ids) == len(phantoms)
 
 
-def test_an_index_is_read_as_it_was_written(tmp_path):
-    built = Built({"a": 1}, {"b": "truncated"}, {"a": "windowed"}, (2,), "uint8")
-    (tmp_path / "samples.bin").write_bytes(bytes(2))
+def test_the_index_of_a_store_keeps_every_field(tmp_path):
+    built = Built(
+        {"a": 1}, {"b": "it is cut off"}, {"a": "a localizer was left out"}, (4,), "uint8"
+    )
+    (tmp_path / DATA).write_bytes(bytes(4))
     built.write(tmp_path)
     assert Built.of(tmp_path) == built

@@ -74,3 +74,15 @@ def test_three_classes():
     layer = refit_last_layer(features, labels, rng.choice(["a", "b"], 900))
     assert (layer.scores(features).argmax(axis=1) == labels).mean() > 0.8
     assert layer.weight.shape == (3, 3)
+
+
+def test_a_class_of_one_patient_keeps_its_place():
+    """Half of the patients lack the middle class; its number must not be taken for another's."""
+    rng = np.random.default_rng(0)
+    label = np.repeat([0, 1, 2], 60)
+    patients = np.where(label == 1, 0, np.arange(180))
+    features = rng.normal(np.eye(3)[label] * 4, 1.0)
+    layer = refit_last_layer(features, label, np.full(180, "a"), patients=patients)
+    assert layer.weight.shape == (3, 3)
+    assert (layer.logits(features).argmax(axis=1) == label).mean() > 0.9
+    assert layer.strength == 1.0  # no half can judge

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
+from evenhand.errors import EvenhandError
 from evenhand.methods.afterwards.multicalibrate import check_segments, multicalibrate, segments_of
 from evenhand.methods.arrays import logit
 
@@ -80,3 +81,25 @@ def test_small_segments_are_not_looked_at():
                                                patients=patient)}  # fmt: skip
     held = table.assign(patient=patient).groupby(["sex", "age"])["patient"].nunique()
     assert {f"sex={s}, age={a}" for (s, a), n in held.items() if n < 20} & names == set()
+
+
+def test_deep_segments_and_the_order_of_columns_are_kept():
+    scores, labels, table, _ = cohort(5, 1200)
+    table["site"] = np.random.default_rng(0).choice(["x", "y"], len(table))
+    fit = multicalibrate(scores, labels, table, depth=3)
+    new = fit.apply(scores, table[["site", "age", "sex"]].assign(more="z"))
+    held = segments_of(table, depth=3)
+    moved = sum(shift * held[name] for name, shift in fit.shifts.items())
+    assert logit(new) - logit(scores) == pytest.approx(moved)
+    assert any(name.count("=") == 3 for name in fit.shifts)
+
+
+def test_what_cannot_be_calibrated_is_refused():
+    scores, labels, table, _ = cohort(6)
+    fit = multicalibrate(scores, labels, table)
+    with pytest.raises(EvenhandError, match="the table has no column age"):
+        fit.apply(scores, table[["sex"]])
+    with pytest.raises(EvenhandError, match="labels must be integers from 0 to 1"):
+        multicalibrate(scores, labels + 1, table)
+    with pytest.raises(EvenhandError, match="patients of shape"):
+        multicalibrate(scores, labels, table, patients=[1, 2])

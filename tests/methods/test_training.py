@@ -362,3 +362,53 @@ def test_rows_that_a_method_cannot_work_with_are_refused(method, labels, groups,
 def test_a_loss_before_the_rows_is_refused():
     with pytest.raises(EvenhandError, match="call sampler"):
         GroupDRO().loss(torch.zeros(1, 2), None, torch.zeros(1, dtype=int), torch.zeros(1))
+
+
+@pytest.mark.parametrize(
+    ("losses", "counted"),
+    [
+        ((1.0, 1.1, 9.0, 9.0), (1, 2)),  # the rise itself is left out
+        ((1.0, 1.1, 9.0, 1.2, 9.0, 9.0), (1, 2, 3, 4)),  # one bad evaluation is no rise
+        ((1.0, 1.1, 9.0), (1, 2)),  # training ends within a rise
+    ],
+)
+def test_swad_leaves_out_the_rise_of_the_loss(losses, counted):
+    method, module = Swad(start=2, end=2, tolerance=1.5), nn.Linear(1, 1, bias=False)
+    for value, loss in enumerate(losses, start=1):
+        nn.init.constant_(module.weight, float(value))
+        method.after_step(module)
+        method.after_validation(loss)
+    assert float(method.final_weights()["weight"]) == pytest.approx(np.mean(counted))
+
+
+def test_soft_eodds_changes_its_means_in_training_only():
+    method = SoftEodds(1.0)
+    method.sampler([0, 1, 0, 1], ["a", "a", "b", "b"])
+    labels, levels = torch.tensor([0, 1, 0, 1]), torch.tensor([0, 0, 1, 1])
+    with torch.no_grad():
+        method.loss(torch.randn(4, 2), None, labels, levels)
+    assert not method.seen.any()
+    method.loss(torch.randn(4, 2, requires_grad=True), None, labels, levels)
+    assert method.seen.all()
+
+
+@pytest.mark.parametrize("memory", [-0.1, 1.0])
+def test_soft_eodds_refuses_a_memory_that_lets_nothing_in(memory):
+    with pytest.raises(EvenhandError, match=f"memory is {memory}; give 0 or more"):
+        SoftEodds(1.0, memory=memory)
+
+
+def test_a_restored_cdann_can_be_saved_before_its_first_step():
+    method = Cdann(1.0)
+    method.sampler([0, 1, 0, 1], ["a", "a", "b", "b"])
+    labels, levels = torch.tensor([0, 1, 0, 1]), torch.tensor([0, 0, 1, 1])
+    method.loss(torch.randn(4, 2, requires_grad=True), torch.randn(4, 3), labels, levels)
+    restored = Cdann(1.0)
+    restored.load_state_dict(method.state_dict())
+    assert restored.state_dict().keys() == method.state_dict().keys()
+
+
+@pytest.mark.parametrize(("make", "name"), [(GroupDRO, "group-dro"), (Minimax, "minimax")])
+def test_a_method_calls_itself_by_its_own_name(make, name):
+    with pytest.raises(EvenhandError, match=f"{name} needs training rows in every group"):
+        make(by="label*attribute").sampler([0, 1, 1], ["a", "a", "b"])

@@ -38,29 +38,29 @@ DATA, INDEX, JOURNAL = "samples.bin", "index.json", "journal.jsonl"
 
 @dataclass
 class Built:
-    """What a store holds so far: the rows that each name takes, in order, and what lacks."""
+    """The content of a store so far: how many rows each name has, in order, and failures."""
 
     stored: dict[str, int] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
-    remarks: dict[str, str] = field(default_factory=dict)  # what must be known of how one was read
+    remarks: dict[str, str] = field(default_factory=dict)  # notes on how a sample was read
     row: tuple[int, ...] = (0,)  # shape of one row
     dtype: str = "uint8"
 
     @classmethod
     def of(cls, folder: Path) -> Built:
-        """Return what the index of a store says.
+        """Read the index of a store.
 
         Raises
         ------
         DamagedError
-            The index is absent or damaged, or says more than there is; the text names it.
+            The index is absent or damaged, or lists more samples than the file of rows holds.
         """
         path = folder / INDEX
         try:
             built = cls(**vars(checked(_Index, read_object(path), path)))
             data = folder / DATA
             if not data.is_file() or data.stat().st_size < built.nbytes:
-                raise DamagedError(data, f"it says more than {data} holds")
+                raise DamagedError(data, f"it lists more samples than {data} holds")
         except DamagedError as error:
             advice = f"Remove {folder}: the samples are decoded again."
             raise DamagedError(path, error.problem, advice) from None
@@ -207,7 +207,7 @@ def _write(
 
 
 def _try(decode: Callable[[str], Sample], name: str) -> tuple[Sample | UnreadableError, str]:
-    """Return a sample, or why it cannot be read, and what must be known of how it was read."""
+    """Return a sample, or the error of reading it, and a note on how it was read."""
     try:
         sample = decode(name)
     except UnreadableError as error:
@@ -231,9 +231,9 @@ def _resumed(part: Path) -> Built:
 
 @contextmanager
 def _claimed(folder: Path) -> Iterator[Path]:
-    """Yield the folder in which builds of a store go on, or a new one while that is in use.
+    """Yield the shared folder in which a store is built, or a new one while that is in use.
 
-    Whoever works in a folder holds the lock of its name.
+    The process that works in a folder holds the lock of its name.
     """
     name, lock = folder.name, _lock(folder)
     try:
@@ -260,9 +260,9 @@ def _lock(folder: Path) -> FileLock:
 
 
 def _clear_abandoned(folder: Path) -> None:
-    """Remove what other builds have left, unless its lock says that one works there.
+    """Remove folders of other builds, unless a process holds their lock.
 
-    What the same command could go on with stays for a day.
+    A folder that the same command could continue stays for a day.
     """
     for part in folder.parent.glob(f"{PART}*"):
         if part.name == f"{PART}{folder.name}":

@@ -1,4 +1,4 @@
-"""Two classes: which of them is the positive one, whose probability a score is."""
+"""The order of classes: of two, the positive one, whose probability the score is, is last."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Classes:
     names
         In order; of two, the positive one is the last.
     ordered
-        Whether it is known which of two is the positive one.
+        Whether the positive one of two classes is known.
     """
 
     names: tuple[str, ...]
@@ -49,14 +49,14 @@ def order_classes(values: Sequence[str], positive: str | None, what: str) -> Cla
     values
         Every class, once.
     positive
-        The positive one by the user's word.
+        The positive class that the user names, if any.
     what
         What the label is called, for messages.
 
     Raises
     ------
     EvenhandError
-        A positive class is named that does not occur, or one of more than two.
+        The positive class that the user names does not occur, or there are more than two classes.
 
     Examples
     --------
@@ -72,8 +72,8 @@ def order_classes(values: Sequence[str], positive: str | None, what: str) -> Cla
         pick(f"class of {what} to give as --positive", positive, dict.fromkeys(names))
         if len(names) > 2:
             raise EvenhandError(
-                f"--positive {positive}: {what} has {len(names)} classes, and each is told from "
-                "all others; leave --positive out."
+                f"--positive {positive}: {what} has {len(names)} classes, and --positive is for "
+                "two classes. Leave it out."
             )
     elif len(names) == 2:
         positive = _obvious(names[0], names[1])
@@ -103,7 +103,7 @@ def ask_positive(names: Sequence[str], where: str) -> EvenhandError:
     first, second = names
     return EvenhandError(
         f"{where}: it is not obvious which of the classes {first!r} and {second!r} is the positive "
-        "one, whose probability the score is and whose share is found by sensitivity. Say so: "
+        "one (scores are its probability, and sensitivity is measured on it). Name it: "
         f"{flag('positive', first)} or {flag('positive', second)}"
     )
 

@@ -1,4 +1,4 @@
-"""CSV files as machines elsewhere write them: their encoding, their separator, their header."""
+"""CSV files from other programs: encoding, separator, header, and rows of the wrong length."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def read_csv(path: Path, ids: Iterable[str] = ()) -> pd.DataFrame:
 
 
 def _look_at(path: Path) -> CsvText:
-    """Find out how a file is written."""
+    """Detect encoding, separator and header of a file."""
     with _opener(path)(path, "rb") as file:
         start = file.read(4096)
     bom = next((mark for mark in _BOMS if start.startswith(mark)), None)

@@ -87,7 +87,9 @@ def _values(image: PIL.Image.Image, path: Path) -> tuple[Deep, Deep | None]:
         if values.shape[2] == 4:
             return values[..., :3], values[..., 3]
     else:
-        raise ValueError(f"it has 16 bits per channel, stored as {', '.join(raw)}; convert it")
+        raise ValueError(
+            f"it has 16 bits per channel, stored as {', '.join(raw)}; convert it to PNG"
+        )
     if transparent is None:
         return values, None
     same = values == np.asarray(transparent, np.uint16)
@@ -103,10 +105,10 @@ def _join(high: NDArray[np.uint8], low: NDArray[np.uint8]) -> Deep:
 
 
 def _bytes_as(image: PIL.Image.Image, raw_mode: str | None) -> NDArray[np.uint8]:
-    """Decode an image whose pixels are taken for another raw mode; None: for their low bytes.
+    """Decode an image as another raw mode; None keeps the low byte of each value.
 
-    Pillow keeps the high byte of each value of a colour channel. Told that the bytes lie the other
-    way round, it keeps the low one.
+    Pillow keeps the high byte of each value of a colour channel. Given the opposite byte order, it
+    keeps the low one.
     """
     tiles = []
     for tile in image.tile:  # type: ignore[attr-defined]

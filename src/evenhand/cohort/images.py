@@ -56,7 +56,9 @@ def open_picture(
             pixels, alpha = read_deep(image, path, bit_depth)
             return _over_white(PIL.Image.fromarray(pixels).convert("RGB"), alpha)
         if image.mode.startswith(("I", "F")):
-            raise ValueError(f"it has more than 16 bits per channel ({image.mode}); convert it")
+            raise ValueError(
+                f"it has more than 16 bits per channel ({image.mode}); convert it to 8 or 16 bits"
+            )
         _admit(image, size)
         PIL.ImageOps.exif_transpose(image, in_place=True)
         if not image.has_transparency_data:
@@ -66,7 +68,7 @@ def open_picture(
 
 
 def _turn_to(image: PIL.Image.Image, page: int | None) -> None:
-    """Go to the page that is asked for; the pictures behind a camera's first one are no pages."""
+    """Go to the page that the user names; a camera's previews (MPO) do not count as pages."""
     pages = getattr(image, "n_frames", 1)
     if page is not None and page > pages:
         raise ValueError(f"it has {pages} page{'s' * (pages > 1)}, and --page {page} is given")
@@ -142,7 +144,7 @@ class ImageFiles:
             raise UnreadableError(f"{path}{where} cannot be read: {error}") from error
 
     def remark(self, sample_id: str) -> str:
-        """Return what must be known of how a sample was read, a sentence; empty if nothing."""
+        """Return a sentence for the run's notes on how a sample was read; empty if none."""
         return ""
 
     def _picture(self, sample_id: str) -> PIL.Image.Image:

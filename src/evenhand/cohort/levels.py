@@ -22,7 +22,7 @@ _NUMBERS = re.compile("7|8|9|77|88|99|777|888|9999?|-1|-7|-8|-9|-77|-88|-9999?|-
 
 
 def level_order(value: str) -> tuple[float, tuple[tuple[int, float, str], ...]]:
-    """Return what levels are sorted by: numbers as numbers, ranges by their lower end, then words.
+    """Return the sort key of a level: numbers as numbers, ranges by their lower end, then words.
 
     Digits within words count as numbers, so that "site 2" comes before "site 10".
 

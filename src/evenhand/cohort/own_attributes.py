@@ -1,4 +1,4 @@
-"""Attributes out of a user's own table: what is refused, and what is noted beside them."""
+"""Attributes from a user's own table: checks that refuse values, and notes on others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from evenhand.errors import EvenhandError, some
 from evenhand.wording import counted, flag
 
 OLDEST = 120
-"""Years that nobody outlives."""
+"""The highest age in years that is accepted."""
 
 SHIFTED = (300.0, 330.0)
 """Ages that MIMIC-III writes for everybody of 90 and over, or a later visit of theirs."""
@@ -42,9 +42,9 @@ class OwnAttribute:
     rule
         The rule, made for ``raw``.
     raw
-        The column that it reads, with values merged and taken as the user says.
+        The column that it reads, after the user's rules for values.
     notes
-        What is implausible about it, in sentences.
+        Sentences on values that are implausible.
     """
 
     rule: Attribute
@@ -73,7 +73,7 @@ def own_attribute(
     bins
         Where the groups of a number begin.
     values
-        What the user says of its values.
+        The user's rules for values.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def own_attribute(
     shown = join_values(raw[impossible].unique())
     problem = (
         f"the {name!r} is {some(raw[impossible].unique())}, which is no age of a person (0 to "
-        f"{OLDEST}, or 300 for 90 and over, as MIMIC writes it). Mend it, or say that it is "
+        f"{OLDEST}, or 300 for 90 and over, as MIMIC writes it). Correct it, or mark it as "
         f"unknown: {flag('unknown-value', f'{name}={shown}')}"
     )
     refuse_rows(pd.Series(impossible, raw.index), source, problem)
@@ -104,7 +104,7 @@ def own_attribute(
 
 
 def impossible_ages(name: str, raw: pd.Series) -> NDArray[np.bool_]:
-    """Tell which values of a column are no ages of people, in years; of other columns, infinite.
+    """Mark ages, in years, that no person has; in a column of other numbers, infinite ones.
 
     Examples
     --------
@@ -126,13 +126,13 @@ def impossible_ages(name: str, raw: pd.Series) -> NDArray[np.bool_]:
 def one_per_patient(
     name: str, raw: pd.Series, patients: pd.Series, source: Path, how: str | None
 ) -> tuple[pd.Series, tuple[str, ...]]:
-    """Return a column in which each patient has what counts, and a note where patients differ.
+    """Settle the values of patients who have several; return the column, and notes on them.
 
     Parameters
     ----------
     how
-        What counts for a patient with several values: a name in ``CONFLICTS``; None where the
-        user has not said.
+        The rule for a patient with several values: a name in ``CONFLICTS``; None if the user gave
+        none.
 
     Raises
     ------
@@ -154,15 +154,15 @@ def one_per_patient(
     if _PERSONAL.search(_snake(name)):
         raise EvenhandError(
             f"{source}, {rows_text(raw.index[differing])}: there {_are(several)} {found}. Mend "
-            f"them, or say what counts: {line} (the most frequent value; unknown where two are "
-            f"equally so), {name}=unknown, or {name}=keep (each row its own)."
+            f"them, or choose a rule: {line} (the most frequent value; unknown if two are equally "
+            f"frequent), {name}=unknown, or {name}=keep (each row keeps its own)."
         )
     repeated = int((owner.value_counts() > 1).sum())
     if len(several) > _SEVERAL * repeated:
         return raw, ()
     return raw, (
-        f"There {_are(several)} {found}, in {rows_text(raw.index[differing])} of {source}. If it "
-        f"is one per patient, say what counts: {line}.",
+        f"There {_are(several)} {found}, in {rows_text(raw.index[differing])} of {source}. If a "
+        f"patient can have one value only, choose a rule: {line}.",
     )
 
 
@@ -193,9 +193,9 @@ def _refuse_unfilled(rule: Attribute, raw: pd.Series, patients: pd.Series, sourc
     if len(people) > FEW and 2 * alone > len(people):
         raise EvenhandError(
             f"{source}: the attribute {rule.name!r} has {len(people)} levels, as in "
-            f"{some(people.index[:2])}, and {alone} of them have one patient each: nothing can be "
-            "measured of a group of one. Name a column that groups people; of dates or other "
-            "texts, make one."
+            f"{some(people.index[:2])}, and {alone} of them have one patient each: no metric can "
+            "be computed for a group of one patient. Name a column that groups people; from dates "
+            "or free text, make such a column first."
         )
 
 
@@ -204,12 +204,12 @@ def _level_notes(name: str, raw: pd.Series, rule: Attribute) -> Iterator[str]:
     if codes := likely_unknown(rule.levels):
         shown = ", ".join(f"{code!r} ({counts[code]} rows)" for code in codes)
         line = flag("unknown-value", f"{name}={join_values(codes)}")
-        yield f"{name!r} has levels that often stand for unknown: {shown}. If they do, give {line}"
+        yield f"{name!r} has levels that often stand for unknown: {shown}. If so, give {line}"
     if pairs := abbreviations({level: counts[level] for level in rule.levels}):
         shown = some(f"{word!r} and {letter!r}" for word, letter in pairs)
         yield (
-            f"{name!r} has words beside their first letter: {shown}. If they are one, give "
-            f"{merge_line(name, pairs)}"
+            f"{name!r} has words and their first letters as values: {shown}. If these mean the "
+            f"same, give {merge_line(name, pairs)}"
         )
 
 

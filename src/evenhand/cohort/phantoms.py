@@ -54,7 +54,7 @@ class PopulationSettings(Settings):
         0.5, ge=0, le=1, description="share by which the minority's signs stand out less"
     )
     shortcut: float = Field(
-        0.5, ge=0, le=1, description="P(sticker | disease) - P(sticker | none), majority only"
+        0.5, ge=0, le=1, description="P(sticker | disease) - P(sticker | no disease), majority only"
     )
     tilt: float = Field(
         0.0, ge=-1, le=1, description="P(disease | minority) - P(disease | majority)"
@@ -71,8 +71,8 @@ class PopulationSettings(Settings):
     )
     twins: Literal["none", "sticker", "group"] = Field(
         "none",
-        description="give each sample a twin: without its sticker or with one, or in the other "
-        "group's look",
+        description="give each sample a twin: with its sticker added or removed, or in the look of "
+        "the other group",
     )
     seed: int = Field(0, ge=0, lt=SEEDS, description="seed of the patients and their samples")
 

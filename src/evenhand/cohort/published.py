@@ -64,7 +64,7 @@ class Samples:
     cut
         The way to cut a slice, where the files are volumes.
     remark_on
-        What must be known of how a volume is read, in a sentence; empty if nothing.
+        Returns a sentence for the run's notes on how a volume is read; empty if there is none.
     read
         From the rows that take part to the way to read them, where samples are no files: series,
         or pictures that lie in one file.
@@ -245,7 +245,7 @@ def _columns(data_set: DataSet, label: Label) -> list[str]:
 def _of_people(
     data_set: DataSet, table: pd.DataFrame, source: Path
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Return a table in which ages that nobody has are blank, and a note of each such column."""
+    """Return a table in which impossible ages are blank, and a note on each such column."""
     notes = []
     for rule in data_set.attributes:
         if not rule.numeric or rule.name != "age":
@@ -256,7 +256,7 @@ def _of_people(
             table = table.assign(**{rule.column: raw.mask(impossible)})
             notes.append(
                 f"{rows_text(raw.index[impossible])} of {source}: the age is "
-                f"{some(raw[impossible].unique())}, which nobody has; taken as unknown."
+                f"{some(raw[impossible].unique())}, which no person has; taken as unknown."
             )
     return table, notes
 

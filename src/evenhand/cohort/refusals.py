@@ -1,4 +1,4 @@
-"""What a table may not be: a column missing, a row that says nothing, something said twice."""
+"""Checks of a table: missing columns, blank cells, duplicates, ids that name nobody."""
 
 from __future__ import annotations
 
@@ -56,21 +56,21 @@ def refuse_doubled(names: Sequence[str], path: Path) -> None:
 
 
 def refuse_blank(table: pd.DataFrame, path: Path, columns: Iterable[str]) -> None:
-    """Raise for rows of a table that have nothing in one of the columns."""
+    """Refuse rows of a table that are blank in one of the columns."""
     for column in columns:
         problem = f"the column {column!r} is blank. Fill it in, or take the rows out."
         refuse_rows(table[column].isna(), path, problem)
 
 
 def refuse_repeated(table: pd.DataFrame, path: Path, column: str) -> None:
-    """Raise for rows of a table that name something for the second time."""
+    """Refuse rows of a table that repeat a value of a column."""
     again = table[column].duplicated()
     named = some(table[column][again].unique())
     refuse_rows(again, path, f"{named}: already named above in {column!r}. Keep one row of each.")
 
 
 def refuse_ids(ids: pd.Series, path: Path, whose: str) -> None:
-    """Raise for rows of a table whose id is none: a placeholder, or a number cut short.
+    """Refuse rows whose id identifies nobody: a placeholder, or a shortened number.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def refuse_ids(ids: pd.Series, path: Path, whose: str) -> None:
         nobody,
         path,
         f"the {whose} id is {some(ids[nobody].unique())}, as if these rows were all of one "
-        f"{whose}. Give each row's own, a new one where it is not known, or take the rows out.",
+        f"{whose}. Give each row its own id, a new one if it is not known, or take the rows out.",
     )
 
 

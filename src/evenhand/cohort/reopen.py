@@ -32,7 +32,7 @@ class Anew:
     skip_unreadable
         Whether samples that cannot be read are left out.
     values
-        How values of attributes are taken, beyond what the run was told.
+        Rules for values, added to those of the run.
     """
 
     data: str | None
@@ -71,7 +71,7 @@ def reopen(run: Run, image_size: int | None, anew: Anew) -> Splits:
 
 
 def values_now(known: Mapping[str, Any], given: ValueSettings) -> dict[str, Any]:
-    """Return how values are taken: as a run was told, and as is said beyond that."""
+    """Return the rules for values of a run, followed by those that are given now."""
     return {
         name: (*known.get(name, ()), *getattr(given, name)) for name in ValueSettings.model_fields
     }

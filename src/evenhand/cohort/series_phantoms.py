@@ -41,7 +41,7 @@ class SeriesPhantomSettings(PopulationSettings):
     windows: int = Field(1, ge=1, description="samples of each patient, which overlap by half")
     steps: int = Field(48, ge=8, description="length of each sample")
     shortcut: float = Field(
-        0.0, ge=0, le=1, description="P(mark | disease) - P(mark | none), majority only"
+        0.0, ge=0, le=1, description="P(mark | disease) - P(mark | no disease), majority only"
     )
 
 

@@ -14,20 +14,20 @@ MAX_PIXELS = 80_000_000  # of one image, and of all that threads decode together
 
 
 class ValueSettings(Settings, title="Values"):
-    """How the values of attributes and labels are taken."""
+    """Rules for the values of attributes and labels."""
 
     merge: tuple[str, ...] = Field(
         (),
-        description="values of an attribute, or of the label, that are one, the name of all of "
-        "them first: sex=Male,male; repeatable",
+        description="values of an attribute or of the label that mean the same, the one to keep "
+        "first: sex=Male,male; repeatable",
     )
     unknown_value: tuple[str, ...] = Field(
-        (), description="values of an attribute that say nothing: sex=U,X; repeatable"
+        (), description="values of an attribute that mean unknown: sex=U,X; repeatable"
     )
     conflict: tuple[str, ...] = Field(
         (),
-        description="what counts for a patient with several values of an attribute: sex=majority, "
-        "sex=unknown or sex=keep (each row its own); repeatable",
+        description="the value of a patient who has several of an attribute: sex=majority, "
+        "sex=unknown or sex=keep (each row keeps its own); repeatable",
     )
 
     @model_validator(mode="after")
@@ -54,10 +54,10 @@ class ValueSettings(Settings, title="Values"):
 
 
 class ClassSettings(ValueSettings, title="Values"):
-    """How the classes of a label are taken, too."""
+    """The same, and the positive class of a label."""
 
     positive: str | None = Field(
-        None, description="the positive one of two classes, where that is not obvious: icu"
+        None, description="the positive one of two classes, if their names do not tell: icu"
     )
 
 
@@ -118,7 +118,7 @@ class DataSettings(ClassSettings, title="Data"):
     max_pixels: int = Field(
         MAX_PIXELS,
         ge=1,
-        description="pixels that one image may have, and that all that are decoded at once may",
+        description="most pixels of one image, and of all images that are decoded at once",
     )
     patient_share: float = Field(
         1.0, gt=0, le=1, description="work on a random share of the patients only"

@@ -1,4 +1,4 @@
-"""Spellings: text in one Unicode form, and values that differ in their spelling alone."""
+"""Text in one Unicode form, and values that differ only in their spelling."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ def clean_column(column: pd.Series) -> pd.Series:
 
 
 def spelling_key(text: str) -> str:
-    """Return what all spellings of a value have in common.
+    """Return a key that all spellings of a value share.
 
-    These differ in case, in the format of a number, in what parts words (blank, hyphen,
+    Spellings differ in case, in the format of a number, in what parts words (blank, hyphen,
     underscore), in width or in letters of another alphabet that look the same.
 
     Examples
@@ -82,7 +82,7 @@ def spelling_key(text: str) -> str:
 
 
 def spellings(counts: Mapping[str, int]) -> list[tuple[str, ...]]:
-    """Return the values that differ in their spelling alone, the most frequent one first.
+    """Return values that differ only in their spelling, together, the most frequent one first.
 
     Examples
     --------
@@ -152,6 +152,6 @@ def refuse_spellings(name: str, values: pd.Series, source: Path) -> None:
         shown = some(" and ".join(f"{value!r} ({counts[value]})" for value in p) for p in pairs)
         raise EvenhandError(
             f"{source}: {name!r} seems to have one value in several spellings: {shown}. If they "
-            "are not one, give them other names. If they are, merge them: "
+            "mean different things, give them other names. If they mean the same, merge them: "
             f"{merge_line(name, pairs)}"
         )

@@ -166,7 +166,7 @@ def _folder(cohort: Cohort, names: Sequence[str], image_size: int | None, cache:
 
 
 def _remarks(cohort: Cohort, built: Built) -> tuple[str, ...]:
-    """Return what must be known of how samples of a cohort were read, each sentence once."""
+    """Return the notes on how samples of a cohort were read, each sentence once."""
     if not built.remarks:
         return ()
     texts = cohort.table["sample_id"].map(built.remarks).dropna()

@@ -1,4 +1,4 @@
-"""Tables that a user hands in: read as text, refused with file and row."""
+"""Read a user's tables as text; errors name file and row."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def stacked(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def plain(value: str) -> str:
-    """Write a cell the one way, whatever its case, and "1.0" as "1".
+    """Return a cell in lower case, and "1.0" as "1".
 
     Examples
     --------
@@ -165,9 +165,9 @@ def plain(value: str) -> str:
 
 
 def _cleaned(column: pd.Series) -> pd.Series:
-    """Return clean text, missing where nothing is said.
+    """Return clean text, missing where a cell is blank.
 
-    Column by column: what pandas does to a whole frame of text makes an object of each cell.
+    Called for each column: on a whole frame of text, pandas makes an object of each cell.
     """
     text = clean_column(column)
     return text.mask(text.isin(BLANK))

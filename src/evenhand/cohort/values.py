@@ -1,4 +1,4 @@
-"""What the user says of the values of columns: merged, unknown, or several of one patient."""
+"""The user's rules for values: which are merged, which mean unknown, how conflicts end."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from evenhand.cohort.spelling import clean
 from evenhand.errors import EvenhandError, pick
 
 CONFLICTS = {
-    "majority": "a patient has the most frequent of its values, unknown where two are equally so",
-    "unknown": "such a patient's is unknown",
-    "keep": "each row keeps its own",
+    "majority": "the patient's most frequent value; unknown if two are equally frequent",
+    "unknown": "unknown",
+    "keep": "each row keeps its own value",
 }
-"""What may count for a patient with several values of an attribute."""
+"""The value of a patient who has several values of an attribute, by the rule's name."""
 
 
 @dataclass(frozen=True)
 class ValueRules:
-    """How the values of columns are taken, by the name of the attribute or of the label.
+    """Rules for the values of columns, by the name of the attribute or of the label.
 
     Attributes
     ----------
     merged
         The name that each merged value gets.
     unknown
-        ValueRules that say nothing.
+        Values that mean unknown.
     conflicts
-        What counts for a patient with several values: a name in `CONFLICTS`.
+        The rule for a patient with several values: a name in `CONFLICTS`.
     """
 
     merged: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class ValueRules:
     conflicts: Mapping[str, str] = field(default_factory=dict)
 
     def applied(self, name: str, raw: pd.Series) -> pd.Series:
-        """Return a column of text in which values are merged, and missing where they say nothing.
+        """Return a column of text in which values are merged, and missing where they mean unknown.
 
         Examples
         --------
@@ -53,9 +53,9 @@ class ValueRules:
         return text.replace(dict(merged)) if merged else text
 
     def settled(self, rule: Attribute) -> Attribute:
-        """Return a rule whose levels are merged, and unknown where they say nothing.
+        """Return a rule whose levels are merged, or unknown where these rules say so.
 
-        What says nothing may be a raw value, too.
+        A value that means unknown may be a level or a raw value.
         """
         name = rule.name
         merged, unknown = self.merged.get(name, {}), self.unknown.get(name, frozenset())
@@ -89,7 +89,7 @@ class ValueRules:
 
 
 def read_values(settings: ValueSettings) -> ValueRules:
-    """Return what settings say of values.
+    """Return the rules for values that settings hold.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def read_values(settings: ValueSettings) -> ValueRules:
     for name, values in _parsed("conflict", settings.conflict, "sex=majority", least=1):
         pick(f"--conflict for {name!r}", ",".join(values), CONFLICTS)
         if conflicts.setdefault(name, values[0]) != values[0]:
-            raise EvenhandError(f"--conflict says two things of {name!r}; give one.")
+            raise EvenhandError(f"--conflict gives two rules for {name!r}; give one.")
     return ValueRules(merged, unknown, conflicts)
 
 

@@ -48,7 +48,7 @@ class VolumeSlices(ImageFiles):
     cut
         The way to cut a slice.
     remark_on
-        What must be known of how a volume is read, in a sentence; empty if nothing.
+        Returns a sentence for the run's notes on how a volume is read; empty if there is none.
     """
 
     place: Mapping[str, float] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class VolumeSlices(ImageFiles):
     remark_on: Callable[[Path], str] = lambda _: ""
 
     def remark(self, sample_id: str) -> str:
-        """Return what must be known of how the volume of a sample was read."""
+        """Return a sentence for the run's notes on the volume of a sample; empty if none."""
         return self.remark_on(Path(self.files[sample_id]))
 
     def _picture(self, sample_id: str) -> PIL.Image.Image:
@@ -268,7 +268,7 @@ class _DicomSeries:
 
 
 def localizers_left_out(folder: Path) -> str:
-    """Say which localizer images of a DICOM folder are no slices; empty if it has none."""
+    """Return a sentence on the localizers of a DICOM folder; empty if it has none."""
     localizers = _series_in(folder, folder.stat().st_mtime_ns).localizers
     if not localizers:
         return ""

@@ -49,7 +49,7 @@ class Rows:
 def rows_of(
     labels: ArrayLike, groups: ArrayLike, patients: ArrayLike | None = None, *, classes: int = 2
 ) -> Rows:
-    """Check labels, groups and patients, and bring them together.
+    """Check labels, groups and patients, and return them as one object.
 
     Parameters
     ----------
@@ -79,20 +79,20 @@ def rows_of(
     for what, array in (("groups", group), ("patients", patient)):
         if array.shape != label.shape:
             raise EvenhandError(
-                f"{len(label)} labels and {what} of shape {array.shape}; give one value a row."
+                f"{len(label)} labels and {what} of shape {array.shape}; give one for each row."
             )
     unknown = float((group == UNKNOWN).mean())
     if unknown > MOST_UNKNOWN:
         raise EvenhandError(
-            f"the group of {unknown:.0%} of {counted(len(label), 'row')} is unknown; a method "
-            f"needs it for at least {1 - MOST_UNKNOWN:.0%}. Leave these rows out, or choose a "
-            "method that needs no attribute in training."
+            f"the group of {unknown:.0%} of {counted(len(label), 'row')} is unknown; the "
+            f"method needs it for at least {1 - MOST_UNKNOWN:.0%}. Leave these rows out, or choose "
+            "a method that needs no attribute in training."
         )
     return Rows(label, group, np.unique(patient, return_inverse=True)[1])
 
 
 def scores_of(scores: ArrayLike, count: int) -> NDArray[np.float64]:
-    """Check probabilities of class 1, ``(n,)``, for so many rows.
+    """Check probabilities of class 1, ``(n,)``, for ``count`` rows.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def scores_of(scores: ArrayLike, count: int) -> NDArray[np.float64]:
 
 
 def logit(scores: NDArray[np.float64], edge: float = 1e-6) -> NDArray[np.float64]:
-    """Return log-odds of probabilities, those within ``edge`` of 0 and 1 moved to it."""
+    """Return log-odds of probabilities, which are first clipped to ``edge`` … 1 − ``edge``."""
     inside = scores.clip(edge, 1 - edge)
     odds: NDArray[np.float64] = np.log(inside) - np.log1p(-inside)
     return odds

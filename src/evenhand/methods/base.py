@@ -1,4 +1,4 @@
-"""What a training method is; the plain one is empirical risk minimisation."""
+"""The base class of training methods, which is empirical risk minimisation itself."""
 
 from __future__ import annotations
 
@@ -83,9 +83,9 @@ class TrainingMethod:
     needs_features = False
     """Whether ``loss`` reads the features that the head takes."""
     needs_attribute = False
-    """Whether training reads the groups; no method here needs them when rows are scored."""
+    """Whether training reads the groups. No training method needs them to score rows."""
     two_classes = False
-    """Whether it is for two classes alone."""
+    """Whether the method works for two classes only."""
     by: By = "attribute"
 
     def __init__(self) -> None:
@@ -137,11 +137,11 @@ class TrainingMethod:
         return rng.permutation(len(groups))
 
     def head_outputs(self, classes: int) -> int:
-        """Return how many numbers the head gives for each row."""
+        """Return the number of outputs of the head."""
         return classes
 
     def scored(self, outputs: Tensor) -> Tensor:
-        """Return logits ``(B, C)`` of what the head gives, when rows are scored."""
+        """Return logits ``(B, C)`` from the outputs of the head, when rows are scored."""
         return outputs
 
     def row_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -178,25 +178,25 @@ class TrainingMethod:
         return self.plain_loss(logits, labels)
 
     def after_step(self, module: nn.Module) -> None:
-        """Take note of the weights after the optimiser's step."""
+        """Read the weights, after each step of the optimiser."""
 
     def after_validation(self, loss: float) -> None:
-        """Take note of the validation loss after an epoch."""
+        """Receive the validation loss of an epoch."""
 
     def final_weights(self) -> Mapping[str, Tensor] | None:
-        """Return the weights that a trained model gets instead of its own, by name, or None."""
+        """Return weights by name that replace those of the trained model; None to keep its own."""
         return None
 
     def after_epoch(self) -> Mapping[str, float]:
-        """Close an epoch; return what the method logs of it, by name."""
+        """End an epoch; return the values that the method logs for it, by name."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed training needs, as tensors, numbers and names."""
+        """Return the state that a resumed training needs, as tensors, numbers and names."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
 
     def known_cells(self) -> Cells:
         """Return the groups of the training rows.
@@ -250,7 +250,7 @@ def level_codes(groups: ArrayLike, levels: tuple[str, ...]) -> NDArray[np.int64]
 
 
 def group_means(values: Tensor, groups: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return the mean of values ``(B,)`` in each of so many groups, and which groups occur.
+    """Return the mean of values ``(B,)`` in each of ``count`` groups, and which groups occur.
 
     Rows with the group −1 take no part. The mean of a group that does not occur is 0.
     """
@@ -262,9 +262,9 @@ def group_means(values: Tensor, groups: Tensor, count: int) -> tuple[Tensor, Ten
     return sums / sizes.clamp(min=1), sizes > 0
 
 
-def with_unknown(known: Tensor, losses: Tensor, groups: Tensor) -> Tensor:
-    """Join the loss of the known groups and the plain mean of rows whose group is unknown."""
+def with_unknown(group_loss: Tensor, losses: Tensor, groups: Tensor) -> Tensor:
+    """Average the loss of the groups and the mean loss of unknown rows, by their shares."""
     unknown = groups < 0
     share = unknown.to(losses.dtype).mean()
     rest = losses[unknown].mean() if unknown.any() else losses.new_zeros(())
-    return (1 - share) * known + share * rest
+    return (1 - share) * group_loss + share * rest

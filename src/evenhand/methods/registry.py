@@ -83,7 +83,7 @@ def methods(stage: Stage | None = None) -> dict[str, Method]:
     ['group-dro']
     """
     table = _built_in() | _REGISTERED
-    return {name: one for name, one in table.items() if stage in (None, one.stage)}
+    return {name: method for name, method in table.items() if stage in (None, method.stage)}
 
 
 def find_method(name: str, stage: Stage | None = None) -> Method:
@@ -92,7 +92,7 @@ def find_method(name: str, stage: Stage | None = None) -> Method:
     Raises
     ------
     UnknownNameError
-        There is none; the message lists those that there are.
+        No method has that name; the message lists the names.
     """
     for plugin in entry_points(group=PLUGINS):
         plugin.load()
@@ -112,7 +112,7 @@ def training_method(name: str, **settings: Any) -> Any:
     Raises
     ------
     EvenhandError
-        There is no such method, or a setting is none of its hyper-parameters.
+        There is no such method, it has no such setting, or a required setting is missing.
 
     Examples
     --------
@@ -136,20 +136,20 @@ def training_method(name: str, **settings: Any) -> Any:
     return kind(**settings)
 
 
-def method_from_text(text: str, **given: Any) -> Any:
+def method_from_text(text: str, **more: Any) -> Any:
     """Return the training method that ``NAME`` or ``NAME:SETTING=VALUE,…`` describes.
 
     Parameters
     ----------
     text
         As the command line takes it.
-    **given
-        Settings that no text can hold, such as the wrong rows of ``jtt``.
+    **more
+        Settings that cannot be written as text, such as ``wrong`` of ``jtt``.
 
     Raises
     ------
     EvenhandError
-        There is no such method or setting, or a value is of another kind than the setting.
+        There is no such method or setting, or a value has the wrong type.
 
     Examples
     --------
@@ -165,7 +165,7 @@ def method_from_text(text: str, **given: Any) -> Any:
         if setting in settings:
             raise EvenhandError(f"--method {text}: {setting} is given twice.")
         settings[setting] = _typed(text, setting, value, hints)
-    return training_method(name, **settings, **given)
+    return training_method(name, **settings, **more)
 
 
 def _typed(text: str, setting: str, value: str, hints: Mapping[str, Any]) -> Any:

@@ -29,7 +29,7 @@ class _Spec(BaseModel):
 
 
 class _About(BaseModel):
-    """Of a ``model.json``, what its model takes in."""
+    """The part of a ``model.json`` that describes the inputs of the model."""
 
     spec: _Spec
 
@@ -133,7 +133,7 @@ def _create(name: str, image_size: int, *, pretrained: bool = False) -> nn.Modul
 
 
 def _check_patches(network: nn.Module, name: str, image_size: int) -> None:
-    """Refuse a size that is no whole number of patches: pixels at the edge would not be seen."""
+    """Refuse a size that is not a multiple of the patch: pixels at the edge would be cut off."""
     embedding: Any = getattr(network, "patch_embed", None)
     patch, pads = getattr(embedding, "patch_size", ()), getattr(embedding, "dynamic_img_pad", False)
     if not isinstance(patch, tuple) or not patch or pads:
@@ -153,7 +153,7 @@ def _check_patches(network: nn.Module, name: str, image_size: int) -> None:
 
 
 def _check_forward(network: nn.Module, name: str, image_size: int) -> None:
-    """Refuse a size that the network fails on, by one blank image where that is not known."""
+    """Refuse a size that the network fails on; an unusual size is tried with one blank image."""
     channels, usual, _ = network.pretrained_cfg["input_size"]  # type: ignore[index]
     if image_size == usual or (image_size > usual and image_size % 32 == 0):
         return
@@ -165,7 +165,7 @@ def _check_forward(network: nn.Module, name: str, image_size: int) -> None:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise EvenhandError(
             f"{name} cannot take images of {image_size} pixels: {reason}. Give another "
-            f"--image-size; the network was made for {usual}."
+            f"--image-size; its usual size is {usual}."
         ) from error
     finally:
         network.train(training)
@@ -195,7 +195,7 @@ def _checkpoint_file(weights: str) -> Path:
         file = run.model(run.facts["chosen"] or "") / "model.safetensors"
         if not file.is_file():
             raise EvenhandError(
-                f"the run in {path} holds no model; name one that does. There is no {file}."
+                f"the run in {path} holds no model; name a run that does. There is no {file}."
             )
         return file
     if not path.is_file():
@@ -212,13 +212,13 @@ def _checkpoint_file(weights: str) -> Path:
 
 
 def _fill(backbone: nn.Module, name: str, file: Path) -> None:
-    """Load every weight of the backbone from a file; a classifier in it is left behind.
+    """Load every weight of the backbone from a file; a classifier in it is ignored.
 
     Raises
     ------
     EvenhandError
-        The file is damaged, lacks tensors of the backbone, or holds tensors beyond these and a
-        classifier: it is of another network.
+        The file is damaged, lacks tensors of the backbone, or holds tensors of neither the backbone
+        nor a classifier, and so belongs to another network.
     """
     try:
         state = load_file(file)
@@ -248,14 +248,14 @@ def _fill(backbone: nn.Module, name: str, file: Path) -> None:
 
 
 def _classifier(backbone: nn.Module) -> tuple[str, ...]:
-    """Return how the names of a timm network's classifier begin."""
+    """Return the prefixes of the names of a timm network's classifier layers."""
     config: Any = getattr(backbone, "pretrained_cfg", {})
     layers = config.get("classifier") or ()
     return tuple(f"{layer}." for layer in ([layers] if isinstance(layers, str) else layers))
 
 
 def _classifier_tensors(name: str) -> set[str]:
-    """Return the names of the tensors that a timm network has with a classifier alone.
+    """Return the names of the tensors that a timm network has only because of its classifier.
 
     Some classifiers are more than their last layer, which is all that timm's configuration names.
     """

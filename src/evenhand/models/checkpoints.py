@@ -21,7 +21,7 @@ SCHEMA = 1
 
 
 class ModelRecord(BaseModel):
-    """What ``model.json`` holds, whatever the job; what a job adds is kept beside it."""
+    """The content of ``model.json`` that all jobs share; what a job adds is kept, too."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 

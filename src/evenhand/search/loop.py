@@ -1,4 +1,4 @@
-"""The search loop, which can be killed at any moment and goes on where it was."""
+"""The search loop, which can be killed at any moment and continued."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Values = tuple[float, ...]
 """The objectives of a trial."""
 
 Report = Callable[[int, Values], None]
-"""Told how many epochs are done, and the objectives so far; ends a trial that falls behind."""
+"""Receives the number of epochs done and the objectives; stops a trial that falls behind."""
 
 Score = Callable[[Choice, Report], Values]
 """Trains a choice and returns its objectives."""
@@ -137,12 +137,12 @@ class _Driver(Generic[Choice]):
             yield Job(str(trial.number), attempt, arguments)
 
     def end(self, job: Job[Any], outcome: Values | Lost | None, *, fatal: int) -> bool:
-        """Note how a trial ended, and say whether it finished.
+        """Record how a trial ended, and return whether it finished.
 
         Raises
         ------
         EvenhandError
-            As many workers as are ``fatal`` have died one after another.
+            ``fatal`` workers have died one after another.
         """
         trial = self.study.get_trials(deepcopy=False)[int(job.name)]
         self.beats.stop(trial._trial_id)
@@ -183,8 +183,8 @@ class _Driver(Generic[Choice]):
 def attempt(study: Study, trial_id: int, score: Score[Choice], choice: Choice) -> Values | None:
     """Train the choice of a trial, in a worker; None says that it was stopped, or diverged.
 
-    The trial gets the ``seconds`` that this took: Optuna's duration of one that goes on after a
-    kill has the time of standing still in it.
+    The trial gets the ``seconds`` that this took: Optuna's duration of a continued trial includes
+    the time between the kill and the new start.
     """
     check_reached(study)
     with storage_errors("the driver's storage"):
@@ -197,7 +197,7 @@ def attempt(study: Study, trial_id: int, score: Score[Choice], choice: Choice) -
 
 
 def _repeat(study: Study, trial: Trial, twin: FrozenTrial) -> None:
-    """End a trial as the one whose choice it has again."""
+    """End a trial with the result of the earlier trial that made the same choice."""
     trial.set_user_attr("repeats", twin.number)
     if twin.state is TrialState.COMPLETE:
         study.tell(trial, twin.values)
@@ -208,7 +208,7 @@ def _repeat(study: Study, trial: Trial, twin: FrozenTrial) -> None:
 
 
 def _sampler(seed: int, before: list[FrozenTrial], number: int, random: int) -> BaseSampler:
-    """Return what draws a trial: TPE, once so many trials as are ``random`` have finished."""
+    """Return the sampler of a trial: TPE, once ``random`` trials have finished."""
     state = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
     latest = [trial for trial in before if trial.state in FINISHED][-STUBBORN:]
     if len(latest) == STUBBORN and all("repeats" in trial.user_attrs for trial in latest):
@@ -217,7 +217,7 @@ def _sampler(seed: int, before: list[FrozenTrial], number: int, random: int) -> 
 
 
 def _give_back(study: Study, trial: FrozenTrial, loss: Lost, *, alarming: bool) -> None:
-    """Fail a trial whose worker died, and let its parameters come once more."""
+    """Fail a trial whose worker died, and enqueue its parameters once more."""
     study.tell(trial.number, state=TrialState.FAIL)
     try_again(study, trial)
     if alarming:

@@ -1,4 +1,4 @@
-"""The study as workers reach it: by a private socket, or by a port that asks for a token."""
+"""Access for workers to a study: by a private socket, or by a port that asks for a token."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from evenhand.errors import EvenhandError
 from evenhand.workers import MeetingPoint, NetworkHost
 
 TOKEN = "evenhand-token"
-"""The key of a call's metadata that has the token."""
+"""The key of the token in a call's metadata."""
 
 _THREADS = 10  # calls that are answered at the same time
 _SERVER = (("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1))
@@ -42,7 +42,7 @@ class Access:
     target
         A socket (``unix:/path``) or ``HOST:PORT``, as gRPC writes it.
     token
-        What each call carries; drawn anew for each search.
+        What each call carries; a new one for each search.
     certificate
         The certificate that the server has to show, PEM; None without TLS.
     """
@@ -92,7 +92,7 @@ class StudyProxy(GrpcStorageProxy):
 
 @contextmanager
 def served(storage: BaseStorage, place: MeetingPoint) -> Iterator[Access]:
-    """Serve a storage as long as the block runs, and yield the way to it.
+    """Serve a storage as long as the block runs, and yield the access to it.
 
     Parameters
     ----------
@@ -171,20 +171,20 @@ class _Details(grpc.ClientCallDetails):  # type: ignore[misc]
 
 
 class _Guard(grpc.ServerInterceptor):  # type: ignore[misc]
-    """Refuses calls without the token, and says in a word why a storage fails."""
+    """Refuses calls without the token, and returns a storage's error in one line."""
 
     def __init__(self, token: str) -> None:
         self._token = token.encode()
 
     def intercept_service(self, continuation: Callable[..., Any], details: Any) -> Any:
-        given = dict(details.invocation_metadata).get(TOKEN, "")
-        if not hmac.compare_digest(str(given).encode(), self._token):
+        token = dict(details.invocation_metadata).get(TOKEN, "")
+        if not hmac.compare_digest(str(token).encode(), self._token):
             return grpc.unary_unary_rpc_method_handler(_refuse)
         handler = continuation(details)
         if handler is None:
             return None
         return grpc.unary_unary_rpc_method_handler(
-            _telling(handler.unary_unary),
+            _with_reason(handler.unary_unary),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
@@ -194,20 +194,20 @@ def _refuse(request: Any, context: Any) -> None:
     context.abort(grpc.StatusCode.UNAUTHENTICATED, "this study is served to its own workers alone")
 
 
-def _telling(answer: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    def told(request: Any, context: Any) -> Any:
+def _with_reason(answer: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def handle(request: Any, context: Any) -> Any:
         try:
             return answer(request, context)
         except (StorageInternalError, SQLAlchemyError) as error:
             context.abort(grpc.StatusCode.INTERNAL, reason_of(error))
 
-    return told
+    return handle
 
 
 def reason_of(error: BaseException) -> str:
-    """Return what a database says, without what SQLAlchemy and Optuna put around it."""
+    """Return the first line of a database's error, without the text of SQLAlchemy and Optuna."""
     if isinstance(error, grpc.RpcError):
         return str(error.details() or error.code())
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-    said = getattr(cause, "orig", None) or cause or error
-    return (str(said).strip().splitlines() or [type(said).__name__])[0]
+    source = getattr(cause, "orig", None) or cause or error
+    return (str(source).strip().splitlines() or [type(source).__name__])[0]

@@ -1,4 +1,4 @@
-"""Where a study is kept, and how workers and other drivers reach it."""
+"""The storage of a study, and access to it for workers and other drivers."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def open_storage(url: str) -> BaseStorage:
     Raises
     ------
     EvenhandError
-        Nothing can be kept under that URL, or it holds something else; nothing is written then.
+        The URL cannot be opened, or holds tables of another program; nothing is written then.
     """
     if url in ("sqlite://", "sqlite:///", "sqlite:///:memory:"):
         raise EvenhandError(
@@ -129,8 +129,8 @@ def storage_errors(where: str) -> Iterator[None]:
 
 def _unwritable(where: str, reason: str) -> str:
     return (
-        f"the study in {where} cannot be read or written: {reason}. Finished trials are kept. Make "
-        "room, or mend that, and give the same command again."
+        f"the study in {where} cannot be read or written: {reason}. Finished trials are kept. Fix "
+        "that (make room, for example), and give the same command again."
     )
 
 
@@ -159,7 +159,8 @@ def _check_tables(url: str, options: dict[str, Any]) -> None:
         whole = [
             name
             for name in named
-            if set(known[name].columns.keys()) <= {one["name"] for one in found.get_columns(name)}
+            if set(known[name].columns.keys())
+            <= {column["name"] for column in found.get_columns(name)}
         ]
         if VersionInfoModel.__tablename__ in whole:
             _check_version(engine)

@@ -1,4 +1,4 @@
-"""A study: opened by name, gone on with, and what is in it."""
+"""Studies: opening, continuing and summarising them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Direction = Literal["maximize", "minimize"]
 
 
 def identity_of(settings: Mapping[str, Any], fingerprint: str) -> str:
-    """Return what a study must have been made with to be gone on with: its run's settings, data."""
+    """Return a text of a run's settings and data: a study is continued only if it is the same."""
     return json.dumps([settings, fingerprint], sort_keys=True)
 
 
@@ -49,10 +49,12 @@ def check_study(
     attributes = study.user_attrs
     fresh = not attributes and not study.get_trials(deepcopy=False)
     known = identity if fresh else attributes.get("identity")
-    if known != identity or [one.name.lower() for one in study.directions] != [*directions]:
+    if known != identity or [direction.name.lower() for direction in study.directions] != [
+        *directions
+    ]:
         raise EvenhandError(
             f"the storage holds a study {name!r} of other settings or data. Name another folder "
-            "with --out, whose name the studies bear, or another --storage."
+            "with --out (studies are named after it), or another --storage."
         )
 
 
@@ -78,8 +80,8 @@ def open_study(
     identity
         Its settings and data, from :func:`identity_of`.
     prune_until
-        The epochs of a whole training: trials that fall behind are stopped before, which only one
-        objective allows. 0: none is.
+        The epochs of a whole training; with one objective, trials that fall behind are stopped
+        earlier. 0: no trial is stopped.
     prune_from
         The epochs that every trial is trained for, as :func:`stopping_floor` gives them.
 
@@ -156,23 +158,23 @@ def originals(study: Study) -> list[FrozenTrial]:
 
 
 def label_of(study: Study) -> str:
-    """Return what a study is called where its run is known."""
+    """Return the name of a study without that of its run."""
     return study.study_name.rpartition("/")[2]
 
 
 def summary_of(study: Study) -> str:
-    """Return how far a study is: its best, and what became of its trials."""
+    """Return a summary of a study: its best value, and how its trials ended."""
     trials = study.get_trials(deepcopy=False)
-    told = []
+    parts = []
     complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
     if complete and not study._is_multi_objective():
-        told.append(f"best {study.best_value:.4f} (trial {study.best_trial.number})")
+        parts.append(f"best {study.best_value:.4f} (trial {study.best_trial.number})")
     elif complete:
-        told.append(f"{len(study.best_trials)} on the Pareto front")
+        parts.append(f"{len(study.best_trials)} on the Pareto front")
     own = [trial for trial in trials if ADOPTED not in trial.user_attrs]
-    told.append(f"{sum(trial.state is TrialState.PRUNED for trial in own)} pruned")
+    parts.append(f"{sum(trial.state is TrialState.PRUNED for trial in own)} pruned")
     repeated = sum("repeats" in trial.user_attrs for trial in trials)
-    return ", ".join([*told, *([f"{repeated} repeated"] if repeated else [])])
+    return ", ".join([*parts, *([f"{repeated} repeated"] if repeated else [])])
 
 
 optuna.logging.set_verbosity(logging.WARNING)

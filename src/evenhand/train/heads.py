@@ -1,4 +1,4 @@
-"""Heads by group while a model trains, and averaged weights when it has trained."""
+"""Heads by group during training, and averaged weights after it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class GroupHeads(nn.Module):
     Parameters
     ----------
     first
-        The head that each one starts as.
+        The head that every copy starts from.
     heads
-        K.
+        Number of heads K.
     """
 
     def __init__(self, first: nn.Linear, heads: int) -> None:
@@ -49,14 +49,14 @@ class GroupHeads(nn.Module):
 
 
 def split_head(model: Model, method: TrainingMethod, classes: int) -> None:
-    """Give a model as many heads as its method trains."""
+    """Replace a model's head by as many as its method trains."""
     heads = method.head_outputs(classes) // classes
     if heads > 1:
         _replace_last(model, GroupHeads(_last(model), heads))
 
 
 def join_heads(model: Model) -> None:
-    """Make one linear head of those of the groups, if there are several."""
+    """Replace the heads of the groups, if there are any, by the linear head that is their mean."""
     last = model.head[-1] if isinstance(model.head, nn.Sequential) else model.head
     if isinstance(last, GroupHeads):
         _replace_last(model, last.joined())

@@ -36,7 +36,7 @@ class DivergedError(EvenhandError):
 
 @dataclass(frozen=True, eq=False)
 class Epoch:
-    """What is known when an epoch has ended."""
+    """The results of an epoch."""
 
     number: int  # from 0
     loss: float  # mean training loss per sample of the epoch
@@ -45,7 +45,7 @@ class Epoch:
 
 
 OnEpoch = Callable[[Epoch], float]
-"""Told of every epoch; returns its validation score, of which higher is better."""
+"""Called after every epoch; returns its validation score, where higher is better."""
 
 
 def fit(
@@ -144,7 +144,7 @@ def _begin(
     settings: FitSettings,
     rng: np.random.Generator,
 ) -> tuple[EpochSampler, Tensor]:
-    """Tell a method of the training rows; return their order and their levels as numbers."""
+    """Give a method the training rows; return their order and their levels as numbers."""
     if groups is None:
         if method.needs_attribute:
             raise EvenhandError(

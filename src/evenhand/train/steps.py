@@ -99,7 +99,7 @@ class HeadInput:
         self.features = inputs[0]
 
     def remove(self) -> None:
-        """Look at the head no more."""
+        """Stop recording the input of the head."""
         if self._hook is not None:
             self._hook.remove()
 

@@ -45,12 +45,12 @@ class SocketFolder:
 
 @dataclass(frozen=True)
 class NetworkHost:
-    """How other machines reach this one.
+    """Address of this machine on the network.
 
     Parameters
     ----------
     name
-        Its name or address.
+        Its host name or address.
     certificate, key
         PEM files for TLS; both or none.
     """
@@ -61,7 +61,7 @@ class NetworkHost:
 
 
 MeetingPoint = SocketFolder | NetworkHost
-"""Where the jobs of an engine can reach the process that gave them."""
+"""Where the jobs of an engine can reach the process that started them."""
 
 
 class Engine(Protocol):

@@ -1,4 +1,4 @@
-"""A private temporary folder, and the removal of those that dead processes have left."""
+"""A private temporary folder; those that dead processes left are removed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def _remove_abandoned(place: Path) -> None:
         if process is None or str(folder) in _ours:
             continue
         number = int(process[1])
-        if number == os.getpid() or not is_running(number):  # ours are known: it was reused
+        if number == os.getpid() or not is_running(
+            number
+        ):  # our own were skipped: the number was reused
             with suppress(OSError):
                 if sys.platform == "win32" or folder.lstat().st_uid == os.getuid():
                     shutil.rmtree(folder)

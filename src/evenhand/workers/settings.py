@@ -28,9 +28,9 @@ class WorkerSettings(Settings, title="Workers"):
     )
 
     tls_certificate: Path | None = Field(
-        None, description="PEM file: nodes reach the study by TLS; made out to this address"
+        None, description="PEM certificate for this machine's address: nodes reach the study by TLS"
     )
-    tls_key: Path | None = Field(None, description="PEM file with the certificate's key")
+    tls_key: Path | None = Field(None, description="PEM file of the certificate's key")
 
     @model_validator(mode="after")
     def _check_engine(self) -> WorkerSettings:

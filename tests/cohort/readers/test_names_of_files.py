@@ -67,4 +67,4 @@ def test_ages_that_nobody_has_are_unknown_and_noted(tmp_path):
     cohort = open_cohort(DataSettings(data=f"ham10000:{root}"))
     assert cohort.table["attr_age"].tolist()[:2] == ["unknown", "unknown"]
     assert "rows 2, 3 of " in cohort.source.notes[-1]
-    assert "-1, 999, which nobody has" in cohort.source.notes[-1]
+    assert "-1, 999, which no person has" in cohort.source.notes[-1]

@@ -42,12 +42,12 @@ def open_cohort(settings: DataSettings) -> Cohort:
 
 
 def read_cohort(settings: DataSettings) -> Cohort:
-    """Do the same, whether or not there is something to learn and to compare.
+    """Open a cohort without checking that it can be trained on and compared.
 
     Raises
     ------
     EvenhandError
-        As `open_cohort`, but for what the samples lack.
+        As `open_cohort`, except for missing classes and levels.
     """
     reader, path = reader_of(settings.data)
     return decoded_as_set(reader.open(path, settings), settings)
@@ -59,7 +59,7 @@ def decoded_as_set(cohort: Cohort, settings: DataSettings) -> Cohort:
     Raises
     ------
     EvenhandError
-        A setting is of image files as they are, and the samples are something else.
+        A setting applies to plain image files only, and the samples are something else.
     """
     read = cohort.read
     choices = {"bit_depth": settings.bit_depth, "page": settings.page}
@@ -67,8 +67,8 @@ def decoded_as_set(cohort: Cohort, settings: DataSettings) -> Cohort:
     if given and not (isinstance(read, ImageFiles) and read.open is open_picture):
         flags = " and ".join(f"--{name.replace('_', '-')}" for name in given)
         raise EvenhandError(
-            f"{flags}: {cohort.source.reader} reads no plain image files, which it is for. Leave "
-            "it out."
+            f"{flags}: {cohort.source.reader} reads no plain image files, to which alone this "
+            "applies. Leave it out."
         )
     if not isinstance(read, ImageFiles):
         return cohort

@@ -105,7 +105,7 @@ def _metadata_in(root: Path) -> Path:
 
 @dataclass(frozen=True)
 class _Tree:
-    """The images of a tree, and what must be known of how it was read."""
+    """The images of a tree of folders, and notes on how it was read."""
 
     table: pd.DataFrame  # file, class and, where the tree has them, split
     notes: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Deep feature re-weighting: a new last layer on features of rows that are balanced by group."""
+"""Deep feature re-weighting: a new last layer, fitted on rows balanced by label and group."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from evenhand.methods.arrays import Rows, require_labels, rows_of
 Floats = NDArray[np.float64]
 
 STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01)
-"""Inverse strengths of the L1 penalty that are tried."""
+"""Inverse strengths of the L1 penalty to try."""
 SUBSETS = 10
 
 
@@ -60,7 +60,7 @@ def refit_last_layer(
     subsets: int = SUBSETS,
     seed: int = 0,
 ) -> LastLayer:
-    """Fit a last layer on subsets that hold as many rows of each label in each group.
+    """Fit a last layer on subsets with equally many rows of each label in each group.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def refit_last_layer(
     subsets
         Balanced subsets whose coefficients are averaged.
     seed
-        Draws the halves and the subsets.
+        Seed of the halves and the subsets.
 
     Raises
     ------
@@ -124,15 +124,11 @@ def _checked(
 
 
 def balanced_rows(rows: Rows, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Return positions with as many rows of each label in each group, drawn without replacement.
+    """Return positions with equally many rows of each label in each group, drawn at random.
 
     Rows whose group is unknown are left out.
     """
-    cells = [
-        np.flatnonzero((rows.groups == level) & (rows.labels == label))
-        for level in rows.levels
-        for label in np.unique(rows.labels)
-    ]
+    cells = [np.flatnonzero(cell) for cell in _cells(rows)]
     size = min(map(len, cells))
     return np.concatenate([rng.permutation(cell)[:size] for cell in cells])
 
@@ -165,7 +161,7 @@ def _best_strength(
     half = rng.permutation(rows.patients.max() + 1) % 2 == 0
     fits = half[rows.patients]
     judge = rows.take(~fits)
-    if len(strengths) == 1 or not _complete(rows.take(fits)) or not _complete(judge):
+    if len(strengths) == 1 or not _complete(rows, fits) or not _complete(rows, ~fits):
         return float(strengths[0])
     state = rng.integers(2**63)
     worst = []
@@ -185,8 +181,9 @@ def _cells(rows: Rows) -> list[NDArray[np.bool_]]:
     ]
 
 
-def _complete(rows: Rows) -> bool:
-    return len(rows) > 0 and all(np.count_nonzero(cell) >= 2 for cell in _cells(rows))
+def _complete(rows: Rows, part: NDArray[np.bool_]) -> bool:
+    """Whether a part of the rows has two rows or more of every label in every group."""
+    return all(np.count_nonzero(cell & part) >= 2 for cell in _cells(rows))
 
 
 METHOD = refit_last_layer

@@ -12,14 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
 from evenhand.errors import EvenhandError
-from evenhand.methods.arrays import logit, scores_of
+from evenhand.methods.arrays import logit, rows_of, scores_of
 from evenhand.methods.offset_logistic import fit_offset_logistic
 
 Floats = NDArray[np.float64]
 Masks = NDArray[np.bool_]
 
 LEAST = 20
-"""Least patients of a segment that is looked at."""
+"""Smallest number of patients of a segment that is tested."""
 DRAWS = 1000
 TINY = 1e-300
 
@@ -35,11 +35,11 @@ class SegmentTest:
     error
         Mean label less mean score, in its rows.
     standard_error
-        Of that, with patients as the units.
+        Standard error of ``error``, with patients as the units.
     p_adjusted
-        For "the segment is calibrated", adjusted over all segments (max-t).
+        p-value of "the segment is calibrated", adjusted over all segments (max-t).
     patients
-        How many it holds.
+        Number of its patients.
     """
 
     segment: str
@@ -56,20 +56,40 @@ class Multicalibrated:
     Attributes
     ----------
     shifts
-        By segment; a row gets the sum of those of its segments.
+        By segment; a row gets the sum of the shifts of its segments.
+    attributes
+        The attributes whose combinations are the segments.
+    depth
+        How many of them are combined at most.
     before, after
-        The tests of the rows that the shifts were fitted on, without and with them.
+        The tests of the rows that the shifts were fitted on, without and with the shifts. Test
+        other patients with `check_segments`: ``after`` is too favourable.
     """
 
     shifts: Mapping[str, float]
+    attributes: tuple[str, ...]
+    depth: int
     before: tuple[SegmentTest, ...]
     after: tuple[SegmentTest, ...]
 
     def apply(self, scores: ArrayLike, attributes: pd.DataFrame) -> Floats:
-        """Return new probabilities ``(n,)`` of rows with these attributes."""
+        """Return new probabilities ``(n,)`` of rows with these attributes.
+
+        Raises
+        ------
+        EvenhandError
+            An attribute that the shifts were fitted on is missing, or the scores do not fit.
+        """
+        absent = [name for name in self.attributes if name not in attributes]
+        if absent:
+            raise EvenhandError(
+                f"the shifts were fitted by {', '.join(self.attributes)}, and the table has no "
+                f"column {', '.join(absent)}. Add it; missing values are allowed."
+            )
         score = scores_of(scores, len(attributes))
         moved = logit(score)
-        for name, mask in segments_of(attributes, least=0).items():
+        columns = attributes[list(self.attributes)]  # their order is part of a segment's name
+        for name, mask in segments_of(columns, depth=self.depth, least=1).items():
             moved = moved + self.shifts.get(name, 0.0) * mask
         new: Floats = expit(moved)
         return new
@@ -78,7 +98,7 @@ class Multicalibrated:
 def segments_of(
     attributes: pd.DataFrame, *, depth: int = 2, least: int = LEAST
 ) -> dict[str, Masks]:
-    """Return the segments that combinations of attributes make, as masks ``(n,)``.
+    """Return every segment of rows that share levels of some attributes, as masks ``(n,)``.
 
     Parameters
     ----------
@@ -87,7 +107,7 @@ def segments_of(
     depth
         How many attributes are combined at most.
     least
-        Rows that a segment must have.
+        Rows that a segment needs to be returned.
 
     Examples
     --------
@@ -126,7 +146,7 @@ def check_segments(
     draws
         How often the patients' signs are drawn.
     seed
-        Draws the signs.
+        Seed of the signs.
 
     Returns
     -------
@@ -149,24 +169,26 @@ def check_segments(
     label = np.asarray(labels, dtype=np.float64)
     residual = label - scores_of(scores, len(label))
     codes = _codes(patients, len(label))
-    looked_at = {name: mask for name, mask in segments.items() if _patients(codes, mask) >= LEAST}
-    if not looked_at:
+    large_enough = {
+        name: mask for name, mask in segments.items() if _patients(codes, mask) >= LEAST
+    }
+    if not large_enough:
         return ()
     count = codes.max() + 1
     sums = np.stack(
-        [np.bincount(codes[m], residual[m], count) for m in looked_at.values()]
+        [np.bincount(codes[m], residual[m], count) for m in large_enough.values()]
     )  # (S, P)
-    held = np.stack([np.bincount(codes[m], minlength=count) > 0 for m in looked_at.values()])
+    held = np.stack([np.bincount(codes[m], minlength=count) > 0 for m in large_enough.values()])
     total, patients_in = sums.sum(axis=1), held.sum(axis=1)
     scaled = sums / np.sqrt(np.maximum((sums**2).sum(axis=1), TINY))[:, None]
     signs = np.random.default_rng(seed).integers(2, size=(draws, count)) * 2.0 - 1.0
     largest = np.abs(signs @ scaled.T).max(axis=1)  # (draws,)
     p = (1 + (largest >= np.abs(scaled.sum(axis=1))[:, None]).sum(axis=1)) / (1 + draws)
     spread = np.sqrt(((sums - held * (total / patients_in)[:, None]) ** 2).sum(axis=1))
-    rows = np.array([mask.sum() for mask in looked_at.values()])
+    rows = np.array([mask.sum() for mask in large_enough.values()])
     return tuple(
         SegmentTest(name, float(total[k] / rows[k]), float(spread[k] / rows[k]), float(p[k]), n)
-        for k, (name, n) in enumerate(zip(looked_at, patients_in.tolist(), strict=True))
+        for k, (name, n) in enumerate(zip(large_enough, patients_in.tolist(), strict=True))
     )
 
 
@@ -197,7 +219,7 @@ def multicalibrate(
     scores, labels, patients
         ``(n,)`` each.
     attributes
-        ``(n,)`` rows; segments are the combinations of its columns.
+        A table of n rows; segments are combinations of levels of its columns.
     depth
         How many attributes are combined at most.
     ridge
@@ -208,7 +230,7 @@ def multicalibrate(
     Raises
     ------
     EvenhandError
-        Arrays do not fit, or there is one class only.
+        Arrays do not fit, labels are not 0 and 1, or only one of them occurs.
 
     Notes
     -----
@@ -216,18 +238,19 @@ def multicalibrate(
     2018) has a closed target: the logistic regression on the segments with the score's log-odds
     as offset, whose fit makes mean label and mean score equal in every segment.
     """
-    label = np.asarray(labels)
-    score = scores_of(scores, len(label))
-    if len(attributes) != len(label):
-        raise EvenhandError(f"{len(attributes)} rows of attributes for {len(label)} labels.")
-    if len(np.unique(label)) < 2:
-        raise EvenhandError("all rows have the same label; calibration cannot be fitted.")
+    rows = rows_of(labels, np.full(np.shape(labels), "everybody"), patients)
+    label, patients = rows.labels, rows.patients
+    score = scores_of(scores, len(rows))
+    if len(attributes) != len(rows):
+        raise EvenhandError(f"{len(attributes)} rows of attributes for {len(rows)} labels.")
     segments = segments_of(attributes, depth=depth)
     table = np.stack(list(segments.values()), axis=1).astype(np.float64)
-    weights = fit_offset_logistic(table, label.astype(np.int64), logit(score), ridge)
+    weights = fit_offset_logistic(table, label, logit(score), ridge)
     new = expit(logit(score) + table @ weights)
     return Multicalibrated(
         shifts=dict(zip(segments, weights.tolist(), strict=True)),
+        attributes=tuple(map(str, attributes.columns)),
+        depth=depth,
         before=check_segments(score, label, segments, patients=patients, seed=seed),
         after=check_segments(new, label, segments, patients=patients, seed=seed),
     )

@@ -1,4 +1,4 @@
-"""Recalibration by group: a slope and an intercept each, drawn towards those of everybody."""
+"""Recalibration by group: a slope and an intercept each, shrunk towards those of all rows."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Recalibrated:
     Attributes
     ----------
     pooled
-        The line of everybody, which groups that are not among ``groups`` take.
+        The line of all rows, used for groups that are not in ``groups``.
     groups
         The line of each group.
     ridge
-        The strength that was chosen by patients that were left out.
+        Strength of the penalty, chosen by cross-validation over patients.
     """
 
     pooled: Line
@@ -46,7 +46,10 @@ class Recalibrated:
     ridge: float
 
     def apply(self, scores: ArrayLike, groups: ArrayLike) -> Floats:
-        """Return recalibrated probabilities ``(n,)``; the order inside each group stays."""
+        """Return recalibrated probabilities ``(n,)``.
+
+        The order inside a group stays where the slope of its line is above 0.
+        """
         lines = [self.groups.get(str(group), self.pooled) for group in np.asarray(groups)]
         slope = np.array([line.slope for line in lines])
         intercept = np.array([line.intercept for line in lines])
@@ -72,10 +75,10 @@ def recalibrate(
     labels, groups, patients
         ``(n,)`` each.
     ridges
-        Strengths of the penalty on a group's distance from everybody's line; the one with the
-        lowest log loss on patients that were left out is taken.
+        Strengths to try, of the penalty on a group's distance from the line of all rows. The one
+        with the lowest log loss in cross-validation over patients is used.
     seed
-        Draws the folds of patients.
+        Seed of the folds of patients.
 
     Raises
     ------

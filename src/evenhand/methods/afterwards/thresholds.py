@@ -34,10 +34,10 @@ class GroupThreshold:
     bound
         One-sided lower bound of the sensitivity among new patients, for minimum sensitivity.
     promised
-        Whether the bound reaches the aim; None where nothing is promised. Where it does not, the
-        threshold is the lowest at which every positive patient of these rows is found.
+        Whether the bound reaches the aim; None for aims without a bound. Where it does not, the
+        threshold is the highest at which every positive patient of these rows is found.
     needed
-        Positive patients that it takes to promise the aim at all, for minimum sensitivity.
+        Smallest number of positive patients with which the bound can reach the aim.
     """
 
     threshold: float
@@ -50,14 +50,14 @@ class GroupThreshold:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Thresholds by group; groups that are not among them take the pooled one.
+    """Thresholds by group, and a pooled one for all other groups.
 
     Attributes
     ----------
     aim, value
-        What was aimed at, and at which level.
+        The aim, and the sensitivity or probability that it names.
     groups
-        By name of the group.
+        The threshold of each group, by its name.
     pooled
         The threshold of all rows together.
     """
@@ -78,7 +78,7 @@ class Thresholds:
 
     @property
     def broken(self) -> tuple[str, ...]:
-        """The groups for which the aim could not be promised."""
+        """The groups whose bound does not reach the aim."""
         return tuple(level for level, chosen in self.groups.items() if chosen.promised is False)
 
 
@@ -104,10 +104,10 @@ def choose_thresholds(
         ``equal-sensitivity``: the highest threshold at which at least ``value`` of the positive
         patients are found. ``minimum-sensitivity``: the highest threshold at which at least
         ``value`` of *new* positive patients are found, in every group at once, with the given
-        confidence. ``net-benefit``: the threshold with the largest net benefit where ``value`` is
-        the probability at which treating and not treating are worth the same.
+        confidence. ``net-benefit``: the threshold with the largest net benefit, where ``value`` is
+        the probability of disease at which flagging and not flagging a row are worth the same.
     value
-        Between 0 and 1.
+        A sensitivity, or for ``net-benefit`` a probability; between 0 and 1.
     confidence
         Joint over the groups (Bonferroni), for ``minimum-sensitivity``.
 
@@ -129,7 +129,7 @@ def choose_thresholds(
     Examples
     --------
     >>> chosen = choose_thresholds([.2, .6, .9, .1, .3, .4], [0, 1, 1, 0, 1, 1], list("aaabbb"))
-    >>> {level: one.threshold for level, one in chosen.groups.items()}
+    >>> {level: group.threshold for level, group in chosen.groups.items()}
     {'a': 0.6, 'b': 0.3}
     """
     if not 0 < value < 1 or not 0 < confidence < 1:
@@ -207,7 +207,7 @@ def _best_benefit(score: Floats, labels: NDArray[np.int64], value: float) -> Gro
     last = np.append(falling[1:] != falling[:-1], True)
     odds = value / (1 - value)
     benefit = (np.cumsum(positive) - odds * np.cumsum(~positive))[last] / len(labels)
-    if benefit.max() <= 0:  # nobody is better flagged
+    if benefit.max() <= 0:  # flagging no row is at least as good
         above = float(np.nextafter(falling[0], math.inf))
         return GroupThreshold(above, int(positive.sum()), 0.0)
     place = int(np.argmax(benefit))

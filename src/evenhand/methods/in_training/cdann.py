@@ -1,4 +1,4 @@
-"""Conditional adversary: features from which, given the label, the group cannot be told."""
+"""Conditional adversary: features that, given the label, do not predict the group."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from evenhand.methods.base import TrainingMethod
 
 
 class Cdann(TrainingMethod):
-    """Train against a discriminator that tells the group from the features and the label.
+    """Train against a discriminator that predicts the group from features and label.
 
     Parameters
     ----------
@@ -25,8 +25,8 @@ class Cdann(TrainingMethod):
     ramp
         Steps in which λ rises to ``strength``.
     penalty
-        Factor of the mean squared gradient of the discriminator's loss by the features. Without a
-        bound a discriminator grows until it passes no gradient.
+        Factor of the mean squared gradient of the discriminator's loss by the features. Without
+        it the discriminator grows until its gradient vanishes.
     steps
         Discriminator steps for each step of the network.
     width
@@ -34,7 +34,7 @@ class Cdann(TrainingMethod):
     lr
         Learning rate of the discriminator.
     seed
-        Draws its first weights.
+        Seed of its initial weights.
 
     Notes
     -----
@@ -130,7 +130,7 @@ class Cdann(TrainingMethod):
     def state_dict(self) -> dict[str, Any]:
         """Return the discriminator, its optimiser and the steps taken."""
         if self.discriminator is None or self._optimizer is None:
-            return {"taken": self.taken}
+            return {**(self._pending or {}), "taken": self.taken}
         return {
             "taken": self.taken,
             "discriminator": self.discriminator.state_dict(),
@@ -138,7 +138,7 @@ class Cdann(TrainingMethod):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up the discriminator, its optimiser and the steps taken."""
+        """Restore the discriminator, its optimiser and the steps taken."""
         self.taken = int(state["taken"])
         self._pending = state if "discriminator" in state else None
 

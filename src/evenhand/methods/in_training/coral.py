@@ -1,4 +1,4 @@
-"""Conditional CORAL: features of one label have the same mean and covariance in every group."""
+"""Conditional CORAL: within a label, equal mean and covariance of features in all groups."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from evenhand.errors import EvenhandError
 from evenhand.methods.base import TrainingMethod
 
 LEAST = 2
-"""Rows of a label and group in a batch below which it is passed over."""
+"""Fewest rows of a label and group in a batch for which moments are computed."""
 
 
 class Coral(TrainingMethod):
-    """Penalise, within each label, that features are distributed otherwise in another group.
+    """Penalise features whose distribution, within a label, differs between groups.
 
     Parameters
     ----------
@@ -23,11 +23,11 @@ class Coral(TrainingMethod):
 
     Notes
     -----
-    Sun & Saenko (ECCV 2016 workshops, arXiv 1607.01719), here within each label: without the
-    condition, a label that goes with a group would be matched away. For each label and each pair
-    of groups with at least two rows in the batch: mean of squared differences of the means, plus
-    mean of squared differences of the covariances. Features are divided by the square root of
-    their mean variance, else shrinking them would lower the penalty.
+    Sun & Saenko (ECCV 2016 workshops, arXiv 1607.01719), here within each label: matching all rows
+    of a group would remove what features say about a label that goes with the group. For each label
+    and each pair of groups with at least two rows in the batch: mean of squared differences of the
+    means, plus mean of squared differences of the covariances. Features are divided by the square
+    root of their mean variance, else shrinking them would lower the penalty.
     """
 
     needs_attribute = True

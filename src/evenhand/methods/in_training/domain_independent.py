@@ -17,13 +17,13 @@ class DomainIndependent(TrainingMethod):
     Notes
     -----
     Wang et al. (CVPR 2020, arXiv 1911.11834), who add the heads' logits; the mean gives the same
-    decisions between two classes and keeps the scale of one head.
+    decisions and keeps the scale of a single head.
     """
 
     needs_attribute = True
 
     def check(self, rows: Rows) -> None:
-        """Refuse groups that lack a label: their head would not know it."""
+        """Refuse groups that lack a label: their head could not learn it."""
         require_labels(rows, "domain-independent")
 
     def head_outputs(self, classes: int) -> int:
@@ -38,7 +38,7 @@ class DomainIndependent(TrainingMethod):
     def loss(
         self, logits: Tensor, features: Tensor | None, labels: Tensor, groups: Tensor
     ) -> Tensor:
-        """Return the mean cross-entropy, each row's by the head of its group."""
+        """Return the mean cross-entropy; each row is scored by the head of its group."""
         cells = self.known_cells()
         heads = logits.view(len(logits), len(cells.levels), cells.classes)
         own = heads.gather(1, groups.clamp(min=0)[:, None, None].expand(-1, 1, cells.classes))

@@ -1,4 +1,4 @@
-"""Group balancing: every group counts as much, by sampling, by weights or by leaving rows out."""
+"""Group balancing: every group counts equally, by sampling, weights or leaving rows out."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class GroupBalance(TrainingMethod):
     Parameters
     ----------
     how
-        ``sampling`` draws rows with replacement, each group as often; ``weights`` multiplies the
+        ``sampling`` draws rows with replacement, each group equally often; ``weights`` multiplies
         losses by n / (G n_g); ``subsampling`` keeps as many rows of each group as the smallest
-        has, drawn anew in each epoch.
+        has, drawn again in each epoch.
     by
         What a group is. Balancing by attribute alone cannot undo that a label goes with a group.
 
@@ -49,7 +49,7 @@ class GroupBalance(TrainingMethod):
         self.how, self.by = how, by
 
     def check(self, rows: Rows) -> None:
-        """Refuse training rows in which some group does not occur."""
+        """Refuse training rows that lack a group."""
         refuse_empty_groups(self, "group-balance")
 
     def epoch(self, groups: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.intp]:
@@ -96,7 +96,7 @@ def refuse_empty_groups(method: TrainingMethod, name: str) -> None:
     if empty:
         raise EvenhandError(
             f"{name} needs training rows in every group; there are none in {'; '.join(empty)}. "
-            "Merge the level with another, leave it out, or balance by attribute alone."
+            "Merge the level with another, leave it out, or give by=attribute."
         )
 
 

@@ -1,4 +1,4 @@
-"""Group DRO: weights on groups that grow, step by step, where the loss is high."""
+"""Group DRO: groups with a high loss get more weight, step by step."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ WARN_AT = 0.9
 
 
 class GroupDRO(TrainingMethod):
-    """Minimise the loss of the group with the highest loss, by weights that follow each step.
+    """Minimise the highest loss of a group, by weights on groups that change in each step.
 
     Parameters
     ----------
     rate
         How fast the weights move (eta).
     adjustment
-        C in C/√n_g, which is added to a group's loss when weights are moved, so that small groups
-        are fitted less closely.
+        C in C/√n_g, which is added to a group's loss when weights are moved: small groups, which
+        are overfitted most, get more weight.
     by
         What a group is.
 
@@ -44,6 +44,7 @@ class GroupDRO(TrainingMethod):
     tensor([0.5125, 0.4875])
     """
 
+    name = "group-dro"
     needs_attribute = True
 
     def __init__(
@@ -54,8 +55,8 @@ class GroupDRO(TrainingMethod):
         self.weights = torch.zeros(0)  # (G,)
 
     def check(self, rows: Rows) -> None:
-        """Refuse training rows in which some group does not occur; begin with equal weights."""
-        refuse_empty_groups(self, "group-dro")
+        """Refuse training rows that lack a group; start with equal weights."""
+        refuse_empty_groups(self, self.name)
         groups = len(self.known_cells())
         if len(self.weights) != groups:
             self.weights = torch.full((groups,), 1 / groups)
@@ -73,11 +74,11 @@ class GroupDRO(TrainingMethod):
         return with_unknown((weights * means).sum(), losses, numbers)
 
     def note(self, means: Tensor, present: Tensor) -> None:
-        """Take note of the groups' losses in a batch."""
+        """Use the mean losses ``(G,)`` of the groups in a batch."""
         self.move(means, present)
 
     def move(self, losses: Tensor, present: Tensor) -> None:
-        """Move the weights ``(G,)`` of the groups that are present towards the higher losses."""
+        """Shift weight among the groups that are present, towards those with higher losses."""
         sizes = self.known_cells().sizes
         raised = losses + self.adjustment / sizes.clamp(min=1).sqrt()
         mass = self.weights[present].sum()
@@ -91,14 +92,14 @@ class GroupDRO(TrainingMethod):
         return {f"weight of {n}": w for n, w in zip(names, self.weights.tolist(), strict=True)}
 
     def warning(self) -> str | None:
-        """Return a sentence where one group holds nearly all weight, as with wrong labels."""
+        """Return a sentence if one group holds over 90 % of the weight, as with wrong labels."""
         place = int(self.weights.argmax())
         if float(self.weights[place]) <= WARN_AT:
             return None
         return (
             f"{self.known_cells().names[place]} holds {float(self.weights[place]):.0%} of the "
-            "weight. If its training loss does not fall, its labels may be wrong, and group-dro "
-            "makes the model worse for everybody."
+            "weight. If its training loss does not fall, its labels may be wrong, and "
+            f"{self.name} makes the model worse for everybody."
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -106,7 +107,7 @@ class GroupDRO(TrainingMethod):
         return {"weights": self.weights.clone()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up the weights."""
+        """Restore the weights."""
         self.weights = state["weights"].clone()
 
 

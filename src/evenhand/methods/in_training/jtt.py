@@ -1,4 +1,4 @@
-"""Just train twice: rows that a first, short training gets wrong weigh more in the second."""
+"""Just train twice: errors of a first, short training get more weight in the second."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from evenhand.methods.base import TrainingMethod
 
 
 class Jtt(TrainingMethod):
-    """Weigh the training rows that a first model got wrong.
+    """Give more weight to the training rows that a first model classified wrongly.
 
     Parameters
     ----------
     weight
-        Of a wrong row; 1 is empirical risk minimisation.
+        Weight of a wrong row, where others have 1; 1 is empirical risk minimisation.
     wrong
         ``(n,)`` whether the first model was wrong on each training row (`wrong_rows`).
 
@@ -25,7 +25,7 @@ class Jtt(TrainingMethod):
     Liu et al. (ICML 2021, arXiv 2107.09044). The first model is trained for few epochs and scores
     all training rows once, in evaluation mode and without augmentation; the second starts from
     the same initial weights. No attribute is needed in training, only to choose ``weight``. Too
-    large a weight turns the gap around. Wrong labels are among the rows that weigh more.
+    large a weight reverses the gap. Rows with wrong labels get more weight, too.
     """
 
     def __init__(self, weight: float = 6.0, *, wrong: ArrayLike) -> None:
@@ -35,12 +35,12 @@ class Jtt(TrainingMethod):
     def epoch(self, groups: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.intp]:
         """Return the training rows of one epoch.
 
-        With a weight, wrong rows are drawn so many times as often; the epoch is as long as before.
+        Wrong rows are drawn ``weight`` times as often as others; the epoch keeps its length.
         """
         if len(self.wrong) != len(groups):
             raise EvenhandError(
-                f"jtt knows of {len(self.wrong)} rows whether they were wrong, and there are "
-                f"{len(groups)} training rows."
+                f"jtt got {len(self.wrong)} values of `wrong` for {len(groups)} training rows; "
+                "give one for each row."
             )
         if self.weight == 1:
             return super().epoch(groups, rng)

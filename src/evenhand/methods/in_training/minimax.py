@@ -1,4 +1,4 @@
-"""Minimax: the highest group risk is minimised, by weights that move once an epoch."""
+"""Minimax: minimise the highest risk of a group, by weights that change once an epoch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from evenhand.methods.in_training.group_dro import GroupDRO
 
 
 class Minimax(GroupDRO):
-    """Minimise the highest group risk, by weights that move once an epoch.
+    """Minimise the highest risk of a group, by weights on groups that change once an epoch.
 
     Parameters
     ----------
@@ -25,9 +25,11 @@ class Minimax(GroupDRO):
 
     Notes
     -----
-    Diana et al. (AIES 2021, arXiv 2011.03108): multiplicative weights on the groups' risks. The
-    weights whose model served the worst group best on validation are the ones to keep.
+    Diana et al. (AIES 2021, arXiv 2011.03108): multiplicative weights on the groups' risks. Keep
+    the epoch that serves the worst group best on validation, not the last one.
     """
+
+    name = "minimax"
 
     def __init__(self, rate: float = 0.5, *, by: By = "attribute") -> None:
         super().__init__(rate, 0.0, by=by)
@@ -55,7 +57,7 @@ class Minimax(GroupDRO):
         return {**super().state_dict(), "epochs": self.epochs}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up the weights and the number of epochs."""
+        """Restore the weights and the number of epochs."""
         super().load_state_dict(state)
         self.epochs = int(state["epochs"])
 

@@ -1,4 +1,4 @@
-"""Soft equalised odds: a penalty, or a constraint, on differences of mean scores by group."""
+"""Soft equalised odds: a penalty or constraint on differences of mean scores by group."""
 
 from __future__ import annotations
 
@@ -14,26 +14,32 @@ from evenhand.methods.base import TrainingMethod, group_means
 
 
 class SoftEodds(TrainingMethod):
-    """Penalise that the mean score of a label differs from group to group.
+    """Penalise differences between groups in the mean score of a label.
 
     Parameters
     ----------
     strength
         Factor of the penalty; 0 is empirical risk minimisation.
     tolerance
-        With a tolerance, the differences are held within it (augmented Lagrangian) instead:
-        multipliers grow after each epoch, and ``strength`` is the factor of the quadratic term.
+        If given, differences are constrained to at most this (augmented Lagrangian): multipliers
+        grow after each epoch, and ``strength`` is the factor of the quadratic term.
     labels
         ``both`` for equalised odds, ``positive`` for equal opportunity.
     memory
-        Share of the running means that earlier batches keep, 0 … 1. Means of few rows are noisy,
-        and a penalty on their squares would push towards constant scores.
+        Share of the running means that comes from earlier batches, 0 or more and below 1. Means
+        of few rows are noisy, and a penalty on their squares pushes towards constant scores.
 
     Notes
     -----
     With p the score, d_{y,a} = mean(p | y, a) − mean(p | y). The penalty is strength · Σ d². The
     constrained form follows Lokhande et al. (ECCV 2020, arXiv 2004.01355):
-    Σ m d + strength/2 · Σ max(0, |d| − tolerance)², and after each epoch m ← m + strength · d.
+    Σ m d + strength/2 · Σ e² with e = max(0, |d| − tolerance), and after each epoch
+    m ← m + strength · sign(d) · e.
+
+    Raises
+    ------
+    EvenhandError
+        ``memory`` is below 0, or 1 or more.
     """
 
     needs_attribute = True
@@ -50,6 +56,8 @@ class SoftEodds(TrainingMethod):
         memory: float = 0.9,
     ) -> None:
         super().__init__()
+        if not 0 <= memory < 1:
+            raise EvenhandError(f"soft-eodds: memory is {memory}; give 0 or more, and less than 1.")
         self.strength, self.tolerance, self.memory = strength, tolerance, memory
         self.only_positive = labels == "positive"
         self.means = torch.zeros(0)  # (K·2,) running mean score of each group
@@ -77,15 +85,17 @@ class SoftEodds(TrainingMethod):
         return plain + self.penalty(logits, labels, groups)
 
     def penalty(self, logits: Tensor, labels: Tensor, groups: Tensor) -> Tensor:
-        """Return the penalty on the differences of a batch and, with memory, of those before it."""
+        """Return the penalty on differences of the running means, this batch's among them."""
         scores = logits.softmax(dim=1)[:, 1]
         numbers = self.known_cells().of(labels, groups)
         means, present = group_means(scores, numbers, len(self.means))
         keep = self.memory * self.seen.to(means)
-        running = torch.where(present, (1 - keep) * means + keep * self.means.to(means), 0.0)
-        running = torch.where(present, running, self.means.to(means))
-        self.means, self.seen = running.detach().cpu(), self.seen | present.cpu()
-        apart = self._differences(running, self.seen.to(means.device))
+        before = self.means.to(means)
+        running = torch.where(present, (1 - keep) * means + keep * before, before)
+        seen = self.seen | present.cpu()
+        if torch.is_grad_enabled():  # in training, and not when a validation loss is computed
+            self.means, self.seen = running.detach().cpu(), seen
+        apart = self._differences(running, seen.to(means.device))
         scale = 1 / (1 - self.memory) if bool(keep.any()) else 1.0
         if self.tolerance is None:
             return self.strength * scale * apart.square().sum()
@@ -94,7 +104,7 @@ class SoftEodds(TrainingMethod):
         return scale * (lagrange + self.strength / 2 * over.square().sum())
 
     def _differences(self, means: Tensor, seen: Tensor) -> Tensor:
-        """Return ``(K, 2)`` differences from the label's mean over groups; 0 where unseen."""
+        """Return ``(K, 2)`` differences from the label's mean over groups; 0 for unseen groups."""
         sizes = self.known_cells().sizes.to(means).view(-1, 2) * seen.view(-1, 2)
         table = means.view(-1, 2)
         of_label = (table * sizes).sum(dim=0) / sizes.sum(dim=0).clamp(min=1)
@@ -102,7 +112,7 @@ class SoftEodds(TrainingMethod):
         return apart[:, 1:] if self.only_positive else apart
 
     def after_epoch(self) -> Mapping[str, float]:
-        """Let the multipliers grow by the differences that are left; return the largest one."""
+        """Increase the multipliers by the remaining differences; return the largest difference."""
         apart = self._differences(self.means, self.seen)
         if self.tolerance is not None:
             over = apart.sign() * (apart.abs() - self.tolerance).clamp(min=0)
@@ -114,7 +124,7 @@ class SoftEodds(TrainingMethod):
         return {"means": self.means, "seen": self.seen, "multipliers": self.multipliers}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up running means and multipliers."""
+        """Restore running means and multipliers."""
         self.means, self.seen = state["means"].clone(), state["seen"].clone()
         self.multipliers = state["multipliers"].clone()
 

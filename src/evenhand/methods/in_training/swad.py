@@ -1,4 +1,4 @@
-"""SWAD: the mean of the weights over the steps in which the validation loss is lowest."""
+"""SWAD: the mean of the weights over the steps in which the validation loss is low."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from evenhand.methods.base import TrainingMethod
 
 
 class Swad(TrainingMethod):
-    """Average the weights of all steps between the first low validation loss and its rise.
+    """Average the weights of all steps from the first low validation loss until it rises.
 
     Parameters
     ----------
     start
-        Evaluations that must not be lower than one before them for the averaging to begin there.
+        The averaging starts at an evaluation whose loss is the lowest of ``start`` in a row,
+        itself and those that follow.
     end
-        Evaluations above the tolerated loss that end it.
+        The averaging ends before ``end`` evaluations in a row whose loss is above the limit.
     tolerance
-        The tolerated loss is so many times the mean of those that began the averaging.
+        The limit, as a multiple of the mean loss of the ``start`` evaluations.
 
     Notes
     -----
@@ -44,11 +45,11 @@ class Swad(TrainingMethod):
         self._total: dict[str, Tensor] = {}
         self._count = 0
         self.limit: float | None = None
-        self._above = 0
+        self._above: list[dict[str, Tensor]] = []  # above the limit, and averaged if it falls again
         self.closed = False
 
     def after_step(self, module: nn.Module) -> None:
-        """Add the weights to those of the current evaluation."""
+        """Add the weights to the sum since the last evaluation."""
         if self.closed:
             return
         self._steps += 1
@@ -57,7 +58,7 @@ class Swad(TrainingMethod):
             self._sum[name] = self._sum[name] + value if name in self._sum else value.clone()
 
     def after_validation(self, loss: float) -> None:
-        """Take note of the validation loss since the last evaluation."""
+        """Decide by the validation loss whether the weights since the last evaluation count."""
         if self.closed or not self._steps:
             return
         mean = {name: total / self._steps for name, total in self._sum.items()}
@@ -66,19 +67,20 @@ class Swad(TrainingMethod):
         if self.limit is None:
             self._begin()
         elif loss > self.limit:
-            self._above += 1
-            self.closed = self._above >= self.end
+            self._above.append(mean)
+            self.closed = len(self._above) >= self.end
         else:
-            self._above = 0
-        if self.limit is not None and not self.closed:
-            self._add(self._segments[-1][1])
+            for weights in (*self._above, mean):
+                self._add(weights)
+            self._above = []
 
     def _begin(self) -> None:
+        """Start the averaging if the oldest of the last evaluations has the lowest loss."""
         losses = [loss for loss, _ in self._segments]
         if len(losses) < self.start or min(losses) != losses[0]:
             return
         self.limit = self.tolerance * sum(losses) / len(losses)
-        for _, mean in self._segments[:-1]:
+        for _, mean in self._segments:
             self._add(mean)
 
     def _add(self, mean: Mapping[str, Tensor]) -> None:
@@ -87,21 +89,21 @@ class Swad(TrainingMethod):
             self._total[name] = self._total[name] + value if name in self._total else value.clone()
 
     def final_weights(self) -> dict[str, Tensor]:
-        """Return the mean weights by name; of the last evaluation where averaging never began.
+        """Return the mean weights by name; those of the last evaluation if averaging never started.
 
         Raises
         ------
         EvenhandError
-            No step was taken.
+            There was no step and evaluation yet.
         """
         if self._count:
             return {name: total / self._count for name, total in self._total.items()}
         if self._segments:
             return dict(self._segments[-1][1])
-        raise EvenhandError("swad has no weights yet: it was told of no evaluation.")
+        raise EvenhandError("swad has no weights yet: call after_step and after_validation first.")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the averages and what decides on their window."""
+        """Return the averages and the state of the window."""
         return {
             "segments": self._segments,
             "sum": self._sum,
@@ -114,11 +116,11 @@ class Swad(TrainingMethod):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up the averages and what decides on their window."""
+        """Restore the averages and the state of the window."""
         self._segments, self._sum = list(state["segments"]), dict(state["sum"])
         self._steps, self._total = int(state["steps"]), dict(state["total"])
         self._count, self.limit = int(state["count"]), state["limit"]
-        self._above, self.closed = int(state["above"]), bool(state["closed"])
+        self._above, self.closed = list(state["above"]), bool(state["closed"])
 
 
 METHOD = Swad
