@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from evenhand import files
 from evenhand.files import Stamp, fingerprint, read_json, replacing, write_json, write_text
 
 
@@ -108,3 +109,13 @@ def test_every_file_has_the_mode_that_new_files_have(tmp_path):
         part.unlink()
         os.close(os.open(part, os.O_CREAT | os.O_WRONLY, 0o600))
     assert (tmp_path / "private").stat().st_mode == plain.stat().st_mode
+
+
+def test_a_planted_link_is_not_written_through(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_temporary_name", lambda name: f".{name}.part")
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / ".a.json.part").symlink_to(victim)
+    files.write_json(tmp_path / "a.json", {})
+    assert victim.read_text() == "mine"
+    assert (tmp_path / "a.json").read_text() == "{}\n"

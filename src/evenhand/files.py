@@ -129,7 +129,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     with writing(path), new_folder(path.parent):
         part = path.with_name(_temporary_name(path.name))
-        part.touch()
+        _create(part)
         mode = part.stat().st_mode
         _written_now.add(part.name)
         try:
@@ -142,6 +142,12 @@ def replacing(path: Path) -> Iterator[Path]:
             _written_now.discard(part.name)
             with suppress(OSError):
                 part.unlink(missing_ok=True)
+
+
+def _create(path: Path) -> None:
+    """Create an empty file; a link that somebody has put there is removed and never followed."""
+    path.unlink(missing_ok=True)
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
 
 
 def _temporary_name(name: str) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from sklearn.metrics import roc_auc_score
 
+from evenhand import read_predictions
 from evenhand.errors import EvenhandError
 from evenhand.finetune import FinetuneSettings, finetune
 
@@ -53,3 +55,19 @@ def test_what_cannot_be_trained_is_refused_and_leaves_nothing(more, text, tmp_pa
     with pytest.raises(EvenhandError, match=text):
         finetune(settings(cache=tmp_path / "cache", **more), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_averaged_weights_have_the_validation_values_of_their_own_scores(tmp_path):
+    run = finetune(
+        settings(method="swad:start=1,end=1", epochs=2, cache=tmp_path / "cache"), tmp_path / "run"
+    )
+    about = json.loads((run.model("full-swad") / "model.json").read_text())
+    val = read_predictions(run.predictions("full-swad")).of_split("val")
+    auc = roc_auc_score(val.labels, val.scores)
+    assert about["val"]["overall_auc"] == pytest.approx(auc, abs=1e-6)
+
+
+def test_group_dro_that_follows_one_group_is_noted(tmp_path):
+    method = "group-dro:rate=50,by=attribute"
+    run = finetune(settings(method=method, cache=tmp_path / "cache"), tmp_path / "run")
+    assert any("its labels may be wrong" in note for note in run.facts["notes"])

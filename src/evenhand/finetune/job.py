@@ -56,6 +56,8 @@ def finetune(settings: FinetuneSettings, out: Path, *, overwrite: bool = False) 
         with run.phase("training"):
             trained = train(task, model, schedule, task.fit_settings(settings.lr))
             keep(task, run, name, trained, lr=settings.lr)
+            if trained.warning:
+                run.note(notes=[*run.facts["notes"], trained.warning])
     if is_main():
         with run.phase("evaluation"):
             evaluate(run, chosen=name)

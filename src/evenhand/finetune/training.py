@@ -202,6 +202,7 @@ class Trained:
     mask: Mask  # whatever may have changed until the epoch whose weights were kept
     values: tuple[float, ...]  # the objectives of these weights
     logged: tuple[dict[str, float], ...] = ()  # what the method said of each epoch
+    warning: str | None = None  # what a user must know of the method's training
 
 
 def train(
@@ -226,6 +227,7 @@ def train(
         return sign * told[-1][0]
 
     wrong = _wrong_rows(task, model, schedule, settings) if task.mitigation.twice else None
+    method = task.mitigation.method(wrong)
     model = fit(
         model,
         task.splits,
@@ -233,13 +235,25 @@ def train(
         settings,
         on_epoch=on_epoch,
         cache=task.activations,
-        method=task.mitigation.method(wrong),
+        method=method,
         groups=task.mitigation.groups,
     )
     kept = len(told) - 1
     if settings.patience:
         kept = max(range(len(told)), key=lambda epoch: sign * told[epoch][0])
-    return Trained(model, schedule.reach(kept + 1), told[kept], tuple(logged))
+    values, mask = told[kept], schedule.reach(kept + 1)
+    if method.final_weights() is not None:  # the mean of many epochs, which no epoch has scored
+        values, mask = _values_of(task, model), schedule.reach(len(told))
+    return Trained(model, mask, values, tuple(logged), method.warning())
+
+
+def _values_of(task: Task, model: Model) -> tuple[float, ...]:
+    """Return the objectives of a model on the validation rows."""
+    accelerator = make_accelerator(task.settings)
+    source = BatchSource(task.splits.val, accelerator.device)
+    values = task.values(scores(model.to(accelerator.device), source, accelerator))
+    model.cpu()
+    return values
 
 
 def _wrong_rows(

@@ -84,8 +84,6 @@ class TrainingMethod:
     """Whether ``loss`` reads the features that the head takes."""
     needs_attribute = False
     """Whether training reads the groups. No training method needs them to score rows."""
-    two_classes = False
-    """Whether the method works for two classes only."""
     by: By = "attribute"
 
     def __init__(self) -> None:
@@ -190,6 +188,10 @@ class TrainingMethod:
     def after_epoch(self) -> Mapping[str, float]:
         """End an epoch; return the values that the method logs for it, by name."""
         return {}
+
+    def warning(self) -> str | None:
+        """Return a sentence on what a user must know of the training, or None."""
+        return None
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state that a resumed training needs, as tensors, numbers and names."""

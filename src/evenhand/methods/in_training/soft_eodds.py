@@ -43,7 +43,6 @@ class SoftEodds(TrainingMethod):
     """
 
     needs_attribute = True
-    two_classes = True
 
     by = "label*attribute"
 
