@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pandas.api.types import is_numeric_dtype
+from pandas.api.types import is_numeric_dtype, is_string_dtype
 from pydantic import BaseModel, ConfigDict, Field
 
 from evenhand.cohort.attributes import UNKNOWN, group_of
@@ -216,6 +216,14 @@ def _check_known(known: _Known, raw: pd.DataFrame, n_classes: int, path: Path) -
         raise DamagedError(
             path, f"its metadata list levels of {some(absent)}, and that column is missing"
         )
+    for name, levels in known.levels.items():
+        column = raw[f"attr_{name}"]
+        if not is_string_dtype(column):
+            raise DamagedError(path, f"its column 'attr_{name}' holds no text")
+        if strange := sorted(set(column.dropna().unique()) - {*levels, UNKNOWN}):
+            raise DamagedError(
+                path, f"its metadata lack the levels {some(strange)} of its column 'attr_{name}'"
+            )
 
 
 def _check_splits(table: pd.DataFrame, path: Path) -> None:

@@ -55,6 +55,8 @@ def test_a_scout_among_slices(cases):
 
 
 def test_training_and_testing_are_splits(cases):
-    cohort = open_cohort(DataSettings(data=f"folders:{cases / 'folders_training_testing'}"))
+    cohort = open_cohort(
+        DataSettings(data=f"folders:{cases / 'folders_training_testing'}", positive="b")
+    )
     assert cohort.classes == ("a", "b")
     assert cohort.table["split"].value_counts().to_dict() == {"train": 8, "test": 8}

@@ -29,10 +29,7 @@ from evenhand.train.inputs import check_fits
 from evenhand.train.predict import predict as predict_cohorts
 from evenhand.train.settings import LoopSettings
 
-INHERITED = (
-    *("attribute", "label", "patient", "image_column", *SERIES, "bins"),
-    *ClassSettings.model_fields,
-)
+INHERITED = ("attribute", "label", "patient", "image_column", *SERIES, "bins")
 
 
 @run_scope()
@@ -100,7 +97,10 @@ def _inherit(settings: PredictSettings, trained: Run) -> PredictSettings:
     known = trained.facts["settings"]
     same_reader = reader_of(settings.data)[0] is reader_of(known["data"])[0]
     names = INHERITED if same_reader else ("attribute",)
-    update = {name: known[name] for name in names if name in known and not getattr(settings, name)}
+    update = {name: known[name] for name in names if not getattr(settings, name)}
+    if same_reader:  # runs of earlier versions lack some of these
+        values = [name for name in ClassSettings.model_fields if name in known]
+        update |= {name: known[name] for name in values if not getattr(settings, name)}
     return PredictSettings.model_validate({**settings.model_dump(), **update})
 
 
