@@ -24,7 +24,7 @@ from evenhand.files import MACHINE_FAULTS
 from evenhand.finetune.settings import FinetuneSettings
 from evenhand.flags import Job, Sections, with_flags
 from evenhand.launcher import check_alone, check_environment, is_main
-from evenhand.listings import LIST_METRICS, datasets, units
+from evenhand.listings import LIST_METRICS, datasets, methods, units
 from evenhand.pretrain.settings import PretrainSettings
 from evenhand.prune.settings import PruneSettings
 from evenhand.settings import Settings
@@ -294,6 +294,7 @@ def export(
 
 
 command()(units)
+command()(methods)
 app.add_typer(datasets, name="datasets", invoke_without_command=True)
 
 

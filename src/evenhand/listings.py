@@ -1,4 +1,4 @@
-"""What the command line lists: metrics, the units of a network, data sets."""
+"""What the command line lists: metrics, the units of a network, mitigation methods, data sets."""
 
 from __future__ import annotations
 
@@ -39,6 +39,13 @@ def units(
     from evenhand.models.listing import unit_listing
 
     typer.echo(unit_listing(backbone, family))
+
+
+def methods() -> None:
+    """List the mitigation methods: what each does, its settings and what it needs."""
+    from evenhand.methods.listing import method_listing
+
+    typer.echo(method_listing())
 
 
 datasets = typer.Typer(help="List the data sets that can be read, or check your own copy.")

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from tests.command import evenhand
 
 from evenhand.errors import EvenhandError
 from evenhand.methods.registry import find_method, methods, register_method, training_method
@@ -50,3 +51,11 @@ def test_bad_names_and_settings(name, settings, text):
 def test_a_name_can_be_taken_once():
     with pytest.raises(EvenhandError, match="there is a method 'erm' already"):
         register_method("erm", "mine", title="Mine.")
+
+
+def test_the_command_line_lists_every_method_with_its_settings():
+    listed = evenhand("methods").out
+    for name in TRAINING | AFTERWARDS:
+        assert f"  {name} " in listed
+    assert "rate=0.01" in listed
+    assert "Training needs the attribute." in " ".join(listed.split())
