@@ -61,7 +61,7 @@ def write_predictions(path: Path, rows: int, groups: int, attributes: int) -> Pa
         "score": 1 / (1 + np.exp(-rng.normal(label - 0.5, 1.0))),
     }
     for number in range(attributes):
-        columns[f"attr_a{number}"] = rng.integers(0, groups, rows).astype(str)
+        columns[f"attr_a{number}"] = [f"g{level}" for level in rng.integers(0, groups, rows)]
     pd.DataFrame(columns).to_parquet(path)
     return path
 
