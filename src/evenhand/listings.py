@@ -42,7 +42,7 @@ def units(
 
 
 def methods() -> None:
-    """List the mitigation methods: what each does, its settings and what it needs."""
+    """List the mitigation methods, with their settings."""
     from evenhand.methods.listing import method_listing
 
     typer.echo(method_listing())

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import brentq
 from scipy.stats import norm
+from scipy.stats import t as student
 
 from evenhand.measure import Bootstrap, Plan, groups_of, judge, measure, measure_part, scored
 from evenhand.measure import table as table_module
 from evenhand.measure.claims import _worst
-from evenhand.measure.contrasts import Contrast, adjust_together, side
+from evenhand.measure.contrasts import Contrast, Together, adjust_together, side
+from evenhand.measure.permutation import holm
 
 ACROSS = ("worst", "best", "gap", "difference", "detectable")
 
@@ -149,6 +152,65 @@ def test_a_share_that_no_resample_changes_is_tested_by_exact_intervals(n, shown)
 def test_two_shares_at_the_same_end_do_not_differ():
     ones = value(*np.ones(99), at=1.0, trials=10)
     assert adjust_together([Contrast(ones, ones)], 0.05).p[0] == 1
+
+
+def test_all_pairs_at_once_are_tested_as_one_by_one():
+    rng = np.random.default_rng(0)
+    drawn = 1 / (1 + np.exp(-rng.normal(rng.normal(0, 0.5, (9, 1)), 0.4, (9, 200))))
+    drawn[0, :30] = drawn[1, :150] = np.nan  # a few are undefined, and too many
+    of = [value(*one[1:], at=one[-1], patients=20 + 9 * n) for n, one in enumerate(drawn)]
+    of += [value(*np.ones(199), at=1.0, trials=n, patients=n) for n in (5, 60)]
+    pairs = [Contrast(one, other) for one, other in itertools.combinations(of, 2)]
+    found, slow = adjust_together(pairs, 0.05), one_by_one(pairs, 0.05)
+    assert np.isnan(found.p).any()
+    assert (found.p_adjusted < 0.05).any()
+    np.testing.assert_allclose(found.p, slow.p, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(found.p_adjusted, slow.p_adjusted, rtol=0, atol=1e-12)
+    assert found.critical == pytest.approx(slow.critical, rel=1e-12)
+
+
+def one_by_one(pairs, level) -> Together:
+    """Test differences as `adjust_together` does, each by itself."""
+    p, adjusted = np.full((2, len(pairs)), np.nan)
+    exact = [at for at, one in enumerate(pairs) if one.first.trials + one.second.trials]
+    observed, statistics = {}, {}
+    for at, one in enumerate(pairs):
+        values = one.first.scaled - one.second.scaled
+        defined = values[1:][~np.isnan(values[1:])]
+        if at in exact or len(defined) < len(values[1:]) / 2:
+            continue
+        error, variances = defined.std(ddof=1), np.array([one.first.variance, one.second.variance])
+        cases = np.array([max(of.cases - 1, 1) for of in (one.first, one.second)])
+        degrees = variances.sum() ** 2 / (variances**2 / cases).sum()
+        observed[at] = norm.isf(student.sf(abs(values[0]) / error, degrees))
+        statistics[at] = np.abs(values[1:] - values[0]) / error
+    tested, largest, down = len(observed) + len(exact), np.zeros(199), []
+    for at in sorted(observed, key=observed.get):
+        largest = np.fmax(largest, statistics[at])
+        p[at] = (1 + (statistics[at] >= observed[at]).sum()) / (
+            1 + (~np.isnan(statistics[at])).sum()
+        )
+        adjusted[at] = (1 + (largest >= observed[at]).sum()) / 200
+        down.append(at)
+    adjusted[down[::-1]] = np.maximum.accumulate(adjusted[down[::-1]]) * tested / len(observed)
+    p[exact] = [exact_p(pairs[at]) for at in exact]
+    adjusted[exact] = holm(p[exact]) * tested / len(exact)
+    by_draws = np.quantile(largest, 1 - level * len(observed) / tested)
+    critical = max(float(by_draws), float(norm.isf(level / (2 * tested))))
+    return Together(p, np.minimum(adjusted, 1), critical)
+
+
+def exact_p(pair) -> float:
+    """Return twice the tail at which the interval of a difference begins at 0."""
+
+    def beyond(tail):
+        reach = [
+            1 - tail ** (1 / of.trials) if of.trials else norm.isf(tail) * of.error
+            for of in (pair.first, pair.second)
+        ]
+        return np.hypot(*reach) - abs(pair.value)
+
+    return min(1.0, 2 * brentq(beyond, 1e-18, 0.5, xtol=1e-20)) if beyond(0.5) < 0 else 1.0
 
 
 def test_what_is_not_known_takes_no_part():

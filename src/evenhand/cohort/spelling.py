@@ -8,7 +8,6 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from itertools import permutations
 from pathlib import Path
 
 import pandas as pd
@@ -108,12 +107,12 @@ def abbreviations(counts: Mapping[str, int]) -> list[tuple[str, ...]]:
 
 
 def _short(counts: Mapping[str, int]) -> list[tuple[str, ...]]:
+    letters = [value for value in counts if len(value) == 1 and value.isalpha()]
     return [
         (word, letter)
-        for word, letter in permutations(counts, 2)
-        if len(letter) == 1
-        and letter.isalpha()
-        and len(word) >= _WORD
+        for word in counts
+        for letter in letters
+        if len(word) >= _WORD
         and word.isalpha()
         and word.casefold().startswith(letter.casefold())
         and not _ROMAN.fullmatch(word.casefold())

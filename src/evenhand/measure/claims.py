@@ -81,14 +81,11 @@ class Claims:
             gap = (attribute, EVERYBODY, f"{metric}_gap")
             if gap not in self.numbers or self.numbers[gap].reason:
                 continue
-            groups = self._sides(self.numbers[gap].family[0], attribute, metric)
-            pairs = {
-                (one.group, other.group): Contrast(one, other)
-                for one, other in combinations(groups, 2)
-            }
+            of = self._sides(self.numbers[gap].family[0], attribute, metric)
+            pairs = tuple(Contrast(one, other) for one, other in combinations(of, 2))
             if not pairs:
                 continue
-            yield Claim(gap, tuple(pairs.values()), _smallest)
+            yield Claim(gap, pairs, _smallest)
             yield from self._from_reference(attribute, metric, pairs)
 
     def of_chance(self) -> Iterator[Claim]:
@@ -137,15 +134,24 @@ class Claims:
         return next((one for one in present if len(one.family) == 2 and not one.reason), None)
 
     def _from_reference(
-        self, attribute: str, metric: str, pairs: Mapping[tuple[str, str], Contrast]
+        self, attribute: str, metric: str, pairs: Sequence[Contrast]
     ) -> Iterator[Claim]:
-        """Yield the rows that are signed differences from the reference group."""
-        for key, number in self.numbers.items():
-            if key[0] == attribute and key[2] == f"{metric}_difference":
-                group, reference = number.family[0].names
-                pair = pairs.get((group, reference)) or pairs.get((reference, group))
-                if pair:
-                    yield Claim(key, (pair,), _smallest)
+        """Yield the signed differences from the reference that are rows."""
+        signed = {
+            key: number.family[0].names
+            for key, number in self.numbers.items()
+            if key[0] == attribute and key[2] == f"{metric}_difference"
+        }
+        references = {reference for _, reference in signed.values()}
+        beside = {
+            frozenset((pair.first.group, pair.second.group)): pair
+            for pair in pairs
+            if pair.first.group in references or pair.second.group in references
+        }
+        for key, names in signed.items():
+            pair = beside.get(frozenset(names))
+            if pair:
+                yield Claim(key, (pair,), _smallest)
 
     def _headline_metrics(self, attribute: str, metrics: Sequence[str]) -> tuple[str, ...]:
         """Return the headline's metric, the first in which groups vary, and those beside it."""

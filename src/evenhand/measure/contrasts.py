@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
 from scipy.stats import norm, t
 
 from evenhand.measure.families import SAME, Family
 from evenhand.measure.permutation import holm
 from evenhand.measure.registry import Floats
-from evenhand.measure.stepdown import Adjusted, step_down
+from evenhand.measure.stepdown import Adjusted, blocks, step_down
 
 FEWEST = 0.5
 """Share of the resamples in which a difference must be defined to be tested."""
@@ -98,7 +99,7 @@ def constant(group: str, like: Side, value: float) -> Side:
     return Side(group, whole, np.log(whole / (1 - whole)), np.inf)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)  # the pairs of 5,000 groups are millions
 class Contrast:
     """The difference of two values, the first less the second."""
 
@@ -119,30 +120,6 @@ class Contrast:
     def exact(self) -> bool:
         """Whether one value never changes, so that its error needs an exact interval."""
         return self.first.trials + self.second.trials > 0
-
-    def scaled(self) -> Floats:
-        """Return the difference and its resamples ``(1 + B,)`` on the scale of the test."""
-        return self.first.scaled - self.second.scaled
-
-    @cached_property
-    def scaled_error(self) -> float:
-        """The standard error on the scale of the test; 0 where too few resamples have a value."""
-        drawn = self.scaled()[1:]
-        defined = np.count_nonzero(~np.isnan(drawn))
-        return _spread(drawn) if defined >= max(2, FEWEST * len(drawn)) else 0.0
-
-    @property
-    def testable(self) -> bool:
-        """Whether the difference is defined and its error can be estimated."""
-        usable = self.first.usable or self.second.usable
-        return usable and not np.isnan(self.value) and (self.exact or self.scaled_error > SAME)
-
-    @property
-    def degrees(self) -> float:
-        """The degrees of freedom of the error (Satterthwaite 1946)."""
-        parts = [(one.variance, max(one.cases - 1, 1)) for one in (self.first, self.second)]
-        total = sum(variance for variance, _ in parts)
-        return float(total**2 / sum(variance**2 / cases for variance, cases in parts))
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,56 +157,118 @@ def adjust_together(contrasts: Sequence[Contrast], level: float) -> Together:
     proportion to their numbers.
     """
     p, adjusted = np.full(len(contrasts), np.nan), np.full(len(contrasts), np.nan)
-    tested = [place for place, one in enumerate(contrasts) if one.testable]
-    exact = [place for place in tested if contrasts[place].exact]
-    drawn = [place for place in tested if not contrasts[place].exact]
-    critical = 0.0
-    if drawn:
-        result = _by_draws([contrasts[place] for place in drawn])
-        p[drawn], adjusted[drawn] = result.p, result.p_adjusted * len(tested) / len(drawn)
-        critical = float(np.quantile(result.largest, 1 - level * len(drawn) / len(tested)))
-    if exact:
-        p[exact] = [_exact_p(contrasts[place]) for place in exact]
-        adjusted[exact] = holm(p[exact]) * len(tested) / len(exact)
-        critical = max(critical, float(norm.isf(level / (2 * len(tested)))))
+    if not contrasts:
+        return Together(p, adjusted, 0.0)
+    stack = _Stack(contrasts)
+    tested = stack.testable
+    exact, drawn = np.flatnonzero(tested & stack.exact), np.flatnonzero(tested & ~stack.exact)
+    count, critical = len(exact) + len(drawn), 0.0
+    if len(drawn):
+        found = _by_draws(stack, drawn)
+        p[drawn], adjusted[drawn] = found.p, found.p_adjusted * count / len(drawn)
+        critical = float(np.quantile(found.largest, 1 - level * len(drawn) / count))
+    if len(exact):
+        p[exact] = _exact_p(stack, exact)
+        adjusted[exact] = holm(p[exact]) * count / len(exact)
+        critical = max(critical, float(norm.isf(level / (2 * count))))
     return Together(p, np.minimum(adjusted, 1.0), critical)
 
 
-def _by_draws(contrasts: Sequence[Contrast]) -> Adjusted:
-    """Test contrasts by their resamples."""
-    errors = np.array([one.scaled_error for one in contrasts])
-    differences = np.array([one.first.scaled[0] - one.second.scaled[0] for one in contrasts])
-    degrees = np.array([one.degrees for one in contrasts])
-    statistics = np.abs(differences) / errors
-    observed = np.asarray(norm.isf(t.sf(statistics, degrees)), dtype=np.float64)
+class _Stack:
+    """Contrasts as arrays over the sides that they share: the pairs of many groups are many.
 
-    def drawn(place: int) -> Floats:
-        values = contrasts[place].scaled()
-        sizes: Floats = np.abs(values[1:] - values[0]) / errors[place]
+    Attributes
+    ----------
+    first, second
+        ``(m,)``, the sides of each contrast as rows of ``scaled``.
+    scaled
+        ``(S, 1 + B)``, the sides on the scale of the test.
+    values, variances, cases, trials, errors
+        ``(S,)`` of the sides.
+    value, exact, error, testable
+        ``(m,)`` of the contrasts: the difference as it is reported; whether a side never changes;
+        the error on the scale of the test, 0 where it is exact or too few resamples have a value;
+        and whether there is a difference, and something to tell its error from.
+    """
+
+    def __init__(self, contrasts: Sequence[Contrast]) -> None:
+        sides = {id(of): of for one in contrasts for of in (one.first, one.second)}
+        row = {key: at for at, key in enumerate(sides)}
+        self.first = np.array([row[id(one.first)] for one in contrasts])
+        self.second = np.array([row[id(one.second)] for one in contrasts])
+        self.scaled = np.stack([of.scaled for of in sides.values()])
+        self.values = np.array([of.values[0] for of in sides.values()])
+        self.variances = np.array([of.variance for of in sides.values()])
+        self.cases = np.array([of.cases for of in sides.values()])
+        self.trials = np.array([of.trials for of in sides.values()])
+        self.errors = np.array([of.error for of in sides.values()])
+        self.value = self.values[self.first] - self.values[self.second]
+        self.exact = self.trials[self.first] + self.trials[self.second] > 0
+        known = np.array([of.usable for of in sides.values()])
+        there = (known[self.first] | known[self.second]) & ~np.isnan(self.value)
+        self.error = self._error(np.flatnonzero(there & ~self.exact))
+        self.testable = there & (self.exact | (self.error > SAME))
+
+    def differences(self, places: NDArray[np.intp]) -> Floats:
+        """Return some contrasts ``(k, 1 + B)`` on the scale of the test."""
+        difference: Floats = self.scaled[self.first[places]] - self.scaled[self.second[places]]
+        return difference
+
+    def degrees(self, places: NDArray[np.intp]) -> Floats:
+        """Return the degrees of freedom of the errors ``(k,)`` (Satterthwaite 1946)."""
+        of_side = self.variances**2 / np.maximum(self.cases - 1, 1)
+        first, second = self.first[places], self.second[places]
+        total = self.variances[first] + self.variances[second]
+        degrees: Floats = total**2 / (of_side[first] + of_side[second])
+        return degrees
+
+    def _error(self, places: NDArray[np.intp]) -> Floats:
+        error = np.zeros(len(self.first))
+        replicates = self.scaled.shape[1] - 1
+        for block in blocks(places, replicates):
+            drawn = self.differences(block)[:, 1:]
+            count = np.count_nonzero(~np.isnan(drawn), axis=1)
+            enough = count >= max(2, FEWEST * replicates)
+            error[block[enough]] = np.nanstd(drawn[enough], axis=1, ddof=1)
+        return error
+
+
+def _by_draws(stack: _Stack, places: NDArray[np.intp]) -> Adjusted:
+    """Test contrasts by their resamples."""
+    errors = stack.error[places]
+    at = stack.scaled[stack.first[places], 0] - stack.scaled[stack.second[places], 0]
+    observed = norm.isf(t.sf(np.abs(at) / errors, stack.degrees(places)))
+
+    def drawn(some: NDArray[np.intp]) -> Floats:
+        values = stack.differences(places[some])
+        sizes: Floats = np.abs(values[:, 1:] - values[:, :1]) / errors[some, None]
         return sizes
 
-    return step_down(observed, drawn, len(contrasts[0].first.values) - 1)
+    return step_down(np.asarray(observed, dtype=np.float64), drawn, stack.scaled.shape[1] - 1)
 
 
-def _exact_p(contrast: Contrast) -> float:
-    """Return the two-sided p-value that inverts the exact interval of a difference.
+def _exact_p(stack: _Stack, places: NDArray[np.intp]) -> Floats:
+    """Return twice the tails ``(k,)`` at which the exact intervals of differences begin at 0.
 
     The interval is that of `difference_interval`: its half-width is the hypotenuse over the
     half-widths of both sides. The p-value is twice the tail at which it just reaches 0.
     """
 
-    def reach(side: Side, tail: float) -> float:
-        if side.trials:
-            return float(1 - tail ** (1 / side.trials))
-        return float(norm.isf(tail)) * side.error
+    def reach(of: NDArray[np.intp], tail: Floats) -> Floats:
+        trials = stack.trials[of]
+        by_trials = 1 - tail ** (1 / np.maximum(trials, 1))
+        reached: Floats = np.where(trials > 0, by_trials, -ndtri(tail) * stack.errors[of])
+        return reached
 
-    low, high = 0.0, 0.5
+    first, second = stack.first[places], stack.second[places]
+    size = np.abs(stack.value[places])
+    low, high = np.zeros(len(places)), np.full(len(places), 0.5)
     for _ in range(HALVINGS):
         tail = (low + high) / 2
-        half_width = math.hypot(reach(contrast.first, tail), reach(contrast.second, tail))
-        covers = half_width >= abs(contrast.value)
-        low, high = (tail, high) if covers else (low, tail)
-    return min(1.0, 2 * high)
+        covers = np.hypot(reach(first, tail), reach(second, tail)) >= size
+        low, high = np.where(covers, tail, low), np.where(covers, high, tail)
+    p: Floats = np.minimum(1.0, 2 * high)
+    return p
 
 
 def _spread(drawn: Floats) -> float:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evenhand.measure.registry import Floats
+
+CELLS = 2**20
+"""Tests × draws worked on at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +34,9 @@ class Adjusted:
     largest: Floats
 
 
-def step_down(observed: Floats, drawn: Callable[[int], Floats], draws: int) -> Adjusted:
+def step_down(
+    observed: Floats, drawn: Callable[[NDArray[np.intp]], Floats], draws: int
+) -> Adjusted:
     """Test several differences together by the largest statistic, step by step.
 
     Parameters
@@ -38,8 +44,8 @@ def step_down(observed: Floats, drawn: Callable[[int], Floats], draws: int) -> A
     observed
         ``(m,)`` statistics, at least 0 and all on one scale; larger is stronger evidence.
     drawn
-        Maps the position of a test to its statistics ``(B,)`` without any difference, on the same
-        draws for each test; NaN where a draw has none.
+        From the positions ``(k,)`` of some tests to their statistics ``(k, B)`` where nothing
+        differs, the same draws for each test. NaN where a draw has none.
     draws
         B.
 
@@ -59,17 +65,26 @@ def step_down(observed: Floats, drawn: Callable[[int], Floats], draws: int) -> A
     order = np.argsort(observed, kind="stable")
     largest = np.zeros(draws)
     p, adjusted = np.empty(len(observed)), np.empty(len(observed))
-    for place in order:
-        statistics = drawn(int(place))
-        largest = np.fmax(largest, statistics)  # ignores NaN
-        p[place] = _share(statistics, observed[place])
-        adjusted[place] = _share(largest, observed[place])
-    largest_first = order[::-1]
-    adjusted[largest_first] = np.maximum.accumulate(adjusted[largest_first])
+    for block in blocks(order, draws):
+        statistics = drawn(block)
+        up_to = np.fmax.accumulate(np.vstack([largest[None], statistics]))[1:]  # passes over NaN
+        p[block] = _share(statistics, observed[block])
+        adjusted[block] = _share(up_to, observed[block])
+        largest = up_to[-1]
+    surest_first = order[::-1]
+    adjusted[surest_first] = np.maximum.accumulate(adjusted[surest_first])
     return Adjusted(p, adjusted, largest)
 
 
-def _share(statistics: Floats, observed: float) -> float:
-    """Return the share of draws with at least the observed statistic, itself counted in."""
-    defined = np.count_nonzero(~np.isnan(statistics))
-    return float((1 + np.count_nonzero(statistics >= observed)) / (1 + defined))
+def blocks(places: NDArray[np.intp], draws: int) -> Iterator[NDArray[np.intp]]:
+    """Yield positions a few at a time, so that all draws of them can be held at once."""
+    size = max(1, CELLS // max(draws, 1))
+    for start in range(0, len(places), size):
+        yield places[start : start + size]
+
+
+def _share(statistics: Floats, observed: Floats) -> Floats:
+    """Return the shares ``(k,)`` of draws with at least the observed, itself counted in."""
+    defined = np.count_nonzero(~np.isnan(statistics), axis=1)
+    share: Floats = (1 + (statistics >= observed[:, None]).sum(axis=1)) / (1 + defined)
+    return share

@@ -60,14 +60,18 @@ class Values:
         return self._families[key]
 
     def _of_all(self, metric: str) -> Family:
-        key = metric, tuple(self.parts.rows)
-        if key not in self._families:
+        if metric not in self._whole:
             values = self.table[:, list(self.metrics).index(metric)]
             groups = {level: self._seen(metric, level) for level in self.parts.rows}
-            self._families[key] = family(
+            self._whole[metric] = family(
                 groups, self.metrics[metric], values, self.resamples, self.classes
             )
-        return self._families[key]
+        return self._whole[metric]
+
+    @cached_property
+    def _whole(self) -> dict[str, Family]:
+        """The values of each metric in all groups, kept like those of some."""
+        return {}
 
     @cached_property
     def _families(self) -> dict[tuple[str, tuple[str, ...]], Family]:
