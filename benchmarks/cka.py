@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from evenhand.measure.similarity import Layer, batches, cka, group_test
+from evenhand.representation import Layer, batches, cka, group_test
 
 WIDTHS = (1536, 3072, 4608)
 ROWS = 3670

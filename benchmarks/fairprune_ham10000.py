@@ -27,19 +27,20 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
-from evenhand.audit.rows import metric_rows, paired_rows
+from evenhand.evaluation.rows import metric_rows, paired_rows
+from evenhand.experiments.settings import FinetuneSettings
 from evenhand.files import read_json, write_json, write_text
-from evenhand.finetune import FinetuneSettings, finetune
-from evenhand.measure import Plan
-from evenhand.models.model import Model
-from evenhand.predictions import read_predictions, write_predictions
-from evenhand.prune import PruneSettings
-from evenhand.prune.loop import curvature_of, start, steps
-from evenhand.prune.remove import remove_weights, remover
-from evenhand.prune.saliency import error_change, saliency
-from evenhand.prune.state import State
-from evenhand.prune.task import PruneTask, make_task
-from evenhand.train.predict import predict
+from evenhand.jobs.finetune.job import finetune
+from evenhand.jobs.prune.loop import curvature_of, start, steps
+from evenhand.jobs.prune.settings import PruneSettings
+from evenhand.jobs.prune.task import PruneTask, make_task
+from evenhand.metrics import Plan
+from evenhand.networks.model import Model
+from evenhand.pruning.remove import remove_weights, remover
+from evenhand.pruning.saliency import error_change, saliency
+from evenhand.pruning.state import State
+from evenhand.tables.predictions import read_predictions, write_predictions
+from evenhand.training.predict import predict
 
 BETAS = (0.0, 0.1, 0.33, 0.5, 0.7, 0.9)
 SHARES = (10, 20, 30, 40, 50, 60)  # percent of the prunable weights

@@ -26,16 +26,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.audit.rows import groups_in
 from evenhand.errors import EvenhandError
+from evenhand.evaluation.rows import groups_in
+from evenhand.experiments.settings import FinetuneSettings
 from evenhand.files import read_json, write_text
-from evenhand.finetune import FinetuneSettings, finetune
-from evenhand.measure import Bootstrap, Plan, Scored, measure, scored, youden
-from evenhand.models.strategies import find_strategy
-from evenhand.predictions import Predictions, read_predictions
+from evenhand.jobs.finetune.job import finetune
+from evenhand.jobs.tune.job import tune
+from evenhand.jobs.tune.settings import TuneSettings
+from evenhand.masks.strategies import find_strategy
+from evenhand.metrics import Bootstrap, Plan, Scored, measure, scored, youden
 from evenhand.progress import bar
 from evenhand.runs import Run, open_run
-from evenhand.tune import TuneSettings, tune
+from evenhand.tables.predictions import Predictions, read_predictions
 
 ATTRIBUTES = ("age", "sex")
 FAIRTUNE = "fairtune"

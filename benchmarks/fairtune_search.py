@@ -32,19 +32,20 @@ import numpy as np
 import optuna
 import torch
 
-from evenhand.cohort.batches import BatchSource
-from evenhand.finetune.training import Task, make_task, train
-from evenhand.models.checkpoints import load_model, save_model
-from evenhand.models.masks import find_units
-from evenhand.models.model import Model
-from evenhand.models.strategies import find_strategy
-from evenhand.models.units import find_family, is_transformer
-from evenhand.train import loop
-from evenhand.train.device import make_accelerator
-from evenhand.train.predict import scores
-from evenhand.train.prefix import ActivationFiles
-from evenhand.train.steps import Steps
-from evenhand.tune import TuneSettings, tune
+from evenhand.cohort.store.batches import BatchSource
+from evenhand.experiments.task import Task, make_task, train
+from evenhand.jobs.tune.job import tune
+from evenhand.jobs.tune.settings import TuneSettings
+from evenhand.masks.masks import find_units
+from evenhand.masks.strategies import find_strategy
+from evenhand.masks.units import find_family, is_transformer
+from evenhand.networks.checkpoints import load_model, save_model
+from evenhand.networks.model import Model
+from evenhand.training import loop
+from evenhand.training.device import make_accelerator
+from evenhand.training.frozen_prefix import ActivationFiles
+from evenhand.training.predict import scores
+from evenhand.training.steps import Steps
 from trial import arguments as trial_arguments
 from trial import loader, plain_epoch, plain_validation
 from trial import settings as data_flags

@@ -30,17 +30,19 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch.utils.flop_counter import FlopCounterMode
 
-from evenhand.cohort import PhantomSettings, Splits, make_phantoms, split_patients, store_samples
-from evenhand.cohort.batches import BatchSource
-from evenhand.models.masks import Mask, constant, full_mask, tune_only
-from evenhand.models.model import Model, build_model
-from evenhand.models.strategies import find_strategy
-from evenhand.train import loop
-from evenhand.train.augment import upright
-from evenhand.train.loop import Epoch, fit
-from evenhand.train.predict import unit
-from evenhand.train.prefix import ActivationCache
-from evenhand.train.settings import FitSettings
+from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
+from evenhand.cohort.splits import Splits, split_patients
+from evenhand.cohort.store.batches import BatchSource
+from evenhand.cohort.store.samples import store_samples
+from evenhand.masks.masks import Mask, constant, full_mask, tune_only
+from evenhand.masks.strategies import find_strategy
+from evenhand.networks.augment import upright
+from evenhand.networks.model import Model, build_model
+from evenhand.training import loop
+from evenhand.training.frozen_prefix import ActivationCache
+from evenhand.training.loop import Epoch, fit
+from evenhand.training.predict import unit
+from evenhand.training.settings import FitSettings
 
 GOAL = 0.4  # of the measured matrix rate, full fine-tuning
 MASKS = {"full": "full", "half": "random:0"}

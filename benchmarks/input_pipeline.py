@@ -22,15 +22,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from evenhand.cohort import (
-    Cohort,
-    DataSettings,
-    PhantomSettings,
-    make_phantoms,
-    open_cohort,
-    store_samples,
-)
-from evenhand.cohort.batches import BatchSource
+from evenhand.cohort.cohort import Cohort
+from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
+from evenhand.cohort.readers import open_cohort
+from evenhand.cohort.settings import DataSettings
+from evenhand.cohort.store.batches import BatchSource
+from evenhand.cohort.store.samples import store_samples
 
 BATCH = 64
 REPEATS = 5

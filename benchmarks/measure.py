@@ -25,7 +25,7 @@ from fairlearn.metrics import (
     true_positive_rate,
 )
 
-from evenhand.measure import Bootstrap, Plan, groups_of, measure, scored
+from evenhand.metrics import Bootstrap, Plan, groups_of, measure, scored
 
 RATES = (
     *("accuracy", "sensitivity", "specificity", "ppv", "npv", "selection_rate"),

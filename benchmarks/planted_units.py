@@ -31,11 +31,11 @@ from scipy.stats import t as student
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from evenhand.prune.curvature import GroupBatch, find_estimator
-from evenhand.prune.masks import Kept, apply_mask, count_kept, zeros_kept
-from evenhand.prune.remove import remove_weights
-from evenhand.prune.saliency import error_change, saliency
-from evenhand.prune.state import State
+from evenhand.pruning.curvature import GroupBatch, find_estimator
+from evenhand.pruning.masks import Kept, apply_mask, count_kept, zeros_kept
+from evenhand.pruning.remove import remove_weights
+from evenhand.pruning.saliency import error_change, saliency
+from evenhand.pruning.state import State
 
 PLANTS = ("silent", "quiet", "loud", "none")
 PRIVILEGED, UNPRIVILEGED = "privileged", "unprivileged"

@@ -19,10 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from evenhand.models.conv1d import Conv1dEncoder, hold_last
-from evenhand.pretrain.methods import find_method
-from evenhand.pretrain.views import series as ours
-from evenhand.pretrain.views import view_series
+from evenhand.networks.conv1d import Conv1dEncoder, hold_last
+from evenhand.pretraining.objectives import find_method
+from evenhand.pretraining.views import series as ours
+from evenhand.pretraining.views import view_series
 
 COUNT, CHANNELS, STEPS, BATCH = 2400, 37, 48, 256
 REPEATS = 5

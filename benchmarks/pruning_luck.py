@@ -18,11 +18,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from evenhand.measure import Bootstrap
-from evenhand.predictions import Predictions
-from evenhand.prune import PruneSettings, luck
-from evenhand.prune.halves import Halves
-from evenhand.prune.judge import Judge, find_criterion
+from evenhand.jobs.prune import luck
+from evenhand.jobs.prune.halves import Halves
+from evenhand.jobs.prune.judge import Judge, find_criterion
+from evenhand.jobs.prune.settings import PruneSettings
+from evenhand.metrics import Bootstrap
+from evenhand.tables.predictions import Predictions
 
 STEPS = 10
 LEVELS = {"group": ("majority", "minority")}

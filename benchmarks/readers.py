@@ -27,10 +27,13 @@ import numpy as np
 import pandas as pd
 import PIL.Image
 
-from evenhand.cohort import DataSettings, PhantomSettings, make_phantoms, open_cohort, store_samples
-from evenhand.cohort.building import CHUNK, JOURNAL
 from evenhand.cohort.labels import CHEST_FINDINGS
+from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
+from evenhand.cohort.readers import open_cohort
 from evenhand.cohort.readers.mesa_sleep import CHANNELS
+from evenhand.cohort.settings import DataSettings
+from evenhand.cohort.store.building import CHUNK, JOURNAL
+from evenhand.cohort.store.samples import store_samples
 
 GIB = 2**30
 SECONDS, BYTES = 10.0, 40.0

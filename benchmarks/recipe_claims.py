@@ -19,14 +19,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from evenhand.assess.claims import LEVEL, Claim, claims_of
-from evenhand.assess.evaluation import Evaluation, Tested, Value, judge_model, worst_levels
-from evenhand.assess.grid import Cell, fit_cell
-from evenhand.assess.settings import SUPERVISED, AssessSettings
-from evenhand.finetune.prepared import prepared
-from evenhand.measure.parity import Judged
-from evenhand.predictions import read_predictions
+from evenhand.experiments.task_cache import prepared
+from evenhand.jobs.assess.claims import LEVEL, Claim, claims_of
+from evenhand.jobs.assess.evaluation import Evaluation, Tested, Value, judge_model, worst_levels
+from evenhand.jobs.assess.grid import Cell, fit_cell
+from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
+from evenhand.metrics.parity import Judged
 from evenhand.runs import Run
+from evenhand.tables.predictions import read_predictions
 
 FITS, DRAWS, SEEDS = 40, 200, 3
 HURT = ("age", "65+")

@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from evenhand.assess import AssessSettings, assess
-from evenhand.assess.claims import claims_of
-from evenhand.assess.evaluation import Evaluation, evaluate
-from evenhand.assess.settings import SUPERVISED
-from evenhand.measure.parity import Judged
-from evenhand.measure.registry import Floats
-from evenhand.measure.seeds import recipe_difference
+from evenhand.jobs.assess.claims import claims_of
+from evenhand.jobs.assess.evaluation import Evaluation, evaluate
+from evenhand.jobs.assess.job import assess
+from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
+from evenhand.metrics.parity import Judged
+from evenhand.metrics.registry import Floats
+from evenhand.metrics.seeds import recipe_difference
 
 PATIENTS, STEPS, MINORITY, FEW = 1000, 24, 0.2, 0.1
 PERIODS = (9.0, 5.0)  # steps of a swing, by class

@@ -27,16 +27,18 @@ import pandas as pd
 from scipy.stats import t as student
 
 from evenhand.cohort.prepare import prepare_cohort
+from evenhand.experiments.settings import FinetuneSettings
+from evenhand.experiments.task import Task, make_task, train
 from evenhand.files import read_json, write_json
-from evenhand.finetune import FinetuneSettings, finetune
-from evenhand.finetune.training import Task, make_task, train
-from evenhand.measure import groups_of
+from evenhand.jobs.finetune.job import finetune
+from evenhand.jobs.tune.contenders import FAIRTUNE, untrained
+from evenhand.jobs.tune.job import tune
+from evenhand.jobs.tune.settings import TuneSettings
+from evenhand.jobs.tune.spaces import Choice
+from evenhand.metrics import groups_of
 from evenhand.runs import Run, open_run
-from evenhand.train.device import make_accelerator
-from evenhand.train.predict import predict
-from evenhand.tune import TuneSettings, tune
-from evenhand.tune.contenders import FAIRTUNE, untrained
-from evenhand.tune.spaces import Choice
+from evenhand.training.device import make_accelerator
+from evenhand.training.predict import predict
 
 MARGIN = -0.01  # of the lower ends
 CLEAN = "phantom:patients=800,size=32,minority=0.5,harder=0.3,shortcut=0,seed=100"

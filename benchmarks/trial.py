@@ -23,13 +23,13 @@ from sklearn.metrics import roc_auc_score
 from torch import Generator, Tensor, nn
 from torch.utils.data import DataLoader
 
-from evenhand.cohort import Cohort
-from evenhand.finetune.settings import TrainingSettings
-from evenhand.finetune.training import Task, make_task, train
-from evenhand.models.masks import Mask, constant, find_units
-from evenhand.models.model import Model
-from evenhand.models.strategies import find_strategy
-from evenhand.train.augment import AUGMENTATIONS
+from evenhand.cohort.cohort import Cohort
+from evenhand.experiments.settings import TrainingSettings
+from evenhand.experiments.task import Task, make_task, train
+from evenhand.masks.masks import Mask, constant, find_units
+from evenhand.masks.strategies import find_strategy
+from evenhand.networks.augment import AUGMENTATIONS
+from evenhand.networks.model import Model
 from input_pipeline import Decoding, data_settings
 
 MASKS = {"half_mask": "random:0", "head_only": "head"}

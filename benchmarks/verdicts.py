@@ -23,13 +23,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import binomtest, norm
 
-from evenhand.audit.asked import ACROSS, NAMED, points
-from evenhand.audit.rows import Cut, model_part, pair_part
-from evenhand.measure import CLAIM, Measured, Plan, as_table, holm, judge
-from evenhand.measure.contrasts import adjust_together
-from evenhand.predictions import Predictions
-from evenhand.report import Report, render, verdicts_of
-from evenhand.report.verdicts import Verdict
+from evenhand.evaluation.requests import ACROSS, NAMED, points
+from evenhand.evaluation.rows import Cut, model_part, pair_part
+from evenhand.metrics import CLAIM, Measured, Plan, as_table, holm, judge
+from evenhand.metrics.contrasts import adjust_together
+from evenhand.reporting import Report, render, verdicts_of
+from evenhand.reporting.verdicts import Verdict
+from evenhand.tables.predictions import Predictions
 
 PLAN = Plan(across=(*ACROSS, *NAMED))
 """What an audit measures by default."""
@@ -215,7 +215,7 @@ def timed(n: int) -> None:
 
 
 def _ratios(n: int) -> Iterator[float]:
-    without_verdicts = partial(patch, "evenhand.measure.table._claims", lambda *_, **__: ())
+    without_verdicts = partial(patch, "evenhand.metrics.table._claims", lambda *_, **__: ())
     for seed in range(n + 1):
         seconds = {}
         for on in (True, False) if seed % 2 else (False, True):

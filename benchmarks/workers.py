@@ -14,14 +14,14 @@ import time
 from functools import partial
 from pathlib import Path
 
-from evenhand.finetune.prepared import Fits, prepared
+from evenhand.experiments.study_storage import open_storage
+from evenhand.experiments.task_cache import Fits, prepared
+from evenhand.experiments.trials import search
+from evenhand.jobs.tune.contenders import contenders
+from evenhand.jobs.tune.fitting import score_choice
+from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.runs import run_scope, start_run
-from evenhand.search.loop import search
-from evenhand.search.storage import open_storage
 from evenhand.search.study import open_study
-from evenhand.tune import TuneSettings
-from evenhand.tune.contenders import contenders
-from evenhand.tune.fitting import score_choice
 from evenhand.workers import WorkerSettings, open_engine
 
 TRIALS = 6

@@ -8,7 +8,7 @@ import pytest
 from tests.command import evenhand
 
 from evenhand.files import read_json
-from evenhand.measure import CONTRASTS, FAIRNESS, METRICS, SUMMARIES
+from evenhand.metrics import CONTRASTS, FAIRNESS, METRICS, SUMMARIES
 
 NAMES = {
     "sample_id": "image id",

@@ -14,7 +14,7 @@ from tests.command import PHANTOMS, evenhand, training
 from evenhand import AuditSettings, CompareSettings, FinetuneSettings, PredictSettings, TuneSettings
 from evenhand.cli import app
 from evenhand.files import read_json, write_json
-from evenhand.measure import COLUMNS
+from evenhand.metrics import COLUMNS
 from evenhand.runs import run_scope, start_run
 
 MODEL = {"model.safetensors", "model.json", "predictions.parquet"}
@@ -223,7 +223,7 @@ def test_no_command_shows_help():
 def test_a_bug_shows_its_traceback():
     code = """
         import sys
-        import evenhand.models.listing as listing
+        import evenhand.masks.listing as listing
         from evenhand.cli import main
 
         def broken(*given):

@@ -183,7 +183,7 @@ def test_a_search_goes_on_when_there_is_room_again(
         return ""
 
     with monkeypatch.context() as patch:
-        patch.setattr("evenhand.search.loop.summary_of", full_at_second)
+        patch.setattr("evenhand.experiments.trials.summary_of", full_at_second)
         ended = evenhand(*words)
     assert ended.status == 2
     assert ended.err.count("\n") == 1, ended.err

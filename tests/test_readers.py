@@ -6,7 +6,8 @@ import pytest
 from tests.command import SMALL, evenhand
 from tests.data import tiny
 
-from evenhand.cohort import DataSettings, known_readers, open_cohort
+from evenhand.cohort.readers import known_readers, open_cohort
+from evenhand.cohort.settings import DataSettings
 from evenhand.runs import open_run
 
 FAST = ("oasis1", "table")

@@ -13,14 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.conftest import ROOT
 
-from evenhand.cohort import (
-    PhantomSettings,
-    exclude_patients,
-    make_phantoms,
-    read_splits,
-    split_patients,
-    write_splits,
-)
+from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
+from evenhand.cohort.splits import exclude_patients, read_splits, split_patients, write_splits
 from evenhand.spreadsheets import quoted, unquoted, write_csv
 
 cells = st.text(st.sampled_from("=+-@\t\r'a1 ,\"\n"), max_size=6)

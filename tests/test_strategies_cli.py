@@ -7,9 +7,9 @@ import pytest
 from tests.command import PHANTOMS, evenhand, training
 
 from evenhand.files import read_json
-from evenhand.models.checkpoints import load_model
-from evenhand.predictions import read_predictions
+from evenhand.networks.checkpoints import load_model
 from evenhand.runs import open_run
+from evenhand.tables.predictions import read_predictions
 
 pytest.importorskip("peft")
 

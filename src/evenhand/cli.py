@@ -15,20 +15,20 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from evenhand.assess.requirements.settings import CheckSettings
-from evenhand.assess.settings import AssessSettings
-from evenhand.assess.similarity.settings import SimilaritySettings
-from evenhand.audit.settings import AuditSettings, CompareSettings, PredictSettings
 from evenhand.errors import EvenhandError
+from evenhand.evaluation.settings import AuditSettings, CompareSettings, PredictSettings
+from evenhand.experiments.settings import FinetuneSettings
 from evenhand.files import MACHINE_FAULTS
-from evenhand.finetune.settings import FinetuneSettings
 from evenhand.flags import Job, Sections, with_flags
+from evenhand.jobs.assess.settings import AssessSettings
+from evenhand.jobs.check.settings import CheckSettings
+from evenhand.jobs.pretrain.settings import PretrainSettings
+from evenhand.jobs.prune.settings import PruneSettings
+from evenhand.jobs.similarity.settings import SimilaritySettings
+from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.launcher import check_alone, check_environment, is_main
 from evenhand.listings import LIST_METRICS, datasets, methods, units
-from evenhand.pretrain.settings import PretrainSettings
-from evenhand.prune.settings import PruneSettings
 from evenhand.settings import Settings
-from evenhand.tune.settings import TuneSettings
 from evenhand.wording import counted
 
 app = typer.Typer(
@@ -105,8 +105,8 @@ def check(settings: CheckSettings, out: Path | None = None, overwrite: bool = Fa
     numbers the first is where a requirement warns, the second where it fails; then the exit
     status is 1.
     """
-    from evenhand.assess.requirements.job import check as work
-    from evenhand.assess.requirements.job import text_table
+    from evenhand.jobs.check.job import check as work
+    from evenhand.jobs.check.job import text_table
 
     found = work(settings, out, overwrite=overwrite)
     typer.echo(text_table(found))
@@ -118,7 +118,7 @@ def check(settings: CheckSettings, out: Path | None = None, overwrite: bool = Fa
 @job(FinetuneSettings, "data", shared=True)
 def finetune(settings: FinetuneSettings, out: Path, overwrite: bool) -> None:
     """Fine-tune a model by one strategy; report on each group."""
-    from evenhand.finetune.job import finetune as work
+    from evenhand.jobs.finetune.job import finetune as work
 
     _show(work(settings, out, overwrite=overwrite))
 
@@ -129,9 +129,9 @@ def pretrain(settings: PretrainSettings, out: Path, overwrite: bool) -> None:
 
     Other commands start from it with --weights RUN.
     """
-    from evenhand.models.checkpoints import read_model_facts
-    from evenhand.pretrain.job import ENCODER
-    from evenhand.pretrain.job import pretrain as work
+    from evenhand.jobs.pretrain.job import ENCODER
+    from evenhand.jobs.pretrain.job import pretrain as work
+    from evenhand.networks.checkpoints import read_model_facts
 
     run = work(settings, out, overwrite=overwrite)
     facts = read_model_facts(run.model(ENCODER))
@@ -146,7 +146,7 @@ def tune(settings: TuneSettings, out: Path, overwrite: bool) -> None:
     Each trial tunes other parts and is judged by its fairness on validation patients. The best is
     compared with the baselines on test patients, whom nothing was chosen on.
     """
-    from evenhand.tune.job import tune as work
+    from evenhand.jobs.tune.job import tune as work
 
     _show(work(settings, out, overwrite=overwrite, say=typer.echo))
 
@@ -157,7 +157,7 @@ def prune(settings: PruneSettings, out: Path, overwrite: bool) -> None:
 
     What goes first is what the privileged group needs and the unprivileged one does not.
     """
-    from evenhand.prune.job import prune as work
+    from evenhand.jobs.prune.job import prune as work
 
     _show(work(settings, out, overwrite=overwrite, say=typer.echo))
 
@@ -170,8 +170,8 @@ def predict(settings: PredictSettings, out: Path, overwrite: bool) -> None:
     is scored but not audited. Attributes are those of RUN unless others are named; so are label,
     columns and bins if the data have the same reader. --map gives a column's name in this table.
     """
-    from evenhand.finetune.predicting import predict as work
-    from evenhand.finetune.unlabelled import printed_counts
+    from evenhand.jobs.predict.job import predict as work
+    from evenhand.jobs.predict.unlabelled import printed_counts
 
     run = work(settings, out, overwrite=overwrite)
     if run.facts["labelled"]:
@@ -190,7 +190,7 @@ def audit(settings: AuditSettings, out: Path, overwrite: bool) -> None:
     called, also --map patient_id=sample_id where each sample is a patient. Several files or runs
     are reported side by side.
     """
-    from evenhand.audit.job import audit as work
+    from evenhand.jobs.audit.job import audit as work
 
     _show(work(settings, out, overwrite=overwrite))
 
@@ -201,7 +201,7 @@ def compare(settings: CompareSettings, out: Path, overwrite: bool) -> None:
 
     Predictions files are as `evenhand audit --help` says.
     """
-    from evenhand.audit.comparison import compare as work
+    from evenhand.jobs.compare import compare as work
 
     _show(work(settings, out, overwrite=overwrite))
 
@@ -209,9 +209,9 @@ def compare(settings: CompareSettings, out: Path, overwrite: bool) -> None:
 @job(SimilaritySettings, "runs")
 def similarity(settings: SimilaritySettings, out: Path, overwrite: bool) -> None:
     """Compare two models' layers: how alike they see each group."""
-    from evenhand.assess.similarity.job import similarity as work
-    from evenhand.assess.similarity.job import text_table
     from evenhand.files import read_json
+    from evenhand.jobs.similarity.job import similarity as work
+    from evenhand.jobs.similarity.job import text_table
 
     run = work(settings, out, overwrite=overwrite)
     typer.echo(text_table(read_json(run.root / "similarity.json")))
@@ -226,7 +226,7 @@ def assess(settings: AssessSettings, out: Path, overwrite: bool) -> None:
     ways against supervised training, fairness by group, and similarity of what was learned. Labels
     have two classes.
     """
-    from evenhand.assess.job import assess as work
+    from evenhand.jobs.assess.job import assess as work
 
     run = work(settings, out, overwrite=overwrite, say=typer.echo)
     typer.echo("\n".join(run.facts["answer"]))
@@ -246,7 +246,7 @@ def demo(
 
     The images are phantoms with a planted bias: a shortcut that holds in the majority group only.
     """
-    from evenhand.tune.demo import demo as work
+    from evenhand.jobs.demo import demo as work
 
     _show(work(out, overwrite=overwrite, say=typer.echo))
 
@@ -260,8 +260,8 @@ def report(
     model: Annotated[str | None, MODEL] = None,
 ) -> None:
     """Write the numbers and the report of a finished run again."""
-    from evenhand.assess.pages import PAGES
-    from evenhand.assess.pages import report as work
+    from evenhand.jobs.assess.pages import PAGES
+    from evenhand.jobs.assess.pages import report as work
 
     found = work(run, card=card, model=model)
     if found.facts["job"] in PAGES or not found.facts.get("labelled", True):
@@ -285,7 +285,7 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the files")] = False,
 ) -> None:
     """Write a run's model as ONNX or safetensors, with its card."""
-    from evenhand.finetune.exporting import export as work
+    from evenhand.jobs.export import export as work
 
     off = work(run, out, form=form, model=model, overwrite=overwrite)
     typer.echo(
@@ -303,10 +303,10 @@ def _show(run: Any) -> None:
 
     Of a launcher's processes the main one prints.
     """
-    from evenhand.audit.asked import measure_settings
-    from evenhand.audit.metrics_file import read_rows
-    from evenhand.audit.printed import print_table, print_verdicts
-    from evenhand.report.verdicts import read_verdicts
+    from evenhand.evaluation.metrics_file import read_rows
+    from evenhand.evaluation.requests import measure_settings
+    from evenhand.reporting.terminal import print_table, print_verdicts
+    from evenhand.reporting.verdicts import read_verdicts
 
     if not is_main():
         return

@@ -10,7 +10,7 @@ from evenhand.flags import Sections, flag
 
 
 def _print_metrics(asked: bool) -> None:
-    from evenhand.measure import metric_listing
+    from evenhand.metrics import metric_listing
 
     if asked:
         typer.echo(metric_listing())
@@ -36,7 +36,7 @@ def units(
     ] = None,
 ) -> None:
     """List a network's units: its parts that can be tuned alone."""
-    from evenhand.models.listing import unit_listing
+    from evenhand.masks.listing import unit_listing
 
     typer.echo(unit_listing(backbone, family))
 

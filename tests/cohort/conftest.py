@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from evenhand.cohort import Cohort, PhantomSettings, make_phantoms
+from evenhand.cohort.cohort import Cohort
+from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
 
 
 @pytest.fixture(scope="session")

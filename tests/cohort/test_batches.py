@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from evenhand.cohort import Cohort, batches, store_samples
-from evenhand.cohort.batches import BatchSource
+from evenhand.cohort.cohort import Cohort
+from evenhand.cohort.store import batches
+from evenhand.cohort.store.batches import BatchSource
+from evenhand.cohort.store.samples import store_samples
 
 CPU = torch.device("cpu")
 DEVICES = [

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evenhand.cohort import DataSettings, open_cohort
-from evenhand.cohort.images import open_picture
-from evenhand.cohort.volumes import cut_dicom_series, cut_nifti, localizers_left_out
+from evenhand.cohort.images.decoding import open_picture
+from evenhand.cohort.images.volumes import cut_dicom_series, cut_nifti, localizers_left_out
+from evenhand.cohort.readers import open_cohort
+from evenhand.cohort.settings import DataSettings
 
 
 @pytest.fixture

@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evenhand.cohort import UNKNOWN, PhantomSettings, check_usable, counts, make_phantoms
+from evenhand.cohort.cohort import check_usable, counts
+from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
 from evenhand.errors import EvenhandError, UnknownNameError
+from evenhand.tables.attributes import UNKNOWN
 
 
 def test_select_takes_a_mask_or_positions_in_any_order(phantoms):

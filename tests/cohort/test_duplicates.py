@@ -9,9 +9,10 @@ import pandas as pd
 import PIL.Image
 import pytest
 
-from evenhand.cohort import Cohort, PhantomSettings, make_phantoms
+from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.duplicates import duplicates
-from evenhand.cohort.images import ImageArray
+from evenhand.cohort.images.decoding import ImageArray
+from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
 
 SETTINGS = PhantomSettings(patients=120, size=32, seed=2)
 

@@ -16,10 +16,13 @@ from tests.command import evenhand
 from tests.data.deep_pictures import ramp, write_png16, write_tiff16
 from tests.data.table import make_table, write_frame
 
-from evenhand.cohort import DataSettings, UnreadableError, open_cohort, store_samples
-from evenhand.cohort import decoding as module
-from evenhand.cohort.decoding import admit, decoding_room, without_pillow_limit
-from evenhand.cohort.images import ImageFiles, open_picture
+from evenhand.cohort.cohort import UnreadableError
+from evenhand.cohort.images import bounds as module
+from evenhand.cohort.images.bounds import admit, decoding_room, without_pillow_limit
+from evenhand.cohort.images.decoding import ImageFiles, open_picture
+from evenhand.cohort.readers import open_cohort
+from evenhand.cohort.settings import DataSettings
+from evenhand.cohort.store.samples import store_samples
 from evenhand.errors import EvenhandError
 
 COLUMNS = {"image_column": "photo", "label": "finding", "patient": "person"}

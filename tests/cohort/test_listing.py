@@ -9,8 +9,9 @@ from tests.command import evenhand
 from tests.conftest import ROOT
 from tests.data.ham10000 import make_ham10000
 
-from evenhand.cohort import DataSet, known_readers
 from evenhand.cohort.listing import _labels
+from evenhand.cohort.readers import known_readers
+from evenhand.cohort.registry import DataSet
 
 
 def test_every_data_set_is_listed_with_its_facts():

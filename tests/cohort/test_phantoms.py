@@ -8,13 +8,9 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from evenhand.cohort import (
-    Cohort,
-    PhantomSettings,
-    SeriesPhantomSettings,
-    make_phantoms,
-    make_series_phantoms,
-)
+from evenhand.cohort.cohort import Cohort
+from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
+from evenhand.cohort.phantoms.series import SeriesPhantomSettings, make_series_phantoms
 
 MANY = {"patients": 2000, "size": 32, "harder": 0.0, "shortcut": 0.0, "label_noise": 0.0}
 

@@ -7,7 +7,10 @@ import pytest
 from tests.data.ham10000 import make_ham10000
 from tests.data.pictures import truncate
 
-from evenhand.cohort import SampleStore, SplitSettings, prepare_splits, write_splits
+from evenhand.cohort.prepare import prepare_splits
+from evenhand.cohort.settings import SplitSettings
+from evenhand.cohort.splits import write_splits
+from evenhand.cohort.store.samples import SampleStore
 from evenhand.errors import EvenhandError
 
 PHANTOMS = "phantom:patients=60,images=2,size=16"

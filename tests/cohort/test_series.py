@@ -10,15 +10,11 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from evenhand.cohort import (
-    Cohort,
-    SeriesPhantomSettings,
-    UnreadableError,
-    make_series_phantoms,
-    store_samples,
-)
-from evenhand.cohort.batches import BatchSource
-from evenhand.cohort.series import Recordings, whole_recordings
+from evenhand.cohort.cohort import Cohort, UnreadableError
+from evenhand.cohort.phantoms.series import SeriesPhantomSettings, make_series_phantoms
+from evenhand.cohort.series.recordings import Recordings, whole_recordings
+from evenhand.cohort.store.batches import BatchSource
+from evenhand.cohort.store.samples import store_samples
 from evenhand.errors import EvenhandError
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from evenhand.cohort import SplitSettings
+from evenhand.cohort.settings import SplitSettings
 
 
 def test_every_field_is_described():

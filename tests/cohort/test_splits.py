@@ -11,18 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evenhand.cohort import (
-    Cohort,
-    PhantomSettings,
+from evenhand.cohort.cohort import Cohort
+from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
+from evenhand.cohort.splits import (
     Splits,
+    _apportion,
     draw_patients,
     exclude_patients,
-    make_phantoms,
     read_splits,
+    share_of_patients,
     split_patients,
     write_splits,
 )
-from evenhand.cohort.splits import _apportion, share_of_patients
 from evenhand.errors import EvenhandError
 
 FRACTIONS = (0.6, 0.2, 0.2)

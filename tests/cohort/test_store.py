@@ -21,17 +21,13 @@ from tests.data.ham10000 import make_ham10000
 from tests.data.pictures import truncate
 from tests.data.series_table import make_series_table
 
-from evenhand.cohort import (
-    Cohort,
-    DataSettings,
-    UnreadableError,
-    default_cache,
-    open_cohort,
-    store,
-    store_samples,
-)
-from evenhand.cohort.building import DATA, INDEX, Built, building
-from evenhand.cohort.images import ImageFiles
+from evenhand.cohort.cohort import Cohort, UnreadableError
+from evenhand.cohort.images.decoding import ImageFiles
+from evenhand.cohort.readers import open_cohort
+from evenhand.cohort.settings import DataSettings
+from evenhand.cohort.store import samples as store
+from evenhand.cohort.store.building import DATA, INDEX, Built, building
+from evenhand.cohort.store.samples import default_cache, store_samples
 from evenhand.errors import EvenhandError
 
 SIZE = 8
@@ -189,7 +185,7 @@ class TestUnreadable:
             return picture(self, sample_id)
 
         monkeypatch.setattr(ImageFiles, "_picture", refused)
-        monkeypatch.setattr("evenhand.cohort.building.CHUNK", 3)
+        monkeypatch.setattr("evenhand.cohort.store.building.CHUNK", 3)
         before = store_samples(cohort, SIZE, tmp_path, skip_unreadable=True)
         held = before.read.samples.copy()
         (folder,) = (tmp_path / "samples").iterdir()
@@ -262,7 +258,7 @@ class TestBuilding:
 
     def test_a_killed_build_is_gone_on_with(self, tmp_path, cohort, monkeypatch, decoded):
         cache, wanted = tmp_path / "cache", store_samples(cohort, SIZE, tmp_path / "other")
-        monkeypatch.setattr("evenhand.cohort.building.CHUNK", 4)
+        monkeypatch.setattr("evenhand.cohort.store.building.CHUNK", 4)
         decoded.clear()
         last = cohort.table["sample_id"][9]  # in the third chunk
         read = ImageFiles.__call__

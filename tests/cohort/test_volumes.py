@@ -12,15 +12,9 @@ from tests.data.covid_ct_md import make_covid_ct_md
 from tests.data.dicom import write_dicom
 from tests.data.oasis1 import make_oasis1
 
-from evenhand.cohort import (
-    DataSettings,
-    UnreadableError,
-    known_readers,
-    open_cohort,
-    store_samples,
-)
-from evenhand.cohort.decoding import decoding_room
-from evenhand.cohort.volumes import (
+from evenhand.cohort.cohort import UnreadableError
+from evenhand.cohort.images.bounds import decoding_room
+from evenhand.cohort.images.volumes import (
     SOFT_TISSUE,
     cut_dicom_series,
     cut_nifti,
@@ -29,6 +23,9 @@ from evenhand.cohort.volumes import (
     open_npz,
     places,
 )
+from evenhand.cohort.readers import known_readers, open_cohort
+from evenhand.cohort.settings import DataSettings
+from evenhand.cohort.store.samples import store_samples
 from evenhand.errors import EvenhandError
 
 

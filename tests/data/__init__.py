@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
-from evenhand.cohort import DataSettings
+from evenhand.cohort.settings import DataSettings
 
 
 def tiny(reader: str, root: Path) -> DataSettings:

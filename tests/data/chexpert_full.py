@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.data.chexpert import make_chexpert
 
-from evenhand.cohort import DataSettings
+from evenhand.cohort.settings import DataSettings
 
 NAME = "CheXpert-v1.0 batch"
 

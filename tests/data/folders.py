@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from tests.data.pictures import write_picture
 
-from evenhand.cohort import DataSettings
+from evenhand.cohort.settings import DataSettings
 
 
 def make_folders(root: Path, patients: int = 40) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evenhand.cohort import DataSettings
+from evenhand.cohort.settings import DataSettings
 
 
 def settings(root: Path) -> DataSettings:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evenhand.cohort import DataSettings
+from evenhand.cohort.settings import DataSettings
 
 
 def write_stay(path: Path, number: int, lines: tuple[str, ...] | None = None) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from tests.data.table import make_frame, write_frame
 
-from evenhand.cohort import DataSettings
+from evenhand.cohort.settings import DataSettings
 
 STEPS = 6
 CHANNELS = ("pulse", "spo2", "temp")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from tests.data.pictures import write_picture
 
-from evenhand.cohort import DataSettings
+from evenhand.cohort.settings import DataSettings
 
 
 def make_frame(patients: int = 30) -> pd.DataFrame:

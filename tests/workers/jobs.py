@@ -30,7 +30,7 @@ def threads_of_torch() -> int:
 
 def networks() -> bool:
     """Load what needs torchvision."""
-    from evenhand.models.backbones import timm
+    from evenhand.networks.backbones import timm
 
     return "vit_base_patch16_224" in timm.list_models()
 

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.cohort.attributes import UNKNOWN, Attribute, group_of, parts_of
-from evenhand.cohort.classes import ask_positive
 from evenhand.errors import EvenhandError, pick, some
+from evenhand.tables.attributes import UNKNOWN, Attribute, group_of, parts_of
+from evenhand.tables.classes import ask_positive
 
 Image = NDArray[np.uint8]
 Values = NDArray[np.float32]

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from evenhand.cohort.refusals import refuse_blank, refuse_rows
-from evenhand.cohort.tables import plain
+from evenhand.tables.reading import plain
+from evenhand.tables.table_checks import refuse_blank, refuse_rows
 
 CHEST_FINDINGS = (
     "Atelectasis",

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.cohort.refusals import rows_text
 from evenhand.cohort.registry import DataSet, Entry
-from evenhand.cohort.spelling import clean
 from evenhand.errors import EvenhandError, some
 from evenhand.files import Stamp
+from evenhand.tables.spelling import clean
+from evenhand.tables.table_checks import rows_text
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
 

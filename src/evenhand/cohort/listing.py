@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from evenhand.cohort.attributes import Attribute
 from evenhand.cohort.cohort import Cohort, check_usable, counts
-from evenhand.cohort.images import ImageFiles
+from evenhand.cohort.images.decoding import ImageFiles
 from evenhand.cohort.layouts import files_below, places, walk
 from evenhand.cohort.readers import known_readers, read_cohort, reader_of
 from evenhand.cohort.registry import DataSet, Reader
 from evenhand.cohort.settings import DataSettings
 from evenhand.errors import some
+from evenhand.tables.attributes import Attribute
 from evenhand.wording import counted
 
 

@@ -8,7 +8,7 @@ from evenhand.cohort.cohort import Cohort, check_usable
 from evenhand.cohort.readers import open_cohort
 from evenhand.cohort.settings import DataSettings, SplitSettings
 from evenhand.cohort.splits import Splits, draw_patients, exclude_patients, split_patients
-from evenhand.cohort.store import store_samples
+from evenhand.cohort.store.samples import store_samples
 
 
 def prepare_splits(

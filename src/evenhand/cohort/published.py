@@ -12,33 +12,22 @@ from pathlib import Path
 
 import pandas as pd
 
-from evenhand.cohort.attributes import UNKNOWN, Attribute, distinct, parts_of
-from evenhand.cohort.bins import parse_bins
 from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
-from evenhand.cohort.images import Open, image_files, open_picture
+from evenhand.cohort.images.decoding import Open, image_files, open_picture
+from evenhand.cohort.images.volumes import Cut, sliced, volume_slices
 from evenhand.cohort.labels import Label
-from evenhand.cohort.layouts import (
-    check_layout,
-    files_below,
-    found,
-    look_at,
-    refuse_outside,
-)
-from evenhand.cohort.own_attributes import impossible_ages
-from evenhand.cohort.refusals import (
-    refuse_blank,
-    refuse_repeated,
-    require_columns,
-    rows_text,
-)
+from evenhand.cohort.layouts import check_layout, files_below, found, look_at, refuse_outside
 from evenhand.cohort.registry import SERIES, DataSet, reader, refuse_settings
 from evenhand.cohort.settings import DataSettings
-from evenhand.cohort.spelling import refuse_spellings
 from evenhand.cohort.splits import own_split
-from evenhand.cohort.values import read_values
-from evenhand.cohort.volumes import Cut, sliced, volume_slices
 from evenhand.errors import EvenhandError, import_extra, pick, some
 from evenhand.files import Stamp, fingerprint
+from evenhand.tables.attributes import UNKNOWN, Attribute, distinct, parts_of
+from evenhand.tables.bins import parse_bins
+from evenhand.tables.own_attributes import impossible_ages
+from evenhand.tables.spelling import refuse_spellings
+from evenhand.tables.table_checks import refuse_blank, refuse_repeated, require_columns, rows_text
+from evenhand.tables.values import read_values
 
 
 @dataclass(frozen=True, eq=False)

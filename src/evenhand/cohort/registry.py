@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from evenhand.cohort.attributes import Attribute
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.labels import Label
 from evenhand.cohort.settings import DataSettings
 from evenhand.errors import EvenhandError
+from evenhand.tables.attributes import Attribute
 
 Open = Callable[[str, DataSettings], Cohort]
 """Makes a cohort from what follows ``reader:`` in DATA, and from the settings."""

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from evenhand.cohort.readers import known_readers, open_cohort
-from evenhand.cohort.settings import DataSettings, ValueSettings
+from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.splits import Splits, read_splits
-from evenhand.cohort.store import store_samples
+from evenhand.cohort.store.samples import store_samples
 from evenhand.errors import EvenhandError
 from evenhand.runs import Run
+from evenhand.tables.settings import ValueSettings
 
 
 @dataclass(frozen=True)

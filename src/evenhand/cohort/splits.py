@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.cohort.attributes import parts_of
 from evenhand.cohort.cohort import Cohort
-from evenhand.cohort.refusals import refuse_rows, require_columns
-from evenhand.cohort.spelling import clean
-from evenhand.cohort.tables import read_table
 from evenhand.errors import EvenhandError, some
 from evenhand.spreadsheets import unquoted, write_csv
+from evenhand.tables.attributes import parts_of
+from evenhand.tables.reading import read_table
+from evenhand.tables.spelling import clean
+from evenhand.tables.table_checks import refuse_rows, require_columns
 from evenhand.wording import counted
 
 SPLITS = ("train", "val", "test")

@@ -72,7 +72,7 @@ def open_study(
     Parameters
     ----------
     storage
-        From :func:`evenhand.search.storage.open_storage`.
+        From :func:`evenhand.experiments.study_storage.open_storage`.
     name
         The study's name in that storage.
     directions

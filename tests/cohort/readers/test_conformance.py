@@ -6,16 +6,12 @@ import numpy as np
 import pytest
 from tests.data import tiny
 
-from evenhand.cohort import (
-    UNKNOWN,
-    Cohort,
-    DataSettings,
-    SplitSettings,
-    known_readers,
-    open_cohort,
-    prepare_splits,
-    store_samples,
-)
+from evenhand.cohort.cohort import Cohort
+from evenhand.cohort.prepare import prepare_splits
+from evenhand.cohort.readers import known_readers, open_cohort
+from evenhand.cohort.settings import DataSettings, SplitSettings
+from evenhand.cohort.store.samples import store_samples
+from evenhand.tables.attributes import UNKNOWN
 
 SIZE = 16
 READERS = sorted(known_readers())

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from tests.data import tiny
 
-from evenhand.cohort import open_cohort
+from evenhand.cohort.readers import open_cohort
 
 # Worked out by hand from what the tiny files say, and the conventions of each data set.
 KNOWN = [

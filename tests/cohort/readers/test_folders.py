@@ -10,7 +10,9 @@ import pytest
 from tests.data.folders import make_folders
 from tests.data.pictures import write_picture
 
-from evenhand.cohort import DataSettings, UnreadableError, open_cohort
+from evenhand.cohort.cohort import UnreadableError
+from evenhand.cohort.readers import open_cohort
+from evenhand.cohort.settings import DataSettings
 from evenhand.errors import EvenhandError
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from tests.data.ham10000 import make_ham10000, read_metadata, write_metadata
 
-from evenhand.cohort import DataSettings, counts, open_cohort
+from evenhand.cohort.cohort import counts
+from evenhand.cohort.readers import open_cohort
+from evenhand.cohort.settings import DataSettings
 from evenhand.errors import EvenhandError
 
 

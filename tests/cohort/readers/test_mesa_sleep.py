@@ -9,7 +9,10 @@ import pandas as pd
 import pytest
 from tests.data.mesa_sleep import EPOCHS, make_mesa_sleep
 
-from evenhand.cohort import Cohort, DataSettings, open_cohort, store_samples
+from evenhand.cohort.cohort import Cohort
+from evenhand.cohort.readers import open_cohort
+from evenhand.cohort.settings import DataSettings
+from evenhand.cohort.store.samples import store_samples
 from evenhand.errors import EvenhandError
 
 TRAIN, TEST = "dftrain_task1.csv", "dftest_task1.csv"

@@ -7,7 +7,8 @@ import pytest
 from tests.data.chexpert import make_chexpert
 from tests.data.ham10000 import make_ham10000, read_metadata, write_metadata
 
-from evenhand.cohort import DataSettings, open_cohort
+from evenhand.cohort.readers import open_cohort
+from evenhand.cohort.settings import DataSettings
 from evenhand.errors import EvenhandError
 
 

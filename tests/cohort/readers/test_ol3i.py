@@ -15,15 +15,12 @@ import pytest
 from tests.data.ol3i import make_ol3i
 from tests.data.pictures import truncate
 
-from evenhand.cohort import (
-    Cohort,
-    DataSettings,
-    SplitSettings,
-    open_cohort,
-    prepare_splits,
-    store_samples,
-)
+from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.listing import verify
+from evenhand.cohort.prepare import prepare_splits
+from evenhand.cohort.readers import open_cohort
+from evenhand.cohort.settings import DataSettings, SplitSettings
+from evenhand.cohort.store.samples import store_samples
 from evenhand.errors import EvenhandError
 
 FIRST, SECOND = "00000000", "00001eef"

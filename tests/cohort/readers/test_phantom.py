@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from evenhand.cohort import DataSettings, PhantomSettings, make_phantoms, open_cohort
+from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
+from evenhand.cohort.readers import open_cohort
+from evenhand.cohort.settings import DataSettings
 from evenhand.errors import EvenhandError
 
 

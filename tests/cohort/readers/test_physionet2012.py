@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from tests.data.physionet2012 import make_physionet2012, write_stay
 
-from evenhand.cohort import Cohort, DataSettings, UnreadableError, open_cohort, store_samples
+from evenhand.cohort.cohort import Cohort, UnreadableError
 from evenhand.cohort.listing import verify
+from evenhand.cohort.readers import open_cohort
 from evenhand.cohort.readers.physionet2012 import CHANNELS, PLACE
+from evenhand.cohort.settings import DataSettings
+from evenhand.cohort.store.samples import store_samples
 from evenhand.errors import EvenhandError
 
 

@@ -15,18 +15,14 @@ import pytest
 from tests.data import tiny
 from tests.data.pictures import truncate
 
-from evenhand.cohort import (
-    Cohort,
-    DataSettings,
-    UnreadableError,
-    known_readers,
-    open_cohort,
-    store_samples,
-)
-from evenhand.cohort.images import ImageFiles
+from evenhand.cohort.cohort import Cohort, UnreadableError
+from evenhand.cohort.images.decoding import ImageFiles
+from evenhand.cohort.images.volumes import Hdf5Images
 from evenhand.cohort.listing import verify
+from evenhand.cohort.readers import known_readers, open_cohort
 from evenhand.cohort.registry import Entry
-from evenhand.cohort.volumes import Hdf5Images
+from evenhand.cohort.settings import DataSettings
+from evenhand.cohort.store.samples import store_samples
 from evenhand.errors import EvenhandError
 
 READERS = sorted(name for name, reader in known_readers().items() if reader.about.layout)

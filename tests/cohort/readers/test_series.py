@@ -8,9 +8,12 @@ import pytest
 from tests.data.globem import make_globem
 from tests.data.mimic3_mortality import make_mimic3_mortality
 
-from evenhand.cohort import DataSettings, UnreadableError, counts, open_cohort, store_samples
-from evenhand.cohort.hourly import CHANNELS, VARIABLES
+from evenhand.cohort.cohort import UnreadableError, counts
 from evenhand.cohort.listing import verify
+from evenhand.cohort.readers import open_cohort
+from evenhand.cohort.series.hourly import CHANNELS, VARIABLES
+from evenhand.cohort.settings import DataSettings
+from evenhand.cohort.store.samples import store_samples
 from evenhand.errors import EvenhandError
 
 

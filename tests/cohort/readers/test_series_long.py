@@ -9,7 +9,10 @@ import pandas as pd
 import pytest
 from tests.command import evenhand
 
-from evenhand.cohort import DataSettings, UnreadableError, open_cohort, store_samples
+from evenhand.cohort.cohort import UnreadableError
+from evenhand.cohort.readers import open_cohort
+from evenhand.cohort.settings import DataSettings
+from evenhand.cohort.store.samples import store_samples
 from evenhand.errors import EvenhandError
 
 FORM = {"series_column": "stay", "series_table": "measured.csv", "label": "died", "patient": "who"}

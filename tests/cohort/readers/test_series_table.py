@@ -10,7 +10,10 @@ import pytest
 from tests.command import evenhand
 from tests.data.series_table import CHANNELS, STEPS, make_series, make_series_table
 
-from evenhand.cohort import DataSettings, UnreadableError, open_cohort, store_samples
+from evenhand.cohort.cohort import UnreadableError
+from evenhand.cohort.readers import open_cohort
+from evenhand.cohort.settings import DataSettings
+from evenhand.cohort.store.samples import store_samples
 from evenhand.errors import EvenhandError
 
 COLUMNS = {"series_column": "signal", "label": "finding", "patient": "person"}

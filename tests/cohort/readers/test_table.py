@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from tests.data.table import make_frame, make_table, write_frame
 
-from evenhand.cohort import DataSettings, open_cohort
+from evenhand.cohort.readers import open_cohort
+from evenhand.cohort.settings import DataSettings
 from evenhand.errors import EvenhandError
 
 COLUMNS = {"image_column": "photo", "label": "finding", "patient": "person"}

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 from evenhand.cohort.cohort import Cohort, check_usable
-from evenhand.cohort.images import ImageFiles, open_picture
+from evenhand.cohort.images.decoding import ImageFiles, open_picture
 from evenhand.cohort.layouts import ARCHIVES
 from evenhand.cohort.registry import READERS, Reader
 from evenhand.cohort.settings import DataSettings

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from evenhand.cohort.attributes import race, sex, white
-from evenhand.cohort.bins import binned
 from evenhand.cohort.labels import chest_labels
 from evenhand.cohort.layouts import find_entry, folders_by_name
 from evenhand.cohort.published import Samples, published
-from evenhand.cohort.refusals import refuse_rows, require_columns
 from evenhand.cohort.registry import DataSet, Entry
-from evenhand.cohort.tables import look_up, read_table
+from evenhand.tables.attributes import race, sex, white
+from evenhand.tables.bins import binned
+from evenhand.tables.reading import look_up, read_table
+from evenhand.tables.table_checks import refuse_rows, require_columns
 
 BATCHES = "CheXpert-v1.0 batch * (train *)"
 TABLE = Entry(

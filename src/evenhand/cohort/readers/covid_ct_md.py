@@ -5,15 +5,15 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from evenhand.cohort.attributes import sex
-from evenhand.cohort.bins import binned
+from evenhand.cohort.images.volumes import LUNG, cut_dicom_series, localizers_left_out
 from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import folders_by_name
 from evenhand.cohort.published import Samples, published
-from evenhand.cohort.refusals import require_columns
 from evenhand.cohort.registry import DataSet, Entry
-from evenhand.cohort.tables import read_table
-from evenhand.cohort.volumes import LUNG, cut_dicom_series, localizers_left_out
+from evenhand.tables.attributes import sex
+from evenhand.tables.bins import binned
+from evenhand.tables.reading import read_table
+from evenhand.tables.table_checks import require_columns
 
 TABLE = "Clinical-data.csv"
 COVID, CAP, NORMAL = ("COVID-19",), ("CAP",), ("Normal",)

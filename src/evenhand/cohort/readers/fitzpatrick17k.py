@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evenhand.cohort.attributes import named
 from evenhand.cohort.labels import by_value, each_value
 from evenhand.cohort.layouts import files_by_name
 from evenhand.cohort.published import Samples, published
-from evenhand.cohort.refusals import require_columns
 from evenhand.cohort.registry import DataSet, Entry
-from evenhand.cohort.tables import read_table
+from evenhand.tables.attributes import named
+from evenhand.tables.reading import read_table
+from evenhand.tables.table_checks import require_columns
 
 TABLE = "fitzpatrick17k.csv"
 THREE = ("benign", "malignant", "non-neoplastic")

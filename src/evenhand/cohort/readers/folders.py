@@ -13,14 +13,14 @@ from pathlib import Path
 import pandas as pd
 
 from evenhand.cohort.cohort import Cohort
-from evenhand.cohort.images import NO_ROW
+from evenhand.cohort.images.decoding import NO_ROW
 from evenhand.cohort.layouts import check_layout, look_at, refuse_outside, walk
 from evenhand.cohort.readers.table import own_cohort
-from evenhand.cohort.refusals import refuse_blank, require_columns
 from evenhand.cohort.registry import SERIES, DataSet, reader, refuse_settings
 from evenhand.cohort.settings import DataSettings
-from evenhand.cohort.tables import look_up, read_table
 from evenhand.errors import EvenhandError, some
+from evenhand.tables.reading import look_up, read_table
+from evenhand.tables.table_checks import refuse_blank, require_columns
 from evenhand.wording import counted
 
 METADATA = "metadata.csv"

@@ -5,15 +5,15 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from evenhand.cohort.attributes import named, sex
-from evenhand.cohort.bins import binned
+from evenhand.cohort.images.volumes import open_npz
 from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import files_by_name, find_entry
 from evenhand.cohort.published import Samples, published
-from evenhand.cohort.refusals import require_columns
 from evenhand.cohort.registry import DataSet, Entry
-from evenhand.cohort.tables import read_table
-from evenhand.cohort.volumes import open_npz
+from evenhand.tables.attributes import named, sex
+from evenhand.tables.bins import binned
+from evenhand.tables.reading import read_table
+from evenhand.tables.table_checks import require_columns
 
 TABLE = Entry("**/data_summary.csv", "one row per patient")
 SPLITS = {"training": "train", "validation": "val", "test": "test"}

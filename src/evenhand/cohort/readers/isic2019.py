@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from evenhand.cohort.attributes import sex
-from evenhand.cohort.bins import binned
 from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import files_by_name
 from evenhand.cohort.published import Samples, published
-from evenhand.cohort.refusals import refuse_rows, require_columns
 from evenhand.cohort.registry import DataSet, Entry
-from evenhand.cohort.tables import look_up, read_table
+from evenhand.tables.attributes import sex
+from evenhand.tables.bins import binned
+from evenhand.tables.reading import look_up, read_table
+from evenhand.tables.table_checks import refuse_rows, require_columns
 
 TRUTH = "ISIC_2019_Training_GroundTruth.csv"
 METADATA = "ISIC_2019_Training_Metadata.csv"

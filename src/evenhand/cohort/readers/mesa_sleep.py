@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from evenhand.cohort.attributes import named
-from evenhand.cohort.bins import binned
 from evenhand.cohort.cohort import Values
 from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import find_entry
 from evenhand.cohort.published import Samples, published
-from evenhand.cohort.refusals import refuse_rows, require_columns
 from evenhand.cohort.registry import DataSet, Entry
-from evenhand.cohort.series import Recordings, Series
-from evenhand.cohort.tables import look_up, read_columns, read_table
+from evenhand.cohort.series.recordings import Recordings, Series
 from evenhand.errors import EvenhandError, some
+from evenhand.tables.attributes import named
+from evenhand.tables.bins import binned
+from evenhand.tables.reading import look_up, read_columns, read_table
+from evenhand.tables.table_checks import refuse_rows, require_columns
 
 TRAIN = Entry("dftrain_task1.csv", "one row per epoch of 30 s")
 TEST = Entry("dftest_task1.csv", "one row per epoch of 30 s")

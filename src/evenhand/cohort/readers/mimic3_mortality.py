@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from evenhand.cohort.attributes import named, race, sex
-from evenhand.cohort.bins import binned
 from evenhand.cohort.cohort import UnreadableError, Values
-from evenhand.cohort.hourly import CHANNELS, HOURS, hourly
 from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import find_optional
 from evenhand.cohort.published import Samples, published
-from evenhand.cohort.refusals import refuse_rows, require_columns
 from evenhand.cohort.registry import DataSet, Entry
-from evenhand.cohort.series import Series, whole_recordings
-from evenhand.cohort.tables import look_up, plain, read_table, stacked
+from evenhand.cohort.series.hourly import CHANNELS, HOURS, hourly
+from evenhand.cohort.series.recordings import Series, whole_recordings
 from evenhand.errors import some
+from evenhand.tables.attributes import named, race, sex
+from evenhand.tables.bins import binned
+from evenhand.tables.reading import look_up, plain, read_table, stacked
+from evenhand.tables.table_checks import refuse_rows, require_columns
 
 OLDEST = 90  # years; who is older than 89 was born 300 years ago in MIMIC-III
 SOCIAL = ("LANGUAGE", "INSURANCE", "RELIGION", "ETHNICITY")

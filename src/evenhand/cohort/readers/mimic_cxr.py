@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from evenhand.cohort.attributes import race, sex, white
-from evenhand.cohort.bins import binned
 from evenhand.cohort.labels import CHEST_FINDINGS, NO_REPORT, chest_labels
 from evenhand.cohort.layouts import find_entry, find_optional
 from evenhand.cohort.published import Samples, published
-from evenhand.cohort.refusals import require_columns
 from evenhand.cohort.registry import DataSet, Entry
-from evenhand.cohort.tables import look_up, read_table
+from evenhand.tables.attributes import race, sex, white
+from evenhand.tables.bins import binned
+from evenhand.tables.reading import look_up, read_table
+from evenhand.tables.table_checks import require_columns
 
 METADATA = Entry("mimic-cxr-2.*-metadata.csv*", "one row per image")
 LABELS = Entry("mimic-cxr-2.*-chexpert.csv*", "one row per study, a column per finding")

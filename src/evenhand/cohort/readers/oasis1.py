@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evenhand.cohort.attributes import sex
-from evenhand.cohort.bins import binned
+from evenhand.cohort.images.volumes import cut_nifti
 from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import files_by_name, find_entry
 from evenhand.cohort.published import Samples, published
-from evenhand.cohort.refusals import require_columns
 from evenhand.cohort.registry import DataSet, Entry
-from evenhand.cohort.tables import read_table
-from evenhand.cohort.volumes import cut_nifti
+from evenhand.tables.attributes import sex
+from evenhand.tables.bins import binned
+from evenhand.tables.reading import read_table
+from evenhand.tables.table_checks import require_columns
 
 TABLE = Entry("oasis_cross-sectional*", "one row per session")
 VOLUME = "_t88_masked_gfc"

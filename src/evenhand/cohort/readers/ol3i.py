@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from evenhand.cohort.attributes import sex
-from evenhand.cohort.bins import binned
 from evenhand.cohort.cohort import Read
+from evenhand.cohort.images.volumes import SOFT_TISSUE, hdf5_images, hdf5_names
 from evenhand.cohort.labels import by_value
 from evenhand.cohort.published import Samples, published
-from evenhand.cohort.refusals import require_columns
 from evenhand.cohort.registry import DataSet, Entry
-from evenhand.cohort.tables import read_table
-from evenhand.cohort.volumes import SOFT_TISSUE, hdf5_images, hdf5_names
+from evenhand.tables.attributes import sex
+from evenhand.tables.bins import binned
+from evenhand.tables.reading import read_table
+from evenhand.tables.table_checks import require_columns
 
 TABLE = "clinical_data.csv"
 SLICES = "l3_slices.h5"

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from evenhand.cohort.attributes import named
-from evenhand.cohort.bins import binned
 from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import files_by_name, find_entry
 from evenhand.cohort.published import Samples, published
-from evenhand.cohort.refusals import require_columns
 from evenhand.cohort.registry import DataSet, Entry
-from evenhand.cohort.tables import read_table, stacked
 from evenhand.errors import EvenhandError
+from evenhand.tables.attributes import named
+from evenhand.tables.bins import binned
+from evenhand.tables.reading import read_table, stacked
+from evenhand.tables.table_checks import require_columns
 
 EYES = ("OD", "OS")
 IMAGES = "FundusImages"

@@ -7,10 +7,11 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from evenhand.cohort.cohort import Cohort
-from evenhand.cohort.phantoms import ATTRIBUTES, PhantomSettings, make_phantoms
+from evenhand.cohort.phantoms.images import ATTRIBUTES, PhantomSettings, make_phantoms
 from evenhand.cohort.registry import SERIES, DataSet, reader, refuse_settings
-from evenhand.cohort.settings import ClassSettings, DataSettings
+from evenhand.cohort.settings import DataSettings
 from evenhand.errors import EvenhandError, pick
+from evenhand.tables.settings import ClassSettings
 
 ABOUT = DataSet(
     title="phantoms with a planted, known bias",

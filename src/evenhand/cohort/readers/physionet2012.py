@@ -10,18 +10,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.cohort.attributes import mapped
-from evenhand.cohort.bins import binned, parse_bins
 from evenhand.cohort.cohort import Cohort, Source, UnreadableError, Values, cohort_table
 from evenhand.cohort.layouts import check_layout, look_at
-from evenhand.cohort.refusals import refuse_blank, refuse_repeated, refuse_rows, require_columns
 from evenhand.cohort.registry import SERIES, DataSet, Entry, reader, refuse_settings
-from evenhand.cohort.series import whole_recordings
+from evenhand.cohort.series.recordings import whole_recordings
 from evenhand.cohort.settings import DataSettings
-from evenhand.cohort.tables import read_table
-from evenhand.cohort.values import read_values
 from evenhand.errors import EvenhandError, pick, some
 from evenhand.files import fingerprint
+from evenhand.tables.attributes import mapped
+from evenhand.tables.bins import binned, parse_bins
+from evenhand.tables.reading import read_table
+from evenhand.tables.table_checks import refuse_blank, refuse_repeated, refuse_rows, require_columns
+from evenhand.tables.values import read_values
 
 HOURS = 48
 _NAMES = """

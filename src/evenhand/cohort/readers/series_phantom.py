@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from evenhand.cohort.cohort import Cohort
-from evenhand.cohort.phantoms import ATTRIBUTES
+from evenhand.cohort.phantoms.images import ATTRIBUTES
+from evenhand.cohort.phantoms.series import SeriesPhantomSettings, make_series_phantoms
 from evenhand.cohort.readers.phantom import phantom_settings
 from evenhand.cohort.registry import DataSet, reader
-from evenhand.cohort.series_phantoms import SeriesPhantomSettings, make_series_phantoms
 from evenhand.cohort.settings import DataSettings
 
 ABOUT = DataSet(

@@ -14,30 +14,30 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.cohort.attributes import parts_of
-from evenhand.cohort.bins import parse_bins
-from evenhand.cohort.classes import Classes, order_classes
 from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
-from evenhand.cohort.images import image_files
+from evenhand.cohort.images.decoding import image_files
 from evenhand.cohort.layouts import look_at
-from evenhand.cohort.own_attributes import OwnAttribute, own_attribute
-from evenhand.cohort.refusals import (
+from evenhand.cohort.registry import SERIES, DataSet, reader, refuse_settings
+from evenhand.cohort.series.files import series_files
+from evenhand.cohort.series.long_table import STEP, VARIABLE, long_series
+from evenhand.cohort.settings import DataSettings
+from evenhand.cohort.splits import own_split
+from evenhand.errors import EvenhandError, pick
+from evenhand.files import fingerprint
+from evenhand.tables.attributes import parts_of
+from evenhand.tables.bins import parse_bins
+from evenhand.tables.classes import Classes, order_classes
+from evenhand.tables.own_attributes import OwnAttribute, own_attribute
+from evenhand.tables.reading import read_table
+from evenhand.tables.spelling import refuse_spellings
+from evenhand.tables.table_checks import (
     refuse_blank,
     refuse_ids,
     refuse_repeated,
     refuse_rows,
     require_columns,
 )
-from evenhand.cohort.registry import SERIES, DataSet, reader, refuse_settings
-from evenhand.cohort.series_files import series_files
-from evenhand.cohort.series_long import STEP, VARIABLE, long_series
-from evenhand.cohort.settings import DataSettings
-from evenhand.cohort.spelling import refuse_spellings
-from evenhand.cohort.splits import own_split
-from evenhand.cohort.tables import read_table
-from evenhand.cohort.values import ValueRules, read_values
-from evenhand.errors import EvenhandError, pick
-from evenhand.files import fingerprint
+from evenhand.tables.values import ValueRules, read_values
 
 ABOUT = DataSet(
     title="a table of your own",
@@ -58,8 +58,8 @@ ABOUT = DataSet(
 def read_own_table(path: str, settings: DataSettings) -> Cohort:
     """Read a CSV or parquet table of your own, with columns for file, label and patient.
 
-    A file is an image, or a series (see ``evenhand.cohort.series_files``); series may also lie in
-    one long table (``evenhand.cohort.series_long``). Paths are relative to the table's folder, and
+    A file is an image, or a series (`evenhand.cohort.series.files`); series may also lie in one
+    long table (`evenhand.cohort.series.long_table`). Paths are relative to the table's folder, and
     are the sample ids. The classes are the label's values, sorted; of two, the positive one is the
     last. A column ``split`` (train, val, test) is honoured.
     """

@@ -1,0 +1,204 @@
+"""Images by sample id: from files, or from an array."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import PIL.Image
+import PIL.ImageOps
+from numpy.typing import NDArray
+
+from evenhand.cohort.cohort import Image, UnreadableError
+from evenhand.cohort.images.bounds import admit, decoding_room, without_pillow_limit
+from evenhand.cohort.images.deep import is_deep, read_deep
+from evenhand.cohort.settings import MAX_PIXELS
+
+Open = Callable[[Path, int | None], PIL.Image.Image]
+"""Opens a file as a picture, no smaller than a side (None: as it is); ValueError if it cannot."""
+
+NO_ROW = 0  # the row of an image that a table does not name: a header is row 1
+IMAGE_SIZE = 224  # pixels, where no size is asked for
+
+# What Pillow raises for a damaged file, whatever its format.
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, TypeError, RuntimeError)
+
+
+def open_picture(
+    path: Path, size: int | None, *, bit_depth: int | None = None, page: int | None = None
+) -> PIL.Image.Image:
+    """Open a file of pixels the way up that its EXIF says, over white where it is transparent.
+
+    Parameters
+    ----------
+    path
+        The file.
+    size
+        A JPEG is opened at the smallest scale that is no smaller; None opens it as it is.
+    bit_depth
+        Bits that images of 16 bits per channel use, where the file does not say.
+    page
+        Which page of a file of several to open, from 1; None refuses such files.
+
+    Raises
+    ------
+    ValueError
+        The file is too large (see `admit`), has several pages, or more bits per channel than it
+        declares a range for.
+    """
+    with without_pillow_limit(), PIL.Image.open(path) as image:
+        _turn_to(image, page)
+        if is_deep(image):
+            admit(*image.size, held=2 * image.width * image.height)
+            pixels, alpha = read_deep(image, path, bit_depth)
+            return _over_white(PIL.Image.fromarray(pixels).convert("RGB"), alpha)
+        if image.mode.startswith(("I", "F")):
+            raise ValueError(
+                f"it has more than 16 bits per channel ({image.mode}); convert it to 8 or 16 bits"
+            )
+        _admit(image, size)
+        PIL.ImageOps.exif_transpose(image, in_place=True)
+        if not image.has_transparency_data:
+            return image.convert("RGB")
+        colours = image.convert("RGBA")
+        return _over_white(colours.convert("RGB"), np.asarray(colours.getchannel("A")))
+
+
+def _turn_to(image: PIL.Image.Image, page: int | None) -> None:
+    """Go to the page that the user names; a camera's previews (MPO) do not count as pages."""
+    pages = getattr(image, "n_frames", 1)
+    if page is not None and page > pages:
+        raise ValueError(f"it has {pages} page{'s' * (pages > 1)}, and --page {page} is given")
+    if page is not None:
+        image.seek(page - 1)
+    elif pages > 1 and image.format != "MPO":
+        raise ValueError(
+            f"it has {pages} pages, and a sample is one picture. Give --page (1 is the first), or "
+            "save the pages as files"
+        )
+
+
+def _admit(image: PIL.Image.Image, size: int | None) -> None:
+    """Ask for room to decode an image, a JPEG at a smaller scale if ``size`` allows it."""
+    width, height = image.size
+    if size is not None:
+        image.draft("RGB", (size, size))
+    whole = bool(image.info.get("progressive"))  # such a JPEG is held as a whole all the same
+    admit(width, height, held=width * height if whole else image.width * image.height)
+
+
+def _over_white(colours: PIL.Image.Image, alpha: NDArray[np.uint8] | None) -> PIL.Image.Image:
+    """Lay a picture over a white ground, which is seen where alpha is below 255."""
+    if alpha is None:
+        return colours
+    ground = PIL.Image.new("RGB", colours.size, "white")
+    ground.paste(colours, mask=PIL.Image.fromarray(alpha))
+    return ground
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFiles:
+    """Images in files.
+
+    Parameters
+    ----------
+    files
+        The path of each sample.
+    rows
+        The row of ``table`` that names each sample, for messages; ``NO_ROW`` where none does.
+    table
+        The table that names the files.
+    size
+        Side of the square that each image is squashed to; None leaves it as it is.
+    open
+        The way to open a file as a picture.
+    max_pixels
+        Pixels that one image may have, and that all threads together may decode at once.
+    """
+
+    files: Mapping[str, str]
+    rows: Mapping[str, int]
+    table: Path
+    size: int | None = None
+    open: Open = open_picture
+    max_pixels: int = MAX_PIXELS
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Every sample, in the order of the table."""
+        return tuple(self.files)
+
+    def __call__(self, sample_id: str) -> Image:
+        """Decode one image, ``(H, W, 3)``."""
+        path = self.files[sample_id]
+        try:
+            with decoding_room(self.max_pixels):
+                picture = self._picture(sample_id).convert("RGB")
+                return np.asarray(picture) if self.size is None else _squash(picture, self.size)
+        except _DAMAGED as error:
+            row = self.rows[sample_id]
+            where = "" if row == NO_ROW else f" ({self.table}, row {row})"
+            raise UnreadableError(f"{path}{where} cannot be read: {error}") from error
+
+    def remark(self, sample_id: str) -> str:
+        """Return a sentence for the run's notes on how a sample was read; empty if none."""
+        return ""
+
+    def _picture(self, sample_id: str) -> PIL.Image.Image:
+        return self.open(Path(self.files[sample_id]), self.size)
+
+    def resized(self, size: int | None) -> ImageFiles:
+        """Return the way to read the same files as ``(size, size, 3)``."""
+        return replace(self, size=size or IMAGE_SIZE)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageArray:
+    """Images in memory: ``images[row[sample_id]]``, with ``images`` ``(n, H, W, 3)`` uint8."""
+
+    images: Image
+    row: Mapping[str, int]
+    size: int | None = None
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Every sample, in the order of the array."""
+        return tuple(self.row)
+
+    def __call__(self, sample_id: str) -> Image:
+        """Look one image up, ``(H, W, 3)``."""
+        image: Image = self.images[self.row[sample_id]]
+        if self.size is None:
+            return image
+        return _squash(PIL.Image.fromarray(image), self.size)
+
+    def resized(self, size: int | None) -> ImageArray:
+        """Return the way to read the same images as ``(size, size, 3)``."""
+        return replace(self, size=size or IMAGE_SIZE)
+
+
+def image_files(
+    paths: pd.Series, sample_ids: pd.Series, table: Path, open: Open = open_picture
+) -> ImageFiles:
+    """Return the way to read the images that a table names.
+
+    Parameters
+    ----------
+    paths, sample_ids
+        The path and the id of each sample, indexed by row as ``read_table`` counts it.
+    table
+        The table.
+    open
+        The way to open a file as a picture.
+    """
+    ids = sample_ids.to_numpy(object)
+    files, rows = zip(ids, paths, strict=True), zip(ids, paths.index.tolist(), strict=True)
+    return ImageFiles(dict(files), dict(rows), table, open=open)
+
+
+def _squash(image: PIL.Image.Image, size: int) -> Image:
+    """Resize to a square, whatever the shape; Pillow's bicubic filter does not alias."""
+    return np.asarray(image.resize((size, size), PIL.Image.Resampling.BICUBIC))

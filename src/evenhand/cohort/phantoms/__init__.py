@@ -1,0 +1,1 @@
+"""Made cohorts with planted, known faults."""

@@ -1,0 +1,161 @@
+"""Series in CSV files, one each: a row per time step, a column per channel."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as pc
+
+from evenhand.cohort.cohort import UnreadableError, Values
+from evenhand.cohort.series.recordings import Series, whole_recordings
+from evenhand.errors import EvenhandError, some
+from evenhand.tables.reading import BLANK
+
+# What csv and pyarrow raise for a damaged file; ValueError is ours, too.
+_DAMAGED = (OSError, ValueError, csv.Error)
+_NO_NUMBER = re.compile(r"column #(\d+): Row #(\d+): .* invalid value (.*)", re.DOTALL)
+
+
+@dataclass(frozen=True, eq=False)
+class Form:
+    """What all series of a table share, and the file that it was taken from."""
+
+    path: Path
+    channels: tuple[str, ...]
+    steps: int
+
+
+@dataclass(frozen=True, eq=False)
+class SeriesFiles:
+    """The files of series, by sample id.
+
+    Parameters
+    ----------
+    files
+        The path of each sample.
+    rows
+        The row of ``table`` that names each sample, for messages.
+    table
+        The table that names the files.
+    """
+
+    files: Mapping[str, Path]
+    rows: Mapping[str, int]
+    table: Path
+
+    def form(self) -> Form:
+        """Return the form of the first series that can be read, which the others must have.
+
+        Raises
+        ------
+        UnreadableError
+            None of them can be read; the message is about the first one.
+        """
+        problems = []
+        for sample_id, path in self.files.items():
+            try:
+                steps = self._steps(sample_id)
+            except UnreadableError as error:
+                problems.append(error)
+            else:
+                return Form(path, tuple(steps.columns), len(steps))
+        raise problems[0] if problems else EvenhandError(f"{self.table} names no series.")
+
+    def load(self, form: Form, sample_id: str) -> Values:
+        """Return the values ``(T, C)`` of one series, NaN where a cell is blank."""
+        steps = self._steps(sample_id)
+        own, wanted = set(steps.columns), set(form.channels)
+        if own != wanted:
+            lacks = f"lacks the columns {some(sorted(wanted - own))}" if wanted - own else ""
+            more = f"has also {some(sorted(own - wanted))}" if own - wanted else ""
+            raise self._unlike(sample_id, " and ".join(filter(None, (lacks, more))), form)
+        if len(steps) != form.steps:
+            raise self._unlike(sample_id, f"has {len(steps)} time steps, not {form.steps}", form)
+        return steps[list(form.channels)].to_numpy(np.float32)
+
+    def _steps(self, sample_id: str) -> pd.DataFrame:
+        try:
+            return _numbers(self.files[sample_id])
+        except _DAMAGED as error:
+            raise UnreadableError(f"{self._where(sample_id)} cannot be read: {error}") from error
+
+    def _unlike(self, sample_id: str, problem: str, form: Form) -> UnreadableError:
+        return UnreadableError(
+            f"{self._where(sample_id)} {problem} as {form.path} has. All series of a table have "
+            "the same channels and length."
+        )
+
+    def _where(self, sample_id: str) -> str:
+        return f"{self.files[sample_id]} ({self.table}, row {self.rows[sample_id]})"
+
+
+def series_files(
+    paths: pd.Series, sample_ids: pd.Series, table: Path
+) -> tuple[Series, tuple[str, ...]]:
+    """Return the way to read the series that a table names, and what their channels are.
+
+    Only the first file is read here. Whether the others are like it shows when they are decoded.
+
+    Parameters
+    ----------
+    paths
+        The path of each sample, indexed by the row of the table.
+    sample_ids
+        The ids, in the same order.
+    table
+        The table.
+    """
+    ids = sample_ids.tolist()
+    files, rows = zip(ids, map(Path, paths), strict=True), zip(ids, paths.index, strict=True)
+    read = SeriesFiles(dict(files), dict(rows), table)
+    form = read.form()
+    return whole_recordings(ids, partial(read.load, form), form.steps), form.channels
+
+
+def _numbers(path: Path) -> pd.DataFrame:
+    """Read a file as float32, one column per channel; a blank line is a step without values.
+
+    Raises
+    ------
+    ValueError
+        Column names are blank or repeated, a row is too short or too long, a cell is no finite
+        number, or nothing at all was observed.
+    """
+    with path.open(newline="", encoding="utf-8-sig") as lines:
+        channels = [name.strip() for name in next(csv.reader(lines), [])]
+        if not lines.readline():
+            raise ValueError("it has no row below the header")
+    repeated = [name for name, times in Counter(channels).items() if times > 1]
+    if repeated or "" in channels:
+        what = f"repeats {some(repeated)}" if repeated else "has a column without a name"
+        raise ValueError(f"row 1, which names the channels, {what}")
+    try:
+        table = pc.read_csv(
+            path,
+            pc.ReadOptions(use_threads=False, skip_rows=1, column_names=channels),
+            pc.ParseOptions(ignore_empty_lines=False),
+            pc.ConvertOptions(
+                column_types=dict.fromkeys(channels, pa.float32()), null_values=list(BLANK)
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        if cell := _NO_NUMBER.search(str(error)):
+            name = channels[int(cell[1])]
+            raise ValueError(f"row {cell[2]}: {name!r} is no number: {cell[3]}") from error
+        raise
+    steps: pd.DataFrame = table.to_pandas()
+    infinite = np.isinf(steps.to_numpy()).any(axis=1)
+    if infinite.any():
+        raise ValueError(f"row {2 + int(infinite.argmax())} holds a number that is not finite")
+    if steps.isna().all(axis=None):
+        raise ValueError("nothing was observed in it: every cell is blank")
+    return steps

@@ -1,0 +1,137 @@
+"""Series in one long table: a row per measurement, with its series, time, variable and value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from evenhand.cohort.cohort import UnreadableError, Values
+from evenhand.cohort.series.recordings import Series, whole_recordings
+from evenhand.cohort.settings import DataSettings
+from evenhand.errors import EvenhandError
+from evenhand.tables.reading import read_table
+from evenhand.tables.spelling import refuse_spellings
+from evenhand.tables.table_checks import refuse_blank, refuse_rows, require_columns
+from evenhand.tables.values import read_values
+
+TIME, VARIABLE, VALUE = "time", "variable", "value"
+STEP = 1.0  # of the table's unit of time, where no length is given
+ROUNDING = 1e-9  # of a step: 0.3 / 0.1 is a little less than 3
+
+
+@dataclass(frozen=True, eq=False)
+class Measurements:
+    """What was measured, sorted by series: place on the grid and value of each.
+
+    Attributes
+    ----------
+    path
+        The table.
+    channels
+        The variables.
+    steps
+        Length of every series.
+    rows
+        First and last position of each series.
+    at
+        ``(n,)`` places in the flattened grid, step × channels + channel.
+    values
+        ``(n,)``.
+    """
+
+    path: Path
+    channels: tuple[str, ...]
+    steps: int
+    rows: dict[str, slice]
+    at: NDArray[np.intp]
+    values: NDArray[np.float64]
+
+    def load(self, series: str) -> Values:
+        """Return the values ``(T, C)``: the mean of a step, NaN where nothing was observed."""
+        if series not in self.rows:
+            raise UnreadableError(f"{self.path} has no measurement of {series!r}.")
+        rows, size = self.rows[series], self.steps * len(self.channels)
+        count = np.bincount(self.at[rows], minlength=size)
+        total = np.bincount(self.at[rows], self.values[rows], size)
+        with np.errstate(invalid="ignore"):
+            mean = (total / count).astype(np.float32)  # 0 / 0 is NaN: not observed
+        return mean.reshape(self.steps, len(self.channels))
+
+
+def long_series(
+    path: Path, names: pd.Series, table: Path, settings: DataSettings
+) -> tuple[Series, tuple[str, ...]]:
+    """Return the way to read the series of a long table, and what their channels are.
+
+    Parameters
+    ----------
+    path
+        The long table: ``time``, ``variable``, ``value``, and a column of series, called as in
+        the table of samples. A blank value was not observed.
+    names
+        The series that the samples are, by that column's name.
+    table
+        The table of samples.
+    settings
+        Length and number of steps; the variables, by default all that there are.
+
+    Raises
+    ------
+    EvenhandError
+        Rows of the long table are of no sample, of an unknown variable, out of order, beyond the
+        last step, or no numbers; or a variable has several spellings.
+    """
+    key = str(names.name)
+    rows = read_table(path, ids=(key,))
+    require_columns(rows, path, (key, TIME, VARIABLE, VALUE))
+    refuse_blank(rows, path, (key, TIME, VARIABLE))
+    rows = rows.assign(**{VARIABLE: read_values(settings).applied(VARIABLE, rows[VARIABLE])})
+    refuse_spellings(VARIABLE, rows[VARIABLE], path)
+    strange = f"{table} has no sample of this {key!r}. Add it there, or take the rows out."
+    refuse_rows(~rows[key].isin(names), path, strange)
+    step = _steps(rows, key, path, settings)
+    steps = settings.series_steps or int(step.max()) + 1
+    beyond = f"the time lies beyond {steps} steps. Give more --series-steps, or take the rows out."
+    refuse_rows(step >= steps, path, beyond)
+    found = tuple(sorted(rows[VARIABLE].unique()))
+    channels = settings.series_variable or found
+    unknown = f"the variable is none of {', '.join(channels)}. Name it by --series-variable, too."
+    refuse_rows(~rows[VARIABLE].isin(channels), path, unknown)
+    value = _numbers(rows, VALUE, path)
+    channel = rows[VARIABLE].map({name: place for place, name in enumerate(channels)})
+    observed = pd.DataFrame(
+        {"key": rows[key], "at": step * len(channels) + channel.astype("int64"), "value": value}
+    )[value.notna()].sort_values("key", kind="stable")
+    if observed.empty:
+        raise EvenhandError(f"{path}: nothing was observed, every value is blank.")
+    series, first = np.unique(observed["key"].to_numpy(object), return_index=True)
+    ends = np.append(first[1:], len(observed))
+    measured = Measurements(
+        path,
+        channels,
+        steps,
+        {str(name): slice(a, b) for name, a, b in zip(series, first, ends, strict=True)},
+        observed["at"].to_numpy(np.intp),
+        observed["value"].to_numpy(np.float64),
+    )
+    return whole_recordings(names.tolist(), measured.load, steps), channels
+
+
+def _steps(rows: pd.DataFrame, key: str, path: Path, settings: DataSettings) -> pd.Series:
+    """Return the step of each row, whose times have to be in order within a series."""
+    time = _numbers(rows, TIME, path)
+    refuse_rows(time < 0, path, f"the {TIME!r} is below 0; count from the start of the series.")
+    earlier = "the time is earlier than in the row above of the same series. Sort them by time."
+    refuse_rows(time.groupby(rows[key]).diff() < 0, path, earlier)
+    return (time / (settings.series_step or STEP) + ROUNDING).astype("int64")
+
+
+def _numbers(rows: pd.DataFrame, column: str, path: Path) -> pd.Series:
+    number = pd.to_numeric(rows[column], errors="coerce").astype("float64")
+    bad = rows[column].notna() & ~np.isfinite(number)
+    refuse_rows(bad, path, f"the {column!r} is no finite number.")
+    return number

@@ -1,0 +1,1 @@
+"""Stored samples: decoded once, read many times."""

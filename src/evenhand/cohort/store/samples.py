@@ -1,0 +1,218 @@
+"""The sample store: every sample of a source decoded once, into one memory-mapped file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from evenhand.cohort.cohort import Cohort, Read, Sample, UnreadableError
+from evenhand.cohort.series.recordings import Series
+from evenhand.cohort.store.building import DATA, Built, build, building, try_again
+from evenhand.errors import SHOWN, EvenhandError
+from evenhand.files import WriteError, remove_abandoned
+
+FORMAT = 5  # of stores, and of what is decoded into them; another one makes other stores
+
+
+@dataclass(frozen=True, eq=False)
+class SampleStore:
+    """Decoded samples of one shape, read as lookups in a memory-mapped array.
+
+    Parameters
+    ----------
+    samples
+        Memory-mapped and read-only: images ``(n, size, size, 3)`` uint8, or the recordings of
+        series, one after the other, ``(all their steps, C)`` float32.
+    steps
+        How many rows of ``samples`` a series is; None for images, which are one row.
+    unreadable
+        What is wrong with each sample that could not be decoded.
+    origin
+        The way to read the samples from where they came.
+    row
+        The ids of the decoded samples.
+    first
+        The first row of each of them in ``samples``, ``(n,)``.
+    """
+
+    samples: Sample
+    steps: int | None
+    unreadable: Mapping[str, str]
+    origin: Read
+    row: pd.Index
+    first: NDArray[np.intp]
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Every sample of the source that could be decoded."""
+        return tuple(self.row)
+
+    def __call__(self, sample_id: str) -> Sample:
+        """Look one sample up: ``(size, size, 3)``, or ``(steps, C)``."""
+        first = self.first[self.row.get_loc(sample_id)]
+        found = self.samples[first : first + (self.steps or 1)]
+        return np.asarray(found if self.steps else found[0])
+
+    def rows(self, sample_ids: Sequence[str] | pd.Series) -> NDArray[np.intp]:
+        """Return the first row of each sample in ``samples``.
+
+        Raises
+        ------
+        KeyError
+            The store lacks one of them.
+        """
+        # Arrow's table of ids is small and goes at once; that of pandas would stay for good.
+        wanted, known = (pa.array(ids, pa.large_string()) for ids in (sample_ids, self.row))
+        rows = pc.index_in(wanted, known)
+        if rows.null_count:
+            raise KeyError(wanted.filter(rows.is_null()).to_pylist())
+        found: NDArray[np.intp] = self.first[rows.to_numpy()]
+        return found
+
+    def resized(self, size: int | None) -> Read:
+        """Return the way to read the samples in another size, from where they came."""
+        return self.origin.resized(size)
+
+
+def default_cache() -> Path:
+    """Return ``$EVENHAND_CACHE``, else the folder that the platform has for caches."""
+    if named := os.environ.get("EVENHAND_CACHE"):
+        return Path(named)
+    if sys.platform == "win32":
+        return Path(os.environ["LOCALAPPDATA"]) / "evenhand"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "evenhand"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "evenhand"
+
+
+def store_samples(
+    cohort: Cohort,
+    image_size: int | None,
+    cache: Path | None = None,
+    *,
+    skip_unreadable: bool = False,
+) -> Cohort:
+    """Return the same cohort, with samples that are read from a store.
+
+    The store holds the whole source, so that every subset of it, in any order, shares one. It is
+    built under another name and renamed when it is complete. A build that is killed is gone on
+    with by the next one, and of two builds at once the first to end serves both.
+
+    Parameters
+    ----------
+    cohort
+        Any cohort, stored or not.
+    image_size
+        Side of the stored squares; None for series, and for images in their usual size.
+    cache
+        Folder of stores; None is ``default_cache()``.
+    skip_unreadable
+        Whether samples that cannot be read are left out, and noted in ``source.left_out``.
+
+    Raises
+    ------
+    UnreadableError
+        Samples of the cohort cannot be read, and ``skip_unreadable`` is false.
+    EvenhandError
+        The cache folder cannot be written, or is full; its store of these data holds series of
+        another form; or series are given an image size.
+    """
+    read = cohort.read.resized(image_size)
+    source = read.recordings if isinstance(read, Series) else read
+    names = list(source.ids)
+    folder = _folder(cohort, names, image_size, cache or default_cache())
+    try:
+        if folder.exists():
+            remove_abandoned(folder)
+            built = try_again(folder, source)
+        else:
+            with building(folder) as part:
+                build(names, source, part).write(part)
+            built = Built.of(folder)  # another process may have built it
+    except (OSError, WriteError) as error:
+        reason = error.reason if isinstance(error, WriteError) else error
+        raise EvenhandError(
+            f"the decoded samples cannot be kept in {folder.parent}: {reason}. Make room, or "
+            "name another folder with --cache."
+        ) from error
+    store = _open(folder, built, read, len(cohort.channels))
+    notes = dict.fromkeys([*cohort.source.notes, *_remarks(cohort, built)])
+    about = replace(cohort.source, notes=tuple(notes))
+    stored = replace(cohort, read=store, source=about)
+    return _without(stored, store.unreadable, skip_unreadable)
+
+
+def _folder(cohort: Cohort, names: Sequence[str], image_size: int | None, cache: Path) -> Path:
+    """Return where a store lies, by all that decides what is in it, and under which names.
+
+    The fingerprint is of files alone. The same ones may be read as images or as series, which
+    have channels, and they have other names when they are read from another folder.
+    """
+    source = cohort.source
+    form = [FORMAT, source.reader, image_size, source.fingerprint, cohort.channels]
+    key = "\n".join([json.dumps(form), *names])
+    return cache / "samples" / hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+def _remarks(cohort: Cohort, built: Built) -> tuple[str, ...]:
+    """Return the notes on how samples of a cohort were read, each sentence once."""
+    if not built.remarks:
+        return ()
+    texts = cohort.table["sample_id"].map(built.remarks).dropna()
+    remarks = tuple(dict.fromkeys(texts))
+    hidden = len(remarks) - SHOWN
+    return (*remarks[:SHOWN], *([f"The same holds for {hidden} more."] if hidden > 0 else []))
+
+
+def _open(folder: Path, built: Built, origin: Read, channels: int) -> SampleStore:
+    lengths = pd.Series(built.stored, dtype=np.intp)
+    shape, dtype = (int(lengths.sum()), *built.row), np.dtype(built.dtype)
+    if len(lengths):
+        samples: Sample = np.memmap(folder / DATA, dtype, "r", shape=shape)
+    else:  # a file of no bytes cannot be mapped
+        samples = np.empty(shape, dtype)
+    first = lengths.cumsum() - lengths
+    if not isinstance(origin, Series):
+        row = pd.Index(first.index, dtype="str")
+        return SampleStore(samples, None, built.unreadable, origin, row, np.asarray(first, np.intp))
+    name, offset = origin.windows["recording"], origin.windows["offset"]
+    kept = name.isin(first.index)
+    lost = {str(key): built.unreadable[record] for key, record in name[~kept].items()}
+    stored, offsets = np.asarray(name[kept]), offset[kept].to_numpy(np.intp)
+    short = (lengths.reindex(stored).to_numpy() < offsets + origin.steps).any()
+    if short or (len(lengths) and list(built.row) != [channels]):  # or one would read into the next
+        raise EvenhandError(
+            f"{folder} holds series of another form than {origin.steps} steps of {channels} "
+            "channels. Remove that folder: they are decoded again."
+        )
+    begins = first.reindex(stored).to_numpy() + offsets
+    row = pd.Index(name.index if kept.all() else name.index[kept], dtype="str")
+    return SampleStore(samples, origin.steps, lost, origin, row, begins)
+
+
+def _without(cohort: Cohort, unreadable: Mapping[str, str], skip: bool) -> Cohort:
+    """Leave samples out that cannot be read, or refuse them."""
+    bad = cohort.table["sample_id"].isin(list(unreadable))
+    if not bad.any():
+        return cohort
+    named = (unreadable[sample_id] for sample_id in cohort.table["sample_id"][bad])
+    problems = tuple(dict.fromkeys(named))  # windows of one recording have one problem
+    if not skip:
+        listed = "\n".join(problems[:SHOWN])
+        raise UnreadableError(
+            f"{bad.sum()} of {len(cohort)} samples cannot be read. Mend the files, or leave "
+            f"them out with --skip-unreadable. The first {min(len(problems), SHOWN)}:\n{listed}"
+        )
+    source = replace(cohort.source, left_out=(*cohort.source.left_out, *problems))
+    return replace(cohort.select(~bad), source=source)

@@ -1,0 +1,1 @@
+"""From predictions to metric rows: pairing, operating points, requests."""

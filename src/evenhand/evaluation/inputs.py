@@ -1,0 +1,159 @@
+"""The inputs of an audit or a comparison: predictions files, and the models of runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evenhand.errors import EvenhandError, pick
+from evenhand.evaluation.settings import InputSettings
+from evenhand.runs import Run, open_run
+from evenhand.tables.attributes import parts_of
+from evenhand.tables.bins import parse_bins
+from evenhand.tables.columns import CONTRACT, Columns, parse_map
+from evenhand.tables.predictions import Predictions, read_predictions
+from evenhand.tables.values import read_values
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Where the predictions of some models lie.
+
+    Attributes
+    ----------
+    files
+        The predictions of each model.
+    cuts
+        The thresholds that models bring from the run that trained them (fields of a `Cut`).
+    source
+        Where the samples come from: what a single run says of them, else the files.
+    job
+        The job, where all models are of one run; else None.
+    """
+
+    files: dict[str, Path]
+    cuts: dict[str, dict[str, Any]]
+    source: dict[str, Any]
+    job: str | None = None
+
+
+def find_inputs(paths: Sequence[Path], wanted: Sequence[str] = (ALL,)) -> Inputs:
+    """Name the models of files and runs: by the file's stem, or the run's own names.
+
+    Parameters
+    ----------
+    paths
+        Predictions files and run directories. With several, the models of a run bear its name.
+    wanted
+        Which models of the runs: names, ``"all"``, or none for those that the runs chose.
+
+    Raises
+    ------
+    EvenhandError
+        There is no such run or model, or two are called the same.
+    """
+    files: dict[str, Path] = {}
+    cuts: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        found, brought = _of_run(path, wanted, several=len(paths) > 1)
+        for name in found.keys() & files.keys():
+            raise EvenhandError(
+                f"two inputs are called {name!r}: {files[name]} and {found[name]}. Rename one."
+            )
+        files |= found
+        cuts |= brought
+    run = len(paths) == 1 and paths[0].is_dir()
+    return Inputs(files, cuts, _source(paths), open_run(paths[0]).facts["job"] if run else None)
+
+
+def read_inputs(
+    inputs: Inputs, settings: InputSettings, control: str | None
+) -> tuple[dict[str, Predictions], tuple[str, ...]]:
+    """Read the predictions of each model, and return the attributes to look at beside them.
+
+    Parameters
+    ----------
+    control
+        A third variable that is read, too.
+
+    Raises
+    ------
+    EvenhandError
+        A file cannot be read or breaks the contract, or no attribute is named and none is known.
+    """
+    read = (*settings.attribute, *((control,) if control else ()))
+    asked = tuple(name.replace("|", "*") for name in read)
+    columns = Columns(
+        asked,
+        parse_bins(settings.bins),
+        _renamed(settings.map, asked),
+        settings.logits,
+        read_values(settings),
+        settings.positive,
+    )
+    models = {name: read_predictions(path, columns) for name, path in inputs.files.items()}
+    known = {*parts_of("*".join(asked)), *(name for one in models.values() for name in one.levels)}
+    for name in columns.bins:
+        pick("attribute to give --bins for", name, dict.fromkeys(known - {""}))
+    columns.values.check_names((known - {""}) | {"label"})
+    first, path = next(iter(models.values())), next(iter(inputs.files.values()))
+    attributes = settings.attribute or tuple(name for name in first.levels if name != control)
+    if not attributes:
+        raise EvenhandError(
+            f"name the attributes to look at, as in --attribute sex: {path} has no column that "
+            "begins with attr_."
+        )
+    return models, attributes
+
+
+def _of_run(
+    path: Path, wanted: Sequence[str], *, several: bool
+) -> tuple[dict[str, Path], dict[str, dict[str, Any]]]:
+    if not path.is_dir():
+        return {path.stem: path}, {}
+    run = open_run(path)
+    if not run.models():
+        raise EvenhandError(f"the run in {path} has no predictions yet; finish it first.")
+    names = {
+        model: f"{path.resolve().name}-{model}" if several else model
+        for model in _chosen(run, wanted)
+    }
+    brought = run.facts.get("cuts", {})
+    return (
+        {name: run.predictions(model) for model, name in names.items()},
+        {name: brought[model] for model, name in names.items() if model in brought},
+    )
+
+
+def _chosen(run: Run, wanted: Sequence[str]) -> tuple[str, ...]:
+    models, chosen = run.models(), run.facts["chosen"]
+    if ALL in wanted or not (wanted or chosen):
+        return models
+    for name in wanted:
+        pick(f"model in {run.root}", name, dict.fromkeys(models))
+    return tuple(wanted) or (chosen,)
+
+
+def _source(paths: Sequence[Path]) -> dict[str, Any]:
+    if len(paths) == 1 and paths[0].is_dir():
+        known: dict[str, Any] = open_run(paths[0]).facts["source"]
+        return known
+    return {"reader": "predictions", "path": ", ".join(map(str, paths)), "unit": "patient"}
+
+
+def _renamed(texts: Iterable[str], attributes: Sequence[str]) -> dict[str, str]:
+    """Return the column in the file of each column of the contract, or attribute, that is named."""
+    asked = [part for attribute in attributes for part in parts_of(attribute)]
+    known = dict.fromkeys((*CONTRACT, *asked))
+
+    def checked(name: str) -> str:
+        if not re.fullmatch(r"score_\d+|attr_.+", name):
+            pick("--map name", name, known)
+        return name
+
+    return parse_map(texts, checked, "label=y_true")

@@ -1,0 +1,184 @@
+"""What is asked about a model: its attributes, its threshold and the plan of the measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from evenhand.errors import EvenhandError
+from evenhand.evaluation.rows import Cut, cut_of, groups_in, rows_of
+from evenhand.evaluation.settings import MeasureSettings
+from evenhand.metrics import (
+    CONTRASTS,
+    FAIRNESS,
+    METRICS,
+    SUMMARIES,
+    Advice,
+    Bootstrap,
+    Groups,
+    Plan,
+    check_plan,
+    excluded_groups,
+    guide_errors,
+    guide_representation,
+    named_groups,
+    policy,
+)
+from evenhand.tables.predictions import Predictions
+
+ACROSS = ("worst", "best", "gap", "difference", "detectable")
+NAMED = ("equalized_odds_difference", "demographic_parity_difference")
+"""Comparisons by default: of each metric, and by name where there are two classes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A model's predictions and what is measured of them; everything named is there."""
+
+    predictions: Predictions
+    attributes: tuple[str, ...]
+    cut: Cut
+    plan: Plan
+
+
+def measure_settings(facts: Mapping[str, Any]) -> MeasureSettings:
+    """Return what the job of a run asks of the measurement.
+
+    A job that trains has other settings by some of these names, and asks for the default.
+    """
+    settings = facts["settings"]
+    asks = MeasureSettings.model_fields if "inputs" in settings else ("exclude_group",)
+    return MeasureSettings(**{name: settings[name] for name in asks if name in settings})
+
+
+def ask(
+    models: Mapping[str, Predictions],
+    attributes: Sequence[str],
+    settings: MeasureSettings,
+    cuts: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Asked]:
+    """Check that what is asked can be measured on the predictions of every model.
+
+    Parameters
+    ----------
+    attributes
+        The attributes and intersections that the settings name.
+    cuts
+        Thresholds that models come with (the fields of a `Cut`, by model); they hold unless the
+        settings give another.
+
+    Raises
+    ------
+    EvenhandError
+        Something named is not there, or the split or the threshold's rows are missing.
+    """
+    conditions = conditioned(attributes, settings.condition)
+    groups = {
+        name: groups_in(rows_of(predictions, settings.split), conditions)
+        for name, predictions in models.items()
+    }
+    _check_known((*settings.exclude_group, *settings.reference), list(groups.values()))
+    asked = {}
+    for name, predictions in models.items():
+        plan = _plan(settings, groups[name], two=len(predictions.classes) == 2)
+        check_plan(plan, groups[name])
+        cut = _cut(predictions, settings, cuts.get(name))
+        asked[name] = Asked(predictions, conditions, cut, plan)
+    return asked
+
+
+def conditioned(attributes: Sequence[str], control: str | None) -> tuple[str, ...]:
+    """Return attributes, and each of them within the levels of a third variable.
+
+    Examples
+    --------
+    >>> conditioned(["sex"], "site")
+    ('sex', 'sex|site')
+    """
+    within = [f"{name}|{control}" for name in attributes] if control else []
+    return (*attributes, *within)
+
+
+def advice_of(settings: MeasureSettings) -> tuple[Advice, ...]:
+    """Return the metrics that the guide picks for the decision that the settings describe."""
+    advice = []
+    if settings.decision and settings.share:
+        advice.append(guide_errors(settings.decision, settings.share))
+    if settings.numbers:
+        advice.append(guide_representation(settings.numbers))
+    return tuple(advice)
+
+
+def points(plan: Plan) -> Plan:
+    """Return the plan without intervals and tests, for the splits that are not reported."""
+    across = tuple(name for name in plan.across if name != "detectable")
+    return Plan(plan.metrics, across, plan.excluded, plan.references, plan.minimum, None)
+
+
+def _plan(settings: MeasureSettings, groups: Mapping[str, Groups], *, two: bool) -> Plan:
+    advice = advice_of(settings)
+    across = _all_or(settings.across, (*SUMMARIES, *CONTRASTS, "detectable", *FAIRNESS))
+    across = across or ((*ACROSS, *NAMED) if two else ACROSS)
+    tested = ("gap",) if settings.permutations else ()
+    return Plan(
+        metrics=_distinct(
+            *(one.metric for one in advice), *(_all_or(settings.metric, METRICS) or Plan().metrics)
+        ),
+        across=_distinct(*(name for one in advice for name in one.across), *across, *tested),
+        excluded=excluded_groups(_known(settings.exclude_group, groups), groups),
+        references=_references(_known(settings.reference, groups), groups),
+        minimum=settings.minimum,
+        bootstrap=Bootstrap(settings.replicates, settings.level, settings.interval),
+        permutations=settings.permutations,
+    )
+
+
+def _cut(
+    predictions: Predictions, settings: MeasureSettings, brought: Mapping[str, Any] | None
+) -> Cut:
+    rule = policy(settings.threshold) if settings.threshold else None
+    if brought and rule is None and settings.threshold_by is None:
+        return Cut(**brought)
+    return cut_of(predictions, rule, by=settings.threshold_by)
+
+
+def _check_known(texts: Sequence[str], groups: Sequence[Mapping[str, Groups]]) -> None:
+    """Refuse a group that no model has; one that only some have is left out of those alone."""
+    levels: dict[str, dict[str, None]] = {}
+    for of_model in groups:
+        for attribute, found in of_model.items():
+            levels.setdefault(attribute, {}).update(dict.fromkeys(found.levels))
+    nobody = np.empty(0, dtype=np.intp)
+    list(named_groups(texts, {name: Groups(nobody, tuple(of)) for name, of in levels.items()}))
+
+
+def _known(texts: Sequence[str], groups: Mapping[str, Groups]) -> list[str]:
+    known = []
+    for text in texts:
+        with suppress(EvenhandError):
+            known += [text for _ in named_groups([text], groups)]
+    return known
+
+
+def _references(texts: Sequence[str], groups: Mapping[str, Groups]) -> dict[str, str]:
+    named = list(named_groups(texts, groups))
+    for attribute in dict(named):
+        levels = [other for name, other in named if name == attribute]
+        if len(levels) > 1:
+            raise EvenhandError(
+                f"{attribute!r} has {len(levels)} references; name one: "
+                f"{', '.join(map(repr, levels))}."
+            )
+    return dict(named)
+
+
+def _all_or(names: Sequence[str], known: Mapping[str, Any] | Sequence[str]) -> tuple[str, ...]:
+    return tuple(known) if "all" in names else tuple(names)
+
+
+def _distinct(*names: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))

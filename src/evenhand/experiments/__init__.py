@@ -1,0 +1,1 @@
+"""Fits: tasks, settings, lineage."""

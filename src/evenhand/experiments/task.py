@@ -1,0 +1,353 @@
+"""The way from settings to a trained, scored model; every job that trains goes it."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor
+
+from evenhand.cohort.prepare import prepare_splits
+from evenhand.cohort.splits import Splits, share_of_patients
+from evenhand.cohort.store.batches import BatchSource
+from evenhand.cohort.store.samples import default_cache
+from evenhand.errors import EvenhandError, pick
+from evenhand.experiments.mitigation import FIRST_EPOCHS, Mitigation, find_mitigation
+from evenhand.experiments.settings import TrainingSettings
+from evenhand.launcher import is_main
+from evenhand.masks.lora import merge_lora
+from evenhand.masks.masks import Mask, Schedule, find_units, full_mask, train_mode, tune_only
+from evenhand.masks.units import parts
+from evenhand.metrics.groups import Groups, attribute_groups, excluded_groups
+from evenhand.metrics.objectives import Objective, find_objective
+from evenhand.networks.augment import find_augmentation
+from evenhand.networks.checkpoints import save_model
+from evenhand.networks.inputs import SeriesInputs
+from evenhand.networks.model import Model, build_model
+from evenhand.runs import Run
+from evenhand.tables.attributes import group_of
+from evenhand.tables.predictions import write_predictions
+from evenhand.training.device import await_device, make_accelerator
+from evenhand.training.feed import Feed
+from evenhand.training.frozen_prefix import MEGABYTE, ActivationCache, ActivationFiles
+from evenhand.training.inputs import model_inputs
+from evenhand.training.loop import Epoch, fit
+from evenhand.training.predict import predict, scores
+from evenhand.training.settings import FitSettings, LoopSettings
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is to be learnt, and how it is judged on validation rows."""
+
+    settings: TrainingSettings
+    splits: Splits
+    objectives: tuple[Objective, ...]
+    groups: dict[str, Groups]  # of the validation rows
+    excluded: dict[str, set[str]]
+    inputs: int | SeriesInputs
+    mitigation: Mitigation
+    activations: ActivationCache | None = None  # of frozen layers, shared by all fits
+    _built: dict[int, Model] = field(default_factory=dict, init=False)  # the last, by its seed
+
+    def values(self, found: NDArray[np.float64]) -> tuple[float, ...]:
+        """Return each objective, or its pessimistic end, of scores ``(n, C)`` of validation."""
+        val = self.splits.val
+        given = (val.labels, found, self.groups, self.excluded)
+        if self.settings.objective_bound:
+            patients = val.table["patient_id"].to_numpy()
+            return tuple(one.bound(*given, patients=patients) for one in self.objectives)
+        return tuple(one.value(*given) for one in self.objectives)
+
+    def named(self, values: tuple[float, ...]) -> dict[str, float]:
+        """Return values by the names of their objectives."""
+        names = [objective.name for objective in self.objectives]
+        return dict(zip(names, values, strict=True))
+
+    def model(self, seed: int | None = None) -> Model:
+        """Return the untrained model of a seed (the settings' by default), always the same."""
+        settings, classes = self.settings, self.splits.train.classes
+        seed = settings.seed if seed is None else seed
+        if seed not in self._built:  # to read or draw weights takes several times as long as a copy
+            self._built.clear()
+            self._built[seed] = build_model(
+                settings.backbone, settings.weights, self.inputs, classes, seed, settings.head
+            )
+        return deepcopy(self._built[seed])
+
+    def fit_settings(self, lr: float, seed: int | None = None) -> FitSettings:
+        """Return how a model is trained at a learning rate, with the settings' seed or another."""
+        loop = self.settings.model_dump(include=set(LoopSettings.model_fields))
+        return FitSettings(**loop | {"lr": lr} | ({} if seed is None else {"seed": seed}))
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the data do, or the patients that were drawn from them."""
+        ids = [
+            f"{name}:{key}" for name, part in self.splits.items() for key in part.table["sample_id"]
+        ]
+        text = "\n".join([self.splits.train.source.fingerprint, *ids])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def make_task(settings: TrainingSettings, label_share: float = 1.0) -> Task:
+    """Prepare the data and check that the objectives are defined on the validation split.
+
+    Parameters
+    ----------
+    settings
+        What the job is told.
+    label_share
+        Share of the training patients that are trained on.
+
+    Raises
+    ------
+    EvenhandError
+        Whatever the data refuse; an objective is unknown, needs attributes and has none, or is
+        undefined for some group (the message has the counts); the augmentation is for samples of
+        another kind.
+    """
+    objectives = tuple(map(find_objective, dict.fromkeys(settings.objective)))
+    for objective in objectives:
+        if objective.across != "overall" and not settings.attribute:
+            raise EvenhandError(
+                f"--objective {objective.name} compares groups; give an --attribute."
+            )
+        if objective.attribute is not None:
+            pick("--attribute", objective.attribute, dict.fromkeys(settings.attribute))
+    splits = prepare_splits(settings, settings.image_size, np.random.default_rng(settings.seed))
+    inputs = model_inputs(splits.train)  # their scale needs no labels
+    splits = with_label_share(splits, label_share, settings.seed)
+    groups = {
+        name: attribute_groups(name, group_of(splits.val.table, name, splits.val.levels))
+        for name in settings.attribute
+    }
+    excluded = excluded_groups(settings.exclude_group, groups)
+    find_augmentation(settings.augment, inputs)
+    mitigation = find_mitigation(settings, splits.train)
+    kept = _activations(settings)
+    task = Task(settings, splits, objectives, groups, excluded, inputs, mitigation, kept)
+    _check_defined(task)
+    _check_memory(task)
+    return task
+
+
+def with_label_share(splits: Splits, share: float, seed: int) -> Splits:
+    """Return the splits with a share of the training patients only."""
+    if share == 1:
+        return splits
+    return replace(
+        splits, train=share_of_patients(splits.train, share, np.random.default_rng(seed))
+    )
+
+
+def _activations(settings: TrainingSettings) -> ActivationCache | None:
+    """Return where activations are kept: on a GPU, or in the folder of the sample stores."""
+    memory = settings.prefix_memory * MEGABYTE
+    if not memory:
+        return None
+    if make_accelerator(settings).device.type == "cuda":
+        return ActivationCache(memory)
+    folder = (settings.cache or default_cache()) / "activations"
+    return ActivationFiles(memory, folder, settings.prefix_disk * MEGABYTE)
+
+
+def _check_memory(task: Task) -> None:
+    """Refuse a budget too small for a batch of the largest activations, those at depth 1."""
+    if task.activations is not None:
+        model, fit_settings = task.model(), task.fit_settings(lr=1.0)
+        accelerator = make_accelerator(task.settings)
+        model = model.to(accelerator.device)
+        lowest = frozenset(unit.name for unit in parts(model.backbone) if unit.depth == 1)
+        tune_only(model, lowest)
+        Feed(model, task.splits, fit_settings, accelerator, task.activations).cut(lowest)
+
+
+def _check_defined(task: Task) -> None:
+    """Refuse objectives that have no value, whatever a model scores."""
+    val = task.splits.val
+    for objective in task.objectives:
+        problems = objective.problems(
+            val.labels, task.groups, task.excluded, n_classes=len(val.classes)
+        )
+        if problems:
+            listed = "\n".join(f"  {problem}" for problem in problems)
+            raise EvenhandError(
+                f"--objective {objective.name} is undefined on the validation split:\n{listed}"
+            )
+    blank = np.full((len(val), len(val.classes)), 1 / len(val.classes))
+    for objective, value in zip(task.objectives, task.values(blank), strict=True):
+        if np.isnan(value):
+            raise EvenhandError(
+                f"--objective-bound: {objective.name} has no interval on the validation split, as "
+                "most resamples of its patients leave some group without a class. Leave the bound "
+                "or the smallest --exclude-group out, or give validation more patients."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A model as a fit has left it, on the CPU."""
+
+    model: Model
+    mask: Mask  # whatever may have changed until the epoch whose weights were kept
+    values: tuple[float, ...]  # the objectives of these weights
+    logged: tuple[dict[str, float], ...] = ()  # what the method said of each epoch
+    warning: str | None = None  # what a user must know of the method's training
+
+
+def train(
+    task: Task,
+    model: Model,
+    schedule: Schedule,
+    settings: FitSettings,
+    report: Callable[[int, tuple[float, ...]], None] = lambda epochs, values: None,
+) -> Trained:
+    """Fit a model.
+
+    ``report`` is told the objectives after each epoch, with the number of epochs done.
+    """
+    sign = 1.0 if task.objectives[0].direction == "maximize" else -1.0
+    told: list[tuple[float, ...]] = []
+    logged: list[dict[str, float]] = []
+
+    def on_epoch(epoch: Epoch) -> float:
+        told.append(task.values(epoch.scores))
+        logged.append(epoch.logged)
+        report(epoch.number + 1, told[-1])
+        return sign * told[-1][0]
+
+    wrong = _wrong_rows(task, model, schedule, settings) if task.mitigation.twice else None
+    method = task.mitigation.method(wrong)
+    model = fit(
+        model,
+        task.splits,
+        schedule,
+        settings,
+        on_epoch=on_epoch,
+        cache=task.activations,
+        method=method,
+        groups=task.mitigation.groups,
+    )
+    kept = len(told) - 1
+    if settings.patience:
+        kept = max(range(len(told)), key=lambda epoch: sign * told[epoch][0])
+    values, mask = told[kept], schedule.reach(kept + 1)
+    if method.final_weights() is not None:  # the mean of many epochs, which no epoch has scored
+        values, mask = _values_of(task, model), schedule.reach(len(told))
+    return Trained(model, mask, values, tuple(logged), method.warning())
+
+
+def _values_of(task: Task, model: Model) -> tuple[float, ...]:
+    """Return the objectives of a model on the validation rows."""
+    accelerator = make_accelerator(task.settings)
+    source = BatchSource(task.splits.val, accelerator.device)
+    values = task.values(scores(model.to(accelerator.device), source, accelerator))
+    model.cpu()
+    return values
+
+
+def _wrong_rows(
+    task: Task, model: Model, schedule: Schedule, settings: FitSettings
+) -> NDArray[np.bool_]:
+    """Train a copy for `FIRST_EPOCHS` of the epochs; return the training rows it gets wrong."""
+    short = max(1, round(FIRST_EPOCHS * settings.epochs))
+    first = fit(
+        deepcopy(model),
+        task.splits,
+        schedule,
+        settings.model_copy(update={"epochs": short, "patience": 0}),
+        on_epoch=lambda epoch: -epoch.loss,
+        cache=task.activations,
+    )
+    accelerator = make_accelerator(settings)
+    source = BatchSource(task.splits.train, accelerator.device)
+    predicted = scores(first.to(accelerator.device), source, accelerator).argmax(axis=1)
+    wrong: NDArray[np.bool_] = predicted != task.splits.train.labels
+    return wrong
+
+
+def keep(task: Task, run: Run, name: str, trained: Trained, **facts: Any) -> None:
+    """Save a trained model of a run and score every split with it, the test split for once."""
+    model = save_trained(task, run.model(name), trained, **facts)
+    predictions = predict(model, task.splits.items(), make_accelerator(task.settings))
+    if is_main():
+        write_predictions(run.predictions(name), predictions)
+
+
+def save_trained(task: Task, folder: Path, trained: Trained, **facts: Any) -> Model:
+    """Save a trained model, with what was tuned of it and how it does on validation rows.
+
+    Returns
+    -------
+    Model
+        The model as it was saved, with the updates of LoRA folded into the weights.
+    """
+    mask, val = trained.mask, task.named(trained.values)
+    shares = unit_shares(trained.model, mask)
+    model = merge_lora(trained.model)
+    if is_main():
+        method = {"method": task.mitigation.text, "logged": trained.logged}
+        save_model(folder, model, mask=sorted(mask), units=shares, val=val, **method, **facts)
+    return model
+
+
+def unit_shares(model: Model, mask: Mask) -> list[dict[str, Any]]:
+    """Return the parts of the backbone, each with what a mask tunes of it and what it does not."""
+    chosen = {id(p) for unit in find_units(model.backbone, mask) for p in unit.parameters}
+    rows = []
+    for part in parts(model.backbone):
+        tuned = sum(p.numel() for p in part.parameters if id(p) in chosen)
+        about = {"name": part.name, "depth": part.depth, "kind": part.kind}
+        if tuned:
+            rows.append({**about, "parameters": tuned, "tuned": True})
+        if tuned < part.size:
+            rows.append({**about, "parameters": part.size - tuned, "tuned": False})
+    return rows
+
+
+def seconds_per_fit(task: Task) -> float:
+    """Measure one step and one scored batch with everything tuned, and foretell a whole fit."""
+    settings, accelerator = task.settings, make_accelerator(task.settings)
+    forward, step = _measured(task.model(), settings.batch_size, accelerator)
+    if accelerator.device.type == "cuda":
+        torch.cuda.empty_cache()  # workers on the same GPU could not take what stays reserved here
+    steps = len(task.splits.train) / settings.batch_size
+    scored = len(task.splits.val) / settings.batch_size
+    return settings.epochs * (steps * step + scored * forward)
+
+
+def _measured(model: Model, batch_size: int, accelerator: Accelerator) -> tuple[float, float]:
+    """Return the seconds of a forward pass, and of one with its backward pass."""
+    tune_only(model, full_mask(model.backbone))
+    train_mode(model)
+    device = accelerator.device
+    model = model.to(device)
+    inputs = torch.zeros(batch_size, *model.spec.inputs.shape, device=device)
+
+    def forward() -> Tensor:
+        with accelerator.autocast():
+            logits: Tensor = model(inputs)
+        return logits
+
+    return _seconds(forward, device), _seconds(
+        lambda: accelerator.backward(forward().sum()), device
+    )
+
+
+def _seconds(work: Callable[[], Any], device: torch.device) -> float:
+    work()  # the first call pays for what later ones do not
+    await_device(device)
+    start = time.perf_counter()
+    work()
+    await_device(device)
+    return time.perf_counter() - start

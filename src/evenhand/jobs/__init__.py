@@ -1,0 +1,1 @@
+"""Jobs: what each command does, from top to bottom."""

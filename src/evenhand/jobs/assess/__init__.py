@@ -1,0 +1,1 @@
+"""The assessment of a data set and of models trained on it, stage by stage."""

@@ -1,0 +1,98 @@
+"""Stage 4: whether a self-supervised and a supervised model represent each group alike."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from evenhand.cohort.cohort import Cohort
+from evenhand.experiments.task import Task
+from evenhand.jobs.assess.evaluation import Evaluation
+from evenhand.jobs.assess.grid import Cell
+from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
+from evenhand.jobs.similarity.measured import Patients, Record, make_layers, similarity_record
+from evenhand.jobs.similarity.settings import SimilaritySettings
+from evenhand.metrics.groups import attribute_groups
+from evenhand.networks.checkpoints import load_model
+from evenhand.networks.layers import layer_names
+from evenhand.networks.model import Model
+from evenhand.representation import Layer
+from evenhand.runs import Run
+from evenhand.tables.attributes import group_of
+from evenhand.training.activations import activations
+from evenhand.training.device import make_accelerator
+
+
+def similarity_of(task: Task, settings: AssessSettings, run: Run, found: Evaluation) -> Record:
+    """Compare layers of the chosen cell and supervised on validation patients, seed by seed.
+
+    One sample of each patient is read, the same ones for every seed. Groups are ranked by the mean
+    of both models' AUC. What is returned is of the first seed; ``seeds`` has what each of them
+    comes to.
+    """
+    how = SimilaritySettings(runs=(run.root, run.root), seed=settings.seed)
+    cohort = _one_each(task, how)
+    groups = {
+        name: attribute_groups(name, group_of(cohort.table, name, cohort.levels))
+        for name in settings.attribute
+    }
+    served, unit = _served(settings, found), run.facts["source"]["unit"]
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    records = []
+    for seed in seeds:
+        names = [Cell(cell, found.share, seed).name for cell in (found.chosen, SUPERVISED)]
+        models = [load_model(run.model(name)) for name in names]
+        one, other = (_layers(model, cohort, settings, how) for model in models)
+        patients = Patients((one, other), cohort.labels, groups, served)
+        layers = [layer_names(model.backbone) for model in models]
+        records.append(similarity_record(names, layers, patients, how, split="val", unit=unit))
+    summaries = [
+        {"seed": seed, "attributes": {n: _summary(of) for n, of in record["attributes"].items()}}
+        for seed, record in zip(seeds, records, strict=True)
+    ]
+    return {**records[0], "seeds": summaries}
+
+
+def _one_each(task: Task, how: SimilaritySettings) -> Cohort:
+    """Draw one sample of each validation patient, of so many as are wanted."""
+    val = task.splits.val
+    rng = np.random.default_rng(how.seed)
+    order = val.table.iloc[rng.permutation(len(val))].drop_duplicates("patient_id")
+    return val.select(np.sort(order.index[: how.patients].to_numpy()))
+
+
+def _layers(
+    model: Model, cohort: Cohort, settings: AssessSettings, how: SimilaritySettings
+) -> list[Layer]:
+    """Return every layer of a model, as the patients of a cohort make it."""
+    names, accelerator = layer_names(model.backbone), make_accelerator(settings)
+    return make_layers([*activations(model, cohort, names, accelerator, how.pool).values()], how)
+
+
+def _served(settings: AssessSettings, found: Evaluation) -> dict[str, dict[str, float]]:
+    """Return the AUC of each group, the mean of both models'."""
+    served: dict[str, dict[str, float]] = {name: {} for name in settings.attribute}
+    for (attribute, level), auc in found.judged[SUPERVISED].by_group.items():
+        both = (auc[0] + found.judged[found.chosen].by_group[attribute, level][0]) / 2
+        served[attribute][level] = float(both)
+    return served
+
+
+def _summary(record: Record) -> Record:
+    """Return what an attribute comes to, over layers.
+
+    Each group's mean and p-value; how far the best served group lies above the worst, signed and
+    in size.
+    """
+    groups = [
+        {
+            "group": row["group"],
+            "mean": float(np.nanmean(np.array(row["value"], float))),
+            "p_adjusted": row.get("p_adjusted"),
+        }
+        for row in record["groups"]
+        if "value" in row
+    ]
+    found: Record = {"groups": groups, "size": record.get("size")}
+    if "difference" in record:
+        found["difference"] = float(np.nanmean(np.array(record["difference"]["value"], float)))
+    return found

@@ -1,0 +1,115 @@
+"""Claims about self-supervision against supervised training, corrected together over the page.
+
+With one seed of each cell a claim is about these two models, with several about the two recipes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from evenhand.jobs.assess.evaluation import Change, Evaluation
+from evenhand.jobs.assess.settings import SUPERVISED
+from evenhand.metrics.claims import CLAIM
+from evenhand.metrics.permutation import holm
+
+AUC, DEVIATION = "auc", "deviation_from_parity"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One number of the chosen cell less that of supervised, and whether it is shown to differ.
+
+    Attributes
+    ----------
+    attribute, group, metric
+        As in ``metrics.json``.
+    change
+        The number.
+    p_adjusted
+        Its p-value, adjusted by Holm for all numbers of the page; None where it has none.
+    """
+
+    attribute: str
+    group: str
+    metric: str
+    change: Change
+    p_adjusted: float | None = None
+
+    @property
+    def sign(self) -> int:
+        """1 where the change is shown to be for the better, -1 for the worse, else 0."""
+        if self.p_adjusted is None or self.p_adjusted > CLAIM or not self.change.value:
+            return 0
+        higher = 1 if self.change.value > 0 else -1
+        return higher if self.metric == AUC else -higher
+
+
+@dataclass(frozen=True)
+class Claims:
+    """Every number that the page judges.
+
+    Attributes
+    ----------
+    everybody
+        The change in everybody's AUC.
+    deviation
+        The change in deviation from parity, by attribute.
+    groups
+        The change in AUC of each group, by attribute.
+    worst
+        As in `Evaluation`: the level that supervised serves worst on validation, by attribute.
+    """
+
+    everybody: Claim
+    deviation: dict[str, Claim]
+    groups: dict[str, tuple[Claim, ...]]
+    worst: dict[str, str]
+
+    @property
+    def family(self) -> tuple[Claim, ...]:
+        """All claims of the page, which are corrected together."""
+        groups = (claim for claims in self.groups.values() for claim in claims)
+        return (self.everybody, *self.deviation.values(), *groups)
+
+    def levelled_down(self, attribute: str) -> tuple[Claim, ...]:
+        """Return the groups that are shown to lose AUC; none where this is not levelling down.
+
+        It is levelling down unless the group that supervised serves worst on validation is shown
+        to gain. Where that group is not known, any group that is shown to gain prevents it.
+        """
+        groups = self.groups[attribute]
+        gains = {claim.group for claim in groups if claim.sign > 0}
+        losses = tuple(claim for claim in groups if claim.sign < 0)
+        worst = self.worst.get(attribute)
+        return () if (worst in gains if worst else gains) else losses
+
+
+def claims_of(found: Evaluation, cell: str | None = None) -> Claims:
+    """Compare a cell (by default the chosen one) with supervised, by everybody and by group."""
+    cell = cell or found.chosen
+    claims = [Claim("*", "*", AUC, found.difference(cell))]
+    attributes = tuple(found.judged[SUPERVISED].deviation)
+    claims += [Claim(name, "*", DEVIATION, found.fairer(cell, name)) for name in attributes]
+    claims += [Claim(*key, AUC, change) for key, change in found.by_group(cell).items()]
+    everybody, *others = _adjusted(claims)
+    return Claims(
+        everybody,
+        {claim.attribute: claim for claim in others if claim.metric == DEVIATION},
+        {
+            name: tuple(c for c in others if c.attribute == name and c.metric == AUC)
+            for name in attributes
+        },
+        dict(found.worst),
+    )
+
+
+def _adjusted(claims: Sequence[Claim]) -> list[Claim]:
+    differences = [claim.change.difference for claim in claims]
+    adjusted = holm([np.nan if change is None else change.p for change in differences])
+    return [
+        replace(claim, p_adjusted=None if np.isnan(p) else float(p))
+        for claim, p in zip(claims, adjusted, strict=True)
+    ]

@@ -1,0 +1,150 @@
+"""Stage 5 in the report: every cell side by side, and the chosen one group by group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from scipy.stats import spearmanr
+
+from evenhand.jobs.assess.evaluation import Evaluation, Value
+from evenhand.jobs.assess.settings import SUPERVISED
+from evenhand.reporting.charts.forest import Forest, Line, Look, forest
+from evenhand.reporting.charts.scatter import Frame, Point, Scatter, scatter
+from evenhand.reporting.estimates import Estimate
+from evenhand.reporting.sections.assessment import Part, Table
+from evenhand.reporting.text.numbers import PERCENT, PLAIN, Scale, plain
+
+SIGNED = Scale(signed=True)
+CORRELATED = 5  # groups; fewer say nothing of a correlation
+
+
+def evidence(found: Evaluation) -> Part:
+    """Show every cell side by side, and the chosen one by group and by the groups' size."""
+    everybody = {cell: Value.of(judged.auc) for cell, judged in found.judged.items()}
+    plots = [_plot(found, "AUC", "*", everybody)]
+    for attribute in _attributes(found):
+        deviation = {cell: found.deviation(cell, attribute) for cell in found.judged}
+        plots.append(_plot(found, f"Deviation from parity, {attribute}", attribute, deviation))
+    points = list(_by_size(found))
+    sources = "patients and seeds" if found.seeds > 1 else "patients"
+    return Part(
+        sentences=(
+            "Lower deviation is fairer. Differences are paired: both models score the same "
+            f"patients; intervals of differences are over {sources}.",
+            _correlations(points),
+        ),
+        plots=tuple(plots),
+        scatters=(_size_plot(points),),
+        tables=(_size_table(found), _group_table(found), _cell_table(found)),
+    )
+
+
+def text_of(value: Value, *, sign: bool = False) -> str:
+    """Return a number with its interval."""
+    if value.value is None:
+        return "undefined"
+    scale = SIGNED if sign else PLAIN
+    ends = scale.interval(value.low, value.high)
+    return scale.text(value.value) + (f" ({ends})" if ends else "")
+
+
+def _attributes(found: Evaluation) -> tuple[str, ...]:
+    return tuple(found.judged[SUPERVISED].deviation)
+
+
+def _plot(found: Evaluation, title: str, attribute: str, values: Mapping[str, Value]) -> Forest:
+    lines = [
+        Line(
+            cell,
+            _estimate(found, attribute, value),
+            kind="everyone" if cell == SUPERVISED else "group",
+        )
+        for cell, value in values.items()
+    ]
+    return forest(lines, Look(title, "Mean over seeds, interval over patients."))
+
+
+def _estimate(found: Evaluation, attribute: str, value: Value) -> Estimate:
+    size = found.sizes[attribute, "*"]
+    return Estimate(
+        *("", "test", attribute, "*", "", value.value, value.low, value.high, 0.95),
+        *(size.n, size.patients, size.positives),
+        undefined=None if value.value is not None else "a ratio has no value",
+    )
+
+
+def _apart(found: Evaluation, cell: str, key: tuple[str, str]) -> Value:
+    """Return a group's AUC less that of everybody."""
+    judged = found.judged[cell]
+    return Value.of(judged.by_group[key] - judged.auc)
+
+
+def _share(found: Evaluation, key: tuple[str, str]) -> float:
+    return found.sizes[key].n / found.sizes["*", "*"].n
+
+
+def _by_size(found: Evaluation) -> Iterator[Point]:
+    """Yield how far each group's AUC lies from that of everybody, by its share of the rows."""
+    for cell in (found.chosen, SUPERVISED):
+        for attribute, level in found.judged[cell].by_group:
+            apart = _apart(found, cell, (attribute, level)).value
+            if apart is not None:
+                share = _share(found, (attribute, level))
+                yield Point(cell, f"{attribute}: {level}", share, abs(apart))
+
+
+def _size_plot(points: list[Point]) -> Scatter:
+    frame = Frame(
+        title="Deviation by size of the group",
+        says="Small groups stray further by chance alone; the table has the intervals.",
+        across="share of the test samples, %",
+        up="distance of the group's AUC from everybody's",
+        x_scale=PERCENT,
+    )
+    return scatter(points, frame)
+
+
+def _correlations(points: list[Point]) -> str:
+    groups = len({point.name for point in points})
+    if groups < CORRELATED:
+        return (
+            f"{groups} groups are too few to correlate their size with how far their AUC lies "
+            f"from everybody's ({CORRELATED} is the least)."
+        )
+    told = []
+    for cell in dict.fromkeys(point.series for point in points):
+        of = [(point.x, point.y) for point in points if point.series == cell]
+        told.append(f"{plain(float(spearmanr(of).statistic), 2)} with {cell}")
+    return (
+        f"Spearman correlation, over {groups} groups, of a group's size with how far its AUC lies "
+        f"from everybody's: {', '.join(told)}."
+    )
+
+
+def _group_table(found: Evaluation) -> Table:
+    pair, rows = (found.chosen, SUPERVISED), []
+    for key, change in found.by_group(found.chosen).items():
+        size = found.sizes[key]
+        values = [text_of(Value.of(found.judged[cell].by_group[key])) for cell in pair]
+        counts = (f"{size.n:,}", f"{size.positives:,}")
+        rows.append((": ".join(key), *counts, *values, text_of(change.shown, sign=True)))
+    return Table("AUC by group", ("Group", "Samples", "Positive", *pair, "Change"), tuple(rows))
+
+
+def _size_table(found: Evaluation) -> Table:
+    pair, rows = (found.chosen, SUPERVISED), []
+    for key in found.by_group(found.chosen):
+        apart = [text_of(_apart(found, cell, key), sign=True) for cell in pair]
+        rows.append((": ".join(key), PERCENT.text(_share(found, key)), *apart))
+    columns = ("Group", "Share of the samples", *pair)
+    return Table("AUC of each group less that of everybody", columns, tuple(rows))
+
+
+def _cell_table(found: Evaluation) -> Table:
+    attributes, rows = _attributes(found), []
+    for cell in found.judged:
+        if cell != SUPERVISED:
+            fairer = [text_of(found.fairer(cell, name).shown, sign=True) for name in attributes]
+            rows.append((cell, text_of(found.difference(cell).shown, sign=True), *fairer))
+    columns = ("Cell", "AUC", *(f"Deviation, {name}" for name in attributes))
+    return Table("Each cell less supervised", columns, tuple(rows))

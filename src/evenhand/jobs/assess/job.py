@@ -1,0 +1,116 @@
+"""`evenhand assess`: the five stages, in one command and one report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from evenhand.cohort.settings import SplitSettings
+from evenhand.errors import EvenhandError, some
+from evenhand.experiments.task import Task, seconds_per_fit
+from evenhand.experiments.task_cache import Fits, prepared, prepared_anew
+from evenhand.files import write_json
+from evenhand.jobs.assess.alike import similarity_of
+from evenhand.jobs.assess.answers import sentences
+from evenhand.jobs.assess.evaluation import evaluate
+from evenhand.jobs.assess.fitting import fit_all
+from evenhand.jobs.assess.grid import Cell, cells_of
+from evenhand.jobs.assess.pages import write_assessment
+from evenhand.jobs.assess.settings import AssessSettings
+from evenhand.jobs.check.job import measure_requirements
+from evenhand.jobs.check.settings import CheckSettings
+from evenhand.jobs.finetune.job import begin
+from evenhand.masks.strategies import find_strategy
+from evenhand.pretraining.objectives import find_method
+from evenhand.runs import Run, run_scope
+from evenhand.wording import counted
+from evenhand.workers import open_engine
+
+
+@run_scope()
+@prepared_anew()
+def assess(
+    settings: AssessSettings,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> Run:
+    """Ask whether self-supervision makes a model fairer, by how much, and at what cost.
+
+    Parameters
+    ----------
+    settings
+        Data, network, grid and recipe.
+    out
+        The run directory; what an unfinished run of the same settings has done is not done again.
+    overwrite
+        Whether another or a finished run in ``out`` may be replaced.
+    say
+        Told, before the long work, how many fits there will be and how long they take.
+
+    Raises
+    ------
+    EvenhandError
+        Whatever is wrong with the input; nothing is written to ``out`` then.
+    """
+    if not settings.attribute:
+        raise EvenhandError("fairness is between groups: give an --attribute.")
+    find_method(settings.method)
+    task = prepared(settings)
+    _refuse(task)
+    for cell in settings.cell:
+        find_strategy(cell)(task.model(), settings.seed)
+    cells = tuple(cells_of(settings))
+    with open_engine(settings) as engine:
+        run = begin("assess", task, out, [cell.name for cell in cells], overwrite=overwrite)
+        say(_forecast(task, settings, len(cells)))
+        _measure_data(task, settings, run)
+        fit_all(Fits(settings, task.fingerprint, Run(run.root.resolve())), cells, engine)
+    with run.phase("evaluation"):
+        found = evaluate(run, settings)
+        run.note(answer=sentences(found[0]))
+    with run.phase("similarity"):
+        alike = similarity_of(task, settings, run, found[0])
+        write_json(run.root / "similarity.json", alike)
+    chosen = Cell(found[0].chosen, found[0].share, settings.seed).name
+    run.note(chosen=chosen)
+    write_assessment(run, found)
+    run.finish(chosen=chosen)  # last: a finished run lacks nothing
+    return run
+
+
+def _refuse(task: Task) -> None:
+    """Refuse what cannot be assessed: other than two classes, fewer than two groups."""
+    if len(task.splits.train.classes) != 2:
+        raise EvenhandError("the assessment is for two classes; name another --label.")
+    for name, groups in task.groups.items():
+        left = groups.compared(task.excluded.get(name, ()))
+        if len(left) < 2:
+            raise EvenhandError(
+                f"--exclude-group leaves {some(left) or 'no group'} of {name}, and fairness is "
+                "between groups: exclude fewer."
+            )
+
+
+def _measure_data(task: Task, settings: AssessSettings, run: Run) -> None:
+    """Measure the data before anything is trained on them, once for a run that goes on."""
+    path = run.root / "check.json"
+    if not path.exists():
+        with run.phase("requirements"):
+            asked = settings.model_dump(include=set(SplitSettings.model_fields))
+            found = measure_requirements(task.splits, CheckSettings(**asked))
+            write_json(path, found.records())
+
+
+def _forecast(task: Task, settings: AssessSettings, cells: int) -> str:
+    one = seconds_per_fit(task)
+    encoders = settings.seeds * one * 2 * settings.pretrain_epochs / settings.epochs
+    minutes = max(1, round((encoders + cells * one) / settings.workers / 60))
+    beside = f", {settings.workers} at a time" if settings.workers > 1 else ""
+    return (
+        f"{counted(settings.seeds, 'encoder')} of at most "
+        f"{counted(settings.pretrain_epochs, 'epoch')} and {counted(cells, 'fit')} of at most "
+        f"{settings.epochs}{beside}. At most about {minutes} min; early stops and frozen layers "
+        "make it less."
+    )

@@ -1,0 +1,126 @@
+"""The report of an assessment, which opens with the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from evenhand.files import read_json
+from evenhand.jobs.assess.answers import about_seeds, answers
+from evenhand.jobs.assess.evaluation import Evaluation, Value
+from evenhand.jobs.assess.evidence import evidence, text_of
+from evenhand.jobs.assess.settings import SUPERVISED
+from evenhand.reporting.parts import Section, section_page
+from evenhand.reporting.sections.assessment import Part, Table, part_section
+from evenhand.reporting.sections.requirements import requirement_sections
+from evenhand.reporting.sections.similarity import similarity_sections
+from evenhand.runs import Run
+
+Record = dict[str, Any]
+
+FEWEST = 30  # patients of the rarer class in a group's test rows; fewer are called too few
+
+
+def page_of(run: Run, found: Sequence[Evaluation], required: Record, alike: Record) -> str:
+    """Return the report of an assessment as HTML, from what stages 5, 1 and 4 have found."""
+    whole = found[0]
+    facts = {name: fact for name, fact in run.facts.items() if name != "answer"}
+    source = facts["source"]
+    answer = Part(tuple(one.verdict for one in answers(whole)), tuple(_remarks(whole, facts)))
+    sections = (
+        part_section("answer", "Did self-supervision make this fairer?", answer),
+        *_numbered(1, requirement_sections(required)),
+        part_section("pretraining", "2. Pre-training", _pretraining(run, facts["settings"])),
+        part_section("tuning", "3. Fine-tuning", _tuning(found, facts["settings"]["weights"])),
+        *_numbered(4, similarity_sections(alike)),
+        part_section("evaluation", "5. Evaluation", evidence(whole)),
+    )
+    lede = (
+        f"{source['path']}: {source['label']}. {whole.sizes['*', '*'].n:,} test samples, "
+        f"scored once by each model; intervals (95 %) are over {source['unit']}s"
+        f"{', those of differences between cells also over seeds' if whole.seeds > 1 else ''}."
+    )
+    return section_page(f"evenhand assess: {run.root.resolve().name}", lede, sections, facts)
+
+
+def _numbered(stage: int, sections: Sequence[Section]) -> tuple[Section, ...]:
+    first, *rest = sections
+    return (replace(first, title=f"{stage}. {first.title}"), *rest)
+
+
+def _remarks(found: Evaluation, facts: Mapping[str, Any]) -> Iterator[str]:
+    objective = facts["settings"]["objective"][0]
+    yield about_seeds(found)
+    yield (
+        f"{found.chosen} stands for self-supervision, as it has the best {objective} on validation "
+        "patients of all cells; the test patients took no part in that choice. Deviation from "
+        "parity is the mean of |1 − ratio| over six ratios (share flagged, error, false discovery, "
+        "false negative, false omission and false positive rate) of each group to the largest "
+        "one, at thresholds from validation."
+    )
+    for attribute in found.judged[SUPERVISED].deviation:
+        small = [
+            level
+            for (name, level), size in found.sizes.items()
+            if name == attribute and level != "*" and size.rarer < FEWEST
+        ]
+        if small:
+            yield (
+                f"{attribute}: fewer than {FEWEST} test samples of the rarer class in "
+                f"{', '.join(small)}. What is said of these groups rests on few people."
+            )
+    for group in facts["settings"]["exclude_group"]:
+        yield f"Group {group}: no part in the comparison, as it was asked for."
+    yield from facts.get("notes", ())
+
+
+def _pretraining(run: Run, settings: Mapping[str, Any]) -> Part:
+    rows = []
+    for folder in sorted((run.root / "encoders").iterdir()):
+        facts = read_json(folder / "model.json")
+        losses, kept = facts["losses"], facts["epoch"]
+        ends = (f"{losses[0]:.3f}", f"{losses[kept - 1]:.3f}")
+        rows.append((folder.name, str(len(losses)), str(kept), *ends))
+    sentences = [
+        f"{settings['method']} on training patients, without their labels; validation and test "
+        "patients took no part."
+    ]
+    if patience := settings["pretrain_patience"]:
+        sentences.append(
+            f"A tenth of them was held out: pre-training ends after {patience} epochs without a "
+            "lower loss on it, and keeps the weights of the lowest."
+        )
+    title = "Loss on the training patients held out" if patience else "Loss"
+    columns = ("Encoder", "Epochs", "Kept", "Loss of the first", "Of the one kept")
+    return Part(sentences=tuple(sentences), tables=(Table(title, columns, tuple(rows)),))
+
+
+def _tuning(found: Sequence[Evaluation], weights: str) -> Part:
+    tables = []
+    for one in found:
+        rows = [
+            (
+                cell,
+                f"{one.parameters[cell]:,}",
+                text_of(Value.of(judged.auc)),
+                ", ".join(f"{value:.3f}" for value in one.by_seed(cell)),
+            )
+            for cell, judged in one.judged.items()
+        ]
+        title = f"Cells, labels of {one.share:.0%} of the training patients"
+        tables.append(Table(title, ("Cell", "Tuned", "AUC", "By seed"), tuple(rows)))
+    return Part(
+        sentences=(
+            "All cells have one recipe, one head and one scale of their inputs. Supervised starts "
+            f"from the weights that pre-training starts from ({_started(weights)}), and tunes "
+            "everything. So frozen0 differs from it only in pre-training; the other cells also "
+            "keep some layers frozen.",
+        ),
+        tables=tuple(tables),
+    )
+
+
+def _started(weights: str) -> str:
+    """Return in words which weights ``--weights`` names."""
+    return {"none": "random ones of the same seed", "pretrained": "timm's"}.get(weights, weights)

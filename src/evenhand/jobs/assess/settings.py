@@ -1,0 +1,77 @@
+"""What `evenhand assess` is told."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from evenhand.experiments.settings import TrainingSettings
+from evenhand.workers import WorkerSettings
+
+SUPERVISED, SCRATCH = "supervised", "scratch"
+LABELLED = (SUPERVISED, SCRATCH)
+"""Cells that are trained on labels alone: from --weights, and from random weights."""
+CELLS = ("frozen3", "frozen2", "frozen2fl", "frozen1", "frozen1m", "frozen0", SUPERVISED)
+
+
+class AssessSettings(TrainingSettings, WorkerSettings, title="Assessment"):
+    """The grid of fits, and one recipe for all of them."""
+
+    backbone: str = Field(
+        "conv1d", description="conv1d for series; timm's name of a network for images"
+    )
+    weights: str = Field(
+        "none",
+        description="weights that pre-training and supervised start from: none (random), "
+        "pretrained, a .safetensors file, a run",
+    )
+    head: Literal["linear", "hidden"] = Field(
+        "hidden", description="linear, or hidden: 128 units and dropout .6 before it"
+    )
+    class_weights: Literal["none", "balanced"] = Field(
+        "balanced", description="balanced weighs each class by the inverse of its share"
+    )
+    epochs: int = Field(20, gt=0, description="passes of each fit over its training patients")
+    batch_size: int = Field(128, gt=1, description="samples a step")
+    patience: int = Field(
+        5, ge=0, description="stop after so many epochs without a better validation score; 0: never"
+    )
+    lr: float = Field(1e-3, gt=0, description="highest learning rate of every fit, after warm-up")
+    method: str = Field("simclr", description="how to pre-train: simclr or vicreg")
+    pretrain_epochs: int = Field(60, gt=0, description="most passes of pre-training")
+    pretrain_patience: int = Field(
+        10,
+        ge=0,
+        description="stop pre-training after so many epochs without a lower loss on training "
+        "patients held out for that; 0: never, and none is held out",
+    )
+    pretrain_lr: float = Field(1e-3, gt=0, description="highest learning rate of pre-training")
+    cell: tuple[str, ...] = Field(
+        CELLS,
+        description="strategy to compare with supervised; scratch trains on labels from random "
+        "weights where --weights names others; repeatable",
+    )
+    label_shares: tuple[float, ...] = Field(
+        (1.0,), description="share of the training patients whose labels are used; repeatable"
+    )
+    seeds: int = Field(3, gt=0, description="models of each cell, with seeds of their own")
+
+    @field_validator("cell")
+    @classmethod
+    def _with_baseline(cls, cell: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        random = info.data.get("weights") == "none"  # supervised starts from these, then
+        named = (SUPERVISED if random and name == SCRATCH else name for name in cell)
+        cells = tuple(dict.fromkeys((*named, SUPERVISED)))
+        if not set(cells) - set(LABELLED):
+            raise ValueError(
+                f"name one cell at least besides {' and '.join(LABELLED)}, as in frozen1m"
+            )
+        return cells
+
+    @field_validator("label_shares")
+    @classmethod
+    def _are_shares(cls, shares: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(0 < share <= 1 for share in shares):
+            raise ValueError(f"{shares}: give shares above 0, up to 1")
+        return tuple(sorted(set(shares), reverse=True))

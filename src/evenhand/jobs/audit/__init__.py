@@ -1,0 +1,1 @@
+"""Audit: predictions in, metric rows and a report out."""

@@ -1,0 +1,104 @@
+"""`evenhand audit`: predictions in, metric rows and a report out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from evenhand.evaluation.inputs import Inputs, find_inputs, read_inputs
+from evenhand.evaluation.requests import advice_of, ask
+from evenhand.evaluation.settings import AuditSettings, CompareSettings
+from evenhand.files import fingerprint
+from evenhand.jobs.evaluate import evaluate
+from evenhand.runs import Run, run_scope, start_run
+from evenhand.tables.predictions import Predictions, write_predictions
+
+APART = (
+    "Each model is measured on its own samples: where these are of other patients, the models "
+    "cannot be compared by their numbers. evenhand compare gives paired differences on the "
+    "samples that all have scored."
+)
+
+
+@run_scope()
+def audit(settings: AuditSettings, out: Path, *, overwrite: bool = False) -> Run:
+    """Audit predictions of one or several models, side by side.
+
+    Each model is measured on its own samples; `evenhand.jobs.audit.compare` pairs them.
+
+    Parameters
+    ----------
+    settings
+        The inputs (files in the contract's layout, or runs, whose models are all taken), the
+        attributes, and what is measured.
+    out
+        The run directory of the audit.
+    overwrite
+        Whether another or a finished run in ``out`` may be replaced.
+
+    Raises
+    ------
+    EvenhandError
+        An input cannot be read or breaks the contract, or what is asked cannot be measured;
+        nothing is written then.
+    """
+    inputs = find_inputs(settings.inputs)
+    models, attributes = read_inputs(inputs, settings, settings.condition)
+    asked = settings.model_copy(update={"attribute": attributes})
+    start = partial(start_run, out, "audit", overwrite=overwrite)
+    run = begin_audit(start, asked, inputs, models)
+    run.note(
+        pairs=[],
+        notes=[
+            *(one.why for one in advice_of(settings)),
+            *([APART] if len(models) > 1 else []),
+            *notes_of(models),
+        ],
+    )
+    return write_audit(run, models, chosen=next(iter(models)) if len(models) == 1 else None)
+
+
+def notes_of(models: Mapping[str, Predictions]) -> list[str]:
+    """Return the notes of the predictions; a note that several models share is given once."""
+    notes: dict[str, list[str]] = {}
+    for name, predictions in models.items():
+        for note in predictions.notes:
+            notes.setdefault(note, []).append(name)
+    several = len(models) > 1
+    return [f"{', '.join(of)}: {note}" if several else note for note, of in notes.items()]
+
+
+def begin_audit(
+    start: Callable[..., Run],
+    settings: AuditSettings | CompareSettings,
+    inputs: Inputs,
+    models: Mapping[str, Predictions],
+) -> Run:
+    """Check what is asked of the models, and start the run directory that holds the answer.
+
+    Parameters
+    ----------
+    start
+        `start_run` with the directory and the job.
+    settings
+        With the attributes that are looked at.
+    """
+    ask(models, settings.attribute, settings, inputs.cuts)
+    run = start(
+        settings=settings.model_dump(mode="json"),
+        fingerprint=fingerprint((), inputs.files.values()),
+        reads=inputs.files.values(),
+    )
+    run.note(models=list(models), source=inputs.source, cuts=inputs.cuts)
+    return run
+
+
+def write_audit(run: Run, models: Mapping[str, Predictions], *, chosen: str | None) -> Run:
+    """Put predictions into a run directory, evaluate them, and end the run."""
+    for name, predictions in models.items():
+        write_predictions(run.predictions(name), predictions)
+    with run.phase("evaluation"):
+        evaluate(run, chosen=chosen)
+    run.finish(chosen=chosen)
+    return run

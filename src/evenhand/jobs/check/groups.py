@@ -1,0 +1,106 @@
+"""Requirements on protected attributes and on the size of their groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from evenhand.cohort.cohort import Cohort, known_levels
+from evenhand.cohort.splits import Splits
+from evenhand.jobs.check.findings import Finding, at_least, at_most
+from evenhand.jobs.check.settings import CheckSettings
+from evenhand.tables.attributes import UNKNOWN, group_of
+
+COLUMNS = ("attribute", "group", "split", "patients", "samples", "positives", "fewest")
+
+
+def group_counts(splits: Splits, attributes: Sequence[str]) -> pd.DataFrame:
+    """Count patients, samples and cases by attribute, group and split.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``attribute``, ``group``, ``split``, ``patients``, ``samples``, ``positives`` (of class 1;
+        missing for more than two classes) and ``fewest`` (samples of the rarest class).
+    """
+    rows = [
+        row
+        for attribute in attributes
+        for split, cohort in splits.items()
+        for row in _counts(cohort, attribute, split)
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"positives": "Int64"})
+
+
+def attribute_findings(
+    splits: Splits, attributes: Sequence[str], settings: CheckSettings
+) -> Iterator[Finding]:
+    """Judge whether there are attributes, and how many patients have no known level."""
+    table = pd.concat([cohort.table for _, cohort in splits.items()])
+    named = f"{len(attributes)}: {', '.join(attributes)}" if attributes else "none"
+    bare = [name for name in splits.train.attributes if len(known_levels(table, name)) < 2]
+    yield Finding(
+        "attributes",
+        "*",
+        f"{named}; without two known levels: {', '.join(bare)}" if bare else named,
+        len(attributes),
+        "at least 1 protected attribute",
+        "pass" if attributes else "fail",
+    )
+    for attribute in attributes:
+        level = group_of(table, attribute, splits.train.levels)
+        patients = table["patient_id"].groupby(level, observed=True).nunique()
+        missing = int(patients.get(UNKNOWN, 0))
+        total = table["patient_id"].nunique()
+        known = patients.drop(UNKNOWN, errors="ignore")
+        named = ", ".join(f"{name} {count:,}" for name, count in known.items())
+        yield Finding(
+            "unknown",
+            attribute,
+            f"{missing / total:.1%} unknown ({missing:,} of {total:,}); {named}",
+            missing / total,
+            f"at most {settings.unknown[0]:.0%} (fails above {settings.unknown[1]:.0%})",
+            at_most(missing / total, settings.unknown),
+        )
+
+
+def size_findings(counts: pd.DataFrame, settings: CheckSettings) -> Iterator[Finding]:
+    """Judge the smallest group of each attribute in any split: its patients, its rarest class."""
+    for requirement, column, limits, what in (
+        ("patients", "patients", settings.patients, "patients"),
+        ("cases", "fewest", settings.cases, "samples of its rarest class"),
+    ):
+        known = counts[counts["group"] != UNKNOWN]
+        for attribute, rows in known.groupby("attribute", sort=False):
+            least = rows.iloc[int(rows[column].to_numpy().argmin())]
+            value = int(least[column])
+            short = int((rows[column] < limits[0]).sum())
+            yield Finding(
+                requirement,
+                str(attribute),
+                f"{value:,} {what} in the smallest group ({least['group']}, {least['split']}); "
+                f"{short} of {len(rows)} groups by split below {limits[0]:g}",
+                value,
+                f"at least {limits[0]:g} (fails below {limits[1]:g})",
+                at_least(value, limits),
+            )
+
+
+def _counts(cohort: Cohort, attribute: str, split: str) -> Iterator[dict[str, Any]]:
+    groups = group_of(cohort.table, attribute, cohort.levels)
+    for group in groups.cat.categories:
+        rows = cohort.table[(groups == group).to_numpy()]
+        of_class = np.bincount(rows["label"], minlength=len(cohort.classes))
+        if len(rows) or group != UNKNOWN:
+            yield {
+                "attribute": attribute,
+                "group": group,
+                "split": split,
+                "patients": rows["patient_id"].nunique(),
+                "samples": len(rows),
+                "positives": of_class[1] if len(of_class) == 2 else None,
+                "fewest": of_class.min(),
+            }

@@ -1,0 +1,88 @@
+"""`evenhand compare`: paired differences between models on the same samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+
+from evenhand.errors import EvenhandError
+from evenhand.evaluation.inputs import Inputs, find_inputs, read_inputs
+from evenhand.evaluation.matching import Matched, match
+from evenhand.evaluation.requests import advice_of
+from evenhand.evaluation.settings import CompareSettings
+from evenhand.jobs.audit.job import begin_audit, notes_of, write_audit
+from evenhand.runs import Run, run_scope, start_run
+from evenhand.spreadsheets import write_csv
+from evenhand.tables.predictions import Predictions
+from evenhand.wording import counted
+
+
+@run_scope()
+def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) -> Run:
+    """Compare models in pairs, on the samples that all of them have scored.
+
+    A difference is the model that is named first less the one named after it: the new model less
+    its reference. Every number is subtracted, in the data and in each resample of the patients.
+    Samples that some model lacks take no part; ``unmatched.csv`` lists them.
+
+    Parameters
+    ----------
+    settings
+        The inputs (runs, whose chosen models are taken, or predictions files), the attributes,
+        and what is measured.
+    out
+        The run directory of the comparison.
+    overwrite
+        Whether another or a finished run in ``out`` may be replaced.
+
+    Raises
+    ------
+    EvenhandError
+        There are not two models, they share no sample or contradict each other about one, or
+        what is asked cannot be measured; nothing is written then.
+    """
+    inputs = find_inputs(settings.inputs, settings.model)
+    if len(inputs.files) < 2:
+        raise EvenhandError(
+            f"a comparison needs two models; there is {', '.join(inputs.files)}. Give another run "
+            "or file, or several models of a run with --model (--model all for all of them)."
+        )
+    models, attributes = read_inputs(inputs, settings, settings.condition)
+    found = match(models, settings.split)
+    asked = settings.model_copy(update={"attribute": attributes})
+    start = partial(start_run, out, "compare", overwrite=overwrite)
+    run = begin_audit(start, asked, inputs, found.models)
+    counts = found.unmatched["model"].value_counts()
+    run.note(
+        pairs=list(combinations(_new_first(models, inputs), 2)),
+        matched={
+            "samples": found.samples,
+            "patients": found.patients,
+            "unmatched": {name: int(counts.get(name, 0)) for name in models},
+        },
+        notes=[*(one.why for one in advice_of(settings)), _sentence(found), *notes_of(models)],
+    )
+    write_csv(run.root / "unmatched.csv", found.unmatched)
+    return write_audit(run, found.models, chosen=None)
+
+
+def _new_first(models: Mapping[str, Predictions], inputs: Inputs) -> list[str]:
+    """Return the models in such an order that each comes before the models it is compared with.
+
+    This is the order in which the user names them. The models of a pruning run are in the order
+    in which they were made, so theirs is reversed, as on the page of the pruning itself.
+    """
+    names = list(models)
+    return names[::-1] if inputs.job == "prune" else names
+
+
+def _sentence(found: Matched) -> str:
+    counts = found.unmatched["model"].value_counts(sort=False)
+    left = ", ".join(f"{count} of {name}" for name, count in counts.items())
+    return (
+        f"Compared on the {counted(found.samples, 'sample')} of "
+        f"{counted(found.patients, 'patient')} that all models have scored; not matched: "
+        f"{left or 'none'}."
+    )

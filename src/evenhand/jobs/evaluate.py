@@ -1,0 +1,246 @@
+"""From the predictions in a run directory to its ``metrics.json`` and its report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pandas as pd
+from pydantic import BaseModel
+
+from evenhand.evaluation.requests import Asked, ask, measure_settings, points
+from evenhand.evaluation.rows import groups_in, model_part, pair_part, rows_of, scored_rows
+from evenhand.files import checked, read_json, read_object, write_rows, write_text
+from evenhand.metrics import (
+    Measured,
+    Progress,
+    as_records,
+    as_table,
+    compared_levels,
+    find_objective,
+    judge,
+)
+from evenhand.progress import bar
+from evenhand.reporting import (
+    Goal,
+    Pruning,
+    Report,
+    Samples,
+    Search,
+    UnitShare,
+    render,
+    verdicts_of,
+)
+from evenhand.reporting.text.numbers import listed
+from evenhand.reporting.text.vocabulary import model_names
+from evenhand.reporting.verdicts import write_verdicts
+from evenhand.runs import Run
+from evenhand.tables.predictions import Predictions, read_predictions
+
+PARTS = 100
+"""Steps of the progress bar for each table of numbers."""
+
+
+class _Units(BaseModel):
+    """The part of a ``model.json`` that says which units of the backbone were tuned."""
+
+    units: list[UnitShare]
+
+
+FITTED = (
+    "The threshold{} was chosen on the rows that are reported, so rates look better than they "
+    "would on new patients."
+)
+
+
+def evaluate(run: Run, *, chosen: str | None) -> pd.DataFrame:
+    """Measure every model of a run; write ``metrics.json``, ``report.html``, ``verdicts.json``.
+
+    Everything is read from the run directory, so that it can be done again at any time. The rows
+    of the reported split have intervals; models are compared in pairs on the same samples, as the
+    run says, else the chosen one with each other one; the other splits are measured for the
+    fairness generalisation gap.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The rows of ``metrics.json``.
+    """
+    models = {name: read_predictions(run.predictions(name)) for name in run.models()}
+    facts = run.facts
+    asked = ask(
+        models, facts["settings"]["attribute"], measure_settings(facts), facts.get("cuts", {})
+    )
+    rows = metrics_of(run, asked, chosen)
+    write_rows(run.root / "metrics.json", {"schema": 1}, as_records(rows))
+    page = report_of(run, asked, rows, chosen)
+    write_text(run.root / "report.html", render(page))
+    write_verdicts(run.root / "verdicts.json", verdicts_of(page))
+    return rows
+
+
+def metrics_of(run: Run, asked: Mapping[str, Asked], chosen: str | None) -> pd.DataFrame:
+    """Return the metric rows of all models of a run; their claims are tested together."""
+    facts = run.facts
+    seed, reported = facts["seed"], measure_settings(facts).split
+    splits = {name: one.predictions.splits or ("test",) for name, one in asked.items()}
+    pairs = facts.get("pairs", [(chosen, name) for name in asked if name != chosen])
+    parts: list[Measured] = []
+    with _steps(sum(map(len, splits.values())) + len(pairs)) as watch:
+        for name, one in asked.items():
+            for split in splits[name]:
+                plan = one.plan if split == reported else points(one.plan)
+                parts.append(
+                    model_part(
+                        one.predictions, one.attributes,
+                        model=name, seed=seed, plan=plan, split=split, cut=one.cut,
+                        progress=watch(f"{name}, {split}"),
+                    )
+                )  # fmt: skip
+        for name, against in pairs:
+            one, other = asked[name], asked[against]
+            parts.append(
+                pair_part(
+                    (one.predictions, other.predictions), one.attributes,
+                    names=(name, against), seed=seed, plan=one.plan, split=reported,
+                    cuts=(one.cut, other.cut), progress=watch(f"{name} less {against}"),
+                )
+            )  # fmt: skip
+    return as_table(judge(parts))
+
+
+@contextmanager
+def _steps(tables: int) -> Iterator[Callable[[str], Progress]]:
+    """Show a bar over several tables, and give what is told of the steps within each."""
+    with bar("Measuring", PARTS * tables) as advance:
+
+        def watch(text: str) -> Progress:
+            shown = 0
+
+            def progress(done: int, total: int) -> None:
+                nonlocal shown
+                now = PARTS * done // total
+                advance(now - shown, text=text)
+                shown = now
+
+            return progress
+
+        yield watch
+
+
+def report_of(
+    run: Run, asked: Mapping[str, Asked], rows: pd.DataFrame, chosen: str | None
+) -> Report:
+    """Return what the report of a run shows."""
+    facts = {**run.facts, "chosen": chosen}
+    settings, source = facts["settings"], facts.get("source", {})
+    measured = measure_settings(facts)
+    shown = chosen or next(iter(asked))
+    one = asked[shown]
+    here = rows_of(one.predictions, measured.split)
+    groups = groups_in(here, one.attributes)
+    rules = _rules(asked, model_names(facts))
+    fitted_rules = {one.cut.how for one in asked.values() if one.cut.fitted}
+    fitted = [
+        FITTED.format(whose)
+        for how, whose in rules.items()
+        if measured.split == "val" and how in fitted_rules
+    ]
+    return Report(
+        title=f"evenhand {facts['job']}: {run.root.resolve().name}",
+        facts=facts,
+        rows=rows,
+        attributes=tuple(groups),
+        split=measured.split,
+        positive=positive_of(one.predictions.classes),
+        patient=source.get("unit", "patient"),
+        search=_search(run),
+        pruning=pruning_of(run),
+        units=_units(run, shown),
+        samples=_samples(asked, measured.split),
+        detectable=_detectable(rows, shown, measured.split),
+        threshold_rule=" ".join(f"Decision rule{whose}: {how}." for how, whose in rules.items()),
+        left_out=(
+            *source.get("left_out", ()),
+            *(f"Group {group}: no part in gaps." for group in settings.get("exclude_group", ())),
+        ),
+        notes=(*facts.get("notes", ()), *fitted, *_cautions(settings)),
+    )
+
+
+def _cautions(settings: Mapping[str, Any]) -> list[str]:
+    """Return the cautions of the objectives that the models were chosen by."""
+    names = settings.get("objective")
+    if not isinstance(names, list | tuple):  # pruning has a criterion of its own by this name
+        return []
+    return [one.caution for one in map(find_objective, names) if one.caution]
+
+
+def _rules(asked: Mapping[str, Asked], called: Mapping[str, str]) -> dict[str, str]:
+    """Return each decision rule with " of MODELS"; with "" where all models share one rule."""
+    models: dict[str, list[str]] = {}
+    for name, one in asked.items():
+        models.setdefault(one.cut.how, []).append(called.get(name, name))
+    if len(models) == 1:
+        return dict.fromkeys(models, "")
+    return {how: f" of {listed(of)}" for how, of in models.items()}
+
+
+def _samples(asked: Mapping[str, Asked], split: str) -> dict[str, Samples]:
+    """Return the reported samples of each model that tells two classes apart."""
+    reported = {
+        name: (rows_of(one.predictions, split), one)
+        for name, one in asked.items()
+        if len(one.predictions.classes) == 2
+    }
+    return {name: _as_scored(rows, one) for name, (rows, one) in reported.items()}
+
+
+def _as_scored(rows: Predictions, asked: Asked) -> Samples:
+    groups = groups_in(rows, asked.attributes)
+    compared = {name: compared_levels(asked.plan, name, of) for name, of in groups.items()}
+    return Samples(scored_rows(rows, asked.cut), groups, compared)
+
+
+def positive_of(classes: tuple[str, ...]) -> str:
+    """Return what a positive sample is called; a class that goes by its number has no name."""
+    return "positive" if len(classes) != 2 or classes[1].isdecimal() else classes[1]
+
+
+def _search(run: Run) -> Search | None:
+    path = run.root / "search.json"
+    if not path.exists():
+        return None
+    found = read_json(path)
+    goals = [
+        Goal(one["name"], maximise=one["direction"] == "maximize", bound=one["bound"])
+        for one in found["objectives"]
+    ]
+    numbers = {name: [""] for name in (*(goal.name for goal in goals), "lr", "repeats", "adopted")}
+    trials = pd.read_csv(run.root / "trials.csv", keep_default_na=False, na_values=numbers)
+    return Search(trials, goals, found["studies"])
+
+
+def pruning_of(run: Run) -> Pruning | None:
+    """Return the pruning that a run holds, None where it holds none."""
+    path = run.root / "pruning.json"
+    if not path.exists():
+        return None
+    return Pruning(pd.read_csv(run.root / "curve.csv"), read_json(path))
+
+
+def _units(run: Run, model: str) -> tuple[UnitShare, ...]:
+    """Return the units of a model; none where the run has only its predictions."""
+    path = run.model(model) / "model.json"
+    if not path.exists() and not path.with_suffix(".safetensors").exists():
+        return ()
+    return tuple(checked(_Units, read_object(path), path).units)
+
+
+def _detectable(rows: pd.DataFrame, model: str, split: str) -> list[tuple[str, str, float]]:
+    """Return the largest of each attribute's detectable differences in AUC."""
+    of_model = (rows["model"] == model) & (rows["split"] == split) & rows["against"].isna()
+    found = rows[of_model & (rows["metric"] == "auc_detectable") & rows["value"].notna()]
+    largest = found.groupby("attribute", sort=False)["value"].max()
+    return [(str(attribute), "auc", float(value)) for attribute, value in largest.items()]

@@ -1,0 +1,129 @@
+"""`evenhand finetune`: one strategy, one fit, its predictions and its report."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from evenhand.cohort.splits import write_splits
+from evenhand.experiments.lineage import read_by, refuse_leak, write_seen
+from evenhand.experiments.settings import FinetuneSettings, TrainingSettings
+from evenhand.experiments.task import Task, keep, make_task, train
+from evenhand.jobs.evaluate import evaluate
+from evenhand.launcher import is_main
+from evenhand.masks.masks import listed_units
+from evenhand.masks.strategies import find_strategy
+from evenhand.runs import Run, run_scope, start_run
+from evenhand.training.device import make_accelerator
+from evenhand.training.inputs import silent_channels
+from evenhand.workers import WorkerSettings
+
+LONGEST = 60  # characters of a model's name, which tables and figures have to hold
+
+
+@run_scope()
+def finetune(settings: FinetuneSettings, out: Path, *, overwrite: bool = False) -> Run:
+    """Fine-tune a model by one strategy and report on it.
+
+    A launcher's processes share the training and the scoring; the main one writes everything.
+
+    Parameters
+    ----------
+    settings
+        Data, model, training and strategy.
+    out
+        The run directory; an unfinished run of the same settings in it is continued.
+    overwrite
+        Whether another or a finished run in ``out`` may be replaced.
+
+    Raises
+    ------
+    EvenhandError
+        Whatever is wrong with the input; nothing is written to ``out`` then.
+    """
+    strategy = find_strategy(settings.strategy)
+    accelerator = make_accelerator(settings)
+    with accelerator.local_main_process_first():  # it stores the samples, which the others read
+        task = make_task(settings, settings.label_share)
+    model, schedule = strategy(task.model(), settings.seed)
+    name = model_name(settings.strategy, settings.method)
+    with accelerator.main_process_first():
+        if is_main():
+            begin("finetune", task, out, [name], overwrite=overwrite)
+    run = Run(out)
+    if not run.predictions(name).exists():
+        with run.phase("training"):
+            trained = train(task, model, schedule, task.fit_settings(settings.lr))
+            keep(task, run, name, trained, lr=settings.lr)
+            if trained.warning:
+                run.note(notes=[*run.facts["notes"], trained.warning])
+    if is_main():
+        with run.phase("evaluation"):
+            evaluate(run, chosen=name)
+        run.finish(chosen=name)
+    return run
+
+
+def model_name(strategy: str, method: str = "erm") -> str:
+    """Return the folder name of a strategy's model, one however the strategy is written.
+
+    It is the strategy's own, or ``units-`` and the units that it lists; of many the first, and a
+    digest of all of them. The name of a mitigation method follows.
+
+    Examples
+    --------
+    >>> model_name("lora:3,0"), model_name("blocks.5.mlp, blocks.4.mlp")
+    ('lora-0-3', 'units-blocks.4.mlp+blocks.5.mlp')
+    >>> model_name("full", "group-dro:rate=0.1")
+    'full-group-dro'
+    """
+    stem = method.partition(":")[0]
+    return _strategy_name(strategy) + ("" if stem == "erm" else f"-{stem}")
+
+
+def _strategy_name(strategy: str) -> str:
+    stem, _, argument = strategy.partition(":")
+    if argument:
+        return "-".join([stem, *map(str, sorted({int(number) for number in argument.split(",")}))])
+    if "." not in strategy and "," not in strategy:
+        return strategy
+    units = sorted(listed_units(strategy))
+    name = f"units-{'+'.join(units)}"
+    if len(name) <= LONGEST:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"units-{units[0]}+{len(units) - 1}-more-{digest}"
+
+
+def kept_settings(settings: TrainingSettings) -> dict[str, Any]:
+    """Return what a run keeps of its settings, and has to be told again to be continued.
+
+    Where it puts things, how much room they may take and where its fits run may change.
+    """
+    room = {"cache", "prefix_memory", "prefix_disk"}
+    return settings.model_dump(mode="json", exclude={*room, *WorkerSettings.model_fields})
+
+
+def begin(job: str, task: Task, out: Path, models: list[str], *, overwrite: bool) -> Run:
+    """Open the run directory of a job that trains, and write down its data and splits."""
+    settings: TrainingSettings = task.settings
+    refuse_leak(task.splits, settings.weights)
+    source = task.splits.train.source
+    run = start_run(
+        out,
+        job,
+        kept_settings(settings),
+        fingerprint=task.fingerprint,
+        reads=read_by(task.splits, settings.weights, settings.exclude_patients),
+        overwrite=overwrite,
+    )
+    run.note(
+        models=models,
+        source=source.facts
+        | {"levels": {name: list(levels) for name, levels in task.splits.train.levels.items()}},
+        notes=[*source.notes, *silent_channels(task.inputs)],
+    )
+    write_splits(run.root / "splits.csv", task.splits)
+    write_seen(run, settings.weights)
+    return run

@@ -1,0 +1,1 @@
+"""`evenhand predict`: a model on new patients."""

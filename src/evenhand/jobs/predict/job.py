@@ -1,0 +1,127 @@
+"""`evenhand predict`: a run's model on new or external patients, then audited."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from evenhand.cohort.cohort import Cohort
+from evenhand.cohort.prepare import stored_cohort
+from evenhand.cohort.readers import reader_of
+from evenhand.cohort.registry import SERIES
+from evenhand.cohort.splits import read_split_table
+from evenhand.errors import EvenhandError, pick
+from evenhand.evaluation.rows import cut_of
+from evenhand.evaluation.settings import PredictSettings
+from evenhand.jobs.audit.job import write_audit
+from evenhand.jobs.predict.new_data import open_new_data
+from evenhand.jobs.predict.unlabelled import write_scores
+from evenhand.networks.checkpoints import load_model
+from evenhand.runs import Run, finished_run, run_scope, start_run
+from evenhand.tables.attributes import parts_of
+from evenhand.tables.predictions import read_predictions
+from evenhand.tables.settings import ClassSettings
+from evenhand.training.device import make_accelerator
+from evenhand.training.inputs import check_fits
+from evenhand.training.predict import predict as predict_cohorts
+from evenhand.training.settings import LoopSettings
+
+INHERITED = ("attribute", "label", "patient", "image_column", *SERIES, "bins")
+
+
+@run_scope()
+def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) -> Run:
+    """Apply a run's model to every sample of a cohort, and audit what it says of those with labels.
+
+    A table that lacks the label's column, or has it blank, is scored without an audit. Samples of
+    one class are enough: what needs both is undefined, with the reason.
+
+    Decisions are cut at the threshold that the model's own validation rows gave. Attributes
+    that the settings leave open are as in the model's run; so are label, columns and bins where
+    the data have the same reader.
+
+    Parameters
+    ----------
+    settings
+        The run, the model and the data.
+    out
+        The run directory of the predictions.
+    overwrite
+        Whether another or a finished run in ``out`` may be replaced.
+
+    Raises
+    ------
+    EvenhandError
+        The run is not finished or lacks the model, the data cannot be read, or a class of theirs is
+        not among the model's.
+    """
+    trained = finished_run(settings.run)
+    name = trained.held_model(settings.model)
+    named = settings.label is not None or any(text.startswith("label=") for text in settings.map)
+    settings = _inherit(settings, trained)
+    model = load_model(trained.model(name))
+    data = open_new_data(settings, model.spec.classes, label_named=named)
+    _check_attributes(data.cohort, settings.attribute)
+    rng = np.random.default_rng(settings.seed)
+    cohort = stored_cohort(data.cohort, settings, model.spec.image_size, rng)
+    check_fits(cohort, model)
+    cut = cut_of(read_predictions(trained.predictions(name)))
+    overlap = _overlap(cohort, trained)
+    run = start_run(
+        out,
+        "predict",
+        settings.model_dump(mode="json", exclude={"cache"}),
+        fingerprint=cohort.source.fingerprint,
+        reads=(trained.root, Path(cohort.source.path), *settings.exclude_patients),
+        overwrite=overwrite,
+    )
+    source = cohort.source
+    run.note(
+        models=[name],
+        source=source.facts,
+        cuts={name: {**asdict(cut), "fitted": False, "how": f"{cut.how} of {settings.run}"}},
+        notes=[*([data.unlabelled] if data.unlabelled else []), *source.notes, *overlap],
+        labelled=data.unlabelled is None,
+    )
+    loop = LoopSettings(device=settings.device, precision=settings.precision)
+    predictions = predict_cohorts(model, [("test", cohort)], make_accelerator(loop))
+    if data.unlabelled:
+        return write_scores(run, name, predictions, cut)
+    return write_audit(run, {name: predictions}, chosen=name)
+
+
+def _inherit(settings: PredictSettings, trained: Run) -> PredictSettings:
+    known = trained.facts["settings"]
+    same_reader = reader_of(settings.data)[0] is reader_of(known["data"])[0]
+    names = INHERITED if same_reader else ("attribute",)
+    update = {name: known[name] for name in names if not getattr(settings, name)}
+    if same_reader:  # runs of earlier versions lack some of these
+        values = [name for name in ClassSettings.model_fields if name in known]
+        update |= {name: known[name] for name in values if not getattr(settings, name)}
+    return PredictSettings.model_validate({**settings.model_dump(), **update})
+
+
+def _check_attributes(cohort: Cohort, attributes: Sequence[str]) -> None:
+    """Check that there are samples, and the attributes; a single class or level will do."""
+    if not len(cohort):
+        raise EvenhandError(f"{cohort.source.path}: no sample is left.")
+    for name in sorted({part for attribute in attributes for part in parts_of(attribute)}):
+        pick("attribute", name, cohort.attributes)
+
+
+def _overlap(cohort: Cohort, trained: Run) -> list[str]:
+    """Say how many of the patients the model has been trained or tuned on."""
+    splits = read_split_table(trained.root / "splits.csv")
+    seen = set(splits.loc[splits["split"] != "test", "patient_id"])
+    patients = set(cohort.table["patient_id"])
+    met = len(patients & seen)
+    if not met:
+        return []
+    return [
+        f"{met} of {len(patients)} patients bear an id that the model's training or validation "
+        "data have, too; if they are the same people, these numbers are too good. "
+        "--exclude-patients leaves them out."
+    ]

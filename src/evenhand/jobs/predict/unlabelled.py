@@ -1,0 +1,92 @@
+"""The result for samples without labels: scores, and counts of flagged samples by group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from evenhand.evaluation.rows import Cut, groups_in
+from evenhand.files import DamagedError, replacing, write_text
+from evenhand.reporting.parts import section_page
+from evenhand.reporting.sections.assessment import Part, Table, part_section
+from evenhand.reporting.text.numbers import PERCENT
+from evenhand.reporting.text.vocabulary import shown
+from evenhand.runs import Run
+from evenhand.spreadsheets import unquoted, write_csv
+from evenhand.tables.predictions import Predictions
+
+COLUMNS = ("attribute", "group", "n", "patients", "flagged")
+
+
+def write_scores(run: Run, name: str, predictions: Predictions, cut: Cut) -> Run:
+    """Write the scores of a model without labels, ``groups.csv`` and a page, and end the run.
+
+    ``predictions.parquet`` has the columns of any other but ``label``; ``groups.csv`` counts the
+    samples and patients of each group and, for two classes, the samples that are flagged.
+    """
+    path = run.predictions(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as part:
+        predictions.table.drop(columns="label").to_parquet(part, index=False)
+    counts = group_counts(predictions, run.facts["settings"]["attribute"], cut)
+    write_csv(run.root / "groups.csv", counts)
+    run.note(chosen=name)
+    write_unlabelled_page(run)
+    run.finish(chosen=name)
+    return run
+
+
+def group_counts(predictions: Predictions, attributes: list[str], cut: Cut) -> pd.DataFrame:
+    """Count the samples, patients and flagged samples of everybody and of each group."""
+    rows = predictions.table.assign(flagged=np.nan)
+    if len(predictions.classes) == 2:
+        rows = rows.assign(flagged=predictions.scores >= cut.at(predictions))
+
+    def counted(part: pd.DataFrame) -> tuple[int, int, object]:
+        return len(part), part["patient_id"].nunique(), part["flagged"].sum(min_count=1)
+
+    counts = [("*", "*", *counted(rows))]
+    for attribute, groups in groups_in(predictions, attributes).items():
+        for level in groups.levels:
+            counts.append((attribute, level, *counted(rows.iloc[groups.rows(level)])))
+    return pd.DataFrame(counts, columns=list(COLUMNS)).astype({"flagged": "Int64"})
+
+
+def _read_counts(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path).astype({"flagged": "Int64"})
+    except (OSError, ValueError, KeyError) as error:
+        raise DamagedError(path, f"it cannot be read as counts of groups ({error})") from error
+    return table.assign(**{name: unquoted(table[name]) for name in ("attribute", "group")})
+
+
+def write_unlabelled_page(run: Run) -> None:
+    """Write the report page of a run without labels, from the files of the run."""
+    facts = run.facts
+    counts = _read_counts(run.root / "groups.csv")
+    table = Table(
+        "Samples of each group",
+        ("Group", "Samples", "Patients", "Flagged"),
+        tuple(_row(*row) for row in counts.itertuples(index=False, name=None)),
+    )
+    part = Part(sentences=tuple(facts["notes"]), tables=(table,))
+    lede = f"{counts['n'][0]:,} samples of {facts['source']['path']}, scored by {facts['chosen']}."
+    section = part_section("groups", "Scores without labels", part)
+    page = section_page(f"evenhand predict: {run.root.resolve().name}", lede, (section,), facts)
+    write_text(run.root / "report.html", page)
+
+
+def printed_counts(run: Run) -> Iterator[str]:
+    """Yield the counts of a run without labels, then its notes, as lines."""
+    yield _read_counts(run.root / "groups.csv").to_string(index=False, na_rep="")
+    for note in run.facts["notes"]:
+        yield f"\n{note}"
+
+
+def _row(attribute: str, group: str, n: int, patients: int, flagged: int) -> tuple[str, ...]:
+    name = "everybody" if attribute == "*" else f"{shown(attribute)}: {shown(group)}"
+    share = "" if pd.isna(flagged) else f"{flagged:,} ({PERCENT.text(flagged / max(n, 1))})"
+    return name, f"{n:,}", f"{patients:,}", share

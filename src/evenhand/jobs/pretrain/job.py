@@ -1,0 +1,78 @@
+"""`evenhand pretrain`: an encoder from training patients, without their labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from evenhand.cohort.prepare import prepare_splits
+from evenhand.cohort.splits import write_splits
+from evenhand.experiments.lineage import read_by, refuse_leak, write_seen
+from evenhand.jobs.pretrain.settings import PretrainSettings
+from evenhand.jobs.pretrain.training import train_encoder
+from evenhand.networks.checkpoints import save_model
+from evenhand.networks.model import build_model
+from evenhand.pretraining.objectives import find_method
+from evenhand.runs import Run, run_scope, start_run
+from evenhand.spreadsheets import write_csv
+from evenhand.training.inputs import model_inputs, silent_channels
+
+ENCODER = "encoder"
+
+
+@run_scope()
+def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) -> Run:
+    """Pre-train a backbone on two views of each training sample.
+
+    The split is that which every job makes of the same data, attributes, shares and seed: its
+    validation and test patients take no part. Labels decide nothing but that split.
+
+    Parameters
+    ----------
+    settings
+        Data, network, method and training.
+    out
+        The run directory; ``--weights`` of other jobs takes it. An unfinished run of the same
+        settings in it begins again.
+    overwrite
+        Whether another or a finished run in ``out`` may be replaced.
+
+    Raises
+    ------
+    EvenhandError
+        Whatever is wrong with the input; nothing is written to ``out`` then.
+    """
+    find_method(settings.method)
+    splits = prepare_splits(settings, settings.image_size, np.random.default_rng(settings.seed))
+    refuse_leak(splits, settings.weights)
+    inputs, source = model_inputs(splits.train), splits.train.source
+    model = build_model(
+        settings.backbone, settings.weights, inputs, splits.train.classes, settings.seed
+    )
+    run = start_run(
+        out,
+        "pretrain",
+        settings.model_dump(mode="json", exclude={"cache"}),
+        fingerprint=source.fingerprint,
+        reads=read_by(splits, settings.weights, settings.exclude_patients),
+        overwrite=overwrite,
+    )
+    run.note(
+        source=source.facts,
+        notes=[*source.notes, *silent_channels(inputs)],
+    )
+    write_splits(run.root / "splits.csv", splits)
+    write_seen(run, settings.weights)
+    with run.phase("training"):
+        model, curve = train_encoder(model, splits.train, settings, settings.seed)
+    write_csv(run.root / "curve.csv", curve.table())
+    save_model(
+        run.model(ENCODER),
+        model,
+        method=settings.method,
+        epoch=curve.best,
+        loss=curve.judged[curve.best - 1],
+    )
+    run.finish(chosen=ENCODER)
+    return run

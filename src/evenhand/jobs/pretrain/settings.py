@@ -1,0 +1,46 @@
+"""What `evenhand pretrain` is told."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from evenhand.cohort.settings import SplitSettings
+from evenhand.networks.settings import MAX_SIDE
+from evenhand.settings import SEEDS, Settings
+
+
+class ContrastSettings(Settings, title="Training"):
+    """How an encoder is trained on views."""
+
+    method: str = Field("simclr", description="simclr or vicreg")
+    epochs: int = Field(60, gt=0, description="most passes over the training patients")
+    patience: int = Field(
+        10,
+        ge=0,
+        description="stop after so many epochs without a lower loss on a tenth of the training "
+        "patients, held out for that; 0: never, and none is held out",
+    )
+    batch_size: int = Field(256, gt=1, description="samples a step, of two views each")
+    lr: float = Field(1e-3, gt=0, description="highest learning rate, after warm-up")
+    weight_decay: float = Field(1e-4, ge=0, description="weight decay of AdamW")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where training runs")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="bf16 is faster on GPUs (autocast)"
+    )
+    seed: int = Field(0, ge=0, lt=SEEDS, description="seed of everything that is drawn")
+
+
+class PretrainSettings(SplitSettings, ContrastSettings, title="Model"):
+    """Which data, which network, which method."""
+
+    backbone: str = Field(
+        "conv1d", description="conv1d for series; timm's name of a network for images"
+    )
+    weights: str = Field(
+        "none", description="none (random), pretrained (timm's), a .safetensors file, or a run"
+    )
+    image_size: int | None = Field(
+        None, gt=0, le=MAX_SIDE, description="side of the square images, in pixels [default: 224]"
+    )

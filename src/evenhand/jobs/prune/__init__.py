@@ -1,0 +1,1 @@
+"""FairPrune: remove the parameters that the privileged group needs and the others do not."""

@@ -1,0 +1,144 @@
+"""The pruning loop: curvature by group, saliency, the smallest go, validation, again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from evenhand.jobs.prune.batches import generators, group_batches
+from evenhand.jobs.prune.task import PruneTask
+from evenhand.networks.model import Model
+from evenhand.progress import bar
+from evenhand.pruning.curvature import find_estimator
+from evenhand.pruning.eligible import prunable_parameters
+from evenhand.pruning.masks import count_kept, keep_all
+from evenhand.pruning.saliency import saliency
+from evenhand.pruning.state import Remove, State
+from evenhand.tables.predictions import Predictions
+from evenhand.wording import counted
+
+Row = dict[str, Any]
+"""One step: its number, what is left, what validation says, predicted error changes."""
+
+
+def start(task: PruneTask) -> State:
+    """Return the untouched model; what an earlier pruning set to zero is gone already."""
+    total = _total(task)
+    if task.settings.structure == "channel":
+        return State(task.model, task.mask, total, total)
+    names = prunable_parameters(task.model, task.settings.structure, task.settings.prunable)
+    kept = keep_all(task.model, names) | task.mask
+    left = count_kept({name: kept[name] for name in names})
+    return State(task.model, kept, left, total)
+
+
+def _total(task: PruneTask) -> int:
+    """Return how many numbers there are to prune; where channels go, everything may."""
+    if task.settings.structure == "channel":
+        return sum(parameter.numel() for parameter in task.model.parameters())
+    names = prunable_parameters(task.model, task.settings.structure, task.settings.prunable)
+    return sum(task.model.get_parameter(name).numel() for name in names)
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One step: the model, its row of the curve, and what it says about the validation rows."""
+
+    state: State
+    row: Row
+    predictions: Predictions
+
+
+def steps(task: PruneTask, state: State, rows: Sequence[Row], remove: Remove) -> Iterator[Step]:
+    """Yield each step until one of the limits is reached.
+
+    Parameters
+    ----------
+    task
+        What is pruned, for whom, until when.
+    state, rows
+        Where an earlier, unfinished pruning stood, and its rows, the first of the untouched model.
+    remove
+        Takes out what counts least.
+    """
+    done = list(rows)
+    planned = _planned(task, state)
+    with bar("pruning", planned) as advance:
+        while stop_reason(task, done) is None:
+            began = time.perf_counter()
+            number = len(done)
+            scores = scores_of(task, state, number)
+            state = remove(state, scores, _count(task, state.left, state.total))
+            predictions = task.judge.predict(state.model, task.accelerator)
+            values = task.judge.values(predictions)
+            done.append(row_of(number, state, values, time.perf_counter() - began))
+            name = task.judge.criterion.name
+            advance(text=f"sparsity {state.sparsity:.0%}, {name} {values[name]:.4f}")
+            yield Step(state, done[-1], predictions)
+
+
+def scores_of(task: PruneTask, state: State, number: int) -> dict[str, Tensor]:
+    """Return the saliency of what may be pruned, from the batches of one step."""
+    names = prunable_parameters(state.model, task.settings.structure, task.settings.prunable)
+    h = curvature_of(task, state.model, names, number)
+    theta = {name: state.model.get_parameter(name).detach() for name in names}
+    return saliency(theta, h, task.roles.unprivileged, task.roles.betas)
+
+
+def curvature_of(
+    task: PruneTask, model: Model, names: Sequence[str], number: int
+) -> Mapping[str, Mapping[str, Tensor]]:
+    """Return group → parameter → h, from the batches of one step."""
+    settings = task.settings
+    order, drawn = generators(settings.seed, number, task.accelerator.device)
+    batches = group_batches(
+        task.source, task.positions, settings.batches, settings.batch_size, order
+    )
+    curvature = find_estimator(settings.estimator)(settings.draws, drawn, task.loss)
+    return curvature(model, batches, names)
+
+
+def row_of(number: int, state: State, values: Mapping[str, float], seconds: float) -> Row:
+    """Return what is kept of a step."""
+    return {
+        "step": number,
+        "sparsity": state.sparsity,
+        "left": state.left,
+        **values,
+        "seconds": round(seconds, 3),
+    }
+
+
+def stop_reason(task: PruneTask, rows: Sequence[Row]) -> str | None:
+    """Return why the loop ends after the last row, or None where it goes on."""
+    judge, last = task.judge, rows[-1]
+    if (name := judge.undefined(last)) is not None:
+        return f"{name} became undefined on validation"
+    if len(rows) > 1 and last["left"] == rows[-2]["left"]:
+        return "no further channel or head can be removed"
+    if not judge.within_budget(last, rows[0]):
+        return f"the budget of {counted(task.settings.budget or 0, 'point')} was spent"
+    if judge.criterion.meets(float(last[judge.criterion.name]), judge.target):
+        return f"the target {task.settings.target} was met"
+    if not _count(task, last["left"], _total(task)):
+        return f"the sparsity limit of {task.settings.limit:g} % was reached"
+    return None
+
+
+def _count(task: PruneTask, left: int, total: int) -> int:
+    """Return how many numbers the next step may take, 0 where the limit is reached."""
+    floor = total - round(total * task.settings.limit / 100)
+    share = max(1, round(left * task.settings.share / 100))
+    return max(0, min(share, left - floor))
+
+
+def _planned(task: PruneTask, state: State) -> int:
+    """Return how many steps there are to the sparsity limit."""
+    left, number = state.left, 0
+    while gone := _count(task, left, state.total):
+        left, number = left - gone, number + 1
+    return number

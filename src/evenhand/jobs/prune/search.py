@@ -1,0 +1,74 @@
+"""The outer search: β, share and estimator by what pruning with them wins on validation."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+from optuna.trial import BaseTrial
+
+from evenhand.experiments.study_storage import open_run_storage
+from evenhand.experiments.trials import Report, search
+from evenhand.jobs.prune.loop import row_of, start, steps
+from evenhand.jobs.prune.settings import PruneSettings
+from evenhand.jobs.prune.task import PruneTask
+from evenhand.pruning.remove import remover
+from evenhand.runs import Run
+from evenhand.search.space import Params, Space
+from evenhand.search.study import identity_of, open_study
+from evenhand.spreadsheets import write_csv
+from evenhand.workers.inline import Inline
+
+ESTIMATORS = ("fisher", "ggn", "ggn-mc")
+BETA = 1.0
+SHARES = (2.0, 30.0)  # percent; what the settings name is in reach, too
+
+Choice = tuple[float, float, str]
+"""β, share and estimator."""
+
+
+def searched(task: PruneTask, run: Run) -> PruneTask:
+    """Return the task with the β, share and estimator that win on validation.
+
+    What the settings name is tried first. A search that was killed goes on where it was.
+    """
+    space, facts = pruning_space(task.settings), run.facts
+    study = open_study(
+        open_run_storage(run),
+        "search",
+        ["minimize" if task.judge.criterion.lower else "maximize"],
+        identity_of(facts["settings"], facts["fingerprint"]),
+        prune_until=0,
+    )
+    search(study, space, partial(_score, task), task.settings.search, task.settings.seed, Inline())
+    table = study.trials_dataframe(attrs=("number", "value", "params", "state"))
+    write_csv(run.root / "search.csv", table)
+    best = study.best_trial
+    run.note(search={"trial": best.number, "value": best.value, **best.params})
+    return task.with_choice(*space.ask(best))
+
+
+def pruning_space(given: PruneSettings) -> Space[Choice]:
+    """Return every β, share and estimator; those that the settings name come first.
+
+    Where the settings name ``hutchinson``, which handles any layer, no other estimator is tried.
+    """
+    shares = min(SHARES[0], given.share), max(SHARES[1], given.share)
+    estimators = ESTIMATORS if given.estimator in ESTIMATORS else (given.estimator,)
+
+    def ask(trial: BaseTrial) -> Choice:
+        beta = trial.suggest_float("beta", 0.0, max(BETA, given.beta))
+        share = trial.suggest_float("share", *shares, log=True)
+        return beta, share, trial.suggest_categorical("estimator", estimators)
+
+    first: Params = {"beta": given.beta, "share": given.share, "estimator": given.estimator}
+    return Space(ask, math.inf, (("settings", first),))
+
+
+def _score(task: PruneTask, choice: Choice, report: Report) -> tuple[float]:
+    """Return what the winning step of one pruning is worth on validation."""
+    task = task.with_choice(*choice)
+    rows = [row_of(0, start(task), task.before, 0.0)]
+    for step in steps(task, start(task), rows, remover(task.settings.structure)):
+        rows.append(step.row)
+    return (float(rows[task.judge.best(rows)][task.judge.criterion.name]),)

@@ -1,0 +1,111 @@
+"""What `evenhand prune` is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from evenhand.settings import SEEDS
+from evenhand.tables.settings import ValueSettings
+
+
+class PruneSettings(ValueSettings, title="Pruning"):
+    """Which model, whose fairness, and how far and how fast it is pruned."""
+
+    run: Path = Field(description="the finished run that holds the model; it is not changed")
+    model: str | None = Field(None, description="which of its models [default: the one it chose]")
+    data: str | None = Field(
+        None, description="where the run's data lie now [default: where they lay then]"
+    )
+    attribute: tuple[str, ...] = Field(
+        description="attribute or intersection (sex*age) whose groups are made even; further ones "
+        "are reported; repeatable",
+        min_length=1,
+    )
+    bins: tuple[str, ...] = Field(
+        (), description="bins of a numeric attribute, as in age=60; repeatable [default: the run's]"
+    )
+    exclude_group: tuple[str, ...] = Field(
+        (), description='group that takes no part: "age=under 20"; repeatable'
+    )
+    rank_by: str = Field(
+        "auc",
+        description="metric on validation that tells unprivileged (worst) from privileged, of "
+        "`evenhand audit --list-metrics`",
+    )
+    unprivileged: str | None = Field(
+        None,
+        description="the unprivileged level of the first --attribute, as in female [default: the "
+        "worst by --rank-by]",
+    )
+    privileged: tuple[str, ...] = Field(
+        (), description="a privileged level; repeatable [default: all others, weighted by size]"
+    )
+    beta: float = Field(
+        0.33, ge=0, description="weight of the privileged; 0 prunes for the unprivileged alone"
+    )
+    group_beta: tuple[str, ...] = Field(
+        (), description="a privileged level's own beta, as in male=0.5; repeatable"
+    )
+    estimator: str = Field(
+        "ggn-mc",
+        description="second derivatives by ggn-mc, ggn (exact), fisher (a heuristic) or hutchinson",
+    )
+    draws: int = Field(1, gt=0, description="draws per sample, of ggn-mc and hutchinson")
+    prunable: tuple[str, ...] = Field(
+        ("conv", "linear"),
+        description="weights that may be pruned: conv, linear, head, bias, norm, other; repeatable",
+    )
+    structure: Literal["weight", "channel"] = Field(
+        "weight", description="channel removes whole channels or heads; the model gets smaller"
+    )
+    share: float = Field(10, gt=0, le=100, description="percent of what is left pruned each step")
+    limit: float = Field(60, gt=0, lt=100, description="highest sparsity in percent")
+    objective: str = Field(
+        "auc_gap",
+        description="what the winning step is best at on validation: auc_gap, auc_worst, "
+        "eopp0_sum, eopp1_sum, … (a number across groups, as in metrics.json); not with --target",
+    )
+    target: str | None = Field(
+        None,
+        description="stop when this is reached on validation, as in auc_gap=0.02; the winning step "
+        "is the best at that",
+    )
+    budget: float | None = Field(
+        1.0, ge=0, description="points (0.01) of the whole's metric that may be lost on validation"
+    )
+    budget_metric: str = Field(
+        "auc", description="the metric that the budget is of (`evenhand audit --list-metrics`)"
+    )
+    batches: int = Field(20, gt=0, description="batches of each group per step")
+    batch_size: int = Field(16, gt=0, description="samples of each group in a batch")
+    finetune_epochs: int = Field(
+        0, ge=0, description="epochs of fine-tuning of what is left, zeros kept"
+    )
+    lr: float = Field(1e-4, gt=0, description="learning rate of that fine-tuning")
+    search: int = Field(
+        0, ge=0, description="trials that choose beta, share and estimator on validation; 0: none"
+    )
+    skip_unreadable: bool = Field(
+        False, description="leave out samples whose file cannot be read, and record them"
+    )
+    cache: Path | None = Field(
+        None, description="folder of decoded samples [default: $EVENHAND_CACHE or the user's cache]"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the model runs")
+    seed: int = Field(0, ge=0, lt=SEEDS, description="seed of everything that is drawn")
+
+    @model_validator(mode="after")
+    def _refuse_what_has_no_effect(self) -> PruneSettings:
+        if self.structure == "channel" and "prunable" in self.model_fields_set:
+            raise ValueError(
+                "--prunable is for weights that are pruned one by one; --structure channel removes "
+                "channels with everything that depends on them. Leave one of the two out"
+            )
+        if self.target is not None and "objective" in self.model_fields_set:
+            raise ValueError(
+                "--target and --objective both name what steps are judged by; give one of them"
+            )
+        return self

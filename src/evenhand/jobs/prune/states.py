@@ -1,0 +1,83 @@
+"""A pruning on disk while it runs: where it stands, and the best step so far."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from evenhand.jobs.prune.loop import Row, Step, start
+from evenhand.jobs.prune.task import PruneTask
+from evenhand.networks.checkpoints import load_model, save_model
+from evenhand.pruning.masks import load_mask, save_mask
+from evenhand.pruning.state import State
+from evenhand.runs import Run
+from evenhand.spreadsheets import write_csv
+from evenhand.tables.predictions import Predictions, read_predictions, write_predictions
+
+CURVE = "curve.csv"
+
+
+def read_rows(run: Run) -> list[Row]:
+    """Return the steps that are done, the untouched model first; none where none is."""
+    path = run.root / CURVE
+    if not path.exists():
+        return []
+    return [
+        {str(name): value for name, value in row.items()}
+        for row in pd.read_csv(path).to_dict("records")
+    ]
+
+
+def write_rows(run: Run, rows: Sequence[Row]) -> None:
+    """Write every step into ``curve.csv``."""
+    write_csv(run.root / CURVE, pd.DataFrame(list(rows)))
+
+
+def save_step(run: Run, task: PruneTask, step: Step, rows: Sequence[Row]) -> None:
+    """Save a step, then its row, and remove states that are no longer needed."""
+    number = len(rows) - 1
+    folder, state = _folder(run, number), step.state
+    save_model(folder, state.model, left=state.left, total=state.total)
+    if state.kept:
+        save_mask(folder / "mask.safetensors", state.kept)
+    write_predictions(_validation(run) / f"{number:03d}.parquet", step.predictions)
+    write_rows(run, rows)
+    needed = {_folder(run, number), _folder(run, task.judge.best(rows))}
+    for old in set((run.root / "steps").iterdir()) - needed:
+        shutil.rmtree(old)
+
+
+def load_state(run: Run, task: PruneTask, rows: Sequence[Row], number: int) -> State:
+    """Return the state of a step whose row is there."""
+    first = start(task)
+    if number == 0:
+        return first
+    folder = _folder(run, number)
+    device = task.accelerator.device
+    mask = load_mask(folder / "mask.safetensors") if first.kept else {}
+    kept = {name: tensor.to(device) for name, tensor in mask.items()}
+    model = load_model(folder).to(device)
+    return State(model, kept, int(rows[number]["left"]), first.total)
+
+
+def load_predictions(run: Run, task: PruneTask, rows: Sequence[Row]) -> list[Predictions]:
+    """Return the predictions of each step on the validation rows, the untouched model first."""
+    files = [_validation(run) / f"{number:03d}.parquet" for number in range(1, len(rows))]
+    return [task.untouched, *map(read_predictions, files)]
+
+
+def clear_states(run: Run) -> None:
+    """Remove all saved states and their predictions."""
+    for folder in (run.root / "steps", _validation(run)):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _validation(run: Run) -> Path:
+    return run.root / "validation"
+
+
+def _folder(run: Run, number: int) -> Path:
+    return run.root / "steps" / f"{number:03d}"

@@ -1,0 +1,253 @@
+"""From settings to everything that stays the same while a model is pruned."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from evenhand.cohort.reopen import Anew, data_now, reopen, values_now
+from evenhand.cohort.splits import Splits
+from evenhand.cohort.store.batches import BatchSource
+from evenhand.errors import EvenhandError
+from evenhand.files import fingerprint
+from evenhand.jobs.prune.batches import Positions, generators, group_batches, group_positions
+from evenhand.jobs.prune.halves import halve
+from evenhand.jobs.prune.judge import Criterion, Judge, find_criterion, parse_target
+from evenhand.jobs.prune.roles import Roles, find_roles, refuse_single
+from evenhand.jobs.prune.settings import PruneSettings
+from evenhand.metrics import Excluded, attribute_groups, excluded_groups, find_metric
+from evenhand.networks.checkpoints import load_model
+from evenhand.networks.model import Model
+from evenhand.pruning.channels import refuse_solid
+from evenhand.pruning.curvature import check_squares, find_estimator
+from evenhand.pruning.eligible import prunable_parameters
+from evenhand.pruning.masks import Kept, load_mask
+from evenhand.runs import Run, finished_run
+from evenhand.tables.attributes import group_of
+from evenhand.tables.predictions import Predictions
+from evenhand.training.device import make_accelerator
+from evenhand.training.losses import make_loss
+from evenhand.training.settings import LoopSettings
+
+HALVES = 2**32 - 1
+"""With the seed, seeds the draw of the halves of validation patients; no step uses this number."""
+
+
+@dataclass(frozen=True, eq=False)
+class PruneTask:
+    """A model that is to be pruned, for whom, and how it is judged.
+
+    Attributes
+    ----------
+    settings
+        What was asked for.
+    trained, name
+        The run that holds the model, and its name there.
+    training, loss
+        How the model was trained, and the loss that trained it.
+    model
+        The untouched model, on the accelerator's device.
+    mask
+        What an earlier pruning has left of its weights; empty where there was none.
+    splits
+        The run's own splits.
+    accelerator
+        Where the model runs.
+    judge
+        Measures models on validation.
+    untouched, before
+        The untouched model's predictions on the validation rows, and the judge's numbers of them.
+    ranks
+        Each group's value of ``rank_by``, on all validation patients.
+    roles
+        Who is unprivileged, and β of the others.
+    source, positions
+        The training samples, and which are whose.
+    """
+
+    settings: PruneSettings
+    trained: Run
+    name: str
+    training: LoopSettings
+    loss: nn.CrossEntropyLoss
+    model: Model
+    mask: Kept
+    splits: Splits
+    accelerator: Accelerator
+    judge: Judge
+    untouched: Predictions
+    before: Mapping[str, float]
+    ranks: Mapping[str, float]
+    roles: Roles
+    source: BatchSource
+    positions: Mapping[str, Positions]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """Where the data lie and how attributes are read, as the run's settings hold them."""
+        known, ours = self.trained.facts["settings"], self.settings
+        bins = list(ours.bins) or known["bins"]
+        values = {name: list(given) for name, given in values_now(known, ours).items()}
+        return {"data": data_now(known["data"], ours.data), "bins": bins} | values
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the data or the model do."""
+        weights = fingerprint((), [self.trained.model(self.name) / "model.safetensors"])
+        text = f"{self.splits.train.source.fingerprint}\n{weights}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def with_choice(self, beta: float, share: float, estimator: str) -> PruneTask:
+        """Return the same task with another β, share and estimator."""
+        update = {"beta": beta, "share": share, "estimator": estimator}
+        settings = self.settings.model_copy(update=update)
+        judge = replace(self.judge, settings=settings)
+        values = {group: self.ranks[group] for group in self.positions}
+        sizes = {group: len(own) for group, own in self.positions.items()}
+        return replace(
+            self, settings=settings, judge=judge, roles=find_roles(settings, values, sizes)
+        )
+
+
+def make_task(settings: PruneSettings) -> PruneTask:
+    """Open the run, its data and its model, and check that everything asked for is defined.
+
+    Raises
+    ------
+    EvenhandError
+        Whatever is wrong with the input; nothing is written then.
+    """
+    criterion, target = _asked(settings)
+    trained = finished_run(settings.run)
+    name = trained.held_model(settings.model)
+    model = load_model(trained.model(name))
+    prunable_parameters(model, settings.structure, settings.prunable)
+    if settings.structure == "channel":
+        refuse_solid(model)
+    splits = reopen(
+        trained,
+        model.spec.image_size,
+        Anew(
+            settings.data,
+            settings.attribute,
+            settings.bins,
+            settings.cache,
+            settings.skip_unreadable,
+            settings,
+        ),
+    )
+    if splits.train.classes != model.spec.classes:
+        raise EvenhandError(
+            f"the data have the classes {', '.join(splits.train.classes)}; the model tells "
+            f"{', '.join(model.spec.classes)} apart. Were the data changed?"
+        )
+    accelerator = make_accelerator(LoopSettings(device=settings.device))
+    attribute = settings.attribute[0]
+    groups, excluded = _groups(settings, splits)
+    refuse_single(settings, groups)
+    halves = halve(splits.val, attribute, groups, np.random.default_rng([settings.seed, HALVES]))
+    judge = Judge(splits.val, attribute, criterion, target, settings, excluded, halves)
+    model = model.to(accelerator.device)
+    untouched = judge.predict(model, accelerator)
+    before, ranks = judge.values(untouched), judge.ranks(untouched, groups)
+    _refuse_undefined(judge, untouched, before)
+    positions = group_positions(splits.train, attribute, groups)
+    sizes = {group: len(own) for group, own in positions.items()}
+    roles = find_roles(settings, ranks, sizes)
+    training = training_of(trained)
+    loss = make_loss(training, splits.train.labels, len(splits.train.classes))
+    task = PruneTask(
+        settings,
+        trained,
+        name,
+        training,
+        loss.to(accelerator.device),
+        model,
+        _mask(trained.model(name), accelerator.device),
+        splits,
+        accelerator,
+        judge,
+        untouched,
+        before,
+        ranks,
+        roles,
+        BatchSource(splits.train, accelerator.device),
+        {group: own for group, own in positions.items() if group in roles.groups},
+    )
+    _refuse_layers(task)
+    return task
+
+
+def _mask(folder: Path, device: torch.device) -> Kept:
+    path = folder / "mask.safetensors"
+    mask = load_mask(path) if path.exists() else {}
+    return {name: kept.to(device) for name, kept in mask.items()}
+
+
+def training_of(run: Run) -> LoopSettings:
+    """Return how a run's model was trained; a pruning run records this of the run it came from."""
+    facts = run.facts
+    known = facts.get("training", facts["settings"])
+    return LoopSettings.model_validate(
+        {name: value for name, value in known.items() if name in LoopSettings.model_fields}
+    )
+
+
+def _refuse_layers(task: PruneTask) -> None:
+    """Try the estimator on a few samples, so that it refuses early what it cannot handle."""
+    settings = task.settings
+    names = prunable_parameters(task.model, settings.structure, settings.prunable)
+    order, drawn = generators(settings.seed, 0, task.accelerator.device)
+    batches = list(group_batches(task.source, task.positions, 1, 2, order))
+    if settings.estimator != "hutchinson":  # which is autograd itself
+        places = [rows.start for rows in batches[0].rows.values()][:2]
+        check_squares(task.model, batches[0].inputs[places], names)
+    run = find_estimator(settings.estimator)(1, drawn, task.loss)
+    run(task.model, batches, names)
+
+
+def _asked(settings: PruneSettings) -> tuple[Criterion, float | None]:
+    """Check the names in the settings; return what steps are judged by, and the target."""
+    find_estimator(settings.estimator)
+    find_metric(settings.rank_by)
+    budget = find_metric(settings.budget_metric)
+    if budget.direction not in ("higher", "lower"):
+        raise EvenhandError(
+            f"--budget-metric {budget.name} only describes; name one with a direction, such as auc."
+        )
+    if settings.target is None:
+        return find_criterion(settings.objective), None
+    name, target = parse_target(settings.target)
+    return find_criterion(name), target
+
+
+def _groups(settings: PruneSettings, splits: Splits) -> tuple[tuple[str, ...], Excluded]:
+    """Return the groups that take part, and those that do not."""
+    attribute = settings.attribute[0]
+    column = group_of(splits.val.table, attribute, splits.val.levels)
+    levels = attribute_groups(attribute, column)
+    excluded = excluded_groups(settings.exclude_group, {attribute: levels})
+    return levels.compared(excluded.get(attribute, ())), excluded
+
+
+def _refuse_undefined(judge: Judge, untouched: Predictions, before: Mapping[str, float]) -> None:
+    flags = {
+        judge.criterion.name: "--target" if judge.target is not None else "--objective",
+        judge.settings.budget_metric: "--budget-metric",
+    }
+    for name, flag in flags.items():
+        if np.isnan(before.get(name, math.nan)):
+            why = judge.why_undefined(untouched, name)
+            raise EvenhandError(
+                f"{flag} {name} is undefined for this model on validation: {why}. Name another "
+                f'number, or leave a group out with --exclude-group "{judge.attribute}=GROUP".'
+            )

@@ -1,0 +1,224 @@
+"""`evenhand similarity`: how alike two runs' models represent each group, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from evenhand.cohort.cohort import Cohort
+from evenhand.cohort.readers import open_cohort
+from evenhand.cohort.reopen import data_now
+from evenhand.cohort.settings import DataSettings
+from evenhand.cohort.store.samples import store_samples
+from evenhand.errors import EvenhandError, some
+from evenhand.evaluation.rows import cut_of, groups_in, matched, scored_rows
+from evenhand.files import write_json
+from evenhand.jobs.assess.pages import write_page
+from evenhand.jobs.similarity.measured import Patients, make_layers, similarity_record
+from evenhand.jobs.similarity.settings import SimilaritySettings
+from evenhand.metrics import Plan, measure
+from evenhand.networks.checkpoints import load_model
+from evenhand.networks.layers import find_layers, layer_names
+from evenhand.networks.model import Model
+from evenhand.runs import Run, finished_run, run_scope, start_run
+from evenhand.tables.predictions import Predictions, read_predictions
+from evenhand.training.activations import activations
+from evenhand.training.device import make_accelerator
+from evenhand.training.inputs import check_fits
+from evenhand.training.settings import LoopSettings
+from evenhand.wording import counted
+
+
+@run_scope()
+def similarity(settings: SimilaritySettings, out: Path, *, overwrite: bool = False) -> Run:
+    """Compare the layers of two models, group by group, and report on it.
+
+    One sample of each patient of the split is drawn. Both models read it; nothing is trained.
+
+    Raises
+    ------
+    EvenhandError
+        A run is not finished, lacks the model, or was made of other patients; the data are not
+        those of the runs; a layer or an attribute is not known.
+    """
+    chosen = _chosen(settings)
+    predictions = _same_rows(chosen, settings)
+    attributes = settings.attribute or tuple(chosen[0][0].facts["settings"]["attribute"])
+    groups_in(predictions[0], attributes)  # refuses attributes that are not known
+    models = [load_model(run.model(name)) for run, name in chosen]
+    wanted = _layers(models, settings)
+    picked = _one_each(predictions[0], settings)
+    if len(picked) < settings.minimum:
+        raise EvenhandError(
+            f"the split {settings.split!r} has {counted(len(picked), 'patient')}, and --minimum is "
+            f"{settings.minimum}: too few to say anything."
+        )
+    cohorts = [_cohort(chosen[0][0], model, picked, settings) for model in models]
+    facts = settings.model_copy(update={"attribute": attributes})
+    run = start_run(
+        out,
+        "similarity",
+        facts.model_dump(mode="json", exclude={"cache"}),
+        fingerprint="-".join(run.facts["fingerprint"] for run, _ in chosen),
+        reads=(*settings.runs, Path(cohorts[0].source.path)),
+        overwrite=overwrite,
+    )
+    with run.phase("reading layers"):
+        accelerator = make_accelerator(LoopSettings(device=settings.device))
+        features = [
+            activations(model, cohort, names, accelerator, settings.pool)
+            for model, cohort, names in zip(models, cohorts, wanted, strict=True)
+        ]
+    with run.phase("measurement"):
+        sides = [make_layers(list(found.values()), settings) for found in features]
+        patients = Patients(
+            (sides[0], sides[1]),
+            picked.labels,
+            groups_in(picked, attributes),
+            _performance(predictions, attributes),
+        )
+        names = [f"{run.root.resolve().name}/{name}" for run, name in chosen]
+        unit = chosen[0][0].facts["source"]["unit"]
+        found = similarity_record(
+            names, wanted, patients, settings, split=settings.split, unit=unit
+        )
+    write_json(run.root / "similarity.json", found)
+    write_page(run)
+    run.finish()  # last: a finished run lacks nothing
+    return run
+
+
+def text_table(found: Mapping[str, Any]) -> str:
+    """Return each group's mean similarity over layers, and the differences, as text."""
+    lines = [f"{'attribute':<14}{'group':<20}{'patients':>9}{'mean CKA':>10}  p (adjusted)"]
+    for name, record in found["attributes"].items():
+        for row in record["groups"]:
+            if "undefined" in row:
+                said = f"  {row['undefined']}"
+            else:
+                mean = np.nanmean(np.array(row["value"], float))
+                said = f"{mean:>10.3f}  {row.get('p_adjusted', float('nan')):.3f}"
+            lines.append(f"{name:<14}{row['group']:<20}{row['patients']:>9}{said}")
+        if "difference" in record:
+            size = record["size"]
+            lines.append(
+                f"{name:<14}{record['best']} less {record['worst']}: mean size "
+                f"{size['value']:.3f} ({size['low']:.3f} to {size['high']:.3f})"
+            )
+    return "\n".join(lines)
+
+
+def _chosen(settings: SimilaritySettings) -> list[tuple[Run, str]]:
+    """Return the two runs with their models."""
+    if len(settings.model) not in (0, 2):
+        raise EvenhandError(
+            f"--model is given {len(settings.model)} time(s): give one for each of the two runs, "
+            "or none."
+        )
+    pairs = []
+    for place, path in enumerate(settings.runs):
+        run = finished_run(path)
+        name = settings.model[place] if settings.model else None
+        pairs.append((run, run.held_model(name)))
+    if pairs[0] == pairs[1]:
+        raise EvenhandError(
+            f"{settings.runs[0]} and {pairs[0][1]} are named twice; a model is like itself. Name "
+            "another run, or two models of this one with --model."
+        )
+    return pairs
+
+
+def _same_rows(
+    chosen: list[tuple[Run, str]], settings: SimilaritySettings
+) -> tuple[Predictions, Predictions]:
+    """Return what both models said of the rows of the split, which must be the same."""
+    one, two = (
+        read_predictions(run.predictions(name)).of_split(settings.split) for run, name in chosen
+    )
+    apart = sorted(set(one.table["sample_id"]) ^ set(two.table["sample_id"]))
+    if apart or not len(one):
+        raise EvenhandError(
+            f"{settings.runs[0]} and {settings.runs[1]} are not of the same cohort: "
+            f"{len(apart)} samples of the split {settings.split!r} are in one of them only "
+            f"({some(apart)}). Train both on the same data, with the same --split and --seed."
+            if apart
+            else f"the runs have no rows of the split {settings.split!r}."
+        )
+    return matched(one, two)
+
+
+def _layers(models: list[Model], settings: SimilaritySettings) -> list[tuple[str, ...]]:
+    """Return the layers of each model; of those that are named, one may be in one model only."""
+    known = [layer_names(model.backbone) for model in models]
+    if not settings.layer:
+        return known
+    for name in settings.layer:
+        if not any(name in names for names in known):
+            find_layers(models[0], [name])
+    wanted = [[name for name in settings.layer if name in names] for names in known]
+    for model, names in zip(models, wanted, strict=True):
+        if not names:
+            find_layers(model, settings.layer)
+    return [find_layers(model, names) for model, names in zip(models, wanted, strict=True)]
+
+
+def _one_each(predictions: Predictions, settings: SimilaritySettings) -> Predictions:
+    """Draw one sample of each patient, of so many patients as are wanted, in the table's order.
+
+    Samples of one patient are alike in both models, and would be taken for similarity.
+    """
+    rng = np.random.default_rng(settings.seed)
+    table = predictions.table.iloc[rng.permutation(len(predictions))]
+    drawn = table.drop_duplicates("patient_id").head(settings.patients).sort_index()
+    return Predictions(drawn.reset_index(drop=True), predictions.classes, predictions.levels)
+
+
+def _cohort(run: Run, model: Model, picked: Predictions, settings: SimilaritySettings) -> Cohort:
+    """Return the drawn samples, stored in the size that a model takes."""
+    known = {
+        name: value
+        for name, value in run.facts["settings"].items()
+        if name in DataSettings.model_fields
+    }
+    now = {"data": data_now(known["data"], settings.data), "cache": settings.cache}
+    data = DataSettings.model_validate({**known, **now})
+    whole = open_cohort(data)
+    place = pd.Index(whole.table["sample_id"]).get_indexer(pd.Index(picked.table["sample_id"]))
+    absent = picked.table["sample_id"][place < 0]
+    if len(absent):
+        raise EvenhandError(
+            f"{data.data} lacks {len(absent)} of the {len(picked)} samples that the runs were "
+            f"scored on: {some(absent)}. Say with --data where the data of {run.root} lie now."
+        )
+    cohort = store_samples(whole.select(place), model.spec.image_size, settings.cache)
+    check_fits(cohort, model)
+    return cohort
+
+
+def _performance(
+    predictions: tuple[Predictions, Predictions], attributes: tuple[str, ...]
+) -> dict[str, dict[str, float]]:
+    """Return the AUC of each group, the mean of both models', on all rows of the split."""
+    plan = Plan(metrics=("auc",), across=(), bootstrap=None)
+    tables = [
+        measure(
+            scored_rows(one, cut_of(one)),
+            groups_in(one, attributes),
+            plan,
+            rng=np.random.default_rng(0),
+        )
+        for one in predictions
+    ]
+    rows = tables[0].assign(value=(tables[0]["value"] + tables[1]["value"]) / 2)
+    return {
+        name: {
+            str(row["group"]): float(row["value"])
+            for row in rows[rows["attribute"] == name].to_dict("records")
+        }
+        for name in dict.fromkeys(rows["attribute"])
+        if name != "*"
+    }

@@ -1,0 +1,1 @@
+"""FairTune: search, on validation fairness, which parts of a network may change."""

@@ -1,0 +1,133 @@
+"""Fits that workers make: of trials, of confirmation, and of the delivered models."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from evenhand.experiments.task import Task, save_trained, train
+from evenhand.experiments.task_cache import Fits
+from evenhand.experiments.trials import Report
+from evenhand.files import read_json, replacing, write_json
+from evenhand.jobs.tune.contenders import untrained
+from evenhand.jobs.tune.settings import TuneSettings
+from evenhand.jobs.tune.spaces import Choice
+from evenhand.networks.checkpoints import load_model
+from evenhand.progress import bar
+from evenhand.runs import Run
+from evenhand.tables.predictions import write_predictions
+from evenhand.training.device import make_accelerator
+from evenhand.training.predict import predict
+from evenhand.workers import Engine, Job, complete
+
+WEIGHTS, FACTS = "model.safetensors", "model.json"
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A model that a run delivers, and the fits of which it is one."""
+
+    model: str
+    study: str  # the contender whose trial it is
+    trial: int
+    choice: Choice
+    seeds: tuple[int, ...]  # of the fits
+    seed: int  # of the one that is delivered
+
+
+def score_choice(
+    fits: Fits[TuneSettings], name: str, choice: Choice, report: Report
+) -> tuple[float, ...]:
+    """Train a choice of a contender, in a worker, and return its objectives."""
+    task = fits.task()
+    model, schedule = untrained(task, fits.settings, name, choice)
+    return train(task, model, schedule, task.fit_settings(choice.lr, choice.seed), report).values
+
+
+def keep_choice(
+    fits: Fits[TuneSettings], name: str, choice: Choice, report: Report
+) -> tuple[float, ...]:
+    """Train a choice of a contender, in a worker, keep the fit and return its objectives."""
+    task = fits.task()
+    model, schedule = untrained(task, fits.settings, name, choice)
+    trained = train(task, model, schedule, task.fit_settings(choice.lr, choice.seed), report)
+    save_trained(task, kept_fit(fits.run, name, choice), trained, lr=choice.lr, seed=choice.seed)
+    return trained.values
+
+
+def kept_fit(run: Run, name: str, choice: Choice) -> Path:
+    """Return the folder of a contender's fit; it exists until the run has its models."""
+    text = "\n".join([repr(choice.lr), str(choice.seed), *sorted(choice.mask)])
+    return fits_of(run, name) / hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def fits_of(run: Run, name: str) -> Path:
+    """Return the folder that holds the fits of a contender."""
+    return run.model(name) / "fits"
+
+
+def seed_predictions(run: Run, model: str, seed: int) -> Path:
+    """Return the path of the predictions of one of the fits that a model was chosen from."""
+    return run.model(model) / "seeds" / f"{seed}.parquet"
+
+
+def keep_alone(run: Run, name: str, choices: Iterable[Choice]) -> None:
+    """Remove the fits of a contender, except those of the given choices."""
+    kept = {kept_fit(run, name, choice) for choice in choices}
+    for folder in fits_of(run, name).glob("*"):
+        if folder not in kept:
+            shutil.rmtree(folder)
+
+
+def deliver_all(fits: Fits[TuneSettings], deliveries: Iterable[Delivery], engine: Engine) -> None:
+    """Score the fits of every model that is not yet delivered, and store the delivered fit.
+
+    Raises
+    ------
+    EvenhandError
+        Workers die of one.
+    """
+    deliveries = list(deliveries)
+    jobs = [
+        Job(one.model, _deliver, (fits, one))
+        for one in deliveries
+        if not fits.run.predictions(one.model).exists()
+    ]
+    with fits.run.phase("chosen fits"), bar("chosen fits", len(jobs)) as advance:
+        for job, _ in complete(engine, jobs):
+            advance(text=job.name)
+    for one in deliveries:
+        shutil.rmtree(fits_of(fits.run, one.model), ignore_errors=True)
+
+
+def _deliver(fits: Fits[TuneSettings], delivery: Delivery) -> None:
+    """Score every split with each fit, in a worker; nothing else scores the test split."""
+    task, run = fits.task(), fits.run
+    for seed in sorted(delivery.seeds, key=lambda seed: seed == delivery.seed):  # it comes last
+        fit = _trained_fit(fits, delivery, seed)
+        predictions = predict(load_model(fit), task.splits.items(), make_accelerator(task.settings))
+        if len(delivery.seeds) > 1:
+            write_predictions(seed_predictions(run, delivery.model, seed), predictions)
+    _place(task, run, delivery, fit)
+    write_predictions(run.predictions(delivery.model), predictions)
+
+
+def _trained_fit(fits: Fits[TuneSettings], delivery: Delivery, seed: int) -> Path:
+    """Return the folder of a fit; train it where the folder lacks it."""
+    choice = replace(delivery.choice, seed=seed)
+    folder = kept_fit(fits.run, delivery.study, choice)
+    if not (folder / FACTS).exists():
+        keep_choice(fits, delivery.study, choice, lambda epoch, values: None)
+    return folder
+
+
+def _place(task: Task, run: Run, delivery: Delivery, fit: Path) -> None:
+    """Copy the delivered fit into the model's folder, and note which trial it comes from."""
+    target = run.model(delivery.model)
+    with replacing(target / WEIGHTS) as part:
+        shutil.copyfile(fit / WEIGHTS, part)
+    about = {"study": delivery.study, "trial": delivery.trial, "seeds": [*delivery.seeds]}
+    write_json(target / FACTS, read_json(fit / FACTS) | about)

@@ -1,0 +1,124 @@
+"""`evenhand tune`: FairTune, its baselines, and the evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from evenhand.experiments.study_storage import open_run_storage, open_storage, storage_errors
+from evenhand.experiments.task import Task, seconds_per_fit
+from evenhand.experiments.task_cache import Fits, prepared, prepared_anew
+from evenhand.jobs.evaluate import evaluate
+from evenhand.jobs.finetune.job import begin
+from evenhand.jobs.tune.contenders import FAIRTUNE, Contender, contenders
+from evenhand.jobs.tune.fitting import deliver_all
+from evenhand.jobs.tune.outcome import delivery_of, search_notes, write_search
+from evenhand.jobs.tune.searching import Job, Searched, search_contender, study_identity
+from evenhand.jobs.tune.settings import TuneSettings
+from evenhand.jobs.tune.start import start_of
+from evenhand.metrics import find_rule
+from evenhand.runs import Run, run_scope
+from evenhand.search.study import check_study, drop_study
+from evenhand.wording import counted
+from evenhand.workers import open_engine
+
+
+@run_scope()
+@prepared_anew()
+def tune(
+    settings: TuneSettings,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> Run:
+    """Search masks and learning rates on validation fairness, confirm the best, and report.
+
+    Each baseline gets a search of its learning rate first. FairTune's search starts from those that
+    are one mask: where its family can write the mask, their trials are its first, and it may choose
+    whatever they have chosen. So with fresh seeds FairTune's choice is never worse on validation
+    than a baseline that it contains. All have as many trials of their own, epochs and fits to
+    confirm them, by the same objectives. What is delivered is one of the fits that confirm a
+    choice: the median one. The test split is scored once for each of these fits, after all searches
+    have ended.
+
+    Parameters
+    ----------
+    settings
+        Data, model, training and search.
+    out
+        The run directory; an unfinished run of the same settings in it is continued.
+    overwrite
+        Whether another or a finished run in ``out`` may be replaced.
+    say
+        Told, before the long work, how many fits there will be and how long they take.
+
+    Raises
+    ------
+    EvenhandError
+        Whatever is wrong with the input; nothing is written to ``out`` then.
+    """
+    task = prepared(settings)
+    competing = contenders(task, settings)
+    rule = find_rule(settings.pick, task.objectives)
+    where = settings.storage or str(out / "study.db")
+    with open_engine(settings) as engine, storage_errors(where):
+        _check_storage(task, settings, out, competing)
+        run = begin("tune", task, out, [one.name for one in competing], overwrite=overwrite)
+        say(_forecast(task, settings, competing))
+        storage = open_storage(settings.storage) if settings.storage else open_run_storage(run)
+        if overwrite:  # elsewhere than in the run directory, its studies are still there
+            for name in _study_names(competing):
+                drop_study(storage, study_identity(task, settings, out, name)[0])
+        fits = Fits(settings, task.fingerprint, Run(run.root.resolve()))
+        job = Job(task, fits, rule, storage, engine)
+        results = _search_all(job, competing)
+        run.note(notes=[*run.facts["notes"], *search_notes(job, results)])
+        deliver_all(fits, [delivery_of(job, one) for one in results], engine)
+    write_search(job, results)
+    with run.phase("evaluation"):
+        evaluate(run, chosen=FAIRTUNE)
+    run.finish(chosen=FAIRTUNE)
+    return run
+
+
+def _search_all(job: Job, competing: Sequence[Contender]) -> list[Searched]:
+    """Search the baselines, then FairTune, which starts from them; its result comes first."""
+    fairtune, *others = competing
+    baselines = [search_contender(job, one) for one in others]
+    tuned = [known for one in baselines if (known := one.tuned()) is not None]
+    contained = [one.chosen for one in baselines if one.contender.mask is not None]
+    start = start_of(job.task, job.fits.settings, tuned)
+    return [search_contender(job, fairtune, start, contained), *baselines]
+
+
+def _check_storage(
+    task: Task, settings: TuneSettings, out: Path, competing: Sequence[Contender]
+) -> None:
+    """See that the storage that the settings name, if they do, can take every study."""
+    if settings.storage:
+        storage = open_storage(settings.storage)
+        for name in _study_names(competing):
+            check_study(storage, *study_identity(task, settings, out, name))
+
+
+def _study_names(competing: Sequence[Contender]) -> list[str]:
+    return [name for one in competing for name in (one.name, one.confirmation)]
+
+
+def _forecast(task: Task, settings: TuneSettings, competing: Sequence[Contender]) -> str:
+    again = settings.confirm * settings.confirm_seeds
+    fits = sum(int(min(settings.trials, one.space.size)) + again for one in competing)
+    minutes = fits * seconds_per_fit(task) / settings.workers / 60
+    last = f" and {counted(again, 'fit')} to confirm each" if again else ""
+    beside = f", {settings.workers} at a time" if settings.workers > 1 else ""
+    several, shorter = "", "frozen layers make it less"
+    if len(task.objectives) > 1:
+        several = "no trial is stopped early, as there are several objectives; "
+    elif settings.stopping == "halving":
+        shorter = "pruned trials and frozen layers make it less"
+    return (
+        f"{counted(fits, 'fit')} at most: {counted(len(competing), 'search', 'searches')} of "
+        f"{counted(settings.trials, 'trial')}{last}, {counted(settings.epochs, 'epoch')} "
+        f"each{beside}. At most about {max(1, round(minutes))} min; {several}{shorter}."
+    )

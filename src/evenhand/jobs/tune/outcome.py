@@ -1,0 +1,169 @@
+"""The outcome of a run's searches: delivered models, notes, ``search.json``, ``trials.csv``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from evenhand.evaluation.rows import groups_in, metric_rows
+from evenhand.files import write_json
+from evenhand.jobs.tune.confirmation import Candidate, null_if_nan
+from evenhand.jobs.tune.contenders import FAIRTUNE
+from evenhand.jobs.tune.fitting import Delivery, seed_predictions
+from evenhand.jobs.tune.importance import unit_importance
+from evenhand.jobs.tune.searching import Job, Searched
+from evenhand.metrics import Plan, excluded_groups
+from evenhand.reporting.text.numbers import listed
+from evenhand.search.study import ADOPTED
+from evenhand.spreadsheets import write_csv
+from evenhand.tables.predictions import read_predictions
+from evenhand.wording import counted
+
+TRAINED = ("complete", "pruned")
+AUC_ALONE = Plan(metrics=("auc",), across=(), bootstrap=None)
+
+
+def delivery_of(job: Job, result: Searched) -> Delivery:
+    """Return the model that a search delivers: of the fits of its choice, the median one."""
+    chosen = result.chosen
+    return Delivery(
+        model=result.contender.name,
+        study=chosen.study,
+        trial=chosen.trial,
+        choice=chosen.choice,
+        seeds=chosen.seeds,
+        seed=chosen.median(job.task.objectives, job.rule),
+    )
+
+
+def search_notes(job: Job, results: Sequence[Searched]) -> list[str]:
+    """Say what each search was allowed, and which fits are delivered."""
+    return [
+        _terms(job, results),
+        *(_from_elsewhere(one) for one in results if one.chosen.study != one.contender.name),
+        *(_median(job, one) for one in results if len(one.chosen.seeds) > 1),
+    ]
+
+
+def _terms(job: Job, results: Sequence[Searched]) -> str:
+    settings = job.fits.settings
+    contained = [one.contender.name for one in results[1:] if one.contender.mask is not None]
+    more = (
+        f" {FAIRTUNE} may also choose what {listed(contained)} chose, which "
+        f"{'is one mask' if len(contained) == 1 else 'are masks'} on the same weights."
+        if contained
+        else ""
+    )
+    again = (
+        f", and at most {counted(settings.confirm * settings.confirm_seeds, 'fit')} to confirm its "
+        "best trials"
+        if settings.confirm
+        else ""
+    )
+    return (
+        f"Each of {listed([one.contender.name for one in results])} had up to "
+        f"{counted(settings.trials, 'trial')} of its own, of {counted(settings.epochs, 'epoch')} "
+        f"each, at learning rates from {settings.lr_min:g} to {settings.lr_max:g}{again}.{more}"
+    )
+
+
+def _from_elsewhere(result: Searched) -> str:
+    name, other = result.contender.name, result.chosen.study
+    return (
+        f"No mask of {name}'s own trials did better on validation than the baseline {other}: "
+        f"{name} chose trial {result.chosen.trial} of {other}, and the two models are the same."
+    )
+
+
+def _median(job: Job, result: Searched) -> str:
+    chosen, objectives = result.chosen, job.task.objectives
+    seed = chosen.median(objectives, job.rule)
+    values = [
+        f"{values[0]:.3f} (seed {one})"
+        for one, values in zip(chosen.seeds, chosen.again, strict=True)
+        if one != seed
+    ]
+    mine = chosen.again[chosen.seeds.index(seed), 0]
+    return (
+        f"{result.contender.name}: of the {len(chosen.seeds)} fits that confirm the choice, the "
+        f"median on validation is delivered, seed {seed}: its {objectives[0].name} is {mine:.3f}, "
+        f"the others have {listed(values)}."
+    )
+
+
+def write_search(job: Job, results: Sequence[Searched]) -> None:
+    """Write ``trials.csv`` and ``search.json``, once all fits have been scored."""
+    root = job.fits.run.root
+    trials = pd.concat([table for one in results for table in one.tables])
+    write_csv(root / "trials.csv", trials)
+    objectives = [
+        {
+            "name": one.name,
+            "direction": one.direction,
+            "bound": job.fits.settings.objective_bound,
+        }
+        for one in job.task.objectives
+    ]
+    facts = {
+        "schema": 1,
+        "objectives": objectives,
+        "pick": job.fits.settings.pick or "ideal",
+        "studies": [_facts(one, job) for one in results],
+    }
+    write_json(root / "search.json", facts)
+
+
+def _facts(result: Searched, job: Job) -> dict[str, Any]:
+    table, chosen, objectives = result.tables[0], result.chosen, job.task.objectives
+    own = chosen.study == result.contender.name
+    confirmed = result.candidates if job.fits.settings.confirm else ()
+    adopted = table[ADOPTED].notna()
+    return {
+        "name": result.contender.name,
+        "trial": chosen.trial if own else None,
+        "chosen": {
+            "study": chosen.study,
+            "trial": chosen.trial,
+            "seed": chosen.median(objectives, job.rule),
+        },
+        "trained": int((table["state"].isin(TRAINED) & ~adopted).sum()),
+        "adopted": int(adopted.sum()),
+        "front": table.loc[table["pareto"], "number"].tolist(),
+        "confirmed": [one.facts(objectives) for one in confirmed],
+        "fits": [_fit(job, result, seed) for seed in chosen.seeds] if confirmed else [],
+        "units": unit_importance(table, objectives),
+    }
+
+
+def _fit(job: Job, result: Searched, seed: int) -> dict[str, Any]:
+    """Return the values of one fit of a choice on validation and test patients."""
+    chosen: Candidate = result.chosen
+    val = chosen.again[chosen.seeds.index(seed)]
+    name, settings = result.contender.name, job.fits.settings
+    path = seed_predictions(job.fits.run, name, seed)
+    if not path.exists():  # one seed alone
+        path = job.fits.run.predictions(name)
+    predictions = read_predictions(path)
+    rows = predictions.of_split("test")
+    groups = groups_in(rows, settings.attribute)
+    left_out = excluded_groups(settings.exclude_group, groups)
+    objectives = job.task.objectives
+    test = [one.value(rows.labels, rows.scores, groups, left_out) for one in objectives]
+    table = metric_rows(
+        predictions, settings.attribute, model=name, seed=settings.seed, plan=AUC_ALONE
+    )
+    return {
+        "seed": seed,
+        "val": {one.name: null_if_nan(value) for one, value in zip(objectives, val, strict=True)},
+        "test": {one.name: null_if_nan(value) for one, value in zip(objectives, test, strict=True)},
+        "auc": [
+            {
+                "attribute": row["attribute"],
+                "group": row["group"],
+                "value": null_if_nan(row["value"]),
+            }
+            for row in table.to_dict("records")
+        ],
+    }

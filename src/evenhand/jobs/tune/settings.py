@@ -1,0 +1,83 @@
+"""What `evenhand tune` is told."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from evenhand.experiments.settings import LabelSettings, MethodSettings, TrainingSettings
+from evenhand.workers import WorkerSettings
+
+
+class TuneSettings(TrainingSettings, LabelSettings, MethodSettings, WorkerSettings, title="Search"):
+    """A search over masks and learning rates, and what it is compared with."""
+
+    objective: tuple[str, ...] = Field(
+        ("min_auc",),
+        min_length=1,
+        description="what the search optimises on validation: min_auc, auc_gap, overall_auc, "
+        "min_acc, acc_gap, overall_acc (threshold fitted on the same rows; min_acc_argmax … decide "
+        "for the higher score), max_loss; min_auc:age is about one attribute alone; "
+        "repeatable: several keep their Pareto front, and no trial is stopped early",
+    )
+    pick: str | None = Field(
+        None,
+        description="rule that picks from the Pareto front of several objectives: ideal (nearest "
+        "to the best of each), minimax, or budget=POINTS: the fairest within so many points (1 is "
+        ".01) of the best overall performance [default: ideal]",
+    )
+    prefix_memory: int = Field(
+        2000,
+        ge=0,
+        description="megabytes of memory (the GPU's where one trains), in each worker, for kept "
+        "activations of frozen layers, which epochs and trials share; 0: compute them in every "
+        "step",
+    )
+    family: str = Field(
+        "auto",
+        description="search space of masks: auto (norm-attn-mlp for a ViT, conv for conv1d, else "
+        "conv-norm), another family (`evenhand units BACKBONE` lists them), or units joined by "
+        "commas, each switched by itself",
+    )
+    space: Literal["flat", "staged"] = Field(
+        "flat",
+        description="flat: every part is drawn by itself; staged: first the layer where tuning "
+        "begins, then each part from there on",
+    )
+    trials: int = Field(30, gt=0, description="trials of each search")
+    stopping: Literal["halving", "none"] = Field(
+        "halving",
+        description="halving: after a quarter of the epochs (at least one after the warm-up), and "
+        "each time the number of epochs has doubled, only the better half of the trials continues; "
+        "none: every trial is trained to its end",
+    )
+    confirm: int = Field(
+        3, ge=0, description="best masks of each search that are trained again; 0: none"
+    )
+    confirm_seeds: int = Field(
+        3,
+        gt=0,
+        description="seeds that each of them is trained with; the best mean is chosen, and the fit "
+        "whose value is the median is delivered",
+    )
+    baseline: tuple[str, ...] = Field(
+        ("full", "head"),
+        description="strategy to compare with, as `evenhand finetune --strategy` takes it; its "
+        "learning rate is searched with as many trials, and FairTune may choose it where it is one "
+        "mask; repeatable",
+    )
+    lr_min: float = Field(1e-5, gt=0, description="lowest learning rate searched")
+    lr_max: float = Field(1e-3, gt=0, description="highest learning rate searched")
+    storage: str | None = Field(
+        None,
+        exclude=True,  # it may hold a password, and the study may move
+        repr=False,
+        description="Optuna storage URL [default: study.db in the run directory]",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> TuneSettings:
+        if self.lr_min > self.lr_max:
+            raise ValueError(f"--lr-min {self.lr_min:g} is above --lr-max {self.lr_max:g}")
+        return self

@@ -1,0 +1,173 @@
+"""What a search chooses from: masks of a family, flat or by stage, and a learning rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from optuna.trial import BaseTrial
+from torch import nn
+
+from evenhand.errors import EvenhandError
+from evenhand.masks.masks import Mask, find_units, listed_units
+from evenhand.masks.units import Family, Unit, default_family, find_family
+from evenhand.search.space import Space
+
+FIRST = "first"  # the parameter of a staged space that says where tuning begins
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What one trial tries; two trials of the same choice come out the same."""
+
+    mask: Mask
+    lr: float
+    seed: int  # of the untrained head, the order of samples, augmentation and dropout
+
+
+@dataclass(frozen=True)
+class Rates:
+    """The learning rates of a search, and the seed that every one of its fits has."""
+
+    low: float
+    high: float
+    seed: int
+
+    def choice(self, trial: BaseTrial, mask: Mask) -> Choice:
+        """Return a mask with the learning rate of a trial."""
+        return Choice(mask, trial.suggest_float("lr", self.low, self.high, log=True), self.seed)
+
+    @property
+    def middle(self) -> float:
+        """The geometric mean."""
+        return min(max(math.sqrt(self.low * self.high), self.low), self.high)
+
+    @property
+    def size(self) -> float:
+        """How many there are."""
+        return math.inf if self.low < self.high else 1
+
+
+def flat_space(family: Family, rates: Rates, first: Mapping[str, Choice]) -> Space[Choice]:
+    """Return a space of one bit per unit, and the learning rate; it tries ``first`` first."""
+    always = _names(family.always)
+
+    def ask(trial: BaseTrial) -> Choice:
+        bits = {unit.name: trial.suggest_int(unit.name, 0, 1) for unit in family.units}
+        return rates.choice(trial, always.union(name for name, bit in bits.items() if bit))
+
+    written = tuple(
+        (
+            origin,
+            {unit.name: int(unit.name in choice.mask) for unit in family.units} | {"lr": choice.lr},
+        )
+        for origin, choice in first.items()
+    )
+    return Space(ask, 2.0 ** len(family.units) * rates.size, written)
+
+
+def staged_space(family: Family, rates: Rates, first: Mapping[str, Choice]) -> Space[Choice]:
+    """Return the same masks, drawn by stage: first where tuning begins, then the bits from there.
+
+    Each mask is written in one way: the stage that tuning begins at has a unit that is tuned. So
+    where every other unit of it is frozen, its last one is tuned without a bit of its own. Where
+    to begin is a number, counted from 0 over the depths of the family; their count is "nowhere".
+    """
+    always = _names(family.always)
+    stages = [tuple(units) for _, units in groupby(family.units, key=lambda unit: unit.depth)]
+
+    def ask(trial: BaseTrial) -> Choice:
+        begin = trial.suggest_int(FIRST, 0, len(stages))
+        tuned: set[str] = set()
+        for stage in stages[begin:]:
+            for unit in stage:
+                implied = unit is stages[begin][-1] and not tuned
+                if implied or trial.suggest_int(unit.name, 0, 1):
+                    tuned.add(unit.name)
+        return rates.choice(trial, always | tuned)
+
+    written = tuple(
+        (origin, _staged(stages, choice.mask) | {"lr": choice.lr})
+        for origin, choice in first.items()
+    )
+    return Space(ask, 2.0 ** len(family.units) * rates.size, written)
+
+
+def _staged(stages: list[tuple[Unit, ...]], mask: Mask) -> dict[str, int | float]:
+    """Return the parameters that the staged space writes a mask with."""
+    tuned = [any(unit.name in mask for unit in stage) for stage in stages]
+    begin = tuned.index(True) if any(tuned) else len(stages)
+    params: dict[str, int | float] = {FIRST: begin}
+    for stage in stages[begin:]:
+        params |= {unit.name: int(unit.name in mask) for unit in stage}
+    if any(tuned) and not mask.intersection(_names(stages[begin][:-1])):
+        del params[stages[begin][-1].name]
+    return params
+
+
+SPACES: Mapping[str, Callable[[Family, Rates, Mapping[str, Choice]], Space[Choice]]] = {
+    "flat": flat_space,
+    "staged": staged_space,
+}
+
+
+def rate_space(mask: Mask, rates: Rates) -> Space[Choice]:
+    """Return a baseline's space: its mask is given, and only the learning rate is searched."""
+    return Space(lambda trial: rates.choice(trial, mask), rates.size)
+
+
+def repeat_space(choices: Mapping[int, Choice], seeds: Collection[int]) -> Space[Choice]:
+    """Return the space of finished trials, by number, each to be trained with other seeds."""
+
+    def ask(trial: BaseTrial) -> Choice:
+        number = trial.suggest_categorical("trial", list(choices))
+        seed = trial.suggest_categorical("seed", list(seeds))
+        return replace(choices[int(number)], seed=int(seed))
+
+    first = tuple(
+        (f"trial {number}", {"trial": number, "seed": seed}) for number in choices for seed in seeds
+    )
+    return Space(ask, len(first), first)
+
+
+def mask_family(backbone: nn.Module, text: str) -> Family:
+    """Return a family by name, ``auto``, or the units that a text lists, each one a bit.
+
+    Raises
+    ------
+    EvenhandError
+        The backbone has no such family or lacks a unit, or two of the units overlap.
+    """
+    if text == "auto":
+        return default_family(backbone)
+    if "." not in text and "," not in text:
+        return find_family(backbone, text)
+    units = find_units(backbone, listed_units(text))
+    owner: dict[int, str] = {}
+    for unit in units:
+        for parameter in unit.parameters:
+            other = owner.setdefault(id(parameter), unit.name)
+            if other != unit.name:
+                raise EvenhandError(f"--family: units {other} and {unit.name} overlap; name one.")
+    return Family("units", tuple(sorted(units, key=lambda unit: unit.depth)))
+
+
+def known_masks(family: Family, masks: Mapping[str, Iterable[Unit]]) -> dict[str, Mask]:
+    """Return the masks, given by name as units, that a family can express, each of them once.
+
+    What lies beyond the family's reach does not count: every family has its own full mask.
+    """
+    reach = {id(p) for unit in family.units for p in unit.parameters}
+    found: dict[Mask, str] = {}
+    for origin, units in masks.items():
+        wanted = {id(p) for unit in units for p in unit.parameters} & reach
+        inside = [unit for unit in family.units if {id(p) for p in unit.parameters} <= wanted]
+        if {id(p) for unit in inside for p in unit.parameters} == wanted:
+            found.setdefault(_names(inside), origin)
+    return {origin: mask for mask, origin in found.items()}
+
+
+def _names(units: Iterable[Unit]) -> Mask:
+    return frozenset(unit.name for unit in units)

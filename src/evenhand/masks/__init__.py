@@ -1,0 +1,1 @@
+"""What may change in a network: units, masks, schedules, strategies, LoRA."""

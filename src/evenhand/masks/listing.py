@@ -1,0 +1,42 @@
+"""The list of a backbone's units, as text."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from evenhand.masks.units import Family, families, find_family, parts
+from evenhand.networks.backbones import create_by_name
+from evenhand.wording import counted
+
+
+def unit_listing(backbone: str, family: str | None = None) -> str:
+    """Return every unit that a mask can name, by search space, with depth and size.
+
+    Parameters
+    ----------
+    backbone
+        timm's name of the network.
+    family
+        One search space; None for all of them.
+
+    Raises
+    ------
+    UnknownNameError
+        There is no such backbone or family.
+    """
+    with torch.device("meta"):  # names and shapes only
+        network = create_by_name(backbone)
+    shown = [find_family(network, family)] if family else [*families(network).values()]
+    blocks = [Family("parts (every parameter in one of them)", parts(network)), *shown]
+    return "\n\n".join(_block(block, network) for block in (shown if family else blocks))
+
+
+def _block(family: Family, network: nn.Module) -> str:
+    total = sum(parameter.numel() for parameter in network.parameters())
+    lines = [f"{family.name}: {counted(len(family.units), 'unit')}"]
+    for unit in family.units:
+        share = 100 * unit.size / total
+        lines.append(f"  {unit.name:<32} depth {unit.depth:<3} {unit.size:>12,}  {share:5.1f} %")
+    lines += [f"  {unit.name:<32} always tuned" for unit in family.always]
+    return "\n".join(lines)

@@ -1,0 +1,292 @@
+"""Tunable units: the named parts of a backbone that a mask can switch.
+
+A transformer is cut into its blocks and each block into attention, norms and MLP; any other
+network is cut into the stages that timm declares for it, and each stage into its normalisation
+layers and everything else (its convolutions). :func:`parts` is that finest cut, and covers every
+parameter of the backbone once; a :class:`Family` joins parts into the bits of one search space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from torch import nn
+
+from evenhand.errors import pick
+from evenhand.networks.conv1d import Conv1dEncoder
+
+EMBEDDING = 0  # the depth of what comes before the first block or stage
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """What a mask switches; it has the same name in the model, in Optuna and in the report."""
+
+    name: str  # "blocks.3.attn"
+    depth: int  # 0 for embeddings and stem, then 1 … B for blocks or stages, B + 1 after them
+    kind: str  # "attn", "mlp", "norm1", "conv" …: what it is within its depth
+    parameters: tuple[nn.Parameter, ...]
+
+    @property
+    def size(self) -> int:
+        """How many numbers the unit holds."""
+        return sum(parameter.numel() for parameter in self.parameters)
+
+
+@dataclass(frozen=True)
+class Family:
+    """A search space: each unit is one bit of the mask; ``always`` is trained whatever they say."""
+
+    name: str
+    units: tuple[Unit, ...]
+    always: tuple[Unit, ...] = ()
+
+
+def is_transformer(backbone: nn.Module) -> bool:
+    """Whether the backbone is a plain ViT: a row of blocks with attention and MLP."""
+    blocks = getattr(backbone, "blocks", None)
+    return isinstance(blocks, nn.Sequential) and all(
+        {"norm1", "attn", "norm2", "mlp"} <= dict(block.named_children()).keys() for block in blocks
+    )
+
+
+def parts(backbone: nn.Module) -> tuple[Unit, ...]:
+    """Return the finest units, in the order of depth; each parameter is in exactly one of them."""
+    place = _placing(backbone)
+    found: dict[str, list[nn.Parameter]] = {}
+    about: dict[str, tuple[int, str]] = {}
+    for name, parameter in backbone.named_parameters():
+        unit, depth, kind = place(name)
+        found.setdefault(unit, []).append(parameter)
+        about[unit] = (depth, kind)
+    last = max((depth for depth, _ in about.values() if depth != _AFTER), default=0)
+    units = (
+        Unit(
+            name, last + 1 if about[name][0] == _AFTER else about[name][0], about[name][1], tuple(p)
+        )
+        for name, p in found.items()
+    )
+    return tuple(sorted(units, key=lambda unit: unit.depth))
+
+
+def _placing(backbone: nn.Module) -> Callable[[str], tuple[str, int, str]]:
+    """Return the rule from a parameter's name to the unit, depth and kind that it belongs to."""
+    if isinstance(backbone, Conv1dEncoder):
+        return _place_in_layers
+    return _place_in_blocks if is_transformer(backbone) else _stage_places(backbone)
+
+
+def module_depths(backbone: nn.Module) -> dict[str, int]:
+    """Return the depth of every module by its name; a container has that of what it begins with."""
+    if isinstance(backbone, Conv1dEncoder):
+        place: Callable[[str], int] = lambda name: _place_in_layers(name)[1]  # noqa: E731
+    elif is_transformer(backbone):
+        place = _depth_in_blocks
+    else:
+        place = _stage_of_modules(backbone).__getitem__
+    found = {name: place(name) for name, _ in backbone.named_modules() if name}
+    behind = max(found.values()) + 1
+    return {name: behind if depth == _AFTER else depth for name, depth in found.items()}
+
+
+def families(backbone: nn.Module) -> dict[str, Family]:
+    """Return the search spaces of a backbone by name.
+
+    A transformer has ``blocks``; ``attention``, ``layernorm``, ``mlp`` with their pairs
+    (``attention+mlp`` …) and their triple, one bit a block; ``norm-attn-mlp`` (three bits a
+    block), ``norm1-attn-norm2-mlp`` (four) and ``attention-parameters`` (four: weight and bias of
+    qkv and proj, with the position embedding always trained), as in FairTune (arXiv 2310.05055).
+    The encoder for series has ``conv``, one bit a layer.
+    Any other network has ``stages``, ``conv``, ``norm`` (one bit a stage) and ``conv-norm`` (two).
+    """
+    if isinstance(backbone, Conv1dEncoder):
+        return {"conv": Family("conv", parts(backbone))}
+    make = _transformer_families if is_transformer(backbone) else _stage_families
+    return {family.name: family for family in make(backbone)}
+
+
+def default_family(backbone: nn.Module) -> Family:
+    """Return the finest of a backbone's search spaces that goes by parts, not by parameters."""
+    found = families(backbone)
+    return next(found[name] for name in ("norm-attn-mlp", "conv-norm", "conv") if name in found)
+
+
+def all_units(backbone: nn.Module) -> dict[str, Unit]:
+    """Return every unit that a mask can name: the parts, the bits of every family, the biases."""
+    joined = [unit for family in families(backbone).values() for unit in family.units]
+    return {unit.name: unit for unit in (*parts(backbone), *biases(backbone), *joined)}
+
+
+def biases(backbone: nn.Module) -> tuple[Unit, ...]:
+    """Return one unit per part that has biases, with these alone (BitFit, arXiv 2106.10199)."""
+    names = {id(p): name for name, p in backbone.named_parameters()}
+    return tuple(
+        Unit(f"{part.name}.bias", part.depth, "bias", found)
+        for part in parts(backbone)
+        if (found := tuple(p for p in part.parameters if names[id(p)].endswith("bias")))
+    )
+
+
+def _join(units: Iterable[Unit], names: Callable[[Unit], str], kind: str) -> tuple[Unit, ...]:
+    """Join units into one unit per name, in the order in which the names appear."""
+    grouped: dict[str, list[Unit]] = {}
+    for unit in units:
+        grouped.setdefault(names(unit), []).append(unit)
+    return tuple(
+        Unit(name, group[0].depth, kind, tuple(p for unit in group for p in unit.parameters))
+        for name, group in grouped.items()
+    )
+
+
+# The encoder for series
+
+
+def _place_in_layers(name: str) -> tuple[str, int, str]:
+    layer = name.partition(".")[0]  # conv1, conv2, conv3
+    return layer, int(layer.removeprefix("conv")), "conv"
+
+
+# Transformers
+
+_AFTER = -1  # a depth behind every block, known once the blocks are counted
+_KIND = {"ls1": "attn", "ls2": "mlp"}  # a LayerScale belongs to the branch that it scales
+_GROUPS = {"attention": ("attn",), "layernorm": ("norm1", "norm2"), "mlp": ("mlp",)}
+_COMBINED = tuple(chosen for count in (1, 2, 3) for chosen in combinations(_GROUPS, count))
+_BEFORE = ("patch_embed", "norm_pre", "pos_drop", "patch_drop")
+
+
+def _place_in_blocks(name: str) -> tuple[str, int, str]:
+    head, *rest = name.split(".")
+    if head != "blocks":  # what lies in no module (class tokens) is added to the patches
+        return head, EMBEDDING if head in _BEFORE or not rest else _AFTER, head
+    kind = "lora" if ".lora_" in name else _KIND.get(rest[1], rest[1])
+    return f"blocks.{rest[0]}.{kind}", int(rest[0]) + 1, kind
+
+
+def _depth_in_blocks(module: str) -> int:
+    head, *rest = module.split(".")
+    if head == "blocks":
+        return int(rest[0]) + 1 if rest else EMBEDDING
+    return EMBEDDING if head in _BEFORE else _AFTER
+
+
+def _transformer_families(backbone: nn.Module) -> Iterable[Family]:
+    inside = [unit for unit in parts(backbone) if unit.name.startswith("blocks.")]
+
+    def block(unit: Unit) -> str:
+        return unit.name.rpartition(".")[0]
+
+    yield Family("blocks", _join(inside, block, "block"))
+    for chosen in _COMBINED:
+        yield _one_bit_a_block(inside, chosen, block)
+
+    def three(unit: Unit) -> str:
+        return f"{block(unit)}.{'norm' if unit.kind in _GROUPS['layernorm'] else unit.kind}"
+
+    yield Family("norm-attn-mlp", _join(inside, three, "part"))
+    yield Family("norm1-attn-norm2-mlp", tuple(inside))
+    position = tuple(unit for unit in parts(backbone) if unit.name == "pos_embed")
+    yield Family("attention-parameters", tuple(_attention_parameters(backbone)), position)
+
+
+def _one_bit_a_block(
+    inside: Iterable[Unit], chosen: tuple[str, ...], block: Callable[[Unit], str]
+) -> Family:
+    kinds = [kind for group in chosen for kind in _GROUPS[group]]
+    short = "+".join("norm" if group == "layernorm" else _GROUPS[group][0] for group in chosen)
+    picked = [unit for unit in inside if unit.kind in kinds]
+    return Family("+".join(chosen), _join(picked, lambda unit: f"{block(unit)}.{short}", short))
+
+
+def _attention_parameters(backbone: nn.Module) -> Iterable[Unit]:
+    for name, parameter in backbone.named_parameters():
+        fields = name.split(".")
+        if fields[0] == "blocks" and fields[2] == "attn" and fields[3] in ("qkv", "proj"):
+            yield Unit(name, int(fields[1]) + 1, ".".join(fields[3:]), (parameter,))
+
+
+# Everything else, by stage
+
+
+def _stage_places(backbone: nn.Module) -> Callable[[str], tuple[str, int, str]]:
+    """Return the rule that places a parameter: ``stem``, ``stage1`` … or ``tail``; conv or norm."""
+    stage = _stage_of_modules(backbone)
+    kind = {
+        name: "norm" if "norm" in type(module).__name__.lower() else "conv"
+        for name, module in backbone.named_modules()
+    }
+
+    def place(name: str) -> tuple[str, int, str]:
+        owner = name.rpartition(".")[0]
+        depth = stage[owner]
+        label = {EMBEDDING: "stem", _AFTER: "tail"}.get(depth, f"stage{depth}")
+        return f"{label}.{kind[owner]}", depth, kind[owner]
+
+    return place
+
+
+def _stage_of_modules(backbone: nn.Module) -> dict[str, int]:
+    """Return the stage of each module: a stage ends with the module that timm names for it.
+
+    The first stage of a network with a stem of its own (a ResNet's ``act1``) is that stem.
+    """
+    info: Any = backbone.feature_info
+    ends = [str(entry["module"]) for entry in info]
+    order = [name for name, _ in backbone.named_modules()]
+    last = [max(k for k, name in enumerate(order) if _within(name, end)) for end in ends]
+    containers = [bool(list(backbone.get_submodule(end).parameters())) for end in ends]
+    first = EMBEDDING if not containers[0] else EMBEDDING + 1
+    stages = {}
+    for position, name in enumerate(order):
+        passed = sum(position > end for end in last)
+        stages[name] = _AFTER if passed == len(ends) else first + passed
+    return _stem_apart(stages, ends[0]) if first else stages
+
+
+def _stem_apart(stages: Mapping[str, int], first: str) -> dict[str, int]:
+    """Give depth 0 to what comes before the first stage where that stage is a module of its own."""
+    return {
+        name: EMBEDDING if depth == 1 and not _within(name, first) else depth
+        for name, depth in stages.items()
+    }
+
+
+def _within(name: str, module: str) -> bool:
+    return name == module or name.startswith(f"{module}.")
+
+
+def _stage_families(backbone: nn.Module) -> Iterable[Family]:
+    found = parts(backbone)
+    yield Family("stages", _join(found, lambda unit: unit.name.rpartition(".")[0], "stage"))
+    for kind in ("conv", "norm"):
+        if units := tuple(unit for unit in found if unit.kind == kind):
+            yield Family(kind, units)
+    yield Family("conv-norm", found)
+
+
+def find_family(backbone: nn.Module, name: str) -> Family:
+    """Return a backbone's search space by name.
+
+    Raises
+    ------
+    UnknownNameError
+        The backbone has no such family; the message lists those that it has.
+    """
+    return pick("mask family", name, families(backbone))
+
+
+FAMILIES = (
+    "blocks",
+    *("+".join(chosen) for chosen in _COMBINED),
+    "norm-attn-mlp",
+    "norm1-attn-norm2-mlp",
+    "attention-parameters",
+    "stages",
+    "conv",
+    "norm",
+    "conv-norm",
+)
+"""The names of all search spaces; which of them a backbone has depends on its kind."""

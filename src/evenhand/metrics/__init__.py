@@ -1,0 +1,98 @@
+"""Numbers about groups: metrics, thresholds, intervals. Arrays and names in, numbers out."""
+
+import evenhand.metrics.definitions  # noqa: F401 (registers them)
+from evenhand.metrics.aggregates import CONTRASTS, DETECTABLE, SUMMARIES
+from evenhand.metrics.claims import CHANCE, CLAIM, is_approximate
+from evenhand.metrics.decision_curve import decision_curve
+from evenhand.metrics.fairness import FAIRNESS, Fairness, fairness
+from evenhand.metrics.groups import (
+    UNKNOWN,
+    Excluded,
+    Groups,
+    attribute_groups,
+    excluded_groups,
+    groups_of,
+    named_groups,
+    occurring,
+    within,
+)
+from evenhand.metrics.guide import Advice, guide_errors, guide_representation
+from evenhand.metrics.headlines import BESIDE, headline_order, leading_metric
+from evenhand.metrics.listing import list_metrics, metric_listing
+from evenhand.metrics.measured import Measured, judge
+from evenhand.metrics.objectives import OBJECTIVES, Objective, find_objective
+from evenhand.metrics.pareto import costs, find_rule, front, ranked
+from evenhand.metrics.permutation import Test, holm, permutation_test
+from evenhand.metrics.plan import Plan, check_plan, compared_levels
+from evenhand.metrics.power import auc_error, design_effect, detectable_gap
+from evenhand.metrics.registry import METRICS, Metric, find_metric, is_metric, metric
+from evenhand.metrics.resample import Bootstrap
+from evenhand.metrics.scored import Scored, scored
+from evenhand.metrics.table import COLUMNS, Progress, as_records, as_table, measure, measure_part
+from evenhand.metrics.thresholds import Policy, by_group, policy, youden
+
+__all__ = [
+    "BESIDE",
+    "CHANCE",
+    "CLAIM",
+    "COLUMNS",
+    "CONTRASTS",
+    "DETECTABLE",
+    "FAIRNESS",
+    "METRICS",
+    "OBJECTIVES",
+    "SUMMARIES",
+    "UNKNOWN",
+    "Advice",
+    "Bootstrap",
+    "Excluded",
+    "Fairness",
+    "Groups",
+    "Measured",
+    "Metric",
+    "Objective",
+    "Plan",
+    "Policy",
+    "Progress",
+    "Scored",
+    "Test",
+    "as_records",
+    "as_table",
+    "attribute_groups",
+    "auc_error",
+    "by_group",
+    "check_plan",
+    "compared_levels",
+    "costs",
+    "decision_curve",
+    "design_effect",
+    "detectable_gap",
+    "excluded_groups",
+    "fairness",
+    "find_metric",
+    "find_objective",
+    "find_rule",
+    "front",
+    "groups_of",
+    "guide_errors",
+    "guide_representation",
+    "headline_order",
+    "holm",
+    "is_approximate",
+    "is_metric",
+    "judge",
+    "leading_metric",
+    "list_metrics",
+    "measure",
+    "measure_part",
+    "metric",
+    "metric_listing",
+    "named_groups",
+    "occurring",
+    "permutation_test",
+    "policy",
+    "ranked",
+    "scored",
+    "within",
+    "youden",
+]

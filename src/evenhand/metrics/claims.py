@@ -1,0 +1,218 @@
+"""The claims of a page: rows that a verdict rests on, and the differences behind each row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from evenhand.metrics.contrasts import Contrast, Side, constant, sides
+from evenhand.metrics.estimates import EVERYBODY, Number
+from evenhand.metrics.families import Family
+from evenhand.metrics.headlines import BESIDE, has_better, headline_order, leading_metric
+from evenhand.metrics.registry import Floats, find_metric
+
+CLAIM = 0.05
+"""A difference is claimed where its adjusted p-value is at most this."""
+
+CHANCE = 0.5
+"""The AUC of a model that ranks at random."""
+
+APPROXIMATE = "approximate"
+"""In ``method``: the interval is not shown to cover as often as its level says; no verdict rests
+on such a row."""
+
+Key = tuple[str, str, str]
+"""Attribute, group and metric of a row."""
+
+
+@dataclass(frozen=True, eq=False)
+class Claim:
+    """A row that may be claimed to differ from 0 (an AUC: from chance).
+
+    Attributes
+    ----------
+    key
+        The row's attribute, group and metric.
+    contrasts
+        The k differences behind the row.
+    combine
+        Turns their adjusted p-values ``(k,)`` into that of the row.
+    """
+
+    key: Key
+    contrasts: tuple[Contrast, ...]
+    combine: Callable[[Floats], float]
+
+
+def is_approximate(method: object) -> bool:
+    """Return whether a row's ``method`` marks it as approximate, so that no verdict rests on it."""
+    return isinstance(method, str) and APPROXIMATE in method
+
+
+class Claims:
+    """Lists the claims among the numbers of one model, or of the difference of two models.
+
+    Parameters
+    ----------
+    numbers, rows
+        The numbers and, in the same order, their rows.
+    replicates
+        How many resamples of the patients there are.
+    """
+
+    def __init__(
+        self, numbers: Sequence[Number], rows: Sequence[Mapping[str, Any]], replicates: int
+    ) -> None:
+        self.numbers = {(one.attribute, one.group, one.metric): one for one in numbers}
+        keys = list(self.numbers)
+        self.approximate = {
+            key for key, row in zip(keys, rows, strict=True) if is_approximate(row["method"])
+        }
+        self.replicates = replicates
+
+    def of_groups(self, attribute: str, metrics: Sequence[str]) -> Iterator[Claim]:
+        """Yield an attribute's gaps in the headline metrics, and its differences in them."""
+        for metric in self._headline_metrics(attribute, metrics):
+            gap = (attribute, EVERYBODY, f"{metric}_gap")
+            if gap not in self.numbers or self.numbers[gap].reason:
+                continue
+            of = self._sides(self.numbers[gap].family[0], attribute, metric)
+            pairs = tuple(Contrast(one, other) for one, other in combinations(of, 2))
+            if not pairs:
+                continue
+            yield Claim(gap, pairs, _smallest)
+            yield from self._from_reference(attribute, metric, pairs)
+
+    def of_chance(self) -> Iterator[Claim]:
+        """Yield the claim that everybody's AUC differs from chance."""
+        key = (EVERYBODY, EVERYBODY, "auc")
+        if key in self.numbers and not self.numbers[key].reason:
+            for auc in self._sides(self.numbers[key].family[0], EVERYBODY, "auc"):
+                yield Claim(key, (Contrast(auc, constant("chance", auc, CHANCE)),), _smallest)
+
+    def of_models(self, attributes: Sequence[str], metrics: Sequence[str]) -> Iterator[Claim]:
+        """Yield the differences of two models: for everybody, each group, and the worst groups."""
+        metric = leading_metric(metrics)
+        key = (EVERYBODY, EVERYBODY, metric)
+        if key not in self.numbers or self.numbers[key].reason or not _has_interval(metric):
+            return
+        models = self._sides(self.numbers[key].family[0], EVERYBODY, metric)
+        if len(models) == 2:
+            yield Claim(key, (Contrast(*models),), _smallest)
+        for attribute in attributes:
+            yield from self._of_models(attribute, metric)
+
+    def _of_models(self, attribute: str, metric: str) -> Iterator[Claim]:
+        summary = self._across(attribute, metric)
+        if summary is None:
+            return
+        by_model = [
+            {side.group: side for side in self._sides(family, attribute, metric)}
+            for family in summary.family
+        ]
+        names = [name for name in by_model[0] if name in by_model[1]]
+        new, reference = ([sides_of[name] for name in names] for sides_of in by_model)
+        cross = [[Contrast(one, other) for other in reference] for one in new]
+        for place, one in enumerate(new):
+            yield Claim((attribute, one.group, metric), (cross[place][place],), _smallest)
+        worst = (attribute, EVERYBODY, f"{metric}_worst")
+        if worst in self.numbers and 0 < len(new) == len(summary.family[0].names):
+            every = tuple(contrast for row in cross for contrast in row)
+            sign = -1 if find_metric(metric).direction == "lower" else 1
+            better = sign * np.sign([[contrast.value for contrast in row] for row in cross])
+            yield Claim(worst, every, partial(_worst, better=better))
+
+    def _across(self, attribute: str, metric: str) -> Number | None:
+        """Return a number across the groups that has the values of all of them."""
+        keys = ((attribute, EVERYBODY, f"{metric}_{kind}") for kind in ("worst", "gap", "best"))
+        present = [self.numbers[key] for key in keys if key in self.numbers]
+        return next((one for one in present if len(one.family) == 2 and not one.reason), None)
+
+    def _from_reference(
+        self, attribute: str, metric: str, pairs: Sequence[Contrast]
+    ) -> Iterator[Claim]:
+        """Yield the signed differences from the reference that are rows."""
+        signed = {
+            key: number.family[0].names
+            for key, number in self.numbers.items()
+            if key[0] == attribute and key[2] == f"{metric}_difference"
+        }
+        references = {reference for _, reference in signed.values()}
+        beside = {
+            frozenset((pair.first.group, pair.second.group)): pair
+            for pair in pairs
+            if pair.first.group in references or pair.second.group in references
+        }
+        for key, names in signed.items():
+            pair = beside.get(frozenset(names))
+            if pair:
+                yield Claim(key, (pair,), _smallest)
+
+    def _headline_metrics(self, attribute: str, metrics: Sequence[str]) -> tuple[str, ...]:
+        """Return the headline's metric, the first in which groups vary, and those beside it."""
+        judging = [name for name in metrics if has_better(name) and _has_interval(name)]
+        if not judging:
+            return ()
+        order = [name for name in headline_order(metrics) if name in judging]
+        first = next((name for name in order if self._varies(attribute, name)), order[0])
+        return tuple(dict.fromkeys((first, *(name for name in BESIDE if name in judging))))
+
+    def _varies(self, attribute: str, metric: str) -> bool:
+        """Return whether the compared groups have at least two different values."""
+        gap = self.numbers.get((attribute, EVERYBODY, f"{metric}_gap"))
+        if gap is None:
+            return False
+        values = gap.family[0].values[:, 0]
+        return len(set(values[~np.isnan(values)].tolist())) > 1
+
+    def _sides(self, family: Family, attribute: str, metric: str) -> list[Side]:
+        """Prepare the groups of a family whose values and errors are good enough for a test."""
+        counts = [len(self.numbers[attribute, name, metric].rows.members) for name in family.names]
+        share = find_metric(metric).share
+        every = sides(family, counts, self.replicates, share=share)
+        return [
+            one
+            for one in every
+            if one.usable and (attribute, one.group, metric) not in self.approximate
+        ]
+
+
+def _has_interval(metric: str) -> bool:
+    """Return whether resamples give a metric's error; a claim about any other would be false.
+
+    The expected calibration error is raised by chance, the more in the smaller of two groups.
+    """
+    return find_metric(metric).no_interval is None
+
+
+def _smallest(p: Floats) -> float:
+    """Return the p-value of "no difference at all": the smallest of the adjusted ones."""
+    return float(np.nanmin(p)) if not np.isnan(p).all() else np.nan
+
+
+def _worst(p: Floats, better: Floats) -> float:
+    """Return the p-value of "the worst groups of both models are served alike".
+
+    Parameters
+    ----------
+    p
+        ``(G * G,)``, for each group under the first model less each group under the second.
+    better
+        ``(G, G)``, the sign of each difference: 1 where the first model's value is the better one.
+
+    Notes
+    -----
+    The worst group is served better where *each* group is served better than *some* group of the
+    other model. So its p-value is the largest, over the first model's groups, of the smallest
+    p-value over the other's (a union of intersections; Berger, Technometrics 1982). The worst
+    group itself need not be identified.
+    """
+    each = np.where(np.isnan(p), 1.0, p).reshape(better.shape)
+    up = np.where(better > 0, each, 1.0).min(axis=1).max()
+    down = np.where(better < 0, each, 1.0).min(axis=0).max()
+    return float(min(up, down))

@@ -1,0 +1,86 @@
+"""Metrics of whether probabilities mean what they say."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from evenhand.metrics.forms import BinPairs, Bins, Line, Logistic, bin_pairs, bins
+from evenhand.metrics.registry import Floats, metric
+
+HIERARCHY = "Van Calster et al., BMC Med. 2019"
+
+
+BY_CHANCE = "chance alone moves bins off the diagonal, so resamples never come near 0"
+
+
+@metric(
+    "lower",
+    ideal=0.0,
+    needs="score",
+    form=bins,
+    source="Naeini et al., AAAI 2015; 10 equal bins",
+    no_interval=BY_CHANCE,
+)
+def ece(of: Bins) -> Floats:
+    """Mean distance (expected calibration error) of label and probability over bins.
+
+    Misleads in small groups: the fewer samples, the more chance raises it, even for a calibrated
+    model; so it has no interval. Compare groups by squared_calibration_error.
+    """
+    error: Floats = np.abs(of.excess).sum(axis=1) / of.count
+    return error
+
+
+@metric(
+    "lower",
+    ideal=0.0,
+    needs="score",
+    form=bin_pairs,
+    share=False,
+    source="Kumar et al., NeurIPS 2019, debiased; over pairs of patients; 10 equal bins",
+)
+def squared_calibration_error(of: BinPairs) -> Floats:
+    """Mean squared distance of label and probability over bins, without bias; may be below 0.
+
+    The square of a bin's mean distance is estimated by the mean product of the distances of two
+    samples of different patients. With one sample for each patient, and one probability in the
+    bin, that is the debiased estimator of Kumar et al. Bins with a single patient are left out.
+
+    Misleads where errors in opposite directions cancel within a bin; and its unit is the square of
+    a probability.
+    """
+    defined = of.pairs > 0
+    square = np.divide(of.product, of.pairs, out=np.zeros_like(of.pairs), where=defined)
+    count = of.count * defined
+    error: Floats = (count * square).sum(axis=1) / count.sum(axis=1)
+    return error
+
+
+@metric(
+    "ideal",
+    ideal=1.0,
+    needs="score",
+    form=Logistic(free_slope=True),
+    requires=("positives", "negatives"),
+    classes="two",
+    share=False,
+    source=HIERARCHY,
+)
+def calibration_slope(line: Line) -> Floats:
+    """Slope of the label on the logit of the probability; below 1 the model is too sure."""
+    return line.slope
+
+
+@metric(
+    "ideal",
+    ideal=0.0,
+    needs="score",
+    form=Logistic(free_slope=False),
+    requires=("positives", "negatives"),
+    classes="two",
+    share=False,
+    source=HIERARCHY,
+)
+def calibration_intercept(line: Line) -> Floats:
+    """Intercept beside a slope of 1; above 0 the model says too little."""
+    return line.intercept

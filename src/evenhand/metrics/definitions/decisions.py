@@ -1,0 +1,183 @@
+"""Metrics of decisions: rates from the confusion matrix."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from evenhand.metrics.forms import Cells, Confusion, Mean, cells, confusion, rowwise
+from evenhand.metrics.registry import Floats, metric
+from evenhand.metrics.scored import Scored
+
+RATES = "Altman & Bland, BMJ 1994"
+
+
+@metric(
+    "higher",
+    ideal=1.0,
+    needs="decision",
+    form=rowwise(lambda rows: rows.decisions == rows.labels),
+    classes="any",
+    source=RATES,
+)
+def accuracy(hits: Mean) -> Floats:
+    """Share of the samples that are decided as labelled."""
+    return hits.value
+
+
+@metric(
+    "lower",
+    ideal=0.0,
+    needs="decision",
+    form=rowwise(lambda rows: rows.decisions != rows.labels),
+    classes="any",
+    source=RATES,
+)
+def error_rate(misses: Mean) -> Floats:
+    """Share of the samples that are decided otherwise than labelled."""
+    return misses.value
+
+
+@metric(
+    "higher",
+    ideal=1.0,
+    needs="decision",
+    form=cells,
+    requires=("positives", "negatives"),
+    class_value=lambda n: n.tp / (n.tp + n.fn),
+    source="Brodersen et al., ICPR 2010",
+)
+def balanced_accuracy(n: Cells) -> Floats:
+    """Mean of sensitivity and specificity; for more classes, of the classes' sensitivities.
+
+    Misleads where errors are not equally serious: missing a share of the cases counts as much as
+    flagging the same share of the others, however rare cases are.
+    """
+    return (n.tp / (n.tp + n.fn) + n.tn / (n.tn + n.fp)) / 2
+
+
+@metric(
+    "higher",
+    ideal=1.0,
+    needs="decision",
+    form=confusion,
+    requires=("positives", "negatives", "flagged", "unflagged"),
+    classes="any",
+    share=False,
+    source="Matthews, Biochim. Biophys. Acta 1975; Gorodkin, Comput. Biol. Chem. 2004",
+)
+def mcc(of: Confusion) -> Floats:
+    """Correlation of labels and decisions (Matthews), −1 to 1; 0 is chance.
+
+    Misleads across groups whose prevalence differs: with the same sensitivity and specificity it
+    is lower where cases are rarer.
+    """
+    by_label, by_decision = of.count.sum(axis=2), of.count.sum(axis=1)
+    rows = by_label.sum(axis=1)
+    hits = np.trace(of.count, axis1=1, axis2=2)
+    together = hits * rows - (by_label * by_decision).sum(axis=1)
+    label, decision = (rows**2 - (by**2).sum(axis=1) for by in (by_label, by_decision))
+    coefficient: Floats = together / np.sqrt(label * decision)
+    return coefficient
+
+
+@metric("higher", ideal=1.0, needs="decision", form=cells, requires=("positives",), source=RATES)
+def sensitivity(n: Cells) -> Floats:
+    """Share of the positives that are flagged (recall, true positive rate)."""
+    return n.tp / (n.tp + n.fn)
+
+
+@metric("higher", ideal=1.0, needs="decision", form=cells, requires=("negatives",), source=RATES)
+def specificity(n: Cells) -> Floats:
+    """Share of the negatives that are not flagged (true negative rate)."""
+    return n.tn / (n.tn + n.fp)
+
+
+@metric("lower", ideal=0.0, needs="decision", form=cells, requires=("positives",), source=RATES)
+def false_negative_rate(n: Cells) -> Floats:
+    """Share of the positives that are missed (false negative rate)."""
+    return n.fn / (n.tp + n.fn)
+
+
+@metric("lower", ideal=0.0, needs="decision", form=cells, requires=("negatives",), source=RATES)
+def false_positive_rate(n: Cells) -> Floats:
+    """Share of the negatives that are flagged (false positive rate)."""
+    return n.fp / (n.tn + n.fp)
+
+
+@metric("higher", ideal=1.0, needs="decision", form=cells, requires=("flagged",), source=RATES)
+def ppv(n: Cells) -> Floats:
+    """Share of the flagged that are positive (precision)."""
+    return n.tp / (n.tp + n.fp)
+
+
+@metric("higher", ideal=1.0, needs="decision", form=cells, requires=("unflagged",), source=RATES)
+def npv(n: Cells) -> Floats:
+    """Share of the not flagged that are negative."""
+    return n.tn / (n.tn + n.fn)
+
+
+@metric("lower", ideal=0.0, needs="decision", form=cells, requires=("flagged",), source=RATES)
+def false_discovery_rate(n: Cells) -> Floats:
+    """Share of the flagged that are negative (false discovery rate)."""
+    return n.fp / (n.tp + n.fp)
+
+
+@metric("lower", ideal=0.0, needs="decision", form=cells, requires=("unflagged",), source=RATES)
+def false_omission_rate(n: Cells) -> Floats:
+    """Share of the not flagged that are positive (false omission rate, FOR)."""
+    return n.fn / (n.tn + n.fn)
+
+
+@metric("none", ideal=None, needs="decision", form=cells, source="Dwork et al., ITCS 2012")
+def selection_rate(n: Cells) -> Floats:
+    """Share of the samples that are flagged."""
+    return (n.tp + n.fp) / (n.tp + n.fp + n.tn + n.fn)
+
+
+@metric(
+    "higher",
+    ideal=1.0,
+    needs="decision",
+    form=cells,
+    requires=("positives",),
+    source="van Rijsbergen, Information Retrieval 1979",
+)
+def f1(n: Cells) -> Floats:
+    """Harmonic mean of sensitivity and PPV."""
+    return np.where(n.tp + n.fn > 0, 2 * n.tp / (2 * n.tp + n.fp + n.fn), np.nan)
+
+
+def _benefit(rows: Scored) -> Floats:
+    if rows.thresholds is None:  # more than two classes: such rows never get here
+        raise TypeError("net benefit needs thresholds")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        odds = rows.thresholds / (1 - rows.thresholds)
+        benefit: Floats = (rows.decisions == 1) * np.where(rows.labels == 1, 1.0, -odds)
+    return benefit
+
+
+@metric(
+    "higher",
+    ideal=None,
+    needs="decision",
+    form=rowwise(_benefit),
+    classes="two",
+    share=False,
+    source="Vickers & Elkin, Med. Decis. Making 2006",
+)
+def net_benefit(gains: Mean) -> Floats:
+    """Net benefit: true positives less false positives at the odds of the threshold, per sample."""
+    return gains.value
+
+
+@metric(
+    "none",
+    ideal=None,
+    needs="label",
+    form=rowwise(lambda rows: rows.labels == 1),
+    classes="two",
+    source=RATES,
+)
+def prevalence(positives: Mean) -> Floats:
+    """Share of the samples that are positive."""
+    return positives.value

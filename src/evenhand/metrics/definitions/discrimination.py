@@ -1,0 +1,201 @@
+"""Metrics of how well the scores order the samples."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from evenhand.metrics.forms import Curve, Pairs, curve, pairs
+from evenhand.metrics.registry import Floats, metric
+
+
+@metric(
+    "higher",
+    ideal=1.0,
+    needs="score",
+    form=pairs,
+    requires=("positives", "negatives"),
+    source="Hanley & McNeil, Radiology 1982",
+)
+def auc(counts: Pairs) -> Floats:
+    """Chance that a random positive scores above a random negative; ties count half."""
+    return counts.ordered / (counts.positives * counts.negatives)
+
+
+@metric(
+    "higher",
+    ideal=1.0,
+    needs="score",
+    form=curve,
+    requires=("positives",),
+    source="Buckley & Voorhees, SIGIR 2000 (average precision, no interpolation)",
+)
+def auprc(at: Curve) -> Floats:
+    """Area under the precision–recall curve, as average precision."""
+    flagged = at.tp + at.fp
+    # The highest scores may not be drawn at all: nothing is flagged there, and recall stays 0.
+    precision = np.divide(at.tp, flagged, out=np.zeros_like(flagged), where=flagged > 0)
+    gained = np.diff(at.tp, axis=1, prepend=0.0)
+    area: Floats = (gained * precision).sum(axis=1) / at.tp[:, -1]
+    return area
+
+
+def _gains(tp: Floats, fp: Floats, positives: Floats, negatives: Floats) -> tuple[Floats, Floats]:
+    """Return recall gain and precision gain of points ``(b, m)``."""
+    recall = 1 - positives / negatives * (positives - tp) / tp
+    return recall, 1 - positives / negatives * fp / tp
+
+
+@metric(
+    "higher",
+    ideal=1.0,
+    needs="score",
+    form=curve,
+    requires=("positives", "negatives"),
+    share=False,
+    source="Flach & Kull, NeurIPS 2015",
+)
+def auprg(at: Curve) -> Floats:
+    """Area under the precision–recall–gain curve; 0 is chance at every prevalence.
+
+    The curve starts where recall is the prevalence, that is, where recall gain is 0; between two
+    scores true and false positives grow in proportion, which is a straight line.
+
+    Misleads where few are to be flagged: thresholds with a recall below the prevalence do not
+    count, so a higher prevalence leaves out more of the curve.
+    """
+    tp, fp = (np.concatenate([np.zeros_like(n[:, :1]), n], axis=1) for n in (at.tp, at.fp))
+    positives, negatives = tp[:, -1:], fp[:, -1:]
+    start = positives**2 / (positives + negatives)  # true positives where recall gain is 0
+    step = np.diff(tp, axis=1)
+    counts = (step > 0) & (tp[:, 1:] > start)
+    share = np.divide(start - tp[:, :-1], step, out=np.zeros_like(step), where=counts).clip(0, 1)
+    left = fp[:, :-1] + share * np.diff(fp, axis=1)
+    x0, y0 = _gains(tp[:, :-1] + share * step, left, positives, negatives)
+    x1, y1 = _gains(tp[:, 1:], fp[:, 1:], positives, negatives)
+    area: Floats = np.where(counts, (x1 - x0) * (y0 + y1) / 2, 0.0).sum(axis=1)
+    return np.where((positives * negatives)[:, 0] > 0, area, np.nan)
+
+
+BORKAN = "Borkan et al., WWW 2019; the xAUC of Kallus & Zhou, NeurIPS 2019"
+
+
+@metric(
+    "higher",
+    ideal=1.0,
+    needs="score",
+    form=pairs,
+    requires=("positives", "negatives"),
+    classes="two",
+    view=lambda positive, own: positive != own,
+    source=BORKAN,
+)
+def bpsn_auc(counts: Pairs) -> Floats:
+    """Chance that a positive of the other groups scores above a negative of this one (BPSN).
+
+    Low where the group's negatives get high scores: false alarms at a common threshold.
+
+    Misleads where the groups' true risks differ: a calibrated model then has unequal values.
+    """
+    return counts.ordered / (counts.positives * counts.negatives)
+
+
+@metric(
+    "higher",
+    ideal=1.0,
+    needs="score",
+    form=pairs,
+    requires=("positives", "negatives"),
+    classes="two",
+    view=lambda positive, own: positive == own,
+    source=BORKAN,
+)
+def bnsp_auc(counts: Pairs) -> Floats:
+    """Chance that a positive of this group scores above a negative of the other ones (BNSP).
+
+    Low where the group's positives get low scores: misses at a common threshold.
+
+    Misleads where the groups' true risks differ: a calibrated model then has unequal values.
+    """
+    return counts.ordered / (counts.positives * counts.negatives)
+
+
+def _highest(reached: Floats, allowed: Floats, limit: float) -> Floats:
+    """Return the largest ``reached`` ``(b,)`` where ``allowed`` is at most the limit, or 0.
+
+    Nothing flagged is always allowed. A hair of tolerance keeps 1 − 4/5 within 1 − .8.
+    """
+    undefined = np.isnan(reached).any(axis=1) | np.isnan(allowed).any(axis=1)
+    best: Floats = np.where(allowed <= limit + 1e-12, reached, 0.0).max(axis=1, initial=0.0)
+    return np.where(undefined, np.nan, best)
+
+
+OPERATING_POINT = "Park et al., J. Nucl. Med. 2004; the best point that the data reach"
+
+
+@metric(
+    "higher",
+    ideal=1.0,
+    needs="score",
+    form=curve,
+    requires=("positives", "negatives"),
+    source=OPERATING_POINT,
+    at=0.9,
+)
+def sensitivity_at_specificity(of: Curve, at: float) -> Floats:
+    """Largest sensitivity of any threshold with a specificity of at least {at} in the group."""
+    return _highest(of.tp / of.tp[:, -1:], of.fp / of.fp[:, -1:], 1 - at)
+
+
+@metric(
+    "higher",
+    ideal=1.0,
+    needs="score",
+    form=curve,
+    requires=("positives", "negatives"),
+    classes="two",
+    view=lambda positive, own: own | ~positive,
+    source=OPERATING_POINT,
+    at=0.1,
+)
+def sensitivity_at_shared_fpr(of: Curve, at: float) -> Floats:
+    """Sensitivity at the one threshold with a false positive rate of at most {at} over all groups.
+
+    The negatives of all groups set the threshold; the sensitivity is that of the group.
+
+    Misleads about false alarms: {at} is the rate of all groups together, and the rate of one group
+    may be far from it.
+    """
+    return _highest(of.tp / of.tp[:, -1:], of.fp / of.fp[:, -1:], at)
+
+
+@metric(
+    "higher",
+    ideal=1.0,
+    needs="score",
+    form=curve,
+    requires=("positives", "negatives"),
+    source=OPERATING_POINT,
+    at=0.9,
+)
+def specificity_at_sensitivity(of: Curve, at: float) -> Floats:
+    """Largest specificity of any threshold with a sensitivity of at least {at} in the group."""
+    missed, spared = 1 - of.tp / of.tp[:, -1:], 1 - of.fp / of.fp[:, -1:]
+    return _highest(spared, missed, 1 - at)
+
+
+@metric(
+    "higher",
+    ideal=None,
+    needs="score",
+    form=curve,
+    classes="two",
+    share=False,
+    source="Vickers & Elkin, Med. Decis. Making 2006",
+    at=0.1,
+)
+def net_benefit_at(of: Curve, at: float) -> Floats:
+    """Net benefit if cases are flagged from a probability of {at} up, whatever the threshold."""
+    flagged = int(np.count_nonzero(of.score >= at))
+    tp, fp = (cell[:, flagged - 1] if flagged else 0.0 for cell in (of.tp, of.fp))
+    benefit: Floats = (tp - fp * at / (1 - at)) / (of.tp[:, -1] + of.fp[:, -1])
+    return benefit

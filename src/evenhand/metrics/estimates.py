@@ -1,0 +1,173 @@
+"""Numbers before they are rows: values in the data and in every resample, samples, reasons."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evenhand.metrics.families import Family, beside
+from evenhand.metrics.groups import Groups
+from evenhand.metrics.registry import Floats, Metric
+from evenhand.metrics.scored import Scored
+from evenhand.wording import counted
+
+Made = Literal["one", "difference", "spread", "lowest", "highest", "other", "point"]
+
+EVERYBODY = "*"
+ANYWHERE = (-math.inf, math.inf)
+UNIT = (0.0, 1.0)
+BIASED = "biased where groups are close"
+"""Said of a number that picks the largest of several differences and has no other interval."""
+
+
+@dataclass(frozen=True, eq=False)
+class Number:
+    """One number before it is a row.
+
+    Attributes
+    ----------
+    attribute, group, metric
+        What it is about; ``"*"`` is everybody, or a number across the groups.
+    values
+        ``(1 + B + J,)`` as in `Resamples`.
+    rows
+        The samples that it is computed from.
+    threshold
+        Where scores were cut into the decisions that it needs, or None.
+    reason
+        Why it is undefined, or None.
+    note
+        What else must be known about how it was made.
+    family, made
+        The values of groups that it is made of, and how: ``"one"`` is such a value itself,
+        ``"difference"`` the first less the second, then the largest difference of any two and the
+        lowest and highest of them (with two families, of one model less that of another);
+        ``"other"`` is made in any other way, and ``"point"`` has no interval.
+    bounds
+        What it cannot be below or above, which its interval keeps to.
+    """
+
+    attribute: str
+    group: str
+    metric: str
+    values: Floats
+    rows: Scored
+    threshold: float | None
+    reason: str | None
+    note: str = ""
+    family: tuple[Family, ...] = ()
+    made: Made = "other"
+    bounds: tuple[float, float] = ANYWHERE
+
+    def minus(self, other: Number) -> Number:
+        """Return the same number as a difference from another model's."""
+        less = replace(
+            self,
+            values=self.values - other.values,
+            threshold=None,
+            reason=self.reason or other.reason,
+            family=(*self.family, *other.family),
+            bounds=ANYWHERE,
+        )
+        if self.made == "one":
+            both = beside(self.family[0], other.family[0], paired=True)
+            return replace(less, family=(both,), made="difference")
+        if self.made in ("spread", "lowest", "highest"):
+            less = with_note(less, BIASED)
+        return replace(less, made="other") if self.made in ("spread", "difference") else less
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """The samples of one attribute's groups, and which of them are compared.
+
+    Attributes
+    ----------
+    attribute
+        Its name.
+    rows
+        The samples of each level that is shown.
+    compared
+        Levels that take part in what is said across groups.
+    together
+        The samples of all levels that are compared.
+    reference
+        The level that signed differences are taken from; None where none is compared.
+    small
+        Why a level makes no claim, for those with too few samples.
+    source, places
+        All samples, and the positions in them of each level's.
+    """
+
+    attribute: str
+    rows: Mapping[str, Scored]
+    compared: tuple[str, ...]
+    together: Scored
+    reference: str | None
+    small: Mapping[str, str]
+    source: Scored
+    places: Mapping[str, NDArray[np.intp]]
+
+    def seen(self, level: str, metric: Metric) -> Scored:
+        """Return the samples that a metric of a level uses.
+
+        These are the level's own. For a metric with a view they are chosen by the view from the
+        samples of the level and of all compared levels.
+        """
+        if metric.view is None:
+            return self.rows[level]
+        own, everybody = (np.zeros(len(self.source), dtype=np.bool_) for _ in range(2))
+        own[self.places[level]] = True
+        everybody[np.concatenate([self.places[each] for each in (level, *self.compared)])] = True
+        counts = everybody & metric.view(self.source.labels == 1, own)
+        return self.source.take(np.flatnonzero(counts))
+
+
+def with_note(number: Number, note: str) -> Number:
+    """Return the number with one more thing that must be known about how it was made."""
+    return replace(number, note="; ".join(filter(None, (number.note, note))))
+
+
+def everybody(rows: Scored) -> Parts:
+    """Return all samples as the one group ``"*"``."""
+    everything = {EVERYBODY: np.arange(len(rows))}
+    return Parts(EVERYBODY, {EVERYBODY: rows}, (), rows, None, {}, rows, everything)
+
+
+def parts_of(
+    rows: Scored,
+    attribute: str,
+    groups: Groups,
+    compared: Sequence[str],
+    *,
+    reference: str | None = None,
+    minimum: int = 0,
+) -> Parts:
+    """Divide samples into groups.
+
+    Parameters
+    ----------
+    compared
+        Levels to be compared, unless they have fewer samples than ``minimum``.
+    reference
+        By default the compared level with the most samples.
+    """
+    places = {level: groups.rows(level) for level in groups.levels}
+    parts = {level: rows.take(at) for level, at in places.items()}
+    small = {
+        level: f"{counted(len(part), 'sample')}, fewer than the {minimum} that a claim needs"
+        for level, part in parts.items()
+        if len(part) < minimum
+    }
+    kept = tuple(level for level in compared if level not in small)
+    code = {level: number for number, level in enumerate(groups.levels)}
+    codes = [code[level] for level in kept]
+    together = rows.take(np.flatnonzero(np.isin(groups.codes, codes)))
+    largest = max(kept, key=lambda level: len(parts[level]), default=None)
+    reference = reference or largest
+    return Parts(attribute, parts, kept, together, reference, small, rows, places)

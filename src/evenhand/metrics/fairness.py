@@ -1,0 +1,212 @@
+"""The fairness metrics that have names of their own. A new one is one decorated function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+
+from evenhand.metrics.aggregates import distance, least_ratio, spread
+from evenhand.metrics.registry import Floats
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+Over = Literal["groups", "classes", "reference", "overall"]
+"""What a fairness metric gets of each metric that it is made of, K resamples last:
+
+- ``"groups"``: ``(G, K)``, the groups;
+- ``"classes"``: ``(G, C, K)``, the groups, each class against the rest;
+- ``"reference"``: ``(2, K)``, one group and then the reference; there is a number for each group;
+- ``"overall"``: ``(G + 1, K)``, the groups, and last their samples together.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Fairness:
+    """A number across groups that is made from one or more metrics.
+
+    Attributes
+    ----------
+    name, title
+        What rows call it; one line that says what it is.
+    direction, ideal
+        Which way is better, and its value at parity.
+    of
+        Names of the metrics that it is made from.
+    over
+        What of them it gets.
+    is_spread
+        Whether it is the largest difference of any two groups, in any of the metrics.
+    source
+        Where the definition comes from.
+    value
+        From arrays as ``over`` says, one for each metric, to values ``(K,)``.
+    """
+
+    name: str
+    title: str
+    direction: Literal["higher", "lower", "ideal"]
+    ideal: float
+    of: tuple[str, ...]
+    over: Over
+    is_spread: bool
+    source: str
+    value: Callable[..., Floats]
+
+
+FAIRNESS: dict[str, Fairness] = {}
+
+
+def fairness(
+    direction: Literal["higher", "lower", "ideal"],
+    *of: str,
+    ideal: float,
+    source: str,
+    over: Over = "groups",
+    is_spread: bool = False,
+) -> Callable[[F], F]:
+    """Register the decorated function as the fairness metric of its name."""
+
+    def register(function: F) -> F:
+        name, title = function.__name__, (function.__doc__ or "").partition("\n")[0]
+        FAIRNESS[name] = Fairness(
+            name, title, direction, ideal, of, over, is_spread, source, function
+        )
+        return function
+
+    return register
+
+
+HARDT = "Hardt et al., NeurIPS 2016"
+SSL = "Yfantidou et al., KDD 2024"
+FAIRPRUNE = "Wu et al., MICCAI 2022"
+FAIRPRUNE_FAMILY = "Du et al., CVPR 2020; as used beside FairPrune"
+
+
+@fairness("lower", "selection_rate", ideal=0.0, is_spread=True, source="Dwork et al., ITCS 2012")
+def demographic_parity_difference(selection: Floats) -> Floats:
+    """Largest difference of the share flagged."""
+    return spread(selection)
+
+
+@fairness("higher", "selection_rate", ideal=1.0, source="Feldman et al., KDD 2015")
+def demographic_parity_ratio(selection: Floats) -> Floats:
+    """Smallest over largest share flagged."""
+    return least_ratio(selection)
+
+
+@fairness("ideal", "selection_rate", ideal=1.0, over="reference", source="Feldman et al., KDD 2015")
+def disparate_impact(selection: Floats) -> Floats:
+    """Share flagged over that of the reference; alarm outside .8 to 1.25."""
+    impact: Floats = selection[0] / selection[1]
+    return impact
+
+
+@fairness("lower", "sensitivity", ideal=0.0, is_spread=True, source=HARDT)
+def equal_opportunity_difference(tpr: Floats) -> Floats:
+    """Largest difference of sensitivity."""
+    return spread(tpr)
+
+
+@fairness("lower", "sensitivity", "false_positive_rate", ideal=0.0, is_spread=True, source=HARDT)
+def equalized_odds_difference(tpr: Floats, fpr: Floats) -> Floats:
+    """Larger of the largest differences of sensitivity and of false positive rate."""
+    return np.maximum(spread(tpr), spread(fpr))
+
+
+@fairness("lower", "sensitivity", "false_positive_rate", ideal=0.0, source=HARDT)
+def equalized_odds_mean(tpr: Floats, fpr: Floats) -> Floats:
+    """Mean of the largest differences of sensitivity and of false positive rate."""
+    return (spread(tpr) + spread(fpr)) / 2
+
+
+@fairness("lower", "sensitivity", "false_positive_rate", ideal=0.0, over="reference", source=SSL)
+def average_absolute_odds_difference(tpr: Floats, fpr: Floats) -> Floats:
+    """Mean distance of sensitivity and false positive rate from the reference's (AAOD)."""
+    return (distance(tpr[0] - tpr[1]) + distance(fpr[0] - fpr[1])) / 2
+
+
+@fairness("lower", "specificity", ideal=0.0, over="classes", source=FAIRPRUNE)
+def eopp0_sum(tnr: Floats) -> Floats:
+    """Largest difference of specificity, summed over the classes."""
+    total: Floats = spread(tnr).sum(axis=0)
+    return total
+
+
+@fairness("lower", "specificity", ideal=0.0, over="classes", source=FAIRPRUNE)
+def eopp0_mean(tnr: Floats) -> Floats:
+    """Largest difference of specificity, averaged over the classes."""
+    mean: Floats = spread(tnr).mean(axis=0)
+    return mean
+
+
+@fairness("lower", "sensitivity", ideal=0.0, over="classes", source=FAIRPRUNE)
+def eopp1_sum(tpr: Floats) -> Floats:
+    """Largest difference of sensitivity, summed over the classes."""
+    total: Floats = spread(tpr).sum(axis=0)
+    return total
+
+
+@fairness("lower", "sensitivity", ideal=0.0, over="classes", source=FAIRPRUNE)
+def eopp1_mean(tpr: Floats) -> Floats:
+    """Largest difference of sensitivity, averaged over the classes."""
+    mean: Floats = spread(tpr).mean(axis=0)
+    return mean
+
+
+@fairness(
+    "lower", "sensitivity", "false_positive_rate", ideal=0.0, over="classes", source=FAIRPRUNE
+)
+def eodd_fairprune_sum(tpr: Floats, fpr: Floats) -> Floats:
+    """Largest difference of TPR + FPR, summed over classes; not equalized odds: errors cancel.
+
+    A group with a higher sensitivity and a lower false positive rate, by the same amount, counts
+    as no different from the others: |ΔTPR + ΔFPR| is 0 where both errors differ.
+    """
+    total: Floats = spread(tpr + fpr).sum(axis=0)
+    return total
+
+
+@fairness(
+    "lower", "sensitivity", "false_positive_rate", ideal=0.0, over="classes", source=FAIRPRUNE
+)
+def eodd_fairprune_mean(tpr: Floats, fpr: Floats) -> Floats:
+    """Largest difference of TPR + FPR, averaged over classes; not equalized odds: errors cancel."""
+    mean: Floats = spread(tpr + fpr).mean(axis=0)
+    return mean
+
+
+@fairness("higher", "accuracy", ideal=1.0, source=FAIRPRUNE_FAMILY)
+def pqd(accuracy: Floats) -> Floats:
+    """Predictive quality disparity: smallest over largest accuracy."""
+    return least_ratio(accuracy)
+
+
+@fairness("higher", "selection_rate", ideal=1.0, over="classes", source=FAIRPRUNE_FAMILY)
+def dpm(selection: Floats) -> Floats:
+    """Demographic parity, many classes: smallest over largest share decided, mean over classes."""
+    mean: Floats = least_ratio(selection).mean(axis=0)
+    return mean
+
+
+@fairness("higher", "sensitivity", ideal=1.0, over="classes", source=FAIRPRUNE_FAMILY)
+def eom(tpr: Floats) -> Floats:
+    """Equal opportunity, many classes: smallest over largest sensitivity, mean over classes."""
+    mean: Floats = least_ratio(tpr).mean(axis=0)
+    return mean
+
+
+@fairness("lower", "accuracy", ideal=0.0, source=FAIRPRUNE_FAMILY)
+def nar(accuracy: Floats) -> Floats:
+    """Normalised accuracy range: largest difference of accuracy over its mean over groups."""
+    normalised: Floats = spread(accuracy) / accuracy.mean(axis=0)
+    return normalised
+
+
+@fairness("higher", "auc", ideal=1.0, over="overall", source="Luo et al., IEEE TMI 2024")
+def equity_scaled_auc(auc: Floats) -> Floats:
+    """AUC of all over 1 + the sum of the groups' distances from it (ES-AUC)."""
+    scaled: Floats = auc[-1] / (1 + distance(auc[:-1] - auc[-1]).sum(axis=0))
+    return scaled

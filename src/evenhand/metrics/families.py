@@ -1,0 +1,257 @@
+"""A metric's values in several groups, with their errors and intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, logit, ndtr, stdtrit
+
+from evenhand.metrics.estimate import patients_behind
+from evenhand.metrics.forms import Logistic, bin_pairs
+from evenhand.metrics.registry import Floats, Metric
+from evenhand.metrics.resample import Resamples
+from evenhand.metrics.scored import Scored
+
+SAME = 1e-12
+"""Values that lie no farther apart are the same but for rounding, relative to the value."""
+
+MANY = np.iinfo(np.int32).max
+"""Stands for an unknown number of patients: Student's t is then normal."""
+
+LONGEST = 2.0
+"""The longer side of a skewed interval is at most this many times as long as that of t."""
+
+Scale = Literal["share", "mean", "coefficient", "square", "plain"]
+"""How the ends of a value's interval are found from its error (see `Family.reach`)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """What one metric is in several groups, in the data and in each resample.
+
+    Attributes
+    ----------
+    names
+        The G groups.
+    values
+        ``(G, 1 + B + J)`` as in `Resamples`.
+    replicates
+        B.
+    fixed
+        ``(G,)``, whether every resample gives the same. Such a value is not certain: resamples
+        only say nothing about its error.
+    trials
+        ``(G,)``, the patients behind a fixed share of 0 or 1, whose error a binomial bounds;
+        elsewhere 0.
+    patients
+        ``(G,)``, the patients behind each value, of the rarer kind where it needs two.
+    scale
+        What kind of number it is.
+    paired
+        Whether the values are those of two models on the same samples.
+    """
+
+    names: tuple[str, ...]
+    values: Floats
+    replicates: int
+    fixed: NDArray[np.bool_]
+    trials: NDArray[np.intp]
+    patients: NDArray[np.intp]
+    scale: Scale
+    paired: bool = False
+
+    @property
+    def drawn(self) -> Floats:
+        """The values ``(G, B)`` in the resamples."""
+        return self.values[:, 1 : 1 + self.replicates]
+
+    @property
+    def unbounded(self) -> tuple[str, ...]:
+        """The groups about whose error nothing is known."""
+        unknown = self.fixed & (self.trials == 0)
+        return tuple(name for name, at in zip(self.names, unknown, strict=True) if at)
+
+    @property
+    def fewest(self) -> int:
+        """The patients behind the value that has the fewest."""
+        return int(self.patients.min(initial=MANY))
+
+    def take(self, places: Sequence[int]) -> Family:
+        """Return the values of some groups."""
+        at = list(places)
+        part = replace(
+            self,
+            names=tuple(self.names[place] for place in at),
+            values=self.values[at],
+            fixed=self.fixed[at],
+            trials=self.trials[at],
+            patients=self.patients[at],
+        )
+        error, skew = self._spread  # of each group by itself, so that it is known of some
+        vars(part)["_spread"] = (error[at], skew[at])
+        return part
+
+    @cached_property
+    def correlation(self) -> Floats:
+        """``(G, G)``, the correlation of the values over the resamples."""
+        drawn = self.drawn[:, ~np.isnan(self.drawn).any(axis=0)]
+        apart = drawn - drawn.mean(axis=1, keepdims=True)
+        size = np.sqrt((apart**2).sum(axis=1))
+        product = np.outer(size, size)
+        r: Floats = np.divide(apart @ apart.T, product, out=np.eye(len(size)), where=product > 0)
+        return r
+
+    @cached_property
+    def _spread(self) -> tuple[Floats, Floats]:
+        return spread_of(self.drawn, self.scale)
+
+    def reach(self, tail: float) -> tuple[Floats, Floats]:
+        """Return how far below and above each value its interval goes, ``(G,)`` each.
+
+        Parameters
+        ----------
+        tail
+            Error rate beyond each end.
+
+        Notes
+        -----
+        Student's t has one degree of freedom less than there are patients. A share has its
+        interval on the logit scale (Agresti, Categorical Data Analysis, 2013, 3.1.8); a mean has
+        Hall's, which takes the skewness out of t (J. R. Stat. Soc. B 1992), up to `LONGEST`; a
+        square of a mean likewise, which is conservative near 0, where resamples vary more than
+        samples do; a coefficient has a plain one, with half the width of the middle 68 % of the
+        resamples for its error, as a few of these are far out. A fixed share of 0 or 1 has
+        Clopper and Pearson's (Biometrika 1934).
+        """
+        at, (error, skew) = self.values[:, 0], self._spread
+        quantile = t_quantile(tail, self.patients)
+        below, above = distances(at, error, skew, quantile, self.scale)
+        exact = 1 - tail ** (1 / np.maximum(self.trials, 1))
+        bounded = self.trials > 0
+        return (
+            np.where(bounded, np.where(at == 1, exact, 0.0), below),
+            np.where(bounded, np.where(at == 0, exact, 0.0), above),
+        )
+
+    def pair_reach(self, tail: float) -> tuple[Floats, Floats]:
+        """Return how far below and above the difference of each pair goes, ``(pairs,)`` each.
+
+        The ends of the two values' intervals are joined (MOVER; Zou & Donner, Stat. Med. 2008),
+        with their correlation where the same patients are in both groups.
+        """
+        below, above = self.reach(tail)
+        first, second = np.triu_indices(len(self.names), 1)
+        r = self.correlation[first, second]
+        return (
+            _joined(below[first], above[second], r),
+            _joined(above[first], below[second], r),
+        )
+
+
+def spread_of(drawn: Floats, scale: Scale) -> tuple[Floats, Floats]:
+    """Return the standard error and the skewness of values ``(G, B)``, NaN left out."""
+    error, skew = np.zeros(len(drawn)), np.zeros(len(drawn))
+    for group, of_group in enumerate(drawn):
+        values = of_group[~np.isnan(of_group)]
+        if len(values) < 2:
+            continue
+        error[group] = values.std(ddof=1)
+        if scale in ("mean", "square") and error[group] > 0:
+            skew[group] = (((values - values.mean()) / error[group]) ** 3).mean()
+        if scale == "coefficient":
+            low, high = np.quantile(values, ndtr([-1, 1]))
+            error[group] = (high - low) / 2
+    return error, skew
+
+
+def t_quantile(tail: float, patients: NDArray[np.intp]) -> Floats:
+    """Return the t that is exceeded with a chance of ``tail``, by the number of patients."""
+    return np.asarray(-stdtrit(np.maximum(patients - 1, 1), tail), dtype=np.float64)
+
+
+def distances(
+    at: Floats, error: Floats, skew: Floats, quantile: Floats, scale: Scale
+) -> tuple[Floats, Floats]:
+    """Return how far intervals that are not exact reach below and above values ``(G,)``."""
+    plain = quantile * error
+    if scale in ("mean", "square"):
+        return error * _unskewed(quantile, skew), -error * _unskewed(-quantile, skew)
+    if scale != "share":
+        return plain, plain
+    inside = (at > 0) & (at < 1)
+    of_odds = np.divide(plain, at * (1 - at), out=np.zeros_like(at), where=inside)
+    odds = logit(np.where(inside, at, 0.5))
+    low, high = expit(odds - of_odds), expit(odds + of_odds)
+    return np.where(inside, at - low, plain), np.where(inside, high - at, plain)
+
+
+def _unskewed(t: Floats, skew: Floats) -> Floats:
+    """Return the quantile of a skewed t that Hall's cubic transformation takes to ``t``."""
+    bent = np.where(np.abs(skew) < SAME, 1.0, skew)
+    skewed = 3 / bent * (np.cbrt(1 + bent * (t - bent / 6)) - 1)
+    longest = LONGEST * np.abs(t)
+    return np.where(np.abs(skew) < SAME, t, skewed.clip(-longest, longest))
+
+
+def _joined(one: Floats, other: Floats, correlation: Floats) -> Floats:
+    square: Floats = one**2 + other**2 - 2 * correlation * one * other
+    return np.sqrt(np.maximum(square, 0.0))
+
+
+def family(
+    groups: Mapping[str, Scored],
+    metric: Metric,
+    values: Floats,
+    resamples: Resamples,
+    classes: Sequence[int],
+) -> Family:
+    """Bring together the values ``(G, 1 + B + J)`` of a metric in the groups."""
+    of = replace(
+        as_drawn(tuple(groups), values), replicates=resamples.replicates, scale=scale_of(metric)
+    )
+    if not of.drawn.size:
+        return of
+    # fmax and fmin pass over undefined replicates.
+    apart = np.fmax.reduce(of.drawn, axis=1) - np.fmin.reduce(of.drawn, axis=1)
+    fixed = apart <= SAME * np.maximum(1, np.abs(values[:, 0]))
+    bounded = fixed & np.isin(values[:, 0], (0, 1)) & metric.share
+    behind = [patients_behind(rows, metric, classes) for rows in groups.values()]
+    patients = np.array(behind, dtype=np.intp)
+    return replace(of, fixed=fixed, trials=np.where(bounded, patients, 0), patients=patients)
+
+
+def scale_of(metric: Metric) -> Scale:
+    """Return what kind of number a metric is."""
+    if metric.share:
+        return "share"
+    if metric.form is bin_pairs:
+        return "square"
+    return "coefficient" if isinstance(metric.form, Logistic) else "mean"
+
+
+def as_drawn(names: tuple[str, ...], values: Floats) -> Family:
+    """Return values as a family without exact intervals and with many patients behind each."""
+    nothing = np.zeros(len(names), dtype=np.intp)
+    replicates = values.shape[1] - 1
+    return Family(
+        names, values, replicates, nothing.astype(np.bool_), nothing, nothing + MANY, "plain"
+    )
+
+
+def beside(one: Family, other: Family, *, paired: bool = False) -> Family:
+    """Return the values of both."""
+    return Family(
+        (*one.names, *other.names),
+        np.concatenate([one.values, other.values]),
+        one.replicates,
+        np.concatenate([one.fixed, other.fixed]),
+        np.concatenate([one.trials, other.trials]),
+        np.concatenate([one.patients, other.patients]),
+        one.scale,
+        paired,
+    )

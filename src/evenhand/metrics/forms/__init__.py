@@ -1,0 +1,33 @@
+"""What metrics are computed from: one summary of a group's rows for many resamples at once."""
+
+from evenhand.metrics.forms.additive import Additive
+from evenhand.metrics.forms.bins import BinPairs, Bins, bin_pairs, bins
+from evenhand.metrics.forms.cells import Cells, cells
+from evenhand.metrics.forms.confusion import Confusion, confusion
+from evenhand.metrics.forms.curve import Curve, curve
+from evenhand.metrics.forms.logistic import Line, Logistic
+from evenhand.metrics.forms.looped import Repeated, looped
+from evenhand.metrics.forms.pairs import Pairs, pairs
+from evenhand.metrics.forms.rowwise import Mean, rowwise
+
+__all__ = [
+    "Additive",
+    "BinPairs",
+    "Bins",
+    "Cells",
+    "Confusion",
+    "Curve",
+    "Line",
+    "Logistic",
+    "Mean",
+    "Pairs",
+    "Repeated",
+    "bin_pairs",
+    "bins",
+    "cells",
+    "confusion",
+    "curve",
+    "looped",
+    "pairs",
+    "rowwise",
+]

@@ -1,0 +1,39 @@
+"""The points of the ROC and precision–recall curves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from evenhand.metrics.registry import Floats, Weights
+from evenhand.metrics.scored import Scored
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Weighted numbers ``(b, m)`` of positives and negatives at or above each distinct score.
+
+    The scores ``(m,)`` fall from left to right, so that everything is flagged in the last column.
+    """
+
+    score: Floats
+    tp: Floats
+    fp: Floats
+
+
+def curve(rows: Scored) -> Callable[[Weights], Curve]:
+    """Prepare the counts above each distinct score."""
+    order = np.lexsort((rows.patients, -rows.scores))
+    score, patient = rows.scores[order], rows.patients[order]
+    positive = rows.labels[order] == 1
+    last = np.flatnonzero(np.append(score[1:] != score[:-1], True))
+
+    def count(weights: Weights) -> Curve:
+        drawn = weights.take(patient, axis=1)
+        tp = np.cumsum(drawn * positive, axis=1, dtype=np.float64)[:, last]
+        fp = np.cumsum(drawn * ~positive, axis=1, dtype=np.float64)[:, last]
+        return Curve(score[last], tp, fp)
+
+    return count

@@ -1,0 +1,178 @@
+"""The metrics by name. A new one is a function with one decorator line."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evenhand.errors import EvenhandError, pick
+from evenhand.metrics.scored import Scored
+
+Floats = NDArray[np.float64]
+Weights = NDArray[np.uint8]
+"""``(b, P)``: how often each of b resamples draws each patient."""
+
+Direction = Literal["higher", "lower", "ideal", "none"]
+"""What is better: higher, lower, nearer to the ideal; or the metric only describes."""
+
+Classes = Literal["two", "macro", "any"]
+"""Two classes only; one-vs-rest mean for more; or the metric itself takes any number."""
+
+Need = Literal["score", "decision", "label"]
+Requirement = Literal["positives", "negatives", "flagged", "unflagged"]
+
+View = Callable[[NDArray[np.bool_], NDArray[np.bool_]], NDArray[np.bool_]]
+"""Maps masks ``(n,)`` of the positives and of the group's own samples to that of those to use."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Form(Protocol):
+    """What metrics of one kind share: a summary of the rows, computed for many resamples at once.
+
+    A form is compared by identity; all metrics of one form use one summary.
+    """
+
+    def __call__(self, rows: Scored) -> Callable[[Weights], Any]:
+        """Prepare rows, and return the function from weights ``(b, P)`` to their summary."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Metric:
+    """A number about one group.
+
+    Attributes
+    ----------
+    name, title
+        What rows call it; one line that says what it is.
+    direction, ideal
+        Which way is better, and the value of a perfect model (None where there is none).
+    needs
+        Whether it is computed from scores, decisions or labels alone.
+    requires
+        Rows without which it is undefined.
+    classes
+        What it does with more than two classes.
+    share
+        Whether its values are shares, 0 … 1.
+    source
+        Where the definition comes from.
+    form, value
+        The summary that it is computed from, and the function from summary to values ``(b,)``.
+    class_value
+        For more than two classes, the value of each class against the rest, of which the mean is
+        taken; None where that is ``value``.
+    view
+        Which samples of all compared groups the metric uses; None: the group's own.
+    no_interval
+        Why it has no interval, or None.
+    caution
+        When it misleads, or "".
+    """
+
+    name: str
+    title: str
+    direction: Direction
+    ideal: float | None
+    needs: Need
+    requires: tuple[Requirement, ...]
+    classes: Classes
+    share: bool
+    source: str
+    form: Form
+    value: Callable[[Any], Floats]
+    class_value: Callable[[Any], Floats] | None = None
+    view: View | None = None
+    no_interval: str | None = None
+    caution: str = ""
+
+    def of_one_class(self) -> Metric:
+        """Return the metric of one class against the rest, for the mean over classes."""
+        return self if self.class_value is None else replace(self, value=self.class_value)
+
+
+METRICS: dict[str, Metric] = {}
+
+
+def metric(
+    direction: Direction,
+    *,
+    ideal: float | None,
+    needs: Need,
+    form: Form,
+    source: str,
+    requires: tuple[Requirement, ...] = (),
+    classes: Classes = "macro",
+    share: bool = True,
+    at: float | None = None,
+    class_value: Callable[[Any], Floats] | None = None,
+    view: View | None = None,
+    no_interval: str | None = None,
+) -> Callable[[F], F]:
+    """Register the decorated function as the metric of its name.
+
+    It gets the summary that ``form`` makes and returns one value for each resample, NaN where the
+    metric is undefined. The first line of its docstring is the metric's title, and a paragraph
+    that begins with "Misleads" its caution. With ``at``, a number from 0 to 1, the function gets
+    that number as well, by this name; ``name[0.95]`` is then the same metric at another.
+    """
+
+    def register(function: F) -> F:
+        name, title = function.__name__, _title(function, at)
+        value = function if at is None else partial(function, at=at)
+        METRICS[name] = Metric(
+            name, title, direction, ideal, needs, requires, classes, share, source, form, value,
+            class_value, view, no_interval, _caution(function),
+        )  # fmt: skip
+        return function
+
+    return register
+
+
+def find_metric(name: str) -> Metric:
+    """Return a metric by its name, such as ``auc`` or ``sensitivity_at_specificity[0.95]``.
+
+    Raises
+    ------
+    EvenhandError
+        There is none (the message lists those that there are), it takes no number in brackets, or
+        the number does not lie between 0 and 1.
+    """
+    base, bracket, number = name.partition("[")
+    found = pick("metric", base, METRICS)
+    if not bracket:
+        return found
+    if not isinstance(found.value, partial):
+        raise EvenhandError(f"{name!r}: {base} takes no number in brackets.")
+    try:
+        at = float(number.removesuffix("]"))
+    except ValueError:
+        at = math.nan
+    if not 0 < at < 1 or not number.endswith("]"):
+        raise EvenhandError(f"{name!r}: write a number between 0 and 1, as in {base}[0.95].")
+    function = found.value.func
+    return replace(found, name=name, title=_title(function, at), value=partial(function, at=at))
+
+
+def is_metric(name: str) -> bool:
+    """Return whether a name is that of a metric, at whatever number."""
+    return name.partition("[")[0] in METRICS
+
+
+def _title(function: Callable[..., Any], at: float | None) -> str:
+    """Return the first line of a docstring, with the number that the metric is at."""
+    return (function.__doc__ or "").partition("\n")[0].replace("{at}", f"{at}")
+
+
+def _caution(function: Callable[..., Any]) -> str:
+    """Return the paragraph of a docstring that says when the metric misleads."""
+    paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+    return next((" ".join(of.split()) for of in paragraphs if of.startswith("Misleads")), "")

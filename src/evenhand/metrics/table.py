@@ -1,0 +1,287 @@
+"""Measure scored samples: one row per number, with its interval, its counts or its reason."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from evenhand.errors import EvenhandError
+from evenhand.metrics.aggregate import numbers_of, passes
+from evenhand.metrics.aggregates import DETECTABLE
+from evenhand.metrics.claims import Claim, Claims
+from evenhand.metrics.estimates import Number, Parts, everybody, parts_of
+from evenhand.metrics.groups import Groups
+from evenhand.metrics.intervals import (
+    NONE,
+    Interval,
+    clipped,
+    difference_interval,
+    extreme_interval,
+    extremes_difference_interval,
+    group_interval,
+    interval,
+    made_interval,
+    spread_interval,
+)
+from evenhand.metrics.measured import Measured, judge
+from evenhand.metrics.plan import Plan, check_plan, compared_levels, whole
+from evenhand.metrics.resample import Bootstrap, Resamples, resample
+from evenhand.metrics.scored import Scored
+from evenhand.metrics.tests import add_tests
+
+NUMBERS = ("threshold", "value", "low", "high", "level", "p", "p_adjusted")
+COUNTS = ("n", "patients", "positives", "replicates_undefined")
+COLUMNS = (
+    *("model", "against", "split", "attribute", "group", "metric"),
+    *("threshold", "value", "low", "high", "level", "method", "p", "p_adjusted"),
+    *(*COUNTS, "undefined"),
+)
+"""Columns of the rows, in order; the same as in ``metrics.json``."""
+
+Progress = Callable[[int, int], None]
+"""Is told how many steps are done, and how many there are."""
+
+NOT_FINITE = "no finite value: it divides by 0, or its fit has no solution"
+
+
+def measure(
+    rows: Scored,
+    groups: Mapping[str, Groups],
+    plan: Plan | None = None,
+    *,
+    rng: np.random.Generator,
+    against: Scored | None = None,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Measure everybody, each group of each attribute, and across the groups.
+
+    The differences that a page makes claims about are tested together (see `judge`).
+
+    Parameters
+    ----------
+    rows
+        The samples (see `scored`).
+    groups
+        The level that each sample has, by attribute; an intersection is an attribute too.
+    plan
+        What is to be measured.
+    rng
+        Draws the patients. The same state draws the same patients, whatever is measured.
+    against
+        The same samples, in the same order, scored by another model. Every number is then the
+        paired difference: this model's value less the other's, in the data and in each resample.
+    progress
+        Called now and then with how many steps are done, and how many there are: every resample
+        of everybody and of each attribute, and every permutation. A metric whose form is `looped`
+        takes long enough to want it.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns ``COLUMNS``; ``model``, ``against`` and ``split`` are left for the caller.
+
+    Raises
+    ------
+    EvenhandError
+        A name in the plan is not known, or samples, groups and models do not go together.
+    """
+    one = measure_part(rows, groups, plan, rng=rng, against=against, progress=progress)
+    return as_table(judge([one]))
+
+
+def measure_part(
+    rows: Scored,
+    groups: Mapping[str, Groups],
+    plan: Plan | None = None,
+    *,
+    rng: np.random.Generator,
+    against: Scored | None = None,
+    progress: Progress | None = None,
+    names: Mapping[str, str] | None = None,
+    patients: str = "",
+) -> Measured:
+    """Measure as `measure` does, but leave p-values to `judge`, which tests several parts together.
+
+    Parameters
+    ----------
+    rows, groups, plan, rng, against, progress
+        As for `measure`.
+    names
+        Values of the rows' columns ``model``, ``against`` and ``split``.
+    patients
+        Identifies the set of patients; parts with equal sets are tested together.
+
+    Returns
+    -------
+    Measured
+        Its rows have the columns ``COLUMNS``.
+    """
+    plan = plan or Plan()
+    check_plan(plan, groups)
+    _check_rows(rows, groups, against)
+    divided = _divided(rows, groups, plan)
+    resamples = resample(len(rows.members), plan.bootstrap, rng)
+    tested = plan.permutations if against is None else 0
+    models = 1 if against is None else 2
+    each = 1 + len(divided) * passes(plan.across, len(rows.classes))
+    tests = tested * len(divided) * len(plan.metrics)
+    step = _counter(progress, models * each * resamples.count + tests)
+    resamples = replace(resamples, progress=step)
+    numbers = _numbers(rows, divided, plan, resamples)
+    if against is not None:
+        others = _numbers(against, _divided(against, groups, plan), plan, resamples)
+        numbers = [
+            one.minus(other)
+            for one, other in zip(numbers, others, strict=True)
+            if not one.metric.endswith(f"_{DETECTABLE}")  # the data have it, not a model
+        ]
+    table = {
+        (number.attribute, number.group, number.metric): {
+            **_row(number, resamples, plan.bootstrap), **(names or {})
+        }
+        for number in numbers
+    }  # fmt: skip
+    gaps = add_tests(table, divided, plan, rng, step) if tested else []
+    claims: tuple[Claim, ...] = ()
+    if plan.bootstrap:
+        found = Claims(numbers, list(table.values()), resamples.replicates)
+        claims = tuple(_claims(found, divided, plan, paired=against is not None, tested=tested > 0))
+    finds = against is not None and DETECTABLE in plan.across
+    return Measured(table, claims, tuple(gaps), finds, patients)
+
+
+def _claims(
+    found: Claims, divided: Sequence[Parts], plan: Plan, *, paired: bool, tested: bool
+) -> Iterator[Claim]:
+    """Yield the claims: differences of two models; or of groups, and of the AUC from chance."""
+    attributes = [parts.attribute for parts in divided]
+    if paired:
+        yield from found.of_models(attributes, plan.metrics)
+        return
+    if not tested:
+        yield from found.of_chance()
+        for attribute in attributes:
+            yield from found.of_groups(attribute, plan.metrics)
+
+
+def as_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return rows as a data frame with the columns ``COLUMNS``; what is null is missing."""
+    table = pd.DataFrame(list(rows), columns=list(COLUMNS))
+    kinds = {name: "float64" if name in NUMBERS else "object" for name in COLUMNS}
+    return table.astype({**kinds, **dict.fromkeys(COUNTS, "Int64")})
+
+
+def as_records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a data frame as ``metrics.json`` holds them: null for what is missing."""
+    plain = table.astype("object").where(table.notna(), None)
+    return [{str(name): value for name, value in row.items()} for row in plain.to_dict("records")]
+
+
+def _counter(progress: Progress | None, total: int) -> Callable[[int], None]:
+    """Return what counts steps and tells how many are done."""
+    done = 0
+
+    def step(steps: int) -> None:
+        nonlocal done
+        done += steps
+        if progress:
+            progress(done, total)
+
+    return step
+
+
+def _divided(rows: Scored, groups: Mapping[str, Groups], plan: Plan) -> list[Parts]:
+    return [
+        parts_of(
+            rows,
+            name,
+            levels,
+            compared_levels(plan, name, levels),
+            reference=plan.references.get(whole(name)),
+            minimum=plan.minimum,
+        )
+        for name, levels in groups.items()
+    ]
+
+
+def _numbers(
+    rows: Scored, divided: Sequence[Parts], plan: Plan, resamples: Resamples
+) -> list[Number]:
+    found = numbers_of(everybody(rows), plan.metrics, (), resamples)
+    for parts in divided:
+        found += numbers_of(parts, plan.metrics, plan.across, resamples)
+    return found
+
+
+def _interval(number: Number, resamples: Resamples, bootstrap: Bootstrap | None) -> Interval:
+    """Return the interval of a number, as far as it lies within its bounds."""
+    ends = clipped(_unbounded(number, resamples, bootstrap), number.bounds)
+    return ends.judged(min((of.fewest for of in number.family), default=ends.few))
+
+
+def _unbounded(number: Number, resamples: Resamples, bootstrap: Bootstrap | None) -> Interval:
+    if number.made == "point" or bootstrap is None:
+        return NONE
+    if number.reason:
+        return interval(number.values, resamples, bootstrap)
+    if number.made == "one":
+        return group_interval(number.family[0], resamples, bootstrap)
+    if number.made == "difference":
+        return difference_interval(number.values, number.family[0], resamples, bootstrap)
+    if number.made == "other":
+        return made_interval(number.values, number.family, resamples, bootstrap)
+    if number.made == "spread":
+        return spread_interval(number.family, resamples, bootstrap)
+    if len(number.family) > 1:
+        return extremes_difference_interval(
+            number.values, number.family, number.made, resamples, bootstrap
+        )
+    return extreme_interval(number.family[0], number.made, resamples, bootstrap)
+
+
+def _row(number: Number, resamples: Resamples, bootstrap: Bootstrap | None) -> dict[str, Any]:
+    """Return one row of the table."""
+    value = float(number.values[0])
+    ends = _interval(number, resamples, bootstrap)
+    undefined = number.reason or (NOT_FINITE if math.isnan(value) else None)
+    return {
+        "attribute": number.attribute,
+        "group": number.group,
+        "metric": number.metric,
+        "threshold": number.threshold,
+        "value": None if undefined else value,
+        "low": ends.low,
+        "high": ends.high,
+        "level": bootstrap.level if bootstrap and ends.low is not None else None,
+        "method": "; ".join(filter(None, (ends.method, number.note))) or None,
+        "n": len(number.rows),
+        "patients": len(number.rows.members),
+        "positives": int(number.rows.labels.sum()) if number.rows.binary else None,
+        "replicates_undefined": ends.undefined if bootstrap else None,
+        "undefined": undefined,
+    }
+
+
+def _check_rows(rows: Scored, groups: Mapping[str, Groups], against: Scored | None) -> None:
+    if not len(rows):
+        raise EvenhandError("there are no samples to measure.")
+    for attribute, of_attribute in groups.items():
+        if len(of_attribute.codes) != len(rows):
+            raise EvenhandError(
+                f"attribute {attribute!r} has {len(of_attribute.codes)} levels for {len(rows)} "
+                "samples; there must be one for each."
+            )
+    same = against is None or (
+        np.array_equal(rows.labels, against.labels)
+        and np.array_equal(rows.patients, against.patients)
+    )
+    if not same:
+        raise EvenhandError(
+            "the two models were not scored on the same samples in the same order; labels and "
+            "patients differ. Match their predictions by sample_id first."
+        )

@@ -1,0 +1,242 @@
+"""Where scores are cut into decisions. A threshold is chosen on validation rows only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from evenhand.errors import EvenhandError
+from evenhand.metrics.groups import Groups
+from evenhand.metrics.registry import Floats
+from evenhand.wording import counted
+
+DEFAULT = 0.5
+
+ENOUGH = 10
+"""Fewest positives, and negatives, to choose a threshold on; fewer give one by chance."""
+
+Choose = Callable[[NDArray[np.intp], Floats], float]
+"""From labels and scores of validation rows to the score at and above which class 1 is decided."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A rule that chooses a threshold.
+
+    Attributes
+    ----------
+    name
+        What the command line calls it, as in ``"sensitivity=0.9"``.
+    says
+        The rule in words, for the report.
+    choose
+        The rule; it gives .5 where the labels leave it undefined.
+    positives, negatives
+        How many of each the rows must have.
+    """
+
+    name: str
+    says: str
+    choose: Choose
+    positives: int = 0
+    negatives: int = 0
+
+    @property
+    def needs_rows(self) -> bool:
+        """Whether it needs validation rows at all."""
+        return self.positives + self.negatives > 0
+
+    def lacks(self, labels: ArrayLike) -> str | None:
+        """Return in words why rows with these labels are too few for the rule, or None.
+
+        Examples
+        --------
+        >>> policy("youden").lacks([0] * 30 + [1] * 3)
+        '3 positives and 30 negatives, and 10 of each are needed'
+        """
+        positive = np.asarray(labels) == 1
+        positives, negatives = int(positive.sum()), int((~positive).sum())
+        if positives >= self.positives and negatives >= self.negatives:
+            return None
+        there = f"{counted(positives, 'positive')} and {counted(negatives, 'negative')}"
+        needed = [
+            f"{number} {kind}"
+            for number, kind in ((self.positives, "positives"), (self.negatives, "negatives"))
+            if number
+        ]
+        wanted = f"{ENOUGH} of each" if len(needed) == 2 else needed[0]
+        return f"{there}, and {wanted} are needed"
+
+    def on(self, labels: ArrayLike, scores: ArrayLike) -> float:
+        """Return the threshold that the rule chooses, .5 where the rows are too few for it."""
+        if self.lacks(labels):
+            return DEFAULT
+        return self.choose(np.asarray(labels), np.asarray(scores, dtype=np.float64))
+
+
+def youden(labels: ArrayLike, scores: ArrayLike) -> float:
+    """Return the threshold with the largest sensitivity + specificity − 1.
+
+    Parameters
+    ----------
+    labels
+        ``(n,)``, 0 or 1.
+    scores
+        ``(n,)``, probability of class 1.
+
+    Returns
+    -------
+    float
+        The score at and above which class 1 is decided; among equals the one that flags fewest.
+        .5 where the labels have one class, as the index is then undefined.
+
+    Notes
+    -----
+    Youden, Cancer 1950.
+
+    Examples
+    --------
+    >>> youden([0, 0, 1, 1], [0.1, 0.3, 0.25, 0.8])
+    0.8
+    """
+    at = _flagged_at(labels, scores)
+    if not at.positives or not at.negatives:
+        return DEFAULT
+    return float(at.score[np.argmax(at.tp / at.positives - at.fp / at.negatives)])
+
+
+def best_f1(labels: ArrayLike, scores: ArrayLike) -> float:
+    """Return the threshold with the largest F1; among equals the one that flags fewest.
+
+    Examples
+    --------
+    >>> best_f1([0, 0, 1, 1], [0.1, 0.3, 0.25, 0.8])
+    0.25
+    """
+    at = _flagged_at(labels, scores)
+    if not at.positives:
+        return DEFAULT
+    return float(at.score[np.argmax(2 * at.tp / (at.tp + at.fp + at.positives))])
+
+
+def for_sensitivity(target: float, labels: ArrayLike, scores: ArrayLike) -> float:
+    """Return the highest threshold whose sensitivity is at least the target.
+
+    Examples
+    --------
+    >>> for_sensitivity(0.9, [0, 0, 1, 1], [0.1, 0.3, 0.25, 0.8])
+    0.25
+    """
+    at = _flagged_at(labels, scores)
+    if not at.positives:
+        return DEFAULT
+    return float(at.score[np.argmax(at.tp >= target * at.positives - 1e-9)])
+
+
+def for_specificity(target: float, labels: ArrayLike, scores: ArrayLike) -> float:
+    """Return the lowest threshold whose specificity is at least the target.
+
+    Where no score of these rows will do, it is just above the highest: nothing is flagged.
+
+    Examples
+    --------
+    >>> for_specificity(0.9, [0, 0, 1, 1], [0.1, 0.3, 0.25, 0.8])
+    0.8
+    """
+    at = _flagged_at(labels, scores)
+    if not at.negatives:
+        return DEFAULT
+    enough = np.flatnonzero(at.negatives - at.fp >= target * at.negatives - 1e-9)
+    return float(at.score[enough[-1]] if len(enough) else np.nextafter(at.score[0], math.inf))
+
+
+def policy(text: str) -> Policy:
+    """Return the policy of a name, as the command line gives it.
+
+    Parameters
+    ----------
+    text
+        A number from 0 to 1, ``youden``, ``f1``, ``sensitivity=TARGET`` or
+        ``specificity=TARGET``.
+
+    Raises
+    ------
+    EvenhandError
+        It is none of these.
+
+    Examples
+    --------
+    >>> policy("0.3").choose([0, 1], [0.1, 0.2])
+    0.3
+    """
+    name, _, number = text.partition("=")
+    if text == "youden":
+        return Policy(text, "Youden's index", youden, ENOUGH, ENOUGH)
+    if text == "f1":
+        return Policy(text, "the best F1", best_f1, ENOUGH)
+    value = _share(number or text)
+    if value is not None and not number:
+        return Policy(text, f"fixed at {value:g}", lambda *_: value)
+    if value is not None and name == "sensitivity":
+        says = f"a sensitivity of at least {value:g}"
+        return Policy(text, says, partial(for_sensitivity, value), ENOUGH)
+    if value is not None and name == "specificity":
+        says = f"a specificity of at least {value:g}"
+        return Policy(text, says, partial(for_specificity, value), 0, ENOUGH)
+    raise EvenhandError(
+        f"no threshold policy {text!r}; give a number from 0 to 1, youden, f1, sensitivity=0.9 or "
+        "specificity=0.9 (with a target from 0 to 1)."
+    )
+
+
+def by_group(
+    rule: Policy, labels: ArrayLike, scores: ArrayLike, groups: Groups
+) -> tuple[float, dict[str, float]]:
+    """Choose a threshold for all validation rows, and one for each group that has enough of them.
+
+    Returns
+    -------
+    tuple
+        The threshold of all rows, for groups without one of their own; and those by level.
+    """
+    label, score = np.asarray(labels), np.asarray(scores, dtype=np.float64)
+    own = {}
+    for level in groups.levels:
+        at = groups.rows(level)
+        if not rule.lacks(label[at]):
+            own[level] = rule.on(label[at], score[at])
+    return rule.on(label, score), own
+
+
+@dataclass(frozen=True, eq=False)
+class _Flagged:
+    """Distinct scores, falling; the positives and negatives at and above each; and of all."""
+
+    score: Floats
+    tp: NDArray[np.intp]
+    fp: NDArray[np.intp]
+    positives: int
+    negatives: int
+
+
+def _flagged_at(labels: ArrayLike, scores: ArrayLike) -> _Flagged:
+    label, score = np.asarray(labels), np.asarray(scores, dtype=np.float64)
+    order = np.argsort(-score, kind="stable")
+    score, positive = score[order], label[order] == 1
+    last = np.flatnonzero(np.append(score[1:] != score[:-1], True)[: len(score)])
+    tp, fp = np.cumsum(positive)[last], np.cumsum(~positive)[last]
+    return _Flagged(score[last], tp, fp, int(positive.sum()), int((~positive).sum()))
+
+
+def _share(text: str) -> float | None:
+    """Return a number from 0 to 1, or None."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if 0 <= value <= 1 else None

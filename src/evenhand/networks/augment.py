@@ -1,0 +1,111 @@
+"""Augmentation of whole batches as tensors, drawn per sample, on the device that trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from evenhand.errors import EvenhandError
+from evenhand.networks.inputs import Inputs, SeriesInputs
+
+DRAWS = 8  # how many uniform numbers the augmentations use up per image
+
+
+class Drawn:
+    """Uniform numbers that were drawn before, ``(B, DRAWS)``, used up from the left.
+
+    They make the augmented view of a sample the same whatever batch the sample is in.
+    """
+
+    def __init__(self, numbers: Tensor) -> None:
+        self._left = numbers
+
+    def take(self, columns: int) -> Tensor:
+        """Return the next numbers of each image, ``(B, columns)``."""
+        taken, self._left = self._left[:, :columns], self._left[:, columns:]
+        return taken
+
+
+Chance = Generator | Drawn
+"""Where random numbers come from: a generator on the images' device, or drawn before."""
+
+Augment = Callable[[Tensor, Chance], Tensor]
+"""From images ``(B, 3, H, W)`` in [0, 1] and where chance comes from to images like them."""
+
+SMALLEST_CROP = 0.8  # of the side
+JITTER = 0.2  # brightness, contrast and saturation change by up to this share
+
+
+def none(images: Tensor, generator: Chance) -> Tensor:
+    """Return the images as they are."""
+    return images
+
+
+def upright(images: Tensor, generator: Chance) -> Tensor:
+    """Mirror, crop and resize, and change colours: for images that have an up and a down."""
+    return jitter(crop(images, generator, turns=False), generator)
+
+
+def free(images: Tensor, generator: Chance) -> Tensor:
+    """Do the same with flips and quarter turns, for images without orientation (skin, cells)."""
+    return jitter(crop(images, generator, turns=True), generator)
+
+
+AUGMENTATIONS: dict[str, Augment] = {"none": none, "upright": upright, "free": free}
+
+
+def find_augmentation(name: str, inputs: Inputs | int) -> Augment:
+    """Return the augmentation of that name; ``auto`` is upright for images and none for series.
+
+    Raises
+    ------
+    EvenhandError
+        It is one of images, and the inputs are series.
+    """
+    series = isinstance(inputs, SeriesInputs)
+    if name == "auto":
+        return none if series else upright
+    if series and name != "none":
+        raise EvenhandError(
+            f"--augment {name} is for images, and the samples are series. Leave it out."
+        )
+    return AUGMENTATIONS[name]
+
+
+def crop(
+    images: Tensor, generator: Chance, *, turns: bool, smallest: float = SMALLEST_CROP
+) -> Tensor:
+    """Mirror half of the images, turn them by quarters on request, and crop a random square.
+
+    All of it is one affine map per image, so each is resampled once.
+    """
+    count = len(images)
+    uniform = _uniform(count, 5, generator)
+    side = smallest + (1 - smallest) * uniform[:, 0]
+    mirror = torch.where(uniform[:, 1] < 0.5, -1.0, 1.0)
+    quarter = (uniform[:, 2] * 4).floor() if turns else torch.zeros_like(side)
+    cos, sin = torch.cos(quarter * torch.pi / 2).round(), torch.sin(quarter * torch.pi / 2).round()
+    shift = (1 - side)[:, None] * (2 * uniform[:, 3:] - 1)  # (B, 2)
+    rows = torch.stack([side * mirror * cos, -side * sin, side * mirror * sin, side * cos], dim=1)
+    theta = torch.cat([rows.view(count, 2, 2), shift[:, :, None]], dim=2)  # (B, 2, 3)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+
+def jitter(images: Tensor, generator: Chance, *, strength: float = JITTER) -> Tensor:
+    """Change brightness, contrast and saturation of each image by its own factors."""
+    factors = 1 + strength * (2 * _uniform(len(images), 3, generator) - 1)
+    brightness, contrast, saturation = factors.view(-1, 3, 1, 1, 1).unbind(1)
+    grey = images.mean(dim=1, keepdim=True)
+    images = grey + saturation * (images - grey)
+    mean = grey.mean(dim=(2, 3), keepdim=True)
+    return (brightness * (mean + contrast * (images - mean))).clamp(0, 1)
+
+
+def _uniform(rows: int, columns: int, generator: Chance) -> Tensor:
+    if isinstance(generator, Drawn):
+        return generator.take(columns)
+    return torch.rand(rows, columns, generator=generator, device=generator.device)

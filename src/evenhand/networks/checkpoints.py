@@ -1,0 +1,133 @@
+"""A model on disk: its weights as safetensors, its build and what was tuned as JSON."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from evenhand.errors import EvenhandError
+from evenhand.files import DamagedError, FileObject, checked, read_object, replacing, write_json
+from evenhand.networks.model import Model, ModelSpec, random_model
+
+SCHEMA = 1
+
+
+class ModelRecord(BaseModel):
+    """The content of ``model.json`` that all jobs share; what a job adds is kept, too."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    schema_version: int = Field(alias="schema")
+    spec: ModelSpec
+    units: list[dict[str, Any]] = []
+    val: dict[str, float | None] = {}
+    epoch: int | None = None
+    loss: float | None = None
+    losses: list[float] = []
+
+
+def save_model(folder: Path, model: Model, **facts: Any) -> None:
+    """Write ``model.safetensors`` and ``model.json``; the facts (strategy, mask …) go into it."""
+    save_tensors(folder / "model.safetensors", model.state_dict())
+    spec = model.spec.model_dump()
+    write_json(folder / "model.json", {"schema": SCHEMA, "spec": spec, **facts})
+
+
+def load_model(folder: Path) -> Model:
+    """Return the model that was saved in a folder, in evaluation mode on the CPU.
+
+    Raises
+    ------
+    EvenhandError
+        The folder holds no model, a damaged one, or one that a later version wrote.
+    """
+    weights = folder / "model.safetensors"
+    if not (folder / "model.json").is_file() and not weights.is_file():
+        raise EvenhandError(f"{folder} holds no model: it has no model.json.")
+    facts = read_model_facts(folder)
+    try:
+        model = random_model(ModelSpec.model_validate(facts["spec"]), seed=0)
+    except EvenhandError as error:
+        raise EvenhandError(f"{folder}/model.json: {error}") from error
+    state = load_tensors(weights)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        problem = " ".join(str(error).split())
+        raise DamagedError(weights, f"it does not fit {folder}/model.json ({problem})") from None
+    return model.eval()
+
+
+def read_model_facts(folder: Path) -> FileObject:
+    """Return what the ``model.json`` in a folder holds.
+
+    Raises
+    ------
+    EvenhandError
+        It is absent or damaged, or a later version wrote it.
+    """
+    path = folder / "model.json"
+    facts = read_object(path, SCHEMA)
+    checked(ModelRecord, facts, path)
+    return facts
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Put tensors by name at ``path`` as safetensors, whole or not at all.
+
+    Raises
+    ------
+    WriteError
+        The disk is full, or the folder cannot be written.
+    """
+    with replacing(path) as part:
+        write_tensors(part, tensors)
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Write tensors by name as safetensors.
+
+    Raises
+    ------
+    OSError
+        The system refuses.
+    """
+    contiguous = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(contiguous, path, metadata)
+    except SafetensorError as error:  # in which the system's error is text
+        raise _system_error(error) from error
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors in a safetensors file that Evenhand has written, by name.
+
+    Raises
+    ------
+    DamagedError
+        The file is absent, or holds something else.
+    """
+    if not path.is_file():
+        raise DamagedError(path, "there is no such file")
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, OSError) as error:
+        raise DamagedError(path, f"it cannot be read as safetensors ({error})") from error
+
+
+def _system_error(error: SafetensorError) -> OSError:
+    number = re.search(r"os error (\d+)", str(error))
+    if number is None:
+        return OSError(str(error))
+    code = int(number[1])
+    return OSError(code, os.strerror(code))

@@ -1,0 +1,150 @@
+"""A backbone with a task head: what is trained, scored, saved and pruned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from pydantic import BaseModel
+from torch import Tensor, nn
+
+from evenhand.networks.backbones import create_backbone, inherit_scale, normalisation
+from evenhand.networks.conv1d import hold_last
+from evenhand.networks.inputs import ImageInputs, Inputs, SeriesInputs
+from evenhand.networks.widths import narrow
+
+HIDDEN, HEAD_DROPOUT = 128, 0.6  # of the head with a hidden layer
+CLIP = 5.0  # standard deviations; what lies beyond is a slip of the pen or as good as this far
+
+Head = Literal["linear", "hidden"]
+
+
+class ModelSpec(BaseModel, frozen=True):
+    """What it takes to build a model again: everything but its weights."""
+
+    backbone: str
+    inputs: Inputs
+    classes: tuple[str, ...]
+    head: Head = "linear"
+    widths: dict[str, tuple[int, ...]] = {}  # of layers that channels were removed from
+
+    @property
+    def image_size(self) -> int | None:
+        """Side of the images in pixels; None for series."""
+        return self.inputs.size if isinstance(self.inputs, ImageInputs) else None
+
+
+class Model(nn.Module):
+    """A backbone and a head.
+
+    ``forward`` takes images ``(B, 3, H, W)`` in [0, 1] or series ``(B, C, T)`` with NaN where
+    nothing was observed, normalises them as the backbone expects, and returns logits ``(B, C)``.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, spec: ModelSpec, backbone: nn.Module) -> None:
+        super().__init__()
+        self.spec = spec
+        self.backbone = backbone
+        self.head = _head(spec, int(backbone.head_hidden_size))  # type: ignore[arg-type]
+        for name in ("mean", "std"):
+            by_channel = torch.tensor(getattr(spec.inputs, name))
+            shape = (1, -1) + (1,) * (len(spec.inputs.shape) - 1)
+            self.register_buffer(name, by_channel.view(shape), persistent=False)
+
+    def scaled(self, inputs: Tensor) -> Tensor:
+        """Return series standardised by channel, NaN where not observed; images as they are."""
+        if isinstance(self.spec.inputs, ImageInputs):
+            return inputs
+        scale = self.std.where(self.std > 0, torch.inf)  # no value is better than a constant one
+        return ((inputs - self.mean) / scale).clamp(-CLIP, CLIP)
+
+    def readable(self, scaled: Tensor) -> Tensor:
+        """Return what the backbone reads of a scaled batch: ``(B, 3, H, W)``, or ``(B, 2C, T)``."""
+        if isinstance(self.spec.inputs, ImageInputs):
+            return (scaled - self.mean) / self.std
+        return hold_last(scaled)
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """Return pooled representations ``(B, D)`` of a batch."""
+        out: Tensor = self.backbone(self.readable(self.scaled(inputs)))
+        return out
+
+    def forward(self, inputs: Tensor, rest: nn.Module | None = None) -> Tensor:
+        """Return logits ``(B, C)`` of a batch.
+
+        With the rest of the backbone behind a cut, the inputs are activations at the cut.
+        """
+        out: Tensor = self.head(self.features(inputs) if rest is None else rest(inputs))
+        return out
+
+
+def _head(spec: ModelSpec, width: int) -> nn.Module:
+    if spec.head == "linear":
+        return nn.Linear(width, len(spec.classes))
+    return nn.Sequential(
+        nn.Linear(width, HIDDEN),
+        nn.ReLU(),
+        nn.Dropout(HEAD_DROPOUT),
+        nn.Linear(HIDDEN, len(spec.classes)),
+    )
+
+
+def build_model(
+    backbone: str,
+    weights: str,
+    inputs: int | SeriesInputs,
+    classes: Sequence[str],
+    seed: int,
+    head: Head = "linear",
+) -> Model:
+    """Return a model with a fresh head; the seed draws whatever no weights are given for.
+
+    Parameters
+    ----------
+    backbone
+        timm's name of the network, or ``conv1d`` for series.
+    weights
+        ``pretrained``, ``none``, a safetensors file, or the directory of an earlier run.
+    inputs
+        Side of the square images in pixels, or what the series are; weights that come with a
+        model bring the scale of its channels, too.
+    classes
+        Class names; their number is the number of logits.
+    seed
+        Draws the head, and the backbone when ``weights`` is ``none``.
+    head
+        ``linear``, or ``hidden``: 128 units and dropout .6 before it.
+
+    Raises
+    ------
+    EvenhandError
+        The backbone is unknown or cannot take such inputs, or the weights cannot be had or do not
+        fit it.
+    """
+    if isinstance(inputs, SeriesInputs):
+        inputs = inherit_scale(inputs, weights)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed CUDA, too
+        network = create_backbone(backbone, weights, inputs)
+        about = inputs if isinstance(inputs, SeriesInputs) else _images(network, inputs)
+        spec = ModelSpec(backbone=backbone, inputs=about, classes=tuple(classes), head=head)
+        return Model(spec, network)
+
+
+def _images(network: nn.Module, size: int) -> ImageInputs:
+    mean, std = normalisation(network)
+    return ImageInputs(size=size, mean=mean, std=std)
+
+
+def random_model(spec: ModelSpec, seed: int) -> Model:
+    """Return a model of that build with random weights: to train, or to load a checkpoint into."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed CUDA, too
+        inputs = spec.inputs if isinstance(spec.inputs, SeriesInputs) else spec.inputs.size
+        model = Model(spec, create_backbone(spec.backbone, "none", inputs))
+    narrow(model, spec.widths)
+    return model

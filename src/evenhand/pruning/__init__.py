@@ -1,0 +1,1 @@
+"""Pruning by curvature: saliency, masks, channels."""

@@ -1,0 +1,244 @@
+"""Whole channels and heads: scored by the sum of their parameters' saliency, and removed."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from evenhand.errors import EvenhandError
+from evenhand.networks.model import Model, random_model
+from evenhand.networks.widths import attentions, count_heads, widths_of
+from evenhand.pruning.state import State
+
+Named = Mapping[str, Tensor]
+Slices = Mapping[tuple[str, int], int]
+"""Maps (parameter name, axis) to the number of entries that a channel has along that axis."""
+
+
+@dataclass(frozen=True, eq=False)
+class Choices:
+    """Channels or heads that can be removed one by one.
+
+    Attributes
+    ----------
+    scores
+        For each of them, the sum of its parameters' saliency.
+    slices
+        For each of them, the entries that it has along the axes of parameters.
+    remove
+        Removes those at some places from the model.
+    """
+
+    scores: Tensor
+    slices: Sequence[Slices]
+    remove: Callable[[list[int]], None]
+
+
+def torch_pruning() -> Any:
+    """Return the library that knows which layers depend on which.
+
+    Raises
+    ------
+    EvenhandError
+        It is not installed.
+    """
+    try:
+        import torch_pruning as library
+    except ImportError:
+        raise EvenhandError(
+            "--structure channel needs torch-pruning: pip install 'evenhand[structured]'."
+        ) from None
+    return library
+
+
+def refuse_solid(model: Model) -> None:
+    """Refuse a model that cannot be made narrower, which is tried on a copy.
+
+    Raises
+    ------
+    EvenhandError
+        It is one; the message names its backbone.
+    """
+    library, total = torch_pruning(), sum(p.numel() for p in model.parameters())
+    scores = {name: torch.ones_like(p) for name, p in model.named_parameters()}
+    try:
+        half = remove_channels(State(model, {}, total, total), scores, total // 2)
+        half.model(_sample(model))
+        random_model(half.model.spec, seed=0).load_state_dict(half.model.state_dict())
+        why = "" if half.left < total else "some layer that depends on them cannot be narrowed"
+    except Exception as error:  # whatever it raises for layers that it cannot follow
+        why = f"{library.__name__} cannot follow its layers ({type(error).__name__})"
+    if why:
+        raise EvenhandError(
+            f"--structure channel: no channel or head of {model.spec.backbone} can be removed, as "
+            f"{why}. Prune its weights one by one (--structure weight), or train another backbone."
+        )
+
+
+def remove_channels(state: State, scores: Named, count: int) -> State:
+    """Remove the channels and heads of least saliency that together have ``count`` numbers.
+
+    It is that number as nearly as whole channels allow, and one channel at least. One stays in
+    every layer.
+    """
+    model = deepcopy(state.model)
+    choices = _choices(model, scores)
+    shapes = {name: list(p.shape) for name, p in model.named_parameters()}
+    for one, places in zip(choices, _least(choices, shapes, count), strict=True):
+        if places:
+            one.remove(places)
+    count_heads(model)
+    original = random_model(model.spec.model_copy(update={"widths": {}}), seed=0)
+    model.spec = model.spec.model_copy(update={"widths": widths_of(model, original)})
+    # What weights a mask drops is zero, in what is left of a layer as well.
+    kept = {name: model.get_parameter(name) != 0 for name in state.kept}
+    return State(model, kept, sum(p.numel() for p in model.parameters()), state.total)
+
+
+def _least(choices: Sequence[Choices], shapes: dict[str, list[int]], count: int) -> list[list[int]]:
+    """Return the positions of the channels to remove, for each of the choices.
+
+    A weight that joins two removed channels counts once: ``shapes`` are updated in place, so each
+    channel counts what the channels before it leave.
+    """
+    every = sorted(
+        (float(score), k, place)
+        for k, one in enumerate(choices)
+        for place, score in enumerate(one.scores.tolist())
+    )
+    chosen: list[list[int]] = [[] for _ in choices]
+    gone = 0
+    for _, k, place in every:
+        if len(chosen[k]) == len(choices[k].scores) - 1:
+            continue
+        size = _size(choices[k].slices[place], shapes)
+        if gone and abs(gone + size - count) > abs(gone - count):
+            break
+        chosen[k].append(place)
+        for (name, axis), places in choices[k].slices[place].items():
+            shapes[name][axis] -= places
+        gone += size
+    return chosen
+
+
+def _size(slices: Slices, shapes: Mapping[str, Sequence[int]]) -> int:
+    """Return how many numbers vanish when slices are cut out of parameters of these shapes."""
+    left = {name: list(shapes[name]) for name, _ in slices}
+    for (name, axis), places in slices.items():
+        left[name][axis] -= places
+    return sum(math.prod(shapes[name]) - math.prod(shape) for name, shape in left.items())
+
+
+def _choices(model: Model, scores: Named) -> list[Choices]:
+    return [*_channels(model, scores), *_heads(model, scores)]
+
+
+def _channels(model: Model, scores: Named) -> list[Choices]:
+    """Return the channels of each set of layers that have to have the same number of them."""
+    layers = [module for module in model.modules() if not list(module.children())]
+    inner = {id(parameter) for layer in layers for parameter in layer.parameters()}
+    bare = [(p, p.ndim - 1) for p in model.parameters() if id(p) not in inner]
+    graph = torch_pruning().DependencyGraph()
+    with torch.enable_grad():  # it follows the gradient's way
+        graph.build_dependency(model, _sample(model), unwrapped_parameters=bare)
+    names = {module: name for name, module in model.named_modules()}
+    qkv = [one for one in model.modules() if isinstance(getattr(one, "qkv", None), nn.Linear)]
+    attention = [layer for one in qkv for layer in (one.qkv, one.proj)]
+    outputs = [layer for layer in model.head.modules() if isinstance(layer, nn.Linear)][-1:]
+    shapes = {name: p.shape for name, p in model.named_parameters()}
+    found = []
+    for group in graph.get_all_groups(ignored_layers=[*attention, *outputs]):
+        if not any(isinstance(item.dep.target.module, nn.Parameter) for item in group):
+            found.append(
+                Choices(
+                    _by_channel(graph, group, names, scores),
+                    _slices_by_channel(graph, group, names, shapes),
+                    group.prune,
+                )
+            )
+    return found
+
+
+def _sample(model: Model) -> Tensor:
+    return torch.zeros(1, *model.spec.inputs.shape, device=next(model.parameters()).device)
+
+
+def _parameters(graph: Any, group: Any, names: Mapping[Any, str]) -> Iterator[tuple[Any, str, int]]:
+    """Yield the parameters that depend on the channels of a group: item, name and axis."""
+    for item in group:
+        name = names.get(item.dep.target.module)
+        outward = graph.is_out_channel_pruning_fn(item.dep.handler)  # a norm's channels are both
+        for own, axis in (("weight", 0), ("bias", 0)) if outward else (("weight", 1),):
+            yield item, f"{name}.{own}", axis
+
+
+def _by_channel(graph: Any, group: Any, names: Mapping[Any, str], scores: Named) -> Tensor:
+    """Sum scores over everything that goes with each channel of a group."""
+    total = torch.zeros(len(group[0].idxs), dtype=torch.double)
+    for item, name, axis in _parameters(graph, group, names):
+        if (score := scores.get(name)) is not None:
+            places = score.transpose(0, axis)
+            sums = places.reshape(len(places), -1).sum(1).double().cpu()
+            total.index_add_(0, torch.as_tensor(item.root_idxs), sums[list(item.idxs)])
+    return total
+
+
+def _slices_by_channel(
+    graph: Any, group: Any, names: Mapping[Any, str], shapes: Mapping[str, torch.Size]
+) -> list[Slices]:
+    """Return the slices of parameters that are removed with each channel of a group."""
+    slices: list[Counter[tuple[str, int]]] = [Counter() for _ in group[0].idxs]
+    for item, name, axis in _parameters(graph, group, names):
+        if name in shapes:
+            for channel in item.root_idxs:
+                slices[channel][name, axis] += 1
+    return list(slices)
+
+
+def _heads(model: Model, scores: Named) -> list[Choices]:
+    """Return the heads of each attention."""
+    return [
+        Choices(
+            _by_head(name, attention, scores),
+            [_slices_of_head(name, attention)] * attention.num_heads,
+            partial(_remove_heads, attention),
+        )
+        for name, attention in attentions(model).items()
+    ]
+
+
+def _slices_of_head(name: str, attention: Any) -> Slices:
+    width = attention.head_dim
+    bias = {} if attention.qkv.bias is None else {(f"{name}.qkv.bias", 0): 3 * width}
+    return {(f"{name}.qkv.weight", 0): 3 * width, (f"{name}.proj.weight", 1): width, **bias}
+
+
+def _by_head(name: str, attention: Any, scores: Named) -> Tensor:
+    heads, width = attention.num_heads, attention.head_dim
+    rows = scores[f"{name}.qkv.weight"].sum(1)  # (3 · heads · width,)
+    if f"{name}.qkv.bias" in scores:
+        rows = rows + scores[f"{name}.qkv.bias"]
+    columns = scores[f"{name}.proj.weight"].sum(0)  # (heads · width,)
+    found = rows.view(3, heads, width).sum((0, 2)) + columns.view(heads, width).sum(1)
+    return found.double().cpu()
+
+
+def _remove_heads(attention: Any, places: list[int]) -> None:
+    heads, width = attention.num_heads, attention.head_dim
+    stay = torch.tensor([k for k in range(heads) if k not in places])
+    columns = torch.arange(heads * width).view(heads, width)[stay].flatten()
+    rows = torch.arange(3 * heads * width).view(3, heads, width)[:, stay].flatten()
+    qkv, proj = attention.qkv, attention.proj
+    qkv.weight = nn.Parameter(qkv.weight.detach()[rows])
+    if qkv.bias is not None:
+        qkv.bias = nn.Parameter(qkv.bias.detach()[rows])
+    proj.weight = nn.Parameter(proj.weight.detach()[:, columns])
+    qkv.out_features, proj.in_features = len(rows), len(columns)

@@ -1,0 +1,80 @@
+"""The diagonal of the Hessian itself, by Hutchinson's estimate."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import grad
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from evenhand.pruning.curvature.loss import PLAIN, check_logits, sample_losses, sample_weights
+from evenhand.pruning.curvature.types import Curvature, GroupBatch
+
+
+def hutchinson(draws: int, rng: torch.Generator, loss: nn.CrossEntropyLoss = PLAIN) -> Curvature:
+    """Return the mean of z ⊙ Hz over random signs z (Bekas et al., Appl. Numer. Math. 2007).
+
+    Any layer will do, and h may be negative, as the Hessian's may. Each draw takes a second
+    backward pass for each group, and is noisy where the Hessian is far from diagonal.
+    """
+
+    def curvature(
+        model: nn.Module, batches: Iterable[GroupBatch], names: Collection[str]
+    ) -> dict[str, dict[str, Tensor]]:
+        model.eval()
+        chosen = {name: p for name, p in model.named_parameters() if name in set(names)}
+        asked = [parameter.requires_grad for parameter in chosen.values()]
+        sums: dict[str, dict[str, Tensor]] = {}
+        counts: dict[str, Tensor | float] = {}
+        for parameter in chosen.values():
+            parameter.requires_grad_(True)
+        try:
+            with sdpa_kernel(SDPBackend.MATH):  # the others cannot be differentiated twice
+                for batch in batches:
+                    for group, rows in batch.rows.items():
+                        of = sums.setdefault(
+                            group, {name: torch.zeros_like(p) for name, p in chosen.items()}
+                        )
+                        logits, labels = model(batch.inputs[rows]), batch.labels[rows]
+                        check_logits(model, logits)
+                        counts[group] = counts.get(group, 0.0) + _weight(loss, labels, logits)
+                        total = sample_losses(loss, logits, labels).sum()
+                        if total.requires_grad:  # it does not where none of them leads to it
+                            _add(total, chosen, of, draws, rng)
+        finally:
+            for parameter, before in zip(chosen.values(), asked, strict=True):
+                parameter.requires_grad_(before)
+        return {
+            group: {name: total / (draws * counts[group]) for name, total in of.items()}
+            for group, of in sums.items()
+        }
+
+    return curvature
+
+
+def _weight(loss: nn.CrossEntropyLoss, labels: Tensor, logits: Tensor) -> Tensor:
+    return sample_weights(loss, labels, logits.detach()).sum()
+
+
+def _add(
+    loss: Tensor,
+    parameters: Mapping[str, Tensor],
+    into: dict[str, Tensor],
+    draws: int,
+    rng: torch.Generator,
+) -> None:
+    """Add the draws' z ⊙ Hz of a loss."""
+    of = list(parameters.values())
+    first = grad(loss, of, create_graph=True, materialize_grads=True)
+    for draw in range(draws):
+        signs = [_signs(p, rng) for p in of]
+        second = grad(first, of, signs, retain_graph=draw < draws - 1, materialize_grads=True)
+        for total, sign, product in zip(into.values(), signs, second, strict=True):
+            total.addcmul_(sign, product)
+
+
+def _signs(like: Tensor, rng: torch.Generator) -> Tensor:
+    drawn = torch.randint(0, 2, like.shape, generator=rng, device=rng.device)
+    return (2 * drawn - 1).to(like)

@@ -1,0 +1,180 @@
+"""Sums of squared per-sample gradients, layer by layer, from a layer's input and output gradient.
+
+For a layer that is linear in its parameters, a sample's gradient is a product of the two, and what
+is wanted is the sum of its square over the samples. No gradient of a single sample outlives the
+block of samples that it is summed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import evenhand.networks.torchvision_guard  # noqa: F401  # isort: skip  (timm imports torchvision)
+import torch
+from timm.layers.layer_scale import LayerScale, LayerScale2d
+from timm.layers.norm import LayerNorm as FastLayerNorm
+from timm.layers.norm import LayerNorm2d
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F  # noqa: N812
+
+Add = Callable[[Any, Tensor, Tensor, Tensor], None]
+"""Add to the last argument, which has the parameter's shape, the sum over samples of the squared
+gradient, from the layer, its input ``(n, …)`` and the gradient ``(n, …)`` of its output."""
+
+BLOCK = 2**18  # gradients held at a time, so that they stay in a core's cache
+PAIRS = 24  # products that cost as much as writing and reading one gradient of a sample
+
+
+def linear_weight(layer: nn.Linear, x: Tensor, grad: Tensor, into: Tensor) -> None:
+    """``(O, I)``: every position of a sample shares the weight."""
+    inputs = x.flatten(1, -2) if x.ndim > 2 else x[:, None]  # (n, P, I)
+    grads = grad.flatten(1, -2) if grad.ndim > 2 else grad[:, None]  # (n, P, O)
+    add_squares(grads[:, None], inputs[:, None], into[None])
+
+
+def conv_weight(layer: nn.Conv1d | nn.Conv2d, x: Tensor, grad: Tensor, into: Tensor) -> None:
+    """``(O, I / groups, *kernel)``: a linear layer on the patches that the kernel sees."""
+    groups = layer.groups
+    grads = grad.movedim(1, -1).reshape(len(x), -1, groups, grad.shape[1] // groups)
+    grads = grads.transpose(1, 2)  # (n, G, P, O / G)
+    sums = into.movedim(1, -1).view(groups, len(into) // groups, -1)  # (G, O / G, kernel · I / G)
+    each = max(1, BLOCK // max(1, grads[0].numel() // groups * sums.shape[2] // sums.shape[1]))
+    padded = _padded(layer, x).movedim(1, -1).contiguous()
+    for start in range(0, len(x), each):
+        block = slice(start, start + each)
+        add_squares(grads[block], _patches(layer, padded[block]), sums)
+
+
+def embedding_weight(layer: nn.Embedding, x: Tensor, grad: Tensor, into: Tensor) -> None:
+    """``(V, D)``: a sample's gradient of an entry is the sum over its occurrences."""
+    sample = torch.arange(len(x), device=x.device).repeat_interleave(x[0].numel())
+    entry, grads = x.flatten(), grad.flatten(0, -2)
+    if layer.padding_idx is not None:
+        kept = entry != layer.padding_idx
+        sample, entry, grads = sample[kept], entry[kept], grads[kept]
+    pairs, where = torch.unique(sample * len(into) + entry, return_inverse=True)
+    per_sample = grads.new_zeros(len(pairs), grads.shape[1]).index_add_(0, where, grads)
+    into.index_add_(0, pairs % len(into), per_sample.square_())
+
+
+def summed(axis: int) -> Add:
+    """Return the rule for a shift along an axis of the output (a bias)."""
+
+    def add(layer: nn.Module, x: Tensor, grad: Tensor, into: Tensor) -> None:
+        into.add_(_over_positions(grad, axis, into.ndim).square().sum(0))
+
+    return add
+
+
+def scaled(axis: int, name: str = "weight") -> Add:
+    """Return the rule for a factor along an axis of the output, as in a normalisation.
+
+    What it multiplies is the output of the layer with factors of 1 and shifts of 0.
+    """
+
+    def add(layer: nn.Module, x: Tensor, grad: Tensor, into: Tensor) -> None:
+        neutral = {key: torch.zeros_like(p) for key, p in layer.named_parameters()}
+        neutral[name] = torch.ones_like(neutral[name])
+        unscaled = functional_call(layer, neutral, (x.clone(),))  # it may work in place
+        into.add_(_over_positions(grad * unscaled, axis, into.ndim).square().sum(0))
+
+    return add
+
+
+_CONVOLUTION: Mapping[str, Add] = {"weight": conv_weight, "bias": summed(1)}
+_CHANNELS: Mapping[str, Add] = {"weight": scaled(1), "bias": summed(1)}
+_FEATURES: Mapping[str, Add] = {"weight": scaled(-1), "bias": summed(-1)}
+
+RULES: Mapping[type[nn.Module], Mapping[str, Add]] = {
+    nn.Linear: {"weight": linear_weight, "bias": summed(-1)},
+    nn.Conv1d: _CONVOLUTION,
+    nn.Conv2d: _CONVOLUTION,
+    nn.Embedding: {"weight": embedding_weight},
+    nn.BatchNorm1d: _CHANNELS,
+    nn.BatchNorm2d: _CHANNELS,
+    nn.GroupNorm: _CHANNELS,
+    LayerNorm2d: _CHANNELS,
+    nn.LayerNorm: _FEATURES,
+    FastLayerNorm: _FEATURES,
+    LayerScale: {"gamma": scaled(-1, "gamma")},
+    LayerScale2d: {"gamma": scaled(1, "gamma")},
+}
+"""The layers whose parameters are handled, by exact type: a subclass may compute something else."""
+
+
+def add_squares(grads: Tensor, inputs: Tensor, into: Tensor) -> None:
+    """Add Σ_n (Σ_p g_np a_npᵀ)² to ``into``.
+
+    Parameters
+    ----------
+    grads, inputs
+        g ``(n, G, P, O)`` and a ``(n, G, P, K)``: samples, groups of channels, positions.
+    into
+        ``(G, O, K)``.
+    """
+    positions = grads.shape[2]
+    if positions * (positions + 1) // 2 <= positions + PAIRS:
+        _add_by_pairs(grads, inputs, into)
+        return
+    each = max(1, BLOCK // into.numel())
+    for start in range(0, len(grads), each):
+        block = slice(start, start + each)
+        product = grads[block].transpose(2, 3) @ inputs[block]  # (each, G, O, K)
+        for one in product:
+            into.addcmul_(one, one)
+
+
+def _add_by_pairs(grads: Tensor, inputs: Tensor, into: Tensor) -> None:
+    """Add the square of a sum over positions as a sum over pairs of positions.
+
+    (Σ_p g_p a_p)² = Σ_p Σ_q (g_p g_q)(a_p a_q), so no sample's gradient is formed.
+    """
+    first, second = torch.triu_indices(grads.shape[2], grads.shape[2], device=grads.device)
+    times = torch.where(first == second, 1.0, 2.0).to(grads.dtype)  # (pairs,)
+    both_grads = grads[:, :, first] * grads[:, :, second] * times[:, None]  # (n, G, pairs, O)
+    both_inputs = inputs[:, :, first] * inputs[:, :, second]  # (n, G, pairs, K)
+    left = both_grads.transpose(0, 1).flatten(1, 2).transpose(1, 2)  # (G, O, n · pairs)
+    into.baddbmm_(left, both_inputs.transpose(0, 1).flatten(1, 2))
+
+
+def _padded(layer: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
+    """Pad the input as the layer does, ``(n, I, *size)``."""
+    sides: list[int] = []
+    for axis in reversed(range(len(layer.kernel_size))):
+        if layer.padding == "same":
+            total = layer.dilation[axis] * (layer.kernel_size[axis] - 1)
+            sides += [total // 2, total - total // 2]
+        elif layer.padding != "valid":
+            sides += [int(layer.padding[axis])] * 2
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    return F.pad(x, sides, mode) if any(sides) else x
+
+
+def _patches(layer: nn.Conv1d | nn.Conv2d, padded: Tensor) -> Tensor:
+    """Return what the kernel sees at each position, ``(n, G, P, kernel · I / G)``.
+
+    ``padded`` is ``(n, *size, I)`` and contiguous, so that a patch is copied row by row.
+    """
+    n, *size, channels = padded.shape
+    strides = padded.stride()
+    places = [
+        (length - hop * (kernel - 1) - 1) // step + 1
+        for length, hop, kernel, step in zip(
+            size, layer.dilation, layer.kernel_size, layer.stride, strict=True
+        )
+    ]
+    own = channels // layer.groups
+    shape = (n, *places, *layer.kernel_size, layer.groups, own)
+    steps = [step * stride for step, stride in zip(layer.stride, strides[1:-1], strict=True)]
+    hops = [hop * stride for hop, stride in zip(layer.dilation, strides[1:-1], strict=True)]
+    view = padded.as_strided(shape, (strides[0], *steps, *hops, own, 1), padded.storage_offset())
+    return view.movedim(-2, 1).flatten(2, 1 + len(places)).flatten(3)
+
+
+def _over_positions(grad: Tensor, axis: int, trailing: int) -> Tensor:
+    """Sum over everything but samples and the parameter's own axes, ``(n, *parameter)``."""
+    own = range(1, 2) if axis == 1 else range(grad.ndim - trailing, grad.ndim)
+    others = [place for place in range(1, grad.ndim) if place not in own]
+    return grad.sum(others) if others else grad

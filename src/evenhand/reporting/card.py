@@ -1,0 +1,232 @@
+"""The model card: the answer first, then how a model does by group, and what it was made from."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from evenhand.metrics import FAIRNESS
+from evenhand.reporting.estimates import (
+    EVERYONE,
+    Estimate,
+    Estimates,
+    estimates,
+    find,
+    first,
+    names,
+)
+from evenhand.reporting.sections.answers import group_answer
+from evenhand.reporting.sections.groups import leading_first
+from evenhand.reporting.sections.pruning import Pruning
+from evenhand.reporting.sections.strategies import leading_metric
+from evenhand.reporting.text.numbers import PERCENT, listed
+from evenhand.reporting.text.sentences import lede, level
+from evenhand.reporting.text.vocabulary import is_of_group, model_names, opening, shown, term
+from evenhand.reporting.text.worst_best import extremes
+
+COLUMNS = 4
+"""Metrics by group that the card shows; the report has all."""
+
+
+def model_card(
+    facts: Mapping[str, Any],
+    rows: pd.DataFrame,
+    name: str,
+    *,
+    split: str = "test",
+    positive: str = "positive",
+    pruning: Pruning | None = None,
+) -> str:
+    """Return the card of one model of a run as Markdown with front matter.
+
+    Parameters
+    ----------
+    facts
+        What ``run.json`` holds.
+    rows
+        The run's metric rows.
+    name
+        The model's name in the run.
+    split
+        The split that the card reports.
+    positive
+        What a positive sample is called.
+    pruning
+        What the run's pruning did, None without one.
+    """
+    called = model_names(facts)
+    told = find(estimates(rows, facts), model=called.get(name, name), split=split, against=None)
+    settings, source = facts["settings"], facts.get("source", {})
+    unit = source.get("unit", "patient")
+    by_group = Estimates(row for row in told if is_of_group(row.metric))
+    metrics = leading_first(names(by_group, "metric"))[:COLUMNS] if by_group else ()
+    sections = {
+        "In short": _short(told, split, unit, positive),
+        "How each group fares": _groups(by_group, metrics, unit),
+        "Gaps between groups": _gaps(told, metrics),
+        "What it is": [
+            *_about(facts, settings),
+            *(() if pruning is None else _pruned(facts["of"], pruning, name)),
+        ],
+        "Data": [
+            f"- source: {_plain(source.get('reader', 'unknown'))} {_plain(source.get('path', ''))}",
+            f"- label: {_plain(source.get('label') or 'as in the predictions')}",
+            f"- split reported: {split}; independent units: {_plain(unit)}s",
+            *(f"- left out: {_plain(what)}" for what in source.get("left_out", ())),
+        ],
+        "What must be known": [
+            *(f"- {_plain(note)}" for note in facts.get("notes", ())),
+            "- Whole patients are resampled; intervals hold for the threshold as it is.",
+            "- Every number, and what is undefined and why, is in the run's report.html and "
+            "metrics.json.",
+            "- It is made for research; it is no medical device.",
+        ],
+        "Versions": [", ".join(f"{_plain(k)} {_plain(v)}" for k, v in facts["versions"].items())],
+    }
+    parts = [f"---\n{_front(facts, told, name)}---", f"# {_plain(opening(called.get(name, name)))}"]
+    parts += [f"## {title}\n\n" + "\n".join(lines) for title, lines in sections.items() if lines]
+    return "\n\n".join(parts) + "\n"
+
+
+def _front(facts: Mapping[str, Any], told: Sequence[Estimate], name: str) -> str:
+    """Return the front matter: the usual fields of a model card, overall results among them."""
+    overall = [row for row in told if row.attribute == EVERYONE and row.value is not None]
+    data = str(facts.get("source", {}).get("reader", "unknown"))
+    result = {
+        "task": {"type": "classification"},
+        "dataset": {"name": data, "type": data},
+        "metrics": [
+            {"type": row.metric, "name": term(row.metric).label, "value": row.value}
+            for row in overall
+        ],
+    }
+    front = {
+        "library_name": "evenhand",
+        "tags": ["medical", "fairness", str(facts["job"])],
+        "datasets": [data],
+        "metrics": [row.metric for row in overall],
+        "model-index": [{"name": name, "results": [result]}],
+    }
+    text: str = yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
+    return text
+
+
+def _about(facts: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
+    made = {
+        name: settings[name] for name in ("backbone", "strategy", "weights") if name in settings
+    }
+    lines = [f"- {name}: {_plain(value)}" for name, value in made.items()]
+    origin = "made by" if made else "its predictions were brought from elsewhere; measured by"
+    return [*lines, f"- {origin} evenhand {facts['job']}, seed {facts['seed']}"]
+
+
+def _pruned(of: Mapping[str, Any], pruning: Pruning, name: str) -> Iterator[str]:
+    """Yield where a model of a pruning comes from, for whom it was pruned, how and how far."""
+    yield f"- pruned from: the model {_plain(of['model'])} of the run {_plain(of['run'])}"
+    facts, step = pruning.facts, pruning.curve.iloc[pruning.facts["chosen"]]
+    before, after = facts["cost"]["before"], facts["cost"][name]
+    if name == "before":
+        yield f"- it is that model before pruning: {before['parameters']:,} parameters"
+        return
+    betas = listed([f"{group} (beta {beta:.3g})" for group, beta in facts["betas"].items()])
+    yield (
+        f"- pruned for {_plain(facts['unprivileged'])}, unprivileged by "
+        f"{_plain(shown(facts['attribute']))}, against {_plain(betas)}"
+    )
+    channels = facts["structure"] == "channel"
+    yield f"- structure: {'whole channels are removed' if channels else 'single weights are zero'}"
+    yield (
+        f"- parameters: {before['parameters']:,} before, {after['parameters']:,} after, of which "
+        f"{after['zeros']:,} are zero"
+    )
+    yield (
+        f"- chosen: step {step['step']:.0f} of {len(pruning.curve) - 1}, a sparsity of "
+        f"{PERCENT.text(step['sparsity'])} of what might be pruned"
+    )
+    if name == "finetuned":
+        yield "- fine-tuned after the pruning, with what was pruned kept out"
+
+
+def _short(told: Sequence[Estimate], split: str, unit: str, positive: str) -> list[str]:
+    """Return what a reader takes away: on whom, and one paragraph and one row per attribute."""
+    lines = [_plain(lede(told, split, unit, positive))]
+    attributes = [name for name in names(told, "attribute") if name != EVERYONE]
+    if not attributes:
+        return lines
+    for attribute in attributes:
+        answer = group_answer(told, told[0].model, attribute, positive)
+        if answer is not None:
+            sentences = " ".join(map(_plain, (answer.headline, *answer.details)))
+            lines += ["", f"**{_plain(answer.topic)}: {answer.outcome}.** {sentences}"]
+    metric = leading_metric(told)
+    head = f"| {_plain(term(metric).label)} | everyone | served worst | served best | gap |"
+    return [*lines, "", head, "|---|---|---|---|---|", *_extremes(told, metric, attributes)]
+
+
+def _extremes(told: Sequence[Estimate], metric: str, attributes: Sequence[str]) -> Iterator[str]:
+    """Yield a row for each attribute: its worst and best group by one metric, and their gap."""
+    everyone = _value(first(told, attribute=EVERYONE, metric=metric))
+    for attribute in attributes:
+        found = extremes(find(told, attribute=attribute), metric)
+        if found:
+            ends = [
+                f"{_plain(shown(row.group))} {_value(row)}" for row in (found.worst, found.best)
+            ]
+            cells = (f"by {_plain(shown(attribute))}", everyone, *ends, _value(found.gap))
+            yield f"| {' | '.join(cells)} |"
+
+
+def _groups(rows: Sequence[Estimate], metrics: Sequence[str], unit: str) -> list[str]:
+    """Return a row for each group, with the metrics that people read most."""
+    if not metrics:
+        return []
+    labels = [f"{_plain(term(metric).label)} ({level(rows[0])} interval)" for metric in metrics]
+    head = f"| group | samples | {_plain(unit)}s | {' | '.join(labels)} |"
+    lines = [head, "|---" * (3 + len(metrics)) + "|"]
+    for attribute, group in dict.fromkeys((row.attribute, row.group) for row in rows):
+        here = find(rows, attribute=attribute, group=group)
+        counts = (f"{here[0].n:,}", f"{here[0].patients:,}")
+        values = (_value(first(here, metric=metric)) for metric in metrics)
+        lines.append(f"| {' | '.join((_group(here[0]), *counts, *values))} |")
+    return lines
+
+
+def _gaps(told: Sequence[Estimate], metrics: Sequence[str]) -> list[str]:
+    """Return the gaps of the same metrics, and the named comparisons that were asked for."""
+    wanted = {*(f"{metric}_gap" for metric in metrics), *FAIRNESS}
+    rows = [row for row in told if row.group == EVERYONE and row.metric in wanted]
+    if not rows:
+        return []
+    head = ["| attribute | number | value (interval) |", "|---|---|---|"]
+    return head + [
+        f"| {_plain(shown(row.attribute))} | {_plain(term(row.metric).label)} | {_value(row)} |"
+        for row in rows
+    ]
+
+
+def _value(row: Estimate | None) -> str:
+    """Return a value with its interval, or why there is none."""
+    if row is None:
+        return "not measured"
+    if row.value is None:
+        return f"undefined: {_plain(row.undefined)}"
+    scale = term(row.metric).scale
+    ends = scale.interval(row.low, row.high)
+    return f"{scale.text(row.value)} ({ends})" if ends else scale.text(row.value)
+
+
+def _group(row: Estimate) -> str:
+    if row.attribute == EVERYONE:
+        return "everyone"
+    return f"{_plain(shown(row.attribute))}: {_plain(shown(row.group))}"
+
+
+def _plain(text: object) -> str:
+    """Return text that neither Markdown nor HTML reads anything into."""
+    one_line = html.escape(" ".join(str(text).split()), quote=False)
+    return re.sub(r"([\\`*_\[\]|#~])", r"\\\1", one_line)

@@ -1,0 +1,176 @@
+"""Charts of a pruning: the way it went, and what was predicted of each layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from evenhand.reporting.charts.forest import Axis, axis_over
+from evenhand.reporting.text.numbers import PERCENT, counted, plain
+
+Ticks = tuple[tuple[float, str], ...]
+Points = Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A line with its marks; places in percent of width and height, from the top left."""
+
+    name: str
+    look: int
+    points: str
+    marks: tuple[tuple[float, float, str], ...]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Lines or clouds of points over two axes."""
+
+    title: str
+    says: str
+    across: str
+    up: str
+    traces: tuple[Trace, ...]
+    x_ticks: Ticks
+    y_ticks: Ticks
+    chosen: tuple[tuple[float, float], ...] = ()
+    level: float | None = None
+    level_name: str = ""
+    diagonal: tuple[float, float, float, float] | None = None
+
+
+def confirming(name: str) -> str:
+    """Return the column that has a number for the validation patients that confirm the choice."""
+    return f"confirm:{name}"
+
+
+def criterion_chart(curve: pd.DataFrame, facts: Mapping[str, Any]) -> Chart:
+    """Draw the fairness criterion over sparsity, with its target."""
+    name, look = facts["criterion"], len(facts["betas"]) + 1  # it is of no group
+    better = "lower" if facts["lower_is_better"] else "higher"
+    target = facts["target"]
+    named = {name: (name, look)}
+    if confirming(name) in curve:
+        named = {
+            name: (f"{name}, the half that chooses", look),
+            confirming(name): (f"{name}, the half that confirms", look + 1),
+        }
+    says = f"On validation; {better} is better. The diamond is the chosen step."
+    return _chart(
+        curve,
+        facts,
+        named,
+        ("Fairness", says),
+        level=target,
+        level_name="the target",
+    )
+
+
+def group_chart(curve: pd.DataFrame, facts: Mapping[str, Any], looks: Mapping[str, int]) -> Chart:
+    """Draw the accuracy of everybody and of each group over sparsity, with the budget."""
+    metric, budget = facts["budget_metric"], facts["budget"]
+    named = {metric: ("everybody", len(looks))} | {
+        f"{metric}:{group}": (group, look)
+        for group, look in looks.items()
+        if f"{metric}:{group}" in curve
+    }
+    level = None
+    if budget is not None:
+        falls = curve[metric].iloc[0] - 0.01 * budget
+        level = falls if facts["budget_lower_is_worse"] else curve[metric].iloc[0] + 0.01 * budget
+    halved = confirming(facts["criterion"]) in curve
+    whom = "the half of the validation patients that chooses" if halved else "validation"
+    says = f"{metric} on {whom}, of everybody and by group."
+    return _chart(
+        curve,
+        facts,
+        named,
+        ("Accuracy", says),
+        level=level,
+        level_name="" if budget is None else f"everybody may not pass this: budget {budget:g}",
+    )
+
+
+def _chart(
+    curve: pd.DataFrame,
+    facts: Mapping[str, Any],
+    named: Mapping[str, tuple[str, int]],
+    title: tuple[str, str],
+    *,
+    level: float | None,
+    level_name: str,
+) -> Chart:
+    x = axis_over(curve["sparsity"], limits=(0, 1))
+    values = [value for name in named for value in curve[name] if math.isfinite(value)]
+    y = axis_over([*values, *([] if level is None else [level])])
+    first = next(iter(named))
+    chosen = curve.iloc[facts["chosen"]]
+    traces = []
+    for name, (shown, look) in named.items():
+        places = [(float(a), float(b)) for a, b in zip(curve["sparsity"], curve[name], strict=True)]
+        traces.append(_trace(shown, look, [p for p in places if math.isfinite(p[1])], (x, y)))
+    return Chart(
+        *title,
+        across="Sparsity",
+        up=first,
+        traces=tuple(traces),
+        x_ticks=tuple((x.at(tick), PERCENT.text(tick).replace(".0", "")) for tick in x.ticks),
+        y_ticks=_y_ticks(y),
+        chosen=((x.at(float(chosen["sparsity"])), 100 - y.at(float(chosen[first]))),),
+        level=None if level is None else 100 - y.at(level),
+        level_name="" if level is None else level_name,
+    )
+
+
+def _trace(name: str, look: int, places: Points, axes: tuple[Axis, Axis]) -> Trace:
+    x, y = axes
+    at = [(x.at(a), 100 - y.at(b), f"{name}: {plain(b, 4)}") for a, b in places]
+    return Trace(name, look, " ".join(f"{a},{b}" for a, b, _ in at), tuple(at))
+
+
+def _y_ticks(axis: Axis) -> Ticks:
+    digits = 2 if axis.high - axis.low > 0.05 else 3
+    return tuple((100 - axis.at(tick), plain(tick, digits)) for tick in axis.ticks)
+
+
+def premise_chart(facts: Mapping[str, Any], group: str, look: int) -> Chart:
+    """Draw measured by predicted changes, both on an axis that is linear only near 0."""
+    layers = facts["premise"]["layers"]
+    pairs = [(layer["predicted"][group], layer["measured"][group]) for layer in layers]
+    sizes = sorted(abs(value) for pair in pairs for value in pair if value)
+    unit = 10.0 ** math.floor(math.log10(sizes[len(sizes) // 4])) if sizes else 1.0
+    bent = [(math.asinh(a / unit), math.asinh(b / unit)) for a, b in pairs]
+    x, y = axis_over([a for a, _ in bent] + [0.0]), axis_over([b for _, b in bent] + [0.0])
+    marks = tuple(
+        (x.at(a), 100 - y.at(b), f"{layer['name']}: predicted {p:.2g}, measured {m:.2g}")
+        for (a, b), (p, m), layer in zip(bent, pairs, layers, strict=True)
+    )
+    low, high = max(x.low, y.low), min(x.high, y.high)
+    rank = facts["premise"]["correlation"][group]
+    said = "undefined" if rank is None else plain(rank, 2)
+    return Chart(
+        group,
+        f"Rank correlation {said} over {counted(len(layers), 'layer')}.",
+        across="Predicted change of error",
+        up="measured change",
+        traces=(Trace(group, look, "", marks),),
+        x_ticks=_bent_ticks(x, unit, down=False),
+        y_ticks=_bent_ticks(y, unit, down=True),
+        diagonal=(x.at(low), 100 - y.at(low), x.at(high), 100 - y.at(high)) if low < high else None,
+    )
+
+
+def _bent_ticks(axis: Axis, unit: float, *, down: bool) -> Ticks:
+    """Return 0 and every second power of ten on an axis of asinh(value / unit)."""
+    reach = range(1, 12, 2)
+    values = [0.0, *(sign * unit * 10**k for k in reach for sign in (1, -1))]
+    places = [(math.asinh(value / unit), value) for value in values]
+    ticks = [(axis.at(at), value) for at, value in places if axis.low <= at <= axis.high]
+    return tuple(
+        (100 - at if down else at, "0" if value == 0 else f"{value:.0e}".replace("e-0", "e-"))
+        for at, value in sorted(ticks)
+    )

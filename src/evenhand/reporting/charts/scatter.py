@@ -1,0 +1,73 @@
+"""Geometry of scatter plots: points of several series on two linear axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evenhand.reporting.charts.forest import Axis, axis_over, labelled
+from evenhand.reporting.text.numbers import PLAIN, Scale
+
+Ticks = tuple[tuple[float, str], ...]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A named pair of values; points of one series look alike."""
+
+    series: str
+    name: str
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Heading of a scatter plot, what its axes are, and how values across are printed."""
+
+    title: str
+    says: str
+    across: str
+    up: str
+    x_scale: Scale
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A point in percent of width and height, from the top left, and what it is in words."""
+
+    x: float
+    y: float
+    look: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """A scatter plot, laid out; ``series`` are in the order of their looks."""
+
+    frame: Frame
+    series: tuple[str, ...]
+    dots: tuple[Dot, ...]
+    x_ticks: Ticks
+    y_ticks: Ticks
+
+
+def scatter(points: Sequence[Point], frame: Frame) -> Scatter:
+    """Lay out points on axes that begin at 0."""
+    series = tuple(dict.fromkeys(point.series for point in points))
+    x = axis_over([0.0, *(point.x for point in points)], limits=(0.0, float("inf")))
+    y = axis_over([0.0, *(point.y for point in points)], limits=(0.0, float("inf")))
+    return Scatter(
+        frame=frame,
+        series=series,
+        dots=tuple(_dot(point, series.index(point.series), (x, y), frame) for point in points),
+        x_ticks=labelled(x, frame.x_scale),
+        y_ticks=tuple((100 - place, text) for place, text in labelled(y, PLAIN)),
+    )
+
+
+def _dot(point: Point, look: int, axes: tuple[Axis, Axis], frame: Frame) -> Dot:
+    values = f"{frame.x_scale.text(point.x)}, {PLAIN.text(point.y)}"
+    text = f"{point.name}, {point.series}: {values}"
+    return Dot(axes[0].at(point.x), 100 - axes[1].at(point.y), look, text)

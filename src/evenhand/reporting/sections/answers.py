@@ -1,0 +1,238 @@
+"""The answer in words: what the report says before it shows anything."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evenhand.metrics import BESIDE, headline_order
+from evenhand.reporting.estimates import EVERYONE, Estimate, find, first, names
+from evenhand.reporting.sections.levelling import changes, levelling_verdict
+from evenhand.reporting.text.numbers import hundredths, listed
+from evenhand.reporting.text.sentences import (
+    Outcome,
+    apart_sentence,
+    chance_sentence,
+    cost_sentence,
+    gap_sentence,
+    group_sentence,
+    groups_sentence,
+    models_sentence,
+    paired_chip,
+    paired_sentence,
+    strategy_sentence,
+    usual_sentences,
+    where,
+)
+from evenhand.reporting.text.vocabulary import first_upper, is_of_group, opening, shown, term
+from evenhand.reporting.text.worst_best import Extremes, extremes, is_unknown
+from evenhand.reporting.verdicts import Verdict
+
+PICKED = (
+    "The worst group is picked from the same data, which biases its value and its interval where "
+    "groups are close. The verdict does not depend on which group is picked."
+)
+TWO_MODELS = (
+    "This holds for these two models: training the same recipe with another seed may give another "
+    "result."
+)
+
+
+@dataclass(frozen=True)
+class Dots:
+    """A hundred cases, so many of them found."""
+
+    name: str
+    found: int
+    counted: str  # "7 of 9"; empty where nobody has counted
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One thing that the report can say, or say that it cannot.
+
+    Attributes
+    ----------
+    topic
+        What it is about, in a few words.
+    headline
+        The sentence that a reader takes away.
+    details
+        Sentences on how sure that is.
+    outcome
+        The answer in a word or two.
+    dots
+        Two groups as a hundred cases each, empty when the metric is no share of positives.
+    verdicts
+        The sentences that claim a difference or say that none is shown, as verdicts.
+    """
+
+    topic: str
+    headline: str
+    details: tuple[str, ...]
+    outcome: Outcome
+    dots: tuple[Dots, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+
+
+def strategy_answer(
+    rows: Sequence[Estimate],
+    model: str,
+    attribute: str,
+    metric: str,
+    validation: Sequence[Estimate] = (),
+) -> Answer | None:
+    """Say whether a model serves its worst group better than the models it is held against.
+
+    Parameters
+    ----------
+    rows
+        The rows of one split, paired differences among them.
+    model, attribute
+        Which model's worst group of which attribute.
+    metric
+        What it is served by (``"auc"``).
+    validation
+        Rows of the validation split, which show the group that each other model serves worst.
+
+    Returns
+    -------
+    Answer or None
+        None when the model is held against no other.
+    """
+    told = find(rows, attribute=attribute, group=EVERYONE, metric=f"{metric}_worst")
+    paired = [row for row in told if row.model == model and row.against]
+    if not paired:
+        return None
+    everybody = find(rows, attribute=EVERYONE, group=EVERYONE, metric=metric)
+    overall = [row for row in everybody if row.model == model and row.against]
+    others = [row.against or "" for row in paired]
+    possible = [changes(rows, validation, (model, other), attribute, metric) for other in others]
+    defined = [change for change in possible if change is not None]
+    changed = [group.difference for change in defined for group in change.groups]
+    levelling = [verdict for change in defined if (verdict := levelling_verdict(change))]
+    down = any(verdict.claim for verdict in levelling)
+    return Answer(
+        topic=f"{opening(model)} or {listed(others, 'or')}, by {shown(attribute)}?",
+        headline=strategy_sentence(paired) + cost_sentence(overall),
+        details=(
+            *_side_by_side(told, paired),
+            *(_side_by_side(everybody, overall) if overall else ()),
+            *(group_sentence(row) for row in changed if paired_chip(row) != "cannot tell"),
+            *(verdict.text for verdict in levelling),
+            *usual_sentences(rows, paired),
+            PICKED,
+            TWO_MODELS,
+        ),
+        outcome="levelled down" if down else _least([paired_chip(row) for row in paired]),
+        verdicts=(
+            *(_paired_verdict(row, paired_sentence(row)) for row in (*paired, *overall)),
+            *(
+                _paired_verdict(row, group_sentence(row))
+                for row in changed
+                if paired_chip(row) != "cannot tell"
+            ),
+            *levelling,
+        ),
+    )
+
+
+def _paired_verdict(row: Estimate, text: str) -> Verdict:
+    about = f"{row.metric} of {row.model} less {row.against}"
+    if row.group != EVERYONE:
+        about += f", {row.group}"
+    return Verdict(about, row.attribute, paired_chip(row) != "cannot tell", text, row.p_adjusted)
+
+
+def _side_by_side(rows: Sequence[Estimate], paired: Sequence[Estimate]) -> tuple[str, ...]:
+    """Say what one number is under each model, and how the first one's differs from the others'."""
+    models = (paired[0].model, *names(paired, "against"))
+    held = [first(rows, model=name, against=None) for name in models]
+    return (
+        models_sentence([row for row in held if row is not None]),
+        *map(paired_sentence, paired),
+    )
+
+
+def group_answer(
+    rows: Sequence[Estimate], model: str, attribute: str, positive: str
+) -> Answer | None:
+    """Say how a model serves the groups of an attribute, None when it has no such rows."""
+    here = find(rows, model=model, attribute=attribute, against=None)
+    members = [row for row in here if row.group != EVERYONE and not is_unknown(row.group)]
+    if not members:
+        return None
+    for metric in headline_order(names(members, "metric")):
+        if found := extremes(here, metric):
+            others = (extremes(here, other) for other in BESIDE if other != metric)
+            return _told(found, [one for one in others if one is not None], positive)
+    return Answer(
+        topic=first_upper(shown(attribute)),
+        headline=f"Nothing can be said about {shown(attribute)}: {_why_nothing(members)}.",
+        details=tuple(_why(members)),
+        outcome="cannot tell",
+    )
+
+
+def _why_nothing(members: Sequence[Estimate]) -> str:
+    """Return why no group of an attribute is worse served than another."""
+    compared = [row for row in members if row.compared and is_of_group(row.metric)]
+    if len(names(compared, "group")) < 2:
+        return "there are no two groups to compare"
+    judged = [row for row in compared if term(row.metric).better != "neither"]
+    if not judged:
+        labels = [term(metric).label for metric in names(compared, "metric")]
+        return f"there is no better or worse in {listed(labels)}"
+    defined = Counter(row.metric for row in judged if row.value is not None)
+    if max(defined.values(), default=0) < 2:
+        return "there are no two groups whose numbers are defined"
+    return "the numbers of all groups are equal"
+
+
+def _told(found: Extremes, others: Sequence[Extremes], positive: str) -> Answer:
+    """Tell the groups by one metric, and by others where these alone tell them apart."""
+    beside = [] if found.apart else [one for one in others if one.apart]
+    verdicts = [_gap_verdict(found, chance_sentence(found))]
+    verdicts += [_gap_verdict(one, apart_sentence(one)) for one in beside]
+    return Answer(
+        topic=first_upper(shown(found.worst.attribute)),
+        headline=groups_sentence(found.worst, found.best, positive),
+        details=(gap_sentence(found), *(verdict.text for verdict in verdicts)),
+        outcome="a gap" if found.apart or beside else "cannot tell",
+        dots=_dots(found.worst, found.best) if found.worst.metric == "sensitivity" else (),
+        verdicts=tuple(verdicts),
+    )
+
+
+def _gap_verdict(found: Extremes, text: str) -> Verdict:
+    worst, p = found.worst, None if found.gap is None else found.gap.p_adjusted
+    return Verdict(f"{worst.metric} gap of {worst.model}", worst.attribute, found.apart, text, p)
+
+
+def _least(outcomes: Sequence[Outcome]) -> Outcome:
+    """Return the least favourable outcome: better only when every comparison is."""
+    order: tuple[Outcome, ...] = ("worse", "cannot tell", "better")
+    return min(outcomes, key=order.index)
+
+
+def _dots(*groups: Estimate) -> tuple[Dots, ...]:
+    return tuple(
+        Dots(
+            shown(row.group),
+            hundredths(row.value or 0.0),
+            f"{round((row.value or 0.0) * row.positives)} of {row.positives:,}"
+            if row.positives
+            else "",
+        )
+        for row in groups
+    )
+
+
+def _why(members: Sequence[Estimate]) -> list[str]:
+    reasons = dict.fromkeys(
+        f"Where {where(row.attribute, row.group)}: {row.undefined}."
+        for row in members
+        if row.undefined
+    )
+    return list(reasons)

@@ -1,0 +1,45 @@
+"""The parts of an assessment's page that are its own: verdicts, plots and tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evenhand.reporting.charts.forest import Forest
+from evenhand.reporting.charts.scatter import Scatter
+from evenhand.reporting.parts import Section
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said of one attribute: ``better``, ``worse`` or ``unsure``, and in words."""
+
+    topic: str
+    outcome: str
+    chip: str
+    headline: str
+    details: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts; the first cell of each row names it."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a section shows, from top to bottom."""
+
+    answers: tuple[Verdict, ...] = ()
+    sentences: tuple[str, ...] = ()
+    plots: tuple[Forest, ...] = ()
+    scatters: tuple[Scatter, ...] = ()
+    tables: tuple[Table, ...] = ()
+
+
+def part_section(anchor: str, title: str, part: Part) -> Section:
+    """Return a part as a section of a page."""
+    return Section(anchor, title, "part.html", part)

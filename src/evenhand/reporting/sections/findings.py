@@ -1,0 +1,169 @@
+"""What came of a search: what fresh seeds confirm, and which units seem to matter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from evenhand.reporting.charts.forest import Forest, Line, Look, forest
+from evenhand.reporting.estimates import EVERYONE, Estimate
+from evenhand.reporting.goals import Goal
+from evenhand.reporting.text.numbers import PLAIN, plain
+from evenhand.reporting.text.vocabulary import shown
+from evenhand.wording import counted
+
+SIGNED = replace(PLAIN, signed=True)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Confirmation, chosen fits and importance of one study, empty where there are none."""
+
+    confirmed: tuple[Forest, ...]
+    optimism: tuple[str, ...]
+    importance: tuple[Forest, ...]
+    origin: str = ""  # the trial of another study that was chosen; "" where it is the study's own
+    fit_columns: tuple[str, ...] = ()
+    fits: tuple[FitRow, ...] = ()
+
+
+@dataclass(frozen=True)
+class FitRow:
+    """One fit of the chosen setting, or the mean over its fits."""
+
+    name: str
+    delivered: bool
+    cells: tuple[str, ...]
+
+
+def findings(study: Mapping[str, Any], goals: Sequence[Goal]) -> Findings:
+    """Lay out what ``search.json`` says of a study."""
+    told = study.get("confirmed", ())
+    units = study.get("units", ())
+    fits = study.get("fits", ())
+    chosen = study.get("chosen", {})
+    elsewhere = chosen.get("study", study["name"]) != study["name"]
+    return Findings(
+        confirmed=tuple(_confirmed(told, goal, study) for goal in goals if told),
+        optimism=tuple(_optimism(told, goal) for goal in goals if told),
+        importance=tuple(_importance(units, goal) for goal in goals if units),
+        origin=f"trial {chosen['trial']} of {chosen['study']}" if elsewhere else "",
+        fit_columns=_fit_columns(fits[0], goals) if fits else (),
+        fits=_fit_rows(fits, goals, chosen.get("seed")),
+    )
+
+
+def _confirmed(told: Sequence[Mapping[str, Any]], goal: Goal, study: Mapping[str, Any]) -> Forest:
+    own = study["name"]
+    chosen = study.get("chosen", {"study": own, "trial": study["trial"]})
+    lines = []
+    for one in told:
+        found = one["objectives"][goal.name]
+        origin = one.get("study", own)
+        best = (origin, one["trial"]) == (chosen["study"], chosen["trial"])
+        name = f"trial {one['trial']}" if origin == own else f"{origin}, trial {one['trial']}"
+        section = f"{name}{', chosen' if best else ''}"
+        lines.append(
+            Line("in the search", _estimate(found["searched"]), kind="other", section=section)
+        )
+        again = _estimate(found["mean"], found["mean_low"], found["mean_high"])
+        kind = "chosen" if best else "group"
+        lines.append(Line(f"mean of {one['seeds']} fresh seeds", again, kind=kind, section=section))
+    better = "Higher" if goal.maximise else "Lower"
+    return forest(lines, Look(goal.label, f"On the validation set. {better} is better."))
+
+
+def _fit_columns(fit: Mapping[str, Any], goals: Sequence[Goal]) -> tuple[str, ...]:
+    """Return the column names of the table of chosen fits."""
+    groups = (
+        "everyone"
+        if row["group"] == EVERYONE
+        else f"{shown(row['attribute'])}: {shown(row['group'])}"
+        for row in fit["auc"]
+    )
+    return (
+        *(f"{goal.label}, validation" for goal in goals),
+        *(f"{goal.name}, test" for goal in goals),
+        *(f"AUC of {group}, test" for group in groups),
+    )
+
+
+def _fit_rows(
+    fits: Sequence[Mapping[str, Any]], goals: Sequence[Goal], delivered: int | None
+) -> tuple[FitRow, ...]:
+    """Return a row for each fit, and their mean where there are several."""
+    values = [
+        [
+            *(fit["val"][goal.name] for goal in goals),
+            *(fit["test"][goal.name] for goal in goals),
+            *(row["value"] for row in fit["auc"]),
+        ]
+        for fit in fits
+    ]
+    rows = [
+        FitRow(f"seed {fit['seed']}", fit["seed"] == delivered, tuple(map(_number, row)))
+        for fit, row in zip(fits, values, strict=True)
+    ]
+    if len(fits) > 1:
+        means = (
+            None if None in column else sum(column) / len(fits)
+            for column in zip(*values, strict=True)
+        )
+        rows.append(FitRow("mean", False, tuple(map(_number, means))))
+    return tuple(rows)
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else plain(value)
+
+
+def _optimism(told: Sequence[Mapping[str, Any]], goal: Goal) -> str:
+    """Say how much better the search's best looked than it is."""
+    first = told[0]
+    found = first["objectives"][goal.name]
+    if found["optimism"] is None:
+        return f"{goal.label}: a training with a fresh seed diverged, so no mean can be given."
+    by, interval = found["optimism"], ""
+    if found["optimism_low"] is not None:
+        ends = SIGNED.interval(found["optimism_low"], found["optimism_high"])
+        interval = f" (95 % interval over seeds {ends})"
+    looked = "better" if by > 0 else "worse" if by < 0 else "no better"
+    size = f"{plain(abs(by))} {looked}" if by else looked
+    return (
+        f"{goal.label}: in the search trial {first['trial']}, the first of these, looked {size} "
+        f"than with fresh seeds{interval}."
+    )
+
+
+def _importance(units: Sequence[Mapping[str, Any]], goal: Goal) -> Forest:
+    told = [unit for unit in units if unit["objective"] == goal.name]
+    told.sort(key=lambda unit: -abs(unit["difference"]))
+    lines = [
+        Line(
+            unit["unit"],
+            _estimate(unit["difference"], unit["low"], unit["high"]),
+            note=f"{counted(unit['with'], 'trial')} with, {unit['without']} without",
+        )
+        for unit in told
+    ]
+    says = f"Mean {goal.label} of trials that tune the unit, less that of trials that do not."
+    return forest(lines, Look(f"Units and {goal.name}", says, SIGNED, 0.0, "no difference"))
+
+
+def _estimate(value: float | None, low: float | None = None, high: float | None = None) -> Estimate:
+    return Estimate(
+        model="",
+        split="val",
+        attribute=EVERYONE,
+        group=EVERYONE,
+        metric="",
+        value=value,
+        low=low,
+        high=high,
+        level=0.95,
+        n=0,
+        patients=0,
+        positives=None,
+        undefined="a training diverged" if value is None else None,
+    )

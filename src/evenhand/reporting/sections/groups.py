@@ -1,0 +1,264 @@
+"""The section on groups: a forest plot per metric, and the same numbers as a table."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from evenhand.reporting.charts.forest import Forest, Line, Look, forest
+from evenhand.reporting.estimates import EVERYONE, Estimate, Estimates, find, first, names
+from evenhand.reporting.text.numbers import counted
+from evenhand.reporting.text.sentences import p_text
+from evenhand.reporting.text.vocabulary import Counts, is_of_group, shown, term
+from evenhand.reporting.text.worst_best import Extremes, extremes, is_unknown
+
+DRAWN = 20
+"""Most groups that a picture shows; where there are more, it shows those served worst."""
+
+FOLDED = (
+    "There are {count}: each picture shows the {drawn} that are served worst by its metric, and "
+    "everyone. The table has all groups; metrics.json has all numbers."
+)
+
+LEADING = ("auc", "sensitivity", "specificity", "accuracy")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a table: its text, its interval, or the reason why it is undefined."""
+
+    value: str
+    interval: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """The counts and numbers of one group."""
+
+    name: str
+    n: int
+    patients: int
+    positives: int | None
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class GroupView:
+    """What one model does in the groups of one attribute."""
+
+    model: str
+    attribute: str
+    leading: tuple[Forest, ...]
+    further: tuple[Forest, ...]
+    columns: tuple[str, ...]
+    table: tuple[TableRow, ...]
+    differences: tuple[Forest, ...]
+    across: tuple[tuple[str, str, Cell], ...]
+    folded: str = ""
+    """A remark, where there are too many groups to draw all."""
+
+
+def group_view(
+    rows: Sequence[Estimate], model: str, attribute: str, positive: str
+) -> GroupView | None:
+    """Lay out the groups of an attribute under one model, None when there are none.
+
+    Parameters
+    ----------
+    rows
+        The rows of one split, no paired differences among them.
+    model, attribute
+        Which rows are shown.
+    positive
+        What a positive sample is, in a word.
+    """
+    here = find(rows, model=model, attribute=attribute)
+    of_group = {metric for metric in names(here, "metric") if is_of_group(metric)}
+    members = Estimates(row for row in here if row.group != EVERYONE and row.metric in of_group)
+    if not members:
+        return None
+    count = len(names(members, "group"))
+    metrics = leading_first(names(members, "metric"))
+    leading = (metrics[0], *LEADING)
+    plots = {metric: _plot(rows, here, metric, positive) for metric in metrics}
+    return GroupView(
+        model=model,
+        attribute=shown(attribute),
+        leading=tuple(plot for metric, plot in plots.items() if metric in leading),
+        further=tuple(plot for metric, plot in plots.items() if metric not in leading),
+        columns=tuple(term(metric).label for metric in metrics),
+        table=_table(rows, members, metrics),
+        differences=_differences(here, metrics),
+        across=_across([row for row in here if row.metric not in of_group]),
+        folded=FOLDED.format(count=counted(count, "group"), drawn=DRAWN) if count > DRAWN else "",
+    )
+
+
+def served_worst(rows: Sequence[Estimate], metric: str) -> Sequence[Estimate]:
+    """Return the rows of one metric to draw, at most `DRAWN`: those of the groups served worst.
+
+    These are the lowest values, or the highest where less is better; undefined values and the
+    unknown level come last.
+    """
+    if len(rows) <= DRAWN:
+        return rows
+    sign = -1 if term(metric).better == "lower" else 1
+    ends = [math.inf if row.value is None else sign * row.value for row in rows]
+    kept = sorted(range(len(rows)), key=lambda at: (is_unknown(rows[at].group), ends[at]))[:DRAWN]
+    return [rows[at] for at in kept]
+
+
+def _across(rows: Sequence[Estimate]) -> tuple[tuple[str, str, Cell], ...]:
+    """Return the numbers across groups, at most `DRAWN` rows of each metric."""
+    counts: Counter[str] = Counter()
+    cells = []
+    for row in rows:
+        counts[row.metric] += 1
+        if counts[row.metric] <= DRAWN:
+            cells.append((term(row.metric).label, _of_whom(row), _tested(row)))
+    return tuple(cells)
+
+
+def everyone(rows: Sequence[Estimate], like: Estimate) -> Estimate | None:
+    """Return the row about everybody that goes with a row about a group."""
+    return first(
+        rows, model=like.model, metric=like.metric, split=like.split, attribute=EVERYONE,
+        against=None,
+    )  # fmt: skip
+
+
+def count_note(row: Estimate, counts: Counts, positive: str) -> str:
+    """Return the cases that a metric is computed from, in words.
+
+    Examples
+    --------
+    >>> row = Estimate("m", "test", "age", "60+", "auc", 0.8, None, None, 0.95, 412, 380, 61)
+    >>> count_note(row, "both", "malignant"), count_note(row, "negatives", "malignant")
+    ('61 malignant of 412', '351 not malignant')
+    """
+    if row.positives is None or counts == "samples":
+        return counted(row.n, "sample")
+    if counts == "both":
+        return f"{row.positives:,} {positive} of {row.n:,}"
+    if counts == "positives":
+        return f"{row.positives:,} {positive}"
+    return f"{row.n - row.positives:,} not {positive}"
+
+
+def reference_of(difference: Estimate) -> str:
+    """Return the group that a signed difference is taken from, as its ``method`` names it."""
+    found = re.search(r"(?:^|; )from (.*)$", difference.method or "", re.DOTALL)
+    return found[1] if found else "the reference"
+
+
+def _differences(here: Sequence[Estimate], metrics: Sequence[str]) -> tuple[Forest, ...]:
+    """Lay out the signed differences from the reference, one picture per metric."""
+    plots = []
+    for metric in metrics:
+        told = _farthest(find(here, metric=f"{metric}_difference"))
+        if told:
+            lines = [Line(f"{shown(row.group)} − {shown(reference_of(row))}", row) for row in told]
+            known = term(told[0].metric)
+            scale = replace(known.scale, signed=True)
+            look = Look(known.label, "", scale, 0.0, "no difference")
+            plots.append(forest(lines, look))
+    return tuple(plots)
+
+
+def _farthest(rows: Sequence[Estimate]) -> Sequence[Estimate]:
+    """Return the differences to draw, at most `DRAWN`: the largest, in the order of the groups."""
+    if len(rows) <= DRAWN:
+        return rows
+    size = [-1.0 if row.value is None else abs(row.value) for row in rows]
+    kept = sorted(range(len(rows)), key=lambda at: -size[at])[:DRAWN]
+    return [rows[at] for at in sorted(kept)]
+
+
+def _of_whom(row: Estimate) -> str:
+    if row.group == EVERYONE:
+        return "all groups"
+    return f"{shown(row.group)} against {shown(reference_of(row))}"
+
+
+def leading_first(metrics: Sequence[str]) -> tuple[str, ...]:
+    """Put what people read most first, after a metric that was asked for before all others."""
+    asked = metrics[:1] if metrics[0] not in LEADING else ()
+    ordered = (*(m for m in LEADING if m in metrics), *(m for m in metrics if m not in LEADING))
+    return tuple(dict.fromkeys((*asked, *ordered)))
+
+
+def _plot(rows: Sequence[Estimate], here: Sequence[Estimate], metric: str, positive: str) -> Forest:
+    known = term(metric)
+    told = [row for row in find(here, metric=metric) if row.group != EVERYONE]
+    overall, found = everyone(rows, told[0]), extremes(here, metric)
+    tag = "lowest" if known.better == "higher" else "highest"
+    lines = [
+        Line(
+            shown(row.group),
+            row,
+            count_note(row, known.counts, positive),
+            _kind(row, found),
+            tag if found and row is found.worst else "",
+        )
+        for row in sorted(served_worst(told, metric), key=lambda row: is_unknown(row.group))
+    ]
+    if overall is not None:
+        note = count_note(overall, known.counts, positive)
+        lines.insert(0, Line("everyone", overall, note, "everyone"))
+    look = Look(
+        known.label,
+        known.says.format(positive=positive),
+        known.scale,
+        None if overall is None else overall.value,
+        "everyone",
+        known.limits,
+    )
+    return forest(lines, look)
+
+
+def _kind(row: Estimate, found: Extremes | None) -> str:
+    """Return how a row is drawn; the worst group stands out only where chance cannot explain it."""
+    if is_unknown(row.group):
+        return "unknown"
+    return "worst" if found and row is found.worst and found.apart else "group"
+
+
+def _table(
+    rows: Sequence[Estimate], members: Sequence[Estimate], metrics: Sequence[str]
+) -> tuple[TableRow, ...]:
+    of_metrics = (first(members, metric=metric) for metric in metrics)
+    found = (None if row is None else everyone(rows, row) for row in of_metrics)
+    overall = [row for row in found if row is not None]
+    order = sorted(names(members, "group"), key=is_unknown)
+    blocks = [find(members, group=group) for group in order]
+    if overall:
+        blocks.insert(0, Estimates(overall))
+    return tuple(_table_row(block, metrics) for block in blocks)
+
+
+def _table_row(block: Sequence[Estimate], metrics: Sequence[str]) -> TableRow:
+    some = block[0]
+    cells = tuple(_cell(first(block, metric=metric)) for metric in metrics)
+    name = "everyone" if some.group == EVERYONE else shown(some.group)
+    return TableRow(name, some.n, some.patients, some.positives, cells)
+
+
+def _tested(row: Estimate) -> Cell:
+    """Return a number across groups, with the p-value of its test of no difference."""
+    cell = _cell(row)
+    if row.p_adjusted is None:
+        return cell
+    return replace(cell, interval="; ".join(filter(None, (cell.interval, p_text(row)))))
+
+
+def _cell(row: Estimate | None) -> Cell:
+    if row is None:
+        return Cell("not computed", "", "")
+    if row.value is None:
+        return Cell("undefined", "", row.undefined or "no value was given")
+    scale = term(row.metric).scale
+    return Cell(scale.text(row.value), scale.interval(row.low, row.high), "")

@@ -1,0 +1,237 @@
+"""Gains and losses of each group under a model, and whether they are levelling down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evenhand.reporting.estimates import EVERYONE, Estimate, find, first
+from evenhand.reporting.text.numbers import listed, p_value, signed
+from evenhand.reporting.text.sentences import (
+    amount,
+    interval_or_reason,
+    paired_chip,
+    signed_amount,
+    where,
+)
+from evenhand.reporting.text.vocabulary import opening, shown, term
+from evenhand.reporting.text.worst_best import is_unknown
+from evenhand.reporting.verdicts import Verdict
+
+
+@dataclass(frozen=True)
+class Change:
+    """One group under two models: the difference, and its value under the reference model."""
+
+    difference: Estimate
+    reference: Estimate | None
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The change of each group of one attribute, from a reference model to another model.
+
+    Attributes
+    ----------
+    model, against, attribute, metric
+        The model, its reference, and what they are compared by.
+    groups
+        Every group with a number, in order.
+    worst
+        The row of the group that the reference serves worst: on validation rows where there are
+        any, else on the reported ones. None where no group has a value.
+    """
+
+    model: str
+    against: str
+    attribute: str
+    metric: str
+    groups: tuple[Change, ...]
+    worst: Estimate | None
+
+    @property
+    def losses(self) -> tuple[Estimate, ...]:
+        """The differences of the groups that are shown to be served worse."""
+        rows = (change.difference for change in self.groups)
+        return tuple(row for row in rows if paired_chip(row) == "worse")
+
+    @property
+    def worst_is_better(self) -> bool:
+        """Whether the group that the reference serves worst is shown to be served better."""
+        rows = [change.difference for change in self.groups]
+        return self.worst is not None and any(
+            row.group == self.worst.group and paired_chip(row) == "better" for row in rows
+        )
+
+    @property
+    def levelled_down(self) -> bool:
+        """Whether some group is shown to lose, and the worst served one is not shown to gain."""
+        return self.worst is not None and bool(self.losses) and not self.worst_is_better
+
+
+def changes(
+    rows: Sequence[Estimate],
+    validation: Sequence[Estimate],
+    pair: tuple[str, str],
+    attribute: str,
+    metric: str,
+) -> Changes | None:
+    """Return what the groups gain and lose under one model less another, None without numbers.
+
+    Parameters
+    ----------
+    rows
+        The rows of the reported split.
+    validation
+        Rows of the validation split; may be empty.
+    pair
+        The model and its reference.
+    """
+    model, against = pair
+    paired = find(rows, model=model, against=against, attribute=attribute, metric=metric)
+    groups = tuple(
+        Change(row, first(rows, model=against, against=None, attribute=attribute,
+                          group=row.group, metric=metric))
+        for row in paired
+        if row.group != EVERYONE
+    )  # fmt: skip
+    if not groups:
+        return None
+    wanted = {"model": against, "against": None, "attribute": attribute, "metric": metric}
+    worst = _worst(find(validation, **wanted)) or _worst(find(rows, **wanted))
+    return Changes(model, against, attribute, metric, groups, worst)
+
+
+def _worst(rows: Sequence[Estimate]) -> Estimate | None:
+    """Return the row of the group that is served worst, None where none has a value."""
+    served = [
+        row
+        for row in rows
+        if row.group != EVERYONE and not is_unknown(row.group) and row.compared
+        if row.value is not None
+    ]
+    better = term(served[0].metric).better if served else "neither"
+    if better == "neither":
+        return None
+    pick = min if better == "higher" else max
+    return pick(served, key=lambda row: row.value or 0.0)
+
+
+def levelling_verdict(change: Changes) -> Verdict | None:
+    """Return the verdict about levelling down, None where no group has a value."""
+    if change.worst is None:
+        return None
+    return Verdict(
+        about=f"levelling down: {change.model} against {change.against}",
+        attribute=change.attribute,
+        claim=change.levelled_down,
+        text=_levelling_sentence(change, change.worst),
+        p_adjusted=min(
+            (row.p_adjusted for row in change.losses if row.p_adjusted is not None), default=None
+        ),
+    )
+
+
+def _levelling_sentence(change: Changes, worst: Estimate) -> str:
+    reference, attribute = change.against, change.attribute
+    data = "on validation" if worst.split == "val" else "in these data"
+    which = f"the group that {reference} serves worst {data} ({where(attribute, worst.group)})"
+    if not change.losses:
+        return f"Against {reference}, no group by {shown(attribute)} is shown to lose."
+    lost = listed([where(row.attribute, row.group) for row in change.losses])
+    if change.levelled_down:
+        return (
+            f"Levelled down: {opening(change.model)} serves patients worse than {reference} where "
+            f"{lost}, while {which} is not shown to be served better."
+        )
+    return (
+        f"{opening(change.model)} serves patients worse than {reference} where {lost}; as {which} "
+        "is served better, this is a trade and not levelling down."
+    )
+
+
+@dataclass(frozen=True)
+class GainsTable:
+    """Every group's gain or loss as text: title, columns, rows of cells, sentences below."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    sentences: tuple[str, ...]
+
+
+def gains_tables(
+    rows: Sequence[Estimate],
+    validation: Sequence[Estimate],
+    attributes: Sequence[str],
+    metric: str,
+) -> tuple[GainsTable, ...]:
+    """Return a table of gains and losses for each pair of models; everybody comes first."""
+    paired = [row for row in rows if row.against and row.metric == metric]
+    pairs = dict.fromkeys((row.model, row.against or "") for row in paired)
+    return tuple(_table(rows, validation, pair, attributes, metric) for pair in pairs)
+
+
+def _table(
+    rows: Sequence[Estimate],
+    validation: Sequence[Estimate],
+    pair: tuple[str, str],
+    attributes: Sequence[str],
+    metric: str,
+) -> GainsTable:
+    every = [
+        of
+        for name in (EVERYONE, *attributes)
+        if (of := _changes_of(rows, validation, pair, name, metric)) is not None
+    ]
+    said = [levelling_verdict(of) for of in every if of.attribute != EVERYONE]
+    return GainsTable(
+        title=f"{term(metric).label}: {pair[0]} − {pair[1]}",
+        columns=("Group", "Patients", pair[1], "Difference (interval)", "p, corrected", ""),
+        rows=tuple(_cells(change) for of in every for change in of.groups),
+        sentences=tuple(verdict.text for verdict in said if verdict is not None),
+    )
+
+
+def _changes_of(
+    rows: Sequence[Estimate],
+    validation: Sequence[Estimate],
+    pair: tuple[str, str],
+    attribute: str,
+    metric: str,
+) -> Changes | None:
+    if attribute != EVERYONE:
+        return changes(rows, validation, pair, attribute, metric)
+    wanted = {"attribute": EVERYONE, "metric": metric}
+    row = first(rows, model=pair[0], against=pair[1], **wanted)
+    if row is None:
+        return None
+    single = first(rows, model=pair[1], against=None, **wanted)
+    return Changes(*pair, EVERYONE, metric, (Change(row, single),), None)
+
+
+def _cells(change: Change) -> tuple[str, ...]:
+    row, single = change.difference, change.reference
+    name = (
+        "everyone" if row.attribute == EVERYONE else f"{shown(row.attribute)}: {shown(row.group)}"
+    )
+    value = None if single is None else single.value
+    if row.value is None:
+        return name, f"{row.patients:,}", "", row.undefined or "undefined", "", ""
+    p = "" if row.p_adjusted is None else p_value(row.p_adjusted).removeprefix("= ")
+    return (
+        name,
+        f"{row.patients:,}",
+        "" if value is None else term(row.metric).scale.text(value),
+        _difference(row),
+        p,
+        paired_chip(row) if row.p_adjusted is not None else "not tested",
+    )
+
+
+def _difference(row: Estimate) -> str:
+    """Return a difference with its interval, or why it has none."""
+    if row.low is None or row.high is None:
+        return f"{signed_amount(row)} ({interval_or_reason(row)})"
+    ends = (signed(amount(end, row.metric)) for end in (row.low, row.high))
+    return f"{signed_amount(row)} ({' to '.join(ends)})"

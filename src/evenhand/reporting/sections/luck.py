@@ -1,0 +1,98 @@
+"""How much of a pruning step's advantage may be luck: values where it was chosen and elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+from evenhand.reporting.text.numbers import Scale
+from evenhand.reporting.text.vocabulary import term
+from evenhand.wording import counted
+
+Span = tuple[float, float | None, float | None]
+"""A value with the ends of its 95 % interval by patient, None where there is none."""
+
+
+@dataclass(frozen=True)
+class Luck:
+    """Values of the chosen step on the patients that chose it, and on others.
+
+    Attributes
+    ----------
+    metric, lower_is_better
+        The metric across groups by which the step was chosen, and its direction.
+    how
+        ``halves``: one half of the validation patients chose, the other confirms. ``resamples``:
+        all of them chose; the choice was repeated in resamples and measured on those left out.
+    step, choosing, confirming
+        The step, and how many patients chose and confirm.
+    chosen, confirmed
+        The step's value on the patients that chose, and its confirmed value.
+    gain, confirmed_gain
+        The same less the untouched model's; below 0 is a gain where less is better.
+    luck
+        How much better the gain looks on the patients that chose.
+    """
+
+    metric: str
+    lower_is_better: bool
+    how: Literal["halves", "resamples"]
+    step: int
+    choosing: int
+    confirming: int
+    chosen: Span
+    confirmed: Span
+    gain: Span
+    confirmed_gain: Span
+    luck: Span
+
+    def facts(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        return asdict(self)
+
+
+def read_luck(facts: Mapping[str, Any] | None) -> Luck | None:
+    """Return what ``pruning.json`` holds; None where no step was chosen."""
+    return None if facts is None else TypeAdapter(Luck).validate_python(facts)
+
+
+def luck_sentences(luck: Luck) -> tuple[str, ...]:
+    """Say who chose the step, what other patients confirm, and how much of it is luck."""
+    label, by = term(luck.metric).label, _text(luck, luck.luck)
+    chosen = f"{label} {_text(luck, luck.chosen)}, a change of {_change(luck, luck.gain)}"
+    confirmed = f"{_text(luck, luck.confirmed)}, a change of {_change(luck, luck.confirmed_gain)}"
+    better = "less" if luck.lower_is_better else "more"
+    if luck.how == "halves":
+        return (
+            f"Step {luck.step} was chosen on one half of the validation patients "
+            f"({luck.choosing}): {chosen} by pruning ({better} is better).",
+            f"The other half ({luck.confirming}) had no part in the choice: {confirmed}.",
+            f"So the change looks better by {by} where the choice was made. The best of several "
+            "steps tends to look better than it is; trust the other half and the test patients.",
+        )
+    return (
+        f"Step {luck.step} was chosen on all {counted(luck.choosing, 'validation patient')}, who "
+        f"are too few for one half to choose and the other to confirm: {chosen} by pruning "
+        f"({better} is better).",
+        "The choice was repeated in resamples of these patients. On the patients that a resample "
+        f"leaves out, the step that it chose is worse than step {luck.step} by {by} on average. "
+        "This estimates the luck of the choice; in simulations it caught about half of it. Without "
+        f"this luck: {confirmed}.",
+    )
+
+
+def _text(luck: Luck, span: Span) -> str:
+    """Return a value with its interval, or without where there is none."""
+    return _shown(term(luck.metric).scale, span)
+
+
+def _change(luck: Luck, span: Span) -> str:
+    return _shown(replace(term(luck.metric).scale, signed=True), span)
+
+
+def _shown(scale: Scale, span: Span) -> str:
+    ends = scale.interval(span[1], span[2])
+    return f"{scale.text(span[0])} ({ends})" if ends else scale.text(span[0])

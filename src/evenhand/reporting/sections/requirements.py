@@ -1,0 +1,148 @@
+"""The page of a data set's requirements, from what ``check.json`` holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evenhand.reporting.parts import Section, section_page
+from evenhand.reporting.text.numbers import counted, listed
+from evenhand.reporting.text.vocabulary import shown
+from evenhand.reporting.verdicts import Verdict
+
+TITLES = {
+    "attributes": "Protected attributes",
+    "unknown": "Patients of unknown level",
+    "patients": "Patients in the smallest group",
+    "cases": "Cases in the smallest group",
+    "base_rate": "Difference in base rate",
+    "detectable": "Smallest gap that can be found",
+    "modalities": "Modalities",
+    "unreadable": "Samples that cannot be read",
+    "leakage": "Patients in two splits",
+    "duplicates": "The same sample twice",
+    "licence": "Licence",
+    "access": "Where to get the data",
+    "label": "Label",
+}
+LOOKS = {"pass": "better", "warn": "unsure", "fail": "worse"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One finding as it is shown."""
+
+    title: str
+    about: str
+    measured: str
+    threshold: str
+    status: str
+    look: str
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """The counts of one group, split by split: patients, samples and positives in each."""
+
+    group: str
+    cells: tuple[tuple[int, int, int | None], ...]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The counts of the groups of one attribute."""
+
+    attribute: str
+    splits: tuple[str, ...]
+    rows: tuple[GroupRow, ...]
+
+
+def requirements_page(found: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """Return the page of a check."""
+    data = facts["settings"]["data"]
+    return section_page(
+        f"evenhand check: {data}",
+        f"What {data} must have before fairness can be told from it, measured.",
+        requirement_sections(found),
+        facts,
+    )
+
+
+def requirement_sections(found: Mapping[str, Any]) -> tuple[Section, ...]:
+    """Return the sections on requirements: outcomes, counts by group, duplicates."""
+    rows = [_row(finding) for finding in found["findings"]]
+    sections = [
+        Section(
+            "requirements",
+            "Requirements",
+            "requirements.html",
+            {"rows": rows, "headline": headline(found), "look": LOOKS[found["status"]]},
+        ),
+        Section("counts", "Groups and splits", "counts.html", _counts(found["counts"])),
+    ]
+    if found["duplicates"]:
+        view = {"pairs": found["duplicates"], "all": found["pairs"]}
+        sections.append(Section("duplicates", "The same sample twice", "duplicates.html", view))
+    return tuple(sections)
+
+
+def requirement_verdicts(found: Mapping[str, Any]) -> list[Verdict]:
+    """Return a verdict for each finding; a finding that warns or fails counts as a claim."""
+    return [
+        Verdict(
+            f"requirement {finding['requirement']}",
+            finding["about"],
+            finding["status"] != "pass",
+            f"{TITLES[finding['requirement']]}: {finding['status']}, {finding['measured']}",
+            finding.get("p_adjusted"),
+        )
+        for finding in found["findings"]
+    ]
+
+
+def headline(found: Mapping[str, Any]) -> str:
+    """Say in a sentence what the findings come to."""
+    findings = found["findings"]
+    of = {status: [one for one in findings if one["status"] == status] for status in LOOKS}
+    met = f"{len(of['pass'])} of {counted(len(findings), 'requirement')} are met"
+    parts = [
+        f"{len(of[status])} {verb}: {listed(list(dict.fromkeys(map(_title, of[status]))))}"
+        for status, verb in (("fail", "not met"), ("warn", "worth a look"))
+        if of[status]
+    ]
+    return "; ".join([met, *parts]) + "."
+
+
+def _row(finding: Mapping[str, Any]) -> Row:
+    about = "" if finding["about"] == "*" else shown(finding["about"])
+    return Row(
+        TITLES[finding["requirement"]],
+        about,
+        finding["measured"],
+        finding["threshold"],
+        finding["status"],
+        LOOKS[finding["status"]],
+    )
+
+
+def _title(finding: Mapping[str, Any]) -> str:
+    title = TITLES[finding["requirement"]]
+    return title[:1].lower() + title[1:]
+
+
+def _counts(rows: Sequence[Mapping[str, Any]]) -> list[Counts]:
+    views = []
+    for attribute in dict.fromkeys(row["attribute"] for row in rows):
+        here = [row for row in rows if row["attribute"] == attribute]
+        splits = tuple(dict.fromkeys(row["split"] for row in here))
+        cell = {
+            (row["group"], row["split"]): (row["patients"], row["samples"], row["positives"])
+            for row in here
+        }
+        groups = tuple(
+            GroupRow(shown(group), tuple(cell.get((group, split), (0, 0, 0)) for split in splits))
+            for group in dict.fromkeys(row["group"] for row in here)
+        )
+        views.append(Counts(shown(attribute), splits, groups))
+    return views

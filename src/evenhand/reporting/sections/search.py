@@ -1,0 +1,203 @@
+"""The history of a search over masks and learning rates, as two pictures and a table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from evenhand.reporting.charts.forest import Axis, axis_over
+from evenhand.reporting.charts.tradeoff import Tradeoff, tradeoffs
+from evenhand.reporting.goals import Goal, complete
+from evenhand.reporting.sections.findings import Findings, findings
+from evenhand.reporting.text.numbers import finite, plain
+
+
+@dataclass(frozen=True)
+class Search:
+    """What an outer search tried, and what came of it.
+
+    Attributes
+    ----------
+    trials
+        One row per trial: ``number``, ``state`` (complete, pruned, repeated …), a column per
+        goal by its name, ``lr``, ``mask`` (names of the tuned units, separated by spaces), and
+        where they are known ``study``, ``origin``, ``repeats`` and ``pareto``.
+    goals
+        What was optimised, on validation data.
+    studies
+        What came of each study, as in ``search.json``: its ``name``, the chosen ``trial``, what
+        was ``confirmed``, the ``fits`` of the choice and the ``units``' importance. Where ``trial``
+        is None, the chosen trial is one of another study, which ``chosen`` names. Trials of studies
+        that are neither listed nor named ``""`` are left out.
+    """
+
+    trials: pd.DataFrame
+    goals: Sequence[Goal]
+    studies: Sequence[Mapping[str, Any]] = ({"name": ""},)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One trial in a picture; places in percent of width and height, from the top left."""
+
+    number: int
+    state: str
+    adopted: str
+    origin: str
+    value: str
+    lr: str
+    mask: str
+    x: float | None
+    x_lr: float | None
+    y: float | None
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class Step:
+    """One piece of the line of the best value so far."""
+
+    x: float
+    until: float
+    y: float
+    y_next: float
+
+
+@dataclass(frozen=True)
+class History:
+    """One goal of a study by trial and by learning rate, laid out."""
+
+    goal: str
+    better: str
+    points: tuple[Point, ...]
+    steps: tuple[Step, ...]
+    y_ticks: tuple[tuple[float, str], ...]
+    x_ticks: tuple[tuple[float, str], ...]
+    lr_ticks: tuple[tuple[float, str], ...]
+
+
+@dataclass(frozen=True)
+class StudyView:
+    """One study, laid out."""
+
+    study: str
+    finished: int
+    pruned: int
+    repeated: int
+    failed: int
+    adopted: int
+    histories: tuple[History, ...]
+    tradeoffs: tuple[Tradeoff, ...]
+    findings: Findings
+
+
+def search_views(search: Search) -> tuple[StudyView, ...]:
+    """Lay out each study of a search, in the order in which they are named."""
+    return tuple(_view(study, search) for study in search.studies)
+
+
+def _view(study: Mapping[str, Any], search: Search) -> StudyView:
+    trials = search.trials
+    if study["name"]:
+        trials = trials[trials["study"] == study["name"]]
+    records = trials.sort_values("number").to_dict("records")
+    states = [str(row["state"]) for row in records]
+    counted = {state: states.count(state) for state in ("complete", "pruned", "repeated")}
+    return StudyView(
+        study=study["name"],
+        finished=counted["complete"],
+        pruned=counted["pruned"],
+        repeated=counted["repeated"],
+        failed=len(states) - sum(counted.values()),
+        adopted=sum(finite(row.get("adopted")) is not None for row in records),
+        histories=tuple(
+            _history(records, goal, study["trial"] if "trial" in study else _best(records, goal))
+            for goal in search.goals
+        ),
+        tradeoffs=tradeoffs(records, search.goals, study.get("trial")),
+        findings=findings(study, search.goals),
+    )
+
+
+def _history(records: Sequence[Mapping[Any, Any]], goal: Goal, chosen: int | None) -> History:
+    values = [value for row in records if (value := finite(row[goal.name])) is not None]
+    rates = [rate for row in records if (rate := finite(row.get("lr"))) is not None]
+    x = axis_over([row["number"] for row in records])
+    y = axis_over(values)
+    lr = _log_axis(rates)
+    return History(
+        goal=goal.label,
+        better="higher" if goal.maximise else "lower",
+        points=tuple(_point(row, goal, (x, y, lr), row["number"] == chosen) for row in records),
+        steps=_steps(records, x, y, goal),
+        y_ticks=tuple(
+            (100 - y.at(t), plain(t, 2 if y.high - y.low > 0.05 else 3)) for t in y.ticks
+        ),
+        x_ticks=tuple((x.at(t), plain(t, 0)) for t in x.ticks if float(t).is_integer()),
+        lr_ticks=tuple((lr.at(t), _power(t)) for t in lr.ticks),
+    )
+
+
+def _best(records: Sequence[Mapping[Any, Any]], goal: Goal) -> int | None:
+    done = [row for row in records if complete(row, goal.name)]
+    if not done:
+        return None
+    sign = 1.0 if goal.maximise else -1.0
+    return int(max(done, key=lambda row: sign * float(row[goal.name]))["number"])
+
+
+def _point(
+    row: Mapping[Any, Any], goal: Goal, axes: tuple[Axis, Axis, Axis], chosen: bool
+) -> Point:
+    x, y, lr = axes
+    value, rate = finite(row[goal.name]), finite(row.get("lr"))
+    mask, origin = row.get("mask"), str(row.get("origin", "sampler"))
+    repeats, adopted = finite(row.get("repeats")), finite(row.get("adopted"))
+    return Point(
+        number=int(row["number"]),
+        state=str(row["state"]) if repeats is None else f"repeats trial {repeats:.0f}",
+        adopted="" if adopted is None else f"trial {adopted:.0f} of the baseline",
+        origin="" if origin == "sampler" else origin,
+        value="" if value is None else plain(value),
+        lr="" if rate is None else f"{rate:.2g}",
+        mask=mask if isinstance(mask, str) else "",
+        x=x.at(row["number"]),
+        x_lr=None if rate is None else lr.at(math.log10(rate)),
+        y=None if value is None else 100 - y.at(value),
+        chosen=chosen,
+    )
+
+
+def _steps(records: Sequence[Mapping[Any, Any]], x: Axis, y: Axis, goal: Goal) -> tuple[Step, ...]:
+    """Return the best value so far as horizontal pieces, each with the jump at its end."""
+    jumps: list[tuple[float, float]] = []
+    for row in records:
+        if not complete(row, goal.name):
+            continue
+        value = float(row[goal.name])
+        best = jumps[-1][1] if jumps else None
+        if best is None or (value > best if goal.maximise else value < best):
+            jumps.append((float(row["number"]), value))
+    if not jumps:
+        return ()
+    ends = [*jumps[1:], (float(records[-1]["number"]), jumps[-1][1])]
+    return tuple(
+        Step(x.at(start), x.at(end), 100 - y.at(value), 100 - y.at(after))
+        for (start, value), (end, after) in zip(jumps, ends, strict=True)
+    )
+
+
+def _log_axis(rates: Sequence[float]) -> Axis:
+    logs = [math.log10(rate) for rate in rates if rate > 0] or [-4.0]
+    low, high = math.floor(min(logs)), math.ceil(max(logs))
+    high = max(high, low + 1)
+    return Axis(low - 0.06, high + 0.06, tuple(float(k) for k in range(low, high + 1)))
+
+
+def _power(exponent: float) -> str:
+    superscript = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"10{superscript}"

@@ -1,0 +1,191 @@
+"""Models side by side, and how each does on training, validation and test patients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from evenhand.metrics import leading_metric as leading_of
+from evenhand.reporting.charts.forest import Forest, Line, Look, forest
+from evenhand.reporting.estimates import EVERYONE, Estimate, Estimates, find, names
+from evenhand.reporting.sections.levelling import GainsTable, gains_tables
+from evenhand.reporting.text.sentences import paired_chip
+from evenhand.reporting.text.vocabulary import is_of_group, shown, split_across, term
+from evenhand.reporting.text.worst_best import is_unknown
+
+SPLITS = ("train", "val", "test")
+SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
+SUMMED_UP = ("worst", "gap")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several models on the same patients.
+
+    Attributes
+    ----------
+    plots
+        One picture per number: overall, worst group, gap.
+    by_group
+        One picture per attribute: the leading metric of every group under every model.
+    gains
+        What each group gains and loses, one table per pair of models.
+    paired
+        Differences between two models in the leading metric, each with its verdict.
+    paired_further
+        The same in the other metrics.
+    """
+
+    plots: tuple[Forest, ...]
+    by_group: tuple[Forest, ...]
+    gains: tuple[GainsTable, ...]
+    paired: tuple[Forest, ...]
+    paired_further: tuple[Forest, ...]
+
+
+def comparison(
+    rows: Sequence[Estimate],
+    attributes: Sequence[str],
+    chosen: str | None,
+    validation: Sequence[Estimate] = (),
+) -> Comparison | None:
+    """Lay out the models of a run side by side on one split; None where there is only one model.
+
+    Rows of the ``validation`` split show the group that a model serves worst.
+    """
+    single = find(rows, against=None)
+    models = names(single, "model")
+    if len(models) < 2:
+        return None
+    metric = leading_metric(single)
+    paired = [row for row in rows if row.against and row.attribute == EVERYONE]
+    others = [name for name in names(paired, "metric") if name != metric and is_of_group(name)]
+    plots = [_by_model(single, EVERYONE, metric, chosen)]
+    for attribute in attributes:
+        plots += [_by_model(single, attribute, f"{metric}_{kind}", chosen) for kind in SUMMED_UP]
+    return Comparison(
+        plots=tuple(plot for plot in plots if plot.rows),
+        by_group=tuple(
+            plot for name in attributes if (plot := _by_group(single, name, metric, chosen)).rows
+        ),
+        gains=gains_tables(rows, validation, attributes, metric),
+        paired=_paired(rows, attributes, metric),
+        paired_further=tuple(plot for other in others for plot in _paired(rows, attributes, other)),
+    )
+
+
+def generalisation(rows: Sequence[Estimate], attributes: Sequence[str]) -> tuple[Forest, ...]:
+    """Lay out gap and worst group on each split side by side, empty with one split alone."""
+    single = [row for row in rows if not row.against]
+    if len(names(single, "split")) < 2:
+        return ()
+    metric = leading_metric(single)
+    wanted = [(EVERYONE, metric)]
+    wanted += [(name, f"{metric}_{kind}") for name in attributes for kind in SUMMED_UP]
+    plots = (_by_split(find(single, attribute=a, group=EVERYONE, metric=m)) for a, m in wanted)
+    return tuple(plot for plot in plots if plot.rows)
+
+
+def leading_metric(rows: Sequence[Estimate]) -> str:
+    """Return the metric that models are compared by: AUC, or the first that says what is better."""
+    return leading_of([name for name in names(rows, "metric") if is_of_group(name)])
+
+
+def _by_model(rows: Sequence[Estimate], attribute: str, metric: str, chosen: str | None) -> Forest:
+    told = find(rows, attribute=attribute, group=EVERYONE, metric=metric)
+    lines = [Line(row.model, row, kind=_kind(row.model, chosen)) for row in told]
+    return forest(lines, _look(attribute, metric))
+
+
+def _by_group(rows: Sequence[Estimate], attribute: str, metric: str, chosen: str | None) -> Forest:
+    told = Estimates(
+        row
+        for row in find(rows, attribute=attribute, metric=metric)
+        if row.group != EVERYONE and not is_unknown(row.group)
+    )
+    lines = [
+        Line(
+            row.model,
+            row,
+            kind=_kind(row.model, chosen),
+            section=shown(group),
+        )
+        for group in names(told, "group")
+        for row in find(told, group=group)
+    ]
+    return forest(lines, _look(attribute, metric))
+
+
+def _by_split(told: Sequence[Estimate]) -> Forest:
+    lines = [
+        Line(
+            SPLIT_NAMES.get(row.split, row.split),
+            row,
+            kind="chosen" if row.split == "test" else "other",
+            section=model,
+        )
+        for model in names(told, "model")
+        for row in sorted(find(told, model=model), key=_split_order)
+    ]
+    if not told:
+        return forest((), Look(""))
+    return forest(lines, _look(told[0].attribute, told[0].metric))
+
+
+def _kind(model: str, chosen: str | None) -> str:
+    """Return how a model's row is drawn: the chosen one stands out where there is one."""
+    if chosen is None:
+        return "group"
+    return "chosen" if model == chosen else "other"
+
+
+def _split_order(row: Estimate) -> int:
+    return SPLITS.index(row.split) if row.split in SPLITS else len(SPLITS)
+
+
+def _look(attribute: str, metric: str) -> Look:
+    known = term(metric)
+    by = "of everyone" if attribute == EVERYONE else f"by {shown(attribute)}"
+    base, kind = split_across(metric)
+    says = {
+        "worst": f"{term(base).label} of the group that the model serves worst.",
+        "best": f"{term(base).label} of the group that the model serves best.",
+        "gap": "Greatest minus smallest; chance pulls it upwards when groups are small.",
+    }.get(kind or "", "")
+    return Look(f"{known.label} {by}", says, known.scale, limits=known.limits)
+
+
+def _paired(rows: Sequence[Estimate], attributes: Sequence[str], metric: str) -> tuple[Forest, ...]:
+    wanted = (metric, f"{metric}_worst", f"{metric}_gap")
+    told = [row for row in rows if row.against and row.metric in wanted]
+    pairs = dict.fromkeys((row.model, row.against) for row in told)
+    return tuple(
+        forest(
+            [
+                _paired_line(row)
+                for attribute in (EVERYONE, *attributes)
+                for row in find(told, model=model, against=against, attribute=attribute)
+            ],
+            Look(
+                f"{model} − {against or ''}",
+                f"Difference in {term(metric).label}. Zero is no difference.",
+                replace(term(f"{metric}_gap").scale, signed=True),
+                0.0,
+                "no difference",
+            ),
+        )
+        for model, against in pairs
+    )
+
+
+def _paired_line(row: Estimate) -> Line:
+    kind = split_across(row.metric)[1]
+    name = {"worst": "worst group", "gap": "gap"}[kind] if kind else shown(row.group)
+    everyone = row.attribute == EVERYONE
+    return Line(
+        name="everyone" if everyone else name,
+        estimate=row,
+        note="" if row.p_adjusted is None else paired_chip(row),
+        kind="everyone" if everyone else "unknown" if is_unknown(row.group) else "group",
+        section="" if everyone else f"by {shown(row.attribute)}",
+    )

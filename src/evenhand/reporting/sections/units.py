@@ -1,0 +1,79 @@
+"""The map of the units that a mask tunes: depth across, kind down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evenhand.reporting.text.numbers import PERCENT
+
+
+@dataclass(frozen=True)
+class UnitShare:
+    """One unit of a backbone, and whether the mask tunes it.
+
+    Attributes
+    ----------
+    name
+        The unit's name, ``blocks.3.attn``.
+    depth
+        Its place from input to output, from 0.
+    kind
+        Which part of a block it is, ``attn``.
+    parameters
+        How many parameters it holds.
+    tuned
+        Whether they may change.
+    """
+
+    name: str
+    depth: int
+    kind: str
+    parameters: int
+    tuned: bool
+
+
+@dataclass(frozen=True)
+class UnitView:
+    """The map, laid out: for each kind the units at each depth."""
+
+    depths: tuple[int, ...]
+    kinds: tuple[tuple[str, tuple[tuple[UnitShare, ...], ...]], ...]
+    tuned: int
+    units: int
+    parameters: int
+    tuned_parameters: int
+
+    @property
+    def share(self) -> float:
+        """Share of the parameters that the mask tunes, in percent."""
+        return 100 * self.tuned_parameters / self.parameters if self.parameters else 0.0
+
+    @property
+    def share_text(self) -> str:
+        """The same in words."""
+        return PERCENT.text(self.share / 100)
+
+
+def unit_view(units: Sequence[UnitShare]) -> UnitView:
+    """Lay out a map of units; kinds keep the order in which they come."""
+    depths = tuple(sorted({unit.depth for unit in units}))
+    kinds = tuple(dict.fromkeys(unit.kind for unit in units))
+    tuned = [unit for unit in units if unit.tuned]
+    return UnitView(
+        depths=depths,
+        kinds=tuple((kind, _by_depth(units, kind, depths)) for kind in kinds),
+        tuned=len(tuned),
+        units=len(units),
+        parameters=sum(unit.parameters for unit in units),
+        tuned_parameters=sum(unit.parameters for unit in tuned),
+    )
+
+
+def _by_depth(
+    units: Sequence[UnitShare], kind: str, depths: Sequence[int]
+) -> tuple[tuple[UnitShare, ...], ...]:
+    return tuple(
+        tuple(unit for unit in units if (unit.kind, unit.depth) == (kind, depth))
+        for depth in depths
+    )

@@ -1,0 +1,135 @@
+"""The main numbers of a run as text for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from textwrap import shorten
+from typing import Any
+
+import pandas as pd
+
+from evenhand.metrics import find_metric
+from evenhand.reporting.text.numbers import p_value
+from evenhand.reporting.verdicts import Verdict
+
+Row = Mapping[Hashable, Any]
+GROUPS = 20
+"""Groups of an attribute that are printed, at most."""
+WIDTH = 80
+"""Letters of the reason why a number is undefined that are printed, at most."""
+SHOWN = 2
+"""Metrics that are shown by group; of the first also the worst group and the gap."""
+
+
+def print_table(rows: pd.DataFrame, split: str = "test") -> str:
+    """Return the main numbers as text: each model by group, then each pair of models."""
+    told = rows[rows["split"] == split]
+    single, paired = told[told["against"].isna()], told[told["against"].notna()]
+    tables = [_table(single, "model", _metrics(single))]
+    if len(paired):
+        names = paired["model"] + " − " + paired["against"]
+        tables.append(_table(paired.assign(model=names), "difference", _metrics(paired)[:1]))
+    return "\n\n".join(tables)
+
+
+def print_verdicts(verdicts: Sequence[Verdict]) -> str:
+    """Return what a run's page claims as text, or that it claims nothing."""
+    claims = [
+        f"{plain_text(verdict.about)}, {_by(verdict.attribute)}: {plain_text(verdict.text)}"
+        for verdict in verdicts
+        if verdict.claim
+    ]
+    return "\n".join(claims or ["These data do not show any difference."] * bool(verdicts))
+
+
+def _by(attribute: str) -> str:
+    return "everybody" if attribute == "*" else f"by {plain_text(attribute)}"
+
+
+def plain_text(name: object) -> str:
+    """Return a name without anything that a terminal would obey, such as a line break."""
+    return "".join(
+        sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in str(name)
+    )
+
+
+def _metrics(rows: pd.DataFrame) -> list[str]:
+    everybody = rows.loc[(rows["attribute"] == "*"), "metric"].unique()
+    leading = [name for name in ("auc", "accuracy") if name in everybody[:SHOWN]]
+    return leading if len(leading) == SHOWN else list(everybody[:SHOWN])
+
+
+def _table(rows: pd.DataFrame, title: str, metrics: Sequence[str]) -> str:
+    wanted = [*metrics, f"{metrics[0]}_worst", f"{metrics[0]}_gap"]
+    asked = rows[rows["metric"].isin(wanted)]
+    kept, hidden = _worst_served(asked, metrics[0])
+    shown = kept.to_dict("records")
+    tested = int(rows["p_adjusted"].notna().any())
+    header = (title, "metric", "group", "value", _level(rows), "n", *(["corrected p"] * tested))
+    lines = [header, *(_cells(row)[: len(header)] for row in shown)]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(header))]
+    more = [f"… and {hidden:,} more groups; metrics.json and the report list all of them"]
+    text = "\n".join(
+        "  ".join(
+            cell.ljust(width) if place in (0, 1, 2, 4) else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+    return "\n".join([text, *(more if hidden else [])])
+
+
+def _worst_served(rows: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, int]:
+    """Return the rows to print, and how many groups are left out.
+
+    Where an attribute has more than `GROUPS` groups, those that the leading metric is worst in
+    are kept.
+    """
+    groups = rows[(rows["attribute"] != "*") & (rows["group"] != "*")]
+    keys = pd.MultiIndex.from_frame(groups[["model", "attribute", "group"]])
+    leading = groups[groups["metric"] == metric].set_index(["model", "attribute", "group"])["value"]
+    if leading.groupby(level=[0, 1]).size().max() <= GROUPS or leading.empty:
+        return rows, 0
+    falling = find_metric(metric).direction == "lower"
+    order = leading.sort_values(ascending=not falling, kind="stable")
+    kept = order.groupby(level=[0, 1]).head(GROUPS).index
+    hidden = len(leading) - len(kept)
+    is_kept = pd.Series(keys.isin(kept), groups.index).reindex(rows.index, fill_value=True)
+    return rows[is_kept], hidden
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    group = "everybody" if row["attribute"] == "*" else f"{row['attribute']}: {row['group']}"
+    return (
+        plain_text(row["model"]),
+        row["metric"],
+        plain_text(group),
+        _number(row["value"]),
+        _interval(row),
+        str(row["n"]),
+        _p(row["p_adjusted"]) if _is_difference(row) else "",
+    )
+
+
+def _is_difference(row: Row) -> bool:
+    """Whether a row's p-value is about a difference; that of everybody's AUC is about chance."""
+    return bool(pd.notna(row["against"])) or bool(row["attribute"] != "*")
+
+
+def _level(rows: pd.DataFrame) -> str:
+    levels = rows["level"].dropna().unique()
+    return f"{100 * levels[0]:g} % interval" if len(levels) else "interval"
+
+
+def _interval(row: Row) -> str:
+    if pd.isna(row["value"]):
+        return shorten(f"undefined: {plain_text(row['undefined'])}", WIDTH, placeholder=" …")
+    return "" if pd.isna(row["low"]) else f"{row['low']:.3f} to {row['high']:.3f}"
+
+
+def _p(value: float) -> str:
+    return "" if pd.isna(value) else p_value(value).removeprefix("= ")
+
+
+def _number(value: float) -> str:
+    return "" if pd.isna(value) else f"{value:.3f}"

@@ -1,0 +1,348 @@
+"""The sentences of the report: small pure functions from numbers to plain language."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from evenhand.metrics import CHANCE, DETECTABLE
+from evenhand.reporting.estimates import Estimate
+from evenhand.reporting.text.numbers import (
+    NBSP,
+    counted,
+    hundredths,
+    listed,
+    p_value,
+    plain,
+    signed,
+    whole,
+)
+from evenhand.reporting.text.vocabulary import group_kind, opening, shown, split_across, term
+from evenhand.reporting.text.worst_best import Extremes
+
+Outcome = Literal["better", "worse", "levelled down", "a gap", "cannot tell"]
+"""What an answer comes to, as the report prints it."""
+
+
+def where(attribute: str, group: str) -> str:
+    """Return a group as a clause.
+
+    Examples
+    --------
+    >>> where("age", "60+"), where("sex*age", "female*60+"), where("sex|site=A", "female")
+    ('age is 60+', 'sex is female and age is 60+', 'sex is female and site is A')
+    """
+    attribute, within, control = attribute.partition("|")
+    if within:
+        return f"{where(attribute, group)} and {control.replace('=', ' is ', 1)}"
+    parts, levels = attribute.split("*"), group.split("*")
+    if len(parts) != len(levels):
+        return f"{shown(attribute)} is {shown(group)}"
+    return " and ".join(f"{part} is {level}" for part, level in zip(parts, levels, strict=True))
+
+
+def again(attribute: str, group: str) -> str:
+    """Return a second group of the same attribute as a clause, without naming it twice."""
+    return where(attribute, group) if "*" in attribute or "|" in attribute else f"it is {group}"
+
+
+def groups_sentence(worst: Estimate, best: Estimate, positive: str) -> str:
+    """Say what the model does in two groups, in counts out of a hundred."""
+    here, there = where(worst.attribute, worst.group), again(best.attribute, best.group)
+    low, high = worst.value or 0.0, best.value or 0.0
+    if worst.metric == "auc" and worst.positives is not None:
+        return (
+            f"Where {here}, the model scores a {positive} case above another case {whole(low)} "
+            f"times in 100 (AUC {plain(low)}); where {there}, {whole(high)} times ({plain(high)})."
+        )
+    if worst.metric == "sensitivity":
+        return (
+            f"Where {here}, the model finds {whole(low)} of 100 {positive} cases; "
+            f"where {there}, {whole(high)}."
+        )
+    if worst.metric == "accuracy":
+        return (
+            f"Where {here}, the model is right in {whole(low)} of 100 cases; "
+            f"where {there}, in {whole(high)}."
+        )
+    known = term(worst.metric)
+    text = known.scale.text
+    return f"Where {here}, the {known.label} is {text(low)}; where {there}, {text(high)}."
+
+
+def amount(value: float, metric: str, digits: int = 1) -> str:
+    """Return a difference as people say it: points for shares, three decimals for the rest.
+
+    Examples
+    --------
+    >>> amount(0.23, "sensitivity", 0), amount(-0.042, "auc")
+    ('23', '−0.042')
+    """
+    return plain(100 * value, digits) if term(metric).share else plain(value)
+
+
+def interval(estimate: Estimate, metric: str, digits: int = 1) -> str:
+    """Return the interval of a difference in words, with its level; empty without one."""
+    if estimate.low is None or estimate.high is None:
+        return ""
+    low, high = (amount(end, metric, digits) for end in (estimate.low, estimate.high))
+    return f"{level(estimate)} interval {low} to {high}"
+
+
+def level(estimate: Estimate) -> str:
+    """Return the level of an interval as a percentage."""
+    return f"{plain(100 * estimate.level, 0)}{NBSP}%"
+
+
+def gap_sentence(found: Extremes) -> str:
+    """Say how large the gap between the worst and the best group is, with its interval."""
+    gap, base = found.gap, found.worst.metric
+    if gap is None:
+        return "The gap was not measured."
+    if gap.value is None:
+        return f"The gap is undefined: {gap.undefined or 'no value was given'}."
+    digits = _digits(found, gap)
+    size = amount(gap.value, base, digits)
+    unit = (" point" if size == "1" else " points") if term(base).share else ""
+    within = interval(gap, base, digits)
+    size = f"The gap is {size}{unit}"
+    return f"{size} ({within})." if within else f"{size}."
+
+
+def _digits(found: Extremes, gap: Estimate) -> int:
+    """Return with how many decimals the points of a gap are told.
+
+    None where that agrees with the whole numbers that the groups are told in; else one, and more
+    where rounding would make 0 of an end of the interval that is not.
+    """
+    told = abs(hundredths(found.best.value or 0.0) - hundredths(found.worst.value or 0.0))
+    least = 0 if plain(told, 0) == plain(100 * (gap.value or 0.0), 0) else 1
+    ends = [end for end in (gap.low, gap.high) if end]
+    return next((n for n in range(least, 3) if all(round(100 * end, n) for end in ends)), 3)
+
+
+def chance_sentence(found: Extremes) -> str:
+    """Say whether groups are shown to differ, and how large a difference would usually show."""
+    gap, two = found.gap, found.groups == 2
+    pair = "two groups" if two else f"{found.groups} groups"
+    if gap is None or gap.p_adjusted is None:
+        return f"Without a test nobody can tell whether the {pair} differ."
+    if found.apart:
+        whom = "The two groups" if two else f"At least two of the {pair}"
+        return f"{whom} differ by more than chance explains ({p_text(gap)})."
+    base = found.worst.metric
+    reach = ""
+    if found.detectable is not None:
+        reach = f"; a difference of {amount_with_unit(found.detectable, base)} {USUALLY}"
+    return (
+        f"These data do not show that the {pair} differ in {_named(base)} ({p_text(gap)}){reach}."
+    )
+
+
+USUALLY = f"would usually show (power 80{NBSP}%)"
+
+
+def p_text(row: Estimate) -> str:
+    """Return a corrected p-value in words, empty where there is none.
+
+    Examples
+    --------
+    >>> p_text(Estimate("m", "test", "age", "*", "auc_gap", 0.1, None, None, 0.95, 9, 9, 3,
+    ...                 p_adjusted=0.0312))
+    'corrected p = 0.031'
+    """
+    return "" if row.p_adjusted is None else f"corrected p {p_value(row.p_adjusted)}"
+
+
+def amount_with_unit(value: float, metric: str) -> str:
+    """Return a difference as people say it, with its unit."""
+    return amount(value, metric) + (" points" if term(metric).share else "")
+
+
+def signed_amount(difference: Estimate) -> str:
+    """Return the difference of two models with its sign and unit."""
+    base = split_across(difference.metric)[0]
+    return signed(amount_with_unit(difference.value or 0.0, base))
+
+
+def interval_or_reason(difference: Estimate) -> str:
+    """Return the interval of a difference as text, or why there is none."""
+    base = split_across(difference.metric)[0]
+    return interval(difference, base) or difference.method or "no interval was given"
+
+
+def _named(metric: str) -> str:
+    """Return what a metric is called within a sentence."""
+    label = term(metric).label
+    return label if label.isupper() else label.lower()
+
+
+def apart_sentence(found: Extremes) -> str:
+    """Say that groups differ in a metric, beside another one in which nobody can tell."""
+    worst, best = found.worst, found.best
+    known, gap = term(worst.metric), found.gap
+    within = interval(gap, worst.metric, max(1, _digits(found, gap))) if gap else ""
+    unit = " points" if known.share and within else ""
+    return (
+        f"In {_named(worst.metric)} they do differ by more than chance explains: "
+        f"{known.scale.text(worst.value or 0.0)} where {where(worst.attribute, worst.group)}, "
+        f"{known.scale.text(best.value or 0.0)} where {again(best.attribute, best.group)} "
+        f"(the gap's {within}{unit}; {p_text(gap) if gap else ''})."
+    )
+
+
+def strategy_sentence(paired: Sequence[Estimate]) -> str:
+    """Say which models a model serves its worst group better than; the answer of a comparison.
+
+    Parameters
+    ----------
+    paired
+        Differences of one ``<metric>_worst`` on the same patients, the model minus each other.
+    """
+    whom, by = paired[0].model, group_kind(paired[0].attribute)
+    sides: dict[Outcome, list[str]] = {"better": [], "worse": [], "cannot tell": []}
+    for row in paired:
+        sides[paired_chip(row)].append(row.against or "")
+    clauses = [f"{s} than {listed(sides[s])}" for s in ("better", "worse") if sides[s]]
+    unsure = listed(sides["cannot tell"], "or")
+    if not clauses:
+        return (
+            f"These data do not show that {whom} serves its worst {by} better or worse than "
+            f"{unsure}."
+        )
+    doubt = f"; better or worse than {unsure}, these data do not show" if unsure else ""
+    one = opening(whom)
+    return f"{one} serves its worst {by} {listed(clauses, 'but')}{doubt}."
+
+
+def usual_sentences(rows: Sequence[Estimate], paired: Sequence[Estimate]) -> tuple[str, ...]:
+    """Say how large a group's difference would usually show, where no difference is shown.
+
+    Parameters
+    ----------
+    rows
+        The rows of one split.
+    paired
+        Differences of one ``<metric>_worst``, the model minus each other.
+    """
+    said = []
+    for row in paired:
+        base = split_across(row.metric)[0]
+        reach = [
+            one.value
+            for one in rows
+            if (one.model, one.against) == (row.model, row.against)
+            and one.metric == f"{base}_{DETECTABLE}"
+            and one.attribute == row.attribute
+            and one.value is not None
+        ]
+        if reach and paired_chip(row) == "cannot tell":
+            of = amount_with_unit(max(reach), base)
+            who = f"a group by {shown(row.attribute)}"
+            said.append(f"Against {row.against}, a difference of {of} in {who} {USUALLY}.")
+    return tuple(said)
+
+
+def cost_sentence(overall: Sequence[Estimate]) -> str:
+    """Say which models a model serves everybody together worse than; empty where there is none.
+
+    Parameters
+    ----------
+    overall
+        Differences of one metric of everybody, the model minus each other.
+    """
+    better = [row.against or "" for row in overall if paired_chip(row) == "worse"]
+    return f" It serves everybody together worse than {listed(better)}." if better else ""
+
+
+def models_sentence(rows: Sequence[Estimate]) -> str:
+    """Say how several models serve everybody or, by ``<metric>_worst``, their worst group."""
+    base, across = split_across(rows[0].metric)
+    whom = f"the {group_kind(rows[0].attribute)} served worst" if across else "everybody"
+    text = term(base).scale.text
+    told = [f"{row.model} {'undefined' if row.value is None else text(row.value)}" for row in rows]
+    return f"{term(base).label} of {whom}: {listed(told)}."
+
+
+def paired_sentence(difference: Estimate) -> str:
+    """Say how much one model differs from another on the same patients, and which is better.
+
+    The row is a paired difference, ``model`` minus ``against``.
+    """
+    other = difference.against or ""
+    if difference.value is None:
+        return f"Against {other}: undefined, {difference.undefined or 'no value was given'}."
+    certainty = "; ".join(filter(None, (interval_or_reason(difference), p_text(difference))))
+    return f"Against {other}: {signed_amount(difference)} ({certainty}): {paired_chip(difference)}."
+
+
+def group_sentence(difference: Estimate) -> str:
+    """Say the same of one group."""
+    text = paired_sentence(difference)
+    here = where(difference.attribute, difference.group)
+    return f"Where {here}, {text[0].lower()}{text[1:]}"
+
+
+def paired_chip(difference: Estimate) -> Outcome:
+    """Say in a word or two how the first model of a paired difference comes out.
+
+    It is better or worse where a difference is claimed (see `Estimate.claimed`), in a metric with
+    better and worse.
+    """
+    better = term(difference.metric).better
+    if not difference.claimed or not difference.value or better == "neither":
+        return "cannot tell"
+    return "better" if (difference.value > 0) == (better == "higher") else "worse"
+
+
+def chance_remark(auc: Estimate) -> str | None:
+    """Say that everybody's AUC is not shown to be better than chance; None where it is shown.
+
+    The corrected p-value tests an AUC of .5. Without one the interval decides whether the remark
+    is made.
+    """
+    if auc.value is None or auc.low is None or auc.high is None:
+        return None
+    surely = auc.low > CHANCE if auc.p_adjusted is None else auc.claimed and auc.value > CHANCE
+    if surely:
+        return None
+    worse = auc.claimed and auc.value < CHANCE
+    return (
+        f"{opening(auc.model)} {'does worse than' if worse else 'cannot be told from'} chance: the "
+        f"AUC of everybody is {plain(auc.value)} ({interval(auc, auc.metric)}). What such a model "
+        "does by group says little."
+    )
+
+
+def detectable_sentence(attribute: str, metric: str, gap: float) -> str:
+    """Say how large a gap would have to be for this test set to show it."""
+    unit = " points" if term(metric).share else ""
+    return (
+        f"A gap in {term(metric).label} by {shown(attribute)} smaller than "
+        f"{amount(gap, metric)}{unit} would usually go unseen in a test set of this size."
+    )
+
+
+def lede(rows: Sequence[Estimate], split: str, patient: str, positive: str) -> str:
+    """Say on whom the numbers were made."""
+    if not rows:
+        return "This report has no numbers."
+    largest = max(rows, key=lambda row: row.n)
+    whom = {"test": "of the test split", "val": "of the validation split", "all": ""}
+    people = f"{counted(largest.n, 'sample')} from {counted(largest.patients, patient)}"
+    text = f"Measured on {people} {whom.get(split, f'of the split {split}')}".rstrip()
+    if largest.positives is None:
+        return f"{text}."
+    return f"{text}, {largest.positives:,} of the samples {positive}."
+
+
+def reading(rows: Sequence[Estimate]) -> str:
+    """Say how the pictures of groups are read."""
+    levels = [level(row) for row in rows if row.has_interval]
+    mark = "Each mark is the value of a group; the diamond and the dashed line are everyone."
+    if not levels:
+        return mark
+    return (
+        f"{mark} The line through a mark is its {levels[0]} interval: a long one means few "
+        "patients, not bad service."
+    )

@@ -1,0 +1,232 @@
+"""What the report calls each metric, how it prints it, and what it says about it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from evenhand.metrics import CONTRASTS, DETECTABLE, FAIRNESS, SUMMARIES, find_metric, is_metric
+from evenhand.reporting.text.numbers import PERCENT, PLAIN, POINTS, Scale
+
+Better = Literal["higher", "lower", "neither"]
+Counts = Literal["samples", "positives", "negatives", "both"]
+
+
+@dataclass(frozen=True)
+class Term:
+    """A metric in words.
+
+    Attributes
+    ----------
+    label
+        Its name as a reader knows it.
+    says
+        What one value means; ``{positive}`` stands for the positive class.
+    counts
+        Which cases it is computed from.
+    scale
+        How its values are printed.
+    limits
+        The values that it can take.
+    better
+        Which direction is better; ``neither`` where nearer to an ideal is, or nothing.
+    """
+
+    label: str
+    says: str = ""
+    counts: Counts = "samples"
+    scale: Scale = PLAIN
+    limits: tuple[float, float] = (-math.inf, math.inf)
+    better: Better = "neither"
+
+    @property
+    def share(self) -> bool:
+        """Whether it is a share of cases, whose differences are points."""
+        return self.scale in (PERCENT, POINTS)
+
+
+def _share(label: str, says: str, counts: Counts = "samples") -> Term:
+    return Term(label, says, counts, PERCENT, (0.0, 1.0))
+
+
+def _score(label: str, says: str, counts: Counts = "both") -> Term:
+    return Term(label, says, counts, PLAIN, (0.0, 1.0))
+
+
+TERMS = {
+    "auc": _score(
+        "AUC", "How often a random {positive} case scores above a random other case; 0.5 is chance."
+    ),
+    "auprc": _score("AUPRC", "Area under the precision–recall curve; chance is the prevalence."),
+    "sensitivity": _share("Sensitivity", "Of all {positive} cases, the share found.", "positives"),
+    "specificity": _share(
+        "Specificity",
+        "Of all cases that are not {positive}, the share rightly cleared.",
+        "negatives",
+    ),
+    "ppv": _share("PPV", "Of all cases flagged, the share that is {positive}."),
+    "npv": _share("NPV", "Of all cases cleared, the share that is not {positive}."),
+    "false_positive_rate": _share(
+        "False-positive rate", "Of all cases that are not {positive}, the share flagged.",
+        "negatives",
+    ),
+    "false_negative_rate": _share(
+        "False-negative rate", "Of all {positive} cases, the share missed.", "positives"
+    ),
+    "false_discovery_rate": _share(
+        "False-discovery rate", "Of all cases flagged, the share that is not {positive}."
+    ),
+    "false_omission_rate": _share(
+        "False-omission rate", "Of all cases cleared, the share that is {positive}."
+    ),
+    "selection_rate": _share("Share flagged", "Of all cases, the share flagged."),
+    "prevalence": _share("Prevalence", "Of all cases, the share that is {positive}."),
+    "accuracy": _share("Accuracy", "Of all cases, the share judged rightly."),
+    "error_rate": _share("Error rate", "Of all cases, the share judged wrongly."),
+    "balanced_accuracy": _share(
+        "Balanced accuracy", "The mean of sensitivity and specificity.", "both"
+    ),
+    "f1": _score("F1", "The harmonic mean of sensitivity and PPV."),
+    "log_loss": Term("Log-loss", "The price of confident mistakes; 0 is perfect."),
+    "brier": _score("Brier score", "Mean squared error of the probabilities.", "samples"),
+    "ece": _score("ECE", "How far the probabilities are from what then happens.", "samples"),
+    "calibration_slope": Term(
+        "Calibration slope", "1 is ideal; below it the scores are too extreme."
+    ),
+    "calibration_intercept": Term(
+        "Calibration intercept", "0 is ideal; above it the scores are too low."
+    ),
+}  # fmt: skip
+"""Words for the metrics that people read most; the others go by their registered title."""
+
+ACROSS = {
+    "worst": "{} of the worst group",
+    "best": "{} of the best group",
+    "gap": "{} gap",
+    "min_ratio": "{}, smallest over largest",
+    "difference": "{} difference",
+    "ratio": "{} ratio",
+    "ratio_deviation": "{}, |1 − ratio|",
+    "log_ratio_deviation": "{}, |log ratio|",
+    "detectable": "{} difference that would be found",
+}
+"""What a number across the groups is called, by the end of its name."""
+
+
+def term(metric: str) -> Term:
+    """Return the words for a metric; one that nobody knows goes by its own name."""
+    base, kind = split_across(metric)
+    if kind is None:
+        return _of_group(metric)
+    known = _of_group(base)
+    label = ACROSS.get(kind, "{} " + kind).format(known.label)
+    if kind in ("worst", "best"):
+        return replace(known, label=label)
+    if kind in ("gap", "difference"):
+        better: Better = "lower" if kind == "gap" else known.better
+        scale = POINTS if known.share else known.scale
+        limits = (0.0, 1.0) if kind == "gap" else (-1.0, 1.0)
+        bound = limits if math.isfinite(known.limits[1]) else known.limits
+        return replace(known, label=label, better=better, scale=scale, limits=bound)
+    return Term(label)
+
+
+def split_across(metric: str) -> tuple[str, str | None]:
+    """Split the name of a metric across groups into its base and what it takes of it.
+
+    Examples
+    --------
+    >>> split_across("auc_worst"), split_across("auc")
+    (('auc', 'worst'), ('auc', None))
+    """
+    for kind in (*SUMMARIES, *CONTRASTS, DETECTABLE):
+        base = metric.removesuffix(f"_{kind}")
+        if base != metric and is_metric(base):
+            return base, kind
+    return metric, None
+
+
+def is_of_group(metric: str) -> bool:
+    """Return whether a metric says something of one group alone, not of several together."""
+    return split_across(metric)[1] is None and metric not in FAIRNESS
+
+
+def _of_group(metric: str) -> Term:
+    registered = find_metric(metric) if is_metric(metric) else FAIRNESS.get(metric)
+    label = metric.replace("_", " ")
+    if registered is None:
+        return TERMS.get(metric, Term(label))
+    says = registered.title.replace("{", "(").replace("}", ")")  # it is no template
+    known = TERMS.get(metric, Term(first_upper(label), says))
+    direction = registered.direction
+    better: Better = direction if direction in ("higher", "lower") else "neither"
+    return replace(known, better=better)
+
+
+MODELS = {
+    "fairtune": "FairTune",
+    "full": "full fine-tuning",
+    "head": "head only",
+    "scratch": "training from scratch",
+    "before": "the unpruned model",
+    "pruned": "the pruned model",
+    "finetuned": "the pruned and fine-tuned model",
+}
+
+
+def first_upper(text: str) -> str:
+    """Return a text with a capital letter first; the others stay as they are."""
+    return text[:1].upper() + text[1:]
+
+
+def model_names(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the report calls the models of a run that have a name of ours.
+
+    A model that bears the name of the file that it was read from keeps it, whatever the file is
+    called.
+
+    Examples
+    --------
+    >>> model_names({})["before"], "before" in model_names({"settings": {"inputs": ["before.csv"]}})
+    ('the unpruned model', False)
+    """
+    files = {Path(path).stem for path in facts.get("settings", {}).get("inputs", ())}
+    return {name: words for name, words in MODELS.items() if name not in files}
+
+
+def opening(model: str) -> str:
+    """Return what a model is called as the first word of a sentence; a user's name stays as it is.
+
+    Examples
+    --------
+    >>> opening("full fine-tuning"), opening("resnet_a")
+    ('Full fine-tuning', 'resnet_a')
+    """
+    return first_upper(model) if model in MODELS.values() else model
+
+
+def group_kind(attribute: str) -> str:
+    """Return what a group of an attribute is called.
+
+    Examples
+    --------
+    >>> group_kind("sex*age"), group_kind("group")
+    ('sex × age group', 'group')
+    """
+    return "group" if attribute == "group" else f"{shown(attribute)} group"
+
+
+def shown(name: str) -> str:
+    """Return a group or attribute as people read it: the parts of an intersection with a cross.
+
+    Examples
+    --------
+    >>> shown("female*60+"), shown("sex|site=A")
+    ('female × 60+', 'sex where site is A')
+    """
+    of, _, control = name.partition("|")
+    by, within, level = control.partition("=")
+    return (f"{of} where {by} is {level}" if within else name).replace("*", " × ")

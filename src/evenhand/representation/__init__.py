@@ -1,0 +1,23 @@
+"""Similarity of two models' representations: arrays in, numbers out."""
+
+from evenhand.representation.cka import batches, cka
+from evenhand.representation.hsic import FEWEST, hsic, row_terms
+from evenhand.representation.jackknife import Jackknifed, Size, mean_size, size_ratio
+from evenhand.representation.layers import Layer, rbf_layer
+from evenhand.representation.permutation import GroupTest, group_test
+
+__all__ = [
+    "FEWEST",
+    "GroupTest",
+    "Jackknifed",
+    "Layer",
+    "Size",
+    "batches",
+    "cka",
+    "group_test",
+    "hsic",
+    "mean_size",
+    "rbf_layer",
+    "row_terms",
+    "size_ratio",
+]

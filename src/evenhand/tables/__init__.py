@@ -1,0 +1,1 @@
+"""Tables: predictions, column mapping, attributes and their levels, reading, checks."""

@@ -1,0 +1,255 @@
+"""Bins of numeric attributes: where groups of a number begin, and columns that need them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from evenhand.errors import EvenhandError, some
+from evenhand.tables.attributes import UNKNOWN, Attribute, untold
+from evenhand.tables.table_checks import refuse_rows
+from evenhand.wording import flag
+
+FEW = 10
+"""A numeric column with more distinct values than these is a measurement: it needs bins."""
+
+_DATE = (
+    r"\d{4}[-/.]\d{1,2}([-/.]\d{1,2})?([ T].*)?"
+    r"|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})([ T].*)?"
+)
+_WITH_UNIT = (
+    r"(?i)[+-]?\d+([.,]\d+)?\s*"
+    r"(y|yo|yrs?\.?|years?( old)?|m|mo|months?|w|weeks?|d|days?|cm|mm|kg|%)"
+)
+_AT_LEAST = re.compile(r"(>=|≥|>)\s*(\d+(?:\.\d+)?)|(\d+(?:\.\d+)?)\s*\+")
+
+
+def binned(
+    name: str, column: str, edges: Sequence[float], *, edge_below: bool = False
+) -> Attribute:
+    """Make an attribute of intervals.
+
+    "90+", ">=90", "≥90" and ">89" are in the last bin, or unknown where one of the edges is above
+    that number.
+
+    Parameters
+    ----------
+    name, column
+        As in ``Attribute``.
+    edges
+        Where one bin ends and the next begins: finite, increasing, at least one.
+    edge_below
+        Whether a value that equals an edge belongs to the bin below it, instead of above.
+
+    Raises
+    ------
+    EvenhandError
+        The edges are no such numbers.
+
+    Examples
+    --------
+    >>> binned("age", "age", (20, 40, 60, 80)).levels
+    ('under 20', '20-39', '40-59', '60-79', '80+')
+    >>> binned("age", "age", (60, 75), edge_below=True).levels
+    ('up to 60', '61-75', 'over 75')
+    """
+    increasing = all(low < high for low, high in pairwise(edges))
+    if not edges or not increasing or not all(map(math.isfinite, edges)):
+        raise EvenhandError(
+            f"the bins of {name!r} have the edges {', '.join(map(str, edges)) or '(none)'}; "
+            "give finite, increasing numbers, as in age=20,40,60,80."
+        )
+    levels = _bins_below(edges) if edge_below else _bins_above(edges)
+
+    def to_level(raw: pd.Series) -> pd.Series:
+        number, exact = numbers_of(raw)
+        place = np.searchsorted(np.asarray(edges, float), number, "left" if edge_below else "right")
+        certain = np.isfinite(number) & (exact | (place == len(edges)))
+        names = np.array([*levels, UNKNOWN])
+        return pd.Series(names[np.where(certain, place, len(levels))], index=raw.index)
+
+    return Attribute(name, column, levels, to_level, numeric=True)
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Where the bins of a numeric attribute begin, and which of them an edge belongs to."""
+
+    edges: tuple[float, ...]
+    edge_below: bool = False
+
+    def attribute(self, name: str, column: str) -> Attribute:
+        """Return the attribute with these bins."""
+        return binned(name, column, self.edges, edge_below=self.edge_below)
+
+
+def parse_bins(texts: Sequence[str]) -> dict[str, Bins]:
+    """Return the bins of each attribute from texts such as ``age=20,40,60,80``.
+
+    With ``<=`` for ``=``, an edge belongs to the bin below it: ``age=60`` makes under 60 and 60+,
+    ``age<=60`` makes up to 60 and over 60.
+
+    Raises
+    ------
+    EvenhandError
+        A text is not of that form, or an attribute comes twice.
+
+    Examples
+    --------
+    >>> parse_bins(["age<=60", "bmi=18.5,25"])["age"]
+    Bins(edges=(60.0,), edge_below=True)
+    """
+    bins: dict[str, Bins] = {}
+    for text in texts:
+        name, _, numbers = text.partition("=")
+        edge_below = name.endswith("<")
+        name = name.removesuffix("<").strip()
+        if name in bins:
+            raise EvenhandError(f"the attribute {name!r} has two sets of bins; give one.")
+        try:
+            edges = tuple(float(number) for number in numbers.split(","))
+        except ValueError:
+            raise EvenhandError(
+                f"the bins {text!r} are not of the form NAME=EDGE,EDGE,… or NAME<=EDGE,…, as in "
+                "age=20,40,60,80."
+            ) from None
+        bins[name] = Bins(edges, edge_below)
+    return bins
+
+
+def is_measurement(raw: pd.Series) -> bool:
+    """Tell whether a column holds numbers that are no levels: too many of them, and little else.
+
+    What says that something was not learnt does not count.
+    """
+    rows = raw.value_counts()  # each value once: there are few of them
+    number, _ = numbers_of(rows.index.to_series())
+    known = ~np.isnan(number)
+    return _mostly(rows, known) and len(np.unique(number[known])) > FEW
+
+
+def _mostly(rows: pd.Series, marked: NDArray[np.bool_]) -> bool:
+    """Tell whether most rows that say something hold one of the marked values."""
+    told = [not untold(str(value)) for value in rows.index]
+    return bool(2 * rows[marked].sum() > rows[told].sum())
+
+
+def refuse_measurement(name: str, raw: pd.Series, source: Path) -> None:
+    """Refuse an attribute whose column is a measurement, as nobody has said where groups begin.
+
+    Raises
+    ------
+    EvenhandError
+        It is one (see ``is_measurement``), or most of it are many dates or "63 years".
+    """
+    if is_measurement(raw):
+        number = pd.Series(numbers_of(raw)[0])
+        raise EvenhandError(
+            f"{source}: {name!r} is a number with {number.nunique()} values from {number.min():g} "
+            f"to {number.max():g}; say where its groups begin, as in {flag('bins', f'{name}=60')}."
+        )
+    rows = raw.value_counts()
+    texts = pd.Series(rows.index.astype("str"), dtype="str")
+    for pattern, what, instead in (
+        (_DATE, "dates", "the years at the time of the sample"),
+        (_WITH_UNIT, "numbers with their unit", "the numbers alone"),
+    ):
+        marked = texts.str.fullmatch(pattern).to_numpy(np.bool_)
+        if marked.sum() > FEW and _mostly(rows, marked):
+            raise EvenhandError(
+                f"{source}: {name!r} holds {what}, {marked.sum()} different ones, as in "
+                f"{some(texts[marked][:2])}. Write {instead}, and say where groups begin, as "
+                f"in {flag('bins', f'{name}=60')}."
+            )
+
+
+def refuse_unbinned(raw: pd.Series, rule: Attribute, source: Path) -> None:
+    """Refuse rows that say something, and of which no bin can be told.
+
+    Parameters
+    ----------
+    raw
+        The column, indexed by the row as ``read_table`` counts it.
+    rule
+        The attribute with its bins.
+    source
+        The table.
+
+    Raises
+    ------
+    EvenhandError
+        There are such rows; the message names the first few.
+    """
+    unbinned = raw[(rule.of(raw) == UNKNOWN) & raw.notna()].astype("str")
+    told = ~unbinned.map(untold).astype("bool")
+    problem = (
+        f"the {rule.name!r} is in none of the bins {', '.join(rule.levels)}: "
+        f"{some(unbinned[told].unique())}. Give a number, or 90+ or >89 if the last bin begins "
+        "there or below, and nothing where none is known; or leave --bins out, and the values are "
+        "levels."
+    )
+    refuse_rows(told, source, problem)
+
+
+def numbers_of(raw: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return the number of each value, NaN without one, and whether it is exact: not "90+".
+
+    Examples
+    --------
+    >>> number, exact = numbers_of(pd.Series(["63", "90+", "old"]))
+    >>> number.tolist(), exact.tolist()
+    ([63.0, 90.0, nan], [True, False, False])
+    """
+    number = pd.to_numeric(raw, errors="coerce").to_numpy(float, na_value=np.nan)
+    exact = ~np.isnan(number)
+    least = [
+        math.nan if known else _least(str(text)) for text, known in zip(raw, exact, strict=True)
+    ]
+    return np.where(exact, number, least), exact
+
+
+def _least(text: str) -> float:
+    """Return the smallest number that "90+", ">=90", "≥90" or ">89" may be; NaN for other text."""
+    found = _AT_LEAST.fullmatch(text)
+    if found is None:
+        return math.nan
+    number = float(found[2] or found[3])
+    return math.nextafter(number, math.inf) if found[1] == ">" else number
+
+
+def _number(edge: float) -> str:
+    return str(int(edge)) if float(edge).is_integer() else str(edge)
+
+
+def _bins_above(edges: Sequence[float]) -> tuple[str, ...]:
+    between = (_interval(low, high) for low, high in pairwise(edges))
+    return (f"under {_number(edges[0])}", *between, f"{_number(edges[-1])}+")
+
+
+def _bins_below(edges: Sequence[float]) -> tuple[str, ...]:
+    between = (
+        _interval(low + 1, high + 1)
+        if _whole(low) and _whole(high)
+        else f">{_number(low)} to {_number(high)}"
+        for low, high in pairwise(edges)
+    )
+    return (f"up to {_number(edges[0])}", *between, f"over {_number(edges[-1])}")
+
+
+def _whole(edge: float) -> bool:
+    return float(edge).is_integer() and edge >= 0
+
+
+def _interval(low: float, high: float) -> str:
+    """Name a bin: 20 to 40 is "20-39" where both are whole numbers, "18.5 to <25" otherwise."""
+    if not (_whole(low) and _whole(high)):
+        return f"{_number(low)} to <{_number(high)}"
+    return _number(low) if high - low == 1 else f"{_number(low)}-{_number(high - 1)}"

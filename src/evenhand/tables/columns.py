@@ -1,0 +1,313 @@
+"""How a predictions table that was made elsewhere is read: its columns, scores and attributes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from evenhand.errors import EvenhandError, some
+from evenhand.tables.attributes import mapped, parts_of
+from evenhand.tables.bins import Bins
+from evenhand.tables.classes import ask_positive, order_classes, polarity
+from evenhand.tables.own_attributes import own_attribute
+from evenhand.tables.spelling import refuse_spellings
+from evenhand.tables.table_checks import refuse_ids, refuse_rows
+from evenhand.tables.values import ValueRules
+
+
+@dataclass(frozen=True)
+class Columns:
+    """How to read a table that Evenhand has not written.
+
+    Of its own tables nothing is renamed, and no score is a logit.
+
+    Attributes
+    ----------
+    attributes
+        Attributes to look for; ``age`` means the column ``attr_age``, else ``age``.
+    bins
+        Bins of numeric attributes (see `evenhand.tables.bins.parse_bins`).
+    renamed
+        The column in the file of each column of the contract: ``{"label": "y_true"}``.
+    logits
+        Whether the scores are logits, which are then turned into probabilities.
+    values
+        Rules for the values of attributes and of the label.
+    positive
+        The positive one of two classes, if their names do not tell.
+    """
+
+    attributes: tuple[str, ...] = ()
+    bins: Mapping[str, Bins] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    logits: bool = False
+    values: ValueRules = field(default_factory=ValueRules)
+    positive: str | None = None
+
+
+CONTRACT = ("sample_id", "patient_id", "split", "label", "score")
+"""What columns are called, beside ``score_0`` … of several classes and ``attr_NAME``."""
+
+
+def score_columns(n_classes: int) -> tuple[str, ...]:
+    """Return the names of the score columns for a number of classes."""
+    if n_classes == 2:
+        return ("score",)
+    return tuple(f"score_{number}" for number in range(n_classes))
+
+
+def class_numbers(n_classes: int) -> tuple[str, ...]:
+    """Return what classes are called where nobody has named them."""
+    return tuple(map(str, range(n_classes)))
+
+
+def parse_map(texts: Iterable[str], resolve: Callable[[str], str], example: str) -> dict[str, str]:
+    """Return the column of a file for each name, from texts ``NAME=COLUMN`` of ``--map``.
+
+    Parameters
+    ----------
+    texts
+        As the user wrote them.
+    resolve
+        From a name as the user wrote it to the name to use; refuses a name that is not allowed.
+    example
+        A valid text, for the message.
+
+    Raises
+    ------
+    EvenhandError
+        A text is not written so, or one name is given two columns.
+    """
+    columns: dict[str, str] = {}
+    for text in texts:
+        name, equals, column = text.partition("=")
+        if not equals:
+            raise EvenhandError(f"--map {text!r}: it is written NAME=COLUMN, as in {example}.")
+        resolved = resolve(name)
+        if columns.get(resolved, column) != column:
+            raise EvenhandError(
+                f"--map names two columns for {resolved!r}: {columns[resolved]!r} and {column!r}. "
+                "Give one."
+            )
+        columns[resolved] = column
+    return columns
+
+
+def rename_columns(table: pd.DataFrame, renamed: Mapping[str, str], path: Path) -> pd.DataFrame:
+    """Return a table with more columns, under names of the contract (see `Columns.renamed`).
+
+    Raises
+    ------
+    EvenhandError
+        There is no such column.
+    """
+    absent = [given for given in renamed.values() if given not in table]
+    if absent:
+        raise EvenhandError(f"{path} has no column {some(absent)}; it has: {_names(table)}.")
+    return table.assign(**{name: table[given] for name, given in renamed.items()})
+
+
+def checked_columns(
+    raw: pd.DataFrame, path: Path, columns: Columns
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Return ids, split, label and scores with their types, and the names of the classes.
+
+    Raises
+    ------
+    EvenhandError
+        A column is absent, a cell is blank or not a number, an id identifies nobody, logits are
+        probabilities, or it is not known which of two classes is the positive one.
+    """
+    scores = _scores_in(raw)
+    needed = ("sample_id", "patient_id", "label", *scores)
+    absent = [name for name in needed if name not in raw]
+    if absent:
+        raise EvenhandError(
+            f"{path} has no column {', '.join(map(repr, absent))}; it has: {_names(raw)}. "
+            f"Name the column that is meant with --map {absent[0]}=COLUMN (where each sample is a "
+            "patient of its own, --map patient_id=sample_id)."
+        )
+    ids = ["sample_id", "patient_id", *(["split"] if "split" in raw else [])]
+    for name in ids:
+        refuse_rows(raw[name].isna(), path, f"{name} is missing.")
+    table = raw[ids].astype("str")
+    refuse_ids(table["patient_id"], path, "patient")
+    n_classes = max(2, len(scores))
+    table["label"], classes = _labels(raw["label"], path, columns, n_classes)
+    values = np.stack([_scores(raw[name], path) for name in scores], axis=1)
+    if columns.logits:
+        _refuse_probabilities(values, path)
+        values = _probabilities(values)
+    table[list(score_columns(n_classes))] = values[:, -1:] if n_classes == 2 else values
+    return table, classes
+
+
+def _scores_in(raw: pd.DataFrame) -> list[str]:
+    """Return the columns that scores are in, or should be.
+
+    ``score`` says that there are two classes, whatever else is there. A lone ``score_N`` does not
+    say what it is the score of: it has to be named.
+    """
+    count = sum(re.fullmatch(r"score_\d+", name) is not None for name in map(str, raw))
+    if "score" in raw or count < 2:
+        return ["score"]
+    return [f"score_{number}" for number in range(count)]
+
+
+def _labels(
+    raw: pd.Series, path: Path, columns: Columns, n_classes: int
+) -> tuple[pd.Series, tuple[str, ...]]:
+    """Return the number of each row's class, and the names of the classes."""
+    text = columns.values.applied("label", raw.astype("str"))
+    numbers = pd.to_numeric(text, errors="coerce")
+    if n_classes > 2 and columns.positive is not None:
+        raise EvenhandError(
+            f"--positive {columns.positive}: {path} has scores of {n_classes} classes, and "
+            "--positive is for two classes. Leave it out."
+        )
+    values = [str(value) for value in text.dropna().unique()]
+    coded = bool(numbers.notna().all() and numbers.isin([0, 1]).all())
+    broken = bool((numbers % 1 > 0).any())
+    if n_classes > 2 or (coded and columns.positive is None) or len(values) > 2 or broken:
+        return _whole(text, path), class_numbers(n_classes)
+    refuse_rows(text.isna(), path, "the label is missing.")
+    refuse_spellings("label", text, path)
+    if len(values) == 1 and columns.positive is None:
+        number = polarity(values[0])
+        if number is None:
+            return _whole(text, path), class_numbers(n_classes)
+        return pd.Series(number, text.index, dtype=np.int64), class_numbers(n_classes)
+    if len(values) == 1:
+        positive = (text == columns.positive).astype(np.int64)
+        return positive, class_numbers(n_classes)
+    classes = order_classes(values, columns.positive, f"the label of {path}")
+    if not classes.ordered:
+        raise ask_positive(classes.names, str(path))
+    return (text == classes.names[1]).astype(np.int64), classes.names
+
+
+def _whole(text: pd.Series, path: Path) -> pd.Series:
+    numbers = pd.to_numeric(text, errors="coerce").to_numpy(np.float64)
+    bad = ~np.isfinite(numbers) | (numbers != np.floor(numbers))
+    problem = (
+        f"{text.name} must be a whole number, from 0 up, not {some(text[bad].unique())}. Of two "
+        "classes, write 1 for the positive one and 0 for the other, or two words."
+    )
+    refuse_rows(pd.Series(bad, text.index), path, problem)
+    return pd.Series(numbers, text.index).astype(np.int64)
+
+
+def _scores(column: pd.Series, path: Path) -> NDArray[np.float64]:
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
+    bad = pd.Series(~np.isfinite(numbers), column.index)
+    text = column[bad].astype("str")
+    lists = bad & column.astype("str").str.fullmatch(r"[\[({].*[,; ].*[\])}]").fillna(False)
+    refuse_rows(
+        lists,
+        path,
+        f"{column.name} holds lists, as in {some(text.unique()[:1])}. Write each class's score in "
+        "a column of its own: score_0, score_1 and so on; for two classes write the score of the "
+        "positive one alone, as score.",
+    )
+    refuse_rows(bad, path, f"{column.name} must be a finite number, not {some(text.unique())}.")
+    return numbers
+
+
+def _refuse_probabilities(values: NDArray[np.float64], path: Path) -> None:
+    """Refuse logits that look like probabilities: 0 … 1, and with sum 1 for several classes."""
+    within = bool(np.all((values >= 0) & (values <= 1)))
+    if within and (values.shape[1] == 1 or np.allclose(values.sum(axis=1), 1, atol=1e-3)):
+        raise EvenhandError(
+            f"--logits: the scores of {path} are probabilities, all of them from "
+            f"{values.min():g} to {values.max():g}. Leave --logits out."
+        )
+
+
+def _probabilities(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    if logits.shape[1] == 1:
+        logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
+        return _probabilities(logits)[:, 1:]
+    power = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities: NDArray[np.float64] = power / power.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+@dataclass(frozen=True, eq=False)
+class Attributes:
+    """The attributes of a predictions table.
+
+    Attributes
+    ----------
+    table
+        A column ``attr_<name>`` of levels for each.
+    levels
+        The levels of each, in order.
+    notes
+        Sentences on values that are implausible.
+    """
+
+    table: pd.DataFrame
+    levels: dict[str, tuple[str, ...]]
+    notes: tuple[str, ...]
+
+
+def attributes_of(
+    raw: pd.DataFrame, columns: Columns, known: Mapping[str, list[str]], path: Path
+) -> Attributes:
+    """Return the attributes of a table.
+
+    Parameters
+    ----------
+    known
+        The levels of attributes in a file that Evenhand has written.
+
+    Raises
+    ------
+    EvenhandError
+        An attribute has no column, or is a number without bins, has bins and is no number, or is
+        refused by `evenhand.tables.own_attributes.own_attribute`.
+    """
+    marked = [str(name).removeprefix("attr_") for name in raw if str(name).startswith("attr_")]
+    named = [part for attribute in columns.attributes for part in parts_of(attribute)]
+    table, levels = {}, {}
+    notes: list[str] = []
+    for name in dict.fromkeys([*marked, *named]):
+        column = _column_of(name, raw, path)
+        bins = columns.bins.get(name)
+        rule = bins.attribute(name, column) if bins else None
+        if name in known and (rule is None or rule.levels == tuple(known[name])):
+            rule = columns.values.settled(
+                mapped(name, column, {each: each for each in known[name]})
+            )
+            table[f"attr_{name}"], levels[name] = rule.of(raw[column]), rule.levels
+            continue
+        values = raw[column].astype("str")
+        own = own_attribute(name, values, raw["patient_id"], path, bins, columns.values)
+        table[f"attr_{name}"], levels[name] = own.rule.of(own.raw), own.rule.levels
+        notes += own.notes
+    return Attributes(pd.DataFrame(table, index=raw.index).astype("str"), levels, tuple(notes))
+
+
+def _column_of(name: str, raw: pd.DataFrame, path: Path) -> str:
+    if name in ("label", "score"):
+        raise EvenhandError(
+            f"--attribute {name}: groups cannot be made from the {name}, which is what metrics "
+            "are computed from. Name another column."
+        )
+    column = next((each for each in (f"attr_{name}", name) if each in raw), None)
+    if column is None:
+        raise EvenhandError(
+            f"{path} has no column 'attr_{name}' or {name!r} for attribute {name!r}; it has: "
+            f"{_names(raw)}. Name the right column with --map {name}=COLUMN."
+        )
+    return column
+
+
+def _names(table: pd.DataFrame) -> str:
+    return ", ".join(map(str, table.columns))

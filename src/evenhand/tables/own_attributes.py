@@ -1,0 +1,239 @@
+"""Attributes from a user's own table: checks that refuse values, and notes on others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from evenhand.errors import EvenhandError, some
+from evenhand.tables.attributes import Attribute, distinct, untold
+from evenhand.tables.bins import FEW, Bins, numbers_of, refuse_measurement, refuse_unbinned
+from evenhand.tables.levels import likely_unknown
+from evenhand.tables.spelling import abbreviations, join_values, merge_line, refuse_spellings
+from evenhand.tables.table_checks import refuse_rows, rows_text
+from evenhand.tables.values import ValueRules
+from evenhand.wording import counted, flag
+
+OLDEST = 120
+"""The highest age in years that is accepted."""
+
+SHIFTED = (300.0, 330.0)
+"""Ages that MIMIC-III writes for everybody of 90 and over, or a later visit of theirs."""
+
+# Attributes of a person, which one patient has one value of.
+_PERSONAL = re.compile(r"(^|_)(sex|gender|race|ethnicity|ethnic_group)(_|$)")
+_AGE = re.compile(r"(^|_)ages?(_|$)")
+_NOT_YEARS = re.compile("month|week|day|hour|minute|gestation|group|bin|bone")
+_SEVERAL = 0.2  # share of patients: an attribute that differs in more is one of samples
+
+
+@dataclass(frozen=True, eq=False)
+class OwnAttribute:
+    """An attribute of a user's own table.
+
+    Attributes
+    ----------
+    rule
+        The rule, made for ``raw``.
+    raw
+        The column that it reads, after the user's rules for values.
+    notes
+        Sentences on values that are implausible.
+    """
+
+    rule: Attribute
+    raw: pd.Series
+    notes: tuple[str, ...]
+
+
+def own_attribute(
+    name: str,
+    raw: pd.Series,
+    patients: pd.Series,
+    source: Path,
+    bins: Bins | None,
+    values: ValueRules,
+) -> OwnAttribute:
+    """Read an attribute, and refuse what cannot be one.
+
+    Parameters
+    ----------
+    name
+        What the attribute is called.
+    raw
+        Its column, as text, indexed by the row of ``source``.
+    patients
+        The patient of each row.
+    bins
+        Where the groups of a number begin.
+    values
+        The user's rules for values.
+
+    Raises
+    ------
+    EvenhandError
+        It holds ages that nobody has, numbers or dates without bins, one value in several
+        spellings, about as many levels as patients, or several values of one patient where the
+        attribute is of a person.
+    """
+    raw = values.applied(name, raw)
+    impossible = impossible_ages(name, raw)
+    shown = join_values(raw[impossible].unique())
+    problem = (
+        f"the {name!r} is {some(raw[impossible].unique())}, which is no age of a person (0 to "
+        f"{OLDEST}, or 300 for 90 and over, as MIMIC writes it). Correct it, or mark it as "
+        f"unknown: {flag('unknown-value', f'{name}={shown}')}"
+    )
+    refuse_rows(pd.Series(impossible, raw.index), source, problem)
+    if bins is not None:
+        rule = bins.attribute(name, str(raw.name))
+        refuse_unbinned(raw, rule, source)
+        return OwnAttribute(rule, raw, tuple(_old_notes(name, raw)))
+    refuse_measurement(name, raw, source)
+    raw, differing = one_per_patient(name, raw, patients, source, values.conflicts.get(name))
+    rule = distinct(name, str(raw.name), raw)
+    refuse_spellings(name, raw[raw.isin(rule.levels)], source)
+    _refuse_unfilled(rule, raw, patients, source)
+    return OwnAttribute(rule, raw, (*differing, *_level_notes(name, raw, rule)))
+
+
+def impossible_ages(name: str, raw: pd.Series) -> NDArray[np.bool_]:
+    """Mark ages, in years, that no person has; in a column of other numbers, infinite ones.
+
+    Examples
+    --------
+    >>> impossible_ages("Age", pd.Series(["-1", "63", "300", "999", "90+"])).tolist()
+    [True, False, False, True, False]
+    >>> impossible_ages("bmi", pd.Series(["-1", "inf"])).tolist()
+    [False, True]
+    """
+    which, values = pd.factorize(raw, use_na_sentinel=False)  # each value once
+    number, _ = numbers_of(pd.Series(values))
+    impossible = np.isinf(number)
+    if _in_years(name):
+        shifted = (number >= SHIFTED[0]) & (number < SHIFTED[1])
+        impossible |= (number < 0) | ((number > OLDEST) & ~shifted)
+    marked: NDArray[np.bool_] = impossible[which]
+    return marked
+
+
+def one_per_patient(
+    name: str, raw: pd.Series, patients: pd.Series, source: Path, how: str | None
+) -> tuple[pd.Series, tuple[str, ...]]:
+    """Settle the values of patients who have several; return the column, and notes on them.
+
+    Parameters
+    ----------
+    how
+        The rule for a patient with several values: a name in ``CONFLICTS``; None if the user gave
+        none.
+
+    Raises
+    ------
+    EvenhandError
+        Patients have several values of an attribute of persons, and ``how`` is None.
+    """
+    told = raw[raw.notna() & ~raw.isin([each for each in raw.dropna().unique() if untold(each)])]
+    owner = patients[told.index] if len(told) < len(raw) else patients
+    several = _with_several(told, owner)
+    if how == "keep" or not len(several):
+        return raw, ()
+    differing = patients.isin(several)
+    if how is not None:
+        counts = {} if how == "unknown" else _majority(told[owner.isin(several)], owner)
+        return raw.where(~differing, patients.map(counts).astype("str")), ()
+    example = f"{several[0]}: {' and '.join(sorted(told[owner == several[0]].unique()))}"
+    found = f"{counted(len(several), 'patient')} with several values of {name!r} ({example})"
+    line = flag("conflict", f"{name}=majority")
+    if _PERSONAL.search(_snake(name)):
+        raise EvenhandError(
+            f"{source}, {rows_text(raw.index[differing])}: there {_are(several)} {found}. Mend "
+            f"them, or choose a rule: {line} (the most frequent value; unknown if two are equally "
+            f"frequent), {name}=unknown, or {name}=keep (each row keeps its own)."
+        )
+    repeated = int((owner.value_counts() > 1).sum())
+    if len(several) > _SEVERAL * repeated:
+        return raw, ()
+    return raw, (
+        f"There {_are(several)} {found}, in {rows_text(raw.index[differing])} of {source}. If a "
+        f"patient can have one value only, choose a rule: {line}.",
+    )
+
+
+def _with_several(told: pd.Series, owner: pd.Series) -> pd.Index:
+    """Return the owners of several values, in order."""
+    value, _ = pd.factorize(told)
+    who, owners = pd.factorize(owner)
+    first = np.zeros(len(owners), np.intp)
+    first[who[::-1]] = value[::-1]  # of several rows the first is written last
+    several: pd.Index = pd.Index(owners[np.unique(who[value != first[who]])]).sort_values()
+    return several
+
+
+def _majority(told: pd.Series, owner: pd.Series) -> dict[str, str]:
+    """Return the most frequent value of each patient that has one."""
+    counts = told.groupby([owner.loc[told.index], told]).size().rename("n").reset_index(level=1)
+    first = counts["n"] == counts.groupby(level=0)["n"].transform("max")
+    best = counts[first]
+    best = best[~best.index.duplicated(keep=False)]
+    return dict(zip(best.index, best[told.name], strict=True))
+
+
+def _refuse_unfilled(rule: Attribute, raw: pd.Series, patients: pd.Series, source: Path) -> None:
+    """Refuse an attribute most of whose levels are of one patient each."""
+    named = raw.isin(rule.levels)
+    people = patients[named].groupby(raw[named]).nunique()
+    alone = int((people == 1).sum())
+    if len(people) > FEW and 2 * alone > len(people):
+        raise EvenhandError(
+            f"{source}: the attribute {rule.name!r} has {len(people)} levels, as in "
+            f"{some(people.index[:2])}, and {alone} of them have one patient each: no metric can "
+            "be computed for a group of one patient. Name a column that groups people; from dates "
+            "or free text, make such a column first."
+        )
+
+
+def _level_notes(name: str, raw: pd.Series, rule: Attribute) -> Iterator[str]:
+    counts = {str(value): int(count) for value, count in raw.value_counts().items()}
+    if codes := likely_unknown(rule.levels):
+        shown = ", ".join(f"{code!r} ({counts[code]} rows)" for code in codes)
+        line = flag("unknown-value", f"{name}={join_values(codes)}")
+        yield f"{name!r} has levels that often stand for unknown: {shown}. If so, give {line}"
+    if pairs := abbreviations({level: counts[level] for level in rule.levels}):
+        shown = some(f"{word!r} and {letter!r}" for word, letter in pairs)
+        yield (
+            f"{name!r} has words and their first letters as values: {shown}. If these mean the "
+            f"same, give {merge_line(name, pairs)}"
+        )
+
+
+def _old_notes(name: str, raw: pd.Series) -> Iterator[str]:
+    if not _in_years(name):
+        return
+    number, _ = numbers_of(raw)
+    old = (number >= SHIFTED[0]) & (number < SHIFTED[1])
+    if old.any():
+        yield (
+            f"{name!r} is {number[old].min():g} to {number[old].max():g} in "
+            f"{counted(int(old.sum()), 'row')}: taken as 90 and over, as MIMIC writes it."
+        )
+
+
+def _in_years(name: str) -> bool:
+    words = _snake(name)
+    return _AGE.search(words) is not None and _NOT_YEARS.search(words) is None
+
+
+def _snake(name: str) -> str:
+    parted = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)
+    return re.sub(r"[^a-z]+", "_", parted.casefold())
+
+
+def _are(several: pd.Index) -> str:
+    return "is" if len(several) == 1 else "are"

@@ -1,0 +1,260 @@
+"""The predictions table, with a row for each sample: reading, checking, writing."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pandas.api.types import is_numeric_dtype, is_string_dtype
+from pydantic import BaseModel, ConfigDict, Field
+
+from evenhand.errors import EvenhandError, some
+from evenhand.files import DamagedError, checked, parse_object, replacing
+from evenhand.tables.attributes import UNKNOWN, group_of
+from evenhand.tables.columns import (
+    Columns,
+    attributes_of,
+    checked_columns,
+    class_numbers,
+    rename_columns,
+    score_columns,
+)
+from evenhand.tables.reading import read_table
+from evenhand.tables.table_checks import refuse_rows
+
+SPLITS = ("train", "val", "test")
+METADATA = b"evenhand"
+SCHEMA = 1
+
+
+class _Known(BaseModel):
+    """The metadata in Evenhand's own files, which describe the columns."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    schema_version: int = Field(alias="schema")
+    classes: list[str] = Field(min_length=2)
+    levels: dict[str, list[str]]
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """One row for each sample that a model has scored.
+
+    Attributes
+    ----------
+    table
+        ``sample_id``, ``patient_id``, ``split`` (where there is one), ``label``, ``score`` (the
+        probability of class 1) or ``score_0`` … ``score_{C-1}``, and ``attr_<name>``.
+    classes
+        Names of the C classes.
+    levels
+        Levels of each attribute in order, ``"unknown"`` not among them.
+    notes
+        Sentences on what was implausible in the file.
+    """
+
+    table: pd.DataFrame
+    classes: tuple[str, ...]
+    levels: Mapping[str, tuple[str, ...]]
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """``(n,)``, 0 … C-1."""
+        return self.table["label"].to_numpy(np.int64)
+
+    @property
+    def named(self) -> bool:
+        """Whether the classes have names, and not only numbers."""
+        return self.classes != class_numbers(len(self.classes))
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """``(n,)`` probability of class 1, or ``(n, C)`` of each class."""
+        scores = self.table[list(score_columns(len(self.classes)))].to_numpy(np.float64)
+        return scores[:, 0] if len(self.classes) == 2 else scores
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that there are rows of; none where the table does not say."""
+        if "split" not in self.table:
+            return ()
+        return tuple(split for split in SPLITS if (self.table["split"] == split).any())
+
+    def of_split(self, split: str) -> Predictions:
+        """Return the rows of a split; of a table that does not know splits, all are ``"test"``."""
+        if "split" not in self.table:
+            return self if split == "test" else self._rows(np.zeros(len(self), dtype=np.bool_))
+        return self._rows((self.table["split"] == split).to_numpy(np.bool_))
+
+    def group(self, attribute: str) -> pd.Series:
+        """Return each row's group of an attribute or an intersection (``"sex*age"``)."""
+        return group_of(self.table, attribute, self.levels)
+
+    def _rows(self, kept: NDArray[np.bool_]) -> Predictions:
+        table = self.table.loc[kept].reset_index(drop=True)
+        return Predictions(table, self.classes, self.levels)
+
+
+def write_predictions(path: Path, predictions: Predictions) -> None:
+    """Write predictions as parquet, whole or not at all; the same content gives the same bytes.
+
+    Raises
+    ------
+    EvenhandError
+        The table breaks its contract.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    check_predictions(replace(predictions, table=_by_row(predictions.table)), path)
+    known = {
+        "schema": SCHEMA,
+        "classes": list(predictions.classes),
+        "levels": {name: list(levels) for name, levels in predictions.levels.items()},
+    }
+    table = pa.Table.from_pandas(predictions.table, preserve_index=False)
+    text = json.dumps(known, ensure_ascii=False).encode()
+    with replacing(path) as part:
+        pq.write_table(table.replace_schema_metadata({METADATA: text}), part)
+
+
+def read_predictions(path: Path, columns: Columns | None = None) -> Predictions:
+    """Read predictions from parquet or CSV (commas or semicolons, UTF-8 with or without BOM).
+
+    A table from another program gives the same result as CSV and as parquet (see
+    `evenhand.tables.reading.read_table`).
+
+    Raises
+    ------
+    EvenhandError
+        The file is absent, no table, or breaks the contract; the text names file and row.
+    """
+    columns = columns or Columns()
+    if not path.is_file():
+        raise EvenhandError(f"there is no file {path}.")
+    raw, known = _raw(path, columns)
+    if known:  # Evenhand's own files hold numbered labels and probabilities, under their names
+        columns = replace(columns, renamed={}, logits=False, positive=None)
+    raw = rename_columns(raw, columns.renamed, path)
+    if raw.empty:
+        raise EvenhandError(f"{path} holds no rows.")
+    if known:
+        _check_numbers(raw, path)
+    table, classes = checked_columns(raw, path, columns)
+    _check_splits(table, path)
+    if known:
+        _check_known(known, raw, len(classes), path)
+        classes = tuple(known.classes)
+    attributes = attributes_of(raw, columns, known.levels if known else {}, path)
+    predictions = Predictions(
+        pd.concat([table, attributes.table], axis=1), classes, attributes.levels, attributes.notes
+    )
+    check_predictions(predictions, path)
+    return replace(predictions, table=predictions.table.reset_index(drop=True))
+
+
+def check_predictions(predictions: Predictions, path: Path) -> None:
+    """Check what must hold between the rows of predictions, whose index is the row in the file.
+
+    Raises
+    ------
+    EvenhandError
+        A sample comes twice, a patient is in two splits, a score is not in 0 … 1, a label is not
+        in 0 … C-1, or a level is not among the attribute's levels. The text names ``path``, rows.
+    """
+    table = predictions.table
+    n_classes = len(predictions.classes)
+    scores = table[list(score_columns(n_classes))].to_numpy(np.float64)
+    outside = np.any(~((scores >= 0) & (scores <= 1)), axis=1)  # NaN is outside, too
+    refuse_rows(
+        pd.Series(outside, table.index),
+        path,
+        "scores must be probabilities, 0 … 1 (for logits, give --logits).",
+    )
+    wrong = ~table["label"].between(0, n_classes - 1)
+    refuse_rows(
+        wrong, path, f"labels must be 0 … {n_classes - 1}, as there are {n_classes} classes."
+    )
+    twice = table["sample_id"].duplicated(keep=False)
+    who = some(table.loc[twice, "sample_id"].unique())
+    refuse_rows(twice, path, f"sample ids must be unique; twice there: {who}.")
+    _check_splits(table, path)
+    for name, levels in predictions.levels.items():
+        strange = ~table[f"attr_{name}"].isin([*levels, UNKNOWN])
+        refuse_rows(
+            strange, path, f"attribute {name!r} has the levels {', '.join(map(repr, levels))}."
+        )
+
+
+def _check_numbers(raw: pd.DataFrame, path: Path) -> None:
+    """Refuse text or lists where a file of Evenhand's own has numbers."""
+    for name in raw.columns:
+        is_number = name == "label" or re.fullmatch(r"score(_\d+)?", name)
+        if is_number and not is_numeric_dtype(raw[name]):
+            raise DamagedError(path, f"its column {name!r} holds no numbers")
+
+
+def _check_known(known: _Known, raw: pd.DataFrame, n_classes: int, path: Path) -> None:
+    """Refuse metadata that contradict the columns."""
+    if len(known.classes) != n_classes:
+        raise DamagedError(
+            path,
+            f"its metadata name {len(known.classes)} classes, and it has scores of {n_classes}",
+        )
+    if absent := [name for name in known.levels if f"attr_{name}" not in raw.columns]:
+        raise DamagedError(
+            path, f"its metadata list levels of {some(absent)}, and that column is missing"
+        )
+    for name, levels in known.levels.items():
+        column = raw[f"attr_{name}"]
+        if not is_string_dtype(column):
+            raise DamagedError(path, f"its column 'attr_{name}' holds no text")
+        if strange := sorted(set(column.dropna().unique()) - {*levels, UNKNOWN}):
+            raise DamagedError(
+                path, f"its metadata lack the levels {some(strange)} of its column 'attr_{name}'"
+            )
+
+
+def _check_splits(table: pd.DataFrame, path: Path) -> None:
+    if "split" not in table:
+        return
+    refuse_rows(~table["split"].isin(SPLITS), path, f"split must be one of {', '.join(SPLITS)}.")
+    several = table.groupby("patient_id")["split"].transform("nunique") > 1
+    who = some(table.loc[several, "patient_id"].unique())
+    refuse_rows(several, path, f"a patient must be in one split only; these are in two: {who}.")
+
+
+def _raw(path: Path, columns: Columns) -> tuple[pd.DataFrame, _Known | None]:
+    """Return a file's rows, and what Evenhand's metadata say; a table made elsewhere is text."""
+    if path.suffix.lower() not in (".csv", ".parquet"):
+        raise EvenhandError(
+            f"{path} is not a predictions table: its name must end in .csv or .parquet."
+        )
+    if path.suffix.lower() == ".parquet":
+        import pyarrow.parquet as pq
+
+        try:
+            known = (pq.read_schema(path).metadata or {}).get(METADATA)
+            if known is not None:
+                about = checked(_Known, parse_object(known.decode(), path, SCHEMA), path)
+                return _by_row(pq.read_table(path).to_pandas()), about
+        except (OSError, ValueError) as error:  # what pyarrow raises for a damaged file
+            raise DamagedError(path, f"it cannot be read as a table ({error})") from error
+    ids = [columns.renamed.get(name, name) for name in ("sample_id", "patient_id")]
+    return read_table(path, ids=ids), None
+
+
+def _by_row(table: pd.DataFrame) -> pd.DataFrame:
+    """Index a table by its rows as a spreadsheet counts them: the header is row 1."""
+    return table.set_axis(pd.RangeIndex(2, len(table) + 2))

@@ -1,0 +1,252 @@
+"""Read a user's tables as text; errors name file and row."""
+
+from __future__ import annotations
+
+import csv
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from evenhand.errors import EvenhandError, import_extra, some
+from evenhand.tables.csv_text import read_csv, refuse_short
+from evenhand.tables.spelling import clean, clean_column
+from evenhand.tables.table_checks import (
+    refuse_doubled,
+    refuse_repeated,
+    refuse_rows,
+    require_columns,
+    rows_text,
+)
+
+BLANK = (
+    *("", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "null", "NULL"),
+    *("NaN", "nan", "-NaN", "-nan", "NAN", "Nan", "None", "NaT", "nat", "Null", "N/a"),
+)
+
+
+def read_table(path: Path, like: str | None = None, ids: Iterable[str] = ()) -> pd.DataFrame:
+    """Read a table as text.
+
+    Parameters
+    ----------
+    path
+        A file whose name ends in ``.csv``, ``.csv.gz``, ``.parquet`` or ``.xlsx`` (its first
+        sheet). A CSV is UTF-8, or UTF-16 as spreadsheets write it, and has commas between its
+        columns, or semicolons, or tabs; where it has semicolons, a decimal may be a comma.
+    like
+        Which of these it is, where its name does not say so.
+    ids
+        Columns of ids, which stay as they stand: "1,003" is no decimal there.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Every column as clean text (see `evenhand.tables.spelling.clean`), missing where a cell is
+        blank, "NA", "NaN", "None", "NaT" or "null". The index is the row as a spreadsheet counts
+        it: the header is row 1, unless lines are above it. Rows without any value are left out.
+
+    Raises
+    ------
+    EvenhandError
+        The file is absent, of another kind, damaged, or without rows; a column of a CSV or parquet
+        comes twice; or a row of a CSV has fewer cells than the header.
+    """
+    name = like or path.name.lower()
+    kind = next((kind for kind in (*_CSV, *_OTHERS) if name.endswith(kind)), None)
+    if kind is None:
+        ends = _one_of((*_CSV, *_OTHERS))
+        raise EvenhandError(f"{path} is no table: its name must end in {ends}.")
+    if not path.is_file():
+        raise EvenhandError(f"there is no table {path}.")
+    try:
+        table = read_csv(path, ids) if kind in _CSV else _OTHERS[kind](path)
+    except _DAMAGED as error:
+        raise EvenhandError(f"{path} cannot be read as a table: {error}") from error
+    names = [clean(str(name)) for name in table.columns]
+    refuse_doubled(names, path)
+    columns = {name: _cleaned(table[raw]) for name, raw in zip(names, table.columns, strict=True)}
+    text = pd.DataFrame(columns, table.index).dropna(how="all")
+    _refuse_no_rows(text, path)
+    return text
+
+
+def look_up(
+    table: pd.DataFrame, key: str, other: pd.DataFrame, path: Path, columns: Iterable[str]
+) -> pd.DataFrame:
+    """Return a table with columns of another one, found by a key that both have.
+
+    Parameters
+    ----------
+    table, key
+        The table, and the column that says which row of the other is meant.
+    other, path
+        The other table, and where it lies. It has one row per key, or several that say the same.
+    columns
+        What is taken from it; missing where it has no such row.
+
+    Raises
+    ------
+    EvenhandError
+        The other table lacks a column, or has two rows of one key that differ.
+    """
+    wanted = list(columns)
+    require_columns(other, path, (key, *wanted))
+    other = other.drop_duplicates([key, *wanted])
+    refuse_repeated(other, path, key)
+    kept = table.drop(columns=wanted, errors="ignore")
+    return kept.join(other.set_index(key)[wanted], on=key)
+
+
+def read_columns(
+    path: Path, types: Mapping[str, str], also: re.Pattern[str] | None = None
+) -> pd.DataFrame:
+    """Read some columns of a large CSV, as text or as numbers.
+
+    Parameters
+    ----------
+    path
+        The file.
+    types
+        The columns that are needed, with pandas' names of their types.
+    also
+        The names of more columns, which hold numbers (float32; missing where a cell is blank).
+
+    Returns
+    -------
+    pandas.DataFrame
+        The index is the row as a spreadsheet counts it.
+
+    Raises
+    ------
+    EvenhandError
+        The file is absent, damaged, or without rows; it lacks a column, a row has fewer cells than
+        the header, or a cell is no number; the message names column and row.
+    """
+    if not path.is_file():
+        raise EvenhandError(f"there is no table {path}.")
+    try:
+        header = pd.read_csv(path, nrows=0)
+        require_columns(header, path, types)
+        more = [name for name in header.columns if also is not None and also.fullmatch(name)]
+        wanted = {**types, **dict.fromkeys(more, "float32")}
+        table = pd.read_csv(path, usecols=list(wanted), dtype=wanted)
+        refuse_short(path, ",", (len(table) + 1, header.shape[1]))
+    except _DAMAGED as error:
+        _refuse_text(path, types, also)
+        raise EvenhandError(f"{path} cannot be read as a table: {error}") from error
+    _refuse_no_rows(table, path)
+    return table.set_axis(pd.RangeIndex(2, len(table) + 2))
+
+
+def stacked(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return several tables as one, whose index has their name and the row: ``od.csv:3``."""
+    return pd.concat(
+        [table.set_axis([f"{name}:{row}" for row in table.index]) for name, table in tables.items()]
+    )
+
+
+def plain(value: str) -> str:
+    """Return a cell in lower case, and "1.0" as "1".
+
+    Examples
+    --------
+    >>> plain("Male"), plain("-1.00"), plain("0.50")
+    ('male', '-1', '0.50')
+    """
+    head, dot, tail = value.partition(".")
+    return (head if dot and not tail.strip("0") and head else value).casefold()
+
+
+def _cleaned(column: pd.Series) -> pd.Series:
+    """Return clean text, missing where a cell is blank.
+
+    Called for each column: on a whole frame of text, pandas makes an object of each cell.
+    """
+    text = clean_column(column)
+    return text.mask(text.isin(BLANK))
+
+
+def _refuse_no_rows(table: pd.DataFrame, path: Path) -> None:
+    if table.empty:
+        raise EvenhandError(f"{path} holds no rows below its header. Is it the right file?")
+
+
+def _spreadsheet(path: Path) -> pd.DataFrame:
+    import_extra("openpyxl", "readers")
+    with pd.ExcelFile(path, engine="openpyxl", engine_kwargs={"read_only": False}) as book:
+        _refuse_merged(path, book.book.worksheets[0])
+        table = pd.read_excel(book, dtype=object, keep_default_na=False, na_filter=False)
+    return _as_text(table.replace("", None))
+
+
+def _refuse_merged(path: Path, sheet: Any) -> None:
+    """Refuse merged cells: all but the first of them are blank."""
+    merged = sorted(sheet.merged_cells.ranges, key=lambda cells: (cells.min_row, cells.min_col))
+    if merged:
+        rows = sorted({row for cells in merged for row in range(cells.min_row, cells.max_row + 1)})
+        raise EvenhandError(
+            f"{path}, {rows_text(rows)}: merged cells ({some(merged)}), of which only the first "
+            "holds a value. Unmerge them in the spreadsheet, and fill in each row."
+        )
+
+
+def _parquet(path: Path) -> pd.DataFrame:
+    table = pd.read_parquet(path)
+    if isinstance(table.index, pd.RangeIndex) and table.index.name is None:
+        return _as_text(table)
+    names = [
+        name or ("index" if table.index.nlevels == 1 else f"level_{level}")
+        for level, name in enumerate(table.index.names)
+    ]
+    index = table.index.set_names(names).to_frame(index=False)
+    index = index.drop(columns=[name for name in names if name in table.columns])
+    return _as_text(pd.concat([index, table.reset_index(drop=True)], axis=1))
+
+
+def _as_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose cells are text, indexed by the row as a spreadsheet counts it."""
+    columns = {
+        name: column.map(_text, na_action="ignore").astype("str") for name, column in table.items()
+    }
+    text = pd.DataFrame(columns, index=table.index)
+    return text.set_axis(pd.RangeIndex(2, len(text) + 2))
+
+
+def _text(value: object) -> str:
+    """Write 3.0 as "3": a whole number beside a missing one is stored as a float."""
+    if isinstance(value, float | np.floating) and value.is_integer():
+        return str(int(value))
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def _refuse_text(path: Path, types: Mapping[str, str], also: re.Pattern[str] | None) -> None:
+    """Refuse the rows of a table that pandas could not read, where text stands for a number."""
+    text = read_table(path)
+    for name in text.columns:
+        if types.get(name, "str") != "str" or (also is not None and also.fullmatch(name)):
+            number = pd.to_numeric(text[name], errors="coerce")
+            refuse_rows(number.isna() & text[name].notna(), path, f"{name!r} is no number.")
+
+
+def _one_of(names: Iterable[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} or {last}"
+
+
+_CSV = (".csv", ".csv.gz")
+_OTHERS: dict[str, Callable[[Path], pd.DataFrame]] = {
+    ".parquet": _parquet,
+    ".xlsx": _spreadsheet,
+}
+# What pandas, pyarrow and openpyxl raise for a damaged file; damaged XML is a SyntaxError.
+_DAMAGED = (
+    *(ValueError, OSError, EOFError, KeyError, NotImplementedError, SyntaxError),
+    *(csv.Error, zipfile.BadZipFile, zlib.error, pa.ArrowException),
+)

@@ -1,0 +1,57 @@
+"""Settings of how the values of tables are read."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from evenhand.settings import Settings
+
+
+class ValueSettings(Settings, title="Values"):
+    """Rules for the values of attributes and labels."""
+
+    merge: tuple[str, ...] = Field(
+        (),
+        description="values of an attribute or of the label that mean the same, the one to keep "
+        "first: sex=Male,male; repeatable",
+    )
+    unknown_value: tuple[str, ...] = Field(
+        (), description="values of an attribute that mean unknown: sex=U,X; repeatable"
+    )
+    conflict: tuple[str, ...] = Field(
+        (),
+        description="the value of a patient who has several of an attribute: sex=majority, "
+        "sex=unknown or sex=keep (each row keeps its own); repeatable",
+    )
+
+    @model_validator(mode="after")
+    def _check_attributes(self) -> Self:
+        """Refuse an attribute twice, and an intersection of an attribute with itself."""
+        attributes: tuple[str, ...] = getattr(self, "attribute", ())
+        seen: dict[frozenset[str], str] = {}
+        for attribute in attributes:
+            parts = attribute.replace("|", "*").split("*")
+            if not all(part.strip() for part in parts):
+                raise ValueError(f"--attribute {attribute!r} lacks a name; write it sex*age")
+            if len({*parts}) < len(parts):
+                raise ValueError(
+                    f"--attribute {attribute!r} names an attribute twice; name it once"
+                )
+            key = frozenset([*parts, *(["|"] if "|" in attribute else [])])
+            if key in seen:
+                raise ValueError(
+                    f"--attribute {seen[key]!r} and --attribute {attribute!r} are the same; give "
+                    "one of them"
+                )
+            seen[key] = attribute
+        return self
+
+
+class ClassSettings(ValueSettings, title="Values"):
+    """The same, and the positive class of a label."""
+
+    positive: str | None = Field(
+        None, description="the positive one of two classes, if their names do not tell: icu"
+    )

@@ -1,0 +1,50 @@
+"""What the layers of a model make of each sample of a cohort."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+
+from evenhand.cohort.cohort import Cohort
+from evenhand.cohort.store.batches import BatchSource
+from evenhand.networks.layers import Pool, recorded
+from evenhand.networks.model import Model
+from evenhand.progress import bar
+from evenhand.training.predict import BATCH, channels_last, unit
+
+
+def activations(
+    model: Model,
+    cohort: Cohort,
+    layers: Sequence[str],
+    accelerator: Accelerator,
+    pool: Pool = "auto",
+) -> dict[str, NDArray[np.float32]]:
+    """Return the activations ``(n, D)`` of layers on a stored cohort, in its order, in one pass.
+
+    The model goes to the accelerator's device and into evaluation mode. Which layers there are
+    `layer_names` tells, and how their outputs become rows `recorded`.
+    """
+    model = model.to(accelerator.device).eval()
+    source = BatchSource(cohort, accelerator.device)
+    found: dict[str, NDArray[np.float32]] = {}
+    with (
+        torch.inference_mode(),
+        accelerator.autocast(),
+        recorded(model, layers, pool) as now,
+        bar("reading layers", len(source)) as advance,
+    ):
+        for start in range(0, len(source), BATCH):
+            at = np.arange(start, min(start + BATCH, len(source)))
+            model.features(channels_last(unit(source.take(at).inputs)))
+            for name in layers:
+                rows = now[name].float().cpu().numpy()
+                if name not in found:
+                    found[name] = np.empty((len(source), rows.shape[1]), np.float32)
+                found[name][at] = rows
+            advance(len(at))
+    return found

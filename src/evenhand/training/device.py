@@ -1,0 +1,82 @@
+"""Where training runs, and with which precision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+from torch.cuda import device_count, is_available
+from torch.random import fork_rng
+
+from evenhand.errors import EvenhandError
+from evenhand.training.settings import LoopSettings
+
+PATIENCE = timedelta(days=1)
+"""How long processes wait for one that decodes the samples or keeps activations for all of them.
+
+A launcher ends the others when one dies, so that nobody waits for the dead.
+"""
+
+
+def make_accelerator(settings: LoopSettings) -> Accelerator:
+    """Return the accelerator that the settings ask for: CUDA or the CPU.
+
+    Raises
+    ------
+    EvenhandError
+        CUDA was asked for and there is none.
+    """
+    if settings.device == "cuda" and not is_available():
+        raise EvenhandError(
+            "--device cuda: torch sees no CUDA device here. Give --device cpu, or install a CUDA "
+            "build of torch."
+        )
+    # Without CUDA accelerate would take other devices, such as Apple's, which lack float64.
+    on_cpu = settings.device == "cpu" or not is_available()
+    precision = {"fp32": "no", "bf16": "bf16"}[settings.precision]
+    if _differs(on_cpu, precision):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
+    # A schedule may freeze in one epoch what it tunes in another.
+    parallel = DistributedDataParallelKwargs(find_unused_parameters=True)
+    patience = InitProcessGroupKwargs(timeout=PATIENCE)
+    return Accelerator(cpu=on_cpu, mixed_precision=precision, kwargs_handlers=[parallel, patience])
+
+
+def _differs(on_cpu: bool, precision: str) -> bool:
+    """Whether this process holds accelerate's state of other settings, which it refuses to change.
+
+    A launcher's processes all have one setting, so their process group is never dropped.
+    """
+    if not AcceleratorState._shared_state:
+        return False
+    state = AcceleratorState()
+    return bool(PartialState().num_processes == 1) and bool(
+        state.mixed_precision != precision or (state.device.type == "cpu") != on_cpu
+    )
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed what torch draws by itself, as dropout does, for the block; afterwards all is as before.
+
+    The states of GPUs are touched only where one trains: to ask for them would start CUDA.
+    """
+    on_cuda = device.type == "cuda"
+    with fork_rng(range(device_count()) if on_cuda else ()):
+        if on_cuda:
+            torch.manual_seed(seed)
+        else:
+            torch.default_generator.manual_seed(seed)
+        yield
+
+
+def await_device(device: torch.device) -> None:
+    """Wait until a device has done what it was given; a GPU works behind the caller's back."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

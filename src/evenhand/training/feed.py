@@ -1,0 +1,230 @@
+"""What a fit reads: augmented samples, or activations of the layers that stand still."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from evenhand.cohort.cohort import Cohort
+from evenhand.cohort.splits import Splits
+from evenhand.cohort.store.batches import Batch, BatchSource, Source
+from evenhand.cohort.store.samples import FORMAT
+from evenhand.masks.masks import Mask
+from evenhand.masks.truncate import Cut, below, cut_at, first_depth, rest_behind
+from evenhand.masks.units import EMBEDDING, module_depths
+from evenhand.networks.augment import DRAWS, Augment, Drawn, find_augmentation, none
+from evenhand.networks.model import Model
+from evenhand.training.frozen_prefix import ActivationCache, Rows
+from evenhand.training.predict import unit
+from evenhand.training.settings import FitSettings
+
+PLAIN = "as they are"
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One augmented view of each sample of a split; the same whatever batch a sample is in."""
+
+    source: BatchSource
+    augment: Augment
+    draws: Tensor  # (n, DRAWS)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def take(self, positions: NDArray[np.intp]) -> Batch:
+        """Return the samples at some positions, augmented."""
+        batch = self.source.take(positions)
+        drawn = Drawn(self.draws[torch.from_numpy(positions).to(self.draws.device)])
+        return replace(batch, inputs=self.augment(unit(batch.inputs), drawn))
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """A split's activations at a cut, in place of its samples."""
+
+    source: BatchSource
+    rows: Rows
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def take(self, positions: NDArray[np.intp]) -> Batch:
+        """Return the activations of the samples at some positions."""
+        return Batch(self.rows.take(positions), self.source.labels(positions))
+
+
+class Feed:
+    """Serves one fit with what its network reads in each epoch.
+
+    Parameters
+    ----------
+    model
+        On the device that trains.
+    splits
+        Training and validation cohorts with a sample store behind them.
+    settings
+        Their seed, augmentation and views count, and what activations depend on.
+    accelerator
+        Where training runs.
+    cache
+        Where activations of frozen layers are kept; None to compute them anew in each step.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        splits: Splits,
+        settings: FitSettings,
+        accelerator: Accelerator,
+        cache: ActivationCache | None,
+    ) -> None:
+        self._model, self._settings = model, settings
+        self._accelerator, self._cache = accelerator, cache
+        self._train = BatchSource(splits.train, accelerator.device)
+        self._val = BatchSource(splits.val, accelerator.device)
+        self._augment = find_augmentation(settings.augment, model.spec.inputs)
+        views = settings.views or settings.epochs
+        self._views = 1 if self._augment is none else views
+        self._cuts: dict[Mask, Cut | None] = {}
+        self._room: dict[int, int] = {}  # by depth, how many views may be kept there
+        if cache is not None:
+            self._names = {"train": _identity(splits.train), "val": _identity(splits.val)}
+            self._weights: dict[int, str] = {}  # digests of those below a depth, once one is cut at
+
+    def __len__(self) -> int:
+        """Return the number of training samples."""
+        return len(self._train)
+
+    def cut(self, mask: Mask) -> Cut | None:
+        """Return the cut below everything that a mask lets change; None to feed in samples.
+
+        So it is without a cache, and where the activations of an epoch do not fit into it.
+
+        The mask is of everything that may have changed so far, so that what lies below the cut
+        has the weights that the fit began with. The model is put into evaluation mode.
+
+        Raises
+        ------
+        EvenhandError
+            One batch of activations does not fit into the memory that they may take.
+        """
+        if self._cache is None:
+            return None
+        if mask not in self._cuts:
+            backbone = self._model.eval().backbone
+            with self._accelerator.autocast():
+                sample = unit(self._val.take(np.arange(min(2, len(self._val)))).inputs)
+                sample = self._model.readable(self._model.scaled(sample))
+                cut = cut_at(backbone, first_depth(backbone, mask), sample)
+                if cut is not None:
+                    # The first cut is the highest, so that this is done once.
+                    self._weights = self._weights or _weights_below(backbone, cut.depth)
+                    activations = below(backbone, backbone, cut.depth, sample)
+                    batch = min(self._settings.batch_size, len(self))
+                    self._cache.check(activations, batch)
+                    room = self._cache.room(activations, len(self), beside=len(self._val))
+                    self._room[cut.depth] = room
+                    cut = cut if room else None
+            self._cuts[mask] = cut
+        return self._cuts[mask]
+
+    def train(self, epoch: int, cut: Cut | None) -> tuple[Source, nn.Module | None]:
+        """Return what an epoch trains on, and what of the backbone takes it; None for all of it.
+
+        The first views are kept, as many as there is room for: were the others to take their
+        places, each would be gone when its turn comes again.
+        """
+        number = epoch % self._views
+        view = self._view(number)
+        if cut is None or number >= self._room[cut.depth]:
+            return view, None
+        drawn = f"{self._settings.augment} {self._settings.seed} {number}"
+        name = PLAIN if self._augment is none else drawn
+        return self._kept(view, self._train, f"{self._names['train']} {name}", cut), cut.rest
+
+    def val(self, cut: Cut | None) -> tuple[Source, nn.Module | None]:
+        """Return what is scored after each epoch, and what of the backbone takes it."""
+        if cut is None:
+            return self._val, None
+        return self._kept(self._val, self._val, f"{self._names['val']} {PLAIN}", cut), cut.rest
+
+    def _view(self, number: int) -> View:
+        seed = np.random.SeedSequence([self._settings.seed, number]).generate_state(1)[0]
+        generator = torch.Generator().manual_seed(int(seed))
+        draws = torch.rand(len(self._train), DRAWS, generator=generator)
+        return View(self._train, self._augment, draws.to(self._accelerator.device))
+
+    def _kept(self, samples: Source, source: BatchSource, name: str, cut: Cut) -> Kept:
+        """Return kept activations; what is not there is computed from the nearest lower cut."""
+        cache = self._cache
+        assert cache is not None
+        wanted = self._name(name, cut.depth)
+        with self._accelerator.local_main_process_first():
+            while (rows := cache.find(wanted)) is None:
+                cache.make(wanted, len(samples), lambda: self._computed(samples, source, name, cut))
+        return Kept(source, rows)
+
+    def _computed(
+        self, samples: Source, source: BatchSource, name: str, cut: Cut
+    ) -> Iterator[Tensor]:
+        backbone, size = self._model.eval().backbone, self._settings.batch_size
+        lower = self._lower(source, name, cut.depth)
+        network, given = (backbone, samples) if lower is None else lower
+        with torch.no_grad(), self._accelerator.autocast():
+            for first in range(0, len(samples), size):
+                inputs = given.take(np.arange(first, min(first + size, len(samples)))).inputs
+                if lower is None:
+                    inputs = self._model.readable(self._model.scaled(unit(inputs)))
+                yield below(network, backbone, cut.depth, inputs)
+
+    def _lower(self, source: BatchSource, name: str, depth: int) -> tuple[nn.Module, Kept] | None:
+        """Return the rest behind the nearest lower cut whose activations are kept, and these."""
+        assert self._cache is not None
+        for lower in range(depth - 1, EMBEDDING, -1):
+            rows = self._cache.find(self._name(name, lower))
+            if rows is not None and self._cache.spares(rows):
+                return rest_behind(self._model.backbone, lower), Kept(source, rows)
+        return None
+
+    def _name(self, name: str, depth: int) -> str:
+        device, settings = self._accelerator.device, self._settings
+        return json.dumps(
+            [
+                *(name, depth, self._weights[depth], self._model.spec.model_dump(mode="json")),
+                *(settings.precision, settings.batch_size, device.type, torch.get_num_threads()),
+            ]
+        )
+
+
+def _identity(cohort: Cohort) -> str:
+    """Return what changes when a split's samples, how they were decoded, or their order do."""
+    ids = "\n".join(cohort.table["sample_id"])
+    text = f"{FORMAT}\n{cohort.source.reader}\n{cohort.source.fingerprint}\n{ids}"
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _weights_below(backbone: nn.Module, highest: int) -> dict[int, str]:
+    """Return, by depth up to one, a digest of the weights and statistics of all that is below."""
+    depths = module_depths(backbone)
+    by_depth: dict[int, list[tuple[str, Tensor]]] = {}
+    for name, tensor in backbone.state_dict().items():
+        depth = depths.get(name.rpartition(".")[0], EMBEDDING)
+        by_depth.setdefault(depth, []).append((name, tensor))
+    digest, found = hashlib.sha256(), {}
+    for depth in range(highest):
+        for name, tensor in by_depth.get(depth, []):
+            digest.update(name.encode())
+            digest.update(
+                tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
+            )
+        found[depth + 1] = digest.hexdigest()
+    return found

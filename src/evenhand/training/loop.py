@@ -1,0 +1,231 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from evenhand.cohort.cohort import Cohort
+from evenhand.cohort.splits import Splits
+from evenhand.errors import EvenhandError
+from evenhand.masks.masks import Schedule, train_mode, tune_only
+from evenhand.methods.base import EpochSampler, TrainingMethod, level_codes
+from evenhand.networks.model import Model
+from evenhand.progress import bar
+from evenhand.training.device import make_accelerator, seeded
+from evenhand.training.feed import Feed
+from evenhand.training.frozen_prefix import ActivationCache
+from evenhand.training.heads import join_heads, load_average, split_head
+from evenhand.training.losses import class_weight
+from evenhand.training.predict import scores
+from evenhand.training.settings import FitSettings
+from evenhand.training.steps import make_steps
+
+
+class DivergedError(EvenhandError):
+    """A training whose loss or scores are no longer finite."""
+
+
+@dataclass(frozen=True, eq=False)
+class Epoch:
+    """The results of an epoch."""
+
+    number: int  # from 0
+    loss: float  # mean training loss per sample of the epoch
+    scores: NDArray[np.float64]  # (n, C) probabilities of all validation rows, in their order
+    logged: dict[str, float] = field(default_factory=dict)  # what the method says of it
+
+
+OnEpoch = Callable[[Epoch], float]
+"""Called after every epoch; returns its validation score, where higher is better."""
+
+
+def fit(
+    model: Model,
+    splits: Splits,
+    schedule: Schedule,
+    settings: FitSettings,
+    *,
+    on_epoch: OnEpoch,
+    cache: ActivationCache | None = None,
+    method: TrainingMethod | None = None,
+    groups: ArrayLike | None = None,
+) -> Model:
+    """Train a model in place and return it, on the CPU and in evaluation mode.
+
+    Parameters
+    ----------
+    model
+        The model; what the schedule leaves out of an epoch stands still in it.
+    splits
+        Training and validation cohorts with a sample store behind them. The test split is not
+        read.
+    schedule
+        Which units may change in which epoch.
+    settings
+        With ``patience``, the weights of the best epoch are kept; otherwise those of the last.
+    on_epoch
+        Called after each epoch with the scores of the whole validation split. What it raises
+        (Optuna's ``TrialPruned``) ends the fit.
+    cache
+        Where activations of layers that stand still are kept, to be computed once; None to
+        compute them in every step.
+    method
+        A mitigation method that was not used before; by default empirical risk minimisation.
+    groups
+        ``(n,)`` the level of each training row of the attribute that the method works with.
+
+    Raises
+    ------
+    DivergedError
+        The loss or the scores are no longer finite.
+    EvenhandError
+        One batch of activations does not fit into the cache's memory.
+    """
+    accelerator = make_accelerator(settings)
+    order_rng, dropout_seed = _spawn(settings.seed, accelerator.process_index)
+    method = method or TrainingMethod()
+    order, levels = _begin(method, splits.train, groups, settings, order_rng)
+    split_head(model, method, len(splits.train.classes))
+    model = _placed(model, accelerator.device)
+    if settings.compile:
+        model.compile()
+    starts = _starts(len(order), settings.batch_size, accelerator.num_processes)
+    count = settings.epochs * len(starts)
+    steps = make_steps(model, schedule, settings, accelerator, count, method, levels)
+    feed = Feed(model, splits, settings, accelerator, cache)
+    best = Best(settings.patience)
+    mask = None
+    with seeded(dropout_seed, accelerator.device), bar("training", count) as advance:
+        for epoch in range(settings.epochs):
+            if schedule(epoch) != mask:
+                mask = schedule(epoch)
+                tune_only(model, mask)
+            cut = feed.cut(schedule.reach(epoch + 1))
+            train, rest = feed.train(epoch, cut)
+            train_mode(model)
+            rows = np.fromiter(order, dtype=np.intp)
+            batches = _batches(rows, settings.batch_size, accelerator)
+            loss = steps.take(train, batches, rest, advance)
+            del train  # so that its activations can make room
+            _check_finite("training loss", loss, epoch, settings)
+            val, rest = feed.val(cut)
+            found = scores(model, val, accelerator, rest)
+            del val  # likewise
+            _check_finite("mean score", float(found.mean()), epoch, settings)
+            method.after_validation(_log_loss(found, splits.val.labels))
+            score = on_epoch(Epoch(epoch, loss, found, dict(method.after_epoch())))
+            advance(0, text=f"epoch {epoch + 1}: loss {loss:.3f}, validation {score:.3f}")
+            if best.stop(score, model):
+                break
+    best.restore(model)
+    steps.head_input.remove()
+    accelerator.unwrap_model(steps.trainee, keep_fp32_wrapper=False)  # or autocast stays in it
+    model._compiled_call_impl = None
+    if (average := method.final_weights()) is not None:
+        train_mode(model)
+        load_average(model, average, feed.train(0, None)[0], settings.batch_size)
+    join_heads(model)
+    return model.cpu().eval()
+
+
+def _begin(
+    method: TrainingMethod,
+    train: Cohort,
+    groups: ArrayLike | None,
+    settings: FitSettings,
+    rng: np.random.Generator,
+) -> tuple[EpochSampler, Tensor]:
+    """Give a method the training rows; return their order and their levels as numbers."""
+    if groups is None:
+        if method.needs_attribute:
+            raise EvenhandError(
+                f"{type(method).__name__} works with groups; give the level of each training row."
+            )
+        groups = np.full(len(train), "everybody")
+    patients = train.table["patient_id"].to_numpy()
+    classes = len(train.classes)
+    order = method.sampler(train.labels, groups, patients, classes=classes, seed=rng)
+    method.class_weight = class_weight(settings, train.labels, classes)
+    method.label_smoothing = settings.label_smoothing
+    codes = level_codes(order.rows.groups, order.rows.levels)
+    return order, torch.from_numpy(codes)
+
+
+def _log_loss(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    """Return the mean log loss of probabilities ``(n, C)``."""
+    own = scores[np.arange(len(labels)), labels]
+    return float(-np.log(own.clip(1e-12)).mean())
+
+
+def _check_finite(name: str, value: float, epoch: int, settings: FitSettings) -> None:
+    if not math.isfinite(value):
+        raise DivergedError(
+            f"the {name} is {value} in epoch {epoch + 1}; give a lower --lr than {settings.lr:g}, "
+            "or more --warmup."
+        )
+
+
+def _placed(model: Model, device: torch.device) -> Model:
+    """Put a model on a device; on CUDA, convolutions are faster with channels last."""
+    layout = torch.channels_last if device.type == "cuda" else torch.preserve_format
+    return model.to(device=device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
+
+
+class Best:
+    """Early stopping: remembers the best epoch, and says when to stop looking for a better one."""
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience  # epochs; 0 never stops and keeps the last epoch
+        self.score = -math.inf
+        self.since = 0
+        self.state: dict[str, Tensor] | None = None
+
+    def stop(self, score: float, model: nn.Module) -> bool:
+        """Take note of an epoch's score; say whether ``patience`` epochs brought no better one."""
+        if not self.patience:
+            return False
+        if score > self.score:
+            self.score, self.since, self.state = score, 0, deepcopy(model.state_dict())
+        else:
+            self.since += 1
+        return self.since >= self.patience
+
+    def restore(self, model: nn.Module) -> None:
+        """Give the model the weights of the best epoch, where they were kept."""
+        if self.state is not None:
+            model.load_state_dict(self.state)
+
+
+def _spawn(seed: int, process: int) -> tuple[np.random.Generator, int]:
+    """Return independent streams: the order of samples for all processes, dropout for each."""
+    order, *dropout = np.random.SeedSequence(seed).spawn(process + 2)
+    return np.random.default_rng(order), int(dropout[process].generate_state(1)[0])
+
+
+def _starts(count: int, size: int, processes: int) -> range:
+    """Return where the batches of one epoch start.
+
+    A last one with fewer than two samples for each process, from which batch normalisation has
+    nothing to tell, joins the one before.
+    """
+    starts = range(0, count, size)
+    return starts[:-1] if len(starts) > 1 and 0 < count % size < 2 * processes else starts
+
+
+def _batches(
+    order: NDArray[np.intp], size: int, accelerator: Accelerator
+) -> Iterator[NDArray[np.intp]]:
+    """Yield this process's share of each batch of one epoch, as positions in the split."""
+    processes = accelerator.num_processes
+    for batch in np.split(order, _starts(len(order), size, processes)[1:]):
+        if len(batch) >= processes:  # every process has to have a sample in it
+            yield batch[accelerator.process_index :: processes]

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from evenhand.errors import EvenhandError
+from evenhand.evaluation.rows import cut_of, groups_in, matched, metric_rows, paired_rows
+from evenhand.metrics import COLUMNS, Bootstrap, Plan, policy, youden
+from evenhand.tables.predictions import Predictions
+
+PLAN = Plan(metrics=("auc", "sensitivity"), across=("worst", "gap"), bootstrap=Bootstrap(200))
+
+
+def predictions(seed, n=600, shift=0.0):
+    data, noise = np.random.default_rng(0), np.random.default_rng(seed)
+    patient = data.integers(n // 3, size=n)
+    sex = np.where(patient % 3 == 0, "f", np.where(patient % 3 == 1, "m", "unknown"))
+    label = data.integers(2, size=n)
+    score = 1 / (1 + np.exp(-(label - 0.5 + noise.normal(size=n) + shift)))
+    table = pd.DataFrame(
+        {
+            "sample_id": [f"s{i}" for i in range(n)],
+            "patient_id": patient.astype(str),
+            "split": np.where(patient % 2, "val", "test"),
+            "label": label,
+            "score": score,
+            "attr_sex": sex,
+        }
+    )
+    return Predictions(table, ("benign", "malignant"), {"sex": ("f", "m")})
+
+
+def one(rows, **where):
+    found = rows[np.logical_and.reduce([rows[name] == is_ for name, is_ in where.items()])]
+    assert len(found) == 1
+    return found.iloc[0]
+
+
+def test_rows_of_the_test_split_with_a_threshold_from_validation():
+    given = predictions(1)
+    rows = metric_rows(given, ["sex"], model="full", seed=0, plan=PLAN)
+    assert tuple(rows.columns) == COLUMNS
+    test = given.of_split("test").table
+    cut = cut_of(given)
+    assert "validation" in cut.how
+    row = one(rows, group="f", metric="sensitivity")
+    mine = test[(test["attr_sex"] == "f") & (test["label"] == 1)]
+    assert row["value"] == pytest.approx((mine["score"] >= cut.threshold).mean(), rel=1e-12)
+    assert row["threshold"] == cut.threshold
+    assert row["low"] < row["value"] < row["high"]
+    assert (rows["model"] == "full").all()
+    assert (rows["split"] == "test").all()
+    assert rows["against"].isna().all()
+
+
+def test_the_threshold_never_comes_from_test_rows():
+    given = predictions(1)
+    moved = given.table.copy()
+    test = moved["split"] == "test"
+    moved.loc[test, "label"] = 1 - moved.loc[test, "label"]
+    again = cut_of(Predictions(moved, given.classes, given.levels))
+    assert again.threshold == cut_of(given).threshold
+    alone = Predictions(given.of_split("test").table, given.classes, given.levels)
+    assert cut_of(alone).threshold == 0.5
+
+
+def test_paired_differences_are_of_the_same_patients():
+    first, second = predictions(1), predictions(2, shift=0.3)
+    names = ("tuned", "full")
+    rows = paired_rows((first, second), ["sex"], names=names, seed=0, plan=PLAN)
+    apart = [metric_rows(one, ["sex"], model="m", seed=0, plan=PLAN) for one in (first, second)]
+    np.testing.assert_allclose(rows["value"], apart[0]["value"] - apart[1]["value"], atol=1e-15)
+    assert (rows["model"] == "tuned").all()
+    assert (rows["against"] == "full").all()
+    same = paired_rows((first, first), ["sex"], names=names, seed=0, plan=PLAN)
+    assert (same["value"] == 0).all()
+    assert same["low"].isna().all()
+
+
+def test_rows_are_matched_by_sample():
+    first, second = predictions(1), predictions(2)
+    shuffled = Predictions(
+        second.table.sample(frac=0.5, random_state=0), second.classes, second.levels
+    )
+    mine, theirs = matched(first, shuffled)
+    assert mine.table["sample_id"].tolist() == theirs.table["sample_id"].tolist()
+    assert len(mine) == 300
+
+
+def test_other_data_cannot_be_compared():
+    first, second = predictions(1), predictions(2)
+    second.table["label"] = 1 - second.table["label"]
+    with pytest.raises(EvenhandError, match="600 samples have another label"):
+        matched(first, second)
+    second.table["sample_id"] = second.table["sample_id"] + "x"
+    with pytest.raises(EvenhandError, match="no sample in common"):
+        matched(first, second)
+
+
+@pytest.mark.parametrize("column", ["label", "patient_id", "attr_sex"])
+def test_a_sample_that_two_models_tell_apart(column):
+    first, second = predictions(1), predictions(2)
+    second.table.loc[3, column] = {"label": 1 - second.table["label"][3]}.get(column, "m")
+    first.table.loc[3, "attr_sex"] = "f"
+    with pytest.raises(EvenhandError, match=f"another {column}.*'s3'"):
+        matched(first, second)
+
+
+def test_levels_keep_their_order():
+    given = predictions(1)
+    table = given.table.replace({"attr_sex": {"unknown": "m"}})
+    ordered = Predictions(table, given.classes, {"sex": ("m", "f")})
+    assert groups_in(ordered, ["sex"])["sex"].levels == ("m", "f")
+
+
+def test_a_split_without_rows():
+    with pytest.raises(EvenhandError, match="no rows of the split 'train'; there are: val, test"):
+        metric_rows(predictions(1), ["sex"], model="full", seed=0, split="train")
+
+
+def test_a_threshold_for_each_group():
+    given = predictions(1)
+    cut = cut_of(given, policy("youden"), by="sex")
+    val = given.of_split("val").table
+    women = val[val["attr_sex"] == "f"]
+    assert cut.own["f"] == youden(women["label"], women["score"])
+    rows = metric_rows(given, ["sex"], model="full", seed=0, plan=PLAN, cut=cut)
+    assert one(rows, group="f", metric="sensitivity")["threshold"] == cut.own["f"]
+    assert one(rows, group="m", metric="sensitivity")["threshold"] == cut.own["m"]
+    assert np.isnan(one(rows, attribute="*", metric="sensitivity")["threshold"])
+    assert "for each group of sex" in cut.how
+
+
+def test_a_policy_that_needs_validation_rows():
+    alone = predictions(1).of_split("test")
+    with pytest.raises(EvenhandError, match=r"fixed at 0\.3 is the same for every group of sex"):
+        cut_of(predictions(1), policy("0.3"), by="sex")
+    with pytest.raises(EvenhandError, match="'f1' needs rows of the split 'val'"):
+        cut_of(alone, policy("f1"))
+    assert cut_of(alone, policy("0.3")).threshold == 0.3
+
+
+def test_many_classes_take_no_threshold():
+    given = Predictions(pd.DataFrame(), ("a", "b", "c"), {})
+    assert "highest score" in cut_of(given).how
+    with pytest.raises(EvenhandError, match="thresholds are for two classes; there are 3"):
+        cut_of(given, policy("youden"))
+
+
+def test_an_attribute_within_the_levels_of_another():
+    given = predictions(1)
+    given.table["attr_site"] = np.where(given.table["patient_id"].astype(int) % 5 < 2, "A", "B")
+    both = Predictions(given.table, given.classes, {**given.levels, "site": ("A", "B")})
+    rows = metric_rows(both, ["sex|site"], model="full", seed=0, plan=PLAN)
+    assert list(rows["attribute"].unique()) == ["*", "sex|site=A", "sex|site=B"]
+    test = both.of_split("test").table
+    count = ((test["attr_sex"] == "f") & (test["attr_site"] == "A")).sum()
+    assert one(rows, attribute="sex|site=A", group="f", metric="auc")["n"] == count
+
+
+def few(given, keep):
+    """Keep the test rows, and only some of the validation rows."""
+    val = given.table["split"] == "val"
+    kept = ~val | keep(given.table, val)
+    return Predictions(given.table[kept].reset_index(drop=True), given.classes, given.levels)
+
+
+def test_few_validation_rows_give_a_half_and_the_rule_says_so():
+    given = predictions(1)
+    scarce = few(given, lambda table, val: val & ((table["label"] == 0) | (table.index % 40 == 0)))
+    cut = cut_of(scarce)
+    assert cut.threshold == 0.5
+    assert not cut.fitted
+    assert cut.how.startswith("0.5 and not Youden's index, as the validation rows hold ")
+    assert "positives and " in cut.how
+    assert cut.how.endswith("negatives, and 10 of each are needed")
+    one_class = few(given, lambda table, val: val & (table["label"] == 0))
+    assert "hold 0 positives and" in cut_of(one_class).how
+    assert cut_of(given).fitted
+
+
+def test_a_group_with_few_validation_rows_says_whose_threshold_it_takes():
+    given = predictions(1)
+    women = given.table["attr_sex"] == "f"
+    scarce = few(given, lambda table, val: val & (~women | (table.index % 12 == 0)))
+    cut = cut_of(scarce, policy("youden"), by="sex")
+    assert set(cut.own) == {"m", "unknown"}
+    assert "the others take that of all rows" in cut.how
+    assert "f: " in cut.how
+    assert cut.threshold == youden(*(scarce.of_split("val").table[c] for c in ("label", "score")))
+
+
+def test_combinations_that_do_not_occur_are_no_groups():
+    given = predictions(1)
+    table = given.table.assign(attr_age=np.where(given.table["attr_sex"] == "f", "old", "young"))
+    table.loc[table.index % 5 == 0, "attr_age"] = "old"  # but no young woman
+    both = Predictions(table, given.classes, {**given.levels, "age": ("young", "old", "oldest")})
+    groups = groups_in(both, ["sex*age"])["sex*age"]
+    assert groups.levels == ("f*old", "m*young", "m*old", "unknown")
+    rows = metric_rows(both, ["sex*age", "age"], model="m", seed=0, plan=PLAN)
+    assert one(rows, attribute="sex*age", metric="auc_gap")["value"] > 0
+    # A level of an attribute that was declared stays, and leaves its gap undefined.
+    assert "group 'oldest': no samples" in one(rows, attribute="age", metric="auc_gap")["undefined"]
+    least = Plan(metrics=("auc",), across=("gap",), minimum=70, bootstrap=None)
+    rows = metric_rows(both, ["sex*age"], model="m", seed=0, plan=least)
+    small = one(rows, attribute="sex*age", group="m*old", metric="auc")
+    assert "fewer than the 70" in small["undefined"]
+    assert one(rows, attribute="sex*age", metric="auc_gap")["value"] >= 0

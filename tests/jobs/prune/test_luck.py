@@ -1,0 +1,212 @@
+"""Who chooses a step and who confirms it, and how lucky the choice is said to be."""
+
+from __future__ import annotations
+
+import math
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests.conftest import ROOT
+
+from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
+from evenhand.evaluation.rows import cut_of, metric_rows
+from evenhand.jobs.prune import luck
+from evenhand.jobs.prune.halves import PATIENTS, Halves, halve
+from evenhand.jobs.prune.judge import Judge, find_criterion
+from evenhand.jobs.prune.settings import PruneSettings
+from evenhand.metrics import Bootstrap, Plan
+from evenhand.reporting.sections.luck import Luck, luck_sentences, read_luck
+from evenhand.tables.predictions import Predictions
+
+GROUPS = ("majority", "minority")
+LEVELS = {"group": GROUPS}
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    monkeypatch.setattr(luck, "BOOTSTRAP", Bootstrap(60))
+    monkeypatch.setattr(luck, "RESAMPLES", 20)
+
+
+def seeded(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def predictions(scores: np.ndarray, patients: int) -> Predictions:
+    """Return two samples a patient; label and group alternate over patients."""
+    patient = np.repeat(np.arange(patients), 2)
+    table = pd.DataFrame(
+        {
+            "sample_id": [f"s{k}" for k in range(2 * patients)],
+            "patient_id": [f"p{k}" for k in patient],
+            "split": "val",
+            "label": patient // 2 % 2,
+            "score": scores,
+            "attr_group": np.array(GROUPS)[patient // 4 % 2],
+        }
+    )
+    return Predictions(table, ("0", "1"), LEVELS)
+
+
+def drawn(rng: np.random.Generator, patients: int, signal: float = 0.2) -> Predictions:
+    own = predictions(np.zeros(2 * patients), patients)
+    noise = rng.uniform(0, 1 - signal, 2 * patients)
+    return Predictions(own.table.assign(score=noise + signal * own.labels), own.classes, own.levels)
+
+
+def judge_of(halves: Halves | None, objective: str = "auc_gap", **changes) -> Judge:
+    settings = PruneSettings(run="run", attribute=("group",), **{"budget": None} | changes)
+    return Judge(None, "group", find_criterion(objective), None, settings, {}, halves)
+
+
+EVEN = Halves(frozenset(f"p{k}" for k in range(0, 80, 2)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_halves_share_no_patient_and_are_stratified(seed):
+    cohort = make_phantoms(PhantomSettings(patients=300, size=16, seed=seed))
+    halves = halve(cohort, "group", GROUPS, seeded(seed))
+    assert halves is not None
+    assert halve(cohort, "group", GROUPS, seeded(seed)) == halves
+    by_patient = cohort.table.drop_duplicates("patient_id")
+    chooses = by_patient["patient_id"].isin(halves.choosing)
+    strata = [by_patient["label"], by_patient["attr_group"].astype(str)]
+    shares = chooses.groupby(strata).agg(["sum", "count"])
+    assert ((shares["sum"] - shares["count"] / 2).abs() <= 1).all()
+
+
+def test_too_few_patients_are_not_halved():
+    many = make_phantoms(PhantomSettings(patients=300, size=16, seed=0))
+    kinds = many.table.drop_duplicates("patient_id").groupby(["attr_group", "label"], observed=True)
+    least = int(kinds.size().min())
+    assert least >= 2 * PATIENTS
+    small = kinds.head(2 * PATIENTS - 1)["patient_id"]
+    few = many.select(many.table["patient_id"].isin(small))
+    assert halve(few, "group", GROUPS, seeded()) is None
+
+
+def test_patients_that_confirm_have_no_part_in_the_choice():
+    judge, one = judge_of(EVEN, "equalized_odds_difference"), drawn(seeded(), 80)
+    confirms = ~one.table["patient_id"].isin(EVEN.choosing)
+    before = judge.values(one)
+    shaken = one.table.assign(score=one.table["score"].where(~confirms, 1 - one.table["score"]))
+    after = judge.values(Predictions(shaken, one.classes, one.levels))
+    ours = {name for name in before if not name.startswith("confirm:")}
+    assert {f"confirm:{name}" for name in ours} == set(before) - ours
+    assert all(after[name] == before[name] for name in ours)
+    assert after["confirm:equalized_odds_difference"] != before["confirm:equalized_odds_difference"]
+
+
+def test_values_are_those_of_each_half_cut_where_the_choosing_half_says():
+    judge, one = judge_of(EVEN, "accuracy_gap"), drawn(seeded(1), 80)
+    first, second = EVEN.split(one)
+    found = judge.values(one)
+    plan = Plan(metrics=("accuracy",), across=("gap",), bootstrap=None)
+    for prefix, half in (("", first), ("confirm:", second)):
+        rows = metric_rows(
+            half, ["group"], model="", seed=0, plan=plan, split="val", cut=cut_of(first)
+        )
+        gap = rows[rows["metric"] == "accuracy_gap"]["value"].item()
+        assert found[f"{prefix}accuracy_gap"] == pytest.approx(gap)
+
+
+@pytest.mark.parametrize(("objective", "better"), [("auc_gap", -1), ("auc_worst", 1)])
+def test_luck_is_how_much_better_the_change_looks_to_those_that_chose(objective, better):
+    judge = judge_of(EVEN, objective)
+    steps = [drawn(seeded(seed), 80) for seed in range(4)]
+    values = [judge.values(step) for step in steps]
+    found = luck.luck_of(judge, steps, 2)
+    assert (found.step, found.choosing, found.confirming) == (2, 40, 40)
+    for prefix, value, gain in (
+        ("", found.chosen, found.gain),
+        ("confirm:", found.confirmed, found.confirmed_gain),
+    ):
+        name = f"{prefix}{objective}"
+        assert value[0] == pytest.approx(values[2][name])
+        assert gain[0] == pytest.approx(values[2][name] - values[0][name])
+    assert found.luck[0] == pytest.approx(better * (found.gain[0] - found.confirmed_gain[0]))
+    assert found.luck[1] < found.luck[0] < found.luck[2]
+    assert luck.luck_of(judge, steps, 0) is None
+
+
+def test_the_interval_of_a_difference_of_two_halves():
+    assert luck.difference((0.5, 0.2, 0.8), (0.1, -0.3, 0.5)) == pytest.approx((0.4, -0.1, 0.9))
+    value, low, high = luck.difference((0.5, 0.4, 0.9), (0.1, 0.1, 0.1))
+    assert (value, low, high) == pytest.approx((0.4, 0.3, 0.8))
+    assert luck.difference((0.5, None, None), (0.1, 0.0, 0.2))[1:] == (None, None)
+
+
+def test_resamples_tell_no_luck_where_one_step_wins_always():
+    """A step that is far better, and no other: every resample chooses it."""
+    steps = [drawn(seeded(0), 40, signal=0.1) for _ in range(3)]
+    wins = steps[0].table.assign(score=steps[0].table["label"] * 0.8 + 0.1)
+    steps.append(Predictions(wins, steps[0].classes, LEVELS))
+    found = luck.luck_of(judge_of(None, "auc_worst"), steps, 3)
+    assert (found.how, found.choosing, found.confirming) == ("resamples", 40, 0)
+    assert found.chosen[0] == 1.0
+    assert abs(found.luck[0]) < 1e-3
+    assert found.confirmed_gain[0] == pytest.approx(found.gain[0] - found.luck[0])
+
+
+def test_the_luck_that_resamples_tell_is_taken_off():
+    judge = judge_of(None, budget=30.0)
+    steps = [drawn(seeded(seed), 40) for seed in range(8)]
+    winner = judge.best([judge.values(step) for step in steps])
+    assert winner > 0
+    found = luck.luck_of(judge, steps, winner)
+    assert found.luck[0] != 0
+    assert found.confirmed[0] == pytest.approx(found.chosen[0] + found.luck[0])  # less is better
+
+
+def test_a_gap_of_a_resample_has_no_sign():
+    """Whichever group is ahead there: the least gap is the one nearest to 0."""
+    values = luck._replicates(judge_of(None), drawn(seeded(3), 24, signal=0.05))["auc_gap"]
+    assert len(values) == 1 + 2 * 20
+    assert np.nanmin(values) >= 0
+
+
+@pytest.mark.parametrize("halves", [EVEN, None], ids=["halves", "resamples"])
+def test_a_value_that_is_undefined_tells_no_luck(halves):
+    """Nobody of the minority is positive: neither it nor the gap has an AUC."""
+    first = drawn(seeded(), 80)
+    minority = first.table["attr_group"] == "minority"
+    table = first.table.assign(label=first.table["label"].where(~minority, 0))
+    steps = [Predictions(table, first.classes, LEVELS)] * 2
+    assert luck.luck_of(judge_of(halves), steps, 1) is None
+
+
+def test_sentences_and_what_is_read_back():
+    told = Luck(
+        "auc_gap", True, "halves", 3, 60, 58,
+        (0.045, 0.01, 0.11), (0.091, 0.03, 0.16),
+        (-0.068, -0.1, -0.02), (-0.022, -0.06, 0.02), (0.046, None, None),
+    )  # fmt: skip
+    first, second, third = luck_sentences(told)
+    assert "Step 3 was chosen on one half of the validation patients (60): AUC gap 0.045" in first
+    assert "a change of \N{MINUS SIGN}0.068 (\N{MINUS SIGN}0.100 to" in first
+    assert "less is better" in first
+    assert "The other half (58) had no part in the choice: 0.091 (0.030 to 0.160)" in second
+    assert "looks better by 0.046 where the choice was made" in third
+    facts = {k: list(v) if isinstance(v, tuple) else v for k, v in told.facts().items()}
+    assert read_luck(facts) == told
+    assert read_luck(None) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["halves", "resamples"])
+def test_where_all_steps_are_alike_the_choice_looks_better_and_its_confirmation_does_not(how):
+    script = runpy.run_path(str(Path(ROOT) / "benchmarks" / "pruning_luck.py"))
+    runs, patients = (60, 200) if how == "halves" else (30, 60)
+    table = script["simulate"](runs, patients, how, seed=1)
+    chosen, confirmed = table["chosen_change_error"], table["confirmed_change_error"]
+    assert chosen.mean() < -5 * chosen.sem()
+    if how == "halves":
+        assert abs(confirmed.mean()) < 2.5 * confirmed.sem()
+        assert (
+            abs(table["confirmed_value_error"].mean()) < 2.5 * table["confirmed_value_error"].sem()
+        )
+    assert abs(confirmed.mean()) < (0.3 if how == "halves" else 0.75) * abs(chosen.mean())
+    assert not math.isnan(table["confirmed_change_holds_0"].mean())

@@ -1,0 +1,66 @@
+"""Who is unprivileged, and how β is shared, for three groups and for an intersection."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from evenhand.errors import EvenhandError
+from evenhand.jobs.prune.roles import find_roles
+from evenhand.jobs.prune.settings import PruneSettings
+
+VALUES = {"young": 0.9, "middle": 0.8, "old": 0.6}
+SIZES = {"young": 300, "middle": 100, "old": 50}
+
+
+def roles(values=VALUES, sizes=SIZES, **changes):
+    settings = PruneSettings(**{"run": "run", "attribute": ("age",), "beta": 0.4} | changes)
+    return find_roles(settings, values, sizes)
+
+
+def test_the_others_share_beta_by_size():
+    found = roles()
+    assert found.groups == ("old", "young", "middle")
+    assert found.betas == pytest.approx({"young": 0.3, "middle": 0.1})
+    assert "auc is worst for old (0.600) and best for young (0.900)" in found.why
+
+
+def test_a_group_with_its_own_beta_leaves_the_others_their_share():
+    assert roles(group_beta=("middle=1.5",)).betas == pytest.approx({"young": 0.3, "middle": 1.5})
+
+
+def test_worst_is_the_highest_of_a_metric_where_less_is_better():
+    found = roles(rank_by="log_loss")
+    assert found.unprivileged == "young"
+    assert found.betas == pytest.approx({"middle": 0.4 * 2 / 3, "old": 0.4 / 3})
+    assert "log_loss is worst for young (0.900) and best for old (0.600)" in found.why
+
+
+def test_named_groups_alone_share_beta():
+    found = roles(privileged=("middle",))
+    assert (found.unprivileged, found.betas) == ("old", {"middle": 0.4})
+    found = roles(unprivileged="young")
+    assert (found.unprivileged, list(found.betas)) == ("young", ["middle", "old"])
+    assert roles(privileged=("old",)).unprivileged == "middle"  # the worst of those that are left
+
+
+def test_an_undefined_value_is_refused_where_it_could_be_the_worst():
+    values = VALUES | {"middle": math.nan}
+    with pytest.raises(EvenhandError, match=r"undefined on validation for 'middle'.*age=middle"):
+        roles(values)
+    assert roles(values, privileged=("middle",)).unprivileged == "old"
+    assert roles(values, unprivileged="middle").unprivileged == "middle"
+
+
+def test_a_group_without_training_samples_is_refused():
+    with pytest.raises(EvenhandError, match="no training patient is of 'young', and"):
+        roles(sizes={"middle": 100, "old": 50})
+
+
+def test_the_groups_of_an_intersection():
+    values = {"female*old": 0.7, "female*young": 0.8, "male*old": 0.75, "male*young": 0.9}
+    sizes = dict.fromkeys(values, 10) | {"male*young": 30}
+    found = roles(values, sizes, attribute=("sex*age",), group_beta=("male*old=0",))
+    assert found.unprivileged == "female*old"
+    assert found.betas == pytest.approx({"female*young": 0.08, "male*old": 0, "male*young": 0.24})

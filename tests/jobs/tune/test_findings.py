@@ -1,0 +1,148 @@
+"""What a search leaves: its table, its best, what fresh seeds confirm, which units matter."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna.trial import TrialState, create_trial
+from scipy.stats import t as student
+
+from evenhand.errors import EvenhandError
+from evenhand.jobs.tune.confirmation import Candidate, best_candidate, to_confirm
+from evenhand.jobs.tune.importance import unit_importance
+from evenhand.jobs.tune.spaces import Choice
+from evenhand.metrics import find_objective, find_rule
+from evenhand.search.space import Space
+
+AUC, GAP = find_objective("min_auc"), find_objective("auc_gap")
+
+
+def finished(number, mask):
+    trial = create_trial(state=TrialState.COMPLETE, value=1.0, params={}, distributions={})
+    trial.number = number
+    trial.set_user_attr("mask", mask)
+    return trial
+
+
+def test_each_mask_is_confirmed_once_before_any_is_twice():
+    space = Space(lambda trial: Choice(frozenset(trial.user_attrs["mask"]), 1e-3, 0), 1)
+    best = [finished(number, mask) for number, mask in ((5, "a"), (2, "a"), (7, "b"), (1, ""))]
+    assert [*to_confirm(best, space, 3)] == [5, 7, 1]
+    assert [*to_confirm(best, space, 4)] == [5, 7, 1, 2]
+    assert [*to_confirm(best, space, 9)] == [5, 7, 1, 2]
+
+
+def candidate(trial, searched, again, study="one"):
+    again = np.array(again, dtype=float).reshape(len(again), -1)
+    choice = Choice(frozenset(), 1e-3, 0)
+    seeds = tuple(range(1, len(again) + 1))
+    return Candidate(study, trial, choice, np.atleast_1d(searched), again, seeds)
+
+
+def test_optimism_is_how_much_better_the_search_looked_whichever_way_is_better():
+    one = candidate(4, [0.80, 0.05], [[0.70, 0.10], [0.74, 0.14], [0.72, 0.12]])
+    told = one.facts((AUC, GAP))["objectives"]
+    half = student.ppf(0.975, 2) * 0.02 / np.sqrt(3)
+    assert told["min_auc"]["mean"] == pytest.approx(0.72)
+    assert told["min_auc"]["optimism"] == pytest.approx(0.08)
+    assert told["auc_gap"]["optimism"] == pytest.approx(0.07)
+    assert told["min_auc"]["optimism_low"] == pytest.approx(0.08 - half)
+    assert told["auc_gap"]["mean_high"] == pytest.approx(0.12 + half)
+
+
+def test_the_best_mean_wins_over_the_luckiest_search_and_a_divergence_hardly_ever():
+    lucky, steady = candidate(1, 0.9, [0.6, 0.7]), candidate(2, 0.8, [0.78, 0.76])
+    diverged = candidate(3, 0.95, [0.99, np.nan])
+    rule = find_rule(None, (AUC,))
+    assert best_candidate([diverged, lucky, steady], (AUC,), rule).trial == 2
+    assert best_candidate([diverged], (AUC,), rule).trial == 3
+    assert diverged.median((AUC,), rule) == 1
+    assert diverged.facts((AUC,))["objectives"]["min_auc"]["mean"] is None
+    assert candidate(1, 0.9, [0.8]).facts((AUC,))["objectives"]["min_auc"]["optimism_low"] is None
+    with pytest.raises(EvenhandError, match=r"every fit .* of one diverged"):
+        best_candidate([candidate(1, 0.9, [np.nan, np.nan])], (AUC,), rule)
+
+
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.lists(st.floats(0, 1), min_size=3, max_size=3)), min_size=1
+    )
+)
+def test_no_candidate_that_was_not_chosen_has_a_better_mean(given):
+    pool = [
+        candidate(number, 1.0, again, "baseline" if baseline else "own")
+        for number, (baseline, again) in enumerate(given)
+    ]
+    chosen = best_candidate(pool, (AUC,), find_rule(None, (AUC,)))
+    assert all(chosen.mean >= one.mean for one in pool)
+
+
+@pytest.mark.parametrize(
+    ("goal", "values", "seed"),
+    [
+        (AUC, [0.7, 0.9, 0.8], 3),
+        (GAP, [0.1, 0.3, 0.2], 3),
+        (AUC, [0.7, 0.9], 1),  # of two the worse
+        (GAP, [0.1, 0.3], 2),
+        (AUC, [0.9, np.nan, 0.7, 0.8], 4),
+    ],
+)
+def test_the_fit_in_the_middle_is_delivered(goal, values, seed):
+    assert candidate(0, 0.9, values).median((goal,), find_rule(None, (goal,))) == seed
+
+
+def test_of_several_goals_the_rule_says_which_fit_is_in_the_middle():
+    goals = (find_objective("overall_auc"), AUC)
+    fits = candidate(0, [0.9, 0.9], [[0.80, 0.70], [0.85, 0.69], [0.90, 0.50]])
+    assert fits.median(goals, find_rule("budget=6", goals)) == 3  # the first is refused
+    assert fits.median(goals, find_rule("minimax", goals)) in fits.seeds
+
+
+def test_importance_is_the_mean_difference_of_trials_with_and_without_a_unit():
+    trials = pd.DataFrame(
+        {
+            "state": ["complete"] * 5 + ["pruned"],
+            "mask": ["a b", "a", "a c", "", "", "a"],
+            "min_auc": [0.8, 0.9, 0.7, 0.5, 0.6, 0.0],
+        }
+    )
+    (row,) = unit_importance(trials, (AUC,))  # b and c are tuned by one trial alone
+    assert (row["unit"], row["with"], row["without"]) == ("a", 3, 2)
+    assert row["difference"] == pytest.approx(0.8 - 0.55)
+    one, other = np.array([0.8, 0.9, 0.7]), np.array([0.5, 0.6])
+    parts = [one.var(ddof=1) / 3, other.var(ddof=1) / 2]
+    freedom = sum(parts) ** 2 / (parts[0] ** 2 / 2 + parts[1] ** 2 / 1)
+    half = student.ppf(0.975, freedom) * np.sqrt(sum(parts))
+    assert row["low"] == pytest.approx(0.25 - half)
+    assert row["high"] == pytest.approx(0.25 + half)
+
+
+def test_values_without_spread_have_a_difference_and_no_warning():
+    trials = pd.DataFrame(
+        {"state": ["complete"] * 4, "mask": ["a", "a", "", ""], "min_auc": [0.8, 0.8, 0.6, 0.6]}
+    )
+    (row,) = unit_importance(trials, (AUC,))
+    assert row["difference"] == row["low"] == row["high"] == pytest.approx(0.2)
+
+
+def test_a_trial_whose_worker_died_is_in_the_table(tmp_path):
+    import optuna
+
+    from evenhand.jobs.tune.trials import trials_table
+
+    def ask(trial):
+        return Choice(frozenset(), trial.suggest_float("lr", 1e-4, 1e-2), 0)
+
+    study = optuna.create_study(study_name="run/one")
+    for draw, state in ((True, "COMPLETE"), (True, "FAIL"), (False, "FAIL")):
+        trial = study.ask()
+        if draw:
+            ask(trial)
+        study.tell(trial, 0.7 if state == "COMPLETE" else None, state=TrialState[state])
+    table = trials_table(study, Space(ask, np.inf), (AUC,))
+    assert table["state"].tolist() == ["complete", "fail", "fail"]
+    assert table["pareto"].tolist() == [True, False, False]
+    assert table["lr"].notna().tolist() == [True, True, False]

@@ -1,0 +1,62 @@
+"""Who scores and delivers the chosen fits, and what is kept of the others."""
+
+from __future__ import annotations
+
+from evenhand.experiments.task_cache import Fits
+from evenhand.files import read_json
+from evenhand.jobs.tune.fitting import Delivery, deliver_all, fits_of, keep_alone, kept_fit
+from evenhand.jobs.tune.spaces import Choice
+from evenhand.runs import run_scope, start_run
+
+CHOICE = Choice(frozenset({"a", "b"}), 1e-3, 0)
+
+
+class Workers:
+    """Notes what it is given to do, and does nothing."""
+
+    workers, meeting_point = 2, None
+
+    def __init__(self):
+        self.given = []
+
+    def run(self, jobs):
+        for job in jobs:
+            self.given.append(job)
+            yield job, None
+
+
+def delivery(name):
+    return Delivery(name, name, trial=7, choice=CHOICE, seeds=(1, 2), seed=2)
+
+
+def test_workers_deliver_the_models_that_are_not_there_yet(tmp_path):
+    engine = Workers()
+    with run_scope():
+        run = start_run(tmp_path, "tune", {"seed": 0}, fingerprint="")
+    run.predictions("full").parent.mkdir(parents=True)
+    run.predictions("full").touch()
+    kept_fit(run, "full", CHOICE).mkdir(parents=True)
+    fits = Fits(None, "", run)
+    deliver_all(fits, map(delivery, ("fairtune", "full", "head")), engine)
+    assert [job.args for job in engine.given] == [
+        (fits, delivery(name)) for name in ("fairtune", "head")
+    ]
+    assert read_json(tmp_path / "run.json")["seconds"].keys() == {"chosen fits"}
+    assert not fits_of(run, "full").exists()  # all models are there: fits take room
+
+
+def test_of_a_contender_s_fits_those_of_its_choice_are_kept(tmp_path):
+    with run_scope():
+        run = start_run(tmp_path, "tune", {"seed": 0}, fingerprint="")
+    others = [
+        Choice(CHOICE.mask, 1e-3, 1),
+        Choice(CHOICE.mask, 1.1e-3, 0),
+        Choice(frozenset({"a"}), 1e-3, 0),
+    ]
+    folders = [kept_fit(run, "one", choice) for choice in (CHOICE, *others)]
+    assert len(set(folders)) == 4
+    for folder in (*folders, kept_fit(run, "two", CHOICE)):
+        folder.mkdir(parents=True)
+    keep_alone(run, "one", [CHOICE])
+    assert [folder.exists() for folder in folders] == [True, False, False, False]
+    assert kept_fit(run, "two", CHOICE).exists()

@@ -1,0 +1,93 @@
+"""LoRA changes query and value of the blocks that it was asked for, and is gone once merged."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+
+from evenhand.errors import EvenhandError
+from evenhand.masks.lora import RANK, merge_lora
+from evenhand.masks.masks import tune_only
+from evenhand.masks.strategies import find_strategy
+from evenhand.masks.units import parts
+from evenhand.networks.checkpoints import load_model, save_model
+from evenhand.networks.model import Model, build_model
+
+IMAGES = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+WIDTH = 64
+
+
+def changed(strategy: str) -> tuple[Model, Model]:
+    """Return a model with LoRA, every trainable parameter moved, and its like before that."""
+    model, schedule = find_strategy(strategy)(build_model("test_vit", "none", 32, ("a", "b"), 0), 0)
+    tune_only(model, schedule(0))
+    torch.manual_seed(2)
+    with torch.no_grad():
+        for parameter in model.backbone.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return model.eval(), build_model("test_vit", "none", 32, ("a", "b"), 0).eval()
+
+
+def test_it_begins_where_the_model_was(vit):
+    before = vit.eval()(IMAGES)
+    model, _ = find_strategy("lora")(vit, 0)
+    assert torch.allclose(model.eval()(IMAGES), before, atol=1e-6)
+
+
+def test_only_low_rank_updates_are_trainable(vit):
+    model, schedule = find_strategy("lora:0,3")(vit, 0)
+    tune_only(model, schedule(0))
+    tuned = {name: p for name, p in model.backbone.named_parameters() if p.requires_grad}
+    assert {tuple(name.split(".")[1:5]) for name in tuned} == {
+        (block, "attn", "qkv", projection) for block in "03" for projection in "qv"
+    }
+    assert all("lora_" in name for name in tuned)
+    assert sum(p.numel() for p in tuned.values()) == 2 * 2 * RANK * 2 * WIDTH
+    assert {u.depth for u in parts(model.backbone) if u.kind == "lora"} == {1, 4}
+
+
+def test_the_merged_model_says_the_same_and_loads_like_any_other(tmp_path):
+    model, before = changed("lora:1,4")
+    said = model(IMAGES)
+    assert not torch.allclose(said, before(IMAGES), atol=1e-3)
+    save_model(tmp_path, merge_lora(model))
+    assert torch.allclose(load_model(tmp_path)(IMAGES), said, atol=1e-5)
+
+
+def test_keys_and_other_blocks_stand_still():
+    model, before = changed("lora:1,4")
+    merge_lora(model)
+    for name, value in before.state_dict().items():
+        after = model.state_dict()[name]
+        if name in {f"backbone.blocks.{k}.attn.qkv.weight" for k in (1, 4)}:
+            q, k, v = (after - value).chunk(3)
+            assert torch.equal(k, torch.zeros_like(k))
+            for update in (q, v):
+                assert torch.linalg.matrix_rank(update, rtol=1e-3) == RANK
+        else:
+            assert torch.equal(after, value), name
+
+
+def test_its_seed_draws_it(vit):
+    drawn = [
+        find_strategy("lora")(build_model("test_vit", "none", 32, ("a", "b"), 0), seed)[0]
+        for seed in (3, 3, 4)
+    ]
+    name = "backbone.blocks.0.attn.qkv.q.lora_A.default.weight"
+    one, same, other = (model.get_parameter(name) for model in drawn)
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_a_network_by_stage_is_told_what_it_may_take(resnet):
+    with pytest.raises(EvenhandError, match=r"test_resnet has no attention blocks.*last-K"):
+        find_strategy("lora")(resnet, 0)
+
+
+def test_without_its_extra(vit, monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(EvenhandError, match=r"pip install 'evenhand\[lora\]'"):
+        find_strategy("lora")(vit, 0)

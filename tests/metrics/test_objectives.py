@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from evenhand.errors import EvenhandError
+from evenhand.metrics import OBJECTIVES, excluded_groups, find_objective, groups_of
+
+LABELS = np.array([0, 1, 0, 1, 0, 1, 0, 1, 0])
+SCORES = np.array([0.1, 0.9, 0.2, 0.8, 0.6, 0.4, 0.3, 0.7, 0.5])
+SEX = groups_of(["f", "f", "f", "f", "m", "m", "m", "m", "unknown"])
+
+
+def value(name, labels=LABELS, scores=SCORES, groups=None, excluded=None):
+    return find_objective(name).value(labels, scores, groups or {"sex": SEX}, excluded)
+
+
+def test_by_hand():
+    # f is ordered perfectly; of m's four pairs (.6 .3 | .4 .7) one is out of order
+    assert value("min_auc") == 0.75
+    assert value("auc_gap") == 0.25
+    # Youden's threshold of all rows is .7: it flags .9 .8 .7 of four positives, and no negative
+    assert value("overall_acc") == pytest.approx(8 / 9)
+    assert value("min_acc") == 0.75
+    assert value("acc_gap") == 0.25
+    loss = -np.mean(np.log([0.4, 0.4, 0.7, 0.7]))
+    assert value("max_loss") == pytest.approx(loss, rel=1e-12)
+
+
+def test_the_worst_of_several_attributes():
+    age = groups_of(["b", "b", "b", "b", "a", "a", "b", "b", "b"])
+    both = {"sex": SEX, "age": age}
+    alone = [value("min_auc", groups={name: both[name]}) for name in both]
+    assert alone[0] != alone[1]
+    assert value("min_auc", groups=both) == min(alone)
+    gaps = [value("auc_gap", groups={name: both[name]}) for name in both]
+    assert gaps[0] != gaps[1]
+    assert value("auc_gap", groups=both) == max(gaps)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@given(data=st.data())
+@settings(max_examples=25)
+def test_does_not_depend_on_the_order_of_rows(name, data):
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    n, n_classes = 60, data.draw(st.sampled_from([2, 4]))
+    labels = rng.integers(n_classes, size=n)
+    raw = rng.random((n, n_classes)).round(2) + 0.01
+    scores = raw[:, 0] / raw.sum(axis=1) if n_classes == 2 else raw / raw.sum(axis=1, keepdims=True)
+    levels = rng.choice(["a", "b", "unknown"], size=n)
+    order = rng.permutation(n)
+    first = value(name, labels, scores, {"x": groups_of(levels)})
+    again = value(name, labels[order], scores[order], {"x": groups_of(levels[order])})
+    assert first == again or (np.isnan(first) and np.isnan(again))
+
+
+def test_unknown_takes_no_part():
+    moved = SCORES.copy()
+    moved[-1] = 0.999  # the one sample whose sex is not known is scored at its worst
+    assert value("min_auc", scores=moved) == value("min_auc")
+
+
+def test_a_group_without_positives_is_a_problem_with_its_counts():
+    labels = LABELS.copy()
+    labels[4:8] = 0
+    objective = find_objective("min_auc")
+    (problem,) = objective.problems(labels, {"sex": SEX})
+    assert "'m' of 'sex' (4 samples, 0 positives): no positives among 4 samples" in problem
+    assert '--exclude-group "sex=m"' in problem
+    assert np.isnan(objective.value(labels, SCORES, {"sex": SEX}))
+    assert find_objective("min_acc").problems(labels, {"sex": SEX}) == ()
+    assert find_objective("overall_auc").problems(labels, {"sex": SEX}) == ()
+
+
+def test_an_empty_level_is_a_problem():
+    import pandas as pd
+
+    levels = pd.Categorical(["a", "a", "b", "b"], categories=["a", "b", "c"])
+    objective = find_objective("min_auc")
+    groups = {"x": groups_of(levels)}
+    (problem,) = objective.problems([0, 1, 0, 1], groups)
+    assert "'c' of 'x' (0 samples, 0 positives): no samples" in problem
+    excluded = excluded_groups(["x=c"], groups)
+    assert objective.problems([0, 1, 0, 1], groups, excluded) == ()
+    assert objective.value([0, 1, 0, 1], [0.1, 0.2, 0.4, 0.3], groups, excluded) == 0
+
+
+def test_one_group_left_is_a_problem():
+    (problem,) = find_objective("auc_gap").problems(LABELS, {"sex": SEX}, {"sex": {"m"}})
+    assert "attribute 'sex': 1 group left; two are needed" in problem
+
+
+def test_many_classes_use_the_classes_that_every_group_has():
+    rng = np.random.default_rng(0)
+    labels = np.array([0, 1, 2, 0, 1, 2, 0, 1, 0, 1])
+    scores = rng.dirichlet(np.ones(3), size=10)
+    groups = {"x": groups_of(["a"] * 6 + ["b"] * 4)}  # b has no sample of class 2
+
+    def macro(rows):
+        return np.mean([roc_auc_score(labels[rows] == c, scores[rows, c]) for c in (0, 1)])
+
+    expected = min(macro(slice(0, 6)), macro(slice(6, 10)))
+    assert value("min_auc", labels, scores, groups) == pytest.approx(expected, rel=1e-12)
+    assert find_objective("min_auc").problems(labels, groups, n_classes=3) == ()
+
+
+def test_a_training_that_diverged_has_no_value():
+    assert np.isnan(value("max_loss", scores=np.full(9, np.nan)))
+
+
+def test_exclusions_that_name_nothing():
+    with pytest.raises(EvenhandError, match="write ATTRIBUTE=LEVEL"):
+        excluded_groups(["under 20"], {"sex": SEX})
+    with pytest.raises(EvenhandError, match="no level of sex 'w'; there are: f, m, unknown"):
+        excluded_groups(["sex=w"], {"sex": SEX})
+    with pytest.raises(EvenhandError, match=r"no objective 'min_auk'.*Did you mean 'min_auc'"):
+        find_objective("min_auk")
+
+
+def noisy(n=400, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(2, size=n)
+    groups = {"x": groups_of(rng.choice(["a", "b", "c"], size=n, p=[0.6, 0.3, 0.1]))}
+    return labels, (labels + rng.normal(0, 1, n) + 3) / 7, groups, np.arange(n) // 2
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_the_bound_is_the_pessimistic_end_of_the_reports_interval(name):
+    from evenhand.metrics import Plan, measure, scored, youden
+    from evenhand.metrics.objectives import BOUND
+
+    labels, scores, groups, patients = noisy()
+    objective = find_objective(name)
+    cut = youden(labels, scores) if objective.cut == "youden" else 0.5
+    rows = scored(labels, scores, patients=patients, threshold=cut)
+    plan = Plan(metrics=(objective.metric,), across=("worst", "gap"), bootstrap=BOUND)
+    found = measure(rows, groups, plan, rng=np.random.default_rng(0))
+    kind = "" if objective.across == "overall" else f"_{objective.across}"
+    attribute = "*" if objective.across == "overall" else "x"
+    asked = (found["metric"] == objective.metric + kind) & (found["attribute"] == attribute)
+    (row,) = found[asked & (found["group"] == "*")].to_dict("records")
+    end = row["low"] if objective.direction == "maximize" else row["high"]
+    bound = objective.bound(labels, scores, groups, patients=patients)
+    assert bound == pytest.approx(end, rel=1e-9)
+    at = objective.value(labels, scores, groups)
+    assert bound < at if objective.direction == "maximize" else bound > at
+
+
+def test_the_bound_is_lower_when_rows_belong_to_fewer_patients():
+    labels, scores, groups, _ = noisy()
+    alone = find_objective("overall_auc").bound(
+        labels, scores, groups, patients=np.arange(len(labels))
+    )
+    few = np.concatenate([labels] * 4), np.concatenate([scores] * 4)
+    owners = np.concatenate([np.arange(len(labels))] * 4)
+    assert find_objective("overall_auc").bound(*few, groups, patients=owners) == pytest.approx(
+        alone, abs=0.01
+    )
+    as_if = find_objective("overall_auc").bound(*few, groups, patients=np.arange(len(few[0])))
+    assert as_if > alone + 0.01
+
+
+def test_an_objective_about_one_attribute():
+    age = groups_of(["b", "b", "b", "b", "a", "a", "b", "b", "b"])
+    both = {"sex": SEX, "age": age}
+    for name in both:
+        alone = value("min_auc", groups={name: both[name]})
+        assert value(f"min_auc:{name}", groups=both) == alone
+    assert find_objective("min_auc:age").name == "min_auc:age"
+
+
+@pytest.mark.parametrize("name", ["overall_auc", "min_auc", "auc_gap"])
+def test_the_bound_of_what_resamples_never_change_is_the_value(name):
+    labels, _, groups, patients = noisy()
+    objective = find_objective(name)
+    value_of_all = objective.value(labels, labels * 0.8 + 0.1, groups)
+    bound = objective.bound(labels, labels * 0.8 + 0.1, groups, patients=patients)
+    assert bound == value_of_all == (0 if name == "auc_gap" else 1)
+
+
+def test_accuracy_at_a_threshold_of_the_same_rows_looks_better_than_at_a_half():
+    """Scores that say nothing: Youden's threshold makes something of them, argmax does not."""
+    rng = np.random.default_rng(0)
+    gains = []
+    for _ in range(40):
+        labels, scores = rng.integers(2, size=60), rng.random(60)
+        gains.append(value("overall_acc", labels, scores) - 0.5)
+        assert value("overall_acc_argmax", labels, scores) == np.mean((scores >= 0.5) == labels)
+    assert np.mean(gains) > 0.05
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("min_acc", "min_acc_argmax uses"),
+        ("acc_gap:age", "acc_gap_argmax:age uses"),
+        ("min_acc_argmax", None),
+        ("min_auc", None),
+        ("max_loss", None),
+    ],
+)
+def test_an_objective_says_that_its_threshold_is_fitted_on_the_same_rows(name, instead):
+    caution = find_objective(name).caution
+    assert (caution is None) == (instead is None)
+    if instead:
+        assert instead in caution
+        assert "the same rows" in caution

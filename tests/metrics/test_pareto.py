@@ -1,0 +1,81 @@
+"""Fronts and the rules that pick from them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from evenhand.errors import EvenhandError
+from evenhand.metrics import costs, find_objective, find_rule, front, ranked
+
+AUC, WORST, GAP = (find_objective(name) for name in ("overall_auc", "min_auc", "auc_gap"))
+# overall AUC and worst AUC: two extremes, one between them, and one that the second beats
+VALUES = np.array([[0.90, 0.60], [0.88, 0.78], [0.80, 0.80], [0.87, 0.70]])
+
+# No metric differs by less than what 16 bits tell apart.
+costs_of_one = st.floats(0, 3, width=16)
+points = arrays(float, st.tuples(st.integers(1, 12), st.integers(1, 3)), elements=costs_of_one)
+
+
+def best(rule, values=VALUES, objectives=(AUC, WORST)):
+    return ranked(costs(values, objectives), find_rule(rule, objectives))[0]
+
+
+def test_by_hand():
+    assert front(costs(VALUES, (AUC, WORST))).tolist() == [True, True, True, False]
+    assert best("ideal") == best("minimax") == best(None) == 1
+    assert best("budget=0") == 0
+    assert best("budget=2") == 1
+    assert best("budget=10") == 2
+
+
+def test_ideal_and_minimax_can_differ():
+    cost = np.array([[0, 10], [10, 0], [5.5, 5.5], [2, 7]]) / 10
+    values = np.stack([1 - cost[:, 0], cost[:, 1]], axis=1)  # the second is minimised
+    assert best("ideal", values, (AUC, GAP)) == 3
+    assert best("minimax", values, (AUC, GAP)) == 2
+
+
+@given(points)
+def test_a_point_is_on_the_front_exactly_when_none_beats_it(cost):
+    kept = front(cost)
+    for one, on in zip(cost, kept, strict=True):
+        beaten = any((other <= one).all() and (other < one).any() for other in cost)
+        assert on == (not beaten)
+
+
+@given(points, st.sampled_from(["ideal", "minimax"]))
+def test_all_are_ranked_once_and_no_point_before_one_that_beats_it(cost, rule):
+    objectives = (GAP, GAP)
+    order = ranked(cost, find_rule(rule, objectives))
+    assert sorted(order) == list(range(len(cost)))
+    place = np.argsort(order)
+    for one, other in np.ndindex(len(cost), len(cost)):
+        if (cost[one] <= cost[other]).all() and (cost[one] < cost[other]).any():
+            assert place[one] < place[other]
+
+
+def test_one_objective_is_ranked_by_its_value_and_undefined_ones_are_left_out():
+    cost = costs(np.array([0.7, np.nan, 0.9, 0.8, 0.9]), (WORST,))
+    assert ranked(cost, find_rule(None, (WORST,))) == [2, 4, 3, 0]
+
+
+@pytest.mark.parametrize(
+    ("rule", "objectives", "message"),
+    [
+        ("ideal", (WORST,), "there is one .min_auc.. Give a second --objective"),
+        ("best", (AUC, WORST), "no rule --pick best; there are: ideal, minimax, or budget="),
+        ("ideal=1", (AUC, WORST), "no rule --pick ideal=1"),
+        ("budget", (AUC, WORST), "how much performance may be given up"),
+        ("budget=-1", (AUC, WORST), "how much performance may be given up"),
+        ("budget=nan", (AUC, WORST), "how much performance may be given up"),
+        ("budget=.1", (GAP, WORST), "needs one objective over everybody"),
+        ("budget=.1", (AUC, WORST, GAP), "needs one objective over everybody"),
+    ],
+)
+def test_rules_that_cannot_be(rule, objectives, message):
+    with pytest.raises(EvenhandError, match=message):
+        find_rule(rule, objectives)

@@ -1,0 +1,64 @@
+"""Methods: their losses, against cases worked by hand, and what a new one has to do."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from evenhand.errors import UnknownNameError
+from evenhand.pretraining.objectives import find_method
+from evenhand.pretraining.objectives.simclr import nt_xent
+from evenhand.pretraining.objectives.vicreg import vicreg
+
+
+def test_nt_xent_of_a_case_worked_by_hand():
+    first = torch.tensor([[2.0, 0.0], [0.0, 3.0]])  # lengths do not matter
+    second = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    # Cosines / .1. Views a, b | A, B with a = A = B along x, and b along y.
+    # a: partner A at 10 among b 0, A 10, B 10.   b: partner B at 0 among a 0, A 0, B 0.
+    # A: partner a at 10 among a 10, b 0, B 10.   B: partner b at 0 among a 10, b 0, A 10.
+    two_of_three = math.log(2 * math.exp(10) + 1)
+    wanted = ((two_of_three - 10) + math.log(3) + (two_of_three - 10) + two_of_three) / 4
+    assert nt_xent(first, second).item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_nt_xent_is_the_mean_over_views():
+    first, second = torch.randn(2, 8, 5, generator=torch.Generator().manual_seed(0))
+    views = torch.nn.functional.normalize(torch.cat([first, second]), dim=1)
+    total = 0.0
+    for i in range(16):
+        others = [j for j in range(16) if j != i]
+        alike = torch.stack([views[i] @ views[j] / 0.1 for j in others])
+        total -= alike.log_softmax(0)[others.index((i + 8) % 16)].item()
+    assert nt_xent(first, second).item() == pytest.approx(total / 16, rel=1e-5)
+
+
+def test_vicreg_is_small_for_views_that_agree_and_spread():
+    generator = torch.Generator().manual_seed(0)
+    spread = 1.2 * torch.randn(4000, 4, generator=generator)
+    assert vicreg(spread, spread).item() < 0.05
+    assert vicreg(spread, spread.roll(1, 0)).item() > 20  # they do not agree
+    assert vicreg(torch.ones(50, 4), torch.ones(50, 4)).item() > 20  # they do not spread
+    repeated = spread[:, :1].expand(-1, 4)
+    assert vicreg(repeated, repeated).item() > 5  # they repeat each other
+
+
+@pytest.mark.parametrize("name", ["simclr", "vicreg"])
+def test_every_method_has_a_head_and_a_loss_that_can_be_learnt_from(name):
+    method = find_method(name)
+    head = method.head(7)
+    first, second = head(torch.randn(6, 7)), head(torch.randn(6, 7))
+    method.loss(first, second).backward()
+    assert first.shape == (6, method.widths[-1])
+    assert all(parameter.grad.isfinite().all() for parameter in head.parameters())
+
+
+def test_the_published_head():
+    assert sum(p.numel() for p in find_method("simclr").head(96).parameters()) == 64_178
+
+
+def test_an_unknown_method():
+    with pytest.raises(UnknownNameError, match=r"no method 'simcrl'; there are: simclr, vicreg"):
+        find_method("simcrl")

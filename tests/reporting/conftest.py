@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from evenhand.reporting import Goal, Report, Search, UnitShare
+
+COLUMNS = (
+    "model", "against", "split", "attribute", "group", "metric", "threshold", "value", "low",
+    "high", "level", "method", "p", "p_adjusted", "n", "patients", "positives",
+    "replicates_undefined", "undefined",
+)  # fmt: skip
+
+
+def row(metric: str, value: float | None, **more: Any) -> dict[str, Any]:
+    """One row of ``metrics.json``; the interval is 0.05 to either side unless given."""
+    low = high = None
+    if value is not None:
+        low, high = round(value - 0.05, 6), round(value + 0.05, 6)
+    base = dict.fromkeys(COLUMNS) | {
+        "model": "model",
+        "split": "test",
+        "attribute": "*",
+        "group": "*",
+        "metric": metric,
+        "value": value,
+        "low": low,
+        "high": high,
+        "level": 0.95,
+        "n": 400,
+        "patients": 300,
+        "positives": 80,
+        "replicates_undefined": 0,
+        "undefined": None if value is not None else "no positives among 400 samples",
+    }
+    return base | more
+
+
+def of_age(
+    metric: str, old: float | None, young: float | None, **more: Any
+) -> list[dict[str, Any]]:
+    """Rows of both age groups, everybody, and across the groups."""
+    both = old is not None and young is not None
+    across = {"worst": min, "best": max, "gap": lambda a, b: round(abs(a - b), 6)}
+    return [
+        row(metric, 0.777, **more),
+        row(metric, young, attribute="age", group="under 60", n=250, **more),
+        row(metric, old, attribute="age", group="60+", n=150, **more),
+        *(
+            row(f"{metric}_{kind}", f(old, young) if both else None, attribute="age", **p, **more)
+            for kind, f in across.items()
+            for p in [{"p_adjusted": 0.01} if kind == "gap" else {}]
+        ),
+    ]
+
+
+def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+@pytest.fixture
+def make_row() -> Callable[..., dict[str, Any]]:
+    return row
+
+
+@pytest.fixture
+def make_rows() -> Callable[..., list[dict[str, Any]]]:
+    return of_age
+
+
+@pytest.fixture
+def make_report() -> Callable[..., Report]:
+    def make(rows: list[dict[str, Any]], **more: Any) -> Report:
+        settings: dict[str, Any] = {
+            "title": "An audit",
+            "facts": {},
+            "attributes": ["age"],
+            "positive": "malignant",
+        }
+        return Report(rows=frame(rows), **(settings | more))
+
+    return make
+
+
+@pytest.fixture
+def audit(make_report: Callable[..., Report]) -> Report:
+    """One model, one attribute."""
+    rows = of_age("sensitivity", 0.61, 0.84) + of_age("auc", 0.71, 0.83)
+    return make_report(rows, facts={"job": "audit", "seed": 3})
+
+
+@pytest.fixture
+def tuned(make_report: Callable[..., Report]) -> Report:
+    """Everything that a report can show."""
+    rows = [
+        one
+        for model, shift in (("fairtune", 0.0), ("full", -0.06), ("head", -0.02))
+        for split in ("test", "val", "train")
+        for one in of_age("auc", 0.78 + shift, 0.86 + shift, model=model, split=split)
+    ]
+    paired = (("full", 0.06, 0.02, 0.1, 0.004), ("head", 0.02, -0.03, 0.07, 0.61))
+    for other, by, low, high, p in paired:
+        pair = {"model": "fairtune", "against": other, "low": low, "high": high, "p_adjusted": p}
+        rows.append(row("auc_worst", by, attribute="age", **pair))
+        rows.append(row("auc", by, **pair))
+    rows.append(row("sensitivity", None, model="fairtune", attribute="age", group="60+"))
+    rows += [row("accuracy", 0.8, model=m, threshold=0.4) for m in ("fairtune", "head")]
+    trials = pd.DataFrame(
+        {
+            "study": ["fairtune"] * 5,
+            "number": [0, 1, 2, 3, 4],
+            "state": ["complete", "pruned", "complete", "fail", "repeated"],
+            "origin": ["full", "head", "sampler", "sampler", "sampler"],
+            "repeats": [None, None, None, None, 2],
+            "overall_auc": [0.80, 0.71, 0.79, None, 0.79],
+            "min_auc": [0.70, 0.61, 0.75, None, 0.75],
+            "pareto": [True, False, True, False, False],
+            "lr": [1e-4, 1e-5, 1e-3, 2e-4, 1e-3],
+            "mask": ["blocks.0.attn", "", "blocks.1.mlp", "", "blocks.1.mlp"],
+        }
+    )
+    ends = {"mean_low": 0.65, "mean_high": 0.77, "optimism_low": -0.02, "optimism_high": 0.1}
+    confirmed = {"searched": 0.75, "again": [0.7, 0.72], "mean": 0.71, "optimism": 0.04} | ends
+    study = {
+        "name": "fairtune",
+        "trial": 2,
+        "confirmed": [
+            {
+                "trial": 2,
+                "seeds": 2,
+                "objectives": {"overall_auc": confirmed, "min_auc": confirmed},
+            }
+        ],
+        "units": [
+            {"unit": "blocks.1.mlp", "objective": goal, "difference": 0.02}
+            | {"low": -0.01, "high": 0.05, "with": 3, "without": 4}
+            for goal in ("overall_auc", "min_auc")
+        ],
+    }
+    units = [
+        UnitShare(f"blocks.{depth}.{kind}", depth + 1, kind, size, tuned=depth == 1)
+        for depth in range(2)
+        for kind, size in (("attn", 100), ("mlp", 300))
+    ]
+    return make_report(
+        rows,
+        facts={
+            "job": "tune",
+            "chosen": "fairtune",
+            "seconds": {"search": 75.0},
+            "settings": {"lr": [1e-5, 1e-3]},
+            "versions": {"torch": "2.13.0"},
+        },
+        search=Search(trials, [Goal("overall_auc"), Goal("min_auc")], [study]),
+        units=units,
+        detectable=[("age", "auc", 0.064)],
+        threshold_rule="Youden's threshold, chosen on validation rows.",
+        left_out=["images/7.jpg is truncated."],
+        notes=["These data know lesions, not patients."],
+    )
+
+
+@pytest.fixture
+def chromium(tmp_path: Path) -> Callable[..., str]:
+    """Load a page in headless Chromium; returns the document after its scripts, as HTML."""
+    binary = shutil.which("chromium") or shutil.which("chromium-browser")
+    if binary is None:
+        pytest.skip("Chromium is not installed")
+
+    def load(page: Path) -> str:
+        command = [
+            binary, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+            "--disable-background-networking", "--enable-logging=stderr", "--dump-dom",
+            f"--user-data-dir={tmp_path / 'profile'}", page.as_uri(),
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        assert "CONSOLE" not in done.stderr, done.stderr
+        return done.stdout
+
+    return load

@@ -1,0 +1,90 @@
+"""The answer about groups: by which metric it is told, and what else tells them apart."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from evenhand.reporting.estimates import Estimate
+from evenhand.reporting.sections.answers import group_answer, strategy_answer
+
+ROW = Estimate("m", "test", "sex", "f", "auc", 0.7, 0.65, 0.75, 0.95, 100, 90, 30)
+
+
+def rows(metric: str, p: float) -> list[Estimate]:
+    """Two groups, and their gap with its corrected p-value."""
+    gap = replace(ROW, metric=f"{metric}_gap", group="*", value=0.2, low=0.1, high=0.3)
+    gap = replace(gap, p_adjusted=p)
+    one = replace(ROW, metric=metric)
+    return [one, replace(one, group="m", value=0.9), gap]
+
+
+@pytest.mark.parametrize("apart", ["auc", "specificity"])
+def test_groups_that_differ_in_something_else_are_not_said_to_be_alike(apart: str) -> None:
+    tests = dict.fromkeys(("sensitivity", "auc", "specificity"), 0.2) | {apart: 0.01}
+    found = group_answer([row for m, p in tests.items() for row in rows(m, p)], "m", "sex", "")
+    assert found
+    assert found.outcome == "a gap"
+    assert "finds 70 of 100" in found.headline
+    assert sum("they do differ" in sentence for sentence in found.details) == 1
+
+
+def test_nothing_is_added_where_sensitivity_tells_the_groups_apart() -> None:
+    known = [*rows("sensitivity", 0.01), *rows("auc", 0.01), *rows("specificity", 0.01)]
+    found = group_answer(known, "m", "sex", "sick")
+    assert found
+    assert found.outcome == "a gap"
+    assert not any("they do differ" in sentence for sentence in found.details)
+
+
+def test_nobody_can_tell_where_nothing_does() -> None:
+    known = [*rows("sensitivity", 0.2), *rows("auc", 0.2), *rows("specificity", 0.2)]
+    found = group_answer(known, "m", "sex", "sick")
+    assert found
+    assert found.outcome == "cannot tell"
+    assert [dots.counted for dots in found.dots] == ["21 of 30", "27 of 30"]
+
+
+def test_a_group_that_a_model_serves_worse_is_named() -> None:
+    """The worst group may be another one than before, so that it tells nothing of this one."""
+    held = {"model": "pruned", "against": "before"}
+    worst = replace(ROW, metric="auc_worst", group="*")
+    changes = [
+        replace(ROW, **held, value=-0.4, low=-0.6, high=-0.2, p_adjusted=0.003),
+        replace(ROW, **held, group="m", value=0.1, low=-0.1, high=0.2),
+        replace(ROW, **held, group="x", value=-0.4, low=-0.6, high=-0.2, compared=False),
+        replace(worst, **held, value=-0.1, low=-0.3, high=0.1),
+    ]
+    both = [replace(worst, model=model) for model in held.values()]
+    before = [replace(ROW, model="before", group=g, value=v) for g, v in (("f", 0.9), ("m", 0.6))]
+    found = strategy_answer([*both, *before, *changes], "pruned", "sex", "auc")
+    assert found
+    assert found.outcome == "levelled down"
+    named = [sentence for sentence in found.details if sentence.startswith("Where")]
+    assert named == [
+        "Where sex is f, against before: −0.400 (95\N{NO-BREAK SPACE}% interval −0.600 to −0.200; "
+        "corrected p = 0.003): worse."
+    ]
+
+
+F, M = ROW, replace(ROW, group="m", value=0.9)
+
+
+@pytest.mark.parametrize(
+    ("known", "why"),
+    [
+        ([F], "there are no two groups to compare"),
+        ([F, replace(M, compared=False)], "there are no two groups to compare"),
+        ([F, replace(M, value=None)], "there are no two groups whose numbers are defined"),
+        ([F, replace(M, value=F.value)], "the numbers of all groups are equal"),
+        (
+            [replace(row, metric=m) for m in ("selection_rate", "prevalence") for row in (F, M)],
+            "there is no better or worse in Share flagged and Prevalence",
+        ),
+    ],
+)
+def test_why_nothing_can_be_said(known: list[Estimate], why: str) -> None:
+    found = group_answer(known, "m", "sex", "sick")
+    assert found
+    assert found.headline == f"Nothing can be said about sex: {why}."

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from evenhand.metrics import groups_of, scored
+from evenhand.reporting.charts.curves import calibration, recall, roc, score_views
+
+SAMPLES = st.lists(
+    st.tuples(st.integers(0, 1), st.integers(0, 20)), min_size=2, max_size=60
+).filter(lambda rows: len({label for label, _ in rows}) == 2)
+
+
+@given(SAMPLES)
+def test_areas_below_the_curves_are_the_metrics(samples: list[tuple[int, int]]) -> None:
+    labels = np.array([label for label, _ in samples])
+    scores = np.array([score / 20 for _, score in samples])
+    rows = scored(labels, scores)
+    fpr, tpr = roc(rows)
+    assert np.trapezoid(tpr, fpr) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+    at, precision = recall(rows)
+    steps = np.diff(at) * precision[1:]
+    assert steps.sum() == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
+
+
+def test_calibration_by_hand() -> None:
+    rows = scored([0, 1, 1, 0], [0.0, 0.04, 1.0, 0.55])
+    assert list(calibration(rows)) == [(0.02, 0.5, 2), (0.55, 0.0, 1), (1.0, 1.0, 1)]
+
+
+def test_a_group_of_one_class_has_no_curve_and_says_so() -> None:
+    rows = scored([0, 1, 0, 0], [0.1, 0.9, 0.2, 0.3], threshold=0.25)
+    groups = {"age": groups_of(["old", "old", "young", "unknown"])}
+    (view,) = score_views(rows, groups, "malignant")
+    assert view.absent == ("young has no malignant case among 1 sample and no curve.",)
+    shown = {picture.title: [line.name for line in picture.series] for picture in view.pictures}
+    assert shown == {
+        "ROC": ["old"],
+        "Precision–recall": ["old"],
+        "Calibration": ["old", "young"],
+    }
+    assert [group.name for group in view.distributions] == ["old", "young"]
+    assert view.cut == 25.0
+
+
+def test_lines_are_drawn_from_the_lower_left() -> None:
+    rows = scored([0, 1], [0.1, 0.9])
+    (view,) = score_views(rows, {"a": groups_of(["x", "x"])}, "p")
+    assert view.pictures[0].series[0].points == "0.00,100.00 0.00,0.00 100.00,0.00"
+
+
+def test_long_curves_are_thinned_and_keep_their_ends() -> None:
+    rng = np.random.default_rng(0)
+    rows = scored(rng.integers(0, 2, 5000), rng.random(5000))
+    (view,) = score_views(rows, {"a": groups_of(["x"] * 5000)}, "p")
+    points = view.pictures[0].series[0].points.split()
+    assert len(points) <= 150
+    assert (points[0], points[-1]) == ("0.00,100.00", "100.00,0.00")
+
+
+def test_of_many_groups_the_largest_are_drawn_and_the_page_says_so() -> None:
+    levels = [f"site {k:02}" for k in range(12) for _ in range(2 if k == 3 else 2 * k + 2)]
+    labels = np.arange(len(levels)) % 2
+    rows = scored(labels, np.linspace(0, 1, len(levels)))
+    (view,) = score_views(rows, {"site": groups_of(levels)}, "p")
+    assert [one.name for one in view.distributions] == [f"site {k:02}" for k in range(4, 12)]
+    assert view.absent == ("Of 12 groups the 8 with most samples are drawn.",)

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from evenhand.reporting.estimates import Estimate
+from evenhand.reporting.text.worst_best import extremes, is_unknown
+
+ROW = Estimate("m", "test", "age", "a", "auc", 0.7, 0.65, 0.75, 0.95, 100, 90, 30)
+
+
+def groups(**values: float | None) -> list[Estimate]:
+    return [replace(ROW, group=name, value=value) for name, value in values.items()]
+
+
+def test_worst_is_lowest_or_highest_as_the_metric_has_it() -> None:
+    rows = groups(a=0.7, b=0.9, c=0.8)
+    found = extremes(rows, "auc")
+    assert found
+    assert (found.worst.group, found.best.group, found.groups) == ("a", "b", 3)
+    found = extremes([replace(row, metric="log_loss") for row in rows], "log_loss")
+    assert found
+    assert (found.worst.group, found.best.group) == ("b", "a")
+
+
+def test_unknown_and_undefined_groups_take_no_part() -> None:
+    found = extremes(groups(a=0.7, unknown=0.1, b=0.9, c=None), "auc")
+    assert found
+    assert (found.worst.group, found.groups) == ("a", 2)
+    assert extremes(groups(a=0.7, unknown=0.1, c=None), "auc") is None
+
+
+def test_a_group_that_the_measurement_excluded_is_not_the_worst() -> None:
+    left_out, *others = groups(excluded=0.2, a=0.7, b=0.9)
+    left_out = replace(left_out, compared=False)
+    found = extremes([left_out, *others], "auc")
+    assert found
+    assert (found.worst.group, found.groups) == ("a", 2)
+    assert extremes([left_out, others[0]], "auc") is None
+
+
+def test_equal_groups_and_metrics_without_direction_have_no_worst() -> None:
+    assert extremes(groups(a=0.7, b=0.7), "auc") is None
+    rows = [replace(row, metric="selection_rate") for row in groups(a=0.7, b=0.9)]
+    assert extremes(rows, "selection_rate") is None
+
+
+@pytest.mark.parametrize(
+    ("p", "method", "apart"),
+    [
+        (0.06, "simultaneous", False),
+        (0.05, "simultaneous", True),
+        (0.01, "approximate: 22 patients", False),
+        (None, "simultaneous", False),
+    ],
+)
+def test_apart_is_judged_by_the_corrected_p_value(
+    p: float | None, method: str, apart: bool
+) -> None:
+    """An interval clear of 0 is no claim, nor is anything that is only approximate."""
+    gap = replace(ROW, group="*", metric="auc_gap", value=0.2, low=0.1, high=0.3, method=method)
+    found = extremes([*groups(a=0.7, b=0.9), replace(gap, p_adjusted=p)], "auc")
+    assert found
+    assert found.apart is apart
+
+
+def test_without_a_gap_nothing_is_apart() -> None:
+    found = extremes(groups(a=0.7, b=0.9), "auc")
+    assert found
+    assert not found.apart
+
+
+def test_unknown_in_any_part_of_an_intersection() -> None:
+    assert is_unknown("unknown*60+")
+    assert is_unknown("unknown")
+    assert not is_unknown("female*60+")

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pytest
+
+from evenhand.metrics import FAIRNESS, METRICS
+from evenhand.reporting.text.numbers import PERCENT, counted, duration, listed, plain, signed, whole
+from evenhand.reporting.text.vocabulary import TERMS, is_of_group, shown, split_across, term
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (plain(0.84217), "0.842"),
+        (plain(-0.5, 1), "−0.5"),
+        (plain(-0.0001), "0.000"),
+        (PERCENT.text(0.61249), "61.2\N{NO-BREAK SPACE}%"),
+        (signed("0.040"), "+0.040"),
+        (signed("−0.040"), "−0.040"),
+        (signed("0.000"), "0.000"),
+        (whole(0.605), "61"),
+        (whole(0.285), "29"),
+        (whole(1.0), "100"),
+        (counted(1, "patient"), "1 patient"),
+        (counted(1204, "patient"), "1,204 patients"),
+        (listed(["sex"]), "sex"),
+        (listed(["sex", "age", "site"], "or"), "sex, age or site"),
+        (duration(4.21), "4.2 s"),
+        (duration(59.97), "1 min 0 s"),
+        (duration(7300), "2 h 1 min"),
+        (shown("female*60+"), "female × 60+"),
+        (term("auc_worst").label, "AUC of the worst group"),
+        (term("sensitivity_gap").label, "Sensitivity gap"),
+        (term("made_up").label, "made up"),
+    ],
+)
+def test_as_people_read_it(text: str, expected: str) -> None:
+    assert text == expected
+
+
+def test_numbers_across_groups_by_their_names() -> None:
+    assert split_across("log_loss_worst") == ("log_loss", "worst")
+    assert split_across("log_loss") == ("log_loss", None)
+    assert split_across("auc_min_ratio") == ("auc", "min_ratio")
+    assert split_across("demographic_parity_difference")[1] is None  # a name of its own
+    assert not is_of_group("demographic_parity_difference")
+    assert term("auc_gap").better == "lower"
+    assert term("auc_difference").better == "higher"
+    assert term("error_rate").better == "lower"
+    assert term("calibration_slope").better == "neither"
+
+
+def test_every_registered_metric_has_words() -> None:
+    for name in (*METRICS, *FAIRNESS):
+        assert term(name).label
+        assert term(name).says.format(positive="malignant")
+    assert set(TERMS) <= set(METRICS)
+    assert term("log_loss_worst").better == "lower"
+
+
+def test_differences_of_shares_are_points() -> None:
+    assert term("sensitivity").scale.text(0.14) == "14.0\N{NO-BREAK SPACE}%"
+    assert term("sensitivity_worst").scale.text(0.14) == "14.0\N{NO-BREAK SPACE}%"
+    for kind in ("gap", "difference"):
+        assert term(f"sensitivity_{kind}").scale.text(0.14) == "14.0\N{NO-BREAK SPACE}points"
+    assert term("auc_gap").scale.text(0.14) == "0.140"
+    assert term("sensitivity_ratio").scale.text(1.4) == "1.400"

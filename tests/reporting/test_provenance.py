@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from evenhand.reporting.estimates import Estimate
+from evenhand.reporting.sections.provenance import fact_tables, undefined
+
+ROW = Estimate("m", "test", "age", "60+", "auc", None, None, None, 0.95, 9, 8, 0, undefined="why")
+
+
+def test_facts_become_tables_and_none_is_lost() -> None:
+    tables = fact_tables(
+        {
+            "job": "tune",
+            "extra": {"a": 1, "b": [2, 3]},
+            "settings": {"lr": None, "split": []},
+            "seconds": {"search": 75},
+            "versions": {},
+        }
+    )
+    assert [(table.title, table.rows) for table in tables] == [
+        ("Run", (("job", "tune"), ("extra.a", "1"), ("extra.b", "2, 3"))),
+        ("Settings", (("lr", "none"), ("split", "none"))),
+        ("Time", (("search", "1 min 15 s"),)),
+    ]
+
+
+def test_undefined_numbers_are_gathered_by_group_and_reason() -> None:
+    rows = [
+        ROW,
+        replace(ROW, metric="sensitivity"),
+        replace(ROW, metric="specificity", undefined="other"),
+        replace(ROW, group="*", metric="auc_worst"),
+        replace(ROW, group="*", metric="auc_gap"),
+        replace(ROW, attribute="*", group="*"),
+        replace(ROW, against="other"),
+        replace(ROW, value=0.5, undefined=None),
+    ]
+    assert [(gone.group, gone.metrics, gone.reason, gone.n) for gone in undefined(rows)] == [
+        ("60+", "AUC and Sensitivity", "why", 9),
+        ("60+", "Specificity", "other", 9),
+        ("across groups", "AUC", "why", 9),
+        ("everyone", "AUC", "why", 9),
+    ]

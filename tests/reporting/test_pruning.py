@@ -1,0 +1,182 @@
+"""What the report says of a pruning: the chosen step, the layers, the premise, the cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from evenhand.reporting.sections.pruning import Pruning, pruning_view
+
+COST = {"parameters": 1000, "size": 4_000_000, "milliseconds": 2.0, "device": "cpu, threads: 1"}
+
+
+def layer(name: str, pruned: int, predicted: float, measured: float) -> dict[str, Any]:
+    return {
+        "name": name,
+        "size": 100,
+        "pruned": pruned,
+        "saliency": {"old": 0.25, "young": 0.5},
+        "predicted": {"old": predicted, "young": -predicted},
+        "measured": {"old": measured, "young": 0.0},
+    }
+
+
+def pruning(**changes: Any) -> Pruning:
+    curve = pd.DataFrame(
+        {
+            "step": [0, 1, 2],
+            "sparsity": [0.0, 0.1, 0.2],
+            "left": [1000, 900, 800],
+            "auc": [0.9, 0.895, 0.7],
+            "auc:old": [0.8, 0.81, 0.6],
+            "auc:young": [0.92, 0.91, None],
+            "auc_gap": [0.12, 0.1, None],
+        }
+    )
+    facts = {
+        "unprivileged": "old",
+        "betas": {"young": 0.33},
+        "roles": "On validation, auc is worst for old.",
+        "verdict": "Step 1 wins on validation.",
+        "criterion": "auc_gap",
+        "lower_is_better": True,
+        "target": None,
+        "budget": 1.0,
+        "budget_metric": "auc",
+        "budget_lower_is_worse": True,
+        "estimator": "ggn-mc",
+        "structure": "weight",
+        "share": 10.0,
+        "luck": None,
+        "chosen": 1,
+        "premise": {
+            "layers": [layer("a.weight", 25, 1e-3, 2e-3), layer("b.weight", 0, 1e-2, -1e-2)],
+            "correlation": {"young": None, "old": 0.5},
+            "samples": 128,
+            "share": 0.3,
+        },
+        "cost": {
+            "before": {**COST, "zeros": 0, "compressed": 3_500_000},
+            "pruned": {**COST, "zeros": 100, "compressed": 3_000_000},
+        },
+    }
+    return Pruning(curve, facts | changes)
+
+
+def test_the_chosen_step_is_marked_at_its_place():
+    view = pruning_view(pruning())
+    assert [chosen for chosen, _ in view.steps] == [False, True, False]
+    for chart in view.way:
+        (place,) = chart.chosen
+        assert place == chart.traces[0].marks[1][:2]
+    assert view.steps[2][1] == ("2", "20.0\xa0%", "undefined", "0.7000", "0.6000", "undefined")
+
+
+def test_the_budget_is_a_level_one_point_below_the_start():
+    chart = pruning_view(pruning()).way[1]
+    start, inside = (y for _, y, _ in chart.traces[0].marks[:2])
+    assert chart.level is not None
+    assert start < inside < chart.level  # places grow downwards
+    assert pruning_view(pruning(budget=None)).way[1].level is None
+
+
+def test_the_half_that_confirms_is_drawn_beside_the_half_that_chooses():
+    alone = pruning_view(pruning())
+    assert [trace.name for trace in alone.way[0].traces] == ["auc_gap"]
+    halved = pruning()
+    halved.curve["confirm:auc_gap"] = [0.11, 0.13, 0.15]
+    view = pruning_view(halved)
+    first, second = view.way[0].traces
+    assert (first.name, second.name) == (
+        "auc_gap, the half that chooses",
+        "auc_gap, the half that confirms",
+    )
+    assert first.look != second.look
+    assert view.way[0].chosen == (first.marks[1][:2],)
+    assert view.steps[1][1][2:4] == ("0.1000", "0.1300")
+
+
+def test_the_share_that_channels_took_stands_beside_the_share_that_was_asked_for():
+    narrow = pruning(structure="channel", share=11.0)
+    narrow.curve["left"] = [1000, 900, 800]
+    says = pruning_view(narrow).sentences[1]
+    assert "A step was to remove 11.0\xa0% of the remaining numbers" in says
+    assert "it removed 10.0\xa0% to 10.0\xa0%" in says  # without the last, cut short by the limit
+    assert "was to remove" not in pruning_view(pruning()).sentences[1]
+
+
+def test_luck_is_told_where_a_step_was_chosen():
+    assert "No step was chosen" in " ".join(pruning_view(pruning(chosen=0)).luck)
+    assert "with so few patients auc_gap is undefined" in " ".join(pruning_view(pruning()).luck)
+    spans = {"chosen": [0.1, 0.0, 0.2], "confirmed": [0.13, 0.05, 0.2], "gain": [-0.02, -0.1, 0.1]}
+    luck = {
+        "metric": "auc_gap", "lower_is_better": True, "how": "resamples", "step": 1,
+        "choosing": 30, "confirming": 0, "confirmed_gain": [0.01, -0.1, 0.1],
+        "luck": [0.03, None, None], **spans,
+    }  # fmt: skip
+    first, second = pruning_view(pruning(luck=luck)).luck
+    assert "Step 1 was chosen on all 30 validation patients" in first
+    assert "is worse than step 1 by 0.030 on average" in second
+    older = pruning()
+    without = {name: fact for name, fact in older.facts.items() if name not in ("luck", "share")}
+    assert pruning_view(Pruning(older.curve, without)).luck == ()
+
+
+def test_layers_say_what_they_lost():
+    first, second = pruning_view(pruning()).layers
+    assert (first.share, first.bar, first.saliency) == ("25.0\xa0%", 25.0, ("0.25", "0.5"))
+    assert second.bar == 0
+
+
+def test_points_lie_on_the_side_of_their_sign():
+    charts = pruning_view(pruning()).premise
+    (zero,) = [place for place, text in charts[0].y_ticks if text == "0"]
+    grows, shrinks = charts[0].traces[0].marks
+    assert grows[1] < zero < shrinks[1]  # up is more error
+    assert "Rank correlation 0.50 over 2 layers" in charts[0].says
+    assert "undefined" in charts[1].says
+
+
+def test_each_group_has_one_look_and_it_is_nobody_elses():
+    view = pruning_view(pruning())
+    fairness, accuracy = view.way
+    looks = {trace.name: trace.look for trace in accuracy.traces}
+    assert list(looks) == ["everybody", "young", "old"]
+    assert len({*looks.values()}) == 3
+    assert {chart.title: chart.traces[0].look for chart in view.premise} == {
+        group: looks[group] for group in ("old", "young")
+    }
+    assert fairness.traces[0].look == looks["everybody"]
+
+
+def premise(layers: int, **correlation: float | None) -> dict[str, Any]:
+    every = [layer(f"{k}.weight", 0, 1e-3, 2e-3) for k in range(layers)]
+    return {"layers": every, "correlation": correlation, "samples": 128, "share": 0.3}
+
+
+def test_a_rank_correlation_that_chance_gives_is_no_guide():
+    """Against the limit of a permutation of 20 ranks, which chance passes in 5 of 100 cases."""
+    rng = np.random.default_rng(0)
+    drawn = np.array([np.corrcoef(np.arange(20), rng.permutation(20))[0, 1] for _ in range(4000)])
+    limit = float(np.quantile(drawn, 0.95))
+    above, below = limit + 0.02, limit - 0.02
+
+    def says(old: float | None, young: float | None, layers: int = 20) -> str:
+        return pruning_view(pruning(premise=premise(layers, young=young, old=old))).premise_says
+
+    weak = f"for old ({below:.2f}) is not above 0.38, which chance alone passes in one of 20"
+    assert weak in says(below, above)
+    assert "the saliency is no guide" in says(below, above)
+    assert "for young (\N{MINUS SIGN}0.31) and old (undefined) is not above" in says(None, -0.31)
+    assert "Every group's rank correlation is above 0.38" in says(above, above)
+    assert "no guide" not in says(above, above)
+    assert "Ranks of 3 layers are too few to tell" in says(1.0, 1.0, layers=3)
+
+
+def test_zeros_are_said_to_save_no_time():
+    view = pruning_view(pruning())
+    assert "no time" in view.cost_says
+    assert view.costs[1][1:] == ("1,000", "10.0\xa0%", "4.00 MB", "3.00 MB", "2.0 ms")
+    assert "Whole channels are gone" in pruning_view(pruning(structure="channel")).cost_says

@@ -1,0 +1,80 @@
+"""What the similarity section says of an attribute, with one seed and with several."""
+
+from __future__ import annotations
+
+import pytest
+
+from evenhand.reporting.sections.similarity import similarity_sections, similarity_verdicts
+
+
+def matrix(value):
+    return {"value": [[value]], "low": [[value - 0.1]], "high": [[value + 0.1]]}
+
+
+def group(name, p, mean=0.5):
+    row = {"group": name, "patients": 40, "auc": 0.8, "p": p, "p_adjusted": p, "mean": mean}
+    return row | matrix(mean)
+
+
+def attribute(p):
+    size = {"value": 0.2, "low": 0.1, "high": 0.3}
+    p, other = p if isinstance(p, tuple) else (p, p)
+    groups = [group("a", p, 0.7), group("b", other)]
+    about = {"batch": 40, "best": "a", "worst": "b", "difference": matrix(0.2), "size": size}
+    return {**about, "groups": groups}
+
+
+def record(*ps, signs=()):
+    return {
+        "models": ["one", "other"],
+        "layers": [["conv1"], ["conv1"]],
+        "kernel": "linear",
+        "unit": "patient",
+        "level": 0.95,
+        "everybody": matrix(0.5),
+        "ratios": [],
+        "attributes": {"sex": attribute(ps[0])},
+        "seeds": [
+            {"seed": k, "attributes": {"sex": attribute(p) | {"difference": sign * 0.2}}}
+            for k, (p, sign) in enumerate(zip(ps, signs or [1] * len(ps), strict=True))
+        ],
+    }
+
+
+def view(*ps, signs=()):
+    (section,) = similarity_sections(record(*ps, signs=signs))
+    return section.view["attributes"][0]
+
+
+@pytest.mark.parametrize(
+    ("ps", "outcome", "said"),
+    [
+        ((0.01,), "a gap", "agree more on a than on b"),
+        ((0.01, 0.02), "a gap", "agree more on a than on b"),
+        ((0.01, 0.4), "cannot tell", "with 1 of 2 seeds, and not all"),
+        ((0.4, 0.01), "cannot tell", "with 1 of 2 seeds, and not all"),
+        ((0.4, 0.4), "cannot tell", "no group is seen otherwise"),
+    ],
+)
+def test_a_gap_is_told_where_every_seed_has_it(ps, outcome, said):
+    shown = view(*ps)
+    assert shown.outcome == outcome
+    assert said in shown.headline
+    (verdict,) = similarity_verdicts(record(*ps))
+    assert verdict.claim == (outcome == "a gap")
+    assert verdict.text == shown.headline
+    assert verdict.attribute == "sex"
+
+
+def test_seeds_that_disagree_on_the_group_or_the_side_tell_no_gap():
+    assert "with 2 of 2 seeds, and not all" in view((0.01, 0.4), (0.4, 0.01)).headline
+    assert view(0.01, 0.01, signs=(1, -1)).outcome == "cannot tell"
+    assert view(0.01, 0.01, signs=(1, 1)).outcome == "a gap"
+
+
+def test_seeds_are_side_by_side_where_there_are_several():
+    assert view(0.01).seeds is None
+    seeds = view(0.01, 0.4).seeds
+    assert seeds.seeds == ("seed 0", "seed 1")
+    assert seeds.rows[0] == ("a", ("0.700, p = 0.010", "0.700, p = 0.400"))
+    assert seeds.rows[-1][1] == ("0.200 (0.100 to 0.300)",) * 2

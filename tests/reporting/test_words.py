@@ -1,0 +1,289 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from evenhand.reporting.estimates import Estimate
+from evenhand.reporting.text.sentences import (
+    apart_sentence,
+    chance_remark,
+    chance_sentence,
+    cost_sentence,
+    detectable_sentence,
+    gap_sentence,
+    groups_sentence,
+    lede,
+    models_sentence,
+    p_text,
+    paired_chip,
+    paired_sentence,
+    reading,
+    strategy_sentence,
+    where,
+)
+from evenhand.reporting.text.worst_best import Extremes
+
+OLD = Estimate("m", "test", "age", "60+", "sensitivity", 0.61, 0.55, 0.67, 0.95, 150, 120, 50)
+YOUNG = replace(OLD, group="under 60", value=0.84, low=0.79, high=0.89)
+GAP = replace(OLD, group="*", metric="sensitivity_gap", value=0.23, low=0.15, high=0.31)
+PAIRED = replace(
+    OLD, model="FairTune", against="full fine-tuning", group="*", metric="auc_worst",
+    value=0.039, low=-0.01, high=0.088, p_adjusted=0.3,
+)  # fmt: skip
+
+
+def same(text: str, expected: str) -> bool:
+    return text.replace("\N{NO-BREAK SPACE}", " ") == expected
+
+
+def test_groups_are_told_in_counts_out_of_a_hundred() -> None:
+    assert groups_sentence(OLD, YOUNG, "malignant") == (
+        "Where age is 60+, the model finds 61 of 100 malignant cases; where it is under 60, 84."
+    )
+
+
+def test_groups_told_by_auc_and_accuracy() -> None:
+    old, young = (replace(row, metric="auc") for row in (OLD, YOUNG))
+    assert groups_sentence(old, young, "malignant") == (
+        "Where age is 60+, the model scores a malignant case above another case 61 times in 100 "
+        "(AUC 0.610); where it is under 60, 84 times (0.840)."
+    )
+    old, young = (replace(row, positives=None) for row in (old, young))
+    assert groups_sentence(old, young, "") == (
+        "Where age is 60+, the AUC is 0.610; where it is under 60, 0.840."
+    )
+    old, young = (replace(row, metric="accuracy") for row in (OLD, YOUNG))
+    assert groups_sentence(old, young, "") == (
+        "Where age is 60+, the model is right in 61 of 100 cases; where it is under 60, in 84."
+    )
+
+
+def test_an_intersection_names_each_attribute() -> None:
+    assert where("sex*age", "female*60+") == "sex is female and age is 60+"
+    assert where("sex*age", "unknown") == "sex × age is unknown"
+
+
+def test_gap_in_points_with_its_interval() -> None:
+    assert same(
+        gap_sentence(Extremes(OLD, YOUNG, 2, GAP)),
+        "The gap is 23 points (95 % interval 15 to 31).",
+    )
+
+
+@pytest.mark.parametrize(
+    ("low", "told"),
+    [
+        (0.003, "23.0 points (95 % interval 0.3"),
+        (0.0004, "23.00 points (95 % interval 0.04"),
+        (0.0, "23 points (95 % interval 0"),
+        (0.0000001, "23.000 points (95 % interval 0.000"),
+    ],
+)
+def test_an_end_of_the_interval_is_not_rounded_to_zero(low: float, told: str) -> None:
+    text = gap_sentence(Extremes(OLD, YOUNG, 2, replace(GAP, low=low)))
+    assert text.replace("\N{NO-BREAK SPACE}", " ").startswith(f"The gap is {told} to 31")
+
+
+def test_gap_of_a_metric_that_may_be_negative() -> None:
+    old, young = (replace(row, metric="net_benefit") for row in (OLD, YOUNG))
+    old, young = replace(old, value=-0.02), replace(young, value=0.03)
+    gap = replace(GAP, metric="net_benefit_gap", value=0.05, low=0.01, high=0.09)
+    assert same(
+        gap_sentence(Extremes(old, young, 2, gap)),
+        "The gap is 0.050 (95 % interval 0.010 to 0.090).",
+    )
+
+
+def test_gap_has_a_decimal_where_rounding_would_contradict_the_groups() -> None:
+    old, young = replace(OLD, value=0.876), replace(YOUNG, value=0.892)  # told as 88 and 89
+    gap = replace(GAP, value=0.016, low=0.003, high=0.104)
+    assert same(
+        gap_sentence(Extremes(old, young, 2, gap)),
+        "The gap is 1.6 points (95 % interval 0.3 to 10.4).",
+    )
+
+
+def test_an_undefined_gap_says_why() -> None:
+    gap = replace(GAP, value=None, low=None, high=None, undefined="group 'x': no samples")
+    assert gap_sentence(Extremes(OLD, YOUNG, 2, gap)) == (
+        "The gap is undefined: group 'x': no samples."
+    )
+
+
+def test_a_gap_that_was_not_measured() -> None:
+    found = Extremes(OLD, YOUNG, 2, None)
+    assert gap_sentence(found) == "The gap was not measured."
+    assert chance_sentence(found).startswith("Without a test nobody can tell")
+
+
+@pytest.mark.parametrize(
+    ("p", "groups", "sentence"),
+    [
+        (0.01, 2, "The two groups differ by more than chance explains (corrected p = 0.010)."),
+        (
+            0.01,
+            5,
+            "At least two of the 5 groups differ by more than chance explains "
+            "(corrected p = 0.010).",
+        ),
+        (
+            0.2,
+            2,
+            "These data do not show that the two groups differ in sensitivity "
+            "(corrected p = 0.200); a difference of 30.0 points would usually show (power 80 %).",
+        ),
+        (None, 2, "Without a test nobody can tell whether the two groups differ."),
+    ],
+)
+def test_whether_chance_explains_a_gap(p: float | None, groups: int, sentence: str) -> None:
+    found = Extremes(OLD, YOUNG, groups, replace(GAP, p_adjusted=p), detectable=0.3)
+    assert same(chance_sentence(found), sentence)
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "p", "chip"),
+    [
+        ("auc_worst", 0.04, 0.06, "cannot tell"),
+        ("auc_worst", 0.04, 0.05, "better"),
+        ("auc_worst", -0.04, 0.01, "worse"),
+        ("auc_gap", -0.04, 0.01, "better"),
+        ("log_loss_worst", 0.04, 0.01, "worse"),
+        ("auc_worst", 0.04, None, "cannot tell"),
+        ("auc_worst", None, 0.01, "cannot tell"),
+        ("selection_rate", 0.04, 0.01, "cannot tell"),
+    ],
+)
+def test_paired_outcome(metric: str, value: float | None, p: float | None, chip: str) -> None:
+    assert paired_chip(replace(PAIRED, metric=metric, value=value, p_adjusted=p)) == chip
+
+
+def test_paired_sentence() -> None:
+    assert same(
+        paired_sentence(PAIRED),
+        "Against full fine-tuning: +0.039 (95 % interval −0.010 to 0.088; corrected p = 0.300): "
+        "cannot tell.",
+    )
+    bare = replace(PAIRED, low=None, high=None, method="no interval: the same in every resample")
+    assert same(
+        paired_sentence(bare),
+        "Against full fine-tuning: +0.039 (no interval: the same in every resample; "
+        "corrected p = 0.300): cannot tell.",
+    )
+    undefined = replace(PAIRED, value=None, low=None, high=None, undefined="no positives")
+    assert paired_sentence(undefined) == "Against full fine-tuning: undefined, no positives."
+
+
+def test_strategies_in_one_sentence() -> None:
+    better = replace(PAIRED, p_adjusted=0.01)
+    unsure, worse = replace(PAIRED, against="head only"), replace(better, against="x", value=-0.05)
+    assert strategy_sentence([better]) == (
+        "FairTune serves its worst age group better than full fine-tuning."
+    )
+    assert strategy_sentence([PAIRED, unsure]) == (
+        "These data do not show that FairTune serves its worst age group better or worse than "
+        "full fine-tuning or head only."
+    )
+    assert strategy_sentence([better, unsure, worse]) == (
+        "FairTune serves its worst age group better than full fine-tuning but worse than x; "
+        "better or worse than head only, these data do not show."
+    )
+
+
+def test_models_side_by_side() -> None:
+    one = replace(PAIRED, against=None, value=0.78)
+    other = replace(one, model="full fine-tuning", value=None)
+    assert models_sentence([one, other]) == (
+        "AUC of the age group served worst: FairTune 0.780 and full fine-tuning undefined."
+    )
+    overall = [replace(row, attribute="*", metric="auc") for row in (one, other)]
+    assert models_sentence(overall) == (
+        "AUC of everybody: FairTune 0.780 and full fine-tuning undefined."
+    )
+
+
+def test_what_a_gain_costs_everybody_is_said_where_it_is_certain() -> None:
+    overall = replace(PAIRED, attribute="*", metric="auc", value=-0.09, p_adjusted=0.01)
+    unsure = replace(overall, against="head only", p_adjusted=0.2)
+    assert cost_sentence([overall, unsure]) == (
+        " It serves everybody together worse than full fine-tuning."
+    )
+    assert not cost_sentence([unsure])
+    assert not cost_sentence([])
+
+
+def test_detectable_gap() -> None:
+    assert detectable_sentence("age", "sensitivity", 0.09) == (
+        "A gap in Sensitivity by age smaller than 9.0 points would usually go unseen "
+        "in a test set of this size."
+    )
+
+
+def test_whom_the_numbers_are_about() -> None:
+    everyone = replace(OLD, attribute="*", group="*", n=1800, patients=1, positives=390)
+    assert lede([OLD, everyone], "test", "lesion", "malignant") == (
+        "Measured on 1,800 samples from 1 lesion of the test split, 390 of the samples malignant."
+    )
+    many = replace(everyone, positives=None)
+    assert lede([many], "all", "stay", "") == "Measured on 1,800 samples from 1 stay."
+    assert lede([], "all", "stay", "") == "This report has no numbers."
+
+
+def test_reading_names_the_level_of_the_intervals() -> None:
+    assert "90\N{NO-BREAK SPACE}% interval" in reading([replace(OLD, level=0.9)])
+    assert "interval" not in reading([replace(OLD, low=None, high=None)])
+
+
+def test_an_attribute_called_group_is_not_named_twice_and_names_keep_their_case() -> None:
+    paired = replace(PAIRED, model="ResNet_A", attribute="group", p_adjusted=0.01)
+    assert strategy_sentence([paired]) == (
+        "ResNet_A serves its worst group better than full fine-tuning."
+    )
+    known = replace(paired, model="full fine-tuning", against="vgg")
+    assert strategy_sentence([known]) == "Full fine-tuning serves its worst group better than vgg."
+
+
+@pytest.mark.parametrize(
+    ("metric", "label", "worst", "best", "gap"),
+    [
+        ("auc", "AUC", "0.610", "0.840", "0.150 to 0.310"),
+        ("specificity", "specificity", "61.0 %", "84.0 %", "15.0 to 31.0 points"),
+    ],
+)
+def test_a_gap_is_told_where_sensitivity_cannot_tell(
+    metric: str, label: str, worst: str, best: str, gap: str
+) -> None:
+    old, young = replace(OLD, metric=metric), replace(YOUNG, metric=metric)
+    found = Extremes(old, young, 2, replace(GAP, metric=f"{metric}_gap", p_adjusted=0.02))
+    assert same(
+        apart_sentence(found),
+        f"In {label} they do differ by more than chance explains: {worst} where age is 60+, "
+        f"{best} where it is under 60 (the gap's 95 % interval {gap}; corrected p = 0.020).",
+    )
+
+
+@pytest.mark.parametrize(
+    ("p", "said"), [(0.0312, "corrected p = 0.031"), (0.0002, "corrected p < 0.001"), (None, "")]
+)
+def test_a_small_p_value_is_shown_as_a_bound_and_not_as_0(p: float | None, said: str) -> None:
+    assert p_text(replace(OLD, p_adjusted=p)) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "p", "said"),
+    [
+        (0.3, 0.15, 0.43, 0.01, "does worse than chance"),
+        (0.3, 0.15, 0.43, 0.2, "cannot be told from chance"),
+        (0.6, 0.51, 0.62, 0.2, "cannot be told from chance"),
+        (0.5, 0.48, 0.62, None, "cannot be told from chance"),
+        (0.6, 0.51, 0.62, None, None),
+        (0.6, 0.51, 0.62, 0.01, None),
+        (0.5, None, None, 0.9, None),
+    ],
+)
+def test_a_model_that_does_no_better_than_chance(
+    value: float, low: float | None, high: float | None, p: float | None, said: str | None
+) -> None:
+    auc = replace(OLD, group="*", metric="auc", value=value, low=low, high=high, p_adjusted=p)
+    found = chance_remark(auc)
+    assert (found is None) if said is None else (said in (found or ""))

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from evenhand.representation import Jackknifed, mean_size, size_ratio
+
+
+def means(data: np.ndarray) -> Jackknifed:
+    """Means of columns, whose jackknife is known."""
+    n = len(data)
+    return Jackknifed(data.mean(axis=0), (data - data.mean(axis=0)) / np.sqrt(n * (n - 1)))
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def test_error_and_interval_of_means():
+    data = rng().standard_normal((50, 3))
+    found = means(data)
+    np.testing.assert_allclose(found.error, data.std(axis=0, ddof=1) / np.sqrt(50))
+    low, high = found.interval(0.95)
+    np.testing.assert_allclose((high - low) / 2, 1.959964 * found.error)
+
+
+def test_a_patient_on_both_sides_of_a_difference_counts_once():
+    found = means(rng().standard_normal((50, 3)))
+    assert not found.less(found).error.any()
+
+
+def test_the_size_of_nothing_holds_zero_and_of_something_does_not():
+    noise = rng().standard_normal((100, 9))
+    size = mean_size(means(noise), 0.95, rng())
+    assert size.low == 0 < size.value < size.high
+    size = mean_size(means(noise + np.resize([1, -1], 9)), 0.95, rng())
+    assert 0.5 < size.low < 1 < size.high < 1.5
+
+
+def test_no_ratio_over_what_may_be_zero():
+    noise = rng().standard_normal((100, 4))
+    assert size_ratio(means(noise + 2), means(noise), 0.95, rng()) is None
+
+
+@pytest.mark.slow
+def test_the_ratio_covers_the_truth():
+    """Both come from the same patients, and are correlated."""
+    generator, held = rng(), []
+    for _ in range(400):
+        base = generator.standard_normal((80, 1))
+        one = means(base + generator.standard_normal((80, 4)) + [3, -3, 3, -3])
+        other = means(base + generator.standard_normal((80, 4)) + [1, 1, -1, -1])
+        ratio = size_ratio(one, other, 0.95, generator)
+        held.append(ratio.low <= 3 <= ratio.high)
+    assert 0.92 <= np.mean(held) <= 0.98
+
+
+def test_no_ratio_is_told_over_numbers_whose_intervals_together_hold_0():
+    # Nine numbers of 1.5, each with an error of 1 of its own: their mean is clear of 0 by itself.
+    other = Jackknifed(np.full((3, 3), 1.5), np.eye(9).reshape(9, 3, 3))
+    assert mean_size(other, 0.95, np.random.default_rng(0)).low == 0
+    assert size_ratio(other, other, 0.95, np.random.default_rng(0)) is None
