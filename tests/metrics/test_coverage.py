@@ -8,7 +8,7 @@ A second model has less separation and noise that is alike to the first one's.
 This is about percentiles and BCa, and about resampling patients rather than rows. How the intervals
 that are made by default hold, with few patients above all, is in ``test_few_patients.py``.
 
-Run with ``pytest -m slow -s tests/measure/test_coverage.py`` to see the figures.
+Run with ``pytest -m slow -s tests/metrics/test_coverage.py`` to see the figures.
 """
 
 from __future__ import annotations
