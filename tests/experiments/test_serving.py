@@ -16,7 +16,7 @@ import grpc
 import optuna
 import pytest
 from optuna.storages import GrpcStorageProxy
-from tests.search import searches
+from tests.experiments import searches
 
 from evenhand.errors import EvenhandError
 from evenhand.experiments import study_storage as storages

@@ -22,7 +22,7 @@ import pytest
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
 from tests.command import PHANTOMS, evenhand, start, training
-from tests.search import searches
+from tests.experiments import searches
 
 from evenhand.errors import EvenhandError
 from evenhand.experiments import study_storage as storages

@@ -64,7 +64,7 @@ def blocks_run(train, **changes) -> list[int]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nn.Module, "__call__", counting)
-        patch.setattr("tests.train.conftest.small_model", mark)
+        patch.setattr("tests.training.conftest.small_model", mark)
         train(**changes)
     return counts
 
@@ -156,10 +156,12 @@ def test_other_weights_below_the_cut_are_other_activations(train, cache, monkeyp
         model.backbone.blocks[5].mlp.fc1.weight.data += 1  # above the cut
         return model
 
-    monkeypatch.setattr("tests.train.conftest.small_model", other)
+    monkeypatch.setattr("tests.training.conftest.small_model", other)
     train(schedule=constant(frozenset({"blocks.5"})), cache=cache)
     assert files(cache) == before
-    monkeypatch.setattr("tests.train.conftest.small_model", lambda name: small_model(name, seed=1))
+    monkeypatch.setattr(
+        "tests.training.conftest.small_model", lambda name: small_model(name, seed=1)
+    )
     train(schedule=constant(frozenset({"blocks.5"})), cache=cache)
     assert len(files(cache) - before) == 3
 

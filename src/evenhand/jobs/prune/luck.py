@@ -97,7 +97,7 @@ def difference(first: Span, second: Span) -> Span:
 
     Examples
     --------
-    >>> difference((0.5, 0.2, 0.8), (0.1, -0.3, 0.5))
+    >>> tuple(round(end, 3) for end in difference((0.5, 0.2, 0.8), (0.1, -0.3, 0.5)))
     (0.4, -0.1, 0.9)
     """
     (a, low_a, high_a), (b, low_b, high_b) = first, second
