@@ -17,7 +17,7 @@ from evenhand.jobs.compare import compare
 from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.report import write_card
 from evenhand.reporting.terminal import print_verdicts
-from evenhand.reporting.verdicts import read_verdicts
+from evenhand.reporting.verdicts import Verdict, read_verdicts
 from evenhand.runs import run_scope, start_run
 from evenhand.tables.predictions import read_predictions, write_predictions
 
@@ -118,6 +118,12 @@ def test_where_nothing_is_claimed_the_page_says_what_would_have_shown(audited):
         )
     assert print_verdicts(verdicts_of(run)) == "These data do not show any difference."
     assert print_verdicts(()) == ""
+
+
+def test_the_terminal_prints_no_break_blanks_as_blanks_and_no_line_breaks_of_names():
+    verdict = Verdict("gap of a\nb", "sex", True, "95\N{NO-BREAK SPACE}% interval")
+    printed = print_verdicts([verdict])
+    assert printed == "gap of a\N{REPLACEMENT CHARACTER}b, by sex: 95 % interval"
 
 
 def harmed(frame, of, seed=3):

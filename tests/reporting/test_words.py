@@ -257,7 +257,7 @@ def test_a_gap_is_told_where_sensitivity_cannot_tell(
     found = Extremes(old, young, 2, replace(GAP, metric=f"{metric}_gap", p_adjusted=0.02))
     assert same(
         apart_sentence(found),
-        f"In {label} they do differ by more than chance explains: {worst} where age is 60+, "
+        f"In {label} the groups do differ by more than chance explains: {worst} where age is 60+, "
         f"{best} where it is under 60 (the gap's 95 % interval {gap}; corrected p = 0.020).",
     )
 
