@@ -48,13 +48,13 @@ def _by(attribute: str) -> str:
 
 
 def plain_text(name: object) -> str:
-    """Return a text without anything that a terminal would obey, such as a line break.
+    r"""Return a text without anything that a terminal would obey, such as a line break.
 
     No-break and other blanks become plain ones.
 
     Examples
     --------
-    >>> plain_text("95\\N{NO-BREAK SPACE}% interval")
+    >>> plain_text("95\N{NO-BREAK SPACE}% interval")
     '95 % interval'
     """
     return "".join(_plain_sign(sign) for sign in str(name))
