@@ -64,7 +64,7 @@ def test_the_guides_loop_trains_with_every_method(name: str) -> None:
         "batches_of": lambda rows: [rows[i : i + 20] for i in range(0, len(rows), 20)],
         "validation_loss": lambda _: 0.5,
     }
-    exec(code, space)  # noqa: S102
+    exec(code, space)
     assert type(space["method"]) is methods()[name].load()
     assert space["logits"].shape == (ROWS, 2)
     assert (space["logits"].argmax(1) == labels).double().mean() > 0.8
