@@ -236,7 +236,7 @@ def usual_sentences(rows: Sequence[Estimate], paired: Sequence[Estimate]) -> tup
             and one.attribute == row.attribute
             and one.value is not None
         ]
-        if reach and paired_chip(row) == "cannot tell":
+        if max(reach, default=0) > 0 and paired_chip(row) == "cannot tell":
             of = amount_with_unit(max(reach), base)
             who = f"a group by {shown(row.attribute)}"
             said.append(f"Against {row.against}, a difference of {of} in {who} {USUALLY}.")
