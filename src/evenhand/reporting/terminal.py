@@ -40,7 +40,11 @@ def print_verdicts(verdicts: Sequence[Verdict]) -> str:
         for verdict in verdicts
         if verdict.claim
     ]
-    return "\n".join(claims or ["These data do not show any difference."] * bool(verdicts))
+    if claims or not verdicts:
+        return "\n".join(claims)
+    if all(verdict.p_adjusted is None for verdict in verdicts):
+        return "No difference was tested: verdicts.json and the report say why."
+    return "These data do not show any difference."
 
 
 def _by(attribute: str) -> str:
