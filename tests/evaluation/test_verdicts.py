@@ -17,7 +17,7 @@ from evenhand.jobs.compare import compare
 from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.report import write_card
 from evenhand.reporting.terminal import print_verdicts
-from evenhand.reporting.verdicts import read_verdicts
+from evenhand.reporting.verdicts import Verdict, read_verdicts
 from evenhand.runs import run_scope, start_run
 from evenhand.tables.predictions import read_predictions, write_predictions
 
@@ -118,6 +118,27 @@ def test_where_nothing_is_claimed_the_page_says_what_would_have_shown(audited):
         )
     assert print_verdicts(verdicts_of(run)) == "These data do not show any difference."
     assert print_verdicts(()) == ""
+
+
+@pytest.mark.parametrize(("permutations", "few"), [(39, True), (299, False)])
+def test_a_page_says_that_permutations_are_too_few(audited, permutations, few):
+    run = audited(table(steep=(4.0, 1.0), patients=300), permutations=permutations)
+    said = f"With {permutations} permutations no gap can be shown on this page" in words_of(run)
+    assert said == few
+    assert any(verdict.claim for verdict in verdicts_of(run)) != few
+
+
+def test_the_terminal_says_where_nothing_was_tested():
+    untested = Verdict("ece gap of a", "sex", False, "Without a test nobody can tell.")
+    assert print_verdicts([untested]).startswith("No difference was tested")
+    tested = Verdict("auc gap of a", "sex", False, "Cannot tell.", 0.7)
+    assert print_verdicts([untested, tested]) == "These data do not show any difference."
+
+
+def test_the_terminal_prints_no_break_blanks_as_blanks_and_no_line_breaks_of_names():
+    verdict = Verdict("gap of a\nb", "sex", True, "95\N{NO-BREAK SPACE}% interval")
+    printed = print_verdicts([verdict])
+    assert printed == "gap of a\N{REPLACEMENT CHARACTER}b, by sex: 95 % interval"
 
 
 def harmed(frame, of, seed=3):

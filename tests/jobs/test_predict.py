@@ -83,6 +83,17 @@ def test_what_cannot_be_mapped_is_refused(run, tmp_path, text, said):
     assert not (tmp_path / "out").exists()
 
 
+def test_an_absent_column_is_refused_with_the_flag_that_names_it(run, tmp_path):
+    path = run.parent / "without-years.csv"
+    table = pd.read_csv(run.parent / "cohort.csv", dtype="str").rename(columns={"years": "age"})
+    table.to_csv(path, index=False)
+    ended = predicted(run, path, tmp_path / "out")
+    assert ended.status == 2
+    assert "has no column years, which the model's run names; it has: " in ended.err
+    assert "--map years=COLUMN" in ended.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_two_columns_for_one_name_are_refused(run, tmp_path):
     words = ("--map", "label=finding", "--map", "finding=years")  # the run's label is `finding`
     ended = predicted(run, other(run), tmp_path / "out", *words)

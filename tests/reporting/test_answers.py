@@ -27,7 +27,7 @@ def test_groups_that_differ_in_something_else_are_not_said_to_be_alike(apart: st
     assert found
     assert found.outcome == "a gap"
     assert "finds 70 of 100" in found.headline
-    assert sum("they do differ" in sentence for sentence in found.details) == 1
+    assert sum("the groups do differ" in sentence for sentence in found.details) == 1
 
 
 def test_nothing_is_added_where_sensitivity_tells_the_groups_apart() -> None:
@@ -35,7 +35,7 @@ def test_nothing_is_added_where_sensitivity_tells_the_groups_apart() -> None:
     found = group_answer(known, "m", "sex", "sick")
     assert found
     assert found.outcome == "a gap"
-    assert not any("they do differ" in sentence for sentence in found.details)
+    assert not any("the groups do differ" in sentence for sentence in found.details)
 
 
 def test_nobody_can_tell_where_nothing_does() -> None:

@@ -37,6 +37,12 @@ def test_a_file_keeps_its_name_where_a_job_of_ours_calls_a_model_so(
     assert "# before\n" in model_card(given, rows, "before")
 
 
+def test_the_card_says_how_the_model_was_trained(audit: Report) -> None:
+    settings = {"backbone": "resnet18", "strategy": "full", "method": "group-dro:rate=0.05"}
+    text = model_card(FACTS | {"settings": settings}, audit.rows, "model")
+    assert "- strategy: full\n- method: group-dro:rate=0.05\n- made by evenhand" in text
+
+
 def test_groups_and_gaps_with_intervals_and_counts(audit: Report) -> None:
     text = model_card(FACTS, audit.rows, "model").replace("\N{NO-BREAK SPACE}", " ")
     groups, gaps = text.split("## How each group fares")[1].split("## Gaps between groups")

@@ -20,6 +20,7 @@ from evenhand.reporting.text.sentences import (
     paired_sentence,
     reading,
     strategy_sentence,
+    usual_sentences,
     where,
 )
 from evenhand.reporting.text.worst_best import Extremes
@@ -257,7 +258,7 @@ def test_a_gap_is_told_where_sensitivity_cannot_tell(
     found = Extremes(old, young, 2, replace(GAP, metric=f"{metric}_gap", p_adjusted=0.02))
     assert same(
         apart_sentence(found),
-        f"In {label} they do differ by more than chance explains: {worst} where age is 60+, "
+        f"In {label} the groups do differ by more than chance explains: {worst} where age is 60+, "
         f"{best} where it is under 60 (the gap's 95 % interval {gap}; corrected p = 0.020).",
     )
 
@@ -287,3 +288,14 @@ def test_a_model_that_does_no_better_than_chance(
     auc = replace(OLD, group="*", metric="auc", value=value, low=low, high=high, p_adjusted=p)
     found = chance_remark(auc)
     assert (found is None) if said is None else (said in (found or ""))
+
+
+@pytest.mark.parametrize(("detectable", "told"), [(0.04, True), (0.0, False)])
+def test_what_would_usually_show_is_not_said_of_models_that_never_differ(
+    detectable: float, told: bool
+) -> None:
+    same_worst = replace(PAIRED, value=0.0, p_adjusted=1.0)
+    reach = replace(
+        same_worst, metric=f"{PAIRED.metric.removesuffix('_worst')}_detectable", value=detectable
+    )
+    assert bool(usual_sentences([same_worst, reach], [same_worst])) == told

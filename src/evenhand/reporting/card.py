@@ -117,9 +117,8 @@ def _front(facts: Mapping[str, Any], told: Sequence[Estimate], name: str) -> str
 
 
 def _about(facts: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
-    made = {
-        name: settings[name] for name in ("backbone", "strategy", "weights") if name in settings
-    }
+    recipe = ("backbone", "strategy", "method", "weights")
+    made = {name: settings[name] for name in recipe if name in settings}
     lines = [f"- {name}: {_plain(value)}" for name, value in made.items()]
     origin = "made by" if made else "its predictions were brought from elsewhere; measured by"
     return [*lines, f"- {origin} evenhand {facts['job']}, seed {facts['seed']}"]

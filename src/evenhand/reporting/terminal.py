@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from textwrap import shorten
 from typing import Any
+from unicodedata import category
 
 import pandas as pd
 
@@ -39,7 +40,11 @@ def print_verdicts(verdicts: Sequence[Verdict]) -> str:
         for verdict in verdicts
         if verdict.claim
     ]
-    return "\n".join(claims or ["These data do not show any difference."] * bool(verdicts))
+    if claims or not verdicts:
+        return "\n".join(claims)
+    if all(verdict.p_adjusted is None for verdict in verdicts):
+        return "No difference was tested: verdicts.json and the report say why."
+    return "These data do not show any difference."
 
 
 def _by(attribute: str) -> str:
@@ -47,10 +52,22 @@ def _by(attribute: str) -> str:
 
 
 def plain_text(name: object) -> str:
-    """Return a name without anything that a terminal would obey, such as a line break."""
-    return "".join(
-        sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in str(name)
-    )
+    r"""Return a text without anything that a terminal would obey, such as a line break.
+
+    No-break and other blanks become plain ones.
+
+    Examples
+    --------
+    >>> plain_text("95\N{NO-BREAK SPACE}% interval")
+    '95 % interval'
+    """
+    return "".join(_plain_sign(sign) for sign in str(name))
+
+
+def _plain_sign(sign: str) -> str:
+    if category(sign) == "Zs":
+        return " "
+    return sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}"
 
 
 def _metrics(rows: pd.DataFrame) -> list[str]:

@@ -152,7 +152,7 @@ def test_every_confirmed_seed_is_reported_on_test(unbroken, name):
     assert f'seed {chosen["seed"]} <span class="tag good">delivered' in page
     notes = " ".join(read_json(unbroken / "run.json")["notes"])
     assert (
-        f"{name}: of the 2 fits that confirm the choice, the median on validation is delivered"
+        f"{name}: of the 2 fits that confirm the choice, the worse on validation is delivered"
         in notes
     )
 

@@ -82,6 +82,7 @@ class _Table:
         """Return a table with the run's column names, and placeholder labels where it has none."""
         path, label = Path(reader_of(self.settings.data)[1]), self.settings.label
         table = rename_columns(table, self.renamed, path)
+        self._require_columns(table, path)
         if label is None or self.label_named or (label in table and table[label].notna().any()):
             return table
         lacks = f"is blank in all rows of {path}" if label in table else f"is not in {path}"
@@ -92,13 +93,27 @@ class _Table:
         # Every class occurs, so that they are read in the model's order.
         return table.assign(**{label: np.resize(np.array(self.classes, object), len(table))})
 
+    def _require_columns(self, table: pd.DataFrame, path: Path) -> None:
+        absent = [name for name in _needed(self.settings) if name not in table]
+        if absent:
+            raise EvenhandError(
+                f"{path} has no column {some(absent)}, which the model's run names; it has: "
+                f"{', '.join(map(str, table))}. Name the column that is meant, as in --map "
+                f"{absent[0]}=COLUMN, or name other attributes with --attribute."
+            )
+
+
+def _needed(settings: PredictSettings) -> list[str]:
+    """Return the columns that samples are made from; a table without labels is scored, too."""
+    own = (settings.patient, settings.image_column, settings.series_column)
+    parts = (part for name in settings.attribute for part in name.split("*"))
+    return list(dict.fromkeys([*filter(None, own), *parts]))
+
 
 def _renamed(settings: PredictSettings) -> dict[str, str]:
     """Return the column in the new file for each name of the run that ``--map`` gives."""
     roles = {"label": settings.label, "patient_id": settings.patient}
-    own = [settings.label, settings.patient, settings.image_column, settings.series_column]
-    parts = [part for name in settings.attribute for part in name.split("*")]
-    known = dict.fromkeys([*roles, *(name for name in own if name), *parts])
+    known = dict.fromkeys([*roles, *filter(None, [settings.label]), *_needed(settings)])
 
     def of_run(name: str) -> str:
         pick("--map name", name, known)

@@ -86,10 +86,12 @@ def _median(job: Job, result: Searched) -> str:
         if one != seed
     ]
     mine = chosen.again[chosen.seeds.index(seed), 0]
+    two = len(chosen.seeds) == 2
     return (
         f"{result.contender.name}: of the {len(chosen.seeds)} fits that confirm the choice, the "
-        f"median on validation is delivered, seed {seed}: its {objectives[0].name} is {mine:.3f}, "
-        f"the others have {listed(values)}."
+        f"{'worse' if two else 'median'} on validation is delivered, seed {seed}: its "
+        f"{objectives[0].name} is {mine:.3f}, the {'other has' if two else 'others have'} "
+        f"{listed(values)}."
     )
 
 

@@ -184,7 +184,7 @@ def apart_sentence(found: Extremes) -> str:
     within = interval(gap, worst.metric, max(1, _digits(found, gap))) if gap else ""
     unit = " points" if known.share and within else ""
     return (
-        f"In {_named(worst.metric)} they do differ by more than chance explains: "
+        f"In {_named(worst.metric)} the groups do differ by more than chance explains: "
         f"{known.scale.text(worst.value or 0.0)} where {where(worst.attribute, worst.group)}, "
         f"{known.scale.text(best.value or 0.0)} where {again(best.attribute, best.group)} "
         f"(the gap's {within}{unit}; {p_text(gap) if gap else ''})."
@@ -236,7 +236,7 @@ def usual_sentences(rows: Sequence[Estimate], paired: Sequence[Estimate]) -> tup
             and one.attribute == row.attribute
             and one.value is not None
         ]
-        if reach and paired_chip(row) == "cannot tell":
+        if max(reach, default=0) > 0 and paired_chip(row) == "cannot tell":
             of = amount_with_unit(max(reach), base)
             who = f"a group by {shown(row.attribute)}"
             said.append(f"Against {row.against}, a difference of {of} in {who} {USUALLY}.")
