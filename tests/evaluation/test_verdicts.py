@@ -204,3 +204,11 @@ def test_a_pruning_and_a_comparison_of_it_subtract_in_the_same_direction(tmp_pat
 
     assert paired(own).items() <= paired(rows).items()
     assert ("pruned", "before", "*", "*") in paired(rows)
+
+
+def test_all_metrics_have_the_usual_headline(audited):
+    """Not the first by name, the ECE, whose gaps nobody can test."""
+    run = audited(table(steep=(0.0, 6.0)), metric=("all",))
+    first = next(verdict for verdict in verdicts_of(run) if verdict.attribute == "a0")
+    assert first.about == "sensitivity gap of model"
+    assert first.p_adjusted is not None

@@ -124,9 +124,11 @@ def _plan(settings: MeasureSettings, groups: Mapping[str, Groups], *, two: bool)
     across = _all_or(settings.across, (*SUMMARIES, *CONTRASTS, "detectable", *FAIRNESS))
     across = across or ((*ACROSS, *NAMED) if two else ACROSS)
     tested = ("gap",) if settings.permutations else ()
+    usual = Plan().metrics  # first, so that "all" has the usual headline
     return Plan(
         metrics=_distinct(
-            *(one.metric for one in advice), *(_all_or(settings.metric, METRICS) or Plan().metrics)
+            *(one.metric for one in advice),
+            *(_all_or(settings.metric, (*usual, *METRICS)) or usual),
         ),
         across=_distinct(*(name for one in advice for name in one.across), *across, *tested),
         excluded=excluded_groups(_known(settings.exclude_group, groups), groups),
