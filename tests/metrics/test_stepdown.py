@@ -65,6 +65,12 @@ def test_a_draw_that_a_difference_lacks_is_left_out():
     assert found.p[0] == found.p_adjusted[0] == 2 / 3
 
 
+def test_draws_that_only_others_have_make_no_difference_surer():
+    drawn = np.array([[0.0, 0.0, 0.0, 0.0], [5.0, np.nan, np.nan, np.nan]])
+    found = step_down(np.array([1.0, 2.0]), drawn.__getitem__, 4)
+    assert found.p[1] == found.p_adjusted[1] == 1
+
+
 def test_one_block_at_a_time_by_hand(monkeypatch):
     """The largest of all smaller statistics is carried from block to block, past missing draws."""
     monkeypatch.setattr("evenhand.metrics.stepdown.CELLS", 4)  # one test in each block
