@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from evenhand.metrics import find_metric
-from evenhand.reporting.text.numbers import p_value
+from evenhand.reporting.text.numbers import NBSP, p_value
 from evenhand.reporting.verdicts import Verdict
 
 Row = Mapping[Hashable, Any]
@@ -48,9 +48,8 @@ def _by(attribute: str) -> str:
 
 def plain_text(name: object) -> str:
     """Return a name without anything that a terminal would obey, such as a line break."""
-    return "".join(
-        sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in str(name)
-    )
+    text = str(name).replace(NBSP, " ")
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
 
 
 def _metrics(rows: pd.DataFrame) -> list[str]:
