@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -380,3 +382,18 @@ def test_what_nearly_no_resample_changes_is_not_certain():
     assert lowest.low < 0 < lowest.high
     alone = interval(values[0], resamples, bootstrap)
     assert (alone.low, alone.method) == (None, NEARLY_CONSTANT)
+
+
+def test_a_fixed_share_beside_others_gets_its_part_of_the_error_rate():
+    """Bonferroni's: the resamples give no |t| of a share that never changes."""
+    values = np.ones((3, 1001))
+    fixed = replace(
+        as_drawn(("a", "b", "c"), values),
+        scale="share",
+        fixed=np.ones(3, dtype=bool),
+        trials=np.full(3, 20),
+        patients=np.full(3, 20),
+    )
+    resamples = Resamples(np.ones((1001, 1), dtype=np.uint8), 1000)
+    lowest = extreme_interval(fixed, "lowest", resamples, Bootstrap())
+    assert lowest.low == pytest.approx((0.05 / 6) ** (1 / 20))
