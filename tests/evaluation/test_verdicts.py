@@ -152,6 +152,10 @@ def test_a_model_that_only_takes_away_is_said_to_level_down(compared):
     old = table(patients=600, steep=(4.0, 1.5), split=True)
     run = compared(harmed(old, "x"), old)  # x is served best
     assert "levelled down" in chips_of(run)
+    terminal = print_verdicts(verdicts_of(run))
+    claimed = [verdict for verdict in verdicts_of(run) if verdict.claim]
+    assert any("95\xa0%" in verdict.text for verdict in claimed)
+    assert all(verdict.text.replace("\xa0", " ") in terminal for verdict in claimed)
     of_a0 = {one.about: one for one in verdicts_of(run) if one.attribute == "a0"}
     levelled = of_a0["levelling down: new against old"]
     assert levelled.claim
@@ -225,3 +229,21 @@ def test_a_pruning_and_a_comparison_of_it_subtract_in_the_same_direction(tmp_pat
 
     assert paired(own).items() <= paired(rows).items()
     assert ("pruned", "before", "*", "*") in paired(rows)
+
+
+def test_all_metrics_have_the_usual_headline(audited):
+    """Not the first by name, the ECE, whose gaps nobody can test."""
+    run = audited(table(steep=(0.0, 6.0)), metric=("all",))
+    first = next(verdict for verdict in verdicts_of(run) if verdict.attribute == "a0")
+    assert first.about == "sensitivity gap of model"
+    assert first.p_adjusted is not None
+
+
+def test_permutations_too_few_to_claim_anything_are_noted(audited):
+    """Holm multiplies the smallest p-value, 1/20, by the number of tests."""
+    frame = table(steep=(4.0, 1.0), patients=100)
+    (note,) = [text for text in audited(frame, permutations=19).facts["notes"] if "permut" in text]
+    assert "19 permutations cannot show" in note
+    assert "--permutations 199 at least" in note  # two attributes, five metrics
+    enough = audited(frame, permutations=199).facts["notes"]
+    assert not any("permut" in text for text in enough)

@@ -86,3 +86,15 @@ def test_a_class_of_one_patient_keeps_its_place():
     assert layer.weight.shape == (3, 3)
     assert (layer.logits(features).argmax(axis=1) == label).mean() > 0.9
     assert layer.strength == 1.0  # no half can judge
+
+
+def test_the_strength_is_chosen_by_the_worst_group():
+    """A strong penalty loses the weak feature, which the small group's disease shows in alone."""
+    rng = np.random.default_rng(0)
+    labels, groups = rng.integers(2, size=2400), np.where(np.arange(2400) % 2, "a", "b")
+    shown = 2 * labels - 1
+    strong = np.where(groups == "a", 3.0 * shown, 0.0)
+    weak = np.where(groups == "b", 0.5 * shown, 0.0)
+    features = rng.normal(np.column_stack([strong, weak]), [1.0, 0.5])
+    layer = refit_last_layer(features, labels, groups, strengths=(0.0005, 1.0))
+    assert layer.strength == 1.0

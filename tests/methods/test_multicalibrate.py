@@ -103,3 +103,16 @@ def test_what_cannot_be_calibrated_is_refused():
         multicalibrate(scores, labels + 1, table)
     with pytest.raises(EvenhandError, match="patients of shape"):
         multicalibrate(scores, labels, table, patients=[1, 2])
+
+
+def test_p_values_are_adjusted_over_all_segments():
+    scores, labels, table, patient = cohort(7)
+    segments = segments_of(table)
+    alone = {
+        name: check_segments(scores, labels, {name: mask}, patients=patient)[0].p_adjusted
+        for name, mask in segments.items()
+    }
+    together = check_segments(scores, labels, segments, patients=patient)
+    assert all(test.p_adjusted >= alone[test.segment] - 0.05 for test in together)
+    surest = min(together, key=lambda test: test.p_adjusted)
+    assert surest.p_adjusted > 2 * alone[surest.segment]

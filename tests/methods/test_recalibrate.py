@@ -66,3 +66,9 @@ def test_the_solver_agrees_with_scikit_learn():
 def test_a_group_with_one_label_is_refused_by_name():
     with pytest.raises(EvenhandError, match="b has 0 rows of class 1"):
         recalibrate([0.1, 0.9, 0.3, 0.4], [0, 1, 0, 0], ["a", "a", "b", "b"])
+
+
+def test_the_ridge_is_chosen_by_what_other_patients_show():
+    apart = recalibrate(*world(5, factor=4.0), ridges=(0.1, 1e6))
+    alike = recalibrate(*world(5, n=80, factor=1.0), ridges=(0.001, 1e6))
+    assert (apart.ridge, alike.ridge) == (0.1, 1e6)

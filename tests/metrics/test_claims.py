@@ -262,3 +262,28 @@ def test_a_metric_without_an_interval_is_never_claimed(paired):
     rows = measure(scored(labels, risk), {"g": groups}, plan, rng=rng, against=against)
     assert set(rows["metric"]) >= {"ece", "ece_gap"}
     assert rows["p_adjusted"].isna().all()
+
+
+def test_the_worst_error_is_the_highest_one():
+    """The new model errs less in one group, as often as before in the other: no worst gained."""
+    n = 400
+    labels, levels = np.tile([0, 1], n), np.repeat(["a", "b"], n)
+    wrong = np.random.default_rng(0).random((2, 2 * n))
+    before = np.where(wrong[0] < 0.4, 1 - labels, labels)
+    after = np.where(wrong[1] < np.where(levels == "a", 0.05, 0.4), 1 - labels, labels)
+    table = measure(
+        scored(labels, after.astype(float)),
+        {"g": groups_of(levels)},
+        Plan(("error_rate",), ("worst",)),
+        rng=np.random.default_rng(1),
+        against=scored(labels, before.astype(float)),
+    )
+    p = table.set_index(["attribute", "group", "metric"])["p_adjusted"]
+    assert p["g", "a", "error_rate"] < 0.001
+    assert p["g", "*", "error_rate_worst"] > 0.2
+
+
+def test_log_odds_of_few_cases_stay_finite_and_moderate():
+    values = np.array([0.9, 1.0, 0.8, 0.9, 1.0, 0.9])
+    of = side("a", values, 10, share=True)
+    assert np.abs(of.scaled).max() < np.log(2 * 10 + 1) + 1e-9

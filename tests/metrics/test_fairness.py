@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from evenhand.metrics import FAIRNESS, Bootstrap, Plan, groups_of, measure, scored
+from evenhand.metrics import (
+    CONTRASTS,
+    FAIRNESS,
+    SUMMARIES,
+    Bootstrap,
+    Plan,
+    groups_of,
+    measure,
+    scored,
+)
 
 # Order of the counts: TP, FP, TN, FN of the privileged, then of the unprivileged group.
 VECTORS = {
@@ -287,3 +296,14 @@ def test_an_undefined_group_makes_a_gap_undefined_unless_it_is_excluded():
     assert across["undefined"].isna().all()
     assert (across["n"] == 4).all()
     assert "c" in set(table["group"])
+
+
+def test_an_attribute_without_any_known_level_has_reasons_instead_of_numbers():
+    rows = scored([0, 1, 0, 1], [0.2, 0.4, 0.6, 0.8])
+    groups = {"g": groups_of(["unknown"] * 4)}
+    across = (*SUMMARIES, *CONTRASTS, *FAIRNESS)
+    table = measure(rows, groups, Plan(("auc",), across), rng=np.random.default_rng(0))
+    told = table[(table["attribute"] == "g") & (table["group"] == "*")]
+    assert len(told)
+    assert told["value"].isna().all()
+    assert told["undefined"].notna().all()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -9,7 +11,13 @@ from scipy.stats import norm
 
 from evenhand.metrics import Bootstrap, Plan, groups_of, measure, scored
 from evenhand.metrics.families import as_drawn
-from evenhand.metrics.intervals import CONSTANT, extreme_interval, interval, spread_interval
+from evenhand.metrics.intervals import (
+    CONSTANT,
+    NEARLY_CONSTANT,
+    extreme_interval,
+    interval,
+    spread_interval,
+)
 from evenhand.metrics.resample import Resamples, resample
 
 
@@ -360,3 +368,32 @@ def test_intervals_of_shares_stay_shares():
     assert table["low"].dropna().between(0, 1).all()
     assert table["high"].dropna().between(0, 1).all()
     assert table["method"].str.startswith("simultaneous").sum() == 7
+
+
+def test_what_nearly_no_resample_changes_is_not_certain():
+    """Two groups' values are 0 but in 10 of 1,000 resamples: no interval is [0, 0]."""
+    values = np.zeros((2, 1001))
+    values[:, 1:11] = 0.1
+    bootstrap, resamples = Bootstrap(), Resamples(np.ones((1001, 1), dtype=np.uint8), 1000)
+    both = as_drawn(("a", "b"), values)
+    lowest = extreme_interval(both, "lowest", resamples, bootstrap)
+    assert lowest.low is not None
+    assert lowest.high is not None
+    assert lowest.low < 0 < lowest.high
+    alone = interval(values[0], resamples, bootstrap)
+    assert (alone.low, alone.method) == (None, NEARLY_CONSTANT)
+
+
+def test_a_fixed_share_beside_others_gets_its_part_of_the_error_rate():
+    """Bonferroni's: the resamples give no |t| of a share that never changes."""
+    values = np.ones((3, 1001))
+    fixed = replace(
+        as_drawn(("a", "b", "c"), values),
+        scale="share",
+        fixed=np.ones(3, dtype=bool),
+        trials=np.full(3, 20),
+        patients=np.full(3, 20),
+    )
+    resamples = Resamples(np.ones((1001, 1), dtype=np.uint8), 1000)
+    lowest = extreme_interval(fixed, "lowest", resamples, Bootstrap())
+    assert lowest.low == pytest.approx((0.05 / 6) ** (1 / 20))

@@ -61,7 +61,24 @@ def test_the_order_in_which_differences_are_named_does_not_matter(problem, rando
 
 def test_a_draw_that_a_difference_lacks_is_left_out():
     drawn = np.array([[1.0, np.nan, np.nan, 3.0]])
-    assert step_down(np.array([2.0]), drawn.__getitem__, 4).p[0] == 2 / 3
+    found = step_down(np.array([2.0]), drawn.__getitem__, 4)
+    assert found.p[0] == found.p_adjusted[0] == 2 / 3
+
+
+def test_draws_that_only_others_have_make_no_difference_surer():
+    drawn = np.array([[0.0, 0.0, 0.0, 0.0], [5.0, np.nan, np.nan, np.nan]])
+    found = step_down(np.array([1.0, 2.0]), drawn.__getitem__, 4)
+    assert found.p[1] == found.p_adjusted[1] == 1
+
+
+def test_one_block_at_a_time_by_hand(monkeypatch):
+    """The largest of all smaller statistics is carried from block to block, past missing draws."""
+    monkeypatch.setattr("evenhand.metrics.stepdown.CELLS", 4)  # one test in each block
+    drawn = np.array([[9.0, 0.0, 0.0, 0.0], [0.0, 9.0, np.nan, 0.0], [0.0, 0.0, 9.0, 0.0]])
+    found = step_down(np.array([1.0, 2.0, 3.0]), drawn.__getitem__, 4)
+    np.testing.assert_allclose(found.p, [2 / 5, 2 / 4, 2 / 5])
+    np.testing.assert_allclose(found.p_adjusted, [4 / 5, 4 / 5, 4 / 5])
+    np.testing.assert_array_equal(found.largest, [9, 9, 9, 0])
 
 
 def test_tests_that_say_the_same_cost_nothing():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from evenhand.errors import EvenhandError
 from evenhand.evaluation.rows import Cut, cut_of, groups_in, rows_of
 from evenhand.evaluation.settings import MeasureSettings
 from evenhand.metrics import (
+    CLAIM,
     CONTRASTS,
     FAIRNESS,
     METRICS,
@@ -29,6 +31,7 @@ from evenhand.metrics import (
     policy,
 )
 from evenhand.tables.predictions import Predictions
+from evenhand.wording import counted
 
 ACROSS = ("worst", "best", "gap", "difference", "detectable")
 NAMED = ("equalized_odds_difference", "demographic_parity_difference")
@@ -103,6 +106,29 @@ def conditioned(attributes: Sequence[str], control: str | None) -> tuple[str, ..
     return (*attributes, *within)
 
 
+def permutations_note(
+    models: Collection[str], attributes: Sequence[str], settings: MeasureSettings
+) -> list[str]:
+    """Return a note where too few permutations are asked for to claim any difference.
+
+    Holm's adjustment multiplies the smallest p-value by the number of tests.
+    """
+    drawn = settings.permutations
+    metrics = _distinct(
+        *(one.metric for one in advice_of(settings)),
+        *(_all_or(settings.metric, METRICS) or Plan().metrics),
+    )
+    tests = len(models) * len(conditioned(attributes, settings.condition)) * len(metrics)
+    least = tests / (1 + drawn)
+    if not drawn or least <= CLAIM:
+        return []
+    return [
+        f"{drawn} permutations cannot show any difference: with {counted(tests, 'test')} the "
+        f"smallest corrected p is {min(least, 1.0):.2g}. Give --permutations "
+        f"{math.ceil(tests / CLAIM - 1e-9) - 1} at least, fewer metrics, or 0 to test by resamples."
+    ]
+
+
 def advice_of(settings: MeasureSettings) -> tuple[Advice, ...]:
     """Return the metrics that the guide picks for the decision that the settings describe."""
     advice = []
@@ -124,9 +150,11 @@ def _plan(settings: MeasureSettings, groups: Mapping[str, Groups], *, two: bool)
     across = _all_or(settings.across, (*SUMMARIES, *CONTRASTS, "detectable", *FAIRNESS))
     across = across or ((*ACROSS, *NAMED) if two else ACROSS)
     tested = ("gap",) if settings.permutations else ()
+    usual = Plan().metrics  # first, so that "all" has the usual headline
     return Plan(
         metrics=_distinct(
-            *(one.metric for one in advice), *(_all_or(settings.metric, METRICS) or Plan().metrics)
+            *(one.metric for one in advice),
+            *(_all_or(settings.metric, (*usual, *METRICS)) or usual),
         ),
         across=_distinct(*(name for one in advice for name in one.across), *across, *tested),
         excluded=excluded_groups(_known(settings.exclude_group, groups), groups),

@@ -10,7 +10,7 @@ from pathlib import Path
 from evenhand.errors import EvenhandError
 from evenhand.evaluation.inputs import Inputs, find_inputs, read_inputs
 from evenhand.evaluation.matching import Matched, match
-from evenhand.evaluation.requests import advice_of
+from evenhand.evaluation.requests import advice_of, permutations_note
 from evenhand.evaluation.settings import CompareSettings
 from evenhand.jobs.audit.job import begin_audit, notes_of, write_audit
 from evenhand.runs import Run, run_scope, start_run
@@ -62,7 +62,12 @@ def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) ->
             "patients": found.patients,
             "unmatched": {name: int(counts.get(name, 0)) for name in models},
         },
-        notes=[*(one.why for one in advice_of(settings)), _sentence(found), *notes_of(models)],
+        notes=[
+            *(one.why for one in advice_of(settings)),
+            *permutations_note(models, attributes, settings),
+            _sentence(found),
+            *notes_of(models),
+        ],
     )
     write_csv(run.root / "unmatched.csv", found.unmatched)
     return write_audit(run, found.models, chosen=None)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from pydantic import BaseModel
 
@@ -14,7 +13,6 @@ from evenhand.evaluation.requests import Asked, ask, measure_settings, points
 from evenhand.evaluation.rows import groups_in, model_part, pair_part, rows_of, scored_rows
 from evenhand.files import checked, read_json, read_object, write_rows, write_text
 from evenhand.metrics import (
-    CLAIM,
     Measured,
     Progress,
     as_records,
@@ -167,25 +165,8 @@ def report_of(
             *source.get("left_out", ()),
             *(f"Group {group}: no part in gaps." for group in settings.get("exclude_group", ())),
         ),
-        notes=(*facts.get("notes", ()), *fitted, *_cautions(settings), *_too_few(settings, rows)),
+        notes=(*facts.get("notes", ()), *fitted, *_cautions(settings)),
     )
-
-
-def _too_few(settings: Mapping[str, Any], rows: pd.DataFrame) -> list[str]:
-    """Say that so few permutations can show no gap, once p-values are corrected.
-
-    The smallest p-value of P permutations is 1 / (P + 1); see `judge` for the correction.
-    """
-    permutations = settings.get("permutations") or 0
-    smallest = rows[np.isclose(rows["p"].astype(float), 1 / (permutations + 1))]
-    is_tested = smallest["method"].str.contains("permutations of patients", na=False)
-    lowest = smallest.loc[is_tested, "p_adjusted"].min()
-    if not permutations or not lowest > CLAIM:
-        return []
-    return [
-        f"With {permutations} permutations no gap can be shown on this page: the smallest "
-        f"corrected p-value that is possible is {lowest:.2g}. Give more --permutations, or 0."
-    ]
 
 
 def _cautions(settings: Mapping[str, Any]) -> list[str]:

@@ -98,7 +98,7 @@ def _summary(values: Values, metric: str, name: str) -> Number:
     number = replace(number, reason=reason, family=(of,))
     picked = "spread" if name == "gap" else extreme(name, values.metrics[metric])
     if picked is None:
-        positive = name == "min_ratio" and of.values[:, 0].min() >= 0
+        positive = name == "min_ratio" and of.values[:, 0].min(initial=0.0) >= 0
         bounds = (-math.inf, 1.0) if positive else ANYWHERE
         return with_note(replace(number, bounds=bounds), BIASED)
     bounds = UNIT if values.metrics[metric].share else ANYWHERE

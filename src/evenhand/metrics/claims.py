@@ -13,7 +13,13 @@ import numpy as np
 from evenhand.metrics.contrasts import Contrast, Side, constant, sides
 from evenhand.metrics.estimates import EVERYBODY, Number
 from evenhand.metrics.families import Family
-from evenhand.metrics.headlines import BESIDE, has_better, headline_order, leading_metric
+from evenhand.metrics.headlines import (
+    BESIDE,
+    has_better,
+    has_interval,
+    headline_order,
+    leading_metric,
+)
 from evenhand.metrics.registry import Floats, find_metric
 
 CLAIM = 0.05
@@ -99,7 +105,7 @@ class Claims:
         """Yield the differences of two models: for everybody, each group, and the worst groups."""
         metric = leading_metric(metrics)
         key = (EVERYBODY, EVERYBODY, metric)
-        if key not in self.numbers or self.numbers[key].reason or not _has_interval(metric):
+        if key not in self.numbers or self.numbers[key].reason or not has_interval(metric):
             return
         models = self._sides(self.numbers[key].family[0], EVERYBODY, metric)
         if len(models) == 2:
@@ -155,7 +161,7 @@ class Claims:
 
     def _headline_metrics(self, attribute: str, metrics: Sequence[str]) -> tuple[str, ...]:
         """Return the headline's metric, the first in which groups vary, and those beside it."""
-        judging = [name for name in metrics if has_better(name) and _has_interval(name)]
+        judging = [name for name in metrics if has_better(name) and has_interval(name)]
         if not judging:
             return ()
         order = [name for name in headline_order(metrics) if name in judging]
@@ -180,14 +186,6 @@ class Claims:
             for one in every
             if one.usable and (attribute, one.group, metric) not in self.approximate
         ]
-
-
-def _has_interval(metric: str) -> bool:
-    """Return whether resamples give a metric's error; a claim about any other would be false.
-
-    The expected calibration error is raised by chance, the more in the smaller of two groups.
-    """
-    return find_metric(metric).no_interval is None
 
 
 def _smallest(p: Floats) -> float:

@@ -166,7 +166,7 @@ def adjust_together(contrasts: Sequence[Contrast], level: float) -> Together:
     if len(drawn):
         found = _by_draws(stack, drawn)
         p[drawn], adjusted[drawn] = found.p, found.p_adjusted * count / len(drawn)
-        critical = float(np.quantile(found.largest, 1 - level * len(drawn) / count))
+        critical = float(np.nanquantile(found.largest, 1 - level * len(drawn) / count))
     if len(exact):
         p[exact] = _exact_p(stack, exact)
         adjusted[exact] = holm(p[exact]) * count / len(exact)

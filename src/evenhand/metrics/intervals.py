@@ -23,6 +23,9 @@ ENOUGH = 0.5
 CONSTANT = "no interval: the same in every resample"
 """Said of a number that resamples cannot tell anything about."""
 
+NEARLY_CONSTANT = "no interval: the same in nearly every resample"
+"""Said of a number whose percentiles coincide: an interval of no width would claim certainty."""
+
 METHODS: Mapping[Scale, str] = {
     "share": "logit t",
     "mean": "skewed t",
@@ -94,6 +97,8 @@ def interval(values: Floats, resamples: Resamples, bootstrap: Bootstrap) -> Inte
         method = "bca" if shifted is not None else "percentile (BCa breaks down)"
         tails = tails if shifted is None else shifted
     low, high = np.quantile(defined, tails)
+    if high - low <= SAME * max(1, abs(values[0])):
+        return replace(none, method=NEARLY_CONSTANT)
     return replace(none, low=float(low), high=float(high), method=method, few=FEW_DRAWN)
 
 
@@ -358,6 +363,8 @@ def _largest_t(
         values.append(at)
     found = np.concatenate(values)
     critical = float(np.quantile(largest, bootstrap.level))
+    if critical == 0:  # nearly every resample is like the data, which is no certainty
+        critical = float(norm.isf((1 - bootstrap.level) / 2))
     if any(of.fixed.any() for of in families):
         critical = max(critical, float(norm.isf((1 - bootstrap.level) / (2 * len(found)))))
     return found, critical

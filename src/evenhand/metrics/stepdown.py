@@ -26,7 +26,7 @@ class Adjusted:
         ``(m,)``, adjusted over all tests: the chance of a statistic as large as this one, if this
         difference and all with smaller statistics were 0.
     largest
-        ``(B,)``, the largest statistic of each draw.
+        ``(B,)``, the largest statistic of each draw; NaN where none is defined.
     """
 
     p: Floats
@@ -63,13 +63,13 @@ def step_down(
     [0.612, 0.001]
     """
     order = np.argsort(observed, kind="stable")
-    largest = np.zeros(draws)
+    largest = np.full(draws, np.nan)
     p, adjusted = np.empty(len(observed)), np.empty(len(observed))
     for block in blocks(order, draws):
         statistics = drawn(block)
         up_to = np.fmax.accumulate(np.vstack([largest[None], statistics]))[1:]  # passes over NaN
         p[block] = _share(statistics, observed[block])
-        adjusted[block] = _share(up_to, observed[block])
+        adjusted[block] = np.maximum(p[block], _share(up_to, observed[block]))
         largest = up_to[-1]
     surest_first = order[::-1]
     adjusted[surest_first] = np.maximum.accumulate(adjusted[surest_first])

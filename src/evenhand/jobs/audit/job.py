@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from evenhand.evaluation.inputs import Inputs, find_inputs, read_inputs
-from evenhand.evaluation.requests import advice_of, ask
+from evenhand.evaluation.requests import advice_of, ask, permutations_note
 from evenhand.evaluation.settings import AuditSettings, CompareSettings
 from evenhand.files import fingerprint
 from evenhand.jobs.evaluate import evaluate
@@ -52,6 +52,7 @@ def audit(settings: AuditSettings, out: Path, *, overwrite: bool = False) -> Run
         pairs=[],
         notes=[
             *(one.why for one in advice_of(settings)),
+            *permutations_note(models, attributes, settings),
             *([APART] if len(models) > 1 else []),
             *notes_of(models),
         ],
