@@ -220,9 +220,12 @@ def _as_text(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _text(value: object) -> str:
-    """Write 3.0 as "3": a whole number beside a missing one is stored as a float."""
+    """Write 3.0 as "3": a whole number beside a missing one is stored as a float.
+
+    A number beyond 2**53 is written with an exponent, as floats are too coarse for its last digits.
+    """
     if isinstance(value, float | np.floating) and value.is_integer():
-        return str(int(value))
+        return str(int(value)) if abs(value) < 2**53 else f"{value:.15e}"
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
