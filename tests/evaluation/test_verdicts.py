@@ -17,7 +17,7 @@ from evenhand.jobs.compare import compare
 from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.report import write_card
 from evenhand.reporting.terminal import print_verdicts
-from evenhand.reporting.verdicts import read_verdicts
+from evenhand.reporting.verdicts import Verdict, read_verdicts
 from evenhand.runs import run_scope, start_run
 from evenhand.tables.predictions import read_predictions, write_predictions
 
@@ -118,6 +118,8 @@ def test_where_nothing_is_claimed_the_page_says_what_would_have_shown(audited):
         )
     assert print_verdicts(verdicts_of(run)) == "These data do not show any difference."
     assert print_verdicts(()) == ""
+    everybody = Verdict("chance: full", "*", False, "full cannot be told from chance.")
+    assert print_verdicts([everybody]).endswith("No groups were compared.")
 
 
 def harmed(frame, of, seed=3):

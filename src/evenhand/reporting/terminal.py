@@ -39,7 +39,10 @@ def print_verdicts(verdicts: Sequence[Verdict]) -> str:
         for verdict in verdicts
         if verdict.claim
     ]
-    return "\n".join(claims or ["These data do not show any difference."] * bool(verdicts))
+    if claims or not verdicts:
+        return "\n".join(claims)
+    compared = any(verdict.attribute != "*" for verdict in verdicts)
+    return "These data do not show any difference." + " No groups were compared." * (not compared)
 
 
 def _by(attribute: str) -> str:
