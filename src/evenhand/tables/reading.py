@@ -225,7 +225,8 @@ def _text(value: object) -> str:
     A number beyond 2**53 is written with an exponent, as floats are too coarse for its last digits.
     """
     if isinstance(value, float | np.floating) and value.is_integer():
-        return str(int(value)) if abs(value) < 2**53 else f"{value:.15e}"
+        whole = int(value)
+        return str(whole) if abs(whole) < 2**53 else f"{whole:.15e}"
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
