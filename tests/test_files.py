@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from evenhand import files
-from evenhand.files import Stamp, fingerprint, read_json, replacing, write_json, write_text
+from evenhand.files import (
+    DamagedError,
+    Stamp,
+    fingerprint,
+    read_json,
+    replacing,
+    write_json,
+    write_text,
+)
 
 
 def stamps(paths: Iterable[Path]) -> Iterator[Stamp]:
@@ -59,6 +67,13 @@ def test_json_comes_back_and_holds_no_nan(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(path, {"x": float("nan")})
     assert read_json(path) == {"größe": [1, None, 0.1]}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "model.json")
+    with pytest.raises(DamagedError, match="a pipe"):
+        read_json(tmp_path / "model.json")
 
 
 def test_bulk_files_count_by_path_size_and_time(tmp_path):

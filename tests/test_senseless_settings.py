@@ -27,6 +27,15 @@ TRAIN = ("finetune", PHANTOMS, "--backbone", "test_vit", "--weights", "none", "-
         ((*TRAIN, "--attribute", "sex*group", "--attribute", "group*sex"), "are the same"),
         ((*TRAIN, "--merge", "sex=female,male"), "--merge cannot be given with phantom"),
         ((*TRAIN, "--positive", "benign"), "--positive cannot be given with phantom"),
+        (
+            (*TRAIN, "--backbone", "test_resnet", "--image-size", 32, "--batch-size", 1),
+            "Give a batch of two or more",
+        ),
+        ((*TRAIN, "--attribute", "sex", "--method-attribute", "sex"), "works without an attribute"),
+        ((*TRAIN, "--attribute", "sex", "--method", "jtt:wrong=1"), "wrong is computed"),
+        ((*TRAIN, "--attribute", "sex", "--method", "jtt:weight=0"), "greater than 0"),
+        ((*TRAIN, "--attribute", "sex", "--method", "minimax:rate=nan"), "rate='nan'"),
+        ((*TRAIN, "--attribute", "sex", "--method", "group-dro:rate=-1"), "greater than or equal"),
         (("finetune", "phantom:patients=40,patients=50"), "gives 'patients' twice"),
     ],
 )

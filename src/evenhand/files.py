@@ -249,6 +249,8 @@ def read_json(path: Path) -> Any:
         The file is absent or holds no JSON; or, later, a missing key of an object is read.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise DamagedError(path, "it is a folder, a pipe or a device where a file belongs")
         return _parsed(path.read_text(encoding="utf-8"), path)
     except FileNotFoundError:
         raise DamagedError(path, "there is no such file") from None

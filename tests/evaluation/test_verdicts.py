@@ -118,12 +118,14 @@ def test_where_nothing_is_claimed_the_page_says_what_would_have_shown(audited):
         )
     assert print_verdicts(verdicts_of(run)) == "These data do not show any difference."
     assert print_verdicts(()) == ""
+    everybody = Verdict("chance: full", "*", False, "full cannot be told from chance.")
+    assert print_verdicts([everybody]).endswith("No groups were compared.")
 
 
 @pytest.mark.parametrize(("permutations", "few"), [(39, True), (299, False)])
 def test_a_page_says_that_permutations_are_too_few(audited, permutations, few):
     run = audited(table(steep=(4.0, 1.0), patients=300), permutations=permutations)
-    said = f"With {permutations} permutations no gap can be shown on this page" in words_of(run)
+    said = f"{permutations} permutations cannot show any difference" in words_of(run)
     assert said == few
     assert any(verdict.claim for verdict in verdicts_of(run)) != few
 

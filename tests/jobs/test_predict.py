@@ -162,6 +162,24 @@ def test_on_positives_alone_sensitivity_is_defined_and_auc_says_why_it_is_not(ru
     assert (tmp_path / "out" / "report.html").exists()
 
 
+def test_the_positive_class_is_the_models(tmp_path):
+    columns = ("--image-column", "photo", "--patient", "person", "--label", "finding")
+    table = make_table(tmp_path)
+    rows = pd.read_csv(table, dtype="str").replace({"finding": {"sick": "mel", "healthy": "nv"}})
+    rows.to_csv(table, index=False)
+    words = (*columns, "--positive", "mel", "--split", 0.4, 0.3, 0.3)
+    train = ("finetune", table, *words, *without(training(tmp_path / "cache"), "--attribute"))
+    assert evenhand(*train, "--out", tmp_path / "run").status == 0
+    rows[rows["finding"] == "nv"].to_csv(tmp_path / "well.csv", index=False)
+    words = ("predict", tmp_path / "run", tmp_path / "well.csv", "--cache", tmp_path / "cache")
+    ended = evenhand(*words, "--out", tmp_path / "out")
+    assert ended.status == 0, ended.err
+    ended = evenhand(*words, "--positive", "nv", "--out", tmp_path / "other")
+    assert ended.status == 2
+    assert "are the probability of mel" in ended.err
+    assert not (tmp_path / "other").exists()
+
+
 def test_a_group_alone_is_measured_and_compared_with_nobody(run, tmp_path):
     young = other(run, years="30")
     ended = predicted(run, young, tmp_path / "out")

@@ -110,3 +110,15 @@ def test_merged_cells_are_refused(tmp_path):
     book.save(tmp_path / "t.xlsx")
     with pytest.raises(EvenhandError, match=r"rows 2, 3: merged cells \(B2:B3\)"):
         read_table(tmp_path / "t.xlsx")
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"PK\x03\x04\xe0\xe1", "an Excel workbook"),
+        (gzip.compress(PLAIN.encode()), "packed by gzip"),
+    ],
+)
+def test_another_kind_of_file_is_named(tmp_path, content, kind):
+    with pytest.raises(EvenhandError, match=kind):
+        read_table(written(tmp_path, content))

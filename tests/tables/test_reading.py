@@ -9,7 +9,7 @@ import pytest
 
 from evenhand.errors import EvenhandError, some
 from evenhand.tables.reading import look_up, read_table, stacked
-from evenhand.tables.table_checks import refuse_rows
+from evenhand.tables.table_checks import refuse_ids, refuse_rows
 
 
 def test_cells_are_text_and_blanks_are_missing(tmp_path):
@@ -187,3 +187,12 @@ def test_stacked_tables_name_file_and_row():
     table = pd.DataFrame({"id": ["a"]}, index=[2])
     found = stacked({"od.csv": table, "os.csv": table})
     assert found.index.tolist() == ["od.csv:2", "os.csv:2"]
+
+
+def test_ids_that_a_float_cannot_hold_are_refused(tmp_path):
+    path = tmp_path / "ids.parquet"
+    pd.DataFrame({"id": [123456789012345678.0, 5.0]}).to_parquet(path)
+    ids = read_table(path)["id"]
+    assert ids.iloc[1] == "5"
+    with pytest.raises(EvenhandError, match="shortened"):
+        refuse_ids(ids, path, "patient")

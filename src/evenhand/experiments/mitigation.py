@@ -76,6 +76,11 @@ def find_mitigation(settings: object, train: Cohort) -> Mitigation:
     mitigation = Mitigation(settings.method, groups)
     method = mitigation.method(np.zeros(len(train), dtype=bool) if mitigation.twice else None)
     if not method.needs_attribute:
+        if settings.method_attribute is not None:
+            raise EvenhandError(
+                f"--method-attribute {settings.method_attribute}: {settings.method} works without "
+                "an attribute. Leave it out, or name a method that needs one."
+            )
         return Mitigation(settings.method, None)
     if groups is None:
         raise EvenhandError(

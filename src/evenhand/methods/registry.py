@@ -158,10 +158,12 @@ def method_from_text(text: str, **more: Any) -> Any:
     """
     name, _, listed = text.partition(":")
     kind = find_method(name, "training").load()
-    hints = get_type_hints(kind.__init__)
+    hints = get_type_hints(kind.__init__, include_extras=True)
     settings: dict[str, Any] = {}
     for item in filter(None, listed.split(",")):
         setting, _, value = item.partition("=")
+        if setting in more:
+            raise EvenhandError(f"--method {text}: {setting} is computed, and cannot be given.")
         if setting in settings:
             raise EvenhandError(f"--method {text}: {setting} is given twice.")
         settings[setting] = _typed(text, setting, value, hints)

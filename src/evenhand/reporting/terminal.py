@@ -42,6 +42,8 @@ def print_verdicts(verdicts: Sequence[Verdict]) -> str:
     ]
     if claims or not verdicts:
         return "\n".join(claims)
+    if all(verdict.attribute == "*" for verdict in verdicts):
+        return "These data do not show any difference. No groups were compared."
     if all(verdict.p_adjusted is None for verdict in verdicts):
         return "No difference was tested: verdicts.json and the report say why."
     return "These data do not show any difference."

@@ -27,6 +27,12 @@ _BOMS = {
     b"\xff\xfe": "utf-16",
     b"\xfe\xff": "utf-16",
 }
+_OTHER_KINDS = {
+    b"PK\x03\x04": "a zip archive or an Excel workbook",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
+    b"\x1f\x8b": "packed by gzip",
+    b"PAR1": "a parquet file",
+}
 _SEPARATORS = ",;\t|"
 _SEP = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 
@@ -278,6 +284,11 @@ def _other_encoding(path: Path) -> EvenhandError:
     """Return the error of a file that is not UTF-8."""
     with _opener(path)(path, "rb") as file:
         content = file.read()
+    if kind := next((kind for mark, kind in _OTHER_KINDS.items() if content.startswith(mark)), ""):
+        return EvenhandError(
+            f"{path} is {kind}, not a text, whatever its name says. Unpack it or save it as CSV, "
+            "or give the file its right name."
+        )
     where = ""
     if content.startswith(tuple(mark for mark, name in _BOMS.items() if name != "utf-8-sig")):
         return EvenhandError(f"{path} is UTF-16 or UTF-32, and cut off. Write it again.")

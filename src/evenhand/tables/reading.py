@@ -220,9 +220,13 @@ def _as_text(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _text(value: object) -> str:
-    """Write 3.0 as "3": a whole number beside a missing one is stored as a float."""
+    """Write 3.0 as "3": a whole number beside a missing one is stored as a float.
+
+    A number beyond 2**53 is written with an exponent, as floats are too coarse for its last digits.
+    """
     if isinstance(value, float | np.floating) and value.is_integer():
-        return str(int(value))
+        whole = int(value)
+        return str(whole) if abs(whole) < 2**53 else f"{whole:.15e}"
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 
@@ -114,7 +115,8 @@ def fit(
             train_mode(model)
             rows = np.fromiter(order, dtype=np.intp)
             batches = _batches(rows, settings.batch_size, accelerator)
-            loss = steps.take(train, batches, rest, advance)
+            with _single_samples(model, len(rows), settings.batch_size):
+                loss = steps.take(train, batches, rest, advance)
             del train  # so that its activations can make room
             _check_finite("training loss", loss, epoch, settings)
             val, rest = feed.val(cut)
@@ -164,6 +166,22 @@ def _log_loss(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
     """Return the mean log loss of probabilities ``(n, C)``."""
     own = scores[np.arange(len(labels)), labels]
     return float(-np.log(own.clip(1e-12)).mean())
+
+
+@contextmanager
+def _single_samples(model: nn.Module, count: int, batch_size: int) -> Iterator[None]:
+    """Turn the error of a batch normalisation that got one sample into a text."""
+    try:
+        yield
+    except ValueError as error:
+        norms = (m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+        if min(count, batch_size) > 1 or not any(norm.training for norm in norms):
+            raise
+        raise EvenhandError(
+            f"--batch-size {batch_size} with {count} training samples: the network normalises over "
+            "the batch, and cannot train on one sample at a time. Give a batch of two or more, or "
+            "a network without batch normalisation."
+        ) from error
 
 
 def _check_finite(name: str, value: float, epoch: int, settings: FitSettings) -> None:

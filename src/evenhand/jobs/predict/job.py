@@ -63,6 +63,7 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
     named = settings.label is not None or any(text.startswith("label=") for text in settings.map)
     settings = _inherit(settings, trained)
     model = load_model(trained.model(name))
+    settings = _with_classes_of(model.spec.classes, settings)
     data = open_new_data(settings, model.spec.classes, label_named=named)
     _check_attributes(data.cohort, settings.attribute)
     rng = np.random.default_rng(settings.seed)
@@ -93,6 +94,16 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
     return write_audit(run, {name: predictions}, chosen=name)
 
 
+def _with_classes_of(classes: tuple[str, ...], settings: PredictSettings) -> PredictSettings:
+    """Return settings without a positive class, which is the model's; refuse another one."""
+    if settings.positive not in (None, classes[-1]):
+        raise EvenhandError(
+            f"--positive {settings.positive}: the scores of {settings.run} are the probability of "
+            f"{classes[-1]}, and stay that. Leave --positive out."
+        )
+    return settings.model_copy(update={"positive": None})
+
+
 def _inherit(settings: PredictSettings, trained: Run) -> PredictSettings:
     known = trained.facts["settings"]
     same_reader = reader_of(settings.data)[0] is reader_of(known["data"])[0]
@@ -100,6 +111,7 @@ def _inherit(settings: PredictSettings, trained: Run) -> PredictSettings:
     update = {name: known[name] for name in names if not getattr(settings, name)}
     if same_reader:  # runs of earlier versions lack some of these
         values = [name for name in ClassSettings.model_fields if name in known]
+        values = [name for name in values if name != "positive"]  # the model knows its classes
         update |= {name: known[name] for name in values if not getattr(settings, name)}
     return PredictSettings.model_validate({**settings.model_dump(), **update})
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from evenhand.errors import EvenhandError
 from evenhand.methods.arrays import Rows, require_labels
-from evenhand.methods.base import TrainingMethod
+from evenhand.methods.base import Count, NotNegative, Positive, TrainingMethod
 
 
 class Cdann(TrainingMethod):
@@ -48,14 +49,14 @@ class Cdann(TrainingMethod):
 
     def __init__(
         self,
-        strength: float = 1.0,
+        strength: NotNegative = 1.0,
         *,
-        ramp: int = 100,
-        penalty: float = 1.0,
-        steps: int = 1,
-        width: int = 64,
-        lr: float = 1e-3,
-        seed: int = 0,
+        ramp: Annotated[int, Field(ge=0)] = 100,
+        penalty: NotNegative = 1.0,
+        steps: Count = 1,
+        width: Annotated[int, Field(ge=1, le=65536)] = 64,
+        lr: Positive = 1e-3,
+        seed: Annotated[int, Field(ge=0, lt=2**32)] = 0,
     ) -> None:
         super().__init__()
         self.strength, self.ramp, self.penalty, self.steps = strength, ramp, penalty, steps

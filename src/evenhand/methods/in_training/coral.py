@@ -7,7 +7,7 @@ from itertools import combinations
 from torch import Tensor
 
 from evenhand.errors import EvenhandError
-from evenhand.methods.base import TrainingMethod
+from evenhand.methods.base import NotNegative, TrainingMethod
 
 LEAST = 2
 """Fewest rows of a label and group in a batch for which moments are computed."""
@@ -33,7 +33,7 @@ class Coral(TrainingMethod):
     needs_attribute = True
     needs_features = True
 
-    def __init__(self, strength: float = 1.0) -> None:
+    def __init__(self, strength: NotNegative = 1.0) -> None:
         super().__init__()
         self.strength = strength
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from evenhand.methods.arrays import Rows
-from evenhand.methods.base import By, TrainingMethod, group_means, with_unknown
+from evenhand.methods.base import By, NotNegative, TrainingMethod, group_means, with_unknown
 from evenhand.methods.in_training.group_balance import refuse_empty_groups
 
 WARN_AT = 0.9
@@ -48,7 +48,7 @@ class GroupDRO(TrainingMethod):
     needs_attribute = True
 
     def __init__(
-        self, rate: float = 0.01, adjustment: float = 0.0, *, by: By = "label*attribute"
+        self, rate: NotNegative = 0.01, adjustment: NotNegative = 0.0, *, by: By = "label*attribute"
     ) -> None:
         super().__init__()
         self.rate, self.adjustment, self.by = rate, adjustment, by

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from evenhand.errors import EvenhandError
-from evenhand.methods.base import TrainingMethod
+from evenhand.methods.base import Positive, TrainingMethod
 
 
 class Jtt(TrainingMethod):
@@ -28,7 +28,7 @@ class Jtt(TrainingMethod):
     large a weight reverses the gap. Rows with wrong labels get more weight, too.
     """
 
-    def __init__(self, weight: float = 6.0, *, wrong: ArrayLike) -> None:
+    def __init__(self, weight: Positive = 6.0, *, wrong: ArrayLike) -> None:
         super().__init__()
         self.weight, self.wrong = weight, np.asarray(wrong, dtype=bool)
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evenhand.methods.base import By
+from evenhand.methods.base import By, NotNegative
 from evenhand.methods.in_training.group_dro import GroupDRO
 
 
@@ -31,7 +31,7 @@ class Minimax(GroupDRO):
 
     name = "minimax"
 
-    def __init__(self, rate: float = 0.5, *, by: By = "attribute") -> None:
+    def __init__(self, rate: NotNegative = 0.5, *, by: By = "attribute") -> None:
         super().__init__(rate, 0.0, by=by)
         self._first, self.epochs = rate, 0
         self._sums = torch.zeros(0)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from evenhand.errors import EvenhandError
 from evenhand.methods.arrays import Rows, require_labels
-from evenhand.methods.base import TrainingMethod, group_means
+from evenhand.methods.base import NotNegative, TrainingMethod, group_means
 
 
 class SoftEodds(TrainingMethod):
@@ -48,8 +48,8 @@ class SoftEodds(TrainingMethod):
 
     def __init__(
         self,
-        strength: float = 1.0,
-        tolerance: float | None = None,
+        strength: NotNegative = 1.0,
+        tolerance: NotNegative | None = None,
         *,
         labels: Literal["both", "positive"] = "both",
         memory: float = 0.9,

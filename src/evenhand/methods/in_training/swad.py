@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from evenhand.errors import EvenhandError
-from evenhand.methods.base import TrainingMethod
+from evenhand.methods.base import Positive, TrainingMethod
 
 
 class Swad(TrainingMethod):
@@ -31,7 +31,7 @@ class Swad(TrainingMethod):
     the statistics of batch normalisation again (`torch.optim.swa_utils.update_bn`).
     """
 
-    def __init__(self, start: int = 3, end: int = 3, tolerance: float = 1.3) -> None:
+    def __init__(self, start: int = 3, end: int = 3, tolerance: Positive = 1.3) -> None:
         super().__init__()
         if min(start, end) < 1 or tolerance < 1:
             raise EvenhandError(
