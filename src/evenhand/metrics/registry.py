@@ -163,8 +163,15 @@ def find_metric(name: str) -> Metric:
 
 
 def is_metric(name: str) -> bool:
-    """Return whether a name is that of a metric, at whatever number."""
-    return name.partition("[")[0] in METRICS
+    """Return whether a name is that of a metric, at whatever number.
+
+    Examples
+    --------
+    >>> is_metric("net_benefit_at[0.2]"), is_metric("net_benefit_at[0.2]_gap")
+    (True, False)
+    """
+    base, bracket, number = name.partition("[")
+    return base in METRICS and (not bracket or number.endswith("]"))
 
 
 def _title(function: Callable[..., Any], at: float | None) -> str:
