@@ -50,7 +50,7 @@ def fit(data: Path, folder: Path, epochs: int, cache: Path) -> None:
 
 
 def judged_fits(data: Path, folder: Path) -> list[Tested]:
-    """Judge every fit that there is."""
+    """Judge every stored fit."""
     settings, run = settings_for(data), Run(folder)
     paths = [run.predictions(Cell(SUPERVISED, 1.0, seed).name) for seed in range(FITS)]
     return [judge_model(read_predictions(path), settings, 0) for path in paths if path.exists()]

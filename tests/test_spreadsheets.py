@@ -51,7 +51,7 @@ def test_splits_of_hostile_ids_are_read_back(tmp_path):
 
 
 def test_no_other_function_writes_csv_for_people():
-    """Digests of phantoms, which nobody opens, aside."""
+    """The phantoms only hash their CSV text, and spelling parses one line."""
     users = {
         f"{path.parent.name}/{path.name}"
         for path in (ROOT / "src").rglob("*.py")

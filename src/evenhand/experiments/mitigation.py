@@ -14,8 +14,6 @@ from evenhand.methods.base import TrainingMethod
 from evenhand.methods.registry import find_method, method_from_text
 from evenhand.tables.attributes import group_of
 
-TWICE = "jtt"
-"""The method whose first training finds the rows that weigh more in the second."""
 FIRST_EPOCHS = 0.2
 """Share of the epochs of that first training."""
 
@@ -38,7 +36,7 @@ class Mitigation:
     @property
     def twice(self) -> bool:
         """Whether a short first fit must find the training rows that it gets wrong."""
-        return self.text.partition(":")[0] == TWICE
+        return bool(find_method(self.text.partition(":")[0], "training").load().trains_twice)
 
     def method(self, wrong: NDArray[np.bool_] | None = None) -> TrainingMethod:
         """Return the method, new for each fit.

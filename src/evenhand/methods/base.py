@@ -94,6 +94,8 @@ class TrainingMethod:
     """Whether ``loss`` reads the features that the head takes."""
     needs_attribute = False
     """Whether training reads the groups. No training method needs them to score rows."""
+    trains_twice = False
+    """Whether a short first training must find the rows that it gets wrong (``wrong``)."""
     by: By = "attribute"
 
     def __init__(self) -> None:

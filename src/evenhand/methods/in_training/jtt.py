@@ -28,6 +28,8 @@ class Jtt(TrainingMethod):
     large a weight reverses the gap. Rows with wrong labels get more weight, too.
     """
 
+    trains_twice = True
+
     def __init__(self, weight: Positive = 6.0, *, wrong: ArrayLike) -> None:
         super().__init__()
         self.weight, self.wrong = weight, np.asarray(wrong, dtype=bool)

@@ -123,7 +123,7 @@ class SoftEodds(TrainingMethod):
         return {"means": self.means, "seen": self.seen, "multipliers": self.multipliers}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore running means and multipliers."""
+        """Restore the running means and the multipliers from a saved state."""
         self.means, self.seen = state["means"].clone(), state["seen"].clone()
         self.multipliers = state["multipliers"].clone()
 
