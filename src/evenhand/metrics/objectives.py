@@ -16,7 +16,6 @@ from evenhand.metrics.estimate import common_classes, estimate, point, why_undef
 from evenhand.metrics.families import Family, family
 from evenhand.metrics.groups import Excluded, Groups
 from evenhand.metrics.intervals import (
-    CONSTANT,
     Interval,
     extreme_interval,
     group_interval,
@@ -218,7 +217,7 @@ class Objective:
 
     def _end(self, ends: Interval, value: float) -> float:
         """Return the pessimistic end; the value where resamples never change it (AUC 1, say)."""
-        if ends.method == CONSTANT:
+        if ends.is_constant:
             return value
         end = ends.low if self.direction == "maximize" else ends.high
         return math.nan if end is None else end
