@@ -36,6 +36,8 @@ from .masks.masks import find_units as find_units
 from .masks.masks import full_mask as full_mask
 from .masks.strategies import find_strategy as find_strategy
 from .masks.strategies import strategy_names as strategy_names
+from .masks.tuning import tune_only as tune_only
+from .masks.tuning import units_of as units_of
 from .masks.units import Family as Family
 from .masks.units import Unit as Unit
 from .masks.units import families as families
