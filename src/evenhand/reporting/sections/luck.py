@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from evenhand.metrics import METRICS, SUMMARIES
+from evenhand.metrics import find_target
 from evenhand.reporting.text.numbers import Scale
 from evenhand.reporting.text.vocabulary import Term, term
 from evenhand.wording import counted
@@ -87,10 +87,8 @@ def luck_sentences(luck: Luck) -> tuple[str, ...]:
 
 def _term(luck: Luck) -> Term:
     """Return the words for the number across groups that the step was chosen by."""
-    numbers = {
-        f"{name}_{aggregate}": (name, aggregate) for name in METRICS for aggregate in SUMMARIES
-    }
-    return term(*numbers.get(luck.metric, (luck.metric, None)))
+    target = find_target(luck.metric)
+    return term(target.metric.name, None if target.is_overall else target.aggregate)
 
 
 def _text(luck: Luck, span: Span) -> str:
