@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from evenhand.evaluation.rows import cut_of, groups_in, scored_rows
+from evenhand.experiments.runs import Run
 from evenhand.files import DamagedError, checked, read_object
 from evenhand.jobs.assess.grid import Cell, cells_of
 from evenhand.jobs.assess.settings import LABELLED, SUPERVISED, AssessSettings
@@ -27,7 +28,6 @@ from evenhand.metrics.resample import Bootstrap, resample
 from evenhand.metrics.scored import Scored
 from evenhand.metrics.seeds import RecipeDifference, recipe_difference
 from evenhand.reporting.sections.units import UnitShare
-from evenhand.runs import Run
 from evenhand.tables.predictions import Predictions, read_predictions
 
 CHANCE = 0.5
@@ -276,10 +276,10 @@ def _evaluate_share(run: Run, cells: Sequence[Cell], settings: AssessSettings) -
     chosen_by: dict[str, list[float]] = {}
     tuned: dict[str, int] = {}
     for cell in cells:
-        predictions = read_predictions(run.predictions(cell.name))
-        tested = judge_model(predictions, settings, run.facts["seed"])
+        predictions = read_predictions(run.predictions_file(cell.name))
+        tested = judge_model(predictions, settings, run.head.seed)
         models.setdefault(cell.strategy, []).append(tested)
-        path = run.model(cell.name) / "model.json"
+        path = run.folder(cell.name) / "model.json"
         about = checked(_Fitted, read_object(path), path)
         if objective.name not in about.val:
             raise DamagedError(path, f"it lacks the {objective.name} on validation rows")
