@@ -30,7 +30,7 @@ from evenhand.errors import EvenhandError
 from evenhand.evaluation.rows import groups_in
 from evenhand.experiments.runs import Run, open_run
 from evenhand.experiments.settings import FinetuneSettings
-from evenhand.files import read_json, write_text
+from evenhand.files import write_text
 from evenhand.jobs.finetune.job import finetune
 from evenhand.jobs.tune.job import tune
 from evenhand.jobs.tune.settings import TuneSettings
@@ -181,7 +181,7 @@ def jobs_of(given: argparse.Namespace, fold: Fold) -> Iterator[tuple[Path, Job]]
     """Yield the folder and the work of each run of a fold."""
     for attribute in ATTRIBUTES:
         search = TuneSettings(
-            objective=(f"min_auc:{attribute}",),
+            target=(f"auc_worst:{attribute}",),
             trials=given.trials,
             confirm=0,
             baseline=(),
@@ -194,7 +194,7 @@ def jobs_of(given: argparse.Namespace, fold: Fold) -> Iterator[tuple[Path, Job]]
         for lr in RATES:
             one = FinetuneSettings(
                 strategy=named(strategy, fold),
-                objective=tuple(f"min_auc:{attribute}" for attribute in ATTRIBUTES),
+                target=tuple(f"auc_worst:{attribute}" for attribute in ATTRIBUTES),
                 lr=lr,
                 **of_fold(given, fold),
             )
@@ -239,8 +239,8 @@ def chosen(given: argparse.Namespace, fold: Fold, strategy: str, attribute: str)
     runs = [open_run(root_of(given, fold, strategy, lr)) for lr in RATES]
 
     def value(run: Run) -> float:
-        facts = read_json(run.folder(run.record.chosen) / "model.json")
-        return float(facts["val"][f"min_auc:{attribute}"])
+        about = read_model_record(run.folder(run.record.chosen or ""))
+        return float(about.val[f"auc_worst:{attribute}"] or 0)
 
     return max(runs, key=value)
 

@@ -50,11 +50,11 @@ from .methods.afterwards.thresholds import choose_thresholds as choose_threshold
 from .methods.registry import register_method as register_method
 from .methods.registry import training_method as training_method
 from .metrics import Metric as Metric
-from .metrics import Objective as Objective
 from .metrics import Plan as Plan
+from .metrics import Target as Target
 from .metrics import decision_curve as decision_curve
 from .metrics import find_metric as find_metric
-from .metrics import find_objective as find_objective
+from .metrics import find_target as find_target
 from .metrics import metric as metric
 from .networks.checkpoints import load_model as load_model
 from .networks.checkpoints import save_model as save_model

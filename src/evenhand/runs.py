@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
+from evenhand.earlier_names import current_settings
 from evenhand.errors import EvenhandError, some
 from evenhand.files import (
     DamagedError,
@@ -306,7 +307,7 @@ def _check_same(run: RunFolder, job: str, settings: Mapping[str, Any], fingerpri
             f"{run.root} holds a finished run. Name another folder with --out, or replace it "
             "with --overwrite."
         )
-    before = head.settings
+    before, settings = current_settings(head.settings), current_settings(settings)
     changed = sorted(
         name for name in {*before, *settings} if before.get(name) != settings.get(name)
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from evenhand.earlier_names import current_settings
 from evenhand.errors import UnknownNameError
 from evenhand.experiments.job_settings import settings_class
 from evenhand.files import FileObject, checked
@@ -33,7 +34,7 @@ class _Pruning(BaseModel):
 
     settings: dict[str, Any]
     of: _Origin
-    training: dict[str, Any]
+    training: dict[str, Any] = {}
     seed: int
     versions: dict[str, str]
 
@@ -63,10 +64,10 @@ def current_content(content: FileObject, path: Path) -> FileObject:
 
 def _pruning(earlier: _Pruning, values: dict[str, Any]) -> dict[str, Any]:
     """Return the entries of a pruning with settings of its own, and its parent's beside them."""
-    merged = earlier.settings
+    merged = current_settings(earlier.settings)
     job = next((job for name, job in ORIGINS.items() if name in merged), "finetune")
     settings = _known(job, merged)
-    settings.pop("objective", None)  # the pruning's; that of the training is nowhere
+    settings.pop("target", None)  # the pruning's; that of the training is nowhere
     settings |= {
         name: value for name, value in earlier.training.items() if name in LoopSettings.model_fields
     }
@@ -93,4 +94,5 @@ def _known(job: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         names: Iterable[str] = settings_class(job).model_fields
     except UnknownNameError:
         names = settings
-    return {name: settings[name] for name in names if name in settings}
+    current = current_settings(settings)
+    return {name: current[name] for name in names if name in current}

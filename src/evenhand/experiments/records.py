@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
@@ -258,9 +257,13 @@ def _read_settings(value: object, job: str) -> Settings:
             raise ValueError(f"it lacks {name!r}")
     given = {name: of for name, of in value.items() if not _is_default(kind, name, of)}
     try:
-        return kind.model_validate_json(json.dumps(given), strict=True)
+        settings = kind.model_validate(given)
     except ValidationError as error:
         raise ValueError(first_problem(error)) from None
+    for name, of in settings.kept().items():
+        if name in given and given[name] != of:  # the text "5" is no number
+            raise ValueError(f"{name} is {given[name]!r}, where {of!r} belongs")
+    return settings
 
 
 def _is_default(kind: type[Settings], name: str, value: object) -> bool:

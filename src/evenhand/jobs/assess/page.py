@@ -53,10 +53,10 @@ def _numbered(stage: int, sections: Sequence[Section]) -> tuple[Section, ...]:
 
 
 def _remarks(found: Evaluation, settings: AssessSettings, notes: Sequence[str]) -> Iterator[str]:
-    objective = settings.objective[0]
+    target = settings.target[0]
     yield about_seeds(found)
     yield (
-        f"{found.chosen} stands for self-supervision, as it has the best {objective} on validation "
+        f"{found.chosen} stands for self-supervision, as it has the best {target} on validation "
         "patients of all cells; the test patients took no part in that choice. Deviation from "
         "parity is the mean of |1 − ratio| over six ratios (share flagged, error, false discovery, "
         "false negative, false omission and false positive rate) of each group to the largest "
