@@ -45,6 +45,8 @@ from .methods.afterwards.multicalibrate import check_segments as check_segments
 from .methods.afterwards.multicalibrate import multicalibrate as multicalibrate
 from .methods.afterwards.recalibrate import recalibrate as recalibrate
 from .methods.afterwards.thresholds import choose_thresholds as choose_thresholds
+from .methods.mitigate import Adjusted as Adjusted
+from .methods.mitigate import mitigate as mitigate
 from .methods.registry import register_method as register_method
 from .methods.registry import training_method as training_method
 from .metrics import Metric as Metric
