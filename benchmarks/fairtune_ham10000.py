@@ -181,7 +181,7 @@ def jobs_of(given: argparse.Namespace, fold: Fold) -> Iterator[tuple[Path, Job]]
     """Yield the folder and the work of each run of a fold."""
     for attribute in ATTRIBUTES:
         search = TuneSettings(
-            objective=(f"min_auc:{attribute}",),
+            target=(f"auc_worst:{attribute}",),
             trials=given.trials,
             confirm=0,
             baseline=(),
@@ -194,7 +194,7 @@ def jobs_of(given: argparse.Namespace, fold: Fold) -> Iterator[tuple[Path, Job]]
         for lr in RATES:
             one = FinetuneSettings(
                 strategy=named(strategy, fold),
-                objective=tuple(f"min_auc:{attribute}" for attribute in ATTRIBUTES),
+                target=tuple(f"auc_worst:{attribute}" for attribute in ATTRIBUTES),
                 lr=lr,
                 **of_fold(given, fold),
             )
@@ -240,7 +240,7 @@ def chosen(given: argparse.Namespace, fold: Fold, strategy: str, attribute: str)
 
     def value(run: Run) -> float:
         facts = read_json(run.model(run.facts["chosen"]) / "model.json")
-        return float(facts["val"][f"min_auc:{attribute}"])
+        return float(facts["val"][f"auc_worst:{attribute}"])
 
     return max(runs, key=value)
 

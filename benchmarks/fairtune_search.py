@@ -102,7 +102,7 @@ def settings(given: argparse.Namespace, folder: Path) -> TuneSettings:
             "epochs": given.pretrain_epochs,
             "prefix_memory": 0,
             "seed": 99,
-            "objective": ("overall_auc",),
+            "target": ("auc",),
         }
     )
     task = make_task(early)
@@ -121,7 +121,7 @@ def about(base: TuneSettings) -> dict[str, Any]:
         "trials": base.trials,
         "train_images": len(task.splits.train),
         "val_images": len(task.splits.val),
-        "objective": base.objective[0],
+        "objective": base.target[0],
         "threads": torch.get_num_threads(),
         "data": task.splits.train.source.reader,
     }

@@ -175,7 +175,7 @@ def chosen_of(run: Run, name: str) -> Choices:
 
 def true_targets(task: Task, settings: TuneSettings, chosen: Choices) -> list[float]:
     """Return the target of each fresh fit of a choice, on phantoms that no search has seen."""
-    (objective,) = task.objectives
+    (target,) = task.targets
     data = BIASED.format(patients=EXTRA, seed=settings.seed + 10_000)
     other = settings.model_copy(update={"data": data})
     cohort = prepare_cohort(other, settings.image_size, np.random.default_rng(0))
@@ -187,7 +187,7 @@ def true_targets(task: Task, settings: TuneSettings, chosen: Choices) -> list[fl
         model = train(task, *start, task.fit_settings(choice.lr, seed)).model
         rows = predict(model, [("test", cohort)], accelerator)
         groups = {"group": groups_of(rows.group("group"))}
-        targets.append(objective.value(rows.labels, rows.scores, groups))
+        targets.append(target.value(rows.labels, rows.scores, groups))
     return targets
 
 

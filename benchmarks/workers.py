@@ -65,7 +65,7 @@ def timed(settings: TuneSettings, folder: Path, workers: int) -> float:
     study = open_study(
         open_storage(f"sqlite:///{folder / f'{workers}.db'}"),
         "benchmark/full",
-        [one.direction for one in task.objectives],
+        [one.direction for one in task.targets],
         "same",
         prune_until=0,
     )

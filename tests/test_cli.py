@@ -193,11 +193,11 @@ def test_flags_stand_under_headings_from_the_job_to_the_general():
     shown = evenhand("tune", "--help").out
     headings = re.findall(r"^(\w+):$", shown, re.MULTILINE)
     assert headings == [
-        *("Arguments", "Search", "Data", "Values", "Model", "Objective", "Training"),
+        *("Arguments", "Search", "Data", "Values", "Model", "Target", "Training"),
         *("Method", "Workers"),
         "Options",
     ]
-    part = shown.partition("Model:")[2].partition("Objective:")[0]
+    part = shown.partition("Model:")[2].partition("Target:")[0]
     assert "--backbone" in part
     assert "--trials" not in part
 

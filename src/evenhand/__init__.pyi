@@ -36,6 +36,8 @@ from .masks.masks import find_units as find_units
 from .masks.masks import full_mask as full_mask
 from .masks.strategies import find_strategy as find_strategy
 from .masks.strategies import strategy_names as strategy_names
+from .masks.tuning import tune_only as tune_only
+from .masks.tuning import units_of as units_of
 from .masks.units import Family as Family
 from .masks.units import Unit as Unit
 from .masks.units import families as families
@@ -50,11 +52,11 @@ from .methods.mitigate import mitigate as mitigate
 from .methods.registry import register_method as register_method
 from .methods.registry import training_method as training_method
 from .metrics import Metric as Metric
-from .metrics import Objective as Objective
 from .metrics import Plan as Plan
+from .metrics import Target as Target
 from .metrics import decision_curve as decision_curve
 from .metrics import find_metric as find_metric
-from .metrics import find_objective as find_objective
+from .metrics import find_target as find_target
 from .metrics import metric as metric
 from .networks.checkpoints import load_model as load_model
 from .networks.checkpoints import save_model as save_model

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from evenhand.earlier_names import current_settings
 from evenhand.errors import EvenhandError, pick, some
 from evenhand.files import (
     DamagedError,
@@ -350,15 +351,13 @@ def _check_same(run: Run, job: str, settings: Mapping[str, Any], fingerprint: st
             f"{run.root} holds a finished run. Name another folder with --out, or replace it "
             "with --overwrite."
         )
+    before, settings = current_settings(facts["settings"]), current_settings(settings)
     changed = sorted(
-        name
-        for name in {*facts["settings"], *settings}
-        if facts["settings"].get(name) != settings.get(name)
+        name for name in {*before, *settings} if before.get(name) != settings.get(name)
     )
     if changed:
         what = "; ".join(
-            f"{name} was {facts['settings'].get(name)!r}, is {settings.get(name)!r}"
-            for name in changed
+            f"{name} was {before.get(name)!r}, is {settings.get(name)!r}" for name in changed
         )
         raise EvenhandError(
             f"{run.root} holds an unfinished run with other settings ({what}). Give the same "

@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from evenhand.reporting import Goal, Report, Search, render
+from evenhand.metrics import Target, find_metric
+from evenhand.reporting import Report, Search, render
 
 EVIL = "<script>alert(1)</script>\"'&\n,"
 SECTIONS = {
@@ -189,13 +190,13 @@ def evil(report: Report) -> Report:
     search, units = report.search, report.units
     assert search
     trials = search.trials.assign(mask=EVIL, study=EVIL, origin=EVIL)
-    trials = trials.rename(columns={"min_auc": EVIL})
+    trials = trials.rename(columns={"auc_worst": EVIL})
     studies = [
         study
         | {
             "name": EVIL,
             "confirmed": [
-                one | {"objectives": {EVIL: one["objectives"]["min_auc"]}}
+                one | {"objectives": {EVIL: one["objectives"]["auc_worst"]}}
                 for one in study["confirmed"]
             ],
             "units": [unit | {"unit": EVIL, "objective": EVIL} for unit in study["units"]],
@@ -210,7 +211,7 @@ def evil(report: Report) -> Report:
         attributes=[EVIL],
         positive=EVIL,
         patient=EVIL,
-        search=Search(trials, [Goal(EVIL)], studies),
+        search=Search(trials, [Target(replace(find_metric("auc"), name=EVIL))], studies),
         units=[replace(unit, name=EVIL, kind=EVIL) for unit in units],
         detectable=[(EVIL, EVIL, 0.1)],
         threshold_rule=EVIL,

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel
 
+from evenhand.earlier_names import current_record, current_settings, current_target
 from evenhand.evaluation.requests import Asked, ask, measure_settings, points
 from evenhand.evaluation.rows import groups_in, model_part, pair_part, rows_of, scored_rows
 from evenhand.files import checked, read_json, read_object, write_rows, write_text
@@ -18,12 +19,11 @@ from evenhand.metrics import (
     as_records,
     as_table,
     compared_levels,
-    find_objective,
+    find_target,
     judge,
 )
 from evenhand.progress import bar
 from evenhand.reporting import (
-    Goal,
     Pruning,
     Report,
     Samples,
@@ -170,11 +170,11 @@ def report_of(
 
 
 def _cautions(settings: Mapping[str, Any]) -> list[str]:
-    """Return the cautions of the objectives that the models were chosen by."""
-    names = settings.get("objective")
-    if not isinstance(names, list | tuple):  # pruning has a criterion of its own by this name
+    """Return the cautions of the targets that the models were chosen by."""
+    names = current_settings(settings).get("target")
+    if not isinstance(names, list | tuple):  # a pruning has its own, at its own threshold
         return []
-    return [one.caution for one in map(find_objective, names) if one.caution]
+    return [one.caution for one in map(find_target, names) if one.caution]
 
 
 def _rules(asked: Mapping[str, Asked], called: Mapping[str, str]) -> dict[str, str]:
@@ -212,14 +212,12 @@ def _search(run: Run) -> Search | None:
     path = run.root / "search.json"
     if not path.exists():
         return None
-    found = read_json(path)
-    goals = [
-        Goal(one["name"], maximise=one["direction"] == "maximize", bound=one["bound"])
-        for one in found["objectives"]
-    ]
-    numbers = {name: [""] for name in (*(goal.name for goal in goals), "lr", "repeats", "adopted")}
+    facts = read_json(path)
+    targets = [find_target(one["name"], pessimistic=one["bound"]) for one in facts["objectives"]]
+    columns = [one["name"] for one in facts["objectives"]]
+    numbers = {name: [""] for name in (*columns, "lr", "repeats", "adopted")}
     trials = pd.read_csv(run.root / "trials.csv", keep_default_na=False, na_values=numbers)
-    return Search(trials, goals, found["studies"])
+    return Search(trials.rename(columns=current_target), targets, current_record(facts["studies"]))
 
 
 def pruning_of(run: Run) -> Pruning | None:

@@ -29,14 +29,14 @@ from evenhand.reporting.sections.luck import luck_sentences, read_luck
 from evenhand.tables.predictions import read_predictions, write_predictions
 from evenhand.training.predict import predict
 
-QUICK = {"share": 25, "limit": 25, "batches": 1, "budget": None, "objective": "log_loss_gap"}
+QUICK = {"share": 25, "limit": 25, "batches": 1, "budget": None, "target": "log_loss_gap"}
 
 
 def settings(trained, cache, **changes) -> PruneSettings:
     given = {"run": trained, "attribute": ("group",), "cache": cache, "device": "cpu"}
     given |= QUICK | changes
     if "target" in changes:
-        del given["objective"]
+        del given["target"]
     return PruneSettings(**given)
 
 
@@ -74,13 +74,13 @@ def test_who_takes_part(trained, cache, change, groups):
 @pytest.mark.parametrize(
     ("change", "asked"),
     [
-        ({"objective": "eopp1_sum"}, ("eopp1_sum", None)),
+        ({"target": "eopp1_sum"}, ("eopp1_sum", None)),
         ({"target": "auc_worst=0.9"}, ("auc_worst", 0.9)),
     ],
 )
-def test_steps_are_judged_by_the_objective_or_the_target(trained, cache, change, asked):
+def test_steps_are_judged_by_the_target_and_its_bound(trained, cache, change, asked):
     judge = make_task(settings(trained, cache, **change)).judge
-    assert (judge.criterion.name, judge.target) == asked
+    assert (judge.target.name, judge.target.bound) == asked
 
 
 @pytest.fixture(scope="module", params=["weight", pytest.param("channel", marks=pytest.mark.slow)])

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from evenhand.earlier_names import current_settings
 from evenhand.files import read_json
 from evenhand.jobs.assess.answers import about_seeds, answers
 from evenhand.jobs.assess.evaluation import Evaluation, Value
@@ -50,10 +51,10 @@ def _numbered(stage: int, sections: Sequence[Section]) -> tuple[Section, ...]:
 
 
 def _remarks(found: Evaluation, facts: Mapping[str, Any]) -> Iterator[str]:
-    objective = facts["settings"]["objective"][0]
+    target = current_settings(facts["settings"])["target"][0]
     yield about_seeds(found)
     yield (
-        f"{found.chosen} stands for self-supervision, as it has the best {objective} on validation "
+        f"{found.chosen} stands for self-supervision, as it has the best {target} on validation "
         "patients of all cells; the test patients took no part in that choice. Deviation from "
         "parity is the mean of |1 − ratio| over six ratios (share flagged, error, false discovery, "
         "false negative, false omission and false positive rate) of each group to the largest "

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from evenhand.cohort.splits import write_splits
+from evenhand.earlier_names import current_settings
 from evenhand.errors import EvenhandError
 from evenhand.experiments.lineage import write_seen
 from evenhand.experiments.study_storage import storage_errors
@@ -31,7 +32,7 @@ from evenhand.jobs.prune.states import (
 )
 from evenhand.jobs.prune.task import PruneTask, make_task
 from evenhand.masks.masks import constant, full_mask
-from evenhand.metrics import METRICS
+from evenhand.metrics import find_metric
 from evenhand.networks.checkpoints import load_model, save_model
 from evenhand.networks.model import Model
 from evenhand.pruning.cost import cost_of
@@ -131,7 +132,7 @@ def _begin(task: PruneTask, out: Path, *, overwrite: bool) -> Run:
         "prune",
         # How the model was built and its data read stays known: predicting and further pruning
         # need it. How it was trained is noted apart, as ours has settings of the same names.
-        task.trained.facts["settings"] | ours | task.data,
+        current_settings(task.trained.facts["settings"]) | ours | task.data,
         fingerprint=task.fingerprint,
         reads=(task.trained.root, Path(source.path)),
         overwrite=overwrite,
@@ -165,7 +166,7 @@ def _pruned(task: PruneTask, run: Run) -> list[Row]:
 
 def _verdict(task: PruneTask, rows: Sequence[Row], winner: int) -> str:
     """Return how the pruning ended and which step won, as sentences."""
-    name = task.judge.criterion.name
+    name = task.judge.target.row
     first, best = float(rows[0][name]), float(rows[winner][name])
     ended = stop_reason(task, rows)
     if len(rows) == 1:
@@ -259,12 +260,12 @@ def _explain(
             "unprivileged": task.roles.unprivileged,
             "betas": dict(task.roles.betas),
             "roles": task.roles.why,
-            "criterion": task.judge.criterion.name,
-            "lower_is_better": task.judge.criterion.lower,
-            "target": task.judge.target,
+            "criterion": task.judge.target.row,
+            "lower_is_better": not task.judge.target.maximise,
+            "target": task.judge.target.bound,
             "budget": settings.budget,
             "budget_metric": settings.budget_metric,
-            "budget_lower_is_worse": METRICS[settings.budget_metric].direction == "higher",
+            "budget_lower_is_worse": find_metric(settings.budget_metric).direction == "higher",
             "estimator": settings.estimator,
             "structure": settings.structure,
             "share": settings.share,

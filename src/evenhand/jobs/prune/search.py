@@ -36,7 +36,7 @@ def searched(task: PruneTask, run: Run) -> PruneTask:
     study = open_study(
         open_run_storage(run),
         "search",
-        ["minimize" if task.judge.criterion.lower else "maximize"],
+        [task.judge.target.direction],
         identity_of(facts["settings"], facts["fingerprint"]),
         prune_until=0,
     )
@@ -71,4 +71,4 @@ def _score(task: PruneTask, choice: Choice, report: Report) -> tuple[float]:
     rows = [row_of(0, start(task), task.before, 0.0)]
     for step in steps(task, start(task), rows, remover(task.settings.structure)):
         rows.append(step.row)
-    return (float(rows[task.judge.best(rows)][task.judge.criterion.name]),)
+    return (float(rows[task.judge.best(rows)][task.judge.target.row]),)

@@ -21,10 +21,17 @@ from evenhand.errors import EvenhandError
 from evenhand.files import fingerprint
 from evenhand.jobs.prune.batches import Positions, generators, group_batches, group_positions
 from evenhand.jobs.prune.halves import halve
-from evenhand.jobs.prune.judge import Criterion, Judge, find_criterion, parse_target
+from evenhand.jobs.prune.judge import Judge
 from evenhand.jobs.prune.roles import Roles, find_roles, refuse_single
 from evenhand.jobs.prune.settings import PruneSettings
-from evenhand.metrics import Excluded, attribute_groups, excluded_groups, find_metric
+from evenhand.metrics import (
+    Excluded,
+    Target,
+    attribute_groups,
+    excluded_groups,
+    find_metric,
+    find_target,
+)
 from evenhand.networks.checkpoints import load_model
 from evenhand.networks.model import Model
 from evenhand.pruning.channels import refuse_solid
@@ -126,7 +133,7 @@ def make_task(settings: PruneSettings) -> PruneTask:
     EvenhandError
         Whatever is wrong with the input; nothing is written then.
     """
-    criterion, target = _asked(settings)
+    target = _checked_target(settings)
     trained = finished_run(settings.run)
     name = trained.held_model(settings.model)
     model = load_model(trained.model(name))
@@ -155,7 +162,7 @@ def make_task(settings: PruneSettings) -> PruneTask:
     groups, excluded = _groups(settings, splits)
     refuse_single(settings, groups)
     halves = halve(splits.val, attribute, groups, np.random.default_rng([settings.seed, HALVES]))
-    judge = Judge(splits.val, attribute, criterion, target, settings, excluded, halves)
+    judge = Judge(splits.val, attribute, target, settings, excluded, halves)
     model = model.to(accelerator.device)
     untouched = judge.predict(model, accelerator)
     before, ranks = judge.values(untouched), judge.ranks(untouched, groups)
@@ -215,8 +222,8 @@ def _refuse_layers(task: PruneTask) -> None:
     run(task.model, batches, names)
 
 
-def _asked(settings: PruneSettings) -> tuple[Criterion, float | None]:
-    """Check the names in the settings; return what steps are judged by, and the target."""
+def _checked_target(settings: PruneSettings) -> Target:
+    """Check the names in the settings; return what steps are judged by."""
     find_estimator(settings.estimator)
     find_metric(settings.rank_by)
     budget = find_metric(settings.budget_metric)
@@ -224,10 +231,13 @@ def _asked(settings: PruneSettings) -> tuple[Criterion, float | None]:
         raise EvenhandError(
             f"--budget-metric {budget.name} only describes; name one with a direction, such as auc."
         )
-    if settings.target is None:
-        return find_criterion(settings.objective), None
-    name, target = parse_target(settings.target)
-    return find_criterion(name), target
+    target = find_target(settings.target)
+    if target.attribute not in (None, settings.attribute[0]):
+        raise EvenhandError(
+            f"--target {target.name}: pruning evens out the groups of the first --attribute, "
+            f"{settings.attribute[0]}; name that one, or leave :{target.attribute} out."
+        )
+    return target
 
 
 def _groups(settings: PruneSettings, splits: Splits) -> tuple[tuple[str, ...], Excluded]:
@@ -241,7 +251,7 @@ def _groups(settings: PruneSettings, splits: Splits) -> tuple[tuple[str, ...], E
 
 def _refuse_undefined(judge: Judge, untouched: Predictions, before: Mapping[str, float]) -> None:
     flags = {
-        judge.criterion.name: "--target" if judge.target is not None else "--objective",
+        judge.target.row: "--target",
         judge.settings.budget_metric: "--budget-metric",
     }
     for name, flag in flags.items():

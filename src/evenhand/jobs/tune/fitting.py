@@ -41,7 +41,7 @@ class Delivery:
 def score_choice(
     fits: Fits[TuneSettings], name: str, choice: Choice, report: Report
 ) -> tuple[float, ...]:
-    """Train a choice of a contender, in a worker, and return its objectives."""
+    """Train a choice of a contender, in a worker, and return its targets."""
     task = fits.task()
     model, schedule = untrained(task, fits.settings, name, choice)
     return train(task, model, schedule, task.fit_settings(choice.lr, choice.seed), report).values
@@ -50,7 +50,7 @@ def score_choice(
 def keep_choice(
     fits: Fits[TuneSettings], name: str, choice: Choice, report: Report
 ) -> tuple[float, ...]:
-    """Train a choice of a contender, in a worker, keep the fit and return its objectives."""
+    """Train a choice of a contender, in a worker, keep the fit and return its targets."""
     task = fits.task()
     model, schedule = untrained(task, fits.settings, name, choice)
     trained = train(task, model, schedule, task.fit_settings(choice.lr, choice.seed), report)

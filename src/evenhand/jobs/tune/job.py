@@ -38,7 +38,7 @@ def tune(
     are one mask: where its family can write the mask, their trials are its first, and it may choose
     whatever they have chosen. So with fresh seeds FairTune's choice is never worse on validation
     than a baseline that it contains. All have as many trials of their own, epochs and fits to
-    confirm them, by the same objectives. What is delivered is one of the fits that confirm a
+    confirm them, by the same targets. What is delivered is one of the fits that confirm a
     choice: the median one. The test split is scored once for each of these fits, after all searches
     have ended.
 
@@ -60,7 +60,7 @@ def tune(
     """
     task = prepared(settings)
     competing = contenders(task, settings)
-    rule = find_rule(settings.pick, task.objectives)
+    rule = find_rule(settings.pick, task.targets)
     where = settings.storage or str(out / "study.db")
     with open_engine(settings) as engine, storage_errors(where):
         _check_storage(task, settings, out, competing)
@@ -113,8 +113,8 @@ def _forecast(task: Task, settings: TuneSettings, competing: Sequence[Contender]
     last = f" and {counted(again, 'fit')} to confirm each" if again else ""
     beside = f", {settings.workers} at a time" if settings.workers > 1 else ""
     several, shorter = "", "frozen layers make it less"
-    if len(task.objectives) > 1:
-        several = "no trial is stopped early, as there are several objectives; "
+    if len(task.targets) > 1:
+        several = "no trial is stopped early, as there are several targets; "
     elif settings.stopping == "halving":
         shorter = "pruned trials and frozen layers make it less"
     return (
