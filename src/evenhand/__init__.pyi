@@ -38,6 +38,8 @@ from .masks.masks import find_units as find_units
 from .masks.masks import full_mask as full_mask
 from .masks.strategies import find_strategy as find_strategy
 from .masks.strategies import strategy_names as strategy_names
+from .masks.tuning import tune_only as tune_only
+from .masks.tuning import units_of as units_of
 from .masks.units import Family as Family
 from .masks.units import Unit as Unit
 from .masks.units import families as families
@@ -47,6 +49,8 @@ from .methods.afterwards.multicalibrate import check_segments as check_segments
 from .methods.afterwards.multicalibrate import multicalibrate as multicalibrate
 from .methods.afterwards.recalibrate import recalibrate as recalibrate
 from .methods.afterwards.thresholds import choose_thresholds as choose_thresholds
+from .methods.mitigate import Adjusted as Adjusted
+from .methods.mitigate import mitigate as mitigate
 from .methods.registry import register_method as register_method
 from .methods.registry import training_method as training_method
 from .metrics import Metric as Metric

@@ -26,7 +26,7 @@ from evenhand.experiments.runs import Run
 from evenhand.experiments.settings import TrainingSettings
 from evenhand.launcher import is_main
 from evenhand.masks.lora import merge_lora
-from evenhand.masks.masks import Mask, Schedule, find_units, full_mask, train_mode, tune_only
+from evenhand.masks.masks import Mask, Schedule, find_units, full_mask, set_trainable, train_mode
 from evenhand.masks.units import parts
 from evenhand.metrics.groups import Groups, attribute_groups, excluded_groups
 from evenhand.metrics.targets import Target, find_target
@@ -191,7 +191,7 @@ def _check_memory(task: Task) -> None:
         accelerator = make_accelerator(task.settings)
         model = model.to(accelerator.device)
         lowest = frozenset(unit.name for unit in parts(model.backbone) if unit.depth == 1)
-        tune_only(model, lowest)
+        set_trainable(model, lowest)
         Feed(model, task.splits, fit_settings, accelerator, task.activations).cut(lowest)
 
 
@@ -355,7 +355,7 @@ def seconds_per_fit(task: Task) -> float:
 
 def _measured(model: Model, batch_size: int, accelerator: Accelerator) -> tuple[float, float]:
     """Return the seconds of a forward pass, and of one with its backward pass."""
-    tune_only(model, full_mask(model.backbone))
+    set_trainable(model, full_mask(model.backbone))
     train_mode(model)
     device = accelerator.device
     model = model.to(device)
