@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from pathlib import Path
 
 from evenhand.metrics import CLAIM, FAIRNESS, MetricRow
 from evenhand.reporting.text.vocabulary import Term, model_names, term
@@ -76,14 +76,21 @@ class Estimates(tuple[Estimate, ...]):
 NO_ESTIMATES = Estimates()
 
 
-def estimates(rows: Iterable[MetricRow], facts: Mapping[str, Any]) -> Estimates:
+def estimates(
+    rows: Iterable[MetricRow], files: Iterable[Path] = (), excluded: Collection[str] = ()
+) -> Estimates:
     """Return metric rows as the report shows them, in their order.
 
-    ``facts`` is what ``run.json`` holds: what the models are called (see `model_names`), and
-    which groups take no part in comparisons.
+    Parameters
+    ----------
+    rows
+        The rows.
+    files
+        The files that models are named by; see `model_names`.
+    excluded
+        The groups that take no part in comparisons, as ``attribute=level``.
     """
-    called = model_names(facts)
-    excluded = set(facts.get("settings", {}).get("exclude_group", ()))
+    called = model_names(files)
     return Estimates(_estimate(row, called, excluded) for row in rows)
 
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from evenhand.evaluation.metrics_file import write_metrics
+from evenhand.experiments.runs import Run
 from evenhand.jobs.assess.claims import claims_of
 from evenhand.jobs.assess.evaluation import Evaluation, Value
 from evenhand.jobs.assess.settings import SUPERVISED
 from evenhand.metrics.rows import Key, MetricRow
 from evenhand.metrics.table import RowNames
-from evenhand.runs import Run
 
 METHOD = "percentile bootstrap of patients, mean over seeds"
 PAIRED = {
