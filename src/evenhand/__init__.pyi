@@ -12,6 +12,8 @@ from .errors import UnknownNameError as UnknownNameError
 from .evaluation.settings import AuditSettings as AuditSettings
 from .evaluation.settings import CompareSettings as CompareSettings
 from .evaluation.settings import PredictSettings as PredictSettings
+from .experiments.runs import Run as Run
+from .experiments.runs import open_run as open_run
 from .experiments.settings import FinetuneSettings as FinetuneSettings
 from .jobs.assess.job import assess as assess
 from .jobs.assess.settings import AssessSettings as AssessSettings
@@ -36,6 +38,8 @@ from .masks.masks import find_units as find_units
 from .masks.masks import full_mask as full_mask
 from .masks.strategies import find_strategy as find_strategy
 from .masks.strategies import strategy_names as strategy_names
+from .masks.tuning import tune_only as tune_only
+from .masks.tuning import units_of as units_of
 from .masks.units import Family as Family
 from .masks.units import Unit as Unit
 from .masks.units import families as families
@@ -45,14 +49,16 @@ from .methods.afterwards.multicalibrate import check_segments as check_segments
 from .methods.afterwards.multicalibrate import multicalibrate as multicalibrate
 from .methods.afterwards.recalibrate import recalibrate as recalibrate
 from .methods.afterwards.thresholds import choose_thresholds as choose_thresholds
+from .methods.mitigate import Adjusted as Adjusted
+from .methods.mitigate import mitigate as mitigate
 from .methods.registry import register_method as register_method
 from .methods.registry import training_method as training_method
 from .metrics import Metric as Metric
-from .metrics import Objective as Objective
 from .metrics import Plan as Plan
+from .metrics import Target as Target
 from .metrics import decision_curve as decision_curve
 from .metrics import find_metric as find_metric
-from .metrics import find_objective as find_objective
+from .metrics import find_target as find_target
 from .metrics import metric as metric
 from .networks.checkpoints import load_model as load_model
 from .networks.checkpoints import save_model as save_model
@@ -61,8 +67,6 @@ from .networks.model import ModelSpec as ModelSpec
 from .networks.model import build_model as build_model
 from .reporting import Report as Report
 from .reporting import render as render
-from .runs import Run as Run
-from .runs import open_run as open_run
 from .tables.predictions import Predictions as Predictions
 from .tables.predictions import read_predictions as read_predictions
 from .tables.predictions import write_predictions as write_predictions

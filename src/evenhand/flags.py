@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from typer.core import TyperCommand
 
+from evenhand.earlier_names import SETTINGS, current_settings
 from evenhand.errors import EvenhandError, unknown_name
 from evenhand.settings import Settings
 
@@ -40,6 +41,8 @@ class Sections(TyperCommand):
         """Write arguments and flags, each with its text."""
         sections: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
+            if getattr(parameter, "hidden", False):
+                continue
             words, text = parameter.get_help_record(ctx) or ("", "")
             if parameter.param_type_name == "argument":
                 heading, words = "Arguments", str(parameter.metavar)
@@ -111,7 +114,16 @@ def _parameters(settings: type[Settings], positional: tuple[str, ...]) -> list[i
     arguments = [_argument(name, fields[name]) for name in positional]
     headings = _headings(settings)
     flags = [name for name in headings if name not in positional]
-    return arguments + [_flag(name, fields[name], headings[name]) for name in flags]
+    return [
+        *arguments,
+        *(_flag(name, fields[name], headings[name]) for name in flags),
+        *(_alias(name, fields[now]) for name, now in SETTINGS.items() if now in fields),
+    ]
+
+
+def _alias(name: str, field: FieldInfo) -> inspect.Parameter:
+    """Return the flag of a setting's earlier name, which help does not show."""
+    return flag(name, _parsed_as(field.annotation) | None, None, "", hidden=True)
 
 
 def _headings(settings: type[Settings]) -> dict[str, str]:
@@ -188,8 +200,14 @@ def gather(
     EvenhandError
         The file is no YAML of settings, or a value is not allowed; all of them are listed.
     """
-    values = _from_file(config) if config else {}
-    values |= {name: value for name, value in given.items() if value is not None and value != []}
+    flags = {name: value for name, value in given.items() if value is not None and value != []}
+    for name, now in SETTINGS.items():
+        if name in flags and now in flags:
+            raise EvenhandError(
+                f"--{name.replace('_', '-')} is the earlier name of --{now}; give one of them."
+            )
+    values = current_settings(_from_file(config)) if config else {}
+    values |= current_settings(flags)
     try:
         return settings.model_validate(values)
     except ValidationError as error:

@@ -8,8 +8,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from tests.records import make_record
 
-from evenhand.reporting import Goal, Report, Search, UnitShare
+from evenhand.jobs.tune.settings import TuneSettings
+from evenhand.metrics import find_target
+from evenhand.reporting import Report, Search, UnitShare
 
 COLUMNS = (
     "model", "against", "split", "attribute", "group", "metric", "threshold", "value", "low",
@@ -79,7 +82,6 @@ def make_report() -> Callable[..., Report]:
     def make(rows: list[dict[str, Any]], **more: Any) -> Report:
         settings: dict[str, Any] = {
             "title": "An audit",
-            "facts": {},
             "attributes": ["age"],
             "positive": "malignant",
         }
@@ -92,7 +94,7 @@ def make_report() -> Callable[..., Report]:
 def audit(make_report: Callable[..., Report]) -> Report:
     """One model, one attribute."""
     rows = of_age("sensitivity", 0.61, 0.84) + of_age("auc", 0.71, 0.83)
-    return make_report(rows, facts={"job": "audit", "seed": 3})
+    return make_report(rows, record=make_record(seed=3))
 
 
 @pytest.fixture
@@ -118,8 +120,8 @@ def tuned(make_report: Callable[..., Report]) -> Report:
             "state": ["complete", "pruned", "complete", "fail", "repeated"],
             "origin": ["full", "head", "sampler", "sampler", "sampler"],
             "repeats": [None, None, None, None, 2],
-            "overall_auc": [0.80, 0.71, 0.79, None, 0.79],
-            "min_auc": [0.70, 0.61, 0.75, None, 0.75],
+            "auc": [0.80, 0.71, 0.79, None, 0.79],
+            "auc_worst": [0.70, 0.61, 0.75, None, 0.75],
             "pareto": [True, False, True, False, False],
             "lr": [1e-4, 1e-5, 1e-3, 2e-4, 1e-3],
             "mask": ["blocks.0.attn", "", "blocks.1.mlp", "", "blocks.1.mlp"],
@@ -134,13 +136,13 @@ def tuned(make_report: Callable[..., Report]) -> Report:
             {
                 "trial": 2,
                 "seeds": 2,
-                "objectives": {"overall_auc": confirmed, "min_auc": confirmed},
+                "objectives": {"auc": confirmed, "auc_worst": confirmed},
             }
         ],
         "units": [
-            {"unit": "blocks.1.mlp", "objective": goal, "difference": 0.02}
+            {"unit": "blocks.1.mlp", "objective": target, "difference": 0.02}
             | {"low": -0.01, "high": 0.05, "with": 3, "without": 4}
-            for goal in ("overall_auc", "min_auc")
+            for target in ("auc", "auc_worst")
         ],
     }
     units = [
@@ -150,14 +152,14 @@ def tuned(make_report: Callable[..., Report]) -> Report:
     ]
     return make_report(
         rows,
-        facts={
-            "job": "tune",
-            "chosen": "fairtune",
-            "seconds": {"search": 75.0},
-            "settings": {"lr": [1e-5, 1e-3]},
-            "versions": {"torch": "2.13.0"},
-        },
-        search=Search(trials, [Goal("overall_auc"), Goal("min_auc")], [study]),
+        record=make_record(
+            "tune",
+            TuneSettings(data="phantom:"),
+            chosen="fairtune",
+            seconds={"search": 75.0},
+            versions={"torch": "2.13.0"},
+        ),
+        search=Search(trials, [find_target("auc"), find_target("auc_worst")], [study]),
         units=units,
         detectable=[("age", "auc", 0.064)],
         threshold_rule="Youden's threshold, chosen on validation rows.",

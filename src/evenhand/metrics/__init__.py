@@ -20,7 +20,6 @@ from evenhand.metrics.guide import Advice, guide_errors, guide_representation
 from evenhand.metrics.headlines import BESIDE, headline_order, leading_metric
 from evenhand.metrics.listing import list_metrics, metric_listing
 from evenhand.metrics.measured import Measured, judge
-from evenhand.metrics.objectives import OBJECTIVES, Objective, find_objective
 from evenhand.metrics.pareto import costs, find_rule, front, ranked
 from evenhand.metrics.permutation import Test, holm, permutation_test
 from evenhand.metrics.plan import Plan, check_plan, compared_levels
@@ -29,6 +28,7 @@ from evenhand.metrics.registry import METRICS, Metric, find_metric, is_metric, m
 from evenhand.metrics.resample import Bootstrap
 from evenhand.metrics.scored import Scored, scored
 from evenhand.metrics.table import COLUMNS, Progress, as_records, as_table, measure, measure_part
+from evenhand.metrics.targets import Target, find_target
 from evenhand.metrics.thresholds import Policy, by_group, policy, youden
 
 __all__ = [
@@ -40,7 +40,6 @@ __all__ = [
     "DETECTABLE",
     "FAIRNESS",
     "METRICS",
-    "OBJECTIVES",
     "SUMMARIES",
     "UNKNOWN",
     "Advice",
@@ -50,11 +49,11 @@ __all__ = [
     "Groups",
     "Measured",
     "Metric",
-    "Objective",
     "Plan",
     "Policy",
     "Progress",
     "Scored",
+    "Target",
     "Test",
     "as_records",
     "as_table",
@@ -70,8 +69,8 @@ __all__ = [
     "excluded_groups",
     "fairness",
     "find_metric",
-    "find_objective",
     "find_rule",
+    "find_target",
     "front",
     "groups_of",
     "guide_errors",

@@ -223,11 +223,14 @@ def _asked(rows: Scored, divided: Sequence[Parts], plan: Plan, stream: Stream) -
 
 def _interval(number: Number, resamples: Resamples, bootstrap: Bootstrap | None) -> Interval:
     """Return the interval of a number, as far as it lies within its bounds."""
-    ends = clipped(_unbounded(number, resamples, bootstrap), number.bounds)
+    ends = clipped(unbounded_interval(number, resamples, bootstrap), number.bounds)
     return ends.judged(min((of.fewest for of in number.family), default=ends.few))
 
 
-def _unbounded(number: Number, resamples: Resamples, bootstrap: Bootstrap | None) -> Interval:
+def unbounded_interval(
+    number: Number, resamples: Resamples, bootstrap: Bootstrap | None
+) -> Interval:
+    """Return the interval of a number, also where it reaches beyond the number's bounds."""
     if number.made == "point" or bootstrap is None:
         return NONE
     if number.reason:
