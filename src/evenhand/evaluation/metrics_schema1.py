@@ -51,12 +51,16 @@ def _split_name(metric: str) -> tuple[str, str | None]:
 
 
 def _split_method(method: str, *, has_interval: bool) -> dict[str, str | None]:
-    """Return the columns that ``method`` held; the reference, the last, may hold a semicolon."""
+    """Return the columns that ``method`` held.
+
+    The name of the reference may hold a semicolon: only a reason for no interval follows it.
+    """
     names = ("interval_method", "no_interval", "approximate", "p_method", "reference")
     columns: dict[str, str | None] = dict.fromkeys(names)
-    reference = re.search(r"(?:^|; )from (.*)$", method, re.DOTALL)
+    reference = re.search(r"(?:^|; )from (.*?)(; no interval: .*)?$", method, re.DOTALL)
     if reference:
-        method, columns["reference"] = method[: reference.start()], reference[1]
+        columns["reference"] = reference[1]
+        method = method[: reference.start()] + (reference[2] or "")
     notes = []
     for place, part in enumerate(filter(None, method.split("; "))):
         prefix = next((prefix for prefix in PREFIXES if part.startswith(prefix)), None)

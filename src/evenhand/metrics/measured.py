@@ -115,7 +115,7 @@ def _put_detectable(part: Measured, claim: Claim, results: Together) -> None:
     row, claimed = part.rows.get(key), part.rows[claim.key]
     if row is not None and row.value is not None:
         larger = reach / float(norm.isf(LEVEL / 2) + norm.isf(1 - POWER))
-        note = joined(ALL_CLAIMS, BOOTSTRAP_ERROR, claimed.note)
+        note = joined(f"{ALL_CLAIMS}, {BOOTSTRAP_ERROR}", claimed.note)
         part.rows[key] = replace(row, value=row.value * larger, note=note)
     elif part.finds:
         part.rows[key] = replace(
