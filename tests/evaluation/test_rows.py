@@ -171,7 +171,7 @@ def test_few_validation_rows_give_a_half_and_the_rule_says_so():
     scarce = few(given, lambda table, val: val & ((table["label"] == 0) | (table.index % 40 == 0)))
     cut = cut_of(scarce)
     assert cut.threshold == 0.5
-    assert not cut.fitted
+    assert cut.origin == "default"
     assert cut.how.startswith("0.5 and not Youden's index, as the validation rows hold ")
     assert "positives and " in cut.how
     assert cut.how.endswith("negatives, and 10 of each are needed")

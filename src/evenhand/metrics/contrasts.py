@@ -129,7 +129,7 @@ class Together:
     Attributes
     ----------
     p, p_adjusted
-        ``(m,)``, each p-value alone, and adjusted over all; NaN where a contrast is not testable.
+        ``(m,)``, each p-value alone, and corrected over all; NaN where a contrast is not testable.
     critical
         The number of standard errors that a difference must reach to be claimed.
     """
@@ -153,7 +153,7 @@ def adjust_together(contrasts: Sequence[Contrast], level: float) -> Together:
     -----
     Each standardised difference is read as a t with the degrees of freedom of its cases, and
     converted to the normal quantile of the same tail. Contrasts with a value that no resample
-    changes have p-values from exact intervals, adjusted by Holm. The two kinds share the level in
+    changes have p-values from exact intervals, corrected by Holm. The two kinds share the level in
     proportion to their numbers.
     """
     p, adjusted = np.full(len(contrasts), np.nan), np.full(len(contrasts), np.nan)

@@ -164,7 +164,7 @@ def _tested(
 
 
 def _adjust(attributes: Sequence[Record]) -> None:
-    """Add to each group's p-value the one that is adjusted for all groups of all attributes."""
+    """Add to each group's p-value the one that is corrected for all groups of all attributes."""
     tested = [row for record in attributes for row in record["groups"] if "p" in row]
     for row, adjusted in zip(tested, holm([row["p"] for row in tested]), strict=True):
         row["p_adjusted"] = float(adjusted)

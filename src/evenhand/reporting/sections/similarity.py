@@ -91,7 +91,7 @@ def similarity_sections(found: Mapping[str, Any]) -> tuple[Section, ...]:
 def similarity_verdicts(found: Mapping[str, Any]) -> tuple[Verdict, ...]:
     """Return the verdict of a comparison of layers for each attribute.
 
-    A claim rests on p-values that are adjusted over all groups and attributes.
+    A claim rests on p-values that are corrected over all groups and attributes.
     """
     one, other = found["models"]
     verdicts = []
@@ -175,7 +175,7 @@ def _told(
     differing = [row for row in record["groups"] if row.get("p_adjusted") is not None]
     details += [
         f"{shown(row['group'])} against the rest: p = {plain(row['p_adjusted'])}, "
-        "adjusted for all groups; labels held equal."
+        "corrected for all groups; labels held equal."
         for row in differing
     ]
     tested = [one["attributes"][name] for one in seeds] or [record]
