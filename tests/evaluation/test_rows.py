@@ -177,7 +177,7 @@ def test_few_validation_rows_give_a_half_and_the_rule_says_so():
     assert cut.how.endswith("negatives, and 10 of each are needed")
     one_class = few(given, lambda table, val: val & (table["label"] == 0))
     assert "hold 0 positives and" in cut_of(one_class).how
-    assert cut_of(given).fitted
+    assert cut_of(given).origin == "validation"
 
 
 def test_a_group_with_few_validation_rows_says_whose_threshold_it_takes():
