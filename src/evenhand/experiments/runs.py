@@ -21,6 +21,7 @@ METRICS = "metrics.json"
 if TYPE_CHECKING:
     import pandas as pd
 
+    from evenhand.metrics import MetricRow
     from evenhand.networks.model import Model
     from evenhand.tables.predictions import Predictions
 
@@ -100,7 +101,12 @@ class Run(RunFolder):
         EvenhandError
             The job measures no predictions, has not come so far, or the file is damaged.
         """
-        from evenhand.evaluation.metrics_file import read_rows
+        from evenhand.metrics import as_table
+
+        return as_table(self._rows())
+
+    def _rows(self) -> list[MetricRow]:
+        from evenhand.evaluation.metrics_file import read_metrics
 
         path = self.root / METRICS
         if not path.exists():
@@ -108,7 +114,7 @@ class Run(RunFolder):
                 f"the run of {self.head.job!r} in {self.root} has no {METRICS}: the job measures "
                 "no predictions, or has not come so far."
             )
-        return read_rows(path)
+        return read_metrics(path)
 
     def predictions(self, name: str | None = None) -> Predictions:
         """Return the predictions of a model: by default, of the chosen one or the only one.
@@ -176,7 +182,7 @@ class Run(RunFolder):
 
         if not (self.root / METRICS).exists():
             return f"<p>{escape(', '.join(self.models))}</p>"
-        return summary_table(self.metrics, measure_settings(self.record.settings).split)
+        return summary_table(self._rows(), measure_settings(self.record.settings).split)
 
     def held_model(self, name: str | None = None) -> str:
         """Return the name of a model whose weights the run holds: by default, the one it chose.

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Sequence
 from html import escape
-from typing import Any
 
-import pandas as pd
+from evenhand.metrics import MetricRow
+from evenhand.metrics.rows import EVERYBODY
 
 LEADING = ("auc", "accuracy")
 """The metrics that a summary is about: the first of them that a run has, else its first one."""
 ACROSS = ("worst", "gap")
 
 
-def summary_table(rows: pd.DataFrame, split: str) -> str:
+def summary_table(rows: Sequence[MetricRow], split: str) -> str:
     """Return an HTML table: each model's leading metric for everybody, its worst group, its gap.
 
     Parameters
@@ -23,39 +23,40 @@ def summary_table(rows: pd.DataFrame, split: str) -> str:
     split
         The split that is shown.
     """
-    single = rows[(rows["split"] == split) & rows["against"].isna()]
-    overall = single[single["attribute"] == "*"]
-    measured = list(overall["metric"].unique())
+    shown = [
+        row for row in rows if row.split == split and row.against is None and row.group == EVERYBODY
+    ]
+    overall = [row for row in shown if row.attribute == EVERYBODY]
+    measured = [row.base for row in overall]
     leading = next((name for name in (*LEADING, *measured) if name in measured), None)
-    if leading is None:
-        return ""
-    columns = {f"{leading}, everybody": ("*", leading)}
-    for attribute in single.loc[single["attribute"] != "*", "attribute"].unique():
-        columns |= {
-            f"{leading}, {aggregate} by {attribute}": (attribute, f"{leading}_{aggregate}")
-            for aggregate in ACROSS
-        }
-    whole = {
-        (row["model"], row["attribute"], row["metric"]): row
-        for row in single[single["group"] == "*"].to_dict("records")
+    columns: dict[str, tuple[str, str | None]] = {f"{leading}, everybody": (EVERYBODY, None)}
+    for attribute in dict.fromkeys(row.attribute for row in shown):
+        if attribute != EVERYBODY:
+            columns |= {f"{leading}, {what} by {attribute}": (attribute, what) for what in ACROSS}
+    cells = {
+        (row.model, (row.attribute, row.aggregate)): row for row in shown if row.base == leading
     }
     lines = [
-        [model, f"{whole[model, '*', leading]['n']:,}"]
-        + [_cell(whole.get((model, *place))) for place in columns.values()]
-        for model in overall["model"].unique()
+        [
+            str(row.model),
+            f"{row.n:,}",
+            *(_cell(cells.get((row.model, of))) for of in columns.values()),
+        ]
+        for row in overall
+        if row.base == leading
     ]
-    return _table(["model", "samples", *columns], lines)
+    return _table(["model", "samples", *columns], lines) if lines else ""
 
 
-def _cell(row: Mapping[Hashable, Any] | None) -> str:
+def _cell(row: MetricRow | None) -> str:
     """Return a value with its interval; nothing where it was not measured."""
     if row is None:
         return ""
-    if pd.isna(row["value"]):
+    if row.value is None:
         return "undefined"
-    has_interval = pd.notna(row["low"]) and pd.notna(row["high"])
-    interval = f" ({row['low']:.3f} to {row['high']:.3f})" if has_interval else ""
-    return f"{row['value']:.3f}{interval}"
+    has_interval = row.low is not None and row.high is not None
+    interval = f" ({row.low:.3f} to {row.high:.3f})" if has_interval else ""
+    return f"{row.value:.3f}{interval}"
 
 
 def _table(head: list[str], lines: list[list[str]]) -> str:
