@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import combinations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from evenhand.metrics.contrasts import Contrast, Side, constant, sides
+from evenhand.metrics.contrasts import (
+    Contrasts,
+    Side,
+    all_pairs,
+    constant,
+    contrast,
+    pair_place,
+    sides,
+)
 from evenhand.metrics.estimates import EVERYBODY, Number
 from evenhand.metrics.families import Family
 from evenhand.metrics.headlines import (
@@ -32,6 +40,9 @@ APPROXIMATE = "approximate"
 """In ``method``: the interval is not shown to cover as often as its level says; no verdict rests
 on such a row."""
 
+FIRST: NDArray[np.intp] = np.zeros(1, dtype=np.intp)
+"""The place of a difference that is the only one."""
+
 Key = tuple[str, str, str]
 """Attribute, group and metric of a row."""
 
@@ -44,14 +55,15 @@ class Claim:
     ----------
     key
         The row's attribute, group and metric.
-    contrasts
-        The k differences behind the row.
+    contrasts, places
+        The k differences behind the row: those at these places.
     combine
         Turns their adjusted p-values ``(k,)`` into that of the row.
     """
 
     key: Key
-    contrasts: tuple[Contrast, ...]
+    contrasts: Contrasts
+    places: NDArray[np.intp]
     combine: Callable[[Floats], float]
 
 
@@ -88,10 +100,10 @@ class Claims:
             if gap not in self.numbers or self.numbers[gap].reason:
                 continue
             of = self._sides(self.numbers[gap].family[0], attribute, metric)
-            pairs = tuple(Contrast(one, other) for one, other in combinations(of, 2))
-            if not pairs:
+            pairs = all_pairs(of)
+            if not len(pairs):
                 continue
-            yield Claim(gap, pairs, _smallest)
+            yield Claim(gap, pairs, np.arange(len(pairs)), _smallest)
             yield from self._from_reference(attribute, metric, pairs)
 
     def of_chance(self) -> Iterator[Claim]:
@@ -99,7 +111,8 @@ class Claims:
         key = (EVERYBODY, EVERYBODY, "auc")
         if key in self.numbers and not self.numbers[key].reason:
             for auc in self._sides(self.numbers[key].family[0], EVERYBODY, "auc"):
-                yield Claim(key, (Contrast(auc, constant("chance", auc, CHANCE)),), _smallest)
+                lone = contrast(auc, constant("chance", auc, CHANCE))
+                yield Claim(key, lone, FIRST, _smallest)
 
     def of_models(self, attributes: Sequence[str], metrics: Sequence[str]) -> Iterator[Claim]:
         """Yield the differences of two models: for everybody, each group, and the worst groups."""
@@ -109,7 +122,7 @@ class Claims:
             return
         models = self._sides(self.numbers[key].family[0], EVERYBODY, metric)
         if len(models) == 2:
-            yield Claim(key, (Contrast(*models),), _smallest)
+            yield Claim(key, contrast(*models), FIRST, _smallest)
         for attribute in attributes:
             yield from self._of_models(attribute, metric)
 
@@ -123,15 +136,20 @@ class Claims:
         ]
         names = [name for name in by_model[0] if name in by_model[1]]
         new, reference = ([sides_of[name] for name in names] for sides_of in by_model)
-        cross = [[Contrast(one, other) for other in reference] for one in new]
-        for place, one in enumerate(new):
-            yield Claim((attribute, one.group, metric), (cross[place][place],), _smallest)
         worst = (attribute, EVERYBODY, f"{metric}_worst")
-        if worst in self.numbers and 0 < len(new) == len(summary.family[0].names):
-            every = tuple(contrast for row in cross for contrast in row)
+        crossed = worst in self.numbers and 0 < len(new) == len(summary.family[0].names)
+        each, count = np.arange(len(new), dtype=np.int32), len(new)
+        first = np.repeat(each, count) if crossed else each
+        second = np.tile(each, count) if crossed else each
+        contrasts = Contrasts((*new, *reference), first, second + count)
+        for place, one in enumerate(new):
+            own = np.array([place * count + place if crossed else place])
+            yield Claim((attribute, one.group, metric), contrasts, own, _smallest)
+        if crossed:
             sign = -1 if find_metric(metric).direction == "lower" else 1
-            better = sign * np.sign([[contrast.value for contrast in row] for row in cross])
-            yield Claim(worst, every, partial(_worst, better=better))
+            better = sign * np.sign(contrasts.values()).reshape(count, count)
+            every = np.arange(len(contrasts))
+            yield Claim(worst, contrasts, every, partial(_worst, better=better))
 
     def _across(self, attribute: str, metric: str) -> Number | None:
         """Return a number across the groups that has the values of all of them."""
@@ -139,25 +157,16 @@ class Claims:
         present = [self.numbers[key] for key in keys if key in self.numbers]
         return next((one for one in present if len(one.family) == 2 and not one.reason), None)
 
-    def _from_reference(
-        self, attribute: str, metric: str, pairs: Sequence[Contrast]
-    ) -> Iterator[Claim]:
+    def _from_reference(self, attribute: str, metric: str, pairs: Contrasts) -> Iterator[Claim]:
         """Yield the signed differences from the reference that are rows."""
-        signed = {
-            key: number.family[0].names
-            for key, number in self.numbers.items()
-            if key[0] == attribute and key[2] == f"{metric}_difference"
-        }
-        references = {reference for _, reference in signed.values()}
-        beside = {
-            frozenset((pair.first.group, pair.second.group)): pair
-            for pair in pairs
-            if pair.first.group in references or pair.second.group in references
-        }
-        for key, names in signed.items():
-            pair = beside.get(frozenset(names))
-            if pair:
-                yield Claim(key, (pair,), _smallest)
+        place = {side.group: at for at, side in enumerate(pairs.sides)}
+        for key, number in self.numbers.items():
+            if key[0] != attribute or key[2] != f"{metric}_difference":
+                continue
+            group, reference = number.family[0].names
+            if group in place and reference in place:
+                at = pair_place(place[group], place[reference], len(place))
+                yield Claim(key, pairs, np.array([at]), _smallest)
 
     def _headline_metrics(self, attribute: str, metrics: Sequence[str]) -> tuple[str, ...]:
         """Return the headline's metric, the first in which groups vary, and those beside it."""

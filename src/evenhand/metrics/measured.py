@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from evenhand.metrics.aggregates import DETECTABLE
 from evenhand.metrics.claims import CLAIM, Claim, Key, is_approximate
-from evenhand.metrics.contrasts import Contrast, Together, adjust_together
+from evenhand.metrics.contrasts import Contrasts, Together, adjust_together
 from evenhand.metrics.permutation import holm
 from evenhand.metrics.power import LEVEL, POWER
 from evenhand.metrics.tests import Row
@@ -57,7 +57,7 @@ def judge(parts: Sequence[Measured]) -> list[Row]:
         for claim in part.claims:
             batches.setdefault(part.patients, []).append((part, claim))
     tested = [row for part in parts for row in part.tested]
-    counts = {patients: len(_distinct(claims)) for patients, claims in batches.items()}
+    counts = {patients: sum(map(len, _distinct(claims))) for patients, claims in batches.items()}
     total = len(tested) + sum(counts.values())
     for patients, claims in batches.items():
         _judge_drawn(claims, total / max(counts[patients], 1))
@@ -68,16 +68,17 @@ def judge(parts: Sequence[Measured]) -> list[Row]:
 
 def _judge_drawn(claims: Sequence[tuple[Measured, Claim]], weight: float) -> None:
     """Put p-values into the rows of claims about the same patients."""
-    contrasts = _distinct(claims)
-    results = adjust_together(contrasts, CLAIM / weight)
-    position = {id(contrast): number for number, contrast in enumerate(contrasts)}
+    batches = _distinct(claims)
+    results = adjust_together(batches, CLAIM / weight)
+    starts = np.cumsum([0, *map(len, batches)])
+    start_of = {id(batch): start for batch, start in zip(batches, starts, strict=False)}
+    adjusted_p = np.minimum(1, weight * results.p_adjusted)
     for part, claim in claims:
-        own = [position[id(contrast)] for contrast in claim.contrasts]
+        own = start_of[id(claim.contrasts)] + claim.places
         row = part.rows[claim.key]
         if not is_approximate(row["method"]):
             row["p"] = _number(results.p[own[0]]) if len(own) == 1 else None
-            adjusted = claim.combine(np.minimum(1, weight * results.p_adjusted[own]))
-            row["p_adjusted"] = _number(adjusted)
+            row["p_adjusted"] = _number(claim.combine(adjusted_p[own]))
             _put_detectable(part, claim, results)
 
 
@@ -92,8 +93,8 @@ def _judge_tested(rows: Sequence[Row], weight: float) -> None:
 def _put_detectable(part: Measured, claim: Claim, results: Together) -> None:
     """Put into the rows how large a difference would be claimed with the usual power."""
     attribute, group, metric = claim.key
-    lone = claim.contrasts[0] if len(claim.contrasts) == 1 else None
-    if lone is None or lone.exact or metric.endswith("_gap"):
+    contrasts, place = claim.contrasts, int(claim.places[0])
+    if len(claim.places) > 1 or contrasts.exact(place) or metric.endswith("_gap"):
         return
     name = f"{metric.removesuffix('_difference')}_{DETECTABLE}"
     reach = results.critical + float(norm.isf(1 - POWER))
@@ -103,14 +104,15 @@ def _put_detectable(part: Measured, claim: Claim, results: Together) -> None:
         row["method"] = row["method"].replace("two-sided 5 %", "two-sided 5 % for all claims")
     elif part.finds:
         part.rows[attribute, group, name] = part.rows[claim.key] | {
-            "metric": name, "value": reach * lone.error, "low": None, "high": None, "level": None,
-            "p": None, "p_adjusted": None, "method": "80 % power, two-sided 5 % for all claims",
+            "metric": name, "value": reach * contrasts.error(place),
+            "low": None, "high": None, "level": None, "p": None, "p_adjusted": None,
+            "method": "80 % power, two-sided 5 % for all claims",
         }  # fmt: skip
 
 
-def _distinct(claims: Sequence[tuple[Measured, Claim]]) -> list[Contrast]:
-    """Return each contrast once, as a gap shares some with differences from the reference."""
-    return list({id(one): one for _, claim in claims for one in claim.contrasts}.values())
+def _distinct(claims: Sequence[tuple[Measured, Claim]]) -> list[Contrasts]:
+    """Return each batch of contrasts once, as a gap shares its own with the differences."""
+    return list({id(claim.contrasts): claim.contrasts for _, claim in claims}.values())
 
 
 def _number(p: float) -> float | None:
