@@ -8,8 +8,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
-from scipy.stats import norm, t
+from scipy.special import ndtri, stdtr
 
 from evenhand.metrics.families import SAME, Family
 from evenhand.metrics.permutation import holm
@@ -134,7 +133,7 @@ class Contrasts:
     def exact(self, place: int) -> bool:
         """Return whether one of the two values never changes, so that only bounds are known."""
         one, other = self.sides[self.first[place]], self.sides[self.second[place]]
-        return one.trials + other.trials > 0
+        return bool(one.trials or other.trials)
 
 
 def contrast(first: Side, second: Side) -> Contrasts:
@@ -204,7 +203,7 @@ def adjust_together(batches: Sequence[Contrasts], level: float) -> Together:
     if len(exact):
         p[exact] = _exact_p(stack, exact)
         adjusted[exact] = holm(p[exact]) * count / len(exact)
-        critical = max(critical, float(norm.isf(level / (2 * count))))
+        critical = max(critical, -float(ndtri(level / (2 * count))))
     return Together(p, np.minimum(adjusted, 1.0), critical)
 
 
@@ -273,7 +272,7 @@ def _by_draws(stack: _Stack, places: NDArray[np.intp]) -> Adjusted:
     """Test contrasts by their resamples."""
     errors = stack.error[places]
     at = stack.scaled[stack.first[places], 0] - stack.scaled[stack.second[places], 0]
-    observed = norm.isf(t.sf(np.abs(at) / errors, stack.degrees(places)))
+    observed = -ndtri(stdtr(stack.degrees(places), -np.abs(at) / errors))
 
     def drawn(some: NDArray[np.intp]) -> Floats:
         values = stack.differences(places[some])
@@ -289,6 +288,16 @@ def _exact_p(stack: _Stack, places: NDArray[np.intp]) -> Floats:
     The interval is that of `difference_interval`: its half-width is the hypotenuse over the
     half-widths of both sides. The p-value is twice the tail at which it just reaches 0.
     """
+    _, kind = np.unique(
+        np.stack([stack.values, stack.trials, stack.errors]), axis=1, return_inverse=True
+    )
+    kinds = kind[stack.first[places]] * len(kind) + kind[stack.second[places]]
+    _, alike, back = np.unique(kinds, return_index=True, return_inverse=True)
+    return _tails(stack, places[alike])[back]
+
+
+def _tails(stack: _Stack, places: NDArray[np.intp]) -> Floats:
+    """Return `_exact_p` of contrasts, one of each kind: those of equal sides are alike."""
 
     def reach(of: NDArray[np.intp], tail: Floats) -> Floats:
         trials = stack.trials[of]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from evenhand.metrics.aggregates import DETECTABLE
 from evenhand.metrics.claims import CLAIM, Claim, Key, is_approximate
@@ -97,10 +97,10 @@ def _put_detectable(part: Measured, claim: Claim, results: Together) -> None:
     if len(claim.places) > 1 or contrasts.exact(place) or metric.endswith("_gap"):
         return
     name = f"{metric.removesuffix('_difference')}_{DETECTABLE}"
-    reach = results.critical + float(norm.isf(1 - POWER))
+    reach = results.critical - float(ndtri(1 - POWER))
     row = part.rows.get((attribute, group, name))
     if row is not None and row["value"] is not None:
-        row["value"] *= reach / float(norm.isf(LEVEL / 2) + norm.isf(1 - POWER))
+        row["value"] *= reach / -float(ndtri(LEVEL / 2) + ndtri(1 - POWER))
         row["method"] = row["method"].replace("two-sided 5 %", "two-sided 5 % for all claims")
     elif part.finds:
         part.rows[attribute, group, name] = part.rows[claim.key] | {
