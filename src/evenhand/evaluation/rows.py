@@ -30,6 +30,7 @@ from evenhand.metrics import (
     within,
 )
 from evenhand.tables.predictions import Predictions
+from evenhand.wording import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -323,8 +324,8 @@ def matched(first: Predictions, second: Predictions) -> tuple[Predictions, Predi
         differs = kept["sample_id"][(kept[column] != found[column]).to_numpy()]
         if len(differs):
             raise EvenhandError(
-                f"{len(differs)} samples have another {column} in the other model's predictions "
-                f"({differs.iloc[0]!r} for one); they come from other data."
+                f"{counted(len(differs), 'sample')} with another {column} in the other model's "
+                f"predictions ({differs.iloc[0]!r} for one); they come from other data."
             )
     return (
         Predictions(kept, first.classes, first.levels),

@@ -165,7 +165,8 @@ class Objective:
         for attribute, levels in self._about(groups).items():
             parts = _parts(rows, levels, (excluded or {}).get(attribute, ()))
             if len(parts) < 2:
-                found.append(f"attribute {attribute!r}: {len(parts)} group left; two are needed")
+                left = counted(len(parts), "group")
+                found.append(f"attribute {attribute!r}: {left} left; two are needed")
             classes = common_classes(list(parts.values()))
             for level, part in parts.items():
                 reason = why_undefined(part, metric, classes)

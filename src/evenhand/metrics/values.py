@@ -15,6 +15,7 @@ from evenhand.metrics.families import Family, family
 from evenhand.metrics.registry import Floats, Metric, find_metric
 from evenhand.metrics.resample import Resamples
 from evenhand.metrics.scored import Scored
+from evenhand.wording import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +82,7 @@ class Values:
     def reason(self, metric: str, levels: Sequence[str]) -> str | None:
         """Return why a number across some groups is undefined, or None."""
         if len(levels) < 2:
-            return f"{len(levels)} group to compare; two are needed"
+            return f"{counted(len(levels), 'group')} to compare; two are needed"
         whys = [(level, why) for level in levels if (why := self.why(metric, level))]
         told = [f"group {level!r}: {why}" for level, why in whys[:SHOWN]]
         more = [f"and {len(whys) - SHOWN:,} more groups"] if len(whys) > SHOWN else []
