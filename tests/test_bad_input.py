@@ -76,11 +76,11 @@ def of_table(path, cache, *more):
             "--baseline blocks.1.attn,blocks.0.mlp and --baseline blocks.0.mlp,blocks.1.attn are "
             "the same; give it once.",
         ),
-        ("tune", ("--pick", "ideal"), "there is one (min_auc). Give a second --objective"),
+        ("tune", ("--pick", "ideal"), "there is one (auc_worst). Give a second --target"),
         (
             "tune",
             ("--objective", "min_auc", "--objective", "auc_gap", "--pick", "budget=.1"),
-            "needs one objective over everybody",
+            "needs one target over everybody",
         ),
         ("tune", ("--objective", "min_auc:age"), "no --attribute 'age'; there are: group"),
         ("tune", ("--space", "tree"), "'flat' or 'staged'"),

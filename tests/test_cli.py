@@ -13,9 +13,12 @@ from tests.command import PHANTOMS, evenhand, training
 
 from evenhand import AuditSettings, CompareSettings, FinetuneSettings, PredictSettings, TuneSettings
 from evenhand.cli import app
+from evenhand.experiments.runs import begin_run
 from evenhand.files import read_json, write_json
+from evenhand.jobs.assess.settings import AssessSettings
+from evenhand.jobs.pretrain.settings import PretrainSettings
 from evenhand.metrics import COLUMNS
-from evenhand.runs import run_scope, start_run
+from evenhand.runs import run_scope
 
 MODEL = {"model.safetensors", "model.json", "predictions.parquet"}
 
@@ -61,7 +64,7 @@ def test_finetune_leaves_the_files_of_the_contract(trained):
 
 def test_metric_rows_have_the_contracts_columns(trained):
     found = read_json(trained[0] / "metrics.json")
-    assert found["schema"] == 1
+    assert found["schema"] == 2
     assert {tuple(row) for row in found["rows"]} == {tuple(COLUMNS)}
     assert {row["split"] for row in found["rows"]} == {"train", "val", "test"}
 
@@ -78,12 +81,13 @@ def test_report_writes_the_same_again(trained):
 
 def test_report_refuses_what_a_run_has_not(tmp_path):
     with run_scope():
-        run = start_run(tmp_path, "pretrain", {"seed": 0}, fingerprint="")
+        run = begin_run(tmp_path, "pretrain", PretrainSettings(data="phantom:"), fingerprint="")
     run.finish()
-    facts = run.facts
+    record = read_json(tmp_path / "run.json")
     ended = evenhand("report", tmp_path)
     assert (ended.status, "a run of 'pretrain', which has no report" in ended.err) == (2, True)
-    write_json(tmp_path / "run.json", facts | {"job": "assess"})
+    settings = AssessSettings(data="phantom:").kept()
+    write_json(tmp_path / "run.json", record | {"job": "assess", "settings": settings})
     ended = evenhand("report", tmp_path, "--card", tmp_path / "card.md")
     assert (ended.status, "which has no card" in ended.err) == (2, True)
 
@@ -193,11 +197,11 @@ def test_flags_stand_under_headings_from_the_job_to_the_general():
     shown = evenhand("tune", "--help").out
     headings = re.findall(r"^(\w+):$", shown, re.MULTILINE)
     assert headings == [
-        *("Arguments", "Search", "Data", "Values", "Model", "Objective", "Training"),
+        *("Arguments", "Search", "Data", "Values", "Model", "Target", "Training"),
         *("Method", "Workers"),
         "Options",
     ]
-    part = shown.partition("Model:")[2].partition("Objective:")[0]
+    part = shown.partition("Model:")[2].partition("Target:")[0]
     assert "--backbone" in part
     assert "--trials" not in part
 

@@ -33,7 +33,7 @@ STOREYS = {
     "ground": (
         ("tables",),
         ("spreadsheets", "runs", "run_files", "locks", "files", "progress"),
-        ("errors", "launcher", "settings", "wording"),
+        ("earlier_names", "errors", "launcher", "settings", "wording"),
     ),
 }
 """The storeys from the top down; within a storey, too, a part imports only those below it."""

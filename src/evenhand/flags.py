@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
@@ -19,8 +19,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from typer.core import TyperCommand
 
-from evenhand.errors import EvenhandError, unknown_name
-from evenhand.settings import Settings
+from evenhand.earlier_names import SETTINGS, current_settings, refuse_both_names
+from evenhand.errors import EvenhandError
+from evenhand.settings import Settings, problems
 
 Job = Callable[[Any, Any, bool], None]
 """A command: its settings, the folder of the run, whether to replace the run that is there."""
@@ -61,6 +62,8 @@ class Sections(TyperCommand):
         """Write arguments and flags, each with its text."""
         sections: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
+            if getattr(parameter, "hidden", False):
+                continue
             words, text = parameter.get_help_record(ctx) or ("", "")
             if parameter.param_type_name == "argument":
                 heading, words = "Arguments", str(parameter.metavar)
@@ -153,7 +156,16 @@ def _parameters(settings: type[Settings], positional: tuple[str, ...]) -> list[i
     arguments = [_argument(name, fields[name]) for name in positional]
     headings = _headings(settings)
     flags = [name for name in headings if name not in positional]
-    return arguments + [_flag(name, fields[name], headings[name]) for name in flags]
+    return [
+        *arguments,
+        *(_flag(name, fields[name], headings[name]) for name in flags),
+        *(_alias(name, fields[now]) for name, now in SETTINGS.items() if now in fields),
+    ]
+
+
+def _alias(name: str, field: FieldInfo) -> inspect.Parameter:
+    """Return the flag of a setting's earlier name, which help does not show."""
+    return flag(name, _parsed_as(field.annotation) | None, None, "", hidden=True)
 
 
 def _headings(settings: type[Settings]) -> dict[str, str]:
@@ -230,31 +242,18 @@ def gather(
     EvenhandError
         The file is no YAML of settings, or a value is not allowed; all of them are listed.
     """
-    values = _from_file(config) if config else {}
-    values |= {name: value for name, value in given.items() if value is not None and value != []}
+
+    def word(name: str) -> str:
+        return name.upper() if name in positional else f"--{name.replace('_', '-')}"
+
+    flags = {name: value for name, value in given.items() if value is not None and value != []}
+    refuse_both_names(flags, word)
+    values = current_settings(_from_file(config)) if config else {}
+    values |= current_settings(flags)
     try:
         return settings.model_validate(values)
     except ValidationError as error:
-        raise EvenhandError("; ".join(_problems(error, settings, positional))) from None
-
-
-def _problems(
-    error: ValidationError, settings: type[Settings], positional: tuple[str, ...]
-) -> Iterator[str]:
-    """Yield what pydantic finds wrong with settings, each by the name of its flag."""
-    for problem in error.errors():
-        text = problem["msg"].removeprefix("Value error, ")
-        if not problem["loc"]:  # of several settings together, which the text names
-            yield text
-            continue
-        name = str(problem["loc"][0])
-        words = name.upper() if name in positional else f"--{name.replace('_', '-')}"
-        if problem["type"] == "missing":
-            yield f"{words} is missing"
-        elif problem["type"] == "extra_forbidden":
-            yield str(unknown_name("setting", name, settings.model_fields))
-        else:
-            yield f"{words}: {text} (given: {problem['input']!r})"
+        raise EvenhandError("; ".join(problems(error, settings, word))) from None
 
 
 def _from_file(config: Path) -> dict[str, Any]:

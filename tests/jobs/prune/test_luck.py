@@ -15,9 +15,9 @@ from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
 from evenhand.evaluation.rows import cut_of, metric_rows
 from evenhand.jobs.prune import luck
 from evenhand.jobs.prune.halves import PATIENTS, Halves, halve
-from evenhand.jobs.prune.judge import Judge, find_criterion
+from evenhand.jobs.prune.judge import Judge
 from evenhand.jobs.prune.settings import PruneSettings
-from evenhand.metrics import Bootstrap, Plan
+from evenhand.metrics import Bootstrap, Plan, find_target
 from evenhand.reporting.sections.luck import Luck, luck_sentences, read_luck
 from evenhand.tables.predictions import Predictions
 
@@ -59,7 +59,7 @@ def drawn(rng: np.random.Generator, patients: int, signal: float = 0.2) -> Predi
 
 def judge_of(halves: Halves | None, objective: str = "auc_gap", **changes) -> Judge:
     settings = PruneSettings(run="run", attribute=("group",), **{"budget": None} | changes)
-    return Judge(None, "group", find_criterion(objective), None, settings, {}, halves)
+    return Judge(None, "group", find_target(objective), settings, {}, halves)
 
 
 EVEN = Halves(frozenset(f"p{k}" for k in range(0, 80, 2)))

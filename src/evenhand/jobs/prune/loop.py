@@ -76,7 +76,7 @@ def steps(task: PruneTask, state: State, rows: Sequence[Row], remove: Remove) ->
             predictions = task.judge.predict(state.model, task.accelerator)
             values = task.judge.values(predictions)
             done.append(row_of(number, state, values, time.perf_counter() - began))
-            name = task.judge.criterion.name
+            name = task.judge.target.row
             advance(text=f"sparsity {state.sparsity:.0%}, {name} {values[name]:.4f}")
             yield Step(state, done[-1], predictions)
 
@@ -122,8 +122,8 @@ def stop_reason(task: PruneTask, rows: Sequence[Row]) -> str | None:
         return "no further channel or head can be removed"
     if not judge.within_budget(last, rows[0]):
         return f"the budget of {counted(task.settings.budget or 0, 'point')} was spent"
-    if judge.criterion.meets(float(last[judge.criterion.name]), judge.target):
-        return f"the target {task.settings.target} was met"
+    if judge.target.is_reached(float(last[judge.target.row])):
+        return f"the target {judge.target.name}={judge.target.bound:g} was met"
     if not _count(task, last["left"], _total(task)):
         return f"the sparsity limit of {task.settings.limit:g} % was reached"
     return None
