@@ -27,6 +27,7 @@ from evenhand.files import (
 )
 from evenhand.launcher import is_main
 from evenhand.locks import locked, refuse_locked
+from evenhand.plugins import require_imports
 from evenhand.run_files import RECORD, Contents, remove_run, remove_temporary
 
 SCHEMA = 1
@@ -320,11 +321,12 @@ def finished_run(root: Path) -> Run:
     Raises
     ------
     EvenhandError
-        There is no run in it, or one that is not finished.
+        There is no run in it, one that is not finished, or one that needs a module of ``--import``.
     """
     run = open_run(root)
     if not run.finished:
         raise EvenhandError(f"the run in {root} is not finished; give its command again.")
+    require_imports(run.root, run.facts["settings"])
     return run
 
 

@@ -114,5 +114,5 @@ def _same_data(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     they lie, or by what they are.
     """
     alike = {name for name in ("path", "fingerprint") if one[name] == other[name]}
-    published = bool(READERS[one["reader"]].about.layout)
+    published = one["reader"] in READERS and bool(READERS[one["reader"]].about.layout)
     return bool(one["reader"] == other["reader"] and (published or alike))
