@@ -13,6 +13,8 @@ from .errors import UnknownNameError as UnknownNameError
 from .evaluation.settings import AuditSettings as AuditSettings
 from .evaluation.settings import CompareSettings as CompareSettings
 from .evaluation.settings import PredictSettings as PredictSettings
+from .experiments.runs import Run as Run
+from .experiments.runs import open_run as open_run
 from .experiments.settings import FinetuneSettings as FinetuneSettings
 from .jobs.assess.job import assess as assess
 from .jobs.assess.settings import AssessSettings as AssessSettings
@@ -38,6 +40,8 @@ from .masks.masks import full_mask as full_mask
 from .masks.registry import register_strategy as register_strategy
 from .masks.strategies import find_strategy as find_strategy
 from .masks.strategies import strategy_names as strategy_names
+from .masks.tuning import tune_only as tune_only
+from .masks.tuning import units_of as units_of
 from .masks.units import Family as Family
 from .masks.units import Unit as Unit
 from .masks.units import families as families
@@ -47,6 +51,8 @@ from .methods.afterwards.multicalibrate import check_segments as check_segments
 from .methods.afterwards.multicalibrate import multicalibrate as multicalibrate
 from .methods.afterwards.recalibrate import recalibrate as recalibrate
 from .methods.afterwards.thresholds import choose_thresholds as choose_thresholds
+from .methods.mitigate import Adjusted as Adjusted
+from .methods.mitigate import mitigate as mitigate
 from .methods.registry import register_method as register_method
 from .methods.registry import training_method as training_method
 from .metrics import Metric as Metric
@@ -67,8 +73,6 @@ from .pretraining.registry import register_ssl as register_ssl
 from .pruning.registry import register_estimator as register_estimator
 from .reporting import Report as Report
 from .reporting import render as render
-from .runs import Run as Run
-from .runs import open_run as open_run
 from .tables.predictions import Predictions as Predictions
 from .tables.predictions import read_predictions as read_predictions
 from .tables.predictions import write_predictions as write_predictions

@@ -13,10 +13,19 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    model_serializer,
+    model_validator,
+)
 
 from evenhand.errors import EvenhandError
 from evenhand.settings import Settings
+
+RECORDED = "recorded"
+"""The context in which settings are read from a file: no module is imported because it says so."""
 
 PLUGINS = "evenhand.plugins"
 """The entry-point group of installed plug-ins: each entry is imported, and called if it can be."""
@@ -108,8 +117,9 @@ class ImportSettings(Settings, title="Plug-ins"):
     )
 
     @model_validator(mode="after")
-    def _import(self) -> ImportSettings:
-        import_modules(self.imports)
+    def _import(self, info: ValidationInfo) -> ImportSettings:
+        if info.context != RECORDED:
+            import_modules(self.imports)
         return self
 
     @model_serializer(mode="wrap")

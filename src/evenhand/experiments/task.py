@@ -22,10 +22,11 @@ from evenhand.cohort.store.batches import BatchSource
 from evenhand.cohort.store.samples import default_cache
 from evenhand.errors import EvenhandError, pick
 from evenhand.experiments.mitigation import FIRST_EPOCHS, Mitigation, find_mitigation
+from evenhand.experiments.runs import Run
 from evenhand.experiments.settings import TrainingSettings
 from evenhand.launcher import is_main
 from evenhand.masks.lora import merge_lora
-from evenhand.masks.masks import Mask, Schedule, find_units, full_mask, train_mode, tune_only
+from evenhand.masks.masks import Mask, Schedule, find_units, full_mask, set_trainable, train_mode
 from evenhand.masks.units import parts
 from evenhand.metrics.groups import Groups, attribute_groups, excluded_groups
 from evenhand.metrics.targets import Target, find_target
@@ -33,7 +34,6 @@ from evenhand.networks.augment import find_augmentation
 from evenhand.networks.checkpoints import save_model
 from evenhand.networks.inputs import SeriesInputs
 from evenhand.networks.model import Model, build_model
-from evenhand.runs import Run
 from evenhand.tables.attributes import group_of
 from evenhand.tables.predictions import write_predictions
 from evenhand.training.device import await_device, make_accelerator
@@ -191,7 +191,7 @@ def _check_memory(task: Task) -> None:
         accelerator = make_accelerator(task.settings)
         model = model.to(accelerator.device)
         lowest = frozenset(unit.name for unit in parts(model.backbone) if unit.depth == 1)
-        tune_only(model, lowest)
+        set_trainable(model, lowest)
         Feed(model, task.splits, fit_settings, accelerator, task.activations).cut(lowest)
 
 
@@ -305,10 +305,10 @@ def _wrong_rows(
 
 def keep(task: Task, run: Run, name: str, trained: Trained, **facts: Any) -> None:
     """Save a trained model of a run and score every split with it, the test split for once."""
-    model = save_trained(task, run.model(name), trained, **facts)
+    model = save_trained(task, run.folder(name), trained, **facts)
     predictions = predict(model, task.splits.items(), make_accelerator(task.settings))
     if is_main():
-        write_predictions(run.predictions(name), predictions)
+        write_predictions(run.predictions_file(name), predictions)
 
 
 def save_trained(task: Task, folder: Path, trained: Trained, **facts: Any) -> Model:
@@ -355,7 +355,7 @@ def seconds_per_fit(task: Task) -> float:
 
 def _measured(model: Model, batch_size: int, accelerator: Accelerator) -> tuple[float, float]:
     """Return the seconds of a forward pass, and of one with its backward pass."""
-    tune_only(model, full_mask(model.backbone))
+    set_trainable(model, full_mask(model.backbone))
     train_mode(model)
     device = accelerator.device
     model = model.to(device)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import ast
 import inspect
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from evenhand.errors import EvenhandError, pick
+from evenhand.methods.post_hoc import COMPUTED, PostHoc
 from evenhand.registry import Registry
 
 Stage = Literal["training", "afterwards"]
@@ -52,7 +53,7 @@ class Method:
     definition: Any = None
 
     def load(self) -> Any:
-        """Import the method: a class of training methods, or a function of arrays."""
+        """Import the method: a class of training methods, or a `PostHoc`."""
         return import_module(self.module).METHOD if self.definition is None else self.definition
 
 
@@ -190,23 +191,58 @@ def method_from_text(text: str, **more: Any) -> Any:
     name, _, listed = text.partition(":")
     kind = find_method(name, "training").load()
     hints = get_type_hints(kind.__init__, include_extras=True)
+    return training_method(name, **_settings(text, listed, hints, more), **more)
+
+
+def post_hoc_from_text(text: str) -> tuple[str, PostHoc, dict[str, Any]]:
+    """Return the name of a method for trained models, the method, and the settings in the text.
+
+    Parameters
+    ----------
+    text
+        ``NAME`` or ``NAME:SETTING=VALUE,…``; several values of a setting have ``/`` between them.
+
+    Raises
+    ------
+    EvenhandError
+        There is no such method or setting, or a value has the wrong type.
+
+    Examples
+    --------
+    >>> name, method, settings = post_hoc_from_text("thresholds:aim=net-benefit,value=0.2")
+    >>> name, method.takes, settings
+    ('thresholds', 'scores', {'aim': 'net-benefit', 'value': 0.2})
+    """
+    name, _, listed = text.partition(":")
+    method: PostHoc = find_method(name, "afterwards").load()
+    hints = get_type_hints(method.fit, include_extras=True)
+    settings = _settings(text, listed, hints, dict.fromkeys(COMPUTED))
+    method.check_settings(name, settings)
+    return name, method, settings
+
+
+def _settings(
+    text: str, listed: str, hints: Mapping[str, Any], computed: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the settings in ``SETTING=VALUE,…``, each in its type."""
     settings: dict[str, Any] = {}
     for item in filter(None, listed.split(",")):
         setting, _, value = item.partition("=")
-        if setting in more:
+        if setting in computed:
             raise EvenhandError(f"--method {text}: {setting} is computed, and cannot be given.")
         if setting in settings:
             raise EvenhandError(f"--method {text}: {setting} is given twice.")
         settings[setting] = _typed(text, setting, value, hints)
-    return training_method(name, **settings, **more)
+    return settings
 
 
 def _typed(text: str, setting: str, value: str, hints: Mapping[str, Any]) -> Any:
     """Return a setting's value in its type; one that the method lacks is refused later."""
     if setting not in hints:
         return value
+    several = get_origin(hints[setting]) is Sequence
     try:
-        return TypeAdapter(hints[setting]).validate_python(value)
+        return TypeAdapter(hints[setting]).validate_python(value.split("/") if several else value)
     except ValidationError as error:
         problem = error.errors()[0]["msg"].lower()
         raise EvenhandError(f"--method {text}: {setting}={value!r}: {problem}.") from error
