@@ -65,7 +65,7 @@ def test_finetune_leaves_the_files_of_the_contract(trained):
 
 def test_metric_rows_have_the_contracts_columns(trained):
     found = read_json(trained[0] / "metrics.json")
-    assert found["schema"] == 1
+    assert found["schema"] == 2
     assert {tuple(row) for row in found["rows"]} == {tuple(COLUMNS)}
     assert {row["split"] for row in found["rows"]} == {"train", "val", "test"}
 

@@ -2,7 +2,7 @@
 
 import evenhand.metrics.definitions  # noqa: F401 (registers them)
 from evenhand.metrics.aggregates import CONTRASTS, DETECTABLE, SUMMARIES
-from evenhand.metrics.claims import CHANCE, CLAIM, is_approximate
+from evenhand.metrics.claims import CHANCE, CLAIM
 from evenhand.metrics.decision_curve import decision_curve
 from evenhand.metrics.fairness import FAIRNESS, Fairness, fairness, register_fairness
 from evenhand.metrics.groups import (
@@ -33,8 +33,9 @@ from evenhand.metrics.registry import (
     register_metric,
 )
 from evenhand.metrics.resample import Bootstrap
+from evenhand.metrics.rows import COLUMNS, EVERYBODY, MetricRow, as_records, as_table
 from evenhand.metrics.scored import Scored, scored
-from evenhand.metrics.table import COLUMNS, Progress, as_records, as_table, measure, measure_part
+from evenhand.metrics.table import Progress, RowNames, measure, measure_part
 from evenhand.metrics.targets import Target, find_target
 from evenhand.metrics.thresholds import Policy, by_group, policy, youden
 
@@ -45,6 +46,7 @@ __all__ = [
     "COLUMNS",
     "CONTRASTS",
     "DETECTABLE",
+    "EVERYBODY",
     "FAIRNESS",
     "METRICS",
     "SUMMARIES",
@@ -56,9 +58,11 @@ __all__ = [
     "Groups",
     "Measured",
     "Metric",
+    "MetricRow",
     "Plan",
     "Policy",
     "Progress",
+    "RowNames",
     "Scored",
     "Target",
     "Test",
@@ -84,7 +88,6 @@ __all__ = [
     "guide_representation",
     "headline_order",
     "holm",
-    "is_approximate",
     "is_metric",
     "judge",
     "leading_metric",

@@ -49,10 +49,10 @@ def write_assessment(run: Run, found: Sequence[Evaluation]) -> None:
     """Write the numbers, the verdicts and the page of an assessment."""
     from evenhand.jobs.assess.answers import verdict_rows  # imports torch
     from evenhand.jobs.assess.page import page_of
-    from evenhand.jobs.assess.records import write_metrics
+    from evenhand.jobs.assess.records import write_assessment
 
     required, alike = _found(run, "check"), _found(run, "similarity")
-    write_metrics(run, found)
+    write_assessment(run, found)
     page = page_of(run, found, required, alike)
     verdicts = (requirement_verdicts(required), verdict_rows(found[0]), similarity_verdicts(alike))
     _write(run, page, chain.from_iterable(verdicts))
