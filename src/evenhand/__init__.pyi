@@ -13,10 +13,12 @@ from .errors import UnknownNameError as UnknownNameError
 from .evaluation.settings import AuditSettings as AuditSettings
 from .evaluation.settings import CompareSettings as CompareSettings
 from .evaluation.settings import PredictSettings as PredictSettings
+from .experiments.records import RunRecord as RunRecord
 from .experiments.runs import Run as Run
 from .experiments.runs import open_run as open_run
 from .experiments.settings import FinetuneSettings as FinetuneSettings
 from .jobs.assess.job import assess as assess
+from .jobs.assess.pages import report as report
 from .jobs.assess.settings import AssessSettings as AssessSettings
 from .jobs.audit.job import audit as audit
 from .jobs.check.job import check as check

@@ -289,7 +289,7 @@ def export(
     """Write a run's model as ONNX or safetensors, with its card."""
     from evenhand.jobs.export import export as work
 
-    off = work(run, out, form=form, model=model, overwrite=overwrite)
+    off = work(run, out, format=form, model=model, overwrite=overwrite)
     typer.echo(
         f"{out}: its logits are within {off:.1e} of the model's; card: {out.with_suffix('.md')}"
     )

@@ -60,5 +60,7 @@ def test_the_published_head():
 
 
 def test_an_unknown_method():
-    with pytest.raises(UnknownNameError, match=r"no SSL objective 'simcrl'; there are: simclr, vicreg"):
+    with pytest.raises(
+        UnknownNameError, match=r"no SSL objective 'simcrl'; there are: simclr, vicreg"
+    ):
         SSL_OBJECTIVES.find("simcrl")

@@ -21,6 +21,7 @@ from evenhand.jobs.assess.settings import AssessSettings
 from evenhand.jobs.check.job import measure_requirements
 from evenhand.jobs.check.settings import CheckSettings
 from evenhand.jobs.finetune.job import begin
+from evenhand.jobs.keywords import with_keywords
 from evenhand.masks.strategies import find_strategy
 from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.runs import run_scope
@@ -28,6 +29,7 @@ from evenhand.wording import counted
 from evenhand.workers import open_engine
 
 
+@with_keywords(AssessSettings, "data")
 @run_scope()
 @prepared_anew()
 def assess(

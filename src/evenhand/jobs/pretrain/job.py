@@ -11,6 +11,7 @@ from evenhand.cohort.splits import write_splits
 from evenhand.experiments.lineage import read_by, refuse_leak, write_seen
 from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run, begin_run
+from evenhand.jobs.keywords import with_keywords
 from evenhand.jobs.pretrain.settings import PretrainSettings
 from evenhand.jobs.pretrain.training import train_encoder
 from evenhand.networks.checkpoints import save_model
@@ -23,6 +24,7 @@ from evenhand.training.inputs import model_inputs, silent_channels
 ENCODER = "encoder"
 
 
+@with_keywords(PretrainSettings, "data")
 @run_scope()
 def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) -> Run:
     """Pre-train a backbone on two views of each training sample.
