@@ -19,6 +19,7 @@ from evenhand.evaluation.settings import PredictSettings
 from evenhand.experiments.records import SourceRecord, data_settings
 from evenhand.experiments.runs import Run, begin_run, finished_run
 from evenhand.jobs.audit.job import write_audit
+from evenhand.jobs.keywords import with_keywords
 from evenhand.jobs.predict.new_data import open_new_data
 from evenhand.jobs.predict.unlabelled import write_scores
 from evenhand.networks.checkpoints import load_model
@@ -38,6 +39,7 @@ INHERITED = (
 """Settings that are as in the model's run unless they are given; the model knows its classes."""
 
 
+@with_keywords(PredictSettings, "run", "data")
 @run_scope()
 def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) -> Run:
     """Apply a run's model to every sample of a cohort, and audit what it says of those with labels.
