@@ -16,6 +16,7 @@ from evenhand.networks.checkpoints import read_model_record
 from evenhand.reporting.page import section_page
 from evenhand.reporting.section import Section, sections_of
 from evenhand.reporting.sections.assessment import Part, Table, part_section
+from evenhand.wording import counted
 
 Record = dict[str, Any]
 
@@ -90,8 +91,9 @@ def _pretraining(run: Run, settings: AssessSettings) -> Part:
     ]
     if patience := settings.pretrain_patience:
         sentences.append(
-            f"A tenth of them was held out: pre-training ends after {patience} epochs without a "
-            "lower loss on it, and keeps the weights of the lowest."
+            "A tenth of them was held out: pre-training ends after "
+            f"{counted(patience, 'epoch')} without a lower loss on it, and keeps the weights of "
+            "the lowest."
         )
     title = "Loss on the training patients held out" if patience else "Loss"
     columns = ("Encoder", "Epochs", "Kept", "Loss of the first", "Of the one kept")

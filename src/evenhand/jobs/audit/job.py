@@ -101,14 +101,18 @@ def begin_audit(
 
 def write_audit(
     run: Run,
-    models: Mapping[str, Predictions],
+    models: dict[str, Predictions],
     *,
     chosen: str | None,
     requests: Mapping[str, Request] | None = None,
 ) -> Run:
-    """Put predictions into a run directory, evaluate them as requested, and end the run."""
-    for name, predictions in models.items():
-        write_predictions(run.predictions_file(name), predictions)
+    """Put predictions into a run directory, evaluate them as requested, and end the run.
+
+    ``models`` is empty afterwards: they are in ``requests`` or are read again, and need not be held
+    twice.
+    """
+    for name in list(models):
+        write_predictions(run.predictions_file(name), models.pop(name))
     with run.phase("evaluation"):
         evaluate(run, chosen=chosen, requests=requests)
     run.finish(chosen=chosen)
