@@ -27,7 +27,7 @@ from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.launcher import check_alone, check_environment, is_main
-from evenhand.listings import LIST_METRICS, datasets, methods, units
+from evenhand.listings import LIST_METRICS, Imports, datasets, methods, units
 from evenhand.settings import Settings
 from evenhand.wording import counted
 
@@ -258,6 +258,7 @@ def report(
         Path | None, typer.Option(metavar="PATH", help="write a model card, too")
     ] = None,
     model: Annotated[str | None, MODEL] = None,
+    imports: Imports = None,
 ) -> None:
     """Write the numbers and the report of a finished run again."""
     from evenhand.jobs.assess.pages import PAGES
@@ -283,6 +284,7 @@ def export(
     ] = "onnx",
     model: Annotated[str | None, MODEL] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the files")] = False,
+    imports: Imports = None,
 ) -> None:
     """Write a run's model as ONNX or safetensors, with its card."""
     from evenhand.jobs.export import export as work

@@ -21,6 +21,7 @@ from typer.core import TyperCommand
 
 from evenhand.earlier_names import SETTINGS, current_settings, refuse_both_names
 from evenhand.errors import EvenhandError
+from evenhand.plugins import import_modules
 from evenhand.settings import Settings, problems
 
 Job = Callable[[Any, Any, bool], None]
@@ -79,11 +80,16 @@ def with_flags(
     return run
 
 
+def flag_name(setting: str) -> str:
+    """Return the flag of a setting; Python keeps the name ``import`` for itself."""
+    return "--import" if setting == "imports" else f"--{setting.replace('_', '-')}"
+
+
 def flag(
     name: str, kind: Any, default: Any, text: str, *, metavar: str | None = None, **more: Any
 ) -> inspect.Parameter:
     """Return a flag; ``default`` is shown by its text, and ``...`` makes the flag required."""
-    words = f"--{name.replace('_', '-')}"
+    words = flag_name(name)
     info = typer.Option(words, help=text, metavar=metavar, show_default=False, **more)
     return _keyword(name, kind, default, info)
 
@@ -149,8 +155,16 @@ def _argument(name: str, field: FieldInfo) -> inspect.Parameter:
 def _flag(name: str, field: FieldInfo, heading: str) -> inspect.Parameter:
     kind = field.annotation
     text = f"{field.description}{_default(field)}"
-    shown = _metavar(kind)
-    return flag(name, _parsed_as(kind) | None, None, text, metavar=shown, rich_help_panel=heading)
+    more: dict[str, Any] = {"metavar": _metavar(kind), "rich_help_panel": heading}
+    if name == "imports":
+        more |= {"is_eager": True, "callback": import_given, "metavar": "MODULE"}
+    return flag(name, _parsed_as(kind) | None, None, text, **more)
+
+
+def import_given(modules: list[str] | None) -> list[str] | None:
+    """Import the modules of ``--import`` before any other flag is looked at."""
+    import_modules(modules or ())
+    return modules
 
 
 def _default(field: FieldInfo) -> str:
@@ -202,7 +216,7 @@ def gather(
     """
 
     def word(name: str) -> str:
-        return name.upper() if name in positional else f"--{name.replace('_', '-')}"
+        return name.upper() if name in positional else flag_name(name)
 
     flags = {name: value for name, value in given.items() if value is not None and value != []}
     refuse_both_names(flags, word)
@@ -221,7 +235,7 @@ def _from_file(config: Path) -> dict[str, Any]:
         raise EvenhandError(f"--config {config} cannot be read: {error}") from error
     if not isinstance(values, dict):
         raise EvenhandError(f"--config {config} holds no settings; write NAME: VALUE lines.")
-    return {str(name): value for name, value in values.items()}
+    return {"imports" if name == "import" else str(name): value for name, value in values.items()}
 
 
 class _OnceEach(yaml.SafeLoader):

@@ -12,6 +12,7 @@ from evenhand.errors import EvenhandError, pick
 from evenhand.experiments.records import RunRecord, read_record
 from evenhand.files import DamagedError
 from evenhand.launcher import is_main
+from evenhand.plugins import require_imports
 from evenhand.run_files import RECORD
 from evenhand.runs import RunFolder, changed, open_folder, start_run, write_record
 from evenhand.settings import Settings
@@ -246,9 +247,10 @@ def finished_run(root: str | os.PathLike[str]) -> Run:
     Raises
     ------
     EvenhandError
-        There is no run in it, or one that is not finished.
+        There is no run in it, one that is not finished, or one that needs a module of ``--import``.
     """
     run = open_run(root)
     if not run.finished:
         raise EvenhandError(f"the run in {root} is not finished; give its command again.")
+    require_imports(run.root, run.head.settings)
     return run

@@ -4,7 +4,7 @@ import evenhand.metrics.definitions  # noqa: F401 (registers them)
 from evenhand.metrics.aggregates import CONTRASTS, DETECTABLE, SUMMARIES
 from evenhand.metrics.claims import CHANCE, CLAIM
 from evenhand.metrics.decision_curve import decision_curve
-from evenhand.metrics.fairness import FAIRNESS, Fairness, fairness
+from evenhand.metrics.fairness import FAIRNESS, Fairness, fairness, register_fairness
 from evenhand.metrics.groups import (
     UNKNOWN,
     Excluded,
@@ -24,7 +24,14 @@ from evenhand.metrics.pareto import costs, find_rule, front, ranked
 from evenhand.metrics.permutation import Test, holm, permutation_test
 from evenhand.metrics.plan import Plan, check_plan, compared_levels
 from evenhand.metrics.power import auc_error, design_effect, detectable_gap
-from evenhand.metrics.registry import METRICS, Metric, find_metric, is_metric, metric
+from evenhand.metrics.registry import (
+    METRICS,
+    Metric,
+    find_metric,
+    is_metric,
+    metric,
+    register_metric,
+)
 from evenhand.metrics.resample import Bootstrap
 from evenhand.metrics.rows import COLUMNS, EVERYBODY, MetricRow, as_records, as_table
 from evenhand.metrics.scored import Scored, scored
@@ -94,6 +101,8 @@ __all__ = [
     "permutation_test",
     "policy",
     "ranked",
+    "register_fairness",
+    "register_metric",
     "scored",
     "within",
     "youden",

@@ -16,7 +16,7 @@ from evenhand.jobs.pretrain.settings import PretrainSettings
 from evenhand.jobs.pretrain.training import train_encoder
 from evenhand.networks.checkpoints import save_model
 from evenhand.networks.model import build_model
-from evenhand.pretraining.objectives import find_method
+from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.runs import run_scope
 from evenhand.spreadsheets import write_csv
 from evenhand.training.inputs import model_inputs, silent_channels
@@ -47,7 +47,7 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
     EvenhandError
         Whatever is wrong with the input; nothing is written to ``out`` then.
     """
-    find_method(settings.method)
+    SSL_OBJECTIVES.find(settings.method)
     splits = prepare_splits(settings, settings.image_size, np.random.default_rng(settings.seed))
     refuse_leak(splits, settings.weights)
     inputs, source = model_inputs(splits.train), splits.train.source
