@@ -35,10 +35,7 @@ QUICK = {"share": 25, "limit": 25, "batches": 1, "budget": None, "target": "log_
 
 def settings(trained, cache, **changes) -> PruneSettings:
     given = {"run": trained, "attribute": ("group",), "cache": cache, "device": "cpu"}
-    given |= QUICK | changes
-    if "target" in changes:
-        del given["target"]
-    return PruneSettings(**given)
+    return PruneSettings(**given | QUICK | changes)
 
 
 def test_the_metric_of_the_ranking_says_who_is_unprivileged(trained, cache):
