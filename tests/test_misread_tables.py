@@ -107,6 +107,7 @@ AGE = ("--attribute", "age")
         ({}, ("--attribute", "sex"), "--attribute: 'sex' comes twice"),
         ({}, ("--condition", "sex"), "--condition sex is a part of --attribute sex"),
         ({}, ("--permutations", 1), "give 19 at least"),
+        ({}, ("--replicates", 18), "give 19 at least, better 1000"),
         ({}, ("--replicates", 2_000_000_000), "less than or equal to 1000000"),
         ({}, ("--seed", 2**80), "less than 4294967296"),
         ({}, ("--merge", "sax=Male,male"), "no attribute or label to give --merge for 'sax'"),
