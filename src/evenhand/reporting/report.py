@@ -13,6 +13,7 @@ import pandas as pd
 from evenhand.experiments.records import RunRecord
 from evenhand.metrics import Groups, MetricRow, Scored, Target
 from evenhand.reporting.estimates import Estimates, estimates, find, names
+from evenhand.reporting.pruning_record import PruningRecord
 from evenhand.reporting.text.vocabulary import model_names
 from evenhand.settings import Settings
 
@@ -74,12 +75,12 @@ class Pruning:
     ----------
     curve
         Every step with its number, sparsity and validation numbers (``curve.csv``).
-    facts
+    record
         Who, what and why, each layer, and what the models cost (``pruning.json``).
     """
 
     curve: pd.DataFrame
-    facts: Mapping[str, Any]
+    record: PruningRecord
 
 
 @dataclass(frozen=True, eq=False)
