@@ -61,6 +61,9 @@ from .networks.checkpoints import save_model as save_model
 from .networks.model import Model as Model
 from .networks.model import ModelSpec as ModelSpec
 from .networks.model import build_model as build_model
+from .pruning.by_group import group_saliency as group_saliency
+from .pruning.prune import Pruned as Pruned
+from .pruning.prune import prune_module as prune_module
 from .reporting import Report as Report
 from .reporting import render as render
 from .runs import Run as Run

@@ -36,6 +36,7 @@ from evenhand.networks.checkpoints import load_model
 from evenhand.networks.model import Model
 from evenhand.pruning.channels import refuse_solid
 from evenhand.pruning.curvature import check_squares, find_estimator
+from evenhand.pruning.curvature.softmax import CrossEntropy
 from evenhand.pruning.eligible import prunable_parameters
 from evenhand.pruning.masks import Kept, load_mask
 from evenhand.runs import Run, finished_run
@@ -218,7 +219,7 @@ def _refuse_layers(task: PruneTask) -> None:
     if settings.estimator != "hutchinson":  # which is autograd itself
         places = [rows.start for rows in batches[0].rows.values()][:2]
         check_squares(task.model, batches[0].inputs[places], names)
-    run = find_estimator(settings.estimator)(1, drawn, task.loss)
+    run = find_estimator(settings.estimator)(1, drawn, CrossEntropy(task.loss))
     run(task.model, batches, names)
 
 
