@@ -316,7 +316,8 @@ def _solid_attention(module: nn.Module) -> Iterator[str]:
     for name, one in module.named_modules():
         text = f"{name.rpartition('.')[2]} {type(one).__name__}".lower()
         plain = isinstance(getattr(one, "qkv", None), nn.Linear) and hasattr(one, "attn_dim")
-        if ("attn" in text or "attention" in text) and not plain and name:
+        attends = "attn" in text or "attention" in text
+        if name and attends and not plain and list(one.parameters()):
             yield name
 
 
