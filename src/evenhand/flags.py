@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
@@ -19,9 +19,10 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from typer.core import TyperCommand
 
-from evenhand.earlier_names import SETTINGS, current_settings
-from evenhand.errors import EvenhandError, unknown_name
-from evenhand.settings import Settings
+from evenhand.earlier_names import SETTINGS, current_settings, refuse_both_names
+from evenhand.errors import EvenhandError
+from evenhand.plugins import import_modules
+from evenhand.settings import Settings, problems
 
 Job = Callable[[Any, Any, bool], None]
 """A command: its settings, the folder of the run, whether to replace the run that is there."""
@@ -79,11 +80,16 @@ def with_flags(
     return run
 
 
+def flag_name(setting: str) -> str:
+    """Return the flag of a setting; Python keeps the name ``import`` for itself."""
+    return "--import" if setting == "imports" else f"--{setting.replace('_', '-')}"
+
+
 def flag(
     name: str, kind: Any, default: Any, text: str, *, metavar: str | None = None, **more: Any
 ) -> inspect.Parameter:
     """Return a flag; ``default`` is shown by its text, and ``...`` makes the flag required."""
-    words = f"--{name.replace('_', '-')}"
+    words = flag_name(name)
     info = typer.Option(words, help=text, metavar=metavar, show_default=False, **more)
     return _keyword(name, kind, default, info)
 
@@ -149,8 +155,16 @@ def _argument(name: str, field: FieldInfo) -> inspect.Parameter:
 def _flag(name: str, field: FieldInfo, heading: str) -> inspect.Parameter:
     kind = field.annotation
     text = f"{field.description}{_default(field)}"
-    shown = _metavar(kind)
-    return flag(name, _parsed_as(kind) | None, None, text, metavar=shown, rich_help_panel=heading)
+    more: dict[str, Any] = {"metavar": _metavar(kind), "rich_help_panel": heading}
+    if name == "imports":
+        more |= {"is_eager": True, "callback": import_given, "metavar": "MODULE"}
+    return flag(name, _parsed_as(kind) | None, None, text, **more)
+
+
+def import_given(modules: list[str] | None) -> list[str] | None:
+    """Import the modules of ``--import`` before any other flag is looked at."""
+    import_modules(modules or ())
+    return modules
 
 
 def _default(field: FieldInfo) -> str:
@@ -200,37 +214,18 @@ def gather(
     EvenhandError
         The file is no YAML of settings, or a value is not allowed; all of them are listed.
     """
+
+    def word(name: str) -> str:
+        return name.upper() if name in positional else flag_name(name)
+
     flags = {name: value for name, value in given.items() if value is not None and value != []}
-    for name, now in SETTINGS.items():
-        if name in flags and now in flags:
-            raise EvenhandError(
-                f"--{name.replace('_', '-')} is the earlier name of --{now}; give one of them."
-            )
+    refuse_both_names(flags, word)
     values = current_settings(_from_file(config)) if config else {}
     values |= current_settings(flags)
     try:
         return settings.model_validate(values)
     except ValidationError as error:
-        raise EvenhandError("; ".join(_problems(error, settings, positional))) from None
-
-
-def _problems(
-    error: ValidationError, settings: type[Settings], positional: tuple[str, ...]
-) -> Iterator[str]:
-    """Yield what pydantic finds wrong with settings, each by the name of its flag."""
-    for problem in error.errors():
-        text = problem["msg"].removeprefix("Value error, ")
-        if not problem["loc"]:  # of several settings together, which the text names
-            yield text
-            continue
-        name = str(problem["loc"][0])
-        words = name.upper() if name in positional else f"--{name.replace('_', '-')}"
-        if problem["type"] == "missing":
-            yield f"{words} is missing"
-        elif problem["type"] == "extra_forbidden":
-            yield str(unknown_name("setting", name, settings.model_fields))
-        else:
-            yield f"{words}: {text} (given: {problem['input']!r})"
+        raise EvenhandError("; ".join(problems(error, settings, word))) from None
 
 
 def _from_file(config: Path) -> dict[str, Any]:
@@ -240,7 +235,7 @@ def _from_file(config: Path) -> dict[str, Any]:
         raise EvenhandError(f"--config {config} cannot be read: {error}") from error
     if not isinstance(values, dict):
         raise EvenhandError(f"--config {config} holds no settings; write NAME: VALUE lines.")
-    return {str(name): value for name, value in values.items()}
+    return {"imports" if name == "import" else str(name): value for name, value in values.items()}
 
 
 class _OnceEach(yaml.SafeLoader):

@@ -12,6 +12,7 @@ from tests.data.covid_ct_md import make_covid_ct_md
 from tests.data.dicom import write_dicom
 from tests.data.oasis1 import make_oasis1
 
+from evenhand.cohort import registry
 from evenhand.cohort.cohort import UnreadableError
 from evenhand.cohort.images.bounds import decoding_room
 from evenhand.cohort.images.volumes import (
@@ -23,7 +24,7 @@ from evenhand.cohort.images.volumes import (
     open_npz,
     places,
 )
-from evenhand.cohort.readers import known_readers, open_cohort
+from evenhand.cohort.readers import open_cohort
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.store.samples import store_samples
 from evenhand.errors import EvenhandError
@@ -224,7 +225,7 @@ def test_slices_that_are_asked_for_are_kept_too(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", sorted(name for name, reader in known_readers().items() if not reader.about.slices)
+    "name", sorted(name for name, reader in registry.READERS.items() if not reader.about.slices)
 )
 def test_slices_of_what_is_no_volume_are_refused(name):
     with pytest.raises(EvenhandError, match=f"--slices cannot be given with {name}"):

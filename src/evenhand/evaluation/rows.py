@@ -18,6 +18,7 @@ from evenhand.metrics import (
     Plan,
     Policy,
     Progress,
+    RowNames,
     Scored,
     as_table,
     attribute_groups,
@@ -227,7 +228,7 @@ def model_part(
         plan,
         rng=np.random.default_rng(seed),
         progress=progress,
-        names={"model": model, "split": split},
+        names=RowNames(model, split=split),
         patients=_patients(rows),
     )
 
@@ -289,7 +290,7 @@ def pair_part(
         rng=np.random.default_rng(seed),
         against=scored_rows(second, other),
         progress=progress,
-        names={"model": names[0], "against": names[1], "split": split},
+        names=RowNames(*names, split),
         patients=_patients(first),
     )
 

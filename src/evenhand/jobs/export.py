@@ -5,15 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from evenhand.errors import EvenhandError, pick
+from evenhand.experiments.runs import finished_run
 from evenhand.files import replacing
+from evenhand.jobs.keywords import StrPath
 from evenhand.jobs.report import write_card
 from evenhand.networks.checkpoints import load_model
 from evenhand.networks.export import FORMATS, check_answers
-from evenhand.runs import finished_run
 
 
 def export(
-    run: Path, out: Path, *, form: str = "onnx", model: str | None = None, overwrite: bool = False
+    run: StrPath,
+    out: StrPath,
+    *,
+    format: str = "onnx",
+    model: str | None = None,
+    overwrite: bool = False,
 ) -> float:
     """Write a model to a file and its card beside it; return how far the file's logits are off.
 
@@ -23,7 +29,7 @@ def export(
         A finished run.
     out
         The file; the card gets its name with ``.md``.
-    form
+    format
         ``onnx`` or ``safetensors``.
     model
         Which of the run's models; by default the one that it chose.
@@ -36,7 +42,8 @@ def export(
         The run is not finished or lacks the model, a file is there already, the libraries are
         missing, or what was written says something else than the model. Nothing is written then.
     """
-    write = pick("format", form, FORMATS)
+    write = pick("format", format, FORMATS)
+    out = Path(out)
     found = finished_run(run)
     name = found.held_model(model)
     card = out.with_suffix(".md")
@@ -44,8 +51,8 @@ def export(
     if there and not overwrite:
         raise EvenhandError(f"{' and '.join(there)}: there already; give --overwrite to replace.")
     if out.is_dir():
-        raise EvenhandError(f"--out {out} is a folder; name a file, as in {out}/model.{form}.")
-    network = load_model(found.model(name))
+        raise EvenhandError(f"--out {out} is a folder; name a file, as in {out}/model.{format}.")
+    network = load_model(found.folder(name))
     with replacing(out) as part:
         off = check_answers(network, write(network, part))
         write_card(found, name, card)  # where it fails, nothing is written

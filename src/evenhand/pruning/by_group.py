@@ -61,11 +61,11 @@ class Scoring:
         names = self.names if names is None else names
         device = next(module.parameters()).device
         seed = torch.Generator(device).manual_seed(self.seed + step)
-        curvature = find_estimator(self.estimator)(self.draws, seed, self.loss)
+        estimator = find_estimator(self.estimator)
         stream = grouped(batches, self.groups, device)
-        if self.estimator != "hutchinson":  # which is autograd itself
+        if not estimator.any_layer:
             stream = self._checked(module, stream, names)
-        h = curvature(module, stream, names, self.forward)
+        h = estimator(self.draws, seed, self.loss)(module, stream, names, self.forward)
         theta = {name: module.get_parameter(name).detach() for name in names}
         with torch.no_grad():
             balance = saliency(theta, h, self.unprivileged, self.betas)

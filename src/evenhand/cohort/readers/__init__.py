@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import pkgutil
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 
 from evenhand.cohort.cohort import Cohort, check_usable
@@ -14,16 +11,9 @@ from evenhand.cohort.images.decoding import ImageFiles, open_picture
 from evenhand.cohort.layouts import ARCHIVES
 from evenhand.cohort.registry import READERS, Reader
 from evenhand.cohort.settings import DataSettings
-from evenhand.errors import EvenhandError, pick
+from evenhand.errors import EvenhandError
 
-__all__ = ["decoded_as_set", "known_readers", "open_cohort", "read_cohort", "reader_of"]
-
-
-def known_readers() -> Mapping[str, Reader]:
-    """Return every reader by name."""
-    for module in pkgutil.iter_modules(__path__):
-        import_module(f"{__name__}.{module.name}")
-    return READERS
+__all__ = ["decoded_as_set", "open_cohort", "read_cohort", "reader_of"]
 
 
 def open_cohort(settings: DataSettings) -> Cohort:
@@ -93,17 +83,16 @@ def reader_of(data: str) -> tuple[Reader, str]:
     EvenhandError
         It names no reader, and no table.
     """
-    readers = known_readers()
     name, colon, path = data.partition(":")
-    if name in readers:
-        return readers[name], path
+    if name in READERS:
+        return READERS[name], path
     if Path(data).suffix.lower() in (".csv", ".parquet", ".xlsx"):
-        return readers["table"], data
+        return READERS["table"], data
     if not colon and Path(data).is_file() and data.lower().endswith(ARCHIVES):
         raise EvenhandError(f"{data} is an archive: unpack it, and give READER:FOLDER or a table.")
     if colon:
-        return pick("reader", name, readers), path
+        return READERS.find(name), path
     raise EvenhandError(
         f"{data!r} names no data: give READER:PATH with one of the readers "
-        f"{', '.join(sorted(readers))}, or a table that ends in .csv, .parquet or .xlsx."
+        f"{', '.join(sorted(READERS))}, or a table that ends in .csv, .parquet or .xlsx."
     )

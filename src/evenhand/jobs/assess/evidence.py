@@ -67,8 +67,14 @@ def _plot(found: Evaluation, title: str, attribute: str, values: Mapping[str, Va
 def _estimate(found: Evaluation, attribute: str, value: Value) -> Estimate:
     size = found.sizes[attribute, "*"]
     return Estimate(
-        *("", "test", attribute, "*", "", value.value, value.low, value.high, 0.95),
-        *(size.n, size.patients, size.positives),
+        base="",
+        attribute=attribute,
+        value=value.value,
+        low=value.low,
+        high=value.high,
+        n=size.n,
+        patients=size.patients,
+        positives=size.positives,
         undefined=None if value.value is not None else "a ratio has no value",
     )
 

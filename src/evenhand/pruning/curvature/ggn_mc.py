@@ -8,8 +8,10 @@ from torch import Tensor
 from evenhand.pruning.curvature.loss import PLAIN, Loss
 from evenhand.pruning.curvature.taps import summed_squares
 from evenhand.pruning.curvature.types import Curvature
+from evenhand.pruning.registry import register_estimator
 
 
+@register_estimator("ggn-mc")
 def ggn_mc(draws: int, rng: torch.Generator, loss: Loss = PLAIN) -> Curvature:
     """Return an unbiased estimate of :func:`~evenhand.pruning.curvature.ggn.ggn`.
 
