@@ -31,7 +31,28 @@ Asked = TypeVar("Asked", bound=Settings)
 
 
 class Sections(TyperCommand):
-    """A command whose help shows its flags under headings."""
+    """A command whose help shows its flags under headings, and that refuses unclear flags."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words of the command line.
+
+        Raises
+        ------
+        EvenhandError
+            A flag that takes one value is given twice, or a value is empty.
+        """
+        words = list(args)
+        values, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        for parameter in order:
+            if _takes_one_value(parameter) and order.count(parameter) > 1:
+                raise EvenhandError(_given_twice(parameter, words))
+            value = values[parameter.name]
+            if value == "" or (isinstance(value, list | tuple) and "" in value):
+                raise EvenhandError(
+                    f"{_shown(parameter)} is given an empty value. Give it a value or leave it out "
+                    "(is a variable of the shell unset?)."
+                )
+        return list(super().parse_args(ctx, words))
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return what the usage line shows: all arguments are needed, and bear no brackets."""
@@ -53,6 +74,27 @@ class Sections(TyperCommand):
         for heading, records in sections.items():
             with formatter.section(heading):
                 formatter.write_dl(records)
+
+
+def _takes_one_value(parameter: Any) -> bool:
+    is_flag = parameter.param_type_name == "option"
+    return is_flag and not (parameter.multiple or parameter.is_flag)
+
+
+def _given_twice(parameter: Any, words: list[str]) -> str:
+    values = []
+    for place, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name in parameter.opts:
+            end = place + 1 + parameter.nargs
+            values.append(value if equals else " ".join(words[place + 1 : end]))
+    return f"{_shown(parameter)} is given more than once: {' and '.join(values)}. Give it once."
+
+
+def _shown(parameter: Any) -> str:
+    """Return what messages call a flag or an argument."""
+    is_argument = parameter.param_type_name == "argument"
+    return str(parameter.metavar if is_argument else parameter.opts[0])
 
 
 def with_flags(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, ValidationInfo, field_validator
 
 from evenhand.errors import unknown_name
 
@@ -22,6 +22,16 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, defe
     machine: ClassVar[frozenset[str]] = frozenset()
     """Settings of this class that say where a job works and how much room it may take. A run keeps
     none of them, and may be continued with others."""
+
+    @field_validator("*")
+    @classmethod
+    def _check_repeated(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse a value that a repeatable setting has twice."""
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if Ellipsis in get_args(kind) and len({*value}) < len(value):
+            twice = next(each for each in value if value.count(each) > 1)
+            raise ValueError(f"{str(twice)!r} comes twice; give it once")
+        return value
 
     @classmethod
     def machine_settings(cls) -> frozenset[str]:

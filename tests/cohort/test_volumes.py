@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import zipfile
+
 import nibabel
 import numpy as np
 import pydicom
@@ -178,6 +181,38 @@ def test_an_array_under_another_name_or_of_another_shape(tmp_path):
         open_npz(tmp_path / "map.npz", None, "missing", (0, 1))
     with pytest.raises(ValueError, match=r"shape \(3,\)"):
         open_npz(tmp_path / "map.npz", None, "rnflt", (0, 1))
+
+
+def npy(header: str, version: tuple[int, int] = (1, 0)) -> bytes:
+    size = struct.pack("<H" if version == (1, 0) else "<I", len(header))
+    return b"\x93NUMPY" + bytes(version) + size + header.encode() + bytes(64)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (npy("{'descr': '<f4', 'fortran_order': False, 'shape': (4, 4)}\n", (3, 0)), "version"),
+        (npy("{'descr': '<U4', 'fortran_order': False, 'shape': (2, 2)}\n"), "not real numbers"),
+        (npy("{'descr': '<c8', 'fortran_order': False, 'shape': (2, 2)}\n"), "not real numbers"),
+        (npy("{'descr': '|O', 'fortran_order': False, 'shape': (2, 2)}\n"), "not real numbers"),
+        (npy("{'descr': '<f4', 'fortran_order': False, 'shape': (0, 4)}\n"), "where a plane"),
+        (npy("{'descr': '<f4', 'fortran_order': False, 'shape': (99999, 99999)}\n"), "pixels"),
+        (npy("(" * 5000, (2, 0)), "EOF in multi-line statement"),
+        (b"", "EOF: reading magic string"),
+    ],
+)
+def test_an_array_with_an_odd_header(tmp_path, content, problem):
+    with zipfile.ZipFile(tmp_path / "map.npz", "w") as file:
+        file.writestr("rnflt.npy", content)
+    with pytest.raises(ValueError, match=problem):
+        open_npz(tmp_path / "map.npz", None, "rnflt", (0, 1))
+
+
+def test_no_archive_is_no_npz(tmp_path):
+    for content in (b"hello", b"\x80\x04N.", npy("{}")):
+        (tmp_path / "map.npz").write_bytes(content)
+        with pytest.raises(ValueError, match="no npz file"):
+            open_npz(tmp_path / "map.npz", None, "rnflt", (0, 1))
 
 
 def test_a_flat_plane_is_no_division_by_zero():

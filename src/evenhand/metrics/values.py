@@ -18,6 +18,7 @@ from evenhand.metrics.resample import Resamples
 from evenhand.metrics.rows import EVERYBODY
 from evenhand.metrics.scored import Scored
 from evenhand.metrics.stream import Stream
+from evenhand.wording import counted
 
 NOBODY: NDArray[np.intp] = np.empty(0, dtype=np.intp)
 
@@ -86,7 +87,7 @@ class Values:
     def reason(self, metric: str, levels: Sequence[str]) -> str | None:
         """Return why a number across some groups is undefined, or None."""
         if len(levels) < 2:
-            return f"{len(levels)} group to compare; two are needed"
+            return f"{counted(len(levels), 'group')} to compare; two are needed"
         whys = [(level, why) for level in levels if (why := self.why(metric, level))]
         told = [f"group {level!r}: {why}" for level, why in whys[:SHOWN]]
         more = [f"and {len(whys) - SHOWN:,} more groups"] if len(whys) > SHOWN else []

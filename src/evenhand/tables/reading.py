@@ -212,11 +212,16 @@ def _parquet(path: Path) -> pd.DataFrame:
 
 def _as_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table whose cells are text, indexed by the row as a spreadsheet counts it."""
-    columns = {
-        name: column.map(_text, na_action="ignore").astype("str") for name, column in table.items()
-    }
-    text = pd.DataFrame(columns, index=table.index)
+    text = pd.DataFrame({name: _texts(column) for name, column in table.items()}, table.index)
     return text.set_axis(pd.RangeIndex(2, len(text) + 2))
+
+
+def _texts(column: pd.Series) -> pd.Series:
+    """Return cells as text; those that are text already, whole numbers or truth are not visited."""
+    dtype = column.dtype
+    if isinstance(dtype, pd.StringDtype) or (isinstance(dtype, np.dtype) and dtype.kind in "iub"):
+        return column.astype("str")
+    return column.map(_text, na_action="ignore").astype("str")
 
 
 def _text(value: object) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from evenhand.cohort.cohort import Cohort, check_usable
-from evenhand.cohort.images.decoding import ImageFiles, open_picture
+from evenhand.cohort.images.decoding import ImageFiles, any_deep, open_picture
 from evenhand.cohort.layouts import ARCHIVES
 from evenhand.cohort.registry import READERS, Reader
-from evenhand.cohort.settings import DataSettings
+from evenhand.cohort.settings import MAX_PIXELS, DataSettings
 from evenhand.errors import EvenhandError
 
 __all__ = ["decoded_as_set", "open_cohort", "read_cohort", "reader_of"]
@@ -49,19 +50,22 @@ def decoded_as_set(cohort: Cohort, settings: DataSettings) -> Cohort:
     Raises
     ------
     EvenhandError
-        A setting applies to plain image files only, and the samples are something else.
+        A setting applies to other files than those of the samples.
     """
     read = cohort.read
     choices = {"bit_depth": settings.bit_depth, "page": settings.page}
     given = {name: value for name, value in choices.items() if value is not None}
     if given and not (isinstance(read, ImageFiles) and read.open is open_picture):
-        flags = " and ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise EvenhandError(
-            f"{flags}: {cohort.source.reader} reads no plain image files, to which alone this "
-            "applies. Leave it out."
-        )
+        raise _unused(cohort, given, "no plain image files")
     if not isinstance(read, ImageFiles):
+        if settings.max_pixels != MAX_PIXELS:
+            raise _unused(cohort, ["max_pixels"], "no image files")
         return cohort
+    if settings.bit_depth is not None and not any_deep(read.files.values()):
+        raise EvenhandError(
+            f"--bit-depth {settings.bit_depth}: none of the images has 16 bits per channel, to "
+            "which alone this applies. Leave it out."
+        )
     read = replace(read, max_pixels=settings.max_pixels)
     if not given:
         return replace(cohort, read=read)
@@ -72,6 +76,13 @@ def decoded_as_set(cohort: Cohort, settings: DataSettings) -> Cohort:
             read, open=partial(open_picture, bit_depth=settings.bit_depth, page=settings.page)
         ),
         source=replace(cohort.source, fingerprint=f"{cohort.source.fingerprint}-{mark}"),
+    )
+
+
+def _unused(cohort: Cohort, settings: Iterable[str], read: str) -> EvenhandError:
+    flags = " and ".join(f"--{name.replace('_', '-')}" for name in settings)
+    return EvenhandError(
+        f"{flags}: {cohort.source.reader} reads {read}, to which alone this applies. Leave it out."
     )
 
 

@@ -13,6 +13,7 @@ from evenhand.reporting.charts.scatter import Frame, Point, Scatter, scatter
 from evenhand.reporting.estimates import Estimate
 from evenhand.reporting.sections.assessment import Part, Table
 from evenhand.reporting.text.numbers import PERCENT, PLAIN, Scale, plain
+from evenhand.wording import counted
 
 SIGNED = Scale(signed=True)
 CORRELATED = 5  # groups; fewer say nothing of a correlation
@@ -114,8 +115,8 @@ def _correlations(points: list[Point]) -> str:
     groups = len({point.name for point in points})
     if groups < CORRELATED:
         return (
-            f"{groups} groups are too few to correlate their size with how far their AUC lies "
-            f"from everybody's ({CORRELATED} is the least)."
+            f"{counted(groups, 'group')}: too few to correlate their size with how far their AUC "
+            f"lies from everybody's ({CORRELATED} is the least)."
         )
     told = []
     for cell in dict.fromkeys(point.series for point in points):

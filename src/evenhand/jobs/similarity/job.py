@@ -146,7 +146,7 @@ def _same_rows(
     if apart or not len(one):
         raise EvenhandError(
             f"{settings.runs[0]} and {settings.runs[1]} are not of the same cohort: "
-            f"{len(apart)} samples of the split {settings.split!r} are in one of them only "
+            f"{counted(len(apart), 'sample')} of the split {settings.split!r} in one of them only "
             f"({some(apart)}). Train both on the same data, with the same --split and --seed."
             if apart
             else f"the runs have no rows of the split {settings.split!r}."
