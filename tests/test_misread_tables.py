@@ -98,6 +98,8 @@ AGE = ("--attribute", "age")
         ({"label": ["True", "TRUE", "False", "FALSE"] * 20}, (), "--merge label=TRUE,True"),
         ({"age": ["0-9", "Oct-19", "20-39", "5-9"] * 20}, AGE, "'Oct-19' was most likely '10-19'"),
         ({"age": ["9-May", "10-14", "15+", "<5"] * 20}, AGE, "'9-May' was most likely '5-9'"),
+        ({"age": ["['F']"] * 80}, AGE, "holds lists or records, as in ['F']"),
+        ({"age": ["young", "old" * 70] * 40}, AGE, "has more than 200 characters"),
         ({}, ("--map", "sex="), "--map 'sex=': it is written NAME=COLUMN"),
         ({}, ("--logits",), "are probabilities"),
         ({}, ("--attribute", "label"), "--attribute label: groups cannot be made from the label"),

@@ -71,6 +71,7 @@ from .networks.checkpoints import save_model as save_model
 from .networks.model import Model as Model
 from .networks.model import ModelSpec as ModelSpec
 from .networks.model import build_model as build_model
+from .networks.registry import register_backbone as register_backbone
 from .own.compare import SimilarityTable as SimilarityTable
 from .own.compare import compare_layers as compare_layers
 from .own.probing import probe as probe

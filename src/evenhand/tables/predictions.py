@@ -162,6 +162,8 @@ def read_predictions(path: Path, columns: Columns | None = None) -> Predictions:
         The file is absent, no table, or breaks the contract; the text names file and row.
     """
     columns = columns or Columns()
+    if path.is_dir():
+        raise EvenhandError(f"{path} is a folder, and no run: it has no run.json. Give one file.")
     if not path.is_file():
         raise EvenhandError(f"there is no file {path}.")
     raw, known = _raw(path, columns)
@@ -265,6 +267,10 @@ def _raw(path: Path, columns: Columns) -> tuple[pd.DataFrame, _Known | None]:
     if path.suffix.lower() == ".parquet":
         import pyarrow.parquet as pq
 
+        with path.open("rb") as file:
+            is_parquet = file.read(4) == b"PAR1"
+        if not is_parquet:
+            return read_table(path), None  # which says what it is
         try:
             known = (pq.read_schema(path).metadata or {}).get(TABLE_MARK)
             if known is not None:
