@@ -19,6 +19,7 @@ STOREYS = {
         ("listings",),
         ("flags",),
         ("jobs",),
+        ("own",),
         ("reporting",),
     ),
     "services": (
