@@ -14,10 +14,12 @@ from tests.conftest import ROOT
 PACKAGE = ROOT / "src" / "evenhand"
 STOREYS = {
     "jobs": (
+        ("testing",),
         ("cli",),
         ("listings",),
         ("flags",),
         ("jobs",),
+        ("own",),
         ("reporting",),
     ),
     "services": (
