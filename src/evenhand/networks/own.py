@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def _sizes(inputs: int | SeriesInputs) -> dict[str, int]:
 def _made(own: OwnBackbone, sizes: dict[str, int]) -> nn.Module:
     """Call the function that makes the network with those of the sizes that it takes."""
     try:
-        parameters = inspect.signature(own.make).parameters
+        parameters: Mapping[str, inspect.Parameter] = inspect.signature(own.make).parameters
     except ValueError:  # a class of C
         parameters = {}
     unknown = [
