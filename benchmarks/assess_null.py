@@ -60,14 +60,11 @@ def main() -> None:
 
 
 def claims_of_page(seeds: int, page: int) -> dict[str, Any]:
-    """Return whether each stage of a page claims anything, and whether it would without sharing."""
+    """Return whether each stage of a page claims anything."""
     rng = np.random.default_rng([seeds, page])
     table = patients(rng)
     stages = {"evaluation": evaluated(table, seeds, rng), "similarity": alike(table, seeds, rng)}
-    found: dict[str, Any] = {}
-    for stage, verdicts in stages.items():
-        found[stage] = any(one.claim for one in verdicts)
-    return found
+    return {name: any(one.claim for one in verdicts) for name, verdicts in stages.items()}
 
 
 def patients(rng: np.random.Generator) -> pd.DataFrame:
