@@ -106,8 +106,10 @@ def test_groups_that_share_their_patients_are_told_apart_better():
     assert widths[0] < 0.6 * widths[1]
 
 
-@pytest.mark.parametrize(("positives", "few"), [(9, True), (10, False)])
-def test_a_row_that_rests_on_few_patients_says_so(positives, few):
+@pytest.mark.parametrize(
+    ("positives", "few", "few_apart"), [(9, True, True), (10, False, True), (20, False, False)]
+)
+def test_a_row_that_rests_on_few_patients_says_so(positives, few, few_apart):
     rng = np.random.default_rng(3)
     labels = np.tile([1] * positives + [0] * 30, 2)
     rows = scored(labels, expit(labels + rng.normal(size=len(labels))))
@@ -115,9 +117,12 @@ def test_a_row_that_rests_on_few_patients_says_so(positives, few):
     across = ("difference", "gap", "worst", "ratio")
     table = measure(rows, groups, Plan(("auc", "brier"), across), rng=rng)
     table = table[table["attribute"] == "x"].set_index(["metric", "group"])["method"]
-    for name in ("auc", "auc_difference", "auc_gap", "auc_worst"):
+    for name, approximate in (
+        ("auc", few),
+        *((f"auc_{across}", few_apart) for across in ("difference", "gap", "worst")),
+    ):
         for method in table[name]:
-            assert (f"approximate: {positives} patients" in method) == few, name
+            assert (f"approximate: {positives} patients" in method) == approximate, name
     for name in ("brier", "brier_gap"):
         assert (f"approximate: {positives + 30} patients" in table[name].iloc[0]) == few
     assert f"approximate: {positives} patients" in table["auc_ratio"].iloc[0]
