@@ -102,7 +102,7 @@ def settings(given: argparse.Namespace, folder: Path) -> TuneSettings:
             "epochs": given.pretrain_epochs,
             "prefix_memory": 0,
             "seed": 99,
-            "objective": ("overall_auc",),
+            "target": ("auc",),
         }
     )
     task = make_task(early)
@@ -121,7 +121,7 @@ def about(base: TuneSettings) -> dict[str, Any]:
         "trials": base.trials,
         "train_images": len(task.splits.train),
         "val_images": len(task.splits.val),
-        "objective": base.objective[0],
+        "objective": base.target[0],
         "threads": torch.get_num_threads(),
         "data": task.splits.train.source.reader,
     }
@@ -144,10 +144,10 @@ def pair(base: TuneSettings, folder: Path, seed: int) -> dict[str, Any]:
         run = tune(both.model_copy(update={"cache": folder / f"cache{seed}"}), folder / str(seed))
     found["ours_peak_mb"] = peak()
     found["ours_cpu_seconds"] = time.process_time() - used  # with everything that the job does
-    found["phases"] = run.facts["seconds"]
+    found["phases"] = run.record.seconds
     found["ours_seconds"] = sum(found["phases"][name] for name in PHASES)
     found["ours_shares"] = spent(found["ours_seconds"])
-    found["ours_value"] = value(task, load_model(run.model("fairtune")))
+    found["ours_value"] = value(task, load_model(run.folder("fairtune")))
     return found
 
 

@@ -34,7 +34,7 @@ from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
 from evenhand.cohort.splits import Splits, split_patients
 from evenhand.cohort.store.batches import BatchSource
 from evenhand.cohort.store.samples import store_samples
-from evenhand.masks.masks import Mask, constant, full_mask, tune_only
+from evenhand.masks.masks import Mask, constant, full_mask, set_trainable
 from evenhand.masks.strategies import find_strategy
 from evenhand.networks.augment import upright
 from evenhand.networks.model import Model, build_model
@@ -148,7 +148,7 @@ def matrix_rate(size: int, device: torch.device) -> float:
 def flops_per_image(bench: Bench, mask: Mask, batch: int = 4) -> float:
     """Count what one step does, forward and backward."""
     model = bench.model().to(bench.device)
-    tune_only(model, mask)
+    set_trainable(model, mask)
     side = bench.scale.image_size
     with FlopCounterMode(display=False) as counter:
         model(torch.rand(batch, 3, side, side, device=bench.device)).sum().backward()

@@ -20,9 +20,9 @@ import pandas as pd
 
 from evenhand.jobs.prune import luck
 from evenhand.jobs.prune.halves import Halves
-from evenhand.jobs.prune.judge import Judge, find_criterion
+from evenhand.jobs.prune.judge import Judge
 from evenhand.jobs.prune.settings import PruneSettings
-from evenhand.metrics import Bootstrap
+from evenhand.metrics import Bootstrap, find_target
 from evenhand.tables.predictions import Predictions
 
 STEPS = 10
@@ -55,7 +55,7 @@ def one_curve(rng: np.random.Generator, patients: int, how: str) -> dict[str, fl
     choosing = frozenset(steps[0].table["patient_id"].iloc[::2])  # patients come in no order
     halves = Halves(choosing) if how == "halves" else None
     settings = PruneSettings(run=Path("run"), attribute=("group",), budget=None)
-    judge = Judge(None, "group", find_criterion("auc_gap"), None, settings, {}, halves)
+    judge = Judge(None, "group", find_target("auc_gap"), settings, {}, halves)
     values = [judge.values(step) for step in steps]
     winner = judge.best(values)
     told = luck.luck_of(judge, steps, winner)

@@ -27,6 +27,7 @@ import pandas as pd
 from scipy.stats import t as student
 
 from evenhand.cohort.prepare import prepare_cohort
+from evenhand.experiments.runs import Run, open_run
 from evenhand.experiments.settings import FinetuneSettings
 from evenhand.experiments.task import Task, make_task, train
 from evenhand.files import read_json, write_json
@@ -34,9 +35,8 @@ from evenhand.jobs.finetune.job import finetune
 from evenhand.jobs.tune.contenders import FAIRTUNE, untrained
 from evenhand.jobs.tune.job import tune
 from evenhand.jobs.tune.settings import TuneSettings
-from evenhand.jobs.tune.spaces import Choice
 from evenhand.metrics import groups_of
-from evenhand.runs import Run, open_run
+from evenhand.search.spaces import Choice
 from evenhand.training.device import make_accelerator
 from evenhand.training.predict import predict
 
@@ -143,7 +143,7 @@ def judge(given: argparse.Namespace, pretrained: Path, seed: int) -> dict[str, A
             name: {"study": one.study, "units": len(one.choice.mask), "lr": one.choice.lr}
             for name, one in chosen.items()
         },
-        "seconds": {name: run.facts["seconds"] for name, run in runs.items()},
+        "seconds": {name: run.record.seconds for name, run in runs.items()},
         "epochs": {name: epochs_of(run) for name, run in runs.items()},
     }
 
@@ -175,7 +175,7 @@ def chosen_of(run: Run, name: str) -> Choices:
 
 def true_targets(task: Task, settings: TuneSettings, chosen: Choices) -> list[float]:
     """Return the target of each fresh fit of a choice, on phantoms that no search has seen."""
-    (objective,) = task.objectives
+    (target,) = task.targets
     data = BIASED.format(patients=EXTRA, seed=settings.seed + 10_000)
     other = settings.model_copy(update={"data": data})
     cohort = prepare_cohort(other, settings.image_size, np.random.default_rng(0))
@@ -187,7 +187,7 @@ def true_targets(task: Task, settings: TuneSettings, chosen: Choices) -> list[fl
         model = train(task, *start, task.fit_settings(choice.lr, seed)).model
         rows = predict(model, [("test", cohort)], accelerator)
         groups = {"group": groups_of(rows.group("group"))}
-        targets.append(objective.value(rows.labels, rows.scores, groups))
+        targets.append(target.value(rows.labels, rows.scores, groups))
     return targets
 
 

@@ -82,7 +82,7 @@ def settings(given: argparse.Namespace, folder: Path) -> TrainingSettings:
         "weights": "none",
         "image_size": given.image_size,
         "epochs": given.epochs,
-        "objective": ("min_auc",),
+        "target": ("auc_worst",),
         "augment": "free",
         "device": "cpu",
     }

@@ -25,7 +25,7 @@ from scipy.stats import binomtest, norm
 
 from evenhand.evaluation.requests import ACROSS, NAMED, points
 from evenhand.evaluation.rows import Cut, model_part, pair_part
-from evenhand.metrics import CLAIM, Measured, Plan, as_table, holm, judge
+from evenhand.metrics import CLAIM, Measured, Plan, holm, judge
 from evenhand.metrics.contrasts import adjust_together
 from evenhand.reporting import Report, render, verdicts_of
 from evenhand.reporting.verdicts import Verdict
@@ -111,7 +111,7 @@ def one_part(world: World, seed: int, plan: Plan = SPOKEN) -> tuple[Measured, tu
 
 def page_of(part: Measured, names: tuple[str, ...]) -> Report:
     """Return what the page of an audit is made of."""
-    return Report("", {"chosen": "m"}, as_table(judge([part])), names)
+    return Report("", judge([part]), names)
 
 
 def two_models(world: World, seed: int, share: float = 0.5) -> Report:
@@ -144,8 +144,7 @@ def two_models(world: World, seed: int, share: float = 0.5) -> Report:
         (models["new"], models["old"]), names,
         names=("new", "old"), seed=seed, plan=SPOKEN, cuts=(CUT, CUT),
     )  # fmt: skip
-    facts = {"pairs": [("new", "old")]}
-    return Report("", facts, as_table(judge([*parts, pair])), names)
+    return Report("", judge([*parts, pair]), names)
 
 
 def rate(times: int, n: int) -> str:
@@ -184,12 +183,11 @@ def power(n: int) -> None:
 def _found(part: Measured, names: tuple[str, ...]) -> tuple[bool, bool]:
     """Return whether the page claims the first attribute's gap, and whether Holm's would."""
     page = any(one.claim for one in verdicts_of(page_of(part, names)) if one.attribute == "a0")
-    first: dict[int, bool] = {}
-    for claim in part.claims:
-        first |= {id(one): claim.key[0] == "a0" for one in claim.contrasts}
-    contrasts = {id(one): one for claim in part.claims for one in claim.contrasts}
-    adjusted = holm(adjust_together(list(contrasts.values()), CLAIM).p)
-    return page, bool((adjusted[list(first.values())] <= CLAIM).any())
+    first = {id(one.contrasts): one.key[0] == "a0" for one in part.claims}
+    batches = list({id(one.contrasts): one.contrasts for one in part.claims}.values())
+    adjusted = holm(adjust_together(batches, CLAIM).p)
+    own = np.concatenate([np.full(len(of), first[id(of)]) for of in batches])
+    return page, bool((adjusted[own] <= CLAIM).any())
 
 
 def twice(n: int) -> None:

@@ -13,9 +13,13 @@ from tests.command import PHANTOMS, evenhand, training
 
 from evenhand import AuditSettings, CompareSettings, FinetuneSettings, PredictSettings, TuneSettings
 from evenhand.cli import app
+from evenhand.experiments.runs import begin_run
 from evenhand.files import read_json, write_json
+from evenhand.flags import flag_name
+from evenhand.jobs.assess.settings import AssessSettings
+from evenhand.jobs.pretrain.settings import PretrainSettings
 from evenhand.metrics import COLUMNS
-from evenhand.runs import run_scope, start_run
+from evenhand.runs import run_scope
 
 MODEL = {"model.safetensors", "model.json", "predictions.parquet"}
 
@@ -54,14 +58,14 @@ def test_finetune_leaves_the_files_of_the_contract(trained):
     facts = read_json(out / "run.json")
     assert (facts["job"], facts["status"], facts["chosen"]) == ("finetune", "finished", "full")
     assert facts["source"]["unit"] == "patient"
-    room = {"cache", "prefix_memory", "prefix_disk"}
+    room = {"cache", "prefix_memory", "prefix_disk", "imports"}  # the last where there are any
     assert facts["settings"].keys() == FinetuneSettings.model_fields.keys() - room
     assert {"training", "evaluation"} == facts["seconds"].keys()
 
 
 def test_metric_rows_have_the_contracts_columns(trained):
     found = read_json(trained[0] / "metrics.json")
-    assert found["schema"] == 1
+    assert found["schema"] == 2
     assert {tuple(row) for row in found["rows"]} == {tuple(COLUMNS)}
     assert {row["split"] for row in found["rows"]} == {"train", "val", "test"}
 
@@ -78,12 +82,13 @@ def test_report_writes_the_same_again(trained):
 
 def test_report_refuses_what_a_run_has_not(tmp_path):
     with run_scope():
-        run = start_run(tmp_path, "pretrain", {"seed": 0}, fingerprint="")
+        run = begin_run(tmp_path, "pretrain", PretrainSettings(data="phantom:"), fingerprint="")
     run.finish()
-    facts = run.facts
+    record = read_json(tmp_path / "run.json")
     ended = evenhand("report", tmp_path)
     assert (ended.status, "a run of 'pretrain', which has no report" in ended.err) == (2, True)
-    write_json(tmp_path / "run.json", facts | {"job": "assess"})
+    settings = AssessSettings(data="phantom:").kept()
+    write_json(tmp_path / "run.json", record | {"job": "assess", "settings": settings})
     ended = evenhand("report", tmp_path, "--card", tmp_path / "card.md")
     assert (ended.status, "which has no card" in ended.err) == (2, True)
 
@@ -159,7 +164,7 @@ def test_every_setting_is_a_flag_or_an_argument_with_a_text(command, settings):
     shown = evenhand(command, "--help").out
     arguments = {"data", "run", "inputs"}
     for name, field in settings.model_fields.items():
-        flag = name.upper() if name in arguments else f"--{name.replace('_', '-')}"
+        flag = name.upper() if name in arguments else flag_name(name)
         assert flag in shown
         assert field.description
         assert field.description.split()[0] in shown
@@ -193,11 +198,11 @@ def test_flags_stand_under_headings_from_the_job_to_the_general():
     shown = evenhand("tune", "--help").out
     headings = re.findall(r"^(\w+):$", shown, re.MULTILINE)
     assert headings == [
-        *("Arguments", "Search", "Data", "Values", "Model", "Objective", "Training"),
+        *("Arguments", "Search", "Data", "Values", "Model", "Target", "Training"),
         *("Method", "Workers"),
         "Options",
     ]
-    part = shown.partition("Model:")[2].partition("Objective:")[0]
+    part = shown.partition("Model:")[2].partition("Target:")[0]
     assert "--backbone" in part
     assert "--trials" not in part
 

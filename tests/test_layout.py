@@ -18,6 +18,7 @@ STOREYS = {
         ("listings",),
         ("flags",),
         ("jobs",),
+        ("own",),
         ("reporting",),
     ),
     "services": (
@@ -33,7 +34,9 @@ STOREYS = {
     "ground": (
         ("tables",),
         ("spreadsheets", "runs", "run_files", "locks", "files", "progress"),
-        ("errors", "launcher", "settings", "wording"),
+        ("registry",),
+        ("plugins",),
+        ("earlier_names", "errors", "launcher", "settings", "wording"),
     ),
 }
 """The storeys from the top down; within a storey, too, a part imports only those below it."""

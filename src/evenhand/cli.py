@@ -27,7 +27,7 @@ from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.launcher import check_alone, check_environment, is_main
-from evenhand.listings import LIST_METRICS, datasets, methods, units
+from evenhand.listings import LIST_METRICS, Imports, datasets, methods, units
 from evenhand.settings import Settings
 from evenhand.wording import counted
 
@@ -131,12 +131,12 @@ def pretrain(settings: PretrainSettings, out: Path, overwrite: bool) -> None:
     """
     from evenhand.jobs.pretrain.job import ENCODER
     from evenhand.jobs.pretrain.job import pretrain as work
-    from evenhand.networks.checkpoints import read_model_facts
+    from evenhand.networks.checkpoints import read_model_record
 
     run = work(settings, out, overwrite=overwrite)
-    facts = read_model_facts(run.model(ENCODER))
-    epochs = counted(facts["epoch"], "epoch")
-    typer.echo(f"loss {facts['loss']:.3f} after {epochs}; start from it: --weights {out}")
+    encoder = read_model_record(run.folder(ENCODER))
+    epochs = counted(encoder.epoch or 0, "epoch")
+    typer.echo(f"loss {encoder.loss or 0:.3f} after {epochs}; start from it: --weights {out}")
 
 
 @job(TuneSettings, "data")
@@ -174,7 +174,7 @@ def predict(settings: PredictSettings, out: Path, overwrite: bool) -> None:
     from evenhand.jobs.predict.unlabelled import printed_counts
 
     run = work(settings, out, overwrite=overwrite)
-    if run.facts["labelled"]:
+    if run.record.labelled:
         _show(run)
     else:
         typer.echo("\n".join(printed_counts(run)))
@@ -229,7 +229,7 @@ def assess(settings: AssessSettings, out: Path, overwrite: bool) -> None:
     from evenhand.jobs.assess.job import assess as work
 
     run = work(settings, out, overwrite=overwrite, say=typer.echo)
-    typer.echo("\n".join(run.facts["answer"]))
+    typer.echo("\n".join(run.record.answer))
     typer.echo(f"\nreport: {out / 'report.html'}")
 
 
@@ -258,13 +258,14 @@ def report(
         Path | None, typer.Option(metavar="PATH", help="write a model card, too")
     ] = None,
     model: Annotated[str | None, MODEL] = None,
+    imports: Imports = None,
 ) -> None:
     """Write the numbers and the report of a finished run again."""
     from evenhand.jobs.assess.pages import PAGES
     from evenhand.jobs.assess.pages import report as work
 
     found = work(run, card=card, model=model)
-    if found.facts["job"] in PAGES or not found.facts.get("labelled", True):
+    if found.head.job in PAGES or not found.record.labelled:
         typer.echo(f"report: {run / 'report.html'}")
     else:
         _show(found)
@@ -283,11 +284,12 @@ def export(
     ] = "onnx",
     model: Annotated[str | None, MODEL] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the files")] = False,
+    imports: Imports = None,
 ) -> None:
     """Write a run's model as ONNX or safetensors, with its card."""
     from evenhand.jobs.export import export as work
 
-    off = work(run, out, form=form, model=model, overwrite=overwrite)
+    off = work(run, out, format=form, model=model, overwrite=overwrite)
     typer.echo(
         f"{out}: its logits are within {off:.1e} of the model's; card: {out.with_suffix('.md')}"
     )
@@ -303,17 +305,18 @@ def _show(run: Any) -> None:
 
     Of a launcher's processes the main one prints.
     """
-    from evenhand.evaluation.metrics_file import read_rows
+    from evenhand.evaluation.metrics_file import read_metrics
     from evenhand.evaluation.requests import measure_settings
+    from evenhand.metrics import as_table
     from evenhand.reporting.terminal import print_table, print_verdicts
     from evenhand.reporting.verdicts import read_verdicts
 
     if not is_main():
         return
-    facts = run.facts
-    rows = read_rows(run.root / "metrics.json")
-    typer.echo(print_table(rows, measure_settings(facts).split))
+    record = run.record
+    rows = as_table(read_metrics(run.root / "metrics.json"))
+    typer.echo(print_table(rows, measure_settings(record.settings).split))
     typer.echo(f"\n{print_verdicts(read_verdicts(run.root / 'verdicts.json'))}")
-    for note in facts.get("notes", ()):
+    for note in record.notes:
         typer.echo(f"\n{note}")
     typer.echo(f"\nreport: {run.root / 'report.html'}")

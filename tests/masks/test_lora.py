@@ -9,7 +9,7 @@ import torch
 
 from evenhand.errors import EvenhandError
 from evenhand.masks.lora import RANK, merge_lora
-from evenhand.masks.masks import tune_only
+from evenhand.masks.masks import set_trainable
 from evenhand.masks.strategies import find_strategy
 from evenhand.masks.units import parts
 from evenhand.networks.checkpoints import load_model, save_model
@@ -22,7 +22,7 @@ WIDTH = 64
 def changed(strategy: str) -> tuple[Model, Model]:
     """Return a model with LoRA, every trainable parameter moved, and its like before that."""
     model, schedule = find_strategy(strategy)(build_model("test_vit", "none", 32, ("a", "b"), 0), 0)
-    tune_only(model, schedule(0))
+    set_trainable(model, schedule(0))
     torch.manual_seed(2)
     with torch.no_grad():
         for parameter in model.backbone.parameters():
@@ -39,7 +39,7 @@ def test_it_begins_where_the_model_was(vit):
 
 def test_only_low_rank_updates_are_trainable(vit):
     model, schedule = find_strategy("lora:0,3")(vit, 0)
-    tune_only(model, schedule(0))
+    set_trainable(model, schedule(0))
     tuned = {name: p for name, p in model.backbone.named_parameters() if p.requires_grad}
     assert {tuple(name.split(".")[1:5]) for name in tuned} == {
         (block, "attn", "qkv", projection) for block in "03" for projection in "qv"

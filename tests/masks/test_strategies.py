@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from evenhand.errors import EvenhandError
-from evenhand.masks.masks import find_units, full_mask, tune_only
+from evenhand.masks.masks import find_units, full_mask, set_trainable
 from evenhand.masks.strategies import DECAY, find_strategy, strategy_names
 from evenhand.masks.units import FAMILIES, families, parts
 from evenhand.networks.model import Model, build_model
@@ -52,7 +52,7 @@ def test_norms_alone(vit, resnet):
 @pytest.mark.parametrize("network", ["vit", "resnet"])
 def test_bitfit_tunes_all_biases_and_the_head(network, request):
     model = request.getfixturevalue(network)
-    tune_only(model, mask("bitfit", model))
+    set_trainable(model, mask("bitfit", model))
     tuned = {name for name, p in model.named_parameters() if p.requires_grad}
     biases = {name for name, _ in model.named_parameters() if name.endswith("bias")}
     assert tuned == biases | {"head.weight"}

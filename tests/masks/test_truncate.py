@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from evenhand.masks.masks import find_units, full_mask, train_mode, tune_only
+from evenhand.masks.masks import find_units, full_mask, set_trainable, train_mode
 from evenhand.masks.strategies import find_strategy
 from evenhand.masks.truncate import below, cut_at, first_depth, rest_behind
 from evenhand.masks.units import parts
@@ -33,7 +33,7 @@ def made(name):
 def test_a_cut_at_any_depth_is_exact(name):
     model, sample = made(name)
     backbone = model.backbone
-    tune_only(model, frozenset())
+    set_trainable(model, frozenset())
     top = parts(backbone)[-1].depth
     with torch.no_grad():
         whole = backbone(sample)
@@ -54,7 +54,7 @@ def test_a_network_that_is_no_chain_is_not_cut():
         def forward(self, x):
             return super().forward(x) + x.mean()
 
-    tune_only(model, frozenset())
+    set_trainable(model, frozenset())
     with torch.no_grad():
         assert cut_at(backbone, 3, sample) is not None
         backbone.__class__ = Past
@@ -109,7 +109,7 @@ def test_no_cut_where_there_is_nothing_below_or_no_chain():
 
 def test_no_cut_above_what_may_change():
     model, sample = made("test_vit")
-    tune_only(model, frozenset({"blocks.1.mlp"}))
+    set_trainable(model, frozenset({"blocks.1.mlp"}))
     cut = cut_at(model.backbone, 5, sample)
     assert cut is not None
     assert cut.depth == 2
@@ -123,7 +123,7 @@ def test_the_first_depth_of_a_mask():
 
 
 def backward_flops(model, mask, batch=4):
-    tune_only(model, mask)
+    set_trainable(model, mask)
     train_mode(model)
     loss = model(torch.rand(batch, 3, 32, 32)).sum()
     with FlopCounterMode(display=False) as counter:

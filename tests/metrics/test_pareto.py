@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from evenhand.errors import EvenhandError
-from evenhand.metrics import costs, find_objective, find_rule, front, ranked
+from evenhand.metrics import costs, find_rule, find_target, front, ranked
 
-AUC, WORST, GAP = (find_objective(name) for name in ("overall_auc", "min_auc", "auc_gap"))
+AUC, WORST, GAP = (find_target(name) for name in ("auc", "auc_worst", "auc_gap"))
 # overall AUC and worst AUC: two extremes, one between them, and one that the second beats
 VALUES = np.array([[0.90, 0.60], [0.88, 0.78], [0.80, 0.80], [0.87, 0.70]])
 
@@ -66,14 +66,14 @@ def test_one_objective_is_ranked_by_its_value_and_undefined_ones_are_left_out():
 @pytest.mark.parametrize(
     ("rule", "objectives", "message"),
     [
-        ("ideal", (WORST,), "there is one .min_auc.. Give a second --objective"),
+        ("ideal", (WORST,), "there is one .auc_worst.. Give a second --target"),
         ("best", (AUC, WORST), "no rule --pick best; there are: ideal, minimax, or budget="),
         ("ideal=1", (AUC, WORST), "no rule --pick ideal=1"),
         ("budget", (AUC, WORST), "how much performance may be given up"),
         ("budget=-1", (AUC, WORST), "how much performance may be given up"),
         ("budget=nan", (AUC, WORST), "how much performance may be given up"),
-        ("budget=.1", (GAP, WORST), "needs one objective over everybody"),
-        ("budget=.1", (AUC, WORST, GAP), "needs one objective over everybody"),
+        ("budget=.1", (GAP, WORST), "needs one target over everybody"),
+        ("budget=.1", (AUC, WORST, GAP), "needs one target over everybody"),
     ],
 )
 def test_rules_that_cannot_be(rule, objectives, message):

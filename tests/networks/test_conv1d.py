@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from evenhand.errors import EvenhandError
-from evenhand.masks.masks import train_mode, tune_only
+from evenhand.masks.masks import set_trainable, train_mode
 from evenhand.masks.strategies import find_strategy
 from evenhand.masks.units import families, parts
 from evenhand.networks.conv1d import Conv1dEncoder, convolve, hold_last
@@ -80,7 +80,7 @@ def test_units_are_the_layers(model):
 
 
 def test_a_frozen_layer_does_not_drop_out(model):
-    tune_only(model, frozenset({"conv3"}))
+    set_trainable(model, frozenset({"conv3"}))
     train_mode(model)
     series = torch.randn(4, 4, 12)
     first = convolve(model.backbone.conv1, series)
@@ -128,7 +128,7 @@ def test_the_freeze_grid_tunes_what_the_published_one_does(name, tuned, size):
     model = build_model("conv1d", "none", inputs, ("well", "sick"), seed=0, head="hidden")
     model, schedule = find_strategy(name)(model, 0)
     assert schedule(0) == schedule(9) == {f"conv{layer}" for layer in tuned}
-    tune_only(model, schedule(0))
+    set_trainable(model, schedule(0))
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == size
 
 

@@ -8,27 +8,27 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from tests.records import make_record
 
-from evenhand.reporting import Goal, Report, Search, UnitShare
-
-COLUMNS = (
-    "model", "against", "split", "attribute", "group", "metric", "threshold", "value", "low",
-    "high", "level", "method", "p", "p_adjusted", "n", "patients", "positives",
-    "replicates_undefined", "undefined",
-)  # fmt: skip
+from evenhand.jobs.tune.settings import TuneSettings
+from evenhand.metrics import MetricRow, find_target
+from evenhand.reporting import Report, Search, UnitShare
 
 
-def row(metric: str, value: float | None, **more: Any) -> dict[str, Any]:
-    """One row of ``metrics.json``; the interval is 0.05 to either side unless given."""
+def row(
+    base: str, value: float | None, aggregate: str | None = None, **more: Any
+) -> dict[str, Any]:
+    """Fields of a row of ``metrics.json``; the interval is 0.05 to either side unless given."""
     low = high = None
     if value is not None:
         low, high = round(value - 0.05, 6), round(value + 0.05, 6)
-    base = dict.fromkeys(COLUMNS) | {
+    usual = {
         "model": "model",
         "split": "test",
         "attribute": "*",
         "group": "*",
-        "metric": metric,
+        "base": base,
+        "aggregate": aggregate,
         "value": value,
         "low": low,
         "high": high,
@@ -39,7 +39,7 @@ def row(metric: str, value: float | None, **more: Any) -> dict[str, Any]:
         "replicates_undefined": 0,
         "undefined": None if value is not None else "no positives among 400 samples",
     }
-    return base | more
+    return usual | more
 
 
 def of_age(
@@ -53,15 +53,15 @@ def of_age(
         row(metric, young, attribute="age", group="under 60", n=250, **more),
         row(metric, old, attribute="age", group="60+", n=150, **more),
         *(
-            row(f"{metric}_{kind}", f(old, young) if both else None, attribute="age", **p, **more)
+            row(metric, f(old, young) if both else None, kind, attribute="age", **p, **more)
             for kind, f in across.items()
             for p in [{"p_adjusted": 0.01} if kind == "gap" else {}]
         ),
     ]
 
 
-def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+def metric_rows(rows: list[dict[str, Any]]) -> list[MetricRow]:
+    return [MetricRow(**one) for one in rows]
 
 
 @pytest.fixture
@@ -79,11 +79,10 @@ def make_report() -> Callable[..., Report]:
     def make(rows: list[dict[str, Any]], **more: Any) -> Report:
         settings: dict[str, Any] = {
             "title": "An audit",
-            "facts": {},
             "attributes": ["age"],
             "positive": "malignant",
         }
-        return Report(rows=frame(rows), **(settings | more))
+        return Report(rows=metric_rows(rows), **(settings | more))
 
     return make
 
@@ -92,7 +91,7 @@ def make_report() -> Callable[..., Report]:
 def audit(make_report: Callable[..., Report]) -> Report:
     """One model, one attribute."""
     rows = of_age("sensitivity", 0.61, 0.84) + of_age("auc", 0.71, 0.83)
-    return make_report(rows, facts={"job": "audit", "seed": 3})
+    return make_report(rows, record=make_record(seed=3))
 
 
 @pytest.fixture
@@ -107,7 +106,7 @@ def tuned(make_report: Callable[..., Report]) -> Report:
     paired = (("full", 0.06, 0.02, 0.1, 0.004), ("head", 0.02, -0.03, 0.07, 0.61))
     for other, by, low, high, p in paired:
         pair = {"model": "fairtune", "against": other, "low": low, "high": high, "p_adjusted": p}
-        rows.append(row("auc_worst", by, attribute="age", **pair))
+        rows.append(row("auc", by, "worst", attribute="age", **pair))
         rows.append(row("auc", by, **pair))
     rows.append(row("sensitivity", None, model="fairtune", attribute="age", group="60+"))
     rows += [row("accuracy", 0.8, model=m, threshold=0.4) for m in ("fairtune", "head")]
@@ -118,8 +117,8 @@ def tuned(make_report: Callable[..., Report]) -> Report:
             "state": ["complete", "pruned", "complete", "fail", "repeated"],
             "origin": ["full", "head", "sampler", "sampler", "sampler"],
             "repeats": [None, None, None, None, 2],
-            "overall_auc": [0.80, 0.71, 0.79, None, 0.79],
-            "min_auc": [0.70, 0.61, 0.75, None, 0.75],
+            "auc": [0.80, 0.71, 0.79, None, 0.79],
+            "auc_worst": [0.70, 0.61, 0.75, None, 0.75],
             "pareto": [True, False, True, False, False],
             "lr": [1e-4, 1e-5, 1e-3, 2e-4, 1e-3],
             "mask": ["blocks.0.attn", "", "blocks.1.mlp", "", "blocks.1.mlp"],
@@ -134,13 +133,13 @@ def tuned(make_report: Callable[..., Report]) -> Report:
             {
                 "trial": 2,
                 "seeds": 2,
-                "objectives": {"overall_auc": confirmed, "min_auc": confirmed},
+                "objectives": {"auc": confirmed, "auc_worst": confirmed},
             }
         ],
         "units": [
-            {"unit": "blocks.1.mlp", "objective": goal, "difference": 0.02}
+            {"unit": "blocks.1.mlp", "objective": target, "difference": 0.02}
             | {"low": -0.01, "high": 0.05, "with": 3, "without": 4}
-            for goal in ("overall_auc", "min_auc")
+            for target in ("auc", "auc_worst")
         ],
     }
     units = [
@@ -150,14 +149,14 @@ def tuned(make_report: Callable[..., Report]) -> Report:
     ]
     return make_report(
         rows,
-        facts={
-            "job": "tune",
-            "chosen": "fairtune",
-            "seconds": {"search": 75.0},
-            "settings": {"lr": [1e-5, 1e-3]},
-            "versions": {"torch": "2.13.0"},
-        },
-        search=Search(trials, [Goal("overall_auc"), Goal("min_auc")], [study]),
+        record=make_record(
+            "tune",
+            TuneSettings(data="phantom:"),
+            chosen="fairtune",
+            seconds={"search": 75.0},
+            versions={"torch": "2.13.0"},
+        ),
+        search=Search(trials, [find_target("auc"), find_target("auc_worst")], [study]),
         units=units,
         detectable=[("age", "auc", 0.064)],
         threshold_rule="Youden's threshold, chosen on validation rows.",

@@ -8,10 +8,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
+from tests.records import make_record
 
-from evenhand.reporting import Goal, Report, Search, render
+from evenhand.evaluation.metrics_file import read_metrics, write_metrics
+from evenhand.evaluation.settings import CompareSettings
+from evenhand.jobs.tune.settings import TuneSettings
+from evenhand.metrics import Target, find_metric
+from evenhand.reporting import Report, Search, render
 
 EVIL = "<script>alert(1)</script>\"'&\n,"
 SECTIONS = {
@@ -79,9 +83,9 @@ def test_tune_says_first_whether_its_worst_group_is_better(tuned: Report) -> Non
 
 
 def test_files_that_are_compared_keep_their_names(tuned: Report) -> None:
-    inputs = ["fairtune.csv", "full.csv", "head.csv"]
-    facts = {"job": "compare", "settings": {"inputs": inputs}}
-    text = Outline(render(replace(tuned, facts=facts, search=None, units=()))).text
+    inputs = (Path("fairtune.csv"), Path("full.csv"), Path("head.csv"))
+    record = make_record("compare", CompareSettings(inputs=inputs))
+    text = Outline(render(replace(tuned, record=record, search=None, units=()))).text
     assert "fairtune serves its worst age group better than full; " in text
     assert "fine-tuning" not in text
 
@@ -106,7 +110,7 @@ def test_every_section_is_there_when_its_data_are(tuned: Report) -> None:
     [
         ({"search": None}, {"search"}),
         ({"units": ()}, {"units"}),
-        ({"facts": {"chosen": "fairtune"}, "threshold_rule": ""}, set()),
+        ({"record": make_record(chosen="fairtune"), "threshold_rule": ""}, set()),
     ],
 )
 def test_a_section_is_absent_without_its_data(
@@ -117,11 +121,11 @@ def test_a_section_is_absent_without_its_data(
 
 def test_an_audit_has_only_what_it_has(audit: Report) -> None:
     assert Outline(render(audit)).sections == {"answer", "groups", "provenance"}
-    assert Outline(render(replace(audit, facts={}))).sections == {"answer", "groups"}
+    assert Outline(render(replace(audit, record=None))).sections == {"answer", "groups"}
 
 
 def test_splits_are_side_by_side_only_where_there_are_several(tuned: Report) -> None:
-    rows = tuned.rows[tuned.rows["split"] == "test"]
+    rows = [row for row in tuned.rows if row.split == "test"]
     assert "generalisation" not in Outline(render(replace(tuned, rows=rows))).sections
 
 
@@ -153,14 +157,15 @@ def test_undefined_is_shown_with_its_reason_and_never_as_a_number(
 
 
 def test_everything_undefined(audit: Report) -> None:
-    rows = audit.rows.assign(value=None, low=None, high=None, undefined="no samples")
+    nothing = {"value": None, "low": None, "high": None, "undefined": "no samples"}
+    rows = [replace(row, **nothing) for row in audit.rows]
     outline = Outline(render(replace(audit, rows=rows)))
     assert "Nothing can be said about age" in outline.text
     assert not [attrs for _, attrs in outline.tags if attrs.get("class") == "mark"]
 
 
 def test_no_rows_at_all(audit: Report) -> None:
-    outline = Outline(render(replace(audit, rows=audit.rows.iloc[:0])))
+    outline = Outline(render(replace(audit, rows=())))
     assert "There are no numbers by group in this report." in outline.text
 
 
@@ -174,28 +179,36 @@ def test_multi_class_has_no_positives(
     assert "malignant of" not in text
 
 
-def test_rows_read_back_from_json_give_the_same_page(audit: Report) -> None:
-    records = audit.rows.astype("object").where(audit.rows.notna(), None).to_dict("records")
-    again = replace(audit, rows=pd.DataFrame(records, columns=audit.rows.columns))
-    assert render(again) == render(audit)
+def test_rows_read_back_from_a_file_give_the_same_page(audit: Report, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    write_metrics(path, audit.rows)
+    assert render(replace(audit, rows=read_metrics(path))) == render(audit)
 
 
 def evil(report: Report) -> Report:
     """Put markup into every name and text that a report is given."""
-    rows = report.rows.replace({"group": {"60+": EVIL}, "attribute": {"age": EVIL}})
-    rows["undefined"] = rows["undefined"].map(lambda reason: reason and EVIL)
-    rows["model"] = rows["model"].replace({"head": EVIL})
-    rows["against"] = rows["against"].replace({"head": EVIL})
+    evil_names = {"60+": EVIL, "age": EVIL, "head": EVIL}
+    rows = [
+        replace(
+            row,
+            undefined=row.undefined and EVIL,
+            **{
+                name: evil_names.get(getattr(row, name), getattr(row, name))
+                for name in ("group", "attribute", "model", "against")
+            },
+        )
+        for row in report.rows
+    ]
     search, units = report.search, report.units
     assert search
     trials = search.trials.assign(mask=EVIL, study=EVIL, origin=EVIL)
-    trials = trials.rename(columns={"min_auc": EVIL})
+    trials = trials.rename(columns={"auc_worst": EVIL})
     studies = [
         study
         | {
             "name": EVIL,
             "confirmed": [
-                one | {"objectives": {EVIL: one["objectives"]["min_auc"]}}
+                one | {"objectives": {EVIL: one["objectives"]["auc_worst"]}}
                 for one in study["confirmed"]
             ],
             "units": [unit | {"unit": EVIL, "objective": EVIL} for unit in study["units"]],
@@ -205,12 +218,18 @@ def evil(report: Report) -> Report:
     return replace(
         report,
         title=EVIL,
-        facts={**report.facts, "settings": {EVIL: EVIL, "list": [EVIL]}, EVIL: {EVIL: EVIL}},
+        record=make_record(
+            "tune",
+            TuneSettings(data=EVIL, attribute=(EVIL,)),
+            chosen="fairtune",
+            versions={EVIL: EVIL},
+            **{EVIL: {EVIL: EVIL}},
+        ),
         rows=rows,
         attributes=[EVIL],
         positive=EVIL,
         patient=EVIL,
-        search=Search(trials, [Goal(EVIL)], studies),
+        search=Search(trials, [Target(replace(find_metric("auc"), name=EVIL))], studies),
         units=[replace(unit, name=EVIL, kind=EVIL) for unit in units],
         detectable=[(EVIL, EVIL, 0.1)],
         threshold_rule=EVIL,

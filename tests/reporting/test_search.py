@@ -5,7 +5,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from evenhand.reporting import Goal, Search
+from evenhand.metrics import find_target
+from evenhand.reporting import Search
 from evenhand.reporting.sections.search import search_views
 
 
@@ -14,7 +15,8 @@ def trials(**columns: list[Any]) -> pd.DataFrame:
         "number": [0, 1, 2, 3],
         "state": ["complete", "pruned", "complete", "fail"],
         "auc": [0.70, 0.99, 0.75, None],
-        "gap": [0.05, None, 0.10, None],
+        "log_loss": [0.70, 0.99, 0.75, None],
+        "auc_gap": [0.05, None, 0.10, None],
         "lr": [1e-4, 1e-5, 1e-3, None],
         "mask": ["a", "b", "c", "d"],
     }
@@ -31,7 +33,7 @@ def found(**more: float) -> dict[str, Any]:
 def test_without_a_choice_the_best_finished_trial_is_it(
     maximise: bool, best: int, better: str
 ) -> None:
-    (view,) = search_views(Search(trials(), [Goal("auc", maximise)]))
+    (view,) = search_views(Search(trials(), [find_target("auc" if maximise else "log_loss")]))
     (history,) = view.histories
     assert [point.number for point in history.points if point.chosen] == [best]
     assert history.better == better
@@ -39,12 +41,12 @@ def test_without_a_choice_the_best_finished_trial_is_it(
 
 
 def test_the_trial_that_was_chosen_is_shown_as_such() -> None:
-    (view,) = search_views(Search(trials(), [Goal("auc")], [{"name": "", "trial": 0}]))
+    (view,) = search_views(Search(trials(), [find_target("auc")], [{"name": "", "trial": 0}]))
     assert [point.number for point in view.histories[0].points if point.chosen] == [0]
 
 
 def test_line_of_the_best_so_far_jumps_at_the_better_trial_and_runs_to_the_end() -> None:
-    (history,) = search_views(Search(trials(), [Goal("auc")]))[0].histories
+    (history,) = search_views(Search(trials(), [find_target("auc")]))[0].histories
     x = {point.number: point.x for point in history.points}
     y = {point.number: point.y for point in history.points}
     first, second = history.steps
@@ -53,7 +55,7 @@ def test_line_of_the_best_so_far_jumps_at_the_better_trial_and_runs_to_the_end()
 
 
 def test_higher_values_are_higher_up_and_greater_rates_further_right() -> None:
-    (history,) = search_views(Search(trials(), [Goal("auc")]))[0].histories
+    (history,) = search_views(Search(trials(), [find_target("auc")]))[0].histories
     low, pruned, high, failed = history.points
     assert (low.y or 0) > (high.y or 0) > (pruned.y or 0)
     assert (pruned.x_lr or 0) < (low.x_lr or 0) < (high.x_lr or 0)
@@ -62,13 +64,13 @@ def test_higher_values_are_higher_up_and_greater_rates_further_right() -> None:
 
 def test_each_named_study_has_its_pictures_and_others_have_none() -> None:
     table = trials(study=["a", "b", "a", "a confirmed"])
-    views = search_views(Search(table, [Goal("auc")], [{"name": "a"}, {"name": "b"}]))
+    views = search_views(Search(table, [find_target("auc")], [{"name": "a"}, {"name": "b"}]))
     assert [(view.study, len(view.histories[0].points)) for view in views] == [("a", 2), ("b", 1)]
 
 
 def test_no_trial_finished() -> None:
     table = trials(state=["fail"] * 4, auc=[None] * 4)
-    (view,) = search_views(Search(table, [Goal("auc")]))
+    (view,) = search_views(Search(table, [find_target("auc")]))
     assert view.histories[0].steps == ()
     assert not any(point.chosen for point in view.histories[0].points)
 
@@ -79,17 +81,17 @@ def test_a_repeat_names_the_trial_that_it_repeats_and_a_seed_where_it_comes_from
         repeats=[None, None, 0, None],
         origin=["full", "sampler", "sampler", "head"],
     )
-    (view,) = search_views(Search(table, [Goal("auc")]))
+    (view,) = search_views(Search(table, [find_target("auc")]))
     points = view.histories[0].points
     assert view.repeated == 1
     assert points[2].state == "repeats trial 0"
     assert [point.origin for point in points] == ["full", "", "", "head"]
 
 
-def test_of_two_goals_the_better_trial_is_further_up_and_right_whichever_way_they_point() -> None:
+def test_of_two_targets_the_better_trial_is_further_up_and_right_whichever_way_they_point() -> None:
     table = trials(pareto=[True, False, True, False])
-    goals = [Goal("auc"), Goal("gap", maximise=False)]
-    (view,) = search_views(Search(table, goals, [{"name": "", "trial": 2}]))
+    targets = [find_target("auc"), find_target("auc_gap")]
+    (view,) = search_views(Search(table, targets, [{"name": "", "trial": 2}]))
     assert len(view.histories) == 2
     (plot,) = view.tradeoffs
     dots = {dot.number: dot for dot in plot.dots}
@@ -97,7 +99,7 @@ def test_of_two_goals_the_better_trial_is_further_up_and_right_whichever_way_the
     assert dots[2].x > dots[0].x  # the higher AUC
     assert dots[0].y < dots[2].y  # the smaller gap is higher up
     assert dots[2].chosen
-    assert search_views(Search(table, goals[:1]))[0].tradeoffs == ()
+    assert search_views(Search(table, targets[:1]))[0].tradeoffs == ()
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ def test_the_optimism_of_the_best_is_said(more: dict[str, float], says: str) -> 
         {"trial": 0, "seeds": 2, "objectives": {"auc": found(searched=0.7)}},
     ]
     study = {"name": "", "trial": 0, "confirmed": confirmed}
-    (view,) = search_views(Search(trials(), [Goal("auc")], [study]))
+    (view,) = search_views(Search(trials(), [find_target("auc")], [study]))
     (sentence,) = view.findings.optimism
     assert says in sentence
     (plot,) = view.findings.confirmed
@@ -129,7 +131,7 @@ def test_a_choice_of_another_study_marks_no_trial_of_its_own_and_is_named() -> N
     ]
     chosen = {"study": "full", "trial": 2, "seed": 3}
     study = {"name": "a", "trial": None, "chosen": chosen, "confirmed": confirmed}
-    (view,) = search_views(Search(trials(study=["a"] * 4), [Goal("auc")], [study]))
+    (view,) = search_views(Search(trials(study=["a"] * 4), [find_target("auc")], [study]))
     assert not any(point.chosen for point in view.histories[0].points)
     assert view.findings.origin == "trial 2 of full"
     (plot,) = view.findings.confirmed
@@ -146,7 +148,7 @@ def test_every_fit_of_the_choice_is_shown_and_their_mean() -> None:
         for seed, val in ((1, 0.7), (2, 0.9))
     ]
     study = {"name": "", "trial": 0, "chosen": {"study": "", "trial": 0, "seed": 2}, "fits": fits}
-    (view,) = search_views(Search(trials(), [Goal("auc")], [study]))
+    (view,) = search_views(Search(trials(), [find_target("auc")], [study]))
     columns = ("auc, validation", "auc, test", "AUC of everyone, test", "AUC of age: 60+, test")
     assert view.findings.fit_columns == columns
     told = [(row.name, row.delivered, row.cells) for row in view.findings.fits]
@@ -158,7 +160,7 @@ def test_every_fit_of_the_choice_is_shown_and_their_mean() -> None:
 
 
 def test_trials_that_a_baseline_trained_are_counted_and_named() -> None:
-    (view,) = search_views(Search(trials(adopted=[5, None, None, None]), [Goal("auc")]))
+    (view,) = search_views(Search(trials(adopted=[5, None, None, None]), [find_target("auc")]))
     assert view.adopted == 1
     assert [point.adopted for point in view.histories[0].points] == [
         *("trial 5 of the baseline", "", "", "")
@@ -172,12 +174,14 @@ def test_units_are_shown_from_the_largest_difference_on() -> None:
         for name, by in (("a", 0.01), ("b", -0.05), ("c", 0.03))
     ]
     study = {"name": "", "trial": 0, "units": units}
-    (view,) = search_views(Search(trials(), [Goal("auc")], [study]))
+    (view,) = search_views(Search(trials(), [find_target("auc")], [study]))
     (plot,) = view.findings.importance
     assert [row.name for row in plot.rows] == ["b", "c", "a"]
     assert plot.rows[0].note == "3 trials with, 4 without"
 
 
 def test_a_bound_says_which_end_it_is() -> None:
-    assert Goal("min_auc", bound=True).label == "min_auc (lower end of its interval)"
-    assert Goal("auc_gap", False, bound=True).label == "auc_gap (upper end of its interval)"
+    assert (
+        find_target("auc_worst", pessimistic=True).label == "auc_worst (lower end of its interval)"
+    )
+    assert find_target("auc_gap", pessimistic=True).label == "auc_gap (upper end of its interval)"

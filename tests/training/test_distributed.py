@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tests.command import evenhand, training
 
-from evenhand.runs import open_run
+from evenhand.experiments.runs import open_run
 from evenhand.tables.predictions import read_predictions
 
 SCRIPT = """
@@ -81,8 +81,12 @@ def test_two_processes_do_what_one_does_and_one_of_them_prints_and_writes(tmp_pa
     """The batches are the same, each sample augmented as it would be, and half are in each."""
     script = tmp_path / "script.py"
     script.write_text("from evenhand.cli import main; main()")
-    words = ("finetune", "phantom:patients=80,size=32,seed=1", *training(tmp_path / "cache"))
-    words += ("--batch-size", 16, "--epochs", 2, "--lr", 1e-3, "--out")
+    words = (
+        "finetune",
+        "phantom:patients=80,size=32,seed=1",
+        *training(tmp_path / "cache", "--batch-size", 16),
+    )
+    words += ("--epochs", 2, "--lr", 1e-3, "--out")
     assert evenhand(*words, tmp_path / "one").status == 0
     for again in ((), ("--overwrite",)):  # the main process alone clears what is there
         done = launched(script, *words, tmp_path / "two", *again)
@@ -92,8 +96,11 @@ def test_two_processes_do_what_one_does_and_one_of_them_prints_and_writes(tmp_pa
     one, two = (open_run(tmp_path / name) for name in ("one", "two"))
     assert two.finished
     assert {path.name for path in two.root.iterdir()} == {path.name for path in one.root.iterdir()}
-    scores = [read_predictions(run.predictions("full")).table["score"] for run in (one, two)]
-    assert len(read_predictions(one.predictions("full")).table.query("split == 'train'")) % 16 == 0
+    scores = [read_predictions(run.predictions_file("full")).table["score"] for run in (one, two)]
+    assert (
+        len(read_predictions(one.predictions_file("full")).table.query("split == 'train'")) % 16
+        == 0
+    )
     np.testing.assert_allclose(*scores, atol=1e-5)
 
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from evenhand.masks.masks import Schedule, constant, find_units, full_mask, train_mode, tune_only
+from evenhand.masks.masks import (
+    Schedule,
+    constant,
+    find_units,
+    full_mask,
+    set_trainable,
+    train_mode,
+)
 from evenhand.masks.strategies import find_strategy
 from evenhand.networks.model import build_model
 
@@ -93,10 +100,10 @@ def test_a_schedule_may_change_the_mask(train):
 
 def test_frozen_parts_do_not_drop_out():
     model = fresh("test_resnet")
-    tune_only(model, full_mask(model.backbone))
+    set_trainable(model, full_mask(model.backbone))
     train_mode(model)
     assert all(module.training for module in model.modules())
-    tune_only(model, frozenset({"stage4"}))
+    set_trainable(model, frozenset({"stage4"}))
     train_mode(model)
     assert model.backbone.layer4.training
     assert model.head.training

@@ -9,16 +9,17 @@ from typing import Literal, Self, TypeVar
 from pydantic import Field, field_validator, model_validator
 
 from evenhand.cohort.settings import DataSettings
+from evenhand.plugins import ImportSettings
 from evenhand.settings import SEEDS, Settings
 from evenhand.tables.settings import ClassSettings
 
 Asks = TypeVar("Asks", bound=Settings)
 
 LEAST = 19
-"""The fewest permutations whose smallest p-value is .05."""
+"""The fewest permutations, or resamples, whose smallest p-value is .05."""
 
 
-class InputSettings(ClassSettings, title="Predictions"):
+class InputSettings(ClassSettings, ImportSettings, title="Predictions"):
     """Which predictions are read, and how."""
 
     inputs: tuple[Path, ...] = Field(
@@ -109,6 +110,16 @@ class MeasureSettings(Settings, title="Measurement"):
                 "better 999, or 0"
             )
         return permutations
+
+    @field_validator("replicates")
+    @classmethod
+    def _check_replicates(cls, replicates: int) -> int:
+        if replicates < LEAST:
+            raise ValueError(
+                f"the smallest p of {replicates} resamples is {1 / (replicates + 1):.2g}, so that "
+                f"no difference could be shown; give {LEAST} at least, better 1000"
+            )
+        return replicates
 
     @model_validator(mode="after")
     def _check_decision(self) -> Self:

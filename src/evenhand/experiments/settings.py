@@ -2,44 +2,61 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Any
+
+from pydantic import Field, model_validator
 
 from evenhand.cohort.settings import SplitSettings
+from evenhand.earlier_names import current_settings
+from evenhand.masks.registry import STRATEGIES
 from evenhand.networks.settings import ModelSettings
 from evenhand.settings import Settings
 from evenhand.training.settings import FitSettings, LoopSettings
 
+TARGETS = (
+    "a metric (its value for everybody: auc), a metric with _worst, _best, _gap or _min_ratio over "
+    "the groups (auc_worst, log_loss_gap), or a fairness metric (equalized_odds_difference), of "
+    "`evenhand audit --list-metrics`; decisions are at a threshold fitted on the same rows, with "
+    "_argmax (accuracy_worst_argmax) for the higher score; auc_worst:age is about one attribute "
+    "alone"
+)
+"""What the help of ``--target`` says of its values."""
 
-class ObjectiveSettings(Settings, title="Objective"):
+
+class TargetSettings(Settings, title="Target"):
     """What a model is judged by on validation patients."""
 
-    objective: tuple[str, ...] = Field(
-        ("overall_auc",),
+    target: tuple[str, ...] = Field(
+        ("auc",),
         min_length=1,
-        description="validation score: min_auc, auc_gap, overall_auc, min_acc, acc_gap, "
-        "overall_acc (threshold fitted on the same rows; min_acc_argmax … decide for the higher "
-        "score), max_loss; min_auc:age is about one attribute alone; repeatable, and patience goes "
-        "by the first",
+        description=f"validation score: {TARGETS}; repeatable, and patience goes by the first",
     )
-    objective_bound: bool = Field(
+    pessimistic: bool = Field(
         False,
-        description="judge by the pessimistic end of the objective's 95 % interval over patients",
+        description="judge by the pessimistic end of the target's 95 % interval over patients",
     )
     exclude_group: tuple[str, ...] = Field(
-        (), description='group that the objective and gaps leave out: "age=under 20"; repeatable'
+        (), description='group that the target and gaps leave out: "age=under 20"; repeatable'
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_earlier_names(cls, given: Any) -> Any:
+        return current_settings(given) if isinstance(given, dict) else given
 
 
 class TrainingSettings(
     SplitSettings,
     ModelSettings,
-    ObjectiveSettings,
+    TargetSettings,
     LoopSettings,
     frozen=True,
     extra="forbid",
     title="Training",
 ):
     """What every job that trains is told."""
+
+    machine = frozenset({"prefix_memory", "prefix_disk"})
 
     prefix_memory: int = Field(
         0,
@@ -89,8 +106,6 @@ class FinetuneSettings(
 
     strategy: str = Field(
         "full",
-        description="full, scratch, head, last-K, attention, layernorm, bitfit, lora[:BLOCK,…], "
-        "gradual[:K], random:SEED, the freeze grid (frozen3, frozen2, frozen2fl, frozen1, "
-        "frozen1m, frozen0, supervised), a mask family (mlp, norm-attn-mlp, stages …), or units "
-        "joined by commas",
+        description=f"{', '.join(STRATEGIES.usages())}; a mask family (mlp, norm-attn-mlp, stages "
+        "…), or units joined by commas",
     )

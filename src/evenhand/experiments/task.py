@@ -22,18 +22,18 @@ from evenhand.cohort.store.batches import BatchSource
 from evenhand.cohort.store.samples import default_cache
 from evenhand.errors import EvenhandError, pick
 from evenhand.experiments.mitigation import FIRST_EPOCHS, Mitigation, find_mitigation
+from evenhand.experiments.runs import Run
 from evenhand.experiments.settings import TrainingSettings
 from evenhand.launcher import is_main
 from evenhand.masks.lora import merge_lora
-from evenhand.masks.masks import Mask, Schedule, find_units, full_mask, train_mode, tune_only
+from evenhand.masks.masks import Mask, Schedule, find_units, full_mask, set_trainable, train_mode
 from evenhand.masks.units import parts
 from evenhand.metrics.groups import Groups, attribute_groups, excluded_groups
-from evenhand.metrics.objectives import Objective, find_objective
+from evenhand.metrics.targets import Target, find_target
 from evenhand.networks.augment import find_augmentation
 from evenhand.networks.checkpoints import save_model
 from evenhand.networks.inputs import SeriesInputs
 from evenhand.networks.model import Model, build_model
-from evenhand.runs import Run
 from evenhand.tables.attributes import group_of
 from evenhand.tables.predictions import write_predictions
 from evenhand.training.device import await_device, make_accelerator
@@ -51,7 +51,7 @@ class Task:
 
     settings: TrainingSettings
     splits: Splits
-    objectives: tuple[Objective, ...]
+    targets: tuple[Target, ...]
     groups: dict[str, Groups]  # of the validation rows
     excluded: dict[str, set[str]]
     inputs: int | SeriesInputs
@@ -60,17 +60,17 @@ class Task:
     _built: dict[int, Model] = field(default_factory=dict, init=False)  # the last, by its seed
 
     def values(self, found: NDArray[np.float64]) -> tuple[float, ...]:
-        """Return each objective, or its pessimistic end, of scores ``(n, C)`` of validation."""
+        """Return each target, or its pessimistic end, of scores ``(n, C)`` of validation."""
         val = self.splits.val
         given = (val.labels, found, self.groups, self.excluded)
-        if self.settings.objective_bound:
-            patients = val.table["patient_id"].to_numpy()
-            return tuple(one.bound(*given, patients=patients) for one in self.objectives)
-        return tuple(one.value(*given) for one in self.objectives)
+        patients = val.table["patient_id"].to_numpy()
+        if self.settings.pessimistic:
+            return tuple(one.pessimistic_value(*given, patients=patients) for one in self.targets)
+        return tuple(one.value(*given, patients=patients) for one in self.targets)
 
     def named(self, values: tuple[float, ...]) -> dict[str, float]:
-        """Return values by the names of their objectives."""
-        names = [objective.name for objective in self.objectives]
+        """Return values by the names of their targets."""
+        names = [target.name for target in self.targets]
         return dict(zip(names, values, strict=True))
 
     def model(self, seed: int | None = None) -> Model:
@@ -100,7 +100,7 @@ class Task:
 
 
 def make_task(settings: TrainingSettings, label_share: float = 1.0) -> Task:
-    """Prepare the data and check that the objectives are defined on the validation split.
+    """Prepare the data and check that the targets are defined on the validation split.
 
     Parameters
     ----------
@@ -112,18 +112,11 @@ def make_task(settings: TrainingSettings, label_share: float = 1.0) -> Task:
     Raises
     ------
     EvenhandError
-        Whatever the data refuse; an objective is unknown, needs attributes and has none, or is
+        Whatever the data refuse; a target is unknown, needs attributes and has none, or is
         undefined for some group (the message has the counts); the augmentation is for samples of
         another kind.
     """
-    objectives = tuple(map(find_objective, dict.fromkeys(settings.objective)))
-    for objective in objectives:
-        if objective.across != "overall" and not settings.attribute:
-            raise EvenhandError(
-                f"--objective {objective.name} compares groups; give an --attribute."
-            )
-        if objective.attribute is not None:
-            pick("--attribute", objective.attribute, dict.fromkeys(settings.attribute))
+    targets = searched_targets(settings)
     splits = prepare_splits(settings, settings.image_size, np.random.default_rng(settings.seed))
     inputs = model_inputs(splits.train)  # their scale needs no labels
     splits = with_label_share(splits, label_share, settings.seed)
@@ -135,10 +128,40 @@ def make_task(settings: TrainingSettings, label_share: float = 1.0) -> Task:
     find_augmentation(settings.augment, inputs)
     mitigation = find_mitigation(settings, splits.train)
     kept = _activations(settings)
-    task = Task(settings, splits, objectives, groups, excluded, inputs, mitigation, kept)
+    task = Task(settings, splits, targets, groups, excluded, inputs, mitigation, kept)
     _check_defined(task)
     _check_memory(task)
     return task
+
+
+def searched_targets(settings: TrainingSettings) -> tuple[Target, ...]:
+    """Return what a training is judged by, each target once.
+
+    Raises
+    ------
+    EvenhandError
+        A target is unknown, has a bound, needs attributes and there are none, is about another
+        attribute, or is to be judged by an interval and has none.
+    """
+    names = dict.fromkeys(settings.target)
+    targets = tuple(find_target(name, pessimistic=settings.pessimistic) for name in names)
+    for target in targets:
+        if target.bound is not None:
+            raise EvenhandError(
+                f"--target {target.name}={target.bound:g}: pruning stops at a bound, and a search "
+                f"makes a target as good as it can. Give --target {target.name}."
+            )
+        if not target.is_overall and not settings.attribute:
+            raise EvenhandError(f"--target {target.name} compares groups; give an --attribute.")
+        if target.attribute is not None:
+            pick("--attribute", target.attribute, dict.fromkeys(settings.attribute))
+        without = next((one for one in target.metrics if one.no_interval), None)
+        if settings.pessimistic and without is not None:
+            raise EvenhandError(
+                f"--pessimistic: {without.name} has no interval ({without.no_interval}); leave "
+                "--pessimistic out, or name another --target."
+            )
+    return targets
 
 
 def with_label_share(splits: Splits, share: float, seed: int) -> Splits:
@@ -168,29 +191,33 @@ def _check_memory(task: Task) -> None:
         accelerator = make_accelerator(task.settings)
         model = model.to(accelerator.device)
         lowest = frozenset(unit.name for unit in parts(model.backbone) if unit.depth == 1)
-        tune_only(model, lowest)
+        set_trainable(model, lowest)
         Feed(model, task.splits, fit_settings, accelerator, task.activations).cut(lowest)
 
 
 def _check_defined(task: Task) -> None:
-    """Refuse objectives that have no value, whatever a model scores."""
+    """Refuse targets that have no value, whatever a model scores."""
     val = task.splits.val
-    for objective in task.objectives:
-        problems = objective.problems(
+    for target in task.targets:
+        problems = target.problems(
             val.labels, task.groups, task.excluded, n_classes=len(val.classes)
         )
         if problems:
             listed = "\n".join(f"  {problem}" for problem in problems)
             raise EvenhandError(
-                f"--objective {objective.name} is undefined on the validation split:\n{listed}"
+                f"--target {target.name} is undefined on the validation split:\n{listed}"
             )
-    blank = np.full((len(val), len(val.classes)), 1 / len(val.classes))
-    for objective, value in zip(task.objectives, task.values(blank), strict=True):
+    if not task.settings.pessimistic:
+        return
+    # Scores by chance: with equal ones, a metric may be undefined that is defined for a model.
+    chance = np.random.default_rng(0).dirichlet(np.ones(len(val.classes)), len(val))
+    for target, value in zip(task.targets, task.values(chance), strict=True):
         if np.isnan(value):
             raise EvenhandError(
-                f"--objective-bound: {objective.name} has no interval on the validation split, as "
-                "most resamples of its patients leave some group without a class. Leave the bound "
-                "or the smallest --exclude-group out, or give validation more patients."
+                f"--pessimistic: {target.name} has no interval on the validation split, as "
+                "most resamples of its patients leave some group without a class. Leave "
+                "--pessimistic out, leave the smallest group out with --exclude-group, or give "
+                "validation more patients."
             )
 
 
@@ -200,7 +227,7 @@ class Trained:
 
     model: Model
     mask: Mask  # whatever may have changed until the epoch whose weights were kept
-    values: tuple[float, ...]  # the objectives of these weights
+    values: tuple[float, ...]  # the targets of these weights
     logged: tuple[dict[str, float], ...] = ()  # what the method said of each epoch
     warning: str | None = None  # what a user must know of the method's training
 
@@ -214,9 +241,9 @@ def train(
 ) -> Trained:
     """Fit a model.
 
-    ``report`` is told the objectives after each epoch, with the number of epochs done.
+    ``report`` is told the targets after each epoch, with the number of epochs done.
     """
-    sign = 1.0 if task.objectives[0].direction == "maximize" else -1.0
+    sign = 1.0 if task.targets[0].maximise else -1.0
     told: list[tuple[float, ...]] = []
     logged: list[dict[str, float]] = []
 
@@ -248,7 +275,7 @@ def train(
 
 
 def _values_of(task: Task, model: Model) -> tuple[float, ...]:
-    """Return the objectives of a model on the validation rows."""
+    """Return the targets of a model on the validation rows."""
     accelerator = make_accelerator(task.settings)
     source = BatchSource(task.splits.val, accelerator.device)
     values = task.values(scores(model.to(accelerator.device), source, accelerator))
@@ -278,10 +305,10 @@ def _wrong_rows(
 
 def keep(task: Task, run: Run, name: str, trained: Trained, **facts: Any) -> None:
     """Save a trained model of a run and score every split with it, the test split for once."""
-    model = save_trained(task, run.model(name), trained, **facts)
+    model = save_trained(task, run.folder(name), trained, **facts)
     predictions = predict(model, task.splits.items(), make_accelerator(task.settings))
     if is_main():
-        write_predictions(run.predictions(name), predictions)
+        write_predictions(run.predictions_file(name), predictions)
 
 
 def save_trained(task: Task, folder: Path, trained: Trained, **facts: Any) -> Model:
@@ -328,7 +355,7 @@ def seconds_per_fit(task: Task) -> float:
 
 def _measured(model: Model, batch_size: int, accelerator: Accelerator) -> tuple[float, float]:
     """Return the seconds of a forward pass, and of one with its backward pass."""
-    tune_only(model, full_mask(model.backbone))
+    set_trainable(model, full_mask(model.backbone))
     train_mode(model)
     device = accelerator.device
     model = model.to(device)

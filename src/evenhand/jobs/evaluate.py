@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import pandas as pd
 from pydantic import BaseModel
 
+from evenhand.earlier_names import current_record, current_target
+from evenhand.evaluation.metrics_file import write_metrics
 from evenhand.evaluation.requests import Asked, ask, measure_settings, points
 from evenhand.evaluation.rows import groups_in, model_part, pair_part, rows_of, scored_rows
-from evenhand.files import checked, read_json, read_object, write_rows, write_text
+from evenhand.evaluation.settings import MeasureSettings
+from evenhand.experiments.records import RunRecord
+from evenhand.experiments.runs import Run
+from evenhand.experiments.settings import TargetSettings
+from evenhand.files import checked, read_json, read_object, write_text
 from evenhand.metrics import (
+    DETECTABLE,
     Measured,
+    MetricRow,
     Progress,
-    as_records,
-    as_table,
     compared_levels,
-    find_objective,
+    find_target,
     judge,
 )
 from evenhand.progress import bar
 from evenhand.reporting import (
-    Goal,
     Pruning,
     Report,
     Samples,
@@ -32,10 +36,11 @@ from evenhand.reporting import (
     render,
     verdicts_of,
 )
+from evenhand.reporting.pruning_record import PruningRecord
 from evenhand.reporting.text.numbers import listed
 from evenhand.reporting.text.vocabulary import model_names
 from evenhand.reporting.verdicts import write_verdicts
-from evenhand.runs import Run
+from evenhand.settings import Settings
 from evenhand.tables.predictions import Predictions, read_predictions
 
 PARTS = 100
@@ -54,7 +59,7 @@ FITTED = (
 )
 
 
-def evaluate(run: Run, *, chosen: str | None) -> pd.DataFrame:
+def evaluate(run: Run, *, chosen: str | None) -> list[MetricRow]:
     """Measure every model of a run; write ``metrics.json``, ``report.html``, ``verdicts.json``.
 
     Everything is read from the run directory, so that it can be done again at any time. The rows
@@ -64,28 +69,28 @@ def evaluate(run: Run, *, chosen: str | None) -> pd.DataFrame:
 
     Returns
     -------
-    pandas.DataFrame
+    list
         The rows of ``metrics.json``.
     """
-    models = {name: read_predictions(run.predictions(name)) for name in run.models()}
-    facts = run.facts
-    asked = ask(
-        models, facts["settings"]["attribute"], measure_settings(facts), facts.get("cuts", {})
-    )
+    models = {name: read_predictions(run.predictions_file(name)) for name in run.models}
+    record = run.record
+    asked = ask(models, record.attributes, _measured(record), record.cuts)
     rows = metrics_of(run, asked, chosen)
-    write_rows(run.root / "metrics.json", {"schema": 1}, as_records(rows))
+    write_metrics(run.root / "metrics.json", rows)
     page = report_of(run, asked, rows, chosen)
     write_text(run.root / "report.html", render(page))
     write_verdicts(run.root / "verdicts.json", verdicts_of(page))
     return rows
 
 
-def metrics_of(run: Run, asked: Mapping[str, Asked], chosen: str | None) -> pd.DataFrame:
+def metrics_of(run: Run, asked: Mapping[str, Asked], chosen: str | None) -> list[MetricRow]:
     """Return the metric rows of all models of a run; their claims are tested together."""
-    facts = run.facts
-    seed, reported = facts["seed"], measure_settings(facts).split
+    record = run.record
+    seed, reported = record.seed, _measured(record).split
     splits = {name: one.predictions.splits or ("test",) for name, one in asked.items()}
-    pairs = facts.get("pairs", [(chosen, name) for name in asked if name != chosen])
+    pairs = record.pairs
+    if pairs is None:
+        pairs = tuple((chosen, name) for name in asked if chosen and name != chosen)
     parts: list[Measured] = []
     with _steps(sum(map(len, splits.values())) + len(pairs)) as watch:
         for name, one in asked.items():
@@ -107,7 +112,7 @@ def metrics_of(run: Run, asked: Mapping[str, Asked], chosen: str | None) -> pd.D
                     cuts=(one.cut, other.cut), progress=watch(f"{name} less {against}"),
                 )
             )  # fmt: skip
-    return as_table(judge(parts))
+    return judge(parts)
 
 
 @contextmanager
@@ -130,17 +135,16 @@ def _steps(tables: int) -> Iterator[Callable[[str], Progress]]:
 
 
 def report_of(
-    run: Run, asked: Mapping[str, Asked], rows: pd.DataFrame, chosen: str | None
+    run: Run, asked: Mapping[str, Asked], rows: Sequence[MetricRow], chosen: str | None
 ) -> Report:
     """Return what the report of a run shows."""
-    facts = {**run.facts, "chosen": chosen}
-    settings, source = facts["settings"], facts.get("source", {})
-    measured = measure_settings(facts)
+    record = run.record.model_copy(update={"chosen": chosen})
+    measured = _measured(record)
     shown = chosen or next(iter(asked))
     one = asked[shown]
     here = rows_of(one.predictions, measured.split)
     groups = groups_in(here, one.attributes)
-    rules = _rules(asked, model_names(facts))
+    rules = _rules(asked, model_names(record.files))
     fitted_rules = {one.cut.how for one in asked.values() if one.cut.fitted}
     fitted = [
         FITTED.format(whose)
@@ -148,13 +152,13 @@ def report_of(
         if measured.split == "val" and how in fitted_rules
     ]
     return Report(
-        title=f"evenhand {facts['job']}: {run.root.resolve().name}",
-        facts=facts,
+        title=f"evenhand {record.job}: {run.root.resolve().name}",
+        record=record,
         rows=rows,
         attributes=tuple(groups),
         split=measured.split,
         positive=positive_of(one.predictions.classes),
-        patient=source.get("unit", "patient"),
+        patient=record.unit,
         search=_search(run),
         pruning=pruning_of(run),
         units=_units(run, shown),
@@ -162,19 +166,22 @@ def report_of(
         detectable=_detectable(rows, shown, measured.split),
         threshold_rule=" ".join(f"Decision rule{whose}: {how}." for how, whose in rules.items()),
         left_out=(
-            *source.get("left_out", ()),
-            *(f"Group {group}: no part in gaps." for group in settings.get("exclude_group", ())),
+            *(record.source.left_out if record.source else ()),
+            *(f"Group {group}: no part in gaps." for group in record.excluded),
         ),
-        notes=(*facts.get("notes", ()), *fitted, *_cautions(settings)),
+        notes=(*record.notes, *fitted, *_cautions(record.settings)),
     )
 
 
-def _cautions(settings: Mapping[str, Any]) -> list[str]:
-    """Return the cautions of the objectives that the models were chosen by."""
-    names = settings.get("objective")
-    if not isinstance(names, list | tuple):  # pruning has a criterion of its own by this name
+def _measured(record: RunRecord[Settings]) -> MeasureSettings:
+    return measure_settings(record.settings, record.excluded)
+
+
+def _cautions(settings: Settings) -> list[str]:
+    """Return the cautions of the targets that the models were chosen by."""
+    if not isinstance(settings, TargetSettings):  # a pruning has its own, at its own threshold
         return []
-    return [one.caution for one in map(find_objective, names) if one.caution]
+    return [one.caution for one in map(find_target, settings.target) if one.caution]
 
 
 def _rules(asked: Mapping[str, Asked], called: Mapping[str, str]) -> dict[str, str]:
@@ -212,14 +219,12 @@ def _search(run: Run) -> Search | None:
     path = run.root / "search.json"
     if not path.exists():
         return None
-    found = read_json(path)
-    goals = [
-        Goal(one["name"], maximise=one["direction"] == "maximize", bound=one["bound"])
-        for one in found["objectives"]
-    ]
-    numbers = {name: [""] for name in (*(goal.name for goal in goals), "lr", "repeats", "adopted")}
+    facts = read_json(path)
+    targets = [find_target(one["name"], pessimistic=one["bound"]) for one in facts["objectives"]]
+    columns = [one["name"] for one in facts["objectives"]]
+    numbers = {name: [""] for name in (*columns, "lr", "repeats", "adopted")}
     trials = pd.read_csv(run.root / "trials.csv", keep_default_na=False, na_values=numbers)
-    return Search(trials, goals, found["studies"])
+    return Search(trials.rename(columns=current_target), targets, current_record(facts["studies"]))
 
 
 def pruning_of(run: Run) -> Pruning | None:
@@ -227,20 +232,23 @@ def pruning_of(run: Run) -> Pruning | None:
     path = run.root / "pruning.json"
     if not path.exists():
         return None
-    return Pruning(pd.read_csv(run.root / "curve.csv"), read_json(path))
+    record = checked(PruningRecord, read_object(path), path)
+    return Pruning(pd.read_csv(run.root / "curve.csv"), record)
 
 
 def _units(run: Run, model: str) -> tuple[UnitShare, ...]:
     """Return the units of a model; none where the run has only its predictions."""
-    path = run.model(model) / "model.json"
+    path = run.folder(model) / "model.json"
     if not path.exists() and not path.with_suffix(".safetensors").exists():
         return ()
     return tuple(checked(_Units, read_object(path), path).units)
 
 
-def _detectable(rows: pd.DataFrame, model: str, split: str) -> list[tuple[str, str, float]]:
+def _detectable(rows: Sequence[MetricRow], model: str, split: str) -> list[tuple[str, str, float]]:
     """Return the largest of each attribute's detectable differences in AUC."""
-    of_model = (rows["model"] == model) & (rows["split"] == split) & rows["against"].isna()
-    found = rows[of_model & (rows["metric"] == "auc_detectable") & rows["value"].notna()]
-    largest = found.groupby("attribute", sort=False)["value"].max()
-    return [(str(attribute), "auc", float(value)) for attribute, value in largest.items()]
+    largest: dict[str, float] = {}
+    for row in rows:
+        of_model = (row.model, row.split, row.against) == (model, split, None)
+        if of_model and (row.base, row.aggregate) == ("auc", DETECTABLE) and row.value is not None:
+            largest[row.attribute] = max(row.value, largest.get(row.attribute, row.value))
+    return [(attribute, "auc", value) for attribute, value in largest.items()]

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from evenhand.errors import EvenhandError, pick
-from evenhand.files import replacing
-from evenhand.jobs.report import write_card
+from evenhand.experiments.runs import finished_run
+from evenhand.files import remove_abandoned, replacing, write_text
+from evenhand.jobs.keywords import StrPath
+from evenhand.jobs.report import card_text
 from evenhand.networks.checkpoints import load_model
 from evenhand.networks.export import FORMATS, check_answers
-from evenhand.runs import finished_run
 
 
 def export(
-    run: Path, out: Path, *, form: str = "onnx", model: str | None = None, overwrite: bool = False
+    run: StrPath,
+    out: StrPath,
+    *,
+    format: str = "onnx",
+    model: str | None = None,
+    overwrite: bool = False,
 ) -> float:
     """Write a model to a file and its card beside it; return how far the file's logits are off.
 
@@ -23,7 +30,7 @@ def export(
         A finished run.
     out
         The file; the card gets its name with ``.md``.
-    form
+    format
         ``onnx`` or ``safetensors``.
     model
         Which of the run's models; by default the one that it chose.
@@ -36,17 +43,27 @@ def export(
         The run is not finished or lacks the model, a file is there already, the libraries are
         missing, or what was written says something else than the model. Nothing is written then.
     """
-    write = pick("format", form, FORMATS)
+    write = pick("format", format, FORMATS)
+    out = Path(out)
     found = finished_run(run)
     name = found.held_model(model)
     card = out.with_suffix(".md")
+    text = card_text(found, name)
+    remove_abandoned(out.parent)
+    is_unfinished = not out.exists() and _holds(card, text)  # it was killed between its two files
     there = [str(path) for path in (out, card) if path.exists()]
-    if there and not overwrite:
+    if there and not (overwrite or is_unfinished):
         raise EvenhandError(f"{' and '.join(there)}: there already; give --overwrite to replace.")
     if out.is_dir():
-        raise EvenhandError(f"--out {out} is a folder; name a file, as in {out}/model.{form}.")
-    network = load_model(found.model(name))
+        raise EvenhandError(f"--out {out} is a folder; name a file, as in {out}/model.{format}.")
+    network = load_model(found.folder(name))
     with replacing(out) as part:
         off = check_answers(network, write(network, part))
-        write_card(found, name, card)  # where it fails, nothing is written
+        write_text(card, text)  # where it fails, nothing is written
     return off
+
+
+def _holds(path: Path, text: str) -> bool:
+    with suppress(OSError, UnicodeDecodeError):
+        return path.read_text(encoding="utf-8") == text
+    return False

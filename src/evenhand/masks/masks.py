@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from torch import nn
@@ -69,8 +69,8 @@ def find_units(backbone: nn.Module, names: Mask) -> tuple[Unit, ...]:
     return tuple(units[name] for name in sorted(names))
 
 
-def tune_only(model: Model, mask: Mask) -> None:
-    """Let the head and the units in the mask change, and nothing else.
+def set_trainable(model: Model, mask: Mask) -> None:
+    """Let the head and the units in the mask ask for gradients, and nothing else.
 
     Raises
     ------
@@ -78,20 +78,24 @@ def tune_only(model: Model, mask: Mask) -> None:
         The backbone lacks a unit of the mask.
     """
     chosen = {id(p) for unit in find_units(model.backbone, mask) for p in unit.parameters}
-    for parameter in model.backbone.parameters():
+    freeze_others(model, chosen | set(map(id, model.head.parameters())))
+
+
+def freeze_others(module: nn.Module, chosen: Collection[int]) -> None:
+    """Let those parameters of a network ask for gradients whose identity is among the chosen."""
+    for parameter in module.parameters():
         parameter.requires_grad_(id(parameter) in chosen)
-    model.head.requires_grad_(True)
 
 
-def train_mode(model: Model) -> None:
-    """Put the model into training mode where it may change, into evaluation mode elsewhere.
+def train_mode(module: nn.Module) -> None:
+    """Put a network into training mode where it may change, into evaluation mode elsewhere.
 
     A module trains (drops out, updates running statistics) only when all of its parameters do;
     a module without parameters goes with the one that holds it. So a batch normalisation whose
     bias alone is tuned keeps its statistics, and everything that is frozen stands still.
     """
-    model.eval()
-    _train_what_may_change(model)
+    module.eval()
+    _train_what_may_change(module)
 
 
 def _train_what_may_change(module: nn.Module) -> None:

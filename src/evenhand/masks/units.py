@@ -1,9 +1,10 @@
 """Tunable units: the named parts of a backbone that a mask can switch.
 
 A transformer is cut into its blocks and each block into attention, norms and MLP; any other
-network is cut into the stages that timm declares for it, and each stage into its normalisation
-layers and everything else (its convolutions). :func:`parts` is that finest cut, and covers every
-parameter of the backbone once; a :class:`Family` joins parts into the bits of one search space.
+network of timm is cut into the stages that timm declares for it, and each stage into its
+normalisation layers and everything else (its convolutions); a network of anybody else is cut by
+its structure. :func:`parts` is that finest cut, and covers every parameter of the backbone once; a
+:class:`Family` joins parts into the bits of one search space.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from torch import nn
 
 from evenhand.errors import pick
+from evenhand.masks.structure import depths_of_modules, spots
 from evenhand.networks.conv1d import Conv1dEncoder
 
 EMBEDDING = 0  # the depth of what comes before the first block or stage
@@ -29,11 +31,17 @@ class Unit:
     depth: int  # 0 for embeddings and stem, then 1 … B for blocks or stages, B + 1 after them
     kind: str  # "attn", "mlp", "norm1", "conv" …: what it is within its depth
     parameters: tuple[nn.Parameter, ...]
+    names: tuple[str, ...]  # of the parameters, in the network that was cut
 
     @property
     def size(self) -> int:
         """How many numbers the unit holds."""
         return sum(parameter.numel() for parameter in self.parameters)
+
+    @property
+    def named(self) -> dict[str, nn.Parameter]:
+        """The parameters by name."""
+        return dict(zip(self.names, self.parameters, strict=True))
 
 
 @dataclass(frozen=True)
@@ -56,18 +64,16 @@ def is_transformer(backbone: nn.Module) -> bool:
 def parts(backbone: nn.Module) -> tuple[Unit, ...]:
     """Return the finest units, in the order of depth; each parameter is in exactly one of them."""
     place = _placing(backbone)
-    found: dict[str, list[nn.Parameter]] = {}
+    held: dict[str, dict[str, nn.Parameter]] = {}
     about: dict[str, tuple[int, str]] = {}
     for name, parameter in backbone.named_parameters():
         unit, depth, kind = place(name)
-        found.setdefault(unit, []).append(parameter)
-        about[unit] = (depth, kind)
+        held.setdefault(unit, {})[name] = parameter
+        about.setdefault(unit, (depth, kind))
     last = max((depth for depth, _ in about.values() if depth != _AFTER), default=0)
     units = (
-        Unit(
-            name, last + 1 if about[name][0] == _AFTER else about[name][0], about[name][1], tuple(p)
-        )
-        for name, p in found.items()
+        Unit(name, last + 1 if depth == _AFTER else depth, kind, (*own.values(),), (*own,))
+        for (name, own), (depth, kind) in zip(held.items(), about.values(), strict=True)
     )
     return tuple(sorted(units, key=lambda unit: unit.depth))
 
@@ -76,7 +82,24 @@ def _placing(backbone: nn.Module) -> Callable[[str], tuple[str, int, str]]:
     """Return the rule from a parameter's name to the unit, depth and kind that it belongs to."""
     if isinstance(backbone, Conv1dEncoder):
         return _place_in_layers
-    return _place_in_blocks if is_transformer(backbone) else _stage_places(backbone)
+    if is_transformer(backbone):
+        return _place_in_blocks
+    return _stage_places(backbone) if has_stages(backbone) else _spot_places(backbone)
+
+
+def has_stages(backbone: nn.Module) -> bool:
+    """Whether the backbone is timm's, which declares its stages."""
+    return hasattr(backbone, "feature_info")
+
+
+def _spot_places(backbone: nn.Module) -> Callable[[str], tuple[str, int, str]]:
+    known = spots(backbone)
+
+    def place(name: str) -> tuple[str, int, str]:
+        spot = known[name]
+        return spot.unit, spot.depth, spot.kind
+
+    return place
 
 
 def module_depths(backbone: nn.Module) -> dict[str, int]:
@@ -85,6 +108,8 @@ def module_depths(backbone: nn.Module) -> dict[str, int]:
         place: Callable[[str], int] = lambda name: _place_in_layers(name)[1]  # noqa: E731
     elif is_transformer(backbone):
         place = _depth_in_blocks
+    elif not has_stages(backbone):
+        place = depths_of_modules(backbone).__getitem__
     else:
         place = _stage_of_modules(backbone).__getitem__
     found = {name: place(name) for name, _ in backbone.named_modules() if name}
@@ -100,18 +125,23 @@ def families(backbone: nn.Module) -> dict[str, Family]:
     block), ``norm1-attn-norm2-mlp`` (four) and ``attention-parameters`` (four: weight and bias of
     qkv and proj, with the position embedding always trained), as in FairTune (arXiv 2310.05055).
     The encoder for series has ``conv``, one bit a layer.
-    Any other network has ``stages``, ``conv``, ``norm`` (one bit a stage) and ``conv-norm`` (two).
+    Any other network of timm has ``stages``, ``conv``, ``norm`` (one bit a stage) and ``conv-norm``
+    (two). What is cut by its structure has ``parts``, ``blocks``, and ``attention``, ``mlp``,
+    ``norm`` and ``conv`` where it has such parts.
     """
     if isinstance(backbone, Conv1dEncoder):
         return {"conv": Family("conv", parts(backbone))}
-    make = _transformer_families if is_transformer(backbone) else _stage_families
+    if is_transformer(backbone):
+        make = _transformer_families
+    else:
+        make = _stage_families if has_stages(backbone) else _structure_families
     return {family.name: family for family in make(backbone)}
 
 
 def default_family(backbone: nn.Module) -> Family:
     """Return the finest of a backbone's search spaces that goes by parts, not by parameters."""
-    found = families(backbone)
-    return next(found[name] for name in ("norm-attn-mlp", "conv-norm", "conv") if name in found)
+    found, names = families(backbone), ("norm-attn-mlp", "conv-norm", "parts", "conv")
+    return next(found[name] for name in names if name in found)
 
 
 def all_units(backbone: nn.Module) -> dict[str, Unit]:
@@ -122,11 +152,10 @@ def all_units(backbone: nn.Module) -> dict[str, Unit]:
 
 def biases(backbone: nn.Module) -> tuple[Unit, ...]:
     """Return one unit per part that has biases, with these alone (BitFit, arXiv 2106.10199)."""
-    names = {id(p): name for name, p in backbone.named_parameters()}
     return tuple(
-        Unit(f"{part.name}.bias", part.depth, "bias", found)
+        Unit(f"{part.name}.bias", part.depth, "bias", (*own.values(),), (*own,))
         for part in parts(backbone)
-        if (found := tuple(p for p in part.parameters if names[id(p)].endswith("bias")))
+        if (own := {n: p for n, p in part.named.items() if n.endswith("bias")})
     )
 
 
@@ -136,7 +165,13 @@ def _join(units: Iterable[Unit], names: Callable[[Unit], str], kind: str) -> tup
     for unit in units:
         grouped.setdefault(names(unit), []).append(unit)
     return tuple(
-        Unit(name, group[0].depth, kind, tuple(p for unit in group for p in unit.parameters))
+        Unit(
+            name,
+            group[0].depth,
+            kind,
+            tuple(p for unit in group for p in unit.parameters),
+            tuple(n for unit in group for n in unit.names),
+        )
         for name, group in grouped.items()
     )
 
@@ -205,7 +240,7 @@ def _attention_parameters(backbone: nn.Module) -> Iterable[Unit]:
     for name, parameter in backbone.named_parameters():
         fields = name.split(".")
         if fields[0] == "blocks" and fields[2] == "attn" and fields[3] in ("qkv", "proj"):
-            yield Unit(name, int(fields[1]) + 1, ".".join(fields[3:]), (parameter,))
+            yield Unit(name, int(fields[1]) + 1, ".".join(fields[3:]), (parameter,), (name,))
 
 
 # Everything else, by stage
@@ -267,6 +302,15 @@ def _stage_families(backbone: nn.Module) -> Iterable[Family]:
     yield Family("conv-norm", found)
 
 
+def _structure_families(backbone: nn.Module) -> Iterable[Family]:
+    cut, known = parts(backbone), spots(backbone)
+    yield Family("parts", cut)
+    yield Family("blocks", _join(cut, lambda unit: known[unit.names[0]].place, "block"))
+    for name, kind in (("attention", "attn"), ("mlp", "mlp"), ("norm", "norm"), ("conv", "conv")):
+        if units := tuple(unit for unit in cut if unit.kind == kind):
+            yield Family(name, units)
+
+
 def find_family(backbone: nn.Module, name: str) -> Family:
     """Return a backbone's search space by name.
 
@@ -288,5 +332,6 @@ FAMILIES = (
     "conv",
     "norm",
     "conv-norm",
+    "parts",
 )
 """The names of all search spaces; which of them a backbone has depends on its kind."""

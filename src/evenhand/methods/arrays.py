@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
 
 from evenhand.errors import EvenhandError, some
 from evenhand.wording import counted
+
+Positive = Annotated[float, Field(gt=0, le=1e6)]
+"""A number above 0; what is beyond a million is refused."""
+
+NotNegative = Annotated[float, Field(ge=0, le=1e6)]
+"""A number from 0; what is beyond a million is refused."""
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+"""A number between 0 and 1."""
+
+Count = Annotated[int, Field(ge=1, le=2**31)]
+"""A whole number from 1."""
 
 UNKNOWN = "unknown"
 MOST_UNKNOWN = 0.2

@@ -4,30 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Sampler
 
 from evenhand.errors import EvenhandError
+from evenhand.methods.arrays import Count as Count
+from evenhand.methods.arrays import NotNegative as NotNegative
+from evenhand.methods.arrays import Positive as Positive
 from evenhand.methods.arrays import Rows, rows_of
 
 By = Literal["attribute", "label*attribute"]
 """What a group is: the rows of one level, or those of one label within one level."""
-
-Positive = Annotated[float, Field(gt=0, le=1e6)]
-"""A number above 0; what is beyond a million is refused."""
-
-NotNegative = Annotated[float, Field(ge=0, le=1e6)]
-"""A number from 0; what is beyond a million is refused."""
-
-Count = Annotated[int, Field(ge=1, le=2**31)]
-"""A whole number from 1."""
 
 UNKNOWN = -1
 """Code of a row whose group is not known."""

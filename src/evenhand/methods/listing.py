@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from textwrap import fill
 
-from evenhand.methods.base import TrainingMethod
+from evenhand.methods.post_hoc import PostHoc
 from evenhand.methods.registry import Method, Stage, methods
 
 HEADINGS: dict[Stage, str] = {
     "training": "In training: --method NAME or NAME:SETTING=VALUE,… (of finetune and tune)",
-    "afterwards": "For a trained model, in Python: evenhand.methods.afterwards",
+    "afterwards": "For a trained model: --method NAME or NAME:SETTING=VALUE,… (of adjust)",
 }
 WIDTH = 100
 
@@ -26,8 +27,10 @@ def method_listing() -> str:
 
 def _lines(method: Method) -> str:
     kind = method.load()
-    facts = [_settings(kind)]
-    if isinstance(kind, type) and issubclass(kind, TrainingMethod):
+    if isinstance(kind, PostHoc):
+        facts = [_settings(kind.settings), kind.needs, f"Source: {kind.source}."]
+    else:
+        facts = [_settings(inspect.signature(kind).parameters)]
         needs = "needs" if kind.needs_attribute else "does not need"
         facts.append(f"Training {needs} the attribute.")
     text = " ".join([method.title, *filter(None, facts)])
@@ -35,11 +38,14 @@ def _lines(method: Method) -> str:
     return fill(text, WIDTH, initial_indent=f"  {method.name:<20}", subsequent_indent=indent)
 
 
-def _settings(kind: object) -> str:
-    """Return the keyword settings with their defaults; those that the caller computes are left."""
-    assert callable(kind)
-    parameters = inspect.signature(kind).parameters.values()
-    given = [p for p in parameters if p.default is not p.empty and p.name not in ("patients",)]
+def _settings(parameters: Mapping[str, inspect.Parameter]) -> str:
+    """Return the settings with their defaults; those that the caller computes have none."""
+    given = [p for p in parameters.values() if p.default is not p.empty]
     if not given:
         return ""
-    return f"Settings: {', '.join(f'{p.name}={p.default}' for p in given)}."
+    return f"Settings: {', '.join(f'{p.name}={_text(p.default)}' for p in given)}."
+
+
+def _text(value: object) -> str:
+    """Return a default as it can be written on the command line."""
+    return "/".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -2,9 +2,9 @@
 
 import evenhand.metrics.definitions  # noqa: F401 (registers them)
 from evenhand.metrics.aggregates import CONTRASTS, DETECTABLE, SUMMARIES
-from evenhand.metrics.claims import CHANCE, CLAIM, is_approximate
+from evenhand.metrics.claims import CHANCE, CLAIM
 from evenhand.metrics.decision_curve import decision_curve
-from evenhand.metrics.fairness import FAIRNESS, Fairness, fairness
+from evenhand.metrics.fairness import FAIRNESS, Fairness, fairness, register_fairness
 from evenhand.metrics.groups import (
     UNKNOWN,
     Excluded,
@@ -20,15 +20,23 @@ from evenhand.metrics.guide import Advice, guide_errors, guide_representation
 from evenhand.metrics.headlines import BESIDE, headline_order, leading_metric
 from evenhand.metrics.listing import list_metrics, metric_listing
 from evenhand.metrics.measured import Measured, judge
-from evenhand.metrics.objectives import OBJECTIVES, Objective, find_objective
 from evenhand.metrics.pareto import costs, find_rule, front, ranked
 from evenhand.metrics.permutation import Test, holm, permutation_test
 from evenhand.metrics.plan import Plan, check_plan, compared_levels
 from evenhand.metrics.power import auc_error, design_effect, detectable_gap
-from evenhand.metrics.registry import METRICS, Metric, find_metric, is_metric, metric
+from evenhand.metrics.registry import (
+    METRICS,
+    Metric,
+    find_metric,
+    is_metric,
+    metric,
+    register_metric,
+)
 from evenhand.metrics.resample import Bootstrap
+from evenhand.metrics.rows import COLUMNS, EVERYBODY, MetricRow, as_records, as_table
 from evenhand.metrics.scored import Scored, scored
-from evenhand.metrics.table import COLUMNS, Progress, as_records, as_table, measure, measure_part
+from evenhand.metrics.table import Progress, RowNames, measure, measure_part
+from evenhand.metrics.targets import Target, find_target
 from evenhand.metrics.thresholds import Policy, by_group, policy, youden
 
 __all__ = [
@@ -38,9 +46,9 @@ __all__ = [
     "COLUMNS",
     "CONTRASTS",
     "DETECTABLE",
+    "EVERYBODY",
     "FAIRNESS",
     "METRICS",
-    "OBJECTIVES",
     "SUMMARIES",
     "UNKNOWN",
     "Advice",
@@ -50,11 +58,13 @@ __all__ = [
     "Groups",
     "Measured",
     "Metric",
-    "Objective",
+    "MetricRow",
     "Plan",
     "Policy",
     "Progress",
+    "RowNames",
     "Scored",
+    "Target",
     "Test",
     "as_records",
     "as_table",
@@ -70,15 +80,14 @@ __all__ = [
     "excluded_groups",
     "fairness",
     "find_metric",
-    "find_objective",
     "find_rule",
+    "find_target",
     "front",
     "groups_of",
     "guide_errors",
     "guide_representation",
     "headline_order",
     "holm",
-    "is_approximate",
     "is_metric",
     "judge",
     "leading_metric",
@@ -92,6 +101,8 @@ __all__ = [
     "permutation_test",
     "policy",
     "ranked",
+    "register_fairness",
+    "register_metric",
     "scored",
     "within",
     "youden",

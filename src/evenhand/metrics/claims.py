@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import combinations
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from evenhand.metrics.contrasts import Contrast, Side, constant, sides
-from evenhand.metrics.estimates import EVERYBODY, Number
+from evenhand.metrics.contrasts import (
+    Contrasts,
+    Side,
+    all_pairs,
+    constant,
+    contrast,
+    pair_place,
+    sides,
+)
+from evenhand.metrics.estimates import Number
 from evenhand.metrics.families import Family
 from evenhand.metrics.headlines import (
     BESIDE,
@@ -21,6 +28,7 @@ from evenhand.metrics.headlines import (
     leading_metric,
 )
 from evenhand.metrics.registry import Floats, find_metric
+from evenhand.metrics.rows import EVERYBODY, Key, MetricRow
 
 CLAIM = 0.05
 """A difference is claimed where its adjusted p-value is at most this."""
@@ -28,12 +36,8 @@ CLAIM = 0.05
 CHANCE = 0.5
 """The AUC of a model that ranks at random."""
 
-APPROXIMATE = "approximate"
-"""In ``method``: the interval is not shown to cover as often as its level says; no verdict rests
-on such a row."""
-
-Key = tuple[str, str, str]
-"""Attribute, group and metric of a row."""
+FIRST: NDArray[np.intp] = np.zeros(1, dtype=np.intp)
+"""The place of a difference that is the only one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,21 +47,17 @@ class Claim:
     Attributes
     ----------
     key
-        The row's attribute, group and metric.
-    contrasts
-        The k differences behind the row.
+        What the row is about.
+    contrasts, places
+        The k differences behind the row: those at these places.
     combine
         Turns their adjusted p-values ``(k,)`` into that of the row.
     """
 
     key: Key
-    contrasts: tuple[Contrast, ...]
+    contrasts: Contrasts
+    places: NDArray[np.intp]
     combine: Callable[[Floats], float]
-
-
-def is_approximate(method: object) -> bool:
-    """Return whether a row's ``method`` marks it as approximate, so that no verdict rests on it."""
-    return isinstance(method, str) and APPROXIMATE in method
 
 
 class Claims:
@@ -66,50 +66,48 @@ class Claims:
     Parameters
     ----------
     numbers, rows
-        The numbers and, in the same order, their rows.
+        The numbers, and their rows by what they are about.
     replicates
         How many resamples of the patients there are.
     """
 
     def __init__(
-        self, numbers: Sequence[Number], rows: Sequence[Mapping[str, Any]], replicates: int
+        self, numbers: Sequence[Number], rows: Mapping[Key, MetricRow], replicates: int
     ) -> None:
-        self.numbers = {(one.attribute, one.group, one.metric): one for one in numbers}
-        keys = list(self.numbers)
-        self.approximate = {
-            key for key, row in zip(keys, rows, strict=True) if is_approximate(row["method"])
-        }
+        self.numbers = {one.key: one for one in numbers}
+        self.approximate = {key for key, row in rows.items() if row.approximate is not None}
         self.replicates = replicates
 
     def of_groups(self, attribute: str, metrics: Sequence[str]) -> Iterator[Claim]:
         """Yield an attribute's gaps in the headline metrics, and its differences in them."""
         for metric in self._headline_metrics(attribute, metrics):
-            gap = (attribute, EVERYBODY, f"{metric}_gap")
+            gap = Key(attribute, EVERYBODY, metric, "gap")
             if gap not in self.numbers or self.numbers[gap].reason:
                 continue
             of = self._sides(self.numbers[gap].family[0], attribute, metric)
-            pairs = tuple(Contrast(one, other) for one, other in combinations(of, 2))
-            if not pairs:
+            pairs = all_pairs(of)
+            if not len(pairs):
                 continue
-            yield Claim(gap, pairs, _smallest)
+            yield Claim(gap, pairs, np.arange(len(pairs)), _smallest)
             yield from self._from_reference(attribute, metric, pairs)
 
     def of_chance(self) -> Iterator[Claim]:
         """Yield the claim that everybody's AUC differs from chance."""
-        key = (EVERYBODY, EVERYBODY, "auc")
+        key = Key(EVERYBODY, EVERYBODY, "auc")
         if key in self.numbers and not self.numbers[key].reason:
             for auc in self._sides(self.numbers[key].family[0], EVERYBODY, "auc"):
-                yield Claim(key, (Contrast(auc, constant("chance", auc, CHANCE)),), _smallest)
+                lone = contrast(auc, constant("chance", auc, CHANCE))
+                yield Claim(key, lone, FIRST, _smallest)
 
     def of_models(self, attributes: Sequence[str], metrics: Sequence[str]) -> Iterator[Claim]:
         """Yield the differences of two models: for everybody, each group, and the worst groups."""
         metric = leading_metric(metrics)
-        key = (EVERYBODY, EVERYBODY, metric)
+        key = Key(EVERYBODY, EVERYBODY, metric)
         if key not in self.numbers or self.numbers[key].reason or not has_interval(metric):
             return
         models = self._sides(self.numbers[key].family[0], EVERYBODY, metric)
         if len(models) == 2:
-            yield Claim(key, (Contrast(*models),), _smallest)
+            yield Claim(key, contrast(*models), FIRST, _smallest)
         for attribute in attributes:
             yield from self._of_models(attribute, metric)
 
@@ -123,41 +121,37 @@ class Claims:
         ]
         names = [name for name in by_model[0] if name in by_model[1]]
         new, reference = ([sides_of[name] for name in names] for sides_of in by_model)
-        cross = [[Contrast(one, other) for other in reference] for one in new]
+        worst = Key(attribute, EVERYBODY, metric, "worst")
+        crossed = worst in self.numbers and 0 < len(new) == len(summary.family[0].names)
+        each, count = np.arange(len(new), dtype=np.int32), len(new)
+        first = np.repeat(each, count) if crossed else each
+        second = np.tile(each, count) if crossed else each
+        contrasts = Contrasts((*new, *reference), first, second + count)
         for place, one in enumerate(new):
-            yield Claim((attribute, one.group, metric), (cross[place][place],), _smallest)
-        worst = (attribute, EVERYBODY, f"{metric}_worst")
-        if worst in self.numbers and 0 < len(new) == len(summary.family[0].names):
-            every = tuple(contrast for row in cross for contrast in row)
+            own = np.array([place * count + place if crossed else place])
+            yield Claim(Key(attribute, one.group, metric), contrasts, own, _smallest)
+        if crossed:
             sign = -1 if find_metric(metric).direction == "lower" else 1
-            better = sign * np.sign([[contrast.value for contrast in row] for row in cross])
-            yield Claim(worst, every, partial(_worst, better=better))
+            better = sign * np.sign(contrasts.values()).reshape(count, count)
+            every = np.arange(len(contrasts))
+            yield Claim(worst, contrasts, every, partial(_worst, better=better))
 
     def _across(self, attribute: str, metric: str) -> Number | None:
         """Return a number across the groups that has the values of all of them."""
-        keys = ((attribute, EVERYBODY, f"{metric}_{kind}") for kind in ("worst", "gap", "best"))
+        keys = (Key(attribute, EVERYBODY, metric, name) for name in ("worst", "gap", "best"))
         present = [self.numbers[key] for key in keys if key in self.numbers]
         return next((one for one in present if len(one.family) == 2 and not one.reason), None)
 
-    def _from_reference(
-        self, attribute: str, metric: str, pairs: Sequence[Contrast]
-    ) -> Iterator[Claim]:
+    def _from_reference(self, attribute: str, metric: str, pairs: Contrasts) -> Iterator[Claim]:
         """Yield the signed differences from the reference that are rows."""
-        signed = {
-            key: number.family[0].names
-            for key, number in self.numbers.items()
-            if key[0] == attribute and key[2] == f"{metric}_difference"
-        }
-        references = {reference for _, reference in signed.values()}
-        beside = {
-            frozenset((pair.first.group, pair.second.group)): pair
-            for pair in pairs
-            if pair.first.group in references or pair.second.group in references
-        }
-        for key, names in signed.items():
-            pair = beside.get(frozenset(names))
-            if pair:
-                yield Claim(key, (pair,), _smallest)
+        place = {side.group: at for at, side in enumerate(pairs.sides)}
+        for key, number in self.numbers.items():
+            if (key.attribute, key.base, key.aggregate) != (attribute, metric, "difference"):
+                continue
+            one, other = place.get(number.group), place.get(number.reference or "")
+            if one is not None and other is not None:
+                at = pair_place(one, other, len(place))
+                yield Claim(key, pairs, np.array([at]), _smallest)
 
     def _headline_metrics(self, attribute: str, metrics: Sequence[str]) -> tuple[str, ...]:
         """Return the headline's metric, the first in which groups vary, and those beside it."""
@@ -170,7 +164,7 @@ class Claims:
 
     def _varies(self, attribute: str, metric: str) -> bool:
         """Return whether the compared groups have at least two different values."""
-        gap = self.numbers.get((attribute, EVERYBODY, f"{metric}_gap"))
+        gap = self.numbers.get(Key(attribute, EVERYBODY, metric, "gap"))
         if gap is None:
             return False
         values = gap.family[0].values[:, 0]
@@ -178,14 +172,11 @@ class Claims:
 
     def _sides(self, family: Family, attribute: str, metric: str) -> list[Side]:
         """Prepare the groups of a family whose values and errors are good enough for a test."""
-        counts = [len(self.numbers[attribute, name, metric].rows.members) for name in family.names]
+        keys = {name: Key(attribute, name, metric) for name in family.names}
+        counts = [len(self.numbers[keys[name]].rows.members) for name in family.names]
         share = find_metric(metric).share
         every = sides(family, counts, self.replicates, share=share)
-        return [
-            one
-            for one in every
-            if one.usable and (attribute, one.group, metric) not in self.approximate
-        ]
+        return [one for one in every if one.usable and keys[one.group] not in self.approximate]
 
 
 def _smallest(p: Floats) -> float:

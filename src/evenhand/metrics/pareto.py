@@ -1,4 +1,4 @@
-"""Several objectives at once: which trade-offs are not beaten, and rules that pick one of them."""
+"""Several targets at once: which trade-offs are not beaten, and rules that pick one of them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evenhand.errors import EvenhandError
-from evenhand.metrics.objectives import Objective
 from evenhand.metrics.registry import Floats
+from evenhand.metrics.targets import Target
 
 Rule = Callable[[Floats, Floats], Floats]
 """From costs ``(n, k)``, and those of the front, to badness ``(n,)``; the least is picked."""
@@ -17,9 +17,9 @@ Rule = Callable[[Floats, Floats], Floats]
 PICKS = "ideal, minimax, or budget=POINTS (as in budget=2)"
 
 
-def costs(values: Floats, objectives: Sequence[Objective]) -> Floats:
+def costs(values: Floats, targets: Sequence[Target]) -> Floats:
     """Return values ``(n, k)`` with such signs that less is better in every column."""
-    signs = [-1.0 if objective.direction == "maximize" else 1.0 for objective in objectives]
+    signs = [-1.0 if target.maximise else 1.0 for target in targets]
     return np.asarray(values, np.float64).reshape(-1, len(signs)) * signs
 
 
@@ -55,13 +55,13 @@ def ranked(cost: Floats, rule: Rule) -> list[int]:
 
 
 def ideal(cost: Floats, reference: Floats) -> Floats:
-    """Return the Euclidean distance to the ideal point, each objective scaled to the front."""
+    """Return the Euclidean distance to the ideal point, each target scaled to the front."""
     distance: Floats = np.hypot.reduce(_regret(cost, reference), axis=1)  # squares may overflow
     return distance
 
 
 def minimax(cost: Floats, reference: Floats) -> Floats:
-    """Return the largest regret of any objective, each scaled to the front."""
+    """Return the largest regret of any target, each scaled to the front."""
     largest: Floats = _regret(cost, reference).max(axis=1)
     return largest
 
@@ -84,23 +84,23 @@ def budget(points: float, performance: int) -> Rule:
     return rule
 
 
-def find_rule(text: str | None, objectives: Sequence[Objective]) -> Rule:
-    """Return the rule that picks from the front of these objectives; without a text, ``ideal``.
+def find_rule(text: str | None, targets: Sequence[Target]) -> Rule:
+    """Return the rule that picks from the front of these targets; without a text, ``ideal``.
 
-    One objective has a front of one value, which every rule picks.
+    One target has a front of one value, which every rule picks.
 
     Raises
     ------
     EvenhandError
-        A rule is named for one objective alone; there is no such rule; or a budget is no number,
-        or not between one objective over everybody and one across groups.
+        A rule is named for one target alone; there is no such rule; or a budget is no number,
+        or not between one target over everybody and one across groups.
     """
     if text is None:
         return ideal
-    if len(objectives) < 2:
+    if len(targets) < 2:
         raise EvenhandError(
-            f"--pick {text} chooses between objectives, and there is one "
-            f"({objectives[0].name}). Give a second --objective, or leave --pick out."
+            f"--pick {text} chooses between targets, and there is one "
+            f"({targets[0].name}). Give a second --target, or leave --pick out."
         )
     rules: dict[str, Rule] = {"ideal": ideal, "minimax": minimax}
     name, equals, amount = text.partition("=")
@@ -108,7 +108,7 @@ def find_rule(text: str | None, objectives: Sequence[Objective]) -> Rule:
         return rules[name]
     if name != "budget":
         raise EvenhandError(f"no rule --pick {text}; there are: {PICKS}.")
-    return budget(_points(text, amount), _performance(text, objectives))
+    return budget(_points(text, amount), _performance(text, targets))
 
 
 def _points(text: str, amount: str) -> float:
@@ -124,12 +124,12 @@ def _points(text: str, amount: str) -> float:
     return points
 
 
-def _performance(text: str, objectives: Sequence[Objective]) -> int:
-    overall = [k for k, objective in enumerate(objectives) if objective.across == "overall"]
-    if len(objectives) != 2 or len(overall) != 1:
-        names = ", ".join(objective.name for objective in objectives)
+def _performance(text: str, targets: Sequence[Target]) -> int:
+    overall = [k for k, target in enumerate(targets) if target.is_overall]
+    if len(targets) != 2 or len(overall) != 1:
+        names = ", ".join(target.name for target in targets)
         raise EvenhandError(
-            f"--pick {text} needs one objective over everybody (overall_auc, overall_acc) and one "
+            f"--pick {text} needs one target over everybody (auc, accuracy) and one "
             f"across groups; given are: {names}."
         )
     return overall[0]

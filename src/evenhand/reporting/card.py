@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-import pandas as pd
 import yaml
 
-from evenhand.metrics import FAIRNESS
+from evenhand.experiments.records import Parent, RunRecord, SourceRecord
+from evenhand.metrics import EVERYBODY, FAIRNESS, MetricRow
 from evenhand.reporting.estimates import (
-    EVERYONE,
     Estimate,
     Estimates,
     estimates,
@@ -26,16 +24,17 @@ from evenhand.reporting.sections.pruning import Pruning
 from evenhand.reporting.sections.strategies import leading_metric
 from evenhand.reporting.text.numbers import PERCENT, listed
 from evenhand.reporting.text.sentences import lede, level
-from evenhand.reporting.text.vocabulary import is_of_group, model_names, opening, shown, term
+from evenhand.reporting.text.vocabulary import model_names, opening, shown, term
 from evenhand.reporting.text.worst_best import extremes
+from evenhand.settings import Settings
 
 COLUMNS = 4
 """Metrics by group that the card shows; the report has all."""
 
 
 def model_card(
-    facts: Mapping[str, Any],
-    rows: pd.DataFrame,
+    record: RunRecord[Settings],
+    rows: Sequence[MetricRow],
     name: str,
     *,
     split: str = "test",
@@ -46,8 +45,8 @@ def model_card(
 
     Parameters
     ----------
-    facts
-        What ``run.json`` holds.
+    record
+        The record of the run.
     rows
         The run's metric rows.
     name
@@ -59,55 +58,57 @@ def model_card(
     pruning
         What the run's pruning did, None without one.
     """
-    called = model_names(facts)
-    told = find(estimates(rows, facts), model=called.get(name, name), split=split, against=None)
-    settings, source = facts["settings"], facts.get("source", {})
-    unit = source.get("unit", "patient")
-    by_group = Estimates(row for row in told if is_of_group(row.metric))
+    called = model_names(record.files)
+    every = estimates(rows, record.files, record.excluded)
+    told = find(every, model=called.get(name, name), split=split, against=None)
+    unit, source = record.unit, record.source or SourceRecord(reader="unknown", path="")
+    by_group = Estimates(row for row in told if row.of_group)
     metrics = leading_first(names(by_group, "metric"))[:COLUMNS] if by_group else ()
     sections = {
         "In short": _short(told, split, unit, positive),
         "How each group fares": _groups(by_group, metrics, unit),
         "Gaps between groups": _gaps(told, metrics),
         "What it is": [
-            *_about(facts, settings),
-            *(() if pruning is None else _pruned(facts["of"], pruning, name)),
+            *_about(record),
+            *(() if pruning is None else _pruned(record.parent, pruning, name)),
         ],
         "Data": [
-            f"- source: {_plain(source.get('reader', 'unknown'))} {_plain(source.get('path', ''))}",
-            f"- label: {_plain(source.get('label') or 'as in the predictions')}",
+            f"- source: {_plain(source.reader)} {_plain(source.path)}",
+            f"- label: {_plain(source.label or 'as in the predictions')}",
             f"- split reported: {split}; independent units: {_plain(unit)}s",
-            *(f"- left out: {_plain(what)}" for what in source.get("left_out", ())),
+            *(f"- left out: {_plain(what)}" for what in source.left_out),
         ],
         "What must be known": [
-            *(f"- {_plain(note)}" for note in facts.get("notes", ())),
+            *(f"- {_plain(note)}" for note in record.notes),
             "- Whole patients are resampled; intervals hold for the threshold as it is.",
             "- Every number, and what is undefined and why, is in the run's report.html and "
             "metrics.json.",
             "- It is made for research; it is no medical device.",
         ],
-        "Versions": [", ".join(f"{_plain(k)} {_plain(v)}" for k, v in facts["versions"].items())],
+        "Versions": [", ".join(f"{_plain(k)} {_plain(v)}" for k, v in record.versions.items())],
     }
-    parts = [f"---\n{_front(facts, told, name)}---", f"# {_plain(opening(called.get(name, name)))}"]
+    parts = [
+        f"---\n{_front(record, told, name)}---",
+        f"# {_plain(opening(called.get(name, name)))}",
+    ]
     parts += [f"## {title}\n\n" + "\n".join(lines) for title, lines in sections.items() if lines]
     return "\n\n".join(parts) + "\n"
 
 
-def _front(facts: Mapping[str, Any], told: Sequence[Estimate], name: str) -> str:
+def _front(record: RunRecord[Settings], told: Sequence[Estimate], name: str) -> str:
     """Return the front matter: the usual fields of a model card, overall results among them."""
-    overall = [row for row in told if row.attribute == EVERYONE and row.value is not None]
-    data = str(facts.get("source", {}).get("reader", "unknown"))
+    overall = [row for row in told if row.attribute == EVERYBODY and row.value is not None]
+    data = record.source.reader if record.source else "unknown"
     result = {
         "task": {"type": "classification"},
         "dataset": {"name": data, "type": data},
         "metrics": [
-            {"type": row.metric, "name": term(row.metric).label, "value": row.value}
-            for row in overall
+            {"type": row.metric, "name": row.term.label, "value": row.value} for row in overall
         ],
     }
     front = {
         "library_name": "evenhand",
-        "tags": ["medical", "fairness", str(facts["job"])],
+        "tags": ["medical", "fairness", record.job],
         "datasets": [data],
         "metrics": [row.metric for row in overall],
         "model-index": [{"name": name, "results": [result]}],
@@ -116,32 +117,35 @@ def _front(facts: Mapping[str, Any], told: Sequence[Estimate], name: str) -> str
     return text
 
 
-def _about(facts: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
+def _about(record: RunRecord[Settings]) -> list[str]:
+    *_, first_run = record.lineage()
     recipe = ("backbone", "strategy", "method", "weights")
-    made = {name: settings[name] for name in recipe if name in settings}
-    lines = [f"- {name}: {_plain(value)}" for name, value in made.items()]
+    made = first_run.settings.model_dump(include={*recipe})
+    lines = [f"- {name}: {_plain(made[name])}" for name in recipe if name in made]
     origin = "made by" if made else "its predictions were brought from elsewhere; measured by"
-    return [*lines, f"- {origin} evenhand {facts['job']}, seed {facts['seed']}"]
+    return [*lines, f"- {origin} evenhand {record.job}, seed {record.seed}"]
 
 
-def _pruned(of: Mapping[str, Any], pruning: Pruning, name: str) -> Iterator[str]:
+def _pruned(parent: Parent | None, pruning: Pruning, name: str) -> Iterator[str]:
     """Yield where a model of a pruning comes from, for whom it was pruned, how and how far."""
-    yield f"- pruned from: the model {_plain(of['model'])} of the run {_plain(of['run'])}"
-    facts, step = pruning.facts, pruning.curve.iloc[pruning.facts["chosen"]]
-    before, after = facts["cost"]["before"], facts["cost"][name]
+    if parent is not None:
+        yield f"- pruned from: the model {_plain(parent.model)} of the run {_plain(parent.run)}"
+    record = pruning.record
+    step = pruning.curve.iloc[record.chosen]
+    before, after = record.cost["before"], record.cost[name]
     if name == "before":
-        yield f"- it is that model before pruning: {before['parameters']:,} parameters"
+        yield f"- it is that model before pruning: {before.parameters:,} parameters"
         return
-    betas = listed([f"{group} (beta {beta:.3g})" for group, beta in facts["betas"].items()])
+    betas = listed([f"{group} (beta {beta:.3g})" for group, beta in record.betas.items()])
     yield (
-        f"- pruned for {_plain(facts['unprivileged'])}, unprivileged by "
-        f"{_plain(shown(facts['attribute']))}, against {_plain(betas)}"
+        f"- pruned for {_plain(record.unprivileged)}, unprivileged by "
+        f"{_plain(shown(record.attribute))}, against {_plain(betas)}"
     )
-    channels = facts["structure"] == "channel"
+    channels = record.structure == "channel"
     yield f"- structure: {'whole channels are removed' if channels else 'single weights are zero'}"
     yield (
-        f"- parameters: {before['parameters']:,} before, {after['parameters']:,} after, of which "
-        f"{after['zeros']:,} are zero"
+        f"- parameters: {before.parameters:,} before, {after.parameters:,} after, of which "
+        f"{after.zeros:,} are zero"
     )
     yield (
         f"- chosen: step {step['step']:.0f} of {len(pruning.curve) - 1}, a sparsity of "
@@ -154,7 +158,7 @@ def _pruned(of: Mapping[str, Any], pruning: Pruning, name: str) -> Iterator[str]
 def _short(told: Sequence[Estimate], split: str, unit: str, positive: str) -> list[str]:
     """Return what a reader takes away: on whom, and one paragraph and one row per attribute."""
     lines = [_plain(lede(told, split, unit, positive))]
-    attributes = [name for name in names(told, "attribute") if name != EVERYONE]
+    attributes = [name for name in names(told, "attribute") if name != EVERYBODY]
     if not attributes:
         return lines
     for attribute in attributes:
@@ -169,7 +173,7 @@ def _short(told: Sequence[Estimate], split: str, unit: str, positive: str) -> li
 
 def _extremes(told: Sequence[Estimate], metric: str, attributes: Sequence[str]) -> Iterator[str]:
     """Yield a row for each attribute: its worst and best group by one metric, and their gap."""
-    everyone = _value(first(told, attribute=EVERYONE, metric=metric))
+    everyone = _value(first(told, attribute=EVERYBODY, metric=metric))
     for attribute in attributes:
         found = extremes(find(told, attribute=attribute), metric)
         if found:
@@ -197,13 +201,13 @@ def _groups(rows: Sequence[Estimate], metrics: Sequence[str], unit: str) -> list
 
 def _gaps(told: Sequence[Estimate], metrics: Sequence[str]) -> list[str]:
     """Return the gaps of the same metrics, and the named comparisons that were asked for."""
-    wanted = {*(f"{metric}_gap" for metric in metrics), *FAIRNESS}
-    rows = [row for row in told if row.group == EVERYONE and row.metric in wanted]
+    wanted = {*((metric, "gap") for metric in metrics), *((name, None) for name in FAIRNESS)}
+    rows = [row for row in find(told, group=EVERYBODY) if (row.base, row.aggregate) in wanted]
     if not rows:
         return []
     head = ["| attribute | number | value (interval) |", "|---|---|---|"]
     return head + [
-        f"| {_plain(shown(row.attribute))} | {_plain(term(row.metric).label)} | {_value(row)} |"
+        f"| {_plain(shown(row.attribute))} | {_plain(row.term.label)} | {_value(row)} |"
         for row in rows
     ]
 
@@ -214,13 +218,13 @@ def _value(row: Estimate | None) -> str:
         return "not measured"
     if row.value is None:
         return f"undefined: {_plain(row.undefined)}"
-    scale = term(row.metric).scale
+    scale = row.term.scale
     ends = scale.interval(row.low, row.high)
     return f"{scale.text(row.value)} ({ends})" if ends else scale.text(row.value)
 
 
 def _group(row: Estimate) -> str:
-    if row.attribute == EVERYONE:
+    if row.attribute == EVERYBODY:
         return "everyone"
     return f"{_plain(shown(row.attribute))}: {_plain(shown(row.group))}"
 

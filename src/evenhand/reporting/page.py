@@ -8,16 +8,17 @@ from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from hashlib import sha256
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from evenhand.metrics import Groups, Scored
+from evenhand.experiments.records import RunRecord
+from evenhand.metrics import EVERYBODY, Groups, MetricRow, Scored
 from evenhand.reporting.charts.curves import score_views
 from evenhand.reporting.charts.explorer import COLUMNS, explorer
-from evenhand.reporting.estimates import EVERYONE, Estimate, Estimates, estimates, find, names
+from evenhand.reporting.estimates import Estimate, Estimates, estimates, find, names
 from evenhand.reporting.sections.answers import Answer, group_answer, strategy_answer
 from evenhand.reporting.sections.groups import GroupView, group_view
 from evenhand.reporting.sections.provenance import fact_tables, undefined
@@ -28,6 +29,7 @@ from evenhand.reporting.sections.units import UnitShare, unit_view
 from evenhand.reporting.text.sentences import chance_remark, detectable_sentence, lede, reading
 from evenhand.reporting.text.vocabulary import first_upper, model_names, opening
 from evenhand.reporting.verdicts import Verdict
+from evenhand.settings import Settings
 
 CORRECTED = (
     "p-values are corrected over all groups and models that this page compares: of 100 pages "
@@ -56,10 +58,10 @@ class Report:
     ----------
     title
         The page's heading.
-    facts
-        What ``run.json`` holds.
+    record
+        The record of the run; None where the rows come from no run.
     rows
-        Metric rows with the columns of ``metrics.json``; every model and split that is shown.
+        The rows of ``metrics.json``; every model and split that is shown.
     attributes
         The attributes in the order in which they are shown.
     split
@@ -88,9 +90,9 @@ class Report:
     """
 
     title: str
-    facts: Mapping[str, Any]
-    rows: pd.DataFrame
+    rows: Sequence[MetricRow]
     attributes: Sequence[str]
+    record: RunRecord[Settings] | None = None
     split: str = "test"
     positive: str = "positive"
     patient: str = "patient"
@@ -106,17 +108,32 @@ class Report:
     @cached_property
     def estimates(self) -> Estimates:
         """All rows as estimates."""
-        return estimates(self.rows, self.facts)
+        excluded = self.record.excluded if self.record else ()
+        return estimates(self.rows, self._files, excluded)
+
+    @property
+    def _files(self) -> tuple[Path, ...]:
+        return self.record.files if self.record else ()
+
+    @cached_property
+    def called(self) -> dict[str, str]:
+        """What models are called that have a name of ours; see `model_names`."""
+        return model_names(self._files)
+
+    @property
+    def chosen(self) -> str | None:
+        """What the model is called that the run recommends, if it recommends one."""
+        chosen = self.record.chosen if self.record else None
+        return chosen and self.called.get(chosen, chosen)
 
 
 def render(report: Report) -> str:
     """Return the report as one HTML page that needs no network and no script."""
-    called, rows = model_names(report.facts), report.estimates
+    called, rows = report.called, report.estimates
     here = find(rows, split=report.split)
     single = find(here, against=None)
     models = names(single, "model")
-    picked = called.get(report.facts.get("chosen") or "", report.facts.get("chosen"))
-    chosen = picked or next(iter(models), "")
+    chosen = report.chosen or next(iter(models), "")
     views = _group_views(single, report)
     samples = [(called.get(name, name), of) for name, of in report.samples.items()]
     samples.sort(key=lambda item: item[0] != chosen)
@@ -129,13 +146,13 @@ def render(report: Report) -> str:
             (name, score_views(of.scored, of.groups, report.positive)) for name, of in samples
         ],
         "explorers": [(name, explorer(of.scored, of.groups, of.compared)) for name, of in samples],
-        "comparison": comparison(here, report.attributes, picked, find(rows, split="val")),
+        "comparison": comparison(here, report.attributes, report.chosen, find(rows, split="val")),
         "splits": generalisation(rows, report.attributes),
         "searches": () if report.search is None else search_views(report.search),
         "pruning": None if report.pruning is None else pruning_view(report.pruning),
         "units": unit_view(report.units) if report.units else None,
         "undefined": undefined(rows),
-        "facts": fact_tables(report.facts),
+        "facts": fact_tables(report.record) if report.record else (),
         "thresholds": _thresholds(single),
     }
     script = _script()
@@ -178,13 +195,13 @@ def _contents(page: Mapping[str, Any], report: Report) -> list[tuple[str, str]]:
 
 def _contenders(report: Report) -> str:
     """Return what the models of a run are to each other: strategies where a search chose one."""
-    chose = report.facts.get("chosen") and report.pruning is None
+    chose = report.chosen and report.pruning is None
     return "Strategies" if chose else "Models"
 
 
 def _told(single: Sequence[Estimate], report: Report, chosen: str) -> Sequence[str]:
     """Return the models that the page answers for: the one that was chosen, or all."""
-    return [chosen] if report.facts.get("chosen") else names(single, "model")
+    return [chosen] if report.chosen else names(single, "model")
 
 
 def verdicts_of(report: Report) -> tuple[Verdict, ...]:
@@ -195,7 +212,7 @@ def verdicts_of(report: Report) -> tuple[Verdict, ...]:
     return (
         *dict.fromkeys(verdict for answer in answers for verdict in answer.verdicts),
         *(
-            Verdict(f"chance: {row.model}", EVERYONE, row.claimed, text, row.p_adjusted)
+            Verdict(f"chance: {row.model}", EVERYBODY, row.claimed, text, row.p_adjusted)
             for row, text in doubts
             if text
         ),
@@ -219,17 +236,16 @@ def answers_of(report: Report) -> tuple[tuple[Answer, ...], tuple[str, ...]]:
 
 def _rows_of(report: Report) -> tuple[Estimates, str]:
     """Return all rows of a report, and the shown name of the model that it is about."""
-    called, rows = model_names(report.facts), report.estimates
-    chosen = called.get(report.facts.get("chosen") or "", report.facts.get("chosen"))
+    rows = report.estimates
     single = find(rows, split=report.split, against=None)
-    return rows, chosen or next(iter(names(single, "model")), "")
+    return rows, report.chosen or next(iter(names(single, "model")), "")
 
 
 def _doubted(rows: Sequence[Estimate], report: Report, chosen: str) -> list[Estimate]:
     """Return the AUC of everybody under each model that the page answers for."""
     single = find(rows, split=report.split, against=None)
     told = _told(single, report, chosen)
-    overall = find(single, attribute=EVERYONE, group=EVERYONE, metric="auc")
+    overall = find(single, attribute=EVERYBODY, group=EVERYBODY, metric="auc")
     return [row for row in overall if row.model in told]
 
 

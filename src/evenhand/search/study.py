@@ -15,6 +15,7 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from evenhand.earlier_names import current_settings
 from evenhand.errors import EvenhandError
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -48,7 +49,7 @@ def check_study(
         return
     attributes = study.user_attrs
     fresh = not attributes and not study.get_trials(deepcopy=False)
-    known = identity if fresh else attributes.get("identity")
+    known = identity if fresh else _current(attributes.get("identity"))
     if known != identity or [direction.name.lower() for direction in study.directions] != [
         *directions
     ]:
@@ -56,6 +57,15 @@ def check_study(
             f"the storage holds a study {name!r} of other settings or data. Name another folder "
             "with --out (studies are named after it), or another --storage."
         )
+
+
+def _current(identity: Any) -> Any:
+    """Return an identity as `identity_of` makes it today, with today's names of settings."""
+    try:
+        settings, fingerprint = json.loads(identity)
+        return identity_of(current_settings(settings), fingerprint)
+    except (TypeError, ValueError, AttributeError):
+        return identity
 
 
 def open_study(

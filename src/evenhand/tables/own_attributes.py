@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 from evenhand.errors import EvenhandError, some
 from evenhand.tables.attributes import Attribute, distinct, untold
 from evenhand.tables.bins import FEW, Bins, numbers_of, refuse_measurement, refuse_unbinned
-from evenhand.tables.levels import likely_unknown
+from evenhand.tables.levels import likely_unknown, ranges_as_dates
 from evenhand.tables.spelling import abbreviations, join_values, merge_line, refuse_spellings
 from evenhand.tables.table_checks import refuse_rows, rows_text
 from evenhand.tables.values import ValueRules
 from evenhand.wording import counted, flag
+
+LONGEST = 200
+"""Characters that the name of a group may have."""
 
 OLDEST = 120
 """The highest age in years that is accepted."""
@@ -30,6 +33,7 @@ SHIFTED = (300.0, 330.0)
 _PERSONAL = re.compile(r"(^|_)(sex|gender|race|ethnicity|ethnic_group)(_|$)")
 _AGE = re.compile(r"(^|_)ages?(_|$)")
 _NOT_YEARS = re.compile("month|week|day|hour|minute|gestation|group|bin|bone")
+_LISTS = r"""\[\s*['"].*\]|\{.*:.*\}"""  # intervals such as [0, 10) are none
 _SEVERAL = 0.2  # share of patients: an attribute that differs in more is one of samples
 
 
@@ -99,6 +103,8 @@ def own_attribute(
     raw, differing = one_per_patient(name, raw, patients, source, values.conflicts.get(name))
     rule = distinct(name, str(raw.name), raw)
     refuse_spellings(name, raw[raw.isin(rule.levels)], source)
+    _refuse_dates(rule, raw, source)
+    _refuse_no_names(name, raw, source)
     _refuse_unfilled(rule, raw, patients, source)
     return OwnAttribute(rule, raw, (*differing, *_level_notes(name, raw, rule)))
 
@@ -183,6 +189,32 @@ def _majority(told: pd.Series, owner: pd.Series) -> dict[str, str]:
     best = counts[first]
     best = best[~best.index.duplicated(keep=False)]
     return dict(zip(best.index, best[told.name], strict=True))
+
+
+def _refuse_no_names(name: str, raw: pd.Series, source: Path) -> None:
+    """Refuse texts and lists as the names of groups."""
+    refuse_rows(
+        raw.str.len() > LONGEST,
+        source,
+        f"the {name!r} has more than {LONGEST} characters, which is no name of a group. Name a "
+        "column that groups people.",
+    )
+    lists = raw.str.fullmatch(_LISTS).fillna(False)
+    shown = some(raw[lists].unique()[:1])
+    problem = f"the {name!r} holds lists or records, as in {shown}. Write one value in each row."
+    refuse_rows(lists, source, problem)
+
+
+def _refuse_dates(rule: Attribute, raw: pd.Series, source: Path) -> None:
+    """Refuse ranges of numbers that a spreadsheet has turned into dates."""
+    ranges = ranges_as_dates(rule.levels)
+    shown = some(f"{date!r} was most likely {range_!r}" for date, range_ in ranges.items())
+    refuse_rows(
+        raw.isin([*ranges]),
+        source,
+        f"the {rule.name!r} is a date beside ranges of numbers, which a spreadsheet makes of such "
+        f"a range: {shown}. Write the ranges again, in a column of the format text.",
+    )
 
 
 def _refuse_unfilled(rule: Attribute, raw: pd.Series, patients: pd.Series, source: Path) -> None:

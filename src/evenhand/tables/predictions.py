@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from evenhand.errors import EvenhandError, some
 from evenhand.files import DamagedError, checked, parse_object, replacing
+from evenhand.run_files import TABLE_MARK
 from evenhand.tables.attributes import UNKNOWN, group_of
 from evenhand.tables.columns import (
     Columns,
@@ -29,7 +31,6 @@ from evenhand.tables.reading import read_table
 from evenhand.tables.table_checks import refuse_rows
 
 SPLITS = ("train", "val", "test")
-METADATA = b"evenhand"
 SCHEMA = 1
 
 
@@ -73,6 +74,12 @@ class Predictions:
         """``(n,)``, 0 … C-1."""
         return self.table["label"].to_numpy(np.int64)
 
+    @cached_property
+    def patients(self) -> tuple[NDArray[np.intp], pd.Index]:
+        """The number ``(n,)`` of each row's patient, and the patients' names in order."""
+        codes, names = pd.factorize(self.table["patient_id"].astype("str"), sort=True)
+        return codes.astype(np.intp), pd.Index(names)
+
     @property
     def named(self) -> bool:
         """Whether the classes have names, and not only numbers."""
@@ -95,19 +102,32 @@ class Predictions:
         """Return the rows of a split; of a table that does not know splits, all are ``"test"``."""
         if "split" not in self.table:
             return self if split == "test" else self._rows(np.zeros(len(self), dtype=np.bool_))
-        return self._rows((self.table["split"] == split).to_numpy(np.bool_))
+        kept = (self.table["split"] == split).to_numpy(np.bool_)
+        return self if kept.all() else self._rows(kept)
 
     def group(self, attribute: str) -> pd.Series:
         """Return each row's group of an attribute or an intersection (``"sex*age"``)."""
-        return group_of(self.table, attribute, self.levels)
+        if attribute not in self._groups:
+            self._groups[attribute] = group_of(self.table, attribute, self.levels)
+        return self._groups[attribute]
+
+    @cached_property
+    def _groups(self) -> dict[str, pd.Series]:
+        """The groups of attributes that were asked for before."""
+        return {}
 
     def _rows(self, kept: NDArray[np.bool_]) -> Predictions:
         table = self.table.loc[kept].reset_index(drop=True)
         return Predictions(table, self.classes, self.levels)
 
 
-def write_predictions(path: Path, predictions: Predictions) -> None:
+def write_predictions(path: Path, predictions: Predictions, *, labelled: bool = True) -> None:
     """Write predictions as parquet, whole or not at all; the same content gives the same bytes.
+
+    Parameters
+    ----------
+    labelled
+        Whether the labels are known; if not, the file has no column of them.
 
     Raises
     ------
@@ -123,10 +143,11 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
         "classes": list(predictions.classes),
         "levels": {name: list(levels) for name, levels in predictions.levels.items()},
     }
-    table = pa.Table.from_pandas(predictions.table, preserve_index=False)
+    written = predictions.table if labelled else predictions.table.drop(columns="label")
+    table = pa.Table.from_pandas(written, preserve_index=False)
     text = json.dumps(known, ensure_ascii=False).encode()
     with replacing(path) as part:
-        pq.write_table(table.replace_schema_metadata({METADATA: text}), part)
+        pq.write_table(table.replace_schema_metadata({TABLE_MARK: text}), part)
 
 
 def read_predictions(path: Path, columns: Columns | None = None) -> Predictions:
@@ -141,6 +162,8 @@ def read_predictions(path: Path, columns: Columns | None = None) -> Predictions:
         The file is absent, no table, or breaks the contract; the text names file and row.
     """
     columns = columns or Columns()
+    if path.is_dir():
+        raise EvenhandError(f"{path} is a folder, and no run: it has no run.json. Give one file.")
     if not path.is_file():
         raise EvenhandError(f"there is no file {path}.")
     raw, known = _raw(path, columns)
@@ -244,8 +267,12 @@ def _raw(path: Path, columns: Columns) -> tuple[pd.DataFrame, _Known | None]:
     if path.suffix.lower() == ".parquet":
         import pyarrow.parquet as pq
 
+        with path.open("rb") as file:
+            is_parquet = file.read(4) == b"PAR1"
+        if not is_parquet:
+            return read_table(path), None  # which says what it is
         try:
-            known = (pq.read_schema(path).metadata or {}).get(METADATA)
+            known = (pq.read_schema(path).metadata or {}).get(TABLE_MARK)
             if known is not None:
                 about = checked(_Known, parse_object(known.decode(), path, SCHEMA), path)
                 return _by_row(pq.read_table(path).to_pandas()), about

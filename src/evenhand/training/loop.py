@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.splits import Splits
 from evenhand.errors import EvenhandError
-from evenhand.masks.masks import Schedule, train_mode, tune_only
+from evenhand.masks.masks import Schedule, set_trainable, train_mode
 from evenhand.methods.base import EpochSampler, TrainingMethod, level_codes
 from evenhand.networks.model import Model
 from evenhand.progress import bar
@@ -109,7 +109,7 @@ def fit(
         for epoch in range(settings.epochs):
             if schedule(epoch) != mask:
                 mask = schedule(epoch)
-                tune_only(model, mask)
+                set_trainable(model, mask)
             cut = feed.cut(schedule.reach(epoch + 1))
             train, rest = feed.train(epoch, cut)
             train_mode(model)

@@ -16,7 +16,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from evenhand.cohort.store.batches import Source
-from evenhand.masks.masks import Schedule, tune_only
+from evenhand.masks.masks import Schedule, set_trainable
 from evenhand.masks.units import parts
 from evenhand.methods.base import TrainingMethod
 from evenhand.networks.model import Model
@@ -139,7 +139,7 @@ def _optimizer(model: Model, schedule: Schedule, settings: FitSettings) -> AdamW
 
     The head learns at the full rate, and each depth below it at its share of that.
     """
-    tune_only(model, schedule.reach(settings.epochs))
+    set_trainable(model, schedule.reach(settings.epochs))
     decay = schedule.decay if settings.layer_decay is None else settings.layer_decay
     units = parts(model.backbone)
     below = {id(p): units[-1].depth + 1 - unit.depth for unit in units for p in unit.parameters}

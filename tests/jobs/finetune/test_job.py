@@ -11,7 +11,7 @@ import pytest
 import torch
 from tests.data import tiny
 
-from evenhand import EvenhandError, FinetuneSettings, find_objective, load_model, read_predictions
+from evenhand import EvenhandError, FinetuneSettings, find_target, load_model, read_predictions
 from evenhand.experiments.task import make_task, seconds_per_fit
 from evenhand.files import read_json
 from evenhand.jobs.finetune.job import finetune, model_name
@@ -32,7 +32,7 @@ def base(tmp_path_factory):
         epochs=2,
         lr=1e-3,
         device="cpu",
-        objective=("min_auc",),
+        target=("auc_worst",),
         cache=tmp_path_factory.mktemp("cache"),
     )
 
@@ -45,17 +45,17 @@ def run(base, tmp_path_factory):
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(base, run, tmp_path):
     again = finetune(base, tmp_path / "again")
     other = finetune(base.model_copy(update={"seed": 1}), tmp_path / "other")
-    bytes_of = [found.predictions("full").read_bytes() for found in (run, again, other)]
+    bytes_of = [found.predictions_file("full").read_bytes() for found in (run, again, other)]
     assert bytes_of[0] == bytes_of[1]
     assert bytes_of[0] != bytes_of[2]
 
 
 def test_the_kept_value_is_the_objective_of_the_validation_rows(run):
-    rows = read_predictions(run.predictions("full")).of_split("val")
+    rows = read_predictions(run.predictions_file("full")).of_split("val")
     groups = {"group": groups_of(rows.group("group").cat.remove_categories([UNKNOWN]))}
-    value = find_objective("min_auc").value(rows.labels, rows.scores, groups)
-    val = read_json(run.model("full") / "model.json")["val"]
-    assert val == {"min_auc": pytest.approx(value, abs=1e-12)}
+    value = find_target("auc_worst").value(rows.labels, rows.scores, groups)
+    val = read_json(run.folder("full") / "model.json")["val"]
+    assert val == {"auc_worst": pytest.approx(value, abs=1e-12)}
 
 
 def test_units_that_had_not_thawed_when_the_best_epoch_ended_are_not_named(
@@ -65,15 +65,15 @@ def test_units_that_had_not_thawed_when_the_best_epoch_ended_are_not_named(
     monkeypatch.setattr("evenhand.experiments.task.Task.values", lambda *given: (next(values),))
     settings = base.model_copy(update={"strategy": "gradual", "epochs": 6, "patience": 1})
     found = finetune(settings, tmp_path / "run")
-    model = read_json(found.model("gradual") / "model.json")
-    assert model["val"] == {"min_auc": 0.9}
+    model = read_json(found.folder("gradual") / "model.json")
+    assert model["val"] == {"auc_worst": 0.9}
     assert {name.rpartition(".")[0] for name in model["mask"]} == {"blocks.5", ""}  # "": last norm
     assert {unit["name"] for unit in model["units"] if unit["tuned"]} == set(model["mask"])
 
 
 def test_splits_and_predictions_are_of_the_same_samples(run):
     splits = pd.read_csv(run.root / "splits.csv", dtype="str").set_index("sample_id")["split"]
-    table = pd.read_parquet(run.predictions("full")).set_index("sample_id")
+    table = pd.read_parquet(run.predictions_file("full")).set_index("sample_id")
     assert table["split"].sort_index().to_dict() == splits.sort_index().to_dict()
 
 
@@ -81,11 +81,11 @@ def test_only_what_the_strategy_names_has_changed(base, tmp_path):
     settings = base.model_copy(update={"strategy": "blocks.1.attn", "epochs": 1})
     found = finetune(settings, tmp_path / "run")
     before = make_task(settings).model().state_dict()
-    after = load_model(found.model("units-blocks.1.attn")).state_dict()
+    after = load_model(found.folder("units-blocks.1.attn")).state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert any("blocks.1.attn" in name for name in changed)
     assert all("blocks.1.attn" in name or "head" in name for name in changed)
-    units = read_json(found.model("units-blocks.1.attn") / "model.json")["units"]
+    units = read_json(found.folder("units-blocks.1.attn") / "model.json")["units"]
     tuned = [unit["name"] for unit in units if unit["tuned"]]
     assert tuned == ["blocks.1.attn"]
 
@@ -112,7 +112,7 @@ def test_a_run_may_start_from_another_but_not_replace_it(base, run, tmp_path):
         finetune(settings, run.root, overwrite=True)
     found = finetune(settings, tmp_path / "head")
     first, second = (
-        load_model(one.model(name)).backbone.state_dict()
+        load_model(one.folder(name)).backbone.state_dict()
         for one, name in ((run, "full"), (found, "head"))
     )
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -122,7 +122,7 @@ def test_the_word_none_is_no_folder(base, run, tmp_path, monkeypatch):
     shutil.copytree(run.root, tmp_path / "none")
     monkeypatch.chdir(tmp_path)
     other = base.model_copy(update={"seed": 7, "epochs": 1})
-    assert finetune(other, Path("none"), overwrite=True).facts["seed"] == 7
+    assert finetune(other, Path("none"), overwrite=True).record.seed == 7
 
 
 def test_a_file_of_a_run_s_model_is_known_to_be_of_that_run(base, run, tmp_path, monkeypatch):
@@ -135,9 +135,7 @@ def test_a_file_of_a_run_s_model_is_known_to_be_of_that_run(base, run, tmp_path,
 
 
 def test_patients_of_an_earlier_run_are_kept_out(base, tmp_path):
-    shared = base.model_copy(
-        update={"patient_share": 0.4, "epochs": 1, "objective": ("overall_auc",)}
-    )
+    shared = base.model_copy(update={"patient_share": 0.4, "epochs": 1, "target": ("auc",)})
     earlier = finetune(shared, tmp_path / "earlier")
     update = {"exclude_patients": (earlier.root,), "epochs": 1}
     task = make_task(base.model_copy(update=update))
@@ -149,7 +147,7 @@ def test_patients_of_an_earlier_run_are_kept_out(base, tmp_path):
 
 def test_the_bound_is_a_worse_value_of_the_same_scores(base):
     task = make_task(base)
-    bound = make_task(base.model_copy(update={"objective_bound": True}))
+    bound = make_task(base.model_copy(update={"pessimistic": True}))
     rng = np.random.default_rng(0)
     labels = task.splits.val.labels
     score = (labels + rng.normal(0, 1, len(labels)) + 4) / 9
@@ -159,17 +157,15 @@ def test_the_bound_is_a_worse_value_of_the_same_scores(base):
 
 def test_a_bound_that_resamples_cannot_give_is_refused(base):
     few = {"data": "phantom:patients=40,size=32,minority=0.15,prevalence=0.2,seed=1"}
-    settings = base.model_copy(update=few | {"objective_bound": True, "split": (0.5, 0.25, 0.25)})
-    with pytest.raises(
-        EvenhandError, match=r"--objective-bound: min_auc has no interval|undefined"
-    ):
+    settings = base.model_copy(update=few | {"pessimistic": True, "split": (0.5, 0.25, 0.25)})
+    with pytest.raises(EvenhandError, match=r"--pessimistic: auc_worst has no interval|undefined"):
         make_task(settings)
 
 
 def test_several_objectives_are_all_kept_and_the_first_decides_when_to_stop(base, tmp_path):
-    goals = ("overall_auc", "min_auc:group")
-    found = finetune(base.model_copy(update={"objective": goals, "epochs": 1}), tmp_path / "run")
-    assert tuple(read_json(found.model("full") / "model.json")["val"]) == goals
+    goals = ("auc", "auc_worst:group")
+    found = finetune(base.model_copy(update={"target": goals, "epochs": 1}), tmp_path / "run")
+    assert tuple(read_json(found.folder("full") / "model.json")["val"]) == goals
 
 
 @pytest.mark.parametrize(("name", "copy"), [("table", shutil.copy2), ("oasis1", shutil.copy)])
@@ -179,7 +175,7 @@ def test_weights_that_saw_the_test_patients_are_known_where_the_data_were_moved(
     data = tiny(name, tmp_path / "data").model_dump(exclude_unset=True)
     data["attribute"] = data.get("attribute", ("sex",))
     small = base.model_dump(include={"backbone", "weights", "image_size", "device", "cache"})
-    settings = FinetuneSettings(**data, **small, epochs=1, objective=("overall_acc",))
+    settings = FinetuneSettings(**data, **small, epochs=1, target=("overall_acc",))
     run = finetune(settings, tmp_path / "run")
     shutil.copytree(tmp_path / "data", tmp_path / "moved", copy_function=copy)
     moved = settings.data.replace(str(tmp_path / "data"), str(tmp_path / "moved"))

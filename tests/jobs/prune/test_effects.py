@@ -14,6 +14,7 @@ from tests.command import evenhand
 from evenhand import load_model
 from evenhand.errors import EvenhandError
 from evenhand.files import read_json, write_json
+from evenhand.jobs.evaluate import pruning_of
 from evenhand.jobs.prune import job
 from evenhand.jobs.prune.job import prune
 from evenhand.jobs.prune.loop import scores_of, start
@@ -25,19 +26,16 @@ from evenhand.jobs.report import write_card
 from evenhand.metrics import Bootstrap
 from evenhand.networks.export import from_safetensors
 from evenhand.networks.model import Model
-from evenhand.reporting.sections.luck import luck_sentences, read_luck
+from evenhand.reporting.sections.luck import luck_sentences
 from evenhand.tables.predictions import read_predictions, write_predictions
 from evenhand.training.predict import predict
 
-QUICK = {"share": 25, "limit": 25, "batches": 1, "budget": None, "objective": "log_loss_gap"}
+QUICK = {"share": 25, "limit": 25, "batches": 1, "budget": None, "target": "log_loss_gap"}
 
 
 def settings(trained, cache, **changes) -> PruneSettings:
     given = {"run": trained, "attribute": ("group",), "cache": cache, "device": "cpu"}
-    given |= QUICK | changes
-    if "target" in changes:
-        del given["objective"]
-    return PruneSettings(**given)
+    return PruneSettings(**given | QUICK | changes)
 
 
 def test_the_metric_of_the_ranking_says_who_is_unprivileged(trained, cache):
@@ -74,13 +72,13 @@ def test_who_takes_part(trained, cache, change, groups):
 @pytest.mark.parametrize(
     ("change", "asked"),
     [
-        ({"objective": "eopp1_sum"}, ("eopp1_sum", None)),
+        ({"target": "eopp1_sum"}, ("eopp1_sum", None)),
         ({"target": "auc_worst=0.9"}, ("auc_worst", 0.9)),
     ],
 )
-def test_steps_are_judged_by_the_objective_or_the_target(trained, cache, change, asked):
+def test_steps_are_judged_by_the_target_and_its_bound(trained, cache, change, asked):
     judge = make_task(settings(trained, cache, **change)).judge
-    assert (judge.criterion.name, judge.target) == asked
+    assert (judge.target.name, judge.target.bound) == asked
 
 
 @pytest.fixture(scope="module", params=["weight", pytest.param("channel", marks=pytest.mark.slow)])
@@ -110,9 +108,9 @@ def test_the_fine_tuning_is_told_its_learning_rate(pruned):
 def test_a_loaded_model_gives_the_same_bytes(pruned, tmp_path, name):
     run, given, _ = pruned
     task = make_task(given)
-    found = predict(load_model(run.model(name)), task.splits.items(), task.accelerator)
+    found = predict(load_model(run.folder(name)), task.splits.items(), task.accelerator)
     write_predictions(tmp_path / "again.parquet", found)
-    assert (tmp_path / "again.parquet").read_bytes() == run.predictions(name).read_bytes()
+    assert (tmp_path / "again.parquet").read_bytes() == run.predictions_file(name).read_bytes()
 
 
 def test_the_report_speaks_of_models_and_of_how_they_decide(pruned):
@@ -124,11 +122,11 @@ def test_the_report_speaks_of_models_and_of_how_they_decide(pruned):
 
 def test_page_notes_and_card_say_how_lucky_the_choice_may_be(pruned, tmp_path):
     run = pruned[0]
-    luck = read_luck(read_json(run.root / "pruning.json")["luck"])
+    luck = pruning_of(run).record.luck
     assert luck is not None
     assert (luck.how, luck.metric) == ("resamples", "log_loss_gap")  # 48 patients are too few
     says = " ".join(luck_sentences(luck))
-    assert says in run.facts["notes"]
+    assert says in run.record.notes
     page = html.unescape((run.root / "report.html").read_text())
     assert f"How lucky the choice may be.</strong> {says}" in page
     write_card(run, None, tmp_path / "card.md")
@@ -141,14 +139,14 @@ def test_large_validation_splits_choose_on_one_half(trained, cache, tmp_path, mo
     monkeypatch.setattr("evenhand.jobs.prune.halves.PATIENTS", 1)
     monkeypatch.setattr("evenhand.evaluation.requests.Bootstrap", lambda *_: Bootstrap(20))
     run = prune(settings(trained, cache, share=10), tmp_path / "run")
-    curve, facts = pd.read_csv(run.root / "curve.csv"), read_json(run.root / "pruning.json")
-    assert facts["chosen"] == curve["log_loss_gap"].argmin() > 0
-    luck = read_luck(facts["luck"])
+    curve, record = pd.read_csv(run.root / "curve.csv"), pruning_of(run).record
+    assert record.chosen == curve["log_loss_gap"].argmin() > 0
+    luck = record.luck
     assert luck is not None
     assert luck.how == "halves"
-    patients = read_predictions(run.predictions("before")).of_split("val").table["patient_id"]
+    patients = read_predictions(run.predictions_file("before")).of_split("val").table["patient_id"]
     assert luck.choosing + luck.confirming == patients.nunique()
-    last = curve.loc[facts["chosen"]]
+    last = curve.loc[record.chosen]
     assert (luck.chosen[0], luck.confirmed[0]) == pytest.approx(
         (last["log_loss_gap"], last["confirm:log_loss_gap"])
     )
@@ -225,7 +223,7 @@ def test_an_export_says_the_same_and_its_card_tells_of_the_pruning(pruned, train
     file = tmp_path / "model.safetensors"
     ended = evenhand("export", run.root, "--format", "safetensors", "--out", file)
     assert ended.status == 0, ended.err
-    model, again = load_model(run.model("finetuned")), from_safetensors(file)
+    model, again = load_model(run.folder("finetuned")), from_safetensors(file)
     assert again.spec == model.spec
     inputs = torch.rand(3, *model.spec.inputs.shape)
     with torch.no_grad():

@@ -11,13 +11,13 @@ from optuna.trial import TrialState, create_trial
 from scipy.stats import t as student
 
 from evenhand.errors import EvenhandError
-from evenhand.jobs.tune.confirmation import Candidate, best_candidate, to_confirm
 from evenhand.jobs.tune.importance import unit_importance
-from evenhand.jobs.tune.spaces import Choice
-from evenhand.metrics import find_objective, find_rule
+from evenhand.metrics import find_rule, find_target
+from evenhand.search.confirmation import Candidate, best_candidate, to_confirm
 from evenhand.search.space import Space
+from evenhand.search.spaces import Choice
 
-AUC, GAP = find_objective("min_auc"), find_objective("auc_gap")
+AUC, GAP = find_target("auc_worst"), find_target("auc_gap")
 
 
 def finished(number, mask):
@@ -46,10 +46,10 @@ def test_optimism_is_how_much_better_the_search_looked_whichever_way_is_better()
     one = candidate(4, [0.80, 0.05], [[0.70, 0.10], [0.74, 0.14], [0.72, 0.12]])
     told = one.facts((AUC, GAP))["objectives"]
     half = student.ppf(0.975, 2) * 0.02 / np.sqrt(3)
-    assert told["min_auc"]["mean"] == pytest.approx(0.72)
-    assert told["min_auc"]["optimism"] == pytest.approx(0.08)
+    assert told["auc_worst"]["mean"] == pytest.approx(0.72)
+    assert told["auc_worst"]["optimism"] == pytest.approx(0.08)
     assert told["auc_gap"]["optimism"] == pytest.approx(0.07)
-    assert told["min_auc"]["optimism_low"] == pytest.approx(0.08 - half)
+    assert told["auc_worst"]["optimism_low"] == pytest.approx(0.08 - half)
     assert told["auc_gap"]["mean_high"] == pytest.approx(0.12 + half)
 
 
@@ -60,8 +60,8 @@ def test_the_best_mean_wins_over_the_luckiest_search_and_a_divergence_hardly_eve
     assert best_candidate([diverged, lucky, steady], (AUC,), rule).trial == 2
     assert best_candidate([diverged], (AUC,), rule).trial == 3
     assert diverged.median((AUC,), rule) == 1
-    assert diverged.facts((AUC,))["objectives"]["min_auc"]["mean"] is None
-    assert candidate(1, 0.9, [0.8]).facts((AUC,))["objectives"]["min_auc"]["optimism_low"] is None
+    assert diverged.facts((AUC,))["objectives"]["auc_worst"]["mean"] is None
+    assert candidate(1, 0.9, [0.8]).facts((AUC,))["objectives"]["auc_worst"]["optimism_low"] is None
     with pytest.raises(EvenhandError, match=r"every fit .* of one diverged"):
         best_candidate([candidate(1, 0.9, [np.nan, np.nan])], (AUC,), rule)
 
@@ -95,7 +95,7 @@ def test_the_fit_in_the_middle_is_delivered(goal, values, seed):
 
 
 def test_of_several_goals_the_rule_says_which_fit_is_in_the_middle():
-    goals = (find_objective("overall_auc"), AUC)
+    goals = (find_target("auc"), AUC)
     fits = candidate(0, [0.9, 0.9], [[0.80, 0.70], [0.85, 0.69], [0.90, 0.50]])
     assert fits.median(goals, find_rule("budget=6", goals)) == 3  # the first is refused
     assert fits.median(goals, find_rule("minimax", goals)) in fits.seeds
@@ -106,7 +106,7 @@ def test_importance_is_the_mean_difference_of_trials_with_and_without_a_unit():
         {
             "state": ["complete"] * 5 + ["pruned"],
             "mask": ["a b", "a", "a c", "", "", "a"],
-            "min_auc": [0.8, 0.9, 0.7, 0.5, 0.6, 0.0],
+            "auc_worst": [0.8, 0.9, 0.7, 0.5, 0.6, 0.0],
         }
     )
     (row,) = unit_importance(trials, (AUC,))  # b and c are tuned by one trial alone
@@ -122,7 +122,7 @@ def test_importance_is_the_mean_difference_of_trials_with_and_without_a_unit():
 
 def test_values_without_spread_have_a_difference_and_no_warning():
     trials = pd.DataFrame(
-        {"state": ["complete"] * 4, "mask": ["a", "a", "", ""], "min_auc": [0.8, 0.8, 0.6, 0.6]}
+        {"state": ["complete"] * 4, "mask": ["a", "a", "", ""], "auc_worst": [0.8, 0.8, 0.6, 0.6]}
     )
     (row,) = unit_importance(trials, (AUC,))
     assert row["difference"] == row["low"] == row["high"] == pytest.approx(0.2)

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from tests.command import PHANTOMS, evenhand, start, training
 
-from evenhand import find_objective, read_predictions
+from evenhand import find_target, read_predictions
 from evenhand.experiments.task_cache import prepared
 from evenhand.files import read_json
 from evenhand.metrics import groups_of
@@ -91,20 +91,27 @@ def test_each_contender_has_as_many_trials_of_its_own_and_fairtune_starts_from_t
     trials, head = trials_of(unbroken, "fairtune"), trials_of(unbroken, "head")
     assert study_of(unbroken, "fairtune")["adopted"] == TRIALS
     assert trials["origin"].tolist() == ["head"] * TRIALS + ["layernorm", "attention", "full"]
-    columns = ["state", "min_auc", "epochs", "lr", "seed", "mask"]  # no family of a ViT holds full
+    columns = [
+        "state",
+        "auc_worst",
+        "epochs",
+        "lr",
+        "seed",
+        "mask",
+    ]  # no family of a ViT holds full
     pd.testing.assert_frame_equal(trials[columns][:TRIALS], head[columns])
     assert trials["adopted"].iloc[:TRIALS].astype(float).tolist() == [0, 1, 2]
     assert {unit.rpartition(".")[2] for unit in trials["mask"][TRIALS].split()} == {"norm"}
     assert {unit.rpartition(".")[2] for unit in trials["mask"][TRIALS + 1].split()} == {"attn"}
     full = trials_of(unbroken, "full")
-    best = full.loc[full["state"] == "complete", "min_auc"].astype(float).idxmax()
+    best = full.loc[full["state"] == "complete", "auc_worst"].astype(float).idxmax()
     assert trials["lr"][TRIALS + 2] == full["lr"][best]
 
 
 def chosen_fits(out, name):
     """Return the rows of the study that confirmed what a contender chose."""
     chosen = study_of(out, name)["chosen"]
-    again = trials_of(out, f"{chosen['study']} confirmed").astype({"min_auc": float})
+    again = trials_of(out, f"{chosen['study']} confirmed").astype({"auc_worst": float})
     return chosen, again[again["origin"] == f"trial {chosen['trial']}"].set_index("seed")
 
 
@@ -114,12 +121,12 @@ def test_what_is_delivered_is_the_confirmed_fit_in_the_middle(unbroken, name):
     model = read_json(unbroken / "models" / name / "model.json")
     assert (model["study"], model["trial"]) == (chosen["study"], chosen["trial"])
     assert (model["seed"], model["seeds"]) == (chosen["seed"], [1, 2])
-    assert fits["min_auc"].idxmin() == model["seed"]  # of two the worse
+    assert fits["auc_worst"].idxmin() == model["seed"]  # of two the worse
     rows = read_predictions(unbroken / "models" / name / "predictions.parquet").of_split("val")
     groups = {"group": groups_of(rows.group("group").cat.remove_categories([UNKNOWN]))}
-    value = find_objective("min_auc").value(rows.labels, rows.scores, groups)
-    assert model["val"]["min_auc"] == pytest.approx(value, abs=1e-12)
-    assert fits["min_auc"][model["seed"]] == pytest.approx(value, abs=1e-12)
+    value = find_target("auc_worst").value(rows.labels, rows.scores, groups)
+    assert model["val"]["auc_worst"] == pytest.approx(value, abs=1e-12)
+    assert fits["auc_worst"][model["seed"]] == pytest.approx(value, abs=1e-12)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -138,13 +145,13 @@ def test_every_confirmed_seed_is_reported_on_test(unbroken, name):
     fits = study_of(unbroken, name)["fits"]
     assert [fit["seed"] for fit in fits] == [1, 2]
     for fit in fits:
-        assert fit["val"]["min_auc"] == pytest.approx(confirmed["min_auc"][fit["seed"]])
+        assert fit["val"]["auc_worst"] == pytest.approx(confirmed["auc_worst"][fit["seed"]])
         path = unbroken / "models" / name / "seeds" / f"{fit['seed']}.parquet"
         rows = read_predictions(path).of_split("test")
-        everyone = find_objective("overall_auc").value(rows.labels, rows.scores, {})
+        everyone = find_target("auc").value(rows.labels, rows.scores, {})
         assert fit["auc"][0] == {"attribute": "*", "group": "*", "value": pytest.approx(everyone)}
         groups = [one["value"] for one in fit["auc"][1:]]
-        assert fit["test"]["min_auc"] == pytest.approx(min(groups))
+        assert fit["test"]["auc_worst"] == pytest.approx(min(groups))
     delivered = unbroken / "models" / name / "seeds" / f"{chosen['seed']}.parquet"
     mine = unbroken / "models" / name / "predictions.parquet"
     assert delivered.read_bytes() == mine.read_bytes()
@@ -162,23 +169,23 @@ def test_the_chosen_trial_has_the_best_mean_over_fresh_seeds(unbroken, name):
     again = trials_of(unbroken, f"{name} confirmed")
     assert set(again["seed"]) == {1, 2}  # the search's is 0
     assert (again["state"] == "complete").all()  # nothing is stopped early here
-    means = again.astype({"min_auc": float}).groupby("origin")["min_auc"].mean()
+    means = again.astype({"auc_worst": float}).groupby("origin")["auc_worst"].mean()
     study = study_of(unbroken, name)
     own = [one for one in study["confirmed"] if one["study"] == name]
-    searched = trials_of(unbroken, name)["min_auc"].astype(float)
+    searched = trials_of(unbroken, name)["auc_worst"].astype(float)
     for candidate in own:
-        one = candidate["objectives"]["min_auc"]
+        one = candidate["objectives"]["auc_worst"]
         assert one["mean"] == pytest.approx(means[f"trial {candidate['trial']}"])
         assert one["optimism"] == pytest.approx(searched[candidate["trial"]] - one["mean"])
         assert one["optimism_low"] <= one["optimism"] <= one["optimism_high"]
-    best = max(study["confirmed"], key=lambda one: one["objectives"]["min_auc"]["mean"])
+    best = max(study["confirmed"], key=lambda one: one["objectives"]["auc_worst"]["mean"])
     assert study["chosen"].items() >= {"study": best["study"], "trial": best["trial"]}.items()
     if name != "fairtune":
         assert best["study"] == name
 
 
 def test_fairtune_is_never_worse_with_fresh_seeds_than_a_baseline_that_it_contains(unbroken):
-    means = {name: chosen_fits(unbroken, name)[1]["min_auc"].mean() for name in MODELS}
+    means = {name: chosen_fits(unbroken, name)[1]["auc_worst"].mean() for name in MODELS}
     assert means["fairtune"] == max(means.values())
     pool = {(one["study"], one["trial"]) for one in study_of(unbroken, "fairtune")["confirmed"]}
     for name in ("full", "head"):

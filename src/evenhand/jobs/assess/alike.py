@@ -7,19 +7,20 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from evenhand.cohort.cohort import Cohort
+from evenhand.experiments.runs import Run
 from evenhand.experiments.task import Task
 from evenhand.jobs.assess.claims import on_page
 from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.grid import Cell
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
-from evenhand.jobs.similarity.measured import Patients, Record, make_layers, similarity_record
+from evenhand.jobs.similarity.measured import make_layers, similarity_record
 from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.metrics.groups import attribute_groups
 from evenhand.networks.checkpoints import load_model
 from evenhand.networks.layers import layer_names
 from evenhand.networks.model import Model
 from evenhand.representation import Layer
-from evenhand.runs import Run
+from evenhand.representation.by_group import Patients, Record
 from evenhand.tables.attributes import group_of
 from evenhand.training.activations import activations
 from evenhand.training.device import make_accelerator
@@ -38,12 +39,12 @@ def similarity_of(task: Task, settings: AssessSettings, run: Run, found: Evaluat
         name: attribute_groups(name, group_of(cohort.table, name, cohort.levels))
         for name in settings.attribute
     }
-    served, unit = _served(settings, found), run.facts["source"]["unit"]
+    served, unit = _served(settings, found), run.record.unit
     seeds = range(settings.seed, settings.seed + settings.seeds)
     records = []
     for seed in seeds:
         names = [Cell(cell, found.share, seed).name for cell in (found.chosen, SUPERVISED)]
-        models = [load_model(run.model(name)) for name in names]
+        models = [load_model(run.folder(name)) for name in names]
         one, other = (_layers(model, cohort, settings, how) for model in models)
         patients = Patients((one, other), cohort.labels, groups, served)
         layers = [layer_names(model.backbone) for model in models]

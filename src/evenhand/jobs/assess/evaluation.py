@@ -14,27 +14,28 @@ from functools import cached_property
 import numpy as np
 from pydantic import BaseModel
 
+from evenhand.earlier_names import current_record
 from evenhand.evaluation.rows import cut_of, groups_in, scored_rows
+from evenhand.experiments.runs import Run
 from evenhand.files import DamagedError, checked, read_object
 from evenhand.jobs.assess.grid import Cell, cells_of
 from evenhand.jobs.assess.settings import LABELLED, SUPERVISED, AssessSettings
 from evenhand.metrics.estimate import point
 from evenhand.metrics.groups import Groups
-from evenhand.metrics.objectives import find_objective
 from evenhand.metrics.parity import Judged, ends, judge, mean_of, relative_reduction
 from evenhand.metrics.registry import Floats, find_metric
 from evenhand.metrics.resample import Bootstrap, resample
 from evenhand.metrics.scored import Scored
 from evenhand.metrics.seeds import RecipeDifference, recipe_difference
+from evenhand.metrics.targets import find_target
 from evenhand.reporting.sections.units import UnitShare
-from evenhand.runs import Run
 from evenhand.tables.predictions import Predictions, read_predictions
 
 CHANCE = 0.5
 
 
 class _Fitted(BaseModel):
-    """Of a ``model.json``, the objectives on validation rows, and what was tuned."""
+    """Of a ``model.json``, the targets on validation rows, and what was tuned."""
 
     val: dict[str, float]
     units: list[UnitShare]
@@ -113,7 +114,7 @@ class Evaluation:
     share
         Of the training patients, whose labels were used.
     chosen
-        The self-supervised cell with the best validation objective, mean over seeds.
+        The self-supervised cell with the best validation target, mean over seeds.
     models
         The models of each cell, one for each seed.
     worst
@@ -220,7 +221,7 @@ def evaluate(run: Run, settings: AssessSettings) -> list[Evaluation]:
     run
         The run, with the predictions of all the cells.
     settings
-        Its own; the first objective chooses among self-supervised cells.
+        Its own; the first target chooses among self-supervised cells.
     """
     cells = tuple(cells_of(settings))
     return [
@@ -271,21 +272,22 @@ def worst_levels(models: Sequence[Tested]) -> dict[str, str]:
 
 
 def _evaluate_share(run: Run, cells: Sequence[Cell], settings: AssessSettings) -> Evaluation:
-    objective = find_objective(settings.objective[0])
+    target = find_target(settings.target[0])
     models: dict[str, list[Tested]] = {}
     chosen_by: dict[str, list[float]] = {}
     tuned: dict[str, int] = {}
     for cell in cells:
-        predictions = read_predictions(run.predictions(cell.name))
-        tested = judge_model(predictions, settings, run.facts["seed"])
+        predictions = read_predictions(run.predictions_file(cell.name))
+        tested = judge_model(predictions, settings, run.head.seed)
         models.setdefault(cell.strategy, []).append(tested)
-        path = run.model(cell.name) / "model.json"
+        path = run.folder(cell.name) / "model.json"
         about = checked(_Fitted, read_object(path), path)
-        if objective.name not in about.val:
-            raise DamagedError(path, f"it lacks the {objective.name} on validation rows")
-        chosen_by.setdefault(cell.strategy, []).append(about.val[objective.name])
+        values = current_record(about.val)
+        if target.name not in values:
+            raise DamagedError(path, f"it lacks the {target.name} on validation rows")
+        chosen_by.setdefault(cell.strategy, []).append(values[target.name])
         tuned[cell.strategy] = sum(unit.parameters for unit in about.units if unit.tuned)
-    sign = 1 if objective.direction == "maximize" else -1
+    sign = 1 if target.maximise else -1
     ssl = [name for name in models if name not in LABELLED]
     return Evaluation(
         share=cells[0].share,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from evenhand.cohort.settings import SplitSettings
 from evenhand.errors import EvenhandError, some
+from evenhand.experiments.runs import Run
 from evenhand.experiments.task import Task, seconds_per_fit
 from evenhand.experiments.task_cache import Fits, prepared, prepared_anew
 from evenhand.files import write_json
@@ -20,13 +21,15 @@ from evenhand.jobs.assess.settings import AssessSettings
 from evenhand.jobs.check.job import measure_requirements
 from evenhand.jobs.check.settings import CheckSettings
 from evenhand.jobs.finetune.job import begin
+from evenhand.jobs.keywords import with_keywords
 from evenhand.masks.strategies import find_strategy
-from evenhand.pretraining.objectives import find_method
-from evenhand.runs import Run, run_scope
+from evenhand.pretraining.registry import SSL_OBJECTIVES
+from evenhand.runs import run_scope
 from evenhand.wording import counted
 from evenhand.workers import open_engine
 
 
+@with_keywords(AssessSettings, "data")
 @run_scope()
 @prepared_anew()
 def assess(
@@ -56,7 +59,7 @@ def assess(
     """
     if not settings.attribute:
         raise EvenhandError("fairness is between groups: give an --attribute.")
-    find_method(settings.method)
+    SSL_OBJECTIVES.find(settings.method)
     task = prepared(settings)
     _refuse(task)
     for cell in settings.cell:
@@ -69,7 +72,7 @@ def assess(
         fit_all(Fits(settings, task.fingerprint, Run(run.root.resolve())), cells, engine)
     with run.phase("evaluation"):
         found = evaluate(run, settings)
-        run.note(answer=sentences(found[0]))
+        run.note(answer=tuple(sentences(found[0])))
     with run.phase("similarity"):
         alike = similarity_of(task, settings, run, found[0])
         write_json(run.root / "similarity.json", alike)

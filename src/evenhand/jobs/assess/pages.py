@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evenhand.errors import EvenhandError, pick
+from evenhand.experiments.runs import Run, finished_run
 from evenhand.files import read_json, write_text
 from evenhand.jobs.evaluate import evaluate
+from evenhand.jobs.keywords import StrPath
 from evenhand.jobs.predict.unlabelled import write_unlabelled_page
 from evenhand.jobs.report import write_card
 from evenhand.locks import locked
 from evenhand.reporting.sections.requirements import requirement_verdicts, requirements_page
 from evenhand.reporting.sections.similarity import similarity_page, similarity_verdicts
 from evenhand.reporting.verdicts import Verdict, write_verdicts
-from evenhand.runs import Run, finished_run
 
 if TYPE_CHECKING:
     from evenhand.jobs.assess.evaluation import Evaluation
@@ -24,17 +25,17 @@ if TYPE_CHECKING:
 
 def write_page(run: Run) -> None:
     """Write what a finished run of one of the jobs in `PAGES` says: its page and its verdicts."""
-    PAGES[run.facts["job"]](run)
+    PAGES[run.head.job](run)
 
 
 def _check(run: Run) -> None:
     found = _found(run, "check")
-    _write(run, requirements_page(found, run.facts), requirement_verdicts(found))
+    _write(run, requirements_page(found, run.record), requirement_verdicts(found))
 
 
 def _similarity(run: Run) -> None:
     found = _found(run, "similarity")
-    _write(run, similarity_page(found, run.facts), similarity_verdicts(found))
+    _write(run, similarity_page(found, run.record), similarity_verdicts(found))
 
 
 def _assess(run: Run) -> None:
@@ -42,17 +43,17 @@ def _assess(run: Run) -> None:
     from evenhand.jobs.assess.evaluation import evaluate  # imports torch
     from evenhand.jobs.assess.settings import AssessSettings
 
-    write_assessment(run, evaluate(run, AssessSettings.model_validate(run.facts["settings"])))
+    write_assessment(run, evaluate(run, run.record.settings_as(AssessSettings)))
 
 
 def write_assessment(run: Run, found: Sequence[Evaluation]) -> None:
     """Write the numbers, the verdicts and the page of an assessment."""
     from evenhand.jobs.assess.answers import verdict_rows  # imports torch
     from evenhand.jobs.assess.page import page_of
-    from evenhand.jobs.assess.records import write_metrics
+    from evenhand.jobs.assess.records import write_assessment
 
     required, alike = _found(run, "check"), _found(run, "similarity")
-    write_metrics(run, found)
+    write_assessment(run, found)
     page = page_of(run, found, required, alike)
     verdicts = (requirement_verdicts(required), verdict_rows(found[0]), similarity_verdicts(alike))
     _write(run, page, chain.from_iterable(verdicts))
@@ -75,7 +76,7 @@ PAGES: Mapping[str, Callable[[Run], None]] = {
 """What writes a job's page, by the job's name."""
 
 
-def report(run: Path, *, card: Path | None = None, model: str | None = None) -> Run:
+def report(run: StrPath, *, card: StrPath | None = None, model: str | None = None) -> Run:
     """Write the numbers and the report of a finished run again, without its data.
 
     Parameters
@@ -94,31 +95,31 @@ def report(run: Path, *, card: Path | None = None, model: str | None = None) -> 
     """
     found = finished_run(run)
     with locked(found.root):
-        return _report(found, card, model)
+        return _report(found, None if card is None else Path(card), model)
 
 
 def _report(found: Run, card: Path | None, model: str | None) -> Run:
-    run, job = found.root, found.facts["job"]
+    run, job = found.root, found.head.job
     if model is not None:
         if card is None:
             raise EvenhandError(
                 f"--model {model} says whose card is written, and no card is asked for: give "
                 "--card FILE.md, too, or leave --model out."
             )
-        pick(f"model in {run}", model, dict.fromkeys(found.models()))
+        pick(f"model in {run}", model, dict.fromkeys(found.models))
     if job in PAGES:
         if card:
             raise EvenhandError(f"--card: {run} is a run of {job!r}, which has no card.")
         write_page(found)
         return found
-    if not found.facts.get("labelled", True):
+    if not found.record.labelled:
         if card:
             raise EvenhandError(f"--card: {run} has no labels, so that nothing was measured.")
         write_unlabelled_page(found)
         return found
-    if not found.models():
+    if not found.models:
         raise EvenhandError(f"{run} is a run of {job!r}, which has no report.")
-    evaluate(found, chosen=found.facts["chosen"])
+    evaluate(found, chosen=found.head.chosen)
     if card:
         write_card(found, model, card)
     return found

@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from evenhand.evaluation.inputs import Inputs, find_inputs, read_inputs
 from evenhand.evaluation.requests import advice_of, ask, permutations_note
 from evenhand.evaluation.settings import AuditSettings, CompareSettings
+from evenhand.experiments.inputs import Inputs, find_inputs, read_inputs
+from evenhand.experiments.runs import Run, begin_run
 from evenhand.files import fingerprint
 from evenhand.jobs.evaluate import evaluate
-from evenhand.runs import Run, run_scope, start_run
+from evenhand.jobs.keywords import with_keywords
+from evenhand.runs import run_scope
 from evenhand.tables.predictions import Predictions, write_predictions
 
 APART = (
@@ -21,6 +23,7 @@ APART = (
 )
 
 
+@with_keywords(AuditSettings, "inputs")
 @run_scope()
 def audit(settings: AuditSettings, out: Path, *, overwrite: bool = False) -> Run:
     """Audit predictions of one or several models, side by side.
@@ -46,7 +49,7 @@ def audit(settings: AuditSettings, out: Path, *, overwrite: bool = False) -> Run
     inputs = find_inputs(settings.inputs)
     models, attributes = read_inputs(inputs, settings, settings.condition)
     asked = settings.model_copy(update={"attribute": attributes})
-    start = partial(start_run, out, "audit", overwrite=overwrite)
+    start = partial(begin_run, out, "audit", overwrite=overwrite)
     run = begin_audit(start, asked, inputs, models)
     run.note(
         pairs=[],
@@ -57,7 +60,8 @@ def audit(settings: AuditSettings, out: Path, *, overwrite: bool = False) -> Run
             *notes_of(models),
         ],
     )
-    return write_audit(run, models, chosen=next(iter(models)) if len(models) == 1 else None)
+    chosen = next(iter(models)) if len(models) == 1 else None
+    return write_audit(run, models, chosen=chosen)
 
 
 def notes_of(models: Mapping[str, Predictions]) -> list[str]:
@@ -81,13 +85,13 @@ def begin_audit(
     Parameters
     ----------
     start
-        `start_run` with the directory and the job.
+        `begin_run` with the directory and the job.
     settings
         With the attributes that are looked at.
     """
     ask(models, settings.attribute, settings, inputs.cuts)
     run = start(
-        settings=settings.model_dump(mode="json"),
+        settings=settings,
         fingerprint=fingerprint((), inputs.files.values()),
         reads=inputs.files.values(),
     )
@@ -95,10 +99,13 @@ def begin_audit(
     return run
 
 
-def write_audit(run: Run, models: Mapping[str, Predictions], *, chosen: str | None) -> Run:
-    """Put predictions into a run directory, evaluate them, and end the run."""
-    for name, predictions in models.items():
-        write_predictions(run.predictions(name), predictions)
+def write_audit(run: Run, models: dict[str, Predictions], *, chosen: str | None) -> Run:
+    """Put predictions into a run directory, evaluate them, and end the run.
+
+    ``models`` is empty afterwards, as they are read again: they need not be held twice.
+    """
+    for name in list(models):
+        write_predictions(run.predictions_file(name), models.pop(name))
     with run.phase("evaluation"):
         evaluate(run, chosen=chosen)
     run.finish(chosen=chosen)

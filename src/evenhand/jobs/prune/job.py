@@ -13,9 +13,12 @@ import numpy as np
 from evenhand.cohort.splits import write_splits
 from evenhand.errors import EvenhandError
 from evenhand.experiments.lineage import write_seen
+from evenhand.experiments.records import Parent, SourceRecord
+from evenhand.experiments.runs import Run, begin_run, finished_run
 from evenhand.experiments.study_storage import storage_errors
 from evenhand.files import write_json
 from evenhand.jobs.evaluate import evaluate
+from evenhand.jobs.keywords import with_keywords
 from evenhand.jobs.prune.loop import Row, row_of, start, steps, stop_reason
 from evenhand.jobs.prune.luck import luck_of
 from evenhand.jobs.prune.premise import check_premise
@@ -31,15 +34,16 @@ from evenhand.jobs.prune.states import (
 )
 from evenhand.jobs.prune.task import PruneTask, make_task
 from evenhand.masks.masks import constant, full_mask
-from evenhand.metrics import METRICS
+from evenhand.metrics import find_metric
 from evenhand.networks.checkpoints import load_model, save_model
 from evenhand.networks.model import Model
 from evenhand.pruning.cost import cost_of
 from evenhand.pruning.masks import Kept, save_mask, zeros_kept
 from evenhand.pruning.remove import remover
 from evenhand.pruning.state import State
+from evenhand.reporting.pruning_record import CostRecord, PremiseRecord, PruningRecord
 from evenhand.reporting.sections.luck import Luck, luck_sentences
-from evenhand.runs import Run, finished_run, run_scope, start_run
+from evenhand.runs import run_scope
 from evenhand.tables.predictions import write_predictions
 from evenhand.training.loop import Epoch, fit
 from evenhand.training.predict import predict, unit
@@ -49,6 +53,7 @@ from evenhand.wording import counted
 BEFORE, PRUNED, FINETUNED = "before", "pruned", "finetuned"
 
 
+@with_keywords(PruneSettings, "run")
 @run_scope()
 def prune(
     settings: PruneSettings,
@@ -124,14 +129,11 @@ def _work(task: PruneTask, run: Run, chosen: str, say: Callable[[str], None]) ->
 
 def _begin(task: PruneTask, out: Path, *, overwrite: bool) -> Run:
     """Open the run directory, and write down the data, the splits and who is who."""
-    ours = task.settings.model_dump(mode="json", exclude={"cache"})
     source = task.splits.train.source
-    run = start_run(
+    run = begin_run(
         out,
         "prune",
-        # How the model was built and its data read stays known: predicting and further pruning
-        # need it. How it was trained is noted apart, as ours has settings of the same names.
-        task.trained.facts["settings"] | ours | task.data,
+        task.complete_settings,
         fingerprint=task.fingerprint,
         reads=(task.trained.root, Path(source.path)),
         overwrite=overwrite,
@@ -140,10 +142,9 @@ def _begin(task: PruneTask, out: Path, *, overwrite: bool) -> Run:
     run.note(
         models=models,
         pairs=list(combinations(reversed(models), 2)),
-        source=source.facts,
-        notes=list(source.notes),
-        of={"run": str(task.trained.root), "model": task.name},
-        training=task.training.model_dump(mode="json"),
+        source=SourceRecord.of(source),
+        notes=source.notes,
+        parent=Parent(run=str(task.trained.root), model=task.name, record=task.trained.record),
     )
     write_splits(run.root / "splits.csv", task.splits)
     write_seen(run, str(task.trained.root))
@@ -165,7 +166,7 @@ def _pruned(task: PruneTask, run: Run) -> list[Row]:
 
 def _verdict(task: PruneTask, rows: Sequence[Row], winner: int) -> str:
     """Return how the pruning ended and which step won, as sentences."""
-    name = task.judge.criterion.name
+    name = task.judge.target.row
     first, best = float(rows[0][name]), float(rows[winner][name])
     ended = stop_reason(task, rows)
     if len(rows) == 1:
@@ -191,18 +192,18 @@ def _note_luck(task: PruneTask, run: Run, luck: Luck | None) -> tuple[str, ...]:
 
 def _keep(task: PruneTask, run: Run, name: str, model: Model, kept: Kept) -> None:
     """Save a model with its mask and score every split with it, the test split for once."""
-    if run.predictions(name).exists():
+    if run.predictions_file(name).exists():
         return
-    save_model(run.model(name), model, units=[])
+    save_model(run.folder(name), model, units=[])
     if kept:
-        save_mask(run.model(name) / "mask.safetensors", kept)
+        save_mask(run.folder(name) / "mask.safetensors", kept)
     predictions = predict(model, task.splits.items(), task.accelerator)
-    write_predictions(run.predictions(name), predictions)
+    write_predictions(run.predictions_file(name), predictions)
 
 
-def _finetune(task: PruneTask, run: Run, state: State) -> None:
+def _finetune(task: PruneTask, run: Run, state: State[Model]) -> None:
     """Train what is left as the run trained its model, with the zeros kept."""
-    if run.predictions(FINETUNED).exists():
+    if run.predictions_file(FINETUNED).exists():
         return
     ours = task.settings
     settings = FitSettings.model_validate(
@@ -226,7 +227,7 @@ def _finetune(task: PruneTask, run: Run, state: State) -> None:
     _keep(task, run, FINETUNED, model, state.kept)
 
 
-def _lost(task: PruneTask, pruned: State) -> dict[str, int]:
+def _lost(task: PruneTask, pruned: State[Model]) -> dict[str, int]:
     """Return how many numbers each parameter has lost."""
     left = {name: p.numel() for name, p in pruned.model.named_parameters()}
     left |= {name: int(mask.sum()) for name, mask in pruned.kept.items()}
@@ -242,36 +243,36 @@ def _explain(
     premise = check_premise(task, gone)
     sample = unit(task.source.take(np.array([0])).inputs)
     costs = {
-        name: asdict(
-            cost_of(
-                load_model(run.model(name)).to(sample.device),
-                run.model(name) / "model.safetensors",
-                sample,
+        name: CostRecord(
+            **asdict(
+                cost_of(
+                    load_model(run.folder(name)).to(sample.device),
+                    run.folder(name) / "model.safetensors",
+                    sample,
+                )
             )
         )
-        for name in run.models()
+        for name in run.models
     }
     settings = task.settings
-    write_json(
-        run.root / "pruning.json",
-        {
-            "attribute": settings.attribute[0],
-            "unprivileged": task.roles.unprivileged,
-            "betas": dict(task.roles.betas),
-            "roles": task.roles.why,
-            "criterion": task.judge.criterion.name,
-            "lower_is_better": task.judge.criterion.lower,
-            "target": task.judge.target,
-            "budget": settings.budget,
-            "budget_metric": settings.budget_metric,
-            "budget_lower_is_worse": METRICS[settings.budget_metric].direction == "higher",
-            "estimator": settings.estimator,
-            "structure": settings.structure,
-            "share": settings.share,
-            "chosen": winner,
-            "verdict": verdict,
-            "luck": None if luck is None else luck.facts(),
-            "premise": asdict(premise),
-            "cost": costs,
-        },
+    record = PruningRecord(
+        attribute=settings.attribute[0],
+        unprivileged=task.roles.unprivileged,
+        betas=dict(task.roles.betas),
+        roles=task.roles.why,
+        criterion=task.judge.target.row,
+        lower_is_better=not task.judge.target.maximise,
+        target=task.judge.target.bound,
+        budget=settings.budget,
+        budget_metric=settings.budget_metric,
+        budget_lower_is_worse=find_metric(settings.budget_metric).direction == "higher",
+        estimator=settings.estimator,
+        structure=settings.structure,
+        share=settings.share,
+        chosen=winner,
+        verdict=verdict,
+        luck=luck,
+        premise=PremiseRecord.model_validate(asdict(premise)),
+        cost=costs,
     )
+    write_json(run.root / "pruning.json", record.model_dump(mode="json"))

@@ -11,11 +11,10 @@ import pandas as pd
 from accelerate import Accelerator
 
 from evenhand.cohort.cohort import Cohort
-from evenhand.errors import EvenhandError, pick
 from evenhand.evaluation.rows import Cut, cut_of, metric_rows
 from evenhand.jobs.prune.halves import Halves
 from evenhand.jobs.prune.settings import PruneSettings
-from evenhand.metrics import FAIRNESS, METRICS, SUMMARIES, Excluded, Plan
+from evenhand.metrics import Excluded, Metric, Plan, Target, find_metric
 from evenhand.networks.model import Model
 from evenhand.reporting.charts.pruning import confirming
 from evenhand.tables.predictions import Predictions
@@ -29,78 +28,11 @@ CONFIRM = confirming("")
 """Prefix of the numbers that come from the patients that confirm."""
 
 
-@dataclass(frozen=True)
-class Criterion:
-    """A number across groups that steps are judged by.
-
-    Attributes
-    ----------
-    name
-        As rows of ``metrics.json`` call it: ``auc_gap``, ``auc_worst``, ``eopp1_sum`` …
-    metric, summary
-        What it is made of: a metric and how groups are summed up, or a named fairness metric
-        under ``summary`` alone.
-    lower
-        Whether less is better.
-    """
-
-    name: str
-    metric: str | None
-    summary: str
-    lower: bool
-
-    def beats(self, value: float, other: float) -> bool:
-        """Whether a value is better than another."""
-        return value < other if self.lower else value > other
-
-    def meets(self, value: float, target: float | None) -> bool:
-        """Whether a value is as good as a target; one that is undefined is not."""
-        return target is not None and (value == target or self.beats(value, target))
-
-
-def find_criterion(name: str) -> Criterion:
-    """Return a criterion by its name.
-
-    Raises
-    ------
-    UnknownNameError
-        Nothing across groups goes by that name, or neither direction of it is better.
-    """
-    known = {
-        f"{metric.name}_{summary}": Criterion(
-            f"{metric.name}_{summary}",
-            metric.name,
-            summary,
-            summary == "gap" or (summary != "min_ratio" and metric.direction == "lower"),
-        )
-        for metric in METRICS.values()
-        for summary in SUMMARIES
-        if metric.direction in ("higher", "lower")
-    }
-    named = {
-        one.name: Criterion(one.name, None, one.name, one.direction == "lower")
-        for one in FAIRNESS.values()
-        if one.over != "reference" and one.direction != "ideal"
-    }
-    return pick("number across groups", name, {**known, **named})
-
-
-def parse_target(text: str) -> tuple[str, float]:
-    """Read a target such as ``auc_gap=0.02``.
-
-    Raises
-    ------
-    EvenhandError
-        It is not of that form, or the number is not finite.
-    """
-    name, _, number = text.partition("=")
-    try:
-        value = float(number)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise EvenhandError(f"--target {text}: it is written METRIC=NUMBER, as in auc_gap=0.02.")
-    return name, value
+def across_of(target: Target) -> tuple[str, ...]:
+    """Return what a plan asks for across the groups, so that its rows hold the target."""
+    if target.is_overall:
+        return ()
+    return (target.aggregate or target.metric.name,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,8 +45,7 @@ class Judge:
 
     val: Cohort
     attribute: str
-    criterion: Criterion
-    target: float | None
+    target: Target
     settings: PruneSettings
     excluded: Excluded
     halves: Halves | None = None
@@ -123,15 +54,21 @@ class Judge:
         """Return what a model says about the validation rows."""
         return predict(model, [(VAL, self.val)], accelerator)
 
+    def cut(self, predictions: Predictions) -> Cut:
+        """Return where the scores of validation rows are cut into decisions."""
+        if self.target.cut == "argmax":
+            return Cut(0.5, "the class with the higher score")
+        return cut_of(predictions)
+
     def values(self, predictions: Predictions) -> dict[str, float]:
         """Return numbers by name: ``auc`` of everybody, ``auc:female`` of a group, ``auc_gap``.
 
         A number that is undefined is NaN.
         """
         if self.halves is None:
-            return _by_name(self._rows(predictions, cut_of(predictions)), self.attribute)
+            return _by_name(self._rows(predictions, self.cut(predictions)), self.attribute)
         choosing, others = self.halves.split(predictions)
-        cut = cut_of(choosing)
+        cut = self.cut(choosing)
         confirmed = _by_name(self._rows(others, cut), self.attribute)
         return {
             **_by_name(self._rows(choosing, cut), self.attribute),
@@ -140,21 +77,21 @@ class Judge:
 
     def ranks(self, predictions: Predictions, groups: Sequence[str]) -> dict[str, float]:
         """Return each group's value of ``rank_by`` on all validation rows."""
-        rows = self._rows(predictions, cut_of(predictions))
+        rows = self._rows(predictions, self.cut(predictions))
         values = _by_name(rows, self.attribute)
         return {group: values.get(f"{self.settings.rank_by}:{group}", math.nan) for group in groups}
 
     def why_undefined(self, predictions: Predictions, name: str) -> str:
         """Return why a number that steps are judged by is undefined."""
         rows = predictions if self.halves is None else self.halves.split(predictions)[0]
-        table = self._rows(rows, cut_of(rows))
+        table = self._rows(rows, self.cut(rows))
         reasons = table[(table["metric"] == name) & table["undefined"].notna()]["undefined"]
         return "; ".join(dict.fromkeys(map(str, reasons))) or "it is not a number"
 
     def undefined(self, values: Mapping[str, Any]) -> str | None:
         """Return the name of a number that steps are judged by and that a model lacks, if any."""
         budget = () if self.settings.budget is None else (self.settings.budget_metric,)
-        names = (self.criterion.name, *budget)
+        names = (self.target.row, *budget)
         return next((name for name in names if math.isnan(values[name])), None)
 
     def within_budget(self, values: Mapping[str, float], before: Mapping[str, float]) -> bool:
@@ -162,15 +99,15 @@ class Judge:
         budget, name = self.settings.budget, self.settings.budget_metric
         if budget is None:
             return True
-        sign = 1 if METRICS[name].direction == "higher" else -1
+        sign = 1 if find_metric(name).direction == "higher" else -1
         return sign * (before[name] - values[name]) <= budget * POINT + 1e-12
 
     def best(self, steps: Sequence[Mapping[str, Any]]) -> int:
         """Return the place of the step that wins: the first of the best within the budget."""
         allowed = [k for k, step in enumerate(steps) if self.within_budget(step, steps[0])]
-        name, winner = self.criterion.name, 0
+        name, winner = self.target.row, 0
         for k in allowed:
-            if self.criterion.beats(float(steps[k][name]), float(steps[winner][name])):
+            if self.target.beats(float(steps[k][name]), float(steps[winner][name])):
                 winner = k
         return winner
 
@@ -178,11 +115,11 @@ class Judge:
         metrics = dict.fromkeys(
             ("auc", "accuracy", self.settings.rank_by, self.settings.budget_metric)
         )
-        if self.criterion.metric is not None:
-            metrics[self.criterion.metric] = None
+        if isinstance(self.target.metric, Metric):
+            metrics[self.target.metric.name] = None
         plan = Plan(
             metrics=tuple(metrics),
-            across=tuple(dict.fromkeys(("worst", "gap", self.criterion.summary))),
+            across=tuple(dict.fromkeys(("worst", "gap", *across_of(self.target)))),
             excluded=self.excluded,
             bootstrap=None,
         )

@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.evaluation.rows import Cut, cut_of, groups_in, metric_rows, paired_rows, scored_rows
+from evenhand.evaluation.rows import Cut, groups_in, metric_rows, paired_rows, scored_rows
 from evenhand.jobs.prune.halves import Halves
-from evenhand.jobs.prune.judge import VAL, Judge
-from evenhand.metrics import Bootstrap, Plan, compared_levels
+from evenhand.jobs.prune.judge import VAL, Judge, across_of
+from evenhand.metrics import EVERYBODY, Bootstrap, Plan, compared_levels
 from evenhand.metrics.aggregate import numbers_of
 from evenhand.metrics.estimates import everybody, parts_of
 from evenhand.metrics.intervals import ENOUGH
-from evenhand.metrics.resample import Resamples, resample
+from evenhand.metrics.resample import as_resamples, resample
 from evenhand.reporting.sections.luck import Luck, Span
 from evenhand.tables.predictions import Predictions
 
@@ -57,15 +57,15 @@ def _by_halves(
 ) -> Luck:
     """Return the luck as the difference between two halves of the patients."""
     before, after = (halves.split(one) for one in pair)
-    cuts = cut_of(after[0]), cut_of(before[0])
+    cuts = judge.cut(after[0]), judge.cut(before[0])
     values, gains = zip(
         *(_spans(judge, both, cuts) for both in zip(after, before, strict=True)), strict=True
     )
-    sign = -1.0 if judge.criterion.lower else 1.0
+    sign = -1.0 if not judge.target.maximise else 1.0
     chosen, confirmed = (_patients(part) for part in after)
     return Luck(
-        metric=judge.criterion.name,
-        lower_is_better=judge.criterion.lower,
+        metric=judge.target.row,
+        lower_is_better=not judge.target.maximise,
         how="halves",
         step=winner,
         choosing=chosen,
@@ -81,7 +81,7 @@ def _by_halves(
 def _spans(
     judge: Judge, pair: tuple[Predictions, Predictions], cuts: tuple[Cut, Cut]
 ) -> tuple[Span, Span]:
-    """Return the criterion of the first model, and its change from the second's."""
+    """Return the target of the first model, and its change from the second's."""
     plan, attributes = _plan(judge), [judge.attribute]
     alone = metric_rows(pair[0], attributes, model="", seed=SEED, plan=plan, split=VAL, cut=cuts[0])
     paired = paired_rows(
@@ -117,9 +117,9 @@ def _by_resamples(judge: Judge, steps: Sequence[Predictions], winner: int) -> Lu
     """
     values = [_replicates(judge, one) for one in steps]
     judged = {name: np.array([own[name] for own in values]) for name in values[0]}
-    criterion = judged[judge.criterion.name]  # (S, 1 + 2 B)
+    target = judged[judge.target.row]  # (S, 1 + 2 B)
     draws = RESAMPLES
-    gains = criterion - criterion[0]
+    gains = target - target[0]
     better = []
     for draw in range(1, 1 + draws):
         drawn = [{name: of[k, draw] for name, of in judged.items()} for k in range(len(steps))]
@@ -129,10 +129,10 @@ def _by_resamples(judge: Judge, steps: Sequence[Predictions], winner: int) -> Lu
     defined = np.array([by for by in better if math.isfinite(by)])
     by = float(defined.mean()) if len(defined) > ENOUGH * draws else math.nan
     pair = steps[winner], steps[0]
-    chosen, change = _spans(judge, pair, (cut_of(pair[0]), cut_of(pair[1])))
+    chosen, change = _spans(judge, pair, (judge.cut(pair[0]), judge.cut(pair[1])))
     return Luck(
-        metric=judge.criterion.name,
-        lower_is_better=judge.criterion.lower,
+        metric=judge.target.row,
+        lower_is_better=not judge.target.maximise,
         how="resamples",
         step=winner,
         choosing=_patients(steps[winner]),
@@ -141,7 +141,7 @@ def _by_resamples(judge: Judge, steps: Sequence[Predictions], winner: int) -> Lu
         confirmed=_shifted(chosen, by),
         gain=change,
         confirmed_gain=_shifted(change, by),
-        luck=(by if judge.criterion.lower else -by, None, None),
+        luck=(by if not judge.target.maximise else -by, None, None),
     )
 
 
@@ -151,18 +151,19 @@ def _replicates(judge: Judge, predictions: Predictions) -> dict[str, Floats]:
     The first is from the data, then come B resamples, then the patients that each of these leaves
     out. The same patients are drawn for every step.
     """
-    rows = scored_rows(predictions, cut_of(predictions))
+    rows = scored_rows(predictions, judge.cut(predictions))
     (groups,) = groups_in(predictions, [judge.attribute]).values()
     plan, metric = _plan(judge), judge.settings.budget_metric
     rng = np.random.default_rng(SEED)
     drawn = resample(len(rows.members), Bootstrap(RESAMPLES), rng).weights
     parts = parts_of(rows, judge.attribute, groups, compared_levels(plan, judge.attribute, groups))
-    values: dict[str, list[float]] = {judge.criterion.name: [], metric: []}
+    overall = {judge.target.row: None} if judge.target.is_overall else {}
+    values: dict[str, list[float]] = {judge.target.row: [], metric: []}
     for weights in np.concatenate([drawn, drawn[1:] == 0]).astype(drawn.dtype):
         # One resample at a time: computed together, its gap would take the sign of the data's.
-        one = Resamples(weights[None], 0)
+        one = as_resamples(weights[None])
         found = [
-            *numbers_of(everybody(rows), (metric,), (), one),
+            *numbers_of(everybody(rows), tuple({metric: None, **overall}), (), one),
             *numbers_of(parts, plan.metrics, plan.across, one),
         ]
         for number in found:
@@ -173,17 +174,18 @@ def _replicates(judge: Judge, predictions: Predictions) -> dict[str, Floats]:
 
 def _plan(judge: Judge) -> Plan:
     return Plan(
-        metrics=(judge.criterion.metric or "accuracy",),
-        across=(judge.criterion.summary,),
+        metrics=tuple(metric.name for metric in judge.target.metrics),
+        across=across_of(judge.target),
         excluded=judge.excluded,
         bootstrap=BOOTSTRAP,
     )
 
 
 def _span(judge: Judge, rows: pd.DataFrame) -> Span:
-    """Return the criterion's value and interval."""
-    own = rows[(rows["attribute"] == judge.attribute) & (rows["group"] == "*")]
-    row = own[own["metric"] == judge.criterion.name].iloc[0]
+    """Return the target's value and interval."""
+    attribute = EVERYBODY if judge.target.is_overall else judge.attribute
+    own = rows[(rows["attribute"] == attribute) & (rows["group"] == EVERYBODY)]
+    row = own[own["metric"] == judge.target.row].iloc[0]
     value, low, high = (float(row[name]) for name in ("value", "low", "high"))
     return (value, None, None) if math.isnan(low) or math.isnan(high) else (value, low, high)
 

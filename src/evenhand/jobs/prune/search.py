@@ -7,19 +7,20 @@ from functools import partial
 
 from optuna.trial import BaseTrial
 
+from evenhand.experiments.records import PruningChoice
+from evenhand.experiments.runs import Run
 from evenhand.experiments.study_storage import open_run_storage
 from evenhand.experiments.trials import Report, search
 from evenhand.jobs.prune.loop import row_of, start, steps
 from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.jobs.prune.task import PruneTask
+from evenhand.pruning.registry import ESTIMATORS
 from evenhand.pruning.remove import remover
-from evenhand.runs import Run
 from evenhand.search.space import Params, Space
 from evenhand.search.study import identity_of, open_study
 from evenhand.spreadsheets import write_csv
 from evenhand.workers.inline import Inline
 
-ESTIMATORS = ("fisher", "ggn", "ggn-mc")
 BETA = 1.0
 SHARES = (2.0, 30.0)  # percent; what the settings name is in reach, too
 
@@ -32,29 +33,40 @@ def searched(task: PruneTask, run: Run) -> PruneTask:
 
     What the settings name is tried first. A search that was killed goes on where it was.
     """
-    space, facts = pruning_space(task.settings), run.facts
+    space, head = pruning_space(task.settings), run.head
     study = open_study(
         open_run_storage(run),
         "search",
-        ["minimize" if task.judge.criterion.lower else "maximize"],
-        identity_of(facts["settings"], facts["fingerprint"]),
+        [task.judge.target.direction],
+        identity_of(head.settings, head.fingerprint),
         prune_until=0,
     )
     search(study, space, partial(_score, task), task.settings.search, task.settings.seed, Inline())
     table = study.trials_dataframe(attrs=("number", "value", "params", "state"))
     write_csv(run.root / "search.csv", table)
     best = study.best_trial
-    run.note(search={"trial": best.number, "value": best.value, **best.params})
-    return task.with_choice(*space.ask(best))
+    choice = space.ask(best)
+    beta, share, estimator = choice
+    run.note(
+        search=PruningChoice(
+            trial=best.number,
+            value=best.values[0],
+            beta=beta,
+            share=share,
+            estimator=estimator,
+        )
+    )
+    return task.with_choice(*choice)
 
 
 def pruning_space(given: PruneSettings) -> Space[Choice]:
     """Return every β, share and estimator; those that the settings name come first.
 
-    Where the settings name ``hutchinson``, which handles any layer, no other estimator is tried.
+    Where the settings name an estimator that handles any layer, no other one is tried.
     """
     shares = min(SHARES[0], given.share), max(SHARES[1], given.share)
-    estimators = ESTIMATORS if given.estimator in ESTIMATORS else (given.estimator,)
+    quick = tuple(sorted(name for name, one in ESTIMATORS.items() if not one.any_layer))
+    estimators = quick if given.estimator in quick else (given.estimator,)
 
     def ask(trial: BaseTrial) -> Choice:
         beta = trial.suggest_float("beta", 0.0, max(BETA, given.beta))
@@ -71,4 +83,4 @@ def _score(task: PruneTask, choice: Choice, report: Report) -> tuple[float]:
     rows = [row_of(0, start(task), task.before, 0.0)]
     for step in steps(task, start(task), rows, remover(task.settings.structure)):
         rows.append(step.row)
-    return (float(rows[task.judge.best(rows)][task.judge.criterion.name]),)
+    return (float(rows[task.judge.best(rows)][task.judge.target.row]),)

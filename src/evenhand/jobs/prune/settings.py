@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from evenhand.earlier_names import current_settings
+from evenhand.plugins import ImportSettings
+from evenhand.pruning.registry import ESTIMATORS
 from evenhand.settings import SEEDS
 from evenhand.tables.settings import ValueSettings
 
 
-class PruneSettings(ValueSettings, title="Pruning"):
+class PruneSettings(ValueSettings, ImportSettings, title="Pruning"):
     """Which model, whose fairness, and how far and how fast it is pruned."""
+
+    machine = frozenset({"cache"})
 
     run: Path = Field(description="the finished run that holds the model; it is not changed")
     model: str | None = Field(None, description="which of its models [default: the one it chose]")
@@ -51,7 +56,7 @@ class PruneSettings(ValueSettings, title="Pruning"):
     )
     estimator: str = Field(
         "ggn-mc",
-        description="second derivatives by ggn-mc, ggn (exact), fisher (a heuristic) or hutchinson",
+        description=f"estimator of the second derivatives: {', '.join(ESTIMATORS.titles())}",
     )
     draws: int = Field(1, gt=0, description="draws per sample, of ggn-mc and hutchinson")
     prunable: tuple[str, ...] = Field(
@@ -63,15 +68,12 @@ class PruneSettings(ValueSettings, title="Pruning"):
     )
     share: float = Field(10, gt=0, le=100, description="percent of what is left pruned each step")
     limit: float = Field(60, gt=0, lt=100, description="highest sparsity in percent")
-    objective: str = Field(
+    target: str = Field(
         "auc_gap",
-        description="what the winning step is best at on validation: auc_gap, auc_worst, "
-        "eopp0_sum, eopp1_sum, … (a number across groups, as in metrics.json); not with --target",
-    )
-    target: str | None = Field(
-        None,
-        description="stop when this is reached on validation, as in auc_gap=0.02; the winning step "
-        "is the best at that",
+        description="what the winning step is best at on validation, and with a bound "
+        "(auc_gap=0.02) where pruning stops: a metric, a metric with _worst, _best, _gap or "
+        "_min_ratio (auc_worst), or a fairness metric (eopp1_sum), of `evenhand audit "
+        "--list-metrics`",
     )
     budget: float | None = Field(
         1.0, ge=0, description="points (0.01) of the whole's metric that may be lost on validation"
@@ -97,15 +99,16 @@ class PruneSettings(ValueSettings, title="Pruning"):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the model runs")
     seed: int = Field(0, ge=0, lt=SEEDS, description="seed of everything that is drawn")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _take_earlier_names(cls, given: Any) -> Any:
+        return current_settings(given) if isinstance(given, dict) else given
+
     @model_validator(mode="after")
     def _refuse_what_has_no_effect(self) -> PruneSettings:
         if self.structure == "channel" and "prunable" in self.model_fields_set:
             raise ValueError(
                 "--prunable is for weights that are pruned one by one; --structure channel removes "
                 "channels with everything that depends on them. Leave one of the two out"
-            )
-        if self.target is not None and "objective" in self.model_fields_set:
-            raise ValueError(
-                "--target and --objective both name what steps are judged by; give one of them"
             )
         return self

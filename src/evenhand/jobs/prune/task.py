@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,20 +17,29 @@ from evenhand.cohort.reopen import Anew, data_now, reopen, values_now
 from evenhand.cohort.splits import Splits
 from evenhand.cohort.store.batches import BatchSource
 from evenhand.errors import EvenhandError
+from evenhand.experiments.records import data_settings
+from evenhand.experiments.runs import Run, finished_run
 from evenhand.files import fingerprint
 from evenhand.jobs.prune.batches import Positions, generators, group_batches, group_positions
 from evenhand.jobs.prune.halves import halve
-from evenhand.jobs.prune.judge import Criterion, Judge, find_criterion, parse_target
+from evenhand.jobs.prune.judge import Judge
 from evenhand.jobs.prune.roles import Roles, find_roles, refuse_single
 from evenhand.jobs.prune.settings import PruneSettings
-from evenhand.metrics import Excluded, attribute_groups, excluded_groups, find_metric
+from evenhand.metrics import (
+    Excluded,
+    Target,
+    attribute_groups,
+    excluded_groups,
+    find_metric,
+    find_target,
+)
 from evenhand.networks.checkpoints import load_model
 from evenhand.networks.model import Model
 from evenhand.pruning.channels import refuse_solid
 from evenhand.pruning.curvature import check_squares, find_estimator
+from evenhand.pruning.curvature.softmax import CrossEntropy
 from evenhand.pruning.eligible import prunable_parameters
 from evenhand.pruning.masks import Kept, load_mask
-from evenhand.runs import Run, finished_run
 from evenhand.tables.attributes import group_of
 from evenhand.tables.predictions import Predictions
 from evenhand.training.device import make_accelerator
@@ -92,17 +100,16 @@ class PruneTask:
     positions: Mapping[str, Positions]
 
     @property
-    def data(self) -> dict[str, Any]:
-        """Where the data lie and how attributes are read, as the run's settings hold them."""
-        known, ours = self.trained.facts["settings"], self.settings
-        bins = list(ours.bins) or known["bins"]
-        values = {name: list(given) for name, given in values_now(known, ours).items()}
-        return {"data": data_now(known["data"], ours.data), "bins": bins} | values
+    def complete_settings(self) -> PruneSettings:
+        """The settings, with what the model's run says where they say nothing of the data."""
+        earlier, ours = data_settings(self.trained.record), self.settings
+        data, bins = data_now(earlier.data, ours.data), ours.bins or earlier.bins
+        return ours.model_copy(update={"data": data, "bins": bins} | values_now(earlier, ours))
 
     @property
     def fingerprint(self) -> str:
         """Changes when the data or the model do."""
-        weights = fingerprint((), [self.trained.model(self.name) / "model.safetensors"])
+        weights = fingerprint((), [self.trained.folder(self.name) / "model.safetensors"])
         text = f"{self.splits.train.source.fingerprint}\n{weights}"
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -126,15 +133,16 @@ def make_task(settings: PruneSettings) -> PruneTask:
     EvenhandError
         Whatever is wrong with the input; nothing is written then.
     """
-    criterion, target = _asked(settings)
+    target = _checked_target(settings)
     trained = finished_run(settings.run)
     name = trained.held_model(settings.model)
-    model = load_model(trained.model(name))
+    model = load_model(trained.folder(name))
     prunable_parameters(model, settings.structure, settings.prunable)
     if settings.structure == "channel":
         refuse_solid(model)
     splits = reopen(
-        trained,
+        trained.root,
+        data_settings(trained.record),
         model.spec.image_size,
         Anew(
             settings.data,
@@ -155,7 +163,7 @@ def make_task(settings: PruneSettings) -> PruneTask:
     groups, excluded = _groups(settings, splits)
     refuse_single(settings, groups)
     halves = halve(splits.val, attribute, groups, np.random.default_rng([settings.seed, HALVES]))
-    judge = Judge(splits.val, attribute, criterion, target, settings, excluded, halves)
+    judge = Judge(splits.val, attribute, target, settings, excluded, halves)
     model = model.to(accelerator.device)
     untouched = judge.predict(model, accelerator)
     before, ranks = judge.values(untouched), judge.ranks(untouched, groups)
@@ -172,7 +180,7 @@ def make_task(settings: PruneSettings) -> PruneTask:
         training,
         loss.to(accelerator.device),
         model,
-        _mask(trained.model(name), accelerator.device),
+        _mask(trained.folder(name), accelerator.device),
         splits,
         accelerator,
         judge,
@@ -194,12 +202,10 @@ def _mask(folder: Path, device: torch.device) -> Kept:
 
 
 def training_of(run: Run) -> LoopSettings:
-    """Return how a run's model was trained; a pruning run records this of the run it came from."""
-    facts = run.facts
-    known = facts.get("training", facts["settings"])
-    return LoopSettings.model_validate(
-        {name: value for name, value in known.items() if name in LoopSettings.model_fields}
-    )
+    """Return how a run's model was trained: by the first of the runs that it comes from."""
+    *_, origin = run.record.lineage()
+    settings = origin.settings_as(LoopSettings)
+    return LoopSettings(**{name: getattr(settings, name) for name in LoopSettings.model_fields})
 
 
 def _refuse_layers(task: PruneTask) -> None:
@@ -208,15 +214,15 @@ def _refuse_layers(task: PruneTask) -> None:
     names = prunable_parameters(task.model, settings.structure, settings.prunable)
     order, drawn = generators(settings.seed, 0, task.accelerator.device)
     batches = list(group_batches(task.source, task.positions, 1, 2, order))
-    if settings.estimator != "hutchinson":  # which is autograd itself
+    if not find_estimator(settings.estimator).any_layer:
         places = [rows.start for rows in batches[0].rows.values()][:2]
         check_squares(task.model, batches[0].inputs[places], names)
-    run = find_estimator(settings.estimator)(1, drawn, task.loss)
+    run = find_estimator(settings.estimator)(1, drawn, CrossEntropy(task.loss))
     run(task.model, batches, names)
 
 
-def _asked(settings: PruneSettings) -> tuple[Criterion, float | None]:
-    """Check the names in the settings; return what steps are judged by, and the target."""
+def _checked_target(settings: PruneSettings) -> Target:
+    """Check the names in the settings; return what steps are judged by."""
     find_estimator(settings.estimator)
     find_metric(settings.rank_by)
     budget = find_metric(settings.budget_metric)
@@ -224,10 +230,13 @@ def _asked(settings: PruneSettings) -> tuple[Criterion, float | None]:
         raise EvenhandError(
             f"--budget-metric {budget.name} only describes; name one with a direction, such as auc."
         )
-    if settings.target is None:
-        return find_criterion(settings.objective), None
-    name, target = parse_target(settings.target)
-    return find_criterion(name), target
+    target = find_target(settings.target)
+    if target.attribute not in (None, settings.attribute[0]):
+        raise EvenhandError(
+            f"--target {target.name}: pruning evens out the groups of the first --attribute, "
+            f"{settings.attribute[0]}; name that one, or leave :{target.attribute} out."
+        )
+    return target
 
 
 def _groups(settings: PruneSettings, splits: Splits) -> tuple[tuple[str, ...], Excluded]:
@@ -241,7 +250,7 @@ def _groups(settings: PruneSettings, splits: Splits) -> tuple[tuple[str, ...], E
 
 def _refuse_undefined(judge: Judge, untouched: Predictions, before: Mapping[str, float]) -> None:
     flags = {
-        judge.criterion.name: "--target" if judge.target is not None else "--objective",
+        judge.target.row: "--target",
         judge.settings.budget_metric: "--budget-metric",
     }
     for name, flag in flags.items():

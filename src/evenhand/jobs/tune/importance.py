@@ -10,14 +10,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from evenhand.metrics import Objective
+from evenhand.metrics import Target
 
 LEAST = 2  # trials with and without a unit, for a spread to be known
 LEVEL = 0.95
 
 
-def unit_importance(trials: pd.DataFrame, objectives: Sequence[Objective]) -> list[dict[str, Any]]:
-    """Return the mean difference of each objective between trials with and without each unit.
+def unit_importance(trials: pd.DataFrame, targets: Sequence[Target]) -> list[dict[str, Any]]:
+    """Return the mean difference of each target between trials with and without each unit.
 
     Trials that were trained to their end count. The interval is Welch's (Biometrika 1947), which
     lets the two sides differ in spread. Trials are no random sample of masks, as a search goes
@@ -26,14 +26,14 @@ def unit_importance(trials: pd.DataFrame, objectives: Sequence[Objective]) -> li
     Parameters
     ----------
     trials
-        As from `trials_table`: ``state``, ``mask`` and a column per objective.
-    objectives
+        As from `trials_table`: ``state``, ``mask`` and a column per target.
+    targets
         Whose columns are looked at.
 
     Returns
     -------
     list
-        One row per unit and objective: ``unit``, ``objective``, ``difference``, ``low``,
+        One row per unit and target: ``unit``, ``target``, ``difference``, ``low``,
         ``high``, ``with`` and ``without`` (numbers of trials). A unit that fewer than two trials
         tune, or leave out, has none.
     """
@@ -44,9 +44,9 @@ def unit_importance(trials: pd.DataFrame, objectives: Sequence[Objective]) -> li
         tuned = np.array([unit in mask for mask in masks])
         if min(tuned.sum(), (~tuned).sum()) < LEAST:
             continue
-        for objective in objectives:
-            values = done[objective.name].to_numpy(np.float64)
-            rows.append({"unit": unit, "objective": objective.name} | _compared(values, tuned))
+        for target in targets:
+            values = done[target.name].to_numpy(np.float64)
+            rows.append({"unit": unit, "objective": target.name} | _compared(values, tuned))
     return rows
 
 

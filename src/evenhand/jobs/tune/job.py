@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from evenhand.experiments.runs import Run
 from evenhand.experiments.study_storage import open_run_storage, open_storage, storage_errors
 from evenhand.experiments.task import Task, seconds_per_fit
 from evenhand.experiments.task_cache import Fits, prepared, prepared_anew
 from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.finetune.job import begin
+from evenhand.jobs.keywords import with_keywords
 from evenhand.jobs.tune.contenders import FAIRTUNE, Contender, contenders
 from evenhand.jobs.tune.fitting import deliver_all
 from evenhand.jobs.tune.outcome import delivery_of, search_notes, write_search
@@ -17,12 +19,13 @@ from evenhand.jobs.tune.searching import Job, Searched, search_contender, study_
 from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.jobs.tune.start import start_of
 from evenhand.metrics import find_rule
-from evenhand.runs import Run, run_scope
+from evenhand.runs import run_scope
 from evenhand.search.study import check_study, drop_study
 from evenhand.wording import counted
 from evenhand.workers import open_engine
 
 
+@with_keywords(TuneSettings, "data")
 @run_scope()
 @prepared_anew()
 def tune(
@@ -38,7 +41,7 @@ def tune(
     are one mask: where its family can write the mask, their trials are its first, and it may choose
     whatever they have chosen. So with fresh seeds FairTune's choice is never worse on validation
     than a baseline that it contains. All have as many trials of their own, epochs and fits to
-    confirm them, by the same objectives. What is delivered is one of the fits that confirm a
+    confirm them, by the same targets. What is delivered is one of the fits that confirm a
     choice: the median one. The test split is scored once for each of these fits, after all searches
     have ended.
 
@@ -60,7 +63,7 @@ def tune(
     """
     task = prepared(settings)
     competing = contenders(task, settings)
-    rule = find_rule(settings.pick, task.objectives)
+    rule = find_rule(settings.pick, task.targets)
     where = settings.storage or str(out / "study.db")
     with open_engine(settings) as engine, storage_errors(where):
         _check_storage(task, settings, out, competing)
@@ -73,7 +76,7 @@ def tune(
         fits = Fits(settings, task.fingerprint, Run(run.root.resolve()))
         job = Job(task, fits, rule, storage, engine)
         results = _search_all(job, competing)
-        run.note(notes=[*run.facts["notes"], *search_notes(job, results)])
+        run.note(notes=(*run.record.notes, *search_notes(job, results)))
         deliver_all(fits, [delivery_of(job, one) for one in results], engine)
     write_search(job, results)
     with run.phase("evaluation"):
@@ -113,8 +116,8 @@ def _forecast(task: Task, settings: TuneSettings, competing: Sequence[Contender]
     last = f" and {counted(again, 'fit')} to confirm each" if again else ""
     beside = f", {settings.workers} at a time" if settings.workers > 1 else ""
     several, shorter = "", "frozen layers make it less"
-    if len(task.objectives) > 1:
-        several = "no trial is stopped early, as there are several objectives; "
+    if len(task.targets) > 1:
+        several = "no trial is stopped early, as there are several targets; "
     elif settings.stopping == "halving":
         shorter = "pruned trials and frozen layers make it less"
     return (

@@ -9,13 +9,13 @@ import pandas as pd
 
 from evenhand.evaluation.rows import groups_in, metric_rows
 from evenhand.files import write_json
-from evenhand.jobs.tune.confirmation import Candidate, null_if_nan
 from evenhand.jobs.tune.contenders import FAIRTUNE
 from evenhand.jobs.tune.fitting import Delivery, seed_predictions
 from evenhand.jobs.tune.importance import unit_importance
 from evenhand.jobs.tune.searching import Job, Searched
 from evenhand.metrics import Plan, excluded_groups
 from evenhand.reporting.text.numbers import listed
+from evenhand.search.confirmation import Candidate, null_if_nan
 from evenhand.search.study import ADOPTED
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.predictions import read_predictions
@@ -34,7 +34,7 @@ def delivery_of(job: Job, result: Searched) -> Delivery:
         trial=chosen.trial,
         choice=chosen.choice,
         seeds=chosen.seeds,
-        seed=chosen.median(job.task.objectives, job.rule),
+        seed=chosen.median(job.task.targets, job.rule),
     )
 
 
@@ -78,8 +78,8 @@ def _from_elsewhere(result: Searched) -> str:
 
 
 def _median(job: Job, result: Searched) -> str:
-    chosen, objectives = result.chosen, job.task.objectives
-    seed = chosen.median(objectives, job.rule)
+    chosen, targets = result.chosen, job.task.targets
+    seed = chosen.median(targets, job.rule)
     values = [
         f"{values[0]:.3f} (seed {one})"
         for one, values in zip(chosen.seeds, chosen.again, strict=True)
@@ -90,7 +90,7 @@ def _median(job: Job, result: Searched) -> str:
     return (
         f"{result.contender.name}: of the {len(chosen.seeds)} fits that confirm the choice, the "
         f"{'worse' if two else 'median'} on validation is delivered, seed {seed}: its "
-        f"{objectives[0].name} is {mine:.3f}, the {'other has' if two else 'others have'} "
+        f"{targets[0].name} is {mine:.3f}, the {'other has' if two else 'others have'} "
         f"{listed(values)}."
     )
 
@@ -100,17 +100,17 @@ def write_search(job: Job, results: Sequence[Searched]) -> None:
     root = job.fits.run.root
     trials = pd.concat([table for one in results for table in one.tables])
     write_csv(root / "trials.csv", trials)
-    objectives = [
+    targets = [
         {
             "name": one.name,
             "direction": one.direction,
-            "bound": job.fits.settings.objective_bound,
+            "bound": one.pessimistic,
         }
-        for one in job.task.objectives
+        for one in job.task.targets
     ]
     facts = {
         "schema": 1,
-        "objectives": objectives,
+        "objectives": targets,
         "pick": job.fits.settings.pick or "ideal",
         "studies": [_facts(one, job) for one in results],
     }
@@ -118,7 +118,7 @@ def write_search(job: Job, results: Sequence[Searched]) -> None:
 
 
 def _facts(result: Searched, job: Job) -> dict[str, Any]:
-    table, chosen, objectives = result.tables[0], result.chosen, job.task.objectives
+    table, chosen, targets = result.tables[0], result.chosen, job.task.targets
     own = chosen.study == result.contender.name
     confirmed = result.candidates if job.fits.settings.confirm else ()
     adopted = table[ADOPTED].notna()
@@ -128,14 +128,14 @@ def _facts(result: Searched, job: Job) -> dict[str, Any]:
         "chosen": {
             "study": chosen.study,
             "trial": chosen.trial,
-            "seed": chosen.median(objectives, job.rule),
+            "seed": chosen.median(targets, job.rule),
         },
         "trained": int((table["state"].isin(TRAINED) & ~adopted).sum()),
         "adopted": int(adopted.sum()),
         "front": table.loc[table["pareto"], "number"].tolist(),
-        "confirmed": [one.facts(objectives) for one in confirmed],
+        "confirmed": [one.facts(targets) for one in confirmed],
         "fits": [_fit(job, result, seed) for seed in chosen.seeds] if confirmed else [],
-        "units": unit_importance(table, objectives),
+        "units": unit_importance(table, targets),
     }
 
 
@@ -146,20 +146,22 @@ def _fit(job: Job, result: Searched, seed: int) -> dict[str, Any]:
     name, settings = result.contender.name, job.fits.settings
     path = seed_predictions(job.fits.run, name, seed)
     if not path.exists():  # one seed alone
-        path = job.fits.run.predictions(name)
+        path = job.fits.run.predictions_file(name)
     predictions = read_predictions(path)
     rows = predictions.of_split("test")
     groups = groups_in(rows, settings.attribute)
     left_out = excluded_groups(settings.exclude_group, groups)
-    objectives = job.task.objectives
-    test = [one.value(rows.labels, rows.scores, groups, left_out) for one in objectives]
+    targets = job.task.targets
+    owners = rows.table["patient_id"].to_numpy()
+    given = (rows.labels, rows.scores, groups, left_out)
+    test = [one.value(*given, patients=owners) for one in targets]
     table = metric_rows(
         predictions, settings.attribute, model=name, seed=settings.seed, plan=AUC_ALONE
     )
     return {
         "seed": seed,
-        "val": {one.name: null_if_nan(value) for one, value in zip(objectives, val, strict=True)},
-        "test": {one.name: null_if_nan(value) for one, value in zip(objectives, test, strict=True)},
+        "val": {one.name: null_if_nan(value) for one, value in zip(targets, val, strict=True)},
+        "test": {one.name: null_if_nan(value) for one, value in zip(targets, test, strict=True)},
         "auc": [
             {
                 "attribute": row["attribute"],

@@ -16,16 +16,15 @@ from optuna.trial import FrozenTrial
 from evenhand.experiments.task import Task
 from evenhand.experiments.task_cache import Fits
 from evenhand.experiments.trials import search
-from evenhand.jobs.finetune.job import kept_settings
-from evenhand.jobs.tune.confirmation import Candidate, best_candidate, confirmed, to_confirm
 from evenhand.jobs.tune.contenders import Contender
 from evenhand.jobs.tune.fitting import keep_alone, keep_choice, score_choice
 from evenhand.jobs.tune.settings import TuneSettings
-from evenhand.jobs.tune.spaces import Choice, repeat_space
 from evenhand.jobs.tune.start import Start, Tuned
 from evenhand.jobs.tune.trials import best_first, trials_table
 from evenhand.metrics.pareto import Rule
+from evenhand.search.confirmation import Candidate, best_candidate, confirmed, to_confirm
 from evenhand.search.space import Space
+from evenhand.search.spaces import Choice, repeat_space
 from evenhand.search.study import (
     ADOPTED,
     Direction,
@@ -80,8 +79,8 @@ def study_identity(
     """Return what a study of a run is called in its storage, its directions and its identity."""
     return (
         f"{root.resolve().name}/{name}",
-        [objective.direction for objective in task.objectives],
-        identity_of(kept_settings(settings), task.fingerprint),
+        [target.direction for target in task.targets],
+        identity_of(settings.kept(), task.fingerprint),
     )
 
 
@@ -101,15 +100,15 @@ def search_contender(
     others
         Candidates of baselines that this contender contains, so that it may choose one of them.
     """
-    objectives, settings = job.task.objectives, job.fits.settings
+    targets, settings = job.task.targets, job.fits.settings
     space = start.space if start else contender.space
     study = _study(job, contender.name, adopted=start.adopted if start else ())
     with job.fits.run.phase(f"search {contender.name}"):
         work = score_choice if settings.confirm else keep_choice  # what is chosen is then a trial
         score = partial(work, job.fits, contender.name)
         search(study, space, score, settings.trials, settings.seed, job.engine)
-    tables = [trials_table(study, space, objectives)]
-    best = best_first(study, objectives, job.rule)
+    tables = [trials_table(study, space, targets)]
+    best = best_first(study, targets, job.rule)
     own = [trial for trial in best if ADOPTED not in trial.user_attrs]
     if settings.confirm:
         candidates, table = _confirm(job, contender, space, own)
@@ -117,7 +116,7 @@ def search_contender(
     else:
         candidates = [_unconfirmed(contender.name, trial, space) for trial in own[:1]]
     pool = (*candidates, *others)
-    chosen = best_candidate(pool, objectives, job.rule)
+    chosen = best_candidate(pool, targets, job.rule)
     keep_alone(job.fits.run, contender.name, _choices(chosen, contender))
     return Searched(contender, study, tuple(tables), pool, chosen)
 
@@ -133,7 +132,7 @@ def _confirm(
     job: Job, contender: Contender, space: Space[Choice], best: Sequence[FrozenTrial]
 ) -> tuple[list[Candidate], list[pd.DataFrame]]:
     """Train the best trials again with fresh seeds, and return them with the table of that."""
-    objectives, settings = job.task.objectives, job.fits.settings
+    targets, settings = job.task.targets, job.fits.settings
     choices = to_confirm(best, space, settings.confirm)
     if not choices:
         return [], []
@@ -143,8 +142,8 @@ def _confirm(
     with job.fits.run.phase(f"search {contender.confirmation}"):
         score = partial(keep_choice, job.fits, contender.name)
         search(study, repeats, score, int(repeats.size), settings.seed, job.engine)
-    candidates = confirmed(study, contender.name, best, choices, len(objectives))
-    return candidates, [trials_table(study, repeats, objectives)]
+    candidates = confirmed(study, contender.name, best, choices, len(targets))
+    return candidates, [trials_table(study, repeats, targets)]
 
 
 def _unconfirmed(name: str, trial: FrozenTrial, space: Space[Choice]) -> Candidate:

@@ -6,24 +6,22 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from evenhand.experiments.settings import LabelSettings, MethodSettings, TrainingSettings
+from evenhand.experiments.settings import TARGETS, LabelSettings, MethodSettings, TrainingSettings
 from evenhand.workers import WorkerSettings
 
 
 class TuneSettings(TrainingSettings, LabelSettings, MethodSettings, WorkerSettings, title="Search"):
     """A search over masks and learning rates, and what it is compared with."""
 
-    objective: tuple[str, ...] = Field(
-        ("min_auc",),
+    target: tuple[str, ...] = Field(
+        ("auc_worst",),
         min_length=1,
-        description="what the search optimises on validation: min_auc, auc_gap, overall_auc, "
-        "min_acc, acc_gap, overall_acc (threshold fitted on the same rows; min_acc_argmax … decide "
-        "for the higher score), max_loss; min_auc:age is about one attribute alone; "
-        "repeatable: several keep their Pareto front, and no trial is stopped early",
+        description=f"what the search optimises on validation: {TARGETS}; repeatable: several keep "
+        "their Pareto front, and no trial is stopped early",
     )
     pick: str | None = Field(
         None,
-        description="rule that picks from the Pareto front of several objectives: ideal (nearest "
+        description="rule that picks from the Pareto front of several targets: ideal (nearest "
         "to the best of each), minimax, or budget=POINTS: the fairest within so many points (1 is "
         ".01) of the best overall performance [default: ideal]",
     )

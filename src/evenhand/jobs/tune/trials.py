@@ -11,36 +11,34 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from evenhand.errors import EvenhandError
-from evenhand.jobs.tune.spaces import Choice
-from evenhand.metrics import Objective, costs, front, ranked
+from evenhand.metrics import Target, costs, front, ranked
 from evenhand.metrics.pareto import Rule
 from evenhand.search.space import Space
+from evenhand.search.spaces import Choice
 from evenhand.search.study import ADOPTED, FINISHED, originals
 
 
-def trials_table(
-    study: Study, space: Space[Choice], objectives: Sequence[Objective]
-) -> pd.DataFrame:
+def trials_table(study: Study, space: Space[Choice], targets: Sequence[Target]) -> pd.DataFrame:
     """Return one row per trial that ended.
 
     The columns are ``study``, ``number``, ``state`` (complete, pruned, repeated, fail),
     ``origin`` (what was tried on purpose, or ``sampler``), ``repeats`` (the trial whose setting
     it had again), ``adopted`` (the number of the trial in the study of the baseline ``origin``,
-    where that trained it), one column per objective by its name, ``pareto``, ``epochs``,
+    where that trained it), one column per target by its name, ``pareto``, ``epochs``,
     ``seconds`` (of training; none where it repeats, failed or is adopted), ``lr``, ``seed`` and
-    ``mask`` (unit names). A pruned trial has the objective that it last reported.
+    ``mask`` (unit names). A pruned trial has the target that it last reported.
     """
     trials = study.get_trials(deepcopy=False, states=(*FINISHED, TrialState.FAIL))
     label = study.study_name.rpartition("/")[2]
-    table = pd.DataFrame([_row(trial, space, objectives) for trial in trials])
+    table = pd.DataFrame([_row(trial, space, targets) for trial in trials])
     table.insert(0, "study", label)
     done = (table["state"] == "complete").to_numpy()
-    values = table[[objective.name for objective in objectives]].to_numpy(np.float64)
-    cost = np.where(done[:, None], costs(values, objectives), np.nan)
+    values = table[[target.name for target in targets]].to_numpy(np.float64)
+    cost = np.where(done[:, None], costs(values, targets), np.nan)
     return table.assign(pareto=front(cost))
 
 
-def best_first(study: Study, objectives: Sequence[Objective], rule: Rule) -> list[FrozenTrial]:
+def best_first(study: Study, targets: Sequence[Target], rule: Rule) -> list[FrozenTrial]:
     """Return the complete trials from the best on, as the rule ranks them; repeats are left out.
 
     Raises
@@ -55,22 +53,20 @@ def best_first(study: Study, objectives: Sequence[Objective], rule: Rule) -> lis
             "lower --lr-max where the training diverges."
         )
     values = np.array([trial.values for trial in done])
-    return [done[place] for place in ranked(costs(values, objectives), rule)]
+    return [done[place] for place in ranked(costs(values, targets), rule)]
 
 
-def _row(
-    trial: FrozenTrial, space: Space[Choice], objectives: Sequence[Objective]
-) -> dict[str, Any]:
+def _row(trial: FrozenTrial, space: Space[Choice], targets: Sequence[Target]) -> dict[str, Any]:
     choice = _choice(trial, space)
     repeats = trial.user_attrs.get("repeats")
-    values = trial.values if trial.state is TrialState.COMPLETE else _last(trial, len(objectives))
+    values = trial.values if trial.state is TrialState.COMPLETE else _last(trial, len(targets))
     return {
         "number": trial.number,
         "state": "repeated" if repeats is not None else trial.state.name.lower(),
         "origin": trial.user_attrs.get("origin", "sampler"),
         "repeats": repeats,
         "adopted": trial.user_attrs.get(ADOPTED),
-        **{one.name: value for one, value in zip(objectives, values, strict=True)},
+        **{one.name: value for one, value in zip(targets, values, strict=True)},
         "epochs": trial.user_attrs.get("epochs", 0),
         "seconds": trial.user_attrs.get("seconds"),
         "lr": choice and choice.lr,

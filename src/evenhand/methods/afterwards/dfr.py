@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 
 from evenhand.errors import EvenhandError
-from evenhand.methods.arrays import Rows, require_labels, rows_of
+from evenhand.methods.arrays import Count, Rows, require_labels, rows_of
+from evenhand.methods.post_hoc import Need, PostHoc
 
 Floats = NDArray[np.float64]
 
 STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01)
 """Inverse strengths of the L1 penalty to try."""
 SUBSETS = 10
+MOST = 2000
+"""Rows of a balanced subset at most; ten subsets then hold up to 20,000."""
+FOLDS = 5
+
+Prior = Literal["data", "balanced"]
+"""Whose prevalence the scores have: that of the rows, or the same of every class."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +48,17 @@ class LastLayer:
     strength: float
     spread: Floats
 
+    @property
+    def attribute(self) -> Need:
+        """The attribute is not needed when the layer scores."""
+        return "no"
+
+    def apply(self, features: ArrayLike, groups: object = None) -> Floats:
+        """Return probabilities: ``(n,)`` of class 1 for two classes, else ``(n, C)``."""
+        del groups
+        scores = self.scores(features)
+        return scores[:, 1] if scores.shape[1] == 2 else scores
+
     def logits(self, features: ArrayLike) -> Floats:
         """Return logits ``(n, C)`` of features ``(n, D)``."""
         return np.asarray(features, dtype=np.float64) @ self.weight.T + self.bias
@@ -57,7 +76,9 @@ def refit_last_layer(
     *,
     patients: ArrayLike | None = None,
     strengths: Sequence[float] = STRENGTHS,
-    subsets: int = SUBSETS,
+    subsets: Count = SUBSETS,
+    most: Count = MOST,
+    prior: Prior = "data",
     seed: int = 0,
 ) -> LastLayer:
     """Fit a last layer on subsets with equally many rows of each label in each group.
@@ -73,6 +94,13 @@ def refit_last_layer(
         strength by the accuracy of the worst group.
     subsets
         Balanced subsets whose coefficients are averaged.
+    most
+        Rows of a balanced subset at most.
+    prior
+        In a balanced subset every class is equally frequent, and so the scores would say. With
+        ``data`` the logit of each class is raised by the logarithm of its share of the rows, so
+        that scores have the rows' prevalence again; ``balanced`` leaves them. A group whose
+        prevalence is another is still shifted: `recalibrate` repairs that.
     seed
         Seed of the halves and the subsets.
 
@@ -98,10 +126,82 @@ def refit_last_layer(
     """
     rows, table = _checked(features, labels, groups, patients)
     rng = np.random.default_rng(seed)
-    strength = _best_strength(table, rows, strengths, rng)
-    fits = [_fit(table, rows, strength, rng) for _ in range(subsets)]
+    strength = _best_strength(table, rows, strengths, most, rng)
+    layer = _averaged(table, rows, strength, subsets, most, rng)
+    return _with_prior(layer, rows) if prior == "data" else layer
+
+
+def cross_fitted(
+    features: ArrayLike,
+    labels: ArrayLike,
+    groups: ArrayLike,
+    *,
+    patients: ArrayLike | None = None,
+    strengths: Sequence[float] = STRENGTHS,
+    subsets: Count = SUBSETS,
+    most: Count = MOST,
+    prior: Prior = "data",
+    seed: int = 0,
+) -> tuple[LastLayer, Floats]:
+    """Fit a last layer, and score each of its rows by a layer that other patients have fitted.
+
+    Parameters
+    ----------
+    features, labels, groups, patients, strengths, subsets, most, prior, seed
+        As for `refit_last_layer`.
+
+    Returns
+    -------
+    LastLayer
+        Fitted on all rows.
+    numpy.ndarray
+        Probabilities ``(n, C)`` of the rows. Each fifth of the patients is scored by a layer of
+        the others, so that thresholds can be chosen on these rows. All layers share the strength
+        that was chosen on all rows, and each of these has a fifth of the subsets.
+
+    Raises
+    ------
+    EvenhandError
+        As for `refit_last_layer`; or the patients of some fold are all that have a class in a
+        group.
+    """
+    layer = refit_last_layer(
+        features, labels, groups,
+        patients=patients, strengths=strengths, subsets=subsets, most=most, prior=prior, seed=seed,
+    )  # fmt: skip
+    rows, table = _checked(features, labels, groups, patients)
+    rng = np.random.default_rng((seed, FOLDS))
+    fold = (rng.permutation(rows.patients.max() + 1) % FOLDS)[rows.patients]
+    scores = np.empty((len(rows), len(layer.bias)))
+    for number in range(FOLDS):
+        out = fold == number
+        others = rows.take(~out)
+        if not _complete(rows, ~out):
+            raise EvenhandError(
+                "dfr fits on four fifths of the patients and scores the last fifth, and without "
+                f"fold {number + 1} some group has fewer than two rows of a class. Give more "
+                "validation patients, or merge small groups."
+            )
+        count = max(1, subsets // FOLDS)
+        part = _averaged(table[~out], others, layer.strength, count, most, rng)
+        part = _with_prior(part, others) if prior == "data" else part
+        scores[out] = part.scores(table[out])
+    return layer, scores
+
+
+def _averaged(
+    features: Floats, rows: Rows, strength: float, subsets: int, most: int, rng: np.random.Generator
+) -> LastLayer:
+    """Average the layers of several balanced subsets."""
+    fits = [_fit(features, rows, strength, most, rng) for _ in range(subsets)]
     weights, biases = (np.stack(part) for part in zip(*fits, strict=True))
     return LastLayer(weights.mean(axis=0), biases.mean(axis=0), strength, weights.std(axis=0))
+
+
+def _with_prior(layer: LastLayer, rows: Rows) -> LastLayer:
+    """Raise each logit by the logarithm of the class's share of the rows; class 0 stays."""
+    shift = np.log(np.bincount(rows.labels) / len(rows))
+    return replace(layer, bias=layer.bias + shift - shift[0])
 
 
 def _checked(
@@ -123,28 +223,34 @@ def _checked(
     return rows, table
 
 
-def balanced_rows(rows: Rows, rng: np.random.Generator) -> NDArray[np.intp]:
+def balanced_rows(
+    rows: Rows, rng: np.random.Generator, most: int | None = None
+) -> NDArray[np.intp]:
     """Return positions with equally many rows of each label in each group, drawn at random.
 
-    Rows whose group is unknown are left out.
+    They are at most about ``most``. Rows whose group is unknown are left out.
     """
     cells = [np.flatnonzero(cell) for cell in _cells(rows)]
     size = min(map(len, cells))
+    if most is not None:
+        size = min(size, max(2, most // len(cells)))
     return np.concatenate([rng.permutation(cell)[:size] for cell in cells])
 
 
 def _fit(
-    features: Floats, rows: Rows, strength: float, rng: np.random.Generator
+    features: Floats, rows: Rows, strength: float, most: int, rng: np.random.Generator
 ) -> tuple[Floats, Floats]:
     """Fit on one balanced subset; return weights ``(C, D)`` and biases ``(C,)`` of raw features."""
     from sklearn.linear_model import LogisticRegression
 
-    drawn = balanced_rows(rows, rng)
+    drawn = balanced_rows(rows, rng, most)
     chosen = features[drawn]
     mean, scale = chosen.mean(axis=0), chosen.std(axis=0)
     scale = np.where(scale > 0, scale, 1.0)
+    two = len(np.unique(rows.labels)) == 2  # liblinear takes half of saga's time, for two classes
+    solver = "liblinear" if two else "saga"
     model = LogisticRegression(
-        C=strength, l1_ratio=1.0, solver="saga", max_iter=500, tol=1e-3, random_state=0
+        C=strength, l1_ratio=1.0, solver=solver, max_iter=500, tol=1e-3, random_state=0
     )
     model.fit((chosen - mean) / scale, rows.labels[drawn])
     weight, bias = model.coef_ / scale, model.intercept_ - model.coef_ @ (mean / scale)
@@ -155,7 +261,7 @@ def _fit(
 
 
 def _best_strength(
-    features: Floats, rows: Rows, strengths: Sequence[float], rng: np.random.Generator
+    features: Floats, rows: Rows, strengths: Sequence[float], most: int, rng: np.random.Generator
 ) -> float:
     """Return the strength with the highest accuracy of the worst group on other patients."""
     half = rng.permutation(rows.patients.max() + 1) % 2 == 0
@@ -167,7 +273,7 @@ def _best_strength(
     worst = []
     for strength in strengths:
         draws = np.random.default_rng(state)  # every strength sees the same subset
-        weight, bias = _fit(features[fits], rows.take(fits), strength, draws)
+        weight, bias = _fit(features[fits], rows.take(fits), strength, most, draws)
         right = (features[~fits] @ weight.T + bias).argmax(axis=1) == judge.labels
         worst.append(min(right[cell].mean() for cell in _cells(judge)))
     return float(strengths[int(np.argmax(worst))])
@@ -186,4 +292,10 @@ def _complete(rows: Rows, part: NDArray[np.bool_]) -> bool:
     return all(np.count_nonzero(cell & part) >= 2 for cell in _cells(rows))
 
 
-METHOD = refit_last_layer
+METHOD = PostHoc(
+    refit_last_layer,
+    takes="features",
+    groups="one",
+    needs="Needs a run with a model; the attribute to fit, not to score.",
+    source="Kirichenko, Izmailov & Wilson, ICLR 2023, arXiv 2204.02937",
+)

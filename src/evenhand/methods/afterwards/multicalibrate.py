@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
 from evenhand.errors import EvenhandError
-from evenhand.methods.arrays import logit, rows_of, scores_of
+from evenhand.methods.arrays import Count, Positive, logit, rows_of, scores_of
 from evenhand.methods.offset_logistic import fit_offset_logistic
+from evenhand.methods.post_hoc import Need, PostHoc
 
 Floats = NDArray[np.float64]
 Masks = NDArray[np.bool_]
@@ -71,6 +72,11 @@ class Multicalibrated:
     depth: int
     before: tuple[SegmentTest, ...]
     after: tuple[SegmentTest, ...]
+
+    @property
+    def attribute(self) -> Need:
+        """The attributes are needed when rows are scored."""
+        return "yes"
 
     def apply(self, scores: ArrayLike, attributes: pd.DataFrame) -> Floats:
         """Return new probabilities ``(n,)`` of rows with these attributes.
@@ -208,8 +214,8 @@ def multicalibrate(
     attributes: pd.DataFrame,
     *,
     patients: ArrayLike | None = None,
-    depth: int = 2,
-    ridge: float = 1.0,
+    depth: Count = 2,
+    ridge: Positive = 1.0,
     seed: int = 0,
 ) -> Multicalibrated:
     """Shift scores in log-odds so that every segment of the attributes is calibrated.
@@ -256,4 +262,10 @@ def multicalibrate(
     )
 
 
-METHOD = multicalibrate
+METHOD = PostHoc(
+    multicalibrate,
+    takes="scores",
+    groups="table",
+    needs="Needs the attributes to fit and to score.",
+    source="Hébert-Johnson et al., ICML 2018, with fixed segments",
+)

@@ -11,6 +11,7 @@ from scipy.special import expit
 
 from evenhand.methods.arrays import Rows, logit, require_labels, rows_of, scores_of
 from evenhand.methods.offset_logistic import fit_offset_logistic
+from evenhand.methods.post_hoc import Need, PostHoc
 
 Floats = NDArray[np.float64]
 
@@ -44,6 +45,11 @@ class Recalibrated:
     pooled: Line
     groups: Mapping[str, Line]
     ridge: float
+
+    @property
+    def attribute(self) -> Need:
+        """The attribute is needed when rows are scored."""
+        return "yes"
 
     def apply(self, scores: ArrayLike, groups: ArrayLike) -> Floats:
         """Return recalibrated probabilities ``(n,)``.
@@ -144,4 +150,10 @@ def _log_loss(log_odds: Floats, rows: Rows, pooled: Line, lines: Mapping[str, Li
     return float((np.logaddexp(0, moved) - rows.labels * moved).sum())
 
 
-METHOD = recalibrate
+METHOD = PostHoc(
+    recalibrate,
+    takes="scores",
+    groups="one",
+    needs="Needs the attribute to fit and to score, and both labels in every group.",
+    source="Platt 1999, by group",
+)

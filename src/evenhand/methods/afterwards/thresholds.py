@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -12,11 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import beta
 
 from evenhand.errors import EvenhandError
-from evenhand.methods.arrays import Rows, rows_of, scores_of
+from evenhand.methods.arrays import Rows, Share, rows_of, scores_of
+from evenhand.methods.group_head import GroupHead
+from evenhand.methods.post_hoc import Fit, Need, PostHoc
 from evenhand.wording import counted
 
 Floats = NDArray[np.float64]
 Aim = Literal["equal-sensitivity", "minimum-sensitivity", "net-benefit"]
+AtTest = Literal["known", "inferred", "merged"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,29 @@ class Thresholds:
     value: float
     groups: Mapping[str, GroupThreshold]
     pooled: float
+
+    @property
+    def attribute(self) -> Need:
+        """The attribute is needed when rows are decided."""
+        return "yes"
+
+    def apply(self, scores: ArrayLike, groups: object = None) -> Floats:
+        """Return the scores as they are: only decisions change."""
+        del groups
+        return np.asarray(scores, dtype=np.float64)
+
+    def settled(self, scores: ArrayLike) -> Thresholds:
+        """Return thresholds half way down to the next lower of some scores.
+
+        On these scores they decide as before, also when a score is computed elsewhere and differs
+        by rounding. Sensitivities are never lower, so a promise still holds.
+        """
+        rising = np.unique(np.asarray(scores, dtype=np.float64))
+        groups = {
+            level: replace(chosen, threshold=halfway_down(chosen.threshold, rising))
+            for level, chosen in self.groups.items()
+        }
+        return replace(self, groups=groups, pooled=halfway_down(self.pooled, rising))
 
     def of_rows(self, groups: ArrayLike) -> Floats:
         """Return the threshold of each row, ``(n,)``."""
@@ -152,6 +178,65 @@ def choose_thresholds(
     return Thresholds(aim, value, chosen, pooled)
 
 
+def halfway_down(threshold: float, rising: Floats) -> float:
+    """Return the middle between a threshold and the next lower of some values in rising order.
+
+    Examples
+    --------
+    >>> halfway_down(0.6, np.array([0.2, 0.6, 0.9])), halfway_down(0.2, np.array([0.2, 0.6]))
+    (0.4, 0.2)
+    """
+    below = int(np.searchsorted(rising, threshold)) - 1
+    if below < 0:
+        return threshold
+    middle = float((rising[below] + threshold) / 2)
+    return middle if middle > rising[below] else threshold  # of neighbouring numbers
+
+
+def fit_thresholds(
+    scores: ArrayLike,
+    labels: ArrayLike,
+    groups: ArrayLike,
+    *,
+    patients: ArrayLike | None = None,
+    features: ArrayLike | None = None,
+    head: GroupHead | None = None,
+    aim: Aim = "equal-sensitivity",
+    value: Share = 0.9,
+    confidence: Share = 0.95,
+    at_test: AtTest = "known",
+    seed: int = 0,
+) -> Fit:
+    """Choose thresholds by `choose_thresholds`, or without the attribute when rows are decided.
+
+    Parameters
+    ----------
+    at_test
+        ``known``: a row is decided by the threshold of its group. ``inferred`` and ``merged``:
+        see `evenhand.methods.attribute_free.choose_without_attribute`, which takes ``features``,
+        ``head`` and ``seed``.
+    scores, labels, groups, patients, aim, value, confidence
+        As for `choose_thresholds`.
+    """
+    if at_test == "known":
+        chosen = choose_thresholds(
+            scores, labels, groups,
+            patients=patients, aim=aim, value=value, confidence=confidence,
+        )  # fmt: skip
+        return chosen.settled(scores)
+    from evenhand.methods.attribute_free import choose_without_attribute
+
+    if features is None:
+        raise EvenhandError(
+            f"thresholds with at_test={at_test} infer the group from the features of a model, and "
+            "there are none: give a run with a model, on arrays features=, or at_test=known."
+        )
+    return choose_without_attribute(
+        scores, features, labels, groups, at_test,
+        patients=patients, head=head, aim=aim, value=value, confidence=confidence, seed=seed,
+    )  # fmt: skip
+
+
 def positives_needed(value: float, tail: float) -> int:
     """Return the least number of positive patients with which a sensitivity can be promised.
 
@@ -168,14 +253,14 @@ def positives_needed(value: float, tail: float) -> int:
 def _choose(score: Floats, rows: Rows, aim: Aim, value: float, tail: float) -> GroupThreshold:
     if aim == "net-benefit":
         return _best_benefit(score, rows.labels, value)
-    best = _patient_scores(score, rows)  # (P,) sorted, rising
+    best = patient_scores(score, rows)  # (P,) sorted, rising
     if aim == "equal-sensitivity":
         rank = len(best) - math.ceil(value * len(best) - 1e-9)  # patients that may be missed
         return GroupThreshold(float(best[rank]), len(best), float((best >= best[rank]).mean()))
-    return _promised(best, value, tail)
+    return promised_threshold(best, value, tail)
 
 
-def _patient_scores(score: Floats, rows: Rows) -> Floats:
+def patient_scores(score: Floats, rows: Rows) -> Floats:
     """Return the highest score among each positive patient's positive rows, sorted."""
     positive = rows.labels == 1
     best = np.full(rows.patients.max() + 1, -np.inf)
@@ -183,7 +268,7 @@ def _patient_scores(score: Floats, rows: Rows) -> Floats:
     return np.sort(best[best > -np.inf])
 
 
-def _promised(best: Floats, value: float, tail: float) -> GroupThreshold:
+def promised_threshold(best: Floats, value: float, tail: float) -> GroupThreshold:
     """Choose the highest order statistic whose lower bound of the sensitivity reaches a value."""
     count = len(best)
     missed = np.arange(count)  # with the threshold at best[r], at most r patients are missed
@@ -214,4 +299,11 @@ def _best_benefit(score: Floats, labels: NDArray[np.int64], value: float) -> Gro
     return GroupThreshold(float(falling[last][place]), int(positive.sum()), float(benefit[place]))
 
 
-METHOD = choose_thresholds
+METHOD = PostHoc(
+    fit_thresholds,
+    takes="scores",
+    groups="one",
+    needs="Needs the attribute to fit; to decide, too, unless at_test=inferred or merged, which "
+    "need a run with a model.",
+    source="Hardt, Price & Srebro, NeurIPS 2016; without the attribute: OxonFair, arXiv 2407.13710",
+)

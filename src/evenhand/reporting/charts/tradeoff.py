@@ -1,4 +1,4 @@
-"""The Pareto plot: one goal of a search against another, trial by trial."""
+"""The Pareto plot: one target of a search against another, trial by trial."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
+from evenhand.metrics import Target
 from evenhand.reporting.charts.forest import axis_over
-from evenhand.reporting.goals import Goal, complete
-from evenhand.reporting.text.numbers import plain
+from evenhand.reporting.text.numbers import finite, plain
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class Tradeoff:
-    """Two goals of a study, laid out; the better way is up and to the right for both."""
+    """Two targets of a study, laid out; the better way is up and to the right for both."""
 
     across: str
     up: str
@@ -35,26 +35,31 @@ class Tradeoff:
     y_ticks: tuple[tuple[float, str], ...]
 
 
+def complete(row: Mapping[Any, Any], target: str) -> bool:
+    """Whether a trial was trained to its end and has a value."""
+    return row["state"] == "complete" and finite(row[target]) is not None
+
+
 def tradeoffs(
-    records: Sequence[Mapping[Any, Any]], goals: Sequence[Goal], chosen: int | None
+    records: Sequence[Mapping[Any, Any]], targets: Sequence[Target], chosen: int | None
 ) -> tuple[Tradeoff, ...]:
-    """Lay out each pair of goals over the trials that were trained to their end."""
-    done = [row for row in records if all(complete(row, goal.name) for goal in goals)]
+    """Lay out each pair of targets over the trials that were trained to their end."""
+    done = [row for row in records if all(complete(row, target.name) for target in targets)]
     if not done:
         return ()
-    return tuple(_tradeoff(done, pair, chosen) for pair in combinations(goals, 2))
+    return tuple(_tradeoff(done, pair, chosen) for pair in combinations(targets, 2))
 
 
 def _tradeoff(
-    done: Sequence[Mapping[Any, Any]], pair: tuple[Goal, Goal], chosen: int | None
+    done: Sequence[Mapping[Any, Any]], pair: tuple[Target, Target], chosen: int | None
 ) -> Tradeoff:
-    x, y = (_places(done, goal) for goal in pair)
+    x, y = (_places(done, target) for target in pair)
     dots = [
         Dot(
             number=int(row["number"]),
             x=across,
             y=100 - up,
-            values=", ".join(f"{goal.label} {plain(row[goal.name])}" for goal in pair),
+            values=", ".join(f"{target.label} {plain(row[target.name])}" for target in pair),
             front=bool(row.get("pareto", False)),
             chosen=row["number"] == chosen,
         )
@@ -70,14 +75,14 @@ def _tradeoff(
 
 
 def _places(
-    done: Sequence[Mapping[Any, Any]], goal: Goal
+    done: Sequence[Mapping[Any, Any]], target: Target
 ) -> tuple[list[float], tuple[tuple[float, str], ...]]:
     """Return the place of each trial, the better the greater, and the ticks with their texts."""
-    axis = axis_over([row[goal.name] for row in done])
+    axis = axis_over([row[target.name] for row in done])
     digits = 2 if axis.high - axis.low > 0.05 else 3
 
     def at(value: float) -> float:
-        return axis.at(value) if goal.maximise else round(100 - axis.at(value), 2)
+        return axis.at(value) if target.maximise else round(100 - axis.at(value), 2)
 
     ticks = tuple((at(tick), plain(tick, digits)) for tick in axis.ticks)
-    return [at(row[goal.name]) for row in done], ticks
+    return [at(row[target.name]) for row in done], ticks

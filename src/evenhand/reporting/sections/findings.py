@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from evenhand.metrics import EVERYBODY, Target
 from evenhand.reporting.charts.forest import Forest, Line, Look, forest
-from evenhand.reporting.estimates import EVERYONE, Estimate
-from evenhand.reporting.goals import Goal
+from evenhand.reporting.estimates import Estimate
 from evenhand.reporting.text.numbers import PLAIN, plain
 from evenhand.reporting.text.vocabulary import shown
 from evenhand.wording import counted
@@ -37,7 +37,7 @@ class FitRow:
     cells: tuple[str, ...]
 
 
-def findings(study: Mapping[str, Any], goals: Sequence[Goal]) -> Findings:
+def findings(study: Mapping[str, Any], targets: Sequence[Target]) -> Findings:
     """Lay out what ``search.json`` says of a study."""
     told = study.get("confirmed", ())
     units = study.get("units", ())
@@ -45,21 +45,23 @@ def findings(study: Mapping[str, Any], goals: Sequence[Goal]) -> Findings:
     chosen = study.get("chosen", {})
     elsewhere = chosen.get("study", study["name"]) != study["name"]
     return Findings(
-        confirmed=tuple(_confirmed(told, goal, study) for goal in goals if told),
-        optimism=tuple(_optimism(told, goal) for goal in goals if told),
-        importance=tuple(_importance(units, goal) for goal in goals if units),
+        confirmed=tuple(_confirmed(told, target, study) for target in targets if told),
+        optimism=tuple(_optimism(told, target) for target in targets if told),
+        importance=tuple(_importance(units, target) for target in targets if units),
         origin=f"trial {chosen['trial']} of {chosen['study']}" if elsewhere else "",
-        fit_columns=_fit_columns(fits[0], goals) if fits else (),
-        fits=_fit_rows(fits, goals, chosen.get("seed")),
+        fit_columns=_fit_columns(fits[0], targets) if fits else (),
+        fits=_fit_rows(fits, targets, chosen.get("seed")),
     )
 
 
-def _confirmed(told: Sequence[Mapping[str, Any]], goal: Goal, study: Mapping[str, Any]) -> Forest:
+def _confirmed(
+    told: Sequence[Mapping[str, Any]], target: Target, study: Mapping[str, Any]
+) -> Forest:
     own = study["name"]
     chosen = study.get("chosen", {"study": own, "trial": study["trial"]})
     lines = []
     for one in told:
-        found = one["objectives"][goal.name]
+        found = one["objectives"][target.name]
         origin = one.get("study", own)
         best = (origin, one["trial"]) == (chosen["study"], chosen["trial"])
         name = f"trial {one['trial']}" if origin == own else f"{origin}, trial {one['trial']}"
@@ -70,33 +72,33 @@ def _confirmed(told: Sequence[Mapping[str, Any]], goal: Goal, study: Mapping[str
         again = _estimate(found["mean"], found["mean_low"], found["mean_high"])
         kind = "chosen" if best else "group"
         lines.append(Line(f"mean of {one['seeds']} fresh seeds", again, kind=kind, section=section))
-    better = "Higher" if goal.maximise else "Lower"
-    return forest(lines, Look(goal.label, f"On the validation set. {better} is better."))
+    better = "Higher" if target.maximise else "Lower"
+    return forest(lines, Look(target.label, f"On the validation set. {better} is better."))
 
 
-def _fit_columns(fit: Mapping[str, Any], goals: Sequence[Goal]) -> tuple[str, ...]:
+def _fit_columns(fit: Mapping[str, Any], targets: Sequence[Target]) -> tuple[str, ...]:
     """Return the column names of the table of chosen fits."""
     groups = (
         "everyone"
-        if row["group"] == EVERYONE
+        if row["group"] == EVERYBODY
         else f"{shown(row['attribute'])}: {shown(row['group'])}"
         for row in fit["auc"]
     )
     return (
-        *(f"{goal.label}, validation" for goal in goals),
-        *(f"{goal.name}, test" for goal in goals),
+        *(f"{target.label}, validation" for target in targets),
+        *(f"{target.name}, test" for target in targets),
         *(f"AUC of {group}, test" for group in groups),
     )
 
 
 def _fit_rows(
-    fits: Sequence[Mapping[str, Any]], goals: Sequence[Goal], delivered: int | None
+    fits: Sequence[Mapping[str, Any]], targets: Sequence[Target], delivered: int | None
 ) -> tuple[FitRow, ...]:
     """Return a row for each fit, and their mean where there are several."""
     values = [
         [
-            *(fit["val"][goal.name] for goal in goals),
-            *(fit["test"][goal.name] for goal in goals),
+            *(fit["val"][target.name] for target in targets),
+            *(fit["test"][target.name] for target in targets),
             *(row["value"] for row in fit["auc"]),
         ]
         for fit in fits
@@ -118,12 +120,12 @@ def _number(value: float | None) -> str:
     return "undefined" if value is None else plain(value)
 
 
-def _optimism(told: Sequence[Mapping[str, Any]], goal: Goal) -> str:
+def _optimism(told: Sequence[Mapping[str, Any]], target: Target) -> str:
     """Say how much better the search's best looked than it is."""
     first = told[0]
-    found = first["objectives"][goal.name]
+    found = first["objectives"][target.name]
     if found["optimism"] is None:
-        return f"{goal.label}: a training with a fresh seed diverged, so no mean can be given."
+        return f"{target.label}: a training with a fresh seed diverged, so no mean can be given."
     by, interval = found["optimism"], ""
     if found["optimism_low"] is not None:
         ends = SIGNED.interval(found["optimism_low"], found["optimism_high"])
@@ -131,13 +133,13 @@ def _optimism(told: Sequence[Mapping[str, Any]], goal: Goal) -> str:
     looked = "better" if by > 0 else "worse" if by < 0 else "no better"
     size = f"{plain(abs(by))} {looked}" if by else looked
     return (
-        f"{goal.label}: in the search trial {first['trial']}, the first of these, looked {size} "
+        f"{target.label}: in the search trial {first['trial']}, the first of these, looked {size} "
         f"than with fresh seeds{interval}."
     )
 
 
-def _importance(units: Sequence[Mapping[str, Any]], goal: Goal) -> Forest:
-    told = [unit for unit in units if unit["objective"] == goal.name]
+def _importance(units: Sequence[Mapping[str, Any]], target: Target) -> Forest:
+    told = [unit for unit in units if unit["objective"] == target.name]
     told.sort(key=lambda unit: -abs(unit["difference"]))
     lines = [
         Line(
@@ -147,17 +149,17 @@ def _importance(units: Sequence[Mapping[str, Any]], goal: Goal) -> Forest:
         )
         for unit in told
     ]
-    says = f"Mean {goal.label} of trials that tune the unit, less that of trials that do not."
-    return forest(lines, Look(f"Units and {goal.name}", says, SIGNED, 0.0, "no difference"))
+    says = f"Mean {target.label} of trials that tune the unit, less that of trials that do not."
+    return forest(lines, Look(f"Units and {target.name}", says, SIGNED, 0.0, "no difference"))
 
 
 def _estimate(value: float | None, low: float | None = None, high: float | None = None) -> Estimate:
     return Estimate(
         model="",
         split="val",
-        attribute=EVERYONE,
-        group=EVERYONE,
-        metric="",
+        attribute=EVERYBODY,
+        group=EVERYBODY,
+        base="",
         value=value,
         low=low,
         high=high,

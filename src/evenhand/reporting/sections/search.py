@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from evenhand.metrics import Target
 from evenhand.reporting.charts.forest import Axis, axis_over
-from evenhand.reporting.charts.tradeoff import Tradeoff, tradeoffs
-from evenhand.reporting.goals import Goal, complete
+from evenhand.reporting.charts.tradeoff import Tradeoff, complete, tradeoffs
 from evenhand.reporting.sections.findings import Findings, findings
 from evenhand.reporting.text.numbers import finite, plain
 
@@ -24,9 +24,9 @@ class Search:
     ----------
     trials
         One row per trial: ``number``, ``state`` (complete, pruned, repeated …), a column per
-        goal by its name, ``lr``, ``mask`` (names of the tuned units, separated by spaces), and
+        target by its name, ``lr``, ``mask`` (names of the tuned units, separated by spaces), and
         where they are known ``study``, ``origin``, ``repeats`` and ``pareto``.
-    goals
+    targets
         What was optimised, on validation data.
     studies
         What came of each study, as in ``search.json``: its ``name``, the chosen ``trial``, what
@@ -36,7 +36,7 @@ class Search:
     """
 
     trials: pd.DataFrame
-    goals: Sequence[Goal]
+    targets: Sequence[Target]
     studies: Sequence[Mapping[str, Any]] = ({"name": ""},)
 
 
@@ -69,9 +69,9 @@ class Step:
 
 @dataclass(frozen=True)
 class History:
-    """One goal of a study by trial and by learning rate, laid out."""
+    """One target of a study by trial and by learning rate, laid out."""
 
-    goal: str
+    target: str
     better: str
     points: tuple[Point, ...]
     steps: tuple[Step, ...]
@@ -115,25 +115,27 @@ def _view(study: Mapping[str, Any], search: Search) -> StudyView:
         failed=len(states) - sum(counted.values()),
         adopted=sum(finite(row.get("adopted")) is not None for row in records),
         histories=tuple(
-            _history(records, goal, study["trial"] if "trial" in study else _best(records, goal))
-            for goal in search.goals
+            _history(
+                records, target, study["trial"] if "trial" in study else _best(records, target)
+            )
+            for target in search.targets
         ),
-        tradeoffs=tradeoffs(records, search.goals, study.get("trial")),
-        findings=findings(study, search.goals),
+        tradeoffs=tradeoffs(records, search.targets, study.get("trial")),
+        findings=findings(study, search.targets),
     )
 
 
-def _history(records: Sequence[Mapping[Any, Any]], goal: Goal, chosen: int | None) -> History:
-    values = [value for row in records if (value := finite(row[goal.name])) is not None]
+def _history(records: Sequence[Mapping[Any, Any]], target: Target, chosen: int | None) -> History:
+    values = [value for row in records if (value := finite(row[target.name])) is not None]
     rates = [rate for row in records if (rate := finite(row.get("lr"))) is not None]
     x = axis_over([row["number"] for row in records])
     y = axis_over(values)
     lr = _log_axis(rates)
     return History(
-        goal=goal.label,
-        better="higher" if goal.maximise else "lower",
-        points=tuple(_point(row, goal, (x, y, lr), row["number"] == chosen) for row in records),
-        steps=_steps(records, x, y, goal),
+        target=target.label,
+        better="higher" if target.maximise else "lower",
+        points=tuple(_point(row, target, (x, y, lr), row["number"] == chosen) for row in records),
+        steps=_steps(records, x, y, target),
         y_ticks=tuple(
             (100 - y.at(t), plain(t, 2 if y.high - y.low > 0.05 else 3)) for t in y.ticks
         ),
@@ -142,19 +144,19 @@ def _history(records: Sequence[Mapping[Any, Any]], goal: Goal, chosen: int | Non
     )
 
 
-def _best(records: Sequence[Mapping[Any, Any]], goal: Goal) -> int | None:
-    done = [row for row in records if complete(row, goal.name)]
+def _best(records: Sequence[Mapping[Any, Any]], target: Target) -> int | None:
+    done = [row for row in records if complete(row, target.name)]
     if not done:
         return None
-    sign = 1.0 if goal.maximise else -1.0
-    return int(max(done, key=lambda row: sign * float(row[goal.name]))["number"])
+    sign = 1.0 if target.maximise else -1.0
+    return int(max(done, key=lambda row: sign * float(row[target.name]))["number"])
 
 
 def _point(
-    row: Mapping[Any, Any], goal: Goal, axes: tuple[Axis, Axis, Axis], chosen: bool
+    row: Mapping[Any, Any], target: Target, axes: tuple[Axis, Axis, Axis], chosen: bool
 ) -> Point:
     x, y, lr = axes
-    value, rate = finite(row[goal.name]), finite(row.get("lr"))
+    value, rate = finite(row[target.name]), finite(row.get("lr"))
     mask, origin = row.get("mask"), str(row.get("origin", "sampler"))
     repeats, adopted = finite(row.get("repeats")), finite(row.get("adopted"))
     return Point(
@@ -172,15 +174,17 @@ def _point(
     )
 
 
-def _steps(records: Sequence[Mapping[Any, Any]], x: Axis, y: Axis, goal: Goal) -> tuple[Step, ...]:
+def _steps(
+    records: Sequence[Mapping[Any, Any]], x: Axis, y: Axis, target: Target
+) -> tuple[Step, ...]:
     """Return the best value so far as horizontal pieces, each with the jump at its end."""
     jumps: list[tuple[float, float]] = []
     for row in records:
-        if not complete(row, goal.name):
+        if not complete(row, target.name):
             continue
-        value = float(row[goal.name])
+        value = float(row[target.name])
         best = jumps[-1][1] if jumps else None
-        if best is None or (value > best if goal.maximise else value < best):
+        if best is None or (value > best if target.maximise else value < best):
             jumps.append((float(row["number"]), value))
     if not jumps:
         return ()

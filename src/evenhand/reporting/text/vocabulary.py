@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from evenhand.metrics import CONTRASTS, DETECTABLE, FAIRNESS, SUMMARIES, find_metric, is_metric
+from evenhand.metrics import FAIRNESS, find_metric, is_metric
 from evenhand.reporting.text.numbers import PERCENT, PLAIN, POINTS, Scale
 
 Better = Literal["higher", "lower", "neither"]
@@ -113,45 +113,27 @@ ACROSS = {
     "log_ratio_deviation": "{}, |log ratio|",
     "detectable": "{} difference that would be found",
 }
-"""What a number across the groups is called, by the end of its name."""
+"""What a number across the groups is called, by its aggregate."""
 
 
-def term(metric: str) -> Term:
-    """Return the words for a metric; one that nobody knows goes by its own name."""
-    base, kind = split_across(metric)
-    if kind is None:
-        return _of_group(metric)
-    known = _of_group(base)
-    label = ACROSS.get(kind, "{} " + kind).format(known.label)
-    if kind in ("worst", "best"):
-        return replace(known, label=label)
-    if kind in ("gap", "difference"):
-        better: Better = "lower" if kind == "gap" else known.better
-        scale = POINTS if known.share else known.scale
-        limits = (0.0, 1.0) if kind == "gap" else (-1.0, 1.0)
-        bound = limits if math.isfinite(known.limits[1]) else known.limits
-        return replace(known, label=label, better=better, scale=scale, limits=bound)
-    return Term(label)
+def term(base: str, aggregate: str | None = None) -> Term:
+    """Return the words for a metric, or for what is taken of it across groups.
 
-
-def split_across(metric: str) -> tuple[str, str | None]:
-    """Split the name of a metric across groups into its base and what it takes of it.
-
-    Examples
-    --------
-    >>> split_across("auc_worst"), split_across("auc")
-    (('auc', 'worst'), ('auc', None))
+    A metric that nobody knows goes by its own name.
     """
-    for kind in (*SUMMARIES, *CONTRASTS, DETECTABLE):
-        base = metric.removesuffix(f"_{kind}")
-        if base != metric and is_metric(base):
-            return base, kind
-    return metric, None
-
-
-def is_of_group(metric: str) -> bool:
-    """Return whether a metric says something of one group alone, not of several together."""
-    return split_across(metric)[1] is None and metric not in FAIRNESS
+    metric = _of_group(base)
+    if aggregate is None:
+        return metric
+    label = ACROSS.get(aggregate, "{} " + aggregate.replace("_", " ")).format(metric.label)
+    if aggregate in ("worst", "best"):
+        return replace(metric, label=label)
+    if aggregate in ("gap", "difference"):
+        better: Better = "lower" if aggregate == "gap" else metric.better
+        scale = POINTS if metric.share else metric.scale
+        limits = (0.0, 1.0) if aggregate == "gap" else (-1.0, 1.0)
+        bound = limits if math.isfinite(metric.limits[1]) else metric.limits
+        return replace(metric, label=label, better=better, scale=scale, limits=bound)
+    return Term(label)
 
 
 def _of_group(metric: str) -> Term:
@@ -182,7 +164,7 @@ def first_upper(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def model_names(facts: Mapping[str, Any]) -> dict[str, str]:
+def model_names(files: Iterable[Path] = ()) -> dict[str, str]:
     """Return what the report calls the models of a run that have a name of ours.
 
     A model that bears the name of the file that it was read from keeps it, whatever the file is
@@ -190,11 +172,11 @@ def model_names(facts: Mapping[str, Any]) -> dict[str, str]:
 
     Examples
     --------
-    >>> model_names({})["before"], "before" in model_names({"settings": {"inputs": ["before.csv"]}})
+    >>> model_names()["before"], "before" in model_names([Path("before.csv")])
     ('the unpruned model', False)
     """
-    files = {Path(path).stem for path in facts.get("settings", {}).get("inputs", ())}
-    return {name: words for name, words in MODELS.items() if name not in files}
+    stems = {path.stem for path in files}
+    return {name: words for name, words in MODELS.items() if name not in stems}
 
 
 def opening(model: str) -> str:

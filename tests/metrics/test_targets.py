@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
+from evenhand.earlier_names import TARGETS
 from evenhand.errors import EvenhandError
-from evenhand.metrics import OBJECTIVES, excluded_groups, find_objective, groups_of
+from evenhand.metrics import FAIRNESS, METRICS, excluded_groups, find_target, groups_of
+from evenhand.metrics.aggregates import SUMMARIES
+
+NAMES = (*TARGETS, "sensitivity_worst", "auc_min_ratio", "equalized_odds_difference", "eopp1_sum")
 
 LABELS = np.array([0, 1, 0, 1, 0, 1, 0, 1, 0])
 SCORES = np.array([0.1, 0.9, 0.2, 0.8, 0.6, 0.4, 0.3, 0.7, 0.5])
@@ -15,7 +21,7 @@ SEX = groups_of(["f", "f", "f", "f", "m", "m", "m", "m", "unknown"])
 
 
 def value(name, labels=LABELS, scores=SCORES, groups=None, excluded=None):
-    return find_objective(name).value(labels, scores, groups or {"sex": SEX}, excluded)
+    return find_target(name).value(labels, scores, groups or {"sex": SEX}, excluded)
 
 
 def test_by_hand():
@@ -41,7 +47,7 @@ def test_the_worst_of_several_attributes():
     assert value("auc_gap", groups=both) == max(gaps)
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", NAMES)
 @given(data=st.data())
 @settings(max_examples=25)
 def test_does_not_depend_on_the_order_of_rows(name, data):
@@ -66,30 +72,30 @@ def test_unknown_takes_no_part():
 def test_a_group_without_positives_is_a_problem_with_its_counts():
     labels = LABELS.copy()
     labels[4:8] = 0
-    objective = find_objective("min_auc")
-    (problem,) = objective.problems(labels, {"sex": SEX})
+    target = find_target("min_auc")
+    (problem,) = target.problems(labels, {"sex": SEX})
     assert "'m' of 'sex' (4 samples, 0 positives): no positives among 4 samples" in problem
     assert '--exclude-group "sex=m"' in problem
-    assert np.isnan(objective.value(labels, SCORES, {"sex": SEX}))
-    assert find_objective("min_acc").problems(labels, {"sex": SEX}) == ()
-    assert find_objective("overall_auc").problems(labels, {"sex": SEX}) == ()
+    assert np.isnan(target.value(labels, SCORES, {"sex": SEX}))
+    assert find_target("min_acc").problems(labels, {"sex": SEX}) == ()
+    assert find_target("overall_auc").problems(labels, {"sex": SEX}) == ()
 
 
 def test_an_empty_level_is_a_problem():
     import pandas as pd
 
     levels = pd.Categorical(["a", "a", "b", "b"], categories=["a", "b", "c"])
-    objective = find_objective("min_auc")
+    target = find_target("min_auc")
     groups = {"x": groups_of(levels)}
-    (problem,) = objective.problems([0, 1, 0, 1], groups)
+    (problem,) = target.problems([0, 1, 0, 1], groups)
     assert "'c' of 'x' (0 samples, 0 positives): no samples" in problem
     excluded = excluded_groups(["x=c"], groups)
-    assert objective.problems([0, 1, 0, 1], groups, excluded) == ()
-    assert objective.value([0, 1, 0, 1], [0.1, 0.2, 0.4, 0.3], groups, excluded) == 0
+    assert target.problems([0, 1, 0, 1], groups, excluded) == ()
+    assert target.value([0, 1, 0, 1], [0.1, 0.2, 0.4, 0.3], groups, excluded) == 0
 
 
 def test_one_group_left_is_a_problem():
-    (problem,) = find_objective("auc_gap").problems(LABELS, {"sex": SEX}, {"sex": {"m"}})
+    (problem,) = find_target("auc_gap").problems(LABELS, {"sex": SEX}, {"sex": {"m"}})
     assert "attribute 'sex': 1 group left; two are needed" in problem
 
 
@@ -104,7 +110,7 @@ def test_many_classes_use_the_classes_that_every_group_has():
 
     expected = min(macro(slice(0, 6)), macro(slice(6, 10)))
     assert value("min_auc", labels, scores, groups) == pytest.approx(expected, rel=1e-12)
-    assert find_objective("min_auc").problems(labels, groups, n_classes=3) == ()
+    assert find_target("min_auc").problems(labels, groups, n_classes=3) == ()
 
 
 def test_a_training_that_diverged_has_no_value():
@@ -116,8 +122,8 @@ def test_exclusions_that_name_nothing():
         excluded_groups(["under 20"], {"sex": SEX})
     with pytest.raises(EvenhandError, match="no level of sex 'w'; there are: f, m, unknown"):
         excluded_groups(["sex=w"], {"sex": SEX})
-    with pytest.raises(EvenhandError, match=r"no objective 'min_auk'.*Did you mean 'min_auc'"):
-        find_objective("min_auk")
+    with pytest.raises(EvenhandError, match=r"no target 'min_auk'.*Did you mean 'min_auc'"):
+        find_target("min_auk")
 
 
 def noisy(n=400, seed=0):
@@ -127,57 +133,59 @@ def noisy(n=400, seed=0):
     return labels, (labels + rng.normal(0, 1, n) + 3) / 7, groups, np.arange(n) // 2
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_bound_is_the_pessimistic_end_of_the_reports_interval(name):
     from evenhand.metrics import Plan, measure, scored, youden
-    from evenhand.metrics.objectives import BOUND
+    from evenhand.metrics.targets import BOUND
 
     labels, scores, groups, patients = noisy()
-    objective = find_objective(name)
-    cut = youden(labels, scores) if objective.cut == "youden" else 0.5
+    target = find_target(name)
+    cut = youden(labels, scores) if target.cut == "youden" else 0.5
     rows = scored(labels, scores, patients=patients, threshold=cut)
-    plan = Plan(metrics=(objective.metric,), across=("worst", "gap"), bootstrap=BOUND)
+    across = ("worst", "gap", "min_ratio", "equalized_odds_difference", "eopp1_sum")
+    metrics = tuple(metric.name for metric in target.metrics)
+    plan = Plan(metrics=metrics, across=across, bootstrap=BOUND)
     found = measure(rows, groups, plan, rng=np.random.default_rng(0))
-    kind = "" if objective.across == "overall" else f"_{objective.across}"
-    attribute = "*" if objective.across == "overall" else "x"
-    asked = (found["metric"] == objective.metric + kind) & (found["attribute"] == attribute)
+    attribute = "*" if target.is_overall else "x"
+    asked = (found["metric"] == target.row) & (found["attribute"] == attribute)
     (row,) = found[asked & (found["group"] == "*")].to_dict("records")
-    end = row["low"] if objective.direction == "maximize" else row["high"]
-    bound = objective.bound(labels, scores, groups, patients=patients)
+    end = row["low"] if target.direction == "maximize" else row["high"]
+    bound = target.pessimistic_value(labels, scores, groups, patients=patients)
     assert bound == pytest.approx(end, rel=1e-9)
-    at = objective.value(labels, scores, groups)
-    assert bound < at if objective.direction == "maximize" else bound > at
+    at = target.value(labels, scores, groups)
+    assert bound < at if target.direction == "maximize" else bound > at
 
 
 def test_the_bound_is_lower_when_rows_belong_to_fewer_patients():
     labels, scores, groups, _ = noisy()
-    alone = find_objective("overall_auc").bound(
-        labels, scores, groups, patients=np.arange(len(labels))
-    )
+    of_all = find_target("auc").pessimistic_value
+    alone = of_all(labels, scores, groups, patients=np.arange(len(labels)))
     few = np.concatenate([labels] * 4), np.concatenate([scores] * 4)
     owners = np.concatenate([np.arange(len(labels))] * 4)
-    assert find_objective("overall_auc").bound(*few, groups, patients=owners) == pytest.approx(
-        alone, abs=0.01
+    assert find_target("overall_auc").pessimistic_value(
+        *few, groups, patients=owners
+    ) == pytest.approx(alone, abs=0.01)
+    as_if = find_target("overall_auc").pessimistic_value(
+        *few, groups, patients=np.arange(len(few[0]))
     )
-    as_if = find_objective("overall_auc").bound(*few, groups, patients=np.arange(len(few[0])))
     assert as_if > alone + 0.01
 
 
-def test_an_objective_about_one_attribute():
+def test_a_target_about_one_attribute():
     age = groups_of(["b", "b", "b", "b", "a", "a", "b", "b", "b"])
     both = {"sex": SEX, "age": age}
     for name in both:
         alone = value("min_auc", groups={name: both[name]})
         assert value(f"min_auc:{name}", groups=both) == alone
-    assert find_objective("min_auc:age").name == "min_auc:age"
+    assert find_target("min_auc:age").name == "auc_worst:age"
 
 
 @pytest.mark.parametrize("name", ["overall_auc", "min_auc", "auc_gap"])
 def test_the_bound_of_what_resamples_never_change_is_the_value(name):
     labels, _, groups, patients = noisy()
-    objective = find_objective(name)
-    value_of_all = objective.value(labels, labels * 0.8 + 0.1, groups)
-    bound = objective.bound(labels, labels * 0.8 + 0.1, groups, patients=patients)
+    target = find_target(name)
+    value_of_all = target.value(labels, labels * 0.8 + 0.1, groups)
+    bound = target.pessimistic_value(labels, labels * 0.8 + 0.1, groups, patients=patients)
     assert bound == value_of_all == (0 if name == "auc_gap" else 1)
 
 
@@ -195,16 +203,94 @@ def test_accuracy_at_a_threshold_of_the_same_rows_looks_better_than_at_a_half():
 @pytest.mark.parametrize(
     ("name", "instead"),
     [
-        ("min_acc", "min_acc_argmax uses"),
-        ("acc_gap:age", "acc_gap_argmax:age uses"),
+        ("min_acc", "accuracy_worst_argmax uses"),
+        ("acc_gap:age", "accuracy_gap_argmax:age uses"),
+        ("equalized_odds_difference", "equalized_odds_difference_argmax uses"),
         ("min_acc_argmax", None),
         ("min_auc", None),
         ("max_loss", None),
     ],
 )
-def test_an_objective_says_that_its_threshold_is_fitted_on_the_same_rows(name, instead):
-    caution = find_objective(name).caution
+def test_a_target_says_that_its_threshold_is_fitted_on_the_same_rows(name, instead):
+    caution = find_target(name).caution
     assert (caution is None) == (instead is None)
     if instead:
         assert instead in caution
         assert "the same rows" in caution
+
+
+@pytest.mark.parametrize(("alias", "name"), TARGETS.items())
+def test_an_alias_is_the_same_target(alias, name):
+    assert find_target(alias) == find_target(name)
+    assert find_target(f"{alias}=0.5").bound == 0.5
+    assert find_target(alias).name == name == find_target(name).name
+
+
+@pytest.mark.parametrize(
+    ("name", "lower"),
+    [
+        ("auc_gap", True),
+        ("auc_worst", False),
+        ("auc_best", False),
+        ("auc_min_ratio", False),
+        ("log_loss", True),
+        ("log_loss_worst", True),
+        ("log_loss_min_ratio", False),
+        ("calibration_slope_gap", True),
+        ("eopp1_sum", True),
+        ("equalized_odds_difference", True),
+        ("demographic_parity_ratio", False),
+    ],
+)
+def test_which_direction_is_better_and_what_reaches_a_bound(name, lower):
+    target = find_target(f"{name}=0.1")
+    assert target.beats(0.1, 0.2) is lower
+    assert target.beats(0.2, 0.1) is not lower
+    assert not target.beats(0.1, 0.1)
+    assert target.is_reached(0.1)
+    assert find_target(f"{name}=0.2").is_reached(0.1) is lower
+    assert target.is_reached(0.2) is not lower
+    assert not target.is_reached(np.nan)
+    assert not find_target(name).is_reached(0.1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("calibration_slope_worst", "neither a higher nor a lower calibration_slope is better"),
+        ("prevalence_gap", "computed from labels alone"),
+        ("disparate_impact", "is a number for each group"),
+        ("auc_worst_argmax", "needs no decisions; leave _argmax out"),
+        ("auc:age", "it is about everybody; leave :age out"),
+        ("auc_gap=x", "written NAME=NUMBER, as in auc_gap=0.02"),
+        ("auc_gap=nan", "written NAME=NUMBER"),
+        ("auc_median", "no target 'auc_median'; a target is a metric"),
+        ("auc[0.9]_gap", "takes no number in brackets"),
+    ],
+)
+def test_what_is_no_target(text, message):
+    with pytest.raises(EvenhandError, match=re.escape(message)):
+        find_target(text)
+
+
+def test_every_metric_with_every_aggregate_is_what_the_report_says():
+    from evenhand.metrics import Plan, measure, scored, youden
+
+    labels, scores, groups, patients = noisy()
+    rows = scored(labels, scores, patients=patients, threshold=youden(labels, scores))
+    across = (*SUMMARIES, *(name for name, one in FAIRNESS.items() if one.over != "reference"))
+    table = measure(
+        rows, groups, Plan(tuple(METRICS), across, bootstrap=None), rng=np.random.default_rng(0)
+    )
+    numbers = table[(table["group"] == "*")].set_index(["attribute", "metric"])["value"]
+    compared = 0
+    for (attribute, name), value_of_row in numbers.items():
+        try:
+            target = find_target(name)
+        except EvenhandError:
+            continue
+        if target.is_overall is (attribute == "*"):
+            got = target.value(labels, scores, groups, patients=patients)
+            assert got == pytest.approx(value_of_row, rel=1e-12, nan_ok=True), name
+            compared += 1
+    assert compared > 80

@@ -13,11 +13,11 @@ from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import t as student
 
 from evenhand.errors import EvenhandError
-from evenhand.jobs.tune.spaces import Choice
 from evenhand.masks.masks import Mask
-from evenhand.metrics import Objective, costs, ranked
+from evenhand.metrics import Target, costs, ranked
 from evenhand.metrics.pareto import Rule
 from evenhand.search.space import Space
+from evenhand.search.spaces import Choice
 from evenhand.search.study import originals
 
 LEVEL = 0.95
@@ -33,8 +33,8 @@ class Candidate:
     study: str  # the contender whose search the trial is from
     trial: int
     choice: Choice
-    searched: NDArray[np.float64]  # (k,) objectives in the search
-    again: NDArray[np.float64]  # (seeds, k) objectives of the fits; NaN where one diverged
+    searched: NDArray[np.float64]  # (k,) targets in the search
+    again: NDArray[np.float64]  # (seeds, k) targets of the fits; NaN where one diverged
     seeds: tuple[int, ...]
 
     @property
@@ -48,22 +48,22 @@ class Candidate:
         """How many of the fits diverged."""
         return int(np.isnan(self.again).any(axis=1).sum())
 
-    def median(self, objectives: Sequence[Objective], rule: Rule) -> int:
+    def median(self, targets: Sequence[Target], rule: Rule) -> int:
         """Return the seed of the fit in the middle, as the rule ranks fits; of two, the worse.
 
         Fits that diverged take no part.
         """
         sound = np.flatnonzero(~np.isnan(self.again).any(axis=1))
-        order = ranked(costs(self.again[sound], objectives), rule)
+        order = ranked(costs(self.again[sound], targets), rule)
         # `ranked` leaves out fits that the rule does not allow; here they come last.
         order += [place for place in range(len(sound)) if place not in order]
         return self.seeds[int(sound[order[len(order) // 2]])]
 
-    def facts(self, objectives: Sequence[Objective]) -> dict[str, Any]:
-        """Return everything by the names of the objectives, as JSON values.
+    def facts(self, targets: Sequence[Target]) -> dict[str, Any]:
+        """Return everything by the names of the targets, as JSON values.
 
         ``optimism`` is how much better the search's value was than the mean over fresh seeds, in
-        the direction of the objective; its interval, as the mean's, is Student's over the seeds.
+        the direction of the target; its interval, as the mean's, is Student's over the seeds.
         """
         facts: dict[str, Any] = {
             "study": self.study,
@@ -71,11 +71,11 @@ class Candidate:
             "seeds": len(self.again),
             "objectives": {},
         }
-        for k, objective in enumerate(objectives):
-            sign = 1.0 if objective.direction == "maximize" else -1.0
+        for k, target in enumerate(targets):
+            sign = 1.0 if target.maximise else -1.0
             half = _half_width(self.again[:, k])
             by = sign * (self.searched[k] - self.mean[k])
-            facts["objectives"][objective.name] = {
+            facts["objectives"][target.name] = {
                 "searched": null_if_nan(self.searched[k]),
                 "again": [null_if_nan(value) for value in self.again[:, k]],
                 "mean": null_if_nan(self.mean[k]),
@@ -124,7 +124,7 @@ def confirmed(
     choices
         Those that were trained again, by number.
     k
-        Number of objectives.
+        Number of targets.
     """
     values = {trial.number: np.array(trial.values) for trial in searched}
     again: dict[int, dict[int, list[float]]] = {number: {} for number in choices}
@@ -138,7 +138,7 @@ def confirmed(
 
 
 def best_candidate(
-    candidates: Sequence[Candidate], objectives: Sequence[Objective], rule: Rule
+    candidates: Sequence[Candidate], targets: Sequence[Target], rule: Rule
 ) -> Candidate:
     """Return the candidate with the best mean, as the rule ranks means; of equals the first.
 
@@ -154,10 +154,10 @@ def best_candidate(
     if not sound:
         raise EvenhandError(
             f"every fit that was to confirm the best trials of {candidates[0].study} diverged. "
-            "Give a lower --lr-max, or more --warmup."
+            "Give lower learning rates (--lr-max, or lr=), or more warm-up (--warmup)."
         )
     means = np.array([np.nanmean(one.again, axis=0) for one in sound])
-    return sound[ranked(costs(means, objectives), rule)[0]]
+    return sound[ranked(costs(means, targets), rule)[0]]
 
 
 def null_if_nan(value: float) -> float | None:

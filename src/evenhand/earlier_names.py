@@ -1,0 +1,98 @@
+"""Names that earlier versions gave to settings and targets: flags and files keep them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from evenhand.errors import EvenhandError
+
+SETTINGS: Mapping[str, str] = {"objective": "target", "objective_bound": "pessimistic"}
+"""The name of a setting by its earlier one."""
+
+TARGETS: Mapping[str, str] = {
+    "min_auc": "auc_worst",
+    "overall_auc": "auc",
+    "min_acc": "accuracy_worst",
+    "acc_gap": "accuracy_gap",
+    "overall_acc": "accuracy",
+    "min_acc_argmax": "accuracy_worst_argmax",
+    "acc_gap_argmax": "accuracy_gap_argmax",
+    "overall_acc_argmax": "accuracy_argmax",
+    "max_loss": "log_loss_worst",
+}
+"""The name of a target by its alias."""
+
+
+def current_target(text: str) -> str:
+    """Return a target by its name of today.
+
+    Examples
+    --------
+    >>> current_target("min_auc:age"), current_target("acc_gap=0.02"), current_target("auc_gap")
+    ('auc_worst:age', 'accuracy_gap=0.02', 'auc_gap')
+    """
+    stem, *_ = re.split("[:=]", text, maxsplit=1)
+    return TARGETS.get(stem, stem) + text[len(stem) :]
+
+
+def refuse_both_names(given: Collection[str], word: Callable[[str], str] = str) -> None:
+    """Refuse a setting that is given under both its names; ``word`` says how a name is written.
+
+    Raises
+    ------
+    EvenhandError
+        One is given so.
+    """
+    for name, now in SETTINGS.items():
+        if name in given and now in given:
+            raise EvenhandError(
+                f"{word(name)} is the earlier name of {word(now)}; give one of them."
+            )
+
+
+def current_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings, as flags or a run give them, under the names of today.
+
+    A setting that is given under both names keeps the value of the name of today, unless that is
+    None: a pruning of an earlier version kept its stopping target beside the objective.
+
+    Examples
+    --------
+    >>> current_settings({"objective": ["min_auc"], "seed": 0})
+    {'target': ['auc_worst'], 'seed': 0}
+    >>> current_settings({"objective": "auc_gap", "target": "auc_worst=0.8"})
+    {'target': 'auc_worst=0.8'}
+    """
+    current: dict[str, Any] = {}
+    for given, value in settings.items():
+        name = SETTINGS.get(given, given)
+        if name == given or settings.get(name) is None:
+            current.setdefault(name, None)
+            current[name] = value if value is not None else current[name]
+    target = current.get("target")
+    if isinstance(target, str):
+        current["target"] = current_target(target)
+    elif isinstance(target, list | tuple):
+        current["target"] = type(target)(
+            current_target(one) if isinstance(one, str) else one for one in target
+        )
+    return current
+
+
+def current_record(value: Any) -> Any:
+    """Return the content of a JSON file with today's names of targets, as keys and as values.
+
+    Examples
+    --------
+    >>> current_record({"name": "min_auc", "val": {"max_loss": 0.4}})
+    {'name': 'auc_worst', 'val': {'log_loss_worst': 0.4}}
+    """
+    if isinstance(value, str):
+        return current_target(value)
+    if isinstance(value, list):
+        return [current_record(one) for one in value]
+    if isinstance(value, dict):
+        return {current_target(name): current_record(one) for name, one in value.items()}
+    return value

@@ -1,0 +1,193 @@
+"""The blocks of any network, recognised by its structure.
+
+Like modules in a row (two and more of one class in a ``Sequential``, ``ModuleList`` or
+``ModuleDict``) are blocks; each is split into its normalisation layers, attention, MLP,
+convolutions and the rest. What lies outside of blocks is cut into its layers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import nn
+
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+_CONVOLUTIONS = (nn.modules.conv._ConvNd,)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A part of a network: a block, or a layer or parameter outside of blocks."""
+
+    path: str
+    is_block: bool
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where a parameter belongs."""
+
+    unit: str
+    place: str  # the block or layer that holds it
+    depth: int
+    kind: str  # norm, attn, mlp, conv or rest
+
+
+def spots(network: nn.Module) -> dict[str, Spot]:
+    """Return where each parameter belongs, by its name; depths run from 0 at the input up."""
+    places = list(_walk(network, "", _block_types(network)))
+    depths = _depths(network, places)
+    inside: dict[str, Spot] = {}
+    for name, _ in network.named_parameters():
+        place = next(place for place in places if _within(name, place.path))
+        kind = kind_of(network, place, name)
+        unit = f"{place.path}.{kind}" if place.is_block else place.path
+        inside[name] = Spot(unit, place.path, depths[place.path], kind)
+    return inside
+
+
+def block_names(network: nn.Module) -> tuple[str, ...]:
+    """Return the blocks of a network from input to output; without blocks its layers."""
+    places = list(_walk(network, "", _block_types(network)))
+    modules = dict(network.named_modules())
+    blocks = [place.path for place in places if place.is_block]
+    layers = [
+        place.path for place in places if place.path in modules and not is_norm(modules[place.path])
+    ]
+    return tuple(blocks or layers)
+
+
+def depths_of_modules(network: nn.Module) -> dict[str, int]:
+    """Return the depth of each module by name: that of its first parameter, else that before."""
+    of_parameters = {name: spot.depth for name, spot in spots(network).items()}
+    depth, found = 0, {}
+    for name, _ in network.named_modules():
+        if name:
+            own = [d for parameter, d in of_parameters.items() if _within(parameter, name)]
+            depth = own[0] if own else depth
+            found[name] = depth
+    return found
+
+
+def kind_of(network: nn.Module, place: Place, name: str) -> str:
+    """Return what a parameter is within its place: norm, attn, mlp, conv or rest."""
+    owner = name.rpartition(".")[0]
+    layer = network.get_submodule(owner)
+    if is_norm(layer):
+        return "norm"
+    inside = owner if place.is_block else place.path
+    if any(_is_attention(network, path) for path in _paths(place.path, inside)):
+        return "attn"
+    if isinstance(layer, nn.Linear):
+        return "mlp"
+    return "conv" if isinstance(layer, _CONVOLUTIONS) else "rest"
+
+
+def is_norm(layer: nn.Module) -> bool:
+    """Whether a layer normalises, by the name of its class."""
+    return "norm" in type(layer).__name__.lower()
+
+
+def _walk(module: nn.Module, path: str, blocks: frozenset[type]) -> Iterator[Place]:
+    """Yield the places of a network in its order."""
+    if path and (_is_layer(module) or isinstance(module, nn.MultiheadAttention)):
+        yield Place(path, is_block=False)
+        return
+    for own, _ in module.named_parameters(recurse=False):
+        yield Place(_join(path, own), is_block=False)
+    in_container = isinstance(module, CONTAINERS)
+    plain = Counter(type(child) for child in module.children() if _is_plain(child, blocks))
+    for name, child in module.named_children():
+        if next(child.parameters(), None) is None:
+            continue
+        repeated = _is_plain(child, blocks) and plain[type(child)] > 1
+        if in_container and (repeated or _is_block(child, blocks)):
+            yield Place(_join(path, name), is_block=True)
+        else:
+            yield from _walk(child, _join(path, name), blocks)
+
+
+def _block_types(network: nn.Module) -> frozenset[type]:
+    """Return the classes of which containers hold two modules or more."""
+    rows = (module for module in network.modules() if isinstance(module, CONTAINERS))
+    seen = Counter(
+        type(child)
+        for row in rows
+        for child in row.children()
+        if not isinstance(child, CONTAINERS) and not _is_layer(child)
+    )
+    return frozenset(one for one, count in seen.items() if count > 1)
+
+
+def _is_block(module: nn.Module, blocks: frozenset[type]) -> bool:
+    """Whether a module is a block, and no stage that holds blocks in a row of its own."""
+    if type(module) not in blocks or _is_layer(module):
+        return False
+    attends = any(_says_attention(name, child) for name, child in module.named_children())
+    return attends or not _holds_blocks(module, blocks, count=2)
+
+
+def _is_plain(module: nn.Module, blocks: frozenset[type]) -> bool:
+    """Whether a module is a container of layers (convolution, norm, activation), not of blocks."""
+    layered = isinstance(module, CONTAINERS) and not _is_layer(module)
+    nested = any(isinstance(child, CONTAINERS) for child in module.children())
+    return layered and not nested and not _holds_blocks(module, blocks, count=1)
+
+
+def _holds_blocks(module: nn.Module, blocks: frozenset[type], count: int) -> bool:
+    """Whether a container in a module holds so many modules of one class of block."""
+    rows = (one for one in module.modules() if isinstance(one, CONTAINERS))
+    held = (Counter(type(child) for child in row.children()) for row in rows)
+    return any(row[one] >= count for row in held for one in blocks)
+
+
+def _depths(network: nn.Module, places: list[Place]) -> dict[str, int]:
+    """Return the depth of each place: 0 before the first block, and one more at each block.
+
+    Without blocks every layer but a normalisation begins a depth.
+    """
+    order = [k for k, place in enumerate(places) if place.is_block]
+    first, last = (order[0], order[-1]) if order else (1, len(places) - 1)
+    depth, found = 0, {}
+    for k, place in enumerate(places):
+        begins = k >= first and (place.is_block or not _is_norm_place(network, place))
+        if (begins and k <= last) or k == last + 1:
+            depth += 1
+        found[place.path] = depth
+    return found
+
+
+def _is_norm_place(network: nn.Module, place: Place) -> bool:
+    modules = dict(network.named_modules())
+    return place.path in modules and is_norm(modules[place.path])
+
+
+def _is_layer(module: nn.Module) -> bool:
+    """Whether no child of a module has parameters."""
+    return all(next(child.parameters(), None) is None for child in module.children())
+
+
+def _is_attention(network: nn.Module, path: str) -> bool:
+    return _says_attention(path.rpartition(".")[2], network.get_submodule(path))
+
+
+def _says_attention(name: str, module: nn.Module) -> bool:
+    text = f"{name} {type(module).__name__}".lower()
+    return "attn" in text or "attention" in text
+
+
+def _paths(place: str, owner: str) -> Iterator[str]:
+    """Yield the modules on the way from a block, itself not included, to a layer."""
+    while len(owner) > len(place):
+        yield owner
+        owner = owner.rpartition(".")[0]
+
+
+def _within(name: str, path: str) -> bool:
+    return name == path or name.startswith(f"{path}.")
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name

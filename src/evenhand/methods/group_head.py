@@ -1,0 +1,97 @@
+"""A linear layer that infers the group of a row from its features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from evenhand.errors import EvenhandError
+from evenhand.methods.arrays import UNKNOWN
+
+Floats = NDArray[np.float64]
+
+MOST = 20_000
+"""Rows that a head for groups is fitted on at most; they are drawn at random."""
+RIDGE = 1.0
+"""Penalty of a head's weights, on standardised features."""
+
+
+@dataclass(frozen=True)
+class GroupHead:
+    """A linear layer from features to numbers for each group.
+
+    Attributes
+    ----------
+    levels
+        The K groups.
+    weight
+        K rows of D numbers.
+    bias
+        K numbers.
+    linear
+        Whether the numbers are shares of the groups (least squares), else logits.
+    """
+
+    levels: tuple[str, ...]
+    weight: tuple[tuple[float, ...], ...]
+    bias: tuple[float, ...]
+    linear: bool
+
+    def outputs(self, features: ArrayLike) -> Floats:
+        """Return the numbers ``(n, K)`` of features ``(n, D)``."""
+        weight, bias = np.array(self.weight), np.array(self.bias)
+        outputs: Floats = np.asarray(features, np.float64) @ weight.T + bias
+        return outputs
+
+    def group(self, features: ArrayLike) -> NDArray[np.str_]:
+        """Return the most probable group of each row."""
+        groups: NDArray[np.str_] = np.array(self.levels)[self.outputs(features).argmax(axis=1)]
+        return groups
+
+
+def fit_group_head(
+    features: ArrayLike, groups: ArrayLike, *, linear: bool = False, seed: int = 0
+) -> GroupHead:
+    """Fit a linear layer that infers the group of a row from its features.
+
+    Parameters
+    ----------
+    features
+        ``(n, D)``; of more than 20,000 rows so many are drawn.
+    groups
+        ``(n,)``; rows of the group ``"unknown"`` are left out.
+    linear
+        Least squares instead of logistic regression.
+
+    Raises
+    ------
+    EvenhandError
+        There are no two groups.
+    """
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    table, names = np.asarray(features, np.float64), np.asarray(groups).astype(np.str_)
+    drawn = np.random.default_rng(seed).permutation(np.flatnonzero(names != UNKNOWN))[:MOST]
+    table, names = table[drawn], names[drawn]
+    levels = np.unique(names)
+    if len(levels) < 2:
+        raise EvenhandError(
+            f"a group cannot be inferred where there is only {', '.join(levels) or 'none'}."
+        )
+    mean, scale = table.mean(axis=0), table.std(axis=0)
+    scale = np.where(scale > 0, scale, 1.0)
+    standard = (table - mean) / scale
+    if linear:
+        model = Ridge(RIDGE).fit(standard, (names[:, None] == levels).astype(np.float64))
+        weight, bias = model.coef_, model.intercept_
+    else:
+        model = LogisticRegression(C=1 / RIDGE, max_iter=500).fit(standard, names)
+        weight, bias = model.coef_, model.intercept_
+        if len(levels) == 2:
+            weight, bias = np.concatenate([0 * weight, weight]), np.append(0.0, bias)
+    weight = weight / scale
+    bias = bias - weight @ mean
+    rows = tuple(tuple(row) for row in weight.tolist())
+    return GroupHead(tuple(levels.tolist()), rows, tuple(bias.tolist()), linear)
