@@ -1,7 +1,7 @@
 """A positive and a negative control of "pre-training without labels narrows the gap".
 
-A series of the majority shows its class by a level, which a few labels teach. How one of the
-minority does is the plant:
+A series of the majority shows its class by a level, which a few labels teach. What shows that of
+the minority, and that of the majority beside the level, is the plant:
 
 - relation: by whether two noisy channels move together or against each other. Untrained features
   hardly see it, and every view of a patient keeps it, so that pre-training teaches it;
@@ -11,8 +11,8 @@ Each seed draws 400 training patients, of whom a tenth has labels (8 of 80 of th
 2,000 test patients. SimCLR pre-trains the encoder for series on all 400 without labels. Four models
 learn from the 40 labels: supervised (everything, from the weights that pre-training began with),
 pre-trained (everything, from the encoder), and a linear head on either encoder, which stands still
-(`frozen` and `frozen untrained`). Printed are each group's AUC and how the gap (majority less minority)
-differs from supervised's, with 95 % intervals over seeds (Student):
+(`frozen` and `frozen untrained`). Printed are each group's AUC and how the gap (majority less
+minority) differs from supervised's, with 95 % intervals over seeds (Student):
 
     python benchmarks/ssl_few_labels.py --seeds 10      # 3 minutes of CPU time
 """
@@ -103,30 +103,24 @@ def draw(plant: str, sizes: dict[str, int], rng: np.random.Generator) -> Patient
     n = len(minority)
     label = rng.integers(2, size=n)
     level = LEVEL * (np.where(minority, 0.5, label) - 0.5)[:, None]
-    channels = {"relation": relations, "swing": swings}[plant](label, minority, rng)
+    channels = {"relation": relations, "swing": swings}[plant](label, rng)
     channels.append(level + NOISE * rng.standard_normal((n, STEPS)))
     return torch.tensor(np.stack(channels, axis=1), dtype=torch.float32), label, minority
 
 
-def relations(
-    label: NDArray[np.int64], minority: NDArray[np.bool_], rng: np.random.Generator
-) -> list[NDArray[np.float64]]:
-    """Return two pairs of channels; how the first pair moves is the class of the minority."""
-    chance = rng.integers(2, size=(2, len(label)))  # anybody's, whatever the class
+def relations(label: NDArray[np.int64], rng: np.random.Generator) -> list[NDArray[np.float64]]:
+    """Return two pairs of channels; how the first pair moves is the class."""
     channels = []
-    for together in (np.where(minority, label, chance[0]), chance[1]):
+    for together in (label, rng.integers(2, size=len(label))):
         first, other = rng.standard_normal((2, len(label), STEPS))
         side = (2 * together - 1)[:, None]
         channels += [first, TOGETHER * side * first + (1 - TOGETHER**2) ** 0.5 * other]
     return channels
 
 
-def swings(
-    label: NDArray[np.int64], minority: NDArray[np.bool_], rng: np.random.Generator
-) -> list[NDArray[np.float64]]:
-    """Return a channel that swings; how fast is the class of the minority."""
-    period = np.where(minority, np.take(PERIODS, label), rng.uniform(4, 12, len(label)))
-    turns = np.arange(STEPS) / period[:, None] + rng.random((len(label), 1))
+def swings(label: NDArray[np.int64], rng: np.random.Generator) -> list[NDArray[np.float64]]:
+    """Return a channel that swings; how fast is the class."""
+    turns = np.arange(STEPS) / np.take(PERIODS, label)[:, None] + rng.random((len(label), 1))
     swing = SWING * np.sin(2 * np.pi * turns)
     return [swing + NOISE * rng.standard_normal((len(label), STEPS))]
 
@@ -167,7 +161,7 @@ def tuned(
 def headed(
     encoder: Conv1dEncoder, train: Tensor, few: Patients, series: Tensor
 ) -> NDArray[np.float64]:
-    """Return the scores of a linear head on features, which the scale of all training patients has."""
+    """Return the scores of a linear head on features, on the scale of all training patients."""
     encoder.eval()
     every, own, others = (encoder(hold_last(of)).numpy() for of in (train, few[0], series))
     scaler = StandardScaler().fit(every)  # labels are not read
