@@ -55,7 +55,7 @@ def similarity_of(task: Task, settings: AssessSettings, run: Run, found: Evaluat
 def of_all_seeds(records: Sequence[Record], seeds: Iterable[int]) -> Record:
     """Return the first record, with what each seed comes to.
 
-    p-values are adjusted once more: this stage has its share of the 5 % of the page.
+    p-values are corrected once more: this stage has its share of the 5 % of the page.
     """
     for record in records:
         for row in (row for of in record["attributes"].values() for row in of["groups"]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from evenhand.jobs.assess.claims import Claim, Claims, claims_of
+from evenhand.jobs.assess.claims import RecipeClaim, RecipeClaims, claims_of
 from evenhand.jobs.assess.evaluation import Evaluation, Value
 from evenhand.jobs.assess.evidence import text_of
 from evenhand.jobs.assess.settings import SUPERVISED
@@ -55,9 +55,9 @@ def about_seeds(found: Evaluation) -> str:
     """Say what the claims are about: two models, or two recipes."""
     count = len(claims_of(found).family)
     family = (
-        f"A difference is claimed where its p-value, adjusted by Holm over the {count} differences "
-        "of this stage and doubled (the claims about similarity share the 5 % of the page), is at "
-        "most .05. The intervals are not adjusted."
+        f"A difference is claimed where its p-value, corrected by Holm over the {count} "
+        "differences of this stage and doubled (the claims about similarity share the 5 % of the "
+        "page), is at most .05. The intervals are not corrected."
     )
     if found.seeds == 1:
         return (
@@ -72,7 +72,7 @@ def about_seeds(found: Evaluation) -> str:
     )
 
 
-def _answer(found: Evaluation, claims: Claims, attribute: str) -> Answer:
+def _answer(found: Evaluation, claims: RecipeClaims, attribute: str) -> Answer:
     cost = _cost(found, claims)
     if not found.claims(found.chosen):
         text = (
@@ -99,13 +99,15 @@ def _answer(found: Evaluation, claims: Claims, attribute: str) -> Answer:
     return Answer(verdict, rows)
 
 
-def _row(found: Evaluation, about: str, attribute: str, claims: Sequence[Claim], text: str) -> Row:
+def _row(
+    found: Evaluation, about: str, attribute: str, claims: Sequence[RecipeClaim], text: str
+) -> Row:
     p = [claim.p_adjusted for claim in claims if claim.p_adjusted is not None]
     name = f"{about}, {found.chosen} against {SUPERVISED}"
     return Row(name, attribute, any(c.sign for c in claims), text, min(p, default=None))
 
 
-def _headline(found: Evaluation, claim: Claim) -> str:
+def _headline(found: Evaluation, claim: RecipeClaim) -> str:
     """Say whether the deviation from parity differs, and by how much."""
     cell, change = found.chosen, claim.change
     one, other = (found.deviation(name, claim.attribute).value for name in (SUPERVISED, cell))
@@ -126,10 +128,10 @@ def _headline(found: Evaluation, claim: Claim) -> str:
     )
 
 
-def _p(claim: Claim) -> str:
+def _p(claim: RecipeClaim) -> str:
     if claim.p_adjusted is None:
         return ""
-    return f", adjusted p {p_value(claim.p_adjusted)}"
+    return f", corrected p {p_value(claim.p_adjusted)}"
 
 
 def _reduced(less: Value) -> str:
@@ -140,7 +142,7 @@ def _reduced(less: Value) -> str:
     return f"; {scale.text(-less.value)} ({scale.interval(-less.high, -less.low)}) of supervised's"
 
 
-def _cost(found: Evaluation, claims: Claims) -> str:
+def _cost(found: Evaluation, claims: RecipeClaims) -> str:
     """Say what self-supervision does to the AUC of everybody."""
     cell, claim = found.chosen, claims.everybody
     both = [Value.of(found.judged[name].auc) for name in (cell, SUPERVISED)]
@@ -151,7 +153,7 @@ def _cost(found: Evaluation, claims: Claims) -> str:
     )
 
 
-def _groups(claims: Claims, attribute: str) -> str:
+def _groups(claims: RecipeClaims, attribute: str) -> str:
     """Say for which groups the change in AUC is certain."""
     of = claims.groups[attribute]
     text = {c.group: f"{c.group} {text_of(c.change.shown, sign=True)}" for c in of}
@@ -162,7 +164,7 @@ def _groups(claims: Claims, attribute: str) -> str:
     return f"The change in AUC is certain for {listed(certain)}; all groups: {everyone}."
 
 
-def _levelled(claims: Claims, attribute: str) -> str:
+def _levelled(claims: RecipeClaims, attribute: str) -> str:
     """Say whether self-supervision levels down."""
     losses = claims.levelled_down(attribute)
     worst = claims.worst.get(attribute)
