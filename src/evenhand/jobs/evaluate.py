@@ -85,8 +85,8 @@ def evaluate(
     rows = metrics_of(run, requests, chosen)
     write_metrics(run.root / "metrics.json", rows)
     page = report_of(run, requests, rows, chosen)
-    write_text(run.root / "report.html", render(page))
     write_verdicts(run.root / "verdicts.json", verdicts_of(page))
+    write_text(run.root / "report.html", render(page))  # last: with it, a killed job is complete
     return rows
 
 
