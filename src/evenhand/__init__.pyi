@@ -13,6 +13,8 @@ from .evaluation.settings import AuditSettings as AuditSettings
 from .evaluation.settings import CompareSettings as CompareSettings
 from .evaluation.settings import PredictSettings as PredictSettings
 from .experiments.settings import FinetuneSettings as FinetuneSettings
+from .jobs.adjust.job import adjust as adjust
+from .jobs.adjust.settings import AdjustSettings as AdjustSettings
 from .jobs.assess.job import assess as assess
 from .jobs.assess.settings import AssessSettings as AssessSettings
 from .jobs.audit.job import audit as audit

@@ -14,7 +14,10 @@ from evenhand.files import writing, written_name
 from evenhand.locks import LOCK_FILES
 
 RECORD = "run.json"
-_MODEL = ("model.json", "model.safetensors", "mask.safetensors", "predictions.parquet")
+_MODEL = (
+    *("model.json", "model.safetensors", "mask.safetensors", "predictions.parquet"),
+    "adjustment.json",
+)
 _STUDY = ("study.db", "study.db-journal", "study.db-shm", "study.db-wal")
 WRITTEN = (
     *(RECORD, "metrics.json", "verdicts.json", "report.html"),

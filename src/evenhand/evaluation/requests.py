@@ -54,7 +54,8 @@ def measure_settings(facts: Mapping[str, Any]) -> MeasureSettings:
     A job that trains has other settings by some of these names, and asks for the default.
     """
     settings = facts["settings"]
-    asks = MeasureSettings.model_fields if "inputs" in settings else ("exclude_group",)
+    measures = "inputs" in settings or facts["job"] == "adjust"
+    asks = MeasureSettings.model_fields if measures else ("exclude_group",)
     return MeasureSettings(**{name: settings[name] for name in asks if name in settings})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -13,6 +14,8 @@ from evenhand.earlier_names import current_record, current_settings, current_tar
 from evenhand.evaluation.requests import Asked, ask, measure_settings, points
 from evenhand.evaluation.rows import groups_in, model_part, pair_part, rows_of, scored_rows
 from evenhand.files import checked, read_json, read_object, write_rows, write_text
+from evenhand.jobs.adjust.adjustment import adjustments_of, judged_metrics
+from evenhand.jobs.adjust.page import adjustment_part, promise_verdicts
 from evenhand.metrics import (
     Measured,
     Progress,
@@ -32,6 +35,7 @@ from evenhand.reporting import (
     render,
     verdicts_of,
 )
+from evenhand.reporting.estimates import find
 from evenhand.reporting.text.numbers import listed
 from evenhand.reporting.text.vocabulary import model_names
 from evenhand.reporting.verdicts import write_verdicts
@@ -86,6 +90,7 @@ def metrics_of(run: Run, asked: Mapping[str, Asked], chosen: str | None) -> pd.D
     seed, reported = facts["seed"], measure_settings(facts).split
     splits = {name: one.predictions.splits or ("test",) for name, one in asked.items()}
     pairs = facts.get("pairs", [(chosen, name) for name in asked if name != chosen])
+    judged = judged_metrics(adjustments_of(run))
     parts: list[Measured] = []
     with _steps(sum(map(len, splits.values())) + len(pairs)) as watch:
         for name, one in asked.items():
@@ -100,10 +105,11 @@ def metrics_of(run: Run, asked: Mapping[str, Asked], chosen: str | None) -> pd.D
                 )  # fmt: skip
         for name, against in pairs:
             one, other = asked[name], asked[against]
+            plan = replace(one.plan, judged=judged.get(name, ()))
             parts.append(
                 pair_part(
                     (one.predictions, other.predictions), one.attributes,
-                    names=(name, against), seed=seed, plan=one.plan, split=reported,
+                    names=(name, against), seed=seed, plan=plan, split=reported,
                     cuts=(one.cut, other.cut), progress=watch(f"{name} less {against}"),
                 )
             )  # fmt: skip
@@ -147,7 +153,9 @@ def report_of(
         for how, whose in rules.items()
         if measured.split == "val" and how in fitted_rules
     ]
-    return Report(
+    called = model_names(facts)
+    adjustments = {called.get(name, name): of for name, of in adjustments_of(run).items()}
+    page = Report(
         title=f"evenhand {facts['job']}: {run.root.resolve().name}",
         facts=facts,
         rows=rows,
@@ -166,7 +174,13 @@ def report_of(
             *(f"Group {group}: no part in gaps." for group in settings.get("exclude_group", ())),
         ),
         notes=(*facts.get("notes", ()), *fitted, *_cautions(settings)),
+        judged={name: of.judged for name, of in adjustments.items()},
+        promises=promise_verdicts(adjustments),
     )
+    if not adjustments:
+        return page
+    reported = find(page.estimates, split=measured.split)
+    return replace(page, adjusted=adjustment_part(adjustments, reported, page.attributes))
 
 
 def _cautions(settings: Mapping[str, Any]) -> list[str]:

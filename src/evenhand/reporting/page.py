@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from hashlib import sha256
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
@@ -28,6 +28,9 @@ from evenhand.reporting.sections.units import UnitShare, unit_view
 from evenhand.reporting.text.sentences import chance_remark, detectable_sentence, lede, reading
 from evenhand.reporting.text.vocabulary import first_upper, model_names, opening
 from evenhand.reporting.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from evenhand.reporting.sections.assessment import Part
 
 CORRECTED = (
     "p-values are corrected over all groups and models that this page compares: of 100 pages "
@@ -85,6 +88,12 @@ class Report:
         What took no part: unreadable images, excluded groups; one sentence each.
     notes
         What else a reader must know; one sentence each.
+    judged
+        The metrics that a model is compared by, by its shown name; of others the leading one.
+    adjusted
+        What methods have fitted to a trained model, None without any.
+    promises
+        What these methods promise of new patients.
     """
 
     title: str
@@ -102,6 +111,9 @@ class Report:
     threshold_rule: str = ""
     left_out: Sequence[str] = ()
     notes: Sequence[str] = ()
+    judged: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    adjusted: Part | None = None
+    promises: Sequence[Verdict] = ()
 
     @cached_property
     def estimates(self) -> Estimates:
@@ -129,11 +141,14 @@ def render(report: Report) -> str:
             (name, score_views(of.scored, of.groups, report.positive)) for name, of in samples
         ],
         "explorers": [(name, explorer(of.scored, of.groups, of.compared)) for name, of in samples],
-        "comparison": comparison(here, report.attributes, picked, find(rows, split="val")),
+        "comparison": comparison(
+            here, report.attributes, picked, find(rows, split="val"), report.judged
+        ),
         "splits": generalisation(rows, report.attributes),
         "searches": () if report.search is None else search_views(report.search),
         "pruning": None if report.pruning is None else pruning_view(report.pruning),
         "units": unit_view(report.units) if report.units else None,
+        "adjusted": report.adjusted,
         "undefined": undefined(rows),
         "facts": fact_tables(report.facts),
         "thresholds": _thresholds(single),
@@ -165,6 +180,7 @@ def _contents(page: Mapping[str, Any], report: Report) -> list[tuple[str, str]]:
         "strategies": (f"{_contenders(report)} side by side", page["comparison"]),
         "generalisation": ("Does fairness generalise?", page["splits"]),
         "pruning": ("What was pruned", page["pruning"]),
+        "adjusted": ("What was adjusted", page["adjusted"]),
         "search": ("The search", page["searches"]),
         "units": ("What the best mask tunes", page["units"]),
         "undefined": ("What is not here", page["undefined"] or report.left_out),
@@ -178,7 +194,7 @@ def _contents(page: Mapping[str, Any], report: Report) -> list[tuple[str, str]]:
 
 def _contenders(report: Report) -> str:
     """Return what the models of a run are to each other: strategies where a search chose one."""
-    chose = report.facts.get("chosen") and report.pruning is None
+    chose = report.facts.get("chosen") and report.pruning is None and report.adjusted is None
     return "Strategies" if chose else "Models"
 
 
@@ -199,6 +215,7 @@ def verdicts_of(report: Report) -> tuple[Verdict, ...]:
             for row, text in doubts
             if text
         ),
+        *report.promises,
     )
 
 
@@ -245,8 +262,9 @@ def _answers(every: Sequence[Estimate], report: Report, chosen: str) -> tuple[An
     ]
     metric = leading_metric(single)
     compared = [
-        strategy_answer(rows, model, name, metric, validation)
+        strategy_answer(rows, model, name, first, validation, beside)
         for model in models
+        for first, *beside in [report.judged.get(model) or (metric,)]
         for name in report.attributes
     ]
     return (*(answer for answer in compared if answer is not None), *told)

@@ -82,6 +82,7 @@ def strategy_answer(
     attribute: str,
     metric: str,
     validation: Sequence[Estimate] = (),
+    beside: Sequence[str] = (),
 ) -> Answer | None:
     """Say whether a model serves its worst group better than the models it is held against.
 
@@ -95,6 +96,8 @@ def strategy_answer(
         What it is served by (``"auc"``).
     validation
         Rows of the validation split, which show the group that each other model serves worst.
+    beside
+        Further metrics, whose claimed differences are told, too.
 
     Returns
     -------
@@ -112,6 +115,7 @@ def strategy_answer(
     defined = [change for change in possible if change is not None]
     changed = [group.difference for change in defined for group in change.groups]
     levelling = [verdict for change in defined if (verdict := levelling_verdict(change))]
+    others_told = _changed(rows, model, (EVERYONE, attribute), beside)
     down = any(verdict.claim for verdict in levelling)
     return Answer(
         topic=f"{opening(model)} or {listed(others, 'or')}, by {shown(attribute)}?",
@@ -120,6 +124,7 @@ def strategy_answer(
             *_side_by_side(told, paired),
             *(_side_by_side(everybody, overall) if overall else ()),
             *(group_sentence(row) for row in changed if paired_chip(row) != "cannot tell"),
+            *map(_beside_sentence, others_told),
             *(verdict.text for verdict in levelling),
             *usual_sentences(rows, paired),
             PICKED,
@@ -133,9 +138,32 @@ def strategy_answer(
                 for row in changed
                 if paired_chip(row) != "cannot tell"
             ),
+            *(_paired_verdict(row, _beside_sentence(row)) for row in others_told),
             *levelling,
         ),
     )
+
+
+def _changed(
+    rows: Sequence[Estimate], model: str, attributes: Sequence[str], metrics: Sequence[str]
+) -> list[Estimate]:
+    """Return a model's claimed differences for everybody and each group, in some metrics."""
+    return [
+        row
+        for metric in metrics
+        for attribute in attributes
+        for row in find(rows, model=model, attribute=attribute, metric=metric)
+        if row.against and paired_chip(row) != "cannot tell"
+        if row.group != EVERYONE or attribute == EVERYONE
+    ]
+
+
+def _beside_sentence(row: Estimate) -> str:
+    """Say a difference in a metric that is not the one of the answer."""
+    label = term(row.metric).label
+    if row.group == EVERYONE:
+        return f"{label} of everybody. {paired_sentence(row)}"
+    return f"{label}. {group_sentence(row)}"
 
 
 def _paired_verdict(row: Estimate, text: str) -> Verdict:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from evenhand.metrics import leading_metric as leading_of
@@ -48,10 +48,12 @@ def comparison(
     attributes: Sequence[str],
     chosen: str | None,
     validation: Sequence[Estimate] = (),
+    judged: Mapping[str, Sequence[str]] | None = None,
 ) -> Comparison | None:
     """Lay out the models of a run side by side on one split; None where there is only one model.
 
-    Rows of the ``validation`` split show the group that a model serves worst.
+    Rows of the ``validation`` split show the group that a model serves worst. Models are compared
+    by the leading metric, but for those in ``judged``.
     """
     single = find(rows, against=None)
     models = names(single, "model")
@@ -68,10 +70,31 @@ def comparison(
         by_group=tuple(
             plot for name in attributes if (plot := _by_group(single, name, metric, chosen)).rows
         ),
-        gains=gains_tables(rows, validation, attributes, metric),
+        gains=_gains(rows, validation, attributes, metric, judged or {}),
         paired=_paired(rows, attributes, metric),
         paired_further=tuple(plot for other in others for plot in _paired(rows, attributes, other)),
     )
+
+
+def _gains(
+    rows: Sequence[Estimate],
+    validation: Sequence[Estimate],
+    attributes: Sequence[str],
+    metric: str,
+    judged: Mapping[str, Sequence[str]],
+) -> tuple[GainsTable, ...]:
+    """Return the table of gains and losses of each pair, in each metric that it is judged by."""
+    pairs = dict.fromkeys((row.model, row.against) for row in rows if row.against)
+    return tuple(
+        table
+        for model, against in pairs
+        for name in judged.get(model) or (metric,)
+        for table in gains_tables(
+            [row for row in rows if row.against in (None, against) and row.metric == name
+             and (row.model == model or not row.against)],
+            validation, attributes, name,
+        )
+    )  # fmt: skip
 
 
 def generalisation(rows: Sequence[Estimate], attributes: Sequence[str]) -> tuple[Forest, ...]:

@@ -174,6 +174,11 @@ MODELS = {
     "before": "the unpruned model",
     "pruned": "the pruned model",
     "finetuned": "the pruned and fine-tuned model",
+    "unadjusted": "the unadjusted model",
+    "thresholds": "the model with thresholds by group",
+    "recalibrate": "the recalibrated model",
+    "multicalibrate": "the multicalibrated model",
+    "dfr": "the model with a new last layer",
 }
 
 

@@ -1,0 +1,155 @@
+"""`evenhand adjust`: fit methods on validation rows, score the test rows once, compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from evenhand.cohort.reopen import data_now
+from evenhand.errors import EvenhandError, pick
+from evenhand.evaluation.inputs import Inputs, find_inputs, read_inputs
+from evenhand.evaluation.requests import ask
+from evenhand.files import fingerprint, write_text
+from evenhand.jobs.adjust.adjustment import JUDGED, read_adjustment, write_adjustment
+from evenhand.jobs.adjust.fitting import Before, Fitted, fit_methods
+from evenhand.jobs.adjust.settings import AdjustSettings
+from evenhand.jobs.audit.job import notes_of
+from evenhand.jobs.evaluate import evaluate
+from evenhand.methods.registry import post_hoc_from_text
+from evenhand.runs import Run, finished_run, run_scope, start_run
+from evenhand.tables.attributes import parts_of
+from evenhand.tables.predictions import write_predictions
+
+BEFORE = "unadjusted"
+"""The name of the model before any adjustment."""
+
+
+@run_scope()
+def adjust(settings: AdjustSettings, out: Path, *, overwrite: bool = False) -> Run:
+    """Adjust a trained model by one or several methods, without training it again.
+
+    Methods are fitted on validation rows; test rows are scored once by what was fitted. Each
+    adjusted model is compared with the unadjusted one on the same test patients.
+
+    Parameters
+    ----------
+    settings
+        The run or the predictions file, the attributes, the methods, and what is measured.
+    out
+        The run directory of the adjusted models.
+    overwrite
+        Whether another or a finished run in ``out`` may be replaced.
+
+    Raises
+    ------
+    EvenhandError
+        An input cannot be read, has no validation or test rows, or lacks what a method needs;
+        nothing is written then.
+    """
+    before, inputs = _open(settings)
+    settings = settings.model_copy(
+        update={"attribute": before.attributes, "metric": _metrics(settings)}
+    )
+    ask({BEFORE: before.predictions}, settings.attribute, settings, inputs.cuts)
+    fitted = fit_methods(settings, before)
+    run = start_run(
+        out,
+        "adjust",
+        _kept(settings, before),
+        fingerprint=fingerprint((), inputs.files.values()),
+        reads=(settings.input,),
+        overwrite=overwrite,
+    )
+    names = [BEFORE, *fitted]
+    cuts = {name: one.cut for name, one in fitted.items() if one.cut is not None}
+    run.note(
+        models=names,
+        pairs=[(name, BEFORE) for name in fitted],
+        source=inputs.source,
+        cuts={**inputs.cuts, **{name: vars(cut) for name, cut in cuts.items()}},
+        notes=notes_of({BEFORE: before.predictions}),
+    )
+    _write(run, before, fitted)
+    chosen = next(iter(fitted)) if len(fitted) == 1 else None
+    with run.phase("evaluation"):
+        evaluate(run, chosen=chosen)
+    run.finish(chosen=chosen)
+    return run
+
+
+def _open(settings: AdjustSettings) -> tuple[Before, Inputs]:
+    """Read the predictions, and name the run that holds the model that made them."""
+    wanted = () if settings.model is None else (settings.model,)
+    if settings.input.is_dir():
+        finished_run(settings.input)
+    inputs = find_inputs((settings.input,), wanted)
+    if len(inputs.files) > 1:
+        raise EvenhandError(
+            f"{settings.input} holds several models and chose none: {', '.join(inputs.files)}. "
+            "Name one with --model."
+        )
+    models, attributes = read_inputs(inputs, settings, settings.condition)
+    ((name, predictions),) = models.items()
+    if settings.method_attribute is not None:
+        for part in parts_of(settings.method_attribute):
+            pick("--method-attribute", part, predictions.levels)
+    run = finished_run(settings.input) if settings.input.is_dir() else None
+    if run is not None and not _holds_model(run, name):
+        run = None
+    before = Before(settings, predictions, attributes, run, name)
+    return before, Inputs(
+        inputs.files, {BEFORE: cut for cut in inputs.cuts.values()}, inputs.source, inputs.job
+    )
+
+
+def _holds_model(run: Run, name: str) -> bool:
+    """Whether a run holds the weights that alone give a model's scores."""
+    adjustment = read_adjustment(run.model(name))
+    adjusted = adjustment is not None and not adjustment.in_weights
+    return (run.model(name) / "model.safetensors").is_file() and not adjusted
+
+
+def _metrics(settings: AdjustSettings) -> tuple[str, ...]:
+    """Return the metrics that are asked for, and those that the methods are judged by."""
+    if not settings.metric:
+        return ()
+    own = (name for text in settings.method for name in JUDGED.get(post_hoc_from_text(text)[0], ()))
+    return tuple(dict.fromkeys((*settings.metric, *own)))
+
+
+def _kept(settings: AdjustSettings, before: Before) -> dict[str, Any]:
+    """Return the settings that the run keeps.
+
+    How the model was built and its data read stays known: predicting needs it.
+    """
+    ours = settings.model_dump(mode="json", exclude={"cache"})
+    if before.run is None:
+        return ours
+    known = before.run.facts["settings"]
+    return {**known, **ours, "data": data_now(known["data"], settings.data),
+            "bins": list(settings.bins) or known["bins"]}  # fmt: skip
+
+
+def _write(run: Run, before: Before, fitted: dict[str, Fitted]) -> None:
+    """Write predictions, weights and adjustments of every model."""
+    write_predictions(run.predictions(BEFORE), before.predictions)
+    if before.run is not None:
+        splits = (before.run.root / "splits.csv").read_text("utf-8")
+        write_text(run.root / "splits.csv", splits)
+    for name, one in fitted.items():
+        folder = run.model(name)
+        if one.model is not None:
+            _write_model(folder, before, one)
+        write_adjustment(folder, one.adjustment)
+        write_predictions(run.predictions(name), one.predictions)
+
+
+def _write_model(folder: Path, before: Before, one: Fitted) -> None:
+    from evenhand.networks.checkpoints import read_model_facts, save_model
+
+    assert before.run is not None
+    assert one.model is not None
+    facts = dict(read_model_facts(before.run.model(before.name)))
+    for name in ("schema", "spec"):
+        del facts[name]
+    save_model(folder, one.model, **facts)
