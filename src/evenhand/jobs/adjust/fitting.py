@@ -122,7 +122,7 @@ def fit_methods(settings: AdjustSettings, before: Before) -> dict[str, Fitted]:
     """
     asked = {name: (text, *post_hoc_from_text(text)) for name, text in settings.names.items()}
     _check_splits(before)
-    for text, method, kind, given in asked.values():
+    for text, _, kind, given in asked.values():
         _check(before, text, kind, given)
     return {
         name: _fit(before, text, method, kind, given)
@@ -174,7 +174,7 @@ def _check_known(before: Before, text: str) -> None:
 
 def needs_features(given: Mapping[str, Any]) -> bool:
     """Return whether settings ask for groups that are inferred from features."""
-    return given.get("at_test", "known") != "known"
+    return bool(given.get("at_test", "known") != "known")
 
 
 def _fit(before: Before, text: str, method: str, kind: PostHoc, given: Mapping[str, Any]) -> Fitted:

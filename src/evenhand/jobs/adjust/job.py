@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +98,8 @@ def _open(settings: AdjustSettings) -> tuple[Before, Inputs]:
     if run is not None and not _holds_model(run, name):
         run = None
     before = Before(settings, predictions, attributes, run, name)
-    return before, Inputs(
-        inputs.files, {BEFORE: cut for cut in inputs.cuts.values()}, inputs.source, inputs.job
-    )
+    cuts = dict(zip([BEFORE], inputs.cuts.values(), strict=False))  # none, or that of the model
+    return before, replace(inputs, cuts=cuts)
 
 
 def _holds_model(run: Run, name: str) -> bool:
