@@ -25,7 +25,15 @@ from evenhand.reporting.text.sentences import (
     usual_sentences,
     where,
 )
-from evenhand.reporting.text.vocabulary import first_upper, is_of_group, opening, shown, term
+from evenhand.reporting.text.vocabulary import (
+    first_upper,
+    in_sentence,
+    is_of_group,
+    opening,
+    shown,
+    split_across,
+    term,
+)
 from evenhand.reporting.text.worst_best import Extremes, extremes, is_unknown
 from evenhand.reporting.verdicts import Verdict
 
@@ -119,7 +127,7 @@ def strategy_answer(
     down = any(verdict.claim for verdict in levelling)
     return Answer(
         topic=f"{opening(model)} or {listed(others, 'or')}, by {shown(attribute)}?",
-        headline=strategy_sentence(paired) + cost_sentence(overall),
+        headline=_headline(paired, others_told, beside) + cost_sentence(overall),
         details=(
             *_side_by_side(told, paired),
             *(_side_by_side(everybody, overall) if overall else ()),
@@ -130,7 +138,7 @@ def strategy_answer(
             PICKED,
             TWO_MODELS,
         ),
-        outcome="levelled down" if down else _least([paired_chip(row) for row in paired]),
+        outcome="levelled down" if down else _outcome(paired, others_told),
         verdicts=(
             *(_paired_verdict(row, paired_sentence(row)) for row in (*paired, *overall)),
             *(
@@ -142,6 +150,26 @@ def strategy_answer(
             *levelling,
         ),
     )
+
+
+def _headline(
+    paired: Sequence[Estimate], others_told: Sequence[Estimate], beside: Sequence[str]
+) -> str:
+    """Return the headline; where there are further metrics, with what it is by and what it costs."""
+    text = strategy_sentence(paired)
+    if not beside:
+        return text
+    lost = dict.fromkeys(row.metric for row in others_told if paired_chip(row) == "worse")
+    cost = f" It costs {listed([in_sentence(name) for name in lost])}." if lost else ""
+    by = term(split_across(paired[0].metric)[0]).label
+    return f"{by}: {text}{cost}"
+
+
+def _outcome(paired: Sequence[Estimate], others_told: Sequence[Estimate]) -> Outcome:
+    """Return the answer in a word or two; better by one metric and worse by another is a trade."""
+    least = _least([paired_chip(row) for row in paired])
+    costs = any(paired_chip(row) == "worse" for row in others_told)
+    return "a trade" if least == "better" and costs else least
 
 
 def _changed(

@@ -20,7 +20,7 @@ from evenhand.reporting.text.numbers import (
 from evenhand.reporting.text.vocabulary import group_kind, opening, shown, split_across, term
 from evenhand.reporting.text.worst_best import Extremes
 
-Outcome = Literal["better", "worse", "levelled down", "a gap", "cannot tell"]
+Outcome = Literal["better", "worse", "a trade", "levelled down", "a gap", "cannot tell"]
 """What an answer comes to, as the report prints it."""
 
 

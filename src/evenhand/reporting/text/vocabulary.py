@@ -187,6 +187,18 @@ def first_upper(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def in_sentence(metric: str) -> str:
+    """Return what a metric is called within a sentence.
+
+    Examples
+    --------
+    >>> in_sentence("sensitivity"), in_sentence("auc")
+    ('sensitivity', 'AUC')
+    """
+    label = term(metric).label
+    return label if label[:2].isupper() else label[:1].lower() + label[1:]
+
+
 def model_names(facts: Mapping[str, Any]) -> dict[str, str]:
     """Return what the report calls the models of a run that have a name of ours.
 
