@@ -28,15 +28,16 @@ from numpy.typing import NDArray
 
 from evenhand.errors import EvenhandError
 from evenhand.evaluation.rows import groups_in
+from evenhand.experiments.runs import Run, open_run
 from evenhand.experiments.settings import FinetuneSettings
-from evenhand.files import read_json, write_text
+from evenhand.files import write_text
 from evenhand.jobs.finetune.job import finetune
 from evenhand.jobs.tune.job import tune
 from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.masks.strategies import find_strategy
 from evenhand.metrics import Bootstrap, Plan, Scored, measure, scored, youden
+from evenhand.networks.checkpoints import read_model_record
 from evenhand.progress import bar
-from evenhand.runs import Run, open_run
 from evenhand.tables.predictions import Predictions, read_predictions
 
 ATTRIBUTES = ("age", "sex")
@@ -239,8 +240,8 @@ def chosen(given: argparse.Namespace, fold: Fold, strategy: str, attribute: str)
     runs = [open_run(root_of(given, fold, strategy, lr)) for lr in RATES]
 
     def value(run: Run) -> float:
-        facts = read_json(run.model(run.facts["chosen"]) / "model.json")
-        return float(facts["val"][f"auc_worst:{attribute}"])
+        about = read_model_record(run.folder(run.record.chosen or ""))
+        return float(about.val[f"auc_worst:{attribute}"] or 0)
 
     return max(runs, key=value)
 
@@ -256,7 +257,7 @@ def pooled(
     tables, thresholds = [], []
     for fold in folds:
         run = chosen(given, fold, strategy, attribute)
-        found = read_predictions(run.predictions(run.facts["chosen"]))
+        found = read_predictions(run.predictions_file(run.record.chosen))
         val, test = found.of_split("val"), found.of_split("test")
         cut = youden(val.labels, val.scores)
         thresholds.append(np.full(len(test), quantiles(np.array([cut]), val.scores)[0]))

@@ -144,10 +144,10 @@ def pair(base: TuneSettings, folder: Path, seed: int) -> dict[str, Any]:
         run = tune(both.model_copy(update={"cache": folder / f"cache{seed}"}), folder / str(seed))
     found["ours_peak_mb"] = peak()
     found["ours_cpu_seconds"] = time.process_time() - used  # with everything that the job does
-    found["phases"] = run.facts["seconds"]
+    found["phases"] = run.record.seconds
     found["ours_seconds"] = sum(found["phases"][name] for name in PHASES)
     found["ours_shares"] = spent(found["ours_seconds"])
-    found["ours_value"] = value(task, load_model(run.model("fairtune")))
+    found["ours_value"] = value(task, load_model(run.folder("fairtune")))
     return found
 
 

@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from evenhand.experiments.runs import Run
 from evenhand.experiments.task_cache import prepared
 from evenhand.jobs.assess.claims import LEVEL, Claim, claims_of
 from evenhand.jobs.assess.evaluation import Evaluation, Tested, Value, judge_model, worst_levels
 from evenhand.jobs.assess.grid import Cell, fit_cell
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
 from evenhand.metrics.parity import Judged
-from evenhand.runs import Run
 from evenhand.tables.predictions import read_predictions
 
 FITS, DRAWS, SEEDS = 40, 200, 3
@@ -52,7 +52,7 @@ def fit(data: Path, folder: Path, epochs: int, cache: Path) -> None:
 def judged_fits(data: Path, folder: Path) -> list[Tested]:
     """Judge every stored fit."""
     settings, run = settings_for(data), Run(folder)
-    paths = [run.predictions(Cell(SUPERVISED, 1.0, seed).name) for seed in range(FITS)]
+    paths = [run.predictions_file(Cell(SUPERVISED, 1.0, seed).name) for seed in range(FITS)]
     return [judge_model(read_predictions(path), settings, 0) for path in paths if path.exists()]
 
 

@@ -27,6 +27,7 @@ import pandas as pd
 from scipy.stats import t as student
 
 from evenhand.cohort.prepare import prepare_cohort
+from evenhand.experiments.runs import Run, open_run
 from evenhand.experiments.settings import FinetuneSettings
 from evenhand.experiments.task import Task, make_task, train
 from evenhand.files import read_json, write_json
@@ -36,7 +37,6 @@ from evenhand.jobs.tune.job import tune
 from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.jobs.tune.spaces import Choice
 from evenhand.metrics import groups_of
-from evenhand.runs import Run, open_run
 from evenhand.training.device import make_accelerator
 from evenhand.training.predict import predict
 
@@ -143,7 +143,7 @@ def judge(given: argparse.Namespace, pretrained: Path, seed: int) -> dict[str, A
             name: {"study": one.study, "units": len(one.choice.mask), "lr": one.choice.lr}
             for name, one in chosen.items()
         },
-        "seconds": {name: run.facts["seconds"] for name, run in runs.items()},
+        "seconds": {name: run.record.seconds for name, run in runs.items()},
         "epochs": {name: epochs_of(run) for name, run in runs.items()},
     }
 

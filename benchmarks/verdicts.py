@@ -144,8 +144,7 @@ def two_models(world: World, seed: int, share: float = 0.5) -> Report:
         (models["new"], models["old"]), names,
         names=("new", "old"), seed=seed, plan=SPOKEN, cuts=(CUT, CUT),
     )  # fmt: skip
-    facts = {"pairs": [("new", "old")]}
-    return Report("", facts, as_table(judge([*parts, pair])), names)
+    return Report("", as_table(judge([*parts, pair])), names)
 
 
 def rate(times: int, n: int) -> str:

@@ -14,13 +14,14 @@ import time
 from functools import partial
 from pathlib import Path
 
+from evenhand.experiments.runs import begin_run
 from evenhand.experiments.study_storage import open_storage
 from evenhand.experiments.task_cache import Fits, prepared
 from evenhand.experiments.trials import search
 from evenhand.jobs.tune.contenders import contenders
 from evenhand.jobs.tune.fitting import score_choice
 from evenhand.jobs.tune.settings import TuneSettings
-from evenhand.runs import run_scope, start_run
+from evenhand.runs import run_scope
 from evenhand.search.study import open_study
 from evenhand.workers import WorkerSettings, open_engine
 
@@ -70,7 +71,7 @@ def timed(settings: TuneSettings, folder: Path, workers: int) -> float:
         prune_until=0,
     )
     with run_scope():
-        run = start_run(folder / str(workers), "tune", {"seed": 0}, fingerprint=task.fingerprint)
+        run = begin_run(folder / str(workers), "tune", settings, fingerprint=task.fingerprint)
     score = partial(score_choice, Fits(settings, task.fingerprint, run), "full")
     start = time.perf_counter()
     with open_engine(WorkerSettings(workers=workers, worker_cpus=1)) as engine:

@@ -13,9 +13,12 @@ from tests.command import PHANTOMS, evenhand, training
 
 from evenhand import AuditSettings, CompareSettings, FinetuneSettings, PredictSettings, TuneSettings
 from evenhand.cli import app
+from evenhand.experiments.runs import begin_run
 from evenhand.files import read_json, write_json
+from evenhand.jobs.assess.settings import AssessSettings
+from evenhand.jobs.pretrain.settings import PretrainSettings
 from evenhand.metrics import COLUMNS
-from evenhand.runs import run_scope, start_run
+from evenhand.runs import run_scope
 
 MODEL = {"model.safetensors", "model.json", "predictions.parquet"}
 
@@ -78,12 +81,13 @@ def test_report_writes_the_same_again(trained):
 
 def test_report_refuses_what_a_run_has_not(tmp_path):
     with run_scope():
-        run = start_run(tmp_path, "pretrain", {"seed": 0}, fingerprint="")
+        run = begin_run(tmp_path, "pretrain", PretrainSettings(data="phantom:"), fingerprint="")
     run.finish()
-    facts = run.facts
+    record = read_json(tmp_path / "run.json")
     ended = evenhand("report", tmp_path)
     assert (ended.status, "a run of 'pretrain', which has no report" in ended.err) == (2, True)
-    write_json(tmp_path / "run.json", facts | {"job": "assess"})
+    settings = AssessSettings(data="phantom:").kept()
+    write_json(tmp_path / "run.json", record | {"job": "assess", "settings": settings})
     ended = evenhand("report", tmp_path, "--card", tmp_path / "card.md")
     assert (ended.status, "which has no card" in ended.err) == (2, True)
 

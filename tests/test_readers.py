@@ -8,7 +8,7 @@ from tests.data import tiny
 
 from evenhand.cohort.readers import known_readers, open_cohort
 from evenhand.cohort.settings import DataSettings
-from evenhand.runs import open_run
+from evenhand.experiments.runs import open_run
 
 FAST = ("oasis1", "table")
 SERIES = ("--backbone", "conv1d", "--weights", "none", "--device", "cpu")
@@ -44,8 +44,8 @@ def test_a_reader_through_check_finetune_and_audit(name, tmp_path):
     assert done.status == 0, done.err
     audited = evenhand("audit", run, "--attribute", attributes[0], "--out", tmp_path / "audit")
     assert audited.status == 0, audited.err
-    source = open_run(run).facts["source"]
-    assert source["reader"] == name
-    assert source["label"] == cohort.source.label
-    assert source["levels"] == {name: list(levels) for name, levels in cohort.levels.items()}
+    source = open_run(run).record.source
+    assert source.reader == name
+    assert source.label == cohort.source.label
+    assert source.levels == cohort.levels
     assert (run / "report.html").is_file()

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from evenhand.errors import EvenhandError
+from evenhand.experiments.runs import Run, open_run
 from evenhand.files import read_json, write_json
-from evenhand.runs import SCHEMA, open_run, run_scope, start_run
+from evenhand.runs import SCHEMA, open_folder, run_scope, start_run
 
 SETTINGS = {"seed": 3, "epochs": 2}
 
@@ -37,7 +38,7 @@ def test_an_unfinished_run_is_continued_as_it_is(tmp_path):
     run = begin(tmp_path)
     run.note(models=["full"])
     again = begin(tmp_path)
-    assert again.facts["models"] == ["full"]
+    assert again.head.models == ("full",)
     assert not again.finished
 
 
@@ -59,7 +60,7 @@ def test_another_run_is_refused_unless_it_may_be_replaced(tmp_path, change, mess
         begin(tmp_path, **change)
     assert "--overwrite" in str(refused.value)
     assert contents(tmp_path) == before
-    assert begin(tmp_path, **change, overwrite=True).facts["models"] == []
+    assert begin(tmp_path, **change, overwrite=True).head.models == ()
     assert contents(tmp_path) == {(tmp_path / "run.json").relative_to(tmp_path)}
 
 
@@ -67,7 +68,7 @@ def test_a_finished_run_is_refused(tmp_path):
     begin(tmp_path).finish(chosen="full")
     with pytest.raises(EvenhandError, match=r"holds a finished run.*--out.*--overwrite"):
         begin(tmp_path)
-    assert open_run(str(tmp_path)).facts["chosen"] == "full"
+    assert open_folder(str(tmp_path)).head.chosen == "full"
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -102,21 +103,21 @@ def test_phases_add_up_and_a_failed_one_is_not_lost_work(tmp_path):
     for _ in range(2):
         with run.phase("training"):
             pass
-    assert run.facts["seconds"].keys() == {"training"}
+    assert run.head.seconds.keys() == {"training"}
 
 
 def test_models_are_those_with_predictions_in_their_order(tmp_path):
-    run = begin(tmp_path)
-    run.note(models=["b", "a", "c"])
+    run = Run(tmp_path)
+    begin(tmp_path).note(models=["b", "a", "c"])
     for name in ("a", "b"):
-        run.model(name).mkdir(parents=True)
-        run.predictions(name).touch()
-    assert run.models() == ("b", "a")
+        run.folder(name).mkdir(parents=True)
+        run.predictions_file(name).touch()
+    assert run.models == ("b", "a")
 
 
 def test_what_is_no_run_or_a_later_one(tmp_path):
     with pytest.raises(EvenhandError, match=r"no run directory: it has no run\.json"):
         open_run(tmp_path)
     write_json(tmp_path / "run.json", {"schema": SCHEMA + 1})
-    with pytest.raises(EvenhandError, match="schema 2; this version of Evenhand reads up to 1"):
+    with pytest.raises(EvenhandError, match="schema 3; this version of Evenhand reads up to 2"):
         open_run(tmp_path)

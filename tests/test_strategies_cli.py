@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from tests.command import PHANTOMS, evenhand, training
 
+from evenhand.experiments.runs import open_run
 from evenhand.files import read_json
 from evenhand.networks.checkpoints import load_model
-from evenhand.runs import open_run
 from evenhand.tables.predictions import read_predictions
 
 pytest.importorskip("peft")
@@ -83,7 +83,7 @@ def test_a_search_is_compared_with_every_kind_of_strategy(cache, tmp_path):
     words += ["--trials", 2, "--confirm", 1, "--confirm-seeds", 1, "--epochs", 2]
     done("tune", PHANTOMS, *training(cache, *words, "--out", tmp_path / "run"))
     run = open_run(tmp_path / "run")
-    assert run.models() == ("fairtune", *baselines)
+    assert run.models == ("fairtune", *baselines)
     rows = read_json(run.root / "metrics.json")["rows"]
     paired = {row["against"] for row in rows if row["model"] == "fairtune"} - {None}
     assert paired == set(baselines)
@@ -91,5 +91,5 @@ def test_a_search_is_compared_with_every_kind_of_strategy(cache, tmp_path):
     assert (trials.groupby("study").size() >= 1).all()
     for name, units in lists.items():
         assert set(trials["mask"][trials["study"] == name]) == {" ".join(sorted(units.split(",")))}
-        assert set(read_json(run.model(name) / "model.json")["mask"]) == set(units.split(","))
+        assert set(read_json(run.folder(name) / "model.json")["mask"]) == set(units.split(","))
     assert list(lists)[1] in (run.root / "report.html").read_text()

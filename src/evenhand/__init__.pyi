@@ -12,6 +12,8 @@ from .errors import UnknownNameError as UnknownNameError
 from .evaluation.settings import AuditSettings as AuditSettings
 from .evaluation.settings import CompareSettings as CompareSettings
 from .evaluation.settings import PredictSettings as PredictSettings
+from .experiments.runs import Run as Run
+from .experiments.runs import open_run as open_run
 from .experiments.settings import FinetuneSettings as FinetuneSettings
 from .jobs.adjust.job import adjust as adjust
 from .jobs.adjust.settings import AdjustSettings as AdjustSettings
@@ -67,8 +69,6 @@ from .networks.model import ModelSpec as ModelSpec
 from .networks.model import build_model as build_model
 from .reporting import Report as Report
 from .reporting import render as render
-from .runs import Run as Run
-from .runs import open_run as open_run
 from .tables.predictions import Predictions as Predictions
 from .tables.predictions import read_predictions as read_predictions
 from .tables.predictions import write_predictions as write_predictions

@@ -132,12 +132,12 @@ def pretrain(settings: PretrainSettings, out: Path, overwrite: bool) -> None:
     """
     from evenhand.jobs.pretrain.job import ENCODER
     from evenhand.jobs.pretrain.job import pretrain as work
-    from evenhand.networks.checkpoints import read_model_facts
+    from evenhand.networks.checkpoints import read_model_record
 
     run = work(settings, out, overwrite=overwrite)
-    facts = read_model_facts(run.model(ENCODER))
-    epochs = counted(facts["epoch"], "epoch")
-    typer.echo(f"loss {facts['loss']:.3f} after {epochs}; start from it: --weights {out}")
+    encoder = read_model_record(run.folder(ENCODER))
+    epochs = counted(encoder.epoch or 0, "epoch")
+    typer.echo(f"loss {encoder.loss or 0:.3f} after {epochs}; start from it: --weights {out}")
 
 
 @job(TuneSettings, "data")
@@ -175,7 +175,7 @@ def predict(settings: PredictSettings, out: Path, overwrite: bool) -> None:
     from evenhand.jobs.predict.unlabelled import printed_counts
 
     run = work(settings, out, overwrite=overwrite)
-    if run.facts["labelled"]:
+    if run.record.labelled:
         _show(run)
     else:
         typer.echo("\n".join(printed_counts(run)))
@@ -244,7 +244,7 @@ def assess(settings: AssessSettings, out: Path, overwrite: bool) -> None:
     from evenhand.jobs.assess.job import assess as work
 
     run = work(settings, out, overwrite=overwrite, say=typer.echo)
-    typer.echo("\n".join(run.facts["answer"]))
+    typer.echo("\n".join(run.record.answer))
     typer.echo(f"\nreport: {out / 'report.html'}")
 
 
@@ -279,7 +279,7 @@ def report(
     from evenhand.jobs.assess.pages import report as work
 
     found = work(run, card=card, model=model)
-    if found.facts["job"] in PAGES or not found.facts.get("labelled", True):
+    if found.head.job in PAGES or not found.record.labelled:
         typer.echo(f"report: {run / 'report.html'}")
     else:
         _show(found)
@@ -325,10 +325,10 @@ def _show(run: Any) -> None:
 
     if not is_main():
         return
-    facts = run.facts
+    record = run.record
     rows = read_rows(run.root / "metrics.json")
-    typer.echo(print_table(rows, measure_settings(facts).split))
+    typer.echo(print_table(rows, measure_settings(record.settings).split))
     typer.echo(f"\n{print_verdicts(read_verdicts(run.root / 'verdicts.json'))}")
-    for note in facts.get("notes", ()):
+    for note in record.notes:
         typer.echo(f"\n{note}")
     typer.echo(f"\nreport: {run.root / 'report.html'}")

@@ -309,8 +309,17 @@ def _object(value: Any, path: Path, schema: int | None) -> FileObject:
     return value
 
 
-def checked(model: type[M], values: FileObject, path: Path) -> M:
+def checked(model: type[M], values: FileObject, path: Path, *, strict: bool = False) -> M:
     """Check a JSON object of a file, and return it as a record.
+
+    Parameters
+    ----------
+    model
+        The type of the record.
+    values, path
+        The object, and the file that holds it.
+    strict
+        Whether values have to be of the JSON type that the record writes: 3 is no text, then.
 
     Raises
     ------
@@ -318,13 +327,22 @@ def checked(model: type[M], values: FileObject, path: Path) -> M:
         A value is missing or has the wrong type.
     """
     try:
+        if strict:
+            return model.model_validate_json(json.dumps(values), strict=True)
         return model.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        if first["type"] == "missing":
-            raise DamagedError(path, f"it lacks {place!r}") from None
-        raise DamagedError(path, f"{place}: {first['msg']} (it is {first['input']!r})") from None
+        raise DamagedError(path, first_problem(error)) from None
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return the first thing that is wrong with a record, as part of a sentence."""
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    if first["type"] == "missing":
+        return f"it lacks {place!r}"
+    if first["type"] == "value_error":  # its text says what is wrong
+        return f"{place}: {first['msg'].removeprefix('Value error, ')}"
+    return f"{place}: {first['msg']} (it is {first['input']!r})"
 
 
 def _kind(value: object) -> str:

@@ -10,12 +10,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from evenhand.earlier_names import current_settings
-from evenhand.errors import EvenhandError, pick, some
+from evenhand.errors import EvenhandError, some
 from evenhand.files import (
     DamagedError,
     FileObject,
@@ -29,7 +29,10 @@ from evenhand.launcher import is_main
 from evenhand.locks import locked, refuse_locked
 from evenhand.run_files import RECORD, Contents, remove_run, remove_temporary
 
-SCHEMA = 1
+SCHEMA = 2
+"""The version of ``run.json``; from 2 on a pruning keeps its parent's record beside its own."""
+
+R = TypeVar("R", bound="CommonRecord")
 _ADVICE = "Restore the file from a copy, or remove the folder yourself and give its command again."
 PACKAGES = ("evenhand", "torch", "timm", "accelerate", "optuna", "numpy", "scipy", "pandas")
 
@@ -37,62 +40,56 @@ PACKAGES = ("evenhand", "torch", "timm", "accelerate", "optuna", "numpy", "scipy
 _scope: ContextVar[ExitStack | None] = ContextVar("_scope", default=None)
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="allow")
+class CommonRecord(BaseModel, frozen=True, extra="allow", populate_by_name=True):
+    """The entries of ``run.json`` that say which job a folder holds, and how far it got.
 
-
-class SourceRecord(_Record):
-    """The data that a run used, as ``run.json`` records them."""
-
-    reader: str
-    path: str
-    unit: str = "patient"
-    fingerprint: str = ""
-    left_out: list[str] = []
-
-
-class SettingsRecord(_Record):
-    """The settings of a run that several jobs read by the same name."""
-
-    seed: int
-    data: str | None = None
-    attribute: list[str] = []
-    bins: list[str] = []
-    exclude_group: list[str] = []
-
-
-class RunRecord(_Record):
-    """The content of ``run.json`` that all jobs share; what a job adds is kept, too."""
+    Attributes
+    ----------
+    schema_version
+        The version of the format; the file calls it ``schema``.
+    job
+        The command's name.
+    chosen
+        The model that the run recommends, if it has chosen one.
+    models
+        The models that the run reports, in their order.
+    fingerprint
+        Fingerprint of the data that the job reads.
+    versions
+        The versions of Python and of the packages that numbers depend on.
+    seconds
+        The wall time of each phase.
+    """
 
     schema_version: int = Field(alias="schema")
     job: str
     status: Literal["running", "finished"]
-    settings: SettingsRecord
     seed: int
     chosen: str | None
-    models: list[str]
+    models: tuple[str, ...]
     fingerprint: str
     versions: dict[str, str]
     seconds: dict[str, float]
-    source: SourceRecord | None = None
-    notes: list[str] = []
-    answer: list[str] = []
-    cuts: dict[str, dict[str, Any]] = {}
-    pairs: list[list[str]] = []
-    training: dict[str, Any] = {}
+
+
+class RunHead(CommonRecord):
+    """A ``run.json`` whose settings, and whatever else it holds, are kept as they are."""
+
+    settings: dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Run:
+class RunFolder:
     """A run directory: ``run.json``, ``models/<name>/``, ``metrics.json``, ``report.html``.
 
-    Every change of ``run.json`` is written at once, so a killed run shows how far it got.
+    Every change of ``run.json`` is written at once, so a killed run shows how far it got. What a
+    job's record holds beyond `RunHead` is not known here.
     """
 
     root: Path
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def head(self) -> RunHead:
         """What ``run.json`` holds now.
 
         Raises
@@ -101,80 +98,53 @@ class Run:
             It is damaged, or was written by a later version.
         """
         path = self.root / RECORD
-        facts = _read_record(path)
-        checked(RunRecord, facts, path)
-        return facts
+        return checked(RunHead, _read_record(path), path, strict=True)
 
     @property
     def finished(self) -> bool:
         """Whether the job came to its end."""
-        return bool(self.facts["status"] == "finished")
+        return self.head.status == "finished"
 
-    def note(self, **facts: Any) -> None:
-        """Add facts to ``run.json``; a name that is there already gets the new value.
+    def note(self, **entries: Any) -> None:
+        """Add entries to ``run.json``; one that is there already gets the new value.
 
         Of a launcher's processes the main one writes.
         """
         if is_main():
-            write_json(self.root / RECORD, {**self.facts, **facts})
+            write_record(self.root, changed(self.head, entries))
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Add the wall time of the block, in seconds, to the phase of that name."""
         start = time.perf_counter()
         yield
-        seconds = dict(self.facts["seconds"])
+        seconds = self.head.seconds
         spent = seconds.get(name, 0.0) + time.perf_counter() - start
         self.note(seconds={**seconds, name: round(spent, 3)})
 
-    def model(self, name: str) -> Path:
+    def folder(self, name: str) -> Path:
         """Return the folder of one model of the run."""
         return self.root / "models" / name
 
-    def models(self) -> tuple[str, ...]:
-        """Return the names of the models that have predictions, in the order they were reported.
-
-        Raises
-        ------
-        DamagedError
-            The run is finished, and predictions are absent.
-        """
-        facts = self.facts
-        absent = [path for path in map(self.predictions, facts["models"]) if not path.exists()]
-        if absent and facts["status"] == "finished":
-            raise DamagedError(absent[0], "there is no such file, and the run is finished")
-        return tuple(name for name in facts["models"] if self.predictions(name) not in absent)
-
-    def held_model(self, name: str | None = None) -> str:
-        """Return the name of a model whose weights the run holds: by default, the one it chose.
-
-        Raises
-        ------
-        EvenhandError
-            It holds none, as an audit of other runs does, or none of that name.
-        """
-        facts = self.facts
-        held = [model for model in facts["models"] if self._holds(model)]
-        if not held:
-            raise EvenhandError(
-                f"the run in {self.root} holds no model; name a run that does. There is no "
-                f"{self.root}/models/*/model.json."
-            )
-        model: str = name or facts["chosen"] or ""
-        pick("model", model, dict.fromkeys(held))
-        return model
-
-    def _holds(self, name: str) -> bool:
-        files = ("model.json", "model.safetensors")
-        return any((self.model(name) / file).is_file() for file in files)
-
-    def predictions(self, name: str) -> Path:
+    def predictions_file(self, name: str) -> Path:
         """Return the path of one model's predictions."""
-        return self.model(name) / "predictions.parquet"
+        return self.folder(name) / "predictions.parquet"
 
     def finish(self, *, chosen: str | None = None) -> None:
         """Mark the job as done, with the model that it recommends."""
         self.note(status="finished", chosen=chosen)
+
+
+def changed(record: R, entries: Mapping[str, Any]) -> R:
+    """Return a record with other values of some entries, which are checked."""
+    values = {name: value for name, value in record if name in record.model_fields_set}
+    return type(record).model_validate({**values, **entries})
+
+
+def write_record(root: Path, record: CommonRecord) -> None:
+    """Write the ``run.json`` of a run directory: what is set, under the names of the file."""
+    values = record.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    write_json(root / RECORD, values)
 
 
 @contextmanager
@@ -200,7 +170,7 @@ def start_run(
     fingerprint: str,
     reads: Iterable[Path] = (),
     overwrite: bool = False,
-) -> Run:
+) -> RunFolder:
     """Open a directory for a job: a new one, or the one of the same job that was killed.
 
     It has to be called in a `run_scope`, and the directory is this process's own until that ends.
@@ -233,26 +203,26 @@ def start_run(
     refuse_locked(root)
     _refuse_own_folder(root, reads)
     opened = scope.enter_context(_own(root))
-    run = Run(root)
+    run = RunFolder(root)
     if (root / RECORD).exists() and not overwrite:
         _check_same(run, job, settings, fingerprint)
         remove_temporary(root)
         return run
     _empty(root)
-    facts = {
-        "schema": SCHEMA,
-        "job": job,
-        "status": "running",
-        "settings": dict(settings),
-        "seed": settings["seed"],
-        "chosen": None,
-        "models": [],
-        "fingerprint": fingerprint,
-        "versions": package_versions(),
-        "seconds": {},
-    }
+    head = RunHead(
+        schema_version=SCHEMA,
+        job=job,
+        status="running",
+        settings=dict(settings),
+        seed=settings["seed"],
+        chosen=None,
+        models=(),
+        fingerprint=fingerprint,
+        versions=package_versions(),
+        seconds={},
+    )
     opened.is_new = True
-    write_json(root / RECORD, facts)
+    write_record(root, head)
     return run
 
 
@@ -299,32 +269,18 @@ def _empty(root: Path) -> None:
     remove_temporary(root)
 
 
-def open_run(root: Path | str) -> Run:
-    """Return the run in a directory.
+def open_folder(root: Path | str) -> RunFolder:
+    """Return the run directory at a path.
 
     Raises
     ------
     EvenhandError
         There is no run in it, it is damaged, or it was written by a later version.
     """
-    run = Run(Path(root))
+    run = RunFolder(Path(root))
     if not (run.root / RECORD).is_file():
         raise EvenhandError(f"{root} is no run directory: it has no run.json.")
-    run.facts  # noqa: B018  (refuses a damaged one)
-    return run
-
-
-def finished_run(root: Path) -> Run:
-    """Return the run in a directory, which has come to its end.
-
-    Raises
-    ------
-    EvenhandError
-        There is no run in it, or one that is not finished.
-    """
-    run = open_run(root)
-    if not run.finished:
-        raise EvenhandError(f"the run in {root} is not finished; give its command again.")
+    run.head  # noqa: B018  (refuses a damaged one)
     return run
 
 
@@ -339,19 +295,19 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def _check_same(run: Run, job: str, settings: Mapping[str, Any], fingerprint: str) -> None:
-    facts = run.facts
-    if facts["job"] != job:
+def _check_same(run: RunFolder, job: str, settings: Mapping[str, Any], fingerprint: str) -> None:
+    head = run.head
+    if head.job != job:
         raise EvenhandError(
-            f"{run.root} holds a run of {facts['job']!r}, not of {job!r}. Name another folder "
+            f"{run.root} holds a run of {head.job!r}, not of {job!r}. Name another folder "
             "with --out, or replace it with --overwrite."
         )
-    if run.finished:
+    if head.status == "finished":
         raise EvenhandError(
             f"{run.root} holds a finished run. Name another folder with --out, or replace it "
             "with --overwrite."
         )
-    before, settings = current_settings(facts["settings"]), current_settings(settings)
+    before, settings = current_settings(head.settings), current_settings(settings)
     changed = sorted(
         name for name in {*before, *settings} if before.get(name) != settings.get(name)
     )
@@ -363,7 +319,7 @@ def _check_same(run: Run, job: str, settings: Mapping[str, Any], fingerprint: st
             f"{run.root} holds an unfinished run with other settings ({what}). Give the same "
             "settings to continue it, another --out, or --overwrite."
         )
-    if facts["fingerprint"] != fingerprint:
+    if head.fingerprint != fingerprint:
         raise EvenhandError(
             f"the data have changed since the unfinished run in {run.root} began. Name another "
             "folder with --out, or start again with --overwrite."
@@ -384,10 +340,10 @@ def _refuse_own_folder(root: Path, reads: Iterable[Path]) -> None:
 def _read_record(path: Path) -> FileObject:
     """Return the content of a ``run.json``, after a check that Evenhand wrote it."""
     try:
-        facts = read_object(path, SCHEMA)
+        content = read_object(path, SCHEMA)
         for name in ("job", "fingerprint"):
-            if not isinstance(facts[name], str):
-                raise DamagedError(path, f"its {name} is {facts[name]!r}, which is no text")
+            if not isinstance(content[name], str):
+                raise DamagedError(path, f"its {name} is {content[name]!r}, which is no text")
     except DamagedError as error:
         raise DamagedError(path, error.problem, _ADVICE) from None
-    return facts
+    return content

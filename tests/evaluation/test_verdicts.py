@@ -5,20 +5,24 @@ from __future__ import annotations
 import html
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from evenhand import AuditSettings, CompareSettings
+from evenhand.experiments.records import SourceRecord
+from evenhand.experiments.runs import begin_run
 from evenhand.files import read_json
 from evenhand.jobs.audit.job import audit
 from evenhand.jobs.compare import compare
 from evenhand.jobs.evaluate import evaluate
+from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.jobs.report import write_card
 from evenhand.reporting.terminal import print_verdicts
 from evenhand.reporting.verdicts import Verdict, read_verdicts
-from evenhand.runs import run_scope, start_run
+from evenhand.runs import run_scope
 from evenhand.tables.predictions import read_predictions, write_predictions
 
 
@@ -203,9 +207,8 @@ def test_the_same_model_by_other_patients_shares_no_resamples(audited, tmp_path)
 def test_a_pruning_and_a_comparison_of_it_subtract_in_the_same_direction(tmp_path):
     """Each model less the one that it was made of."""
     with run_scope():
-        run = start_run(
-            tmp_path / "pruned", "prune", {"attribute": ["a0"], "seed": 0}, fingerprint="none"
-        )
+        settings = PruneSettings(run=Path("trained"), attribute=("a0",))
+        run = begin_run(tmp_path / "pruned", "prune", settings, fingerprint="none")
     frame = table(split=True).rename(columns={"a0": "attr_a0", "a1": "attr_a1"})
     for k, name in enumerate(("before", "pruned", "finetuned")):
         rng = np.random.default_rng(k)
@@ -214,10 +217,10 @@ def test_a_pruning_and_a_comparison_of_it_subtract_in_the_same_direction(tmp_pat
             score=np.clip(frame["score"] + 0.1 * rng.normal(size=len(frame)), 0, 1)
         )
         moved.to_csv(path, index=False)
-        write_predictions(run.predictions(name), read_predictions(path))
+        write_predictions(run.predictions_file(name), read_predictions(path))
     run.note(
         models=["before", "pruned", "finetuned"],
-        source={"reader": "predictions", "path": "here", "unit": "patient"},
+        source=SourceRecord(reader="predictions", path="here"),
     )
     own = evaluate(run, chosen="finetuned")
     run.finish(chosen="finetuned")
@@ -244,8 +247,8 @@ def test_all_metrics_have_the_usual_headline(audited):
 def test_permutations_too_few_to_claim_anything_are_noted(audited):
     """Holm multiplies the smallest p-value, 1/20, by the number of tests."""
     frame = table(steep=(4.0, 1.0), patients=100)
-    (note,) = [text for text in audited(frame, permutations=19).facts["notes"] if "permut" in text]
+    (note,) = [text for text in audited(frame, permutations=19).record.notes if "permut" in text]
     assert "19 permutations cannot show" in note
     assert "--permutations 199 at least" in note  # two attributes, five metrics
-    enough = audited(frame, permutations=199).facts["notes"]
+    enough = audited(frame, permutations=199).record.notes
     assert not any("permut" in text for text in enough)

@@ -33,8 +33,8 @@ def settings(**more) -> FinetuneSettings:
 def test_the_model_says_by_which_method_it_was_trained(method, tmp_path):
     run = finetune(settings(method=method, cache=tmp_path / "cache"), tmp_path / "run")
     name = f"full-{method.partition(':')[0]}"
-    assert run.models() == (name,)
-    about = json.loads((run.model(name) / "model.json").read_text())
+    assert run.models == (name,)
+    about = json.loads((run.folder(name) / "model.json").read_text())
     assert about["method"] == method
     if method.startswith("group-dro"):
         assert set(about["logged"][0]) == {"weight of majority", "weight of minority"}
@@ -62,8 +62,8 @@ def test_averaged_weights_have_the_validation_values_of_their_own_scores(tmp_pat
     run = finetune(
         settings(method="swad:start=1,end=1", epochs=2, cache=tmp_path / "cache"), tmp_path / "run"
     )
-    about = json.loads((run.model("full-swad") / "model.json").read_text())
-    val = read_predictions(run.predictions("full-swad")).of_split("val")
+    about = json.loads((run.folder("full-swad") / "model.json").read_text())
+    val = read_predictions(run.predictions_file("full-swad")).of_split("val")
     auc = roc_auc_score(val.labels, val.scores)
     assert about["val"]["overall_auc"] == pytest.approx(auc, abs=1e-6)
 
@@ -71,4 +71,4 @@ def test_averaged_weights_have_the_validation_values_of_their_own_scores(tmp_pat
 def test_group_dro_that_follows_one_group_is_noted(tmp_path):
     method = "group-dro:rate=50,by=attribute"
     run = finetune(settings(method=method, cache=tmp_path / "cache"), tmp_path / "run")
-    assert any("its labels may be wrong" in note for note in run.facts["notes"])
+    assert any("its labels may be wrong" in note for note in run.record.notes)

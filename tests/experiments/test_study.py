@@ -10,14 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evenhand.errors import EvenhandError
+from evenhand.experiments.runs import begin_run
 from evenhand.experiments.study_storage import open_run_storage, open_storage
 from evenhand.experiments.trials import search
+from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.jobs.tune.spaces import SPACES, Choice, Rates
 from evenhand.jobs.tune.trials import trials_table
 from evenhand.masks.units import Family, families
 from evenhand.metrics import find_target
 from evenhand.networks.backbones import create_by_name
-from evenhand.runs import run_scope, start_run
+from evenhand.runs import run_scope
 from evenhand.search.study import open_study, originals, stopping_floor
 from evenhand.workers.inline import Inline
 
@@ -187,7 +189,7 @@ def test_a_study_lies_in_its_run_directory_whatever_that_is_called(tmp_path, nam
     root = tmp_path / name
     for _ in range(2):  # it is found again, too
         with run_scope():
-            run = start_run(root, "tune", {"seed": 0}, fingerprint="f")
+            run = begin_run(root, "tune", TuneSettings(data="phantom:"), fingerprint="f")
             open_study(open_run_storage(run), "run/one", ["maximize"], "", prune_until=2)
     assert {path.name for path in root.iterdir()} == {"run.json", "study.db"}
     assert [path.name for path in tmp_path.iterdir()] == [name]
@@ -196,4 +198,4 @@ def test_a_study_lies_in_its_run_directory_whatever_that_is_called(tmp_path, nam
         pytest.raises(EvenhandError, match=r"study\.db is damaged: there is no such file"),
         run_scope(),
     ):
-        open_run_storage(start_run(root, "tune", {"seed": 0}, fingerprint="f"))
+        open_run_storage(begin_run(root, "tune", TuneSettings(data="phantom:"), fingerprint="f"))

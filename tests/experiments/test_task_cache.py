@@ -10,8 +10,9 @@ import torch
 
 from evenhand import EvenhandError, FinetuneSettings
 from evenhand.experiments import task as training
+from evenhand.experiments.runs import Run, begin_run
 from evenhand.experiments.task_cache import Fits, prepared, prepared_anew
-from evenhand.runs import Run, run_scope, start_run
+from evenhand.runs import run_scope
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def test_no_more_labels_are_trained_on_than_the_settings_say(settings):
 def test_a_node_without_the_data_or_the_run_directory_is_refused(settings, tmp_path):
     with prepared_anew(), run_scope():
         own = prepared(settings).fingerprint
-        run = start_run(tmp_path / "run", "tune", {"seed": 0}, fingerprint=own)
+        run = begin_run(tmp_path / "run", "finetune", settings, fingerprint=own)
         assert Fits(settings, own, run).task() is prepared(settings)
         with pytest.raises(EvenhandError, match="holds other data than where the command was"):
             Fits(settings, "another", run).task()

@@ -52,10 +52,10 @@ def rows_of(run):
 def test_models_stand_side_by_side(run):
     rows = rows_of(run)
     assert run.finished
-    assert run.facts["chosen"] is None
+    assert run.record.chosen is None
     assert list(rows["model"].unique()) == ["good", "poor"]
     assert rows["against"].isna().all()
-    assert "evenhand compare gives paired differences" in run.facts["notes"][0]
+    assert "evenhand compare gives paired differences" in run.record.notes[0]
 
 
 def test_the_reference_of_a_detectable_difference_is_told_alone(run):
@@ -67,7 +67,7 @@ def test_the_reference_of_a_detectable_difference_is_told_alone(run):
 def test_a_comparison_pairs_models(paths, tmp_path):
     run = compare(CompareSettings(inputs=paths, attribute=("sex",)), tmp_path / "compared")
     rows = rows_of(run)
-    assert run.facts["pairs"] == [["good", "poor"]]
+    assert run.record.pairs == (("good", "poor"),)
     pair = rows[rows["against"].notna() & (rows["metric"] == "auc") & (rows["attribute"] == "*")]
     assert pair[["model", "against", "split"]].to_numpy().tolist() == [["good", "poor", "test"]]
     alone = rows[

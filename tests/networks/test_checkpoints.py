@@ -39,7 +39,7 @@ def run(tmp_path, vit):
     """A run that has a model ``full``, not yet finished."""
     with run_scope():
         run = start_run(tmp_path / "run", "finetune", {"seed": 0}, fingerprint="f")
-    save_model(run.model("full"), vit, strategy="full")
+    save_model(run.folder("full"), vit, strategy="full")
     return run
 
 
@@ -131,7 +131,7 @@ def test_position_embeddings_are_resampled_to_the_image_size(tmp_path, vit):
 
 def test_weights_of_our_own_file_and_of_a_finished_run(run, vit):
     run.finish(chosen="full")
-    for weights in (run.root, run.model("full") / "model.safetensors"):
+    for weights in (run.root, run.folder("full") / "model.safetensors"):
         model = build_model("test_vit", str(weights), 32, CLASSES, seed=7)
         assert torch.equal(model.features(images()), vit.features(images()))
         assert not torch.equal(model.head.weight, vit.head.weight)

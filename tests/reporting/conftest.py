@@ -8,7 +8,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from tests.records import make_record
 
+from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.metrics import find_target
 from evenhand.reporting import Report, Search, UnitShare
 
@@ -80,7 +82,6 @@ def make_report() -> Callable[..., Report]:
     def make(rows: list[dict[str, Any]], **more: Any) -> Report:
         settings: dict[str, Any] = {
             "title": "An audit",
-            "facts": {},
             "attributes": ["age"],
             "positive": "malignant",
         }
@@ -93,7 +94,7 @@ def make_report() -> Callable[..., Report]:
 def audit(make_report: Callable[..., Report]) -> Report:
     """One model, one attribute."""
     rows = of_age("sensitivity", 0.61, 0.84) + of_age("auc", 0.71, 0.83)
-    return make_report(rows, facts={"job": "audit", "seed": 3})
+    return make_report(rows, record=make_record(seed=3))
 
 
 @pytest.fixture
@@ -151,13 +152,13 @@ def tuned(make_report: Callable[..., Report]) -> Report:
     ]
     return make_report(
         rows,
-        facts={
-            "job": "tune",
-            "chosen": "fairtune",
-            "seconds": {"search": 75.0},
-            "settings": {"lr": [1e-5, 1e-3]},
-            "versions": {"torch": "2.13.0"},
-        },
+        record=make_record(
+            "tune",
+            TuneSettings(data="phantom:"),
+            chosen="fairtune",
+            seconds={"search": 75.0},
+            versions={"torch": "2.13.0"},
+        ),
         search=Search(trials, [find_target("auc"), find_target("auc_worst")], [study]),
         units=units,
         detectable=[("age", "auc", 0.064)],

@@ -1,25 +1,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import yaml
+from tests.records import make_record
 
+from evenhand.evaluation.settings import AuditSettings
+from evenhand.experiments.records import SourceRecord
+from evenhand.experiments.settings import FinetuneSettings
 from evenhand.reporting import Report, model_card
 
 EVIL = "a|b\n<script>alert(1)</script> [x](http://y) *z*"
-FACTS: dict[str, Any] = {
-    "job": "audit",
+ENTRIES: dict[str, Any] = {
     "seed": 3,
-    "settings": {},
-    "source": {"reader": "predictions", "path": "mine.csv"},
-    "notes": ["Few can be helped."],
+    "source": SourceRecord(reader="predictions", path="mine.csv"),
+    "notes": ("Few can be helped.",),
     "versions": {"numpy": "2.4"},
 }
+RECORD = make_record(**ENTRIES)
 
 
 def test_front_matter_is_yaml_with_the_overall_results(audit: Report) -> None:
-    _, front, body = model_card(FACTS, audit.rows, "model").split("---\n", 2)
+    _, front, body = model_card(RECORD, audit.rows, "model").split("---\n", 2)
     known = yaml.safe_load(front)
     assert known["library_name"] == "evenhand"
     assert known["datasets"] == ["predictions"]
@@ -32,19 +36,22 @@ def test_a_file_keeps_its_name_where_a_job_of_ours_calls_a_model_so(
     make_rows: Callable[..., list[dict[str, Any]]], make_report: Callable[..., Report]
 ) -> None:
     rows = make_report(make_rows("auc", 0.71, 0.83, model="before")).rows
-    assert "# The unpruned model\n" in model_card(FACTS | {"of": {}}, rows, "before")
-    given = FACTS | {"settings": {"inputs": ["mine/before.csv"]}}
+    assert "# The unpruned model\n" in model_card(RECORD, rows, "before")
+    given = make_record(settings=AuditSettings(inputs=(Path("mine/before.csv"),)), **ENTRIES)
     assert "# before\n" in model_card(given, rows, "before")
 
 
 def test_the_card_says_how_the_model_was_trained(audit: Report) -> None:
-    settings = {"backbone": "resnet18", "strategy": "full", "method": "group-dro:rate=0.05"}
-    text = model_card(FACTS | {"settings": settings}, audit.rows, "model")
-    assert "- strategy: full\n- method: group-dro:rate=0.05\n- made by evenhand" in text
+    settings = FinetuneSettings(data="phantom:", method="group-dro:rate=0.05")
+    text = model_card(make_record("finetune", settings, **ENTRIES), audit.rows, "model")
+    trained = (
+        "- strategy: full\n- method: group-dro:rate=0.05\n- weights: pretrained\n- made by evenhand"
+    )
+    assert trained in text
 
 
 def test_groups_and_gaps_with_intervals_and_counts(audit: Report) -> None:
-    text = model_card(FACTS, audit.rows, "model").replace("\N{NO-BREAK SPACE}", " ")
+    text = model_card(RECORD, audit.rows, "model").replace("\N{NO-BREAK SPACE}", " ")
     groups, gaps = text.split("## How each group fares")[1].split("## Gaps between groups")
     assert "| group | samples | patients | AUC (95 % interval) | Sensitivity (95" in groups
     line = "| age: 60+ | 150 | 300 | 0.710 (0.660 to 0.760) | 61.0 % (56.0 to 66.0 %) |"
@@ -54,7 +61,7 @@ def test_groups_and_gaps_with_intervals_and_counts(audit: Report) -> None:
 
 
 def test_the_answer_comes_first_in_words_and_in_one_row_per_attribute(audit: Report) -> None:
-    text = model_card(FACTS, audit.rows, "model", positive="malignant").replace("\xa0", " ")
+    text = model_card(RECORD, audit.rows, "model", positive="malignant").replace("\xa0", " ")
     short = text.split("# model\n\n## In short\n\n")[1].split("## ")[0]
     assert "**Age: a gap.** Where age is 60+, the model finds 61 of 100 malignant cases;" in short
     row = "| by age | 0.777 (0.727 to 0.827) | 60+ 0.710 (0.660 to 0.760) | under 60 0.830"
@@ -66,7 +73,7 @@ def test_undefined_is_told_with_its_reason_and_names_are_harmless(
     make_row: Callable[..., dict[str, Any]], make_report: Callable[..., Report]
 ) -> None:
     rows = make_report([make_row("auc", None, attribute="age", group=EVIL)]).rows
-    line = next(x for x in model_card(FACTS, rows, "model").splitlines() if x.startswith("| age:"))
+    line = next(x for x in model_card(RECORD, rows, "model").splitlines() if x.startswith("| age:"))
     assert "undefined: no positives among 400 samples" in line
     assert "<" not in line
     assert r"a\|b" in line

@@ -33,7 +33,7 @@ def measured() -> tuple:
 
 
 def view_of(rows: pd.DataFrame):
-    return group_view(estimates(rows, {}), "model", "site", "positive")
+    return group_view(estimates(rows), "model", "site", "positive")
 
 
 def values_of(rows: pd.DataFrame, metric: str) -> pd.Series:
@@ -109,14 +109,14 @@ def test_curves_and_the_explorer_take_the_largest_groups(measured):
 
 
 def test_the_page_of_many_groups_is_a_page(measured):
-    page = render(Report("Many", {"job": "audit"}, measured[2], ("site",)))
+    page = render(Report("Many", measured[2], ("site",)))
     assert page.count("g59") >= 1
     assert "each picture shows the 20 that are served worst" in page
 
 
 def test_rows_are_looked_up_without_a_scan(measured, monkeypatch):
     """A lookup by fields that were asked for before touches no row but those that it returns."""
-    rows = estimates(measured[2], {})
+    rows = estimates(measured[2])
     wanted = {"group": "g03", "metric": "auc"}
     found = find(rows, **wanted)
     assert found == tuple(r for r in rows if r.group == "g03" and r.metric == "auc") != ()

@@ -10,7 +10,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from tests.records import make_record
 
+from evenhand.evaluation.settings import CompareSettings
+from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.metrics import Target, find_metric
 from evenhand.reporting import Report, Search, render
 
@@ -80,9 +83,9 @@ def test_tune_says_first_whether_its_worst_group_is_better(tuned: Report) -> Non
 
 
 def test_files_that_are_compared_keep_their_names(tuned: Report) -> None:
-    inputs = ["fairtune.csv", "full.csv", "head.csv"]
-    facts = {"job": "compare", "settings": {"inputs": inputs}}
-    text = Outline(render(replace(tuned, facts=facts, search=None, units=()))).text
+    inputs = (Path("fairtune.csv"), Path("full.csv"), Path("head.csv"))
+    record = make_record("compare", CompareSettings(inputs=inputs))
+    text = Outline(render(replace(tuned, record=record, search=None, units=()))).text
     assert "fairtune serves its worst age group better than full; " in text
     assert "fine-tuning" not in text
 
@@ -107,7 +110,7 @@ def test_every_section_is_there_when_its_data_are(tuned: Report) -> None:
     [
         ({"search": None}, {"search"}),
         ({"units": ()}, {"units"}),
-        ({"facts": {"chosen": "fairtune"}, "threshold_rule": ""}, set()),
+        ({"record": make_record(chosen="fairtune"), "threshold_rule": ""}, set()),
     ],
 )
 def test_a_section_is_absent_without_its_data(
@@ -118,7 +121,7 @@ def test_a_section_is_absent_without_its_data(
 
 def test_an_audit_has_only_what_it_has(audit: Report) -> None:
     assert Outline(render(audit)).sections == {"answer", "groups", "provenance"}
-    assert Outline(render(replace(audit, facts={}))).sections == {"answer", "groups"}
+    assert Outline(render(replace(audit, record=None))).sections == {"answer", "groups"}
 
 
 def test_splits_are_side_by_side_only_where_there_are_several(tuned: Report) -> None:
@@ -206,7 +209,13 @@ def evil(report: Report) -> Report:
     return replace(
         report,
         title=EVIL,
-        facts={**report.facts, "settings": {EVIL: EVIL, "list": [EVIL]}, EVIL: {EVIL: EVIL}},
+        record=make_record(
+            "tune",
+            TuneSettings(data=EVIL, attribute=(EVIL,)),
+            chosen="fairtune",
+            versions={EVIL: EVIL},
+            **{EVIL: {EVIL: EVIL}},
+        ),
         rows=rows,
         attributes=[EVIL],
         positive=EVIL,

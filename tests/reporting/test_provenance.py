@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+from tests.records import make_record
+
+from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.reporting.estimates import Estimate
 from evenhand.reporting.sections.provenance import fact_tables, undefined
 
@@ -9,20 +13,15 @@ ROW = Estimate("m", "test", "age", "60+", "auc", None, None, None, 0.95, 9, 8, 0
 
 
 def test_facts_become_tables_and_none_is_lost() -> None:
-    tables = fact_tables(
-        {
-            "job": "tune",
-            "extra": {"a": 1, "b": [2, 3]},
-            "settings": {"lr": None, "split": []},
-            "seconds": {"search": 75},
-            "versions": {},
-        }
-    )
-    assert [(table.title, table.rows) for table in tables] == [
-        ("Run", (("job", "tune"), ("extra.a", "1"), ("extra.b", "2, 3"))),
-        ("Settings", (("lr", "none"), ("split", "none"))),
-        ("Time", (("search", "1 min 15 s"),)),
-    ]
+    settings = SimilaritySettings(runs=(Path("a"), Path("b")))
+    entries = {"seconds": {"search": 75}, "extra": {"a": 1, "b": [2, 3]}, "notes": ()}
+    run, given, time = fact_tables(make_record("similarity", settings, **entries))
+    about = ("job", "seed", "fingerprint", "schema", "models", "notes", "extra.a", "extra.b")
+    assert tuple(name for name, _ in run.rows) == about
+    assert run.rows[-1] == ("extra.b", "2, 3")
+    assert (given.title, [name for name, _ in given.rows]) == ("Settings", [*settings.kept()])
+    assert {("bandwidth", "1.0"), ("data", "none"), ("layer", "none")} <= {*given.rows}
+    assert (time.title, time.rows) == ("Time", (("search", "1 min 15 s"),))
 
 
 def test_undefined_numbers_are_gathered_by_group_and_reason() -> None:

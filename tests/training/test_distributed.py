@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tests.command import evenhand, training
 
-from evenhand.runs import open_run
+from evenhand.experiments.runs import open_run
 from evenhand.tables.predictions import read_predictions
 
 SCRIPT = """
@@ -92,8 +92,11 @@ def test_two_processes_do_what_one_does_and_one_of_them_prints_and_writes(tmp_pa
     one, two = (open_run(tmp_path / name) for name in ("one", "two"))
     assert two.finished
     assert {path.name for path in two.root.iterdir()} == {path.name for path in one.root.iterdir()}
-    scores = [read_predictions(run.predictions("full")).table["score"] for run in (one, two)]
-    assert len(read_predictions(one.predictions("full")).table.query("split == 'train'")) % 16 == 0
+    scores = [read_predictions(run.predictions_file("full")).table["score"] for run in (one, two)]
+    assert (
+        len(read_predictions(one.predictions_file("full")).table.query("split == 'train'")) % 16
+        == 0
+    )
     np.testing.assert_allclose(*scores, atol=1e-5)
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from evenhand.cohort.readers import known_readers, open_cohort
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.splits import Splits, read_splits
 from evenhand.cohort.store.samples import store_samples
 from evenhand.errors import EvenhandError
-from evenhand.runs import Run
 from evenhand.tables.settings import ValueSettings
 
 
@@ -44,8 +42,17 @@ class Anew:
     values: ValueSettings
 
 
-def reopen(run: Run, image_size: int | None, anew: Anew) -> Splits:
+def reopen(root: Path, earlier: DataSettings, image_size: int | None, anew: Anew) -> Splits:
     """Return the splits of an earlier run, with a sample store behind them.
+
+    Parameters
+    ----------
+    root, earlier
+        The run directory, and how the run's data were read.
+    image_size
+        Side of the images, in pixels; None for series.
+    anew
+        What is different now.
 
     Raises
     ------
@@ -53,28 +60,28 @@ def reopen(run: Run, image_size: int | None, anew: Anew) -> Splits:
         The run has no splits, its data are no longer there or are other data, or they lack an
         attribute.
     """
-    splits = run.root / "splits.csv"
+    splits = root / "splits.csv"
     if not splits.is_file():
-        raise EvenhandError(f"the run in {run.root} has no splits.csv; it did not train a model.")
-    known = run.facts["settings"]
+        raise EvenhandError(f"the run in {root} has no splits.csv; it did not train a model.")
     settings = DataSettings.model_validate(
-        {name: value for name, value in known.items() if name in DataSettings.model_fields}
+        vars(earlier)
         | {
-            "data": data_now(known["data"], anew.data),
-            "attribute": tuple(dict.fromkeys([*known["attribute"], *anew.attribute])),
-            "bins": tuple(anew.bins) or known["bins"],
+            "data": data_now(earlier.data, anew.data),
+            "attribute": tuple(dict.fromkeys([*earlier.attribute, *anew.attribute])),
+            "bins": tuple(anew.bins) or earlier.bins,
         }
-        | values_now(known, anew.values)
+        | values_now(earlier, anew.values)
     )
     cohort = open_cohort(settings)
     stored = store_samples(cohort, image_size, anew.cache, skip_unreadable=anew.skip_unreadable)
     return read_splits(splits, stored)
 
 
-def values_now(known: Mapping[str, Any], given: ValueSettings) -> dict[str, Any]:
+def values_now(earlier: ValueSettings, given: ValueSettings) -> dict[str, tuple[str, ...]]:
     """Return the rules for values of a run, followed by those that are given now."""
     return {
-        name: (*known.get(name, ()), *getattr(given, name)) for name in ValueSettings.model_fields
+        name: (*getattr(earlier, name), *getattr(given, name))
+        for name in ValueSettings.model_fields
     }
 
 

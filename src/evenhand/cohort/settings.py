@@ -16,6 +16,8 @@ MAX_PIXELS = 80_000_000  # of one image, and of all that threads decode together
 class DataSettings(ClassSettings, title="Data"):
     """Which data, which label, which attributes, and which patients."""
 
+    machine = frozenset({"cache"})
+
     data: str = Field(
         description="READER:PATH (`evenhand datasets` lists readers), or a table of your own: "
         ".csv, .parquet or .xlsx"

@@ -30,6 +30,7 @@ from evenhand.metrics import (
     named_groups,
     policy,
 )
+from evenhand.settings import Settings
 from evenhand.tables.predictions import Predictions
 from evenhand.wording import counted
 
@@ -48,22 +49,21 @@ class Asked:
     plan: Plan
 
 
-def measure_settings(facts: Mapping[str, Any]) -> MeasureSettings:
-    """Return what the job of a run asks of the measurement.
+def measure_settings(settings: Settings, excluded: tuple[str, ...] = ()) -> MeasureSettings:
+    """Return what the settings of a job ask of the measurement.
 
-    A job that trains has other settings by some of these names, and asks for the default.
+    A job that trains asks for the default, without the groups that it leaves out.
     """
-    settings = facts["settings"]
-    measures = "inputs" in settings or facts["job"] == "adjust"
-    asks = MeasureSettings.model_fields if measures else ("exclude_group",)
-    return MeasureSettings(**{name: settings[name] for name in asks if name in settings})
+    if isinstance(settings, MeasureSettings):
+        return settings
+    return MeasureSettings(exclude_group=excluded)
 
 
 def ask(
     models: Mapping[str, Predictions],
     attributes: Sequence[str],
     settings: MeasureSettings,
-    cuts: Mapping[str, Mapping[str, Any]],
+    cuts: Mapping[str, Cut],
 ) -> dict[str, Asked]:
     """Check that what is asked can be measured on the predictions of every model.
 
@@ -72,8 +72,7 @@ def ask(
     attributes
         The attributes and intersections that the settings name.
     cuts
-        Thresholds that models come with (the fields of a `Cut`, by model); they hold unless the
-        settings give another.
+        Thresholds that models come with, by model; they hold unless the settings give another.
 
     Raises
     ------
@@ -166,12 +165,10 @@ def _plan(settings: MeasureSettings, groups: Mapping[str, Groups], *, two: bool)
     )
 
 
-def _cut(
-    predictions: Predictions, settings: MeasureSettings, brought: Mapping[str, Any] | None
-) -> Cut:
+def _cut(predictions: Predictions, settings: MeasureSettings, brought: Cut | None) -> Cut:
     rule = policy(settings.threshold) if settings.threshold else None
     if brought and rule is None and settings.threshold_by is None:
-        return Cut(**brought)
+        return brought
     return cut_of(predictions, rule, by=settings.threshold_by)
 
 

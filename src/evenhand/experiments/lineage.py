@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import pandas as pd
 
+from evenhand.cohort.cohort import Source
 from evenhand.cohort.registry import READERS
 from evenhand.cohort.splits import Splits, read_listing, read_split_table
 from evenhand.errors import EvenhandError, some
+from evenhand.experiments.records import SourceRecord
+from evenhand.experiments.runs import Run, open_run
+from evenhand.files import DamagedError
 from evenhand.networks.settings import weights_path
-from evenhand.runs import Run, open_run
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.table_checks import require_columns
 
 SEEN = "seen.csv"
 """What a run keeps of the runs before it: the patients that its weights were trained on there."""
 
-SOURCE = ("reader", "path", "fingerprint")
-COLUMNS = (*SOURCE, "patient_id")
+
+class Origin(NamedTuple):
+    """What tells whether the patient ids of two data sets mean the same patients."""
+
+    reader: str
+    path: str
+    fingerprint: str
+
+
+COLUMNS = (*Origin._fields, "patient_id")
 
 
 def refuse_leak(splits: Splits, weights: str) -> None:
@@ -37,7 +48,7 @@ def refuse_leak(splits: Splits, weights: str) -> None:
         return
     held = {*splits.val.table["patient_id"], *splits.test.table["patient_id"]}
     for patients, seen in ((root, _trained_on(open_run(root))), (root / SEEN, _seen_before(root))):
-        if met := sorted(held & _named(splits.train.source.facts, seen)):
+        if met := sorted(held & _named(_origin(splits.train.source), seen)):
             raise EvenhandError(
                 f"--weights {weights} was trained on {len(met)} of the {len(held)} patients that "
                 f"are to be validated and tested on ({some(met)}). Give the same --seed, --split "
@@ -84,8 +95,14 @@ def _trained_on(run: Run) -> pd.DataFrame:
         )
     table = read_split_table(path)
     patients = table.loc[table["split"] == "train", ["patient_id"]].drop_duplicates()
-    source = run.facts["source"]
-    return patients.assign(**{name: source[name] for name in SOURCE})[list(COLUMNS)]
+    source = run.record.source
+    if source is None:
+        raise DamagedError(run.root / "run.json", "it lacks 'source'")
+    return patients.assign(**_origin(source)._asdict())[list(COLUMNS)]
+
+
+def _origin(source: Source | SourceRecord) -> Origin:
+    return Origin(source.reader, source.path, source.fingerprint)
 
 
 def _seen_before(root: Path) -> pd.DataFrame:
@@ -98,21 +115,21 @@ def _seen_before(root: Path) -> pd.DataFrame:
     return found.fillna("")  # the path of phantoms
 
 
-def _named(source: Mapping[str, Any], seen: pd.DataFrame) -> set[str]:
+def _named(source: Origin, seen: pd.DataFrame) -> set[str]:
     """Return those of the patients whose ids mean patients of a source."""
     named: set[str] = set()
-    for about, rows in seen.groupby(list(SOURCE)):
-        if _same_data(source, dict(zip(SOURCE, about, strict=True))):
+    for about, rows in seen.groupby(list(Origin._fields)):
+        if _same_data(source, Origin(*map(str, about))):
             named |= set(rows["patient_id"])
     return named
 
 
-def _same_data(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def _same_data(one: Origin, other: Origin) -> bool:
     """Say whether ids of two sources mean the same patients.
 
     A published data set is known by its reader, wherever its copy lies; data of one's own by where
     they lie, or by what they are.
     """
-    alike = {name for name in ("path", "fingerprint") if one[name] == other[name]}
-    published = bool(READERS[one["reader"]].about.layout)
-    return bool(one["reader"] == other["reader"] and (published or alike))
+    alike = one.path == other.path or one.fingerprint == other.fingerprint
+    published = bool(READERS[one.reader].about.layout)
+    return one.reader == other.reader and (published or alike)

@@ -55,6 +55,8 @@ class TrainingSettings(
 ):
     """What every job that trains is told."""
 
+    machine = frozenset({"prefix_memory", "prefix_disk"})
+
     prefix_memory: int = Field(
         0,
         ge=0,

@@ -29,9 +29,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from evenhand.errors import EvenhandError
+from evenhand.experiments.runs import Run
 from evenhand.experiments.study_serving import StudyProxy, reason_of, served
 from evenhand.files import DamagedError
-from evenhand.runs import Run
 from evenhand.workers import MeetingPoint
 
 HEARTBEAT = 30  # seconds between the signs of life of a trial on a database server
@@ -92,7 +92,7 @@ def open_run_storage(run: Run) -> BaseStorage:
         It cannot be written, or is damaged; so it is if it is absent although it has been there.
     """
     path = run.root.resolve() / "study.db"
-    if "study" in run.facts and not (path.is_file() and path.stat().st_size):
+    if run.record.study and not (path.is_file() and path.stat().st_size):
         state = "it is empty" if path.is_file() else "there is no such file"
         raise DamagedError(path, f"{state}, although the search has begun")
     try:

@@ -22,6 +22,7 @@ from evenhand.cohort.store.batches import BatchSource
 from evenhand.cohort.store.samples import default_cache
 from evenhand.errors import EvenhandError, pick
 from evenhand.experiments.mitigation import FIRST_EPOCHS, Mitigation, find_mitigation
+from evenhand.experiments.runs import Run
 from evenhand.experiments.settings import TrainingSettings
 from evenhand.launcher import is_main
 from evenhand.masks.lora import merge_lora
@@ -33,7 +34,6 @@ from evenhand.networks.augment import find_augmentation
 from evenhand.networks.checkpoints import save_model
 from evenhand.networks.inputs import SeriesInputs
 from evenhand.networks.model import Model, build_model
-from evenhand.runs import Run
 from evenhand.tables.attributes import group_of
 from evenhand.tables.predictions import write_predictions
 from evenhand.training.device import await_device, make_accelerator
@@ -305,10 +305,10 @@ def _wrong_rows(
 
 def keep(task: Task, run: Run, name: str, trained: Trained, **facts: Any) -> None:
     """Save a trained model of a run and score every split with it, the test split for once."""
-    model = save_trained(task, run.model(name), trained, **facts)
+    model = save_trained(task, run.folder(name), trained, **facts)
     predictions = predict(model, task.splits.items(), make_accelerator(task.settings))
     if is_main():
-        write_predictions(run.predictions(name), predictions)
+        write_predictions(run.predictions_file(name), predictions)
 
 
 def save_trained(task: Task, folder: Path, trained: Trained, **facts: Any) -> Model:

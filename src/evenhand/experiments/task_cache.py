@@ -10,9 +10,9 @@ from socket import gethostname
 from typing import Generic, TypeVar
 
 from evenhand.errors import EvenhandError
+from evenhand.experiments.runs import Run
 from evenhand.experiments.settings import LabelSettings, TrainingSettings
 from evenhand.experiments.task import Task, make_task
-from evenhand.runs import Run
 
 S = TypeVar("S", bound=TrainingSettings)
 

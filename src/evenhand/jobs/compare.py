@@ -8,12 +8,14 @@ from itertools import combinations
 from pathlib import Path
 
 from evenhand.errors import EvenhandError
-from evenhand.evaluation.inputs import Inputs, find_inputs, read_inputs
 from evenhand.evaluation.matching import Matched, match
 from evenhand.evaluation.requests import advice_of, permutations_note
 from evenhand.evaluation.settings import CompareSettings
+from evenhand.experiments.inputs import Inputs, find_inputs, read_inputs
+from evenhand.experiments.records import MatchedRecord
+from evenhand.experiments.runs import Run, begin_run
 from evenhand.jobs.audit.job import begin_audit, notes_of, write_audit
-from evenhand.runs import Run, run_scope, start_run
+from evenhand.runs import run_scope
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.predictions import Predictions
 from evenhand.wording import counted
@@ -52,16 +54,16 @@ def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) ->
     models, attributes = read_inputs(inputs, settings, settings.condition)
     found = match(models, settings.split)
     asked = settings.model_copy(update={"attribute": attributes})
-    start = partial(start_run, out, "compare", overwrite=overwrite)
+    start = partial(begin_run, out, "compare", overwrite=overwrite)
     run = begin_audit(start, asked, inputs, found.models)
     counts = found.unmatched["model"].value_counts()
     run.note(
         pairs=list(combinations(_new_first(models, inputs), 2)),
-        matched={
-            "samples": found.samples,
-            "patients": found.patients,
-            "unmatched": {name: int(counts.get(name, 0)) for name in models},
-        },
+        matched=MatchedRecord(
+            samples=found.samples,
+            patients=found.patients,
+            unmatched={name: int(counts.get(name, 0)) for name in models},
+        ),
         notes=[
             *(one.why for one in advice_of(settings)),
             *permutations_note(models, attributes, settings),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from evenhand.experiments.runs import Run
 from evenhand.experiments.settings import FinetuneSettings
 from evenhand.jobs.finetune.job import finetune
 from evenhand.jobs.tune.job import tune
 from evenhand.jobs.tune.settings import TuneSettings
-from evenhand.runs import Run
 
 CLEAN = "phantom:patients=1200,minority=0.5,harder=0.3,shortcut=0,seed=100"
 """Where the network comes from: a sticker says nothing about the label."""

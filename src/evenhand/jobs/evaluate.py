@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import pandas as pd
 from pydantic import BaseModel
 
-from evenhand.earlier_names import current_record, current_settings, current_target
+from evenhand.earlier_names import current_record, current_target
 from evenhand.evaluation.requests import Asked, ask, measure_settings, points
 from evenhand.evaluation.rows import groups_in, model_part, pair_part, rows_of, scored_rows
+from evenhand.evaluation.settings import MeasureSettings
+from evenhand.experiments.records import RunRecord
+from evenhand.experiments.runs import Run
+from evenhand.experiments.settings import TargetSettings
 from evenhand.files import checked, read_json, read_object, write_rows, write_text
 from evenhand.jobs.adjust.adjustment import adjustments_of, judged_metrics
 from evenhand.jobs.adjust.page import adjustment_part, promise_verdicts
@@ -39,7 +42,7 @@ from evenhand.reporting.estimates import find
 from evenhand.reporting.text.numbers import listed
 from evenhand.reporting.text.vocabulary import model_names
 from evenhand.reporting.verdicts import write_verdicts
-from evenhand.runs import Run
+from evenhand.settings import Settings
 from evenhand.tables.predictions import Predictions, read_predictions
 
 PARTS = 100
@@ -71,11 +74,9 @@ def evaluate(run: Run, *, chosen: str | None) -> pd.DataFrame:
     pandas.DataFrame
         The rows of ``metrics.json``.
     """
-    models = {name: read_predictions(run.predictions(name)) for name in run.models()}
-    facts = run.facts
-    asked = ask(
-        models, facts["settings"]["attribute"], measure_settings(facts), facts.get("cuts", {})
-    )
+    models = {name: read_predictions(run.predictions_file(name)) for name in run.models}
+    record = run.record
+    asked = ask(models, record.attributes, _measured(record), record.cuts)
     rows = metrics_of(run, asked, chosen)
     write_rows(run.root / "metrics.json", {"schema": 1}, as_records(rows))
     page = report_of(run, asked, rows, chosen)
@@ -86,10 +87,12 @@ def evaluate(run: Run, *, chosen: str | None) -> pd.DataFrame:
 
 def metrics_of(run: Run, asked: Mapping[str, Asked], chosen: str | None) -> pd.DataFrame:
     """Return the metric rows of all models of a run; their claims are tested together."""
-    facts = run.facts
-    seed, reported = facts["seed"], measure_settings(facts).split
+    record = run.record
+    seed, reported = record.seed, _measured(record).split
     splits = {name: one.predictions.splits or ("test",) for name, one in asked.items()}
-    pairs = facts.get("pairs", [(chosen, name) for name in asked if name != chosen])
+    pairs = record.pairs
+    if pairs is None:
+        pairs = tuple((chosen, name) for name in asked if chosen and name != chosen)
     judged = judged_metrics(adjustments_of(run))
     parts: list[Measured] = []
     with _steps(sum(map(len, splits.values())) + len(pairs)) as watch:
@@ -139,30 +142,29 @@ def report_of(
     run: Run, asked: Mapping[str, Asked], rows: pd.DataFrame, chosen: str | None
 ) -> Report:
     """Return what the report of a run shows."""
-    facts = {**run.facts, "chosen": chosen}
-    settings, source = facts["settings"], facts.get("source", {})
-    measured = measure_settings(facts)
+    record = run.record.model_copy(update={"chosen": chosen})
+    measured = _measured(record)
     shown = chosen or next(iter(asked))
     one = asked[shown]
     here = rows_of(one.predictions, measured.split)
     groups = groups_in(here, one.attributes)
-    rules = _rules(asked, model_names(facts))
+    rules = _rules(asked, model_names(record.files))
     fitted_rules = {one.cut.how for one in asked.values() if one.cut.fitted}
     fitted = [
         FITTED.format(whose)
         for how, whose in rules.items()
         if measured.split == "val" and how in fitted_rules
     ]
-    called = model_names(facts)
+    called = model_names(record.files)
     adjustments = {called.get(name, name): of for name, of in adjustments_of(run).items()}
     page = Report(
-        title=f"evenhand {facts['job']}: {run.root.resolve().name}",
-        facts=facts,
+        title=f"evenhand {record.job}: {run.root.resolve().name}",
+        record=record,
         rows=rows,
         attributes=tuple(groups),
         split=measured.split,
         positive=positive_of(one.predictions.classes),
-        patient=source.get("unit", "patient"),
+        patient=record.unit,
         search=_search(run),
         pruning=pruning_of(run),
         units=_units(run, shown),
@@ -170,10 +172,10 @@ def report_of(
         detectable=_detectable(rows, shown, measured.split),
         threshold_rule=" ".join(f"Decision rule{whose}: {how}." for how, whose in rules.items()),
         left_out=(
-            *source.get("left_out", ()),
-            *(f"Group {group}: no part in gaps." for group in settings.get("exclude_group", ())),
+            *(record.source.left_out if record.source else ()),
+            *(f"Group {group}: no part in gaps." for group in record.excluded),
         ),
-        notes=(*facts.get("notes", ()), *fitted, *_cautions(settings)),
+        notes=(*record.notes, *fitted, *_cautions(record.settings)),
         judged={name: of.judged for name, of in adjustments.items()},
         promises=promise_verdicts(adjustments),
     )
@@ -183,12 +185,15 @@ def report_of(
     return replace(page, adjusted=adjustment_part(adjustments, reported, page.attributes))
 
 
-def _cautions(settings: Mapping[str, Any]) -> list[str]:
+def _measured(record: RunRecord[Settings]) -> MeasureSettings:
+    return measure_settings(record.settings, record.excluded)
+
+
+def _cautions(settings: Settings) -> list[str]:
     """Return the cautions of the targets that the models were chosen by."""
-    names = current_settings(settings).get("target")
-    if not isinstance(names, list | tuple):  # a pruning has its own, at its own threshold
+    if not isinstance(settings, TargetSettings):  # a pruning has its own, at its own threshold
         return []
-    return [one.caution for one in map(find_target, names) if one.caution]
+    return [one.caution for one in map(find_target, settings.target) if one.caution]
 
 
 def _rules(asked: Mapping[str, Asked], called: Mapping[str, str]) -> dict[str, str]:
@@ -244,7 +249,7 @@ def pruning_of(run: Run) -> Pruning | None:
 
 def _units(run: Run, model: str) -> tuple[UnitShare, ...]:
     """Return the units of a model; none where the run has only its predictions."""
-    path = run.model(model) / "model.json"
+    path = run.folder(model) / "model.json"
     if not path.exists() and not path.with_suffix(".safetensors").exists():
         return ()
     return tuple(checked(_Units, read_object(path), path).units)

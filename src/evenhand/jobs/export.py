@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from evenhand.errors import EvenhandError, pick
+from evenhand.experiments.runs import finished_run
 from evenhand.files import replacing
 from evenhand.jobs.report import write_card
 from evenhand.networks.checkpoints import load_model
 from evenhand.networks.export import FORMATS, check_answers
-from evenhand.runs import finished_run
 
 
 def export(
@@ -45,7 +45,7 @@ def export(
         raise EvenhandError(f"{' and '.join(there)}: there already; give --overwrite to replace.")
     if out.is_dir():
         raise EvenhandError(f"--out {out} is a folder; name a file, as in {out}/model.{form}.")
-    network = load_model(found.model(name))
+    network = load_model(found.folder(name))
     with replacing(out) as part:
         off = check_answers(network, write(network, part))
         write_card(found, name, card)  # where it fails, nothing is written

@@ -7,10 +7,10 @@ from pathlib import Path
 from evenhand.errors import EvenhandError, pick
 from evenhand.evaluation.metrics_file import read_rows
 from evenhand.evaluation.requests import measure_settings
+from evenhand.experiments.runs import Run
 from evenhand.files import write_text
 from evenhand.jobs.evaluate import positive_of, pruning_of
 from evenhand.reporting import model_card
-from evenhand.runs import Run
 from evenhand.tables.predictions import read_predictions
 
 
@@ -22,16 +22,17 @@ def write_card(run: Run, model: str | None, path: Path) -> None:
     EvenhandError
         There is no such model, or the run chose none and has several.
     """
-    models = run.models()
-    name = model or run.facts["chosen"] or (models[0] if len(models) == 1 else None)
+    models = run.models
+    name = model or run.head.chosen or (models[0] if len(models) == 1 else None)
     if name is None:
         raise EvenhandError(
             f"{run.root} has the models {', '.join(models)} and chose none; name one with --model."
         )
     pick("model", name, dict.fromkeys(models))
     rows = read_rows(run.root / "metrics.json")
-    positive = positive_of(read_predictions(run.predictions(name)).classes)
-    split = measure_settings(run.facts).split
+    positive = positive_of(read_predictions(run.predictions_file(name)).classes)
+    record = run.record
+    split = measure_settings(record.settings).split
     pruning = pruning_of(run)
-    card = model_card(run.facts, rows, name, split=split, positive=positive, pruning=pruning)
+    card = model_card(record, rows, name, split=split, positive=positive, pruning=pruning)
     write_text(path, card)

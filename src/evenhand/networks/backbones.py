@@ -19,7 +19,7 @@ from evenhand.errors import EvenhandError, UnknownNameError, some
 from evenhand.files import checked, read_object
 from evenhand.networks.conv1d import Conv1dEncoder
 from evenhand.networks.inputs import Inputs, SeriesInputs
-from evenhand.runs import open_run
+from evenhand.runs import open_folder
 
 CONV1D = "conv1d"
 
@@ -189,10 +189,10 @@ def _checkpoint_file(weights: str) -> Path:
     """Return the safetensors file that ``--weights`` means: a file, or a run's chosen model."""
     path = Path(weights)
     if path.is_dir():
-        run = open_run(path)
+        run = open_folder(path)
         if not run.finished:
             raise EvenhandError(f"the run in {path} is not finished; --weights needs one that is.")
-        file = run.model(run.facts["chosen"] or "") / "model.safetensors"
+        file = run.folder(run.head.chosen or "") / "model.safetensors"
         if not file.is_file():
             raise EvenhandError(
                 f"the run in {path} holds no model; name a run that does. There is no {file}."

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from evenhand.errors import EvenhandError
-from evenhand.files import DamagedError, FileObject, checked, read_object, replacing, write_json
+from evenhand.files import DamagedError, checked, read_object, replacing, write_json
 from evenhand.networks.model import Model, ModelSpec, random_model
 
 SCHEMA = 1
@@ -52,9 +52,9 @@ def load_model(folder: Path) -> Model:
     weights = folder / "model.safetensors"
     if not (folder / "model.json").is_file() and not weights.is_file():
         raise EvenhandError(f"{folder} holds no model: it has no model.json.")
-    facts = read_model_facts(folder)
+    record = read_model_record(folder)
     try:
-        model = random_model(ModelSpec.model_validate(facts["spec"]), seed=0)
+        model = random_model(record.spec, seed=0)
     except EvenhandError as error:
         raise EvenhandError(f"{folder}/model.json: {error}") from error
     state = load_tensors(weights)
@@ -66,7 +66,7 @@ def load_model(folder: Path) -> Model:
     return model.eval()
 
 
-def read_model_facts(folder: Path) -> FileObject:
+def read_model_record(folder: Path) -> ModelRecord:
     """Return what the ``model.json`` in a folder holds.
 
     Raises
@@ -75,9 +75,7 @@ def read_model_facts(folder: Path) -> FileObject:
         It is absent or damaged, or a later version wrote it.
     """
     path = folder / "model.json"
-    facts = read_object(path, SCHEMA)
-    checked(ModelRecord, facts, path)
-    return facts
+    return checked(ModelRecord, read_object(path, SCHEMA), path)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

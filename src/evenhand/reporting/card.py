@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 import yaml
 
+from evenhand.experiments.records import Parent, RunRecord, SourceRecord
 from evenhand.metrics import FAIRNESS
 from evenhand.reporting.estimates import (
     EVERYONE,
@@ -28,13 +28,14 @@ from evenhand.reporting.text.numbers import PERCENT, listed
 from evenhand.reporting.text.sentences import lede, level
 from evenhand.reporting.text.vocabulary import is_of_group, model_names, opening, shown, term
 from evenhand.reporting.text.worst_best import extremes
+from evenhand.settings import Settings
 
 COLUMNS = 4
 """Metrics by group that the card shows; the report has all."""
 
 
 def model_card(
-    facts: Mapping[str, Any],
+    record: RunRecord[Settings],
     rows: pd.DataFrame,
     name: str,
     *,
@@ -46,8 +47,8 @@ def model_card(
 
     Parameters
     ----------
-    facts
-        What ``run.json`` holds.
+    record
+        The record of the run.
     rows
         The run's metric rows.
     name
@@ -59,10 +60,10 @@ def model_card(
     pruning
         What the run's pruning did, None without one.
     """
-    called = model_names(facts)
-    told = find(estimates(rows, facts), model=called.get(name, name), split=split, against=None)
-    settings, source = facts["settings"], facts.get("source", {})
-    unit = source.get("unit", "patient")
+    called = model_names(record.files)
+    every = estimates(rows, record.files, record.excluded)
+    told = find(every, model=called.get(name, name), split=split, against=None)
+    unit, source = record.unit, record.source or SourceRecord(reader="unknown", path="")
     by_group = Estimates(row for row in told if is_of_group(row.metric))
     metrics = leading_first(names(by_group, "metric"))[:COLUMNS] if by_group else ()
     sections = {
@@ -70,33 +71,36 @@ def model_card(
         "How each group fares": _groups(by_group, metrics, unit),
         "Gaps between groups": _gaps(told, metrics),
         "What it is": [
-            *_about(facts, settings),
-            *(() if pruning is None else _pruned(facts["of"], pruning, name)),
+            *_about(record),
+            *(() if pruning is None else _pruned(record.parent, pruning, name)),
         ],
         "Data": [
-            f"- source: {_plain(source.get('reader', 'unknown'))} {_plain(source.get('path', ''))}",
-            f"- label: {_plain(source.get('label') or 'as in the predictions')}",
+            f"- source: {_plain(source.reader)} {_plain(source.path)}",
+            f"- label: {_plain(source.label or 'as in the predictions')}",
             f"- split reported: {split}; independent units: {_plain(unit)}s",
-            *(f"- left out: {_plain(what)}" for what in source.get("left_out", ())),
+            *(f"- left out: {_plain(what)}" for what in source.left_out),
         ],
         "What must be known": [
-            *(f"- {_plain(note)}" for note in facts.get("notes", ())),
+            *(f"- {_plain(note)}" for note in record.notes),
             "- Whole patients are resampled; intervals hold for the threshold as it is.",
             "- Every number, and what is undefined and why, is in the run's report.html and "
             "metrics.json.",
             "- It is made for research; it is no medical device.",
         ],
-        "Versions": [", ".join(f"{_plain(k)} {_plain(v)}" for k, v in facts["versions"].items())],
+        "Versions": [", ".join(f"{_plain(k)} {_plain(v)}" for k, v in record.versions.items())],
     }
-    parts = [f"---\n{_front(facts, told, name)}---", f"# {_plain(opening(called.get(name, name)))}"]
+    parts = [
+        f"---\n{_front(record, told, name)}---",
+        f"# {_plain(opening(called.get(name, name)))}",
+    ]
     parts += [f"## {title}\n\n" + "\n".join(lines) for title, lines in sections.items() if lines]
     return "\n\n".join(parts) + "\n"
 
 
-def _front(facts: Mapping[str, Any], told: Sequence[Estimate], name: str) -> str:
+def _front(record: RunRecord[Settings], told: Sequence[Estimate], name: str) -> str:
     """Return the front matter: the usual fields of a model card, overall results among them."""
     overall = [row for row in told if row.attribute == EVERYONE and row.value is not None]
-    data = str(facts.get("source", {}).get("reader", "unknown"))
+    data = record.source.reader if record.source else "unknown"
     result = {
         "task": {"type": "classification"},
         "dataset": {"name": data, "type": data},
@@ -107,7 +111,7 @@ def _front(facts: Mapping[str, Any], told: Sequence[Estimate], name: str) -> str
     }
     front = {
         "library_name": "evenhand",
-        "tags": ["medical", "fairness", str(facts["job"])],
+        "tags": ["medical", "fairness", record.job],
         "datasets": [data],
         "metrics": [row.metric for row in overall],
         "model-index": [{"name": name, "results": [result]}],
@@ -116,17 +120,19 @@ def _front(facts: Mapping[str, Any], told: Sequence[Estimate], name: str) -> str
     return text
 
 
-def _about(facts: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
+def _about(record: RunRecord[Settings]) -> list[str]:
+    *_, first_run = record.lineage()
     recipe = ("backbone", "strategy", "method", "weights")
-    made = {name: settings[name] for name in recipe if name in settings}
-    lines = [f"- {name}: {_plain(value)}" for name, value in made.items()]
+    made = first_run.settings.model_dump(include={*recipe})
+    lines = [f"- {name}: {_plain(made[name])}" for name in recipe if name in made]
     origin = "made by" if made else "its predictions were brought from elsewhere; measured by"
-    return [*lines, f"- {origin} evenhand {facts['job']}, seed {facts['seed']}"]
+    return [*lines, f"- {origin} evenhand {record.job}, seed {record.seed}"]
 
 
-def _pruned(of: Mapping[str, Any], pruning: Pruning, name: str) -> Iterator[str]:
+def _pruned(parent: Parent | None, pruning: Pruning, name: str) -> Iterator[str]:
     """Yield where a model of a pruning comes from, for whom it was pruned, how and how far."""
-    yield f"- pruned from: the model {_plain(of['model'])} of the run {_plain(of['run'])}"
+    if parent is not None:
+        yield f"- pruned from: the model {_plain(parent.model)} of the run {_plain(parent.run)}"
     facts, step = pruning.facts, pruning.curve.iloc[pruning.facts["chosen"]]
     before, after = facts["cost"]["before"], facts["cost"][name]
     if name == "before":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -82,14 +83,21 @@ class Estimates(tuple[Estimate, ...]):
 NO_ESTIMATES = Estimates()
 
 
-def estimates(rows: pd.DataFrame, facts: Mapping[str, Any]) -> Estimates:
+def estimates(
+    rows: pd.DataFrame, files: Iterable[Path] = (), excluded: Collection[str] = ()
+) -> Estimates:
     """Return the rows of a metric table (columns as in ``metrics.json``) in their order.
 
-    ``facts`` is what ``run.json`` holds: what the models are called (see `model_names`), and
-    which groups take no part in comparisons.
+    Parameters
+    ----------
+    rows
+        The table.
+    files
+        The files that models are named by; see `model_names`.
+    excluded
+        The groups that take no part in comparisons, as ``attribute=level``.
     """
-    called = model_names(facts)
-    excluded = set(facts.get("settings", {}).get("exclude_group", ()))
+    called = model_names(files)
     plain = rows.astype("object").where(rows.notna(), None)
     return Estimates(_estimate(row, called, excluded) for row in plain.to_dict("records"))
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from hashlib import sha256
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from evenhand.experiments.records import RunRecord
 from evenhand.metrics import Groups, Scored
 from evenhand.reporting.charts.curves import score_views
 from evenhand.reporting.charts.explorer import COLUMNS, explorer
@@ -28,6 +30,7 @@ from evenhand.reporting.sections.units import UnitShare, unit_view
 from evenhand.reporting.text.sentences import chance_remark, detectable_sentence, lede, reading
 from evenhand.reporting.text.vocabulary import first_upper, model_names, opening
 from evenhand.reporting.verdicts import Verdict
+from evenhand.settings import Settings
 
 if TYPE_CHECKING:
     from evenhand.reporting.sections.assessment import Part
@@ -59,8 +62,8 @@ class Report:
     ----------
     title
         The page's heading.
-    facts
-        What ``run.json`` holds.
+    record
+        The record of the run; None where the rows come from no run.
     rows
         Metric rows with the columns of ``metrics.json``; every model and split that is shown.
     attributes
@@ -97,9 +100,9 @@ class Report:
     """
 
     title: str
-    facts: Mapping[str, Any]
     rows: pd.DataFrame
     attributes: Sequence[str]
+    record: RunRecord[Settings] | None = None
     split: str = "test"
     positive: str = "positive"
     patient: str = "patient"
@@ -118,17 +121,32 @@ class Report:
     @cached_property
     def estimates(self) -> Estimates:
         """All rows as estimates."""
-        return estimates(self.rows, self.facts)
+        excluded = self.record.excluded if self.record else ()
+        return estimates(self.rows, self._files, excluded)
+
+    @property
+    def _files(self) -> tuple[Path, ...]:
+        return self.record.files if self.record else ()
+
+    @cached_property
+    def called(self) -> dict[str, str]:
+        """What models are called that have a name of ours; see `model_names`."""
+        return model_names(self._files)
+
+    @property
+    def chosen(self) -> str | None:
+        """What the model is called that the run recommends, if it recommends one."""
+        chosen = self.record.chosen if self.record else None
+        return chosen and self.called.get(chosen, chosen)
 
 
 def render(report: Report) -> str:
     """Return the report as one HTML page that needs no network and no script."""
-    called, rows = model_names(report.facts), report.estimates
+    called, rows = report.called, report.estimates
     here = find(rows, split=report.split)
     single = find(here, against=None)
     models = names(single, "model")
-    picked = called.get(report.facts.get("chosen") or "", report.facts.get("chosen"))
-    chosen = picked or next(iter(models), "")
+    chosen = report.chosen or next(iter(models), "")
     views = _group_views(single, report)
     samples = [(called.get(name, name), of) for name, of in report.samples.items()]
     samples.sort(key=lambda item: item[0] != chosen)
@@ -142,7 +160,7 @@ def render(report: Report) -> str:
         ],
         "explorers": [(name, explorer(of.scored, of.groups, of.compared)) for name, of in samples],
         "comparison": comparison(
-            here, report.attributes, picked, find(rows, split="val"), report.judged
+            here, report.attributes, report.chosen, find(rows, split="val"), report.judged
         ),
         "splits": generalisation(rows, report.attributes),
         "searches": () if report.search is None else search_views(report.search),
@@ -150,7 +168,7 @@ def render(report: Report) -> str:
         "units": unit_view(report.units) if report.units else None,
         "adjusted": report.adjusted,
         "undefined": undefined(rows),
-        "facts": fact_tables(report.facts),
+        "facts": fact_tables(report.record) if report.record else (),
         "thresholds": _thresholds(single),
     }
     script = _script()
@@ -194,13 +212,13 @@ def _contents(page: Mapping[str, Any], report: Report) -> list[tuple[str, str]]:
 
 def _contenders(report: Report) -> str:
     """Return what the models of a run are to each other: strategies where a search chose one."""
-    chose = report.facts.get("chosen") and report.pruning is None and report.adjusted is None
+    chose = report.chosen and report.pruning is None and report.adjusted is None
     return "Strategies" if chose else "Models"
 
 
 def _told(single: Sequence[Estimate], report: Report, chosen: str) -> Sequence[str]:
     """Return the models that the page answers for: the one that was chosen, or all."""
-    return [chosen] if report.facts.get("chosen") else names(single, "model")
+    return [chosen] if report.chosen else names(single, "model")
 
 
 def verdicts_of(report: Report) -> tuple[Verdict, ...]:
@@ -236,10 +254,9 @@ def answers_of(report: Report) -> tuple[tuple[Answer, ...], tuple[str, ...]]:
 
 def _rows_of(report: Report) -> tuple[Estimates, str]:
     """Return all rows of a report, and the shown name of the model that it is about."""
-    called, rows = model_names(report.facts), report.estimates
-    chosen = called.get(report.facts.get("chosen") or "", report.facts.get("chosen"))
+    rows = report.estimates
     single = find(rows, split=report.split, against=None)
-    return rows, chosen or next(iter(names(single, "model")), "")
+    return rows, report.chosen or next(iter(names(single, "model")), "")
 
 
 def _doubted(rows: Sequence[Estimate], report: Report, chosen: str) -> list[Estimate]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evenhand.experiments.records import RunRecord
 from evenhand.reporting.page import template
 from evenhand.reporting.sections.provenance import fact_tables
+from evenhand.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -31,15 +33,15 @@ class Section:
 
 
 def section_page(
-    title: str, lede: str, sections: Sequence[Section], facts: Mapping[str, Any]
+    title: str, lede: str, sections: Sequence[Section], record: RunRecord[Settings]
 ) -> str:
-    """Return a page of sections, with the facts of the run at its end."""
+    """Return a page of sections, with the record of the run at its end."""
     contents = [(section.anchor, section.title) for section in sections]
     return template("sections.html").render(
         title=title,
         lede=lede,
         sections=sections,
         contents=[*contents, ("provenance", "Settings and provenance")],
-        facts=fact_tables(facts),
+        facts=fact_tables(record),
         script="",
     )

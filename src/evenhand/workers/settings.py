@@ -13,6 +13,13 @@ from evenhand.settings import Settings
 class WorkerSettings(Settings, title="Workers"):
     """How many fits run at the same time, and where; a killed run may go on with others."""
 
+    machine = frozenset(
+        {
+            *("workers", "engine", "ray_address", "worker_cpus", "worker_gpus"),
+            *("tls_certificate", "tls_key"),
+        }
+    )
+
     workers: int = Field(1, gt=0, description="fits that run at the same time")
     engine: Literal["local", "ray"] = Field(
         "local", description="local: processes on this machine; ray: tasks on a Ray cluster"

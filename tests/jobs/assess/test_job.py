@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from tests.command import evenhand
 
 from evenhand import load_model
+from evenhand.experiments.runs import Run, begin_run
 from evenhand.experiments.task import make_task
 from evenhand.experiments.task_cache import prepared
 from evenhand.files import read_json, write_json
@@ -31,7 +32,7 @@ from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.masks.masks import full_mask
 from evenhand.metrics import holm
 from evenhand.metrics.parity import Judged
-from evenhand.runs import Run, run_scope, start_run
+from evenhand.runs import run_scope
 from evenhand.tables.predictions import Predictions, write_predictions
 
 DATA = "series_phantom:patients=160,steps=12,seed=1"
@@ -172,16 +173,16 @@ def write_cell(run, cell):
     table["label"] = np.arange(36) % 2 * (table["attr_group"] != "c")
     table["score"] = np.clip(0.3 * table["label"] + rng.uniform(size=36), 0, 1)
     predictions = Predictions(table, ("0", "1"), {"group": ("a", "b", "c")})
-    write_predictions(run.predictions(cell), predictions)
-    write_json(run.model(cell) / "model.json", {"val": {"overall_auc": 0.7}, "units": []})
+    write_predictions(run.predictions_file(cell), predictions)
+    write_json(run.folder(cell) / "model.json", {"val": {"overall_auc": 0.7}, "units": []})
 
 
 def test_a_group_that_is_excluded_takes_no_part_in_the_answer(tmp_path):
     with run_scope():
-        run = start_run(tmp_path, "assess", {"seed": 0}, fingerprint="")
+        settings = AssessSettings(data="phantom:", attribute=("group",), cell=("frozen3",), seeds=1)
+        run = begin_run(tmp_path, "assess", settings, fingerprint="")
     for cell in ("frozen3-seed0", "supervised-seed0"):
         write_cell(run, cell)
-    settings = AssessSettings(data="phantom:", attribute=("group",), cell=("frozen3",), seeds=1)
     assert evaluate(run, settings)[0].deviation("frozen3", "group").value is None  # no positives
     settings = settings.model_copy(update={"exclude_group": ("group=c",)})
     found = evaluate(run, settings)[0]
@@ -193,8 +194,8 @@ def test_a_group_that_is_excluded_takes_no_part_in_the_answer(tmp_path):
 
 def test_the_page_names_a_group_that_is_excluded(run, tmp_path):
     out = shutil.copytree(run, tmp_path / "again")
-    facts = read_json(out / "run.json")
-    Run(out).note(settings=facts["settings"] | {"exclude_group": ["group=unknown"]})
+    settings = Run(out).record.settings.model_copy(update={"exclude_group": ("group=unknown",)})
+    Run(out).note(settings=settings)
     assert evenhand("report", out).status == 0
     assert "Group group=unknown: no part in the comparison" in (out / "report.html").read_text()
 

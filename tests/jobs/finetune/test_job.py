@@ -45,16 +45,16 @@ def run(base, tmp_path_factory):
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(base, run, tmp_path):
     again = finetune(base, tmp_path / "again")
     other = finetune(base.model_copy(update={"seed": 1}), tmp_path / "other")
-    bytes_of = [found.predictions("full").read_bytes() for found in (run, again, other)]
+    bytes_of = [found.predictions_file("full").read_bytes() for found in (run, again, other)]
     assert bytes_of[0] == bytes_of[1]
     assert bytes_of[0] != bytes_of[2]
 
 
 def test_the_kept_value_is_the_objective_of_the_validation_rows(run):
-    rows = read_predictions(run.predictions("full")).of_split("val")
+    rows = read_predictions(run.predictions_file("full")).of_split("val")
     groups = {"group": groups_of(rows.group("group").cat.remove_categories([UNKNOWN]))}
     value = find_target("auc_worst").value(rows.labels, rows.scores, groups)
-    val = read_json(run.model("full") / "model.json")["val"]
+    val = read_json(run.folder("full") / "model.json")["val"]
     assert val == {"auc_worst": pytest.approx(value, abs=1e-12)}
 
 
@@ -65,7 +65,7 @@ def test_units_that_had_not_thawed_when_the_best_epoch_ended_are_not_named(
     monkeypatch.setattr("evenhand.experiments.task.Task.values", lambda *given: (next(values),))
     settings = base.model_copy(update={"strategy": "gradual", "epochs": 6, "patience": 1})
     found = finetune(settings, tmp_path / "run")
-    model = read_json(found.model("gradual") / "model.json")
+    model = read_json(found.folder("gradual") / "model.json")
     assert model["val"] == {"auc_worst": 0.9}
     assert {name.rpartition(".")[0] for name in model["mask"]} == {"blocks.5", ""}  # "": last norm
     assert {unit["name"] for unit in model["units"] if unit["tuned"]} == set(model["mask"])
@@ -73,7 +73,7 @@ def test_units_that_had_not_thawed_when_the_best_epoch_ended_are_not_named(
 
 def test_splits_and_predictions_are_of_the_same_samples(run):
     splits = pd.read_csv(run.root / "splits.csv", dtype="str").set_index("sample_id")["split"]
-    table = pd.read_parquet(run.predictions("full")).set_index("sample_id")
+    table = pd.read_parquet(run.predictions_file("full")).set_index("sample_id")
     assert table["split"].sort_index().to_dict() == splits.sort_index().to_dict()
 
 
@@ -81,11 +81,11 @@ def test_only_what_the_strategy_names_has_changed(base, tmp_path):
     settings = base.model_copy(update={"strategy": "blocks.1.attn", "epochs": 1})
     found = finetune(settings, tmp_path / "run")
     before = make_task(settings).model().state_dict()
-    after = load_model(found.model("units-blocks.1.attn")).state_dict()
+    after = load_model(found.folder("units-blocks.1.attn")).state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert any("blocks.1.attn" in name for name in changed)
     assert all("blocks.1.attn" in name or "head" in name for name in changed)
-    units = read_json(found.model("units-blocks.1.attn") / "model.json")["units"]
+    units = read_json(found.folder("units-blocks.1.attn") / "model.json")["units"]
     tuned = [unit["name"] for unit in units if unit["tuned"]]
     assert tuned == ["blocks.1.attn"]
 
@@ -112,7 +112,7 @@ def test_a_run_may_start_from_another_but_not_replace_it(base, run, tmp_path):
         finetune(settings, run.root, overwrite=True)
     found = finetune(settings, tmp_path / "head")
     first, second = (
-        load_model(one.model(name)).backbone.state_dict()
+        load_model(one.folder(name)).backbone.state_dict()
         for one, name in ((run, "full"), (found, "head"))
     )
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -122,7 +122,7 @@ def test_the_word_none_is_no_folder(base, run, tmp_path, monkeypatch):
     shutil.copytree(run.root, tmp_path / "none")
     monkeypatch.chdir(tmp_path)
     other = base.model_copy(update={"seed": 7, "epochs": 1})
-    assert finetune(other, Path("none"), overwrite=True).facts["seed"] == 7
+    assert finetune(other, Path("none"), overwrite=True).record.seed == 7
 
 
 def test_a_file_of_a_run_s_model_is_known_to_be_of_that_run(base, run, tmp_path, monkeypatch):
@@ -165,7 +165,7 @@ def test_a_bound_that_resamples_cannot_give_is_refused(base):
 def test_several_objectives_are_all_kept_and_the_first_decides_when_to_stop(base, tmp_path):
     goals = ("auc", "auc_worst:group")
     found = finetune(base.model_copy(update={"target": goals, "epochs": 1}), tmp_path / "run")
-    assert tuple(read_json(found.model("full") / "model.json")["val"]) == goals
+    assert tuple(read_json(found.folder("full") / "model.json")["val"]) == goals
 
 
 @pytest.mark.parametrize(("name", "copy"), [("table", shutil.copy2), ("oasis1", shutil.copy)])

@@ -110,9 +110,9 @@ def test_the_fine_tuning_is_told_its_learning_rate(pruned):
 def test_a_loaded_model_gives_the_same_bytes(pruned, tmp_path, name):
     run, given, _ = pruned
     task = make_task(given)
-    found = predict(load_model(run.model(name)), task.splits.items(), task.accelerator)
+    found = predict(load_model(run.folder(name)), task.splits.items(), task.accelerator)
     write_predictions(tmp_path / "again.parquet", found)
-    assert (tmp_path / "again.parquet").read_bytes() == run.predictions(name).read_bytes()
+    assert (tmp_path / "again.parquet").read_bytes() == run.predictions_file(name).read_bytes()
 
 
 def test_the_report_speaks_of_models_and_of_how_they_decide(pruned):
@@ -128,7 +128,7 @@ def test_page_notes_and_card_say_how_lucky_the_choice_may_be(pruned, tmp_path):
     assert luck is not None
     assert (luck.how, luck.metric) == ("resamples", "log_loss_gap")  # 48 patients are too few
     says = " ".join(luck_sentences(luck))
-    assert says in run.facts["notes"]
+    assert says in run.record.notes
     page = html.unescape((run.root / "report.html").read_text())
     assert f"How lucky the choice may be.</strong> {says}" in page
     write_card(run, None, tmp_path / "card.md")
@@ -146,7 +146,7 @@ def test_large_validation_splits_choose_on_one_half(trained, cache, tmp_path, mo
     luck = read_luck(facts["luck"])
     assert luck is not None
     assert luck.how == "halves"
-    patients = read_predictions(run.predictions("before")).of_split("val").table["patient_id"]
+    patients = read_predictions(run.predictions_file("before")).of_split("val").table["patient_id"]
     assert luck.choosing + luck.confirming == patients.nunique()
     last = curve.loc[facts["chosen"]]
     assert (luck.chosen[0], luck.confirmed[0]) == pytest.approx(
@@ -225,7 +225,7 @@ def test_an_export_says_the_same_and_its_card_tells_of_the_pruning(pruned, train
     file = tmp_path / "model.safetensors"
     ended = evenhand("export", run.root, "--format", "safetensors", "--out", file)
     assert ended.status == 0, ended.err
-    model, again = load_model(run.model("finetuned")), from_safetensors(file)
+    model, again = load_model(run.folder("finetuned")), from_safetensors(file)
     assert again.spec == model.spec
     inputs = torch.rand(3, *model.spec.inputs.shape)
     with torch.no_grad():

@@ -170,7 +170,7 @@ def test_a_pruning_that_is_killed_at_its_very_end_goes_on(words, tmp_path, monke
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patched:
-        patched.setattr("evenhand.runs.Run.finish", killed)
+        patched.setattr("evenhand.runs.RunFolder.finish", killed)
         with pytest.raises(RuntimeError, match="killed"):
             evenhand(*words, "--out", tmp_path)
     assert pd.read_csv(tmp_path / "curve.csv")["step"].iloc[-1] > 0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from evenhand.experiments.runs import begin_run
 from evenhand.experiments.task_cache import Fits
 from evenhand.files import read_json
 from evenhand.jobs.tune.fitting import Delivery, deliver_all, fits_of, keep_alone, kept_fit
+from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.jobs.tune.spaces import Choice
-from evenhand.runs import run_scope, start_run
+from evenhand.runs import run_scope
 
 CHOICE = Choice(frozenset({"a", "b"}), 1e-3, 0)
 
@@ -32,9 +34,9 @@ def delivery(name):
 def test_workers_deliver_the_models_that_are_not_there_yet(tmp_path):
     engine = Workers()
     with run_scope():
-        run = start_run(tmp_path, "tune", {"seed": 0}, fingerprint="")
-    run.predictions("full").parent.mkdir(parents=True)
-    run.predictions("full").touch()
+        run = begin_run(tmp_path, "tune", TuneSettings(data="phantom:"), fingerprint="")
+    run.predictions_file("full").parent.mkdir(parents=True)
+    run.predictions_file("full").touch()
     kept_fit(run, "full", CHOICE).mkdir(parents=True)
     fits = Fits(None, "", run)
     deliver_all(fits, map(delivery, ("fairtune", "full", "head")), engine)
@@ -47,7 +49,7 @@ def test_workers_deliver_the_models_that_are_not_there_yet(tmp_path):
 
 def test_of_a_contender_s_fits_those_of_its_choice_are_kept(tmp_path):
     with run_scope():
-        run = start_run(tmp_path, "tune", {"seed": 0}, fingerprint="")
+        run = begin_run(tmp_path, "tune", TuneSettings(data="phantom:"), fingerprint="")
     others = [
         Choice(CHOICE.mask, 1e-3, 1),
         Choice(CHOICE.mask, 1.1e-3, 0),

@@ -13,13 +13,13 @@ from scipy.special import expit
 
 from evenhand.errors import EvenhandError
 from evenhand.evaluation.rows import Cut
+from evenhand.experiments.runs import Run
 from evenhand.files import checked, read_object, write_json
 from evenhand.methods.afterwards.multicalibrate import Multicalibrated, SegmentTest
 from evenhand.methods.afterwards.recalibrate import Recalibrated
 from evenhand.methods.afterwards.thresholds import Thresholds
 from evenhand.methods.attribute_free import AttributeFree
 from evenhand.methods.post_hoc import Need
-from evenhand.runs import Run
 from evenhand.tables.attributes import parts_of
 from evenhand.tables.predictions import Predictions
 
@@ -200,5 +200,5 @@ def judged_metrics(adjustments: Mapping[str, Adjustment]) -> dict[str, tuple[str
 
 def adjustments_of(run: Run) -> dict[str, Adjustment]:
     """Return the adjustments in a run, by model."""
-    every = {name: read_adjustment(run.model(name)) for name in run.models()}
+    every = {name: read_adjustment(run.folder(name)) for name in run.models}
     return {name: found for name, found in every.items() if found is not None}

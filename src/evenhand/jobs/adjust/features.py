@@ -16,12 +16,13 @@ from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.reopen import Anew, reopen
 from evenhand.cohort.store.batches import BatchSource
 from evenhand.errors import EvenhandError
+from evenhand.experiments.records import data_settings
+from evenhand.experiments.runs import Run
 from evenhand.jobs.adjust.settings import AdjustSettings
 from evenhand.methods.afterwards.dfr import LastLayer
 from evenhand.networks.checkpoints import load_model
 from evenhand.networks.model import Model
 from evenhand.progress import bar
-from evenhand.runs import Run
 from evenhand.tables.predictions import Predictions
 from evenhand.tables.settings import ValueSettings
 from evenhand.training.device import make_accelerator
@@ -52,9 +53,9 @@ def read_network(
     EvenhandError
         The data are no longer there, or the model scores them otherwise than the predictions say.
     """
-    model = load_model(run.model(name))
+    model = load_model(run.folder(name))
     anew = Anew(settings.data, (), (), settings.cache, settings.skip_unreadable, ValueSettings())
-    splits = reopen(run, model.spec.image_size, anew)
+    splits = reopen(run.root, data_settings(run.record), model.spec.image_size, anew)
     loop = LoopSettings(device=settings.device, precision=settings.precision)
     accelerator = make_accelerator(loop)
     rows: dict[str, int] = {}

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from evenhand.errors import EvenhandError
 from evenhand.evaluation.rows import Cut
+from evenhand.experiments.runs import Run
 from evenhand.jobs.adjust.adjustment import (
     Adjustment,
     Stored,
@@ -33,7 +34,6 @@ from evenhand.methods.arrays import MOST_UNKNOWN, UNKNOWN
 from evenhand.methods.group_head import GroupHead, fit_group_head
 from evenhand.methods.post_hoc import Fit, PostHoc
 from evenhand.methods.registry import post_hoc_from_text
-from evenhand.runs import Run
 from evenhand.tables.columns import score_columns
 from evenhand.tables.predictions import Predictions
 
@@ -281,7 +281,7 @@ def _same_model(before: Before) -> Model | None:
         return None
     from evenhand.networks.checkpoints import load_model
 
-    return load_model(before.run.model(before.name))
+    return load_model(before.run.folder(before.name))
 
 
 def _segment_checks(

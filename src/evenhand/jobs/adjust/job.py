@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from evenhand.cohort.reopen import data_now
+from evenhand.cohort.reopen import data_now, values_now
 from evenhand.errors import EvenhandError, pick
-from evenhand.evaluation.inputs import Inputs, find_inputs, read_inputs
 from evenhand.evaluation.requests import ask
+from evenhand.experiments.inputs import Inputs, find_inputs, read_inputs
+from evenhand.experiments.records import Parent, data_settings
+from evenhand.experiments.runs import Run, begin_run, finished_run
 from evenhand.files import fingerprint, write_text
 from evenhand.jobs.adjust.adjustment import JUDGED, read_adjustment, write_adjustment
 from evenhand.jobs.adjust.fitting import Before, Fitted, fit_methods
@@ -17,7 +18,7 @@ from evenhand.jobs.adjust.settings import AdjustSettings
 from evenhand.jobs.audit.job import notes_of
 from evenhand.jobs.evaluate import evaluate
 from evenhand.methods.registry import post_hoc_from_text
-from evenhand.runs import Run, finished_run, run_scope, start_run
+from evenhand.runs import run_scope
 from evenhand.tables.attributes import parts_of
 from evenhand.tables.predictions import write_predictions
 
@@ -53,21 +54,26 @@ def adjust(settings: AdjustSettings, out: Path, *, overwrite: bool = False) -> R
     )
     ask({BEFORE: before.predictions}, settings.attribute, settings, inputs.cuts)
     fitted = fit_methods(settings, before)
-    run = start_run(
+    settings = _complete(settings, before)
+    run = begin_run(
         out,
         "adjust",
-        _kept(settings, before),
+        settings,
         fingerprint=fingerprint((), inputs.files.values()),
         reads=(settings.input,),
         overwrite=overwrite,
     )
     names = [BEFORE, *fitted]
     cuts = {name: one.cut for name, one in fitted.items() if one.cut is not None}
+    parent = None
+    if before.run is not None:
+        parent = Parent(run=str(before.run.root), model=before.name, record=before.run.record)
     run.note(
         models=names,
         pairs=[(name, BEFORE) for name in fitted],
         source=inputs.source,
-        cuts={**inputs.cuts, **{name: vars(cut) for name, cut in cuts.items()}},
+        cuts={**inputs.cuts, **cuts},
+        parent=parent,
         notes=notes_of({BEFORE: before.predictions}),
     )
     _write(run, before, fitted)
@@ -97,6 +103,11 @@ def _open(settings: AdjustSettings) -> tuple[Before, Inputs]:
     run = finished_run(settings.input) if settings.input.is_dir() else None
     if run is not None and not _holds_model(run, name):
         run = None
+    if run is None and settings.data is not None:
+        raise EvenhandError(
+            f"--data {settings.data}: {settings.input} holds no model that could read them. Leave "
+            "--data out, or give the run that trained the model."
+        )
     before = Before(settings, predictions, attributes, run, name)
     cuts = dict(zip([BEFORE], inputs.cuts.values(), strict=False))  # none, or that of the model
     return before, replace(inputs, cuts=cuts)
@@ -104,9 +115,9 @@ def _open(settings: AdjustSettings) -> tuple[Before, Inputs]:
 
 def _holds_model(run: Run, name: str) -> bool:
     """Whether a run holds the weights that alone give a model's scores."""
-    adjustment = read_adjustment(run.model(name))
+    adjustment = read_adjustment(run.folder(name))
     adjusted = adjustment is not None and not adjustment.in_weights
-    return (run.model(name) / "model.safetensors").is_file() and not adjusted
+    return (run.folder(name) / "model.safetensors").is_file() and not adjusted
 
 
 def _metrics(settings: AdjustSettings) -> tuple[str, ...]:
@@ -117,39 +128,38 @@ def _metrics(settings: AdjustSettings) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*settings.metric, *own)))
 
 
-def _kept(settings: AdjustSettings, before: Before) -> dict[str, Any]:
-    """Return the settings that the run keeps.
-
-    How the model was built and its data read stays known: predicting needs it.
-    """
-    ours = settings.model_dump(mode="json", exclude={"cache"})
+def _complete(settings: AdjustSettings, before: Before) -> AdjustSettings:
+    """Return settings with what the model's run says where they say nothing of the data."""
     if before.run is None:
-        return ours
-    known = before.run.facts["settings"]
-    return {**known, **ours, "data": data_now(known["data"], settings.data),
-            "bins": list(settings.bins) or known["bins"]}  # fmt: skip
+        return settings
+    earlier = data_settings(before.run.record)
+    update = {
+        "data": data_now(earlier.data, settings.data),
+        "bins": settings.bins or earlier.bins,
+        "positive": settings.positive or earlier.positive,
+    }
+    return settings.model_copy(update=update | values_now(earlier, settings))
 
 
 def _write(run: Run, before: Before, fitted: dict[str, Fitted]) -> None:
     """Write predictions, weights and adjustments of every model."""
-    write_predictions(run.predictions(BEFORE), before.predictions)
+    write_predictions(run.predictions_file(BEFORE), before.predictions)
     if before.run is not None:
         splits = (before.run.root / "splits.csv").read_text("utf-8")
         write_text(run.root / "splits.csv", splits)
     for name, one in fitted.items():
-        folder = run.model(name)
+        folder = run.folder(name)
         if one.model is not None:
             _write_model(folder, before, one)
         write_adjustment(folder, one.adjustment)
-        write_predictions(run.predictions(name), one.predictions)
+        write_predictions(run.predictions_file(name), one.predictions)
 
 
 def _write_model(folder: Path, before: Before, one: Fitted) -> None:
-    from evenhand.networks.checkpoints import read_model_facts, save_model
+    from evenhand.networks.checkpoints import read_model_record, save_model
 
     assert before.run is not None
     assert one.model is not None
-    facts = dict(read_model_facts(before.run.model(before.name)))
-    for name in ("schema", "spec"):
-        del facts[name]
+    record = read_model_record(before.run.folder(before.name))
+    facts = record.model_dump(mode="json", by_alias=True, exclude={"schema_version", "spec"})
     save_model(folder, one.model, **facts)

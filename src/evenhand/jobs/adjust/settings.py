@@ -14,6 +14,8 @@ from evenhand.methods.registry import post_hoc_from_text
 class AdjustSettings(MeasureSettings, ReadSettings, title="Adjustment"):
     """Which model is adjusted, by which methods, and by what it is judged."""
 
+    machine = frozenset({"cache", "skip_unreadable"})
+
     input: Path = Field(description="a finished run, or a predictions file (CSV or parquet)")
     method: tuple[str, ...] = Field(
         description="thresholds, recalibrate, multicalibrate or dfr (`evenhand methods` lists "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from evenhand.cohort.cohort import Cohort
+from evenhand.experiments.runs import Run
 from evenhand.experiments.task import Task
 from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.grid import Cell
@@ -16,7 +17,6 @@ from evenhand.networks.checkpoints import load_model
 from evenhand.networks.layers import layer_names
 from evenhand.networks.model import Model
 from evenhand.representation import Layer
-from evenhand.runs import Run
 from evenhand.tables.attributes import group_of
 from evenhand.training.activations import activations
 from evenhand.training.device import make_accelerator
@@ -35,12 +35,12 @@ def similarity_of(task: Task, settings: AssessSettings, run: Run, found: Evaluat
         name: attribute_groups(name, group_of(cohort.table, name, cohort.levels))
         for name in settings.attribute
     }
-    served, unit = _served(settings, found), run.facts["source"]["unit"]
+    served, unit = _served(settings, found), run.record.unit
     seeds = range(settings.seed, settings.seed + settings.seeds)
     records = []
     for seed in seeds:
         names = [Cell(cell, found.share, seed).name for cell in (found.chosen, SUPERVISED)]
-        models = [load_model(run.model(name)) for name in names]
+        models = [load_model(run.folder(name)) for name in names]
         one, other = (_layers(model, cohort, settings, how) for model in models)
         patients = Patients((one, other), cohort.labels, groups, served)
         layers = [layer_names(model.backbone) for model in models]

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from evenhand.earlier_names import current_record
 from evenhand.evaluation.rows import cut_of, groups_in, scored_rows
+from evenhand.experiments.runs import Run
 from evenhand.files import DamagedError, checked, read_object
 from evenhand.jobs.assess.grid import Cell, cells_of
 from evenhand.jobs.assess.settings import LABELLED, SUPERVISED, AssessSettings
@@ -28,7 +29,6 @@ from evenhand.metrics.scored import Scored
 from evenhand.metrics.seeds import RecipeDifference, recipe_difference
 from evenhand.metrics.targets import find_target
 from evenhand.reporting.sections.units import UnitShare
-from evenhand.runs import Run
 from evenhand.tables.predictions import Predictions, read_predictions
 
 CHANCE = 0.5
@@ -277,10 +277,10 @@ def _evaluate_share(run: Run, cells: Sequence[Cell], settings: AssessSettings) -
     chosen_by: dict[str, list[float]] = {}
     tuned: dict[str, int] = {}
     for cell in cells:
-        predictions = read_predictions(run.predictions(cell.name))
-        tested = judge_model(predictions, settings, run.facts["seed"])
+        predictions = read_predictions(run.predictions_file(cell.name))
+        tested = judge_model(predictions, settings, run.head.seed)
         models.setdefault(cell.strategy, []).append(tested)
-        path = run.model(cell.name) / "model.json"
+        path = run.folder(cell.name) / "model.json"
         about = checked(_Fitted, read_object(path), path)
         values = current_record(about.val)
         if target.name not in values:

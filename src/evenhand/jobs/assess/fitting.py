@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
+from evenhand.experiments.runs import Run
 from evenhand.experiments.task_cache import Fits
 from evenhand.jobs.assess.grid import Cell, fit_cell, pretrained
 from evenhand.jobs.assess.settings import LABELLED, AssessSettings
 from evenhand.progress import bar
-from evenhand.runs import Run
 from evenhand.workers import Engine, Job, complete
 
 T = TypeVar("T")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from evenhand.experiments.runs import Run
 from evenhand.experiments.task import Task, keep, train, with_label_share
 from evenhand.jobs.assess.settings import LABELLED, SUPERVISED, AssessSettings
 from evenhand.jobs.pretrain.settings import ContrastSettings
@@ -14,7 +15,6 @@ from evenhand.masks.masks import Schedule
 from evenhand.masks.strategies import find_strategy
 from evenhand.networks.checkpoints import save_model
 from evenhand.networks.model import Model, build_model
-from evenhand.runs import Run
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def pretrained(task: Task, settings: AssessSettings, run: Run, seed: int) -> Pat
 
 def fit_cell(task: Task, settings: AssessSettings, run: Run, cell: Cell) -> None:
     """Train and keep one model of the grid, where it is not kept yet: all have one recipe."""
-    if run.predictions(cell.name).exists():
+    if run.predictions_file(cell.name).exists():
         return
     few = replace(task, splits=with_label_share(task.splits, cell.share, settings.seed))
     model, schedule = start_of(task, settings, run, cell)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from evenhand.cohort.settings import SplitSettings
 from evenhand.errors import EvenhandError, some
+from evenhand.experiments.runs import Run
 from evenhand.experiments.task import Task, seconds_per_fit
 from evenhand.experiments.task_cache import Fits, prepared, prepared_anew
 from evenhand.files import write_json
@@ -22,7 +23,7 @@ from evenhand.jobs.check.settings import CheckSettings
 from evenhand.jobs.finetune.job import begin
 from evenhand.masks.strategies import find_strategy
 from evenhand.pretraining.objectives import find_method
-from evenhand.runs import Run, run_scope
+from evenhand.runs import run_scope
 from evenhand.wording import counted
 from evenhand.workers import open_engine
 
@@ -69,7 +70,7 @@ def assess(
         fit_all(Fits(settings, task.fingerprint, Run(run.root.resolve())), cells, engine)
     with run.phase("evaluation"):
         found = evaluate(run, settings)
-        run.note(answer=sentences(found[0]))
+        run.note(answer=tuple(sentences(found[0])))
     with run.phase("similarity"):
         alike = similarity_of(task, settings, run, found[0])
         write_json(run.root / "similarity.json", alike)

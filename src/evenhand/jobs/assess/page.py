@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from evenhand.earlier_names import current_settings
-from evenhand.files import read_json
+from evenhand.experiments.records import SourceRecord
+from evenhand.experiments.runs import Run
 from evenhand.jobs.assess.answers import about_seeds, answers
 from evenhand.jobs.assess.evaluation import Evaluation, Value
 from evenhand.jobs.assess.evidence import evidence, text_of
-from evenhand.jobs.assess.settings import SUPERVISED
+from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
+from evenhand.networks.checkpoints import read_model_record
 from evenhand.reporting.parts import Section, section_page
 from evenhand.reporting.sections.assessment import Part, Table, part_section
 from evenhand.reporting.sections.requirements import requirement_sections
 from evenhand.reporting.sections.similarity import similarity_sections
-from evenhand.runs import Run
 
 Record = dict[str, Any]
 
@@ -26,23 +26,25 @@ FEWEST = 30  # patients of the rarer class in a group's test rows; fewer are cal
 def page_of(run: Run, found: Sequence[Evaluation], required: Record, alike: Record) -> str:
     """Return the report of an assessment as HTML, from what stages 5, 1 and 4 have found."""
     whole = found[0]
-    facts = {name: fact for name, fact in run.facts.items() if name != "answer"}
-    source = facts["source"]
-    answer = Part(tuple(one.verdict for one in answers(whole)), tuple(_remarks(whole, facts)))
+    record = run.record
+    settings = record.settings_as(AssessSettings)
+    source = record.source or SourceRecord(reader="", path="")
+    remarks = _remarks(whole, settings, record.notes)
+    answer = Part(tuple(one.verdict for one in answers(whole)), tuple(remarks))
     sections = (
         part_section("answer", "Did self-supervision make this fairer?", answer),
         *_numbered(1, requirement_sections(required)),
-        part_section("pretraining", "2. Pre-training", _pretraining(run, facts["settings"])),
-        part_section("tuning", "3. Fine-tuning", _tuning(found, facts["settings"]["weights"])),
+        part_section("pretraining", "2. Pre-training", _pretraining(run, settings)),
+        part_section("tuning", "3. Fine-tuning", _tuning(found, settings.weights)),
         *_numbered(4, similarity_sections(alike)),
         part_section("evaluation", "5. Evaluation", evidence(whole)),
     )
     lede = (
-        f"{source['path']}: {source['label']}. {whole.sizes['*', '*'].n:,} test samples, "
-        f"scored once by each model; intervals (95 %) are over {source['unit']}s"
+        f"{source.path}: {source.label}. {whole.sizes['*', '*'].n:,} test samples, "
+        f"scored once by each model; intervals (95 %) are over {source.unit}s"
         f"{', those of differences between cells also over seeds' if whole.seeds > 1 else ''}."
     )
-    return section_page(f"evenhand assess: {run.root.resolve().name}", lede, sections, facts)
+    return section_page(f"evenhand assess: {run.root.resolve().name}", lede, sections, record)
 
 
 def _numbered(stage: int, sections: Sequence[Section]) -> tuple[Section, ...]:
@@ -50,8 +52,8 @@ def _numbered(stage: int, sections: Sequence[Section]) -> tuple[Section, ...]:
     return (replace(first, title=f"{stage}. {first.title}"), *rest)
 
 
-def _remarks(found: Evaluation, facts: Mapping[str, Any]) -> Iterator[str]:
-    target = current_settings(facts["settings"])["target"][0]
+def _remarks(found: Evaluation, settings: AssessSettings, notes: Sequence[str]) -> Iterator[str]:
+    target = settings.target[0]
     yield about_seeds(found)
     yield (
         f"{found.chosen} stands for self-supervision, as it has the best {target} on validation "
@@ -71,23 +73,23 @@ def _remarks(found: Evaluation, facts: Mapping[str, Any]) -> Iterator[str]:
                 f"{attribute}: fewer than {FEWEST} test samples of the rarer class in "
                 f"{', '.join(small)}. What is said of these groups rests on few people."
             )
-    for group in facts["settings"]["exclude_group"]:
+    for group in settings.exclude_group:
         yield f"Group {group}: no part in the comparison, as it was asked for."
-    yield from facts.get("notes", ())
+    yield from notes
 
 
-def _pretraining(run: Run, settings: Mapping[str, Any]) -> Part:
+def _pretraining(run: Run, settings: AssessSettings) -> Part:
     rows = []
     for folder in sorted((run.root / "encoders").iterdir()):
-        facts = read_json(folder / "model.json")
-        losses, kept = facts["losses"], facts["epoch"]
+        about = read_model_record(folder)
+        losses, kept = about.losses, about.epoch or len(about.losses)
         ends = (f"{losses[0]:.3f}", f"{losses[kept - 1]:.3f}")
         rows.append((folder.name, str(len(losses)), str(kept), *ends))
     sentences = [
-        f"{settings['method']} on training patients, without their labels; validation and test "
+        f"{settings.method} on training patients, without their labels; validation and test "
         "patients took no part."
     ]
-    if patience := settings["pretrain_patience"]:
+    if patience := settings.pretrain_patience:
         sentences.append(
             f"A tenth of them was held out: pre-training ends after {patience} epochs without a "
             "lower loss on it, and keeps the weights of the lowest."

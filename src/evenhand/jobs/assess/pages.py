@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evenhand.errors import EvenhandError, pick
+from evenhand.experiments.runs import Run, finished_run
 from evenhand.files import read_json, write_text
 from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.predict.unlabelled import write_unlabelled_page
@@ -16,7 +17,6 @@ from evenhand.locks import locked
 from evenhand.reporting.sections.requirements import requirement_verdicts, requirements_page
 from evenhand.reporting.sections.similarity import similarity_page, similarity_verdicts
 from evenhand.reporting.verdicts import Verdict, write_verdicts
-from evenhand.runs import Run, finished_run
 
 if TYPE_CHECKING:
     from evenhand.jobs.assess.evaluation import Evaluation
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 def write_page(run: Run) -> None:
     """Write what a finished run of one of the jobs in `PAGES` says: its page and its verdicts."""
-    PAGES[run.facts["job"]](run)
+    PAGES[run.head.job](run)
 
 
 def _check(run: Run) -> None:
     found = _found(run, "check")
-    _write(run, requirements_page(found, run.facts), requirement_verdicts(found))
+    _write(run, requirements_page(found, run.record), requirement_verdicts(found))
 
 
 def _similarity(run: Run) -> None:
     found = _found(run, "similarity")
-    _write(run, similarity_page(found, run.facts), similarity_verdicts(found))
+    _write(run, similarity_page(found, run.record), similarity_verdicts(found))
 
 
 def _assess(run: Run) -> None:
@@ -42,7 +42,7 @@ def _assess(run: Run) -> None:
     from evenhand.jobs.assess.evaluation import evaluate  # imports torch
     from evenhand.jobs.assess.settings import AssessSettings
 
-    write_assessment(run, evaluate(run, AssessSettings.model_validate(run.facts["settings"])))
+    write_assessment(run, evaluate(run, run.record.settings_as(AssessSettings)))
 
 
 def write_assessment(run: Run, found: Sequence[Evaluation]) -> None:
@@ -98,27 +98,27 @@ def report(run: Path, *, card: Path | None = None, model: str | None = None) -> 
 
 
 def _report(found: Run, card: Path | None, model: str | None) -> Run:
-    run, job = found.root, found.facts["job"]
+    run, job = found.root, found.head.job
     if model is not None:
         if card is None:
             raise EvenhandError(
                 f"--model {model} says whose card is written, and no card is asked for: give "
                 "--card FILE.md, too, or leave --model out."
             )
-        pick(f"model in {run}", model, dict.fromkeys(found.models()))
+        pick(f"model in {run}", model, dict.fromkeys(found.models))
     if job in PAGES:
         if card:
             raise EvenhandError(f"--card: {run} is a run of {job!r}, which has no card.")
         write_page(found)
         return found
-    if not found.facts.get("labelled", True):
+    if not found.record.labelled:
         if card:
             raise EvenhandError(f"--card: {run} has no labels, so that nothing was measured.")
         write_unlabelled_page(found)
         return found
-    if not found.models():
+    if not found.models:
         raise EvenhandError(f"{run} is a run of {job!r}, which has no report.")
-    evaluate(found, chosen=found.facts["chosen"])
+    evaluate(found, chosen=found.head.chosen)
     if card:
         write_card(found, model, card)
     return found

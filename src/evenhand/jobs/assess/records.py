@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from evenhand.experiments.runs import Run
 from evenhand.files import write_json
 from evenhand.jobs.assess.claims import claims_of
 from evenhand.jobs.assess.evaluation import Evaluation, Value
 from evenhand.jobs.assess.settings import SUPERVISED
 from evenhand.metrics.table import COLUMNS
-from evenhand.runs import Run
 
 METHOD = "percentile bootstrap of patients, mean over seeds"
 PAIRED = {

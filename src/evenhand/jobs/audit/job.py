@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from evenhand.evaluation.inputs import Inputs, find_inputs, read_inputs
 from evenhand.evaluation.requests import advice_of, ask, permutations_note
 from evenhand.evaluation.settings import AuditSettings, CompareSettings
+from evenhand.experiments.inputs import Inputs, find_inputs, read_inputs
+from evenhand.experiments.runs import Run, begin_run
 from evenhand.files import fingerprint
 from evenhand.jobs.evaluate import evaluate
-from evenhand.runs import Run, run_scope, start_run
+from evenhand.runs import run_scope
 from evenhand.tables.predictions import Predictions, write_predictions
 
 APART = (
@@ -46,7 +47,7 @@ def audit(settings: AuditSettings, out: Path, *, overwrite: bool = False) -> Run
     inputs = find_inputs(settings.inputs)
     models, attributes = read_inputs(inputs, settings, settings.condition)
     asked = settings.model_copy(update={"attribute": attributes})
-    start = partial(start_run, out, "audit", overwrite=overwrite)
+    start = partial(begin_run, out, "audit", overwrite=overwrite)
     run = begin_audit(start, asked, inputs, models)
     run.note(
         pairs=[],
@@ -81,13 +82,13 @@ def begin_audit(
     Parameters
     ----------
     start
-        `start_run` with the directory and the job.
+        `begin_run` with the directory and the job.
     settings
         With the attributes that are looked at.
     """
     ask(models, settings.attribute, settings, inputs.cuts)
     run = start(
-        settings=settings.model_dump(mode="json"),
+        settings=settings,
         fingerprint=fingerprint((), inputs.files.values()),
         reads=inputs.files.values(),
     )
@@ -98,7 +99,7 @@ def begin_audit(
 def write_audit(run: Run, models: Mapping[str, Predictions], *, chosen: str | None) -> Run:
     """Put predictions into a run directory, evaluate them, and end the run."""
     for name, predictions in models.items():
-        write_predictions(run.predictions(name), predictions)
+        write_predictions(run.predictions_file(name), predictions)
     with run.phase("evaluation"):
         evaluate(run, chosen=chosen)
     run.finish(chosen=chosen)

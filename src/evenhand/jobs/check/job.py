@@ -14,6 +14,7 @@ from evenhand.cohort.cohort import known_levels
 from evenhand.cohort.prepare import prepare_splits
 from evenhand.cohort.readers import open_cohort, reader_of
 from evenhand.cohort.splits import Splits
+from evenhand.experiments.runs import begin_run
 from evenhand.files import write_json
 from evenhand.jobs.assess.pages import write_page
 from evenhand.jobs.check.findings import ORDER, Finding, Status, overall
@@ -30,7 +31,7 @@ from evenhand.jobs.check.material import (
 )
 from evenhand.jobs.check.outcomes import base_rate_findings, power_findings
 from evenhand.jobs.check.settings import CheckSettings
-from evenhand.runs import run_scope, start_run
+from evenhand.runs import run_scope
 
 IMAGE_SIZE = 64
 """Side of the images that are looked through for duplicates, in pixels."""
@@ -94,12 +95,11 @@ def check(
     splits = prepare_splits(settings, size, np.random.default_rng(settings.seed))
     if out is None:
         return measure_requirements(splits, settings)
-    facts = settings.model_dump(mode="json", exclude={"cache"})
     source = splits.train.source
-    run = start_run(
+    run = begin_run(
         out,
         "check",
-        facts,
+        settings,
         fingerprint=source.fingerprint,
         reads=(Path(source.path), *settings.exclude_patients),
         overwrite=overwrite,

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 from evenhand.cohort.splits import write_splits
 from evenhand.experiments.lineage import read_by, refuse_leak, write_seen
+from evenhand.experiments.records import SourceRecord
+from evenhand.experiments.runs import Run, begin_run
 from evenhand.experiments.settings import FinetuneSettings, TrainingSettings
 from evenhand.experiments.task import Task, keep, make_task, train
 from evenhand.jobs.evaluate import evaluate
 from evenhand.launcher import is_main
 from evenhand.masks.masks import listed_units
 from evenhand.masks.strategies import find_strategy
-from evenhand.runs import Run, run_scope, start_run
+from evenhand.runs import run_scope
 from evenhand.training.device import make_accelerator
 from evenhand.training.inputs import silent_channels
-from evenhand.workers import WorkerSettings
 
 LONGEST = 60  # characters of a model's name, which tables and figures have to hold
 
@@ -52,12 +52,12 @@ def finetune(settings: FinetuneSettings, out: Path, *, overwrite: bool = False) 
         if is_main():
             begin("finetune", task, out, [name], overwrite=overwrite)
     run = Run(out)
-    if not run.predictions(name).exists():
+    if not run.predictions_file(name).exists():
         with run.phase("training"):
             trained = train(task, model, schedule, task.fit_settings(settings.lr))
             keep(task, run, name, trained, lr=settings.lr)
             if trained.warning:
-                run.note(notes=[*run.facts["notes"], trained.warning])
+                run.note(notes=(*run.record.notes, trained.warning))
     if is_main():
         with run.phase("evaluation"):
             evaluate(run, chosen=name)
@@ -96,32 +96,22 @@ def _strategy_name(strategy: str) -> str:
     return f"units-{units[0]}+{len(units) - 1}-more-{digest}"
 
 
-def kept_settings(settings: TrainingSettings) -> dict[str, Any]:
-    """Return what a run keeps of its settings, and has to be told again to be continued.
-
-    Where it puts things, how much room they may take and where its fits run may change.
-    """
-    room = {"cache", "prefix_memory", "prefix_disk"}
-    return settings.model_dump(mode="json", exclude={*room, *WorkerSettings.model_fields})
-
-
 def begin(job: str, task: Task, out: Path, models: list[str], *, overwrite: bool) -> Run:
     """Open the run directory of a job that trains, and write down its data and splits."""
     settings: TrainingSettings = task.settings
     refuse_leak(task.splits, settings.weights)
     source = task.splits.train.source
-    run = start_run(
+    run = begin_run(
         out,
         job,
-        kept_settings(settings),
+        settings,
         fingerprint=task.fingerprint,
         reads=read_by(task.splits, settings.weights, settings.exclude_patients),
         overwrite=overwrite,
     )
     run.note(
         models=models,
-        source=source.facts
-        | {"levels": {name: list(levels) for name, levels in task.splits.train.levels.items()}},
+        source=SourceRecord.of(source, levels=task.splits.train.levels),
         notes=[*source.notes, *silent_channels(task.inputs)],
     )
     write_splits(run.root / "splits.csv", task.splits)

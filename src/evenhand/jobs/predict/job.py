@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,20 +16,26 @@ from evenhand.cohort.splits import read_split_table
 from evenhand.errors import EvenhandError, pick
 from evenhand.evaluation.rows import cut_of
 from evenhand.evaluation.settings import PredictSettings
+from evenhand.experiments.records import SourceRecord, data_settings
+from evenhand.experiments.runs import Run, begin_run, finished_run
 from evenhand.jobs.audit.job import write_audit
 from evenhand.jobs.predict.new_data import open_new_data
 from evenhand.jobs.predict.unlabelled import write_scores
 from evenhand.networks.checkpoints import load_model
-from evenhand.runs import Run, finished_run, run_scope, start_run
+from evenhand.runs import run_scope
 from evenhand.tables.attributes import parts_of
 from evenhand.tables.predictions import read_predictions
-from evenhand.tables.settings import ClassSettings
+from evenhand.tables.settings import ValueSettings
 from evenhand.training.device import make_accelerator
 from evenhand.training.inputs import check_fits
 from evenhand.training.predict import predict as predict_cohorts
 from evenhand.training.settings import LoopSettings
 
-INHERITED = ("attribute", "label", "patient", "image_column", *SERIES, "bins")
+INHERITED = (
+    *("attribute", "label", "patient", "image_column", *SERIES, "bins"),
+    *ValueSettings.model_fields,
+)
+"""Settings that are as in the model's run unless they are given; the model knows its classes."""
 
 
 @run_scope()
@@ -62,19 +68,19 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
     name = trained.held_model(settings.model)
     named = settings.label is not None or any(text.startswith("label=") for text in settings.map)
     settings = _inherit(settings, trained)
-    model = load_model(trained.model(name))
+    model = load_model(trained.folder(name))
     settings = _with_classes_of(model.spec.classes, settings)
     data = open_new_data(settings, model.spec.classes, label_named=named)
     _check_attributes(data.cohort, settings.attribute)
     rng = np.random.default_rng(settings.seed)
     cohort = stored_cohort(data.cohort, settings, model.spec.image_size, rng)
     check_fits(cohort, model)
-    cut = cut_of(read_predictions(trained.predictions(name)))
+    cut = cut_of(read_predictions(trained.predictions_file(name)))
     overlap = _overlap(cohort, trained)
-    run = start_run(
+    run = begin_run(
         out,
         "predict",
-        settings.model_dump(mode="json", exclude={"cache"}),
+        settings,
         fingerprint=cohort.source.fingerprint,
         reads=(trained.root, Path(cohort.source.path), *settings.exclude_patients),
         overwrite=overwrite,
@@ -82,8 +88,8 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
     source = cohort.source
     run.note(
         models=[name],
-        source=source.facts,
-        cuts={name: {**asdict(cut), "fitted": False, "how": f"{cut.how} of {settings.run}"}},
+        source=SourceRecord.of(source),
+        cuts={name: replace(cut, fitted=False, how=f"{cut.how} of {settings.run}")},
         notes=[*([data.unlabelled] if data.unlabelled else []), *source.notes, *overlap],
         labelled=data.unlabelled is None,
     )
@@ -105,14 +111,10 @@ def _with_classes_of(classes: tuple[str, ...], settings: PredictSettings) -> Pre
 
 
 def _inherit(settings: PredictSettings, trained: Run) -> PredictSettings:
-    known = trained.facts["settings"]
-    same_reader = reader_of(settings.data)[0] is reader_of(known["data"])[0]
+    earlier = data_settings(trained.record)
+    same_reader = reader_of(settings.data)[0] is reader_of(earlier.data)[0]
     names = INHERITED if same_reader else ("attribute",)
-    update = {name: known[name] for name in names if not getattr(settings, name)}
-    if same_reader:  # runs of earlier versions lack some of these
-        values = [name for name in ClassSettings.model_fields if name in known]
-        values = [name for name in values if name != "positive"]  # the model knows its classes
-        update |= {name: known[name] for name in values if not getattr(settings, name)}
+    update = {name: getattr(earlier, name) for name in names if not getattr(settings, name)}
     return PredictSettings.model_validate({**settings.model_dump(), **update})
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from evenhand.evaluation.rows import Cut, groups_in
+from evenhand.experiments.runs import Run
 from evenhand.files import DamagedError, replacing, write_text
 from evenhand.reporting.parts import section_page
 from evenhand.reporting.sections.assessment import Part, Table, part_section
 from evenhand.reporting.text.numbers import PERCENT
 from evenhand.reporting.text.vocabulary import shown
-from evenhand.runs import Run
 from evenhand.spreadsheets import unquoted, write_csv
 from evenhand.tables.predictions import Predictions
 
@@ -27,11 +27,11 @@ def write_scores(run: Run, name: str, predictions: Predictions, cut: Cut) -> Run
     ``predictions.parquet`` has the columns of any other but ``label``; ``groups.csv`` counts the
     samples and patients of each group and, for two classes, the samples that are flagged.
     """
-    path = run.predictions(name)
+    path = run.predictions_file(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part:
         predictions.table.drop(columns="label").to_parquet(part, index=False)
-    counts = group_counts(predictions, run.facts["settings"]["attribute"], cut)
+    counts = group_counts(predictions, run.record.attributes, cut)
     write_csv(run.root / "groups.csv", counts)
     run.note(chosen=name)
     write_unlabelled_page(run)
@@ -39,7 +39,7 @@ def write_scores(run: Run, name: str, predictions: Predictions, cut: Cut) -> Run
     return run
 
 
-def group_counts(predictions: Predictions, attributes: list[str], cut: Cut) -> pd.DataFrame:
+def group_counts(predictions: Predictions, attributes: Sequence[str], cut: Cut) -> pd.DataFrame:
     """Count the samples, patients and flagged samples of everybody and of each group."""
     rows = predictions.table.assign(flagged=np.nan)
     if len(predictions.classes) == 2:
@@ -65,24 +65,25 @@ def _read_counts(path: Path) -> pd.DataFrame:
 
 def write_unlabelled_page(run: Run) -> None:
     """Write the report page of a run without labels, from the files of the run."""
-    facts = run.facts
+    record = run.record
     counts = _read_counts(run.root / "groups.csv")
     table = Table(
         "Samples of each group",
         ("Group", "Samples", "Patients", "Flagged"),
         tuple(_row(*row) for row in counts.itertuples(index=False, name=None)),
     )
-    part = Part(sentences=tuple(facts["notes"]), tables=(table,))
-    lede = f"{counts['n'][0]:,} samples of {facts['source']['path']}, scored by {facts['chosen']}."
+    part = Part(sentences=record.notes, tables=(table,))
+    path = record.source.path if record.source else ""
+    lede = f"{counts['n'][0]:,} samples of {path}, scored by {record.chosen}."
     section = part_section("groups", "Scores without labels", part)
-    page = section_page(f"evenhand predict: {run.root.resolve().name}", lede, (section,), facts)
+    page = section_page(f"evenhand predict: {run.root.resolve().name}", lede, (section,), record)
     write_text(run.root / "report.html", page)
 
 
 def printed_counts(run: Run) -> Iterator[str]:
     """Yield the counts of a run without labels, then its notes, as lines."""
     yield _read_counts(run.root / "groups.csv").to_string(index=False, na_rep="")
-    for note in run.facts["notes"]:
+    for note in run.record.notes:
         yield f"\n{note}"
 
 

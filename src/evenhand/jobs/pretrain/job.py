@@ -9,12 +9,14 @@ import numpy as np
 from evenhand.cohort.prepare import prepare_splits
 from evenhand.cohort.splits import write_splits
 from evenhand.experiments.lineage import read_by, refuse_leak, write_seen
+from evenhand.experiments.records import SourceRecord
+from evenhand.experiments.runs import Run, begin_run
 from evenhand.jobs.pretrain.settings import PretrainSettings
 from evenhand.jobs.pretrain.training import train_encoder
 from evenhand.networks.checkpoints import save_model
 from evenhand.networks.model import build_model
 from evenhand.pretraining.objectives import find_method
-from evenhand.runs import Run, run_scope, start_run
+from evenhand.runs import run_scope
 from evenhand.spreadsheets import write_csv
 from evenhand.training.inputs import model_inputs, silent_channels
 
@@ -50,16 +52,16 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
     model = build_model(
         settings.backbone, settings.weights, inputs, splits.train.classes, settings.seed
     )
-    run = start_run(
+    run = begin_run(
         out,
         "pretrain",
-        settings.model_dump(mode="json", exclude={"cache"}),
+        settings,
         fingerprint=source.fingerprint,
         reads=read_by(splits, settings.weights, settings.exclude_patients),
         overwrite=overwrite,
     )
     run.note(
-        source=source.facts,
+        source=SourceRecord.of(source),
         notes=[*source.notes, *silent_channels(inputs)],
     )
     write_splits(run.root / "splits.csv", splits)
@@ -68,7 +70,7 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
         model, curve = train_encoder(model, splits.train, settings, settings.seed)
     write_csv(run.root / "curve.csv", curve.table())
     save_model(
-        run.model(ENCODER),
+        run.folder(ENCODER),
         model,
         method=settings.method,
         epoch=curve.best,

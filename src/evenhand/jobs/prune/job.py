@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from evenhand.cohort.splits import write_splits
-from evenhand.earlier_names import current_settings
 from evenhand.errors import EvenhandError
 from evenhand.experiments.lineage import write_seen
+from evenhand.experiments.records import Parent, SourceRecord
+from evenhand.experiments.runs import Run, begin_run, finished_run
 from evenhand.experiments.study_storage import storage_errors
 from evenhand.files import write_json
 from evenhand.jobs.evaluate import evaluate
@@ -40,7 +41,7 @@ from evenhand.pruning.masks import Kept, save_mask, zeros_kept
 from evenhand.pruning.remove import remover
 from evenhand.pruning.state import State
 from evenhand.reporting.sections.luck import Luck, luck_sentences
-from evenhand.runs import Run, finished_run, run_scope, start_run
+from evenhand.runs import run_scope
 from evenhand.tables.predictions import write_predictions
 from evenhand.training.loop import Epoch, fit
 from evenhand.training.predict import predict, unit
@@ -125,14 +126,11 @@ def _work(task: PruneTask, run: Run, chosen: str, say: Callable[[str], None]) ->
 
 def _begin(task: PruneTask, out: Path, *, overwrite: bool) -> Run:
     """Open the run directory, and write down the data, the splits and who is who."""
-    ours = task.settings.model_dump(mode="json", exclude={"cache"})
     source = task.splits.train.source
-    run = start_run(
+    run = begin_run(
         out,
         "prune",
-        # How the model was built and its data read stays known: predicting and further pruning
-        # need it. How it was trained is noted apart, as ours has settings of the same names.
-        current_settings(task.trained.facts["settings"]) | ours | task.data,
+        task.complete_settings,
         fingerprint=task.fingerprint,
         reads=(task.trained.root, Path(source.path)),
         overwrite=overwrite,
@@ -141,10 +139,9 @@ def _begin(task: PruneTask, out: Path, *, overwrite: bool) -> Run:
     run.note(
         models=models,
         pairs=list(combinations(reversed(models), 2)),
-        source=source.facts,
-        notes=list(source.notes),
-        of={"run": str(task.trained.root), "model": task.name},
-        training=task.training.model_dump(mode="json"),
+        source=SourceRecord.of(source),
+        notes=source.notes,
+        parent=Parent(run=str(task.trained.root), model=task.name, record=task.trained.record),
     )
     write_splits(run.root / "splits.csv", task.splits)
     write_seen(run, str(task.trained.root))
@@ -192,18 +189,18 @@ def _note_luck(task: PruneTask, run: Run, luck: Luck | None) -> tuple[str, ...]:
 
 def _keep(task: PruneTask, run: Run, name: str, model: Model, kept: Kept) -> None:
     """Save a model with its mask and score every split with it, the test split for once."""
-    if run.predictions(name).exists():
+    if run.predictions_file(name).exists():
         return
-    save_model(run.model(name), model, units=[])
+    save_model(run.folder(name), model, units=[])
     if kept:
-        save_mask(run.model(name) / "mask.safetensors", kept)
+        save_mask(run.folder(name) / "mask.safetensors", kept)
     predictions = predict(model, task.splits.items(), task.accelerator)
-    write_predictions(run.predictions(name), predictions)
+    write_predictions(run.predictions_file(name), predictions)
 
 
 def _finetune(task: PruneTask, run: Run, state: State) -> None:
     """Train what is left as the run trained its model, with the zeros kept."""
-    if run.predictions(FINETUNED).exists():
+    if run.predictions_file(FINETUNED).exists():
         return
     ours = task.settings
     settings = FitSettings.model_validate(
@@ -245,12 +242,12 @@ def _explain(
     costs = {
         name: asdict(
             cost_of(
-                load_model(run.model(name)).to(sample.device),
-                run.model(name) / "model.safetensors",
+                load_model(run.folder(name)).to(sample.device),
+                run.folder(name) / "model.safetensors",
                 sample,
             )
         )
-        for name in run.models()
+        for name in run.models
     }
     settings = task.settings
     write_json(

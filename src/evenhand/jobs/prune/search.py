@@ -7,13 +7,14 @@ from functools import partial
 
 from optuna.trial import BaseTrial
 
+from evenhand.experiments.records import PruningChoice
+from evenhand.experiments.runs import Run
 from evenhand.experiments.study_storage import open_run_storage
 from evenhand.experiments.trials import Report, search
 from evenhand.jobs.prune.loop import row_of, start, steps
 from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.jobs.prune.task import PruneTask
 from evenhand.pruning.remove import remover
-from evenhand.runs import Run
 from evenhand.search.space import Params, Space
 from evenhand.search.study import identity_of, open_study
 from evenhand.spreadsheets import write_csv
@@ -32,20 +33,27 @@ def searched(task: PruneTask, run: Run) -> PruneTask:
 
     What the settings name is tried first. A search that was killed goes on where it was.
     """
-    space, facts = pruning_space(task.settings), run.facts
+    space, head = pruning_space(task.settings), run.head
     study = open_study(
         open_run_storage(run),
         "search",
         [task.judge.target.direction],
-        identity_of(facts["settings"], facts["fingerprint"]),
+        identity_of(head.settings, head.fingerprint),
         prune_until=0,
     )
     search(study, space, partial(_score, task), task.settings.search, task.settings.seed, Inline())
     table = study.trials_dataframe(attrs=("number", "value", "params", "state"))
     write_csv(run.root / "search.csv", table)
     best = study.best_trial
-    run.note(search={"trial": best.number, "value": best.value, **best.params})
-    return task.with_choice(*space.ask(best))
+    choice = space.ask(best)
+    beta, share, estimator = choice
+    value = float(best.value or 0.0)
+    run.note(
+        search=PruningChoice(
+            trial=best.number, value=value, beta=beta, share=share, estimator=estimator
+        )
+    )
+    return task.with_choice(*choice)
 
 
 def pruning_space(given: PruneSettings) -> Space[Choice]:

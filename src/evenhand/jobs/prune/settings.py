@@ -15,6 +15,8 @@ from evenhand.tables.settings import ValueSettings
 class PruneSettings(ValueSettings, title="Pruning"):
     """Which model, whose fairness, and how far and how fast it is pruned."""
 
+    machine = frozenset({"cache"})
+
     run: Path = Field(description="the finished run that holds the model; it is not changed")
     model: str | None = Field(None, description="which of its models [default: the one it chose]")
     data: str | None = Field(

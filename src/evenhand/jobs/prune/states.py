@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from evenhand.experiments.runs import Run
 from evenhand.jobs.prune.loop import Row, Step, start
 from evenhand.jobs.prune.task import PruneTask
 from evenhand.networks.checkpoints import load_model, save_model
 from evenhand.pruning.masks import load_mask, save_mask
 from evenhand.pruning.state import State
-from evenhand.runs import Run
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.predictions import Predictions, read_predictions, write_predictions
 

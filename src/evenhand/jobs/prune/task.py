@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +17,8 @@ from evenhand.cohort.reopen import Anew, data_now, reopen, values_now
 from evenhand.cohort.splits import Splits
 from evenhand.cohort.store.batches import BatchSource
 from evenhand.errors import EvenhandError
+from evenhand.experiments.records import data_settings
+from evenhand.experiments.runs import Run, finished_run
 from evenhand.files import fingerprint
 from evenhand.jobs.prune.batches import Positions, generators, group_batches, group_positions
 from evenhand.jobs.prune.halves import halve
@@ -38,7 +39,6 @@ from evenhand.pruning.channels import refuse_solid
 from evenhand.pruning.curvature import check_squares, find_estimator
 from evenhand.pruning.eligible import prunable_parameters
 from evenhand.pruning.masks import Kept, load_mask
-from evenhand.runs import Run, finished_run
 from evenhand.tables.attributes import group_of
 from evenhand.tables.predictions import Predictions
 from evenhand.training.device import make_accelerator
@@ -99,17 +99,16 @@ class PruneTask:
     positions: Mapping[str, Positions]
 
     @property
-    def data(self) -> dict[str, Any]:
-        """Where the data lie and how attributes are read, as the run's settings hold them."""
-        known, ours = self.trained.facts["settings"], self.settings
-        bins = list(ours.bins) or known["bins"]
-        values = {name: list(given) for name, given in values_now(known, ours).items()}
-        return {"data": data_now(known["data"], ours.data), "bins": bins} | values
+    def complete_settings(self) -> PruneSettings:
+        """The settings, with what the model's run says where they say nothing of the data."""
+        earlier, ours = data_settings(self.trained.record), self.settings
+        data, bins = data_now(earlier.data, ours.data), ours.bins or earlier.bins
+        return ours.model_copy(update={"data": data, "bins": bins} | values_now(earlier, ours))
 
     @property
     def fingerprint(self) -> str:
         """Changes when the data or the model do."""
-        weights = fingerprint((), [self.trained.model(self.name) / "model.safetensors"])
+        weights = fingerprint((), [self.trained.folder(self.name) / "model.safetensors"])
         text = f"{self.splits.train.source.fingerprint}\n{weights}"
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -136,12 +135,13 @@ def make_task(settings: PruneSettings) -> PruneTask:
     target = _checked_target(settings)
     trained = finished_run(settings.run)
     name = trained.held_model(settings.model)
-    model = load_model(trained.model(name))
+    model = load_model(trained.folder(name))
     prunable_parameters(model, settings.structure, settings.prunable)
     if settings.structure == "channel":
         refuse_solid(model)
     splits = reopen(
-        trained,
+        trained.root,
+        data_settings(trained.record),
         model.spec.image_size,
         Anew(
             settings.data,
@@ -179,7 +179,7 @@ def make_task(settings: PruneSettings) -> PruneTask:
         training,
         loss.to(accelerator.device),
         model,
-        _mask(trained.model(name), accelerator.device),
+        _mask(trained.folder(name), accelerator.device),
         splits,
         accelerator,
         judge,
@@ -201,12 +201,10 @@ def _mask(folder: Path, device: torch.device) -> Kept:
 
 
 def training_of(run: Run) -> LoopSettings:
-    """Return how a run's model was trained; a pruning run records this of the run it came from."""
-    facts = run.facts
-    known = facts.get("training", facts["settings"])
-    return LoopSettings.model_validate(
-        {name: value for name, value in known.items() if name in LoopSettings.model_fields}
-    )
+    """Return how a run's model was trained: by the first of the runs that it comes from."""
+    *_, origin = run.record.lineage()
+    settings = origin.settings_as(LoopSettings)
+    return LoopSettings(**{name: getattr(settings, name) for name in LoopSettings.model_fields})
 
 
 def _refuse_layers(task: PruneTask) -> None:

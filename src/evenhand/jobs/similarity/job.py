@@ -12,10 +12,11 @@ import pandas as pd
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.readers import open_cohort
 from evenhand.cohort.reopen import data_now
-from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.store.samples import store_samples
 from evenhand.errors import EvenhandError, some
 from evenhand.evaluation.rows import cut_of, groups_in, matched, scored_rows
+from evenhand.experiments.records import data_settings
+from evenhand.experiments.runs import Run, begin_run, finished_run
 from evenhand.files import write_json
 from evenhand.jobs.assess.pages import write_page
 from evenhand.jobs.similarity.measured import Patients, make_layers, similarity_record
@@ -24,7 +25,7 @@ from evenhand.metrics import Plan, measure
 from evenhand.networks.checkpoints import load_model
 from evenhand.networks.layers import find_layers, layer_names
 from evenhand.networks.model import Model
-from evenhand.runs import Run, finished_run, run_scope, start_run
+from evenhand.runs import run_scope
 from evenhand.tables.predictions import Predictions, read_predictions
 from evenhand.training.activations import activations
 from evenhand.training.device import make_accelerator
@@ -47,9 +48,9 @@ def similarity(settings: SimilaritySettings, out: Path, *, overwrite: bool = Fal
     """
     chosen = _chosen(settings)
     predictions = _same_rows(chosen, settings)
-    attributes = settings.attribute or tuple(chosen[0][0].facts["settings"]["attribute"])
+    attributes = settings.attribute or chosen[0][0].record.attributes
     groups_in(predictions[0], attributes)  # refuses attributes that are not known
-    models = [load_model(run.model(name)) for run, name in chosen]
+    models = [load_model(run.folder(name)) for run, name in chosen]
     wanted = _layers(models, settings)
     picked = _one_each(predictions[0], settings)
     if len(picked) < settings.minimum:
@@ -58,12 +59,11 @@ def similarity(settings: SimilaritySettings, out: Path, *, overwrite: bool = Fal
             f"{settings.minimum}: too few to say anything."
         )
     cohorts = [_cohort(chosen[0][0], model, picked, settings) for model in models]
-    facts = settings.model_copy(update={"attribute": attributes})
-    run = start_run(
+    run = begin_run(
         out,
         "similarity",
-        facts.model_dump(mode="json", exclude={"cache"}),
-        fingerprint="-".join(run.facts["fingerprint"] for run, _ in chosen),
+        settings.model_copy(update={"attribute": attributes}),
+        fingerprint="-".join(run.head.fingerprint for run, _ in chosen),
         reads=(*settings.runs, Path(cohorts[0].source.path)),
         overwrite=overwrite,
     )
@@ -82,7 +82,7 @@ def similarity(settings: SimilaritySettings, out: Path, *, overwrite: bool = Fal
             _performance(predictions, attributes),
         )
         names = [f"{run.root.resolve().name}/{name}" for run, name in chosen]
-        unit = chosen[0][0].facts["source"]["unit"]
+        unit = chosen[0][0].record.unit
         found = similarity_record(
             names, wanted, patients, settings, split=settings.split, unit=unit
         )
@@ -137,7 +137,8 @@ def _same_rows(
 ) -> tuple[Predictions, Predictions]:
     """Return what both models said of the rows of the split, which must be the same."""
     one, two = (
-        read_predictions(run.predictions(name)).of_split(settings.split) for run, name in chosen
+        read_predictions(run.predictions_file(name)).of_split(settings.split)
+        for run, name in chosen
     )
     apart = sorted(set(one.table["sample_id"]) ^ set(two.table["sample_id"]))
     if apart or not len(one):
@@ -179,13 +180,9 @@ def _one_each(predictions: Predictions, settings: SimilaritySettings) -> Predict
 
 def _cohort(run: Run, model: Model, picked: Predictions, settings: SimilaritySettings) -> Cohort:
     """Return the drawn samples, stored in the size that a model takes."""
-    known = {
-        name: value
-        for name, value in run.facts["settings"].items()
-        if name in DataSettings.model_fields
-    }
-    now = {"data": data_now(known["data"], settings.data), "cache": settings.cache}
-    data = DataSettings.model_validate({**known, **now})
+    earlier = data_settings(run.record)
+    now = {"data": data_now(earlier.data, settings.data), "cache": settings.cache}
+    data = earlier.model_copy(update=now)
     whole = open_cohort(data)
     place = pd.Index(whole.table["sample_id"]).get_indexer(pd.Index(picked.table["sample_id"]))
     absent = picked.table["sample_id"][place < 0]

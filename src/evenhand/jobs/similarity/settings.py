@@ -13,6 +13,8 @@ from evenhand.settings import SEEDS, Settings
 class SimilaritySettings(Settings, title="Comparison"):
     """Which models are compared, on whom, and how."""
 
+    machine = frozenset({"cache"})
+
     runs: tuple[Path, Path] = Field(description="two runs of the same cohort, or one run twice")
     model: tuple[str, ...] = Field(
         (), description="a model of each run, in their order [default: the ones they chose]"

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from evenhand.experiments.runs import Run
 from evenhand.experiments.task import Task, save_trained, train
 from evenhand.experiments.task_cache import Fits
 from evenhand.experiments.trials import Report
@@ -17,7 +18,6 @@ from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.jobs.tune.spaces import Choice
 from evenhand.networks.checkpoints import load_model
 from evenhand.progress import bar
-from evenhand.runs import Run
 from evenhand.tables.predictions import write_predictions
 from evenhand.training.device import make_accelerator
 from evenhand.training.predict import predict
@@ -66,12 +66,12 @@ def kept_fit(run: Run, name: str, choice: Choice) -> Path:
 
 def fits_of(run: Run, name: str) -> Path:
     """Return the folder that holds the fits of a contender."""
-    return run.model(name) / "fits"
+    return run.folder(name) / "fits"
 
 
 def seed_predictions(run: Run, model: str, seed: int) -> Path:
     """Return the path of the predictions of one of the fits that a model was chosen from."""
-    return run.model(model) / "seeds" / f"{seed}.parquet"
+    return run.folder(model) / "seeds" / f"{seed}.parquet"
 
 
 def keep_alone(run: Run, name: str, choices: Iterable[Choice]) -> None:
@@ -94,7 +94,7 @@ def deliver_all(fits: Fits[TuneSettings], deliveries: Iterable[Delivery], engine
     jobs = [
         Job(one.model, _deliver, (fits, one))
         for one in deliveries
-        if not fits.run.predictions(one.model).exists()
+        if not fits.run.predictions_file(one.model).exists()
     ]
     with fits.run.phase("chosen fits"), bar("chosen fits", len(jobs)) as advance:
         for job, _ in complete(engine, jobs):
@@ -112,7 +112,7 @@ def _deliver(fits: Fits[TuneSettings], delivery: Delivery) -> None:
         if len(delivery.seeds) > 1:
             write_predictions(seed_predictions(run, delivery.model, seed), predictions)
     _place(task, run, delivery, fit)
-    write_predictions(run.predictions(delivery.model), predictions)
+    write_predictions(run.predictions_file(delivery.model), predictions)
 
 
 def _trained_fit(fits: Fits[TuneSettings], delivery: Delivery, seed: int) -> Path:
@@ -126,7 +126,7 @@ def _trained_fit(fits: Fits[TuneSettings], delivery: Delivery, seed: int) -> Pat
 
 def _place(task: Task, run: Run, delivery: Delivery, fit: Path) -> None:
     """Copy the delivered fit into the model's folder, and note which trial it comes from."""
-    target = run.model(delivery.model)
+    target = run.folder(delivery.model)
     with replacing(target / WEIGHTS) as part:
         shutil.copyfile(fit / WEIGHTS, part)
     about = {"study": delivery.study, "trial": delivery.trial, "seeds": [*delivery.seeds]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from evenhand.experiments.runs import Run
 from evenhand.experiments.study_storage import open_run_storage, open_storage, storage_errors
 from evenhand.experiments.task import Task, seconds_per_fit
 from evenhand.experiments.task_cache import Fits, prepared, prepared_anew
@@ -17,7 +18,7 @@ from evenhand.jobs.tune.searching import Job, Searched, search_contender, study_
 from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.jobs.tune.start import start_of
 from evenhand.metrics import find_rule
-from evenhand.runs import Run, run_scope
+from evenhand.runs import run_scope
 from evenhand.search.study import check_study, drop_study
 from evenhand.wording import counted
 from evenhand.workers import open_engine
@@ -73,7 +74,7 @@ def tune(
         fits = Fits(settings, task.fingerprint, Run(run.root.resolve()))
         job = Job(task, fits, rule, storage, engine)
         results = _search_all(job, competing)
-        run.note(notes=[*run.facts["notes"], *search_notes(job, results)])
+        run.note(notes=(*run.record.notes, *search_notes(job, results)))
         deliver_all(fits, [delivery_of(job, one) for one in results], engine)
     write_search(job, results)
     with run.phase("evaluation"):

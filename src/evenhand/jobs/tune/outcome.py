@@ -146,7 +146,7 @@ def _fit(job: Job, result: Searched, seed: int) -> dict[str, Any]:
     name, settings = result.contender.name, job.fits.settings
     path = seed_predictions(job.fits.run, name, seed)
     if not path.exists():  # one seed alone
-        path = job.fits.run.predictions(name)
+        path = job.fits.run.predictions_file(name)
     predictions = read_predictions(path)
     rows = predictions.of_split("test")
     groups = groups_in(rows, settings.attribute)

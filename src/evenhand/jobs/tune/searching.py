@@ -16,7 +16,6 @@ from optuna.trial import FrozenTrial
 from evenhand.experiments.task import Task
 from evenhand.experiments.task_cache import Fits
 from evenhand.experiments.trials import search
-from evenhand.jobs.finetune.job import kept_settings
 from evenhand.jobs.tune.confirmation import Candidate, best_candidate, confirmed, to_confirm
 from evenhand.jobs.tune.contenders import Contender
 from evenhand.jobs.tune.fitting import keep_alone, keep_choice, score_choice
@@ -81,7 +80,7 @@ def study_identity(
     return (
         f"{root.resolve().name}/{name}",
         [target.direction for target in task.targets],
-        identity_of(kept_settings(settings), task.fingerprint),
+        identity_of(settings.kept(), task.fingerprint),
     )
 
 

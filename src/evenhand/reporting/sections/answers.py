@@ -155,7 +155,7 @@ def strategy_answer(
 def _headline(
     paired: Sequence[Estimate], others_told: Sequence[Estimate], beside: Sequence[str]
 ) -> str:
-    """Return the headline; where there are further metrics, with what it is by and what it costs."""
+    """Return the headline; with further metrics, also what it is by and what it costs."""
     text = strategy_sentence(paired)
     if not beside:
         return text

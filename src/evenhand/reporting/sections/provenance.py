@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evenhand.experiments.records import RunRecord
 from evenhand.reporting.estimates import EVERYONE, Estimate
 from evenhand.reporting.text.numbers import duration, listed
 from evenhand.reporting.text.vocabulary import shown, split_across, term
+from evenhand.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -34,21 +36,34 @@ class Gone:
     positives: int | None
 
 
-ABOUT = ("job", "chosen", "seed", "fingerprint", "schema")
+APART = {
+    *("job", "chosen", "seed", "fingerprint", "schema_version"),  # come first
+    *("settings", "versions", "seconds", "parent"),  # have tables of their own
+    *("status", "answer"),  # "running" as the page is written; the page begins with the answer
+}
 
 
-def fact_tables(facts: Mapping[str, Any]) -> tuple[Facts, ...]:
-    """Return the facts of ``run.json`` as tables; what is not a known table is about the run."""
-    tables = {"settings": "Settings", "versions": "Versions", "seconds": "Time"}
-    about = [name for name in ABOUT if facts.get(name) is not None]
-    known = {*ABOUT, *tables, "status"}  # which is still "running" as the page is written
-    about += [name for name in facts if name not in known]
-    parts = [Facts("Run", tuple(pair for name in about for pair in _flat(name, facts[name])))]
-    for name, title in tables.items():
-        values = facts.get(name) or {}
-        show = _seconds if name == "seconds" else _flat
-        parts.append(Facts(title, tuple(pair for k, v in values.items() for pair in show(k, v))))
-    return tuple(part for part in parts if part.rows)
+def fact_tables(record: RunRecord[Settings]) -> tuple[Facts, ...]:
+    """Return the record of a run as tables; what has no table of its own is about the run."""
+    first = {
+        "job": record.job,
+        "chosen": record.chosen,
+        "seed": record.seed,
+        "fingerprint": record.fingerprint,
+        "schema": record.schema_version,
+    }
+    rest = record.model_dump(mode="json", exclude_unset=True, exclude=APART)
+    parents = [one.parent for one in record.lineage() if one.parent is not None]
+    if parents:
+        rest |= {"pruned": f"{parents[0].model} of {parents[0].run}"}
+    tables = [
+        ("Run", _pairs({name: value for name, value in first.items() if value is not None} | rest)),
+        ("Settings", _pairs(record.settings.kept())),
+        *((f"Settings of {one.run}", _pairs(one.record.settings.kept())) for one in parents),
+        ("Versions", _pairs(record.versions)),
+        ("Time", tuple((name, duration(value)) for name, value in record.seconds.items())),
+    ]
+    return tuple(Facts(title, rows) for title, rows in tables if rows)
 
 
 def undefined(rows: Sequence[Estimate]) -> tuple[Gone, ...]:
@@ -84,8 +99,8 @@ def _group(row: Estimate) -> str:
     return "everyone" if row.attribute == EVERYONE else "across groups"
 
 
-def _seconds(name: str, value: Any) -> list[tuple[str, str]]:
-    return [(name, duration(float(value)))]
+def _pairs(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple(pair for name, value in values.items() for pair in _flat(name, value))
 
 
 def _flat(name: str, value: Any) -> list[tuple[str, str]]:

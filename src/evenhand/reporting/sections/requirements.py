@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evenhand.experiments.records import RunRecord, data_settings
 from evenhand.reporting.parts import Section, section_page
 from evenhand.reporting.text.numbers import counted, listed
 from evenhand.reporting.text.vocabulary import shown
 from evenhand.reporting.verdicts import Verdict
+from evenhand.settings import Settings
 
 TITLES = {
     "attributes": "Protected attributes",
@@ -58,14 +60,14 @@ class Counts:
     rows: tuple[GroupRow, ...]
 
 
-def requirements_page(found: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+def requirements_page(found: Mapping[str, Any], record: RunRecord[Settings]) -> str:
     """Return the page of a check."""
-    data = facts["settings"]["data"]
+    data = data_settings(record).data
     return section_page(
         f"evenhand check: {data}",
         f"What {data} must have before fairness can be told from it, measured.",
         requirement_sections(found),
-        facts,
+        record,
     )
 
 

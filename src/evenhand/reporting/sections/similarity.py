@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from evenhand.experiments.records import RunRecord
 from evenhand.reporting.parts import Section, section_page
 from evenhand.reporting.text.numbers import counted, plain, signed
 from evenhand.reporting.text.vocabulary import shown
 from evenhand.reporting.verdicts import Verdict
+from evenhand.settings import Settings
 
 Matrix = Sequence[Sequence[float | None]]
 STRONGEST = 0.6  # a difference of this size has the full colour
@@ -58,7 +60,7 @@ class AttributeView:
     seeds: SeedsView | None
 
 
-def similarity_page(found: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+def similarity_page(found: Mapping[str, Any], record: RunRecord[Settings]) -> str:
     """Return the page of a comparison of two models' layers."""
     one, other = found["models"]
     lede = (
@@ -67,7 +69,7 @@ def similarity_page(found: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
         "one sample each."
     )
     title = f"evenhand similarity: {one} and {other}"
-    return section_page(title, lede, similarity_sections(found), facts)
+    return section_page(title, lede, similarity_sections(found), record)
 
 
 def similarity_sections(found: Mapping[str, Any]) -> tuple[Section, ...]:

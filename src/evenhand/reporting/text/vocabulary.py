@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from evenhand.metrics import CONTRASTS, DETECTABLE, FAIRNESS, SUMMARIES, find_metric, is_metric
 from evenhand.reporting.text.numbers import PERCENT, PLAIN, POINTS, Scale
@@ -199,7 +199,7 @@ def in_sentence(metric: str) -> str:
     return label if label[:2].isupper() else label[:1].lower() + label[1:]
 
 
-def model_names(facts: Mapping[str, Any]) -> dict[str, str]:
+def model_names(files: Iterable[Path] = ()) -> dict[str, str]:
     """Return what the report calls the models of a run that have a name of ours.
 
     A model that bears the name of the file that it was read from keeps it, whatever the file is
@@ -207,11 +207,11 @@ def model_names(facts: Mapping[str, Any]) -> dict[str, str]:
 
     Examples
     --------
-    >>> model_names({})["before"], "before" in model_names({"settings": {"inputs": ["before.csv"]}})
+    >>> model_names()["before"], "before" in model_names([Path("before.csv")])
     ('the unpruned model', False)
     """
-    files = {Path(path).stem for path in facts.get("settings", {}).get("inputs", ())}
-    return {name: words for name, words in MODELS.items() if name not in files}
+    stems = {path.stem for path in files}
+    return {name: words for name, words in MODELS.items() if name not in stems}
 
 
 def opening(model: str) -> str:

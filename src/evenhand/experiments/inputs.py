@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from evenhand.errors import EvenhandError, pick
+from evenhand.evaluation.rows import Cut
 from evenhand.evaluation.settings import ReadSettings
-from evenhand.runs import Run, open_run
+from evenhand.experiments.records import SourceRecord
+from evenhand.experiments.runs import Run, open_run
 from evenhand.tables.attributes import parts_of
 from evenhand.tables.bins import parse_bins
 from evenhand.tables.columns import CONTRACT, Columns, parse_map
@@ -29,7 +30,7 @@ class Inputs:
     files
         The predictions of each model.
     cuts
-        The thresholds that models bring from the run that trained them (fields of a `Cut`).
+        The thresholds that models bring from the run that trained them.
     source
         Where the samples come from: what a single run says of them, else the files.
     job
@@ -37,8 +38,8 @@ class Inputs:
     """
 
     files: dict[str, Path]
-    cuts: dict[str, dict[str, Any]]
-    source: dict[str, Any]
+    cuts: dict[str, Cut]
+    source: SourceRecord
     job: str | None = None
 
 
@@ -58,7 +59,7 @@ def find_inputs(paths: Sequence[Path], wanted: Sequence[str] = (ALL,)) -> Inputs
         There is no such run or model, or two are called the same.
     """
     files: dict[str, Path] = {}
-    cuts: dict[str, dict[str, Any]] = {}
+    cuts: dict[str, Cut] = {}
     for path in paths:
         found, brought = _of_run(path, wanted, several=len(paths) > 1)
         for name in found.keys() & files.keys():
@@ -67,8 +68,10 @@ def find_inputs(paths: Sequence[Path], wanted: Sequence[str] = (ALL,)) -> Inputs
             )
         files |= found
         cuts |= brought
-    run = len(paths) == 1 and paths[0].is_dir()
-    return Inputs(files, cuts, _source(paths), open_run(paths[0]).facts["job"] if run else None)
+    if len(paths) == 1 and paths[0].is_dir():
+        record = open_run(paths[0]).record
+        return Inputs(files, cuts, record.source or SourceRecord.of_files(paths), record.job)
+    return Inputs(files, cuts, SourceRecord.of_files(paths))
 
 
 def read_inputs(
@@ -113,37 +116,30 @@ def read_inputs(
 
 def _of_run(
     path: Path, wanted: Sequence[str], *, several: bool
-) -> tuple[dict[str, Path], dict[str, dict[str, Any]]]:
+) -> tuple[dict[str, Path], dict[str, Cut]]:
     if not path.is_dir():
         return {path.stem: path}, {}
     run = open_run(path)
-    if not run.models():
+    if not run.models:
         raise EvenhandError(f"the run in {path} has no predictions yet; finish it first.")
     names = {
         model: f"{path.resolve().name}-{model}" if several else model
         for model in _chosen(run, wanted)
     }
-    brought = run.facts.get("cuts", {})
+    brought = run.record.cuts
     return (
-        {name: run.predictions(model) for model, name in names.items()},
+        {name: run.predictions_file(model) for model, name in names.items()},
         {name: brought[model] for model, name in names.items() if model in brought},
     )
 
 
 def _chosen(run: Run, wanted: Sequence[str]) -> tuple[str, ...]:
-    models, chosen = run.models(), run.facts["chosen"]
-    if ALL in wanted or not (wanted or chosen):
+    models, chosen = run.models, run.head.chosen
+    if ALL in wanted:
         return models
     for name in wanted:
         pick(f"model in {run.root}", name, dict.fromkeys(models))
-    return tuple(wanted) or (chosen,)
-
-
-def _source(paths: Sequence[Path]) -> dict[str, Any]:
-    if len(paths) == 1 and paths[0].is_dir():
-        known: dict[str, Any] = open_run(paths[0]).facts["source"]
-        return known
-    return {"reader": "predictions", "path": ", ".join(map(str, paths)), "unit": "patient"}
+    return tuple(wanted) or ((chosen,) if chosen else models)
 
 
 def _renamed(texts: Iterable[str], attributes: Sequence[str]) -> dict[str, str]:

@@ -1,0 +1,53 @@
+"""The register of jobs: which settings belong to the job of a name."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from evenhand.errors import pick
+from evenhand.settings import Settings
+
+_SETTINGS = {
+    "adjust": "evenhand.jobs.adjust.settings:AdjustSettings",
+    "assess": "evenhand.jobs.assess.settings:AssessSettings",
+    "audit": "evenhand.evaluation.settings:AuditSettings",
+    "check": "evenhand.jobs.check.settings:CheckSettings",
+    "compare": "evenhand.evaluation.settings:CompareSettings",
+    "finetune": "evenhand.experiments.settings:FinetuneSettings",
+    "predict": "evenhand.evaluation.settings:PredictSettings",
+    "pretrain": "evenhand.jobs.pretrain.settings:PretrainSettings",
+    "prune": "evenhand.jobs.prune.settings:PruneSettings",
+    "similarity": "evenhand.jobs.similarity.settings:SimilaritySettings",
+    "tune": "evenhand.jobs.tune.settings:TuneSettings",
+}
+
+
+def register_job(name: str, settings: str) -> None:
+    """Register the settings of a job, so that its runs can be read.
+
+    Parameters
+    ----------
+    name
+        The name of the job, as its runs record it.
+    settings
+        Where its settings class lies, as ``"package.module:Class"``; it is imported at first use.
+    """
+    _SETTINGS[name] = settings
+
+
+def settings_class(job: str) -> type[Settings]:
+    """Return the class of a job's settings.
+
+    Raises
+    ------
+    UnknownNameError
+        No job goes by that name.
+
+    Examples
+    --------
+    >>> settings_class("tune").__name__
+    'TuneSettings'
+    """
+    module, _, name = pick("job", job, _SETTINGS).partition(":")
+    found: type[Settings] = getattr(import_module(module), name)
+    return found

@@ -1,0 +1,275 @@
+"""The typed content of ``run.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+
+from pydantic import (
+    BaseModel,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+)
+from pydantic_core import to_jsonable_python
+
+from evenhand.cohort.cohort import Source
+from evenhand.cohort.settings import DataSettings
+from evenhand.errors import EvenhandError
+from evenhand.evaluation.rows import Cut
+from evenhand.evaluation.settings import InputSettings
+from evenhand.experiments.earlier_records import current_content
+from evenhand.experiments.job_settings import settings_class
+from evenhand.files import checked, first_problem, read_object
+from evenhand.runs import SCHEMA, CommonRecord
+from evenhand.settings import Settings
+
+S = TypeVar("S", bound=Settings, covariant=True)
+K = TypeVar("K", bound=Settings)
+
+ALWAYS = ("attribute", "bins", "data", "exclude_group", "label", "seed")
+"""Settings that every version has kept of each job that has them: a record without one is damaged.
+A setting that came later has its default in the runs before."""
+
+
+class _Part(BaseModel, frozen=True, extra="allow"):
+    """A part of a record; entries that this version does not know are kept."""
+
+
+class SourceRecord(_Part):
+    """The data that a run used; see `evenhand.cohort.cohort.Source`."""
+
+    reader: str
+    path: str
+    unit: str = "patient"
+    fingerprint: str = ""
+    label: str | None = None
+    slices: int | None = None
+    window: tuple[float, float] | None = None
+    left_out: tuple[str, ...] = ()
+    levels: dict[str, tuple[str, ...]] = {}
+
+    @classmethod
+    def of(cls, source: Source, **levels: Mapping[str, tuple[str, ...]]) -> SourceRecord:
+        """Return what a run keeps of its data; their notes stand among those of the run."""
+        entries = {name: value for name, value in vars(source).items() if value is not None}
+        del entries["notes"]
+        return cls(**entries, **levels)
+
+    @classmethod
+    def of_files(cls, paths: Iterable[Path]) -> SourceRecord:
+        """Return the record of predictions files."""
+        return cls(reader="predictions", path=", ".join(map(str, paths)), unit="patient")
+
+
+class MatchedRecord(_Part):
+    """What a comparison of models rests on, and how many samples some model lacks."""
+
+    samples: int
+    patients: int
+    unmatched: dict[str, int]
+
+
+class PruningChoice(_Part):
+    """The trial of a search over prunings that won, and its value on validation."""
+
+    trial: int
+    value: float
+    beta: float
+    share: float
+    estimator: str
+
+
+class Parent(_Part):
+    """The model that a run started from, and the record of its run.
+
+    Attributes
+    ----------
+    run
+        The run directory, as the user named it.
+    model
+        The model's name there.
+    record
+        What that run's ``run.json`` held. Of a pruning of version 0.1, what is known of it: the
+        settings that pruning has by the same names are those of the pruning.
+    """
+
+    run: str
+    model: str
+    record: RunRecord[Settings]
+
+
+@runtime_checkable
+class _HasAttributes(Protocol):
+    @property
+    def attribute(self) -> tuple[str, ...]: ...
+
+
+@runtime_checkable
+class _ExcludesGroups(Protocol):
+    @property
+    def exclude_group(self) -> tuple[str, ...]: ...
+
+
+class RunRecord(CommonRecord, Generic[S]):
+    """What ``run.json`` holds of a job with settings of the class ``S``.
+
+    Attributes
+    ----------
+    settings
+        The settings of the job, of the class that is registered for it.
+    source
+        The data.
+    parent
+        The model that was pruned, and where it comes from; None for jobs that start otherwise.
+    notes
+        What a reader of the report must know, in sentences.
+    pairs
+        The models that are compared, the later subtracted from the earlier; None where the chosen
+        one is compared with each other one.
+    cuts
+        The thresholds that models bring from the runs that trained them.
+    answer
+        The sentences that an assessment begins with.
+    matched
+        The samples of a comparison.
+    labelled
+        Whether the samples have labels, so that there is something to measure.
+    search
+        What a search over prunings has chosen.
+    study
+        The file of the study in the run directory, once it has begun.
+    """
+
+    settings: S
+    source: SourceRecord | None = None
+    parent: Parent | None = None
+    notes: tuple[str, ...] = ()
+    pairs: tuple[tuple[str, str], ...] | None = None
+    cuts: dict[str, Cut] = Field(default_factory=dict)
+    answer: tuple[str, ...] = ()
+    matched: MatchedRecord | None = None
+    labelled: bool = True
+    search: PruningChoice | None = None
+    study: str | None = None
+
+    @field_validator("settings", mode="plain")
+    @classmethod
+    def _settings_of_job(cls, value: object, info: ValidationInfo) -> Settings:
+        if isinstance(value, Settings):
+            return value
+        return _read_settings(value, str(info.data.get("job")))
+
+    @field_serializer("settings")
+    def _kept(self, settings: Settings) -> dict[str, Any]:
+        return settings.kept()
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """The attributes whose groups the job looks at."""
+        return self.settings.attribute if isinstance(self.settings, _HasAttributes) else ()
+
+    @property
+    def excluded(self) -> tuple[str, ...]:
+        """The groups that comparisons leave out, as ``attribute=level``."""
+        return self.settings.exclude_group if isinstance(self.settings, _ExcludesGroups) else ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files and runs whose predictions the job measured; none where it made its own."""
+        return self.settings.inputs if isinstance(self.settings, InputSettings) else ()
+
+    @property
+    def unit(self) -> str:
+        """What the patients of the data really are: "patient", "lesion", "stay"."""
+        return self.source.unit if self.source else "patient"
+
+    def lineage(self) -> Iterator[RunRecord[Settings]]:
+        """Yield this record, that of the run it started from, and so on to the first."""
+        yield self
+        if self.parent is not None:
+            yield from self.parent.record.lineage()
+
+    def settings_as(self, kind: type[K]) -> K:
+        """Return the settings as those of a class.
+
+        Raises
+        ------
+        EvenhandError
+            The job has others.
+        """
+        if not isinstance(self.settings, kind):
+            raise EvenhandError(f"a run of {self.job!r} has no {kind.__name__}.")
+        return self.settings
+
+
+Parent.model_rebuild()
+
+
+def read_record(path: Path) -> RunRecord[Settings]:
+    """Return the content of a ``run.json``; that of an earlier version as this one writes it.
+
+    Raises
+    ------
+    EvenhandError
+        It is absent or damaged, or a later version wrote it.
+    """
+    content = current_content(read_object(path, SCHEMA), path)
+    return checked(RunRecord[Settings], content, path, strict=True)
+
+
+def data_settings(record: RunRecord[Settings]) -> DataSettings:
+    """Return how the data of a run were read.
+
+    A job that starts from a run's model reads the data of that run, and says what is different.
+
+    Raises
+    ------
+    EvenhandError
+        The run read no data set: it is an audit of predictions, for example.
+    """
+    settings = record.settings
+    if isinstance(settings, DataSettings):
+        return DataSettings(**{name: getattr(settings, name) for name in DataSettings.model_fields})
+    if record.parent is None:
+        raise EvenhandError(f"a run of {record.job!r} reads no data set; name a run that does.")
+    own = type(settings).model_fields.keys() & DataSettings.model_fields.keys()
+    changes = {name: getattr(settings, name) for name in own}
+    return data_settings(record.parent.record).model_copy(update=changes)
+
+
+def _read_settings(value: object, job: str) -> Settings:
+    """Return the settings of a job from JSON values.
+
+    A value that is the default counts as not given: some settings cannot be given together.
+    """
+    try:
+        kind = settings_class(job)
+    except EvenhandError as error:
+        raise ValueError(str(error)) from None
+    if not isinstance(value, dict):
+        raise ValueError("it is no object")
+    for name in ALWAYS:
+        if name in kind.model_fields and name not in value:
+            raise ValueError(f"it lacks {name!r}")
+    given = {name: of for name, of in value.items() if not _is_default(kind, name, of)}
+    try:
+        settings = kind.model_validate(given)
+    except ValidationError as error:
+        raise ValueError(first_problem(error)) from None
+    for name, of in settings.kept().items():
+        if name in given and given[name] != of:  # the text "5" is no number
+            raise ValueError(f"{name} is {given[name]!r}, where {of!r} belongs")
+    return settings
+
+
+def _is_default(kind: type[Settings], name: str, value: object) -> bool:
+    field = kind.model_fields.get(name)
+    return (
+        field is not None
+        and not field.is_required()
+        and to_jsonable_python(field.get_default()) == value
+    )
