@@ -110,23 +110,32 @@ class Fitted:
     model: Model | None
 
 
-def fit_methods(settings: AdjustSettings, before: Before) -> dict[str, Fitted]:
-    """Fit every method; what one of them lacks is refused before the first is fitted.
+def check_methods(before: Before) -> None:
+    """Refuse what some method lacks, before the first is fitted.
 
     Raises
     ------
     EvenhandError
-        There are no validation or no test rows, a method is for two classes, needs features and
-        there is no model, needs the attribute and too many test rows lack it; or a method refuses
-        the rows.
+        There are no validation or no test rows, or a method is for two classes, needs features and
+        there is no model, or needs the attribute and too many test rows lack it.
     """
-    asked = {name: (text, *post_hoc_from_text(text)) for name, text in settings.names.items()}
     _check_splits(before)
-    for text, _, kind, given in asked.values():
+    for text in before.settings.method:
+        _, kind, given = post_hoc_from_text(text)
         _check(before, text, kind, given)
+
+
+def fit_methods(before: Before) -> dict[str, Fitted]:
+    """Fit every method to the validation rows.
+
+    Raises
+    ------
+    EvenhandError
+        A method refuses the rows: a group lacks a class, for example.
+    """
     return {
-        name: _fit(before, text, method, kind, given)
-        for name, (text, method, kind, given) in asked.items()
+        name: _fit(before, text, *post_hoc_from_text(text))
+        for name, text in before.settings.names.items()
     }
 
 

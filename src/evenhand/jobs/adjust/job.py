@@ -13,7 +13,7 @@ from evenhand.experiments.records import Parent, data_settings
 from evenhand.experiments.runs import Run, begin_run, finished_run
 from evenhand.files import fingerprint, write_text
 from evenhand.jobs.adjust.adjustment import JUDGED, read_adjustment, write_adjustment
-from evenhand.jobs.adjust.fitting import Before, Fitted, fit_methods
+from evenhand.jobs.adjust.fitting import Before, Fitted, check_methods, fit_methods
 from evenhand.jobs.adjust.settings import AdjustSettings
 from evenhand.jobs.audit.job import notes_of
 from evenhand.jobs.evaluate import evaluate
@@ -52,8 +52,9 @@ def adjust(settings: AdjustSettings, out: Path, *, overwrite: bool = False) -> R
     settings = settings.model_copy(
         update={"attribute": before.attributes, "metric": _metrics(settings)}
     )
+    check_methods(before)
     ask({BEFORE: before.predictions}, settings.attribute, settings, inputs.cuts)
-    fitted = fit_methods(settings, before)
+    fitted = fit_methods(before)
     settings = _complete(settings, before)
     run = begin_run(
         out,
@@ -89,6 +90,11 @@ def _open(settings: AdjustSettings) -> tuple[Before, Inputs]:
     wanted = () if settings.model is None else (settings.model,)
     if settings.input.is_dir():
         finished_run(settings.input)
+    elif settings.model is not None:
+        raise EvenhandError(
+            f"--model {settings.model}: {settings.input} is no run, and holds the scores of one "
+            "model. Leave --model out."
+        )
     inputs = find_inputs((settings.input,), wanted)
     if len(inputs.files) > 1:
         raise EvenhandError(
