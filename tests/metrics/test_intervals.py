@@ -18,7 +18,7 @@ from evenhand.metrics.intervals import (
     interval,
     spread_interval,
 )
-from evenhand.metrics.resample import Resamples, resample
+from evenhand.metrics.resample import as_resamples, resample
 
 
 def test_what_is_no_share_has_no_exact_interval():
@@ -234,7 +234,7 @@ def test_bca_by_its_formula():
     rng = np.random.default_rng(0)
     drawn, left_out = rng.normal(0.3, 1, size=5000), -rng.exponential(size=40)
     bootstrap = Bootstrap(5000, method="bca")
-    resamples = Resamples(np.zeros((5041, 1), dtype=np.uint8), 5000)
+    resamples = as_resamples(np.zeros((5041, 1), dtype=np.uint8), 5000)
     found = interval(np.concatenate([[0.0], drawn, left_out]), resamples, bootstrap)
     z0 = norm.ppf((drawn < 0).mean())
     d = left_out.mean() - left_out
@@ -374,7 +374,7 @@ def test_what_nearly_no_resample_changes_is_not_certain():
     """Two groups' values are 0 but in 10 of 1,000 resamples: no interval is [0, 0]."""
     values = np.zeros((2, 1001))
     values[:, 1:11] = 0.1
-    bootstrap, resamples = Bootstrap(), Resamples(np.ones((1001, 1), dtype=np.uint8), 1000)
+    bootstrap, resamples = Bootstrap(), as_resamples(np.ones((1001, 1), dtype=np.uint8), 1000)
     both = as_drawn(("a", "b"), values)
     lowest = extreme_interval(both, "lowest", resamples, bootstrap)
     assert lowest.low is not None
@@ -394,6 +394,6 @@ def test_a_fixed_share_beside_others_gets_its_part_of_the_error_rate():
         trials=np.full(3, 20),
         patients=np.full(3, 20),
     )
-    resamples = Resamples(np.ones((1001, 1), dtype=np.uint8), 1000)
+    resamples = as_resamples(np.ones((1001, 1), dtype=np.uint8), 1000)
     lowest = extreme_interval(fixed, "lowest", resamples, Bootstrap())
     assert lowest.low == pytest.approx((0.05 / 6) ** (1 / 20))

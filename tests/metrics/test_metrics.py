@@ -13,7 +13,7 @@ import sklearn.metrics as sk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import evenhand.metrics.estimate
+import evenhand.metrics.stream
 from evenhand.errors import EvenhandError
 from evenhand.metrics import METRICS, Scored, metric_listing, scored
 from evenhand.metrics.estimate import common_classes, estimate, point, why_undefined
@@ -248,7 +248,8 @@ def test_how_resamples_are_split_into_batches_changes_nothing(rows, size):
     resamples = resample(len(rows.members), Bootstrap(20), np.random.default_rng(0))
     whole = estimate([rows], metrics, resamples, (0, 1))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evenhand.metrics.estimate, "CELLS", size)
+        patch.setattr(evenhand.metrics.stream, "CELLS", size)
+        patch.setattr(evenhand.metrics.stream, "WEIGHTS", size)
         split = estimate([rows], metrics, resamples, (0, 1))
     np.testing.assert_allclose(whole, split, rtol=1e-12, atol=1e-14)
 

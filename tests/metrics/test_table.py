@@ -178,9 +178,9 @@ def test_three_hundred_levels_with_names_of_any_kind():
 @pytest.mark.parametrize(
     ("across", "paired", "permutations", "steps"),
     [
-        (("gap",), False, 0, 2 * 51),
-        (("gap",), True, 0, 4 * 51),
-        (("gap", "eom", "equity_scaled_auc"), False, 9, 5 * 51 + 9 * 2),
+        (("gap",), False, 0, 51),
+        (("gap",), True, 0, 51),
+        (("gap", "eom", "equity_scaled_auc"), False, 9, 51 + 9 * 2),
     ],
 )
 def test_progress_counts_every_resample_and_permutation(

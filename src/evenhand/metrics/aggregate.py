@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from evenhand.metrics.estimates import (
     Made,
     Number,
     Parts,
+    all_compared,
     with_note,
 )
 from evenhand.metrics.fairness import FAIRNESS, Fairness
@@ -26,6 +27,7 @@ from evenhand.metrics.intervals import unchanging
 from evenhand.metrics.power import detectable_gap
 from evenhand.metrics.registry import Floats, find_metric
 from evenhand.metrics.resample import Resamples
+from evenhand.metrics.stream import Stream
 from evenhand.metrics.values import Values, values_of, versus_rest
 
 
@@ -36,40 +38,91 @@ def check_across(names: Sequence[str]) -> None:
         pick("comparison across groups", name, known)
 
 
-def passes(across: Sequence[str], n_classes: int) -> int:
-    """Return how often `numbers_of` goes through all resamples, at most."""
-    times = {"classes": n_classes, "overall": 1}
-    return 1 + sum(times.get(FAIRNESS[name].over, 0) for name in across if name in FAIRNESS)
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """What is asked of the groups of one attribute, with the values that it is made from.
+
+    Attributes
+    ----------
+    values
+        Of the metrics in each group.
+    metrics, across
+        What is asked: of each group, and across them.
+    by_class
+        By the name of a fairness metric over the classes, the values of each class.
+    overall
+        By the name of a fairness metric that needs them, the values of the compared groups'
+        samples together.
+    """
+
+    values: Values
+    metrics: Sequence[str]
+    across: Sequence[str]
+    by_class: Mapping[str, Sequence[Values]]
+    overall: Mapping[str, Values]
+
+    def numbers(self) -> list[Number]:
+        """Return each metric in each group, then what is asked across the groups, in that order.
+
+        The stream that computes the values has run.
+        """
+        values = self.values
+        found = [
+            one
+            for metric in self.metrics
+            for one in _bare(values, metric, _in_groups(values, metric))
+        ]
+        order = {level: position for position, level in enumerate(values.parts.rows)}
+        found.sort(key=lambda number: order[number.group])
+        for name in self.across:
+            if name in FAIRNESS:
+                found += _named(self, FAIRNESS[name])
+            else:
+                found += [one for metric in self.metrics for one in _across(values, metric, name)]
+        return found
+
+
+def wanted(parts: Parts, metrics: Sequence[str], across: Sequence[str], stream: Stream) -> Wanted:
+    """Ask a stream for all values that some numbers are made from."""
+    named = [FAIRNESS[name] for name in across if name in FAIRNESS]
+    hidden = [name for one in named if one.over != "classes" for name in one.of]
+    values = values_of(parts, tuple(dict.fromkeys([*metrics, *hidden])), stream)
+    classes = range(len(parts.together.classes))
+    of_class = {
+        which: versus_rest(parts, which)
+        for which in classes
+        if any(one.over == "classes" for one in named)
+    }
+    by_class = {
+        one.name: [values_of(of_class[which], one.of, stream) for which in classes]
+        for one in named
+        if one.over == "classes"
+    }
+    overall = {
+        one.name: values_of(all_compared(parts), one.of, stream, values.classes)
+        for one in named
+        if one.over == "overall" and parts.compared
+    }
+    return Wanted(values, metrics, across, by_class, overall)
 
 
 def numbers_of(
     parts: Parts, metrics: Sequence[str], across: Sequence[str], resamples: Resamples
 ) -> list[Number]:
-    """Return each metric in each group, then what is asked across the groups, in that order."""
-    named = [FAIRNESS[name] for name in across if name in FAIRNESS]
-    hidden = [name for one in named if one.over != "classes" for name in one.of]
-    values = values_of(parts, tuple(dict.fromkeys([*metrics, *hidden])), resamples)
-    found = [one for metric in metrics for one in _bare(values, metric, _in_groups(values, metric))]
-    order = {level: position for position, level in enumerate(parts.rows)}
-    found.sort(key=lambda number: order[number.group])
-    for name in across:
-        if name in SUMMARIES:
-            found += [
-                one
-                for metric in metrics
-                for one in _bare(values, metric, iter([_summary(values, metric, name)]))
-            ]
-        elif name in CONTRASTS:
-            found += [
-                one
-                for metric in metrics
-                for one in _bare(values, metric, _contrasts(values, metric, name))
-            ]
-        elif name == DETECTABLE:
-            found += [one for metric in metrics for one in _detectable(values, metric, resamples)]
-        else:
-            found += _named(values, FAIRNESS[name], resamples)
-    return found
+    """Return what `Wanted.numbers` does, by a pass over the resamples for itself."""
+    stream = Stream(resamples)
+    asked = wanted(parts, metrics, across, stream)
+    stream.run()
+    return asked.numbers()
+
+
+def _across(values: Values, metric: str, name: str) -> Iterator[Number]:
+    """Yield a comparison of a metric across the groups."""
+    if name in SUMMARIES:
+        return _bare(values, metric, iter([_summary(values, metric, name)]))
+    if name in CONTRASTS:
+        return _bare(values, metric, _contrasts(values, metric, name))
+    return _detectable(values, metric)
 
 
 def _bare(values: Values, metric: str, numbers: Iterator[Number]) -> Iterator[Number]:
@@ -129,9 +182,9 @@ def _new_contrasts(values: Values, metric: str, name: str) -> Iterator[Number]:
         yield with_note(number, f"from {reference}")
 
 
-def _detectable(values: Values, metric: str, resamples: Resamples) -> Iterator[Number]:
+def _detectable(values: Values, metric: str) -> Iterator[Number]:
     """Yield the difference found with 80 % power, from the bootstrap's error of the difference."""
-    draws = slice(1, 1 + resamples.replicates)
+    draws = slice(1, 1 + values.resamples.replicates)
     for number in _contrasts(values, metric, "difference"):
         defined = number.values[draws][~np.isnan(number.values[draws])]
         found = _nothing(values)
@@ -149,16 +202,17 @@ def _no_error(of: Family) -> str | None:
     return f"no error is known: {unchanging(fixed)}" if fixed else None
 
 
-def _named(values: Values, of: Fairness, resamples: Resamples) -> Iterator[Number]:
+def _named(wanted: Wanted, of: Fairness) -> Iterator[Number]:
+    values = wanted.values
     if of.over == "reference":
         yield from _against_reference(values, of)
         return
     levels = values.parts.compared
-    every = _by_class(values, of, resamples) if of.over == "classes" else [values]
+    every = wanted.by_class.get(of.name, [values])
     reason = _first(v.reason(metric, levels) for v in every for metric in of.of)
     made_of = [[v.of(metric, levels) for v in every] for metric in of.of]
     if of.over == "overall" and not reason:
-        together = _together(values, of, resamples)
+        together = [wanted.overall[of.name].of(metric, [EVERYBODY]) for metric in of.of]
         made_of = [[beside(one, other)] for (one,), other in zip(made_of, together, strict=True)]
     arrays = [np.stack([one.values for one in ones], axis=1) for ones in made_of]  # (G, C, K)
     if of.over != "classes":
@@ -171,19 +225,6 @@ def _named(values: Values, of: Fairness, resamples: Resamples) -> Iterator[Numbe
         bounds = UNIT if all(find_metric(metric).share for metric in of.of) else ANYWHERE
         number = replace(number, made="spread", bounds=bounds)
     yield number
-
-
-def _by_class(values: Values, of: Fairness, resamples: Resamples) -> list[Values]:
-    """Return the values of each class against the rest."""
-    classes = range(len(values.parts.together.classes))
-    return [values_of(versus_rest(values.parts, one), of.of, resamples) for one in classes]
-
-
-def _together(values: Values, of: Fairness, resamples: Resamples) -> list[Family]:
-    """Return the values of the compared groups' samples together, of each metric."""
-    whole = replace(values.parts, rows={EVERYBODY: values.parts.together}, compared=())
-    overall = values_of(whole, of.of, resamples, values.classes)
-    return [overall.of(metric, [EVERYBODY]) for metric in of.of]
 
 
 def _against_reference(values: Values, of: Fairness) -> Iterator[Number]:
@@ -222,7 +263,7 @@ def _first(reasons: Iterator[str | None]) -> str | None:
 
 
 def _nothing(values: Values) -> Floats:
-    return np.full(values.table.shape[-1], np.nan)
+    return np.full(values.resamples.count, np.nan)
 
 
 def _finite(values: Floats) -> Floats:

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evenhand.metrics.forms import looped
-from evenhand.metrics.forms.additive import Additive
-from evenhand.metrics.registry import Floats, Metric, Requirement, Weights
-from evenhand.metrics.resample import Resamples
+from evenhand.metrics.registry import Floats, Metric, Requirement
+from evenhand.metrics.resample import Resamples, as_resamples
 from evenhand.metrics.scored import Scored
+from evenhand.metrics.stream import Stream
 from evenhand.wording import counted
-
-CELLS = 2**23
-"""Rows × resamples worked on at a time; bounds the memory to a few hundred MiB."""
-
-
-SLOW = 10
-"""Resamples at a time where they are gone through one by one, so that a bar moves on."""
 
 
 def estimate(
@@ -39,29 +31,20 @@ def estimate(
     classes
         The classes that one-vs-rest means are taken over (see `common_classes`).
     """
-    values = np.full((len(groups), len(metrics), resamples.count), np.nan)
-    if not metrics:
-        return values
-    largest = max((len(rows) for rows in groups), default=0)
-    size = max(1, CELLS // max(largest, 1))
-    if any(metric.form is looped for metric in metrics):
-        size = min(size, SLOW)
-    evaluate = [_evaluator(rows, metrics, classes) if len(rows) else None for rows in groups]
-    for at, weights in resamples.blocks(size):
-        for group, (rows, values_of) in enumerate(zip(groups, evaluate, strict=True)):
-            if values_of is not None:
-                whole = len(rows.members) == weights.shape[1]  # they are in order
-                own = weights if whole else weights.take(rows.members, axis=1)
-                values[group, :, at] = values_of(own)
-    return values
+    stream = Stream(resamples)
+    values = [stream.add(rows, [np.arange(len(rows))], metrics, classes) for rows in groups]
+    stream.run()
+    nothing = np.empty((0, len(metrics), resamples.count))
+    return np.concatenate(values) if values else nothing
 
 
 def point(rows: Scored, metric: Metric, classes: Sequence[int]) -> float:
     """Return the value of one metric on some rows, NaN where it is undefined."""
     if not len(rows):
         return math.nan
-    everybody = np.ones((1, len(rows.members)), dtype=np.uint8)
-    return float(_evaluator(rows, [metric], classes)(everybody)[0, 0])
+    everybody = as_resamples(np.ones((1, len(rows.members)), dtype=np.uint8))
+    own = replace(rows, members=np.arange(len(rows.members)))
+    return float(estimate([own], [metric], everybody, classes)[0, 0, 0])
 
 
 def common_classes(groups: Sequence[Scored]) -> tuple[int, ...]:
@@ -126,65 +109,3 @@ def _lacking(rows: Scored, requires: Sequence[Requirement]) -> str | None:
     return (
         f"no {' and no '.join(missing)} among {counted(len(rows), 'sample')}" if missing else None
     )
-
-
-def _evaluator(
-    rows: Scored, metrics: Sequence[Metric], classes: Sequence[int]
-) -> Callable[[Weights], Floats]:
-    """Prepare rows, and return the function from weights ``(b, P)`` to values ``(metrics, b)``."""
-    if rows.binary:
-        return _one_problem(rows, metrics)
-    whole = [place for place, metric in enumerate(metrics) if metric.classes == "any"]
-    macro = [place for place, metric in enumerate(metrics) if metric.classes == "macro"]
-    on_whole = _one_problem(rows, [metrics[place] for place in whole])
-    on_class = [
-        _one_problem(rows.versus_rest(which), [metrics[place].of_one_class() for place in macro])
-        for which in (classes if macro else ())
-    ]
-
-    def values(weights: Weights) -> Floats:
-        out = np.full((len(metrics), len(weights)), np.nan)
-        if whole:
-            out[whole] = on_whole(weights)
-        if on_class:
-            out[macro] = np.mean([of_class(weights) for of_class in on_class], axis=0)
-        return out
-
-    return values
-
-
-def _summed(
-    rows: Scored, forms: Sequence[Additive]
-) -> Callable[[Weights], dict[Callable[[Scored], Any], Any]]:
-    """Return the summaries of additive forms by one matrix product for all of them."""
-    if not forms:
-        return lambda _: {}
-    of_each = [form.by_patient(rows) for form in forms]
-    ends = np.cumsum([0, *(sums.shape[1] for sums in of_each)])
-    sums = np.concatenate(of_each, axis=1)
-
-    def summaries(weights: Weights) -> dict[Callable[[Scored], Any], Any]:
-        totals = weights.astype(np.float64) @ sums
-        return {
-            form: form.summary(totals[:, start:end])
-            for form, start, end in zip(forms, ends[:-1], ends[1:], strict=True)
-        }
-
-    return summaries
-
-
-def _one_problem(rows: Scored, metrics: Sequence[Metric]) -> Callable[[Weights], Floats]:
-    forms = list(dict.fromkeys(metric.form for metric in metrics))
-    summed = _summed(rows, [form for form in forms if isinstance(form, Additive)])
-    others = {form: form(rows) for form in forms if not isinstance(form, Additive)}
-
-    def values(weights: Weights) -> Floats:
-        summaries = {form: summary(weights) for form, summary in others.items()}
-        summaries |= summed(weights)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found = [metric.value(summaries[metric.form]) for metric in metrics]
-        # A count over nothing is undefined, also where IEEE division calls it infinite.
-        stacked: NDArray[np.float64] = np.stack(found)
-        return np.where(np.isfinite(stacked), stacked, np.nan)
-
-    return values

@@ -121,11 +121,16 @@ class Parts:
         """
         if metric.view is None:
             return self.rows[level]
+        return self.source.take(self.places_seen(level, metric))
+
+    def places_seen(self, level: str, metric: Metric) -> NDArray[np.intp]:
+        """Return the positions of the samples that a metric of a level uses."""
+        if metric.view is None:
+            return self.places[level]
         own, everybody = (np.zeros(len(self.source), dtype=np.bool_) for _ in range(2))
         own[self.places[level]] = True
         everybody[np.concatenate([self.places[each] for each in (level, *self.compared)])] = True
-        counts = everybody & metric.view(self.source.labels == 1, own)
-        return self.source.take(np.flatnonzero(counts))
+        return np.flatnonzero(everybody & metric.view(self.source.labels == 1, own))
 
 
 def with_note(number: Number, note: str) -> Number:
@@ -137,6 +142,12 @@ def everybody(rows: Scored) -> Parts:
     """Return all samples as the one group ``"*"``."""
     everything = {EVERYBODY: np.arange(len(rows))}
     return Parts(EVERYBODY, {EVERYBODY: rows}, (), rows, None, {}, rows, everything)
+
+
+def all_compared(parts: Parts) -> Parts:
+    """Return the samples of all compared groups as the one group ``"*"``."""
+    at = np.sort(np.concatenate([parts.places[level] for level in parts.compared]))
+    return replace(parts, rows={EVERYBODY: parts.together}, compared=(), places={EVERYBODY: at})
 
 
 def parts_of(

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evenhand.metrics.estimate import CELLS, common_classes, why_undefined
+from evenhand.metrics.estimate import common_classes, why_undefined
 from evenhand.metrics.influence import why_no_influence
 from evenhand.metrics.registry import Floats, Metric
 from evenhand.metrics.scored import Scored
+from evenhand.metrics.stream import CELLS
 from evenhand.metrics.variance import Moments, moments
 
 SMALLEST = 1e-12

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +14,9 @@ from evenhand.metrics.registry import Weights
 
 BLOCKS = 200
 """Most blocks of patients that the acceleration of BCa is estimated from."""
+
+KEPT = 2**26
+"""Most weights (resamples × patients, a byte each) that are kept."""
 
 
 @dataclass(frozen=True)
@@ -50,43 +54,78 @@ class Resamples:
 
     Attributes
     ----------
-    weights
-        ``(1 + B + J, P)``: everybody once; B resamples; all but one of J blocks of patients.
+    patients
+        P.
     replicates
         B.
+    count
+        1 + B + J: everybody once; B resamples; all but one of J blocks of patients.
+    draw
+        Returns all of them from the first on, ``(P,)`` each; the same whenever it is called.
     progress
-        Called after each batch of rows with how many it had.
+        Called after each block with how many resamples it had.
     """
 
-    weights: Weights
+    patients: int
     replicates: int
+    count: int
+    draw: Callable[[], Iterator[Weights]]
     progress: Callable[[int], None] | None = None
 
     @property
-    def count(self) -> int:
-        """Number of rows of ``weights``."""
-        return len(self.weights)
+    def weights(self) -> Weights:
+        """All weights, ``(1 + B + J, P)``."""
+        return np.stack(list(self.draw()))
 
     def blocks(self, size: int) -> Iterator[tuple[slice, Weights]]:
-        """Yield the weights ``size`` rows at a time, with the rows that they are."""
+        """Yield the weights ``(b, P)`` of at most ``size`` resamples, with the places of these."""
+        drawn = self.draw()
         for start in range(0, self.count, size):
-            rows = slice(start, min(start + size, self.count))
-            yield rows, self.weights[rows]
+            at = slice(start, min(start + size, self.count))
+            weights = np.empty((at.stop - start, self.patients), dtype=np.uint8)
+            for row in weights:
+                row[:] = next(drawn)
+            yield at, weights
             if self.progress:
-                self.progress(rows.stop - start)
+                self.progress(at.stop - start)
+
+
+def as_resamples(weights: Weights, replicates: int = 0) -> Resamples:
+    """Return weights ``(1 + B + J, P)`` that are there already as resamples."""
+    count, patients = weights.shape
+    return Resamples(patients, replicates, count, lambda: iter(weights))
 
 
 def resample(patients: int, bootstrap: Bootstrap | None, rng: np.random.Generator) -> Resamples:
-    """Draw patients with replacement, as many as there are, once for each replicate."""
+    """Draw patients with replacement, as many as there are, once for each replicate.
+
+    Few are drawn once and kept. More than `KEPT` weights are drawn when they are needed and kept
+    nowhere, from a copy of ``rng``, whose state stays as it is.
+    """
     replicates = bootstrap.replicates if bootstrap else 0
-    blocks = min(patients, BLOCKS) if bootstrap and bootstrap.method == "bca" else 0
-    weights = np.ones((1 + replicates + blocks, patients), dtype=np.uint8)
-    for row in range(1, 1 + replicates):
-        drawn = np.bincount(rng.integers(patients, size=patients), minlength=patients)
+    left_out = min(patients, BLOCKS) if bootstrap and bootstrap.method == "bca" else 0
+    count = 1 + replicates + left_out
+    start = deepcopy(rng)
+
+    def draw() -> Iterator[Weights]:
+        return _drawn(patients, replicates, left_out, deepcopy(start))
+
+    every = Resamples(patients, replicates, count, draw)
+    if count * patients > KEPT:
+        return every
+    return as_resamples(every.weights, replicates)
+
+
+def _drawn(
+    patients: int, replicates: int, left_out: int, rng: np.random.Generator
+) -> Iterator[Weights]:
+    yield np.ones(patients, dtype=np.uint8)
+    for _ in range(replicates):
+        times = np.bincount(rng.integers(patients, size=patients), minlength=patients)
         # A patient drawn 255 times in one resample has no chance worth naming.
-        weights[row] = np.minimum(drawn, np.iinfo(np.uint8).max)
-    if blocks:
+        yield np.minimum(times, np.iinfo(np.uint8).max, out=times).astype(np.uint8)
+    if left_out:
         # Blocks by chance: neighbouring patients (one hospital, one year) may be alike.
-        block = rng.permutation(patients) % blocks
-        weights[1 + replicates :][block, np.arange(patients)] = 0
-    return Resamples(weights, replicates)
+        block = rng.permutation(patients) % left_out
+        for number in range(left_out):
+            yield (block != number).astype(np.uint8)

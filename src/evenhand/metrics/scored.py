@@ -13,6 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from evenhand.errors import EvenhandError
 from evenhand.wording import counted
 
+Places = Sequence[NDArray[np.intp]]
+"""The positions of the rows of each of G groups."""
+
 
 @dataclass(frozen=True, eq=False)
 class Scored:

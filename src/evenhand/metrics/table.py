@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from evenhand.errors import EvenhandError
-from evenhand.metrics.aggregate import numbers_of, passes
+from evenhand.metrics.aggregate import Wanted, wanted
 from evenhand.metrics.aggregates import DETECTABLE
 from evenhand.metrics.claims import Claim, Claims
 from evenhand.metrics.estimates import Number, Parts, everybody, parts_of
@@ -33,6 +33,7 @@ from evenhand.metrics.measured import Measured, judge
 from evenhand.metrics.plan import Plan, check_plan, compared_levels, whole
 from evenhand.metrics.resample import Bootstrap, Resamples, resample
 from evenhand.metrics.scored import Scored
+from evenhand.metrics.stream import Stream
 from evenhand.metrics.tests import add_tests
 
 NUMBERS = ("threshold", "value", "low", "high", "level", "p", "p_adjusted")
@@ -78,7 +79,7 @@ def measure(
         paired difference: this model's value less the other's, in the data and in each resample.
     progress
         Called now and then with how many steps are done, and how many there are: every resample
-        of everybody and of each attribute, and every permutation. A metric whose form is `looped`
+        and every permutation. A metric whose form is `looped`
         takes long enough to want it.
 
     Returns
@@ -128,14 +129,17 @@ def measure_part(
     divided = _divided(rows, groups, plan)
     resamples = resample(len(rows.members), plan.bootstrap, rng)
     tested = plan.permutations if against is None else 0
-    models = 1 if against is None else 2
-    each = 1 + len(divided) * passes(plan.across, len(rows.classes))
     tests = tested * len(divided) * len(plan.metrics)
-    step = _counter(progress, models * each * resamples.count + tests)
-    resamples = replace(resamples, progress=step)
-    numbers = _numbers(rows, divided, plan, resamples)
+    step = _counter(progress, resamples.count + tests)
+    stream = Stream(replace(resamples, progress=step))
+    asked = _asked(rows, divided, plan, stream)
+    other = (
+        [] if against is None else _asked(against, _divided(against, groups, plan), plan, stream)
+    )
+    stream.run()
+    numbers = [number for of in asked for number in of.numbers()]
     if against is not None:
-        others = _numbers(against, _divided(against, groups, plan), plan, resamples)
+        others = [number for of in other for number in of.numbers()]
         numbers = [
             one.minus(other)
             for one, other in zip(numbers, others, strict=True)
@@ -147,7 +151,7 @@ def measure_part(
         }
         for number in numbers
     }  # fmt: skip
-    gaps = add_tests(table, divided, plan, rng, step) if tested else []
+    gaps = add_tests(table, divided, plan, rng.spawn(1)[0], step) if tested else []
     claims: tuple[Claim, ...] = ()
     if plan.bootstrap:
         found = Claims(numbers, list(table.values()), resamples.replicates)
@@ -210,13 +214,12 @@ def _divided(rows: Scored, groups: Mapping[str, Groups], plan: Plan) -> list[Par
     ]
 
 
-def _numbers(
-    rows: Scored, divided: Sequence[Parts], plan: Plan, resamples: Resamples
-) -> list[Number]:
-    found = numbers_of(everybody(rows), plan.metrics, (), resamples)
-    for parts in divided:
-        found += numbers_of(parts, plan.metrics, plan.across, resamples)
-    return found
+def _asked(rows: Scored, divided: Sequence[Parts], plan: Plan, stream: Stream) -> list[Wanted]:
+    """Ask a stream for everybody's values, and for those of the groups of each attribute."""
+    return [
+        wanted(everybody(rows), plan.metrics, (), stream),
+        *(wanted(parts, plan.metrics, plan.across, stream) for parts in divided),
+    ]
 
 
 def _interval(number: Number, resamples: Resamples, bootstrap: Bootstrap | None) -> Interval:

@@ -7,14 +7,18 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evenhand.errors import SHOWN
-from evenhand.metrics.estimate import common_classes, estimate, why_undefined
+from evenhand.metrics.estimate import common_classes, why_undefined
 from evenhand.metrics.estimates import EVERYBODY, Number, Parts
 from evenhand.metrics.families import Family, family
 from evenhand.metrics.registry import Floats, Metric, find_metric
 from evenhand.metrics.resample import Resamples
 from evenhand.metrics.scored import Scored
+from evenhand.metrics.stream import Stream
+
+NOBODY: NDArray[np.intp] = np.empty(0, dtype=np.intp)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +31,8 @@ class Values:
         The groups.
     metrics
         The metrics by name.
-    table
-        ``(groups, metrics, 1 + B + J)``, both in the order of ``parts`` and ``metrics``.
+    tables
+        By metric, ``(groups, 1 + B + J)`` in the order of ``parts``.
     resamples
         The patients that they are of.
     classes
@@ -37,13 +41,13 @@ class Values:
 
     parts: Parts
     metrics: dict[str, Metric]
-    table: Floats
+    tables: dict[str, Floats]
     resamples: Resamples
     classes: tuple[int, ...]
 
     @cached_property
     def _place(self) -> dict[str, int]:
-        """The row of each group in ``table``."""
+        """The row of each group in a table."""
         return {level: at for at, level in enumerate(self.parts.rows)}
 
     @cached_property
@@ -61,7 +65,7 @@ class Values:
 
     def _of_all(self, metric: str) -> Family:
         if metric not in self._whole:
-            values = self.table[:, list(self.metrics).index(metric)]
+            values = self.tables[metric]
             groups = {level: self._seen(metric, level) for level in self.parts.rows}
             self._whole[metric] = family(
                 groups, self.metrics[metric], values, self.resamples, self.classes
@@ -89,9 +93,16 @@ class Values:
 
     def why(self, metric: str, level: str) -> str | None:
         """Return why a metric is undefined, or not claimed, in a group, or None."""
-        small = self.parts.small.get(level)
-        seen = self._seen(metric, level)
-        return small or why_undefined(seen, self.metrics[metric], self.classes)
+        key = metric, level
+        if key not in self._whys:
+            small, seen = self.parts.small.get(level), self._seen(metric, level)
+            self._whys[key] = small or why_undefined(seen, self.metrics[metric], self.classes)
+        return self._whys[key]
+
+    @cached_property
+    def _whys(self) -> dict[tuple[str, str], str | None]:
+        """Why a metric is undefined in a group, by metric and level."""
+        return {}
 
     def _seen(self, metric: str, level: str) -> Scored:
         return self.parts.seen(level, self.metrics[metric])
@@ -108,10 +119,10 @@ class Values:
 def values_of(
     parts: Parts,
     metrics: Sequence[str],
-    resamples: Resamples,
+    stream: Stream,
     classes: tuple[int, ...] | None = None,
 ) -> Values:
-    """Compute metrics in every group.
+    """Ask a stream for metrics in every group; when it has run, the values are there.
 
     Parameters
     ----------
@@ -123,14 +134,16 @@ def values_of(
     if classes is None:
         compared = [parts.rows[level] for level in parts.compared]
         classes = common_classes(compared or [parts.together])
-    table = np.full((len(parts.rows), len(found), resamples.count), np.nan)
+    tables: dict[str, Floats] = {}
     for view in dict.fromkeys(metric.view for metric in found.values()):
-        alike = [metric for metric in found.values() if metric.view is view]
-        seen = [parts.seen(level, alike[0]) for level in parts.rows]
-        at = [place for place, metric in enumerate(found.values()) if metric.view is view]
-        table[:, at] = estimate(seen, alike, resamples, classes)
-    table[[level in parts.small for level in parts.rows]] = np.nan
-    return Values(parts, found, table, resamples, classes)
+        alike = {name: metric for name, metric in found.items() if metric.view is view}
+        seen = [
+            NOBODY if level in parts.small else parts.places_seen(level, next(iter(alike.values())))
+            for level in parts.rows
+        ]
+        table = stream.add(parts.source, seen, list(alike.values()), classes)
+        tables |= {name: table[:, at] for at, name in enumerate(alike)}
+    return Values(parts, found, tables, stream.resamples, classes)
 
 
 def versus_rest(parts: Parts, which: int) -> Parts:

@@ -16,7 +16,7 @@ from evenhand.metrics import Bootstrap, Plan, compared_levels
 from evenhand.metrics.aggregate import numbers_of
 from evenhand.metrics.estimates import EVERYBODY, everybody, parts_of
 from evenhand.metrics.intervals import ENOUGH
-from evenhand.metrics.resample import Resamples, resample
+from evenhand.metrics.resample import as_resamples, resample
 from evenhand.reporting.sections.luck import Luck, Span
 from evenhand.tables.predictions import Predictions
 
@@ -161,7 +161,7 @@ def _replicates(judge: Judge, predictions: Predictions) -> dict[str, Floats]:
     values: dict[str, list[float]] = {judge.target.row: [], metric: []}
     for weights in np.concatenate([drawn, drawn[1:] == 0]).astype(drawn.dtype):
         # One resample at a time: computed together, its gap would take the sign of the data's.
-        one = Resamples(weights[None], 0)
+        one = as_resamples(weights[None])
         found = [
             *numbers_of(everybody(rows), tuple({metric: None, **overall}), (), one),
             *numbers_of(parts, plan.metrics, plan.across, one),

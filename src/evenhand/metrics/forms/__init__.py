@@ -7,7 +7,7 @@ from evenhand.metrics.forms.confusion import Confusion, confusion
 from evenhand.metrics.forms.curve import Curve, curve
 from evenhand.metrics.forms.logistic import Line, Logistic
 from evenhand.metrics.forms.looped import Repeated, looped
-from evenhand.metrics.forms.pairs import Pairs, pairs
+from evenhand.metrics.forms.pairs import MannWhitney, Pairs, Scan, pairs, side_by_side
 from evenhand.metrics.forms.rowwise import Mean, rowwise
 
 __all__ = [
@@ -19,9 +19,11 @@ __all__ = [
     "Curve",
     "Line",
     "Logistic",
+    "MannWhitney",
     "Mean",
     "Pairs",
     "Repeated",
+    "Scan",
     "bin_pairs",
     "bins",
     "cells",
@@ -30,4 +32,5 @@ __all__ = [
     "looped",
     "pairs",
     "rowwise",
+    "side_by_side",
 ]

@@ -20,7 +20,8 @@ class Additive:
     Attributes
     ----------
     features
-        From rows to the k columns ``(n,)`` that are added up.
+        From rows to the k columns ``(n,)`` that are added up. What a row has does not depend on
+        the other rows: those of many groups are made at once.
     summary
         From sums ``(b, k)`` to the summary.
     smooth
@@ -38,14 +39,16 @@ class Additive:
 
     def by_patient(self, rows: Scored) -> Floats:
         """Return the sums ``(P, k)`` over the rows of each patient."""
-        return np.stack([_sums(rows, feature) for feature in self.features(rows)], axis=1)
+        columns = self.features(rows)
+        sums = [sums_of(rows.patients, column, len(rows.members)) for column in columns]
+        return np.stack(sums, axis=1)
 
 
-def _sums(rows: Scored, feature: NDArray[Any]) -> Floats:
-    patients = rows.patients
+def sums_of(of: NDArray[np.intp], feature: NDArray[Any], count: int) -> Floats:
+    """Add up a feature ``(n,)`` of rows that are numbered ``of`` ``(n,)``, 0 … count - 1."""
     if np.issubdtype(feature.dtype, np.floating):
         # Added up in the order of the values, the last bit does not depend on that of the rows.
-        order = np.lexsort((feature, patients))
-        patients, feature = patients[order], feature[order]
-    sums = np.bincount(patients, weights=feature, minlength=len(rows.members))
+        order = np.lexsort((feature, of))
+        of, feature = of[order], feature[order]
+    sums = np.bincount(of, weights=feature, minlength=count)
     return sums.astype(np.float64, copy=False)

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evenhand.metrics.registry import Floats, Weights
-from evenhand.metrics.scored import Scored
+from evenhand.metrics.scored import Places, Scored
+
+CELLS = 2**16
+"""Chunks × resamples that one step of the scan works on; as many as stay in the cache."""
+
+BLOCK = 4096
+"""Patients whose weights are turned at a time."""
+
+LONGEST = 256
+"""Most rows of a chunk: the products of its weights, which are bytes, stay below 2**31."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,43 +30,127 @@ class Pairs:
     negatives: Floats
 
 
-def pairs(rows: Scored) -> Callable[[Weights], Pairs]:
-    """Prepare the Mann–Whitney count.
+class Scan:
+    """Counts the pairs of a positive and a negative row that the score puts in order.
 
-    The scores are sorted once. A resample then is a cumulative sum over the weights of the
-    negatives, read off at the place of each positive: below it, and below or tied with it.
+    The rows of each group are sorted by score once, and cut into chunks of equal length. All
+    chunks are walked through side by side, a row of each at a time, for all resamples at once.
+
+    Parameters
+    ----------
+    rows, places
+        The rows, and which of them each of the G groups has.
+    patients
+        P.
+    resamples
+        How many are counted at a time, about.
     """
-    order = np.lexsort((rows.patients, rows.scores))
-    positive = rows.labels[order] == 1
-    score, patient = rows.scores[order], rows.patients[order]
-    negatives = score[~positive]
-    below = np.searchsorted(negatives, score[positive], side="left")
-    up_to = np.searchsorted(negatives, score[positive], side="right")
-    tied = not np.array_equal(below, up_to)
 
-    def count(weights: Weights) -> Pairs:
-        up = weights.take(patient[positive], axis=1)
-        down = _running_total(weights.take(patient[~positive], axis=1))
-        ordered = _product_sum(up, down.take(below, axis=1))
+    def __init__(self, rows: Scored, places: Places, patients: int, resamples: int) -> None:
+        self._patients = patients
+        self._sizes = np.array([len(at) for at in places])
+        total = int(self._sizes.sum())
+        most = max(1, total // max(1, len(places)))
+        self._length = int(np.clip(total * resamples // CELLS, 1, min(LONGEST, most)))
+        below, tied = self._order(rows, places, positives_first=True)
+        self._walks = [self._walk(rows, below)]
         if tied:
-            ordered = (ordered + _product_sum(up, down.take(up_to, axis=1))) / 2
-        return Pairs(ordered, up.sum(axis=1, dtype=np.float64), down[:, -1].astype(np.float64))
+            self._walks.append(
+                self._walk(rows, self._order(rows, places, positives_first=False)[0])
+            )
 
-    return count
+    def __call__(self, drawn: Weights) -> Pairs:
+        """Return the counts ``(G * b,)``, group by group, from weights ``(P + 1, b)``."""
+        found = [self._count(*walk, drawn) for walk in self._walks]
+        ordered, positives, negatives = found[0]
+        if len(found) > 1:  # tied negatives counted not at all, and as if they were below
+            ordered = (ordered + found[1][0]) / 2
+        return Pairs(*(of.ravel() for of in (ordered, positives, negatives)))
+
+    def _order(
+        self, rows: Scored, places: Places, *, positives_first: bool
+    ) -> tuple[NDArray[np.intp], bool]:
+        """Return each group's rows sorted by score, and whether a positive and a negative tie."""
+        first = -rows.labels if positives_first else rows.labels
+        rank = np.empty(len(rows), dtype=np.intp)
+        rank[np.lexsort((first, rows.scores))] = np.arange(len(rows))
+        at = np.concatenate([of[np.argsort(rank[of])] for of in places])
+        score, label = rows.scores[at], rows.labels[at]
+        group = np.repeat(np.arange(len(places)), self._sizes)
+        alike = (score[1:] == score[:-1]) & (group[1:] == group[:-1])
+        return at, bool((alike & (label[1:] != label[:-1])).any())
+
+    def _walk(
+        self, rows: Scored, at: NDArray[np.intp]
+    ) -> tuple[NDArray[np.intp], NDArray[np.uint8]]:
+        """Return which patients ``(L, C)`` and which positives ``(L, C, 1)`` each step takes."""
+        chunks = -(-self._sizes // self._length)
+        first_row, first_chunk = (np.cumsum(of) - of for of in (self._sizes, chunks))
+        place = np.arange(len(at)) - np.repeat(first_row, self._sizes)
+        chunk = np.repeat(first_chunk, self._sizes) + place // self._length
+        shape = self._length, int(chunks.sum())
+        patient = np.full(shape, self._patients)  # past all patients the weight is 0
+        positive = np.zeros((*shape, 1), dtype=np.uint8)
+        patient[place % self._length, chunk] = rows.members[rows.patients[at]]
+        positive[place % self._length, chunk, 0] = rows.labels[at] == 1
+        return patient, positive
+
+    def _count(
+        self, patient: NDArray[np.intp], positive: NDArray[np.uint8], drawn: Weights
+    ) -> tuple[Floats, Floats, Floats]:
+        """Return pairs in order, positives and negatives, ``(G, b)`` each."""
+        shape = patient.shape[1], drawn.shape[1]
+        weight, up = (np.empty(shape, dtype=np.uint8) for _ in range(2))
+        wide = np.empty(shape, dtype=np.int32)
+        ordered, ups, downs = (np.zeros(shape, dtype=np.int32) for _ in range(3))
+        for step, is_up in zip(patient, positive, strict=True):
+            np.take(drawn, step, axis=0, out=weight, mode="clip")
+            np.multiply(weight, is_up, out=up)
+            np.subtract(weight, up, out=weight)
+            wide[...] = up
+            ups += wide
+            wide *= downs
+            ordered += wide
+            wide[...] = weight
+            downs += wide
+        return self._by_group(*(of.astype(np.int64) for of in (ordered, ups, downs)))
+
+    def _by_group(
+        self, ordered: NDArray[np.int64], ups: NDArray[np.int64], downs: NDArray[np.int64]
+    ) -> tuple[Floats, Floats, Floats]:
+        """Add up chunks ``(C, b)``: to the pairs within come those with the chunks below."""
+        chunks = -(-self._sizes // self._length)
+        there = np.flatnonzero(chunks)
+        starts = (np.cumsum(chunks) - chunks)[there]
+        below = np.cumsum(downs, axis=0) - downs
+        below -= np.repeat(below[starts], chunks[there], axis=0)
+        found = []
+        for of in (ordered + ups * below, ups, downs):
+            every = np.zeros((len(chunks), of.shape[1]))
+            every[there] = np.add.reduceat(of, starts, axis=0)
+            found.append(every)
+        return found[0], found[1], found[2]
 
 
-def _running_total(weights: Weights) -> NDArray[np.signedinteger[Any]]:
-    """Return ``(b, m + 1)`` sums of the first 0 … m columns."""
-    largest = np.iinfo(weights.dtype).max * weights.shape[1]
-    kind = np.int32 if largest <= np.iinfo(np.int32).max else np.int64
-    total = np.zeros((len(weights), weights.shape[1] + 1), dtype=kind)
-    np.cumsum(weights, axis=1, out=total[:, 1:])
-    return total
+@dataclass(frozen=True, eq=False)
+class MannWhitney:
+    """The form of the metrics that are computed from ordered pairs."""
+
+    def __call__(self, rows: Scored) -> Callable[[Weights], Pairs]:
+        """Prepare one group's rows, and return the function from weights ``(b, P)`` to counts."""
+        own = replace(rows, members=np.arange(len(rows.members)))
+        scan = Scan(own, [np.arange(len(rows))], len(rows.members), LONGEST)
+        return lambda weights: scan(side_by_side(weights))
 
 
-def _product_sum(left: Weights, right: NDArray[np.signedinteger[Any]]) -> Floats:
-    """Return the row-wise sums ``(b,)`` of products; whole numbers below 2**53, so exact."""
-    product: Floats = np.einsum("ij,ij->i", left, right, dtype=np.int64, casting="safe").astype(
-        np.float64
-    )
-    return product
+pairs = MannWhitney()
+
+
+def side_by_side(weights: Weights) -> Weights:
+    """Return weights ``(b, P)`` as ``(P + 1, b)``, where the last row is of nobody, and 0."""
+    count, patients = weights.shape
+    drawn = np.zeros((patients + 1, count), dtype=np.uint8)
+    for start in range(0, patients, BLOCK):  # a part that stays in the cache
+        own = slice(start, min(start + BLOCK, patients))
+        drawn[own] = weights[:, own].T
+    return drawn
