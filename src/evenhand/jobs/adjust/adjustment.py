@@ -80,8 +80,9 @@ class Adjustment(BaseModel):
 
     @property
     def in_weights(self) -> bool:
-        """Whether the model's weights hold all of it."""
-        return self.method == "dfr"
+        """Whether the model's weights hold all of it but the threshold."""
+        merged = isinstance(self.fit, AttributeFree) and self.fit.rule == "merged"
+        return self.method == "dfr" or merged
 
     @property
     def inferred(self) -> str:
@@ -150,16 +151,10 @@ def _inferred(
     features: NDArray[np.float32] | None,
 ) -> Predictions:
     assert features is not None
-    moved = with_scores(predictions, fit.apply(predictions.scores, features))
-    if fit.rule == "merged":
-        return moved
     name = adjustment.inferred
-    table = moved.table.assign(**{f"attr_{name}": fit.head.group(features).astype(object)})
-    return Predictions(
-        table.astype({f"attr_{name}": "str"}),
-        moved.classes,
-        {**moved.levels, name: fit.head.levels},
-    )
+    table = predictions.table.assign(**{f"attr_{name}": fit.head.group(features).astype(object)})
+    levels = {**predictions.levels, name: fit.head.levels}
+    return Predictions(table.astype({f"attr_{name}": "str"}), predictions.classes, levels)
 
 
 def with_scores(predictions: Predictions, scores: NDArray[np.float64]) -> Predictions:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -31,6 +31,7 @@ from evenhand.methods.afterwards.multicalibrate import (
     segments_of,
 )
 from evenhand.methods.arrays import MOST_UNKNOWN, UNKNOWN
+from evenhand.methods.attribute_free import AttributeFree
 from evenhand.methods.group_head import GroupHead, fit_group_head
 from evenhand.methods.post_hoc import Fit, PostHoc
 from evenhand.methods.registry import post_hoc_from_text
@@ -204,6 +205,9 @@ def _fit(before: Before, text: str, method: str, kind: PostHoc, given: Mapping[s
     adjustment = Adjustment(
         **common, attribute=fit.attribute, fit=kept, sentences=sentences_of(fit, before.by, given)
     )
+    if isinstance(fit, AttributeFree) and fit.rule == "merged":
+        predictions, model = _merged(before, fit)
+        return Fitted(predictions, adjustment, adjustment.cut(), model)
     features = before.network.features if needs_features(given) else None
     if kept is None:
         groups = _by(before, kind, np.ones(len(before.predictions), np.bool_))
@@ -261,8 +265,7 @@ def _refitted(before: Before, given: Mapping[str, Any]) -> tuple[LastLayer, Pred
     """Fit a last layer; validation rows are scored by layers that other patients have fitted."""
     from evenhand.jobs.adjust.features import layer_of, put_layer
 
-    val, network = before.split("val"), before.network
-    predictions = before.predictions
+    val, network, predictions = before.split("val"), before.network, before.predictions
     layer, scores_of_val = cross_fitted(
         network.features[val],
         predictions.labels[val],
@@ -275,13 +278,32 @@ def _refitted(before: Before, given: Mapping[str, Any]) -> tuple[LastLayer, Pred
     put_layer(model, layer)
     scores = layer_of(model).scores(network.features)
     scores[val] = scores_of_val
+    return layer, _scored(predictions, scores), model
+
+
+def _merged(before: Before, fit: AttributeFree) -> tuple[Predictions, Model]:
+    """Put merged thresholds into the last layer, whose scores are then cut at 0.5."""
+    from evenhand.jobs.adjust.features import layer_of, put_layer
+
+    model = deepcopy(before.network.model)
+    layer, head = layer_of(model), fit.head
+    cuts = np.array([fit.cuts[level] for level in head.levels])
+    weight, bias = layer.weight.copy(), layer.bias.copy()
+    weight[1] -= cuts @ np.array(head.weight)
+    bias[1] -= cuts @ np.array(head.bias)
+    put_layer(model, replace(layer, weight=weight, bias=bias))
+    scores = layer_of(model).scores(before.network.features)
+    return _scored(before.predictions, scores), model
+
+
+def _scored(predictions: Predictions, scores: NDArray[np.float64]) -> Predictions:
+    """Return predictions with other scores ``(n, C)``."""
+    if scores.shape[1] == 2:
+        return with_scores(predictions, scores[:, 1])
     rounded = scores.astype(np.float32).astype(np.float64)
-    columns = score_columns(scores.shape[1])
-    update = {
-        name: rounded[:, place if len(columns) > 1 else 1] for place, name in enumerate(columns)
-    }
+    update = {name: rounded[:, k] for k, name in enumerate(score_columns(scores.shape[1]))}
     table = predictions.table.assign(**update)
-    return layer, Predictions(table, predictions.classes, predictions.levels), model
+    return Predictions(table, predictions.classes, predictions.levels)
 
 
 def _same_model(before: Before) -> Model | None:
