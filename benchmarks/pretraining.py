@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from evenhand.networks.conv1d import Conv1dEncoder, hold_last
-from evenhand.pretraining.objectives import find_method
+from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.pretraining.views import series as ours
 from evenhand.pretraining.views import view_series
 
@@ -117,7 +117,7 @@ def plain_steps(length: int, rng: np.random.Generator) -> NDArray[np.intp]:
 
 def stepper() -> Callable[[Tensor], None]:
     """Return a step of SimCLR on two views of a batch."""
-    method = find_method("simclr")
+    method = SSL_OBJECTIVES.find("simclr")
     encoder = Conv1dEncoder(2 * CHANNELS)
     network = nn.Sequential(encoder, method.head(encoder.head_hidden_size)).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)

@@ -25,7 +25,7 @@ from scipy.stats import binomtest, norm
 
 from evenhand.evaluation.requests import ACROSS, NAMED, points
 from evenhand.evaluation.rows import Cut, model_part, pair_part
-from evenhand.metrics import CLAIM, Measured, Plan, as_table, holm, judge
+from evenhand.metrics import CLAIM, Measured, Plan, holm, judge
 from evenhand.metrics.contrasts import adjust_together
 from evenhand.reporting import Report, render, verdicts_of
 from evenhand.reporting.verdicts import Verdict
@@ -111,7 +111,7 @@ def one_part(world: World, seed: int, plan: Plan = SPOKEN) -> tuple[Measured, tu
 
 def page_of(part: Measured, names: tuple[str, ...]) -> Report:
     """Return what the page of an audit is made of."""
-    return Report("", {"chosen": "m"}, as_table(judge([part])), names)
+    return Report("", judge([part]), names)
 
 
 def two_models(world: World, seed: int, share: float = 0.5) -> Report:
@@ -144,7 +144,7 @@ def two_models(world: World, seed: int, share: float = 0.5) -> Report:
         (models["new"], models["old"]), names,
         names=("new", "old"), seed=seed, plan=SPOKEN, cuts=(CUT, CUT),
     )  # fmt: skip
-    return Report("", as_table(judge([*parts, pair])), names)
+    return Report("", judge([*parts, pair]), names)
 
 
 def rate(times: int, n: int) -> str:

@@ -62,6 +62,16 @@ def without(words: tuple[object, ...], flag: str) -> tuple[object, ...]:
     return (*words[:place], *words[place + 2 :])
 
 
+def changed(words: tuple[object, ...], *more: object) -> tuple[object, ...]:
+    """Return the words of a command with more of them, which replace single values of a flag."""
+    several = ("--attribute", "--bins", "--metric", "--across", "--merge", "--map", "--baseline")
+    for flag in {*more} - {*several}:
+        if str(flag).startswith("--") and flag in words:
+            words = without(words, str(flag))
+    return (*words, *more)
+
+
 def training(cache: Path, *words: object) -> tuple[object, ...]:
     """Return the flags of a small, quick training on phantoms by group."""
-    return (*SMALL, "--attribute", "group", "--batch-size", 32, "--cache", cache, *words)
+    usual = (*SMALL, "--attribute", "group", "--batch-size", 32, "--cache", cache)
+    return changed(usual, *words)

@@ -183,7 +183,7 @@ def test_another_split_and_bca(path, tmp_path):
     assert told["val"].notna().all()
     assert told["test"].isna().all()
     auc = rows[(rows["metric"] == "auc") & (rows["split"] == "val") & (rows["group"] == "*")]
-    assert auc["method"].iloc[0].startswith(("bca", "percentile (BCa breaks down)"))
+    assert auc["interval_method"].iloc[0].startswith(("bca", "percentile (BCa breaks down)"))
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "of the validation split" in page
     assert "chosen on the rows that are reported" in page
@@ -198,7 +198,7 @@ def test_tests_of_no_difference_with_holm(path, tmp_path):
     assert (p["p_adjusted"] >= p["p"]).all()
     assert "corrected p" in ended.out
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert rows["method"].dropna().str.contains("Holm over 2").sum() == 2
+    assert rows["p_method"].dropna().str.contains("Holm over 2").sum() == 2
     assert page.count("corrected p = ") >= 2
 
 

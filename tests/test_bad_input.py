@@ -11,7 +11,7 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
-from tests.command import PHANTOMS, SMALL, evenhand, training
+from tests.command import PHANTOMS, SMALL, changed, evenhand, training
 from tests.data.pictures import truncate
 from tests.data.table import make_frame, make_table, write_frame
 
@@ -103,7 +103,7 @@ def of_table(path, cache, *more):
     ],
 )
 def test_settings(cache, tmp_path, command, flags, message):
-    assert message in refused(tmp_path / "out", command, PHANTOMS, *training(cache), *flags)
+    assert message in refused(tmp_path / "out", command, PHANTOMS, *training(cache, *flags))
 
 
 def test_ray_is_not_installed(cache, tmp_path, monkeypatch):
@@ -264,7 +264,7 @@ def test_folders_of_other_things(cache, tmp_path):
         (words, "holds a finished run"),
         (("tune", *words[1:]), "holds a run of 'finetune', not of 'tune'"),
         (("predict", run, PHANTOMS, "--cache", cache), "is read by this run"),
-        ((*words, "--weights", run, "--overwrite"), "is read by this run"),
+        ((*changed(words, "--weights", run), "--overwrite"), "is read by this run"),
     ]:
         ended = evenhand(*other, "--out", run)
         assert ended.status == 2

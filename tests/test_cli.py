@@ -15,6 +15,7 @@ from evenhand import AuditSettings, CompareSettings, FinetuneSettings, PredictSe
 from evenhand.cli import app
 from evenhand.experiments.runs import begin_run
 from evenhand.files import read_json, write_json
+from evenhand.flags import flag_name
 from evenhand.jobs.assess.settings import AssessSettings
 from evenhand.jobs.pretrain.settings import PretrainSettings
 from evenhand.metrics import COLUMNS
@@ -57,14 +58,14 @@ def test_finetune_leaves_the_files_of_the_contract(trained):
     facts = read_json(out / "run.json")
     assert (facts["job"], facts["status"], facts["chosen"]) == ("finetune", "finished", "full")
     assert facts["source"]["unit"] == "patient"
-    room = {"cache", "prefix_memory", "prefix_disk"}
+    room = {"cache", "prefix_memory", "prefix_disk", "imports"}  # the last where there are any
     assert facts["settings"].keys() == FinetuneSettings.model_fields.keys() - room
     assert {"training", "evaluation"} == facts["seconds"].keys()
 
 
 def test_metric_rows_have_the_contracts_columns(trained):
     found = read_json(trained[0] / "metrics.json")
-    assert found["schema"] == 1
+    assert found["schema"] == 2
     assert {tuple(row) for row in found["rows"]} == {tuple(COLUMNS)}
     assert {row["split"] for row in found["rows"]} == {"train", "val", "test"}
 
@@ -163,7 +164,7 @@ def test_every_setting_is_a_flag_or_an_argument_with_a_text(command, settings):
     shown = evenhand(command, "--help").out
     arguments = {"data", "run", "inputs"}
     for name, field in settings.model_fields.items():
-        flag = name.upper() if name in arguments else f"--{name.replace('_', '-')}"
+        flag = name.upper() if name in arguments else flag_name(name)
         assert flag in shown
         assert field.description
         assert field.description.split()[0] in shown

@@ -33,6 +33,8 @@ STOREYS = {
     "ground": (
         ("tables",),
         ("spreadsheets", "runs", "run_files", "locks", "files", "progress"),
+        ("registry",),
+        ("plugins",),
         ("earlier_names", "errors", "launcher", "settings", "wording"),
     ),
 }

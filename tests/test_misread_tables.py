@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.command import evenhand
+from tests.command import changed, evenhand
 from tests.conftest import ROOT
 from tests.data.pictures import write_picture
 
@@ -41,7 +41,7 @@ def scores(**columns):
 def audited(folder, frame, *words):
     path, out = folder / "mine.csv", folder / "out"
     frame.to_csv(path, index=False)
-    ended = evenhand("audit", path, "--attribute", "sex", *FEW, *words, "--out", out)
+    ended = evenhand("audit", path, "--attribute", "sex", *changed(FEW, *words), "--out", out)
     assert ended.status in (0, 2), ended.err
     assert ended.status == 0 or not out.exists()
     return ended, (read_json(out / "metrics.json")["rows"] if ended.status == 0 else None)
@@ -80,6 +80,9 @@ def test_what_nobody_sees_makes_no_group(tmp_path, spelt):
     assert values(audited(tmp_path, mixed)[1]) == right
 
 
+AGE = ("--attribute", "age")
+
+
 @pytest.mark.parametrize(
     ("change", "words", "message"),
     [
@@ -91,11 +94,15 @@ def test_what_nobody_sees_makes_no_group(tmp_path, spelt):
         ({"score": "[0.2, 0.8]"}, (), "score holds lists, as in [0.2, 0.8]. Write each class's"),
         ({"label": ["icu", "ward"] * 40}, (), "--positive icu or --positive ward"),
         ({"label": [1, 2] * 40}, (), "--positive 1 or --positive 2"),
-        ({"label": ["yes", "Yes", "no", "no"] * 20}, (), "must be a whole number"),
+        ({"label": ["yes", "Yes", "no", "no"] * 20}, (), "--merge label=Yes,yes"),
+        ({"label": ["True", "TRUE", "False", "FALSE"] * 20}, (), "--merge label=TRUE,True"),
+        ({"age": ["0-9", "Oct-19", "20-39", "5-9"] * 20}, AGE, "'Oct-19' was most likely '10-19'"),
+        ({"age": ["9-May", "10-14", "15+", "<5"] * 20}, AGE, "'9-May' was most likely '5-9'"),
+        ({}, ("--map", "sex="), "--map 'sex=': it is written NAME=COLUMN"),
         ({}, ("--logits",), "are probabilities"),
         ({}, ("--attribute", "label"), "--attribute label: groups cannot be made from the label"),
         ({}, ("--attribute", "sex*sex"), "names an attribute twice"),
-        ({}, ("--attribute", "sex"), "are the same"),
+        ({}, ("--attribute", "sex"), "--attribute: 'sex' comes twice"),
         ({}, ("--condition", "sex"), "--condition sex is a part of --attribute sex"),
         ({}, ("--permutations", 1), "give 19 at least"),
         ({}, ("--replicates", 2_000_000_000), "less than or equal to 1000000"),

@@ -6,7 +6,8 @@ import pytest
 from tests.command import SMALL, evenhand
 from tests.data import tiny
 
-from evenhand.cohort.readers import known_readers, open_cohort
+from evenhand.cohort import registry
+from evenhand.cohort.readers import open_cohort
 from evenhand.cohort.settings import DataSettings
 from evenhand.experiments.runs import open_run
 
@@ -14,7 +15,7 @@ FAST = ("oasis1", "table")
 SERIES = ("--backbone", "conv1d", "--weights", "none", "--device", "cpu")
 READERS = [
     name if name in FAST else pytest.param(name, marks=pytest.mark.slow)
-    for name in sorted(known_readers())
+    for name in sorted(registry.READERS)
 ]
 
 

@@ -6,15 +6,17 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from evenhand.errors import EvenhandError
 from evenhand.experiments.runs import Run
 from evenhand.files import DamagedError, host_name, write_json
 from evenhand.locks import HOLDER, LOCK, locked, refuse_locked
-from evenhand.run_files import WRITTEN, Contents
+from evenhand.run_files import WRITERS, WRITTEN, Contents
 from evenhand.runs import RunFolder, run_scope, start_run
 
 DEAD = 2**22 + 1  # above the largest process id that Linux gives
@@ -64,15 +66,57 @@ def test_what_no_run_writes_is_named_and_nothing_is_removed(tmp_path, mine):
     assert names(tmp_path) == before
 
 
+@pytest.mark.parametrize(
+    "file",
+    ["models/mine/model.json", "models/a/fits/mine/model.json", "models/mine/predictions.parquet"],
+)
+def test_a_model_that_evenhand_has_not_written_stays(tmp_path, file):
+    begin(tmp_path).finish()
+    path = tmp_path / file
+    path.parent.mkdir(parents=True)
+    if path.suffix == ".json":
+        path.write_text('{"layers": 3}')
+    else:
+        pd.DataFrame({"score": [0.5]}).to_parquet(path)
+    before = names(tmp_path)
+    with pytest.raises(EvenhandError, match=f"holds what no run writes: .*{path.parent.name}"):
+        begin(tmp_path, overwrite=True)
+    assert names(tmp_path) == before
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"schema": 1, "spec": {}}'])
+def test_a_model_of_the_run_goes_also_when_it_is_damaged(tmp_path, text):
+    begin(tmp_path).finish()
+    path = tmp_path / "models" / "full" / "model.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    (path.parent / "predictions.parquet").write_bytes(b"PAR1")
+    begin(tmp_path, overwrite=True)
+    assert names(tmp_path) == {"run.json"}
+
+
+def test_a_file_of_another_job_stays(tmp_path):
+    begin(tmp_path).finish()
+    (tmp_path / "curve.csv").write_text("step,loss")
+    with pytest.raises(EvenhandError, match=r"holds what no run writes: curve\.csv"):
+        begin(tmp_path, overwrite=True)
+    assert (tmp_path / "curve.csv").exists()
+
+
 def test_everything_that_a_run_writes_goes(tmp_path):
-    begin(tmp_path / "run")
-    for pattern in WRITTEN:
-        path = tmp_path / "run" / pattern.replace("*", "some.name+x")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.name != "run.json":
+    left = {*WRITTEN}
+    for job in ("tune", "prune", "compare", "predict", "assess"):
+        write_json(tmp_path / "run" / "run.json", {"schema": 1, "job": job, "fingerprint": "f"})
+        for pattern in WRITTEN:
+            path = tmp_path / "run" / pattern.replace("*", "some.name+x")
+            if path.name == "run.json" or job not in WRITERS.get(pattern, (job,)):
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-    begin(tmp_path / "run", overwrite=True)
-    assert names(tmp_path / "run") == {"run.json"}
+            left -= {pattern}
+        begin(tmp_path / "run", overwrite=True)
+        assert names(tmp_path / "run") == {"run.json"}
+    assert left == {"run.json"}
 
 
 def test_links_are_removed_as_links(tmp_path):
@@ -139,6 +183,24 @@ def test_one_process_works_in_a_run_directory_at_a_time(holder, tmp_path, overwr
     with pytest.raises(EvenhandError, match=who):
         refuse_locked(tmp_path / "run")
     assert names(tmp_path / "run") == {"run.json", LOCK, HOLDER}
+
+
+def test_a_process_that_only_looks_refuses_nobody(tmp_path):
+    """`refuse_locked` holds the lock for a moment; who opens the run then waits for that."""
+    held, released = threading.Event(), threading.Event()
+
+    def look() -> None:
+        with locked(tmp_path):
+            held.set()
+            released.wait(0.2)  # far longer than a look, far shorter than the patience
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    held.wait()
+    refuse_locked(tmp_path)
+    thread.join()
+    with locked(tmp_path):
+        assert (tmp_path / LOCK).exists()
 
 
 def test_a_lock_ends_with_its_process_even_killed(holder, tmp_path):

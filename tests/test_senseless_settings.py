@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 
 import pytest
-from tests.command import PHANTOMS, evenhand
+from tests.command import PHANTOMS, changed, evenhand
 
 from evenhand.errors import EvenhandError
 from evenhand.launcher import check_environment, is_main
 
+SPLIT = ("--split", ".6", ".2", ".2")
 TRAIN = ("finetune", PHANTOMS, "--backbone", "test_vit", "--weights", "none", "--epochs", 1)
 
 
@@ -28,7 +29,7 @@ TRAIN = ("finetune", PHANTOMS, "--backbone", "test_vit", "--weights", "none", "-
         ((*TRAIN, "--merge", "sex=female,male"), "--merge cannot be given with phantom"),
         ((*TRAIN, "--positive", "benign"), "--positive cannot be given with phantom"),
         (
-            (*TRAIN, "--backbone", "test_resnet", "--image-size", 32, "--batch-size", 1),
+            (*changed(TRAIN, "--backbone", "test_resnet"), "--image-size", 32, "--batch-size", 1),
             "Give a batch of two or more",
         ),
         ((*TRAIN, "--attribute", "sex", "--method-attribute", "sex"), "works without an attribute"),
@@ -37,6 +38,11 @@ TRAIN = ("finetune", PHANTOMS, "--backbone", "test_vit", "--weights", "none", "-
         ((*TRAIN, "--attribute", "sex", "--method", "minimax:rate=nan"), "rate='nan'"),
         ((*TRAIN, "--attribute", "sex", "--method", "group-dro:rate=-1"), "greater than or equal"),
         (("finetune", "phantom:patients=40,patients=50"), "gives 'patients' twice"),
+        ((*TRAIN, "--seed", 1, "--seed=2"), "--seed is given more than once: 1 and 2"),
+        ((*TRAIN, *SPLIT, *SPLIT), "--split is given more than once: .6 .2 .2 and .6 .2 .2"),
+        ((*TRAIN, "--attribute", ""), "--attribute is given an empty value"),
+        ((*TRAIN, "--attribute", "sex", "--max-pixels", 100), "phantom reads no image files"),
+        (("tune", PHANTOMS, *["--objective", "min_auc", "--objective", "min_auc"]), "comes twice"),
     ],
 )
 def test_senseless_settings(tmp_path, words, message):
@@ -44,6 +50,20 @@ def test_senseless_settings(tmp_path, words, message):
     assert ended.status == 2
     assert message in ended.err
     assert not (tmp_path / "o").exists()
+
+
+def test_an_empty_folder_name_is_not_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ended = evenhand(*TRAIN, "--out", "")
+    assert ended.status == 2
+    assert "--out is given an empty value" in ended.err
+    ended = evenhand("audit", "a.csv", "a.csv", "--out", "o")
+    assert "INPUTS: 'a.csv' comes twice; give it once" in ended.err
+
+
+def test_a_flag_that_is_given_as_a_value_is_not_given_twice():
+    ended = evenhand(*TRAIN, "--label", "--seed", "--seed", 3, "--out", "o")
+    assert "--label cannot be given with phantom" in ended.err
 
 
 @pytest.mark.parametrize("names", [("seed", "seed"), ("image-size", "image_size")])

@@ -3,6 +3,7 @@ from .cohort.phantoms.images import PhantomSettings as PhantomSettings
 from .cohort.phantoms.images import make_phantoms as make_phantoms
 from .cohort.prepare import prepare_splits as prepare_splits
 from .cohort.readers import open_cohort as open_cohort
+from .cohort.registry import register_reader as register_reader
 from .cohort.settings import DataSettings as DataSettings
 from .cohort.settings import SplitSettings as SplitSettings
 from .cohort.splits import Splits as Splits
@@ -12,12 +13,14 @@ from .errors import UnknownNameError as UnknownNameError
 from .evaluation.settings import AuditSettings as AuditSettings
 from .evaluation.settings import CompareSettings as CompareSettings
 from .evaluation.settings import PredictSettings as PredictSettings
+from .experiments.records import RunRecord as RunRecord
 from .experiments.runs import Run as Run
 from .experiments.runs import open_run as open_run
 from .experiments.settings import FinetuneSettings as FinetuneSettings
 from .jobs.adjust.job import adjust as adjust
 from .jobs.adjust.settings import AdjustSettings as AdjustSettings
 from .jobs.assess.job import assess as assess
+from .jobs.assess.pages import report as report
 from .jobs.assess.settings import AssessSettings as AssessSettings
 from .jobs.audit.job import audit as audit
 from .jobs.check.job import check as check
@@ -38,6 +41,7 @@ from .jobs.tune.settings import TuneSettings as TuneSettings
 from .masks.masks import constant as constant
 from .masks.masks import find_units as find_units
 from .masks.masks import full_mask as full_mask
+from .masks.registry import register_strategy as register_strategy
 from .masks.strategies import find_strategy as find_strategy
 from .masks.strategies import strategy_names as strategy_names
 from .masks.tuning import tune_only as tune_only
@@ -62,11 +66,15 @@ from .metrics import decision_curve as decision_curve
 from .metrics import find_metric as find_metric
 from .metrics import find_target as find_target
 from .metrics import metric as metric
+from .metrics import register_fairness as register_fairness
+from .metrics import register_metric as register_metric
 from .networks.checkpoints import load_model as load_model
 from .networks.checkpoints import save_model as save_model
 from .networks.model import Model as Model
 from .networks.model import ModelSpec as ModelSpec
 from .networks.model import build_model as build_model
+from .pretraining.registry import register_ssl as register_ssl
+from .pruning.registry import register_estimator as register_estimator
 from .reporting import Report as Report
 from .reporting import render as render
 from .tables.predictions import Predictions as Predictions

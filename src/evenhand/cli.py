@@ -28,7 +28,7 @@ from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.launcher import check_alone, check_environment, is_main
-from evenhand.listings import LIST_METRICS, datasets, methods, units
+from evenhand.listings import LIST_METRICS, Imports, datasets, methods, units
 from evenhand.settings import Settings
 from evenhand.wording import counted
 
@@ -273,6 +273,7 @@ def report(
         Path | None, typer.Option(metavar="PATH", help="write a model card, too")
     ] = None,
     model: Annotated[str | None, MODEL] = None,
+    imports: Imports = None,
 ) -> None:
     """Write the numbers and the report of a finished run again."""
     from evenhand.jobs.assess.pages import PAGES
@@ -298,11 +299,12 @@ def export(
     ] = "onnx",
     model: Annotated[str | None, MODEL] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the files")] = False,
+    imports: Imports = None,
 ) -> None:
     """Write a run's model as ONNX or safetensors, with its card."""
     from evenhand.jobs.export import export as work
 
-    off = work(run, out, form=form, model=model, overwrite=overwrite)
+    off = work(run, out, format=form, model=model, overwrite=overwrite)
     typer.echo(
         f"{out}: its logits are within {off:.1e} of the model's; card: {out.with_suffix('.md')}"
     )
@@ -318,15 +320,16 @@ def _show(run: Any) -> None:
 
     Of a launcher's processes the main one prints.
     """
-    from evenhand.evaluation.metrics_file import read_rows
+    from evenhand.evaluation.metrics_file import read_metrics
     from evenhand.evaluation.requests import measure_settings
+    from evenhand.metrics import as_table
     from evenhand.reporting.terminal import print_table, print_verdicts
     from evenhand.reporting.verdicts import read_verdicts
 
     if not is_main():
         return
     record = run.record
-    rows = read_rows(run.root / "metrics.json")
+    rows = as_table(read_metrics(run.root / "metrics.json"))
     typer.echo(print_table(rows, measure_settings(record.settings).split))
     typer.echo(f"\n{print_verdicts(read_verdicts(run.root / 'verdicts.json'))}")
     for note in record.notes:

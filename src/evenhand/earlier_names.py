@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
+
+from evenhand.errors import EvenhandError
 
 SETTINGS: Mapping[str, str] = {"objective": "target", "objective_bound": "pessimistic"}
 """The name of a setting by its earlier one."""
@@ -33,6 +35,21 @@ def current_target(text: str) -> str:
     """
     stem, *_ = re.split("[:=]", text, maxsplit=1)
     return TARGETS.get(stem, stem) + text[len(stem) :]
+
+
+def refuse_both_names(given: Collection[str], word: Callable[[str], str] = str) -> None:
+    """Refuse a setting that is given under both its names; ``word`` says how a name is written.
+
+    Raises
+    ------
+    EvenhandError
+        One is given so.
+    """
+    for name, now in SETTINGS.items():
+        if name in given and now in given:
+            raise EvenhandError(
+                f"{word(name)} is the earlier name of {word(now)}; give one of them."
+            )
 
 
 def current_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

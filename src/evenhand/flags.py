@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
@@ -19,9 +19,10 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from typer.core import TyperCommand
 
-from evenhand.earlier_names import SETTINGS, current_settings
-from evenhand.errors import EvenhandError, unknown_name
-from evenhand.settings import Settings
+from evenhand.earlier_names import SETTINGS, current_settings, refuse_both_names
+from evenhand.errors import EvenhandError
+from evenhand.plugins import import_modules
+from evenhand.settings import Settings, problems
 
 Job = Callable[[Any, Any, bool], None]
 """A command: its settings, the folder of the run, whether to replace the run that is there."""
@@ -30,7 +31,28 @@ Asked = TypeVar("Asked", bound=Settings)
 
 
 class Sections(TyperCommand):
-    """A command whose help shows its flags under headings."""
+    """A command whose help shows its flags under headings, and that refuses unclear flags."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words of the command line.
+
+        Raises
+        ------
+        EvenhandError
+            A flag that takes one value is given twice, or a value is empty.
+        """
+        words = list(args)
+        values, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        for parameter in order:
+            if _takes_one_value(parameter) and order.count(parameter) > 1:
+                raise EvenhandError(_given_twice(parameter, words))
+            value = values[parameter.name]
+            if value == "" or (isinstance(value, list | tuple) and "" in value):
+                raise EvenhandError(
+                    f"{_shown(parameter)} is given an empty value. Give it a value or leave it out "
+                    "(is a variable of the shell unset?)."
+                )
+        return list(super().parse_args(ctx, words))
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return what the usage line shows: all arguments are needed, and bear no brackets."""
@@ -52,6 +74,27 @@ class Sections(TyperCommand):
         for heading, records in sections.items():
             with formatter.section(heading):
                 formatter.write_dl(records)
+
+
+def _takes_one_value(parameter: Any) -> bool:
+    is_flag = parameter.param_type_name == "option"
+    return is_flag and not (parameter.multiple or parameter.is_flag)
+
+
+def _given_twice(parameter: Any, words: list[str]) -> str:
+    values = []
+    for place, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name in parameter.opts:
+            end = place + 1 + parameter.nargs
+            values.append(value if equals else " ".join(words[place + 1 : end]))
+    return f"{_shown(parameter)} is given more than once: {' and '.join(values)}. Give it once."
+
+
+def _shown(parameter: Any) -> str:
+    """Return what messages call a flag or an argument."""
+    is_argument = parameter.param_type_name == "argument"
+    return str(parameter.metavar if is_argument else parameter.opts[0])
 
 
 def with_flags(
@@ -79,11 +122,16 @@ def with_flags(
     return run
 
 
+def flag_name(setting: str) -> str:
+    """Return the flag of a setting; Python keeps the name ``import`` for itself."""
+    return "--import" if setting == "imports" else f"--{setting.replace('_', '-')}"
+
+
 def flag(
     name: str, kind: Any, default: Any, text: str, *, metavar: str | None = None, **more: Any
 ) -> inspect.Parameter:
     """Return a flag; ``default`` is shown by its text, and ``...`` makes the flag required."""
-    words = f"--{name.replace('_', '-')}"
+    words = flag_name(name)
     info = typer.Option(words, help=text, metavar=metavar, show_default=False, **more)
     return _keyword(name, kind, default, info)
 
@@ -149,8 +197,16 @@ def _argument(name: str, field: FieldInfo) -> inspect.Parameter:
 def _flag(name: str, field: FieldInfo, heading: str) -> inspect.Parameter:
     kind = field.annotation
     text = f"{field.description}{_default(field)}"
-    shown = _metavar(kind)
-    return flag(name, _parsed_as(kind) | None, None, text, metavar=shown, rich_help_panel=heading)
+    more: dict[str, Any] = {"metavar": _metavar(kind), "rich_help_panel": heading}
+    if name == "imports":
+        more |= {"is_eager": True, "callback": import_given, "metavar": "MODULE"}
+    return flag(name, _parsed_as(kind) | None, None, text, **more)
+
+
+def import_given(modules: list[str] | None) -> list[str] | None:
+    """Import the modules of ``--import`` before any other flag is looked at."""
+    import_modules(modules or ())
+    return modules
 
 
 def _default(field: FieldInfo) -> str:
@@ -200,37 +256,18 @@ def gather(
     EvenhandError
         The file is no YAML of settings, or a value is not allowed; all of them are listed.
     """
+
+    def word(name: str) -> str:
+        return name.upper() if name in positional else flag_name(name)
+
     flags = {name: value for name, value in given.items() if value is not None and value != []}
-    for name, now in SETTINGS.items():
-        if name in flags and now in flags:
-            raise EvenhandError(
-                f"--{name.replace('_', '-')} is the earlier name of --{now}; give one of them."
-            )
+    refuse_both_names(flags, word)
     values = current_settings(_from_file(config)) if config else {}
     values |= current_settings(flags)
     try:
         return settings.model_validate(values)
     except ValidationError as error:
-        raise EvenhandError("; ".join(_problems(error, settings, positional))) from None
-
-
-def _problems(
-    error: ValidationError, settings: type[Settings], positional: tuple[str, ...]
-) -> Iterator[str]:
-    """Yield what pydantic finds wrong with settings, each by the name of its flag."""
-    for problem in error.errors():
-        text = problem["msg"].removeprefix("Value error, ")
-        if not problem["loc"]:  # of several settings together, which the text names
-            yield text
-            continue
-        name = str(problem["loc"][0])
-        words = name.upper() if name in positional else f"--{name.replace('_', '-')}"
-        if problem["type"] == "missing":
-            yield f"{words} is missing"
-        elif problem["type"] == "extra_forbidden":
-            yield str(unknown_name("setting", name, settings.model_fields))
-        else:
-            yield f"{words}: {text} (given: {problem['input']!r})"
+        raise EvenhandError("; ".join(problems(error, settings, word))) from None
 
 
 def _from_file(config: Path) -> dict[str, Any]:
@@ -240,7 +277,7 @@ def _from_file(config: Path) -> dict[str, Any]:
         raise EvenhandError(f"--config {config} cannot be read: {error}") from error
     if not isinstance(values, dict):
         raise EvenhandError(f"--config {config} holds no settings; write NAME: VALUE lines.")
-    return {str(name): value for name, value in values.items()}
+    return {"imports" if name == "import" else str(name): value for name, value in values.items()}
 
 
 class _OnceEach(yaml.SafeLoader):

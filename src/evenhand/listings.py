@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from evenhand.flags import Sections, flag
+from evenhand.flags import Sections, flag, import_given
 
 
 def _print_metrics(asked: bool) -> None:
@@ -27,6 +27,16 @@ LIST_METRICS = flag(
 )
 
 
+IMPORT = typer.Option(
+    "--import",
+    metavar="MODULE",
+    help="module of your own that registers metrics, networks and the like; repeatable",
+    is_eager=True,
+    callback=import_given,
+)
+Imports = Annotated[list[str] | None, IMPORT]
+
+
 def units(
     backbone: Annotated[
         str, typer.Argument(metavar="BACKBONE", help="timm's name of the network, or conv1d")
@@ -34,6 +44,7 @@ def units(
     family: Annotated[
         str | None, typer.Option(metavar="TEXT", help="one search space only [default: all]")
     ] = None,
+    imports: Imports = None,
 ) -> None:
     """List a network's units: its parts that can be tuned alone."""
     from evenhand.masks.listing import unit_listing
@@ -41,7 +52,7 @@ def units(
     typer.echo(unit_listing(backbone, family))
 
 
-def methods() -> None:
+def methods(imports: Imports = None) -> None:
     """List the mitigation methods, with their settings."""
     from evenhand.methods.listing import method_listing
 
@@ -52,7 +63,7 @@ datasets = typer.Typer(help="List the data sets that can be read, or check your 
 
 
 @datasets.callback()
-def list_datasets(context: typer.Context) -> None:
+def list_datasets(context: typer.Context, imports: Imports = None) -> None:
     """List the data sets that can be read: task, labels, attributes, layout, licence, access."""
     from evenhand.cohort.listing import data_set_listing
 

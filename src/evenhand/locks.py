@@ -21,6 +21,7 @@ from evenhand.files import write_text, writing
 
 LOCK, SOFT, HOLDER = ".lock", ".lock.soft", ".lock.json"
 LOCK_FILES = (LOCK, SOFT, HOLDER)
+_PATIENCE = 1.0  # seconds: a process that only looks whether a folder is free holds its lock less
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
@@ -98,12 +99,12 @@ def _acquire(folder: Path) -> BaseFileLock:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "flock not supported")
             try:
-                lock.acquire(timeout=0)
+                lock.acquire(timeout=_PATIENCE)
             except OSError as error:
                 if isinstance(error, Timeout) or error.errno not in _NO_LOCKS:
                     raise
                 lock = SoftFileLock(folder / SOFT)
-                lock.acquire(timeout=0)
+                lock.acquire(timeout=_PATIENCE)
     except Timeout:
         raise EvenhandError(_refusal(folder, lock.lock_file)) from None
     return lock

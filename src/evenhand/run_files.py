@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,6 +15,8 @@ from evenhand.files import writing, written_name
 from evenhand.locks import LOCK_FILES
 
 RECORD = "run.json"
+TABLE_MARK = b"evenhand"
+"""The key of Evenhand's metadata in the parquet files of predictions."""
 _MODEL = (
     *("model.json", "model.safetensors", "mask.safetensors", "predictions.parquet"),
     "adjustment.json",
@@ -32,6 +35,20 @@ WRITTEN = (
     *(f"steps/*/{name}" for name in _MODEL),
 )
 """Every file that a job writes into its run directory, as patterns of paths in it."""
+
+WRITERS = {
+    **dict.fromkeys(_STUDY, ("tune", "prune")),
+    "trials.csv": ("tune",),
+    "search.json": ("tune",),
+    "search.csv": ("prune",),
+    "curve.csv": ("prune", "pretrain"),
+    "pruning.json": ("prune",),
+    "unmatched.csv": ("compare",),
+    "groups.csv": ("predict",),
+    "check.json": ("check", "assess"),
+    "similarity.json": ("similarity", "assess"),
+}
+"""The jobs that write a file, where others write none of that name."""
 
 WORK = (
     *_STUDY,
@@ -112,6 +129,9 @@ def remove_temporary(root: Path) -> None:
 
 def _walk(root: Path) -> Iterator[tuple[PurePath, str]]:
     """Yield each path below a folder with its kind; strange folders are not looked into."""
+    job = _job_of(root)
+    others = {name for name, jobs in WRITERS.items() if job is not None and job not in jobs}
+    patterns = tuple(name for name in WRITTEN if name not in others)
     waiting = [PurePath()]
     while waiting:
         folder = waiting.pop()
@@ -121,14 +141,16 @@ def _walk(root: Path) -> Iterator[tuple[PurePath, str]]:
             continue
         for entry in entries:
             path = folder / entry.name
-            kind = _kind(path, entry)
+            kind = _kind(path, entry, patterns)
             yield path, kind
             if kind == "folder":
                 waiting.append(path)
 
 
-def _kind(path: PurePath, entry: os.DirEntry[str]) -> str:
+def _kind(path: PurePath, entry: os.DirEntry[str], patterns: tuple[str, ...]) -> str:
     is_folder = entry.is_dir(follow_symlinks=False)
+    if is_folder and _is_foreign_model(Path(entry.path)):
+        return "strange"
     if _is_folder_of_run(path) and (is_folder or entry.is_symlink()):
         return "folder" if is_folder else "file"
     if is_folder:
@@ -136,9 +158,39 @@ def _kind(path: PurePath, entry: os.DirEntry[str]) -> str:
     name = written_name(path.name) or path.name
     if name in LOCK_FILES and len(path.parts) == 1:
         return "part"
-    if not _matches(path.with_name(name), WRITTEN):
+    if not _matches(path.with_name(name), patterns):
         return "strange"
     return "file" if name == path.name else "part"
+
+
+def _job_of(root: Path) -> str | None:
+    """Return the job whose run a folder holds; None where its record does not say."""
+    with suppress(OSError, ValueError):
+        facts = json.loads((root / RECORD).read_text(encoding="utf-8"))
+        job = facts.get("job") if isinstance(facts, dict) else None
+        return job if isinstance(job, str) else None
+    return None
+
+
+def _is_foreign_model(folder: Path) -> bool:
+    """Say whether a folder holds a model or predictions that Evenhand has not written.
+
+    A damaged file counts as Evenhand's.
+    """
+    with suppress(OSError, ValueError):
+        facts = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        if not (isinstance(facts, dict) and {"schema", "spec"} & facts.keys()):
+            return True
+    predictions = folder / "predictions.parquet"
+    return predictions.is_file() and _is_foreign_table(predictions)
+
+
+def _is_foreign_table(path: Path) -> bool:
+    import pyarrow.parquet as pq
+
+    with suppress(OSError, ValueError):  # what pyarrow raises for a damaged file
+        return TABLE_MARK not in (pq.read_schema(path).metadata or {})
+    return False
 
 
 def _is_folder_of_run(path: PurePath) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -269,7 +270,7 @@ def _empty(root: Path) -> None:
     remove_temporary(root)
 
 
-def open_folder(root: Path | str) -> RunFolder:
+def open_folder(root: str | os.PathLike[str]) -> RunFolder:
     """Return the run directory at a path.
 
     Raises

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError, ValidationInfo, field_validator
+
+from evenhand.errors import unknown_name
 
 SEEDS = 2**32
 """Seeds lie below this number, which is what all libraries take."""
@@ -20,6 +23,16 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, defe
     """Settings of this class that say where a job works and how much room it may take. A run keeps
     none of them, and may be continued with others."""
 
+    @field_validator("*")
+    @classmethod
+    def _check_repeated(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse a value that a repeatable setting has twice."""
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if Ellipsis in get_args(kind) and len({*value}) < len(value):
+            twice = next(each for each in value if value.count(each) > 1)
+            raise ValueError(f"{str(twice)!r} comes twice; give it once")
+        return value
+
     @classmethod
     def machine_settings(cls) -> frozenset[str]:
         """Return the settings that a run does not keep, of this class and those it is made of."""
@@ -29,3 +42,21 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, defe
     def kept(self) -> dict[str, Any]:
         """Return what a run keeps of its settings, as JSON values."""
         return self.model_dump(mode="json", exclude={*self.machine_settings()})
+
+
+def problems(
+    error: ValidationError, settings: type[Settings], word: Callable[[str], str] = str
+) -> Iterator[str]:
+    """Yield what is wrong with settings, each by its name as ``word`` writes it."""
+    for problem in error.errors():
+        text = problem["msg"].removeprefix("Value error, ")
+        if not problem["loc"]:  # of several settings together, which the text names
+            yield text
+            continue
+        name = str(problem["loc"][0])
+        if problem["type"] == "missing":
+            yield f"{word(name)} is missing"
+        elif problem["type"] == "extra_forbidden":
+            yield str(unknown_name("setting", name, settings.model_fields))
+        else:
+            yield f"{word(name)}: {text} (given: {problem['input']!r})"

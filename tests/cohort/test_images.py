@@ -43,8 +43,32 @@ def pixels(path: Path, **more) -> np.ndarray:
     return np.asarray(open_picture(path, None, **more), int)
 
 
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"\x1f\x8b\x08rest", "gzip"),
+        (bytes(344) + b"n+1\0", "a NIfTI volume"),
+        (bytes(128) + b"DICM", "a DICOM file"),
+        (b"\x93NUMPY\x01", "an array of numpy"),
+        (b"\0\0\0\x18ftypheic", "an HEIC image"),
+        (b"<svg/>", "an SVG drawing"),
+        (b"version https://git-lfs.github.com", "git lfs pull"),
+        (b"hello", "no image of a format"),
+        (b"", "it is empty"),
+    ],
+)
+def test_what_is_no_image_is_named(tmp_path, content, kind):
+    (tmp_path / "i.png").write_bytes(content)
+    with pytest.raises(ValueError, match=kind):
+        open_picture(tmp_path / "i.png", None)
+
+
 class TestDepth:
     """Images of 16 bits per channel."""
+
+    def test_a_depth_for_images_of_8_bits_alone_is_refused(self, table):
+        with pytest.raises(EvenhandError, match="none of the images has 16 bits"):
+            opened(table, bit_depth=12)
 
     @pytest.mark.parametrize(("write", "channels"), WRITERS)
     @pytest.mark.parametrize("bits", [10, 12, 16])

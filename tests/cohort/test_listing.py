@@ -9,14 +9,14 @@ from tests.command import evenhand
 from tests.conftest import ROOT
 from tests.data.ham10000 import make_ham10000
 
+from evenhand.cohort import registry
 from evenhand.cohort.listing import _labels
-from evenhand.cohort.readers import known_readers
 from evenhand.cohort.registry import DataSet
 
 
 def test_every_data_set_is_listed_with_its_facts():
     listed = evenhand("datasets").out
-    for name, reader in known_readers().items():
+    for name, reader in registry.READERS.items():
         assert f"{name}:PATH  {reader.about.title}" in listed
         for fact in (reader.about.task, reader.about.licence, reader.about.access):
             assert fact in listed
@@ -67,7 +67,7 @@ def test_the_guide_has_the_table_of_the_registry():
     rows = [
         f"| `{name}:` | {about.title} | {about.task} | {about.modality} | "
         f"{_labels(about)} | {attributes_of(about)} | {about.unit} |"
-        for name, about in sorted((name, of.about) for name, of in known_readers().items())
+        for name, about in sorted((name, of.about) for name, of in registry.READERS.items())
     ]
     guide = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
     assert "\n".join([head, "|---" * 7 + "|", *rows]) in guide

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import zipfile
+
 import nibabel
 import numpy as np
 import pydicom
@@ -12,6 +15,7 @@ from tests.data.covid_ct_md import make_covid_ct_md
 from tests.data.dicom import write_dicom
 from tests.data.oasis1 import make_oasis1
 
+from evenhand.cohort import registry
 from evenhand.cohort.cohort import UnreadableError
 from evenhand.cohort.images.bounds import decoding_room
 from evenhand.cohort.images.volumes import (
@@ -23,7 +27,7 @@ from evenhand.cohort.images.volumes import (
     open_npz,
     places,
 )
-from evenhand.cohort.readers import known_readers, open_cohort
+from evenhand.cohort.readers import open_cohort
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.store.samples import store_samples
 from evenhand.errors import EvenhandError
@@ -179,6 +183,38 @@ def test_an_array_under_another_name_or_of_another_shape(tmp_path):
         open_npz(tmp_path / "map.npz", None, "rnflt", (0, 1))
 
 
+def npy(header: str, version: tuple[int, int] = (1, 0)) -> bytes:
+    size = struct.pack("<H" if version == (1, 0) else "<I", len(header))
+    return b"\x93NUMPY" + bytes(version) + size + header.encode() + bytes(64)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (npy("{'descr': '<f4', 'fortran_order': False, 'shape': (4, 4)}\n", (3, 0)), "version"),
+        (npy("{'descr': '<U4', 'fortran_order': False, 'shape': (2, 2)}\n"), "not real numbers"),
+        (npy("{'descr': '<c8', 'fortran_order': False, 'shape': (2, 2)}\n"), "not real numbers"),
+        (npy("{'descr': '|O', 'fortran_order': False, 'shape': (2, 2)}\n"), "not real numbers"),
+        (npy("{'descr': '<f4', 'fortran_order': False, 'shape': (0, 4)}\n"), "where a plane"),
+        (npy("{'descr': '<f4', 'fortran_order': False, 'shape': (99999, 99999)}\n"), "pixels"),
+        (npy("(" * 5000, (2, 0)), "EOF in multi-line statement"),
+        (b"", "EOF: reading magic string"),
+    ],
+)
+def test_an_array_with_an_odd_header(tmp_path, content, problem):
+    with zipfile.ZipFile(tmp_path / "map.npz", "w") as file:
+        file.writestr("rnflt.npy", content)
+    with pytest.raises(ValueError, match=problem):
+        open_npz(tmp_path / "map.npz", None, "rnflt", (0, 1))
+
+
+def test_no_archive_is_no_npz(tmp_path):
+    for content in (b"hello", b"\x80\x04N.", npy("{}")):
+        (tmp_path / "map.npz").write_bytes(content)
+        with pytest.raises(ValueError, match="no npz file"):
+            open_npz(tmp_path / "map.npz", None, "rnflt", (0, 1))
+
+
 def test_a_flat_plane_is_no_division_by_zero():
     assert np.asarray(grey(np.full((2, 2), 7.0), 7, 7)).tolist() == [[0, 0], [0, 0]]
 
@@ -224,7 +260,7 @@ def test_slices_that_are_asked_for_are_kept_too(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", sorted(name for name, reader in known_readers().items() if not reader.about.slices)
+    "name", sorted(name for name, reader in registry.READERS.items() if not reader.about.slices)
 )
 def test_slices_of_what_is_no_volume_are_refused(name):
     with pytest.raises(EvenhandError, match=f"--slices cannot be given with {name}"):

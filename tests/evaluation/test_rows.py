@@ -91,7 +91,7 @@ def test_rows_are_matched_by_sample():
 def test_other_data_cannot_be_compared():
     first, second = predictions(1), predictions(2)
     second.table["label"] = 1 - second.table["label"]
-    with pytest.raises(EvenhandError, match="600 samples have another label"):
+    with pytest.raises(EvenhandError, match="600 samples with another label"):
         matched(first, second)
     second.table["sample_id"] = second.table["sample_id"] + "x"
     with pytest.raises(EvenhandError, match="no sample in common"):

@@ -20,6 +20,7 @@ from evenhand.jobs.compare import compare
 from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.jobs.report import write_card
+from evenhand.metrics import as_table
 from evenhand.reporting.terminal import print_verdicts
 from evenhand.reporting.verdicts import Verdict, read_verdicts
 from evenhand.runs import run_scope
@@ -222,7 +223,7 @@ def test_a_pruning_and_a_comparison_of_it_subtract_in_the_same_direction(tmp_pat
         models=["before", "pruned", "finetuned"],
         source=SourceRecord(reader="predictions", path="here"),
     )
-    own = evaluate(run, chosen="finetuned")
+    own = as_table(evaluate(run, chosen="finetuned"))
     run.finish(chosen="finetuned")
     settings = CompareSettings(inputs=(run.root,), model=("all",), attribute=("a0",))
     again = compare(settings, tmp_path / "compared")

@@ -76,6 +76,28 @@ def test_a_call_without_the_token_is_refused(storage, place, token):
         assert named(access) == ["run/search"]
 
 
+def test_a_message_without_the_token_is_not_read(storage, place):
+    """A message that is read is refused for its size; without the token it does not come so far."""
+    message = bytes(65 * 2**20)
+    for token, code in (("", "UNAUTHENTICATED"), (None, "RESOURCE_EXHAUSTED")):
+        with served(storage, place) as access:
+            used = access if token is None else Access(access.target, token)
+            with used.channel() as channel:
+                call = channel.unary_unary("/optuna.StorageService/GetStudyNameFromId")
+                with pytest.raises(grpc.RpcError) as refused:
+                    call(message, timeout=60)
+        assert refused.value.code() is grpc.StatusCode[code]
+
+
+@pytest.mark.parametrize("name", ["203.0.113.5", "no-host.invalid"])
+def test_an_address_where_nothing_can_listen(storage, name):
+    with (
+        pytest.raises(EvenhandError, match=f"cannot be served to its workers at {name}:0"),
+        served(storage, NetworkHost(name)),
+    ):
+        pass
+
+
 def test_optunas_own_proxy_is_refused(storage):
     with served(storage, NetworkHost("127.0.0.1")) as access:
         host, port = access.target.split(":")

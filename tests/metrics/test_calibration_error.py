@@ -85,6 +85,6 @@ def test_plain_ece_has_no_interval_and_says_why():
     (row,) = measure(rows, {}, Plan(("ece",), ()), rng=rng).to_dict("records")
     assert row["value"] > 0
     assert np.isnan(row["low"])
-    assert row["method"].startswith("no interval: chance alone moves bins off the diagonal")
+    assert row["no_interval"].startswith("chance alone moves bins off the diagonal")
     (less,) = measure(rows, {}, Plan(("ece",), ()), rng=rng, against=rows).to_dict("records")
     assert np.isnan(less["low"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -73,7 +74,7 @@ def test_a_difference_says_what_its_gap_says_and_more_models_cost_something():
         measure_part(rows, groups, Plan(across=ACROSS), rng=np.random.default_rng(1), patients=who)
         for who in ("here", "there")
     ]
-    apart = [row["p_adjusted"] for row in judge(parts) if row["metric"] == "auc_gap"]
+    apart = [row.p_adjusted for row in judge(parts) if row.metric == "auc_gap"]
     assert apart[0] == min(1, 2 * one["p_adjusted"])  # other patients: half of the rate for each
 
 
@@ -121,7 +122,7 @@ def test_nothing_that_is_approximate_is_claimed(monkeypatch):
     def row_of(number, *rest):
         row = made(number, *rest)
         few = (number.group, number.metric) == ("00", "auc")
-        return row | ({"method": "approximate: 12 patients"} if few else {})
+        return replace(row, approximate="12 patients") if few else row
 
     given = cohort(auc=(0.95, 0.7))
     assert measured(*given)["p_adjusted"]["a0", "*", "auc_gap"] <= 0.05

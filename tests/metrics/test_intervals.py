@@ -27,9 +27,9 @@ def test_what_is_no_share_has_no_exact_interval():
     rows = scored(labels, labels.astype(float))
     table = measure(rows, {}, Plan(("brier", "auc"), ()), rng=np.random.default_rng(0))
     brier, auc = table.to_dict("records")
-    assert (brier["value"], brier["method"]) == (0, CONSTANT)
+    assert (brier["value"], brier["no_interval"]) == (0, CONSTANT)
     assert np.isnan(brier["high"])
-    assert (auc["value"], auc["method"]) == (1, "exact")
+    assert (auc["value"], auc["interval_method"]) == (1, "exact")
 
 
 def test_every_resample_draws_as_many_patients_as_there_are():
@@ -66,8 +66,8 @@ def test_agrees_with_scipy(method):
     width = expected.high - expected.low
     assert table["low"][0] == pytest.approx(expected.low, abs=0.03 * width)
     assert table["high"][0] == pytest.approx(expected.high, abs=0.03 * width)
-    few = f"{method}; approximate: 120 patients"
-    assert table["method"][0] == few
+    assert table["interval_method"][0] == method
+    assert table["approximate"][0] == "120 patients"
 
 
 def test_bca_breaks_down_to_percentiles_and_says_so():
@@ -88,11 +88,13 @@ def test_five_of_five_less_seven_of_seven_is_no_proof_of_equality():
     table = measure(rows, groups, plan, rng=np.random.default_rng(0)).set_index("metric")
     five, seven = 1 - 0.025 ** (1 / 5), 1 - 0.025 ** (1 / 7)
     difference = table.loc["sensitivity_difference"]
-    assert (difference["group"], difference["method"]) == ("a", "exact; from b")
+    assert (difference["group"], difference["reference"]) == ("a", "b")
+    assert difference["interval_method"] == "exact"
     assert (difference["low"], difference["high"]) == pytest.approx((-five, seven))
     gap = table.loc["sensitivity_gap"]
     assert (gap["value"], gap["low"], gap["high"]) == pytest.approx((0, 0, five))
-    assert gap["method"] == "simultaneous and exact; approximate: 5 patients"
+    assert gap["interval_method"] == "simultaneous and exact"
+    assert gap["approximate"] == "5 patients"
     paired = measure(rows, {}, Plan(("auc",)), rng=np.random.default_rng(0), against=rows).iloc[0]
     assert (paired["low"], paired["high"]) == pytest.approx((-0.369416, 0.369416), abs=1e-6)
 
@@ -128,10 +130,9 @@ def test_a_group_that_no_resample_changes_widens_what_is_said_beside_it():
     other = table[(table["group"] == "other") & (table["metric"] == "sensitivity")].iloc[0]
     found = table.set_index("metric").loc[lambda rows: ~rows.index.duplicated(keep="last")]
     signed, five = found.loc["sensitivity_difference"], 1 - 0.025 ** (1 / 5)
-    assert (signed["group"], signed["method"]) == (
-        "perfect",
-        "logit t and exact; approximate: 5 patients; from other",
-    )
+    assert (signed["group"], signed["reference"]) == ("perfect", "other")
+    assert signed["interval_method"] == "logit t and exact"
+    assert signed["approximate"] == "5 patients"
     assert signed["low"] == pytest.approx(0.5 - np.hypot(five, other["high"] - 0.5))
     assert signed["high"] == pytest.approx(0.5 + (0.5 - other["low"]))
     assert found.loc["sensitivity_gap", "low"] == 0
@@ -154,11 +155,11 @@ def test_only_a_group_that_can_be_the_worst_hinders_comparing_the_worst(perfect,
     table = measure(rows, {"x": of}, plan, rng=np.random.default_rng(0), against=worse)
     of_other, across = table[table["group"] == "other"].iloc[0], table.set_index("metric")
     worst, best = across.loc["sensitivity_worst"], across.loc["sensitivity_best"]
-    none = "no interval: the same in every resample: 'perfect'; biased where groups are close"
+    none = ("the same in every resample: 'perfect'", "biased where groups are close")
     assert worst["value"] == of_other["value"] > 0
-    assert best["method"] == none
+    assert (best["no_interval"], best["note"]) == none
     if stands_in_the_way:
-        assert worst["method"] == none
+        assert (worst["no_interval"], worst["note"]) == none
     else:
         # t of the fewest patients of any group, here of the worst one
         assert (worst["low"], worst["high"]) == (of_other["low"], of_other["high"])
@@ -175,11 +176,11 @@ def test_what_is_made_of_a_value_that_never_changes_makes_no_claim():
     table = measure(rows, groups, plan, rng=np.random.default_rng(0))
     alone = table[table["group"] == "one"]
     alone = alone[alone["metric"].isin(plan.metrics)]
-    assert (alone["method"] == "no interval: the same in every resample").all()
+    assert (alone["no_interval"] == "the same in every resample").all()
     beside = table[(table["attribute"] == "x") & ~table["metric"].isin(plan.metrics)]
     assert len(beside) == 9
     assert beside["low"].isna().all()
-    assert beside["method"].str.contains("the same in every resample: 'one'").all()
+    assert beside["no_interval"].str.contains("the same in every resample: 'one'").all()
     flat = scored(labels, np.full(44, 0.5), patients=patients)
     less = measure(rows, groups, plan, rng=np.random.default_rng(0), against=flat)
     assert less[less["metric"] == "log_loss_difference"]["low"].isna().all()
@@ -199,7 +200,7 @@ def test_nothing_is_certain(samples, seed):
     table = measure(rows, {"x": groups_of(names)}, plan, rng=np.random.default_rng(seed))
     told = table[table["low"].notna()]
     assert (told["low"] < told["high"]).all()
-    exact = told[told["method"].str.contains("exact")]
+    exact = told[told["interval_method"].str.contains("exact")]
     assert (exact["low"] <= exact["value"]).all()
     assert (exact["value"] <= exact["high"]).all()
 
@@ -261,7 +262,7 @@ def test_a_share_of_all_or_none_is_not_certain():
         exact = scipy.stats.binomtest(k, n).proportion_ci(0.95, method="exact")
         assert table.loc[name, "low"] == pytest.approx(exact.low, abs=1e-12), name
         assert table.loc[name, "high"] == pytest.approx(exact.high, abs=1e-12), name
-        assert table.loc[name, "method"] == "exact"
+        assert table.loc[name, "interval_method"] == "exact"
 
 
 def simulated(truth, error, rng, replicates=400):
@@ -333,7 +334,7 @@ def test_intervals_of_gaps_are_never_below_nought():
     plan = Plan(("auc",), ("gap", "demographic_parity_difference", "equalized_odds_difference"))
     table = measure(rows, groups, plan, rng=rng)
     across = table[(table["attribute"] == "x") & (table["group"] == "*")]
-    assert (across["method"] == "simultaneous").all()
+    assert (across["interval_method"] == "simultaneous").all()
     assert (across["low"] >= 0).all()
     assert (across["low"] <= across["value"]).all()
     assert (across["value"] <= across["high"]).all()
@@ -367,7 +368,7 @@ def test_intervals_of_shares_stay_shares():
     table = measure(rows, groups, Plan(("auc", "sensitivity"), across), rng=rng)
     assert table["low"].dropna().between(0, 1).all()
     assert table["high"].dropna().between(0, 1).all()
-    assert table["method"].str.startswith("simultaneous").sum() == 7
+    assert table["interval_method"].str.startswith("simultaneous").sum() == 7
 
 
 def test_what_nearly_no_resample_changes_is_not_certain():

@@ -213,7 +213,7 @@ def test_patients_who_are_in_two_groups_are_refused():
     parts = {"first": rows.take(np.arange(30)), "second": rows.take(np.arange(28, 60))}
     test = permutation_test(parts, find_metric("accuracy"), 9, np.random.default_rng(0))
     assert test.p is None
-    assert "1 patients are in more than one group" in test.reason
+    assert "1 patient in more than one group" in test.reason
 
 
 def test_an_undefined_group_is_not_tested():
@@ -260,14 +260,14 @@ def test_p_values_beside_the_gaps():
     site = table[(table["attribute"] == "site") & (table["metric"] == "auc_gap")].iloc[0]
     assert site["p"] == 0.01
     assert site["p_adjusted"] == 0.01
-    assert site["method"] == "p of 99 permutations of patients, Holm over 1"
+    assert site["p_method"] == "99 permutations of patients, Holm over 1"
     half = table[(table["attribute"] == "half") & (table["metric"] == "auc_gap")].iloc[0]
     assert np.isnan(half["p"])
-    assert "200 patients are in more than one group" in half["method"]
+    assert "200 patients in more than one group" in half["note"]
     assert table[table["metric"] == "auc"]["p"].isna().all()
     both = Plan(("auc", "accuracy"), ("gap",), bootstrap=None, permutations=99)
     table = measure(rows, {"site": groups_of(names)}, both, rng=rng).dropna(subset=["p"])
-    assert table["method"].str.endswith("Holm over 2").all()
+    assert table["p_method"].str.endswith("Holm over 2").all()
     np.testing.assert_array_equal(table["p_adjusted"], holm(table["p"]))
     with pytest.raises(EvenhandError, match="ask for 'gap'"):
         measure(rows, {}, Plan(across=(), permutations=9), rng=rng)
@@ -284,4 +284,4 @@ def test_a_metric_that_the_data_leave_undefined_has_no_p_value():
     (gap,) = table[table["metric"] == "calibration_slope_gap"].to_dict("records")
     assert np.isnan(gap["value"])
     assert np.isnan(gap["p"])
-    assert gap["method"] == "no test: undefined in the data"
+    assert gap["note"] == "no test: undefined in the data"

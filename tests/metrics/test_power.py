@@ -56,4 +56,4 @@ def test_rows_with_the_detectable_difference():
     assert row["group"] == "b"
     assert row["value"] == pytest.approx(2.8016 * error, rel=0.1)
     assert np.isnan(row["low"])
-    assert "80 % power" in row["method"]
+    assert "80 % power" in row["note"]

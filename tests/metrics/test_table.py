@@ -5,7 +5,17 @@ import pandas as pd
 import pytest
 
 from evenhand.errors import EvenhandError
-from evenhand.metrics import COLUMNS, Bootstrap, Plan, as_records, groups_of, measure, scored
+from evenhand.metrics import (
+    COLUMNS,
+    Bootstrap,
+    Plan,
+    as_records,
+    groups_of,
+    judge,
+    measure,
+    measure_part,
+    scored,
+)
 
 
 @pytest.fixture
@@ -92,7 +102,7 @@ def test_signed_differences_from_a_named_reference(cohort):
     table = run(cohort, **plan, references={"x": "few"})
     row = one(table, metric="auc_difference")
     assert row["group"] == "many"
-    assert "from few" in row["method"]
+    assert row["reference"] == "few"
     values = {name: one(table, group=name, metric="auc")["value"] for name in ("few", "many")}
     assert row["value"] == values["many"] - values["few"]
     assert 0 < row["low"] < row["value"] < row["high"]
@@ -159,9 +169,10 @@ def test_intersections_and_many_classes():
     labels[:60][labels[:60] == 2] = 0  # group a has no sample of class 2
     rows = scored(labels, rng.dirichlet(np.ones(3), 180), classes=("x", "y", "z"))
     table = run((rows, {"g": groups_of(["a"] * 60 + ["b"] * 120)}), bootstrap=Bootstrap(20))
-    assert "macro without z" in one(table, group="b", metric="auc")["method"]
-    assert "macro without z" in one(table, metric="auc_gap")["method"]
-    assert one(table, attribute="*", metric="auc")["method"] == "logit t; macro"
+    assert "macro without z" in one(table, group="b", metric="auc")["note"]
+    assert "macro without z" in one(table, metric="auc_gap")["note"]
+    auc = one(table, attribute="*", metric="auc")
+    assert (auc["interval_method"], auc["note"]) == ("logit t", "macro")
     assert table["positives"].isna().all()
 
 
@@ -172,7 +183,7 @@ def test_three_hundred_levels_with_names_of_any_kind():
     rows = scored(rng.integers(2, size=6000), rng.random(6000))
     table = run((rows, groups), metrics=("accuracy",), bootstrap=Bootstrap(50))
     assert set(names) < set(table["group"])
-    assert one(table, metric="accuracy_gap")["method"] == "simultaneous"
+    assert one(table, metric="accuracy_gap")["interval_method"] == "simultaneous"
 
 
 @pytest.mark.parametrize(
@@ -203,12 +214,18 @@ def test_progress_counts_every_resample_and_permutation(
 
 
 def test_records_hold_null_for_what_is_missing(cohort):
-    records = as_records(run(cohort, bootstrap=None))
-    assert set(records[0]) == set(COLUMNS)
-    assert records[0]["low"] is None
-    assert records[0]["model"] is None
-    assert type(records[0]["n"]) is int
-    assert type(records[0]["value"]) is float
+    rows, groups = cohort
+    plan = Plan(bootstrap=None)
+    rng = np.random.default_rng(0)
+    record, *others = as_records(judge([measure_part(rows, groups, plan, rng=rng)]))
+    assert tuple(record) == COLUMNS
+    assert record["low"] is None
+    assert record["model"] is None
+    assert type(record["n"]) is int
+    assert type(record["value"]) is float
+    across = {(one["metric"], one["base"], one["aggregate"]) for one in others}
+    assert ("auc_gap", "auc", "gap") in across
+    assert all(one["reference"] for one in others if one["aggregate"] == "difference")
 
 
 @pytest.mark.parametrize(

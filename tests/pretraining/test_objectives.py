@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from evenhand.errors import UnknownNameError
-from evenhand.pretraining.objectives import find_method
 from evenhand.pretraining.objectives.simclr import nt_xent
 from evenhand.pretraining.objectives.vicreg import vicreg
+from evenhand.pretraining.registry import SSL_OBJECTIVES
 
 
 def test_nt_xent_of_a_case_worked_by_hand():
@@ -47,7 +47,7 @@ def test_vicreg_is_small_for_views_that_agree_and_spread():
 
 @pytest.mark.parametrize("name", ["simclr", "vicreg"])
 def test_every_method_has_a_head_and_a_loss_that_can_be_learnt_from(name):
-    method = find_method(name)
+    method = SSL_OBJECTIVES.find(name)
     head = method.head(7)
     first, second = head(torch.randn(6, 7)), head(torch.randn(6, 7))
     method.loss(first, second).backward()
@@ -56,9 +56,11 @@ def test_every_method_has_a_head_and_a_loss_that_can_be_learnt_from(name):
 
 
 def test_the_published_head():
-    assert sum(p.numel() for p in find_method("simclr").head(96).parameters()) == 64_178
+    assert sum(p.numel() for p in SSL_OBJECTIVES.find("simclr").head(96).parameters()) == 64_178
 
 
 def test_an_unknown_method():
-    with pytest.raises(UnknownNameError, match=r"no method 'simcrl'; there are: simclr, vicreg"):
-        find_method("simcrl")
+    with pytest.raises(
+        UnknownNameError, match=r"no SSL objective 'simcrl'; there are: simclr, vicreg"
+    ):
+        SSL_OBJECTIVES.find("simcrl")

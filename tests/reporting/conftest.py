@@ -11,27 +11,24 @@ import pytest
 from tests.records import make_record
 
 from evenhand.jobs.tune.settings import TuneSettings
-from evenhand.metrics import find_target
+from evenhand.metrics import MetricRow, find_target
 from evenhand.reporting import Report, Search, UnitShare
 
-COLUMNS = (
-    "model", "against", "split", "attribute", "group", "metric", "threshold", "value", "low",
-    "high", "level", "method", "p", "p_adjusted", "n", "patients", "positives",
-    "replicates_undefined", "undefined",
-)  # fmt: skip
 
-
-def row(metric: str, value: float | None, **more: Any) -> dict[str, Any]:
-    """One row of ``metrics.json``; the interval is 0.05 to either side unless given."""
+def row(
+    base: str, value: float | None, aggregate: str | None = None, **more: Any
+) -> dict[str, Any]:
+    """Fields of a row of ``metrics.json``; the interval is 0.05 to either side unless given."""
     low = high = None
     if value is not None:
         low, high = round(value - 0.05, 6), round(value + 0.05, 6)
-    base = dict.fromkeys(COLUMNS) | {
+    usual = {
         "model": "model",
         "split": "test",
         "attribute": "*",
         "group": "*",
-        "metric": metric,
+        "base": base,
+        "aggregate": aggregate,
         "value": value,
         "low": low,
         "high": high,
@@ -42,7 +39,7 @@ def row(metric: str, value: float | None, **more: Any) -> dict[str, Any]:
         "replicates_undefined": 0,
         "undefined": None if value is not None else "no positives among 400 samples",
     }
-    return base | more
+    return usual | more
 
 
 def of_age(
@@ -56,15 +53,15 @@ def of_age(
         row(metric, young, attribute="age", group="under 60", n=250, **more),
         row(metric, old, attribute="age", group="60+", n=150, **more),
         *(
-            row(f"{metric}_{kind}", f(old, young) if both else None, attribute="age", **p, **more)
+            row(metric, f(old, young) if both else None, kind, attribute="age", **p, **more)
             for kind, f in across.items()
             for p in [{"p_adjusted": 0.01} if kind == "gap" else {}]
         ),
     ]
 
 
-def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+def metric_rows(rows: list[dict[str, Any]]) -> list[MetricRow]:
+    return [MetricRow(**one) for one in rows]
 
 
 @pytest.fixture
@@ -85,7 +82,7 @@ def make_report() -> Callable[..., Report]:
             "attributes": ["age"],
             "positive": "malignant",
         }
-        return Report(rows=frame(rows), **(settings | more))
+        return Report(rows=metric_rows(rows), **(settings | more))
 
     return make
 
@@ -109,7 +106,7 @@ def tuned(make_report: Callable[..., Report]) -> Report:
     paired = (("full", 0.06, 0.02, 0.1, 0.004), ("head", 0.02, -0.03, 0.07, 0.61))
     for other, by, low, high, p in paired:
         pair = {"model": "fairtune", "against": other, "low": low, "high": high, "p_adjusted": p}
-        rows.append(row("auc_worst", by, attribute="age", **pair))
+        rows.append(row("auc", by, "worst", attribute="age", **pair))
         rows.append(row("auc", by, **pair))
     rows.append(row("sensitivity", None, model="fairtune", attribute="age", group="60+"))
     rows += [row("accuracy", 0.8, model=m, threshold=0.4) for m in ("fairtune", "head")]

@@ -9,14 +9,17 @@ import pytest
 from evenhand.reporting.estimates import Estimate
 from evenhand.reporting.sections.answers import group_answer, strategy_answer
 
-ROW = Estimate("m", "test", "sex", "f", "auc", 0.7, 0.65, 0.75, 0.95, 100, 90, 30)
+ROW = Estimate(
+    model="m", split="test", attribute="sex", group="f", base="auc", value=0.7, low=0.65,
+    high=0.75, level=0.95, n=100, patients=90, positives=30,
+)  # fmt: skip
 
 
 def rows(metric: str, p: float) -> list[Estimate]:
     """Two groups, and their gap with its corrected p-value."""
-    gap = replace(ROW, metric=f"{metric}_gap", group="*", value=0.2, low=0.1, high=0.3)
+    gap = replace(ROW, base=metric, aggregate="gap", group="*", value=0.2, low=0.1, high=0.3)
     gap = replace(gap, p_adjusted=p)
-    one = replace(ROW, metric=metric)
+    one = replace(ROW, base=metric)
     return [one, replace(one, group="m", value=0.9), gap]
 
 
@@ -49,7 +52,7 @@ def test_nobody_can_tell_where_nothing_does() -> None:
 def test_a_group_that_a_model_serves_worse_is_named() -> None:
     """The worst group may be another one than before, so that it tells nothing of this one."""
     held = {"model": "pruned", "against": "before"}
-    worst = replace(ROW, metric="auc_worst", group="*")
+    worst = replace(ROW, base="auc", aggregate="worst", group="*")
     changes = [
         replace(ROW, **held, value=-0.4, low=-0.6, high=-0.2, p_adjusted=0.003),
         replace(ROW, **held, group="m", value=0.1, low=-0.1, high=0.2),
@@ -79,7 +82,7 @@ F, M = ROW, replace(ROW, group="m", value=0.9)
         ([F, replace(M, value=None)], "there are no two groups whose numbers are defined"),
         ([F, replace(M, value=F.value)], "the numbers of all groups are equal"),
         (
-            [replace(row, metric=m) for m in ("selection_rate", "prevalence") for row in (F, M)],
+            [replace(row, base=m) for m in ("selection_rate", "prevalence") for row in (F, M)],
             "there is no better or worse in Share flagged and Prevalence",
         ),
     ],

@@ -7,7 +7,10 @@ import pytest
 from evenhand.reporting.estimates import Estimate
 from evenhand.reporting.text.worst_best import extremes, is_unknown
 
-ROW = Estimate("m", "test", "age", "a", "auc", 0.7, 0.65, 0.75, 0.95, 100, 90, 30)
+ROW = Estimate(
+    model="m", split="test", attribute="age", group="a", base="auc", value=0.7, low=0.65,
+    high=0.75, level=0.95, n=100, patients=90, positives=30,
+)  # fmt: skip
 
 
 def groups(**values: float | None) -> list[Estimate]:
@@ -19,7 +22,7 @@ def test_worst_is_lowest_or_highest_as_the_metric_has_it() -> None:
     found = extremes(rows, "auc")
     assert found
     assert (found.worst.group, found.best.group, found.groups) == ("a", "b", 3)
-    found = extremes([replace(row, metric="log_loss") for row in rows], "log_loss")
+    found = extremes([replace(row, base="log_loss") for row in rows], "log_loss")
     assert found
     assert (found.worst.group, found.best.group) == ("b", "a")
 
@@ -42,25 +45,26 @@ def test_a_group_that_the_measurement_excluded_is_not_the_worst() -> None:
 
 def test_equal_groups_and_metrics_without_direction_have_no_worst() -> None:
     assert extremes(groups(a=0.7, b=0.7), "auc") is None
-    rows = [replace(row, metric="selection_rate") for row in groups(a=0.7, b=0.9)]
+    rows = [replace(row, base="selection_rate") for row in groups(a=0.7, b=0.9)]
     assert extremes(rows, "selection_rate") is None
 
 
 @pytest.mark.parametrize(
-    ("p", "method", "apart"),
+    ("p", "approximate", "apart"),
     [
-        (0.06, "simultaneous", False),
-        (0.05, "simultaneous", True),
-        (0.01, "approximate: 22 patients", False),
-        (None, "simultaneous", False),
+        (0.06, None, False),
+        (0.05, None, True),
+        (0.01, "22 patients", False),
+        (None, None, False),
     ],
 )
 def test_apart_is_judged_by_the_corrected_p_value(
-    p: float | None, method: str, apart: bool
+    p: float | None, approximate: str | None, apart: bool
 ) -> None:
     """An interval clear of 0 is no claim, nor is anything that is only approximate."""
-    gap = replace(ROW, group="*", metric="auc_gap", value=0.2, low=0.1, high=0.3, method=method)
-    found = extremes([*groups(a=0.7, b=0.9), replace(gap, p_adjusted=p)], "auc")
+    gap = replace(ROW, group="*", base="auc", aggregate="gap", value=0.2, low=0.1, high=0.3)
+    gap = replace(gap, p_adjusted=p, approximate=approximate)
+    found = extremes([*groups(a=0.7, b=0.9), gap], "auc")
     assert found
     assert found.apart is apart
 

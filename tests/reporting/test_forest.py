@@ -10,7 +10,10 @@ from evenhand.reporting.charts.forest import Line, Look, axis_over, forest
 from evenhand.reporting.estimates import Estimate
 from evenhand.reporting.text.numbers import PERCENT, Scale
 
-ROW = Estimate("m", "test", "age", "60+", "auc", 0.7, 0.6, 0.75, 0.95, 100, 90, 30)
+ROW = Estimate(
+    model="m", split="test", attribute="age", group="60+", base="auc", value=0.7, low=0.6,
+    high=0.75, level=0.95, n=100, patients=90, positives=30,
+)  # fmt: skip
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=8))

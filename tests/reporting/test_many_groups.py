@@ -6,7 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evenhand.metrics import Plan, groups_of, measure, scored
+from evenhand.metrics import (
+    MetricRow,
+    Plan,
+    RowNames,
+    as_table,
+    groups_of,
+    judge,
+    measure,
+    measure_part,
+    scored,
+)
 from evenhand.reporting.charts.curves import score_views
 from evenhand.reporting.charts.explorer import explorer
 from evenhand.reporting.estimates import Estimates, estimates, find
@@ -28,15 +38,18 @@ def measured() -> tuple:
     samples = scored(labels, rng.uniform(0, 1, len(group)))
     levels = groups_of(group)
     plan = Plan(metrics=("auc", "accuracy", "log_loss"), across=("worst", "gap", "difference"))
-    rows = measure(samples, {"site": levels}, plan, rng=np.random.default_rng(1))
-    return samples, levels, rows.assign(model="model", split="test")
+    names = RowNames("model", split="test")
+    rng = np.random.default_rng(1)
+    part = measure_part(samples, {"site": levels}, plan, rng=rng, names=names)
+    return samples, levels, judge([part])
 
 
-def view_of(rows: pd.DataFrame):
+def view_of(rows: list[MetricRow]):
     return group_view(estimates(rows), "model", "site", "positive")
 
 
-def values_of(rows: pd.DataFrame, metric: str) -> pd.Series:
+def values_of(given: list[MetricRow], metric: str) -> pd.Series:
+    rows = as_table(given)
     return rows[(rows["metric"] == metric) & (rows["group"] != "*")].set_index("group")["value"]
 
 
@@ -62,7 +75,8 @@ def test_the_table_has_all_groups_and_differences_the_largest(measured):
 
 
 def test_few_groups_are_all_drawn(measured):
-    few = measured[2][measured[2]["group"].isin(["*", *measured[1].levels[:DRAWN]])]
+    shown = {"*", *measured[1].levels[:DRAWN]}
+    few = [row for row in measured[2] if row.group in shown]
     view = view_of(few)
     assert view.folded == ""
     assert all(len(plot.rows) == 1 + DRAWN for plot in view.leading)
@@ -79,7 +93,7 @@ def test_undefined_numbers_name_a_few_groups(measured):
 
 
 def test_the_terminal_shows_the_worst_groups_and_short_cells(measured):
-    rows = measured[2].copy()
+    rows = as_table(measured[2])
     rows.loc[rows["group"] == "g07", "undefined"] = "no positives " * 2000
     text = print_table(rows)
     lines = text.splitlines()
@@ -88,7 +102,7 @@ def test_the_terminal_shows_the_worst_groups_and_short_cells(measured):
         lines[-1]
         == f"… and {MANY - GROUPS} more groups; metrics.json and the report list all of them"
     )
-    worst = values_of(rows, "auc").sort_values().index[:GROUPS]
+    worst = values_of(measured[2], "auc").sort_values().index[:GROUPS]
     shown = {line.split("site: ")[1].split()[0] for line in lines if "site: g" in line}
     assert shown == set(worst)
 

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from evenhand.metrics import FAIRNESS, METRICS
+from evenhand.reporting.estimates import Estimate
 from evenhand.reporting.text.numbers import PERCENT, counted, duration, listed, plain, signed, whole
-from evenhand.reporting.text.vocabulary import TERMS, is_of_group, shown, split_across, term
+from evenhand.reporting.text.vocabulary import TERMS, shown, term
 
 
 @pytest.mark.parametrize(
@@ -28,8 +29,8 @@ from evenhand.reporting.text.vocabulary import TERMS, is_of_group, shown, split_
         (duration(59.97), "1 min 0 s"),
         (duration(7300), "2 h 1 min"),
         (shown("female*60+"), "female × 60+"),
-        (term("auc_worst").label, "AUC of the worst group"),
-        (term("sensitivity_gap").label, "Sensitivity gap"),
+        (term("auc", "worst").label, "AUC of the worst group"),
+        (term("sensitivity", "gap").label, "Sensitivity gap"),
         (term("made_up").label, "made up"),
     ],
 )
@@ -37,14 +38,12 @@ def test_as_people_read_it(text: str, expected: str) -> None:
     assert text == expected
 
 
-def test_numbers_across_groups_by_their_names() -> None:
-    assert split_across("log_loss_worst") == ("log_loss", "worst")
-    assert split_across("log_loss") == ("log_loss", None)
-    assert split_across("auc_min_ratio") == ("auc", "min_ratio")
-    assert split_across("demographic_parity_difference")[1] is None  # a name of its own
-    assert not is_of_group("demographic_parity_difference")
-    assert term("auc_gap").better == "lower"
-    assert term("auc_difference").better == "higher"
+def test_numbers_across_groups_by_their_parts() -> None:
+    assert not Estimate(base="demographic_parity_difference").of_group
+    assert not Estimate(base="auc", aggregate="gap").of_group
+    assert Estimate(base="auc").of_group
+    assert term("auc", "gap").better == "lower"
+    assert term("auc", "difference").better == "higher"
     assert term("error_rate").better == "lower"
     assert term("calibration_slope").better == "neither"
 
@@ -54,13 +53,13 @@ def test_every_registered_metric_has_words() -> None:
         assert term(name).label
         assert term(name).says.format(positive="malignant")
     assert set(TERMS) <= set(METRICS)
-    assert term("log_loss_worst").better == "lower"
+    assert term("log_loss", "worst").better == "lower"
 
 
 def test_differences_of_shares_are_points() -> None:
     assert term("sensitivity").scale.text(0.14) == "14.0\N{NO-BREAK SPACE}%"
-    assert term("sensitivity_worst").scale.text(0.14) == "14.0\N{NO-BREAK SPACE}%"
+    assert term("sensitivity", "worst").scale.text(0.14) == "14.0\N{NO-BREAK SPACE}%"
     for kind in ("gap", "difference"):
-        assert term(f"sensitivity_{kind}").scale.text(0.14) == "14.0\N{NO-BREAK SPACE}points"
-    assert term("auc_gap").scale.text(0.14) == "0.140"
-    assert term("sensitivity_ratio").scale.text(1.4) == "1.400"
+        assert term("sensitivity", kind).scale.text(0.14) == "14.0\N{NO-BREAK SPACE}points"
+    assert term("auc", "gap").scale.text(0.14) == "0.140"
+    assert term("sensitivity", "ratio").scale.text(1.4) == "1.400"

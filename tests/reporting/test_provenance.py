@@ -9,7 +9,10 @@ from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.reporting.estimates import Estimate
 from evenhand.reporting.sections.provenance import fact_tables, undefined
 
-ROW = Estimate("m", "test", "age", "60+", "auc", None, None, None, 0.95, 9, 8, 0, undefined="why")
+ROW = Estimate(
+    model="m", split="test", attribute="age", group="60+", base="auc", level=0.95, n=9, patients=8,
+    positives=0, undefined="why",
+)  # fmt: skip
 
 
 def test_facts_become_tables_and_none_is_lost() -> None:
@@ -27,10 +30,10 @@ def test_facts_become_tables_and_none_is_lost() -> None:
 def test_undefined_numbers_are_gathered_by_group_and_reason() -> None:
     rows = [
         ROW,
-        replace(ROW, metric="sensitivity"),
-        replace(ROW, metric="specificity", undefined="other"),
-        replace(ROW, group="*", metric="auc_worst"),
-        replace(ROW, group="*", metric="auc_gap"),
+        replace(ROW, base="sensitivity"),
+        replace(ROW, base="specificity", undefined="other"),
+        replace(ROW, group="*", base="auc", aggregate="worst"),
+        replace(ROW, group="*", base="auc", aggregate="gap"),
         replace(ROW, attribute="*", group="*"),
         replace(ROW, against="other"),
         replace(ROW, value=0.5, undefined=None),

@@ -25,11 +25,14 @@ from evenhand.reporting.text.sentences import (
 )
 from evenhand.reporting.text.worst_best import Extremes
 
-OLD = Estimate("m", "test", "age", "60+", "sensitivity", 0.61, 0.55, 0.67, 0.95, 150, 120, 50)
+OLD = Estimate(
+    model="m", split="test", attribute="age", group="60+", base="sensitivity", value=0.61, low=0.55,
+    high=0.67, level=0.95, n=150, patients=120, positives=50,
+)  # fmt: skip
 YOUNG = replace(OLD, group="under 60", value=0.84, low=0.79, high=0.89)
-GAP = replace(OLD, group="*", metric="sensitivity_gap", value=0.23, low=0.15, high=0.31)
+GAP = replace(OLD, group="*", base="sensitivity", aggregate="gap", value=0.23, low=0.15, high=0.31)
 PAIRED = replace(
-    OLD, model="FairTune", against="full fine-tuning", group="*", metric="auc_worst",
+    OLD, model="FairTune", against="full fine-tuning", group="*", base="auc", aggregate="worst",
     value=0.039, low=-0.01, high=0.088, p_adjusted=0.3,
 )  # fmt: skip
 
@@ -45,7 +48,7 @@ def test_groups_are_told_in_counts_out_of_a_hundred() -> None:
 
 
 def test_groups_told_by_auc_and_accuracy() -> None:
-    old, young = (replace(row, metric="auc") for row in (OLD, YOUNG))
+    old, young = (replace(row, base="auc") for row in (OLD, YOUNG))
     assert groups_sentence(old, young, "malignant") == (
         "Where age is 60+, the model scores a malignant case above another case 61 times in 100 "
         "(AUC 0.610); where it is under 60, 84 times (0.840)."
@@ -54,7 +57,7 @@ def test_groups_told_by_auc_and_accuracy() -> None:
     assert groups_sentence(old, young, "") == (
         "Where age is 60+, the AUC is 0.610; where it is under 60, 0.840."
     )
-    old, young = (replace(row, metric="accuracy") for row in (OLD, YOUNG))
+    old, young = (replace(row, base="accuracy") for row in (OLD, YOUNG))
     assert groups_sentence(old, young, "") == (
         "Where age is 60+, the model is right in 61 of 100 cases; where it is under 60, in 84."
     )
@@ -87,9 +90,9 @@ def test_an_end_of_the_interval_is_not_rounded_to_zero(low: float, told: str) ->
 
 
 def test_gap_of_a_metric_that_may_be_negative() -> None:
-    old, young = (replace(row, metric="net_benefit") for row in (OLD, YOUNG))
+    old, young = (replace(row, base="net_benefit") for row in (OLD, YOUNG))
     old, young = replace(old, value=-0.02), replace(young, value=0.03)
-    gap = replace(GAP, metric="net_benefit_gap", value=0.05, low=0.01, high=0.09)
+    gap = replace(GAP, base="net_benefit", aggregate="gap", value=0.05, low=0.01, high=0.09)
     assert same(
         gap_sentence(Extremes(old, young, 2, gap)),
         "The gap is 0.050 (95 % interval 0.010 to 0.090).",
@@ -143,20 +146,23 @@ def test_whether_chance_explains_a_gap(p: float | None, groups: int, sentence: s
 
 
 @pytest.mark.parametrize(
-    ("metric", "value", "p", "chip"),
+    ("metric", "aggregate", "value", "p", "chip"),
     [
-        ("auc_worst", 0.04, 0.06, "cannot tell"),
-        ("auc_worst", 0.04, 0.05, "better"),
-        ("auc_worst", -0.04, 0.01, "worse"),
-        ("auc_gap", -0.04, 0.01, "better"),
-        ("log_loss_worst", 0.04, 0.01, "worse"),
-        ("auc_worst", 0.04, None, "cannot tell"),
-        ("auc_worst", None, 0.01, "cannot tell"),
-        ("selection_rate", 0.04, 0.01, "cannot tell"),
+        ("auc", "worst", 0.04, 0.06, "cannot tell"),
+        ("auc", "worst", 0.04, 0.05, "better"),
+        ("auc", "worst", -0.04, 0.01, "worse"),
+        ("auc", "gap", -0.04, 0.01, "better"),
+        ("log_loss", "worst", 0.04, 0.01, "worse"),
+        ("auc", "worst", 0.04, None, "cannot tell"),
+        ("auc", "worst", None, 0.01, "cannot tell"),
+        ("selection_rate", None, 0.04, 0.01, "cannot tell"),
     ],
 )
-def test_paired_outcome(metric: str, value: float | None, p: float | None, chip: str) -> None:
-    assert paired_chip(replace(PAIRED, metric=metric, value=value, p_adjusted=p)) == chip
+def test_paired_outcome(
+    metric: str, aggregate: str | None, value: float | None, p: float | None, chip: str
+) -> None:
+    row = replace(PAIRED, base=metric, aggregate=aggregate, value=value, p_adjusted=p)
+    assert paired_chip(row) == chip
 
 
 def test_paired_sentence() -> None:
@@ -165,7 +171,7 @@ def test_paired_sentence() -> None:
         "Against full fine-tuning: +0.039 (95 % interval −0.010 to 0.088; corrected p = 0.300): "
         "cannot tell.",
     )
-    bare = replace(PAIRED, low=None, high=None, method="no interval: the same in every resample")
+    bare = replace(PAIRED, low=None, high=None, no_interval="the same in every resample")
     assert same(
         paired_sentence(bare),
         "Against full fine-tuning: +0.039 (no interval: the same in every resample; "
@@ -197,14 +203,14 @@ def test_models_side_by_side() -> None:
     assert models_sentence([one, other]) == (
         "AUC of the age group served worst: FairTune 0.780 and full fine-tuning undefined."
     )
-    overall = [replace(row, attribute="*", metric="auc") for row in (one, other)]
+    overall = [replace(row, attribute="*", aggregate=None) for row in (one, other)]
     assert models_sentence(overall) == (
         "AUC of everybody: FairTune 0.780 and full fine-tuning undefined."
     )
 
 
 def test_what_a_gain_costs_everybody_is_said_where_it_is_certain() -> None:
-    overall = replace(PAIRED, attribute="*", metric="auc", value=-0.09, p_adjusted=0.01)
+    overall = replace(PAIRED, attribute="*", aggregate=None, value=-0.09, p_adjusted=0.01)
     unsure = replace(overall, against="head only", p_adjusted=0.2)
     assert cost_sentence([overall, unsure]) == (
         " It serves everybody together worse than full fine-tuning."
@@ -254,8 +260,8 @@ def test_an_attribute_called_group_is_not_named_twice_and_names_keep_their_case(
 def test_a_gap_is_told_where_sensitivity_cannot_tell(
     metric: str, label: str, worst: str, best: str, gap: str
 ) -> None:
-    old, young = replace(OLD, metric=metric), replace(YOUNG, metric=metric)
-    found = Extremes(old, young, 2, replace(GAP, metric=f"{metric}_gap", p_adjusted=0.02))
+    old, young = replace(OLD, base=metric), replace(YOUNG, base=metric)
+    found = Extremes(old, young, 2, replace(GAP, base=metric, aggregate="gap", p_adjusted=0.02))
     assert same(
         apart_sentence(found),
         f"In {label} the groups do differ by more than chance explains: {worst} where age is 60+, "
@@ -285,7 +291,7 @@ def test_a_small_p_value_is_shown_as_a_bound_and_not_as_0(p: float | None, said:
 def test_a_model_that_does_no_better_than_chance(
     value: float, low: float | None, high: float | None, p: float | None, said: str | None
 ) -> None:
-    auc = replace(OLD, group="*", metric="auc", value=value, low=low, high=high, p_adjusted=p)
+    auc = replace(OLD, group="*", base="auc", value=value, low=low, high=high, p_adjusted=p)
     found = chance_remark(auc)
     assert (found is None) if said is None else (said in (found or ""))
 
@@ -295,7 +301,5 @@ def test_what_would_usually_show_is_not_said_of_models_that_never_differ(
     detectable: float, told: bool
 ) -> None:
     same_worst = replace(PAIRED, value=0.0, p_adjusted=1.0)
-    reach = replace(
-        same_worst, metric=f"{PAIRED.metric.removesuffix('_worst')}_detectable", value=detectable
-    )
+    reach = replace(same_worst, aggregate="detectable", value=detectable)
     assert bool(usual_sentences([same_worst, reach], [same_worst])) == told

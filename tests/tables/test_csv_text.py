@@ -62,6 +62,8 @@ def test_a_header_may_begin_with_a_hash(tmp_path):
         (b'a,b,c\n1,2,"x\n1,2,y"\n1,2,z\n', "row 2: a quotation mark opens there and closes only"),
         (b"a,b\n1,2\n# note\n3,4\n", "row 3: a comment among the rows"),
         (b"# a\n\na,b\n1,2\n3\n", "row 5: fewer cells"),
+        (b"a,b\n1,2\n1,2,3\n\n1,2,\n", "rows 3, 5: more cells than the 2 columns"),
+        (b"# a\na,b\n1,2\n1,2,3\n", r"row 4: more cells .* \(row 4 has 3\)"),
         (b"a,a\xe2\x80\x8b\n1,2\n", "has the column a twice"),
     ],
 )
@@ -116,6 +118,14 @@ def test_merged_cells_are_refused(tmp_path):
     ("content", "kind"),
     [
         (b"PK\x03\x04\xe0\xe1", "an Excel workbook"),
+        (b"\n<!DOCTYPE HTML>\n<p>Sign in</p>\n", "a web page"),
+        (b"<html><body>", "a web page"),
+        (b'<?xml version="1.0"?>\n<a/>\n', "is XML"),
+        (b'[{"id": 1, "label": 0},\n{"id": 2, "label": 1}]\n', "is JSON"),
+        (b'{\n"id": [1]\n}\n', "is JSON"),
+        (b"%PDF-1.7\n", "a PDF"),
+        (b"{\\rtf1 a,b}\n", "RTF"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:a\n", "a Git LFS pointer"),
         (gzip.compress(PLAIN.encode(), mtime=0), "packed by gzip"),
     ],
 )

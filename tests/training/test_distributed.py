@@ -81,8 +81,12 @@ def test_two_processes_do_what_one_does_and_one_of_them_prints_and_writes(tmp_pa
     """The batches are the same, each sample augmented as it would be, and half are in each."""
     script = tmp_path / "script.py"
     script.write_text("from evenhand.cli import main; main()")
-    words = ("finetune", "phantom:patients=80,size=32,seed=1", *training(tmp_path / "cache"))
-    words += ("--batch-size", 16, "--epochs", 2, "--lr", 1e-3, "--out")
+    words = (
+        "finetune",
+        "phantom:patients=80,size=32,seed=1",
+        *training(tmp_path / "cache", "--batch-size", 16),
+    )
+    words += ("--epochs", 2, "--lr", 1e-3, "--out")
     assert evenhand(*words, tmp_path / "one").status == 0
     for again in ((), ("--overwrite",)):  # the main process alone clears what is there
         done = launched(script, *words, tmp_path / "two", *again)

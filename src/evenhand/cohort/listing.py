@@ -11,8 +11,8 @@ import pandas as pd
 from evenhand.cohort.cohort import Cohort, check_usable, counts
 from evenhand.cohort.images.decoding import ImageFiles
 from evenhand.cohort.layouts import files_below, places, walk
-from evenhand.cohort.readers import known_readers, read_cohort, reader_of
-from evenhand.cohort.registry import DataSet, Reader
+from evenhand.cohort.readers import read_cohort, reader_of
+from evenhand.cohort.registry import READERS, DataSet, Reader
 from evenhand.cohort.settings import DataSettings
 from evenhand.errors import some
 from evenhand.tables.attributes import Attribute
@@ -21,7 +21,7 @@ from evenhand.wording import counted
 
 def data_set_listing() -> str:
     """Return what each reader reads, from its task to how to get access."""
-    return "\n\n".join(_described(reader) for _, reader in sorted(known_readers().items()))
+    return "\n\n".join(_described(reader) for _, reader in sorted(READERS.items()))
 
 
 def verify(data: str) -> str:

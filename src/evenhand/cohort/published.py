@@ -17,7 +17,7 @@ from evenhand.cohort.images.decoding import Open, image_files, open_picture
 from evenhand.cohort.images.volumes import Cut, sliced, volume_slices
 from evenhand.cohort.labels import Label
 from evenhand.cohort.layouts import check_layout, files_below, found, look_at, refuse_outside
-from evenhand.cohort.registry import SERIES, DataSet, reader, refuse_settings
+from evenhand.cohort.registry import SERIES, DataSet, refuse_settings, register_reader
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.splits import own_split
 from evenhand.errors import EvenhandError, import_extra, pick, some
@@ -101,7 +101,8 @@ def published(name: str, data_set: DataSet) -> Callable[[Find], Find]:
             table = _completed(samples.table, data_set, root, settings.attribute)
             return _cohort(name, data_set, replace(samples, table=table), root, settings)
 
-        reader(name, data_set)(open_cohort)
+        open_cohort.__module__ = find.__module__
+        register_reader(name, data_set)(open_cohort)
         return find
 
     return register

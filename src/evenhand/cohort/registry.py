@@ -9,6 +9,7 @@ from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.labels import Label
 from evenhand.cohort.settings import DataSettings
 from evenhand.errors import EvenhandError
+from evenhand.registry import Registry
 from evenhand.tables.attributes import Attribute
 
 Open = Callable[[str, DataSettings], Cohort]
@@ -101,10 +102,11 @@ class Reader:
     open: Open
 
 
-READERS: dict[str, Reader] = {}
+READERS: Registry[Reader] = Registry("reader", "cohort/readers", ("register_reader", "published"))
+"""The readers by name."""
 
 
-def reader(name: str, about: DataSet) -> Callable[[Open], Open]:
+def register_reader(name: str, about: DataSet) -> Callable[[Open], Open]:
     """Register a function as the reader of the name that DATA begins with.
 
     It checks its input as a whole before it returns, names file and row of what it refuses, and
@@ -113,7 +115,8 @@ def reader(name: str, about: DataSet) -> Callable[[Open], Open]:
     """
 
     def register(function: Open) -> Open:
-        READERS[name] = Reader(name, about, function)
+        made = Reader(name, about, function)
+        READERS.add(name, made, module=function.__module__, title=about.title)
         return function
 
     return register

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evenhand.cohort.readers import known_readers, open_cohort
+from evenhand.cohort.readers import open_cohort
+from evenhand.cohort.registry import READERS
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.splits import Splits, read_splits
 from evenhand.cohort.store.samples import store_samples
@@ -90,6 +91,5 @@ def data_now(known: str, given: str | None) -> str:
     if given is None:
         return known
     reader = known.partition(":")[0]
-    readers = known_readers()
-    bare = given.partition(":")[0] not in readers
-    return f"{reader}:{given}" if bare and reader in readers else given
+    bare = given.partition(":")[0] not in READERS
+    return f"{reader}:{given}" if bare and reader in READERS else given

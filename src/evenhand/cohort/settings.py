@@ -7,13 +7,14 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
+from evenhand.plugins import ImportSettings
 from evenhand.settings import SEEDS
 from evenhand.tables.settings import ClassSettings
 
 MAX_PIXELS = 80_000_000  # of one image, and of all that threads decode together
 
 
-class DataSettings(ClassSettings, title="Data"):
+class DataSettings(ClassSettings, ImportSettings, title="Data"):
     """Which data, which label, which attributes, and which patients."""
 
     machine = frozenset({"cache"})

@@ -1,27 +1,36 @@
-"""``metrics.json``, read and checked."""
+"""``metrics.json``: its rows, written, read and checked."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from evenhand.files import DamagedError, checked, read_object
-from evenhand.metrics import COLUMNS, as_table
+from evenhand.evaluation import metrics_schema1
+from evenhand.files import DamagedError, checked, read_object, write_rows
+from evenhand.metrics import COLUMNS, MetricRow, as_records
 
-SCHEMA = 1
+SCHEMA = 2
+ROW = TypeAdapter(MetricRow)
 
 
 class _Metrics(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True)
 
     schema_version: int = Field(alias="schema")
-    rows: list[dict[str, str | int | float | None]]
+    rows: list[dict[str, Any]]
 
 
-def read_rows(path: Path) -> pd.DataFrame:
-    """Return the rows of a ``metrics.json``, with the columns ``COLUMNS``.
+def write_metrics(path: Path, rows: Iterable[MetricRow]) -> None:
+    """Write rows as ``metrics.json``: ``{"schema": 2, "rows": [{...}, ...]}``."""
+    write_rows(path, {"schema": SCHEMA}, as_records(rows))
+
+
+def read_metrics(path: Path) -> list[MetricRow]:
+    """Return the rows of a ``metrics.json`` of this or an earlier schema.
 
     Raises
     ------
@@ -30,12 +39,29 @@ def read_rows(path: Path) -> pd.DataFrame:
     """
     advice = f"`evenhand report {path.parent}` writes it again."
     try:
-        rows = checked(_Metrics, read_object(path, SCHEMA), path).rows
-        for number, row in enumerate(rows):
-            if absent := [name for name in COLUMNS if name not in row]:
+        file = checked(_Metrics, read_object(path, SCHEMA), path)
+        first = file.schema_version == 1
+        columns = metrics_schema1.COLUMNS if first else COLUMNS
+        rows = []
+        for number, row in enumerate(file.rows):
+            if absent := [name for name in columns if name not in row]:
                 raise DamagedError(path, f"row {number} lacks {absent[0]!r}")
-        return as_table(rows)
+            rows.append(_checked(metrics_schema1.as_schema_2(row) if first else row, number, path))
+        return rows
     except DamagedError as error:
         raise DamagedError(path, error.problem, advice) from None
-    except (TypeError, ValueError) as error:
-        raise DamagedError(path, f"a row has a value of the wrong type ({error})", advice) from None
+
+
+def _checked(values: Mapping[str, Any], number: int, path: Path) -> MetricRow:
+    given = {name: values[name] for name in COLUMNS if name != "metric" and name in values}
+    try:
+        row = ROW.validate_json(json.dumps(given), strict=True)  # a strict dictionary is no row
+    except ValidationError as error:
+        first = error.errors()[0]
+        wrong = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        problem = f"row {number} has a value of the wrong type ({wrong}: {first['input']!r})"
+        raise DamagedError(path, problem) from None
+    if row.metric != values["metric"]:
+        problem = f"row {number} calls {row.metric!r} {values['metric']!r}"
+        raise DamagedError(path, problem)
+    return row

@@ -18,6 +18,7 @@ from evenhand.metrics import (
     Plan,
     Policy,
     Progress,
+    RowNames,
     Scored,
     as_table,
     attribute_groups,
@@ -30,6 +31,7 @@ from evenhand.metrics import (
     within,
 )
 from evenhand.tables.predictions import Predictions
+from evenhand.wording import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,7 +229,7 @@ def model_part(
         plan,
         rng=np.random.default_rng(seed),
         progress=progress,
-        names={"model": model, "split": split},
+        names=RowNames(model, split=split),
         patients=_patients(rows),
     )
 
@@ -289,7 +291,7 @@ def pair_part(
         rng=np.random.default_rng(seed),
         against=scored_rows(second, other),
         progress=progress,
-        names={"model": names[0], "against": names[1], "split": split},
+        names=RowNames(*names, split),
         patients=_patients(first),
     )
 
@@ -323,8 +325,8 @@ def matched(first: Predictions, second: Predictions) -> tuple[Predictions, Predi
         differs = kept["sample_id"][(kept[column] != found[column]).to_numpy()]
         if len(differs):
             raise EvenhandError(
-                f"{len(differs)} samples have another {column} in the other model's predictions "
-                f"({differs.iloc[0]!r} for one); they come from other data."
+                f"{counted(len(differs), 'sample')} with another {column} in the other model's "
+                f"predictions ({differs.iloc[0]!r} for one); they come from other data."
             )
     return (
         Predictions(kept, first.classes, first.levels),

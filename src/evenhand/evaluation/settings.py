@@ -9,6 +9,7 @@ from typing import Literal, Self, TypeVar
 from pydantic import Field, field_validator, model_validator
 
 from evenhand.cohort.settings import DataSettings
+from evenhand.plugins import ImportSettings
 from evenhand.settings import SEEDS, Settings
 from evenhand.tables.settings import ClassSettings
 
@@ -18,7 +19,7 @@ LEAST = 19
 """The fewest permutations whose smallest p-value is .05."""
 
 
-class ReadSettings(ClassSettings, title="Predictions"):
+class ReadSettings(ClassSettings, ImportSettings, title="Predictions"):
     """How predictions are read."""
 
     attribute: tuple[str, ...] = Field(

@@ -131,5 +131,5 @@ def _same_data(one: Origin, other: Origin) -> bool:
     they lie, or by what they are.
     """
     alike = one.path == other.path or one.fingerprint == other.fingerprint
-    published = bool(READERS[one.reader].about.layout)
+    published = one.reader in READERS and bool(READERS[one.reader].about.layout)
     return one.reader == other.reader and (published or alike)

@@ -24,6 +24,7 @@ from evenhand.evaluation.settings import InputSettings
 from evenhand.experiments.earlier_records import current_content
 from evenhand.experiments.job_settings import settings_class
 from evenhand.files import checked, first_problem, read_object
+from evenhand.plugins import RECORDED
 from evenhand.runs import SCHEMA, CommonRecord
 from evenhand.settings import Settings
 
@@ -233,7 +234,8 @@ def data_settings(record: RunRecord[Settings]) -> DataSettings:
     """
     settings = record.settings
     if isinstance(settings, DataSettings):
-        return DataSettings(**{name: getattr(settings, name) for name in DataSettings.model_fields})
+        names = DataSettings.model_fields.keys() - {"imports"}
+        return DataSettings(**{name: getattr(settings, name) for name in names})
     if record.parent is None:
         raise EvenhandError(f"a run of {record.job!r} reads no data set; name a run that does.")
     own = type(settings).model_fields.keys() & DataSettings.model_fields.keys()
@@ -257,7 +259,7 @@ def _read_settings(value: object, job: str) -> Settings:
             raise ValueError(f"it lacks {name!r}")
     given = {name: of for name, of in value.items() if not _is_default(kind, name, of)}
     try:
-        settings = kind.model_validate(given)
+        settings = kind.model_validate(given, context=RECORDED)
     except ValidationError as error:
         raise ValueError(first_problem(error)) from None
     for name, of in settings.kept().items():

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from evenhand.cohort.settings import SplitSettings
 from evenhand.earlier_names import current_settings
+from evenhand.masks.registry import STRATEGIES
 from evenhand.networks.settings import ModelSettings
 from evenhand.settings import Settings
 from evenhand.training.settings import FitSettings, LoopSettings
@@ -105,8 +106,6 @@ class FinetuneSettings(
 
     strategy: str = Field(
         "full",
-        description="full, scratch, head, last-K, attention, layernorm, bitfit, lora[:BLOCK,…], "
-        "gradual[:K], random:SEED, the freeze grid (frozen3, frozen2, frozen2fl, frozen1, "
-        "frozen1m, frozen0, supervised), a mask family (mlp, norm-attn-mlp, stages …), or units "
-        "joined by commas",
+        description=f"{', '.join(STRATEGIES.usages())}; a mask family (mlp, norm-attn-mlp, stages "
+        "…), or units joined by commas",
     )

@@ -29,7 +29,8 @@ TOKEN = "evenhand-token"
 """The key of the token in a call's metadata."""
 
 _THREADS = 10  # calls that are answered at the same time
-_SERVER = (("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1))
+_LARGEST = 64 * 2**20  # bytes of a worker's message: what it reports of a trial is far smaller
+_SERVER = (("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", _LARGEST))
 _CHANNEL = (("grpc.max_receive_message_length", -1),)
 
 
@@ -105,7 +106,8 @@ def served(storage: BaseStorage, place: MeetingPoint) -> Iterator[Access]:
     Raises
     ------
     EvenhandError
-        The certificate or its key cannot be read, or do not belong together.
+        The certificate or its key cannot be read, or do not belong together; or the system lets
+        nothing listen at the place.
     """
     token = secrets.token_hex(32)
     server = grpc.server(
@@ -117,7 +119,7 @@ def served(storage: BaseStorage, place: MeetingPoint) -> Iterator[Access]:
         access = _listen_on_port(server, place, token)
     else:
         access = Access(f"unix:{quote(str(place.folder / 'study.sock'))}", token)
-        server.add_insecure_port(access.target)
+        _bind(access.target, server.add_insecure_port)
     server.start()
     try:
         yield access
@@ -128,12 +130,25 @@ def served(storage: BaseStorage, place: MeetingPoint) -> Iterator[Access]:
 def _listen_on_port(server: grpc.Server, place: NetworkHost, token: str) -> Access:
     name = f"[{place.name}]" if ":" in place.name else place.name
     if place.certificate is None or place.key is None:
-        port = server.add_insecure_port(f"{name}:0")
+        port = _bind(f"{name}:0", server.add_insecure_port)
         return Access(f"{name}:{port}", token)
     key, certificate = _read_certificate(place.certificate, place.key)
     credentials = grpc.ssl_server_credentials([(key, certificate)])
-    port = server.add_secure_port(f"{name}:0", credentials)
+    port = _bind(f"{name}:0", server.add_secure_port, credentials)
     return Access(f"{name}:{port}", token, certificate)
+
+
+def _bind(target: str, add: Callable[..., int], *credentials: grpc.ServerCredentials) -> int:
+    """Listen at an address, and return the port."""
+    try:
+        return add(target, *credentials)
+    except RuntimeError:
+        raise EvenhandError(
+            f"the study cannot be served to its workers at {target}: the system lets nothing "
+            "listen there. See that this is an address of this machine (its name in the network, "
+            "or Ray's --node-ip-address), or keep the study on a database server that all nodes "
+            "reach: --storage URL."
+        ) from None
 
 
 def _read_certificate(certificate: Path, key: Path) -> tuple[bytes, bytes]:
@@ -179,7 +194,8 @@ class _Guard(grpc.ServerInterceptor):  # type: ignore[misc]
     def intercept_service(self, continuation: Callable[..., Any], details: Any) -> Any:
         token = dict(details.invocation_metadata).get(TOKEN, "")
         if not hmac.compare_digest(str(token).encode(), self._token):
-            return grpc.unary_unary_rpc_method_handler(_refuse)
+            # No message of a stream is read before the handler asks for it; this one does not.
+            return grpc.stream_unary_rpc_method_handler(_refuse)
         handler = continuation(details)
         if handler is None:
             return None
@@ -190,7 +206,7 @@ class _Guard(grpc.ServerInterceptor):  # type: ignore[misc]
         )
 
 
-def _refuse(request: Any, context: Any) -> None:
+def _refuse(requests: Any, context: Any) -> None:
     context.abort(grpc.StatusCode.UNAUTHENTICATED, "this study is served to its own workers alone")
 
 

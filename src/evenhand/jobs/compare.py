@@ -15,12 +15,14 @@ from evenhand.experiments.inputs import Inputs, find_inputs, read_inputs
 from evenhand.experiments.records import MatchedRecord
 from evenhand.experiments.runs import Run, begin_run
 from evenhand.jobs.audit.job import begin_audit, notes_of, write_audit
+from evenhand.jobs.keywords import with_keywords
 from evenhand.runs import run_scope
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.predictions import Predictions
 from evenhand.wording import counted
 
 
+@with_keywords(CompareSettings, "inputs")
 @run_scope()
 def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) -> Run:
     """Compare models in pairs, on the samples that all of them have scored.

@@ -8,6 +8,7 @@ from pathlib import Path
 from evenhand.experiments.runs import Run
 from evenhand.experiments.settings import FinetuneSettings
 from evenhand.jobs.finetune.job import finetune
+from evenhand.jobs.keywords import StrPath
 from evenhand.jobs.tune.job import tune
 from evenhand.jobs.tune.settings import TuneSettings
 
@@ -21,7 +22,7 @@ SIZE = 64  # pixels
 
 
 def demo(
-    out: Path, *, overwrite: bool = False, say: Callable[[str], None] = lambda text: None
+    out: StrPath, *, overwrite: bool = False, say: Callable[[str], None] = lambda text: None
 ) -> Run:
     """Pre-train a small network where stickers mean nothing, then tune it where they give away.
 
@@ -43,6 +44,7 @@ def demo(
     Run
         The second run.
     """
+    out = Path(out)
     pretrained = out / "pretrained"
     if overwrite or not (pretrained / "report.html").exists():
         say("Pre-training a small ViT on phantoms whose stickers mean nothing …")

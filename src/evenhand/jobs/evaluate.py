@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -10,20 +10,21 @@ import pandas as pd
 from pydantic import BaseModel
 
 from evenhand.earlier_names import current_record, current_target
+from evenhand.evaluation.metrics_file import write_metrics
 from evenhand.evaluation.requests import Asked, ask, measure_settings, points
 from evenhand.evaluation.rows import groups_in, model_part, pair_part, rows_of, scored_rows
 from evenhand.evaluation.settings import MeasureSettings
 from evenhand.experiments.records import RunRecord
 from evenhand.experiments.runs import Run
 from evenhand.experiments.settings import TargetSettings
-from evenhand.files import checked, read_json, read_object, write_rows, write_text
+from evenhand.files import checked, read_json, read_object, write_text
 from evenhand.jobs.adjust.adjustment import adjustments_of, judged_metrics
 from evenhand.jobs.adjust.page import adjustment_part, promise_verdicts
 from evenhand.metrics import (
+    DETECTABLE,
     Measured,
+    MetricRow,
     Progress,
-    as_records,
-    as_table,
     compared_levels,
     find_target,
     judge,
@@ -61,7 +62,7 @@ FITTED = (
 )
 
 
-def evaluate(run: Run, *, chosen: str | None) -> pd.DataFrame:
+def evaluate(run: Run, *, chosen: str | None) -> list[MetricRow]:
     """Measure every model of a run; write ``metrics.json``, ``report.html``, ``verdicts.json``.
 
     Everything is read from the run directory, so that it can be done again at any time. The rows
@@ -71,21 +72,21 @@ def evaluate(run: Run, *, chosen: str | None) -> pd.DataFrame:
 
     Returns
     -------
-    pandas.DataFrame
+    list
         The rows of ``metrics.json``.
     """
     models = {name: read_predictions(run.predictions_file(name)) for name in run.models}
     record = run.record
     asked = ask(models, record.attributes, _measured(record), record.cuts)
     rows = metrics_of(run, asked, chosen)
-    write_rows(run.root / "metrics.json", {"schema": 1}, as_records(rows))
+    write_metrics(run.root / "metrics.json", rows)
     page = report_of(run, asked, rows, chosen)
     write_text(run.root / "report.html", render(page))
     write_verdicts(run.root / "verdicts.json", verdicts_of(page))
     return rows
 
 
-def metrics_of(run: Run, asked: Mapping[str, Asked], chosen: str | None) -> pd.DataFrame:
+def metrics_of(run: Run, asked: Mapping[str, Asked], chosen: str | None) -> list[MetricRow]:
     """Return the metric rows of all models of a run; their claims are tested together."""
     record = run.record
     seed, reported = record.seed, _measured(record).split
@@ -116,7 +117,7 @@ def metrics_of(run: Run, asked: Mapping[str, Asked], chosen: str | None) -> pd.D
                     cuts=(one.cut, other.cut), progress=watch(f"{name} less {against}"),
                 )
             )  # fmt: skip
-    return as_table(judge(parts))
+    return judge(parts)
 
 
 @contextmanager
@@ -139,7 +140,7 @@ def _steps(tables: int) -> Iterator[Callable[[str], Progress]]:
 
 
 def report_of(
-    run: Run, asked: Mapping[str, Asked], rows: pd.DataFrame, chosen: str | None
+    run: Run, asked: Mapping[str, Asked], rows: Sequence[MetricRow], chosen: str | None
 ) -> Report:
     """Return what the report of a run shows."""
     record = run.record.model_copy(update={"chosen": chosen})
@@ -255,9 +256,11 @@ def _units(run: Run, model: str) -> tuple[UnitShare, ...]:
     return tuple(checked(_Units, read_object(path), path).units)
 
 
-def _detectable(rows: pd.DataFrame, model: str, split: str) -> list[tuple[str, str, float]]:
+def _detectable(rows: Sequence[MetricRow], model: str, split: str) -> list[tuple[str, str, float]]:
     """Return the largest of each attribute's detectable differences in AUC."""
-    of_model = (rows["model"] == model) & (rows["split"] == split) & rows["against"].isna()
-    found = rows[of_model & (rows["metric"] == "auc_detectable") & rows["value"].notna()]
-    largest = found.groupby("attribute", sort=False)["value"].max()
-    return [(str(attribute), "auc", float(value)) for attribute, value in largest.items()]
+    largest: dict[str, float] = {}
+    for row in rows:
+        of_model = (row.model, row.split, row.against) == (model, split, None)
+        if of_model and (row.base, row.aggregate) == ("auc", DETECTABLE) and row.value is not None:
+            largest[row.attribute] = max(row.value, largest.get(row.attribute, row.value))
+    return [(attribute, "auc", value) for attribute, value in largest.items()]

@@ -10,6 +10,7 @@ from evenhand.experiments.runs import Run, finished_run
 from evenhand.files import replacing
 from evenhand.jobs.adjust.adjustment import Adjustment, read_adjustment
 from evenhand.jobs.adjust.rule import rule_of
+from evenhand.jobs.keywords import StrPath
 from evenhand.jobs.report import write_card
 from evenhand.networks.adjusted import AdjustedModel, write_adjusted_onnx
 from evenhand.networks.checkpoints import load_model
@@ -18,7 +19,12 @@ from evenhand.tables.predictions import read_predictions
 
 
 def export(
-    run: Path, out: Path, *, form: str = "onnx", model: str | None = None, overwrite: bool = False
+    run: StrPath,
+    out: StrPath,
+    *,
+    format: str = "onnx",
+    model: str | None = None,
+    overwrite: bool = False,
 ) -> float:
     """Write a model to a file and its card beside it; return how far the file's logits are off.
 
@@ -28,7 +34,7 @@ def export(
         A finished run.
     out
         The file; the card gets its name with ``.md``.
-    form
+    format
         ``onnx`` or ``safetensors``.
     model
         Which of the run's models; by default the one that it chose.
@@ -41,24 +47,25 @@ def export(
         The run is not finished or lacks the model, a file is there already, the libraries are
         missing, or what was written says something else than the model. Nothing is written then.
     """
-    write = pick("format", form, FORMATS)
+    write = pick("format", format, FORMATS)
+    out = Path(out)
     found = finished_run(run)
     name = found.held_model(model)
     adjustment = read_adjustment(found.folder(name))
-    if adjustment is not None and not adjustment.in_weights and form != "onnx":
+    if adjustment is not None and not adjustment.in_weights and format != "onnx":
         raise EvenhandError(
-            f"--format {form} holds weights alone, and {adjustment.text} works on the scores after "
-            "them; give --format onnx."
+            f"--format {format} holds weights alone, and {adjustment.text} works on the scores "
+            "after them; give --format onnx."
         )
     card = out.with_suffix(".md")
     there = [str(path) for path in (out, card) if path.exists()]
     if there and not overwrite:
         raise EvenhandError(f"{' and '.join(there)}: there already; give --overwrite to replace.")
     if out.is_dir():
-        raise EvenhandError(f"--out {out} is a folder; name a file, as in {out}/model.{form}.")
+        raise EvenhandError(f"--out {out} is a folder; name a file, as in {out}/model.{format}.")
     network = load_model(found.folder(name))
     with replacing(out) as part:
-        if adjustment is not None and form == "onnx":
+        if adjustment is not None and format == "onnx":
             off = _write_adjusted(found, name, adjustment, part)
         else:
             off = check_answers(network, write(network, part))

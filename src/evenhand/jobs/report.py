@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from evenhand.errors import EvenhandError, pick
-from evenhand.evaluation.metrics_file import read_rows
+from evenhand.evaluation.metrics_file import read_metrics
 from evenhand.evaluation.requests import measure_settings
 from evenhand.experiments.runs import Run
 from evenhand.files import write_text
@@ -29,7 +29,7 @@ def write_card(run: Run, model: str | None, path: Path) -> None:
             f"{run.root} has the models {', '.join(models)} and chose none; name one with --model."
         )
     pick("model", name, dict.fromkeys(models))
-    rows = read_rows(run.root / "metrics.json")
+    rows = read_metrics(run.root / "metrics.json")
     positive = positive_of(read_predictions(run.predictions_file(name)).classes)
     record = run.record
     split = measure_settings(record.settings).split

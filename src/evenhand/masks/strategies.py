@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -13,32 +10,14 @@ import numpy as np
 from evenhand.errors import EvenhandError, unknown_name
 from evenhand.masks.lora import add_lora
 from evenhand.masks.masks import Mask, Schedule, constant, find_units, full_mask, listed_units
+from evenhand.masks.registry import STRATEGIES, register_strategy, strategy_of
 from evenhand.masks.units import EMBEDDING, FAMILIES, biases, find_family, is_transformer, parts
 from evenhand.networks.model import Model, random_model
 
 Strategy = Callable[[Model, int], tuple[Model, Schedule]]
 """From a model and a seed (for whatever is drawn) to the model to train and its schedule."""
 
-Make = Callable[[Model, str, int], tuple[Model, Schedule]]
-"""A strategy that is also told what stands behind its name (the K of ``last-K``)."""
-
-Rule = Callable[[Model, str], Mask]
-"""From a model and what stands behind the name to a mask for all epochs."""
-
 DECAY = 0.75  # of gradual's learning rate per depth, unless --layer-decay says otherwise
-
-
-@dataclass(frozen=True)
-class Known:
-    """A strategy that goes by a name."""
-
-    make: Make
-    usage: str  # how what follows the name is written
-    form: str  # the same as a regular expression
-    rule: Rule | None = None  # where it is one mask for all epochs, and changes nothing else
-
-
-_KNOWN: dict[str, Known] = {}
 
 
 def find_strategy(name: str) -> Strategy:
@@ -61,20 +40,15 @@ def find_strategy(name: str) -> Strategy:
         applied: the backbone lacks a unit, or has nothing that the strategy could tune; or the
         strategy needs an extra that is not installed.
     """
-    stem = name.partition("-" if name.startswith("last") else ":")[0]
-    if stem not in _KNOWN and ("." in name or "," in name):
-        units = listed_units(name)
-        if not units:
-            raise EvenhandError(
-                f"strategy {name!r} names no unit; head tunes nothing but the head."
-            )
-        return lambda model, seed: (model, constant(_units(model, units)))
-    if stem not in _KNOWN:
+    if (named := strategy_of(name)) is not None:
+        strategy, argument = named
+        return lambda model, seed: strategy.make(model, argument, seed)
+    if "." not in name and "," not in name:
         raise unknown_name("strategy", name, strategy_names())
-    known, argument = _KNOWN[stem], name.removeprefix(stem)
-    if not re.fullmatch(known.form, argument):
-        raise EvenhandError(f"strategy {name!r}: it is written {stem}{known.usage}.")
-    return lambda model, seed: known.make(model, argument[1:], seed)
+    units = listed_units(name)
+    if not units:
+        raise EvenhandError(f"strategy {name!r} names no unit; head tunes nothing but the head.")
+    return lambda model, seed: (model, constant(_units(model, units)))
 
 
 def strategy_mask(name: str, model: Model) -> Mask | None:
@@ -89,40 +63,15 @@ def strategy_mask(name: str, model: Model) -> Mask | None:
         As from :func:`find_strategy` and the strategy itself.
     """
     find_strategy(name)
-    stem = name.partition("-" if name.startswith("last") else ":")[0]
-    if stem not in _KNOWN:
+    if (named := strategy_of(name)) is None:
         return _units(model, listed_units(name))
-    rule = _KNOWN[stem].rule
-    return None if rule is None else rule(model, name.removeprefix(stem)[1:])
+    strategy, argument = named
+    return None if strategy.rule is None else strategy.rule(model, argument)
 
 
 def strategy_names() -> tuple[str, ...]:
     """Return every strategy as it is written, for help texts."""
-    return tuple(f"{name}{known.usage}" for name, known in _KNOWN.items())
-
-
-def _strategy(
-    name: str, usage: str = "", form: str = "", rule: Rule | None = None
-) -> Callable[[Make], Make]:
-    """Register a strategy; ``usage`` is how what follows its name is written."""
-
-    def register(make: Make) -> Make:
-        _KNOWN[name] = Known(make, usage, form, rule)
-        return make
-
-    return register
-
-
-def _rule(name: str, usage: str = "", form: str = "") -> Callable[[Rule], Rule]:
-    """Register a strategy that is one mask for all epochs."""
-
-    def register(rule: Rule) -> Rule:
-        _strategy(name, usage, form, rule)(
-            lambda model, argument, seed: (model, constant(rule(model, argument)))
-        )
-        return rule
-
-    return register
+    return tuple(f"{name}{strategy.usage}" for name, strategy in STRATEGIES.items())
 
 
 def _units(model: Model, names: Mask) -> Mask:
@@ -130,24 +79,28 @@ def _units(model: Model, names: Mask) -> Mask:
     return names
 
 
-@_strategy("supervised")
-@_strategy("scratch")
+@register_strategy("supervised")
+@register_strategy("scratch")
 def _scratch(model: Model, _: str, seed: int) -> tuple[Model, Schedule]:
+    """Tune everything, from random weights."""
     return random_model(model.spec, seed), constant(full_mask(model.backbone))
 
 
-@_rule("full")
+@register_strategy("full", gives="mask")
 def _full(model: Model, _: str) -> Mask:
+    """Tune everything."""
     return full_mask(model.backbone)
 
 
-@_rule("head")
+@register_strategy("head", gives="mask")
 def _head(model: Model, _: str) -> Mask:
+    """Tune the head alone."""
     return frozenset()
 
 
-@_rule("last", "-K", "-[0-9]+")
+@register_strategy("last", "-K", "-[0-9]+", gives="mask")
 def _last(model: Model, argument: str) -> Mask:
+    """Tune the last K blocks or stages, and what comes after them."""
     depths = _inner_depths(model)
     if not 1 <= int(argument) <= len(depths):
         raise EvenhandError(
@@ -157,7 +110,7 @@ def _last(model: Model, argument: str) -> Mask:
     return _from_depth(model, depths[-int(argument)])
 
 
-@_strategy("gradual", "[:K]", "(:0*[1-9][0-9]*)?")
+@register_strategy("gradual", "[:K]", "(:0*[1-9][0-9]*)?")
 def _gradual(model: Model, argument: str, _: int) -> tuple[Model, Schedule]:
     """Tune the head in the first epoch, K more depths in each after it, at last the embedding."""
     depths, step = _inner_depths(model), int(argument or 1)
@@ -171,16 +124,18 @@ def _gradual(model: Model, argument: str, _: int) -> tuple[Model, Schedule]:
     return model, Schedule(masks, DECAY)
 
 
-@_strategy("lora", "[:BLOCK,BLOCK…]", "(:[0-9]+(,[0-9]+)*)?")
+@register_strategy("lora", "[:BLOCK,BLOCK…]", "(:[0-9]+(,[0-9]+)*)?")
 def _lora(model: Model, argument: str, seed: int) -> tuple[Model, Schedule]:
+    """Add low-rank matrices to the attention of all blocks, or of those named, and tune them."""
     named = [int(block) for block in argument.split(",") if block]
     blocks = sorted(set(named)) or range(len(_inner_depths(model)))
     mask = frozenset(f"blocks.{block}.lora" for block in blocks)
     return add_lora(model, blocks, seed), constant(mask)
 
 
-@_rule("attention")
+@register_strategy("attention", gives="mask")
 def _attention(model: Model, _: str) -> Mask:
+    """Tune the attention of every block of a transformer."""
     if not is_transformer(model.backbone):
         raise EvenhandError(
             f"strategy 'attention': {model.spec.backbone} has no attention blocks. Networks by "
@@ -207,51 +162,86 @@ def _thirds(model: Model) -> tuple[Mask, Mask, Mask]:
     return first, second, third
 
 
-def _freeze(name: str, *tuned: int) -> None:
-    """Register a cell of the freeze grid: which thirds of the backbone it tunes."""
-    _rule(name)(lambda model, _: frozenset().union(*(_thirds(model)[third] for third in tuned)))
-
-
 # The freeze grid (Yfantidou et al., KDD 2024): the three layers of the series' encoder, or the
 # thirds of any other backbone; "fl" freezes the first and the last, "m" the middle one.
-_freeze("frozen3")
-_freeze("frozen2", 2)
-_freeze("frozen2fl", 1)
-_freeze("frozen1", 1, 2)
-_freeze("frozen1m", 0, 2)
-_freeze("frozen0", 0, 1, 2)
 
 
-@_rule("layernorm")
+def _tuned_thirds(model: Model, *places: int) -> Mask:
+    return frozenset().union(*(_thirds(model)[place] for place in places))
+
+
+@register_strategy("frozen3", gives="mask")
+def _frozen3(model: Model, _: str) -> Mask:
+    """Freeze all thirds of the backbone, in the freeze grid."""
+    return _tuned_thirds(model)
+
+
+@register_strategy("frozen2", gives="mask")
+def _frozen2(model: Model, _: str) -> Mask:
+    """Freeze the first two thirds of the backbone."""
+    return _tuned_thirds(model, 2)
+
+
+@register_strategy("frozen2fl", gives="mask")
+def _frozen2fl(model: Model, _: str) -> Mask:
+    """Freeze the first and the last third of the backbone."""
+    return _tuned_thirds(model, 1)
+
+
+@register_strategy("frozen1", gives="mask")
+def _frozen1(model: Model, _: str) -> Mask:
+    """Freeze the first third of the backbone."""
+    return _tuned_thirds(model, 1, 2)
+
+
+@register_strategy("frozen1m", gives="mask")
+def _frozen1m(model: Model, _: str) -> Mask:
+    """Freeze the middle third of the backbone."""
+    return _tuned_thirds(model, 0, 2)
+
+
+@register_strategy("frozen0", gives="mask")
+def _frozen0(model: Model, _: str) -> Mask:
+    """Freeze no third of the backbone."""
+    return _tuned_thirds(model, 0, 1, 2)
+
+
+@register_strategy("layernorm", gives="mask")
 def _layernorm(model: Model, _: str) -> Mask:
+    """Tune every normalisation layer."""
     found = frozenset(unit.name for unit in parts(model.backbone) if "norm" in unit.kind)
     if not found:
         raise EvenhandError(f"strategy 'layernorm': {model.spec.backbone} has no norm layers.")
     return found
 
 
-@_rule("bitfit")
+@register_strategy("bitfit", gives="mask")
 def _bitfit(model: Model, _: str) -> Mask:
+    """Tune every bias (BitFit, arXiv 2106.10199)."""
     return frozenset(unit.name for unit in biases(model.backbone))
 
 
-@_rule("random", ":SEED", ":[0-9]+")
+@register_strategy("random", ":SEED", ":[0-9]+", gives="mask")
 def _random(model: Model, argument: str) -> Mask:
-    """Each part of the blocks or stages with probability one half."""
+    """Tune each part of the blocks or stages with probability one half."""
     rng = np.random.default_rng(int(argument))
     inside = [unit.name for unit in parts(model.backbone) if unit.depth > EMBEDDING]
     return frozenset(name for name in inside if rng.random() < 0.5)
 
 
-def _family(name: str, model: Model, _: str) -> Mask:
-    """Every bit of a mask family."""
-    family = find_family(model.backbone, name)
-    return frozenset(unit.name for unit in (*family.units, *family.always))
+def _register_family(name: str) -> None:
+    def rule(model: Model, _: str) -> Mask:
+        family = find_family(model.backbone, name)
+        return frozenset(unit.name for unit in (*family.units, *family.always))
+
+    rule.__doc__ = f"Tune every bit of the mask family {name}."
+    register_strategy(name, gives="mask")(rule)
 
 
 for _name in FAMILIES:
-    if _name not in _KNOWN:  # attention is both; layernorm is the strategy, which has the last norm
-        _rule(_name)(partial(_family, _name))
+    # attention is both; layernorm is the strategy, which has the last norm
+    if not STRATEGIES.is_added(_name):
+        _register_family(_name)
 
 
 def _inner_depths(model: Model) -> list[int]:

@@ -5,26 +5,26 @@ from __future__ import annotations
 import ast
 import inspect
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from evenhand.errors import EvenhandError, pick
 from evenhand.methods.post_hoc import COMPUTED, PostHoc
+from evenhand.registry import Registry
 
 Stage = Literal["training", "afterwards"]
 PACKAGES: dict[Stage, str] = {
     "training": "evenhand.methods.in_training",
     "afterwards": "evenhand.methods.afterwards",
 }
-PLUGINS = "evenhand.plugins"
+M = TypeVar("M", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,9 @@ class Method:
     stage
         Whether it changes how a model is trained, or works on a trained model's output.
     module
-        Where it is defined, under the name ``METHOD``.
+        Where it is defined.
+    definition
+        The class or function; None where it is the module's ``METHOD``.
     """
 
     name: str
@@ -48,16 +50,34 @@ class Method:
     stage: Stage
     module: str
 
+    definition: Any = None
+
     def load(self) -> Any:
         """Import the method: a class of training methods, or a `PostHoc`."""
-        return import_module(self.module).METHOD
+        return import_module(self.module).METHOD if self.definition is None else self.definition
 
 
-_REGISTERED: dict[str, Method] = {}
+OWN: Registry[Method] = Registry("method")
+"""The methods that are not built in, by name."""
 
 
-def register_method(name: str, module: str, *, title: str, stage: Stage = "training") -> None:
-    """Register a method of your own, defined as ``METHOD`` in a module.
+def register_method(
+    name: str, module: str | None = None, *, title: str = "", stage: Stage = "training"
+) -> Callable[[M], M]:
+    """Register a method of your own: as a decorator, or one that a module defines as ``METHOD``.
+
+    Parameters
+    ----------
+    name
+        What the command line calls it.
+    module
+        The module that defines it, which is imported when it is used; None where the decorated
+        class or function is the method.
+    title
+        One line; by default the first line of the docstring of what is decorated.
+    stage
+        ``"training"`` for a class of `evenhand.methods.base.TrainingMethod`, ``"afterwards"`` for
+        a function of arrays.
 
     Raises
     ------
@@ -66,13 +86,26 @@ def register_method(name: str, module: str, *, title: str, stage: Stage = "train
 
     Examples
     --------
-    >>> register_method("mine", "my_package.mine", title="A method of my own.")
+    >>> _ = register_method("mine", "my_package.mine", title="A method of my own.")
     >>> methods()["mine"].title
     'A method of my own.'
+    >>> OWN.remove("mine")
     """
-    if name in methods() and _REGISTERED.get(name) != Method(name, title, stage, module):
-        raise EvenhandError(f"there is a method {name!r} already; choose another name.")
-    _REGISTERED[name] = Method(name, title, stage, module)
+
+    def register(definition: M) -> M:
+        said = title or (definition.__doc__ or "").partition("\n")[0]
+        _add(Method(name, said, stage, definition.__module__, definition))
+        return definition
+
+    if module is not None:
+        _add(Method(name, title, stage, module))
+    return register
+
+
+def _add(method: Method) -> None:
+    if method.name in _built_in():
+        raise EvenhandError(f"there is a method {method.name!r} already; choose another name.")
+    OWN.add(method.name, method, module=method.module, title=method.title)
 
 
 def methods(stage: Stage | None = None) -> dict[str, Method]:
@@ -83,7 +116,7 @@ def methods(stage: Stage | None = None) -> dict[str, Method]:
     >>> [name for name in methods("training") if "dro" in name]
     ['group-dro']
     """
-    table = _built_in() | _REGISTERED
+    table = _built_in() | dict(OWN)
     return {name: method for name, method in table.items() if stage in (None, method.stage)}
 
 
@@ -95,8 +128,6 @@ def find_method(name: str, stage: Stage | None = None) -> Method:
     UnknownNameError
         No method has that name; the message lists the names.
     """
-    for plugin in entry_points(group=PLUGINS):
-        plugin.load()
     return pick("method", name, methods(stage))
 
 

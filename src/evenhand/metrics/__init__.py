@@ -2,9 +2,9 @@
 
 import evenhand.metrics.definitions  # noqa: F401 (registers them)
 from evenhand.metrics.aggregates import CONTRASTS, DETECTABLE, SUMMARIES
-from evenhand.metrics.claims import CHANCE, CLAIM, is_approximate
+from evenhand.metrics.claims import CHANCE, CLAIM
 from evenhand.metrics.decision_curve import decision_curve
-from evenhand.metrics.fairness import FAIRNESS, Fairness, fairness
+from evenhand.metrics.fairness import FAIRNESS, Fairness, fairness, register_fairness
 from evenhand.metrics.groups import (
     UNKNOWN,
     Excluded,
@@ -24,10 +24,18 @@ from evenhand.metrics.pareto import costs, find_rule, front, ranked
 from evenhand.metrics.permutation import Test, holm, permutation_test
 from evenhand.metrics.plan import Plan, check_plan, compared_levels
 from evenhand.metrics.power import auc_error, design_effect, detectable_gap
-from evenhand.metrics.registry import METRICS, Metric, find_metric, is_metric, metric
+from evenhand.metrics.registry import (
+    METRICS,
+    Metric,
+    find_metric,
+    is_metric,
+    metric,
+    register_metric,
+)
 from evenhand.metrics.resample import Bootstrap
+from evenhand.metrics.rows import COLUMNS, EVERYBODY, MetricRow, as_records, as_table
 from evenhand.metrics.scored import Scored, scored
-from evenhand.metrics.table import COLUMNS, Progress, as_records, as_table, measure, measure_part
+from evenhand.metrics.table import Progress, RowNames, measure, measure_part
 from evenhand.metrics.targets import Target, find_target
 from evenhand.metrics.thresholds import Policy, by_group, policy, youden
 
@@ -38,6 +46,7 @@ __all__ = [
     "COLUMNS",
     "CONTRASTS",
     "DETECTABLE",
+    "EVERYBODY",
     "FAIRNESS",
     "METRICS",
     "SUMMARIES",
@@ -49,9 +58,11 @@ __all__ = [
     "Groups",
     "Measured",
     "Metric",
+    "MetricRow",
     "Plan",
     "Policy",
     "Progress",
+    "RowNames",
     "Scored",
     "Target",
     "Test",
@@ -77,7 +88,6 @@ __all__ = [
     "guide_representation",
     "headline_order",
     "holm",
-    "is_approximate",
     "is_metric",
     "judge",
     "leading_metric",
@@ -91,6 +101,8 @@ __all__ = [
     "permutation_test",
     "policy",
     "ranked",
+    "register_fairness",
+    "register_metric",
     "scored",
     "within",
     "youden",

@@ -13,7 +13,6 @@ from evenhand.metrics.aggregates import CONTRASTS, DETECTABLE, SUMMARIES, extrem
 from evenhand.metrics.estimates import (
     ANYWHERE,
     BIASED,
-    EVERYBODY,
     UNIT,
     Made,
     Number,
@@ -24,9 +23,10 @@ from evenhand.metrics.estimates import (
 from evenhand.metrics.fairness import FAIRNESS, Fairness
 from evenhand.metrics.families import Family, beside
 from evenhand.metrics.intervals import unchanging
-from evenhand.metrics.power import detectable_gap
+from evenhand.metrics.power import BOOTSTRAP_ERROR, detectable_gap
 from evenhand.metrics.registry import Floats, find_metric
 from evenhand.metrics.resample import Resamples
+from evenhand.metrics.rows import EVERYBODY, joined
 from evenhand.metrics.stream import Stream
 from evenhand.metrics.values import Values, values_of, versus_rest
 
@@ -129,15 +129,14 @@ def _bare(values: Values, metric: str, numbers: Iterator[Number]) -> Iterator[Nu
     """Yield numbers; where the metric has no interval they lose theirs and get the reason."""
     reason = values.metrics[metric].no_interval
     for number in numbers:
-        bare = number if reason is None else replace(number, made="point")
-        yield bare if reason is None else with_note(bare, f"no interval: {reason}")
+        yield number if reason is None else replace(number, made="point", no_interval=reason)
 
 
 def _in_groups(values: Values, metric: str) -> Iterator[Number]:
     bounds = UNIT if values.metrics[metric].share else ANYWHERE
     for level in values.parts.rows:
         of, reason = values.of(metric, [level]), values.why(metric, level)
-        number = values.number(level, metric, metric, of.values[0])
+        number = values.number(level, metric, None, of.values[0])
         yield replace(number, reason=reason, bounds=bounds, family=(of,), made="one")
 
 
@@ -147,7 +146,7 @@ def _summary(values: Values, metric: str, name: str) -> Number:
     reason = why_no_extreme(name, values.metrics[metric]) or values.reason(metric, compared)
     with np.errstate(divide="ignore", invalid="ignore"):
         found = _nothing(values) if reason else SUMMARIES[name](of.values, values.metrics[metric])
-    number = values.number(EVERYBODY, f"{metric}_{name}", metric, _finite(found))
+    number = values.number(EVERYBODY, metric, name, _finite(found))
     number = replace(number, reason=reason, family=(of,))
     picked = "spread" if name == "gap" else extreme(name, values.metrics[metric])
     if picked is None:
@@ -174,12 +173,12 @@ def _new_contrasts(values: Values, metric: str, name: str) -> Iterator[Number]:
         both = values.of(metric, [level, reference])
         with np.errstate(divide="ignore", invalid="ignore"):
             found = _finite(CONTRASTS[name](*both.values))
-        number = values.number(level, f"{metric}_{name}", metric, found)
+        number = values.number(level, metric, name, found)
         reason = values.reason(metric, [level, reference])
         made: Made = "difference" if name == "difference" else "other"
         bounds = (0.0, math.inf) if name.endswith("_deviation") else ANYWHERE
         number = replace(number, reason=reason, family=(both,), made=made, bounds=bounds)
-        yield with_note(number, f"from {reference}")
+        yield replace(number, reference=reference)
 
 
 def _detectable(values: Values, metric: str) -> Iterator[Number]:
@@ -190,10 +189,10 @@ def _detectable(values: Values, metric: str) -> Iterator[Number]:
         found = _nothing(values)
         if len(defined) > 1:
             found[0] = detectable_gap(float(defined.std(ddof=1)))
-        name = f"{metric}_{DETECTABLE}"
         reason = number.reason or _no_error(number.family[0])
-        note = f"80 % power, two-sided 5 %, bootstrap error; {number.note}"  # the reference is last
-        yield replace(number, metric=name, values=found, reason=reason, made="point", note=note)
+        note = joined(f"80 % power, two-sided 5 %, {BOOTSTRAP_ERROR}", number.note) or ""
+        number = replace(number, aggregate=DETECTABLE, values=found, reason=reason)
+        yield replace(number, made="point", note=note)
 
 
 def _no_error(of: Family) -> str | None:
@@ -238,7 +237,7 @@ def _against_reference(values: Values, of: Fairness) -> Iterator[Number]:
             found = _finite(of.value(*(one.values for one in families)))
         reason = _first(values.reason(metric, both) for metric in of.of)
         number = replace(_number(values, of, level, found, reason), family=families)
-        yield with_note(number, f"from {reference}")
+        yield replace(number, reference=reference)
 
 
 def _number(values: Values, of: Fairness, group: str, found: Floats, reason: str | None) -> Number:
@@ -247,8 +246,8 @@ def _number(values: Values, of: Fairness, group: str, found: Floats, reason: str
     decided = any(find_metric(metric).needs == "decision" for metric in of.of)
     note = "" if of.is_spread or of.over == "reference" else BIASED
     threshold = rows.threshold if decided else None
-    number = Number(parts.attribute, group, of.name, found, rows, threshold, reason, note)
-    return replace(number, bounds=_up_to_parity(of))
+    number = Number(parts.attribute, group, of, found, rows, None, threshold, reason)
+    return replace(number, note=note, bounds=_up_to_parity(of))
 
 
 def _up_to_parity(of: Fairness) -> tuple[float, float]:

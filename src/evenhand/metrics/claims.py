@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
 from evenhand.metrics.contrasts import Contrast, Side, constant, sides
-from evenhand.metrics.estimates import EVERYBODY, Number
+from evenhand.metrics.estimates import Number
 from evenhand.metrics.families import Family
 from evenhand.metrics.headlines import (
     BESIDE,
@@ -20,19 +19,13 @@ from evenhand.metrics.headlines import (
     headline_order,
 )
 from evenhand.metrics.registry import Floats, find_metric
+from evenhand.metrics.rows import EVERYBODY, Key, MetricRow
 
 CLAIM = 0.05
 """A difference is claimed where its adjusted p-value is at most this."""
 
 CHANCE = 0.5
 """The AUC of a model that ranks at random."""
-
-APPROXIMATE = "approximate"
-"""In ``method``: the interval is not shown to cover as often as its level says; no verdict rests
-on such a row."""
-
-Key = tuple[str, str, str]
-"""Attribute, group and metric of a row."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +35,7 @@ class Claim:
     Attributes
     ----------
     key
-        The row's attribute, group and metric.
+        What the row is about.
     contrasts
         The k differences behind the row.
     combine
@@ -54,36 +47,28 @@ class Claim:
     combine: Callable[[Floats], float]
 
 
-def is_approximate(method: object) -> bool:
-    """Return whether a row's ``method`` marks it as approximate, so that no verdict rests on it."""
-    return isinstance(method, str) and APPROXIMATE in method
-
-
 class Claims:
     """Lists the claims among the numbers of one model, or of the difference of two models.
 
     Parameters
     ----------
     numbers, rows
-        The numbers and, in the same order, their rows.
+        The numbers, and their rows by what they are about.
     replicates
         How many resamples of the patients there are.
     """
 
     def __init__(
-        self, numbers: Sequence[Number], rows: Sequence[Mapping[str, Any]], replicates: int
+        self, numbers: Sequence[Number], rows: Mapping[Key, MetricRow], replicates: int
     ) -> None:
-        self.numbers = {(one.attribute, one.group, one.metric): one for one in numbers}
-        keys = list(self.numbers)
-        self.approximate = {
-            key for key, row in zip(keys, rows, strict=True) if is_approximate(row["method"])
-        }
+        self.numbers = {one.key: one for one in numbers}
+        self.approximate = {key for key, row in rows.items() if row.approximate is not None}
         self.replicates = replicates
 
     def of_groups(self, attribute: str, metrics: Sequence[str]) -> Iterator[Claim]:
         """Yield an attribute's gaps in the headline metrics, and its differences in them."""
         for metric in self._headline_metrics(attribute, metrics):
-            gap = (attribute, EVERYBODY, f"{metric}_gap")
+            gap = Key(attribute, EVERYBODY, metric, "gap")
             if gap not in self.numbers or self.numbers[gap].reason:
                 continue
             of = self._sides(self.numbers[gap].family[0], attribute, metric)
@@ -95,7 +80,7 @@ class Claims:
 
     def of_chance(self) -> Iterator[Claim]:
         """Yield the claim that everybody's AUC differs from chance."""
-        key = (EVERYBODY, EVERYBODY, "auc")
+        key = Key(EVERYBODY, EVERYBODY, "auc")
         if key in self.numbers and not self.numbers[key].reason:
             for auc in self._sides(self.numbers[key].family[0], EVERYBODY, "auc"):
                 yield Claim(key, (Contrast(auc, constant("chance", auc, CHANCE)),), _smallest)
@@ -106,7 +91,7 @@ class Claims:
         They are those for everybody, each group, and the worst groups.
         """
         for metric in metrics:
-            key = (EVERYBODY, EVERYBODY, metric)
+            key = Key(EVERYBODY, EVERYBODY, metric)
             if key not in self.numbers or self.numbers[key].reason or not has_interval(metric):
                 continue
             models = self._sides(self.numbers[key].family[0], EVERYBODY, metric)
@@ -127,8 +112,8 @@ class Claims:
         new, reference = ([sides_of[name] for name in names] for sides_of in by_model)
         cross = [[Contrast(one, other) for other in reference] for one in new]
         for place, one in enumerate(new):
-            yield Claim((attribute, one.group, metric), (cross[place][place],), _smallest)
-        worst = (attribute, EVERYBODY, f"{metric}_worst")
+            yield Claim(Key(attribute, one.group, metric), (cross[place][place],), _smallest)
+        worst = Key(attribute, EVERYBODY, metric, "worst")
         if worst in self.numbers and 0 < len(new) == len(summary.family[0].names):
             every = tuple(contrast for row in cross for contrast in row)
             sign = -1 if find_metric(metric).direction == "lower" else 1
@@ -137,7 +122,7 @@ class Claims:
 
     def _across(self, attribute: str, metric: str) -> Number | None:
         """Return a number across the groups that has the values of all of them."""
-        keys = ((attribute, EVERYBODY, f"{metric}_{kind}") for kind in ("worst", "gap", "best"))
+        keys = (Key(attribute, EVERYBODY, metric, name) for name in ("worst", "gap", "best"))
         present = [self.numbers[key] for key in keys if key in self.numbers]
         return next((one for one in present if len(one.family) == 2 and not one.reason), None)
 
@@ -146,18 +131,18 @@ class Claims:
     ) -> Iterator[Claim]:
         """Yield the signed differences from the reference that are rows."""
         signed = {
-            key: number.family[0].names
+            key: number
             for key, number in self.numbers.items()
-            if key[0] == attribute and key[2] == f"{metric}_difference"
+            if (key.attribute, key.base, key.aggregate) == (attribute, metric, "difference")
         }
-        references = {reference for _, reference in signed.values()}
+        references = {number.reference for number in signed.values()}
         beside = {
             frozenset((pair.first.group, pair.second.group)): pair
             for pair in pairs
             if pair.first.group in references or pair.second.group in references
         }
-        for key, names in signed.items():
-            pair = beside.get(frozenset(names))
+        for key, number in signed.items():
+            pair = beside.get(frozenset((number.group, number.reference or "")))
             if pair:
                 yield Claim(key, (pair,), _smallest)
 
@@ -172,7 +157,7 @@ class Claims:
 
     def _varies(self, attribute: str, metric: str) -> bool:
         """Return whether the compared groups have at least two different values."""
-        gap = self.numbers.get((attribute, EVERYBODY, f"{metric}_gap"))
+        gap = self.numbers.get(Key(attribute, EVERYBODY, metric, "gap"))
         if gap is None:
             return False
         values = gap.family[0].values[:, 0]
@@ -180,14 +165,11 @@ class Claims:
 
     def _sides(self, family: Family, attribute: str, metric: str) -> list[Side]:
         """Prepare the groups of a family whose values and errors are good enough for a test."""
-        counts = [len(self.numbers[attribute, name, metric].rows.members) for name in family.names]
+        keys = {name: Key(attribute, name, metric) for name in family.names}
+        counts = [len(self.numbers[keys[name]].rows.members) for name in family.names]
         share = find_metric(metric).share
         every = sides(family, counts, self.replicates, share=share)
-        return [
-            one
-            for one in every
-            if one.usable and (attribute, one.group, metric) not in self.approximate
-        ]
+        return [one for one in every if one.usable and keys[one.group] not in self.approximate]
 
 
 def _smallest(p: Floats) -> float:

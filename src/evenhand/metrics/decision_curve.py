@@ -10,12 +10,12 @@ import pandas as pd
 
 from evenhand.errors import EvenhandError
 from evenhand.metrics.estimate import estimate
-from evenhand.metrics.estimates import EVERYBODY
 from evenhand.metrics.families import family
 from evenhand.metrics.groups import Groups
 from evenhand.metrics.intervals import group_interval
 from evenhand.metrics.registry import find_metric
 from evenhand.metrics.resample import Bootstrap, Resamples, resample
+from evenhand.metrics.rows import EVERYBODY
 from evenhand.metrics.scored import Scored
 
 THRESHOLDS = tuple(round(number / 100, 2) for number in range(1, 51))
@@ -52,8 +52,9 @@ def decision_curve(
     -------
     pandas.DataFrame
         ``attribute``, ``group``, ``threshold``, ``net_benefit``, ``low``, ``high``,
-        ``treat_all`` (the net benefit of treating everybody), ``method``, ``n``, ``patients`` and
-        ``positives``; a group without samples has no rows.
+        ``treat_all`` (the net benefit of treating everybody), ``interval_method``,
+        ``no_interval``, ``approximate``, ``n``, ``patients`` and ``positives``; a group without
+        samples has no rows.
 
     Raises
     ------
@@ -119,7 +120,9 @@ def _points(
             "low": ends.low,
             "high": ends.high,
             "treat_all": prevalence - (1 - prevalence) * threshold / (1 - threshold),
-            "method": ends.method,
+            "interval_method": ends.method,
+            "no_interval": ends.reason,
+            "approximate": ends.approximate,
             "n": len(rows),
             "patients": len(rows.members),
             "positives": int(rows.labels.sum()),

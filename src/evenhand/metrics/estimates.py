@@ -10,15 +10,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from evenhand.metrics.fairness import Fairness
 from evenhand.metrics.families import Family, beside
 from evenhand.metrics.groups import Groups
 from evenhand.metrics.registry import Floats, Metric
+from evenhand.metrics.rows import EVERYBODY, Key, full_name, joined
 from evenhand.metrics.scored import Scored
 from evenhand.wording import counted
 
 Made = Literal["one", "difference", "spread", "lowest", "highest", "other", "point"]
 
-EVERYBODY = "*"
 ANYWHERE = (-math.inf, math.inf)
 UNIT = (0.0, 1.0)
 BIASED = "biased where groups are close"
@@ -31,16 +32,20 @@ class Number:
 
     Attributes
     ----------
-    attribute, group, metric
+    attribute, group
         What it is about; ``"*"`` is everybody, or a number across the groups.
+    base, aggregate
+        The metric (or named fairness metric), and what is taken of it across groups; None: itself.
     values
         ``(1 + B + J,)`` as in `Resamples`.
     rows
         The samples that it is computed from.
     threshold
         Where scores were cut into the decisions that it needs, or None.
-    reason
-        Why it is undefined, or None.
+    reason, no_interval
+        Why it is undefined, or has no interval, or None.
+    reference
+        The group that it is a signed difference or ratio from, or None.
     note
         What else must be known about how it was made.
     family, made
@@ -54,15 +59,28 @@ class Number:
 
     attribute: str
     group: str
-    metric: str
+    base: Metric | Fairness
     values: Floats
     rows: Scored
-    threshold: float | None
-    reason: str | None
+    aggregate: str | None = None
+    threshold: float | None = None
+    reason: str | None = None
+    no_interval: str | None = None
+    reference: str | None = None
     note: str = ""
     family: tuple[Family, ...] = ()
     made: Made = "other"
     bounds: tuple[float, float] = ANYWHERE
+
+    @property
+    def key(self) -> Key:
+        """What it is about."""
+        return Key(self.attribute, self.group, self.base.name, self.aggregate)
+
+    @property
+    def metric(self) -> str:
+        """The full name, as in ``auc_gap``."""
+        return full_name(self.base.name, self.aggregate)
 
     def minus(self, other: Number) -> Number:
         """Return the same number as a difference from another model's."""
@@ -135,7 +153,7 @@ class Parts:
 
 def with_note(number: Number, note: str) -> Number:
     """Return the number with one more thing that must be known about how it was made."""
-    return replace(number, note="; ".join(filter(None, (number.note, note))))
+    return replace(number, note=joined(number.note, note) or "")
 
 
 def everybody(rows: Scored) -> Parts:

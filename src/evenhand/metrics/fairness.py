@@ -10,6 +10,7 @@ import numpy as np
 
 from evenhand.metrics.aggregates import distance, least_ratio, spread
 from evenhand.metrics.registry import Floats
+from evenhand.registry import Registry
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -56,10 +57,11 @@ class Fairness:
     value: Callable[..., Floats]
 
 
-FAIRNESS: dict[str, Fairness] = {}
+FAIRNESS: Registry[Fairness] = Registry("fairness metric")
+"""The fairness metrics by name."""
 
 
-def fairness(
+def register_fairness(
     direction: Literal["higher", "lower", "ideal"],
     *of: str,
     ideal: float,
@@ -71,12 +73,14 @@ def fairness(
 
     def register(function: F) -> F:
         name, title = function.__name__, (function.__doc__ or "").partition("\n")[0]
-        FAIRNESS[name] = Fairness(
-            name, title, direction, ideal, of, over, is_spread, source, function
-        )
+        made = Fairness(name, title, direction, ideal, of, over, is_spread, source, function)
+        FAIRNESS.add(name, made, module=function.__module__, title=title)
         return function
 
     return register
+
+
+fairness = register_fairness  # its name in earlier versions
 
 
 HARDT = "Hardt et al., NeurIPS 2016"

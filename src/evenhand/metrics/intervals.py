@@ -20,10 +20,10 @@ from evenhand.wording import counted
 ENOUGH = 0.5
 """Share of the replicates that must be defined for an interval to be given."""
 
-CONSTANT = "no interval: the same in every resample"
+CONSTANT = "the same in every resample"
 """Said of a number that resamples cannot tell anything about."""
 
-NEARLY_CONSTANT = "no interval: the same in nearly every resample"
+NEARLY_CONSTANT = "the same in nearly every resample"
 """Said of a number whose percentiles coincide: an interval of no width would claim certainty."""
 
 METHODS: Mapping[Scale, str] = {
@@ -51,11 +51,15 @@ class Interval:
     low, high
         Its ends; None where there is none.
     method
-        How it was made, or why there is none.
+        How it was made.
     undefined
         Replicates in which the number is undefined.
     few
         The interval is approximate where fewer patients than this are behind the number.
+    reason
+        Why there is none, where resamples give none.
+    approximate
+        Why it may cover less often than it says, or None.
     """
 
     low: float | None
@@ -63,13 +67,19 @@ class Interval:
     method: str | None
     undefined: int
     few: int = 0
+    reason: str | None = None
+    approximate: str | None = None
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the number is the same in every resample."""
+        return self.reason == CONSTANT
 
     def judged(self, patients: int) -> Interval:
         """Return the interval, marked as approximate where it rests on too few patients."""
         if self.low is None or patients >= self.few:
             return self
-        marked = f"{self.method}; approximate: {counted(patients, 'patient')}"
-        return replace(self, method=marked)
+        return replace(self, approximate=counted(patients, "patient"))
 
 
 NONE = Interval(None, None, None, 0)
@@ -77,7 +87,7 @@ NONE = Interval(None, None, None, 0)
 
 def unchanging(names: Sequence[str]) -> str:
     """Return in words that resamples cannot give the error of some groups' values."""
-    return f"the same in every resample: {some(map(repr, names))}"
+    return f"{CONSTANT}: {some(map(repr, names))}"
 
 
 def interval(values: Floats, resamples: Resamples, bootstrap: Bootstrap) -> Interval:
@@ -98,14 +108,14 @@ def interval(values: Floats, resamples: Resamples, bootstrap: Bootstrap) -> Inte
         tails = tails if shifted is None else shifted
     low, high = np.quantile(defined, tails)
     if high - low <= SAME * max(1, abs(values[0])):
-        return replace(none, method=NEARLY_CONSTANT)
+        return replace(none, reason=NEARLY_CONSTANT)
     return replace(none, low=float(low), high=float(high), method=method, few=FEW_DRAWN)
 
 
 def _defined(values: Floats, resamples: Resamples) -> tuple[Interval, Floats | None]:
     """Return an interval without ends, and the defined replicates.
 
-    The replicates are None where too few are defined, or where all are equal; then the method of
+    The replicates are None where too few are defined, or where all are equal; then the reason of
     the interval says so.
     """
     drawn = values[1 : 1 + resamples.replicates]
@@ -114,7 +124,7 @@ def _defined(values: Floats, resamples: Resamples) -> tuple[Interval, Floats | N
     if np.isnan(values[0]) or len(defined) < ENOUGH * len(drawn):
         return none, None
     if np.ptp(defined) <= SAME * max(1, abs(values[0])):
-        return replace(none, method=CONSTANT), None
+        return replace(none, reason=CONSTANT), None
     return none, defined
 
 
@@ -126,7 +136,7 @@ def group_interval(of: Family, resamples: Resamples, bootstrap: Bootstrap) -> In
     interval is Clopper and Pearson's, with patients for trials.
     """
     found, defined = _defined(of.values[0], resamples)
-    exact = found.method == CONSTANT and bool(of.trials[0])
+    exact = found.is_constant and bool(of.trials[0])
     if not exact and defined is None:
         return found
     if not exact and bootstrap.method != "auto":
@@ -135,7 +145,7 @@ def group_interval(of: Family, resamples: Resamples, bootstrap: Bootstrap) -> In
     below, above = (float(reach[0]) for reach in of.reach(tail))
     low, high = at - below, at + above
     if exact:
-        return replace(found, low=low, high=high, method="exact")
+        return replace(found, low=low, high=high, method="exact", reason=None)
     return replace(found, low=low, high=high, method=METHODS[of.scale], few=_few(of))
 
 
@@ -158,17 +168,18 @@ def difference_interval(
     shares, which is conservative for two models on the same patients.
     """
     found, defined = _defined(values, resamples)
-    if defined is None and found.method != CONSTANT:
+    if defined is None and not found.is_constant:
         return found
     if of.unbounded:
         return _no_interval(of.unbounded, found)
-    if found.method == CONSTANT and not of.fixed.any():
+    if found.is_constant and not of.fixed.any():
         return found
     at, tail = float(values[0]), (1 - bootstrap.level) / 2
     if bootstrap.method == "auto" and not of.paired:
         below, above = (float(reach[0]) for reach in of.pair_reach(tail))
         method, few = _joined(METHODS[of.scale], of), 0 if of.fixed.all() else _few(of)
-        return replace(found, low=at - below, high=at + above, method=method, few=few)
+        ends = replace(found, low=at - below, high=at + above)
+        return replace(ends, method=method, few=few, reason=None)
     if defined is not None and bootstrap.method == "auto":
         found = _paired(values, of, found, tail)
     elif defined is not None:
@@ -196,13 +207,14 @@ def _with_exact(at: float, of: Family, found: Interval, tail: float) -> Interval
         found,
         low=at - math.hypot(at - low, below[0], above[1]),
         high=at + math.hypot(high - at, above[0], below[1]),
-        method=_joined(found.method or "", of),
+        method=_joined(found.method, of),
+        reason=None,
     )
 
 
-def _joined(method: str, of: Family) -> str:
+def _joined(method: str | None, of: Family) -> str:
     """Return the name of the method, extended where some values have exact intervals."""
-    if of.fixed.all():
+    if of.fixed.all() or method is None:
         return "exact"
     return f"{method} and exact" if of.fixed.any() else method
 
@@ -284,7 +296,7 @@ def spread_interval(
     reach = [of.pair_reach(float(norm.sf(critical))) for of in families]
     below, above = (np.concatenate(side) for side in zip(*reach, strict=True))
     if not (below.any() or above.any()):
-        return replace(found, method=CONSTANT)
+        return replace(found, reason=CONSTANT)
     low = np.maximum(distance - below, -distance - above).max()
     high = np.maximum(distance + above, -distance + below).max()
     return _simultaneous(max(0.0, low), high, families, found)
@@ -335,7 +347,7 @@ def _usable(
 
 def _no_interval(names: Sequence[str], found: Interval) -> Interval:
     """Return that there is none, as these groups' values never change."""
-    return replace(found, low=None, high=None, method=f"no interval: {unchanging(names)}")
+    return replace(found, low=None, high=None, method=None, reason=unchanging(names))
 
 
 def _simultaneous(low: float, high: float, families: Sequence[Family], found: Interval) -> Interval:

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy.stats import norm
 
 from evenhand.metrics.aggregates import DETECTABLE
-from evenhand.metrics.claims import CLAIM, Claim, Key, is_approximate
+from evenhand.metrics.claims import CLAIM, Claim
 from evenhand.metrics.contrasts import Contrast, Together, adjust_together
 from evenhand.metrics.permutation import holm
-from evenhand.metrics.power import LEVEL, POWER
-from evenhand.metrics.tests import Row
+from evenhand.metrics.power import BOOTSTRAP_ERROR, LEVEL, POWER
+from evenhand.metrics.rows import Key, MetricRow, joined
+from evenhand.wording import counted
+
+ALL_CLAIMS = "80 % power, two-sided 5 % for all claims"
+OF_A_TEST = (
+    *("low", "high", "level", "interval_method", "no_interval"),
+    *("p", "p_adjusted", "p_method"),
+)
+"""What the row of a difference has and that of a detectable difference lacks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,11 +32,11 @@ class Measured:
     Attributes
     ----------
     rows
-        By attribute, group and metric.
+        By what they are about.
     claims
         The claims that are tested by resamples of the patients.
     tested
-        The rows of gaps that permutations have tested; then these tests decide about gaps.
+        The gaps that permutations have tested; then these tests decide about gaps.
     finds
         Whether to add, beside each paired difference, how large a difference would be detectable.
     patients
@@ -35,14 +44,14 @@ class Measured:
         about them are tested together.
     """
 
-    rows: dict[Key, Row]
+    rows: dict[Key, MetricRow]
     claims: tuple[Claim, ...] = ()
-    tested: tuple[Row, ...] = ()
+    tested: tuple[Key, ...] = ()
     finds: bool = False
     patients: str = ""
 
 
-def judge(parts: Sequence[Measured]) -> list[Row]:
+def judge(parts: Sequence[Measured]) -> list[MetricRow]:
     """Return the rows of all parts, with p-values adjusted over all of their claims.
 
     Notes
@@ -56,7 +65,7 @@ def judge(parts: Sequence[Measured]) -> list[Row]:
     for part in parts:
         for claim in part.claims:
             batches.setdefault(part.patients, []).append((part, claim))
-    tested = [row for part in parts for row in part.tested]
+    tested = [(part, key) for part in parts for key in part.tested]
     counts = {patients: len(_distinct(claims)) for patients, claims in batches.items()}
     total = len(tested) + sum(counts.values())
     for patients, claims in batches.items():
@@ -74,38 +83,48 @@ def _judge_drawn(claims: Sequence[tuple[Measured, Claim]], weight: float) -> Non
     for part, claim in claims:
         own = [position[id(contrast)] for contrast in claim.contrasts]
         row = part.rows[claim.key]
-        if not is_approximate(row["method"]):
-            row["p"] = _number(results.p[own[0]]) if len(own) == 1 else None
+        if row.approximate is None:
             adjusted = claim.combine(np.minimum(1, weight * results.p_adjusted[own]))
-            row["p_adjusted"] = _number(adjusted)
+            part.rows[claim.key] = replace(
+                row,
+                p=_number(results.p[own[0]]) if len(own) == 1 else None,
+                p_adjusted=_number(adjusted),
+                p_method=f"step-down max-t over {counted(len(contrasts), 'difference')}",
+            )
             _put_detectable(part, claim, results)
 
 
-def _judge_tested(rows: Sequence[Row], weight: float) -> None:
+def _judge_tested(tested: Sequence[tuple[Measured, Key]], weight: float) -> None:
     """Put adjusted p-values into rows that permutations have tested."""
-    adjusted = np.minimum(1, weight * holm([row["p"] for row in rows]))
-    for row, p in zip(rows, adjusted, strict=True):
-        row["p_adjusted"] = float(p)
-        row["method"] += f", Holm over {len(rows)}"
+    drawn = [np.nan if (p := part.rows[key].p) is None else p for part, key in tested]
+    adjusted = np.minimum(1, weight * holm(drawn))
+    for (part, key), p in zip(tested, adjusted, strict=True):
+        row = part.rows[key]
+        method = f"{row.p_method}, Holm over {len(tested)}"
+        part.rows[key] = replace(row, p_adjusted=float(p), p_method=method)
 
 
 def _put_detectable(part: Measured, claim: Claim, results: Together) -> None:
     """Put into the rows how large a difference would be claimed with the usual power."""
-    attribute, group, metric = claim.key
     lone = claim.contrasts[0] if len(claim.contrasts) == 1 else None
-    if lone is None or lone.exact or metric.endswith("_gap"):
+    if lone is None or lone.exact or claim.key.aggregate == "gap":
         return
-    name = f"{metric.removesuffix('_difference')}_{DETECTABLE}"
+    key = claim.key._replace(aggregate=DETECTABLE)
+    nothing: dict[str, Any] = dict.fromkeys(OF_A_TEST)
     reach = results.critical + float(norm.isf(1 - POWER))
-    row = part.rows.get((attribute, group, name))
-    if row is not None and row["value"] is not None:
-        row["value"] *= reach / float(norm.isf(LEVEL / 2) + norm.isf(1 - POWER))
-        row["method"] = row["method"].replace("two-sided 5 %", "two-sided 5 % for all claims")
+    row, claimed = part.rows.get(key), part.rows[claim.key]
+    if row is not None and row.value is not None:
+        larger = reach / float(norm.isf(LEVEL / 2) + norm.isf(1 - POWER))
+        note = joined(f"{ALL_CLAIMS}, {BOOTSTRAP_ERROR}", claimed.note)
+        part.rows[key] = replace(row, value=row.value * larger, note=note)
     elif part.finds:
-        part.rows[attribute, group, name] = part.rows[claim.key] | {
-            "metric": name, "value": reach * lone.error, "low": None, "high": None, "level": None,
-            "p": None, "p_adjusted": None, "method": "80 % power, two-sided 5 % for all claims",
-        }  # fmt: skip
+        part.rows[key] = replace(
+            claimed,
+            **nothing,
+            aggregate=DETECTABLE,
+            value=reach * lone.error,
+            note=ALL_CLAIMS,
+        )
 
 
 def _distinct(claims: Sequence[tuple[Measured, Claim]]) -> list[Contrast]:

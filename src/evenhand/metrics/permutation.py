@@ -14,6 +14,7 @@ from evenhand.metrics.registry import Floats, Metric
 from evenhand.metrics.scored import Scored
 from evenhand.metrics.stream import CELLS
 from evenhand.metrics.variance import Moments, moments
+from evenhand.wording import counted
 
 SMALLEST = 1e-12
 """Least variance of a value; that of a group without any error would be 0."""
@@ -138,7 +139,7 @@ def _pooled(groups: Sequence[Scored]) -> tuple[Scored, NDArray[np.intp]]:
 
 def _why_not(groups: Mapping[str, Scored], metric: Metric) -> str | None:
     if len(groups) < 2:
-        return f"no test: {len(groups)} group to compare"
+        return f"no test: {counted(len(groups), 'group')} to compare"
     untestable = why_no_influence(metric)
     if untestable:
         return f"no test: {untestable}"
@@ -149,5 +150,5 @@ def _why_not(groups: Mapping[str, Scored], metric: Metric) -> str | None:
     members = np.concatenate([rows.members for rows in groups.values()])
     several = len(members) - len(np.unique(members))
     if several:
-        return f"no test: {several} patients are in more than one group"
+        return f"no test: {counted(several, 'patient')} in more than one group"
     return None

@@ -9,6 +9,8 @@ from scipy.stats import norm
 
 LEVEL = 0.05
 POWER = 0.8
+BOOTSTRAP_ERROR = "bootstrap error"
+"""Said of a detectable gap whose standard error comes from resamples."""
 
 
 def detectable_gap(standard_error: float, *, level: float = LEVEL, power: float = POWER) -> float:

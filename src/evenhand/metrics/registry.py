@@ -12,8 +12,9 @@ from typing import Any, Literal, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from evenhand.errors import EvenhandError, pick
+from evenhand.errors import EvenhandError
 from evenhand.metrics.scored import Scored
+from evenhand.registry import Registry
 
 Floats = NDArray[np.float64]
 Weights = NDArray[np.uint8]
@@ -99,16 +100,17 @@ class Metric:
         return self if self.class_value is None else replace(self, value=self.class_value)
 
 
-METRICS: dict[str, Metric] = {}
+METRICS: Registry[Metric] = Registry("metric")
+"""The metrics by name."""
 
 
-def metric(
+def register_metric(
     direction: Direction,
     *,
     ideal: float | None,
     needs: Need,
-    form: Form,
     source: str,
+    form: Form | None = None,
     requires: tuple[Requirement, ...] = (),
     classes: Classes = "macro",
     share: bool = True,
@@ -123,18 +125,40 @@ def metric(
     metric is undefined. The first line of its docstring is the metric's title, and a paragraph
     that begins with "Misleads" its caution. With ``at``, a number from 0 to 1, the function gets
     that number as well, by this name; ``name[0.95]`` is then the same metric at another.
+
+    Parameters
+    ----------
+    direction, ideal, needs, requires, classes, share, source, class_value, view, no_interval
+        As in `Metric`.
+    form
+        By default ``looped``, whose summary calls any function of labels, scores and decisions
+        once for each resample. The other forms of `evenhand.metrics.forms` are faster: they do all
+        resamples at once.
+    at
+        The number that the metric is at by default.
+
+    Raises
+    ------
+    EvenhandError
+        The name is taken.
     """
 
     def register(function: F) -> F:
+        from evenhand.metrics.forms import looped
+
         name, title = function.__name__, _title(function, at)
         value = function if at is None else partial(function, at=at)
-        METRICS[name] = Metric(
-            name, title, direction, ideal, needs, requires, classes, share, source, form, value,
-            class_value, view, no_interval, _caution(function),
+        made = Metric(
+            name, title, direction, ideal, needs, requires, classes, share, source, form or looped,
+            value, class_value, view, no_interval, _caution(function),
         )  # fmt: skip
+        METRICS.add(name, made, module=function.__module__, title=title)
         return function
 
     return register
+
+
+metric = register_metric  # its name in earlier versions
 
 
 def find_metric(name: str) -> Metric:
@@ -147,7 +171,7 @@ def find_metric(name: str) -> Metric:
         the number does not lie between 0 and 1.
     """
     base, bracket, number = name.partition("[")
-    found = pick("metric", base, METRICS)
+    found = METRICS.find(base)
     if not bracket:
         return found
     if not isinstance(found.value, partial):

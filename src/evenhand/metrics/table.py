@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -32,21 +31,25 @@ from evenhand.metrics.intervals import (
 from evenhand.metrics.measured import Measured, judge
 from evenhand.metrics.plan import Plan, check_plan, compared_levels, whole
 from evenhand.metrics.resample import Bootstrap, Resamples, resample
+from evenhand.metrics.rows import MetricRow, as_table, joined
 from evenhand.metrics.scored import Scored
 from evenhand.metrics.stream import Stream
 from evenhand.metrics.tests import add_tests
 
-NUMBERS = ("threshold", "value", "low", "high", "level", "p", "p_adjusted")
-COUNTS = ("n", "patients", "positives", "replicates_undefined")
-COLUMNS = (
-    *("model", "against", "split", "attribute", "group", "metric"),
-    *("threshold", "value", "low", "high", "level", "method", "p", "p_adjusted"),
-    *(*COUNTS, "undefined"),
-)
-"""Columns of the rows, in order; the same as in ``metrics.json``."""
-
 Progress = Callable[[int, int], None]
 """Is told how many steps are done, and how many there are."""
+
+
+@dataclass(frozen=True)
+class RowNames:
+    """What rows say of their model, the model that it is held against, and their split."""
+
+    model: str | None = None
+    against: str | None = None
+    split: str | None = None
+
+
+NO_NAMES = RowNames()
 
 NOT_FINITE = "no finite value: it divides by 0, or its fit has no solution"
 
@@ -104,7 +107,7 @@ def measure_part(
     rng: np.random.Generator,
     against: Scored | None = None,
     progress: Progress | None = None,
-    names: Mapping[str, str] | None = None,
+    names: RowNames = NO_NAMES,
     patients: str = "",
 ) -> Measured:
     """Measure as `measure` does, but leave p-values to `judge`, which tests several parts together.
@@ -114,14 +117,14 @@ def measure_part(
     rows, groups, plan, rng, against, progress
         As for `measure`.
     names
-        Values of the rows' columns ``model``, ``against`` and ``split``.
+        What the rows say of model and split.
     patients
         Identifies the set of patients; parts with equal sets are tested together.
 
     Returns
     -------
     Measured
-        Its rows have the columns ``COLUMNS``.
+        The rows and the claims about them.
     """
     plan = plan or Plan()
     check_plan(plan, groups)
@@ -143,21 +146,16 @@ def measure_part(
         numbers = [
             one.minus(other)
             for one, other in zip(numbers, others, strict=True)
-            if not one.metric.endswith(f"_{DETECTABLE}")  # the data have it, not a model
+            if one.aggregate != DETECTABLE  # the data have it, not a model
         ]
-    table = {
-        (number.attribute, number.group, number.metric): {
-            **_row(number, resamples, plan.bootstrap), **(names or {})
-        }
-        for number in numbers
-    }  # fmt: skip
-    gaps = add_tests(table, divided, plan, rng.spawn(1)[0], step) if tested else []
+    table = {one.key: _row(one, resamples, plan.bootstrap, names) for one in numbers}
+    gaps = add_tests(table, divided, plan, rng.spawn(1)[0], step) if tested else ()
     claims: tuple[Claim, ...] = ()
     if plan.bootstrap:
-        found = Claims(numbers, list(table.values()), resamples.replicates)
+        found = Claims(numbers, table, resamples.replicates)
         claims = tuple(_claims(found, divided, plan, paired=against is not None, tested=tested > 0))
     finds = against is not None and DETECTABLE in plan.across
-    return Measured(table, claims, tuple(gaps), finds, patients)
+    return Measured(table, claims, gaps, finds, patients)
 
 
 def _claims(
@@ -172,19 +170,6 @@ def _claims(
         yield from found.of_chance()
         for attribute in attributes:
             yield from found.of_groups(attribute, plan.metrics)
-
-
-def as_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return rows as a data frame with the columns ``COLUMNS``; what is null is missing."""
-    table = pd.DataFrame(list(rows), columns=list(COLUMNS))
-    kinds = {name: "float64" if name in NUMBERS else "object" for name in COLUMNS}
-    return table.astype({**kinds, **dict.fromkeys(COUNTS, "Int64")})
-
-
-def as_records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows of a data frame as ``metrics.json`` holds them: null for what is missing."""
-    plain = table.astype("object").where(table.notna(), None)
-    return [{str(name): value for name, value in row.items()} for row in plain.to_dict("records")]
 
 
 def _counter(progress: Progress | None, total: int) -> Callable[[int], None]:
@@ -251,27 +236,37 @@ def unbounded_interval(
     return extreme_interval(number.family[0], number.made, resamples, bootstrap)
 
 
-def _row(number: Number, resamples: Resamples, bootstrap: Bootstrap | None) -> dict[str, Any]:
-    """Return one row of the table."""
+def _row(
+    number: Number, resamples: Resamples, bootstrap: Bootstrap | None, names: RowNames
+) -> MetricRow:
+    """Return the row of a number."""
     value = float(number.values[0])
     ends = _interval(number, resamples, bootstrap)
     undefined = number.reason or (NOT_FINITE if math.isnan(value) else None)
-    return {
-        "attribute": number.attribute,
-        "group": number.group,
-        "metric": number.metric,
-        "threshold": number.threshold,
-        "value": None if undefined else value,
-        "low": ends.low,
-        "high": ends.high,
-        "level": bootstrap.level if bootstrap and ends.low is not None else None,
-        "method": "; ".join(filter(None, (ends.method, number.note))) or None,
-        "n": len(number.rows),
-        "patients": len(number.rows.members),
-        "positives": int(number.rows.labels.sum()) if number.rows.binary else None,
-        "replicates_undefined": ends.undefined if bootstrap else None,
-        "undefined": undefined,
-    }
+    return MetricRow(
+        model=names.model,
+        against=names.against,
+        split=names.split,
+        attribute=number.attribute,
+        group=number.group,
+        base=number.base.name,
+        aggregate=number.aggregate,
+        reference=number.reference,
+        threshold=number.threshold,
+        value=None if undefined else value,
+        low=ends.low,
+        high=ends.high,
+        level=bootstrap.level if bootstrap and ends.low is not None else None,
+        interval_method=ends.method,
+        n=len(number.rows),
+        patients=len(number.rows.members),
+        positives=int(number.rows.labels.sum()) if number.rows.binary else None,
+        replicates_undefined=ends.undefined if bootstrap else None,
+        undefined=undefined,
+        no_interval=number.no_interval or ends.reason,
+        approximate=ends.approximate,
+        note=joined(number.note),
+    )
 
 
 def _check_rows(rows: Scored, groups: Mapping[str, Groups], against: Scored | None) -> None:

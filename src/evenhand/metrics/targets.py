@@ -290,7 +290,7 @@ class Target:
             return value
         certain = replace(number, family=tuple(map(_without_exact, number.family)))
         ends = unbounded_interval(certain, resamples, BOUND)
-        if ends.method in (CONSTANT, NEARLY_CONSTANT):
+        if ends.reason in (CONSTANT, NEARLY_CONSTANT):
             return value
         end = ends.low if self.maximise else ends.high
         return math.nan if end is None else end

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from evenhand.metrics.estimates import EVERYBODY, Parts
+from evenhand.metrics.estimates import Parts
 from evenhand.metrics.permutation import Test, permutation_test
 from evenhand.metrics.plan import Plan
 from evenhand.metrics.registry import find_metric
-
-Row = dict[str, Any]
+from evenhand.metrics.rows import EVERYBODY, Key, MetricRow, joined
 
 
 def add_tests(
-    rows: Mapping[tuple[str, str, str], Row],
+    rows: MutableMapping[Key, MetricRow],
     divided: Sequence[Parts],
     plan: Plan,
     rng: np.random.Generator,
     step: Callable[[int], None],
-) -> list[Row]:
-    """Put p-values into the rows of the gaps, and return the rows that have one.
+) -> tuple[Key, ...]:
+    """Put p-values into the rows of the gaps, and return the keys of those that have one.
 
-    ``method`` says how it came about, or why there is none; ``step`` is told of each permutation.
+    Where there is none, the row's ``note`` says why; ``step`` is told of each permutation.
     """
     tested = []
     for parts in divided:
@@ -32,15 +31,15 @@ def add_tests(
         for name in plan.metrics:
             found = permutation_test(groups, find_metric(name), plan.permutations, rng)
             step(plan.permutations)
-            row = rows[parts.attribute, EVERYBODY, f"{name}_gap"]
-            row["p"] = found.p
-            row["method"] = "; ".join(filter(None, (row["method"], _said(found, plan))))
-            tested += [] if found.p is None else [row]
-    return tested
+            key = Key(parts.attribute, EVERYBODY, name, "gap")
+            rows[key] = _tested(rows[key], found, plan)
+            tested += [] if found.p is None else [key]
+    return tuple(tested)
 
 
-def _said(test: Test, plan: Plan) -> str:
-    if test.reason:
-        return test.reason
+def _tested(row: MetricRow, test: Test, plan: Plan) -> MetricRow:
+    """Return the row of a gap with the p-value of its test, or the reason why it has none."""
+    if test.p is None:
+        return replace(row, note=joined(row.note, test.reason))
     lost = f", {test.undefined} undefined" if test.undefined else ""
-    return f"p of {plan.permutations} permutations of patients{lost}"
+    return replace(row, p=test.p, p_method=f"{plan.permutations} permutations of patients{lost}")

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from evenhand.errors import SHOWN
 from evenhand.metrics.estimate import common_classes, why_undefined
-from evenhand.metrics.estimates import EVERYBODY, Number, Parts
+from evenhand.metrics.estimates import Number, Parts
 from evenhand.metrics.families import Family, family
 from evenhand.metrics.registry import Floats, Metric, find_metric
 from evenhand.metrics.resample import Resamples
+from evenhand.metrics.rows import EVERYBODY
 from evenhand.metrics.scored import Scored
 from evenhand.metrics.stream import Stream
+from evenhand.wording import counted
 
 NOBODY: NDArray[np.intp] = np.empty(0, dtype=np.intp)
 
@@ -85,7 +87,7 @@ class Values:
     def reason(self, metric: str, levels: Sequence[str]) -> str | None:
         """Return why a number across some groups is undefined, or None."""
         if len(levels) < 2:
-            return f"{len(levels)} group to compare; two are needed"
+            return f"{counted(len(levels), 'group')} to compare; two are needed"
         whys = [(level, why) for level in levels if (why := self.why(metric, level))]
         told = [f"group {level!r}: {why}" for level, why in whys[:SHOWN]]
         more = [f"and {len(whys) - SHOWN:,} more groups"] if len(whys) > SHOWN else []
@@ -107,13 +109,14 @@ class Values:
     def _seen(self, metric: str, level: str) -> Scored:
         return self.parts.seen(level, self.metrics[metric])
 
-    def number(self, group: str, name: str, metric: str, values: Floats) -> Number:
+    def number(self, group: str, name: str, aggregate: str | None, values: Floats) -> Number:
         """Return a number about a group, or about all compared ones, made from a metric."""
         rows = self.parts.together if group == EVERYBODY else self.parts.rows[group]
-        of = self.metrics[metric]
-        threshold = rows.threshold if of.needs == "decision" else None
-        note = _macro_note(rows, of, self.classes)
-        return Number(self.parts.attribute, group, name, values, rows, threshold, None, note)
+        metric = self.metrics[name]
+        threshold = rows.threshold if metric.needs == "decision" else None
+        note = _macro_note(rows, metric, self.classes)
+        number = Number(self.parts.attribute, group, metric, values, rows, aggregate, threshold)
+        return replace(number, note=note)
 
 
 def values_of(

@@ -6,13 +6,11 @@ import html
 import re
 from collections.abc import Iterator, Sequence
 
-import pandas as pd
 import yaml
 
 from evenhand.experiments.records import Parent, RunRecord, SourceRecord
-from evenhand.metrics import FAIRNESS
+from evenhand.metrics import EVERYBODY, FAIRNESS, MetricRow
 from evenhand.reporting.estimates import (
-    EVERYONE,
     Estimate,
     Estimates,
     estimates,
@@ -26,7 +24,7 @@ from evenhand.reporting.sections.pruning import Pruning
 from evenhand.reporting.sections.strategies import leading_metric
 from evenhand.reporting.text.numbers import PERCENT, listed
 from evenhand.reporting.text.sentences import lede, level
-from evenhand.reporting.text.vocabulary import is_of_group, model_names, opening, shown, term
+from evenhand.reporting.text.vocabulary import model_names, opening, shown, term
 from evenhand.reporting.text.worst_best import extremes
 from evenhand.settings import Settings
 
@@ -36,7 +34,7 @@ COLUMNS = 4
 
 def model_card(
     record: RunRecord[Settings],
-    rows: pd.DataFrame,
+    rows: Sequence[MetricRow],
     name: str,
     *,
     split: str = "test",
@@ -64,7 +62,7 @@ def model_card(
     every = estimates(rows, record.files, record.excluded)
     told = find(every, model=called.get(name, name), split=split, against=None)
     unit, source = record.unit, record.source or SourceRecord(reader="unknown", path="")
-    by_group = Estimates(row for row in told if is_of_group(row.metric))
+    by_group = Estimates(row for row in told if row.of_group)
     metrics = leading_first(names(by_group, "metric"))[:COLUMNS] if by_group else ()
     sections = {
         "In short": _short(told, split, unit, positive),
@@ -99,14 +97,13 @@ def model_card(
 
 def _front(record: RunRecord[Settings], told: Sequence[Estimate], name: str) -> str:
     """Return the front matter: the usual fields of a model card, overall results among them."""
-    overall = [row for row in told if row.attribute == EVERYONE and row.value is not None]
+    overall = [row for row in told if row.attribute == EVERYBODY and row.value is not None]
     data = record.source.reader if record.source else "unknown"
     result = {
         "task": {"type": "classification"},
         "dataset": {"name": data, "type": data},
         "metrics": [
-            {"type": row.metric, "name": term(row.metric).label, "value": row.value}
-            for row in overall
+            {"type": row.metric, "name": row.term.label, "value": row.value} for row in overall
         ],
     }
     front = {
@@ -160,7 +157,7 @@ def _pruned(parent: Parent | None, pruning: Pruning, name: str) -> Iterator[str]
 def _short(told: Sequence[Estimate], split: str, unit: str, positive: str) -> list[str]:
     """Return what a reader takes away: on whom, and one paragraph and one row per attribute."""
     lines = [_plain(lede(told, split, unit, positive))]
-    attributes = [name for name in names(told, "attribute") if name != EVERYONE]
+    attributes = [name for name in names(told, "attribute") if name != EVERYBODY]
     if not attributes:
         return lines
     for attribute in attributes:
@@ -175,7 +172,7 @@ def _short(told: Sequence[Estimate], split: str, unit: str, positive: str) -> li
 
 def _extremes(told: Sequence[Estimate], metric: str, attributes: Sequence[str]) -> Iterator[str]:
     """Yield a row for each attribute: its worst and best group by one metric, and their gap."""
-    everyone = _value(first(told, attribute=EVERYONE, metric=metric))
+    everyone = _value(first(told, attribute=EVERYBODY, metric=metric))
     for attribute in attributes:
         found = extremes(find(told, attribute=attribute), metric)
         if found:
@@ -203,13 +200,13 @@ def _groups(rows: Sequence[Estimate], metrics: Sequence[str], unit: str) -> list
 
 def _gaps(told: Sequence[Estimate], metrics: Sequence[str]) -> list[str]:
     """Return the gaps of the same metrics, and the named comparisons that were asked for."""
-    wanted = {*(f"{metric}_gap" for metric in metrics), *FAIRNESS}
-    rows = [row for row in told if row.group == EVERYONE and row.metric in wanted]
+    wanted = {*((metric, "gap") for metric in metrics), *((name, None) for name in FAIRNESS)}
+    rows = [row for row in find(told, group=EVERYBODY) if (row.base, row.aggregate) in wanted]
     if not rows:
         return []
     head = ["| attribute | number | value (interval) |", "|---|---|---|"]
     return head + [
-        f"| {_plain(shown(row.attribute))} | {_plain(term(row.metric).label)} | {_value(row)} |"
+        f"| {_plain(shown(row.attribute))} | {_plain(row.term.label)} | {_value(row)} |"
         for row in rows
     ]
 
@@ -220,13 +217,13 @@ def _value(row: Estimate | None) -> str:
         return "not measured"
     if row.value is None:
         return f"undefined: {_plain(row.undefined)}"
-    scale = term(row.metric).scale
+    scale = row.term.scale
     ends = scale.interval(row.low, row.high)
     return f"{scale.text(row.value)} ({ends})" if ends else scale.text(row.value)
 
 
 def _group(row: Estimate) -> str:
-    if row.attribute == EVERYONE:
+    if row.attribute == EVERYBODY:
         return "everyone"
     return f"{_plain(shown(row.attribute))}: {_plain(shown(row.group))}"
 

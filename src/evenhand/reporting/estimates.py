@@ -6,54 +6,47 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
+from evenhand.metrics import CLAIM, FAIRNESS, MetricRow
+from evenhand.reporting.text.vocabulary import Term, model_names, term
 
-from evenhand.metrics import CLAIM, is_approximate
-from evenhand.reporting.text.vocabulary import model_names
-
-EVERYONE = "*"
 UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """One row of ``metrics.json``: a value with its interval, or the reason why there is none.
+@dataclass(frozen=True, kw_only=True)
+class Estimate(MetricRow):
+    """A row of ``metrics.json`` as the report shows it: models go by the names of the page.
 
-    ``compared`` tells whether its group takes part in comparisons; the caller may exclude it.
+    Attributes
+    ----------
+    compared
+        Whether its group takes part in comparisons; the caller may exclude it.
     """
 
-    model: str
-    split: str
-    attribute: str
-    group: str
-    metric: str
-    value: float | None
-    low: float | None
-    high: float | None
-    level: float
-    n: int
-    patients: int
-    positives: int | None
-    against: str | None = None
-    threshold: float | None = None
-    method: str | None = None
-    p_adjusted: float | None = None
-    replicates_undefined: int = 0
-    undefined: str | None = None
+    model: str = ""
+    split: str = "all"
     compared: bool = True
 
     @property
-    def has_interval(self) -> bool:
-        """Whether both ends of the interval are known."""
-        return self.low is not None and self.high is not None
+    def term(self) -> Term:
+        """The words for its number."""
+        return term(self.base, self.aggregate)
+
+    @property
+    def base_term(self) -> Term:
+        """The words for its metric."""
+        return term(self.base)
+
+    @property
+    def of_group(self) -> bool:
+        """Whether it is about one group (or everybody) alone, and not about several together."""
+        return self.aggregate is None and self.base not in FAIRNESS
 
     @property
     def claimed(self) -> bool:
         """Whether a difference is claimed: by its corrected p-value, never on approximate rows."""
         p = self.p_adjusted
-        return p is not None and p <= CLAIM and not is_approximate(self.method)
+        return p is not None and p <= CLAIM and self.approximate is None
 
 
 class Estimates(tuple[Estimate, ...]):
@@ -84,22 +77,21 @@ NO_ESTIMATES = Estimates()
 
 
 def estimates(
-    rows: pd.DataFrame, files: Iterable[Path] = (), excluded: Collection[str] = ()
+    rows: Iterable[MetricRow], files: Iterable[Path] = (), excluded: Collection[str] = ()
 ) -> Estimates:
-    """Return the rows of a metric table (columns as in ``metrics.json``) in their order.
+    """Return metric rows as the report shows them, in their order.
 
     Parameters
     ----------
     rows
-        The table.
+        The rows.
     files
         The files that models are named by; see `model_names`.
     excluded
         The groups that take no part in comparisons, as ``attribute=level``.
     """
     called = model_names(files)
-    plain = rows.astype("object").where(rows.notna(), None)
-    return Estimates(_estimate(row, called, excluded) for row in plain.to_dict("records"))
+    return Estimates(_estimate(row, called, excluded) for row in rows)
 
 
 def find(rows: Iterable[Estimate], **wanted: object) -> Estimates:
@@ -117,29 +109,12 @@ def names(rows: Iterable[Estimate], field: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(getattr(row, field) for row in rows))
 
 
-def _estimate(
-    known: dict[Any, Any], called: Mapping[str, str], excluded: Collection[str]
-) -> Estimate:
-    model, against = (known[name] or "" for name in ("model", "against"))
-    attribute, group = str(known["attribute"]), str(known["group"])
-    return Estimate(
-        model=called.get(model, str(model)),
-        split=str(known["split"] or "all"),
-        attribute=attribute,
-        group=group,
-        metric=str(known["metric"]),
-        value=known["value"],
-        low=known["low"],
-        high=known["high"],
-        level=known["level"] or 0.95,
-        n=int(known["n"] or 0),
-        patients=int(known["patients"] or 0),
-        positives=None if known["positives"] is None else int(known["positives"]),
-        against=called.get(against, against) or None,
-        threshold=known["threshold"],
-        method=known["method"],
-        p_adjusted=known["p_adjusted"],
-        replicates_undefined=int(known["replicates_undefined"] or 0),
-        undefined=known["undefined"],
-        compared=f"{attribute.partition('|')[0]}={group}" not in excluded,
-    )
+def _estimate(row: MetricRow, called: Mapping[str, str], excluded: Collection[str]) -> Estimate:
+    model, against = row.model or "", row.against
+    shown = {
+        "model": called.get(model, model),
+        "against": called.get(against, against) if against else None,
+        "split": row.split or "all",
+    }
+    compared = f"{row.attribute.partition('|')[0]}={row.group}" not in excluded
+    return Estimate(**{**vars(row), **shown}, compared=compared)

@@ -11,15 +11,14 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from evenhand.experiments.records import RunRecord
-from evenhand.metrics import Groups, Scored
+from evenhand.metrics import EVERYBODY, Groups, MetricRow, Scored
 from evenhand.reporting.charts.curves import score_views
 from evenhand.reporting.charts.explorer import COLUMNS, explorer
-from evenhand.reporting.estimates import EVERYONE, Estimate, Estimates, estimates, find, names
+from evenhand.reporting.estimates import Estimate, Estimates, estimates, find, names
 from evenhand.reporting.sections.answers import Answer, group_answer, strategy_answer
 from evenhand.reporting.sections.groups import GroupView, group_view
 from evenhand.reporting.sections.provenance import fact_tables, undefined
@@ -65,7 +64,7 @@ class Report:
     record
         The record of the run; None where the rows come from no run.
     rows
-        Metric rows with the columns of ``metrics.json``; every model and split that is shown.
+        The rows of ``metrics.json``; every model and split that is shown.
     attributes
         The attributes in the order in which they are shown.
     split
@@ -100,7 +99,7 @@ class Report:
     """
 
     title: str
-    rows: pd.DataFrame
+    rows: Sequence[MetricRow]
     attributes: Sequence[str]
     record: RunRecord[Settings] | None = None
     split: str = "test"
@@ -229,7 +228,7 @@ def verdicts_of(report: Report) -> tuple[Verdict, ...]:
     return (
         *dict.fromkeys(verdict for answer in answers for verdict in answer.verdicts),
         *(
-            Verdict(f"chance: {row.model}", EVERYONE, row.claimed, text, row.p_adjusted)
+            Verdict(f"chance: {row.model}", EVERYBODY, row.claimed, text, row.p_adjusted)
             for row, text in doubts
             if text
         ),
@@ -263,7 +262,7 @@ def _doubted(rows: Sequence[Estimate], report: Report, chosen: str) -> list[Esti
     """Return the AUC of everybody under each model that the page answers for."""
     single = find(rows, split=report.split, against=None)
     told = _told(single, report, chosen)
-    overall = find(single, attribute=EVERYONE, group=EVERYONE, metric="auc")
+    overall = find(single, attribute=EVERYBODY, group=EVERYBODY, metric="auc")
     return [row for row in overall if row.model in told]
 
 

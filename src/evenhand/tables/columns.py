@@ -87,7 +87,7 @@ def parse_map(texts: Iterable[str], resolve: Callable[[str], str], example: str)
     columns: dict[str, str] = {}
     for text in texts:
         name, equals, column = text.partition("=")
-        if not equals:
+        if not (equals and column.strip()):
             raise EvenhandError(f"--map {text!r}: it is written NAME=COLUMN, as in {example}.")
         resolved = resolve(name)
         if columns.get(resolved, column) != column:
@@ -171,6 +171,8 @@ def _labels(
             f"--positive {columns.positive}: {path} has scores of {n_classes} classes, and "
             "--positive is for two classes. Leave it out."
         )
+    if numbers.isna().all():
+        refuse_spellings("label", text, path)
     values = [str(value) for value in text.dropna().unique()]
     coded = bool(numbers.notna().all() and numbers.isin([0, 1]).all())
     broken = bool((numbers % 1 > 0).any())

@@ -33,6 +33,15 @@ _OTHER_KINDS = {
     b"\x1f\x8b": "packed by gzip",
     b"PAR1": "a parquet file",
 }
+_OTHER_TEXTS = {
+    r"<!doctype html|<html|<head|<body|<table": "a web page (HTML)",
+    r"<\?xml|<\w+[^,;\t]*>$": "XML",
+    r"[\[{]\s*($|[\[{]|\"[^\"]*\"\s*:)": "JSON",
+    r"%pdf-": "a PDF",
+    r"\{\\rtf": "a document (RTF)",
+    r"version https://git-lfs\.": "a Git LFS pointer (the file itself is not downloaded)",
+}
+"""What other texts begin with, in lower case."""
 _SEPARATORS = ",;\t|"
 _SEP = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 
@@ -121,8 +130,20 @@ def _look_at(path: Path) -> CsvText:
             first = [line.rstrip("\r\n") for line, _ in zip(lines, range(_LEADING), strict=False)]
     except UnicodeDecodeError as error:
         raise _other_encoding(path) from error
+    _refuse_other_text(path, first)
     separator, above = _header(first)
     return CsvText(path, encoding, separator, above)
+
+
+def _refuse_other_text(path: Path, lines: list[str]) -> None:
+    """Refuse a text of another kind, which somebody has named .csv."""
+    start = next((line.strip("\ufeff ") for line in lines if line.strip("\ufeff ")), "").casefold()
+    kind = next((kind for begin, kind in _OTHER_TEXTS.items() if re.match(begin, start)), None)
+    if kind:
+        raise EvenhandError(
+            f"{path} is {kind}, no CSV, whatever its name says. Download it again, or save the "
+            "table as CSV."
+        )
 
 
 def _without_bom(start: bytes) -> str:
@@ -178,7 +199,25 @@ def _parsed(text: CsvText) -> pd.DataFrame:
                 f"{text.path}, row {int(match[1]) + 1 + text.above}: a quotation mark opens there "
                 'and none closes it. Close it, or take it out (within quotes, write "" for one).'
             ) from error
+        if "Expected" in str(error):
+            _refuse_long(text)
         raise
+
+
+def _refuse_long(text: CsvText) -> None:
+    """Refuse rows with more cells than the header."""
+    with text.lines() as lines:
+        cells = csv.reader(lines, delimiter=text.separator, skipinitialspace=True)
+        rows = [(number, len(row)) for number, row in enumerate(cells, start=1)][text.above :]
+    columns = rows[0][1]
+    long = {number: count for number, count in rows if count > columns}
+    if long:
+        number, count = next(iter(long.items()))
+        raise EvenhandError(
+            f"{text.path}, {rows_text([*long])}: more cells than the {columns} columns of the "
+            f"header (row {number} has {count}). Put a cell that holds "
+            f"{text.separator!r} between quotation marks, or name all columns in the header."
+        )
 
 
 def _named(header: list[str]) -> list[str]:

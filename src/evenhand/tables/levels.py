@@ -19,6 +19,13 @@ _CODES = re.compile(
     re.IGNORECASE,
 )
 _NUMBERS = re.compile("7|8|9|77|88|99|777|888|9999?|-1|-7|-8|-9|-77|-88|-9999?|-99")
+_MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+_MONTH = rf"({'|'.join(_MONTHS)})[a-z]*\.?"
+_DATED = re.compile(
+    rf"(?P<day>\d{{1,2}})[-/ .](?P<month>{_MONTH})|(?P<first>{_MONTH})[-/ .](?P<last>\d{{1,2}})",
+    re.IGNORECASE,
+)
+_FROM = re.compile(r"[<>≤≥]?=?\s*\d")  # how a range or a number begins
 
 
 def level_order(value: str) -> tuple[float, tuple[tuple[int, float, str], ...]]:
@@ -55,6 +62,29 @@ def likely_unknown(levels: Iterable[str]) -> tuple[str, ...]:
     """
     given = list(levels)
     return tuple(level for level in given if _is_code(level, given))
+
+
+def ranges_as_dates(levels: Iterable[str]) -> dict[str, str]:
+    """Return the ranges of numbers that a spreadsheet has turned into dates, by the date.
+
+    Only beside other ranges or numbers: alone, "Oct-19" is a month.
+
+    Examples
+    --------
+    >>> ranges_as_dates(["0-9", "19-Oct", "20-39"]), ranges_as_dates(["Sep-19", "Oct-19"])
+    ({'19-Oct': '10-19'}, {})
+    """
+    given = list(levels)
+    dates = {level: match for level in given if (match := _DATED.fullmatch(level))}
+    if not any(_FROM.match(level) for level in given if level not in dates):
+        return {}
+    return {level: _range_of(match) for level, match in dates.items()}
+
+
+def _range_of(date: re.Match[str]) -> str:
+    month = _MONTHS.index((date["month"] or date["first"])[:3].casefold()) + 1
+    low, high = sorted((month, int(date["day"] or date["last"])))
+    return f"{low}-{high}"
 
 
 def _is_code(level: str, levels: list[str]) -> bool:

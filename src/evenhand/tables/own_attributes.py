@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from evenhand.errors import EvenhandError, some
 from evenhand.tables.attributes import Attribute, distinct, untold
 from evenhand.tables.bins import FEW, Bins, numbers_of, refuse_measurement, refuse_unbinned
-from evenhand.tables.levels import likely_unknown
+from evenhand.tables.levels import likely_unknown, ranges_as_dates
 from evenhand.tables.spelling import abbreviations, join_values, merge_line, refuse_spellings
 from evenhand.tables.table_checks import refuse_rows, rows_text
 from evenhand.tables.values import ValueRules
@@ -99,6 +99,7 @@ def own_attribute(
     raw, differing = one_per_patient(name, raw, patients, source, values.conflicts.get(name))
     rule = distinct(name, str(raw.name), raw)
     refuse_spellings(name, raw[raw.isin(rule.levels)], source)
+    _refuse_dates(rule, raw, source)
     _refuse_unfilled(rule, raw, patients, source)
     return OwnAttribute(rule, raw, (*differing, *_level_notes(name, raw, rule)))
 
@@ -183,6 +184,18 @@ def _majority(told: pd.Series, owner: pd.Series) -> dict[str, str]:
     best = counts[first]
     best = best[~best.index.duplicated(keep=False)]
     return dict(zip(best.index, best[told.name], strict=True))
+
+
+def _refuse_dates(rule: Attribute, raw: pd.Series, source: Path) -> None:
+    """Refuse ranges of numbers that a spreadsheet has turned into dates."""
+    ranges = ranges_as_dates(rule.levels)
+    shown = some(f"{date!r} was most likely {range_!r}" for date, range_ in ranges.items())
+    refuse_rows(
+        raw.isin([*ranges]),
+        source,
+        f"the {rule.name!r} is a date beside ranges of numbers, which a spreadsheet makes of such "
+        f"a range: {shown}. Write the ranges again, in a column of the format text.",
+    )
 
 
 def _refuse_unfilled(rule: Attribute, raw: pd.Series, patients: pd.Series, source: Path) -> None:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from evenhand.errors import EvenhandError, some
 from evenhand.files import DamagedError, checked, parse_object, replacing
+from evenhand.run_files import TABLE_MARK
 from evenhand.tables.attributes import UNKNOWN, group_of
 from evenhand.tables.columns import (
     Columns,
@@ -29,7 +30,6 @@ from evenhand.tables.reading import read_table
 from evenhand.tables.table_checks import refuse_rows
 
 SPLITS = ("train", "val", "test")
-METADATA = b"evenhand"
 SCHEMA = 1
 
 
@@ -106,8 +106,13 @@ class Predictions:
         return Predictions(table, self.classes, self.levels)
 
 
-def write_predictions(path: Path, predictions: Predictions) -> None:
+def write_predictions(path: Path, predictions: Predictions, *, labelled: bool = True) -> None:
     """Write predictions as parquet, whole or not at all; the same content gives the same bytes.
+
+    Parameters
+    ----------
+    labelled
+        Whether the labels are known; if not, the file has no column of them.
 
     Raises
     ------
@@ -123,10 +128,11 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
         "classes": list(predictions.classes),
         "levels": {name: list(levels) for name, levels in predictions.levels.items()},
     }
-    table = pa.Table.from_pandas(predictions.table, preserve_index=False)
+    written = predictions.table if labelled else predictions.table.drop(columns="label")
+    table = pa.Table.from_pandas(written, preserve_index=False)
     text = json.dumps(known, ensure_ascii=False).encode()
     with replacing(path) as part:
-        pq.write_table(table.replace_schema_metadata({METADATA: text}), part)
+        pq.write_table(table.replace_schema_metadata({TABLE_MARK: text}), part)
 
 
 def read_predictions(path: Path, columns: Columns | None = None) -> Predictions:
@@ -245,7 +251,7 @@ def _raw(path: Path, columns: Columns) -> tuple[pd.DataFrame, _Known | None]:
         import pyarrow.parquet as pq
 
         try:
-            known = (pq.read_schema(path).metadata or {}).get(METADATA)
+            known = (pq.read_schema(path).metadata or {}).get(TABLE_MARK)
             if known is not None:
                 about = checked(_Known, parse_object(known.decode(), path, SCHEMA), path)
                 return _by_row(pq.read_table(path).to_pandas()), about

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 from tests.data import tiny
 
+from evenhand.cohort import registry
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.prepare import prepare_splits
-from evenhand.cohort.readers import known_readers, open_cohort
+from evenhand.cohort.readers import open_cohort
 from evenhand.cohort.settings import DataSettings, SplitSettings
 from evenhand.cohort.store.samples import store_samples
 from evenhand.tables.attributes import UNKNOWN
 
 SIZE = 16
-READERS = sorted(known_readers())
+READERS = sorted(registry.READERS)
 
 
 def size_of(cohort: Cohort) -> int | None:
@@ -40,7 +41,7 @@ def cohort(settings) -> Cohort:
 
 @pytest.mark.parametrize("name", READERS)
 def test_every_reader_says_what_it_reads(name):
-    about = known_readers()[name].about
+    about = registry.READERS[name].about
     assert about.title
     assert about.task
     assert about.modality
@@ -68,7 +69,7 @@ def test_labels_count_from_zero(cohort):
 @pytest.mark.parametrize("name", READERS)
 def test_every_convention_of_the_label_can_be_had(name, tmp_path):
     made = tiny(name, tmp_path)
-    for label in [*known_readers()[name].about.labels][:8]:
+    for label in [*registry.READERS[name].about.labels][:8]:
         cohort = open_cohort(made.model_copy(update={"label": label}))
         assert set(cohort.labels) <= set(range(len(cohort.classes)))
         assert cohort.source.label.startswith(f"{label}: ")
@@ -93,7 +94,7 @@ def test_every_declared_attribute_has_groups_to_compare(cohort):
 def test_the_source_says_what_it_is(cohort, settings):
     source = cohort.source
     assert settings.data.endswith(source.path) or source.path.startswith(settings.data)
-    assert source.reader in known_readers()
+    assert source.reader in registry.READERS
     assert source.unit in ("patient", "lesion", "stay", "image")
     assert all(name in source.label for name in cohort.classes[1:]) or "each" in source.label
     assert all(isinstance(text, str) for text in source.left_out)

@@ -15,17 +15,18 @@ import pytest
 from tests.data import tiny
 from tests.data.pictures import truncate
 
+from evenhand.cohort import registry
 from evenhand.cohort.cohort import Cohort, UnreadableError
 from evenhand.cohort.images.decoding import ImageFiles
 from evenhand.cohort.images.volumes import Hdf5Images
 from evenhand.cohort.listing import verify
-from evenhand.cohort.readers import known_readers, open_cohort
+from evenhand.cohort.readers import open_cohort
 from evenhand.cohort.registry import Entry
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.store.samples import store_samples
 from evenhand.errors import EvenhandError
 
-READERS = sorted(name for name, reader in known_readers().items() if reader.about.layout)
+READERS = sorted(name for name, reader in registry.READERS.items() if reader.about.layout)
 LAYOUTS = [*READERS, "chexpert_full"]
 UNUSED = ("valid.csv", "PATIENTS.csv", "ADMISSIONS.csv.gz")
 """Tables that are there, and that no reader opens: the last two have demographics beside them."""
@@ -50,7 +51,7 @@ def root_of(settings: DataSettings) -> Path:
 
 
 def layout_of(settings: DataSettings):
-    return known_readers()[settings.data.partition(":")[0]].about.layout
+    return registry.READERS[settings.data.partition(":")[0]].about.layout
 
 
 def first_file(cohort: Cohort) -> Path:
@@ -140,7 +141,7 @@ def test_each_part_that_is_missing_is_named(settings, tmp_path):
 
 def brought(settings: DataSettings, entry: Entry) -> list[str]:
     """Return the attributes that are read from a part of the layout and from no other."""
-    about = known_readers()[settings.data.partition(":")[0]].about
+    about = registry.READERS[settings.data.partition(":")[0]].about
     others = {name for other in about.layout if other != entry for name in other.columns}
     columns = {*entry.columns} - others
     rules = {rule.name: rule.column for rule in about.attributes} | {**about.open_attributes}

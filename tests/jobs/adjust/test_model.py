@@ -12,6 +12,7 @@ from tests.command import evenhand, training
 
 from evenhand.cohort.reopen import Anew, reopen
 from evenhand.cohort.store.batches import BatchSource
+from evenhand.evaluation.rows import cut_of
 from evenhand.experiments.records import data_settings
 from evenhand.experiments.runs import open_run
 from evenhand.files import read_json
@@ -121,11 +122,9 @@ def test_one_onnx_file_decides_as_the_run_does(adjusted, cache, tmp_path, name):
         given["group"] = np.array([about["groups"].index(group) for group in own], np.int64)
     score, decision = session.run(["score", "decision"], given)
     np.testing.assert_allclose(score, predictions.scores, atol=1e-5)
-    cut = open_run(adjusted).record.cuts.get(name)
-    threshold = cut.at(predictions) if cut else None
-    if threshold is not None:
-        np.testing.assert_array_equal(decision, predictions.scores >= threshold)
-    assert 0 < decision.mean() < 1
+    every = read_predictions(adjusted / f"models/{name}/predictions.parquet")
+    cut = open_run(adjusted).record.cuts.get(name) or cut_of(every)
+    np.testing.assert_array_equal(decision, predictions.scores >= cut.at(predictions))
 
 
 def test_new_patients_are_scored_by_the_adjusted_model(adjusted, cache, tmp_path):

@@ -102,7 +102,7 @@ def test_report_writes_the_same_numbers_again(run, command):
 def test_the_report_shows_how_far_groups_lie_from_everybody_by_their_size(run):
     page = (run / "report.html").read_text()
     assert "Deviation by size of the group" in page
-    assert "groups are too few to correlate their size" in page
+    assert "groups: too few to correlate their size" in page
     rows = pd.DataFrame(read_json(run / "metrics.json")["rows"])
     at = rows[(rows["model"] == "supervised") & (rows["metric"] == "auc_less_overall")]
     for value, size, name in zip(at["value"], at["n"], at["group"], strict=True):

@@ -13,7 +13,7 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
-from tests.command import PHANTOMS, evenhand, training
+from tests.command import PHANTOMS, changed, evenhand, training
 
 from evenhand.files import read_json, write_json
 from evenhand.metrics import costs, find_rule, find_target, front, ranked
@@ -39,7 +39,7 @@ def tuned(cache, tmp_path_factory):
 
     def run(name, *words):
         out = folder / name
-        ended = evenhand(*search_words(cache), "--out", out, *words)
+        ended = evenhand(*changed(search_words(cache), *words), "--out", out)
         assert ended.status == 0, ended.err
         return out, ended.out
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +27,24 @@ IMAGE_SIZE = 224  # pixels, where no size is asked for
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, TypeError, RuntimeError)
 
 
+_OTHER_FILES = (
+    (0, b"\x1f\x8b", "packed by gzip (a NIfTI volume?)"),
+    (344, b"n+1\0", "a NIfTI volume"),
+    (128, b"DICM", "a DICOM file"),
+    (0, b"\x93NUMPY", "an array of numpy"),
+    (0, b"PK\x03\x04", "a zip archive or arrays of numpy"),
+    (0, b"\x89HDF", "an HDF5 file"),
+    (0, b"%PDF-", "a PDF"),
+    (0, b"version https://git-lfs", "a Git LFS pointer, not the image (download it: git lfs pull)"),
+    (4, b"ftyphei", "an HEIC image"),
+    (0, b"<svg", "an SVG drawing"),
+    (0, b"<?xml", "XML or an SVG drawing"),
+    (0, b"<!DOCTYPE html", "a web page"),
+    (0, b"<html", "a web page"),
+)
+"""What other files hold: place, bytes there, and what it is."""
+
+
 def open_picture(
     path: Path, size: int | None, *, bit_depth: int | None = None, page: int | None = None
 ) -> PIL.Image.Image:
@@ -49,7 +67,7 @@ def open_picture(
         The file is too large (see `admit`), has several pages, or more bits per channel than it
         declares a range for.
     """
-    with without_pillow_limit(), PIL.Image.open(path) as image:
+    with without_pillow_limit(), _opened(path) as image:
         _turn_to(image, page)
         if is_deep(image):
             admit(*image.size, held=2 * image.width * image.height)
@@ -65,6 +83,33 @@ def open_picture(
             return image.convert("RGB")
         colours = image.convert("RGBA")
         return _over_white(colours.convert("RGB"), np.asarray(colours.getchannel("A")))
+
+
+def _opened(path: Path) -> PIL.Image.Image:
+    """Open an image file; of another one say what it is."""
+    try:
+        return PIL.Image.open(path)
+    except PIL.UnidentifiedImageError:
+        with path.open("rb") as file:
+            start = file.read(512)
+        kinds = (kind for place, mark, kind in _OTHER_FILES if start[place:].startswith(mark))
+        what = next(kinds, "no image of a format that Pillow reads" if start else "empty")
+        advice = " Convert it to PNG, one picture a file." if start else ""
+        raise ValueError(f"it is {what}.{advice}") from None
+
+
+def any_deep(paths: Iterable[str]) -> bool:
+    """Say whether any of the image files has more than 8 bits per channel; stop at the first."""
+    with without_pillow_limit():
+        return any(map(_is_deep_file, paths))
+
+
+def _is_deep_file(path: str) -> bool:
+    try:
+        with PIL.Image.open(path) as image:
+            return is_deep(image)
+    except _DAMAGED:
+        return False
 
 
 def _turn_to(image: PIL.Image.Image, page: int | None) -> None:

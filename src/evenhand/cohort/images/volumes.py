@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from tokenize import TokenError
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -202,14 +203,33 @@ def open_hdf5(path: Path, name: str, window: tuple[float, float]) -> PIL.Image.I
 def open_npz(path: Path, size: int | None, key: str, span: tuple[float, float]) -> PIL.Image.Image:
     """Open an array ``(H, W)`` of an npz file; ``span`` is what becomes 0 … 255."""
     with (
-        _damage(zipfile.BadZipFile, KeyError),
+        _damage(zipfile.BadZipFile, KeyError, TokenError),
         path.open("rb") as file,  # numpy does not close a file that it cannot make out
-        np.load(file, allow_pickle=False) as arrays,
+        np.load(_checked_zip(file), allow_pickle=False) as arrays,
     ):
         with arrays.zip.open(f"{key}.npy") as start:  # its shape, before its values
-            shape = _HEADERS[np.lib.format.read_magic(start)](start)[0]
+            shape = _shape_of_npy(start)
         admit(*_plane(shape))
         return grey(arrays[key], *span)
+
+
+def _checked_zip(file: BinaryIO) -> BinaryIO:
+    """Refuse a file that is no zip archive, for which numpy suggests to load it unsafely."""
+    if not zipfile.is_zipfile(file):
+        raise ValueError("it is no npz file: no zip archive")
+    file.seek(0)
+    return file
+
+
+def _shape_of_npy(file: IO[bytes]) -> tuple[int, ...]:
+    """Return the shape of the numbers that the header of a .npy file declares."""
+    version = np.lib.format.read_magic(file)
+    if version not in _HEADERS:
+        raise ValueError(f"it has version {version} of the npy format; save it again with numpy")
+    shape, _, kind = _HEADERS[version](file)
+    if kind.kind not in "biuf":
+        raise ValueError(f"it holds values of the kind {kind}, not real numbers")
+    return shape
 
 
 def windowed(pixels: NDArray[np.float32], window: tuple[float, float]) -> PIL.Image.Image:
@@ -220,7 +240,7 @@ def windowed(pixels: NDArray[np.float32], window: tuple[float, float]) -> PIL.Im
 
 def grey(pixels: NDArray[np.generic], low: float, high: float) -> PIL.Image.Image:
     """Return pixels ``(H, W)`` as a picture in which ``low`` … ``high`` is 0 … 255."""
-    if pixels.ndim != 2:
+    if pixels.ndim != 2 or not pixels.size:
         raise ValueError(f"it holds an array of shape {pixels.shape} where a plane is expected")
     share = (pixels.astype(np.float32) - low) / max(high - low, 1e-6)
     share[~np.isfinite(share)] = 0

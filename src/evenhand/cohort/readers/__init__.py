@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 
 from evenhand.cohort.cohort import Cohort, check_usable
-from evenhand.cohort.images.decoding import ImageFiles, open_picture
+from evenhand.cohort.images.decoding import ImageFiles, any_deep, open_picture
 from evenhand.cohort.layouts import ARCHIVES
 from evenhand.cohort.registry import READERS, Reader
-from evenhand.cohort.settings import DataSettings
-from evenhand.errors import EvenhandError, pick
+from evenhand.cohort.settings import MAX_PIXELS, DataSettings
+from evenhand.errors import EvenhandError
 
-__all__ = ["decoded_as_set", "known_readers", "open_cohort", "read_cohort", "reader_of"]
-
-
-def known_readers() -> Mapping[str, Reader]:
-    """Return every reader by name."""
-    for module in pkgutil.iter_modules(__path__):
-        import_module(f"{__name__}.{module.name}")
-    return READERS
+__all__ = ["decoded_as_set", "open_cohort", "read_cohort", "reader_of"]
 
 
 def open_cohort(settings: DataSettings) -> Cohort:
@@ -59,19 +50,22 @@ def decoded_as_set(cohort: Cohort, settings: DataSettings) -> Cohort:
     Raises
     ------
     EvenhandError
-        A setting applies to plain image files only, and the samples are something else.
+        A setting applies to other files than those of the samples.
     """
     read = cohort.read
     choices = {"bit_depth": settings.bit_depth, "page": settings.page}
     given = {name: value for name, value in choices.items() if value is not None}
     if given and not (isinstance(read, ImageFiles) and read.open is open_picture):
-        flags = " and ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise EvenhandError(
-            f"{flags}: {cohort.source.reader} reads no plain image files, to which alone this "
-            "applies. Leave it out."
-        )
+        raise _unused(cohort, given, "no plain image files")
     if not isinstance(read, ImageFiles):
+        if settings.max_pixels != MAX_PIXELS:
+            raise _unused(cohort, ["max_pixels"], "no image files")
         return cohort
+    if settings.bit_depth is not None and not any_deep(read.files.values()):
+        raise EvenhandError(
+            f"--bit-depth {settings.bit_depth}: none of the images has 16 bits per channel, to "
+            "which alone this applies. Leave it out."
+        )
     read = replace(read, max_pixels=settings.max_pixels)
     if not given:
         return replace(cohort, read=read)
@@ -85,6 +79,13 @@ def decoded_as_set(cohort: Cohort, settings: DataSettings) -> Cohort:
     )
 
 
+def _unused(cohort: Cohort, settings: Iterable[str], read: str) -> EvenhandError:
+    flags = " and ".join(f"--{name.replace('_', '-')}" for name in settings)
+    return EvenhandError(
+        f"{flags}: {cohort.source.reader} reads {read}, to which alone this applies. Leave it out."
+    )
+
+
 def reader_of(data: str) -> tuple[Reader, str]:
     """Return the reader that DATA names and the path behind it; a bare path is a table's.
 
@@ -93,17 +94,16 @@ def reader_of(data: str) -> tuple[Reader, str]:
     EvenhandError
         It names no reader, and no table.
     """
-    readers = known_readers()
     name, colon, path = data.partition(":")
-    if name in readers:
-        return readers[name], path
+    if name in READERS:
+        return READERS[name], path
     if Path(data).suffix.lower() in (".csv", ".parquet", ".xlsx"):
-        return readers["table"], data
+        return READERS["table"], data
     if not colon and Path(data).is_file() and data.lower().endswith(ARCHIVES):
         raise EvenhandError(f"{data} is an archive: unpack it, and give READER:FOLDER or a table.")
     if colon:
-        return pick("reader", name, readers), path
+        return READERS.find(name), path
     raise EvenhandError(
         f"{data!r} names no data: give READER:PATH with one of the readers "
-        f"{', '.join(sorted(readers))}, or a table that ends in .csv, .parquet or .xlsx."
+        f"{', '.join(sorted(READERS))}, or a table that ends in .csv, .parquet or .xlsx."
     )

@@ -16,7 +16,7 @@ from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.images.decoding import NO_ROW
 from evenhand.cohort.layouts import check_layout, look_at, refuse_outside, walk
 from evenhand.cohort.readers.table import own_cohort
-from evenhand.cohort.registry import SERIES, DataSet, reader, refuse_settings
+from evenhand.cohort.registry import SERIES, DataSet, refuse_settings, register_reader
 from evenhand.cohort.settings import DataSettings
 from evenhand.errors import EvenhandError, some
 from evenhand.tables.reading import look_up, read_table
@@ -52,7 +52,7 @@ FOLDERS = DataSet(
 )
 
 
-@reader("folders", FOLDERS)
+@register_reader("folders", FOLDERS)
 def read_folders(path: str, settings: DataSettings) -> Cohort:
     """Read a folder per class; without ``--patient`` each image counts as a patient."""
     refuse_settings("folders", settings, ("label", "image_column", *SERIES, "slices"))

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.phantoms.images import ATTRIBUTES, PhantomSettings, make_phantoms
-from evenhand.cohort.registry import SERIES, DataSet, reader, refuse_settings
+from evenhand.cohort.registry import SERIES, DataSet, refuse_settings, register_reader
 from evenhand.cohort.settings import DataSettings
 from evenhand.errors import EvenhandError, pick
 from evenhand.tables.settings import ClassSettings
@@ -24,7 +24,7 @@ ABOUT = DataSet(
 Made = TypeVar("Made", bound=BaseModel)
 
 
-@reader("phantom", ABOUT)
+@register_reader("phantom", ABOUT)
 def read_phantom(path: str, settings: DataSettings) -> Cohort:
     """Make images with a planted, known bias; settings of PhantomSettings follow the colon."""
     return make_phantoms(phantom_settings(PhantomSettings, path, settings))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Cohort, Source, UnreadableError, Values, cohort_table
 from evenhand.cohort.layouts import check_layout, look_at
-from evenhand.cohort.registry import SERIES, DataSet, Entry, reader, refuse_settings
+from evenhand.cohort.registry import SERIES, DataSet, Entry, refuse_settings, register_reader
 from evenhand.cohort.series.recordings import whole_recordings
 from evenhand.cohort.settings import DataSettings
 from evenhand.errors import EvenhandError, pick, some
@@ -57,7 +57,7 @@ PHYSIONET2012 = DataSet(
 )
 
 
-@reader("physionet2012", PHYSIONET2012)
+@register_reader("physionet2012", PHYSIONET2012)
 def read_physionet2012(path: str, settings: DataSettings) -> Cohort:
     """Read the stays of set A, or of every set that is there, with sex, age and type of ICU.
 

@@ -6,7 +6,7 @@ from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.phantoms.images import ATTRIBUTES
 from evenhand.cohort.phantoms.series import SeriesPhantomSettings, make_series_phantoms
 from evenhand.cohort.readers.phantom import phantom_settings
-from evenhand.cohort.registry import DataSet, reader
+from evenhand.cohort.registry import DataSet, register_reader
 from evenhand.cohort.settings import DataSettings
 
 ABOUT = DataSet(
@@ -19,7 +19,7 @@ ABOUT = DataSet(
 )
 
 
-@reader("series_phantom", ABOUT)
+@register_reader("series_phantom", ABOUT)
 def read_series_phantom(path: str, settings: DataSettings) -> Cohort:
     """Make series with a planted, known bias, as SeriesPhantomSettings after the colon say."""
     return make_series_phantoms(phantom_settings(SeriesPhantomSettings, path, settings))

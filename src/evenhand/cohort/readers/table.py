@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
 from evenhand.cohort.images.decoding import image_files
 from evenhand.cohort.layouts import look_at
-from evenhand.cohort.registry import SERIES, DataSet, reader, refuse_settings
+from evenhand.cohort.registry import SERIES, DataSet, refuse_settings, register_reader
 from evenhand.cohort.series.files import series_files
 from evenhand.cohort.series.long_table import STEP, VARIABLE, long_series
 from evenhand.cohort.settings import DataSettings
@@ -54,7 +54,7 @@ ABOUT = DataSet(
 )
 
 
-@reader("table", ABOUT)
+@register_reader("table", ABOUT)
 def read_own_table(path: str, settings: DataSettings) -> Cohort:
     """Read a CSV or parquet table of your own, with columns for file, label and patient.
 

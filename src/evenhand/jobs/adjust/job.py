@@ -17,6 +17,7 @@ from evenhand.jobs.adjust.fitting import Before, Fitted, check_methods, fit_meth
 from evenhand.jobs.adjust.settings import AdjustSettings
 from evenhand.jobs.audit.job import notes_of
 from evenhand.jobs.evaluate import evaluate
+from evenhand.jobs.keywords import with_keywords
 from evenhand.methods.registry import post_hoc_from_text
 from evenhand.runs import run_scope
 from evenhand.tables.attributes import parts_of
@@ -26,6 +27,7 @@ BEFORE = "unadjusted"
 """The name of the model before any adjustment."""
 
 
+@with_keywords(AdjustSettings, "input")
 @run_scope()
 def adjust(settings: AdjustSettings, out: Path, *, overwrite: bool = False) -> Run:
     """Adjust a trained model by one or several methods, without training it again.

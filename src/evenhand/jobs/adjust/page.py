@@ -11,8 +11,8 @@ from evenhand.methods.afterwards.multicalibrate import Multicalibrated, SegmentT
 from evenhand.methods.afterwards.recalibrate import Recalibrated
 from evenhand.methods.afterwards.thresholds import Aim, GroupThreshold, Thresholds
 from evenhand.methods.attribute_free import AttributeFree
-from evenhand.metrics import CLAIM
-from evenhand.reporting.estimates import EVERYONE, Estimate, Estimates, first
+from evenhand.metrics import CLAIM, EVERYBODY
+from evenhand.reporting.estimates import Estimate, Estimates, first
 from evenhand.reporting.sections.assessment import Part, Table
 from evenhand.reporting.text.numbers import p_value, plain
 from evenhand.reporting.text.vocabulary import first_upper, shown
@@ -74,7 +74,7 @@ def _equalised_odds(
     """Yield the table of equalised odds before and after, where there are such numbers."""
     cells = []
     for attribute in attributes:
-        wanted = {"attribute": attribute, "group": EVERYONE, "metric": EODDS}
+        wanted = {"attribute": attribute, "group": EVERYBODY, "metric": EODDS}
         for name in adjustments:
             paired = next((row for row in rows.where(model=name, **wanted) if row.against), None)
             after = first(rows, model=name, against=None, **wanted)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from evenhand.evaluation.settings import MeasureSettings, ReadSettings
 from evenhand.methods.registry import post_hoc_from_text
@@ -45,14 +45,6 @@ class AdjustSettings(MeasureSettings, ReadSettings, title="Adjustment"):
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="bf16 is faster on GPUs (autocast)"
     )
-
-    @field_validator("method")
-    @classmethod
-    def _check_methods(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
-        for method in methods:
-            if methods.count(method) > 1:
-                raise ValueError(f"{method} is given twice")
-        return methods
 
     @model_validator(mode="after")
     def _check_measure(self) -> Self:

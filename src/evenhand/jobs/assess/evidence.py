@@ -13,6 +13,7 @@ from evenhand.reporting.charts.scatter import Frame, Point, Scatter, scatter
 from evenhand.reporting.estimates import Estimate
 from evenhand.reporting.sections.assessment import Part, Table
 from evenhand.reporting.text.numbers import PERCENT, PLAIN, Scale, plain
+from evenhand.wording import counted
 
 SIGNED = Scale(signed=True)
 CORRELATED = 5  # groups; fewer say nothing of a correlation
@@ -67,8 +68,14 @@ def _plot(found: Evaluation, title: str, attribute: str, values: Mapping[str, Va
 def _estimate(found: Evaluation, attribute: str, value: Value) -> Estimate:
     size = found.sizes[attribute, "*"]
     return Estimate(
-        *("", "test", attribute, "*", "", value.value, value.low, value.high, 0.95),
-        *(size.n, size.patients, size.positives),
+        base="",
+        attribute=attribute,
+        value=value.value,
+        low=value.low,
+        high=value.high,
+        n=size.n,
+        patients=size.patients,
+        positives=size.positives,
         undefined=None if value.value is not None else "a ratio has no value",
     )
 
@@ -108,8 +115,8 @@ def _correlations(points: list[Point]) -> str:
     groups = len({point.name for point in points})
     if groups < CORRELATED:
         return (
-            f"{groups} groups are too few to correlate their size with how far their AUC lies "
-            f"from everybody's ({CORRELATED} is the least)."
+            f"{counted(groups, 'group')}: too few to correlate their size with how far their AUC "
+            f"lies from everybody's ({CORRELATED} is the least)."
         )
     told = []
     for cell in dict.fromkeys(point.series for point in points):

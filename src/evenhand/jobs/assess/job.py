@@ -21,13 +21,15 @@ from evenhand.jobs.assess.settings import AssessSettings
 from evenhand.jobs.check.job import measure_requirements
 from evenhand.jobs.check.settings import CheckSettings
 from evenhand.jobs.finetune.job import begin
+from evenhand.jobs.keywords import with_keywords
 from evenhand.masks.strategies import find_strategy
-from evenhand.pretraining.objectives import find_method
+from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.runs import run_scope
 from evenhand.wording import counted
 from evenhand.workers import open_engine
 
 
+@with_keywords(AssessSettings, "data")
 @run_scope()
 @prepared_anew()
 def assess(
@@ -57,7 +59,7 @@ def assess(
     """
     if not settings.attribute:
         raise EvenhandError("fairness is between groups: give an --attribute.")
-    find_method(settings.method)
+    SSL_OBJECTIVES.find(settings.method)
     task = prepared(settings)
     _refuse(task)
     for cell in settings.cell:

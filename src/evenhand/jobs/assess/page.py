@@ -17,6 +17,7 @@ from evenhand.reporting.parts import Section, section_page
 from evenhand.reporting.sections.assessment import Part, Table, part_section
 from evenhand.reporting.sections.requirements import requirement_sections
 from evenhand.reporting.sections.similarity import similarity_sections
+from evenhand.wording import counted
 
 Record = dict[str, Any]
 
@@ -91,8 +92,9 @@ def _pretraining(run: Run, settings: AssessSettings) -> Part:
     ]
     if patience := settings.pretrain_patience:
         sentences.append(
-            f"A tenth of them was held out: pre-training ends after {patience} epochs without a "
-            "lower loss on it, and keeps the weights of the lowest."
+            "A tenth of them was held out: pre-training ends after "
+            f"{counted(patience, 'epoch')} without a lower loss on it, and keeps the weights of "
+            "the lowest."
         )
     title = "Loss on the training patients held out" if patience else "Loss"
     columns = ("Encoder", "Epochs", "Kept", "Loss of the first", "Of the one kept")

@@ -11,6 +11,7 @@ from evenhand.errors import EvenhandError, pick
 from evenhand.experiments.runs import Run, finished_run
 from evenhand.files import read_json, write_text
 from evenhand.jobs.evaluate import evaluate
+from evenhand.jobs.keywords import StrPath
 from evenhand.jobs.predict.unlabelled import write_unlabelled_page
 from evenhand.jobs.report import write_card
 from evenhand.locks import locked
@@ -49,10 +50,10 @@ def write_assessment(run: Run, found: Sequence[Evaluation]) -> None:
     """Write the numbers, the verdicts and the page of an assessment."""
     from evenhand.jobs.assess.answers import verdict_rows  # imports torch
     from evenhand.jobs.assess.page import page_of
-    from evenhand.jobs.assess.records import write_metrics
+    from evenhand.jobs.assess.records import write_assessment
 
     required, alike = _found(run, "check"), _found(run, "similarity")
-    write_metrics(run, found)
+    write_assessment(run, found)
     page = page_of(run, found, required, alike)
     verdicts = (requirement_verdicts(required), verdict_rows(found[0]), similarity_verdicts(alike))
     _write(run, page, chain.from_iterable(verdicts))
@@ -75,7 +76,7 @@ PAGES: Mapping[str, Callable[[Run], None]] = {
 """What writes a job's page, by the job's name."""
 
 
-def report(run: Path, *, card: Path | None = None, model: str | None = None) -> Run:
+def report(run: StrPath, *, card: StrPath | None = None, model: str | None = None) -> Run:
     """Write the numbers and the report of a finished run again, without its data.
 
     Parameters
@@ -94,7 +95,7 @@ def report(run: Path, *, card: Path | None = None, model: str | None = None) -> 
     """
     found = finished_run(run)
     with locked(found.root):
-        return _report(found, card, model)
+        return _report(found, None if card is None else Path(card), model)
 
 
 def _report(found: Run, card: Path | None, model: str | None) -> Run:

@@ -3,76 +3,91 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import replace
 
+from evenhand.evaluation.metrics_file import write_metrics
 from evenhand.experiments.runs import Run
-from evenhand.files import write_json
 from evenhand.jobs.assess.claims import claims_of
 from evenhand.jobs.assess.evaluation import Evaluation, Value
 from evenhand.jobs.assess.settings import SUPERVISED
-from evenhand.metrics.table import COLUMNS
+from evenhand.metrics.rows import Key, MetricRow
+from evenhand.metrics.table import RowNames
 
 METHOD = "percentile bootstrap of patients, mean over seeds"
 PAIRED = {
     True: "t, patients (bootstrap) and seeds, Satterthwaite",
     False: "t, patients (bootstrap), these two models",
 }
-"""The ``method`` of differences: with several seeds, and with one."""
+"""The ``interval_method`` of differences: with several seeds, and with one."""
 
 REASON = "a ratio has no value: a group lacks a class or a decision"
 
-Number = tuple[str, str, str, Value]
-"""Attribute, group, metric, and the value with its interval."""
+Number = tuple[Key, Value]
+"""What is measured, and its value with its interval."""
 
 
-def write_metrics(run: Run, found: Sequence[Evaluation]) -> None:
+def write_assessment(run: Run, found: Sequence[Evaluation]) -> None:
     """Write one row per number; a cell's model name is its strategy, and its share below 1."""
     rows = [row for evaluation in found for row in _rows(evaluation)]
-    write_json(run.root / "metrics.json", {"schema": 1, "rows": rows})
+    write_metrics(run.root / "metrics.json", rows)
 
 
-def _rows(found: Evaluation) -> Iterator[dict[str, Any]]:
+def _rows(found: Evaluation) -> Iterator[MetricRow]:
     suffix = "" if found.share == 1 else f"-{100 * found.share:g}pct"
     for cell in found.judged:
-        model = {"model": cell + suffix, "method": METHOD}
-        yield from (_row(found, model, number) for number in _numbers(found, cell))
+        names = RowNames(cell + suffix, split="test")
+        yield from (_row(found, names, METHOD, number) for number in _numbers(found, cell))
         if cell != SUPERVISED:
-            pair = {"model": cell + suffix, "against": SUPERVISED + suffix}
-            pair["method"] = PAIRED[found.seeds > 1]
+            pair = RowNames(cell + suffix, SUPERVISED + suffix, "test")
             yield from _differences(found, cell, pair)
 
 
 def _numbers(found: Evaluation, cell: str) -> Iterator[Number]:
     """Yield what is said of a cell by itself."""
     judged = found.judged[cell]
-    yield "*", "*", "auc", Value.of(judged.auc)
+    yield Key("*", "*", "auc"), Value.of(judged.auc)
     for (attribute, level), auc in judged.by_group.items():
-        yield attribute, level, "auc", Value.of(auc)
-        yield attribute, level, "auc_less_overall", Value.of(auc - judged.auc)
+        yield Key(attribute, level, "auc"), Value.of(auc)
+        yield Key(attribute, level, "auc", "less_overall"), Value.of(auc - judged.auc)
     for attribute, aaod in judged.aaod.items():
-        yield attribute, "*", "deviation_from_parity", found.deviation(cell, attribute)
-        yield attribute, "*", "average_absolute_odds_difference", Value.of_size(aaod)
+        yield Key(attribute, "*", "deviation_from_parity"), found.deviation(cell, attribute)
+        yield Key(attribute, "*", "average_absolute_odds_difference"), Value.of_size(aaod)
 
 
-def _differences(found: Evaluation, cell: str, pair: dict[str, str]) -> Iterator[dict[str, Any]]:
+def _differences(found: Evaluation, cell: str, names: RowNames) -> Iterator[MetricRow]:
     """Yield the differences of a cell from supervised; only the chosen cell's p are adjusted."""
+    method = PAIRED[found.seeds > 1]
     for claim in claims_of(found, cell).family:
-        known = claim.change.difference
-        adjusted = claim.p_adjusted if cell == found.chosen else None
-        number = (claim.attribute, claim.group, claim.metric, claim.change.shown)
-        p = {"p": known.p if known else None, "p_adjusted": adjusted}
-        yield _row(found, pair, number) | p
+        difference = claim.change.difference
+        key = Key(claim.attribute, claim.group, claim.metric)
+        yield replace(
+            _row(found, names, method, (key, claim.change.shown)),
+            p=difference.p if difference else None,
+            p_adjusted=claim.p_adjusted if cell == found.chosen else None,
+        )
     for attribute in found.judged[cell].deviation:
-        less = found.reduction(cell, attribute)
-        number = (attribute, "*", "relative_reduction_of_deviation", less)
-        yield _row(found, pair, number)
+        key = Key(attribute, "*", "relative_reduction_of_deviation")
+        yield _row(found, names, method, (key, found.reduction(cell, attribute)))
 
 
-def _row(found: Evaluation, about: dict[str, str], number: Number) -> dict[str, Any]:
-    attribute, group, metric, value = number
-    names = {"split": "test", "attribute": attribute, "group": group, "metric": metric}
-    more = {"level": None if value.low is None else 0.95}
-    undefined = {"undefined": None if value.value is not None else REASON}
-    counts = asdict(found.sizes[attribute, group])
-    return dict.fromkeys(COLUMNS) | about | names | asdict(value) | more | counts | undefined
+def _row(found: Evaluation, names: RowNames, method: str, number: Number) -> MetricRow:
+    key, value = number
+    size = found.sizes[key.attribute, key.group]
+    return MetricRow(
+        model=names.model,
+        against=names.against,
+        split=names.split,
+        attribute=key.attribute,
+        group=key.group,
+        base=key.base,
+        aggregate=key.aggregate,
+        value=value.value,
+        low=value.low,
+        high=value.high,
+        level=None if value.low is None else 0.95,
+        interval_method=None if value.low is None else method,
+        n=size.n,
+        patients=size.patients,
+        positives=size.positives,
+        undefined=REASON if value.value is None else None,
+    )

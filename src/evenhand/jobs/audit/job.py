@@ -12,6 +12,7 @@ from evenhand.experiments.inputs import Inputs, find_inputs, read_inputs
 from evenhand.experiments.runs import Run, begin_run
 from evenhand.files import fingerprint
 from evenhand.jobs.evaluate import evaluate
+from evenhand.jobs.keywords import with_keywords
 from evenhand.runs import run_scope
 from evenhand.tables.predictions import Predictions, write_predictions
 
@@ -22,6 +23,7 @@ APART = (
 )
 
 
+@with_keywords(AuditSettings, "inputs")
 @run_scope()
 def audit(settings: AuditSettings, out: Path, *, overwrite: bool = False) -> Run:
     """Audit predictions of one or several models, side by side.

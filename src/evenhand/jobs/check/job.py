@@ -31,6 +31,7 @@ from evenhand.jobs.check.material import (
 )
 from evenhand.jobs.check.outcomes import base_rate_findings, power_findings
 from evenhand.jobs.check.settings import CheckSettings
+from evenhand.jobs.keywords import with_keywords
 from evenhand.runs import run_scope
 
 IMAGE_SIZE = 64
@@ -72,6 +73,7 @@ class Requirements:
         }
 
 
+@with_keywords(CheckSettings, "data")
 @run_scope()
 def check(
     settings: CheckSettings, out: Path | None = None, *, overwrite: bool = False

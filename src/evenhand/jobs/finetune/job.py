@@ -12,6 +12,7 @@ from evenhand.experiments.runs import Run, begin_run
 from evenhand.experiments.settings import FinetuneSettings, TrainingSettings
 from evenhand.experiments.task import Task, keep, make_task, train
 from evenhand.jobs.evaluate import evaluate
+from evenhand.jobs.keywords import with_keywords
 from evenhand.launcher import is_main
 from evenhand.masks.masks import listed_units
 from evenhand.masks.strategies import find_strategy
@@ -22,6 +23,7 @@ from evenhand.training.inputs import silent_channels
 LONGEST = 60  # characters of a model's name, which tables and figures have to hold
 
 
+@with_keywords(FinetuneSettings, "data")
 @run_scope()
 def finetune(settings: FinetuneSettings, out: Path, *, overwrite: bool = False) -> Run:
     """Fine-tune a model by one strategy and report on it.

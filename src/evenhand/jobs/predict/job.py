@@ -21,6 +21,7 @@ from evenhand.experiments.runs import Run, begin_run, finished_run
 from evenhand.jobs.adjust.adjustment import apply, read_adjustment
 from evenhand.jobs.adjust.features import last_inputs
 from evenhand.jobs.audit.job import write_audit
+from evenhand.jobs.keywords import with_keywords
 from evenhand.jobs.predict.new_data import open_new_data
 from evenhand.jobs.predict.unlabelled import write_scores
 from evenhand.networks.checkpoints import load_model
@@ -40,6 +41,7 @@ INHERITED = (
 """Settings that are as in the model's run unless they are given; the model knows its classes."""
 
 
+@with_keywords(PredictSettings, "run", "data")
 @run_scope()
 def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) -> Run:
     """Apply a run's model to every sample of a cohort, and audit what it says of those with labels.

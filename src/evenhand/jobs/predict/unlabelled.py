@@ -10,13 +10,13 @@ import pandas as pd
 
 from evenhand.evaluation.rows import Cut, groups_in
 from evenhand.experiments.runs import Run
-from evenhand.files import DamagedError, replacing, write_text
+from evenhand.files import DamagedError, write_text
 from evenhand.reporting.parts import section_page
 from evenhand.reporting.sections.assessment import Part, Table, part_section
 from evenhand.reporting.text.numbers import PERCENT
 from evenhand.reporting.text.vocabulary import shown
 from evenhand.spreadsheets import unquoted, write_csv
-from evenhand.tables.predictions import Predictions
+from evenhand.tables.predictions import Predictions, write_predictions
 
 COLUMNS = ("attribute", "group", "n", "patients", "flagged")
 
@@ -27,10 +27,7 @@ def write_scores(run: Run, name: str, predictions: Predictions, cut: Cut) -> Run
     ``predictions.parquet`` has the columns of any other but ``label``; ``groups.csv`` counts the
     samples and patients of each group and, for two classes, the samples that are flagged.
     """
-    path = run.predictions_file(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as part:
-        predictions.table.drop(columns="label").to_parquet(part, index=False)
+    write_predictions(run.predictions_file(name), predictions, labelled=False)
     counts = group_counts(predictions, run.record.attributes, cut)
     write_csv(run.root / "groups.csv", counts)
     run.note(chosen=name)

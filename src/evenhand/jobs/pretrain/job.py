@@ -11,11 +11,12 @@ from evenhand.cohort.splits import write_splits
 from evenhand.experiments.lineage import read_by, refuse_leak, write_seen
 from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run, begin_run
+from evenhand.jobs.keywords import with_keywords
 from evenhand.jobs.pretrain.settings import PretrainSettings
 from evenhand.jobs.pretrain.training import train_encoder
 from evenhand.networks.checkpoints import save_model
 from evenhand.networks.model import build_model
-from evenhand.pretraining.objectives import find_method
+from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.runs import run_scope
 from evenhand.spreadsheets import write_csv
 from evenhand.training.inputs import model_inputs, silent_channels
@@ -23,6 +24,7 @@ from evenhand.training.inputs import model_inputs, silent_channels
 ENCODER = "encoder"
 
 
+@with_keywords(PretrainSettings, "data")
 @run_scope()
 def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) -> Run:
     """Pre-train a backbone on two views of each training sample.
@@ -45,7 +47,7 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
     EvenhandError
         Whatever is wrong with the input; nothing is written to ``out`` then.
     """
-    find_method(settings.method)
+    SSL_OBJECTIVES.find(settings.method)
     splits = prepare_splits(settings, settings.image_size, np.random.default_rng(settings.seed))
     refuse_leak(splits, settings.weights)
     inputs, source = model_inputs(splits.train), splits.train.source

@@ -8,13 +8,16 @@ from pydantic import Field
 
 from evenhand.cohort.settings import SplitSettings
 from evenhand.networks.settings import MAX_SIDE
+from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.settings import SEEDS, Settings
+
+SSL_NAMES = " or ".join(SSL_OBJECTIVES.titles())
 
 
 class ContrastSettings(Settings, title="Training"):
     """How an encoder is trained on views."""
 
-    method: str = Field("simclr", description="simclr or vicreg")
+    method: str = Field("simclr", description=f"how views teach the encoder: {SSL_NAMES}")
     epochs: int = Field(60, gt=0, description="most passes over the training patients")
     patience: int = Field(
         10,

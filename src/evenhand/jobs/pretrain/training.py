@@ -20,7 +20,7 @@ from evenhand.cohort.store.batches import BatchSource
 from evenhand.errors import EvenhandError
 from evenhand.jobs.pretrain.settings import ContrastSettings
 from evenhand.networks.model import Model
-from evenhand.pretraining.objectives import Method, find_method
+from evenhand.pretraining.registry import SSL_OBJECTIVES, SSLObjective
 from evenhand.pretraining.views import View, view_of
 from evenhand.progress import bar
 from evenhand.training.device import make_accelerator, seeded
@@ -147,7 +147,7 @@ class _Contrast:
 
     model: Model
     network: nn.Sequential  # the model's backbone, and the head
-    method: Method
+    method: SSLObjective
     view: View
     accelerator: Accelerator
 
@@ -160,7 +160,7 @@ class _Contrast:
 
 
 def _contrast(model: Model, name: str, accelerator: Accelerator) -> _Contrast:
-    method = find_method(name)
+    method = SSL_OBJECTIVES.find(name)
     head = method.head(int(model.backbone.head_hidden_size))  # type: ignore[arg-type]
     network = nn.Sequential(model.backbone, head.to(accelerator.device))
     network.requires_grad_(True)

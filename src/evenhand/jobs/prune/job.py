@@ -18,6 +18,7 @@ from evenhand.experiments.runs import Run, begin_run, finished_run
 from evenhand.experiments.study_storage import storage_errors
 from evenhand.files import write_json
 from evenhand.jobs.evaluate import evaluate
+from evenhand.jobs.keywords import with_keywords
 from evenhand.jobs.prune.loop import Row, row_of, start, steps, stop_reason
 from evenhand.jobs.prune.luck import luck_of
 from evenhand.jobs.prune.premise import check_premise
@@ -51,6 +52,7 @@ from evenhand.wording import counted
 BEFORE, PRUNED, FINETUNED = "before", "pruned", "finetuned"
 
 
+@with_keywords(PruneSettings, "run")
 @run_scope()
 def prune(
     settings: PruneSettings,

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from evenhand.evaluation.rows import Cut, groups_in, metric_rows, paired_rows, scored_rows
 from evenhand.jobs.prune.halves import Halves
 from evenhand.jobs.prune.judge import VAL, Judge, across_of
-from evenhand.metrics import Bootstrap, Plan, compared_levels
+from evenhand.metrics import EVERYBODY, Bootstrap, Plan, compared_levels
 from evenhand.metrics.aggregate import numbers_of
-from evenhand.metrics.estimates import EVERYBODY, everybody, parts_of
+from evenhand.metrics.estimates import everybody, parts_of
 from evenhand.metrics.intervals import ENOUGH
 from evenhand.metrics.resample import as_resamples, resample
 from evenhand.reporting.sections.luck import Luck, Span

@@ -14,13 +14,13 @@ from evenhand.experiments.trials import Report, search
 from evenhand.jobs.prune.loop import row_of, start, steps
 from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.jobs.prune.task import PruneTask
+from evenhand.pruning.registry import ESTIMATORS
 from evenhand.pruning.remove import remover
 from evenhand.search.space import Params, Space
 from evenhand.search.study import identity_of, open_study
 from evenhand.spreadsheets import write_csv
 from evenhand.workers.inline import Inline
 
-ESTIMATORS = ("fisher", "ggn", "ggn-mc")
 BETA = 1.0
 SHARES = (2.0, 30.0)  # percent; what the settings name is in reach, too
 
@@ -59,10 +59,11 @@ def searched(task: PruneTask, run: Run) -> PruneTask:
 def pruning_space(given: PruneSettings) -> Space[Choice]:
     """Return every β, share and estimator; those that the settings name come first.
 
-    Where the settings name ``hutchinson``, which handles any layer, no other estimator is tried.
+    Where the settings name an estimator that handles any layer, no other one is tried.
     """
     shares = min(SHARES[0], given.share), max(SHARES[1], given.share)
-    estimators = ESTIMATORS if given.estimator in ESTIMATORS else (given.estimator,)
+    quick = tuple(sorted(name for name, one in ESTIMATORS.items() if not one.any_layer))
+    estimators = quick if given.estimator in quick else (given.estimator,)
 
     def ask(trial: BaseTrial) -> Choice:
         beta = trial.suggest_float("beta", 0.0, max(BETA, given.beta))

@@ -8,11 +8,13 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from evenhand.earlier_names import current_settings
+from evenhand.plugins import ImportSettings
+from evenhand.pruning.registry import ESTIMATORS
 from evenhand.settings import SEEDS
 from evenhand.tables.settings import ValueSettings
 
 
-class PruneSettings(ValueSettings, title="Pruning"):
+class PruneSettings(ValueSettings, ImportSettings, title="Pruning"):
     """Which model, whose fairness, and how far and how fast it is pruned."""
 
     machine = frozenset({"cache"})
@@ -54,7 +56,7 @@ class PruneSettings(ValueSettings, title="Pruning"):
     )
     estimator: str = Field(
         "ggn-mc",
-        description="second derivatives by ggn-mc, ggn (exact), fisher (a heuristic) or hutchinson",
+        description=f"estimator of the second derivatives: {', '.join(ESTIMATORS.titles())}",
     )
     draws: int = Field(1, gt=0, description="draws per sample, of ggn-mc and hutchinson")
     prunable: tuple[str, ...] = Field(

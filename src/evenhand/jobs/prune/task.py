@@ -220,7 +220,7 @@ def _refuse_layers(task: PruneTask) -> None:
     names = prunable_parameters(task.model, settings.structure, settings.prunable)
     order, drawn = generators(settings.seed, 0, task.accelerator.device)
     batches = list(group_batches(task.source, task.positions, 1, 2, order))
-    if settings.estimator != "hutchinson":  # which is autograd itself
+    if not find_estimator(settings.estimator).any_layer:
         places = [rows.start for rows in batches[0].rows.values()][:2]
         check_squares(task.model, batches[0].inputs[places], names)
     run = find_estimator(settings.estimator)(1, drawn, task.loss)

@@ -19,6 +19,7 @@ from evenhand.experiments.records import data_settings
 from evenhand.experiments.runs import Run, begin_run, finished_run
 from evenhand.files import write_json
 from evenhand.jobs.assess.pages import write_page
+from evenhand.jobs.keywords import with_keywords
 from evenhand.jobs.similarity.measured import Patients, make_layers, similarity_record
 from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.metrics import Plan, measure
@@ -34,6 +35,7 @@ from evenhand.training.settings import LoopSettings
 from evenhand.wording import counted
 
 
+@with_keywords(SimilaritySettings, "runs")
 @run_scope()
 def similarity(settings: SimilaritySettings, out: Path, *, overwrite: bool = False) -> Run:
     """Compare the layers of two models, group by group, and report on it.
@@ -144,7 +146,7 @@ def _same_rows(
     if apart or not len(one):
         raise EvenhandError(
             f"{settings.runs[0]} and {settings.runs[1]} are not of the same cohort: "
-            f"{len(apart)} samples of the split {settings.split!r} are in one of them only "
+            f"{counted(len(apart), 'sample')} of the split {settings.split!r} in one of them only "
             f"({some(apart)}). Train both on the same data, with the same --split and --seed."
             if apart
             else f"the runs have no rows of the split {settings.split!r}."

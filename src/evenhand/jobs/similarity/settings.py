@@ -7,10 +7,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from evenhand.settings import SEEDS, Settings
+from evenhand.plugins import ImportSettings
+from evenhand.settings import SEEDS
 
 
-class SimilaritySettings(Settings, title="Comparison"):
+class SimilaritySettings(ImportSettings, title="Comparison"):
     """Which models are compared, on whom, and how."""
 
     machine = frozenset({"cache"})

@@ -11,6 +11,7 @@ from evenhand.experiments.task import Task, seconds_per_fit
 from evenhand.experiments.task_cache import Fits, prepared, prepared_anew
 from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.finetune.job import begin
+from evenhand.jobs.keywords import with_keywords
 from evenhand.jobs.tune.contenders import FAIRTUNE, Contender, contenders
 from evenhand.jobs.tune.fitting import deliver_all
 from evenhand.jobs.tune.outcome import delivery_of, search_notes, write_search
@@ -24,6 +25,7 @@ from evenhand.wording import counted
 from evenhand.workers import open_engine
 
 
+@with_keywords(TuneSettings, "data")
 @run_scope()
 @prepared_anew()
 def tune(

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from evenhand.pretraining.objectives.registry import method
+from evenhand.pretraining.registry import register_ssl
 
 TEMPERATURE = 0.1
 
 
-@method("simclr", widths=(256, 128, 50))
+@register_ssl("simclr", widths=(256, 128, 50))
 def nt_xent(first: Tensor, second: Tensor) -> Tensor:
     """Return NT-Xent: cross-entropy of finding the partner by cosine, mean over all 2B views."""
     views = F.normalize(torch.cat([first, second]).float(), dim=1)  # (2B, D)

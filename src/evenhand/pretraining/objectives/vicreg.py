@@ -5,13 +5,13 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from evenhand.pretraining.objectives.registry import method
+from evenhand.pretraining.registry import register_ssl
 
 INVARIANCE, VARIANCE, COVARIANCE = 25.0, 25.0, 1.0
 SPREAD = 1.0  # the standard deviation that each dimension is to have at least
 
 
-@method("vicreg", widths=(256, 256, 256))
+@register_ssl("vicreg", widths=(256, 256, 256))
 def vicreg(first: Tensor, second: Tensor) -> Tensor:
     """Return 25 × invariance + 25 × variance + covariance, as in the paper's equation 6."""
     first, second = first.float(), second.float()

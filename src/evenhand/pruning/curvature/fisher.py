@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from evenhand.pruning.curvature.loss import PLAIN
 from evenhand.pruning.curvature.taps import summed_squares
 from evenhand.pruning.curvature.types import Curvature
+from evenhand.pruning.registry import register_estimator
 
 
+@register_estimator("fisher")
 def fisher(draws: int, rng: torch.Generator, loss: nn.CrossEntropyLoss = PLAIN) -> Curvature:
     """Return the mean over samples of the squared gradient of the loss, in one backward pass.
 

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from evenhand.pruning.curvature.loss import PLAIN
 from evenhand.pruning.curvature.taps import summed_squares
 from evenhand.pruning.curvature.types import Curvature
+from evenhand.pruning.registry import register_estimator
 
 
+@register_estimator("ggn")
 def ggn(draws: int, rng: torch.Generator, loss: nn.CrossEntropyLoss = PLAIN) -> Curvature:
     """Return diag(Jᵀ S J), J the logits' Jacobian and S the loss's second derivative by them.
 

@@ -9,8 +9,10 @@ from torch.nn import functional as F  # noqa: N812
 from evenhand.pruning.curvature.loss import PLAIN
 from evenhand.pruning.curvature.taps import summed_squares
 from evenhand.pruning.curvature.types import Curvature
+from evenhand.pruning.registry import register_estimator
 
 
+@register_estimator("ggn-mc")
 def ggn_mc(draws: int, rng: torch.Generator, loss: nn.CrossEntropyLoss = PLAIN) -> Curvature:
     """Return an unbiased estimate of :func:`~evenhand.pruning.curvature.ggn.ggn`.
 

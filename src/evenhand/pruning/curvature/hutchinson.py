@@ -11,8 +11,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from evenhand.pruning.curvature.loss import PLAIN, check_logits, sample_losses, sample_weights
 from evenhand.pruning.curvature.types import Curvature, GroupBatch
+from evenhand.pruning.registry import register_estimator
 
 
+@register_estimator("hutchinson", any_layer=True)
 def hutchinson(draws: int, rng: torch.Generator, loss: nn.CrossEntropyLoss = PLAIN) -> Curvature:
     """Return the mean of z ⊙ Hz over random signs z (Bekas et al., Appl. Numer. Math. 2007).
 

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evenhand.metrics import BESIDE, headline_order
-from evenhand.reporting.estimates import EVERYONE, Estimate, find, first, names
+from evenhand.metrics import BESIDE, EVERYBODY, headline_order
+from evenhand.reporting.estimates import Estimate, find, first, names
 from evenhand.reporting.sections.levelling import changes, levelling_verdict
 from evenhand.reporting.text.numbers import hundredths, listed
 from evenhand.reporting.text.sentences import (
@@ -25,15 +25,7 @@ from evenhand.reporting.text.sentences import (
     usual_sentences,
     where,
 )
-from evenhand.reporting.text.vocabulary import (
-    first_upper,
-    in_sentence,
-    is_of_group,
-    opening,
-    shown,
-    split_across,
-    term,
-)
+from evenhand.reporting.text.vocabulary import first_upper, in_sentence, opening, shown, term
 from evenhand.reporting.text.worst_best import Extremes, extremes, is_unknown
 from evenhand.reporting.verdicts import Verdict
 
@@ -112,18 +104,18 @@ def strategy_answer(
     Answer or None
         None when the model is held against no other.
     """
-    told = find(rows, attribute=attribute, group=EVERYONE, metric=f"{metric}_worst")
+    told = find(rows, attribute=attribute, group=EVERYBODY, base=metric, aggregate="worst")
     paired = [row for row in told if row.model == model and row.against]
     if not paired:
         return None
-    everybody = find(rows, attribute=EVERYONE, group=EVERYONE, metric=metric)
+    everybody = find(rows, attribute=EVERYBODY, group=EVERYBODY, metric=metric)
     overall = [row for row in everybody if row.model == model and row.against]
     others = [row.against or "" for row in paired]
     possible = [changes(rows, validation, (model, other), attribute, metric) for other in others]
     defined = [change for change in possible if change is not None]
     changed = [group.difference for change in defined for group in change.groups]
     levelling = [verdict for change in defined if (verdict := levelling_verdict(change))]
-    others_told = _changed(rows, model, (EVERYONE, attribute), beside)
+    others_told = _changed(rows, model, (EVERYBODY, attribute), beside)
     down = any(verdict.claim for verdict in levelling)
     return Answer(
         topic=f"{opening(model)} or {listed(others, 'or')}, by {shown(attribute)}?",
@@ -161,7 +153,7 @@ def _headline(
         return text
     lost = dict.fromkeys(row.metric for row in others_told if paired_chip(row) == "worse")
     cost = f" It costs {listed([in_sentence(name) for name in lost])}." if lost else ""
-    by = term(split_across(paired[0].metric)[0]).label
+    by = paired[0].base_term.label
     return f"{by}: {text}{cost}"
 
 
@@ -182,21 +174,21 @@ def _changed(
         for attribute in attributes
         for row in find(rows, model=model, attribute=attribute, metric=metric)
         if row.against and paired_chip(row) != "cannot tell"
-        if row.group != EVERYONE or attribute == EVERYONE
+        if row.group != EVERYBODY or attribute == EVERYBODY
     ]
 
 
 def _beside_sentence(row: Estimate) -> str:
     """Say a difference in a metric that is not the one of the answer."""
     label = term(row.metric).label
-    if row.group == EVERYONE:
+    if row.group == EVERYBODY:
         return f"{label} of everybody. {paired_sentence(row)}"
     return f"{label}. {group_sentence(row)}"
 
 
 def _paired_verdict(row: Estimate, text: str) -> Verdict:
     about = f"{row.metric} of {row.model} less {row.against}"
-    if row.group != EVERYONE:
+    if row.group != EVERYBODY:
         about += f", {row.group}"
     return Verdict(about, row.attribute, paired_chip(row) != "cannot tell", text, row.p_adjusted)
 
@@ -216,7 +208,7 @@ def group_answer(
 ) -> Answer | None:
     """Say how a model serves the groups of an attribute, None when it has no such rows."""
     here = find(rows, model=model, attribute=attribute, against=None)
-    members = [row for row in here if row.group != EVERYONE and not is_unknown(row.group)]
+    members = [row for row in here if row.group != EVERYBODY and not is_unknown(row.group)]
     if not members:
         return None
     for metric in headline_order(names(members, "metric")):
@@ -233,10 +225,10 @@ def group_answer(
 
 def _why_nothing(members: Sequence[Estimate]) -> str:
     """Return why no group of an attribute is worse served than another."""
-    compared = [row for row in members if row.compared and is_of_group(row.metric)]
+    compared = [row for row in members if row.compared and row.of_group]
     if len(names(compared, "group")) < 2:
         return "there are no two groups to compare"
-    judged = [row for row in compared if term(row.metric).better != "neither"]
+    judged = [row for row in compared if row.term.better != "neither"]
     if not judged:
         labels = [term(metric).label for metric in names(compared, "metric")]
         return f"there is no better or worse in {listed(labels)}"

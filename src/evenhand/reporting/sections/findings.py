@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from evenhand.metrics import Target
+from evenhand.metrics import EVERYBODY, Target
 from evenhand.reporting.charts.forest import Forest, Line, Look, forest
-from evenhand.reporting.estimates import EVERYONE, Estimate
+from evenhand.reporting.estimates import Estimate
 from evenhand.reporting.text.numbers import PLAIN, plain
 from evenhand.reporting.text.vocabulary import shown
 from evenhand.wording import counted
@@ -80,7 +80,7 @@ def _fit_columns(fit: Mapping[str, Any], targets: Sequence[Target]) -> tuple[str
     """Return the column names of the table of chosen fits."""
     groups = (
         "everyone"
-        if row["group"] == EVERYONE
+        if row["group"] == EVERYBODY
         else f"{shown(row['attribute'])}: {shown(row['group'])}"
         for row in fit["auc"]
     )
@@ -157,9 +157,9 @@ def _estimate(value: float | None, low: float | None = None, high: float | None 
     return Estimate(
         model="",
         split="val",
-        attribute=EVERYONE,
-        group=EVERYONE,
-        metric="",
+        attribute=EVERYBODY,
+        group=EVERYBODY,
+        base="",
         value=value,
         low=low,
         high=high,

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from evenhand.metrics import EVERYBODY
 from evenhand.reporting.charts.forest import Forest, Line, Look, forest
-from evenhand.reporting.estimates import EVERYONE, Estimate, Estimates, find, first, names
+from evenhand.reporting.estimates import Estimate, Estimates, find, first, names
 from evenhand.reporting.text.numbers import counted
 from evenhand.reporting.text.sentences import p_text
-from evenhand.reporting.text.vocabulary import Counts, is_of_group, shown, term
+from evenhand.reporting.text.vocabulary import Counts, shown, term
 from evenhand.reporting.text.worst_best import Extremes, extremes, is_unknown
 
 DRAWN = 20
@@ -77,8 +77,7 @@ def group_view(
         What a positive sample is, in a word.
     """
     here = find(rows, model=model, attribute=attribute)
-    of_group = {metric for metric in names(here, "metric") if is_of_group(metric)}
-    members = Estimates(row for row in here if row.group != EVERYONE and row.metric in of_group)
+    members = Estimates(row for row in here if row.group != EVERYBODY and row.of_group)
     if not members:
         return None
     count = len(names(members, "group"))
@@ -93,7 +92,7 @@ def group_view(
         columns=tuple(term(metric).label for metric in metrics),
         table=_table(rows, members, metrics),
         differences=_differences(here, metrics),
-        across=_across([row for row in here if row.metric not in of_group]),
+        across=_across([row for row in here if not row.of_group]),
         folded=FOLDED.format(count=counted(count, "group"), drawn=DRAWN) if count > DRAWN else "",
     )
 
@@ -119,14 +118,14 @@ def _across(rows: Sequence[Estimate]) -> tuple[tuple[str, str, Cell], ...]:
     for row in rows:
         counts[row.metric] += 1
         if counts[row.metric] <= DRAWN:
-            cells.append((term(row.metric).label, _of_whom(row), _tested(row)))
+            cells.append((row.term.label, _of_whom(row), _tested(row)))
     return tuple(cells)
 
 
 def everyone(rows: Sequence[Estimate], like: Estimate) -> Estimate | None:
     """Return the row about everybody that goes with a row about a group."""
     return first(
-        rows, model=like.model, metric=like.metric, split=like.split, attribute=EVERYONE,
+        rows, model=like.model, metric=like.metric, split=like.split, attribute=EVERYBODY,
         against=None,
     )  # fmt: skip
 
@@ -136,7 +135,7 @@ def count_note(row: Estimate, counts: Counts, positive: str) -> str:
 
     Examples
     --------
-    >>> row = Estimate("m", "test", "age", "60+", "auc", 0.8, None, None, 0.95, 412, 380, 61)
+    >>> row = Estimate(base="auc", value=0.8, n=412, patients=380, positives=61)
     >>> count_note(row, "both", "malignant"), count_note(row, "negatives", "malignant")
     ('61 malignant of 412', '351 not malignant')
     """
@@ -149,20 +148,16 @@ def count_note(row: Estimate, counts: Counts, positive: str) -> str:
     return f"{row.n - row.positives:,} not {positive}"
 
 
-def reference_of(difference: Estimate) -> str:
-    """Return the group that a signed difference is taken from, as its ``method`` names it."""
-    found = re.search(r"(?:^|; )from (.*)$", difference.method or "", re.DOTALL)
-    return found[1] if found else "the reference"
-
-
 def _differences(here: Sequence[Estimate], metrics: Sequence[str]) -> tuple[Forest, ...]:
     """Lay out the signed differences from the reference, one picture per metric."""
     plots = []
     for metric in metrics:
-        told = _farthest(find(here, metric=f"{metric}_difference"))
+        told = _farthest(find(here, base=metric, aggregate="difference"))
         if told:
-            lines = [Line(f"{shown(row.group)} − {shown(reference_of(row))}", row) for row in told]
-            known = term(told[0].metric)
+            lines = [
+                Line(f"{shown(row.group)} − {shown(row.reference or '')}", row) for row in told
+            ]
+            known = told[0].term
             scale = replace(known.scale, signed=True)
             look = Look(known.label, "", scale, 0.0, "no difference")
             plots.append(forest(lines, look))
@@ -179,9 +174,9 @@ def _farthest(rows: Sequence[Estimate]) -> Sequence[Estimate]:
 
 
 def _of_whom(row: Estimate) -> str:
-    if row.group == EVERYONE:
+    if row.group == EVERYBODY:
         return "all groups"
-    return f"{shown(row.group)} against {shown(reference_of(row))}"
+    return f"{shown(row.group)} against {shown(row.reference or 'the reference')}"
 
 
 def leading_first(metrics: Sequence[str]) -> tuple[str, ...]:
@@ -193,7 +188,7 @@ def leading_first(metrics: Sequence[str]) -> tuple[str, ...]:
 
 def _plot(rows: Sequence[Estimate], here: Sequence[Estimate], metric: str, positive: str) -> Forest:
     known = term(metric)
-    told = [row for row in find(here, metric=metric) if row.group != EVERYONE]
+    told = [row for row in find(here, metric=metric) if row.group != EVERYBODY]
     overall, found = everyone(rows, told[0]), extremes(here, metric)
     tag = "lowest" if known.better == "higher" else "highest"
     lines = [
@@ -243,7 +238,7 @@ def _table(
 def _table_row(block: Sequence[Estimate], metrics: Sequence[str]) -> TableRow:
     some = block[0]
     cells = tuple(_cell(first(block, metric=metric)) for metric in metrics)
-    name = "everyone" if some.group == EVERYONE else shown(some.group)
+    name = "everyone" if some.group == EVERYBODY else shown(some.group)
     return TableRow(name, some.n, some.patients, some.positives, cells)
 
 
@@ -260,5 +255,5 @@ def _cell(row: Estimate | None) -> Cell:
         return Cell("not computed", "", "")
     if row.value is None:
         return Cell("undefined", "", row.undefined or "no value was given")
-    scale = term(row.metric).scale
+    scale = row.term.scale
     return Cell(scale.text(row.value), scale.interval(row.low, row.high), "")

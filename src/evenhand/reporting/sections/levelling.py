@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evenhand.reporting.estimates import EVERYONE, Estimate, find, first
+from evenhand.metrics import EVERYBODY
+from evenhand.reporting.estimates import Estimate, find, first
 from evenhand.reporting.text.numbers import listed, p_value, signed
 from evenhand.reporting.text.sentences import (
     amount,
@@ -93,7 +94,7 @@ def changes(
         Change(row, first(rows, model=against, against=None, attribute=attribute,
                           group=row.group, metric=metric))
         for row in paired
-        if row.group != EVERYONE
+        if row.group != EVERYBODY
     )  # fmt: skip
     if not groups:
         return None
@@ -107,10 +108,10 @@ def _worst(rows: Sequence[Estimate]) -> Estimate | None:
     served = [
         row
         for row in rows
-        if row.group != EVERYONE and not is_unknown(row.group) and row.compared
+        if row.group != EVERYBODY and not is_unknown(row.group) and row.compared
         if row.value is not None
     ]
-    better = term(served[0].metric).better if served else "neither"
+    better = served[0].term.better if served else "neither"
     if better == "neither":
         return None
     pick = min if better == "higher" else max
@@ -184,10 +185,10 @@ def _table(
 ) -> GainsTable:
     every = [
         of
-        for name in (EVERYONE, *attributes)
+        for name in (EVERYBODY, *attributes)
         if (of := _changes_of(rows, validation, pair, name, metric)) is not None
     ]
-    said = [levelling_verdict(of) for of in every if of.attribute != EVERYONE]
+    said = [levelling_verdict(of) for of in every if of.attribute != EVERYBODY]
     return GainsTable(
         title=f"{term(metric).label}: {pair[0]} − {pair[1]}",
         columns=("Group", "Patients", pair[1], "Difference (interval)", "p, corrected", ""),
@@ -203,20 +204,20 @@ def _changes_of(
     attribute: str,
     metric: str,
 ) -> Changes | None:
-    if attribute != EVERYONE:
+    if attribute != EVERYBODY:
         return changes(rows, validation, pair, attribute, metric)
-    wanted = {"attribute": EVERYONE, "metric": metric}
+    wanted = {"attribute": EVERYBODY, "metric": metric}
     row = first(rows, model=pair[0], against=pair[1], **wanted)
     if row is None:
         return None
     single = first(rows, model=pair[1], against=None, **wanted)
-    return Changes(*pair, EVERYONE, metric, (Change(row, single),), None)
+    return Changes(*pair, EVERYBODY, metric, (Change(row, single),), None)
 
 
 def _cells(change: Change) -> tuple[str, ...]:
     row, single = change.difference, change.reference
     name = (
-        "everyone" if row.attribute == EVERYONE else f"{shown(row.attribute)}: {shown(row.group)}"
+        "everyone" if row.attribute == EVERYBODY else f"{shown(row.attribute)}: {shown(row.group)}"
     )
     value = None if single is None else single.value
     if row.value is None:
@@ -225,7 +226,7 @@ def _cells(change: Change) -> tuple[str, ...]:
     return (
         name,
         f"{row.patients:,}",
-        "" if value is None else term(row.metric).scale.text(value),
+        "" if value is None else row.term.scale.text(value),
         _difference(row),
         p,
         paired_chip(row) if row.p_adjusted is not None else "not tested",

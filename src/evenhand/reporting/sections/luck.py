@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
+from evenhand.metrics import find_target
 from evenhand.reporting.text.numbers import Scale
-from evenhand.reporting.text.vocabulary import term
+from evenhand.reporting.text.vocabulary import Term, term
 from evenhand.wording import counted
 
 Span = tuple[float, float | None, float | None]
@@ -61,7 +62,7 @@ def read_luck(facts: Mapping[str, Any] | None) -> Luck | None:
 
 def luck_sentences(luck: Luck) -> tuple[str, ...]:
     """Say who chose the step, what other patients confirm, and how much of it is luck."""
-    label, by = term(luck.metric).label, _text(luck, luck.luck)
+    label, by = _term(luck).label, _text(luck, luck.luck)
     chosen = f"{label} {_text(luck, luck.chosen)}, a change of {_change(luck, luck.gain)}"
     confirmed = f"{_text(luck, luck.confirmed)}, a change of {_change(luck, luck.confirmed_gain)}"
     better = "less" if luck.lower_is_better else "more"
@@ -84,13 +85,19 @@ def luck_sentences(luck: Luck) -> tuple[str, ...]:
     )
 
 
+def _term(luck: Luck) -> Term:
+    """Return the words for the number across groups that the step was chosen by."""
+    target = find_target(luck.metric)
+    return term(target.metric.name, None if target.is_overall else target.aggregate)
+
+
 def _text(luck: Luck, span: Span) -> str:
     """Return a value with its interval, or without where there is none."""
-    return _shown(term(luck.metric).scale, span)
+    return _shown(_term(luck).scale, span)
 
 
 def _change(luck: Luck, span: Span) -> str:
-    return _shown(replace(term(luck.metric).scale, signed=True), span)
+    return _shown(replace(_term(luck).scale, signed=True), span)
 
 
 def _shown(scale: Scale, span: Span) -> str:

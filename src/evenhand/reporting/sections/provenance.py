@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from evenhand.experiments.records import RunRecord
-from evenhand.reporting.estimates import EVERYONE, Estimate
+from evenhand.metrics import EVERYBODY
+from evenhand.reporting.estimates import Estimate
 from evenhand.reporting.text.numbers import duration, listed
-from evenhand.reporting.text.vocabulary import shown, split_across, term
+from evenhand.reporting.text.vocabulary import shown
 from evenhand.settings import Settings
 
 
@@ -79,11 +80,11 @@ def undefined(rows: Sequence[Estimate]) -> tuple[Gone, ...]:
 
 def _gone(found: Sequence[Estimate]) -> Gone:
     row = found[0]
-    metrics = list(dict.fromkeys(term(split_across(one.metric)[0]).label for one in found))
+    metrics = list(dict.fromkeys(one.base_term.label for one in found))
     return Gone(
         model=row.model,
         split=row.split,
-        attribute="any" if row.attribute == EVERYONE else shown(row.attribute),
+        attribute="any" if row.attribute == EVERYBODY else shown(row.attribute),
         group=_group(row),
         metrics=listed(metrics),
         reason=row.undefined or "no value was given",
@@ -94,9 +95,9 @@ def _gone(found: Sequence[Estimate]) -> Gone:
 
 
 def _group(row: Estimate) -> str:
-    if row.group != EVERYONE:
+    if row.group != EVERYBODY:
         return shown(row.group)
-    return "everyone" if row.attribute == EVERYONE else "across groups"
+    return "everyone" if row.attribute == EVERYBODY else "across groups"
 
 
 def _pairs(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from evenhand.metrics import EVERYBODY
 from evenhand.metrics import leading_metric as leading_of
 from evenhand.reporting.charts.forest import Forest, Line, Look, forest
-from evenhand.reporting.estimates import EVERYONE, Estimate, Estimates, find, names
+from evenhand.reporting.estimates import Estimate, Estimates, find, names
 from evenhand.reporting.sections.levelling import GainsTable, gains_tables
 from evenhand.reporting.text.sentences import paired_chip
-from evenhand.reporting.text.vocabulary import is_of_group, shown, split_across, term
+from evenhand.reporting.text.vocabulary import shown, term
 from evenhand.reporting.text.worst_best import is_unknown
 
 SPLITS = ("train", "val", "test")
@@ -60,11 +61,12 @@ def comparison(
     if len(models) < 2:
         return None
     metric = leading_metric(single)
-    paired = [row for row in rows if row.against and row.attribute == EVERYONE]
-    others = [name for name in names(paired, "metric") if name != metric and is_of_group(name)]
-    plots = [_by_model(single, EVERYONE, metric, chosen)]
+    paired = [row for row in rows if row.against and row.attribute == EVERYBODY]
+    of_group = Estimates(row for row in paired if row.of_group)
+    others = [name for name in names(of_group, "metric") if name != metric]
+    plots = [_by_model(single, EVERYBODY, metric, None, chosen)]
     for attribute in attributes:
-        plots += [_by_model(single, attribute, f"{metric}_{kind}", chosen) for kind in SUMMED_UP]
+        plots += [_by_model(single, attribute, metric, kind, chosen) for kind in SUMMED_UP]
     return Comparison(
         plots=tuple(plot for plot in plots if plot.rows),
         by_group=tuple(
@@ -103,28 +105,32 @@ def generalisation(rows: Sequence[Estimate], attributes: Sequence[str]) -> tuple
     if len(names(single, "split")) < 2:
         return ()
     metric = leading_metric(single)
-    wanted = [(EVERYONE, metric)]
-    wanted += [(name, f"{metric}_{kind}") for name in attributes for kind in SUMMED_UP]
-    plots = (_by_split(find(single, attribute=a, group=EVERYONE, metric=m)) for a, m in wanted)
+    wanted = [(EVERYBODY, None), *((name, kind) for name in attributes for kind in SUMMED_UP)]
+    plots = (
+        _by_split(find(single, attribute=name, group=EVERYBODY, base=metric, aggregate=kind))
+        for name, kind in wanted
+    )
     return tuple(plot for plot in plots if plot.rows)
 
 
 def leading_metric(rows: Sequence[Estimate]) -> str:
     """Return the metric that models are compared by: AUC, or the first that says what is better."""
-    return leading_of([name for name in names(rows, "metric") if is_of_group(name)])
+    return leading_of(names([row for row in rows if row.of_group], "metric"))
 
 
-def _by_model(rows: Sequence[Estimate], attribute: str, metric: str, chosen: str | None) -> Forest:
-    told = find(rows, attribute=attribute, group=EVERYONE, metric=metric)
+def _by_model(
+    rows: Sequence[Estimate], attribute: str, metric: str, kind: str | None, chosen: str | None
+) -> Forest:
+    told = find(rows, attribute=attribute, group=EVERYBODY, base=metric, aggregate=kind)
     lines = [Line(row.model, row, kind=_kind(row.model, chosen)) for row in told]
-    return forest(lines, _look(attribute, metric))
+    return forest(lines, _look(attribute, metric, kind))
 
 
 def _by_group(rows: Sequence[Estimate], attribute: str, metric: str, chosen: str | None) -> Forest:
     told = Estimates(
         row
         for row in find(rows, attribute=attribute, metric=metric)
-        if row.group != EVERYONE and not is_unknown(row.group)
+        if row.group != EVERYBODY and not is_unknown(row.group)
     )
     lines = [
         Line(
@@ -152,7 +158,7 @@ def _by_split(told: Sequence[Estimate]) -> Forest:
     ]
     if not told:
         return forest((), Look(""))
-    return forest(lines, _look(told[0].attribute, told[0].metric))
+    return forest(lines, _look(told[0].attribute, told[0].base, told[0].aggregate))
 
 
 def _kind(model: str, chosen: str | None) -> str:
@@ -166,33 +172,35 @@ def _split_order(row: Estimate) -> int:
     return SPLITS.index(row.split) if row.split in SPLITS else len(SPLITS)
 
 
-def _look(attribute: str, metric: str) -> Look:
-    known = term(metric)
-    by = "of everyone" if attribute == EVERYONE else f"by {shown(attribute)}"
-    base, kind = split_across(metric)
+def _look(attribute: str, metric: str, kind: str | None = None) -> Look:
+    known, label = term(metric, kind), term(metric).label
+    by = "of everyone" if attribute == EVERYBODY else f"by {shown(attribute)}"
     says = {
-        "worst": f"{term(base).label} of the group that the model serves worst.",
-        "best": f"{term(base).label} of the group that the model serves best.",
+        "worst": f"{label} of the group that the model serves worst.",
+        "best": f"{label} of the group that the model serves best.",
         "gap": "Greatest minus smallest; chance pulls it upwards when groups are small.",
     }.get(kind or "", "")
     return Look(f"{known.label} {by}", says, known.scale, limits=known.limits)
 
 
 def _paired(rows: Sequence[Estimate], attributes: Sequence[str], metric: str) -> tuple[Forest, ...]:
-    wanted = (metric, f"{metric}_worst", f"{metric}_gap")
-    told = [row for row in rows if row.against and row.metric in wanted]
+    told = [
+        row
+        for row in find(rows, base=metric)
+        if row.against and row.aggregate in (None, *SUMMED_UP)
+    ]
     pairs = dict.fromkeys((row.model, row.against) for row in told)
     return tuple(
         forest(
             [
                 _paired_line(row)
-                for attribute in (EVERYONE, *attributes)
+                for attribute in (EVERYBODY, *attributes)
                 for row in find(told, model=model, against=against, attribute=attribute)
             ],
             Look(
                 f"{model} − {against or ''}",
                 f"Difference in {term(metric).label}. Zero is no difference.",
-                replace(term(f"{metric}_gap").scale, signed=True),
+                replace(term(metric, "gap").scale, signed=True),
                 0.0,
                 "no difference",
             ),
@@ -202,9 +210,9 @@ def _paired(rows: Sequence[Estimate], attributes: Sequence[str], metric: str) ->
 
 
 def _paired_line(row: Estimate) -> Line:
-    kind = split_across(row.metric)[1]
-    name = {"worst": "worst group", "gap": "gap"}[kind] if kind else shown(row.group)
-    everyone = row.attribute == EVERYONE
+    across = {"worst": "worst group", "gap": "gap"}
+    name = across[row.aggregate] if row.aggregate else shown(row.group)
+    everyone = row.attribute == EVERYBODY
     return Line(
         name="everyone" if everyone else name,
         estimate=row,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from evenhand.metrics import CHANCE, DETECTABLE
-from evenhand.reporting.estimates import Estimate
+from evenhand.reporting.estimates import Estimate, find
 from evenhand.reporting.text.numbers import (
     NBSP,
     counted,
@@ -17,8 +17,11 @@ from evenhand.reporting.text.numbers import (
     signed,
     whole,
 )
-from evenhand.reporting.text.vocabulary import group_kind, opening, shown, split_across, term
+from evenhand.reporting.text.vocabulary import group_kind, opening, shown, term
 from evenhand.reporting.text.worst_best import Extremes
+
+LEVEL = 0.95
+"""The level of intervals whose row does not say it."""
 
 Outcome = Literal["better", "worse", "a trade", "levelled down", "a gap", "cannot tell"]
 """What an answer comes to, as the report prints it."""
@@ -91,7 +94,7 @@ def interval(estimate: Estimate, metric: str, digits: int = 1) -> str:
 
 def level(estimate: Estimate) -> str:
     """Return the level of an interval as a percentage."""
-    return f"{plain(100 * estimate.level, 0)}{NBSP}%"
+    return f"{plain(100 * (estimate.level or LEVEL), 0)}{NBSP}%"
 
 
 def gap_sentence(found: Extremes) -> str:
@@ -147,8 +150,7 @@ def p_text(row: Estimate) -> str:
 
     Examples
     --------
-    >>> p_text(Estimate("m", "test", "age", "*", "auc_gap", 0.1, None, None, 0.95, 9, 9, 3,
-    ...                 p_adjusted=0.0312))
+    >>> p_text(Estimate(base="auc", aggregate="gap", p_adjusted=0.0312))
     'corrected p = 0.031'
     """
     return "" if row.p_adjusted is None else f"corrected p {p_value(row.p_adjusted)}"
@@ -161,14 +163,14 @@ def amount_with_unit(value: float, metric: str) -> str:
 
 def signed_amount(difference: Estimate) -> str:
     """Return the difference of two models with its sign and unit."""
-    base = split_across(difference.metric)[0]
-    return signed(amount_with_unit(difference.value or 0.0, base))
+    return signed(amount_with_unit(difference.value or 0.0, difference.base))
 
 
 def interval_or_reason(difference: Estimate) -> str:
     """Return the interval of a difference as text, or why there is none."""
-    base = split_across(difference.metric)[0]
-    return interval(difference, base) or difference.method or "no interval was given"
+    reason = difference.no_interval
+    without = f"no interval: {reason}" if reason else "no interval was given"
+    return interval(difference, difference.base) or without
 
 
 def _named(metric: str) -> str:
@@ -227,19 +229,13 @@ def usual_sentences(rows: Sequence[Estimate], paired: Sequence[Estimate]) -> tup
     """
     said = []
     for row in paired:
-        base = split_across(row.metric)[0]
-        reach = [
-            one.value
-            for one in rows
-            if (one.model, one.against) == (row.model, row.against)
-            and one.metric == f"{base}_{DETECTABLE}"
-            and one.attribute == row.attribute
-            and one.value is not None
-        ]
-        if max(reach, default=0) > 0 and paired_chip(row) == "cannot tell":
-            of = amount_with_unit(max(reach), base)
+        pair = {"model": row.model, "against": row.against, "attribute": row.attribute}
+        shown_by = find(rows, **pair, base=row.base, aggregate=DETECTABLE)
+        reach = max((one.value for one in shown_by if one.value is not None), default=0.0)
+        if reach > 0 and paired_chip(row) == "cannot tell":
+            size = amount_with_unit(reach, row.base)
             who = f"a group by {shown(row.attribute)}"
-            said.append(f"Against {row.against}, a difference of {of} in {who} {USUALLY}.")
+            said.append(f"Against {row.against}, a difference of {size} in {who} {USUALLY}.")
     return tuple(said)
 
 
@@ -257,11 +253,11 @@ def cost_sentence(overall: Sequence[Estimate]) -> str:
 
 def models_sentence(rows: Sequence[Estimate]) -> str:
     """Say how several models serve everybody or, by ``<metric>_worst``, their worst group."""
-    base, across = split_across(rows[0].metric)
-    whom = f"the {group_kind(rows[0].attribute)} served worst" if across else "everybody"
-    text = term(base).scale.text
+    some, known = rows[0], rows[0].base_term
+    whom = f"the {group_kind(some.attribute)} served worst" if some.aggregate else "everybody"
+    text = known.scale.text
     told = [f"{row.model} {'undefined' if row.value is None else text(row.value)}" for row in rows]
-    return f"{term(base).label} of {whom}: {listed(told)}."
+    return f"{known.label} of {whom}: {listed(told)}."
 
 
 def paired_sentence(difference: Estimate) -> str:
@@ -289,7 +285,7 @@ def paired_chip(difference: Estimate) -> Outcome:
     It is better or worse where a difference is claimed (see `Estimate.claimed`), in a metric with
     better and worse.
     """
-    better = term(difference.metric).better
+    better = difference.term.better
     if not difference.claimed or not difference.value or better == "neither":
         return "cannot tell"
     return "better" if (difference.value > 0) == (better == "higher") else "worse"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from evenhand.metrics import CONTRASTS, DETECTABLE, FAIRNESS, SUMMARIES, find_metric, is_metric
+from evenhand.metrics import FAIRNESS, find_metric, is_metric
 from evenhand.reporting.text.numbers import PERCENT, PLAIN, POINTS, Scale
 
 Better = Literal["higher", "lower", "neither"]
@@ -113,45 +113,27 @@ ACROSS = {
     "log_ratio_deviation": "{}, |log ratio|",
     "detectable": "{} difference that would be found",
 }
-"""What a number across the groups is called, by the end of its name."""
+"""What a number across the groups is called, by its aggregate."""
 
 
-def term(metric: str) -> Term:
-    """Return the words for a metric; one that nobody knows goes by its own name."""
-    base, kind = split_across(metric)
-    if kind is None:
-        return _of_group(metric)
-    known = _of_group(base)
-    label = ACROSS.get(kind, "{} " + kind).format(known.label)
-    if kind in ("worst", "best"):
-        return replace(known, label=label)
-    if kind in ("gap", "difference"):
-        better: Better = "lower" if kind == "gap" else known.better
-        scale = POINTS if known.share else known.scale
-        limits = (0.0, 1.0) if kind == "gap" else (-1.0, 1.0)
-        bound = limits if math.isfinite(known.limits[1]) else known.limits
-        return replace(known, label=label, better=better, scale=scale, limits=bound)
-    return Term(label)
+def term(base: str, aggregate: str | None = None) -> Term:
+    """Return the words for a metric, or for what is taken of it across groups.
 
-
-def split_across(metric: str) -> tuple[str, str | None]:
-    """Split the name of a metric across groups into its base and what it takes of it.
-
-    Examples
-    --------
-    >>> split_across("auc_worst"), split_across("auc")
-    (('auc', 'worst'), ('auc', None))
+    A metric that nobody knows goes by its own name.
     """
-    for kind in (*SUMMARIES, *CONTRASTS, DETECTABLE):
-        base = metric.removesuffix(f"_{kind}")
-        if base != metric and is_metric(base):
-            return base, kind
-    return metric, None
-
-
-def is_of_group(metric: str) -> bool:
-    """Return whether a metric says something of one group alone, not of several together."""
-    return split_across(metric)[1] is None and metric not in FAIRNESS
+    metric = _of_group(base)
+    if aggregate is None:
+        return metric
+    label = ACROSS.get(aggregate, "{} " + aggregate.replace("_", " ")).format(metric.label)
+    if aggregate in ("worst", "best"):
+        return replace(metric, label=label)
+    if aggregate in ("gap", "difference"):
+        better: Better = "lower" if aggregate == "gap" else metric.better
+        scale = POINTS if metric.share else metric.scale
+        limits = (0.0, 1.0) if aggregate == "gap" else (-1.0, 1.0)
+        bound = limits if math.isfinite(metric.limits[1]) else metric.limits
+        return replace(metric, label=label, better=better, scale=scale, limits=bound)
+    return Term(label)
 
 
 def _of_group(metric: str) -> Term:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evenhand.metrics import DETECTABLE
-from evenhand.reporting.estimates import EVERYONE, UNKNOWN, Estimate, first
+from evenhand.metrics import DETECTABLE, EVERYBODY
+from evenhand.reporting.estimates import UNKNOWN, Estimate, find, first
 from evenhand.reporting.text.vocabulary import term
 
 
@@ -51,8 +51,8 @@ def extremes(rows: Sequence[Estimate], metric: str) -> Extremes | None:
     if better == "neither" or len({row.value for row in told}) < 2:
         return None
     ordered = sorted(told, key=lambda row: row.value or 0.0, reverse=better == "lower")
-    gap = first(rows, group=EVERYONE, metric=f"{metric}_gap")
-    reach = [row.value for row in rows if row.metric == f"{metric}_{DETECTABLE}"]
+    gap = first(rows, group=EVERYBODY, base=metric, aggregate="gap")
+    reach = [row.value for row in find(rows, base=metric, aggregate=DETECTABLE)]
     detectable = max((value for value in reach if value is not None), default=None)
     return Extremes(ordered[0], ordered[-1], len(told), gap, detectable)
 
@@ -63,5 +63,5 @@ def is_unknown(group: str) -> bool:
 
 
 def _counts(row: Estimate) -> bool:
-    of_group = row.group != EVERYONE and not is_unknown(row.group)
+    of_group = row.group != EVERYBODY and not is_unknown(row.group)
     return of_group and row.compared and row.value is not None

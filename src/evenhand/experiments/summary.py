@@ -1,0 +1,67 @@
+"""The main numbers of a run as a short table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from evenhand.metrics import MetricRow
+from evenhand.metrics.rows import EVERYBODY
+
+LEADING = ("auc", "accuracy")
+"""The metrics that a summary is about: the first of them that a run has, else its first one."""
+ACROSS = ("worst", "gap")
+
+
+def summary_table(rows: Sequence[MetricRow], split: str) -> str:
+    """Return an HTML table: each model's leading metric for everybody, its worst group, its gap.
+
+    Parameters
+    ----------
+    rows
+        The rows of ``metrics.json``.
+    split
+        The split that is shown.
+    """
+    shown = [
+        row for row in rows if row.split == split and row.against is None and row.group == EVERYBODY
+    ]
+    overall = [row for row in shown if row.attribute == EVERYBODY]
+    measured = [row.base for row in overall]
+    leading = next((name for name in (*LEADING, *measured) if name in measured), None)
+    columns: dict[str, tuple[str, str | None]] = {f"{leading}, everybody": (EVERYBODY, None)}
+    for attribute in dict.fromkeys(row.attribute for row in shown):
+        if attribute != EVERYBODY:
+            columns |= {f"{leading}, {what} by {attribute}": (attribute, what) for what in ACROSS}
+    cells = {
+        (row.model, (row.attribute, row.aggregate)): row for row in shown if row.base == leading
+    }
+    lines = [
+        [
+            str(row.model),
+            f"{row.n:,}",
+            *(_cell(cells.get((row.model, of))) for of in columns.values()),
+        ]
+        for row in overall
+        if row.base == leading
+    ]
+    return _table(["model", "samples", *columns], lines) if lines else ""
+
+
+def _cell(row: MetricRow | None) -> str:
+    """Return a value with its interval; nothing where it was not measured."""
+    if row is None:
+        return ""
+    if row.value is None:
+        return "undefined"
+    has_interval = row.low is not None and row.high is not None
+    interval = f" ({row.low:.3f} to {row.high:.3f})" if has_interval else ""
+    return f"{row.value:.3f}{interval}"
+
+
+def _table(head: list[str], lines: list[list[str]]) -> str:
+    titles = "".join(f"<th>{escape(title)}</th>" for title in head)
+    body = "".join(
+        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in line)}</tr>" for line in lines
+    )
+    return f"<table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"

@@ -1,0 +1,142 @@
+"""Plug-ins: modules of others that register metrics, readers, networks and the like.
+
+Those of installed packages are found by their entry points; others are named by ``--import``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    model_serializer,
+    model_validator,
+)
+
+from evenhand.errors import EvenhandError
+from evenhand.settings import Settings
+
+RECORDED = "recorded"
+"""The context in which settings are read from a file: no module is imported because it says so."""
+
+PLUGINS = "evenhand.plugins"
+"""The entry-point group of installed plug-ins: each entry is imported, and called if it can be."""
+
+_loaded: list[str] = []
+
+
+@cache
+def _installed() -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=PLUGINS))
+
+
+def load_plugins() -> None:
+    """Import every installed plug-in once: the entry points of the group ``evenhand.plugins``.
+
+    Raises
+    ------
+    EvenhandError
+        One of them cannot be imported.
+    """
+    for plugin in _installed():
+        if plugin.value in _loaded:
+            continue
+        _loaded.append(plugin.value)
+        try:
+            loaded = plugin.load()
+        except Exception as error:
+            raise EvenhandError(
+                f"the plug-in {plugin.name} = {plugin.value} of an installed package cannot be "
+                f"imported: {error}. Mend that package, or uninstall it."
+            ) from error
+        if callable(loaded):
+            loaded()
+
+
+def import_modules(names: Iterable[str]) -> None:
+    """Import modules that register things of the user's own, from the working directory, too.
+
+    Raises
+    ------
+    EvenhandError
+        A name is no module's, or there is no such module.
+    """
+    for name in names:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise EvenhandError(
+                f"--import {name}: give a module's name as Python imports it, such as my_package."
+                "my_module: no path, no .py."
+            )
+        here = str(Path.cwd())
+        if here not in sys.path:
+            sys.path.append(here)
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if not f"{name}.".startswith(f"{error.name}."):
+                raise
+            raise EvenhandError(
+                f"--import {name}: there is no module {error.name!r} in {here} or among what is "
+                "installed. Give the command in the folder of the module, or put that folder on "
+                "PYTHONPATH."
+            ) from None
+
+
+def require_imports(run: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse a run whose plug-ins have not been imported; a file names no code to be run.
+
+    Raises
+    ------
+    EvenhandError
+        The run was made with ``--import MODULE``, and this command was not.
+    """
+    missing = [name for name in settings.get("imports", ()) if name not in sys.modules]
+    if missing:
+        flags = " ".join(f"--import {name}" for name in missing)
+        raise EvenhandError(
+            f"the run in {run} was made with {flags}. Give the same to this command: what these "
+            "modules register is part of the run, and no file decides what code is run."
+        )
+
+
+class ImportSettings(Settings, title="Plug-ins"):
+    """The modules that register what is the user's own."""
+
+    imports: tuple[str, ...] = Field(
+        (),
+        description="module of your own that registers metrics, readers, strategies, networks and "
+        "the like, by its name in Python; repeatable",
+    )
+
+    @model_validator(mode="after")
+    def _import(self, info: ValidationInfo) -> ImportSettings:
+        if info.context != RECORDED:
+            import_modules(self.imports)
+        return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_nothing(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave the modules out where there are none, as runs of earlier versions do."""
+        values: dict[str, Any] = serialise(self)
+        if not values.get("imports"):
+            values.pop("imports", None)
+        return values
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """Take along where modules are found: a worker may have another working directory."""
+        return super().__getstate__() | {"path": list(sys.path) if self.imports else []}
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        """Import the modules in a worker, before anything is looked up there."""
+        path = state.pop("path", [])
+        super().__setstate__(state)
+        sys.path += [place for place in path if place not in sys.path]
+        import_modules(self.imports)
