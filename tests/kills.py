@@ -1,6 +1,7 @@
 """Kill jobs at any moment and give the same command again; run as a script of its own.
 
 A process that has everything imported forks each attempt, so that hundreds of kills take minutes.
+Who is killed, and how, is in `KINDS`.
 It prints one JSON object per kill: when it came, and what was wrong afterwards (nothing, it is
 hoped).
 """
@@ -37,6 +38,7 @@ SEARCH = ("--trials", 2, "--confirm", 0, "--baseline", "head")
 def words_of(job: str, base: Path, cache: Path, out: Path) -> tuple[object, ...]:
     """Return the command of a small job; ``base`` is a finished run, which it may read."""
     fit = training(cache, "--epochs", 1, "--out", out)
+    search = ("tune", PHANTOMS, *fit, *SEARCH, "--workers", 2)
     kept = ("--cache", cache, "--out", out)
     return {
         "check": ("check", PHANTOMS, "--attribute", "group", *kept),
@@ -47,6 +49,10 @@ def words_of(job: str, base: Path, cache: Path, out: Path) -> tuple[object, ...]
         "finetune": ("finetune", PHANTOMS, *fit),
         "pretrain": ("pretrain", PHANTOMS, *fit),
         "tune": ("tune", PHANTOMS, *fit, *SEARCH),
+        "tune-workers": search,
+        "tune-ray": (*search, "--engine", "ray"),
+        "finetune-beside": ("finetune", PHANTOMS, *fit),  # beside `PARTNER`, with the same cache
+        "export": ("export", base, "--format", "safetensors", "--out", out / "model.safetensors"),
         "prune": ("prune", base, *PRUNE, *kept),
         "prune-search": ("prune", base, *PRUNE, "--search", 2, *kept),
         "assess": ("assess", PHANTOMS, *fit, *ASSESS),
@@ -55,10 +61,22 @@ def words_of(job: str, base: Path, cache: Path, out: Path) -> tuple[object, ...]
 
 JOBS = (
     *("check", "audit", "compare", "predict", "similarity", "finetune", "pretrain"),
-    *("tune", "prune", "prune-search", "assess"),
+    *("tune", "tune-workers", "tune-ray", "prune", "prune-search", "assess"),
+    *("finetune-beside", "export"),
 )
 COPIES = {"audit", "compare", "predict"}
 """Jobs whose predictions are no work of their own: they are written again."""
+
+DECODES = set(JOBS) - {"audit", "compare", "export", "prune", "prune-search", "similarity"}
+"""Jobs that are tried with an empty cache, too."""
+
+KINDS = ("kill", "terminate", "scheduler", "child")
+"""The process is killed, or ended by SIGTERM; all of its processes are ended by SIGTERM, and killed
+soon after, as a scheduler does it; or one of its children is killed: a worker, or Ray's node."""
+
+PARTNER = "pretrain"
+GRACE = 0.5  # seconds that a scheduler waits here
+GONE = 30.0  # seconds in which the processes of a job that has ended have to end
 
 
 class Counter:
@@ -93,6 +111,7 @@ def attempt(words: tuple[object, ...], log: Path, counter: Counter | None = None
         return process
     status = 70
     try:
+        os.setsid()
         with log.open("w") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
@@ -113,6 +132,42 @@ def attempt(words: tuple[object, ...], log: Path, counter: Counter | None = None
 def end(process: int) -> int:
     """Wait for a process, and return its exit status; below 0 is the signal that ended it."""
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+def strike(process: int, kind: str, rng: random.Random) -> None:
+    """Kill a job in one of the ways in `KINDS`."""
+    with contextlib.suppress(ProcessLookupError):
+        if kind == "terminate":
+            os.kill(process, signal.SIGTERM)
+        elif kind == "scheduler":
+            os.killpg(process, signal.SIGTERM)
+            time.sleep(GRACE)
+            os.killpg(process, signal.SIGKILL)
+        else:
+            children = session(process) - {process} if kind == "child" else {process}
+            os.kill(rng.choice(sorted(children or {process})), signal.SIGKILL)
+
+
+def session(leader: int) -> set[int]:
+    """Return the living processes of the session that a process leads, or has led."""
+    members = set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, _, number = path.read_text().rpartition(")")[2].split()[:4]
+            if int(number) == leader and state != "Z":
+                members.add(int(path.parent.name))
+    return members
+
+
+def outlasting(leader: int) -> set[int]:
+    """Return the processes of a session that do not end in time, and kill them."""
+    until = time.monotonic() + GONE
+    while (left := session(leader)) and time.monotonic() < until:
+        time.sleep(0.1)
+    for process in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    return left
 
 
 def units(out: Path, job: str) -> dict[str, object]:
@@ -145,68 +200,109 @@ class Bench:
     base: Path
     warm: Path  # a cache that holds the samples
 
+    @property
+    def out(self) -> Path:
+        return self.folder / "out"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log"
+
     def words(self, cache: Path) -> tuple[object, ...]:
-        return words_of(self.job, self.base, cache, self.folder / "out")
+        return words_of(self.job, self.base, cache, self.out)
 
     def reference(self) -> tuple[int, float, dict[str, bytes]]:
         """Return how many calls a whole run makes, how long it takes, and its predictions."""
         start = time.perf_counter()
-        log = self.folder / "log"
-        status = end(attempt(self.words(self.warm), log, Counter(0, after=False)))
+        status = end(attempt(self.words(self.warm), self.log, Counter(0, after=False)))
         seconds = time.perf_counter() - start
-        assert status in (0, 1), log.read_text()
-        count = int(log.with_suffix(".count").read_text())
+        assert status in (0, 1), self.log.read_text()
+        count = int(self.log.with_suffix(".count").read_text())
         predictions = self.predictions()
-        shutil.rmtree(self.folder / "out")
+        shutil.rmtree(self.out)
         return count, seconds, predictions
 
     def predictions(self) -> dict[str, bytes]:
-        found = (self.folder / "out").glob("models/*/predictions.parquet")
+        found = self.out.glob("models/*/predictions.parquet")
         return {path.parent.name: path.read_bytes() for path in found}
 
     def kill(
         self, moment: int | float, rng: random.Random, expected: dict[str, bytes]
-    ) -> list[str]:
-        """Kill the job once, give its command again, and return what is wrong then."""
-        out, log = self.folder / "out", self.folder / "log"
+    ) -> tuple[str, list[str]]:
+        """Kill the job once, give its command again; return how, and what is wrong then."""
         cache = self.warm
-        if rng.random() < 0.3 and self.job not in ("audit", "compare"):  # it decodes, too
+        if self.job == "finetune-beside" or (rng.random() < 0.3 and self.job in DECODES):
             cache = self.folder / "cold"
+        with self._partner(cache) as wrong:
+            kind, leaders = self._killed(moment, rng, cache)
+            before = units(self.out, self.job)
+            leaders.append(attempt(self.words(cache), self.log))
+            again = end(leaders[-1])
+            if again not in (0, 1) and not self._is_finished():
+                wrong.append(f"blocked: {self.log.read_text()[-600:]}")
+            else:
+                wrong += self._compare(before, expected, cache)
+        wrong += [f"left: process {left}" for leader in leaders for left in outlasting(leader)]
+        for folder in (self.out, self.folder / "cold", self.folder / "partner"):
+            shutil.rmtree(folder, ignore_errors=True)
+        return kind, wrong
+
+    def _killed(
+        self, moment: int | float, rng: random.Random, cache: Path
+    ) -> tuple[str, list[int]]:
+        """Start the job and kill it; return how, and the process."""
         counter = Counter(moment, after=rng.random() < 0.5) if isinstance(moment, int) else None
-        process = attempt(self.words(cache), log, counter)
+        process = attempt(self.words(cache), self.log, counter)
+        kind = "call" if counter else rng.choice(KINDS if "-" in self.job else KINDS[:3])
         if counter is None:
             time.sleep(moment)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, rng.choice([signal.SIGKILL, signal.SIGTERM]))
+            strike(process, kind, rng)
         end(process)
-        before = units(out, self.job)
-        again = end(attempt(self.words(cache), log))
-        finished = out.exists() and read_json(out / "run.json")["status"] == "finished"
-        wrong = []
-        if again not in (0, 1) and not (finished and "holds a finished run" in log.read_text()):
-            wrong.append(f"blocked: {log.read_text()[-600:]}")
-        else:
-            wrong += list(self._compare(before, expected, cache))
-        shutil.rmtree(out, ignore_errors=True)
-        shutil.rmtree(self.folder / "cold", ignore_errors=True)
-        return wrong
+        return kind, [process]
+
+    @contextlib.contextmanager
+    def _partner(self, cache: Path) -> Iterator[list[str]]:
+        """Have another job work with the same cache during the block, which must not suffer."""
+        wrong: list[str] = []
+        if self.job != "finetune-beside":
+            yield wrong
+            return
+        log, out = self.folder / "partner.log", self.folder / "partner"
+        process = attempt(words_of(PARTNER, self.base, cache, out), log)
+        yield wrong
+        if end(process):
+            wrong.append(f"the other job: {log.read_text()[-600:]}")
+
+    def _is_finished(self) -> bool:
+        said = self.log.read_text()
+        if self.job == "export":
+            files = (self.out / "model.safetensors", self.out / "model.md")
+            return "there already" in said and all(file.is_file() for file in files)
+        is_run = (self.out / "run.json").exists()
+        status = read_json(self.out / "run.json")["status"] if is_run else None
+        return status == "finished" and "holds a finished run" in said
 
     def _compare(
         self, before: dict[str, object], expected: dict[str, bytes], cache: Path
     ) -> Iterator[str]:
-        out = self.folder / "out"
-        after = units(out, self.job)
+        after = units(self.out, self.job)
         yield from (f"lost: {name}" for name in before.keys() - after.keys())
         yield from (
             f"repeated: {name}" for name, value in before.items() if after.get(name, value) != value
         )
         if self.predictions() != expected:
             yield "other predictions than those of an undisturbed run"
-        contents = Contents.of(out)
-        yield from (f"left: {path}" for path in (*contents.temporary, *contents.strange))
-        left = [*cache.rglob(".*.part"), *cache.rglob(".part-*"), *self.temporary()]
+        contents = Contents.of(self.out)
+        strange = () if self.job == "export" else contents.strange
+        yield from (f"left: {path}" for path in (*contents.temporary, *strange))
+        left = [
+            *self.out.rglob(".*.part"),
+            *cache.rglob(".*.part"),
+            *cache.rglob(".part-*"),
+            *self.temporary(),
+        ]
         yield from (f"left: {path}" for path in left)
-        if (out / "steps").exists():
+        if (self.out / "steps").exists():
             yield "left: steps"
 
     def temporary(self) -> list[Path]:
@@ -233,6 +329,7 @@ def run(jobs: list[str], kills: int, seed: int) -> None:
         folder = Path(name)
         (folder / "tmp").mkdir()
         tempfile.tempdir = str(folder / "tmp")
+        os.environ["RAY_TMPDIR"] = str(folder / "ray")
         base, warm = make_base(folder)
         for job in jobs:
             kill_job(Bench(job, folder, base, warm), kills, random.Random(f"{job} {seed}"))
@@ -246,8 +343,8 @@ def kill_job(bench: Bench, kills: int, rng: random.Random) -> None:
     moments = moments[: (kills + 1) // 2]
     moments += [rng.uniform(0, seconds) for _ in range(kills - len(moments))]
     for moment in moments:
-        wrong = bench.kill(moment, rng, expected)
-        line = {"job": bench.job, "moment": moment, "of": count, "wrong": wrong}
+        kind, wrong = bench.kill(moment, rng, expected)
+        line = {"job": bench.job, "kind": kind, "moment": moment, "of": count, "wrong": wrong}
         print(json.dumps(line), flush=True)
 
 

@@ -64,6 +64,16 @@ def test_another_run_is_refused_unless_it_may_be_replaced(tmp_path, change, mess
     assert contents(tmp_path) == {(tmp_path / "run.json").relative_to(tmp_path)}
 
 
+def test_an_unfinished_run_of_an_earlier_version_is_continued_with_the_same_settings_alone(
+    tmp_path,
+):
+    begin(tmp_path)
+    write_json(tmp_path / "run.json", read_json(tmp_path / "run.json") | {"schema": 1})
+    assert begin(tmp_path).head.schema_version == 1
+    with pytest.raises(EvenhandError, match="unfinished run of an earlier version"):
+        begin(tmp_path, settings={"seed": 4})
+
+
 def test_a_finished_run_is_refused(tmp_path):
     begin(tmp_path).finish(chosen="full")
     with pytest.raises(EvenhandError, match=r"holds a finished run.*--out.*--overwrite"):

@@ -73,6 +73,7 @@ from .networks.checkpoints import save_model as save_model
 from .networks.model import Model as Model
 from .networks.model import ModelSpec as ModelSpec
 from .networks.model import build_model as build_model
+from .networks.registry import register_backbone as register_backbone
 from .pretraining.registry import register_ssl as register_ssl
 from .pruning.registry import register_estimator as register_estimator
 from .reporting import Report as Report

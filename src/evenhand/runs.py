@@ -309,12 +309,15 @@ def _check_same(run: RunFolder, job: str, settings: Mapping[str, Any], fingerpri
             "with --overwrite."
         )
     before, settings = current_settings(head.settings), current_settings(settings)
-    changed = sorted(
-        name for name in {*before, *settings} if before.get(name) != settings.get(name)
-    )
-    if changed:
+    others = sorted(name for name in {*before, *settings} if before.get(name) != settings.get(name))
+    if others and head.schema_version < SCHEMA:
+        raise EvenhandError(
+            f"{run.root} holds an unfinished run of an earlier version of Evenhand, or one with "
+            "other settings. Finish it with that version, name another --out, or give --overwrite."
+        )
+    if others:
         what = "; ".join(
-            f"{name} was {before.get(name)!r}, is {settings.get(name)!r}" for name in changed
+            f"{name} was {before.get(name)!r}, is {settings.get(name)!r}" for name in others
         )
         raise EvenhandError(
             f"{run.root} holds an unfinished run with other settings ({what}). Give the same "

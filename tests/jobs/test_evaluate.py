@@ -163,7 +163,7 @@ def test_an_excluded_group_is_in_no_sentence_and_in_no_gap(tmp_path):
 def test_each_model_is_told_with_its_own_decision_rule(paths, tmp_path):
     table(0.1).query("split == 'test'").to_csv(tmp_path / "new.csv", index=False)
     settings = AuditSettings(
-        inputs=(*paths, tmp_path / "new.csv"), attribute=("sex",), replicates=9
+        inputs=(*paths, tmp_path / "new.csv"), attribute=("sex",), replicates=19
     )
     text = (audit(settings, tmp_path / "run").root / "report.html").read_text("utf-8")
     assert "Decision rule of good and poor: " in text
@@ -171,7 +171,7 @@ def test_each_model_is_told_with_its_own_decision_rule(paths, tmp_path):
 
 
 def test_a_rule_that_all_models_share_is_told_once_and_so_is_that_it_fits_the_rows(paths, tmp_path):
-    settings = AuditSettings(inputs=paths, attribute=("sex",), replicates=9, split="val")
+    settings = AuditSettings(inputs=paths, attribute=("sex",), replicates=19, split="val")
     text = (audit(settings, tmp_path / "run").root / "report.html").read_text("utf-8")
     assert text.count("Decision rule: ") == 1
     assert text.count("The threshold was chosen on the rows that are reported") == 1

@@ -11,6 +11,7 @@ import torch
 from tests.command import PHANTOMS, evenhand, training
 
 from evenhand import load_model
+from evenhand.files import host_name
 from evenhand.networks import export as exporting
 from evenhand.networks.export import from_safetensors
 
@@ -89,3 +90,18 @@ def test_without_the_libraries(run, tmp_path, monkeypatch):
     ended = evenhand("export", run, "--out", tmp_path / "model.onnx")
     assert ended.status == 2
     assert "pip install 'evenhand[export]'" in ended.err
+
+
+def test_a_card_that_a_killed_export_left_does_not_block(run, tmp_path):
+    file, card = tmp_path / "model.safetensors", tmp_path / "model.md"
+    words = ("export", run, "--format", "safetensors", "--out", file)
+    assert evenhand(*words).status == 0
+    file.unlink()
+    part = tmp_path / f".model.safetensors.{host_name()}-{2**22 + 1}.part"
+    part.touch()
+    assert evenhand(*words).status == 0
+    assert {path.name for path in tmp_path.iterdir()} == {file.name, card.name}
+    file.unlink()
+    card.write_text("mine")
+    ended = evenhand(*words)
+    assert (ended.status, card.read_text()) == (2, "mine")

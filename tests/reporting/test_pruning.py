@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from evenhand.reporting.pruning_record import PruningRecord
 from evenhand.reporting.sections.pruning import Pruning, pruning_view
 
 COST = {"parameters": 1000, "size": 4_000_000, "milliseconds": 2.0, "device": "cpu, threads: 1"}
@@ -36,6 +37,7 @@ def pruning(**changes: Any) -> Pruning:
         }
     )
     facts = {
+        "attribute": "age",
         "unprivileged": "old",
         "betas": {"young": 0.33},
         "roles": "On validation, auc is worst for old.",
@@ -62,7 +64,7 @@ def pruning(**changes: Any) -> Pruning:
             "pruned": {**COST, "zeros": 100, "compressed": 3_000_000},
         },
     }
-    return Pruning(curve, facts | changes)
+    return Pruning(curve, PruningRecord.model_validate(facts | changes))
 
 
 def test_the_chosen_step_is_marked_at_its_place():
@@ -120,8 +122,9 @@ def test_luck_is_told_where_a_step_was_chosen():
     assert "Step 1 was chosen on all 30 validation patients" in first
     assert "is worse than step 1 by 0.030 on average" in second
     older = pruning()
-    without = {name: fact for name, fact in older.facts.items() if name not in ("luck", "share")}
-    assert pruning_view(Pruning(older.curve, without)).luck == ()
+    without = older.record.model_dump(exclude={"luck", "share"})
+    record = PruningRecord.model_validate(without)
+    assert pruning_view(Pruning(older.curve, record)).luck == ()
 
 
 def test_layers_say_what_they_lost():

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import gzip
+from decimal import Decimal
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from evenhand.errors import EvenhandError, some
+from evenhand.tables.predictions import read_predictions
 from evenhand.tables.reading import look_up, read_table, stacked
 from evenhand.tables.table_checks import refuse_ids, refuse_rows
 
@@ -196,3 +200,51 @@ def test_ids_that_a_float_cannot_hold_are_refused(tmp_path):
     assert ids.iloc[1] == "5"
     with pytest.raises(EvenhandError, match="shortened"):
         refuse_ids(ids, path, "patient")
+
+
+def test_parquet_of_odd_types_is_text(tmp_path):
+    odd = {
+        "decimal": [Decimal("0.10"), Decimal(3)],
+        "bytes": [b"F", b"\xff\x00"],
+        "list": [["a"], None],
+        "record": [{"v": 1}, {"v": 2}],
+        "half": pa.array([0.5, None], pa.float16()),
+        "category": pa.array(["a", "b"]).dictionary_encode(),
+    }
+    pq.write_table(pa.table(odd), tmp_path / "t.parquet")
+    rows = read_table(tmp_path / "t.parquet").astype(object)
+    rows = rows.where(rows.notna(), None)
+    assert rows.to_numpy().T.tolist() == [
+        ["0.10", "3.00"],
+        ["F", "ff00"],
+        ["['a']", None],
+        ["{'v': 1}", "{'v': 2}"],
+        ["0.5", None],
+        ["a", "b"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"ARROW1", "a Feather file"),
+        (b"a,b\n", "no parquet file but something else"),
+        (b"", "no parquet file but empty"),
+    ],
+)
+def test_what_is_no_parquet_is_named(tmp_path, content, problem):
+    (tmp_path / "t.parquet").write_bytes(content)
+    for read in (read_table, read_predictions):
+        with pytest.raises(EvenhandError, match=problem):
+            read(tmp_path / "t.parquet")
+
+
+def test_a_parquet_column_that_comes_twice(tmp_path):
+    pq.write_table(pa.table([["a"], ["b"]], names=["sex", "sex"]), tmp_path / "t.parquet")
+    with pytest.raises(EvenhandError, match="has the column sex twice"):
+        read_table(tmp_path / "t.parquet")
+
+
+def test_a_long_cell_is_read(tmp_path):
+    (tmp_path / "t.csv").write_text(f'a,b\n1,"{"x, " * 100_000}"\n')
+    assert len(read_table(tmp_path / "t.csv")["b"].iloc[0]) > 200_000

@@ -139,7 +139,7 @@ def scored_rows(predictions: Predictions, cut: Cut) -> Scored:
     return scored(
         predictions.labels,
         predictions.scores,
-        patients=predictions.table["patient_id"].to_numpy(),
+        patients=predictions.patients[0],
         threshold=cut.at(predictions),
         classes=predictions.classes,
     )
@@ -298,8 +298,7 @@ def pair_part(
 
 def _patients(predictions: Predictions) -> str:
     """Return a hash of the patients; with one seed, equal hashes mean the same resamples."""
-    names = "\n".join(sorted(set(predictions.table["patient_id"].astype(str))))
-    return sha256(names.encode()).hexdigest()
+    return sha256("\n".join(predictions.patients[1]).encode()).hexdigest()
 
 
 def matched(first: Predictions, second: Predictions) -> tuple[Predictions, Predictions]:

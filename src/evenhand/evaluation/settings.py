@@ -16,7 +16,7 @@ from evenhand.tables.settings import ClassSettings
 Asks = TypeVar("Asks", bound=Settings)
 
 LEAST = 19
-"""The fewest permutations whose smallest p-value is .05."""
+"""The fewest permutations, or resamples, whose smallest p-value is .05."""
 
 
 class ReadSettings(ClassSettings, ImportSettings, title="Predictions"):
@@ -115,6 +115,16 @@ class MeasureSettings(Settings, title="Measurement"):
                 "better 999, or 0"
             )
         return permutations
+
+    @field_validator("replicates")
+    @classmethod
+    def _check_replicates(cls, replicates: int) -> int:
+        if replicates < LEAST:
+            raise ValueError(
+                f"the smallest p of {replicates} resamples is {1 / (replicates + 1):.2g}, so that "
+                f"no difference could be shown; give {LEAST} at least, better 1000"
+            )
+        return replicates
 
     @model_validator(mode="after")
     def _check_decision(self) -> Self:

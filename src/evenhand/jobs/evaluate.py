@@ -40,6 +40,7 @@ from evenhand.reporting import (
     verdicts_of,
 )
 from evenhand.reporting.estimates import find
+from evenhand.reporting.pruning_record import PruningRecord
 from evenhand.reporting.text.numbers import listed
 from evenhand.reporting.text.vocabulary import model_names
 from evenhand.reporting.verdicts import write_verdicts
@@ -245,7 +246,8 @@ def pruning_of(run: Run) -> Pruning | None:
     path = run.root / "pruning.json"
     if not path.exists():
         return None
-    return Pruning(pd.read_csv(run.root / "curve.csv"), read_json(path))
+    record = checked(PruningRecord, read_object(path), path)
+    return Pruning(pd.read_csv(run.root / "curve.csv"), record)
 
 
 def _units(run: Run, model: str) -> tuple[UnitShare, ...]:

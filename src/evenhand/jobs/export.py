@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from evenhand.errors import EvenhandError, pick
 from evenhand.evaluation.rows import cut_of
 from evenhand.experiments.runs import Run, finished_run
-from evenhand.files import replacing
+from evenhand.files import remove_abandoned, replacing, write_text
 from evenhand.jobs.adjust.adjustment import Adjustment, read_adjustment
 from evenhand.jobs.adjust.rule import rule_of
 from evenhand.jobs.keywords import StrPath
-from evenhand.jobs.report import write_card
+from evenhand.jobs.report import card_text
 from evenhand.networks.adjusted import AdjustedModel, write_adjusted_onnx
 from evenhand.networks.checkpoints import load_model
 from evenhand.networks.export import FORMATS, check_answers, to_onnx
@@ -58,8 +59,11 @@ def export(
             "after them; give --format onnx."
         )
     card = out.with_suffix(".md")
+    text = card_text(found, name)
+    remove_abandoned(out.parent)
+    is_unfinished = not out.exists() and _holds(card, text)  # it was killed between its two files
     there = [str(path) for path in (out, card) if path.exists()]
-    if there and not overwrite:
+    if there and not (overwrite or is_unfinished):
         raise EvenhandError(f"{' and '.join(there)}: there already; give --overwrite to replace.")
     if out.is_dir():
         raise EvenhandError(f"--out {out} is a folder; name a file, as in {out}/model.{format}.")
@@ -69,16 +73,20 @@ def export(
             off = _write_adjusted(found, name, adjustment, part)
         else:
             off = check_answers(network, write(network, part))
-        write_card(found, name, card)  # where it fails, nothing is written
+        write_text(card, text)  # where it fails, nothing is written
     return off
+
+
+def _holds(path: Path, text: str) -> bool:
+    with suppress(OSError, UnicodeDecodeError):
+        return path.read_text(encoding="utf-8") == text
+    return False
 
 
 def _write_adjusted(run: Run, name: str, adjustment: Adjustment, path: Path) -> float:
     """Write a model with its adjustment and its threshold as one ONNX graph."""
-    predictions, network = (
-        read_predictions(run.predictions_file(name)),
-        load_model(run.folder(name)),
-    )
+    predictions = read_predictions(run.predictions_file(name))
+    network = load_model(run.folder(name))
     if len(predictions.classes) > 2:
         return check_answers(network, to_onnx(network, path))
     cut = run.record.cuts.get(name) or cut_of(predictions)

@@ -15,7 +15,12 @@ from evenhand.tables.predictions import read_predictions
 
 
 def write_card(run: Run, model: str | None, path: Path) -> None:
-    """Write the card of a model of a finished run; by default of the one that the run chose.
+    """Write the card of a model of a finished run; see `card_text`."""
+    write_text(path, card_text(run, model))
+
+
+def card_text(run: Run, model: str | None) -> str:
+    """Return the card of a model of a finished run; by default of the one that the run chose.
 
     Raises
     ------
@@ -34,5 +39,4 @@ def write_card(run: Run, model: str | None, path: Path) -> None:
     record = run.record
     split = measure_settings(record.settings).split
     pruning = pruning_of(run)
-    card = model_card(record, rows, name, split=split, positive=positive, pruning=pruning)
-    write_text(path, card)
+    return model_card(record, rows, name, split=split, positive=positive, pruning=pruning)

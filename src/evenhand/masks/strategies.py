@@ -247,8 +247,10 @@ for _name in FAMILIES:
 def _inner_depths(model: Model) -> list[int]:
     """Return the depths of the blocks or stages, from the input up."""
     inside = ("blocks.", "stage", "conv")
-    found = (unit for unit in parts(model.backbone) if unit.name.startswith(inside))
-    return sorted({unit.depth for unit in found})
+    units = parts(model.backbone)
+    found = {unit.depth for unit in units if unit.name.startswith(inside)}
+    # A network that is cut by its structure has other names; its depths are its blocks or layers.
+    return sorted(found or {unit.depth for unit in units if unit.depth > EMBEDDING})
 
 
 def _from_depth(model: Model, depth: int) -> Mask:

@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from evenhand.metrics.contrasts import Contrast, Side, constant, sides
+from evenhand.metrics.contrasts import (
+    Contrasts,
+    Side,
+    all_pairs,
+    constant,
+    contrast,
+    pair_place,
+    sides,
+)
 from evenhand.metrics.estimates import Number
 from evenhand.metrics.families import Family
 from evenhand.metrics.headlines import (
@@ -27,6 +35,9 @@ CLAIM = 0.05
 CHANCE = 0.5
 """The AUC of a model that ranks at random."""
 
+FIRST: NDArray[np.intp] = np.zeros(1, dtype=np.intp)
+"""The place of a difference that is the only one."""
+
 
 @dataclass(frozen=True, eq=False)
 class Claim:
@@ -36,14 +47,15 @@ class Claim:
     ----------
     key
         What the row is about.
-    contrasts
-        The k differences behind the row.
+    contrasts, places
+        The k differences behind the row: those at these places.
     combine
         Turns their adjusted p-values ``(k,)`` into that of the row.
     """
 
     key: Key
-    contrasts: tuple[Contrast, ...]
+    contrasts: Contrasts
+    places: NDArray[np.intp]
     combine: Callable[[Floats], float]
 
 
@@ -72,10 +84,10 @@ class Claims:
             if gap not in self.numbers or self.numbers[gap].reason:
                 continue
             of = self._sides(self.numbers[gap].family[0], attribute, metric)
-            pairs = tuple(Contrast(one, other) for one, other in combinations(of, 2))
-            if not pairs:
+            pairs = all_pairs(of)
+            if not len(pairs):
                 continue
-            yield Claim(gap, pairs, _smallest)
+            yield Claim(gap, pairs, np.arange(len(pairs)), _smallest)
             yield from self._from_reference(attribute, metric, pairs)
 
     def of_chance(self) -> Iterator[Claim]:
@@ -83,7 +95,8 @@ class Claims:
         key = Key(EVERYBODY, EVERYBODY, "auc")
         if key in self.numbers and not self.numbers[key].reason:
             for auc in self._sides(self.numbers[key].family[0], EVERYBODY, "auc"):
-                yield Claim(key, (Contrast(auc, constant("chance", auc, CHANCE)),), _smallest)
+                lone = contrast(auc, constant("chance", auc, CHANCE))
+                yield Claim(key, lone, FIRST, _smallest)
 
     def of_models(self, attributes: Sequence[str], metrics: Sequence[str]) -> Iterator[Claim]:
         """Yield the differences of two models in some metrics.
@@ -96,7 +109,7 @@ class Claims:
                 continue
             models = self._sides(self.numbers[key].family[0], EVERYBODY, metric)
             if len(models) == 2:
-                yield Claim(key, (Contrast(*models),), _smallest)
+                yield Claim(key, contrast(*models), FIRST, _smallest)
             for attribute in attributes:
                 yield from self._of_models(attribute, metric)
 
@@ -110,15 +123,20 @@ class Claims:
         ]
         names = [name for name in by_model[0] if name in by_model[1]]
         new, reference = ([sides_of[name] for name in names] for sides_of in by_model)
-        cross = [[Contrast(one, other) for other in reference] for one in new]
-        for place, one in enumerate(new):
-            yield Claim(Key(attribute, one.group, metric), (cross[place][place],), _smallest)
         worst = Key(attribute, EVERYBODY, metric, "worst")
-        if worst in self.numbers and 0 < len(new) == len(summary.family[0].names):
-            every = tuple(contrast for row in cross for contrast in row)
+        crossed = worst in self.numbers and 0 < len(new) == len(summary.family[0].names)
+        each, count = np.arange(len(new), dtype=np.int32), len(new)
+        first = np.repeat(each, count) if crossed else each
+        second = np.tile(each, count) if crossed else each
+        contrasts = Contrasts((*new, *reference), first, second + count)
+        for place, one in enumerate(new):
+            own = np.array([place * count + place if crossed else place])
+            yield Claim(Key(attribute, one.group, metric), contrasts, own, _smallest)
+        if crossed:
             sign = -1 if find_metric(metric).direction == "lower" else 1
-            better = sign * np.sign([[contrast.value for contrast in row] for row in cross])
-            yield Claim(worst, every, partial(_worst, better=better))
+            better = sign * np.sign(contrasts.values()).reshape(count, count)
+            every = np.arange(len(contrasts))
+            yield Claim(worst, contrasts, every, partial(_worst, better=better))
 
     def _across(self, attribute: str, metric: str) -> Number | None:
         """Return a number across the groups that has the values of all of them."""
@@ -126,25 +144,16 @@ class Claims:
         present = [self.numbers[key] for key in keys if key in self.numbers]
         return next((one for one in present if len(one.family) == 2 and not one.reason), None)
 
-    def _from_reference(
-        self, attribute: str, metric: str, pairs: Sequence[Contrast]
-    ) -> Iterator[Claim]:
+    def _from_reference(self, attribute: str, metric: str, pairs: Contrasts) -> Iterator[Claim]:
         """Yield the signed differences from the reference that are rows."""
-        signed = {
-            key: number
-            for key, number in self.numbers.items()
-            if (key.attribute, key.base, key.aggregate) == (attribute, metric, "difference")
-        }
-        references = {number.reference for number in signed.values()}
-        beside = {
-            frozenset((pair.first.group, pair.second.group)): pair
-            for pair in pairs
-            if pair.first.group in references or pair.second.group in references
-        }
-        for key, number in signed.items():
-            pair = beside.get(frozenset((number.group, number.reference or "")))
-            if pair:
-                yield Claim(key, (pair,), _smallest)
+        place = {side.group: at for at, side in enumerate(pairs.sides)}
+        for key, number in self.numbers.items():
+            if (key.attribute, key.base, key.aggregate) != (attribute, metric, "difference"):
+                continue
+            one, other = place.get(number.group), place.get(number.reference or "")
+            if one is not None and other is not None:
+                at = pair_place(one, other, len(place))
+                yield Claim(key, pairs, np.array([at]), _smallest)
 
     def _headline_metrics(self, attribute: str, metrics: Sequence[str]) -> tuple[str, ...]:
         """Return the headline's metric, the first in which groups vary, and those beside it."""

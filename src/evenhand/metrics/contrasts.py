@@ -8,8 +8,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
-from scipy.stats import norm, t
+from scipy.special import ndtri, stdtr
 
 from evenhand.metrics.families import SAME, Family
 from evenhand.metrics.permutation import holm
@@ -99,27 +98,60 @@ def constant(group: str, like: Side, value: float) -> Side:
     return Side(group, whole, np.log(whole / (1 - whole)), np.inf)
 
 
-@dataclass(frozen=True, eq=False, slots=True)  # the pairs of 5,000 groups are millions
-class Contrast:
-    """The difference of two values, the first less the second."""
+@dataclass(frozen=True, eq=False)
+class Contrasts:
+    """Differences of pairs of values, each the first less the second.
 
-    first: Side
-    second: Side
+    The pairs of thousands of groups are millions, so that they are places and no objects.
 
-    @property
-    def value(self) -> float:
-        """The difference, on the scale of the report."""
-        return float(self.first.values[0] - self.second.values[0])
+    Attributes
+    ----------
+    sides
+        The S values.
+    first, second
+        ``(m,)``, the places of the two values of each difference in ``sides``.
+    """
 
-    @property
-    def error(self) -> float:
-        """The standard error of the difference, on the scale of the report."""
-        return _spread(self.first.values[1:] - self.second.values[1:])
+    sides: tuple[Side, ...]
+    first: NDArray[np.int32]
+    second: NDArray[np.int32]
 
-    @property
-    def exact(self) -> bool:
-        """Whether one value never changes, so that its error needs an exact interval."""
-        return self.first.trials + self.second.trials > 0
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def values(self) -> Floats:
+        """Return the differences ``(m,)`` on the scale of the report."""
+        at = np.array([side.values[0] for side in self.sides])
+        difference: Floats = at[self.first] - at[self.second]
+        return difference
+
+    def error(self, place: int) -> float:
+        """Return the standard error of one difference, on the scale of the report."""
+        one, other = self.sides[self.first[place]], self.sides[self.second[place]]
+        return _spread(one.values[1:] - other.values[1:])
+
+    def exact(self, place: int) -> bool:
+        """Return whether one of the two values never changes, so that only bounds are known."""
+        one, other = self.sides[self.first[place]], self.sides[self.second[place]]
+        return bool(one.trials or other.trials)
+
+
+def contrast(first: Side, second: Side) -> Contrasts:
+    """Return the difference of two values."""
+    places = np.array([[0], [1]], dtype=np.int32)
+    return Contrasts((first, second), *places)
+
+
+def all_pairs(sides: Sequence[Side]) -> Contrasts:
+    """Return the differences of any two values, each pair once (see `pair_place`)."""
+    first, second = np.triu_indices(len(sides), 1)
+    return Contrasts(tuple(sides), first.astype(np.int32), second.astype(np.int32))
+
+
+def pair_place(one: int, other: int, sides: int) -> int:
+    """Return the place of a pair of ``sides`` values among all pairs."""
+    low, high = sorted((one, other))
+    return low * sides - low * (low + 1) // 2 + high - low - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,13 +171,13 @@ class Together:
     critical: float
 
 
-def adjust_together(contrasts: Sequence[Contrast], level: float) -> Together:
+def adjust_together(batches: Sequence[Contrasts], level: float) -> Together:
     """Adjust p-values over contrasts of the same resamples (see `step_down`).
 
     Parameters
     ----------
-    contrasts
-        The m differences to test.
+    batches
+        The m differences to test, batch by batch.
     level
         The largest allowed chance of claiming any difference where there is none.
 
@@ -156,10 +188,11 @@ def adjust_together(contrasts: Sequence[Contrast], level: float) -> Together:
     changes have p-values from exact intervals, adjusted by Holm. The two kinds share the level in
     proportion to their numbers.
     """
-    p, adjusted = np.full(len(contrasts), np.nan), np.full(len(contrasts), np.nan)
-    if not contrasts:
+    total = sum(map(len, batches))
+    p, adjusted = np.full(total, np.nan), np.full(total, np.nan)
+    if not total:
         return Together(p, adjusted, 0.0)
-    stack = _Stack(contrasts)
+    stack = _Stack(batches)
     tested = stack.testable
     exact, drawn = np.flatnonzero(tested & stack.exact), np.flatnonzero(tested & ~stack.exact)
     count, critical = len(exact) + len(drawn), 0.0
@@ -170,7 +203,7 @@ def adjust_together(contrasts: Sequence[Contrast], level: float) -> Together:
     if len(exact):
         p[exact] = _exact_p(stack, exact)
         adjusted[exact] = holm(p[exact]) * count / len(exact)
-        critical = max(critical, float(norm.isf(level / (2 * count))))
+        critical = max(critical, -float(ndtri(level / (2 * count))))
     return Together(p, np.minimum(adjusted, 1.0), critical)
 
 
@@ -191,20 +224,22 @@ class _Stack:
         and whether there is a difference, and something to tell its error from.
     """
 
-    def __init__(self, contrasts: Sequence[Contrast]) -> None:
-        sides = {id(of): of for one in contrasts for of in (one.first, one.second)}
-        row = {key: at for at, key in enumerate(sides)}
-        self.first = np.array([row[id(one.first)] for one in contrasts])
-        self.second = np.array([row[id(one.second)] for one in contrasts])
-        self.scaled = np.stack([of.scaled for of in sides.values()])
-        self.values = np.array([of.values[0] for of in sides.values()])
-        self.variances = np.array([of.variance for of in sides.values()])
-        self.cases = np.array([of.cases for of in sides.values()])
-        self.trials = np.array([of.trials for of in sides.values()])
-        self.errors = np.array([of.error for of in sides.values()])
+    def __init__(self, batches: Sequence[Contrasts]) -> None:
+        sides = [side for of in batches for side in of.sides]
+        starts = np.cumsum([0, *(len(of.sides) for of in batches)]).astype(np.int32)
+        batches_at = list(zip(batches, starts, strict=False))
+        self.first = np.concatenate([of.first + start for of, start in batches_at])
+        self.second = np.concatenate([of.second + start for of, start in batches_at])
+        self.scaled = np.stack([of.scaled for of in sides])
+        self.values = np.array([of.values[0] for of in sides])
+        self.variances = np.array([of.variance for of in sides])
+        self.cases = np.array([of.cases for of in sides])
+        self.trials = np.array([of.trials for of in sides])
+        self.errors = np.array([of.error for of in sides])
         self.value = self.values[self.first] - self.values[self.second]
-        self.exact = self.trials[self.first] + self.trials[self.second] > 0
-        known = np.array([of.usable for of in sides.values()])
+        fixed = self.trials > 0
+        self.exact = fixed[self.first] | fixed[self.second]
+        known = np.array([of.usable for of in sides])
         there = (known[self.first] | known[self.second]) & ~np.isnan(self.value)
         self.error = self._error(np.flatnonzero(there & ~self.exact))
         self.testable = there & (self.exact | (self.error > SAME))
@@ -237,7 +272,7 @@ def _by_draws(stack: _Stack, places: NDArray[np.intp]) -> Adjusted:
     """Test contrasts by their resamples."""
     errors = stack.error[places]
     at = stack.scaled[stack.first[places], 0] - stack.scaled[stack.second[places], 0]
-    observed = norm.isf(t.sf(np.abs(at) / errors, stack.degrees(places)))
+    observed = -ndtri(stdtr(stack.degrees(places), -np.abs(at) / errors))
 
     def drawn(some: NDArray[np.intp]) -> Floats:
         values = stack.differences(places[some])
@@ -253,6 +288,16 @@ def _exact_p(stack: _Stack, places: NDArray[np.intp]) -> Floats:
     The interval is that of `difference_interval`: its half-width is the hypotenuse over the
     half-widths of both sides. The p-value is twice the tail at which it just reaches 0.
     """
+    _, kind = np.unique(
+        np.stack([stack.values, stack.trials, stack.errors]), axis=1, return_inverse=True
+    )
+    kinds = kind[stack.first[places]] * len(kind) + kind[stack.second[places]]
+    _, alike, back = np.unique(kinds, return_index=True, return_inverse=True)
+    return _tails(stack, places[alike])[back]
+
+
+def _tails(stack: _Stack, places: NDArray[np.intp]) -> Floats:
+    """Return `_exact_p` of contrasts, one of each kind: those of equal sides are alike."""
 
     def reach(of: NDArray[np.intp], tail: Floats) -> Floats:
         trials = stack.trials[of]

@@ -94,11 +94,37 @@ class Family:
         )
         error, skew = self._spread  # of each group by itself, so that it is known of some
         vars(part)["_spread"] = (error[at], skew[at])
+        if at and self._parent is None:
+            vars(part)["_parent"] = (self, at)
         return part
+
+    @cached_property
+    def _parent(self) -> tuple[Family, list[int]] | None:
+        """The family that this one was taken from, and the places there; None where it was not.
+
+        What is known of each group, or pair, there need not be computed again.
+        """
+        return None
+
+    @cached_property
+    def _reaches(self) -> dict[float, tuple[Floats, Floats]]:
+        """How far the intervals go, by the error rate beyond each end."""
+        return {}
+
+    @cached_property
+    def _beside(self) -> dict[int, Floats]:
+        """The correlations ``(G,)`` of all groups with one of them, by its place."""
+        return {}
 
     @cached_property
     def correlation(self) -> Floats:
         """``(G, G)``, the correlation of the values over the resamples."""
+        if self._parent is not None and len(self.names) == 2:
+            whole, (one, other) = self._parent
+            if other not in whole._beside:
+                whole._beside[other] = _correlations(whole.drawn, whole.drawn[other])
+            beside = whole._beside[other][one]
+            return np.array([[1.0, beside], [beside, 1.0]])
         drawn = self.drawn[:, ~np.isnan(self.drawn).any(axis=0)]
         apart = drawn - drawn.mean(axis=1, keepdims=True)
         size = np.sqrt((apart**2).sum(axis=1))
@@ -128,6 +154,16 @@ class Family:
         resamples for its error, as a few of these are far out. A fixed share of 0 or 1 has
         Clopper and Pearson's (Biometrika 1934).
         """
+        if tail not in self._reaches:
+            if self._parent is None:
+                self._reaches[tail] = self._new_reach(tail)
+            else:
+                whole, places = self._parent
+                below, above = whole.reach(tail)
+                self._reaches[tail] = below[places], above[places]
+        return self._reaches[tail]
+
+    def _new_reach(self, tail: float) -> tuple[Floats, Floats]:
         at, (error, skew) = self.values[:, 0], self._spread
         quantile = t_quantile(tail, self.patients)
         below, above = distances(at, error, skew, quantile, self.scale)
@@ -151,6 +187,23 @@ class Family:
             _joined(below[first], above[second], r),
             _joined(above[first], below[second], r),
         )
+
+
+def _correlations(drawn: Floats, other: Floats) -> Floats:
+    """Return the correlation of each of values ``(G, B)`` with others ``(B,)``, NaN left out.
+
+    It is 0 where one of the two is the same in every resample.
+    """
+    both = ~np.isnan(drawn) & ~np.isnan(other)
+    count = np.maximum(both.sum(axis=1, keepdims=True), 1)
+    one, two = (np.where(both, of, 0.0) for of in (drawn, other[None]))
+    one, two = (
+        np.where(both, of - of.sum(axis=1, keepdims=True) / count, 0.0) for of in (one, two)
+    )
+    size = np.sqrt((one**2).sum(axis=1) * (two**2).sum(axis=1))
+    product = (one * two).sum(axis=1)
+    r: Floats = np.divide(product, size, out=np.zeros_like(size), where=size > 0)
+    return r
 
 
 def spread_of(drawn: Floats, scale: Scale) -> tuple[Floats, Floats]:

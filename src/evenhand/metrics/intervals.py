@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
 from evenhand.errors import some
 from evenhand.metrics.aggregates import Extreme
@@ -293,7 +293,7 @@ def spread_interval(
         for one in range(len(values) - 1)
     )
     distance, critical = _largest_t(batches, bootstrap, families)
-    reach = [of.pair_reach(float(norm.sf(critical))) for of in families]
+    reach = [of.pair_reach(float(ndtr(-critical))) for of in families]
     below, above = (np.concatenate(side) for side in zip(*reach, strict=True))
     if not (below.any() or above.any()):
         return replace(found, reason=CONSTANT)
@@ -314,7 +314,7 @@ def extreme_interval(
         return found
     values = of.values[:, kept]
     at, critical = _largest_t([(values[:, 0], values[:, 1:])], bootstrap, [of])
-    below, above = of.reach(float(norm.sf(critical)))
+    below, above = of.reach(float(ndtr(-critical)))
     low, high = (end.min() if which == "lowest" else end.max() for end in (at - below, at + above))
     return _simultaneous(low, high, [of], found)
 
@@ -376,9 +376,9 @@ def _largest_t(
     found = np.concatenate(values)
     critical = float(np.quantile(largest, bootstrap.level))
     if critical == 0:  # nearly every resample is like the data, which is no certainty
-        critical = float(norm.isf((1 - bootstrap.level) / 2))
+        critical = -float(ndtri((1 - bootstrap.level) / 2))
     if any(of.fixed.any() for of in families):
-        critical = max(critical, float(norm.isf((1 - bootstrap.level) / (2 * len(found)))))
+        critical = max(critical, -float(ndtri((1 - bootstrap.level) / (2 * len(found)))))
     return found, critical
 
 
@@ -389,12 +389,12 @@ def _bca_tails(at: float, drawn: Floats, left_out: Floats, tails: Floats) -> Flo
     squares = (away**2).sum()
     if not 0 < share < 1 or not squares > 0:  # NaN, too: a block that cannot be left out
         return None
-    bias, acceleration = norm.ppf(share), (away**3).sum() / (6 * squares**1.5)
-    z = bias + norm.ppf(tails)
+    bias, acceleration = ndtri(share), (away**3).sum() / (6 * squares**1.5)
+    z = bias + ndtri(tails)
     bend = 1 - acceleration * z
     if (bend <= 0).any():
         return None
-    shifted: Floats = norm.cdf(bias + z / bend)
+    shifted: Floats = ndtr(bias + z / bend)
     # Beyond the outermost replicates a quantile is made up.
     inside = (shifted * len(drawn) >= 1) & ((1 - shifted) * len(drawn) >= 1)
     return shifted if inside.all() else None

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from evenhand.metrics.aggregates import DETECTABLE
 from evenhand.metrics.claims import CLAIM, Claim
-from evenhand.metrics.contrasts import Contrast, Together, adjust_together
+from evenhand.metrics.contrasts import Contrasts, Together, adjust_together
 from evenhand.metrics.permutation import holm
 from evenhand.metrics.power import BOOTSTRAP_ERROR, LEVEL, POWER
 from evenhand.metrics.rows import Key, MetricRow, joined
@@ -66,7 +66,7 @@ def judge(parts: Sequence[Measured]) -> list[MetricRow]:
         for claim in part.claims:
             batches.setdefault(part.patients, []).append((part, claim))
     tested = [(part, key) for part in parts for key in part.tested]
-    counts = {patients: len(_distinct(claims)) for patients, claims in batches.items()}
+    counts = {patients: sum(map(len, _distinct(claims))) for patients, claims in batches.items()}
     total = len(tested) + sum(counts.values())
     for patients, claims in batches.items():
         _judge_drawn(claims, total / max(counts[patients], 1))
@@ -77,19 +77,20 @@ def judge(parts: Sequence[Measured]) -> list[MetricRow]:
 
 def _judge_drawn(claims: Sequence[tuple[Measured, Claim]], weight: float) -> None:
     """Put p-values into the rows of claims about the same patients."""
-    contrasts = _distinct(claims)
-    results = adjust_together(contrasts, CLAIM / weight)
-    position = {id(contrast): number for number, contrast in enumerate(contrasts)}
+    batches = _distinct(claims)
+    results = adjust_together(batches, CLAIM / weight)
+    starts = np.cumsum([0, *map(len, batches)])
+    start_of = {id(batch): start for batch, start in zip(batches, starts, strict=False)}
+    adjusted_p = np.minimum(1, weight * results.p_adjusted)
     for part, claim in claims:
-        own = [position[id(contrast)] for contrast in claim.contrasts]
+        own = start_of[id(claim.contrasts)] + claim.places
         row = part.rows[claim.key]
         if row.approximate is None:
-            adjusted = claim.combine(np.minimum(1, weight * results.p_adjusted[own]))
             part.rows[claim.key] = replace(
                 row,
                 p=_number(results.p[own[0]]) if len(own) == 1 else None,
-                p_adjusted=_number(adjusted),
-                p_method=f"step-down max-t over {counted(len(contrasts), 'difference')}",
+                p_adjusted=_number(claim.combine(adjusted_p[own])),
+                p_method=f"step-down max-t over {counted(len(adjusted_p), 'difference')}",
             )
             _put_detectable(part, claim, results)
 
@@ -106,15 +107,15 @@ def _judge_tested(tested: Sequence[tuple[Measured, Key]], weight: float) -> None
 
 def _put_detectable(part: Measured, claim: Claim, results: Together) -> None:
     """Put into the rows how large a difference would be claimed with the usual power."""
-    lone = claim.contrasts[0] if len(claim.contrasts) == 1 else None
-    if lone is None or lone.exact or claim.key.aggregate == "gap":
+    contrasts, place = claim.contrasts, int(claim.places[0])
+    if len(claim.places) > 1 or contrasts.exact(place) or claim.key.aggregate == "gap":
         return
     key = claim.key._replace(aggregate=DETECTABLE)
     nothing: dict[str, Any] = dict.fromkeys(OF_A_TEST)
-    reach = results.critical + float(norm.isf(1 - POWER))
+    reach = results.critical - float(ndtri(1 - POWER))
     row, claimed = part.rows.get(key), part.rows[claim.key]
     if row is not None and row.value is not None:
-        larger = reach / float(norm.isf(LEVEL / 2) + norm.isf(1 - POWER))
+        larger = reach / -float(ndtri(LEVEL / 2) + ndtri(1 - POWER))
         note = joined(f"{ALL_CLAIMS}, {BOOTSTRAP_ERROR}", claimed.note)
         part.rows[key] = replace(row, value=row.value * larger, note=note)
     elif part.finds:
@@ -122,14 +123,14 @@ def _put_detectable(part: Measured, claim: Claim, results: Together) -> None:
             claimed,
             **nothing,
             aggregate=DETECTABLE,
-            value=reach * lone.error,
+            value=reach * contrasts.error(place),
             note=ALL_CLAIMS,
         )
 
 
-def _distinct(claims: Sequence[tuple[Measured, Claim]]) -> list[Contrast]:
-    """Return each contrast once, as a gap shares some with differences from the reference."""
-    return list({id(one): one for _, claim in claims for one in claim.contrasts}.values())
+def _distinct(claims: Sequence[tuple[Measured, Claim]]) -> list[Contrasts]:
+    """Return each batch of contrasts once, as a gap shares its own with the differences."""
+    return list({id(claim.contrasts): claim.contrasts for _, claim in claims}.values())
 
 
 def _number(p: float) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from functools import cache
 
-from scipy.stats import norm
+from scipy.special import ndtri
 
 LEVEL = 0.05
 POWER = 0.8
@@ -33,7 +33,7 @@ def detectable_gap(standard_error: float, *, level: float = LEVEL, power: float 
 @cache
 def _errors_apart(level: float, power: float) -> float:
     """Return how many standard errors a difference needs to be detected with this power."""
-    return float(norm.isf(level / 2) + norm.isf(1 - power))
+    return float(-ndtri(level / 2) - ndtri(1 - power))
 
 
 def auc_error(auc: float, positives: float, negatives: float, design_effect: float = 1.0) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
+from scipy.special import stdtr
 
 Mask = NDArray[np.bool_]
 
@@ -57,4 +57,4 @@ def equal_rates_p(outcome: Mask, group: Mask, reference: Mask, patients: NDArray
     by_row = (np.bincount(patients, residual) ** 2).sum() / either.sum()
     error = np.sqrt(max(by_patient, by_row * (1 / group.sum() + 1 / reference.sum())))
     fewest = min(len(np.unique(patients[rows])) for rows in (group, reference))
-    return float(2 * student.sf(abs(difference) / error, max(fewest - 1, 1)))
+    return float(2 * stdtr(max(fewest - 1, 1), -abs(difference) / error))

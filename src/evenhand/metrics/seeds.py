@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
+from scipy.special import stdtr, stdtrit
 
 from evenhand.metrics.registry import Floats
 
@@ -112,8 +112,8 @@ def recipe_difference(
     parts = [(shared + moved, max(of_patients, 1)), *by_seeds]
     freedom = _satterthwaite(parts)
     value = float(differences[0])
-    reach = float(student.isf((1 - level) / 2, freedom)) * error
-    p = float(2 * student.sf(abs(value) / error, freedom))
+    reach = -float(stdtrit(freedom, (1 - level) / 2)) * error
+    p = float(2 * stdtr(freedom, -abs(value) / error))
     return RecipeDifference(value, value - reach, value + reach, p, error, freedom)
 
 

@@ -19,6 +19,8 @@ from evenhand.errors import EvenhandError, UnknownNameError, some
 from evenhand.files import checked, read_object
 from evenhand.networks.conv1d import Conv1dEncoder
 from evenhand.networks.inputs import Inputs, SeriesInputs
+from evenhand.networks.own import bare_network, create_own, is_own
+from evenhand.networks.registry import BACKBONES
 from evenhand.runs import open_folder
 
 CONV1D = "conv1d"
@@ -36,8 +38,12 @@ class _About(BaseModel):
 
 def create_backbone(name: str, weights: str, inputs: int | SeriesInputs) -> nn.Module:
     """Return a network without a classifier; see :func:`evenhand.networks.build_model`."""
-    if isinstance(inputs, SeriesInputs):
-        backbone: nn.Module = _create_for_series(name, weights, inputs)
+    if is_own(name):
+        backbone = create_own(name, weights, inputs)
+        if weights == "pretrained":
+            return backbone
+    elif isinstance(inputs, SeriesInputs):
+        backbone = _create_for_series(name, weights, inputs)
     else:
         _check_name(name)
         if weights == "pretrained":
@@ -55,6 +61,8 @@ def create_by_name(name: str) -> nn.Module:
     """
     if name == CONV1D:
         return Conv1dEncoder(2)
+    if is_own(name):
+        return bare_network(name)
     _check_name(name)
     network: nn.Module = timm.create_model(name, num_classes=0)
     return network
@@ -94,7 +102,7 @@ def _create_for_series(name: str, weights: str, inputs: SeriesInputs) -> Conv1dE
     if name != CONV1D:
         raise EvenhandError(
             f"--backbone {name}: the samples are series, which {CONV1D} takes. Give --backbone "
-            f"{CONV1D}."
+            f"{CONV1D}, or a network of your own that --import registers."
         )
     if weights == "pretrained":
         raise EvenhandError(
@@ -110,11 +118,13 @@ def _check_name(name: str) -> None:
         return
     if name == CONV1D:
         raise EvenhandError(f"--backbone {name} takes series, and the samples are images.")
-    near = difflib.get_close_matches(name, timm.list_models(), n=3)
+    near = difflib.get_close_matches(name, [*timm.list_models(), *BACKBONES], n=3)
     meant = f" Did you mean {' or '.join(near)}?" if near else ""
     raise UnknownNameError(
         f"no backbone {name!r} in timm {timm.__version__}.{meant} "
-        "`python -c 'import timm; print(timm.list_models())'` lists them all."
+        "`python -c 'import timm; print(timm.list_models())'` lists them all; a "
+        "network of your own is registered by a module of --import, or is a folder that "
+        "transformers saved."
     )
 
 

@@ -18,13 +18,24 @@ Pool = Literal["auto", "mean", "flat"]
 def layer_names(backbone: nn.Module) -> tuple[str, ...]:
     """Return the layers by name, from input to output.
 
-    The stages or blocks that timm declares for the network, or the convolutions of the encoder
-    for series.
+    The stages or blocks that timm declares for the network, the layers that a network of one's own
+    was registered with, or the convolutions of the encoder for series. Of any other network, its
+    outermost modules with weights.
     """
     if isinstance(backbone, Conv1dEncoder):
         return tuple(name for name, _ in backbone.named_children())
+    if not hasattr(backbone, "feature_info"):
+        return _outermost(backbone)
     info: Any = backbone.feature_info
     return tuple(str(entry["module"]) for entry in info)
+
+
+def _outermost(module: nn.Module, prefix: str = "") -> tuple[str, ...]:
+    """Return the children with weights; of a single one, its own."""
+    children = [(n, child) for n, child in module.named_children() if list(child.parameters())]
+    if len(children) == 1 and any(children[0][1].children()):
+        return _outermost(children[0][1], f"{prefix}{children[0][0]}.")
+    return tuple(f"{prefix}{name}" for name, _ in children)
 
 
 def find_layers(model: Model, wanted: Sequence[str]) -> tuple[str, ...]:

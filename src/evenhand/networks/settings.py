@@ -16,11 +16,14 @@ class ModelSettings(Settings, title="Model"):
     """Which network, from which weights, at which size."""
 
     backbone: str = Field(
-        "vit_base_patch16_224", description="timm's name of the network, or conv1d for series"
+        "vit_base_patch16_224",
+        description="timm's name of the network, conv1d for series, the name of one that --import "
+        "registers, or a folder that transformers saved",
     )
     weights: str = Field(
         "pretrained",
-        description="pretrained (timm's), none (random), a .safetensors file, or an earlier run",
+        description="pretrained (timm's, or those that a network of your own comes with), none "
+        "(random), a .safetensors file, or an earlier run",
     )
     image_size: int | None = Field(
         None, gt=0, le=MAX_SIDE, description="side of the square images, in pixels [default: 224]"

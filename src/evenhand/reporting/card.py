@@ -130,21 +130,22 @@ def _pruned(parent: Parent | None, pruning: Pruning, name: str) -> Iterator[str]
     """Yield where a model of a pruning comes from, for whom it was pruned, how and how far."""
     if parent is not None:
         yield f"- pruned from: the model {_plain(parent.model)} of the run {_plain(parent.run)}"
-    facts, step = pruning.facts, pruning.curve.iloc[pruning.facts["chosen"]]
-    before, after = facts["cost"]["before"], facts["cost"][name]
+    record = pruning.record
+    step = pruning.curve.iloc[record.chosen]
+    before, after = record.cost["before"], record.cost[name]
     if name == "before":
-        yield f"- it is that model before pruning: {before['parameters']:,} parameters"
+        yield f"- it is that model before pruning: {before.parameters:,} parameters"
         return
-    betas = listed([f"{group} (beta {beta:.3g})" for group, beta in facts["betas"].items()])
+    betas = listed([f"{group} (beta {beta:.3g})" for group, beta in record.betas.items()])
     yield (
-        f"- pruned for {_plain(facts['unprivileged'])}, unprivileged by "
-        f"{_plain(shown(facts['attribute']))}, against {_plain(betas)}"
+        f"- pruned for {_plain(record.unprivileged)}, unprivileged by "
+        f"{_plain(shown(record.attribute))}, against {_plain(betas)}"
     )
-    channels = facts["structure"] == "channel"
+    channels = record.structure == "channel"
     yield f"- structure: {'whole channels are removed' if channels else 'single weights are zero'}"
     yield (
-        f"- parameters: {before['parameters']:,} before, {after['parameters']:,} after, of which "
-        f"{after['zeros']:,} are zero"
+        f"- parameters: {before.parameters:,} before, {after.parameters:,} after, of which "
+        f"{after.zeros:,} are zero"
     )
     yield (
         f"- chosen: step {step['step']:.0f} of {len(pruning.curve) - 1}, a sparsity of "

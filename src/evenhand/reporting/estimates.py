@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 
 from evenhand.metrics import CLAIM, FAIRNESS, MetricRow
@@ -56,20 +57,24 @@ class Estimates(tuple[Estimate, ...]):
     """
 
     @cached_property
-    def _indexes(self) -> dict[tuple[str, ...], dict[tuple[object, ...], Estimates]]:
+    def _indexes(self) -> dict[tuple[str, ...], dict[object, Estimates]]:
         return {}
 
     def where(self, **wanted: object) -> Estimates:
         """Return the estimates whose fields have the wanted values, in their order."""
         fields = tuple(sorted(wanted))
+        if not fields:
+            return self
         if fields not in self._indexes:
             self._indexes[fields] = self._indexed(fields)
-        return self._indexes[fields].get(tuple(wanted[name] for name in fields), NO_ESTIMATES)
+        values = tuple(wanted[name] for name in fields)
+        return self._indexes[fields].get(values if len(values) > 1 else values[0], NO_ESTIMATES)
 
-    def _indexed(self, fields: tuple[str, ...]) -> dict[tuple[object, ...], Estimates]:
-        index: dict[tuple[object, ...], list[Estimate]] = {}
-        for row in self:
-            index.setdefault(tuple(getattr(row, name) for name in fields), []).append(row)
+    def _indexed(self, fields: tuple[str, ...]) -> dict[object, Estimates]:
+        """Return the rows by their values of the fields: a tuple, or the value of the only one."""
+        index: dict[object, list[Estimate]] = {}
+        for key, row in zip(map(attrgetter(*fields), self), self, strict=True):
+            index.setdefault(key, []).append(row)
         return {key: Estimates(rows) for key, rows in index.items()}
 
 

@@ -188,8 +188,10 @@ def group_of(
     group = table[f"attr_{parts[0]}"].astype("str")
     for part in parts[1:]:
         group = group + "*" + table[f"attr_{part}"].astype("str")
-    known = group.where(group.isin(names), UNKNOWN)
-    categories = pd.Categorical(known, categories=[*names, UNKNOWN])
+    every = pd.CategoricalDtype([*names, UNKNOWN])
+    codes = pd.Index(every.categories).get_indexer(group)
+    codes[codes < 0] = len(names)
+    categories = pd.Categorical.from_codes(codes, dtype=every)
     return pd.Series(categories, index=table.index, name=attribute)
 
 

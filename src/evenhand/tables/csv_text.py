@@ -7,6 +7,7 @@ import gzip
 import re
 import shlex
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -33,6 +34,7 @@ _OTHER_KINDS = {
     b"\x1f\x8b": "packed by gzip",
     b"PAR1": "a parquet file",
 }
+_LONGEST = 2**30  # characters of a cell; the csv module stops at 2**17 by default
 _OTHER_TEXTS = {
     r"<!doctype html|<html|<head|<body|<table": "a web page (HTML)",
     r"<\?xml|<\w+[^,;\t]*>$": "XML",
@@ -206,8 +208,7 @@ def _parsed(text: CsvText) -> pd.DataFrame:
 
 def _refuse_long(text: CsvText) -> None:
     """Refuse rows with more cells than the header."""
-    with text.lines() as lines:
-        cells = csv.reader(lines, delimiter=text.separator, skipinitialspace=True)
+    with _rows(text) as cells:
         rows = [(number, len(row)) for number, row in enumerate(cells, start=1)][text.above :]
     columns = rows[0][1]
     long = {number: count for number, count in rows if count > columns}
@@ -274,11 +275,21 @@ def _check_rows(text: CsvText, shape: tuple[int, int]) -> None:
         _refuse_uneven(text, columns)
 
 
+@contextmanager
+def _rows(text: CsvText) -> Iterator[Iterator[list[str]]]:
+    """Yield the rows of a file, from its first line; cells may be of any length."""
+    usual = csv.field_size_limit(_LONGEST)
+    try:
+        with text.lines() as lines:
+            yield csv.reader(lines, delimiter=text.separator, skipinitialspace=True)
+    finally:
+        csv.field_size_limit(usual)
+
+
 def _refuse_uneven(text: CsvText, columns: int) -> None:
     short: list[int] = []
     comments: list[int] = []
-    with text.lines() as lines:
-        cells = csv.reader(lines, delimiter=text.separator, skipinitialspace=True)
+    with _rows(text) as cells:
         for number, row in enumerate(cells, start=1):
             if number <= text.above:
                 continue

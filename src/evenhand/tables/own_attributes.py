@@ -20,6 +20,9 @@ from evenhand.tables.table_checks import refuse_rows, rows_text
 from evenhand.tables.values import ValueRules
 from evenhand.wording import counted, flag
 
+LONGEST = 200
+"""Characters that the name of a group may have."""
+
 OLDEST = 120
 """The highest age in years that is accepted."""
 
@@ -30,6 +33,7 @@ SHIFTED = (300.0, 330.0)
 _PERSONAL = re.compile(r"(^|_)(sex|gender|race|ethnicity|ethnic_group)(_|$)")
 _AGE = re.compile(r"(^|_)ages?(_|$)")
 _NOT_YEARS = re.compile("month|week|day|hour|minute|gestation|group|bin|bone")
+_LISTS = r"""\[\s*['"].*\]|\{.*:.*\}"""  # intervals such as [0, 10) are none
 _SEVERAL = 0.2  # share of patients: an attribute that differs in more is one of samples
 
 
@@ -100,6 +104,7 @@ def own_attribute(
     rule = distinct(name, str(raw.name), raw)
     refuse_spellings(name, raw[raw.isin(rule.levels)], source)
     _refuse_dates(rule, raw, source)
+    _refuse_no_names(name, raw, source)
     _refuse_unfilled(rule, raw, patients, source)
     return OwnAttribute(rule, raw, (*differing, *_level_notes(name, raw, rule)))
 
@@ -184,6 +189,20 @@ def _majority(told: pd.Series, owner: pd.Series) -> dict[str, str]:
     best = counts[first]
     best = best[~best.index.duplicated(keep=False)]
     return dict(zip(best.index, best[told.name], strict=True))
+
+
+def _refuse_no_names(name: str, raw: pd.Series, source: Path) -> None:
+    """Refuse texts and lists as the names of groups."""
+    refuse_rows(
+        raw.str.len() > LONGEST,
+        source,
+        f"the {name!r} has more than {LONGEST} characters, which is no name of a group. Name a "
+        "column that groups people.",
+    )
+    lists = raw.str.fullmatch(_LISTS).fillna(False)
+    shown = some(raw[lists].unique()[:1])
+    problem = f"the {name!r} holds lists or records, as in {shown}. Write one value in each row."
+    refuse_rows(lists, source, problem)
 
 
 def _refuse_dates(rule: Attribute, raw: pd.Series, source: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,12 @@ class Predictions:
         """``(n,)``, 0 … C-1."""
         return self.table["label"].to_numpy(np.int64)
 
+    @cached_property
+    def patients(self) -> tuple[NDArray[np.intp], pd.Index]:
+        """The number ``(n,)`` of each row's patient, and the patients' names in order."""
+        codes, names = pd.factorize(self.table["patient_id"].astype("str"), sort=True)
+        return codes.astype(np.intp), pd.Index(names)
+
     @property
     def named(self) -> bool:
         """Whether the classes have names, and not only numbers."""
@@ -95,11 +102,19 @@ class Predictions:
         """Return the rows of a split; of a table that does not know splits, all are ``"test"``."""
         if "split" not in self.table:
             return self if split == "test" else self._rows(np.zeros(len(self), dtype=np.bool_))
-        return self._rows((self.table["split"] == split).to_numpy(np.bool_))
+        kept = (self.table["split"] == split).to_numpy(np.bool_)
+        return self if kept.all() else self._rows(kept)
 
     def group(self, attribute: str) -> pd.Series:
         """Return each row's group of an attribute or an intersection (``"sex*age"``)."""
-        return group_of(self.table, attribute, self.levels)
+        if attribute not in self._groups:
+            self._groups[attribute] = group_of(self.table, attribute, self.levels)
+        return self._groups[attribute]
+
+    @cached_property
+    def _groups(self) -> dict[str, pd.Series]:
+        """The groups of attributes that were asked for before."""
+        return {}
 
     def _rows(self, kept: NDArray[np.bool_]) -> Predictions:
         table = self.table.loc[kept].reset_index(drop=True)
@@ -147,6 +162,8 @@ def read_predictions(path: Path, columns: Columns | None = None) -> Predictions:
         The file is absent, no table, or breaks the contract; the text names file and row.
     """
     columns = columns or Columns()
+    if path.is_dir():
+        raise EvenhandError(f"{path} is a folder, and no run: it has no run.json. Give one file.")
     if not path.is_file():
         raise EvenhandError(f"there is no file {path}.")
     raw, known = _raw(path, columns)
@@ -250,6 +267,10 @@ def _raw(path: Path, columns: Columns) -> tuple[pd.DataFrame, _Known | None]:
     if path.suffix.lower() == ".parquet":
         import pyarrow.parquet as pq
 
+        with path.open("rb") as file:
+            is_parquet = file.read(4) == b"PAR1"
+        if not is_parquet:
+            return read_table(path), None  # which says what it is
         try:
             known = (pq.read_schema(path).metadata or {}).get(TABLE_MARK)
             if known is not None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from evenhand.errors import EvenhandError, import_extra, some
 from evenhand.tables.csv_text import read_csv, refuse_short
@@ -198,6 +199,12 @@ def _refuse_merged(path: Path, sheet: Any) -> None:
 
 
 def _parquet(path: Path) -> pd.DataFrame:
+    with path.open("rb") as file:
+        start = file.read(6)
+    if not start.startswith(b"PAR1"):
+        what = "a Feather file (Arrow)" if start == b"ARROW1" else "something else"
+        raise ValueError(f"it is no parquet file but {what if start else 'empty'}")
+    refuse_doubled(pq.read_schema(path).names, path)
     table = pd.read_parquet(path)
     if isinstance(table.index, pd.RangeIndex) and table.index.name is None:
         return _as_text(table)
@@ -212,22 +219,37 @@ def _parquet(path: Path) -> pd.DataFrame:
 
 def _as_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table whose cells are text, indexed by the row as a spreadsheet counts it."""
-    columns = {
-        name: column.map(_text, na_action="ignore").astype("str") for name, column in table.items()
-    }
-    text = pd.DataFrame(columns, index=table.index)
+    text = pd.DataFrame({name: _texts(column) for name, column in table.items()}, table.index)
     return text.set_axis(pd.RangeIndex(2, len(text) + 2))
 
 
-def _text(value: object) -> str:
+def _texts(column: pd.Series) -> pd.Series:
+    """Return cells as text; those that are text already, whole numbers or truth are not visited."""
+    dtype = column.dtype
+    if isinstance(dtype, pd.StringDtype) or (isinstance(dtype, np.dtype) and dtype.kind in "iub"):
+        return column.astype("str")
+    return pd.Series([_text(value) for value in column], column.index, dtype="str")
+
+
+def _text(value: object) -> str | None:
     """Write 3.0 as "3": a whole number beside a missing one is stored as a float.
 
     A number beyond 2**53 is written with an exponent, as floats are too coarse for its last digits.
+    Bytes are text, or written in hexadecimal digits where they are none.
     """
+    if value is None or value is pd.NA or value is pd.NaT:
+        return None
+    if isinstance(value, float | np.floating) and np.isnan(value):
+        return None
     if isinstance(value, float | np.floating) and value.is_integer():
         whole = int(value)
         return str(whole) if abs(whole) < 2**53 else f"{whole:.15e}"
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value.hex()
+    return str(value)
 
 
 def _refuse_text(path: Path, types: Mapping[str, str], also: re.Pattern[str] | None) -> None:

@@ -14,6 +14,7 @@ from tests.command import evenhand
 from evenhand import load_model
 from evenhand.errors import EvenhandError
 from evenhand.files import read_json, write_json
+from evenhand.jobs.evaluate import pruning_of
 from evenhand.jobs.prune import job
 from evenhand.jobs.prune.job import prune
 from evenhand.jobs.prune.loop import scores_of, start
@@ -25,7 +26,7 @@ from evenhand.jobs.report import write_card
 from evenhand.metrics import Bootstrap
 from evenhand.networks.export import from_safetensors
 from evenhand.networks.model import Model
-from evenhand.reporting.sections.luck import luck_sentences, read_luck
+from evenhand.reporting.sections.luck import luck_sentences
 from evenhand.tables.predictions import read_predictions, write_predictions
 from evenhand.training.predict import predict
 
@@ -34,10 +35,7 @@ QUICK = {"share": 25, "limit": 25, "batches": 1, "budget": None, "target": "log_
 
 def settings(trained, cache, **changes) -> PruneSettings:
     given = {"run": trained, "attribute": ("group",), "cache": cache, "device": "cpu"}
-    given |= QUICK | changes
-    if "target" in changes:
-        del given["target"]
-    return PruneSettings(**given)
+    return PruneSettings(**given | QUICK | changes)
 
 
 def test_the_metric_of_the_ranking_says_who_is_unprivileged(trained, cache):
@@ -124,7 +122,7 @@ def test_the_report_speaks_of_models_and_of_how_they_decide(pruned):
 
 def test_page_notes_and_card_say_how_lucky_the_choice_may_be(pruned, tmp_path):
     run = pruned[0]
-    luck = read_luck(read_json(run.root / "pruning.json")["luck"])
+    luck = pruning_of(run).record.luck
     assert luck is not None
     assert (luck.how, luck.metric) == ("resamples", "log_loss_gap")  # 48 patients are too few
     says = " ".join(luck_sentences(luck))
@@ -141,14 +139,14 @@ def test_large_validation_splits_choose_on_one_half(trained, cache, tmp_path, mo
     monkeypatch.setattr("evenhand.jobs.prune.halves.PATIENTS", 1)
     monkeypatch.setattr("evenhand.evaluation.requests.Bootstrap", lambda *_: Bootstrap(20))
     run = prune(settings(trained, cache, share=10), tmp_path / "run")
-    curve, facts = pd.read_csv(run.root / "curve.csv"), read_json(run.root / "pruning.json")
-    assert facts["chosen"] == curve["log_loss_gap"].argmin() > 0
-    luck = read_luck(facts["luck"])
+    curve, record = pd.read_csv(run.root / "curve.csv"), pruning_of(run).record
+    assert record.chosen == curve["log_loss_gap"].argmin() > 0
+    luck = record.luck
     assert luck is not None
     assert luck.how == "halves"
     patients = read_predictions(run.predictions_file("before")).of_split("val").table["patient_id"]
     assert luck.choosing + luck.confirming == patients.nunique()
-    last = curve.loc[facts["chosen"]]
+    last = curve.loc[record.chosen]
     assert (luck.chosen[0], luck.confirmed[0]) == pytest.approx(
         (last["log_loss_gap"], last["confirm:log_loss_gap"])
     )

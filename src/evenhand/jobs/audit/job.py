@@ -60,7 +60,8 @@ def audit(settings: AuditSettings, out: Path, *, overwrite: bool = False) -> Run
             *notes_of(models),
         ],
     )
-    return write_audit(run, models, chosen=next(iter(models)) if len(models) == 1 else None)
+    chosen = next(iter(models)) if len(models) == 1 else None
+    return write_audit(run, models, chosen=chosen)
 
 
 def notes_of(models: Mapping[str, Predictions]) -> list[str]:
@@ -98,10 +99,13 @@ def begin_audit(
     return run
 
 
-def write_audit(run: Run, models: Mapping[str, Predictions], *, chosen: str | None) -> Run:
-    """Put predictions into a run directory, evaluate them, and end the run."""
-    for name, predictions in models.items():
-        write_predictions(run.predictions_file(name), predictions)
+def write_audit(run: Run, models: dict[str, Predictions], *, chosen: str | None) -> Run:
+    """Put predictions into a run directory, evaluate them, and end the run.
+
+    ``models`` is empty afterwards, as they are read again: they need not be held twice.
+    """
+    for name in list(models):
+        write_predictions(run.predictions_file(name), models.pop(name))
     with run.phase("evaluation"):
         evaluate(run, chosen=chosen)
     run.finish(chosen=chosen)

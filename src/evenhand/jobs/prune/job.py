@@ -41,6 +41,7 @@ from evenhand.pruning.cost import cost_of
 from evenhand.pruning.masks import Kept, save_mask, zeros_kept
 from evenhand.pruning.remove import remover
 from evenhand.pruning.state import State
+from evenhand.reporting.pruning_record import CostRecord, PremiseRecord, PruningRecord
 from evenhand.reporting.sections.luck import Luck, luck_sentences
 from evenhand.runs import run_scope
 from evenhand.tables.predictions import write_predictions
@@ -242,36 +243,36 @@ def _explain(
     premise = check_premise(task, gone)
     sample = unit(task.source.take(np.array([0])).inputs)
     costs = {
-        name: asdict(
-            cost_of(
-                load_model(run.folder(name)).to(sample.device),
-                run.folder(name) / "model.safetensors",
-                sample,
+        name: CostRecord(
+            **asdict(
+                cost_of(
+                    load_model(run.folder(name)).to(sample.device),
+                    run.folder(name) / "model.safetensors",
+                    sample,
+                )
             )
         )
         for name in run.models
     }
     settings = task.settings
-    write_json(
-        run.root / "pruning.json",
-        {
-            "attribute": settings.attribute[0],
-            "unprivileged": task.roles.unprivileged,
-            "betas": dict(task.roles.betas),
-            "roles": task.roles.why,
-            "criterion": task.judge.target.row,
-            "lower_is_better": not task.judge.target.maximise,
-            "target": task.judge.target.bound,
-            "budget": settings.budget,
-            "budget_metric": settings.budget_metric,
-            "budget_lower_is_worse": find_metric(settings.budget_metric).direction == "higher",
-            "estimator": settings.estimator,
-            "structure": settings.structure,
-            "share": settings.share,
-            "chosen": winner,
-            "verdict": verdict,
-            "luck": None if luck is None else luck.facts(),
-            "premise": asdict(premise),
-            "cost": costs,
-        },
+    record = PruningRecord(
+        attribute=settings.attribute[0],
+        unprivileged=task.roles.unprivileged,
+        betas=dict(task.roles.betas),
+        roles=task.roles.why,
+        criterion=task.judge.target.row,
+        lower_is_better=not task.judge.target.maximise,
+        target=task.judge.target.bound,
+        budget=settings.budget,
+        budget_metric=settings.budget_metric,
+        budget_lower_is_worse=find_metric(settings.budget_metric).direction == "higher",
+        estimator=settings.estimator,
+        structure=settings.structure,
+        share=settings.share,
+        chosen=winner,
+        verdict=verdict,
+        luck=luck,
+        premise=PremiseRecord.model_validate(asdict(premise)),
+        cost=costs,
     )
+    write_json(run.root / "pruning.json", record.model_dump(mode="json"))

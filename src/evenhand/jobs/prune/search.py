@@ -47,10 +47,13 @@ def searched(task: PruneTask, run: Run) -> PruneTask:
     best = study.best_trial
     choice = space.ask(best)
     beta, share, estimator = choice
-    value = float(best.value or 0.0)
     run.note(
         search=PruningChoice(
-            trial=best.number, value=value, beta=beta, share=share, estimator=estimator
+            trial=best.number,
+            value=best.values[0],
+            beta=beta,
+            share=share,
+            estimator=estimator,
         )
     )
     return task.with_choice(*choice)

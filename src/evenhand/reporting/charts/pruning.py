@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
 from evenhand.reporting.charts.forest import Axis, axis_over
+from evenhand.reporting.pruning_record import PruningRecord
 from evenhand.reporting.text.numbers import PERCENT, counted, plain
 
 Ticks = tuple[tuple[float, str], ...]
@@ -48,11 +48,11 @@ def confirming(name: str) -> str:
     return f"confirm:{name}"
 
 
-def criterion_chart(curve: pd.DataFrame, facts: Mapping[str, Any]) -> Chart:
+def criterion_chart(curve: pd.DataFrame, record: PruningRecord) -> Chart:
     """Draw the fairness criterion over sparsity, with its target."""
-    name, look = facts["criterion"], len(facts["betas"]) + 1  # it is of no group
-    better = "lower" if facts["lower_is_better"] else "higher"
-    target = facts["target"]
+    name, look = record.criterion, len(record.betas) + 1  # it is of no group
+    better = "lower" if record.lower_is_better else "higher"
+    target = record.target
     named = {name: (name, look)}
     if confirming(name) in curve:
         named = {
@@ -62,7 +62,7 @@ def criterion_chart(curve: pd.DataFrame, facts: Mapping[str, Any]) -> Chart:
     says = f"On validation; {better} is better. The diamond is the chosen step."
     return _chart(
         curve,
-        facts,
+        record,
         named,
         ("Fairness", says),
         level=target,
@@ -70,9 +70,9 @@ def criterion_chart(curve: pd.DataFrame, facts: Mapping[str, Any]) -> Chart:
     )
 
 
-def group_chart(curve: pd.DataFrame, facts: Mapping[str, Any], looks: Mapping[str, int]) -> Chart:
+def group_chart(curve: pd.DataFrame, record: PruningRecord, looks: Mapping[str, int]) -> Chart:
     """Draw the accuracy of everybody and of each group over sparsity, with the budget."""
-    metric, budget = facts["budget_metric"], facts["budget"]
+    metric, budget = record.budget_metric, record.budget
     named = {metric: ("everybody", len(looks))} | {
         f"{metric}:{group}": (group, look)
         for group, look in looks.items()
@@ -81,13 +81,13 @@ def group_chart(curve: pd.DataFrame, facts: Mapping[str, Any], looks: Mapping[st
     level = None
     if budget is not None:
         falls = curve[metric].iloc[0] - 0.01 * budget
-        level = falls if facts["budget_lower_is_worse"] else curve[metric].iloc[0] + 0.01 * budget
-    halved = confirming(facts["criterion"]) in curve
+        level = falls if record.budget_lower_is_worse else curve[metric].iloc[0] + 0.01 * budget
+    halved = confirming(record.criterion) in curve
     whom = "the half of the validation patients that chooses" if halved else "validation"
     says = f"{metric} on {whom}, of everybody and by group."
     return _chart(
         curve,
-        facts,
+        record,
         named,
         ("Accuracy", says),
         level=level,
@@ -97,7 +97,7 @@ def group_chart(curve: pd.DataFrame, facts: Mapping[str, Any], looks: Mapping[st
 
 def _chart(
     curve: pd.DataFrame,
-    facts: Mapping[str, Any],
+    record: PruningRecord,
     named: Mapping[str, tuple[str, int]],
     title: tuple[str, str],
     *,
@@ -108,7 +108,7 @@ def _chart(
     values = [value for name in named for value in curve[name] if math.isfinite(value)]
     y = axis_over([*values, *([] if level is None else [level])])
     first = next(iter(named))
-    chosen = curve.iloc[facts["chosen"]]
+    chosen = curve.iloc[record.chosen]
     traces = []
     for name, (shown, look) in named.items():
         places = [(float(a), float(b)) for a, b in zip(curve["sparsity"], curve[name], strict=True)]
@@ -137,20 +137,20 @@ def _y_ticks(axis: Axis) -> Ticks:
     return tuple((100 - axis.at(tick), plain(tick, digits)) for tick in axis.ticks)
 
 
-def premise_chart(facts: Mapping[str, Any], group: str, look: int) -> Chart:
+def premise_chart(record: PruningRecord, group: str, look: int) -> Chart:
     """Draw measured by predicted changes, both on an axis that is linear only near 0."""
-    layers = facts["premise"]["layers"]
-    pairs = [(layer["predicted"][group], layer["measured"][group]) for layer in layers]
+    layers = record.premise.layers
+    pairs = [(layer.predicted[group], layer.measured[group]) for layer in layers]
     sizes = sorted(abs(value) for pair in pairs for value in pair if value)
     unit = 10.0 ** math.floor(math.log10(sizes[len(sizes) // 4])) if sizes else 1.0
     bent = [(math.asinh(a / unit), math.asinh(b / unit)) for a, b in pairs]
     x, y = axis_over([a for a, _ in bent] + [0.0]), axis_over([b for _, b in bent] + [0.0])
     marks = tuple(
-        (x.at(a), 100 - y.at(b), f"{layer['name']}: predicted {p:.2g}, measured {m:.2g}")
+        (x.at(a), 100 - y.at(b), f"{layer.name}: predicted {p:.2g}, measured {m:.2g}")
         for (a, b), (p, m), layer in zip(bent, pairs, layers, strict=True)
     )
     low, high = max(x.low, y.low), min(x.high, y.high)
-    rank = facts["premise"]["correlation"][group]
+    rank = record.premise.correlation[group]
     said = "undefined" if rank is None else plain(rank, 2)
     return Chart(
         group,

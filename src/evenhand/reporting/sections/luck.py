@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
-
-from pydantic import TypeAdapter
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from evenhand.metrics import find_target
 from evenhand.reporting.text.numbers import Scale
@@ -49,15 +46,6 @@ class Luck:
     gain: Span
     confirmed_gain: Span
     luck: Span
-
-    def facts(self) -> dict[str, Any]:
-        """Return everything as JSON values."""
-        return asdict(self)
-
-
-def read_luck(facts: Mapping[str, Any] | None) -> Luck | None:
-    """Return what ``pruning.json`` holds; None where no step was chosen."""
-    return None if facts is None else TypeAdapter(Luck).validate_python(facts)
 
 
 def luck_sentences(luck: Luck) -> tuple[str, ...]:

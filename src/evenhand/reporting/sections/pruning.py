@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
@@ -16,7 +15,8 @@ from evenhand.reporting.charts.pruning import (
     group_chart,
     premise_chart,
 )
-from evenhand.reporting.sections.luck import luck_sentences, read_luck
+from evenhand.reporting.pruning_record import CostRecord, LayerRecord, PremiseRecord, PruningRecord
+from evenhand.reporting.sections.luck import luck_sentences
 from evenhand.reporting.text.numbers import PERCENT, counted, listed, plain
 from evenhand.reporting.text.vocabulary import MODELS
 
@@ -31,12 +31,12 @@ class Pruning:
     ----------
     curve
         Every step with its number, sparsity and validation numbers (``curve.csv``).
-    facts
+    record
         Who, what and why, each layer, and what the models cost (``pruning.json``).
     """
 
     curve: pd.DataFrame
-    facts: Mapping[str, Any]
+    record: PruningRecord
 
 
 @dataclass(frozen=True)
@@ -69,76 +69,73 @@ class PruningView:
 
 def pruning_view(pruning: Pruning) -> PruningView:
     """Lay out a pruning."""
-    facts, curve = pruning.facts, pruning.curve
-    groups = (facts["unprivileged"], *facts["betas"])
+    record, curve = pruning.record, pruning.curve
+    groups = (record.unprivileged, *record.betas)
     # In the order of levels, as the curves of the scores have it.
-    looks = {group: look for look, group in enumerate(facts["premise"]["correlation"])}
+    looks = {group: look for look, group in enumerate(record.premise.correlation)}
     return PruningView(
-        sentences=(facts["roles"], f"{_weights(facts)}{_taken(curve, facts)}", facts["verdict"]),
-        luck=_luck(facts),
-        way=(criterion_chart(curve, facts), group_chart(curve, facts, looks)),
-        columns=_columns(curve, facts, groups),
-        steps=_steps(curve, facts, groups),
+        sentences=(record.roles, f"{_weights(record)}{_taken(curve, record)}", record.verdict),
+        luck=_luck(record),
+        way=(criterion_chart(curve, record), group_chart(curve, record, looks)),
+        columns=_columns(curve, record, groups),
+        steps=_steps(curve, record, groups),
         groups=groups,
-        layers=tuple(_layer(layer, groups) for layer in facts["premise"]["layers"]),
-        premise=tuple(premise_chart(facts, group, looks[group]) for group in groups),
-        premise_says=_premise_says(facts),
-        costs=tuple(_cost(name, cost) for name, cost in facts["cost"].items()),
-        cost_says=_cost_says(facts),
+        layers=tuple(_layer(layer, groups) for layer in record.premise.layers),
+        premise=tuple(premise_chart(record, group, looks[group]) for group in groups),
+        premise_says=_premise_says(record),
+        costs=tuple(_cost(name, cost) for name, cost in record.cost.items()),
+        cost_says=_cost_says(record),
     )
 
 
-def _weights(facts: Mapping[str, Any]) -> str:
-    betas = [f"{beta:.3g} for {group}" for group, beta in facts["betas"].items()]
-    what = "channels" if facts["structure"] == "channel" else "weights"
+def _weights(record: PruningRecord) -> str:
+    betas = [f"{beta:.3g} for {group}" for group, beta in record.betas.items()]
+    what = "channels" if record.structure == "channel" else "weights"
     return (
-        f"Saliency is ½ θ² (h of {facts['unprivileged']} less β h of the others), with β "
-        f"{listed(betas)}; h by {facts['estimator']}, from training samples. The {what} of least "
+        f"Saliency is ½ θ² (h of {record.unprivileged} less β h of the others), with β "
+        f"{listed(betas)}; h by {record.estimator}, from training samples. The {what} of least "
         "saliency went first."
     )
 
 
-def _taken(curve: pd.DataFrame, facts: Mapping[str, Any]) -> str:
+def _taken(curve: pd.DataFrame, record: PruningRecord) -> str:
     """Say which share each step removed, as it removes whole channels only."""
-    if facts["structure"] != "channel" or "share" not in facts or len(curve) < 2:
+    if record.structure != "channel" or record.share is None or len(curve) < 2:
         return ""
     left = curve["left"].to_numpy(float)
     removed = 1 - left[1:] / left[:-1]
     full = removed[:-1] if len(removed) > 1 else removed  # the limit cuts the last one short
     return (
-        f" A step was to remove {PERCENT.text(facts['share'] / 100)} of the remaining numbers. As "
+        f" A step was to remove {PERCENT.text(record.share / 100)} of the remaining numbers. As "
         f"only whole channels can go, it removed {PERCENT.text(full.min())} to "
         f"{PERCENT.text(full.max())}; the last step stops at the sparsity limit."
     )
 
 
-def _luck(facts: Mapping[str, Any]) -> tuple[str, ...]:
-    if "luck" not in facts:  # an older run
+def _luck(record: PruningRecord) -> tuple[str, ...]:
+    if "luck" not in record.model_fields_set:  # an older run
         return ()
-    luck = read_luck(facts["luck"])
-    if luck is not None:
-        return luck_sentences(luck)
-    if facts["chosen"] == 0:
+    if record.luck is not None:
+        return luck_sentences(record.luck)
+    if record.chosen == 0:
         return ("No step was chosen, so there is no luck of the choice.",)
-    return (f"Not known: with so few patients {facts['criterion']} is undefined.",)
+    return (f"Not known: with so few patients {record.criterion} is undefined.",)
 
 
-def _columns(
-    curve: pd.DataFrame, facts: Mapping[str, Any], groups: Sequence[str]
-) -> tuple[str, ...]:
-    metric = facts["budget_metric"]
+def _columns(curve: pd.DataFrame, record: PruningRecord, groups: Sequence[str]) -> tuple[str, ...]:
+    metric = record.budget_metric
     own = [f"{metric}:{group}" for group in groups if f"{metric}:{group}" in curve]
-    confirm = [name for name in (confirming(facts["criterion"]),) if name in curve]
-    return tuple(dict.fromkeys([facts["criterion"], *confirm, metric, *own]))
+    confirm = [name for name in (confirming(record.criterion),) if name in curve]
+    return tuple(dict.fromkeys([record.criterion, *confirm, metric, *own]))
 
 
 def _steps(
-    curve: pd.DataFrame, facts: Mapping[str, Any], groups: Sequence[str]
+    curve: pd.DataFrame, record: PruningRecord, groups: Sequence[str]
 ) -> tuple[tuple[bool, tuple[str, ...]], ...]:
-    columns = _columns(curve, facts, groups)
+    columns = _columns(curve, record, groups)
     return tuple(
         (
-            row["step"] == facts["chosen"],
+            row["step"] == record.chosen,
             (
                 f"{row['step']:.0f}",
                 PERCENT.text(row["sparsity"]),
@@ -149,43 +146,43 @@ def _steps(
     )
 
 
-def _layer(layer: Mapping[str, Any], groups: Sequence[str]) -> LayerRow:
-    share = layer["pruned"] / layer["size"]
+def _layer(layer: LayerRecord, groups: Sequence[str]) -> LayerRow:
+    share = layer.pruned / layer.size
     return LayerRow(
-        layer["name"].removeprefix("backbone."),
-        f"{layer['size']:,}",
+        layer.name.removeprefix("backbone."),
+        f"{layer.size:,}",
         round(100 * share, 1),
         PERCENT.text(share),
-        tuple(f"{layer['saliency'][group]:.2g}" for group in groups),
+        tuple(f"{layer.saliency[group]:.2g}" for group in groups),
     )
 
 
-def _premise_says(facts: Mapping[str, Any]) -> str:
-    premise = facts["premise"]
+def _premise_says(record: PruningRecord) -> str:
+    premise = record.premise
     return (
         "The method rests on the second-order term telling what a removal does to each group. Here "
-        f"the {PERCENT.text(premise['share']).replace('.0', '')} of least saliency of one layer at "
+        f"the {PERCENT.text(premise.share).replace('.0', '')} of least saliency of one layer at "
         "a time are set to zero in the untouched model, and the change of its mean loss (as it was "
-        f"trained) is measured on {premise['samples']} training samples of each group. On the "
+        f"trained) is measured on {premise.samples} training samples of each group. On the "
         "dashed line both agree; a change below 0 means a smaller loss, which the second-order "
         f"term of a converged model cannot predict. {_guidance(premise)}"
     )
 
 
-def _guidance(premise: Mapping[str, Any]) -> str:
+def _guidance(premise: PremiseRecord) -> str:
     """Say whether the ranks of predicted and measured changes agree by more than chance.
 
     Where they have nothing to do with each other, their correlation over n layers has a standard
     deviation of 1 / √(n - 1) about 0.
     """
-    layers = len(premise["layers"])
+    layers = len(premise.layers)
     limit = QUANTILE / math.sqrt(layers - 1) if layers > 1 else math.inf
     if limit > 1:
         few = counted(layers, "layer")
         return f"Ranks of {few} are too few to tell whether the saliency is a guide."
     weak = [
         f"{group} ({'undefined' if rank is None else plain(rank, 2)})"
-        for group, rank in premise["correlation"].items()
+        for group, rank in premise.correlation.items()
         if rank is None or rank <= limit
     ]
     chance = f"{plain(limit, 2)}, which chance alone passes in one of 20 models of {layers} layers"
@@ -197,20 +194,20 @@ def _guidance(premise: Mapping[str, Any]) -> str:
     )
 
 
-def _cost(name: str, cost: Mapping[str, Any]) -> tuple[str, ...]:
+def _cost(name: str, cost: CostRecord) -> tuple[str, ...]:
     return (
         MODELS.get(name, name),
-        f"{cost['parameters']:,}",
-        PERCENT.text(cost["zeros"] / cost["parameters"]),
-        f"{cost['size'] / 1e6:.2f} MB",
-        f"{cost['compressed'] / 1e6:.2f} MB",
-        f"{cost['milliseconds']:.1f} ms",
+        f"{cost.parameters:,}",
+        PERCENT.text(cost.zeros / cost.parameters),
+        f"{cost.size / 1e6:.2f} MB",
+        f"{cost.compressed / 1e6:.2f} MB",
+        f"{cost.milliseconds:.1f} ms",
     )
 
 
-def _cost_says(facts: Mapping[str, Any]) -> str:
-    device = next(iter(facts["cost"].values()))["device"]
-    if facts["structure"] == "channel":
+def _cost_says(record: PruningRecord) -> str:
+    device = next(iter(record.cost.values())).device
+    if record.structure == "channel":
         kind = "Whole channels are gone, so that the model is smaller and has less to compute."
     else:
         kind = (

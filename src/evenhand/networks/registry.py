@@ -1,0 +1,85 @@
+"""The register of networks of one's own, which loads nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from evenhand.errors import EvenhandError
+from evenhand.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import nn
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class OwnBackbone:
+    """A network of one's own, and how it is used; see `register_backbone`."""
+
+    name: str
+    make: Callable[..., nn.Module]
+    head: str | None
+    layers: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+BACKBONES: Registry[OwnBackbone] = Registry("backbone")
+"""The networks that are not timm's, by name."""
+
+
+def register_backbone(
+    name: str,
+    make: Callable[..., nn.Module],
+    *,
+    head: str | None = None,
+    layers: Sequence[str] = (),
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+) -> None:
+    """Register a network of your own under the name that ``--backbone`` takes.
+
+    Parameters
+    ----------
+    name
+        What ``--backbone`` calls it.
+    make
+        Returns the network. Of ``size`` (the side of the images in pixels), ``channels`` (of what
+        it reads: 3 for images; for series twice the channels, values and then whether they were
+        observed) and ``steps`` (of series) it gets those that are parameters of it. What weights
+        it has then are those of ``--weights pretrained``; with ``--weights none`` every layer is
+        reset by its ``reset_parameters``.
+    head
+        The name of its classifier (``"fc"``), which is taken off. None: it returns features
+        ``(B, D)`` already.
+    layers
+        Names of its stages, from input to output: a mask then switches the convolutions and norms
+        of each, and representations are read behind each. By default the network is cut by its
+        structure (see `units_of`).
+    mean, std
+        Scale of the images, in [0, 1], that it was made for, by channel; series have their own.
+
+    Raises
+    ------
+    EvenhandError
+        The name is taken, or ``mean`` and ``std`` are no three numbers each.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> def make() -> nn.Module:
+    ...     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    >>> register_backbone("tiny-example", make)
+    >>> BACKBONES.remove("tiny-example")
+    """
+    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        raise EvenhandError(
+            f"backbone {name!r}: mean and std are three numbers each, those of std above 0; given "
+            f"are {tuple(mean)} and {tuple(std)}."
+        )
+    made = OwnBackbone(name, make, head, tuple(layers), tuple(mean), tuple(std))
+    title = (make.__doc__ or "").partition("\n")[0]
+    BACKBONES.add(name, made, module=getattr(make, "__module__", "") or "", title=title)
