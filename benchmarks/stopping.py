@@ -35,8 +35,8 @@ from evenhand.jobs.finetune.job import finetune
 from evenhand.jobs.tune.contenders import FAIRTUNE, untrained
 from evenhand.jobs.tune.job import tune
 from evenhand.jobs.tune.settings import TuneSettings
-from evenhand.jobs.tune.spaces import Choice
 from evenhand.metrics import groups_of
+from evenhand.search.spaces import Choice
 from evenhand.training.device import make_accelerator
 from evenhand.training.predict import predict
 

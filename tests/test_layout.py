@@ -18,6 +18,7 @@ STOREYS = {
         ("listings",),
         ("flags",),
         ("jobs",),
+        ("own",),
         ("reporting",),
     ),
     "services": (

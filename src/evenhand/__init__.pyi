@@ -74,7 +74,16 @@ from .networks.model import Model as Model
 from .networks.model import ModelSpec as ModelSpec
 from .networks.model import build_model as build_model
 from .networks.registry import register_backbone as register_backbone
+from .own.compare import SimilarityTable as SimilarityTable
+from .own.compare import compare_layers as compare_layers
+from .own.probing import probe as probe
+from .own.search import MaskChoice as MaskChoice
+from .own.search import MaskSearch as MaskSearch
+from .own.search import search_masks as search_masks
 from .pretraining.registry import register_ssl as register_ssl
+from .pruning.by_group import group_saliency as group_saliency
+from .pruning.prune import Pruned as Pruned
+from .pruning.prune import prune_module as prune_module
 from .pruning.registry import register_estimator as register_estimator
 from .reporting import Report as Report
 from .reporting import render as render

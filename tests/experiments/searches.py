@@ -8,8 +8,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from evenhand.jobs.tune.spaces import Choice
 from evenhand.search.space import Space
+from evenhand.search.spaces import Choice
 
 UNITS = ("a", "b", "c", "d")
 

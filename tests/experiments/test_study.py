@@ -14,12 +14,12 @@ from evenhand.experiments.runs import begin_run
 from evenhand.experiments.study_storage import open_run_storage, open_storage
 from evenhand.experiments.trials import search
 from evenhand.jobs.tune.settings import TuneSettings
-from evenhand.jobs.tune.spaces import SPACES, Choice, Rates
 from evenhand.jobs.tune.trials import trials_table
 from evenhand.masks.units import Family, families
 from evenhand.metrics import find_target
 from evenhand.networks.backbones import create_by_name
 from evenhand.runs import run_scope
+from evenhand.search.spaces import SPACES, Choice, Rates
 from evenhand.search.study import open_study, originals, stopping_floor
 from evenhand.workers.inline import Inline
 

@@ -23,7 +23,7 @@ from torch import nn
 
 from evenhand.errors import EvenhandError
 from evenhand.pruning.curvature import ESTIMATORS, GroupBatch, find_estimator
-from evenhand.pruning.curvature.ggn import directions
+from evenhand.pruning.curvature.softmax import softmax_factors
 
 HALF = SAMPLES // 2
 GROUPS = {"a": slice(0, HALF), "b": slice(HALF, SAMPLES)}
@@ -72,7 +72,7 @@ def test_ggn_is_the_hessian_where_the_network_is_piecewise_linear():
 def test_the_factor_of_the_softmax_is_exact_even_where_probabilities_are_tiny():
     logits = torch.tensor([[0.3, -1.0, 2.0, 0.1], [60.0, 0.0, -60.0, 1.0]], dtype=torch.double)
     p = logits.softmax(1)
-    columns = torch.stack(directions(logits, torch.zeros(2)), dim=2)  # (B, C, C - 1)
+    columns = torch.stack(softmax_factors(logits), dim=2)  # (B, C, C - 1)
     expected = torch.diag_embed(p) - p[:, :, None] * p[:, None]
     torch.testing.assert_close(columns @ columns.mT, expected, rtol=1e-12, atol=1e-15)
 

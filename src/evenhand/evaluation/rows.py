@@ -140,7 +140,7 @@ def scored_rows(predictions: Predictions, cut: Cut) -> Scored:
         predictions.labels,
         predictions.scores,
         patients=predictions.patients[0],
-        threshold=cut.at(predictions),
+        threshold=cut.threshold if cut.attribute is None else cut.at(predictions),
         classes=predictions.classes,
     )
 

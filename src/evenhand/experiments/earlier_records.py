@@ -76,7 +76,7 @@ def _pruning(earlier: _Pruning, values: dict[str, Any]) -> dict[str, Any]:
         "job": job,
         "status": "finished",
         "settings": settings,
-        "seed": settings["seed"],
+        "seed": settings.get("seed", earlier.seed),
         "chosen": None,
         "models": [earlier.of.model],
         "fingerprint": "",

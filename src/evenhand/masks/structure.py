@@ -48,6 +48,17 @@ def spots(network: nn.Module) -> dict[str, Spot]:
     return inside
 
 
+def block_names(network: nn.Module) -> tuple[str, ...]:
+    """Return the blocks of a network from input to output; without blocks its layers."""
+    places = list(_walk(network, "", _block_types(network)))
+    modules = dict(network.named_modules())
+    blocks = [place.path for place in places if place.is_block]
+    layers = [
+        place.path for place in places if place.path in modules and not is_norm(modules[place.path])
+    ]
+    return tuple(blocks or layers)
+
+
 def depths_of_modules(network: nn.Module) -> dict[str, int]:
     """Return the depth of each module by name: that of its first parameter, else that before."""
     of_parameters = {name: spot.depth for name, spot in spots(network).items()}

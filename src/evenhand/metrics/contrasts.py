@@ -260,8 +260,12 @@ class _Stack:
     def _error(self, places: NDArray[np.intp]) -> Floats:
         error = np.zeros(len(self.first))
         replicates = self.scaled.shape[1] - 1
+        defined = not np.isnan(self.scaled).any()
         for block in blocks(places, replicates):
             drawn = self.differences(block)[:, 1:]
+            if defined and replicates > 1:
+                error[block] = drawn.std(axis=1, ddof=1)
+                continue
             count = np.count_nonzero(~np.isnan(drawn), axis=1)
             enough = count >= max(2, FEWEST * replicates)
             error[block[enough]] = np.nanstd(drawn[enough], axis=1, ddof=1)
@@ -276,7 +280,9 @@ def _by_draws(stack: _Stack, places: NDArray[np.intp]) -> Adjusted:
 
     def drawn(some: NDArray[np.intp]) -> Floats:
         values = stack.differences(places[some])
-        sizes: Floats = np.abs(values[:, 1:] - values[:, :1]) / errors[some, None]
+        sizes: Floats = values[:, 1:] - values[:, :1]
+        np.abs(sizes, out=sizes)
+        sizes /= errors[some, None]
         return sizes
 
     return step_down(np.asarray(observed, dtype=np.float64), drawn, stack.scaled.shape[1] - 1)

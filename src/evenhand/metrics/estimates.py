@@ -196,7 +196,8 @@ def parts_of(
     kept = tuple(level for level in compared if level not in small)
     code = {level: number for number, level in enumerate(groups.levels)}
     codes = [code[level] for level in kept]
-    together = rows.take(np.flatnonzero(np.isin(groups.codes, codes)))
+    compared_at = np.flatnonzero(np.isin(groups.codes, codes))
+    together = rows if len(compared_at) == len(rows) else rows.take(compared_at)
     largest = max(kept, key=lambda level: len(parts[level]), default=None)
     reference = reference or largest
     return Parts(attribute, parts, kept, together, reference, small, rows, places)

@@ -16,6 +16,9 @@ from evenhand.wording import counted
 Places = Sequence[NDArray[np.intp]]
 """The positions of the rows of each of G groups."""
 
+SPARSE = 16
+"""Where there are more than so many patients for each row, rows are sorted to find theirs."""
+
 
 @dataclass(frozen=True, eq=False)
 class Scored:
@@ -58,19 +61,25 @@ class Scored:
     @property
     def threshold(self) -> float | None:
         """The one threshold of all these rows, or None where there is none or more than one."""
-        cuts = None if self.thresholds is None else np.unique(self.thresholds)
-        return float(cuts[0]) if cuts is not None and len(cuts) == 1 else None
+        if self.thresholds is None or not len(self):
+            return None
+        first = self.thresholds[0]
+        one = _is_one_number(self.thresholds) or bool((self.thresholds == first).all())
+        return float(first) if one else None
 
     def take(self, rows: NDArray[np.intp]) -> Scored:
         """Return some rows; patients without any of them are left out of ``members``."""
-        present, patients = np.unique(self.patients[rows], return_inverse=True)
+        present, patients = _numbered(self.patients[rows], len(self.members))
+        cuts = self.thresholds
+        if cuts is not None:
+            cuts = np.broadcast_to(cuts[:1], len(rows)) if _is_one_number(cuts) else cuts[rows]
         return replace(
             self,
             labels=self.labels[rows],
             scores=self.scores[rows],
             decisions=self.decisions[rows],
-            thresholds=None if self.thresholds is None else self.thresholds[rows],
-            patients=patients.astype(np.intp),
+            thresholds=cuts,
+            patients=patients,
             members=self.members[present],
         )
 
@@ -85,6 +94,22 @@ class Scored:
             thresholds=None,
             classes=("other", self.classes[which]),
         )
+
+
+def _is_one_number(thresholds: NDArray[np.float64]) -> bool:
+    """Return whether an array is one number that is seen at all places."""
+    return thresholds.strides == (0,) and len(thresholds) > 0
+
+
+def _numbered(patients: NDArray[np.intp], count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return which of ``count`` patients occur, and the place of each among them."""
+    if len(patients) * SPARSE < count:
+        present, place = np.unique(patients, return_inverse=True)
+        return present, place.astype(np.intp)
+    present = np.flatnonzero(np.bincount(patients, minlength=count))
+    place = np.zeros(count, dtype=np.intp)
+    place[present] = np.arange(len(present))
+    return present, place[patients]
 
 
 def scored(

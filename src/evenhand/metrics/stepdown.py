@@ -45,7 +45,8 @@ def step_down(
         ``(m,)`` statistics, at least 0 and all on one scale; larger is stronger evidence.
     drawn
         From the positions ``(k,)`` of some tests to their statistics ``(k, B)`` where nothing
-        differs, the same draws for each test. NaN where a draw has none.
+        differs, the same draws for each test. NaN where a draw has none. An array of its own,
+        which is written over.
     draws
         B.
 
@@ -67,10 +68,11 @@ def step_down(
     p, adjusted = np.empty(len(observed)), np.empty(len(observed))
     for block in blocks(order, draws):
         statistics = drawn(block)
-        up_to = np.fmax.accumulate(np.vstack([largest[None], statistics]))[1:]  # passes over NaN
         p[block] = _share(statistics, observed[block])
-        adjusted[block] = np.maximum(p[block], _share(up_to, observed[block]))
-        largest = up_to[-1]
+        np.fmax(statistics[0], largest, out=statistics[0])  # passes over NaN, as below
+        np.fmax.accumulate(statistics, axis=0, out=statistics)
+        adjusted[block] = np.maximum(p[block], _share(statistics, observed[block]))
+        largest = statistics[-1].copy()
     surest_first = order[::-1]
     adjusted[surest_first] = np.maximum.accumulate(adjusted[surest_first])
     return Adjusted(p, adjusted, largest)
@@ -85,6 +87,8 @@ def blocks(places: NDArray[np.intp], draws: int) -> Iterator[NDArray[np.intp]]:
 
 def _share(statistics: Floats, observed: Floats) -> Floats:
     """Return the shares ``(k,)`` of draws with at least the observed, itself counted in."""
-    defined = np.count_nonzero(~np.isnan(statistics), axis=1)
-    share: Floats = (1 + (statistics >= observed[:, None]).sum(axis=1)) / (1 + defined)
+    defined: NDArray[np.intp] | int = statistics.shape[1]
+    if np.isnan(statistics.min()):
+        defined = np.count_nonzero(~np.isnan(statistics), axis=1)
+    share: Floats = (1 + np.count_nonzero(statistics >= observed[:, None], axis=1)) / (1 + defined)
     return share

@@ -57,30 +57,41 @@ def find_layers(model: Model, wanted: Sequence[str]) -> tuple[str, ...]:
 
 
 @contextmanager
-def recorded(model: Model, layers: Sequence[str], pool: Pool) -> Iterator[dict[str, Tensor]]:
+def recorded(
+    model: nn.Module, layers: Sequence[str], pool: Pool, count: int | None = None
+) -> Iterator[dict[str, Tensor]]:
     """Yield a dict that every forward pass fills with each layer's activations ``(B, D)``.
 
     ``mean`` averages what a layer gives over places, steps or tokens, so that D is its width;
     ``flat`` keeps every number; ``auto`` is flat for series and the mean for images. A convolution
-    of the encoder for series is read after its ReLU, as the next one reads it.
+    of the encoder for series is read after its ReLU, as the next one reads it. With the ``count``
+    of samples in a batch, a layer may have them on its second axis, as a transformer has that
+    reads time first.
     """
-    series = isinstance(model.backbone, Conv1dEncoder)
+    network = model.backbone if isinstance(model, Model) else model
+    series = isinstance(network, Conv1dEncoder)
     if pool == "auto":
         pool = "flat" if series else "mean"
-    last = _channels_last(model.backbone)
+    last = _channels_last(network)
     found: dict[str, Tensor] = {}
 
-    def keep(name: str, output: Any) -> None:
+    def keep(name: str, module: nn.Module, output: Any) -> None:
+        if isinstance(output, tuple | list) and output:
+            output = output[0]
         if not isinstance(output, Tensor):
-            raise EvenhandError(f"the layer {name} of {model.spec.backbone} gives no single array.")
+            title = model.spec.backbone if isinstance(model, Model) else type(network).__name__
+            raise EvenhandError(f"the layer {name} of {title} gives no single array.")
+        if count is not None and output.ndim > 2 and len(output) != count == output.shape[1]:
+            output = output.transpose(0, 1)
         if series:
             output = output.relu()
         flat = pool == "flat" or output.ndim == 2
-        found[name] = output.flatten(1) if flat else _averaged(output, last)
+        behind = not _holds_channels(module, output.ndim - 2) if last is None else last
+        found[name] = output.flatten(1) if flat else _averaged(output, behind)
 
     hooks = [
-        model.backbone.get_submodule(name).register_forward_hook(
-            lambda module, given, output, name=name: keep(name, output)
+        network.get_submodule(name).register_forward_hook(
+            lambda module, given, output, name=name: keep(name, module, output)
         )
         for name in layers
     ]
@@ -96,7 +107,22 @@ def _averaged(output: Tensor, channels_last: bool) -> Tensor:
     return output.flatten(1, -2).mean(dim=1) if channels_last else output.flatten(2).mean(dim=2)
 
 
-def _channels_last(backbone: nn.Module) -> bool:
-    """Whether a backbone's layers give tokens or places first, and features last."""
+def _holds_channels(layer: nn.Module, places: int) -> bool:
+    """Whether a layer convolves or batch-normalises over so many axes, so channels come first."""
+    kinds: dict[int, tuple[type[nn.Module], ...]] = {
+        1: (nn.Conv1d, nn.BatchNorm1d),
+        2: (nn.Conv2d, nn.BatchNorm2d),
+        3: (nn.Conv3d, nn.BatchNorm3d),
+    }
+    return any(isinstance(module, kinds.get(places, ())) for module in layer.modules())
+
+
+def _channels_last(backbone: nn.Module) -> bool | None:
+    """Whether a network's layers give tokens or places first, and features last.
+
+    None where each layer has to be looked at, as the network is not timm's.
+    """
+    if not hasattr(backbone, "feature_info"):
+        return None
     tokens = hasattr(backbone, "blocks") and hasattr(backbone, "pos_embed")
     return tokens or getattr(backbone, "output_fmt", "NCHW") != "NCHW"

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from evenhand.errors import EvenhandError
+from evenhand.networks.calling import Forward, call, logits_of
 from evenhand.networks.model import Model, random_model
 from evenhand.networks.widths import attentions, count_heads, widths_of
-from evenhand.pruning.state import State
+from evenhand.pruning.state import M, State
 
 Named = Mapping[str, Tensor]
 Slices = Mapping[tuple[str, int], int]
@@ -83,24 +84,71 @@ def refuse_solid(model: Model) -> None:
         )
 
 
-def remove_channels(state: State, scores: Named, count: int) -> State:
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """How the dependencies between a network's layers are followed.
+
+    Attributes
+    ----------
+    example
+        Inputs of one sample or more, as the network takes them.
+    whole
+        Names of the modules that keep all of their outputs, as the last layer does.
+    untouched
+        Names of the modules that change in nothing.
+    forward
+        How the network is called.
+    """
+
+    example: Any
+    whole: Sequence[str]
+    untouched: Sequence[str] = ()
+    forward: Forward = call
+
+
+def remove_channels(state: State[Model], scores: Named, count: int) -> State[Model]:
+    """Remove the channels and heads of least saliency from one of Evenhand's models.
+
+    See `cut_channels`; the model's spec then has the widths of the narrower layers.
+    """
+    narrower = cut_channels(state, scores, count, trace_of(state.model))
+    model = narrower.model
+    original = random_model(model.spec.model_copy(update={"widths": {}}), seed=0)
+    model.spec = model.spec.model_copy(update={"widths": widths_of(model, original)})
+    return narrower
+
+
+def trace_of(model: Model) -> Trace:
+    """Return how one of Evenhand's models is followed: the last layer of its head stays whole."""
+    layers = [name for name, one in model.named_modules() if isinstance(one, nn.Linear)]
+    return Trace(_sample(model), [name for name in layers if name.startswith("head")][-1:])
+
+
+def cut_channels(state: State[M], scores: Named, count: int, trace: Trace) -> State[M]:
     """Remove the channels and heads of least saliency that together have ``count`` numbers.
 
     It is that number as nearly as whole channels allow, and one channel at least. One stays in
     every layer.
     """
     model = deepcopy(state.model)
-    choices = _choices(model, scores)
+    choices = _choices(model, scores, trace)
     shapes = {name: list(p.shape) for name, p in model.named_parameters()}
+    values = {name: p.detach() for name, p in model.named_parameters()}
+    for name, parameter in model.named_parameters():  # places travel in the numbers' stead
+        parameter.data = torch.arange(parameter.numel(), dtype=torch.double).view(shapes[name])
     for one, places in zip(choices, _least(choices, shapes, count), strict=True):
         if places:
             one.remove(places)
     count_heads(model)
-    original = random_model(model.spec.model_copy(update={"widths": {}}), seed=0)
-    model.spec = model.spec.model_copy(update={"widths": widths_of(model, original)})
+    origin = {}
+    for name, parameter in model.named_parameters():
+        held = parameter.detach().long()
+        origin[name] = state.origin[name].flatten()[held] if name in state.origin else held
+        parameter.data = values[name].flatten()[held.to(values[name].device)]
     # What weights a mask drops is zero, in what is left of a layer as well.
     kept = {name: model.get_parameter(name) != 0 for name in state.kept}
-    return State(model, kept, sum(p.numel() for p in model.parameters()), state.total)
+    left = sum(p.numel() for p in model.parameters())
+    return State(model, kept, left, state.total, origin)
 
 
 def _least(choices: Sequence[Choices], shapes: dict[str, list[int]], count: int) -> list[list[int]]:
@@ -137,26 +185,33 @@ def _size(slices: Slices, shapes: Mapping[str, Sequence[int]]) -> int:
     return sum(math.prod(shapes[name]) - math.prod(shape) for name, shape in left.items())
 
 
-def _choices(model: Model, scores: Named) -> list[Choices]:
-    return [*_channels(model, scores), *_heads(model, scores)]
+def _choices(model: nn.Module, scores: Named, trace: Trace) -> list[Choices]:
+    return [*_channels(model, scores, trace), *_heads(model, scores, trace)]
 
 
-def _channels(model: Model, scores: Named) -> list[Choices]:
+def _channels(model: nn.Module, scores: Named, trace: Trace) -> list[Choices]:
     """Return the channels of each set of layers that have to have the same number of them."""
     layers = [module for module in model.modules() if not list(module.children())]
     inner = {id(parameter) for layer in layers for parameter in layer.parameters()}
     bare = [(p, p.ndim - 1) for p in model.parameters() if id(p) not in inner]
     graph = torch_pruning().DependencyGraph()
     with torch.enable_grad():  # it follows the gradient's way
-        graph.build_dependency(model, _sample(model), unwrapped_parameters=bare)
+        graph.build_dependency(
+            model,
+            trace.example,
+            forward_fn=lambda network, inputs: logits_of(network, inputs, trace.forward),
+            unwrapped_parameters=bare,
+        )
     names = {module: name for name, module in model.named_modules()}
     qkv = [one for one in model.modules() if isinstance(getattr(one, "qkv", None), nn.Linear)]
     attention = [layer for one in qkv for layer in (one.qkv, one.proj)]
-    outputs = [layer for layer in model.head.modules() if isinstance(layer, nn.Linear)][-1:]
+    whole = [layer for name in trace.whole for layer in model.get_submodule(name).modules()]
+    untouched = {one for name in trace.untouched for one in model.get_submodule(name).modules()}
+    fixed = {*untouched, *(parameter for parameter, _ in bare)}
     shapes = {name: p.shape for name, p in model.named_parameters()}
     found = []
-    for group in graph.get_all_groups(ignored_layers=[*attention, *outputs]):
-        if not any(isinstance(item.dep.target.module, nn.Parameter) for item in group):
+    for group in graph.get_all_groups(ignored_layers=[*attention, *whole]):
+        if not any(item.dep.target.module in fixed for item in group):
             found.append(
                 Choices(
                     _by_channel(graph, group, names, scores),
@@ -203,7 +258,7 @@ def _slices_by_channel(
     return list(slices)
 
 
-def _heads(model: Model, scores: Named) -> list[Choices]:
+def _heads(model: nn.Module, scores: Named, trace: Trace) -> list[Choices]:
     """Return the heads of each attention."""
     return [
         Choices(
@@ -212,7 +267,13 @@ def _heads(model: Model, scores: Named) -> list[Choices]:
             partial(_remove_heads, attention),
         )
         for name, attention in attentions(model).items()
+        if f"{name}.qkv.weight" in scores and f"{name}.proj.weight" in scores
+        if not any(_within(name, part) for part in (*trace.whole, *trace.untouched))
     ]
+
+
+def _within(name: str, part: str) -> bool:
+    return f"{name}.".startswith(f"{part}.") or part.startswith(f"{name}.")
 
 
 def _slices_of_head(name: str, attention: Any) -> Slices:

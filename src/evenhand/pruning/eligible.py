@@ -14,8 +14,8 @@ IN_CHANNELS = ("conv", "linear", "head", "bias", "norm")
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-def kind_of(model: nn.Module, name: str) -> str:
-    """Return what a parameter is.
+def kind_of(model: nn.Module, name: str, heads: Sequence[str] = ("head",)) -> str:
+    """Return what a parameter is; ``heads`` are the modules of the task head.
 
     ``head`` is everything in the task head, ``norm`` everything in a normalisation, ``bias`` any
     other bias; ``conv`` and ``linear`` are weights of such layers, ``other`` is what remains:
@@ -23,7 +23,7 @@ def kind_of(model: nn.Module, name: str) -> str:
     """
     owner, _, own = name.rpartition(".")
     layer = model.get_submodule(owner)
-    if owner.partition(".")[0] == "head":
+    if any(name.startswith(f"{head}.") for head in heads):
         return "head"
     if "norm" in type(layer).__name__.lower():
         return "norm"
@@ -31,7 +31,8 @@ def kind_of(model: nn.Module, name: str) -> str:
         return "bias"
     if isinstance(layer, _CONVOLUTIONS):
         return "conv"
-    return "linear" if isinstance(layer, nn.Linear) else "other"
+    linear = isinstance(layer, nn.Linear | nn.MultiheadAttention) and own.endswith("weight")
+    return "linear" if linear else "other"
 
 
 def prunable_parameters(model: nn.Module, structure: str, kinds: Sequence[str]) -> tuple[str, ...]:
@@ -43,8 +44,12 @@ def prunable_parameters(model: nn.Module, structure: str, kinds: Sequence[str]) 
     return prunable(model, IN_CHANNELS if structure == "channel" else kinds)
 
 
-def prunable(model: nn.Module, kinds: Sequence[str]) -> tuple[str, ...]:
+def prunable(
+    model: nn.Module, kinds: Sequence[str], heads: Sequence[str] = ("head",)
+) -> tuple[str, ...]:
     """Return the names of the parameters of some kinds, in the model's order.
+
+    ``heads`` are the modules of the task head.
 
     Raises
     ------
@@ -53,11 +58,12 @@ def prunable(model: nn.Module, kinds: Sequence[str]) -> tuple[str, ...]:
     """
     for kind in kinds:
         pick("kind of parameter", kind, dict.fromkeys(KINDS))
-    names = tuple(name for name, _ in model.named_parameters() if kind_of(model, name) in kinds)
+    by_name = {name: kind_of(model, name, heads) for name, _ in model.named_parameters()}
+    names = tuple(name for name, kind in by_name.items() if kind in kinds)
     if not names:
-        there = sorted({kind_of(model, name) for name, _ in model.named_parameters()})
         raise EvenhandError(
-            f"--prunable {' '.join(kinds)}: the model has nothing of these kinds; it has: "
-            f"{', '.join(there)}."
+            f"{' and '.join(kinds)} may be pruned, and the model has nothing of these kinds; it "
+            f"has: {', '.join(sorted(set(by_name.values())))}. Name other kinds with --prunable, "
+            "or parameters with parameters=."
         )
     return names

@@ -64,7 +64,7 @@ def register_estimator(name: str, *, any_layer: bool = False) -> Callable[[E], E
     >>> @register_estimator("ones", any_layer=True)
     ... def ones(draws, rng, loss=None):
     ...     "Every second derivative is 1: pruning by magnitude."
-    ...     return lambda model, batches, names: {}
+    ...     return lambda model, batches, names, forward=None: {}
     >>> ESTIMATORS["ones"].any_layer
     True
     >>> ESTIMATORS.remove("ones")

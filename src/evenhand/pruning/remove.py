@@ -7,17 +7,18 @@ from copy import deepcopy
 
 from torch import Tensor
 
+from evenhand.networks.model import Model
 from evenhand.pruning.channels import remove_channels
 from evenhand.pruning.masks import apply_mask, count_kept, prune_smallest
-from evenhand.pruning.state import Remove, State
+from evenhand.pruning.state import M, Remove, State
 
 
-def remover(structure: str) -> Remove:
-    """Return how what counts least is taken out."""
-    return {"weight": remove_weights, "channel": remove_channels}[structure]
+def remover(structure: str) -> Remove[Model]:
+    """Return how what counts least is taken out of one of Evenhand's models."""
+    return remove_channels if structure == "channel" else remove_weights
 
 
-def remove_weights(state: State, scores: Mapping[str, Tensor], count: int) -> State:
+def remove_weights(state: State[M], scores: Mapping[str, Tensor], count: int) -> State[M]:
     """Zero the numbers of least saliency."""
     found = prune_smallest(scores, {name: state.kept[name] for name in scores}, count)
     model = deepcopy(state.model)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -21,9 +22,9 @@ def error_change(theta: Named, curvature: Named) -> dict[str, Tensor]:
 
 def saliency(
     theta: Named,
-    curvature: Mapping[str, Named],
-    unprivileged: str,
-    betas: Mapping[str, float],
+    curvature: Mapping[Any, Named],
+    unprivileged: Hashable,
+    betas: Mapping[Any, float],
 ) -> dict[str, Tensor]:
     """Return s = ½ θ² (h_u - Σ_g β_g h_g); the smallest are pruned first (arXiv 2203.02110).
 

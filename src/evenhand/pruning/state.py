@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from evenhand.networks.model import Model
 from evenhand.pruning.masks import Kept
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True, eq=False)
-class State:
+class State(Generic[M]):
     """A model on its way."""
 
-    model: Model
+    model: M
     kept: Kept  # of weights, those too that an earlier pruning has set to zero
     left: int  # numbers that may be pruned and have not been
     total: int  # numbers that might be pruned in a model that nothing was pruned in
+    origin: Mapping[str, Tensor] = field(default_factory=dict)
+    """Where the numbers of a narrower model lay in the first one, by parameter; flat places."""
 
     @property
     def sparsity(self) -> float:
@@ -26,6 +30,6 @@ class State:
         return 1 - self.left / self.total
 
 
-Remove = Callable[[State, Mapping[str, Tensor], int], State]
+Remove = Callable[[State[M], Mapping[str, Tensor], int], State[M]]
 """From a state, the saliency of each parameter and how many numbers may go to the next state. The
 state that it gets is not changed."""

@@ -89,6 +89,17 @@ def hooked() -> nn.Module:
     return network
 
 
+def attending() -> nn.Module:
+    network = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+    network.self_attn = nn.MultiheadAttention(4, 2, batch_first=True, add_bias_kv=True)
+    return network
+
+
+def test_a_hook_that_changes_an_output_is_part_of_the_network():
+    network = hooked()
+    check_squares(network, torch.randn(2, N, D), dict(network.named_parameters()))
+
+
 def normed() -> nn.Module:
     network = Base()
     nn.utils.parametrizations.weight_norm(network.head)
@@ -122,7 +133,6 @@ class OneRow(nn.Module):
         (OwnPositions(), "fc.weight"),
         (MixedBatch(), "fc.weight"),
         (InBatchNorm(), "fc.weight"),
-        (hooked(), "fc.weight"),
         (normed(), "head.parametrizations.weight.original0"),
         (OneRow(), "squash.parametrizations.weight.original"),
     ],
@@ -143,7 +153,7 @@ def test_what_layers_cannot_tell_is_refused_by_name(network, named):
         (Twice(), (4,), r"layer \(2 times\)"),
         (Tied(), (4,), r"into.weight = network.out.weight"),
         (Windows(), (5, 4), "the layer network.inside gets 10 rows for 2 samples"),
-        (nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), (3, 4), "self_attn"),
+        (attending(), (3, 4), "self_attn"),
     ],
 )
 def test_what_was_refused_by_its_structure_still_is(network, shape, message):

@@ -10,7 +10,12 @@ from torch.func import functional_call, jacrev
 
 from evenhand.errors import EvenhandError
 from evenhand.pruning.curvature import ESTIMATORS, GroupBatch, find_estimator
-from evenhand.pruning.curvature.loss import sample_losses, sample_weights, soft_targets
+from evenhand.pruning.curvature.softmax import (
+    CrossEntropy,
+    sample_losses,
+    sample_weights,
+    soft_targets,
+)
 
 GROUPS = {"a": slice(0, SAMPLES // 2), "b": slice(SAMPLES // 2, SAMPLES)}
 WEIGHTS = torch.tensor([0.2, 1.0, 3.0], dtype=torch.double)
@@ -27,7 +32,7 @@ def loss(request):
 
 
 def curvature(estimator, loss, network, inputs, labels, *, draws=1, seed=0):
-    run = find_estimator(estimator)(draws, torch.Generator().manual_seed(seed), loss)
+    run = find_estimator(estimator)(draws, torch.Generator().manual_seed(seed), CrossEntropy(loss))
     return run(network, [GroupBatch(inputs, labels, GROUPS)], dict(network.named_parameters()))
 
 
@@ -135,7 +140,7 @@ def test_fisher_is_the_ggn_at_the_minimum_of_a_weighted_loss():
     labels = torch.repeat_interleave(torch.arange(CLASSES), times)
     batch = GroupBatch(x.expand(len(labels), -1), labels, {"a": slice(0, len(labels))})
     fisher, ggn = (
-        find_estimator(name)(1, torch.Generator(), LOSSES["weights"])(
+        find_estimator(name)(1, torch.Generator(), CrossEntropy(LOSSES["weights"]))(
             network, [batch], ["weight", "bias"]
         )["a"]
         for name in ("fisher", "ggn")
@@ -150,7 +155,7 @@ def test_batches_of_other_weights_are_one_mean(loss):
     order = torch.argsort(labels)
     sides = [GroupBatch(inputs[part], labels[part], {"all": slice(0, len(part))})
              for part in (order[:2], order[2:])]  # fmt: skip
-    run = find_estimator("ggn")(1, torch.Generator(), loss)
+    run = find_estimator("ggn")(1, torch.Generator(), CrossEntropy(loss))
     apart = run(network, sides, dict(network.named_parameters()))["all"]
     weights = sample_weights(loss, labels, inputs.new_zeros(SAMPLES, CLASSES))
     shares = {group: weights[rows].sum() / weights.sum() for group, rows in GROUPS.items()}

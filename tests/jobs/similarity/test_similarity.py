@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
 from evenhand.cohort.store.samples import store_samples
 from evenhand.experiments.runs import open_run
-from evenhand.jobs.similarity.measured import Patients, make_layers, measure_similarity
+from evenhand.jobs.similarity.measured import make_layers
 from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.metrics import groups_of
 from evenhand.networks.model import build_model
+from evenhand.representation.by_group import Patients, measure_similarity
 from evenhand.training.activations import activations
 from evenhand.training.device import make_accelerator
 from evenhand.training.settings import LoopSettings

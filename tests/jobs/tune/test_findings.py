@@ -11,11 +11,11 @@ from optuna.trial import TrialState, create_trial
 from scipy.stats import t as student
 
 from evenhand.errors import EvenhandError
-from evenhand.jobs.tune.confirmation import Candidate, best_candidate, to_confirm
 from evenhand.jobs.tune.importance import unit_importance
-from evenhand.jobs.tune.spaces import Choice
 from evenhand.metrics import find_rule, find_target
+from evenhand.search.confirmation import Candidate, best_candidate, to_confirm
 from evenhand.search.space import Space
+from evenhand.search.spaces import Choice
 
 AUC, GAP = find_target("auc_worst"), find_target("auc_gap")
 

@@ -7,8 +7,8 @@ from evenhand.experiments.task_cache import Fits
 from evenhand.files import read_json
 from evenhand.jobs.tune.fitting import Delivery, deliver_all, fits_of, keep_alone, kept_fit
 from evenhand.jobs.tune.settings import TuneSettings
-from evenhand.jobs.tune.spaces import Choice
 from evenhand.runs import run_scope
+from evenhand.search.spaces import Choice
 
 CHOICE = Choice(frozenset({"a", "b"}), 1e-3, 0)
 

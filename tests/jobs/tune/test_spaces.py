@@ -8,7 +8,13 @@ import pytest
 from optuna.trial import FixedTrial
 
 from evenhand.errors import EvenhandError
-from evenhand.jobs.tune.spaces import (
+from evenhand.masks.masks import find_units
+from evenhand.masks.strategies import find_strategy
+from evenhand.masks.units import Family, families
+from evenhand.networks.backbones import create_by_name
+from evenhand.networks.conv1d import Conv1dEncoder
+from evenhand.networks.model import build_model
+from evenhand.search.spaces import (
     FIRST,
     SPACES,
     Choice,
@@ -17,12 +23,6 @@ from evenhand.jobs.tune.spaces import (
     mask_family,
     repeat_space,
 )
-from evenhand.masks.masks import find_units
-from evenhand.masks.strategies import find_strategy
-from evenhand.masks.units import Family, families
-from evenhand.networks.backbones import create_by_name
-from evenhand.networks.conv1d import Conv1dEncoder
-from evenhand.networks.model import build_model
 
 RATES = Rates(1e-4, 1e-2, seed=7)
 HEAD = {"head": Choice(frozenset(), 1e-3, 7)}

@@ -10,10 +10,10 @@ from optuna.trial import TrialState, create_trial
 from evenhand.experiments.study_storage import open_storage
 from evenhand.experiments.trials import search
 from evenhand.jobs.tune.settings import TuneSettings
-from evenhand.jobs.tune.spaces import Choice
 from evenhand.jobs.tune.start import Tuned, start_of
 from evenhand.masks.strategies import strategy_mask
 from evenhand.networks.model import build_model
+from evenhand.search.spaces import Choice
 from evenhand.search.study import ADOPTED, adopt, open_study, originals
 from evenhand.workers.inline import Inline
 

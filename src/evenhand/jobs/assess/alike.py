@@ -10,13 +10,14 @@ from evenhand.experiments.task import Task
 from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.grid import Cell
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
-from evenhand.jobs.similarity.measured import Patients, Record, make_layers, similarity_record
+from evenhand.jobs.similarity.measured import make_layers, similarity_record
 from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.metrics.groups import attribute_groups
 from evenhand.networks.checkpoints import load_model
 from evenhand.networks.layers import layer_names
 from evenhand.networks.model import Model
 from evenhand.representation import Layer
+from evenhand.representation.by_group import Patients, Record
 from evenhand.tables.attributes import group_of
 from evenhand.training.activations import activations
 from evenhand.training.device import make_accelerator

@@ -201,7 +201,7 @@ def _keep(task: PruneTask, run: Run, name: str, model: Model, kept: Kept) -> Non
     write_predictions(run.predictions_file(name), predictions)
 
 
-def _finetune(task: PruneTask, run: Run, state: State) -> None:
+def _finetune(task: PruneTask, run: Run, state: State[Model]) -> None:
     """Train what is left as the run trained its model, with the zeros kept."""
     if run.predictions_file(FINETUNED).exists():
         return
@@ -227,7 +227,7 @@ def _finetune(task: PruneTask, run: Run, state: State) -> None:
     _keep(task, run, FINETUNED, model, state.kept)
 
 
-def _lost(task: PruneTask, pruned: State) -> dict[str, int]:
+def _lost(task: PruneTask, pruned: State[Model]) -> dict[str, int]:
     """Return how many numbers each parameter has lost."""
     left = {name: p.numel() for name, p in pruned.model.named_parameters()}
     left |= {name: int(mask.sum()) for name, mask in pruned.kept.items()}

@@ -14,7 +14,9 @@ from evenhand.jobs.prune.task import PruneTask
 from evenhand.networks.model import Model
 from evenhand.progress import bar
 from evenhand.pruning.curvature import find_estimator
+from evenhand.pruning.curvature.softmax import CrossEntropy
 from evenhand.pruning.eligible import prunable_parameters
+from evenhand.pruning.loop import Pace, prune_steps
 from evenhand.pruning.masks import count_kept, keep_all
 from evenhand.pruning.saliency import saliency
 from evenhand.pruning.state import Remove, State
@@ -25,7 +27,7 @@ Row = dict[str, Any]
 """One step: its number, what is left, what validation says, predicted error changes."""
 
 
-def start(task: PruneTask) -> State:
+def start(task: PruneTask) -> State[Model]:
     """Return the untouched model; what an earlier pruning set to zero is gone already."""
     total = _total(task)
     if task.settings.structure == "channel":
@@ -48,12 +50,14 @@ def _total(task: PruneTask) -> int:
 class Step:
     """One step: the model, its row of the curve, and what it says about the validation rows."""
 
-    state: State
+    state: State[Model]
     row: Row
     predictions: Predictions
 
 
-def steps(task: PruneTask, state: State, rows: Sequence[Row], remove: Remove) -> Iterator[Step]:
+def steps(
+    task: PruneTask, state: State[Model], rows: Sequence[Row], remove: Remove[Model]
+) -> Iterator[Step]:
     """Yield each step until one of the limits is reached.
 
     Parameters
@@ -65,14 +69,16 @@ def steps(task: PruneTask, state: State, rows: Sequence[Row], remove: Remove) ->
     remove
         Takes out what counts least.
     """
-    done = list(rows)
-    planned = _planned(task, state)
-    with bar("pruning", planned) as advance:
+    done, pace = list(rows), pace_of(task)
+
+    def score(model: Model, number: int) -> dict[str, Tensor]:
+        return scores_of(task, model, number)
+
+    pruned = prune_steps(state, score, remove, pace, first=len(done))
+    with bar("pruning", pace.steps(state.left, state.total)) as advance:
         while stop_reason(task, done) is None:
-            began = time.perf_counter()
-            number = len(done)
-            scores = scores_of(task, state, number)
-            state = remove(state, scores, _count(task, state.left, state.total))
+            began, number = time.perf_counter(), len(done)
+            state = next(pruned)
             predictions = task.judge.predict(state.model, task.accelerator)
             values = task.judge.values(predictions)
             done.append(row_of(number, state, values, time.perf_counter() - began))
@@ -81,11 +87,16 @@ def steps(task: PruneTask, state: State, rows: Sequence[Row], remove: Remove) ->
             yield Step(state, done[-1], predictions)
 
 
-def scores_of(task: PruneTask, state: State, number: int) -> dict[str, Tensor]:
+def pace_of(task: PruneTask) -> Pace:
+    """Return how much each step takes, and where the pruning ends at the latest."""
+    return Pace(task.settings.share, task.settings.limit)
+
+
+def scores_of(task: PruneTask, model: Model, number: int) -> dict[str, Tensor]:
     """Return the saliency of what may be pruned, from the batches of one step."""
-    names = prunable_parameters(state.model, task.settings.structure, task.settings.prunable)
-    h = curvature_of(task, state.model, names, number)
-    theta = {name: state.model.get_parameter(name).detach() for name in names}
+    names = prunable_parameters(model, task.settings.structure, task.settings.prunable)
+    h = curvature_of(task, model, names, number)
+    theta = {name: model.get_parameter(name).detach() for name in names}
     return saliency(theta, h, task.roles.unprivileged, task.roles.betas)
 
 
@@ -98,11 +109,11 @@ def curvature_of(
     batches = group_batches(
         task.source, task.positions, settings.batches, settings.batch_size, order
     )
-    curvature = find_estimator(settings.estimator)(settings.draws, drawn, task.loss)
+    curvature = find_estimator(settings.estimator)(settings.draws, drawn, CrossEntropy(task.loss))
     return curvature(model, batches, names)
 
 
-def row_of(number: int, state: State, values: Mapping[str, float], seconds: float) -> Row:
+def row_of(number: int, state: State[Model], values: Mapping[str, float], seconds: float) -> Row:
     """Return what is kept of a step."""
     return {
         "step": number,
@@ -124,21 +135,6 @@ def stop_reason(task: PruneTask, rows: Sequence[Row]) -> str | None:
         return f"the budget of {counted(task.settings.budget or 0, 'point')} was spent"
     if judge.target.is_reached(float(last[judge.target.row])):
         return f"the target {judge.target.name}={judge.target.bound:g} was met"
-    if not _count(task, last["left"], _total(task)):
+    if not pace_of(task).count(last["left"], _total(task)):
         return f"the sparsity limit of {task.settings.limit:g} % was reached"
     return None
-
-
-def _count(task: PruneTask, left: int, total: int) -> int:
-    """Return how many numbers the next step may take, 0 where the limit is reached."""
-    floor = total - round(total * task.settings.limit / 100)
-    share = max(1, round(left * task.settings.share / 100))
-    return max(0, min(share, left - floor))
-
-
-def _planned(task: PruneTask, state: State) -> int:
-    """Return how many steps there are to the sparsity limit."""
-    left, number = state.left, 0
-    while gone := _count(task, left, state.total):
-        left, number = left - gone, number + 1
-    return number

@@ -17,7 +17,7 @@ from evenhand.jobs.prune.task import PruneTask
 from evenhand.networks.model import Model
 from evenhand.progress import bar
 from evenhand.pruning.curvature import GroupBatch
-from evenhand.pruning.curvature.loss import sample_losses, sample_weights
+from evenhand.pruning.curvature.softmax import sample_losses, sample_weights
 from evenhand.pruning.eligible import prunable_parameters
 from evenhand.pruning.masks import Kept, apply_mask
 from evenhand.pruning.saliency import error_change, saliency

@@ -12,6 +12,7 @@ from evenhand.experiments.runs import Run
 from evenhand.jobs.prune.loop import Row, Step, start
 from evenhand.jobs.prune.task import PruneTask
 from evenhand.networks.checkpoints import load_model, save_model
+from evenhand.networks.model import Model
 from evenhand.pruning.masks import load_mask, save_mask
 from evenhand.pruning.state import State
 from evenhand.spreadsheets import write_csv
@@ -50,7 +51,7 @@ def save_step(run: Run, task: PruneTask, step: Step, rows: Sequence[Row]) -> Non
         shutil.rmtree(old)
 
 
-def load_state(run: Run, task: PruneTask, rows: Sequence[Row], number: int) -> State:
+def load_state(run: Run, task: PruneTask, rows: Sequence[Row], number: int) -> State[Model]:
     """Return the state of a step whose row is there."""
     first = start(task)
     if number == 0:

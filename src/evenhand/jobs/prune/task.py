@@ -38,6 +38,7 @@ from evenhand.networks.checkpoints import load_model
 from evenhand.networks.model import Model
 from evenhand.pruning.channels import refuse_solid
 from evenhand.pruning.curvature import check_squares, find_estimator
+from evenhand.pruning.curvature.softmax import CrossEntropy
 from evenhand.pruning.eligible import prunable_parameters
 from evenhand.pruning.masks import Kept, load_mask
 from evenhand.tables.attributes import group_of
@@ -223,7 +224,7 @@ def _refuse_layers(task: PruneTask) -> None:
     if not find_estimator(settings.estimator).any_layer:
         places = [rows.start for rows in batches[0].rows.values()][:2]
         check_squares(task.model, batches[0].inputs[places], names)
-    run = find_estimator(settings.estimator)(1, drawn, task.loss)
+    run = find_estimator(settings.estimator)(1, drawn, CrossEntropy(task.loss))
     run(task.model, batches, names)
 
 

@@ -20,12 +20,13 @@ from evenhand.experiments.runs import Run, begin_run, finished_run
 from evenhand.files import write_json
 from evenhand.jobs.assess.pages import write_page
 from evenhand.jobs.keywords import with_keywords
-from evenhand.jobs.similarity.measured import Patients, make_layers, similarity_record
+from evenhand.jobs.similarity.measured import make_layers, similarity_record
 from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.metrics import Plan, measure
 from evenhand.networks.checkpoints import load_model
 from evenhand.networks.layers import find_layers, layer_names
 from evenhand.networks.model import Model
+from evenhand.representation.by_group import Patients
 from evenhand.runs import run_scope
 from evenhand.tables.predictions import Predictions, read_predictions
 from evenhand.training.activations import activations

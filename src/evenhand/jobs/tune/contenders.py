@@ -8,11 +8,11 @@ from evenhand.errors import EvenhandError
 from evenhand.experiments.task import Task
 from evenhand.jobs.finetune.job import model_name
 from evenhand.jobs.tune.settings import TuneSettings
-from evenhand.jobs.tune.spaces import SPACES, Choice, Rates, mask_family, rate_space
 from evenhand.masks.masks import Mask, Schedule, constant
 from evenhand.masks.strategies import find_strategy, strategy_mask
 from evenhand.networks.model import Model
 from evenhand.search.space import Space
+from evenhand.search.spaces import SPACES, Choice, Rates, mask_family, rate_space
 
 FAIRTUNE = "fairtune"
 

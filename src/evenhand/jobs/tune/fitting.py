@@ -15,9 +15,9 @@ from evenhand.experiments.trials import Report
 from evenhand.files import read_json, replacing, write_json
 from evenhand.jobs.tune.contenders import untrained
 from evenhand.jobs.tune.settings import TuneSettings
-from evenhand.jobs.tune.spaces import Choice
 from evenhand.networks.checkpoints import load_model
 from evenhand.progress import bar
+from evenhand.search.spaces import Choice
 from evenhand.tables.predictions import write_predictions
 from evenhand.training.device import make_accelerator
 from evenhand.training.predict import predict

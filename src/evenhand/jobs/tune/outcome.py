@@ -9,13 +9,13 @@ import pandas as pd
 
 from evenhand.evaluation.rows import groups_in, metric_rows
 from evenhand.files import write_json
-from evenhand.jobs.tune.confirmation import Candidate, null_if_nan
 from evenhand.jobs.tune.contenders import FAIRTUNE
 from evenhand.jobs.tune.fitting import Delivery, seed_predictions
 from evenhand.jobs.tune.importance import unit_importance
 from evenhand.jobs.tune.searching import Job, Searched
 from evenhand.metrics import Plan, excluded_groups
 from evenhand.reporting.text.numbers import listed
+from evenhand.search.confirmation import Candidate, null_if_nan
 from evenhand.search.study import ADOPTED
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.predictions import read_predictions

@@ -16,15 +16,15 @@ from optuna.trial import FrozenTrial
 from evenhand.experiments.task import Task
 from evenhand.experiments.task_cache import Fits
 from evenhand.experiments.trials import search
-from evenhand.jobs.tune.confirmation import Candidate, best_candidate, confirmed, to_confirm
 from evenhand.jobs.tune.contenders import Contender
 from evenhand.jobs.tune.fitting import keep_alone, keep_choice, score_choice
 from evenhand.jobs.tune.settings import TuneSettings
-from evenhand.jobs.tune.spaces import Choice, repeat_space
 from evenhand.jobs.tune.start import Start, Tuned
 from evenhand.jobs.tune.trials import best_first, trials_table
 from evenhand.metrics.pareto import Rule
+from evenhand.search.confirmation import Candidate, best_candidate, confirmed, to_confirm
 from evenhand.search.space import Space
+from evenhand.search.spaces import Choice, repeat_space
 from evenhand.search.study import (
     ADOPTED,
     Direction,

@@ -13,11 +13,11 @@ from evenhand.errors import EvenhandError
 from evenhand.experiments.task import Task
 from evenhand.jobs.tune.contenders import rates_of
 from evenhand.jobs.tune.settings import TuneSettings
-from evenhand.jobs.tune.spaces import SPACES, Choice, known_masks, mask_family
 from evenhand.masks.masks import Mask, find_units
 from evenhand.masks.strategies import strategy_mask
 from evenhand.networks.model import Model
 from evenhand.search.space import Space
+from evenhand.search.spaces import SPACES, Choice, known_masks, mask_family
 from evenhand.search.study import ADOPTED
 
 KNOWN = ("head", "bitfit", "layernorm", "attention", "full")

@@ -11,10 +11,10 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from evenhand.errors import EvenhandError
-from evenhand.jobs.tune.spaces import Choice
 from evenhand.metrics import Target, costs, front, ranked
 from evenhand.metrics.pareto import Rule
 from evenhand.search.space import Space
+from evenhand.search.spaces import Choice
 from evenhand.search.study import ADOPTED, FINISHED, originals
 
 

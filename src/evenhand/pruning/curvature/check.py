@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import grad
 
 from evenhand.errors import EvenhandError, some
-from evenhand.pruning.curvature.loss import PLAIN, check_logits
+from evenhand.networks.calling import Forward, call, logits_of
+from evenhand.pruning.curvature.loss import PLAIN, Loss, OwnLoss
 from evenhand.pruning.curvature.taps import summed_squares
-from evenhand.pruning.curvature.types import GroupBatch
+from evenhand.pruning.curvature.types import ADVICE, GroupBatch
 
 TOLERANCE = 0.01  # of a parameter's sum of squares; float32 leaves less than a tenth of that
 NOISE = 1e-8  # of the largest mean square; differences below this are rounding
@@ -21,7 +24,15 @@ Squares = Mapping[str, Mapping[str, Tensor]]
 """Sample → parameter → the square of the gradient of one direction of the sample's logits."""
 
 
-def check_squares(model: nn.Module, inputs: Tensor, names: Collection[str]) -> None:
+def check_squares(
+    model: nn.Module,
+    inputs: Any,
+    names: Collection[str],
+    *,
+    labels: Tensor | None = None,
+    loss: Loss = PLAIN,
+    forward: Forward = call,
+) -> None:
     """Compare squared per-sample gradients with autograd's, on two samples.
 
     A sample's gradient follows from a layer's input and the gradient of its output only where no
@@ -35,6 +46,12 @@ def check_squares(model: nn.Module, inputs: Tensor, names: Collection[str]) -> N
         Two samples ``(2, …)`` as the model takes them.
     names
         The parameters that may be pruned.
+    labels
+        Of the two samples, as the loss takes them; class 0 by default.
+    loss
+        What the logits are for.
+    forward
+        How the model is called.
 
     Raises
     ------
@@ -43,34 +60,49 @@ def check_squares(model: nn.Module, inputs: Tensor, names: Collection[str]) -> N
         changes a buffer. The message names the parameters or the buffers.
     """
     model.eval()
-    logits = _steady_logits(model, inputs)
-    check_logits(model, logits)
+    logits = _steady_logits(model, inputs, forward)
+    if labels is None:
+        labels = torch.zeros(2, dtype=torch.long, device=logits.device)
+    loss.check(model, logits, labels)
     direction = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0)).to(logits)
-    summed = _summed(model, inputs, direction, names)
-    exact = _exact(model, inputs, direction, names)
+    batch = GroupBatch(inputs, labels, PAIR)
+    summed = _summed(model, batch, _Along(direction, forward), names)
+    exact = _exact(model, inputs, _Along(direction, forward), names)
     wrong = [name for name in names if any(_differs(summed[k], exact[k], name) for k in PAIR)]
     if wrong:
         raise EvenhandError(
             f"the estimator computes wrong per-sample gradients for {some(wrong)}: on two samples "
             "they differ from autograd's. The model may use such a weight outside its layer too, "
             "apply it along another axis than that of the samples, or let one sample's output "
-            f"depend on another sample. {_advice()}"
+            f"depend on another sample. {ADVICE}"
         )
 
 
-def _advice() -> str:
-    return (
-        "Leave it out of what may be pruned, or give --estimator hutchinson, which handles any "
-        "layer."
-    )
+@dataclass(frozen=True, eq=False)
+class _Along:
+    """One direction of the logits, along which gradients are compared."""
+
+    direction: Tensor
+    forward: Forward
+
+    def squares(
+        self, model: nn.Module, batch: GroupBatch, names: Collection[str]
+    ) -> dict[str, dict[str, Tensor]]:
+        """Return the squares as the estimators sum them, inside layers."""
+        along = summed_squares(lambda _logits, _labels: [self.direction], OwnLoss(_nothing))
+        return along(model, [batch], names, self.forward)
+
+
+def _nothing(logits: Tensor, labels: Tensor) -> Tensor:
+    return torch.zeros(len(logits))
 
 
 @torch.no_grad()
-def _steady_logits(model: nn.Module, inputs: Tensor) -> Tensor:
+def _steady_logits(model: nn.Module, inputs: Any, forward: Forward) -> Tensor:
     """Return the logits, after a check that two passes agree and change no buffer."""
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    first: Tensor = model(inputs)
-    second: Tensor = model(inputs)
+    first = logits_of(model, inputs, forward)
+    second = logits_of(model, inputs, forward)
     changed = [
         name for name, buffer in model.named_buffers() if not torch.equal(buffer, buffers[name])
     ]
@@ -91,32 +123,29 @@ def _steady_logits(model: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def _summed(
-    model: nn.Module, inputs: Tensor, direction: Tensor, names: Collection[str]
+    model: nn.Module, batch: GroupBatch, along: _Along, names: Collection[str]
 ) -> dict[str, dict[str, Tensor]]:
-    labels = torch.zeros(2, dtype=torch.long, device=inputs.device)
-    batch = GroupBatch(inputs, labels, PAIR)
-    sums = summed_squares(lambda _logits, _targets: [direction], PLAIN)
     try:
-        return sums(model, [batch], names)
+        return along.squares(model, batch, names)
     except (RuntimeError, IndexError, TypeError, ValueError) as error:
-        blamed = [name for name in names if _fails(model, batch, direction, name)]
+        blamed = [name for name in names if _fails(model, batch, along, name)]
         raise EvenhandError(
             f"per-sample gradients cannot be computed for {some(blamed or names)}: the model "
-            f"fails with one copy for each sample ({str(error).splitlines()[0]}). {_advice()}"
+            f"fails with one copy for each sample ({str(error).splitlines()[0]}). {ADVICE}"
         ) from error
 
 
-def _fails(model: nn.Module, batch: GroupBatch, direction: Tensor, name: str) -> bool:
+def _fails(model: nn.Module, batch: GroupBatch, along: _Along, name: str) -> bool:
     """Whether the sums fail for one parameter alone."""
     try:
-        summed_squares(lambda _logits, _targets: [direction], PLAIN)(model, [batch], [name])
+        along.squares(model, batch, [name])
     except (RuntimeError, IndexError, TypeError, ValueError):
         return True
     return False
 
 
 def _exact(
-    model: nn.Module, inputs: Tensor, direction: Tensor, names: Collection[str]
+    model: nn.Module, inputs: Any, along: _Along, names: Collection[str]
 ) -> dict[str, dict[str, Tensor]]:
     """Return the squares by autograd, a sample at a time."""
     chosen = {name: p for name, p in model.named_parameters() if name in set(names)}
@@ -124,10 +153,10 @@ def _exact(
     for parameter in chosen.values():
         parameter.requires_grad_(True)
     try:
-        logits = model(inputs)
+        logits = logits_of(model, inputs, along.forward)
         squares = {}
         for sample, rows in PAIR.items():
-            value = (logits[rows] * direction[rows]).sum()
+            value = (logits[rows] * along.direction[rows]).sum()
             own = grad(value, list(chosen.values()), retain_graph=True, materialize_grads=True)
             squares[sample] = {n: g.square() for n, g in zip(chosen, own, strict=True)}
         return squares

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
 
-from evenhand.pruning.curvature.loss import PLAIN
+from evenhand.pruning.curvature.loss import PLAIN, Loss
 from evenhand.pruning.curvature.taps import summed_squares
 from evenhand.pruning.curvature.types import Curvature
 from evenhand.pruning.registry import register_estimator
 
 
 @register_estimator("fisher")
-def fisher(draws: int, rng: torch.Generator, loss: nn.CrossEntropyLoss = PLAIN) -> Curvature:
+def fisher(draws: int, rng: torch.Generator, loss: Loss = PLAIN) -> Curvature:
     """Return the mean over samples of the squared gradient of the loss, in one backward pass.
 
     It is the Fisher information only where the labels are distributed as the model says; where
@@ -20,9 +19,4 @@ def fisher(draws: int, rng: torch.Generator, loss: nn.CrossEntropyLoss = PLAIN) 
     counts once, and not squared: it says how often a sample counts, as in the loss. At the minimum
     of a weighted loss this is its second derivative in expectation, and the square would not be.
     """
-    return summed_squares(directions, loss)
-
-
-def directions(logits: Tensor, targets: Tensor) -> list[Tensor]:
-    """Return the gradient ``(B, C)`` of each sample's cross-entropy with its target."""
-    return [logits.softmax(1) - targets]
+    return summed_squares(loss.residuals, loss)

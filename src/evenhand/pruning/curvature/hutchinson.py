@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import grad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from evenhand.pruning.curvature.loss import PLAIN, check_logits, sample_losses, sample_weights
+from evenhand.networks.calling import Forward, call, logits_of, take
+from evenhand.pruning.curvature.loss import PLAIN, Loss
 from evenhand.pruning.curvature.types import Curvature, GroupBatch
 from evenhand.pruning.registry import register_estimator
 
 
 @register_estimator("hutchinson", any_layer=True)
-def hutchinson(draws: int, rng: torch.Generator, loss: nn.CrossEntropyLoss = PLAIN) -> Curvature:
+def hutchinson(draws: int, rng: torch.Generator, loss: Loss = PLAIN) -> Curvature:
     """Return the mean of z ⊙ Hz over random signs z (Bekas et al., Appl. Numer. Math. 2007).
 
     Any layer will do, and h may be negative, as the Hessian's may. Each draw takes a second
@@ -23,13 +25,16 @@ def hutchinson(draws: int, rng: torch.Generator, loss: nn.CrossEntropyLoss = PLA
     """
 
     def curvature(
-        model: nn.Module, batches: Iterable[GroupBatch], names: Collection[str]
-    ) -> dict[str, dict[str, Tensor]]:
+        model: nn.Module,
+        batches: Iterable[GroupBatch],
+        names: Collection[str],
+        forward: Forward = call,
+    ) -> dict[Any, dict[str, Tensor]]:
         model.eval()
         chosen = {name: p for name, p in model.named_parameters() if name in set(names)}
         asked = [parameter.requires_grad for parameter in chosen.values()]
-        sums: dict[str, dict[str, Tensor]] = {}
-        counts: dict[str, Tensor | float] = {}
+        sums: dict[Any, dict[str, Tensor]] = {}
+        counts: dict[Any, Tensor | float] = {}
         for parameter in chosen.values():
             parameter.requires_grad_(True)
         try:
@@ -39,10 +44,12 @@ def hutchinson(draws: int, rng: torch.Generator, loss: nn.CrossEntropyLoss = PLA
                         of = sums.setdefault(
                             group, {name: torch.zeros_like(p) for name, p in chosen.items()}
                         )
-                        logits, labels = model(batch.inputs[rows]), batch.labels[rows]
-                        check_logits(model, logits)
-                        counts[group] = counts.get(group, 0.0) + _weight(loss, labels, logits)
-                        total = sample_losses(loss, logits, labels).sum()
+                        logits = logits_of(model, take(batch.inputs, rows), forward)
+                        labels = batch.labels[rows]
+                        loss.check(model, logits, labels)
+                        weight = loss.weights(labels, logits.detach()).sum()
+                        counts[group] = counts.get(group, 0.0) + weight
+                        total = loss.losses(logits, labels).sum()
                         if total.requires_grad:  # it does not where none of them leads to it
                             _add(total, chosen, of, draws, rng)
         finally:
@@ -54,10 +61,6 @@ def hutchinson(draws: int, rng: torch.Generator, loss: nn.CrossEntropyLoss = PLA
         }
 
     return curvature
-
-
-def _weight(loss: nn.CrossEntropyLoss, labels: Tensor, logits: Tensor) -> Tensor:
-    return sample_weights(loss, labels, logits.detach()).sum()
 
 
 def _add(

@@ -5,43 +5,48 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.nn import functional as F  # noqa: N812
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from evenhand.errors import EvenhandError
-from evenhand.pruning.curvature.layers import RULES, Add
-from evenhand.pruning.curvature.loss import PLAIN, check_logits, sample_weights, soft_targets
-from evenhand.pruning.curvature.types import Curvature, GroupBatch
+from evenhand.errors import EvenhandError, some
+from evenhand.networks.calling import Forward, call, logits_of
+from evenhand.pruning.curvature.attention import OpenAttention, is_open
+from evenhand.pruning.curvature.layers import RULES, Add, linear_weight, summed
+from evenhand.pruning.curvature.loss import Loss
+from evenhand.pruning.curvature.types import ADVICE, Curvature, GroupBatch
 
 Directions = Callable[[Tensor, Tensor], Sequence[Tensor]]
-"""From logits ``(B, C)`` and each sample's target, a distribution over classes ``(B, C)``, to
-gradients ``(B, C)`` of the logits; the squares of the parameters' gradients that follow from each
-are summed."""
+"""From logits and labels to gradients of the logits' shape, in which each sample has its weight;
+the squares of the parameters' gradients that follow from each are summed."""
 
 
-def summed_squares(directions: Directions, loss: nn.CrossEntropyLoss = PLAIN) -> Curvature:
+def summed_squares(directions: Directions, loss: Loss) -> Curvature:
     """Return the curvature that sums the squared per-sample gradients along some directions.
 
-    Each sample counts as in the loss: with the sum of its targets, over the mean of the weights.
+    The sums are divided by the sum of the samples' weights in the loss.
     """
 
     def curvature(
-        model: nn.Module, batches: Iterable[GroupBatch], names: Collection[str]
-    ) -> dict[str, dict[str, Tensor]]:
+        model: nn.Module,
+        batches: Iterable[GroupBatch],
+        names: Collection[str],
+        forward: Forward = call,
+    ) -> dict[Any, dict[str, Tensor]]:
         model.eval()
-        sums = _Sums(model, names)
-        counts: dict[str, Tensor | float] = {}
+        sums = _Sums(model, names, forward)
+        counts: dict[Any, Tensor | float] = {}
         with _frozen(model), sums.taps():
             for batch in batches:
                 logits = sums.forward(batch)
-                check_logits(model, logits)
-                weights = sample_weights(loss, batch.labels, logits.detach())
+                loss.check(model, logits, batch.labels)
+                weights = loss.weights(batch.labels, logits.detach())
                 reached = logits.requires_grad  # it is not where no tapped layer leads to them
-                found = _weighted(directions, loss, logits.detach(), batch) if reached else ()
+                found = directions(logits.detach(), batch.labels) if reached else ()
                 for number, direction in enumerate(found, 1):
                     torch.autograd.backward(logits, direction, retain_graph=number < len(found))
                 for group, rows in batch.rows.items():
@@ -52,16 +57,6 @@ def summed_squares(directions: Directions, loss: nn.CrossEntropyLoss = PLAIN) ->
         }
 
     return curvature
-
-
-def _weighted(
-    directions: Directions, loss: nn.CrossEntropyLoss, logits: Tensor, batch: GroupBatch
-) -> list[Tensor]:
-    """Return the directions, so that a sample's squares have the weight of its targets' sum."""
-    targets = soft_targets(loss, batch.labels, logits)
-    total = targets.sum(1, keepdim=True)  # (B, 1)
-    found = directions(logits, targets / total.clamp(min=torch.finfo(total.dtype).tiny))
-    return [direction * total.sqrt() for direction in found]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,14 +71,21 @@ class _Tapped:
 class _Sums:
     """The sums of one run over the batches."""
 
-    def __init__(self, model: nn.Module, names: Collection[str]) -> None:
+    def __init__(self, model: nn.Module, names: Collection[str], call: Forward) -> None:
         self.model = model
-        self.by_group: dict[str, dict[str, Tensor]] = {}
+        self.call = call
+        self.by_group: dict[Any, dict[str, Tensor]] = {}
         self.parameters = {name: p for name, p in model.named_parameters() if name in set(names)}
         _refuse_shared(model, self.parameters)
         _refuse_mixing(model)
-        self.layers, self.bare = _sorted_out(model, self.parameters)
-        self.rows: dict[str, slice] = {}
+        self.attentions = _attentions(model, self.parameters)
+        others = {
+            name: parameter
+            for name, parameter in self.parameters.items()
+            if not any(name.startswith(f"{path}.") for path in self.attentions)
+        }
+        self.layers, self.bare = _sorted_out(model, others)
+        self.rows: dict[Any, slice] = {}
         self.size = 0
         self.seen: list[str] = []
         device = next(model.parameters()).device
@@ -94,8 +96,15 @@ class _Sums:
         """Listen to the layers while the block runs."""
         with ExitStack() as stack:
             for tapped in self.layers:
-                handle = tapped.layer.register_forward_hook(self._hook(tapped))
+                # First, so that it sees the layer's own output, before other hooks change it.
+                handle = tapped.layer.register_forward_hook(self._hook(tapped), prepend=True)
                 stack.callback(handle.remove)
+            for name, layer in self.attentions.items():
+                layer.forward = OpenAttention(layer, partial(self._project, name, layer))  # type: ignore[method-assign]
+                stack.callback(delattr, layer, "forward")
+            if self.attentions:
+                stack.callback(torch.backends.mha.set_fastpath_enabled, _fast_path())
+                torch.backends.mha.set_fastpath_enabled(False)  # it would pass by the taps
             yield
 
     def forward(self, batch: GroupBatch) -> Tensor:
@@ -105,14 +114,15 @@ class _Sums:
             if group not in self.by_group:  # what no gradient reaches stays 0
                 self.by_group[group] = {name: _zeros(p) for name, p in self.parameters.items()}
         expanded = {name: self._expanded(name, p) for name, p in self.bare.items()}
-        logits: Tensor = functional_call(self.model, expanded, (batch.inputs,))
-        once = {name: self.seen.count(name) for name in (tapped.name for tapped in self.layers)}
+        with _swapped(self.model, expanded):
+            logits = logits_of(self.model, batch.inputs, self.call)
+        tapped = (*(one.name for one in self.layers), *self.attentions)
+        once = {name: self.seen.count(name) for name in tapped}
         wrong = [f"{name} ({times} times)" for name, times in once.items() if times != 1]
         if wrong:
             raise EvenhandError(
                 f"per-sample gradients need each layer to run once, and these do not: "
-                f"{', '.join(wrong)}. Leave them out of what may be pruned, or give "
-                "--estimator hutchinson, which handles any layer."
+                f"{', '.join(wrong)}. {ADVICE}"
             )
         return logits
 
@@ -125,8 +135,7 @@ class _Sums:
             if x.shape[0] != self.size or output.shape[0] != self.size:
                 raise EvenhandError(
                     f"the layer {tapped.name} gets {x.shape[0]} rows for {self.size} samples, so "
-                    "a sample's gradient cannot be told apart. Leave it out of what may be "
-                    "pruned, or give --estimator hutchinson, which handles any layer."
+                    f"a sample's gradient cannot be told apart. {ADVICE}"
                 )
             return self._tap(output, lambda grad: self._add_layer(tapped, x, grad))
 
@@ -137,6 +146,29 @@ class _Sums:
             for own, add in tapped.rules.items():
                 into = self.by_group[group][f"{tapped.name}.{own}".lstrip(".")]
                 add(tapped.layer, x[rows], grad[rows], into)
+
+    def _project(
+        self, path: str, layer: nn.MultiheadAttention, x: Tensor, name: str, rows: slice
+    ) -> Tensor:
+        """Apply a projection of an attention, and tap it."""
+        weight = layer.get_parameter(name)
+        bias_name = "out_proj.bias" if name.startswith("out") else "in_proj_bias"
+        bias = layer.out_proj.bias if name.startswith("out") else layer.in_proj_bias
+        own = slice(None) if name.endswith("_proj_weight") and name[0] in "qkv" else rows
+        inputs = x.detach()
+        if name.startswith("out"):
+            self.seen.append(path)
+
+        def add(grad: Tensor) -> None:
+            for group, samples in self.rows.items():
+                sums = self.by_group[group]
+                if (into := sums.get(f"{path}.{name}")) is not None:
+                    linear_weight(layer.out_proj, inputs[samples], grad[samples], into[own])
+                if (into := sums.get(f"{path}.{bias_name}")) is not None:
+                    summed(-1)(layer, inputs[samples], grad[samples], into[rows])
+
+        output = F.linear(x, weight[own], None if bias is None else bias[rows])
+        return self._tap(output, add)
 
     def _expanded(self, name: str, parameter: Tensor) -> Tensor:
         """Return a parameter ``(1, …)`` as one for each sample, so that gradients stay apart."""
@@ -171,6 +203,35 @@ class _Tap(torch.autograd.Function):
         return grad, None, None
 
 
+def _attentions(
+    model: nn.Module, parameters: Mapping[str, Tensor]
+) -> dict[str, nn.MultiheadAttention]:
+    """Return torch's attentions that hold some of the parameters, by name."""
+    return {
+        path: layer
+        for path, layer in model.named_modules()
+        if isinstance(layer, nn.MultiheadAttention)
+        and is_open(layer)
+        and any(name.startswith(f"{path}.") for name in parameters)
+    }
+
+
+def _fast_path() -> bool:
+    return bool(torch.backends.mha.get_fastpath_enabled())
+
+
+@contextmanager
+def _swapped(model: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+    """Let a network use other tensors for some of its parameters while the block runs."""
+    with ExitStack() as stack:
+        for name, tensor in tensors.items():
+            owner, _, own = name.rpartition(".")
+            held = model.get_submodule(owner)._parameters
+            stack.callback(held.__setitem__, own, held[own])
+            held[own] = tensor  # type: ignore[assignment]
+        yield
+
+
 def _refuse_shared(model: nn.Module, parameters: Mapping[str, Tensor]) -> None:
     """Refuse weights of several layers: one layer tells a part of a sample's gradient alone."""
     names: dict[int, list[str]] = {}
@@ -180,8 +241,7 @@ def _refuse_shared(model: nn.Module, parameters: Mapping[str, Tensor]) -> None:
     if shared:
         raise EvenhandError(
             f"per-sample gradients are not known for weights that layers share: "
-            f"{', '.join(shared)}. Leave these out of what may be pruned, or give "
-            "--estimator hutchinson, which handles any layer."
+            f"{', '.join(shared)}. {ADVICE}"
         )
 
 
@@ -195,8 +255,7 @@ def _refuse_mixing(model: nn.Module) -> None:
     if mixing:
         raise EvenhandError(
             f"per-sample gradients are not known where a sample's answer depends on its batch, as "
-            f"it does without running statistics: {', '.join(mixing)}. Give --estimator "
-            "hutchinson, which handles any layer."
+            f"it does without running statistics: {', '.join(mixing)}. {ADVICE}"
         )
 
 
@@ -217,10 +276,7 @@ def _sorted_out(
         else:
             refused.append(f"{name} (in a {type(layer).__name__})")
     if refused:
-        raise EvenhandError(
-            f"per-sample gradients are not known for {', '.join(refused)}. Leave these out of what "
-            "may be pruned, or give --estimator hutchinson, which handles any layer."
-        )
+        raise EvenhandError(f"per-sample gradients are not known for {some(refused)}. {ADVICE}")
     return list(layers.values()), bare
 
 

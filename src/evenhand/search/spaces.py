@@ -25,6 +25,7 @@ class Choice:
     mask: Mask
     lr: float
     seed: int  # of the untrained head, the order of samples, augmentation and dropout
+    method: str = "erm"  # the mitigation method
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import t as student
 
 from evenhand.errors import EvenhandError
-from evenhand.jobs.tune.spaces import Choice
 from evenhand.masks.masks import Mask
 from evenhand.metrics import Target, costs, ranked
 from evenhand.metrics.pareto import Rule
 from evenhand.search.space import Space
+from evenhand.search.spaces import Choice
 from evenhand.search.study import originals
 
 LEVEL = 0.95
@@ -154,7 +154,7 @@ def best_candidate(
     if not sound:
         raise EvenhandError(
             f"every fit that was to confirm the best trials of {candidates[0].study} diverged. "
-            "Give a lower --lr-max, or more --warmup."
+            "Give lower learning rates (--lr-max, or lr=), or more warm-up (--warmup)."
         )
     means = np.array([np.nanmean(one.again, axis=0) for one in sound])
     return sound[ranked(costs(means, targets), rule)[0]]

@@ -1,0 +1,1 @@
+"""The second door: public functions on anybody's networks, loops and arrays."""

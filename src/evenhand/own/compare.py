@@ -1,0 +1,222 @@
+"""Two networks' layers compared by group, from anybody's modules and loader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import nn
+
+from evenhand.errors import EvenhandError
+from evenhand.masks.structure import block_names
+from evenhand.metrics.groups import Groups
+from evenhand.networks.calling import as_it_was, call, count_rows, placed
+from evenhand.networks.layers import layer_names, recorded
+from evenhand.networks.model import Model
+from evenhand.own.inputs import as_groups, as_labels, of_length
+from evenhand.representation import Layer
+from evenhand.representation.by_group import Comparison, Patients, measure_similarity
+
+MOST = 12
+"""Layers, at most, that are compared where none is named."""
+
+Layers = Sequence[str] | tuple[Sequence[str], Sequence[str]] | None
+
+
+@dataclass(frozen=True, eq=False)
+class SimilarityTable:
+    """How alike two networks' layers are, by group.
+
+    Attributes
+    ----------
+    frame
+        A row for each pair of layers of everybody (``*``) and of each group: ``attribute``,
+        ``group``, ``first``, ``second`` (layers), ``value`` (CKA, 1 is alike), ``low``, ``high``,
+        ``p_adjusted`` (whether the group differs from the rest, over all pairs of layers),
+        ``patients``, ``undefined`` (null or the reason).
+    """
+
+    frame: pd.DataFrame
+
+    def matrix(self, attribute: str = "*", group: str = "*") -> pd.DataFrame:
+        """Return the values of a group, layers of the first network as rows."""
+        own = self.frame[(self.frame["attribute"] == attribute) & (self.frame["group"] == group)]
+        if own["value"].isna().all():
+            raise EvenhandError(f"there are no values of {attribute}={group}.")
+        return own.pivot(index="first", columns="second", values="value").loc[
+            own["first"].unique(), own["second"].unique()
+        ]
+
+    def _repr_html_(self) -> str:
+        """Return the table, for notebooks."""
+        return str(self.frame.to_html(index=False, float_format="{:.3f}".format))
+
+
+def compare_layers(
+    first: nn.Module,
+    second: nn.Module,
+    loader: Iterable[Any],
+    groups: Any,
+    *,
+    layers: Layers = None,
+    pool: Literal["mean", "flat"] = "mean",
+    patients: ArrayLike | None = None,
+    forward: Callable[[nn.Module, Any], Any] = call,
+    minimum: int = 20,
+    batch: int = 512,
+    level: float = 0.95,
+    permutations: int = 200,
+    seed: int = 0,
+) -> SimilarityTable:
+    """Compare the layers of two networks by centred kernel alignment, in each group.
+
+    The unbiased linear CKA of Nguyen et al. (ICLR 2021), with intervals that leave one patient out
+    at a time, and a permutation test of each group against the rest. Both networks are left as
+    they were.
+
+    Parameters
+    ----------
+    first, second
+        Any two networks that take the same inputs.
+    loader
+        Yields inputs, or tuples that begin with inputs and labels; in the order of ``groups``.
+        With labels, the test permutes within a class.
+    groups
+        The groups of all rows: a Series, a mapping of names to arrays, or a data frame.
+    layers
+        Names of layers of both, or a pair of sequences. None takes the blocks of each network,
+        twelve at most, evenly over its depth.
+    pool
+        ``"mean"`` averages over places, steps or tokens; ``"flat"`` keeps every number.
+    patients
+        ``(n,)``; the first row of each patient counts. By default each row is a patient.
+    forward
+        Calls a network on inputs, where these are no tensor, tuple or mapping of arguments.
+    minimum, batch, level, permutations, seed
+        Patients that a group needs; patients in a batch of CKA; coverage of the intervals;
+        permutations of the test; the seed of both.
+
+    Raises
+    ------
+    EvenhandError
+        There is no such layer, a layer gives no array, groups have another length, the loader
+        gave nothing, or there are too few patients.
+    """
+    names = [
+        _layers(module, own) for module, own in zip((first, second), _pair(layers), strict=True)
+    ]
+    with as_it_was(first), as_it_was(second):
+        features, labels = _activations((first, second), names, loader, pool, forward)
+    count = len(features[0][0])
+    columns = as_groups(groups, count)
+    rows = _first_rows(patients, count)
+    strata = np.zeros(count, dtype=np.int64) if labels is None else labels
+    sides = [[Layer(layer[rows]) for layer in side] for side in features]
+    held = Patients(
+        (sides[0], sides[1]),
+        strata[rows],
+        {name: Groups(own.codes[rows], own.levels) for name, own in columns.items()},
+        {name: {} for name in columns},
+    )
+    if len(rows) < minimum:
+        raise EvenhandError(
+            f"{len(rows)} patients: {minimum} are needed for a claim (minimum=). Give more."
+        )
+    settings = Comparison(batch, minimum, level, permutations, seed)
+    return SimilarityTable(_frame(measure_similarity(held, settings), names))
+
+
+def _pair(layers: Layers) -> tuple[Sequence[str] | None, Sequence[str] | None]:
+    if layers is None:
+        return None, None
+    if len(layers) == 2 and not any(isinstance(one, str) for one in layers):
+        return layers[0], layers[1]
+    return list(map(str, layers)), list(map(str, layers))
+
+
+def _layers(module: nn.Module, wanted: Sequence[str] | None) -> tuple[str, ...]:
+    network = module.backbone if isinstance(module, Model) else module
+    known = dict(network.named_modules())
+    if wanted is None:
+        timm = isinstance(module, Model) or hasattr(network, "feature_info")
+        names = layer_names(network) if timm else block_names(network)
+        places = np.unique(np.linspace(0, len(names) - 1, MOST).round().astype(int))
+        return tuple(names[place] for place in places)
+    if missing := [name for name in wanted if name not in known or not name]:
+        usual = ", ".join(_layers(module, None))
+        raise EvenhandError(
+            f"layers=: {type(network).__name__} has no layer {missing[0]!r}. Its blocks are, for "
+            f"example: {usual}."
+        )
+    return tuple(wanted)
+
+
+def _activations(
+    modules: tuple[nn.Module, nn.Module],
+    names: Sequence[Sequence[str]],
+    loader: Iterable[Any],
+    pool: Literal["mean", "flat"],
+    forward: Callable[[nn.Module, Any], Any],
+) -> tuple[list[list[NDArray[np.float32]]], NDArray[np.int64] | None]:
+    """Return each network's layers, ``(n, d)`` each, and the labels where the loader has them."""
+    parts: list[list[list[NDArray[np.float32]]]] = [[[] for _ in own] for own in names]
+    labels: list[Any] = []
+    for module in modules:
+        module.eval()
+    for item in loader:
+        inputs = item[0] if isinstance(item, tuple | list) else item
+        if isinstance(item, tuple | list) and len(item) > 1:
+            labels.extend(as_labels(item[1]).tolist())
+        for module, own, held in zip(modules, names, parts, strict=True):
+            device = next(module.parameters()).device
+            with torch.no_grad(), recorded(module, own, pool, count_rows(inputs)) as now:
+                forward(module, placed(inputs, device))
+            for place, name in enumerate(own):
+                if name not in now:
+                    raise EvenhandError(f"the layer {name} did not run on a batch.")
+                held[place].append(now[name].float().cpu().numpy())
+    if not parts[0][0]:
+        raise EvenhandError(
+            "loader= gave nothing. A generator can be read once: give a list or a DataLoader."
+        )
+    joined = [[np.concatenate(layer) for layer in side] for side in parts]
+    return joined, np.array(labels) if len(labels) == len(joined[0][0]) else None
+
+
+def _first_rows(patients: ArrayLike | None, count: int) -> NDArray[np.intp]:
+    if patients is None:
+        return np.arange(count)
+    owners = of_length(patients, count, "patients")
+    return np.sort(np.unique(owners, return_index=True)[1])
+
+
+def _frame(record: Mapping[str, Any], names: Sequence[Sequence[str]]) -> pd.DataFrame:
+    everybody = {"group": "*", "patients": record["patients"], **record["everybody"]}
+    rows = _pairs("*", everybody, names)
+    for attribute, own in record["attributes"].items():
+        for group in own["groups"]:
+            rows += _pairs(attribute, group, names)
+    return pd.DataFrame(rows)
+
+
+def _pairs(attribute: str, group: Mapping[str, Any], names: Sequence[Sequence[str]]) -> list[Any]:
+    empty = [[None] * len(names[1])] * len(names[0])
+    columns = {"value": "value", "low": "low", "high": "high", "p_adjusted": "p_layers"}
+    return [
+        {
+            "attribute": attribute,
+            "group": group["group"],
+            "first": one,
+            "second": other,
+            **{name: group.get(key, empty)[row][column] for name, key in columns.items()},
+            "patients": group["patients"],
+            "undefined": group.get("undefined"),
+        }
+        for row, one in enumerate(names[0])
+        for column, other in enumerate(names[1])
+    ]

@@ -1,0 +1,87 @@
+"""Labels, groups and patients as people hold them, as the engines take them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from evenhand.errors import EvenhandError
+from evenhand.metrics.groups import UNKNOWN, Groups, groups_of
+
+
+def as_groups(groups: Any, count: int) -> dict[str, Groups]:
+    """Return the groups of each attribute, from a Series, an array, a mapping or a data frame.
+
+    A missing level is ``"unknown"``; a Series without a name is the attribute ``"group"``.
+
+    Raises
+    ------
+    EvenhandError
+        A column has another length than ``count``, or there is none.
+
+    Examples
+    --------
+    >>> as_groups({"sex": ["f", "m"]}, 2)["sex"].levels
+    ('f', 'm')
+    """
+    if isinstance(groups, pd.DataFrame | Mapping):
+        columns = {str(name): groups[name] for name in groups}
+    else:
+        columns = {str(getattr(groups, "name", None) or "group"): groups}
+    if not columns:
+        raise EvenhandError("groups= has no column; give one for each protected attribute.")
+    return {name: _coded(column, count, name) for name, column in columns.items()}
+
+
+def _coded(column: Any, count: int, name: str) -> Groups:
+    if isinstance(getattr(column, "dtype", None), pd.CategoricalDtype) and len(column) == count:
+        series = pd.Series(column)
+        if series.notna().all():
+            return groups_of(series.cat.rename_categories(map(str, series.cat.categories)))
+    levels = pd.Series(of_length(column, count, f"groups of {name!r}"), dtype="object")
+    return groups_of(levels.where(levels.notna(), UNKNOWN).map(str))
+
+
+def as_labels(y_true: Any) -> NDArray[np.int64]:
+    """Return labels ``(n,)`` as whole numbers from 0.
+
+    Raises
+    ------
+    EvenhandError
+        They are of another shape or kind, or there is none.
+    """
+    labels = as_array(y_true)
+    whole = labels.dtype.kind in "iub" or (
+        labels.dtype.kind == "f" and bool((labels == np.round(labels)).all())
+    )
+    if labels.ndim != 1 or not len(labels) or not whole or labels.min() < 0:
+        raise EvenhandError(
+            f"y_true is {labels.shape} of {labels.dtype}; give classes (n,) as whole numbers from "
+            "0, one for each row."
+        )
+    return labels.astype(np.int64)
+
+
+def of_length(values: Any, count: int, what: str) -> NDArray[Any]:
+    """Return values as an array, after a check of their number.
+
+    Raises
+    ------
+    EvenhandError
+        There is another number of them.
+    """
+    array = as_array(values)
+    if array.ndim != 1 or len(array) != count:
+        raise EvenhandError(
+            f"{what}: {array.shape} values for {count} rows; give one for each row."
+        )
+    return array
+
+
+def as_array(values: Any) -> NDArray[Any]:
+    """Return a tensor, Series or sequence as an array."""
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)

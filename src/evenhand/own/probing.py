@@ -1,0 +1,111 @@
+"""The probe as people call it: tensors, columns and names in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evenhand.errors import EvenhandError
+from evenhand.own.inputs import as_array, as_groups, of_length
+from evenhand.representation.jackknife import Jackknifed
+from evenhand.representation.probe import ProbeResult, probed
+
+
+def probe(
+    features: Any,
+    attribute: Any,
+    *,
+    given: Any = None,
+    patients: Any = None,
+    level: float = 0.95,
+    seed: int = 0,
+) -> ProbeResult:
+    """Measure how well a fresh probe finds a protected attribute in features.
+
+    A logistic regression on standardised features is trained on some patients and scores others
+    (five folds by patient). The AUC is over pairs of rows of one fold; with ``given``, the label
+    say, over pairs that have it in common: what the features tell of the attribute beyond it.
+
+    Parameters
+    ----------
+    features
+        ``(n, d)``, a layer's output or what the head reads.
+    attribute
+        ``(n,)`` levels; ``"unknown"`` and missing ones are left out.
+    given
+        ``(n,)``, such as the label.
+    patients
+        ``(n,)``; by default each row is one.
+    level
+        Of the interval.
+    seed
+        Of the folds.
+
+    Returns
+    -------
+    ProbeResult
+        ``value``, ``low``, ``high``, ``levels``, ``finds``.
+
+    Raises
+    ------
+    EvenhandError
+        Lengths differ, features are not finite, or a level has fewer than two patients.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> sex = np.repeat(["f", "m"], 50)
+    >>> features = rng.normal(size=(100, 3)) + (sex == "m")[:, None]
+    >>> probe(features, sex).finds
+    True
+    """
+    table = as_array(features).astype(np.float64)
+    if table.ndim != 2 or not np.isfinite(table).all():
+        raise EvenhandError(
+            f"features are {table.shape}; give finite numbers (n, d), one row for each sample."
+        )
+    ((name, groups),) = as_groups(attribute, len(table)).items()
+    levels = [one for one in groups.compared() if len(groups.rows(one))]
+    if len(levels) < 2:
+        raise EvenhandError(
+            f"the attribute {name!r} has the levels {levels}; a probe needs two at least."
+        )
+    rows = np.sort(np.concatenate([groups.rows(one) for one in levels]))
+    places = {groups.levels.index(one): code for code, one in enumerate(levels)}
+    codes = np.array([places[code] for code in groups.codes[rows].tolist()], dtype=np.intp)
+    owners = _codes(patients, len(table), "patients", np.arange(len(table)))[rows]
+    owners = np.unique(owners, return_inverse=True)[1]
+    _refuse_few(levels, codes, owners)
+    strata = _codes(given, len(table), "given", np.zeros(len(table), dtype=np.intp))[rows]
+    numbers = probed(table[rows], codes, strata, owners, seed)
+    mean = Jackknifed(numbers.value.mean(), numbers.influence.mean(axis=1))
+    low, high = mean.interval(level)
+    return ProbeResult(
+        value=float(mean.value),
+        low=max(0.0, float(low)),
+        high=min(1.0, float(high)),
+        levels=dict(zip(levels, numbers.value.tolist(), strict=True)),
+        level=level,
+        n=len(rows),
+        patients=int(owners.max()) + 1,
+        given=given is not None,
+    )
+
+
+def _codes(values: Any, count: int, what: str, default: NDArray[np.intp]) -> NDArray[np.intp]:
+    if values is None:
+        return default
+    column = of_length(values, count, what)
+    return np.unique(column, return_inverse=True)[1].astype(np.intp)
+
+
+def _refuse_few(levels: list[str], codes: NDArray[np.intp], owners: NDArray[np.intp]) -> None:
+    counts = {one: len(np.unique(owners[codes == k])) for k, one in enumerate(levels)}
+    few = [f"{one!r} ({count})" for one, count in counts.items() if count < 2]
+    if few:
+        raise EvenhandError(
+            f"the level {', '.join(few)} has fewer than two patients, and probes are trained on "
+            "other patients than those that they score. Leave its rows out."
+        )

@@ -1,0 +1,257 @@
+"""Saliency by group of any network, from anybody's batches."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from evenhand.errors import EvenhandError, UnknownNameError, import_extra, some
+from evenhand.networks.calling import Forward, as_it_was, call, take
+from evenhand.networks.head import find_head
+from evenhand.pruning.batches import Batches, grouped
+from evenhand.pruning.curvature import GroupBatch, check_squares, find_estimator
+from evenhand.pruning.curvature.loss import Loss, find_loss
+from evenhand.pruning.eligible import prunable
+from evenhand.pruning.saliency import error_change, saliency
+
+
+@dataclass(frozen=True, eq=False)
+class Scoring:
+    """How saliency is computed: for whom, of what, by which estimator of which loss.
+
+    Attributes
+    ----------
+    unprivileged
+        The group whose error is to be kept.
+    betas
+        Weight β of each privileged group.
+    names
+        The parameters.
+    estimator, loss, draws, seed
+        The estimator of second derivatives, of what, its draws for each sample, and their seed.
+    forward
+        How the network is called.
+    """
+
+    unprivileged: Hashable
+    betas: Mapping[Any, float]
+    names: tuple[str, ...]
+    estimator: str
+    loss: Loss
+    draws: int
+    seed: int
+    forward: Forward
+
+    @property
+    def groups(self) -> tuple[Hashable, ...]:
+        """Every group that takes part, the unprivileged first."""
+        return (self.unprivileged, *self.betas)
+
+    def scores(
+        self, module: nn.Module, batches: Batches, step: int = 0, names: Sequence[str] | None = None
+    ) -> GroupSaliency:
+        """Return the saliency of a network's parameters, from one pass over the batches."""
+        names = self.names if names is None else names
+        device = next(module.parameters()).device
+        seed = torch.Generator(device).manual_seed(self.seed + step)
+        estimator = find_estimator(self.estimator)
+        stream = grouped(batches, self.groups, device)
+        if not estimator.any_layer:
+            stream = self._checked(module, stream, names)
+        h = estimator(self.draws, seed, self.loss)(module, stream, names, self.forward)
+        theta = {name: module.get_parameter(name).detach() for name in names}
+        with torch.no_grad():
+            balance = saliency(theta, h, self.unprivileged, self.betas)
+            own = {group: error_change(theta, h[group]) for group in self.groups}
+        return GroupSaliency(balance, own)
+
+    def _checked(
+        self, module: nn.Module, stream: Iterator[GroupBatch], names: Sequence[str]
+    ) -> Iterator[GroupBatch]:
+        """Compare the estimator with autograd on two samples of the first batch of two or more."""
+        first = next(stream, None)
+        if first is None:
+            return stream
+        rows = [0, len(first.labels) - 1]
+        check_squares(
+            module,
+            take(first.inputs, rows),
+            names,
+            labels=first.labels[rows],
+            loss=self.loss,
+            forward=self.forward,
+        )
+        return chain([first], stream)
+
+
+class GroupSaliency(dict[str, Tensor]):
+    """Saliency by the parameter's name, of the parameter's shape.
+
+    Attributes
+    ----------
+    by_group
+        Group → parameter → the predicted change ½ h θ² of the group's error when a number is
+        zeroed.
+    """
+
+    def __init__(
+        self, values: Mapping[str, Tensor], by_group: Mapping[Hashable, Mapping[str, Tensor]]
+    ) -> None:
+        super().__init__(values)
+        self.by_group = by_group
+
+    def plot(self, parameter: str, ax: Any = None) -> Any:
+        """Draw the saliency of each number of a parameter, a line for each group, sorted.
+
+        Numbers are in the order of the unprivileged group's saliency. Returns matplotlib's axes.
+
+        Raises
+        ------
+        EvenhandError
+            There is no such parameter, or matplotlib is not installed.
+        """
+        if parameter not in self:
+            raise _unknown_parameters([parameter], list(self))
+        if ax is None:
+            ax = import_extra("matplotlib.pyplot", "plot", "figures").subplots()[1]
+        own = {group: values[parameter].flatten().cpu() for group, values in self.by_group.items()}
+        order = next(iter(own.values())).argsort(descending=True)
+        for group, values in own.items():
+            ax.plot(values[order].numpy(), label=str(group), linewidth=1)
+        ax.set(
+            xlabel=f"numbers of {parameter}, sorted",
+            ylabel="predicted error change",
+            yscale="symlog",
+        )
+        ax.legend(frameon=False)
+        return ax
+
+
+def group_saliency(
+    module: nn.Module,
+    batches: Batches,
+    *,
+    unprivileged: Hashable,
+    betas: Mapping[Any, float],
+    loss: str | Callable[..., Any] = "cross-entropy",
+    estimator: str = "ggn-mc",
+    parameters: Collection[str] | None = None,
+    forward: Forward | None = None,
+    draws: int = 1,
+    seed: int = 0,
+) -> GroupSaliency:
+    """Return the saliency of each number of a network for an unprivileged group.
+
+    It is s = ½ θ² (h_u - Σ_g β_g h_g), with h the second derivatives of the groups' mean losses:
+    what zeroing a number costs the unprivileged group, less what it costs the others
+    (arXiv 2203.02110). The network is left as it was.
+
+    Parameters
+    ----------
+    module
+        Any network; its mode does not matter, as it is evaluated.
+    batches
+        Any iterable of ``(inputs, labels, groups)``. Inputs are a tensor, or a tuple or mapping of
+        tensors. A batch may lack a group, and samples of groups that are not named take no part.
+    unprivileged
+        The group whose error is to be kept, as `groups` write it.
+    betas
+        β of each privileged group, 0 and more; ``{}`` is Optimal Brain Damage on one group.
+    loss
+        ``"cross-entropy"``, ``"binary-cross-entropy"`` (one logit, or one for each of several
+        labels), torch's ``CrossEntropyLoss`` or ``BCEWithLogitsLoss`` with their weights; or, for
+        hutchinson and fisher, a callable from logits and labels to each sample's loss.
+    estimator
+        ``"ggn-mc"``, ``"ggn"``, ``"fisher"`` or ``"hutchinson"``.
+    parameters
+        Names of parameters; by default the weights of convolutions, linear layers and attention
+        outside of the head.
+    forward
+        Calls the network on inputs and returns logits. By default a mapping gives keyword
+        arguments, a tuple positional ones, and of an output with ``logits`` these are taken.
+    draws, seed
+        Draws for each sample, of ggn-mc and hutchinson, and their seed.
+
+    Returns
+    -------
+    GroupSaliency
+        A dictionary from parameters to tensors of their shape; ``by_group`` has each group's
+        predicted error change, ``plot(parameter)`` draws it.
+
+    Raises
+    ------
+    EvenhandError
+        A batch or a name is wrong, a group is in no batch, or the estimator cannot handle a layer;
+        the message names it and what to do.
+
+    Examples
+    --------
+    >>> network = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    >>> batch = (torch.ones(4, 3), [0, 1, 0, 1], ["f", "f", "m", "m"])
+    >>> found = group_saliency(network, [batch], unprivileged="f", betas={"m": 0.3})
+    >>> {name: tuple(values.shape) for name, values in found.items()}
+    {'0.weight': (4, 3)}
+    """
+    scoring = make_scoring(
+        module, unprivileged, betas, loss, estimator, parameters, forward, draws, seed
+    )
+    with as_it_was(module):
+        return scoring.scores(module, batches)
+
+
+def make_scoring(
+    module: nn.Module,
+    unprivileged: Hashable,
+    betas: Mapping[Any, float],
+    loss: str | Callable[..., Any],
+    estimator: str,
+    parameters: Collection[str] | None,
+    forward: Forward | None,
+    draws: int,
+    seed: int,
+) -> Scoring:
+    """Check what saliency is asked for, and return it; arguments as in `group_saliency`."""
+    find_estimator(estimator)
+    wrong = [group for group, beta in betas.items() if not 0 <= beta < math.inf]
+    if wrong:
+        raise EvenhandError(
+            f"betas={dict(betas)}: the weight of {some(map(repr, wrong))} is no number from 0 up."
+        )
+    if unprivileged in betas:
+        raise EvenhandError(
+            f"the group {unprivileged!r} cannot be privileged and unprivileged at once; leave it "
+            "out of betas."
+        )
+    if draws < 1:
+        raise EvenhandError(f"draws={draws}: give a whole number from 1 up.")
+    names = _names(module, parameters)
+    return Scoring(
+        unprivileged, betas, names, estimator, find_loss(loss), draws, seed, forward or call
+    )
+
+
+def _names(module: nn.Module, parameters: Collection[str] | None) -> tuple[str, ...]:
+    if parameters is None:
+        return prunable(module, ("conv", "linear"), find_head(module))
+    known = [name for name, _ in module.named_parameters()]
+    if unknown := [name for name in parameters if name not in known]:
+        raise _unknown_parameters(unknown, known)
+    if not parameters:
+        raise EvenhandError("parameters= names nothing; leave it out for the usual weights.")
+    wanted = set(parameters)
+    return tuple(name for name in known if name in wanted)
+
+
+def _unknown_parameters(unknown: Sequence[str], known: Sequence[str]) -> UnknownNameError:
+    near = difflib.get_close_matches(unknown[0], known, n=3)
+    return UnknownNameError(
+        f"the network has no parameter {some(map(repr, unknown))}; near it: "
+        f"{', '.join(near) or some(known)}."
+    )

@@ -1,0 +1,78 @@
+"""The pruning loop of any network: saliency, the smallest go, and again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from evenhand.pruning.state import M, Remove, State
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How much each step takes, and where it ends.
+
+    Attributes
+    ----------
+    share
+        Percent of what is left that a step takes.
+    limit
+        The highest sparsity in percent.
+    """
+
+    share: float
+    limit: float
+
+    def count(self, left: int, total: int) -> int:
+        """Return how many numbers the next step may take, 0 where the limit is reached.
+
+        Examples
+        --------
+        >>> Pace(share=10, limit=60).count(left=100, total=100)
+        10
+        """
+        floor = total - round(total * self.limit / 100)
+        share = max(1, round(left * self.share / 100))
+        return max(0, min(share, left - floor))
+
+    def steps(self, left: int, total: int) -> int:
+        """Return how many steps there are to the limit."""
+        number = 0
+        while taken := self.count(left, total):
+            left, number = left - taken, number + 1
+        return number
+
+
+def prune_steps(
+    state: State[M],
+    score: Callable[[M, int], Mapping[str, Tensor]],
+    remove: Remove[M],
+    pace: Pace,
+    *,
+    first: int = 1,
+) -> Iterator[State[M]]:
+    """Yield the states of a pruning, until its limit or until nothing more can be removed.
+
+    Parameters
+    ----------
+    state
+        Where it begins.
+    score
+        From a network and the number of the step to the saliency of its parameters.
+    remove
+        Takes out what counts least.
+    pace
+        How much a step takes.
+    first
+        The number of the first step.
+    """
+    number = first
+    while count := pace.count(state.left, state.total):
+        before = state.left
+        state = remove(state, score(state.model, number), count)
+        yield state
+        if state.left == before:
+            return
+        number += 1

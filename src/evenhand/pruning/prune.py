@@ -1,0 +1,339 @@
+"""Pruning of any network for an unprivileged group, step by step within a budget."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from evenhand.errors import EvenhandError, UnknownNameError, pick
+from evenhand.networks.calling import Forward, as_it_was, logits_of, placed
+from evenhand.networks.head import find_head
+from evenhand.pruning.batches import Batches
+from evenhand.pruning.by_group import Scoring, make_scoring
+from evenhand.pruning.channels import Trace, cut_channels
+from evenhand.pruning.eligible import IN_CHANNELS, prunable
+from evenhand.pruning.loop import Pace, prune_steps
+from evenhand.pruning.masks import Kept, apply_mask, count_kept, keep_all, zeros_kept
+from evenhand.pruning.remove import remove_weights
+from evenhand.pruning.state import Remove, State
+
+Evaluate = Callable[[nn.Module], float | tuple[float, float]]
+"""Measures a network on validation data; larger is better."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pruned:
+    """A pruned network.
+
+    Attributes
+    ----------
+    module
+        A copy of the network that was given, pruned; in the mode of the original.
+    mask
+        Parameter → boolean tensor of the original's shape, true where a number is kept.
+    curve
+        A row for each step, the first of the untouched network: ``step``, ``sparsity``, ``left``,
+        ``value`` (what steps are judged by) and ``protected`` (what the budget is about).
+    step
+        The number of the step that ``module`` is.
+    why
+        Why the pruning ended.
+    """
+
+    module: nn.Module
+    mask: dict[str, Tensor]
+    curve: pd.DataFrame
+    step: int
+    why: str
+
+    @property
+    def sparsity(self) -> float:
+        """Share of what may be pruned that has been, 0 … 1."""
+        return float(self.curve["sparsity"].iloc[self.step])
+
+
+def prune_module(
+    module: nn.Module,
+    batches: Batches,
+    evaluate: Evaluate,
+    *,
+    unprivileged: Hashable,
+    betas: Mapping[Any, float],
+    budget: float,
+    share: float = 10,
+    limit: float = 60,
+    ignore: Collection[str] = (),
+    structure: str = "weight",
+    example: Any = None,
+    recover: Callable[[nn.Module], object] | None = None,
+    loss: str | Callable[..., Any] = "cross-entropy",
+    estimator: str = "ggn-mc",
+    parameters: Collection[str] | None = None,
+    forward: Forward | None = None,
+    draws: int = 1,
+    seed: int = 0,
+) -> Pruned:
+    """Remove what the privileged groups need and the unprivileged group does not, step by step.
+
+    Each step computes saliency on the batches anew, as `group_saliency` does, removes the smallest
+    and evaluates. It ends at the limit, or once the budget is spent. The network that is given is
+    left as it was.
+
+    Parameters
+    ----------
+    module, unprivileged, betas, loss, estimator, parameters, forward, draws, seed
+        As in `group_saliency`. With ``structure="channel"`` the parameters are by default
+        everything that goes with a channel.
+    batches
+        As in `group_saliency`, of training patients; they are read once for each step.
+    evaluate
+        From a network in evaluation mode to what it is worth on validation patients, larger is
+        better. One number: the sparsest step within the budget is taken. A pair ``(value,
+        protected)``: of the steps within the budget the one with the best value is taken, the
+        first of equals; ``value`` may be a worst group's AUC, ``protected`` everybody's.
+    budget
+        How far the number, or the protected one of a pair, may fall below the untouched network's:
+        .02, or ``math.inf``.
+    share
+        Percent of what is left that each step removes.
+    limit
+        The highest sparsity in percent.
+    ignore
+        Names of modules or parameters that are left out.
+    structure
+        ``"weight"`` sets numbers to zero; ``"channel"`` takes whole channels and heads out
+        (torch-pruning), so that the network gets smaller.
+    example
+        Inputs of one sample or more, for ``"channel"``.
+    recover
+        Fine-tunes the network that it gets, in place, after each step. Zeros stay zero.
+
+    Returns
+    -------
+    Pruned
+        ``module``, ``mask``, ``curve``, ``step``, ``why``.
+
+    Raises
+    ------
+    EvenhandError
+        Something is no such name or number, batches can be read only once, the evaluation is
+        undefined for the untouched network, or a layer cannot be handled.
+
+    Examples
+    --------
+    >>> network = nn.Sequential(nn.Linear(3, 40), nn.Tanh(), nn.Linear(40, 2))
+    >>> batch = (torch.ones(4, 3), [0, 1, 0, 1], ["f", "f", "m", "m"])
+    >>> pruned = prune_module(network, [batch], lambda network: 1.0, unprivileged="f",
+    ...                       betas={"m": 0.3}, budget=0.01, limit=30)
+    >>> pruned.sparsity, int((pruned.module[0].weight == 0).sum())
+    (0.3, 36)
+    """
+    kinds = ("conv", "linear") if structure == "weight" else IN_CHANNELS
+    pick("structure", structure, dict.fromkeys(("weight", "channel")))
+    _check_numbers(batches, budget, share, limit)
+    if parameters is None:
+        parameters = prunable(module, kinds, find_head(module))
+    ignored = _ignored(module, ignore)
+    names = [name for name in parameters if name not in ignored]
+    scoring = make_scoring(
+        module, unprivileged, betas, loss, estimator, names, forward, draws, seed
+    )
+    copy = _copied(module)
+    if structure == "weight":
+        kept = keep_all(copy, scoring.names)
+        whole = count_kept(kept)
+        state = State(copy, kept, whole, whole)
+        remove: Remove[nn.Module] = remove_weights
+    else:
+        total = sum(parameter.numel() for parameter in copy.parameters())
+        state = State(copy, {}, total, total)
+        remove = _channel_remover(module, ignore, example, scoring.forward)
+    with as_it_was(module):
+        loop = _Loop(scoring, batches, evaluate, budget, recover)
+        return loop.run(module, state, remove, Pace(share, limit))
+
+
+@dataclass(frozen=True, eq=False)
+class _Loop:
+    """What the steps of one pruning have in common."""
+
+    scoring: Scoring
+    batches: Batches
+    evaluate: Evaluate
+    budget: float
+    recover: Callable[[nn.Module], object] | None
+
+    def run(
+        self, original: nn.Module, state: State[nn.Module], remove: Remove[nn.Module], pace: Pace
+    ) -> Pruned:
+        """Prune until the limit or the end of the budget, and return the step that wins."""
+        rows = [self._row(0, state)]
+        if any(math.isnan(rows[0][name]) for name in ("value", "protected")):
+            raise EvenhandError(
+                "evaluate= is undefined for the untouched network (it gives NaN). Does some group "
+                "lack a class on the validation data?"
+            )
+        best, winner, why = state, 0, f"the sparsity limit of {pace.limit:g} % was reached"
+        for number, step in enumerate(prune_steps(state, self._score, remove, pace), 1):
+            if step.left == rows[-1]["left"]:
+                why = "no further channel or head can be removed"
+                break
+            self._recover(step)
+            rows.append(self._row(number, step))
+            if not self._within(rows):
+                why = f"the budget of {self.budget:g} was spent"
+                break
+            if self._beats(rows[-1], rows[winner]):
+                best, winner = step, number
+        curve = pd.DataFrame(rows).drop(columns="pair")
+        return Pruned(_in_mode_of(original, best), _mask(original, best), curve, winner, why)
+
+    def _score(self, module: nn.Module, number: int) -> Mapping[str, Tensor]:
+        with as_it_was(module):
+            return self.scoring.scores(module, self.batches, number)
+
+    def _recover(self, state: State[nn.Module]) -> None:
+        if self.recover is not None:
+            with zeros_kept(state.model, state.kept):
+                self.recover(state.model)
+            apply_mask(state.model, state.kept)
+
+    def _row(self, number: int, state: State[nn.Module]) -> dict[str, Any]:
+        with as_it_was(state.model), torch.no_grad():
+            state.model.eval()
+            measured = self.evaluate(state.model)
+        pair = isinstance(measured, tuple | list)
+        value, protected = map(float, measured if pair else (measured, measured))  # type: ignore[arg-type]
+        return {
+            "step": number,
+            "sparsity": state.sparsity,
+            "left": state.left,
+            "value": value,
+            "protected": protected,
+            "pair": pair,
+        }
+
+    def _within(self, rows: Sequence[Mapping[str, Any]]) -> bool:
+        lost = rows[0]["protected"] - rows[-1]["protected"]
+        return not math.isnan(rows[-1]["value"]) and lost <= self.budget + 1e-12
+
+    def _beats(self, row: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
+        return not row["pair"] or bool(row["value"] > best["value"])
+
+
+def _check_numbers(batches: Batches, budget: float, share: float, limit: float) -> None:
+    if not 0 < share <= 100 or not 0 < limit < 100:
+        raise EvenhandError(
+            f"share={share:g}, limit={limit:g}: both are percent; share is above 0 and at most "
+            "100, limit between 0 and 100."
+        )
+    if not budget >= 0:
+        raise EvenhandError(
+            f"budget={budget}: give how far the evaluation may fall, from 0 up (math.inf: as far "
+            "as it goes)."
+        )
+    if iter(batches) is batches:
+        raise EvenhandError(
+            "batches= can be read only once, and every step of a pruning reads them. Give a list "
+            "or a DataLoader in place of a generator."
+        )
+
+
+def _ignored(module: nn.Module, ignore: Collection[str]) -> set[str]:
+    """Return the parameters in the modules, or of the names, that are left out."""
+    names = [name for name, _ in module.named_parameters()]
+    known = {*names, *(name for name, _ in module.named_modules() if name)}
+    for one in ignore:
+        if one not in known:
+            near = difflib.get_close_matches(one, known, n=3)
+            meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+            raise UnknownNameError(
+                f"ignore= names {one!r}, and the network has no such module or parameter.{meant}"
+            )
+    return {name for name in names for one in ignore if f"{name}.".startswith(f"{one}.")}
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    try:
+        return deepcopy(module)
+    except RuntimeError as error:
+        raise EvenhandError(
+            f"{type(module).__name__} cannot be copied, and pruning works on a copy: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+
+
+def _channel_remover(
+    module: nn.Module, ignore: Collection[str], example: Any, forward: Forward
+) -> Remove[nn.Module]:
+    """Return how channels are removed; attention that is not timm's plain one stays whole."""
+    if example is None:
+        raise EvenhandError(
+            'structure="channel" follows the layers with an example: give example=, the inputs of '
+            "one sample as the network takes them."
+        )
+    modules = dict(module.named_modules())
+    owners = {name if name in modules else name.rpartition(".")[0] for name in ignore}
+    trace = Trace(
+        placed(example, next(module.parameters()).device),
+        find_head(module),
+        (*owners, *_solid_attention(module)),
+        forward,
+    )
+    return partial(_cut, trace=trace)
+
+
+def _cut(
+    state: State[nn.Module], scores: Mapping[str, Tensor], count: int, *, trace: Trace
+) -> State[nn.Module]:
+    try:
+        with as_it_was(state.model):
+            narrower = cut_channels(state, scores, count, trace)
+        with as_it_was(narrower.model), torch.no_grad():
+            logits_of(narrower.model.eval(), trace.example, trace.forward)
+    except EvenhandError:
+        raise
+    except Exception as error:  # whatever torch-pruning or the network raises
+        raise EvenhandError(
+            f"no channel of {type(state.model).__name__} can be removed: torch-pruning cannot "
+            f"follow its layers ({type(error).__name__}: {str(error).splitlines()[:1]}).\nName "
+            'the modules that it cannot follow with ignore=, or take structure="weight".'
+        ) from error
+    return narrower
+
+
+def _solid_attention(module: nn.Module) -> Iterator[str]:
+    """Yield the attentions whose heads cannot be taken out one by one."""
+    for name, one in module.named_modules():
+        text = f"{name.rpartition('.')[2]} {type(one).__name__}".lower()
+        plain = isinstance(getattr(one, "qkv", None), nn.Linear) and hasattr(one, "attn_dim")
+        attends = "attn" in text or "attention" in text
+        if name and attends and not plain and list(one.parameters()):
+            yield name
+
+
+def _in_mode_of(original: nn.Module, state: State[nn.Module]) -> nn.Module:
+    for name, one in original.named_modules():
+        state.model.get_submodule(name).training = one.training
+    return state.model
+
+
+def _mask(original: nn.Module, state: State[nn.Module]) -> Kept:
+    """Return what is kept of the original's numbers."""
+    if not state.origin:
+        return dict(state.kept)
+    mask = {}
+    for name, places in state.origin.items():
+        parameter = original.get_parameter(name)
+        mask[name] = torch.zeros(parameter.shape, dtype=torch.bool, device=parameter.device)
+        mask[name].view(-1)[places.flatten().to(parameter.device)] = True
+    return mask

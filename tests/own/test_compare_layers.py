@@ -1,0 +1,189 @@
+"""Layers of anybody's networks compared by group, and probes for an attribute."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from tests.own.networks import NETWORKS
+from tests.own.test_units import assert_same, state
+from torch import nn
+
+from evenhand import EvenhandError, compare_layers, probe
+from evenhand.networks.layers import recorded
+
+N = 60
+SEX = pd.Series(["f", "m"] * (N // 2), name="sex")
+
+
+@pytest.fixture(params=NETWORKS)
+def own(request):
+    return NETWORKS[request.param]
+
+
+def loader(inputs, size=16):
+    labels = torch.arange(len(inputs)) // 2 % 2
+    return [(inputs[k : k + size], labels[k : k + size]) for k in range(0, len(inputs), size)]
+
+
+def test_a_network_is_like_itself_in_every_group(own):
+    module, inputs = own.make(), own.inputs(N)
+    before = state(module)
+    table = compare_layers(module, module, loader(inputs), SEX, permutations=19)
+    assert_same(before, module)
+    assert set(table.frame["group"]) == {"*", "f", "m"}
+    same = table.frame[table.frame["first"] == table.frame["second"]]
+    np.testing.assert_allclose(same["value"], 1, atol=1e-5)
+    matrix = table.matrix("sex", "f")
+    assert list(matrix.index) == list(matrix.columns)
+    assert len(matrix) >= 2
+
+
+def test_values_are_those_of_the_published_estimator():
+    """The unbiased linear CKA, written out."""
+    own = NETWORKS["plain CNN"]
+    one, other, inputs = own.make(), own.make(seed=1), own.inputs(N)
+    table = compare_layers(one, other, [inputs], SEX, layers=["4"], permutations=19)
+
+    def gram(module):
+        rows = module.eval()[:5](inputs).mean((2, 3)).detach().double()
+        k = rows @ rows.T
+        return k.fill_diagonal_(0)
+
+    def hsic(k, m):
+        n = len(k)
+        ones = torch.ones(n, dtype=torch.double)
+        last = (ones @ k @ ones) * (ones @ m @ ones) / ((n - 1) * (n - 2))
+        return (torch.trace(k @ m) + last - 2 / (n - 2) * (ones @ k @ m @ ones)) / (n * (n - 3))
+
+    k, m = gram(one), gram(other)
+    expected = float(hsic(k, m) / (hsic(k, k) * hsic(m, m)).sqrt())
+    row = table.frame[table.frame["group"] == "*"].iloc[0]
+    assert row["value"] == pytest.approx(expected, abs=1e-4)
+    assert row["low"] < row["value"] < row["high"]
+
+
+class TimeFirst(nn.Module):
+    """A transformer whose first axis is time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.block(x.transpose(0, 1)).mean(0)
+
+
+def test_what_is_averaged_is_places_and_never_samples():
+    inputs = torch.randn(5, 7, 3)
+    module = TimeFirst()
+    with recorded(module, ["block"], "mean", 5) as now, torch.no_grad():
+        module(inputs)
+    torch.testing.assert_close(now["block"], module.block(inputs).mean(1).detach())
+    own = NETWORKS["ECG transformer"]
+    module = own.make().eval()
+    with recorded(module, ["patches", "encoder.layers.0"], "mean", 4) as now, torch.no_grad():
+        module(own.inputs(4))
+    assert [tuple(one.shape) for one in now.values()] == [(4, 16), (4, 16)]
+
+
+def test_one_row_of_each_patient_counts_and_small_groups_are_named():
+    own = NETWORKS["plain CNN"]
+    inputs = own.inputs(N)
+    groups = pd.DataFrame({"sex": SEX, "site": ["A"] * (N - 4) + ["B"] * 4})
+    table = compare_layers(
+        own.make(), own.make(seed=1), [inputs], groups, patients=np.arange(N) // 2, layers=["4"],
+        minimum=10, permutations=19,
+    )  # fmt: skip
+    rows = table.frame.set_index(["attribute", "group"])
+    assert rows.loc[("*", "*"), "patients"] == N // 2
+    assert "10 are needed" in rows.loc[("site", "B"), "undefined"]
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        ({"layers": ["nine"]}, "has no layer 'nine'. Its blocks are"),
+        ({"loader": []}, "loader= gave nothing"),
+        ({"groups": ["f"] * 3}, r"groups of 'group': \(3,\) values for 60 rows"),
+        ({"patients": [1] * N}, "1 patients: 20 are needed"),
+    ],
+)
+def test_refusals_of_a_comparison(more, text):
+    own = NETWORKS["plain CNN"]
+    module = own.make()
+    before = state(module)
+    given = {"loader": loader(own.inputs(N)), "groups": SEX, **more}
+    with pytest.raises(EvenhandError, match=text):
+        compare_layers(module, module, given.pop("loader"), given.pop("groups"), **given)
+    assert_same(before, module)
+
+
+def planted(seed, shift, n=300):
+    """Features that tell sex so well, beside a label that sex goes with."""
+    rng = np.random.default_rng(seed)
+    sex = rng.random(n) < 0.5
+    label = rng.random(n) < np.where(sex, 0.8, 0.2)
+    features = rng.normal(size=(n, 4))
+    features[:, 0] += 2 * label
+    features[:, 1] += shift * sex
+    return features, np.where(sex, "m", "f"), label
+
+
+def test_a_probe_finds_what_is_planted_and_not_what_the_label_explains():
+    features, sex, label = planted(0, 0.0)
+    assert probe(features, sex).finds
+    assert not probe(features, sex, given=label).finds
+    features, sex, label = planted(0, 1.5)
+    found = probe(features, sex, given=label)
+    assert found.finds
+    assert found.levels["f"] == pytest.approx(found.levels["m"])
+
+
+def test_intervals_of_a_probe_cover_chance():
+    """Where nothing is planted the interval holds .5 in 95 of 100 draws."""
+    held = 0
+    for seed in range(60):
+        features, sex, label = planted(seed, 0.0, n=120)
+        result = probe(features, sex, given=label)
+        held += result.low <= 0.5 <= result.high
+    assert held >= 51
+
+
+def test_patients_are_disjoint_and_are_the_unit():
+    rng = np.random.default_rng(0)
+    patients = np.repeat(np.arange(40), 5)
+    own = rng.normal(size=(40, 30))[patients]
+    sex = np.where(rng.random(40) < 0.5, "f", "m")[patients]
+    by_rows, by_patients = probe(own, sex), probe(own, sex, patients=patients)
+    assert by_rows.value > 0.95
+    assert not by_patients.finds
+    assert by_patients.patients == 40
+
+
+def test_one_fold_is_the_auc_of_scikit_learn():
+    from evenhand.representation.probe import _placements
+
+    rng = np.random.default_rng(0)
+    scores, member = rng.integers(0, 5, 40).astype(float), rng.random(40) < 0.4
+    right, pairs = _placements(scores, member)
+    assert right.sum() / pairs.sum() == pytest.approx(roc_auc_score(member, scores))
+    assert right[member].sum() == pytest.approx(right[~member].sum())
+
+
+@pytest.mark.parametrize(
+    ("features", "attribute", "more", "text"),
+    [
+        (np.ones(4), ["f", "m"] * 2, {}, r"features are \(4,\)"),
+        (np.full((4, 2), np.nan), ["f", "m"] * 2, {}, "give finite numbers"),
+        (np.ones((4, 2)), ["f"] * 4, {}, "needs two at least"),
+        (np.ones((4, 2)), ["f", "f", "f", "m"], {}, r"the level 'm' \(1\) has fewer than two"),
+        (np.ones((4, 2)), ["f", "m"], {}, "2,. values for 4 rows"),
+        (np.ones((4, 2)), ["f", "m"] * 2, {"given": [1]}, "given: "),
+    ],
+)
+def test_refusals_of_a_probe(features, attribute, more, text):
+    with pytest.raises(EvenhandError, match=text):
+        probe(features, attribute, **more)
