@@ -14,6 +14,7 @@ from tests.conftest import ROOT
 PACKAGE = ROOT / "src" / "evenhand"
 STOREYS = {
     "jobs": (
+        ("testing",),
         ("cli",),
         ("listings",),
         ("flags",),

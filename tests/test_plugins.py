@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.command import SMALL, evenhand
+from tests.conftest import ROOT
 
 from evenhand import plugins
 from evenhand.errors import EvenhandError
@@ -19,54 +20,8 @@ from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.pruning.registry import ESTIMATORS
 from evenhand.registry import Registry
 
-MODULE = '''
-"""Everything that can be registered without a network."""
-
-import evenhand
-import numpy as np
-from evenhand.methods.base import TrainingMethod
-
-
-@evenhand.register_metric("lower", ideal=0.0, needs="score", source="here", classes="two")
-def square_loss(over):
-    """Mean squared distance of the score from the label."""
-    return over(lambda labels, scores, decisions: np.mean((scores - labels) ** 2))
-
-
-@evenhand.register_strategy("first", "-K", "-[0-9]+", gives="mask")
-def first(model, argument):
-    """Tune the first K blocks or stages."""
-    from evenhand.masks.units import parts
-
-    return frozenset(one.name for one in parts(model.backbone) if 1 <= one.depth <= int(argument))
-
-
-@evenhand.register_ssl("distance", widths=(16, 8))
-def distance(first, second):
-    """Mean squared distance of the views, and a spread that does not collapse."""
-    return (first - second).square().mean() + (1 - first.std(dim=0)).relu().mean()
-
-
-@evenhand.register_estimator("ones", any_layer=True)
-def ones(draws, rng, loss=None):
-    """Every second derivative is the size of the group: pruning by magnitude."""
-
-    def curvature(model, batches, names):
-        import torch
-
-        groups = next(iter(batches)).rows
-        return {
-            group: {n: torch.ones_like(model.get_parameter(n)) / (k + 1) for n in names}
-            for k, group in enumerate(groups)
-        }
-
-    return curvature
-
-
-@evenhand.register_method("plain")
-class Plain(TrainingMethod):
-    """Plain training by another name."""
-'''
+GUIDE = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
+MODULE = GUIDE.split("```python\n")[1].partition("```")[0]
 PHANTOMS = "phantom:patients=80,size=32,seed=1"
 TRAIN = (*SMALL, "--attribute", "group", "--epochs", 1, "--batch-size", 32)
 

@@ -61,6 +61,40 @@ def test_an_empty_folder_name_is_not_the_current_folder(tmp_path, monkeypatch):
     assert "INPUTS: 'a.csv' comes twice; give it once" in ended.err
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: 1:30", "--seed: Input should be a valid integer"),
+        ("label: ''", "label has an empty value"),
+        ("seed: " + "9" * 5000, "cannot be read: Exceeds the limit"),
+        ("[" * 3000 + "]" * 3000, "cannot be read: maximum recursion depth"),
+        ("seed: 1\nseed: 2", "comes twice"),
+        ("seed: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
+        ("batch-size: 0", "--batch-size: Input should be greater than 0"),
+        (
+            "patient-share: 010",
+            "than or equal to 1 (given: 10",
+        ),
+    ],
+)
+def test_a_file_of_settings_that_means_nothing(tmp_path, text, message):
+    (tmp_path / "c.yaml").write_text(text)
+    ended = evenhand(*TRAIN, "--config", tmp_path / "c.yaml", "--out", tmp_path / "o")
+    assert (ended.status, message in ended.err) == (2, True), ended.err
+
+
+def test_a_word_that_is_no_text(tmp_path):
+    ended = evenhand(*TRAIN, "--out", tmp_path / "\udcff")
+    assert ended.status == 2
+    assert "\\udcff' on the command line is no text in UTF-8" in ended.err
+
+
+def test_more_memory_than_there_is(tmp_path):
+    ended = evenhand("check", "phantom:size=99999", "--attribute", "group")
+    assert ended.status == 2
+    assert "there is not enough memory: Unable to allocate" in ended.err
+
+
 def test_a_flag_that_is_given_as_a_value_is_not_given_twice():
     ended = evenhand(*TRAIN, "--label", "--seed", "--seed", 3, "--out", "o")
     assert "--label cannot be given with phantom" in ended.err

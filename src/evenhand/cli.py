@@ -58,6 +58,11 @@ def main() -> None:
         if error.errno not in MACHINE_FAULTS:
             raise
         _refuse(f"{error.filename or 'a file'}: {error.strerror}.")
+    except MemoryError as error:
+        _refuse(
+            f"there is not enough memory: {error}. Give a smaller --image-size, fewer samples "
+            "(--patient-share), or a machine with more."
+        )
     except typer.TyperException as error:
         _refuse(error.format_message())
     except typer.Abort:

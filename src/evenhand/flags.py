@@ -20,7 +20,7 @@ from pydantic_core import PydanticUndefined
 from typer.core import TyperCommand
 
 from evenhand.earlier_names import SETTINGS, current_settings, refuse_both_names
-from evenhand.errors import EvenhandError
+from evenhand.errors import EvenhandError, some
 from evenhand.plugins import import_modules
 from evenhand.settings import Settings, problems
 
@@ -42,6 +42,7 @@ class Sections(TyperCommand):
             A flag that takes one value is given twice, or a value is empty.
         """
         words = list(args)
+        _refuse_no_text(words)
         values, _, order = self.make_parser(ctx).parse_args(args=list(args))
         for parameter in order:
             if _takes_one_value(parameter) and order.count(parameter) > 1:
@@ -79,6 +80,16 @@ class Sections(TyperCommand):
 def _takes_one_value(parameter: Any) -> bool:
     is_flag = parameter.param_type_name == "option"
     return is_flag and not (parameter.multiple or parameter.is_flag)
+
+
+def _refuse_no_text(words: list[str]) -> None:
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise EvenhandError(
+                f"{word!a} on the command line is no text in UTF-8. Rename the file or folder."
+            ) from None
 
 
 def _given_twice(parameter: Any, words: list[str]) -> str:
@@ -273,15 +284,26 @@ def gather(
 def _from_file(config: Path) -> dict[str, Any]:
     try:
         values = yaml.load(config.read_text(encoding="utf-8"), _OnceEach)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise EvenhandError(f"--config {config} cannot be read: {error}") from error
     if not isinstance(values, dict):
         raise EvenhandError(f"--config {config} holds no settings; write NAME: VALUE lines.")
+    empty = [str(name) for name, value in values.items() if value == ""]
+    if empty:
+        raise EvenhandError(
+            f"--config {config}: {some(empty)} has an empty value. Give it one or leave it out."
+        )
     return {"imports" if name == "import" else str(name): value for name, value in values.items()}
 
 
+_WHOLE = "tag:yaml.org,2002:int"
+
+
 class _OnceEach(yaml.SafeLoader):
-    """A safe loader that refuses a name twice; the standard loader would use the last."""
+    """A safe loader that refuses a name twice; the standard loader would use the last.
+
+    Whole numbers are those of YAML 1.2: 010 is ten and 1:30 is text, not 8 and 90.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         names: dict[Hashable, Any] = {}
@@ -293,3 +315,15 @@ class _OnceEach(yaml.SafeLoader):
                 )
             names[name] = self.construct_object(value, deep=True)
         return names
+
+
+def _whole_number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    return int(loader.construct_scalar(node))
+
+
+_OnceEach.yaml_implicit_resolvers = {
+    first: [pair for pair in pairs if pair[0] != _WHOLE]
+    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_OnceEach.add_implicit_resolver(_WHOLE, re.compile("[-+]?[0-9]+$"), list("-+0123456789"))
+_OnceEach.add_constructor(_WHOLE, _whole_number)

@@ -189,7 +189,7 @@ def _is_foreign_table(path: Path) -> bool:
     import pyarrow.parquet as pq
 
     with suppress(OSError, ValueError):  # what pyarrow raises for a damaged file
-        return TABLE_MARK not in (pq.read_schema(path).metadata or {})
+        return TABLE_MARK not in (pq.read_schema(path.absolute()).metadata or {})
     return False
 
 

@@ -49,6 +49,9 @@ def test_schema_1_gets_its_columns():
     assert reach.note == "80 % power, two-sided 5 %, bootstrap error"
     assert alone[Key("group", "*", "equalized_odds_difference")].aggregate is None
     assert alone[Key("group", "majority", "auc", "less_overall")].interval_method
+    error = alone[Key("group", "minority", "ece", "difference")]
+    assert error.reference == "majority"
+    assert error.no_interval.startswith("chance alone moves bins off the diagonal")
     paired = {row.key: row for row in rows if row.against}
     constant = paired[Key("group", "minority", "balanced_accuracy")]
     assert constant.no_interval == "the same in every resample: 'minority', 'minority'"

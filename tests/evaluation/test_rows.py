@@ -171,13 +171,13 @@ def test_few_validation_rows_give_a_half_and_the_rule_says_so():
     scarce = few(given, lambda table, val: val & ((table["label"] == 0) | (table.index % 40 == 0)))
     cut = cut_of(scarce)
     assert cut.threshold == 0.5
-    assert not cut.fitted
+    assert cut.origin == "default"
     assert cut.how.startswith("0.5 and not Youden's index, as the validation rows hold ")
     assert "positives and " in cut.how
     assert cut.how.endswith("negatives, and 10 of each are needed")
     one_class = few(given, lambda table, val: val & (table["label"] == 0))
     assert "hold 0 positives and" in cut_of(one_class).how
-    assert cut_of(given).fitted
+    assert cut_of(given).origin == "validation"
 
 
 def test_a_group_with_few_validation_rows_says_whose_threshold_it_takes():

@@ -11,7 +11,10 @@ import pandas as pd
 import pytest
 
 from evenhand import AuditSettings, CompareSettings, EvenhandError
+from evenhand.evaluation.requests import resolve_requests
 from evenhand.files import read_json
+from evenhand.jobs import evaluate as evaluate_job
+from evenhand.jobs.audit import job as audit_job
 from evenhand.jobs.audit.job import audit
 from evenhand.jobs.compare import compare
 from evenhand.jobs.evaluate import evaluate
@@ -43,6 +46,21 @@ def paths(tmp_path):
 @pytest.fixture
 def run(paths, tmp_path):
     return audit(AuditSettings(inputs=paths, attribute=("sex",)), tmp_path / "run")
+
+
+def test_a_request_is_resolved_once(paths, tmp_path, monkeypatch):
+    resolved = []
+
+    def counting(models, *rest):
+        resolved.append(tuple(models))
+        return resolve_requests(models, *rest)
+
+    for job in (audit_job, evaluate_job):
+        monkeypatch.setattr(job, "resolve_requests", counting)
+    settings = {"inputs": paths, "attribute": ("sex",)}
+    audit(AuditSettings(**settings), tmp_path / "audited")
+    compare(CompareSettings(**settings), tmp_path / "compared")
+    assert resolved == [("good", "poor")] * 2
 
 
 def rows_of(run):

@@ -382,7 +382,7 @@ def test_what_nearly_no_resample_changes_is_not_certain():
     assert lowest.high is not None
     assert lowest.low < 0 < lowest.high
     alone = interval(values[0], resamples, bootstrap)
-    assert (alone.low, alone.method) == (None, NEARLY_CONSTANT)
+    assert (alone.low, alone.reason) == (None, NEARLY_CONSTANT)
 
 
 def test_a_fixed_share_beside_others_gets_its_part_of_the_error_rate():

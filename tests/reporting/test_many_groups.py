@@ -20,7 +20,8 @@ from evenhand.metrics import (
 from evenhand.reporting.charts.curves import score_views
 from evenhand.reporting.charts.explorer import explorer
 from evenhand.reporting.estimates import Estimates, estimates, find
-from evenhand.reporting.page import Report, render
+from evenhand.reporting.page import render
+from evenhand.reporting.report import Report
 from evenhand.reporting.sections.groups import DRAWN, group_view
 from evenhand.reporting.terminal import GROUPS, print_table
 

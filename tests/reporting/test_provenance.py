@@ -7,7 +7,8 @@ from tests.records import make_record
 
 from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.reporting.estimates import Estimate
-from evenhand.reporting.sections.provenance import fact_tables, undefined
+from evenhand.reporting.sections.provenance import fact_tables
+from evenhand.reporting.sections.undefined import undefined
 
 ROW = Estimate(
     model="m", split="test", attribute="age", group="60+", base="auc", level=0.95, n=9, patients=8,

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from evenhand.reporting.pruning_record import PruningRecord
-from evenhand.reporting.sections.pruning import Pruning, pruning_view
+from evenhand.reporting.report import Pruning
+from evenhand.reporting.sections.pruning import pruning_view
 
 COST = {"parameters": 1000, "size": 4_000_000, "milliseconds": 2.0, "device": "cpu, threads: 1"}
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -252,3 +254,11 @@ def test_writes_nothing_that_breaks_the_contract(tmp_path):
     with pytest.raises(EvenhandError, match="row 2: scores must be probabilities"):
         write_predictions(tmp_path / "p.parquet", bad)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_whose_name_begins_with_a_tilde_is_nobodys_home(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    predictions = read(tmp_path, GOOD)
+    write_predictions(Path("~nobody/p.parquet"), predictions)
+    assert (tmp_path / "~nobody" / "p.parquet").is_file()
+    assert read_predictions(Path("~nobody/p.parquet")).labels.tolist() == [0, 1, 1, 0]

@@ -40,7 +40,7 @@ NAMED = ("equalized_odds_difference", "demographic_parity_difference")
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class Request:
     """A model's predictions and what is measured of them; everything named is there."""
 
     predictions: Predictions
@@ -59,13 +59,13 @@ def measure_settings(settings: Settings, excluded: tuple[str, ...] = ()) -> Meas
     return MeasureSettings(exclude_group=excluded)
 
 
-def ask(
+def resolve_requests(
     models: Mapping[str, Predictions],
     attributes: Sequence[str],
     settings: MeasureSettings,
     cuts: Mapping[str, Cut],
-) -> dict[str, Asked]:
-    """Check that what is asked can be measured on the predictions of every model.
+) -> dict[str, Request]:
+    """Return what is measured of every model; check that it can be.
 
     Parameters
     ----------
@@ -85,13 +85,13 @@ def ask(
         for name, predictions in models.items()
     }
     _check_known((*settings.exclude_group, *settings.reference), list(groups.values()))
-    asked = {}
+    requests = {}
     for name, predictions in models.items():
         plan = _plan(settings, groups[name], two=len(predictions.classes) == 2)
         check_plan(plan, groups[name])
         cut = _cut(predictions, settings, cuts.get(name))
-        asked[name] = Asked(predictions, conditions, cut, plan)
-    return asked
+        requests[name] = Request(predictions, conditions, cut, plan)
+    return requests
 
 
 def conditioned(attributes: Sequence[str], control: str | None) -> tuple[str, ...]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from typing import Literal, ParamSpec
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,13 @@ from evenhand.metrics import (
 from evenhand.tables.predictions import Predictions
 from evenhand.wording import counted
 
+P = ParamSpec("P")
+
+Origin = Literal["classes", "validation", "default", "fixed", "run"]
+"""Where a threshold comes from: there is none, as more than two classes are decided by the highest
+score; it was chosen on the validation rows; it is .5 for lack of such rows; it was given; or it
+came with the model from the run that trained it."""
+
 
 @dataclass(frozen=True, eq=False)
 class Cut:
@@ -43,19 +51,19 @@ class Cut:
     threshold
         Class 1 is decided at this score and above.
     how
-        Where the threshold comes from, for the report.
+        How the threshold was found, in words for the report.
     attribute, own
         With a threshold per group: the attribute, and the thresholds by level. Levels that are
         not among them take ``threshold``.
-    fitted
-        Whether it was chosen on the validation rows of these predictions.
+    origin
+        Where the threshold comes from.
     """
 
     threshold: float
     how: str
     attribute: str | None = None
     own: Mapping[str, float] = field(default_factory=dict)
-    fitted: bool = False
+    origin: Origin = "fixed"
 
     def at(self, predictions: Predictions) -> NDArray[np.float64]:
         """Return the threshold of each row, ``(n,)``."""
@@ -89,10 +97,10 @@ def cut_of(predictions: Predictions, rule: Policy | None = None, *, by: str | No
                 f"thresholds are for two classes; there are {len(predictions.classes)}, and the "
                 "class with the highest score is decided."
             )
-        return Cut(0.5, "the class with the highest score")
+        return Cut(0.5, "the class with the highest score", origin="classes")
     rows = predictions.of_split("val")
     if not len(rows) and rule is None and by is None:
-        return Cut(0.5, "0.5, as there are no validation rows")
+        return Cut(0.5, "0.5, as there are no validation rows", origin="default")
     rule = rule or policy("youden")
     if by is not None and not rule.needs_rows:
         raise EvenhandError(
@@ -112,8 +120,9 @@ def cut_of(predictions: Predictions, rule: Policy | None = None, *, by: str | No
 def _fitted(rule: Policy, rows: Predictions) -> Cut:
     threshold, lacks = rule.on(rows.labels, rows.scores), rule.lacks(rows.labels)
     if lacks:
-        return Cut(threshold, f"0.5 and not {rule.says}, as the validation rows hold {lacks}")
-    return Cut(threshold, f"{rule.says}, on the validation rows", fitted=True)
+        how = f"0.5 and not {rule.says}, as the validation rows hold {lacks}"
+        return Cut(threshold, how, origin="default")
+    return Cut(threshold, f"{rule.says}, on the validation rows", origin="validation")
 
 
 def _fitted_by_group(rule: Policy, rows: Predictions, by: str) -> Cut:
@@ -131,7 +140,7 @@ def _fitted_by_group(rule: Policy, rows: Predictions, by: str) -> Cut:
     if others:
         few = "; ".join(f"{level}: {lacks}" for level, lacks in others.items())
         how += f"; too small for their own ({few}), the others take that of all rows ({shared.how})"
-    return Cut(of_all, how, by, own, fitted=True)
+    return Cut(of_all, how, by, own, origin="validation")
 
 
 def scored_rows(predictions: Predictions, cut: Cut) -> Scored:
@@ -163,7 +172,7 @@ def groups_in(predictions: Predictions, attributes: Sequence[str]) -> dict[str, 
     return groups
 
 
-def metric_rows(
+def model_part(
     predictions: Predictions,
     attributes: Sequence[str],
     *,
@@ -173,7 +182,7 @@ def metric_rows(
     split: str = "test",
     cut: Cut | None = None,
     progress: Progress | None = None,
-) -> pd.DataFrame:
+) -> Measured:
     """Measure one model on one split; decisions are cut at a threshold from validation rows.
 
     Parameters
@@ -195,33 +204,14 @@ def metric_rows(
 
     Returns
     -------
-    pandas.DataFrame
-        The columns of ``metrics.json``.
+    Measured
+        The rows without p-values yet: `evenhand.metrics.judge` tests the parts of a page together.
 
     Raises
     ------
     EvenhandError
         There are no rows of that split, or an attribute is not known.
     """
-    part = model_part(
-        predictions, attributes,
-        model=model, seed=seed, plan=plan, split=split, cut=cut, progress=progress,
-    )  # fmt: skip
-    return as_table(judge([part]))
-
-
-def model_part(
-    predictions: Predictions,
-    attributes: Sequence[str],
-    *,
-    model: str,
-    seed: int,
-    plan: Plan | None = None,
-    split: str = "test",
-    cut: Cut | None = None,
-    progress: Progress | None = None,
-) -> Measured:
-    """Measure as `metric_rows` does, without p-values yet: a page tests its parts together."""
     rows = rows_of(predictions, split)
     return measure_part(
         scored_rows(rows, cut or cut_of(predictions)),
@@ -232,42 +222,6 @@ def model_part(
         names=RowNames(model, split=split),
         patients=_patients(rows),
     )
-
-
-def paired_rows(
-    pair: tuple[Predictions, Predictions],
-    attributes: Sequence[str],
-    *,
-    names: tuple[str, str],
-    seed: int,
-    plan: Plan | None = None,
-    split: str = "test",
-    cuts: tuple[Cut, Cut] | None = None,
-    progress: Progress | None = None,
-) -> pd.DataFrame:
-    """Measure the first model less the second, on the samples that both have scored.
-
-    Parameters
-    ----------
-    pair
-        Predictions of the two models.
-    names
-        What the rows call the two models (``model``, ``against``).
-    cuts
-        Where each model's scores are cut, as for `metric_rows`.
-    attributes, seed, plan, split, progress
-        As for `metric_rows`; levels are the first model's.
-
-    Raises
-    ------
-    EvenhandError
-        No sample of the split is in both, or a sample has two labels or two patients.
-    """
-    part = pair_part(
-        pair, attributes,
-        names=names, seed=seed, plan=plan, split=split, cuts=cuts, progress=progress,
-    )  # fmt: skip
-    return as_table(judge([part]))
 
 
 def pair_part(
@@ -281,7 +235,24 @@ def pair_part(
     cuts: tuple[Cut, Cut] | None = None,
     progress: Progress | None = None,
 ) -> Measured:
-    """Measure as `paired_rows` does, without p-values yet: a page tests its parts together."""
+    """Measure the first model less the second, on the samples that both have scored.
+
+    Parameters
+    ----------
+    pair
+        Predictions of the two models.
+    names
+        What the rows call the two models (``model``, ``against``).
+    cuts
+        Where each model's scores are cut, as for `model_part`.
+    attributes, seed, plan, split, progress
+        As for `model_part`; levels are the first model's.
+
+    Raises
+    ------
+    EvenhandError
+        No sample of the split is in both, or a sample has two labels or two patients.
+    """
     first, second = matched(rows_of(pair[0], split), rows_of(pair[1], split))
     one, other = cuts or (cut_of(pair[0]), cut_of(pair[1]))
     return measure_part(
@@ -294,6 +265,22 @@ def pair_part(
         names=RowNames(*names, split),
         patients=_patients(first),
     )
+
+
+def _judged(part: Callable[P, Measured]) -> Callable[P, pd.DataFrame]:
+    """Return the function that measures a part and tests its claims by themselves."""
+
+    def rows(*args: P.args, **kwargs: P.kwargs) -> pd.DataFrame:
+        return as_table(judge([part(*args, **kwargs)]))
+
+    return rows
+
+
+metric_rows = _judged(model_part)
+"""`model_part` by itself: a data frame with the columns of ``metrics.json``."""
+
+paired_rows = _judged(pair_part)
+"""`pair_part` by itself: a data frame with the columns of ``metrics.json``."""
 
 
 def _patients(predictions: Predictions) -> str:

@@ -55,9 +55,9 @@ def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) ->
         )
     models, attributes = read_inputs(inputs, settings, settings.condition)
     found = match(models, settings.split)
-    asked = settings.model_copy(update={"attribute": attributes})
+    given = settings.model_copy(update={"attribute": attributes})
     start = partial(begin_run, out, "compare", overwrite=overwrite)
-    run = begin_audit(start, asked, inputs, found.models)
+    run, requests = begin_audit(start, given, inputs, found.models)
     counts = found.unmatched["model"].value_counts()
     run.note(
         pairs=list(combinations(_new_first(models, inputs), 2)),
@@ -74,7 +74,7 @@ def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) ->
         ],
     )
     write_csv(run.root / "unmatched.csv", found.unmatched)
-    return write_audit(run, found.models, chosen=None)
+    return write_audit(run, found.models, chosen=None, requests=requests)
 
 
 def _new_first(models: Mapping[str, Predictions], inputs: Inputs) -> list[str]:

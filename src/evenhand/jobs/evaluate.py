@@ -11,8 +11,8 @@ from pydantic import BaseModel
 
 from evenhand.earlier_names import current_record, current_target
 from evenhand.evaluation.metrics_file import write_metrics
-from evenhand.evaluation.requests import Asked, ask, measure_settings, points
-from evenhand.evaluation.rows import groups_in, model_part, pair_part, rows_of, scored_rows
+from evenhand.evaluation.requests import Request, measure_settings, points, resolve_requests
+from evenhand.evaluation.rows import Origin, groups_in, model_part, pair_part, rows_of, scored_rows
 from evenhand.evaluation.settings import MeasureSettings
 from evenhand.experiments.records import RunRecord
 from evenhand.experiments.runs import Run
@@ -63,42 +63,56 @@ FITTED = (
 )
 
 
-def evaluate(run: Run, *, chosen: str | None) -> list[MetricRow]:
+def evaluate(
+    run: Run, *, chosen: str | None, requests: Mapping[str, Request] | None = None
+) -> list[MetricRow]:
     """Measure every model of a run; write ``metrics.json``, ``report.html``, ``verdicts.json``.
 
-    Everything is read from the run directory, so that it can be done again at any time. The rows
-    of the reported split have intervals; models are compared in pairs on the same samples, as the
-    run says, else the chosen one with each other one; the other splits are measured for the
+    The rows of the reported split have intervals; models are compared in pairs on the same samples,
+    as the run says, else the chosen one with each other one; the other splits are measured for the
     fairness generalisation gap.
+
+    Parameters
+    ----------
+    chosen
+        The model that the run has chosen, if any.
+    requests
+        What is measured of each model, where the job has resolved that already; by default it is
+        read from the run directory, so that a run can be evaluated again at any time.
 
     Returns
     -------
     list
         The rows of ``metrics.json``.
     """
-    models = {name: read_predictions(run.predictions_file(name)) for name in run.models}
-    record = run.record
-    asked = ask(models, record.attributes, _measured(record), record.cuts)
-    rows = metrics_of(run, asked, chosen)
+    requests = requests or _requests_of(run)
+    rows = metrics_of(run, requests, chosen)
     write_metrics(run.root / "metrics.json", rows)
-    page = report_of(run, asked, rows, chosen)
+    page = report_of(run, requests, rows, chosen)
     write_text(run.root / "report.html", render(page))
     write_verdicts(run.root / "verdicts.json", verdicts_of(page))
     return rows
 
 
-def metrics_of(run: Run, asked: Mapping[str, Asked], chosen: str | None) -> list[MetricRow]:
+def _requests_of(run: Run) -> dict[str, Request]:
+    """Return what is measured of each model of a run, as its record says."""
+    models = {name: read_predictions(run.predictions_file(name)) for name in run.models}
+    record = run.record
+    return resolve_requests(models, record.attributes, _measured(record), record.cuts)
+
+
+def metrics_of(run: Run, requests: Mapping[str, Request], chosen: str | None) -> list[MetricRow]:
     """Return the metric rows of all models of a run; their claims are tested together."""
     record = run.record
     seed, reported = record.seed, _measured(record).split
-    splits = {name: one.predictions.splits or ("test",) for name, one in asked.items()}
+    splits = {name: one.predictions.splits or ("test",) for name, one in requests.items()}
     pairs = record.pairs
     if pairs is None:
-        pairs = tuple((chosen, name) for name in asked if chosen and name != chosen)
+        pairs = tuple((chosen, name) for name in requests if chosen and name != chosen)
     judged = judged_metrics(adjustments_of(run))
     parts: list[Measured] = []
     with _steps(sum(map(len, splits.values())) + len(pairs)) as watch:
-        for name, one in asked.items():
+        for name, one in requests.items():
             for split in splits[name]:
                 plan = one.plan if split == reported else points(one.plan)
                 parts.append(
@@ -109,7 +123,7 @@ def metrics_of(run: Run, asked: Mapping[str, Asked], chosen: str | None) -> list
                     )
                 )  # fmt: skip
         for name, against in pairs:
-            one, other = asked[name], asked[against]
+            one, other = requests[name], requests[against]
             plan = replace(one.plan, judged=judged.get(name, ()))
             parts.append(
                 pair_part(
@@ -141,21 +155,20 @@ def _steps(tables: int) -> Iterator[Callable[[str], Progress]]:
 
 
 def report_of(
-    run: Run, asked: Mapping[str, Asked], rows: Sequence[MetricRow], chosen: str | None
+    run: Run, requests: Mapping[str, Request], rows: Sequence[MetricRow], chosen: str | None
 ) -> Report:
     """Return what the report of a run shows."""
     record = run.record.model_copy(update={"chosen": chosen})
     measured = _measured(record)
-    shown = chosen or next(iter(asked))
-    one = asked[shown]
+    shown = chosen or next(iter(requests))
+    one = requests[shown]
     here = rows_of(one.predictions, measured.split)
     groups = groups_in(here, one.attributes)
-    rules = _rules(asked, model_names(record.files))
-    fitted_rules = {one.cut.how for one in asked.values() if one.cut.fitted}
+    rules = _rules(requests, model_names(record.files))
     fitted = [
         FITTED.format(whose)
-        for how, whose in rules.items()
-        if measured.split == "val" and how in fitted_rules
+        for (origin, _), whose in rules.items()
+        if measured.split == "val" and origin == "validation"
     ]
     called = model_names(record.files)
     adjustments = {called.get(name, name): of for name, of in adjustments_of(run).items()}
@@ -170,9 +183,11 @@ def report_of(
         search=_search(run),
         pruning=pruning_of(run),
         units=_units(run, shown),
-        samples=_samples(asked, measured.split),
+        samples=_samples(requests, measured.split),
         detectable=_detectable(rows, shown, measured.split),
-        threshold_rule=" ".join(f"Decision rule{whose}: {how}." for how, whose in rules.items()),
+        threshold_rule=" ".join(
+            f"Decision rule{whose}: {how}." for (_, how), whose in rules.items()
+        ),
         left_out=(
             *(record.source.left_out if record.source else ()),
             *(f"Group {group}: no part in gaps." for group in record.excluded),
@@ -198,30 +213,35 @@ def _cautions(settings: Settings) -> list[str]:
     return [one.caution for one in map(find_target, settings.target) if one.caution]
 
 
-def _rules(asked: Mapping[str, Asked], called: Mapping[str, str]) -> dict[str, str]:
-    """Return each decision rule with " of MODELS"; with "" where all models share one rule."""
-    models: dict[str, list[str]] = {}
-    for name, one in asked.items():
-        models.setdefault(one.cut.how, []).append(called.get(name, name))
+def _rules(
+    requests: Mapping[str, Request], called: Mapping[str, str]
+) -> dict[tuple[Origin, str], str]:
+    """Return each decision rule (origin, words) with " of MODELS"; "" where all share one."""
+    models: dict[tuple[Origin, str], list[str]] = {}
+    for name, request in requests.items():
+        rule = request.cut.origin, request.cut.how
+        models.setdefault(rule, []).append(called.get(name, name))
     if len(models) == 1:
         return dict.fromkeys(models, "")
-    return {how: f" of {listed(of)}" for how, of in models.items()}
+    return {rule: f" of {listed(names)}" for rule, names in models.items()}
 
 
-def _samples(asked: Mapping[str, Asked], split: str) -> dict[str, Samples]:
+def _samples(requests: Mapping[str, Request], split: str) -> dict[str, Samples]:
     """Return the reported samples of each model that tells two classes apart."""
     reported = {
         name: (rows_of(one.predictions, split), one)
-        for name, one in asked.items()
+        for name, one in requests.items()
         if len(one.predictions.classes) == 2
     }
     return {name: _as_scored(rows, one) for name, (rows, one) in reported.items()}
 
 
-def _as_scored(rows: Predictions, asked: Asked) -> Samples:
-    groups = groups_in(rows, asked.attributes)
-    compared = {name: compared_levels(asked.plan, name, of) for name, of in groups.items()}
-    return Samples(scored_rows(rows, asked.cut), groups, compared)
+def _as_scored(rows: Predictions, request: Request) -> Samples:
+    groups = groups_in(rows, request.attributes)
+    compared = {
+        name: compared_levels(request.plan, name, levels) for name, levels in groups.items()
+    }
+    return Samples(scored_rows(rows, request.cut), groups, compared)
 
 
 def positive_of(classes: tuple[str, ...]) -> str:

@@ -30,7 +30,7 @@ from evenhand.metrics.registry import Floats, find_metric
 from evenhand.metrics.rows import EVERYBODY, Key, MetricRow
 
 CLAIM = 0.05
-"""A difference is claimed where its adjusted p-value is at most this."""
+"""A difference is claimed where its corrected p-value is at most this."""
 
 CHANCE = 0.5
 """The AUC of a model that ranks at random."""
@@ -50,7 +50,7 @@ class Claim:
     contrasts, places
         The k differences behind the row: those at these places.
     combine
-        Turns their adjusted p-values ``(k,)`` into that of the row.
+        Turns their corrected p-values ``(k,)`` into that of the row.
     """
 
     key: Key
@@ -182,7 +182,7 @@ class Claims:
 
 
 def _smallest(p: Floats) -> float:
-    """Return the p-value of "no difference at all": the smallest of the adjusted ones."""
+    """Return the p-value of "no difference at all": the smallest of the corrected ones."""
     return float(np.nanmin(p)) if not np.isnan(p).all() else np.nan
 
 

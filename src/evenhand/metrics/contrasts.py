@@ -161,7 +161,7 @@ class Together:
     Attributes
     ----------
     p, p_adjusted
-        ``(m,)``, each p-value alone, and adjusted over all; NaN where a contrast is not testable.
+        ``(m,)``, each p-value alone, and corrected over all; NaN where a contrast is not testable.
     critical
         The number of standard errors that a difference must reach to be claimed.
     """
@@ -185,7 +185,7 @@ def adjust_together(batches: Sequence[Contrasts], level: float) -> Together:
     -----
     Each standardised difference is read as a t with the degrees of freedom of its cases, and
     converted to the normal quantile of the same tail. Contrasts with a value that no resample
-    changes have p-values from exact intervals, adjusted by Holm. The two kinds share the level in
+    changes have p-values from exact intervals, corrected by Holm. The two kinds share the level in
     proportion to their numbers.
     """
     total = sum(map(len, batches))

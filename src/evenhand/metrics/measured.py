@@ -1,4 +1,4 @@
-"""Measured rows with their claims, and p-values adjusted over all claims of a page."""
+"""Measured rows with their claims, and p-values corrected over all claims of a page."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ class Measured:
 
 
 def judge(parts: Sequence[Measured]) -> list[MetricRow]:
-    """Return the rows of all parts, with p-values adjusted over all of their claims.
+    """Return the rows of all parts, with p-values corrected over all of their claims.
 
     Notes
     -----
     All claims of a page are one family: without any true difference, at most a share `CLAIM` of
-    pages makes a claim. Claims about the same patients are adjusted by step-down max-t, p-values
+    pages makes a claim. Claims about the same patients are corrected by step-down max-t, p-values
     of permutations by Holm. Where a page has several such batches, they share the rate in
     proportion to their numbers of tests. A row with several differences has no ``p`` of its own.
     """
@@ -96,7 +96,7 @@ def _judge_drawn(claims: Sequence[tuple[Measured, Claim]], weight: float) -> Non
 
 
 def _judge_tested(tested: Sequence[tuple[Measured, Key]], weight: float) -> None:
-    """Put adjusted p-values into rows that permutations have tested."""
+    """Put corrected p-values into rows that permutations have tested."""
     drawn = [np.nan if (p := part.rows[key].p) is None else p for part, key in tested]
     adjusted = np.minimum(1, weight * holm(drawn))
     for (part, key), p in zip(tested, adjusted, strict=True):

@@ -86,7 +86,7 @@ def permutation_test(
 
 
 def holm(p: ArrayLike) -> Floats:
-    """Return p-values adjusted for their number (Holm, Scand. J. Stat. 1979); NaN stays NaN.
+    """Return p-values corrected for their number (Holm, Scand. J. Stat. 1979); NaN stays NaN.
 
     Examples
     --------

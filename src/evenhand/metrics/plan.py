@@ -34,7 +34,7 @@ class Plan:
         How intervals are made; None for point values only.
     permutations
         For each gap of a metric, test "no difference" with so many permutations of whole patients
-        (see `permutation_test`), adjusted by Holm over all attributes × metrics, instead of the
+        (see `permutation_test`), corrected by Holm over all attributes × metrics, instead of the
         default test by resamples (see `judge`); 0 for none.
         Paired differences between models are not tested.
     judged

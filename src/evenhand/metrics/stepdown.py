@@ -1,4 +1,4 @@
-"""p-values of many tests, adjusted together by the draws that all of them share."""
+"""p-values of many tests, corrected together by the draws that all of them share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Adjusted:
     p
         ``(m,)``, the p-value of each test alone.
     p_adjusted
-        ``(m,)``, adjusted over all tests: the chance of a statistic as large as this one, if this
+        ``(m,)``, corrected over all tests: the chance of a statistic as large as this one, if this
         difference and all with smaller statistics were 0.
     largest
         ``(B,)``, the largest statistic of each draw; NaN where none is defined.

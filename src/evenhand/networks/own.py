@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +72,9 @@ def _sizes(inputs: int | SeriesInputs) -> dict[str, int]:
 
 def _made(own: OwnBackbone, sizes: dict[str, int]) -> nn.Module:
     """Call the function that makes the network with those of the sizes that it takes."""
-    try:
+    parameters: Mapping[str, inspect.Parameter] = {}  # a class of C has no signature
+    with suppress(ValueError):
         parameters = inspect.signature(own.make).parameters
-    except ValueError:  # a class of C
-        parameters = {}
     unknown = [
         parameter.name
         for parameter in parameters.values()

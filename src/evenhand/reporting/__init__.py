@@ -1,10 +1,9 @@
 """The report: metric rows in, one HTML page out."""
 
 from evenhand.reporting.card import model_card
-from evenhand.reporting.page import Report, Samples, render, verdicts_of
-from evenhand.reporting.sections.pruning import Pruning
-from evenhand.reporting.sections.search import Search
-from evenhand.reporting.sections.units import UnitShare
+from evenhand.reporting.page import render
+from evenhand.reporting.report import Pruning, Report, Samples, Search, UnitShare
+from evenhand.reporting.sections.answers import verdicts_of
 
 __all__ = [
     "Pruning",

@@ -18,9 +18,9 @@ from evenhand.reporting.estimates import (
     first,
     names,
 )
+from evenhand.reporting.report import Pruning
 from evenhand.reporting.sections.answers import group_answer
 from evenhand.reporting.sections.groups import leading_first
-from evenhand.reporting.sections.pruning import Pruning
 from evenhand.reporting.sections.strategies import leading_metric
 from evenhand.reporting.text.numbers import PERCENT, listed
 from evenhand.reporting.text.sentences import lede, level

@@ -28,7 +28,7 @@ class Verdict:
     text
         The sentence on the page.
     p_adjusted
-        The p-value of the claim, adjusted over the family of the page; None where there is none.
+        The p-value of the claim, corrected over the family of the page; None where there is none.
     """
 
     about: str

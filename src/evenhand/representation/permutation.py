@@ -25,7 +25,7 @@ class GroupTest:
     p
         Of "no pair of layers differs": the largest of the standardised differences.
     p_adjusted
-        ``(p, q)``: of each pair, adjusted for their number by the same largest.
+        ``(p, q)``: of each pair, corrected for their number by the same largest.
     """
 
     difference: Floats
@@ -90,7 +90,7 @@ def group_test(
     Notes
     -----
     Differences are standardised by mean and spread over all permutations, the observed one
-    included, so the test is exact; the largest over pairs gives adjusted p-values (Westfall &
+    included, so the test is exact; the largest over pairs gives corrected p-values (Westfall &
     Young 1993). An undefined permutation counts as one that is as large.
     """
     subsets = _Subsets(_permuted(member, strata, permutations, rng).astype(_dtype(layers)))

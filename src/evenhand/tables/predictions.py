@@ -147,7 +147,8 @@ def write_predictions(path: Path, predictions: Predictions, *, labelled: bool = 
     table = pa.Table.from_pandas(written, preserve_index=False)
     text = json.dumps(known, ensure_ascii=False).encode()
     with replacing(path) as part:
-        pq.write_table(table.replace_schema_metadata({TABLE_MARK: text}), part)
+        # pyarrow takes a path that begins with "~" for somebody's home.
+        pq.write_table(table.replace_schema_metadata({TABLE_MARK: text}), part.absolute())
 
 
 def read_predictions(path: Path, columns: Columns | None = None) -> Predictions:
@@ -272,10 +273,10 @@ def _raw(path: Path, columns: Columns) -> tuple[pd.DataFrame, _Known | None]:
         if not is_parquet:
             return read_table(path), None  # which says what it is
         try:
-            known = (pq.read_schema(path).metadata or {}).get(TABLE_MARK)
+            known = (pq.read_schema(path.absolute()).metadata or {}).get(TABLE_MARK)
             if known is not None:
                 about = checked(_Known, parse_object(known.decode(), path, SCHEMA), path)
-                return _by_row(pq.read_table(path).to_pandas()), about
+                return _by_row(pq.read_table(path.absolute()).to_pandas()), about
         except (OSError, ValueError) as error:  # what pyarrow raises for a damaged file
             raise DamagedError(path, f"it cannot be read as a table ({error})") from error
     ids = [columns.renamed.get(name, name) for name in ("sample_id", "patient_id")]

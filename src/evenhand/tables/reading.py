@@ -204,8 +204,8 @@ def _parquet(path: Path) -> pd.DataFrame:
     if not start.startswith(b"PAR1"):
         what = "a Feather file (Arrow)" if start == b"ARROW1" else "something else"
         raise ValueError(f"it is no parquet file but {what if start else 'empty'}")
-    refuse_doubled(pq.read_schema(path).names, path)
-    table = pd.read_parquet(path)
+    refuse_doubled(pq.read_schema(path.absolute()).names, path)
+    table = pd.read_parquet(path.absolute())
     if isinstance(table.index, pd.RangeIndex) and table.index.name is None:
         return _as_text(table)
     names = [

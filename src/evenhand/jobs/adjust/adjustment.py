@@ -94,12 +94,12 @@ class Adjustment(BaseModel):
         fit = self.fit
         if isinstance(fit, Thresholds):
             own = {level: chosen.threshold for level, chosen in fit.groups.items()}
-            return Cut(fit.pooled, self._how(fit), self.by[0], own, fitted=True)
+            return Cut(fit.pooled, self._how(fit), self.by[0], own, origin="validation")
         if isinstance(fit, AttributeFree):
             if fit.rule == "merged":
-                return Cut(0.5, f"0.5 after {self._how(fit)}, merged into one", fitted=True)
+                return Cut(0.5, f"0.5 after {self._how(fit)}, merged into one", origin="validation")
             own = {level: float(expit(cut)) for level, cut in fit.cuts.items()}
-            return Cut(min(own.values()), self._how(fit), self.inferred, own, fitted=True)
+            return Cut(min(own.values()), self._how(fit), self.inferred, own, origin="validation")
         return None
 
     def _how(self, fit: Thresholds | AttributeFree) -> str:

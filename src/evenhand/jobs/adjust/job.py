@@ -7,7 +7,7 @@ from pathlib import Path
 
 from evenhand.cohort.reopen import data_now, values_now
 from evenhand.errors import EvenhandError, pick
-from evenhand.evaluation.requests import ask
+from evenhand.evaluation.requests import resolve_requests
 from evenhand.experiments.inputs import Inputs, find_inputs, read_inputs
 from evenhand.experiments.records import Parent, data_settings
 from evenhand.experiments.runs import Run, begin_run, finished_run
@@ -55,7 +55,7 @@ def adjust(settings: AdjustSettings, out: Path, *, overwrite: bool = False) -> R
         update={"attribute": before.attributes, "metric": _metrics(settings)}
     )
     check_methods(before)
-    ask({BEFORE: before.predictions}, settings.attribute, settings, inputs.cuts)
+    resolve_requests({BEFORE: before.predictions}, settings.attribute, settings, inputs.cuts)
     fitted = fit_methods(before)
     settings = _complete(settings, before)
     run = begin_run(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from evenhand.jobs.assess.claims import Claim, Claims, claims_of
+from evenhand.jobs.assess.claims import RecipeClaim, RecipeClaims, claims_of
 from evenhand.jobs.assess.evaluation import Evaluation, Value
 from evenhand.jobs.assess.evidence import text_of
 from evenhand.jobs.assess.settings import SUPERVISED
@@ -55,8 +55,8 @@ def about_seeds(found: Evaluation) -> str:
     """Say what the claims are about: two models, or two recipes."""
     count = len(claims_of(found).family)
     family = (
-        f"A difference is claimed where its p-value, adjusted by Holm over all {count} differences "
-        "of this page, is at most .05. The intervals are not adjusted."
+        f"A difference is claimed where its p-value, corrected by Holm over all {count} "
+        "differences of this page, is at most .05. The intervals are not corrected."
     )
     if found.seeds == 1:
         return (
@@ -71,7 +71,7 @@ def about_seeds(found: Evaluation) -> str:
     )
 
 
-def _answer(found: Evaluation, claims: Claims, attribute: str) -> Answer:
+def _answer(found: Evaluation, claims: RecipeClaims, attribute: str) -> Answer:
     cost = _cost(found, claims)
     if not found.claims(found.chosen):
         text = (
@@ -98,13 +98,15 @@ def _answer(found: Evaluation, claims: Claims, attribute: str) -> Answer:
     return Answer(verdict, rows)
 
 
-def _row(found: Evaluation, about: str, attribute: str, claims: Sequence[Claim], text: str) -> Row:
+def _row(
+    found: Evaluation, about: str, attribute: str, claims: Sequence[RecipeClaim], text: str
+) -> Row:
     p = [claim.p_adjusted for claim in claims if claim.p_adjusted is not None]
     name = f"{about}, {found.chosen} against {SUPERVISED}"
     return Row(name, attribute, any(c.sign for c in claims), text, min(p, default=None))
 
 
-def _headline(found: Evaluation, claim: Claim) -> str:
+def _headline(found: Evaluation, claim: RecipeClaim) -> str:
     """Say whether the deviation from parity differs, and by how much."""
     cell, change = found.chosen, claim.change
     one, other = (found.deviation(name, claim.attribute).value for name in (SUPERVISED, cell))
@@ -125,10 +127,10 @@ def _headline(found: Evaluation, claim: Claim) -> str:
     )
 
 
-def _p(claim: Claim) -> str:
+def _p(claim: RecipeClaim) -> str:
     if claim.p_adjusted is None:
         return ""
-    return f", adjusted p {p_value(claim.p_adjusted)}"
+    return f", corrected p {p_value(claim.p_adjusted)}"
 
 
 def _reduced(less: Value) -> str:
@@ -139,7 +141,7 @@ def _reduced(less: Value) -> str:
     return f"; {scale.text(-less.value)} ({scale.interval(-less.high, -less.low)}) of supervised's"
 
 
-def _cost(found: Evaluation, claims: Claims) -> str:
+def _cost(found: Evaluation, claims: RecipeClaims) -> str:
     """Say what self-supervision does to the AUC of everybody."""
     cell, claim = found.chosen, claims.everybody
     both = [Value.of(found.judged[name].auc) for name in (cell, SUPERVISED)]
@@ -150,7 +152,7 @@ def _cost(found: Evaluation, claims: Claims) -> str:
     )
 
 
-def _groups(claims: Claims, attribute: str) -> str:
+def _groups(claims: RecipeClaims, attribute: str) -> str:
     """Say for which groups the change in AUC is certain."""
     of = claims.groups[attribute]
     text = {c.group: f"{c.group} {text_of(c.change.shown, sign=True)}" for c in of}
@@ -161,7 +163,7 @@ def _groups(claims: Claims, attribute: str) -> str:
     return f"The change in AUC is certain for {listed(certain)}; all groups: {everyone}."
 
 
-def _levelled(claims: Claims, attribute: str) -> str:
+def _levelled(claims: RecipeClaims, attribute: str) -> str:
     """Say whether self-supervision levels down."""
     losses = claims.levelled_down(attribute)
     worst = claims.worst.get(attribute)

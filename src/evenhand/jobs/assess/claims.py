@@ -19,7 +19,7 @@ AUC, DEVIATION = "auc", "deviation_from_parity"
 
 
 @dataclass(frozen=True)
-class Claim:
+class RecipeClaim:
     """One number of the chosen cell less that of supervised, and whether it is shown to differ.
 
     Attributes
@@ -29,7 +29,7 @@ class Claim:
     change
         The number.
     p_adjusted
-        Its p-value, adjusted by Holm for all numbers of the page; None where it has none.
+        Its p-value, corrected by Holm for all numbers of the page; None where it has none.
     """
 
     attribute: str
@@ -48,7 +48,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Claims:
+class RecipeClaims:
     """Every number that the page judges.
 
     Attributes
@@ -63,18 +63,18 @@ class Claims:
         As in `Evaluation`: the level that supervised serves worst on validation, by attribute.
     """
 
-    everybody: Claim
-    deviation: dict[str, Claim]
-    groups: dict[str, tuple[Claim, ...]]
+    everybody: RecipeClaim
+    deviation: dict[str, RecipeClaim]
+    groups: dict[str, tuple[RecipeClaim, ...]]
     worst: dict[str, str]
 
     @property
-    def family(self) -> tuple[Claim, ...]:
+    def family(self) -> tuple[RecipeClaim, ...]:
         """All claims of the page, which are corrected together."""
         groups = (claim for claims in self.groups.values() for claim in claims)
         return (self.everybody, *self.deviation.values(), *groups)
 
-    def levelled_down(self, attribute: str) -> tuple[Claim, ...]:
+    def levelled_down(self, attribute: str) -> tuple[RecipeClaim, ...]:
         """Return the groups that are shown to lose AUC; none where this is not levelling down.
 
         It is levelling down unless the group that supervised serves worst on validation is shown
@@ -87,15 +87,15 @@ class Claims:
         return () if (worst in gains if worst else gains) else losses
 
 
-def claims_of(found: Evaluation, cell: str | None = None) -> Claims:
+def claims_of(found: Evaluation, cell: str | None = None) -> RecipeClaims:
     """Compare a cell (by default the chosen one) with supervised, by everybody and by group."""
     cell = cell or found.chosen
-    claims = [Claim("*", "*", AUC, found.difference(cell))]
+    claims = [RecipeClaim("*", "*", AUC, found.difference(cell))]
     attributes = tuple(found.judged[SUPERVISED].deviation)
-    claims += [Claim(name, "*", DEVIATION, found.fairer(cell, name)) for name in attributes]
-    claims += [Claim(*key, AUC, change) for key, change in found.by_group(cell).items()]
-    everybody, *others = _adjusted(claims)
-    return Claims(
+    claims += [RecipeClaim(name, "*", DEVIATION, found.fairer(cell, name)) for name in attributes]
+    claims += [RecipeClaim(*key, AUC, change) for key, change in found.by_group(cell).items()]
+    everybody, *others = _corrected(claims)
+    return RecipeClaims(
         everybody,
         {claim.attribute: claim for claim in others if claim.metric == DEVIATION},
         {
@@ -106,7 +106,7 @@ def claims_of(found: Evaluation, cell: str | None = None) -> Claims:
     )
 
 
-def _adjusted(claims: Sequence[Claim]) -> list[Claim]:
+def _corrected(claims: Sequence[RecipeClaim]) -> list[RecipeClaim]:
     differences = [claim.change.difference for claim in claims]
     adjusted = holm([np.nan if change is None else change.p for change in differences])
     return [

@@ -28,7 +28,7 @@ from evenhand.metrics.resample import Bootstrap, resample
 from evenhand.metrics.scored import Scored
 from evenhand.metrics.seeds import RecipeDifference, recipe_difference
 from evenhand.metrics.targets import find_target
-from evenhand.reporting.sections.units import UnitShare
+from evenhand.reporting.report import UnitShare
 from evenhand.tables.predictions import Predictions, read_predictions
 
 CHANCE = 0.5

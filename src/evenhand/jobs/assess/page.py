@@ -13,10 +13,9 @@ from evenhand.jobs.assess.evaluation import Evaluation, Value
 from evenhand.jobs.assess.evidence import evidence, text_of
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
 from evenhand.networks.checkpoints import read_model_record
-from evenhand.reporting.parts import Section, section_page
+from evenhand.reporting.page import section_page
+from evenhand.reporting.section import Section, sections_of
 from evenhand.reporting.sections.assessment import Part, Table, part_section
-from evenhand.reporting.sections.requirements import requirement_sections
-from evenhand.reporting.sections.similarity import similarity_sections
 from evenhand.wording import counted
 
 Record = dict[str, Any]
@@ -34,10 +33,10 @@ def page_of(run: Run, found: Sequence[Evaluation], required: Record, alike: Reco
     answer = Part(tuple(one.verdict for one in answers(whole)), tuple(remarks))
     sections = (
         part_section("answer", "Did self-supervision make this fairer?", answer),
-        *_numbered(1, requirement_sections(required)),
+        *_numbered(1, sections_of("check", required)),
         part_section("pretraining", "2. Pre-training", _pretraining(run, settings)),
         part_section("tuning", "3. Fine-tuning", _tuning(found, settings.weights)),
-        *_numbered(4, similarity_sections(alike)),
+        *_numbered(4, sections_of("similarity", alike)),
         part_section("evaluation", "5. Evaluation", evidence(whole)),
     )
     lede = (

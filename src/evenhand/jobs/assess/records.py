@@ -55,7 +55,7 @@ def _numbers(found: Evaluation, cell: str) -> Iterator[Number]:
 
 
 def _differences(found: Evaluation, cell: str, names: RowNames) -> Iterator[MetricRow]:
-    """Yield the differences of a cell from supervised; only the chosen cell's p are adjusted."""
+    """Yield the differences of a cell from supervised; only the chosen cell's p are corrected."""
     method = PAIRED[found.seeds > 1]
     for claim in claims_of(found, cell).family:
         difference = claim.change.difference

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from evenhand.evaluation.requests import advice_of, ask, permutations_note
+from evenhand.evaluation.requests import Request, advice_of, permutations_note, resolve_requests
 from evenhand.evaluation.settings import AuditSettings, CompareSettings
 from evenhand.experiments.inputs import Inputs, find_inputs, read_inputs
 from evenhand.experiments.runs import Run, begin_run
@@ -48,9 +48,9 @@ def audit(settings: AuditSettings, out: Path, *, overwrite: bool = False) -> Run
     """
     inputs = find_inputs(settings.inputs)
     models, attributes = read_inputs(inputs, settings, settings.condition)
-    asked = settings.model_copy(update={"attribute": attributes})
+    given = settings.model_copy(update={"attribute": attributes})
     start = partial(begin_run, out, "audit", overwrite=overwrite)
-    run = begin_audit(start, asked, inputs, models)
+    run, requests = begin_audit(start, given, inputs, models)
     run.note(
         pairs=[],
         notes=[
@@ -61,7 +61,7 @@ def audit(settings: AuditSettings, out: Path, *, overwrite: bool = False) -> Run
         ],
     )
     chosen = next(iter(models)) if len(models) == 1 else None
-    return write_audit(run, models, chosen=chosen)
+    return write_audit(run, models, chosen=chosen, requests=requests)
 
 
 def notes_of(models: Mapping[str, Predictions]) -> list[str]:
@@ -79,8 +79,8 @@ def begin_audit(
     settings: AuditSettings | CompareSettings,
     inputs: Inputs,
     models: Mapping[str, Predictions],
-) -> Run:
-    """Check what is asked of the models, and start the run directory that holds the answer.
+) -> tuple[Run, dict[str, Request]]:
+    """Resolve what is asked of the models, and start the run directory that holds the answer.
 
     Parameters
     ----------
@@ -89,24 +89,31 @@ def begin_audit(
     settings
         With the attributes that are looked at.
     """
-    ask(models, settings.attribute, settings, inputs.cuts)
+    requests = resolve_requests(models, settings.attribute, settings, inputs.cuts)
     run = start(
         settings=settings,
         fingerprint=fingerprint((), inputs.files.values()),
         reads=inputs.files.values(),
     )
     run.note(models=list(models), source=inputs.source, cuts=inputs.cuts)
-    return run
+    return run, requests
 
 
-def write_audit(run: Run, models: dict[str, Predictions], *, chosen: str | None) -> Run:
-    """Put predictions into a run directory, evaluate them, and end the run.
+def write_audit(
+    run: Run,
+    models: dict[str, Predictions],
+    *,
+    chosen: str | None,
+    requests: Mapping[str, Request] | None = None,
+) -> Run:
+    """Put predictions into a run directory, evaluate them as requested, and end the run.
 
-    ``models`` is empty afterwards, as they are read again: they need not be held twice.
+    ``models`` is empty afterwards: they are in ``requests`` or are read again, and need not be held
+    twice.
     """
     for name in list(models):
         write_predictions(run.predictions_file(name), models.pop(name))
     with run.phase("evaluation"):
-        evaluate(run, chosen=chosen)
+        evaluate(run, chosen=chosen, requests=requests)
     run.finish(chosen=chosen)
     return run

@@ -31,7 +31,7 @@ class Finding:
     status
         The outcome.
     p_adjusted
-        The p-value behind the status, adjusted over all tests of the requirement; None without one.
+        The p-value behind the status, corrected over all tests of the requirement; else None.
     """
 
     requirement: str

@@ -87,7 +87,7 @@ def _rate_finding(attribute: str, rates: Sequence[_Rate], settings: CheckSetting
         "base_rate",
         attribute,
         f"{worst.outcome} in {worst.group} {one:.3f}, in {worst.reference} {other:.3f}: difference "
-        f"{worst.difference}, ratio {worst.ratio}; adjusted p {p_value(worst.p)}",
+        f"{worst.difference}, ratio {worst.ratio}; corrected p {p_value(worst.p)}",
         one - other,
         limit,
         "warn" if shown and worst.size(settings) >= 1 else "pass",

@@ -98,7 +98,7 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
     run.note(
         models=[name],
         source=SourceRecord.of(source),
-        cuts={name: replace(cut, fitted=False, how=f"{cut.how} of {settings.run}")},
+        cuts={name: replace(cut, origin="run", how=f"{cut.how} of {settings.run}")},
         notes=[*([data.unlabelled] if data.unlabelled else []), *source.notes, *overlap],
         labelled=data.unlabelled is None,
     )

@@ -11,7 +11,7 @@ import pandas as pd
 from evenhand.evaluation.rows import Cut, groups_in
 from evenhand.experiments.runs import Run
 from evenhand.files import DamagedError, write_text
-from evenhand.reporting.parts import section_page
+from evenhand.reporting.page import section_page
 from evenhand.reporting.sections.assessment import Part, Table, part_section
 from evenhand.reporting.text.numbers import PERCENT
 from evenhand.reporting.text.vocabulary import shown

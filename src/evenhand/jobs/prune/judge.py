@@ -57,7 +57,7 @@ class Judge:
     def cut(self, predictions: Predictions) -> Cut:
         """Return where the scores of validation rows are cut into decisions."""
         if self.target.cut == "argmax":
-            return Cut(0.5, "the class with the higher score")
+            return Cut(0.5, "the class with the higher score", origin="classes")
         return cut_of(predictions)
 
     def values(self, predictions: Predictions) -> dict[str, float]:

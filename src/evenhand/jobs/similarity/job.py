@@ -97,7 +97,7 @@ def similarity(settings: SimilaritySettings, out: Path, *, overwrite: bool = Fal
 
 def text_table(found: Mapping[str, Any]) -> str:
     """Return each group's mean similarity over layers, and the differences, as text."""
-    lines = [f"{'attribute':<14}{'group':<20}{'patients':>9}{'mean CKA':>10}  p (adjusted)"]
+    lines = [f"{'attribute':<14}{'group':<20}{'patients':>9}{'mean CKA':>10}  p (corrected)"]
     for name, record in found["attributes"].items():
         for row in record["groups"]:
             if "undefined" in row:

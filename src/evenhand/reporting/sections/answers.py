@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from evenhand.metrics import BESIDE, EVERYBODY, headline_order
 from evenhand.reporting.estimates import Estimate, find, first, names
+from evenhand.reporting.report import Report
+from evenhand.reporting.section import section
 from evenhand.reporting.sections.levelling import changes, levelling_verdict
+from evenhand.reporting.sections.strategies import leading_metric
 from evenhand.reporting.text.numbers import hundredths, listed
 from evenhand.reporting.text.sentences import (
     Outcome,
     apart_sentence,
+    chance_remark,
     chance_sentence,
     cost_sentence,
+    detectable_sentence,
     gap_sentence,
     group_sentence,
     groups_sentence,
@@ -284,3 +289,71 @@ def _why(members: Sequence[Estimate]) -> list[str]:
         if row.undefined
     )
     return list(reasons)
+
+
+CORRECTED = (
+    "p-values are corrected over all groups and models that this page compares: of 100 pages "
+    "without any true difference, at most 5 claim one. Intervals are not corrected: one that does "
+    "not contain zero is no claim by itself."
+)
+
+
+@dataclass(frozen=True)
+class AnswerView:
+    """The answers of a page, and its further remarks."""
+
+    answers: tuple[Answer, ...]
+    remarks: tuple[str, ...]
+
+
+@section("report", "answer", "The answer", place=10)
+def answer_view(report: Report) -> AnswerView:
+    """Return what the page answers; it always says something."""
+    answers = _answers(report)
+    tested = any(verdict.p_adjusted is not None for one in answers for verdict in one.verdicts)
+    remarks = (
+        *filter(None, map(chance_remark, _overall_aucs(report))),
+        *((CORRECTED,) if tested else ()),
+        *(detectable_sentence(*one) for one in report.detectable),
+        *report.notes,
+    )
+    return AnswerView(answers, remarks)
+
+
+def verdicts_of(report: Report) -> tuple[Verdict, ...]:
+    """Return the page's statements that claim a difference or say that none is shown."""
+    doubts = ((row, chance_remark(row)) for row in _overall_aucs(report))
+    return (
+        *dict.fromkeys(verdict for answer in _answers(report) for verdict in answer.verdicts),
+        *(
+            Verdict(f"chance: {row.model}", EVERYBODY, row.claimed, text, row.p_adjusted)
+            for row, text in doubts
+            if text
+        ),
+        *report.promises,
+    )
+
+
+def _overall_aucs(report: Report) -> list[Estimate]:
+    """Return the AUC of everybody under each model that the page answers for."""
+    overall = find(report.single, attribute=EVERYBODY, group=EVERYBODY, metric="auc")
+    return [row for row in overall if row.model in report.answered]
+
+
+def _answers(report: Report) -> tuple[Answer, ...]:
+    rows, validation = report.reported, find(report.estimates, split="val")
+    models, single = report.answered, report.single
+    of_groups = [
+        replace(answer, topic=f"{answer.topic} under {model}") if len(models) > 1 else answer
+        for model in models
+        for attribute in report.attributes
+        if (answer := group_answer(single, model, attribute, report.positive)) is not None
+    ]
+    metric = leading_metric(single)
+    compared = [
+        strategy_answer(rows, model, name, first, validation, beside)
+        for model in models
+        for first, *beside in [report.judged.get(model) or (metric,)]
+        for name in report.attributes
+    ]
+    return (*(answer for answer in compared if answer is not None), *of_groups)

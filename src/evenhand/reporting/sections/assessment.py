@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from evenhand.reporting.charts.forest import Forest
 from evenhand.reporting.charts.scatter import Scatter
-from evenhand.reporting.parts import Section
+from evenhand.reporting.section import Section
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,6 @@ class Part:
     tables: tuple[Table, ...] = ()
 
 
-def part_section(anchor: str, title: str, part: Part) -> Section:
+def part_section(name: str, title: str, part: Part) -> Section:
     """Return a part as a section of a page."""
-    return Section(anchor, title, "part.html", part)
+    return Section(name, title, "part.html", part)

@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 from evenhand.metrics import EVERYBODY
 from evenhand.reporting.charts.forest import Forest, Line, Look, forest
 from evenhand.reporting.estimates import Estimate, Estimates, find, first, names
+from evenhand.reporting.report import Report
+from evenhand.reporting.section import section
 from evenhand.reporting.text.numbers import counted
-from evenhand.reporting.text.sentences import p_text
+from evenhand.reporting.text.sentences import p_text, reading
 from evenhand.reporting.text.vocabulary import Counts, shown, term
 from evenhand.reporting.text.worst_best import Extremes, extremes, is_unknown
 
@@ -60,6 +62,29 @@ class GroupView:
     across: tuple[tuple[str, str, Cell], ...]
     folded: str = ""
     """A remark, where there are too many groups to draw all."""
+
+
+@dataclass(frozen=True)
+class GroupsView:
+    """The groups under the main model, and under the others."""
+
+    reading: str
+    main: tuple[GroupView, ...]
+    others: tuple[GroupView, ...]
+
+
+@section("report", "groups", "Groups", place=20)
+def groups_view(report: Report) -> GroupsView | None:
+    """Lay out every attribute under every model; None where the main model has no groups."""
+    views = [
+        (model, view)
+        for model in report.models
+        for attribute in report.attributes
+        if (view := group_view(report.single, model, attribute, report.positive)) is not None
+    ]
+    main = tuple(view for model, view in views if model == report.main_model)
+    others = tuple(view for model, view in views if model != report.main_model)
+    return GroupsView(reading(report.single), main, others) if main else None
 
 
 def group_view(

@@ -1,16 +1,16 @@
-"""Where the numbers come from: the facts of a run as tables, and what was undefined."""
+"""Where the numbers come from: the record of a run as tables, and the thresholds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from evenhand.experiments.records import RunRecord
-from evenhand.metrics import EVERYBODY
-from evenhand.reporting.estimates import Estimate
-from evenhand.reporting.text.numbers import duration, listed
-from evenhand.reporting.text.vocabulary import shown
+from evenhand.reporting.report import Report
+from evenhand.reporting.section import section
+from evenhand.reporting.text.numbers import duration
+from evenhand.reporting.text.vocabulary import opening
 from evenhand.settings import Settings
 
 
@@ -23,18 +23,12 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Gone:
-    """Numbers that are undefined for one reason in one group."""
+class Provenance:
+    """The record of a run, and where its decisions were cut."""
 
-    model: str
-    split: str
-    attribute: str
-    group: str
-    metrics: str
-    reason: str
-    n: int
-    patients: int
-    positives: int | None
+    facts: tuple[Facts, ...]
+    thresholds: tuple[tuple[str, float], ...] = ()
+    rule: str = ""
 
 
 APART = {
@@ -42,6 +36,16 @@ APART = {
     *("settings", "versions", "seconds", "parent"),  # have tables of their own
     *("status", "answer"),  # "running" as the page is written; the page begins with the answer
 }
+
+
+@section("report", "provenance", "Settings and provenance", place=110)
+def provenance(report: Report) -> Provenance | None:
+    """Return where the numbers of a report come from, None where nothing is known."""
+    facts = fact_tables(report.record) if report.record else ()
+    pairs = [(opening(row.model), row.threshold) for row in report.single]
+    thresholds = dict.fromkeys((name, cut) for name, cut in pairs if cut is not None)
+    known = facts or thresholds or report.threshold_rule
+    return Provenance(facts, tuple(thresholds), report.threshold_rule) if known else None
 
 
 def fact_tables(record: RunRecord[Settings]) -> tuple[Facts, ...]:
@@ -65,39 +69,6 @@ def fact_tables(record: RunRecord[Settings]) -> tuple[Facts, ...]:
         ("Time", tuple((name, duration(value)) for name, value in record.seconds.items())),
     ]
     return tuple(Facts(title, rows) for title, rows in tables if rows)
-
-
-def undefined(rows: Sequence[Estimate]) -> tuple[Gone, ...]:
-    """Gather what is undefined: one entry for each group and reason, with the metrics it struck."""
-    struck: dict[tuple[str, str, str, str, str], list[Estimate]] = {}
-    for row in rows:
-        if row.value is None and not row.against:
-            reason = row.undefined or "no value was given"
-            key = (row.model, row.split, row.attribute, row.group, reason)
-            struck.setdefault(key, []).append(row)
-    return tuple(_gone(found) for found in struck.values())
-
-
-def _gone(found: Sequence[Estimate]) -> Gone:
-    row = found[0]
-    metrics = list(dict.fromkeys(one.base_term.label for one in found))
-    return Gone(
-        model=row.model,
-        split=row.split,
-        attribute="any" if row.attribute == EVERYBODY else shown(row.attribute),
-        group=_group(row),
-        metrics=listed(metrics),
-        reason=row.undefined or "no value was given",
-        n=row.n,
-        patients=row.patients,
-        positives=row.positives,
-    )
-
-
-def _group(row: Estimate) -> str:
-    if row.group != EVERYBODY:
-        return shown(row.group)
-    return "everyone" if row.attribute == EVERYBODY else "across groups"
 
 
 def _pairs(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

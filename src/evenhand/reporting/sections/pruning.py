@@ -16,27 +16,13 @@ from evenhand.reporting.charts.pruning import (
     premise_chart,
 )
 from evenhand.reporting.pruning_record import CostRecord, LayerRecord, PremiseRecord, PruningRecord
+from evenhand.reporting.report import Pruning, Report
+from evenhand.reporting.section import section
 from evenhand.reporting.sections.luck import luck_sentences
 from evenhand.reporting.text.numbers import PERCENT, counted, listed, plain
 from evenhand.reporting.text.vocabulary import MODELS
 
 QUANTILE = 1.645  # of the normal distribution, at 95 %
-
-
-@dataclass(frozen=True, eq=False)
-class Pruning:
-    """A pruning, as its run holds it.
-
-    Attributes
-    ----------
-    curve
-        Every step with its number, sparsity and validation numbers (``curve.csv``).
-    record
-        Who, what and why, each layer, and what the models cost (``pruning.json``).
-    """
-
-    curve: pd.DataFrame
-    record: PruningRecord
 
 
 @dataclass(frozen=True)
@@ -65,6 +51,12 @@ class PruningView:
     premise_says: str
     costs: tuple[tuple[str, ...], ...]
     cost_says: str
+
+
+@section("report", "pruning", "What was pruned", place=70)
+def pruning_section(report: Report) -> PruningView | None:
+    """Lay out the pruning of a report, None without one."""
+    return None if report.pruning is None else pruning_view(report.pruning)
 
 
 def pruning_view(pruning: Pruning) -> PruningView:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from evenhand.experiments.records import RunRecord, data_settings
-from evenhand.reporting.parts import Section, section_page
+from evenhand.reporting.page import section_page
+from evenhand.reporting.section import section, sections_of
 from evenhand.reporting.text.numbers import counted, listed
 from evenhand.reporting.text.vocabulary import shown
 from evenhand.reporting.verdicts import Verdict
@@ -66,27 +67,28 @@ def requirements_page(found: Mapping[str, Any], record: RunRecord[Settings]) -> 
     return section_page(
         f"evenhand check: {data}",
         f"What {data} must have before fairness can be told from it, measured.",
-        requirement_sections(found),
+        sections_of("check", found),
         record,
     )
 
 
-def requirement_sections(found: Mapping[str, Any]) -> tuple[Section, ...]:
-    """Return the sections on requirements: outcomes, counts by group, duplicates."""
+@section("check", "requirements", "Requirements", place=10)
+def requirements(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return every finding, and what they come to together."""
     rows = [_row(finding) for finding in found["findings"]]
-    sections = [
-        Section(
-            "requirements",
-            "Requirements",
-            "requirements.html",
-            {"rows": rows, "headline": headline(found), "look": LOOKS[found["status"]]},
-        ),
-        Section("counts", "Groups and splits", "counts.html", _counts(found["counts"])),
-    ]
-    if found["duplicates"]:
-        view = {"pairs": found["duplicates"], "all": found["pairs"]}
-        sections.append(Section("duplicates", "The same sample twice", "duplicates.html", view))
-    return tuple(sections)
+    return {"rows": rows, "headline": headline(found), "look": LOOKS[found["status"]]}
+
+
+@section("check", "counts", "Groups and splits", place=20)
+def counts(found: Mapping[str, Any]) -> list[Counts]:
+    """Return the counts of each attribute's groups."""
+    return list(_counts(found["counts"]))
+
+
+@section("check", "duplicates", "The same sample twice", place=30)
+def duplicates(found: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the samples that occur twice, None where there are none."""
+    return {"pairs": found["duplicates"], "all": found["pairs"]} if found["duplicates"] else None
 
 
 def requirement_verdicts(found: Mapping[str, Any]) -> list[Verdict]:

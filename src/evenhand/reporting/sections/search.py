@@ -7,37 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
 from evenhand.metrics import Target
 from evenhand.reporting.charts.forest import Axis, axis_over
 from evenhand.reporting.charts.tradeoff import Tradeoff, complete, tradeoffs
+from evenhand.reporting.report import Report, Search
+from evenhand.reporting.section import section
 from evenhand.reporting.sections.findings import Findings, findings
 from evenhand.reporting.text.numbers import finite, plain
-
-
-@dataclass(frozen=True)
-class Search:
-    """What an outer search tried, and what came of it.
-
-    Attributes
-    ----------
-    trials
-        One row per trial: ``number``, ``state`` (complete, pruned, repeated …), a column per
-        target by its name, ``lr``, ``mask`` (names of the tuned units, separated by spaces), and
-        where they are known ``study``, ``origin``, ``repeats`` and ``pareto``.
-    targets
-        What was optimised, on validation data.
-    studies
-        What came of each study, as in ``search.json``: its ``name``, the chosen ``trial``, what
-        was ``confirmed``, the ``fits`` of the choice and the ``units``' importance. Where ``trial``
-        is None, the chosen trial is one of another study, which ``chosen`` names. Trials of studies
-        that are neither listed nor named ``""`` are left out.
-    """
-
-    trials: pd.DataFrame
-    targets: Sequence[Target]
-    studies: Sequence[Mapping[str, Any]] = ({"name": ""},)
 
 
 @dataclass(frozen=True)
@@ -93,6 +69,12 @@ class StudyView:
     histories: tuple[History, ...]
     tradeoffs: tuple[Tradeoff, ...]
     findings: Findings
+
+
+@section("report", "search", "The search", place=80)
+def search_section(report: Report) -> tuple[StudyView, ...]:
+    """Lay out the search of a report, empty without one."""
+    return () if report.search is None else search_views(report.search)
 
 
 def search_views(search: Search) -> tuple[StudyView, ...]:

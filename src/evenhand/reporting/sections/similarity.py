@@ -8,7 +8,8 @@ from statistics import fmean
 from typing import Any
 
 from evenhand.experiments.records import RunRecord
-from evenhand.reporting.parts import Section, section_page
+from evenhand.reporting.page import section_page
+from evenhand.reporting.section import section, sections_of
 from evenhand.reporting.text.numbers import counted, plain, signed
 from evenhand.reporting.text.vocabulary import shown
 from evenhand.reporting.verdicts import Verdict
@@ -69,12 +70,13 @@ def similarity_page(found: Mapping[str, Any], record: RunRecord[Settings]) -> st
         "one sample each."
     )
     title = f"evenhand similarity: {one} and {other}"
-    return section_page(title, lede, similarity_sections(found), record)
+    return section_page(title, lede, sections_of("similarity", found), record)
 
 
-def similarity_sections(found: Mapping[str, Any]) -> tuple[Section, ...]:
-    """Return the sections on similarity: the answers with their heat maps, and the ratios."""
-    view = {
+@section("similarity", "similarity", "Does each group look alike to both models?", place=10)
+def similarity(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the answers with their heat maps, and the ratios."""
+    return {
         "everybody": _map("Everybody", "", found["everybody"], found),
         "attributes": [
             _attribute(name, record, found) for name, record in found["attributes"].items()
@@ -84,14 +86,12 @@ def similarity_sections(found: Mapping[str, Any]) -> tuple[Section, ...]:
         "models": found["models"],
         "level": f"{100 * found['level']:.0f} %",
     }
-    title = "Does each group look alike to both models?"
-    return (Section("similarity", title, "similarity.html", view),)
 
 
 def similarity_verdicts(found: Mapping[str, Any]) -> tuple[Verdict, ...]:
     """Return the verdict of a comparison of layers for each attribute.
 
-    A claim rests on p-values that are adjusted over all groups and attributes.
+    A claim rests on p-values that are corrected over all groups and attributes.
     """
     one, other = found["models"]
     verdicts = []
@@ -175,7 +175,7 @@ def _told(
     differing = [row for row in record["groups"] if row.get("p_adjusted") is not None]
     details += [
         f"{shown(row['group'])} against the rest: p = {plain(row['p_adjusted'])}, "
-        "adjusted for all groups; labels held equal."
+        "corrected for all groups; labels held equal."
         for row in differing
     ]
     tested = [one["attributes"][name] for one in seeds] or [record]

@@ -9,13 +9,13 @@ from evenhand.metrics import EVERYBODY
 from evenhand.metrics import leading_metric as leading_of
 from evenhand.reporting.charts.forest import Forest, Line, Look, forest
 from evenhand.reporting.estimates import Estimate, Estimates, find, names
+from evenhand.reporting.report import Report
+from evenhand.reporting.section import section
 from evenhand.reporting.sections.levelling import GainsTable, gains_tables
 from evenhand.reporting.text.sentences import paired_chip
 from evenhand.reporting.text.vocabulary import shown, term
 from evenhand.reporting.text.worst_best import is_unknown
 
-SPLITS = ("train", "val", "test")
-SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 SUMMED_UP = ("worst", "gap")
 
 
@@ -42,6 +42,19 @@ class Comparison:
     gains: tuple[GainsTable, ...]
     paired: tuple[Forest, ...]
     paired_further: tuple[Forest, ...]
+
+
+def _title(report: Report) -> str:
+    """Name what the models of a run are: strategies where a search chose one."""
+    chose = report.chosen and report.pruning is None and report.adjusted is None
+    return f"{'Strategies' if chose else 'Models'} side by side"
+
+
+@section("report", "strategies", _title, place=50)
+def strategies_view(report: Report) -> Comparison | None:
+    """Lay out the models of the report side by side; None where there is only one."""
+    validation = find(report.estimates, split="val")
+    return comparison(report.reported, report.attributes, report.chosen, validation, report.judged)
 
 
 def comparison(
@@ -99,20 +112,6 @@ def _gains(
     )  # fmt: skip
 
 
-def generalisation(rows: Sequence[Estimate], attributes: Sequence[str]) -> tuple[Forest, ...]:
-    """Lay out gap and worst group on each split side by side, empty with one split alone."""
-    single = [row for row in rows if not row.against]
-    if len(names(single, "split")) < 2:
-        return ()
-    metric = leading_metric(single)
-    wanted = [(EVERYBODY, None), *((name, kind) for name in attributes for kind in SUMMED_UP)]
-    plots = (
-        _by_split(find(single, attribute=name, group=EVERYBODY, base=metric, aggregate=kind))
-        for name, kind in wanted
-    )
-    return tuple(plot for plot in plots if plot.rows)
-
-
 def leading_metric(rows: Sequence[Estimate]) -> str:
     """Return the metric that models are compared by: AUC, or the first that says what is better."""
     return leading_of(names([row for row in rows if row.of_group], "metric"))
@@ -123,7 +122,7 @@ def _by_model(
 ) -> Forest:
     told = find(rows, attribute=attribute, group=EVERYBODY, base=metric, aggregate=kind)
     lines = [Line(row.model, row, kind=_kind(row.model, chosen)) for row in told]
-    return forest(lines, _look(attribute, metric, kind))
+    return forest(lines, look_of(attribute, metric, kind))
 
 
 def _by_group(rows: Sequence[Estimate], attribute: str, metric: str, chosen: str | None) -> Forest:
@@ -142,23 +141,7 @@ def _by_group(rows: Sequence[Estimate], attribute: str, metric: str, chosen: str
         for group in names(told, "group")
         for row in find(told, group=group)
     ]
-    return forest(lines, _look(attribute, metric))
-
-
-def _by_split(told: Sequence[Estimate]) -> Forest:
-    lines = [
-        Line(
-            SPLIT_NAMES.get(row.split, row.split),
-            row,
-            kind="chosen" if row.split == "test" else "other",
-            section=model,
-        )
-        for model in names(told, "model")
-        for row in sorted(find(told, model=model), key=_split_order)
-    ]
-    if not told:
-        return forest((), Look(""))
-    return forest(lines, _look(told[0].attribute, told[0].base, told[0].aggregate))
+    return forest(lines, look_of(attribute, metric))
 
 
 def _kind(model: str, chosen: str | None) -> str:
@@ -168,11 +151,8 @@ def _kind(model: str, chosen: str | None) -> str:
     return "chosen" if model == chosen else "other"
 
 
-def _split_order(row: Estimate) -> int:
-    return SPLITS.index(row.split) if row.split in SPLITS else len(SPLITS)
-
-
-def _look(attribute: str, metric: str, kind: str | None = None) -> Look:
+def look_of(attribute: str, metric: str, kind: str | None = None) -> Look:
+    """Return how a picture of one number is labelled."""
     known, label = term(metric, kind), term(metric).label
     by = "of everyone" if attribute == EVERYBODY else f"by {shown(attribute)}"
     says = {

@@ -5,32 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from evenhand.reporting.report import Report, UnitShare
+from evenhand.reporting.section import section
 from evenhand.reporting.text.numbers import PERCENT
-
-
-@dataclass(frozen=True)
-class UnitShare:
-    """One unit of a backbone, and whether the mask tunes it.
-
-    Attributes
-    ----------
-    name
-        The unit's name, ``blocks.3.attn``.
-    depth
-        Its place from input to output, from 0.
-    kind
-        Which part of a block it is, ``attn``.
-    parameters
-        How many parameters it holds.
-    tuned
-        Whether they may change.
-    """
-
-    name: str
-    depth: int
-    kind: str
-    parameters: int
-    tuned: bool
 
 
 @dataclass(frozen=True)
@@ -53,6 +30,12 @@ class UnitView:
     def share_text(self) -> str:
         """The same in words."""
         return PERCENT.text(self.share / 100)
+
+
+@section("report", "units", "What the best mask tunes", place=90)
+def units_section(report: Report) -> UnitView | None:
+    """Lay out the units of the report's model, None where they are not known."""
+    return unit_view(report.units) if report.units else None
 
 
 def unit_view(units: Sequence[UnitShare]) -> UnitView:

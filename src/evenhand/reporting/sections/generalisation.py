@@ -1,0 +1,55 @@
+"""How each model does on training, validation and test patients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from evenhand.metrics import EVERYBODY
+from evenhand.reporting.charts.forest import Forest, Line, Look, forest
+from evenhand.reporting.estimates import Estimate, find, names
+from evenhand.reporting.report import Report
+from evenhand.reporting.section import section
+from evenhand.reporting.sections.strategies import SUMMED_UP, leading_metric, look_of
+
+SPLITS = ("train", "val", "test")
+SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
+
+
+@section("report", "generalisation", "Does fairness generalise?", place=60)
+def generalisation_view(report: Report) -> tuple[Forest, ...]:
+    """Lay out the splits of the report side by side; empty with one split alone."""
+    return generalisation(report.estimates, report.attributes)
+
+
+def generalisation(rows: Sequence[Estimate], attributes: Sequence[str]) -> tuple[Forest, ...]:
+    """Lay out gap and worst group on each split side by side, empty with one split alone."""
+    single = [row for row in rows if not row.against]
+    if len(names(single, "split")) < 2:
+        return ()
+    metric = leading_metric(single)
+    wanted = [(EVERYBODY, None), *((name, kind) for name in attributes for kind in SUMMED_UP)]
+    plots = (
+        _by_split(find(single, attribute=name, group=EVERYBODY, base=metric, aggregate=kind))
+        for name, kind in wanted
+    )
+    return tuple(plot for plot in plots if plot.rows)
+
+
+def _by_split(told: Sequence[Estimate]) -> Forest:
+    lines = [
+        Line(
+            SPLIT_NAMES.get(row.split, row.split),
+            row,
+            kind="chosen" if row.split == "test" else "other",
+            section=model,
+        )
+        for model in names(told, "model")
+        for row in sorted(find(told, model=model), key=_split_order)
+    ]
+    if not told:
+        return forest((), Look(""))
+    return forest(lines, look_of(told[0].attribute, told[0].base, told[0].aggregate))
+
+
+def _split_order(row: Estimate) -> int:
+    return SPLITS.index(row.split) if row.split in SPLITS else len(SPLITS)

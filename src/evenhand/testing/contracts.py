@@ -1,0 +1,332 @@
+"""What every metric, method, strategy, reader, SSL objective, estimator and backbone keeps to."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from evenhand.cohort.readers import read_cohort
+from evenhand.cohort.registry import READERS
+from evenhand.cohort.settings import DataSettings
+from evenhand.masks.masks import find_units
+from evenhand.masks.strategies import find_strategy
+from evenhand.masks.units import parts
+from evenhand.methods.base import TrainingMethod
+from evenhand.methods.registry import find_method, training_method
+from evenhand.metrics.estimate import point, why_undefined
+from evenhand.metrics.registry import Metric, find_metric
+from evenhand.metrics.scored import Scored, scored
+from evenhand.networks.model import Model, build_model
+from evenhand.pretraining.registry import SSL_OBJECTIVES
+from evenhand.pruning.curvature import GroupBatch
+from evenhand.pruning.registry import find_estimator
+from evenhand.tables.attributes import UNKNOWN
+
+CLASSES = ("no", "yes")
+GROUPS = ["a"] * 20 + ["b"] * 20
+
+
+class MetricContract:
+    """A metric of one group; set ``name``."""
+
+    name: str
+
+    def rows(self, seed: int = 0, n: int = 60) -> Scored:
+        """Return rows with both classes, where the metric is defined."""
+        rng = np.random.default_rng(seed)
+        labels = np.arange(n) % 2
+        scores = np.clip((labels + rng.normal(0, 1, n) + 2) / 5, 0.01, 0.99)
+        return scored(labels, scores, patients=np.arange(n))
+
+    def _metric(self) -> Metric:
+        return find_metric(self.name)
+
+    def test_it_says_what_it_is(self) -> None:
+        """It has a title, a source, and a direction that its ideal value fits."""
+        metric = self._metric()
+        assert metric.title
+        assert metric.source
+        assert metric.direction != "ideal" or metric.ideal is not None
+
+    def test_it_is_defined_where_what_it_requires_is_there(self) -> None:
+        """It has a finite value on rows of both classes."""
+        rows, metric = self.rows(), self._metric()
+        assert why_undefined(rows, metric, (1,)) is None
+        assert np.isfinite(point(rows, metric, (1,)))
+
+    def test_without_rows_it_is_undefined(self) -> None:
+        """It is NaN without rows, and there is a reason."""
+        none, metric = self.rows().take(np.arange(0)), self._metric()
+        assert np.isnan(point(none, metric, (1,)))
+        assert why_undefined(none, metric, (1,)) == "no samples"
+
+    def test_the_order_of_rows_changes_nothing(self) -> None:
+        """Rows in another order give the same value."""
+        rows, metric = self.rows(), self._metric()
+        order = np.random.default_rng(1).permutation(len(rows))
+        assert np.isclose(point(rows.take(order), metric, (1,)), point(rows, metric, (1,)))
+
+    def test_a_patient_that_is_drawn_twice_counts_twice(self) -> None:
+        """A resample is what its rows, repeated, are."""
+        rows, metric = self.rows(), self._metric()
+        drawn = np.random.default_rng(2).integers(0, 3, len(rows))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            resampled = float(metric.value(metric.form(rows)(drawn[None].astype(np.uint8)))[0])
+        repeated = np.repeat(np.arange(len(rows)), drawn)
+        copies = scored(
+            rows.labels[repeated], rows.scores[repeated], patients=rows.patients[repeated]
+        )
+        assert np.isclose(resampled, point(copies, metric, (1,)), equal_nan=True)
+
+
+class MethodContract:
+    """A mitigation method of training; set ``name``, and ``settings`` where it needs some."""
+
+    name: str
+    settings: dict[str, object] = {}  # noqa: RUF012  (a subclass replaces it)
+
+    def make(self) -> TrainingMethod:
+        """Return the method, which has seen 40 training rows of two groups."""
+        method: TrainingMethod = training_method(self.name, **self.settings)
+        labels = np.arange(40) % 2
+        method.sampler(labels, GROUPS, classes=2)
+        return method
+
+    def _loss(self, method: TrainingMethod, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+        drawn = torch.Generator().manual_seed(seed)
+        features = torch.randn(12, 4, generator=drawn)
+        logits = torch.randn(12, method.head_outputs(2), generator=drawn).requires_grad_()
+        labels, groups = torch.arange(12) % 2, torch.arange(12) // 2 % 2
+        return method.loss(logits, features, labels, groups), logits
+
+    def test_it_has_a_title(self) -> None:
+        """It is listed with one line."""
+        assert find_method(self.name).title
+
+    def test_its_loss_can_be_minimised(self) -> None:
+        """Its loss is one finite number with a finite gradient."""
+        loss, logits = self._loss(self.make())
+        (gradient,) = torch.autograd.grad(loss, logits)
+        assert loss.ndim == 0
+        assert torch.isfinite(loss)
+        assert torch.isfinite(gradient).all()
+
+    def test_an_epoch_holds_rows_of_the_training_data(self) -> None:
+        """The order of an epoch names training rows."""
+        method = training_method(self.name, **self.settings)
+        order = list(method.sampler(np.arange(40) % 2, GROUPS, classes=2))
+        assert order
+        assert set(order) <= set(range(40))
+
+    def test_scores_have_a_column_for_each_class(self) -> None:
+        """Outputs of the head become logits of the classes."""
+        method = self.make()
+        assert method.scored(torch.zeros(3, method.head_outputs(2))).shape == (3, 2)
+
+    def test_a_resumed_training_goes_on_where_it_was(self) -> None:
+        """What it keeps of its state gives the same loss again."""
+        first, again = self.make(), self.make()
+        self._loss(first)
+        first.after_epoch()
+        again.load_state_dict(deepcopy(first.state_dict()))
+        assert torch.allclose(self._loss(first, 1)[0], self._loss(again, 1)[0])
+
+
+class StrategyContract:
+    """A strategy; set ``name`` as ``--strategy`` takes it, and the ``backbone`` it is tried on."""
+
+    name: str
+    backbone = "test_vit"
+
+    def model(self) -> Model:
+        """Return a small model to fine-tune."""
+        return build_model(self.backbone, "none", 32, CLASSES, seed=0)
+
+    def test_it_tunes_units_of_the_network(self) -> None:
+        """In every epoch its mask names units that there are."""
+        model, schedule = find_strategy(self.name)(self.model(), 0)
+        for epoch in range(3):
+            find_units(model.backbone, schedule(epoch))
+
+    def test_a_seed_gives_the_same_again(self) -> None:
+        """The same model and seed give the same weights and masks."""
+        (one, first), (two, second) = (find_strategy(self.name)(self.model(), 3) for _ in "ab")
+        assert first(0) == second(0)
+        for name, value in one.state_dict().items():
+            assert torch.equal(value, two.state_dict()[name])
+
+    def test_the_model_still_tells_the_classes_apart(self) -> None:
+        """What it returns gives logits for each class."""
+        model, _ = find_strategy(self.name)(self.model(), 0)
+        assert model.eval()(torch.zeros(2, 3, 32, 32)).shape == (2, len(CLASSES))
+
+
+class ReaderContract:
+    """A reader; override ``settings``, which writes tiny data in its layout."""
+
+    def settings(self, folder: Path) -> DataSettings:
+        """Write tiny data below a folder, and return the settings that name them."""
+        raise NotImplementedError("return DataSettings(data='NAME:PATH', …) of tiny data")
+
+    def test_it_says_what_it_reads(self, tmp_path: Path) -> None:
+        """It tells title, task, modality, licence and access."""
+        about = READERS[self.settings(tmp_path).data.partition(":")[0]].about
+        assert all((about.title, about.task, about.modality, about.licence, about.access))
+
+    def test_ids_are_text_and_samples_differ(self, tmp_path: Path) -> None:
+        """Every sample has a name of its own, and a patient."""
+        table = read_cohort(self.settings(tmp_path)).table
+        assert table["sample_id"].is_unique
+        for column in ("sample_id", "patient_id"):
+            assert all(isinstance(name, str) and name for name in table[column])
+
+    def test_labels_count_the_classes(self, tmp_path: Path) -> None:
+        """Labels are places in the list of classes."""
+        cohort = read_cohort(self.settings(tmp_path))
+        assert set(cohort.labels) <= set(range(len(cohort.classes)))
+
+    def test_unknown_is_a_level_of_every_attribute(self, tmp_path: Path) -> None:
+        """Levels are declared, and ``unknown`` comes last."""
+        cohort = read_cohort(self.settings(tmp_path))
+        for name, attribute in cohort.attributes.items():
+            levels = cohort.table[f"attr_{name}"].cat.categories.tolist()
+            assert levels == [*attribute.levels, UNKNOWN]
+
+    def test_opening_again_gives_the_same(self, tmp_path: Path) -> None:
+        """Nothing depends on when the data are read."""
+        settings = self.settings(tmp_path)
+        assert read_cohort(settings).table.equals(read_cohort(settings).table)
+
+
+class ObjectiveContract:
+    """An SSL objective; set ``name``."""
+
+    name: str
+
+    def _views(self, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+        drawn = torch.Generator().manual_seed(seed)
+        width = SSL_OBJECTIVES[self.name].widths[-1]
+        first = torch.randn(16, width, generator=drawn)
+        second = first + 0.1 * torch.randn(16, width, generator=drawn)
+        return first.requires_grad_(), second.requires_grad_()
+
+    def test_it_has_a_title(self) -> None:
+        """It is listed with one line."""
+        assert SSL_OBJECTIVES.titles()[self.name]
+
+    def test_its_loss_teaches_both_views(self) -> None:
+        """The loss is one finite number, and both views have a finite gradient that is not 0."""
+        first, second = self._views()
+        loss = SSL_OBJECTIVES[self.name].loss(first, second)
+        assert loss.ndim == 0
+        for gradient in torch.autograd.grad(loss, (first, second)):
+            assert torch.isfinite(gradient).all()
+            assert gradient.abs().sum() > 0
+
+    def test_views_of_one_sample_are_better_than_views_of_two(self) -> None:
+        """The loss is lower where the views are partners."""
+        loss, (first, second) = SSL_OBJECTIVES[self.name].loss, self._views()
+        assert loss(first, second) < loss(first, second.roll(1, 0))
+
+    def test_the_order_of_samples_changes_nothing(self) -> None:
+        """Samples in another order give the same loss."""
+        loss, (first, second) = SSL_OBJECTIVES[self.name].loss, self._views()
+        order = torch.randperm(len(first), generator=torch.Generator().manual_seed(1))
+        assert torch.allclose(loss(first, second), loss(first[order], second[order]), rtol=1e-4)
+
+    def test_the_projection_head_has_its_widths(self) -> None:
+        """The head maps representations to the last width."""
+        made = SSL_OBJECTIVES[self.name]
+        assert made.head(7)(torch.zeros(2, 7)).shape == (2, made.widths[-1])
+
+
+class EstimatorContract:
+    """An estimator of curvature; set ``name``."""
+
+    name: str
+    parameters = ("0.weight", "2.weight")
+
+    def network(self) -> nn.Module:
+        """Return a small network of layers that any estimator handles."""
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))
+
+    def _batch(self) -> GroupBatch:
+        drawn = torch.Generator().manual_seed(0)
+        inputs = torch.randn(12, 5, generator=drawn)
+        return GroupBatch(inputs, torch.arange(12) % 3, {"a": slice(0, 6), "b": slice(6, 12)})
+
+    def _curvature(self, network: nn.Module) -> dict[str, dict[str, torch.Tensor]]:
+        run = find_estimator(self.name)(2, torch.Generator().manual_seed(0))
+        return run(network, [self._batch()], self.parameters)
+
+    def test_it_gives_a_number_for_each_weight_of_each_group(self) -> None:
+        """Group by group, h has the shapes of the parameters and is finite."""
+        network = self.network()
+        h = self._curvature(network)
+        assert h.keys() == {"a", "b"}
+        for of_group in h.values():
+            assert of_group.keys() == set(self.parameters)
+            for name, values in of_group.items():
+                assert values.shape == network.get_parameter(name).shape
+                assert torch.isfinite(values).all()
+
+    def test_it_leaves_the_network_as_it_was(self) -> None:
+        """Weights and what may change are the same afterwards, and no gradient is left."""
+        network = self.network()
+        network[0].weight.requires_grad_(False)  # type: ignore[index]
+        before = deepcopy(network.state_dict())
+        self._curvature(network)
+        assert [p.requires_grad for p in network.parameters()] == [False, True, True, True]
+        assert all(p.grad is None for p in network.parameters())
+        assert all(torch.equal(value, before[n]) for n, value in network.state_dict().items())
+
+    def test_a_generator_gives_the_same_again(self) -> None:
+        """The same generator draws the same numbers."""
+        first, second = (self._curvature(self.network()) for _ in "ab")
+        for group, of_group in first.items():
+            assert all(torch.equal(h, second[group][name]) for name, h in of_group.items())
+
+
+class BackboneContract:
+    """A network for images; set ``name``, and the ``size`` of its images."""
+
+    name: str
+    size = 32
+
+    def model(self, seed: int = 0) -> Model:
+        """Return the network with random weights and a head for two classes."""
+        return build_model(self.name, "none", self.size, CLASSES, seed)
+
+    def _images(self) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return torch.rand(3, 3, self.size, self.size, generator=generator)
+
+    def test_it_gives_features_and_logits(self) -> None:
+        """Images become one row of features each, and logits of the classes."""
+        model = self.model().eval()
+        assert model.features(self._images()).ndim == 2
+        assert model(self._images()).shape == (3, len(CLASSES))
+
+    def test_a_sample_does_not_depend_on_its_batch(self) -> None:
+        """In evaluation mode an image has the same logits alone."""
+        model, images = self.model().eval(), self._images()
+        assert torch.allclose(model(images)[:1], model(images[:1]), atol=1e-5)
+
+    def test_every_weight_is_in_one_unit(self) -> None:
+        """The units cover the network, each weight once."""
+        backbone = self.model().backbone
+        held = [id(p) for unit in parts(backbone) for p in unit.parameters]
+        assert sorted(held) == sorted(id(p) for p in backbone.parameters())
+
+    def test_a_seed_gives_the_same_weights(self) -> None:
+        """The same seed gives the same network; a state can be loaded into another."""
+        one, same, other = self.model(1), self.model(1), self.model(2)
+        other.load_state_dict(one.state_dict())
+        for name, value in one.state_dict().items():
+            assert torch.equal(value, same.state_dict()[name])
+            assert torch.equal(value, other.state_dict()[name])

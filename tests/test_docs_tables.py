@@ -1,0 +1,38 @@
+"""The tables of the guides list what is registered, and nothing else."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from tests.conftest import ROOT
+
+import evenhand
+from evenhand.masks.registry import STRATEGIES
+from evenhand.pretraining.registry import SSL_OBJECTIVES
+from evenhand.pruning.registry import ESTIMATORS
+
+
+def first_column(guide: str, heading: str) -> set[str]:
+    """Return the names in the first column of the table below a header line."""
+    text = (ROOT / "docs" / guide).read_text(encoding="utf-8")
+    table = text.partition(heading)[2].partition("\n\n")[0]
+    return {name for line in table.splitlines() for name in re.findall(r"^\| `([^`]+)`", line)}
+
+
+def test_the_estimators_of_the_guide_are_those_that_are_registered():
+    names = first_column("pruning.md", "| name | what | cost in backward passes |")
+    assert names == set(ESTIMATORS.titles())
+
+
+@pytest.mark.parametrize("registry", [SSL_OBJECTIVES, STRATEGIES], ids=["ssl", "strategies"])
+def test_every_name_is_in_the_guides(registry):
+    guides = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md"))
+    missing = [name for name in registry.titles() if not re.search(rf"\b{name}\b", guides)]
+    assert missing == []
+
+
+def test_every_way_to_register_is_in_the_guide():
+    text = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"evenhand\.(register_\w+)", text))
+    assert listed >= {name for name in evenhand.__all__ if name.startswith("register_")}
