@@ -369,8 +369,9 @@ def _largest_t(
     values, largest = [], np.zeros(1)
     for at, drawn in batches:
         error = drawn.std(axis=1, ddof=1)
-        size = np.abs(drawn - at[:, None])
-        t = np.divide(size, error[:, None], out=np.zeros_like(size), where=error[:, None] > 0)
+        t = drawn - at[:, None]
+        np.abs(t, out=t)
+        t /= np.where(error > 0, error, np.inf)[:, None]
         largest = np.maximum(largest, t.max(axis=0))
         values.append(at)
     found = np.concatenate(values)
