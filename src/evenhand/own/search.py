@@ -255,8 +255,7 @@ class _Fits:
         """Train a choice, and return its target after the last epoch."""
         epochs = self.train(self.own(choice))
         value = None
-        ending: Any = closing(epochs) if hasattr(epochs, "close") else nullcontext()
-        with ending:
+        with closing(epochs) if hasattr(epochs, "close") else nullcontext():
             for number, scores in enumerate(epochs, 1):
                 value = self.rows.value(scores, number)
                 if math.isnan(value):
