@@ -1,7 +1,7 @@
 """The report: metric rows in, one HTML page out."""
 
 from evenhand.reporting.card import model_card
-from evenhand.reporting.page import render
+from evenhand.reporting.page import render, render_table
 from evenhand.reporting.report import Pruning, Report, Samples, Search, UnitShare
 from evenhand.reporting.sections.answers import verdicts_of
 
@@ -13,5 +13,6 @@ __all__ = [
     "UnitShare",
     "model_card",
     "render",
+    "render_table",
     "verdicts_of",
 ]

@@ -22,14 +22,25 @@ SHOWN = 2
 """Metrics that are shown by group; of the first also the worst group and the gap."""
 
 
-def print_table(rows: pd.DataFrame, split: str = "test") -> str:
-    """Return the main numbers as text: each model by group, then each pair of models."""
+def print_table(rows: pd.DataFrame, split: str = "test", numbers: Sequence[str] = ()) -> str:
+    """Return numbers as text: each model by group, then each pair of models.
+
+    Parameters
+    ----------
+    rows
+        The columns of ``metrics.json``.
+    split
+        Whose rows.
+    numbers
+        Full names of the numbers; by default the main ones.
+    """
     told = rows[rows["split"] == split]
     single, paired = told[told["against"].isna()], told[told["against"].notna()]
-    tables = [_table(single, "model", _metrics(single))]
+    tables = [_table(single, "model", numbers or _main(single, SHOWN))]
     if len(paired):
         names = paired["model"] + " − " + paired["against"]
-        tables.append(_table(paired.assign(model=names), "difference", _metrics(paired)[:1]))
+        shown = numbers or _main(paired, 1)
+        tables.append(_table(paired.assign(model=names), "difference", shown))
     return "\n\n".join(tables)
 
 
@@ -72,16 +83,20 @@ def _plain_sign(sign: str) -> str:
     return sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}"
 
 
+def _main(rows: pd.DataFrame, count: int) -> list[str]:
+    """Return the first metrics, and the worst group and the gap of the first of all."""
+    metrics = _metrics(rows)[:count]
+    return [*metrics, f"{metrics[0]}_worst", f"{metrics[0]}_gap"]
+
+
 def _metrics(rows: pd.DataFrame) -> list[str]:
     everybody = rows.loc[(rows["attribute"] == "*"), "metric"].unique()
     leading = [name for name in ("auc", "accuracy") if name in everybody[:SHOWN]]
     return leading if len(leading) == SHOWN else list(everybody[:SHOWN])
 
 
-def _table(rows: pd.DataFrame, title: str, metrics: Sequence[str]) -> str:
-    wanted = [*metrics, f"{metrics[0]}_worst", f"{metrics[0]}_gap"]
-    asked = rows[rows["metric"].isin(wanted)]
-    kept, hidden = _worst_served(asked, metrics[0])
+def _table(rows: pd.DataFrame, title: str, numbers: Sequence[str]) -> str:
+    kept, hidden = _worst_served(rows[rows["metric"].isin(numbers)], numbers[0])
     shown = kept.to_dict("records")
     tested = int(rows["p_adjusted"].notna().any())
     header = (title, "metric", "group", "value", _level(rows), "n", *(["corrected p"] * tested))
