@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from evenhand.errors import EvenhandError, import_extra, pick, some
 from evenhand.files import write_text
 from evenhand.metrics import (
+    DETECTABLE,
     Bootstrap,
     Groups,
     Measured,
@@ -28,7 +29,14 @@ from evenhand.metrics import (
     scored,
 )
 from evenhand.own.inputs import as_array, as_groups
-from evenhand.reporting import Report, Samples, render, render_table, verdicts_of
+from evenhand.reporting import (
+    Report,
+    Samples,
+    detectable_differences,
+    render,
+    render_table,
+    verdicts_of,
+)
 from evenhand.reporting.charts.axes import draw_forest
 from evenhand.reporting.estimates import find, first
 from evenhand.reporting.sections.groups import everyone_line, group_lines, group_look
@@ -58,7 +66,8 @@ class GroupTable:
         return as_table(self.page.rows)
 
     def __repr__(self) -> str:
-        numbers = list(dict.fromkeys(row.metric for row in self.page.rows))
+        told = [row.metric for row in self.page.rows if row.aggregate != DETECTABLE]
+        numbers = list(dict.fromkeys(told))
         verdicts = print_verdicts(verdicts_of(self.page))
         return "\n\n".join(filter(None, (print_table(self.frame, SPLIT, numbers), verdicts)))
 
@@ -155,6 +164,7 @@ def measure_groups(
         ``(n,)``; by default each row is a patient. Resampling keeps a patient's rows together.
     metrics, aggregates
         Names as ``evenhand audit --list-metrics`` prints them: of each group, and across groups.
+        With a gap comes how large a difference would be found (``detectable``).
     threshold
         Class 1 is decided at this score and above; it must not come from these rows.
     against
@@ -199,16 +209,19 @@ def measure_groups(
     _refuse_measurements(_columns(groups))
     coded = as_groups(groups, len(rows))
     _refuse_single_patients(coded, rows)
-    plan = Plan(_listed(metrics), _listed(aggregates), bootstrap=Bootstrap(replicates, level))
-    parts = _parts(models, coded, plan, seed)
+    plan = Plan(
+        _listed(metrics), _with_detectable(aggregates), bootstrap=Bootstrap(replicates, level)
+    )
+    numbers = judge(list(_parts(models, coded, plan, seed)))
     samples = {name: _samples(one, coded, plan) for name, one in models.items() if one.binary}
     return GroupTable(
         Report(
             title="Measured by group",
-            rows=judge(list(parts)),
+            rows=numbers,
             attributes=tuple(coded),
             split=SPLIT,
             samples=samples,
+            detectable=detectable_differences(numbers, names[0], SPLIT),
             threshold_rule=f"Decision rule: fixed at {threshold:g}." if rows.binary else "",
         )
     )
@@ -249,6 +262,12 @@ def _scored(y_true: Any, y_score: Any, patients: Any, threshold: float) -> Score
 def _listed(names: Sequence[str]) -> tuple[str, ...]:
     """Return names without repetition; one alone will do."""
     return (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))
+
+
+def _with_detectable(aggregates: Sequence[str]) -> tuple[str, ...]:
+    """Add to gaps how large a difference would be found: no verdict goes without it."""
+    listed = _listed(aggregates)
+    return tuple(dict.fromkeys((*listed, DETECTABLE))) if "gap" in listed else listed
 
 
 def _columns(groups: Any) -> dict[str, Any]:

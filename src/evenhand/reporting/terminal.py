@@ -36,12 +36,25 @@ def print_table(rows: pd.DataFrame, split: str = "test", numbers: Sequence[str] 
     """
     told = rows[rows["split"] == split]
     single, paired = told[told["against"].isna()], told[told["against"].notna()]
-    tables = [_table(single, "model", numbers or _main(single, SHOWN))]
+    tables = [_table(single, "model", numbers or _with_extremes(_metrics(single)))]
     if len(paired):
         names = paired["model"] + " − " + paired["against"]
-        shown = numbers or _main(paired, 1)
-        tables.append(_table(paired.assign(model=names), "difference", shown))
+        pairs = paired.assign(model=names)
+        tables += [_table(pairs, "difference", numbers)] if numbers else _paired_tables(pairs)
     return "\n\n".join(tables)
+
+
+def _paired_tables(paired: pd.DataFrame) -> list[str]:
+    """Return a table of the pairs that are judged by the same metrics, in their order."""
+    together: dict[tuple[str, ...], list[pd.DataFrame]] = {}
+    for _, rows in paired.groupby("model", sort=False):
+        everybody = rows[(rows["attribute"] == "*") & rows["p_adjusted"].notna()]
+        judged = tuple(everybody["metric"].unique()) or tuple(_metrics(rows)[:1])
+        together.setdefault(judged, []).append(rows)
+    return [
+        _table(pd.concat(parts), "difference", _with_extremes(metrics))
+        for metrics, parts in together.items()
+    ]
 
 
 def print_verdicts(verdicts: Sequence[Verdict]) -> str:
@@ -83,9 +96,8 @@ def _plain_sign(sign: str) -> str:
     return sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}"
 
 
-def _main(rows: pd.DataFrame, count: int) -> list[str]:
-    """Return the first metrics, and the worst group and the gap of the first of all."""
-    metrics = _metrics(rows)[:count]
+def _with_extremes(metrics: Sequence[str]) -> list[str]:
+    """Return the names of metrics, and of the worst group and the gap of the first."""
     return [*metrics, f"{metrics[0]}_worst", f"{metrics[0]}_gap"]
 
 
