@@ -29,7 +29,7 @@ def planted(seed=0, n=N):
         {
             "patient": [f"p{k:03d}" for k in patients],
             "sex": rng.choice(["female", "male"], n)[patients],
-            "site": rng.choice(["A", "B", "C"], n, p=[0.5, 0.3, 0.2])[patients],
+            "site": rng.choice(["A", "B"], n)[patients],
             "y": rng.integers(0, 2, n),
         }
     )
@@ -110,7 +110,7 @@ def test_paired_differences_are_those_of_the_comparison(tmp_path):
     for row in ours:
         other = theirs[row["attribute"], row["group"], row["metric"]]
         for name in ("value", "low", "high"):
-            assert row[name] == pytest.approx(other[name], abs=1e-12), name
+            assert other[name] is None if np.isnan(row[name]) else row[name] == other[name], name
 
 
 @settings(max_examples=20)
@@ -160,7 +160,7 @@ def test_several_classes_take_the_class_of_the_highest_score():
     table = measure_groups(labels, scores, TABLE.sex, metrics="accuracy", replicates=19)
     women = (TABLE.sex == "female").to_numpy()
     expected = sk.accuracy_score(labels[women], scores[women].argmax(1))
-    assert value(table, group="female") == pytest.approx(expected)
+    assert value(table, group="female", metric="accuracy") == pytest.approx(expected)
 
 
 def test_patients_are_the_unit(measured):
@@ -172,9 +172,11 @@ def test_patients_are_the_unit(measured):
 
 
 def test_the_planted_gap_is_claimed_and_unknown_is_not_compared(measured):
-    assert rows_of(measured, attribute="sex", metric="auc_gap")["p_adjusted"].item() < 0.05
-    assert rows_of(measured, attribute="site", metric="auc_gap")["p_adjusted"].item() > 0.05
-    assert "unknown" in set(rows_of(measured, attribute="site")["group"])
+    of_sex, of_site = (
+        rows_of(measured, attribute=name, metric="auc_gap").iloc[0] for name in ("sex", "site")
+    )
+    assert of_sex["p_adjusted"] < 0.05 < of_site["p_adjusted"]
+    assert of_site["n"] == TABLE.site.notna().sum() < len(TABLE)
 
 
 def test_seeds_are_kept():
@@ -229,7 +231,7 @@ def test_axes_hold_the_values_of_the_frame(measured, pair):
     expected = measured.frame[measured.frame["metric"] == "auc"]["value"]
     np.testing.assert_allclose(marks, expected)
     names = [label.get_text().partition("\n")[0] for label in axes.get_yticklabels()]
-    assert names == ["everyone", "sex", "female", "male", "site", "A", "B", "C", "unknown"]
+    assert names == ["everyone", "sex", "female", "male", "site", "A", "B", "unknown"]
     assert axes.get_title("left") == "AUC"
     assert len(pair.plot("sensitivity", model="reference").texts) == 3
     with pytest.raises(EvenhandError, match="no metric in this table 'ece'"):
