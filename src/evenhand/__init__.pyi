@@ -17,6 +17,8 @@ from .experiments.records import RunRecord as RunRecord
 from .experiments.runs import Run as Run
 from .experiments.runs import open_run as open_run
 from .experiments.settings import FinetuneSettings as FinetuneSettings
+from .jobs.adjust.job import adjust as adjust
+from .jobs.adjust.settings import AdjustSettings as AdjustSettings
 from .jobs.assess.job import assess as assess
 from .jobs.assess.pages import report as report
 from .jobs.assess.settings import AssessSettings as AssessSettings

@@ -253,7 +253,7 @@ class _Fits:
 
     def score(self, choice: Choice, report: Report) -> tuple[float, ...]:
         """Train a choice, and return its target after the last epoch."""
-        epochs = self.train(self.own(choice))
+        epochs: Any = self.train(self.own(choice))
         value = None
         with closing(epochs) if hasattr(epochs, "close") else nullcontext():
             for number, scores in enumerate(epochs, 1):

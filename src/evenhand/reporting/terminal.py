@@ -29,8 +29,18 @@ def print_table(rows: pd.DataFrame, split: str = "test") -> str:
     tables = [_table(single, "model", _metrics(single))]
     if len(paired):
         names = paired["model"] + " − " + paired["against"]
-        tables.append(_table(paired.assign(model=names), "difference", _metrics(paired)[:1]))
+        tables += _paired_tables(paired.assign(model=names))
     return "\n\n".join(tables)
+
+
+def _paired_tables(paired: pd.DataFrame) -> list[str]:
+    """Return a table of the pairs that are judged by the same metrics, in their order."""
+    together: dict[tuple[str, ...], list[pd.DataFrame]] = {}
+    for _, rows in paired.groupby("model", sort=False):
+        everybody = rows[(rows["attribute"] == "*") & rows["p_adjusted"].notna()]
+        judged = tuple(everybody["metric"].unique()) or tuple(_metrics(rows)[:1])
+        together.setdefault(judged, []).append(rows)
+    return [_table(pd.concat(parts), "difference", metrics) for metrics, parts in together.items()]
 
 
 def print_verdicts(verdicts: Sequence[Verdict]) -> str:
