@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import evenhand.networks.torchvision_guard  # isort: skip
+import evenhand  # isort: skip  (its guard mends torchvision where it is broken)
 import numpy as np
 import optuna
 import sklearn.metrics
@@ -25,7 +25,6 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-import evenhand
 from evenhand.pruning.curvature import GroupBatch, check_squares, find_estimator
 from evenhand.pruning.saliency import saliency
 
