@@ -75,16 +75,16 @@ def import_modules(names: Iterable[str]) -> None:
                 f"--import {name}: give a module's name as Python imports it, such as my_package."
                 "my_module: no path, no .py."
             )
-        here = str(Path.cwd())
-        if here not in sys.path:
-            sys.path.append(here)
+        folder = str(Path.cwd())
+        if folder not in sys.path:
+            sys.path.append(folder)
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
             if not f"{name}.".startswith(f"{error.name}."):
                 raise
             raise EvenhandError(
-                f"--import {name}: there is no module {error.name!r} in {here} or among what is "
+                f"--import {name}: there is no module {error.name!r} in {folder} or among what is "
                 "installed. Give the command in the folder of the module, or put that folder on "
                 "PYTHONPATH."
             ) from None

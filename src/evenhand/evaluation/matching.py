@@ -45,7 +45,7 @@ def match(models: Mapping[str, Predictions], split: str) -> Matched:
     samples = {name: set(rows_of(one, split).table["sample_id"]) for name, one in models.items()}
     shared = set.intersection(*samples.values())
     if not shared:
-        counts = ", ".join(f"{len(found)} in {name}" for name, found in samples.items())
+        counts = ", ".join(f"{len(of_model)} in {name}" for name, of_model in samples.items())
         raise EvenhandError(
             f"no sample of the split {split!r} is in all of the predictions ({counts}); give "
             "models that have scored the same samples, under the same sample ids."
@@ -62,10 +62,8 @@ def match(models: Mapping[str, Predictions], split: str) -> Matched:
     for other in others:
         matched(first.of_split(split), other.of_split(split))
     left = [_left(name, models, split, shared) for name in models]
-    here = first.of_split(split).table
-    return Matched(
-        kept, len(here), here["patient_id"].nunique(), pd.concat(left, ignore_index=True)
-    )
+    own = first.of_split(split).table
+    return Matched(kept, len(own), own["patient_id"].nunique(), pd.concat(left, ignore_index=True))
 
 
 def _kept(table: pd.DataFrame, shared: set[str], split: str) -> pd.DataFrame:

@@ -176,10 +176,12 @@ def _check_known(texts: Sequence[str], groups: Sequence[Mapping[str, Groups]]) -
     """Refuse a group that no model has; one that only some have is left out of those alone."""
     levels: dict[str, dict[str, None]] = {}
     for of_model in groups:
-        for attribute, found in of_model.items():
-            levels.setdefault(attribute, {}).update(dict.fromkeys(found.levels))
+        for attribute, own in of_model.items():
+            levels.setdefault(attribute, {}).update(dict.fromkeys(own.levels))
     nobody = np.empty(0, dtype=np.intp)
-    list(named_groups(texts, {name: Groups(nobody, tuple(of)) for name, of in levels.items()}))
+    list(
+        named_groups(texts, {name: Groups(nobody, tuple(names)) for name, names in levels.items()})
+    )
 
 
 def _known(texts: Sequence[str], groups: Mapping[str, Groups]) -> list[str]:
@@ -202,8 +204,8 @@ def _references(texts: Sequence[str], groups: Mapping[str, Groups]) -> dict[str,
     return dict(named)
 
 
-def _all_or(names: Sequence[str], known: Mapping[str, Any] | Sequence[str]) -> tuple[str, ...]:
-    return tuple(known) if "all" in names else tuple(names)
+def _all_or(names: Sequence[str], choices: Mapping[str, Any] | Sequence[str]) -> tuple[str, ...]:
+    return tuple(choices) if "all" in names else tuple(names)
 
 
 def _distinct(*names: str) -> tuple[str, ...]:

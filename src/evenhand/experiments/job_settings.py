@@ -49,5 +49,5 @@ def settings_class(job: str) -> type[Settings]:
     'TuneSettings'
     """
     module, _, name = pick("job", job, _SETTINGS).partition(":")
-    found: type[Settings] = getattr(import_module(module), name)
-    return found
+    kind: type[Settings] = getattr(import_module(module), name)
+    return kind

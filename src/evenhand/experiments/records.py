@@ -257,14 +257,16 @@ def _read_settings(value: object, job: str) -> Settings:
     for name in ALWAYS:
         if name in kind.model_fields and name not in value:
             raise ValueError(f"it lacks {name!r}")
-    given = {name: of for name, of in value.items() if not _is_default(kind, name, of)}
+    given = {
+        name: setting for name, setting in value.items() if not _is_default(kind, name, setting)
+    }
     try:
         settings = kind.model_validate(given, context=RECORDED)
     except ValidationError as error:
         raise ValueError(first_problem(error)) from None
-    for name, of in settings.kept().items():
-        if name in given and given[name] != of:  # the text "5" is no number
-            raise ValueError(f"{name} is {given[name]!r}, where {of!r} belongs")
+    for name, setting in settings.kept().items():
+        if name in given and given[name] != setting:  # the text "5" is no number
+            raise ValueError(f"{name} is {given[name]!r}, where {setting!r} belongs")
     return settings
 
 

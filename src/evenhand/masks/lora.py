@@ -76,8 +76,8 @@ def add_lora(model: Model, blocks: Sequence[int], seed: int) -> Model:
 def merge_lora(model: Model) -> Model:
     """Fold low-rank updates into the weights, in place; the model is then what its spec says."""
     backbone = model.backbone
-    found = [(name, part) for name, part in backbone.named_modules() if isinstance(part, SplitQKV)]
-    for name, split in found:
+    splits = [(name, part) for name, part in backbone.named_modules() if isinstance(part, SplitQKV)]
+    for name, split in splits:
         backbone.set_submodule(name, split.fused())
     return model
 

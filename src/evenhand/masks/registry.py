@@ -110,8 +110,8 @@ def register_strategy(
         make = _constant(function) if gives == "mask" else function
         rule = function if gives == "mask" else None
         title = (function.__doc__ or "").partition("\n")[0]
-        made = NamedStrategy(name, usage, form, make, rule)
-        STRATEGIES.add(name, made, module=function.__module__, title=title, usage=usage)
+        strategy = NamedStrategy(name, usage, form, make, rule)
+        STRATEGIES.add(name, strategy, module=function.__module__, title=title, usage=usage)
         return function
 
     return register

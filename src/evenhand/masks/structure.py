@@ -62,13 +62,13 @@ def block_names(network: nn.Module) -> tuple[str, ...]:
 def depths_of_modules(network: nn.Module) -> dict[str, int]:
     """Return the depth of each module by name: that of its first parameter, else that before."""
     of_parameters = {name: spot.depth for name, spot in spots(network).items()}
-    depth, found = 0, {}
+    depth, depths = 0, {}
     for name, _ in network.named_modules():
         if name:
             own = [d for parameter, d in of_parameters.items() if _within(parameter, name)]
             depth = own[0] if own else depth
-            found[name] = depth
-    return found
+            depths[name] = depth
+    return depths
 
 
 def kind_of(network: nn.Module, place: Place, name: str) -> str:
@@ -150,13 +150,13 @@ def _depths(network: nn.Module, places: list[Place]) -> dict[str, int]:
     """
     order = [k for k, place in enumerate(places) if place.is_block]
     first, last = (order[0], order[-1]) if order else (1, len(places) - 1)
-    depth, found = 0, {}
+    depth, depths = 0, {}
     for k, place in enumerate(places):
         begins = k >= first and (place.is_block or not _is_norm_place(network, place))
         if (begins and k <= last) or k == last + 1:
             depth += 1
-        found[place.path] = depth
-    return found
+        depths[place.path] = depth
+    return depths
 
 
 def _is_norm_place(network: nn.Module, place: Place) -> bool:

@@ -84,5 +84,7 @@ class PostHoc:
     def computed(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return those of some computed keywords that the fit takes."""
         takes = inspect.signature(self.fit).parameters
-        keywords = {name for name, of in takes.items() if of.kind is of.KEYWORD_ONLY}
+        keywords = {
+            name for name, parameter in takes.items() if parameter.kind is parameter.KEYWORD_ONLY
+        }
         return {name: value for name, value in given.items() if name in keywords}

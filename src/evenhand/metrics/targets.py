@@ -118,7 +118,7 @@ class Target:
         """The metrics that it is made of."""
         if isinstance(self.metric, Metric):
             return (self.metric,)
-        return tuple(map(find_metric, self.metric.of))
+        return tuple(map(find_metric, self.metric.metrics))
 
     def beats(self, value: float, other: float) -> bool:
         """Whether a value is better than another."""
@@ -220,16 +220,16 @@ class Target:
         if self.is_overall:
             reason = self._lack(rows, [rows])
             return (f"all samples: {reason}",) if reason else ()
-        found: list[str] = []
+        problems: list[str] = []
         for parts in self._parts(rows, groups, excluded or {}):
             if len(parts.compared) < 2:
                 count = counted(len(parts.compared), "group")
-                found.append(f"attribute {parts.attribute!r}: {count} left; two are needed")
+                problems.append(f"attribute {parts.attribute!r}: {count} left; two are needed")
             compared = [parts.rows[level] for level in parts.compared]
             for level in parts.compared:
                 if reason := self._lack(parts.seen(level, self.metrics[0]), compared):
-                    found.append(_problem(parts.attribute, level, parts.rows[level], reason))
-        return tuple(found)
+                    problems.append(_problem(parts.attribute, level, parts.rows[level], reason))
+        return tuple(problems)
 
     def _lack(self, rows: Scored, compared: Sequence[Scored]) -> str | None:
         """Return why the metrics are undefined on some rows, whatever the scores, or None."""

@@ -208,8 +208,8 @@ def _tensors(content: Mapping[Any, Any], file: Path, entry: str = "") -> _Weight
             f"{file} holds no tensors by name{f' under {entry!r}' if entry else ''}; it has: "
             f"{some(content)}. Save the network's state_dict() with torch.save."
         )
-    known = [key for key in _HOLDERS if key in held]
-    key = known[0] if known else max(held, key=lambda one: len(held[one]))
+    holders = [key for key in _HOLDERS if key in held]
+    key = holders[0] if holders else max(held, key=lambda one: len(held[one]))
     return _tensors(held[key], file, f"{entry}.{key}" if entry else key)
 
 

@@ -141,13 +141,13 @@ def _pair(layers: Layers) -> tuple[Sequence[str] | None, Sequence[str] | None]:
 
 def _layers(module: nn.Module, wanted: Sequence[str] | None) -> tuple[str, ...]:
     network = module.backbone if isinstance(module, Model) else module
-    known = dict(network.named_modules())
+    modules = dict(network.named_modules())
     if wanted is None:
         timm = isinstance(module, Model) or hasattr(network, "feature_info")
         names = layer_names(network) if timm else block_names(network)
         places = np.unique(np.linspace(0, len(names) - 1, MOST).round().astype(int))
         return tuple(names[place] for place in places)
-    if missing := [name for name in wanted if name not in known or not name]:
+    if missing := [name for name in wanted if name not in modules or not name]:
         usual = ", ".join(_layers(module, None))
         raise EvenhandError(
             f"layers=: {type(network).__name__} has no layer {missing[0]!r}. Its blocks are, for "

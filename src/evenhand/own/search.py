@@ -178,9 +178,9 @@ def search_masks(
         find_target(target, pessimistic=pessimistic),
     )
     _check(units, rows, trials, lr, confirm, confirm_seeds)
-    known = _known_masks(units, baselines)
+    masks = _known_masks(units, baselines)
     rates = Rates(*lr, seed)
-    first = {name: Choice(mask, rates.middle, seed) for name, mask in known.items()}
+    first = {name: Choice(mask, rates.middle, seed) for name, mask in masks.items()}
     space = _with_methods(flat_space(Family("units", tuple(units)), rates, first), methods)
     fits = _Fits(train, tuple(units), rows)
     studies = _Studies(_opened(storage), _identity(units, rows, lr, methods, seed), rows.target)
@@ -197,12 +197,12 @@ def search_masks(
     ) if confirm else [_unconfirmed(best[0], space)]  # fmt: skip
     chosen = best_candidate(candidates, [rows.target], ideal)
     middle = chosen.median([rows.target], ideal)
-    ordered = sorted(candidates, key=lambda one: one is not chosen)
+    ordered = sorted(candidates, key=lambda candidate: candidate is not chosen)
     return MaskSearch(
         fits.own(replace(chosen.choice, seed=middle)),
         rows.target,
         _trials_table(study, space),
-        pd.DataFrame([_confirmed_row(one, study, rows.target) for one in ordered]),
+        pd.DataFrame([_confirmed_row(candidate, study, rows.target) for candidate in ordered]),
         study,
     )
 
@@ -382,8 +382,8 @@ def _to_confirm(
     masks: dict[frozenset[str], int] = {}
     for trial in best:
         masks.setdefault(space.ask(trial).mask, trial.number)
-    known = [trial.number for trial in best if trial.user_attrs.get("origin") in first]
-    return list(dict.fromkeys([*[*masks.values()][:confirm], *known]))
+    from_baselines = [trial.number for trial in best if trial.user_attrs.get("origin") in first]
+    return list(dict.fromkeys([*[*masks.values()][:confirm], *from_baselines]))
 
 
 def _unconfirmed(trial: FrozenTrial, space: Space[Choice]) -> Candidate:

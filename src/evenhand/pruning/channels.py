@@ -209,17 +209,17 @@ def _channels(model: nn.Module, scores: Named, trace: Trace) -> list[Choices]:
     untouched = {one for name in trace.untouched for one in model.get_submodule(name).modules()}
     fixed = {*untouched, *(parameter for parameter, _ in bare)}
     shapes = {name: p.shape for name, p in model.named_parameters()}
-    found = []
+    channels = []
     for group in graph.get_all_groups(ignored_layers=[*attention, *whole]):
         if not any(item.dep.target.module in fixed for item in group):
-            found.append(
+            channels.append(
                 Choices(
                     _by_channel(graph, group, names, scores),
                     _slices_by_channel(graph, group, names, shapes),
                     group.prune,
                 )
             )
-    return found
+    return channels
 
 
 def _sample(model: Model) -> Tensor:
@@ -288,8 +288,8 @@ def _by_head(name: str, attention: Any, scores: Named) -> Tensor:
     if f"{name}.qkv.bias" in scores:
         rows = rows + scores[f"{name}.qkv.bias"]
     columns = scores[f"{name}.proj.weight"].sum(0)  # (heads · width,)
-    found = rows.view(3, heads, width).sum((0, 2)) + columns.view(heads, width).sum(1)
-    return found.double().cpu()
+    squares = rows.view(3, heads, width).sum((0, 2)) + columns.view(heads, width).sum(1)
+    return squares.double().cpu()
 
 
 def _remove_heads(attention: Any, places: list[int]) -> None:

@@ -161,13 +161,13 @@ def known_masks(family: Family, masks: Mapping[str, Iterable[Unit]]) -> dict[str
     What lies beyond the family's reach does not count: every family has its own full mask.
     """
     reach = {id(p) for unit in family.units for p in unit.parameters}
-    found: dict[Mask, str] = {}
+    origins: dict[Mask, str] = {}
     for origin, units in masks.items():
         wanted = {id(p) for unit in units for p in unit.parameters} & reach
         inside = [unit for unit in family.units if {id(p) for p in unit.parameters} <= wanted]
         if {id(p) for unit in inside for p in unit.parameters} == wanted:
-            found.setdefault(_names(inside), origin)
-    return {origin: mask for mask, origin in found.items()}
+            origins.setdefault(_names(inside), origin)
+    return {origin: mask for mask, origin in origins.items()}
 
 
 def _names(units: Iterable[Unit]) -> Mask:

@@ -240,8 +240,8 @@ class ObjectiveContract:
 
     def test_the_projection_head_has_its_widths(self) -> None:
         """The head maps representations to the last width."""
-        made = SSL_OBJECTIVES[self.name]
-        assert made.head(7)(torch.zeros(2, 7)).shape == (2, made.widths[-1])
+        objective = SSL_OBJECTIVES[self.name]
+        assert objective.head(7)(torch.zeros(2, 7)).shape == (2, objective.widths[-1])
 
 
 class EstimatorContract:

@@ -104,8 +104,8 @@ class Adjustment(BaseModel):
 
     def _how(self, fit: Thresholds | AttributeFree) -> str:
         aim = f"{fit.aim.replace('-', ' ')} {fit.value:g}"
-        of = "each group" if isinstance(fit, Thresholds) else "each inferred group"
-        return f"{aim} in {of} of {self.by[0]}, on the validation rows"
+        whose = "each group" if isinstance(fit, Thresholds) else "each inferred group"
+        return f"{aim} in {whose} of {self.by[0]}, on the validation rows"
 
 
 def apply(
@@ -190,10 +190,10 @@ def read_adjustment(folder: Path) -> Adjustment | None:
 
 def judged_metrics(adjustments: Mapping[str, Adjustment]) -> dict[str, tuple[str, ...]]:
     """Return the metrics that each adjusted model is compared by."""
-    return {name: of.judged for name, of in adjustments.items()}
+    return {name: adjustment.judged for name, adjustment in adjustments.items()}
 
 
 def adjustments_of(run: Run) -> dict[str, Adjustment]:
     """Return the adjustments in a run, by model."""
     every = {name: read_adjustment(run.folder(name)) for name in run.models}
-    return {name: found for name, found in every.items() if found is not None}
+    return {name: adjustment for name, adjustment in every.items() if adjustment is not None}

@@ -90,10 +90,10 @@ def last_inputs(model: Model, cohort: Cohort, accelerator: Accelerator) -> Featu
         bar("reading features", len(source)) as advance,
     ):
         for start in range(0, len(source), BATCH):
-            at = np.arange(start, min(start + BATCH, len(source)))
-            model(channels_last(unit(source.take(at).inputs)))
+            rows = np.arange(start, min(start + BATCH, len(source)))
+            model(channels_last(unit(source.take(rows).inputs)))
             parts.append(taken[0].float().cpu().numpy())
-            advance(len(at))
+            advance(len(rows))
     return np.concatenate(parts)
 
 

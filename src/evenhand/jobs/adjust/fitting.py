@@ -325,9 +325,9 @@ def _segment_checks(
     patients = before.predictions.table.loc[test, "patient_id"].to_numpy()
     first, second = (
         check_segments(
-            of.scores[test], of.labels[test], segments,
+            predictions.scores[test], predictions.labels[test], segments,
             patients=patients, seed=before.settings.seed,
         )
-        for of in (before.predictions, after)
+        for predictions in (before.predictions, after)
     )  # fmt: skip
     return first, second

@@ -29,23 +29,31 @@ def adjustment_part(
     """Return the section about the adjusted models; names and rows are as the page shows them."""
     sentences = [
         f"{first_upper(name)}: {sentence}"
-        for name, of in adjustments.items()
-        for sentence in of.sentences
+        for name, adjustment in adjustments.items()
+        for sentence in adjustment.sentences
     ]
     tables = [_methods(adjustments), *_equalised_odds(adjustments, rows, attributes)]
-    for name, of in adjustments.items():
-        tables += _fit_tables(name, of)
+    for name, adjustment in adjustments.items():
+        tables += _fit_tables(name, adjustment)
     return Part(sentences=tuple(sentences), tables=tuple(tables))
 
 
 def promise_verdicts(adjustments: Mapping[str, Adjustment]) -> tuple[Verdict, ...]:
     """Return what is promised of sensitivities, a verdict for each model with that aim."""
     verdicts = []
-    for name, of in adjustments.items():
-        if isinstance(of.fit, Thresholds | AttributeFree) and of.fit.aim == "minimum-sensitivity":
-            said = [sentence for sentence in of.sentences if "confidence" in sentence]
+    for name, adjustment in adjustments.items():
+        if (
+            isinstance(adjustment.fit, Thresholds | AttributeFree)
+            and adjustment.fit.aim == "minimum-sensitivity"
+        ):
+            promises = [sentence for sentence in adjustment.sentences if "confidence" in sentence]
             verdicts.append(
-                Verdict(f"promise of {name}", of.by[0], not of.fit.broken, " ".join(said))
+                Verdict(
+                    f"promise of {name}",
+                    adjustment.by[0],
+                    not adjustment.fit.broken,
+                    " ".join(promises),
+                )
             )
     return tuple(verdicts)
 
@@ -54,12 +62,13 @@ def _methods(adjustments: Mapping[str, Adjustment]) -> Table:
     rows = (
         (
             name,
-            of.text,
-            " and ".join(map(shown, of.by)),
-            f"{counted(of.rows, 'validation row')}, {counted(of.patients, 'patient')}",
-            NEEDED[of.attribute],
+            adjustment.text,
+            " and ".join(map(shown, adjustment.by)),
+            f"{counted(adjustment.rows, 'validation row')}, "
+            f"{counted(adjustment.patients, 'patient')}",
+            NEEDED[adjustment.attribute],
         )
-        for name, of in adjustments.items()
+        for name, adjustment in adjustments.items()
     )
     return Table(
         "Methods",
@@ -98,14 +107,14 @@ def _value(row: Estimate | None) -> str:
     return f"{plain(row.value)} ({plain(row.low)} to {plain(row.high)})"
 
 
-def _fit_tables(name: str, of: Adjustment) -> list[Table]:
-    fit = of.fit
+def _fit_tables(name: str, adjustment: Adjustment) -> list[Table]:
+    fit = adjustment.fit
     if isinstance(fit, Thresholds):
         cuts = {level: chosen.threshold for level, chosen in fit.groups.items()}
-        return [_thresholds(name, of.by[0], fit.aim, fit.groups, cuts)]
+        return [_thresholds(name, adjustment.by[0], fit.aim, fit.groups, cuts)]
     if isinstance(fit, AttributeFree):
         cuts = {level: float(expit(cut)) for level, cut in fit.cuts.items()}
-        return [_thresholds(name, of.by[0], fit.aim, fit.groups, cuts)]
+        return [_thresholds(name, adjustment.by[0], fit.aim, fit.groups, cuts)]
     if isinstance(fit, Recalibrated):
         lines = {**fit.groups, "everybody": fit.pooled}
         rows = tuple(
@@ -113,8 +122,12 @@ def _fit_tables(name: str, of: Adjustment) -> list[Table]:
             for level, line in lines.items()
         )
         title = f"{first_upper(name)}: new log-odds are slope × old + intercept"
-        return [Table(title, (first_upper(shown(of.by[0])), "Slope", "Intercept"), rows)]
-    return [_segments(name, *of.checks)] if isinstance(fit, Multicalibrated) and of.checks else []
+        return [Table(title, (first_upper(shown(adjustment.by[0])), "Slope", "Intercept"), rows)]
+    return (
+        [_segments(name, *adjustment.checks)]
+        if isinstance(fit, Multicalibrated) and adjustment.checks
+        else []
+    )
 
 
 def _thresholds(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import product
 
 import numpy as np
@@ -69,7 +70,7 @@ def _combinations(fit: Multicalibrated, cut: Cut, predictions: Predictions, by: 
     """Return the shift of each combination of levels, of which unknown is one."""
     names = dict.fromkeys(part for name in fit.attributes for part in parts_of(name))
     levels = [(*predictions.levels[name], UNKNOWN) for name in names]
-    count = int(np.prod([len(of) for of in levels]))
+    count = math.prod(map(len, levels))
     if count > MOST:
         raise EvenhandError(
             f"{by} have {count:,} combinations of levels; at most {MOST:,} can be exported."

@@ -43,7 +43,7 @@ def contenders(task: Task, settings: TuneSettings) -> tuple[Contender, ...]:
     """
     rates = rates_of(settings)
     family = mask_family(task.model().backbone, settings.family)
-    found = [Contender(FAIRTUNE, SPACES[settings.space](family, rates, {}))]
+    searches = [Contender(FAIRTUNE, SPACES[settings.space](family, rates, {}))]
     given: dict[str, str] = {}
     for strategy in settings.baseline:
         baseline = _baseline(task, strategy, settings.epochs, rates)
@@ -52,8 +52,8 @@ def contenders(task: Task, settings: TuneSettings) -> tuple[Contender, ...]:
                 f"--baseline {other} and --baseline {strategy} are the same; give it once."
             )
         given[baseline.name] = strategy
-        found.append(baseline)
-    return tuple(found)
+        searches.append(baseline)
+    return tuple(searches)
 
 
 def rates_of(settings: TuneSettings) -> Rates:

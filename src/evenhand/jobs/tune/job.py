@@ -89,7 +89,7 @@ def _search_all(job: Job, competing: Sequence[Contender]) -> list[Searched]:
     """Search the baselines, then FairTune, which starts from them; its result comes first."""
     fairtune, *others = competing
     baselines = [search_contender(job, one) for one in others]
-    tuned = [known for one in baselines if (known := one.tuned()) is not None]
+    tuned = [result for one in baselines if (result := one.tuned()) is not None]
     contained = [one.chosen for one in baselines if one.contender.mask is not None]
     start = start_of(job.task, job.fits.settings, tuned)
     return [search_contender(job, fairtune, start, contained), *baselines]

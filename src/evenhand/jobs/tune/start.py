@@ -59,8 +59,8 @@ def start_of(task: Task, settings: TuneSettings, tuned: Sequence[Tuned]) -> Star
     family = mask_family(model.backbone, settings.family)
     space = partial(SPACES[settings.space], family, rates)
     masks = {one.name: one.mask for one in tuned}
-    known = {name: masks.get(name) or _known_mask(name, model) for name in (*KNOWN, *masks)}
-    units = {n: find_units(model.backbone, m) for n, m in known.items() if m is not None}
+    baselines = {name: masks.get(name) or _known_mask(name, model) for name in (*KNOWN, *masks)}
+    units = {n: find_units(model.backbone, m) for n, m in baselines.items() if m is not None}
     always = frozenset(unit.name for unit in family.always)
     written = {
         name: mask

@@ -32,7 +32,7 @@ def hutchinson(draws: int, rng: torch.Generator, loss: Loss = PLAIN) -> Curvatur
     ) -> dict[Any, dict[str, Tensor]]:
         model.eval()
         chosen = {name: p for name, p in model.named_parameters() if name in set(names)}
-        asked = [parameter.requires_grad for parameter in chosen.values()]
+        were_trainable = [parameter.requires_grad for parameter in chosen.values()]
         sums: dict[Any, dict[str, Tensor]] = {}
         counts: dict[Any, Tensor | float] = {}
         for parameter in chosen.values():
@@ -41,7 +41,7 @@ def hutchinson(draws: int, rng: torch.Generator, loss: Loss = PLAIN) -> Curvatur
             with sdpa_kernel(SDPBackend.MATH):  # the others cannot be differentiated twice
                 for batch in batches:
                     for group, rows in batch.rows.items():
-                        of = sums.setdefault(
+                        totals = sums.setdefault(
                             group, {name: torch.zeros_like(p) for name, p in chosen.items()}
                         )
                         logits = logits_of(model, take(batch.inputs, rows), forward)
@@ -51,13 +51,13 @@ def hutchinson(draws: int, rng: torch.Generator, loss: Loss = PLAIN) -> Curvatur
                         counts[group] = counts.get(group, 0.0) + weight
                         total = loss.losses(logits, labels).sum()
                         if total.requires_grad:  # it does not where none of them leads to it
-                            _add(total, chosen, of, draws, rng)
+                            _add(total, chosen, totals, draws, rng)
         finally:
-            for parameter, before in zip(chosen.values(), asked, strict=True):
+            for parameter, before in zip(chosen.values(), were_trainable, strict=True):
                 parameter.requires_grad_(before)
         return {
-            group: {name: total / (draws * counts[group]) for name, total in of.items()}
-            for group, of in sums.items()
+            group: {name: total / (draws * counts[group]) for name, total in totals.items()}
+            for group, totals in sums.items()
         }
 
     return curvature
@@ -71,11 +71,11 @@ def _add(
     rng: torch.Generator,
 ) -> None:
     """Add the draws' z ⊙ Hz of a loss."""
-    of = list(parameters.values())
-    first = grad(loss, of, create_graph=True, materialize_grads=True)
+    tensors = list(parameters.values())
+    first = grad(loss, tensors, create_graph=True, materialize_grads=True)
     for draw in range(draws):
-        signs = [_signs(p, rng) for p in of]
-        second = grad(first, of, signs, retain_graph=draw < draws - 1, materialize_grads=True)
+        signs = [_signs(p, rng) for p in tensors]
+        second = grad(first, tensors, signs, retain_graph=draw < draws - 1, materialize_grads=True)
         for total, sign, product in zip(into.values(), signs, second, strict=True):
             total.addcmul_(sign, product)
 

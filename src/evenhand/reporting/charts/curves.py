@@ -188,12 +188,12 @@ def _calibration(name: str, look: int, rows: Scored) -> Series:
 
 def _spread(name: str, rows: Scored, positive: str) -> Distribution:
     edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
-    of = [np.histogram(rows.scores[rows.labels == label], edges)[0] for label in (1, 0)]
-    shares = [counts / max(counts.sum(), 1) for counts in of]
+    counts = [np.histogram(rows.scores[rows.labels == label], edges)[0] for label in (1, 0)]
+    shares = [count / max(count.sum(), 1) for count in counts]
     tallest = max(share.max() for share in shares)
     heights = [tuple((100 * share / tallest).round(1).tolist()) for share in shares]
-    found = int(rows.labels.sum())
-    note = f"{found:,} {positive}, {len(rows) - found:,} not"
+    positives = int(rows.labels.sum())
+    note = f"{positives:,} {positive}, {len(rows) - positives:,} not"
     return Distribution(name, note, *heights)
 
 

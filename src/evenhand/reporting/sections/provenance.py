@@ -44,8 +44,8 @@ def provenance(report: Report) -> Provenance | None:
     facts = fact_tables(report.record) if report.record else ()
     pairs = [(opening(row.model), row.threshold) for row in report.single]
     thresholds = dict.fromkeys((name, cut) for name, cut in pairs if cut is not None)
-    known = facts or thresholds or report.threshold_rule
-    return Provenance(facts, tuple(thresholds), report.threshold_rule) if known else None
+    has_any = facts or thresholds or report.threshold_rule
+    return Provenance(facts, tuple(thresholds), report.threshold_rule) if has_any else None
 
 
 def fact_tables(record: RunRecord[Settings]) -> tuple[Facts, ...]:
