@@ -200,7 +200,7 @@ def _left_out(record: RunRecord[Settings]) -> tuple[str, ...]:
     return (*(record.source.left_out if record.source else ()), *excluded)
 
 
-def _fitted(rules: Mapping[tuple[str, str], str], split: str) -> list[str]:
+def _fitted(rules: Mapping[tuple[Origin, str], str], split: str) -> list[str]:
     """Return a note for each threshold that was fitted on the rows that are reported."""
     if split != "val":
         return []

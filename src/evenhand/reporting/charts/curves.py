@@ -16,10 +16,10 @@ from evenhand.reporting.text.vocabulary import shown
 Floats = NDArray[np.float64]
 
 DRAWN = 8
-"""Groups that are drawn, the largest; there are as many looks of lines as can be told apart."""
+"""How many groups are drawn, the largest first; more line styles could not be told apart."""
 
 POINTS_KEPT = 150
-"""Points of a curve that are drawn; more cannot be seen and would make the page heavy."""
+"""How many points of a curve are drawn; more are not visible and make the page larger."""
 
 CALIBRATION_BINS = 10
 HISTOGRAM_BINS = 25
