@@ -76,6 +76,8 @@ from .networks.model import build_model as build_model
 from .networks.registry import register_backbone as register_backbone
 from .own.compare import SimilarityTable as SimilarityTable
 from .own.compare import compare_layers as compare_layers
+from .own.measuring import GroupTable as GroupTable
+from .own.measuring import measure_groups as measure_groups
 from .own.probing import probe as probe
 from .own.search import MaskChoice as MaskChoice
 from .own.search import MaskSearch as MaskSearch
