@@ -10,6 +10,7 @@ from evenhand.settings import Settings
 _SETTINGS = {
     "assess": "evenhand.jobs.assess.settings:AssessSettings",
     "audit": "evenhand.evaluation.settings:AuditSettings",
+    "benchmark": "evenhand.jobs.benchmark.settings:BenchmarkSettings",
     "check": "evenhand.jobs.check.settings:CheckSettings",
     "compare": "evenhand.evaluation.settings:CompareSettings",
     "finetune": "evenhand.experiments.settings:FinetuneSettings",
