@@ -140,7 +140,7 @@ def test_a_killed_run_goes_on_and_repeats_no_finished_fit(command, run, tmp_path
     [
         (("--method", "nothing"), "nothing"),
         (("--method", "erm"), "entry erm is there twice"),
-        (("--method", "group-dro", "--method", "group-dro"), "entry group-dro is there twice"),
+        (("--strategy", "full"), "entry erm is there twice"),
         (("--primary", "accuracy", "--method", "group-dro"), "--primary accuracy"),
         (("--method", "cdann:nothing=1"), "nothing"),
         ((), "name one --method or --strategy"),
