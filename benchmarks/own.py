@@ -1,7 +1,7 @@
 """Engines on one's own network: time and lines, beside the job's path and libraries by hand.
 
-``saliency``: `group_saliency`, which checks itself against autograd and sorts each batch by group,
-over curvature and saliency as ``evenhand prune`` computes them for a step, on the same batches.
+``saliency``: `group_saliency` over what ``evenhand prune`` computes for its first step on the same
+batches: the check against autograd, curvature and saliency.
 ``search``: `search_masks` with a plain loop over Optuna by hand with that loop, per training.
 Both are medians of CPU time over interleaved pairs in one process. ``lines`` counts lines.
 """
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import evenhand.networks.torchvision_guard  # isort: skip
+import evenhand  # isort: skip  (its guard mends torchvision where it is broken)
 import numpy as np
 import optuna
 import sklearn.metrics
@@ -25,8 +25,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-import evenhand
-from evenhand.pruning.curvature import GroupBatch, find_estimator
+from evenhand.pruning.curvature import GroupBatch, check_squares, find_estimator
 from evenhand.pruning.saliency import saliency
 
 ROLES: dict[str, Any] = {"unprivileged": "f", "betas": {"m": 0.3}}
@@ -57,6 +56,7 @@ def compare_saliency(repeats: int) -> None:
         evenhand.group_saliency(network, batches, **ROLES)
 
     def job() -> None:
+        check_squares(network, images[0][[0, 31]], names)
         stream = [GroupBatch(inputs, labels, rows) for inputs in images]
         h = find_estimator("ggn-mc")(1, torch.Generator().manual_seed(0))(network, stream, names)
         theta = {name: network.get_parameter(name).detach() for name in names}

@@ -278,7 +278,7 @@ class EstimatorContract:
     def test_it_leaves_the_network_as_it_was(self) -> None:
         """Weights and what may change are the same afterwards, and no gradient is left."""
         network = self.network()
-        network[0].weight.requires_grad_(False)  # type: ignore[index, union-attr]
+        network[0].weight.requires_grad_(False)  # type: ignore[index]
         before = deepcopy(network.state_dict())
         self._curvature(network)
         assert [p.requires_grad for p in network.parameters()] == [False, True, True, True]
