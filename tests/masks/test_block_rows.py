@@ -36,6 +36,8 @@ def make(name: str) -> Model:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         backbone = timm.create_model(name, num_classes=0, **sizes)
+        for parameter in backbone.parameters():  # a LayerScale begins near 0
+            torch.nn.init.normal_(parameter, std=0.3)
         inputs = ImageInputs(size=sizes["img_size"], mean=(0.5,) * 3, std=(0.5,) * 3)
         return Model(ModelSpec(backbone=name, inputs=inputs, classes=("a", "b")), backbone).eval()
 
@@ -69,7 +71,7 @@ def test_lora_begins_at_zero_trains_and_merges(name):
     inputs = images(name)
     model, schedule = find_strategy("lora")(model, 0)
     model.eval()
-    assert torch.allclose(model(inputs), before(inputs), atol=1e-5)
+    assert torch.allclose(model(inputs), before(inputs), rtol=1e-4, atol=1e-4)
     set_trainable(model, schedule(0))
     tuned = [p for p in model.backbone.parameters() if p.requires_grad]
     assert len(tuned) == 2 * 2 * 2  # blocks, query and value, two factors
@@ -79,10 +81,10 @@ def test_lora_begins_at_zero_trains_and_merges(name):
     model(inputs).logsumexp(1).sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in tuned)
     changed = model(inputs).detach()
-    assert not torch.allclose(changed, before(inputs), atol=1e-4)
+    assert not torch.allclose(changed, before(inputs), atol=1e-3)
     merged = merge_lora(model)
     assert merged.state_dict().keys() == before.state_dict().keys()
-    assert torch.allclose(merged(inputs), changed, atol=1e-5)
+    assert torch.allclose(merged(inputs), changed, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", OTHERS)

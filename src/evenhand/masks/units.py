@@ -3,8 +3,8 @@
 A transformer is cut into its blocks and each block into attention, norms and MLP; any other
 network of timm is cut into the stages that timm declares for it, and each stage into its
 normalisation layers and everything else (its convolutions); a network without declared stages is
-cut by its structure. :func:`parts` is that finest cut, and covers every parameter of the backbone once; a
-:class:`Family` joins parts into the bits of one search space.
+cut by its structure. :func:`parts` is that finest cut, and covers every parameter of the backbone
+once; a :class:`Family` joins parts into the bits of one search space.
 """
 
 from __future__ import annotations
