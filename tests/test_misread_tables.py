@@ -14,6 +14,7 @@ from tests.conftest import ROOT
 from tests.data.pictures import write_picture
 
 from evenhand.files import read_json
+from evenhand.jobs import evaluate
 
 DATA = Path(os.environ.get("EVENHAND_DATA", ROOT.parent / "shared" / "data"))
 CASES = DATA.parent / "cases"
@@ -321,3 +322,11 @@ def test_what_a_run_was_told_of_values_goes_on(pictures, tmp_path):
         assert ended.status == 0, ended.err
         rows = read_json(tmp_path / command[0] / "metrics.json")["rows"]
         assert {row["group"] for row in rows if row["attribute"] == "sex"} == {"*", "F", "M"}
+
+
+def test_the_page_is_written_last(tmp_path, monkeypatch):
+    """A job that was killed takes a run that has its page for complete."""
+    monkeypatch.setattr(evaluate, "write_verdicts", lambda *given: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        audited(tmp_path, scores())
+    assert not (tmp_path / "out" / "report.html").exists()

@@ -17,6 +17,8 @@ from .experiments.records import RunRecord as RunRecord
 from .experiments.runs import Run as Run
 from .experiments.runs import open_run as open_run
 from .experiments.settings import FinetuneSettings as FinetuneSettings
+from .jobs.adjust.job import adjust as adjust
+from .jobs.adjust.settings import AdjustSettings as AdjustSettings
 from .jobs.assess.job import assess as assess
 from .jobs.assess.pages import report as report
 from .jobs.assess.settings import AssessSettings as AssessSettings
@@ -74,6 +76,8 @@ from .networks.model import build_model as build_model
 from .networks.registry import register_backbone as register_backbone
 from .own.compare import SimilarityTable as SimilarityTable
 from .own.compare import compare_layers as compare_layers
+from .own.measuring import GroupTable as GroupTable
+from .own.measuring import measure_groups as measure_groups
 from .own.probing import probe as probe
 from .own.search import MaskChoice as MaskChoice
 from .own.search import MaskSearch as MaskSearch

@@ -20,6 +20,7 @@ from evenhand.evaluation.settings import AuditSettings, CompareSettings, Predict
 from evenhand.experiments.settings import FinetuneSettings
 from evenhand.files import MACHINE_FAULTS
 from evenhand.flags import Job, Sections, with_flags
+from evenhand.jobs.adjust.settings import AdjustSettings
 from evenhand.jobs.assess.settings import AssessSettings
 from evenhand.jobs.check.settings import CheckSettings
 from evenhand.jobs.pretrain.settings import PretrainSettings
@@ -207,6 +208,20 @@ def compare(settings: CompareSettings, out: Path, overwrite: bool) -> None:
     Predictions files are as `evenhand audit --help` says.
     """
     from evenhand.jobs.compare import compare as work
+
+    _show(work(settings, out, overwrite=overwrite))
+
+
+@job(AdjustSettings, "input", more=(LIST_METRICS,))
+def adjust(settings: AdjustSettings, out: Path, overwrite: bool) -> None:
+    """Adjust a trained model, without training it again.
+
+    INPUT is a run or a predictions file, as `evenhand audit --help` says, with the splits val and
+    test. Methods are fitted on validation rows; test rows are scored once. Each adjusted model is
+    compared with the unadjusted one: what every group gains and loses, and whether it was levelled
+    down.
+    """
+    from evenhand.jobs.adjust.job import adjust as work
 
     _show(work(settings, out, overwrite=overwrite))
 

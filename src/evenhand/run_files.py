@@ -17,7 +17,10 @@ from evenhand.locks import LOCK_FILES
 RECORD = "run.json"
 TABLE_MARK = b"evenhand"
 """The key of Evenhand's metadata in the parquet files of predictions."""
-_MODEL = ("model.json", "model.safetensors", "mask.safetensors", "predictions.parquet")
+_MODEL = (
+    *("model.json", "model.safetensors", "mask.safetensors", "predictions.parquet"),
+    "adjustment.json",
+)
 _STUDY = ("study.db", "study.db-journal", "study.db-shm", "study.db-wal")
 WRITTEN = (
     *(RECORD, "metrics.json", "verdicts.json", "report.html"),

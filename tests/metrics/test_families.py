@@ -106,8 +106,10 @@ def test_groups_that_share_their_patients_are_told_apart_better():
     assert widths[0] < 0.6 * widths[1]
 
 
-@pytest.mark.parametrize(("positives", "few"), [(9, True), (10, False)])
-def test_a_row_that_rests_on_few_patients_says_so(positives, few):
+@pytest.mark.parametrize(
+    ("positives", "few", "few_apart"), [(9, True, True), (10, False, True), (20, False, False)]
+)
+def test_a_row_that_rests_on_few_patients_says_so(positives, few, few_apart):
     rng = np.random.default_rng(3)
     labels = np.tile([1] * positives + [0] * 30, 2)
     rows = scored(labels, expit(labels + rng.normal(size=len(labels))))
@@ -115,8 +117,12 @@ def test_a_row_that_rests_on_few_patients_says_so(positives, few):
     across = ("difference", "gap", "worst", "ratio")
     table = measure(rows, groups, Plan(("auc", "brier"), across), rng=rng)
     table = table[table["attribute"] == "x"].set_index(["metric", "group"])["approximate"]
-    for name in ("auc", "auc_difference", "auc_gap", "auc_worst"):
-        assert set(table[name].fillna("")) == {f"{positives} patients" if few else ""}, name
+    for name, approximate in (
+        ("auc", few),
+        *((f"auc_{across}", few_apart) for across in ("difference", "gap", "worst")),
+    ):
+        expected = f"{positives} patients" if approximate else ""
+        assert set(table[name].fillna("")) == {expected}, name
     for name in ("brier", "brier_gap"):
         assert table[name].fillna("").iloc[0] == (f"{positives + 30} patients" if few else "")
     assert table["auc_ratio"].iloc[0] == f"{positives} patients"

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from evenhand.metrics import groups_of, scored
+from evenhand.reporting.charts.benefit import THRESHOLDS, benefit_view, stretches
 from evenhand.reporting.charts.curves import calibration, recall, roc, score_views
 
 SAMPLES = st.lists(
@@ -68,3 +69,50 @@ def test_of_many_groups_the_largest_are_drawn_and_the_page_says_so() -> None:
     (view,) = score_views(rows, {"site": groups_of(levels)}, "p")
     assert [one.name for one in view.distributions] == [f"site {k:02}" for k in range(4, 12)]
     assert view.absent == ("Of 12 groups the 8 with most samples are drawn.",)
+
+
+def many_scores(n: int = 400):
+    rng = np.random.default_rng(0)
+    labels = (rng.random(n) < 0.3).astype(int)
+    return scored(labels, 1 / (1 + np.exp(1 - 2 * labels - rng.normal(size=n))))
+
+
+def test_net_benefit_is_drawn_where_the_metric_says() -> None:
+    rows = many_scores()
+    view = benefit_view({"old": rows}, "sick")
+    (picture,) = view.pictures
+    assert picture.counts == f"400 samples, {rows.labels.sum()} sick"
+    x, y = np.array([point.split(",") for point in picture.model.split()], float).T
+    flagged = rows.scores >= THRESHOLDS[10]
+    odds = THRESHOLDS[10] / (1 - THRESHOLDS[10])
+    by_hand = (flagged & (rows.labels == 1)).mean() - odds * (flagged & (rows.labels == 0)).mean()
+    unit = (picture.zero - {t: p for p, t in view.y_ticks}["0.1"]) / 0.1  # percent of 1
+    assert (picture.zero - y[10]) / unit == pytest.approx(by_hand, abs=1e-3)
+    assert (np.diff(x) > 0).all()
+
+
+def test_treating_everybody_begins_at_the_prevalence_and_falls() -> None:
+    (picture,) = benefit_view({"old": many_scores()}, "sick").pictures
+    everybody = np.array([point.split(",") for point in picture.everybody.split()], float)[:, 1]
+    assert (np.diff(everybody) > 0).all()  # places are from the top
+    assert everybody[0] < picture.zero < everybody[-1]
+
+
+def test_bands_lie_around_the_model_and_gaps_in_them_are_not_bridged() -> None:
+    (picture,) = benefit_view({"old": many_scores()}, "sick").pictures
+    (band,) = picture.bands
+    outline = np.array([point.split(",") for point in band.split()], float)
+    half = len(outline) // 2
+    model = np.array([point.split(",") for point in picture.model.split()], float)[:, 1]
+    assert (outline[:half, 1] <= model).all()
+    assert (outline[half:, 1][::-1] >= model).all()
+    assert stretches(np.array([True, True, False, True, False, True, True, True])) == [
+        slice(0, 2),
+        slice(5, 8),
+    ]
+
+
+@pytest.mark.parametrize(("groups", "unfolded"), [(4, True), (5, False)])
+def test_many_groups_are_folded(groups: int, unfolded: bool) -> None:
+    parts = {f"site {k}": many_scores(60) for k in range(groups)}
+    assert benefit_view(parts, "sick").unfolded is unfolded

@@ -19,13 +19,9 @@ LEAST = 19
 """The fewest permutations, or resamples, whose smallest p-value is .05."""
 
 
-class InputSettings(ClassSettings, ImportSettings, title="Predictions"):
-    """Which predictions are read, and how."""
+class ReadSettings(ClassSettings, ImportSettings, title="Predictions"):
+    """How predictions are read."""
 
-    inputs: tuple[Path, ...] = Field(
-        description="predictions (CSV or parquet) or run directories; compare subtracts the later "
-        "from the earlier, so name the new model first"
-    )
     attribute: tuple[str, ...] = Field(
         (),
         description="protected attribute, or an intersection such as 'sex*age'; repeatable "
@@ -42,6 +38,15 @@ class InputSettings(ClassSettings, ImportSettings, title="Predictions"):
     )
     logits: bool = Field(False, description="the scores of files made elsewhere are logits")
     seed: int = Field(0, ge=0, lt=SEEDS, description="seed of everything that is drawn")
+
+
+class InputSettings(ReadSettings, title="Predictions"):
+    """Which predictions are read, and how."""
+
+    inputs: tuple[Path, ...] = Field(
+        description="predictions (CSV or parquet) or run directories; compare subtracts the later "
+        "from the earlier, so name the new model first"
+    )
 
 
 class MeasureSettings(Settings, title="Measurement"):

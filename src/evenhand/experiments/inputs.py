@@ -9,7 +9,7 @@ from pathlib import Path
 
 from evenhand.errors import EvenhandError, pick
 from evenhand.evaluation.rows import Cut
-from evenhand.evaluation.settings import InputSettings
+from evenhand.evaluation.settings import ReadSettings
 from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run, open_run
 from evenhand.tables.attributes import parts_of
@@ -75,7 +75,7 @@ def find_inputs(paths: Sequence[Path], wanted: Sequence[str] = (ALL,)) -> Inputs
 
 
 def read_inputs(
-    inputs: Inputs, settings: InputSettings, control: str | None
+    inputs: Inputs, settings: ReadSettings, control: str | None
 ) -> tuple[dict[str, Predictions], tuple[str, ...]]:
     """Read the predictions of each model, and return the attributes to look at beside them.
 

@@ -8,6 +8,7 @@ from evenhand.errors import pick
 from evenhand.settings import Settings
 
 _SETTINGS = {
+    "adjust": "evenhand.jobs.adjust.settings:AdjustSettings",
     "assess": "evenhand.jobs.assess.settings:AssessSettings",
     "audit": "evenhand.evaluation.settings:AuditSettings",
     "check": "evenhand.jobs.check.settings:CheckSettings",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pandas as pd
 from pydantic import BaseModel
@@ -17,8 +18,9 @@ from evenhand.experiments.records import RunRecord
 from evenhand.experiments.runs import Run
 from evenhand.experiments.settings import TargetSettings
 from evenhand.files import checked, read_json, read_object, write_text
+from evenhand.jobs.adjust.adjustment import adjustments_of, judged_metrics
+from evenhand.jobs.adjust.page import adjustment_part, promise_verdicts
 from evenhand.metrics import (
-    DETECTABLE,
     Measured,
     MetricRow,
     Progress,
@@ -33,9 +35,11 @@ from evenhand.reporting import (
     Samples,
     Search,
     UnitShare,
+    detectable_differences,
     render,
     verdicts_of,
 )
+from evenhand.reporting.estimates import find
 from evenhand.reporting.pruning_record import PruningRecord
 from evenhand.reporting.text.numbers import listed
 from evenhand.reporting.text.vocabulary import model_names
@@ -85,8 +89,8 @@ def evaluate(
     rows = metrics_of(run, requests, chosen)
     write_metrics(run.root / "metrics.json", rows)
     page = report_of(run, requests, rows, chosen)
-    write_text(run.root / "report.html", render(page))
     write_verdicts(run.root / "verdicts.json", verdicts_of(page))
+    write_text(run.root / "report.html", render(page))  # last: with it, a killed job is complete
     return rows
 
 
@@ -105,6 +109,7 @@ def metrics_of(run: Run, requests: Mapping[str, Request], chosen: str | None) ->
     pairs = record.pairs
     if pairs is None:
         pairs = tuple((chosen, name) for name in requests if chosen and name != chosen)
+    judged = judged_metrics(adjustments_of(run))
     parts: list[Measured] = []
     with _steps(sum(map(len, splits.values())) + len(pairs)) as watch:
         for name, one in requests.items():
@@ -119,10 +124,11 @@ def metrics_of(run: Run, requests: Mapping[str, Request], chosen: str | None) ->
                 )  # fmt: skip
         for name, against in pairs:
             one, other = requests[name], requests[against]
+            plan = replace(one.plan, judged=judged.get(name, ()))
             parts.append(
                 pair_part(
                     (one.predictions, other.predictions), one.attributes,
-                    names=(name, against), seed=seed, plan=one.plan, split=reported,
+                    names=(name, against), seed=seed, plan=plan, split=reported,
                     cuts=(one.cut, other.cut), progress=watch(f"{name} less {against}"),
                 )
             )  # fmt: skip
@@ -164,7 +170,9 @@ def report_of(
         for (origin, _), whose in rules.items()
         if measured.split == "val" and origin == "validation"
     ]
-    return Report(
+    called = model_names(record.files)
+    adjustments = {called.get(name, name): of for name, of in adjustments_of(run).items()}
+    page = Report(
         title=f"evenhand {record.job}: {run.root.resolve().name}",
         record=record,
         rows=rows,
@@ -176,7 +184,7 @@ def report_of(
         pruning=pruning_of(run),
         units=_units(run, shown),
         samples=_samples(requests, measured.split),
-        detectable=_detectable(rows, shown, measured.split),
+        detectable=detectable_differences(rows, shown, measured.split),
         threshold_rule=" ".join(
             f"Decision rule{whose}: {how}." for (_, how), whose in rules.items()
         ),
@@ -185,7 +193,13 @@ def report_of(
             *(f"Group {group}: no part in gaps." for group in record.excluded),
         ),
         notes=(*record.notes, *fitted, *_cautions(record.settings)),
+        judged={name: of.judged for name, of in adjustments.items()},
+        promises=promise_verdicts(adjustments),
     )
+    if not adjustments:
+        return page
+    reported = find(page.estimates, split=measured.split)
+    return replace(page, adjusted=adjustment_part(adjustments, reported, page.attributes))
 
 
 def _measured(record: RunRecord[Settings]) -> MeasureSettings:
@@ -262,13 +276,3 @@ def _units(run: Run, model: str) -> tuple[UnitShare, ...]:
     if not path.exists() and not path.with_suffix(".safetensors").exists():
         return ()
     return tuple(checked(_Units, read_object(path), path).units)
-
-
-def _detectable(rows: Sequence[MetricRow], model: str, split: str) -> list[tuple[str, str, float]]:
-    """Return the largest of each attribute's detectable differences in AUC."""
-    largest: dict[str, float] = {}
-    for row in rows:
-        of_model = (row.model, row.split, row.against) == (model, split, None)
-        if of_model and (row.base, row.aggregate) == ("auc", DETECTABLE) and row.value is not None:
-            largest[row.attribute] = max(row.value, largest.get(row.attribute, row.value))
-    return [(attribute, "auc", value) for attribute, value in largest.items()]

@@ -6,12 +6,17 @@ from contextlib import suppress
 from pathlib import Path
 
 from evenhand.errors import EvenhandError, pick
-from evenhand.experiments.runs import finished_run
+from evenhand.evaluation.rows import cut_of
+from evenhand.experiments.runs import Run, finished_run
 from evenhand.files import remove_abandoned, replacing, write_text
+from evenhand.jobs.adjust.adjustment import Adjustment, read_adjustment
+from evenhand.jobs.adjust.rule import rule_of
 from evenhand.jobs.keywords import StrPath
 from evenhand.jobs.report import card_text
+from evenhand.networks.adjusted import AdjustedModel, write_adjusted_onnx
 from evenhand.networks.checkpoints import load_model
-from evenhand.networks.export import FORMATS, check_answers
+from evenhand.networks.export import FORMATS, check_answers, to_onnx
+from evenhand.tables.predictions import read_predictions
 
 
 def export(
@@ -47,6 +52,12 @@ def export(
     out = Path(out)
     found = finished_run(run)
     name = found.held_model(model)
+    adjustment = read_adjustment(found.folder(name))
+    if adjustment is not None and not adjustment.in_weights and format != "onnx":
+        raise EvenhandError(
+            f"--format {format} holds weights alone, and {adjustment.text} works on the scores "
+            "after them; give --format onnx."
+        )
     card = out.with_suffix(".md")
     text = card_text(found, name)
     remove_abandoned(out.parent)
@@ -58,7 +69,10 @@ def export(
         raise EvenhandError(f"--out {out} is a folder; name a file, as in {out}/model.{format}.")
     network = load_model(found.folder(name))
     with replacing(out) as part:
-        off = check_answers(network, write(network, part))
+        if adjustment is not None and format == "onnx":
+            off = _write_adjusted(found, name, adjustment, part)
+        else:
+            off = check_answers(network, write(network, part))
         write_text(card, text)  # where it fails, nothing is written
     return off
 
@@ -67,3 +81,14 @@ def _holds(path: Path, text: str) -> bool:
     with suppress(OSError, UnicodeDecodeError):
         return path.read_text(encoding="utf-8") == text
     return False
+
+
+def _write_adjusted(run: Run, name: str, adjustment: Adjustment, path: Path) -> float:
+    """Write a model with its adjustment and its threshold as one ONNX graph."""
+    predictions = read_predictions(run.predictions_file(name))
+    network = load_model(run.folder(name))
+    if len(predictions.classes) > 2:
+        return check_answers(network, to_onnx(network, path))
+    cut = run.record.cuts.get(name) or cut_of(predictions)
+    rule = rule_of(adjustment, cut, predictions)
+    return write_adjusted_onnx(AdjustedModel(network, rule), path)

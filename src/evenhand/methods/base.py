@@ -147,6 +147,13 @@ class TrainingMethod:
         """Return the number of outputs of the head."""
         return classes
 
+    def prior_shift(self) -> Tensor | None:
+        """Return what the logits ``(C,)`` of the head are raised by when rows are scored.
+
+        It undoes that a method changed how frequent each class is in training. None: nothing.
+        """
+        return None
+
     def scored(self, outputs: Tensor) -> Tensor:
         """Return logits ``(B, C)`` from the outputs of the head, when rows are scored."""
         return outputs

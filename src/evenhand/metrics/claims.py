@@ -25,7 +25,6 @@ from evenhand.metrics.headlines import (
     has_better,
     has_interval,
     headline_order,
-    leading_metric,
 )
 from evenhand.metrics.registry import Floats, find_metric
 from evenhand.metrics.rows import EVERYBODY, Key, MetricRow
@@ -100,16 +99,19 @@ class Claims:
                 yield Claim(key, lone, FIRST, _smallest)
 
     def of_models(self, attributes: Sequence[str], metrics: Sequence[str]) -> Iterator[Claim]:
-        """Yield the differences of two models: for everybody, each group, and the worst groups."""
-        metric = leading_metric(metrics)
-        key = Key(EVERYBODY, EVERYBODY, metric)
-        if key not in self.numbers or self.numbers[key].reason or not has_interval(metric):
-            return
-        models = self._sides(self.numbers[key].family[0], EVERYBODY, metric)
-        if len(models) == 2:
-            yield Claim(key, contrast(*models), FIRST, _smallest)
-        for attribute in attributes:
-            yield from self._of_models(attribute, metric)
+        """Yield the differences of two models in some metrics.
+
+        They are those for everybody, each group, and the worst groups.
+        """
+        for metric in metrics:
+            key = Key(EVERYBODY, EVERYBODY, metric)
+            if key not in self.numbers or self.numbers[key].reason or not has_interval(metric):
+                continue
+            models = self._sides(self.numbers[key].family[0], EVERYBODY, metric)
+            if len(models) == 2:
+                yield Claim(key, contrast(*models), FIRST, _smallest)
+            for attribute in attributes:
+                yield from self._of_models(attribute, metric)
 
     def _of_models(self, attribute: str, metric: str) -> Iterator[Claim]:
         summary = self._across(attribute, metric)

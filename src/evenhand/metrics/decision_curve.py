@@ -79,7 +79,7 @@ def decision_curve(
             "against the rest, as in rows.versus_rest(0)."
         )
     bootstrap = bootstrap or Bootstrap()
-    resamples = resample(len(rows.members), bootstrap, rng)
+    resamples = resample(int(rows.members.max()) + 1, bootstrap, rng)
     points = [
         point
         for attribute, group, part in _parts(rows, groups)

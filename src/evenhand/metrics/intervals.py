@@ -36,10 +36,11 @@ METHODS: Mapping[Scale, str] = {
 """What an interval is called that is made by `Family.reach`."""
 
 
-FEW, FEW_MEAN, FEW_PAIRED, FEW_DRAWN = 10, 40, 80, 160
+FEW, FEW_APART, FEW_MEAN, FEW_PAIRED, FEW_DRAWN = 10, 20, 40, 80, 160
 """Patients below which an interval is approximate: the simulations of ``docs/measurement.md`` do
-not show that it holds. The first is for what `Family.reach` makes, the second for a mean, the third
-for the difference of two models in a mean, the last for percentiles and BCa."""
+not show that it holds. The first is for what `Family.reach` makes, the second for differences and
+gaps of shares (which cover too often with fewer), the third for a mean, the fourth for the
+difference of two models in a mean, the last for percentiles and BCa."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,11 @@ def _few(of: Family) -> int:
     return {"square": MANY, "mean": FEW_MEAN}.get(of.scale, FEW)
 
 
+def _few_apart(of: Family) -> int:
+    """Return the same for what compares several groups."""
+    return max(_few(of), FEW_APART) if of.scale == "share" else _few(of)
+
+
 def difference_interval(
     values: Floats, of: Family, resamples: Resamples, bootstrap: Bootstrap
 ) -> Interval:
@@ -177,7 +183,7 @@ def difference_interval(
     at, tail = float(values[0]), (1 - bootstrap.level) / 2
     if bootstrap.method == "auto" and not of.paired:
         below, above = (float(reach[0]) for reach in of.pair_reach(tail))
-        method, few = _joined(METHODS[of.scale], of), 0 if of.fixed.all() else _few(of)
+        method, few = _joined(METHODS[of.scale], of), 0 if of.fixed.all() else _few_apart(of)
         ends = replace(found, low=at - below, high=at + above)
         return replace(ends, method=method, few=few, reason=None)
     if defined is not None and bootstrap.method == "auto":
@@ -353,7 +359,7 @@ def _no_interval(names: Sequence[str], found: Interval) -> Interval:
 def _simultaneous(low: float, high: float, families: Sequence[Family], found: Interval) -> Interval:
     exact = any(of.trials.any() for of in families)
     method = "simultaneous and exact" if exact else "simultaneous"
-    few = max(map(_few, families))
+    few = max(map(_few_apart, families))
     return replace(found, low=float(low), high=float(high), method=method, few=few)
 
 

@@ -37,6 +37,8 @@ class Plan:
         (see `permutation_test`), corrected by Holm over all attributes × metrics, instead of the
         default test by resamples (see `judge`); 0 for none.
         Paired differences between models are not tested.
+    judged
+        The metrics that two models are compared by; none: the leading one.
     """
 
     metrics: tuple[str, ...] = ("auc", "accuracy", "sensitivity", "specificity", "log_loss")
@@ -46,6 +48,7 @@ class Plan:
     minimum: int = 0
     bootstrap: Bootstrap | None = field(default_factory=Bootstrap)
     permutations: int = 0
+    judged: tuple[str, ...] = ()
 
 
 def check_plan(plan: Plan, groups: Mapping[str, Groups]) -> None:

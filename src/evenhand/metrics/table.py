@@ -15,6 +15,7 @@ from evenhand.metrics.aggregates import DETECTABLE
 from evenhand.metrics.claims import Claim, Claims
 from evenhand.metrics.estimates import Number, Parts, everybody, parts_of
 from evenhand.metrics.groups import Groups
+from evenhand.metrics.headlines import leading_metric
 from evenhand.metrics.intervals import (
     NONE,
     Interval,
@@ -163,7 +164,7 @@ def _claims(
     """Yield the claims: differences of two models; or of groups, and of the AUC from chance."""
     attributes = [parts.attribute for parts in divided]
     if paired:
-        yield from found.of_models(attributes, plan.metrics)
+        yield from found.of_models(attributes, plan.judged or (leading_metric(plan.metrics),))
         return
     if not tested:
         yield from found.of_chance()

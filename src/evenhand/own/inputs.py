@@ -41,7 +41,7 @@ def _coded(column: Any, count: int, name: str) -> Groups:
     if isinstance(getattr(column, "dtype", None), pd.CategoricalDtype) and len(column) == count:
         series = pd.Series(column)
         if series.notna().all():
-            return groups_of(series.cat.rename_categories(map(str, series.cat.categories)))
+            return groups_of(series.cat.rename_categories([*map(str, series.cat.categories)]))
     levels = pd.Series(of_length(column, count, f"groups of {name!r}"), dtype="object")
     return groups_of(levels.where(levels.notna(), UNKNOWN).map(str))
 

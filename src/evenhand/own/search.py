@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -257,9 +257,11 @@ class _Fits:
 
     def score(self, choice: Choice, report: Report) -> tuple[float, ...]:
         """Train a choice, and return its target after the last epoch."""
-        epochs = self.train(self.own(choice))
+        epochs: Any = self.train(self.own(choice))
         value = None
-        with closing(epochs) if hasattr(epochs, "close") else nullcontext():
+        with ExitStack() as stack:
+            if isinstance(epochs, Generator):
+                stack.callback(epochs.close)
             for number, scores in enumerate(epochs, 1):
                 value = self.rows.value(scores, number)
                 if math.isnan(value):

@@ -6,16 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from evenhand.experiments.records import RunRecord
-from evenhand.metrics import Groups, MetricRow, Scored, Target
+from evenhand.metrics import DETECTABLE, Groups, MetricRow, Scored, Target
 from evenhand.reporting.estimates import Estimates, estimates, find, names
 from evenhand.reporting.pruning_record import PruningRecord
 from evenhand.reporting.text.vocabulary import model_names
+from evenhand.reporting.verdicts import Verdict
 from evenhand.settings import Settings
+
+if TYPE_CHECKING:
+    from evenhand.reporting.sections.assessment import Part
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,12 @@ class Report:
         What took no part: unreadable images, excluded groups; one sentence each.
     notes
         What else a reader must know; one sentence each.
+    judged
+        The metrics that a model is compared by, by its shown name; of others the leading one.
+    adjusted
+        What methods have fitted to a trained model, None without any.
+    promises
+        What these methods promise of new patients.
     """
 
     title: str
@@ -149,6 +159,9 @@ class Report:
     threshold_rule: str = ""
     left_out: Sequence[str] = ()
     notes: Sequence[str] = ()
+    judged: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    adjusted: Part | None = None
+    promises: Sequence[Verdict] = ()
 
     @cached_property
     def estimates(self) -> Estimates:
@@ -211,3 +224,15 @@ class Report:
         """The samples of each model by what it is called, those of the main model first."""
         named = [(self.called.get(name, name), samples) for name, samples in self.samples.items()]
         return sorted(named, key=lambda item: item[0] != self.main_model)
+
+
+def detectable_differences(
+    rows: Sequence[MetricRow], model: str, split: str
+) -> list[tuple[str, str, float]]:
+    """Return the largest of each attribute's detectable differences in AUC."""
+    largest: dict[str, float] = {}
+    for row in rows:
+        of_model = (row.model, row.split, row.against) == (model, split, None)
+        if of_model and (row.base, row.aggregate) == ("auc", DETECTABLE) and row.value is not None:
+            largest[row.attribute] = max(row.value, largest.get(row.attribute, row.value))
+    return [(attribute, "auc", value) for attribute, value in largest.items()]

@@ -48,17 +48,49 @@ class GroupHeads(nn.Module):
         return head
 
 
+class ShiftedHead(nn.Module):
+    """A linear head whose logits are raised by a constant when it scores.
+
+    Parameters
+    ----------
+    first
+        The head that it starts from.
+    shift
+        ``(C,)``.
+    """
+
+    shift: Tensor
+
+    def __init__(self, first: nn.Linear, shift: Tensor) -> None:
+        super().__init__()
+        self.linear = first
+        self.register_buffer("shift", shift)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return logits ``(B, C)``; raised in evaluation mode only."""
+        logits: Tensor = self.linear(features)
+        return logits if self.training else logits + self.shift
+
+    def joined(self) -> nn.Linear:
+        """Return the one linear layer that gives the raised logits."""
+        with torch.no_grad():
+            self.linear.bias.add_(self.shift)
+        return self.linear
+
+
 def split_head(model: Model, method: TrainingMethod, classes: int) -> None:
-    """Replace a model's head by as many as its method trains."""
-    heads = method.head_outputs(classes) // classes
+    """Replace a model's head by what its method trains."""
+    heads, shift = method.head_outputs(classes) // classes, method.prior_shift()
     if heads > 1:
         _replace_last(model, GroupHeads(_last(model), heads))
+    elif shift is not None:
+        _replace_last(model, ShiftedHead(_last(model), shift))
 
 
 def join_heads(model: Model) -> None:
-    """Replace the heads of the groups, if there are any, by the linear head that is their mean."""
+    """Replace a head of a method's own, if there is one, by the linear head that scores alike."""
     last = model.head[-1] if isinstance(model.head, nn.Sequential) else model.head
-    if isinstance(last, GroupHeads):
+    if isinstance(last, GroupHeads | ShiftedHead):
         _replace_last(model, last.joined())
 
 

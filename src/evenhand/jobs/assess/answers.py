@@ -55,8 +55,9 @@ def about_seeds(found: Evaluation) -> str:
     """Say what the claims are about: two models, or two recipes."""
     count = len(claims_of(found).family)
     family = (
-        f"A difference is claimed where its p-value, corrected by Holm over all {count} "
-        "differences of this page, is at most .05. The intervals are not corrected."
+        f"A difference is claimed where its p-value, corrected by Holm over the {count} "
+        "differences of this stage and doubled (the claims about similarity share the 5 % of the "
+        "page), is at most .05. The intervals are not corrected."
     )
     if found.seeds == 1:
         return (

@@ -17,6 +17,20 @@ from evenhand.metrics.permutation import holm
 
 AUC, DEVIATION = "auc", "deviation_from_parity"
 
+STAGES = 2
+"""Stages of a page that claim differences of models (4 and 5); they share its 5 % equally."""
+
+
+def on_page(p: float) -> float:
+    """Return a p-value that is corrected in its stage, corrected for the stages of the page.
+
+    Examples
+    --------
+    >>> on_page(0.02), on_page(0.7)
+    (0.04, 1.0)
+    """
+    return min(1.0, STAGES * p)
+
 
 @dataclass(frozen=True)
 class RecipeClaim:
@@ -29,7 +43,8 @@ class RecipeClaim:
     change
         The number.
     p_adjusted
-        Its p-value, corrected by Holm for all numbers of the page; None where it has none.
+        Its p-value, corrected by Holm for all numbers of stage 5 and then for the two stages that
+        claim something; None where it has none.
     """
 
     attribute: str
@@ -110,6 +125,6 @@ def _corrected(claims: Sequence[RecipeClaim]) -> list[RecipeClaim]:
     differences = [claim.change.difference for claim in claims]
     adjusted = holm([np.nan if change is None else change.p for change in differences])
     return [
-        replace(claim, p_adjusted=None if np.isnan(p) else float(p))
+        replace(claim, p_adjusted=None if np.isnan(p) else on_page(float(p)))
         for claim, p in zip(claims, adjusted, strict=True)
     ]

@@ -18,6 +18,8 @@ from evenhand.evaluation.rows import cut_of
 from evenhand.evaluation.settings import PredictSettings
 from evenhand.experiments.records import SourceRecord, data_settings
 from evenhand.experiments.runs import Run, begin_run, finished_run
+from evenhand.jobs.adjust.adjustment import apply, read_adjustment
+from evenhand.jobs.adjust.features import last_inputs
 from evenhand.jobs.audit.job import write_audit
 from evenhand.jobs.keywords import with_keywords
 from evenhand.jobs.predict.new_data import open_new_data
@@ -77,7 +79,12 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
     rng = np.random.default_rng(settings.seed)
     cohort = stored_cohort(data.cohort, settings, model.spec.image_size, rng)
     check_fits(cohort, model)
+    adjustment = read_adjustment(trained.folder(name))
     cut = cut_of(read_predictions(trained.predictions_file(name)))
+    if adjustment is not None:
+        cut = trained.record.cuts.get(name, cut)
+        needed = adjustment.by if adjustment.attribute == "yes" else ()
+        _check_attributes(data.cohort, needed)
     overlap = _overlap(cohort, trained)
     run = begin_run(
         out,
@@ -96,7 +103,12 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
         labelled=data.unlabelled is None,
     )
     loop = LoopSettings(device=settings.device, precision=settings.precision)
-    predictions = predict_cohorts(model, [("test", cohort)], make_accelerator(loop))
+    accelerator = make_accelerator(loop)
+    predictions = predict_cohorts(model, [("test", cohort)], accelerator)
+    if adjustment is not None:
+        inferred = adjustment.attribute == "inferred"
+        features = last_inputs(model, cohort, accelerator) if inferred else None
+        predictions = apply(adjustment, predictions, features)
     if data.unlabelled:
         return write_scores(run, name, predictions, cut)
     return write_audit(run, {name: predictions}, chosen=name)

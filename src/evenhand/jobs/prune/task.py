@@ -20,6 +20,7 @@ from evenhand.errors import EvenhandError
 from evenhand.experiments.records import data_settings
 from evenhand.experiments.runs import Run, finished_run
 from evenhand.files import fingerprint
+from evenhand.jobs.adjust.adjustment import read_adjustment
 from evenhand.jobs.prune.batches import Positions, generators, group_batches, group_positions
 from evenhand.jobs.prune.halves import halve
 from evenhand.jobs.prune.judge import Judge
@@ -136,6 +137,12 @@ def make_task(settings: PruneSettings) -> PruneTask:
     target = _checked_target(settings)
     trained = finished_run(settings.run)
     name = trained.held_model(settings.model)
+    adjustment = read_adjustment(trained.folder(name))
+    if adjustment is not None and not adjustment.in_weights:
+        raise EvenhandError(
+            f"the scores of {name} in {settings.run} are adjusted after the network "
+            f"({adjustment.text}). Prune the run that trained it, then adjust the pruned model."
+        )
     model = load_model(trained.folder(name))
     prunable_parameters(model, settings.structure, settings.prunable)
     if settings.structure == "channel":

@@ -61,7 +61,13 @@ class LastLayer:
 
     def logits(self, features: ArrayLike) -> Floats:
         """Return logits ``(n, C)`` of features ``(n, D)``."""
-        return np.asarray(features, dtype=np.float64) @ self.weight.T + self.bias
+        table = np.asarray(features)
+        step = 10_000  # rows that are copied in double precision at a time
+        parts = [
+            table[start : start + step].astype(np.float64) @ self.weight.T
+            for start in range(0, len(table), step)
+        ]
+        return np.concatenate(parts) + self.bias if parts else np.empty((0, len(self.bias)))
 
     def scores(self, features: ArrayLike) -> Floats:
         """Return probabilities ``(n, C)`` of features ``(n, D)``."""
@@ -183,17 +189,23 @@ def cross_fitted(
                 "validation patients, or merge small groups."
             )
         count = max(1, subsets // FOLDS)
-        part = _averaged(table[~out], others, layer.strength, count, most, rng)
+        part = _averaged(table, others, layer.strength, count, most, rng, np.flatnonzero(~out))
         part = _with_prior(part, others) if prior == "data" else part
         scores[out] = part.scores(table[out])
     return layer, scores
 
 
 def _averaged(
-    features: Floats, rows: Rows, strength: float, subsets: int, most: int, rng: np.random.Generator
+    features: Floats,
+    rows: Rows,
+    strength: float,
+    subsets: int,
+    most: int,
+    rng: np.random.Generator,
+    places: NDArray[np.intp] | None = None,
 ) -> LastLayer:
-    """Average the layers of several balanced subsets."""
-    fits = [_fit(features, rows, strength, most, rng) for _ in range(subsets)]
+    """Average the layers of several balanced subsets; ``places`` are the rows' features."""
+    fits = [_fit(features, rows, strength, most, rng, places) for _ in range(subsets)]
     weights, biases = (np.stack(part) for part in zip(*fits, strict=True))
     return LastLayer(weights.mean(axis=0), biases.mean(axis=0), strength, weights.std(axis=0))
 
@@ -207,7 +219,9 @@ def _with_prior(layer: LastLayer, rows: Rows) -> LastLayer:
 def _checked(
     features: ArrayLike, labels: ArrayLike, groups: ArrayLike, patients: ArrayLike | None
 ) -> tuple[Rows, Floats]:
-    table = np.asarray(features, dtype=np.float64)
+    table = np.asarray(features)
+    if table.dtype != np.float32:  # as networks give them: no copy of many rows
+        table = table.astype(np.float64)
     label = np.asarray(labels)
     classes = int(label.max()) + 1 if label.dtype.kind in "iu" and label.size else 2
     rows = rows_of(labels, groups, patients, classes=max(2, classes))
@@ -216,7 +230,7 @@ def _checked(
             f"features of shape {table.shape} for {len(rows)} labels; give one row of numbers for "
             "each label."
         )
-    if not np.isfinite(table).all():
+    if not np.isfinite(table.sum()) and not np.isfinite(table).all():
         row = int(np.flatnonzero(~np.isfinite(table).all(axis=1))[0])
         raise EvenhandError(f"the features of row {row} are not all finite numbers.")
     require_labels(rows, "dfr", least=2)
@@ -238,13 +252,21 @@ def balanced_rows(
 
 
 def _fit(
-    features: Floats, rows: Rows, strength: float, most: int, rng: np.random.Generator
+    features: Floats,
+    rows: Rows,
+    strength: float,
+    most: int,
+    rng: np.random.Generator,
+    places: NDArray[np.intp] | None = None,
 ) -> tuple[Floats, Floats]:
-    """Fit on one balanced subset; return weights ``(C, D)`` and biases ``(C,)`` of raw features."""
+    """Fit on one balanced subset; return weights ``(C, D)`` and biases ``(C,)`` of raw features.
+
+    ``places`` says where the features of the rows are; by default they are in the same order.
+    """
     from sklearn.linear_model import LogisticRegression
 
     drawn = balanced_rows(rows, rng, most)
-    chosen = features[drawn]
+    chosen = features[drawn if places is None else places[drawn]].astype(np.float64)
     mean, scale = chosen.mean(axis=0), chosen.std(axis=0)
     scale = np.where(scale > 0, scale, 1.0)
     two = len(np.unique(rows.labels)) == 2  # liblinear takes half of saga's time, for two classes
@@ -266,15 +288,16 @@ def _best_strength(
     """Return the strength with the highest accuracy of the worst group on other patients."""
     half = rng.permutation(rows.patients.max() + 1) % 2 == 0
     fits = half[rows.patients]
-    judge = rows.take(~fits)
+    judge, fitting = rows.take(~fits), rows.take(fits)
     if len(strengths) == 1 or not _complete(rows, fits) or not _complete(rows, ~fits):
         return float(strengths[0])
     state = rng.integers(2**63)
     worst = []
     for strength in strengths:
         draws = np.random.default_rng(state)  # every strength sees the same subset
-        weight, bias = _fit(features[fits], rows.take(fits), strength, most, draws)
-        right = (features[~fits] @ weight.T + bias).argmax(axis=1) == judge.labels
+        weight, bias = _fit(features, fitting, strength, most, draws, np.flatnonzero(fits))
+        right = (features @ weight.T.astype(features.dtype) + bias).argmax(axis=1) == rows.labels
+        right = right[~fits]
         worst.append(min(right[cell].mean() for cell in _cells(judge)))
     return float(strengths[int(np.argmax(worst))])
 

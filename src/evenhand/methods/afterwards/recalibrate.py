@@ -56,10 +56,9 @@ class Recalibrated:
 
         The order inside a group stays where the slope of its line is above 0.
         """
-        lines = [self.groups.get(str(group), self.pooled) for group in np.asarray(groups)]
-        slope = np.array([line.slope for line in lines])
-        intercept = np.array([line.intercept for line in lines])
-        new: Floats = expit(slope * logit(scores_of(scores, len(lines))) + intercept)
+        names = np.asarray(groups).astype(np.str_)
+        log_odds = logit(scores_of(scores, len(names)))
+        new: Floats = expit(_moved(log_odds, names, self.pooled, self.groups))
         return new
 
 
@@ -109,20 +108,28 @@ def recalibrate(
     require_labels(rows, "recalibrate")
     log_odds = logit(scores_of(scores, len(rows)))
     ridge = _best_ridge(log_odds, rows, ridges, np.random.default_rng(seed))
-    pooled, lines = _lines(log_odds, rows, ridge)
+    pooled = _pooled(log_odds, rows)
+    lines = _lines(log_odds, rows, ridge, pooled)
     return Recalibrated(pooled, lines, ridge)
 
 
-def _lines(log_odds: Floats, rows: Rows, ridge: float) -> tuple[Line, dict[str, Line]]:
+def _pooled(log_odds: Floats, rows: Rows) -> Line:
     features = np.column_stack([log_odds, np.ones(len(rows))])
     slope, intercept = fit_offset_logistic(features, rows.labels, np.zeros(len(rows)), 1e-6)
+    return Line(float(slope), float(intercept))
+
+
+def _lines(log_odds: Floats, rows: Rows, ridge: float, pooled: Line) -> dict[str, Line]:
+    """Fit a line for each group, shrunk towards that of all rows."""
+    features = np.column_stack([log_odds, np.ones(len(rows))])
+    slope, intercept = pooled.slope, pooled.intercept
     lines = {}
     for level in rows.levels:
         member = rows.groups == level
         offset = slope * log_odds[member] + intercept
         more, shift = fit_offset_logistic(features[member], rows.labels[member], offset, ridge)
         lines[level] = Line(float(slope + more), float(intercept + shift))
-    return Line(float(slope), float(intercept)), lines
+    return lines
 
 
 def _best_ridge(
@@ -137,16 +144,28 @@ def _best_ridge(
         rest = rows.take(~out)
         if not out.any() or len(np.unique(rest.labels)) < 2:
             continue
+        pooled = _pooled(log_odds[~out], rest)
         for place, ridge in enumerate(ridges):
-            pooled, lines = _lines(log_odds[~out], rest, ridge)
+            lines = _lines(log_odds[~out], rest, ridge, pooled)
             losses[place] += _log_loss(log_odds[out], rows.take(out), pooled, lines)
     return float(ridges[int(np.argmin(losses))])
 
 
+def _moved(
+    log_odds: Floats, groups: NDArray[np.str_], pooled: Line, lines: Mapping[str, Line]
+) -> Floats:
+    """Return each row's log-odds on the line of its group."""
+    levels, codes = np.unique(groups, return_inverse=True)
+    chosen = [lines.get(level, pooled) for level in levels.tolist()]
+    slope, intercept = (
+        np.array([getattr(line, name) for line in chosen]) for name in ("slope", "intercept")
+    )
+    moved: Floats = slope[codes] * log_odds + intercept[codes]
+    return moved
+
+
 def _log_loss(log_odds: Floats, rows: Rows, pooled: Line, lines: Mapping[str, Line]) -> float:
-    chosen = [lines.get(group, pooled) for group in rows.groups.tolist()]
-    moved = np.array([line.slope for line in chosen]) * log_odds
-    moved += np.array([line.intercept for line in chosen])
+    moved = _moved(log_odds, rows.groups, pooled, lines)
     return float((np.logaddexp(0, moved) - rows.labels * moved).sum())
 
 

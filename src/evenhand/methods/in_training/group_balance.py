@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -13,6 +14,9 @@ from evenhand.errors import EvenhandError
 from evenhand.methods.arrays import Rows
 from evenhand.methods.base import By, TrainingMethod
 from evenhand.methods.ranges import OneOf
+
+NOTICED = 0.01
+"""A shift of log-odds that is smaller is not told."""
 
 
 class GroupBalance(TrainingMethod):
@@ -29,7 +33,10 @@ class GroupBalance(TrainingMethod):
 
     Notes
     -----
-    Idrissi et al. (CLeaR 2022, arXiv 2110.14503).
+    Idrissi et al. (CLeaR 2022, arXiv 2110.14503). Balanced rows change how frequent each class is,
+    and so what the logits say. When rows are scored, each logit is raised by log(p / q), with the
+    class's share p of the training rows and its mean share q over the groups; with label and
+    attribute balanced, q is 1 / C. Within a group whose prevalence is another, scores stay shifted.
 
     Examples
     --------
@@ -50,10 +57,46 @@ class GroupBalance(TrainingMethod):
     ) -> None:
         super().__init__()
         self.how, self.by = how, by
+        self._shift: Tensor | None = None
 
     def check(self, rows: Rows) -> None:
-        """Refuse training rows that lack a group."""
+        """Refuse training rows that lack a group; note how balancing changes the classes."""
         refuse_empty_groups(self, "group-balance")
+        classes = self.known_cells().classes
+        counts = np.array(
+            [
+                np.bincount(rows.labels[rows.groups == level], minlength=classes)
+                for level in rows.levels
+            ]
+        )  # (K, C)
+        by_group = counts / counts.sum(axis=1, keepdims=True)
+        balanced = np.full(classes, 1 / classes)
+        if self.by == "attribute":
+            balanced = by_group.mean(axis=0)
+        share = counts.sum(axis=0) / counts.sum()
+        if (share > 0).all():
+            shift = np.log(share) - np.log(balanced)
+            self._shift = torch.from_numpy(shift - shift[0]).float()
+
+    def prior_shift(self) -> Tensor | None:
+        """Return what the logits ``(C,)`` are raised by, so that classes are as frequent again."""
+        return self._shift
+
+    def scored(self, outputs: Tensor) -> Tensor:
+        """Return logits with the prevalence of the training rows."""
+        return outputs if self._shift is None else outputs + self._shift.to(outputs)
+
+    def warning(self) -> str | None:
+        """Say that scores were shifted, where they were by more than a hundredth in log-odds."""
+        if self._shift is None or float(self._shift.abs().max()) < NOTICED:
+            return None
+        shifts = ", ".join(f"{value:+.2f}" for value in self._shift[1:].tolist())
+        return (
+            "Training on balanced rows changes how frequent each class is, so the scores were "
+            f"shifted back to the prevalence of the training rows (log-odds {shifts}). Within a "
+            "group whose prevalence is another they are still shifted: evenhand adjust RUN "
+            "--method recalibrate repairs that."
+        )
 
     def epoch(self, groups: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.intp]:
         """Return the training rows of one epoch; rows of unknown groups are kept as they are."""

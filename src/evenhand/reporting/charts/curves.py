@@ -1,4 +1,4 @@
-"""What the scores look like by group: ROC, precision–recall, calibration and distributions."""
+"""What the scores look like by group: ROC, precision–recall, calibration, net benefit, spread."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evenhand.metrics import UNKNOWN, Groups, Scored
+from evenhand.reporting.charts.benefit import BenefitView, benefit_view
 from evenhand.reporting.text.numbers import counted
 from evenhand.reporting.text.vocabulary import shown
 
@@ -73,6 +74,7 @@ class ScoreView:
     distributions: tuple[Distribution, ...]
     absent: tuple[str, ...]
     cut: float | None
+    benefit: BenefitView
 
 
 def score_views(rows: Scored, groups: Mapping[str, Groups], positive: str) -> tuple[ScoreView, ...]:
@@ -124,6 +126,7 @@ def _view(rows: Scored, attribute: str, groups: Groups, positive: str) -> ScoreV
             *left_out,
         ),
         cut=None if rows.threshold is None else round(100 * rows.threshold, 2),
+        benefit=benefit_view(parts, positive),
     )
 
 

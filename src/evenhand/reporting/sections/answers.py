@@ -30,7 +30,7 @@ from evenhand.reporting.text.sentences import (
     usual_sentences,
     where,
 )
-from evenhand.reporting.text.vocabulary import first_upper, opening, shown, term
+from evenhand.reporting.text.vocabulary import first_upper, in_sentence, opening, shown, term
 from evenhand.reporting.text.worst_best import Extremes, extremes, is_unknown
 from evenhand.reporting.verdicts import Verdict
 
@@ -87,6 +87,7 @@ def strategy_answer(
     attribute: str,
     metric: str,
     validation: Sequence[Estimate] = (),
+    beside: Sequence[str] = (),
 ) -> Answer | None:
     """Say whether a model serves its worst group better than the models it is held against.
 
@@ -100,6 +101,8 @@ def strategy_answer(
         What it is served by (``"auc"``).
     validation
         Rows of the validation split, which show the group that each other model serves worst.
+    beside
+        Further metrics, whose claimed differences are told, too.
 
     Returns
     -------
@@ -117,20 +120,22 @@ def strategy_answer(
     defined = [change for change in possible if change is not None]
     changed = [group.difference for change in defined for group in change.groups]
     levelling = [verdict for change in defined if (verdict := levelling_verdict(change))]
+    others_told = _changed(rows, model, (EVERYBODY, attribute), beside)
     down = any(verdict.claim for verdict in levelling)
     return Answer(
         topic=f"{opening(model)} or {listed(others, 'or')}, by {shown(attribute)}?",
-        headline=strategy_sentence(paired) + cost_sentence(overall),
+        headline=_headline(paired, others_told, beside) + cost_sentence(overall),
         details=(
             *_side_by_side(told, paired),
             *(_side_by_side(everybody, overall) if overall else ()),
             *(group_sentence(row) for row in changed if paired_chip(row) != "cannot tell"),
+            *map(_beside_sentence, others_told),
             *(verdict.text for verdict in levelling),
             *usual_sentences(rows, paired),
             PICKED,
             TWO_MODELS,
         ),
-        outcome="levelled down" if down else _least([paired_chip(row) for row in paired]),
+        outcome="levelled down" if down else _outcome(paired, others_told),
         verdicts=(
             *(_paired_verdict(row, paired_sentence(row)) for row in (*paired, *overall)),
             *(
@@ -138,9 +143,52 @@ def strategy_answer(
                 for row in changed
                 if paired_chip(row) != "cannot tell"
             ),
+            *(_paired_verdict(row, _beside_sentence(row)) for row in others_told),
             *levelling,
         ),
     )
+
+
+def _headline(
+    paired: Sequence[Estimate], others_told: Sequence[Estimate], beside: Sequence[str]
+) -> str:
+    """Return the headline; with further metrics, also what it is by and what it costs."""
+    text = strategy_sentence(paired)
+    if not beside:
+        return text
+    lost = dict.fromkeys(row.metric for row in others_told if paired_chip(row) == "worse")
+    cost = f" It costs {listed([in_sentence(name) for name in lost])}." if lost else ""
+    by = paired[0].base_term.label
+    return f"{by}: {text}{cost}"
+
+
+def _outcome(paired: Sequence[Estimate], others_told: Sequence[Estimate]) -> Outcome:
+    """Return the answer in a word or two; better by one metric and worse by another is a trade."""
+    least = _least([paired_chip(row) for row in paired])
+    costs = any(paired_chip(row) == "worse" for row in others_told)
+    return "a trade" if least == "better" and costs else least
+
+
+def _changed(
+    rows: Sequence[Estimate], model: str, attributes: Sequence[str], metrics: Sequence[str]
+) -> list[Estimate]:
+    """Return a model's claimed differences for everybody and each group, in some metrics."""
+    return [
+        row
+        for metric in metrics
+        for attribute in attributes
+        for row in find(rows, model=model, attribute=attribute, metric=metric)
+        if row.against and paired_chip(row) != "cannot tell"
+        if row.group != EVERYBODY or attribute == EVERYBODY
+    ]
+
+
+def _beside_sentence(row: Estimate) -> str:
+    """Say a difference in a metric that is not the one of the answer."""
+    label = term(row.metric).label
+    if row.group == EVERYBODY:
+        return f"{label} of everybody. {paired_sentence(row)}"
+    return f"{label}. {group_sentence(row)}"
 
 
 def _paired_verdict(row: Estimate, text: str) -> Verdict:
@@ -282,6 +330,7 @@ def verdicts_of(report: Report) -> tuple[Verdict, ...]:
             for row, text in doubts
             if text
         ),
+        *report.promises,
     )
 
 
@@ -302,8 +351,9 @@ def _answers(report: Report) -> tuple[Answer, ...]:
     ]
     metric = leading_metric(single)
     compared = [
-        strategy_answer(rows, model, name, metric, validation)
+        strategy_answer(rows, model, name, first, validation, beside)
         for model in models
+        for first, *beside in [report.judged.get(model) or (metric,)]
         for name in report.attributes
     ]
     return (*(answer for answer in compared if answer is not None), *of_groups)

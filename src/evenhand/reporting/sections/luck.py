@@ -68,7 +68,8 @@ def luck_sentences(luck: Luck) -> tuple[str, ...]:
         f"({better} is better).",
         "The choice was repeated in resamples of these patients. On the patients that a resample "
         f"leaves out, the step that it chose is worse than step {luck.step} by {by} on average. "
-        "This estimates the luck of the choice; in simulations it caught about half of it. Without "
+        "This estimates the luck of the choice, and not all of it: in simulations of 60 patients "
+        "and ten equally good steps, .021 of .050 remained in the change of the gap. Without "
         f"this luck: {confirmed}.",
     )
 

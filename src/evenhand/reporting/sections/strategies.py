@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from evenhand.metrics import EVERYBODY
@@ -46,7 +46,7 @@ class Comparison:
 
 def _title(report: Report) -> str:
     """Name what the models of a run are: strategies where a search chose one."""
-    chose = report.chosen and report.pruning is None
+    chose = report.chosen and report.pruning is None and report.adjusted is None
     return f"{'Strategies' if chose else 'Models'} side by side"
 
 
@@ -54,7 +54,7 @@ def _title(report: Report) -> str:
 def strategies_view(report: Report) -> Comparison | None:
     """Lay out the models of the report side by side; None where there is only one."""
     validation = find(report.estimates, split="val")
-    return comparison(report.reported, report.attributes, report.chosen, validation)
+    return comparison(report.reported, report.attributes, report.chosen, validation, report.judged)
 
 
 def comparison(
@@ -62,10 +62,12 @@ def comparison(
     attributes: Sequence[str],
     chosen: str | None,
     validation: Sequence[Estimate] = (),
+    judged: Mapping[str, Sequence[str]] | None = None,
 ) -> Comparison | None:
     """Lay out the models of a run side by side on one split; None where there is only one model.
 
-    Rows of the ``validation`` split show the group that a model serves worst.
+    Rows of the ``validation`` split show the group that a model serves worst. Models are compared
+    by the leading metric, but for those in ``judged``.
     """
     single = find(rows, against=None)
     models = names(single, "model")
@@ -83,10 +85,31 @@ def comparison(
         by_group=tuple(
             plot for name in attributes if (plot := _by_group(single, name, metric, chosen)).rows
         ),
-        gains=gains_tables(rows, validation, attributes, metric),
+        gains=_gains(rows, validation, attributes, metric, judged or {}),
         paired=_paired(rows, attributes, metric),
         paired_further=tuple(plot for other in others for plot in _paired(rows, attributes, other)),
     )
+
+
+def _gains(
+    rows: Sequence[Estimate],
+    validation: Sequence[Estimate],
+    attributes: Sequence[str],
+    metric: str,
+    judged: Mapping[str, Sequence[str]],
+) -> tuple[GainsTable, ...]:
+    """Return the table of gains and losses of each pair, in each metric that it is judged by."""
+    pairs = dict.fromkeys((row.model, row.against) for row in rows if row.against)
+    return tuple(
+        table
+        for model, against in pairs
+        for name in judged.get(model) or (metric,)
+        for table in gains_tables(
+            [row for row in rows if row.against in (None, against) and row.metric == name
+             and (row.model == model or not row.against)],
+            validation, attributes, name,
+        )
+    )  # fmt: skip
 
 
 def leading_metric(rows: Sequence[Estimate]) -> str:

@@ -23,7 +23,7 @@ from evenhand.reporting.text.worst_best import Extremes
 LEVEL = 0.95
 """The level of intervals whose row does not say it."""
 
-Outcome = Literal["better", "worse", "levelled down", "a gap", "cannot tell"]
+Outcome = Literal["better", "worse", "a trade", "levelled down", "a gap", "cannot tell"]
 """What an answer comes to, as the report prints it."""
 
 

@@ -156,12 +156,29 @@ MODELS = {
     "before": "the unpruned model",
     "pruned": "the pruned model",
     "finetuned": "the pruned and fine-tuned model",
+    "unadjusted": "the unadjusted model",
+    "thresholds": "the model with thresholds by group",
+    "recalibrate": "the recalibrated model",
+    "multicalibrate": "the multicalibrated model",
+    "dfr": "the model with a new last layer",
 }
 
 
 def first_upper(text: str) -> str:
     """Return a text with a capital letter first; the others stay as they are."""
     return text[:1].upper() + text[1:]
+
+
+def in_sentence(metric: str) -> str:
+    """Return what a metric is called within a sentence.
+
+    Examples
+    --------
+    >>> in_sentence("sensitivity"), in_sentence("auc")
+    ('sensitivity', 'AUC')
+    """
+    label = term(metric).label
+    return label if label[:2].isupper() else label[:1].lower() + label[1:]
 
 
 def model_names(files: Iterable[Path] = ()) -> dict[str, str]:

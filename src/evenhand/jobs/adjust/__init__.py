@@ -1,0 +1,1 @@
+"""`evenhand adjust`: methods for a trained model, without training again."""

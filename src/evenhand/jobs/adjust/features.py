@@ -1,0 +1,146 @@
+"""What the last layer of a run's model takes, for every sample of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from evenhand.cohort.cohort import Cohort
+from evenhand.cohort.reopen import Anew, reopen
+from evenhand.cohort.store.batches import BatchSource
+from evenhand.errors import EvenhandError
+from evenhand.experiments.records import data_settings
+from evenhand.experiments.runs import Run
+from evenhand.jobs.adjust.settings import AdjustSettings
+from evenhand.methods.afterwards.dfr import LastLayer
+from evenhand.networks.checkpoints import load_model
+from evenhand.networks.model import Model
+from evenhand.progress import bar
+from evenhand.tables.predictions import Predictions
+from evenhand.tables.settings import ValueSettings
+from evenhand.training.device import make_accelerator
+from evenhand.training.predict import BATCH, channels_last, unit
+from evenhand.training.settings import LoopSettings
+
+Features = NDArray[np.float32]
+
+TOLERANCE = 1e-3
+"""How far a test row's score may lie from that in the predictions; bf16 computes less exactly."""
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A run's model, and what its last layer takes in the order of the run's predictions."""
+
+    model: Model
+    features: Features
+
+
+def read_network(
+    run: Run, name: str, predictions: Predictions, settings: AdjustSettings
+) -> Network:
+    """Open the run's data again and compute the features of every sample, in one pass.
+
+    Raises
+    ------
+    EvenhandError
+        The data are no longer there, or the model scores them otherwise than the predictions say.
+    """
+    model = load_model(run.folder(name))
+    anew = Anew(settings.data, (), (), settings.cache, settings.skip_unreadable, ValueSettings())
+    splits = reopen(run.root, data_settings(run.record), model.spec.image_size, anew)
+    loop = LoopSettings(device=settings.device, precision=settings.precision)
+    accelerator = make_accelerator(loop)
+    rows: dict[str, int] = {}
+    parts = []
+    for _, cohort in splits.items():
+        start = len(rows)
+        ids = cohort.table["sample_id"].astype(str)
+        rows |= {key: start + place for place, key in enumerate(ids)}
+        parts.append(last_inputs(model, cohort, accelerator))
+    model.cpu()
+    features = np.concatenate(parts)
+    absent = [key for key in predictions.table["sample_id"].astype(str) if key not in rows]
+    if absent:
+        raise EvenhandError(
+            f"sample {absent[0]!r} of the predictions in {run.root} is not among the run's data."
+        )
+    order = [rows[key] for key in predictions.table["sample_id"].astype(str)]
+    network = Network(model, features[order])
+    _check_scores(network, predictions, run)
+    return network
+
+
+def last_inputs(model: Model, cohort: Cohort, accelerator: Accelerator) -> Features:
+    """Return what the last linear layer takes ``(n, D)``, of every sample of a stored cohort."""
+    model = model.to(accelerator.device).eval()
+    source = BatchSource(cohort, accelerator.device)
+    parts = []
+    with (
+        torch.inference_mode(),
+        accelerator.autocast(),
+        last_input(model) as taken,
+        bar("reading features", len(source)) as advance,
+    ):
+        for start in range(0, len(source), BATCH):
+            at = np.arange(start, min(start + BATCH, len(source)))
+            model(channels_last(unit(source.take(at).inputs)))
+            parts.append(taken[0].float().cpu().numpy())
+            advance(len(at))
+    return np.concatenate(parts)
+
+
+def last_layer(model: Model) -> nn.Linear:
+    """Return the layer of a model that gives the logits."""
+    layers = [module for module in model.head.modules() if isinstance(module, nn.Linear)]
+    return layers[-1]
+
+
+@contextmanager
+def last_input(model: Model) -> Iterator[list[Tensor]]:
+    """Keep what the last layer took in the latest forward pass, as the one entry of a list."""
+    taken: list[Tensor] = []
+
+    def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        taken[:] = [inputs[0]]
+
+    hook = last_layer(model).register_forward_pre_hook(keep)
+    try:
+        yield taken
+    finally:
+        hook.remove()
+
+
+def layer_of(model: Model) -> LastLayer:
+    """Return a model's last layer as arrays."""
+    layer = last_layer(model)
+    weight = layer.weight.detach().double().numpy()
+    return LastLayer(weight, layer.bias.detach().double().numpy(), 0.0, np.zeros_like(weight))
+
+
+def put_layer(model: Model, layer: LastLayer) -> None:
+    """Give a model another last layer."""
+    linear = last_layer(model)
+    with torch.no_grad():
+        linear.weight.copy_(torch.from_numpy(layer.weight))
+        linear.bias.copy_(torch.from_numpy(layer.bias))
+
+
+def _check_scores(network: Network, predictions: Predictions, run: Run) -> None:
+    """See that features and last layer give the scores of the test rows."""
+    test = (predictions.table["split"] == "test").to_numpy()
+    scores = layer_of(network.model).apply(network.features[test])
+    off = float(np.abs(scores - predictions.scores[test]).max(initial=0.0))
+    if off > TOLERANCE:
+        raise EvenhandError(
+            f"the model in {run.root} scores its test samples otherwise than its predictions say "
+            f"(by up to {off:.2g}): the data have changed, or the scores were adjusted before. "
+            "Give the run that trained the model."
+        )

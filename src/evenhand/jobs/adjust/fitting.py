@@ -1,0 +1,333 @@
+"""Fitting methods to one model's validation rows, and applying them to all of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evenhand.errors import EvenhandError
+from evenhand.evaluation.rows import Cut
+from evenhand.experiments.runs import Run
+from evenhand.jobs.adjust.adjustment import (
+    Adjustment,
+    Stored,
+    apply,
+    attribute_table,
+    with_scores,
+)
+from evenhand.jobs.adjust.sentences import sentences_of
+from evenhand.jobs.adjust.settings import AdjustSettings
+from evenhand.methods.afterwards.dfr import LastLayer, cross_fitted
+from evenhand.methods.afterwards.multicalibrate import (
+    Multicalibrated,
+    SegmentTest,
+    check_segments,
+    segments_of,
+)
+from evenhand.methods.arrays import MOST_UNKNOWN, UNKNOWN
+from evenhand.methods.attribute_free import AttributeFree
+from evenhand.methods.group_head import GroupHead, fit_group_head
+from evenhand.methods.post_hoc import Fit, PostHoc
+from evenhand.methods.registry import post_hoc_from_text
+from evenhand.tables.columns import score_columns
+from evenhand.tables.predictions import Predictions
+
+if TYPE_CHECKING:  # torch is needed only where features are
+    from evenhand.jobs.adjust.features import Network
+    from evenhand.networks.model import Model
+
+
+@dataclass(frozen=True, eq=False)
+class Before:
+    """The model that is adjusted.
+
+    Attributes
+    ----------
+    settings
+        What was asked for.
+    predictions
+        What it says of every row.
+    attributes
+        The attributes that are reported.
+    run, name
+        The run that holds its weights, and its name there; None where only predictions are given.
+    """
+
+    settings: AdjustSettings
+    predictions: Predictions
+    attributes: tuple[str, ...]
+    run: Run | None
+    name: str
+
+    @property
+    def by(self) -> str:
+        """The attribute whose groups methods work with."""
+        return self.settings.method_attribute or self.attributes[0]
+
+    @cached_property
+    def network(self) -> Network:
+        """The model with its features; only a run with a model has it."""
+        from evenhand.jobs.adjust.features import read_network
+
+        assert self.run is not None
+        return read_network(self.run, self.name, self.predictions, self.settings)
+
+    @cached_property
+    def groups(self) -> NDArray[np.str_]:
+        """``(n,)`` the group of each row."""
+        return self.predictions.group(self.by).astype(str).to_numpy().astype(np.str_)
+
+    def split(self, name: str) -> NDArray[np.bool_]:
+        """Return which rows are of a split."""
+        rows: NDArray[np.bool_] = (self.predictions.table["split"] == name).to_numpy(np.bool_)
+        return rows
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A model after a method.
+
+    Attributes
+    ----------
+    predictions
+        What it says of every row.
+    adjustment
+        What was fitted.
+    cut
+        Where its scores are cut, where the method chose that.
+    model
+        Its weights; None where only predictions are given.
+    """
+
+    predictions: Predictions
+    adjustment: Adjustment
+    cut: Cut | None
+    model: Model | None
+
+
+def check_methods(before: Before) -> None:
+    """Refuse what some method lacks, before the first is fitted.
+
+    Raises
+    ------
+    EvenhandError
+        There are no validation or no test rows, or a method is for two classes, needs features and
+        there is no model, or needs the attribute and too many test rows lack it.
+    """
+    _check_splits(before)
+    for text in before.settings.method:
+        _, kind, given = post_hoc_from_text(text)
+        _check(before, text, kind, given)
+
+
+def fit_methods(before: Before) -> dict[str, Fitted]:
+    """Fit every method to the validation rows.
+
+    Raises
+    ------
+    EvenhandError
+        A method refuses the rows: a group lacks a class, for example.
+    """
+    return {
+        name: _fit(before, text, *post_hoc_from_text(text))
+        for name, text in before.settings.names.items()
+    }
+
+
+def _check_splits(before: Before) -> None:
+    splits = before.predictions.splits
+    for split, why in (("val", "methods are fitted on"), ("test", "numbers are reported for")):
+        if split not in splits:
+            there = ", ".join(splits) or "there is no split column, so that all are test rows"
+            raise EvenhandError(
+                f"{before.settings.input} has no rows of the split {split!r}, which {why} "
+                f"(splits: {there}). Add a column split with val and test; --map split=COLUMN "
+                "names yours."
+            )
+
+
+def _check(before: Before, text: str, kind: PostHoc, given: Mapping[str, Any]) -> None:
+    features = kind.takes == "features" or needs_features(given)
+    if features and before.run is None:
+        raise EvenhandError(
+            f"--method {text} works with the features of a model, and {before.settings.input} "
+            "holds none that made these scores. Give the run that trained the model, or a method "
+            "that takes scores alone (thresholds, recalibrate, multicalibrate)."
+        )
+    if kind.takes == "scores" and len(before.predictions.classes) > 2:
+        raise EvenhandError(
+            f"--method {text} is for two classes; there are {len(before.predictions.classes)}: "
+            f"{', '.join(before.predictions.classes)}. dfr takes several."
+        )
+    if not features:
+        _check_known(before, text)
+
+
+def _check_known(before: Before, text: str) -> None:
+    """Refuse a method that needs the attribute of test rows, where too many lack it."""
+    test = before.split("test")
+    unknown = float((before.groups[test] == UNKNOWN).mean())
+    if unknown > MOST_UNKNOWN:
+        raise EvenhandError(
+            f"--method {text} needs {before.by} of the test rows, and it is unknown for "
+            f"{unknown:.0%} of them (at most {MOST_UNKNOWN:.0%}). Leave these rows out, or choose "
+            "a method that needs no attribute when it scores: dfr, or thresholds with "
+            "at_test=inferred."
+        )
+
+
+def needs_features(given: Mapping[str, Any]) -> bool:
+    """Return whether settings ask for groups that are inferred from features."""
+    return bool(given.get("at_test", "known") != "known")
+
+
+def _fit(before: Before, text: str, method: str, kind: PostHoc, given: Mapping[str, Any]) -> Fitted:
+    val = before.split("val")
+    by = before.attributes if kind.groups == "table" else (before.by,)
+    common = {
+        "method": method, "text": text, "by": by, "split": "val", "rows": int(val.sum()),
+        "patients": int(before.predictions.table.loc[val, "patient_id"].nunique()),
+    }  # fmt: skip
+    if kind.takes == "features":
+        layer, predictions, model = _refitted(before, given)
+        adjustment = Adjustment(
+            **common, attribute="no", sentences=sentences_of(layer, before.by, {})
+        )
+        return Fitted(predictions, adjustment, None, model)
+    fit = _fit_scores(before, kind, given)
+    kept = fit if isinstance(fit, get_args(Stored)) else None
+    adjustment = Adjustment(
+        **common, attribute=fit.attribute, fit=kept, sentences=sentences_of(fit, before.by, given)
+    )
+    if isinstance(fit, AttributeFree) and fit.rule == "merged":
+        predictions, model = _merged(before, fit)
+        return Fitted(predictions, adjustment, adjustment.cut(), model)
+    features = before.network.features if needs_features(given) else None
+    if kept is None:
+        groups = _by(before, kind, np.ones(len(before.predictions), np.bool_))
+        predictions = with_scores(before.predictions, fit.apply(before.predictions.scores, groups))
+    else:
+        predictions = apply(adjustment, before.predictions, features)
+    if isinstance(fit, Multicalibrated):
+        checks = _segment_checks(before, fit, predictions)
+        adjustment = adjustment.model_copy(update={"checks": checks})
+    return Fitted(predictions, adjustment, adjustment.cut(), _same_model(before))
+
+
+def _fit_scores(before: Before, kind: PostHoc, given: Mapping[str, Any]) -> Fit:
+    """Fit a method that takes scores to the validation rows."""
+    val = before.split("val")
+    computed: dict[str, Any] = {
+        "patients": before.predictions.table.loc[val, "patient_id"].to_numpy(),
+        "seed": before.settings.seed,
+    }
+    if needs_features(given):
+        computed |= {
+            "features": before.network.features[val],
+            "head": _group_head(before, linear=given["at_test"] == "merged"),
+        }
+    fit: Fit = kind.fit(
+        before.predictions.scores[val],
+        before.predictions.labels[val],
+        _by(before, kind, val),
+        **kind.computed(computed),
+        **given,
+    )
+    return fit
+
+
+def _by(before: Before, kind: PostHoc, rows: NDArray[np.bool_]) -> Any:
+    """Return groups as a method takes them: one for each row, or a table of attributes."""
+    if kind.groups == "one":
+        return before.groups[rows]
+    table = attribute_table(before.predictions, before.attributes)
+    return table[rows].reset_index(drop=True)
+
+
+def _group_head(before: Before, *, linear: bool) -> GroupHead | None:
+    """Fit what infers the groups on training rows; None where there are none."""
+    train = before.split("train")
+    if not train.any():
+        return None
+    return fit_group_head(
+        before.network.features[train], before.groups[train], linear=linear,
+        seed=before.settings.seed,
+    )  # fmt: skip
+
+
+def _refitted(before: Before, given: Mapping[str, Any]) -> tuple[LastLayer, Predictions, Model]:
+    """Fit a last layer; validation rows are scored by layers that other patients have fitted."""
+    from evenhand.jobs.adjust.features import layer_of, put_layer
+
+    val, network, predictions = before.split("val"), before.network, before.predictions
+    layer, scores_of_val = cross_fitted(
+        network.features[val],
+        predictions.labels[val],
+        before.groups[val],
+        patients=predictions.table.loc[val, "patient_id"].to_numpy(),
+        seed=before.settings.seed,
+        **given,
+    )
+    model = deepcopy(network.model)
+    put_layer(model, layer)
+    scores = layer_of(model).scores(network.features)
+    scores[val] = scores_of_val
+    return layer, _scored(predictions, scores), model
+
+
+def _merged(before: Before, fit: AttributeFree) -> tuple[Predictions, Model]:
+    """Put merged thresholds into the last layer, whose scores are then cut at 0.5."""
+    from evenhand.jobs.adjust.features import layer_of, put_layer
+
+    model = deepcopy(before.network.model)
+    layer, head = layer_of(model), fit.head
+    cuts = np.array([fit.cuts[level] for level in head.levels])
+    weight, bias = layer.weight.copy(), layer.bias.copy()
+    weight[1] -= cuts @ np.array(head.weight)
+    bias[1] -= cuts @ np.array(head.bias)
+    put_layer(model, replace(layer, weight=weight, bias=bias))
+    scores = layer_of(model).scores(before.network.features)
+    return _scored(before.predictions, scores), model
+
+
+def _scored(predictions: Predictions, scores: NDArray[np.float64]) -> Predictions:
+    """Return predictions with other scores ``(n, C)``."""
+    if scores.shape[1] == 2:
+        return with_scores(predictions, scores[:, 1])
+    rounded = scores.astype(np.float32).astype(np.float64)
+    update = {name: rounded[:, k] for k, name in enumerate(score_columns(scores.shape[1]))}
+    table = predictions.table.assign(**update)
+    return Predictions(table, predictions.classes, predictions.levels)
+
+
+def _same_model(before: Before) -> Model | None:
+    """Return the weights that the adjusted scores come from, where a run holds them."""
+    if before.run is None:
+        return None
+    from evenhand.networks.checkpoints import load_model
+
+    return load_model(before.run.folder(before.name))
+
+
+def _segment_checks(
+    before: Before, fit: Multicalibrated, after: Predictions
+) -> tuple[Sequence[SegmentTest], Sequence[SegmentTest]]:
+    """Test the calibration of each segment on the test rows, before and after."""
+    test = before.split("test")
+    table = attribute_table(before.predictions, before.attributes)[test].reset_index(drop=True)
+    segments = segments_of(table, depth=fit.depth)
+    patients = before.predictions.table.loc[test, "patient_id"].to_numpy()
+    first, second = (
+        check_segments(
+            of.scores[test], of.labels[test], segments,
+            patients=patients, seed=before.settings.seed,
+        )
+        for of in (before.predictions, after)
+    )  # fmt: skip
+    return first, second

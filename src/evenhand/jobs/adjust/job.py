@@ -1,0 +1,173 @@
+"""`evenhand adjust`: fit methods on validation rows, score the test rows once, compare."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from evenhand.cohort.reopen import data_now, values_now
+from evenhand.errors import EvenhandError, pick
+from evenhand.evaluation.requests import resolve_requests
+from evenhand.experiments.inputs import Inputs, find_inputs, read_inputs
+from evenhand.experiments.records import Parent, data_settings
+from evenhand.experiments.runs import Run, begin_run, finished_run
+from evenhand.files import fingerprint, write_text
+from evenhand.jobs.adjust.adjustment import JUDGED, read_adjustment, write_adjustment
+from evenhand.jobs.adjust.fitting import Before, Fitted, check_methods, fit_methods
+from evenhand.jobs.adjust.settings import AdjustSettings
+from evenhand.jobs.audit.job import notes_of
+from evenhand.jobs.evaluate import evaluate
+from evenhand.jobs.keywords import with_keywords
+from evenhand.methods.registry import post_hoc_from_text
+from evenhand.runs import run_scope
+from evenhand.tables.attributes import parts_of
+from evenhand.tables.predictions import write_predictions
+
+BEFORE = "unadjusted"
+"""The name of the model before any adjustment."""
+
+
+@with_keywords(AdjustSettings, "input")
+@run_scope()
+def adjust(settings: AdjustSettings, out: Path, *, overwrite: bool = False) -> Run:
+    """Adjust a trained model by one or several methods, without training it again.
+
+    Methods are fitted on validation rows; test rows are scored once by what was fitted. Each
+    adjusted model is compared with the unadjusted one on the same test patients.
+
+    Parameters
+    ----------
+    settings
+        The run or the predictions file, the attributes, the methods, and what is measured.
+    out
+        The run directory of the adjusted models.
+    overwrite
+        Whether another or a finished run in ``out`` may be replaced.
+
+    Raises
+    ------
+    EvenhandError
+        An input cannot be read, has no validation or test rows, or lacks what a method needs;
+        nothing is written then.
+    """
+    before, inputs = _open(settings)
+    settings = settings.model_copy(
+        update={"attribute": before.attributes, "metric": _metrics(settings)}
+    )
+    check_methods(before)
+    resolve_requests({BEFORE: before.predictions}, settings.attribute, settings, inputs.cuts)
+    fitted = fit_methods(before)
+    settings = _complete(settings, before)
+    run = begin_run(
+        out,
+        "adjust",
+        settings,
+        fingerprint=fingerprint((), inputs.files.values()),
+        reads=(settings.input,),
+        overwrite=overwrite,
+    )
+    names = [BEFORE, *fitted]
+    cuts = {name: one.cut for name, one in fitted.items() if one.cut is not None}
+    parent = None
+    if before.run is not None:
+        parent = Parent(run=str(before.run.root), model=before.name, record=before.run.record)
+    run.note(
+        models=names,
+        pairs=[(name, BEFORE) for name in fitted],
+        source=inputs.source,
+        cuts={**inputs.cuts, **cuts},
+        parent=parent,
+        notes=notes_of({BEFORE: before.predictions}),
+    )
+    _write(run, before, fitted)
+    chosen = next(iter(fitted)) if len(fitted) == 1 else None
+    with run.phase("evaluation"):
+        evaluate(run, chosen=chosen)
+    run.finish(chosen=chosen)
+    return run
+
+
+def _open(settings: AdjustSettings) -> tuple[Before, Inputs]:
+    """Read the predictions, and name the run that holds the model that made them."""
+    wanted = () if settings.model is None else (settings.model,)
+    if settings.input.is_dir():
+        finished_run(settings.input)
+    elif settings.model is not None:
+        raise EvenhandError(
+            f"--model {settings.model}: {settings.input} is no run, and holds the scores of one "
+            "model. Leave --model out."
+        )
+    inputs = find_inputs((settings.input,), wanted)
+    if len(inputs.files) > 1:
+        raise EvenhandError(
+            f"{settings.input} holds several models and chose none: {', '.join(inputs.files)}. "
+            "Name one with --model."
+        )
+    models, attributes = read_inputs(inputs, settings, settings.condition)
+    ((name, predictions),) = models.items()
+    if settings.method_attribute is not None:
+        for part in parts_of(settings.method_attribute):
+            pick("--method-attribute", part, predictions.levels)
+    run = finished_run(settings.input) if settings.input.is_dir() else None
+    if run is not None and not _holds_model(run, name):
+        run = None
+    if run is None and settings.data is not None:
+        raise EvenhandError(
+            f"--data {settings.data}: {settings.input} holds no model that could read them. Leave "
+            "--data out, or give the run that trained the model."
+        )
+    before = Before(settings, predictions, attributes, run, name)
+    cuts = dict(zip([BEFORE], inputs.cuts.values(), strict=False))  # none, or that of the model
+    return before, replace(inputs, cuts=cuts)
+
+
+def _holds_model(run: Run, name: str) -> bool:
+    """Whether a run holds the weights that alone give a model's scores."""
+    adjustment = read_adjustment(run.folder(name))
+    adjusted = adjustment is not None and not adjustment.in_weights
+    return (run.folder(name) / "model.safetensors").is_file() and not adjusted
+
+
+def _metrics(settings: AdjustSettings) -> tuple[str, ...]:
+    """Return the metrics that are asked for, and those that the methods are judged by."""
+    if not settings.metric:
+        return ()
+    own = (name for text in settings.method for name in JUDGED.get(post_hoc_from_text(text)[0], ()))
+    return tuple(dict.fromkeys((*settings.metric, *own)))
+
+
+def _complete(settings: AdjustSettings, before: Before) -> AdjustSettings:
+    """Return settings with what the model's run says where they say nothing of the data."""
+    if before.run is None:
+        return settings
+    earlier = data_settings(before.run.record)
+    update = {
+        "data": data_now(earlier.data, settings.data),
+        "bins": settings.bins or earlier.bins,
+        "positive": settings.positive or earlier.positive,
+    }
+    return settings.model_copy(update=update | values_now(earlier, settings))
+
+
+def _write(run: Run, before: Before, fitted: dict[str, Fitted]) -> None:
+    """Write predictions, weights and adjustments of every model."""
+    write_predictions(run.predictions_file(BEFORE), before.predictions)
+    if before.run is not None:
+        splits = (before.run.root / "splits.csv").read_text("utf-8")
+        write_text(run.root / "splits.csv", splits)
+    for name, one in fitted.items():
+        folder = run.folder(name)
+        if one.model is not None:
+            _write_model(folder, before, one)
+        write_adjustment(folder, one.adjustment)
+        write_predictions(run.predictions_file(name), one.predictions)
+
+
+def _write_model(folder: Path, before: Before, one: Fitted) -> None:
+    from evenhand.networks.checkpoints import read_model_record, save_model
+
+    assert before.run is not None
+    assert one.model is not None
+    record = read_model_record(before.run.folder(before.name))
+    facts = record.model_dump(mode="json", by_alias=True, exclude={"schema_version", "spec"})
+    save_model(folder, one.model, **facts)

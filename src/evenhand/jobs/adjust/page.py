@@ -1,0 +1,172 @@
+"""What a page says of adjustments: what was fitted, what it needs, and what it promises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from scipy.special import expit
+
+from evenhand.jobs.adjust.adjustment import Adjustment
+from evenhand.methods.afterwards.multicalibrate import Multicalibrated, SegmentTest
+from evenhand.methods.afterwards.recalibrate import Recalibrated
+from evenhand.methods.afterwards.thresholds import Aim, GroupThreshold, Thresholds
+from evenhand.methods.attribute_free import AttributeFree
+from evenhand.metrics import CLAIM, EVERYBODY
+from evenhand.reporting.estimates import Estimate, Estimates, first
+from evenhand.reporting.sections.assessment import Part, Table
+from evenhand.reporting.text.numbers import p_value, plain
+from evenhand.reporting.text.vocabulary import first_upper, shown
+from evenhand.reporting.verdicts import Verdict
+from evenhand.wording import counted
+
+EODDS = "equalized_odds_difference"
+NEEDED = {"yes": "yes", "inferred": "no, inferred", "no": "no"}
+
+
+def adjustment_part(
+    adjustments: Mapping[str, Adjustment], rows: Estimates, attributes: Sequence[str]
+) -> Part:
+    """Return the section about the adjusted models; names and rows are as the page shows them."""
+    sentences = [
+        f"{first_upper(name)}: {sentence}"
+        for name, of in adjustments.items()
+        for sentence in of.sentences
+    ]
+    tables = [_methods(adjustments), *_equalised_odds(adjustments, rows, attributes)]
+    for name, of in adjustments.items():
+        tables += _fit_tables(name, of)
+    return Part(sentences=tuple(sentences), tables=tuple(tables))
+
+
+def promise_verdicts(adjustments: Mapping[str, Adjustment]) -> tuple[Verdict, ...]:
+    """Return what is promised of sensitivities, a verdict for each model with that aim."""
+    verdicts = []
+    for name, of in adjustments.items():
+        if isinstance(of.fit, Thresholds | AttributeFree) and of.fit.aim == "minimum-sensitivity":
+            said = [sentence for sentence in of.sentences if "confidence" in sentence]
+            verdicts.append(
+                Verdict(f"promise of {name}", of.by[0], not of.fit.broken, " ".join(said))
+            )
+    return tuple(verdicts)
+
+
+def _methods(adjustments: Mapping[str, Adjustment]) -> Table:
+    rows = (
+        (
+            name,
+            of.text,
+            " and ".join(map(shown, of.by)),
+            f"{counted(of.rows, 'validation row')}, {counted(of.patients, 'patient')}",
+            NEEDED[of.attribute],
+        )
+        for name, of in adjustments.items()
+    )
+    return Table(
+        "Methods",
+        ("Model", "Method", "Groups of", "Fitted on", "Attribute needed at test time"),
+        tuple(rows),
+    )
+
+
+def _equalised_odds(
+    adjustments: Mapping[str, Adjustment], rows: Estimates, attributes: Sequence[str]
+) -> Iterator[Table]:
+    """Yield the table of equalised odds before and after, where there are such numbers."""
+    cells = []
+    for attribute in attributes:
+        wanted = {"attribute": attribute, "group": EVERYBODY, "metric": EODDS}
+        for name in adjustments:
+            paired = next((row for row in rows.where(model=name, **wanted) if row.against), None)
+            after = first(rows, model=name, against=None, **wanted)
+            if paired is None or after is None:
+                continue
+            before = first(rows, model=paired.against, against=None, **wanted)
+            cells.append((f"{shown(attribute)}, {name}", *map(_value, (before, after, paired))))
+    if cells:
+        yield Table(
+            "Equalised-odds difference: the larger of the gaps in sensitivity and specificity",
+            ("Attribute and model", "Before (interval)", "After (interval)", "After − before"),
+            tuple(cells),
+        )
+
+
+def _value(row: Estimate | None) -> str:
+    if row is None or row.value is None:
+        return (row and row.undefined) or "undefined"
+    if row.low is None or row.high is None:
+        return plain(row.value)
+    return f"{plain(row.value)} ({plain(row.low)} to {plain(row.high)})"
+
+
+def _fit_tables(name: str, of: Adjustment) -> list[Table]:
+    fit = of.fit
+    if isinstance(fit, Thresholds):
+        cuts = {level: chosen.threshold for level, chosen in fit.groups.items()}
+        return [_thresholds(name, of.by[0], fit.aim, fit.groups, cuts)]
+    if isinstance(fit, AttributeFree):
+        cuts = {level: float(expit(cut)) for level, cut in fit.cuts.items()}
+        return [_thresholds(name, of.by[0], fit.aim, fit.groups, cuts)]
+    if isinstance(fit, Recalibrated):
+        lines = {**fit.groups, "everybody": fit.pooled}
+        rows = tuple(
+            (shown(level), plain(line.slope), plain(line.intercept))
+            for level, line in lines.items()
+        )
+        title = f"{first_upper(name)}: new log-odds are slope × old + intercept"
+        return [Table(title, (first_upper(shown(of.by[0])), "Slope", "Intercept"), rows)]
+    return [_segments(name, *of.checks)] if isinstance(fit, Multicalibrated) and of.checks else []
+
+
+def _thresholds(
+    name: str,
+    by: str,
+    aim: Aim,
+    groups: Mapping[str, GroupThreshold],
+    cuts: Mapping[str, float],
+) -> Table:
+    rows = tuple(
+        (
+            shown(level),
+            plain(cuts[level]),
+            f"{group.positives:,}",
+            plain(group.achieved),
+            _promise(group),
+        )
+        for level, group in groups.items()
+    )
+    benefit = aim == "net-benefit"
+    columns = (
+        first_upper(shown(by)),
+        "Threshold",
+        "Positive rows" if benefit else "Positive patients",
+        "Net benefit on validation" if benefit else "Sensitivity on validation",
+        "Promised for new patients",
+    )
+    return Table(f"{first_upper(name)}: {aim.replace('-', ' ')}", columns, rows)
+
+
+def _promise(group: GroupThreshold) -> str:
+    if group.promised is None or group.bound is None:
+        return "nothing: this aim has no bound"
+    if group.promised:
+        return f"at least {plain(group.bound)}"
+    return f"nothing: it takes {counted(group.needed or 0, 'positive patient')}"
+
+
+def _segments(name: str, before: Sequence[SegmentTest], after: Sequence[SegmentTest]) -> Table:
+    rows = tuple(
+        (one.segment, f"{one.patients:,}", *_error(one), *_error(other))
+        for one, other in zip(before, after, strict=True)
+    )
+    return Table(
+        f"{first_upper(name)}: calibration of the test patients by segment. The error is mean "
+        "label − mean score; p is corrected over the segments",
+        ("Segment", "Patients", "Error before", "p", "Error after", "p"),
+        rows,
+    )
+
+
+def _error(test: SegmentTest) -> tuple[str, str]:
+    p = p_value(test.p_adjusted).removeprefix("= ")
+    mark = " *" if test.p_adjusted <= CLAIM else ""
+    return f"{test.error:+.3f} ± {test.standard_error:.3f}", p + mark

@@ -1,0 +1,84 @@
+"""What an adjusted model does in each group, as a table that a network can look up."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pandas as pd
+
+from evenhand.errors import EvenhandError
+from evenhand.evaluation.rows import Cut
+from evenhand.jobs.adjust.adjustment import Adjustment
+from evenhand.methods.afterwards.multicalibrate import Multicalibrated
+from evenhand.methods.afterwards.recalibrate import Recalibrated
+from evenhand.methods.afterwards.thresholds import Thresholds
+from evenhand.methods.arrays import UNKNOWN, logit
+from evenhand.methods.attribute_free import AttributeFree
+from evenhand.networks.adjusted import GroupRule
+from evenhand.tables.attributes import parts_of
+from evenhand.tables.predictions import Predictions
+
+MOST = 100_000
+"""Combinations of levels that a table may have."""
+
+
+def rule_of(adjustment: Adjustment, cut: Cut, predictions: Predictions) -> GroupRule:
+    """Return what is done to the scores of each group.
+
+    Parameters
+    ----------
+    adjustment
+        What a method has fitted.
+    cut
+        Where the adjusted scores are cut.
+    predictions
+        Those of the adjusted model, for the levels of the attributes.
+
+    Raises
+    ------
+    EvenhandError
+        The method is one of your own, or the segments have too many combinations.
+    """
+    fit, by = adjustment.fit, " and ".join(adjustment.by)
+    if isinstance(fit, AttributeFree) and fit.rule == "inferred":
+        cuts = tuple(cut.own[level] for level in fit.head.levels)
+        inferred = (fit.head.weight, fit.head.bias)
+        return GroupRule(fit.head.levels, None, None, cuts, inferred, by)
+    if adjustment.in_weights:
+        return GroupRule((UNKNOWN,), None, None, (cut.threshold,), None, by)
+    if isinstance(fit, Thresholds):
+        groups = (*fit.groups, UNKNOWN)
+        cuts = tuple(cut.own.get(level, cut.threshold) for level in groups)
+        return GroupRule(groups, None, None, cuts, None, by)
+    if isinstance(fit, Recalibrated):
+        groups = (*fit.groups, UNKNOWN)
+        lines = [fit.groups.get(level, fit.pooled) for level in groups]
+        slope = tuple(line.slope for line in lines)
+        intercept = tuple(line.intercept for line in lines)
+        return GroupRule(groups, slope, intercept, (cut.threshold,) * len(groups), None, by)
+    if isinstance(fit, Multicalibrated):
+        return _combinations(fit, cut, predictions, by)
+    raise EvenhandError(
+        f"{adjustment.text} is a method of your own; what it fitted is not kept, and cannot be "
+        "exported."
+    )
+
+
+def _combinations(fit: Multicalibrated, cut: Cut, predictions: Predictions, by: str) -> GroupRule:
+    """Return the shift of each combination of levels, of which unknown is one."""
+    names = dict.fromkeys(part for name in fit.attributes for part in parts_of(name))
+    levels = [(*predictions.levels[name], UNKNOWN) for name in names]
+    count = int(np.prod([len(of) for of in levels]))
+    if count > MOST:
+        raise EvenhandError(
+            f"{by} have {count:,} combinations of levels; at most {MOST:,} can be exported."
+        )
+    table = pd.DataFrame(list(product(*levels)), columns=list(names))
+    shifts = logit(fit.apply(np.full(count, 0.5), table))
+    groups = tuple(
+        ", ".join(f"{name}={level}" for name, level in row.items())
+        for row in table.to_dict("records")
+    )
+    ones = (1.0,) * count
+    return GroupRule(groups, ones, tuple(shifts.tolist()), (cut.threshold,) * count, None, by)

@@ -1,0 +1,67 @@
+"""What a reader must know of a fitted method, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from evenhand.methods.afterwards.dfr import LastLayer
+from evenhand.methods.afterwards.recalibrate import Recalibrated
+from evenhand.methods.afterwards.thresholds import GroupThreshold, Thresholds
+from evenhand.methods.attribute_free import AttributeFree
+from evenhand.wording import counted
+
+
+def sentences_of(fit: object, by: str, given: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what a reader must know of what a method has fitted to the groups of an attribute."""
+    if isinstance(fit, Thresholds | AttributeFree):
+        return tuple(_of_thresholds(fit, by, float(given.get("confidence", 0.95))))
+    if isinstance(fit, Recalibrated):
+        return tuple(_of_lines(fit, by))
+    return tuple(_of_layer(fit)) if isinstance(fit, LastLayer) else ()
+
+
+def _of_thresholds(fit: Thresholds | AttributeFree, by: str, confidence: float) -> Iterator[str]:
+    if fit.aim == "minimum-sensitivity":
+        kept = [level for level in fit.groups if level not in fit.broken]
+        if kept and not fit.broken:
+            yield (
+                f"With {confidence:.0%} confidence the sensitivity among new patients is at least "
+                f"{fit.value:g} in every group of {by} at once. This holds if the validation "
+                "patients chose nothing else, neither weights nor epoch."
+            )
+        for level in fit.broken:
+            yield _broken(level, by, fit.groups[level], fit.value, confidence)
+    if isinstance(fit, AttributeFree):
+        right = ", ".join(
+            f"{share:.0%} where {by} is {level}" for level, share in fit.right.items()
+        )
+        yield f"The group is inferred from the model's features, rightly for {right}."
+
+
+def _broken(level: str, by: str, group: GroupThreshold, value: float, confidence: float) -> str:
+    return (
+        f"Where {by} is {level}, no threshold can promise a sensitivity of {value:g} with "
+        f"{confidence:.0%} confidence: that takes at least "
+        f"{counted(group.needed or 0, 'positive patient')}, and validation has {group.positives}. "
+        "The threshold there is the highest that finds all of these."
+    )
+
+
+def _of_lines(fit: Recalibrated, by: str) -> Iterator[str]:
+    falling = [level for level, line in fit.groups.items() if line.slope <= 0]
+    if falling:
+        yield (
+            f"Where {by} is {', '.join(falling)}, the slope is not above 0: the scores rank these "
+            "patients no better than chance, and recalibrating turns their order around."
+        )
+
+
+def _of_layer(fit: LastLayer) -> Iterator[str]:
+    yield (
+        f"The last layer was fitted with an inverse L1 strength of {fit.strength:g}, chosen by the "
+        "worst group's accuracy. Validation rows are scored by layers that other patients have "
+        "fitted. Fitting on balanced rows makes every class equally frequent; the scores were "
+        "shifted back to the prevalence of the validation rows. Within a group whose prevalence is "
+        "another they are still shifted: --method recalibrate repairs that."
+    )

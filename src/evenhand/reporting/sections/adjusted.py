@@ -1,0 +1,13 @@
+"""What methods have fitted to a trained model."""
+
+from __future__ import annotations
+
+from evenhand.reporting.report import Report
+from evenhand.reporting.section import section
+from evenhand.reporting.sections.assessment import Part
+
+
+@section("report", "adjusted", "What was adjusted", place=65)
+def adjusted_view(report: Report) -> Part | None:
+    """Return what the report holds of adjustments; None where there are none."""
+    return report.adjusted
