@@ -116,8 +116,14 @@ def make_task(settings: TrainingSettings, label_share: float = 1.0) -> Task:
         undefined for some group (the message has the counts); the augmentation is for samples of
         another kind.
     """
-    targets = searched_targets(settings)
+    searched_targets(settings)  # before the data are prepared, which takes long
     splits = prepare_splits(settings, settings.image_size, np.random.default_rng(settings.seed))
+    return task_on(settings, splits, label_share)
+
+
+def task_on(settings: TrainingSettings, splits: Splits, label_share: float = 1.0) -> Task:
+    """Do the same with splits that are prepared already."""
+    targets = searched_targets(settings)
     inputs = model_inputs(splits.train)  # their scale needs no labels
     splits = with_label_share(splits, label_share, settings.seed)
     groups = {
