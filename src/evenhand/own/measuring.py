@@ -66,8 +66,8 @@ class GroupTable:
         return as_table(self.page.rows)
 
     def __repr__(self) -> str:
-        measured = [row.metric for row in self.page.rows if row.aggregate != DETECTABLE]
-        numbers = list(dict.fromkeys(measured))
+        shown_rows = (row for row in self.page.rows if row.aggregate != DETECTABLE)
+        numbers = list(dict.fromkeys(row.metric for row in shown_rows))
         verdicts = print_verdicts(verdicts_of(self.page))
         return "\n\n".join(filter(None, (print_table(self.frame, SPLIT, numbers), verdicts)))
 
@@ -97,7 +97,7 @@ class GroupTable:
         EvenhandError
             The metric was not measured, there is no such model, or matplotlib is not installed.
         """
-        model = self.page.main_model if model is None else model
+        model = self.page.main_model if model is None else self.page.called.get(model, model)
         pick("model", model, dict.fromkeys(self.page.models))
         rows = find(self.page.single, model=model)
         measured = dict.fromkeys(row.base for row in rows if row.of_group)
