@@ -29,7 +29,8 @@ from evenhand.masks.lora import merge_lora
 from evenhand.masks.masks import Mask, Schedule, find_units, full_mask, set_trainable, train_mode
 from evenhand.masks.units import parts
 from evenhand.metrics.groups import Groups, attribute_groups, excluded_groups
-from evenhand.metrics.targets import Target, find_target
+from evenhand.metrics.target_names import find_target
+from evenhand.metrics.targets import Target
 from evenhand.networks.augment import find_augmentation
 from evenhand.networks.checkpoints import save_model
 from evenhand.networks.inputs import SeriesInputs

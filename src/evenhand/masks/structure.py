@@ -118,7 +118,7 @@ def _block_types(network: nn.Module) -> frozenset[type]:
         for child in row.children()
         if not isinstance(child, CONTAINERS) and not _is_layer(child)
     )
-    return frozenset(one for one, count in seen.items() if count > 1)
+    return frozenset(kind for kind, count in seen.items() if count > 1)
 
 
 def _is_block(module: nn.Module, blocks: frozenset[type]) -> bool:

@@ -236,9 +236,9 @@ def _parts(
         rng = np.random.default_rng(seed)
         yield measured(rows, rng=rng, names=RowNames(name, split=SPLIT))
     if len(models) > 1:
-        (one, rows), (other, against) = models.items()
+        (first, rows), (second, against) = models.items()
         rng = np.random.default_rng(seed)
-        yield measured(rows, against=against, rng=rng, names=RowNames(one, other, SPLIT))
+        yield measured(rows, against=against, rng=rng, names=RowNames(first, second, SPLIT))
 
 
 def _samples(rows: Scored, groups: Mapping[str, Groups], plan: Plan) -> Samples:
@@ -252,7 +252,9 @@ def _scored(y_true: Any, y_score: Any, patients: Any, threshold: float) -> Score
     labels, scores = as_array(y_true), as_array(y_score)
     owners = None if patients is None else as_array(patients)
     lengths = {"y_true": labels, "scores": scores, "patients": owners}
-    counts = {name: len(one) for name, one in lengths.items() if one is not None and one.ndim}
+    counts = {
+        name: len(values) for name, values in lengths.items() if values is not None and values.ndim
+    }
     if len({*counts.values()}) > 1:
         lengths_text = ", ".join(f"{name} has {count:,}" for name, count in counts.items())
         raise EvenhandError(f"{lengths_text} rows; give one for each sample, in the same order.")
@@ -279,8 +281,8 @@ def _columns(groups: Any) -> dict[str, Any]:
 
 def _refuse_other_order(given: Mapping[str, Any]) -> None:
     """Refuse pandas columns with the same index in another order: rows go by their places."""
-    indexed = {name: one.index for name, one in given.items() if hasattr(one, "index")
-               and isinstance(one.index, pd.Index)}  # fmt: skip
+    indexed = {name: column.index for name, column in given.items() if hasattr(column, "index")
+               and isinstance(column.index, pd.Index)}  # fmt: skip
     first_name, first_index = next(iter(indexed.items()), ("", pd.Index([])))
     for name, index in indexed.items():
         if index.equals(first_index) or len(index) != len(first_index):

@@ -1,4 +1,4 @@
-"""The search of masks with a training loop of one's own."""
+"""Search of masks with the user's own training loop."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ NAME = "masks"
 
 @dataclass(frozen=True)
 class MaskChoice:
-    """What one training tries.
+    """The settings of one training.
 
     Attributes
     ----------
     units
-        Those that may change, beside the head; ``tune_only(network, choice.units)`` takes them.
+        The units to tune, beside the head; pass them to ``tune_only(network, choice.units)``.
     lr
         The learning rate.
     seed
-        Of whatever the training draws.
+        The seed of everything that the training draws.
     method
         The mitigation method, one of `methods`.
     """
@@ -76,10 +76,10 @@ class MaskSearch:
     choice
         The choice with the best mean over fresh seeds; its seed is that of the fit in the middle.
     target
-        What was searched for.
+        The target of the search.
     trials
-        A row for each trial: ``number``, ``origin`` (of a known strategy), ``state``, ``units``,
-        ``lr``, ``method``, ``value``, ``epochs``, ``repeats``.
+        A row for each trial: ``number``, ``origin`` (the baseline it comes from), ``state``,
+        ``units``, ``lr``, ``method``, ``value``, ``epochs``, ``repeats``.
     confirmed
         A row for each choice that was trained again with fresh seeds: ``trial``, ``origin``,
         ``units``, ``lr``, ``searched`` (its value in the search), ``mean`` over the seeds with
@@ -119,12 +119,12 @@ def search_masks(
     stopping: bool = True,
     pessimistic: bool = False,
 ) -> MaskSearch:
-    """Search which units may change in fine-tuning, with a training loop of one's own (FairTune).
+    """Search which units to tune, with your own training loop (FairTune).
 
     Optuna draws a mask, a learning rate and, of several, a method for each trial. After each
     epoch the target is computed on the validation rows; trials that fall behind are stopped
-    (successive halving). The best choices, and the known strategies beside them, are trained again
-    with fresh seeds, and the best mean is chosen.
+    (successive halving). The best choices and the baselines are trained again with fresh seeds; the
+    choice with the best mean wins.
 
     Parameters
     ----------
@@ -133,14 +133,14 @@ def search_masks(
         trains with ``choice.lr`` and ``choice.seed``, and yields the scores of the validation rows
         after each epoch, ``(n,)`` or ``(n, C)`` probabilities. The last ones count.
     units
-        What a mask is made of, from `units_of`.
+        The units that a mask may contain, from `units_of`.
     y_true, groups, patients
         Labels ``(n,)`` of the validation rows, their groups (a Series, a mapping of names to
         arrays, or a data frame), and their patients.
     target
         A metric with an aggregate over groups, such as ``auc_worst``, or a fairness metric.
     trials
-        How many trainings the search makes.
+        The number of trainings in the search.
     lr
         The lowest and the highest learning rate.
     confirm
@@ -149,19 +149,19 @@ def search_masks(
         A file for the study, Optuna's URL or storage; the same call continues it. None keeps the
         study in memory.
     seed
-        Of the search, and of every training in it; confirmation takes the seeds after it.
+        The seed of the search and of every training in it; confirmation uses the next seeds.
     confirm_seeds
-        Trainings of each choice that is confirmed.
+        The number of trainings of each choice that is confirmed.
     baselines
-        Known strategies that the search tries first, each at the middle learning rate, and that
-        are confirmed with the same seeds: ``"full"``, ``"head"``, or the kind of the units
-        (``"attn"``, ``"norm"``, ``"mlp"``, ``"conv"`` …). Each has the one trial, and no search
-        of its learning rate; other trials may have its mask.
+        Known strategies. The search tries them first, each at the middle learning rate, and
+        confirms them with the same seeds: ``"full"``, ``"head"``, or the kind of the units
+        (``"attn"``, ``"norm"``, ``"mlp"``, ``"conv"`` …). Each has one trial, without a search
+        of its learning rate; other trials may have the same mask.
     methods
-        What ``choice.method`` is chosen from.
+        The values of ``choice.method``.
     stopping
-        Whether trials that fall behind are stopped, once one trial has told how many epochs
-        there are.
+        Whether trials that fall behind are stopped. The first trial always runs to its end, as it
+        shows how many epochs there are.
     pessimistic
         Whether the worse end of the target's 95 % interval over patients counts, not its value.
 
@@ -213,7 +213,7 @@ def search_masks(
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """The validation rows, and what is computed on them."""
+    """The validation rows, and the target that is computed on them."""
 
     labels: NDArray[np.int64]
     groups: Mapping[str, Groups]
@@ -251,7 +251,7 @@ class _Fits:
     rows: _Rows
 
     def own(self, choice: Choice) -> MaskChoice:
-        """Return a choice as the user's loop gets it."""
+        """Return a choice in the form that the user's loop takes."""
         units = tuple(unit for unit in self.units if unit.name in choice.mask)
         return MaskChoice(units, choice.lr, choice.seed, choice.method)
 
@@ -286,7 +286,7 @@ class _Studies:
     def searched(
         self, space: Space[Choice], score: Any, trials: int, seed: int, *, stopping: bool
     ) -> Study:
-        """Return the finished study; from the second trial on, what falls behind is stopped."""
+        """Return the finished study; trials after the first are stopped where they fall behind."""
         study = self._open(NAME, 0)
         search(study, space, score, min(1, trials), seed, Inline())
         ended = [trial for trial in originals(study) if trial.state is TrialState.COMPLETE]
@@ -343,7 +343,7 @@ def _check(
     if target.attribute is not None:
         pick("attribute", target.attribute, rows.groups)
     if problems := target.problems(rows.labels, rows.groups, n_classes=count):
-        listed = "\n".join(f"  {problem.partition('; leave it out')[0]}" for problem in problems)
+        listed = "\n".join(f"  {problem.text}" for problem in problems)
         raise EvenhandError(
             f"target={target.name!r} is undefined on these rows:\n{listed}\nLeave such groups out "
             "of the rows (or name them 'unknown'), or take another target."
@@ -435,17 +435,17 @@ def _trials_table(study: Study, space: Space[Choice]) -> pd.DataFrame:
 
 
 def _confirmed_row(candidate: Candidate, study: Study, target: Target) -> dict[str, Any]:
-    facts = candidate.facts([target])["objectives"][target.name]
+    objective = candidate.objective(0, target)
     return {
         "trial": candidate.trial,
         "origin": study.trials[candidate.trial].user_attrs.get("origin"),
         "units": ", ".join(sorted(candidate.choice.mask)),
         "lr": candidate.choice.lr,
-        "searched": facts["searched"],
-        "mean": facts["mean"],
-        "low": facts["mean_low"],
-        "high": facts["mean_high"],
-        "optimism": facts["optimism"],
+        "searched": objective.searched,
+        "mean": objective.mean,
+        "low": objective.mean_low,
+        "high": objective.mean_high,
+        "optimism": objective.optimism,
         "seeds": len(candidate.seeds),
     }
 

@@ -154,10 +154,12 @@ class StrategyContract:
 
     def test_a_seed_gives_the_same_again(self) -> None:
         """The same model and seed give the same weights and masks."""
-        (one, first), (two, second) = (find_strategy(self.name)(self.model(), 3) for _ in "ab")
+        (first_model, first), (second_model, second) = (
+            find_strategy(self.name)(self.model(), 3) for _ in "ab"
+        )
         assert first(0) == second(0)
-        for name, value in one.state_dict().items():
-            assert torch.equal(value, two.state_dict()[name])
+        for name, value in first_model.state_dict().items():
+            assert torch.equal(value, second_model.state_dict()[name])
 
     def test_the_model_still_tells_the_classes_apart(self) -> None:
         """What it returns gives logits for each class."""

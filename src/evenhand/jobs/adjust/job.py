@@ -67,7 +67,7 @@ def adjust(settings: AdjustSettings, out: Path, *, overwrite: bool = False) -> R
         overwrite=overwrite,
     )
     names = [BEFORE, *fitted]
-    cuts = {name: one.cut for name, one in fitted.items() if one.cut is not None}
+    cuts = {name: after.cut for name, after in fitted.items() if after.cut is not None}
     parent = None
     if before.run is not None:
         parent = Parent(run=str(before.run.root), model=before.name, record=before.run.record)
@@ -155,19 +155,19 @@ def _write(run: Run, before: Before, fitted: dict[str, Fitted]) -> None:
     if before.run is not None:
         splits = (before.run.root / "splits.csv").read_text("utf-8")
         write_text(run.root / "splits.csv", splits)
-    for name, one in fitted.items():
+    for name, after in fitted.items():
         folder = run.folder(name)
-        if one.model is not None:
-            _write_model(folder, before, one)
-        write_adjustment(folder, one.adjustment)
-        write_predictions(run.predictions_file(name), one.predictions)
+        if after.model is not None:
+            _write_model(folder, before, after)
+        write_adjustment(folder, after.adjustment)
+        write_predictions(run.predictions_file(name), after.predictions)
 
 
-def _write_model(folder: Path, before: Before, one: Fitted) -> None:
+def _write_model(folder: Path, before: Before, after: Fitted) -> None:
     from evenhand.networks.checkpoints import read_model_record, save_model
 
     assert before.run is not None
-    assert one.model is not None
+    assert after.model is not None
     record = read_model_record(before.run.folder(before.name))
     facts = record.model_dump(mode="json", by_alias=True, exclude={"schema_version", "spec"})
-    save_model(folder, one.model, **facts)
+    save_model(folder, after.model, **facts)

@@ -168,8 +168,8 @@ def _promise(group: GroupThreshold) -> str:
 
 def _segments(name: str, before: Sequence[SegmentTest], after: Sequence[SegmentTest]) -> Table:
     rows = tuple(
-        (one.segment, f"{one.patients:,}", *_error(one), *_error(other))
-        for one, other in zip(before, after, strict=True)
+        (old.segment, f"{old.patients:,}", *_error(old), *_error(new))
+        for old, new in zip(before, after, strict=True)
     )
     return Table(
         f"{first_upper(name)}: calibration of the test patients by segment. The error is mean "

@@ -27,7 +27,7 @@ from evenhand.metrics.registry import Floats, find_metric
 from evenhand.metrics.resample import Bootstrap, resample
 from evenhand.metrics.scored import Scored
 from evenhand.metrics.seeds import RecipeDifference, recipe_difference
-from evenhand.metrics.targets import find_target
+from evenhand.metrics.target_names import find_target
 from evenhand.reporting.report import UnitShare
 from evenhand.tables.predictions import Predictions, read_predictions
 
