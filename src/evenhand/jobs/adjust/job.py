@@ -32,7 +32,7 @@ BEFORE = "unadjusted"
 def adjust(settings: AdjustSettings, out: Path, *, overwrite: bool = False) -> Run:
     """Adjust a trained model by one or several methods, without training it again.
 
-    Methods are fitted on validation rows; test rows are scored once by what was fitted. Each
+    Methods are fitted to validation rows; the fits then score the test rows once. Each
     adjusted model is compared with the unadjusted one on the same test patients.
 
     Parameters
@@ -88,19 +88,19 @@ def adjust(settings: AdjustSettings, out: Path, *, overwrite: bool = False) -> R
 
 
 def _open(settings: AdjustSettings) -> tuple[Before, Inputs]:
-    """Read the predictions, and name the run that holds the model that made them."""
+    """Read the predictions, and find the run with the model that made them."""
     wanted = () if settings.model is None else (settings.model,)
     if settings.input.is_dir():
         finished_run(settings.input)
     elif settings.model is not None:
         raise EvenhandError(
-            f"--model {settings.model}: {settings.input} is no run, and holds the scores of one "
+            f"--model {settings.model}: {settings.input} is not a run; it has the scores of one "
             "model. Leave --model out."
         )
     inputs = find_inputs((settings.input,), wanted)
     if len(inputs.files) > 1:
         raise EvenhandError(
-            f"{settings.input} holds several models and chose none: {', '.join(inputs.files)}. "
+            f"{settings.input} has several models, and none is chosen: {', '.join(inputs.files)}. "
             "Name one with --model."
         )
     models, attributes = read_inputs(inputs, settings, settings.condition)
@@ -113,7 +113,7 @@ def _open(settings: AdjustSettings) -> tuple[Before, Inputs]:
         run = None
     if run is None and settings.data is not None:
         raise EvenhandError(
-            f"--data {settings.data}: {settings.input} holds no model that could read them. Leave "
+            f"--data {settings.data}: {settings.input} has no model that could read them. Leave "
             "--data out, or give the run that trained the model."
         )
     before = Before(settings, predictions, attributes, run, name)
@@ -122,14 +122,14 @@ def _open(settings: AdjustSettings) -> tuple[Before, Inputs]:
 
 
 def _holds_model(run: Run, name: str) -> bool:
-    """Whether a run holds the weights that alone give a model's scores."""
+    """Whether a run has weights that give a model's scores without an adjustment."""
     adjustment = read_adjustment(run.folder(name))
     adjusted = adjustment is not None and not adjustment.in_weights
     return (run.folder(name) / "model.safetensors").is_file() and not adjusted
 
 
 def _metrics(settings: AdjustSettings) -> tuple[str, ...]:
-    """Return the metrics that are asked for, and those that the methods are judged by."""
+    """Return the metrics of the settings, and those that compare the methods."""
     if not settings.metric:
         return ()
     own = (name for text in settings.method for name in JUDGED.get(post_hoc_from_text(text)[0], ()))
@@ -137,7 +137,7 @@ def _metrics(settings: AdjustSettings) -> tuple[str, ...]:
 
 
 def _complete(settings: AdjustSettings, before: Before) -> AdjustSettings:
-    """Return settings with what the model's run says where they say nothing of the data."""
+    """Return the settings, with the data settings of the model's run where they have none."""
     if before.run is None:
         return settings
     earlier = data_settings(before.run.record)

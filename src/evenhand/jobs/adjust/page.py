@@ -1,4 +1,4 @@
-"""What a page says of adjustments: what was fitted, what it needs, and what it promises."""
+"""The report's section on adjustments: the fits, what they need and what they guarantee."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def adjustment_part(
     sentences = [
         f"{first_upper(name)}: {sentence}"
         for name, adjustment in adjustments.items()
-        for sentence in adjustment.sentences
+        for sentence in (*adjustment.promises, *adjustment.sentences)
     ]
     tables = [_methods(adjustments), *_equalised_odds(adjustments, rows, attributes)]
     for name, adjustment in adjustments.items():
@@ -39,23 +39,17 @@ def adjustment_part(
 
 
 def promise_verdicts(adjustments: Mapping[str, Adjustment]) -> tuple[Verdict, ...]:
-    """Return what is promised of sensitivities, a verdict for each model with that aim."""
-    verdicts = []
-    for name, adjustment in adjustments.items():
-        if (
-            isinstance(adjustment.fit, Thresholds | AttributeFree)
-            and adjustment.fit.aim == "minimum-sensitivity"
-        ):
-            promises = [sentence for sentence in adjustment.sentences if "confidence" in sentence]
-            verdicts.append(
-                Verdict(
-                    f"promise of {name}",
-                    adjustment.by[0],
-                    not adjustment.fit.broken,
-                    " ".join(promises),
-                )
-            )
-    return tuple(verdicts)
+    """Return a verdict for each model with thresholds that guarantee a sensitivity, or should."""
+    return tuple(
+        Verdict(
+            f"promise of {name}",
+            adjustment.by[0],
+            not adjustment.fit.broken,
+            " ".join(adjustment.promises),
+        )
+        for name, adjustment in adjustments.items()
+        if isinstance(adjustment.fit, Thresholds | AttributeFree) and adjustment.promises
+    )
 
 
 def _methods(adjustments: Mapping[str, Adjustment]) -> Table:
