@@ -115,7 +115,7 @@ def permutations_note(
     """
     drawn = settings.permutations
     metrics = _distinct(
-        *(one.metric for one in advice_of(settings)),
+        *(advised.metric for advised in advice_of(settings)),
         *(_all_or(settings.metric, METRICS) or Plan().metrics),
     )
     tests = len(models) * len(conditioned(attributes, settings.condition)) * len(metrics)
@@ -153,10 +153,12 @@ def _plan(settings: MeasureSettings, groups: Mapping[str, Groups], *, two: bool)
     usual = Plan().metrics  # first, so that "all" has the usual headline
     return Plan(
         metrics=_distinct(
-            *(one.metric for one in advice),
+            *(advised.metric for advised in advice),
             *(_all_or(settings.metric, (*usual, *METRICS)) or usual),
         ),
-        across=_distinct(*(name for one in advice for name in one.across), *across, *tested),
+        across=_distinct(
+            *(name for advised in advice for name in advised.across), *across, *tested
+        ),
         excluded=excluded_groups(_known(settings.exclude_group, groups), groups),
         references=_references(_known(settings.reference, groups), groups),
         minimum=settings.minimum,

@@ -105,7 +105,7 @@ def metrics_of(run: Run, requests: Mapping[str, Request], chosen: str | None) ->
     """Return the metric rows of all models of a run; their claims are tested together."""
     record = run.record
     seed, reported = record.seed, _measured(record).split
-    splits = {name: one.predictions.splits or ("test",) for name, one in requests.items()}
+    splits = {name: request.predictions.splits or ("test",) for name, request in requests.items()}
     pairs = record.pairs
     if pairs is None:
         pairs = tuple((chosen, name) for name in requests if chosen and name != chosen)
@@ -215,7 +215,7 @@ def _cautions(settings: Settings) -> list[str]:
     """Return the cautions of the targets that the models were chosen by."""
     if not isinstance(settings, TargetSettings):  # a pruning has its own, at its own threshold
         return []
-    return [one.caution for one in map(find_target, settings.target) if one.caution]
+    return [target.caution for target in map(find_target, settings.target) if target.caution]
 
 
 def _rules(
@@ -234,11 +234,11 @@ def _rules(
 def _samples(requests: Mapping[str, Request], split: str) -> dict[str, Samples]:
     """Return the reported samples of each model that tells two classes apart."""
     reported = {
-        name: (rows_of(one.predictions, split), one)
-        for name, one in requests.items()
-        if len(one.predictions.classes) == 2
+        name: (rows_of(request.predictions, split), request)
+        for name, request in requests.items()
+        if len(request.predictions.classes) == 2
     }
-    return {name: _as_scored(rows, one) for name, (rows, one) in reported.items()}
+    return {name: _as_scored(rows, request) for name, (rows, request) in reported.items()}
 
 
 def _as_scored(rows: Predictions, request: Request) -> Samples:
@@ -259,8 +259,11 @@ def _search(run: Run) -> Search | None:
     if not path.exists():
         return None
     facts = read_json(path)
-    targets = [find_target(one["name"], pessimistic=one["bound"]) for one in facts["objectives"]]
-    columns = [one["name"] for one in facts["objectives"]]
+    targets = [
+        find_target(objective["name"], pessimistic=objective["bound"])
+        for objective in facts["objectives"]
+    ]
+    columns = [objective["name"] for objective in facts["objectives"]]
     numbers = {name: [""] for name in (*columns, "lr", "repeats", "adopted")}
     trials = pd.read_csv(run.root / "trials.csv", keep_default_na=False, na_values=numbers)
     return Search(trials.rename(columns=current_target), targets, current_record(facts["studies"]))

@@ -138,9 +138,9 @@ def _is_plain(module: nn.Module, blocks: frozenset[type]) -> bool:
 
 def _holds_blocks(module: nn.Module, blocks: frozenset[type], count: int) -> bool:
     """Whether a container in a module holds so many modules of one class of block."""
-    rows = (one for one in module.modules() if isinstance(one, CONTAINERS))
+    rows = (part for part in module.modules() if isinstance(part, CONTAINERS))
     held = (Counter(type(child) for child in row.children()) for row in rows)
-    return any(row[one] >= count for row in held for one in blocks)
+    return any(row[part] >= count for row in held for part in blocks)
 
 
 def _depths(network: nn.Module, places: list[Place]) -> dict[str, int]:

@@ -129,7 +129,7 @@ class Tuning:
     def __init__(self, module: nn.Module, chosen: Collection[int]) -> None:
         self.module = module
         self._grads = {name: p.requires_grad for name, p in module.named_parameters()}
-        self._modes = {name: one.training for name, one in module.named_modules()}
+        self._modes = {name: part.training for name, part in module.named_modules()}
         freeze_others(module, chosen)
         self._handle = None
         if _stand_still not in module._forward_pre_hooks.values():

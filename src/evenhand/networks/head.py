@@ -79,7 +79,7 @@ def _declared(module: Any) -> list[nn.Module]:
         return []
     classifier = module.get_classifier()
     layers = classifier if isinstance(classifier, tuple | list) else [classifier]
-    return [one for one in layers if isinstance(one, nn.Module) and _holds_parameters(one)]
+    return [layer for layer in layers if isinstance(layer, nn.Module) and _holds_parameters(layer)]
 
 
 def _widened(module: nn.Module, name: str) -> str:

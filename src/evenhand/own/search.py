@@ -25,6 +25,7 @@ from evenhand.metrics import Target, find_target
 from evenhand.metrics.groups import Groups
 from evenhand.metrics.pareto import ideal
 from evenhand.own.inputs import as_groups, as_labels, of_length
+from evenhand.own.search_result import MaskChoice, MaskSearch, confirmed_row, trials_table
 from evenhand.search.confirmation import Candidate, best_candidate, confirmed
 from evenhand.search.methods import SearchedMethod, with_methods
 from evenhand.search.space import Space
@@ -36,68 +37,8 @@ from evenhand.workers.inline import Inline
 NAME = "masks"
 
 
-@dataclass(frozen=True)
-class MaskChoice:
-    """The settings of one training.
-
-    Attributes
-    ----------
-    units
-        The units to tune, beside the head; pass them to ``tune_only(network, choice.units)``.
-    lr
-        The learning rate.
-    seed
-        The seed of everything that the training draws.
-    method
-        The mitigation method, one of `methods`.
-    """
-
-    units: tuple[Unit, ...]
-    lr: float
-    seed: int
-    method: str = "erm"
-
-    @property
-    def mask(self) -> frozenset[str]:
-        """The names of the units."""
-        return frozenset(unit.name for unit in self.units)
-
-
 Train = Callable[[MaskChoice], Iterable[ArrayLike]]
 """Trains a network, and yields the scores of the validation rows after each epoch."""
-
-
-@dataclass(frozen=True, eq=False)
-class MaskSearch:
-    """A finished search.
-
-    Attributes
-    ----------
-    choice
-        The choice with the best mean over fresh seeds; its seed is that of the fit in the middle.
-    target
-        The target of the search.
-    trials
-        A row for each trial: ``number``, ``origin`` (the baseline it comes from), ``state``,
-        ``units``, ``lr``, ``method``, ``value``, ``epochs``, ``repeats``.
-    confirmed
-        A row for each choice that was trained again with fresh seeds: ``trial``, ``origin``,
-        ``units``, ``lr``, ``searched`` (its value in the search), ``mean`` over the seeds with
-        ``low`` and ``high`` (Student's interval), and ``optimism``: how much better the search's
-        value was. The first row is the choice.
-    study
-        Optuna's study.
-    """
-
-    choice: MaskChoice
-    target: Target
-    trials: pd.DataFrame
-    confirmed: pd.DataFrame
-    study: Study
-
-    def _repr_html_(self) -> str:
-        """Return the table of confirmed choices, for notebooks."""
-        return f"<p>{self.target.name}, {self.target.direction}d</p>{self.confirmed.to_html()}"
 
 
 def search_masks(
@@ -205,8 +146,8 @@ def search_masks(
     return MaskSearch(
         fits.own(replace(chosen.choice, seed=middle)),
         rows.target,
-        _trials_table(study, space),
-        pd.DataFrame([_confirmed_row(candidate, study, rows.target) for candidate in ordered]),
+        trials_table(study, space),
+        pd.DataFrame([confirmed_row(candidate, study, rows.target) for candidate in ordered]),
         study,
     )
 
@@ -409,45 +350,6 @@ def _identity(
         "seed": seed,
     }
     return identity_of(settings, digest.hexdigest())
-
-
-def _trials_table(study: Study, space: Space[Choice]) -> pd.DataFrame:
-    rows = []
-    for trial in study.get_trials(deepcopy=False):
-        if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED):
-            continue
-        choice = space.ask(trial)
-        last = trial.intermediate_values.get(trial.last_step) if trial.last_step else None
-        rows.append(
-            {
-                "number": trial.number,
-                "origin": trial.user_attrs.get("origin"),
-                "state": trial.state.name.lower(),
-                "units": ", ".join(sorted(choice.mask)),
-                "lr": choice.lr,
-                "method": choice.method,
-                "value": trial.values[0] if trial.values else last,
-                "epochs": trial.user_attrs.get("epochs"),
-                "repeats": trial.user_attrs.get("repeats"),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _confirmed_row(candidate: Candidate, study: Study, target: Target) -> dict[str, Any]:
-    objective = candidate.objective(0, target)
-    return {
-        "trial": candidate.trial,
-        "origin": study.trials[candidate.trial].user_attrs.get("origin"),
-        "units": ", ".join(sorted(candidate.choice.mask)),
-        "lr": candidate.choice.lr,
-        "searched": objective.searched,
-        "mean": objective.mean,
-        "low": objective.mean_low,
-        "high": objective.mean_high,
-        "optimism": objective.optimism,
-        "seeds": len(candidate.seeds),
-    }
 
 
 def _array(scores: ArrayLike) -> NDArray[np.float64]:

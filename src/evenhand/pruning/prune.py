@@ -313,17 +313,17 @@ def _cut(
 
 def _solid_attention(module: nn.Module) -> Iterator[str]:
     """Yield the attentions whose heads cannot be taken out one by one."""
-    for name, one in module.named_modules():
-        text = f"{name.rpartition('.')[2]} {type(one).__name__}".lower()
-        plain = isinstance(getattr(one, "qkv", None), nn.Linear) and hasattr(one, "attn_dim")
+    for name, part in module.named_modules():
+        text = f"{name.rpartition('.')[2]} {type(part).__name__}".lower()
+        plain = isinstance(getattr(part, "qkv", None), nn.Linear) and hasattr(part, "attn_dim")
         attends = "attn" in text or "attention" in text
-        if name and attends and not plain and list(one.parameters()):
+        if name and attends and not plain and list(part.parameters()):
             yield name
 
 
 def _in_mode_of(original: nn.Module, state: State[nn.Module]) -> nn.Module:
-    for name, one in original.named_modules():
-        state.model.get_submodule(name).training = one.training
+    for name, part in original.named_modules():
+        state.model.get_submodule(name).training = part.training
     return state.model
 
 

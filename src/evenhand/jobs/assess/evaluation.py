@@ -197,9 +197,9 @@ class Evaluation:
         return self._change(cell, lambda one: one.by_group[key], self._patients([key]))
 
     def _change(self, cell: str, number: Callable[[Judged], Floats], patients: int) -> Change:
-        one, other = (self._stacked(name, number) for name in (cell, SUPERVISED))
-        value = float(one[:, 0].mean() - other[:, 0].mean())
-        difference = recipe_difference(one, other, patients)
+        changed, other = (self._stacked(name, number) for name in (cell, SUPERVISED))
+        value = float(changed[:, 0].mean() - other[:, 0].mean())
+        difference = recipe_difference(changed, other, patients)
         return Change(value if np.isfinite(value) else None, difference)
 
     def _stacked(self, cell: str, number: Callable[[Judged], Floats]) -> Floats:

@@ -312,11 +312,13 @@ class AnswerView:
 def answer_view(report: Report) -> AnswerView:
     """Return what the page answers; it always says something."""
     answers = _answers(report)
-    tested = any(verdict.p_adjusted is not None for one in answers for verdict in one.verdicts)
+    tested = any(
+        verdict.p_adjusted is not None for answer in answers for verdict in answer.verdicts
+    )
     remarks = (
         *filter(None, map(chance_remark, _overall_aucs(report))),
         *((CORRECTED,) if tested else ()),
-        *(detectable_sentence(*one) for one in report.detectable),
+        *(detectable_sentence(*answer) for answer in report.detectable),
         *report.notes,
     )
     return AnswerView(answers, remarks)

@@ -135,7 +135,7 @@ def _by_seed(name: str, measured: Mapping[str, Any]) -> SeedsView | None:
     seeds = measured.get("seeds", [])
     if len(seeds) < 2:
         return None
-    records = [one["attributes"][name] for one in seeds]
+    records = [of_seed["attributes"][name] for of_seed in seeds]
     groups = [row["group"] for row in records[0]["groups"]]
     rows = [
         (shown(group), tuple(_mean_and_p(record["groups"][place]) for record in records))
@@ -144,7 +144,7 @@ def _by_seed(name: str, measured: Mapping[str, Any]) -> SeedsView | None:
     if records[0]["size"]:
         apart = "Best and worst served apart"
         rows.append((apart, tuple(_plain_interval(record["size"]) for record in records)))
-    return SeedsView(tuple(f"seed {one['seed']}" for one in seeds), tuple(rows))
+    return SeedsView(tuple(f"seed {of_seed['seed']}" for of_seed in seeds), tuple(rows))
 
 
 def _mean_and_p(group: Mapping[str, Any]) -> str:
@@ -178,13 +178,13 @@ def _told(
         "corrected for all groups; labels held equal."
         for row in differing
     ]
-    tested = [one["attributes"][name] for one in seeds] or [record]
+    tested = [of_seed["attributes"][name] for of_seed in seeds] or [record]
     seen = [
         {row["group"] for row in record_of_seed["groups"] if _differs(row)}
         for record_of_seed in tested
     ]
     more = _mean(record["difference"]["value"])
-    agreed = all(one["attributes"][name]["difference"] * more > 0 for one in seeds)
+    agreed = all(of_seed["attributes"][name]["difference"] * more > 0 for of_seed in seeds)
     if not any(seen):
         text = f"By {shown(name)}, no group is seen otherwise than the rest as far as can be told."
         return text, tuple(details), "cannot tell"
@@ -210,11 +210,11 @@ def _note(row: Mapping[str, Any], patient: str) -> str:
 
 
 def _ratio(ratio: Mapping[str, Any]) -> str:
-    one, other = shown(ratio["attribute"]), shown(ratio["over"])
+    first, second = shown(ratio["attribute"]), shown(ratio["over"])
     if "undefined" in ratio:
-        return f"{one} over {other}: no ratio, as {ratio['undefined']}."
+        return f"{first} over {second}: no ratio, as {ratio['undefined']}."
     return (
-        f"{one} over {other}: {plain(ratio['value'], 2)} "
+        f"{first} over {second}: {plain(ratio['value'], 2)} "
         f"({plain(ratio['low'], 2)} to {plain(ratio['high'], 2)})."
     )
 
@@ -249,10 +249,12 @@ def _heat_map(
     down, across = (tuple(side) for side in measured["layers"])
     rows = tuple(
         tuple(
-            cell(value, f"{one} and {other}: {_interval(low, high)}")
+            cell(value, f"{row_name} and {other}: {_interval(low, high)}")
             for other, value, low, high in zip(across, *line, strict=True)
         )
-        for one, *line in zip(down, numbers["value"], numbers["low"], numbers["high"], strict=True)
+        for row_name, *line in zip(
+            down, numbers["value"], numbers["low"], numbers["high"], strict=True
+        )
     )
     return HeatMap(title, note, down, across, rows)
 

@@ -216,8 +216,8 @@ def strategy_sentence(paired: Sequence[Estimate]) -> str:
             f"{unsure}."
         )
     doubt = f"; better or worse than {unsure}, these data do not show" if unsure else ""
-    one = opening(whom)
-    return f"{one} serves its worst {by} {listed(clauses, 'but')}{doubt}."
+    subject = opening(whom)
+    return f"{subject} serves its worst {by} {listed(clauses, 'but')}{doubt}."
 
 
 def usual_sentences(rows: Sequence[Estimate], paired: Sequence[Estimate]) -> tuple[str, ...]:
@@ -234,7 +234,9 @@ def usual_sentences(rows: Sequence[Estimate], paired: Sequence[Estimate]) -> tup
     for row in paired:
         pair = {"model": row.model, "against": row.against, "attribute": row.attribute}
         shown_by = find(rows, **pair, base=row.base, aggregate=DETECTABLE)
-        reach = max((one.value for one in shown_by if one.value is not None), default=0.0)
+        reach = max(
+            (estimate.value for estimate in shown_by if estimate.value is not None), default=0.0
+        )
         if reach > 0 and paired_chip(row) == "cannot tell":
             size = amount_with_unit(reach, row.base)
             who = f"a group by {shown(row.attribute)}"
