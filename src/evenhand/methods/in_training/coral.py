@@ -33,7 +33,7 @@ class Coral(TrainingMethod):
     needs_attribute = True
     needs_features = True
 
-    def __init__(self, strength: NotNegative = 1.0) -> None:
+    def __init__(self, strength: NotNegative = 5.0) -> None:
         super().__init__()
         self.strength = strength
 

@@ -48,7 +48,7 @@ class GroupDRO(TrainingMethod):
     needs_attribute = True
 
     def __init__(
-        self, rate: NotNegative = 0.01, adjustment: NotNegative = 0.0, *, by: By = "label*attribute"
+        self, rate: NotNegative = 0.05, adjustment: NotNegative = 0.0, *, by: By = "label*attribute"
     ) -> None:
         super().__init__()
         self.rate, self.adjustment, self.by = rate, adjustment, by
