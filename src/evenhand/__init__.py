@@ -6,4 +6,9 @@ listed once, in the stub beside this file.
 
 import lazy_loader
 
+from evenhand.networks.torchvision_guard import install_torchvision_guard
+
+install_torchvision_guard()
+del install_torchvision_guard
+
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -23,6 +23,8 @@ from .jobs.assess.job import assess as assess
 from .jobs.assess.pages import report as report
 from .jobs.assess.settings import AssessSettings as AssessSettings
 from .jobs.audit.job import audit as audit
+from .jobs.benchmark.job import benchmark as benchmark
+from .jobs.benchmark.settings import BenchmarkSettings as BenchmarkSettings
 from .jobs.check.job import check as check
 from .jobs.check.settings import CheckSettings as CheckSettings
 from .jobs.compare import compare as compare
@@ -76,6 +78,8 @@ from .networks.model import build_model as build_model
 from .networks.registry import register_backbone as register_backbone
 from .own.compare import SimilarityTable as SimilarityTable
 from .own.compare import compare_layers as compare_layers
+from .own.measuring import GroupTable as GroupTable
+from .own.measuring import measure_groups as measure_groups
 from .own.probing import probe as probe
 from .own.search import MaskChoice as MaskChoice
 from .own.search import MaskSearch as MaskSearch

@@ -13,15 +13,16 @@ import torch
 from safetensors.torch import save_file
 
 from evenhand.errors import EvenhandError
-from evenhand.networks.backbones import _fill
 from evenhand.networks.checkpoints import load_model, save_model
 from evenhand.networks.model import build_model
+from evenhand.networks.weights_file import fill
 from evenhand.runs import run_scope, start_run
 
 CLASSES = ("benign", "malignant")
 OFFLINE = """
 from evenhand.errors import EvenhandError
 from evenhand.networks.model import build_model
+from evenhand.networks.weights_file import fill
 
 try:
     build_model("test_vit", "pretrained", 32, ("a", "b"), 0)
@@ -83,7 +84,7 @@ def test_weights_of_a_larger_network_are_refused(tmp_path, saved, asked, surplus
     else:
         smaller = timm.create_model(saved, num_classes=0, **asked)
         with pytest.raises(EvenhandError, match=surplus):
-            _fill(smaller, saved, tmp_path / "theirs.safetensors")
+            fill(smaller, saved, tmp_path / "theirs.safetensors")
 
 
 @pytest.mark.parametrize("name", ["levit_128s", "caformer_s18"])
@@ -152,7 +153,8 @@ def test_weights_of_another_backbone(tmp_path, vit):
 @pytest.mark.parametrize(
     ("name", "content", "text"),
     [
-        ("weights.pt", b"PK", "convert them with safetensors"),
+        ("weights.pt", b"PK", "cannot be read as a checkpoint"),
+        ("weights.h5", b"PK", r"those end in \.safetensors, \.pth, \.pt, \.bin, \.ckpt"),
         ("broken.safetensors", b"\0" * 20, "cannot be read as safetensors"),
         ("absent.safetensors", None, "neither a file nor a run"),
     ],

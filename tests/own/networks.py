@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import evenhand.networks.torchvision_guard  # noqa: F401  # isort: skip
+import evenhand  # noqa: F401  # isort: skip  (its guard mends torchvision where it is broken)
 import pytest
 import torch
 import torchvision

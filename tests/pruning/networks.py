@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import evenhand.networks.torchvision_guard  # noqa: F401  # isort: skip  (timm imports torchvision)
+import evenhand  # noqa: F401  # isort: skip  (its guard mends torchvision where it is broken)
 import timm
 import timm.layers
 import torch

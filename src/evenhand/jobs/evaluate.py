@@ -21,7 +21,6 @@ from evenhand.files import checked, read_json, read_object, write_text
 from evenhand.jobs.adjust.adjustment import adjustments_of, judged_metrics
 from evenhand.jobs.adjust.page import adjustment_part, promise_verdicts
 from evenhand.metrics import (
-    DETECTABLE,
     Measured,
     MetricRow,
     Progress,
@@ -36,6 +35,7 @@ from evenhand.reporting import (
     Samples,
     Search,
     UnitShare,
+    detectable_differences,
     render,
     verdicts_of,
 )
@@ -184,7 +184,7 @@ def report_of(
         pruning=pruning_of(run),
         units=_units(run, shown),
         samples=_samples(requests, measured.split),
-        detectable=_detectable(rows, shown, measured.split),
+        detectable=detectable_differences(rows, shown, measured.split),
         threshold_rule=" ".join(
             f"Decision rule{whose}: {how}." for (_, how), whose in rules.items()
         ),
@@ -276,13 +276,3 @@ def _units(run: Run, model: str) -> tuple[UnitShare, ...]:
     if not path.exists() and not path.with_suffix(".safetensors").exists():
         return ()
     return tuple(checked(_Units, read_object(path), path).units)
-
-
-def _detectable(rows: Sequence[MetricRow], model: str, split: str) -> list[tuple[str, str, float]]:
-    """Return the largest of each attribute's detectable differences in AUC."""
-    largest: dict[str, float] = {}
-    for row in rows:
-        of_model = (row.model, row.split, row.against) == (model, split, None)
-        if of_model and (row.base, row.aggregate) == ("auc", DETECTABLE) and row.value is not None:
-            largest[row.attribute] = max(row.value, largest.get(row.attribute, row.value))
-    return [(attribute, "auc", value) for attribute, value in largest.items()]

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import sys
-from pathlib import Path
 from typing import Any
 
-import evenhand.networks.torchvision_guard  # noqa: F401  # isort: skip  (timm imports torchvision)
 import timm
 import torch
 from pydantic import BaseModel
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from evenhand.errors import EvenhandError, UnknownNameError, some
 from evenhand.files import checked, read_object
@@ -21,7 +16,7 @@ from evenhand.networks.conv1d import Conv1dEncoder
 from evenhand.networks.inputs import Inputs, SeriesInputs
 from evenhand.networks.own import bare_network, create_own, is_own
 from evenhand.networks.registry import BACKBONES
-from evenhand.runs import open_folder
+from evenhand.networks.weights_file import fill, weights_file
 
 CONV1D = "conv1d"
 
@@ -50,7 +45,7 @@ def create_backbone(name: str, weights: str, inputs: int | SeriesInputs) -> nn.M
             return _pretrained(name, inputs)
         backbone = _create(name, inputs)
     if weights != "none":
-        _fill(backbone, name, _checkpoint_file(weights))
+        fill(backbone, name, weights_file(weights))
     return backbone
 
 
@@ -84,7 +79,7 @@ def inherit_scale(inputs: SeriesInputs, weights: str) -> SeriesInputs:
     """
     if weights in ("none", "pretrained"):
         return inputs
-    about = _checkpoint_file(weights).parent / "model.json"
+    about = weights_file(weights).parent / "model.json"
     if not about.is_file():
         return inputs
     known = checked(_About, read_object(about), about).spec.inputs
@@ -193,91 +188,3 @@ def _pretrained(name: str, image_size: int) -> nn.Module:
             "cache that holds it, start from an earlier run with --weights RUN, or from random "
             "weights with --weights none."
         ) from error
-
-
-def _checkpoint_file(weights: str) -> Path:
-    """Return the safetensors file that ``--weights`` means: a file, or a run's chosen model."""
-    path = Path(weights)
-    if path.is_dir():
-        run = open_folder(path)
-        if not run.finished:
-            raise EvenhandError(f"the run in {path} is not finished; --weights needs one that is.")
-        file = run.folder(run.head.chosen or "") / "model.safetensors"
-        if not file.is_file():
-            raise EvenhandError(
-                f"the run in {path} holds no model; name a run that does. There is no {file}."
-            )
-        return file
-    if not path.is_file():
-        raise EvenhandError(
-            f"--weights {weights} is neither a file nor a run. Give pretrained, none, a "
-            ".safetensors file, or the directory of a finished run."
-        )
-    if path.suffix != ".safetensors":
-        raise EvenhandError(
-            f"--weights {weights} is no .safetensors file. Pickled checkpoints are not read; "
-            "convert them with safetensors.torch.save_file."
-        )
-    return path
-
-
-def _fill(backbone: nn.Module, name: str, file: Path) -> None:
-    """Load every weight of the backbone from a file; a classifier in it is ignored.
-
-    Raises
-    ------
-    EvenhandError
-        The file is damaged, lacks tensors of the backbone, or holds tensors of neither the backbone
-        nor a classifier, and so belongs to another network.
-    """
-    try:
-        state = load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise EvenhandError(f"{file} cannot be read as safetensors: {error}") from error
-    own = {key.removeprefix("backbone."): w for key, w in state.items() if key[:9] == "backbone."}
-    state = _adapt(backbone, own or state)
-    shapes = {key: tuple(value.shape) for key, value in backbone.state_dict().items()}
-    wrong = [
-        f"{key} is {'missing' if key not in state else tuple(state[key].shape)}, not {shape}"
-        for key, shape in shapes.items()
-        if key not in state or tuple(state[key].shape) != shape
-    ]
-    if wrong:
-        raise EvenhandError(
-            f"{file} does not fit {name}: {len(wrong)} of {len(shapes)} tensors differ "
-            f"({'; '.join(wrong[:3])}). Give the --backbone that it was saved from."
-        )
-    rest = sorted(state.keys() - shapes.keys())
-    rest = [key for key in rest if not key.startswith(_classifier(backbone))]
-    if rest and (left_over := sorted(set(rest) - _classifier_tensors(name))):
-        raise EvenhandError(
-            f"{file} is not of {name}: {len(left_over)} of its {len(state)} tensors have no place "
-            f"there ({some(left_over)}). Give the --backbone that it was saved from."
-        )
-    backbone.load_state_dict({key: state[key] for key in shapes})
-
-
-def _classifier(backbone: nn.Module) -> tuple[str, ...]:
-    """Return the prefixes of the names of a timm network's classifier layers."""
-    config: Any = getattr(backbone, "pretrained_cfg", {})
-    layers = config.get("classifier") or ()
-    return tuple(f"{layer}." for layer in ([layers] if isinstance(layers, str) else layers))
-
-
-def _classifier_tensors(name: str) -> set[str]:
-    """Return the names of the tensors that a timm network has only because of its classifier.
-
-    Some classifiers are more than their last layer, which is all that timm's configuration names.
-    """
-    if not timm.is_model(name):
-        return set()
-    with torch.device("meta"):  # names without memory
-        whole, without = timm.create_model(name), timm.create_model(name, num_classes=0)
-    return set(whole.state_dict()) - set(without.state_dict())
-
-
-def _adapt(backbone: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Let timm rename older layouts and resample position embeddings to this image size."""
-    adapt = getattr(sys.modules[type(backbone).__module__], "checkpoint_filter_fn", None)
-    adapted: dict[str, Tensor] = adapt(state, backbone) if adapt else state
-    return adapted

@@ -23,7 +23,7 @@ class ModelSettings(Settings, title="Model"):
     weights: str = Field(
         "pretrained",
         description="pretrained (timm's, or those that a network of your own comes with), none "
-        "(random), a .safetensors file, or an earlier run",
+        "(random), a file of weights (.safetensors, .pth, .pt, .bin, .ckpt), or an earlier run",
     )
     image_size: int | None = Field(
         None, gt=0, le=MAX_SIDE, description="side of the square images, in pixels [default: 224]"

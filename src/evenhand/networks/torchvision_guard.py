@@ -1,34 +1,64 @@
-"""Make ``import torchvision`` work beside a torch build without CUDA. Import this before timm.
+"""Make ``import torchvision`` work beside a torch build that its operators do not fit.
 
 The registry's torchvision links its compiled operators to CUDA. Beside a CPU build of torch they
 do not load, and torchvision then fails at import, because it registers shape functions for
-operators that nobody has declared. timm, peft and torchmetrics fail with it. Evenhand uses none
-of those operators, so declaring them is enough.
+operators that nobody has declared. timm, peft, lightning and transformers' image processors fail
+with it. Evenhand uses none of those operators, so declaring them is enough.
+
+``import evenhand`` installs the guard, an import hook; nothing is loaded until somebody imports
+torchvision.
 """
 
 from __future__ import annotations
 
-import importlib
-
-import torch
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from types import ModuleType
 
 _BROKEN = "operator torchvision::nms does not exist"
 _OPERATORS = ("nms", "qnms")
 
 
-def ensure_torchvision() -> None:
-    """Import torchvision; where its operators are missing, declare them and import it again."""
-    try:
-        importlib.import_module("torchvision")
-    except RuntimeError as error:
-        if str(error) != _BROKEN:
-            raise
-        for name in _OPERATORS:
-            torch.library.define(
-                f"torchvision::{name}",
-                "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-            )
-        importlib.import_module("torchvision")
+class _Loader(SourceFileLoader):
+    """Loads torchvision; where its operators are missing, declares them and loads it again."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        try:
+            super().exec_module(module)
+        except RuntimeError as error:
+            if str(error) != _BROKEN:
+                raise
+            _declare_operators()
+            super().exec_module(module)
 
 
-ensure_torchvision()
+class TorchvisionGuard(MetaPathFinder):
+    """Finds torchvision for the import system, with a loader that survives missing operators."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return torchvision's spec; None for every other module."""
+        if fullname != "torchvision":
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = _Loader(spec.loader.name, spec.loader.path)
+        return spec
+
+
+def install_torchvision_guard() -> None:
+    """Put the guard before the other finders; once is enough."""
+    if not any(isinstance(finder, TorchvisionGuard) for finder in sys.meta_path):
+        sys.meta_path.insert(0, TorchvisionGuard())
+
+
+def _declare_operators() -> None:
+    import torch
+
+    for name in _OPERATORS:
+        torch.library.define(
+            f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        )

@@ -15,6 +15,8 @@ from markupsafe import Markup
 from evenhand.experiments.records import RunRecord
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import Section, sections_of
+from evenhand.reporting.sections.answers import verdicts_of
+from evenhand.reporting.sections.groups import group_tables
 from evenhand.reporting.sections.provenance import Provenance, fact_tables
 from evenhand.reporting.text.sentences import lede
 from evenhand.reporting.text.vocabulary import first_upper
@@ -25,6 +27,13 @@ def render(report: Report) -> str:
     """Return the report as one HTML page that needs no network."""
     text = lede(report.single, report.split, report.patient, report.positive)
     return _page(report.title, text, sections_of("report", report), report)
+
+
+def render_table(report: Report) -> str:
+    """Return the numbers of a report's groups as a part of a page: tables and verdicts."""
+    return _template("table.html").render(
+        tables=group_tables(report), verdicts=verdicts_of(report), report=report
+    )
 
 
 def section_page(

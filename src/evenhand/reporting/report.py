@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from evenhand.experiments.records import RunRecord
-from evenhand.metrics import Groups, MetricRow, Scored, Target
+from evenhand.metrics import DETECTABLE, Groups, MetricRow, Scored, Target
 from evenhand.reporting.estimates import Estimates, estimates, find, names
 from evenhand.reporting.pruning_record import PruningRecord
 from evenhand.reporting.text.vocabulary import model_names
@@ -224,3 +224,15 @@ class Report:
         """The samples of each model by what it is called, those of the main model first."""
         named = [(self.called.get(name, name), samples) for name, samples in self.samples.items()]
         return sorted(named, key=lambda item: item[0] != self.main_model)
+
+
+def detectable_differences(
+    rows: Sequence[MetricRow], model: str, split: str
+) -> list[tuple[str, str, float]]:
+    """Return the largest of each attribute's detectable differences in AUC."""
+    largest: dict[str, float] = {}
+    for row in rows:
+        of_model = (row.model, row.split, row.against) == (model, split, None)
+        if of_model and (row.base, row.aggregate) == ("auc", DETECTABLE) and row.value is not None:
+            largest[row.attribute] = max(row.value, largest.get(row.attribute, row.value))
+    return [(attribute, "auc", value) for attribute, value in largest.items()]

@@ -22,14 +22,25 @@ SHOWN = 2
 """Metrics that are shown by group; of the first also the worst group and the gap."""
 
 
-def print_table(rows: pd.DataFrame, split: str = "test") -> str:
-    """Return the main numbers as text: each model by group, then each pair of models."""
+def print_table(rows: pd.DataFrame, split: str = "test", numbers: Sequence[str] = ()) -> str:
+    """Return numbers as text: each model by group, then each pair of models.
+
+    Parameters
+    ----------
+    rows
+        The columns of ``metrics.json``.
+    split
+        Whose rows.
+    numbers
+        Full names of the numbers; by default the main ones.
+    """
     told = rows[rows["split"] == split]
     single, paired = told[told["against"].isna()], told[told["against"].notna()]
-    tables = [_table(single, "model", _metrics(single))]
+    tables = [_table(single, "model", numbers or _with_extremes(_metrics(single)))]
     if len(paired):
         names = paired["model"] + " − " + paired["against"]
-        tables += _paired_tables(paired.assign(model=names))
+        pairs = paired.assign(model=names)
+        tables += [_table(pairs, "difference", numbers)] if numbers else _paired_tables(pairs)
     return "\n\n".join(tables)
 
 
@@ -40,7 +51,10 @@ def _paired_tables(paired: pd.DataFrame) -> list[str]:
         everybody = rows[(rows["attribute"] == "*") & rows["p_adjusted"].notna()]
         judged = tuple(everybody["metric"].unique()) or tuple(_metrics(rows)[:1])
         together.setdefault(judged, []).append(rows)
-    return [_table(pd.concat(parts), "difference", metrics) for metrics, parts in together.items()]
+    return [
+        _table(pd.concat(parts), "difference", _with_extremes(metrics))
+        for metrics, parts in together.items()
+    ]
 
 
 def print_verdicts(verdicts: Sequence[Verdict]) -> str:
@@ -82,16 +96,19 @@ def _plain_sign(sign: str) -> str:
     return sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}"
 
 
+def _with_extremes(metrics: Sequence[str]) -> list[str]:
+    """Return the names of metrics, and of the worst group and the gap of the first."""
+    return [*metrics, f"{metrics[0]}_worst", f"{metrics[0]}_gap"]
+
+
 def _metrics(rows: pd.DataFrame) -> list[str]:
     everybody = rows.loc[(rows["attribute"] == "*"), "metric"].unique()
     leading = [name for name in ("auc", "accuracy") if name in everybody[:SHOWN]]
     return leading if len(leading) == SHOWN else list(everybody[:SHOWN])
 
 
-def _table(rows: pd.DataFrame, title: str, metrics: Sequence[str]) -> str:
-    wanted = [*metrics, f"{metrics[0]}_worst", f"{metrics[0]}_gap"]
-    asked = rows[rows["metric"].isin(wanted)]
-    kept, hidden = _worst_served(asked, metrics[0])
+def _table(rows: pd.DataFrame, title: str, numbers: Sequence[str]) -> str:
+    kept, hidden = _worst_served(rows[rows["metric"].isin(numbers)], numbers[0])
     shown = kept.to_dict("records")
     tested = int(rows["p_adjusted"].notna().any())
     header = (title, "metric", "group", "value", _level(rows), "n", *(["corrected p"] * tested))

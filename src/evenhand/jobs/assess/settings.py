@@ -25,7 +25,7 @@ class AssessSettings(TrainingSettings, WorkerSettings, title="Assessment"):
     weights: str = Field(
         "none",
         description="weights that pre-training and supervised start from: none (random), "
-        "pretrained, a .safetensors file, a run",
+        "pretrained, a file of weights, a run",
     )
     head: Literal["linear", "hidden"] = Field(
         "hidden", description="linear, or hidden: 128 units and dropout .6 before it"

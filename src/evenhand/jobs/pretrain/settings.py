@@ -42,7 +42,7 @@ class PretrainSettings(SplitSettings, ContrastSettings, title="Model"):
         "conv1d", description="conv1d for series; timm's name of a network for images"
     )
     weights: str = Field(
-        "none", description="none (random), pretrained (timm's), a .safetensors file, or a run"
+        "none", description="none (random), pretrained (timm's), a file of weights, or a run"
     )
     image_size: int | None = Field(
         None, gt=0, le=MAX_SIDE, description="side of the square images, in pixels [default: 224]"

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import evenhand.networks.torchvision_guard  # noqa: F401  # isort: skip  (timm imports torchvision)
 import torch
 from timm.layers.layer_scale import LayerScale, LayerScale2d
 from timm.layers.norm import LayerNorm as FastLayerNorm

@@ -117,7 +117,7 @@ def _picture(
         counts=f"{counted(n, 'sample')}, {positives:,} {positive}",
         model=_points(at, benefit, axes),
         everybody=_points(at, everybody, axes),
-        bands=tuple(_points(*outline, axes) for outline in outlines),
+        bands=tuple(_points(outline[0], outline[1], axes) for outline in outlines),
         zero=round(100 - axes[1].at(0.0), 2),
     )
 

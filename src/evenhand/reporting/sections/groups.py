@@ -12,7 +12,7 @@ from evenhand.reporting.charts.forest import Forest, Line, Look, forest
 from evenhand.reporting.estimates import Estimate, Estimates, find, first, names
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
-from evenhand.reporting.text.numbers import counted
+from evenhand.reporting.text.numbers import POINTS, Scale, counted
 from evenhand.reporting.text.sentences import p_text, reading
 from evenhand.reporting.text.vocabulary import Counts, shown, term
 from evenhand.reporting.text.worst_best import Extremes, extremes, is_unknown
@@ -122,6 +122,21 @@ def group_view(
     )
 
 
+def group_tables(report: Report) -> tuple[tuple[str, GroupView], ...]:
+    """Lay out every attribute under every model and every difference of two, with its caption."""
+    pairs = dict.fromkeys((row.model, row.against) for row in report.reported)
+    tables = []
+    for model, against in pairs:
+        rows = find(report.reported, model=model, against=against)
+        whose = f"{model} − {against}" if against else model
+        for attribute in report.attributes:
+            view = group_view(rows, model, attribute, report.positive)
+            if view is not None:
+                caption = f"{view.attribute}: {whose}" if len(pairs) > 1 else view.attribute
+                tables.append((caption, view))
+    return tuple(tables)
+
+
 def served_worst(rows: Sequence[Estimate], metric: str) -> Sequence[Estimate]:
     """Return the rows of one metric to draw, at most `DRAWN`: those of the groups served worst.
 
@@ -212,11 +227,30 @@ def leading_first(metrics: Sequence[str]) -> tuple[str, ...]:
 
 
 def _plot(rows: Sequence[Estimate], here: Sequence[Estimate], metric: str, positive: str) -> Forest:
+    lines = group_lines(here, metric, positive)
+    overall = everyone(rows, lines[0].estimate)
+    if overall is not None:
+        lines.insert(0, everyone_line(overall, positive))
+    return forest(lines, group_look(metric, overall, positive))
+
+
+def group_lines(here: Sequence[Estimate], metric: str, positive: str) -> list[Line]:
+    """Return a line for each group of an attribute under one model, the unknown level last.
+
+    Parameters
+    ----------
+    here
+        The rows of the attribute under the model.
+    metric
+        What is shown; the groups that it is worst in, where there are more than `DRAWN`.
+    positive
+        What a positive sample is, in a word.
+    """
     known = term(metric)
-    told = [row for row in find(here, metric=metric) if row.group != EVERYBODY]
-    overall, found = everyone(rows, told[0]), extremes(here, metric)
+    members = [row for row in find(here, metric=metric) if row.group != EVERYBODY]
+    found = extremes(here, metric)
     tag = "lowest" if known.better == "higher" else "highest"
-    lines = [
+    return [
         Line(
             shown(row.group),
             row,
@@ -224,12 +258,20 @@ def _plot(rows: Sequence[Estimate], here: Sequence[Estimate], metric: str, posit
             _kind(row, found),
             tag if found and row is found.worst else "",
         )
-        for row in sorted(served_worst(told, metric), key=lambda row: is_unknown(row.group))
+        for row in sorted(served_worst(members, metric), key=lambda row: is_unknown(row.group))
     ]
-    if overall is not None:
-        note = count_note(overall, known.counts, positive)
-        lines.insert(0, Line("everyone", overall, note, "everyone"))
-    look = Look(
+
+
+def everyone_line(overall: Estimate, positive: str) -> Line:
+    """Return the line of everybody."""
+    note = count_note(overall, overall.term.counts, positive)
+    return Line("everyone", overall, note, "everyone")
+
+
+def group_look(metric: str, overall: Estimate | None, positive: str) -> Look:
+    """Return how a metric is drawn by group; everybody's value is the line through all rows."""
+    known = term(metric)
+    return Look(
         known.label,
         known.says.format(positive=positive),
         known.scale,
@@ -237,7 +279,6 @@ def _plot(rows: Sequence[Estimate], here: Sequence[Estimate], metric: str, posit
         "everyone",
         known.limits,
     )
-    return forest(lines, look)
 
 
 def _kind(row: Estimate, found: Extremes | None) -> str:
@@ -280,5 +321,13 @@ def _cell(row: Estimate | None) -> Cell:
         return Cell("not computed", "", "")
     if row.value is None:
         return Cell("undefined", "", row.undefined or "no value was given")
-    scale = row.term.scale
+    scale = _scale(row)
     return Cell(scale.text(row.value), scale.interval(row.low, row.high), "")
+
+
+def _scale(row: Estimate) -> Scale:
+    """Return how a number is printed; a difference of two models has a sign, of shares points."""
+    known = row.term
+    if row.against is None:
+        return known.scale
+    return replace(POINTS if known.share else known.scale, signed=True)
