@@ -84,7 +84,7 @@ def test_without_strength_it_is_plain_training_bit_for_bit(method):
         (lambda: SoftEodds(1.0), lambda: SoftEodds(2.0)),
         (lambda: SoftEodds(1.0, tolerance=0.0), lambda: SoftEodds(1.0, tolerance=0.1)),
         (lambda: SoftEodds(1.0), lambda: SoftEodds(1.0, labels="positive")),
-        (lambda: SoftEodds(1.0), lambda: SoftEodds(1.0, memory=0.0)),
+        (lambda: SoftEodds(1.0), lambda: SoftEodds(1.0, memory=0.9)),
         (lambda: Coral(1.0), lambda: Coral(2.0)),
         (lambda: Cdann(1.0), lambda: Cdann(2.0)),
         (lambda: Cdann(1.0), lambda: Cdann(1.0, penalty=10.0)),
