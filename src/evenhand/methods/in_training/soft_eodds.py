@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from evenhand.errors import EvenhandError
 from evenhand.methods.arrays import Rows, require_labels
 from evenhand.methods.base import NotNegative, TrainingMethod, group_means
+from evenhand.methods.ranges import Between
 
 
 class SoftEodds(TrainingMethod):
@@ -27,7 +29,8 @@ class SoftEodds(TrainingMethod):
         ``both`` for equalised odds, ``positive`` for equal opportunity.
     memory
         Share of the running means that comes from earlier batches, 0 or more and below 1. Means
-        of few rows are noisy, and a penalty on their squares pushes towards constant scores.
+        of few rows are noisy, and a penalty on their squares pushes towards constant scores;
+        running means lag behind the network, and with a large ``strength`` it then overshoots.
 
     Notes
     -----
@@ -43,16 +46,17 @@ class SoftEodds(TrainingMethod):
     """
 
     needs_attribute = True
+    ranges = MappingProxyType({"strength": Between(0.1, 30.0)})
 
     by = "label*attribute"
 
     def __init__(
         self,
-        strength: NotNegative = 1.0,
+        strength: NotNegative = 5.0,
         tolerance: NotNegative | None = None,
         *,
         labels: Literal["both", "positive"] = "both",
-        memory: float = 0.9,
+        memory: float = 0.0,
     ) -> None:
         super().__init__()
         if not 0 <= memory < 1:
