@@ -17,7 +17,7 @@ from evenhand.errors import EvenhandError
 from evenhand.methods.arrays import Count as Count
 from evenhand.methods.arrays import NotNegative as NotNegative
 from evenhand.methods.arrays import Positive as Positive
-from evenhand.methods.arrays import Rows, rows_of
+from evenhand.methods.arrays import Rows, names_of, rows_of
 
 By = Literal["attribute", "label*attribute"]
 """What a group is: the rows of one level, or those of one label within one level."""
@@ -259,7 +259,7 @@ def level_codes(groups: ArrayLike, levels: tuple[str, ...]) -> NDArray[np.int64]
     """
     place = {level: code for code, level in enumerate(levels)}
     return np.array(
-        [place.get(str(group), UNKNOWN) for group in np.asarray(groups)], dtype=np.int64
+        [place.get(group, UNKNOWN) for group in names_of(groups).tolist()], dtype=np.int64
     )
 
 
