@@ -17,11 +17,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import evenhand  # isort: skip  (its guard mends torchvision where it is broken)
+import fairlearn.metrics
 import numpy as np
 import optuna
-import sklearn.metrics
+import pandas as pd
 import torch
 import torchvision
+from fairlearn.metrics import MetricFrame
+from sklearn.metrics import roc_auc_score as auc
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -115,10 +118,7 @@ def search_by_hand() -> optuna.Study:
         for step, scores in enumerate(
             epochs(network, trial.suggest_float("lr", 1e-5, 1e-2, log=True))
         ):
-            value = min(
-                sklearn.metrics.roc_auc_score(LABELS[g == GROUPS], scores[g == GROUPS, 1])
-                for g in np.unique(GROUPS)
-            )
+            value = min(auc(LABELS[g == GROUPS], scores[g == GROUPS, 1]) for g in np.unique(GROUPS))
             trial.report(value, step)
         return value
 
@@ -134,6 +134,35 @@ def compare_search(repeats: int) -> None:
 
     detail = f"{TRIALS} trainings of {EPOCHS} epochs each, no stopping, no confirmation"
     show("search_masks_over_optuna", ours, lambda: search_by_hand() and None, repeats, detail)
+
+
+def metric_ours(y, score, table):
+    return evenhand.measure_groups(y, score, table["sex"])
+
+
+def metric_by_hand(y, score, table):
+    return MetricFrame(metrics=auc, y_true=y, y_pred=score, sensitive_features=table["sex"])
+
+
+def groups_ours(y, score, table):
+    return evenhand.measure_groups(y, score, table[["sex", "site"]])
+
+
+def groups_by_hand(y, score, table):
+    numbers = {}
+    for attribute in ("sex", "site"):
+        frame = MetricFrame(
+            metrics={"auc": auc, "n": fairlearn.metrics.count, "positives": positives},
+            y_true=y, y_pred=score, sensitive_features=table[attribute],
+            n_boot=1000, ci_quantiles=[0.025, 0.975],
+        )  # fmt: skip
+        groups = frame.by_group, frame.by_group_ci
+        numbers[attribute] = (*groups, frame.difference(), frame.difference_ci())
+    return numbers
+
+
+def positives(y_true, y_pred):
+    return int(y_true.sum())
 
 
 def saliency_ours(network, batches):
@@ -197,7 +226,15 @@ def layers_by_hand(first, second, loader, sex):
 def count_lines(repeats: int) -> None:
     labels = torch.tensor(LABELS)
     batches = [(INPUTS, labels, GROUPS)]
+    scores = np.random.default_rng(0).random(80)
+    table = pd.DataFrame({"sex": GROUPS, "site": np.tile(["A", "A", "B", "B"], 20)})
     tasks: dict[str, tuple[Any, Any, tuple[Any, ...]]] = {
+        "a metric by group (fairlearn)": (metric_ours, metric_by_hand, (LABELS, scores, table)),
+        "two attributes with intervals and counts (fairlearn)": (
+            groups_ours,
+            groups_by_hand,
+            (LABELS, scores, table),
+        ),
         "search of masks (Optuna)": (search_ours, search_by_hand, ()),
         "saliency by group (autograd)": (
             saliency_ours,

@@ -23,6 +23,8 @@ from .jobs.assess.job import assess as assess
 from .jobs.assess.pages import report as report
 from .jobs.assess.settings import AssessSettings as AssessSettings
 from .jobs.audit.job import audit as audit
+from .jobs.benchmark.job import benchmark as benchmark
+from .jobs.benchmark.settings import BenchmarkSettings as BenchmarkSettings
 from .jobs.check.job import check as check
 from .jobs.check.settings import CheckSettings as CheckSettings
 from .jobs.compare import compare as compare

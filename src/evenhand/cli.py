@@ -22,6 +22,7 @@ from evenhand.files import MACHINE_FAULTS
 from evenhand.flags import Job, Sections, with_flags
 from evenhand.jobs.adjust.settings import AdjustSettings
 from evenhand.jobs.assess.settings import AssessSettings
+from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.check.settings import CheckSettings
 from evenhand.jobs.pretrain.settings import PretrainSettings
 from evenhand.jobs.prune.settings import PruneSettings
@@ -250,6 +251,28 @@ def assess(settings: AssessSettings, out: Path, overwrite: bool) -> None:
 
     run = work(settings, out, overwrite=overwrite, say=typer.echo)
     typer.echo("\n".join(run.record.answer))
+    typer.echo(f"\nreport: {out / 'report.html'}")
+
+
+@job(BenchmarkSettings, "data")
+def benchmark(settings: BenchmarkSettings, out: Path, overwrite: bool) -> None:
+    """Compare methods and strategies on equal terms.
+
+    Every --method and --strategy is an entry; erm, the full network without a method, always is
+    one. All have the same patients, starting weights, learning rates, epochs and seeds, and each
+    patient is tested once. The plan is written before anything is fitted. Labels have two classes.
+    """
+    from evenhand.jobs.benchmark.job import benchmark as work
+    from evenhand.reporting.terminal import print_verdicts
+    from evenhand.reporting.verdicts import read_verdicts
+
+    run = work(settings, out, overwrite=overwrite, say=typer.echo)
+    first, *others = read_verdicts(run.root / "verdicts.json")
+    typer.echo(f"\n{first.about}: {first.text}")
+    if any(one.claim for one in others):
+        typer.echo(print_verdicts(others))
+    for note in run.record.notes:
+        typer.echo(f"\n{note}")
     typer.echo(f"\nreport: {out / 'report.html'}")
 
 

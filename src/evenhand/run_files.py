@@ -33,6 +33,9 @@ WRITTEN = (
     "models/*/seeds/*.parquet",
     *(f"encoders/*/{name}" for name in _MODEL),
     *(f"steps/*/{name}" for name in _MODEL),
+    *("benchmark.json", "folds.csv"),
+    *(f"fits/*/*/{name}" for name in ("fit.json", "features.safetensors", "predictions.parquet")),
+    *(f"fits/*/*/*/{name}" for name in _MODEL),
 )
 """Every file that a job writes into its run directory, as patterns of paths in it."""
 
@@ -47,6 +50,8 @@ WRITERS = {
     "groups.csv": ("predict",),
     "check.json": ("check", "assess"),
     "similarity.json": ("similarity", "assess"),
+    "benchmark.json": ("benchmark",),
+    "folds.csv": ("benchmark",),
 }
 """The jobs that write a file, where others write none of that name."""
 
@@ -56,6 +61,8 @@ WORK = (
     "models/*/fits/*/model.json",
     "encoders/*/model.json",
     "steps/*/model.json",
+    "fits/*/*/fit.json",
+    "fits/*/*/*/model.json",
 )
 """The files in `WRITTEN` that took long to compute and that a later command continues from."""
 

@@ -65,7 +65,7 @@ def test_averaged_weights_have_the_validation_values_of_their_own_scores(tmp_pat
     about = json.loads((run.folder("full-swad") / "model.json").read_text())
     val = read_predictions(run.predictions_file("full-swad")).of_split("val")
     auc = roc_auc_score(val.labels, val.scores)
-    assert about["val"]["overall_auc"] == pytest.approx(auc, abs=1e-6)
+    assert about["val"]["auc"] == pytest.approx(auc, abs=1e-6)
 
 
 def test_group_dro_that_follows_one_group_is_noted(tmp_path):

@@ -19,7 +19,17 @@ from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.jobs.tune.settings import TuneSettings
 
 JOBS = (
-    *("assess", "audit", "check", "compare", "finetune", "predict", "pretrain", "prune"),
+    *(
+        "assess",
+        "audit",
+        "benchmark",
+        "check",
+        "compare",
+        "finetune",
+        "predict",
+        "pretrain",
+        "prune",
+    ),
     *("similarity", "tune"),
 )
 TABLE = "sample_id,patient_id,label,score,attr_sex\n" + "".join(

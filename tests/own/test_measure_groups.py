@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 
 import numpy as np
@@ -13,6 +14,7 @@ from fairlearn import metrics as fl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
+from tests.conftest import ROOT
 
 import evenhand
 from evenhand import EvenhandError, measure_groups
@@ -313,3 +315,15 @@ def test_one_group_and_one_class_are_shown_with_their_reason():
     table = measure_groups(np.zeros(40), SCORES, {"sex": SEX}, replicates=19)
     assert rows_of(table, metric="auc")["value"].isna().all()
     assert "undefined" in repr(table)
+
+
+def test_the_example_of_the_docs_runs(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib").use("Agg")
+    monkeypatch.chdir(tmp_path)
+    section = (ROOT / "docs/own.md").read_text().partition("## Numbers by group")[2]
+    script = re.search(r"```python\n(.*?)```", section, re.S).group(1)
+    df = TABLE[["sex", "patient"]].assign(age_group=TABLE.site)
+    given = {"y": TABLE.y, "score": TABLE.score, "df": df, "earlier_score": TABLE.other}
+    exec(script, given)
+    assert (tmp_path / "page.html").stat().st_size > 10_000
+    assert set(given["table"].page.attributes) == {"sex", "age_group"}

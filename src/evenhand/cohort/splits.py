@@ -77,6 +77,61 @@ def draw_patients(
     return cohort.select(_deal(cohort, attributes, (share, 1 - share), rng) == 0)
 
 
+def deal_folds(
+    cohort: Cohort, folds: int, attributes: Sequence[str], rng: np.random.Generator
+) -> NDArray[np.intp]:
+    """Return the fold ``(n,)`` of each sample, 0 … folds − 1, the same for all of a patient.
+
+    Patients are stratified as `split_patients` does; a ``split`` column has no say.
+
+    Raises
+    ------
+    EvenhandError
+        There are fewer patients than folds.
+    """
+    patients = cohort.table["patient_id"].nunique()
+    if patients < folds:
+        raise EvenhandError(
+            f"{cohort.source.path}: {counted(patients, 'patient')} for {folds} folds; each fold "
+            "needs one at least. Give fewer folds or more patients."
+        )
+    return _deal(cohort, attributes, [1 / folds] * folds, rng)
+
+
+def fold_splits(
+    cohort: Cohort,
+    test: NDArray[np.bool_],
+    val_share: float,
+    attributes: Sequence[str],
+    rng: np.random.Generator,
+) -> Splits:
+    """Return the splits of one fold: the test samples are given, the other patients are divided.
+
+    Parameters
+    ----------
+    cohort
+        Any cohort.
+    test
+        ``(n,)``, which samples are tested; whole patients.
+    val_share
+        Share of the other patients that is kept for validation.
+    attributes
+        Attributes and intersections to stratify by.
+    rng
+        Decides which of them.
+
+    Raises
+    ------
+    EvenhandError
+        A split would be empty.
+    """
+    place = np.full(len(cohort), SPLITS.index("test"))
+    rest = cohort.select(~test)
+    place[~test] = _deal(rest, attributes, (1 - val_share, val_share), rng)
+    names = pd.Series(np.array(SPLITS)[place], index=cohort.table.index)
+    return _by_name(cohort, names, cohort.source.path)
+
+
 def share_of_patients(cohort: Cohort, share: float, rng: np.random.Generator) -> Cohort:
     """Return a share of a cohort's patients, of each label the same; shares of one seed are nested.
 

@@ -11,6 +11,7 @@ _SETTINGS = {
     "adjust": "evenhand.jobs.adjust.settings:AdjustSettings",
     "assess": "evenhand.jobs.assess.settings:AssessSettings",
     "audit": "evenhand.evaluation.settings:AuditSettings",
+    "benchmark": "evenhand.jobs.benchmark.settings:BenchmarkSettings",
     "check": "evenhand.jobs.check.settings:CheckSettings",
     "compare": "evenhand.evaluation.settings:CompareSettings",
     "finetune": "evenhand.experiments.settings:FinetuneSettings",

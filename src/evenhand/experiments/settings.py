@@ -73,7 +73,26 @@ class TrainingSettings(
     )
 
 
-class MethodSettings(Settings, title="Method"):
+class GroupingSettings(Settings, title="Method"):
+    """The groups that a mitigation method works with."""
+
+    method_attribute: str | None = Field(
+        None,
+        description="attribute whose groups the method works with [default: the first --attribute]",
+    )
+
+    @property
+    def fixed_method(self) -> str:
+        """The method that models are trained with, where no other is chosen for them."""
+        return "erm"
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether every model is trained with that method."""
+        return True
+
+
+class MethodSettings(GroupingSettings, title="Method"):
     """The mitigation method that a model is trained with."""
 
     method: str = Field(
@@ -81,10 +100,11 @@ class MethodSettings(Settings, title="Method"):
         description="mitigation method of training (`evenhand methods` lists them); "
         "NAME:SETTING=VALUE,… changes its settings, as in group-dro:rate=0.1",
     )
-    method_attribute: str | None = Field(
-        None,
-        description="attribute whose groups the method works with [default: the first --attribute]",
-    )
+
+    @property
+    def fixed_method(self) -> str:
+        """The method that models are trained with."""
+        return self.method
 
 
 class LabelSettings(Settings, title="Training"):

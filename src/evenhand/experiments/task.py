@@ -116,8 +116,14 @@ def make_task(settings: TrainingSettings, label_share: float = 1.0) -> Task:
         undefined for some group (the message has the counts); the augmentation is for samples of
         another kind.
     """
-    targets = searched_targets(settings)
+    searched_targets(settings)  # before the data are prepared, which takes long
     splits = prepare_splits(settings, settings.image_size, np.random.default_rng(settings.seed))
+    return task_on(settings, splits, label_share)
+
+
+def task_on(settings: TrainingSettings, splits: Splits, label_share: float = 1.0) -> Task:
+    """Do the same with splits that are prepared already."""
+    targets = searched_targets(settings)
     inputs = model_inputs(splits.train)  # their scale needs no labels
     splits = with_label_share(splits, label_share, settings.seed)
     groups = {
@@ -228,6 +234,7 @@ class Trained:
     model: Model
     mask: Mask  # whatever may have changed until the epoch whose weights were kept
     values: tuple[float, ...]  # the targets of these weights
+    method: str = "erm"  # with its settings, as the command line takes them
     logged: tuple[dict[str, float], ...] = ()  # what the method said of each epoch
     warning: str | None = None  # what a user must know of the method's training
 
@@ -238,11 +245,14 @@ def train(
     schedule: Schedule,
     settings: FitSettings,
     report: Callable[[int, tuple[float, ...]], None] = lambda epochs, values: None,
+    mitigation: Mitigation | None = None,
 ) -> Trained:
     """Fit a model.
 
-    ``report`` is told the targets after each epoch, with the number of epochs done.
+    ``report`` is told the targets after each epoch, with the number of epochs done. A
+    ``mitigation`` takes the place of the task's.
     """
+    mitigation = mitigation or task.mitigation
     sign = 1.0 if task.targets[0].maximise else -1.0
     told: list[tuple[float, ...]] = []
     logged: list[dict[str, float]] = []
@@ -253,8 +263,8 @@ def train(
         report(epoch.number + 1, told[-1])
         return sign * told[-1][0]
 
-    wrong = _wrong_rows(task, model, schedule, settings) if task.mitigation.twice else None
-    method = task.mitigation.method(wrong)
+    wrong = _wrong_rows(task, model, schedule, settings) if mitigation.twice else None
+    method = mitigation.method(wrong)
     model = fit(
         model,
         task.splits,
@@ -263,7 +273,7 @@ def train(
         on_epoch=on_epoch,
         cache=task.activations,
         method=method,
-        groups=task.mitigation.groups,
+        groups=mitigation.groups,
     )
     kept = len(told) - 1
     if settings.patience:
@@ -271,7 +281,7 @@ def train(
     values, mask = told[kept], schedule.reach(kept + 1)
     if method.final_weights() is not None:  # the mean of many epochs, which no epoch has scored
         values, mask = _values_of(task, model), schedule.reach(len(told))
-    return Trained(model, mask, values, tuple(logged), method.warning())
+    return Trained(model, mask, values, mitigation.text, tuple(logged), method.warning())
 
 
 def _values_of(task: Task, model: Model) -> tuple[float, ...]:
@@ -323,7 +333,7 @@ def save_trained(task: Task, folder: Path, trained: Trained, **facts: Any) -> Mo
     shares = unit_shares(trained.model, mask)
     model = merge_lora(trained.model)
     if is_main():
-        method = {"method": task.mitigation.text, "logged": trained.logged}
+        method = {"method": trained.method, "logged": trained.logged}
         save_model(folder, model, mask=sorted(mask), units=shares, val=val, **method, **facts)
     return model
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from evenhand.methods.arrays import Count as Count
 from evenhand.methods.arrays import NotNegative as NotNegative
 from evenhand.methods.arrays import Positive as Positive
 from evenhand.methods.arrays import Rows, names_of, rows_of
+from evenhand.methods.ranges import Range
 
 By = Literal["attribute", "label*attribute"]
 """What a group is: the rows of one level, or those of one label within one level."""
@@ -89,6 +91,8 @@ class TrainingMethod:
     """Whether training reads the groups. No training method needs them to score rows."""
     trains_twice = False
     """Whether a short first training must find the rows that it gets wrong (``wrong``)."""
+    ranges: Mapping[str, Range] = MappingProxyType({})
+    """The settings that a search chooses, each with what it may be; others keep their defaults."""
     by: By = "attribute"
 
     def __init__(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -188,10 +188,48 @@ def method_from_text(text: str, **more: Any) -> Any:
     >>> method_from_text("group-balance:how=weights,by=attribute").how
     'weights'
     """
+    name, settings = method_settings(text, computed=more)
+    return training_method(name, **settings, **more)
+
+
+def method_settings(text: str, computed: Iterable[str] = ()) -> tuple[str, dict[str, Any]]:
+    """Return the name of a training method and the settings that a text gives it, in their types.
+
+    Parameters
+    ----------
+    text
+        ``NAME`` or ``NAME:SETTING=VALUE,…``.
+    computed
+        Settings that cannot be written as text.
+
+    Raises
+    ------
+    EvenhandError
+        There is no such method, a value has the wrong type, or a setting cannot be given.
+
+    Examples
+    --------
+    >>> method_settings("group-dro:rate=0.1")
+    ('group-dro', {'rate': 0.1})
+    """
     name, _, listed = text.partition(":")
     kind = find_method(name, "training").load()
     hints = get_type_hints(kind.__init__, include_extras=True)
-    return training_method(name, **_settings(text, listed, hints, more), **more)
+    return name, _settings(text, listed, hints, computed)
+
+
+def method_text(name: str, settings: Mapping[str, Any]) -> str:
+    """Return a method and its settings as the command line takes them.
+
+    Examples
+    --------
+    >>> method_text("group-dro", {"rate": 0.1, "adjustment": 2.0}), method_text("erm", {})
+    ('group-dro:rate=0.1,adjustment=2', 'erm')
+    """
+    listed = ",".join(
+        f"{setting}={str(value).removesuffix('.0')}" for setting, value in settings.items()
+    )
+    return f"{name}:{listed}" if listed else name
 
 
 def post_hoc_from_text(text: str, **more: Any) -> tuple[str, PostHoc, dict[str, Any]]:
@@ -227,7 +265,7 @@ def post_hoc_from_text(text: str, **more: Any) -> tuple[str, PostHoc, dict[str, 
 
 
 def _settings(
-    text: str, listed: str, hints: Mapping[str, Any], computed: Mapping[str, Any]
+    text: str, listed: str, hints: Mapping[str, Any], computed: Iterable[str]
 ) -> dict[str, Any]:
     """Return the settings in ``SETTING=VALUE,…``, each in its type."""
     settings: dict[str, Any] = {}

@@ -51,8 +51,29 @@ class RecipeDifference:
     freedom: float
 
 
+@dataclass(frozen=True)
+class SeedSpread:
+    """The variance between the seeds of a recipe, where it is estimated elsewhere.
+
+    Attributes
+    ----------
+    variance
+        Of one seed's value, on the data.
+    freedom
+        Its degrees of freedom.
+    """
+
+    variance: float
+    freedom: int
+
+
 def recipe_difference(
-    first: Floats, second: Floats, patients: int, *, level: float = 0.95
+    first: Floats,
+    second: Floats,
+    patients: int,
+    *,
+    level: float = 0.95,
+    spread: SeedSpread | None = None,
 ) -> RecipeDifference | None:
     """Return the difference of two recipes, with a t interval over patients and seeds.
 
@@ -66,6 +87,8 @@ def recipe_difference(
         part of the variance has one degree of freedom less.
     level
         Confidence level of the interval.
+    spread
+        Of the first recipe's values, where more is known of it than the S values on the data say.
 
     Returns
     -------
@@ -102,7 +125,8 @@ def recipe_difference(
     first, second = first[:, finite], second[:, finite]
     differences = first.mean(axis=0) - second.mean(axis=0)
     by_patients = float(differences[1:].var(ddof=1))
-    own = [_own_parts(values) for values in (first, second) if len(values) > 1]
+    pairs = ((first, spread), (second, None))
+    own = [_own_parts(values, known) for values, known in pairs if len(values) > 1]
     shared = max(by_patients - sum(luck for _, luck, _ in own), 0.0)
     variance = by_patients + sum(max(seeds - luck, 0.0) for seeds, luck, _ in own)
     error = max(float(np.sqrt(variance)), SMALLEST)
@@ -117,7 +141,7 @@ def recipe_difference(
     return RecipeDifference(value, value - reach, value + reach, p, error, freedom)
 
 
-def _own_parts(values: Floats) -> tuple[float, float, int]:
+def _own_parts(values: Floats, spread: SeedSpread | None) -> tuple[float, float, int]:
     """Return a recipe's variance by seeds, the part that is luck with patients, and its freedom.
 
     Both variances are of the mean over seeds.
@@ -125,7 +149,8 @@ def _own_parts(values: Floats) -> tuple[float, float, int]:
     seeds = len(values)
     apart = values - values.mean(axis=0)
     luck = apart[:, 1:].var(axis=1, ddof=1).sum() / (seeds - 1)
-    return float(values[:, 0].var(ddof=1)) / seeds, float(luck) / seeds, seeds - 1
+    known = spread or SeedSpread(float(values[:, 0].var(ddof=1)), seeds - 1)
+    return known.variance / seeds, float(luck) / seeds, known.freedom
 
 
 def _satterthwaite(parts: Sequence[tuple[float, int]]) -> float:

@@ -67,8 +67,8 @@ class GroupTable:
         return as_table(self.page.rows)
 
     def __repr__(self) -> str:
-        told = [row.metric for row in self.page.rows if row.aggregate != DETECTABLE]
-        numbers = list(dict.fromkeys(told))
+        shown_rows = (row for row in self.page.rows if row.aggregate != DETECTABLE)
+        numbers = list(dict.fromkeys(row.metric for row in shown_rows))
         verdicts = print_verdicts(verdicts_of(self.page))
         return "\n\n".join(filter(None, (print_table(self.frame, SPLIT, numbers), verdicts)))
 
@@ -98,7 +98,7 @@ class GroupTable:
         EvenhandError
             The metric was not measured, there is no such model, or matplotlib is not installed.
         """
-        model = self.page.main_model if model is None else model
+        model = self.page.main_model if model is None else self.page.called.get(model, model)
         pick("model", model, dict.fromkeys(self.page.models))
         rows = find(self.page.single, model=model)
         measured = dict.fromkeys(row.base for row in rows if row.of_group)
@@ -255,8 +255,8 @@ def _scored(y_true: Any, y_score: Any, patients: Any, threshold: float) -> Score
     lengths = {"y_true": labels, "scores": scores, "patients": owners}
     counts = {name: len(one) for name, one in lengths.items() if one is not None and one.ndim}
     if len({*counts.values()}) > 1:
-        told = ", ".join(f"{name} has {count:,}" for name, count in counts.items())
-        raise EvenhandError(f"{told} rows; give one for each sample, in the same order.")
+        lengths_text = ", ".join(f"{name} has {count:,}" for name, count in counts.items())
+        raise EvenhandError(f"{lengths_text} rows; give one for each sample, in the same order.")
     return scored(labels, scores, patients=owners, threshold=threshold)
 
 

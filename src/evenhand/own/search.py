@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.study import Study
-from optuna.trial import BaseTrial, FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from evenhand.errors import EvenhandError, pick, some
 from evenhand.experiments.study_storage import open_storage
@@ -26,6 +26,7 @@ from evenhand.metrics.groups import Groups
 from evenhand.metrics.pareto import ideal
 from evenhand.own.inputs import as_groups, as_labels, of_length
 from evenhand.search.confirmation import Candidate, best_candidate, confirmed
+from evenhand.search.methods import SearchedMethod, with_methods
 from evenhand.search.space import Space
 from evenhand.search.spaces import Choice, Rates, flat_space, repeat_space
 from evenhand.search.study import identity_of, open_study, originals, stopping_floor
@@ -184,7 +185,10 @@ def search_masks(
     known = _known_masks(units, baselines)
     rates = Rates(*lr, seed)
     first = {name: Choice(mask, rates.middle, seed) for name, mask in known.items()}
-    space = _with_methods(flat_space(Family("units", tuple(units)), rates, first), methods)
+    if not methods:
+        raise EvenhandError("methods= is empty; name one, such as 'erm'.")
+    own_methods = [SearchedMethod(name, {}, {}, {}) for name in methods]
+    space = with_methods(flat_space(Family("units", tuple(units)), rates, first), own_methods)
     fits = _Fits(train, tuple(units), rows)
     studies = _Studies(_opened(storage), _identity(units, rows, lr, methods, seed), rows.target)
     study = studies.searched(space, fits.score, trials, seed, stopping=stopping)
@@ -354,19 +358,6 @@ def _known_masks(units: Sequence[Unit], names: Sequence[str]) -> dict[str, froze
     masks = {kind: frozenset(u.name for u in units if u.kind == kind) for kind in kinds}
     masks |= {"full": frozenset(unit.name for unit in units), "head": frozenset()}
     return {name: pick("baseline", name, masks) for name in names}
-
-
-def _with_methods(space: Space[Choice], methods: Sequence[str]) -> Space[Choice]:
-    """Return the space with a method in each choice."""
-    if not methods:
-        raise EvenhandError("methods= is empty; name one, such as 'erm'.")
-
-    def ask(trial: BaseTrial) -> Choice:
-        several = len(methods) > 1
-        method = trial.suggest_categorical("method", list(methods)) if several else methods[0]
-        return replace(space.ask(trial), method=str(method))
-
-    return replace(space, ask=ask, size=space.size * len(methods))
 
 
 def _best_first(study: Study, target: Target) -> list[FrozenTrial]:

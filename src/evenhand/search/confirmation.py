@@ -89,7 +89,9 @@ class Candidate:
 
 
 def to_confirm(best: Sequence[FrozenTrial], space: Space[Choice], count: int) -> dict[int, Choice]:
-    """Return the choices to train again, by trial: the best one of each mask, then the next best.
+    """Return the choices to train again, by trial, the best of each mask and method first.
+
+    The next best follow.
 
     Parameters
     ----------
@@ -101,10 +103,10 @@ def to_confirm(best: Sequence[FrozenTrial], space: Space[Choice], count: int) ->
         How many choices; there may be fewer.
     """
     choices = {trial.number: space.ask(trial) for trial in best}
-    masks: dict[Mask, int] = {}
+    kinds: dict[tuple[Mask, str], int] = {}
     for number, choice in choices.items():
-        masks.setdefault(choice.mask, number)
-    order = [*masks.values(), *(number for number in choices if number not in masks.values())]
+        kinds.setdefault((choice.mask, choice.method), number)
+    order = [*kinds.values(), *(number for number in choices if number not in kinds.values())]
     return {number: choices[number] for number in order[:count]}
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
+from types import MappingProxyType
 
 from optuna.trial import BaseTrial
 from torch import nn
@@ -13,6 +14,7 @@ from torch import nn
 from evenhand.errors import EvenhandError
 from evenhand.masks.masks import Mask, find_units, listed_units
 from evenhand.masks.units import Family, Unit, default_family, find_family
+from evenhand.methods.ranges import Setting
 from evenhand.search.space import Space
 
 FIRST = "first"  # the parameter of a staged space that says where tuning begins
@@ -26,6 +28,7 @@ class Choice:
     lr: float
     seed: int  # of the untrained head, the order of samples, augmentation and dropout
     method: str = "erm"  # the mitigation method
+    method_settings: tuple[tuple[str, Setting], ...] = ()  # its hyper-parameters, sorted by name
 
 
 @dataclass(frozen=True)
@@ -114,9 +117,15 @@ SPACES: Mapping[str, Callable[[Family, Rates, Mapping[str, Choice]], Space[Choic
 }
 
 
-def rate_space(mask: Mask, rates: Rates) -> Space[Choice]:
-    """Return a baseline's space: its mask is given, and only the learning rate is searched."""
-    return Space(lambda trial: rates.choice(trial, mask), rates.size)
+def rate_space(
+    mask: Mask, rates: Rates, first: Mapping[str, Choice] = MappingProxyType({})
+) -> Space[Choice]:
+    """Return a space whose mask is given, and only the learning rate is searched.
+
+    It tries the rates of ``first`` first.
+    """
+    written = tuple((origin, {"lr": choice.lr}) for origin, choice in first.items())
+    return Space(lambda trial: rates.choice(trial, mask), rates.size, written)
 
 
 def repeat_space(choices: Mapping[int, Choice], seeds: Collection[int]) -> Space[Choice]:

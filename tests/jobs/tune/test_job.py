@@ -10,7 +10,7 @@ import time
 
 import pandas as pd
 import pytest
-from tests.command import PHANTOMS, evenhand, start, training
+from tests.command import PHANTOMS, changed, evenhand, start, training
 
 from evenhand import find_target, read_predictions
 from evenhand.experiments.task_cache import prepared
@@ -209,7 +209,7 @@ def test_a_killed_study_ends_as_an_unbroken_one(words, unbroken, tmp_path, done,
     assert at_kill >= done
     assert read_json(out / "run.json")["status"] == "running"
 
-    other = evenhand(*words, "--lr-min", 1e-5, "--out", out)
+    other = evenhand(*changed(words, "--lr-min", 1e-5), "--out", out)
     assert other.status == 2
     assert "lr_min was 0.0001, is 1e-05" in other.err
     assert evenhand("report", out).status == 2

@@ -5,14 +5,16 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FixedTrial, TrialState, create_trial
 
 from evenhand.experiments.study_storage import open_storage
 from evenhand.experiments.trials import search
+from evenhand.jobs.tune.contenders import Allowed
 from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.jobs.tune.start import Tuned, start_of
 from evenhand.masks.strategies import strategy_mask
 from evenhand.networks.model import build_model
+from evenhand.search.methods import searched_method
 from evenhand.search.spaces import Choice
 from evenhand.search.study import ADOPTED, adopt, open_study, originals
 from evenhand.workers.inline import Inline
@@ -45,13 +47,16 @@ def tuned(name, network, best=5e-3):
     ]
     for number, trial in enumerate(trials):
         trial.number = number
-    return Tuned(name, strategy_mask(name, network), trials, RATES, best)
+    mask = strategy_mask(name, network)
+    return Tuned(name, mask, trials, [Choice(mask, rate, 7) for rate in RATES], best)
 
 
-def start(*names, backbone="test_vit", **more):
+def start(*names, backbone="test_vit", methods=("erm",), **more):
     network = model(backbone)
     baselines = [tuned(name, network) for name in names]
-    return start_of(SimpleNamespace(model=lambda: network), settings(**more), baselines)
+    allowed = Allowed(tuple(map(searched_method, methods)), {})
+    task = SimpleNamespace(model=lambda: network)
+    return start_of(task, settings(**more), allowed, baselines)
 
 
 def study_of(tmp_path, begun):
@@ -146,3 +151,20 @@ def test_a_kill_between_two_adopted_trials_loses_none(tmp_path):
 )
 def test_strategies_that_are_one_mask_on_the_weights_as_they_are(name, contained):
     assert (strategy_mask(name, model()) is not None) == contained
+
+
+def test_beside_the_masks_each_method_is_tried_with_its_default_settings(tmp_path):
+    begun = start("head", "full", search="both", methods=("group-dro", "erm", "jtt:weight=3"))
+    choices = {
+        origin: begun.space.ask(FixedTrial(dict(params))) for origin, params in begun.space.first
+    }
+    methods = {origin: (one.method, one.method_settings) for origin, one in choices.items()}
+    assert methods == {
+        **dict.fromkeys(("layernorm", "attention", "full"), ("erm", ())),
+        "group-dro": ("group-dro", (("rate", 0.01),)),
+        "jtt": ("jtt", (("weight", 3.0),)),
+    }
+    assert choices["group-dro"].mask == choices["full"].mask
+    assert choices["group-dro"].lr == 5e-3  # which suited full
+    study = study_of(tmp_path, begun)
+    assert [begun.space.ask(trial).method for trial in study.trials] == ["erm"] * 3

@@ -46,6 +46,14 @@ def _assess(run: Run) -> None:
     write_assessment(run, evaluate(run, run.record.settings_as(AssessSettings)))
 
 
+def _benchmark(run: Run) -> None:
+    """Compare the entries again."""
+    from evenhand.jobs.benchmark.job import write_benchmark  # imports torch
+    from evenhand.jobs.benchmark.settings import BenchmarkSettings
+
+    write_benchmark(run, run.record.settings_as(BenchmarkSettings))
+
+
 def write_assessment(run: Run, found: Sequence[Evaluation]) -> None:
     """Write the numbers, the verdicts and the page of an assessment."""
     from evenhand.jobs.assess.answers import verdict_rows  # imports torch
@@ -70,6 +78,7 @@ def _found(run: Run, name: str) -> Any:
 
 PAGES: Mapping[str, Callable[[Run], None]] = {
     "assess": _assess,
+    "benchmark": _benchmark,
     "check": _check,
     "similarity": _similarity,
 }

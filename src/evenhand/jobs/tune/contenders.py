@@ -1,16 +1,25 @@
-"""What competes in a search: FairTune's masks, and each baseline over its learning rate."""
+"""What competes in a search: FairTune's choice, and each baseline over its learning rate."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from evenhand.errors import EvenhandError
+from evenhand.experiments.mitigation import mitigation_by
 from evenhand.experiments.task import Task
 from evenhand.jobs.finetune.job import model_name
 from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.masks.masks import Mask, Schedule, constant
 from evenhand.masks.strategies import find_strategy, strategy_mask
+from evenhand.methods.registry import methods
 from evenhand.networks.model import Model
+from evenhand.search.methods import (
+    SearchedMethod,
+    fixed_method,
+    searched_method,
+    with_methods,
+)
 from evenhand.search.space import Space
 from evenhand.search.spaces import SPACES, Choice, Rates, mask_family, rate_space
 
@@ -24,7 +33,7 @@ class Contender:
     name: str
     space: Space[Choice]
     mask: Mask | None = None
-    """The mask of a baseline that is a single mask, so that FairTune may choose it; else None."""
+    """The mask of a baseline that FairTune's search contains, so that FairTune may choose it."""
 
     @property
     def confirmation(self) -> str:
@@ -32,7 +41,63 @@ class Contender:
         return f"{self.name} confirmed"
 
 
-def contenders(task: Task, settings: TuneSettings) -> tuple[Contender, ...]:
+@dataclass(frozen=True, eq=False)
+class Allowed:
+    """The methods that FairTune chooses from.
+
+    Attributes
+    ----------
+    methods
+        One where the method is no part of the search.
+    refused
+        Methods that were not asked for by name and that the data do not allow, with the reason.
+    """
+
+    methods: tuple[SearchedMethod, ...]
+    refused: dict[str, str]
+
+    @property
+    def plain(self) -> SearchedMethod:
+        """The method that known masks are tried with: ERM where it is one of them."""
+        return next((one for one in self.methods if one.name == "erm"), self.methods[0])
+
+
+def allowed_methods(task: Task, settings: TuneSettings) -> Allowed:
+    """Return what FairTune chooses a method from.
+
+    Raises
+    ------
+    EvenhandError
+        A method that was named does not exist, or the data do not allow it; or there is no choice.
+    """
+    if settings.is_fixed:
+        return Allowed((fixed_method(settings.fixed_method),), {})
+    allowed, refused = [], {}
+    for text in settings.method or methods("training"):
+        method = searched_method(text)
+        try:
+            needed = mitigation_by(method.name, method.given, settings, task.splits.train).groups
+        except EvenhandError as error:
+            if settings.method:
+                raise
+            refused[method.name] = str(error)
+        else:
+            allowed.append((method, needed is not None))
+    if settings.method_attribute is not None and not any(needs for _, needs in allowed):
+        raise EvenhandError(
+            f"--method-attribute {settings.method_attribute}: none of the methods needs an "
+            "attribute. Leave it out, or name a method that needs one."
+        )
+    chosen = tuple(method for method, _ in allowed)
+    if len(chosen) == 1 and not chosen[0].ranges:
+        raise EvenhandError(
+            f"--search {settings.search}: {chosen[0].name} is the only method, and nothing of it "
+            "is searched. Name several with --method, or give --search masks."
+        )
+    return Allowed(chosen, refused)
+
+
+def contenders(task: Task, settings: TuneSettings, allowed: Allowed) -> tuple[Contender, ...]:
     """Return FairTune, whose first trials are not set yet, and the baselines.
 
     Raises
@@ -41,19 +106,32 @@ def contenders(task: Task, settings: TuneSettings) -> tuple[Contender, ...]:
         The backbone lacks the family, a unit, or what a strategy tunes; there is no such
         strategy; or one is given twice.
     """
-    rates = rates_of(settings)
-    family = mask_family(task.model().backbone, settings.family)
-    found = [Contender(FAIRTUNE, SPACES[settings.space](family, rates, {}))]
+    fairtune = Contender(FAIRTUNE, fairtune_space(task, settings, allowed, {}))
     given: dict[str, str] = {}
     for strategy in settings.baseline:
-        baseline = _baseline(task, strategy, settings.epochs, rates)
-        if other := given.get(baseline.name):
+        name = model_name(strategy)
+        if other := given.get(name):
             raise EvenhandError(
                 f"--baseline {other} and --baseline {strategy} are the same; give it once."
             )
-        given[baseline.name] = strategy
-        found.append(baseline)
-    return tuple(found)
+        given[name] = strategy
+    strategies = [_strategy(task, settings, allowed, one) for one in given.values()]
+    if settings.search != "methods":
+        return fairtune, *strategies
+    return fairtune, *strategies, *_of_methods(task, settings, allowed, given)
+
+
+def fairtune_space(
+    task: Task, settings: TuneSettings, allowed: Allowed, first: dict[str, Choice]
+) -> Space[Choice]:
+    """Return what FairTune chooses from; it tries ``first`` first."""
+    rates = rates_of(settings)
+    if settings.search == "methods":
+        space = rate_space(_reach(task, settings, settings.strategy), rates, first)
+    else:
+        family = mask_family(task.model().backbone, settings.family)
+        space = SPACES[settings.space](family, rates, first)
+    return with_methods(space, allowed.methods, first.values())
 
 
 def rates_of(settings: TuneSettings) -> Rates:
@@ -66,13 +144,37 @@ def untrained(
 ) -> tuple[Model, Schedule]:
     """Return the untrained model of what a contender of that name chose, and its schedule."""
     model = task.model(choice.seed)
-    if name == FAIRTUNE:
+    if name == FAIRTUNE and settings.search != "methods":
         return model, constant(choice.mask)
     strategies = {model_name(strategy): strategy for strategy in settings.baseline}
-    return find_strategy(strategies[name])(model, choice.seed)
+    return find_strategy(strategies.get(name, settings.strategy))(model, choice.seed)
 
 
-def _baseline(task: Task, name: str, epochs: int, rates: Rates) -> Contender:
-    _, schedule = find_strategy(name)(task.model(), rates.seed)
-    space = rate_space(schedule.reach(epochs), rates)
-    return Contender(model_name(name), space, strategy_mask(name, task.model()))
+def _strategy(task: Task, settings: TuneSettings, allowed: Allowed, strategy: str) -> Contender:
+    """Return a strategy as a baseline, trained by the fixed method (ERM where one is chosen)."""
+    method = fixed_method(settings.fixed_method)
+    reach = _reach(task, settings, strategy)
+    space = with_methods(rate_space(reach, rates_of(settings)), [method])
+    by_it = method.name in {one.name for one in allowed.methods}
+    if settings.search != "methods":
+        mask = strategy_mask(strategy, task.model())
+    else:
+        mask = reach if model_name(strategy) == model_name(settings.strategy) else None
+    return Contender(model_name(strategy), space, mask if by_it else None)
+
+
+def _of_methods(
+    task: Task, settings: TuneSettings, allowed: Allowed, given: dict[str, str]
+) -> Iterator[Contender]:
+    """Yield each method with its default settings as a baseline, on the given strategy."""
+    reach = _reach(task, settings, settings.strategy)
+    rates = rate_space(reach, rates_of(settings))
+    for method in allowed.methods:
+        name = model_name(settings.strategy, method.name)
+        if name not in given:  # else it is the strategy by ERM
+            yield Contender(name, with_methods(rates, [method.by_default]), reach)
+
+
+def _reach(task: Task, settings: TuneSettings, strategy: str) -> Mask:
+    _, schedule = find_strategy(strategy)(task.model(), settings.seed)
+    return schedule.reach(settings.epochs)

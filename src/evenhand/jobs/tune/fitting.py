@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from evenhand.experiments.mitigation import mitigation_by
 from evenhand.experiments.runs import Run
-from evenhand.experiments.task import Task, save_trained, train
+from evenhand.experiments.task import Task, Trained, save_trained, train
 from evenhand.experiments.task_cache import Fits
 from evenhand.experiments.trials import Report
 from evenhand.files import read_json, replacing, write_json
@@ -42,25 +43,32 @@ def score_choice(
     fits: Fits[TuneSettings], name: str, choice: Choice, report: Report
 ) -> tuple[float, ...]:
     """Train a choice of a contender, in a worker, and return its targets."""
-    task = fits.task()
-    model, schedule = untrained(task, fits.settings, name, choice)
-    return train(task, model, schedule, task.fit_settings(choice.lr, choice.seed), report).values
+    return _trained(fits, name, choice, report).values
 
 
 def keep_choice(
     fits: Fits[TuneSettings], name: str, choice: Choice, report: Report
 ) -> tuple[float, ...]:
     """Train a choice of a contender, in a worker, keep the fit and return its targets."""
-    task = fits.task()
-    model, schedule = untrained(task, fits.settings, name, choice)
-    trained = train(task, model, schedule, task.fit_settings(choice.lr, choice.seed), report)
-    save_trained(task, kept_fit(fits.run, name, choice), trained, lr=choice.lr, seed=choice.seed)
+    trained = _trained(fits, name, choice, report)
+    folder = kept_fit(fits.run, name, choice)
+    save_trained(fits.task(), folder, trained, lr=choice.lr, seed=choice.seed)
     return trained.values
+
+
+def _trained(fits: Fits[TuneSettings], name: str, choice: Choice, report: Report) -> Trained:
+    task, settings = fits.task(), fits.settings
+    model, schedule = untrained(task, settings, name, choice)
+    values = dict(choice.method_settings)
+    mitigation = mitigation_by(choice.method, values, settings, task.splits.train)
+    fit_settings = task.fit_settings(choice.lr, choice.seed)
+    return train(task, model, schedule, fit_settings, report, mitigation)
 
 
 def kept_fit(run: Run, name: str, choice: Choice) -> Path:
     """Return the folder of a contender's fit; it exists until the run has its models."""
-    text = "\n".join([repr(choice.lr), str(choice.seed), *sorted(choice.mask)])
+    method = [choice.method, repr(choice.method_settings)]
+    text = "\n".join([repr(choice.lr), str(choice.seed), *method, *sorted(choice.mask)])
     return fits_of(run, name) / hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -12,7 +12,13 @@ from evenhand.experiments.task_cache import Fits, prepared, prepared_anew
 from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.finetune.job import begin
 from evenhand.jobs.keywords import with_keywords
-from evenhand.jobs.tune.contenders import FAIRTUNE, Contender, contenders
+from evenhand.jobs.tune.contenders import (
+    FAIRTUNE,
+    Allowed,
+    Contender,
+    allowed_methods,
+    contenders,
+)
 from evenhand.jobs.tune.fitting import deliver_all
 from evenhand.jobs.tune.outcome import delivery_of, search_notes, write_search
 from evenhand.jobs.tune.searching import Job, Searched, search_contender, study_identity
@@ -35,13 +41,13 @@ def tune(
     overwrite: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Run:
-    """Search masks and learning rates on validation fairness, confirm the best, and report.
+    """Search masks, methods and learning rates on validation fairness; confirm, and report.
 
     Each baseline gets a search of its learning rate first. FairTune's search starts from those that
-    are one mask: where its family can write the mask, their trials are its first, and it may choose
-    whatever they have chosen. So with fresh seeds FairTune's choice is never worse on validation
-    than a baseline that it contains. All have as many trials of their own, epochs and fits to
-    confirm them, by the same targets. What is delivered is one of the fits that confirm a
+    it contains: where its space can write their choices, their trials are its first, and it may
+    choose whatever they have chosen. So with fresh seeds FairTune's choice is never worse on
+    validation than a baseline that it contains. All have as many trials of their own, epochs and
+    fits to confirm them, by the same targets. What is delivered is one of the fits that confirm a
     choice: the median one. The test split is scored once for each of these fits, after all searches
     have ended.
 
@@ -62,7 +68,8 @@ def tune(
         Whatever is wrong with the input; nothing is written to ``out`` then.
     """
     task = prepared(settings)
-    competing = contenders(task, settings)
+    allowed = allowed_methods(task, settings)
+    competing = contenders(task, settings, allowed)
     rule = find_rule(settings.pick, task.targets)
     where = settings.storage or str(out / "study.db")
     with open_engine(settings) as engine, storage_errors(where):
@@ -75,8 +82,8 @@ def tune(
                 drop_study(storage, study_identity(task, settings, out, name)[0])
         fits = Fits(settings, task.fingerprint, Run(run.root.resolve()))
         job = Job(task, fits, rule, storage, engine)
-        results = _search_all(job, competing)
-        run.note(notes=(*run.record.notes, *search_notes(job, results)))
+        results = _search_all(job, allowed, competing)
+        run.note(notes=(*run.record.notes, *search_notes(job, allowed, results)))
         deliver_all(fits, [delivery_of(job, one) for one in results], engine)
     write_search(job, results)
     with run.phase("evaluation"):
@@ -85,13 +92,13 @@ def tune(
     return run
 
 
-def _search_all(job: Job, competing: Sequence[Contender]) -> list[Searched]:
+def _search_all(job: Job, allowed: Allowed, competing: Sequence[Contender]) -> list[Searched]:
     """Search the baselines, then FairTune, which starts from them; its result comes first."""
     fairtune, *others = competing
     baselines = [search_contender(job, one) for one in others]
     tuned = [known for one in baselines if (known := one.tuned()) is not None]
     contained = [one.chosen for one in baselines if one.contender.mask is not None]
-    start = start_of(job.task, job.fits.settings, tuned)
+    start = start_of(job.task, job.fits.settings, allowed, tuned)
     return [search_contender(job, fairtune, start, contained), *baselines]
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from evenhand.evaluation.rows import groups_in, metric_rows
 from evenhand.files import write_json
-from evenhand.jobs.tune.contenders import FAIRTUNE
+from evenhand.jobs.tune.contenders import FAIRTUNE, Allowed
 from evenhand.jobs.tune.fitting import Delivery, seed_predictions
 from evenhand.jobs.tune.importance import unit_importance
 from evenhand.jobs.tune.searching import Job, Searched
@@ -38,10 +38,11 @@ def delivery_of(job: Job, result: Searched) -> Delivery:
     )
 
 
-def search_notes(job: Job, results: Sequence[Searched]) -> list[str]:
+def search_notes(job: Job, allowed: Allowed, results: Sequence[Searched]) -> list[str]:
     """Say what each search was allowed, and which fits are delivered."""
     return [
         _terms(job, results),
+        *(f"{name} is no part of the search: {why}" for name, why in allowed.refused.items()),
         *(_from_elsewhere(one) for one in results if one.chosen.study != one.contender.name),
         *(_median(job, one) for one in results if len(one.chosen.seeds) > 1),
     ]
@@ -52,7 +53,7 @@ def _terms(job: Job, results: Sequence[Searched]) -> str:
     contained = [one.contender.name for one in results[1:] if one.contender.mask is not None]
     more = (
         f" {FAIRTUNE} may also choose what {listed(contained)} chose, which "
-        f"{'is one mask' if len(contained) == 1 else 'are masks'} on the same weights."
+        f"{_containing(job, contained)}."
         if contained
         else ""
     )
@@ -69,10 +70,17 @@ def _terms(job: Job, results: Sequence[Searched]) -> str:
     )
 
 
+def _containing(job: Job, contained: Sequence[str]) -> str:
+    """Say why a search contains baselines."""
+    if job.fits.settings.search == "methods":
+        return "its own search contains"
+    return f"{'is one mask' if len(contained) == 1 else 'are masks'} on the same weights"
+
+
 def _from_elsewhere(result: Searched) -> str:
     name, other = result.contender.name, result.chosen.study
     return (
-        f"No mask of {name}'s own trials did better on validation than the baseline {other}: "
+        f"Nothing in {name}'s own trials did better on validation than the baseline {other}: "
         f"{name} chose trial {result.chosen.trial} of {other}, and the two models are the same."
     )
 

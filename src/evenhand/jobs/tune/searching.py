@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -59,13 +59,13 @@ class Searched:
     chosen: Candidate
 
     def tuned(self) -> Tuned | None:
-        """Return the start that this gives FairTune's search; None if it is not a single mask."""
+        """Return the start that this gives FairTune's search; None if that does not contain it."""
         if self.contender.mask is None:
             return None
         trials, ask = originals(self.study), self.contender.space.ask
         best = ask(self.study.trials[self.best]).lr
-        rates = [ask(trial).lr for trial in trials]
-        return Tuned(self.contender.name, self.contender.mask, trials, rates, best)
+        choices = [ask(trial) for trial in trials]
+        return Tuned(self.contender.name, self.contender.mask, trials, choices, best)
 
     @property
     def best(self) -> int:
@@ -125,7 +125,7 @@ def _choices(chosen: Candidate, contender: Contender) -> list[Choice]:
     """Return the choices of a contender's own fits that may be delivered."""
     if chosen.study != contender.name:
         return []
-    return [Choice(chosen.choice.mask, chosen.choice.lr, seed) for seed in chosen.seeds]
+    return [replace(chosen.choice, seed=seed) for seed in chosen.seeds]
 
 
 def _confirm(

@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_serializer, field_validator, model_validator
 
-from evenhand.experiments.settings import TARGETS, LabelSettings, MethodSettings, TrainingSettings
+from evenhand.experiments.settings import (
+    TARGETS,
+    GroupingSettings,
+    LabelSettings,
+    TrainingSettings,
+)
 from evenhand.workers import WorkerSettings
 
 
-class TuneSettings(TrainingSettings, LabelSettings, MethodSettings, WorkerSettings, title="Search"):
-    """A search over masks and learning rates, and what it is compared with."""
+class TuneSettings(
+    TrainingSettings, LabelSettings, GroupingSettings, WorkerSettings, title="Search"
+):
+    """A search over masks, methods and learning rates, and what it is compared with."""
 
+    search: Literal["masks", "methods", "both"] = Field(
+        "masks",
+        description="what is chosen beside the learning rate: masks (what may change), methods "
+        "(the mitigation method and its settings; --strategy says what may change), or both",
+    )
+    method: tuple[str, ...] = Field(
+        (),
+        description="mitigation method of training (`evenhand methods` lists them), as "
+        "NAME or NAME:SETTING=VALUE,…; repeatable: with --search methods or both, those that are "
+        "searched, of which no SETTING that is given is [default: erm for masks, else every method "
+        "that the data allow]",
+    )
+    strategy: str = Field(
+        "full",
+        description="with --search methods, what may change, as `evenhand finetune --strategy` "
+        "takes it",
+    )
     target: tuple[str, ...] = Field(
         ("auc_worst",),
         min_length=1,
@@ -74,8 +98,46 @@ class TuneSettings(TrainingSettings, LabelSettings, MethodSettings, WorkerSettin
         description="Optuna storage URL [default: study.db in the run directory]",
     )
 
+    @property
+    def fixed_method(self) -> str:
+        """The method of every model where masks are searched, else that of the strategies."""
+        return self.method[0] if self.is_fixed and self.method else "erm"
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether every model is trained with that method."""
+        return self.search == "masks"
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _take_one(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, str) else given
+
+    @field_serializer("method")
+    def _kept_method(self, method: tuple[str, ...]) -> str | tuple[str, ...]:
+        """Keep one method as its name, as runs do in which there can be one only."""
+        return method[0] if len(method) == 1 else method
+
     @model_validator(mode="after")
     def _check(self) -> TuneSettings:
         if self.lr_min > self.lr_max:
             raise ValueError(f"--lr-min {self.lr_min:g} is above --lr-max {self.lr_max:g}")
+        if self.is_fixed and len(self.method) > 1:
+            raise ValueError(
+                f"--search masks trains by one method, and --method names {len(self.method)}. "
+                "Name one, or give --search methods or both"
+            )
+        if self.search != "methods" and self.strategy != "full":
+            raise ValueError(
+                f"--strategy {self.strategy}: --search {self.search} chooses what may change. "
+                "Give --search methods, or --baseline to compare with the strategy"
+            )
+        if self.search == "methods" and (self.family, self.space) != ("auto", "flat"):
+            raise ValueError(
+                "--family and --space are of masks, and --search methods has none. Leave them "
+                "out, or give --search both"
+            )
+        names = [text.partition(":")[0] for text in self.method]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"--method {twice} comes twice; give each method once")
         return self

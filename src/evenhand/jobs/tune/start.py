@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 
@@ -11,13 +11,13 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from evenhand.errors import EvenhandError
 from evenhand.experiments.task import Task
-from evenhand.jobs.tune.contenders import rates_of
+from evenhand.jobs.tune.contenders import Allowed, fairtune_space, rates_of
 from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.masks.masks import Mask, find_units
 from evenhand.masks.strategies import strategy_mask
 from evenhand.networks.model import Model
 from evenhand.search.space import Space
-from evenhand.search.spaces import SPACES, Choice, known_masks, mask_family
+from evenhand.search.spaces import Choice, known_masks, mask_family
 from evenhand.search.study import ADOPTED
 
 KNOWN = ("head", "bitfit", "layernorm", "attention", "full")
@@ -30,12 +30,12 @@ stopped early, while the most expensive one can be.
 
 @dataclass(frozen=True, eq=False)
 class Tuned:
-    """A baseline that is one mask, and what the search over its learning rate found."""
+    """A baseline that FairTune's search contains, and what its own search found."""
 
     name: str
     mask: Mask
     trials: Sequence[FrozenTrial]  # those that trained something
-    rates: Sequence[float]  # of the trials
+    choices: Sequence[Choice]  # of the trials
     best: float  # the learning rate of the best trial
 
 
@@ -47,17 +47,30 @@ class Start:
     adopted: tuple[FrozenTrial, ...]
 
 
-def start_of(task: Task, settings: TuneSettings, tuned: Sequence[Tuned]) -> Start:
+def start_of(task: Task, settings: TuneSettings, allowed: Allowed, tuned: Sequence[Tuned]) -> Start:
     """Return where FairTune's search starts.
 
-    The trials of a baseline whose mask the family can write are its first trials. Where the family
-    only comes near the mask (``full`` tunes the embedding of a ViT, too), the nearest one is tried
-    first, at the baseline's best learning rate. Then come the other known strategies, at the middle
-    of the rates.
+    Where methods alone are searched, the trials of the baselines that it contains are its first
+    trials: each method with its default settings. Where masks are, the trials of a baseline whose
+    mask the family can write are. Where the family only comes near the mask (``full`` tunes the
+    embedding of a ViT, too), the nearest one is tried first, at the baseline's best learning rate.
+    Then come the other known strategies, at the middle of the rates, and each other method with its
+    default settings and the largest mask.
     """
+    space = partial(fairtune_space, task, settings, allowed)
+    if settings.search == "methods":
+        adopted = (_adopted(one, one.mask, space) for one in tuned)
+        return Start(space({}), tuple(chain.from_iterable(adopted)))
+    return _start_of_masks(task, settings, allowed, tuned)
+
+
+def _start_of_masks(
+    task: Task, settings: TuneSettings, allowed: Allowed, tuned: Sequence[Tuned]
+) -> Start:
+    """Return where a search of masks starts."""
     model, rates = task.model(), rates_of(settings)
     family = mask_family(model.backbone, settings.family)
-    space = partial(SPACES[settings.space], family, rates)
+    space = partial(fairtune_space, task, settings, allowed)
     masks = {one.name: one.mask for one in tuned}
     known = {name: masks.get(name) or _known_mask(name, model) for name in (*KNOWN, *masks)}
     units = {n: find_units(model.backbone, m) for n, m in known.items() if m is not None}
@@ -70,19 +83,24 @@ def start_of(task: Task, settings: TuneSettings, tuned: Sequence[Tuned]) -> Star
     }
     best = {one.name: one.best for one in tuned}
     first = {
-        name: Choice(mask, best.get(name, rates.middle), rates.seed)
+        name: allowed.plain.set(Choice(mask, best.get(name, rates.middle), rates.seed))
         for name, mask in known_masks(family, units).items()
         if mask not in written.values()
     }
+    largest = always.union(unit.name for unit in family.units)
+    for method in allowed.methods:
+        if method is not allowed.plain:
+            choice = Choice(largest, best.get("full", rates.middle), rates.seed)
+            first[method.name] = method.set(choice)
     adopted = (_adopted(one, written[one.name], space) for one in tuned if one.name in written)
     return Start(space(first), tuple(chain.from_iterable(adopted)))
 
 
 def _adopted(
-    tuned: Tuned, mask: Mask, space: Callable[[Mapping[str, Choice]], Space[Choice]]
+    tuned: Tuned, mask: Mask, space: Callable[[dict[str, Choice]], Space[Choice]]
 ) -> Iterator[FrozenTrial]:
     """Yield the trials of a baseline, written as trials of FairTune's space."""
-    choices = {str(n): Choice(mask, rate, 0) for n, rate in enumerate(tuned.rates)}
+    choices = {str(n): replace(choice, mask=mask) for n, choice in enumerate(tuned.choices)}
     written = space(choices)
     for trial, (_, params) in zip(tuned.trials, written.first, strict=True):
         fixed = FixedTrial(dict(params))

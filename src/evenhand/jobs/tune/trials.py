@@ -25,8 +25,9 @@ def trials_table(study: Study, space: Space[Choice], targets: Sequence[Target]) 
     ``origin`` (what was tried on purpose, or ``sampler``), ``repeats`` (the trial whose setting
     it had again), ``adopted`` (the number of the trial in the study of the baseline ``origin``,
     where that trained it), one column per target by its name, ``pareto``, ``epochs``,
-    ``seconds`` (of training; none where it repeats, failed or is adopted), ``lr``, ``seed`` and
-    ``mask`` (unit names). A pruned trial has the target that it last reported.
+    ``seconds`` (of training; none where it repeats, failed or is adopted), ``lr``, ``seed``,
+    ``mask`` (unit names), ``method``, and ``method_settings`` (``name=value``, with spaces between
+    them). A pruned trial has the target that it last reported.
     """
     trials = study.get_trials(deepcopy=False, states=(*FINISHED, TrialState.FAIL))
     label = study.study_name.rpartition("/")[2]
@@ -72,6 +73,10 @@ def _row(trial: FrozenTrial, space: Space[Choice], targets: Sequence[Target]) ->
         "lr": choice and choice.lr,
         "seed": choice and choice.seed,
         "mask": " ".join(sorted(choice.mask)) if choice else "",
+        "method": choice.method if choice else "",
+        "method_settings": " ".join(f"{k}={v}" for k, v in choice.method_settings)
+        if choice
+        else "",
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import torch
@@ -14,6 +15,7 @@ from torch.nn import functional
 from evenhand.errors import EvenhandError
 from evenhand.methods.arrays import Rows, require_labels
 from evenhand.methods.base import Count, NotNegative, Positive, TrainingMethod
+from evenhand.methods.ranges import Between
 
 
 class Cdann(TrainingMethod):
@@ -45,6 +47,7 @@ class Cdann(TrainingMethod):
 
     needs_attribute = True
     needs_features = True
+    ranges = MappingProxyType({"strength": Between(0.1, 10.0)})
     by = "label*attribute"
 
     def __init__(

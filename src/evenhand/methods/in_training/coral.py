@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from itertools import combinations
+from types import MappingProxyType
 
 from torch import Tensor
 
 from evenhand.errors import EvenhandError
 from evenhand.methods.base import NotNegative, TrainingMethod
+from evenhand.methods.ranges import Between
 
 LEAST = 2
 """Fewest rows of a label and group in a batch for which moments are computed."""
@@ -32,6 +34,7 @@ class Coral(TrainingMethod):
 
     needs_attribute = True
     needs_features = True
+    ranges = MappingProxyType({"strength": Between(0.03, 10.0)})
 
     def __init__(self, strength: NotNegative = 1.0) -> None:
         super().__init__()

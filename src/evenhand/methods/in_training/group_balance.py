@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from evenhand.errors import EvenhandError
 from evenhand.methods.arrays import Rows
 from evenhand.methods.base import By, TrainingMethod
+from evenhand.methods.ranges import OneOf
 
 NOTICED = 0.01
 """A shift of log-odds that is smaller is not told."""
@@ -45,6 +47,7 @@ class GroupBalance(TrainingMethod):
     """
 
     needs_attribute = True
+    ranges = MappingProxyType({"how": OneOf(("sampling", "weights", "subsampling"))})
 
     def __init__(
         self,

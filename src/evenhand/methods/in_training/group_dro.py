@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from evenhand.methods.arrays import Rows
 from evenhand.methods.base import By, NotNegative, TrainingMethod, group_means, with_unknown
 from evenhand.methods.in_training.group_balance import refuse_empty_groups
+from evenhand.methods.ranges import Between
 
 WARN_AT = 0.9
 
@@ -46,6 +48,7 @@ class GroupDRO(TrainingMethod):
 
     name = "group-dro"
     needs_attribute = True
+    ranges = MappingProxyType({"rate": Between(1e-3, 1.0)})
 
     def __init__(
         self, rate: NotNegative = 0.01, adjustment: NotNegative = 0.0, *, by: By = "label*attribute"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from evenhand.errors import EvenhandError
 from evenhand.methods.base import Positive, TrainingMethod
+from evenhand.methods.ranges import Between
 
 
 class Jtt(TrainingMethod):
@@ -29,6 +32,7 @@ class Jtt(TrainingMethod):
     """
 
     trains_twice = True
+    ranges = MappingProxyType({"weight": Between(1.5, 20.0)})
 
     def __init__(self, weight: Positive = 6.0, *, wrong: ArrayLike) -> None:
         super().__init__()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from evenhand.methods.base import By, NotNegative
 from evenhand.methods.in_training.group_dro import GroupDRO
+from evenhand.methods.ranges import Between
 
 
 class Minimax(GroupDRO):
@@ -30,6 +32,7 @@ class Minimax(GroupDRO):
     """
 
     name = "minimax"
+    ranges = MappingProxyType({"rate": Between(0.05, 5.0)})
 
     def __init__(self, rate: NotNegative = 0.5, *, by: By = "attribute") -> None:
         super().__init__(rate, 0.0, by=by)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from evenhand.errors import EvenhandError
 from evenhand.methods.arrays import Rows, require_labels
 from evenhand.methods.base import NotNegative, TrainingMethod, group_means
+from evenhand.methods.ranges import Between
 
 
 class SoftEodds(TrainingMethod):
@@ -43,6 +45,7 @@ class SoftEodds(TrainingMethod):
     """
 
     needs_attribute = True
+    ranges = MappingProxyType({"strength": Between(0.1, 30.0)})
 
     by = "label*attribute"
 

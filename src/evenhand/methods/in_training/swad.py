@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from evenhand.errors import EvenhandError
 from evenhand.methods.base import Positive, TrainingMethod
+from evenhand.methods.ranges import Between
 
 
 class Swad(TrainingMethod):
@@ -30,6 +32,8 @@ class Swad(TrainingMethod):
     Cha et al. (NeurIPS 2021, arXiv 2102.08604). After training, load `final_weights` and estimate
     the statistics of batch normalisation again (`torch.optim.swa_utils.update_bn`).
     """
+
+    ranges = MappingProxyType({"tolerance": Between(1.05, 3.0)})
 
     def __init__(self, start: int = 3, end: int = 3, tolerance: Positive = 1.3) -> None:
         super().__init__()

@@ -1,0 +1,1 @@
+"""Comparing methods and strategies on equal terms, on out-of-fold predictions."""

@@ -1,0 +1,90 @@
+"""Outer folds by patient, and the task of an entry in one of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evenhand.cohort.cohort import Cohort, check_usable
+from evenhand.cohort.prepare import prepare_cohort
+from evenhand.cohort.splits import Splits, deal_folds, fold_splits
+from evenhand.errors import EvenhandError
+from evenhand.experiments.task import Task, task_on
+from evenhand.jobs.benchmark.entries import Entry
+from evenhand.jobs.benchmark.settings import BenchmarkSettings
+
+
+@dataclass(frozen=True, eq=False)
+class Folds:
+    """A cohort and the fold in which each sample is tested.
+
+    Attributes
+    ----------
+    cohort
+        Everybody.
+    place
+        ``(n,)``, the fold of each sample, 0 … folds − 1.
+    """
+
+    settings: BenchmarkSettings
+    cohort: Cohort
+    place: NDArray[np.intp]
+
+    def splits(self, fold: int) -> Splits:
+        """Return the patients of a fold: the same for every entry and seed."""
+        settings = self.settings
+        train, val, _ = settings.split
+        rng = np.random.default_rng([settings.seed, fold])
+        share = val / (train + val)
+        return fold_splits(self.cohort, self.place == fold, share, settings.attribute, rng)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the data do, or who is tested in which fold."""
+        tested = zip(self.cohort.table["sample_id"], self.place, strict=True)
+        text = "\n".join(f"{fold}:{name}" for name, fold in tested)
+        return hashlib.sha256(f"{self.cohort.source.fingerprint}\n{text}".encode()).hexdigest()
+
+
+@lru_cache(1)
+def prepared_folds(settings: BenchmarkSettings) -> Folds:
+    """Return the folds; each process prepares them once.
+
+    Raises
+    ------
+    EvenhandError
+        Whatever the data refuse; they have more than two classes.
+    """
+    rng = np.random.default_rng(settings.seed)
+    cohort = prepare_cohort(settings, settings.image_size, rng)
+    check_usable(cohort, settings.attribute)
+    if len(cohort.classes) != 2:
+        raise EvenhandError("the benchmark is for two classes; name another --label.")
+    return Folds(settings, cohort, deal_folds(cohort, settings.folds, settings.attribute, rng))
+
+
+@lru_cache(1)
+def entry_task(settings: BenchmarkSettings, entry: Entry, fold: int) -> Task:
+    """Return the task of an entry in a fold; the last one is kept."""
+    return task_on(entry.settings(settings), prepared_folds(settings).splits(fold))
+
+
+@contextmanager
+def fresh_folds() -> Iterator[None]:
+    """Prepare everything again in the block, as the data may have changed, and keep nothing."""
+    _forget()
+    try:
+        yield
+    finally:
+        _forget()
+
+
+def _forget() -> None:
+    prepared_folds.cache_clear()
+    entry_task.cache_clear()

@@ -1,0 +1,171 @@
+"""`evenhand benchmark`: methods and strategies on equal terms, and what they change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from evenhand.errors import EvenhandError
+from evenhand.experiments.lineage import read_by, refuse_leak
+from evenhand.experiments.records import SourceRecord
+from evenhand.experiments.runs import Run, begin_run
+from evenhand.experiments.task import seconds_per_fit
+from evenhand.files import write_text
+from evenhand.jobs.benchmark.analysis import analyse
+from evenhand.jobs.benchmark.entries import Entry, entries_of
+from evenhand.jobs.benchmark.fitting import Fit, Work, fit_all, fits_of
+from evenhand.jobs.benchmark.folds import Folds, entry_task, fresh_folds, prepared_folds
+from evenhand.jobs.benchmark.page import page_of
+from evenhand.jobs.benchmark.plan import (
+    lock_plan,
+    plan_of,
+    planned_entries,
+    read_plan,
+    write_result,
+)
+from evenhand.jobs.benchmark.records import write_numbers
+from evenhand.jobs.benchmark.settings import BenchmarkSettings
+from evenhand.jobs.benchmark.verdicts import verdicts_of
+from evenhand.jobs.keywords import with_keywords
+from evenhand.masks.strategies import find_strategy
+from evenhand.reporting.verdicts import write_verdicts
+from evenhand.runs import run_scope
+from evenhand.spreadsheets import write_csv
+from evenhand.wording import counted
+from evenhand.workers import open_engine
+
+
+@with_keywords(BenchmarkSettings, "data")
+@run_scope()
+@fresh_folds()
+def benchmark(
+    settings: BenchmarkSettings,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> Run:
+    """Compare methods and strategies with erm on equal terms, and say which is shown to be better.
+
+    Every entry has the same patients, starting weights, learning rates, epochs and seeds. Each
+    patient is tested in one outer fold. The plan is written and hashed before the first fit.
+
+    Parameters
+    ----------
+    settings
+        Data, network, entries and recipe.
+    out
+        The run directory; what an unfinished run of the same settings has done is not done again.
+    overwrite
+        Whether another or a finished run in ``out`` may be replaced.
+    say
+        Told, before the long work, how many fits there will be and how long they take.
+
+    Raises
+    ------
+    EvenhandError
+        Whatever is wrong with the input; nothing is written to ``out`` then.
+    """
+    if not settings.attribute:
+        raise EvenhandError("fairness is between groups: give an --attribute.")
+    entries = entries_of(settings)
+    folds = prepared_folds(settings)
+    entries, refused = _allowed(settings, folds, entries)
+    fits = list(fits_of(entries, settings))
+    with open_engine(settings) as engine:
+        run = _begin(settings, folds, out, overwrite=overwrite)
+        run.note(models=[one.name for one in entries], notes=(*folds.cohort.source.notes, *refused))
+        lock_plan(run, plan_of(settings, entries, folds.fingerprint))
+        for text in refused:
+            say(text)
+        say(_forecast(settings, fits))
+        keeps = any(one.needs_features for one in entries)
+        fit_all(Work(settings, folds.fingerprint, Run(run.root.resolve()), keeps), fits, engine)
+    with run.phase("evaluation"):
+        write_benchmark(run, settings)
+    run.finish()
+    return run
+
+
+def write_benchmark(run: Run, settings: BenchmarkSettings) -> None:
+    """Write numbers, verdicts and page of a run whose fits are finished."""
+    result = analyse(run, planned_entries(read_plan(run)), settings)
+    write_result(run, result)
+    write_numbers(run, result)
+    verdicts = verdicts_of(result)
+    write_verdicts(run.root / "verdicts.json", verdicts)
+    write_text(run.root / "report.html", page_of(run, result, read_plan(run), verdicts))
+
+
+def _allowed(
+    settings: BenchmarkSettings, folds: Folds, entries: Sequence[Entry]
+) -> tuple[tuple[Entry, ...], list[str]]:
+    """Return the entries that the data allow in every fold, and why others are left out.
+
+    Raises
+    ------
+    EvenhandError
+        An entry is not allowed and ``--skip-refused`` is not given; or only erm is left.
+    """
+    allowed, refused = [], []
+    for entry in entries:
+        try:
+            _check(settings, folds, entry)
+        except EvenhandError as error:
+            if not settings.skip_refused or entry == entries[0]:
+                raise EvenhandError(f"entry {entry.name}: {error}") from error
+            refused.append(f"Entry {entry.name} is left out, as the data do not allow it: {error}")
+        else:
+            allowed.append(entry)
+    if len(allowed) == 1:
+        raise EvenhandError("no entry is left to compare with erm:\n" + "\n".join(refused))
+    return tuple(allowed), refused
+
+
+def _check(settings: BenchmarkSettings, folds: Folds, entry: Entry) -> None:
+    """See in every fold that an entry can be trained."""
+    if entry.stage == "afterwards":
+        return
+    for fold in range(settings.folds):
+        refuse_leak(folds.splits(fold), settings.weights)
+        task = entry_task(settings, entry, fold)
+    find_strategy(entry.strategy)(task.model(), settings.seed)
+
+
+def _begin(settings: BenchmarkSettings, folds: Folds, out: Path, *, overwrite: bool) -> Run:
+    """Open the run directory, and write down the data and the folds."""
+    cohort = folds.cohort
+    run = begin_run(
+        out,
+        "benchmark",
+        settings,
+        fingerprint=folds.fingerprint,
+        reads=_reads(settings, folds),
+        overwrite=overwrite,
+    )
+    run.note(source=SourceRecord.of(cohort.source, levels=cohort.levels))
+    table = cohort.table[["sample_id", "patient_id"]].assign(fold=pd.Series(folds.place + 1))
+    write_csv(run.root / "folds.csv", table)
+    return run
+
+
+def _reads(settings: BenchmarkSettings, folds: Folds) -> Iterable[Path]:
+    return read_by(folds.splits(0), settings.weights, settings.exclude_patients)
+
+
+def _forecast(settings: BenchmarkSettings, fits: Sequence[Fit]) -> str:
+    """Say how many fits there will be, and at most how long they take."""
+    one = seconds_per_fit(entry_task(settings, fits[0].entry, fits[0].fold))
+    count = len(fits) * settings.trials
+    minutes = max(1, round(count * one / settings.workers / 60))
+    beside = f", {settings.workers} at a time" if settings.workers > 1 else ""
+    entries = len({fit.entry for fit in fits})
+    return (
+        f"{counted(count, 'fit')} of at most {counted(settings.epochs, 'epoch')}{beside}: "
+        f"{counted(entries, 'trained entry', 'trained entries')} × "
+        f"{counted(settings.folds, 'fold')} × {counted(settings.seeds, 'seed')} × "
+        f"{counted(settings.trials, 'learning rate')}. At most about {minutes} min; early stops "
+        "and frozen layers make it less, and jtt a fifth more."
+    )

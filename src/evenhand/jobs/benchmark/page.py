@@ -1,0 +1,163 @@
+"""The page of a benchmark, which opens with the number that decides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from evenhand.experiments.records import SourceRecord
+from evenhand.experiments.runs import Run
+from evenhand.jobs.benchmark.analysis import CHOSEN, Result, Selection
+from evenhand.jobs.benchmark.entries import ERM
+from evenhand.jobs.benchmark.plan import BenchmarkRecord
+from evenhand.jobs.benchmark.verdicts import CHANGE, FEW_SEEDS, change_text, number_name
+from evenhand.metrics.recipes import Difference
+from evenhand.metrics.rows import EVERYBODY, Key
+from evenhand.reporting.charts.forest import Forest, Line, Look, forest
+from evenhand.reporting.estimates import Estimate
+from evenhand.reporting.page import section_page
+from evenhand.reporting.section import Section
+from evenhand.reporting.sections.assessment import Part, Table, part_section
+from evenhand.reporting.sections.assessment import Verdict as Answer
+from evenhand.reporting.text.numbers import listed, plain
+from evenhand.reporting.verdicts import Verdict
+from evenhand.wording import counted
+
+
+def page_of(run: Run, result: Result, record: BenchmarkRecord, verdicts: Sequence[Verdict]) -> str:
+    """Return the page as HTML."""
+    about = run.record.source or SourceRecord(reader="", path="")
+    size = result.sizes[next(iter(result.sizes))]
+    lede = (
+        f"{about.path}: {about.label}. {size[0]:,} samples of {counted(size[1], about.unit)}, each "
+        f"tested once, in {counted(record.plan['folds'], 'fold')}, with "
+        f"{counted(result.seeds, 'seed')}. All entries have the same patients, starting weights, "
+        "learning rates, epochs and seeds."
+    )
+    sections = (
+        part_section("answer", "Which of these helps?", _answer(result, verdicts)),
+        part_section("differences", f"Each entry against {ERM}", _differences(result)),
+        part_section("groups", "Gain and loss of each group", _groups(result)),
+        part_section("entries", "Every entry", _values(result)),
+        *_selection(result.selection),
+        part_section("plan", "The plan", _plan(record)),
+    )
+    return section_page(
+        f"evenhand benchmark: {run.root.resolve().name}", lede, sections, run.record
+    )
+
+
+def _answer(result: Result, verdicts: Sequence[Verdict]) -> Part:
+    primary = {(number_name(key), key.attribute) for key in result.primary}
+    answers = []
+    for one in verdicts:
+        decides = (one.about.removesuffix(f" against {ERM}"), one.attribute) in primary
+        levelling = one.about.endswith("levelling down")
+        if decides or levelling or one.claim:
+            answers.append(_chip(one, decides=decides, levelling=levelling))
+    sentences = [
+        f"All differences from {ERM} are corrected together: without any true difference, at most "
+        "one benchmark in twenty claims one. Intervals are corrected, too."
+    ]
+    if result.seeds == 1:
+        sentences.append(FEW_SEEDS)
+    return Part(answers=tuple(answers), sentences=tuple(sentences))
+
+
+def _chip(one: Verdict, *, decides: bool, levelling: bool) -> Answer:
+    outcome, chip = ("better", "shown") if one.claim else ("unsure", "not shown")
+    if levelling:
+        outcome, chip = "worse", "levelled down"
+    where = "" if one.attribute == EVERYBODY else f", {one.attribute}"
+    details = ("This is the number that decides, as the plan says.",) if decides else ()
+    return Answer(f"{one.about}{where}", outcome, chip, one.text, details)
+
+
+def _differences(result: Result) -> Part:
+    across = [key for key in result.values[ERM] if key.group == EVERYBODY]
+    order = sorted(across, key=lambda key: key not in result.primary)
+    return Part(plots=tuple(_plot(result, key) for key in order))
+
+
+def _plot(result: Result, key: Key) -> Forest:
+    of = [one for one in result.differences if one.key == key]
+    where = "" if key.attribute == EVERYBODY else f", {key.attribute}"
+    says = f"Change from {ERM}, mean over seeds, with its corrected interval."
+    look = Look(f"{number_name(key)}{where}", says, CHANGE, reference=0.0, reference_name=ERM)
+    return forest([_line(result, one) for one in of], look)
+
+
+def _line(result: Result, one: Difference) -> Line:
+    n, patients, positives = result.sizes[one.key]
+    estimate = Estimate(
+        base=one.key.base,
+        attribute=one.key.attribute,
+        value=one.value,
+        low=one.low,
+        high=one.high,
+        n=n,
+        patients=patients,
+        positives=positives,
+        undefined=None if one.value is not None else "a group lacks a class",
+    )
+    tag = {True: "better", False: "worse", None: ""}[one.better]
+    return Line(one.recipe, estimate, tag=tag)
+
+
+def _groups(result: Result) -> Part:
+    keys = [key for key in result.values[ERM] if key.group != EVERYBODY]
+    names = [name for name in result.values if name != ERM]
+    columns = ("Entry", *(f"{key.attribute}: {key.group}" for key in keys))
+    rows = []
+    for name in names:
+        of = {one.key: one for one in result.of_recipe(name)}
+        rows.append((name, *(change_text(of[key]) for key in keys)))
+    worst = [f"{level} of {attribute}" for attribute, level in result.worst.items()]
+    said = f"{ERM} serves {listed(worst)} worst on validation patients. " if worst else ""
+    return Part(
+        sentences=(f"{said}Changes of each group's AUC from {ERM}, with corrected intervals.",),
+        tables=(Table("AUC of each group", columns, tuple(rows)),),
+    )
+
+
+def _values(result: Result) -> Part:
+    keys = [key for key in result.values[ERM] if key.group == EVERYBODY]
+    columns = ("Entry", *(_column(key) for key in keys))
+    rows = []
+    for name, values in result.values.items():
+        means = (float(values[key][:, 0].mean()) for key in keys)
+        rows.append((name, *("undefined" if mean != mean else plain(mean) for mean in means)))
+    return Part(tables=(Table("Mean over seeds", columns, tuple(rows)),))
+
+
+def _column(key: Key) -> str:
+    name = number_name(key)
+    return name if key.attribute == EVERYBODY else f"{name}, {key.attribute}"
+
+
+def _selection(selection: Selection | None) -> Iterator[Section]:
+    if selection is None:
+        return
+    picks = listed([f"{name} {count}" for name, count in selection.picks.items()])
+    part = Part(
+        sentences=(
+            "In each fold and for each seed, the trained entry with the best target on validation "
+            f"patients was chosen: {picks}. Together these are “{CHOSEN}”.",
+            f"Its number that decides is {plain(selection.value)} on test patients; the best entry "
+            f"there, {selection.best}, has {plain(selection.best_value)}. So the choice cost "
+            f"{plain(selection.regret)}, at most: the best of several looks better than it is.",
+            f"In {selection.other_winner:.0%} of resamples of patients and seeds, an entry other "
+            "than the best one here is the best.",
+        )
+    )
+    yield part_section("selection", "What choosing on validation patients gives", part)
+
+
+def _plan(record: BenchmarkRecord) -> Part:
+    entries = listed([entry["name"] for entry in record.plan["entries"]])
+    return Part(
+        sentences=(
+            f"Written before any test patient was scored, with the hash {record.hash[:16]}: "
+            f"entries {entries}; the number that decides, {record.plan['primary']}; the test: "
+            f"{record.plan['test']}.",
+        )
+    )

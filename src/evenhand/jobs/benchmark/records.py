@@ -1,0 +1,82 @@
+"""The numbers of a benchmark as the rows of ``metrics.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from evenhand.evaluation.metrics_file import write_metrics
+from evenhand.experiments.runs import Run
+from evenhand.jobs.benchmark.analysis import Result
+from evenhand.jobs.benchmark.entries import ERM
+from evenhand.metrics.claims import CLAIM
+from evenhand.metrics.parity import ends
+from evenhand.metrics.recipes import Difference
+from evenhand.metrics.registry import Floats
+from evenhand.metrics.rows import Key, MetricRow
+
+METHOD = "percentile bootstrap of patients, mean over seeds"
+PAIRED = {
+    True: "t, patients (bootstrap) and paired seeds, corrected over the family",
+    False: "t, patients (bootstrap), these models, corrected over the family",
+}
+CORRECTED = "step-down max-t over entries and numbers"
+REASON = "a group lacks a class"
+
+
+def write_numbers(run: Run, result: Result) -> None:
+    """Write a row for each number of each entry, and for each difference from erm."""
+    rows = [
+        _value(result, name, key, values)
+        for name, numbers in result.values.items()
+        for key, values in numbers.items()
+    ]
+    write_metrics(run.root / "metrics.json", [*rows, *_differences(result)])
+
+
+def _value(result: Result, name: str, key: Key, values: Floats) -> MetricRow:
+    mean = values.mean(axis=0)
+    value = float(mean[0]) if mean[0] == mean[0] else None
+    low, high = ends(mean) or (None, None)
+    return _row(result, name, key, value, low, high, METHOD)
+
+
+def _differences(result: Result) -> Iterator[MetricRow]:
+    for one in result.differences:
+        row = _row(
+            result, one.recipe, one.key, one.value, one.low, one.high, PAIRED[result.seeds > 1]
+        )
+        yield replace(row, against=ERM, p=one.p, p_adjusted=one.p_adjusted, p_method=_how(one))
+
+
+def _how(one: Difference) -> str | None:
+    return None if one.p_adjusted is None else CORRECTED
+
+
+def _row(
+    result: Result,
+    name: str,
+    key: Key,
+    value: float | None,
+    low: float | None,
+    high: float | None,
+    method: str,
+) -> MetricRow:
+    n, patients, positives = result.sizes[key]
+    return MetricRow(
+        model=name,
+        split="test",
+        attribute=key.attribute,
+        group=key.group,
+        base=key.base,
+        aggregate=key.aggregate,
+        value=value,
+        low=low if value is not None else None,
+        high=high if value is not None else None,
+        level=None if low is None else 1 - CLAIM,
+        interval_method=None if low is None else method,
+        n=n,
+        patients=patients,
+        positives=positives,
+        undefined=REASON if value is None else None,
+    )

@@ -1,0 +1,65 @@
+"""What `evenhand benchmark` is told."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from evenhand.experiments.settings import TARGETS, TrainingSettings
+from evenhand.workers import WorkerSettings
+
+
+class BenchmarkSettings(TrainingSettings, WorkerSettings, title="Benchmark"):
+    """The entries that compete, and the one recipe of all of them."""
+
+    target: tuple[str, ...] = Field(
+        ("auc_worst",),
+        min_length=1,
+        max_length=1,
+        description=f"what chooses the learning rate of each fit on validation patients: {TARGETS}",
+    )
+    method: tuple[str, ...] = Field(
+        (),
+        description="entry: a mitigation method (`evenhand methods` lists them), in training of "
+        "the full network, or for the models of erm; NAME:SETTING=VALUE,… changes its settings; "
+        "repeatable. The first --attribute gives its groups",
+    )
+    strategy: tuple[str, ...] = Field(
+        (),
+        description="entry: a strategy, as `evenhand finetune --strategy` takes it, trained "
+        "without a method; repeatable. erm, the full network without a method, is always there",
+    )
+    primary: str = Field(
+        "auc_worst",
+        description="the number that decides: auc, auc_worst, auc_gap, equalized_odds_difference "
+        "or brier; written into the plan before anything is fitted",
+    )
+    folds: int = Field(5, ge=2, description="outer folds; each patient is tested in one of them")
+    seeds: int = Field(
+        2,
+        gt=0,
+        description="models of each entry in each fold, with seeds of their own; with one, claims "
+        "are about these models only",
+    )
+    trials: int = Field(
+        3, gt=0, description="learning rates of each fit, evenly spaced on a log scale"
+    )
+    lr_min: float = Field(1e-5, gt=0, description="lowest learning rate")
+    lr_max: float = Field(1e-3, gt=0, description="highest learning rate")
+    skip_refused: bool = Field(
+        False,
+        description="leave out methods that the data do not allow, and go on with the others",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> BenchmarkSettings:
+        if self.lr_min > self.lr_max:
+            raise ValueError(f"--lr-min {self.lr_min:g} is above --lr-max {self.lr_max:g}")
+        if not self.method and not self.strategy:
+            raise ValueError("name one --method or --strategy at least; erm is compared with it")
+        if self.primary not in PRIMARY:
+            raise ValueError(f"--primary {self.primary}: it is one of {', '.join(PRIMARY)}")
+        return self
+
+
+PRIMARY = ("auc", "auc_worst", "auc_gap", "equalized_odds_difference", "brier")
+"""Numbers that may decide."""

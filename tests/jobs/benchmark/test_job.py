@@ -1,0 +1,189 @@
+"""`evenhand benchmark` as users call it, on small phantoms."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+from tests.command import PHANTOMS, changed, evenhand, training
+
+from evenhand.jobs.benchmark import fitting
+from evenhand.jobs.benchmark.plan import hash_of
+from evenhand.tables.predictions import read_predictions
+
+WORDS = (
+    *("benchmark", PHANTOMS, "--epochs", 1, "--trials", 2, "--folds", 2, "--seeds", 2),
+    *("--lr-min", "1e-3", "--lr-max", "1e-2", "--strategy", "head"),
+    *("--method", "group-balance", "--method", "thresholds", "--method", "dfr"),
+)
+ENTRIES = ["erm", "group-balance", "thresholds", "dfr", "head"]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def command(cache):
+    return (*WORDS, *training(cache))
+
+
+@pytest.fixture(scope="module")
+def run(command, tmp_path_factory):
+    out = tmp_path_factory.mktemp("benchmark") / "run"
+    outcome = evenhand(*command, "--out", out)
+    assert outcome.status == 0, outcome.err
+    assert "24 fits of at most 1 epoch" in outcome.out
+    return out
+
+
+def read(path):
+    return json.loads(path.read_text())
+
+
+def test_every_patient_is_tested_once_by_every_entry_and_seed(run):
+    tested = []
+    for name in ENTRIES:
+        for seed in (0, 1):
+            table = read_predictions(run / "models" / name / "seeds" / f"{seed}.parquet").table
+            assert set(table["split"]) == {"test"}
+            tested.append(table["sample_id"].tolist())
+    assert all(sorted(one) == sorted(set(one)) and one == tested[0] for one in tested)
+    assert len(tested[0]) == 160
+
+
+def test_no_patient_of_a_fold_is_in_its_test_and_elsewhere_and_all_entries_share_validation(run):
+    folds = pd.read_csv(run / "folds.csv", dtype=str)
+    assert folds.groupby("patient_id")["fold"].nunique().max() == 1
+    for fold in ("1", "2"):
+        seen = []
+        for fit in sorted(run.glob(f"fits/*/fold{fold}-seed*/predictions.parquet")):
+            predictions = read_predictions(fit)
+            test = predictions.of_split("test").table["sample_id"]
+            assert set(test) == set(folds.loc[folds["fold"] == fold, "sample_id"])
+            seen.append(tuple(predictions.of_split("val").table["sample_id"]))
+        assert len(seen) == 6
+        assert len(set(seen)) == 1
+
+
+def test_the_plan_has_its_hash_and_the_entries(run):
+    record = read(run / "benchmark.json")
+    assert record["hash"] == hash_of(record["plan"])
+    assert [one["name"] for one in record["plan"]["entries"]] == ENTRIES
+    assert record["plan"]["primary"] == "auc_worst"
+    assert [one["name"] for one in record["entries"]] == [*ENTRIES, "chosen on validation"]
+
+
+def test_thresholds_change_decisions_alone(run):
+    (entry,) = (one for one in read(run / "benchmark.json")["entries"]
+                if one["name"] == "thresholds")  # fmt: skip
+    changes = {(one["base"], one["aggregate"]): one["value"] for one in entry["differences"]}
+    assert changes["auc", "worst"] == 0
+    assert changes["equalized_odds_difference", None] != 0
+
+
+def test_the_verdict_says_how_large_a_difference_would_have_shown(run):
+    first = read(run / "verdicts.json")["verdicts"][0]
+    assert first["about"] == "auc_worst against erm"
+    assert "None was shown to be better. A difference of" in first["text"]
+    assert "would have shown with power .8" in first["text"]
+    assert "None was shown to be better" in (run / "report.html").read_text()
+
+
+def test_report_writes_the_same_again(run):
+    before = {name: (run / name).read_bytes() for name in ("metrics.json", "verdicts.json")}
+    assert evenhand("report", run).status == 0
+    assert before == {name: (run / name).read_bytes() for name in before}
+
+
+def test_report_refuses_a_plan_that_was_changed_afterwards(run, tmp_path):
+    import shutil
+
+    copy = shutil.copytree(run, tmp_path / "copy")
+    record = read(copy / "benchmark.json")
+    record["plan"]["primary"] = "auc"
+    (copy / "benchmark.json").write_text(json.dumps(record))
+    outcome = evenhand("report", copy)
+    assert outcome.status == 2
+    assert "does not fit its hash" in outcome.err
+
+
+def test_a_killed_run_goes_on_and_repeats_no_finished_fit(command, run, tmp_path, monkeypatch):
+    trained = []
+    real_train, real_write = fitting.train, fitting.write_predictions
+
+    def train(task, model, schedule, settings, *more):
+        trained.append((task.settings.method, task.settings.strategy, settings.lr))
+        return real_train(task, model, schedule, settings, *more)
+
+    def killed_at_third(path, predictions):
+        if len(list(path.parents[2].glob("*/*/predictions.parquet"))) == 2:
+            raise KeyboardInterrupt
+        real_write(path, predictions)
+
+    monkeypatch.setattr(fitting, "train", train)
+    monkeypatch.setattr(fitting, "write_predictions", killed_at_third)
+    assert evenhand(*command, "--out", tmp_path / "killed").status == 130
+    assert (tmp_path / "killed" / "benchmark.json").exists()
+    assert len(trained) == 6
+    monkeypatch.setattr(fitting, "write_predictions", real_write)
+    assert evenhand(*command, "--out", tmp_path / "killed").status == 0
+    assert len(trained) == 24  # the two models of the third fit were kept, too
+    for name in ("models/head/predictions.parquet", "verdicts.json", "metrics.json"):
+        assert (tmp_path / "killed" / name).read_bytes() == (run / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--method", "nothing"), "nothing"),
+        (("--method", "erm"), "entry erm is there twice"),
+        (("--strategy", "full"), "entry erm is there twice"),
+        (("--primary", "accuracy", "--method", "group-dro"), "--primary accuracy"),
+        (("--method", "cdann:nothing=1"), "nothing"),
+        ((), "name one --method or --strategy"),
+    ],
+)
+def test_senseless_entries_are_refused_and_nothing_is_written(words, says, cache, tmp_path):
+    out = tmp_path / "run"
+    outcome = evenhand("benchmark", PHANTOMS, *training(cache), *words, "--out", out)
+    assert outcome.status == 2
+    assert says in outcome.err
+    assert not out.exists()
+
+
+def test_a_method_that_the_data_do_not_allow_is_named_and_may_be_left_out(
+    command, cache, tmp_path, monkeypatch
+):
+    from evenhand.errors import EvenhandError
+    from evenhand.jobs.benchmark import job
+
+    real = job.entry_task
+
+    def no_balance(settings, entry, fold):
+        if entry.name == "group-balance":
+            raise EvenhandError("group old lacks class 1.")
+        return real(settings, entry, fold)
+
+    monkeypatch.setattr(job, "entry_task", no_balance)
+    outcome = evenhand(*command, "--out", tmp_path / "run")
+    assert outcome.status == 2
+    assert "entry group-balance: group old lacks class 1." in outcome.err
+    assert not (tmp_path / "run").exists()
+    quick = changed(command, "--trials", 1, "--seeds", 1)
+    outcome = evenhand(*quick, "--skip-refused", "--out", tmp_path / "run")
+    assert outcome.status == 0
+    assert "Entry group-balance is left out" in outcome.out
+    names = [one["name"] for one in read(tmp_path / "run" / "benchmark.json")["plan"]["entries"]]
+    assert names == [name for name in ENTRIES if name != "group-balance"]
+
+
+def test_workers_give_the_same_predictions(command, run, tmp_path):
+    out = tmp_path / "run"
+    words = changed(command, "--workers", 2, "--worker-cpus", 1)
+    assert evenhand(*words, "--out", out).status == 0
+    for name in ENTRIES:
+        file = f"models/{name}/predictions.parquet"
+        assert (out / file).read_bytes() == (run / file).read_bytes()

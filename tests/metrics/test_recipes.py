@@ -1,0 +1,135 @@
+"""Recipes against a reference: who is shown to be better, by which size, and who is not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from evenhand.metrics.groups import groups_of
+from evenhand.metrics.recipes import (
+    Difference,
+    compare_recipes,
+    is_better,
+    levelled_down,
+    stability,
+    values_of,
+)
+from evenhand.metrics.resample import Bootstrap, resample
+from evenhand.metrics.rows import Key
+from evenhand.metrics.scored import scored
+
+AUC, GAP = Key("*", "*", "auc"), Key("g", "*", "auc", "gap")
+EODD = Key("g", "*", "equalized_odds_difference")
+DRAWS = 1000
+
+
+def recipe(rng, shift=0.0, seeds=3, noise=0.01, patients=None):
+    """Values of one recipe: what patients give all recipes, and its own noise and shift."""
+    shared = np.zeros(DRAWS + 1) if patients is None else patients
+    return {AUC: 0.8 + shift + shared + rng.normal(0, noise, (seeds, DRAWS + 1))}
+
+
+def test_a_planted_difference_is_shown_and_has_its_sign():
+    rng = np.random.default_rng(0)
+    found = compare_recipes(
+        {"erm": recipe(rng), "up": recipe(rng, 0.1), "down": recipe(rng, -0.1)},
+        "erm", {AUC: 300}, rng,
+    )  # fmt: skip
+    assert [(one.recipe, one.better) for one in found] == [("up", True), ("down", False)]
+    assert all(one.low < one.value < one.high for one in found)
+
+
+def test_the_same_recipe_under_many_names_is_hardly_ever_shown_to_be_better():
+    claims = 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        values = {str(k): {} for k in range(6)}
+        truth = rng.normal(0, 0.01, 6)  # of each recipe's patients: what resamples vary around
+        for at, name in enumerate(values):
+            drawn = np.r_[truth[at], truth[at] + rng.normal(0, 0.01, DRAWS)]
+            values[name] = {AUC: 0.8 + np.tile(drawn, (2, 1)) + rng.normal(0, 0.005, (2, 1))}
+        found = compare_recipes(values, "0", {AUC: 300}, rng)
+        claims += any(one.better is not None for one in found)
+    assert claims <= 11  # the 99.9 % quantile of a binomial with 5 %
+
+
+def test_differences_are_paired_by_what_patients_share():
+    rng = np.random.default_rng(1)
+    patients = rng.normal(0, 0.1, DRAWS + 1)
+    values = {name: recipe(rng, shift, noise=0.001, patients=patients)
+              for name, shift in (("erm", 0.0), ("up", 0.02))}  # fmt: skip
+    (found,) = compare_recipes(values, "erm", {AUC: 300}, rng)
+    assert found.better
+    assert found.high - found.low < 0.02
+
+
+def test_a_number_that_a_recipe_leaves_as_it_is_makes_no_claim_and_costs_nothing():
+    rng = np.random.default_rng(2)
+    erm, up = recipe(rng), recipe(rng, 0.03)
+    alone = compare_recipes({"erm": erm, "up": up}, "erm", {AUC: 300}, np.random.default_rng(0))
+    both = compare_recipes(
+        {"erm": erm, "same": erm, "up": up}, "erm", {AUC: 300}, np.random.default_rng(0)
+    )
+    assert both[0].p_adjusted == 1.0
+    assert both[0].better is None
+    assert both[1] == alone[0]
+
+
+def test_an_undefined_number_has_neither_value_nor_verdict():
+    rng = np.random.default_rng(3)
+    empty = {AUC: np.full((2, DRAWS + 1), np.nan)}
+    (found,) = compare_recipes({"erm": recipe(rng, seeds=2), "x": empty}, "erm", {AUC: 9}, rng)
+    assert found == Difference("x", AUC)
+
+
+def test_recombined_fits_give_the_seeds_more_degrees_of_freedom_and_so_a_narrower_interval():
+    rng = np.random.default_rng(4)
+    erm, other = recipe(rng, seeds=2), recipe(rng, 0.02, seeds=2)
+    apart = rng.normal(0, (other[AUC] - erm[AUC])[:, 0].std(ddof=1), (16, 2))
+    dealt = {"erm": {AUC: np.zeros((16, 2))}, "other": {AUC: apart}}
+    few = compare_recipes({"erm": erm, "other": other}, "erm", {AUC: 300}, rng)
+    many = compare_recipes(
+        {"erm": erm, "other": other}, "erm", {AUC: 300}, rng, recombined=dealt, folds=5
+    )
+    assert many[0].high - many[0].low < few[0].high - few[0].low
+
+
+@pytest.mark.parametrize(
+    ("key", "up"), [(AUC, True), (GAP, False), (EODD, False), (Key("*", "*", "brier"), False)]
+)
+def test_each_number_knows_which_way_is_better(key, up):
+    assert is_better(key, 1.0) is up
+    assert is_better(key, -1.0) is not up
+
+
+def test_levelling_down_needs_a_shown_loss_and_no_shown_gain_of_the_worst_group():
+    def of(level, better):
+        return Difference("x", Key("g", level, "auc"), better=better)
+
+    assert levelled_down([of("old", None), of("young", False)], "g", "old") == ("young",)
+    assert levelled_down([of("old", True), of("young", False)], "g", "old") == ()
+    assert levelled_down([of("old", None), of("young", None)], "g", "old") == ()
+    assert levelled_down([of("old", None), of("young", False)], "other", "old") == ()
+
+
+def test_stability_is_0_where_one_recipe_is_always_the_best_and_half_where_two_are_equal():
+    rng = np.random.default_rng(5)
+    sure = {"a": recipe(rng, 0.3), "b": recipe(rng)}
+    equal = {"a": recipe(rng), "b": recipe(rng)}
+    assert stability(sure, AUC) == 0
+    assert 0.4 < stability(equal, AUC) < 0.6
+
+
+def test_values_are_those_of_scikit_learn():
+    from sklearn.metrics import brier_score_loss, roc_auc_score
+
+    rng = np.random.default_rng(6)
+    label, level = rng.integers(2, size=200), rng.choice(["a", "b"], 200)
+    score = rng.random(200)
+    rows = scored(label, score)
+    found = values_of(rows, {"g": groups_of(level)}, resample(200, Bootstrap(20), rng))
+    assert found[AUC][0] == pytest.approx(roc_auc_score(label, score))
+    assert found[Key("*", "*", "brier")][0] == pytest.approx(brier_score_loss(label, score))
+    by_level = [roc_auc_score(label[level == one], score[level == one]) for one in "ab"]
+    assert found[GAP][0] == pytest.approx(max(by_level) - min(by_level))
+    assert found[Key("g", "*", "auc", "worst")][0] == pytest.approx(min(by_level))
