@@ -11,7 +11,7 @@ from evenhand.errors import EvenhandError, unknown_name
 from evenhand.masks.lora import add_lora
 from evenhand.masks.masks import Mask, Schedule, constant, find_units, full_mask, listed_units
 from evenhand.masks.registry import STRATEGIES, register_strategy, strategy_of
-from evenhand.masks.units import EMBEDDING, FAMILIES, biases, find_family, is_transformer, parts
+from evenhand.masks.units import EMBEDDING, FAMILIES, biases, families, find_family, parts
 from evenhand.networks.model import Model, random_model
 
 Strategy = Callable[[Model, int], tuple[Model, Schedule]]
@@ -135,13 +135,14 @@ def _lora(model: Model, argument: str, seed: int) -> tuple[Model, Schedule]:
 
 @register_strategy("attention", gives="mask")
 def _attention(model: Model, _: str) -> Mask:
-    """Tune the attention of every block of a transformer."""
-    if not is_transformer(model.backbone):
+    """Tune the attention of every block."""
+    family = families(model.backbone).get("attention")
+    if family is None:
         raise EvenhandError(
             f"strategy 'attention': {model.spec.backbone} has no attention blocks. Networks by "
             "stage take conv or norm units; `evenhand units BACKBONE` lists them."
         )
-    return frozenset(unit.name for unit in parts(model.backbone) if unit.kind == "attn")
+    return frozenset(unit.name for unit in family.units)
 
 
 def _thirds(model: Model) -> tuple[Mask, Mask, Mask]:

@@ -2,9 +2,9 @@
 
 A transformer is cut into its blocks and each block into attention, norms and MLP; any other
 network of timm is cut into the stages that timm declares for it, and each stage into its
-normalisation layers and everything else (its convolutions); a network of anybody else is cut by
-its structure. :func:`parts` is that finest cut, and covers every parameter of the backbone once; a
-:class:`Family` joins parts into the bits of one search space.
+normalisation layers and everything else (its convolutions); a network without declared stages is
+cut by its structure. :func:`parts` is that finest cut, and covers every parameter of the backbone
+once; a :class:`Family` joins parts into the bits of one search space.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 from torch import nn
 
 from evenhand.errors import pick
 from evenhand.masks.structure import depths_of_modules, spots
 from evenhand.networks.conv1d import Conv1dEncoder
+from evenhand.networks.layers import declared_stages
 
 EMBEDDING = 0  # the depth of what comes before the first block or stage
 
@@ -56,14 +56,20 @@ class Family:
 def is_transformer(backbone: nn.Module) -> bool:
     """Whether the backbone is a plain ViT: a row of blocks with attention and MLP."""
     blocks = getattr(backbone, "blocks", None)
-    return isinstance(blocks, nn.Sequential) and all(
-        {"norm1", "attn", "norm2", "mlp"} <= dict(block.named_children()).keys() for block in blocks
+    row = list(blocks) if isinstance(blocks, nn.Sequential | nn.ModuleList) else []
+    return bool(row) and all(
+        {"norm1", "attn", "norm2", "mlp"} <= dict(block.named_children()).keys() for block in row
     )
 
 
 def parts(backbone: nn.Module) -> tuple[Unit, ...]:
     """Return the finest units, in the order of depth; each parameter is in exactly one of them."""
-    place = _placing(backbone)
+    return _units_placed(backbone, _placing(backbone))
+
+
+def _units_placed(
+    backbone: nn.Module, place: Callable[[str], tuple[str, int, str]]
+) -> tuple[Unit, ...]:
     held: dict[str, dict[str, nn.Parameter]] = {}
     about: dict[str, tuple[int, str]] = {}
     for name, parameter in backbone.named_parameters():
@@ -88,8 +94,8 @@ def _placing(backbone: nn.Module) -> Callable[[str], tuple[str, int, str]]:
 
 
 def has_stages(backbone: nn.Module) -> bool:
-    """Whether the backbone is timm's, which declares its stages."""
-    return hasattr(backbone, "feature_info")
+    """Whether the backbone's stages are declared, by timm or where it was registered."""
+    return bool(declared_stages(backbone))
 
 
 def _spot_places(backbone: nn.Module) -> Callable[[str], tuple[str, int, str]]:
@@ -126,8 +132,9 @@ def families(backbone: nn.Module) -> dict[str, Family]:
     qkv and proj, with the position embedding always trained), as in FairTune (arXiv 2310.05055).
     The encoder for series has ``conv``, one bit a layer.
     Any other network of timm has ``stages``, ``conv``, ``norm`` (one bit a stage) and ``conv-norm``
-    (two). What is cut by its structure has ``parts``, ``blocks``, and ``attention``, ``mlp``,
-    ``norm`` and ``conv`` where it has such parts.
+    (two), and where its blocks have such parts ``attention`` and ``mlp``, one bit a block. What is
+    cut by its structure has ``parts``, ``blocks``, and ``attention``, ``mlp``, ``norm`` and
+    ``conv`` where it has such parts.
     """
     if isinstance(backbone, Conv1dEncoder):
         return {"conv": Family("conv", parts(backbone))}
@@ -187,10 +194,18 @@ def _place_in_layers(name: str) -> tuple[str, int, str]:
 # Transformers
 
 _AFTER = -1  # a depth behind every block, known once the blocks are counted
-_KIND = {"ls1": "attn", "ls2": "mlp"}  # a LayerScale belongs to the branch that it scales
-_GROUPS = {"attention": ("attn",), "layernorm": ("norm1", "norm2"), "mlp": ("mlp",)}
+_KIND = {  # a LayerScale belongs to the branch that it scales
+    **dict.fromkeys(("ls1", "gamma_1", "gamma1"), "attn"),
+    **dict.fromkeys(("ls2", "gamma_2", "gamma2"), "mlp"),
+    "gamma3": "local_mp",
+}
+_GROUPS = {"attention": ("attn",), "layernorm": ("norm1", "norm2", "norm3"), "mlp": ("mlp",)}
 _COMBINED = tuple(chosen for count in (1, 2, 3) for chosen in combinations(_GROUPS, count))
-_BEFORE = ("patch_embed", "norm_pre", "pos_drop", "patch_drop")
+_BEFORE = (
+    "patch_embed", "norm_pre", "pos_drop", "patch_drop",
+    "rope", "rel_pos_bias", "shared_rel_pos", "pos_embed", "cpe",
+)  # fmt: skip
+_PROJECTIONS = ("qkv", "q_proj", "k_proj", "v_proj", "q_bias", "k_bias", "v_bias", "proj")
 
 
 def _place_in_blocks(name: str) -> tuple[str, int, str]:
@@ -239,7 +254,7 @@ def _one_bit_a_block(
 def _attention_parameters(backbone: nn.Module) -> Iterable[Unit]:
     for name, parameter in backbone.named_parameters():
         fields = name.split(".")
-        if fields[0] == "blocks" and fields[2] == "attn" and fields[3] in ("qkv", "proj"):
+        if fields[0] == "blocks" and fields[2] == "attn" and fields[3] in _PROJECTIONS:
             yield Unit(name, int(fields[1]) + 1, ".".join(fields[3:]), (parameter,), (name,))
 
 
@@ -268,8 +283,7 @@ def _stage_of_modules(backbone: nn.Module) -> dict[str, int]:
 
     The first stage of a network with a stem of its own (a ResNet's ``act1``) is that stem.
     """
-    info: Any = backbone.feature_info
-    ends = [str(entry["module"]) for entry in info]
+    ends = declared_stages(backbone)
     order = [name for name, _ in backbone.named_modules()]
     last = [max(k for k, name in enumerate(order) if _within(name, end)) for end in ends]
     containers = [bool(list(backbone.get_submodule(end).parameters())) for end in ends]
@@ -300,14 +314,24 @@ def _stage_families(backbone: nn.Module) -> Iterable[Family]:
         if units := tuple(unit for unit in found if unit.kind == kind):
             yield Family(kind, units)
     yield Family("conv-norm", found)
+    yield from _kinds_by_block(backbone, ("attention", "mlp"))
 
 
 def _structure_families(backbone: nn.Module) -> Iterable[Family]:
     cut, known = parts(backbone), spots(backbone)
     yield Family("parts", cut)
     yield Family("blocks", _join(cut, lambda unit: known[unit.names[0]].place, "block"))
-    for name, kind in (("attention", "attn"), ("mlp", "mlp"), ("norm", "norm"), ("conv", "conv")):
-        if units := tuple(unit for unit in cut if unit.kind == kind):
+    yield from _kinds_by_block(backbone, tuple(_STRUCTURAL))
+
+
+_STRUCTURAL = {"attention": "attn", "mlp": "mlp", "norm": "norm", "conv": "conv"}
+
+
+def _kinds_by_block(backbone: nn.Module, names: Iterable[str]) -> Iterable[Family]:
+    """Yield families with one bit for a kind of part of each block, whatever the network is."""
+    cut = _units_placed(backbone, _spot_places(backbone))
+    for name in names:
+        if units := tuple(unit for unit in cut if unit.kind == _STRUCTURAL[name]):
             yield Family(name, units)
 
 

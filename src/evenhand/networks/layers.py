@@ -24,10 +24,18 @@ def layer_names(backbone: nn.Module) -> tuple[str, ...]:
     """
     if isinstance(backbone, Conv1dEncoder):
         return tuple(name for name, _ in backbone.named_children())
-    if not hasattr(backbone, "feature_info"):
-        return _outermost(backbone)
-    info: Any = backbone.feature_info
-    return tuple(str(entry["module"]) for entry in info)
+    return declared_stages(backbone) or _outermost(backbone)
+
+
+def declared_stages(backbone: nn.Module) -> tuple[str, ...]:
+    """Return the modules that end a network's stages, as timm or a registration declares them.
+
+    They are none where nothing is declared, or where timm names what is no module of the network.
+    """
+    info: Any = getattr(backbone, "feature_info", ())
+    names = tuple(str(entry["module"]) for entry in info)
+    known = dict(backbone.named_modules())
+    return names if all(name in known for name in names) else ()
 
 
 def _outermost(module: nn.Module, prefix: str = "") -> tuple[str, ...]:
