@@ -49,7 +49,7 @@ def test_bad_names_and_settings(name, settings, text):
 
 
 def test_a_name_can_be_taken_once():
-    with pytest.raises(EvenhandError, match="has registered a method 'erm' already"):
+    with pytest.raises(EvenhandError, match="there is a method 'erm' already"):
         register_method("erm", "mine", title="Mine.")
 
 

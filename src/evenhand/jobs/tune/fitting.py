@@ -52,7 +52,8 @@ def keep_choice(
     """Train a choice of a contender, in a worker, keep the fit and return its targets."""
     trained = _trained(fits, name, choice, report)
     folder = kept_fit(fits.run, name, choice)
-    save_trained(fits.task(), folder, trained, lr=choice.lr, seed=choice.seed)
+    facts = {"lr": choice.lr, "seed": choice.seed, "warning": trained.warning}
+    save_trained(fits.task(), folder, trained, **facts)
     return trained.values
 
 

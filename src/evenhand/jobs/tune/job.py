@@ -20,7 +20,7 @@ from evenhand.jobs.tune.contenders import (
     contenders,
 )
 from evenhand.jobs.tune.fitting import deliver_all
-from evenhand.jobs.tune.outcome import delivery_of, search_notes, write_search
+from evenhand.jobs.tune.outcome import delivery_of, method_warnings, search_notes, write_search
 from evenhand.jobs.tune.searching import Job, Searched, search_contender, study_identity
 from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.jobs.tune.start import start_of
@@ -85,6 +85,7 @@ def tune(
         results = _search_all(job, allowed, competing)
         run.note(notes=(*run.record.notes, *search_notes(job, allowed, results)))
         deliver_all(fits, [delivery_of(job, result) for result in results], engine)
+    run.note(notes=(*run.record.notes, *method_warnings(run)))
     write_search(job, results)
     with run.phase("evaluation"):
         evaluate(run, chosen=FAIRTUNE)

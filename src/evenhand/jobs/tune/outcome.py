@@ -5,18 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from optuna.trial import TrialState
 
 from evenhand.evaluation.rows import groups_in, metric_rows
-from evenhand.files import write_json
+from evenhand.experiments.runs import Run
+from evenhand.files import read_json, write_json
 from evenhand.jobs.tune.contenders import FAIRTUNE, Allowed
 from evenhand.jobs.tune.fitting import Delivery, seed_predictions
-from evenhand.jobs.tune.importance import unit_importance
+from evenhand.jobs.tune.importance import (
+    factor_importance,
+    method_importance,
+    unit_importance,
+)
 from evenhand.jobs.tune.searching import Job, Searched
-from evenhand.metrics import Plan, excluded_groups
+from evenhand.metrics import Plan, Target, excluded_groups
 from evenhand.reporting.text.numbers import listed
 from evenhand.search.confirmation import Candidate, null_if_nan
-from evenhand.search.study import ADOPTED
+from evenhand.search.study import ADOPTED, originals
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.predictions import read_predictions
 from evenhand.wording import counted
@@ -50,6 +57,12 @@ def search_notes(job: Job, allowed: Allowed, results: Sequence[Searched]) -> lis
         ),
         *(_median(job, result) for result in results if len(result.chosen.seeds) > 1),
     ]
+
+
+def method_warnings(run: Run) -> list[str]:
+    """Return what a user must know of the training of the delivered models."""
+    facts = {name: read_json(run.folder(name) / "model.json") for name in run.models}
+    return [f"{name}: {one['warning']}" for name, one in facts.items() if one.get("warning")]
 
 
 def _terms(job: Job, results: Sequence[Searched]) -> str:
@@ -143,6 +156,9 @@ def _facts(result: Searched, job: Job) -> dict[str, Any]:
             "study": chosen.study,
             "trial": chosen.trial,
             "seed": chosen.median(targets, job.rule),
+            "lr": chosen.choice.lr,
+            "method": chosen.choice.method,
+            "method_settings": dict(chosen.choice.method_settings),
         },
         "trained": int((table["state"].isin(TRAINED) & ~adopted).sum()),
         "adopted": int(adopted.sum()),
@@ -150,6 +166,22 @@ def _facts(result: Searched, job: Job) -> dict[str, Any]:
         "confirmed": [candidate.facts(targets) for candidate in confirmed],
         "fits": [_fit(job, result, seed) for seed in chosen.seeds] if confirmed else [],
         "units": unit_importance(table, targets),
+        **_of_methods(result, table, targets),
+    }
+
+
+def _of_methods(
+    result: Searched, table: pd.DataFrame, targets: Sequence[Target]
+) -> dict[str, list[dict[str, Any]]]:
+    """Return what the method mattered; nothing where a search has one method only."""
+    if table["method"].nunique() < 2:
+        return {}
+    done = [one for one in originals(result.study) if one.state is TrialState.COMPLETE]
+    choices = [result.contender.space.ask(trial) for trial in done]
+    values = np.array([trial.values for trial in done])
+    return {
+        "methods": method_importance(table, targets),
+        "factors": factor_importance(choices, values, targets),
     }
 
 

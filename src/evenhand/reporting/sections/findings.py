@@ -9,11 +9,12 @@ from typing import Any
 from evenhand.metrics import EVERYBODY, Target
 from evenhand.reporting.charts.forest import Forest, Line, Look, forest
 from evenhand.reporting.estimates import Estimate
-from evenhand.reporting.text.numbers import PLAIN, plain
+from evenhand.reporting.text.numbers import PLAIN, listed, plain
 from evenhand.reporting.text.vocabulary import shown
 from evenhand.wording import counted
 
 SIGNED = replace(PLAIN, signed=True)
+NAMES = {"mask": "mask", "method": "method", "rate": "learning rate"}
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,9 @@ class Findings:
     confirmed: tuple[Forest, ...]
     optimism: tuple[str, ...]
     importance: tuple[Forest, ...]
+    choice: str = ""  # the method and the learning rate that were chosen
+    factors: tuple[str, ...] = ()  # a sentence for each target: mask, method and rate
+    methods: tuple[Forest, ...] = ()
     origin: str = ""  # the trial of another study that was chosen; "" where it is the study's own
     fit_columns: tuple[str, ...] = ()
     fits: tuple[FitRow, ...] = ()
@@ -48,6 +52,15 @@ def findings(study: Mapping[str, Any], targets: Sequence[Target]) -> Findings:
         confirmed=tuple(_confirmed(confirmed, target, study) for target in targets if confirmed),
         optimism=tuple(_optimism(confirmed, target) for target in targets if confirmed),
         importance=tuple(_importance(units, target) for target in targets if units),
+        choice=_choice(chosen) if "factors" in study else "",
+        factors=tuple(
+            sentence for target in targets if (sentence := _factors(study, target)) is not None
+        ),
+        methods=tuple(
+            _importance_of_methods(rows, target)
+            for target in targets
+            if (rows := study.get("methods", ()))
+        ),
         origin=f"trial {chosen['trial']} of {chosen['study']}" if elsewhere else "",
         fit_columns=_fit_columns(fits[0], targets) if fits else (),
         fits=_fit_rows(fits, targets, chosen.get("seed")),
@@ -157,6 +170,54 @@ def _importance(units: Sequence[Mapping[str, Any]], target: Target) -> Forest:
     ]
     says = f"Mean {target.label} of trials that tune the unit, less that of trials that do not."
     return forest(lines, Look(f"Units and {target.name}", says, SIGNED, 0.0, "no difference"))
+
+
+def _importance_of_methods(rows: Sequence[Mapping[str, Any]], target: Target) -> Forest:
+    told = [row for row in rows if row["objective"] == target.name]
+    told.sort(key=lambda row: -abs(row["difference"]))
+    lines = [
+        Line(
+            row["method"],
+            _estimate(row["difference"], row["low"], row["high"]),
+            note=f"{counted(row['with'], 'trial')} with, {row['without']} without",
+        )
+        for row in told
+    ]
+    says = f"Mean {target.label} of trials by the method, less that of all others."
+    return forest(lines, Look(f"Methods and {target.name}", says, SIGNED, 0.0, "no difference"))
+
+
+def _choice(chosen: Mapping[str, Any]) -> str:
+    """Say which method was chosen, with its settings and the learning rate."""
+    settings = listed(
+        [f"{name} {_set(value)}" for name, value in chosen["method_settings"].items()]
+    )
+    told = f" ({settings})" if settings else ""
+    return f"Method chosen: {chosen['method']}{told}, at a learning rate of {chosen['lr']:.2g}."
+
+
+def _set(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.2g}"
+
+
+def _factors(study: Mapping[str, Any], target: Target) -> str | None:
+    """Say how much of a target's variance depends on mask, method and rate; None if unknown."""
+    rows = [row for row in study.get("factors", ()) if row["objective"] == target.name]
+    if not rows:
+        return None
+    explained, trials = rows[0]["explained"], counted(rows[0]["trials"], "trial")
+    if explained <= 0:
+        return (
+            f"{target.label}: the {trials} are too few, or too much alike, to tell mask, method "
+            "and learning rate apart: a random forest does not predict a trial that it has not "
+            "seen."
+        )
+    rows.sort(key=lambda row: -row["lost"])
+    parts = listed([f"{max(0.0, row['lost']):.0%} with the {NAMES[row['factor']]}" for row in rows])
+    return (
+        f"{target.label}: a random forest explains {explained:.0%} of the variance of trials that "
+        f"it has not seen (of {trials}). Shuffled among the trials, this share falls by {parts}."
+    )
 
 
 def _estimate(value: float | None, low: float | None = None, high: float | None = None) -> Estimate:
