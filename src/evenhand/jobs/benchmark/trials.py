@@ -83,7 +83,7 @@ def _searched(
         direction=task.targets[0].direction, sampler=optuna.samplers.TPESampler(seed=seed)
     )
     for _, params in space.first:
-        study.enqueue_trial(params)
+        study.enqueue_trial(dict(params))
     scored: list[tuple[float, float]] = []
     for number in range(settings.trials):
         asked = study.ask()
