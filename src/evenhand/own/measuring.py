@@ -43,6 +43,7 @@ from evenhand.reporting.sections.groups import everyone_line, group_lines, group
 from evenhand.reporting.terminal import print_table, print_verdicts
 from evenhand.reporting.text.vocabulary import shown
 from evenhand.tables.bins import FEW
+from evenhand.tables.row_order import group_columns, refuse_other_order
 
 SPLIT = "test"
 """What rows call their split, as those of predictions that know none."""
@@ -194,7 +195,7 @@ def measure_groups(
     0.75
     """
     given = {"y_true": y_true, "y_score": y_score, "against": against, "patients": patients}
-    _refuse_other_order({**given, **_columns(groups)})
+    refuse_other_order({**given, **group_columns(groups)})
     if len({*names}) < 2:
         raise EvenhandError(f"names={names!r}: give the two models two different names.")
     if not 0 <= threshold <= 1:
@@ -206,7 +207,7 @@ def measure_groups(
         if of_model is not None
     }
     rows = models[names[0]]
-    _refuse_measurements(_columns(groups))
+    _refuse_measurements(group_columns(groups))
     coded = as_groups(groups, len(rows))
     _refuse_single_patients(coded, rows)
     plan = Plan(
@@ -268,28 +269,6 @@ def _with_detectable(aggregates: Sequence[str]) -> tuple[str, ...]:
     """Add to gaps how large a difference would be found: no verdict goes without it."""
     listed = _listed(aggregates)
     return tuple(dict.fromkeys((*listed, DETECTABLE))) if "gap" in listed else listed
-
-
-def _columns(groups: Any) -> dict[str, Any]:
-    """Return the columns of groups as they were given."""
-    if isinstance(groups, pd.DataFrame | Mapping):
-        return {f"groups[{str(name)!r}]": groups[name] for name in groups}
-    return {"groups": groups}
-
-
-def _refuse_other_order(given: Mapping[str, Any]) -> None:
-    """Refuse pandas columns with the same index in another order: rows go by their places."""
-    indexed = {name: one.index for name, one in given.items() if hasattr(one, "index")
-               and isinstance(one.index, pd.Index)}  # fmt: skip
-    first_name, first_index = next(iter(indexed.items()), ("", pd.Index([])))
-    for name, index in indexed.items():
-        if index.equals(first_index) or len(index) != len(first_index):
-            continue
-        if set(index) == set(first_index):
-            raise EvenhandError(
-                f"{name} and {first_name} have the same index in another order, and rows go by "
-                f"their places. Put them in one order first: {name}.loc[{first_name}.index]."
-            )
 
 
 def _refuse_measurements(columns: Mapping[str, Any]) -> None:

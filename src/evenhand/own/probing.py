@@ -11,6 +11,7 @@ from evenhand.errors import EvenhandError
 from evenhand.own.inputs import as_array, as_groups, of_length
 from evenhand.representation.jackknife import Jackknifed
 from evenhand.representation.probe import ProbeResult, probed
+from evenhand.tables.row_order import refuse_other_order
 
 
 def probe(
@@ -61,6 +62,9 @@ def probe(
     >>> probe(features, sex).finds
     True
     """
+    refuse_other_order(
+        {"features": features, "attribute": attribute, "given": given, "patients": patients}
+    )
     table = as_array(features).astype(np.float64)
     if table.ndim != 2 or not np.isfinite(table).all():
         raise EvenhandError(

@@ -30,6 +30,7 @@ from evenhand.search.methods import SearchedMethod, with_methods
 from evenhand.search.space import Space
 from evenhand.search.spaces import Choice, Rates, flat_space, repeat_space
 from evenhand.search.study import identity_of, open_study, originals, stopping_floor
+from evenhand.tables.row_order import group_columns, refuse_other_order
 from evenhand.training.loop import DivergedError
 from evenhand.workers.inline import Inline
 
@@ -171,6 +172,8 @@ def search_masks(
         There is no unit, the target is undefined on these rows, an argument has another length or
         range, ``train`` yields nothing or no probabilities, or the storage has another study.
     """
+    given = {"y_true": y_true, "patients": patients}
+    refuse_other_order({**given, **group_columns(groups)})
     labels = as_labels(y_true)
     rows = _Rows(
         labels,
