@@ -19,6 +19,8 @@ from evenhand.networks.model import Model, random_model
 from evenhand.networks.widths import attentions, count_heads, widths_of
 from evenhand.pruning.state import M, State
 
+_LAYERS = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
+"""Layers that torch-pruning knows, though timm's kinds of them hold an activation."""
 Named = Mapping[str, Tensor]
 Slices = Mapping[tuple[str, int], int]
 """Maps (parameter name, axis) to the number of entries that a channel has along that axis."""
@@ -191,8 +193,8 @@ def _choices(model: nn.Module, scores: Named, trace: Trace) -> list[Choices]:
 
 def _channels(model: nn.Module, scores: Named, trace: Trace) -> list[Choices]:
     """Return the channels of each set of layers that have to have the same number of them."""
-    layers = [module for module in model.modules() if not list(module.children())]
-    inner = {id(parameter) for layer in layers for parameter in layer.parameters()}
+    layers = [one for one in model.modules() if isinstance(one, _LAYERS) or not _has_children(one)]
+    inner = {id(p) for layer in layers for p in layer.parameters(recurse=False)}
     bare = [(p, p.ndim - 1) for p in model.parameters() if id(p) not in inner]
     graph = torch_pruning().DependencyGraph()
     with torch.enable_grad():  # it follows the gradient's way
@@ -207,7 +209,8 @@ def _channels(model: nn.Module, scores: Named, trace: Trace) -> list[Choices]:
     attention = [layer for one in qkv for layer in (one.qkv, one.proj)]
     whole = [layer for name in trace.whole for layer in model.get_submodule(name).modules()]
     untouched = {one for name in trace.untouched for one in model.get_submodule(name).modules()}
-    fixed = {*untouched, *(parameter for parameter, _ in bare)}
+    grouped = {one for one in model.modules() if _is_grouped(one)}
+    fixed = {*untouched, *grouped, *(parameter for parameter, _ in bare)}
     shapes = {name: p.shape for name, p in model.named_parameters()}
     found = []
     for group in graph.get_all_groups(ignored_layers=[*attention, *whole]):
@@ -270,6 +273,15 @@ def _heads(model: nn.Module, scores: Named, trace: Trace) -> list[Choices]:
         if f"{name}.qkv.weight" in scores and f"{name}.proj.weight" in scores
         if not any(_within(name, part) for part in (*trace.whole, *trace.untouched))
     ]
+
+
+def _is_grouped(module: nn.Module) -> bool:
+    """Whether a convolution has groups of several channels, which would have to go together."""
+    return isinstance(module, nn.modules.conv._ConvNd) and 1 < module.groups < module.in_channels
+
+
+def _has_children(module: nn.Module) -> bool:
+    return any(True for _ in module.children())
 
 
 def _within(name: str, part: str) -> bool:

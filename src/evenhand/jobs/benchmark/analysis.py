@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.linalg import hadamard
 
 from evenhand.evaluation.rows import cut_of, groups_in, scored_rows
 from evenhand.experiments.runs import Run
@@ -47,7 +48,7 @@ CHOSEN = "chosen on validation"
 """What is made of the entry with the best validation target of each fold and seed."""
 
 DEALS = 16
-"""Orders in which the fits of each fold are dealt out to the seeds, to estimate their variance."""
+"""Orders in which the fits of each fold are dealt out to three seeds or more."""
 
 Groupings = Mapping[str, Groups]
 
@@ -203,9 +204,17 @@ def compare(tested: Mapping[str, ByFold], settings: BenchmarkSettings) -> Result
 
 
 def _deals(settings: BenchmarkSettings, rng: np.random.Generator) -> list[NDArray[np.intp]]:
-    """Return orders ``(folds, S)`` in which the fits of each fold are dealt out to the seeds."""
+    """Return orders ``(folds, S)`` in which the fits of each fold are dealt out to the seeds.
+
+    With two seeds they are balanced over the folds (McCarthy, Rev. Int. Stat. Inst. 1969), so that
+    the variance of a sum over folds comes out exactly.
+    """
     plain = np.tile(np.arange(settings.seeds), (settings.folds, 1))
-    return [plain, *(rng.permuted(plain, axis=1) for _ in range(DEALS - 1))]
+    if settings.seeds != 2:
+        return [plain, *(rng.permuted(plain, axis=1) for _ in range(DEALS - 1))]
+    size = 2 ** int(np.ceil(np.log2(settings.folds + 1)))
+    swapped = hadamard(size)[:, 1 : settings.folds + 1] < 0
+    return [np.where(row[:, None], plain[:, ::-1], plain) for row in swapped]
 
 
 def _dealt(by_seed: ByFold, deal: NDArray[np.intp]) -> Iterator[list[Tested]]:

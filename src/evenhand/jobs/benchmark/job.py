@@ -32,6 +32,7 @@ from evenhand.jobs.keywords import with_keywords
 from evenhand.masks.strategies import find_strategy
 from evenhand.reporting.verdicts import write_verdicts
 from evenhand.runs import run_scope
+from evenhand.search.spaces import mask_family
 from evenhand.spreadsheets import write_csv
 from evenhand.wording import counted
 from evenhand.workers import open_engine
@@ -131,7 +132,10 @@ def _check(settings: BenchmarkSettings, folds: Folds, entry: Entry) -> None:
     for fold in range(settings.folds):
         refuse_leak(folds.splits(fold), settings.weights)
         task = entry_task(settings, entry, fold)
-    find_strategy(entry.strategy)(task.model(), settings.seed)
+    if entry.searches_masks:
+        mask_family(task.model().backbone, "auto")
+    else:
+        find_strategy(entry.strategy)(task.model(), settings.seed)
 
 
 def _begin(settings: BenchmarkSettings, folds: Folds, out: Path, *, overwrite: bool) -> Run:
@@ -166,6 +170,6 @@ def _forecast(settings: BenchmarkSettings, fits: Sequence[Fit]) -> str:
         f"{counted(count, 'fit')} of at most {counted(settings.epochs, 'epoch')}{beside}: "
         f"{counted(entries, 'trained entry', 'trained entries')} × "
         f"{counted(settings.folds, 'fold')} × {counted(settings.seeds, 'seed')} × "
-        f"{counted(settings.trials, 'learning rate')}. At most about {minutes} min; early stops "
+        f"{counted(settings.trials, 'trial')}. At most about {minutes} min; early stops "
         "and frozen layers make it less, and jtt a fifth more."
     )

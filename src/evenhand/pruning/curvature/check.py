@@ -79,7 +79,7 @@ def check_squares(
             f"the estimator computes wrong per-sample gradients for {some(wrong)}: on two samples "
             "they differ from autograd's. The model may use such a weight outside its layer too, "
             "apply it along another axis than that of the samples, or let one sample's output "
-            f"depend on another sample. {ADVICE}"
+            f"depend on another sample.{ADVICE}"
         )
 
 
@@ -141,7 +141,7 @@ def _summed(
         blamed = [name for name in names if _fails(model, batch, along, name)]
         raise EvenhandError(
             f"per-sample gradients cannot be computed for {some(blamed or names)}: the model "
-            f"fails with one copy for each sample ({str(error).splitlines()[0]}). {ADVICE}"
+            f"fails with one copy for each sample ({str(error).splitlines()[0]}).{ADVICE}"
         ) from error
 
 
