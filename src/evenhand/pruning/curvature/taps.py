@@ -47,14 +47,14 @@ def summed_squares(directions: Directions, loss: Loss) -> Curvature:
                 loss.check(model, logits, batch.labels)
                 weights = loss.weights(batch.labels, logits.detach())
                 reached = logits.requires_grad  # it is not where no tapped layer leads to them
-                found = directions(logits.detach(), batch.labels) if reached else ()
-                for number, direction in enumerate(found, 1):
-                    torch.autograd.backward(logits, direction, retain_graph=number < len(found))
+                drawn = directions(logits.detach(), batch.labels) if reached else ()
+                for number, direction in enumerate(drawn, 1):
+                    torch.autograd.backward(logits, direction, retain_graph=number < len(drawn))
                 for group, rows in batch.rows.items():
                     counts[group] = counts.get(group, 0.0) + weights[rows].sum()
         return {
-            group: {name: total.div_(counts[group]) for name, total in of.items()}
-            for group, of in sums.by_group.items()
+            group: {name: total.div_(counts[group]) for name, total in totals.items()}
+            for group, totals in sums.by_group.items()
         }
 
     return curvature
@@ -347,10 +347,10 @@ def _zeros(parameter: Tensor) -> Tensor:
 @contextmanager
 def _frozen(model: nn.Module) -> Iterator[None]:
     """Let no parameter ask for its gradient while the block runs."""
-    asked = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     model.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter in asked:
+        for parameter in trainable:
             parameter.requires_grad_(True)
