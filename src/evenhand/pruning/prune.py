@@ -106,7 +106,7 @@ def prune_module(
     share
         Percent of what is left that each step removes.
     limit
-        The highest sparsity in percent.
+        The highest sparsity in percent; as channels go whole, the last of them may pass it.
     ignore
         Names of modules or parameters that are left out.
     structure
@@ -198,7 +198,7 @@ class _Loop:
         return Pruned(_in_mode_of(original, best), _mask(original, best), curve, winner, why)
 
     def _score(self, module: nn.Module, number: int) -> Mapping[str, Tensor]:
-        with as_it_was(module):
+        with as_it_was(module), torch.enable_grad():
             return self.scoring.scores(module, self.batches, number)
 
     def _recover(self, state: State[nn.Module]) -> None:
@@ -211,8 +211,7 @@ class _Loop:
         with as_it_was(state.model), torch.no_grad():
             state.model.eval()
             measured = self.evaluate(state.model)
-        pair = isinstance(measured, tuple | list)
-        value, protected = map(float, measured if pair else (measured, measured))  # type: ignore[arg-type]
+        value, protected, pair = _numbers(measured)
         return {
             "step": number,
             "sparsity": state.sparsity,
@@ -228,6 +227,20 @@ class _Loop:
 
     def _beats(self, row: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
         return not row["pair"] or bool(row["value"] > best["value"])
+
+
+def _numbers(measured: Any) -> tuple[float, float, bool]:
+    """Return what steps are judged by, what is protected, and whether both were given."""
+    listed = isinstance(measured, tuple | list) or getattr(measured, "ndim", 0) == 1
+    try:
+        numbers = [float(number) for number in (measured if listed else [measured])]
+    except (TypeError, ValueError, RuntimeError):
+        numbers = []
+    if len(numbers) not in (1, 2):
+        raise EvenhandError(
+            f"evaluate= returns {measured!r:.80}; give one number, or a pair (value, protected)."
+        )
+    return numbers[0], numbers[-1], len(numbers) == 2
 
 
 def _check_numbers(batches: Batches, budget: float, share: float, limit: float) -> None:

@@ -118,6 +118,11 @@ def _steady_logits(model: nn.Module, inputs: Any, forward: Forward) -> Tensor:
             f"the model changes its buffers {some(changed)} in evaluation mode, so its curvature "
             "would not be that of the trained model. Change buffers only in training mode."
         )
+    if not first.isfinite().all():
+        raise EvenhandError(
+            f"the outputs of the model ({type(model).__name__}) are not all finite. Are inputs or "
+            "weights NaN?"
+        )
     if not torch.allclose(first, second, rtol=1e-3, atol=1e-5):
         raise EvenhandError(
             f"the model ({type(model).__name__}) gives different outputs for the same samples in "

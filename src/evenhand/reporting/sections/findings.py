@@ -207,10 +207,11 @@ def _factors(study: Mapping[str, Any], target: Target) -> str | None:
             "seen."
         )
     rows.sort(key=lambda row: -row["lost"])
-    parts = listed([f"{max(0.0, row['lost']):.0%} with the {NAMES[row['factor']]}" for row in rows])
+    parts = [f"the {NAMES[row['factor']]} by {100 * max(0.0, row['lost']):.0f}" for row in rows]
     return (
-        f"{target.label}: a random forest explains {explained:.0%} of the variance of trials that "
-        f"it has not seen (of {trials}). Shuffled among the trials, this share falls by {parts}."
+        f"{target.label}: a random forest explains {100 * explained:.0f} % of the variance of "
+        f"trials that it has not seen (of {trials}). Shuffled among the trials, one factor after "
+        f"the other lowers this share: {listed(parts)} percentage points."
     )
 
 
