@@ -12,6 +12,8 @@ from typing import Any, Protocol, TypeVar, Union, get_args, get_origin, overload
 
 from pydantic import ValidationError
 
+from evenhand.cohort.cohort import Cohort
+from evenhand.cohort.datasets import hand_over
 from evenhand.earlier_names import current_settings, refuse_both_names
 from evenhand.errors import EvenhandError, unknown_name
 from evenhand.settings import Settings, problems
@@ -84,7 +86,7 @@ def with_keywords(
 def make_settings(kind: type[S], given: Mapping[str, Any]) -> S:
     """Return settings from keywords.
 
-    A path or a run may stand for a text, and one value for several.
+    A path or a run may stand for a text, a cohort for DATA, and one value for several.
 
     Raises
     ------
@@ -149,6 +151,8 @@ def _by_name(
 
 def _plain(value: Any, kind: Any) -> Any:
     """Return a value as its setting takes it."""
+    if isinstance(value, Cohort) and kind is str:
+        return hand_over(value)
     parts = [part for part in get_args(kind) if part not in (NoneType, Ellipsis)]
     if get_origin(kind) in (Union, UnionType):
         return None if value is None else _plain(value, parts[0])
