@@ -143,6 +143,7 @@ BATCHES = [(torch.randn(12, 4), LABELS, SEX)]
     [
         ({"batches": iter(BATCHES)}, "can be read only once"),
         ({"evaluate": lambda network: math.nan}, "undefined for the untouched network"),
+        ({"evaluate": lambda network: None}, r"returned None; .* a number, or \(value, protected"),
         ({"structure": "row"}, "no structure 'row'; there are: channel, weight"),
         ({"structure": "channel"}, "give example="),
         ({"ignore": ["layr"]}, "ignore= names 'layr'"),

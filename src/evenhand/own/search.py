@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +91,9 @@ class MaskSearch:
 
     choice: MaskChoice
     target: Target
-    trials: pd.DataFrame
-    confirmed: pd.DataFrame
-    study: Study
+    trials: pd.DataFrame = field(repr=False)
+    confirmed: pd.DataFrame = field(repr=False)
+    study: Study = field(repr=False)
 
     def _repr_html_(self) -> str:
         """Return the table of confirmed choices, for notebooks."""

@@ -123,7 +123,7 @@ def strategy_answer(
     others_told = _changed(rows, model, (EVERYBODY, attribute), beside)
     down = any(verdict.claim for verdict in levelling)
     return Answer(
-        topic=f"{opening(model)} or {listed(others, 'or')}, by {shown(attribute)}?",
+        topic=f"{listed((opening(model), *others), 'or')}, by {shown(attribute)}?",
         headline=_headline(paired, others_told, beside) + cost_sentence(overall),
         details=(
             *_side_by_side(told, paired),
@@ -246,15 +246,16 @@ def _why_nothing(members: Sequence[Estimate]) -> str:
 def _told(found: Extremes, others: Sequence[Extremes], positive: str) -> Answer:
     """Tell the groups by one metric, and by others where these alone tell them apart."""
     beside = [] if found.apart else [one for one in others if one.apart]
-    verdicts = [_gap_verdict(found, chance_sentence(found))]
-    verdicts += [_gap_verdict(one, apart_sentence(one)) for one in beside]
+    headline = groups_sentence(found.worst, found.best, positive)
+    size, chance = gap_sentence(found), chance_sentence(found)
+    others_told = [_gap_verdict(one, apart_sentence(one)) for one in beside]
     return Answer(
         topic=first_upper(shown(found.worst.attribute)),
-        headline=groups_sentence(found.worst, found.best, positive),
-        details=(gap_sentence(found), *(verdict.text for verdict in verdicts)),
+        headline=headline,
+        details=(size, chance, *(verdict.text for verdict in others_told)),
         outcome="a gap" if found.apart or beside else "cannot tell",
         dots=_dots(found.worst, found.best) if found.worst.metric == "sensitivity" else (),
-        verdicts=tuple(verdicts),
+        verdicts=(_gap_verdict(found, f"{headline} {size} {chance}"), *others_told),
     )
 
 
