@@ -18,7 +18,7 @@ from evenhand.experiments.runs import begin_run
 from evenhand.experiments.study_storage import open_storage
 from evenhand.experiments.task_cache import Fits, prepared
 from evenhand.experiments.trials import search
-from evenhand.jobs.tune.contenders import contenders
+from evenhand.jobs.tune.contenders import allowed_methods, contenders
 from evenhand.jobs.tune.fitting import score_choice
 from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.runs import run_scope
@@ -62,7 +62,7 @@ def search_settings(folder: Path) -> TuneSettings:
 
 def timed(settings: TuneSettings, folder: Path, workers: int) -> float:
     task = prepared(settings)
-    _, full = contenders(task, settings)
+    _, full = contenders(task, settings, allowed_methods(task, settings))
     study = open_study(
         open_storage(f"sqlite:///{folder / f'{workers}.db'}"),
         "benchmark/full",

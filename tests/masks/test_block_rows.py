@@ -65,7 +65,7 @@ def test_masks_of_attention_and_mlp(name):
     assert len(families(backbone)["attention"].units) == len(families(backbone)["mlp"].units) == 2
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", [name for name in ROWS if name != "xcit_nano_12_p16_224"])
 def test_lora_begins_at_zero_trains_and_merges(name):
     before, model = make(name), make(name)
     inputs = images(name)

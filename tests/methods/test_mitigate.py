@@ -222,3 +222,122 @@ def test_too_few_patients_to_cross_fit_are_refused():
     group = np.array(["a"] * 20 + ["b"] * 22)
     with pytest.raises(EvenhandError, match="some group has fewer than two rows of a class"):
         cross_fitted(rng.normal(size=(42, 3)), label, group)
+
+
+def test_whole_numbers_as_floats_are_the_same_groups():
+    # pandas turns a column of whole numbers into floats where one of them is missing
+    score, _, label, group = world(600, 3)
+    codes = (group == "b").astype(int)
+    for method in ("thresholds", "recalibrate", "multicalibrate"):
+        adjusted = mitigate(score, label, codes, method)
+        as_floats = pd.Series(codes, dtype="float64")
+        np.testing.assert_array_equal(
+            adjusted.scores(score, as_floats), adjusted.scores(score, codes)
+        )
+        np.testing.assert_array_equal(
+            adjusted.decisions(score, as_floats), adjusted.decisions(score, codes)
+        )
+        assert mitigate(score, label, pd.Series(codes, dtype="Int64").mask(codes < 0), method)
+
+
+def test_attributes_go_by_their_names_not_by_their_order():
+    score, _, label, group = world(800, 1)
+    old = np.where(np.arange(800) % 3 == 0, "old", "young")
+    adjusted = mitigate(score, label, {"sex": group, "age": old}, "recalibrate")
+    expected = adjusted.scores(score, {"sex": group, "age": old})
+    np.testing.assert_array_equal(adjusted.scores(score, {"age": old, "sex": group}), expected)
+    for wrong in ({"sex": group}, {"sex": group, "race": old}, group):
+        with pytest.raises(EvenhandError, match="age"):
+            adjusted.scores(score, wrong)
+    one = mitigate(score, label, pd.Series(group, name="sex"), "recalibrate")
+    np.testing.assert_array_equal(one.scores(score, group), one.scores(score, {"sex": group}))
+    with pytest.raises(EvenhandError, match="fitted on sex"):
+        one.scores(score, {"race": group})
+
+
+def test_a_missing_level_in_one_of_two_attributes_is_an_unknown_group():
+    score, _, label, group = world(800, 1)
+    old = np.where(np.arange(800) % 3 == 0, "old", "young").astype(object)
+    old[:40] = None
+    adjusted = mitigate(score, label, {"sex": group, "age": old}, "recalibrate")
+    assert set(adjusted.fit.groups) == {"a*old", "a*young", "b*old", "b*young"}
+
+
+@pytest.mark.parametrize(
+    ("method", "setting"),
+    [
+        ("thresholds", {"aim": "equal"}),
+        ("thresholds", {"value": "high"}),
+        ("thresholds", {"confidence": None}),
+        ("dfr", {"strengths": []}),
+        ("dfr", {"strengths": [-1.0]}),
+        ("dfr", {"subsets": 0}),
+        ("dfr", {"prior": "other"}),
+        ("recalibrate", {"ridges": [0.0]}),
+        ("recalibrate", {"ridges": []}),
+        ("multicalibrate", {"depth": 0}),
+        ("recalibrate", {"seed": -1}),
+        ("recalibrate", {"seed": "a"}),
+    ],
+)
+def test_settings_by_keyword_are_checked_as_those_in_text(method, setting):
+    score, features, label, group = world(200, 0)
+    inputs = features if method == "dfr" else score
+    with pytest.raises(EvenhandError, match=next(iter(setting))):
+        mitigate(inputs, label, group, method, **setting)
+
+
+@pytest.mark.parametrize("how", ["thresholds", "inferred", "merged", "recalibrate"])
+def test_new_scores_are_checked_as_those_of_the_fit(how):
+    score, features, label, group = world(400, 2)
+    if how in ("inferred", "merged"):
+        adjusted = mitigate(score, label, group, "thresholds", features=features, at_test=how)
+        more = {"features": features}
+    else:
+        adjusted, more = mitigate(score, label, group, how), {"groups": group}
+    for wrong in (score * 9 - 4, np.where(label == 1, np.nan, score), np.stack([score, score], 1)):
+        for of in (adjusted.scores, adjusted.decisions):
+            with pytest.raises(EvenhandError, match="score"):
+                of(wrong, **more)
+
+
+@pytest.mark.parametrize("how", ["dfr", "inferred", "merged"])
+def test_new_features_are_checked(how):
+    score, features, label, group = world(400, 2)
+    settings = {} if how == "dfr" else {"features": features, "at_test": how}
+    inputs, method = (features, "dfr") if how == "dfr" else (score, "thresholds")
+    adjusted = mitigate(inputs, label, group, method, **settings)
+    missing = np.where(np.arange(400)[:, None] == 7, np.nan, features)
+    for wrong, text in ((features[:, :1], r"\(n, 2\)"), (missing, "row 7")):
+        with pytest.raises(EvenhandError, match=text):
+            adjusted.decisions(wrong) if how == "dfr" else adjusted.decisions(score, features=wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("features_or_scores", ["high"] * 200),
+        ("y_true", 1),
+        ("groups", "a"),
+        ("groups", {"sex": "a"}),
+        ("groups", {}),
+        ("groups", [["a"], ["a", "b"]] * 100),
+        ("patients", ["p", None] * 100),
+        ("patients", ["p", float("nan")] * 100),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(name, wrong):
+    score, _, label, group = world(200, 0)
+    given = {"features_or_scores": score, "y_true": label, "groups": group} | {name: wrong}
+    with pytest.raises(EvenhandError):
+        mitigate(**given, method="recalibrate")
+
+
+def test_pandas_columns_in_another_order_are_refused():
+    score, _, label, group = world(200, 0)
+    shuffled = pd.Series(group, name="sex").sample(frac=1, random_state=0)
+    with pytest.raises(EvenhandError, match="another order"):
+        mitigate(pd.Series(score), label, shuffled, "recalibrate")
+    adjusted = mitigate(score, label, group, "recalibrate")
+    with pytest.raises(EvenhandError, match="another order"):
+        adjusted.scores(pd.Series(score), shuffled)

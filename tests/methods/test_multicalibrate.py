@@ -116,3 +116,9 @@ def test_p_values_are_adjusted_over_all_segments():
     assert all(test.p_adjusted >= alone[test.segment] - 0.05 for test in together)
     surest = min(together, key=lambda test: test.p_adjusted)
     assert surest.p_adjusted > 2 * alone[surest.segment]
+
+
+def test_the_smallest_p_value_is_one_over_the_draws_and_one():
+    labels = np.ones(200, int)
+    (test,) = check_segments(np.full(200, 0.1), labels, {"all": labels == 1}, draws=99)
+    assert test.p_adjusted == pytest.approx(1 / 100)

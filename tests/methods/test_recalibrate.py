@@ -72,3 +72,19 @@ def test_the_ridge_is_chosen_by_what_other_patients_show():
     apart = recalibrate(*world(5, factor=4.0), ridges=(0.1, 1e6))
     alike = recalibrate(*world(5, n=80, factor=1.0), ridges=(0.001, 1e6))
     assert (apart.ridge, alike.ridge) == (0.1, 1e6)
+
+
+def test_lines_are_those_of_scikit_learn_in_each_group():
+    scores, labels, groups = world(4)
+    shifted = expit(logit(scores) + np.where(groups == "minority", 1.5, -0.5))
+    fit = recalibrate(shifted, labels, groups, ridges=(1e-9,))
+    for level in ("minority", "majority"):
+        own = groups == level
+        model = LogisticRegression(C=np.inf, tol=1e-8).fit(
+            logit(shifted[own])[:, None], labels[own]
+        )
+        line = fit.groups[level]
+        assert line.slope == pytest.approx(model.coef_[0, 0], abs=1e-3)
+        assert line.intercept == pytest.approx(model.intercept_[0], abs=1e-3)
+        repaired = fit.apply(shifted[own], groups[own])
+        assert repaired.mean() == pytest.approx(labels[own].mean(), abs=1e-3)

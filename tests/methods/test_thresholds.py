@@ -9,7 +9,11 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from evenhand.errors import EvenhandError
-from evenhand.methods.afterwards.thresholds import choose_thresholds, positives_needed
+from evenhand.methods.afterwards.thresholds import (
+    choose_thresholds,
+    halfway_down,
+    positives_needed,
+)
 
 SCORES = st.lists(st.integers(0, 20), min_size=1, max_size=30)
 
@@ -120,3 +124,9 @@ def test_unknown_rows_take_the_pooled_threshold():
 def test_arrays_that_do_not_fit_are_refused(scores, labels, groups, text):
     with pytest.raises(EvenhandError, match=text):
         choose_thresholds(scores, labels, list(groups))
+
+
+def test_between_neighbouring_numbers_the_threshold_stays():
+    low = 0.5
+    high = float(np.nextafter(low, 1))
+    assert halfway_down(high, np.array([low, high])) == high

@@ -256,3 +256,48 @@ def test_the_figure():
     assert sorted(drawn, reverse=True) == list(drawn)
     with pytest.raises(UnknownNameError, match="no parameter '5'"):
         found.plot("5")
+
+
+def small():
+    return nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Tanh(), nn.Linear(4, 2)).train()
+
+
+@pytest.mark.parametrize("estimator", ["ggn", "ggn-mc", "fisher", "hutchinson"])
+def test_inputs_that_are_not_finite_are_refused(estimator):
+    module, inputs = small(), torch.randn(12, 3)
+    inputs[0, 0] = torch.nan
+    before = state(module)
+    with pytest.raises(EvenhandError, match=r"not (all )?finite"):
+        group_saliency(module, [(inputs, LABELS, SEX)], estimator=estimator, **ROLES)
+    assert_same(before, module)
+
+
+def test_a_caller_without_gradients_gets_the_same():
+    module, batches = small(), [(torch.randn(12, 3), LABELS, SEX)]
+    expected = group_saliency(module, batches, **ROLES)
+    with torch.no_grad():
+        found = group_saliency(module, batches, **ROLES)
+    assert torch.equal(found["0.weight"], expected["0.weight"])
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"batches": None}, "batches= is NoneType"),
+        ({"labels": ["a"] * 12}, "labels of batch 1"),
+        ({"labels": None}, "labels of batch 1"),
+        ({"groups": None}, "0 groups"),
+        ({"groups": [["f"]] * 12}, "groups of batch 1"),
+        ({"betas": ["m"]}, "give a mapping"),
+        ({"betas": {"m": "much"}}, "no number from 0 up"),
+        ({"draws": 1.5}, "draws=1.5"),
+    ],
+)
+def test_wrong_kinds_of_arguments_are_refused_by_name(change, text):
+    module = small()
+    labels, groups = change.pop("labels", LABELS), change.pop("groups", SEX)
+    batches = change.pop("batches", [(torch.randn(12, 3), labels, groups)])
+    before = state(module)
+    with pytest.raises(EvenhandError, match=text):
+        group_saliency(module, batches, **(ROLES | change))
+    assert_same(before, module)

@@ -143,7 +143,6 @@ BATCHES = [(torch.randn(12, 4), LABELS, SEX)]
     [
         ({"batches": iter(BATCHES)}, "can be read only once"),
         ({"evaluate": lambda network: math.nan}, "undefined for the untouched network"),
-        ({"evaluate": lambda network: None}, r"returned None; .* a number, or \(value, protected"),
         ({"structure": "row"}, "no structure 'row'; there are: channel, weight"),
         ({"structure": "channel"}, "give example="),
         ({"ignore": ["layr"]}, "ignore= names 'layr'"),
@@ -183,3 +182,21 @@ def test_what_cannot_be_narrowed_is_refused_in_two_lines():
         )
     assert len(str(refused.value).splitlines()) <= 2
     assert_same(before, module)
+
+
+@pytest.mark.parametrize("value", [None, "a", (1, 2, 3), ()])
+def test_an_evaluation_that_is_no_number_is_refused(value):
+    module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    batches = [(torch.randn(12, 3), LABELS, SEX)]
+    with pytest.raises(EvenhandError, match="evaluate= returns"):
+        prune_module(module, batches, lambda _: value, budget=0, **ROLES)
+
+
+def test_a_pair_may_be_a_tensor():
+    module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    batches = [(torch.randn(12, 3), LABELS, SEX)]
+    pruned = prune_module(
+        module, batches, lambda _: torch.tensor([0.5, 1.0]), budget=0, limit=20, **ROLES
+    )
+    assert pruned.curve[["value", "protected"]].iloc[0].tolist() == [0.5, 1.0]
+    assert pruned.step == 0  # no later step beats the first

@@ -102,6 +102,33 @@ def flat(*layers: nn.Module, channels: int) -> nn.Sequential:
     )
 
 
+class Functional(nn.Module):
+    """Attention that multiplies by the weight of a layer itself, with biases of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attn = timm.models.beit.Attention(8, num_heads=2, qkv_bias=True, window_size=(2, 2))
+        self.head = nn.Linear(8, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.attn(x).mean(1))
+
+
+def _swin() -> nn.Module:
+    return timm.create_model(
+        "swin_tiny_patch4_window7_224", num_classes=CLASSES, img_size=16, window_size=2,
+        depths=(2, 1), embed_dim=4, num_heads=(2, 2),
+    )  # fmt: skip
+
+
+PARTLY: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "windows": (Windows, (5, 4)),
+    "functional": (Functional, (5, 8)),
+    "swin": (_swin, (3, 16, 16)),
+}
+"""Networks of which weights and norms alone are handled, not the tables of positions."""
+
+
 def _vit() -> nn.Module:
     return timm.create_model(
         "test_vit",
@@ -144,6 +171,22 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         ),
         (3, 4, 4),
     ),
+    "volumes": (
+        lambda: flat(
+            nn.Conv3d(2, 4, 3, stride=2, padding=1), nn.BatchNorm3d(4), nn.ReLU(),
+            nn.Conv3d(4, 4, (1, 2, 2), groups=2), nn.Flatten(2), channels=4,
+        ),
+        (2, 5, 6, 6),
+    ),
+    "activated": (
+        lambda: flat(
+            timm.layers.Conv2dSame(3, 4, 3, stride=2), timm.layers.BatchNormAct2d(4),
+            timm.layers.Conv2dSame(4, 4, 4, groups=4),
+            timm.layers.GroupNormAct(4, 2, act_layer=nn.SiLU),
+            timm.layers.LayerNormAct2d(4, act_layer=nn.GELU), nn.Flatten(2), channels=4,
+        ),
+        (3, 7, 7),
+    ),
     "vit": (_vit, (3, 32, 32)),
     "words": (Words, (7,)),
 }  # fmt: skip
@@ -151,7 +194,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 
 def make(name: str) -> tuple[nn.Module, Tensor, Tensor]:
     """Return a network in float64 and in training mode with all numbers in play, inputs, labels."""
-    build, shape = NETWORKS[name]
+    build, shape = (NETWORKS | PARTLY)[name]
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = build().double().train()

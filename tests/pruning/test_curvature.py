@@ -8,11 +8,11 @@ import pytest
 import torch
 from tests.pruning.networks import (
     NETWORKS,
+    PARTLY,
     SAMPLES,
     Aside,
     Tied,
     Twice,
-    Windows,
     by_name,
     exact_fisher,
     exact_ggn,
@@ -51,6 +51,19 @@ def test_ggn_is_the_diagonal_of_jsj(name, batches):
     found = curvature("ggn", network, inputs, labels, batches=batches)
     for group, rows in GROUPS.items():
         assert_equal(found[group], exact_ggn(network, inputs[rows]))
+
+
+@pytest.mark.parametrize("name", PARTLY)
+def test_layers_that_see_windows_or_are_not_called(name):
+    network, inputs, labels = make(name)
+    names = [
+        one for one, _ in network.named_parameters()
+        if not one.endswith(("_table", "q_bias", "v_bias"))
+    ]  # fmt: skip
+    found = curvature("ggn", network, inputs, labels, names=names)
+    for group, rows in GROUPS.items():
+        exact = exact_ggn(network, inputs[rows])
+        assert_equal(found[group], {one: exact[one] for one in names})
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -161,7 +174,17 @@ class Scaled(nn.Linear):
     ("network", "shape", "message"),
     [
         (Twice(), (4,), r"layer \(2 times\)"),
-        (Windows(), (5, 4), "layer inside gets 30 rows for 6 samples"),
+        (
+            nn.Sequential(
+                nn.Unflatten(1, (2, 1, 2)),
+                nn.Flatten(0, 1),
+                nn.Conv1d(1, 3, 2),
+                nn.Unflatten(0, (-1, 2)),
+                nn.Flatten(),
+            ),
+            (4,),
+            "layer 2 gets 12 rows for 6 samples",
+        ),
         (Tied(), (4,), "weights that layers share: into.weight = out.weight"),
         (
             nn.Sequential(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
@@ -91,8 +91,8 @@ class Source:
     @property
     def facts(self) -> dict[str, Any]:
         """What a run keeps of it, as JSON values; its notes stand among those of the run."""
-        known = {name: value for name, value in asdict(self).items() if value is not None}
-        return {name: value for name, value in known.items() if name != "notes"}
+        facts = {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: value for name, value in facts.items() if name != "notes"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +130,65 @@ class Cohort:
 
     def __len__(self) -> int:
         return len(self.table)
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,
+        frame: pd.DataFrame,
+        *,
+        label: str,
+        patient: str,
+        attribute: str | Sequence[str] = (),
+        bins: str | Sequence[str] = (),
+        positive: str | None = None,
+        image: Callable[[Any], Any] | None = None,
+        version: str | None = None,
+    ) -> Cohort:
+        """Return a cohort of the images of a torch ``Dataset`` or a Hugging Face ``Dataset``.
+
+        Jobs take it in the place of DATA: ``evenhand.finetune(cohort, attribute="sex", out=…)``.
+
+        Parameters
+        ----------
+        dataset
+            Has ``len()`` and gives sample k by ``dataset[k]``, always the same: without random
+            augmentation. Normalisation is the model's: values are 0 … 255, or 0 … 1.
+        frame
+            Row k is about ``dataset[k]``.
+        label, patient, attribute
+            Its columns, as a table of your own has them.
+        bins, positive
+            As the flags of a table: ``"age=60"``, the positive one of two classes.
+        image
+            From an item of ``dataset`` to its image: a PIL image, ``(H, W)``, ``(H, W, 1 or 3)``,
+            or a tensor ``(1 or 3, H, W)``. By default the first of a tuple; of a mapping
+            ``"image"`` or ``"pixel_values"``; else the item.
+        version
+            Changes when the images do. Without it every image is read once more, to see that.
+
+        Raises
+        ------
+        EvenhandError
+            Lengths differ, a column is refused, or an item is no image.
+
+        Examples
+        --------
+        >>> images = [np.full((8, 8), 40 * k, np.uint8) for k in range(4)]
+        >>> frame = pd.DataFrame({"dx": [0, 1, 0, 1], "id": [1, 1, 2, 3], "sex": list("ffmm")})
+        >>> cohort = Cohort.from_dataset(images, frame, label="dx", patient="id", attribute="sex")
+        >>> cohort.levels, cohort.read("3").shape
+        ({'sex': ('f', 'm')}, (8, 8, 3))
+        """
+        from evenhand.cohort.datasets import dataset_cohort
+        from evenhand.cohort.settings import DataSettings
+
+        settings = DataSettings(
+            data="dataset:", label=label, patient=patient, positive=positive,
+            attribute=(attribute,) if isinstance(attribute, str) else tuple(attribute),
+            bins=(bins,) if isinstance(bins, str) else tuple(bins),
+        )  # fmt: skip
+        return dataset_cohort(dataset, frame, settings, image, version)
 
     @property
     def labels(self) -> NDArray[np.int64]:

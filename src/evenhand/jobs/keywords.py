@@ -11,6 +11,8 @@ from typing import Any, Protocol, TypeVar, get_origin, overload
 
 from pydantic import ValidationError
 
+from evenhand.cohort.cohort import Cohort
+from evenhand.cohort.datasets import hand_over
 from evenhand.earlier_names import current_settings, refuse_both_names
 from evenhand.errors import EvenhandError, unknown_name
 from evenhand.settings import Settings, plain_values, problems
@@ -83,7 +85,7 @@ def with_keywords(
 def make_settings(kind: type[S], given: Mapping[str, Any]) -> S:
     """Return settings from keywords.
 
-    A path or a run may stand for a text, and one value for several.
+    A path or a run may stand for a text, a cohort for DATA, and one value for several.
 
     Raises
     ------
@@ -100,8 +102,12 @@ def make_settings(kind: type[S], given: Mapping[str, Any]) -> S:
     values = current_settings(given)
     for name in values.keys() - kind.model_fields.keys():
         raise unknown_name("setting", name, kind.model_fields)
+    handed = {
+        name: hand_over(value) if isinstance(value, Cohort) else value
+        for name, value in values.items()
+    }
     try:
-        return kind.model_validate(plain_values(kind, values))
+        return kind.model_validate(plain_values(kind, handed))
     except ValidationError as error:
         raise EvenhandError("; ".join(problems(error, kind))) from None
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
@@ -23,6 +25,9 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 Count = Annotated[int, Field(ge=1, le=2**31)]
 """A whole number from 1."""
+
+Strengths = Annotated[Sequence[Positive], Field(min_length=1)]
+"""Numbers above 0, at least one."""
 
 UNKNOWN = "unknown"
 MOST_UNKNOWN = 0.2
@@ -79,8 +84,8 @@ def rows_of(
     Raises
     ------
     EvenhandError
-        Lengths differ, labels are no classes, only one class occurs, or the group of more than a
-        fifth of the rows is unknown.
+        Lengths differ, labels are no classes, only one class occurs, a patient is missing, or the
+        group of more than a fifth of the rows is unknown.
 
     Examples
     --------
@@ -88,8 +93,8 @@ def rows_of(
     ('a', 'b')
     """
     label = _labels(labels, classes)
-    group = _names(groups)
-    patient = np.arange(len(label)) if patients is None else np.asarray(patients)
+    group = names_of(groups)
+    patient = np.arange(len(label)) if patients is None else _as_given(patients)
     for what, array in (("groups", group), ("patients", patient)):
         if array.shape != label.shape:
             raise EvenhandError(
@@ -102,10 +107,42 @@ def rows_of(
             f"method needs it for at least {1 - MOST_UNKNOWN:.0%}. Leave these rows out, or choose "
             "a method that needs no attribute in training."
         )
-    return Rows(label, group, np.unique(patient, return_inverse=True)[1])
+    return Rows(label, group, _codes(patient))
 
 
-def scores_of(scores: ArrayLike, count: int) -> NDArray[np.float64]:
+def _codes(patients: NDArray[Any]) -> NDArray[np.intp]:
+    codes = pd.factorize(patients)[0]
+    if (codes < 0).any():
+        row = int(np.flatnonzero(codes < 0)[0])
+        raise EvenhandError(f"the patient of row {row} is missing; give one for each row.")
+    return codes.astype(np.intp)
+
+
+def features_of(features: ArrayLike, width: int | None = None) -> NDArray[Any]:
+    """Check features ``(n, D)``, with ``width`` as D; they keep the precision that they have.
+
+    Raises
+    ------
+    EvenhandError
+        Another shape, no column, or a value that is no finite number.
+    """
+    table = np.asarray(features)
+    fits = table.dtype.kind in "iufb" and table.ndim == 2
+    if not fits or table.shape[1] != (width or table.shape[1]):
+        wanted = "D" if width is None else str(width)
+        raise EvenhandError(
+            f"features of shape {table.shape} and type {table.dtype}; give an array (n, {wanted}) "
+            "of numbers, one row for each sample."
+        )
+    if not table.shape[1]:
+        raise EvenhandError("the features have no column; give an array (n, D) of numbers.")
+    if not np.isfinite(table.sum()) and not np.isfinite(table).all():
+        row = int(np.flatnonzero(~np.isfinite(table).all(axis=1))[0])
+        raise EvenhandError(f"the features of row {row} are not all finite numbers.")
+    return table
+
+
+def scores_of(scores: ArrayLike, count: int | None = None) -> NDArray[np.float64]:
     """Check probabilities of class 1, ``(n,)``, for ``count`` rows.
 
     Raises
@@ -113,12 +150,15 @@ def scores_of(scores: ArrayLike, count: int) -> NDArray[np.float64]:
     EvenhandError
         Another shape, a missing value, or a value outside 0 … 1 (a logit).
     """
-    score = np.asarray(scores, dtype=np.float64)
-    if score.shape != (count,):
+    given = np.asarray(scores)
+    if given.shape != (given.shape[:1] if count is None else (count,)):
+        rows = "" if count is None else f" for {counted(count, 'row')}"
         raise EvenhandError(
-            f"scores of shape {score.shape} for {counted(count, 'row')}; give the probability of "
-            "class 1 for each row."
+            f"scores of shape {given.shape}{rows}; give the probability of class 1 for each row."
         )
+    if given.dtype.kind not in "iufb" and given.size:
+        raise EvenhandError(f"scores are {given.dtype}; give numbers, probabilities of class 1.")
+    score = given.astype(np.float64)
     outside = ~((score >= 0) & (score <= 1))
     if outside.any():
         row = int(np.flatnonzero(outside)[0])
@@ -178,8 +218,35 @@ def _labels(labels: ArrayLike, classes: int) -> NDArray[np.int64]:
     return label.astype(np.int64)
 
 
-def _names(groups: ArrayLike) -> NDArray[np.str_]:
-    raw = np.asarray(groups, dtype=object)
-    blank = np.array([value is None or value != value for value in raw.ravel()], dtype=bool)
-    names = np.where(blank.reshape(raw.shape), UNKNOWN, raw)
-    return names.astype(np.str_)
+def names_of(groups: ArrayLike) -> NDArray[np.str_]:
+    """Return the names of groups; a missing one is ``"unknown"``.
+
+    Whole numbers are named alike whatever their type: pandas turns them into floats where one of
+    them is missing.
+
+    Examples
+    --------
+    >>> names_of([1.0, 2, None, "f"]).tolist()
+    ['1', '2', 'unknown', 'f']
+    """
+    raw = _as_given(groups)
+    if raw.dtype.kind in "US":
+        return raw.astype(np.str_)
+    raw = raw.astype(object)
+    if any(isinstance(value, list | dict | set) for value in raw.ravel()):
+        raise EvenhandError("groups hold lists; give one name for each row.")
+    names = {value: _name(value) for value in pd.unique(raw.ravel())}
+    named = [names.get(value, UNKNOWN) for value in raw.ravel()]
+    return np.array(named, dtype=np.str_).reshape(raw.shape)
+
+
+def _as_given(values: ArrayLike) -> NDArray[Any]:
+    """Return an array; numpy makes text of a missing value beside texts in a list."""
+    return values if isinstance(values, np.ndarray) else np.asarray(values, dtype=object)
+
+
+def _name(value: Any) -> str:
+    if pd.isna(value):
+        return UNKNOWN
+    whole = isinstance(value, float | np.floating) and value % 1 == 0
+    return str(int(value) if whole else value)

@@ -19,7 +19,7 @@ from evenhand.methods.afterwards.thresholds import (
     patient_scores,
     promised_threshold,
 )
-from evenhand.methods.arrays import Rows, logit, rows_of, scores_of
+from evenhand.methods.arrays import Rows, features_of, logit, rows_of, scores_of
 from evenhand.methods.group_head import GroupHead, fit_group_head
 from evenhand.methods.post_hoc import Need
 
@@ -79,7 +79,7 @@ class AttributeFree:
 
         With ``merged`` they are new ones, which are decided at 0.5; else they stay as they are.
         """
-        score = np.asarray(scores, dtype=np.float64)
+        score = scores_of(scores)
         if self.rule == "inferred":
             return score
         moved: Floats = expit(logit(score) - self.offsets(features))
@@ -87,7 +87,8 @@ class AttributeFree:
 
     def decide(self, scores: ArrayLike, features: ArrayLike) -> NDArray[np.bool_]:
         """Return the decision of each row, ``(n,)``."""
-        return logit(np.asarray(scores, dtype=np.float64)) >= self.offsets(features)
+        offsets = self.offsets(features)
+        return logit(scores_of(scores, len(offsets))) >= offsets
 
 
 def choose_without_attribute(
@@ -137,12 +138,9 @@ def choose_without_attribute(
     groups in these two ways.
     """
     rows = rows_of(labels, groups, patients)
-    score, table = scores_of(scores, len(rows)), np.asarray(features, np.float64)
-    if table.ndim != 2 or len(table) != len(rows) or not np.isfinite(table).all():
-        raise EvenhandError(
-            f"features of shape {table.shape} for {len(rows)} rows; give a row of finite numbers "
-            "for each."
-        )
+    score, table = scores_of(scores, len(rows)), features_of(features).astype(np.float64)
+    if len(table) != len(rows):
+        raise EvenhandError(f"{len(table)} rows of features for {len(rows)} labels.")
     promise = aim == "minimum-sensitivity"
     first, second = _halves(rows, promise or head is None, seed)
     if head is None:
@@ -198,11 +196,12 @@ def _reached(
         member = rows.groups == level
         best[level] = patient_scores(margins[member], rows.take(member))
     if not promise:
-        achieved = {level: float((of >= 0).mean()) for level, of in best.items()}
+        achieved = {level: float((values >= 0).mean()) for level, values in best.items()}
         return {
-            level: GroupThreshold(0.0, len(of), achieved[level]) for level, of in best.items()
+            level: GroupThreshold(0.0, len(values), achieved[level])
+            for level, values in best.items()
         }, 0.0
-    bounds = {level: promised_threshold(of, value, tail) for level, of in best.items()}
+    bounds = {level: promised_threshold(values, value, tail) for level, values in best.items()}
     lowest = min(bound.threshold for bound in bounds.values())
     shift = halfway_down(lowest, np.unique(margins))
     return {

@@ -18,7 +18,7 @@ from evenhand.errors import EvenhandError
 from evenhand.methods.arrays import Count as Count
 from evenhand.methods.arrays import NotNegative as NotNegative
 from evenhand.methods.arrays import Positive as Positive
-from evenhand.methods.arrays import Rows, rows_of
+from evenhand.methods.arrays import Rows, names_of, rows_of
 from evenhand.methods.ranges import Range
 
 By = Literal["attribute", "label*attribute"]
@@ -263,7 +263,7 @@ def level_codes(groups: ArrayLike, levels: tuple[str, ...]) -> NDArray[np.int64]
     """
     place = {level: code for code, level in enumerate(levels)}
     return np.array(
-        [place.get(str(group), UNKNOWN) for group in np.asarray(groups)], dtype=np.int64
+        [place.get(group, UNKNOWN) for group in names_of(groups).tolist()], dtype=np.int64
     )
 
 

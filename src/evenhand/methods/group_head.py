@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evenhand.errors import EvenhandError
-from evenhand.methods.arrays import UNKNOWN
+from evenhand.methods.arrays import UNKNOWN, features_of, names_of
 
 Floats = NDArray[np.float64]
 
@@ -42,7 +42,8 @@ class GroupHead:
     def outputs(self, features: ArrayLike) -> Floats:
         """Return the numbers ``(n, K)`` of features ``(n, D)``."""
         weight, bias = np.array(self.weight), np.array(self.bias)
-        outputs: Floats = np.asarray(features, np.float64) @ weight.T + bias
+        table = features_of(features, weight.shape[1]).astype(np.float64)
+        outputs: Floats = table @ weight.T + bias
         return outputs
 
     def group(self, features: ArrayLike) -> NDArray[np.str_]:
@@ -72,7 +73,7 @@ def fit_group_head(
     """
     from sklearn.linear_model import LogisticRegression, Ridge
 
-    table, names = np.asarray(features, np.float64), np.asarray(groups).astype(np.str_)
+    table, names = np.asarray(features, np.float64), names_of(groups)
     drawn = np.random.default_rng(seed).permutation(np.flatnonzero(names != UNKNOWN))[:MOST]
     table, names = table[drawn], names[drawn]
     levels = np.unique(names)

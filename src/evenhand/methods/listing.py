@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from textwrap import fill
 
 from evenhand.methods.post_hoc import PostHoc
+from evenhand.methods.ranges import OneOf, Range
 from evenhand.methods.registry import Method, Stage, methods
 
 HEADINGS: dict[Stage, str] = {
@@ -33,6 +34,7 @@ def _lines(method: Method) -> str:
         facts = [_settings(inspect.signature(kind).parameters)]
         needs = "needs" if kind.needs_attribute else "does not need"
         facts.append(f"Training {needs} the attribute.")
+        facts.append(_ranges(kind.ranges))
     text = " ".join([method.title, *filter(None, facts)])
     indent = " " * 22
     return fill(text, WIDTH, initial_indent=f"  {method.name:<20}", subsequent_indent=indent)
@@ -44,6 +46,17 @@ def _settings(parameters: Mapping[str, inspect.Parameter]) -> str:
     if not given:
         return ""
     return f"Settings: {', '.join(f'{p.name}={_text(p.default)}' for p in given)}."
+
+
+def _ranges(ranges: Mapping[str, Range]) -> str:
+    """Return what a search chooses, with the ranges."""
+    told = [
+        f"{name} {'/'.join(map(str, r.values))}"
+        if isinstance(r, OneOf)
+        else f"{name} {r.low:g} to {r.high:g}"
+        for name, r in ranges.items()
+    ]
+    return f"Searched by tune --search methods: {', '.join(told)}." if told else ""
 
 
 def _text(value: object) -> str:

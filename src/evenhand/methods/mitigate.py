@@ -11,8 +11,10 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from evenhand.errors import EvenhandError
+from evenhand.methods.arrays import UNKNOWN, names_of
 from evenhand.methods.post_hoc import Fit, Need, PostHoc
 from evenhand.methods.registry import post_hoc_from_text
+from evenhand.tables.row_order import group_columns, refuse_other_order
 
 Floats = NDArray[np.float64]
 GroupsLike = ArrayLike | pd.Series | pd.DataFrame | Mapping[str, ArrayLike]
@@ -31,11 +33,15 @@ class Adjusted:
         `AttributeFree`, or what a method of your own returns).
     kind
         What the method takes.
+    attributes
+        Names of the attributes that it was fitted on, which new rows need by these names; an array
+        without a name is ``"group"``, and fits any one attribute.
     """
 
     method: str
     fit: Fit
     kind: PostHoc
+    attributes: tuple[str, ...]
 
     @property
     def attribute(self) -> Need:
@@ -94,7 +100,7 @@ class Adjusted:
 
     def _by(self, inputs: ArrayLike, groups: GroupsLike | None, features: ArrayLike | None) -> Any:
         """Return what the fit takes beside the inputs: groups, features, or nothing."""
-        count = len(np.asarray(inputs))
+        count = len(np.atleast_1d(np.asarray(inputs)))
         if self.attribute == "no":
             return None
         if self.attribute == "inferred":
@@ -108,7 +114,17 @@ class Adjusted:
                 f"{self.method} needs the group of each row when it scores; give groups=, or "
                 "choose a method that needs no attribute then."
             )
-        return _given(groups, self.kind, count)
+        refuse_other_order({"scores": inputs, **group_columns(groups)})
+        table = _of_rows(_table(groups), count, "groups")
+        unnamed = "group" in (*table, *self.attributes)
+        if unnamed and table.shape[1] == len(self.attributes) == 1:
+            table.columns = pd.Index(self.attributes)
+        if absent := [name for name in self.attributes if name not in table]:
+            raise EvenhandError(
+                f"{self.method} was fitted on {', '.join(self.attributes)}, and groups= has no "
+                f"{', '.join(absent)}; it has: {', '.join(table)}."
+            )
+        return _given(table[list(self.attributes)], self.kind)
 
 
 def mitigate(
@@ -169,54 +185,50 @@ def mitigate(
     >>> adjusted = mitigate(score, label, sex, "thresholds", value=0.8)
     >>> found = adjusted.decisions(score, sex)
     >>> [round(float(found[(label == 1) & (sex == level)].mean()), 2) for level in ("f", "m")]
-    [0.8, 0.8]
+    [0.81, 0.81]
     >>> adjusted.attribute
     'yes'
     """
-    name, kind, listed = post_hoc_from_text(method)
-    kind.check_settings(name, settings)
-    if twice := sorted(listed.keys() & settings.keys()):
-        raise EvenhandError(f"{', '.join(twice)} of {name} is given twice.")
+    name, kind, checked = post_hoc_from_text(method, **settings)
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise EvenhandError(f"seed={seed!r}: give a whole number from 0 up.")
+    named = {"scores": features_or_scores, "y_true": y_true, "patients": patients}
+    refuse_other_order({**named, **group_columns(groups)})
     inputs = np.asarray(features_or_scores)
-    count = len(np.asarray(y_true))
     if inputs.ndim != (2 if kind.takes == "features" else 1):
         what = "features (n, D)" if kind.takes == "features" else "scores (n,) of class 1"
         raise EvenhandError(f"{name} takes {what}; the array has the shape {inputs.shape}.")
     computed = kind.computed({"patients": patients, "features": features, "seed": seed})
-    by = _given(groups, kind, count)
-    fit: Fit = kind.fit(inputs, y_true, by, **computed, **listed, **settings)
-    return Adjusted(name, fit, kind)
+    table = _of_rows(_table(groups), np.atleast_1d(np.asarray(y_true)).shape[0], "groups")
+    fit: Fit = kind.fit(inputs, y_true, _given(table, kind), **computed, **checked)
+    return Adjusted(name, fit, kind, tuple(table))
 
 
-def _given(groups: GroupsLike, kind: PostHoc, count: int) -> Any:
+def _given(table: pd.DataFrame, kind: PostHoc) -> Any:
     """Return groups as a method takes them: one name for each row, or a table of attributes."""
-    table = _table(groups)
-    _of_rows(table, count, "groups")
     if kind.groups == "table":
         return table
     if table.shape[1] == 1:
         return table.iloc[:, 0].to_numpy(dtype=object)
-    joined = table.astype(str).agg("*".join, axis=1)
-    return joined.where(table.notna().all(axis=1), None).to_numpy(dtype=object)
+    joined = table.agg("*".join, axis=1)
+    known = (table != UNKNOWN).all(axis=1)
+    return joined.where(known, UNKNOWN).to_numpy(dtype=object)
 
 
 def _table(groups: GroupsLike) -> pd.DataFrame:
-    if isinstance(groups, pd.DataFrame):
-        return groups.reset_index(drop=True)
-    if isinstance(groups, Mapping):
-        columns = {str(name): np.asarray(values, dtype=object) for name, values in groups.items()}
-        lengths = {name: len(values) for name, values in columns.items()}
-        if len(set(lengths.values())) > 1:
-            raise EvenhandError(f"the groups' arrays differ in length: {lengths}.")
-        return pd.DataFrame(columns)
-    values = np.asarray(groups, dtype=object)
-    if values.ndim != 1:
+    """Return the names of groups, a column for each attribute."""
+    if isinstance(groups, pd.DataFrame | Mapping):
+        columns = {str(name): names_of(groups[name]) for name in groups}
+    else:
+        name = str(groups.name) if isinstance(groups, pd.Series) and groups.name else "group"
+        columns = {name: names_of(groups)}
+    shapes = {name: values.shape for name, values in columns.items()}
+    if not columns or len(set(shapes.values())) > 1 or any(len(of) != 1 for of in shapes.values()):
         raise EvenhandError(
-            f"groups of shape {values.shape}; give one group for each row, or a mapping of "
-            "attributes."
+            f"the groups are no columns, or differ in length: {shapes}. Give one name for each "
+            "row, or a mapping or data frame with such a column for each attribute."
         )
-    name = str(groups.name) if isinstance(groups, pd.Series) and groups.name else "group"
-    return pd.DataFrame({name: values})
+    return pd.DataFrame(columns, dtype=object)
 
 
 def _of_rows(values: Any, count: int, what: str) -> Any:

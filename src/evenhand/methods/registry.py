@@ -11,7 +11,7 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -93,8 +93,8 @@ def register_method(
     """
 
     def register(definition: M) -> M:
-        said = title or (definition.__doc__ or "").partition("\n")[0]
-        _add(Method(name, said, stage, definition.__module__, definition))
+        line = title or (definition.__doc__ or "").partition("\n")[0]
+        _add(Method(name, line, stage, definition.__module__, definition))
         return definition
 
     if module is not None:
@@ -230,18 +230,20 @@ def method_text(name: str, settings: Mapping[str, Any]) -> str:
     return f"{name}:{listed}" if listed else name
 
 
-def post_hoc_from_text(text: str) -> tuple[str, PostHoc, dict[str, Any]]:
+def post_hoc_from_text(text: str, **more: Any) -> tuple[str, PostHoc, dict[str, Any]]:
     """Return the name of a method for trained models, the method, and the settings in the text.
 
     Parameters
     ----------
     text
         ``NAME`` or ``NAME:SETTING=VALUE,…``; several values of a setting have ``/`` between them.
+    **more
+        Settings that are not in the text, checked as those are.
 
     Raises
     ------
     EvenhandError
-        There is no such method or setting, or a value has the wrong type.
+        There is no such method or setting, a value has the wrong type, or one is given twice.
 
     Examples
     --------
@@ -253,8 +255,11 @@ def post_hoc_from_text(text: str) -> tuple[str, PostHoc, dict[str, Any]]:
     method: PostHoc = find_method(name, "afterwards").load()
     hints = get_type_hints(method.fit, include_extras=True)
     settings = _settings(text, listed, hints, dict.fromkeys(COMPUTED))
-    method.check_settings(name, settings)
-    return name, method, settings
+    method.check_settings(name, {**settings, **more})
+    if twice := sorted(settings.keys() & more.keys()):
+        raise EvenhandError(f"{', '.join(twice)} of {name} is given twice.")
+    typed = {setting: _typed(text, setting, value, hints) for setting, value in more.items()}
+    return name, method, {**settings, **typed}
 
 
 def _settings(
@@ -272,13 +277,15 @@ def _settings(
     return settings
 
 
-def _typed(text: str, setting: str, value: str, hints: Mapping[str, Any]) -> Any:
+def _typed(text: str, setting: str, value: Any, hints: Mapping[str, Any]) -> Any:
     """Return a setting's value in its type; one that the method lacks is refused later."""
     if setting not in hints:
         return value
-    several = get_origin(hints[setting]) is Sequence
+    hint = hints[setting]
+    bare = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    listed = isinstance(value, str) and get_origin(bare) is Sequence
     try:
-        return TypeAdapter(hints[setting]).validate_python(value.split("/") if several else value)
+        return TypeAdapter(hint).validate_python(value.split("/") if listed else value)
     except ValidationError as error:
         problem = error.errors()[0]["msg"].lower()
         raise EvenhandError(f"--method {text}: {setting}={value!r}: {problem}.") from error

@@ -43,6 +43,7 @@ from evenhand.reporting.sections.groups import everyone_line, group_lines, group
 from evenhand.reporting.terminal import print_table, print_verdicts
 from evenhand.reporting.text.vocabulary import shown
 from evenhand.tables.bins import FEW
+from evenhand.tables.row_order import group_columns, refuse_other_order
 
 SPLIT = "test"
 """What rows call their split, as those of predictions that know none."""
@@ -194,7 +195,7 @@ def measure_groups(
     0.75
     """
     given = {"y_true": y_true, "y_score": y_score, "against": against, "patients": patients}
-    _refuse_other_order({**given, **_columns(groups)})
+    refuse_other_order({**given, **group_columns(groups)})
     if len({*names}) < 2:
         raise EvenhandError(f"names={names!r}: give the two models two different names.")
     if not 0 <= threshold <= 1:
@@ -206,7 +207,7 @@ def measure_groups(
         if of_model is not None
     }
     rows = models[names[0]]
-    _refuse_measurements(_columns(groups))
+    _refuse_measurements(group_columns(groups))
     coded = as_groups(groups, len(rows))
     _refuse_single_patients(coded, rows)
     plan = Plan(
@@ -236,9 +237,9 @@ def _parts(
         rng = np.random.default_rng(seed)
         yield measured(rows, rng=rng, names=RowNames(name, split=SPLIT))
     if len(models) > 1:
-        (one, rows), (other, against) = models.items()
+        (first, rows), (second, against) = models.items()
         rng = np.random.default_rng(seed)
-        yield measured(rows, against=against, rng=rng, names=RowNames(one, other, SPLIT))
+        yield measured(rows, against=against, rng=rng, names=RowNames(first, second, SPLIT))
 
 
 def _samples(rows: Scored, groups: Mapping[str, Groups], plan: Plan) -> Samples:
@@ -252,7 +253,9 @@ def _scored(y_true: Any, y_score: Any, patients: Any, threshold: float) -> Score
     labels, scores = as_array(y_true), as_array(y_score)
     owners = None if patients is None else as_array(patients)
     lengths = {"y_true": labels, "scores": scores, "patients": owners}
-    counts = {name: len(one) for name, one in lengths.items() if one is not None and one.ndim}
+    counts = {
+        name: len(values) for name, values in lengths.items() if values is not None and values.ndim
+    }
     if len({*counts.values()}) > 1:
         lengths_text = ", ".join(f"{name} has {count:,}" for name, count in counts.items())
         raise EvenhandError(f"{lengths_text} rows; give one for each sample, in the same order.")
@@ -268,28 +271,6 @@ def _with_detectable(aggregates: Sequence[str]) -> tuple[str, ...]:
     """Add to gaps how large a difference would be found: no verdict goes without it."""
     listed = _listed(aggregates)
     return tuple(dict.fromkeys((*listed, DETECTABLE))) if "gap" in listed else listed
-
-
-def _columns(groups: Any) -> dict[str, Any]:
-    """Return the columns of groups as they were given."""
-    if isinstance(groups, pd.DataFrame | Mapping):
-        return {f"groups[{str(name)!r}]": groups[name] for name in groups}
-    return {"groups": groups}
-
-
-def _refuse_other_order(given: Mapping[str, Any]) -> None:
-    """Refuse pandas columns with the same index in another order: rows go by their places."""
-    indexed = {name: one.index for name, one in given.items() if hasattr(one, "index")
-               and isinstance(one.index, pd.Index)}  # fmt: skip
-    first_name, first_index = next(iter(indexed.items()), ("", pd.Index([])))
-    for name, index in indexed.items():
-        if index.equals(first_index) or len(index) != len(first_index):
-            continue
-        if set(index) == set(first_index):
-            raise EvenhandError(
-                f"{name} and {first_name} have the same index in another order, and rows go by "
-                f"their places. Put them in one order first: {name}.loc[{first_name}.index]."
-            )
 
 
 def _refuse_measurements(columns: Mapping[str, Any]) -> None:

@@ -30,6 +30,11 @@ def grouped(
     """
     seen: dict[Hashable, int] = {}
     number = 0
+    if not isinstance(batches, Iterable):
+        raise EvenhandError(
+            f"batches= is {type(batches).__name__}; give a list or a DataLoader of (inputs, "
+            "labels, groups)."
+        )
     for number, batch in enumerate(batches, 1):
         inputs, labels, levels = _parts(batch, number)
         places: dict[Hashable, list[int]] = {}
@@ -65,13 +70,15 @@ def _parts(batch: Any, number: int) -> tuple[Any, Tensor, list[Hashable]]:
     if not isinstance(batch, tuple | list) or len(batch) != 3:
         kind = f"{len(batch)} parts" if isinstance(batch, tuple | list) else type(batch).__name__
         raise EvenhandError(f"batch {number} is {kind}; give (inputs, labels, groups) in each.")
-    inputs, labels, groups = batch[0], torch.as_tensor(batch[1]), _levels(batch[2], number)
+    inputs, labels, groups = batch[0], _labels(batch[1], number), _levels(batch[2], number)
     if not isinstance(inputs, Tensor) and hasattr(inputs, "__array__"):
         inputs = torch.as_tensor(inputs)
     lengths = {"inputs": count_rows(inputs), "labels": len(labels), "groups": len(groups)}
     if len({length for length in lengths.values() if length is not None}) > 1:
-        told = ", ".join(f"{length} {name}" for name, length in lengths.items())
-        raise EvenhandError(f"batch {number} has {told}; give one of each for every sample.")
+        lengths_text = ", ".join(f"{length} {name}" for name, length in lengths.items())
+        raise EvenhandError(
+            f"batch {number} has {lengths_text}; give one of each for every sample."
+        )
     return inputs, labels, groups
 
 
@@ -83,7 +90,24 @@ def _levels(groups: Any, number: int) -> list[Hashable]:
                 "is about one: give its column alone."
             )
         groups = next(iter(groups.values()))
-    return list(groups.tolist() if hasattr(groups, "tolist") else groups)
+    levels = groups.tolist() if hasattr(groups, "tolist") else groups
+    column = list(levels) if isinstance(levels, Iterable) else []
+    if isinstance(levels, str) or not all(isinstance(level, Hashable) for level in column):
+        raise EvenhandError(
+            f"the groups of batch {number} are no column of names ({type(groups).__name__}); give "
+            "one for each sample."
+        )
+    return column
+
+
+def _labels(labels: Any, number: int) -> Tensor:
+    try:
+        return torch.atleast_1d(torch.as_tensor(labels))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise EvenhandError(
+            f"the labels of batch {number} are no numbers ({error}); give a tensor, an array or a "
+            "list of them."
+        ) from error
 
 
 def _rows(groups: Iterable[Hashable], places: Mapping[Hashable, Sequence[int]]) -> dict[Any, slice]:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from numbers import Real
 from typing import Any
 
 import torch
@@ -68,6 +69,7 @@ class Scoring:
         h = estimator(self.draws, seed, self.loss)(module, stream, names, self.forward)
         theta = {name: module.get_parameter(name).detach() for name in names}
         with torch.no_grad():
+            _refuse_infinite(h)
             balance = saliency(theta, h, self.unprivileged, self.betas)
             own = {group: error_change(theta, h[group]) for group in self.groups}
         return GroupSaliency(balance, own)
@@ -202,7 +204,7 @@ def group_saliency(
     scoring = make_scoring(
         module, unprivileged, betas, loss, estimator, parameters, forward, draws, seed
     )
-    with as_it_was(module):
+    with as_it_was(module), torch.enable_grad():
         return scoring.scores(module, batches)
 
 
@@ -219,8 +221,11 @@ def make_scoring(
 ) -> Scoring:
     """Check what saliency is asked for, and return it; arguments as in `group_saliency`."""
     find_estimator(estimator)
-    wrong = [group for group, beta in betas.items() if not 0 <= beta < math.inf]
-    if wrong:
+    if not isinstance(betas, Mapping):
+        raise EvenhandError(
+            f"betas={betas!r}: give a mapping of groups to weights, as {{'m': 0.3}}."
+        )
+    if wrong := [group for group, beta in betas.items() if not _is_weight(beta)]:
         raise EvenhandError(
             f"betas={dict(betas)}: the weight of {some(map(repr, wrong))} is no number from 0 up."
         )
@@ -229,7 +234,7 @@ def make_scoring(
             f"the group {unprivileged!r} cannot be privileged and unprivileged at once; leave it "
             "out of betas."
         )
-    if draws < 1:
+    if not isinstance(draws, int) or draws < 1:
         raise EvenhandError(f"draws={draws}: give a whole number from 1 up.")
     names = _names(module, parameters)
     return Scoring(
@@ -237,21 +242,36 @@ def make_scoring(
     )
 
 
+def _is_weight(beta: Any) -> bool:
+    return isinstance(beta, Real) and 0 <= beta < math.inf
+
+
+def _refuse_infinite(curvature: Mapping[Hashable, Mapping[str, Tensor]]) -> None:
+    infinite = [
+        name for own in curvature.values() for name in own if not own[name].isfinite().all()
+    ]
+    if infinite:
+        raise EvenhandError(
+            f"the second derivatives of {some(dict.fromkeys(infinite))} are not finite. Are inputs "
+            "or weights NaN, or too large for their type?"
+        )
+
+
 def _names(module: nn.Module, parameters: Collection[str] | None) -> tuple[str, ...]:
     if parameters is None:
         return prunable(module, ("conv", "linear"), find_head(module))
-    known = [name for name, _ in module.named_parameters()]
-    if unknown := [name for name in parameters if name not in known]:
-        raise _unknown_parameters(unknown, known)
+    names = [name for name, _ in module.named_parameters()]
+    if unknown := [name for name in parameters if name not in names]:
+        raise _unknown_parameters(unknown, names)
     if not parameters:
         raise EvenhandError("parameters= names nothing; leave it out for the usual weights.")
     wanted = set(parameters)
-    return tuple(name for name in known if name in wanted)
+    return tuple(name for name in names if name in wanted)
 
 
-def _unknown_parameters(unknown: Sequence[str], known: Sequence[str]) -> UnknownNameError:
-    near = difflib.get_close_matches(unknown[0], known, n=3)
+def _unknown_parameters(unknown: Sequence[str], names: Sequence[str]) -> UnknownNameError:
+    near = difflib.get_close_matches(unknown[0], names, n=3)
     return UnknownNameError(
         f"the network has no parameter {some(map(repr, unknown))}; near it: "
-        f"{', '.join(near) or some(known)}."
+        f"{', '.join(near) or some(names)}."
     )

@@ -106,7 +106,7 @@ def prune_module(
     share
         Percent of what is left that each step removes.
     limit
-        The highest sparsity in percent.
+        The highest sparsity in percent; as channels go whole, the last of them may pass it.
     ignore
         Names of modules or parameters that are left out.
     structure
@@ -198,7 +198,7 @@ class _Loop:
         return Pruned(_in_mode_of(original, best), _mask(original, best), curve, winner, why)
 
     def _score(self, module: nn.Module, number: int) -> Mapping[str, Tensor]:
-        with as_it_was(module):
+        with as_it_was(module), torch.enable_grad():
             return self.scoring.scores(module, self.batches, number)
 
     def _recover(self, state: State[nn.Module]) -> None:
@@ -211,13 +211,7 @@ class _Loop:
         with as_it_was(state.model), torch.no_grad():
             state.model.eval()
             measured = self.evaluate(state.model)
-        pair = isinstance(measured, tuple | list)
-        try:
-            value, protected = map(float, measured if pair else (measured, measured))  # type: ignore[arg-type]
-        except (TypeError, ValueError):
-            raise EvenhandError(
-                f"evaluate returned {measured!r}; let it return a number, or (value, protected)."
-            ) from None
+        value, protected, pair = _numbers(measured)
         return {
             "step": number,
             "sparsity": state.sparsity,
@@ -233,6 +227,20 @@ class _Loop:
 
     def _beats(self, row: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
         return not row["pair"] or bool(row["value"] > best["value"])
+
+
+def _numbers(measured: Any) -> tuple[float, float, bool]:
+    """Return what steps are judged by, what is protected, and whether both were given."""
+    listed = isinstance(measured, tuple | list) or getattr(measured, "ndim", 0) == 1
+    try:
+        numbers = [float(number) for number in (measured if listed else [measured])]
+    except (TypeError, ValueError, RuntimeError):
+        numbers = []
+    if len(numbers) not in (1, 2):
+        raise EvenhandError(
+            f"evaluate= returns {measured!r:.80}; give one number, or a pair (value, protected)."
+        )
+    return numbers[0], numbers[-1], len(numbers) == 2
 
 
 def _check_numbers(batches: Batches, budget: float, share: float, limit: float) -> None:
@@ -254,17 +262,17 @@ def _check_numbers(batches: Batches, budget: float, share: float, limit: float) 
 
 
 def _ignored(module: nn.Module, ignore: Collection[str]) -> set[str]:
-    """Return the parameters in the modules, or of the names, that are left out."""
+    """Return the names of the parameters that ``ignore`` names, or whose module it names."""
     names = [name for name, _ in module.named_parameters()]
-    known = {*names, *(name for name, _ in module.named_modules() if name)}
-    for one in ignore:
-        if one not in known:
-            near = difflib.get_close_matches(one, known, n=3)
+    all_names = {*names, *(name for name, _ in module.named_modules() if name)}
+    for name in ignore:
+        if name not in all_names:
+            near = difflib.get_close_matches(name, all_names, n=3)
             meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
             raise UnknownNameError(
-                f"ignore= names {one!r}, and the network has no such module or parameter.{meant}"
+                f"ignore= names {name!r}, and the network has no such module or parameter.{meant}"
             )
-    return {name for name in names for one in ignore if f"{name}.".startswith(f"{one}.")}
+    return {name for name in names for left_out in ignore if f"{name}.".startswith(f"{left_out}.")}
 
 
 def _copied(module: nn.Module) -> nn.Module:
@@ -318,17 +326,17 @@ def _cut(
 
 def _solid_attention(module: nn.Module) -> Iterator[str]:
     """Yield the attentions whose heads cannot be taken out one by one."""
-    for name, one in module.named_modules():
-        text = f"{name.rpartition('.')[2]} {type(one).__name__}".lower()
-        plain = isinstance(getattr(one, "qkv", None), nn.Linear) and hasattr(one, "attn_dim")
+    for name, part in module.named_modules():
+        text = f"{name.rpartition('.')[2]} {type(part).__name__}".lower()
+        plain = isinstance(getattr(part, "qkv", None), nn.Linear) and hasattr(part, "attn_dim")
         attends = "attn" in text or "attention" in text
-        if name and attends and not plain and list(one.parameters()):
+        if name and attends and not plain and list(part.parameters()):
             yield name
 
 
 def _in_mode_of(original: nn.Module, state: State[nn.Module]) -> nn.Module:
-    for name, one in original.named_modules():
-        state.model.get_submodule(name).training = one.training
+    for name, part in original.named_modules():
+        state.model.get_submodule(name).training = part.training
     return state.model
 
 

@@ -23,10 +23,15 @@ class GroupHeads(nn.Module):
         The head that every copy starts from.
     heads
         Number of heads K.
+    shift
+        ``(C,)`` what the mean is raised by when it scores.
     """
 
-    def __init__(self, first: nn.Linear, heads: int) -> None:
+    shift: Tensor
+
+    def __init__(self, first: nn.Linear, heads: int, shift: Tensor) -> None:
         super().__init__()
+        self.register_buffer("shift", shift)
         self.heads = heads
         self.linear = nn.Linear(first.in_features, heads * first.out_features)
         with torch.no_grad():
@@ -34,17 +39,19 @@ class GroupHeads(nn.Module):
             self.linear.bias.copy_(first.bias.repeat(heads))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return ``(B, K·C)`` in training mode, else the mean over heads ``(B, C)``."""
+        """Return ``(B, K·C)`` in training mode, else the raised mean over heads ``(B, C)``."""
         outputs: Tensor = self.linear(features)
-        return outputs if self.training else outputs.view(len(outputs), self.heads, -1).mean(dim=1)
+        if self.training:
+            return outputs
+        return outputs.view(len(outputs), self.heads, -1).mean(dim=1) + self.shift
 
     def joined(self) -> nn.Linear:
-        """Return the one linear layer that gives the mean of the heads."""
+        """Return the one linear layer that gives the raised mean of the heads."""
         classes = self.linear.out_features // self.heads
         head = nn.Linear(self.linear.in_features, classes)
         with torch.no_grad():
             head.weight.copy_(self.linear.weight.view(self.heads, classes, -1).mean(dim=0))
-            head.bias.copy_(self.linear.bias.view(self.heads, classes).mean(dim=0))
+            head.bias.copy_(self.linear.bias.view(self.heads, classes).mean(dim=0) + self.shift)
         return head
 
 
@@ -82,7 +89,8 @@ def split_head(model: Model, method: TrainingMethod, classes: int) -> None:
     """Replace a model's head by what its method trains."""
     heads, shift = method.head_outputs(classes) // classes, method.prior_shift()
     if heads > 1:
-        _replace_last(model, GroupHeads(_last(model), heads))
+        raised = torch.zeros(classes) if shift is None else shift
+        _replace_last(model, GroupHeads(_last(model), heads, raised))
     elif shift is not None:
         _replace_last(model, ShiftedHead(_last(model), shift))
 

@@ -16,8 +16,9 @@ WORDS = (
     *("benchmark", PHANTOMS, "--epochs", 1, "--trials", 2, "--folds", 2, "--seeds", 2),
     *("--lr-min", "1e-3", "--lr-max", "1e-2", "--strategy", "head"),
     *("--method", "group-balance", "--method", "thresholds", "--method", "dfr"),
+    *("--strategy", "fairtune"),
 )
-ENTRIES = ["erm", "group-balance", "thresholds", "dfr", "head"]
+ENTRIES = ["erm", "group-balance", "thresholds", "dfr", "head", "fairtune"]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def run(command, tmp_path_factory):
     out = tmp_path_factory.mktemp("benchmark") / "run"
     outcome = evenhand(*command, "--out", out)
     assert outcome.status == 0, outcome.err
-    assert "24 fits of at most 1 epoch" in outcome.out
+    assert "32 fits of at most 1 epoch" in outcome.out
     return out
 
 
@@ -64,7 +65,7 @@ def test_no_patient_of_a_fold_is_in_its_test_and_elsewhere_and_all_entries_share
             test = predictions.of_split("test").table["sample_id"]
             assert set(test) == set(folds.loc[folds["fold"] == fold, "sample_id"])
             seen.append(tuple(predictions.of_split("val").table["sample_id"]))
-        assert len(seen) == 6
+        assert len(seen) == 8
         assert len(set(seen)) == 1
 
 
@@ -82,6 +83,15 @@ def test_thresholds_change_decisions_alone(run):
     changes = {(one["base"], one["aggregate"]): one["value"] for one in entry["differences"]}
     assert changes["auc", "worst"] == 0
     assert changes["equalized_odds_difference", None] != 0
+
+
+def test_fairtune_draws_masks_and_has_as_many_trials_as_the_others(run):
+    for fold, seed in ((1, 0), (2, 1)):
+        fits = {name: read(run / "fits" / name / f"fold{fold}-seed{seed}" / "fit.json")
+                for name in ("erm", "fairtune")}  # fmt: skip
+        assert len(fits["fairtune"]["values"]) == len(fits["erm"]["values"]) == 2
+        assert all(1e-3 <= fit["lr"] <= 1e-2 for fit in fits.values())
+    assert fits["fairtune"]["values"] != fits["erm"]["values"]
 
 
 def test_the_verdict_says_how_large_a_difference_would_have_shown(run):
@@ -130,7 +140,7 @@ def test_a_killed_run_goes_on_and_repeats_no_finished_fit(command, run, tmp_path
     assert len(trained) == 6
     monkeypatch.setattr(fitting, "write_predictions", real_write)
     assert evenhand(*command, "--out", tmp_path / "killed").status == 0
-    assert len(trained) == 24  # the two models of the third fit were kept, too
+    assert len(trained) == 32  # the two models of the third fit were kept, too
     for name in ("models/head/predictions.parquet", "verdicts.json", "metrics.json"):
         assert (tmp_path / "killed" / name).read_bytes() == (run / name).read_bytes()
 
@@ -143,6 +153,7 @@ def test_a_killed_run_goes_on_and_repeats_no_finished_fit(command, run, tmp_path
         (("--strategy", "full"), "entry erm is there twice"),
         (("--primary", "accuracy", "--method", "group-dro"), "--primary accuracy"),
         (("--method", "cdann:nothing=1"), "nothing"),
+        (("--method", "thresholds:at_test=inferred"), "entry thresholds-at_test-inferred: "),
         ((), "name one --method or --strategy"),
     ],
 )

@@ -27,7 +27,13 @@ from evenhand.pruning.state import State
 
 CLASSES = ("benign", "malignant")
 SERIES = SeriesInputs(steps=30, channels=("a", "b"), mean=(0.0, 0.0), std=(1.0, 1.0))
-INPUTS = {"test_vit": 32, "test_resnet": 32, "edgenext_xx_small": 64, "conv1d": SERIES}
+INPUTS = {
+    "test_vit": 32,
+    "test_resnet": 32,
+    "test_efficientnet": 32,
+    "edgenext_xx_small": 64,
+    "conv1d": SERIES,
+}
 
 
 def state_of(backbone) -> tuple[State, torch.Tensor]:
@@ -60,6 +66,9 @@ DEAD = {  # what makes one channel or head contribute nothing, by backbone
     "test_resnet": [
         (("backbone.layer2.0.bn1.weight", 7), ("backbone.layer2.0.bn1.bias", 7)),
         (("backbone.layer3.0.bn2.weight", 3), ("backbone.layer3.0.bn2.bias", 3)),
+    ],
+    "test_efficientnet": [
+        (("backbone.blocks.1.0.bn1.weight", 5), ("backbone.blocks.1.0.bn1.bias", 5)),
     ],
     "conv1d": [(("backbone.conv2.weight", 9), ("backbone.conv2.bias", 9))],
 }
@@ -216,9 +225,20 @@ def bounded(limit):
 
 
 @pytest.mark.parametrize(
+    "backbone",
+    [
+        "test_efficientnet", "efficientnet_lite0", "tf_efficientnet_b0", "mobilenetv3_small_050",
+        "regnetx_002", "resnext26ts",
+    ],
+)  # fmt: skip
+def test_mobile_networks_can_be_narrowed(backbone):
+    """Half of the channels go, the rest runs, and a model of that build takes its weights."""
+    refuse_solid(build_model(backbone, "none", 64, CLASSES, seed=0))
+
+
+@pytest.mark.parametrize(
     ("backbone", "size", "why"),
     [
-        ("resnext26ts", 64, "some layer that depends on them"),
         ("eva02_tiny_patch14_224", 56, "torch_pruning cannot follow its layers"),
         ("ghostnet_100", 64, "torch_pruning cannot follow its layers"),  # what is left fails
     ],

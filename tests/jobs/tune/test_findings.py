@@ -11,8 +11,9 @@ from optuna.trial import TrialState, create_trial
 from scipy.stats import t as student
 
 from evenhand.errors import EvenhandError
-from evenhand.jobs.tune.importance import unit_importance
+from evenhand.jobs.tune.importance import factor_importance, method_importance, unit_importance
 from evenhand.metrics import find_rule, find_target
+from evenhand.reporting.sections.findings import findings
 from evenhand.search.confirmation import Candidate, best_candidate, to_confirm
 from evenhand.search.space import Space
 from evenhand.search.spaces import Choice
@@ -146,3 +147,77 @@ def test_a_trial_whose_worker_died_is_in_the_table(tmp_path):
     assert table["state"].tolist() == ["complete", "fail", "fail"]
     assert table["pareto"].tolist() == [True, False, False]
     assert table["lr"].notna().tolist() == [True, True, False]
+
+
+def chosen_by(rng, count, worth):
+    """Return choices drawn at random, and values that depend on what ``worth`` says."""
+    names = ("erm", "group-dro")
+    choices = [
+        Choice(
+            frozenset(unit for unit in "abcd" if rng.random() < 0.5),
+            float(10 ** rng.uniform(-4, -2)),
+            0,
+            method := names[int(rng.integers(2))],
+            (("rate", float(rng.random())),) if method == "group-dro" else (),
+        )
+        for _ in range(count)
+    ]
+    values = np.array([worth(choice) for choice in choices]) + rng.normal(0, 0.01, count)
+    return choices, values[:, None]
+
+
+@pytest.mark.parametrize(
+    ("factor", "worth"),
+    [
+        ("method", lambda choice: float(choice.method == "group-dro")),
+        ("mask", lambda choice: float("a" in choice.mask)),
+        ("rate", lambda choice: np.log10(choice.lr)),
+    ],
+)
+def test_the_factor_that_values_depend_on_is_the_important_one(factor, worth):
+    rows = factor_importance(*chosen_by(np.random.default_rng(0), 40, worth), (AUC,))
+    lost = {row["factor"]: row["lost"] for row in rows}
+    assert rows[0]["explained"] > 0.8
+    assert lost.pop(factor) > 0.8
+    assert max(lost.values()) < 0.05
+
+
+def test_noise_is_explained_by_no_factor_and_few_trials_by_none():
+    rng = np.random.default_rng(0)
+    rows = factor_importance(*chosen_by(rng, 40, lambda choice: 0.0), (AUC,))
+    assert {row["factor"] for row in rows} == {"mask", "method", "rate"}
+    assert rows[0]["explained"] <= 0
+    assert factor_importance(*chosen_by(rng, 19, lambda choice: 0.0), (AUC,)) == []
+
+
+def test_a_method_is_compared_with_all_others():
+    table = pd.DataFrame(
+        {
+            "state": ["complete"] * 5 + ["pruned"],
+            "method": ["erm", "erm", "jtt", "jtt", "swad", "swad"],
+            "auc_worst": [0.6, 0.7, 0.8, 0.9, 0.7, 0.1],
+        }
+    )
+    rows = {row["method"]: row for row in method_importance(table, (AUC,))}
+    assert rows.keys() == {"erm", "jtt"}  # of swad one trial was trained to its end
+    assert rows["jtt"]["difference"] == pytest.approx(0.85 - 2.0 / 3)
+    assert (rows["jtt"]["with"], rows["jtt"]["without"]) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("explained", "sentence"),
+    [
+        (0.62, "the method by 50 and the learning rate by 0 percentage points"),
+        (-0.1, "the 24 trials are too few, or too much alike"),
+    ],
+)
+def test_the_page_says_which_factor_matters_or_that_none_can_be_told(explained, sentence):
+    about = {"objective": "auc_worst", "explained": explained, "trials": 24}
+    factors = [
+        {"factor": "rate", "lost": -0.01, **about},
+        {"factor": "method", "lost": 0.5, **about},
+    ]
+    chosen = {"method": "group-dro", "method_settings": {"rate": 0.0532}, "lr": 1e-3}
+    laid_out = findings({"name": "one", "chosen": chosen, "factors": factors}, (AUC,))
+    assert laid_out.choice == "Method chosen: group-dro (rate 0.053), at a learning rate of 0.001."
+    assert sentence in laid_out.factors[0]

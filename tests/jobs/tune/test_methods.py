@@ -8,7 +8,7 @@ import time
 
 import pandas as pd
 import pytest
-from tests.command import changed, evenhand, start
+from tests.command import changed, evenhand, start, without
 
 from evenhand.files import read_json
 
@@ -67,6 +67,28 @@ def test_the_delivered_model_is_trained_by_the_chosen_method(by_methods):
         assert about["method"] == row["method"] + told
         logged = {"weight of minority, class 1"} if row["method"] == "group-dro" else set()
         assert logged <= about["logged"][0].keys()
+
+
+def test_the_page_says_which_method_was_chosen(by_methods):
+    studies = {one["name"]: one for one in read_json(by_methods / "search.json")["studies"]}
+    assert "methods" not in studies["full"]  # which has one alone
+    assert {row["method"] for row in studies["fairtune"]["methods"]} == {"erm", "group-dro"}
+    chosen = studies["fairtune"]["chosen"]
+    about = read_json(by_methods / "models" / "fairtune" / "model.json")
+    assert about["method"].partition(":")[0] == chosen["method"]
+    assert about["lr"] == chosen["lr"]
+    page = (by_methods / "report.html").read_text()
+    assert f"Method chosen: {chosen['method']}" in page
+    assert "Methods and equalized_odds_difference" in page
+
+
+def test_what_a_method_warns_of_is_noted(words, tmp_path):
+    alone = without(without(words, "--method"), "--method")
+    wild = ("--search", "masks", "--method", "group-dro:rate=50,by=attribute", "--trials", 1)
+    ended = evenhand(*changed(alone, *wild, "--confirm", 0), "--out", tmp_path / "run")
+    assert ended.status == 0, ended.err
+    notes = read_json(tmp_path / "run" / "run.json")["notes"]
+    assert any(note.startswith("full: ") and "its labels may be wrong" in note for note in notes)
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ rounded, is the margin. The phantoms were then made to hold the shortcut and no 
 @pytest.mark.slow
 def test_the_search_beats_full_fine_tuning_for_the_worst_group(tmp_path):
     cache = tmp_path / "cache"
-    pretrained = finetune(pretraining(cache), tmp_path / "pretrained").root
+    pretrained = finetune(pretraining(1, cache), tmp_path / "pretrained").root
     gains = []
     for seed in SEEDS:
         settings = searching(pretrained, seed, confirm=0, confirm_seeds=1, cache=cache)

@@ -182,7 +182,7 @@ class ImageFiles:
         try:
             with decoding_room(self.max_pixels):
                 picture = self._picture(sample_id).convert("RGB")
-                return np.asarray(picture) if self.size is None else _squash(picture, self.size)
+                return np.asarray(picture) if self.size is None else squash(picture, self.size)
         except _DAMAGED as error:
             row = self.rows[sample_id]
             where = "" if row == NO_ROW else f" ({self.table}, row {row})"
@@ -218,7 +218,7 @@ class ImageArray:
         image: Image = self.images[self.row[sample_id]]
         if self.size is None:
             return image
-        return _squash(PIL.Image.fromarray(image), self.size)
+        return squash(PIL.Image.fromarray(image), self.size)
 
     def resized(self, size: int | None) -> ImageArray:
         """Return the way to read the same images as ``(size, size, 3)``."""
@@ -244,6 +244,6 @@ def image_files(
     return ImageFiles(dict(files), dict(rows), table, open=open)
 
 
-def _squash(image: PIL.Image.Image, size: int) -> Image:
+def squash(image: PIL.Image.Image, size: int) -> Image:
     """Resize to a square, whatever the shape; Pillow's bicubic filter does not alias."""
     return np.asarray(image.resize((size, size), PIL.Image.Resampling.BICUBIC))

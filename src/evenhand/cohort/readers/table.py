@@ -66,6 +66,17 @@ def read_own_table(path: str, settings: DataSettings) -> Cohort:
     return edited_cohort(path, settings, lambda table: table)
 
 
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Which rows of a table have their sample, and the way to read it."""
+
+    there: NDArray[np.bool_]  # which rows
+    absent: tuple[str, ...]
+    read: Read
+    channels: tuple[str, ...]  # of series; none of images
+    fingerprint: str
+
+
 def own_cohort(
     name: str,
     table: pd.DataFrame,
@@ -78,6 +89,38 @@ def own_cohort(
 
     Files lie in the folder ``source``, or beside the file ``source``. They are series where
     ``settings`` name a column of these, else images. No link may lead out of the folder ``root``.
+    """
+
+    def find(names: pd.Series) -> Samples:
+        if settings.series_table:
+            return _measured(names, source, settings)
+        return _in_files(names, source, settings, root)
+
+    return settled_cohort(name, table, source, columns, settings, find)
+
+
+def settled_cohort(
+    name: str,
+    table: pd.DataFrame,
+    source: Path,
+    columns: tuple[str, str, str],
+    settings: DataSettings,
+    find: Callable[[pd.Series], Samples],
+) -> Cohort:
+    """Return the cohort of a table after all checks of its columns.
+
+    Parameters
+    ----------
+    name, source
+        The reader, and what messages call the table.
+    table
+        Text, indexed by the rows as messages count them.
+    columns
+        Its columns of sample, label and patient.
+    settings
+        The attributes, their bins, and rules for values.
+    find
+        From the column of samples to which of them are there, and the way to read them.
     """
     file, label, patient = columns
     names = sorted({part for name in settings.attribute for part in parts_of(name)})
@@ -93,11 +136,7 @@ def own_cohort(
     own = _attributes(table, source, names, table[patient], settings, values)
     table = table.assign(**{name: each.raw for name, each in own.items()})
     attributes = {name: each.rule for name, each in own.items()}
-    samples = (
-        _measured(table[file], source, settings)
-        if settings.series_table
-        else _in_files(table[file], source, settings, root)
-    )
+    samples = find(table[file])
     table, codes = table[samples.there], codes[samples.there]
     return Cohort(
         table=cohort_table(table, file, patient, codes, attributes).assign(
@@ -120,37 +159,24 @@ def own_cohort(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Samples:
-    """Which rows of a table have their sample, and the way to read it."""
-
-    there: NDArray[np.bool_]  # which rows
-    absent: tuple[str, ...]
-    read: Read
-    channels: tuple[str, ...]  # of series; none of images
-    fingerprint: str
-
-
-def _in_files(
-    names: pd.Series, source: Path, settings: DataSettings, root: Path | None
-) -> _Samples:
+def _in_files(names: pd.Series, source: Path, settings: DataSettings, root: Path | None) -> Samples:
     """Find samples that are files, in the folder ``source`` or beside the file ``source``."""
     paths = names.map(partial(os.path.join, _folder(source))).astype(object)
     seen = look_at(paths, source, root)
     absent = seen.absent(source, skip=settings.skip_unreadable)
     read, channels = _reading(seen.files[seen.there], names[seen.there], source, settings)
     mark = fingerprint(seen.stamps(), [source] if source.is_file() else [])
-    return _Samples(seen.there, absent, read, channels, mark)
+    return Samples(seen.there, absent, read, channels, mark)
 
 
-def _measured(names: pd.Series, source: Path, settings: DataSettings) -> _Samples:
+def _measured(names: pd.Series, source: Path, settings: DataSettings) -> Samples:
     """Find samples that are series in one long table."""
     path = _folder(source) / str(settings.series_table)
     read, channels = long_series(path, names, source, settings)
     grid = (names.name, settings.series_step or STEP, read.steps, channels)  # decides what is read
     text = json.dumps([fingerprint((), (source, path)), *grid])
     mark = hashlib.sha256(text.encode()).hexdigest()
-    return _Samples(np.ones(len(names), np.bool_), (), read, channels, mark)
+    return Samples(np.ones(len(names), np.bool_), (), read, channels, mark)
 
 
 def edited_cohort(

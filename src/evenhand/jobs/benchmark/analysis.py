@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.linalg import hadamard
 
 from evenhand.evaluation.rows import cut_of, groups_in, scored_rows
 from evenhand.experiments.runs import Run
@@ -22,7 +23,6 @@ from evenhand.jobs.benchmark.entries import ERM, Entry
 from evenhand.jobs.benchmark.fitting import Fit, fit_record
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.methods.mitigate import mitigate
-from evenhand.methods.registry import post_hoc_from_text
 from evenhand.metrics.estimate import point
 from evenhand.metrics.groups import Excluded, Groups, excluded_groups
 from evenhand.metrics.recipes import (
@@ -39,7 +39,7 @@ from evenhand.metrics.registry import find_metric
 from evenhand.metrics.resample import Bootstrap, Resamples, resample
 from evenhand.metrics.rows import EVERYBODY, Key
 from evenhand.metrics.scored import Scored, scored
-from evenhand.metrics.targets import find_target
+from evenhand.metrics.target_names import find_target
 from evenhand.networks.checkpoints import load_tensors
 from evenhand.tables.predictions import Predictions, read_predictions, write_predictions
 
@@ -47,7 +47,7 @@ CHOSEN = "chosen on validation"
 """What is made of the entry with the best validation target of each fold and seed."""
 
 DEALS = 16
-"""Orders in which the fits of each fold are dealt out to the seeds, to estimate their variance."""
+"""Orders in which the fits of each fold are dealt out to three seeds or more."""
 
 Groupings = Mapping[str, Groups]
 
@@ -203,9 +203,17 @@ def compare(tested: Mapping[str, ByFold], settings: BenchmarkSettings) -> Result
 
 
 def _deals(settings: BenchmarkSettings, rng: np.random.Generator) -> list[NDArray[np.intp]]:
-    """Return orders ``(folds, S)`` in which the fits of each fold are dealt out to the seeds."""
+    """Return orders ``(folds, S)`` in which the fits of each fold are dealt out to the seeds.
+
+    With two seeds they are balanced over the folds (McCarthy, Rev. Int. Stat. Inst. 1969), so that
+    the variance of a sum over folds comes out exactly.
+    """
     plain = np.tile(np.arange(settings.seeds), (settings.folds, 1))
-    return [plain, *(rng.permuted(plain, axis=1) for _ in range(DEALS - 1))]
+    if settings.seeds != 2:
+        return [plain, *(rng.permuted(plain, axis=1) for _ in range(DEALS - 1))]
+    size = 2 ** int(np.ceil(np.log2(settings.folds + 1)))
+    swapped = hadamard(size)[:, 1 : settings.folds + 1] < 0
+    return [np.where(row[:, None], plain[:, ::-1], plain) for row in swapped]
 
 
 def _dealt(by_seed: ByFold, deal: NDArray[np.intp]) -> Iterator[list[Tested]]:
@@ -233,12 +241,11 @@ def _adjusted(run: Run, entry: Entry, fold: int, seed: int, settings: BenchmarkS
     fit = Fit(Entry(ERM), fold, seed)
     predictions = _read(run, fit)
     val, test = (predictions.of_split(name) for name in ("val", "test"))
-    takes = post_hoc_from_text(entry.method)[1]
     inputs = {"val": val.scores, "test": test.scores}
-    if takes.takes == "features":
+    if entry.needs_features:
         kept = load_tensors(fit.folder(run) / "features.safetensors")
         inputs = {name: kept[name].numpy().astype(np.float64) for name in inputs}
-    by = settings.attribute if takes.groups == "table" else settings.attribute[:1]
+    by = entry.attributes(settings)
     groups = {
         name: pd.DataFrame({attribute: part.group(attribute).astype(str) for attribute in by})
         for name, part in (("val", val), ("test", test))

@@ -17,6 +17,9 @@ from evenhand.training.settings import LoopSettings
 ERM = "erm"
 """The entry that the others are compared with."""
 
+FAIRTUNE = "fairtune"
+"""The strategy whose trials search masks beside learning rates."""
+
 LONGEST = 60  # characters of a name
 
 Stage = Literal["training", "afterwards"]
@@ -41,16 +44,27 @@ class Entry:
     method: str = ERM
     stage: Stage = "training"
 
+    @property
+    def searches_masks(self) -> bool:
+        """Whether its trials draw masks, and not only learning rates."""
+        return self.strategy == FAIRTUNE
+
     def settings(self, given: BenchmarkSettings) -> FinetuneSettings:
         """Return the settings of its fits; all entries share everything but its own two."""
         shared = set(FinetuneSettings.model_fields) & set(BenchmarkSettings.model_fields)
         values = given.model_dump(include=shared - {"method", "strategy"})
-        return FinetuneSettings(**values, strategy=self.strategy, method=self.method)
+        strategy = "full" if self.searches_masks else self.strategy
+        return FinetuneSettings(**values, strategy=strategy, method=self.method)
 
     @property
     def needs_features(self) -> bool:
         """Whether it works on what the last layer of `ERM` takes."""
         return self.stage == "afterwards" and post_hoc_from_text(self.method)[1].takes == "features"
+
+    def attributes(self, given: BenchmarkSettings) -> tuple[str, ...]:
+        """Return the attributes whose groups an adjustment takes: all, or the first alone."""
+        several = post_hoc_from_text(self.method)[1].groups == "table"
+        return given.attribute if several else given.attribute[:1]
 
 
 def entries_of(settings: BenchmarkSettings) -> tuple[Entry, ...]:
@@ -79,7 +93,7 @@ def _named(settings: BenchmarkSettings) -> Iterator[Entry]:
             post_hoc_from_text(text)
         yield Entry(_file_name(text), method=text, stage=method.stage)
     for strategy in settings.strategy:
-        name = ERM if strategy == "full" else model_name(strategy)
+        name = {"full": ERM, FAIRTUNE: FAIRTUNE}.get(strategy) or model_name(strategy)
         yield Entry(name, strategy=strategy)
 
 

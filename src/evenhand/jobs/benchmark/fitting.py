@@ -22,7 +22,7 @@ from evenhand.files import checked, read_object, write_json
 from evenhand.jobs.benchmark.entries import ERM, Entry
 from evenhand.jobs.benchmark.folds import entry_task, prepared_folds
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
-from evenhand.masks.strategies import find_strategy
+from evenhand.jobs.benchmark.trials import Trial, run_trials
 from evenhand.networks.checkpoints import load_model, read_model_record, save_tensors
 from evenhand.networks.model import Model
 from evenhand.progress import bar
@@ -125,20 +125,15 @@ def fit_all(work: Work, fits: Sequence[Fit], engine: Engine) -> None:
         _remove_trials(work.run, one)
 
 
-def rates_of(settings: BenchmarkSettings) -> list[float]:
-    """Return the learning rates of every fit; one alone is the geometric mean of the ends."""
-    low, high = settings.lr_min, settings.lr_max
-    if settings.trials == 1:
-        return [math.sqrt(low * high)]
-    return [float(rate) for rate in np.geomspace(low, high, settings.trials)]
-
-
 def make_fit(work: Work, fit: Fit) -> None:
     """Train at each learning rate, and score the test patients with the best model alone."""
     task, run = work.task(fit), work.run
-    values = [
-        _trial(task, run, fit, number, lr) for number, lr in enumerate(rates_of(work.settings))
-    ]
+
+    def score(trial: Trial) -> float:
+        return _score(task, run, fit, trial)
+
+    scored = run_trials(task, work.settings, fit.entry, fit.seed, score)
+    values = [value for _, value in scored]
     best = _best(values, maximise=task.targets[0].maximise)
     if best is None:
         raise EvenhandError(
@@ -146,7 +141,7 @@ def make_fit(work: Work, fit: Fit) -> None:
         )
     model = load_model(_trial_folder(run, fit, best))
     shown = tuple(value if math.isfinite(value) else None for value in values)
-    record = FitRecord(lr=rates_of(work.settings)[best], value=values[best], values=shown)
+    record = FitRecord(lr=scored[best][0], value=values[best], values=shown)
     write_json(fit.folder(run) / "fit.json", record.model_dump())
     cohorts = [(name, part) for name, part in task.splits.items() if name in SCORED]
     if work.keeps_features and fit.entry.name == ERM:
@@ -163,17 +158,16 @@ def fit_record(run: Run, fit: Fit) -> FitRecord:
     return checked(FitRecord, read_object(path), path)
 
 
-def _trial(task: Task, run: Run, fit: Fit, number: int, lr: float) -> float:
-    """Return the validation target at a learning rate; train where that is not done yet."""
-    folder = _trial_folder(run, fit, number)
-    name = task.targets[0].name
+def _score(task: Task, run: Run, fit: Fit, trial: Trial) -> float:
+    """Return the validation target of a trial; train where that is not done yet."""
+    folder = _trial_folder(run, fit, trial.number)
     if not (folder / "model.json").exists():
-        model, schedule = find_strategy(fit.entry.strategy)(task.model(fit.seed), fit.seed)
-        trained = train(task, model, schedule, task.fit_settings(lr, fit.seed))
+        model, schedule = trial.start()
+        trained = train(task, model, schedule, task.fit_settings(trial.lr, fit.seed))
         if not math.isfinite(trained.values[0]):
             return math.nan
-        save_trained(task, folder, trained, lr=lr, seed=fit.seed)
-    value = read_model_record(folder).val.get(name)
+        save_trained(task, folder, trained, lr=trial.lr, seed=fit.seed)
+    value = read_model_record(folder).val.get(task.targets[0].name)
     return math.nan if value is None else value
 
 

@@ -26,7 +26,9 @@ class BenchmarkSettings(TrainingSettings, WorkerSettings, title="Benchmark"):
     strategy: tuple[str, ...] = Field(
         (),
         description="entry: a strategy, as `evenhand finetune --strategy` takes it, trained "
-        "without a method; repeatable. erm, the full network without a method, is always there",
+        "without a method; or fairtune, whose trials search masks (of the family that `evenhand "
+        "tune` takes by itself) and learning rates; repeatable. erm, the full network without a "
+        "method, is always there",
     )
     primary: str = Field(
         "auc_worst",
@@ -41,7 +43,10 @@ class BenchmarkSettings(TrainingSettings, WorkerSettings, title="Benchmark"):
         "are about these models only",
     )
     trials: int = Field(
-        3, gt=0, description="learning rates of each fit, evenly spaced on a log scale"
+        3,
+        gt=0,
+        description="trials of each fit: learning rates, evenly spaced on a log scale; of "
+        "fairtune, masks with their learning rates",
     )
     lr_min: float = Field(1e-5, gt=0, description="lowest learning rate")
     lr_max: float = Field(1e-3, gt=0, description="highest learning rate")

@@ -1,4 +1,4 @@
-"""Importance of units: how trials that tuned one did, against those that did not."""
+"""Importance of units and methods, and of mask, method and learning rate as a whole."""
 
 from __future__ import annotations
 
@@ -9,11 +9,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import t as student
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.model_selection import RepeatedKFold
 
+from evenhand.methods.ranges import Setting
 from evenhand.metrics import Target
+from evenhand.search.spaces import Choice
 
 LEAST = 2  # trials with and without a unit, for a spread to be known
 LEVEL = 0.95
+ENOUGH = 20  # trials, for a forest to learn from
+SHUFFLES = 5
 
 
 def unit_importance(trials: pd.DataFrame, targets: Sequence[Target]) -> list[dict[str, Any]]:
@@ -48,6 +54,116 @@ def unit_importance(trials: pd.DataFrame, targets: Sequence[Target]) -> list[dic
             values = done[target.name].to_numpy(np.float64)
             rows.append({"unit": unit, "objective": target.name} | _compared(values, tuned))
     return rows
+
+
+def method_importance(trials: pd.DataFrame, targets: Sequence[Target]) -> list[dict[str, Any]]:
+    """Return the mean difference of each target between trials with each method and the others.
+
+    Parameters
+    ----------
+    trials
+        As from `trials_table`: ``state``, ``method`` and a column per target.
+    targets
+        Whose columns are looked at.
+
+    Returns
+    -------
+    list
+        As from `unit_importance`, with ``method`` in place of ``unit``.
+    """
+    done = trials[trials["state"] == "complete"]
+    rows = []
+    for method in sorted({*done["method"]}):
+        by_it = (done["method"] == method).to_numpy()
+        if min(by_it.sum(), (~by_it).sum()) < LEAST:
+            continue
+        for target in targets:
+            values = done[target.name].to_numpy(np.float64)
+            rows.append({"method": method, "objective": target.name} | _compared(values, by_it))
+    return rows
+
+
+def factor_importance(
+    choices: Sequence[Choice], values: NDArray[np.float64], targets: Sequence[Target]
+) -> list[dict[str, Any]]:
+    """Return how much of the trials' variance depends on the mask, the method and the rate.
+
+    A random forest learns each target from what trials chose, and predicts trials that it has not
+    seen. A factor's importance is how much less of their variance it explains where that factor's
+    columns are shuffled together (permutation importance: Breiman, Machine Learning 2001).
+
+    Parameters
+    ----------
+    choices
+        What trials chose that were trained to their end.
+    values
+        ``(n, k)`` their targets.
+    targets
+        The k targets.
+
+    Returns
+    -------
+    list
+        One row per target and factor that differs between trials: ``factor`` (``mask``,
+        ``method``, ``rate``), ``objective``, ``explained`` (what the forest explains, as a share
+        of the variance; 0 or less where it explains nothing), ``lost`` (how much less without the
+        factor) and ``trials`` (their number). Nothing for fewer than 20 trials, or for less than
+        two factors.
+    """
+    factors = _factors(choices) if len(choices) >= ENOUGH else {}
+    rows = []
+    for target, column in zip(targets, values.T, strict=True):
+        if len(factors) < 2 or column.std() == 0:
+            continue
+        explained, lost = _explained(factors, column)
+        about = {"objective": target.name, "explained": explained, "trials": len(choices)}
+        rows += [{"factor": name, **about, "lost": loss} for name, loss in lost.items()]
+    return rows
+
+
+def _factors(choices: Sequence[Choice]) -> dict[str, NDArray[np.float64]]:
+    """Return the columns of numbers that each factor makes of choices, where they differ."""
+    units = sorted(set().union(*(choice.mask for choice in choices)))
+    methods = pd.DataFrame(list(map(_method_row, choices)))
+    factors = {
+        "mask": np.array([[unit in choice.mask for unit in units] for choice in choices], float),
+        "method": pd.get_dummies(methods, dtype=float).fillna(0.0).to_numpy(np.float64),
+        "rate": np.log([[choice.lr] for choice in choices]),
+    }
+    return {name: x for name, x in factors.items() if x.size and x.std(axis=0).any()}
+
+
+def _method_row(choice: Choice) -> dict[str, Setting]:
+    """Return the method of a choice and its settings, each under a name of its own."""
+    settings = {f"{choice.method}.{name}": value for name, value in choice.method_settings}
+    return {"method": choice.method, **settings}
+
+
+def _explained(
+    factors: dict[str, NDArray[np.float64]], values: NDArray[np.float64]
+) -> tuple[float, dict[str, float]]:
+    """Return the share of variance that is explained of unseen trials, and lost by each factor."""
+    rng = np.random.default_rng(0)
+    ends = np.cumsum([0, *(x.shape[1] for x in factors.values())])
+    inputs = np.hstack([*factors.values()])
+    error, without = 0.0, dict.fromkeys(factors, 0.0)
+    for train, test in RepeatedKFold(n_splits=5, n_repeats=3, random_state=0).split(inputs):
+        forest = RandomForestRegressor(50, random_state=0).fit(inputs[train], values[train])
+        error += _squares(forest.predict(inputs[test]), values[test])
+        for place, name in enumerate(factors):
+            for _ in range(SHUFFLES):
+                shuffled = inputs[test].copy()
+                columns = slice(ends[place], ends[place + 1])
+                shuffled[:, columns] = inputs[rng.permutation(len(inputs))[: len(test)], columns]
+                wrong = _squares(forest.predict(shuffled), values[test])
+                without[name] += wrong / SHUFFLES
+    total = 3 * _squares(values, values.mean())
+    lost = {name: (wrong - error) / total for name, wrong in without.items()}
+    return 1 - error / total, lost
+
+
+def _squares(values: NDArray[np.float64], others: NDArray[np.float64] | float) -> float:
+    return float(np.square(values - others).sum())
 
 
 def _compared(values: NDArray[np.float64], tuned: NDArray[np.bool_]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 
 from evenhand.errors import EvenhandError
-from evenhand.methods.arrays import Count, Rows, require_labels, rows_of
+from evenhand.methods.arrays import Count, Rows, Strengths, features_of, require_labels, rows_of
 from evenhand.methods.post_hoc import Need, PostHoc
 
 Floats = NDArray[np.float64]
@@ -61,7 +61,7 @@ class LastLayer:
 
     def logits(self, features: ArrayLike) -> Floats:
         """Return logits ``(n, C)`` of features ``(n, D)``."""
-        table = np.asarray(features)
+        table = features_of(features, self.weight.shape[1])
         step = 10_000  # rows that are copied in double precision at a time
         parts = [
             table[start : start + step].astype(np.float64) @ self.weight.T
@@ -81,7 +81,7 @@ def refit_last_layer(
     groups: ArrayLike,
     *,
     patients: ArrayLike | None = None,
-    strengths: Sequence[float] = STRENGTHS,
+    strengths: Strengths = STRENGTHS,
     subsets: Count = SUBSETS,
     most: Count = MOST,
     prior: Prior = "data",
@@ -143,7 +143,7 @@ def cross_fitted(
     groups: ArrayLike,
     *,
     patients: ArrayLike | None = None,
-    strengths: Sequence[float] = STRENGTHS,
+    strengths: Strengths = STRENGTHS,
     subsets: Count = SUBSETS,
     most: Count = MOST,
     prior: Prior = "data",
@@ -219,20 +219,14 @@ def _with_prior(layer: LastLayer, rows: Rows) -> LastLayer:
 def _checked(
     features: ArrayLike, labels: ArrayLike, groups: ArrayLike, patients: ArrayLike | None
 ) -> tuple[Rows, Floats]:
-    table = np.asarray(features)
+    table = features_of(features)
     if table.dtype != np.float32:  # as networks give them: no copy of many rows
         table = table.astype(np.float64)
     label = np.asarray(labels)
     classes = int(label.max()) + 1 if label.dtype.kind in "iu" and label.size else 2
     rows = rows_of(labels, groups, patients, classes=max(2, classes))
-    if table.ndim != 2 or len(table) != len(rows):
-        raise EvenhandError(
-            f"features of shape {table.shape} for {len(rows)} labels; give one row of numbers for "
-            "each label."
-        )
-    if not np.isfinite(table.sum()) and not np.isfinite(table).all():
-        row = int(np.flatnonzero(~np.isfinite(table).all(axis=1))[0])
-        raise EvenhandError(f"the features of row {row} are not all finite numbers.")
+    if len(table) != len(rows):
+        raise EvenhandError(f"{len(table)} rows of features for {len(rows)} labels.")
     require_labels(rows, "dfr", least=2)
     return rows, table
 

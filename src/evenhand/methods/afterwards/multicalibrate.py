@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
 from evenhand.errors import EvenhandError
-from evenhand.methods.arrays import Count, Positive, logit, rows_of, scores_of
+from evenhand.methods.arrays import Count, Positive, logit, names_of, rows_of, scores_of
 from evenhand.methods.offset_logistic import fit_offset_logistic
 from evenhand.methods.post_hoc import Need, PostHoc
 
@@ -121,7 +121,7 @@ def segments_of(
     >>> list(segments_of(table, depth=1, least=1))
     ['everybody', 'sex=f', 'sex=m', 'age=old', 'age=young']
     """
-    table = attributes.astype(object).where(attributes.notna(), "unknown").astype(str)
+    table = pd.DataFrame({str(name): names_of(column) for name, column in attributes.items()})
     masks = {"everybody": np.ones(len(table), dtype=bool)}
     for size in range(1, depth + 1):
         for names in combinations(table.columns, size):

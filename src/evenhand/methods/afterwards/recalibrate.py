@@ -9,7 +9,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
-from evenhand.methods.arrays import Rows, logit, require_labels, rows_of, scores_of
+from evenhand.methods.arrays import (
+    Rows,
+    Strengths,
+    logit,
+    names_of,
+    require_labels,
+    rows_of,
+    scores_of,
+)
 from evenhand.methods.offset_logistic import fit_offset_logistic
 from evenhand.methods.post_hoc import Need, PostHoc
 
@@ -56,7 +64,7 @@ class Recalibrated:
 
         The order inside a group stays where the slope of its line is above 0.
         """
-        names = np.asarray(groups).astype(np.str_)
+        names = names_of(groups)
         log_odds = logit(scores_of(scores, len(names)))
         new: Floats = expit(_moved(log_odds, names, self.pooled, self.groups))
         return new
@@ -68,7 +76,7 @@ def recalibrate(
     groups: ArrayLike,
     *,
     patients: ArrayLike | None = None,
-    ridges: Sequence[float] = RIDGES,
+    ridges: Strengths = RIDGES,
     seed: int = 0,
 ) -> Recalibrated:
     """Fit a slope and an intercept in log-odds for each group.

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import beta
 
-from evenhand.errors import EvenhandError
-from evenhand.methods.arrays import Rows, Share, rows_of, scores_of
+from evenhand.errors import EvenhandError, pick
+from evenhand.methods.arrays import Rows, Share, names_of, rows_of, scores_of
 from evenhand.methods.group_head import GroupHead
 from evenhand.methods.post_hoc import Fit, Need, PostHoc
 from evenhand.wording import counted
@@ -78,7 +78,7 @@ class Thresholds:
     def apply(self, scores: ArrayLike, groups: object = None) -> Floats:
         """Return the scores as they are: only decisions change."""
         del groups
-        return np.asarray(scores, dtype=np.float64)
+        return scores_of(scores)
 
     def settled(self, scores: ArrayLike) -> Thresholds:
         """Return thresholds half way down to the next lower of some scores.
@@ -96,11 +96,12 @@ class Thresholds:
     def of_rows(self, groups: ArrayLike) -> Floats:
         """Return the threshold of each row, ``(n,)``."""
         own = {level: chosen.threshold for level, chosen in self.groups.items()}
-        return np.array([own.get(str(group), self.pooled) for group in np.asarray(groups)])
+        return np.array([own.get(group, self.pooled) for group in names_of(groups).tolist()])
 
     def decide(self, scores: ArrayLike, groups: ArrayLike) -> NDArray[np.bool_]:
         """Return the decision of each row: whether its score reaches its group's threshold."""
-        return np.asarray(scores, dtype=np.float64) >= self.of_rows(groups)
+        thresholds = self.of_rows(groups)
+        return scores_of(scores, len(thresholds)) >= thresholds
 
     @property
     def broken(self) -> tuple[str, ...]:
@@ -140,7 +141,8 @@ def choose_thresholds(
     Raises
     ------
     EvenhandError
-        A value outside 0 … 1, a group without positive rows, or arrays that do not fit.
+        There is no such aim, a value is outside 0 … 1, a group has no positive row, or arrays do
+        not fit.
 
     Notes
     -----
@@ -162,6 +164,7 @@ def choose_thresholds(
         raise EvenhandError(
             f"the aim's value is {value} and its confidence {confidence}; both lie between 0 and 1."
         )
+    pick("aim", aim, dict.fromkeys(get_args(Aim)))
     rows = rows_of(labels, groups, patients)
     score = scores_of(scores, len(rows))
     tail = (1 - confidence) / len(rows.levels)

@@ -36,7 +36,7 @@ class Coral(TrainingMethod):
     needs_features = True
     ranges = MappingProxyType({"strength": Between(0.03, 10.0)})
 
-    def __init__(self, strength: NotNegative = 1.0) -> None:
+    def __init__(self, strength: NotNegative = 5.0) -> None:
         super().__init__()
         self.strength = strength
 

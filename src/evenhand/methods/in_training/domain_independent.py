@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from evenhand.methods.arrays import Rows, require_labels
@@ -17,33 +19,50 @@ class DomainIndependent(TrainingMethod):
     Notes
     -----
     Wang et al. (CVPR 2020, arXiv 1911.11834), who add the heads' logits; the mean gives the same
-    decisions and keeps the scale of a single head.
+    decisions and keeps the scale of a single head. In the loss, the outputs of a head are raised by
+    the logarithm of its group's share of each class, ``priors``, so that a head need not learn from
+    what features say about the group how frequent a class is in it: on rows of another group that
+    would not cancel. When rows are scored, the mean of these logarithms is added.
     """
 
     needs_attribute = True
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.priors = torch.zeros(0)  # (K, C)
+
     def check(self, rows: Rows) -> None:
         """Refuse groups that lack a label: their head could not learn it."""
         require_labels(rows, "domain-independent")
+        cells = self.known_cells()
+        of_level = [rows.labels[rows.groups == level] for level in cells.levels]
+        counts = np.stack([np.bincount(own, minlength=cells.classes) for own in of_level])
+        priors = np.log(counts / counts.sum(axis=1, keepdims=True))
+        self.priors = torch.from_numpy(priors - priors[:, :1]).float()
 
     def head_outputs(self, classes: int) -> int:
         """Return C numbers for each group."""
         return classes * len(self.known_cells().levels)
 
+    def prior_shift(self) -> Tensor:
+        """Return the groups' mean log-share ``(C,)`` of each class, less that of class 0."""
+        return self.priors.mean(dim=0)
+
     def scored(self, outputs: Tensor) -> Tensor:
-        """Return the mean over heads ``(B, C)`` of ``(B, K·C)``."""
+        """Return the mean over heads ``(B, C)`` of ``(B, K·C)``, with the groups' mean priors."""
         cells = self.known_cells()
-        return outputs.view(len(outputs), len(cells.levels), cells.classes).mean(dim=1)
+        heads = outputs.view(len(outputs), len(cells.levels), cells.classes)
+        return heads.mean(dim=1) + self.prior_shift().to(outputs)
 
     def loss(
         self, logits: Tensor, features: Tensor | None, labels: Tensor, groups: Tensor
     ) -> Tensor:
         """Return the mean cross-entropy; each row is scored by the head of its group."""
         cells = self.known_cells()
-        heads = logits.view(len(logits), len(cells.levels), cells.classes)
+        heads = logits.view(len(logits), len(cells.levels), cells.classes) + self.priors.to(logits)
         own = heads.gather(1, groups.clamp(min=0)[:, None, None].expand(-1, 1, cells.classes))
-        known = (groups >= 0)[:, None]
-        return self.plain_loss(own[:, 0].where(known, heads.mean(dim=1)), labels)
+        has_group = (groups >= 0)[:, None]
+        return self.plain_loss(own[:, 0].where(has_group, heads.mean(dim=1)), labels)
 
 
 METHOD = DomainIndependent

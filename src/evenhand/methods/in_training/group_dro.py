@@ -51,7 +51,7 @@ class GroupDRO(TrainingMethod):
     ranges = MappingProxyType({"rate": Between(1e-3, 1.0)})
 
     def __init__(
-        self, rate: NotNegative = 0.01, adjustment: NotNegative = 0.0, *, by: By = "label*attribute"
+        self, rate: NotNegative = 0.05, adjustment: NotNegative = 0.0, *, by: By = "label*attribute"
     ) -> None:
         super().__init__()
         self.rate, self.adjustment, self.by = rate, adjustment, by

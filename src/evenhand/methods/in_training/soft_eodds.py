@@ -29,7 +29,8 @@ class SoftEodds(TrainingMethod):
         ``both`` for equalised odds, ``positive`` for equal opportunity.
     memory
         Share of the running means that comes from earlier batches, 0 or more and below 1. Means
-        of few rows are noisy, and a penalty on their squares pushes towards constant scores.
+        of few rows are noisy, and a penalty on their squares pushes towards constant scores;
+        running means lag behind the network, and with a large ``strength`` it then overshoots.
 
     Notes
     -----
@@ -51,11 +52,11 @@ class SoftEodds(TrainingMethod):
 
     def __init__(
         self,
-        strength: NotNegative = 1.0,
+        strength: NotNegative = 5.0,
         tolerance: NotNegative | None = None,
         *,
         labels: Literal["both", "positive"] = "both",
-        memory: float = 0.9,
+        memory: float = 0.0,
     ) -> None:
         super().__init__()
         if not 0 <= memory < 1:

@@ -79,7 +79,7 @@ def check_squares(
             f"the estimator computes wrong per-sample gradients for {some(wrong)}: on two samples "
             "they differ from autograd's. The model may use such a weight outside its layer too, "
             "apply it along another axis than that of the samples, or let one sample's output "
-            f"depend on another sample. {ADVICE}"
+            f"depend on another sample.{ADVICE}"
         )
 
 
@@ -118,6 +118,11 @@ def _steady_logits(model: nn.Module, inputs: Any, forward: Forward) -> Tensor:
             f"the model changes its buffers {some(changed)} in evaluation mode, so its curvature "
             "would not be that of the trained model. Change buffers only in training mode."
         )
+    if not first.isfinite().all():
+        raise EvenhandError(
+            f"the outputs of the model ({type(model).__name__}) are not all finite. Are inputs or "
+            "weights NaN?"
+        )
     if not torch.allclose(first, second, rtol=1e-3, atol=1e-5):
         raise EvenhandError(
             f"the model ({type(model).__name__}) gives different outputs for the same samples in "
@@ -136,7 +141,7 @@ def _summed(
         blamed = [name for name in names if _fails(model, batch, along, name)]
         raise EvenhandError(
             f"per-sample gradients cannot be computed for {some(blamed or names)}: the model "
-            f"fails with one copy for each sample ({str(error).splitlines()[0]}). {ADVICE}"
+            f"fails with one copy for each sample ({str(error).splitlines()[0]}).{ADVICE}"
         ) from error
 
 
@@ -154,7 +159,7 @@ def _exact(
 ) -> dict[str, dict[str, Tensor]]:
     """Return the squares by autograd, a sample at a time."""
     chosen = {name: p for name, p in model.named_parameters() if name in set(names)}
-    asked = [parameter.requires_grad for parameter in chosen.values()]
+    were_trainable = [parameter.requires_grad for parameter in chosen.values()]
     for parameter in chosen.values():
         parameter.requires_grad_(True)
     try:
@@ -166,7 +171,7 @@ def _exact(
             squares[sample] = {n: g.square() for n, g in zip(chosen, own, strict=True)}
         return squares
     finally:
-        for parameter, before in zip(chosen.values(), asked, strict=True):
+        for parameter, before in zip(chosen.values(), were_trainable, strict=True):
             parameter.requires_grad_(before)
 
 

@@ -7,13 +7,17 @@ block of samples that it is summed in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.layer_scale import LayerScale, LayerScale2d
 from timm.layers.norm import LayerNorm as FastLayerNorm
 from timm.layers.norm import LayerNorm2d
+from timm.layers.norm_act import BatchNormAct2d, GroupNormAct, LayerNormAct, LayerNormAct2d
+from timm.layers.padding import pad_same
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F  # noqa: N812
@@ -22,6 +26,7 @@ Add = Callable[[Any, Tensor, Tensor, Tensor], None]
 """Add to the last argument, which has the parameter's shape, the sum over samples of the squared
 gradient, from the layer, its input ``(n, …)`` and the gradient ``(n, …)`` of its output."""
 
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 BLOCK = 2**18  # gradients held at a time, so that they stay in a core's cache
 PAIRS = 24  # products that cost as much as writing and reading one gradient of a sample
 
@@ -33,7 +38,7 @@ def linear_weight(layer: nn.Linear, x: Tensor, grad: Tensor, into: Tensor) -> No
     add_squares(grads[:, None], inputs[:, None], into[None])
 
 
-def conv_weight(layer: nn.Conv1d | nn.Conv2d, x: Tensor, grad: Tensor, into: Tensor) -> None:
+def conv_weight(layer: Convolution, x: Tensor, grad: Tensor, into: Tensor) -> None:
     """``(O, I / groups, *kernel)``: a linear layer on the patches that the kernel sees."""
     groups = layer.groups
     grads = grad.movedim(1, -1).reshape(len(x), -1, groups, grad.shape[1] // groups)
@@ -82,6 +87,36 @@ def scaled(axis: int, name: str = "weight") -> Add:
     return add
 
 
+def before_activation(rule: Add) -> Add:
+    """Return a rule for a normalisation that ends with an activation, from its own rule."""
+
+    def add(layer: Any, x: Tensor, grad: Tensor, into: Tensor) -> None:
+        with _without_activation(layer):
+            normalised = layer(x.clone())
+        with torch.enable_grad():
+            start = normalised.detach().requires_grad_()
+            output = layer.act(layer.drop(start.clone()))  # which may work in place
+            (before,) = torch.autograd.grad(output, start, grad)
+        with _without_activation(layer):
+            rule(layer, x, before, into)
+
+    return add
+
+
+@contextmanager
+def _without_activation(layer: Any) -> Iterator[None]:
+    act, drop = layer.act, layer.drop
+    layer.act, layer.drop = nn.Identity(), nn.Identity()
+    try:
+        yield
+    finally:
+        layer.act, layer.drop = act, drop
+
+
+def _activated(rules: Mapping[str, Add]) -> Mapping[str, Add]:
+    return {name: before_activation(rule) for name, rule in rules.items()}
+
+
 _CONVOLUTION: Mapping[str, Add] = {"weight": conv_weight, "bias": summed(1)}
 _CHANNELS: Mapping[str, Add] = {"weight": scaled(1), "bias": summed(1)}
 _FEATURES: Mapping[str, Add] = {"weight": scaled(-1), "bias": summed(-1)}
@@ -90,9 +125,16 @@ RULES: Mapping[type[nn.Module], Mapping[str, Add]] = {
     nn.Linear: {"weight": linear_weight, "bias": summed(-1)},
     nn.Conv1d: _CONVOLUTION,
     nn.Conv2d: _CONVOLUTION,
+    nn.Conv3d: _CONVOLUTION,
+    Conv2dSame: _CONVOLUTION,
     nn.Embedding: {"weight": embedding_weight},
     nn.BatchNorm1d: _CHANNELS,
     nn.BatchNorm2d: _CHANNELS,
+    nn.BatchNorm3d: _CHANNELS,
+    BatchNormAct2d: _activated(_CHANNELS),
+    GroupNormAct: _activated(_CHANNELS),
+    LayerNormAct2d: _activated(_CHANNELS),
+    LayerNormAct: _activated(_FEATURES),
     nn.GroupNorm: _CHANNELS,
     LayerNorm2d: _CHANNELS,
     nn.LayerNorm: _FEATURES,
@@ -101,6 +143,9 @@ RULES: Mapping[type[nn.Module], Mapping[str, Add]] = {
     LayerScale2d: {"gamma": scaled(1, "gamma")},
 }
 """The layers whose parameters are handled, by exact type: a subclass may compute something else."""
+
+FOLDED = (nn.Linear, nn.LayerNorm, FastLayerNorm, LayerScale)
+"""Layers that read the last axis alone, so that a sample may have several rows (its windows)."""
 
 
 def add_squares(grads: Tensor, inputs: Tensor, into: Tensor) -> None:
@@ -138,8 +183,10 @@ def _add_by_pairs(grads: Tensor, inputs: Tensor, into: Tensor) -> None:
     into.baddbmm_(left, both_inputs.transpose(0, 1).flatten(1, 2))
 
 
-def _padded(layer: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
+def _padded(layer: Convolution, x: Tensor) -> Tensor:
     """Pad the input as the layer does, ``(n, I, *size)``."""
+    if isinstance(layer, Conv2dSame):
+        return pad_same(x, layer.kernel_size, layer.stride, layer.dilation)
     sides: list[int] = []
     for axis in reversed(range(len(layer.kernel_size))):
         if layer.padding == "same":
@@ -151,7 +198,7 @@ def _padded(layer: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
     return F.pad(x, sides, mode) if any(sides) else x
 
 
-def _patches(layer: nn.Conv1d | nn.Conv2d, padded: Tensor) -> Tensor:
+def _patches(layer: Convolution, padded: Tensor) -> Tensor:
     """Return what the kernel sees at each position, ``(n, G, P, kernel · I / G)``.
 
     ``padded`` is ``(n, *size, I)`` and contiguous, so that a patch is copied row by row.

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
 
 from evenhand.errors import EvenhandError, some
 from evenhand.networks.calling import Forward, call, logits_of
 from evenhand.pruning.curvature.attention import OpenAttention, is_open
-from evenhand.pruning.curvature.layers import RULES, Add, linear_weight, summed
+from evenhand.pruning.curvature.layers import FOLDED, RULES, Add, linear_weight, summed
 from evenhand.pruning.curvature.loss import Loss
 from evenhand.pruning.curvature.types import ADVICE, Curvature, GroupBatch
 
@@ -46,14 +47,14 @@ def summed_squares(directions: Directions, loss: Loss) -> Curvature:
                 loss.check(model, logits, batch.labels)
                 weights = loss.weights(batch.labels, logits.detach())
                 reached = logits.requires_grad  # it is not where no tapped layer leads to them
-                found = directions(logits.detach(), batch.labels) if reached else ()
-                for number, direction in enumerate(found, 1):
-                    torch.autograd.backward(logits, direction, retain_graph=number < len(found))
+                drawn = directions(logits.detach(), batch.labels) if reached else ()
+                for number, direction in enumerate(drawn, 1):
+                    torch.autograd.backward(logits, direction, retain_graph=number < len(drawn))
                 for group, rows in batch.rows.items():
                     counts[group] = counts.get(group, 0.0) + weights[rows].sum()
         return {
-            group: {name: total.div_(counts[group]) for name, total in of.items()}
-            for group, of in sums.by_group.items()
+            group: {name: total.div_(counts[group]) for name, total in totals.items()}
+            for group, totals in sums.by_group.items()
         }
 
     return curvature
@@ -95,7 +96,12 @@ class _Sums:
     def taps(self) -> Iterator[None]:
         """Listen to the layers while the block runs."""
         with ExitStack() as stack:
+            functional = [one for one in self.layers if _is_functional(self.model, one)]
+            if functional:
+                stack.enter_context(_FunctionalTaps(functional, self._tap_output))
             for tapped in self.layers:
+                if tapped in functional:
+                    continue
                 # First, so that it sees the layer's own output, before other hooks change it.
                 handle = tapped.layer.register_forward_hook(self._hook(tapped), prepend=True)
                 stack.callback(handle.remove)
@@ -122,7 +128,7 @@ class _Sums:
         if wrong:
             raise EvenhandError(
                 f"per-sample gradients need each layer to run once, and these do not: "
-                f"{', '.join(wrong)}. {ADVICE}"
+                f"{', '.join(wrong)}.{ADVICE}"
             )
         return logits
 
@@ -130,16 +136,28 @@ class _Sums:
         def hook(layer: nn.Module, given: tuple[Any, ...], output: Tensor) -> Tensor | None:
             if not torch.is_grad_enabled():  # a rule runs the layer within a backward pass
                 return None
-            x = given[0].detach()
-            self.seen.append(tapped.name)
-            if x.shape[0] != self.size or output.shape[0] != self.size:
-                raise EvenhandError(
-                    f"the layer {tapped.name} gets {x.shape[0]} rows for {self.size} samples, so "
-                    f"a sample's gradient cannot be told apart. {ADVICE}"
-                )
-            return self._tap(output, lambda grad: self._add_layer(tapped, x, grad))
+            return self._tap_output(tapped, given[0], output)
 
         return hook
+
+    def _tap_output(self, tapped: _Tapped, given: Tensor, output: Tensor) -> Tensor:
+        x = given.detach()
+        self.seen.append(tapped.name)
+        rows = x.shape[0]
+        windows = rows // self.size if isinstance(tapped.layer, FOLDED) else 1
+        if not rows == output.shape[0] == windows * self.size:
+            raise EvenhandError(
+                f"the layer {tapped.name} gets {rows} rows for {self.size} samples, so "
+                f"a sample's gradient cannot be told apart.{ADVICE}"
+            )
+        if windows > 1:  # one after another, which the check against autograd confirms
+            x = x.unflatten(0, (self.size, windows))
+
+        def add(grad: Tensor) -> None:
+            split = grad.unflatten(0, (self.size, windows)) if windows > 1 else grad
+            self._add_layer(tapped, x, split)
+
+        return self._tap(output, add)
 
     def _add_layer(self, tapped: _Tapped, x: Tensor, grad: Tensor) -> None:
         for group, rows in self.rows.items():
@@ -203,6 +221,36 @@ class _Tap(torch.autograd.Function):
         return grad, None, None
 
 
+class _FunctionalTaps(TorchFunctionMode):
+    """Taps the multiplications by weights of layers that are not called themselves."""
+
+    def __init__(
+        self, layers: Sequence[_Tapped], tap: Callable[[_Tapped, Tensor, Tensor], Tensor]
+    ) -> None:
+        super().__init__()
+        self.layers = {id(tapped.layer.weight): tapped for tapped in layers}
+        self.tap = tap
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        output = func(*args, **(kwargs or {}))
+        if func is F.linear and torch.is_grad_enabled():
+            given = dict(zip(("input", "weight"), args, strict=False)) | (kwargs or {})
+            if (tapped := self.layers.get(id(given["weight"]))) is not None:
+                return self.tap(tapped, given["input"], output)
+        return output
+
+
+def _is_functional(model: nn.Module, tapped: _Tapped) -> bool:
+    """Whether an attention multiplies by a layer's weight itself, as BEiT and EVA do.
+
+    They have biases of query and value apart from the layer.
+    """
+    owner = model.get_submodule(tapped.name.rpartition(".")[0])
+    return type(tapped.layer) is nn.Linear and getattr(owner, "q_bias", None) is not None
+
+
 def _attentions(
     model: nn.Module, parameters: Mapping[str, Tensor]
 ) -> dict[str, nn.MultiheadAttention]:
@@ -241,7 +289,7 @@ def _refuse_shared(model: nn.Module, parameters: Mapping[str, Tensor]) -> None:
     if shared:
         raise EvenhandError(
             f"per-sample gradients are not known for weights that layers share: "
-            f"{', '.join(shared)}. {ADVICE}"
+            f"{', '.join(shared)}.{ADVICE}"
         )
 
 
@@ -255,7 +303,7 @@ def _refuse_mixing(model: nn.Module) -> None:
     if mixing:
         raise EvenhandError(
             f"per-sample gradients are not known where a sample's answer depends on its batch, as "
-            f"it does without running statistics: {', '.join(mixing)}. {ADVICE}"
+            f"it does without running statistics: {', '.join(mixing)}.{ADVICE}"
         )
 
 
@@ -276,7 +324,7 @@ def _sorted_out(
         else:
             refused.append(f"{name} (in a {type(layer).__name__})")
     if refused:
-        raise EvenhandError(f"per-sample gradients are not known for {some(refused)}. {ADVICE}")
+        raise EvenhandError(f"per-sample gradients are not known for {some(refused)}.{ADVICE}")
     return list(layers.values()), bare
 
 
@@ -299,10 +347,10 @@ def _zeros(parameter: Tensor) -> Tensor:
 @contextmanager
 def _frozen(model: nn.Module) -> Iterator[None]:
     """Let no parameter ask for its gradient while the block runs."""
-    asked = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     model.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter in asked:
+        for parameter in trainable:
             parameter.requires_grad_(True)

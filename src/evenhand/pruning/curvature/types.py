@@ -13,8 +13,8 @@ from evenhand.networks.calling import Forward, call
 from evenhand.pruning.curvature.loss import PLAIN, Loss
 
 ADVICE = (
-    "Leave it out of what may be pruned, or take the estimator hutchinson (--estimator "
-    "hutchinson), which handles any layer."
+    "\nTake the estimator hutchinson (--estimator hutchinson), which handles any layer; where "
+    "single weights are pruned (--structure weight), it can be left out of them, too."
 )
 """What to do about a layer that an estimator cannot handle."""
 

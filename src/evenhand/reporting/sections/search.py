@@ -27,6 +27,7 @@ class Point:
     value: str
     lr: str
     mask: str
+    method: str
     x: float | None
     x_lr: float | None
     y: float | None
@@ -149,6 +150,7 @@ def _point(
         value="" if value is None else plain(value),
         lr="" if rate is None else f"{rate:.2g}",
         mask=mask if isinstance(mask, str) else "",
+        method=f"{row.get('method', '')} {row.get('method_settings', '')}".strip(),
         x=x.at(row["number"]),
         x_lr=None if rate is None else lr.at(math.log10(rate)),
         y=None if value is None else 100 - y.at(value),

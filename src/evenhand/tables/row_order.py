@@ -1,0 +1,32 @@
+"""Columns of pandas whose rows are in another order than those beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from evenhand.errors import EvenhandError
+
+
+def group_columns(groups: Any) -> dict[str, Any]:
+    """Return the columns of groups as they were given."""
+    if isinstance(groups, pd.DataFrame | Mapping):
+        return {f"groups[{str(name)!r}]": groups[name] for name in groups}
+    return {"groups": groups}
+
+
+def refuse_other_order(given: Mapping[str, Any]) -> None:
+    """Refuse pandas columns with the same index in another order: rows go by their places."""
+    indexed = {name: one.index for name, one in given.items() if hasattr(one, "index")
+               and isinstance(one.index, pd.Index)}  # fmt: skip
+    first_name, first_index = next(iter(indexed.items()), ("", pd.Index([])))
+    for name, index in indexed.items():
+        if index.equals(first_index) or len(index) != len(first_index):
+            continue
+        if set(index) == set(first_index):
+            raise EvenhandError(
+                f"{name} and {first_name} have the same index in another order, and rows go by "
+                f"their places. Put them in one order first: {name}.loc[{first_name}.index]."
+            )
