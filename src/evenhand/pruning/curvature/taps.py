@@ -151,10 +151,10 @@ class _Sums:
                 f"a sample's gradient cannot be told apart.{ADVICE}"
             )
         if windows > 1:  # one after another, which the check against autograd confirms
-            x = x.unflatten(0, (self.size, windows))
+            x = x.reshape(self.size, windows, *x.shape[1:])
 
         def add(grad: Tensor) -> None:
-            split = grad.unflatten(0, (self.size, windows)) if windows > 1 else grad
+            split = grad.reshape(*x.shape[:-1], grad.shape[-1]) if windows > 1 else grad
             self._add_layer(tapped, x, split)
 
         return self._tap(output, add)
