@@ -39,7 +39,7 @@ from evenhand.metrics.registry import find_metric
 from evenhand.metrics.resample import Bootstrap, Resamples, resample
 from evenhand.metrics.rows import EVERYBODY, Key
 from evenhand.metrics.scored import Scored, scored
-from evenhand.metrics.targets import find_target
+from evenhand.metrics.target_names import find_target
 from evenhand.networks.checkpoints import load_tensors
 from evenhand.tables.predictions import Predictions, read_predictions, write_predictions
 

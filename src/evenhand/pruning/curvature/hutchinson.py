@@ -34,7 +34,7 @@ def hutchinson(draws: int, rng: torch.Generator, loss: Loss = PLAIN) -> Curvatur
     ) -> dict[Any, dict[str, Tensor]]:
         model.eval()
         chosen = {name: p for name, p in model.named_parameters() if name in set(names)}
-        asked = [parameter.requires_grad for parameter in chosen.values()]
+        were_trainable = [parameter.requires_grad for parameter in chosen.values()]
         sums: dict[Any, dict[str, Tensor]] = {}
         counts: dict[Any, Tensor | float] = {}
         step = thinned(chosen)
@@ -45,7 +45,7 @@ def hutchinson(draws: int, rng: torch.Generator, loss: Loss = PLAIN) -> Curvatur
             with sdpa_kernel(SDPBackend.MATH):  # the others cannot be differentiated twice
                 for batch in batches:
                     for group, rows in batch.rows.items():
-                        of = sums.setdefault(
+                        totals = sums.setdefault(
                             group, {name: torch.zeros_like(p) for name, p in chosen.items()}
                         )
                         logits = logits_of(model, take(batch.inputs, rows), forward)
@@ -55,16 +55,16 @@ def hutchinson(draws: int, rng: torch.Generator, loss: Loss = PLAIN) -> Curvatur
                         counts[group] = counts.get(group, 0.0) + weight
                         total = loss.losses(logits, labels).sum()
                         if total.requires_grad:  # it does not where none of them leads to it
-                            added = _add(total, chosen, of, draws, rng, step)
+                            added = _add(total, chosen, totals, draws, rng, step)
                             earlier = halves.get(group, (0.0, 0.0))
                             halves[group] = (earlier[0] + added[0], earlier[1] + added[1])
         finally:
-            for parameter, before in zip(chosen.values(), asked, strict=True):
+            for parameter, before in zip(chosen.values(), were_trainable, strict=True):
                 parameter.requires_grad_(before)
         report_noise(halves, draws)
         return {
-            group: {name: total / (draws * counts[group]) for name, total in of.items()}
-            for group, of in sums.items()
+            group: {name: total / (draws * counts[group]) for name, total in totals.items()}
+            for group, totals in sums.items()
         }
 
     return curvature
@@ -79,12 +79,12 @@ def _add(
     step: int,
 ) -> tuple[Tensor, Tensor]:
     """Add the draws' z ⊙ Hz of a loss; return its sums over two halves, of every step-th number."""
-    of = list(parameters.values())
+    tensors = list(parameters.values())
     halves: list[list[Tensor]] = [[], []]
-    first = grad(loss, of, create_graph=True, materialize_grads=True)
+    first = grad(loss, tensors, create_graph=True, materialize_grads=True)
     for draw in range(draws):
-        signs = [_signs(p, rng) for p in of]
-        second = grad(first, of, signs, retain_graph=draw < draws - 1, materialize_grads=True)
+        signs = [_signs(p, rng) for p in tensors]
+        second = grad(first, tensors, signs, retain_graph=draw < draws - 1, materialize_grads=True)
         for total, sign, product in zip(into.values(), signs, second, strict=True):
             total.addcmul_(sign, product)
         if draw < draws - draws % 2:
