@@ -168,7 +168,7 @@ def everyone(rows: Sequence[Estimate], like: Estimate) -> Estimate | None:
     """Return the row about everybody that goes with a row about a group."""
     return first(
         rows, model=like.model, metric=like.metric, split=like.split, attribute=EVERYBODY,
-        against=None,
+        against=like.against,
     )  # fmt: skip
 
 
