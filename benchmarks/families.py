@@ -41,7 +41,7 @@ NETWORKS = (
     "convit_tiny", "tnt_s_legacy_patch16_224", "visformer_tiny", "volo_d1_224", "mixer_s32_224",
     "resmlp_12_224", "gmlp_ti16_224", "resnet18", "resnetv2_50", "resnext26ts", "res2net50_14w_8s",
     "seresnet18", "regnetx_002", "regnety_002", "densenet121", "dla34", "vgg11_bn",
-    "hrnet_w18_small", "convnext_atto", "convnextv2_atto", "efficientnet_b0",
+    "hrnet_w18_small", "convnext_atto", "convnextv2_atto", "test_efficientnet", "efficientnet_b0",
     "efficientnet_lite0", "tf_efficientnet_b0", "mobilenetv3_small_050", "mobilenetv4_conv_small",
     "ghostnet_100", "mnasnet_small", "inception_v3", "xception41", "nfnet_f0", "rexnet_100",
     "selecsls42", "cspresnet50", "hardcorenas_a", "tinynet_e", "starnet_s1", "focalnet_tiny_srf",
