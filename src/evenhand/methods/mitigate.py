@@ -218,7 +218,7 @@ def _given(table: pd.DataFrame, kind: PostHoc) -> Any:
 def _table(groups: GroupsLike) -> pd.DataFrame:
     """Return the names of groups, a column for each attribute."""
     if isinstance(groups, pd.DataFrame | Mapping):
-        columns = {str(name): names_of(groups[name]) for name in groups}
+        columns = {str(name): names_of(values) for name, values in groups.items()}
     else:
         name = str(groups.name) if isinstance(groups, pd.Series) and groups.name else "group"
         columns = {name: names_of(groups)}

@@ -102,7 +102,8 @@ def _levels(groups: Any, number: int) -> list[Hashable]:
 
 def _labels(labels: Any, number: int) -> Tensor:
     try:
-        return torch.atleast_1d(torch.as_tensor(labels))
+        values = torch.as_tensor(labels)
+        return values.reshape(1) if values.ndim == 0 else values
     except (TypeError, ValueError, RuntimeError) as error:
         raise EvenhandError(
             f"the labels of batch {number} are no numbers ({error}); give a tensor, an array or a "

@@ -243,7 +243,7 @@ def make_scoring(
 
 
 def _is_weight(beta: Any) -> bool:
-    return isinstance(beta, Real) and 0 <= beta < math.inf
+    return isinstance(beta, Real) and 0 <= float(beta) < math.inf
 
 
 def _refuse_infinite(curvature: Mapping[Hashable, Mapping[str, Tensor]]) -> None:

@@ -186,7 +186,10 @@ def _add_by_pairs(grads: Tensor, inputs: Tensor, into: Tensor) -> None:
 def _padded(layer: Convolution, x: Tensor) -> Tensor:
     """Pad the input as the layer does, ``(n, I, *size)``."""
     if isinstance(layer, Conv2dSame):
-        return pad_same(x, layer.kernel_size, layer.stride, layer.dilation)
+        padded: Tensor = pad_same(
+            x, list(layer.kernel_size), list(layer.stride), list(layer.dilation)
+        )
+        return padded
     sides: list[int] = []
     for axis in reversed(range(len(layer.kernel_size))):
         if layer.padding == "same":
