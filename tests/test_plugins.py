@@ -102,7 +102,7 @@ def test_a_run_that_needs_a_module_says_so(tuned, tmp_path, monkeypatch):
     for words in (("prune", tuned, "--attribute", "group"), ("predict", tuned, PHANTOMS)):
         ended = evenhand(*words, "--out", tmp_path / "out")
         assert ended.status == 2
-        assert "was made with --import my_own_things. Give the same" in ended.err
+        assert "was made with --import my_own_things. Give this command the same" in ended.err
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_a_name_is_taken_once():
         own.add("small", 3, module="b")
     with pytest.raises(EvenhandError, match=r"'simclr' already, in evenhand\.pretraining"):
         SSL_OBJECTIVES.add("simclr", SSL_OBJECTIVES["vicreg"], module="b")
-    with pytest.raises(EvenhandError, match="is no name of a size"):
+    with pytest.raises(EvenhandError, match="cannot be the name of a size"):
         own.add("a b", 1, module="a")
 
 

@@ -81,9 +81,9 @@ from .own.compare import compare_layers as compare_layers
 from .own.measuring import GroupTable as GroupTable
 from .own.measuring import measure_groups as measure_groups
 from .own.probing import probe as probe
-from .own.search import MaskChoice as MaskChoice
-from .own.search import MaskSearch as MaskSearch
 from .own.search import search_masks as search_masks
+from .own.search_result import MaskChoice as MaskChoice
+from .own.search_result import MaskSearch as MaskSearch
 from .pretraining.registry import register_ssl as register_ssl
 from .pruning.by_group import group_saliency as group_saliency
 from .pruning.prune import Pruned as Pruned

@@ -115,11 +115,11 @@ def check(settings: CheckSettings, out: Path | None = None, overwrite: bool = Fa
     from evenhand.jobs.check.job import check as work
     from evenhand.jobs.check.job import text_table
 
-    found = work(settings, out, overwrite=overwrite)
-    typer.echo(text_table(found))
+    requirements = work(settings, out, overwrite=overwrite)
+    typer.echo(text_table(requirements))
     if out:
         typer.echo(f"\nreport: {out / 'report.html'}")
-    raise typer.Exit(int(found.status == "fail"))
+    raise typer.Exit(int(requirements.status == "fail"))
 
 
 @job(FinetuneSettings, "data", shared=True)
@@ -307,11 +307,11 @@ def report(
     from evenhand.jobs.assess.pages import PAGES
     from evenhand.jobs.assess.pages import report as work
 
-    found = work(run, card=card, model=model)
-    if found.head.job in PAGES or not found.record.labelled:
+    opened = work(run, card=card, model=model)
+    if opened.head.job in PAGES or not opened.record.labelled:
         typer.echo(f"report: {run / 'report.html'}")
     else:
-        _show(found)
+        _show(opened)
     if card:
         typer.echo(f"card: {card}")
 

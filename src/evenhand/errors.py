@@ -10,7 +10,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-SHOWN = 5  # how many of many things a message names
+SHOWN = 5  # how many of many choices a message names
 
 
 class EvenhandError(Exception):
@@ -22,11 +22,11 @@ class EvenhandError(Exception):
 
 
 class UnknownNameError(EvenhandError):
-    """A name that nothing goes by."""
+    """An unknown name."""
 
 
-def pick(what: str, name: str, known: Mapping[str, T]) -> T:
-    """Return the value that goes by a name.
+def pick(what: str, name: str, choices: Mapping[str, T]) -> T:
+    """Return the value with a name.
 
     Parameters
     ----------
@@ -34,27 +34,27 @@ def pick(what: str, name: str, known: Mapping[str, T]) -> T:
         What kind of thing is looked up, as the message calls it (``"backbone"``).
     name
         The name as the user gave it.
-    known
-        Every name there is, with its value.
+    choices
+        The values, by name.
 
     Raises
     ------
     UnknownNameError
-        Nothing goes by that name; the message lists what does, and the nearest name.
+        No value has that name; the message lists the names, and the nearest one.
 
     Examples
     --------
     >>> pick("metric", "auc", {"auc": 1, "accuracy": 2})
     1
     """
-    if name in known:
-        return known[name]
-    raise unknown_name(what, name, known)
+    if name in choices:
+        return choices[name]
+    raise unknown_name(what, name, choices)
 
 
-def unknown_name(what: str, name: str, known: Iterable[str]) -> UnknownNameError:
-    """Return the error of a name that nothing goes by; arguments as in `pick`."""
-    names = sorted(known)
+def unknown_name(what: str, name: str, choices: Iterable[str]) -> UnknownNameError:
+    """Return the error for an unknown name; arguments as in `pick`."""
+    names = sorted(choices)
     near = difflib.get_close_matches(name, names, n=1)
     meant = f" Did you mean {near[0]!r}?" if near else ""
     return UnknownNameError(f"no {what} {name!r}; there are: {', '.join(names)}.{meant}")

@@ -190,13 +190,13 @@ def _headings(settings: type[Settings]) -> dict[str, str]:
 
     They come in the order of help, a job's own before what it shares with others.
     """
-    found: dict[str, str] = {}
+    headings: dict[str, str] = {}
     owners = [owner for owner in settings.__mro__[::-1] if issubclass(owner, Settings)]
     for owner in owners:
         for name in owner.model_fields:
-            found.setdefault(name, str(owner.model_config.get("title")))
+            headings.setdefault(name, str(owner.model_config.get("title")))
     order = list(dict.fromkeys(owner.model_config.get("title") for owner in owners))[::-1]
-    return dict(sorted(found.items(), key=lambda item: order.index(item[1])))
+    return dict(sorted(headings.items(), key=lambda item: order.index(item[1])))
 
 
 def _argument(name: str, field: FieldInfo) -> inspect.Parameter:

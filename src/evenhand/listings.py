@@ -9,10 +9,10 @@ import typer
 from evenhand.flags import Sections, flag, import_given
 
 
-def _print_metrics(asked: bool) -> None:
+def _print_metrics(wanted: bool) -> None:
     from evenhand.metrics import metric_listing
 
-    if asked:
+    if wanted:
         typer.echo(metric_listing())
         raise typer.Exit
 

@@ -1,6 +1,6 @@
-"""Plug-ins: modules of others that register metrics, readers, networks and the like.
+"""Plug-ins: modules outside Evenhand that register metrics, readers, networks and the like.
 
-Those of installed packages are found by their entry points; others are named by ``--import``.
+Installed packages name theirs as entry points; users name other modules with ``--import``.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from evenhand.errors import EvenhandError
 from evenhand.settings import Settings
 
 RECORDED = "recorded"
-"""The context in which settings are read from a file: no module is imported because it says so."""
+"""The pydantic context for settings that a file holds: they import no module."""
 
 PLUGINS = "evenhand.plugins"
-"""The entry-point group of installed plug-ins: each entry is imported, and called if it can be."""
+"""The entry-point group of plug-ins: each entry is imported, and called if it is callable."""
 
 _loaded: list[str] = []
 
@@ -45,7 +45,7 @@ def load_plugins() -> None:
     Raises
     ------
     EvenhandError
-        One of them cannot be imported.
+        A plug-in cannot be imported.
     """
     for plugin in _installed():
         if plugin.value in _loaded:
@@ -63,31 +63,32 @@ def load_plugins() -> None:
 
 
 def import_modules(names: Iterable[str]) -> None:
-    """Import modules that register things of the user's own, from the working directory, too.
+    """Import a user's modules, from the working directory too, so that they register their own.
 
     Raises
     ------
     EvenhandError
-        A name is no module's, there is no such module, or it raises an error or ends Python.
+        A name is not that of a module, there is no such module, or it raises an error or ends
+        Python.
     """
     for name in names:
         if not all(part.isidentifier() for part in name.split(".")):
             raise EvenhandError(
                 f"--import {name}: give a module's name as Python imports it, such as my_package."
-                "my_module: no path, no .py."
+                "my_module, without a path and without .py."
             )
-        here = str(Path.cwd())
-        if here not in sys.path:
-            sys.path.append(here)
+        folder = str(Path.cwd())
+        if folder not in sys.path:
+            sys.path.append(folder)
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
             if not f"{name}.".startswith(f"{error.name}."):
                 raise _cannot_import(name, error) from error
             raise EvenhandError(
-                f"--import {name}: there is no module {error.name!r} in {here} or among what is "
-                "installed. Give the command in the folder of the module, or put that folder on "
-                "PYTHONPATH."
+                f"--import {name}: there is no module {error.name!r} in {folder} or among the "
+                "installed packages. Run the command in the folder of the module, or add that "
+                "folder to PYTHONPATH."
             ) from None
         except EvenhandError:
             raise
@@ -105,24 +106,24 @@ def _cannot_import(name: str, error: BaseException) -> EvenhandError:
 
 
 def require_imports(run: Path, settings: Mapping[str, Any]) -> None:
-    """Refuse a run whose plug-ins have not been imported; a file names no code to be run.
+    """Refuse a run whose plug-ins are not imported: a file must not decide which code runs.
 
     Raises
     ------
     EvenhandError
-        The run was made with ``--import MODULE``, and this command was not.
+        The run was made with ``--import MODULE``, and this command lacks that flag.
     """
     missing = [name for name in settings.get("imports", ()) if name not in sys.modules]
     if missing:
         flags = " ".join(f"--import {name}" for name in missing)
         raise EvenhandError(
-            f"the run in {run} was made with {flags}. Give the same to this command: what these "
-            "modules register is part of the run, and no file decides what code is run."
+            f"the run in {run} was made with {flags}. Give this command the same flags: the run "
+            "uses what these modules register, and Evenhand runs no code because a file names it."
         )
 
 
 class ImportSettings(Settings, title="Plug-ins"):
-    """The modules that register what is the user's own."""
+    """The modules of the user that register metrics, readers and the like."""
 
     imports: tuple[str, ...] = Field(
         (),
@@ -137,19 +138,19 @@ class ImportSettings(Settings, title="Plug-ins"):
         return self
 
     @model_serializer(mode="wrap")
-    def _leave_out_nothing(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave the modules out where there are none, as runs of earlier versions do."""
+    def _without_empty_imports(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out an empty list of modules, as runs of earlier versions do."""
         values: dict[str, Any] = serialise(self)
         if not values.get("imports"):
             values.pop("imports", None)
         return values
 
     def __getstate__(self) -> dict[Any, Any]:
-        """Take along where modules are found: a worker may have another working directory."""
+        """Keep the import path too: a worker may have another working directory."""
         return super().__getstate__() | {"path": list(sys.path) if self.imports else []}
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
-        """Import the modules in a worker, before anything is looked up there."""
+        """Import the modules in a worker, before any name is looked up there."""
         path = state.pop("path", [])
         super().__setstate__(state)
         sys.path += [place for place in path if place not in sys.path]

@@ -1,7 +1,7 @@
-"""One way to register things by name: built-in ones, a plug-in's, and those of ``--import``.
+"""Registries: named entries that Evenhand, a plug-in or a module of ``--import`` adds.
 
-A registry knows the names and the one-line titles of its built-in entries from their source, so
-that help texts list them and import nothing heavy; an entry's module is imported when it is used.
+A registry reads the names and one-line titles of its built-in entries from their source text, so
+that help texts list them without importing torch. It imports an entry's module at first use.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -25,25 +26,25 @@ ROOT = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Listed:
-    """What is known of an entry without importing it."""
+    """An entry as its source text describes it, before its module is imported."""
 
     title: str
     module: str
-    usage: str = ""  # how what follows the name is written
+    usage: str = ""  # what a user writes after the name, as in last-K: "-K"
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """Things of one kind by name.
+    """The entries of one kind (metrics, readers, …), by name.
 
     Parameters
     ----------
     kind
-        What one of them is called in messages (``"metric"``).
+        What messages call an entry (``"metric"``).
     source
-        The folder or file below the package whose source registers the built-in ones.
+        The folder or file, relative to the package, that registers the built-in entries.
     decorators
-        The decorators that register there: the name is their first argument, or else that of the
-        function, and the title is the first line of the function's docstring.
+        The names of the decorators that register them. An entry's name is the decorator's first
+        argument, or else the function's name; its title is the first line of the docstring.
 
     Examples
     --------
@@ -60,57 +61,60 @@ class Registry(Mapping[str, T], Generic[T]):
         self._added: dict[str, Listed] = {}
 
     def add(self, name: str, value: T, *, module: str, title: str = "", usage: str = "") -> None:
-        """Register a thing that a module defines.
+        """Register an entry that a module defines.
 
         Raises
         ------
         EvenhandError
-            The name is taken by another module, or holds what separates names in flags.
+            Another module has registered the name, or it has a character that flags use as a
+            separator.
         """
-        owner = {**self._built_in, **self._added}.get(name)
+        owner = self._listed().get(name)
         if owner is not None and owner.module != module:
             raise EvenhandError(
-                f"there is a {self.kind} {name!r} already, in {owner.module}; {module} has to "
-                "choose another name."
+                f"{owner.module} has registered a {self.kind} {name!r} already; choose another "
+                f"name in {module}."
             )
         if not re.fullmatch(r"[^\W\d][\w+-]*", name):
             raise EvenhandError(
-                f"{name!r} is no name of a {self.kind}: it begins with a letter, and goes on with "
-                "letters, digits, _, - and +."
+                f"{name!r} cannot be the name of a {self.kind}: a name begins with a letter, and "
+                "has only letters, digits, _, - and +."
             )
         self._values[name] = value
         self._added[name] = Listed(title, module, usage)
 
     def remove(self, name: str) -> None:
-        """Forget a thing that was registered, as tests do."""
+        """Remove a registered entry, as tests do."""
         del self._values[name]
         del self._added[name]
 
     def find(self, name: str) -> T:
-        """Return the thing of a name.
+        """Return the entry with a name.
 
         Raises
         ------
         UnknownNameError
-            There is none; the message lists those that there are.
+            No entry has the name; the message lists all names.
         """
         return pick(self.kind, name, self)
 
     def titles(self) -> dict[str, str]:
-        """Return the names with their titles; nothing is imported.
+        """Return the names with their titles, without importing anything.
 
-        Built-in ones come first; those of plug-ins are there once these are loaded.
+        Built-in entries come first; the entries of plug-ins follow once these are loaded.
         """
-        return {name: one.title for name, one in {**self._built_in, **self._added}.items()}
+        return {name: entry.title for name, entry in self._listed().items()}
 
     def usages(self) -> tuple[str, ...]:
-        """Return the names as they are written (``last-K``), in the order of `titles`."""
-        listed = {**self._built_in, **self._added}
-        return tuple(f"{name}{one.usage}" for name, one in listed.items())
+        """Return the names as users write them (``last-K``), in the order of `titles`."""
+        return tuple(f"{name}{entry.usage}" for name, entry in self._listed().items())
 
     def is_added(self, name: str) -> bool:
-        """Return whether a name has been registered by now, without looking further."""
+        """Return whether a name is registered already; imports nothing."""
         return name in self._values
+
+    def _listed(self) -> dict[str, Listed]:
+        return {**self._built_in, **self._added}
 
     def __getitem__(self, name: str) -> T:
         if name not in self._values and name in self._built_in:
@@ -128,7 +132,7 @@ class Registry(Mapping[str, T], Generic[T]):
         return len(self._values)
 
     def _import_all(self) -> None:
-        for module in dict.fromkeys(one.module for one in self._built_in.values()):
+        for module in dict.fromkeys(entry.module for entry in self._built_in.values()):
             importlib.import_module(module)
         load_plugins()
 
@@ -139,7 +143,7 @@ class Registry(Mapping[str, T], Generic[T]):
             return {}
         place = ROOT / self._source
         files = sorted(place.glob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
-        return {name: one for file in files for name, one in _registered_in(file, self._decorators)}
+        return dict(chain.from_iterable(_registered_in(file, self._decorators) for file in files))
 
 
 def _module_of(file: Path) -> str:
@@ -147,7 +151,7 @@ def _module_of(file: Path) -> str:
 
 
 def _registered_in(file: Path, decorators: Collection[str]) -> Iterator[tuple[str, Listed]]:
-    """Yield what a decorator registers in a file, by name."""
+    """Yield the names and entries that the decorators register in a file."""
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
         if not isinstance(node, ast.FunctionDef | ast.ClassDef):
             continue
@@ -156,11 +160,11 @@ def _registered_in(file: Path, decorators: Collection[str]) -> Iterator[tuple[st
                 continue
             if call.func.id in decorators:
                 title = (ast.get_docstring(node) or "").partition("\n")[0]
-                name, usage = (*_texts(call), "", "")[:2]
+                name, usage = (*_text_arguments(call), "", "")[:2]
                 yield name or node.name, Listed(title, _module_of(file), usage)
 
 
-def _texts(call: ast.Call) -> list[str]:
-    """Return the texts among the first two arguments of a call."""
-    constants = [one.value for one in call.args[:2] if isinstance(one, ast.Constant)]
-    return [one for one in constants if isinstance(one, str)]
+def _text_arguments(call: ast.Call) -> list[str]:
+    """Return those of the first two arguments of a call that are literal text."""
+    constants = [arg.value for arg in call.args[:2] if isinstance(arg, ast.Constant)]
+    return [value for value in constants if isinstance(value, str)]

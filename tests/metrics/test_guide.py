@@ -70,4 +70,4 @@ def test_a_new_metric_is_one_function_with_one_decorator():
         assert table["low"][0] < table["value"][0] < table["high"][0]
         assert len(seen) > 50  # such a metric is slow: somebody waits for the bar
     finally:
-        del METRICS["median_score"]
+        METRICS.remove("median_score")

@@ -74,8 +74,9 @@ def test_a_group_without_positives_is_a_problem_with_its_counts():
     labels[4:8] = 0
     target = find_target("min_auc")
     (problem,) = target.problems(labels, {"sex": SEX})
-    assert "'m' of 'sex' (4 samples, 0 positives): no positives among 4 samples" in problem
-    assert '--exclude-group "sex=m"' in problem
+    assert "'m' of 'sex' (4 samples, 0 positives): no positives among 4 samples" in problem.text
+    assert problem.flag == '--exclude-group "sex=m"'
+    assert str(problem).endswith(f"; leave it out with {problem.flag}")
     assert np.isnan(target.value(labels, SCORES, {"sex": SEX}))
     assert find_target("min_acc").problems(labels, {"sex": SEX}) == ()
     assert find_target("overall_auc").problems(labels, {"sex": SEX}) == ()
@@ -88,7 +89,7 @@ def test_an_empty_level_is_a_problem():
     target = find_target("min_auc")
     groups = {"x": groups_of(levels)}
     (problem,) = target.problems([0, 1, 0, 1], groups)
-    assert "'c' of 'x' (0 samples, 0 positives): no samples" in problem
+    assert "'c' of 'x' (0 samples, 0 positives): no samples" in problem.text
     excluded = excluded_groups(["x=c"], groups)
     assert target.problems([0, 1, 0, 1], groups, excluded) == ()
     assert target.value([0, 1, 0, 1], [0.1, 0.2, 0.4, 0.3], groups, excluded) == 0
@@ -96,7 +97,7 @@ def test_an_empty_level_is_a_problem():
 
 def test_one_group_left_is_a_problem():
     (problem,) = find_target("auc_gap").problems(LABELS, {"sex": SEX}, {"sex": {"m"}})
-    assert "attribute 'sex': 1 group left; two are needed" in problem
+    assert "attribute 'sex': 1 group left; two are needed" in problem.text
 
 
 def test_many_classes_use_the_classes_that_every_group_has():

@@ -106,7 +106,7 @@ def test_one_row_of_each_patient_counts_and_small_groups_are_named():
     ("more", "text"),
     [
         ({"layers": ["nine"]}, "has no layer 'nine'. Its blocks are"),
-        ({"loader": []}, "loader= gave nothing"),
+        ({"loader": []}, "loader= is empty"),
         ({"groups": ["f"] * 3}, r"groups of 'group': \(3,\) values for 60 rows"),
         ({"patients": [1] * N}, "1 patients: 20 are needed"),
     ],

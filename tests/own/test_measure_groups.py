@@ -209,7 +209,7 @@ def test_a_notebook_shows_values_intervals_and_counts(measured, pair):
     assert "unknown" in html
     assert "#" not in html.partition("<style>")[2].partition("</style>")[0], "a colour of its own"
     both = pair._repr_html_()
-    assert "sex: model − reference" in both
+    assert "everyone" in both.partition("sex: model − reference")[2]
     difference = rows_of(pair, against="reference", group="male", metric="sensitivity").iloc[0]
     assert f"{100 * difference['value']:+.1f}".replace("-", "−") in both
 

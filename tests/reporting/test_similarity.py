@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from evenhand.reporting.sections.similarity import similarity_sections, similarity_verdicts
+from evenhand.reporting.section import sections_of
+from evenhand.reporting.sections.similarity import similarity_verdicts
 
 
 def matrix(value):
@@ -42,7 +43,7 @@ def record(*ps, signs=()):
 
 
 def view(*ps, signs=()):
-    (section,) = similarity_sections(record(*ps, signs=signs))
+    (section,) = sections_of("similarity", record(*ps, signs=signs))
     return section.view["attributes"][0]
 
 

@@ -91,8 +91,8 @@ class Source:
     @property
     def facts(self) -> dict[str, Any]:
         """What a run keeps of it, as JSON values; its notes stand among those of the run."""
-        known = {name: value for name, value in asdict(self).items() if value is not None}
-        return {name: value for name, value in known.items() if name != "notes"}
+        facts = {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: value for name, value in facts.items() if name != "notes"}
 
 
 @dataclass(frozen=True, eq=False)

@@ -57,8 +57,8 @@ def duplicates(cohort: Cohort, near: float = NEAR, seed: int = 0) -> pd.DataFram
     """
     sketches, digests = _sketches(cohort)
     patient = pd.factorize(cohort.table["patient_id"])[0]
-    found = [_same(digests), *_alike(sketches, patient, near, np.random.default_rng(seed))]
-    pairs = np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
+    alike = [_same(digests), *_alike(sketches, patient, near, np.random.default_rng(seed))]
+    pairs = np.unique(np.sort(np.concatenate(alike), axis=1), axis=0)
     pairs = pairs[patient[pairs[:, 0]] != patient[pairs[:, 1]]]
     table = pd.DataFrame({"first": pairs[:, 0], "second": pairs[:, 1]})
     table["correlation"] = np.einsum("ij,ij->i", sketches[pairs[:, 0]], sketches[pairs[:, 1]])
@@ -117,8 +117,8 @@ def _series(cohort: Cohort) -> Callable[[NDArray[Any]], Floats]:
         observed = ~np.isnan(samples)
         values = np.where(observed, (samples - mean) / spread, 0).clip(-CLIP, CLIP)
         both = np.concatenate([values, observed - observed.mean()], axis=2, dtype=np.float32)
-        found: Floats = both.reshape(len(samples), -1) @ project
-        return found
+        projected: Floats = both.reshape(len(samples), -1) @ project
+        return projected
 
     return sketch
 

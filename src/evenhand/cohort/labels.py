@@ -88,15 +88,17 @@ def by_value(
     ['healthy', 'dementia', nan]
     """
     class_of = {plain(value): name for name, values in classes.items() for value in values}
-    known = {*class_of, *map(plain, left_out)}
+    accepted = {*class_of, *map(plain, left_out)}
 
     def classify(table: pd.DataFrame, path: Path) -> tuple[pd.Series, tuple[str, ...]]:
         raw = table[column]
         value = raw.map({text: plain(text) for text in raw.dropna().unique()}).fillna("")
-        if "" not in known:
+        if "" not in accepted:
             refuse_blank(table, path, (column,))
-        problem = f"{column!r} holds what no class stands for; known are: {_listed(known)}."
-        refuse_rows(~value.isin(known), path, problem)
+        problem = (
+            f"{column!r} has a value that belongs to no class; allowed are: {_listed(accepted)}."
+        )
+        refuse_rows(~value.isin(accepted), path, problem)
         return value.map(class_of), tuple(classes)
 
     parts = {**classes, **({"left out": left_out} if left_out else {})}

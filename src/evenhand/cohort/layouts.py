@@ -143,8 +143,8 @@ def files_by_name(
                 raise EvenhandError(f"{paths[name]} and {path} have the same name: keep one.")
             paths[name] = path
     bare = names.map(lambda name: _without(clean(str(name)), suffixes, paths))
-    found = [paths.get(name) or _absent(root, folders, f"{name}{suffixes[0]}") for name in bare]
-    return pd.Series(found, names.index, dtype=object), _of_no_name(paths, bare)
+    files = [paths.get(name) or _absent(root, folders, f"{name}{suffixes[0]}") for name in bare]
+    return pd.Series(files, names.index, dtype=object), _of_no_name(paths, bare)
 
 
 def folders_by_name(
@@ -154,8 +154,8 @@ def folders_by_name(
     places = (path for path in sorted(root.glob(folders)) if path.is_dir())
     paths = {clean(path.name): str(path) for path in places}
     plain = names.map(lambda name: clean(str(name)))
-    found = [paths.get(name) or _absent(root, folders, name) for name in plain]
-    return pd.Series(found, names.index, dtype=object), _of_no_name(paths, plain)
+    own = [paths.get(name) or _absent(root, folders, name) for name in plain]
+    return pd.Series(own, names.index, dtype=object), _of_no_name(paths, plain)
 
 
 def walk(folder: Path, root: Path) -> Iterator[str]:
@@ -328,8 +328,8 @@ def _names_in(folder: str) -> dict[str, str]:
 
 def files_below(folders: pd.Series) -> pd.Series:
     """Return the files in folders of slices; what is no folder, or empty, as it is."""
-    found = {path: sorted(map(str, Path(path).glob("*"))) or [path] for path in folders.unique()}
-    return folders.map(found).explode()
+    files = {path: sorted(map(str, Path(path).glob("*"))) or [path] for path in folders.unique()}
+    return folders.map(files).explode()
 
 
 def unpack_hint(root: Path | None) -> str:

@@ -109,7 +109,7 @@ def published(name: str, data_set: DataSet) -> Callable[[Find], Find]:
 
 
 def _completed(
-    table: pd.DataFrame, data_set: DataSet, root: Path, asked: Iterable[str]
+    table: pd.DataFrame, data_set: DataSet, root: Path, attributes: Iterable[str]
 ) -> pd.DataFrame:
     """Return a table with blank columns for what optional files that are not there would bring.
 
@@ -122,7 +122,7 @@ def _completed(
     blank = dict.fromkeys(name for entry in optional for name in entry.columns)
     blank = {name: None for name in blank if name not in table.columns}
     reads = {rule.name: rule.column for rule in data_set.attributes} | {**data_set.open_attributes}
-    for name in (part for attribute in asked for part in parts_of(attribute)):
+    for name in (part for attribute in attributes for part in parts_of(attribute)):
         if reads.get(name) in blank:
             lacking = [e for e in optional if reads[name] in e.columns and not found(root, e)]
             files = " or ".join(f"{entry.name} ({entry.what})" for entry in lacking)
@@ -257,17 +257,17 @@ def _attributes(
     """Return the rules of a data set, with bins and values as the user wants them."""
     bins, values = parse_bins(settings.bins), read_values(settings)
     numeric = {rule.name: rule for rule in data_set.attributes if rule.numeric}
-    for asked in bins:
-        pick(f"numeric attribute of {name}", asked, numeric)
+    for binned in bins:
+        pick(f"numeric attribute of {name}", binned, numeric)
     values.check_names([*(rule.name for rule in data_set.attributes), *data_set.open_attributes])
     rules = [
         bins[rule.name].attribute(rule.name, rule.column) if rule.name in bins else rule
         for rule in data_set.attributes
     ]
-    found = [
+    rules_of_columns = [
         distinct(each, column, table[column]) for each, column in data_set.open_attributes.items()
     ]
-    settled = {rule.name: values.settled(rule) for rule in (*rules, *found)}
+    settled = {rule.name: values.settled(rule) for rule in (*rules, *rules_of_columns)}
     for each in {part for attribute in settings.attribute for part in parts_of(attribute)}:
         if each in data_set.open_attributes:
             level = settled[each].of(table[data_set.open_attributes[each]]).astype("str")

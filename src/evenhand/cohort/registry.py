@@ -115,8 +115,8 @@ def register_reader(name: str, about: DataSet) -> Callable[[Open], Open]:
     """
 
     def register(function: Open) -> Open:
-        made = Reader(name, about, function)
-        READERS.add(name, made, module=function.__module__, title=about.title)
+        reader = Reader(name, about, function)
+        READERS.add(name, reader, module=function.__module__, title=about.title)
         return function
 
     return register

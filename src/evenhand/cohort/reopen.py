@@ -86,10 +86,10 @@ def values_now(earlier: ValueSettings, given: ValueSettings) -> dict[str, tuple[
     }
 
 
-def data_now(known: str, given: str | None) -> str:
+def data_now(earlier: str, given: str | None) -> str:
     """Return DATA as readers take it; a bare path keeps the run's reader."""
     if given is None:
-        return known
-    reader = known.partition(":")[0]
+        return earlier
+    reader = earlier.partition(":")[0]
     bare = given.partition(":")[0] not in READERS
     return f"{reader}:{given}" if bare and reader in READERS else given

@@ -41,31 +41,44 @@ def match(models: Mapping[str, Predictions], split: str) -> Matched:
         Nothing is shared by all, the models tell other classes apart, or a shared sample has two
         labels, patients or groups.
     """
-    classes = {len(one.classes): one.classes for one in models.values() if one.named}
-    samples = {name: set(rows_of(one, split).table["sample_id"]) for name, one in models.items()}
+    classes = {
+        len(predictions.classes): predictions.classes
+        for predictions in models.values()
+        if predictions.named
+    }
+    samples = {
+        name: set(rows_of(predictions, split).table["sample_id"])
+        for name, predictions in models.items()
+    }
     shared = set.intersection(*samples.values())
     if not shared:
-        counts = ", ".join(f"{len(found)} in {name}" for name, found in samples.items())
+        counts = ", ".join(f"{len(of_model)} in {name}" for name, of_model in samples.items())
         raise EvenhandError(
             f"no sample of the split {split!r} is in all of the predictions ({counts}); give "
             "models that have scored the same samples, under the same sample ids."
         )
     kept = {
         name: Predictions(
-            _kept(one.table, shared, split),
-            one.classes if one.named else classes.get(len(one.classes), one.classes),
-            one.levels,
+            _kept(predictions.table, shared, split),
+            _named_classes(predictions, classes),
+            predictions.levels,
         )
-        for name, one in models.items()
+        for name, predictions in models.items()
     }
     first, *others = kept.values()
     for other in others:
         matched(first.of_split(split), other.of_split(split))
     left = [_left(name, models, split, shared) for name in models]
-    here = first.of_split(split).table
-    return Matched(
-        kept, len(here), here["patient_id"].nunique(), pd.concat(left, ignore_index=True)
-    )
+    own = first.of_split(split).table
+    return Matched(kept, len(own), own["patient_id"].nunique(), pd.concat(left, ignore_index=True))
+
+
+def _named_classes(
+    predictions: Predictions, classes: Mapping[int, tuple[str, ...]]
+) -> tuple[str, ...]:
+    """Return the classes of predictions; those of another model where they are only numbered."""
+    own = predictions.classes
+    return own if predictions.named else classes.get(len(own), own)
 
 
 def _kept(table: pd.DataFrame, shared: set[str], split: str) -> pd.DataFrame:
@@ -78,7 +91,7 @@ def _left(
 ) -> pd.DataFrame:
     table = models[name].of_split(split).table
     left = table.loc[~table["sample_id"].isin(shared), ["sample_id", "patient_id"]]
-    others = {other: _splits(one) for other, one in models.items() if other != name}
+    others = {other: _splits(predictions) for other, predictions in models.items() if other != name}
     why = [_why(sample, others, split) for sample in left["sample_id"]]
     return left.assign(model=name, why=why)[["model", "sample_id", "patient_id", "why"]]
 

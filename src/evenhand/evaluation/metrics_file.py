@@ -53,9 +53,9 @@ def read_metrics(path: Path) -> list[MetricRow]:
 
 
 def _checked(values: Mapping[str, Any], number: int, path: Path) -> MetricRow:
-    given = {name: values[name] for name in COLUMNS if name != "metric" and name in values}
+    fields = {name: values[name] for name in COLUMNS if name != "metric" and name in values}
     try:
-        row = ROW.validate_json(json.dumps(given), strict=True)  # a strict dictionary is no row
+        row = ROW.validate_json(json.dumps(fields), strict=True)  # a strict dictionary is no row
     except ValidationError as error:
         first = error.errors()[0]
         wrong = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

@@ -115,7 +115,7 @@ def permutations_note(
     """
     drawn = settings.permutations
     metrics = _distinct(
-        *(one.metric for one in advice_of(settings)),
+        *(advised.metric for advised in advice_of(settings)),
         *(_all_or(settings.metric, METRICS) or Plan().metrics),
     )
     tests = len(models) * len(conditioned(attributes, settings.condition)) * len(metrics)
@@ -153,10 +153,12 @@ def _plan(settings: MeasureSettings, groups: Mapping[str, Groups], *, two: bool)
     usual = Plan().metrics  # first, so that "all" has the usual headline
     return Plan(
         metrics=_distinct(
-            *(one.metric for one in advice),
+            *(advised.metric for advised in advice),
             *(_all_or(settings.metric, (*usual, *METRICS)) or usual),
         ),
-        across=_distinct(*(name for one in advice for name in one.across), *across, *tested),
+        across=_distinct(
+            *(name for advised in advice for name in advised.across), *across, *tested
+        ),
         excluded=excluded_groups(_known(settings.exclude_group, groups), groups),
         references=_references(_known(settings.reference, groups), groups),
         minimum=settings.minimum,
@@ -176,10 +178,12 @@ def _check_known(texts: Sequence[str], groups: Sequence[Mapping[str, Groups]]) -
     """Refuse a group that no model has; one that only some have is left out of those alone."""
     levels: dict[str, dict[str, None]] = {}
     for of_model in groups:
-        for attribute, found in of_model.items():
-            levels.setdefault(attribute, {}).update(dict.fromkeys(found.levels))
+        for attribute, own in of_model.items():
+            levels.setdefault(attribute, {}).update(dict.fromkeys(own.levels))
     nobody = np.empty(0, dtype=np.intp)
-    list(named_groups(texts, {name: Groups(nobody, tuple(of)) for name, of in levels.items()}))
+    list(
+        named_groups(texts, {name: Groups(nobody, tuple(names)) for name, names in levels.items()})
+    )
 
 
 def _known(texts: Sequence[str], groups: Mapping[str, Groups]) -> list[str]:
@@ -202,8 +206,8 @@ def _references(texts: Sequence[str], groups: Mapping[str, Groups]) -> dict[str,
     return dict(named)
 
 
-def _all_or(names: Sequence[str], known: Mapping[str, Any] | Sequence[str]) -> tuple[str, ...]:
-    return tuple(known) if "all" in names else tuple(names)
+def _all_or(names: Sequence[str], choices: Mapping[str, Any] | Sequence[str]) -> tuple[str, ...]:
+    return tuple(choices) if "all" in names else tuple(names)
 
 
 def _distinct(*names: str) -> tuple[str, ...]:

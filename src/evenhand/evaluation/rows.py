@@ -163,10 +163,12 @@ def groups_in(predictions: Predictions, attributes: Sequence[str]) -> dict[str, 
     """
     groups: dict[str, Groups] = {}
     for attribute in attributes:
-        of, bar, control = attribute.partition("|")
+        divided, bar, control = attribute.partition("|")
         if bar:
-            own = within(of, _coded(predictions, of), control, _coded(predictions, control))
-            groups |= {name: occurring(of, each) for name, each in own.items()}
+            own = within(
+                divided, _coded(predictions, divided), control, _coded(predictions, control)
+            )
+            groups |= {name: occurring(divided, each) for name, each in own.items()}
         else:
             groups[attribute] = _coded(predictions, attribute)
     return groups
@@ -305,10 +307,10 @@ def matched(first: Predictions, second: Predictions) -> tuple[Predictions, Predi
     kept = first.table[first.table["sample_id"].isin(other.index)].reset_index(drop=True)
     if kept.empty:
         raise EvenhandError("the two models have no sample in common; compare on the same data.")
-    found = other.loc[kept["sample_id"]].reset_index()
+    second_rows = other.loc[kept["sample_id"]].reset_index()
     attributes = [f"attr_{name}" for name in first.levels if name in second.levels]
     for column in ("label", "patient_id", *attributes):
-        differs = kept["sample_id"][(kept[column] != found[column]).to_numpy()]
+        differs = kept["sample_id"][(kept[column] != second_rows[column]).to_numpy()]
         if len(differs):
             raise EvenhandError(
                 f"{counted(len(differs), 'sample')} with another {column} in the other model's "
@@ -316,7 +318,7 @@ def matched(first: Predictions, second: Predictions) -> tuple[Predictions, Predi
             )
     return (
         Predictions(kept, first.classes, first.levels),
-        Predictions(found, second.classes, second.levels),
+        Predictions(second_rows, second.classes, second.levels),
     )
 
 

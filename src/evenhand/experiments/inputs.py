@@ -61,12 +61,12 @@ def find_inputs(paths: Sequence[Path], wanted: Sequence[str] = (ALL,)) -> Inputs
     files: dict[str, Path] = {}
     cuts: dict[str, Cut] = {}
     for path in paths:
-        found, brought = _of_run(path, wanted, several=len(paths) > 1)
-        for name in found.keys() & files.keys():
+        of_run, brought = _of_run(path, wanted, several=len(paths) > 1)
+        for name in of_run.keys() & files.keys():
             raise EvenhandError(
-                f"two inputs are called {name!r}: {files[name]} and {found[name]}. Rename one."
+                f"two inputs are called {name!r}: {files[name]} and {of_run[name]}. Rename one."
             )
-        files |= found
+        files |= of_run
         cuts |= brought
     if len(paths) == 1 and paths[0].is_dir():
         record = open_run(paths[0]).record
@@ -90,20 +90,22 @@ def read_inputs(
         A file cannot be read or breaks the contract, or no attribute is named and none is known.
     """
     read = (*settings.attribute, *((control,) if control else ()))
-    asked = tuple(name.replace("|", "*") for name in read)
+    attributes = tuple(name.replace("|", "*") for name in read)
     columns = Columns(
-        asked,
+        attributes,
         parse_bins(settings.bins),
-        _renamed(settings.map, asked),
+        _renamed(settings.map, attributes),
         settings.logits,
         read_values(settings),
         settings.positive,
     )
     models = {name: read_predictions(path, columns) for name, path in inputs.files.items()}
-    known = {*parts_of("*".join(asked)), *(name for one in models.values() for name in one.levels)}
+    known_names = {*parts_of("*".join(attributes))}.union(
+        *(predictions.levels for predictions in models.values())
+    )
     for name in columns.bins:
-        pick("attribute to give --bins for", name, dict.fromkeys(known - {""}))
-    columns.values.check_names((known - {""}) | {"label"})
+        pick("attribute to give --bins for", name, dict.fromkeys(known_names - {""}))
+    columns.values.check_names((known_names - {""}) | {"label"})
     first, path = next(iter(models.values())), next(iter(inputs.files.values()))
     attributes = settings.attribute or tuple(name for name in first.levels if name != control)
     if not attributes:
@@ -144,12 +146,12 @@ def _chosen(run: Run, wanted: Sequence[str]) -> tuple[str, ...]:
 
 def _renamed(texts: Iterable[str], attributes: Sequence[str]) -> dict[str, str]:
     """Return the column in the file of each column of the contract, or attribute, that is named."""
-    asked = [part for attribute in attributes for part in parts_of(attribute)]
-    known = dict.fromkeys((*CONTRACT, *asked))
+    parts = [part for attribute in attributes for part in parts_of(attribute)]
+    roles = dict.fromkeys((*CONTRACT, *parts))
 
     def checked(name: str) -> str:
         if not re.fullmatch(r"score_\d+|attr_.+", name):
-            pick("--map name", name, known)
+            pick("--map name", name, roles)
         return name
 
     return parse_map(texts, checked, "label=y_true")

@@ -1,4 +1,4 @@
-"""The register of jobs: which settings belong to the job of a name."""
+"""The registry of jobs: the settings class of each job."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ _SETTINGS = {
 
 
 def register_job(name: str, settings: str) -> None:
-    """Register the settings of a job, so that its runs can be read.
+    """Register the settings class of a job, so that its runs can be read.
 
     Parameters
     ----------
     name
         The name of the job, as its runs record it.
     settings
-        Where its settings class lies, as ``"package.module:Class"``; it is imported at first use.
+        The settings class as ``"package.module:Class"``; it is imported at first use.
     """
     _SETTINGS[name] = settings
 
 
 def settings_class(job: str) -> type[Settings]:
-    """Return the class of a job's settings.
+    """Return the settings class of a job.
 
     Raises
     ------
     UnknownNameError
-        No job goes by that name.
+        No job has that name.
 
     Examples
     --------
@@ -50,5 +50,5 @@ def settings_class(job: str) -> type[Settings]:
     'TuneSettings'
     """
     module, _, name = pick("job", job, _SETTINGS).partition(":")
-    found: type[Settings] = getattr(import_module(module), name)
-    return found
+    kind: type[Settings] = getattr(import_module(module), name)
+    return kind

@@ -110,9 +110,9 @@ def _seen_before(root: Path) -> pd.DataFrame:
     path = root / SEEN
     if not path.is_file():
         return pd.DataFrame(columns=list(COLUMNS))
-    found = read_listing(path)
-    require_columns(found, path, COLUMNS)
-    return found.fillna("")  # the path of phantoms
+    listing = read_listing(path)
+    require_columns(listing, path, COLUMNS)
+    return listing.fillna("")  # the path of phantoms
 
 
 def _named(source: Origin, seen: pd.DataFrame) -> set[str]:

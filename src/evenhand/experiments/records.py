@@ -32,12 +32,12 @@ S = TypeVar("S", bound=Settings, covariant=True)
 K = TypeVar("K", bound=Settings)
 
 ALWAYS = ("attribute", "bins", "data", "exclude_group", "label", "seed")
-"""Settings that every version has kept of each job that has them: a record without one is damaged.
-A setting that came later has its default in the runs before."""
+"""Settings that every version has recorded; a record that lacks one of its job's is damaged.
+A newer setting that an older record lacks has its default."""
 
 
 class _Part(BaseModel, frozen=True, extra="allow"):
-    """A part of a record; entries that this version does not know are kept."""
+    """A part of a record; it keeps entries that this version does not know."""
 
 
 class SourceRecord(_Part):
@@ -55,7 +55,7 @@ class SourceRecord(_Part):
 
     @classmethod
     def of(cls, source: Source, **levels: Mapping[str, tuple[str, ...]]) -> SourceRecord:
-        """Return what a run keeps of its data; their notes stand among those of the run."""
+        """Return the record of a data source, without its notes: those are among the run's."""
         entries = {name: value for name, value in vars(source).items() if value is not None}
         del entries["notes"]
         return cls(**entries, **levels)
@@ -67,7 +67,7 @@ class SourceRecord(_Part):
 
 
 class MatchedRecord(_Part):
-    """What a comparison of models rests on, and how many samples some model lacks."""
+    """The samples that all compared models have, and how many samples each model lacks."""
 
     samples: int
     patients: int
@@ -75,7 +75,7 @@ class MatchedRecord(_Part):
 
 
 class PruningChoice(_Part):
-    """The trial of a search over prunings that won, and its value on validation."""
+    """The best trial of a search over prunings, and its value on validation."""
 
     trial: int
     value: float
@@ -94,8 +94,8 @@ class Parent(_Part):
     model
         The model's name there.
     record
-        What that run's ``run.json`` held. Of a pruning of version 0.1, what is known of it: the
-        settings that pruning has by the same names are those of the pruning.
+        The content of that run's ``run.json``. Version 0.1 recorded only a part of it for a
+        pruning: a setting that the pruning has too, by the same name, is the pruning's.
     """
 
     run: str
@@ -116,7 +116,7 @@ class _ExcludesGroups(Protocol):
 
 
 class RunRecord(CommonRecord, Generic[S]):
-    """What ``run.json`` holds of a job with settings of the class ``S``.
+    """The content of ``run.json`` for a job with settings of the class ``S``.
 
     Attributes
     ----------
@@ -125,24 +125,24 @@ class RunRecord(CommonRecord, Generic[S]):
     source
         The data.
     parent
-        The model that was pruned, and where it comes from; None for jobs that start otherwise.
+        The model that the job started from, with its run; None where it started from none.
     notes
-        What a reader of the report must know, in sentences.
+        Sentences that a reader of the report must know.
     pairs
-        The models that are compared, the later subtracted from the earlier; None where the chosen
-        one is compared with each other one.
+        Pairs of models to compare: the first minus the second. None compares the chosen model with
+        each other model.
     cuts
-        The thresholds that models bring from the runs that trained them.
+        The decision thresholds that come from the runs that trained the models.
     answer
-        The sentences that an assessment begins with.
+        The first sentences of an assessment's report.
     matched
-        The samples of a comparison.
+        The samples that all compared models have; None outside comparisons.
     labelled
-        Whether the samples have labels, so that there is something to measure.
+        Whether the samples have labels; without them nothing is measured.
     search
-        What a search over prunings has chosen.
+        The choice of a search over prunings.
     study
-        The file of the study in the run directory, once it has begun.
+        The file of the Optuna study in the run directory, once the study exists.
     """
 
     settings: S
@@ -170,7 +170,7 @@ class RunRecord(CommonRecord, Generic[S]):
 
     @property
     def attributes(self) -> tuple[str, ...]:
-        """The attributes whose groups the job looks at."""
+        """The attributes whose groups the job compares."""
         return self.settings.attribute if isinstance(self.settings, _HasAttributes) else ()
 
     @property
@@ -180,27 +180,27 @@ class RunRecord(CommonRecord, Generic[S]):
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files and runs whose predictions the job measured; none where it made its own."""
+        """The files and runs whose predictions the job measured; none where it trained a model."""
         return self.settings.inputs if isinstance(self.settings, InputSettings) else ()
 
     @property
     def unit(self) -> str:
-        """What the patients of the data really are: "patient", "lesion", "stay"."""
+        """What a patient of the data really is: "patient", "lesion", "stay"."""
         return self.source.unit if self.source else "patient"
 
     def lineage(self) -> Iterator[RunRecord[Settings]]:
-        """Yield this record, that of the run it started from, and so on to the first."""
+        """Yield this record, the record of the run that it started from, and so on to the first."""
         yield self
         if self.parent is not None:
             yield from self.parent.record.lineage()
 
     def settings_as(self, kind: type[K]) -> K:
-        """Return the settings as those of a class.
+        """Return the settings, checked to be of a class.
 
         Raises
         ------
         EvenhandError
-            The job has others.
+            They are of another class.
         """
         if not isinstance(self.settings, kind):
             raise EvenhandError(f"a run of {self.job!r} has no {kind.__name__}.")
@@ -211,21 +211,21 @@ Parent.model_rebuild()
 
 
 def read_record(path: Path) -> RunRecord[Settings]:
-    """Return the content of a ``run.json``; that of an earlier version as this one writes it.
+    """Read a ``run.json``; a file of an earlier version is converted to this version's form.
 
     Raises
     ------
     EvenhandError
-        It is absent or damaged, or a later version wrote it.
+        The file is absent or damaged, or a later version wrote it.
     """
     content = current_content(read_object(path, SCHEMA), path)
     return checked(RunRecord[Settings], content, path, strict=True)
 
 
 def data_settings(record: RunRecord[Settings]) -> DataSettings:
-    """Return how the data of a run were read.
+    """Return the settings with which a run read its data.
 
-    A job that starts from a run's model reads the data of that run, and says what is different.
+    A job that starts from a run's model reads that run's data, changed as its own settings say.
 
     Raises
     ------
@@ -246,25 +246,27 @@ def data_settings(record: RunRecord[Settings]) -> DataSettings:
 def _read_settings(value: object, job: str) -> Settings:
     """Return the settings of a job from JSON values.
 
-    A value that is the default counts as not given: some settings cannot be given together.
+    A value that equals the default counts as not given, as some settings exclude each other.
     """
     try:
         kind = settings_class(job)
     except EvenhandError as error:
         raise ValueError(str(error)) from None
     if not isinstance(value, dict):
-        raise ValueError("it is no object")
+        raise ValueError("it is not an object")
     for name in ALWAYS:
         if name in kind.model_fields and name not in value:
             raise ValueError(f"it lacks {name!r}")
-    given = {name: of for name, of in value.items() if not _is_default(kind, name, of)}
+    given = {
+        name: setting for name, setting in value.items() if not _is_default(kind, name, setting)
+    }
     try:
         settings = kind.model_validate(given, context=RECORDED)
     except ValidationError as error:
         raise ValueError(first_problem(error)) from None
-    for name, of in settings.kept().items():
-        if name in given and given[name] != of:  # the text "5" is no number
-            raise ValueError(f"{name} is {given[name]!r}, where {of!r} belongs")
+    for name, setting in settings.kept().items():
+        if name in given and given[name] != setting:  # the text "5" is no number
+            raise ValueError(f"{name} is {given[name]!r}, where {setting!r} belongs")
     return settings
 
 

@@ -99,9 +99,9 @@ def open_run_storage(run: Run) -> BaseStorage:
         storage = open_storage(URL.create("sqlite", database=str(path)).render_as_string())
     except EvenhandError as error:
         source = error.__context__
-        said = getattr(source, "orig", None)
-        if isinstance(said, sqlite3.OperationalError):
-            raise EvenhandError(_unwritable(str(path), str(said))) from error
+        cause = getattr(source, "orig", None)
+        if isinstance(cause, sqlite3.OperationalError):
+            raise EvenhandError(_unwritable(str(path), str(cause))) from error
         raise DamagedError(path, reason_of(source or error)) from error
     run.note(study=path.name)
     return storage
@@ -152,15 +152,15 @@ def _check_tables(url: str, options: dict[str, Any]) -> None:
     """
     engine = create_engine(url, **options)
     try:
-        found = inspect(engine)
-        there = found.get_table_names()
-        known = {table.name: table for table in BaseModel.metadata.sorted_tables}
-        named = [name for name in there if name in known]
+        inspector = inspect(engine)
+        there = inspector.get_table_names()
+        tables = {table.name: table for table in BaseModel.metadata.sorted_tables}
+        named = [name for name in there if name in tables]
         whole = [
             name
             for name in named
-            if set(known[name].columns.keys())
-            <= {column["name"] for column in found.get_columns(name)}
+            if set(tables[name].columns.keys())
+            <= {column["name"] for column in inspector.get_columns(name)}
         ]
         if VersionInfoModel.__tablename__ in whole:
             _check_version(engine)

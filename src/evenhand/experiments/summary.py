@@ -40,7 +40,7 @@ def summary_table(rows: Sequence[MetricRow], split: str) -> str:
         [
             str(row.model),
             f"{row.n:,}",
-            *(_cell(cells.get((row.model, of))) for of in columns.values()),
+            *(_cell(cells.get((row.model, column))) for column in columns.values()),
         ]
         for row in overall
         if row.base == leading

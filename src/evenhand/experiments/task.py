@@ -29,7 +29,8 @@ from evenhand.masks.lora import merge_lora
 from evenhand.masks.masks import Mask, Schedule, find_units, full_mask, set_trainable, train_mode
 from evenhand.masks.units import parts
 from evenhand.metrics.groups import Groups, attribute_groups, excluded_groups
-from evenhand.metrics.targets import Target, find_target
+from evenhand.metrics.target_names import find_target
+from evenhand.metrics.targets import Target
 from evenhand.networks.augment import find_augmentation
 from evenhand.networks.checkpoints import save_model
 from evenhand.networks.inputs import SeriesInputs
@@ -59,10 +60,10 @@ class Task:
     activations: ActivationCache | None = None  # of frozen layers, shared by all fits
     _built: dict[int, Model] = field(default_factory=dict, init=False)  # the last, by its seed
 
-    def values(self, found: NDArray[np.float64]) -> tuple[float, ...]:
+    def values(self, scores: NDArray[np.float64]) -> tuple[float, ...]:
         """Return each target, or its pessimistic end, of scores ``(n, C)`` of validation."""
         val = self.splits.val
-        given = (val.labels, found, self.groups, self.excluded)
+        given = (val.labels, scores, self.groups, self.excluded)
         patients = val.table["patient_id"].to_numpy()
         if self.settings.pessimistic:
             return tuple(one.pessimistic_value(*given, patients=patients) for one in self.targets)
@@ -254,14 +255,14 @@ def train(
     """
     mitigation = mitigation or task.mitigation
     sign = 1.0 if task.targets[0].maximise else -1.0
-    told: list[tuple[float, ...]] = []
+    values_by_epoch: list[tuple[float, ...]] = []
     logged: list[dict[str, float]] = []
 
     def on_epoch(epoch: Epoch) -> float:
-        told.append(task.values(epoch.scores))
+        values_by_epoch.append(task.values(epoch.scores))
         logged.append(epoch.logged)
-        report(epoch.number + 1, told[-1])
-        return sign * told[-1][0]
+        report(epoch.number + 1, values_by_epoch[-1])
+        return sign * values_by_epoch[-1][0]
 
     wrong = _wrong_rows(task, model, schedule, settings) if mitigation.twice else None
     method = mitigation.method(wrong)
@@ -275,12 +276,12 @@ def train(
         method=method,
         groups=mitigation.groups,
     )
-    kept = len(told) - 1
+    kept = len(values_by_epoch) - 1
     if settings.patience:
-        kept = max(range(len(told)), key=lambda epoch: sign * told[epoch][0])
-    values, mask = told[kept], schedule.reach(kept + 1)
+        kept = max(range(len(values_by_epoch)), key=lambda epoch: sign * values_by_epoch[epoch][0])
+    values, mask = values_by_epoch[kept], schedule.reach(kept + 1)
     if method.final_weights() is not None:  # the mean of many epochs, which no epoch has scored
-        values, mask = _values_of(task, model), schedule.reach(len(told))
+        values, mask = _values_of(task, model), schedule.reach(len(values_by_epoch))
     return Trained(model, mask, values, mitigation.text, tuple(logged), method.warning())
 
 

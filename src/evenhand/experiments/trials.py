@@ -85,16 +85,16 @@ def search(
     """
     for origin, params in space.first[:trials]:
         study.enqueue_trial(dict(params), user_attrs={"origin": origin}, skip_if_exists=True)
-    known = {space.ask(trial): trial for trial in originals(study)}
-    adopted = sum(ADOPTED in trial.user_attrs for trial in known.values())
+    trial_of = {space.ask(trial): trial for trial in originals(study)}
+    adopted = sum(ADOPTED in trial.user_attrs for trial in trial_of.values())
     with (
         bar(label_of(study), trials) as advance,
         reachable(study, engine.meeting_point) as seen,
         heartbeats(study) as beats,
     ):
-        driver = _Driver(study, seen, beats, space, score, trials, seed, known, adopted)
-        advance(len(known) - adopted, text=summary_of(study))
-        while len(known) < driver.wanted:
+        driver = _Driver(study, seen, beats, space, score, trials, seed, trial_of, adopted)
+        advance(len(trial_of) - adopted, text=summary_of(study))
+        while len(trial_of) < driver.wanted:
             for job, outcome in engine.run(driver.jobs()):
                 if driver.end(job, outcome, fatal=DEATHS * engine.workers):
                     advance(text=summary_of(study))
@@ -229,13 +229,13 @@ def _give_back(study: Study, trial: FrozenTrial, loss: Lost, *, alarming: bool) 
 
 
 def _reporter(trial: Trial) -> Report:
-    known = trial.storage.get_trial(trial._trial_id).intermediate_values
+    reported = trial.storage.get_trial(trial._trial_id).intermediate_values
 
     def report(epoch: int, values: Values) -> None:
         trial.set_user_attr("epochs", epoch)
         if len(values) > 1:  # Optuna takes reports of one objective alone
             return
-        if epoch not in known:
+        if epoch not in reported:
             trial.report(values[0], epoch)
         if trial.should_prune():
             raise optuna.TrialPruned

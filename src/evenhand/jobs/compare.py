@@ -54,27 +54,27 @@ def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) ->
             "or file, or several models of a run with --model (--model all for all of them)."
         )
     models, attributes = read_inputs(inputs, settings, settings.condition)
-    found = match(models, settings.split)
+    matched = match(models, settings.split)
     given = settings.model_copy(update={"attribute": attributes})
     start = partial(begin_run, out, "compare", overwrite=overwrite)
-    run, requests = begin_audit(start, given, inputs, found.models)
-    counts = found.unmatched["model"].value_counts()
+    run, requests = begin_audit(start, given, inputs, matched.models)
+    counts = matched.unmatched["model"].value_counts()
     run.note(
         pairs=list(combinations(_new_first(models, inputs), 2)),
         matched=MatchedRecord(
-            samples=found.samples,
-            patients=found.patients,
+            samples=matched.samples,
+            patients=matched.patients,
             unmatched={name: int(counts.get(name, 0)) for name in models},
         ),
         notes=[
             *(one.why for one in advice_of(settings)),
             *permutations_note(models, attributes, settings),
-            _sentence(found),
+            _sentence(matched),
             *notes_of(models),
         ],
     )
-    write_csv(run.root / "unmatched.csv", found.unmatched)
-    return write_audit(run, found.models, chosen=None, requests=requests)
+    write_csv(run.root / "unmatched.csv", matched.unmatched)
+    return write_audit(run, matched.models, chosen=None, requests=requests)
 
 
 def _new_first(models: Mapping[str, Predictions], inputs: Inputs) -> list[str]:
@@ -87,11 +87,11 @@ def _new_first(models: Mapping[str, Predictions], inputs: Inputs) -> list[str]:
     return names[::-1] if inputs.job == "prune" else names
 
 
-def _sentence(found: Matched) -> str:
-    counts = found.unmatched["model"].value_counts(sort=False)
+def _sentence(matched: Matched) -> str:
+    counts = matched.unmatched["model"].value_counts(sort=False)
     left = ", ".join(f"{count} of {name}" for name, count in counts.items())
     return (
-        f"Compared on the {counted(found.samples, 'sample')} of "
-        f"{counted(found.patients, 'patient')} that all models have scored; not matched: "
+        f"Compared on the {counted(matched.samples, 'sample')} of "
+        f"{counted(matched.patients, 'patient')} that all models have scored; not matched: "
         f"{left or 'none'}."
     )

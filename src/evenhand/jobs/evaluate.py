@@ -105,31 +105,31 @@ def metrics_of(run: Run, requests: Mapping[str, Request], chosen: str | None) ->
     """Return the metric rows of all models of a run; their claims are tested together."""
     record = run.record
     seed, reported = record.seed, _measured(record).split
-    splits = {name: one.predictions.splits or ("test",) for name, one in requests.items()}
+    splits = {name: request.predictions.splits or ("test",) for name, request in requests.items()}
     pairs = record.pairs
     if pairs is None:
         pairs = tuple((chosen, name) for name in requests if chosen and name != chosen)
     judged = judged_metrics(adjustments_of(run))
     parts: list[Measured] = []
     with _steps(sum(map(len, splits.values())) + len(pairs)) as watch:
-        for name, one in requests.items():
+        for name, request in requests.items():
             for split in splits[name]:
-                plan = one.plan if split == reported else points(one.plan)
+                plan = request.plan if split == reported else points(request.plan)
                 parts.append(
                     model_part(
-                        one.predictions, one.attributes,
-                        model=name, seed=seed, plan=plan, split=split, cut=one.cut,
+                        request.predictions, request.attributes,
+                        model=name, seed=seed, plan=plan, split=split, cut=request.cut,
                         progress=watch(f"{name}, {split}"),
                     )
                 )  # fmt: skip
         for name, against in pairs:
-            one, other = requests[name], requests[against]
-            plan = replace(one.plan, judged=judged.get(name, ()))
+            first, second = requests[name], requests[against]
+            plan = replace(first.plan, judged=judged.get(name, ()))
             parts.append(
                 pair_part(
-                    (one.predictions, other.predictions), one.attributes,
+                    (first.predictions, second.predictions), first.attributes,
                     names=(name, against), seed=seed, plan=plan, split=reported,
-                    cuts=(one.cut, other.cut), progress=watch(f"{name} less {against}"),
+                    cuts=(first.cut, second.cut), progress=watch(f"{name} less {against}"),
                 )
             )  # fmt: skip
     return judge(parts)
@@ -137,7 +137,7 @@ def metrics_of(run: Run, requests: Mapping[str, Request], chosen: str | None) ->
 
 @contextmanager
 def _steps(tables: int) -> Iterator[Callable[[str], Progress]]:
-    """Show a bar over several tables, and give what is told of the steps within each."""
+    """Show a bar over several tables; give a function that reports progress within a table."""
     with bar("Measuring", PARTS * tables) as advance:
 
         def watch(text: str) -> Progress:
@@ -161,24 +161,20 @@ def report_of(
     record = run.record.model_copy(update={"chosen": chosen})
     measured = _measured(record)
     shown = chosen or next(iter(requests))
-    one = requests[shown]
-    here = rows_of(one.predictions, measured.split)
-    groups = groups_in(here, one.attributes)
-    rules = _rules(requests, model_names(record.files))
-    fitted = [
-        FITTED.format(whose)
-        for (origin, _), whose in rules.items()
-        if measured.split == "val" and origin == "validation"
-    ]
+    request = requests[shown]
+    groups = groups_in(rows_of(request.predictions, measured.split), request.attributes)
     called = model_names(record.files)
-    adjustments = {called.get(name, name): of for name, of in adjustments_of(run).items()}
+    rules = _rules(requests, called)
+    adjustments = {
+        called.get(name, name): adjustment for name, adjustment in adjustments_of(run).items()
+    }
     page = Report(
         title=f"evenhand {record.job}: {run.root.resolve().name}",
         record=record,
         rows=rows,
         attributes=tuple(groups),
         split=measured.split,
-        positive=positive_of(one.predictions.classes),
+        positive=positive_of(request.predictions.classes),
         patient=record.unit,
         search=_search(run),
         pruning=pruning_of(run),
@@ -188,18 +184,27 @@ def report_of(
         threshold_rule=" ".join(
             f"Decision rule{whose}: {how}." for (_, how), whose in rules.items()
         ),
-        left_out=(
-            *(record.source.left_out if record.source else ()),
-            *(f"Group {group}: no part in gaps." for group in record.excluded),
-        ),
-        notes=(*record.notes, *fitted, *_cautions(record.settings)),
-        judged={name: of.judged for name, of in adjustments.items()},
+        left_out=_left_out(record),
+        notes=(*record.notes, *_fitted(rules, measured.split), *_cautions(record.settings)),
+        judged={name: adjustment.judged for name, adjustment in adjustments.items()},
         promises=promise_verdicts(adjustments),
     )
     if not adjustments:
         return page
     reported = find(page.estimates, split=measured.split)
     return replace(page, adjusted=adjustment_part(adjustments, reported, page.attributes))
+
+
+def _left_out(record: RunRecord[Settings]) -> tuple[str, ...]:
+    excluded = (f"Group {group}: no part in gaps." for group in record.excluded)
+    return (*(record.source.left_out if record.source else ()), *excluded)
+
+
+def _fitted(rules: Mapping[tuple[Origin, str], str], split: str) -> list[str]:
+    """Return a note for each threshold that was fitted on the rows that are reported."""
+    if split != "val":
+        return []
+    return [FITTED.format(whose) for (origin, _), whose in rules.items() if origin == "validation"]
 
 
 def _measured(record: RunRecord[Settings]) -> MeasureSettings:
@@ -210,7 +215,7 @@ def _cautions(settings: Settings) -> list[str]:
     """Return the cautions of the targets that the models were chosen by."""
     if not isinstance(settings, TargetSettings):  # a pruning has its own, at its own threshold
         return []
-    return [one.caution for one in map(find_target, settings.target) if one.caution]
+    return [target.caution for target in map(find_target, settings.target) if target.caution]
 
 
 def _rules(
@@ -229,11 +234,11 @@ def _rules(
 def _samples(requests: Mapping[str, Request], split: str) -> dict[str, Samples]:
     """Return the reported samples of each model that tells two classes apart."""
     reported = {
-        name: (rows_of(one.predictions, split), one)
-        for name, one in requests.items()
-        if len(one.predictions.classes) == 2
+        name: (rows_of(request.predictions, split), request)
+        for name, request in requests.items()
+        if len(request.predictions.classes) == 2
     }
-    return {name: _as_scored(rows, one) for name, (rows, one) in reported.items()}
+    return {name: _as_scored(rows, request) for name, (rows, request) in reported.items()}
 
 
 def _as_scored(rows: Predictions, request: Request) -> Samples:
@@ -254,8 +259,11 @@ def _search(run: Run) -> Search | None:
     if not path.exists():
         return None
     facts = read_json(path)
-    targets = [find_target(one["name"], pessimistic=one["bound"]) for one in facts["objectives"]]
-    columns = [one["name"] for one in facts["objectives"]]
+    targets = [
+        find_target(objective["name"], pessimistic=objective["bound"])
+        for objective in facts["objectives"]
+    ]
+    columns = [objective["name"] for objective in facts["objectives"]]
     numbers = {name: [""] for name in (*columns, "lr", "repeats", "adopted")}
     trials = pd.read_csv(run.root / "trials.csv", keep_default_na=False, na_values=numbers)
     return Search(trials.rename(columns=current_target), targets, current_record(facts["studies"]))

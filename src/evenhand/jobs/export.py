@@ -50,16 +50,16 @@ def export(
     """
     write = pick("format", format, FORMATS)
     out = Path(out)
-    found = finished_run(run)
-    name = found.held_model(model)
-    adjustment = read_adjustment(found.folder(name))
+    opened = finished_run(run)
+    name = opened.held_model(model)
+    adjustment = read_adjustment(opened.folder(name))
     if adjustment is not None and not adjustment.in_weights and format != "onnx":
         raise EvenhandError(
             f"--format {format} holds weights alone, and {adjustment.text} works on the scores "
             "after them; give --format onnx."
         )
     card = out.with_suffix(".md")
-    text = card_text(found, name)
+    text = card_text(opened, name)
     remove_abandoned(out.parent)
     is_unfinished = not out.exists() and _holds(card, text)  # it was killed between its two files
     there = [str(path) for path in (out, card) if path.exists()]
@@ -67,10 +67,10 @@ def export(
         raise EvenhandError(f"{' and '.join(there)}: there already; give --overwrite to replace.")
     if out.is_dir():
         raise EvenhandError(f"--out {out} is a folder; name a file, as in {out}/model.{format}.")
-    network = load_model(found.folder(name))
+    network = load_model(opened.folder(name))
     with replacing(out) as part:
         if adjustment is not None and format == "onnx":
-            off = _write_adjusted(found, name, adjustment, part)
+            off = _write_adjusted(opened, name, adjustment, part)
         else:
             off = check_answers(network, write(network, part))
         write_text(card, text)  # where it fails, nothing is written

@@ -90,9 +90,9 @@ def _adaptable_blocks(backbone: Any) -> int:
         return 0
     attentions = [block.attn for block in backbone.blocks]
     fits = all(
-        isinstance(getattr(one, "qkv", None), nn.Linear)
-        or all(isinstance(getattr(one, name, None), nn.Linear) for name in _SEPARATE)
-        for one in attentions
+        isinstance(getattr(layer, "qkv", None), nn.Linear)
+        or all(isinstance(getattr(layer, name, None), nn.Linear) for name in _SEPARATE)
+        for layer in attentions
     )
     return len(attentions) if fits else 0
 

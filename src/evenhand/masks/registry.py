@@ -110,8 +110,8 @@ def register_strategy(
         make = _constant(function) if gives == "mask" else function
         rule = function if gives == "mask" else None
         title = (function.__doc__ or "").partition("\n")[0]
-        made = NamedStrategy(name, usage, form, make, rule)
-        STRATEGIES.add(name, made, module=function.__module__, title=title, usage=usage)
+        strategy = NamedStrategy(name, usage, form, make, rule)
+        STRATEGIES.add(name, strategy, module=function.__module__, title=title, usage=usage)
         return function
 
     return register
@@ -134,11 +134,11 @@ def strategy_of(text: str) -> tuple[NamedStrategy, str] | None:
     EvenhandError
         What stands behind the name is not written as the strategy wants it.
     """
-    meant = [one for one in STRATEGIES.values() if one.is_meant(text)]
-    for one in sorted(meant, key=lambda one: -len(one.name)):
-        if (argument := one.argument(text)) is not None:
-            return one, argument
-    if written := [one for one in meant if one.usage]:
-        one = max(written, key=lambda one: len(one.name))
-        raise EvenhandError(f"strategy {text!r}: it is written {one.name}{one.usage}.")
+    meant = [strategy for strategy in STRATEGIES.values() if strategy.is_meant(text)]
+    for strategy in sorted(meant, key=lambda strategy: -len(strategy.name)):
+        if (argument := strategy.argument(text)) is not None:
+            return strategy, argument
+    if written := [strategy for strategy in meant if strategy.usage]:
+        strategy = max(written, key=lambda strategy: len(strategy.name))
+        raise EvenhandError(f"strategy {text!r}: it is written {strategy.name}{strategy.usage}.")
     return None

@@ -210,10 +210,10 @@ def _frozen0(model: Model, _: str) -> Mask:
 @register_strategy("layernorm", gives="mask")
 def _layernorm(model: Model, _: str) -> Mask:
     """Tune every normalisation layer."""
-    found = frozenset(unit.name for unit in parts(model.backbone) if "norm" in unit.kind)
-    if not found:
+    mask = frozenset(unit.name for unit in parts(model.backbone) if "norm" in unit.kind)
+    if not mask:
         raise EvenhandError(f"strategy 'layernorm': {model.spec.backbone} has no norm layers.")
-    return found
+    return mask
 
 
 @register_strategy("bitfit", gives="mask")
@@ -249,9 +249,9 @@ def _inner_depths(model: Model) -> list[int]:
     """Return the depths of the blocks or stages, from the input up."""
     inside = ("blocks.", "stage", "conv")
     units = parts(model.backbone)
-    found = {unit.depth for unit in units if unit.name.startswith(inside)}
+    depths = {unit.depth for unit in units if unit.name.startswith(inside)}
     # A network that is cut by its structure has other names; its depths are its blocks or layers.
-    return sorted(found or {unit.depth for unit in units if unit.depth > EMBEDDING})
+    return sorted(depths or {unit.depth for unit in units if unit.depth > EMBEDDING})
 
 
 def _from_depth(model: Model, depth: int) -> Mask:

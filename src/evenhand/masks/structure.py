@@ -62,13 +62,13 @@ def block_names(network: nn.Module) -> tuple[str, ...]:
 def depths_of_modules(network: nn.Module) -> dict[str, int]:
     """Return the depth of each module by name: that of its first parameter, else that before."""
     of_parameters = {name: spot.depth for name, spot in spots(network).items()}
-    depth, found = 0, {}
+    depth, depths = 0, {}
     for name, _ in network.named_modules():
         if name:
             own = [d for parameter, d in of_parameters.items() if _within(parameter, name)]
             depth = own[0] if own else depth
-            found[name] = depth
-    return found
+            depths[name] = depth
+    return depths
 
 
 def kind_of(network: nn.Module, place: Place, name: str) -> str:
@@ -118,7 +118,7 @@ def _block_types(network: nn.Module) -> frozenset[type]:
         for child in row.children()
         if not isinstance(child, CONTAINERS) and not _is_layer(child)
     )
-    return frozenset(one for one, count in seen.items() if count > 1)
+    return frozenset(kind for kind, count in seen.items() if count > 1)
 
 
 def _is_block(module: nn.Module, blocks: frozenset[type]) -> bool:
@@ -138,9 +138,9 @@ def _is_plain(module: nn.Module, blocks: frozenset[type]) -> bool:
 
 def _holds_blocks(module: nn.Module, blocks: frozenset[type], count: int) -> bool:
     """Whether a container in a module holds so many modules of one class of block."""
-    rows = (one for one in module.modules() if isinstance(one, CONTAINERS))
+    rows = (part for part in module.modules() if isinstance(part, CONTAINERS))
     held = (Counter(type(child) for child in row.children()) for row in rows)
-    return any(row[one] >= count for row in held for one in blocks)
+    return any(row[part] >= count for row in held for part in blocks)
 
 
 def _depths(network: nn.Module, places: list[Place]) -> dict[str, int]:
@@ -150,13 +150,13 @@ def _depths(network: nn.Module, places: list[Place]) -> dict[str, int]:
     """
     order = [k for k, place in enumerate(places) if place.is_block]
     first, last = (order[0], order[-1]) if order else (1, len(places) - 1)
-    depth, found = 0, {}
+    depth, depths = 0, {}
     for k, place in enumerate(places):
         begins = k >= first and (place.is_block or not _is_norm_place(network, place))
         if (begins and k <= last) or k == last + 1:
             depth += 1
-        found[place.path] = depth
-    return found
+        depths[place.path] = depth
+    return depths
 
 
 def _is_norm_place(network: nn.Module, place: Place) -> bool:

@@ -54,8 +54,8 @@ def cut_at(backbone: nn.Module, depth: int, sample: Tensor) -> Cut | None:
     Cut or None
         None where there is nothing below the depth, or no cut is exact.
     """
-    for at in range(depth, EMBEDDING, -1):
-        cut = Cut(at, rest_behind(backbone, at))
+    for start in range(depth, EMBEDDING, -1):
+        cut = Cut(start, rest_behind(backbone, start))
         if _exact(backbone, cut, sample):
             return cut
     return None
@@ -69,7 +69,7 @@ def below(network: nn.Module, backbone: nn.Module, depth: int, inputs: Tensor) -
     if depth > parts(backbone)[-1].depth:
         features: Tensor = network(inputs)
         return features
-    beyond = _topmost(backbone, lambda at: at >= depth)
+    beyond = _topmost(backbone, lambda level: level >= depth)
     hooks = [backbone.get_submodule(name).register_forward_pre_hook(_stop) for name in beyond]
     try:
         out: Tensor = network(inputs)
@@ -100,7 +100,7 @@ def rest_behind(backbone: nn.Module, depth: int) -> nn.Module:
     """Return a copy of the backbone's skeleton, with identities for what lies below a depth."""
     if depth > parts(backbone)[-1].depth:
         return nn.Identity()
-    gone = _topmost(backbone, lambda at: at < depth)
+    gone = _topmost(backbone, lambda level: level < depth)
     rest = _without(backbone, "", gone)
     if hasattr(rest, "_pos_embed"):  # timm's ViT adds it in a method, between two modules
         vars(rest)["_pos_embed"] = _same

@@ -129,7 +129,7 @@ class Tuning:
     def __init__(self, module: nn.Module, chosen: Collection[int]) -> None:
         self.module = module
         self._grads = {name: p.requires_grad for name, p in module.named_parameters()}
-        self._modes = {name: one.training for name, one in module.named_modules()}
+        self._modes = {name: part.training for name, part in module.named_modules()}
         freeze_others(module, chosen)
         self._handle = None
         if _stand_still not in module._forward_pre_hooks.values():
@@ -172,8 +172,8 @@ def _cut(module: nn.Module, by: str | Rule | None) -> tuple[Unit, ...]:
         cut = biases(network)
     else:
         spaces = families(network)
-        known = {name: family.units for name, family in spaces.items()}
-        cut = pick("rule for units", by, {**known, "layers": (), "biases": ()})
+        rules = {name: family.units for name, family in spaces.items()}
+        cut = pick("rule for units", by, {**rules, "layers": (), "biases": ()})
     return tuple(replace(unit, names=tuple(f"{prefix}{n}" for n in unit.names)) for unit in cut)
 
 
@@ -226,14 +226,14 @@ def _parameters(module: nn.Module, units: Iterable[Unit | str]) -> dict[int, nn.
     """Return the parameters of units of this network, by their identity."""
     units = list(units)
     named = [unit for unit in units if isinstance(unit, str)]
-    known = _units_by_name(module) if named else {}
-    if unknown := [name for name in named if name not in known]:
-        near = difflib.get_close_matches(unknown[0], known, n=3)
+    unit_of = _units_by_name(module) if named else {}
+    if unknown := [name for name in named if name not in unit_of]:
+        near = difflib.get_close_matches(unknown[0], unit_of, n=3)
         raise UnknownNameError(
             f"the network has no unit {some(map(repr, unknown))}; near it: {', '.join(near)}. "
             "units_of(module) lists its units."
         )
-    cut = [known[unit] if isinstance(unit, str) else unit for unit in units]
+    cut = [unit_of[unit] if isinstance(unit, str) else unit for unit in units]
     own = dict(module.named_parameters())
     missing = [name for unit in cut for name in unit.names if name not in own]
     if missing:

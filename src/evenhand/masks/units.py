@@ -99,10 +99,10 @@ def has_stages(backbone: nn.Module) -> bool:
 
 
 def _spot_places(backbone: nn.Module) -> Callable[[str], tuple[str, int, str]]:
-    known = spots(backbone)
+    spot_of = spots(backbone)
 
     def place(name: str) -> tuple[str, int, str]:
-        spot = known[name]
+        spot = spot_of[name]
         return spot.unit, spot.depth, spot.kind
 
     return place
@@ -118,9 +118,9 @@ def module_depths(backbone: nn.Module) -> dict[str, int]:
         place = depths_of_modules(backbone).__getitem__
     else:
         place = _stage_of_modules(backbone).__getitem__
-    found = {name: place(name) for name, _ in backbone.named_modules() if name}
-    behind = max(found.values()) + 1
-    return {name: behind if depth == _AFTER else depth for name, depth in found.items()}
+    depths = {name: place(name) for name, _ in backbone.named_modules() if name}
+    behind = max(depths.values()) + 1
+    return {name: behind if depth == _AFTER else depth for name, depth in depths.items()}
 
 
 def families(backbone: nn.Module) -> dict[str, Family]:
@@ -147,8 +147,8 @@ def families(backbone: nn.Module) -> dict[str, Family]:
 
 def default_family(backbone: nn.Module) -> Family:
     """Return the finest of a backbone's search spaces that goes by parts, not by parameters."""
-    found, names = families(backbone), ("norm-attn-mlp", "conv-norm", "parts", "conv")
-    return next(found[name] for name in names if name in found)
+    choices, names = families(backbone), ("norm-attn-mlp", "conv-norm", "parts", "conv")
+    return next(choices[name] for name in names if name in choices)
 
 
 def all_units(backbone: nn.Module) -> dict[str, Unit]:
@@ -308,19 +308,21 @@ def _within(name: str, module: str) -> bool:
 
 
 def _stage_families(backbone: nn.Module) -> Iterable[Family]:
-    found = parts(backbone)
-    yield Family("stages", _join(found, lambda unit: unit.name.rpartition(".")[0], "stage"))
+    units_of_parts = parts(backbone)
+    yield Family(
+        "stages", _join(units_of_parts, lambda unit: unit.name.rpartition(".")[0], "stage")
+    )
     for kind in ("conv", "norm"):
-        if units := tuple(unit for unit in found if unit.kind == kind):
+        if units := tuple(unit for unit in units_of_parts if unit.kind == kind):
             yield Family(kind, units)
-    yield Family("conv-norm", found)
+    yield Family("conv-norm", units_of_parts)
     yield from _kinds_by_block(backbone, ("attention", "mlp"))
 
 
 def _structure_families(backbone: nn.Module) -> Iterable[Family]:
-    cut, known = parts(backbone), spots(backbone)
+    cut, spot_of = parts(backbone), spots(backbone)
     yield Family("parts", cut)
-    yield Family("blocks", _join(cut, lambda unit: known[unit.names[0]].place, "block"))
+    yield Family("blocks", _join(cut, lambda unit: spot_of[unit.names[0]].place, "block"))
     yield from _kinds_by_block(backbone, tuple(_STRUCTURAL))
 
 

@@ -196,11 +196,12 @@ def _reached(
         member = rows.groups == level
         best[level] = patient_scores(margins[member], rows.take(member))
     if not promise:
-        achieved = {level: float((of >= 0).mean()) for level, of in best.items()}
+        achieved = {level: float((values >= 0).mean()) for level, values in best.items()}
         return {
-            level: GroupThreshold(0.0, len(of), achieved[level]) for level, of in best.items()
+            level: GroupThreshold(0.0, len(values), achieved[level])
+            for level, values in best.items()
         }, 0.0
-    bounds = {level: promised_threshold(of, value, tail) for level, of in best.items()}
+    bounds = {level: promised_threshold(values, value, tail) for level, values in best.items()}
     lowest = min(bound.threshold for bound in bounds.values())
     shift = halfway_down(lowest, np.unique(margins))
     return {

@@ -1,4 +1,4 @@
-"""What a method for trained models is: a fit on arrays, and what it needs."""
+"""Methods for trained models: a function that is fitted to arrays, with its description."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 Need = Literal["yes", "inferred", "no"]
-"""Whether the attribute of a row must be known when the adjusted model scores it."""
+"""Whether an adjusted model needs a row's attribute: yes, no, or no as it infers it."""
 
 COMPUTED = ("patients", "features", "head", "seed")
-"""Keywords of a fit that the caller computes, and that are no settings of the method."""
+"""Keywords of a fit that Evenhand computes; all others are settings of the method."""
 
 
 class Fit(Protocol):
-    """What a method has fitted, and applies to any rows."""
+    """A fitted method, which can be applied to any rows."""
 
     @property
     def attribute(self) -> Need:
@@ -33,21 +33,22 @@ class Fit(Protocol):
 
 @dataclass(frozen=True)
 class PostHoc:
-    """A method that works on the output of a trained model.
+    """A method that works on the scores or features of a trained model.
 
     Attributes
     ----------
     fit
         A function of scores or features, labels and groups, and of keywords; returns a `Fit`.
-        Of these keywords those in `COMPUTED` are given by the caller, the others are settings.
+        Evenhand computes the keywords in `COMPUTED`; the other keywords are settings.
     takes
-        What its first argument is: scores ``(n,)`` of class 1, or features ``(n, D)``.
+        The kind of the first argument: scores ``(n,)`` of class 1, or features ``(n, D)``.
     groups
-        What its third argument is: the group of each row, or a table with a column an attribute.
+        The kind of the third argument: the group of each row (``"one"``), or a table with a
+        column for each attribute.
     needs
-        What it needs, in words.
+        A sentence that says what the method needs.
     source
-        Where it was published.
+        The publication.
     """
 
     fit: Callable[..., Any]
@@ -58,7 +59,7 @@ class PostHoc:
 
     @property
     def settings(self) -> Mapping[str, inspect.Parameter]:
-        """The settings of the method by name."""
+        """The settings of the method, by name."""
         parameters = inspect.signature(self.fit).parameters
         return {
             name: parameter
@@ -67,12 +68,12 @@ class PostHoc:
         }
 
     def check_settings(self, name: str, settings: Mapping[str, Any]) -> None:
-        """Refuse settings that the method, of that name, does not have.
+        """Refuse settings that the method with that name does not have.
 
         Raises
         ------
         EvenhandError
-            It has no such setting; the text lists those that it has.
+            The method has no such setting; the message lists its settings.
         """
         allowed = self.settings
         for setting in settings:
@@ -81,8 +82,10 @@ class PostHoc:
                     f"{name} has no setting {setting!r}; it has: {', '.join(allowed) or 'none'}."
                 )
 
-    def computed(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return those of some computed keywords that the fit takes."""
+    def computed(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return those of the computed values that the fit has a keyword for."""
         takes = inspect.signature(self.fit).parameters
-        keywords = {name for name, of in takes.items() if of.kind is of.KEYWORD_ONLY}
-        return {name: value for name, value in given.items() if name in keywords}
+        keywords = {
+            name for name, parameter in takes.items() if parameter.kind is parameter.KEYWORD_ONLY
+        }
+        return {name: value for name, value in values.items() if name in keywords}

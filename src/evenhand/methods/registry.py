@@ -93,8 +93,8 @@ def register_method(
     """
 
     def register(definition: M) -> M:
-        said = title or (definition.__doc__ or "").partition("\n")[0]
-        _add(Method(name, said, stage, definition.__module__, definition))
+        line = title or (definition.__doc__ or "").partition("\n")[0]
+        _add(Method(name, line, stage, definition.__module__, definition))
         return definition
 
     if module is not None:

@@ -36,7 +36,8 @@ from evenhand.metrics.resample import Bootstrap
 from evenhand.metrics.rows import COLUMNS, EVERYBODY, MetricRow, as_records, as_table
 from evenhand.metrics.scored import Scored, scored
 from evenhand.metrics.table import Progress, RowNames, measure, measure_part
-from evenhand.metrics.targets import Target, find_target
+from evenhand.metrics.target_names import find_target
+from evenhand.metrics.targets import Target
 from evenhand.metrics.thresholds import Policy, by_group, policy, youden
 
 __all__ = [

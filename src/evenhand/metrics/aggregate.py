@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from evenhand.metrics.estimates import (
     ANYWHERE,
     BIASED,
     UNIT,
-    Made,
+    Composition,
     Number,
     Parts,
     all_compared,
@@ -33,26 +34,26 @@ from evenhand.metrics.values import Values, values_of, versus_rest
 
 def check_across(names: Sequence[str]) -> None:
     """Refuse a name that is no summary, contrast or fairness metric."""
-    known = {**SUMMARIES, **CONTRASTS, **FAIRNESS, DETECTABLE: detectable_gap}
+    comparisons = {**SUMMARIES, **CONTRASTS, **FAIRNESS, DETECTABLE: detectable_gap}
     for name in names:
-        pick("comparison across groups", name, known)
+        pick("comparison across groups", name, comparisons)
 
 
 @dataclass(frozen=True, eq=False)
-class Wanted:
-    """What is asked of the groups of one attribute, with the values that it is made from.
+class Request:
+    """The numbers to compute for one attribute, with the values that they are made from.
 
     Attributes
     ----------
     values
-        Of the metrics in each group.
+        The values of the metrics in each group.
     metrics, across
-        What is asked: of each group, and across them.
+        The metrics to give for each group, and the comparisons to give across groups.
     by_class
-        By the name of a fairness metric over the classes, the values of each class.
+        The values of each class, for each fairness metric over classes, by its name.
     overall
-        By the name of a fairness metric that needs them, the values of the compared groups'
-        samples together.
+        The values of all compared groups' samples together, for each fairness metric that needs
+        them, by its name.
     """
 
     values: Values
@@ -62,58 +63,61 @@ class Wanted:
     overall: Mapping[str, Values]
 
     def numbers(self) -> list[Number]:
-        """Return each metric in each group, then what is asked across the groups, in that order.
+        """Return each metric in each group, then the comparisons across groups, in that order.
 
-        The stream that computes the values has run.
+        Call it after the stream that computes the values has run.
         """
         values = self.values
-        found = [
-            one
+        numbers = [
+            number
             for metric in self.metrics
-            for one in _bare(values, metric, _in_groups(values, metric))
+            for number in _bare(values, metric, _in_groups(values, metric))
         ]
         order = {level: position for position, level in enumerate(values.parts.rows)}
-        found.sort(key=lambda number: order[number.group])
+        numbers.sort(key=lambda number: order[number.group])
         for name in self.across:
             if name in FAIRNESS:
-                found += _named(self, FAIRNESS[name])
+                numbers += _named(self, FAIRNESS[name])
             else:
-                found += [one for metric in self.metrics for one in _across(values, metric, name)]
-        return found
+                for metric in self.metrics:
+                    numbers += _across(values, metric, name)
+        return numbers
 
 
-def wanted(parts: Parts, metrics: Sequence[str], across: Sequence[str], stream: Stream) -> Wanted:
-    """Ask a stream for all values that some numbers are made from."""
+def request_numbers(
+    parts: Parts, metrics: Sequence[str], across: Sequence[str], stream: Stream
+) -> Request:
+    """Add to a stream all values that the numbers of one attribute are made from."""
     named = [FAIRNESS[name] for name in across if name in FAIRNESS]
-    hidden = [name for one in named if one.over != "classes" for name in one.of]
+    hidden = [name for fairness in named if fairness.over != "classes" for name in fairness.metrics]
     values = values_of(parts, tuple(dict.fromkeys([*metrics, *hidden])), stream)
     classes = range(len(parts.together.classes))
     of_class = {
         which: versus_rest(parts, which)
         for which in classes
-        if any(one.over == "classes" for one in named)
+        if any(fairness.over == "classes" for fairness in named)
     }
     by_class = {
-        one.name: [values_of(of_class[which], one.of, stream) for which in classes]
-        for one in named
-        if one.over == "classes"
+        fairness.name: [values_of(of_class[which], fairness.metrics, stream) for which in classes]
+        for fairness in named
+        if fairness.over == "classes"
     }
     overall = {
-        one.name: values_of(all_compared(parts), one.of, stream, values.classes)
-        for one in named
-        if one.over == "overall" and parts.compared
+        fairness.name: values_of(all_compared(parts), fairness.metrics, stream, values.classes)
+        for fairness in named
+        if fairness.over == "overall" and parts.compared
     }
-    return Wanted(values, metrics, across, by_class, overall)
+    return Request(values, metrics, across, by_class, overall)
 
 
 def numbers_of(
     parts: Parts, metrics: Sequence[str], across: Sequence[str], resamples: Resamples
 ) -> list[Number]:
-    """Return what `Wanted.numbers` does, by a pass over the resamples for itself."""
+    """Return the numbers of one attribute, from one pass over the resamples for them alone."""
     stream = Stream(resamples)
-    asked = wanted(parts, metrics, across, stream)
+    request = request_numbers(parts, metrics, across, stream)
     stream.run()
-    return asked.numbers()
+    return request.numbers()
 
 
 def _across(values: Values, metric: str, name: str) -> Iterator[Number]:
@@ -126,39 +130,41 @@ def _across(values: Values, metric: str, name: str) -> Iterator[Number]:
 
 
 def _bare(values: Values, metric: str, numbers: Iterator[Number]) -> Iterator[Number]:
-    """Yield numbers; where the metric has no interval they lose theirs and get the reason."""
+    """Yield numbers, without an interval and with the reason where the metric has none."""
     reason = values.metrics[metric].no_interval
     for number in numbers:
-        yield number if reason is None else replace(number, made="point", no_interval=reason)
+        yield number if reason is None else replace(number, composition="point", no_interval=reason)
 
 
 def _in_groups(values: Values, metric: str) -> Iterator[Number]:
     bounds = UNIT if values.metrics[metric].share else ANYWHERE
     for level in values.parts.rows:
-        of, reason = values.of(metric, [level]), values.why(metric, level)
-        number = values.number(level, metric, None, of.values[0])
-        yield replace(number, reason=reason, bounds=bounds, family=(of,), made="one")
+        family, reason = values.family_of(metric, [level]), values.why(metric, level)
+        number = values.number(level, metric, None, family.values[0])
+        yield replace(number, reason=reason, bounds=bounds, family=(family,), composition="one")
 
 
 def _summary(values: Values, metric: str, name: str) -> Number:
     compared = values.parts.compared
-    of = values.of(metric, compared)
+    family = values.family_of(metric, compared)
     reason = why_no_extreme(name, values.metrics[metric]) or values.reason(metric, compared)
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = _nothing(values) if reason else SUMMARIES[name](of.values, values.metrics[metric])
-    number = values.number(EVERYBODY, metric, name, _finite(found))
-    number = replace(number, reason=reason, family=(of,))
+        estimate = (
+            _nothing(values) if reason else SUMMARIES[name](family.values, values.metrics[metric])
+        )
+    number = values.number(EVERYBODY, metric, name, _finite(estimate))
+    number = replace(number, reason=reason, family=(family,))
     picked = "spread" if name == "gap" else extreme(name, values.metrics[metric])
     if picked is None:
-        positive = name == "min_ratio" and of.values[:, 0].min(initial=0.0) >= 0
+        positive = name == "min_ratio" and family.values[:, 0].min(initial=0.0) >= 0
         bounds = (-math.inf, 1.0) if positive else ANYWHERE
         return with_note(replace(number, bounds=bounds), BIASED)
     bounds = UNIT if values.metrics[metric].share else ANYWHERE
-    return replace(number, made=picked, bounds=bounds)
+    return replace(number, composition=picked, bounds=bounds)
 
 
 def _contrasts(values: Values, metric: str, name: str) -> Iterator[Number]:
-    """Yield each group's contrast with the reference, computed once for all who ask."""
+    """Yield each group's contrast with the reference; it is computed once."""
     key = metric, name
     if key not in values.contrasts:
         values.contrasts[key] = tuple(_new_contrasts(values, metric, name))
@@ -170,14 +176,16 @@ def _new_contrasts(values: Values, metric: str, name: str) -> Iterator[Number]:
     for level in values.parts.compared:
         if level == reference or reference is None:
             continue
-        both = values.of(metric, [level, reference])
+        both = values.family_of(metric, [level, reference])
         with np.errstate(divide="ignore", invalid="ignore"):
-            found = _finite(CONTRASTS[name](*both.values))
-        number = values.number(level, metric, name, found)
+            contrast = _finite(CONTRASTS[name](*both.values))
+        number = values.number(level, metric, name, contrast)
         reason = values.reason(metric, [level, reference])
-        made: Made = "difference" if name == "difference" else "other"
+        composition: Composition = "difference" if name == "difference" else "other"
         bounds = (0.0, math.inf) if name.endswith("_deviation") else ANYWHERE
-        number = replace(number, reason=reason, family=(both,), made=made, bounds=bounds)
+        number = replace(
+            number, reason=reason, family=(both,), composition=composition, bounds=bounds
+        )
         yield replace(number, reference=reference)
 
 
@@ -186,75 +194,83 @@ def _detectable(values: Values, metric: str) -> Iterator[Number]:
     draws = slice(1, 1 + values.resamples.replicates)
     for number in _contrasts(values, metric, "difference"):
         defined = number.values[draws][~np.isnan(number.values[draws])]
-        found = _nothing(values)
+        estimate = _nothing(values)
         if len(defined) > 1:
-            found[0] = detectable_gap(float(defined.std(ddof=1)))
+            estimate[0] = detectable_gap(float(defined.std(ddof=1)))
         reason = number.reason or _no_error(number.family[0])
         note = joined(f"80 % power, two-sided 5 %, {BOOTSTRAP_ERROR}", number.note) or ""
-        number = replace(number, aggregate=DETECTABLE, values=found, reason=reason)
-        yield replace(number, made="point", note=note)
+        number = replace(number, aggregate=DETECTABLE, values=estimate, reason=reason)
+        yield replace(number, composition="point", note=note)
 
 
-def _no_error(of: Family) -> str | None:
+def _no_error(family: Family) -> str | None:
     """Return why the bootstrap has no error of a difference, or None."""
-    fixed = [name for name, at in zip(of.names, of.fixed, strict=True) if at]
+    fixed = [name for name, is_fixed in zip(family.names, family.fixed, strict=True) if is_fixed]
     return f"no error is known: {unchanging(fixed)}" if fixed else None
 
 
-def _named(wanted: Wanted, of: Fairness) -> Iterator[Number]:
-    values = wanted.values
-    if of.over == "reference":
-        yield from _against_reference(values, of)
+def _named(request: Request, fairness: Fairness) -> Iterator[Number]:
+    values = request.values
+    if fairness.over == "reference":
+        yield from _against_reference(values, fairness)
         return
     levels = values.parts.compared
-    every = wanted.by_class.get(of.name, [values])
-    reason = _first(v.reason(metric, levels) for v in every for metric in of.of)
-    made_of = [[v.of(metric, levels) for v in every] for metric in of.of]
-    if of.over == "overall" and not reason:
-        together = [wanted.overall[of.name].of(metric, [EVERYBODY]) for metric in of.of]
-        made_of = [[beside(one, other)] for (one,), other in zip(made_of, together, strict=True)]
-    arrays = [np.stack([one.values for one in ones], axis=1) for ones in made_of]  # (G, C, K)
-    if of.over != "classes":
+    every = request.by_class.get(fairness.name, [values])
+    reason = _first(v.reason(metric, levels) for v in every for metric in fairness.metrics)
+    families = [[v.family_of(metric, levels) for v in every] for metric in fairness.metrics]
+    if fairness.over == "overall" and not reason:
+        together = [
+            request.overall[fairness.name].family_of(metric, [EVERYBODY])
+            for metric in fairness.metrics
+        ]
+        families = [[beside(own, other)] for (own,), other in zip(families, together, strict=True)]
+    arrays = [
+        np.stack([family.values for family in of_metric], axis=1)  # (G, C, K)
+        for of_metric in families
+    ]
+    if fairness.over != "classes":
         arrays = [array[:, 0] for array in arrays]
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = _nothing(values) if reason else _finite(of.value(*arrays))
-    number = _number(values, of, EVERYBODY, found, reason)
-    number = replace(number, family=tuple(one for ones in made_of for one in ones))
-    if of.is_spread:
-        bounds = UNIT if all(find_metric(metric).share for metric in of.of) else ANYWHERE
-        number = replace(number, made="spread", bounds=bounds)
+        estimate = _nothing(values) if reason else _finite(fairness.value(*arrays))
+    number = _number(values, fairness, EVERYBODY, estimate, reason)
+    number = replace(number, family=tuple(chain.from_iterable(families)))
+    if fairness.is_spread:
+        bounds = UNIT if all(find_metric(metric).share for metric in fairness.metrics) else ANYWHERE
+        number = replace(number, composition="spread", bounds=bounds)
     yield number
 
 
-def _against_reference(values: Values, of: Fairness) -> Iterator[Number]:
+def _against_reference(values: Values, fairness: Fairness) -> Iterator[Number]:
     reference = values.parts.reference
     for level in values.parts.compared:
         if level == reference or reference is None:
             continue
         both = [level, reference]
-        families = tuple(values.of(metric, both) for metric in of.of)
+        families = tuple(values.family_of(metric, both) for metric in fairness.metrics)
         with np.errstate(divide="ignore", invalid="ignore"):
-            found = _finite(of.value(*(one.values for one in families)))
-        reason = _first(values.reason(metric, both) for metric in of.of)
-        number = replace(_number(values, of, level, found, reason), family=families)
+            estimate = _finite(fairness.value(*(family.values for family in families)))
+        reason = _first(values.reason(metric, both) for metric in fairness.metrics)
+        number = replace(_number(values, fairness, level, estimate, reason), family=families)
         yield replace(number, reference=reference)
 
 
-def _number(values: Values, of: Fairness, group: str, found: Floats, reason: str | None) -> Number:
+def _number(
+    values: Values, fairness: Fairness, group: str, estimate: Floats, reason: str | None
+) -> Number:
     parts = values.parts
     rows = parts.together if group == EVERYBODY else parts.rows[group]
-    decided = any(find_metric(metric).needs == "decision" for metric in of.of)
-    note = "" if of.is_spread or of.over == "reference" else BIASED
+    decided = any(find_metric(metric).needs == "decision" for metric in fairness.metrics)
+    note = "" if fairness.is_spread or fairness.over == "reference" else BIASED
     threshold = rows.threshold if decided else None
-    number = Number(parts.attribute, group, of, found, rows, None, threshold, reason)
-    return replace(number, note=note, bounds=_up_to_parity(of))
+    number = Number(parts.attribute, group, fairness, estimate, rows, None, threshold, reason)
+    return replace(number, note=note, bounds=_up_to_parity(fairness))
 
 
-def _up_to_parity(of: Fairness) -> tuple[float, float]:
+def _up_to_parity(fairness: Fairness) -> tuple[float, float]:
     """Return the bounds of a fairness metric: nothing is better than parity."""
-    if of.direction == "lower":
-        return of.ideal, math.inf
-    return (-math.inf, of.ideal) if of.direction == "higher" else ANYWHERE
+    if fairness.direction == "lower":
+        return fairness.ideal, math.inf
+    return (-math.inf, fairness.ideal) if fairness.direction == "higher" else ANYWHERE
 
 
 def _first(reasons: Iterator[str | None]) -> str | None:

@@ -83,8 +83,8 @@ class Claims:
             gap = Key(attribute, EVERYBODY, metric, "gap")
             if gap not in self.numbers or self.numbers[gap].reason:
                 continue
-            of = self._sides(self.numbers[gap].family[0], attribute, metric)
-            pairs = all_pairs(of)
+            sides = self._sides(self.numbers[gap].family[0], attribute, metric)
+            pairs = all_pairs(sides)
             if not len(pairs):
                 continue
             yield Claim(gap, pairs, np.arange(len(pairs)), _smallest)
@@ -146,14 +146,14 @@ class Claims:
 
     def _from_reference(self, attribute: str, metric: str, pairs: Contrasts) -> Iterator[Claim]:
         """Yield the signed differences from the reference that are rows."""
-        place = {side.group: at for at, side in enumerate(pairs.sides)}
+        place = {side.group: number for number, side in enumerate(pairs.sides)}
         for key, number in self.numbers.items():
             if (key.attribute, key.base, key.aggregate) != (attribute, metric, "difference"):
                 continue
             one, other = place.get(number.group), place.get(number.reference or "")
             if one is not None and other is not None:
-                at = pair_place(one, other, len(place))
-                yield Claim(key, pairs, np.array([at]), _smallest)
+                pair = pair_place(one, other, len(place))
+                yield Claim(key, pairs, np.array([pair]), _smallest)
 
     def _headline_metrics(self, attribute: str, metrics: Sequence[str]) -> tuple[str, ...]:
         """Return the headline's metric, the first in which groups vary, and those beside it."""

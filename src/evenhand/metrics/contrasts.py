@@ -121,8 +121,8 @@ class Contrasts:
 
     def values(self) -> Floats:
         """Return the differences ``(m,)`` on the scale of the report."""
-        at = np.array([side.values[0] for side in self.sides])
-        difference: Floats = at[self.first] - at[self.second]
+        point = np.array([side.values[0] for side in self.sides])
+        difference: Floats = point[self.first] - point[self.second]
         return difference
 
     def error(self, place: int) -> float:
@@ -197,9 +197,9 @@ def adjust_together(batches: Sequence[Contrasts], level: float) -> Together:
     exact, drawn = np.flatnonzero(tested & stack.exact), np.flatnonzero(tested & ~stack.exact)
     count, critical = len(exact) + len(drawn), 0.0
     if len(drawn):
-        found = _by_draws(stack, drawn)
-        p[drawn], adjusted[drawn] = found.p, found.p_adjusted * count / len(drawn)
-        critical = float(np.nanquantile(found.largest, 1 - level * len(drawn) / count))
+        by_draws = _by_draws(stack, drawn)
+        p[drawn], adjusted[drawn] = by_draws.p, by_draws.p_adjusted * count / len(drawn)
+        critical = float(np.nanquantile(by_draws.largest, 1 - level * len(drawn) / count))
     if len(exact):
         p[exact] = _exact_p(stack, exact)
         adjusted[exact] = holm(p[exact]) * count / len(exact)
@@ -225,22 +225,22 @@ class _Stack:
     """
 
     def __init__(self, batches: Sequence[Contrasts]) -> None:
-        sides = [side for of in batches for side in of.sides]
-        starts = np.cumsum([0, *(len(of.sides) for of in batches)]).astype(np.int32)
+        sides = [side for batch in batches for side in batch.sides]
+        starts = np.cumsum([0, *(len(batch.sides) for batch in batches)]).astype(np.int32)
         batches_at = list(zip(batches, starts, strict=False))
-        self.first = np.concatenate([of.first + start for of, start in batches_at])
-        self.second = np.concatenate([of.second + start for of, start in batches_at])
-        self.scaled = np.stack([of.scaled for of in sides])
-        self.values = np.array([of.values[0] for of in sides])
-        self.variances = np.array([of.variance for of in sides])
-        self.cases = np.array([of.cases for of in sides])
-        self.trials = np.array([of.trials for of in sides])
-        self.errors = np.array([of.error for of in sides])
+        self.first = np.concatenate([batch.first + start for batch, start in batches_at])
+        self.second = np.concatenate([batch.second + start for batch, start in batches_at])
+        self.scaled = np.stack([side.scaled for side in sides])
+        self.values = np.array([side.values[0] for side in sides])
+        self.variances = np.array([side.variance for side in sides])
+        self.cases = np.array([side.cases for side in sides])
+        self.trials = np.array([side.trials for side in sides])
+        self.errors = np.array([side.error for side in sides])
         self.value = self.values[self.first] - self.values[self.second]
         fixed = self.trials > 0
         self.exact = fixed[self.first] | fixed[self.second]
-        known = np.array([of.usable for of in sides])
-        there = (known[self.first] | known[self.second]) & ~np.isnan(self.value)
+        usable = np.array([side.usable for side in sides])
+        there = (usable[self.first] | usable[self.second]) & ~np.isnan(self.value)
         self.error = self._error(np.flatnonzero(there & ~self.exact))
         self.testable = there & (self.exact | (self.error > SAME))
 
@@ -275,8 +275,8 @@ class _Stack:
 def _by_draws(stack: _Stack, places: NDArray[np.intp]) -> Adjusted:
     """Test contrasts by their resamples."""
     errors = stack.error[places]
-    at = stack.scaled[stack.first[places], 0] - stack.scaled[stack.second[places], 0]
-    observed = -ndtri(stdtr(stack.degrees(places), -np.abs(at) / errors))
+    difference = stack.scaled[stack.first[places], 0] - stack.scaled[stack.second[places], 0]
+    observed = -ndtri(stdtr(stack.degrees(places), -np.abs(difference) / errors))
 
     def drawn(some: NDArray[np.intp]) -> Floats:
         values = stack.differences(places[some])
@@ -305,10 +305,10 @@ def _exact_p(stack: _Stack, places: NDArray[np.intp]) -> Floats:
 def _tails(stack: _Stack, places: NDArray[np.intp]) -> Floats:
     """Return `_exact_p` of contrasts, one of each kind: those of equal sides are alike."""
 
-    def reach(of: NDArray[np.intp], tail: Floats) -> Floats:
-        trials = stack.trials[of]
+    def reach(sides: NDArray[np.intp], tail: Floats) -> Floats:
+        trials = stack.trials[sides]
         by_trials = 1 - tail ** (1 / np.maximum(trials, 1))
-        reached: Floats = np.where(trials > 0, by_trials, -ndtri(tail) * stack.errors[of])
+        reached: Floats = np.where(trials > 0, by_trials, -ndtri(tail) * stack.errors[sides])
         return reached
 
     first, second = stack.first[places], stack.second[places]

@@ -99,8 +99,8 @@ def _patients(rows: Scored, kind: Requirement) -> int:
 
 def _which(rows: Scored, kind: Requirement) -> NDArray[np.bool_]:
     """Return the mask ``(n,)`` of the rows of a kind."""
-    of = rows.labels if kind in ("positives", "negatives") else rows.decisions
-    wanted: NDArray[np.bool_] = of == (kind in ("positives", "flagged"))
+    classes = rows.labels if kind in ("positives", "negatives") else rows.decisions
+    wanted: NDArray[np.bool_] = classes == (kind in ("positives", "flagged"))
     return wanted
 
 

@@ -18,7 +18,7 @@ from evenhand.metrics.rows import EVERYBODY, Key, full_name, joined
 from evenhand.metrics.scored import Scored
 from evenhand.wording import counted
 
-Made = Literal["one", "difference", "spread", "lowest", "highest", "other", "point"]
+Composition = Literal["one", "difference", "spread", "lowest", "highest", "other", "point"]
 
 ANYWHERE = (-math.inf, math.inf)
 UNIT = (0.0, 1.0)
@@ -47,12 +47,12 @@ class Number:
     reference
         The group that it is a signed difference or ratio from, or None.
     note
-        What else must be known about how it was made.
-    family, made
-        The values of groups that it is made of, and how: ``"one"`` is such a value itself,
-        ``"difference"`` the first less the second, then the largest difference of any two and the
-        lowest and highest of them (with two families, of one model less that of another);
-        ``"other"`` is made in any other way, and ``"point"`` has no interval.
+        A remark on how it was computed.
+    family, composition
+        The values of groups that it is computed from, and how: ``"one"`` is such a value itself,
+        ``"difference"`` the first less the second, ``"spread"`` the largest difference of any two,
+        ``"lowest"`` and ``"highest"`` an extreme value (with two families: that of one model less
+        that of the other), ``"other"`` anything else. ``"point"`` has no interval.
     bounds
         What it cannot be below or above, which its interval keeps to.
     """
@@ -69,7 +69,7 @@ class Number:
     reference: str | None = None
     note: str = ""
     family: tuple[Family, ...] = ()
-    made: Made = "other"
+    composition: Composition = "other"
     bounds: tuple[float, float] = ANYWHERE
 
     @property
@@ -92,12 +92,16 @@ class Number:
             family=(*self.family, *other.family),
             bounds=ANYWHERE,
         )
-        if self.made == "one":
+        if self.composition == "one":
             both = beside(self.family[0], other.family[0], paired=True)
-            return replace(less, family=(both,), made="difference")
-        if self.made in ("spread", "lowest", "highest"):
+            return replace(less, family=(both,), composition="difference")
+        if self.composition in ("spread", "lowest", "highest"):
             less = with_note(less, BIASED)
-        return replace(less, made="other") if self.made in ("spread", "difference") else less
+        return (
+            replace(less, composition="other")
+            if self.composition in ("spread", "difference")
+            else less
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,8 +168,10 @@ def everybody(rows: Scored) -> Parts:
 
 def all_compared(parts: Parts) -> Parts:
     """Return the samples of all compared groups as the one group ``"*"``."""
-    at = np.sort(np.concatenate([parts.places[level] for level in parts.compared]))
-    return replace(parts, rows={EVERYBODY: parts.together}, compared=(), places={EVERYBODY: at})
+    members = np.sort(np.concatenate([parts.places[level] for level in parts.compared]))
+    return replace(
+        parts, rows={EVERYBODY: parts.together}, compared=(), places={EVERYBODY: members}
+    )
 
 
 def parts_of(
@@ -187,7 +193,7 @@ def parts_of(
         By default the compared level with the most samples.
     """
     places = {level: groups.rows(level) for level in groups.levels}
-    parts = {level: rows.take(at) for level, at in places.items()}
+    parts = {level: rows.take(members) for level, members in places.items()}
     small = {
         level: f"{counted(len(part), 'sample')}, fewer than the {minimum} that a claim needs"
         for level, part in parts.items()

@@ -34,7 +34,7 @@ class Fairness:
         What rows call it; one line that says what it is.
     direction, ideal
         Which way is better, and its value at parity.
-    of
+    metrics
         Names of the metrics that it is made from.
     over
         What of them it gets.
@@ -50,7 +50,7 @@ class Fairness:
     title: str
     direction: Literal["higher", "lower", "ideal"]
     ideal: float
-    of: tuple[str, ...]
+    metrics: tuple[str, ...]
     over: Over
     is_spread: bool
     source: str
@@ -63,7 +63,7 @@ FAIRNESS: Registry[Fairness] = Registry("fairness metric")
 
 def register_fairness(
     direction: Literal["higher", "lower", "ideal"],
-    *of: str,
+    *metrics: str,
     ideal: float,
     source: str,
     over: Over = "groups",
@@ -73,8 +73,10 @@ def register_fairness(
 
     def register(function: F) -> F:
         name, title = function.__name__, (function.__doc__ or "").partition("\n")[0]
-        made = Fairness(name, title, direction, ideal, of, over, is_spread, source, function)
-        FAIRNESS.add(name, made, module=function.__module__, title=title)
+        fairness = Fairness(
+            name, title, direction, ideal, metrics, over, is_spread, source, function
+        )
+        FAIRNESS.add(name, fairness, module=function.__module__, title=title)
         return function
 
     return register

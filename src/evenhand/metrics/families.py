@@ -74,7 +74,9 @@ class Family:
     def unbounded(self) -> tuple[str, ...]:
         """The groups about whose error nothing is known."""
         unknown = self.fixed & (self.trials == 0)
-        return tuple(name for name, at in zip(self.names, unknown, strict=True) if at)
+        return tuple(
+            name for name, is_unknown in zip(self.names, unknown, strict=True) if is_unknown
+        )
 
     @property
     def fewest(self) -> int:
@@ -83,19 +85,19 @@ class Family:
 
     def take(self, places: Sequence[int]) -> Family:
         """Return the values of some groups."""
-        at = list(places)
+        kept = list(places)
         part = replace(
             self,
-            names=tuple(self.names[place] for place in at),
-            values=self.values[at],
-            fixed=self.fixed[at],
-            trials=self.trials[at],
-            patients=self.patients[at],
+            names=tuple(self.names[place] for place in kept),
+            values=self.values[kept],
+            fixed=self.fixed[kept],
+            trials=self.trials[kept],
+            patients=self.patients[kept],
         )
         error, skew = self._spread  # of each group by itself, so that it is known of some
-        vars(part)["_spread"] = (error[at], skew[at])
-        if at and self._parent is None:
-            vars(part)["_parent"] = (self, at)
+        vars(part)["_spread"] = (error[kept], skew[kept])
+        if kept and self._parent is None:
+            vars(part)["_parent"] = (self, kept)
         return part
 
     @cached_property
@@ -164,14 +166,14 @@ class Family:
         return self._reaches[tail]
 
     def _new_reach(self, tail: float) -> tuple[Floats, Floats]:
-        at, (error, skew) = self.values[:, 0], self._spread
+        point, (error, skew) = self.values[:, 0], self._spread
         quantile = t_quantile(tail, self.patients)
-        below, above = distances(at, error, skew, quantile, self.scale)
+        below, above = distances(point, error, skew, quantile, self.scale)
         exact = 1 - tail ** (1 / np.maximum(self.trials, 1))
         bounded = self.trials > 0
         return (
-            np.where(bounded, np.where(at == 1, exact, 0.0), below),
-            np.where(bounded, np.where(at == 0, exact, 0.0), above),
+            np.where(bounded, np.where(point == 1, exact, 0.0), below),
+            np.where(bounded, np.where(point == 0, exact, 0.0), above),
         )
 
     def pair_reach(self, tail: float) -> tuple[Floats, Floats]:
@@ -196,9 +198,9 @@ def _correlations(drawn: Floats, other: Floats) -> Floats:
     """
     both = ~np.isnan(drawn) & ~np.isnan(other)
     count = np.maximum(both.sum(axis=1, keepdims=True), 1)
-    one, two = (np.where(both, of, 0.0) for of in (drawn, other[None]))
+    one, two = (np.where(both, part, 0.0) for part in (drawn, other[None]))
     one, two = (
-        np.where(both, of - of.sum(axis=1, keepdims=True) / count, 0.0) for of in (one, two)
+        np.where(both, part - part.sum(axis=1, keepdims=True) / count, 0.0) for part in (one, two)
     )
     size = np.sqrt((one**2).sum(axis=1) * (two**2).sum(axis=1))
     product = (one * two).sum(axis=1)
@@ -228,7 +230,7 @@ def t_quantile(tail: float, patients: NDArray[np.intp]) -> Floats:
 
 
 def distances(
-    at: Floats, error: Floats, skew: Floats, quantile: Floats, scale: Scale
+    point: Floats, error: Floats, skew: Floats, quantile: Floats, scale: Scale
 ) -> tuple[Floats, Floats]:
     """Return how far intervals that are not exact reach below and above values ``(G,)``."""
     plain = quantile * error
@@ -236,11 +238,11 @@ def distances(
         return error * _unskewed(quantile, skew), -error * _unskewed(-quantile, skew)
     if scale != "share":
         return plain, plain
-    inside = (at > 0) & (at < 1)
-    of_odds = np.divide(plain, at * (1 - at), out=np.zeros_like(at), where=inside)
-    odds = logit(np.where(inside, at, 0.5))
+    inside = (point > 0) & (point < 1)
+    of_odds = np.divide(plain, point * (1 - point), out=np.zeros_like(point), where=inside)
+    odds = logit(np.where(inside, point, 0.5))
     low, high = expit(odds - of_odds), expit(odds + of_odds)
-    return np.where(inside, at - low, plain), np.where(inside, high - at, plain)
+    return np.where(inside, point - low, plain), np.where(inside, high - point, plain)
 
 
 def _unskewed(t: Floats, skew: Floats) -> Floats:
@@ -264,18 +266,18 @@ def family(
     classes: Sequence[int],
 ) -> Family:
     """Bring together the values ``(G, 1 + B + J)`` of a metric in the groups."""
-    of = replace(
+    whole = replace(
         as_drawn(tuple(groups), values), replicates=resamples.replicates, scale=scale_of(metric)
     )
-    if not of.drawn.size:
-        return of
+    if not whole.drawn.size:
+        return whole
     # fmax and fmin pass over undefined replicates.
-    apart = np.fmax.reduce(of.drawn, axis=1) - np.fmin.reduce(of.drawn, axis=1)
+    apart = np.fmax.reduce(whole.drawn, axis=1) - np.fmin.reduce(whole.drawn, axis=1)
     fixed = apart <= SAME * np.maximum(1, np.abs(values[:, 0]))
     bounded = fixed & np.isin(values[:, 0], (0, 1)) & metric.share
     behind = [patients_behind(rows, metric, classes) for rows in groups.values()]
     patients = np.array(behind, dtype=np.intp)
-    return replace(of, fixed=fixed, trials=np.where(bounded, patients, 0), patients=patients)
+    return replace(whole, fixed=fixed, trials=np.where(bounded, patients, 0), patients=patients)
 
 
 def scale_of(metric: Metric) -> Scale:

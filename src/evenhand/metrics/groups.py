@@ -43,7 +43,10 @@ class Groups:
         """The positions of the samples of every level, by one pass over them."""
         order = np.argsort(self.codes, kind="stable")
         ends = np.searchsorted(self.codes[order], np.arange(len(self.levels) + 1))
-        return {level: order[ends[at] : ends[at + 1]] for at, level in enumerate(self.levels)}
+        return {
+            level: order[ends[number] : ends[number + 1]]
+            for number, level in enumerate(self.levels)
+        }
 
     @property
     def sizes(self) -> NDArray[np.intp]:

@@ -53,20 +53,20 @@ def _of_sums(metric: Metric, form: Additive, rows: Scored) -> Influences:
     def both(weights: Weights) -> tuple[Floats, Floats]:
         total = weights.astype(np.float64) @ sums
         with np.errstate(divide="ignore", invalid="ignore"):
-            gradient = _gradient(lambda at: metric.value(form.summary(at)), total)
+            gradient = _gradient(lambda sums: metric.value(form.summary(sums)), total)
             return metric.value(form.summary(total)), gradient @ sums.T
 
     return both
 
 
-def _gradient(value: Callable[[Floats], Floats], at: Floats) -> Floats:
+def _gradient(value: Callable[[Floats], Floats], total: Floats) -> Floats:
     """Return central differences ``(b, k)``; the rates are smooth, so they are near exact."""
-    step = STEP * np.maximum(at.sum(axis=1), 1)
+    step = STEP * np.maximum(total.sum(axis=1), 1)
     columns = []
-    for column in range(at.shape[1]):
-        shift = np.zeros_like(at)
+    for column in range(total.shape[1]):
+        shift = np.zeros_like(total)
         shift[:, column] = step
-        columns.append((value(at + shift) - value(at - shift)) / (2 * step))
+        columns.append((value(total + shift) - value(total - shift)) / (2 * step))
     return np.stack(columns, axis=1)
 
 
@@ -82,7 +82,9 @@ def _of_auc(_: Metric, rows: Scored) -> Influences:
     add_up = _by_patient(np.concatenate([patient[up], patient[down]]))
 
     def both(weights: Weights) -> tuple[Floats, Floats]:
-        w_up, w_down = (weights.take(patient[at], axis=1).astype(np.float64) for at in (up, down))
+        w_up, w_down = (
+            weights.take(patient[rows_of], axis=1).astype(np.float64) for rows_of in (up, down)
+        )
         n_up, n_down = w_up.sum(axis=1, keepdims=True), w_down.sum(axis=1, keepdims=True)
         with np.errstate(divide="ignore", invalid="ignore"):
             placed_up = _below(w_down, of_up) / n_down
@@ -96,11 +98,11 @@ def _of_auc(_: Metric, rows: Scored) -> Influences:
     return both
 
 
-def _below(weights: Floats, at: list[np.ndarray[tuple[int], np.dtype[np.intp]]]) -> Floats:
+def _below(weights: Floats, ends: list[np.ndarray[tuple[int], np.dtype[np.intp]]]) -> Floats:
     """Return the weight below each place, ties counted half."""
     total = np.zeros((len(weights), weights.shape[1] + 1))
     np.cumsum(weights, axis=1, out=total[:, 1:])
-    below: Floats = (total[:, at[0]] + total[:, at[1]]) / 2
+    below: Floats = (total[:, ends[0]] + total[:, ends[1]]) / 2
     return below
 
 
@@ -110,17 +112,17 @@ def _of_auprc(metric: Metric, rows: Scored) -> Influences:
     positive, add_up = rows.labels == 1, _by_patient(rows.patients)
 
     def both(weights: Weights) -> tuple[Floats, Floats]:
-        of = count(weights)
-        flagged, gained = of.tp + of.fp, np.diff(of.tp, axis=1, prepend=0.0)
+        steps = count(weights)
+        flagged, gained = steps.tp + steps.fp, np.diff(steps.tp, axis=1, prepend=0.0)
         precision, share = (
             np.divide(part, flagged, out=np.zeros_like(flagged), where=flagged > 0)
-            for part in (of.tp, gained)
+            for part in (steps.tp, gained)
         )
-        value = metric.value(of)
+        value = metric.value(steps)
         adds = precision - value[:, None] + _from_here_on(share)
         takes = _from_here_on(share * precision)
         with np.errstate(divide="ignore", invalid="ignore"):
-            influence = (positive * adds[:, levels] - takes[:, levels]) / of.tp[:, -1:]
+            influence = (positive * adds[:, levels] - takes[:, levels]) / steps.tp[:, -1:]
         return value, add_up(influence)
 
     return both
@@ -148,8 +150,9 @@ def _of_net_benefit_at(metric: Metric, rows: Scored) -> Influences:
     """Return a mean's influences: the threshold is given, so that each row has its gain."""
     if not isinstance(metric.value, partial):
         raise TypeError(f"{metric.name} is at no number")
-    at = metric.value.keywords["at"]
-    gain = rowwise(lambda of: (of.scores >= at) * np.where(of.labels == 1, 1, -at / (1 - at)))
+    threshold = metric.value.keywords["at"]
+    odds = threshold / (1 - threshold)
+    gain = rowwise(lambda part: (part.scores >= threshold) * np.where(part.labels == 1, 1, -odds))
     return _of_sums(replace(metric, form=gain, value=lambda mean: mean.value), gain, rows)
 
 

@@ -129,39 +129,39 @@ def _defined(values: Floats, resamples: Resamples) -> tuple[Interval, Floats | N
     return none, defined
 
 
-def group_interval(of: Family, resamples: Resamples, bootstrap: Bootstrap) -> Interval:
+def group_interval(family: Family, resamples: Resamples, bootstrap: Bootstrap) -> Interval:
     """Return the interval of one group's value; exact where it is a share that never changes.
 
     Where a share is 0 or 1 in the data it is so in every resample, and the bootstrap would claim
     to be certain. Five cancers found out of five do not prove a sensitivity of 1: there the
     interval is Clopper and Pearson's, with patients for trials.
     """
-    found, defined = _defined(of.values[0], resamples)
-    exact = found.is_constant and bool(of.trials[0])
+    ends, defined = _defined(family.values[0], resamples)
+    exact = ends.is_constant and bool(family.trials[0])
     if not exact and defined is None:
-        return found
+        return ends
     if not exact and bootstrap.method != "auto":
-        return interval(of.values[0], resamples, bootstrap)
-    at, tail = float(of.values[0, 0]), (1 - bootstrap.level) / 2
-    below, above = (float(reach[0]) for reach in of.reach(tail))
-    low, high = at - below, at + above
+        return interval(family.values[0], resamples, bootstrap)
+    point, tail = float(family.values[0, 0]), (1 - bootstrap.level) / 2
+    below, above = (float(reach[0]) for reach in family.reach(tail))
+    low, high = point - below, point + above
     if exact:
-        return replace(found, low=low, high=high, method="exact", reason=None)
-    return replace(found, low=low, high=high, method=METHODS[of.scale], few=_few(of))
+        return replace(ends, low=low, high=high, method="exact", reason=None)
+    return replace(ends, low=low, high=high, method=METHODS[family.scale], few=_few(family))
 
 
-def _few(of: Family) -> int:
+def _few(family: Family) -> int:
     """Return the number of patients below which an interval is approximate; a square always is."""
-    return {"square": MANY, "mean": FEW_MEAN}.get(of.scale, FEW)
+    return {"square": MANY, "mean": FEW_MEAN}.get(family.scale, FEW)
 
 
-def _few_apart(of: Family) -> int:
+def _few_apart(family: Family) -> int:
     """Return the same for what compares several groups."""
-    return max(_few(of), FEW_APART) if of.scale == "share" else _few(of)
+    return max(_few(family), FEW_APART) if family.scale == "share" else _few(family)
 
 
 def difference_interval(
-    values: Floats, of: Family, resamples: Resamples, bootstrap: Bootstrap
+    values: Floats, family: Family, resamples: Resamples, bootstrap: Bootstrap
 ) -> Interval:
     """Return the interval of the first of two values less the second, ``(1 + B + J,)``.
 
@@ -173,56 +173,59 @@ def difference_interval(
     not vary in resamples, so its exact interval is combined with it; that assumes independent
     shares, which is conservative for two models on the same patients.
     """
-    found, defined = _defined(values, resamples)
-    if defined is None and not found.is_constant:
-        return found
-    if of.unbounded:
-        return _no_interval(of.unbounded, found)
-    if found.is_constant and not of.fixed.any():
-        return found
-    at, tail = float(values[0]), (1 - bootstrap.level) / 2
-    if bootstrap.method == "auto" and not of.paired:
-        below, above = (float(reach[0]) for reach in of.pair_reach(tail))
-        method, few = _joined(METHODS[of.scale], of), 0 if of.fixed.all() else _few_apart(of)
-        ends = replace(found, low=at - below, high=at + above)
+    ends, defined = _defined(values, resamples)
+    if defined is None and not ends.is_constant:
+        return ends
+    if family.unbounded:
+        return _no_interval(family.unbounded, ends)
+    if ends.is_constant and not family.fixed.any():
+        return ends
+    point, tail = float(values[0]), (1 - bootstrap.level) / 2
+    if bootstrap.method == "auto" and not family.paired:
+        below, above = (float(reach[0]) for reach in family.pair_reach(tail))
+        method, few = (
+            _joined(METHODS[family.scale], family),
+            0 if family.fixed.all() else _few_apart(family),
+        )
+        ends = replace(ends, low=point - below, high=point + above)
         return replace(ends, method=method, few=few, reason=None)
     if defined is not None and bootstrap.method == "auto":
-        found = _paired(values, of, found, tail)
+        ends = _paired(values, family, ends, tail)
     elif defined is not None:
-        found = interval(values, resamples, bootstrap)
-    return _with_exact(at, of, found, tail)
+        ends = interval(values, resamples, bootstrap)
+    return _with_exact(point, family, ends, tail)
 
 
-def _paired(values: Floats, of: Family, found: Interval, tail: float) -> Interval:
+def _paired(values: Floats, family: Family, ends: Interval, tail: float) -> Interval:
     """Return the interval of a difference of two models from its own resamples."""
-    drawn = values[None, 1 : 1 + of.replicates]
-    error, _ = spread_of(drawn, "coefficient" if of.scale == "coefficient" else "plain")
-    reach = float(error[0] * t_quantile(tail, of.patients.min(keepdims=True))[0])
-    at = float(values[0])
-    few = FEW_PAIRED if of.scale == "mean" else _few(of)
-    return replace(found, low=at - reach, high=at + reach, method="t", few=few)
+    drawn = values[None, 1 : 1 + family.replicates]
+    error, _ = spread_of(drawn, "coefficient" if family.scale == "coefficient" else "plain")
+    reach = float(error[0] * t_quantile(tail, family.patients.min(keepdims=True))[0])
+    point = float(values[0])
+    few = FEW_PAIRED if family.scale == "mean" else _few(family)
+    return replace(ends, low=point - reach, high=point + reach, method="t", few=few)
 
 
-def _with_exact(at: float, of: Family, found: Interval, tail: float) -> Interval:
+def _with_exact(point: float, family: Family, ends: Interval, tail: float) -> Interval:
     """Return an interval widened by the exact intervals of the fixed values."""
-    if not of.fixed.any():
-        return found
-    low, high = (at, at) if found.low is None or found.high is None else (found.low, found.high)
-    below, above = (np.where(of.fixed, reach, 0.0) for reach in of.reach(tail))
+    if not family.fixed.any():
+        return ends
+    low, high = (point, point) if ends.low is None or ends.high is None else (ends.low, ends.high)
+    below, above = (np.where(family.fixed, reach, 0.0) for reach in family.reach(tail))
     return replace(
-        found,
-        low=at - math.hypot(at - low, below[0], above[1]),
-        high=at + math.hypot(high - at, above[0], below[1]),
-        method=_joined(found.method, of),
+        ends,
+        low=point - math.hypot(point - low, below[0], above[1]),
+        high=point + math.hypot(high - point, above[0], below[1]),
+        method=_joined(ends.method, family),
         reason=None,
     )
 
 
-def _joined(method: str | None, of: Family) -> str:
+def _joined(method: str | None, family: Family) -> str:
     """Return the name of the method, extended where some values have exact intervals."""
-    if of.fixed.all() or method is None:
+    if family.fixed.all() or method is None:
         return "exact"
-    return f"{method} and exact" if of.fixed.any() else method
+    return f"{method} and exact" if family.fixed.any() else method
 
 
 def made_interval(
@@ -255,23 +258,25 @@ def extremes_difference_interval(
     the end of its exact interval (at the level of one of all the groups) is within what the
     extreme is in any resample.
     """
-    tail = (1 - bootstrap.level) / 2 / sum(len(of.names) for of in families)
-    in_reach = [_in_reach(of, which, tail, resamples) for of in families]
-    made = made_interval(values, in_reach, resamples, bootstrap)
-    if bootstrap.method != "auto" or made.low is None:
-        return made
-    return _paired(values, min(families, key=lambda of: of.fewest), made, (1 - bootstrap.level) / 2)
+    tail = (1 - bootstrap.level) / 2 / sum(len(family.names) for family in families)
+    in_reach = [_in_reach(family, which, tail, resamples) for family in families]
+    ends = made_interval(values, in_reach, resamples, bootstrap)
+    if bootstrap.method != "auto" or ends.low is None:
+        return ends
+    return _paired(
+        values, min(families, key=lambda family: family.fewest), ends, (1 - bootstrap.level) / 2
+    )
 
 
-def _in_reach(of: Family, which: Extreme, tail: float, resamples: Resamples) -> Family:
+def _in_reach(family: Family, which: Extreme, tail: float, resamples: Resamples) -> Family:
     """Return the family with those groups alone as fixed that could be its extreme."""
-    drawn, at = of.values[:, : 1 + resamples.replicates], of.values[:, 0]
-    below, above = of.reach(tail)
+    drawn, point = family.values[:, : 1 + resamples.replicates], family.values[:, 0]
+    below, above = family.reach(tail)
     if which == "lowest":
-        behind = at - below > np.fmax.reduce(np.fmin.reduce(drawn, axis=0))
+        behind = point - below > np.fmax.reduce(np.fmin.reduce(drawn, axis=0))
     else:
-        behind = at + above < np.fmin.reduce(np.fmax.reduce(drawn, axis=0))
-    return replace(of, fixed=of.fixed & ~(behind & (of.trials > 0)))
+        behind = point + above < np.fmin.reduce(np.fmax.reduce(drawn, axis=0))
+    return replace(family, fixed=family.fixed & ~(behind & (family.trials > 0)))
 
 
 def spread_interval(
@@ -290,39 +295,41 @@ def spread_interval(
     ``docs/measurement.md``: about as often as it says where the groups are tied, more often
     where they are apart.
     """
-    found, kept = _usable(families, resamples)
+    ends, kept = _usable(families, resamples)
     if kept is None:
-        return found
+        return ends
     batches = (
         (values[one, 0] - values[one + 1 :, 0], values[one, 1:] - values[one + 1 :, 1:])
-        for values in (of.values[:, kept] for of in families)
+        for values in (family.values[:, kept] for family in families)
         for one in range(len(values) - 1)
     )
     distance, critical = _largest_t(batches, bootstrap, families)
-    reach = [of.pair_reach(float(ndtr(-critical))) for of in families]
+    reach = [family.pair_reach(float(ndtr(-critical))) for family in families]
     below, above = (np.concatenate(side) for side in zip(*reach, strict=True))
     if not (below.any() or above.any()):
-        return replace(found, reason=CONSTANT)
+        return replace(ends, reason=CONSTANT)
     low = np.maximum(distance - below, -distance - above).max()
     high = np.maximum(distance + above, -distance + below).max()
-    return _simultaneous(max(0.0, low), high, families, found)
+    return _simultaneous(max(0.0, low), high, families, ends)
 
 
 def extreme_interval(
-    of: Family, which: Extreme, resamples: Resamples, bootstrap: Bootstrap
+    family: Family, which: Extreme, resamples: Resamples, bootstrap: Bootstrap
 ) -> Interval:
     """Return the interval of the lowest or highest of the groups' values.
 
     As in `spread_interval`, from intervals of all groups that hold at the same time.
     """
-    found, kept = _usable([of], resamples)
+    ends, kept = _usable([family], resamples)
     if kept is None:
-        return found
-    values = of.values[:, kept]
-    at, critical = _largest_t([(values[:, 0], values[:, 1:])], bootstrap, [of])
-    below, above = of.reach(float(ndtr(-critical)))
-    low, high = (end.min() if which == "lowest" else end.max() for end in (at - below, at + above))
-    return _simultaneous(low, high, [of], found)
+        return ends
+    values = family.values[:, kept]
+    point, critical = _largest_t([(values[:, 0], values[:, 1:])], bootstrap, [family])
+    below, above = family.reach(float(ndtr(-critical)))
+    low, high = (
+        end.min() if which == "lowest" else end.max() for end in (point - below, point + above)
+    )
+    return _simultaneous(low, high, [family], ends)
 
 
 def clipped(ends: Interval, bounds: tuple[float, float]) -> Interval:
@@ -340,27 +347,27 @@ def _usable(
     None instead of the mask where there can be no interval: too few are defined, or nothing is
     known about some group's error.
     """
-    values = np.concatenate([of.values for of in families])
+    values = np.concatenate([family.values for family in families])
     kept: NDArray[np.bool_] = ~np.isnan(values).any(axis=0)
     kept[1 + resamples.replicates :] = False
     undefined = resamples.replicates - np.count_nonzero(kept[1:])
     none = replace(NONE, undefined=int(undefined))
     if not kept[0] or undefined > (1 - ENOUGH) * resamples.replicates:
         return none, None
-    unknown = tuple(dict.fromkeys(name for of in families for name in of.unbounded))
+    unknown = tuple(dict.fromkeys(name for family in families for name in family.unbounded))
     return (_no_interval(unknown, none), None) if unknown else (none, kept)
 
 
-def _no_interval(names: Sequence[str], found: Interval) -> Interval:
+def _no_interval(names: Sequence[str], ends: Interval) -> Interval:
     """Return that there is none, as these groups' values never change."""
-    return replace(found, low=None, high=None, method=None, reason=unchanging(names))
+    return replace(ends, low=None, high=None, method=None, reason=unchanging(names))
 
 
-def _simultaneous(low: float, high: float, families: Sequence[Family], found: Interval) -> Interval:
-    exact = any(of.trials.any() for of in families)
+def _simultaneous(low: float, high: float, families: Sequence[Family], ends: Interval) -> Interval:
+    exact = any(family.trials.any() for family in families)
     method = "simultaneous and exact" if exact else "simultaneous"
     few = max(map(_few_apart, families))
-    return replace(found, low=float(low), high=float(high), method=method, few=few)
+    return replace(ends, low=float(low), high=float(high), method=method, few=few)
 
 
 def _largest_t(
@@ -373,25 +380,25 @@ def _largest_t(
     are among them, their |t| is not to be had, and the quantile is at least Bonferroni's.
     """
     values, largest = [], np.zeros(1)
-    for at, drawn in batches:
+    for point, drawn in batches:
         error = drawn.std(axis=1, ddof=1)
-        t = drawn - at[:, None]
+        t = drawn - point[:, None]
         np.abs(t, out=t)
         t /= np.where(error > 0, error, np.inf)[:, None]
         largest = np.maximum(largest, t.max(axis=0))
-        values.append(at)
-    found = np.concatenate(values)
+        values.append(point)
+    points = np.concatenate(values)
     critical = float(np.quantile(largest, bootstrap.level))
     if critical == 0:  # nearly every resample is like the data, which is no certainty
         critical = -float(ndtri((1 - bootstrap.level) / 2))
-    if any(of.fixed.any() for of in families):
-        critical = max(critical, -float(ndtri((1 - bootstrap.level) / (2 * len(found)))))
-    return found, critical
+    if any(family.fixed.any() for family in families):
+        critical = max(critical, -float(ndtri((1 - bootstrap.level) / (2 * len(points)))))
+    return points, critical
 
 
-def _bca_tails(at: float, drawn: Floats, left_out: Floats, tails: Floats) -> Floats | None:
+def _bca_tails(point: float, drawn: Floats, left_out: Floats, tails: Floats) -> Floats | None:
     """Return the quantiles that BCa takes instead of ``tails``, or None where it breaks down."""
-    share = (np.count_nonzero(drawn < at) + np.count_nonzero(drawn <= at)) / (2 * len(drawn))
+    share = (np.count_nonzero(drawn < point) + np.count_nonzero(drawn <= point)) / (2 * len(drawn))
     away = left_out.mean() - left_out
     squares = (away**2).sum()
     if not 0 < share < 1 or not squares > 0:  # NaN, too: a block that cannot be left out

@@ -39,7 +39,7 @@ def list_metrics() -> pd.DataFrame:
     ]
     across = [
         (
-            *(one.name, "across", one.direction, one.ideal, " and ".join(one.of), one.source),
+            *(one.name, "across", one.direction, one.ideal, " and ".join(one.metrics), one.source),
             *(one.title, ""),
         )
         for one in FAIRNESS.values()
@@ -60,8 +60,8 @@ def list_metrics() -> pd.DataFrame:
 def metric_listing() -> str:
     """Return every metric and comparison as text, a paragraph for each kind."""
     table = list_metrics()
-    at = [name for name, one in METRICS.items() if isinstance(one.value, partial)]
-    other = f"{', '.join(at)} take another number in brackets, as in {at[0]}[0.95]."
+    adjustable = [name for name, one in METRICS.items() if isinstance(one.value, partial)]
+    other = f"{', '.join(adjustable)} take another number in brackets, as in {adjustable[0]}[0.95]."
     return (
         "\n\n".join(
             f"{title}\n" + "\n".join(_entry(row) for row in of_kind.to_dict("records"))

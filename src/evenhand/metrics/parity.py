@@ -65,19 +65,19 @@ def judge(rows: Scored, groups: Mapping[str, Groups], resamples: Resamples) -> J
     everybody = estimate([rows], metrics, resamples, (1,))[0]
     by_group: dict[tuple[str, str], Floats] = {}
     deviation, aaod, apart = {}, {}, {}
-    for attribute, of in groups.items():
-        levels = of.compared()
-        parts = [rows.take(of.rows(level)) for level in levels]
-        found = estimate(parts, metrics, resamples, (1,))  # (G, 8, K)
-        by_group |= {(attribute, level): found[g, 0] for g, level in enumerate(levels)}
+    for attribute, own in groups.items():
+        levels = own.compared()
+        parts = [rows.take(own.rows(level)) for level in levels]
+        values = estimate(parts, metrics, resamples, (1,))  # (G, 8, K)
+        by_group |= {(attribute, level): values[g, 0] for g, level in enumerate(levels)}
         reference = int(np.argmax([len(part) for part in parts]))
-        others = np.delete(found, reference, axis=0)
+        others = np.delete(values, reference, axis=0)
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratios = others[:, 1:7] / found[reference, 1:7]
+            ratios = others[:, 1:7] / values[reference, 1:7]
         signed = 1 - np.where(np.isfinite(ratios), ratios, np.nan)
         deviation[attribute] = distance(signed).mean(axis=(0, 1))
         apart[attribute] = _any_told_from_0(signed.reshape(-1, signed.shape[-1]))
-        odds = distance(others[:, [6, 7]] - found[reference, [6, 7]])
+        odds = distance(others[:, [6, 7]] - values[reference, [6, 7]])
         aaod[attribute] = odds.mean(axis=(0, 1))
     return Judged(everybody[0], by_group, deviation, aaod, apart)
 
@@ -106,13 +106,13 @@ def _any_told_from_0(signed: Floats, level: float = 0.95) -> bool:
 
     The intervals hold together: they reach as far as the quantile of the largest |t| of all.
     """
-    at, drawn = signed[:, 0], signed[:, 1:]
+    point, drawn = signed[:, 0], signed[:, 1:]
     drawn = drawn[:, np.isfinite(drawn).all(axis=0)]
-    if np.isnan(at).any() or drawn.shape[1] < 2:
+    if np.isnan(point).any() or drawn.shape[1] < 2:
         return False
     error = np.maximum(drawn.std(axis=1, ddof=1), SMALLEST)
-    largest = (np.abs(drawn - at[:, None]) / error[:, None]).max(axis=0)
-    return bool((np.abs(at) > np.quantile(largest, level) * error).any())
+    largest = (np.abs(drawn - point[:, None]) / error[:, None]).max(axis=0)
+    return bool((np.abs(point) > np.quantile(largest, level) * error).any())
 
 
 def ends(values: Floats, level: float = 0.95) -> tuple[float, float] | None:

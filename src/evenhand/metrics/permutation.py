@@ -70,15 +70,15 @@ def permutation_test(
     if refusal:
         return Test(None, 0, refusal)
     rows, member = _pooled(list(groups.values()))
-    of = moments(metric, rows, common_classes(list(groups.values())))
-    observed = _statistics(of, member[None], len(groups))[0]
+    metric_moments = moments(metric, rows, common_classes(list(groups.values())))
+    observed = _statistics(metric_moments, member[None], len(groups))[0]
     if np.isnan(observed):
         return Test(None, 0, "no test: undefined in the data")
     statistics = []
     size = max(1, CELLS // len(rows))
     for start in range(0, permutations, size):
         dealt = rng.permuted(np.tile(member, (min(size, permutations - start), 1)), axis=1)
-        statistics.append(_statistics(of, dealt, len(groups)))
+        statistics.append(_statistics(metric_moments, dealt, len(groups)))
     dealt_out = np.concatenate(statistics)
     defined = dealt_out[~np.isnan(dealt_out)]
     as_large = np.count_nonzero(defined >= observed * (1 - 1e-12))
@@ -102,11 +102,11 @@ def holm(p: ArrayLike) -> Floats:
     return adjusted
 
 
-def _statistics(of: Moments, member: NDArray[np.intp], groups: int) -> Floats:
+def _statistics(metric_moments: Moments, member: NDArray[np.intp], groups: int) -> Floats:
     """Return the statistics ``(b,)`` of patients dealt out to groups ``(b, P)``."""
-    found = [of((member == group).astype(np.uint8)) for group in range(groups)]
-    value = np.stack([one for one, _ in found])
-    precision = 1 / np.maximum(np.stack([two for _, two in found]), SMALLEST)
+    parts = [metric_moments((member == group).astype(np.uint8)) for group in range(groups)]
+    value = np.stack([part for part, _ in parts])
+    precision = 1 / np.maximum(np.stack([variance for _, variance in parts]), SMALLEST)
     pooled = (precision * value).sum(axis=0) / precision.sum(axis=0)
     statistic: Floats = (precision * (value - pooled) ** 2).sum(axis=0)
     return statistic

@@ -66,8 +66,8 @@ def check_plan(plan: Plan, groups: Mapping[str, Groups]) -> None:
         raise EvenhandError("tests are shown with the gaps; ask for 'gap' across the groups, too.")
     attributes = {whole(name): levels for name, levels in groups.items()}
     for attribute, level in _named_levels(plan):
-        known = pick("attribute", attribute, attributes).levels
-        pick(f"level of {attribute}", level, dict.fromkeys(known))
+        own = pick("attribute", attribute, attributes)
+        pick(f"level of {attribute}", level, dict.fromkeys(own.levels))
     for attribute, reference in plan.references.items():
         if reference not in attributes[attribute].compared(plan.excluded.get(attribute, ())):
             raise EvenhandError(

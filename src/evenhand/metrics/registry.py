@@ -148,11 +148,11 @@ def register_metric(
 
         name, title = function.__name__, _title(function, at)
         value = function if at is None else partial(function, at=at)
-        made = Metric(
+        metric = Metric(
             name, title, direction, ideal, needs, requires, classes, share, source, form or looped,
             value, class_value, view, no_interval, _caution(function),
         )  # fmt: skip
-        METRICS.add(name, made, module=function.__module__, title=title)
+        METRICS.add(name, metric, module=function.__module__, title=title)
         return function
 
     return register
@@ -170,20 +170,22 @@ def find_metric(name: str) -> Metric:
         There is none (the message lists those that there are), it takes no number in brackets, or
         the number does not lie between 0 and 1.
     """
-    base, bracket, number = name.partition("[")
-    found = METRICS.find(base)
+    base, bracket, text = name.partition("[")
+    metric = METRICS.find(base)
     if not bracket:
-        return found
-    if not isinstance(found.value, partial):
+        return metric
+    if not isinstance(metric.value, partial):
         raise EvenhandError(f"{name!r}: {base} takes no number in brackets.")
     try:
-        at = float(number.removesuffix("]"))
+        number = float(text.removesuffix("]"))
     except ValueError:
-        at = math.nan
-    if not 0 < at < 1 or not number.endswith("]"):
+        number = math.nan
+    if not 0 < number < 1 or not text.endswith("]"):
         raise EvenhandError(f"{name!r}: write a number between 0 and 1, as in {base}[0.95].")
-    function = found.value.func
-    return replace(found, name=name, title=_title(function, at), value=partial(function, at=at))
+    function = metric.value.func
+    return replace(
+        metric, name=name, title=_title(function, number), value=partial(function, at=number)
+    )
 
 
 def is_metric(name: str) -> bool:
@@ -206,4 +208,11 @@ def _title(function: Callable[..., Any], at: float | None) -> str:
 def _caution(function: Callable[..., Any]) -> str:
     """Return the paragraph of a docstring that says when the metric misleads."""
     paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
-    return next((" ".join(of.split()) for of in paragraphs if of.startswith("Misleads")), "")
+    return next(
+        (
+            " ".join(paragraph.split())
+            for paragraph in paragraphs
+            if paragraph.startswith("Misleads")
+        ),
+        "",
+    )

@@ -81,13 +81,13 @@ class Resamples:
         """Yield the weights ``(b, P)`` of at most ``size`` resamples, with the places of these."""
         drawn = self.draw()
         for start in range(0, self.count, size):
-            at = slice(start, min(start + size, self.count))
-            weights = np.empty((at.stop - start, self.patients), dtype=np.uint8)
+            block = slice(start, min(start + size, self.count))
+            weights = np.empty((block.stop - start, self.patients), dtype=np.uint8)
             for row in weights:
                 row[:] = next(drawn)
-            yield at, weights
+            yield block, weights
             if self.progress:
-                self.progress(at.stop - start)
+                self.progress(block.stop - start)
 
 
 def as_resamples(weights: Weights, replicates: int = 0) -> Resamples:

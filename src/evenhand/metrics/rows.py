@@ -1,4 +1,4 @@
-"""The rows of ``metrics.json``: one number each, with what it is about, its interval and counts."""
+"""The rows of ``metrics.json``: a number each, with its subject, interval and counts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COUNTS = ("n", "patients", "positives", "replicates_undefined")
 
 
 class Key(NamedTuple):
-    """What a number is about, among those of one model (or pair of models) and split."""
+    """What identifies a number among those of one model (or pair of models) and one split."""
 
     attribute: str
     group: str
@@ -39,36 +39,35 @@ class MetricRow:
     Attributes
     ----------
     model, against, split
-        The model; the other model of a paired difference; the split. None where the caller has
-        not said.
+        The model; the other model of a paired difference; the split. None where not set.
     attribute, group
-        What it is about: ``"*"`` is everybody, or a number across the groups.
+        The attribute and the group; ``"*"`` is everybody, or a number across the groups.
     base
-        The metric, or the named fairness metric, that it is a value of.
+        The name of the metric or fairness metric.
     aggregate
-        What is taken of the metric across groups: ``worst``, ``gap``, ``difference`` …; None for
-        the metric itself.
+        How groups become one number: ``worst``, ``gap``, ``difference`` …; None for the metric
+        itself.
     reference
-        The group that a signed difference or ratio is taken from.
+        The reference group of a signed difference or ratio.
     threshold
-        Where scores were cut into the decisions that it needs.
+        The score at and above which class 1 is decided, where the metric needs decisions.
     value, low, high, level
-        The number, the ends of its interval and the level of that.
+        The number; the ends of its interval; the nominal coverage of the interval, in (0, 1).
     interval_method
-        How the interval was made.
+        The method of the interval.
     p, p_adjusted
-        The p-value of no difference (an AUC: of chance), and the same corrected over the family.
+        The p-value of no difference (for an AUC: of .5); the same, corrected over its family.
     n, patients, positives
-        Counts of the rows behind it.
+        Counts of the samples, patients and positive samples that it is computed from.
     replicates_undefined
-        Resamples in which it is undefined.
+        The number of resamples in which it is undefined.
     undefined, no_interval, approximate
-        Why it has no value; why it has no interval; why the interval may cover less often than
-        ``level`` says, so that no verdict rests on it. None where that is not so.
+        The reason why it has no value; why it has no interval; why the interval may cover less
+        often than ``level``, so that no verdict rests on it. None where there is no such reason.
     p_method
-        How the p-values were made.
+        The method of the p-values.
     note
-        What else must be known about how it was made.
+        A remark on how the number was computed.
     """
 
     base: str
@@ -110,17 +109,17 @@ class MetricRow:
 
     @property
     def key(self) -> Key:
-        """What it is about."""
+        """What identifies the number."""
         return Key(self.attribute, self.group, self.base, self.aggregate)
 
     @property
     def has_interval(self) -> bool:
-        """Whether both ends of the interval are known."""
+        """Whether the interval has both ends."""
         return self.low is not None and self.high is not None
 
 
 def full_name(base: str, aggregate: str | None) -> str:
-    """Return the name of a number: that of its metric, with the aggregate behind it."""
+    """Return the full name of a number: ``base``, or ``base_aggregate``."""
     return base if aggregate is None else f"{base}_{aggregate}"
 
 
@@ -135,7 +134,7 @@ def as_records(rows: Iterable[MetricRow]) -> list[dict[str, Any]]:
 
 
 def as_table(rows: Iterable[MetricRow]) -> pd.DataFrame:
-    """Return rows as a data frame with the columns ``COLUMNS``; what is null is missing."""
+    """Return rows as a data frame with the columns ``COLUMNS``; null becomes a missing value."""
     table = pd.DataFrame(as_records(rows), columns=list(COLUMNS))
     kinds = {name: "float64" if name in NUMBERS else "object" for name in COLUMNS}
     return table.astype({**kinds, **dict.fromkeys(COUNTS, "Int64")})

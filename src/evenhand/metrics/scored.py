@@ -241,9 +241,9 @@ def _rows(mask: NDArray[np.bool_], over: Callable[..., NDArray[np.bool_]]) -> ND
 def _refuse(wrong: NDArray[np.bool_], given: NDArray[Any], what: str, how: str) -> None:
     """Refuse values ``(n,)`` or ``(n, C)`` by the first of the rows that are wrong."""
     if wrong.any():
-        at = int(np.flatnonzero(wrong)[0])
+        first = int(np.flatnonzero(wrong)[0])
         more = f" ({counted(int(wrong.sum()), what)} in all)" if wrong.sum() > 1 else ""
-        raise EvenhandError(f"{what} {given[at]} at position {at} {how}{more}.")
+        raise EvenhandError(f"{what} {given[first]} at position {first} {how}{more}.")
 
 
 def _check(

@@ -1,4 +1,4 @@
-"""Sums over the rows of many groups in many resamples, each row added up once."""
+"""Sums over the rows of many groups in many resamples; each row is added up once."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from evenhand.metrics.registry import Floats, Weights
 from evenhand.metrics.scored import Places, Scored
 
 SPAN = 8192
-"""Patients whose weights are held as floating-point numbers at a time."""
+"""How many patients' weights are held as floating-point numbers at a time."""
 
 ROWS = 64
-"""Groupings of the rows are combined into cells that have at least so many rows on average."""
+"""Groupings are combined as long as their cells have at least this many rows on average."""
 
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """Sets of rows of which every group of some groupings is made.
+    """Disjoint sets of rows (cells), such that each group of some groupings is a union of cells.
 
     Attributes
     ----------
     members
-        ``(E,)``, the patients of each cell, cell by cell, as columns of the weights.
+        ``(E,)``, the patients of the first cell, then of the second, …; columns of the weights.
     sums
-        ``(k, E)``, what their rows in the cell add up to.
+        ``(k, E)``, the sums of the k features over each patient's rows in the cell.
     ends
-        ``(J + 1,)``, where each cell's patients begin and end.
+        ``(J + 1,)``; the patients of cell j are ``members[ends[j] : ends[j + 1]]``.
     groups
-        By grouping, the cells ``(G, J)`` that each group is made of.
+        By the number of the grouping, which cells each group consists of, ``(G, J)``.
     """
 
     members: NDArray[np.intp]
@@ -57,7 +57,7 @@ class Cells:
         }
 
     def _spans(self) -> Iterator[tuple[int, int, range]]:
-        """Yield where to begin and end with `SPAN` patients or fewer, and the cells they are in."""
+        """Yield the start and end of at most `SPAN` patients, and the cells that they are in."""
         for start in range(0, len(self.members), SPAN):
             end = min(start + SPAN, len(self.members))
             first, last = np.searchsorted(self.ends, (start, end - 1), side="right") - 1
@@ -67,27 +67,27 @@ class Cells:
 def cells_of(
     rows: Scored, groupings: Sequence[Places], features: Sequence[NDArray[np.generic]]
 ) -> list[Cells]:
-    """Divide rows into cells that the groups of several groupings are made of.
+    """Divide rows into cells, such that each group of several groupings is a union of cells.
 
-    The groups of a grouping that is combined with others have no row in common; a grouping whose
-    groups overlap has its groups for cells.
+    Groupings are combined where their groups are disjoint. Where the groups of a grouping overlap,
+    each of them is a cell of its own.
     """
     return [
-        _cells(rows, at, cell, groups, features)
-        for at, cell, groups in _divisions(len(rows), groupings)
+        _cells(rows, members, cell, groups, features)
+        for members, cell, groups in _divisions(len(rows), groupings)
     ]
 
 
 def _divisions(
     n: int, groupings: Sequence[Places]
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], dict[int, csr_array]]]:
-    """Yield rows, the cell of each, and what groups of which groupings the cells make."""
+    """Yield rows, the cell of each, and the cells of each group, by the number of the grouping."""
     everybody = np.arange(n)
     open_, count, own = np.zeros(n, dtype=np.intp), 1, dict[int, NDArray[np.intp]]()
     for number, places in enumerate(groupings):
         code, size = _codes(n, places), len(places)
         if code is None:
-            cell = np.repeat(np.arange(size), [len(at) for at in places])
+            cell = np.repeat(np.arange(size), [len(members) for members in places])
             yield np.concatenate(places), cell, {number: _made_of(np.arange(size), size, size)}
             continue
         joint, levels = pd.factorize(open_ * (size + 1) + code, sort=True)
@@ -103,8 +103,8 @@ def _divisions(
 def _codes(n: int, places: Places) -> NDArray[np.intp] | None:
     """Return the number ``(n,)`` of each row's group, G for none; None where groups overlap."""
     code = np.full(n, len(places), dtype=np.intp)
-    for number, at in enumerate(places):
-        code[at] = number
+    for number, members in enumerate(places):
+        code[members] = number
     apart = np.count_nonzero(code < len(places)) == sum(map(len, places))
     return code if apart else None
 
@@ -115,12 +115,12 @@ def _groups(
     own: dict[int, NDArray[np.intp]],
     groupings: Sequence[Places],
 ) -> dict[int, csr_array]:
-    found = {}
+    groups = {}
     for number, code in own.items():
         of_cell = np.empty(count, dtype=np.intp)
         of_cell[cell] = code  # all rows of a cell are of one group
-        found[number] = _made_of(of_cell, len(groupings[number]), count)
-    return found
+        groups[number] = _made_of(of_cell, len(groupings[number]), count)
+    return groups
 
 
 def _made_of(group: NDArray[np.intp], groups: int, cells: int) -> csr_array:
@@ -131,15 +131,15 @@ def _made_of(group: NDArray[np.intp], groups: int, cells: int) -> csr_array:
 
 def _cells(
     rows: Scored,
-    at: NDArray[np.intp],
+    members: NDArray[np.intp],
     cell: NDArray[np.intp],
     groups: dict[int, csr_array],
     features: Sequence[NDArray[np.generic]],
 ) -> Cells:
     patients = len(rows.members)
-    pairs, entry = np.unique(cell * patients + rows.patients[at], return_inverse=True)
+    pairs, entry = np.unique(cell * patients + rows.patients[members], return_inverse=True)
     of_cell, patient = np.divmod(pairs, patients)
-    sums = np.stack([sums_of(entry, feature[at], len(pairs)) for feature in features])
+    sums = np.stack([sums_of(entry, feature[members], len(pairs)) for feature in features])
     count = next(iter(groups.values())).shape[1]
     ends = np.searchsorted(of_cell, np.arange(count + 1))
     return Cells(rows.members[patient], sums, ends, groups)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from evenhand.errors import EvenhandError
-from evenhand.metrics.aggregate import Wanted, wanted
+from evenhand.metrics.aggregate import Request, request_numbers
 from evenhand.metrics.aggregates import DETECTABLE
 from evenhand.metrics.claims import Claim, Claims
 from evenhand.metrics.estimates import Number, Parts, everybody, parts_of
@@ -135,14 +135,14 @@ def measure_part(
     tests = tested * len(divided) * len(plan.metrics)
     step = _counter(progress, resamples.count + tests)
     stream = Stream(replace(resamples, progress=step))
-    asked = _asked(rows, divided, plan, stream)
+    requests = _requests(rows, divided, plan, stream)
     other = (
-        [] if against is None else _asked(against, _divided(against, groups, plan), plan, stream)
+        [] if against is None else _requests(against, _divided(against, groups, plan), plan, stream)
     )
     stream.run()
-    numbers = [number for of in asked for number in of.numbers()]
+    numbers = [number for request in requests for number in request.numbers()]
     if against is not None:
-        others = [number for of in other for number in of.numbers()]
+        others = [number for request in other for number in request.numbers()]
         numbers = [
             one.minus(other)
             for one, other in zip(numbers, others, strict=True)
@@ -152,24 +152,26 @@ def measure_part(
     gaps = add_tests(table, divided, plan, rng.spawn(1)[0], step) if tested else ()
     claims: tuple[Claim, ...] = ()
     if plan.bootstrap:
-        found = Claims(numbers, table, resamples.replicates)
-        claims = tuple(_claims(found, divided, plan, paired=against is not None, tested=tested > 0))
+        claimed = Claims(numbers, table, resamples.replicates)
+        claims = tuple(
+            _claims(claimed, divided, plan, paired=against is not None, tested=tested > 0)
+        )
     finds = against is not None and DETECTABLE in plan.across
     return Measured(table, claims, gaps, finds, patients)
 
 
 def _claims(
-    found: Claims, divided: Sequence[Parts], plan: Plan, *, paired: bool, tested: bool
+    claimed: Claims, divided: Sequence[Parts], plan: Plan, *, paired: bool, tested: bool
 ) -> Iterator[Claim]:
     """Yield the claims: differences of two models; or of groups, and of the AUC from chance."""
     attributes = [parts.attribute for parts in divided]
     if paired:
-        yield from found.of_models(attributes, plan.judged or (leading_metric(plan.metrics),))
+        yield from claimed.of_models(attributes, plan.judged or (leading_metric(plan.metrics),))
         return
     if not tested:
-        yield from found.of_chance()
+        yield from claimed.of_chance()
         for attribute in attributes:
-            yield from found.of_groups(attribute, plan.metrics)
+            yield from claimed.of_groups(attribute, plan.metrics)
 
 
 def _counter(progress: Progress | None, total: int) -> Callable[[int], None]:
@@ -199,41 +201,41 @@ def _divided(rows: Scored, groups: Mapping[str, Groups], plan: Plan) -> list[Par
     ]
 
 
-def _asked(rows: Scored, divided: Sequence[Parts], plan: Plan, stream: Stream) -> list[Wanted]:
+def _requests(rows: Scored, divided: Sequence[Parts], plan: Plan, stream: Stream) -> list[Request]:
     """Ask a stream for everybody's values, and for those of the groups of each attribute."""
     return [
-        wanted(everybody(rows), plan.metrics, (), stream),
-        *(wanted(parts, plan.metrics, plan.across, stream) for parts in divided),
+        request_numbers(everybody(rows), plan.metrics, (), stream),
+        *(request_numbers(parts, plan.metrics, plan.across, stream) for parts in divided),
     ]
 
 
 def _interval(number: Number, resamples: Resamples, bootstrap: Bootstrap | None) -> Interval:
     """Return the interval of a number, as far as it lies within its bounds."""
     ends = clipped(unbounded_interval(number, resamples, bootstrap), number.bounds)
-    return ends.judged(min((of.fewest for of in number.family), default=ends.few))
+    return ends.judged(min((family.fewest for family in number.family), default=ends.few))
 
 
 def unbounded_interval(
     number: Number, resamples: Resamples, bootstrap: Bootstrap | None
 ) -> Interval:
     """Return the interval of a number, also where it reaches beyond the number's bounds."""
-    if number.made == "point" or bootstrap is None:
+    if number.composition == "point" or bootstrap is None:
         return NONE
     if number.reason:
         return interval(number.values, resamples, bootstrap)
-    if number.made == "one":
+    if number.composition == "one":
         return group_interval(number.family[0], resamples, bootstrap)
-    if number.made == "difference":
+    if number.composition == "difference":
         return difference_interval(number.values, number.family[0], resamples, bootstrap)
-    if number.made == "other":
+    if number.composition == "other":
         return made_interval(number.values, number.family, resamples, bootstrap)
-    if number.made == "spread":
+    if number.composition == "spread":
         return spread_interval(number.family, resamples, bootstrap)
     if len(number.family) > 1:
         return extremes_difference_interval(
-            number.values, number.family, number.made, resamples, bootstrap
+            number.values, number.family, number.composition, resamples, bootstrap
         )
-    return extreme_interval(number.family[0], number.made, resamples, bootstrap)
+    return extreme_interval(number.family[0], number.composition, resamples, bootstrap)
 
 
 def _row(

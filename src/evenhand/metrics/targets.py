@@ -1,28 +1,24 @@
-"""Targets: the number that a search optimises, pruning stops at and the report judges by."""
+"""Targets: numbers across groups that a search optimises or that pruning stops at."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from evenhand.earlier_names import TARGETS, current_target
-from evenhand.errors import EvenhandError, UnknownNameError
 from evenhand.metrics.aggregate import numbers_of
-from evenhand.metrics.aggregates import SUMMARIES
 from evenhand.metrics.estimate import common_classes, why_undefined
 from evenhand.metrics.estimates import Number, Parts, everybody, parts_of
-from evenhand.metrics.fairness import FAIRNESS, Fairness
+from evenhand.metrics.fairness import Fairness
 from evenhand.metrics.families import Family
 from evenhand.metrics.forms import bin_pairs
 from evenhand.metrics.groups import Excluded, Groups
 from evenhand.metrics.intervals import CONSTANT, NEARLY_CONSTANT
-from evenhand.metrics.registry import METRICS, Metric, find_metric, is_metric
+from evenhand.metrics.registry import Metric, find_metric
 from evenhand.metrics.resample import Bootstrap, Resamples, resample
 from evenhand.metrics.scored import Scored, scored
 from evenhand.metrics.table import unbounded_interval
@@ -30,40 +26,52 @@ from evenhand.metrics.thresholds import youden
 from evenhand.wording import counted
 
 BOUND = Bootstrap(replicates=500)
-"""How the pessimistic end of a target is found: from a 95 % interval."""
+"""The bootstrap whose 95 % interval gives the pessimistic end of a target."""
 
 OVERALL = "overall"
-"""The aggregate of a metric over everybody, whatever their group."""
+"""The aggregate of a metric that takes all samples together, whatever their group."""
 
 ARGMAX = "_argmax"
+"""What a target's name ends in when its decisions are argmax."""
 
 Cut = Literal["youden", "argmax"]
 
 
+class Problem(NamedTuple):
+    """A reason why a target is undefined; ``flag`` leaves its group out, or is None."""
+
+    text: str
+    flag: str | None = None
+
+    def __str__(self) -> str:
+        return self.text if self.flag is None else f"{self.text}; leave it out with {self.flag}"
+
+
 @dataclass(frozen=True)
 class Target:
-    """A metric, an aggregate over groups, and a direction; where it is to stop, a bound.
+    """A metric, an aggregate over groups, and a direction; optionally a bound to stop at.
 
     Attributes
     ----------
     metric
-        A metric, or a fairness metric, which is a number across groups by itself.
+        A metric, or a fairness metric, which is itself a number across groups.
     aggregate
         How the groups of a metric become one number: ``"worst"``, ``"best"``, ``"gap"`` or
-        ``"min_ratio"``; ``"overall"`` is its value for everybody. A fairness metric has none.
+        ``"min_ratio"``; ``"overall"`` is its value for everybody. None for a fairness metric.
     bound
-        The value at which it is reached; None where it is only to be made as good as possible.
+        The value at which the target is reached; None to optimise without a bound.
     attribute
-        The one attribute that it is about; None is all that there are: the worst of them counts.
+        The attribute whose groups count; None takes the worst value over all attributes.
     cut
-        How two classes are decided: ``"youden"``, at Youden's threshold of the same rows that the
+        The decision rule for two classes: ``"youden"``, Youden's threshold of the rows that the
         target is computed on; or ``"argmax"``, the class with the higher score, as in the
-        FairTune paper (Dutt et al., ICLR 2024). With more classes it is always argmax.
+        FairTune paper (Dutt et al., ICLR 2024). More classes are always decided by argmax.
     pessimistic
-        Whether models are judged by the worse end of its interval, in place of its value.
+        Whether the worse end of its interval counts instead of its value.
 
     Examples
     --------
+    >>> from evenhand.metrics import find_target
     >>> target = find_target("auc_gap:age=0.02")
     >>> target.metric.name, target.aggregate, target.direction, target.bound, target.attribute
     ('auc', 'gap', 'minimize', 0.02, 'age')
@@ -78,25 +86,25 @@ class Target:
 
     @property
     def row(self) -> str:
-        """What rows of ``metrics.json`` call the number: ``auc``, ``auc_worst``, ``eopp1_sum``."""
+        """Its name in ``metrics.json``: ``auc``, ``auc_worst``, ``eopp1_sum``."""
         alone = self.aggregate in (None, OVERALL)
         return self.metric.name if alone else f"{self.metric.name}_{self.aggregate}"
 
     @property
     def name(self) -> str:
-        """What the command line calls it, without the bound: ``accuracy_worst_argmax:age``."""
+        """Its name on the command line, without the bound: ``accuracy_worst_argmax:age``."""
         cut = ARGMAX if self.cut == "argmax" else ""
         return f"{self.row}{cut}" + (f":{self.attribute}" if self.attribute else "")
 
     @property
     def label(self) -> str:
-        """The name, with what is taken of it."""
+        """The name; a pessimistic target also names the end of the interval that counts."""
         end = "lower" if self.maximise else "upper"
         return f"{self.name} ({end} end of its interval)" if self.pessimistic else self.name
 
     @property
     def direction(self) -> Literal["maximize", "minimize"]:
-        """What a search does with it, as Optuna calls it."""
+        """The direction of the optimisation, in Optuna's words."""
         if self.aggregate in ("gap", "min_ratio"):
             lower = self.aggregate == "gap"
         else:
@@ -110,22 +118,22 @@ class Target:
 
     @property
     def is_overall(self) -> bool:
-        """Whether it is about everybody, so that it needs no groups."""
+        """Whether it takes all samples together, so that it needs no groups."""
         return self.aggregate == OVERALL
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """The metrics that it is made of."""
+        """The metrics that it is computed from."""
         if isinstance(self.metric, Metric):
             return (self.metric,)
-        return tuple(map(find_metric, self.metric.of))
+        return tuple(map(find_metric, self.metric.metrics))
 
     def beats(self, value: float, other: float) -> bool:
         """Whether a value is better than another."""
         return value > other if self.maximise else value < other
 
     def is_reached(self, value: float) -> bool:
-        """Whether a value is as good as the bound; never without one, or for NaN."""
+        """Whether a value is as good as the bound; False without a bound, and for NaN."""
         return self.bound is not None and (value == self.bound or self.beats(value, self.bound))
 
     @property
@@ -156,17 +164,17 @@ class Target:
         labels, scores
             As for `scored`: ``(n,)`` and ``(n,)`` or ``(n, C)``.
         groups
-            The attributes that it is about.
+            The groups of every attribute, by its name.
         excluded
-            Levels left out, by attribute; ``"unknown"`` always is.
+            Levels to leave out, by attribute; ``"unknown"`` is always left out.
         patients
-            ``(n,)``, for a metric that compares patients; by default each row is one.
+            ``(n,)``, for a metric that compares patients; by default each row is a patient.
 
         Returns
         -------
         float
-            NaN where it is undefined, which `problems` foretells, and where a score is not finite
-            (a training that diverged). It does not depend on the order of the rows.
+            The value; NaN where it is undefined (see `problems`) or where a score is not finite
+            (the training diverged). It does not depend on the order of the rows.
         """
         if not np.isfinite(np.asarray(scores, dtype=np.float64)).all():
             return math.nan
@@ -190,9 +198,10 @@ class Target:
     ) -> float:
         """Return the pessimistic end of the target's interval, as the report gives it.
 
-        It is the lower end of what is maximised, and the upper end of what is minimised; patients
-        ``(n,)`` are resampled, the same ones for every model. The other parameters, and NaN, are
-        those of `value`; NaN is also where resamples too often lack a class.
+        This is the lower end for a target that is maximised, the upper end for one that is
+        minimised. Patients ``(n,)`` are resampled, the same ones for every model. The other
+        parameters are those of `value`. The result is NaN where that of `value` is, and where too
+        many resamples lack a class.
         """
         if not np.isfinite(np.asarray(scores, dtype=np.float64)).all():
             return math.nan
@@ -208,31 +217,31 @@ class Target:
         excluded: Excluded | None = None,
         *,
         n_classes: int = 2,
-    ) -> tuple[str, ...]:
-        """Return what makes the target undefined on these rows, one line each, with counts.
+    ) -> tuple[Problem, ...]:
+        """Return the reasons why the target is undefined on these rows, with counts.
 
-        It needs no scores, so that a command can refuse before it trains. Each line about a group
-        ends with the words that would leave it out.
+        It needs no scores, so that a command can refuse before it trains.
         """
         label = np.asarray(labels, dtype=np.intp)
         blank = np.full(len(label), 0.5)
         rows = scored(label, blank if n_classes == 2 else np.full((len(label), n_classes), 0.5))
         if self.is_overall:
             reason = self._lack(rows, [rows])
-            return (f"all samples: {reason}",) if reason else ()
-        found: list[str] = []
+            return (Problem(f"all samples: {reason}"),) if reason else ()
+        problems: list[Problem] = []
         for parts in self._parts(rows, groups, excluded or {}):
             if len(parts.compared) < 2:
                 count = counted(len(parts.compared), "group")
-                found.append(f"attribute {parts.attribute!r}: {count} left; two are needed")
+                text = f"attribute {parts.attribute!r}: {count} left; two are needed"
+                problems.append(Problem(text))
             compared = [parts.rows[level] for level in parts.compared]
             for level in parts.compared:
                 if reason := self._lack(parts.seen(level, self.metrics[0]), compared):
-                    found.append(_problem(parts.attribute, level, parts.rows[level], reason))
-        return tuple(found)
+                    problems.append(_problem(parts.attribute, level, parts.rows[level], reason))
+        return tuple(problems)
 
     def _lack(self, rows: Scored, compared: Sequence[Scored]) -> str | None:
-        """Return why the metrics are undefined on some rows, whatever the scores, or None."""
+        """Return why the metrics are undefined on some rows for any scores, or None."""
         classes = common_classes(compared)
         by_class = isinstance(self.metric, Fairness) and self.metric.over == "classes"
         views = [rows.versus_rest(c) for c in range(len(rows.classes))] if by_class else [rows]
@@ -266,7 +275,7 @@ class Target:
         excluded: Excluded | None,
         resamples: Resamples,
     ) -> Iterator[Number]:
-        """Yield the number of everybody, or that of each attribute."""
+        """Yield the one number of all samples, or a number for each attribute."""
         if self.is_overall:
             yield numbers_of(everybody(rows), [self.metric.name], (), resamples)[0]
             return
@@ -280,10 +289,10 @@ class Target:
         return math.nan if np.isnan(values).any() else float(worst(values))
 
     def _end(self, number: Number, resamples: Resamples) -> float:
-        """Return the pessimistic end; the value where resamples never change it (AUC 1, say).
+        """Return the pessimistic end, or the value where no resample changes it (AUC 1, say).
 
-        An AUC of 1 that no resample changes is taken for certain: bounded by an exact interval,
-        as in the report, it would count for less than one of .999.
+        An AUC of 1 that no resample changes counts as 1. With the exact interval of the report it
+        would count for less than an AUC of .999.
         """
         value = _value(number)
         if math.isnan(value):
@@ -301,111 +310,20 @@ def _value(number: Number) -> float:
 
 
 def _without_exact(family: Family) -> Family:
-    """Return the values of groups without the exact intervals of those that never change."""
+    """Return a family without the exact intervals of groups whose value never changes."""
     nothing = np.zeros(len(family.names), dtype=np.intp)
     return replace(family, fixed=nothing.astype(np.bool_), trials=nothing)
 
 
 def _of_labels(metric: Metric) -> Metric:
-    """Return a metric with those of its requirements that no score changes."""
+    """Return a metric with only those requirements that do not depend on scores."""
     kept = tuple(kind for kind in metric.requires if kind in ("positives", "negatives"))
     return replace(metric, requires=kept)
 
 
-def _problem(attribute: str, level: str, rows: Scored, reason: str) -> str:
+def _problem(attribute: str, level: str, rows: Scored, reason: str) -> Problem:
     counts = counted(len(rows), "sample")
     if rows.binary:
         counts += f", {counted(int(np.count_nonzero(rows.labels)), 'positive')}"
     flag = f'--exclude-group "{attribute}={level}"'
-    return f"group {level!r} of {attribute!r} ({counts}): {reason}; leave it out with {flag}"
-
-
-def find_target(text: str, *, pessimistic: bool = False) -> Target:
-    """Return the target that a text names: ``NAME[:ATTRIBUTE][=BOUND]``.
-
-    NAME is a metric (its value for everybody), a metric with an aggregate over groups
-    (``auc_worst``, ``log_loss_gap``), or a fairness metric (``equalized_odds_difference``). Where
-    it needs decisions, ``_argmax`` may follow: the class with the higher score is then decided.
-
-    Raises
-    ------
-    EvenhandError
-        There is no such target, neither direction of it is better, no model changes it, or the
-        bound is no finite number.
-
-    Examples
-    --------
-    >>> find_target("min_auc").name, find_target("equalized_odds_difference=0.1").bound
-    ('auc_worst', 0.1)
-    """
-    whole, equals, bound = current_target(text).partition("=")
-    name, _, attribute = whole.partition(":")
-    stem = name.removesuffix(ARGMAX)
-    target = replace(
-        _unbound(stem),
-        attribute=attribute or None,
-        cut="youden" if stem == name else "argmax",
-        bound=_number(text, bound) if equals else None,
-        pessimistic=pessimistic,
-    )
-    _refuse_meaningless(text, target)
-    return target
-
-
-def _unbound(stem: str) -> Target:
-    """Return the target of a name without attribute and bound."""
-    if stem in FAIRNESS:
-        return Target(FAIRNESS[stem], None)
-    if is_metric(stem):
-        return Target(find_metric(stem))
-    for aggregate in SUMMARIES:
-        metric = stem.removesuffix(f"_{aggregate}")
-        if metric != stem and is_metric(metric):
-            return Target(find_metric(metric), aggregate)
-    raise _unknown(stem)
-
-
-def _unknown(stem: str) -> UnknownNameError:
-    across = [f"{metric}_{aggregate}" for metric in METRICS for aggregate in SUMMARIES]
-    near = get_close_matches(stem, [*METRICS, *across, *FAIRNESS, *TARGETS], n=1)
-    meant = f" Did you mean {near[0]!r}?" if near else ""
-    return UnknownNameError(
-        f"no target {stem!r}; a target is a metric (its value for everybody), a metric with "
-        f"{', '.join(f'_{aggregate}' for aggregate in SUMMARIES)} (auc_worst), or a fairness "
-        f"metric. Metrics: {', '.join(sorted(METRICS))}. Fairness metrics: "
-        f"{', '.join(sorted(FAIRNESS))}.{meant}"
-    )
-
-
-def _number(text: str, number: str) -> float:
-    try:
-        value = float(number)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise EvenhandError(f"--target {text}: it is written NAME=NUMBER, as in auc_gap=0.02.")
-    return value
-
-
-def _refuse_meaningless(text: str, target: Target) -> None:
-    """Refuse what nothing can be better at, and words that would have no effect."""
-    problem = _no_direction(target)
-    if all(metric.needs == "label" for metric in target.metrics):
-        problem = "it is computed from labels alone, so no model changes it"
-    elif target.cut == "argmax" and not any(one.needs == "decision" for one in target.metrics):
-        problem = f"{target.metric.name} needs no decisions; leave {ARGMAX} out"
-    elif target.is_overall and target.attribute is not None:
-        problem = f"it is about everybody; leave :{target.attribute} out"
-    if problem:
-        raise EvenhandError(f"--target {text}: {problem}.")
-
-
-def _no_direction(target: Target) -> str | None:
-    """Return why neither more nor less of a target is better, or None."""
-    metric, gap = target.metric, target.aggregate in ("gap", "min_ratio")
-    if isinstance(metric, Fairness) and metric.over == "reference":
-        return f"{metric.name} is a number for each group, and a target is one across groups"
-    if metric.direction in ("higher", "lower") or gap:
-        return None
-    instead = "" if isinstance(metric, Fairness) else f"; {metric.name}_gap has one"
-    return f"neither a higher nor a lower {metric.name} is better{instead}"
+    return Problem(f"group {level!r} of {attribute!r} ({counts}): {reason}", flag)

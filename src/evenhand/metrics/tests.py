@@ -29,11 +29,11 @@ def add_tests(
     for parts in divided:
         groups = {level: parts.rows[level] for level in parts.compared}
         for name in plan.metrics:
-            found = permutation_test(groups, find_metric(name), plan.permutations, rng)
+            test = permutation_test(groups, find_metric(name), plan.permutations, rng)
             step(plan.permutations)
             key = Key(parts.attribute, EVERYBODY, name, "gap")
-            rows[key] = _tested(rows[key], found, plan)
-            tested += [] if found.p is None else [key]
+            rows[key] = _tested(rows[key], test, plan)
+            tested += [] if test.p is None else [key]
     return tuple(tested)
 
 

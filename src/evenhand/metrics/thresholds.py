@@ -104,10 +104,10 @@ def youden(labels: ArrayLike, scores: ArrayLike) -> float:
     >>> youden([0, 0, 1, 1], [0.1, 0.3, 0.25, 0.8])
     0.8
     """
-    at = _flagged_at(labels, scores)
-    if not at.positives or not at.negatives:
+    curve = _flagged_at(labels, scores)
+    if not curve.positives or not curve.negatives:
         return DEFAULT
-    return float(at.score[np.argmax(at.tp / at.positives - at.fp / at.negatives)])
+    return float(curve.score[np.argmax(curve.tp / curve.positives - curve.fp / curve.negatives)])
 
 
 def best_f1(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -118,10 +118,10 @@ def best_f1(labels: ArrayLike, scores: ArrayLike) -> float:
     >>> best_f1([0, 0, 1, 1], [0.1, 0.3, 0.25, 0.8])
     0.25
     """
-    at = _flagged_at(labels, scores)
-    if not at.positives:
+    curve = _flagged_at(labels, scores)
+    if not curve.positives:
         return DEFAULT
-    return float(at.score[np.argmax(2 * at.tp / (at.tp + at.fp + at.positives))])
+    return float(curve.score[np.argmax(2 * curve.tp / (curve.tp + curve.fp + curve.positives))])
 
 
 def for_sensitivity(target: float, labels: ArrayLike, scores: ArrayLike) -> float:
@@ -132,10 +132,10 @@ def for_sensitivity(target: float, labels: ArrayLike, scores: ArrayLike) -> floa
     >>> for_sensitivity(0.9, [0, 0, 1, 1], [0.1, 0.3, 0.25, 0.8])
     0.25
     """
-    at = _flagged_at(labels, scores)
-    if not at.positives:
+    curve = _flagged_at(labels, scores)
+    if not curve.positives:
         return DEFAULT
-    return float(at.score[np.argmax(at.tp >= target * at.positives - 1e-9)])
+    return float(curve.score[np.argmax(curve.tp >= target * curve.positives - 1e-9)])
 
 
 def for_specificity(target: float, labels: ArrayLike, scores: ArrayLike) -> float:
@@ -148,11 +148,11 @@ def for_specificity(target: float, labels: ArrayLike, scores: ArrayLike) -> floa
     >>> for_specificity(0.9, [0, 0, 1, 1], [0.1, 0.3, 0.25, 0.8])
     0.8
     """
-    at = _flagged_at(labels, scores)
-    if not at.negatives:
+    curve = _flagged_at(labels, scores)
+    if not curve.negatives:
         return DEFAULT
-    enough = np.flatnonzero(at.negatives - at.fp >= target * at.negatives - 1e-9)
-    return float(at.score[enough[-1]] if len(enough) else np.nextafter(at.score[0], math.inf))
+    enough = np.flatnonzero(curve.negatives - curve.fp >= target * curve.negatives - 1e-9)
+    return float(curve.score[enough[-1]] if len(enough) else np.nextafter(curve.score[0], math.inf))
 
 
 def policy(text: str) -> Policy:
@@ -207,9 +207,9 @@ def by_group(
     label, score = np.asarray(labels), np.asarray(scores, dtype=np.float64)
     own = {}
     for level in groups.levels:
-        at = groups.rows(level)
-        if not rule.lacks(label[at]):
-            own[level] = rule.on(label[at], score[at])
+        members = groups.rows(level)
+        if not rule.lacks(label[members]):
+            own[level] = rule.on(label[members], score[members])
     return rule.on(label, score), own
 
 

@@ -50,14 +50,14 @@ class Values:
     @cached_property
     def _place(self) -> dict[str, int]:
         """The row of each group in a table."""
-        return {level: at for at, level in enumerate(self.parts.rows)}
+        return {level: place for place, level in enumerate(self.parts.rows)}
 
     @cached_property
     def contrasts(self) -> dict[tuple[str, str], tuple[Number, ...]]:
         """The contrasts of a metric with the reference that were computed before, by name."""
         return {}
 
-    def of(self, metric: str, levels: Sequence[str]) -> Family:
+    def family_of(self, metric: str, levels: Sequence[str]) -> Family:
         """Return the values of a metric in some groups."""
         key = metric, tuple(levels)
         if key not in self._families:
@@ -89,9 +89,9 @@ class Values:
         if len(levels) < 2:
             return f"{counted(len(levels), 'group')} to compare; two are needed"
         whys = [(level, why) for level in levels if (why := self.why(metric, level))]
-        told = [f"group {level!r}: {why}" for level, why in whys[:SHOWN]]
+        reasons = [f"group {level!r}: {why}" for level, why in whys[:SHOWN]]
         more = [f"and {len(whys) - SHOWN:,} more groups"] if len(whys) > SHOWN else []
-        return "; ".join([*told, *more]) or None
+        return "; ".join([*reasons, *more]) or None
 
     def why(self, metric: str, level: str) -> str | None:
         """Return why a metric is undefined, or not claimed, in a group, or None."""
@@ -133,20 +133,20 @@ def values_of(
         The classes that one-vs-rest means are taken over; by default those that every compared
         group has.
     """
-    found = {name: find_metric(name) for name in metrics}
+    by_name = {name: find_metric(name) for name in metrics}
     if classes is None:
         compared = [parts.rows[level] for level in parts.compared]
         classes = common_classes(compared or [parts.together])
     tables: dict[str, Floats] = {}
-    for view in dict.fromkeys(metric.view for metric in found.values()):
-        alike = {name: metric for name, metric in found.items() if metric.view is view}
+    for view in dict.fromkeys(metric.view for metric in by_name.values()):
+        alike = {name: metric for name, metric in by_name.items() if metric.view is view}
         seen = [
             NOBODY if level in parts.small else parts.places_seen(level, next(iter(alike.values())))
             for level in parts.rows
         ]
         table = stream.add(parts.source, seen, list(alike.values()), classes)
-        tables |= {name: table[:, at] for at, name in enumerate(alike)}
-    return Values(parts, found, tables, stream.resamples, classes)
+        tables |= {name: table[:, column] for column, name in enumerate(alike)}
+    return Values(parts, by_name, tables, stream.resamples, classes)
 
 
 def versus_rest(parts: Parts, which: int) -> Parts:

@@ -29,8 +29,8 @@ def moments(metric: Metric, rows: Scored, classes: Sequence[int]) -> Moments:
     each = [influences(metric, problem) for problem in problems]
 
     def both(weights: Weights) -> tuple[Floats, Floats]:
-        found = [of(weights) for of in each]
-        value, influence = (np.mean(parts, axis=0) for parts in zip(*found, strict=True))
+        parts = [estimate(weights) for estimate in each]
+        value, influence = (np.mean(part, axis=0) for part in zip(*parts, strict=True))
         there = np.maximum(np.count_nonzero(weights, axis=1), 2)
         return value, (weights * influence**2).sum(axis=1) * there / (there - 1)
 

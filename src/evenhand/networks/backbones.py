@@ -82,15 +82,15 @@ def inherit_scale(inputs: SeriesInputs, weights: str) -> SeriesInputs:
     about = weights_file(weights).parent / "model.json"
     if not about.is_file():
         return inputs
-    known = checked(_About, read_object(about), about).spec.inputs
-    channels = known.channels if isinstance(known, SeriesInputs) else ()
+    earlier = checked(_About, read_object(about), about).spec.inputs
+    channels = earlier.channels if isinstance(earlier, SeriesInputs) else ()
     if channels != inputs.channels:
         raise EvenhandError(
             f"--weights {weights}: that model takes {len(channels) or 'no'} channels "
             f"({some(channels)}), and the data have {len(inputs.channels)} "
             f"({some(inputs.channels)}). Give weights that were learnt on the same channels."
         )
-    return inputs.model_copy(update={"mean": known.mean, "std": known.std})
+    return inputs.model_copy(update={"mean": earlier.mean, "std": earlier.std})
 
 
 def _create_for_series(name: str, weights: str, inputs: SeriesInputs) -> Conv1dEncoder:

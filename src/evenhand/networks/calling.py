@@ -78,14 +78,14 @@ def as_it_was(module: nn.Module) -> Iterator[None]:
     Its modes, its buffers and what asks for gradients are put back; hooks and parameters are those
     of whoever changes them.
     """
-    modes = [(one, one.training) for one in module.modules()]
+    modes = [(part, part.training) for part in module.modules()]
     asks = [(p, p.requires_grad) for p in module.parameters()]
     buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
     try:
         yield
     finally:
-        for one, training in modes:
-            one.training = training
+        for part, training in modes:
+            part.training = training
         for parameter, before in asks:
             parameter.requires_grad_(before)
         with torch.no_grad():

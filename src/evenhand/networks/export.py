@@ -96,8 +96,8 @@ def check_answers(model: Model, answer: Answer) -> float:
     for batch in (1, 5):  # the file has to take batches of any size
         inputs = _sample(model, batch)
         with torch.no_grad():
-            expected, found = model(inputs), answer(inputs)
-        worst = max(worst, float((expected - found).abs().max()))
+            expected, exported = model(inputs), answer(inputs)
+        worst = max(worst, float((expected - exported).abs().max()))
         limit = TOLERANCE * max(1.0, float(expected.abs().max()))
         if not worst <= limit:
             raise EvenhandError(

@@ -40,10 +40,10 @@ def find_head(module: nn.Module, head: str | Sequence[str] | None = None) -> tup
     if head is None:
         return _guessed(module)
     names = (head,) if isinstance(head, str) else tuple(head)
-    known = dict(module.named_modules())
+    modules = dict(module.named_modules())
     for name in names:
-        if name not in known or not name:
-            near = difflib.get_close_matches(name, known, n=3)
+        if name not in modules or not name:
+            near = difflib.get_close_matches(name, modules, n=3)
             meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
             raise UnknownNameError(f"head={name!r}: the network has no such module.{meant}")
     return names
@@ -77,9 +77,9 @@ def _declared(module: Any) -> list[nn.Module]:
     """Return the classifiers that a timm network declares; two of a distilled one."""
     if not callable(getattr(module, "get_classifier", None)):
         return []
-    found = module.get_classifier()
-    layers = found if isinstance(found, tuple | list) else [found]
-    return [one for one in layers if isinstance(one, nn.Module) and _holds_parameters(one)]
+    classifier = module.get_classifier()
+    layers = classifier if isinstance(classifier, tuple | list) else [classifier]
+    return [layer for layer in layers if isinstance(layer, nn.Module) and _holds_parameters(layer)]
 
 
 def _widened(module: nn.Module, name: str) -> str:

@@ -54,14 +54,14 @@ def find_layers(model: Model, wanted: Sequence[str]) -> tuple[str, ...]:
     UnknownNameError
         The backbone lacks one of them; the message lists those that it has.
     """
-    known = layer_names(model.backbone)
-    unknown = [name for name in wanted if name not in known]
+    names = layer_names(model.backbone)
+    unknown = [name for name in wanted if name not in names]
     if unknown:
         raise UnknownNameError(
             f"{model.spec.backbone} has no layer {', '.join(map(repr, unknown))}; there are: "
-            f"{', '.join(known)}."
+            f"{', '.join(names)}."
         )
-    return tuple(name for name in known if not wanted or name in wanted)
+    return tuple(name for name in names if not wanted or name in wanted)
 
 
 @contextmanager
@@ -81,7 +81,7 @@ def recorded(
     if pool == "auto":
         pool = "flat" if series else "mean"
     last = _channels_last(network)
-    found: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
 
     def keep(name: str, module: nn.Module, output: Any) -> None:
         if isinstance(output, tuple | list) and output:
@@ -95,7 +95,7 @@ def recorded(
             output = output.relu()
         flat = pool == "flat" or output.ndim == 2
         behind = not _holds_channels(module, output.ndim - 2) if last is None else last
-        found[name] = output.flatten(1) if flat else _averaged(output, behind)
+        outputs[name] = output.flatten(1) if flat else _averaged(output, behind)
 
     hooks = [
         network.get_submodule(name).register_forward_hook(
@@ -104,7 +104,7 @@ def recorded(
         for name in layers
     ]
     try:
-        yield found
+        yield outputs
     finally:
         for hook in hooks:
             hook.remove()

@@ -102,10 +102,10 @@ def _module(own: OwnBackbone, network: nn.Module, name: str, what: str) -> nn.Mo
     try:
         return network.get_submodule(name)
     except AttributeError:
-        known = ", ".join(name for name, _ in network.named_children()) or "none"
+        children = ", ".join(name for name, _ in network.named_children()) or "none"
         raise EvenhandError(
             f"--backbone {own.name}: {what}={name!r} names no module of it; its children are "
-            f"{known}."
+            f"{children}."
         ) from None
 
 
@@ -200,12 +200,12 @@ def _load(auto: Any, folder: str, weights: str, config: Any) -> nn.Module:
     for more in ({"add_pooling_layer": False}, {}):
         try:
             if weights != "pretrained":
-                made: nn.Module = auto.from_config(config, **more)
+                network: nn.Module = auto.from_config(config, **more)
             else:
-                made = auto.from_pretrained(
+                network = auto.from_pretrained(
                     folder, config=config, local_files_only=True, use_safetensors=True, **more
                 )
-            return made
+            return network
         except TypeError:
             if not more:
                 raise

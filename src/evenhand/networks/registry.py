@@ -80,6 +80,6 @@ def register_backbone(
             f"backbone {name!r}: mean and std are three numbers each, those of std above 0; given "
             f"are {tuple(mean)} and {tuple(std)}."
         )
-    made = OwnBackbone(name, make, head, tuple(layers), tuple(mean), tuple(std))
+    backbone = OwnBackbone(name, make, head, tuple(layers), tuple(mean), tuple(std))
     title = (make.__doc__ or "").partition("\n")[0]
-    BACKBONES.add(name, made, module=getattr(make, "__module__", "") or "", title=title)
+    BACKBONES.add(name, backbone, module=getattr(make, "__module__", "") or "", title=title)

@@ -199,7 +199,7 @@ def _unpickled(file: Path) -> Any:
 
 def _tensors(content: Mapping[Any, Any], file: Path, entry: str = "") -> _Weights:
     """Return the tensors of a checkpoint, from the entry that holds them."""
-    own = {str(key): one for key, one in content.items() if isinstance(one, Tensor)}
+    own = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     held = {key: value for key, value in content.items() if _holds_tensors(value)}
     if len(own) >= 2 or (own and not held):
         return _Weights(own, entry)
@@ -208,16 +208,16 @@ def _tensors(content: Mapping[Any, Any], file: Path, entry: str = "") -> _Weight
             f"{file} holds no tensors by name{f' under {entry!r}' if entry else ''}; it has: "
             f"{some(content)}. Save the network's state_dict() with torch.save."
         )
-    known = [key for key in _HOLDERS if key in held]
-    key = known[0] if known else max(held, key=lambda one: len(held[one]))
+    holders = [key for key in _HOLDERS if key in held]
+    key = holders[0] if holders else max(held, key=lambda name: len(held[name]))
     return _tensors(held[key], file, f"{entry}.{key}" if entry else key)
 
 
 def _holds_tensors(value: Any) -> bool:
     """Whether a value maps names to tensors, perhaps within mappings of its own."""
     return isinstance(value, Mapping) and any(
-        isinstance(key, str) and (isinstance(one, Tensor) or _holds_tensors(one))
-        for key, one in value.items()
+        isinstance(key, str) and (isinstance(entry, Tensor) or _holds_tensors(entry))
+        for key, entry in value.items()
     )
 
 
@@ -230,7 +230,7 @@ def _fit(backbone: nn.Module, state: State) -> _Fit:
     shared = _shared_prefix(own)  # as "network.", where a network is wrapped in another
     tails = {key.removeprefix(shared) for key in own}
     counts = Counter(prefix for key in state for prefix, tail in _cuts(key) if tail in tails)
-    best = max(counts, key=lambda one: (counts[one], -_is_second(one), -len(one)), default="")
+    best = max(counts, key=lambda cut: (counts[cut], -_is_second(cut), -len(cut)), default="")
     if counts[best] < _ENOUGH * len(tails):
         best, shared = _wrapping_prefix(state), ""
     inside = {

@@ -23,7 +23,7 @@ from evenhand.representation import Layer
 from evenhand.representation.by_group import Comparison, Patients, measure_similarity
 
 MOST = 12
-"""Layers, at most, that are compared where none is named."""
+"""The largest number of layers that are compared where none is named."""
 
 Layers = Sequence[str] | tuple[Sequence[str], Sequence[str]] | None
 
@@ -94,9 +94,9 @@ def compare_layers(
     pool
         ``"mean"`` averages over places, steps or tokens; ``"flat"`` keeps every number.
     patients
-        ``(n,)``; the first row of each patient counts. By default each row is a patient.
+        ``(n,)``; only the first row of each patient is used. By default each row is a patient.
     forward
-        Calls a network on inputs, where these are no tensor, tuple or mapping of arguments.
+        Calls a network on inputs that are not a tensor, a tuple or a mapping of arguments.
     minimum, batch, level, permutations, seed
         Patients that a group needs; patients in a batch of CKA; coverage of the intervals;
         permutations of the test; the seed of both.
@@ -104,8 +104,8 @@ def compare_layers(
     Raises
     ------
     EvenhandError
-        There is no such layer, a layer gives no array, groups have another length, the loader
-        gave nothing, or there are too few patients.
+        There is no such layer, a layer returns no tensor, groups have another length, the loader
+        is empty, or there are too few patients.
     """
     names = [
         _layers(module, own) for module, own in zip((first, second), _pair(layers), strict=True)
@@ -124,9 +124,7 @@ def compare_layers(
         {name: {} for name in columns},
     )
     if len(rows) < minimum:
-        raise EvenhandError(
-            f"{len(rows)} patients: {minimum} are needed for a claim (minimum=). Give more."
-        )
+        raise EvenhandError(f"{len(rows)} patients: a claim needs {minimum} (minimum=). Give more.")
     settings = Comparison(batch, minimum, level, permutations, seed)
     return SimilarityTable(_frame(measure_similarity(held, settings), names))
 
@@ -134,20 +132,20 @@ def compare_layers(
 def _pair(layers: Layers) -> tuple[Sequence[str] | None, Sequence[str] | None]:
     if layers is None:
         return None, None
-    if len(layers) == 2 and not any(isinstance(one, str) for one in layers):
+    if len(layers) == 2 and not any(isinstance(entry, str) for entry in layers):
         return layers[0], layers[1]
     return list(map(str, layers)), list(map(str, layers))
 
 
 def _layers(module: nn.Module, wanted: Sequence[str] | None) -> tuple[str, ...]:
     network = module.backbone if isinstance(module, Model) else module
-    known = dict(network.named_modules())
+    modules = dict(network.named_modules())
     if wanted is None:
         timm = isinstance(module, Model) or hasattr(network, "feature_info")
         names = layer_names(network) if timm else block_names(network)
         places = np.unique(np.linspace(0, len(names) - 1, MOST).round().astype(int))
         return tuple(names[place] for place in places)
-    if missing := [name for name in wanted if name not in known or not name]:
+    if missing := [name for name in wanted if name not in modules or not name]:
         usual = ", ".join(_layers(module, None))
         raise EvenhandError(
             f"layers=: {type(network).__name__} has no layer {missing[0]!r}. Its blocks are, for "
@@ -182,7 +180,7 @@ def _activations(
                 held[place].append(now[name].float().cpu().numpy())
     if not parts[0][0]:
         raise EvenhandError(
-            "loader= gave nothing. A generator can be read once: give a list or a DataLoader."
+            "loader= is empty. A generator can be read only once: give a list or a DataLoader."
         )
     joined = [[np.concatenate(layer) for layer in side] for side in parts]
     return joined, np.array(labels) if len(labels) == len(joined[0][0]) else None

@@ -1,4 +1,4 @@
-"""Labels, groups and patients as people hold them, as the engines take them."""
+"""Labels, groups and patients, converted to the arrays that the engines take."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def as_labels(y_true: Any) -> NDArray[np.int64]:
     Raises
     ------
     EvenhandError
-        They are of another shape or kind, or there is none.
+        They have another shape or kind, or there is none.
     """
     labels = as_array(y_true)
     whole = labels.dtype.kind in "iub" or (
@@ -67,12 +67,12 @@ def as_labels(y_true: Any) -> NDArray[np.int64]:
 
 
 def of_length(values: Any, count: int, what: str) -> NDArray[Any]:
-    """Return values as an array, after a check of their number.
+    """Return values as an array ``(count,)``.
 
     Raises
     ------
     EvenhandError
-        There is another number of them.
+        They have another length; the message calls them ``what``.
     """
     array = as_array(values)
     if array.ndim != 1 or len(array) != count:

@@ -237,9 +237,9 @@ def _parts(
         rng = np.random.default_rng(seed)
         yield measured(rows, rng=rng, names=RowNames(name, split=SPLIT))
     if len(models) > 1:
-        (one, rows), (other, against) = models.items()
+        (first, rows), (second, against) = models.items()
         rng = np.random.default_rng(seed)
-        yield measured(rows, against=against, rng=rng, names=RowNames(one, other, SPLIT))
+        yield measured(rows, against=against, rng=rng, names=RowNames(first, second, SPLIT))
 
 
 def _samples(rows: Scored, groups: Mapping[str, Groups], plan: Plan) -> Samples:
@@ -253,7 +253,9 @@ def _scored(y_true: Any, y_score: Any, patients: Any, threshold: float) -> Score
     labels, scores = as_array(y_true), as_array(y_score)
     owners = None if patients is None else as_array(patients)
     lengths = {"y_true": labels, "scores": scores, "patients": owners}
-    counts = {name: len(one) for name, one in lengths.items() if one is not None and one.ndim}
+    counts = {
+        name: len(values) for name, values in lengths.items() if values is not None and values.ndim
+    }
     if len({*counts.values()}) > 1:
         lengths_text = ", ".join(f"{name} has {count:,}" for name, count in counts.items())
         raise EvenhandError(f"{lengths_text} rows; give one for each sample, in the same order.")

@@ -1,4 +1,4 @@
-"""The probe as people call it: tensors, columns and names in."""
+"""The probe for tensors, columns and names."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def probe(
     level: float = 0.95,
     seed: int = 0,
 ) -> ProbeResult:
-    """Measure how well a fresh probe finds a protected attribute in features.
+    """Measure how well a new probe predicts a protected attribute from features.
 
     A logistic regression on standardised features is trained on some patients and scores others
-    (five folds by patient). The AUC is over pairs of rows of one fold; with ``given``, the label
-    say, over pairs that have it in common: what the features tell of the attribute beyond it.
+    (five folds by patient). The AUC is over pairs of rows in the same fold. With ``given``, such as
+    the label, it is over pairs with the same value of it: what the features add to that value.
 
     Parameters
     ----------
@@ -36,13 +36,13 @@ def probe(
     attribute
         ``(n,)`` levels; ``"unknown"`` and missing ones are left out.
     given
-        ``(n,)``, such as the label.
+        ``(n,)`` values within which rows are compared, such as the label; None for all rows.
     patients
         ``(n,)``; by default each row is one.
     level
-        Of the interval.
+        The nominal coverage of the interval, in (0, 1).
     seed
-        Of the folds.
+        The seed of the folds.
 
     Returns
     -------
@@ -71,13 +71,13 @@ def probe(
             f"features are {table.shape}; give finite numbers (n, d), one row for each sample."
         )
     ((name, groups),) = as_groups(attribute, len(table)).items()
-    levels = [one for one in groups.compared() if len(groups.rows(one))]
+    levels = [each for each in groups.compared() if len(groups.rows(each))]
     if len(levels) < 2:
         raise EvenhandError(
             f"the attribute {name!r} has the levels {levels}; a probe needs two at least."
         )
-    rows = np.sort(np.concatenate([groups.rows(one) for one in levels]))
-    places = {groups.levels.index(one): code for code, one in enumerate(levels)}
+    rows = np.sort(np.concatenate([groups.rows(each) for each in levels]))
+    places = {groups.levels.index(each): code for code, each in enumerate(levels)}
     codes = np.array([places[code] for code in groups.codes[rows].tolist()], dtype=np.intp)
     owners = _codes(patients, len(table), "patients", np.arange(len(table)))[rows]
     owners = np.unique(owners, return_inverse=True)[1]
@@ -106,8 +106,8 @@ def _codes(values: Any, count: int, what: str, default: NDArray[np.intp]) -> NDA
 
 
 def _refuse_few(levels: list[str], codes: NDArray[np.intp], owners: NDArray[np.intp]) -> None:
-    counts = {one: len(np.unique(owners[codes == k])) for k, one in enumerate(levels)}
-    few = [f"{one!r} ({count})" for one, count in counts.items() if count < 2]
+    counts = {name: len(np.unique(owners[codes == k])) for k, name in enumerate(levels)}
+    few = [f"{name!r} ({count})" for name, count in counts.items() if count < 2]
     if few:
         raise EvenhandError(
             f"the level {', '.join(few)} has fewer than two patients, and probes are trained on "

@@ -1,4 +1,4 @@
-"""The search of masks with a training loop of one's own."""
+"""Search of masks with the user's own training loop."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from evenhand.metrics import Target, find_target
 from evenhand.metrics.groups import Groups
 from evenhand.metrics.pareto import ideal
 from evenhand.own.inputs import as_groups, as_labels, of_length
+from evenhand.own.search_result import MaskChoice, MaskSearch, confirmed_row, trials_table
 from evenhand.search.confirmation import Candidate, best_candidate, confirmed
 from evenhand.search.methods import SearchedMethod, with_methods
 from evenhand.search.space import Space
@@ -37,68 +38,8 @@ from evenhand.workers.inline import Inline
 NAME = "masks"
 
 
-@dataclass(frozen=True)
-class MaskChoice:
-    """What one training tries.
-
-    Attributes
-    ----------
-    units
-        Those that may change, beside the head; ``tune_only(network, choice.units)`` takes them.
-    lr
-        The learning rate.
-    seed
-        Of whatever the training draws.
-    method
-        The mitigation method, one of `methods`.
-    """
-
-    units: tuple[Unit, ...]
-    lr: float
-    seed: int
-    method: str = "erm"
-
-    @property
-    def mask(self) -> frozenset[str]:
-        """The names of the units."""
-        return frozenset(unit.name for unit in self.units)
-
-
 Train = Callable[[MaskChoice], Iterable[ArrayLike]]
 """Trains a network, and yields the scores of the validation rows after each epoch."""
-
-
-@dataclass(frozen=True, eq=False)
-class MaskSearch:
-    """A finished search.
-
-    Attributes
-    ----------
-    choice
-        The choice with the best mean over fresh seeds; its seed is that of the fit in the middle.
-    target
-        What was searched for.
-    trials
-        A row for each trial: ``number``, ``origin`` (of a known strategy), ``state``, ``units``,
-        ``lr``, ``method``, ``value``, ``epochs``, ``repeats``.
-    confirmed
-        A row for each choice that was trained again with fresh seeds: ``trial``, ``origin``,
-        ``units``, ``lr``, ``searched`` (its value in the search), ``mean`` over the seeds with
-        ``low`` and ``high`` (Student's interval), and ``optimism``: how much better the search's
-        value was. The first row is the choice.
-    study
-        Optuna's study.
-    """
-
-    choice: MaskChoice
-    target: Target
-    trials: pd.DataFrame
-    confirmed: pd.DataFrame
-    study: Study
-
-    def _repr_html_(self) -> str:
-        """Return the table of confirmed choices, for notebooks."""
-        return f"<p>{self.target.name}, {self.target.direction}d</p>{self.confirmed.to_html()}"
 
 
 def search_masks(
@@ -120,12 +61,12 @@ def search_masks(
     stopping: bool = True,
     pessimistic: bool = False,
 ) -> MaskSearch:
-    """Search which units may change in fine-tuning, with a training loop of one's own (FairTune).
+    """Search which units to tune, with your own training loop (FairTune).
 
     Optuna draws a mask, a learning rate and, of several, a method for each trial. After each
     epoch the target is computed on the validation rows; trials that fall behind are stopped
-    (successive halving). The best choices, and the known strategies beside them, are trained again
-    with fresh seeds, and the best mean is chosen.
+    (successive halving). The best choices and the baselines are trained again with fresh seeds; the
+    choice with the best mean wins.
 
     Parameters
     ----------
@@ -134,14 +75,14 @@ def search_masks(
         trains with ``choice.lr`` and ``choice.seed``, and yields the scores of the validation rows
         after each epoch, ``(n,)`` or ``(n, C)`` probabilities. The last ones count.
     units
-        What a mask is made of, from `units_of`.
+        The units that a mask may contain, from `units_of`.
     y_true, groups, patients
         Labels ``(n,)`` of the validation rows, their groups (a Series, a mapping of names to
         arrays, or a data frame), and their patients.
     target
         A metric with an aggregate over groups, such as ``auc_worst``, or a fairness metric.
     trials
-        How many trainings the search makes.
+        The number of trainings in the search.
     lr
         The lowest and the highest learning rate.
     confirm
@@ -150,19 +91,19 @@ def search_masks(
         A file for the study, Optuna's URL or storage; the same call continues it. None keeps the
         study in memory.
     seed
-        Of the search, and of every training in it; confirmation takes the seeds after it.
+        The seed of the search and of every training in it; confirmation uses the next seeds.
     confirm_seeds
-        Trainings of each choice that is confirmed.
+        The number of trainings of each choice that is confirmed.
     baselines
-        Known strategies that the search tries first, each at the middle learning rate, and that
-        are confirmed with the same seeds: ``"full"``, ``"head"``, or the kind of the units
-        (``"attn"``, ``"norm"``, ``"mlp"``, ``"conv"`` …). Each has the one trial, and no search
-        of its learning rate; other trials may have its mask.
+        Known strategies. The search tries them first, each at the middle learning rate, and
+        confirms them with the same seeds: ``"full"``, ``"head"``, or the kind of the units
+        (``"attn"``, ``"norm"``, ``"mlp"``, ``"conv"`` …). Each has one trial, without a search
+        of its learning rate; other trials may have the same mask.
     methods
-        What ``choice.method`` is chosen from.
+        The values of ``choice.method``.
     stopping
-        Whether trials that fall behind are stopped, once one trial has told how many epochs
-        there are.
+        Whether trials that fall behind are stopped. The first trial always runs to its end, as it
+        shows how many epochs there are.
     pessimistic
         Whether the worse end of the target's 95 % interval over patients counts, not its value.
 
@@ -182,9 +123,9 @@ def search_masks(
         find_target(target, pessimistic=pessimistic),
     )
     _check(units, rows, trials, lr, confirm, confirm_seeds)
-    known = _known_masks(units, baselines)
+    masks = _known_masks(units, baselines)
     rates = Rates(*lr, seed)
-    first = {name: Choice(mask, rates.middle, seed) for name, mask in known.items()}
+    first = {name: Choice(mask, rates.middle, seed) for name, mask in masks.items()}
     if not methods:
         raise EvenhandError("methods= is empty; name one, such as 'erm'.")
     own_methods = [SearchedMethod(name, {}, {}, {}) for name in methods]
@@ -204,19 +145,19 @@ def search_masks(
     ) if confirm else [_unconfirmed(best[0], space)]  # fmt: skip
     chosen = best_candidate(candidates, [rows.target], ideal)
     middle = chosen.median([rows.target], ideal)
-    ordered = sorted(candidates, key=lambda one: one is not chosen)
+    ordered = sorted(candidates, key=lambda candidate: candidate is not chosen)
     return MaskSearch(
         fits.own(replace(chosen.choice, seed=middle)),
         rows.target,
-        _trials_table(study, space),
-        pd.DataFrame([_confirmed_row(one, study, rows.target) for one in ordered]),
+        trials_table(study, space),
+        pd.DataFrame([confirmed_row(candidate, study, rows.target) for candidate in ordered]),
         study,
     )
 
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """The validation rows, and what is computed on them."""
+    """The validation rows, and the target that is computed on them."""
 
     labels: NDArray[np.int64]
     groups: Mapping[str, Groups]
@@ -254,7 +195,7 @@ class _Fits:
     rows: _Rows
 
     def own(self, choice: Choice) -> MaskChoice:
-        """Return a choice as the user's loop gets it."""
+        """Return a choice in the form that the user's loop takes."""
         units = tuple(unit for unit in self.units if unit.name in choice.mask)
         return MaskChoice(units, choice.lr, choice.seed, choice.method)
 
@@ -289,7 +230,7 @@ class _Studies:
     def searched(
         self, space: Space[Choice], score: Any, trials: int, seed: int, *, stopping: bool
     ) -> Study:
-        """Return the finished study; from the second trial on, what falls behind is stopped."""
+        """Return the finished study; trials after the first are stopped where they fall behind."""
         study = self._open(NAME, 0)
         search(study, space, score, min(1, trials), seed, Inline())
         ended = [trial for trial in originals(study) if trial.state is TrialState.COMPLETE]
@@ -346,7 +287,7 @@ def _check(
     if target.attribute is not None:
         pick("attribute", target.attribute, rows.groups)
     if problems := target.problems(rows.labels, rows.groups, n_classes=count):
-        listed = "\n".join(f"  {problem.partition('; leave it out')[0]}" for problem in problems)
+        listed = "\n".join(f"  {problem.text}" for problem in problems)
         raise EvenhandError(
             f"target={target.name!r} is undefined on these rows:\n{listed}\nLeave such groups out "
             "of the rows (or name them 'unknown'), or take another target."
@@ -376,8 +317,8 @@ def _to_confirm(
     masks: dict[frozenset[str], int] = {}
     for trial in best:
         masks.setdefault(space.ask(trial).mask, trial.number)
-    known = [trial.number for trial in best if trial.user_attrs.get("origin") in first]
-    return list(dict.fromkeys([*[*masks.values()][:confirm], *known]))
+    from_baselines = [trial.number for trial in best if trial.user_attrs.get("origin") in first]
+    return list(dict.fromkeys([*[*masks.values()][:confirm], *from_baselines]))
 
 
 def _unconfirmed(trial: FrozenTrial, space: Space[Choice]) -> Candidate:
@@ -412,45 +353,6 @@ def _identity(
         "seed": seed,
     }
     return identity_of(settings, digest.hexdigest())
-
-
-def _trials_table(study: Study, space: Space[Choice]) -> pd.DataFrame:
-    rows = []
-    for trial in study.get_trials(deepcopy=False):
-        if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED):
-            continue
-        choice = space.ask(trial)
-        last = trial.intermediate_values.get(trial.last_step) if trial.last_step else None
-        rows.append(
-            {
-                "number": trial.number,
-                "origin": trial.user_attrs.get("origin"),
-                "state": trial.state.name.lower(),
-                "units": ", ".join(sorted(choice.mask)),
-                "lr": choice.lr,
-                "method": choice.method,
-                "value": trial.values[0] if trial.values else last,
-                "epochs": trial.user_attrs.get("epochs"),
-                "repeats": trial.user_attrs.get("repeats"),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _confirmed_row(candidate: Candidate, study: Study, target: Target) -> dict[str, Any]:
-    facts = candidate.facts([target])["objectives"][target.name]
-    return {
-        "trial": candidate.trial,
-        "origin": study.trials[candidate.trial].user_attrs.get("origin"),
-        "units": ", ".join(sorted(candidate.choice.mask)),
-        "lr": candidate.choice.lr,
-        "searched": facts["searched"],
-        "mean": facts["mean"],
-        "low": facts["mean_low"],
-        "high": facts["mean_high"],
-        "optimism": facts["optimism"],
-        "seeds": len(candidate.seeds),
-    }
 
 
 def _array(scores: ArrayLike) -> NDArray[np.float64]:

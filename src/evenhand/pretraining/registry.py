@@ -78,8 +78,8 @@ def register_ssl(name: str, widths: tuple[int, ...]) -> Callable[[Loss], Loss]:
 
     def register(loss: Loss) -> Loss:
         title = (loss.__doc__ or "").partition("\n")[0]
-        made = SSLObjective(name, widths, loss)
-        SSL_OBJECTIVES.add(name, made, module=loss.__module__, title=title)
+        objective = SSLObjective(name, widths, loss)
+        SSL_OBJECTIVES.add(name, objective, module=loss.__module__, title=title)
         return loss
 
     return register

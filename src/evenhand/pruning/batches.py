@@ -75,8 +75,10 @@ def _parts(batch: Any, number: int) -> tuple[Any, Tensor, list[Hashable]]:
         inputs = torch.as_tensor(inputs)
     lengths = {"inputs": count_rows(inputs), "labels": len(labels), "groups": len(groups)}
     if len({length for length in lengths.values() if length is not None}) > 1:
-        told = ", ".join(f"{length} {name}" for name, length in lengths.items())
-        raise EvenhandError(f"batch {number} has {told}; give one of each for every sample.")
+        lengths_text = ", ".join(f"{length} {name}" for name, length in lengths.items())
+        raise EvenhandError(
+            f"batch {number} has {lengths_text}; give one of each for every sample."
+        )
     return inputs, labels, groups
 
 

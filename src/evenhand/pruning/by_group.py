@@ -260,18 +260,18 @@ def _refuse_infinite(curvature: Mapping[Hashable, Mapping[str, Tensor]]) -> None
 def _names(module: nn.Module, parameters: Collection[str] | None) -> tuple[str, ...]:
     if parameters is None:
         return prunable(module, ("conv", "linear"), find_head(module))
-    known = [name for name, _ in module.named_parameters()]
-    if unknown := [name for name in parameters if name not in known]:
-        raise _unknown_parameters(unknown, known)
+    names = [name for name, _ in module.named_parameters()]
+    if unknown := [name for name in parameters if name not in names]:
+        raise _unknown_parameters(unknown, names)
     if not parameters:
         raise EvenhandError("parameters= names nothing; leave it out for the usual weights.")
     wanted = set(parameters)
-    return tuple(name for name in known if name in wanted)
+    return tuple(name for name in names if name in wanted)
 
 
-def _unknown_parameters(unknown: Sequence[str], known: Sequence[str]) -> UnknownNameError:
-    near = difflib.get_close_matches(unknown[0], known, n=3)
+def _unknown_parameters(unknown: Sequence[str], names: Sequence[str]) -> UnknownNameError:
+    near = difflib.get_close_matches(unknown[0], names, n=3)
     return UnknownNameError(
         f"the network has no parameter {some(map(repr, unknown))}; near it: "
-        f"{', '.join(near) or some(known)}."
+        f"{', '.join(near) or some(names)}."
     )

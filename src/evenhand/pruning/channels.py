@@ -122,7 +122,7 @@ def remove_channels(state: State[Model], scores: Named, count: int) -> State[Mod
 
 def trace_of(model: Model) -> Trace:
     """Return how one of Evenhand's models is followed: the last layer of its head stays whole."""
-    layers = [name for name, one in model.named_modules() if isinstance(one, nn.Linear)]
+    layers = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
     return Trace(_sample(model), [name for name in layers if name.startswith("head")][-1:])
 
 
@@ -138,9 +138,9 @@ def cut_channels(state: State[M], scores: Named, count: int, trace: Trace) -> St
     values = {name: p.detach() for name, p in model.named_parameters()}
     for name, parameter in model.named_parameters():  # places travel in the numbers' stead
         parameter.data = torch.arange(parameter.numel(), dtype=torch.double).view(shapes[name])
-    for one, places in zip(choices, _least(choices, shapes, count), strict=True):
+    for choice, places in zip(choices, _least(choices, shapes, count), strict=True):
         if places:
-            one.remove(places)
+            choice.remove(places)
     count_heads(model)
     origin = {}
     for name, parameter in model.named_parameters():
@@ -161,8 +161,8 @@ def _least(choices: Sequence[Choices], shapes: dict[str, list[int]], count: int)
     """
     every = sorted(
         (float(score), k, place)
-        for k, one in enumerate(choices)
-        for place, score in enumerate(one.scores.tolist())
+        for k, choice in enumerate(choices)
+        for place, score in enumerate(choice.scores.tolist())
     )
     chosen: list[list[int]] = [[] for _ in choices]
     gone = 0
@@ -205,24 +205,24 @@ def _channels(model: nn.Module, scores: Named, trace: Trace) -> list[Choices]:
             unwrapped_parameters=bare,
         )
     names = {module: name for name, module in model.named_modules()}
-    qkv = [one for one in model.modules() if isinstance(getattr(one, "qkv", None), nn.Linear)]
-    attention = [layer for one in qkv for layer in (one.qkv, one.proj)]
+    qkv = [part for part in model.modules() if isinstance(getattr(part, "qkv", None), nn.Linear)]
+    attention = [layer for part in qkv for layer in (part.qkv, part.proj)]
     whole = [layer for name in trace.whole for layer in model.get_submodule(name).modules()]
-    untouched = {one for name in trace.untouched for one in model.get_submodule(name).modules()}
-    grouped = {one for one in model.modules() if _is_grouped(one)}
+    untouched = {part for name in trace.untouched for part in model.get_submodule(name).modules()}
+    grouped = {part for part in model.modules() if _is_grouped(part)}
     fixed = {*untouched, *grouped, *(parameter for parameter, _ in bare)}
     shapes = {name: p.shape for name, p in model.named_parameters()}
-    found = []
+    channels = []
     for group in graph.get_all_groups(ignored_layers=[*attention, *whole]):
         if not any(item.dep.target.module in fixed for item in group):
-            found.append(
+            channels.append(
                 Choices(
                     _by_channel(graph, group, names, scores),
                     _slices_by_channel(graph, group, names, shapes),
                     group.prune,
                 )
             )
-    return found
+    return channels
 
 
 def _sample(model: Model) -> Tensor:
@@ -300,8 +300,8 @@ def _by_head(name: str, attention: Any, scores: Named) -> Tensor:
     if f"{name}.qkv.bias" in scores:
         rows = rows + scores[f"{name}.qkv.bias"]
     columns = scores[f"{name}.proj.weight"].sum(0)  # (heads · width,)
-    found = rows.view(3, heads, width).sum((0, 2)) + columns.view(heads, width).sum(1)
-    return found.double().cpu()
+    squares = rows.view(3, heads, width).sum((0, 2)) + columns.view(heads, width).sum(1)
+    return squares.double().cpu()
 
 
 def _remove_heads(attention: Any, places: list[int]) -> None:

@@ -51,10 +51,10 @@ def zeros_kept(model: nn.Module, kept: Kept) -> Iterator[None]:
     with ExitStack() as stack:
         for name, mask in kept.items():
             parameter = model.get_parameter(name)
-            asked = parameter.requires_grad
+            was_trainable = parameter.requires_grad
             parameter.requires_grad_(True)  # a hook can be put on no other
             handle = parameter.register_hook(_masking(mask))  # type: ignore[no-untyped-call]
-            parameter.requires_grad_(asked)
+            parameter.requires_grad_(was_trainable)
             stack.callback(handle.remove)
         yield
 

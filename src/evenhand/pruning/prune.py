@@ -262,17 +262,17 @@ def _check_numbers(batches: Batches, budget: float, share: float, limit: float) 
 
 
 def _ignored(module: nn.Module, ignore: Collection[str]) -> set[str]:
-    """Return the parameters in the modules, or of the names, that are left out."""
+    """Return the names of the parameters that ``ignore`` names, or whose module it names."""
     names = [name for name, _ in module.named_parameters()]
-    known = {*names, *(name for name, _ in module.named_modules() if name)}
-    for one in ignore:
-        if one not in known:
-            near = difflib.get_close_matches(one, known, n=3)
+    all_names = {*names, *(name for name, _ in module.named_modules() if name)}
+    for name in ignore:
+        if name not in all_names:
+            near = difflib.get_close_matches(name, all_names, n=3)
             meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
             raise UnknownNameError(
-                f"ignore= names {one!r}, and the network has no such module or parameter.{meant}"
+                f"ignore= names {name!r}, and the network has no such module or parameter.{meant}"
             )
-    return {name for name in names for one in ignore if f"{name}.".startswith(f"{one}.")}
+    return {name for name in names for left_out in ignore if f"{name}.".startswith(f"{left_out}.")}
 
 
 def _copied(module: nn.Module) -> nn.Module:
@@ -326,17 +326,17 @@ def _cut(
 
 def _solid_attention(module: nn.Module) -> Iterator[str]:
     """Yield the attentions whose heads cannot be taken out one by one."""
-    for name, one in module.named_modules():
-        text = f"{name.rpartition('.')[2]} {type(one).__name__}".lower()
-        plain = isinstance(getattr(one, "qkv", None), nn.Linear) and hasattr(one, "attn_dim")
+    for name, part in module.named_modules():
+        text = f"{name.rpartition('.')[2]} {type(part).__name__}".lower()
+        plain = isinstance(getattr(part, "qkv", None), nn.Linear) and hasattr(part, "attn_dim")
         attends = "attn" in text or "attention" in text
-        if name and attends and not plain and list(one.parameters()):
+        if name and attends and not plain and list(part.parameters()):
             yield name
 
 
 def _in_mode_of(original: nn.Module, state: State[nn.Module]) -> nn.Module:
-    for name, one in original.named_modules():
-        state.model.get_submodule(name).training = one.training
+    for name, part in original.named_modules():
+        state.model.get_submodule(name).training = part.training
     return state.model
 
 

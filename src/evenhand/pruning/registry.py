@@ -72,8 +72,8 @@ def register_estimator(name: str, *, any_layer: bool = False) -> Callable[[E], E
 
     def register(function: E) -> E:
         title = (function.__doc__ or "").partition("\n")[0]
-        made = NamedEstimator(name, function, any_layer)
-        ESTIMATORS.add(name, made, module=function.__module__, title=title)
+        estimator = NamedEstimator(name, function, any_layer)
+        ESTIMATORS.add(name, estimator, module=function.__module__, title=title)
         return function
 
     return register

@@ -20,7 +20,7 @@ def remover(structure: str) -> Remove[Model]:
 
 def remove_weights(state: State[M], scores: Mapping[str, Tensor], count: int) -> State[M]:
     """Zero the numbers of least saliency."""
-    found = prune_smallest(scores, {name: state.kept[name] for name in scores}, count)
+    kept = prune_smallest(scores, {name: state.kept[name] for name in scores}, count)
     model = deepcopy(state.model)
-    apply_mask(model, found)
-    return State(model, state.kept | found, count_kept(found), state.total)
+    apply_mask(model, kept)
+    return State(model, state.kept | kept, count_kept(kept), state.total)

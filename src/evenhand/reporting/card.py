@@ -60,14 +60,14 @@ def model_card(
     """
     called = model_names(record.files)
     every = estimates(rows, record.files, record.excluded)
-    told = find(every, model=called.get(name, name), split=split, against=None)
+    own = find(every, model=called.get(name, name), split=split, against=None)
     unit, source = record.unit, record.source or SourceRecord(reader="unknown", path="")
-    by_group = Estimates(row for row in told if row.of_group)
+    by_group = Estimates(row for row in own if row.of_group)
     metrics = leading_first(names(by_group, "metric"))[:COLUMNS] if by_group else ()
     sections = {
-        "In short": _short(told, split, unit, positive),
+        "In short": _short(own, split, unit, positive),
         "How each group fares": _groups(by_group, metrics, unit),
-        "Gaps between groups": _gaps(told, metrics),
+        "Gaps between groups": _gaps(own, metrics),
         "What it is": [
             *_about(record),
             *(() if pruning is None else _pruned(record.parent, pruning, name)),
@@ -88,16 +88,16 @@ def model_card(
         "Versions": [", ".join(f"{_plain(k)} {_plain(v)}" for k, v in record.versions.items())],
     }
     parts = [
-        f"---\n{_front(record, told, name)}---",
+        f"---\n{_front(record, own, name)}---",
         f"# {_plain(opening(called.get(name, name)))}",
     ]
     parts += [f"## {title}\n\n" + "\n".join(lines) for title, lines in sections.items() if lines]
     return "\n\n".join(parts) + "\n"
 
 
-def _front(record: RunRecord[Settings], told: Sequence[Estimate], name: str) -> str:
+def _front(record: RunRecord[Settings], rows: Sequence[Estimate], name: str) -> str:
     """Return the front matter: the usual fields of a model card, overall results among them."""
-    overall = [row for row in told if row.attribute == EVERYBODY and row.value is not None]
+    overall = [row for row in rows if row.attribute == EVERYBODY and row.value is not None]
     data = record.source.reader if record.source else "unknown"
     result = {
         "task": {"type": "classification"},
@@ -120,9 +120,11 @@ def _front(record: RunRecord[Settings], told: Sequence[Estimate], name: str) -> 
 def _about(record: RunRecord[Settings]) -> list[str]:
     *_, first_run = record.lineage()
     recipe = ("backbone", "strategy", "method", "weights")
-    made = first_run.settings.model_dump(include={*recipe})
-    lines = [f"- {name}: {_plain(made[name])}" for name in recipe if name in made]
-    origin = "made by" if made else "its predictions were brought from elsewhere; measured by"
+    recipe_values = first_run.settings.model_dump(include={*recipe})
+    lines = [f"- {name}: {_plain(recipe_values[name])}" for name in recipe if name in recipe_values]
+    origin = (
+        "made by" if recipe_values else "its predictions were brought from elsewhere; measured by"
+    )
     return [*lines, f"- {origin} evenhand {record.job}, seed {record.seed}"]
 
 
@@ -155,32 +157,30 @@ def _pruned(parent: Parent | None, pruning: Pruning, name: str) -> Iterator[str]
         yield "- fine-tuned after the pruning, with what was pruned kept out"
 
 
-def _short(told: Sequence[Estimate], split: str, unit: str, positive: str) -> list[str]:
+def _short(rows: Sequence[Estimate], split: str, unit: str, positive: str) -> list[str]:
     """Return what a reader takes away: on whom, and one paragraph and one row per attribute."""
-    lines = [_plain(lede(told, split, unit, positive))]
-    attributes = [name for name in names(told, "attribute") if name != EVERYBODY]
+    lines = [_plain(lede(rows, split, unit, positive))]
+    attributes = [name for name in names(rows, "attribute") if name != EVERYBODY]
     if not attributes:
         return lines
     for attribute in attributes:
-        answer = group_answer(told, told[0].model, attribute, positive)
+        answer = group_answer(rows, rows[0].model, attribute, positive)
         if answer is not None:
             sentences = " ".join(map(_plain, (answer.headline, *answer.details)))
             lines += ["", f"**{_plain(answer.topic)}: {answer.outcome}.** {sentences}"]
-    metric = leading_metric(told)
+    metric = leading_metric(rows)
     head = f"| {_plain(term(metric).label)} | everyone | served worst | served best | gap |"
-    return [*lines, "", head, "|---|---|---|---|---|", *_extremes(told, metric, attributes)]
+    return [*lines, "", head, "|---|---|---|---|---|", *_extremes(rows, metric, attributes)]
 
 
-def _extremes(told: Sequence[Estimate], metric: str, attributes: Sequence[str]) -> Iterator[str]:
+def _extremes(rows: Sequence[Estimate], metric: str, attributes: Sequence[str]) -> Iterator[str]:
     """Yield a row for each attribute: its worst and best group by one metric, and their gap."""
-    everyone = _value(first(told, attribute=EVERYBODY, metric=metric))
+    everyone = _value(first(rows, attribute=EVERYBODY, metric=metric))
     for attribute in attributes:
-        found = extremes(find(told, attribute=attribute), metric)
-        if found:
-            ends = [
-                f"{_plain(shown(row.group))} {_value(row)}" for row in (found.worst, found.best)
-            ]
-            cells = (f"by {_plain(shown(attribute))}", everyone, *ends, _value(found.gap))
+        gap = extremes(find(rows, attribute=attribute), metric)
+        if gap:
+            ends = [f"{_plain(shown(row.group))} {_value(row)}" for row in (gap.worst, gap.best)]
+            cells = (f"by {_plain(shown(attribute))}", everyone, *ends, _value(gap.gap))
             yield f"| {' | '.join(cells)} |"
 
 
@@ -192,17 +192,17 @@ def _groups(rows: Sequence[Estimate], metrics: Sequence[str], unit: str) -> list
     head = f"| group | samples | {_plain(unit)}s | {' | '.join(labels)} |"
     lines = [head, "|---" * (3 + len(metrics)) + "|"]
     for attribute, group in dict.fromkeys((row.attribute, row.group) for row in rows):
-        here = find(rows, attribute=attribute, group=group)
-        counts = (f"{here[0].n:,}", f"{here[0].patients:,}")
-        values = (_value(first(here, metric=metric)) for metric in metrics)
-        lines.append(f"| {' | '.join((_group(here[0]), *counts, *values))} |")
+        of_group = find(rows, attribute=attribute, group=group)
+        counts = (f"{of_group[0].n:,}", f"{of_group[0].patients:,}")
+        values = (_value(first(of_group, metric=metric)) for metric in metrics)
+        lines.append(f"| {' | '.join((_group(of_group[0]), *counts, *values))} |")
     return lines
 
 
-def _gaps(told: Sequence[Estimate], metrics: Sequence[str]) -> list[str]:
+def _gaps(estimates: Sequence[Estimate], metrics: Sequence[str]) -> list[str]:
     """Return the gaps of the same metrics, and the named comparisons that were asked for."""
     wanted = {*((metric, "gap") for metric in metrics), *((name, None) for name in FAIRNESS)}
-    rows = [row for row in find(told, group=EVERYBODY) if (row.base, row.aggregate) in wanted]
+    rows = [row for row in find(estimates, group=EVERYBODY) if (row.base, row.aggregate) in wanted]
     if not rows:
         return []
     head = ["| attribute | number | value (interval) |", "|---|---|---|"]

@@ -46,7 +46,9 @@ def section_page(
 
 
 def _page(title: str, lede: str, sections: Sequence[Section], data: Any = None) -> str:
-    script = "".join(map(_script, dict.fromkeys(one.script for one in sections if one.script)))
+    script = "".join(
+        map(_script, dict.fromkeys(section.script for section in sections if section.script))
+    )
     return _template("sections.html").render(
         title=title,
         lede=lede,

@@ -14,7 +14,7 @@ from pkgutil import iter_modules
 from typing import Any, Literal, TypeVar
 
 Page = Literal["report", "check", "similarity"]
-"""The page that a section is on: of models, of a check of data, of two models' layers."""
+"""The pages: a report on models, a check of data, a comparison of two models' layers."""
 
 B = TypeVar("B", bound=Callable[[Any], Any])
 
@@ -26,13 +26,13 @@ class Section:
     Attributes
     ----------
     name, title
-        What links to it, and its heading.
+        The anchor that links point to, and the heading.
     template
-        The file that shows it, which finds its data under the name ``view``.
+        The file name of the template, which reads the data as ``view``.
     view
-        What is shown.
+        The data that the template shows.
     script
-        The file of a script that it needs, or "".
+        The file name of a script that the section needs, or "".
     """
 
     name: str
@@ -44,18 +44,18 @@ class Section:
 
 @dataclass(frozen=True)
 class SectionKind:
-    """How a section is made from the data of its page.
+    """A registered section: where it stands, and how it is built from the data of its page.
 
     Attributes
     ----------
     page, place
-        Where it stands: sections of a page are in the order of their places.
+        The page, and the order of the section on it: sections are sorted by place.
     name, title
-        As of the section; a title that depends on the data is a function of them.
+        The section's; a title that depends on the page's data is a function of them.
     build
-        Returns what the section shows; where that is false, the section does not apply.
+        Returns the section's data; the section is left out where they are empty or None.
     script
-        As of the section.
+        The section's.
     """
 
     page: Page
@@ -72,13 +72,13 @@ SECTIONS: dict[tuple[Page, str], SectionKind] = {}
 def section(
     page: Page, name: str, title: str | Callable[[Any], str], *, place: int, script: str = ""
 ) -> Callable[[B], B]:
-    """Register the decorated function as what makes a section; see `SectionKind`.
+    """Register the decorated function as the one that builds a section; see `SectionKind`.
 
     Examples
     --------
     >>> @section("check", "rows", "How many rows", place=90)
-    ... def count_rows(found):
-    ...     return found["rows"]
+    ... def count_rows(record):
+    ...     return record["rows"]
     >>> SECTIONS.pop(("check", "rows")).title
     'How many rows'
     """

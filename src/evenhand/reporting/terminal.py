@@ -34,8 +34,8 @@ def print_table(rows: pd.DataFrame, split: str = "test", numbers: Sequence[str] 
     numbers
         Full names of the numbers; by default the main ones.
     """
-    told = rows[rows["split"] == split]
-    single, paired = told[told["against"].isna()], told[told["against"].notna()]
+    of_split = rows[rows["split"] == split]
+    single, paired = of_split[of_split["against"].isna()], of_split[of_split["against"].notna()]
     tables = [_table(single, "model", numbers or _with_extremes(_metrics(single)))]
     if len(paired):
         names = paired["model"] + " − " + paired["against"]

@@ -77,13 +77,13 @@ def measure_similarity(patients: Patients, settings: Comparison) -> Record:
     rng = np.random.default_rng(settings.seed)
     dealt = batches(everybody, min(settings.batch, len(everybody)), rng)
     whole = cka(*patients.layers, dealt)
-    found = {name: _attribute(patients, name, settings, rng) for name in patients.groups}
-    _adjust([record for record, _ in found.values()])
-    apart = {name: numbers for name, (_, numbers) in found.items() if numbers is not None}
+    by_attribute = {name: _attribute(patients, name, settings, rng) for name in patients.groups}
+    _adjust([record for record, _ in by_attribute.values()])
+    apart = {name: numbers for name, (_, numbers) in by_attribute.items() if numbers is not None}
     return {
         "patients": len(everybody),
         "everybody": _matrix(whole, settings.level),
-        "attributes": {name: record for name, (record, _) in found.items()},
+        "attributes": {name: record for name, (record, _) in by_attribute.items()},
         "ratios": _ratios(apart, settings),
     }
 
@@ -153,8 +153,8 @@ def _ratios(apart: Mapping[str, Jackknifed], settings: Comparison) -> list[Recor
             rng = np.random.default_rng(settings.seed)
             ratio = size_ratio(apart[one], apart[other], settings.level, rng)
             reason = f"the interval of the difference by {other} holds 0"
-            known = {"undefined": reason} if ratio is None else _size(ratio)
-            records.append({"attribute": one, "over": other, **known})
+            ratio_size = {"undefined": reason} if ratio is None else _size(ratio)
+            records.append({"attribute": one, "over": other, **ratio_size})
     return records
 
 

@@ -50,24 +50,24 @@ def cka(first: Sequence[Layer], second: Sequence[Layer], rows: NDArray[np.intp])
     everybody = np.unique(rows)
     pairs = len(first) * len(second) + len(first) + len(second)
     mean, change = np.zeros(pairs), np.zeros((len(everybody), pairs))
-    for at in rows:
-        terms = _flat(row_terms(first, second, at))  # (n, pairs)
+    for batch in rows:
+        terms = _flat(row_terms(first, second, batch))  # (n, pairs)
         whole = hsic(terms)
         mean += whole / len(rows)
-        change[np.searchsorted(everybody, at)] += (hsic_without(terms) - whole) / len(rows)
+        change[np.searchsorted(everybody, batch)] += (hsic_without(terms) - whole) / len(rows)
     values = alignment(np.vstack([mean, mean + change]), len(first), len(second))
     influence = np.zeros((len(first[0].features), *values.shape[1:]))
     influence[everybody] = (values[0] - values[1:]) * np.sqrt(1 - 1 / len(everybody))
     return Jackknifed(values[0], influence)
 
 
-def alignment(found: Floats, p: int, q: int) -> Floats:
+def alignment(terms: Floats, p: int, q: int) -> Floats:
     """Return CKA ``(…, p, q)`` from HSIC ``(…, p q + p + q)``, cross before own; NaN over 0."""
-    cross, first, second = np.split(found, [p * q, p * q + p], axis=-1)
+    cross, first, second = np.split(terms, [p * q, p * q + p], axis=-1)
     own = first[..., :, None] * second[..., None, :]
     varies = (first[..., :, None] > 0) & (second[..., None, :] > 0)
     root = np.sqrt(np.where(varies, own, np.nan))
-    ratio: Floats = cross.reshape(*found.shape[:-1], p, q) / root
+    ratio: Floats = cross.reshape(*terms.shape[:-1], p, q) / root
     return ratio
 
 

@@ -78,28 +78,28 @@ class Terms:
     second: Floats
 
 
-def row_terms(first: Sequence[Layer], second: Sequence[Layer], at: Rows) -> Terms:
+def row_terms(first: Sequence[Layer], second: Sequence[Layer], rows: Rows) -> Terms:
     """Return each row's share of every inner product that CKA of some rows is made of.
 
     Every layer's form is made once. The forms of the model with fewer layers are held while those
     of the other pass by, one at a time.
     """
     if len(first) > len(second):
-        turned = row_terms(second, first, at)
+        turned = row_terms(second, first, rows)
         return Terms(turned.cross.transpose(0, 2, 1), turned.second, turned.first)
-    if _cheaper_as_factors(first, second, len(at)):
-        return _row_terms(_factors, first, second, at)
-    return _row_terms(centred_gram, first, second, at)
+    if _cheaper_as_factors(first, second, len(rows)):
+        return _row_terms(_factors, first, second, rows)
+    return _row_terms(centred_gram, first, second, rows)
 
 
 def _row_terms(
-    form: Callable[[Layer, Rows], F], first: Sequence[Layer], second: Sequence[Layer], at: Rows
+    form: Callable[[Layer, Rows], F], first: Sequence[Layer], second: Sequence[Layer], rows: Rows
 ) -> Terms:
-    held = [form(layer, at) for layer in first]
-    cross = np.empty((len(at), len(first), len(second)))
-    own = np.empty((len(at), len(second)))
+    held = [form(layer, rows) for layer in first]
+    cross = np.empty((len(rows), len(first), len(second)))
+    own = np.empty((len(rows), len(second)))
     for place, layer in enumerate(second):
-        passing = form(layer, at)
+        passing = form(layer, rows)
         own[:, place] = passing.terms(passing)
         for row, other in enumerate(held):
             cross[:, row, place] = other.terms(passing)
@@ -110,8 +110,8 @@ def _row_terms(
 def hsic(terms: Floats) -> Floats:
     """Return the unbiased HSIC ``(…)`` from rows' shares ``(n, …)``."""
     n = len(terms)
-    found: Floats = terms.sum(axis=0) / (n * (n - 3))
-    return found
+    estimate: Floats = terms.sum(axis=0) / (n * (n - 3))
+    return estimate
 
 
 def hsic_without(terms: Floats) -> Floats:
@@ -124,13 +124,13 @@ def hsic_without(terms: Floats) -> Floats:
     """
     n = len(terms)
     left = terms.sum(axis=0) - 2 * terms * (1 + 1 / (n - 3))
-    found: Floats = left / ((n - 1) * (n - 4))
-    return found
+    estimates: Floats = left / ((n - 1) * (n - 4))
+    return estimates
 
 
-def centred_gram(layer: Layer, at: Rows) -> Matrix:
+def centred_gram(layer: Layer, rows: Rows) -> Matrix:
     """Return the centred Gram matrix of some rows of a layer."""
-    gram = layer.gram(at)
+    gram = layer.gram(rows)
     np.fill_diagonal(gram, 0)
     shift = _shift(gram.sum(axis=1, dtype=np.float64)).astype(gram.dtype)
     for start in range(0, len(gram), _BLOCK):
@@ -140,9 +140,9 @@ def centred_gram(layer: Layer, at: Rows) -> Matrix:
     return Matrix(gram)
 
 
-def _factors(layer: Layer, at: Rows) -> Factors:
+def _factors(layer: Layer, chosen: Rows) -> Factors:
     """Return the centred Gram matrix of a linear kernel: features, and one shift per row."""
-    rows = layer.centred(at).astype(np.float64)
+    rows = layer.centred(chosen).astype(np.float64)
     squares = np.einsum("ij,ij->i", rows, rows)
     shift = -_shift(rows @ rows.sum(axis=0) - squares)
     ones = np.ones_like(shift)

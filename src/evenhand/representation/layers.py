@@ -34,19 +34,19 @@ class Layer:
         """The number of features."""
         return int(self.features.shape[1])
 
-    def centred(self, at: Rows) -> NDArray[np.floating]:
+    def centred(self, chosen: Rows) -> NDArray[np.floating]:
         """Return the features of some rows less their mean.
 
         No kernel here changes by more than a sum over its two samples when all features move,
         which the estimator does not see; the numbers keep more digits.
         """
-        rows = self.features[at]
+        rows = self.features[chosen]
         rows -= rows.mean(axis=0)
         return rows
 
-    def gram(self, at: Rows) -> NDArray[np.floating]:
+    def gram(self, chosen: Rows) -> NDArray[np.floating]:
         """Return the kernel of each two of some rows, ``(n, n)``; the diagonal is of no account."""
-        rows = self.centred(at)
+        rows = self.centred(chosen)
         products: NDArray[np.floating] = rows @ rows.T
         if self.bandwidth is None:
             return products
@@ -65,6 +65,6 @@ def rbf_layer(features: NDArray[np.floating], share: float, rng: np.random.Gener
     One bandwidth for all groups: they are to be compared by the same kernel. Where the median
     distance is 0 no bandwidth would do, and the layer's similarity is undefined.
     """
-    at = rng.permutation(len(features))[:SAMPLED]
-    middle = float(np.median(pdist(features[at]))) if len(at) > 1 else 0.0
+    sampled = rng.permutation(len(features))[:SAMPLED]
+    middle = float(np.median(pdist(features[sampled]))) if len(sampled) > 1 else 0.0
     return Layer(features, share * middle if middle > 0 else 1.0)

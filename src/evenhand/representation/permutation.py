@@ -41,8 +41,8 @@ class _Subsets:
 
     def row_sums(self, gram: Matrix) -> NDArray[np.floating]:
         """Return each row's sum over the columns of each group, ``(n, 1 + P)``."""
-        found: NDArray[np.floating] = gram.entries @ self.member
-        return found
+        sums: NDArray[np.floating] = gram.entries @ self.member
+        return sums
 
     def hsic(
         self, product: NDArray[np.floating], one: NDArray[np.floating], two: NDArray[np.floating]
@@ -60,8 +60,8 @@ class _Subsets:
         total = _columns(self.member, one) * _columns(self.member, two)
         m = np.array([[self.member[:, 0].sum()], [(1 - self.member[:, 0]).sum()]], np.float64)
         rows = np.stack([held, both - held])
-        found: Floats = np.stack([inside, rest]) + total / ((m - 1) * (m - 2)) - 2 * rows / (m - 2)
-        return found / (m * (m - 3))
+        scaled: Floats = np.stack([inside, rest]) + total / ((m - 1) * (m - 2)) - 2 * rows / (m - 2)
+        return scaled / (m * (m - 3))
 
 
 def group_test(
@@ -122,9 +122,11 @@ def _similarities(
         for other, of_other in enumerate(held):
             product = of_other.entries * gram.entries
             cross[other, place] = subsets.hsic(product, sums[other], row_sums)
-    own_first = [subsets.hsic(gram.entries**2, of, of) for gram, of in zip(held, sums, strict=True)]
-    found = np.stack([*(cross[at] for at in sorted(cross)), *own_first, *own_second], axis=-1)
-    inside, rest = alignment(found, len(first), len(second))
+    own_first = [
+        subsets.hsic(gram.entries**2, own, own) for gram, own in zip(held, sums, strict=True)
+    ]
+    terms = np.stack([*(cross[pair] for pair in sorted(cross)), *own_first, *own_second], axis=-1)
+    inside, rest = alignment(terms, len(first), len(second))
     return inside, rest
 
 
@@ -137,15 +139,15 @@ def _permuted(
     """Return the members as column 0, and permuted inside each stratum, ``(n, 1 + P)``."""
     columns = np.repeat(member[:, None], 1 + permutations, axis=1)
     for stratum in np.unique(strata):
-        at = np.flatnonzero(strata == stratum)
-        columns[at, 1:] = rng.permuted(columns[at, 1:], axis=0)
+        members = np.flatnonzero(strata == stratum)
+        columns[members, 1:] = rng.permuted(columns[members, 1:], axis=0)
     return columns
 
 
 def _columns(one: NDArray[np.floating], two: NDArray[np.floating]) -> Floats:
     """Return the inner product of each two columns."""
-    found: Floats = np.einsum("np,np->p", one, two, dtype=np.float64)
-    return found
+    sums: Floats = np.einsum("np,np->p", one, two, dtype=np.float64)
+    return sums
 
 
 def _dtype(layers: tuple[Sequence[Layer], Sequence[Layer]]) -> np.dtype[np.floating]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,36 @@ from evenhand.search.study import originals
 LEVEL = 0.95
 
 
+@dataclass(frozen=True)
+class Objective:
+    """One target of a candidate; None where a value is undefined.
+
+    Attributes
+    ----------
+    searched
+        The value in the search.
+    again
+        The value of each fit with a fresh seed.
+    mean, mean_low, mean_high
+        The mean over fresh seeds, with Student's interval over the seeds.
+    optimism, optimism_low, optimism_high
+        How much better the search's value is than the mean, in the direction of the target; with
+        Student's interval over the seeds.
+    """
+
+    searched: float | None
+    again: list[float | None]
+    mean: float | None
+    mean_low: float | None
+    mean_high: float | None
+    optimism: float | None
+    optimism_low: float | None
+    optimism_high: float | None
+
+
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A trial that may be chosen, and the fits by which it is judged.
+    """A trial that may be chosen, and the fits that judge it.
 
     Without confirmation its only fit is the trial itself, with the seed of the search.
     """
@@ -59,33 +86,32 @@ class Candidate:
         order += [place for place in range(len(sound)) if place not in order]
         return self.seeds[int(sound[order[len(order) // 2]])]
 
-    def facts(self, targets: Sequence[Target]) -> dict[str, Any]:
-        """Return everything by the names of the targets, as JSON values.
+    def objective(self, k: int, target: Target) -> Objective:
+        """Return the values of the k-th target in the search and with fresh seeds."""
+        sign = 1.0 if target.maximise else -1.0
+        half = _half_width(self.again[:, k])
+        by = sign * (self.searched[k] - self.mean[k])
+        return Objective(
+            searched=null_if_nan(self.searched[k]),
+            again=[null_if_nan(value) for value in self.again[:, k]],
+            mean=null_if_nan(self.mean[k]),
+            mean_low=null_if_nan(self.mean[k] - half),
+            mean_high=null_if_nan(self.mean[k] + half),
+            optimism=null_if_nan(by),
+            optimism_low=null_if_nan(by - half),
+            optimism_high=null_if_nan(by + half),
+        )
 
-        ``optimism`` is how much better the search's value was than the mean over fresh seeds, in
-        the direction of the target; its interval, as the mean's, is Student's over the seeds.
-        """
-        facts: dict[str, Any] = {
+    def facts(self, targets: Sequence[Target]) -> dict[str, Any]:
+        """Return the candidate as JSON values, its `Objective` by the name of the target."""
+        return {
             "study": self.study,
             "trial": self.trial,
             "seeds": len(self.again),
-            "objectives": {},
+            "objectives": {
+                target.name: asdict(self.objective(k, target)) for k, target in enumerate(targets)
+            },
         }
-        for k, target in enumerate(targets):
-            sign = 1.0 if target.maximise else -1.0
-            half = _half_width(self.again[:, k])
-            by = sign * (self.searched[k] - self.mean[k])
-            facts["objectives"][target.name] = {
-                "searched": null_if_nan(self.searched[k]),
-                "again": [null_if_nan(value) for value in self.again[:, k]],
-                "mean": null_if_nan(self.mean[k]),
-                "mean_low": null_if_nan(self.mean[k] - half),
-                "mean_high": null_if_nan(self.mean[k] + half),
-                "optimism": null_if_nan(by),
-                "optimism_low": null_if_nan(by - half),
-                "optimism_high": null_if_nan(by + half),
-            }
-        return facts
 
 
 def to_confirm(best: Sequence[FrozenTrial], space: Space[Choice], count: int) -> dict[int, Choice]:
@@ -151,14 +177,16 @@ def best_candidate(
     EvenhandError
         All fits of all candidates diverged.
     """
-    least = min(one.diverged for one in candidates)
-    sound = [one for one in candidates if one.diverged == least < len(one.seeds)]
+    least = min(candidate.diverged for candidate in candidates)
+    sound = [
+        candidate for candidate in candidates if candidate.diverged == least < len(candidate.seeds)
+    ]
     if not sound:
         raise EvenhandError(
             f"every fit that was to confirm the best trials of {candidates[0].study} diverged. "
             "Give lower learning rates (--lr-max, or lr=), or more warm-up (--warmup)."
         )
-    means = np.array([np.nanmean(one.again, axis=0) for one in sound])
+    means = np.array([np.nanmean(candidate.again, axis=0) for candidate in sound])
     return sound[ranked(costs(means, targets), rule)[0]]
 
 

@@ -1,4 +1,4 @@
-"""What a search chooses from: masks of a family, flat or by stage, and a learning rate."""
+"""Search spaces: masks of a family, flat or by stage, with a learning rate."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FIRST = "first"  # the parameter of a staged space that says where tuning begins
 
 @dataclass(frozen=True)
 class Choice:
-    """What one trial tries; two trials of the same choice come out the same."""
+    """The settings of one trial; two trials of the same choice give the same result."""
 
     mask: Mask
     lr: float
@@ -33,24 +33,24 @@ class Choice:
 
 @dataclass(frozen=True)
 class Rates:
-    """The learning rates of a search, and the seed that every one of its fits has."""
+    """The learning rates of a search, and the seed of all its fits."""
 
     low: float
     high: float
     seed: int
 
     def choice(self, trial: BaseTrial, mask: Mask) -> Choice:
-        """Return a mask with the learning rate of a trial."""
+        """Return a choice of a mask, with a learning rate that the trial suggests."""
         return Choice(mask, trial.suggest_float("lr", self.low, self.high, log=True), self.seed)
 
     @property
     def middle(self) -> float:
-        """The geometric mean."""
+        """The geometric mean of the lowest and the highest rate."""
         return min(max(math.sqrt(self.low * self.high), self.low), self.high)
 
     @property
     def size(self) -> float:
-        """How many there are."""
+        """The number of rates: infinite, or 1."""
         return math.inf if self.low < self.high else 1
 
 
@@ -73,11 +73,11 @@ def flat_space(family: Family, rates: Rates, first: Mapping[str, Choice]) -> Spa
 
 
 def staged_space(family: Family, rates: Rates, first: Mapping[str, Choice]) -> Space[Choice]:
-    """Return the same masks, drawn by stage: first where tuning begins, then the bits from there.
+    """Return a space that draws the first tuned stage, then a bit for each unit from there on.
 
-    Each mask is written in one way: the stage that tuning begins at has a unit that is tuned. So
-    where every other unit of it is frozen, its last one is tuned without a bit of its own. Where
-    to begin is a number, counted from 0 over the depths of the family; their count is "nowhere".
+    It has the same masks as `flat_space`, each with one set of parameters: the first tuned stage
+    has a tuned unit, so its last unit has no bit where all its others are frozen. Stages are
+    numbered from 0 over the depths of the family; their count means that no unit is tuned.
     """
     always = _names(family.always)
     stages = [tuple(units) for _, units in groupby(family.units, key=lambda unit: unit.depth)]
@@ -100,7 +100,7 @@ def staged_space(family: Family, rates: Rates, first: Mapping[str, Choice]) -> S
 
 
 def _staged(stages: list[tuple[Unit, ...]], mask: Mask) -> dict[str, int | float]:
-    """Return the parameters that the staged space writes a mask with."""
+    """Return the parameters of a mask in the staged space."""
     tuned = [any(unit.name in mask for unit in stage) for stage in stages]
     begin = tuned.index(True) if any(tuned) else len(stages)
     params: dict[str, int | float] = {FIRST: begin}
@@ -129,7 +129,7 @@ def rate_space(
 
 
 def repeat_space(choices: Mapping[int, Choice], seeds: Collection[int]) -> Space[Choice]:
-    """Return the space of finished trials, by number, each to be trained with other seeds."""
+    """Return the space of finished trials, by number, times fresh seeds."""
 
     def ask(trial: BaseTrial) -> Choice:
         number = trial.suggest_categorical("trial", list(choices))
@@ -143,7 +143,7 @@ def repeat_space(choices: Mapping[int, Choice], seeds: Collection[int]) -> Space
 
 
 def mask_family(backbone: nn.Module, text: str) -> Family:
-    """Return a family by name, ``auto``, or the units that a text lists, each one a bit.
+    """Return the family that a text names: a name, ``auto``, or a list of units.
 
     Raises
     ------
@@ -165,18 +165,18 @@ def mask_family(backbone: nn.Module, text: str) -> Family:
 
 
 def known_masks(family: Family, masks: Mapping[str, Iterable[Unit]]) -> dict[str, Mask]:
-    """Return the masks, given by name as units, that a family can express, each of them once.
+    """Return the named masks that a family can express, each of them once.
 
-    What lies beyond the family's reach does not count: every family has its own full mask.
+    Units outside the family do not count: every family has its own full mask.
     """
     reach = {id(p) for unit in family.units for p in unit.parameters}
-    found: dict[Mask, str] = {}
+    origins: dict[Mask, str] = {}
     for origin, units in masks.items():
         wanted = {id(p) for unit in units for p in unit.parameters} & reach
         inside = [unit for unit in family.units if {id(p) for p in unit.parameters} <= wanted]
         if {id(p) for unit in inside for p in unit.parameters} == wanted:
-            found.setdefault(_names(inside), origin)
-    return {origin: mask for mask, origin in found.items()}
+            origins.setdefault(_names(inside), origin)
+    return {origin: mask for mask, origin in origins.items()}
 
 
 def _names(units: Iterable[Unit]) -> Mask:

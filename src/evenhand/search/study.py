@@ -49,8 +49,8 @@ def check_study(
         return
     attributes = study.user_attrs
     fresh = not attributes and not study.get_trials(deepcopy=False)
-    known = identity if fresh else _current(attributes.get("identity"))
-    if known != identity or [direction.name.lower() for direction in study.directions] != [
+    earlier = identity if fresh else _current(attributes.get("identity"))
+    if earlier != identity or [direction.name.lower() for direction in study.directions] != [
         *directions
     ]:
         raise EvenhandError(

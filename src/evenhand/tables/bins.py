@@ -132,14 +132,14 @@ def is_measurement(raw: pd.Series) -> bool:
     """
     rows = raw.value_counts()  # each value once: there are few of them
     number, _ = numbers_of(rows.index.to_series())
-    known = ~np.isnan(number)
-    return _mostly(rows, known) and len(np.unique(number[known])) > FEW
+    is_number = ~np.isnan(number)
+    return _mostly(rows, is_number) and len(np.unique(number[is_number])) > FEW
 
 
 def _mostly(rows: pd.Series, marked: NDArray[np.bool_]) -> bool:
     """Tell whether most rows that say something hold one of the marked values."""
-    told = [not untold(str(value)) for value in rows.index]
-    return bool(2 * rows[marked].sum() > rows[told].sum())
+    has_value = [not untold(str(value)) for value in rows.index]
+    return bool(2 * rows[marked].sum() > rows[has_value].sum())
 
 
 def refuse_measurement(name: str, raw: pd.Series, source: Path) -> None:
@@ -189,14 +189,14 @@ def refuse_unbinned(raw: pd.Series, rule: Attribute, source: Path) -> None:
         There are such rows; the message names the first few.
     """
     unbinned = raw[(rule.of(raw) == UNKNOWN) & raw.notna()].astype("str")
-    told = ~unbinned.map(untold).astype("bool")
+    has_value = ~unbinned.map(untold).astype("bool")
     problem = (
         f"the {rule.name!r} is in none of the bins {', '.join(rule.levels)}: "
-        f"{some(unbinned[told].unique())}. Give a number, or 90+ or >89 if the last bin begins "
-        "there or below, and nothing where none is known; or leave --bins out, and the values are "
-        "levels."
+        f"{some(unbinned[has_value].unique())}. Give a number, or 90+ or >89 if the last bin "
+        "begins there or below, and nothing where none is known; or leave --bins out, and the "
+        "values are levels."
     )
-    refuse_rows(told, source, problem)
+    refuse_rows(has_value, source, problem)
 
 
 def numbers_of(raw: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -211,18 +211,19 @@ def numbers_of(raw: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     number = pd.to_numeric(raw, errors="coerce").to_numpy(float, na_value=np.nan)
     exact = ~np.isnan(number)
     least = [
-        math.nan if known else _least(str(text)) for text, known in zip(raw, exact, strict=True)
+        math.nan if is_exact else _least(str(text))
+        for text, is_exact in zip(raw, exact, strict=True)
     ]
     return np.where(exact, number, least), exact
 
 
 def _least(text: str) -> float:
     """Return the smallest number that "90+", ">=90", "≥90" or ">89" may be; NaN for other text."""
-    found = _AT_LEAST.fullmatch(text)
-    if found is None:
+    match = _AT_LEAST.fullmatch(text)
+    if match is None:
         return math.nan
-    number = float(found[2] or found[3])
-    return math.nextafter(number, math.inf) if found[1] == ">" else number
+    number = float(match[2] or match[3])
+    return math.nextafter(number, math.inf) if match[1] == ">" else number
 
 
 def _number(edge: float) -> str:

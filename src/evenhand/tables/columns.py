@@ -260,7 +260,7 @@ class Attributes:
 
 
 def attributes_of(
-    raw: pd.DataFrame, columns: Columns, known: Mapping[str, list[str]], path: Path
+    raw: pd.DataFrame, columns: Columns, levels_of: Mapping[str, list[str]], path: Path
 ) -> Attributes:
     """Return the attributes of a table.
 
@@ -283,9 +283,9 @@ def attributes_of(
         column = _column_of(name, raw, path)
         bins = columns.bins.get(name)
         rule = bins.attribute(name, column) if bins else None
-        if name in known and (rule is None or rule.levels == tuple(known[name])):
+        if name in levels_of and (rule is None or rule.levels == tuple(levels_of[name])):
             rule = columns.values.settled(
-                mapped(name, column, {each: each for each in known[name]})
+                mapped(name, column, {each: each for each in levels_of[name]})
             )
             table[f"attr_{name}"], levels[name] = rule.of(raw[column]), rule.levels
             continue

@@ -158,12 +158,12 @@ def _without_bom(start: bytes) -> str:
 
 def _header(lines: list[str]) -> tuple[str, int]:
     """Return the separator, and how many lines are above the header."""
-    said = None
+    declared = None
     for above, line in enumerate(lines):
         bare = re.sub(r'"[^"]*"', "", line)
-        separator = said or max(_SEPARATORS, key=bare.count)
+        separator = declared or max(_SEPARATORS, key=bare.count)
         if above == 0 and (match := _SEP.fullmatch(line.strip("\ufeff "))):
-            said = match[1]
+            declared = match[1]
         elif not line.strip(f" {separator}") or _is_comment(line, lines[above + 1 :], separator):
             continue
         else:

@@ -145,36 +145,36 @@ def one_per_patient(
     EvenhandError
         Patients have several values of an attribute of persons, and ``how`` is None.
     """
-    told = raw[raw.notna() & ~raw.isin([each for each in raw.dropna().unique() if untold(each)])]
-    owner = patients[told.index] if len(told) < len(raw) else patients
-    several = _with_several(told, owner)
+    values = raw[raw.notna() & ~raw.isin([each for each in raw.dropna().unique() if untold(each)])]
+    owner = patients[values.index] if len(values) < len(raw) else patients
+    several = _with_several(values, owner)
     if how == "keep" or not len(several):
         return raw, ()
     differing = patients.isin(several)
     if how is not None:
-        counts = {} if how == "unknown" else _majority(told[owner.isin(several)], owner)
+        counts = {} if how == "unknown" else _majority(values[owner.isin(several)], owner)
         return raw.where(~differing, patients.map(counts).astype("str")), ()
-    example = f"{several[0]}: {' and '.join(sorted(told[owner == several[0]].unique()))}"
-    found = f"{counted(len(several), 'patient')} with several values of {name!r} ({example})"
+    example = f"{several[0]}: {' and '.join(sorted(values[owner == several[0]].unique()))}"
+    several_text = f"{counted(len(several), 'patient')} with several values of {name!r} ({example})"
     line = flag("conflict", f"{name}=majority")
     if _PERSONAL.search(_snake(name)):
         raise EvenhandError(
-            f"{source}, {rows_text(raw.index[differing])}: there {_are(several)} {found}. Mend "
-            f"them, or choose a rule: {line} (the most frequent value; unknown if two are equally "
-            f"frequent), {name}=unknown, or {name}=keep (each row keeps its own)."
+            f"{source}, {rows_text(raw.index[differing])}: there {_are(several)} {several_text}. "
+            f"Mend them, or choose a rule: {line} (the most frequent value; unknown if two are "
+            f"equally frequent), {name}=unknown, or {name}=keep (each row keeps its own)."
         )
     repeated = int((owner.value_counts() > 1).sum())
     if len(several) > _SEVERAL * repeated:
         return raw, ()
     return raw, (
-        f"There {_are(several)} {found}, in {rows_text(raw.index[differing])} of {source}. If a "
-        f"patient can have one value only, choose a rule: {line}.",
+        f"There {_are(several)} {several_text}, in {rows_text(raw.index[differing])} of {source}. "
+        f"If a patient can have one value only, choose a rule: {line}.",
     )
 
 
-def _with_several(told: pd.Series, owner: pd.Series) -> pd.Index:
+def _with_several(values: pd.Series, owner: pd.Series) -> pd.Index:
     """Return the owners of several values, in order."""
-    value, _ = pd.factorize(told)
+    value, _ = pd.factorize(values)
     who, owners = pd.factorize(owner)
     first = np.zeros(len(owners), np.intp)
     first[who[::-1]] = value[::-1]  # of several rows the first is written last
@@ -182,13 +182,15 @@ def _with_several(told: pd.Series, owner: pd.Series) -> pd.Index:
     return several
 
 
-def _majority(told: pd.Series, owner: pd.Series) -> dict[str, str]:
+def _majority(values: pd.Series, owner: pd.Series) -> dict[str, str]:
     """Return the most frequent value of each patient that has one."""
-    counts = told.groupby([owner.loc[told.index], told]).size().rename("n").reset_index(level=1)
+    counts = (
+        values.groupby([owner.loc[values.index], values]).size().rename("n").reset_index(level=1)
+    )
     first = counts["n"] == counts.groupby(level=0)["n"].transform("max")
     best = counts[first]
     best = best[~best.index.duplicated(keep=False)]
-    return dict(zip(best.index, best[told.name], strict=True))
+    return dict(zip(best.index, best[values.name], strict=True))
 
 
 def _refuse_no_names(name: str, raw: pd.Series, source: Path) -> None:

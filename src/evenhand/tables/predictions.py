@@ -138,14 +138,14 @@ def write_predictions(path: Path, predictions: Predictions, *, labelled: bool = 
     import pyarrow.parquet as pq
 
     check_predictions(replace(predictions, table=_by_row(predictions.table)), path)
-    known = {
+    metadata = {
         "schema": SCHEMA,
         "classes": list(predictions.classes),
         "levels": {name: list(levels) for name, levels in predictions.levels.items()},
     }
     written = predictions.table if labelled else predictions.table.drop(columns="label")
     table = pa.Table.from_pandas(written, preserve_index=False)
-    text = json.dumps(known, ensure_ascii=False).encode()
+    text = json.dumps(metadata, ensure_ascii=False).encode()
     with replacing(path) as part:
         # pyarrow takes a path that begins with "~" for somebody's home.
         pq.write_table(table.replace_schema_metadata({TABLE_MARK: text}), part.absolute())
@@ -167,20 +167,20 @@ def read_predictions(path: Path, columns: Columns | None = None) -> Predictions:
         raise EvenhandError(f"{path} is a folder, and no run: it has no run.json. Give one file.")
     if not path.is_file():
         raise EvenhandError(f"there is no file {path}.")
-    raw, known = _raw(path, columns)
-    if known:  # Evenhand's own files hold numbered labels and probabilities, under their names
+    raw, metadata = _raw(path, columns)
+    if metadata:  # Evenhand's own files hold numbered labels and probabilities, under their names
         columns = replace(columns, renamed={}, logits=False, positive=None)
     raw = rename_columns(raw, columns.renamed, path)
     if raw.empty:
         raise EvenhandError(f"{path} holds no rows.")
-    if known:
+    if metadata:
         _check_numbers(raw, path)
     table, classes = checked_columns(raw, path, columns)
     _check_splits(table, path)
-    if known:
-        _check_known(known, raw, len(classes), path)
-        classes = tuple(known.classes)
-    attributes = attributes_of(raw, columns, known.levels if known else {}, path)
+    if metadata:
+        _check_known(metadata, raw, len(classes), path)
+        classes = tuple(metadata.classes)
+    attributes = attributes_of(raw, columns, metadata.levels if metadata else {}, path)
     predictions = Predictions(
         pd.concat([table, attributes.table], axis=1), classes, attributes.levels, attributes.notes
     )
@@ -229,18 +229,18 @@ def _check_numbers(raw: pd.DataFrame, path: Path) -> None:
             raise DamagedError(path, f"its column {name!r} holds no numbers")
 
 
-def _check_known(known: _Known, raw: pd.DataFrame, n_classes: int, path: Path) -> None:
+def _check_known(metadata: _Known, raw: pd.DataFrame, n_classes: int, path: Path) -> None:
     """Refuse metadata that contradict the columns."""
-    if len(known.classes) != n_classes:
+    if len(metadata.classes) != n_classes:
         raise DamagedError(
             path,
-            f"its metadata name {len(known.classes)} classes, and it has scores of {n_classes}",
+            f"its metadata name {len(metadata.classes)} classes, and it has scores of {n_classes}",
         )
-    if absent := [name for name in known.levels if f"attr_{name}" not in raw.columns]:
+    if absent := [name for name in metadata.levels if f"attr_{name}" not in raw.columns]:
         raise DamagedError(
             path, f"its metadata list levels of {some(absent)}, and that column is missing"
         )
-    for name, levels in known.levels.items():
+    for name, levels in metadata.levels.items():
         column = raw[f"attr_{name}"]
         if not is_string_dtype(column):
             raise DamagedError(path, f"its column 'attr_{name}' holds no text")
@@ -273,9 +273,9 @@ def _raw(path: Path, columns: Columns) -> tuple[pd.DataFrame, _Known | None]:
         if not is_parquet:
             return read_table(path), None  # which says what it is
         try:
-            known = (pq.read_schema(path.absolute()).metadata or {}).get(TABLE_MARK)
-            if known is not None:
-                about = checked(_Known, parse_object(known.decode(), path, SCHEMA), path)
+            metadata = (pq.read_schema(path.absolute()).metadata or {}).get(TABLE_MARK)
+            if metadata is not None:
+                about = checked(_Known, parse_object(metadata.decode(), path, SCHEMA), path)
                 return _by_row(pq.read_table(path.absolute()).to_pandas()), about
         except (OSError, ValueError) as error:  # what pyarrow raises for a damaged file
             raise DamagedError(path, f"it cannot be read as a table ({error})") from error

@@ -154,10 +154,12 @@ class StrategyContract:
 
     def test_a_seed_gives_the_same_again(self) -> None:
         """The same model and seed give the same weights and masks."""
-        (one, first), (two, second) = (find_strategy(self.name)(self.model(), 3) for _ in "ab")
+        (first_model, first), (second_model, second) = (
+            find_strategy(self.name)(self.model(), 3) for _ in "ab"
+        )
         assert first(0) == second(0)
-        for name, value in one.state_dict().items():
-            assert torch.equal(value, two.state_dict()[name])
+        for name, value in first_model.state_dict().items():
+            assert torch.equal(value, second_model.state_dict()[name])
 
     def test_the_model_still_tells_the_classes_apart(self) -> None:
         """What it returns gives logits for each class."""
@@ -240,8 +242,8 @@ class ObjectiveContract:
 
     def test_the_projection_head_has_its_widths(self) -> None:
         """The head maps representations to the last width."""
-        made = SSL_OBJECTIVES[self.name]
-        assert made.head(7)(torch.zeros(2, 7)).shape == (2, made.widths[-1])
+        objective = SSL_OBJECTIVES[self.name]
+        assert objective.head(7)(torch.zeros(2, 7)).shape == (2, objective.widths[-1])
 
 
 class EstimatorContract:

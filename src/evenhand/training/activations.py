@@ -31,7 +31,7 @@ def activations(
     """
     model = model.to(accelerator.device).eval()
     source = BatchSource(cohort, accelerator.device)
-    found: dict[str, NDArray[np.float32]] = {}
+    by_layer: dict[str, NDArray[np.float32]] = {}
     with (
         torch.inference_mode(),
         accelerator.autocast(),
@@ -39,12 +39,12 @@ def activations(
         bar("reading layers", len(source)) as advance,
     ):
         for start in range(0, len(source), BATCH):
-            at = np.arange(start, min(start + BATCH, len(source)))
-            model.features(channels_last(unit(source.take(at).inputs)))
+            positions = np.arange(start, min(start + BATCH, len(source)))
+            model.features(channels_last(unit(source.take(positions).inputs)))
             for name in layers:
                 rows = now[name].float().cpu().numpy()
-                if name not in found:
-                    found[name] = np.empty((len(source), rows.shape[1]), np.float32)
-                found[name][at] = rows
-            advance(len(at))
-    return found
+                if name not in by_layer:
+                    by_layer[name] = np.empty((len(source), rows.shape[1]), np.float32)
+                by_layer[name][positions] = rows
+            advance(len(positions))
+    return by_layer

@@ -219,12 +219,12 @@ def _weights_below(backbone: nn.Module, highest: int) -> dict[int, str]:
     for name, tensor in backbone.state_dict().items():
         depth = depths.get(name.rpartition(".")[0], EMBEDDING)
         by_depth.setdefault(depth, []).append((name, tensor))
-    digest, found = hashlib.sha256(), {}
+    digest, digests = hashlib.sha256(), {}
     for depth in range(highest):
         for name, tensor in by_depth.get(depth, []):
             digest.update(name.encode())
             digest.update(
                 tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
             )
-        found[depth + 1] = digest.hexdigest()
-    return found
+        digests[depth + 1] = digest.hexdigest()
+    return digests

@@ -41,8 +41,8 @@ class ActivationCache:
 
     def find(self, name: str) -> Rows | None:
         """Return the array of that name; None where it was never made, or has made room."""
-        found = self._alive.get(name)
-        return None if found is None else self._hold(name, found)
+        cached = self._alive.get(name)
+        return None if cached is None else self._hold(name, cached)
 
     def make(self, name: str, count: int, chunks: Callable[[], Iterator[Tensor]]) -> None:
         """Keep the array of that name, of ``count`` rows in all, chunk by chunk."""
@@ -119,8 +119,8 @@ class ActivationFiles(ActivationCache):
 
     def find(self, name: str) -> Rows | None:
         """Return the array of that name; None where it was never made, or has made room."""
-        if (found := super().find(name)) is not None:
-            return found
+        if (cached := super().find(name)) is not None:
+            return cached
         try:
             mapped = Rows(_open(self._path(name)))
         except (FileNotFoundError, ValueError, EOFError):  # absent, or damaged: it is made again
@@ -212,8 +212,8 @@ def _open(path: Path) -> NDArray[Any]:
 
 
 def _tensor(rows: NDArray[Any]) -> Tensor:
-    found = torch.from_numpy(np.ascontiguousarray(rows))
-    return found.view(torch.bfloat16) if found.dtype == torch.int16 else found
+    tensor = torch.from_numpy(np.ascontiguousarray(rows))
+    return tensor.view(torch.bfloat16) if tensor.dtype == torch.int16 else tensor
 
 
 def _row_size(sample: Tensor) -> int:

@@ -46,8 +46,8 @@ def check_fits(cohort: Cohort, model: Model) -> None:
     inputs = model.spec.inputs
     wanted = inputs.channels if isinstance(inputs, SeriesInputs) else ()
     if cohort.channels != wanted:
-        said = {True: "series of {} channels ({})", False: "images"}
-        texts = [said[bool(c)].format(len(c), some(c)) for c in (wanted, cohort.channels)]
+        kinds = {True: "series of {} channels ({})", False: "images"}
+        texts = [kinds[bool(c)].format(len(c), some(c)) for c in (wanted, cohort.channels)]
         raise EvenhandError(
             f"the model takes {texts[0]}, and {cohort.source.path} holds {texts[1]}."
         )

@@ -120,11 +120,11 @@ def fit(
             del train  # so that its activations can make room
             _check_finite("training loss", loss, epoch, settings)
             val, rest = feed.val(cut)
-            found = scores(model, val, accelerator, rest)
+            val_scores = scores(model, val, accelerator, rest)
             del val  # likewise
-            _check_finite("mean score", float(found.mean()), epoch, settings)
-            method.after_validation(_log_loss(found, splits.val.labels))
-            score = on_epoch(Epoch(epoch, loss, found, dict(method.after_epoch())))
+            _check_finite("mean score", float(val_scores.mean()), epoch, settings)
+            method.after_validation(_log_loss(val_scores, splits.val.labels))
+            score = on_epoch(Epoch(epoch, loss, val_scores, dict(method.after_epoch())))
             advance(0, text=f"epoch {epoch + 1}: loss {loss:.3f}, validation {score:.3f}")
             if best.stop(score, model):
                 break

@@ -32,15 +32,17 @@ def predict(
     model = model.to(accelerator.device)
     tables, levels = [], {}
     for split, cohort in cohorts:
-        found = scores(model, BatchSource(cohort, accelerator.device), accelerator)
+        cohort_scores = scores(model, BatchSource(cohort, accelerator.device), accelerator)
         attributes = [f"attr_{name}" for name in cohort.attributes]
         table = cohort.table[["sample_id", "patient_id", "label", *attributes]]
         table = table.astype(dict.fromkeys(["patient_id", *attributes], "str"))
         table.insert(2, "split", split)
-        columns = score_columns(found.shape[1])
+        columns = score_columns(cohort_scores.shape[1])
         for place, name in enumerate(columns):
             column = place if len(columns) > 1 else 1
-            table.insert(4 + place, name, found[:, column].astype(np.float32).astype(np.float64))
+            table.insert(
+                4 + place, name, cohort_scores[:, column].astype(np.float32).astype(np.float64)
+            )
         tables.append(table)
         levels = cohort.levels
     return Predictions(pd.concat(tables, ignore_index=True), model.spec.classes, levels)
@@ -56,16 +58,16 @@ def scores(
     """
     model.eval()
     own = np.arange(accelerator.process_index, len(source), accelerator.num_processes)
-    found = []
+    parts = []
     with torch.inference_mode(), accelerator.autocast():
         for start in range(0, len(own), BATCH):
             inputs = unit(source.take(own[start : start + BATCH]).inputs)
             logits = model(channels_last(inputs), rest)
-            found.append(logits.double().softmax(dim=1).cpu().numpy())
+            parts.append(logits.double().softmax(dim=1).cpu().numpy())
     if accelerator.num_processes == 1:
-        return np.concatenate(found)
+        return np.concatenate(parts)
     table = np.empty((len(source), len(model.spec.classes)))
-    for positions, rows in gather_object([(own, np.concatenate(found))]):
+    for positions, rows in gather_object([(own, np.concatenate(parts))]):
         table[positions] = rows
     return table
 

@@ -136,8 +136,8 @@ class _Raised:
 def _ready(workers: Iterable[_Worker]) -> list[_Worker]:
     """Wait until at least one worker has something to tell."""
     by_pipe = {worker.pipe: worker for worker in workers}
-    told = wait(list(by_pipe))  # of another class on Windows
-    return [worker for pipe, worker in by_pipe.items() if pipe in told]
+    readable = wait(list(by_pipe))  # of another class on Windows
+    return [worker for pipe, worker in by_pipe.items() if pipe in readable]
 
 
 def _ending(code: int | None) -> str:

@@ -67,8 +67,8 @@ def complete(engine: Engine, jobs: Iterable[Job[T] | None]) -> Iterator[tuple[Jo
 
 def _share(workers: int) -> int:
     """Return the CPU threads of each worker: what the environment says, else an equal share."""
-    if said := os.environ.get("OMP_NUM_THREADS"):
-        return int(said)
+    if limit := os.environ.get("OMP_NUM_THREADS"):
+        return int(limit)
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, (cpus or 1) // workers)
 

@@ -177,7 +177,7 @@ def test_absent_images_are_named_with_rows(root):
 @pytest.mark.parametrize(
     ("cells", "problem"),
     [
-        ({"dx": "melanoma"}, "row 7: 'dx' holds what no class stands for; .*akiec, bcc"),
+        ({"dx": "melanoma"}, "row 7: 'dx' has a value that belongs to no class; .*akiec, bcc"),
         ({"dx": ""}, "row 7: the column 'dx' is blank"),
         ({"lesion_id": ""}, "row 7: the column 'lesion_id' is blank"),
         ({"image_id": "ISIC_0024306"}, "row 7: ISIC_0024306: already named above"),

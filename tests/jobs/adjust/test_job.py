@@ -135,7 +135,7 @@ def test_what_cannot_be_promised_is_said_with_what_it_takes(tmp_path):
     out = tmp_path / "out"
     adjusted(path, out, "--method", "thresholds:aim=minimum-sensitivity,value=0.95")
     page = (out / "report.html").read_text("utf-8")
-    assert "no threshold can promise a sensitivity of 0.95" in page
+    assert "no threshold can guarantee a sensitivity of 0.95" in page
     assert "72 positive patients" in page  # .95^72 < .05 / 2
     (promise,) = (one for one in read_json(out / "verdicts.json")["verdicts"]
                   if one["about"].startswith("promise"))  # fmt: skip

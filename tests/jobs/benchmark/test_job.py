@@ -153,6 +153,7 @@ def test_a_killed_run_goes_on_and_repeats_no_finished_fit(command, run, tmp_path
         (("--strategy", "full"), "entry erm is there twice"),
         (("--primary", "accuracy", "--method", "group-dro"), "--primary accuracy"),
         (("--method", "cdann:nothing=1"), "nothing"),
+        (("--method", "thresholds:at_test=inferred"), "entry thresholds-at_test-inferred: "),
         ((), "name one --method or --strategy"),
     ],
 )

@@ -13,6 +13,7 @@ from scipy.stats import t as student
 from evenhand.errors import EvenhandError
 from evenhand.jobs.tune.importance import factor_importance, method_importance, unit_importance
 from evenhand.metrics import find_rule, find_target
+from evenhand.reporting.sections.findings import findings
 from evenhand.search.confirmation import Candidate, best_candidate, to_confirm
 from evenhand.search.space import Space
 from evenhand.search.spaces import Choice
@@ -201,3 +202,22 @@ def test_a_method_is_compared_with_all_others():
     assert rows.keys() == {"erm", "jtt"}  # of swad one trial was trained to its end
     assert rows["jtt"]["difference"] == pytest.approx(0.85 - 2.0 / 3)
     assert (rows["jtt"]["with"], rows["jtt"]["without"]) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("explained", "sentence"),
+    [
+        (0.62, "the method by 50 and the learning rate by 0 percentage points"),
+        (-0.1, "the 24 trials are too few, or too much alike"),
+    ],
+)
+def test_the_page_says_which_factor_matters_or_that_none_can_be_told(explained, sentence):
+    about = {"objective": "auc_worst", "explained": explained, "trials": 24}
+    factors = [
+        {"factor": "rate", "lost": -0.01, **about},
+        {"factor": "method", "lost": 0.5, **about},
+    ]
+    chosen = {"method": "group-dro", "method_settings": {"rate": 0.0532}, "lr": 1e-3}
+    laid_out = findings({"name": "one", "chosen": chosen, "factors": factors}, (AUC,))
+    assert laid_out.choice == "Method chosen: group-dro (rate 0.053), at a learning rate of 0.001."
+    assert sentence in laid_out.factors[0]

@@ -139,8 +139,8 @@ def cut_nifti(path: Path, place: float) -> PIL.Image.Image:
         volume = nibabel.as_closest_canonical(nibabel.load(path))
         height, width, depth = volume.shape[:3]
         admit(width, height)
-        at = min(int(place * depth), depth - 1)
-        pixels = np.asarray(volume.slicer[:, :, at : at + 1].dataobj, np.float32)
+        index = min(int(place * depth), depth - 1)
+        pixels = np.asarray(volume.slicer[:, :, index : index + 1].dataobj, np.float32)
     pixels = pixels.reshape(pixels.shape[:2])
     finite = pixels[np.isfinite(pixels)]
     if not finite.size:
@@ -158,12 +158,14 @@ def cut_dicom_series(path: Path, place: float, window: tuple[float, float]) -> P
 def open_dicom(path: Path, size: int | None, window: tuple[float, float]) -> PIL.Image.Image:
     """Open a DICOM file through a window: centre and width, in its rescaled units."""
     with _dicom() as pydicom:
-        found = pydicom.dcmread(path)
-        frames = int(found.get("NumberOfFrames") or 1)
-        admit(frames * int(found.get("Columns") or 0), int(found.get("Rows") or 0))
-        pixels = found.pixel_array.astype(np.float32)
-        pixels = pixels * _number(found, "RescaleSlope", 1) + _number(found, "RescaleIntercept", 0)
-        inverted = found.get("PhotometricInterpretation") == "MONOCHROME1"
+        header = pydicom.dcmread(path)
+        frames = int(header.get("NumberOfFrames") or 1)
+        admit(frames * int(header.get("Columns") or 0), int(header.get("Rows") or 0))
+        pixels = header.pixel_array.astype(np.float32)
+        pixels = pixels * _number(header, "RescaleSlope", 1) + _number(
+            header, "RescaleIntercept", 0
+        )
+        inverted = header.get("PhotometricInterpretation") == "MONOCHROME1"
     if inverted:
         return windowed(-pixels, (-window[0], window[1]))
     return windowed(pixels, window)
@@ -320,7 +322,7 @@ def _series_in(folder: Path, changed: int) -> _DicomSeries:
     for places in zip(*(header.places for header in headers), strict=True):
         if None not in places:
             order = np.argsort(places, kind="stable")
-            return _DicomSeries(tuple(headers[at].file for at in order), localizers)
+            return _DicomSeries(tuple(headers[position].file for position in order), localizers)
     return _DicomSeries(tuple(header.file for header in headers), localizers)
 
 
@@ -367,9 +369,9 @@ def _plane(shape: tuple[int, ...]) -> tuple[int, int]:
     return (int(shape[-1]), math.prod(shape[:-1])) if shape else (1, 1)
 
 
-def _number(found: Any, name: str, absent: float) -> float:
+def _number(header: Any, name: str, absent: float) -> float:
     """Return a number of a DICOM file, and what stands for it where the file does not have it."""
-    value = found.get(name, absent)
+    value = header.get(name, absent)
     if value is None:
         raise ValueError(f"its {name} is empty")
     return float(value)

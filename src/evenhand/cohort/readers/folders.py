@@ -234,18 +234,18 @@ def _described(
     table: pd.DataFrame, about: pd.DataFrame, metadata: Path, patient: str | None
 ) -> pd.DataFrame:
     """Return the images with what ``metadata.csv`` says of them, indexed by its rows."""
-    known = [name for name in about.columns if name not in table.columns]
-    found = look_up(table, "file", about, metadata, known)
+    added = [name for name in about.columns if name not in table.columns]
+    described = look_up(table, "file", about, metadata, added)
     row = pd.Series(about.index, about["file"])
     row = row[~row.index.duplicated()].reindex(table["file"], fill_value=NO_ROW)
     unnamed = table["file"][row.to_numpy() == NO_ROW]
-    needed = [name for name in (patient, "split") if name in known]
+    needed = [name for name in (patient, "split") if name in added]
     if needed and len(unnamed):
         raise EvenhandError(
             f"{metadata} has no row for {len(unnamed)} of {len(table)} images: {some(unnamed)}. "
             f"Add it, with {' and '.join(map(repr, needed))}, or take them out of the folders."
         )
-    return found.set_axis(pd.Index(row))
+    return described.set_axis(pd.Index(row))
 
 
 def _images(root: Path) -> Iterator[tuple[str, tuple[str, ...]]]:

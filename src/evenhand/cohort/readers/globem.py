@@ -78,8 +78,8 @@ def find_globem(root: Path) -> Samples:
     studies = sorted(path for path in root.glob("INS-W*") if path.is_dir())
     features = {study.name: _features(study) for study in studies}
     channels = next(iter(features.values())).columns
-    for study, found in features.items():
-        differing = set(found.columns) ^ set(channels)
+    for study, own in features.items():
+        differing = set(own.columns) ^ set(channels)
         if differing:
             raise EvenhandError(
                 f"{root / study / 'FeatureData'} and that of {studies[0].name} do not have the "
@@ -94,7 +94,7 @@ def find_globem(root: Path) -> Samples:
         people = people.rename(columns={"PID": "pid"})
         table = look_up(table, "pid", people, demographics, ABOUT)
         tables.append(demographics)
-    values = {name: found[channels] for name, found in features.items()}
+    values = {name: own[channels] for name, own in features.items()}
     return Samples(
         table,
         "survey",
@@ -142,10 +142,10 @@ def _series(rows: pd.DataFrame, values: dict[str, pd.DataFrame]) -> Series:
     """Return windows of 28 days in recordings of whole years, one per person and study."""
     recordings: dict[str, Values] = {}
     offset = pd.Series(0, rows.index)
-    for study, found in values.items():
-        people = {str(pid): own.droplevel(0) for pid, own in found.groupby(level=0)}
+    for study, table in values.items():
+        people = {str(pid): own.droplevel(0) for pid, own in table.groupby(level=0)}
         for pid, surveys in rows[rows["study"] == study].groupby("pid", sort=False):
-            own = people.get(str(pid), found.iloc[:0].droplevel(0))
+            own = people.get(str(pid), table.iloc[:0].droplevel(0))
             last = surveys["day"].max()
             first = surveys["day"].min() - pd.Timedelta(days=DAYS - 1)
             days = pd.date_range(min([first, *own.index]), max([last, *own.index]))

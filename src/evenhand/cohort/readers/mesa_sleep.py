@@ -153,9 +153,9 @@ def _nights(epochs: pd.DataFrame) -> Recordings:
     values, place = epochs[list(CHANNELS)].to_numpy(np.float32), epochs["place"].to_numpy()
 
     def load(name: str) -> Values:
-        at = place[rows[name]]
-        night = np.full((HALF + at[-1] + 1 + HALF, len(CHANNELS)), np.nan, np.float32)
-        night[HALF + at] = values[rows[name]]
+        epochs = place[rows[name]]
+        night = np.full((HALF + epochs[-1] + 1 + HALF, len(CHANNELS)), np.nan, np.float32)
+        night[HALF + epochs] = values[rows[name]]
         return night
 
     return Recordings(tuple(rows), load)

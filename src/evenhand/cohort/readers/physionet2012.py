@@ -145,26 +145,26 @@ def _outcomes(root: Path, outcomes: Path) -> pd.DataFrame:
             "the rows, or take the files out."
         )
     stamps = pd.Series(list(seen.stamps()), table.index)
-    found = table[["RecordID"]].assign(file=seen.files.map(Path), stamp=stamps)
-    found[DEATH] = table[DEATH].astype("int64")
-    return found.reset_index(drop=True)
+    stays = table[["RecordID"]].assign(file=seen.files.map(Path), stamp=stamps)
+    stays[DEATH] = table[DEATH].astype("int64")
+    return stays.reset_index(drop=True)
 
 
 def _admission(file: Path) -> dict[str, object]:
     """Return what a stay's first lines say of the patient, and whether it has no measurement."""
-    found: dict[str, object] = {"Age": None, "Gender": None, "ICUType": None, "empty": True}
+    admission: dict[str, object] = {"Age": None, "Gender": None, "ICUType": None, "empty": True}
     with file.open("rb", buffering=0) as start:
         lines = start.read(ADMISSION).decode().split("\n")
     for line in lines[1:]:
         time, _, rest = line.partition(",")
         name, _, value = rest.rstrip().partition(",")
-        if time == "00:00" and name in found:
-            found[name] = None if value.startswith("-") else value
+        if time == "00:00" and name in admission:
+            admission[name] = None if value.startswith("-") else value
         elif name not in ("", "Weight", *GENERAL):
-            found["empty"] = False
+            admission["empty"] = False
             if time != "00:00":
                 break
-    return found
+    return admission
 
 
 def _load(files: Mapping[str, Path], name: str) -> Values:
@@ -204,11 +204,11 @@ def _measured(
     """
     try:
         times, names, texts = zip(*(line.split(",") for line in lines), strict=True)
-        at = {time: int(time[:-3]) * 60 + int(time[-2:]) for time in set(times)}
+        minute_of = {time: int(time[:-3]) * 60 + int(time[-2:]) for time in set(times)}
         value = np.array([float(text) for text in texts])
     except ValueError:
         raise ValueError(f"{''.join(lines[:1])!r} is no hh:mm,NAME,VALUE.") from None
-    minute = np.array([at[time] for time in times])
+    minute = np.array([minute_of[time] for time in times])
     if (np.diff(minute, prepend=since) < 0).any():
         raise ValueError(f"the time {times[0]} is earlier than the row above.")
     if minute[-1] > HOURS * 60:
@@ -216,8 +216,8 @@ def _measured(
     try:
         place = np.array([PLACE[name] for name in names])
     except KeyError:
-        known = ", ".join((*GENERAL, *CHANNELS))
-        raise ValueError(f"there is no parameter {names[0]!r}; there are: {known}.") from None
+        parameters = ", ".join((*GENERAL, *CHANNELS))
+        raise ValueError(f"there is no parameter {names[0]!r}; there are: {parameters}.") from None
     return minute, place, value
 
 

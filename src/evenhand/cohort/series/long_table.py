@@ -97,8 +97,8 @@ def long_series(
     steps = settings.series_steps or int(step.max()) + 1
     beyond = f"the time lies beyond {steps} steps. Give more --series-steps, or take the rows out."
     refuse_rows(step >= steps, path, beyond)
-    found = tuple(sorted(rows[VARIABLE].unique()))
-    channels = settings.series_variable or found
+    variables = tuple(sorted(rows[VARIABLE].unique()))
+    channels = settings.series_variable or variables
     unknown = f"the variable is none of {', '.join(channels)}. Name it by --series-variable, too."
     refuse_rows(~rows[VARIABLE].isin(channels), path, unknown)
     value = _numbers(rows, VALUE, path)

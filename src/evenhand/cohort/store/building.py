@@ -160,10 +160,10 @@ def try_again(folder: Path, decode: Callable[[str], Sample]) -> Built:
     with _lock(folder), (folder / DATA).open("r+b") as data:
         built = Built.of(folder)  # another process may have been first
         data.seek(built.nbytes)  # over what a killed try has left
-        known = len(built.stored)
+        before = len(built.stored)
         for done in _decoded(list(built.unreadable), 0, decode, data):
             built.add(done)
-        if len(built.stored) > known:
+        if len(built.stored) > before:
             built.write(folder)
     return built
 

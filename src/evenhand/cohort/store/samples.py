@@ -61,8 +61,8 @@ class SampleStore:
     def __call__(self, sample_id: str) -> Sample:
         """Look one sample up: ``(size, size, 3)``, or ``(steps, C)``."""
         first = self.first[self.row.get_loc(sample_id)]
-        found = self.samples[first : first + (self.steps or 1)]
-        return np.asarray(found if self.steps else found[0])
+        sample = self.samples[first : first + (self.steps or 1)]
+        return np.asarray(sample if self.steps else sample[0])
 
     def rows(self, sample_ids: Sequence[str] | pd.Series) -> NDArray[np.intp]:
         """Return the first row of each sample in ``samples``.
@@ -73,12 +73,12 @@ class SampleStore:
             The store lacks one of them.
         """
         # Arrow's table of ids is small and goes at once; that of pandas would stay for good.
-        wanted, known = (pa.array(ids, pa.large_string()) for ids in (sample_ids, self.row))
-        rows = pc.index_in(wanted, known)
+        wanted, held = (pa.array(ids, pa.large_string()) for ids in (sample_ids, self.row))
+        rows = pc.index_in(wanted, held)
         if rows.null_count:
             raise KeyError(wanted.filter(rows.is_null()).to_pylist())
-        found: NDArray[np.intp] = self.first[rows.to_numpy()]
-        return found
+        first: NDArray[np.intp] = self.first[rows.to_numpy()]
+        return first
 
     def resized(self, size: int | None) -> Read:
         """Return the way to read the samples in another size, from where they came."""

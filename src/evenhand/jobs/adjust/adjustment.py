@@ -1,4 +1,4 @@
-"""What a method has fitted to a model, as ``adjustment.json`` keeps it, and what it changes."""
+"""A fitted method: its record in ``adjustment.json``, and its effect on predictions."""
 
 from __future__ import annotations
 
@@ -32,31 +32,31 @@ JUDGED: Mapping[str, tuple[str, ...]] = {
     "multicalibrate": ("log_loss",),
     "dfr": ("auc", "sensitivity", "specificity"),
 }
-"""What a model adjusted by a method is compared by: first what it is for, then what it may cost."""
+"""The metrics that compare an adjusted model: what the method improves, then what it may cost."""
 
 Stored = Thresholds | Recalibrated | Multicalibrated | AttributeFree
 
 
 class Adjustment(BaseModel):
-    """A method, fitted to a model of a run.
+    """A method that was fitted to a model of a run.
 
     Attributes
     ----------
     method, text
-        The method's name, and how it was asked for.
+        The method's name, and its text on the command line.
     by
-        The attributes whose groups it works with; an intersection is one.
+        The attributes whose groups it works with; an intersection counts as one attribute.
     attribute
-        Whether these must be known when rows are scored.
+        Whether these attributes must be known when rows are scored.
     split, rows, patients
-        What it was fitted on.
+        The split, and the number of rows and patients, that it was fitted to.
     fit
-        What it has fitted; None where it is in the model's weights (``dfr``), or the method is
-        one of your own.
+        The fit; None where it is in the model's weights (``dfr``), or where the method is the
+        user's own.
     checks
         Calibration of each segment of the test rows, before and after; only ``multicalibrate``.
-    sentences
-        What a reader must know of it.
+    sentences, promises
+        What a reader must know about it; what it guarantees for new patients, or why it cannot.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -72,6 +72,7 @@ class Adjustment(BaseModel):
     fit: Stored | None = None
     checks: tuple[tuple[SegmentTest, ...], tuple[SegmentTest, ...]] | None = None
     sentences: tuple[str, ...] = ()
+    promises: tuple[str, ...] = ()
 
     @property
     def judged(self) -> tuple[str, ...]:
@@ -80,7 +81,7 @@ class Adjustment(BaseModel):
 
     @property
     def in_weights(self) -> bool:
-        """Whether the model's weights hold all of it but the threshold."""
+        """Whether the model's weights contain all of it except the threshold."""
         merged = isinstance(self.fit, AttributeFree) and self.fit.rule == "merged"
         return self.method == "dfr" or merged
 
@@ -90,7 +91,7 @@ class Adjustment(BaseModel):
         return f"{self.by[0].replace('*', ' and ')} inferred"
 
     def cut(self) -> Cut | None:
-        """Return where the adjusted scores are cut; None where the method has no say in it."""
+        """Return the decision thresholds; None where the method does not choose them."""
         fit = self.fit
         if isinstance(fit, Thresholds):
             own = {level: chosen.threshold for level, chosen in fit.groups.items()}
@@ -104,35 +105,35 @@ class Adjustment(BaseModel):
 
     def _how(self, fit: Thresholds | AttributeFree) -> str:
         aim = f"{fit.aim.replace('-', ' ')} {fit.value:g}"
-        of = "each group" if isinstance(fit, Thresholds) else "each inferred group"
-        return f"{aim} in {of} of {self.by[0]}, on the validation rows"
+        whose = "each group" if isinstance(fit, Thresholds) else "each inferred group"
+        return f"{aim} in {whose} of {self.by[0]}, on the validation rows"
 
 
 def apply(
     adjustment: Adjustment, predictions: Predictions, features: NDArray[np.float32] | None
 ) -> Predictions:
-    """Return predictions as the adjusted model makes them.
+    """Return the predictions of the adjusted model.
 
     Parameters
     ----------
     adjustment
-        What was fitted; one that is in the weights changes nothing here.
+        The fitted method; one that is in the weights changes nothing here.
     predictions
-        Scores of the model before it.
+        The scores of the model before the adjustment.
     features
-        ``(n, D)`` what the model's last layer takes, for groups that are inferred; else None.
+        ``(n, D)`` inputs of the model's last layer, for inferred groups; else None.
 
     Raises
     ------
     EvenhandError
-        An attribute is missing, or the method is one of your own, which is not kept.
+        An attribute is missing, or the method is the user's own, whose fit is not stored.
     """
     fit = adjustment.fit
     if adjustment.in_weights or isinstance(fit, Thresholds):
         return predictions
     if fit is None:
         raise EvenhandError(
-            f"{adjustment.text} is a method of your own; what it fitted is not kept. Apply it in "
+            f"{adjustment.text} is a method of your own, and its fit is not stored. Apply it in "
             "Python: evenhand.mitigate."
         )
     if isinstance(fit, AttributeFree):
@@ -166,18 +167,18 @@ def with_scores(predictions: Predictions, scores: NDArray[np.float64]) -> Predic
 
 
 def attribute_table(predictions: Predictions, attributes: tuple[str, ...]) -> pd.DataFrame:
-    """Return the levels of attributes, a column for each; an intersection's parts come apart."""
+    """Return the levels of attributes, a column each; each part of an intersection has its own."""
     parts = dict.fromkeys(part for name in attributes for part in parts_of(name))
     return pd.DataFrame({name: predictions.group(name).astype(str).to_numpy() for name in parts})
 
 
 def write_adjustment(folder: Path, adjustment: Adjustment) -> None:
-    """Write what a method has fitted into the folder of the adjusted model."""
+    """Write an adjustment into the folder of the adjusted model."""
     write_json(folder / FILE, adjustment.model_dump(mode="json", by_alias=True))
 
 
 def read_adjustment(folder: Path) -> Adjustment | None:
-    """Return what a method has fitted to the model in a folder; None where none has.
+    """Return the adjustment of the model in a folder, or None.
 
     Raises
     ------
@@ -190,10 +191,10 @@ def read_adjustment(folder: Path) -> Adjustment | None:
 
 def judged_metrics(adjustments: Mapping[str, Adjustment]) -> dict[str, tuple[str, ...]]:
     """Return the metrics that each adjusted model is compared by."""
-    return {name: of.judged for name, of in adjustments.items()}
+    return {name: adjustment.judged for name, adjustment in adjustments.items()}
 
 
 def adjustments_of(run: Run) -> dict[str, Adjustment]:
     """Return the adjustments in a run, by model."""
     every = {name: read_adjustment(run.folder(name)) for name in run.models}
-    return {name: found for name, found in every.items() if found is not None}
+    return {name: adjustment for name, adjustment in every.items() if adjustment is not None}

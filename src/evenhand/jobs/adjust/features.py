@@ -1,4 +1,4 @@
-"""What the last layer of a run's model takes, for every sample of the run."""
+"""Features: the inputs of the last layer of a run's model, for every sample of the run."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from evenhand.training.settings import LoopSettings
 Features = NDArray[np.float32]
 
 TOLERANCE = 1e-3
-"""How far a test row's score may lie from that in the predictions; bf16 computes less exactly."""
+"""The largest difference of a score from the stored predictions; bf16 is less exact."""
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A run's model, and what its last layer takes in the order of the run's predictions."""
+    """A run's model, and its features in the order of the run's predictions."""
 
     model: Model
     features: Features
@@ -51,7 +51,7 @@ def read_network(
     Raises
     ------
     EvenhandError
-        The data are no longer there, or the model scores them otherwise than the predictions say.
+        The data are gone, or the model's scores differ from the predictions.
     """
     model = load_model(run.folder(name))
     anew = Anew(settings.data, (), (), settings.cache, settings.skip_unreadable, ValueSettings())
@@ -79,7 +79,7 @@ def read_network(
 
 
 def last_inputs(model: Model, cohort: Cohort, accelerator: Accelerator) -> Features:
-    """Return what the last linear layer takes ``(n, D)``, of every sample of a stored cohort."""
+    """Return the inputs ``(n, D)`` of the last linear layer for a stored cohort."""
     model = model.to(accelerator.device).eval()
     source = BatchSource(cohort, accelerator.device)
     parts = []
@@ -90,10 +90,10 @@ def last_inputs(model: Model, cohort: Cohort, accelerator: Accelerator) -> Featu
         bar("reading features", len(source)) as advance,
     ):
         for start in range(0, len(source), BATCH):
-            at = np.arange(start, min(start + BATCH, len(source)))
-            model(channels_last(unit(source.take(at).inputs)))
+            rows = np.arange(start, min(start + BATCH, len(source)))
+            model(channels_last(unit(source.take(rows).inputs)))
             parts.append(taken[0].float().cpu().numpy())
-            advance(len(at))
+            advance(len(rows))
     return np.concatenate(parts)
 
 
@@ -105,7 +105,7 @@ def last_layer(model: Model) -> nn.Linear:
 
 @contextmanager
 def last_input(model: Model) -> Iterator[list[Tensor]]:
-    """Keep what the last layer took in the latest forward pass, as the one entry of a list."""
+    """Keep the last layer's input of the latest forward pass, as the only entry of a list."""
     taken: list[Tensor] = []
 
     def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -134,13 +134,13 @@ def put_layer(model: Model, layer: LastLayer) -> None:
 
 
 def _check_scores(network: Network, predictions: Predictions, run: Run) -> None:
-    """See that features and last layer give the scores of the test rows."""
+    """Check that features and last layer give the stored scores of the test rows."""
     test = (predictions.table["split"] == "test").to_numpy()
     scores = layer_of(network.model).apply(network.features[test])
     off = float(np.abs(scores - predictions.scores[test]).max(initial=0.0))
     if off > TOLERANCE:
         raise EvenhandError(
-            f"the model in {run.root} scores its test samples otherwise than its predictions say "
+            f"the model in {run.root} gives its test samples other scores than its predictions "
             f"(by up to {off:.2g}): the data have changed, or the scores were adjusted before. "
             "Give the run that trained the model."
         )

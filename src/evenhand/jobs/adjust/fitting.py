@@ -1,4 +1,4 @@
-"""Fitting methods to one model's validation rows, and applying them to all of its rows."""
+"""Fit methods to a model's validation rows, and apply them to all its rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from evenhand.jobs.adjust.adjustment import (
     attribute_table,
     with_scores,
 )
-from evenhand.jobs.adjust.sentences import sentences_of
+from evenhand.jobs.adjust.sentences import promises_of, sentences_of
 from evenhand.jobs.adjust.settings import AdjustSettings
 from evenhand.methods.afterwards.dfr import LastLayer, cross_fitted
 from evenhand.methods.afterwards.multicalibrate import (
@@ -50,11 +50,11 @@ class Before:
     Attributes
     ----------
     settings
-        What was asked for.
+        The job's settings.
     predictions
-        What it says of every row.
+        Its predictions of every row.
     attributes
-        The attributes that are reported.
+        The attributes that the report compares.
     run, name
         The run that holds its weights, and its name there; None where only predictions are given.
     """
@@ -91,16 +91,16 @@ class Before:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A model after a method.
+    """A model after its adjustment.
 
     Attributes
     ----------
     predictions
-        What it says of every row.
+        Its predictions of every row.
     adjustment
-        What was fitted.
+        The fitted method.
     cut
-        Where its scores are cut, where the method chose that.
+        The decision thresholds, where the method chose them.
     model
         Its weights; None where only predictions are given.
     """
@@ -112,18 +112,18 @@ class Fitted:
 
 
 def check_methods(before: Before) -> None:
-    """Refuse what some method lacks, before the first is fitted.
+    """Check what every method needs, before the first is fitted.
 
     Raises
     ------
     EvenhandError
-        There are no validation or no test rows, or a method is for two classes, needs features and
-        there is no model, or needs the attribute and too many test rows lack it.
+        There are no validation or test rows, or a method does not fit them: it is for two classes,
+        needs features where there is no model, or needs an attribute that too many test rows lack.
     """
     _check_splits(before)
     for text in before.settings.method:
-        _, kind, given = post_hoc_from_text(text)
-        _check(before, text, kind, given)
+        _, kind, settings = post_hoc_from_text(text)
+        _check(before, text, kind, settings)
 
 
 def fit_methods(before: Before) -> dict[str, Fitted]:
@@ -132,7 +132,7 @@ def fit_methods(before: Before) -> dict[str, Fitted]:
     Raises
     ------
     EvenhandError
-        A method refuses the rows: a group lacks a class, for example.
+        A method cannot be fitted to the rows: a group lacks a class, for example.
     """
     return {
         name: _fit(before, text, *post_hoc_from_text(text))
@@ -152,8 +152,8 @@ def _check_splits(before: Before) -> None:
             )
 
 
-def _check(before: Before, text: str, kind: PostHoc, given: Mapping[str, Any]) -> None:
-    features = kind.takes == "features" or needs_features(given)
+def _check(before: Before, text: str, kind: PostHoc, settings: Mapping[str, Any]) -> None:
+    features = kind.takes == "features" or needs_features(settings)
     if features and before.run is None:
         raise EvenhandError(
             f"--method {text} works with the features of a model, and {before.settings.input} "
@@ -182,12 +182,14 @@ def _check_known(before: Before, text: str) -> None:
         )
 
 
-def needs_features(given: Mapping[str, Any]) -> bool:
+def needs_features(settings: Mapping[str, Any]) -> bool:
     """Return whether settings ask for groups that are inferred from features."""
-    return bool(given.get("at_test", "known") != "known")
+    return bool(settings.get("at_test", "known") != "known")
 
 
-def _fit(before: Before, text: str, method: str, kind: PostHoc, given: Mapping[str, Any]) -> Fitted:
+def _fit(
+    before: Before, text: str, method: str, kind: PostHoc, settings: Mapping[str, Any]
+) -> Fitted:
     val = before.split("val")
     by = before.attributes if kind.groups == "table" else (before.by,)
     common = {
@@ -195,20 +197,19 @@ def _fit(before: Before, text: str, method: str, kind: PostHoc, given: Mapping[s
         "patients": int(before.predictions.table.loc[val, "patient_id"].nunique()),
     }  # fmt: skip
     if kind.takes == "features":
-        layer, predictions, model = _refitted(before, given)
-        adjustment = Adjustment(
-            **common, attribute="no", sentences=sentences_of(layer, before.by, {})
-        )
+        layer, predictions, model = _refitted(before, settings)
+        adjustment = Adjustment(**common, attribute="no", sentences=sentences_of(layer, before.by))
         return Fitted(predictions, adjustment, None, model)
-    fit = _fit_scores(before, kind, given)
+    fit = _fit_scores(before, kind, settings)
     kept = fit if isinstance(fit, get_args(Stored)) else None
     adjustment = Adjustment(
-        **common, attribute=fit.attribute, fit=kept, sentences=sentences_of(fit, before.by, given)
-    )
+        **common, attribute=fit.attribute, fit=kept, sentences=sentences_of(fit, before.by),
+        promises=promises_of(fit, before.by, settings),
+    )  # fmt: skip
     if isinstance(fit, AttributeFree) and fit.rule == "merged":
         predictions, model = _merged(before, fit)
         return Fitted(predictions, adjustment, adjustment.cut(), model)
-    features = before.network.features if needs_features(given) else None
+    features = before.network.features if needs_features(settings) else None
     if kept is None:
         groups = _by(before, kind, np.ones(len(before.predictions), np.bool_))
         predictions = with_scores(before.predictions, fit.apply(before.predictions.scores, groups))
@@ -220,24 +221,24 @@ def _fit(before: Before, text: str, method: str, kind: PostHoc, given: Mapping[s
     return Fitted(predictions, adjustment, adjustment.cut(), _same_model(before))
 
 
-def _fit_scores(before: Before, kind: PostHoc, given: Mapping[str, Any]) -> Fit:
+def _fit_scores(before: Before, kind: PostHoc, settings: Mapping[str, Any]) -> Fit:
     """Fit a method that takes scores to the validation rows."""
     val = before.split("val")
     computed: dict[str, Any] = {
         "patients": before.predictions.table.loc[val, "patient_id"].to_numpy(),
         "seed": before.settings.seed,
     }
-    if needs_features(given):
+    if needs_features(settings):
         computed |= {
             "features": before.network.features[val],
-            "head": _group_head(before, linear=given["at_test"] == "merged"),
+            "head": _group_head(before, linear=settings["at_test"] == "merged"),
         }
     fit: Fit = kind.fit(
         before.predictions.scores[val],
         before.predictions.labels[val],
         _by(before, kind, val),
         **kind.computed(computed),
-        **given,
+        **settings,
     )
     return fit
 
@@ -251,7 +252,7 @@ def _by(before: Before, kind: PostHoc, rows: NDArray[np.bool_]) -> Any:
 
 
 def _group_head(before: Before, *, linear: bool) -> GroupHead | None:
-    """Fit what infers the groups on training rows; None where there are none."""
+    """Fit the layer that infers the groups to training rows; None where there are none."""
     train = before.split("train")
     if not train.any():
         return None
@@ -261,8 +262,8 @@ def _group_head(before: Before, *, linear: bool) -> GroupHead | None:
     )  # fmt: skip
 
 
-def _refitted(before: Before, given: Mapping[str, Any]) -> tuple[LastLayer, Predictions, Model]:
-    """Fit a last layer; validation rows are scored by layers that other patients have fitted."""
+def _refitted(before: Before, settings: Mapping[str, Any]) -> tuple[LastLayer, Predictions, Model]:
+    """Fit a last layer; validation rows are scored by layers fitted to other patients."""
     from evenhand.jobs.adjust.features import layer_of, put_layer
 
     val, network, predictions = before.split("val"), before.network, before.predictions
@@ -272,7 +273,7 @@ def _refitted(before: Before, given: Mapping[str, Any]) -> tuple[LastLayer, Pred
         before.groups[val],
         patients=predictions.table.loc[val, "patient_id"].to_numpy(),
         seed=before.settings.seed,
-        **given,
+        **settings,
     )
     model = deepcopy(network.model)
     put_layer(model, layer)
@@ -325,9 +326,9 @@ def _segment_checks(
     patients = before.predictions.table.loc[test, "patient_id"].to_numpy()
     first, second = (
         check_segments(
-            of.scores[test], of.labels[test], segments,
+            predictions.scores[test], predictions.labels[test], segments,
             patients=patients, seed=before.settings.seed,
         )
-        for of in (before.predictions, after)
+        for predictions in (before.predictions, after)
     )  # fmt: skip
     return first, second

@@ -32,7 +32,7 @@ BEFORE = "unadjusted"
 def adjust(settings: AdjustSettings, out: Path, *, overwrite: bool = False) -> Run:
     """Adjust a trained model by one or several methods, without training it again.
 
-    Methods are fitted on validation rows; test rows are scored once by what was fitted. Each
+    Methods are fitted to validation rows; the fits then score the test rows once. Each
     adjusted model is compared with the unadjusted one on the same test patients.
 
     Parameters
@@ -67,7 +67,7 @@ def adjust(settings: AdjustSettings, out: Path, *, overwrite: bool = False) -> R
         overwrite=overwrite,
     )
     names = [BEFORE, *fitted]
-    cuts = {name: one.cut for name, one in fitted.items() if one.cut is not None}
+    cuts = {name: after.cut for name, after in fitted.items() if after.cut is not None}
     parent = None
     if before.run is not None:
         parent = Parent(run=str(before.run.root), model=before.name, record=before.run.record)
@@ -88,19 +88,19 @@ def adjust(settings: AdjustSettings, out: Path, *, overwrite: bool = False) -> R
 
 
 def _open(settings: AdjustSettings) -> tuple[Before, Inputs]:
-    """Read the predictions, and name the run that holds the model that made them."""
+    """Read the predictions, and find the run with the model that made them."""
     wanted = () if settings.model is None else (settings.model,)
     if settings.input.is_dir():
         finished_run(settings.input)
     elif settings.model is not None:
         raise EvenhandError(
-            f"--model {settings.model}: {settings.input} is no run, and holds the scores of one "
+            f"--model {settings.model}: {settings.input} is not a run; it has the scores of one "
             "model. Leave --model out."
         )
     inputs = find_inputs((settings.input,), wanted)
     if len(inputs.files) > 1:
         raise EvenhandError(
-            f"{settings.input} holds several models and chose none: {', '.join(inputs.files)}. "
+            f"{settings.input} has several models, and none is chosen: {', '.join(inputs.files)}. "
             "Name one with --model."
         )
     models, attributes = read_inputs(inputs, settings, settings.condition)
@@ -113,7 +113,7 @@ def _open(settings: AdjustSettings) -> tuple[Before, Inputs]:
         run = None
     if run is None and settings.data is not None:
         raise EvenhandError(
-            f"--data {settings.data}: {settings.input} holds no model that could read them. Leave "
+            f"--data {settings.data}: {settings.input} has no model that could read them. Leave "
             "--data out, or give the run that trained the model."
         )
     before = Before(settings, predictions, attributes, run, name)
@@ -122,14 +122,14 @@ def _open(settings: AdjustSettings) -> tuple[Before, Inputs]:
 
 
 def _holds_model(run: Run, name: str) -> bool:
-    """Whether a run holds the weights that alone give a model's scores."""
+    """Whether a run has weights that give a model's scores without an adjustment."""
     adjustment = read_adjustment(run.folder(name))
     adjusted = adjustment is not None and not adjustment.in_weights
     return (run.folder(name) / "model.safetensors").is_file() and not adjusted
 
 
 def _metrics(settings: AdjustSettings) -> tuple[str, ...]:
-    """Return the metrics that are asked for, and those that the methods are judged by."""
+    """Return the metrics of the settings, and those that compare the methods."""
     if not settings.metric:
         return ()
     own = (name for text in settings.method for name in JUDGED.get(post_hoc_from_text(text)[0], ()))
@@ -137,7 +137,7 @@ def _metrics(settings: AdjustSettings) -> tuple[str, ...]:
 
 
 def _complete(settings: AdjustSettings, before: Before) -> AdjustSettings:
-    """Return settings with what the model's run says where they say nothing of the data."""
+    """Return the settings, with the data settings of the model's run where they have none."""
     if before.run is None:
         return settings
     earlier = data_settings(before.run.record)
@@ -155,19 +155,19 @@ def _write(run: Run, before: Before, fitted: dict[str, Fitted]) -> None:
     if before.run is not None:
         splits = (before.run.root / "splits.csv").read_text("utf-8")
         write_text(run.root / "splits.csv", splits)
-    for name, one in fitted.items():
+    for name, after in fitted.items():
         folder = run.folder(name)
-        if one.model is not None:
-            _write_model(folder, before, one)
-        write_adjustment(folder, one.adjustment)
-        write_predictions(run.predictions_file(name), one.predictions)
+        if after.model is not None:
+            _write_model(folder, before, after)
+        write_adjustment(folder, after.adjustment)
+        write_predictions(run.predictions_file(name), after.predictions)
 
 
-def _write_model(folder: Path, before: Before, one: Fitted) -> None:
+def _write_model(folder: Path, before: Before, after: Fitted) -> None:
     from evenhand.networks.checkpoints import read_model_record, save_model
 
     assert before.run is not None
-    assert one.model is not None
+    assert after.model is not None
     record = read_model_record(before.run.folder(before.name))
     facts = record.model_dump(mode="json", by_alias=True, exclude={"schema_version", "spec"})
-    save_model(folder, one.model, **facts)
+    save_model(folder, after.model, **facts)

@@ -1,4 +1,4 @@
-"""What a page says of adjustments: what was fitted, what it needs, and what it promises."""
+"""The report's section on adjustments: the fits, what they need and what they guarantee."""
 
 from __future__ import annotations
 
@@ -29,37 +29,40 @@ def adjustment_part(
     """Return the section about the adjusted models; names and rows are as the page shows them."""
     sentences = [
         f"{first_upper(name)}: {sentence}"
-        for name, of in adjustments.items()
-        for sentence in of.sentences
+        for name, adjustment in adjustments.items()
+        for sentence in (*adjustment.promises, *adjustment.sentences)
     ]
     tables = [_methods(adjustments), *_equalised_odds(adjustments, rows, attributes)]
-    for name, of in adjustments.items():
-        tables += _fit_tables(name, of)
+    for name, adjustment in adjustments.items():
+        tables += _fit_tables(name, adjustment)
     return Part(sentences=tuple(sentences), tables=tuple(tables))
 
 
 def promise_verdicts(adjustments: Mapping[str, Adjustment]) -> tuple[Verdict, ...]:
-    """Return what is promised of sensitivities, a verdict for each model with that aim."""
-    verdicts = []
-    for name, of in adjustments.items():
-        if isinstance(of.fit, Thresholds | AttributeFree) and of.fit.aim == "minimum-sensitivity":
-            said = [sentence for sentence in of.sentences if "confidence" in sentence]
-            verdicts.append(
-                Verdict(f"promise of {name}", of.by[0], not of.fit.broken, " ".join(said))
-            )
-    return tuple(verdicts)
+    """Return a verdict for each model with thresholds that guarantee a sensitivity, or should."""
+    return tuple(
+        Verdict(
+            f"promise of {name}",
+            adjustment.by[0],
+            not adjustment.fit.broken,
+            " ".join(adjustment.promises),
+        )
+        for name, adjustment in adjustments.items()
+        if isinstance(adjustment.fit, Thresholds | AttributeFree) and adjustment.promises
+    )
 
 
 def _methods(adjustments: Mapping[str, Adjustment]) -> Table:
     rows = (
         (
             name,
-            of.text,
-            " and ".join(map(shown, of.by)),
-            f"{counted(of.rows, 'validation row')}, {counted(of.patients, 'patient')}",
-            NEEDED[of.attribute],
+            adjustment.text,
+            " and ".join(map(shown, adjustment.by)),
+            f"{counted(adjustment.rows, 'validation row')}, "
+            f"{counted(adjustment.patients, 'patient')}",
+            NEEDED[adjustment.attribute],
         )
-        for name, of in adjustments.items()
+        for name, adjustment in adjustments.items()
     )
     return Table(
         "Methods",
@@ -98,14 +101,14 @@ def _value(row: Estimate | None) -> str:
     return f"{plain(row.value)} ({plain(row.low)} to {plain(row.high)})"
 
 
-def _fit_tables(name: str, of: Adjustment) -> list[Table]:
-    fit = of.fit
+def _fit_tables(name: str, adjustment: Adjustment) -> list[Table]:
+    fit = adjustment.fit
     if isinstance(fit, Thresholds):
         cuts = {level: chosen.threshold for level, chosen in fit.groups.items()}
-        return [_thresholds(name, of.by[0], fit.aim, fit.groups, cuts)]
+        return [_thresholds(name, adjustment.by[0], fit.aim, fit.groups, cuts)]
     if isinstance(fit, AttributeFree):
         cuts = {level: float(expit(cut)) for level, cut in fit.cuts.items()}
-        return [_thresholds(name, of.by[0], fit.aim, fit.groups, cuts)]
+        return [_thresholds(name, adjustment.by[0], fit.aim, fit.groups, cuts)]
     if isinstance(fit, Recalibrated):
         lines = {**fit.groups, "everybody": fit.pooled}
         rows = tuple(
@@ -113,8 +116,12 @@ def _fit_tables(name: str, of: Adjustment) -> list[Table]:
             for level, line in lines.items()
         )
         title = f"{first_upper(name)}: new log-odds are slope × old + intercept"
-        return [Table(title, (first_upper(shown(of.by[0])), "Slope", "Intercept"), rows)]
-    return [_segments(name, *of.checks)] if isinstance(fit, Multicalibrated) and of.checks else []
+        return [Table(title, (first_upper(shown(adjustment.by[0])), "Slope", "Intercept"), rows)]
+    return (
+        [_segments(name, *adjustment.checks)]
+        if isinstance(fit, Multicalibrated) and adjustment.checks
+        else []
+    )
 
 
 def _thresholds(
@@ -155,8 +162,8 @@ def _promise(group: GroupThreshold) -> str:
 
 def _segments(name: str, before: Sequence[SegmentTest], after: Sequence[SegmentTest]) -> Table:
     rows = tuple(
-        (one.segment, f"{one.patients:,}", *_error(one), *_error(other))
-        for one, other in zip(before, after, strict=True)
+        (old.segment, f"{old.patients:,}", *_error(old), *_error(new))
+        for old, new in zip(before, after, strict=True)
     )
     return Table(
         f"{first_upper(name)}: calibration of the test patients by segment. The error is mean "

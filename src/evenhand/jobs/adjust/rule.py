@@ -1,7 +1,8 @@
-"""What an adjusted model does in each group, as a table that a network can look up."""
+"""The rule of an adjusted model for each group, as a table for an exported network."""
 
 from __future__ import annotations
 
+import math
 from itertools import product
 
 import numpy as np
@@ -20,25 +21,25 @@ from evenhand.tables.attributes import parts_of
 from evenhand.tables.predictions import Predictions
 
 MOST = 100_000
-"""Combinations of levels that a table may have."""
+"""The largest number of combinations of levels in a table."""
 
 
 def rule_of(adjustment: Adjustment, cut: Cut, predictions: Predictions) -> GroupRule:
-    """Return what is done to the scores of each group.
+    """Return how the scores of each group are changed and cut.
 
     Parameters
     ----------
     adjustment
-        What a method has fitted.
+        The fitted method.
     cut
-        Where the adjusted scores are cut.
+        The decision thresholds of the adjusted scores.
     predictions
-        Those of the adjusted model, for the levels of the attributes.
+        The adjusted model's, for the levels of the attributes.
 
     Raises
     ------
     EvenhandError
-        The method is one of your own, or the segments have too many combinations.
+        The method is the user's own, or the segments have too many combinations.
     """
     fit, by = adjustment.fit, " and ".join(adjustment.by)
     if isinstance(fit, AttributeFree) and fit.rule == "inferred":
@@ -69,7 +70,7 @@ def _combinations(fit: Multicalibrated, cut: Cut, predictions: Predictions, by: 
     """Return the shift of each combination of levels, of which unknown is one."""
     names = dict.fromkeys(part for name in fit.attributes for part in parts_of(name))
     levels = [(*predictions.levels[name], UNKNOWN) for name in names]
-    count = int(np.prod([len(of) for of in levels]))
+    count = math.prod(map(len, levels))
     if count > MOST:
         raise EvenhandError(
             f"{by} have {count:,} combinations of levels; at most {MOST:,} can be exported."

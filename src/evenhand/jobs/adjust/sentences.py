@@ -1,4 +1,4 @@
-"""What a reader must know of a fitted method, in sentences."""
+"""Sentences for the report about a fitted method."""
 
 from __future__ import annotations
 
@@ -12,37 +12,43 @@ from evenhand.methods.attribute_free import AttributeFree
 from evenhand.wording import counted
 
 
-def sentences_of(fit: object, by: str, given: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what a reader must know of what a method has fitted to the groups of an attribute."""
-    if isinstance(fit, Thresholds | AttributeFree):
-        return tuple(_of_thresholds(fit, by, float(given.get("confidence", 0.95))))
+def sentences_of(fit: object, by: str) -> tuple[str, ...]:
+    """Return what a reader must know about a fit to the groups of an attribute."""
+    if isinstance(fit, AttributeFree):
+        return (_inferred(fit, by),)
     if isinstance(fit, Recalibrated):
         return tuple(_of_lines(fit, by))
     return tuple(_of_layer(fit)) if isinstance(fit, LastLayer) else ()
 
 
-def _of_thresholds(fit: Thresholds | AttributeFree, by: str, confidence: float) -> Iterator[str]:
-    if fit.aim == "minimum-sensitivity":
-        kept = [level for level in fit.groups if level not in fit.broken]
-        if kept and not fit.broken:
-            yield (
-                f"With {confidence:.0%} confidence the sensitivity among new patients is at least "
-                f"{fit.value:g} in every group of {by} at once. This holds if the validation "
-                "patients chose nothing else, neither weights nor epoch."
-            )
-        for level in fit.broken:
-            yield _broken(level, by, fit.groups[level], fit.value, confidence)
-    if isinstance(fit, AttributeFree):
-        right = ", ".join(
-            f"{share:.0%} where {by} is {level}" for level, share in fit.right.items()
+def promises_of(fit: object, by: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what a fit guarantees about the sensitivity among new patients, or why it cannot.
+
+    Only thresholds with the aim ``minimum-sensitivity`` guarantee anything.
+    """
+    if not isinstance(fit, Thresholds | AttributeFree) or fit.aim != "minimum-sensitivity":
+        return ()
+    confidence = float(settings.get("confidence", 0.95))
+    if fit.broken:
+        return tuple(
+            _broken(level, by, fit.groups[level], fit.value, confidence) for level in fit.broken
         )
-        yield f"The group is inferred from the model's features, rightly for {right}."
+    return (
+        f"With {confidence:.0%} confidence the sensitivity among new patients is at least "
+        f"{fit.value:g} in every group of {by} at once. This holds if the validation "
+        "patients chose nothing else, neither weights nor epoch.",
+    )
+
+
+def _inferred(fit: AttributeFree, by: str) -> str:
+    right = ", ".join(f"{share:.0%} where {by} is {level}" for level, share in fit.right.items())
+    return f"The group is inferred from the model's features, correctly for {right}."
 
 
 def _broken(level: str, by: str, group: GroupThreshold, value: float, confidence: float) -> str:
     return (
-        f"Where {by} is {level}, no threshold can promise a sensitivity of {value:g} with "
-        f"{confidence:.0%} confidence: that takes at least "
+        f"Where {by} is {level}, no threshold can guarantee a sensitivity of {value:g} with "
+        f"{confidence:.0%} confidence: this needs at least "
         f"{counted(group.needed or 0, 'positive patient')}, and validation has {group.positives}. "
         "The threshold there is the highest that finds all of these."
     )
@@ -53,15 +59,15 @@ def _of_lines(fit: Recalibrated, by: str) -> Iterator[str]:
     if falling:
         yield (
             f"Where {by} is {', '.join(falling)}, the slope is not above 0: the scores rank these "
-            "patients no better than chance, and recalibrating turns their order around."
+            "patients no better than chance, and recalibration reverses their order."
         )
 
 
 def _of_layer(fit: LastLayer) -> Iterator[str]:
     yield (
-        f"The last layer was fitted with an inverse L1 strength of {fit.strength:g}, chosen by the "
-        "worst group's accuracy. Validation rows are scored by layers that other patients have "
-        "fitted. Fitting on balanced rows makes every class equally frequent; the scores were "
-        "shifted back to the prevalence of the validation rows. Within a group whose prevalence is "
-        "another they are still shifted: --method recalibrate repairs that."
+        f"The last layer was fitted with an inverse L1 penalty of {fit.strength:g}, chosen by the "
+        "worst group's accuracy. Validation rows are scored by layers that were fitted to "
+        "other patients. Fitting on balanced rows makes every class equally frequent; the scores "
+        "were shifted back to the prevalence of the validation rows. Within a group with another "
+        "prevalence they are still shifted: --method recalibrate repairs that."
     )

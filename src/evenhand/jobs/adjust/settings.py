@@ -1,4 +1,4 @@
-"""What `evenhand adjust` is told."""
+"""The settings of `evenhand adjust`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evenhand.methods.registry import post_hoc_from_text
 
 
 class AdjustSettings(MeasureSettings, ReadSettings, title="Adjustment"):
-    """Which model is adjusted, by which methods, and by what it is judged."""
+    """The model to adjust, the methods, and the metrics that compare the results."""
 
     machine = frozenset({"cache", "skip_unreadable"})
 

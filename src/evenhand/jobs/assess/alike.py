@@ -26,7 +26,7 @@ from evenhand.training.activations import activations
 from evenhand.training.device import make_accelerator
 
 
-def similarity_of(task: Task, settings: AssessSettings, run: Run, found: Evaluation) -> Record:
+def similarity_of(task: Task, settings: AssessSettings, run: Run, evaluation: Evaluation) -> Record:
     """Compare layers of the chosen cell and supervised on validation patients, seed by seed.
 
     One sample of each patient is read, the same ones for every seed. Groups are ranked by the mean
@@ -39,11 +39,13 @@ def similarity_of(task: Task, settings: AssessSettings, run: Run, found: Evaluat
         name: attribute_groups(name, group_of(cohort.table, name, cohort.levels))
         for name in settings.attribute
     }
-    served, unit = _served(settings, found), run.record.unit
+    served, unit = _served(settings, evaluation), run.record.unit
     seeds = range(settings.seed, settings.seed + settings.seeds)
     records = []
     for seed in seeds:
-        names = [Cell(cell, found.share, seed).name for cell in (found.chosen, SUPERVISED)]
+        names = [
+            Cell(cell, evaluation.share, seed).name for cell in (evaluation.chosen, SUPERVISED)
+        ]
         models = [load_model(run.folder(name)) for name in names]
         one, other = (_layers(model, cohort, settings, how) for model in models)
         patients = Patients((one, other), cohort.labels, groups, served)
@@ -53,19 +55,24 @@ def similarity_of(task: Task, settings: AssessSettings, run: Run, found: Evaluat
 
 
 def of_all_seeds(records: Sequence[Record], seeds: Iterable[int]) -> Record:
-    """Return the first record, with what each seed comes to.
+    """Return the first record, with the summary of every seed.
 
     p-values are corrected once more: this stage has its share of the 5 % of the page.
     """
     for record in records:
-        for row in (row for of in record["attributes"].values() for row in of["groups"]):
-            if "p_adjusted" in row:
-                row["p_adjusted"] = on_page(row["p_adjusted"])
+        for attribute in record["attributes"].values():
+            for row in attribute["groups"]:
+                if "p_adjusted" in row:
+                    row["p_adjusted"] = on_page(row["p_adjusted"])
     summaries = [
-        {"seed": seed, "attributes": {n: _summary(of) for n, of in record["attributes"].items()}}
+        {"seed": seed, "attributes": _summaries(record)}
         for seed, record in zip(seeds, records, strict=True)
     ]
     return {**records[0], "seeds": summaries}
+
+
+def _summaries(record: Record) -> Record:
+    return {name: _summary(attribute) for name, attribute in record["attributes"].items()}
 
 
 def _one_each(task: Task, how: SimilaritySettings) -> Cohort:
@@ -84,11 +91,11 @@ def _layers(
     return make_layers([*activations(model, cohort, names, accelerator, how.pool).values()], how)
 
 
-def _served(settings: AssessSettings, found: Evaluation) -> dict[str, dict[str, float]]:
+def _served(settings: AssessSettings, evaluation: Evaluation) -> dict[str, dict[str, float]]:
     """Return the AUC of each group, the mean of both models'."""
     served: dict[str, dict[str, float]] = {name: {} for name in settings.attribute}
-    for (attribute, level), auc in found.judged[SUPERVISED].by_group.items():
-        both = (auc[0] + found.judged[found.chosen].by_group[attribute, level][0]) / 2
+    for (attribute, level), auc in evaluation.judged[SUPERVISED].by_group.items():
+        both = (auc[0] + evaluation.judged[evaluation.chosen].by_group[attribute, level][0]) / 2
         served[attribute][level] = float(both)
     return served
 
@@ -108,7 +115,7 @@ def _summary(record: Record) -> Record:
         for row in record["groups"]
         if "value" in row
     ]
-    found: Record = {"groups": groups, "size": record.get("size")}
+    summary: Record = {"groups": groups, "size": record.get("size")}
     if "difference" in record:
-        found["difference"] = float(np.nanmean(np.array(record["difference"]["value"], float)))
-    return found
+        summary["difference"] = float(np.nanmean(np.array(record["difference"]["value"], float)))
+    return summary

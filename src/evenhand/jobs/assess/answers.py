@@ -28,61 +28,65 @@ class Answer:
     rows: tuple[Row, ...]
 
 
-def answers(found: Evaluation) -> tuple[Answer, ...]:
+def answers(evaluation: Evaluation) -> tuple[Answer, ...]:
     """Return the answer for each attribute."""
-    claims = claims_of(found)
-    return tuple(_answer(found, claims, attribute) for attribute in claims.deviation)
+    claims = claims_of(evaluation)
+    return tuple(_answer(evaluation, claims, attribute) for attribute in claims.deviation)
 
 
-def sentences(found: Evaluation) -> list[str]:
+def sentences(evaluation: Evaluation) -> list[str]:
     """Return the answer as lines of text."""
-    said = [answer.verdict for answer in answers(found)]
+    verdicts = [answer.verdict for answer in answers(evaluation)]
     return [
-        *(" ".join((f"{one.topic}: {one.headline}", *one.details)) for one in said),
-        about_seeds(found),
+        *(
+            " ".join((f"{verdict.topic}: {verdict.headline}", *verdict.details))
+            for verdict in verdicts
+        ),
+        about_seeds(evaluation),
     ]
 
 
-def verdict_rows(found: Evaluation) -> Iterator[Row]:
+def verdict_rows(evaluation: Evaluation) -> Iterator[Row]:
     """Yield every verdict of the answer."""
-    claims = claims_of(found)
-    yield _row(found, "AUC", "*", [claims.everybody], _cost(found, claims))
-    for answer in answers(found):
+    claims = claims_of(evaluation)
+    yield _row(evaluation, "AUC", "*", [claims.everybody], _cost(evaluation, claims))
+    for answer in answers(evaluation):
         yield from answer.rows
 
 
-def about_seeds(found: Evaluation) -> str:
+def about_seeds(evaluation: Evaluation) -> str:
     """Say what the claims are about: two models, or two recipes."""
-    count = len(claims_of(found).family)
+    count = len(claims_of(evaluation).family)
     family = (
         f"A difference is claimed where its p-value, corrected by Holm over the {count} "
         "differences of this stage and doubled (the claims about similarity share the 5 % of the "
         "page), is at most .05. The intervals are not corrected."
     )
-    if found.seeds == 1:
+    if evaluation.seeds == 1:
         return (
             "Each cell has one seed: the claims are about these two models, on other patients. "
             "Another seed may tell otherwise; with --seeds 3 or more they are about the two ways "
             f"to train. {family}"
         )
     return (
-        f"Each cell has {found.seeds} seeds: intervals and p-values of differences allow for other "
-        "test patients and other seeds (t, Satterthwaite's degrees of freedom), and not for other "
+        f"Each cell has {evaluation.seeds} seeds: intervals and p-values of differences allow for "
+        "other test patients and other seeds "
+        "(t, Satterthwaite's degrees of freedom), and not for other "
         f"training patients. {family}"
     )
 
 
-def _answer(found: Evaluation, claims: RecipeClaims, attribute: str) -> Answer:
-    cost = _cost(found, claims)
-    if not found.claims(found.chosen):
+def _answer(evaluation: Evaluation, claims: RecipeClaims, attribute: str) -> Answer:
+    cost = _cost(evaluation, claims)
+    if not evaluation.claims(evaluation.chosen):
         text = (
             "No claim about fairness: of one of the two models the interval of the AUC does not "
             "lie above .5."
         )
         verdict = Verdict(attribute, "unsure", "no claim", text, (cost,))
-        return Answer(verdict, (_row(found, "deviation from parity", attribute, [], text),))
+        return Answer(verdict, (_row(evaluation, "deviation from parity", attribute, [], text),))
     claim = claims.deviation[attribute]
-    headline = _headline(found, claim)
+    headline = _headline(evaluation, claim)
     groups, levelled = _groups(claims, attribute), _levelled(claims, attribute)
     outcome, chip, _ = OUTCOMES[claim.sign]
     losses = claims.levelled_down(attribute)
@@ -92,39 +96,41 @@ def _answer(found: Evaluation, claims: RecipeClaims, attribute: str) -> Answer:
         chip = "undefined"
     verdict = Verdict(attribute, outcome, chip, headline, (levelled, groups, cost))
     rows = (
-        _row(found, "deviation from parity", attribute, [claim], headline),
-        _row(found, "AUC by group", attribute, claims.groups[attribute], groups),
-        _row(found, "levelling down", attribute, losses, levelled),
+        _row(evaluation, "deviation from parity", attribute, [claim], headline),
+        _row(evaluation, "AUC by group", attribute, claims.groups[attribute], groups),
+        _row(evaluation, "levelling down", attribute, losses, levelled),
     )
     return Answer(verdict, rows)
 
 
 def _row(
-    found: Evaluation, about: str, attribute: str, claims: Sequence[RecipeClaim], text: str
+    evaluation: Evaluation, about: str, attribute: str, claims: Sequence[RecipeClaim], text: str
 ) -> Row:
     p = [claim.p_adjusted for claim in claims if claim.p_adjusted is not None]
-    name = f"{about}, {found.chosen} against {SUPERVISED}"
+    name = f"{about}, {evaluation.chosen} against {SUPERVISED}"
     return Row(name, attribute, any(c.sign for c in claims), text, min(p, default=None))
 
 
-def _headline(found: Evaluation, claim: RecipeClaim) -> str:
+def _headline(evaluation: Evaluation, claim: RecipeClaim) -> str:
     """Say whether the deviation from parity differs, and by how much."""
-    cell, change = found.chosen, claim.change
-    one, other = (found.deviation(name, claim.attribute).value for name in (SUPERVISED, cell))
-    if one is None or other is None:
+    cell, change = evaluation.chosen, claim.change
+    supervised, other = (
+        evaluation.deviation(name, claim.attribute).value for name in (SUPERVISED, cell)
+    )
+    if supervised is None or other is None:
         return "Deviation from parity is undefined: some group lacks a class or a decision."
-    said = OUTCOMES[claim.sign][2]
-    if found.seeds == 1 and claim.sign:
-        said = f"{said}, of these two models"
+    outcome = OUTCOMES[claim.sign][2]
+    if evaluation.seeds == 1 and claim.sign:
+        outcome = f"{outcome}, of these two models"
     if change.difference is None:
-        said = (
+        outcome = (
             "Not certain, as the difference has no interval (in more than 5 % of the resamples of "
             "patients some group lacks a class or a decision)"
         )
     return (
-        f"{said}: deviation from parity {one:.3f} supervised, {other:.3f} with self-supervision "
-        f"({cell}), a change of {text_of(change.shown, sign=True)}{_p(claim)}"
-        f"{_reduced(found.reduction(cell, claim.attribute))}."
+        f"{outcome}: deviation from parity {supervised:.3f} supervised, {other:.3f} with "
+        f"self-supervision ({cell}), a change of {text_of(change.shown, sign=True)}{_p(claim)}"
+        f"{_reduced(evaluation.reduction(cell, claim.attribute))}."
     )
 
 
@@ -142,10 +148,10 @@ def _reduced(less: Value) -> str:
     return f"; {scale.text(-less.value)} ({scale.interval(-less.high, -less.low)}) of supervised's"
 
 
-def _cost(found: Evaluation, claims: RecipeClaims) -> str:
+def _cost(evaluation: Evaluation, claims: RecipeClaims) -> str:
     """Say what self-supervision does to the AUC of everybody."""
-    cell, claim = found.chosen, claims.everybody
-    both = [Value.of(found.judged[name].auc) for name in (cell, SUPERVISED)]
+    cell, claim = evaluation.chosen, claims.everybody
+    both = [Value.of(evaluation.judged[name].auc) for name in (cell, SUPERVISED)]
     sure = {1: "certain, a gain", 0: "not certain", -1: "certain, a loss"}[claim.sign]
     return (
         f"AUC {text_of(both[0])} with self-supervision, {text_of(both[1])} supervised: a change of "
@@ -155,9 +161,9 @@ def _cost(found: Evaluation, claims: RecipeClaims) -> str:
 
 def _groups(claims: RecipeClaims, attribute: str) -> str:
     """Say for which groups the change in AUC is certain."""
-    of = claims.groups[attribute]
-    text = {c.group: f"{c.group} {text_of(c.change.shown, sign=True)}" for c in of}
-    certain = [claim.group for claim in of if claim.sign]
+    own = claims.groups[attribute]
+    text = {c.group: f"{c.group} {text_of(c.change.shown, sign=True)}" for c in own}
+    certain = [claim.group for claim in own if claim.sign]
     everyone = "; ".join(text.values())
     if not certain:
         return f"For no group is the change in AUC certain: {everyone}."

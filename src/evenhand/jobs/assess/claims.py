@@ -102,13 +102,15 @@ class RecipeClaims:
         return () if (worst in gains if worst else gains) else losses
 
 
-def claims_of(found: Evaluation, cell: str | None = None) -> RecipeClaims:
+def claims_of(evaluation: Evaluation, cell: str | None = None) -> RecipeClaims:
     """Compare a cell (by default the chosen one) with supervised, by everybody and by group."""
-    cell = cell or found.chosen
-    claims = [RecipeClaim("*", "*", AUC, found.difference(cell))]
-    attributes = tuple(found.judged[SUPERVISED].deviation)
-    claims += [RecipeClaim(name, "*", DEVIATION, found.fairer(cell, name)) for name in attributes]
-    claims += [RecipeClaim(*key, AUC, change) for key, change in found.by_group(cell).items()]
+    cell = cell or evaluation.chosen
+    claims = [RecipeClaim("*", "*", AUC, evaluation.difference(cell))]
+    attributes = tuple(evaluation.judged[SUPERVISED].deviation)
+    claims += [
+        RecipeClaim(name, "*", DEVIATION, evaluation.fairer(cell, name)) for name in attributes
+    ]
+    claims += [RecipeClaim(*key, AUC, change) for key, change in evaluation.by_group(cell).items()]
     everybody, *others = _corrected(claims)
     return RecipeClaims(
         everybody,
@@ -117,7 +119,7 @@ def claims_of(found: Evaluation, cell: str | None = None) -> RecipeClaims:
             name: tuple(c for c in others if c.attribute == name and c.metric == AUC)
             for name in attributes
         },
-        dict(found.worst),
+        dict(evaluation.worst),
     )
 
 

@@ -27,7 +27,7 @@ from evenhand.metrics.registry import Floats, find_metric
 from evenhand.metrics.resample import Bootstrap, resample
 from evenhand.metrics.scored import Scored
 from evenhand.metrics.seeds import RecipeDifference, recipe_difference
-from evenhand.metrics.targets import find_target
+from evenhand.metrics.target_names import find_target
 from evenhand.reporting.report import UnitShare
 from evenhand.tables.predictions import Predictions, read_predictions
 
@@ -52,15 +52,15 @@ class Value:
     @classmethod
     def of(cls, values: Floats) -> Value:
         """Return the data's value and the percentile interval of its resamples."""
-        found = ends(values)
+        interval = ends(values)
         value = float(values[0]) if np.isfinite(values[0]) else None
-        return cls(value, *(found or (None, None)))
+        return cls(value, *(interval or (None, None)))
 
     @classmethod
     def of_size(cls, values: Floats) -> Value:
-        """Return the same of a size, which is never below 0 (see `measure.across.distance`)."""
-        found = cls.of(values)
-        return found if found.low is None else replace(found, low=max(found.low, 0.0))
+        """Return the value of a size, whose interval never goes below 0."""
+        size = cls.of(values)
+        return size if size.low is None else replace(size, low=max(size.low, 0.0))
 
 
 @dataclass(frozen=True)
@@ -162,9 +162,9 @@ class Evaluation:
     def deviation(self, cell: str, attribute: str) -> Value:
         """Return a cell's deviation from parity; it may be 0 where no ratio is told from 1."""
         judged = self.judged[cell]
-        found = Value.of_size(judged.deviation[attribute])
-        sure = judged.apart[attribute] or found.low is None
-        return found if sure else replace(found, low=0.0)
+        deviation = Value.of_size(judged.deviation[attribute])
+        sure = judged.apart[attribute] or deviation.low is None
+        return deviation if sure else replace(deviation, low=0.0)
 
     def reduction(self, cell: str, attribute: str) -> Value:
         """Return by how much of supervised's deviation from parity a cell's is less.
@@ -179,8 +179,10 @@ class Evaluation:
             return Value(None, None, None)
         if not self.deviation(SUPERVISED, attribute).low:
             return Value(less, None, None)
-        one, of = (self._stacked(name, lambda model: model.deviation[attribute]) for name in pair)
-        around = recipe_difference(of * (1 - less), one, self._fewest(attribute))
+        changed, start = (
+            self._stacked(name, lambda model: model.deviation[attribute]) for name in pair
+        )
+        around = recipe_difference(start * (1 - less), changed, self._fewest(attribute))
         if around is None:
             return Value(less, None, None)
         low, high = (less + end / float(base[0]) for end in (around.low, around.high))
@@ -188,17 +190,17 @@ class Evaluation:
 
     def claims(self, cell: str) -> bool:
         """Whether fairness can be spoken of: both AUCs' intervals lie above .5."""
-        found = (Value.of(self.judged[name].auc) for name in (cell, SUPERVISED))
-        return all(one.low is not None and one.low > CHANCE for one in found)
+        values = (Value.of(self.judged[name].auc) for name in (cell, SUPERVISED))
+        return all(value.low is not None and value.low > CHANCE for value in values)
 
     def _of_group(self, cell: str, key: tuple[str, str]) -> Change:
         return self._change(cell, lambda one: one.by_group[key], self._patients([key]))
 
     def _change(self, cell: str, number: Callable[[Judged], Floats], patients: int) -> Change:
-        one, other = (self._stacked(name, number) for name in (cell, SUPERVISED))
-        value = float(one[:, 0].mean() - other[:, 0].mean())
-        known = recipe_difference(one, other, patients)
-        return Change(value if np.isfinite(value) else None, known)
+        changed, other = (self._stacked(name, number) for name in (cell, SUPERVISED))
+        value = float(changed[:, 0].mean() - other[:, 0].mean())
+        difference = recipe_difference(changed, other, patients)
+        return Change(value if np.isfinite(value) else None, difference)
 
     def _stacked(self, cell: str, number: Callable[[Judged], Floats]) -> Floats:
         """Return a number of each of a cell's models, ``(seeds, 1 + B)``."""
@@ -302,9 +304,9 @@ def _evaluate_share(run: Run, cells: Sequence[Cell], settings: AssessSettings) -
 def _auc_by_group(rows: Scored, groups: Mapping[str, Groups]) -> dict[tuple[str, str], float]:
     auc = find_metric("auc")
     return {
-        (attribute, level): point(rows.take(of.rows(level)), auc, (1,))
-        for attribute, of in groups.items()
-        for level in of.compared()
+        (attribute, level): point(rows.take(levels.rows(level)), auc, (1,))
+        for attribute, levels in groups.items()
+        for level in levels.compared()
     }
 
 
@@ -320,8 +322,8 @@ def _compared(test: Predictions, settings: AssessSettings) -> dict[str, Groups]:
 
 def _sizes(rows: Scored, groups: Mapping[str, Groups]) -> dict[tuple[str, str], Size]:
     sizes = {("*", "*"): Size.of(rows)}
-    for attribute, of in groups.items():
-        parts = {level: of.rows(level) for level in of.compared()}
+    for attribute, own in groups.items():
+        parts = {level: own.rows(level) for level in own.compared()}
         sizes |= {(attribute, level): Size.of(rows.take(part)) for level, part in parts.items()}
         sizes[attribute, "*"] = Size.of(rows.take(np.concatenate(list(parts.values()))))
     return sizes

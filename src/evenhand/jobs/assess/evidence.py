@@ -19,15 +19,15 @@ SIGNED = Scale(signed=True)
 CORRELATED = 5  # groups; fewer say nothing of a correlation
 
 
-def evidence(found: Evaluation) -> Part:
+def evidence(evaluation: Evaluation) -> Part:
     """Show every cell side by side, and the chosen one by group and by the groups' size."""
-    everybody = {cell: Value.of(judged.auc) for cell, judged in found.judged.items()}
-    plots = [_plot(found, "AUC", "*", everybody)]
-    for attribute in _attributes(found):
-        deviation = {cell: found.deviation(cell, attribute) for cell in found.judged}
-        plots.append(_plot(found, f"Deviation from parity, {attribute}", attribute, deviation))
-    points = list(_by_size(found))
-    sources = "patients and seeds" if found.seeds > 1 else "patients"
+    everybody = {cell: Value.of(judged.auc) for cell, judged in evaluation.judged.items()}
+    plots = [_plot(evaluation, "AUC", "*", everybody)]
+    for attribute in _attributes(evaluation):
+        deviation = {cell: evaluation.deviation(cell, attribute) for cell in evaluation.judged}
+        plots.append(_plot(evaluation, f"Deviation from parity, {attribute}", attribute, deviation))
+    points = list(_by_size(evaluation))
+    sources = "patients and seeds" if evaluation.seeds > 1 else "patients"
     return Part(
         sentences=(
             "Lower deviation is fairer. Differences are paired: both models score the same "
@@ -36,7 +36,7 @@ def evidence(found: Evaluation) -> Part:
         ),
         plots=tuple(plots),
         scatters=(_size_plot(points),),
-        tables=(_size_table(found), _group_table(found), _cell_table(found)),
+        tables=(_size_table(evaluation), _group_table(evaluation), _cell_table(evaluation)),
     )
 
 
@@ -49,15 +49,17 @@ def text_of(value: Value, *, sign: bool = False) -> str:
     return scale.text(value.value) + (f" ({ends})" if ends else "")
 
 
-def _attributes(found: Evaluation) -> tuple[str, ...]:
-    return tuple(found.judged[SUPERVISED].deviation)
+def _attributes(evaluation: Evaluation) -> tuple[str, ...]:
+    return tuple(evaluation.judged[SUPERVISED].deviation)
 
 
-def _plot(found: Evaluation, title: str, attribute: str, values: Mapping[str, Value]) -> Forest:
+def _plot(
+    evaluation: Evaluation, title: str, attribute: str, values: Mapping[str, Value]
+) -> Forest:
     lines = [
         Line(
             cell,
-            _estimate(found, attribute, value),
+            _estimate(evaluation, attribute, value),
             kind="everyone" if cell == SUPERVISED else "group",
         )
         for cell, value in values.items()
@@ -65,8 +67,8 @@ def _plot(found: Evaluation, title: str, attribute: str, values: Mapping[str, Va
     return forest(lines, Look(title, "Mean over seeds, interval over patients."))
 
 
-def _estimate(found: Evaluation, attribute: str, value: Value) -> Estimate:
-    size = found.sizes[attribute, "*"]
+def _estimate(evaluation: Evaluation, attribute: str, value: Value) -> Estimate:
+    size = evaluation.sizes[attribute, "*"]
     return Estimate(
         base="",
         attribute=attribute,
@@ -80,23 +82,23 @@ def _estimate(found: Evaluation, attribute: str, value: Value) -> Estimate:
     )
 
 
-def _apart(found: Evaluation, cell: str, key: tuple[str, str]) -> Value:
+def _apart(evaluation: Evaluation, cell: str, key: tuple[str, str]) -> Value:
     """Return a group's AUC less that of everybody."""
-    judged = found.judged[cell]
+    judged = evaluation.judged[cell]
     return Value.of(judged.by_group[key] - judged.auc)
 
 
-def _share(found: Evaluation, key: tuple[str, str]) -> float:
-    return found.sizes[key].n / found.sizes["*", "*"].n
+def _share(evaluation: Evaluation, key: tuple[str, str]) -> float:
+    return evaluation.sizes[key].n / evaluation.sizes["*", "*"].n
 
 
-def _by_size(found: Evaluation) -> Iterator[Point]:
+def _by_size(evaluation: Evaluation) -> Iterator[Point]:
     """Yield how far each group's AUC lies from that of everybody, by its share of the rows."""
-    for cell in (found.chosen, SUPERVISED):
-        for attribute, level in found.judged[cell].by_group:
-            apart = _apart(found, cell, (attribute, level)).value
+    for cell in (evaluation.chosen, SUPERVISED):
+        for attribute, level in evaluation.judged[cell].by_group:
+            apart = _apart(evaluation, cell, (attribute, level)).value
             if apart is not None:
-                share = _share(found, (attribute, level))
+                share = _share(evaluation, (attribute, level))
                 yield Point(cell, f"{attribute}: {level}", share, abs(apart))
 
 
@@ -118,40 +120,42 @@ def _correlations(points: list[Point]) -> str:
             f"{counted(groups, 'group')}: too few to correlate their size with how far their AUC "
             f"lies from everybody's ({CORRELATED} is the least)."
         )
-    told = []
+    correlations = []
     for cell in dict.fromkeys(point.series for point in points):
-        of = [(point.x, point.y) for point in points if point.series == cell]
-        told.append(f"{plain(float(spearmanr(of).statistic), 2)} with {cell}")
+        pairs = [(point.x, point.y) for point in points if point.series == cell]
+        correlations.append(f"{plain(float(spearmanr(pairs).statistic), 2)} with {cell}")
     return (
         f"Spearman correlation, over {groups} groups, of a group's size with how far its AUC lies "
-        f"from everybody's: {', '.join(told)}."
+        f"from everybody's: {', '.join(correlations)}."
     )
 
 
-def _group_table(found: Evaluation) -> Table:
-    pair, rows = (found.chosen, SUPERVISED), []
-    for key, change in found.by_group(found.chosen).items():
-        size = found.sizes[key]
-        values = [text_of(Value.of(found.judged[cell].by_group[key])) for cell in pair]
+def _group_table(evaluation: Evaluation) -> Table:
+    pair, rows = (evaluation.chosen, SUPERVISED), []
+    for key, change in evaluation.by_group(evaluation.chosen).items():
+        size = evaluation.sizes[key]
+        values = [text_of(Value.of(evaluation.judged[cell].by_group[key])) for cell in pair]
         counts = (f"{size.n:,}", f"{size.positives:,}")
         rows.append((": ".join(key), *counts, *values, text_of(change.shown, sign=True)))
     return Table("AUC by group", ("Group", "Samples", "Positive", *pair, "Change"), tuple(rows))
 
 
-def _size_table(found: Evaluation) -> Table:
-    pair, rows = (found.chosen, SUPERVISED), []
-    for key in found.by_group(found.chosen):
-        apart = [text_of(_apart(found, cell, key), sign=True) for cell in pair]
-        rows.append((": ".join(key), PERCENT.text(_share(found, key)), *apart))
+def _size_table(evaluation: Evaluation) -> Table:
+    pair, rows = (evaluation.chosen, SUPERVISED), []
+    for key in evaluation.by_group(evaluation.chosen):
+        apart = [text_of(_apart(evaluation, cell, key), sign=True) for cell in pair]
+        rows.append((": ".join(key), PERCENT.text(_share(evaluation, key)), *apart))
     columns = ("Group", "Share of the samples", *pair)
     return Table("AUC of each group less that of everybody", columns, tuple(rows))
 
 
-def _cell_table(found: Evaluation) -> Table:
-    attributes, rows = _attributes(found), []
-    for cell in found.judged:
+def _cell_table(evaluation: Evaluation) -> Table:
+    attributes, rows = _attributes(evaluation), []
+    for cell in evaluation.judged:
         if cell != SUPERVISED:
-            fairer = [text_of(found.fairer(cell, name).shown, sign=True) for name in attributes]
-            rows.append((cell, text_of(found.difference(cell).shown, sign=True), *fairer))
+            fairer = [
+                text_of(evaluation.fairer(cell, name).shown, sign=True) for name in attributes
+            ]
+            rows.append((cell, text_of(evaluation.difference(cell).shown, sign=True), *fairer))
     columns = ("Cell", "AUC", *(f"Deviation, {name}" for name in attributes))
     return Table("Each cell less supervised", columns, tuple(rows))

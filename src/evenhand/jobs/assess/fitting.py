@@ -35,10 +35,10 @@ def _timed(run: Run, ended: Iterator[T]) -> Iterator[T]:
     """Yield what ends, and note the time of each at once: a killed run keeps it."""
     while True:
         with run.phase("training"):
-            found = next(ended, None)
-        if found is None:
+            fit = next(ended, None)
+        if fit is None:
             return
-        yield found
+        yield fit
 
 
 class _Order:

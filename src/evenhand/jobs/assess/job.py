@@ -71,14 +71,14 @@ def assess(
         _measure_data(task, settings, run)
         fit_all(Fits(settings, task.fingerprint, Run(run.root.resolve())), cells, engine)
     with run.phase("evaluation"):
-        found = evaluate(run, settings)
-        run.note(answer=tuple(sentences(found[0])))
+        evaluations = evaluate(run, settings)
+        run.note(answer=tuple(sentences(evaluations[0])))
     with run.phase("similarity"):
-        alike = similarity_of(task, settings, run, found[0])
+        alike = similarity_of(task, settings, run, evaluations[0])
         write_json(run.root / "similarity.json", alike)
-    chosen = Cell(found[0].chosen, found[0].share, settings.seed).name
+    chosen = Cell(evaluations[0].chosen, evaluations[0].share, settings.seed).name
     run.note(chosen=chosen)
-    write_assessment(run, found)
+    write_assessment(run, evaluations)
     run.finish(chosen=chosen)  # last: a finished run lacks nothing
     return run
 
@@ -101,9 +101,9 @@ def _measure_data(task: Task, settings: AssessSettings, run: Run) -> None:
     path = run.root / "check.json"
     if not path.exists():
         with run.phase("requirements"):
-            asked = settings.model_dump(include=set(SplitSettings.model_fields))
-            found = measure_requirements(task.splits, CheckSettings(**asked))
-            write_json(path, found.records())
+            split_settings = settings.model_dump(include=set(SplitSettings.model_fields))
+            requirements = measure_requirements(task.splits, CheckSettings(**split_settings))
+            write_json(path, requirements.records())
 
 
 def _forecast(task: Task, settings: AssessSettings, cells: int) -> str:

@@ -23,9 +23,9 @@ Record = dict[str, Any]
 FEWEST = 30  # patients of the rarer class in a group's test rows; fewer are called too few
 
 
-def page_of(run: Run, found: Sequence[Evaluation], required: Record, alike: Record) -> str:
+def page_of(run: Run, evaluations: Sequence[Evaluation], required: Record, alike: Record) -> str:
     """Return the report of an assessment as HTML, from what stages 5, 1 and 4 have found."""
-    whole = found[0]
+    whole = evaluations[0]
     record = run.record
     settings = record.settings_as(AssessSettings)
     source = record.source or SourceRecord(reader="", path="")
@@ -35,7 +35,7 @@ def page_of(run: Run, found: Sequence[Evaluation], required: Record, alike: Reco
         part_section("answer", "Did self-supervision make this fairer?", answer),
         *_numbered(1, sections_of("check", required)),
         part_section("pretraining", "2. Pre-training", _pretraining(run, settings)),
-        part_section("tuning", "3. Fine-tuning", _tuning(found, settings.weights)),
+        part_section("tuning", "3. Fine-tuning", _tuning(evaluations, settings.weights)),
         *_numbered(4, sections_of("similarity", alike)),
         part_section("evaluation", "5. Evaluation", evidence(whole)),
     )
@@ -52,20 +52,23 @@ def _numbered(stage: int, sections: Sequence[Section]) -> tuple[Section, ...]:
     return (replace(first, title=f"{stage}. {first.title}"), *rest)
 
 
-def _remarks(found: Evaluation, settings: AssessSettings, notes: Sequence[str]) -> Iterator[str]:
+def _remarks(
+    evaluation: Evaluation, settings: AssessSettings, notes: Sequence[str]
+) -> Iterator[str]:
     target = settings.target[0]
-    yield about_seeds(found)
+    yield about_seeds(evaluation)
     yield (
-        f"{found.chosen} stands for self-supervision, as it has the best {target} on validation "
-        "patients of all cells; the test patients took no part in that choice. Deviation from "
+        f"{evaluation.chosen} stands for self-supervision, as it has the best {target} on "
+        "validation patients of all cells; "
+        "the test patients took no part in that choice. Deviation from "
         "parity is the mean of |1 − ratio| over six ratios (share flagged, error, false discovery, "
         "false negative, false omission and false positive rate) of each group to the largest "
         "one, at thresholds from validation."
     )
-    for attribute in found.judged[SUPERVISED].deviation:
+    for attribute in evaluation.judged[SUPERVISED].deviation:
         small = [
             level
-            for (name, level), size in found.sizes.items()
+            for (name, level), size in evaluation.sizes.items()
             if name == attribute and level != "*" and size.rarer < FEWEST
         ]
         if small:
@@ -100,19 +103,19 @@ def _pretraining(run: Run, settings: AssessSettings) -> Part:
     return Part(sentences=tuple(sentences), tables=(Table(title, columns, tuple(rows)),))
 
 
-def _tuning(found: Sequence[Evaluation], weights: str) -> Part:
+def _tuning(evaluations: Sequence[Evaluation], weights: str) -> Part:
     tables = []
-    for one in found:
+    for evaluation in evaluations:
         rows = [
             (
                 cell,
-                f"{one.parameters[cell]:,}",
+                f"{evaluation.parameters[cell]:,}",
                 text_of(Value.of(judged.auc)),
-                ", ".join(f"{value:.3f}" for value in one.by_seed(cell)),
+                ", ".join(f"{value:.3f}" for value in evaluation.by_seed(cell)),
             )
-            for cell, judged in one.judged.items()
+            for cell, judged in evaluation.judged.items()
         ]
-        title = f"Cells, labels of {one.share:.0%} of the training patients"
+        title = f"Cells, labels of {evaluation.share:.0%} of the training patients"
         tables.append(Table(title, ("Cell", "Tuned", "AUC", "By seed"), tuple(rows)))
     return Part(
         sentences=(

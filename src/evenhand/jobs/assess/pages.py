@@ -29,13 +29,13 @@ def write_page(run: Run) -> None:
 
 
 def _check(run: Run) -> None:
-    found = _found(run, "check")
-    _write(run, requirements_page(found, run.record), requirement_verdicts(found))
+    record = _found(run, "check")
+    _write(run, requirements_page(record, run.record), requirement_verdicts(record))
 
 
 def _similarity(run: Run) -> None:
-    found = _found(run, "similarity")
-    _write(run, similarity_page(found, run.record), similarity_verdicts(found))
+    record = _found(run, "similarity")
+    _write(run, similarity_page(record, run.record), similarity_verdicts(record))
 
 
 def _assess(run: Run) -> None:
@@ -54,16 +54,20 @@ def _benchmark(run: Run) -> None:
     write_benchmark(run, run.record.settings_as(BenchmarkSettings))
 
 
-def write_assessment(run: Run, found: Sequence[Evaluation]) -> None:
+def write_assessment(run: Run, evaluations: Sequence[Evaluation]) -> None:
     """Write the numbers, the verdicts and the page of an assessment."""
     from evenhand.jobs.assess.answers import verdict_rows  # imports torch
     from evenhand.jobs.assess.page import page_of
     from evenhand.jobs.assess.records import write_assessment
 
     required, alike = _found(run, "check"), _found(run, "similarity")
-    write_assessment(run, found)
-    page = page_of(run, found, required, alike)
-    verdicts = (requirement_verdicts(required), verdict_rows(found[0]), similarity_verdicts(alike))
+    write_assessment(run, evaluations)
+    page = page_of(run, evaluations, required, alike)
+    verdicts = (
+        requirement_verdicts(required),
+        verdict_rows(evaluations[0]),
+        similarity_verdicts(alike),
+    )
     _write(run, page, chain.from_iterable(verdicts))
 
 
@@ -102,33 +106,33 @@ def report(run: StrPath, *, card: StrPath | None = None, model: str | None = Non
     EvenhandError
         The run is not finished or has no report, or a card is asked for that it cannot have.
     """
-    found = finished_run(run)
-    with locked(found.root):
-        return _report(found, None if card is None else Path(card), model)
+    opened = finished_run(run)
+    with locked(opened.root):
+        return _report(opened, None if card is None else Path(card), model)
 
 
-def _report(found: Run, card: Path | None, model: str | None) -> Run:
-    run, job = found.root, found.head.job
+def _report(opened: Run, card: Path | None, model: str | None) -> Run:
+    run, job = opened.root, opened.head.job
     if model is not None:
         if card is None:
             raise EvenhandError(
                 f"--model {model} says whose card is written, and no card is asked for: give "
                 "--card FILE.md, too, or leave --model out."
             )
-        pick(f"model in {run}", model, dict.fromkeys(found.models))
+        pick(f"model in {run}", model, dict.fromkeys(opened.models))
     if job in PAGES:
         if card:
             raise EvenhandError(f"--card: {run} is a run of {job!r}, which has no card.")
-        write_page(found)
-        return found
-    if not found.record.labelled:
+        write_page(opened)
+        return opened
+    if not opened.record.labelled:
         if card:
             raise EvenhandError(f"--card: {run} has no labels, so that nothing was measured.")
-        write_unlabelled_page(found)
-        return found
-    if not found.models:
+        write_unlabelled_page(opened)
+        return opened
+    if not opened.models:
         raise EvenhandError(f"{run} is a run of {job!r}, which has no report.")
-    evaluate(found, chosen=found.head.chosen)
+    evaluate(opened, chosen=opened.head.chosen)
     if card:
-        write_card(found, model, card)
-    return found
+        write_card(opened, model, card)
+    return opened

@@ -26,53 +26,55 @@ Number = tuple[Key, Value]
 """What is measured, and its value with its interval."""
 
 
-def write_assessment(run: Run, found: Sequence[Evaluation]) -> None:
+def write_assessment(run: Run, evaluations: Sequence[Evaluation]) -> None:
     """Write one row per number; a cell's model name is its strategy, and its share below 1."""
-    rows = [row for evaluation in found for row in _rows(evaluation)]
+    rows = [row for evaluation in evaluations for row in _rows(evaluation)]
     write_metrics(run.root / "metrics.json", rows)
 
 
-def _rows(found: Evaluation) -> Iterator[MetricRow]:
-    suffix = "" if found.share == 1 else f"-{100 * found.share:g}pct"
-    for cell in found.judged:
+def _rows(evaluation: Evaluation) -> Iterator[MetricRow]:
+    suffix = "" if evaluation.share == 1 else f"-{100 * evaluation.share:g}pct"
+    for cell in evaluation.judged:
         names = RowNames(cell + suffix, split="test")
-        yield from (_row(found, names, METHOD, number) for number in _numbers(found, cell))
+        yield from (
+            _row(evaluation, names, METHOD, number) for number in _numbers(evaluation, cell)
+        )
         if cell != SUPERVISED:
             pair = RowNames(cell + suffix, SUPERVISED + suffix, "test")
-            yield from _differences(found, cell, pair)
+            yield from _differences(evaluation, cell, pair)
 
 
-def _numbers(found: Evaluation, cell: str) -> Iterator[Number]:
+def _numbers(evaluation: Evaluation, cell: str) -> Iterator[Number]:
     """Yield what is said of a cell by itself."""
-    judged = found.judged[cell]
+    judged = evaluation.judged[cell]
     yield Key("*", "*", "auc"), Value.of(judged.auc)
     for (attribute, level), auc in judged.by_group.items():
         yield Key(attribute, level, "auc"), Value.of(auc)
         yield Key(attribute, level, "auc", "less_overall"), Value.of(auc - judged.auc)
     for attribute, aaod in judged.aaod.items():
-        yield Key(attribute, "*", "deviation_from_parity"), found.deviation(cell, attribute)
+        yield Key(attribute, "*", "deviation_from_parity"), evaluation.deviation(cell, attribute)
         yield Key(attribute, "*", "average_absolute_odds_difference"), Value.of_size(aaod)
 
 
-def _differences(found: Evaluation, cell: str, names: RowNames) -> Iterator[MetricRow]:
+def _differences(evaluation: Evaluation, cell: str, names: RowNames) -> Iterator[MetricRow]:
     """Yield the differences of a cell from supervised; only the chosen cell's p are corrected."""
-    method = PAIRED[found.seeds > 1]
-    for claim in claims_of(found, cell).family:
+    method = PAIRED[evaluation.seeds > 1]
+    for claim in claims_of(evaluation, cell).family:
         difference = claim.change.difference
         key = Key(claim.attribute, claim.group, claim.metric)
         yield replace(
-            _row(found, names, method, (key, claim.change.shown)),
+            _row(evaluation, names, method, (key, claim.change.shown)),
             p=difference.p if difference else None,
-            p_adjusted=claim.p_adjusted if cell == found.chosen else None,
+            p_adjusted=claim.p_adjusted if cell == evaluation.chosen else None,
         )
-    for attribute in found.judged[cell].deviation:
+    for attribute in evaluation.judged[cell].deviation:
         key = Key(attribute, "*", "relative_reduction_of_deviation")
-        yield _row(found, names, method, (key, found.reduction(cell, attribute)))
+        yield _row(evaluation, names, method, (key, evaluation.reduction(cell, attribute)))
 
 
-def _row(found: Evaluation, names: RowNames, method: str, number: Number) -> MetricRow:
+def _row(evaluation: Evaluation, names: RowNames, method: str, number: Number) -> MetricRow:
     key, value = number
-    size = found.sizes[key.attribute, key.group]
+    size = evaluation.sizes[key.attribute, key.group]
     return MetricRow(
         model=names.model,
         against=names.against,

@@ -71,7 +71,7 @@ def notes_of(models: Mapping[str, Predictions]) -> list[str]:
         for note in predictions.notes:
             notes.setdefault(note, []).append(name)
     several = len(models) > 1
-    return [f"{', '.join(of)}: {note}" if several else note for note, of in notes.items()]
+    return [f"{', '.join(names)}: {note}" if several else note for note, names in notes.items()]
 
 
 def begin_audit(

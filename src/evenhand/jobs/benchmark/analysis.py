@@ -23,7 +23,6 @@ from evenhand.jobs.benchmark.entries import ERM, Entry
 from evenhand.jobs.benchmark.fitting import Fit, fit_record
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.methods.mitigate import mitigate
-from evenhand.methods.registry import post_hoc_from_text
 from evenhand.metrics.estimate import point
 from evenhand.metrics.groups import Excluded, Groups, excluded_groups
 from evenhand.metrics.recipes import (
@@ -40,7 +39,7 @@ from evenhand.metrics.registry import find_metric
 from evenhand.metrics.resample import Bootstrap, Resamples, resample
 from evenhand.metrics.rows import EVERYBODY, Key
 from evenhand.metrics.scored import Scored, scored
-from evenhand.metrics.targets import find_target
+from evenhand.metrics.target_names import find_target
 from evenhand.networks.checkpoints import load_tensors
 from evenhand.tables.predictions import Predictions, read_predictions, write_predictions
 
@@ -242,12 +241,11 @@ def _adjusted(run: Run, entry: Entry, fold: int, seed: int, settings: BenchmarkS
     fit = Fit(Entry(ERM), fold, seed)
     predictions = _read(run, fit)
     val, test = (predictions.of_split(name) for name in ("val", "test"))
-    takes = post_hoc_from_text(entry.method)[1]
     inputs = {"val": val.scores, "test": test.scores}
-    if takes.takes == "features":
+    if entry.needs_features:
         kept = load_tensors(fit.folder(run) / "features.safetensors")
         inputs = {name: kept[name].numpy().astype(np.float64) for name in inputs}
-    by = settings.attribute if takes.groups == "table" else settings.attribute[:1]
+    by = entry.attributes(settings)
     groups = {
         name: pd.DataFrame({attribute: part.group(attribute).astype(str) for attribute in by})
         for name, part in (("val", val), ("test", test))

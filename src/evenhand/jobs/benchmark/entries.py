@@ -61,6 +61,11 @@ class Entry:
         """Whether it works on what the last layer of `ERM` takes."""
         return self.stage == "afterwards" and post_hoc_from_text(self.method)[1].takes == "features"
 
+    def attributes(self, given: BenchmarkSettings) -> tuple[str, ...]:
+        """Return the attributes whose groups an adjustment takes: all, or the first alone."""
+        several = post_hoc_from_text(self.method)[1].groups == "table"
+        return given.attribute if several else given.attribute[:1]
+
 
 def entries_of(settings: BenchmarkSettings) -> tuple[Entry, ...]:
     """Return the entries, `ERM` first.

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from evenhand.cohort.cohort import Cohort
 from evenhand.errors import EvenhandError
 from evenhand.experiments.lineage import read_by, refuse_leak
 from evenhand.experiments.records import SourceRecord
@@ -30,10 +32,12 @@ from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.benchmark.verdicts import verdicts_of
 from evenhand.jobs.keywords import with_keywords
 from evenhand.masks.strategies import find_strategy
+from evenhand.methods.mitigate import mitigate
 from evenhand.reporting.verdicts import write_verdicts
 from evenhand.runs import run_scope
 from evenhand.search.spaces import mask_family
 from evenhand.spreadsheets import write_csv
+from evenhand.tables.attributes import group_of
 from evenhand.wording import counted
 from evenhand.workers import open_engine
 
@@ -126,8 +130,10 @@ def _allowed(
 
 
 def _check(settings: BenchmarkSettings, folds: Folds, entry: Entry) -> None:
-    """See in every fold that an entry can be trained."""
+    """See in every fold that an entry can be trained, or fitted to validation patients."""
     if entry.stage == "afterwards":
+        for fold in range(settings.folds):
+            _check_adjustment(settings, folds.splits(fold).val, entry)
         return
     for fold in range(settings.folds):
         refuse_leak(folds.splits(fold), settings.weights)
@@ -136,6 +142,21 @@ def _check(settings: BenchmarkSettings, folds: Folds, entry: Entry) -> None:
         mask_family(task.model().backbone, "auto")
     else:
         find_strategy(entry.strategy)(task.model(), settings.seed)
+
+
+def _check_adjustment(settings: BenchmarkSettings, val: Cohort, entry: Entry) -> None:
+    """See that a method takes the validation patients and all that a benchmark can give it."""
+    rng = np.random.default_rng(0)  # scores by chance: what is refused does not depend on them
+    inputs = rng.normal(size=(len(val), 4)) if entry.needs_features else rng.random(len(val))
+    groups = pd.DataFrame(
+        {
+            name: group_of(val.table, name, val.levels).astype(str)
+            for name in entry.attributes(settings)
+        }
+    )
+    patients = val.table["patient_id"].to_numpy()
+    adjusted = mitigate(inputs, val.labels, groups, entry.method, patients=patients)
+    adjusted.scores(inputs, groups)
 
 
 def _begin(settings: BenchmarkSettings, folds: Folds, out: Path, *, overwrite: bool) -> Run:

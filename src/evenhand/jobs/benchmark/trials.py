@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ def _searched(
         direction=task.targets[0].direction, sampler=optuna.samplers.TPESampler(seed=seed)
     )
     for _, params in space.first:
-        study.enqueue_trial(params)
+        study.enqueue_trial(dict(params))
     scored: list[tuple[float, float]] = []
     for number in range(settings.trials):
         asked = study.ask()
@@ -99,3 +100,6 @@ def _searched(
 
 def _start(task: Task, choice: Choice, seed: int) -> Callable[[], tuple[Model, Schedule]]:
     return lambda: (task.model(seed), constant(choice.mask))
+
+
+optuna.logging.set_verbosity(logging.WARNING)  # it would name every study

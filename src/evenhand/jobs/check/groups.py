@@ -55,8 +55,8 @@ def attribute_findings(
         patients = table["patient_id"].groupby(level, observed=True).nunique()
         missing = int(patients.get(UNKNOWN, 0))
         total = table["patient_id"].nunique()
-        known = patients.drop(UNKNOWN, errors="ignore")
-        named = ", ".join(f"{name} {count:,}" for name, count in known.items())
+        named_levels = patients.drop(UNKNOWN, errors="ignore")
+        named = ", ".join(f"{name} {count:,}" for name, count in named_levels.items())
         yield Finding(
             "unknown",
             attribute,
@@ -73,8 +73,8 @@ def size_findings(counts: pd.DataFrame, settings: CheckSettings) -> Iterator[Fin
         ("patients", "patients", settings.patients, "patients"),
         ("cases", "fewest", settings.cases, "samples of its rarest class"),
     ):
-        known = counts[counts["group"] != UNKNOWN]
-        for attribute, rows in known.groupby("attribute", sort=False):
+        named_levels = counts[counts["group"] != UNKNOWN]
+        for attribute, rows in named_levels.groupby("attribute", sort=False):
             least = rows.iloc[int(rows[column].to_numpy().argmin())]
             value = int(least[column])
             short = int((rows[column] < limits[0]).sum())

@@ -107,11 +107,11 @@ def check(
         overwrite=overwrite,
     )
     with run.phase("measurement"):
-        found = measure_requirements(splits, settings)
-    write_json(run.root / "check.json", found.records())
+        requirements = measure_requirements(splits, settings)
+    write_json(run.root / "check.json", requirements.records())
     write_page(run)
     run.finish()  # last: a finished run lacks nothing
-    return found
+    return requirements
 
 
 def measure_requirements(splits: Splits, settings: CheckSettings) -> Requirements:
@@ -121,15 +121,18 @@ def measure_requirements(splits: Splits, settings: CheckSettings) -> Requirement
     return Requirements(tuple(_findings(splits, settings, counts, pairs)), counts, pairs)
 
 
-def text_table(found: Requirements) -> str:
+def text_table(requirements: Requirements) -> str:
     """Return the findings as text, and what they come to."""
     lines = [f"{'':<6}{'requirement':<13}{'of':<18}measured"]
-    for one in found.findings:
-        of = "" if one.about == "*" else one.about
-        lines.append(f"{one.status:<6}{one.requirement:<13}{of:<18}{one.measured}")
-        if one.status != "pass":
-            lines.append(f"{'':<37}threshold: {one.threshold}")
-    count = {status: sum(one.status == status for one in found.findings) for status in ORDER}
+    for finding in requirements.findings:
+        about = "" if finding.about == "*" else finding.about
+        lines.append(f"{finding.status:<6}{finding.requirement:<13}{about:<18}{finding.measured}")
+        if finding.status != "pass":
+            lines.append(f"{'':<37}threshold: {finding.threshold}")
+    count = {
+        status: sum(finding.status == status for finding in requirements.findings)
+        for status in ORDER
+    }
     lines.append("")
     lines.append(", ".join(f"{number} {status}" for status, number in count.items()))
     return "\n".join(lines)

@@ -45,8 +45,8 @@ def unreadable_finding(splits: Splits, settings: CheckSettings) -> Finding:
     """
     store, source = splits.train.read, splits.train.source
     assert isinstance(store, SampleStore)
-    told = {*store.unreadable.values()}
-    absent = sum(problem not in told for problem in source.left_out) * (source.slices or 1)
+    problems = {*store.unreadable.values()}
+    absent = sum(problem not in problems for problem in source.left_out) * (source.slices or 1)
     lost = absent + len(store.unreadable)
     total = lost + len(store.ids)
     return Finding(
@@ -134,5 +134,5 @@ def provenance_findings(cohort: Cohort, about: DataSet) -> Iterator[Finding]:
         ("access", "" if own else about.access, "stated: others can get the same data"),
         ("label", label, "its meaning stated"),
     ):
-        said = text or "not recorded: the data are your own"
-        yield Finding(requirement, "*", said, None, wanted, "pass" if text else "warn")
+        recorded = text or "not recorded: the data are your own"
+        yield Finding(requirement, "*", recorded, None, wanted, "pass" if text else "warn")

@@ -39,14 +39,14 @@ def base_rate_findings(
     tests are by patient, and the tests are corrected together, over attributes, groups and classes.
     """
     table = pd.concat([cohort.table for _, cohort in splits.items()], ignore_index=True)
-    found = [
+    tested = [
         rate
         for attribute in attributes
         for which, name in _classes(splits.train)
         for rate in _rates(table, splits.train, attribute, (which, name), settings.seed)
     ]
-    adjusted = holm([rate.p for rate in found])
-    rates = [replace(rate, p=float(p)) for rate, p in zip(found, adjusted, strict=True)]
+    adjusted = holm([rate.p for rate in tested])
+    rates = [replace(rate, p=float(p)) for rate, p in zip(tested, adjusted, strict=True)]
     for attribute in attributes:
         yield _rate_finding(attribute, [r for r in rates if r.attribute == attribute], settings)
 
@@ -140,8 +140,8 @@ def _rates(
     has = (table["label"] == which).to_numpy()
     rows = scored(has.astype(np.int64), has.astype(float), patients=table["patient_id"].to_numpy())
     plan = Plan(metrics=("selection_rate",), across=("difference", "ratio"))
-    found = measure(rows, {"by": groups_of(groups)}, plan, rng=np.random.default_rng(seed))
-    by = {metric: of.set_index("group") for metric, of in found.groupby("metric")}
+    measured = measure(rows, {"by": groups_of(groups)}, plan, rng=np.random.default_rng(seed))
+    by = {metric: part.set_index("group") for metric, part in measured.groupby("metric")}
     differences = by.get("selection_rate_difference")
     if differences is None:
         return

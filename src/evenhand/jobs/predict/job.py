@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from accelerate import Accelerator
 
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.prepare import stored_cohort
@@ -18,16 +19,17 @@ from evenhand.evaluation.rows import cut_of
 from evenhand.evaluation.settings import PredictSettings
 from evenhand.experiments.records import SourceRecord, data_settings
 from evenhand.experiments.runs import Run, begin_run, finished_run
-from evenhand.jobs.adjust.adjustment import apply, read_adjustment
+from evenhand.jobs.adjust.adjustment import Adjustment, apply, read_adjustment
 from evenhand.jobs.adjust.features import last_inputs
 from evenhand.jobs.audit.job import write_audit
 from evenhand.jobs.keywords import with_keywords
 from evenhand.jobs.predict.new_data import open_new_data
 from evenhand.jobs.predict.unlabelled import write_scores
 from evenhand.networks.checkpoints import load_model
+from evenhand.networks.model import Model
 from evenhand.runs import run_scope
 from evenhand.tables.attributes import parts_of
-from evenhand.tables.predictions import read_predictions
+from evenhand.tables.predictions import Predictions, read_predictions
 from evenhand.tables.settings import ValueSettings
 from evenhand.training.device import make_accelerator
 from evenhand.training.inputs import check_fits
@@ -44,10 +46,10 @@ INHERITED = (
 @with_keywords(PredictSettings, "run", "data")
 @run_scope()
 def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) -> Run:
-    """Apply a run's model to every sample of a cohort, and audit what it says of those with labels.
+    """Apply a run's model to every sample of a cohort, and audit its scores of those with labels.
 
-    A table that lacks the label's column, or has it blank, is scored without an audit. Samples of
-    one class are enough: what needs both is undefined, with the reason.
+    A table whose label column is absent or blank is scored without an audit. Samples of
+    one class are enough: a metric that needs both is undefined, with the reason.
 
     Decisions are cut at the threshold that the model's own validation rows gave. Attributes
     that the settings leave open are as in the model's run; so are label, columns and bins where
@@ -103,15 +105,22 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
         labelled=data.unlabelled is None,
     )
     loop = LoopSettings(device=settings.device, precision=settings.precision)
-    accelerator = make_accelerator(loop)
-    predictions = predict_cohorts(model, [("test", cohort)], accelerator)
-    if adjustment is not None:
-        inferred = adjustment.attribute == "inferred"
-        features = last_inputs(model, cohort, accelerator) if inferred else None
-        predictions = apply(adjustment, predictions, features)
+    predictions = _scores(model, cohort, adjustment, make_accelerator(loop))
     if data.unlabelled:
         return write_scores(run, name, predictions, cut)
     return write_audit(run, {name: predictions}, chosen=name)
+
+
+def _scores(
+    model: Model, cohort: Cohort, adjustment: Adjustment | None, accelerator: Accelerator
+) -> Predictions:
+    """Return the model's predictions, adjusted as those of its own run are."""
+    predictions = predict_cohorts(model, [("test", cohort)], accelerator)
+    if adjustment is None:
+        return predictions
+    inferred = adjustment.attribute == "inferred"
+    features = last_inputs(model, cohort, accelerator) if inferred else None
+    return apply(adjustment, predictions, features)
 
 
 def _with_classes_of(classes: tuple[str, ...], settings: PredictSettings) -> PredictSettings:

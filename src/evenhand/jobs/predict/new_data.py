@@ -53,14 +53,14 @@ def open_new_data(
     EvenhandError
         The data cannot be read, a mapped column is missing, or the model lacks one of the classes.
     """
-    found, path = reader_of(settings.data)
-    if found.about is not ABOUT:
+    reader, path = reader_of(settings.data)
+    if reader.about is not ABOUT:
         if settings.map:
             raise EvenhandError(
                 f"--map renames columns of your own table; the reader of {settings.data} knows its "
                 "columns. Leave --map out."
             )
-        cohort = decoded_as_set(found.open(path, settings), settings)
+        cohort = decoded_as_set(reader.open(path, settings), settings)
         return NewData(_with_classes(cohort, settings.data, classes), None)
     table = _Table(_renamed(settings), settings, classes, label_named)
     cohort = edited_cohort(path, settings, table.edit, table.renamed)
@@ -113,10 +113,10 @@ def _needed(settings: PredictSettings) -> list[str]:
 def _renamed(settings: PredictSettings) -> dict[str, str]:
     """Return the column in the new file for each name of the run that ``--map`` gives."""
     roles = {"label": settings.label, "patient_id": settings.patient}
-    known = dict.fromkeys([*roles, *filter(None, [settings.label]), *_needed(settings)])
+    names = dict.fromkeys([*roles, *filter(None, [settings.label]), *_needed(settings)])
 
     def of_run(name: str) -> str:
-        pick("--map name", name, known)
+        pick("--map name", name, names)
         return roles.get(name) or name
 
     return parse_map(settings.map, of_run, "sex=gender")

@@ -19,8 +19,8 @@ Positions = NDArray[np.intp]
 
 def group_positions(cohort: Cohort, attribute: str, groups: Sequence[str]) -> dict[str, Positions]:
     """Return the positions in a cohort of the samples of each group."""
-    of = group_of(cohort.table, attribute, cohort.levels)
-    return {group: np.flatnonzero((of == group).to_numpy()) for group in groups}
+    labels = group_of(cohort.table, attribute, cohort.levels)
+    return {group: np.flatnonzero((labels == group).to_numpy()) for group in groups}
 
 
 def group_batches(

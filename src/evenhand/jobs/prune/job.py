@@ -171,14 +171,14 @@ def _verdict(task: PruneTask, rows: Sequence[Row], winner: int) -> str:
     ended = stop_reason(task, rows)
     if len(rows) == 1:
         return f"Nothing was pruned: {ended} by the untouched model ({name} {first:.4f})."
-    told = f"It ended after {counted(len(rows) - 1, 'step')}, as {ended}."
+    ending = f"It ended after {counted(len(rows) - 1, 'step')}, as {ended}."
     if winner == 0:
         return (
-            f"{told} No step within the budget is better than the untouched model ({name} "
+            f"{ending} No step within the budget is better than the untouched model ({name} "
             f"{first:.4f} on validation), so that model is kept as it is."
         )
     return (
-        f"{told} Step {winner} wins on validation: {name} {best:.4f} (before: {first:.4f}) at a "
+        f"{ending} Step {winner} wins on validation: {name} {best:.4f} (before: {first:.4f}) at a "
         f"sparsity of {rows[winner]['sparsity']:.1%}."
     )
 

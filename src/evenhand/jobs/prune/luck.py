@@ -122,7 +122,9 @@ def _by_resamples(judge: Judge, steps: Sequence[Predictions], winner: int) -> Lu
     gains = target - target[0]
     better = []
     for draw in range(1, 1 + draws):
-        drawn = [{name: of[k, draw] for name, of in judged.items()} for k in range(len(steps))]
+        drawn = [
+            {name: number[k, draw] for name, number in judged.items()} for k in range(len(steps))
+        ]
         if judge.undefined(drawn[0]) is None:
             left_out = gains[:, draw + draws]
             better.append(left_out[judge.best(drawn)] - left_out[winner])
@@ -162,14 +164,14 @@ def _replicates(judge: Judge, predictions: Predictions) -> dict[str, Floats]:
     for weights in np.concatenate([drawn, drawn[1:] == 0]).astype(drawn.dtype):
         # One resample at a time: computed together, its gap would take the sign of the data's.
         one = as_resamples(weights[None])
-        found = [
+        numbers = [
             *numbers_of(everybody(rows), tuple({metric: None, **overall}), (), one),
             *numbers_of(parts, plan.metrics, plan.across, one),
         ]
-        for number in found:
+        for number in numbers:
             if number.group == "*" and number.metric in values:
                 values[number.metric].append(float(number.values[0]))
-    return {name: np.array(of) for name, of in values.items()}
+    return {name: np.array(replicates) for name, replicates in values.items()}
 
 
 def _plan(judge: Judge) -> Plan:

@@ -72,7 +72,7 @@ def check_premise(task: PruneTask, pruned: Mapping[str, int]) -> Premise:
     h = curvature_of(task, task.model, names, 1)
     theta = {name: task.model.get_parameter(name).detach() for name in names}
     scores = saliency(theta, h, task.roles.unprivileged, task.roles.betas)
-    changes = {group: error_change(theta, of) for group, of in h.items()}
+    changes = {group: error_change(theta, own) for group, own in h.items()}
     batches = _samples(task)
     layers = []
     with bar("checking the premise", len(names)) as advance:
@@ -85,8 +85,8 @@ def check_premise(task: PruneTask, pruned: Mapping[str, int]) -> Premise:
                     name,
                     theta[name].numel(),
                     pruned.get(name, 0),
-                    {group: float(of[name].sum()) for group, of in changes.items()},
-                    {group: float(of[name][gone].sum()) for group, of in changes.items()},
+                    {group: float(own[name].sum()) for group, own in changes.items()},
+                    {group: float(own[name][gone].sum()) for group, own in changes.items()},
                     {group: after[group] - before[group] for group in before},
                 )
             )
@@ -110,10 +110,10 @@ def _errors(model: Model, loss: nn.CrossEntropyLoss, batches: Sequence[GroupBatc
     for batch in batches:
         logits = model(batch.inputs).double()
         own = sample_losses(loss, logits, batch.labels)
-        of = sample_weights(loss, batch.labels, logits)
+        weight = sample_weights(loss, batch.labels, logits)
         for group, rows in batch.rows.items():
             losses[group] = losses.get(group, own.new_zeros(())) + own[rows].sum()
-            weights[group] = weights.get(group, own.new_zeros(())) + of[rows].sum()
+            weights[group] = weights.get(group, own.new_zeros(())) + weight[rows].sum()
     return {group: float(losses[group] / weights[group]) for group in losses}
 
 

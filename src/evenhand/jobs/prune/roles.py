@@ -48,9 +48,9 @@ def find_roles(
     """
     groups = list(values)
     refuse_single(settings, groups)
-    known = dict.fromkeys(groups)
+    names = dict.fromkeys(groups)
     for name in (*settings.privileged, *filter(None, [settings.unprivileged])):
-        pick(f"group of {settings.attribute[0]}", name, known)
+        pick(f"group of {settings.attribute[0]}", name, names)
     if settings.unprivileged in settings.privileged:
         raise EvenhandError(
             f"the group {settings.unprivileged!r} cannot be privileged and unprivileged at once."

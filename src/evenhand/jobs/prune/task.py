@@ -132,39 +132,17 @@ def make_task(settings: PruneSettings) -> PruneTask:
     Raises
     ------
     EvenhandError
-        Whatever is wrong with the input; nothing is written then.
+        The input is wrong in some way; nothing is written.
     """
     target = _checked_target(settings)
     trained = finished_run(settings.run)
     name = trained.held_model(settings.model)
-    adjustment = read_adjustment(trained.folder(name))
-    if adjustment is not None and not adjustment.in_weights:
-        raise EvenhandError(
-            f"the scores of {name} in {settings.run} are adjusted after the network "
-            f"({adjustment.text}). Prune the run that trained it, then adjust the pruned model."
-        )
+    _refuse_adjusted(settings, trained, name)
     model = load_model(trained.folder(name))
     prunable_parameters(model, settings.structure, settings.prunable)
     if settings.structure == "channel":
         refuse_solid(model)
-    splits = reopen(
-        trained.root,
-        data_settings(trained.record),
-        model.spec.image_size,
-        Anew(
-            settings.data,
-            settings.attribute,
-            settings.bins,
-            settings.cache,
-            settings.skip_unreadable,
-            settings,
-        ),
-    )
-    if splits.train.classes != model.spec.classes:
-        raise EvenhandError(
-            f"the data have the classes {', '.join(splits.train.classes)}; the model tells "
-            f"{', '.join(model.spec.classes)} apart. Were the data changed?"
-        )
+    splits = _splits(settings, trained, model)
     accelerator = make_accelerator(LoopSettings(device=settings.device))
     attribute = settings.attribute[0]
     groups, excluded = _groups(settings, splits)
@@ -200,6 +178,36 @@ def make_task(settings: PruneSettings) -> PruneTask:
     )
     _refuse_layers(task)
     return task
+
+
+def _refuse_adjusted(settings: PruneSettings, trained: Run, name: str) -> None:
+    """Refuse a model whose scores are adjusted after the network."""
+    adjustment = read_adjustment(trained.folder(name))
+    if adjustment is not None and not adjustment.in_weights:
+        raise EvenhandError(
+            f"the scores of {name} in {settings.run} are adjusted after the network "
+            f"({adjustment.text}). Prune the run that trained it, then adjust the pruned model."
+        )
+
+
+def _splits(settings: PruneSettings, trained: Run, model: Model) -> Splits:
+    """Open the data of the model's run, with what the settings change about them."""
+    overrides = Anew(
+        settings.data,
+        settings.attribute,
+        settings.bins,
+        settings.cache,
+        settings.skip_unreadable,
+        settings,
+    )
+    read_as = data_settings(trained.record)
+    splits = reopen(trained.root, read_as, model.spec.image_size, overrides)
+    if splits.train.classes != model.spec.classes:
+        raise EvenhandError(
+            f"the data have the classes {', '.join(splits.train.classes)}; the model has "
+            f"{', '.join(model.spec.classes)}. Were the data changed?"
+        )
+    return splits
 
 
 def _mask(folder: Path, device: torch.device) -> Kept:

@@ -59,7 +59,7 @@ def similarity(settings: SimilaritySettings, out: Path, *, overwrite: bool = Fal
     if len(picked) < settings.minimum:
         raise EvenhandError(
             f"the split {settings.split!r} has {counted(len(picked), 'patient')}, and --minimum is "
-            f"{settings.minimum}: too few to say anything."
+            f"{settings.minimum}: too few for a claim. Give more patients, or a lower --minimum."
         )
     cohorts = [_cohort(chosen[0][0], model, picked, settings) for model in models]
     run = begin_run(
@@ -77,35 +77,31 @@ def similarity(settings: SimilaritySettings, out: Path, *, overwrite: bool = Fal
             for model, cohort, names in zip(models, cohorts, wanted, strict=True)
         ]
     with run.phase("measurement"):
-        sides = [make_layers(list(found.values()), settings) for found in features]
-        patients = Patients(
-            (sides[0], sides[1]),
-            picked.labels,
-            groups_in(picked, attributes),
-            _performance(predictions, attributes),
-        )
+        sides = [make_layers(list(layers.values()), settings) for layers in features]
+        groups, performance = groups_in(picked, attributes), _performance(predictions, attributes)
+        patients = Patients((sides[0], sides[1]), picked.labels, groups, performance)
         names = [f"{run.root.resolve().name}/{name}" for run, name in chosen]
         unit = chosen[0][0].record.unit
-        found = similarity_record(
+        record = similarity_record(
             names, wanted, patients, settings, split=settings.split, unit=unit
         )
-    write_json(run.root / "similarity.json", found)
+    write_json(run.root / "similarity.json", record)
     write_page(run)
     run.finish()  # last: a finished run lacks nothing
     return run
 
 
-def text_table(found: Mapping[str, Any]) -> str:
+def text_table(similarity: Mapping[str, Any]) -> str:
     """Return each group's mean similarity over layers, and the differences, as text."""
     lines = [f"{'attribute':<14}{'group':<20}{'patients':>9}{'mean CKA':>10}  p (corrected)"]
-    for name, record in found["attributes"].items():
+    for name, record in similarity["attributes"].items():
         for row in record["groups"]:
             if "undefined" in row:
-                said = f"  {row['undefined']}"
+                numbers = f"  {row['undefined']}"
             else:
                 mean = np.nanmean(np.array(row["value"], float))
-                said = f"{mean:>10.3f}  {row.get('p_adjusted', float('nan')):.3f}"
-            lines.append(f"{name:<14}{row['group']:<20}{row['patients']:>9}{said}")
+                numbers = f"{mean:>10.3f}  {row.get('p_adjusted', float('nan')):.3f}"
+            lines.append(f"{name:<14}{row['group']:<20}{row['patients']:>9}{numbers}")
         if "difference" in record:
             size = record["size"]
             lines.append(
@@ -138,7 +134,7 @@ def _chosen(settings: SimilaritySettings) -> list[tuple[Run, str]]:
 def _same_rows(
     chosen: list[tuple[Run, str]], settings: SimilaritySettings
 ) -> tuple[Predictions, Predictions]:
-    """Return what both models said of the rows of the split, which must be the same."""
+    """Return both models' predictions of the split, whose rows must be the same."""
     one, two = (
         read_predictions(run.predictions_file(name)).of_split(settings.split)
         for run, name in chosen
@@ -147,8 +143,8 @@ def _same_rows(
     if apart or not len(one):
         raise EvenhandError(
             f"{settings.runs[0]} and {settings.runs[1]} are not of the same cohort: "
-            f"{counted(len(apart), 'sample')} of the split {settings.split!r} in one of them only "
-            f"({some(apart)}). Train both on the same data, with the same --split and --seed."
+            f"{counted(len(apart), 'sample')} of the split {settings.split!r} are in one of them "
+            f"only ({some(apart)}). Train both on the same data, with the same --split and --seed."
             if apart
             else f"the runs have no rows of the split {settings.split!r}."
         )
@@ -156,14 +152,14 @@ def _same_rows(
 
 
 def _layers(models: list[Model], settings: SimilaritySettings) -> list[tuple[str, ...]]:
-    """Return the layers of each model; of those that are named, one may be in one model only."""
-    known = [layer_names(model.backbone) for model in models]
+    """Return the layers of each model; a layer that the user names may be in one model only."""
+    names_of = [layer_names(model.backbone) for model in models]
     if not settings.layer:
-        return known
+        return names_of
     for name in settings.layer:
-        if not any(name in names for names in known):
+        if not any(name in names for names in names_of):
             find_layers(models[0], [name])
-    wanted = [[name for name in settings.layer if name in names] for names in known]
+    wanted = [[name for name in settings.layer if name in names] for names in names_of]
     for model, names in zip(models, wanted, strict=True):
         if not names:
             find_layers(model, settings.layer)

@@ -101,15 +101,15 @@ def deliver_all(fits: Fits[TuneSettings], deliveries: Iterable[Delivery], engine
     """
     deliveries = list(deliveries)
     jobs = [
-        Job(one.model, _deliver, (fits, one))
-        for one in deliveries
-        if not fits.run.predictions_file(one.model).exists()
+        Job(delivery.model, _deliver, (fits, delivery))
+        for delivery in deliveries
+        if not fits.run.predictions_file(delivery.model).exists()
     ]
     with fits.run.phase("chosen fits"), bar("chosen fits", len(jobs)) as advance:
         for job, _ in complete(engine, jobs):
             advance(text=job.name)
-    for one in deliveries:
-        shutil.rmtree(fits_of(fits.run, one.model), ignore_errors=True)
+    for delivery in deliveries:
+        shutil.rmtree(fits_of(fits.run, delivery.model), ignore_errors=True)
 
 
 def _deliver(fits: Fits[TuneSettings], delivery: Delivery) -> None:

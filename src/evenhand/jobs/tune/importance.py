@@ -12,6 +12,7 @@ from scipy.stats import t as student
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.model_selection import RepeatedKFold
 
+from evenhand.methods.ranges import Setting
 from evenhand.metrics import Target
 from evenhand.search.spaces import Choice
 
@@ -123,19 +124,19 @@ def factor_importance(
 def _factors(choices: Sequence[Choice]) -> dict[str, NDArray[np.float64]]:
     """Return the columns of numbers that each factor makes of choices, where they differ."""
     units = sorted(set().union(*(choice.mask for choice in choices)))
-    methods = pd.DataFrame(
-        [
-            {"method": choice.method}
-            | {f"{choice.method}.{name}": value for name, value in choice.method_settings}
-            for choice in choices
-        ]
-    )
+    methods = pd.DataFrame(list(map(_method_row, choices)))
     factors = {
         "mask": np.array([[unit in choice.mask for unit in units] for choice in choices], float),
         "method": pd.get_dummies(methods, dtype=float).fillna(0.0).to_numpy(np.float64),
         "rate": np.log([[choice.lr] for choice in choices]),
     }
     return {name: x for name, x in factors.items() if x.size and x.std(axis=0).any()}
+
+
+def _method_row(choice: Choice) -> dict[str, Setting]:
+    """Return the method of a choice and its settings, each under a name of its own."""
+    settings = {f"{choice.method}.{name}": value for name, value in choice.method_settings}
+    return {"method": choice.method, **settings}
 
 
 def _explained(

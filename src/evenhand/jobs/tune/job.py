@@ -74,7 +74,7 @@ def tune(
     where = settings.storage or str(out / "study.db")
     with open_engine(settings) as engine, storage_errors(where):
         _check_storage(task, settings, out, competing)
-        run = begin("tune", task, out, [one.name for one in competing], overwrite=overwrite)
+        run = begin("tune", task, out, [result.name for result in competing], overwrite=overwrite)
         say(_forecast(task, settings, competing))
         storage = open_storage(settings.storage) if settings.storage else open_run_storage(run)
         if overwrite:  # elsewhere than in the run directory, its studies are still there
@@ -84,7 +84,7 @@ def tune(
         job = Job(task, fits, rule, storage, engine)
         results = _search_all(job, allowed, competing)
         run.note(notes=(*run.record.notes, *search_notes(job, allowed, results)))
-        deliver_all(fits, [delivery_of(job, one) for one in results], engine)
+        deliver_all(fits, [delivery_of(job, result) for result in results], engine)
     run.note(notes=(*run.record.notes, *method_warnings(run)))
     write_search(job, results)
     with run.phase("evaluation"):
@@ -96,9 +96,11 @@ def tune(
 def _search_all(job: Job, allowed: Allowed, competing: Sequence[Contender]) -> list[Searched]:
     """Search the baselines, then FairTune, which starts from them; its result comes first."""
     fairtune, *others = competing
-    baselines = [search_contender(job, one) for one in others]
-    tuned = [known for one in baselines if (known := one.tuned()) is not None]
-    contained = [one.chosen for one in baselines if one.contender.mask is not None]
+    baselines = [search_contender(job, contender) for contender in others]
+    tuned = [result for contender in baselines if (result := contender.tuned()) is not None]
+    contained = [
+        contender.chosen for contender in baselines if contender.contender.mask is not None
+    ]
     start = start_of(job.task, job.fits.settings, allowed, tuned)
     return [search_contender(job, fairtune, start, contained), *baselines]
 
@@ -114,12 +116,12 @@ def _check_storage(
 
 
 def _study_names(competing: Sequence[Contender]) -> list[str]:
-    return [name for one in competing for name in (one.name, one.confirmation)]
+    return [name for contender in competing for name in (contender.name, contender.confirmation)]
 
 
 def _forecast(task: Task, settings: TuneSettings, competing: Sequence[Contender]) -> str:
     again = settings.confirm * settings.confirm_seeds
-    fits = sum(int(min(settings.trials, one.space.size)) + again for one in competing)
+    fits = sum(int(min(settings.trials, contender.space.size)) + again for contender in competing)
     minutes = fits * seconds_per_fit(task) / settings.workers / 60
     last = f" and {counted(again, 'fit')} to confirm each" if again else ""
     beside = f", {settings.workers} at a time" if settings.workers > 1 else ""

@@ -50,8 +50,12 @@ def search_notes(job: Job, allowed: Allowed, results: Sequence[Searched]) -> lis
     return [
         _terms(job, results),
         *(f"{name} is no part of the search: {why}" for name, why in allowed.refused.items()),
-        *(_from_elsewhere(one) for one in results if one.chosen.study != one.contender.name),
-        *(_median(job, one) for one in results if len(one.chosen.seeds) > 1),
+        *(
+            _from_elsewhere(result)
+            for result in results
+            if result.chosen.study != result.contender.name
+        ),
+        *(_median(job, result) for result in results if len(result.chosen.seeds) > 1),
     ]
 
 
@@ -63,7 +67,9 @@ def method_warnings(run: Run) -> list[str]:
 
 def _terms(job: Job, results: Sequence[Searched]) -> str:
     settings = job.fits.settings
-    contained = [one.contender.name for one in results[1:] if one.contender.mask is not None]
+    contained = [
+        result.contender.name for result in results[1:] if result.contender.mask is not None
+    ]
     more = (
         f" {FAIRTUNE} may also choose what {listed(contained)} chose, which "
         f"{_containing(job, contained)}."
@@ -77,7 +83,7 @@ def _terms(job: Job, results: Sequence[Searched]) -> str:
         else ""
     )
     return (
-        f"Each of {listed([one.contender.name for one in results])} had up to "
+        f"Each of {listed([result.contender.name for result in results])} had up to "
         f"{counted(settings.trials, 'trial')} of its own, of {counted(settings.epochs, 'epoch')} "
         f"each, at learning rates from {settings.lr_min:g} to {settings.lr_max:g}{again}.{more}"
     )
@@ -102,9 +108,9 @@ def _median(job: Job, result: Searched) -> str:
     chosen, targets = result.chosen, job.task.targets
     seed = chosen.median(targets, job.rule)
     values = [
-        f"{values[0]:.3f} (seed {one})"
-        for one, values in zip(chosen.seeds, chosen.again, strict=True)
-        if one != seed
+        f"{values[0]:.3f} (seed {other_seed})"
+        for other_seed, values in zip(chosen.seeds, chosen.again, strict=True)
+        if other_seed != seed
     ]
     mine = chosen.again[chosen.seeds.index(seed), 0]
     two = len(chosen.seeds) == 2
@@ -119,21 +125,21 @@ def _median(job: Job, result: Searched) -> str:
 def write_search(job: Job, results: Sequence[Searched]) -> None:
     """Write ``trials.csv`` and ``search.json``, once all fits have been scored."""
     root = job.fits.run.root
-    trials = pd.concat([table for one in results for table in one.tables])
+    trials = pd.concat([table for result in results for table in result.tables])
     write_csv(root / "trials.csv", trials)
     targets = [
         {
-            "name": one.name,
-            "direction": one.direction,
-            "bound": one.pessimistic,
+            "name": entry.name,
+            "direction": entry.direction,
+            "bound": entry.pessimistic,
         }
-        for one in job.task.targets
+        for entry in job.task.targets
     ]
     facts = {
         "schema": 1,
         "objectives": targets,
         "pick": job.fits.settings.pick or "ideal",
-        "studies": [_facts(one, job) for one in results],
+        "studies": [_facts(result, job) for result in results],
     }
     write_json(root / "search.json", facts)
 
@@ -157,7 +163,7 @@ def _facts(result: Searched, job: Job) -> dict[str, Any]:
         "trained": int((table["state"].isin(TRAINED) & ~adopted).sum()),
         "adopted": int(adopted.sum()),
         "front": table.loc[table["pareto"], "number"].tolist(),
-        "confirmed": [one.facts(targets) for one in confirmed],
+        "confirmed": [candidate.facts(targets) for candidate in confirmed],
         "fits": [_fit(job, result, seed) for seed in chosen.seeds] if confirmed else [],
         "units": unit_importance(table, targets),
         **_of_methods(result, table, targets),
@@ -193,15 +199,15 @@ def _fit(job: Job, result: Searched, seed: int) -> dict[str, Any]:
     left_out = excluded_groups(settings.exclude_group, groups)
     targets = job.task.targets
     owners = rows.table["patient_id"].to_numpy()
-    given = (rows.labels, rows.scores, groups, left_out)
-    test = [one.value(*given, patients=owners) for one in targets]
+    on_rows = (rows.labels, rows.scores, groups, left_out)
+    test = [each.value(*on_rows, patients=owners) for each in targets]
     table = metric_rows(
         predictions, settings.attribute, model=name, seed=settings.seed, plan=AUC_ALONE
     )
     return {
         "seed": seed,
-        "val": {one.name: null_if_nan(value) for one, value in zip(targets, val, strict=True)},
-        "test": {one.name: null_if_nan(value) for one, value in zip(targets, test, strict=True)},
+        "val": {each.name: null_if_nan(value) for each, value in zip(targets, val, strict=True)},
+        "test": {each.name: null_if_nan(value) for each, value in zip(targets, test, strict=True)},
         "auc": [
             {
                 "attribute": row["attribute"],

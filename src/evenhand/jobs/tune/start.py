@@ -72,8 +72,8 @@ def _start_of_masks(
     family = mask_family(model.backbone, settings.family)
     space = partial(fairtune_space, task, settings, allowed)
     masks = {one.name: one.mask for one in tuned}
-    known = {name: masks.get(name) or _known_mask(name, model) for name in (*KNOWN, *masks)}
-    units = {n: find_units(model.backbone, m) for n, m in known.items() if m is not None}
+    baselines = {name: masks.get(name) or _known_mask(name, model) for name in (*KNOWN, *masks)}
+    units = {n: find_units(model.backbone, m) for n, m in baselines.items() if m is not None}
     always = frozenset(unit.name for unit in family.always)
     written = {
         name: mask

@@ -82,10 +82,10 @@ class Cdann(TrainingMethod):
             return plain
         if features is None:
             raise EvenhandError("cdann needs the features that the head takes; pass them to loss.")
-        known = groups >= 0
-        if not known.any():
+        has_group = groups >= 0
+        if not has_group.any():
             return plain
-        shown, label, level = features[known].float(), labels[known], groups[known]
+        shown, label, level = features[has_group].float(), labels[has_group], groups[has_group]
         if torch.is_grad_enabled():
             for _ in range(self.steps):
                 self._train_discriminator(shown.detach(), label, level)

@@ -61,8 +61,8 @@ class DomainIndependent(TrainingMethod):
         cells = self.known_cells()
         heads = logits.view(len(logits), len(cells.levels), cells.classes) + self.priors.to(logits)
         own = heads.gather(1, groups.clamp(min=0)[:, None, None].expand(-1, 1, cells.classes))
-        known = (groups >= 0)[:, None]
-        return self.plain_loss(own[:, 0].where(known, heads.mean(dim=1)), labels)
+        has_group = (groups >= 0)[:, None]
+        return self.plain_loss(own[:, 0].where(has_group, heads.mean(dim=1)), labels)
 
 
 METHOD = DomainIndependent

@@ -108,8 +108,8 @@ class GroupBalance(TrainingMethod):
             size = min(map(len, members))
             drawn = [rng.permutation(rows)[:size] for rows in members]
         else:
-            known = sum(map(len, members))
-            sizes = np.bincount(rng.integers(len(members), size=known), minlength=len(members))
+            total = sum(map(len, members))
+            sizes = np.bincount(rng.integers(len(members), size=total), minlength=len(members))
             drawn = [rng.choice(rows, size) for rows, size in zip(members, sizes, strict=True)]
         return rng.permutation(np.concatenate([*drawn, unknown]))
 

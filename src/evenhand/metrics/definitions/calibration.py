@@ -21,13 +21,13 @@ BY_CHANCE = "chance alone moves bins off the diagonal, so resamples never come n
     source="Naeini et al., AAAI 2015; 10 equal bins",
     no_interval=BY_CHANCE,
 )
-def ece(of: Bins) -> Floats:
+def ece(cells: Bins) -> Floats:
     """Mean distance (expected calibration error) of label and probability over bins.
 
     Misleads in small groups: the fewer samples, the more chance raises it, even for a calibrated
     model; so it has no interval. Compare groups by squared_calibration_error.
     """
-    error: Floats = np.abs(of.excess).sum(axis=1) / of.count
+    error: Floats = np.abs(cells.excess).sum(axis=1) / cells.count
     return error
 
 
@@ -39,7 +39,7 @@ def ece(of: Bins) -> Floats:
     share=False,
     source="Kumar et al., NeurIPS 2019, debiased; over pairs of patients; 10 equal bins",
 )
-def squared_calibration_error(of: BinPairs) -> Floats:
+def squared_calibration_error(pairs: BinPairs) -> Floats:
     """Mean squared distance of label and probability over bins, without bias; may be below 0.
 
     The square of a bin's mean distance is estimated by the mean product of the distances of two
@@ -49,9 +49,9 @@ def squared_calibration_error(of: BinPairs) -> Floats:
     Misleads where errors in opposite directions cancel within a bin; and its unit is the square of
     a probability.
     """
-    defined = of.pairs > 0
-    square = np.divide(of.product, of.pairs, out=np.zeros_like(of.pairs), where=defined)
-    count = of.count * defined
+    defined = pairs.pairs > 0
+    square = np.divide(pairs.product, pairs.pairs, out=np.zeros_like(pairs.pairs), where=defined)
+    count = pairs.count * defined
     error: Floats = (count * square).sum(axis=1) / count.sum(axis=1)
     return error
 

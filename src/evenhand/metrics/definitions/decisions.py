@@ -65,15 +65,15 @@ def balanced_accuracy(n: Cells) -> Floats:
     share=False,
     source="Matthews, Biochim. Biophys. Acta 1975; Gorodkin, Comput. Biol. Chem. 2004",
 )
-def mcc(of: Confusion) -> Floats:
+def mcc(table: Confusion) -> Floats:
     """Correlation of labels and decisions (Matthews), −1 to 1; 0 is chance.
 
     Misleads across groups whose prevalence differs: with the same sensitivity and specificity it
     is lower where cases are rarer.
     """
-    by_label, by_decision = of.count.sum(axis=2), of.count.sum(axis=1)
+    by_label, by_decision = table.count.sum(axis=2), table.count.sum(axis=1)
     rows = by_label.sum(axis=1)
-    hits = np.trace(of.count, axis1=1, axis2=2)
+    hits = np.trace(table.count, axis1=1, axis2=2)
     together = hits * rows - (by_label * by_decision).sum(axis=1)
     label, decision = (rows**2 - (by**2).sum(axis=1) for by in (by_label, by_decision))
     coefficient: Floats = together / np.sqrt(label * decision)

@@ -29,13 +29,13 @@ def auc(counts: Pairs) -> Floats:
     requires=("positives",),
     source="Buckley & Voorhees, SIGIR 2000 (average precision, no interpolation)",
 )
-def auprc(at: Curve) -> Floats:
+def auprc(curve: Curve) -> Floats:
     """Area under the precision–recall curve, as average precision."""
-    flagged = at.tp + at.fp
+    flagged = curve.tp + curve.fp
     # The highest scores may not be drawn at all: nothing is flagged there, and recall stays 0.
-    precision = np.divide(at.tp, flagged, out=np.zeros_like(flagged), where=flagged > 0)
-    gained = np.diff(at.tp, axis=1, prepend=0.0)
-    area: Floats = (gained * precision).sum(axis=1) / at.tp[:, -1]
+    precision = np.divide(curve.tp, flagged, out=np.zeros_like(flagged), where=flagged > 0)
+    gained = np.diff(curve.tp, axis=1, prepend=0.0)
+    area: Floats = (gained * precision).sum(axis=1) / curve.tp[:, -1]
     return area
 
 
@@ -54,7 +54,7 @@ def _gains(tp: Floats, fp: Floats, positives: Floats, negatives: Floats) -> tupl
     share=False,
     source="Flach & Kull, NeurIPS 2015",
 )
-def auprg(at: Curve) -> Floats:
+def auprg(curve: Curve) -> Floats:
     """Area under the precision–recall–gain curve; 0 is chance at every prevalence.
 
     The curve starts where recall is the prevalence, that is, where recall gain is 0; between two
@@ -63,7 +63,7 @@ def auprg(at: Curve) -> Floats:
     Misleads where few are to be flagged: thresholds with a recall below the prevalence do not
     count, so a higher prevalence leaves out more of the curve.
     """
-    tp, fp = (np.concatenate([np.zeros_like(n[:, :1]), n], axis=1) for n in (at.tp, at.fp))
+    tp, fp = (np.concatenate([np.zeros_like(n[:, :1]), n], axis=1) for n in (curve.tp, curve.fp))
     positives, negatives = tp[:, -1:], fp[:, -1:]
     start = positives**2 / (positives + negatives)  # true positives where recall gain is 0
     step = np.diff(tp, axis=1)
@@ -141,9 +141,9 @@ OPERATING_POINT = "Park et al., J. Nucl. Med. 2004; the best point that the data
     source=OPERATING_POINT,
     at=0.9,
 )
-def sensitivity_at_specificity(of: Curve, at: float) -> Floats:
+def sensitivity_at_specificity(curve: Curve, at: float) -> Floats:
     """Largest sensitivity of any threshold with a specificity of at least {at} in the group."""
-    return _highest(of.tp / of.tp[:, -1:], of.fp / of.fp[:, -1:], 1 - at)
+    return _highest(curve.tp / curve.tp[:, -1:], curve.fp / curve.fp[:, -1:], 1 - at)
 
 
 @metric(
@@ -157,7 +157,7 @@ def sensitivity_at_specificity(of: Curve, at: float) -> Floats:
     source=OPERATING_POINT,
     at=0.1,
 )
-def sensitivity_at_shared_fpr(of: Curve, at: float) -> Floats:
+def sensitivity_at_shared_fpr(curve: Curve, at: float) -> Floats:
     """Sensitivity at the one threshold with a false positive rate of at most {at} over all groups.
 
     The negatives of all groups set the threshold; the sensitivity is that of the group.
@@ -165,7 +165,7 @@ def sensitivity_at_shared_fpr(of: Curve, at: float) -> Floats:
     Misleads about false alarms: {at} is the rate of all groups together, and the rate of one group
     may be far from it.
     """
-    return _highest(of.tp / of.tp[:, -1:], of.fp / of.fp[:, -1:], at)
+    return _highest(curve.tp / curve.tp[:, -1:], curve.fp / curve.fp[:, -1:], at)
 
 
 @metric(
@@ -177,9 +177,9 @@ def sensitivity_at_shared_fpr(of: Curve, at: float) -> Floats:
     source=OPERATING_POINT,
     at=0.9,
 )
-def specificity_at_sensitivity(of: Curve, at: float) -> Floats:
+def specificity_at_sensitivity(curve: Curve, at: float) -> Floats:
     """Largest specificity of any threshold with a sensitivity of at least {at} in the group."""
-    missed, spared = 1 - of.tp / of.tp[:, -1:], 1 - of.fp / of.fp[:, -1:]
+    missed, spared = 1 - curve.tp / curve.tp[:, -1:], 1 - curve.fp / curve.fp[:, -1:]
     return _highest(spared, missed, 1 - at)
 
 
@@ -193,9 +193,9 @@ def specificity_at_sensitivity(of: Curve, at: float) -> Floats:
     source="Vickers & Elkin, Med. Decis. Making 2006",
     at=0.1,
 )
-def net_benefit_at(of: Curve, at: float) -> Floats:
+def net_benefit_at(curve: Curve, at: float) -> Floats:
     """Net benefit if cases are flagged from a probability of {at} up, whatever the threshold."""
-    flagged = int(np.count_nonzero(of.score >= at))
-    tp, fp = (cell[:, flagged - 1] if flagged else 0.0 for cell in (of.tp, of.fp))
-    benefit: Floats = (tp - fp * at / (1 - at)) / (of.tp[:, -1] + of.fp[:, -1])
+    flagged = int(np.count_nonzero(curve.score >= at))
+    tp, fp = (cell[:, flagged - 1] if flagged else 0.0 for cell in (curve.tp, curve.fp))
+    benefit: Floats = (tp - fp * at / (1 - at)) / (curve.tp[:, -1] + curve.fp[:, -1])
     return benefit

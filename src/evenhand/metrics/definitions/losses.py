@@ -83,7 +83,7 @@ def _by_label(rows: Scored) -> list[Floats]:
     share=False,
     source="Steyerberg et al., Epidemiology 2010 (scaled Brier score)",
 )
-def brier_skill(of: Skill) -> Floats:
+def brier_skill(skill: Skill) -> Floats:
     """Relative reduction of the Brier score against giving everybody the prevalence.
 
     1 is perfect, 0 no better than the group's own prevalence, below 0 worse.
@@ -91,9 +91,9 @@ def brier_skill(of: Skill) -> Floats:
     Misleads across groups whose prevalence differs: each group is compared with its own prevalence,
     so the same probabilities have less skill where cases are rare.
     """
-    count = of.labels.sum(axis=1)
-    reference = 1 - ((of.labels / count[:, None]) ** 2).sum(axis=1)
-    if of.labels.shape[1] == 2:  # squared errors of one probability, not of both
+    count = skill.labels.sum(axis=1)
+    reference = 1 - ((skill.labels / count[:, None]) ** 2).sum(axis=1)
+    if skill.labels.shape[1] == 2:  # squared errors of one probability, not of both
         reference = reference / 2
-    skill: Floats = 1 - of.total / count / reference
-    return skill
+    relative: Floats = 1 - skill.total / count / reference
+    return relative

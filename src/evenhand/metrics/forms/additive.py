@@ -44,11 +44,11 @@ class Additive:
         return np.stack(sums, axis=1)
 
 
-def sums_of(of: NDArray[np.intp], feature: NDArray[Any], count: int) -> Floats:
+def sums_of(owner: NDArray[np.intp], feature: NDArray[Any], count: int) -> Floats:
     """Add up a feature ``(n,)`` of rows that are numbered ``of`` ``(n,)``, 0 … count - 1."""
     if np.issubdtype(feature.dtype, np.floating):
         # Added up in the order of the values, the last bit does not depend on that of the rows.
-        order = np.lexsort((feature, of))
-        of, feature = of[order], feature[order]
-    sums = np.bincount(of, weights=feature, minlength=count)
+        order = np.lexsort((feature, owner))
+        owner, feature = owner[order], feature[order]
+    sums = np.bincount(owner, weights=feature, minlength=count)
     return sums.astype(np.float64, copy=False)

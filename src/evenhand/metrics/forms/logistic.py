@@ -70,11 +70,11 @@ class Logistic:
 
         def fit(weights: Weights) -> tuple[Line, Floats, Floats, Floats]:
             w = weights.take(patient, axis=1).astype(np.float64)
-            found = _newton(x, y, w, start, self.free_slope)
+            lines = _newton(x, y, w, start, self.free_slope)
             # From the solution of all rows it takes half the steps, and can overshoot.
-            failed = np.flatnonzero(np.isnan(found[0]))
-            found[:, failed] = _newton(x, y, w[failed], flat, self.free_slope)
-            return Line(*found), x, y, w
+            failed = np.flatnonzero(np.isnan(lines[0]))
+            lines[:, failed] = _newton(x, y, w[failed], flat, self.free_slope)
+            return Line(*lines), x, y, w
 
         return fit
 
@@ -90,20 +90,20 @@ def _newton(x: Floats, y: Floats, weights: Floats, start: Floats, free_slope: bo
 
     Returns intercepts and slopes ``(2, b)``. A resample that has converged is left alone.
     """
-    found = np.full((2, len(weights)), np.nan)
+    lines = np.full((2, len(weights)), np.nan)
     active = np.flatnonzero(_has_solution(x, y, weights, free_slope))
-    at = np.repeat(start[:, None], len(active), axis=1)
+    line = np.repeat(start[:, None], len(active), axis=1)
     for _ in range(STEPS):
-        step = _step(x, y, weights[active], at, free_slope)
-        at = at + step
+        step = _step(x, y, weights[active], line, free_slope)
+        line = line + step
         size = np.abs(step).max(axis=0)
         done = size < TOLERANCE
-        found[:, active[done]] = at[:, done]
+        lines[:, active[done]] = line[:, done]
         going = ~done & np.isfinite(size)
         if not going.any():
             break
-        active, at = active[going], at[:, going]
-    return found
+        active, line = active[going], line[:, going]
+    return lines
 
 
 def _has_solution(x: Floats, y: Floats, weights: Floats, free_slope: bool) -> NDArray[np.bool_]:
@@ -122,9 +122,9 @@ def _has_solution(x: Floats, y: Floats, weights: Floats, free_slope: bool) -> ND
     return overlap
 
 
-def _step(x: Floats, y: Floats, weights: Floats, at: Floats, free_slope: bool) -> Floats:
+def _step(x: Floats, y: Floats, weights: Floats, line: Floats, free_slope: bool) -> Floats:
     """Return Newton's steps ``(2, b)``; not finite where the curvature is none."""
-    mean = expit(at[0][:, None] + at[1][:, None] * x)
+    mean = expit(line[0][:, None] + line[1][:, None] * x)
     residual, variance = weights * (y - mean), weights * mean * (1 - mean)
     g0, h00 = residual.sum(axis=1), variance.sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):

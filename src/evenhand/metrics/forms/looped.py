@@ -23,9 +23,11 @@ def looped(rows: Scored) -> Callable[[Weights], Repeated]:
         ) -> Floats:
             values = np.full(len(weights), np.nan)
             for number, drawn in enumerate(weights):
-                at = np.repeat(np.arange(len(rows)), drawn[rows.patients])
-                if len(at):
-                    values[number] = function(rows.labels[at], rows.scores[at], rows.decisions[at])
+                drawn_rows = np.repeat(np.arange(len(rows)), drawn[rows.patients])
+                if len(drawn_rows):
+                    values[number] = function(
+                        rows.labels[drawn_rows], rows.scores[drawn_rows], rows.decisions[drawn_rows]
+                    )
             return values
 
         return call

@@ -48,7 +48,7 @@ class Scan:
 
     def __init__(self, rows: Scored, places: Places, patients: int, resamples: int) -> None:
         self._patients = patients
-        self._sizes = np.array([len(at) for at in places])
+        self._sizes = np.array([len(members) for members in places])
         total = int(self._sizes.sum())
         most = max(1, total // max(1, len(places)))
         self._length = int(np.clip(total * resamples // CELLS, 1, min(LONGEST, most)))
@@ -61,11 +61,11 @@ class Scan:
 
     def __call__(self, drawn: Weights) -> Pairs:
         """Return the counts ``(G * b,)``, group by group, from weights ``(P + 1, b)``."""
-        found = [self._count(*walk, drawn) for walk in self._walks]
-        ordered, positives, negatives = found[0]
-        if len(found) > 1:  # tied negatives counted not at all, and as if they were below
-            ordered = (ordered + found[1][0]) / 2
-        return Pairs(*(of.ravel() for of in (ordered, positives, negatives)))
+        counts = [self._count(*walk, drawn) for walk in self._walks]
+        ordered, positives, negatives = counts[0]
+        if len(counts) > 1:  # tied negatives counted not at all, and as if they were below
+            ordered = (ordered + counts[1][0]) / 2
+        return Pairs(*(count.ravel() for count in (ordered, positives, negatives)))
 
     def _order(
         self, rows: Scored, places: Places, *, positives_first: bool
@@ -74,25 +74,25 @@ class Scan:
         first = -rows.labels if positives_first else rows.labels
         rank = np.empty(len(rows), dtype=np.intp)
         rank[np.lexsort((first, rows.scores))] = np.arange(len(rows))
-        at = np.concatenate([of[np.argsort(rank[of])] for of in places])
-        score, label = rows.scores[at], rows.labels[at]
+        ordered = np.concatenate([members[np.argsort(rank[members])] for members in places])
+        score, label = rows.scores[ordered], rows.labels[ordered]
         group = np.repeat(np.arange(len(places)), self._sizes)
         alike = (score[1:] == score[:-1]) & (group[1:] == group[:-1])
-        return at, bool((alike & (label[1:] != label[:-1])).any())
+        return ordered, bool((alike & (label[1:] != label[:-1])).any())
 
     def _walk(
-        self, rows: Scored, at: NDArray[np.intp]
+        self, rows: Scored, ordered: NDArray[np.intp]
     ) -> tuple[NDArray[np.intp], NDArray[np.uint8]]:
         """Return which patients ``(L, C)`` and which positives ``(L, C, 1)`` each step takes."""
         chunks = -(-self._sizes // self._length)
-        first_row, first_chunk = (np.cumsum(of) - of for of in (self._sizes, chunks))
-        place = np.arange(len(at)) - np.repeat(first_row, self._sizes)
+        first_row, first_chunk = (np.cumsum(number) - number for number in (self._sizes, chunks))
+        place = np.arange(len(ordered)) - np.repeat(first_row, self._sizes)
         chunk = np.repeat(first_chunk, self._sizes) + place // self._length
         shape = self._length, int(chunks.sum())
         patient = np.full(shape, self._patients)  # past all patients the weight is 0
         positive = np.zeros((*shape, 1), dtype=np.uint8)
-        patient[place % self._length, chunk] = rows.members[rows.patients[at]]
-        positive[place % self._length, chunk, 0] = rows.labels[at] == 1
+        patient[place % self._length, chunk] = rows.members[rows.patients[ordered]]
+        positive[place % self._length, chunk, 0] = rows.labels[ordered] == 1
         return patient, positive
 
     def _count(
@@ -113,7 +113,7 @@ class Scan:
             ordered += wide
             wide[...] = weight
             downs += wide
-        return self._by_group(*(of.astype(np.int64) for of in (ordered, ups, downs)))
+        return self._by_group(*(count.astype(np.int64) for count in (ordered, ups, downs)))
 
     def _by_group(
         self, ordered: NDArray[np.int64], ups: NDArray[np.int64], downs: NDArray[np.int64]
@@ -124,12 +124,12 @@ class Scan:
         starts = (np.cumsum(chunks) - chunks)[there]
         below = np.cumsum(downs, axis=0) - downs
         below -= np.repeat(below[starts], chunks[there], axis=0)
-        found = []
-        for of in (ordered + ups * below, ups, downs):
-            every = np.zeros((len(chunks), of.shape[1]))
-            every[there] = np.add.reduceat(of, starts, axis=0)
-            found.append(every)
-        return found[0], found[1], found[2]
+        sums = []
+        for counts in (ordered + ups * below, ups, downs):
+            every = np.zeros((len(chunks), counts.shape[1]))
+            every[there] = np.add.reduceat(counts, starts, axis=0)
+            sums.append(every)
+        return sums[0], sums[1], sums[2]
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,9 +27,9 @@ class Mean:
         return self.total / self.count
 
 
-def rowwise(of: Callable[[Scored], NDArray[Any]]) -> Additive:
-    """Make the form whose summary is the mean of ``of(rows)``, values ``(n,)``."""
+def rowwise(value: Callable[[Scored], NDArray[Any]]) -> Additive:
+    """Make the form whose summary is the mean of ``value(rows)``, values ``(n,)``."""
     return Additive(
-        features=lambda rows: [of(rows), np.ones(len(rows), dtype=np.bool_)],
+        features=lambda rows: [value(rows), np.ones(len(rows), dtype=np.bool_)],
         summary=lambda sums: Mean(*sums.T),
     )

@@ -23,10 +23,10 @@ DROPPED_CHANNELS = 0.15  # share
 def view_series(series: Tensor, generator: Generator) -> Tensor:
     """Return one view of each standardised series ``(B, C, T)``, NaN where not observed."""
     count, channels, length = series.shape
-    at = _steps(count, length, generator)
-    at = at + length * torch.arange(count, device=series.device)[:, None]
+    position = _steps(count, length, generator)
+    position = position + length * torch.arange(count, device=series.device)[:, None]
     steps = series.movedim(1, 2).reshape(-1, channels)  # as batches lie in memory: no copy
-    moved = steps.index_select(0, at.flatten()).view(count, length, channels)
+    moved = steps.index_select(0, position.flatten()).view(count, length, channels)
     factor, spread = change(count, channels, generator)
     spans, dropped = hide(count, length, channels, generator)
     # NaN in a factor hides what it multiplies, so that masks take no pass of their own.

@@ -159,7 +159,7 @@ def _exact(
 ) -> dict[str, dict[str, Tensor]]:
     """Return the squares by autograd, a sample at a time."""
     chosen = {name: p for name, p in model.named_parameters() if name in set(names)}
-    asked = [parameter.requires_grad for parameter in chosen.values()]
+    were_trainable = [parameter.requires_grad for parameter in chosen.values()]
     for parameter in chosen.values():
         parameter.requires_grad_(True)
     try:
@@ -171,7 +171,7 @@ def _exact(
             squares[sample] = {n: g.square() for n, g in zip(chosen, own, strict=True)}
         return squares
     finally:
-        for parameter, before in zip(chosen.values(), asked, strict=True):
+        for parameter, before in zip(chosen.values(), were_trainable, strict=True):
             parameter.requires_grad_(before)
 
 

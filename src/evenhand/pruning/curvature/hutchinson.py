@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from evenhand.networks.calling import Forward, call, logits_of, take
 from evenhand.pruning.curvature.loss import PLAIN, Loss
+from evenhand.pruning.curvature.noise import report_noise, thinned
 from evenhand.pruning.curvature.types import Curvature, GroupBatch
 from evenhand.pruning.registry import register_estimator
 
@@ -21,7 +22,8 @@ def hutchinson(draws: int, rng: torch.Generator, loss: Loss = PLAIN) -> Curvatur
     """Return the mean of z ⊙ Hz over random signs z (Bekas et al., Appl. Numer. Math. 2007).
 
     Any layer will do, and h may be negative, as the Hessian's may. Each draw takes a second
-    backward pass for each group, and is noisy where the Hessian is far from diagonal.
+    backward pass for each group, and is noisy where the Hessian is far from diagonal. How noisy is
+    logged: the rank correlation of two halves of the draws, and how many would do.
     """
 
     def curvature(
@@ -32,16 +34,18 @@ def hutchinson(draws: int, rng: torch.Generator, loss: Loss = PLAIN) -> Curvatur
     ) -> dict[Any, dict[str, Tensor]]:
         model.eval()
         chosen = {name: p for name, p in model.named_parameters() if name in set(names)}
-        asked = [parameter.requires_grad for parameter in chosen.values()]
+        were_trainable = [parameter.requires_grad for parameter in chosen.values()]
         sums: dict[Any, dict[str, Tensor]] = {}
         counts: dict[Any, Tensor | float] = {}
+        step = thinned(chosen)
+        halves: dict[Any, tuple[Tensor, Tensor]] = {}
         for parameter in chosen.values():
             parameter.requires_grad_(True)
         try:
             with sdpa_kernel(SDPBackend.MATH):  # the others cannot be differentiated twice
                 for batch in batches:
                     for group, rows in batch.rows.items():
-                        of = sums.setdefault(
+                        totals = sums.setdefault(
                             group, {name: torch.zeros_like(p) for name, p in chosen.items()}
                         )
                         logits = logits_of(model, take(batch.inputs, rows), forward)
@@ -51,13 +55,16 @@ def hutchinson(draws: int, rng: torch.Generator, loss: Loss = PLAIN) -> Curvatur
                         counts[group] = counts.get(group, 0.0) + weight
                         total = loss.losses(logits, labels).sum()
                         if total.requires_grad:  # it does not where none of them leads to it
-                            _add(total, chosen, of, draws, rng)
+                            added = _add(total, chosen, totals, draws, rng, step)
+                            earlier = halves.get(group, (0.0, 0.0))
+                            halves[group] = (earlier[0] + added[0], earlier[1] + added[1])
         finally:
-            for parameter, before in zip(chosen.values(), asked, strict=True):
+            for parameter, before in zip(chosen.values(), were_trainable, strict=True):
                 parameter.requires_grad_(before)
+        report_noise(halves, draws)
         return {
-            group: {name: total / (draws * counts[group]) for name, total in of.items()}
-            for group, of in sums.items()
+            group: {name: total / (draws * counts[group]) for name, total in totals.items()}
+            for group, totals in sums.items()
         }
 
     return curvature
@@ -69,15 +76,25 @@ def _add(
     into: dict[str, Tensor],
     draws: int,
     rng: torch.Generator,
-) -> None:
-    """Add the draws' z ⊙ Hz of a loss."""
-    of = list(parameters.values())
-    first = grad(loss, of, create_graph=True, materialize_grads=True)
+    step: int,
+) -> tuple[Tensor, Tensor]:
+    """Add the draws' z ⊙ Hz of a loss; return its sums over two halves, of every step-th number."""
+    tensors = list(parameters.values())
+    halves: list[list[Tensor]] = [[], []]
+    first = grad(loss, tensors, create_graph=True, materialize_grads=True)
     for draw in range(draws):
-        signs = [_signs(p, rng) for p in of]
-        second = grad(first, of, signs, retain_graph=draw < draws - 1, materialize_grads=True)
+        signs = [_signs(p, rng) for p in tensors]
+        second = grad(first, tensors, signs, retain_graph=draw < draws - 1, materialize_grads=True)
         for total, sign, product in zip(into.values(), signs, second, strict=True):
             total.addcmul_(sign, product)
+        if draw < draws - draws % 2:
+            thin = [(sign * hz).flatten()[::step] for sign, hz in zip(signs, second, strict=True)]
+            halves[draw % 2].append(torch.cat(thin))
+    return _sum(halves[0], loss), _sum(halves[1], loss)
+
+
+def _sum(terms: Sequence[Tensor], like: Tensor) -> Tensor:
+    return torch.stack(list(terms)).sum(0) if terms else like.new_zeros(1)
 
 
 def _signs(like: Tensor, rng: torch.Generator) -> Tensor:

@@ -47,14 +47,14 @@ def summed_squares(directions: Directions, loss: Loss) -> Curvature:
                 loss.check(model, logits, batch.labels)
                 weights = loss.weights(batch.labels, logits.detach())
                 reached = logits.requires_grad  # it is not where no tapped layer leads to them
-                found = directions(logits.detach(), batch.labels) if reached else ()
-                for number, direction in enumerate(found, 1):
-                    torch.autograd.backward(logits, direction, retain_graph=number < len(found))
+                drawn = directions(logits.detach(), batch.labels) if reached else ()
+                for number, direction in enumerate(drawn, 1):
+                    torch.autograd.backward(logits, direction, retain_graph=number < len(drawn))
                 for group, rows in batch.rows.items():
                     counts[group] = counts.get(group, 0.0) + weights[rows].sum()
         return {
-            group: {name: total.div_(counts[group]) for name, total in of.items()}
-            for group, of in sums.by_group.items()
+            group: {name: total.div_(counts[group]) for name, total in totals.items()}
+            for group, totals in sums.by_group.items()
         }
 
     return curvature
@@ -151,10 +151,10 @@ class _Sums:
                 f"a sample's gradient cannot be told apart.{ADVICE}"
             )
         if windows > 1:  # one after another, which the check against autograd confirms
-            x = x.unflatten(0, (self.size, windows))
+            x = x.reshape(self.size, windows, *x.shape[1:])
 
         def add(grad: Tensor) -> None:
-            split = grad.unflatten(0, (self.size, windows)) if windows > 1 else grad
+            split = grad.reshape(*x.shape[:-1], grad.shape[-1]) if windows > 1 else grad
             self._add_layer(tapped, x, split)
 
         return self._tap(output, add)
@@ -347,10 +347,10 @@ def _zeros(parameter: Tensor) -> Tensor:
 @contextmanager
 def _frozen(model: nn.Module) -> Iterator[None]:
     """Let no parameter ask for its gradient while the block runs."""
-    asked = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     model.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter in asked:
+        for parameter in trainable:
             parameter.requires_grad_(True)

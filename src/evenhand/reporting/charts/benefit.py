@@ -83,7 +83,9 @@ def benefit_view(parts: Mapping[str, Scored], positive: str) -> BenefitView:
     across = axis_over([0.0, THRESHOLDS[-1]])
     up = axis_over([LOWEST, *_heights(curves.values())])
     return BenefitView(
-        pictures=tuple(_picture(name, of, (across, up), positive) for name, of in curves.items()),
+        pictures=tuple(
+            _picture(name, curve, (across, up), positive) for name, curve in curves.items()
+        ),
         x_ticks=labelled(across, PLAIN),
         y_ticks=tuple((100 - place, text) for place, text in labelled(up, PLAIN)),
     )
@@ -106,17 +108,19 @@ def _picture(
     name: str, curve: pd.DataFrame, axes: tuple[Axis, Axis], positive: str
 ) -> BenefitPicture:
     columns = ["threshold", "net_benefit", "low", "high", "treat_all"]
-    at, benefit, low, high, everybody = curve[columns].to_numpy(float).T
+    threshold, benefit, low, high, everybody = curve[columns].to_numpy(float).T
     n, positives = int(curve["n"].iloc[0]), int(curve["positives"].iloc[0])
     outlines = [
-        np.concatenate([[at[rows], high[rows]], [at[rows][::-1], low[rows][::-1]]], axis=1)
+        np.concatenate(
+            [[threshold[rows], high[rows]], [threshold[rows][::-1], low[rows][::-1]]], axis=1
+        )
         for rows in stretches(~np.isnan(low) & ~np.isnan(high))
     ]
     return BenefitPicture(
         group=name,
         counts=f"{counted(n, 'sample')}, {positives:,} {positive}",
-        model=_points(at, benefit, axes),
-        everybody=_points(at, everybody, axes),
+        model=_points(threshold, benefit, axes),
+        everybody=_points(threshold, everybody, axes),
         bands=tuple(_points(outline[0], outline[1], axes) for outline in outlines),
         zero=round(100 - axes[1].at(0.0), 2),
     )

@@ -16,10 +16,10 @@ from evenhand.reporting.text.vocabulary import shown
 Floats = NDArray[np.float64]
 
 DRAWN = 8
-"""Groups that are drawn, the largest; there are as many looks of lines as can be told apart."""
+"""How many groups are drawn, the largest first; more line styles could not be told apart."""
 
 POINTS_KEPT = 150
-"""Points of a curve that are drawn; more cannot be seen and would make the page heavy."""
+"""How many points of a curve are drawn; more are not visible and make the page larger."""
 
 CALIBRATION_BINS = 10
 HISTOGRAM_BINS = 25
@@ -188,12 +188,12 @@ def _calibration(name: str, look: int, rows: Scored) -> Series:
 
 def _spread(name: str, rows: Scored, positive: str) -> Distribution:
     edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
-    of = [np.histogram(rows.scores[rows.labels == label], edges)[0] for label in (1, 0)]
-    shares = [counts / max(counts.sum(), 1) for counts in of]
+    counts = [np.histogram(rows.scores[rows.labels == label], edges)[0] for label in (1, 0)]
+    shares = [count / max(count.sum(), 1) for count in counts]
     tallest = max(share.max() for share in shares)
     heights = [tuple((100 * share / tallest).round(1).tolist()) for share in shares]
-    found = int(rows.labels.sum())
-    note = f"{found:,} {positive}, {len(rows) - found:,} not"
+    positives = int(rows.labels.sum())
+    note = f"{positives:,} {positive}, {len(rows) - positives:,} not"
     return Distribution(name, note, *heights)
 
 

@@ -33,9 +33,9 @@ class Counts:
     fp: tuple[int, ...]
     compared: bool
 
-    def rates(self, at: int) -> tuple[float, ...]:
+    def rates(self, step: int) -> tuple[float, ...]:
         """Return what ``COLUMNS`` name at one threshold, NaN where undefined."""
-        tp, fp = self.tp[at], self.fp[at]
+        tp, fp = self.tp[step], self.fp[step]
         return (
             _over(tp, self.positives),
             _over(self.negatives - fp, self.negatives),
@@ -108,14 +108,14 @@ def _largest(groups: Groups) -> tuple[str, ...]:
     return tuple(groups.levels[place] for place in kept)
 
 
-def cells(counts: Sequence[Counts], at: int) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def cells(counts: Sequence[Counts], step: int) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Return name and cells of each group at one threshold, and last the gap."""
-    rates = [one.rates(at) for one in counts]
+    rates = [count.rates(step) for count in counts]
     told = [
-        (one.name, tuple(_text(value) for value in row))
-        for one, row in zip(counts, rates, strict=True)
+        (count.name, tuple(_text(value) for value in row))
+        for count, row in zip(counts, rates, strict=True)
     ]
-    compared = [row for one, row in zip(counts, rates, strict=True) if one.compared]
+    compared = [row for count, row in zip(counts, rates, strict=True) if count.compared]
     gaps = tuple(
         _text(max(column) - min(column), POINTS.unit) if _all_known(column) else _text(math.nan)
         for column in zip(*compared, strict=True)

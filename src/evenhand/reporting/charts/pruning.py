@@ -128,8 +128,8 @@ def _chart(
 
 def _trace(name: str, look: int, places: Points, axes: tuple[Axis, Axis]) -> Trace:
     x, y = axes
-    at = [(x.at(a), 100 - y.at(b), f"{name}: {plain(b, 4)}") for a, b in places]
-    return Trace(name, look, " ".join(f"{a},{b}" for a, b, _ in at), tuple(at))
+    points = [(x.at(a), 100 - y.at(b), f"{name}: {plain(b, 4)}") for a, b in places]
+    return Trace(name, look, " ".join(f"{a},{b}" for a, b, _ in points), tuple(points))
 
 
 def _y_ticks(axis: Axis) -> Ticks:
@@ -151,10 +151,10 @@ def premise_chart(record: PruningRecord, group: str, look: int) -> Chart:
     )
     low, high = max(x.low, y.low), min(x.high, y.high)
     rank = record.premise.correlation[group]
-    said = "undefined" if rank is None else plain(rank, 2)
+    correlation = "undefined" if rank is None else plain(rank, 2)
     return Chart(
         group,
-        f"Rank correlation {said} over {counted(len(layers), 'layer')}.",
+        f"Rank correlation {correlation} over {counted(len(layers), 'layer')}.",
         across="Predicted change of error",
         up="measured change",
         traces=(Trace(group, look, "", marks),),
@@ -169,8 +169,8 @@ def _bent_ticks(axis: Axis, unit: float, *, down: bool) -> Ticks:
     reach = range(1, 12, 2)
     values = [0.0, *(sign * unit * 10**k for k in reach for sign in (1, -1))]
     places = [(math.asinh(value / unit), value) for value in values]
-    ticks = [(axis.at(at), value) for at, value in places if axis.low <= at <= axis.high]
+    ticks = [(axis.at(place), value) for place, value in places if axis.low <= place <= axis.high]
     return tuple(
-        (100 - at if down else at, "0" if value == 0 else f"{value:.0e}".replace("e-0", "e-"))
-        for at, value in sorted(ticks)
+        (100 - place if down else place, "0" if value == 0 else f"{value:.0e}".replace("e-0", "e-"))
+        for place, value in sorted(ticks)
     )

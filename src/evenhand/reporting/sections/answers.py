@@ -109,8 +109,8 @@ def strategy_answer(
     Answer or None
         None when the model is held against no other.
     """
-    told = find(rows, attribute=attribute, group=EVERYBODY, base=metric, aggregate="worst")
-    paired = [row for row in told if row.model == model and row.against]
+    worst_rows = find(rows, attribute=attribute, group=EVERYBODY, base=metric, aggregate="worst")
+    paired = [row for row in worst_rows if row.model == model and row.against]
     if not paired:
         return None
     everybody = find(rows, attribute=EVERYBODY, group=EVERYBODY, metric=metric)
@@ -126,7 +126,7 @@ def strategy_answer(
         topic=f"{opening(model)} or {listed(others, 'or')}, by {shown(attribute)}?",
         headline=_headline(paired, others_told, beside) + cost_sentence(overall),
         details=(
-            *_side_by_side(told, paired),
+            *_side_by_side(worst_rows, paired),
             *(_side_by_side(everybody, overall) if overall else ()),
             *(group_sentence(row) for row in changed if paired_chip(row) != "cannot tell"),
             *map(_beside_sentence, others_told),
@@ -212,14 +212,16 @@ def group_answer(
     rows: Sequence[Estimate], model: str, attribute: str, positive: str
 ) -> Answer | None:
     """Say how a model serves the groups of an attribute, None when it has no such rows."""
-    here = find(rows, model=model, attribute=attribute, against=None)
-    members = [row for row in here if row.group != EVERYBODY and not is_unknown(row.group)]
+    own = find(rows, model=model, attribute=attribute, against=None)
+    members = [row for row in own if row.group != EVERYBODY and not is_unknown(row.group)]
     if not members:
         return None
     for metric in headline_order(names(members, "metric")):
-        if found := extremes(here, metric):
-            others = (extremes(here, other) for other in BESIDE if other != metric)
-            return _told(found, [one for one in others if one is not None], positive)
+        if ends := extremes(own, metric):
+            others = (extremes(own, other) for other in BESIDE if other != metric)
+            return _told(
+                ends, [group_ends for group_ends in others if group_ends is not None], positive
+            )
     return Answer(
         topic=first_upper(shown(attribute)),
         headline=f"Nothing can be said about {shown(attribute)}: {_why_nothing(members)}.",
@@ -243,24 +245,24 @@ def _why_nothing(members: Sequence[Estimate]) -> str:
     return "the numbers of all groups are equal"
 
 
-def _told(found: Extremes, others: Sequence[Extremes], positive: str) -> Answer:
+def _told(ends: Extremes, others: Sequence[Extremes], positive: str) -> Answer:
     """Tell the groups by one metric, and by others where these alone tell them apart."""
-    beside = [] if found.apart else [one for one in others if one.apart]
-    verdicts = [_gap_verdict(found, chance_sentence(found))]
-    verdicts += [_gap_verdict(one, apart_sentence(one)) for one in beside]
+    beside = [] if ends.apart else [group_ends for group_ends in others if group_ends.apart]
+    verdicts = [_gap_verdict(ends, chance_sentence(ends))]
+    verdicts += [_gap_verdict(group_ends, apart_sentence(group_ends)) for group_ends in beside]
     return Answer(
-        topic=first_upper(shown(found.worst.attribute)),
-        headline=groups_sentence(found.worst, found.best, positive),
-        details=(gap_sentence(found), *(verdict.text for verdict in verdicts)),
-        outcome="a gap" if found.apart or beside else "cannot tell",
-        dots=_dots(found.worst, found.best) if found.worst.metric == "sensitivity" else (),
+        topic=first_upper(shown(ends.worst.attribute)),
+        headline=groups_sentence(ends.worst, ends.best, positive),
+        details=(gap_sentence(ends), *(verdict.text for verdict in verdicts)),
+        outcome="a gap" if ends.apart or beside else "cannot tell",
+        dots=_dots(ends.worst, ends.best) if ends.worst.metric == "sensitivity" else (),
         verdicts=tuple(verdicts),
     )
 
 
-def _gap_verdict(found: Extremes, text: str) -> Verdict:
-    worst, p = found.worst, None if found.gap is None else found.gap.p_adjusted
-    return Verdict(f"{worst.metric} gap of {worst.model}", worst.attribute, found.apart, text, p)
+def _gap_verdict(ends: Extremes, text: str) -> Verdict:
+    worst, p = ends.worst, None if ends.gap is None else ends.gap.p_adjusted
+    return Verdict(f"{worst.metric} gap of {worst.model}", worst.attribute, ends.apart, text, p)
 
 
 def _least(outcomes: Sequence[Outcome]) -> Outcome:
@@ -310,11 +312,13 @@ class AnswerView:
 def answer_view(report: Report) -> AnswerView:
     """Return what the page answers; it always says something."""
     answers = _answers(report)
-    tested = any(verdict.p_adjusted is not None for one in answers for verdict in one.verdicts)
+    tested = any(
+        verdict.p_adjusted is not None for answer in answers for verdict in answer.verdicts
+    )
     remarks = (
         *filter(None, map(chance_remark, _overall_aucs(report))),
         *((CORRECTED,) if tested else ()),
-        *(detectable_sentence(*one) for one in report.detectable),
+        *(detectable_sentence(*answer) for answer in report.detectable),
         *report.notes,
     )
     return AnswerView(answers, remarks)

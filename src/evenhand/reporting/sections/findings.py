@@ -43,14 +43,14 @@ class FitRow:
 
 def findings(study: Mapping[str, Any], targets: Sequence[Target]) -> Findings:
     """Lay out what ``search.json`` says of a study."""
-    told = study.get("confirmed", ())
+    confirmed = study.get("confirmed", ())
     units = study.get("units", ())
     fits = study.get("fits", ())
     chosen = study.get("chosen", {})
     elsewhere = chosen.get("study", study["name"]) != study["name"]
     return Findings(
-        confirmed=tuple(_confirmed(told, target, study) for target in targets if told),
-        optimism=tuple(_optimism(told, target) for target in targets if told),
+        confirmed=tuple(_confirmed(confirmed, target, study) for target in targets if confirmed),
+        optimism=tuple(_optimism(confirmed, target) for target in targets if confirmed),
         importance=tuple(_importance(units, target) for target in targets if units),
         choice=_choice(chosen) if "factors" in study else "",
         factors=tuple(
@@ -68,23 +68,29 @@ def findings(study: Mapping[str, Any], targets: Sequence[Target]) -> Findings:
 
 
 def _confirmed(
-    told: Sequence[Mapping[str, Any]], target: Target, study: Mapping[str, Any]
+    candidates: Sequence[Mapping[str, Any]], target: Target, study: Mapping[str, Any]
 ) -> Forest:
     own = study["name"]
     chosen = study.get("chosen", {"study": own, "trial": study["trial"]})
     lines = []
-    for one in told:
-        found = one["objectives"][target.name]
-        origin = one.get("study", own)
-        best = (origin, one["trial"]) == (chosen["study"], chosen["trial"])
-        name = f"trial {one['trial']}" if origin == own else f"{origin}, trial {one['trial']}"
+    for candidate in candidates:
+        objective = candidate["objectives"][target.name]
+        origin = candidate.get("study", own)
+        best = (origin, candidate["trial"]) == (chosen["study"], chosen["trial"])
+        name = (
+            f"trial {candidate['trial']}"
+            if origin == own
+            else f"{origin}, trial {candidate['trial']}"
+        )
         section = f"{name}{', chosen' if best else ''}"
         lines.append(
-            Line("in the search", _estimate(found["searched"]), kind="other", section=section)
+            Line("in the search", _estimate(objective["searched"]), kind="other", section=section)
         )
-        again = _estimate(found["mean"], found["mean_low"], found["mean_high"])
+        again = _estimate(objective["mean"], objective["mean_low"], objective["mean_high"])
         kind = "chosen" if best else "group"
-        lines.append(Line(f"mean of {one['seeds']} fresh seeds", again, kind=kind, section=section))
+        lines.append(
+            Line(f"mean of {candidate['seeds']} fresh seeds", again, kind=kind, section=section)
+        )
     better = "Higher" if target.maximise else "Lower"
     return forest(lines, Look(target.label, f"On the validation set. {better} is better."))
 
@@ -133,15 +139,15 @@ def _number(value: float | None) -> str:
     return "undefined" if value is None else plain(value)
 
 
-def _optimism(told: Sequence[Mapping[str, Any]], target: Target) -> str:
+def _optimism(confirmed: Sequence[Mapping[str, Any]], target: Target) -> str:
     """Say how much better the search's best looked than it is."""
-    first = told[0]
-    found = first["objectives"][target.name]
-    if found["optimism"] is None:
+    first = confirmed[0]
+    objective = first["objectives"][target.name]
+    if objective["optimism"] is None:
         return f"{target.label}: a training with a fresh seed diverged, so no mean can be given."
-    by, interval = found["optimism"], ""
-    if found["optimism_low"] is not None:
-        ends = SIGNED.interval(found["optimism_low"], found["optimism_high"])
+    by, interval = objective["optimism"], ""
+    if objective["optimism_low"] is not None:
+        ends = SIGNED.interval(objective["optimism_low"], objective["optimism_high"])
         interval = f" (95 % interval over seeds {ends})"
     looked = "better" if by > 0 else "worse" if by < 0 else "no better"
     size = f"{plain(abs(by))} {looked}" if by else looked
@@ -152,15 +158,15 @@ def _optimism(told: Sequence[Mapping[str, Any]], target: Target) -> str:
 
 
 def _importance(units: Sequence[Mapping[str, Any]], target: Target) -> Forest:
-    told = [unit for unit in units if unit["objective"] == target.name]
-    told.sort(key=lambda unit: -abs(unit["difference"]))
+    of_target = [unit for unit in units if unit["objective"] == target.name]
+    of_target.sort(key=lambda unit: -abs(unit["difference"]))
     lines = [
         Line(
             unit["unit"],
             _estimate(unit["difference"], unit["low"], unit["high"]),
             note=f"{counted(unit['with'], 'trial')} with, {unit['without']} without",
         )
-        for unit in told
+        for unit in of_target
     ]
     says = f"Mean {target.label} of trials that tune the unit, less that of trials that do not."
     return forest(lines, Look(f"Units and {target.name}", says, SIGNED, 0.0, "no difference"))
@@ -207,10 +213,11 @@ def _factors(study: Mapping[str, Any], target: Target) -> str | None:
             "seen."
         )
     rows.sort(key=lambda row: -row["lost"])
-    parts = listed([f"{max(0.0, row['lost']):.0%} with the {NAMES[row['factor']]}" for row in rows])
+    parts = [f"the {NAMES[row['factor']]} by {100 * max(0.0, row['lost']):.0f}" for row in rows]
     return (
-        f"{target.label}: a random forest explains {explained:.0%} of the variance of trials that "
-        f"it has not seen (of {trials}). Shuffled among the trials, this share falls by {parts}."
+        f"{target.label}: a random forest explains {100 * explained:.0f} % of the variance of "
+        f"trials that it has not seen (of {trials}). Shuffled among the trials, one factor after "
+        f"the other lowers this share: {listed(parts)} percentage points."
     )
 
 

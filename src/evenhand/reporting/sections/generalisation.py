@@ -35,7 +35,7 @@ def generalisation(rows: Sequence[Estimate], attributes: Sequence[str]) -> tuple
     return tuple(plot for plot in plots if plot.rows)
 
 
-def _by_split(told: Sequence[Estimate]) -> Forest:
+def _by_split(rows: Sequence[Estimate]) -> Forest:
     lines = [
         Line(
             SPLIT_NAMES.get(row.split, row.split),
@@ -43,12 +43,12 @@ def _by_split(told: Sequence[Estimate]) -> Forest:
             kind="chosen" if row.split == "test" else "other",
             section=model,
         )
-        for model in names(told, "model")
-        for row in sorted(find(told, model=model), key=_split_order)
+        for model in names(rows, "model")
+        for row in sorted(find(rows, model=model), key=_split_order)
     ]
-    if not told:
+    if not rows:
         return forest((), Look(""))
-    return forest(lines, look_of(told[0].attribute, told[0].base, told[0].aggregate))
+    return forest(lines, look_of(rows[0].attribute, rows[0].base, rows[0].aggregate))
 
 
 def _split_order(row: Estimate) -> int:

@@ -101,14 +101,14 @@ def group_view(
     positive
         What a positive sample is, in a word.
     """
-    here = find(rows, model=model, attribute=attribute)
-    members = Estimates(row for row in here if row.group != EVERYBODY and row.of_group)
+    own = find(rows, model=model, attribute=attribute)
+    members = Estimates(row for row in own if row.group != EVERYBODY and row.of_group)
     if not members:
         return None
     count = len(names(members, "group"))
     metrics = leading_first(names(members, "metric"))
     leading = (metrics[0], *LEADING)
-    plots = {metric: _plot(rows, here, metric, positive) for metric in metrics}
+    plots = {metric: _plot(rows, own, metric, positive) for metric in metrics}
     return GroupView(
         model=model,
         attribute=shown(attribute),
@@ -116,8 +116,8 @@ def group_view(
         further=tuple(plot for metric, plot in plots.items() if metric not in leading),
         columns=tuple(term(metric).label for metric in metrics),
         table=_table(rows, members, metrics),
-        differences=_differences(here, metrics),
-        across=_across([row for row in here if not row.of_group]),
+        differences=_differences(own, metrics),
+        across=_across([row for row in own if not row.of_group]),
         folded=FOLDED.format(count=counted(count, "group"), drawn=DRAWN) if count > DRAWN else "",
     )
 
@@ -147,8 +147,10 @@ def served_worst(rows: Sequence[Estimate], metric: str) -> Sequence[Estimate]:
         return rows
     sign = -1 if term(metric).better == "lower" else 1
     ends = [math.inf if row.value is None else sign * row.value for row in rows]
-    kept = sorted(range(len(rows)), key=lambda at: (is_unknown(rows[at].group), ends[at]))[:DRAWN]
-    return [rows[at] for at in kept]
+    kept = sorted(
+        range(len(rows)), key=lambda position: (is_unknown(rows[position].group), ends[position])
+    )[:DRAWN]
+    return [rows[position] for position in kept]
 
 
 def _across(rows: Sequence[Estimate]) -> tuple[tuple[str, str, Cell], ...]:
@@ -166,7 +168,7 @@ def everyone(rows: Sequence[Estimate], like: Estimate) -> Estimate | None:
     """Return the row about everybody that goes with a row about a group."""
     return first(
         rows, model=like.model, metric=like.metric, split=like.split, attribute=EVERYBODY,
-        against=None,
+        against=like.against,
     )  # fmt: skip
 
 
@@ -188,18 +190,19 @@ def count_note(row: Estimate, counts: Counts, positive: str) -> str:
     return f"{row.n - row.positives:,} not {positive}"
 
 
-def _differences(here: Sequence[Estimate], metrics: Sequence[str]) -> tuple[Forest, ...]:
+def _differences(own: Sequence[Estimate], metrics: Sequence[str]) -> tuple[Forest, ...]:
     """Lay out the signed differences from the reference, one picture per metric."""
     plots = []
     for metric in metrics:
-        told = _farthest(find(here, base=metric, aggregate="difference"))
-        if told:
+        differences = _farthest(find(own, base=metric, aggregate="difference"))
+        if differences:
             lines = [
-                Line(f"{shown(row.group)} − {shown(row.reference or '')}", row) for row in told
+                Line(f"{shown(row.group)} − {shown(row.reference or '')}", row)
+                for row in differences
             ]
-            known = told[0].term
-            scale = replace(known.scale, signed=True)
-            look = Look(known.label, "", scale, 0.0, "no difference")
+            base = differences[0].term
+            scale = replace(base.scale, signed=True)
+            look = Look(base.label, "", scale, 0.0, "no difference")
             plots.append(forest(lines, look))
     return tuple(plots)
 
@@ -209,8 +212,8 @@ def _farthest(rows: Sequence[Estimate]) -> Sequence[Estimate]:
     if len(rows) <= DRAWN:
         return rows
     size = [-1.0 if row.value is None else abs(row.value) for row in rows]
-    kept = sorted(range(len(rows)), key=lambda at: -size[at])[:DRAWN]
-    return [rows[at] for at in sorted(kept)]
+    kept = sorted(range(len(rows)), key=lambda position: -size[position])[:DRAWN]
+    return [rows[position] for position in sorted(kept)]
 
 
 def _of_whom(row: Estimate) -> str:
@@ -221,20 +224,20 @@ def _of_whom(row: Estimate) -> str:
 
 def leading_first(metrics: Sequence[str]) -> tuple[str, ...]:
     """Put what people read most first, after a metric that was asked for before all others."""
-    asked = metrics[:1] if metrics[0] not in LEADING else ()
+    given_first = metrics[:1] if metrics[0] not in LEADING else ()
     ordered = (*(m for m in LEADING if m in metrics), *(m for m in metrics if m not in LEADING))
-    return tuple(dict.fromkeys((*asked, *ordered)))
+    return tuple(dict.fromkeys((*given_first, *ordered)))
 
 
-def _plot(rows: Sequence[Estimate], here: Sequence[Estimate], metric: str, positive: str) -> Forest:
-    lines = group_lines(here, metric, positive)
+def _plot(rows: Sequence[Estimate], own: Sequence[Estimate], metric: str, positive: str) -> Forest:
+    lines = group_lines(own, metric, positive)
     overall = everyone(rows, lines[0].estimate)
     if overall is not None:
         lines.insert(0, everyone_line(overall, positive))
     return forest(lines, group_look(metric, overall, positive))
 
 
-def group_lines(here: Sequence[Estimate], metric: str, positive: str) -> list[Line]:
+def group_lines(own: Sequence[Estimate], metric: str, positive: str) -> list[Line]:
     """Return a line for each group of an attribute under one model, the unknown level last.
 
     Parameters
@@ -246,17 +249,17 @@ def group_lines(here: Sequence[Estimate], metric: str, positive: str) -> list[Li
     positive
         What a positive sample is, in a word.
     """
-    known = term(metric)
-    members = [row for row in find(here, metric=metric) if row.group != EVERYBODY]
-    found = extremes(here, metric)
-    tag = "lowest" if known.better == "higher" else "highest"
+    measured = term(metric)
+    members = [row for row in find(own, metric=metric) if row.group != EVERYBODY]
+    ends = extremes(own, metric)
+    tag = "lowest" if measured.better == "higher" else "highest"
     return [
         Line(
             shown(row.group),
             row,
-            count_note(row, known.counts, positive),
-            _kind(row, found),
-            tag if found and row is found.worst else "",
+            count_note(row, measured.counts, positive),
+            _kind(row, ends),
+            tag if ends and row is ends.worst else "",
         )
         for row in sorted(served_worst(members, metric), key=lambda row: is_unknown(row.group))
     ]
@@ -270,30 +273,30 @@ def everyone_line(overall: Estimate, positive: str) -> Line:
 
 def group_look(metric: str, overall: Estimate | None, positive: str) -> Look:
     """Return how a metric is drawn by group; everybody's value is the line through all rows."""
-    known = term(metric)
+    measured = term(metric)
     return Look(
-        known.label,
-        known.says.format(positive=positive),
-        known.scale,
+        measured.label,
+        measured.says.format(positive=positive),
+        measured.scale,
         None if overall is None else overall.value,
         "everyone",
-        known.limits,
+        measured.limits,
     )
 
 
-def _kind(row: Estimate, found: Extremes | None) -> str:
+def _kind(row: Estimate, ends: Extremes | None) -> str:
     """Return how a row is drawn; the worst group stands out only where chance cannot explain it."""
     if is_unknown(row.group):
         return "unknown"
-    return "worst" if found and row is found.worst and found.apart else "group"
+    return "worst" if ends and row is ends.worst and ends.apart else "group"
 
 
 def _table(
     rows: Sequence[Estimate], members: Sequence[Estimate], metrics: Sequence[str]
 ) -> tuple[TableRow, ...]:
     of_metrics = (first(members, metric=metric) for metric in metrics)
-    found = (None if row is None else everyone(rows, row) for row in of_metrics)
-    overall = [row for row in found if row is not None]
+    overall_of = (None if row is None else everyone(rows, row) for row in of_metrics)
+    overall = [row for row in overall_of if row is not None]
     order = sorted(names(members, "group"), key=is_unknown)
     blocks = [find(members, group=group) for group in order]
     if overall:
@@ -327,7 +330,7 @@ def _cell(row: Estimate | None) -> Cell:
 
 def _scale(row: Estimate) -> Scale:
     """Return how a number is printed; a difference of two models has a sign, of shares points."""
-    known = row.term
+    measured = row.term
     if row.against is None:
-        return known.scale
-    return replace(POINTS if known.share else known.scale, signed=True)
+        return measured.scale
+    return replace(POINTS if measured.share else measured.scale, signed=True)

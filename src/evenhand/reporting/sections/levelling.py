@@ -184,16 +184,16 @@ def _table(
     metric: str,
 ) -> GainsTable:
     every = [
-        of
+        change
         for name in (EVERYBODY, *attributes)
-        if (of := _changes_of(rows, validation, pair, name, metric)) is not None
+        if (change := _changes_of(rows, validation, pair, name, metric)) is not None
     ]
-    said = [levelling_verdict(of) for of in every if of.attribute != EVERYBODY]
+    verdicts = [levelling_verdict(change) for change in every if change.attribute != EVERYBODY]
     return GainsTable(
         title=f"{term(metric).label}: {pair[0]} − {pair[1]}",
         columns=("Group", "Patients", pair[1], "Difference (interval)", "p, corrected", ""),
-        rows=tuple(_cells(change) for of in every for change in of.groups),
-        sentences=tuple(verdict.text for verdict in said if verdict is not None),
+        rows=tuple(_cells(group) for change in every for group in change.groups),
+        sentences=tuple(verdict.text for verdict in verdicts if verdict is not None),
     )
 
 

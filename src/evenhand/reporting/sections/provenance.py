@@ -44,8 +44,8 @@ def provenance(report: Report) -> Provenance | None:
     facts = fact_tables(report.record) if report.record else ()
     pairs = [(opening(row.model), row.threshold) for row in report.single]
     thresholds = dict.fromkeys((name, cut) for name, cut in pairs if cut is not None)
-    known = facts or thresholds or report.threshold_rule
-    return Provenance(facts, tuple(thresholds), report.threshold_rule) if known else None
+    has_any = facts or thresholds or report.threshold_rule
+    return Provenance(facts, tuple(thresholds), report.threshold_rule) if has_any else None
 
 
 def fact_tables(record: RunRecord[Settings]) -> tuple[Facts, ...]:
@@ -58,13 +58,16 @@ def fact_tables(record: RunRecord[Settings]) -> tuple[Facts, ...]:
         "schema": record.schema_version,
     }
     rest = record.model_dump(mode="json", exclude_unset=True, exclude=APART)
-    parents = [one.parent for one in record.lineage() if one.parent is not None]
+    parents = [ancestor.parent for ancestor in record.lineage() if ancestor.parent is not None]
     if parents:
         rest |= {"pruned": f"{parents[0].model} of {parents[0].run}"}
     tables = [
         ("Run", _pairs({name: value for name, value in first.items() if value is not None} | rest)),
         ("Settings", _pairs(record.settings.kept())),
-        *((f"Settings of {one.run}", _pairs(one.record.settings.kept())) for one in parents),
+        *(
+            (f"Settings of {ancestor.run}", _pairs(ancestor.record.settings.kept()))
+            for ancestor in parents
+        ),
         ("Versions", _pairs(record.versions)),
         ("Time", tuple((name, duration(value)) for name, value in record.seconds.items())),
     ]

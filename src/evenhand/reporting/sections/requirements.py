@@ -61,37 +61,37 @@ class Counts:
     rows: tuple[GroupRow, ...]
 
 
-def requirements_page(found: Mapping[str, Any], record: RunRecord[Settings]) -> str:
+def requirements_page(record_of_check: Mapping[str, Any], record: RunRecord[Settings]) -> str:
     """Return the page of a check."""
     data = data_settings(record).data
     return section_page(
         f"evenhand check: {data}",
         f"What {data} must have before fairness can be told from it, measured.",
-        sections_of("check", found),
+        sections_of("check", record_of_check),
         record,
     )
 
 
 @section("check", "requirements", "Requirements", place=10)
-def requirements(found: Mapping[str, Any]) -> dict[str, Any]:
+def requirements(check: Mapping[str, Any]) -> dict[str, Any]:
     """Return every finding, and what they come to together."""
-    rows = [_row(finding) for finding in found["findings"]]
-    return {"rows": rows, "headline": headline(found), "look": LOOKS[found["status"]]}
+    rows = [_row(finding) for finding in check["findings"]]
+    return {"rows": rows, "headline": headline(check), "look": LOOKS[check["status"]]}
 
 
 @section("check", "counts", "Groups and splits", place=20)
-def counts(found: Mapping[str, Any]) -> list[Counts]:
+def counts(check: Mapping[str, Any]) -> list[Counts]:
     """Return the counts of each attribute's groups."""
-    return list(_counts(found["counts"]))
+    return list(_counts(check["counts"]))
 
 
 @section("check", "duplicates", "The same sample twice", place=30)
-def duplicates(found: Mapping[str, Any]) -> dict[str, Any] | None:
+def duplicates(check: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the samples that occur twice, None where there are none."""
-    return {"pairs": found["duplicates"], "all": found["pairs"]} if found["duplicates"] else None
+    return {"pairs": check["duplicates"], "all": check["pairs"]} if check["duplicates"] else None
 
 
-def requirement_verdicts(found: Mapping[str, Any]) -> list[Verdict]:
+def requirement_verdicts(check: Mapping[str, Any]) -> list[Verdict]:
     """Return a verdict for each finding; a finding that warns or fails counts as a claim."""
     return [
         Verdict(
@@ -101,19 +101,21 @@ def requirement_verdicts(found: Mapping[str, Any]) -> list[Verdict]:
             f"{TITLES[finding['requirement']]}: {finding['status']}, {finding['measured']}",
             finding.get("p_adjusted"),
         )
-        for finding in found["findings"]
+        for finding in check["findings"]
     ]
 
 
-def headline(found: Mapping[str, Any]) -> str:
+def headline(check: Mapping[str, Any]) -> str:
     """Say in a sentence what the findings come to."""
-    findings = found["findings"]
-    of = {status: [one for one in findings if one["status"] == status] for status in LOOKS}
-    met = f"{len(of['pass'])} of {counted(len(findings), 'requirement')} are met"
+    findings = check["findings"]
+    by_status = {
+        status: [finding for finding in findings if finding["status"] == status] for status in LOOKS
+    }
+    met = f"{len(by_status['pass'])} of {counted(len(findings), 'requirement')} are met"
     parts = [
-        f"{len(of[status])} {verb}: {listed(list(dict.fromkeys(map(_title, of[status]))))}"
+        f"{len(by_status[status])} {verb}: {_titles(by_status[status])}"
         for status, verb in (("fail", "not met"), ("warn", "worth a look"))
-        if of[status]
+        if by_status[status]
     ]
     return "; ".join([met, *parts]) + "."
 
@@ -130,23 +132,24 @@ def _row(finding: Mapping[str, Any]) -> Row:
     )
 
 
-def _title(finding: Mapping[str, Any]) -> str:
-    title = TITLES[finding["requirement"]]
-    return title[:1].lower() + title[1:]
+def _titles(findings: Sequence[Mapping[str, Any]]) -> str:
+    """Return the titles of the findings' requirements, each once, as a list in words."""
+    titles = [TITLES[finding["requirement"]] for finding in findings]
+    return listed([title[:1].lower() + title[1:] for title in dict.fromkeys(titles)])
 
 
 def _counts(rows: Sequence[Mapping[str, Any]]) -> list[Counts]:
     views = []
     for attribute in dict.fromkeys(row["attribute"] for row in rows):
-        here = [row for row in rows if row["attribute"] == attribute]
-        splits = tuple(dict.fromkeys(row["split"] for row in here))
+        own = [row for row in rows if row["attribute"] == attribute]
+        splits = tuple(dict.fromkeys(row["split"] for row in own))
         cell = {
             (row["group"], row["split"]): (row["patients"], row["samples"], row["positives"])
-            for row in here
+            for row in own
         }
         groups = tuple(
             GroupRow(shown(group), tuple(cell.get((group, split), (0, 0, 0)) for split in splits))
-            for group in dict.fromkeys(row["group"] for row in here)
+            for group in dict.fromkeys(row["group"] for row in own)
         )
         views.append(Counts(shown(attribute), splits, groups))
     return views

@@ -61,60 +61,60 @@ class AttributeView:
     seeds: SeedsView | None
 
 
-def similarity_page(found: Mapping[str, Any], record: RunRecord[Settings]) -> str:
+def similarity_page(measured: Mapping[str, Any], record: RunRecord[Settings]) -> str:
     """Return the page of a comparison of two models' layers."""
-    one, other = found["models"]
+    first, second = measured["models"]
     lede = (
-        f"How alike {one} and {other} represent each group, layer by layer: "
-        f"{counted(found['patients'], found['unit'])} of the {found['split']} split, "
+        f"How alike {first} and {second} represent each group, layer by layer: "
+        f"{counted(measured['patients'], measured['unit'])} of the {measured['split']} split, "
         "one sample each."
     )
-    title = f"evenhand similarity: {one} and {other}"
-    return section_page(title, lede, sections_of("similarity", found), record)
+    title = f"evenhand similarity: {first} and {second}"
+    return section_page(title, lede, sections_of("similarity", measured), record)
 
 
 @section("similarity", "similarity", "Does each group look alike to both models?", place=10)
-def similarity(found: Mapping[str, Any]) -> dict[str, Any]:
+def similarity(measured: Mapping[str, Any]) -> dict[str, Any]:
     """Return the answers with their heat maps, and the ratios."""
     return {
-        "everybody": _map("Everybody", "", found["everybody"], found),
+        "everybody": _map("Everybody", "", measured["everybody"], measured),
         "attributes": [
-            _attribute(name, record, found) for name, record in found["attributes"].items()
+            _attribute(name, record, measured) for name, record in measured["attributes"].items()
         ],
-        "ratios": [_ratio(ratio) for ratio in found["ratios"]],
-        "kernel": {"linear": "linear", "rbf": "RBF"}[found["kernel"]],
-        "models": found["models"],
-        "level": f"{100 * found['level']:.0f} %",
+        "ratios": [_ratio(ratio) for ratio in measured["ratios"]],
+        "kernel": {"linear": "linear", "rbf": "RBF"}[measured["kernel"]],
+        "models": measured["models"],
+        "level": f"{100 * measured['level']:.0f} %",
     }
 
 
-def similarity_verdicts(found: Mapping[str, Any]) -> tuple[Verdict, ...]:
+def similarity_verdicts(measured: Mapping[str, Any]) -> tuple[Verdict, ...]:
     """Return the verdict of a comparison of layers for each attribute.
 
     A claim rests on p-values that are corrected over all groups and attributes.
     """
-    one, other = found["models"]
+    first, second = measured["models"]
     verdicts = []
-    for name, record in found["attributes"].items():
-        text, _, outcome = _told(name, record, found.get("seeds", []))
+    for name, record in measured["attributes"].items():
+        text, _, outcome = _told(name, record, measured.get("seeds", []))
         p = [row["p_adjusted"] for row in record["groups"] if row.get("p_adjusted") is not None]
-        about = f"layers of {one} and {other}"
+        about = f"layers of {first} and {second}"
         verdicts.append(Verdict(about, name, outcome == "a gap", text, min(p, default=None)))
     return tuple(verdicts)
 
 
-def _attribute(name: str, record: Mapping[str, Any], found: Mapping[str, Any]) -> AttributeView:
+def _attribute(name: str, record: Mapping[str, Any], measured: Mapping[str, Any]) -> AttributeView:
     groups = record["groups"]
     maps = [
-        _map(shown(row["group"]), _note(row, found["unit"]), row, found)
+        _map(shown(row["group"]), _note(row, measured["unit"]), row, measured)
         for row in groups
         if "value" in row
     ]
-    headline, details, outcome = _told(name, record, found.get("seeds", []))
+    headline, details, outcome = _told(name, record, measured.get("seeds", []))
     if "difference" in record:
         title = f"{shown(record['best'])} less {shown(record['worst'])}"
         note = "the group that the models serve best less the one they serve worst"
-        maps.append(_difference(title, note, record["difference"], found))
+        maps.append(_difference(title, note, record["difference"], measured))
     return AttributeView(
         shown(name),
         headline,
@@ -126,16 +126,16 @@ def _attribute(name: str, record: Mapping[str, Any], found: Mapping[str, Any]) -
             for row in groups
             if "undefined" in row and row["patients"]
         ),
-        _by_seed(name, found),
+        _by_seed(name, measured),
     )
 
 
-def _by_seed(name: str, found: Mapping[str, Any]) -> SeedsView | None:
+def _by_seed(name: str, measured: Mapping[str, Any]) -> SeedsView | None:
     """Return each group's mean over layers for each seed; None where there are not several."""
-    seeds = found.get("seeds", [])
+    seeds = measured.get("seeds", [])
     if len(seeds) < 2:
         return None
-    records = [one["attributes"][name] for one in seeds]
+    records = [of_seed["attributes"][name] for of_seed in seeds]
     groups = [row["group"] for row in records[0]["groups"]]
     rows = [
         (shown(group), tuple(_mean_and_p(record["groups"][place]) for record in records))
@@ -144,7 +144,7 @@ def _by_seed(name: str, found: Mapping[str, Any]) -> SeedsView | None:
     if records[0]["size"]:
         apart = "Best and worst served apart"
         rows.append((apart, tuple(_plain_interval(record["size"]) for record in records)))
-    return SeedsView(tuple(f"seed {one['seed']}" for one in seeds), tuple(rows))
+    return SeedsView(tuple(f"seed {of_seed['seed']}" for of_seed in seeds), tuple(rows))
 
 
 def _mean_and_p(group: Mapping[str, Any]) -> str:
@@ -178,10 +178,13 @@ def _told(
         "corrected for all groups; labels held equal."
         for row in differing
     ]
-    tested = [one["attributes"][name] for one in seeds] or [record]
-    seen = [{row["group"] for row in of["groups"] if _differs(row)} for of in tested]
+    tested = [of_seed["attributes"][name] for of_seed in seeds] or [record]
+    seen = [
+        {row["group"] for row in record_of_seed["groups"] if _differs(row)}
+        for record_of_seed in tested
+    ]
     more = _mean(record["difference"]["value"])
-    agreed = all(one["attributes"][name]["difference"] * more > 0 for one in seeds)
+    agreed = all(of_seed["attributes"][name]["difference"] * more > 0 for of_seed in seeds)
     if not any(seen):
         text = f"By {shown(name)}, no group is seen otherwise than the rest as far as can be told."
         return text, tuple(details), "cannot tell"
@@ -207,26 +210,28 @@ def _note(row: Mapping[str, Any], patient: str) -> str:
 
 
 def _ratio(ratio: Mapping[str, Any]) -> str:
-    one, other = shown(ratio["attribute"]), shown(ratio["over"])
+    first, second = shown(ratio["attribute"]), shown(ratio["over"])
     if "undefined" in ratio:
-        return f"{one} over {other}: no ratio, as {ratio['undefined']}."
+        return f"{first} over {second}: no ratio, as {ratio['undefined']}."
     return (
-        f"{one} over {other}: {plain(ratio['value'], 2)} "
+        f"{first} over {second}: {plain(ratio['value'], 2)} "
         f"({plain(ratio['low'], 2)} to {plain(ratio['high'], 2)})."
     )
 
 
-def _map(title: str, note: str, numbers: Mapping[str, Matrix], found: Mapping[str, Any]) -> HeatMap:
+def _map(
+    title: str, note: str, numbers: Mapping[str, Matrix], measured: Mapping[str, Any]
+) -> HeatMap:
     def cell(value: float | None, interval: str) -> Cell:
         if value is None:
             return Cell("–", 0, "", "a layer does not vary")
         return Cell(plain(value, 2), 100 * min(max(value, 0), 1), "similar", interval)
 
-    return _heat_map(title, note, numbers, found, cell)
+    return _heat_map(title, note, numbers, measured, cell)
 
 
 def _difference(
-    title: str, note: str, numbers: Mapping[str, Matrix], found: Mapping[str, Any]
+    title: str, note: str, numbers: Mapping[str, Matrix], measured: Mapping[str, Any]
 ) -> HeatMap:
     def cell(value: float | None, interval: str) -> Cell:
         if value is None:
@@ -235,19 +240,21 @@ def _difference(
         strength = 100 * min(abs(value) / STRONGEST, 1)
         return Cell(signed(plain(value, 2)), strength, look, interval)
 
-    return _heat_map(title, note, numbers, found, cell)
+    return _heat_map(title, note, numbers, measured, cell)
 
 
 def _heat_map(
-    title: str, note: str, numbers: Mapping[str, Matrix], found: Mapping[str, Any], cell: Any
+    title: str, note: str, numbers: Mapping[str, Matrix], measured: Mapping[str, Any], cell: Any
 ) -> HeatMap:
-    down, across = (tuple(side) for side in found["layers"])
+    down, across = (tuple(side) for side in measured["layers"])
     rows = tuple(
         tuple(
-            cell(value, f"{one} and {other}: {_interval(low, high)}")
+            cell(value, f"{row_name} and {other}: {_interval(low, high)}")
             for other, value, low, high in zip(across, *line, strict=True)
         )
-        for one, *line in zip(down, numbers["value"], numbers["low"], numbers["high"], strict=True)
+        for row_name, *line in zip(
+            down, numbers["value"], numbers["low"], numbers["high"], strict=True
+        )
     )
     return HeatMap(title, note, down, across, rows)
 

@@ -120,13 +120,13 @@ def leading_metric(rows: Sequence[Estimate]) -> str:
 def _by_model(
     rows: Sequence[Estimate], attribute: str, metric: str, kind: str | None, chosen: str | None
 ) -> Forest:
-    told = find(rows, attribute=attribute, group=EVERYBODY, base=metric, aggregate=kind)
-    lines = [Line(row.model, row, kind=_kind(row.model, chosen)) for row in told]
+    own = find(rows, attribute=attribute, group=EVERYBODY, base=metric, aggregate=kind)
+    lines = [Line(row.model, row, kind=_kind(row.model, chosen)) for row in own]
     return forest(lines, look_of(attribute, metric, kind))
 
 
 def _by_group(rows: Sequence[Estimate], attribute: str, metric: str, chosen: str | None) -> Forest:
-    told = Estimates(
+    own = Estimates(
         row
         for row in find(rows, attribute=attribute, metric=metric)
         if row.group != EVERYBODY and not is_unknown(row.group)
@@ -138,8 +138,8 @@ def _by_group(rows: Sequence[Estimate], attribute: str, metric: str, chosen: str
             kind=_kind(row.model, chosen),
             section=shown(group),
         )
-        for group in names(told, "group")
-        for row in find(told, group=group)
+        for group in names(own, "group")
+        for row in find(own, group=group)
     ]
     return forest(lines, look_of(attribute, metric))
 
@@ -153,29 +153,29 @@ def _kind(model: str, chosen: str | None) -> str:
 
 def look_of(attribute: str, metric: str, kind: str | None = None) -> Look:
     """Return how a picture of one number is labelled."""
-    known, label = term(metric, kind), term(metric).label
+    measured, label = term(metric, kind), term(metric).label
     by = "of everyone" if attribute == EVERYBODY else f"by {shown(attribute)}"
     says = {
         "worst": f"{label} of the group that the model serves worst.",
         "best": f"{label} of the group that the model serves best.",
         "gap": "Greatest minus smallest; chance pulls it upwards when groups are small.",
     }.get(kind or "", "")
-    return Look(f"{known.label} {by}", says, known.scale, limits=known.limits)
+    return Look(f"{measured.label} {by}", says, measured.scale, limits=measured.limits)
 
 
 def _paired(rows: Sequence[Estimate], attributes: Sequence[str], metric: str) -> tuple[Forest, ...]:
-    told = [
+    differences = [
         row
         for row in find(rows, base=metric)
         if row.against and row.aggregate in (None, *SUMMED_UP)
     ]
-    pairs = dict.fromkeys((row.model, row.against) for row in told)
+    pairs = dict.fromkeys((row.model, row.against) for row in differences)
     return tuple(
         forest(
             [
                 _paired_line(row)
                 for attribute in (EVERYBODY, *attributes)
-                for row in find(told, model=model, against=against, attribute=attribute)
+                for row in find(differences, model=model, against=against, attribute=attribute)
             ],
             Look(
                 f"{model} − {against or ''}",

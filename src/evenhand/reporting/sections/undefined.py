@@ -54,12 +54,12 @@ def undefined(rows: Sequence[Estimate]) -> tuple[Gone, ...]:
             reason = row.undefined or "no value was given"
             key = (row.model, row.split, row.attribute, row.group, reason)
             struck.setdefault(key, []).append(row)
-    return tuple(_gone(found) for found in struck.values())
+    return tuple(_gone(rows_gone) for rows_gone in struck.values())
 
 
-def _gone(found: Sequence[Estimate]) -> Gone:
-    row = found[0]
-    metrics = list(dict.fromkeys(one.base_term.label for one in found))
+def _gone(rows: Sequence[Estimate]) -> Gone:
+    row = rows[0]
+    metrics = list(dict.fromkeys(estimate.base_term.label for estimate in rows))
     return Gone(
         model=row.model,
         split=row.split,

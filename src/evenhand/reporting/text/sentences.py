@@ -51,26 +51,27 @@ def again(attribute: str, group: str) -> str:
 
 def groups_sentence(worst: Estimate, best: Estimate, positive: str) -> str:
     """Say what the model does in two groups, in counts out of a hundred."""
-    here, there = where(worst.attribute, worst.group), again(best.attribute, best.group)
+    in_worst, in_best = where(worst.attribute, worst.group), again(best.attribute, best.group)
     low, high = worst.value or 0.0, best.value or 0.0
     if worst.metric == "auc" and worst.positives is not None:
         return (
-            f"Where {here}, the model scores a {positive} case above another case {whole(low)} "
-            f"times in 100 (AUC {plain(low)}); where {there}, {whole(high)} times ({plain(high)})."
+            f"Where {in_worst}, the model scores a {positive} case above another case "
+            f"{whole(low)} times in 100 (AUC {plain(low)}); where {in_best}, {whole(high)} times "
+            f"({plain(high)})."
         )
     if worst.metric == "sensitivity":
         return (
-            f"Where {here}, the model finds {whole(low)} of 100 {positive} cases; "
-            f"where {there}, {whole(high)}."
+            f"Where {in_worst}, the model finds {whole(low)} of 100 {positive} cases; "
+            f"where {in_best}, {whole(high)}."
         )
     if worst.metric == "accuracy":
         return (
-            f"Where {here}, the model is right in {whole(low)} of 100 cases; "
-            f"where {there}, in {whole(high)}."
+            f"Where {in_worst}, the model is right in {whole(low)} of 100 cases; "
+            f"where {in_best}, in {whole(high)}."
         )
-    known = term(worst.metric)
-    text = known.scale.text
-    return f"Where {here}, the {known.label} is {text(low)}; where {there}, {text(high)}."
+    measured = term(worst.metric)
+    text = measured.scale.text
+    return f"Where {in_worst}, the {measured.label} is {text(low)}; where {in_best}, {text(high)}."
 
 
 def amount(value: float, metric: str, digits: int = 1) -> str:
@@ -97,14 +98,14 @@ def level(estimate: Estimate) -> str:
     return f"{plain(100 * (estimate.level or LEVEL), 0)}{NBSP}%"
 
 
-def gap_sentence(found: Extremes) -> str:
+def gap_sentence(extremes: Extremes) -> str:
     """Say how large the gap between the worst and the best group is, with its interval."""
-    gap, base = found.gap, found.worst.metric
+    gap, base = extremes.gap, extremes.worst.metric
     if gap is None:
         return "The gap was not measured."
     if gap.value is None:
         return f"The gap is undefined: {gap.undefined or 'no value was given'}."
-    digits = _digits(found, gap)
+    digits = _digits(extremes, gap)
     size = amount(gap.value, base, digits)
     unit = (" point" if size == "1" else " points") if term(base).share else ""
     within = interval(gap, base, digits)
@@ -112,31 +113,33 @@ def gap_sentence(found: Extremes) -> str:
     return f"{size} ({within})." if within else f"{size}."
 
 
-def _digits(found: Extremes, gap: Estimate) -> int:
-    """Return with how many decimals the points of a gap are told.
+def _digits(extremes: Extremes, gap: Estimate) -> int:
+    """Return the number of decimals with which a gap is shown, in points.
 
-    None where that agrees with the whole numbers that the groups are told in; else one, and more
-    where rounding would make 0 of an end of the interval that is not.
+    0 where the rounded gap is the difference of the groups' rounded values; else 1, or more where
+    an end of the interval would be rounded to 0.
     """
-    told = abs(hundredths(found.best.value or 0.0) - hundredths(found.worst.value or 0.0))
-    least = 0 if plain(told, 0) == plain(100 * (gap.value or 0.0), 0) else 1
-    ends = [end for end in (gap.low, gap.high) if end]
-    return next((n for n in range(least, 3) if all(round(100 * end, n) for end in ends)), 3)
+    difference = abs(
+        hundredths(extremes.best.value or 0.0) - hundredths(extremes.worst.value or 0.0)
+    )
+    least = 0 if plain(difference, 0) == plain(100 * (gap.value or 0.0), 0) else 1
+    limits = [end for end in (gap.low, gap.high) if end]
+    return next((n for n in range(least, 3) if all(round(100 * end, n) for end in limits)), 3)
 
 
-def chance_sentence(found: Extremes) -> str:
+def chance_sentence(extremes: Extremes) -> str:
     """Say whether groups are shown to differ, and how large a difference would usually show."""
-    gap, two = found.gap, found.groups == 2
-    pair = "two groups" if two else f"{found.groups} groups"
+    gap, two = extremes.gap, extremes.groups == 2
+    pair = "two groups" if two else f"{extremes.groups} groups"
     if gap is None or gap.p_adjusted is None:
         return f"Without a test nobody can tell whether the {pair} differ."
-    if found.apart:
+    if extremes.apart:
         whom = "The two groups" if two else f"At least two of the {pair}"
         return f"{whom} differ by more than chance explains ({p_text(gap)})."
-    base = found.worst.metric
+    base = extremes.worst.metric
     reach = ""
-    if found.detectable is not None:
-        reach = f"; a difference of {amount_with_unit(found.detectable, base)} {USUALLY}"
+    if extremes.detectable is not None:
+        reach = f"; a difference of {amount_with_unit(extremes.detectable, base)} {USUALLY}"
     return (
         f"These data do not show that the {pair} differ in {_named(base)} ({p_text(gap)}){reach}."
     )
@@ -179,16 +182,16 @@ def _named(metric: str) -> str:
     return label if label.isupper() else label.lower()
 
 
-def apart_sentence(found: Extremes) -> str:
+def apart_sentence(extremes: Extremes) -> str:
     """Say that groups differ in a metric, beside another one in which nobody can tell."""
-    worst, best = found.worst, found.best
-    known, gap = term(worst.metric), found.gap
-    within = interval(gap, worst.metric, max(1, _digits(found, gap))) if gap else ""
-    unit = " points" if known.share and within else ""
+    worst, best = extremes.worst, extremes.best
+    measured, gap = term(worst.metric), extremes.gap
+    within = interval(gap, worst.metric, max(1, _digits(extremes, gap))) if gap else ""
+    unit = " points" if measured.share and within else ""
     return (
         f"In {_named(worst.metric)} the groups do differ by more than chance explains: "
-        f"{known.scale.text(worst.value or 0.0)} where {where(worst.attribute, worst.group)}, "
-        f"{known.scale.text(best.value or 0.0)} where {again(best.attribute, best.group)} "
+        f"{measured.scale.text(worst.value or 0.0)} where {where(worst.attribute, worst.group)}, "
+        f"{measured.scale.text(best.value or 0.0)} where {again(best.attribute, best.group)} "
         f"(the gap's {within}{unit}; {p_text(gap) if gap else ''})."
     )
 
@@ -213,8 +216,8 @@ def strategy_sentence(paired: Sequence[Estimate]) -> str:
             f"{unsure}."
         )
     doubt = f"; better or worse than {unsure}, these data do not show" if unsure else ""
-    one = opening(whom)
-    return f"{one} serves its worst {by} {listed(clauses, 'but')}{doubt}."
+    subject = opening(whom)
+    return f"{subject} serves its worst {by} {listed(clauses, 'but')}{doubt}."
 
 
 def usual_sentences(rows: Sequence[Estimate], paired: Sequence[Estimate]) -> tuple[str, ...]:
@@ -227,16 +230,18 @@ def usual_sentences(rows: Sequence[Estimate], paired: Sequence[Estimate]) -> tup
     paired
         Differences of one ``<metric>_worst``, the model minus each other.
     """
-    said = []
+    sentences = []
     for row in paired:
         pair = {"model": row.model, "against": row.against, "attribute": row.attribute}
         shown_by = find(rows, **pair, base=row.base, aggregate=DETECTABLE)
-        reach = max((one.value for one in shown_by if one.value is not None), default=0.0)
+        reach = max(
+            (estimate.value for estimate in shown_by if estimate.value is not None), default=0.0
+        )
         if reach > 0 and paired_chip(row) == "cannot tell":
             size = amount_with_unit(reach, row.base)
             who = f"a group by {shown(row.attribute)}"
-            said.append(f"Against {row.against}, a difference of {size} in {who} {USUALLY}.")
-    return tuple(said)
+            sentences.append(f"Against {row.against}, a difference of {size} in {who} {USUALLY}.")
+    return tuple(sentences)
 
 
 def cost_sentence(overall: Sequence[Estimate]) -> str:
@@ -253,11 +258,13 @@ def cost_sentence(overall: Sequence[Estimate]) -> str:
 
 def models_sentence(rows: Sequence[Estimate]) -> str:
     """Say how several models serve everybody or, by ``<metric>_worst``, their worst group."""
-    some, known = rows[0], rows[0].base_term
+    some, measured = rows[0], rows[0].base_term
     whom = f"the {group_kind(some.attribute)} served worst" if some.aggregate else "everybody"
-    text = known.scale.text
-    told = [f"{row.model} {'undefined' if row.value is None else text(row.value)}" for row in rows]
-    return f"{known.label} of {whom}: {listed(told)}."
+    text = measured.scale.text
+    values = [
+        f"{row.model} {'undefined' if row.value is None else text(row.value)}" for row in rows
+    ]
+    return f"{measured.label} of {whom}: {listed(values)}."
 
 
 def paired_sentence(difference: Estimate) -> str:
@@ -275,8 +282,8 @@ def paired_sentence(difference: Estimate) -> str:
 def group_sentence(difference: Estimate) -> str:
     """Say the same of one group."""
     text = paired_sentence(difference)
-    here = where(difference.attribute, difference.group)
-    return f"Where {here}, {text[0].lower()}{text[1:]}"
+    place = where(difference.attribute, difference.group)
+    return f"Where {place}, {text[0].lower()}{text[1:]}"
 
 
 def paired_chip(difference: Estimate) -> Outcome:

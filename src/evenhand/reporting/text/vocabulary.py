@@ -142,10 +142,10 @@ def _of_group(metric: str) -> Term:
     if registered is None:
         return TERMS.get(metric, Term(label))
     says = registered.title.replace("{", "(").replace("}", ")")  # it is no template
-    known = TERMS.get(metric, Term(first_upper(label), says))
+    measured = TERMS.get(metric, Term(first_upper(label), says))
     direction = registered.direction
     better: Better = direction if direction in ("higher", "lower") else "neither"
-    return replace(known, better=better)
+    return replace(measured, better=better)
 
 
 MODELS = {
@@ -226,6 +226,6 @@ def shown(name: str) -> str:
     >>> shown("female*60+"), shown("sex|site=A")
     ('female × 60+', 'sex where site is A')
     """
-    of, _, control = name.partition("|")
+    attribute, _, control = name.partition("|")
     by, within, level = control.partition("=")
-    return (f"{of} where {by} is {level}" if within else name).replace("*", " × ")
+    return (f"{attribute} where {by} is {level}" if within else name).replace("*", " × ")

@@ -46,15 +46,15 @@ def extremes(rows: Sequence[Estimate], metric: str) -> Extremes | None:
     Excluded, ``unknown`` and undefined groups take no part. None where fewer than two groups with
     different values remain, and for metrics that have no better and worse.
     """
-    told = [row for row in rows if row.metric == metric and _counts(row)]
+    candidates = [row for row in rows if row.metric == metric and _counts(row)]
     better = term(metric).better
-    if better == "neither" or len({row.value for row in told}) < 2:
+    if better == "neither" or len({row.value for row in candidates}) < 2:
         return None
-    ordered = sorted(told, key=lambda row: row.value or 0.0, reverse=better == "lower")
+    ordered = sorted(candidates, key=lambda row: row.value or 0.0, reverse=better == "lower")
     gap = first(rows, group=EVERYBODY, base=metric, aggregate="gap")
     reach = [row.value for row in find(rows, base=metric, aggregate=DETECTABLE)]
     detectable = max((value for value in reach if value is not None), default=None)
-    return Extremes(ordered[0], ordered[-1], len(told), gap, detectable)
+    return Extremes(ordered[0], ordered[-1], len(candidates), gap, detectable)
 
 
 def is_unknown(group: str) -> bool:

@@ -1,0 +1,173 @@
+"""What of Evenhand works with which family of timm's networks, as a table.
+
+A small network of each family is made without weights, at 64 pixels where it can be, and each part
+is tried on four blank-noise images: the cut into units, masks of attention and MLP, LoRA, saliency
+by group (ggn-mc, which is checked against autograd), one step of weight pruning, and channels.
+Results go into a file of JSON lines as they come, so that a run that was stopped continues;
+``--table`` prints the table of what is in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import evenhand  # isort: skip  (its guard mends torchvision where it is broken)
+import torch
+
+from evenhand import EvenhandError, build_model, group_saliency
+from evenhand.masks.strategies import find_strategy
+from evenhand.masks.units import all_units, families, parts
+from evenhand.networks.model import Model
+from evenhand.pruning.channels import refuse_solid
+from evenhand.pruning.masks import count_kept
+from evenhand.pruning.remove import remove_weights
+from evenhand.pruning.state import State
+
+SIZE = 64
+NETWORKS = (
+    "vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "deit3_small_patch16_224",
+    "vit_small_patch16_dinov3", "eva02_tiny_patch14_224", "beit_base_patch16_224",
+    "beitv2_base_patch16_224", "vit_srelpos_small_patch16_224", "cait_xxs24_224",
+    "xcit_nano_12_p16_224", "swin_tiny_patch4_window7_224", "swinv2_cr_tiny_ns_224",
+    "twins_svt_small", "pit_ti_224", "pvt_v2_b0", "mvitv2_tiny", "maxvit_rmlp_pico_rw_256",
+    "coatnet_pico_rw_224", "coat_tiny", "crossvit_tiny_240", "levit_128s", "efficientformer_l1",
+    "efficientformerv2_s0", "efficientvit_b0", "efficientvit_m0", "mobilevit_xxs",
+    "mobilevitv2_050", "edgenext_xx_small", "fastvit_t8", "repvit_m0_9", "tiny_vit_5m_224",
+    "poolformer_s12", "caformer_s18", "davit_tiny", "hiera_tiny_224", "nest_tiny",
+    "convit_tiny", "tnt_s_legacy_patch16_224", "visformer_tiny", "volo_d1_224", "mixer_s32_224",
+    "resmlp_12_224", "gmlp_ti16_224", "resnet18", "resnetv2_50", "resnext26ts", "res2net50_14w_8s",
+    "seresnet18", "regnetx_002", "regnety_002", "densenet121", "dla34", "vgg11_bn",
+    "hrnet_w18_small", "convnext_atto", "convnextv2_atto", "test_efficientnet", "efficientnet_b0",
+    "efficientnet_lite0", "tf_efficientnet_b0", "mobilenetv3_small_050", "mobilenetv4_conv_small",
+    "ghostnet_100", "mnasnet_small", "inception_v3", "xception41", "nfnet_f0", "rexnet_100",
+    "selecsls42", "cspresnet50", "hardcorenas_a", "tinynet_e", "starnet_s1", "focalnet_tiny_srf",
+)  # fmt: skip
+COLUMNS = ("units", "attention", "mlp", "lora", "saliency", "weights", "channels")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("results", type=Path, help="file of JSON lines")
+    parser.add_argument("--table", action="store_true", help="print the table and stop")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    lines = arguments.results.read_text().splitlines() if arguments.results.is_file() else []
+    rows = {row["network"]: row for row in map(json.loads, lines)}
+    if arguments.table:
+        print(table(rows))
+        return
+    for name in NETWORKS:
+        if name not in rows:
+            with arguments.results.open("a") as file:
+                print(json.dumps(tried(name)), file=file, flush=True)
+
+
+def tried(name: str) -> dict[str, str]:
+    """Return for each column what works, or why not."""
+    try:
+        model = made(name)
+    except EvenhandError as error:
+        return {"network": name, "size": "", **dict.fromkeys(COLUMNS, first_line(error))}
+    parts_of_evenhand: dict[str, Callable[[Model], str]] = {
+        "units": lambda model: str(len(all_units(model.backbone)) and len(parts(model.backbone))),
+        "attention": lambda model: bits(model, "attention"),
+        "mlp": lambda model: bits(model, "mlp"),
+        "channels": channels,
+        "saliency": saliency,
+        "weights": weights,
+        "lora": lora,  # last, as it changes the model
+    }
+    row = {"network": name, "size": str(model.spec.image_size)}
+    for column, work in parts_of_evenhand.items():
+        try:
+            row[column] = work(model)
+        except EvenhandError as error:
+            row[column] = f"no: {first_line(error)}"
+        except Exception as error:  # a bug, which the table shows
+            row[column] = f"fails: {type(error).__name__}: {first_line(error)}"
+    return row
+
+
+def made(name: str) -> Model:
+    """Return the model at 64 pixels, or at the size that its network was made for."""
+    for size in (SIZE, 56, 224, 256, 240):
+        try:
+            return build_model(name, "none", size, ("a", "b"), 0).eval()
+        except (EvenhandError, RuntimeError, ValueError, AssertionError) as error:
+            last = error
+    raise EvenhandError(first_line(last))
+
+
+def bits(model: Model, family: str) -> str:
+    """Return how many units a search space has."""
+    known = families(model.backbone)
+    return str(len(known[family].units)) if family in known else "none"
+
+
+def lora(model: Model) -> str:
+    """Run the network with updates on query and value."""
+    changed, _ = find_strategy("lora")(model, 0)
+    changed(torch.zeros(2, *model.spec.inputs.shape)).sum().backward()
+    return "yes"
+
+
+def saliency(model: Model) -> str:
+    """Compute saliency by group of all convolutions and linear layers."""
+    group_saliency(model, [batch(model)], unprivileged="f", betas={"m": 0.3})
+    return "yes"
+
+
+def weights(model: Model) -> str:
+    """Compute saliency of what a pruning of weights removes, by any layer's estimator."""
+    values = group_saliency(
+        model, [batch(model)], unprivileged="f", betas={"m": 0.3}, estimator="hutchinson"
+    )
+    kept = {name: torch.ones_like(value, dtype=torch.bool) for name, value in values.items()}
+    total = count_kept(kept)
+    state = remove_weights(State(model, kept, total, total), values, total // 10)
+    return "yes" if state.left < total else "no: nothing was removed"
+
+
+def channels(model: Model) -> str:
+    """Take channels out, and check that a model of that build takes what is left."""
+    refuse_solid(model)
+    return "yes"
+
+
+def batch(model: Model) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+    """Return four noise images with labels and groups."""
+    images = torch.rand(4, *model.spec.inputs.shape, generator=torch.Generator().manual_seed(0))
+    return images, torch.tensor([0, 1, 0, 1]), ["f", "f", "m", "m"]
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+
+
+def table(rows: dict[str, dict[str, str]]) -> str:
+    """Return the table in Markdown, with numbered reasons below."""
+    reasons: dict[str, int] = {}
+
+    def cell(text: str) -> str:
+        if ": " not in text:
+            return text
+        return f"no [{reasons.setdefault(text, len(reasons) + 1)}]"
+
+    lines = [
+        f"| network | pixels | {' | '.join(COLUMNS)} |",
+        f"|---|---|{'---|' * len(COLUMNS)}",
+    ]
+    for name, row in rows.items():
+        cells = " | ".join(cell(row[column]) for column in COLUMNS)
+        lines.append(f"| `{name}` | {row['size']} | {cells} |")
+    notes = [f"{number}. {text.partition(': ')[2]}" for text, number in reasons.items()]
+    return "\n".join([*lines, "", *notes])
+
+
+if __name__ == "__main__":
+    assert evenhand.__file__
+    main()

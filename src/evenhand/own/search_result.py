@@ -1,0 +1,117 @@
+"""The result of a search of masks: the choice, and tables of trials and confirmed choices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from optuna.study import Study
+from optuna.trial import TrialState
+
+from evenhand.masks.units import Unit
+from evenhand.metrics import Target
+from evenhand.search.confirmation import Candidate
+from evenhand.search.space import Space
+from evenhand.search.spaces import Choice
+
+
+@dataclass(frozen=True)
+class MaskChoice:
+    """The settings of one training.
+
+    Attributes
+    ----------
+    units
+        The units to tune, beside the head; pass them to ``tune_only(network, choice.units)``.
+    lr
+        The learning rate.
+    seed
+        The seed of everything that the training draws.
+    method
+        The mitigation method, one of `methods`.
+    """
+
+    units: tuple[Unit, ...]
+    lr: float
+    seed: int
+    method: str = "erm"
+
+    @property
+    def mask(self) -> frozenset[str]:
+        """The names of the units."""
+        return frozenset(unit.name for unit in self.units)
+
+
+@dataclass(frozen=True, eq=False)
+class MaskSearch:
+    """A finished search.
+
+    Attributes
+    ----------
+    choice
+        The choice with the best mean over fresh seeds; its seed is that of the fit in the middle.
+    target
+        The target of the search.
+    trials
+        A row for each trial: ``number``, ``origin`` (the baseline it comes from), ``state``,
+        ``units``, ``lr``, ``method``, ``value``, ``epochs``, ``repeats``.
+    confirmed
+        A row for each choice that was trained again with fresh seeds: ``trial``, ``origin``,
+        ``units``, ``lr``, ``searched`` (its value in the search), ``mean`` over the seeds with
+        ``low`` and ``high`` (Student's interval), and ``optimism``: how much better the search's
+        value was. The first row is the choice.
+    study
+        Optuna's study.
+    """
+
+    choice: MaskChoice
+    target: Target
+    trials: pd.DataFrame
+    confirmed: pd.DataFrame
+    study: Study
+
+    def _repr_html_(self) -> str:
+        """Return the table of confirmed choices, for notebooks."""
+        return f"<p>{self.target.name}, {self.target.direction}d</p>{self.confirmed.to_html()}"
+
+
+def trials_table(study: Study, space: Space[Choice]) -> pd.DataFrame:
+    """Return a row for each trial that ended; see `MaskSearch`."""
+    rows = []
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED):
+            continue
+        choice = space.ask(trial)
+        last = trial.intermediate_values.get(trial.last_step) if trial.last_step else None
+        rows.append(
+            {
+                "number": trial.number,
+                "origin": trial.user_attrs.get("origin"),
+                "state": trial.state.name.lower(),
+                "units": ", ".join(sorted(choice.mask)),
+                "lr": choice.lr,
+                "method": choice.method,
+                "value": trial.values[0] if trial.values else last,
+                "epochs": trial.user_attrs.get("epochs"),
+                "repeats": trial.user_attrs.get("repeats"),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def confirmed_row(candidate: Candidate, study: Study, target: Target) -> dict[str, Any]:
+    """Return the row of a confirmed choice; see `MaskSearch`."""
+    objective = candidate.objective(0, target)
+    return {
+        "trial": candidate.trial,
+        "origin": study.trials[candidate.trial].user_attrs.get("origin"),
+        "units": ", ".join(sorted(candidate.choice.mask)),
+        "lr": candidate.choice.lr,
+        "searched": objective.searched,
+        "mean": objective.mean,
+        "low": objective.mean_low,
+        "high": objective.mean_high,
+        "optimism": objective.optimism,
+        "seeds": len(candidate.seeds),
+    }
