@@ -215,3 +215,9 @@ def test_it_is_not_known_without_its_module(tmp_path):
     ended = evenhand("finetune", IMAGES, *words, *QUICK, "--out", tmp_path / "out")
     assert ended.status == 2
     assert "a network of your own is registered by a module of --import" in ended.err
+
+
+def test_its_units_are_those_that_masks_switch():
+    ended = evenhand("units", "plain-cnn", "--import", NAME)
+    assert "parts (every parameter in one of them): 6 units\n  stage1.conv" in ended.out
+    assert "fc" not in ended.out  # the head always trains

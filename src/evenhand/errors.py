@@ -55,9 +55,22 @@ def pick(what: str, name: str, choices: Mapping[str, T]) -> T:
 def unknown_name(what: str, name: str, choices: Iterable[str]) -> UnknownNameError:
     """Return the error for an unknown name; arguments as in `pick`."""
     names = sorted(choices)
+    listed = ", ".join(names)
+    return UnknownNameError(f"no {what} {name!r}; there are: {listed}.{_nearest(name, names)}")
+
+
+def unknown_setting(what: str, name: str, choices: Iterable[str]) -> UnknownNameError:
+    """Return the error of a setting that something, called ``what``, does not have."""
+    names = list(choices)
+    listed = ", ".join(names) or "none"
+    return UnknownNameError(
+        f"{what} has no setting {name!r}; it has: {listed}.{_nearest(name, names)}"
+    )
+
+
+def _nearest(name: str, names: list[str]) -> str:
     near = difflib.get_close_matches(name, names, n=1)
-    meant = f" Did you mean {near[0]!r}?" if near else ""
-    return UnknownNameError(f"no {what} {name!r}; there are: {', '.join(names)}.{meant}")
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def import_extra(module: str, extra: str, what: str = "this") -> ModuleType:

@@ -22,7 +22,7 @@ from typer.core import TyperCommand
 from evenhand.earlier_names import SETTINGS, current_settings, refuse_both_names
 from evenhand.errors import EvenhandError, some
 from evenhand.plugins import import_modules
-from evenhand.settings import Settings, problems
+from evenhand.settings import Settings, plain_values, problems
 
 Job = Callable[[Any, Any, bool], None]
 """A command: its settings, the folder of the run, whether to replace the run that is there."""
@@ -273,7 +273,7 @@ def gather(
 
     flags = {name: value for name, value in given.items() if value is not None and value != []}
     refuse_both_names(flags, word)
-    values = current_settings(_from_file(config)) if config else {}
+    values = plain_values(settings, current_settings(_from_file(config))) if config else {}
     values |= current_settings(flags)
     try:
         return settings.model_validate(values)

@@ -39,7 +39,12 @@ Imports = Annotated[list[str] | None, IMPORT]
 
 def units(
     backbone: Annotated[
-        str, typer.Argument(metavar="BACKBONE", help="timm's name of the network, or conv1d")
+        str,
+        typer.Argument(
+            metavar="BACKBONE",
+            help="timm's name of the network, conv1d, the name of one that --import registers, or "
+            "a folder that transformers saved",
+        ),
     ],
     family: Annotated[
         str | None, typer.Option(metavar="TEXT", help="one search space only [default: all]")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, get_args
+import os
+from collections.abc import Callable, Iterator, Mapping
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError, ValidationInfo, field_validator
 
@@ -44,6 +46,34 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, defe
         return self.model_dump(mode="json", exclude={*self.machine_settings()})
 
 
+def plain_values(kind: type[Settings], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values as the settings take them; names that are no settings are left as they are.
+
+    A path or a number may stand for a text, and one value for several.
+    """
+    fields = kind.model_fields
+    return {
+        name: _plain(value, fields[name].annotation) if name in fields else value
+        for name, value in values.items()
+    }
+
+
+def _plain(value: Any, kind: Any) -> Any:
+    """Return a value as its setting takes it."""
+    parts = [part for part in get_args(kind) if part not in (NoneType, Ellipsis)]
+    if get_origin(kind) in (Union, UnionType):
+        return None if value is None else _plain(value, parts[0])
+    if get_origin(kind) is tuple:
+        if isinstance(value, str | os.PathLike | int | float):
+            value = (value,)
+        is_list = isinstance(value, list | tuple)
+        return tuple(_plain(one, parts[0]) for one in value) if is_list else value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return str(value) if kind is str and is_number else value
+
+
 def problems(
     error: ValidationError, settings: type[Settings], word: Callable[[str], str] = str
 ) -> Iterator[str]:
@@ -58,5 +88,7 @@ def problems(
             yield f"{word(name)} is missing"
         elif problem["type"] == "extra_forbidden":
             yield str(unknown_name("setting", name, settings.model_fields))
+        elif problem["type"] == "tuple_type":
+            yield f"{word(name)}: give one value or a list of values (given: {problem['input']!r})"
         else:
             yield f"{word(name)}: {text} (given: {problem['input']!r})"

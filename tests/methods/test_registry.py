@@ -40,6 +40,7 @@ def test_listing_the_methods_imports_nothing_heavy():
         ("dro", {}, "no method 'dro'.*Did you mean 'erm'|no method 'dro'"),
         ("dfr", {}, "no method 'dfr'"),
         ("group-dro", {"lam": 1}, "group-dro has no setting 'lam'; it has: rate, adjustment, by"),
+        ("group-dro", {"rat": 1}, "Did you mean 'rate'?"),
         ("jtt", {}, "jtt needs wrong"),
     ],
 )

@@ -141,6 +141,16 @@ def test_without_enough_replicates_there_is_no_interval():
     assert one(run((only, {}), metrics=("auc",)), metric="auc")["value"] == 1
 
 
+def test_a_difference_of_two_shares_lies_within_one():
+    labels, scores = np.ones(5, int), np.array([0.9, 0.9, 0.9, 0.9, 0.1])
+    first, second = (
+        scored(labels, s, threshold=0.5) for s in (scores, scores[::-1] * [1, 0, 0, 0, 1])
+    )
+    table = run((first, {}), against=second, metrics=("sensitivity",))
+    row = one(table, metric="sensitivity")
+    assert (row["value"], row["high"]) == (pytest.approx(0.6), 1)
+
+
 def test_paired_differences_are_narrower_than_apart(cohort):
     rows, _ = cohort
     rng = np.random.default_rng(3)

@@ -172,9 +172,16 @@ def test_refusals():
         units_of(module, by="block")
     with pytest.raises(UnknownNameError, match="no unit 'patch'; near it: patches"):
         tune_only(module, ["patch"])
+    with pytest.raises(UnknownNameError, match=r"no unit 'layer1'; near it: layer1\.0\.conv"):
+        tune_only(torchvision.models.resnet18(), ["layer1"])
     with pytest.raises(EvenhandError, match="units are of another network: Tied"):
         tune_only(Tied(), units_of(module))
     with pytest.raises(EvenhandError, match="nothing is left to tune"):
         tune_only(module, [], head=())
     with pytest.raises(EvenhandError, match="everything lies in the head"):
         units_of(nn.Sequential(nn.Linear(2, 2)))
+
+
+def test_units_print_in_one_line_each():
+    for unit in units_of(ECG()):
+        assert repr(unit) == f"Unit(name={unit.name!r}, depth={unit.depth}, kind={unit.kind!r})"

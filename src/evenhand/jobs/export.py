@@ -64,7 +64,10 @@ def export(
     is_unfinished = not out.exists() and _holds(card, text)  # it was killed between its two files
     there = [str(path) for path in (out, card) if path.exists()]
     if there and not (overwrite or is_unfinished):
-        raise EvenhandError(f"{' and '.join(there)}: there already; give --overwrite to replace.")
+        raise EvenhandError(
+            f"{' and '.join(there)}: there already; give --overwrite to replace, or another name "
+            f"to --out (its card is called {card.name})."
+        )
     if out.is_dir():
         raise EvenhandError(f"--out {out} is a folder; name a file, as in {out}/model.{format}.")
     network = load_model(opened.folder(name))

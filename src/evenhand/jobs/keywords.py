@@ -7,8 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Protocol, TypeVar, Union, get_args, get_origin, overload
+from typing import Any, Protocol, TypeVar, get_origin, overload
 
 from pydantic import ValidationError
 
@@ -16,7 +15,7 @@ from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.datasets import hand_over
 from evenhand.earlier_names import current_settings, refuse_both_names
 from evenhand.errors import EvenhandError, unknown_name
-from evenhand.settings import Settings, problems
+from evenhand.settings import Settings, plain_values, problems
 
 StrPath = str | os.PathLike[str]
 S = TypeVar("S", bound=Settings)
@@ -103,11 +102,12 @@ def make_settings(kind: type[S], given: Mapping[str, Any]) -> S:
     values = current_settings(given)
     for name in values.keys() - kind.model_fields.keys():
         raise unknown_name("setting", name, kind.model_fields)
-    plain = {
-        name: _plain(value, kind.model_fields[name].annotation) for name, value in values.items()
+    handed = {
+        name: hand_over(value) if isinstance(value, Cohort) else value
+        for name, value in values.items()
     }
     try:
-        return kind.model_validate(plain)
+        return kind.model_validate(plain_values(kind, handed))
     except ValidationError as error:
         raise EvenhandError("; ".join(problems(error, kind))) from None
 
@@ -147,27 +147,6 @@ def _by_name(
     for name in values.keys() & keywords.keys():
         raise EvenhandError(f"{name} is given twice: {values[name]!r} and {keywords[name]!r}.")
     return values | keywords
-
-
-def _plain(value: Any, kind: Any) -> Any:
-    """Return a value as its setting takes it."""
-    if isinstance(value, Cohort) and kind is str:
-        return hand_over(value)
-    parts = [part for part in get_args(kind) if part not in (NoneType, Ellipsis)]
-    if get_origin(kind) in (Union, UnionType):
-        return None if value is None else _plain(value, parts[0])
-    if get_origin(kind) is tuple:
-        if isinstance(value, str | os.PathLike | int | float):
-            value = (value,)
-        return tuple(_plain(one, parts[0]) for one in value) if _is_list(value) else value
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return str(value) if kind is str and is_number else value
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list | tuple)
 
 
 def _is_several(kind: Any) -> bool:

@@ -228,9 +228,10 @@ def _parameters(module: nn.Module, units: Iterable[Unit | str]) -> dict[int, nn.
     named = [unit for unit in units if isinstance(unit, str)]
     unit_of = _units_by_name(module) if named else {}
     if unknown := [name for name in named if name not in unit_of]:
-        near = difflib.get_close_matches(unknown[0], unit_of, n=3)
+        inside = [name for name in unit_of if name.startswith(f"{unknown[0]}.")]
+        near = inside or difflib.get_close_matches(unknown[0], unit_of, n=3)
         raise UnknownNameError(
-            f"the network has no unit {some(map(repr, unknown))}; near it: {', '.join(near)}. "
+            f"the network has no unit {some(map(repr, unknown))}; near it: {some(near)}. "
             "units_of(module) lists its units."
         )
     cut = [unit_of[unit] if isinstance(unit, str) else unit for unit in units]

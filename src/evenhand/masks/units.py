@@ -10,7 +10,7 @@ once; a :class:`Family` joins parts into the bits of one search space.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 
 from torch import nn
@@ -30,8 +30,8 @@ class Unit:
     name: str  # "blocks.3.attn"
     depth: int  # 0 for embeddings and stem, then 1 … B for blocks or stages, B + 1 after them
     kind: str  # "attn", "mlp", "norm1", "conv" …: what it is within its depth
-    parameters: tuple[nn.Parameter, ...]
-    names: tuple[str, ...]  # of the parameters, in the network that was cut
+    parameters: tuple[nn.Parameter, ...] = field(repr=False)
+    names: tuple[str, ...] = field(repr=False)  # of the parameters, in the network that was cut
 
     @property
     def size(self) -> int:

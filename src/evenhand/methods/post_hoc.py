@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from evenhand.errors import EvenhandError
+from evenhand.errors import unknown_setting
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,9 +78,7 @@ class PostHoc:
         allowed = self.settings
         for setting in settings:
             if setting not in allowed:
-                raise EvenhandError(
-                    f"{name} has no setting {setting!r}; it has: {', '.join(allowed) or 'none'}."
-                )
+                raise unknown_setting(name, setting, allowed)
 
     def computed(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return those of the computed values that the fit has a keyword for."""

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 
 from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
-from evenhand.errors import EvenhandError, pick
+from evenhand.errors import EvenhandError, pick, unknown_setting
 from evenhand.methods.post_hoc import COMPUTED, PostHoc
 from evenhand.registry import Registry
 
@@ -155,9 +155,7 @@ def training_method(name: str, **settings: Any) -> Any:
     allowed = inspect.signature(kind).parameters
     for setting in settings:
         if setting not in allowed:
-            raise EvenhandError(
-                f"{name} has no setting {setting!r}; it has: {', '.join(allowed) or 'none'}."
-            )
+            raise unknown_setting(name, setting, allowed)
     missing = [
         parameter.name
         for parameter in allowed.values()

@@ -90,7 +90,7 @@ class Number:
             threshold=None,
             reason=self.reason or other.reason,
             family=(*self.family, *other.family),
-            bounds=ANYWHERE,
+            bounds=(self.bounds[0] - other.bounds[1], self.bounds[1] - other.bounds[0]),
         )
         if self.composition == "one":
             both = beside(self.family[0], other.family[0], paired=True)

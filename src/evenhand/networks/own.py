@@ -26,10 +26,11 @@ def is_own(name: str) -> bool:
 
 
 def bare_network(name: str) -> nn.Module:
-    """Return a network for its names and shapes alone, with its head."""
+    """Return a network for its names and shapes alone, without its head."""
     if name in BACKBONES:
         own = BACKBONES[name]
-        return _made(own, {"size": USUAL_SIZE, "channels": 3, "steps": USUAL_STEPS})
+        made = _made(own, {"size": USUAL_SIZE, "channels": 3, "steps": USUAL_STEPS})
+        return _with_stages(own, _without_head(own, made))
     return _Pooled(name, "none", USUAL_SIZE)
 
 
@@ -59,6 +60,11 @@ def create_own(name: str, weights: str, inputs: int | SeriesInputs) -> nn.Module
     described: Any = network
     described.head_hidden_size = _width(name, network, inputs)
     described.pretrained_cfg = {"mean": own.mean, "std": own.std, "classifier": own.head}
+    return _with_stages(own, network)
+
+
+def _with_stages(own: OwnBackbone, network: nn.Module) -> nn.Module:
+    described: Any = network
     if own.layers:
         described.feature_info = [{"module": layer} for layer in own.layers]
     return network

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -67,9 +67,9 @@ class MaskSearch:
 
     choice: MaskChoice
     target: Target
-    trials: pd.DataFrame
-    confirmed: pd.DataFrame
-    study: Study
+    trials: pd.DataFrame = field(repr=False)
+    confirmed: pd.DataFrame = field(repr=False)
+    study: Study = field(repr=False)
 
     def _repr_html_(self) -> str:
         """Return the table of confirmed choices, for notebooks."""

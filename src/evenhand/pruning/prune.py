@@ -6,7 +6,7 @@ import difflib
 import math
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -49,9 +49,9 @@ class Pruned:
         Why the pruning ended.
     """
 
-    module: nn.Module
-    mask: dict[str, Tensor]
-    curve: pd.DataFrame
+    module: nn.Module = field(repr=False)
+    mask: dict[str, Tensor] = field(repr=False)
+    curve: pd.DataFrame = field(repr=False)
     step: int
     why: str
 

@@ -26,7 +26,7 @@ class Verdict:
     claim
         Whether the page claims a difference; False where the data cannot tell.
     text
-        The sentence on the page.
+        What the page says of it, in a few sentences.
     p_adjusted
         The p-value of the claim, corrected over the family of the page; None where there is none.
     """

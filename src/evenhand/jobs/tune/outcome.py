@@ -114,6 +114,11 @@ def _median(job: Job, result: Searched) -> str:
     ]
     mine = chosen.again[chosen.seeds.index(seed), 0]
     two = len(chosen.seeds) == 2
+    if two and (chosen.again[0] == chosen.again[1]).all():
+        return (
+            f"{result.contender.name}: the 2 fits that confirm the choice are equal on validation "
+            f"({targets[0].name} {mine:.3f}); that of seed {seed} is delivered."
+        )
     return (
         f"{result.contender.name}: of the {len(chosen.seeds)} fits that confirm the choice, the "
         f"{'worse' if two else 'median'} on validation is delivered, seed {seed}: its "

@@ -123,7 +123,7 @@ def strategy_answer(
     others_told = _changed(rows, model, (EVERYBODY, attribute), beside)
     down = any(verdict.claim for verdict in levelling)
     return Answer(
-        topic=f"{opening(model)} or {listed(others, 'or')}, by {shown(attribute)}?",
+        topic=f"{listed((opening(model), *others), 'or')}, by {shown(attribute)}?",
         headline=_headline(paired, others_told, beside) + cost_sentence(overall),
         details=(
             *_side_by_side(worst_rows, paired),
@@ -248,15 +248,16 @@ def _why_nothing(members: Sequence[Estimate]) -> str:
 def _told(ends: Extremes, others: Sequence[Extremes], positive: str) -> Answer:
     """Tell the groups by one metric, and by others where these alone tell them apart."""
     beside = [] if ends.apart else [group_ends for group_ends in others if group_ends.apart]
-    verdicts = [_gap_verdict(ends, chance_sentence(ends))]
-    verdicts += [_gap_verdict(group_ends, apart_sentence(group_ends)) for group_ends in beside]
+    headline = groups_sentence(ends.worst, ends.best, positive)
+    size, chance = gap_sentence(ends), chance_sentence(ends)
+    others_told = [_gap_verdict(group_ends, apart_sentence(group_ends)) for group_ends in beside]
     return Answer(
         topic=first_upper(shown(ends.worst.attribute)),
-        headline=groups_sentence(ends.worst, ends.best, positive),
-        details=(gap_sentence(ends), *(verdict.text for verdict in verdicts)),
+        headline=headline,
+        details=(size, chance, *(verdict.text for verdict in others_told)),
         outcome="a gap" if ends.apart or beside else "cannot tell",
         dots=_dots(ends.worst, ends.best) if ends.worst.metric == "sensitivity" else (),
-        verdicts=tuple(verdicts),
+        verdicts=(_gap_verdict(ends, f"{headline} {size} {chance}"), *others_told),
     )
 
 
