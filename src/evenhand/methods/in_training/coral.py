@@ -21,7 +21,8 @@ class Coral(TrainingMethod):
     Parameters
     ----------
     strength
-        Factor of the penalty; 0 is empirical risk minimisation.
+        Factor of the penalty; 0 is empirical risk minimisation. Covariances of the few rows of a
+        label and group in a batch are noisy, and a large factor makes a model worse for everybody.
 
     Notes
     -----
@@ -36,7 +37,7 @@ class Coral(TrainingMethod):
     needs_features = True
     ranges = MappingProxyType({"strength": Between(0.03, 10.0)})
 
-    def __init__(self, strength: NotNegative = 5.0) -> None:
+    def __init__(self, strength: NotNegative = 1.0) -> None:
         super().__init__()
         self.strength = strength
 
