@@ -119,6 +119,23 @@ def test_modules_that_cannot_be_imported(tmp_path, name, message):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import no_such_library", "no_such_library"),
+        ("raise SystemExit(0)", "SystemExit"),
+        ("x = 1\ny = 1 / 0", "line 2"),
+        ("def broken(:", "SyntaxError"),
+    ],
+)
+def test_a_module_that_raises_is_refused_by_name(tmp_path, monkeypatch, text, message):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "breaks_on_import.py").write_text(text)
+    with pytest.raises(EvenhandError, match="--import breaks_on_import") as caught:
+        plugins.import_modules(["breaks_on_import"])
+    assert message in str(caught.value)
+
+
 def test_installed_plugins_are_found_by_their_entry_points(tmp_path, monkeypatch):
     (tmp_path / "installed_plugin.py").write_text(
         "from evenhand import register_ssl\n"

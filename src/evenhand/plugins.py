@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -52,13 +53,13 @@ def load_plugins() -> None:
         _loaded.append(plugin.value)
         try:
             loaded = plugin.load()
-        except Exception as error:
+            if callable(loaded):
+                loaded()
+        except (Exception, SystemExit) as error:
             raise EvenhandError(
                 f"the plug-in {plugin.name} = {plugin.value} of an installed package cannot be "
                 f"imported: {error}. Mend that package, or uninstall it."
             ) from error
-        if callable(loaded):
-            loaded()
 
 
 def import_modules(names: Iterable[str]) -> None:
@@ -67,7 +68,8 @@ def import_modules(names: Iterable[str]) -> None:
     Raises
     ------
     EvenhandError
-        A name is not that of a module, or there is no such module.
+        A name is not that of a module, there is no such module, or it raises an error or ends
+        Python.
     """
     for name in names:
         if not all(part.isidentifier() for part in name.split(".")):
@@ -82,12 +84,25 @@ def import_modules(names: Iterable[str]) -> None:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
             if not f"{name}.".startswith(f"{error.name}."):
-                raise
+                raise _cannot_import(name, error) from error
             raise EvenhandError(
                 f"--import {name}: there is no module {error.name!r} in {folder} or among the "
                 "installed packages. Run the command in the folder of the module, or add that "
                 "folder to PYTHONPATH."
             ) from None
+        except EvenhandError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise _cannot_import(name, error) from error
+
+
+def _cannot_import(name: str, error: BaseException) -> EvenhandError:
+    """Return what a module of the user's own raised, and where."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return EvenhandError(
+        f"--import {name}: the module cannot be imported: {type(error).__name__}: {error} "
+        f"({last.filename}, line {last.lineno}). Mend it there."
+    )
 
 
 def require_imports(run: Path, settings: Mapping[str, Any]) -> None:

@@ -58,5 +58,11 @@ def test_the_command_line_lists_every_method_with_its_settings():
     listed = evenhand("methods").out
     for name in TRAINING | AFTERWARDS:
         assert f"  {name} " in listed
-    assert "rate=0.01" in listed
+    assert "rate=0.05" in listed
     assert "Training needs the attribute." in " ".join(listed.split())
+
+
+@pytest.mark.parametrize("rate", ["fast", -1.0, None, float("nan")])
+def test_settings_by_keyword_have_their_types_and_ranges(rate):
+    with pytest.raises(EvenhandError, match="rate="):
+        training_method("group-dro", rate=rate)

@@ -295,3 +295,22 @@ def test_every_metric_with_every_aggregate_is_what_the_report_says():
             assert got == pytest.approx(value_of_row, rel=1e-12, nan_ok=True), name
             compared += 1
     assert compared > 80
+
+
+@pytest.mark.parametrize(
+    "name", ["accuracy_worst", "auc_worst", "sensitivity_gap_argmax", "log_loss"]
+)
+def test_two_columns_of_scores_are_the_second_alone(name):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(2, size=200)
+    scores = 1 / (1 + np.exp(-rng.normal(2 * labels - 2.5, 1)))  # Youden's threshold is far from .5
+    groups = {"sex": groups_of(rng.choice(["f", "m"], 200).tolist())}
+    target = find_target(name)
+    both = target.value(labels, np.stack([1 - scores, scores], axis=1), groups)
+    assert both == target.value(labels, scores, groups)
+    patients = np.arange(200)
+    ends = [
+        target.pessimistic_value(labels, given, groups, patients=patients)
+        for given in (scores, np.stack([1 - scores, scores], axis=1))
+    ]
+    assert ends[0] == ends[1]

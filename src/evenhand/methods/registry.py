@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
 from evenhand.errors import EvenhandError, pick, unknown_setting
 from evenhand.methods.post_hoc import COMPUTED, PostHoc
@@ -163,7 +163,8 @@ def training_method(name: str, **settings: Any) -> Any:
     ]
     if missing:
         raise EvenhandError(f"{name} needs {', '.join(missing)}.")
-    return kind(**settings)
+    hints = get_type_hints(kind.__init__, include_extras=True)
+    return kind(**{key: _typed(name, key, value, hints) for key, value in settings.items()})
 
 
 def method_from_text(text: str, **more: Any) -> Any:
@@ -286,6 +287,8 @@ def _typed(text: str, setting: str, value: Any, hints: Mapping[str, Any]) -> Any
     listed = isinstance(value, str) and get_origin(bare) is Sequence
     try:
         return TypeAdapter(hint).validate_python(value.split("/") if listed else value)
+    except PydanticSchemaGenerationError:  # an array, such as the wrong rows of jtt
+        return value
     except ValidationError as error:
         problem = error.errors()[0]["msg"].lower()
         raise EvenhandError(f"--method {text}: {setting}={value!r}: {problem}.") from error

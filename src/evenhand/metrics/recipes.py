@@ -178,10 +178,10 @@ def compare_recipes(
             spread = None
             if recombined is not None and len(apart) > 1:
                 spread = _spread(recombined[name][key] - recombined[reference][key], folds)
-            found = _tested(apart, patients[key], spread)
-            differences.append(_alone(name, key, apart, found))
-            if found is not None:
-                tests.append(_test(len(differences) - 1, apart, found))
+            tested = _tested(apart, patients[key], spread)
+            differences.append(_alone(name, key, apart, tested))
+            if tested is not None:
+                tests.append(_test(len(differences) - 1, apart, tested))
     return _corrected(differences, tests, rng, level)
 
 
@@ -257,22 +257,22 @@ def _tested(apart: Floats, patients: int, spread: SeedSpread | None) -> RecipeDi
     return recipe_difference(apart, np.zeros((1, apart.shape[1])), patients, spread=spread)
 
 
-def _alone(recipe: str, key: Key, apart: Floats, found: RecipeDifference | None) -> Difference:
+def _alone(recipe: str, key: Key, apart: Floats, tested: RecipeDifference | None) -> Difference:
     """Return a difference with its own p-value, before any correction."""
     value = float(apart[:, 0].mean())
     if not np.isfinite(value):
         return Difference(recipe, key)
     if _is_same(apart):
         return Difference(recipe, key, 0.0, 0.0, 0.0, 1.0, 1.0)
-    return Difference(recipe, key, value, p=None if found is None else found.p)
+    return Difference(recipe, key, value, p=None if tested is None else tested.p)
 
 
-def _test(place: int, apart: Floats, found: RecipeDifference) -> _Test:
+def _test(place: int, apart: Floats, tested: RecipeDifference) -> _Test:
     """Return a test with what its draws are made of."""
     drawn = apart[:, 1:].mean(axis=0)
-    centred = (drawn - np.nanmean(drawn)) / found.error
+    centred = (drawn - np.nanmean(drawn)) / tested.error
     share = min(float(np.nanvar(centred)), 1.0)
-    return _Test(place, centred, 1 - share, found.error, found.freedom)
+    return _Test(place, centred, 1 - share, tested.error, tested.freedom)
 
 
 def _corrected(
@@ -287,31 +287,31 @@ def _corrected(
     )
     p = np.array([differences[one.place].p for one in tests], dtype=np.float64)
     observed = np.abs(ndtri(np.maximum(p, np.finfo(np.float64).tiny) / 2))
-    adjusted = step_down(observed, lambda at: draws[at], count)
+    adjusted = step_down(observed, lambda chosen: draws[chosen], count)
     critical = float(np.nanquantile(adjusted.largest, 1 - level))
     for one, alone, together in zip(tests, p, adjusted.p_adjusted, strict=True):
-        found = differences[one.place]
+        difference = differences[one.place]
         corrected = max(float(alone), float(together))
-        differences[one.place] = _judged(found, one, critical, corrected, level)
+        differences[one.place] = _judged(difference, one, critical, corrected, level)
     return differences
 
 
 def _judged(
-    found: Difference, test: _Test, critical: float, p_adjusted: float, level: float
+    difference: Difference, test: _Test, critical: float, p_adjusted: float, level: float
 ) -> Difference:
     """Return a difference with its corrected interval and its verdict."""
-    assert found.value is not None
+    assert difference.value is not None
     within = float(stdtrit(test.freedom, float(ndtr(critical))))
     reach = within * test.error
     to_power = float(stdtrit(test.freedom, POWER)) * test.error
-    claimed = p_adjusted <= level and found.value != 0
+    claimed = p_adjusted <= level and difference.value != 0
     return replace(
-        found,
-        low=found.value - reach,
-        high=found.value + reach,
+        difference,
+        low=difference.value - reach,
+        high=difference.value + reach,
         p_adjusted=p_adjusted,
         detectable=reach + to_power,
-        better=is_better(found.key, found.value) if claimed else None,
+        better=is_better(difference.key, difference.value) if claimed else None,
     )
 
 

@@ -183,12 +183,12 @@ def _features(model: Model, cohort: Cohort, task: Task) -> torch.Tensor:
     accelerator = make_accelerator(task.settings)
     model = model.to(accelerator.device).eval()
     source = BatchSource(cohort, accelerator.device)
-    found = []
+    parts = []
     with torch.inference_mode(), accelerator.autocast():
         for start in range(0, len(source), BATCH):
             places = np.arange(start, min(start + BATCH, len(source)))
-            found.append(model.features(unit(source.take(places).inputs)).float().cpu())
-    return torch.cat(found)
+            parts.append(model.features(unit(source.take(places).inputs)).float().cpu())
+    return torch.cat(parts)
 
 
 def _trial_folder(run: Run, fit: Fit, number: int) -> Path:

@@ -41,7 +41,7 @@ class Layer:
         Each group's predicted error change if all of it were zeroed, ½ Σ h θ².
     predicted, measured
         Each group's change of the mean of the loss that trained the model, when the share of least
-        saliency is zeroed, as the second-order term foretells it and as it came.
+        saliency is zeroed, as the second-order term predicts it and as measured.
     """
 
     name: str

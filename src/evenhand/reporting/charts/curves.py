@@ -89,8 +89,25 @@ def _view(rows: Scored, attribute: str, groups: Groups, positive: str) -> ScoreV
     few = f"Of {len(every):,} groups the {DRAWN} with most samples are drawn."
     left_out = (few,) if len(parts) < len(every) else ()
     ranked = {name: part for name, part in parts.items() if 0 < part.labels.sum() < len(part)}
+    return ScoreView(
+        attribute=shown(attribute),
+        pictures=_pictures(parts, ranked, positive),
+        distributions=tuple(_spread(name, part, positive) for name, part in parts.items()),
+        absent=(
+            *(_why(name, part, positive) for name, part in parts.items() if name not in ranked),
+            *left_out,
+        ),
+        cut=None if rows.threshold is None else round(100 * rows.threshold, 2),
+        benefit=benefit_view(parts, positive),
+    )
+
+
+def _pictures(
+    parts: Mapping[str, Scored], ranked: Mapping[str, Scored], positive: str
+) -> tuple[Picture, ...]:
+    """Draw ROC and precision–recall of groups with both classes, and calibration of all groups."""
     looks = {name: look for look, name in enumerate(parts)}
-    pictures = (
+    return (
         Picture(
             "ROC",
             "Towards the upper left is better; the diagonal is chance.",
@@ -109,24 +126,13 @@ def _view(rows: Scored, attribute: str, groups: Groups, positive: str) -> ScoreV
         ),
         Picture(
             "Calibration",
-            "On the diagonal a score is the share that it foretells; hollow marks are of fewer "
-            "than 10 samples.",
+            "On the diagonal a score equals the share of cases; hollow marks have fewer than 10 "
+            "samples.",
             "Mean score",
             f"Share that is {positive}",
             tuple(_calibration(name, looks[name], part) for name, part in parts.items()),
             "up",
         ),
-    )
-    return ScoreView(
-        attribute=shown(attribute),
-        pictures=pictures,
-        distributions=tuple(_spread(name, part, positive) for name, part in parts.items()),
-        absent=(
-            *(_why(name, part, positive) for name, part in parts.items() if name not in ranked),
-            *left_out,
-        ),
-        cut=None if rows.threshold is None else round(100 * rows.threshold, 2),
-        benefit=benefit_view(parts, positive),
     )
 
 
