@@ -72,7 +72,13 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("order", ORDERS)
+QUICK = ("torchvision at once", "after a failed try", "timm")
+
+
+@pytest.mark.parametrize(
+    "order",
+    [pytest.param(order, marks=[] if order in QUICK else [pytest.mark.slow]) for order in ORDERS],
+)
 def test_everything_that_imports_torchvision_works_after_evenhand(order):
     if (needed := NEEDS.get(order.split()[0])) and find_spec(needed) is None:
         pytest.skip(f"{needed} is not installed")
