@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.command import PHANTOMS, evenhand, training
+from tests.command import PHANTOMS, changed, evenhand, training
 
 FULL = "models/full"
 FILES = {
@@ -57,7 +57,7 @@ def words(command: str, run: Path, whole: Path, cache: Path, out: Path) -> tuple
         "similarity": ("similarity", run, whole, "--cache", cache, "--out", out),
         "audit": ("audit", run, "--out", out),
         "compare": ("compare", run, whole, "--out", out),
-        "start": (*train[:1], external, *train[1:], "--weights", run),
+        "start": changed((*train[:1], external, *train[1:]), "--weights", run),
         "exclude": (*train[:1], PHANTOMS, *train[1:], "--exclude-patients", run),
     }[command]
 

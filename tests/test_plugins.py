@@ -165,9 +165,13 @@ def test_a_name_is_taken_once():
     own: Registry[int] = Registry("size")
     own.add("small", 1, module="a")
     own.add("small", 2, module="a")  # the module is imported again
-    with pytest.raises(EvenhandError, match="a size 'small' already, in a; b has to choose"):
+    with pytest.raises(
+        EvenhandError, match="a has registered a size 'small' already; choose another name in b"
+    ):
         own.add("small", 3, module="b")
-    with pytest.raises(EvenhandError, match=r"'simclr' already, in evenhand\.pretraining"):
+    with pytest.raises(
+        EvenhandError, match=r"evenhand\.pretraining\.objectives\.simclr has registered"
+    ):
         SSL_OBJECTIVES.add("simclr", SSL_OBJECTIVES["vicreg"], module="b")
     with pytest.raises(EvenhandError, match="cannot be the name of a size"):
         own.add("a b", 1, module="a")

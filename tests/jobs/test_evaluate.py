@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from contextlib import contextmanager
 
 import numpy as np
@@ -131,7 +132,10 @@ def test_it_can_be_done_again_from_the_folder_alone(run):
 )
 def test_what_is_refused_leaves_nothing(run, tmp_path, change, message):
     good = tmp_path / "good.csv"
-    inputs = {"twice": (good, good), "nothing": (tmp_path / "nothing.csv",)}
+    other = tmp_path / "elsewhere" / "good.csv"
+    other.parent.mkdir()
+    shutil.copy(good, other)
+    inputs = {"twice": (good, other), "nothing": (tmp_path / "nothing.csv",)}
     given = {"inputs": (good,), "attribute": ("sex",)} | change
     given["inputs"] = inputs.get(given["inputs"], given["inputs"])
     with pytest.raises(EvenhandError, match=message):

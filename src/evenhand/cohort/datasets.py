@@ -215,7 +215,7 @@ def hand_over(cohort: Cohort) -> str:
     Examples
     --------
     >>> from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
-    >>> hand_over(make_phantoms(PhantomSettings(patients=8, size=8))).partition(":")[0]
+    >>> hand_over(make_phantoms(PhantomSettings(patients=10, size=16))).partition(":")[0]
     'dataset'
     """
     if READER not in READERS:

@@ -41,12 +41,10 @@ class Run(RunFolder):
     Examples
     --------
     >>> import tempfile, evenhand
-    >>> import pandas as pd
     >>> out = Path(tempfile.mkdtemp())
-    >>> cases = pd.DataFrame({"sample_id": range(40), "patient_id": range(40)})
-    >>> cases["label"], cases["score"] = cases.index % 2, cases.index % 7 / 7
-    >>> cases["attr_sex"] = ["f", "f", "m", "m"] * 10
-    >>> cases.to_csv(out / "mine.csv", index=False)
+    >>> lines = [f"{i},{i},{i % 2},{i % 7 / 7},{'ffmm'[i % 4]}" for i in range(40)]
+    >>> header = "sample_id,patient_id,label,score,attr_sex"
+    >>> _ = (out / "mine.csv").write_text(chr(10).join([header, *lines]))
     >>> run = evenhand.audit(out / "mine.csv", attribute="sex", out=out / "audit")
     >>> run.models, run.record.job, run.record.settings.seed
     (('mine',), 'audit', 0)

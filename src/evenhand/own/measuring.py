@@ -306,6 +306,7 @@ def patients_of(groups: Groups, patients: NDArray[np.intp]) -> NDArray[np.intp]:
 
     Examples
     --------
+    >>> from evenhand.metrics.groups import groups_of
     >>> patients_of(groups_of(["f", "f", "m"]), np.array([0, 0, 1])).tolist()
     [1, 1]
     """
