@@ -9,7 +9,6 @@ from tests.command import PHANTOMS, evenhand, training
 from evenhand.experiments.runs import open_run
 from evenhand.files import read_json
 from evenhand.networks.checkpoints import load_model
-from evenhand.tables.predictions import read_predictions
 
 pytest.importorskip("peft")
 
@@ -43,8 +42,8 @@ def test_a_lora_model_is_kept_as_a_plain_one(lora):
 
 def test_a_lora_model_scores_its_own_patients_as_its_run_did(lora, cache, tmp_path):
     done("predict", lora, PHANTOMS, "--cache", cache, "--device", "cpu", "--out", tmp_path / "p")
-    before = read_predictions(open_run(lora).predictions("lora-1-3")).table
-    again = read_predictions(open_run(tmp_path / "p").predictions("lora-1-3")).table
+    before = open_run(lora).predictions("lora-1-3").table
+    again = open_run(tmp_path / "p").predictions("lora-1-3").table
     both = before.merge(again, on="sample_id", suffixes=("", "_again"))
     assert len(both) == len(before) == 160
     assert (both["score"] - both["score_again"]).abs().max() < 1e-6
@@ -68,7 +67,7 @@ def test_a_lora_model_is_pruned(lora, cache, tmp_path):
     done("prune", lora, *words, "--cache", cache, "--out", tmp_path / "pruned")
     curve = pd.read_csv(tmp_path / "pruned" / "curve.csv")
     assert curve["sparsity"].max() > 0.09  # one step at least
-    assert open_run(tmp_path / "pruned").models() == ("before", "pruned")
+    assert open_run(tmp_path / "pruned").models == ("before", "pruned")
 
 
 @pytest.mark.slow

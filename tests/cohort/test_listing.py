@@ -10,6 +10,7 @@ from tests.conftest import ROOT
 from tests.data.ham10000 import make_ham10000
 
 from evenhand.cohort import registry
+from evenhand.cohort.datasets import READER as HANDED_OVER
 from evenhand.cohort.listing import _labels
 from evenhand.cohort.registry import DataSet
 
@@ -68,6 +69,7 @@ def test_the_guide_has_the_table_of_the_registry():
         f"| `{name}:` | {about.title} | {about.task} | {about.modality} | "
         f"{_labels(about)} | {attributes_of(about)} | {about.unit} |"
         for name, about in sorted((name, of.about) for name, of in registry.READERS.items())
+        if name != HANDED_OVER  # registered once some test has handed a cohort over
     ]
     guide = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
     assert "\n".join([head, "|---" * 7 + "|", *rows]) in guide

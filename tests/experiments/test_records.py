@@ -62,8 +62,20 @@ def test_a_run_of_schema_1_has_the_settings_of_its_job(job, earlier):
 def test_a_run_of_schema_1_loses_nothing_but_the_names_of_targets(job, earlier):
     written, record = read_json(EARLIER / f"{job}.json"), earlier(job).record
     now = record.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    for cut in written.get("cuts", {}).values():
+        cut["origin"] = "validation" if cut.pop("fitted") else "run"
     assert {**now, "schema": 1, "settings": None} == {**written, "settings": None}
-    assert now["settings"] == current_settings(written["settings"])
+    settings, fields = current_settings(written["settings"]), settings_class(job).model_fields
+    newer = {name: fields[name].default for name in now["settings"].keys() - settings.keys()}
+    assert now["settings"] == {**newer, **settings}
+
+
+@pytest.mark.parametrize(("fitted", "origin"), [(True, "validation"), (False, "run")])
+def test_a_threshold_of_schema_1_tells_where_it_comes_from(tmp_path, fitted, origin):
+    written = read_json(EARLIER / "predict.json")
+    written["cuts"]["full"]["fitted"] = fitted
+    write_json(tmp_path / "run.json", written)
+    assert open_run(tmp_path).record.cuts["full"].origin == origin
 
 
 def test_a_pruning_of_schema_1_is_taken_apart(earlier):

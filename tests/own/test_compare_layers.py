@@ -108,7 +108,7 @@ def test_one_row_of_each_patient_counts_and_small_groups_are_named():
         ({"layers": ["nine"]}, "has no layer 'nine'. Its blocks are"),
         ({"loader": []}, "loader= is empty"),
         ({"groups": ["f"] * 3}, r"groups of 'group': \(3,\) values for 60 rows"),
-        ({"patients": [1] * N}, "1 patients: 20 are needed"),
+        ({"patients": [1] * N}, r"1 patients: a claim needs 20 \(minimum=\)"),
     ],
 )
 def test_refusals_of_a_comparison(more, text):

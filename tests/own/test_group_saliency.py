@@ -218,7 +218,7 @@ SMALL = (torch.randn(12, 4), LABELS, SEX)
 @pytest.mark.parametrize(
     ("build", "batches", "more", "text"),
     [
-        (Twice, [SMALL], {}, r"layer \(2 times\).*take the estimator hutchinson"),
+        (Twice, [SMALL], {}, r"layer \(2 times\).*Take the estimator hutchinson"),
         (Tied, [SMALL], {}, r"layers share: into\.weight = out\.weight"),
         (lambda: noisy(Twice()), [SMALL], {}, "different outputs for the same samples"),
         (Twice, [], {}, "batches= gave nothing. A generator can be read once"),

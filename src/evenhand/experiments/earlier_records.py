@@ -59,6 +59,8 @@ def current_content(content: FileObject, path: Path) -> FileObject:
         values = _pruning(checked(_Pruning, content, path), values)
     elif isinstance(values.get("settings"), Mapping):
         values["settings"] = _known(str(values.get("job")), values["settings"])
+    if isinstance(values.get("cuts"), Mapping):
+        values["cuts"] = {name: _cut(cut) for name, cut in values["cuts"].items()}
     return FileObject({**values, "schema": SCHEMA}, path)
 
 
@@ -86,6 +88,14 @@ def _pruning(earlier: _Pruning, values: dict[str, Any]) -> dict[str, Any]:
     parent = {"run": earlier.of.run, "model": earlier.of.model, "record": record}
     rest = {name: value for name, value in values.items() if name not in ("of", "training")}
     return {**rest, "settings": _known("prune", merged), "parent": parent}
+
+
+def _cut(cut: object) -> object:
+    """Return a threshold with where it comes from, of which schema 1 has whether it was fitted."""
+    if not isinstance(cut, Mapping) or "fitted" not in cut:
+        return cut
+    rest = {name: value for name, value in cut.items() if name != "fitted"}
+    return {**rest, "origin": "validation" if cut["fitted"] else "run"}
 
 
 def _known(job: str, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -138,7 +138,11 @@ def strategy_of(text: str) -> tuple[NamedStrategy, str] | None:
     for strategy in sorted(meant, key=lambda strategy: -len(strategy.name)):
         if (argument := strategy.argument(text)) is not None:
             return strategy, argument
-    if written := [strategy for strategy in meant if strategy.usage]:
+    # A dash may be part of another name (norm-attn-mlp), a colon is part of none.
+    written = [
+        strategy for strategy in meant if strategy.usage or text.startswith(f"{strategy.name}:")
+    ]
+    if written:
         strategy = max(written, key=lambda strategy: len(strategy.name))
         raise EvenhandError(f"strategy {text!r}: it is written {strategy.name}{strategy.usage}.")
     return None

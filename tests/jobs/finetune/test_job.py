@@ -61,7 +61,7 @@ def test_the_kept_value_is_the_objective_of_the_validation_rows(run):
 def test_units_that_had_not_thawed_when_the_best_epoch_ended_are_not_named(
     base, tmp_path, monkeypatch
 ):
-    values = iter([0.5, 0.6, 0.9, 0.1])  # of blank scores, and of each epoch
+    values = iter([0.6, 0.9, 0.1])  # of each epoch
     monkeypatch.setattr("evenhand.experiments.task.Task.values", lambda *given: (next(values),))
     settings = base.model_copy(update={"strategy": "gradual", "epochs": 6, "patience": 1})
     found = finetune(settings, tmp_path / "run")

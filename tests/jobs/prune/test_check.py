@@ -89,6 +89,17 @@ def hooked() -> nn.Module:
     return network
 
 
+class ConvolvedWindows(nn.Module):
+    """A convolution that sees the windows of a sample as rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside = nn.Conv1d(1, 3, 4)
+
+    def forward(self, x):
+        return self.inside(x.reshape(-1, 1, 4)).reshape(len(x), -1, 3).sum(1)
+
+
 def attending() -> nn.Module:
     network = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
     network.self_attn = nn.MultiheadAttention(4, 2, batch_first=True, add_bias_kv=True)
@@ -98,6 +109,11 @@ def attending() -> nn.Module:
 def test_a_hook_that_changes_an_output_is_part_of_the_network():
     network = hooked()
     check_squares(network, torch.randn(2, N, D), dict(network.named_parameters()))
+
+
+def test_windows_as_rows_of_a_linear_layer_are_those_of_their_samples():
+    network = Windows()
+    check_squares(network, torch.randn(2, 5, 4), dict(network.named_parameters()))
 
 
 def normed() -> nn.Module:
@@ -152,7 +168,7 @@ def test_what_layers_cannot_tell_is_refused_by_name(network, named):
     [
         (Twice(), (4,), r"layer \(2 times\)"),
         (Tied(), (4,), r"into.weight = network.out.weight"),
-        (Windows(), (5, 4), "the layer network.inside gets 10 rows for 2 samples"),
+        (ConvolvedWindows(), (5, 4), "the layer network.inside gets 10 rows for 2 samples"),
         (attending(), (3, 4), "self_attn"),
     ],
 )

@@ -180,7 +180,7 @@ def test_the_loss_is_the_one_that_trained_the_model(trained, cache, tmp_path, ch
     loss = tasks[1].loss
     assert loss.label_smoothing == smoothing
     assert (loss.weight is None) == (not change)
-    scores = [scores_of(task, start(task), 1)["backbone.conv1.0.weight"] for task in tasks]
+    scores = [scores_of(task, start(task).model, 1)["backbone.conv1.0.weight"] for task in tasks]
     assert torch.equal(*scores) == (not change)
     measured = [check_premise(task, {}).layers[0].measured for task in tasks]
     assert (measured[0] == measured[1]) == (not change)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.command import evenhand, training, without
+from tests.command import changed, evenhand, training, without
 from torch import nn
 
 from evenhand.cohort.reopen import reopen
@@ -137,7 +137,7 @@ def test_bad_settings(words, tmp_path, flags, message):
     given = without(words, "--attribute") if flags[0] == "--attribute" else words
     if flags[0] == "--target" and len(flags) == 2:
         given = without(given, "--objective")
-    ended = evenhand(*given, *flags, "--out", out)
+    ended = evenhand(*changed(given, *flags), "--out", out)
     assert ended.status == 2
     assert message in ended.err
     assert not out.exists()
@@ -202,8 +202,9 @@ def test_a_value_that_is_undefined_ends_the_pruning_by_its_own_name(settings):
         rows = [first, {**first, "step": 1, "left": first["left"] - 9, name: math.nan}]
         assert stop_reason(task, rows) == f"{name} became undefined on validation"
         assert task.judge.best(rows) == 0
-    assert not task.judge.criterion.meets(math.nan, 0.02)
-    assert [task.judge.criterion.meets(value, 0.02) for value in (0.01, 0.02, 0.03)] == [1, 1, 0]
+    target = task.judge.target
+    assert not target.is_reached(math.nan)
+    assert [target.is_reached(value) for value in (0.01, 0.02, 0.03)] == [1, 1, 0]
 
 
 def test_a_group_without_training_patients_is_named(settings, monkeypatch):

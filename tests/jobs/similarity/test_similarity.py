@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.command import evenhand, training
+from tests.command import changed, evenhand, training
 from torch import Tensor, nn
 
 from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
@@ -43,7 +43,7 @@ def trained(tmp_path_factory) -> Path:
 def compared(root: Path, *words: object, runs: tuple[str, str] = ("one", "two"), out: str = "sim"):
     flags = ("--cache", root / "cache", "--device", "cpu", "--permutations", 99, "--minimum", 10)
     folders = [root / run for run in runs]
-    return evenhand("similarity", *folders, *flags, *words, "--out", root / out)
+    return evenhand("similarity", *folders, *changed(flags, *words), "--out", root / out)
 
 
 @pytest.fixture(scope="module")

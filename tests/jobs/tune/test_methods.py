@@ -46,7 +46,7 @@ def test_each_method_is_a_baseline_with_as_many_trials(by_methods):
     assert read_json(by_methods / "run.json")["models"] == ["fairtune", "full", "full-group-dro"]
     default = trials_of(by_methods, "full-group-dro")
     assert (len(default), {*default["method"]}, {*default["method_settings"]}) == (
-        *(TRIALS, {"group-dro"}, {"rate=0.01"}),
+        *(TRIALS, {"group-dro"}, {"rate=0.05"}),
     )
     assert {*trials_of(by_methods, "full")["method"]} == {"erm"}
     own = trials_of(by_methods, "fairtune")
@@ -121,7 +121,7 @@ def test_masks_and_methods_are_searched_together(words, tmp_path):
     tried = ["head", "layernorm", "group-dro", "sampler"]
     assert own["origin"].tolist() == ["full"] * 4 + tried
     by_it = own.set_index("origin").loc["group-dro"]
-    assert (by_it["method"], by_it["method_settings"]) == ("group-dro", "rate=0.01")
+    assert (by_it["method"], by_it["method_settings"]) == ("group-dro", "rate=0.05")
     assert by_it["mask"] == own["mask"].iloc[0]
     assert own["mask"].nunique() >= 2
 

@@ -169,7 +169,8 @@ def test_a_killed_run_goes_on_under_another_password_and_with_other_room(elsewhe
     facts = read_json(out / "run.json")
     write_json(out / "run.json", facts | {"status": "running"})
     room = ("--prefix-memory", 0, "--prefix-disk", 2)
-    ended = evenhand(*search_words(cache), "--out", out, *words, *room)
+    again = changed(changed(search_words(cache), *words), *room)
+    ended = evenhand(*again, "--out", out)
     assert ended.status == 0, ended.err
     pd.testing.assert_frame_equal(trials_of(out), before)
 

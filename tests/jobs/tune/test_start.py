@@ -161,7 +161,7 @@ def test_beside_the_masks_each_method_is_tried_with_its_default_settings(tmp_pat
     methods = {origin: (one.method, one.method_settings) for origin, one in choices.items()}
     assert methods == {
         **dict.fromkeys(("layernorm", "attention", "full"), ("erm", ())),
-        "group-dro": ("group-dro", (("rate", 0.01),)),
+        "group-dro": ("group-dro", (("rate", 0.05),)),
         "jtt": ("jtt", (("weight", 3.0),)),
     }
     assert choices["group-dro"].mask == choices["full"].mask

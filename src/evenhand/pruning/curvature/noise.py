@@ -50,7 +50,7 @@ def draws_needed(agreement: float, draws: int, wanted: float = RELIABLE) -> floa
     """
     if not agreement > 0:
         return math.inf
-    return draws / 2 * wanted * (1 - agreement) / (agreement * (1 - wanted))
+    return draws / 2 * (1 / agreement - 1) / (1 / wanted - 1)
 
 
 def describe_noise(halves: Mapping[Any, Sequence[Tensor]], draws: int) -> str:
