@@ -61,7 +61,7 @@ def outcome_of(seed: int, out: Path) -> dict[str, Any]:
     start = time.process_time()
     if not (out / "pretrained" / "report.html").exists():
         finetune(pretraining(seed), out / "pretrained", overwrite=True)
-    settings = searching(out / "pretrained", seed, confirm=2, confirm_seeds=2)
+    settings = searching(out / "pretrained", seed, confirm=2, confirm_seeds=3)
     run = tune(settings, out / "tuned", overwrite=True)
     by_model = {name: aucs(run, name) for name in ("full", "fairtune")}
     changes = {g: by_model["fairtune"][g] - auc for g, auc in by_model["full"].items()}

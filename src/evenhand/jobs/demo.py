@@ -57,7 +57,7 @@ def demo(
         say("Pre-training a small ViT on phantoms whose stickers mean nothing …")
         finetune(pretraining(SEED), pretrained, overwrite=overwrite)
     say("Searching what to tune where a sticker gives the majority's label away …")
-    search = searching(pretrained, SEED, confirm=2, confirm_seeds=2)
+    search = searching(pretrained, SEED, confirm=2, confirm_seeds=3)
     return tune(search, out / "tuned", overwrite=overwrite, say=say)
 
 
