@@ -40,6 +40,7 @@ from evenhand.metrics.resample import Bootstrap, Resamples, resample
 from evenhand.metrics.rows import EVERYBODY, Key
 from evenhand.metrics.scored import Scored, scored
 from evenhand.metrics.target_names import find_target
+from evenhand.metrics.targets import OVERALL as TARGET_OVERALL
 from evenhand.networks.checkpoints import load_tensors
 from evenhand.tables.predictions import Predictions, read_predictions, write_predictions
 
@@ -136,11 +137,11 @@ class Result:
 
 def primary_keys(settings: BenchmarkSettings) -> tuple[Key, ...]:
     """Return the numbers that decide: one, or one for each attribute."""
-    base, _, aggregate = settings.primary.partition("_")
-    if settings.primary in ("auc", "brier"):
-        return (Key(EVERYBODY, EVERYBODY, settings.primary),)
-    names = (base, aggregate) if aggregate in ("worst", "gap") else (settings.primary, None)
-    return tuple(Key(attribute, EVERYBODY, *names) for attribute in settings.attribute)
+    target = find_target(settings.primary)
+    metric = target.metric.name
+    if target.aggregate == TARGET_OVERALL:
+        return (Key(EVERYBODY, EVERYBODY, metric),)
+    return tuple(Key(name, EVERYBODY, metric, target.aggregate) for name in settings.attribute)
 
 
 def analyse(run: Run, entries: Sequence[Entry], settings: BenchmarkSettings) -> Result:
@@ -156,14 +157,13 @@ def analyse(run: Run, entries: Sequence[Entry], settings: BenchmarkSettings) -> 
     picks: Counter[str] = Counter()
     if len(trained) > 1:
         tested[CHOSEN] = [_chosen(run, trained, seed, settings, picks) for seed in seeds]
-    found = compare(tested, settings)
+    result = compare(tested, settings)
     primary = primary_keys(settings)
-    several = len(trained) > 1
     return replace(
-        found,
+        result,
         primary=primary,
         worst=_worst(run, seeds, settings),
-        selection=_selection(found.values, trained, primary[0], picks) if several else None,
+        selection=_selection(result.values, trained, primary[0], picks) if picks else None,
     )
 
 

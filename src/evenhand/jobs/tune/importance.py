@@ -39,7 +39,7 @@ def unit_importance(trials: pd.DataFrame, targets: Sequence[Target]) -> list[dic
     Returns
     -------
     list
-        One row per unit and target: ``unit``, ``target``, ``difference``, ``low``,
+        One row per unit and target: ``unit``, ``objective`` (its name), ``difference``, ``low``,
         ``high``, ``with`` and ``without`` (numbers of trials). A unit that fewer than two trials
         tune, or leave out, has none.
     """

@@ -51,13 +51,13 @@ def findings(study: Mapping[str, Any], targets: Sequence[Target]) -> Findings:
     return Findings(
         confirmed=tuple(_confirmed(confirmed, target, study) for target in targets if confirmed),
         optimism=tuple(_optimism(confirmed, target) for target in targets if confirmed),
-        importance=tuple(_importance(units, target) for target in targets if units),
+        importance=tuple(_importance(units, "unit", target) for target in targets if units),
         choice=_choice(chosen) if "factors" in study else "",
         factors=tuple(
             sentence for target in targets if (sentence := _factors(study, target)) is not None
         ),
         methods=tuple(
-            _importance_of_methods(rows, target)
+            _importance(rows, "method", target)
             for target in targets
             if (rows := study.get("methods", ()))
         ),
@@ -157,34 +157,30 @@ def _optimism(confirmed: Sequence[Mapping[str, Any]], target: Target) -> str:
     )
 
 
-def _importance(units: Sequence[Mapping[str, Any]], target: Target) -> Forest:
-    of_target = [unit for unit in units if unit["objective"] == target.name]
-    of_target.sort(key=lambda unit: -abs(unit["difference"]))
+def _importance(rows: Sequence[Mapping[str, Any]], kind: str, target: Target) -> Forest:
+    """Draw how the trials with each unit, or by each method, differ from the others."""
+    shown = [row for row in rows if row["objective"] == target.name]
+    shown.sort(key=lambda row: -abs(row["difference"]))
     lines = [
         Line(
-            unit["unit"],
-            _estimate(unit["difference"], unit["low"], unit["high"]),
-            note=f"{counted(unit['with'], 'trial')} with, {unit['without']} without",
-        )
-        for unit in of_target
-    ]
-    says = f"Mean {target.label} of trials that tune the unit, less that of trials that do not."
-    return forest(lines, Look(f"Units and {target.name}", says, SIGNED, 0.0, "no difference"))
-
-
-def _importance_of_methods(rows: Sequence[Mapping[str, Any]], target: Target) -> Forest:
-    told = [row for row in rows if row["objective"] == target.name]
-    told.sort(key=lambda row: -abs(row["difference"]))
-    lines = [
-        Line(
-            row["method"],
+            row[kind],
             _estimate(row["difference"], row["low"], row["high"]),
             note=f"{counted(row['with'], 'trial')} with, {row['without']} without",
         )
-        for row in told
+        for row in shown
     ]
-    says = f"Mean {target.label} of trials by the method, less that of all others."
-    return forest(lines, Look(f"Methods and {target.name}", says, SIGNED, 0.0, "no difference"))
+    compared = {
+        "unit": "trials that tune the unit, less that of trials that do not.",
+        "method": "trials by the method, less that of all others.",
+    }
+    look = Look(
+        f"{kind.capitalize()}s and {target.name}",
+        f"Mean {target.label} of {compared[kind]}",
+        SIGNED,
+        0.0,
+        "no difference",
+    )
+    return forest(lines, look)
 
 
 def _choice(chosen: Mapping[str, Any]) -> str:
@@ -192,8 +188,8 @@ def _choice(chosen: Mapping[str, Any]) -> str:
     settings = listed(
         [f"{name} {_set(value)}" for name, value in chosen["method_settings"].items()]
     )
-    told = f" ({settings})" if settings else ""
-    return f"Method chosen: {chosen['method']}{told}, at a learning rate of {chosen['lr']:.2g}."
+    details = f" ({settings})" if settings else ""
+    return f"Method chosen: {chosen['method']}{details}, at a learning rate of {chosen['lr']:.2g}."
 
 
 def _set(value: float | str) -> str:
