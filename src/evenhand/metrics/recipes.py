@@ -213,15 +213,16 @@ def levelled_down(
         Groups whose AUC is shown to be lower, where the worst group's is not shown to be higher.
     """
     groups = [
-        one
-        for one in differences
-        if one.key.attribute == attribute
-        and one.key.group != EVERYBODY
-        and (one.key.base, one.key.aggregate) == ("auc", None)
+        one for one in differences if one.key.attribute == attribute and is_auc_of_group(one.key)
     ]
     gains = {one.key.group for one in groups if one.better}
     losses = tuple(one.key.group for one in groups if one.better is False)
     return () if (worst in gains if worst else gains) else losses
+
+
+def is_auc_of_group(key: Key) -> bool:
+    """Return whether a number is the AUC of one group."""
+    return key.group != EVERYBODY and (key.base, key.aggregate) == ("auc", None)
 
 
 def stability(values: Mapping[str, Values], key: Key) -> float:

@@ -29,7 +29,7 @@ from evenhand.jobs.benchmark.plan import (
 )
 from evenhand.jobs.benchmark.records import write_numbers
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
-from evenhand.jobs.benchmark.verdicts import verdicts_of
+from evenhand.jobs.benchmark.verdicts import statements_of
 from evenhand.jobs.keywords import with_keywords
 from evenhand.masks.strategies import find_strategy
 from evenhand.methods.mitigate import mitigate
@@ -99,9 +99,9 @@ def write_benchmark(run: Run, settings: BenchmarkSettings) -> None:
     result = analyse(run, planned_entries(read_plan(run)), settings)
     write_result(run, result)
     write_numbers(run, result)
-    verdicts = verdicts_of(result)
-    write_verdicts(run.root / "verdicts.json", verdicts)
-    write_text(run.root / "report.html", page_of(run, result, read_plan(run), verdicts))
+    statements = statements_of(result)
+    write_verdicts(run.root / "verdicts.json", [one.verdict for one in statements])
+    write_text(run.root / "report.html", page_of(run, result, read_plan(run), statements))
 
 
 def _allowed(

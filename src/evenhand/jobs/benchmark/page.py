@@ -9,7 +9,13 @@ from evenhand.experiments.runs import Run
 from evenhand.jobs.benchmark.analysis import CHOSEN, Result, Selection
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.jobs.benchmark.plan import BenchmarkRecord
-from evenhand.jobs.benchmark.verdicts import CHANGE, FEW_SEEDS, change_text, number_name
+from evenhand.jobs.benchmark.verdicts import (
+    CHANGE,
+    FEW_SEEDS,
+    Statement,
+    change_text,
+    number_name,
+)
 from evenhand.metrics.recipes import Difference
 from evenhand.metrics.rows import EVERYBODY, Key
 from evenhand.reporting.charts.forest import Forest, Line, Look, forest
@@ -23,7 +29,9 @@ from evenhand.reporting.verdicts import Verdict
 from evenhand.wording import counted
 
 
-def page_of(run: Run, result: Result, record: BenchmarkRecord, verdicts: Sequence[Verdict]) -> str:
+def page_of(
+    run: Run, result: Result, record: BenchmarkRecord, statements: Sequence[Statement]
+) -> str:
     """Return the page as HTML."""
     about = run.record.source or SourceRecord(reader="", path="")
     size = result.sizes[next(iter(result.sizes))]
@@ -34,7 +42,7 @@ def page_of(run: Run, result: Result, record: BenchmarkRecord, verdicts: Sequenc
         "learning rates, epochs and seeds."
     )
     sections = (
-        part_section("answer", "Which of these helps?", _answer(result, verdicts)),
+        part_section("answer", "Which of these helps?", _answer(result, statements)),
         part_section("differences", f"Each entry against {ERM}", _differences(result)),
         part_section("groups", "Gain and loss of each group", _groups(result)),
         part_section("entries", "Every entry", _values(result)),
@@ -46,14 +54,12 @@ def page_of(run: Run, result: Result, record: BenchmarkRecord, verdicts: Sequenc
     )
 
 
-def _answer(result: Result, verdicts: Sequence[Verdict]) -> Part:
-    primary = {(number_name(key), key.attribute) for key in result.primary}
+def _answer(result: Result, statements: Sequence[Statement]) -> Part:
     answers = []
-    for one in verdicts:
-        decides = (one.about.removesuffix(f" against {ERM}"), one.attribute) in primary
-        levelling = one.about.endswith("levelling down")
-        if decides or levelling or one.claim:
-            answers.append(_chip(one, decides=decides, levelling=levelling))
+    for key, verdict in statements:
+        decides = key in result.primary
+        if decides or verdict.claim:
+            answers.append(_chip(verdict, decides=decides, levelling=key is None))
     sentences = [
         f"All differences from {ERM} are corrected together: without any true difference, at most "
         "one benchmark in twenty claims one. Intervals are corrected, too."

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from evenhand.jobs.benchmark.analysis import Result
 from evenhand.jobs.benchmark.entries import ERM
-from evenhand.metrics.recipes import Difference, levelled_down
+from evenhand.metrics.recipes import Difference, is_auc_of_group, levelled_down
 from evenhand.metrics.rows import EVERYBODY, Key, full_name
 from evenhand.reporting.text.numbers import Scale, listed, p_value, plain
 from evenhand.reporting.verdicts import Verdict
@@ -15,12 +16,19 @@ CHANGE = Scale(signed=True)
 FEW_SEEDS = "With one seed this speaks of these models, not of the methods that trained them."
 
 
-def verdicts_of(result: Result) -> list[Verdict]:
-    """Return every statement of the page as a row: first the numbers that decide."""
+class Statement(NamedTuple):
+    """A verdict, and the number that it is about; None where it says that an entry levels down."""
+
+    key: Key | None
+    verdict: Verdict
+
+
+def statements_of(result: Result) -> list[Statement]:
+    """Return every statement of the page: first the numbers that decide."""
     keys = dict.fromkeys([*result.primary, *(one.key for one in result.differences)])
     shown = [key for key in keys if key.attribute == EVERYBODY or key.group == EVERYBODY]
-    rows = [_of_number(result, key) for key in shown]
-    return [*rows, *_levelling(result)]
+    numbers = [Statement(key, _of_number(result, key)) for key in shown]
+    return [*numbers, *(Statement(None, verdict) for verdict in _levelling(result))]
 
 
 def number_name(key: Key) -> str:
@@ -52,11 +60,22 @@ def _of_number(result: Result, key: Key) -> Verdict:
     about = f"{number_name(key)} against {ERM}"
     if better:
         names = [f"{one.recipe} ({change_text(one)}, p {_p(one)})" for one in better]
-        text = f"Shown to be better than {ERM}: {listed(names)}."
+        text = f"Shown to be better than {ERM}: {listed(names)}. {_cost(result, better)}"
         text += "" if result.seeds > 1 else f" {FEW_SEEDS}"
         return Verdict(about, key.attribute, claim=True, text=text, p_adjusted=p)
     text = f"None was shown to be better. {_detectable(tested)}"
     return Verdict(about, key.attribute, claim=False, text=text, p_adjusted=p)
+
+
+def _cost(result: Result, better: Sequence[Difference]) -> str:
+    """Say which groups are shown to lose AUC under entries that are better in something else."""
+    losses = [
+        f"{loss.key.group} ({loss.key.attribute}) under {one.recipe}, {change_text(loss)}"
+        for one in better
+        for loss in result.of_recipe(one.recipe)
+        if loss.better is False and is_auc_of_group(loss.key)
+    ]
+    return f"AUC is lost in {listed(losses)}." if losses else "No group is shown to lose AUC."
 
 
 def _detectable(tested: Sequence[Difference]) -> str:
@@ -70,7 +89,7 @@ def _detectable(tested: Sequence[Difference]) -> str:
 
 def _levelling(result: Result) -> Iterator[Verdict]:
     for name in result.values:
-        for attribute in {key.attribute: None for key in result.primary if key.attribute != "*"}:
+        for attribute in dict.fromkeys(key.attribute for key in result.values[ERM]):
             worst = result.worst.get(attribute)
             lost = levelled_down(result.of_recipe(name), attribute, worst)
             if lost:
