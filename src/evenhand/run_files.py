@@ -27,7 +27,7 @@ WRITTEN = (
     *("splits.csv", "seen.csv", "unmatched.csv"),
     *_STUDY,
     *("trials.csv", "search.csv", "search.json", "curve.csv", "pruning.json", "saliency.csv"),
-    *("check.json", "similarity.json", "groups.csv", "validation/*.parquet"),
+    *("check.json", "similarity.json", "probe.json", "groups.csv", "validation/*.parquet"),
     *(f"models/*/{name}" for name in _MODEL),
     *(f"models/*/fits/*/{name}" for name in _MODEL),
     "models/*/seeds/*.parquet",
@@ -51,6 +51,7 @@ WRITERS = {
     "groups.csv": ("predict",),
     "check.json": ("check", "assess"),
     "similarity.json": ("similarity", "assess"),
+    "probe.json": ("finetune", "compare"),
     "benchmark.json": ("benchmark",),
     "folds.csv": ("benchmark",),
 }

@@ -20,6 +20,7 @@ from evenhand.experiments.settings import TargetSettings
 from evenhand.files import checked, read_json, read_object, write_text
 from evenhand.jobs.adjust.adjustment import adjustments_of, judged_metrics
 from evenhand.jobs.adjust.page import adjustment_part, promise_verdicts
+from evenhand.jobs.probing import read_probe
 from evenhand.metrics import (
     Measured,
     MetricRow,
@@ -188,6 +189,7 @@ def report_of(
         notes=(*record.notes, *_fitted(rules, measured.split), *_cautions(record.settings)),
         judged={name: adjustment.judged for name, adjustment in adjustments.items()},
         promises=promise_verdicts(adjustments),
+        probe=read_probe(run),
     )
     if not adjustments:
         return page
