@@ -33,7 +33,7 @@ WRITTEN = (
     "models/*/seeds/*.parquet",
     *(f"encoders/*/{name}" for name in _MODEL),
     *(f"steps/*/{name}" for name in _MODEL),
-    *("benchmark.json", "folds.csv"),
+    *("benchmark.json", "folds.csv", "tensorboard/*/events.out.tfevents.*"),
     *(f"fits/*/*/{name}" for name in ("fit.json", "features.safetensors", "predictions.parquet")),
     *(f"fits/*/*/*/{name}" for name in _MODEL),
 )
@@ -54,6 +54,9 @@ WRITERS = {
     "probe.json": ("finetune", "compare"),
     "benchmark.json": ("benchmark",),
     "folds.csv": ("benchmark",),
+    "tensorboard/*/events.out.tfevents.*": (
+        *("finetune", "tune", "pretrain", "prune", "assess", "benchmark"),
+    ),
 }
 """The jobs that write a file, where others write none of that name."""
 

@@ -44,6 +44,7 @@ from evenhand.training.inputs import model_inputs
 from evenhand.training.loop import Epoch, fit
 from evenhand.training.predict import predict, scores
 from evenhand.training.settings import FitSettings, LoopSettings
+from evenhand.training.tracking import NOBODY, Tracked, epoch_numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +69,11 @@ class Task:
         if self.settings.pessimistic:
             return tuple(one.pessimistic_value(*given, patients=patients) for one in self.targets)
         return tuple(one.value(*given, patients=patients) for one in self.targets)
+
+    def by_group(self, scores: NDArray[np.float64]) -> dict[str, float]:
+        """Return the targets' metrics in each group, of scores ``(n, C)`` of validation."""
+        given = (self.splits.val.labels, scores, self.groups, self.excluded)
+        return {name: v for one in self.targets for name, v in one.by_group(*given).items()}
 
     def named(self, values: tuple[float, ...]) -> dict[str, float]:
         """Return values by the names of their targets."""
@@ -247,20 +253,27 @@ def train(
     settings: FitSettings,
     report: Callable[[int, tuple[float, ...]], None] = lambda epochs, values: None,
     mitigation: Mitigation | None = None,
+    tracker: Tracked = NOBODY,
 ) -> Trained:
     """Fit a model.
 
     ``report`` is told the targets after each epoch, with the number of epochs done. A
-    ``mitigation`` takes the place of the task's.
+    ``mitigation`` takes the place of the task's. A ``tracker`` gets the loss, the targets, their
+    metrics by group, and the seconds of each epoch.
     """
     mitigation = mitigation or task.mitigation
     sign = 1.0 if task.targets[0].maximise else -1.0
     values_by_epoch: list[tuple[float, ...]] = []
     logged: list[dict[str, float]] = []
+    times = [time.perf_counter()]
 
     def on_epoch(epoch: Epoch) -> float:
         values_by_epoch.append(task.values(epoch.scores))
         logged.append(epoch.logged)
+        if tracker:
+            times.append(time.perf_counter())
+            judged = task.named(values_by_epoch[-1]) | task.by_group(epoch.scores)
+            tracker.log(epoch.number + 1, epoch_numbers(epoch.loss, judged, times[-1] - times[-2]))
         report(epoch.number + 1, values_by_epoch[-1])
         return sign * values_by_epoch[-1][0]
 

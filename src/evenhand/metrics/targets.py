@@ -187,6 +187,29 @@ class Target:
         numbers = self._numbers(rows, groups, excluded, once)
         return self._worst([_value(number) for number in numbers])
 
+    def by_group(
+        self,
+        labels: ArrayLike,
+        scores: ArrayLike,
+        groups: Mapping[str, Groups],
+        excluded: Excluded | None = None,
+    ) -> dict[str, float]:
+        """Return its metrics in every compared group, as ``auc:sex:female``.
+
+        What is undefined is left out. The parameters are those of `value`.
+        """
+        if not np.isfinite(np.asarray(scores, dtype=np.float64)).all():
+            return {}
+        rows = self._decided(labels, scores, None)
+        once = resample(len(rows.members), None, np.random.default_rng(0))
+        names = [metric.name for metric in self.metrics]
+        return {
+            f"{number.base.name}:{parts.attribute}:{number.group}": _value(number)
+            for parts in self._parts(rows, groups, excluded or {})
+            for number in numbers_of(parts, names, [], once)
+            if number.group in parts.compared and not math.isnan(_value(number))
+        }
+
     def pessimistic_value(
         self,
         labels: ArrayLike,

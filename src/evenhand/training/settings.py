@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from evenhand.settings import SEEDS, Settings
 
+TrackerName = Literal["tensorboard", "mlflow", "wandb"]
 
-class LoopSettings(Settings, title="Training"):
+
+class TrackSettings(Settings, title="Training"):
+    """Who follows a training."""
+
+    machine = frozenset({"track"})
+
+    track: tuple[TrackerName, ...] = Field(
+        (),
+        description="tracker that follows each training epoch by epoch: tensorboard, mlflow or "
+        "wandb; repeatable",
+    )
+
+    @field_validator("track")
+    @classmethod
+    def _check_installed(cls, value: tuple[TrackerName, ...]) -> tuple[TrackerName, ...]:
+        if missing := [name for name in value if find_spec(name) is None]:
+            raise ValueError(f"{missing[0]} is not installed: pip install {' '.join(missing)}")
+        return value
+
+
+class LoopSettings(TrackSettings, title="Training"):
     """How models are trained: AdamW, warm-up and cosine by steps, cross-entropy."""
 
     epochs: int = Field(10, gt=0, description="passes over the training split")

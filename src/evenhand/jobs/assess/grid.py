@@ -15,6 +15,7 @@ from evenhand.masks.masks import Schedule
 from evenhand.masks.strategies import find_strategy
 from evenhand.networks.checkpoints import save_model
 from evenhand.networks.model import Model, build_model
+from evenhand.training.tracking import tracked
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,9 @@ def pretrained(task: Task, settings: AssessSettings, run: Run, seed: int) -> Pat
             device=settings.device,
             precision=settings.precision,
         )
-        model, curve = train_encoder(model, task.splits.train, contrast, seed)
+        about = {"lr": contrast.lr, "seed": seed}
+        with tracked(settings, run.root, f"encoder-seed{seed}", about) as tracker:
+            model, curve = train_encoder(model, task.splits.train, contrast, seed, tracker)
         save_model(folder, model, method=settings.method, epoch=curve.best, losses=curve.judged)
     return weights
 
@@ -70,7 +73,9 @@ def fit_cell(task: Task, settings: AssessSettings, run: Run, cell: Cell) -> None
         return
     few = replace(task, splits=with_label_share(task.splits, cell.share, settings.seed))
     model, schedule = start_of(task, settings, run, cell)
-    trained = train(few, model, schedule, few.fit_settings(settings.lr, cell.seed))
+    fit_settings = few.fit_settings(settings.lr, cell.seed)
+    with tracked(settings, run.root, cell.name, {"lr": settings.lr, "seed": cell.seed}) as tracker:
+        trained = train(few, model, schedule, fit_settings, tracker=tracker)
     keep(few, run, cell.name, trained, lr=settings.lr)
 
 

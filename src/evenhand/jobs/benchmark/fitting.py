@@ -29,6 +29,7 @@ from evenhand.progress import bar
 from evenhand.tables.predictions import write_predictions
 from evenhand.training.device import make_accelerator
 from evenhand.training.predict import BATCH, predict, unit
+from evenhand.training.tracking import tracked
 from evenhand.workers import Engine, Job, complete
 
 SCORED = ("val", "test")
@@ -163,7 +164,10 @@ def _score(task: Task, run: Run, fit: Fit, trial: Trial) -> float:
     folder = _trial_folder(run, fit, trial.number)
     if not (folder / "model.json").exists():
         model, schedule = trial.start()
-        trained = train(task, model, schedule, task.fit_settings(trial.lr, fit.seed))
+        fit_settings, about = task.fit_settings(trial.lr, fit.seed), {"lr": trial.lr}
+        name = folder.relative_to(run.root / "fits").as_posix()
+        with tracked(task.settings, run.root, name, about | {"seed": fit.seed}) as tracker:
+            trained = train(task, model, schedule, fit_settings, tracker=tracker)
         if not math.isfinite(trained.values[0]):
             return math.nan
         save_trained(task, folder, trained, lr=trial.lr, seed=fit.seed)

@@ -25,6 +25,7 @@ from evenhand.runs import run_scope
 from evenhand.tables.predictions import read_predictions
 from evenhand.training.device import make_accelerator
 from evenhand.training.inputs import silent_channels
+from evenhand.training.tracking import tracked
 
 START = "before training"
 """The model with the weights that training starts from, among the probed ones."""
@@ -65,7 +66,10 @@ def finetune(settings: FinetuneSettings, out: Path, *, overwrite: bool = False) 
     run = Run(out)
     if not run.predictions_file(name).exists():
         with run.phase("training"):
-            trained = train(task, model, schedule, task.fit_settings(settings.lr))
+            fit_settings = task.fit_settings(settings.lr)
+            about = {"lr": settings.lr, "seed": settings.seed}
+            with tracked(settings, out, name, about) as tracker:
+                trained = train(task, model, schedule, fit_settings, tracker=tracker)
             keep(task, run, name, trained, lr=settings.lr)
             if trained.warning:
                 run.note(notes=(*run.record.notes, trained.warning))

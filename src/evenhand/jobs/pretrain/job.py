@@ -20,6 +20,8 @@ from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.runs import run_scope
 from evenhand.spreadsheets import write_csv
 from evenhand.training.inputs import model_inputs, silent_channels
+from evenhand.training.settings import LoopSettings
+from evenhand.training.tracking import tracked
 
 ENCODER = "encoder"
 
@@ -69,7 +71,12 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
     write_splits(run.root / "splits.csv", splits)
     write_seen(run, settings.weights)
     with run.phase("training"):
-        model, curve = train_encoder(model, splits.train, settings, settings.seed)
+        loop = LoopSettings(
+            device=settings.device, precision=settings.precision, track=settings.track
+        )
+        about = {"lr": settings.lr, "seed": settings.seed, "method": settings.method}
+        with tracked(loop, out, ENCODER, about) as tracker:
+            model, curve = train_encoder(model, splits.train, settings, settings.seed, tracker)
     write_csv(run.root / "curve.csv", curve.table())
     save_model(
         run.folder(ENCODER),

@@ -9,12 +9,13 @@ from pydantic import Field
 from evenhand.cohort.settings import SplitSettings
 from evenhand.networks.settings import MAX_SIDE
 from evenhand.pretraining.registry import SSL_OBJECTIVES
-from evenhand.settings import SEEDS, Settings
+from evenhand.settings import SEEDS
+from evenhand.training.settings import TrackSettings
 
 SSL_NAMES = " or ".join(SSL_OBJECTIVES.titles())
 
 
-class ContrastSettings(Settings, title="Training"):
+class ContrastSettings(TrackSettings, title="Training"):
     """How an encoder is trained on views."""
 
     method: str = Field("simclr", description=f"how views teach the encoder: {SSL_NAMES}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -28,6 +29,7 @@ from evenhand.training.loop import Best, DivergedError
 from evenhand.training.predict import unit
 from evenhand.training.settings import LoopSettings
 from evenhand.training.steps import warmup_cosine
+from evenhand.training.tracking import NOBODY, Tracked, epoch_numbers
 
 FEWEST = 16  # samples; fewer have too few others to be told from
 WARMUP = 0.1  # share of the steps
@@ -58,7 +60,11 @@ class Curve:
 
 
 def train_encoder(
-    model: Model, train: Cohort, settings: ContrastSettings, seed: int
+    model: Model,
+    train: Cohort,
+    settings: ContrastSettings,
+    seed: int,
+    tracker: Tracked = NOBODY,
 ) -> tuple[Model, Curve]:
     """Train a model's backbone in place on two views of each sample; labels are not read.
 
@@ -94,6 +100,7 @@ def train_encoder(
         step = _stepper(contrast, settings, _steps(source, settings))
         with bar("pre-training", settings.epochs) as advance:
             for epoch in range(settings.epochs):
+                began = time.perf_counter()
                 contrast.network.train()
                 batches = np.array_split(order.permutation(len(source)), _steps(source, settings))
                 values = [step(source.take(positions).inputs, rng) for positions in batches]
@@ -103,6 +110,9 @@ def train_encoder(
                     curve.held_out.append(_judged(contrast, judges, settings, int(held_seed)))
                     text += f", held out {curve.held_out[-1]:.3f}"
                 advance(text=text)
+                judged = {"held_out_loss": curve.held_out[-1]} if curve.held_out else {}
+                seconds = time.perf_counter() - began
+                tracker.log(epoch + 1, epoch_numbers(curve.loss[-1], judged, seconds))
                 if curve.held_out and best.stop(-curve.held_out[-1], contrast.network):
                     break
         best.restore(contrast.network)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict
@@ -47,9 +48,10 @@ from evenhand.reporting.sections.luck import Luck, luck_sentences
 from evenhand.runs import run_scope
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.predictions import write_predictions
-from evenhand.training.loop import Epoch, fit
+from evenhand.training.loop import Epoch, OnEpoch, fit
 from evenhand.training.predict import predict, unit
 from evenhand.training.settings import FitSettings
+from evenhand.training.tracking import Tracked, epoch_numbers, tracked
 from evenhand.wording import counted
 
 BEFORE, PRUNED, FINETUNED = "before", "pruned", "finetuned"
@@ -216,17 +218,32 @@ def _finetune(task: PruneTask, run: Run, state: State[Model]) -> None:
             "patience": 0,
             "seed": ours.seed,
             "device": ours.device,
+            "track": ours.track,
         }
     )
     model = deepcopy(state.model)
     schedule = constant(full_mask(model.backbone))
+    about = {"lr": settings.lr, "seed": settings.seed}
+    with (
+        tracked(settings, run.root, FINETUNED, about) as tracker,
+        zeros_kept(model, state.kept),
+    ):
+        model = fit(model, task.splits, schedule, settings, on_epoch=_following(task, tracker))
+    _keep(task, run, FINETUNED, model, state.kept)
+
+
+def _following(task: PruneTask, tracker: Tracked) -> OnEpoch:
+    """Return what tells a tracker of each epoch; the last one is kept, whatever it says."""
+    ends = [time.perf_counter()]
 
     def on_epoch(epoch: Epoch) -> float:
-        return -epoch.loss  # the last epoch is kept; this is for the bar alone
+        ends.append(time.perf_counter())
+        if tracker:
+            judged = task.judge.judged(epoch.scores)
+            tracker.log(epoch.number + 1, epoch_numbers(epoch.loss, judged, ends[-1] - ends[-2]))
+        return -epoch.loss
 
-    with zeros_kept(model, state.kept):
-        model = fit(model, task.splits, schedule, settings, on_epoch=on_epoch)
-    _keep(task, run, FINETUNED, model, state.kept)
+    return on_epoch
 
 
 def _lost(task: PruneTask, pruned: State[Model]) -> dict[str, int]:

@@ -7,16 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from accelerate import Accelerator
+from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Cohort
 from evenhand.evaluation.rows import Cut, cut_of, metric_rows
 from evenhand.jobs.prune.halves import Halves
 from evenhand.jobs.prune.settings import PruneSettings
-from evenhand.metrics import Excluded, Metric, Plan, Target, find_metric
+from evenhand.metrics import Excluded, Metric, Plan, Target, attribute_groups, find_metric
 from evenhand.networks.model import Model
 from evenhand.reporting.charts.pruning import confirming
+from evenhand.tables.attributes import group_of
 from evenhand.tables.predictions import Predictions
 from evenhand.training.predict import predict
 
@@ -74,6 +77,13 @@ class Judge:
             **_by_name(self._rows(choosing, cut), self.attribute),
             **{f"{CONFIRM}{name}": value for name, value in confirmed.items()},
         }
+
+    def judged(self, scores: NDArray[np.float64]) -> dict[str, float]:
+        """Return the target, and its metrics by group, of scores ``(n, C)`` of all rows."""
+        column = group_of(self.val.table, self.attribute, self.val.levels)
+        groups = {self.attribute: attribute_groups(self.attribute, column)}
+        given = (self.val.labels, scores, groups, self.excluded)
+        return {self.target.name: self.target.value(*given), **self.target.by_group(*given)}
 
     def ranks(self, predictions: Predictions, groups: Sequence[str]) -> dict[str, float]:
         """Return each group's value of ``rank_by`` on all validation rows."""

@@ -12,9 +12,10 @@ from evenhand.plugins import ImportSettings
 from evenhand.pruning.registry import ESTIMATORS
 from evenhand.settings import SEEDS
 from evenhand.tables.settings import ValueSettings
+from evenhand.training.settings import TrackSettings
 
 
-class PruneSettings(ValueSettings, ImportSettings, title="Pruning"):
+class PruneSettings(ValueSettings, ImportSettings, TrackSettings, title="Pruning"):
     """Which model, whose fairness, and how far and how fast it is pruned."""
 
     machine = frozenset({"cache"})

@@ -22,6 +22,7 @@ from evenhand.search.spaces import Choice
 from evenhand.tables.predictions import write_predictions
 from evenhand.training.device import make_accelerator
 from evenhand.training.predict import predict
+from evenhand.training.tracking import tracked
 from evenhand.workers import Engine, Job, complete
 
 WEIGHTS, FACTS = "model.safetensors", "model.json"
@@ -63,7 +64,15 @@ def _trained(fits: Fits[TuneSettings], name: str, choice: Choice, report: Report
     values = dict(choice.method_settings)
     mitigation = mitigation_by(choice.method, values, settings, task.splits.train)
     fit_settings = task.fit_settings(choice.lr, choice.seed)
-    return train(task, model, schedule, fit_settings, report, mitigation)
+    about = {
+        "lr": choice.lr,
+        "seed": choice.seed,
+        "mask": " ".join(sorted(choice.mask)),
+        "method": mitigation.text,
+    }
+    fit = f"{name}/{kept_fit(fits.run, name, choice).name}"
+    with tracked(settings, fits.run.root, fit, about) as tracker:
+        return train(task, model, schedule, fit_settings, report, mitigation, tracker)
 
 
 def kept_fit(run: Run, name: str, choice: Choice) -> Path:

@@ -1,0 +1,140 @@
+"""Experiment trackers, which follow a training epoch by epoch (accelerate's)."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
+
+from evenhand.errors import EvenhandError
+from evenhand.launcher import is_main
+from evenhand.training.device import make_accelerator
+from evenhand.training.settings import LoopSettings, TrackerName
+
+PROJECT = "evenhand"
+"""The project, or experiment, that runs belong to where the tracker's own variable names none."""
+_NOT_IN_MLFLOW = re.compile(r"[^\w\-. :/]")
+_log = logging.getLogger(__name__)
+
+
+class Tracked:
+    """One fit, as trackers follow it; false where none does.
+
+    A tracker that fails later than at its start is left out from then on, with a warning: a
+    training does not end because of it.
+    """
+
+    def __init__(self, trackers: Sequence[GeneralTracker] = ()) -> None:
+        self._trackers = [*trackers]
+
+    def __bool__(self) -> bool:
+        return bool(self._trackers)
+
+    def log(self, epoch: int, values: Mapping[str, float]) -> None:
+        """Give numbers of an epoch, counted from 1, to every tracker."""
+        for tracker in tuple(self._trackers):
+            shown = _mlflow_names(values) if tracker.name == "mlflow" else dict(values)
+            try:
+                tracker.log(shown, step=epoch)
+            except Exception as error:  # whatever a server or its client raises
+                self._trackers.remove(tracker)
+                _log.warning("--track %s ended in epoch %d: %r", tracker.name, epoch, error)
+
+
+NOBODY = Tracked()
+"""What follows a fit that nobody tracks."""
+
+
+@contextmanager
+def tracked(
+    settings: LoopSettings, root: Path, fit: str, about: Mapping[str, Any]
+) -> Iterator[Tracked]:
+    """Have trackers follow one fit in the block; of a launcher's processes, only the main one.
+
+    Each fit is a run of its own, so that workers share none. TensorBoard's files lie in the run
+    directory, in ``tensorboard/<fit>``; MLflow and W&B write where their own settings say.
+
+    Parameters
+    ----------
+    settings
+        Where the fit runs, and which trackers follow it.
+    root, fit
+        The run directory, and the fit's name in it.
+    about
+        Settings of the fit that are shown beside its curves.
+
+    Raises
+    ------
+    EvenhandError
+        A tracker does not start.
+    """
+    with ExitStack() as stack:
+        names, trackers = settings.track if is_main() else (), []
+        if names:
+            make_accelerator(settings)  # as the trackers would make one for another device
+        for name in names:
+            tracker = _started(name, root, fit.replace("/", "-"), about)
+            stack.callback(_finish, tracker)
+            trackers.append(tracker)
+        yield Tracked(trackers) if trackers else NOBODY
+
+
+def epoch_numbers(loss: float, validation: Mapping[str, float], seconds: float) -> dict[str, float]:
+    """Return what trackers are given of an epoch; what is undefined is left out."""
+    judged = {f"validation/{name}": v for name, v in validation.items() if math.isfinite(v)}
+    return {"loss": loss, **judged, "seconds": seconds}
+
+
+def _started(name: TrackerName, root: Path, fit: str, about: Mapping[str, Any]) -> GeneralTracker:
+    try:
+        tracker = _made(name, root, fit)
+        tracker.start()
+        texts = {key: str(value) for key, value in about.items()}
+        if name == "tensorboard":  # its table of settings would be a second run
+            tracker.log({"settings": "  \n".join(f"{k}: {v}" for k, v in texts.items())})
+        else:
+            tracker.store_init_configuration(texts)
+    except Exception as error:  # whatever a server or its client raises
+        raise EvenhandError(
+            f"--track {name} does not start: {str(error) or repr(error)}\nMend that, or give the "
+            f"same command without --track {name}."
+        ) from error
+    return tracker
+
+
+def _made(name: TrackerName, root: Path, fit: str) -> GeneralTracker:
+    kind, run = LOGGER_TYPE_TO_CLASS[name], root.resolve().name
+    if name == "tensorboard":
+        shutil.rmtree(root / name / fit, ignore_errors=True)  # of a fit that a kill interrupted
+        return kind(fit, logging_dir=root / name)
+    if name == "mlflow":
+        return kind(PROJECT, run_name=f"{run}/{fit}", tags={"run": run})
+    return kind(PROJECT, name=f"{run}/{fit}", group=run)
+
+
+def _finish(tracker: GeneralTracker) -> None:
+    try:
+        tracker.finish()
+    except Exception as error:
+        _log.warning("--track %s did not end well: %r", tracker.name, error)
+
+
+def _mlflow_names(values: Mapping[str, float]) -> dict[str, float]:
+    """Return values by names that MLflow takes: other signs become their code, as ``_3C_``.
+
+    Examples
+    --------
+    >>> _mlflow_names({"validation/auc:age:<60": 0.8})
+    {'validation/auc:age:_3C_60': 0.8}
+    """
+    return {
+        _NOT_IN_MLFLOW.sub(lambda sign: f"_{ord(sign[0]):X}_", name): value
+        for name, value in values.items()
+    }
