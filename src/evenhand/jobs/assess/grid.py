@@ -52,7 +52,7 @@ def pretrained(task: Task, settings: AssessSettings, run: Run, seed: int) -> Pat
         classes = task.splits.train.classes
         model = build_model(settings.backbone, settings.weights, task.inputs, classes, seed)
         contrast = ContrastSettings(
-            method=settings.method,
+            ssl=settings.ssl,
             epochs=settings.pretrain_epochs,
             patience=settings.pretrain_patience,
             lr=settings.pretrain_lr,
@@ -60,7 +60,7 @@ def pretrained(task: Task, settings: AssessSettings, run: Run, seed: int) -> Pat
             precision=settings.precision,
         )
         model, curve = train_encoder(model, task.splits.train, contrast, seed)
-        save_model(folder, model, method=settings.method, epoch=curve.best, losses=curve.judged)
+        save_model(folder, model, ssl=settings.ssl, epoch=curve.best, losses=curve.judged)
     return weights
 
 

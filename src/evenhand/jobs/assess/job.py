@@ -59,7 +59,7 @@ def assess(
     """
     if not settings.attribute:
         raise EvenhandError("fairness is between groups: give an --attribute.")
-    SSL_OBJECTIVES.find(settings.method)
+    SSL_OBJECTIVES.find(settings.ssl)
     task = prepared(settings)
     _refuse(task)
     for cell in settings.cell:

@@ -89,7 +89,7 @@ def _pretraining(run: Run, settings: AssessSettings) -> Part:
         ends = (f"{losses[0]:.3f}", f"{losses[kept - 1]:.3f}")
         rows.append((folder.name, str(len(losses)), str(kept), *ends))
     sentences = [
-        f"{settings.method} on training patients, without their labels; validation and test "
+        f"{settings.ssl} on training patients, without their labels; validation and test "
         "patients took no part."
     ]
     if patience := settings.pretrain_patience:

@@ -39,7 +39,7 @@ class AssessSettings(TrainingSettings, WorkerSettings, title="Assessment"):
         5, ge=0, description="stop after so many epochs without a better validation score; 0: never"
     )
     lr: float = Field(1e-3, gt=0, description="highest learning rate of every fit, after warm-up")
-    method: str = Field("simclr", description=f"how to pre-train: {SSL_NAMES}")
+    ssl: str = Field("simclr", description=f"objective of pre-training: {SSL_NAMES}")
     pretrain_epochs: int = Field(60, gt=0, description="most passes of pre-training")
     pretrain_patience: int = Field(
         10,
