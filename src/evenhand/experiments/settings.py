@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from evenhand.cohort.settings import SplitSettings
 from evenhand.earlier_names import current_settings
+from evenhand.evaluation.settings import ProbeSettings
 from evenhand.masks.registry import STRATEGIES
 from evenhand.networks.settings import ModelSettings
 from evenhand.settings import Settings
@@ -120,7 +121,7 @@ class LabelSettings(Settings, title="Training"):
 
 
 class FinetuneSettings(
-    TrainingSettings, LabelSettings, MethodSettings, FitSettings, title="Strategy"
+    TrainingSettings, LabelSettings, MethodSettings, ProbeSettings, FitSettings, title="Strategy"
 ):
     """One strategy, one fit."""
 
