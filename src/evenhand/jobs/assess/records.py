@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from evenhand.evaluation.metrics_file import write_metrics
 from evenhand.experiments.runs import Run
 from evenhand.jobs.assess.claims import claims_of
 from evenhand.jobs.assess.evaluation import Evaluation, Value
@@ -29,7 +28,7 @@ Number = tuple[Key, Value]
 def write_assessment(run: Run, evaluations: Sequence[Evaluation]) -> None:
     """Write one row per number; a cell's model name is its strategy, and its share below 1."""
     rows = [row for evaluation in evaluations for row in _rows(evaluation)]
-    write_metrics(run.root / "metrics.json", rows)
+    run.write_metrics(rows)
 
 
 def _rows(evaluation: Evaluation) -> Iterator[MetricRow]:
