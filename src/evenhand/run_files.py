@@ -34,7 +34,7 @@ WRITTEN = (
     *(f"encoders/*/{name}" for name in _MODEL),
     *(f"steps/*/{name}" for name in _MODEL),
     *("benchmark.json", "folds.csv"),
-    *(f"fits/*/*/{name}" for name in ("fit.json", "features.safetensors", "predictions.parquet")),
+    *(f"fits/*/*/{name}" for name in ("fit.json", "predictions.parquet")),
     *(f"fits/*/*/*/{name}" for name in _MODEL),
 )
 """Every file that a job writes into its run directory, as patterns of paths in it."""

@@ -59,4 +59,4 @@ def test_equal_compute_needs_an_objective_whose_compute_is_known():
     given = {"data": "phantom:", "encoder": ("x.pth",), "equal_compute": True}
     with pytest.raises(ValidationError, match="is not known; name an objective"):
         AssessSettings(**given)
-    assert AssessSettings(**given, method=("simclr",)).equal_compute
+    assert AssessSettings(**given, ssl=("simclr",)).equal_compute

@@ -21,6 +21,8 @@ from evenhand.networks.backbones import inherit_scale
 from evenhand.networks.checkpoints import save_model
 from evenhand.networks.inputs import SeriesInputs
 from evenhand.networks.model import Head, Model, build_model
+from evenhand.pretraining.learners import Encoder
+from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.training.settings import FitSettings
 
 
@@ -108,15 +110,19 @@ def encoder_folders(settings: AssessSettings, run: Run, seed: int) -> list[Path]
 
 
 def check_encoders(task: Task, settings: AssessSettings) -> None:
-    """Refuse encoders made elsewhere that do not fit the network or the data.
+    """Refuse encoders and objectives that do not fit the network or the data.
 
     Raises
     ------
     EvenhandError
-        The file or the run is not there, or is of another shape or other channels.
+        The file or the run is not there, or is of another shape or other channels; or an
+        objective is not for such samples or such a network.
     """
     for start in starts_of(settings):
-        if start.objective is None:
+        if start.objective is not None:
+            encoder = Encoder.of_model(task.model(), len(task.splits.train))
+            SSL_OBJECTIVES.find(start.objective).make(encoder)
+        else:
             try:
                 _built(task, settings, start.weights, settings.seed)
             except EvenhandError as error:
@@ -131,7 +137,7 @@ def pretrained(task: Task, settings: AssessSettings, run: Run, start: Start, see
     if not weights.exists() or not (folder / "model.json").exists():
         model = _built(task, settings, start.weights, seed)
         contrast = ContrastSettings(
-            method=str(start.objective),
+            ssl=str(start.objective),
             epochs=settings.pretrain_epochs,
             patience=settings.pretrain_patience,
             lr=settings.pretrain_lr,
@@ -142,7 +148,7 @@ def pretrained(task: Task, settings: AssessSettings, run: Run, start: Start, see
         model, curve = train_encoder(model, task.splits.train, contrast, seed)
         cost = _pretraining_cost(curve, len(task.splits.train), time.monotonic() - begun)
         facts = {"epoch": curve.best, "losses": curve.judged, "cost": cost.model_dump()}
-        save_model(folder, model, method=start.objective, **facts)
+        save_model(folder, model, ssl=start.objective, **facts)
     return weights
 
 

@@ -43,10 +43,10 @@ class AssessSettings(TrainingSettings, WorkerSettings, title="Assessment"):
         5, ge=0, description="stop after so many epochs without a better validation score; 0: never"
     )
     lr: float = Field(1e-3, gt=0, description="highest learning rate of every fit, after warm-up")
-    method: tuple[str, ...] = Field(
+    ssl: tuple[str, ...] = Field(
         (),
-        description=f"how to pre-train: {SSL_NAMES}; repeatable [default: simclr, and nothing is "
-        "pre-trained where --encoder is given]",
+        description=f"objective of pre-training: {SSL_NAMES}; repeatable [default: simclr, "
+        "and nothing is pre-trained where --encoder is given]",
     )
     encoder: tuple[str, ...] = Field(
         (),
@@ -79,12 +79,12 @@ class AssessSettings(TrainingSettings, WorkerSettings, title="Assessment"):
     @property
     def objectives(self) -> tuple[str, ...]:
         """The SSL objectives that encoders are pre-trained with."""
-        return self.method or (() if self.encoder else (OBJECTIVE,))
+        return self.ssl or (() if self.encoder else (OBJECTIVE,))
 
-    @field_validator("method", mode="before")
+    @field_validator("ssl", mode="before")
     @classmethod
-    def _take_one(cls, method: object) -> object:
-        return (method,) if isinstance(method, str) else method  # as earlier runs keep it
+    def _take_one(cls, ssl: object) -> object:
+        return (ssl,) if isinstance(ssl, str) else ssl  # as earlier runs keep it
 
     @field_validator("cell")
     @classmethod
@@ -101,10 +101,10 @@ class AssessSettings(TrainingSettings, WorkerSettings, title="Assessment"):
     @field_validator("equal_compute")
     @classmethod
     def _has_pretraining(cls, equal: bool, info: ValidationInfo) -> bool:
-        if equal and info.data.get("encoder") and not info.data.get("method"):
+        if equal and info.data.get("encoder") and not info.data.get("ssl"):
             raise ValueError(
                 "what it took to make the encoders of --encoder is not known; name an objective "
-                "with --method, or leave --equal-compute out"
+                "with --ssl, or leave --equal-compute out"
             )
         return equal
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from evenhand.cohort.settings import SplitSettings
+from evenhand.earlier_names import current_settings
 from evenhand.networks.settings import MAX_SIDE
 from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.settings import SEEDS, Settings
 
-SSL_NAMES = " or ".join(SSL_OBJECTIVES.titles())
+SSL_NAMES = ", ".join(SSL_OBJECTIVES.titles())
 
 
 class ContrastSettings(Settings, title="Training"):
     """How an encoder is trained on views."""
 
-    method: str = Field("simclr", description=f"how views teach the encoder: {SSL_NAMES}")
+    ssl: str = Field("simclr", description=f"objective without labels: {SSL_NAMES}")
     epochs: int = Field(60, gt=0, description="most passes over the training patients")
     patience: int = Field(
         10,
@@ -33,6 +34,11 @@ class ContrastSettings(Settings, title="Training"):
         "fp32", description="bf16 is faster on GPUs (autocast)"
     )
     seed: int = Field(0, ge=0, lt=SEEDS, description="seed of everything that is drawn")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_earlier_names(cls, given: Any) -> Any:
+        return current_settings(given, cls.model_fields) if isinstance(given, dict) else given
 
 
 class PretrainSettings(SplitSettings, ContrastSettings, title="Model"):
