@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from evenhand.cohort.settings import SplitSettings
+from evenhand.networks.registry import SERIES_NAMES
 from evenhand.networks.settings import MAX_SIDE
 from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.settings import SEEDS, Settings
@@ -39,7 +40,8 @@ class PretrainSettings(SplitSettings, ContrastSettings, title="Model"):
     """Which data, which network, which method."""
 
     backbone: str = Field(
-        "conv1d", description="conv1d for series; timm's name of a network for images"
+        "conv1d",
+        description=f"for series {SERIES_NAMES}; timm's name of a network for images",
     )
     weights: str = Field(
         "none", description="none (random), pretrained (timm's), a file of weights, or a run"
