@@ -19,12 +19,20 @@ class ContrastSettings(Settings, title="Training"):
     """How an encoder is trained on views."""
 
     ssl: str = Field("simclr", description=f"objective without labels: {SSL_NAMES}")
+    teacher_momentum: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="share of itself that a teacher (byol, moco) keeps in the first step; the "
+        "share rises to 1 by half a cosine [default: the objective's, .99]",
+    )
     epochs: int = Field(60, gt=0, description="most passes over the training patients")
     patience: int = Field(
         10,
         ge=0,
         description="stop after so many epochs without a lower loss on a tenth of the training "
-        "patients, held out for that; 0: never, and none is held out",
+        "patients, held out for that; 0: never, and none is held out, as with byol, moco and "
+        "simsiam, whose loss does not tell when",
     )
     batch_size: int = Field(256, gt=1, description="samples a step, of two views each")
     lr: float = Field(1e-3, gt=0, description="highest learning rate, after warm-up")
