@@ -148,13 +148,23 @@ def _refuse_own_condition(settings: Asks) -> Asks:
     return settings
 
 
+class ProbeSettings(Settings, title="Measurement"):
+    """Whether the layers of the models are probed for the attributes."""
+
+    probe: bool = Field(
+        False,
+        description="measure how well a new probe finds each attribute in each layer, given the "
+        "label, on the reported patients",
+    )
+
+
 class AuditSettings(MeasureSettings, InputSettings, title="Measurement"):
     """Which predictions are audited, and by what."""
 
     _conditions = model_validator(mode="after")(_refuse_own_condition)
 
 
-class CompareSettings(MeasureSettings, InputSettings, title="Predictions"):
+class CompareSettings(MeasureSettings, ProbeSettings, InputSettings, title="Predictions"):
     """Which models are compared on the same samples, and by what."""
 
     _conditions = model_validator(mode="after")(_refuse_own_condition)

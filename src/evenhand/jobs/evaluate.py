@@ -20,6 +20,7 @@ from evenhand.experiments.settings import TargetSettings
 from evenhand.files import checked, read_json, read_object, write_text
 from evenhand.jobs.adjust.adjustment import adjustments_of, judged_metrics
 from evenhand.jobs.adjust.page import adjustment_part, promise_verdicts
+from evenhand.jobs.probing import read_probe
 from evenhand.metrics import (
     Measured,
     MetricRow,
@@ -188,6 +189,7 @@ def report_of(
         notes=(*record.notes, *_fitted(rules, measured.split), *_cautions(record.settings)),
         judged={name: adjustment.judged for name, adjustment in adjustments.items()},
         promises=promise_verdicts(adjustments),
+        probe=read_probe(run),
     )
     if not adjustments:
         return page
@@ -275,7 +277,9 @@ def pruning_of(run: Run) -> Pruning | None:
     if not path.exists():
         return None
     record = checked(PruningRecord, read_object(path), path)
-    return Pruning(pd.read_csv(run.root / "curve.csv"), record)
+    saliency = run.root / "saliency.csv"
+    sample = pd.read_csv(saliency) if saliency.exists() else None
+    return Pruning(pd.read_csv(run.root / "curve.csv"), record, sample)
 
 
 def _units(run: Run, model: str) -> tuple[UnitShare, ...]:

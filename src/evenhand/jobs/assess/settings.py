@@ -14,6 +14,7 @@ from evenhand.workers import WorkerSettings
 SUPERVISED, SCRATCH = "supervised", "scratch"
 LABELLED = (SUPERVISED, SCRATCH)
 """Cells that are trained on labels alone: from --weights, and from random weights."""
+OBJECTIVE = "simclr"
 CELLS = ("frozen3", "frozen2", "frozen2fl", "frozen1", "frozen1m", "frozen0", SUPERVISED)
 
 
@@ -41,7 +42,16 @@ class AssessSettings(TrainingSettings, WorkerSettings, title="Assessment"):
         5, ge=0, description="stop after so many epochs without a better validation score; 0: never"
     )
     lr: float = Field(1e-3, gt=0, description="highest learning rate of every fit, after warm-up")
-    method: str = Field("simclr", description=f"how to pre-train: {SSL_NAMES}")
+    ssl: tuple[str, ...] = Field(
+        (),
+        description=f"objective of pre-training: {SSL_NAMES}; repeatable [default: simclr, "
+        "and nothing is pre-trained where --encoder is given]",
+    )
+    encoder: tuple[str, ...] = Field(
+        (),
+        description="encoder made elsewhere, judged without pre-training: a run, a file of "
+        "weights, or pretrained (timm's); NAME=PATH names it; repeatable",
+    )
     pretrain_epochs: int = Field(60, gt=0, description="most passes of pre-training")
     pretrain_patience: int = Field(
         10,
@@ -59,6 +69,16 @@ class AssessSettings(TrainingSettings, WorkerSettings, title="Assessment"):
         (1.0,), description="share of the training patients whose labels are used; repeatable"
     )
     seeds: int = Field(3, gt=0, description="models of each cell, with seeds of their own")
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """The SSL objectives that encoders are pre-trained with."""
+        return self.ssl or (() if self.encoder else (OBJECTIVE,))
+
+    @field_validator("ssl", mode="before")
+    @classmethod
+    def _take_one(cls, ssl: object) -> object:
+        return (ssl,) if isinstance(ssl, str) else ssl  # as earlier runs keep it
 
     @field_validator("cell")
     @classmethod
