@@ -241,6 +241,9 @@ def _parsed_as(kind: Any) -> Any:
     """Return what the parser makes of a setting: a switch or text, which the settings check."""
     if kind is bool:
         return bool
+    pairs = [part for part in get_args(kind) if get_origin(part) is tuple]
+    if NoneType in get_args(kind) and pairs:
+        kind = pairs[0]
     if get_origin(kind) is not tuple:
         return str
     parts = get_args(kind)

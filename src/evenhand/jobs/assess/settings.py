@@ -8,6 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from evenhand.experiments.settings import TrainingSettings
 from evenhand.jobs.pretrain.settings import SSL_NAMES
+from evenhand.networks.registry import SERIES_NAMES
 from evenhand.workers import WorkerSettings
 
 SUPERVISED, SCRATCH = "supervised", "scratch"
@@ -24,7 +25,8 @@ class AssessSettings(TrainingSettings, WorkerSettings, title="Assessment"):
     """The grid of fits, and one recipe for all of them."""
 
     backbone: str = Field(
-        "conv1d", description="conv1d for series; timm's name of a network for images"
+        "conv1d",
+        description=f"for series {SERIES_NAMES}; timm's name of a network for images",
     )
     weights: str = Field(
         "none",
