@@ -288,7 +288,9 @@ def pruning_of(run: Run) -> Pruning | None:
     if not path.exists():
         return None
     record = checked(PruningRecord, read_object(path), path)
-    return Pruning(pd.read_csv(run.root / "curve.csv"), record)
+    saliency = run.root / "saliency.csv"
+    sample = pd.read_csv(saliency) if saliency.exists() else None
+    return Pruning(pd.read_csv(run.root / "curve.csv"), record, sample)
 
 
 def _units(run: Run, model: str) -> tuple[UnitShare, ...]:

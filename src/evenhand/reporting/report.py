@@ -83,10 +83,14 @@ class Pruning:
         Every step with its number, sparsity and validation numbers (``curve.csv``).
     record
         Who, what and why, each layer, and what the models cost (``pruning.json``).
+    saliency
+        A sample of each layer's numbers with each group's predicted error change
+        (``saliency.csv``); None in runs that did not keep it.
     """
 
     curve: pd.DataFrame
     record: PruningRecord
+    saliency: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 
 from scipy.stats import spearmanr
 
-from evenhand.jobs.assess.evaluation import Evaluation, Value
+from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.settings import SUPERVISED
+from evenhand.jobs.assess.values import Value
 from evenhand.reporting.charts.forest import Forest, Line, Look, forest
 from evenhand.reporting.charts.scatter import Frame, Point, Scatter, scatter
 from evenhand.reporting.estimates import Estimate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -123,17 +124,30 @@ def _strategy_name(strategy: str) -> str:
     return f"units-{units[0]}+{len(units) - 1}-more-{digest}"
 
 
-def begin(job: str, task: Task, out: Path, models: list[str], *, overwrite: bool) -> Run:
-    """Open the run directory of a job that trains, and write down its data and splits."""
+def begin(
+    job: str,
+    task: Task,
+    out: Path,
+    models: list[str],
+    *,
+    overwrite: bool,
+    encoders: Sequence[str] = (),
+) -> Run:
+    """Open the run directory of a job that trains, and write down its data and splits.
+
+    ``encoders`` are weights that it starts from besides those of the settings.
+    """
     settings: TrainingSettings = task.settings
     refuse_leak(task.splits, settings.weights)
+    for encoder in encoders:
+        refuse_leak(task.splits, encoder, "--encoder")
     source = task.splits.train.source
     run = begin_run(
         out,
         job,
         settings,
         fingerprint=task.fingerprint,
-        reads=read_by(task.splits, settings.weights, settings.exclude_patients),
+        reads=read_by(task.splits, settings.weights, settings.exclude_patients, *encoders),
         overwrite=overwrite,
     )
     run.note(
@@ -142,5 +156,5 @@ def begin(job: str, task: Task, out: Path, models: list[str], *, overwrite: bool
         notes=[*source.notes, *silent_channels(task.inputs)],
     )
     write_splits(run.root / "splits.csv", task.splits)
-    write_seen(run, settings.weights)
+    write_seen(run, settings.weights, *encoders)
     return run
