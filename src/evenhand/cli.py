@@ -256,11 +256,11 @@ def assess(settings: AssessSettings, out: Path, overwrite: bool) -> None:
 
 @job(BenchmarkSettings, "data")
 def benchmark(settings: BenchmarkSettings, out: Path, overwrite: bool) -> None:
-    """Compare methods and strategies on equal terms.
+    """Compare methods, strategies, starts and prunings on equal terms.
 
-    Every --method and --strategy is an entry; erm, the full network without a method, always is
-    one. All have the same patients, starting weights, learning rates, epochs and seeds, and each
-    patient is tested once. The plan is written before anything is fitted. Labels have two classes.
+    Each of them is an entry; erm, the full network without a method, always is one. All have the
+    same patients, trials, learning rates, epochs and seeds, and each patient is tested once. The
+    plan is written before anything is fitted.
     """
     from evenhand.jobs.benchmark.job import benchmark as work
     from evenhand.reporting.terminal import print_verdicts

@@ -11,6 +11,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from evenhand import EvenhandError, UnknownNameError, group_saliency
 from evenhand.networks.calling import logits_of
+from evenhand.pruning.saliency import GroupSaliency
 
 LABELS = torch.tensor([0, 1] * 6)
 SEX = ["f", "m", "f", "m", "m", "f", "f", "m", "f", "m", "m", "f"]
@@ -246,16 +247,31 @@ def test_refusals_leave_the_network_as_it_was(build, batches, more, text):
     assert_same(before, module)
 
 
-def test_the_figure():
+def test_the_figure_shows_each_number_by_group():
     pytest.importorskip("matplotlib").use("Agg")
     module, inputs = NETWORKS["plain CNN"].make(), NETWORKS["plain CNN"].inputs()
     found = group_saliency(module, [(inputs, LABELS, SEX)], **ROLES)
     axes = found.plot("4.weight")
-    assert [line.get_label() for line in axes.lines] == ["f", "m"]
-    drawn = axes.lines[0].get_ydata()
-    assert sorted(drawn, reverse=True) == list(drawn)
+    drawn = {line.get_label(): line.get_ydata() for line in axes.lines}
+    order = found.by_group["f"]["4.weight"].flatten().argsort(stable=True)
+    for sex in "fm":
+        assert drawn[sex].tolist() == found.by_group[sex]["4.weight"].flatten()[order].tolist()
+    assert found.plot("4", axes) is axes  # by its module, on axes that are there
+    most = max(found, key=lambda name: float(found.by_group["f"][name].sum()))
+    assert found.plot().get_title(loc="left") == most
     with pytest.raises(UnknownNameError, match="no parameter '5'"):
         found.plot("5")
+
+
+def test_a_sample_is_even_in_the_order_of_the_unprivileged_group():
+    own = torch.tensor([[5.0, 1, 4], [2, 0, 3]])
+    found = GroupSaliency({"a.weight": own}, {"f": {"a.weight": own}, 1: {"a.weight": -own}})
+    table = found.sample("a", most=3)
+    assert table["change:f"].tolist() == [0, 2, 5]
+    assert table["place"].tolist() == [4, 3, 0]
+    assert table["rank"].tolist() == [0, 0.4, 1]
+    assert table["change:1"].tolist() == [0, -2, -5]
+    assert len(found.sample("a.weight")) == 6
 
 
 def small():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -132,6 +133,31 @@ def test_layers_say_what_they_lost():
     first, second = pruning_view(pruning()).layers
     assert (first.share, first.bar, first.saliency) == ("25.0\xa0%", 25.0, ("0.25", "0.5"))
     assert second.bar == 0
+
+
+def test_each_number_of_a_layer_stands_by_group_and_by_whether_it_went():
+    rows = {"parameter": "a.weight", "place": [3, 1, 2], "rank": [0.0, 0.5, 1.0]}
+    sample = pd.DataFrame(
+        {**rows, "change:old": [1e-9, 1e-6, 1e-3], "change:young": [1e-2, 0, -1e-3]}
+    )
+    whole = pruning_view(replace(pruning(), saliency=sample.assign(pruned=[1, 0, 0])))
+    (chart,) = whole.saliency  # none of b.weight
+    marks = {trace.name: trace for trace in chart.traces}
+    assert list(marks) == ["old", "old, pruned", "young", "young, pruned"]
+    assert [marks[name].hollow for name in marks] == [False, True, False, True]
+    (first,) = marks["old, pruned"].marks
+    above = marks["young, pruned"].marks[0]
+    assert first[0] == above[0]
+    assert above[1] < first[1]  # places grow downwards
+    ups = [mark[1] for mark in (first, *marks["old"].marks)]
+    assert ups == sorted(ups, reverse=True)
+    (zero,) = [place for place, text in chart.y_ticks if text == "0"]
+    nothing, below = marks["young"].marks
+    assert nothing[1] == zero < below[1]
+    assert "3 of 100 numbers, of which 25.0" in chart.says
+    (narrow,) = pruning_view(replace(pruning(), saliency=sample)).saliency  # channels
+    assert [trace.name for trace in narrow.traces] == ["old", "young"]
+    assert pruning_view(pruning()).saliency == ()  # an older run
 
 
 def test_points_lie_on_the_side_of_their_sign():

@@ -265,7 +265,8 @@ def _read_settings(value: object, job: str) -> Settings:
     except ValidationError as error:
         raise ValueError(first_problem(error)) from None
     for name, setting in settings.kept().items():
-        if name in given and given[name] != setting:  # the text "5" is no number
+        # The text "5" is no number; of several values, an earlier version may have taken one.
+        if name in given and setting not in (given[name], [given[name]]):
             raise ValueError(f"{name} is {given[name]!r}, where {setting!r} belongs")
     return settings
 

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from evenhand.cohort.settings import SplitSettings
 from evenhand.earlier_names import current_settings
+from evenhand.evaluation.settings import ProbeSettings
 from evenhand.masks.registry import STRATEGIES
 from evenhand.networks.settings import ModelSettings
 from evenhand.settings import Settings
@@ -42,7 +43,7 @@ class TargetSettings(Settings, title="Target"):
     @model_validator(mode="before")
     @classmethod
     def _take_earlier_names(cls, given: Any) -> Any:
-        return current_settings(given) if isinstance(given, dict) else given
+        return current_settings(given, cls.model_fields) if isinstance(given, dict) else given
 
 
 class TrainingSettings(
@@ -120,7 +121,7 @@ class LabelSettings(Settings, title="Training"):
 
 
 class FinetuneSettings(
-    TrainingSettings, LabelSettings, MethodSettings, FitSettings, title="Strategy"
+    TrainingSettings, LabelSettings, MethodSettings, ProbeSettings, FitSettings, title="Strategy"
 ):
     """One strategy, one fit."""
 

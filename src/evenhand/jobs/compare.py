@@ -13,12 +13,18 @@ from evenhand.evaluation.requests import advice_of, permutations_note
 from evenhand.evaluation.settings import CompareSettings
 from evenhand.experiments.inputs import Inputs, find_inputs, read_inputs
 from evenhand.experiments.records import MatchedRecord
-from evenhand.experiments.runs import Run, begin_run
+from evenhand.experiments.runs import Run, begin_run, open_run
 from evenhand.jobs.audit.job import begin_audit, notes_of, write_audit
 from evenhand.jobs.keywords import with_keywords
+from evenhand.jobs.probing import PATIENTS, probe_record, read_layers, write_probe
+from evenhand.jobs.rereading import one_each, samples_again
+from evenhand.networks.checkpoints import load_model
+from evenhand.networks.model import Model
 from evenhand.runs import run_scope
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.predictions import Predictions
+from evenhand.training.device import make_accelerator
+from evenhand.training.settings import LoopSettings
 from evenhand.wording import counted
 
 
@@ -55,6 +61,7 @@ def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) ->
         )
     models, attributes = read_inputs(inputs, settings, settings.condition)
     matched = match(models, settings.split)
+    probed = _trained(inputs) if settings.probe else {}
     given = settings.model_copy(update={"attribute": attributes})
     start = partial(begin_run, out, "compare", overwrite=overwrite)
     run, requests = begin_audit(start, given, inputs, matched.models)
@@ -74,7 +81,57 @@ def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) ->
         ],
     )
     write_csv(run.root / "unmatched.csv", matched.unmatched)
+    if probed:
+        with run.phase("probing"):
+            _probe(run, probed, matched.models, settings)
     return write_audit(run, matched.models, chosen=None, requests=requests)
+
+
+def _trained(inputs: Inputs) -> dict[str, tuple[Run, Model]]:
+    """Return the run and the network of each compared model.
+
+    Raises
+    ------
+    EvenhandError
+        A model is given by its predictions alone.
+    """
+    trained = {}
+    for name, file in inputs.files.items():
+        folder = file.parent
+        if not (folder / "model.safetensors").is_file():
+            raise EvenhandError(
+                f"--probe reads the layers of the networks, and there is none beside {file}. "
+                "Compare runs that trained a model, or leave --probe out."
+            )
+        trained[name] = (open_run(folder.parent.parent), load_model(folder))
+    return trained
+
+
+def _probe(
+    run: Run,
+    trained: Mapping[str, tuple[Run, Model]],
+    models: Mapping[str, Predictions],
+    settings: CompareSettings,
+) -> None:
+    """Probe the layers of every model on the same patients; the pairs are those of the run."""
+    record, first = run.record, next(iter(models.values()))
+    samples = one_each(first.of_split(settings.split), PATIENTS, settings.seed)
+    accelerator = make_accelerator(LoopSettings())
+    layers = {
+        name: read_layers(
+            model, samples_again(source, model, samples, data=None, cache=None), accelerator
+        )
+        for name, (source, model) in trained.items()
+    }
+    probes = probe_record(
+        layers,
+        samples,
+        record.attributes,
+        record.pairs or (),
+        split=settings.split,
+        seed=settings.seed,
+    )
+    write_probe(run, probes)
 
 
 def _new_first(models: Mapping[str, Predictions], inputs: Inputs) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evenhand.errors import EvenhandError, UnknownNameError, import_extra, some
+from evenhand.errors import EvenhandError, some
 from evenhand.networks.calling import Forward, as_it_was, call, take
 from evenhand.networks.head import find_head
 from evenhand.pruning.batches import Batches, grouped
 from evenhand.pruning.curvature import GroupBatch, check_squares, find_estimator
 from evenhand.pruning.curvature.loss import Loss, find_loss
 from evenhand.pruning.eligible import prunable
-from evenhand.pruning.saliency import error_change, saliency
+from evenhand.pruning.saliency import GroupSaliency, unknown_parameters
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +69,7 @@ class Scoring:
         theta = {name: module.get_parameter(name).detach() for name in names}
         with torch.no_grad():
             _refuse_infinite(h)
-            balance = saliency(theta, h, self.unprivileged, self.betas)
-            own = {group: error_change(theta, h[group]) for group in self.groups}
-        return GroupSaliency(balance, own)
+            return GroupSaliency.compute(theta, h, self.unprivileged, self.betas)
 
     def _checked(
         self, module: nn.Module, stream: Iterator[GroupBatch], names: Sequence[str]
@@ -91,49 +88,6 @@ class Scoring:
             forward=self.forward,
         )
         return chain([first], stream)
-
-
-class GroupSaliency(dict[str, Tensor]):
-    """Saliency by the parameter's name, of the parameter's shape.
-
-    Attributes
-    ----------
-    by_group
-        Group → parameter → the predicted change ½ h θ² of the group's error when a number is
-        zeroed.
-    """
-
-    def __init__(
-        self, values: Mapping[str, Tensor], by_group: Mapping[Hashable, Mapping[str, Tensor]]
-    ) -> None:
-        super().__init__(values)
-        self.by_group = by_group
-
-    def plot(self, parameter: str, ax: Any = None) -> Any:
-        """Draw the saliency of each number of a parameter, a line for each group, sorted.
-
-        Numbers are in the order of the unprivileged group's saliency. Returns matplotlib's axes.
-
-        Raises
-        ------
-        EvenhandError
-            There is no such parameter, or matplotlib is not installed.
-        """
-        if parameter not in self:
-            raise _unknown_parameters([parameter], list(self))
-        if ax is None:
-            ax = import_extra("matplotlib.pyplot", "plot", "figures").subplots()[1]
-        own = {group: values[parameter].flatten().cpu() for group, values in self.by_group.items()}
-        order = next(iter(own.values())).argsort(descending=True)
-        for group, values in own.items():
-            ax.plot(values[order].numpy(), label=str(group), linewidth=1)
-        ax.set(
-            xlabel=f"numbers of {parameter}, sorted",
-            ylabel="predicted error change",
-            yscale="symlog",
-        )
-        ax.legend(frameon=False)
-        return ax
 
 
 def group_saliency(
@@ -185,7 +139,7 @@ def group_saliency(
     -------
     GroupSaliency
         A dictionary from parameters to tensors of their shape; ``by_group`` has each group's
-        predicted error change, ``plot(parameter)`` draws it.
+        predicted error change, ``plot(layer)`` draws it.
 
     Raises
     ------
@@ -262,16 +216,8 @@ def _names(module: nn.Module, parameters: Collection[str] | None) -> tuple[str, 
         return prunable(module, ("conv", "linear"), find_head(module))
     names = [name for name, _ in module.named_parameters()]
     if unknown := [name for name in parameters if name not in names]:
-        raise _unknown_parameters(unknown, names)
+        raise unknown_parameters(unknown, names)
     if not parameters:
         raise EvenhandError("parameters= names nothing; leave it out for the usual weights.")
     wanted = set(parameters)
     return tuple(name for name in names if name in wanted)
-
-
-def _unknown_parameters(unknown: Sequence[str], names: Sequence[str]) -> UnknownNameError:
-    near = difflib.get_close_matches(unknown[0], names, n=3)
-    return UnknownNameError(
-        f"the network has no parameter {some(map(repr, unknown))}; near it: "
-        f"{', '.join(near) or some(names)}."
-    )

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from evenhand.evaluation.twins import TwinRecord
 from evenhand.experiments.records import RunRecord
 from evenhand.metrics import DETECTABLE, Groups, MetricRow, Scored, Target
 from evenhand.reporting.estimates import Estimates, estimates, find, names
+from evenhand.reporting.probe_record import ProbeRecord
 from evenhand.reporting.pruning_record import PruningRecord
 from evenhand.reporting.text.vocabulary import model_names
 from evenhand.reporting.verdicts import Verdict
@@ -81,10 +83,14 @@ class Pruning:
         Every step with its number, sparsity and validation numbers (``curve.csv``).
     record
         Who, what and why, each layer, and what the models cost (``pruning.json``).
+    saliency
+        A sample of each layer's numbers with each group's predicted error change
+        (``saliency.csv``); None in runs that did not keep it.
     """
 
     curve: pd.DataFrame
     record: PruningRecord
+    saliency: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +148,10 @@ class Report:
         What methods have fitted to a trained model, None without any.
     promises
         What these methods promise of new patients.
+    probe
+        How well the attributes can be found in the layers, None where nothing was probed.
+    twins
+        How far the scores of twins lie apart, None where no sample has one.
     """
 
     title: str
@@ -162,6 +172,8 @@ class Report:
     judged: Mapping[str, Sequence[str]] = field(default_factory=dict)
     adjusted: Part | None = None
     promises: Sequence[Verdict] = ()
+    probe: ProbeRecord | None = None
+    twins: TwinRecord | None = None
 
     @cached_property
     def estimates(self) -> Estimates:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,6 +132,8 @@ class ProbeResult:
         Rows and patients.
     given
         Whether pairs have what was given in common.
+    jackknifed
+        The value with each patient's influence on it.
     """
 
     value: float
@@ -142,8 +144,48 @@ class ProbeResult:
     n: int
     patients: int
     given: bool
+    jackknifed: Jackknifed = field(repr=False, compare=False)
 
     @property
     def finds(self) -> bool:
         """Whether the interval lies above chance."""
         return self.low > CHANCE
+
+    def less(self, other: ProbeResult) -> ProbeDifference:
+        """Return this value less another's, paired by patient: after a method less before it.
+
+        Raises
+        ------
+        EvenhandError
+            The two are of other patients, rows or levels.
+        """
+        mine, others = self.jackknifed, other.jackknifed
+        same = (self.n, self.levels.keys()) == (other.n, other.levels.keys())
+        if not same or mine.influence.shape != others.influence.shape:
+            raise EvenhandError(
+                f"the probes are of {self.n} and {other.n} rows of {self.patients} and "
+                f"{other.patients} patients; give both the same rows in the same order."
+            )
+        difference = mine.less(others)
+        low, high = map(float, difference.interval(self.level))
+        if not mine.error and not others.error:  # both order every pair rightly
+            low, high = min(low, self.low - other.high), max(high, self.high - other.low)
+        return ProbeDifference(float(difference.value), low, high, self.level)
+
+
+@dataclass(frozen=True)
+class ProbeDifference:
+    """The AUC of one probe less that of another, on the same patients.
+
+    Attributes
+    ----------
+    value, low, high
+        The difference, and its interval by patient.
+    level
+        The nominal coverage of the interval.
+    """
+
+    value: float
+    low: float
+    high: float
+    level: float

@@ -16,6 +16,9 @@ from evenhand.networks.model import Model
 from evenhand.progress import bar
 from evenhand.training.predict import BATCH, channels_last, unit
 
+HEAD_INPUT = "head input"
+"""The name, among layers, of the features that the head takes."""
+
 
 def activations(
     model: Model,
@@ -26,6 +29,8 @@ def activations(
 ) -> dict[str, NDArray[np.float32]]:
     """Return the activations ``(n, D)`` of layers on a stored cohort, in its order, in one pass.
 
+    `HEAD_INPUT` may be among the layers.
+
     The model goes to the accelerator's device and into evaluation mode. Which layers there are
     `layer_names` tells, and how their outputs become rows `recorded`.
     """
@@ -35,14 +40,15 @@ def activations(
     with (
         torch.inference_mode(),
         accelerator.autocast(),
-        recorded(model, layers, pool) as now,
+        recorded(model, [name for name in layers if name != HEAD_INPUT], pool) as outputs,
         bar("reading layers", len(source)) as advance,
     ):
         for start in range(0, len(source), BATCH):
             positions = np.arange(start, min(start + BATCH, len(source)))
-            model.features(channels_last(unit(source.take(positions).inputs)))
+            inputs = channels_last(unit(source.take(positions).inputs))
+            outputs[HEAD_INPUT] = model.features(inputs)
             for name in layers:
-                rows = now[name].float().cpu().numpy()
+                rows = outputs[name].float().cpu().numpy()
                 if name not in by_layer:
                     by_layer[name] = np.empty((len(source), rows.shape[1]), np.float32)
                 by_layer[name][positions] = rows

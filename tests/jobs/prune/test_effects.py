@@ -19,6 +19,7 @@ from evenhand.jobs.prune import job
 from evenhand.jobs.prune.job import prune
 from evenhand.jobs.prune.loop import scores_of, start
 from evenhand.jobs.prune.premise import check_premise
+from evenhand.jobs.prune.saliency import first_saliency
 from evenhand.jobs.prune.search import pruning_space
 from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.jobs.prune.task import make_task
@@ -182,7 +183,7 @@ def test_the_loss_is_the_one_that_trained_the_model(trained, cache, tmp_path, ch
     assert (loss.weight is None) == (not change)
     scores = [scores_of(task, start(task).model, 1)["backbone.conv1.0.weight"] for task in tasks]
     assert torch.equal(*scores) == (not change)
-    measured = [check_premise(task, {}).layers[0].measured for task in tasks]
+    measured = [check_premise(task, first_saliency(task), {}).layers[0].measured for task in tasks]
     assert (measured[0] == measured[1]) == (not change)
 
 

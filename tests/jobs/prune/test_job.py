@@ -16,7 +16,7 @@ from evenhand import load_model, read_predictions
 from evenhand.files import read_json
 from evenhand.training.loop import fit
 
-TABLES = {"splits.csv", "seen.csv", "curve.csv"}
+TABLES = {"splits.csv", "seen.csv", "curve.csv", "saliency.csv"}
 FILES = {"run.json", "models", "metrics.json", "report.html", "verdicts.json", *TABLES}
 
 
@@ -49,6 +49,25 @@ def test_whom_the_model_has_met_stays_known(trained, pruned):
     splits = pd.read_csv(trained / "splits.csv")
     seen = pd.read_csv(pruned[0] / "seen.csv")
     assert set(seen["patient_id"]) == set(splits["patient_id"][splits["split"] == "train"])
+
+
+def test_the_numbers_of_each_layer_are_kept_by_group(pruned):
+    out, _ = pruned
+    table, facts = pd.read_csv(out / "saliency.csv"), read_json(out / "pruning.json")
+    groups = [facts["unprivileged"], *facts["betas"]]
+    mask = load_file(out / "models" / "pruned" / "mask.safetensors")
+    layers = {layer["name"]: layer for layer in facts["premise"]["layers"]}
+    assert {*table["parameter"]} == {*layers}
+    for name, rows in table.groupby("parameter"):
+        assert len(rows) == min(layers[name]["size"], 100)
+        assert rows["rank"].is_monotonic_increasing
+        assert rows[f"change:{groups[0]}"].is_monotonic_increasing
+        assert (mask[name].numpy().flatten()[rows["place"]] == (rows["pruned"] == 0)).all()
+        if len(rows) == layers[name]["size"]:
+            for group in groups:
+                total = layers[name]["saliency"][group]
+                assert rows[f"change:{group}"].sum() == pytest.approx(total, rel=1e-4)
+    assert "Saliency of each number of a layer" in (out / "report.html").read_text()
 
 
 def test_the_files_of_the_contract(pruned):
@@ -144,8 +163,8 @@ def test_a_second_pruning_goes_on_from_the_first(pruned, cache, tmp_path, monkey
 @pytest.mark.parametrize("rows", [2, 3])
 def test_a_killed_pruning_ends_as_an_unbroken_one(words, tmp_path, rows):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert evenhand(*words, "--share", 12, "--out", whole).status == 0
-    process = start(*words, "--share", 12, "--out", broken)
+    assert evenhand(*changed(words, "--share", 12, "--out", whole)).status == 0
+    process = start(*changed(words, "--share", 12, "--out", broken))
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         curve = broken / "curve.csv"
@@ -155,7 +174,7 @@ def test_a_killed_pruning_ends_as_an_unbroken_one(words, tmp_path, rows):
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL  # it was still at work
     assert evenhand("report", broken).status == 2
-    assert evenhand(*words, "--share", 12, "--out", broken).status == 0
+    assert evenhand(*changed(words, "--share", 12, "--out", broken)).status == 0
     first, second = (pd.read_csv(out / "curve.csv") for out in (whole, broken))
     pd.testing.assert_frame_equal(
         *(table.drop(columns="seconds") for table in (first, second)), check_exact=True
@@ -198,7 +217,7 @@ def test_budget_0_loses_nothing(words, tmp_path):
 
 @pytest.mark.slow
 def test_a_search_prunes_with_what_won_on_validation(words, tmp_path):
-    words = [*words, "--search", 3, "--batches", 1, "--share", 28, "--limit", 50]
+    words = changed(words, "--search", 3, "--batches", 1, "--share", 28, "--limit", 50)
     assert evenhand(*words, "--out", tmp_path).status == 0
     table = pd.read_csv(tmp_path / "search.csv")
     assert table["state"].tolist() == ["COMPLETE"] * 3

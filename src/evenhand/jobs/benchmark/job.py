@@ -13,29 +13,31 @@ from evenhand.errors import EvenhandError
 from evenhand.experiments.lineage import read_by, refuse_leak
 from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run, begin_run
-from evenhand.experiments.task import seconds_per_fit
+from evenhand.experiments.task import Task, seconds_per_fit
 from evenhand.files import write_text
 from evenhand.jobs.benchmark.analysis import analyse
-from evenhand.jobs.benchmark.entries import Entry, entries_of
+from evenhand.jobs.benchmark.entries import SSL, Entry, entries_of
 from evenhand.jobs.benchmark.fitting import Fit, Work, fit_all, fits_of
 from evenhand.jobs.benchmark.folds import Folds, entry_task, fresh_folds, prepared_folds
 from evenhand.jobs.benchmark.page import page_of
 from evenhand.jobs.benchmark.plan import (
+    all_entries,
     lock_plan,
     plan_of,
-    planned_entries,
     read_plan,
     write_result,
 )
+from evenhand.jobs.benchmark.pruning import FairPrune, check_pruning
 from evenhand.jobs.benchmark.records import write_numbers
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
+from evenhand.jobs.benchmark.trials import search_space
 from evenhand.jobs.benchmark.verdicts import statements_of
 from evenhand.jobs.keywords import with_keywords
 from evenhand.masks.strategies import find_strategy
 from evenhand.methods.mitigate import mitigate
+from evenhand.reporting.text.numbers import listed
 from evenhand.reporting.verdicts import write_verdicts
 from evenhand.runs import run_scope
-from evenhand.search.spaces import mask_family
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.attributes import group_of
 from evenhand.wording import counted
@@ -80,14 +82,13 @@ def benchmark(
     entries, refused = _allowed(settings, folds, entries)
     fits = list(fits_of(entries, settings))
     with open_engine(settings) as engine:
-        run = _begin(settings, folds, out, overwrite=overwrite)
+        run = begin(settings, folds, out, overwrite=overwrite)
         run.note(models=[one.name for one in entries], notes=(*folds.cohort.source.notes, *refused))
         lock_plan(run, plan_of(settings, entries, folds.fingerprint))
         for text in refused:
             say(text)
         say(_forecast(settings, fits))
-        keeps = any(one.needs_features for one in entries)
-        fit_all(Work(settings, folds.fingerprint, Run(run.root.resolve()), keeps), fits, engine)
+        fit_all(Work(settings, folds.fingerprint, Run(run.root.resolve())), fits, engine)
     with run.phase("evaluation"):
         write_benchmark(run, settings)
     run.finish()
@@ -96,7 +97,7 @@ def benchmark(
 
 def write_benchmark(run: Run, settings: BenchmarkSettings) -> None:
     """Write numbers, verdicts and page of a run whose fits are finished."""
-    result = analyse(run, planned_entries(read_plan(run)), settings)
+    result = analyse(run, all_entries(read_plan(run)), settings)
     write_result(run, result)
     write_numbers(run, result)
     statements = statements_of(result)
@@ -130,16 +131,24 @@ def _allowed(
 
 
 def _check(settings: BenchmarkSettings, folds: Folds, entry: Entry) -> None:
-    """See in every fold that an entry can be trained, or fitted to validation patients."""
-    if entry.stage == "afterwards":
-        for fold in range(settings.folds):
-            _check_adjustment(settings, folds.splits(fold).val, entry)
-        return
+    """See in every fold that an entry can be trained, pruned, or fitted to validation patients."""
     for fold in range(settings.folds):
-        refuse_leak(folds.splits(fold), settings.weights)
+        splits = folds.splits(fold)
+        if entry.stage == "afterwards":
+            _check_adjustment(settings, splits.val, entry)
+            continue
+        refuse_leak(splits, entry.settings(settings).weights)
         task = entry_task(settings, entry, fold)
+        if entry.stage == "pruning":
+            check_pruning(task, FairPrune.of(entry.pruning))
+    if entry.stage == "training":
+        _check_network(settings, task, entry)
+
+
+def _check_network(settings: BenchmarkSettings, task: Task, entry: Entry) -> None:
+    """See that the network has what an entry changes, and that its start fits the network."""
     if entry.searches_masks:
-        mask_family(task.model().backbone, "auto")
+        search_space(task, settings, entry, settings.seed)
     else:
         find_strategy(entry.strategy)(task.model(), settings.seed)
 
@@ -159,7 +168,7 @@ def _check_adjustment(settings: BenchmarkSettings, val: Cohort, entry: Entry) ->
     adjusted.scores(inputs, groups)
 
 
-def _begin(settings: BenchmarkSettings, folds: Folds, out: Path, *, overwrite: bool) -> Run:
+def begin(settings: BenchmarkSettings, folds: Folds, out: Path, *, overwrite: bool = False) -> Run:
     """Open the run directory, and write down the data and the folds."""
     cohort = folds.cohort
     run = begin_run(
@@ -177,20 +186,34 @@ def _begin(settings: BenchmarkSettings, folds: Folds, out: Path, *, overwrite: b
 
 
 def _reads(settings: BenchmarkSettings, folds: Folds) -> Iterable[Path]:
-    return read_by(folds.splits(0), settings.weights, settings.exclude_patients)
+    starts = (one for one in (settings.weights, *settings.start) if not one.startswith(SSL))
+    splits = folds.splits(0)
+    return [path for one in starts for path in read_by(splits, one, settings.exclude_patients)]
 
 
 def _forecast(settings: BenchmarkSettings, fits: Sequence[Fit]) -> str:
     """Say how many fits there will be, and at most how long they take."""
     one = seconds_per_fit(entry_task(settings, fits[0].entry, fits[0].fold))
-    count = len(fits) * settings.trials
+    trained = [fit for fit in fits if not fit.entry.is_derived]
+    count = len(trained) * settings.trials
     minutes = max(1, round(count * one / settings.workers / 60))
     beside = f", {settings.workers} at a time" if settings.workers > 1 else ""
-    entries = len({fit.entry for fit in fits})
+    entries = len({fit.entry for fit in trained})
     return (
         f"{counted(count, 'fit')} of at most {counted(settings.epochs, 'epoch')}{beside}: "
         f"{counted(entries, 'trained entry', 'trained entries')} × "
         f"{counted(settings.folds, 'fold')} × {counted(settings.seeds, 'seed')} × "
         f"{counted(settings.trials, 'trial')}. At most about {minutes} min; early stops "
         "and frozen layers make it less, and jtt a fifth more."
+        f"{_beside(fits)}"
     )
+
+
+def _beside(fits: Sequence[Fit]) -> str:
+    """Say what the forecast leaves out."""
+    kinds = {
+        "pre-training in each fold": any(fit.entry.objective for fit in fits),
+        "pruning": any(fit.entry.stage == "pruning" for fit in fits),
+    }
+    more = [kind for kind, is_there in kinds.items() if is_there]
+    return f" Not counted: {listed(more)}." if more else ""

@@ -13,9 +13,10 @@ from pydantic import BaseModel, Field
 from evenhand.errors import EvenhandError
 from evenhand.experiments.runs import Run
 from evenhand.files import checked, read_object, write_json
-from evenhand.jobs.benchmark.analysis import Result
+from evenhand.jobs.benchmark.comparing import Result
 from evenhand.jobs.benchmark.entries import ERM, Entry, loop_of
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
+from evenhand.jobs.benchmark.verdicts import decision_statements
 from evenhand.metrics.claims import CLAIM
 from evenhand.metrics.recipes import Difference, levelled_down
 
@@ -51,6 +52,7 @@ def plan_of(
         "reference": ERM,
         "attributes": list(settings.attribute),
         "primary": settings.primary,
+        "decides": settings.decides,
         "test": TEST,
         "level": CLAIM,
         "selection": settings.target[0],
@@ -112,7 +114,7 @@ def read_plan(run: Run) -> BenchmarkRecord:
     return record
 
 
-def planned_entries(record: BenchmarkRecord) -> tuple[Entry, ...]:
+def all_entries(record: BenchmarkRecord) -> tuple[Entry, ...]:
     """Return the entries of a plan."""
     return tuple(Entry(**entry) for entry in record.plan["entries"])
 
@@ -127,9 +129,22 @@ def write_result(run: Run, result: Result) -> None:
             "plan": record.plan,
             "hash": record.hash,
             "entries": [_entry(result, name) for name in result.values],
-            "claims": [_row(one) for one in result.differences if one.better],
+            "claims": [_row(one) for one in _claims(result)],
         },
     )
+
+
+def _claims(result: Result) -> list[Difference]:
+    """Return what is shown to be better; where decisions move, as their verdicts say."""
+    good = {
+        (one.verdict.about, one.key) for one in decision_statements(result) if one.verdict.claim
+    }
+    return [
+        one
+        for one in result.planned
+        if one.better
+        and (one.recipe not in result.roles.apart or (f"{one.recipe}: decisions", one.key) in good)
+    ]
 
 
 def _entry(result: Result, name: str) -> dict[str, Any]:
@@ -145,7 +160,9 @@ def _entry(result: Result, name: str) -> dict[str, Any]:
             {**key._asdict(), "value": _finite(float(values[:, 0].mean()))}
             for key, values in result.values[name].items()
         ],
-        "differences": [_row(one) for one in differences],
+        "differences": [
+            {**_row(one), "exploratory": not result.is_planned(one)} for one in differences
+        ],
         "levelled_down": down,
     }
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from evenhand.experiments.runs import Run
-from evenhand.jobs.benchmark.analysis import Result
+from evenhand.jobs.benchmark.comparing import Result
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.metrics.claims import CLAIM
 from evenhand.metrics.parity import ends
@@ -20,6 +20,7 @@ PAIRED = {
     False: "t, patients (bootstrap), these models, corrected over the family",
 }
 CORRECTED = "step-down max-t over entries and numbers"
+APART = "step-down max-t over what is exploratory, which the plan does not test"
 REASON = "a group lacks a class"
 
 
@@ -45,11 +46,15 @@ def _differences(result: Result) -> Iterator[MetricRow]:
         row = _row(
             result, one.recipe, one.key, one.value, one.low, one.high, PAIRED[result.seeds > 1]
         )
-        yield replace(row, against=ERM, p=one.p, p_adjusted=one.p_adjusted, p_method=_how(one))
+        yield replace(
+            row, against=ERM, p=one.p, p_adjusted=one.p_adjusted, p_method=_how(result, one)
+        )
 
 
-def _how(one: Difference) -> str | None:
-    return None if one.p_adjusted is None else CORRECTED
+def _how(result: Result, one: Difference) -> str | None:
+    if one.p_adjusted is None:
+        return None
+    return CORRECTED if result.is_planned(one) else APART
 
 
 def _row(

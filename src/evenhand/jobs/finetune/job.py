@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
+
+import pandas as pd
 
 from evenhand.cohort.splits import write_splits
 from evenhand.experiments.lineage import read_by, refuse_leak, write_seen
@@ -13,12 +16,19 @@ from evenhand.experiments.settings import FinetuneSettings, TrainingSettings
 from evenhand.experiments.task import Task, keep, make_task, train
 from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.keywords import with_keywords
+from evenhand.jobs.probing import PATIENTS, probe_record, read_layers, write_probe
+from evenhand.jobs.rereading import one_each
 from evenhand.launcher import is_main
 from evenhand.masks.masks import listed_units
 from evenhand.masks.strategies import find_strategy
+from evenhand.networks.checkpoints import load_model
 from evenhand.runs import run_scope
+from evenhand.tables.predictions import read_predictions
 from evenhand.training.device import make_accelerator
 from evenhand.training.inputs import silent_channels
+
+START = "before training"
+"""The model with the weights that training starts from, among the probed ones."""
 
 LONGEST = 60  # characters of a model's name, which tables and figures have to hold
 
@@ -61,10 +71,26 @@ def finetune(settings: FinetuneSettings, out: Path, *, overwrite: bool = False) 
             if trained.warning:
                 run.note(notes=(*run.record.notes, trained.warning))
     if is_main():
+        if settings.probe:
+            with run.phase("probing"):
+                _probe(task, run, name)
         with run.phase("evaluation"):
             evaluate(run, chosen=name)
         run.finish(chosen=name)
     return run
+
+
+def _probe(task: Task, run: Run, name: str) -> None:
+    """Probe the trained model and the weights that it started from, on test patients."""
+    test, seed = task.splits.test, task.settings.seed
+    scored = read_predictions(run.predictions_file(name)).of_split("test")
+    samples = one_each(scored, PATIENTS, seed)
+    order = pd.Index(test.table["sample_id"]).get_indexer(pd.Index(samples.table["sample_id"]))
+    cohort, accelerator = test.select(order), make_accelerator(task.settings)
+    models = {name: load_model(run.folder(name)), START: task.model()}
+    layers = {each: read_layers(model, cohort, accelerator) for each, model in models.items()}
+    attributes, pairs = task.settings.attribute, [(name, START)]
+    write_probe(run, probe_record(layers, samples, attributes, pairs, split="test", seed=seed))
 
 
 def model_name(strategy: str, method: str = "erm") -> str:
@@ -98,17 +124,30 @@ def _strategy_name(strategy: str) -> str:
     return f"units-{units[0]}+{len(units) - 1}-more-{digest}"
 
 
-def begin(job: str, task: Task, out: Path, models: list[str], *, overwrite: bool) -> Run:
-    """Open the run directory of a job that trains, and write down its data and splits."""
+def begin(
+    job: str,
+    task: Task,
+    out: Path,
+    models: list[str],
+    *,
+    overwrite: bool,
+    encoders: Sequence[str] = (),
+) -> Run:
+    """Open the run directory of a job that trains, and write down its data and splits.
+
+    ``encoders`` are weights that it starts from besides those of the settings.
+    """
     settings: TrainingSettings = task.settings
     refuse_leak(task.splits, settings.weights)
+    for encoder in encoders:
+        refuse_leak(task.splits, encoder, "--encoder")
     source = task.splits.train.source
     run = begin_run(
         out,
         job,
         settings,
         fingerprint=task.fingerprint,
-        reads=read_by(task.splits, settings.weights, settings.exclude_patients),
+        reads=read_by(task.splits, settings.weights, settings.exclude_patients, *encoders),
         overwrite=overwrite,
     )
     run.note(
@@ -117,5 +156,5 @@ def begin(job: str, task: Task, out: Path, models: list[str], *, overwrite: bool
         notes=[*source.notes, *silent_channels(task.inputs)],
     )
     write_splits(run.root / "splits.csv", task.splits)
-    write_seen(run, settings.weights)
+    write_seen(run, settings.weights, *encoders)
     return run

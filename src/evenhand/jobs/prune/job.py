@@ -22,6 +22,7 @@ from evenhand.jobs.keywords import with_keywords
 from evenhand.jobs.prune.loop import Row, row_of, start, steps, stop_reason
 from evenhand.jobs.prune.luck import luck_of
 from evenhand.jobs.prune.premise import check_premise
+from evenhand.jobs.prune.saliency import first_saliency, saliency_table
 from evenhand.jobs.prune.search import searched
 from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.jobs.prune.states import (
@@ -44,6 +45,7 @@ from evenhand.pruning.state import State
 from evenhand.reporting.pruning_record import CostRecord, PremiseRecord, PruningRecord
 from evenhand.reporting.sections.luck import Luck, luck_sentences
 from evenhand.runs import run_scope
+from evenhand.spreadsheets import write_csv
 from evenhand.tables.predictions import write_predictions
 from evenhand.training.loop import Epoch, fit
 from evenhand.training.predict import predict, unit
@@ -237,10 +239,13 @@ def _lost(task: PruneTask, pruned: State[Model]) -> dict[str, int]:
 def _explain(
     task: PruneTask, run: Run, rows: Sequence[Row], winner: int, verdict: str, luck: Luck | None
 ) -> None:
-    """Write ``pruning.json``: who, what, why, layer by layer, and what it costs."""
+    """Write ``saliency.csv``, and ``pruning.json``: who, what, why, each layer, and the costs."""
     pruned = load_state(run, task, rows, winner)
     gone = _lost(task, pruned)
-    premise = check_premise(task, gone)
+    saliency = first_saliency(task)
+    kept = None if task.settings.structure == "channel" else pruned.kept
+    write_csv(run.root / "saliency.csv", saliency_table(saliency, kept))
+    premise = check_premise(task, saliency, gone)
     sample = unit(task.source.take(np.array([0])).inputs)
     costs = {
         name: CostRecord(

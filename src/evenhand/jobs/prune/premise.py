@@ -12,15 +12,13 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from evenhand.jobs.prune.batches import generators, group_batches
-from evenhand.jobs.prune.loop import curvature_of
 from evenhand.jobs.prune.task import PruneTask
 from evenhand.networks.model import Model
 from evenhand.progress import bar
 from evenhand.pruning.curvature import GroupBatch
 from evenhand.pruning.curvature.softmax import sample_losses, sample_weights
-from evenhand.pruning.eligible import prunable_parameters
 from evenhand.pruning.masks import Kept, apply_mask
-from evenhand.pruning.saliency import error_change, saliency
+from evenhand.pruning.saliency import GroupSaliency
 
 SAMPLES = 128  # of each group, on which error changes are measured
 FEW = 3  # points below which a rank correlation says nothing
@@ -62,28 +60,24 @@ class Premise:
     share: float
 
 
-def check_premise(task: PruneTask, pruned: Mapping[str, int]) -> Premise:
+def check_premise(task: PruneTask, saliency: GroupSaliency, pruned: Mapping[str, int]) -> Premise:
     """Zero a share of each layer, one layer at a time, and measure the effect on each group.
 
-    Curvature and samples are those of the first step, from training patients. ``pruned`` says how
+    Saliency and samples are those of the first step, from training patients. ``pruned`` says how
     many numbers the chosen model has lost in each layer.
     """
-    names = prunable_parameters(task.model, task.settings.structure, task.settings.prunable)
-    h = curvature_of(task, task.model, names, 1)
-    theta = {name: task.model.get_parameter(name).detach() for name in names}
-    scores = saliency(theta, h, task.roles.unprivileged, task.roles.betas)
-    changes = {group: error_change(theta, own) for group, own in h.items()}
+    changes = {str(group): own for group, own in saliency.by_group.items()}
     batches = _samples(task)
     layers = []
-    with bar("checking the premise", len(names)) as advance:
+    with bar("checking the premise", len(saliency)) as advance:
         before = _errors(task.model, task.loss, batches)
-        for name in names:
-            gone = _smallest(scores[name], SHARE)
+        for name, scores in saliency.items():
+            gone = _smallest(scores, SHARE)
             after = _errors(_without(task.model, {name: ~gone}), task.loss, batches)
             layers.append(
                 Layer(
                     name,
-                    theta[name].numel(),
+                    scores.numel(),
                     pruned.get(name, 0),
                     {group: float(own[name].sum()) for group, own in changes.items()},
                     {group: float(own[name][gone].sum()) for group, own in changes.items()},
@@ -91,7 +85,7 @@ def check_premise(task: PruneTask, pruned: Mapping[str, int]) -> Premise:
                 )
             )
             advance()
-    correlation = {group: _correlation(layers, group) for group in h}
+    correlation = {group: _correlation(layers, group) for group in task.positions}
     return Premise(tuple(layers), correlation, SAMPLES, SHARE)
 
 

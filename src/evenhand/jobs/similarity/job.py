@@ -7,19 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from evenhand.cohort.cohort import Cohort
-from evenhand.cohort.readers import open_cohort
-from evenhand.cohort.reopen import data_now
-from evenhand.cohort.store.samples import store_samples
 from evenhand.errors import EvenhandError, some
 from evenhand.evaluation.rows import cut_of, groups_in, matched, scored_rows
-from evenhand.experiments.records import data_settings
 from evenhand.experiments.runs import Run, begin_run, finished_run
 from evenhand.files import write_json
 from evenhand.jobs.assess.pages import write_page
 from evenhand.jobs.keywords import with_keywords
+from evenhand.jobs.rereading import one_each, samples_again
 from evenhand.jobs.similarity.measured import make_layers, similarity_record
 from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.metrics import Plan, measure
@@ -31,7 +26,6 @@ from evenhand.runs import run_scope
 from evenhand.tables.predictions import Predictions, read_predictions
 from evenhand.training.activations import activations
 from evenhand.training.device import make_accelerator
-from evenhand.training.inputs import check_fits
 from evenhand.training.settings import LoopSettings
 from evenhand.wording import counted
 
@@ -55,13 +49,15 @@ def similarity(settings: SimilaritySettings, out: Path, *, overwrite: bool = Fal
     groups_in(predictions[0], attributes)  # refuses attributes that are not known
     models = [load_model(run.folder(name)) for run, name in chosen]
     wanted = _layers(models, settings)
-    picked = _one_each(predictions[0], settings)
+    # Samples of one patient are alike in both models, and would be taken for similarity.
+    picked = one_each(predictions[0], settings.patients, settings.seed)
     if len(picked) < settings.minimum:
         raise EvenhandError(
             f"the split {settings.split!r} has {counted(len(picked), 'patient')}, and --minimum is "
             f"{settings.minimum}: too few for a claim. Give more patients, or a lower --minimum."
         )
-    cohorts = [_cohort(chosen[0][0], model, picked, settings) for model in models]
+    source, data, cache = chosen[0][0], settings.data, settings.cache
+    cohorts = [samples_again(source, model, picked, data=data, cache=cache) for model in models]
     run = begin_run(
         out,
         "similarity",
@@ -164,35 +160,6 @@ def _layers(models: list[Model], settings: SimilaritySettings) -> list[tuple[str
         if not names:
             find_layers(model, settings.layer)
     return [find_layers(model, names) for model, names in zip(models, wanted, strict=True)]
-
-
-def _one_each(predictions: Predictions, settings: SimilaritySettings) -> Predictions:
-    """Draw one sample of each patient, of so many patients as are wanted, in the table's order.
-
-    Samples of one patient are alike in both models, and would be taken for similarity.
-    """
-    rng = np.random.default_rng(settings.seed)
-    table = predictions.table.iloc[rng.permutation(len(predictions))]
-    drawn = table.drop_duplicates("patient_id").head(settings.patients).sort_index()
-    return Predictions(drawn.reset_index(drop=True), predictions.classes, predictions.levels)
-
-
-def _cohort(run: Run, model: Model, picked: Predictions, settings: SimilaritySettings) -> Cohort:
-    """Return the drawn samples, stored in the size that a model takes."""
-    earlier = data_settings(run.record)
-    now = {"data": data_now(earlier.data, settings.data), "cache": settings.cache}
-    data = earlier.model_copy(update=now)
-    whole = open_cohort(data)
-    place = pd.Index(whole.table["sample_id"]).get_indexer(pd.Index(picked.table["sample_id"]))
-    absent = picked.table["sample_id"][place < 0]
-    if len(absent):
-        raise EvenhandError(
-            f"{data.data} lacks {len(absent)} of the {len(picked)} samples that the runs were "
-            f"scored on: {some(absent)}. Say with --data where the data of {run.root} lie now."
-        )
-    cohort = store_samples(whole.select(place), model.spec.image_size, settings.cache)
-    check_fits(cohort, model)
-    return cohort
 
 
 def _performance(

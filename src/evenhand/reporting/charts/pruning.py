@@ -6,10 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from evenhand.reporting.charts.forest import Axis, axis_over
-from evenhand.reporting.pruning_record import PruningRecord
+from evenhand.reporting.pruning_record import LayerRecord, PruningRecord
 from evenhand.reporting.text.numbers import PERCENT, counted, plain
 
 Ticks = tuple[tuple[float, str], ...]
@@ -18,12 +20,13 @@ Points = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True)
 class Trace:
-    """A line with its marks; places in percent of width and height, from the top left."""
+    """A line with its marks, or marks alone; places in percent, from the top left."""
 
     name: str
     look: int
     points: str
     marks: tuple[tuple[float, float, str], ...]
+    hollow: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,8 +144,7 @@ def premise_chart(record: PruningRecord, group: str, look: int) -> Chart:
     """Draw measured by predicted changes, both on an axis that is linear only near 0."""
     layers = record.premise.layers
     pairs = [(layer.predicted[group], layer.measured[group]) for layer in layers]
-    sizes = sorted(abs(value) for pair in pairs for value in pair if value)
-    unit = 10.0 ** math.floor(math.log10(sizes[len(sizes) // 4])) if sizes else 1.0
+    unit = _unit([value for pair in pairs for value in pair])
     bent = [(math.asinh(a / unit), math.asinh(b / unit)) for a, b in pairs]
     x, y = axis_over([a for a, _ in bent] + [0.0]), axis_over([b for _, b in bent] + [0.0])
     marks = tuple(
@@ -162,6 +164,52 @@ def premise_chart(record: PruningRecord, group: str, look: int) -> Chart:
         y_ticks=_bent_ticks(y, unit, down=True),
         diagonal=(x.at(low), 100 - y.at(low), x.at(high), 100 - y.at(high)) if low < high else None,
     )
+
+
+def saliency_chart(
+    layer: LayerRecord, sample: pd.DataFrame, groups: Sequence[str], looks: Mapping[str, int]
+) -> Chart:
+    """Draw each group's predicted error change of a layer's numbers, in the first group's order.
+
+    Parameters
+    ----------
+    layer, sample
+        The layer, and the rows of ``saliency.csv`` about it.
+    groups, looks
+        The groups, the unprivileged first, and the look of each.
+    """
+    changes = {group: sample[f"change:{group}"].to_numpy(float) for group in groups}
+    unit = _unit(np.concatenate(list(changes.values())))
+    x = axis_over(sample["rank"], limits=(0, 1))
+    y = axis_over([0.0, *(math.asinh(value / unit) for own in changes.values() for value in own)])
+    across = [x.at(rank) for rank in sample["rank"]]
+    pruned = sample["pruned"].to_numpy(bool) if "pruned" in sample else np.zeros(len(sample), bool)
+    traces = []
+    for group, own in changes.items():
+        up = [100 - y.at(math.asinh(value / unit)) for value in own]
+        marks = [
+            (a, b, f"{group}: {value:.1e}") for a, b, value in zip(across, up, own, strict=True)
+        ]
+        for name, rows in ((group, ~pruned), (f"{group}, pruned", pruned)):
+            chosen = tuple(mark for mark, is_in in zip(marks, rows, strict=True) if is_in)
+            if chosen:
+                traces.append(Trace(name, looks[group], "", chosen, hollow=rows is pruned))
+    return Chart(
+        layer.name.removeprefix("backbone."),
+        f"{len(sample):,} of {counted(layer.size, 'number')}, of which "
+        f"{PERCENT.text(layer.pruned / layer.size)} were pruned.",
+        across=f"Numbers in the order of {groups[0]}",
+        up="predicted change of error",
+        traces=tuple(traces),
+        x_ticks=tuple((x.at(tick), PERCENT.text(tick).replace(".0", "")) for tick in x.ticks),
+        y_ticks=_bent_ticks(y, unit, down=True),
+    )
+
+
+def _unit(values: Sequence[float] | NDArray[np.float64]) -> float:
+    """Return the power of ten below which an axis is linear: a low quartile of the sizes."""
+    sizes = sorted(abs(value) for value in values if value)
+    return 10.0 ** math.floor(math.log10(sizes[len(sizes) // 4])) if sizes else 1.0
 
 
 def _bent_ticks(axis: Axis, unit: float, *, down: bool) -> Ticks:

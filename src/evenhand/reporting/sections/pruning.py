@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -14,6 +14,7 @@ from evenhand.reporting.charts.pruning import (
     criterion_chart,
     group_chart,
     premise_chart,
+    saliency_chart,
 )
 from evenhand.reporting.pruning_record import CostRecord, LayerRecord, PremiseRecord, PruningRecord
 from evenhand.reporting.report import Pruning, Report
@@ -47,6 +48,8 @@ class PruningView:
     steps: tuple[tuple[bool, tuple[str, ...]], ...]
     groups: tuple[str, ...]
     layers: tuple[LayerRow, ...]
+    saliency: tuple[Chart, ...]
+    saliency_says: str
     premise: tuple[Chart, ...]
     premise_says: str
     costs: tuple[tuple[str, ...], ...]
@@ -73,6 +76,8 @@ def pruning_view(pruning: Pruning) -> PruningView:
         steps=_steps(curve, record, groups),
         groups=groups,
         layers=tuple(_layer(layer, groups) for layer in record.premise.layers),
+        saliency=_saliency(pruning, groups, looks),
+        saliency_says=_saliency_says(record),
         premise=tuple(premise_chart(record, group, looks[group]) for group in groups),
         premise_says=_premise_says(record),
         costs=tuple(_cost(name, cost) for name, cost in record.cost.items()),
@@ -146,6 +151,34 @@ def _layer(layer: LayerRecord, groups: Sequence[str]) -> LayerRow:
         round(100 * share, 1),
         PERCENT.text(share),
         tuple(f"{layer.saliency[group]:.2g}" for group in groups),
+    )
+
+
+def _saliency(
+    pruning: Pruning, groups: Sequence[str], looks: Mapping[str, int]
+) -> tuple[Chart, ...]:
+    """Draw the layer that lost the largest share of its numbers, and the one that lost least."""
+    sample = pruning.saliency
+    if sample is None:  # an older run
+        return ()
+    layers = sorted(pruning.record.premise.layers, key=lambda layer: -layer.pruned / layer.size)
+    shown = dict.fromkeys((layers[0].name, layers[-1].name))
+    rows = {name: sample[sample["parameter"] == name] for name in shown}
+    by_name = {layer.name: layer for layer in layers}
+    return tuple(
+        saliency_chart(by_name[name], rows[name], groups, looks)
+        for name in shown
+        if len(rows[name])
+    )
+
+
+def _saliency_says(record: PruningRecord) -> str:
+    others = listed(list(record.betas))
+    return (
+        f"By how much each group's error would grow, as the second-order term predicts, if one "
+        f"number were set to zero. Where {others} lies far above {record.unprivileged}, the number "
+        f"serves {others} and goes first. Shown are the layers that lost the largest and the "
+        "smallest share of their numbers; saliency.csv has numbers of every layer."
     )
 
 
