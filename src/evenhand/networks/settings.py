@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from evenhand.networks.inputs import RGB, ImageForm, Images, Size
+from evenhand.networks.registry import SERIES_NAMES
 from evenhand.settings import Settings
 
 USUAL_SIDE = 224  # pixels of images of which nobody says the size
@@ -89,8 +90,8 @@ class ModelSettings(ImageSettings, title="Model"):
 
     backbone: str = Field(
         "vit_base_patch16_224",
-        description="timm's name of the network, conv1d for series, the name of one that --import "
-        "registers, or a folder that transformers saved",
+        description=f"timm's name of the network, for series {SERIES_NAMES}, the name of one that "
+        "--import registers, or a folder that transformers saved",
     )
     weights: str = Field(
         "pretrained",

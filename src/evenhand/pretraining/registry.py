@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 from evenhand.errors import EvenhandError
@@ -81,6 +81,25 @@ class SSLObjective:
 
         self.check(encoder.modality)
         return (self.learner or LossLearner)(self, encoder)
+
+    def with_momentum(self, momentum: float) -> SSLObjective:
+        """Return the objective with another momentum of its teacher at the start.
+
+        Raises
+        ------
+        EvenhandError
+            It has no teacher, or the momentum is outside [0, 1).
+        """
+        if self.momentum is None:
+            with_teacher = [
+                name for name, other in SSL_OBJECTIVES.items() if other.momentum is not None
+            ]
+            raise EvenhandError(
+                f"--teacher-momentum {momentum:g}: --ssl {self.name} has no teacher. Leave it out, "
+                f"or give one of {', '.join(with_teacher)}."
+            )
+        check_momentum(momentum)
+        return replace(self, momentum=momentum)
 
     def check(self, modality: Modality) -> None:
         """Refuse samples that the objective is not for.

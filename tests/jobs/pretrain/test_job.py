@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 from tests.command import evenhand
 
 from evenhand import load_model
@@ -70,7 +71,7 @@ def test_the_seed_decides(cohort):
     assert not equal(encoded(cohort, 1)[0], encoded(cohort, 2)[0])
 
 
-@pytest.mark.parametrize("ssl", ["simclr", "vicreg", "barlow"])
+@pytest.mark.parametrize("ssl", ["simclr", "vicreg", "barlow", "byol", "simsiam"])
 def test_the_loss_falls(cohort, ssl):
     settings = FEW.model_copy(update={"epochs": 12, "lr": 3e-3, "ssl": ssl, "patience": 0})
     _, curve = encoded(cohort, settings=settings)
@@ -226,6 +227,43 @@ def test_an_objective_for_other_samples_is_refused_before_training(cache, tmp_pa
     assert ended.status == 2
     assert "--ssl barlow is for images, and the samples are series. Give one of" in ended.err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--teacher-momentum", 0.9), "--ssl simclr has no teacher"),
+        (("--ssl", "byol", "--teacher-momentum", 1), "--teacher-momentum: Input should be less"),
+    ],
+)
+def test_a_teacher_without_a_schedule_is_refused(cache, tmp_path, words, said):
+    ended = evenhand("pretrain", DATA, *words, "--cache", cache, "--out", tmp_path / "out")
+    assert ended.status == 2
+    assert said in ended.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_momentum_given_by_the_user_is_the_teachers(cohort):
+    def after(momentum):
+        settings = FEW.model_copy(update={"ssl": "byol", "teacher_momentum": momentum})
+        return encoded(cohort, settings=settings)[0]
+
+    assert equal(after(None), after(0.99))
+    assert not equal(after(None), after(0.5))
+
+
+def test_without_a_loss_that_tells_when_to_stop_all_epochs_are_trained(cache, tmp_path):
+    flags = ("--attribute", "group", "--epochs", 2, "--device", "cpu", "--cache", cache)
+    out = tmp_path / "out"
+    ended = evenhand("pretrain", DATA, "--ssl", "moco", *flags, "--out", out)
+    assert ended.status == 0, ended.err
+    assert list(pd.read_csv(out / "curve.csv")["epoch"]) == [1, 2]
+    assert "held_out" not in pd.read_csv(out / "curve.csv")
+    notes = " ".join(read_json(out / "run.json")["notes"])
+    assert "moco trains for all 2 epochs and holds no patients out" in notes
+    weights = load_file(out / "models" / "encoder" / "model.safetensors")
+    names = {name.partition(".")[0] for name in weights}
+    assert names == {"backbone", "head"}  # neither teacher nor queue
 
 
 def test_other_channels_are_refused(run, cache, tmp_path):

@@ -10,6 +10,7 @@ from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run
 from evenhand.jobs.assess.answers import about_seeds, answers, pair_name, verdict_rows
 from evenhand.jobs.assess.claims import RecipeClaims
+from evenhand.jobs.assess.compute import cost_sentence, cost_table
 from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.evidence import evidence, text_of
 from evenhand.jobs.assess.grid import with_share
@@ -49,7 +50,7 @@ def page_of(
         part_section("pretraining", "2. Pre-training", _pretraining(run, settings)),
         part_section("tuning", "3. Fine-tuning", _tuning(run, evaluations, settings)),
         *_numbered(4, sections_of("similarity", alike)),
-        part_section("evaluation", "5. Evaluation", evidence(whole)),
+        part_section("evaluation", "5. Evaluation", evidence(whole, settings)),
     )
     lede = (
         f"{source.path}: {source.label}. {whole.sizes['*', '*'].n:,} test samples, "
@@ -94,8 +95,8 @@ def _remarks(
         f"{settings.target[0]} on validation patients of all cells; "
         "the test patients took no part in that choice. Deviation from "
         "parity is the mean of |1 − ratio| over six ratios (share flagged, error, false discovery, "
-        "false negative, false omission and false positive rate) of each group to the largest "
-        "one, at thresholds from validation."
+        "false negative, false omission and false positive rate) of each group to the reference "
+        f"group, at {_thresholds(settings)}."
     )
     for attribute in evaluation.judged[SUPERVISED].deviation:
         small = [
@@ -111,6 +112,12 @@ def _remarks(
     for group in settings.exclude_group:
         yield f"Group {group}: no part in the comparison, as it was asked for."
     yield from notes
+
+
+def _thresholds(settings: AssessSettings) -> str:
+    if settings.threshold is None:
+        return "thresholds from validation (Youden's index)"
+    return f"the threshold that --threshold {settings.threshold} gives"
 
 
 def _stands_for(evaluation: Evaluation) -> str:
@@ -169,10 +176,17 @@ def _tuning(run: Run, evaluations: Sequence[Evaluation], settings: AssessSetting
             f"All cells have one recipe, one head and {_scales(run, evaluations[0])}. Supervised "
             f"starts from {_started(settings)}, and tunes "
             "everything. So frozen0 differs from it only in what it starts from; the other cells "
-            "also keep some layers frozen.",
+            f"also keep some layers frozen{_gradual(evaluations[0])}.",
+            cost_sentence(run, settings, evaluations[0].share, evaluations[0].chosen),
         ),
-        tables=tuple(tables),
+        tables=(*tables, cost_table(run, settings, evaluations[0].share)),
     )
+
+
+def _gradual(evaluation: Evaluation) -> str:
+    if not any(cell.endswith("gradual") for cell in evaluation.models):
+        return ""
+    return ", and gradual tunes the head first, with one block or stage more in each epoch after it"
 
 
 def _scales(run: Run, evaluation: Evaluation) -> str:

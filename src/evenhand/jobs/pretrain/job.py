@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run, begin_run
 from evenhand.jobs.keywords import with_keywords
 from evenhand.jobs.pretrain.settings import PretrainSettings
-from evenhand.jobs.pretrain.training import make_learner, train_encoder
+from evenhand.jobs.pretrain.training import make_learner, patience_of, train_encoder
 from evenhand.networks.checkpoints import save_model
 from evenhand.networks.model import build_model
 from evenhand.pretraining.registry import SSL_OBJECTIVES
@@ -65,7 +66,11 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
     )
     run.note(
         source=SourceRecord.of(source),
-        notes=[*source.notes, *input_notes(inputs, settings.weights)],
+        notes=[
+            *source.notes,
+            *input_notes(inputs, settings.weights),
+            *_no_early_stop(settings),
+        ],
     )
     write_splits(run.root / "splits.csv", splits)
     write_seen(run, settings.weights)
@@ -81,3 +86,12 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
     )
     run.finish(chosen=ENCODER)
     return run
+
+
+def _no_early_stop(settings: PretrainSettings) -> Iterator[str]:
+    """Say that patience has no effect, where the loss does not tell when to stop."""
+    if settings.patience and not patience_of(settings):
+        yield (
+            f"{settings.ssl} trains for all {settings.epochs} epochs and holds no patients out: "
+            "its target moves, so that a lower loss is no sign of a better encoder."
+        )

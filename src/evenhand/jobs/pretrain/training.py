@@ -63,9 +63,10 @@ def train_encoder(
     """Train a model's backbone in place on two views of each sample; labels are not read.
 
     The learning rate rises over a tenth of the steps and falls to 0 over the rest, by half a
-    cosine; there are at most epochs × batches of them. With ``patience``, a tenth of the training
-    patients is held out: training stops after so many epochs without a lower loss on them, whose
-    views are the same each time, and the weights of the epoch with the lowest are kept.
+    cosine; there are at most epochs × batches of them. With patience (`patience_of`), a tenth of
+    the training patients is held out: training stops after so many epochs without a lower loss on
+    them, whose views are the same each time, and the weights of the epoch with the lowest are
+    kept.
 
     Returns
     -------
@@ -79,7 +80,8 @@ def train_encoder(
     """
     order_seed, view_seed, torch_seed, held_seed = np.random.SeedSequence(seed).generate_state(4)
     order, held_rng = np.random.default_rng(order_seed), np.random.default_rng(held_seed)
-    held = held_out(train, held_rng) if settings.patience else np.zeros(len(train), np.bool_)
+    patience = patience_of(settings)
+    held = held_out(train, held_rng) if patience else np.zeros(len(train), np.bool_)
     fitted = _fitted(train, held)
     accelerator = make_accelerator(
         LoopSettings(device=settings.device, precision=settings.precision)
@@ -88,7 +90,7 @@ def train_encoder(
         BatchSource(cohort, accelerator.device) for cohort in (fitted, train.select(held))
     )
     rng = torch.Generator(accelerator.device).manual_seed(int(view_seed))
-    curve, best = Curve(), Best(settings.patience)
+    curve, best = Curve(), Best(patience)
     with seeded(int(torch_seed), accelerator.device):
         model = model.to(accelerator.device)
         model.backbone.requires_grad_(True)
@@ -102,7 +104,7 @@ def train_encoder(
                 values = [step(source.take(positions).inputs, rng) for positions in batches]
                 curve.loss.append(_finite(torch.stack(values).mean(), epoch, settings))
                 text = f"epoch {epoch + 1}: loss {curve.loss[-1]:.3f}"
-                if settings.patience:
+                if patience:
                     curve.held_out.append(_judged(learning, judges, settings, int(held_seed)))
                     text += f", held out {curve.held_out[-1]:.3f}"
                 advance(text=text)
@@ -120,7 +122,18 @@ def make_learner(model: Model, settings: ContrastSettings, samples: int) -> Lear
     EvenhandError
         There is no such objective, or it is not for such samples or such a network.
     """
-    return SSL_OBJECTIVES.find(settings.ssl).make(Encoder.of_model(model, samples))
+    objective = SSL_OBJECTIVES.find(settings.ssl)
+    if settings.teacher_momentum is not None:
+        objective = objective.with_momentum(settings.teacher_momentum)
+    return objective.make(Encoder.of_model(model, samples))
+
+
+def patience_of(settings: ContrastSettings) -> int:
+    """Return the epochs of patience; 0 where the loss of the objective does not tell when to stop.
+
+    The target of such a loss moves: it may fall because the teacher stands nearly still.
+    """
+    return settings.patience if SSL_OBJECTIVES.find(settings.ssl).stops_early else 0
 
 
 def held_out(train: Cohort, rng: np.random.Generator) -> NDArray[np.bool_]:
