@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from evenhand.evaluation.metrics_file import write_metrics
 from evenhand.experiments.runs import Run
 from evenhand.jobs.assess.claims import RecipeClaim, RecipeClaims, changes
 from evenhand.jobs.assess.evaluation import Evaluation
@@ -37,7 +36,7 @@ def write_assessment(
 ) -> None:
     """Write one row per number; a cell's model name is its own, and its share below 1."""
     rows = [row for evaluation in evaluations for row in _rows(evaluation, every)]
-    write_metrics(run.root / "metrics.json", rows)
+    run.write_metrics(rows)
 
 
 def _rows(evaluation: Evaluation, every: Sequence[RecipeClaims]) -> Iterator[MetricRow]:
