@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from evenhand.evaluation.twins import TwinRecord
 from evenhand.experiments.records import RunRecord
 from evenhand.metrics import DETECTABLE, Groups, MetricRow, Scored, Target
 from evenhand.reporting.estimates import Estimates, estimates, find, names
@@ -149,6 +150,8 @@ class Report:
         What these methods promise of new patients.
     probe
         How well the attributes can be found in the layers, None where nothing was probed.
+    twins
+        How far the scores of twins lie apart, None where no sample has one.
     """
 
     title: str
@@ -170,6 +173,7 @@ class Report:
     adjusted: Part | None = None
     promises: Sequence[Verdict] = ()
     probe: ProbeRecord | None = None
+    twins: TwinRecord | None = None
 
     @cached_property
     def estimates(self) -> Estimates:
@@ -202,12 +206,12 @@ class Report:
         """Those of one model each, without differences of models."""
         return find(self.reported, against=None)
 
-    @property
+    @cached_property
     def models(self) -> tuple[str, ...]:
         """What the models are called."""
         return names(self.single, "model")
 
-    @property
+    @cached_property
     def has_several_models(self) -> bool:
         """Whether each number must name its model."""
         return len(self.models) > 1
