@@ -50,6 +50,7 @@ class TestObjectives(testing.ObjectiveContract):
     @pytest.fixture(autouse=True, params=[*SSL_OBJECTIVES])
     def named(self, request):
         self.name = request.param
+        self.symmetric = self.name != "moco"
 
 
 class TestEstimators(testing.EstimatorContract):

@@ -308,7 +308,7 @@ def _check_same(run: RunFolder, job: str, settings: Mapping[str, Any], fingerpri
             f"{run.root} holds a finished run. Name another folder with --out, or replace it "
             "with --overwrite."
         )
-    before, settings = current_settings(head.settings), current_settings(settings)
+    before, settings = current_settings(head.settings, settings), current_settings(settings)
     others = sorted(name for name in {*before, *settings} if before.get(name) != settings.get(name))
     if others and head.schema_version < SCHEMA:
         raise EvenhandError(

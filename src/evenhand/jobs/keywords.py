@@ -98,8 +98,8 @@ def make_settings(kind: type[S], given: Mapping[str, Any]) -> S:
     >>> make_settings(FinetuneSettings, {"data": "cases.csv", "attribute": "sex"}).attribute
     ('sex',)
     """
-    refuse_both_names(given)
-    values = current_settings(given)
+    refuse_both_names(given, kind.model_fields)
+    values = current_settings(given, kind.model_fields)
     for name in values.keys() - kind.model_fields.keys():
         raise unknown_name("setting", name, kind.model_fields)
     handed = {

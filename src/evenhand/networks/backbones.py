@@ -12,13 +12,10 @@ from torch import nn
 
 from evenhand.errors import EvenhandError, UnknownNameError, some
 from evenhand.files import checked, read_object
-from evenhand.networks.conv1d import Conv1dEncoder
 from evenhand.networks.inputs import Inputs, SeriesInputs
-from evenhand.networks.own import bare_network, create_own, is_own
-from evenhand.networks.registry import BACKBONES
+from evenhand.networks.own import USUAL_STEPS, bare_network, create_own, is_own
+from evenhand.networks.registry import BACKBONES, SERIES_ENCODERS
 from evenhand.networks.weights_file import fill, weights_file
-
-CONV1D = "conv1d"
 
 
 class _Spec(BaseModel):
@@ -52,10 +49,10 @@ def create_backbone(name: str, weights: str, inputs: int | SeriesInputs) -> nn.M
 def create_by_name(name: str) -> nn.Module:
     """Return a network of its own image size, without weights of note or a classifier.
 
-    The encoder for series is that for a single channel.
+    An encoder of series is that for a single channel.
     """
-    if name == CONV1D:
-        return Conv1dEncoder(2)
+    if name in SERIES_ENCODERS:
+        return SERIES_ENCODERS[name](2, USUAL_STEPS)
     if is_own(name):
         return bare_network(name)
     _check_name(name)
@@ -93,27 +90,27 @@ def inherit_scale(inputs: SeriesInputs, weights: str) -> SeriesInputs:
     return inputs.model_copy(update={"mean": earlier.mean, "std": earlier.std})
 
 
-def _create_for_series(name: str, weights: str, inputs: SeriesInputs) -> Conv1dEncoder:
-    if name != CONV1D:
+def _create_for_series(name: str, weights: str, inputs: SeriesInputs) -> nn.Module:
+    if name not in SERIES_ENCODERS:
         raise EvenhandError(
-            f"--backbone {name}: the samples are series, which {CONV1D} takes. Give --backbone "
-            f"{CONV1D}, or a network of your own that --import registers."
+            f"--backbone {name}: the samples are series, which {', '.join(SERIES_ENCODERS)} take. "
+            "Give one of these, or a network of your own that --import registers."
         )
     if weights == "pretrained":
         raise EvenhandError(
-            f"--weights pretrained: nobody has published weights of {CONV1D}. Pre-train on your "
+            f"--weights pretrained: nobody has published weights of {name}. Pre-train on your "
             "own series (`evenhand pretrain`) and give --weights RUN, or start from random "
             "weights with --weights none."
         )
-    return Conv1dEncoder(2 * len(inputs.channels))
+    return SERIES_ENCODERS[name](2 * len(inputs.channels), inputs.steps)
 
 
 def _check_name(name: str) -> None:
     if timm.is_model(name):
         return
-    if name == CONV1D:
+    if name in SERIES_ENCODERS:
         raise EvenhandError(f"--backbone {name} takes series, and the samples are images.")
-    near = difflib.get_close_matches(name, [*timm.list_models(), *BACKBONES], n=3)
+    near = difflib.get_close_matches(name, [*timm.list_models(), *BACKBONES, *SERIES_ENCODERS], n=3)
     meant = f" Did you mean {' or '.join(near)}?" if near else ""
     raise UnknownNameError(
         f"no backbone {name!r} in timm {timm.__version__}.{meant} "

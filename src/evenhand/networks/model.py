@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from evenhand.networks.backbones import create_backbone, inherit_scale, normalisation
-from evenhand.networks.conv1d import hold_last
+from evenhand.networks.encoders.observations import hold_last
 from evenhand.networks.inputs import ImageInputs, Inputs, SeriesInputs
 from evenhand.networks.widths import narrow
 
@@ -106,7 +106,7 @@ def build_model(
     Parameters
     ----------
     backbone
-        timm's name of the network, or ``conv1d`` for series.
+        timm's name of the network, or that of an encoder of series (``conv1d``, ``gru`` …).
     weights
         ``pretrained``, ``none``, a safetensors file, or the directory of an earlier run.
     inputs

@@ -1,4 +1,4 @@
-"""The register of networks of one's own, which loads nothing heavy."""
+"""The registers of encoders of series and of networks of one's own, which load nothing heavy."""
 
 from __future__ import annotations
 
@@ -29,6 +29,30 @@ class OwnBackbone:
 
 BACKBONES: Registry[OwnBackbone] = Registry("backbone")
 """The networks that are not timm's, by name."""
+
+MakeEncoder = Callable[[int, int], "nn.Module"]
+"""From the channels that are read (values, then whether they were observed) and the steps to an
+encoder of series ``(B, 2C, T)``, whose ``head_hidden_size`` is the width of its features."""
+
+SERIES_ENCODERS: Registry[MakeEncoder] = Registry(
+    "encoder of series", "networks/encoders", ("register_series_encoder",)
+)
+"""The encoders of series that come with Evenhand, by name."""
+
+
+def register_series_encoder(name: str) -> Callable[[MakeEncoder], MakeEncoder]:
+    """Register the decorated function; the first line of its docstring is the title."""
+
+    def register(make: MakeEncoder) -> MakeEncoder:
+        title = (make.__doc__ or "").partition("\n")[0]
+        SERIES_ENCODERS.add(name, make, module=make.__module__, title=title)
+        return make
+
+    return register
+
+
+SERIES_NAMES = ", ".join(SERIES_ENCODERS.titles())
+"""The encoders of series as help texts list them."""
 
 
 def register_backbone(
@@ -65,7 +89,8 @@ def register_backbone(
     Raises
     ------
     EvenhandError
-        The name is taken, or ``mean`` and ``std`` are no three numbers each.
+        The name is taken, also by an encoder of series, or ``mean`` and ``std`` are no three
+        numbers each.
 
     Examples
     --------
@@ -79,6 +104,11 @@ def register_backbone(
         raise EvenhandError(
             f"backbone {name!r}: mean and std are three numbers each, those of std above 0; given "
             f"are {tuple(mean)} and {tuple(std)}."
+        )
+    if name in SERIES_ENCODERS.titles():
+        raise EvenhandError(
+            f"backbone {name!r} is Evenhand's own encoder of series; register yours under another "
+            "name."
         )
     backbone = OwnBackbone(name, make, head, tuple(layers), tuple(mean), tuple(std))
     title = (make.__doc__ or "").partition("\n")[0]

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from evenhand.networks.registry import SERIES_NAMES
 from evenhand.settings import Settings
 
 MAX_SIDE = 4096  # pixels of the images that a network takes
@@ -17,8 +18,8 @@ class ModelSettings(Settings, title="Model"):
 
     backbone: str = Field(
         "vit_base_patch16_224",
-        description="timm's name of the network, conv1d for series, the name of one that --import "
-        "registers, or a folder that transformers saved",
+        description=f"timm's name of the network, for series {SERIES_NAMES}, the name of one that "
+        "--import registers, or a folder that transformers saved",
     )
     weights: str = Field(
         "pretrained",

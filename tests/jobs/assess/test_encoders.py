@@ -163,7 +163,7 @@ def test_an_encoder_that_has_met_the_test_patients_is_refused(folder, encoder, t
 
 
 def test_an_encoder_goes_beside_an_objective_and_scratch(command, encoder, tmp_path):
-    more = ("--method", "vicreg", "--pretrain-epochs", 1, "--weights", encoder)
+    more = ("--ssl", "vicreg", "--pretrain-epochs", 1, "--weights", encoder)
     words = ("--encoder", f"again={encoder}", "--cell", "scratch", *more)
     ended = command(tmp_path / "out", *words)
     assert ended.status == 0, ended.err
@@ -179,7 +179,7 @@ def test_a_single_encoder_is_named_by_its_file():
     assert [start.name for start in starts_of(settings)] == ["Res-Net"]
     assert settings.objectives == ()
     with pytest.raises(EvenhandError, match="are called 'simclr'"):
-        starts_of(AssessSettings(data="p:", method=("simclr",), encoder=("simclr=x.pth",)))
+        starts_of(AssessSettings(data="p:", ssl=("simclr",), encoder=("simclr=x.pth",)))
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])

@@ -347,7 +347,8 @@ def test_images_are_assessed_by_workers_and_after_a_kill(tmp_path):
     ("more", "said"),
     [
         (("--cell", "frozen9"), "no strategy 'frozen9'"),
-        (("--method", "byol"), "no SSL objective 'byol'"),
+        (("--ssl", "boil"), "no SSL objective 'boil'"),
+        (("--method", "boil"), "no SSL objective 'boil'"),
         (("--label-shares", 2), "--label-shares"),
         (("--image-size", 64), "the samples are series"),
         (("--exclude-group", "group=minority"), "leaves majority of group"),

@@ -10,6 +10,7 @@ from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run
 from evenhand.jobs.assess.answers import about_seeds, answers, pair_name, verdict_rows
 from evenhand.jobs.assess.claims import RecipeClaims
+from evenhand.jobs.assess.compute import cost_sentence, cost_table
 from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.evidence import evidence, text_of
 from evenhand.jobs.assess.grid import with_share
@@ -169,10 +170,17 @@ def _tuning(run: Run, evaluations: Sequence[Evaluation], settings: AssessSetting
             f"All cells have one recipe, one head and {_scales(run, evaluations[0])}. Supervised "
             f"starts from {_started(settings)}, and tunes "
             "everything. So frozen0 differs from it only in what it starts from; the other cells "
-            "also keep some layers frozen.",
+            f"also keep some layers frozen{_gradual(evaluations[0])}.",
+            cost_sentence(run, settings, evaluations[0].share, evaluations[0].chosen),
         ),
-        tables=tuple(tables),
+        tables=(*tables, cost_table(run, settings, evaluations[0].share)),
     )
+
+
+def _gradual(evaluation: Evaluation) -> str:
+    if not any(cell.endswith("gradual") for cell in evaluation.models):
+        return ""
+    return ", and gradual tunes the head first, with one block or stage more in each epoch after it"
 
 
 def _scales(run: Run, evaluation: Evaluation) -> str:

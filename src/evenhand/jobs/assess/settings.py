@@ -8,20 +8,25 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from evenhand.experiments.settings import TrainingSettings
 from evenhand.jobs.pretrain.settings import SSL_NAMES
+from evenhand.networks.registry import SERIES_NAMES
 from evenhand.workers import WorkerSettings
 
 SUPERVISED, SCRATCH = "supervised", "scratch"
 LABELLED = (SUPERVISED, SCRATCH)
 """Cells that are trained on labels alone: from --weights, and from random weights."""
 OBJECTIVE = "simclr"
-CELLS = ("frozen3", "frozen2", "frozen2fl", "frozen1", "frozen1m", "frozen0", SUPERVISED)
+CELLS = (
+    *("frozen3", "frozen2", "frozen2fl", "frozen1", "frozen1m", "frozen0", "gradual"),
+    SUPERVISED,
+)
 
 
 class AssessSettings(TrainingSettings, WorkerSettings, title="Assessment"):
     """The grid of fits, and one recipe for all of them."""
 
     backbone: str = Field(
-        "conv1d", description="conv1d for series; timm's name of a network for images"
+        "conv1d",
+        description=f"for series {SERIES_NAMES}; timm's name of a network for images",
     )
     weights: str = Field(
         "none",
@@ -40,10 +45,10 @@ class AssessSettings(TrainingSettings, WorkerSettings, title="Assessment"):
         5, ge=0, description="stop after so many epochs without a better validation score; 0: never"
     )
     lr: float = Field(1e-3, gt=0, description="highest learning rate of every fit, after warm-up")
-    method: tuple[str, ...] = Field(
+    ssl: tuple[str, ...] = Field(
         (),
-        description=f"how to pre-train: {SSL_NAMES}; repeatable [default: simclr, and nothing is "
-        "pre-trained where --encoder is given]",
+        description=f"objective of pre-training: {SSL_NAMES}; repeatable [default: simclr, "
+        "and nothing is pre-trained where --encoder is given]",
     )
     encoder: tuple[str, ...] = Field(
         (),
@@ -66,17 +71,22 @@ class AssessSettings(TrainingSettings, WorkerSettings, title="Assessment"):
     label_shares: tuple[float, ...] = Field(
         (1.0,), description="share of the training patients whose labels are used; repeatable"
     )
+    equal_compute: bool = Field(
+        False,
+        description="supervised and scratch train for as many passes of samples as pre-training "
+        "and fine-tuning together, and keep their best epoch",
+    )
     seeds: int = Field(3, gt=0, description="models of each cell, with seeds of their own")
 
     @property
     def objectives(self) -> tuple[str, ...]:
         """The SSL objectives that encoders are pre-trained with."""
-        return self.method or (() if self.encoder else (OBJECTIVE,))
+        return self.ssl or (() if self.encoder else (OBJECTIVE,))
 
-    @field_validator("method", mode="before")
+    @field_validator("ssl", mode="before")
     @classmethod
-    def _take_one(cls, method: object) -> object:
-        return (method,) if isinstance(method, str) else method  # as earlier runs keep it
+    def _take_one(cls, ssl: object) -> object:
+        return (ssl,) if isinstance(ssl, str) else ssl  # as earlier runs keep it
 
     @field_validator("cell")
     @classmethod
@@ -89,6 +99,16 @@ class AssessSettings(TrainingSettings, WorkerSettings, title="Assessment"):
                 f"name one cell at least besides {' and '.join(LABELLED)}, as in frozen1m"
             )
         return cells
+
+    @field_validator("equal_compute")
+    @classmethod
+    def _has_pretraining(cls, equal: bool, info: ValidationInfo) -> bool:
+        if equal and info.data.get("encoder") and not info.data.get("ssl"):
+            raise ValueError(
+                "what it took to make the encoders of --encoder is not known; name an objective "
+                "with --ssl, or leave --equal-compute out"
+            )
+        return equal
 
     @field_validator("label_shares")
     @classmethod

@@ -218,7 +218,7 @@ def _pretrained(work: Work, task: Task, fit: Fit) -> Path:
     given = task.settings
     if not (folder / "model.json").exists():
         contrast = ContrastSettings(
-            method=fit.entry.objective or "",
+            ssl=fit.entry.objective or "",
             epochs=work.settings.pretrain_epochs,
             device=given.device,
             precision=given.precision,
@@ -226,7 +226,7 @@ def _pretrained(work: Work, task: Task, fit: Fit) -> Path:
         )
         model, curve = train_encoder(task.model(fit.seed), task.splits.train, contrast, fit.seed)
         loss = curve.judged[curve.best - 1]
-        save_model(folder, model, method=contrast.method, epoch=curve.best, loss=loss)
+        save_model(folder, model, ssl=contrast.ssl, epoch=curve.best, loss=loss)
     return folder / "model.safetensors"
 
 

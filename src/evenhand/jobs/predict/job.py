@@ -37,7 +37,7 @@ from evenhand.training.predict import predict as predict_cohorts
 from evenhand.training.settings import LoopSettings
 
 INHERITED = (
-    *("attribute", "label", "patient", "image_column", *SERIES, "bins"),
+    *("attribute", "label", "patient", "image_column", *SERIES, "bins", "window", "value_range"),
     *ValueSettings.model_fields,
 )
 """Settings that are as in the model's run unless they are given; the model knows its classes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run, begin_run
 from evenhand.jobs.keywords import with_keywords
 from evenhand.jobs.pretrain.settings import PretrainSettings
-from evenhand.jobs.pretrain.training import train_encoder
+from evenhand.jobs.pretrain.training import make_learner, patience_of, train_encoder
 from evenhand.networks.checkpoints import save_model
 from evenhand.networks.model import build_model
 from evenhand.pretraining.registry import SSL_OBJECTIVES
@@ -47,13 +48,14 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
     EvenhandError
         Whatever is wrong with the input; nothing is written to ``out`` then.
     """
-    SSL_OBJECTIVES.find(settings.method)
+    SSL_OBJECTIVES.find(settings.ssl)
     splits = prepare_splits(settings, settings.image_size, np.random.default_rng(settings.seed))
     refuse_leak(splits, settings.weights)
     inputs, source = model_inputs(splits.train), splits.train.source
     model = build_model(
         settings.backbone, settings.weights, inputs, splits.train.classes, settings.seed
     )
+    make_learner(model, settings, len(splits.train))  # so that one that does not fit is refused
     run = begin_run(
         out,
         "pretrain",
@@ -64,7 +66,7 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
     )
     run.note(
         source=SourceRecord.of(source),
-        notes=[*source.notes, *silent_channels(inputs)],
+        notes=[*source.notes, *silent_channels(inputs), *_no_early_stop(settings)],
     )
     write_splits(run.root / "splits.csv", splits)
     write_seen(run, settings.weights)
@@ -74,9 +76,18 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
     save_model(
         run.folder(ENCODER),
         model,
-        method=settings.method,
+        ssl=settings.ssl,
         epoch=curve.best,
         loss=curve.judged[curve.best - 1],
     )
     run.finish(chosen=ENCODER)
     return run
+
+
+def _no_early_stop(settings: PretrainSettings) -> Iterator[str]:
+    """Say that patience has no effect, where the loss does not tell when to stop."""
+    if settings.patience and not patience_of(settings):
+        yield (
+            f"{settings.ssl} trains for all {settings.epochs} epochs and holds no patients out: "
+            "its target moves, so that a lower loss is no sign of a better encoder."
+        )

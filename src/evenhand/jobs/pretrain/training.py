@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -20,8 +20,8 @@ from evenhand.cohort.store.batches import BatchSource
 from evenhand.errors import EvenhandError
 from evenhand.jobs.pretrain.settings import ContrastSettings
 from evenhand.networks.model import Model
-from evenhand.pretraining.registry import SSL_OBJECTIVES, SSLObjective
-from evenhand.pretraining.views import View, view_of
+from evenhand.pretraining.learners import Encoder, Learner
+from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.progress import bar
 from evenhand.training.device import make_accelerator, seeded
 from evenhand.training.loop import Best, DivergedError
@@ -63,9 +63,10 @@ def train_encoder(
     """Train a model's backbone in place on two views of each sample; labels are not read.
 
     The learning rate rises over a tenth of the steps and falls to 0 over the rest, by half a
-    cosine; there are at most epochs × batches of them. With ``patience``, a tenth of the training
-    patients is held out: training stops after so many epochs without a lower loss on them, whose
-    views are the same each time, and the weights of the epoch with the lowest are kept.
+    cosine; there are at most epochs × batches of them. With patience (`patience_of`), a tenth of
+    the training patients is held out: training stops after so many epochs without a lower loss on
+    them, whose views are the same each time, and the weights of the epoch with the lowest are
+    kept.
 
     Returns
     -------
@@ -79,7 +80,8 @@ def train_encoder(
     """
     order_seed, view_seed, torch_seed, held_seed = np.random.SeedSequence(seed).generate_state(4)
     order, held_rng = np.random.default_rng(order_seed), np.random.default_rng(held_seed)
-    held = held_out(train, held_rng) if settings.patience else np.zeros(len(train), np.bool_)
+    patience = patience_of(settings)
+    held = held_out(train, held_rng) if patience else np.zeros(len(train), np.bool_)
     fitted = _fitted(train, held)
     accelerator = make_accelerator(
         LoopSettings(device=settings.device, precision=settings.precision)
@@ -88,25 +90,50 @@ def train_encoder(
         BatchSource(cohort, accelerator.device) for cohort in (fitted, train.select(held))
     )
     rng = torch.Generator(accelerator.device).manual_seed(int(view_seed))
-    curve, best = Curve(), Best(settings.patience)
+    curve, best = Curve(), Best(patience)
     with seeded(int(torch_seed), accelerator.device):
-        contrast = _contrast(model.to(accelerator.device), settings.method, accelerator)
-        step = _stepper(contrast, settings, _steps(source, settings))
+        model = model.to(accelerator.device)
+        model.backbone.requires_grad_(True)
+        learner = make_learner(model, settings, len(source)).to(accelerator.device)
+        learning = _Learning(model, learner, accelerator)
+        step = _stepper(learning, settings, _steps(source, settings))
         with bar("pre-training", settings.epochs) as advance:
             for epoch in range(settings.epochs):
-                contrast.network.train()
+                learner.train()
                 batches = np.array_split(order.permutation(len(source)), _steps(source, settings))
                 values = [step(source.take(positions).inputs, rng) for positions in batches]
                 curve.loss.append(_finite(torch.stack(values).mean(), epoch, settings))
                 text = f"epoch {epoch + 1}: loss {curve.loss[-1]:.3f}"
-                if settings.patience:
-                    curve.held_out.append(_judged(contrast, judges, settings, int(held_seed)))
+                if patience:
+                    curve.held_out.append(_judged(learning, judges, settings, int(held_seed)))
                     text += f", held out {curve.held_out[-1]:.3f}"
                 advance(text=text)
-                if curve.held_out and best.stop(-curve.held_out[-1], contrast.network):
+                if curve.held_out and best.stop(-curve.held_out[-1], learner):
                     break
-        best.restore(contrast.network)
+        best.restore(learner)
     return model.cpu().eval(), curve
+
+
+def make_learner(model: Model, settings: ContrastSettings, samples: int) -> Learner:
+    """Return what trains the backbone of a model by the objective of the settings.
+
+    Raises
+    ------
+    EvenhandError
+        There is no such objective, or it is not for such samples or such a network.
+    """
+    objective = SSL_OBJECTIVES.find(settings.ssl)
+    if settings.teacher_momentum is not None:
+        objective = objective.with_momentum(settings.teacher_momentum)
+    return objective.make(Encoder.of_model(model, samples))
+
+
+def patience_of(settings: ContrastSettings) -> int:
+    """Return the epochs of patience; 0 where the loss of the objective does not tell when to stop.
+
+    The target of such a loss moves: it may fall because the teacher stands nearly still.
+    """
+    return settings.patience if SSL_OBJECTIVES.find(settings.ssl).stops_early else 0
 
 
 def held_out(train: Cohort, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -142,50 +169,41 @@ def _steps(source: BatchSource, settings: ContrastSettings) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class _Contrast:
-    """A backbone with a projection head, and how both are judged by a batch."""
+class _Learning:
+    """A learner on a model's backbone, and how it is judged by a batch."""
 
     model: Model
-    network: nn.Sequential  # the model's backbone, and the head
-    method: SSLObjective
-    view: View
+    learner: Learner
     accelerator: Accelerator
 
     def loss(self, inputs: Tensor, rng: torch.Generator) -> Tensor:
-        samples = self.model.scaled(unit(inputs))
-        views = torch.cat([self.view(samples, rng), self.view(samples, rng)])
+        batch = self.learner.draw(self.model.scaled(unit(inputs)), rng)
         with self.accelerator.autocast():
-            first, second = self.network(self.model.readable(views)).chunk(2)
-            return self.method.loss(first, second)
-
-
-def _contrast(model: Model, name: str, accelerator: Accelerator) -> _Contrast:
-    method = SSL_OBJECTIVES.find(name)
-    head = method.head(int(model.backbone.head_hidden_size))  # type: ignore[arg-type]
-    network = nn.Sequential(model.backbone, head.to(accelerator.device))
-    network.requires_grad_(True)
-    return _Contrast(model, network, method, view_of(model.spec.inputs), accelerator)
+            loss: Tensor = self.learner(*batch)
+            return loss
 
 
 Step = Callable[[Tensor, torch.Generator], Tensor]
 
 
-def _stepper(contrast: _Contrast, settings: ContrastSettings, steps: int) -> Step:
+def _stepper(learning: _Learning, settings: ContrastSettings, steps: int) -> Step:
     """Return the function that does one step on a batch, and tells its loss."""
     optimizer = AdamW(
-        contrast.network.parameters(),
+        [weights for weights in learning.learner.parameters() if weights.requires_grad],
         lr=settings.lr,
         weight_decay=settings.weight_decay,
         fused=True,
     )
-    rate = LambdaLR(optimizer, warmup_cosine(WARMUP, settings.epochs * steps))
+    count = settings.epochs * steps
+    rate = LambdaLR(optimizer, warmup_cosine(WARMUP, count))
 
     def step(inputs: Tensor, rng: torch.Generator) -> Tensor:
-        loss = contrast.loss(inputs, rng)
-        contrast.accelerator.backward(loss)
+        loss = learning.loss(inputs, rng)
+        learning.accelerator.backward(loss)
         optimizer.step()
         optimizer.zero_grad()
         rate.step()
+        learning.learner.after_step(rate.last_epoch / count)
         return loss.detach()
 
     return step
@@ -193,11 +211,11 @@ def _stepper(contrast: _Contrast, settings: ContrastSettings, steps: int) -> Ste
 
 @torch.no_grad()
 def _judged(
-    contrast: _Contrast, source: BatchSource, settings: ContrastSettings, seed: int
+    learning: _Learning, source: BatchSource, settings: ContrastSettings, seed: int
 ) -> float:
     """Return the mean loss on held-out patients, of the same batches and views each time."""
-    contrast.network.eval()
-    rng = torch.Generator(contrast.accelerator.device).manual_seed(seed)
+    learning.learner.eval()
+    rng = torch.Generator(learning.accelerator.device).manual_seed(seed)
     batches = np.array_split(np.arange(len(source)), _steps(source, settings))
-    losses = [contrast.loss(source.take(positions).inputs, rng) for positions in batches]
+    losses = [learning.loss(source.take(positions).inputs, rng) for positions in batches]
     return float(torch.stack(losses).mean())
