@@ -250,11 +250,11 @@ def spreads_interval(number: Number, resamples: Resamples, bootstrap: Bootstrap)
     """
     count = len(number.family) // 2
     families = number.family[:count], number.family[count:]
+    by_resamples = made_interval(number.values, number.family, resamples, bootstrap)
+    if by_resamples.low is None:
+        return by_resamples
     ends = spread_difference_interval(*families, resamples, bootstrap)
-    if ends is not None:
-        return ends
-    combined = made_interval(number.values, number.family, resamples, bootstrap)
-    return combined if combined.low is None else replace(combined, approximate=BIASED)
+    return replace(by_resamples, approximate=BIASED) if ends is None else ends
 
 
 def _row(

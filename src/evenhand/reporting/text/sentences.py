@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from evenhand.metrics import CHANCE, DETECTABLE
@@ -227,6 +227,9 @@ def strategy_sentence(paired: Sequence[Estimate]) -> str:
     return f"{subject} serves its worst {by} {listed(clauses, 'but')}{doubt}."
 
 
+SIZES: Mapping[Outcome, str] = {"better": "smaller", "worse": "larger"}
+
+
 def smaller_sentence(paired: Sequence[Estimate]) -> str:
     """Say which models a model's difference across groups is smaller than; the answer to that.
 
@@ -240,8 +243,9 @@ def smaller_sentence(paired: Sequence[Estimate]) -> str:
     for row in paired:
         sides[paired_chip(row)].append(row.against or "")
     unsure = listed(sides["cannot tell"], "or")
-    words = {"better": "smaller", "worse": "larger"}
-    clauses = [f"{words[side]} than that of {listed(sides[side])}" for side in words if sides[side]]
+    clauses = [
+        f"{word} than that of {listed(sides[side])}" for side, word in SIZES.items() if sides[side]
+    ]
     subject = f"the {what} of {paired[0].model}"
     if not clauses:
         return f"These data do not show that {subject} is smaller or larger than that of {unsure}."
