@@ -27,7 +27,8 @@ WRITTEN = (
     *("splits.csv", "seen.csv", "unmatched.csv"),
     *_STUDY,
     *("trials.csv", "search.csv", "search.json", "curve.csv", "pruning.json", "saliency.csv"),
-    *("check.json", "similarity.json", "probe.json", "groups.csv", "validation/*.parquet"),
+    *("check.json", "similarity.json", "probe.json", "twins.json"),
+    *("groups.csv", "validation/*.parquet"),
     *(f"models/*/{name}" for name in _MODEL),
     *(f"models/*/fits/*/{name}" for name in _MODEL),
     "models/*/seeds/*.parquet",
@@ -52,6 +53,7 @@ WRITERS = {
     "check.json": ("check", "assess"),
     "similarity.json": ("similarity", "assess"),
     "probe.json": ("finetune", "compare"),
+    "twins.json": ("audit", "compare", "predict"),
     "benchmark.json": ("benchmark",),
     "folds.csv": ("benchmark",),
 }

@@ -19,7 +19,17 @@ LEAST = 19
 """The fewest permutations, or resamples, whose smallest p-value is .05."""
 
 
-class ReadSettings(ClassSettings, ImportSettings, title="Predictions"):
+class PairSettings(Settings, title="Predictions"):
+    """Which samples are twins."""
+
+    pair_column: str | None = Field(
+        None,
+        description="column in which twins, such as a picture with and without a sticker, share a "
+        "value: measures how far their scores lie apart [default: pair_id, if it is there]",
+    )
+
+
+class ReadSettings(ClassSettings, PairSettings, ImportSettings, title="Predictions"):
     """How predictions are read."""
 
     attribute: tuple[str, ...] = Field(
@@ -175,7 +185,7 @@ class CompareSettings(MeasureSettings, ProbeSettings, InputSettings, title="Pred
     )
 
 
-class PredictSettings(DataSettings, title="Model"):
+class PredictSettings(DataSettings, PairSettings, title="Model"):
     """Which model is applied to which data.
 
     Attributes are as in the model's run unless they are given; so are label, columns and bins where

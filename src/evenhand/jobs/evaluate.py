@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -14,10 +14,11 @@ from evenhand.evaluation.metrics_file import write_metrics
 from evenhand.evaluation.requests import Request, measure_settings, points, resolve_requests
 from evenhand.evaluation.rows import Origin, groups_in, model_part, pair_part, rows_of, scored_rows
 from evenhand.evaluation.settings import MeasureSettings
+from evenhand.evaluation.twins import twin_record
 from evenhand.experiments.records import RunRecord
 from evenhand.experiments.runs import Run
 from evenhand.experiments.settings import TargetSettings
-from evenhand.files import checked, read_json, read_object, write_text
+from evenhand.files import checked, read_json, read_object, write_json, write_text
 from evenhand.jobs.adjust.adjustment import adjustments_of, judged_metrics
 from evenhand.jobs.adjust.page import adjustment_part, promise_verdicts
 from evenhand.jobs.probing import read_probe
@@ -91,6 +92,8 @@ def evaluate(
     rows = metrics_of(run, requests, chosen)
     write_metrics(run.root / "metrics.json", rows)
     page = report_of(run, requests, rows, chosen)
+    if page.twins is not None:
+        write_json(run.root / "twins.json", page.twins.model_dump())
     write_verdicts(run.root / "verdicts.json", verdicts_of(page))
     write_text(run.root / "report.html", render(page))  # last: with it, a killed job is complete
     return rows
@@ -108,9 +111,7 @@ def metrics_of(run: Run, requests: Mapping[str, Request], chosen: str | None) ->
     record = run.record
     seed, reported = record.seed, _measured(record).split
     splits = {name: request.predictions.splits or ("test",) for name, request in requests.items()}
-    pairs = record.pairs
-    if pairs is None:
-        pairs = tuple((chosen, name) for name in requests if chosen and name != chosen)
+    pairs = pairs_of(record, requests, chosen)
     judged = judged_metrics(adjustments_of(run))
     parts: list[Measured] = []
     with _steps(sum(map(len, splits.values())) + len(pairs)) as watch:
@@ -137,6 +138,15 @@ def metrics_of(run: Run, requests: Mapping[str, Request], chosen: str | None) ->
                 )
             )  # fmt: skip
     return judge(parts)
+
+
+def pairs_of(
+    record: RunRecord[Settings], models: Iterable[str], chosen: str | None
+) -> tuple[tuple[str, str], ...]:
+    """Return the pairs of models that are compared: as the run says, else the chosen with each."""
+    if record.pairs is not None:
+        return record.pairs
+    return tuple((chosen, name) for name in models if chosen and name != chosen)
 
 
 @contextmanager
@@ -194,6 +204,7 @@ def report_of(
         spreads=_spreads(record.settings),
         promises=promise_verdicts(adjustments),
         probe=read_probe(run),
+        twins=twin_record(requests, pairs_of(run.record, requests, chosen), measured),
     )
     if not adjustments:
         return page

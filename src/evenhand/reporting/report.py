@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from evenhand.evaluation.twins import TwinRecord
 from evenhand.experiments.records import RunRecord
 from evenhand.metrics import DETECTABLE, Groups, MetricRow, Scored, Target
 from evenhand.reporting.estimates import Estimates, estimates, find, names
@@ -152,6 +153,8 @@ class Report:
         What these methods promise of new patients.
     probe
         How well the attributes can be found in the layers, None where nothing was probed.
+    twins
+        How far the scores of twins lie apart, None where no sample has one.
     """
 
     title: str
@@ -174,6 +177,7 @@ class Report:
     adjusted: Part | None = None
     promises: Sequence[Verdict] = ()
     probe: ProbeRecord | None = None
+    twins: TwinRecord | None = None
 
     @cached_property
     def estimates(self) -> Estimates:

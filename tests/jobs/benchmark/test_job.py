@@ -207,6 +207,8 @@ def test_a_killed_run_goes_on_and_repeats_no_finished_fit(command, run, tmp_path
         (("--method", "erm"), "entry erm is there twice"),
         (("--strategy", "full"), "entry erm is there twice"),
         (("--primary", "accuracy", "--method", "group-dro"), "--primary accuracy"),
+        (("--primary", "auc_gap:sex", "--method", "group-dro"), "auc_gap:sex"),
+        (("--primary", "auc:group", "--method", "group-dro"), "auc:group"),
         (("--method", "cdann:nothing=1"), "nothing"),
         (("--method", "thresholds:at_test=inferred"), "entry thresholds-at_test-inferred: "),
         ((), "name one --method, --strategy, --start or --pruning"),
@@ -260,3 +262,26 @@ def test_workers_and_fewer_entries_give_the_same_predictions(cache, run, tmp_pat
     for name in ("erm", "head", "dfr", "prune-beta-0.5-limit-20"):
         file = f"models/{name}/predictions.parquet"
         assert (out / file).read_bytes() == (run / file).read_bytes()
+
+
+def test_a_plan_of_one_test_leaves_everything_else_exploratory(cache, tmp_path):
+    words = (*changed(RECIPE, "--trials", 1), "--strategy", "head", "--method", "thresholds")
+    one = ("--decides", "chosen", "--primary", "auc_gap:group")
+    out = tmp_path / "run"
+    outcome = evenhand(*words, *one, *training(cache), "--out", out)
+    assert outcome.status == 0, outcome.err
+    record = read(out / "benchmark.json")
+    assert (record["plan"]["decides"], record["plan"]["primary"]) == ("chosen", "auc_gap:group")
+    planned = [
+        (entry["name"], one["base"], one["aggregate"])
+        for entry in record["entries"]
+        for one in entry["differences"]
+        if not one["exploratory"]
+    ]
+    assert planned == [("chosen on validation", "auc", "gap")]
+    (tested, *others) = read(out / "verdicts.json")["verdicts"]
+    assert tested["about"] == "auc_gap against erm"
+    assert all("exploratory" in one["about"] and not one["claim"] for one in others)
+    assert (
+        "chosen on validation, while all else is exploratory" in (out / "report.html").read_text()
+    )

@@ -82,7 +82,7 @@ def benchmark(
     entries, refused = _allowed(settings, folds, entries)
     fits = list(fits_of(entries, settings))
     with open_engine(settings) as engine:
-        run = _begin(settings, folds, out, overwrite=overwrite)
+        run = begin(settings, folds, out, overwrite=overwrite)
         run.note(models=[one.name for one in entries], notes=(*folds.cohort.source.notes, *refused))
         lock_plan(run, plan_of(settings, entries, folds.fingerprint))
         for text in refused:
@@ -168,7 +168,7 @@ def _check_adjustment(settings: BenchmarkSettings, val: Cohort, entry: Entry) ->
     adjusted.scores(inputs, groups)
 
 
-def _begin(settings: BenchmarkSettings, folds: Folds, out: Path, *, overwrite: bool) -> Run:
+def begin(settings: BenchmarkSettings, folds: Folds, out: Path, *, overwrite: bool = False) -> Run:
     """Open the run directory, and write down the data and the folds."""
     cohort = folds.cohort
     run = begin_run(

@@ -52,7 +52,8 @@ class BenchmarkSettings(TrainingSettings, WorkerSettings, title="Benchmark"):
     primary: str = Field(
         "auc_worst",
         description="the number that decides: auc, auc_worst, auc_gap, equalized_odds_difference "
-        "or brier; written into the plan before anything is fitted",
+        "or brier, across groups of every --attribute, or of one (auc_gap:age); written into the "
+        "plan before anything is fitted",
     )
     decides: Literal["every", "chosen"] = Field(
         "every",
@@ -88,10 +89,19 @@ class BenchmarkSettings(TrainingSettings, WorkerSettings, title="Benchmark"):
                 "name one --method, --strategy, --start or --pruning at least; erm is compared "
                 "with it"
             )
-        if self.primary not in PRIMARY:
+        name, _, attribute = self.primary.partition(":")
+        if name not in PRIMARY:
             raise ValueError(f"--primary {self.primary}: it is one of {', '.join(PRIMARY)}")
+        if attribute and (name in OVERALL or attribute not in self.attribute):
+            raise ValueError(
+                f"--primary {self.primary}: {name} across the groups of one --attribute is meant, "
+                f"and there are: {', '.join(self.attribute) if name not in OVERALL else 'none'}"
+            )
         return self
 
 
 PRIMARY = ("auc", "auc_worst", "auc_gap", "equalized_odds_difference", "brier")
 """Numbers that may decide."""
+
+OVERALL = ("auc", "brier")
+"""Those of them that are of everybody."""
