@@ -348,17 +348,14 @@ def _show(run: Any) -> None:
 
     Of a launcher's processes the main one prints.
     """
-    from evenhand.evaluation.metrics_file import read_metrics
     from evenhand.evaluation.requests import measure_settings
-    from evenhand.metrics import as_table
     from evenhand.reporting.terminal import print_table, print_verdicts
     from evenhand.reporting.verdicts import read_verdicts
 
     if not is_main():
         return
     record = run.record
-    rows = as_table(read_metrics(run.root / "metrics.json"))
-    typer.echo(print_table(rows, measure_settings(record.settings).split))
+    typer.echo(print_table(run.metrics, measure_settings(record.settings).split))
     typer.echo(f"\n{print_verdicts(read_verdicts(run.root / 'verdicts.json'))}")
     for note in record.notes:
         typer.echo(f"\n{note}")

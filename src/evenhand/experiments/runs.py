@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,6 +105,20 @@ class Run(RunFolder):
 
         return as_table(self._rows())
 
+    def write_metrics(self, rows: list[MetricRow]) -> None:
+        """Write the rows of ``metrics.json``; this object need not read them again."""
+        from evenhand.evaluation.metrics_file import write_metrics
+
+        path = self.root / METRICS
+        write_metrics(path, rows)
+        self._written.clear()
+        self._written[_stamp(path)] = rows
+
+    @cached_property
+    def _written(self) -> dict[tuple[int, int, int], list[MetricRow]]:
+        """The rows that this object has written, by the stamp of the file."""
+        return {}
+
     def _rows(self) -> list[MetricRow]:
         from evenhand.evaluation.metrics_file import read_metrics
 
@@ -113,7 +128,7 @@ class Run(RunFolder):
                 f"the run of {self.head.job!r} in {self.root} has no {METRICS}: the job measures "
                 "no predictions, or has not come so far."
             )
-        return read_metrics(path)
+        return self._written.get(_stamp(path)) or read_metrics(path)
 
     def predictions(self, name: str | None = None) -> Predictions:
         """Return the predictions of a model: by default, of the chosen one or the only one.
@@ -205,6 +220,12 @@ class Run(RunFolder):
     def _holds(self, name: str) -> bool:
         files = ("model.json", "model.safetensors")
         return any((self.folder(name) / file).is_file() for file in files)
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    """Return what changes when a file is written: its inode, size and time of change."""
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def begin_run(

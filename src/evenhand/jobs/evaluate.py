@@ -10,7 +10,6 @@ import pandas as pd
 from pydantic import BaseModel
 
 from evenhand.earlier_names import current_record, current_target
-from evenhand.evaluation.metrics_file import write_metrics
 from evenhand.evaluation.requests import Request, measure_settings, points, resolve_requests
 from evenhand.evaluation.rows import Origin, groups_in, model_part, pair_part, rows_of, scored_rows
 from evenhand.evaluation.settings import MeasureSettings
@@ -90,7 +89,7 @@ def evaluate(
     """
     requests = requests or _requests_of(run)
     rows = metrics_of(run, requests, chosen)
-    write_metrics(run.root / "metrics.json", rows)
+    run.write_metrics(rows)
     page = report_of(run, requests, rows, chosen)
     if page.twins is not None:
         write_json(run.root / "twins.json", page.twins.model_dump())

@@ -187,8 +187,8 @@ def difference_interval(
             _joined(METHODS[family.scale], family),
             0 if family.fixed.all() else few_apart(family),
         )
-        ends = replace(ends, low=point - below, high=point + above)
-        return replace(ends, method=method, few=few, reason=None)
+        low, high = point - below, point + above
+        return replace(ends, low=low, high=high, method=method, few=few, reason=None)
     if defined is not None and bootstrap.method == "auto":
         ends = _paired(values, family, ends, tail)
     elif defined is not None:
@@ -303,13 +303,12 @@ def spread_interval(
         for values in (family.values[:, kept] for family in families)
         for one in range(len(values) - 1)
     )
-    distance, critical = _largest_t(batches, bootstrap, families)
-    reach = [family.pair_reach(float(ndtr(-critical))) for family in families]
-    below, above = (np.concatenate(side) for side in zip(*reach, strict=True))
-    if not (below.any() or above.any()):
+    _, critical = _largest_t(batches, bootstrap, families)
+    tail = float(ndtr(-critical))
+    every = [block for family in families for block in family.pair_ends(tail)]
+    low, high, longest = map(max, zip(*every, strict=True))
+    if not longest:
         return replace(ends, reason=CONSTANT)
-    low = np.maximum(distance - below, -distance - above).max()
-    high = np.maximum(distance + above, -distance + below).max()
     return _simultaneous(max(0.0, low), high, families, ends)
 
 
@@ -336,7 +335,8 @@ def clipped(ends: Interval, bounds: tuple[float, float]) -> Interval:
     """Return the part of an interval that lies within bounds."""
     if ends.low is None or ends.high is None:
         return ends
-    return replace(ends, low=max(ends.low, bounds[0]), high=min(ends.high, bounds[1]))
+    low, high = max(ends.low, bounds[0]), min(ends.high, bounds[1])
+    return ends if (low, high) == (ends.low, ends.high) else replace(ends, low=low, high=high)
 
 
 def usable(

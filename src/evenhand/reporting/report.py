@@ -210,12 +210,12 @@ class Report:
         """Those of one model each, without differences of models."""
         return find(self.reported, against=None)
 
-    @property
+    @cached_property
     def models(self) -> tuple[str, ...]:
         """What the models are called."""
         return names(self.single, "model")
 
-    @property
+    @cached_property
     def has_several_models(self) -> bool:
         """Whether each number must name its model."""
         return len(self.models) > 1

@@ -367,11 +367,13 @@ def test_a_correlation_of_size_and_distance_needs_groups_enough():
     sizes |= {("site", f"{k}"): Size(30 - k, 30 - k, 9) for k in range(6)} | {
         ("site", "*"): Size(*3 * [99])
     }
-    one = Judged(np.full(3, 0.8), aucs, {"site": np.full(3, 0.1)}, {}, {"site": True})
+    apart = {"site": np.full(3, 0.1)}
+    one = Judged(np.full(3, 0.8), aucs, apart, apart, {"site": True})
     both = {"frozen1m": (one,), "supervised": (one,)}
-    part = evidence(Evaluation(1.0, "frozen1m", both, {}, {}, sizes))
-    assert "over 6 groups" in part.sentences[1]
-    assert "\N{MINUS SIGN}1.00 with frozen1m" in part.sentences[1]
+    settings = AssessSettings(data="phantom:")
+    part = evidence(Evaluation(1.0, "frozen1m", both, {}, {}, sizes), settings)
+    assert "over 6 groups" in part.sentences[-1]
+    assert "\N{MINUS SIGN}1.00 with frozen1m" in part.sentences[-1]
 
 
 def judged(auc: float, deviation: float, noise: float) -> Judged:

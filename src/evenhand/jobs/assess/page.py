@@ -50,7 +50,7 @@ def page_of(
         part_section("pretraining", "2. Pre-training", _pretraining(run, settings)),
         part_section("tuning", "3. Fine-tuning", _tuning(run, evaluations, settings)),
         *_numbered(4, sections_of("similarity", alike)),
-        part_section("evaluation", "5. Evaluation", evidence(whole)),
+        part_section("evaluation", "5. Evaluation", evidence(whole, settings)),
     )
     lede = (
         f"{source.path}: {source.label}. {whole.sizes['*', '*'].n:,} test samples, "
@@ -95,8 +95,8 @@ def _remarks(
         f"{settings.target[0]} on validation patients of all cells; "
         "the test patients took no part in that choice. Deviation from "
         "parity is the mean of |1 − ratio| over six ratios (share flagged, error, false discovery, "
-        "false negative, false omission and false positive rate) of each group to the largest "
-        "one, at thresholds from validation."
+        "false negative, false omission and false positive rate) of each group to the reference "
+        f"group, at {_thresholds(settings)}."
     )
     for attribute in evaluation.judged[SUPERVISED].deviation:
         small = [
@@ -112,6 +112,12 @@ def _remarks(
     for group in settings.exclude_group:
         yield f"Group {group}: no part in the comparison, as it was asked for."
     yield from notes
+
+
+def _thresholds(settings: AssessSettings) -> str:
+    if settings.threshold is None:
+        return "thresholds from validation (Youden's index)"
+    return f"the threshold that --threshold {settings.threshold} gives"
 
 
 def _stands_for(evaluation: Evaluation) -> str:

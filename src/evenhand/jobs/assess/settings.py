@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from evenhand.evaluation.settings import ChoiceSettings
 from evenhand.experiments.settings import TrainingSettings
 from evenhand.jobs.pretrain.settings import SSL_NAMES
 from evenhand.networks.registry import SERIES_NAMES
@@ -21,7 +22,7 @@ CELLS = (
 )
 
 
-class AssessSettings(TrainingSettings, WorkerSettings, title="Assessment"):
+class AssessSettings(TrainingSettings, ChoiceSettings, WorkerSettings, title="Assessment"):
     """The grid of fits, and one recipe for all of them."""
 
     backbone: str = Field(
