@@ -236,13 +236,20 @@ def begin_run(
     fingerprint: str,
     reads: Iterable[Path] = (),
     overwrite: bool = False,
+    goes_on: bool = False,
 ) -> Run:
     """Open a directory for a job, as `evenhand.runs.start_run` does, with the job's settings.
 
     Settings that say where the job works and how much room it may take are not kept.
     """
     folder = start_run(
-        root, job, settings.kept(), fingerprint=fingerprint, reads=reads, overwrite=overwrite
+        root,
+        job,
+        settings.kept(),
+        fingerprint=fingerprint,
+        reads=reads,
+        overwrite=overwrite,
+        goes_on=goes_on,
     )
     return Run(folder.root)
 
