@@ -21,6 +21,7 @@ from evenhand.files import checked, read_json, read_object, write_json, write_te
 from evenhand.jobs.adjust.adjustment import adjustments_of, judged_metrics
 from evenhand.jobs.adjust.page import adjustment_part, promise_verdicts
 from evenhand.jobs.probing import read_probe
+from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.metrics import (
     Measured,
     MetricRow,
@@ -125,7 +126,9 @@ def metrics_of(run: Run, requests: Mapping[str, Request], chosen: str | None) ->
                 )  # fmt: skip
         for name, against in pairs:
             first, second = requests[name], requests[against]
-            plan = replace(first.plan, judged=judged.get(name, ()))
+            plan = replace(
+                first.plan, judged=judged.get(name, ()), spreads=_spreads(record.settings)
+            )
             parts.append(
                 pair_part(
                     (first.predictions, second.predictions), first.attributes,
@@ -197,6 +200,7 @@ def report_of(
         left_out=_left_out(record),
         notes=(*record.notes, *_fitted(rules, measured.split), *_cautions(record.settings)),
         judged={name: adjustment.judged for name, adjustment in adjustments.items()},
+        spreads=_spreads(record.settings),
         promises=promise_verdicts(adjustments),
         probe=read_probe(run),
         twins=twin_record(requests, pairs_of(run.record, requests, chosen), measured),
@@ -221,6 +225,14 @@ def _fitted(rules: Mapping[tuple[Origin, str], str], split: str) -> list[str]:
 
 def _measured(record: RunRecord[Settings]) -> MeasureSettings:
     return measure_settings(record.settings, record.excluded)
+
+
+def _spreads(settings: Settings) -> tuple[str, ...]:
+    """Return the differences across groups that models were chosen by, as in ``metrics.json``."""
+    names = settings.target if isinstance(settings, TargetSettings) else ()
+    if isinstance(settings, PruneSettings):
+        names = (settings.target,)
+    return tuple(target.row for target in map(find_target, names) if target.is_spread)
 
 
 def _cautions(settings: Settings) -> list[str]:

@@ -144,6 +144,9 @@ class Report:
         What else a reader must know; one sentence each.
     judged
         The metrics that a model is compared by, by its shown name; of others the leading one.
+    spreads
+        The differences across groups that models were chosen by, as in ``metrics.json``
+        (``"equalized_odds_difference"``); models are compared by them, too.
     adjusted
         What methods have fitted to a trained model, None without any.
     promises
@@ -170,6 +173,7 @@ class Report:
     left_out: Sequence[str] = ()
     notes: Sequence[str] = ()
     judged: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    spreads: Sequence[str] = ()
     adjusted: Part | None = None
     promises: Sequence[Verdict] = ()
     probe: ProbeRecord | None = None
