@@ -24,6 +24,7 @@ TARGETS: Mapping[str, str] = {
     "acc_gap_argmax": "accuracy_gap_argmax",
     "overall_acc_argmax": "accuracy_argmax",
     "max_loss": "log_loss_worst",
+    "eodd_difference": "equalized_odds_difference",
 }
 """The name of a target by its alias."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from evenhand.evaluation.twins import TwinRecord
 from evenhand.experiments.records import RunRecord
 from evenhand.metrics import DETECTABLE, Groups, MetricRow, Scored, Target
 from evenhand.reporting.estimates import Estimates, estimates, find, names
@@ -143,12 +144,17 @@ class Report:
         What else a reader must know; one sentence each.
     judged
         The metrics that a model is compared by, by its shown name; of others the leading one.
+    spreads
+        The differences across groups that models were chosen by, as in ``metrics.json``
+        (``"equalized_odds_difference"``); models are compared by them, too.
     adjusted
         What methods have fitted to a trained model, None without any.
     promises
         What these methods promise of new patients.
     probe
         How well the attributes can be found in the layers, None where nothing was probed.
+    twins
+        How far the scores of twins lie apart, None where no sample has one.
     """
 
     title: str
@@ -167,9 +173,11 @@ class Report:
     left_out: Sequence[str] = ()
     notes: Sequence[str] = ()
     judged: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    spreads: Sequence[str] = ()
     adjusted: Part | None = None
     promises: Sequence[Verdict] = ()
     probe: ProbeRecord | None = None
+    twins: TwinRecord | None = None
 
     @cached_property
     def estimates(self) -> Estimates:
@@ -202,12 +210,12 @@ class Report:
         """Those of one model each, without differences of models."""
         return find(self.reported, against=None)
 
-    @property
+    @cached_property
     def models(self) -> tuple[str, ...]:
         """What the models are called."""
         return names(self.single, "model")
 
-    @property
+    @cached_property
     def has_several_models(self) -> bool:
         """Whether each number must name its model."""
         return len(self.models) > 1

@@ -59,6 +59,16 @@ def test_a_cell_waits_for_its_encoder_and_for_nothing_else(workers, random, deat
         assert first == {name for name in NAMES if not name.startswith("frozen")}
 
 
+def test_on_equal_compute_every_cell_waits_for_the_encoder_of_its_seed():
+    engine = Workers(2, lambda count: 0, ())
+    run = SimpleNamespace(phase=lambda name: nullcontext())
+    equal = SETTINGS.model_copy(update={"equal_compute": True})
+    fit_all(Fits(equal, "", run), CELLS, engine)
+    for name, before in engine.begun:
+        if not name.startswith("encoder"):
+            assert f"encoder of seed {name[-1]}" in before
+
+
 def test_a_cell_begins_before_other_encoders_end():
     engine = Workers(2, lambda count: 0, ())
     run = SimpleNamespace(phase=lambda name: nullcontext())

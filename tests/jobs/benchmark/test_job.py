@@ -207,6 +207,11 @@ def test_a_killed_run_goes_on_and_repeats_no_finished_fit(command, run, tmp_path
         (("--method", "erm"), "entry erm is there twice"),
         (("--strategy", "full"), "entry erm is there twice"),
         (("--primary", "accuracy", "--method", "group-dro"), "--primary accuracy"),
+        (("--primary", "auc_gap:sex", "--method", "group-dro"), "auc_gap:sex"),
+        (("--primary", "auc:group", "--method", "group-dro"), "auc:group"),
+        (("--seeds", 1, "--method", "group-dro"), "--seeds 1: with one seed"),
+        (("--these-models", "--method", "group-dro"), "--seeds 2: with one seed"),
+        (("--add", "--method", "group-dro"), "holds no benchmark"),
         (("--method", "cdann:nothing=1"), "nothing"),
         (("--method", "thresholds:at_test=inferred"), "entry thresholds-at_test-inferred: "),
         ((), "name one --method, --strategy, --start or --pruning"),
@@ -244,7 +249,7 @@ def test_a_method_that_the_data_do_not_allow_is_named_and_may_be_left_out(
     assert outcome.status == 2
     assert "entry group-balance: group old lacks class 1." in outcome.err
     assert not (tmp_path / "run").exists()
-    quick = changed(command, "--trials", 1, "--seeds", 1)
+    quick = (*changed(command, "--trials", 1, "--seeds", 1), "--these-models")
     outcome = evenhand(*quick, "--skip-refused", "--out", tmp_path / "run")
     assert outcome.status == 0
     assert "Entry group-balance is left out" in outcome.out
@@ -260,3 +265,69 @@ def test_workers_and_fewer_entries_give_the_same_predictions(cache, run, tmp_pat
     for name in ("erm", "head", "dfr", "prune-beta-0.5-limit-20"):
         file = f"models/{name}/predictions.parquet"
         assert (out / file).read_bytes() == (run / file).read_bytes()
+
+
+def test_a_plan_of_one_test_leaves_everything_else_exploratory(cache, tmp_path):
+    words = (*changed(RECIPE, "--trials", 1), "--strategy", "head", "--method", "thresholds")
+    one = ("--decides", "chosen", "--primary", "auc_gap:group")
+    out = tmp_path / "run"
+    outcome = evenhand(*words, *one, *training(cache), "--out", out)
+    assert outcome.status == 0, outcome.err
+    record = read(out / "benchmark.json")
+    assert (record["plan"]["decides"], record["plan"]["primary"]) == ("chosen", "auc_gap:group")
+    planned = [
+        (entry["name"], one["base"], one["aggregate"])
+        for entry in record["entries"]
+        for one in entry["differences"]
+        if not one["exploratory"]
+    ]
+    assert planned == [("chosen on validation", "auc", "gap")]
+    (tested, *others) = read(out / "verdicts.json")["verdicts"]
+    assert tested["about"] == "auc_gap against erm"
+    assert all("exploratory" in one["about"] and not one["claim"] for one in others)
+    assert (
+        "chosen on validation, while all else is exploratory" in (out / "report.html").read_text()
+    )
+
+
+def test_entries_that_are_added_later_are_exploratory_and_leave_the_plan(cache, run, tmp_path):
+    words = (*changed(RECIPE, "--trials", 1), "--strategy", "head", *training(cache))
+    out = tmp_path / "run"
+    assert evenhand(*words, "--out", out).status == 0
+    before = read(out / "benchmark.json")
+    fits = {path: path.stat().st_mtime_ns for path in out.glob("fits/*/*/predictions.parquet")}
+    new = ("--method", "group-balance", "--method", "thresholds")
+
+    refused = evenhand(*words, *new, "--out", out)
+    assert refused.status == 2
+    assert "whose plan is locked" in refused.err
+    assert "--add adds new ones" in refused.err
+    other = evenhand(*changed(words, "--epochs", 2), *new, "--add", "--out", out)
+    assert other.status == 2
+    assert "epochs was 1, is 2" in other.err
+    assert read(out / "benchmark.json") == before
+
+    outcome = evenhand(*words, *new, "--add", "--out", out)
+    assert outcome.status == 0, outcome.err
+    assert "4 fits of at most 1 epoch" in outcome.out  # of the new entry alone
+    after = read(out / "benchmark.json")
+    assert (after["plan"], after["hash"]) == (before["plan"], before["hash"])
+    assert [one["name"] for one in after["added"]] == ["group-balance", "thresholds"]
+    assert {path: path.stat().st_mtime_ns for path in fits} == fits
+    for name, later in (("head", False), ("group-balance", True), ("thresholds", True)):
+        assert {one["exploratory"] for one in entry_of(out, name)["differences"]} == {later}
+    assert entry_of(out, "head")["differences"] == [
+        one
+        for entry in before["entries"]
+        if entry["name"] == "head"
+        for one in entry["differences"]
+    ]
+    page = (out / "report.html").read_text()
+    assert "Added later, and so exploratory: group-balance and thresholds." in page
+    assert "group-balance, exploratory" in page
+    claims = [one for one in read(out / "verdicts.json")["verdicts"] if one["claim"]]
+    assert not [one for one in claims if "exploratory" in one["about"]]
+
+    again = evenhand(*words, *new, "--add", "--out", out)
+    assert again.status == 2
+    assert "every entry of this command is in" in again.err

@@ -11,6 +11,7 @@ from evenhand.jobs.assess.grid import with_share
 from evenhand.jobs.assess.values import Value
 from evenhand.reporting.sections.assessment import Verdict
 from evenhand.reporting.text.numbers import NBSP, Scale, listed, p_value
+from evenhand.reporting.text.vocabulary import in_sentence
 from evenhand.reporting.verdicts import Verdict as Row
 
 OUTCOMES = {
@@ -99,13 +100,49 @@ def _answer(claims: RecipeClaims, attribute: str) -> Answer:
         outcome, chip = "worse", "levelled down"
     elif claim.change.value is None:
         chip = "undefined"
-    verdict = Verdict(attribute, outcome, chip, headline, (levelled, groups, cost))
+    picked = tuple(_picked(claims, attribute))
+    details = (levelled, *(row.text for row in picked), groups, cost)
+    verdict = Verdict(attribute, outcome, chip, headline, details)
     rows = (
         _row(claims, "deviation from parity", attribute, [claim], headline),
         _row(claims, "AUC by group", attribute, claims.groups[attribute], groups),
         _row(claims, "levelling down", attribute, losses, levelled),
+        *picked,
     )
     return Answer(verdict, rows)
+
+
+def _picked(claims: RecipeClaims, attribute: str) -> Iterator[Row]:
+    """Yield what is said of each metric that the guide or the user picked."""
+    by_metric: dict[str, list[RecipeClaim]] = {}
+    for claim in claims.picked[attribute]:
+        by_metric.setdefault(claim.key.base, []).append(claim)
+    for metric, (gap, *groups) in ((name, _gap_first(of)) for name, of in by_metric.items()):
+        name = in_sentence(metric)
+        certain = [claim.group for claim in groups if claim.sign]
+        told = {1: "smaller", 0: "not certain", -1: "larger"}[gap.sign]
+        text = (
+            f"Gap in {name}: {_both(claims, gap)}, a change of "
+            f"{text_of(gap.change.shown, sign=True)}{_p(gap)}, {told}."
+        )
+        if groups:
+            each = "; ".join(f"{c.group} {text_of(c.change.shown, sign=True)}" for c in groups)
+            sure = f"certain for {listed(certain)}" if certain else "certain for no group"
+            text = f"{text} Its change is {sure}: {each}."
+        yield _row(claims, f"gap in {name}", attribute, [gap, *groups], text)
+
+
+def _gap_first(claims: Sequence[RecipeClaim]) -> list[RecipeClaim]:
+    return sorted(claims, key=lambda claim: claim.key.aggregate != "gap")
+
+
+def _both(claims: RecipeClaims, claim: RecipeClaim) -> str:
+    """Return a number with each of the two cells."""
+    texts = []
+    for cell in (claims.against, claims.cell):
+        value = Value.of_size(claims.evaluation.judged[cell].numbers[claim.key])
+        texts.append(f"{text_of(value)} with {claims.evaluation.called(cell)}")
+    return ", ".join(texts)
 
 
 def _row(

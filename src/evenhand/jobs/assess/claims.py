@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.values import Change
 from evenhand.metrics.claims import CLAIM
 from evenhand.metrics.permutation import holm
+from evenhand.metrics.recipes import is_better
+from evenhand.metrics.rows import Key
 
 AUC, DEVIATION = "auc", "deviation_from_parity"
 
@@ -38,8 +41,8 @@ class RecipeClaim:
 
     Attributes
     ----------
-    attribute, group, metric
-        As in ``metrics.json``.
+    key
+        What it is about, as in ``metrics.json``.
     change
         The number.
     p_adjusted
@@ -47,19 +50,28 @@ class RecipeClaim:
         claim something; None where it has none.
     """
 
-    attribute: str
-    group: str
-    metric: str
+    key: Key
     change: Change
     p_adjusted: float | None = None
+
+    @property
+    def attribute(self) -> str:
+        """The attribute that it is about."""
+        return self.key.attribute
+
+    @property
+    def group(self) -> str:
+        """The group that it is about, or ``"*"``."""
+        return self.key.group
 
     @property
     def sign(self) -> int:
         """1 where the change is shown to be for the better, -1 for the worse, else 0."""
         if self.p_adjusted is None or self.p_adjusted > CLAIM or not self.change.value:
             return 0
-        higher = 1 if self.change.value > 0 else -1
-        return higher if self.metric == AUC else -higher
+        if self.key.base == DEVIATION:
+            return -1 if self.change.value > 0 else 1
+        return 1 if is_better(self.key, self.change.value) else -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +90,8 @@ class RecipeClaims:
         The change in deviation from parity, by attribute.
     groups
         The change in AUC of each group, by attribute.
+    picked
+        The changes in what the guide or the user picked, by attribute.
     """
 
     evaluation: Evaluation
@@ -86,12 +100,13 @@ class RecipeClaims:
     everybody: RecipeClaim
     deviation: dict[str, RecipeClaim]
     groups: dict[str, tuple[RecipeClaim, ...]]
+    picked: dict[str, tuple[RecipeClaim, ...]]
 
     @property
     def family(self) -> tuple[RecipeClaim, ...]:
         """All claims about the pair."""
-        groups = (claim for claims in self.groups.values() for claim in claims)
-        return (self.everybody, *self.deviation.values(), *groups)
+        several = (*self.groups.values(), *self.picked.values())
+        return (self.everybody, *self.deviation.values(), *chain.from_iterable(several))
 
     @property
     def worst(self) -> Mapping[str, str]:
@@ -127,21 +142,26 @@ def claims_of(evaluations: Sequence[Evaluation]) -> tuple[RecipeClaims, ...]:
 
 def changes(evaluation: Evaluation, cell: str, against: str) -> Iterator[RecipeClaim]:
     """Yield what is judged of a pair of cells, not corrected yet."""
-    yield RecipeClaim("*", "*", AUC, evaluation.difference(cell, against))
+    yield RecipeClaim(Key("*", "*", AUC), evaluation.difference(cell, against))
     for name in evaluation.judged[against].deviation:
-        yield RecipeClaim(name, "*", DEVIATION, evaluation.fairer(cell, name, against))
+        yield RecipeClaim(Key(name, "*", DEVIATION), evaluation.fairer(cell, name, against))
     for key, change in evaluation.by_group(cell, against).items():
-        yield RecipeClaim(*key, AUC, change)
+        yield RecipeClaim(Key(*key, AUC), change)
+    for picked in evaluation.picked:
+        yield RecipeClaim(picked, evaluation.change_of(cell, picked, against))
 
 
 def _sorted(pair: tuple[Evaluation, str, str], claims: Sequence[RecipeClaim]) -> RecipeClaims:
     everybody, *others = claims
-    deviation = {claim.attribute: claim for claim in others if claim.metric == DEVIATION}
-    groups = {
-        name: tuple(c for c in others if c.attribute == name and c.metric == AUC)
-        for name in deviation
-    }
-    return RecipeClaims(*pair, everybody, deviation, groups)
+    deviation = {claim.attribute: claim for claim in others if claim.key.base == DEVIATION}
+
+    def of(name: str, *, auc: bool) -> tuple[RecipeClaim, ...]:
+        own = (c for c in others if c.attribute == name and c.key.base != DEVIATION)
+        return tuple(claim for claim in own if (claim.key.base == AUC) == auc)
+
+    groups = {name: of(name, auc=True) for name in deviation}
+    picked = {name: of(name, auc=False) for name in deviation}
+    return RecipeClaims(*pair, everybody, deviation, groups, picked)
 
 
 def _corrected(claims: Sequence[RecipeClaim]) -> list[RecipeClaim]:

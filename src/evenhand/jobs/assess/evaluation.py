@@ -17,6 +17,7 @@ from evenhand.jobs.assess.settings import LABELLED, SUPERVISED
 from evenhand.jobs.assess.values import Change, Size, Value
 from evenhand.metrics.parity import Judged, mean_of, relative_reduction
 from evenhand.metrics.registry import Floats
+from evenhand.metrics.rows import EVERYBODY, Key
 from evenhand.metrics.seeds import recipe_difference
 
 CHANCE = 0.5
@@ -46,6 +47,10 @@ class Evaluation:
         The best cell on validation of each start, where there are several.
     elsewhere
         The cells whose encoders were made elsewhere.
+    picked
+        The numbers that the guide or the user picks to judge (`Judged.numbers`).
+    references
+        The level of each attribute that ratios and differences are from.
     """
 
     share: float
@@ -56,6 +61,8 @@ class Evaluation:
     sizes: Mapping[tuple[str, str], Size]
     best: Mapping[str, str] = field(default_factory=dict)
     elsewhere: frozenset[str] = frozenset()
+    picked: tuple[Key, ...] = ()
+    references: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def judged(self) -> dict[str, Judged]:
@@ -102,6 +109,17 @@ class Evaluation:
         """Return a cell's deviation from parity less that of another; below 0 is fairer."""
         fewest = self._fewest(attribute)
         return self._change((cell, against), lambda one: one.deviation[attribute], fewest)
+
+    def odds(self, cell: str, attribute: str, against: str = SUPERVISED) -> Change:
+        """Return a cell's average absolute odds difference less that of another."""
+        fewest = self._fewest(attribute)
+        return self._change((cell, against), lambda one: one.aaod[attribute], fewest)
+
+    def change_of(self, cell: str, key: Key, against: str = SUPERVISED) -> Change:
+        """Return a picked number of a cell less that of another."""
+        whole = key.group == EVERYBODY
+        fewest = self._fewest(key.attribute) if whole else self._patients([key[:2]])
+        return self._change((cell, against), lambda one: one.numbers[key], fewest)
 
     def deviation(self, cell: str, attribute: str) -> Value:
         """Return a cell's deviation from parity; it may be 0 where no ratio is told from 1."""

@@ -60,11 +60,9 @@ class _Order:
             *(Job(cell.name, _fit, (grid, cell)) for cell in cells),
         ]
         self.done: set[str] = set()
-        starts = ((cell, start_of(settings, cell)) for cell in cells)
         self._needs = {
-            cell.name: name(start, cell.seed)
-            for cell, start in starts
-            if start is not None and start.objective
+            cell.name: {name(start, cell.seed) for start in _needed(settings, cell, trained)}
+            for cell in cells
         }
 
     def jobs(self) -> Iterator[Job[None] | None]:
@@ -76,7 +74,18 @@ class _Order:
             yield ready
 
     def _may_begin(self, job: Job[None]) -> bool:
-        return job.name not in self._needs or self._needs[job.name] in self.done
+        return self._needs.get(job.name, set()) <= self.done
+
+
+def _needed(settings: AssessSettings, cell: Cell, trained: Sequence[Start]) -> Sequence[Start]:
+    """Return the starts that are to be trained before a cell can be fitted.
+
+    On equal compute, a cell without an encoder trains for as long as those took.
+    """
+    start = start_of(settings, cell)
+    if start is None:
+        return trained if settings.equal_compute else ()
+    return [start] if start.objective else []
 
 
 def _encoder(start: Start, seed: int, *, alone: bool) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,10 +10,12 @@ from pathlib import Path
 from evenhand.errors import EvenhandError
 from evenhand.experiments.runs import Run
 from evenhand.experiments.task import Task, keep, train, with_label_share
+from evenhand.jobs.assess.cost import Cost, cost_of, epoch_passes, equal_epochs
 from evenhand.jobs.assess.settings import LABELLED, SUPERVISED, AssessSettings
 from evenhand.jobs.assess.starts import Start, is_named, starts_of
+from evenhand.jobs.pretrain.curve import Curve
 from evenhand.jobs.pretrain.settings import ContrastSettings
-from evenhand.jobs.pretrain.training import train_encoder
+from evenhand.jobs.pretrain.training import HELD_OUT, forget_state, train_encoder
 from evenhand.masks.masks import Schedule
 from evenhand.masks.strategies import find_strategy
 from evenhand.networks.backbones import inherit_scale
@@ -21,6 +24,7 @@ from evenhand.networks.inputs import SeriesInputs
 from evenhand.networks.model import Head, Model, build_model
 from evenhand.pretraining.learners import Encoder
 from evenhand.pretraining.registry import SSL_OBJECTIVES
+from evenhand.training.settings import FitSettings
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,12 @@ def encoder_of(settings: AssessSettings, run: Run, start: Start, seed: int) -> s
     return str(run.root / "encoders" / folder / "model.safetensors")
 
 
+def encoder_folders(settings: AssessSettings, run: Run, seed: int) -> list[Path]:
+    """Return the folders of the encoders that are pre-trained with a seed."""
+    trained = [start for start in starts_of(settings) if start.objective]
+    return [Path(encoder_of(settings, run, start, seed)).parent for start in trained]
+
+
 def check_encoders(task: Task, settings: AssessSettings) -> None:
     """Refuse encoders and objectives that do not fit the network or the data.
 
@@ -135,8 +145,12 @@ def pretrained(task: Task, settings: AssessSettings, run: Run, start: Start, see
             device=settings.device,
             precision=settings.precision,
         )
-        model, curve = train_encoder(model, task.splits.train, contrast, seed)
-        save_model(folder, model, ssl=start.objective, epoch=curve.best, losses=curve.judged)
+        begun = time.monotonic()
+        model, curve = train_encoder(model, task.splits.train, contrast, seed, folder)
+        cost = _pretraining_cost(curve, len(task.splits.train), time.monotonic() - begun)
+        facts = {**curve.facts, "losses": curve.judged, "cost": cost.model_dump()}
+        save_model(folder, model, ssl=start.objective, **facts)
+        forget_state(folder)
     return weights
 
 
@@ -146,8 +160,38 @@ def fit_cell(task: Task, settings: AssessSettings, run: Run, cell: Cell) -> None
         return
     few = replace(task, splits=with_label_share(task.splits, cell.share, settings.seed))
     model, schedule = untrained(task, settings, run, cell)
-    trained = train(few, model, schedule, few.fit_settings(settings.lr, cell.seed))
-    keep(few, run, cell.name, trained, lr=settings.lr)
+    begun = time.monotonic()
+    trained = train(few, model, schedule, _fit_settings(few, settings, run, cell))
+    cost = Cost(
+        epochs=len(trained.logged),
+        passes=len(trained.logged) * _epoch_passes(few),
+        seconds=time.monotonic() - begun,
+    )
+    keep(few, run, cell.name, trained, lr=settings.lr, cost=cost.model_dump())
+
+
+def _fit_settings(few: Task, settings: AssessSettings, run: Run, cell: Cell) -> FitSettings:
+    """Return how a cell is trained; on equal compute, cells without an encoder train longer."""
+    usual = few.fit_settings(settings.lr, cell.seed)
+    if not settings.equal_compute or cell.strategy not in LABELLED:
+        return usual
+    folders = encoder_folders(settings, run, cell.seed)
+    passes = max(cost_of(folder).passes for folder in folders)
+    epochs = equal_epochs(settings.epochs, passes, _epoch_passes(few))
+    return usual.model_copy(
+        update={"epochs": epochs, "patience": epochs if settings.patience else 0}
+    )
+
+
+def _epoch_passes(task: Task) -> int:
+    return epoch_passes(len(task.splits.train), len(task.splits.val))
+
+
+def _pretraining_cost(curve: Curve, samples: int, seconds: float) -> Cost:
+    """Return what pre-training took: two views of each sample, some of which are held out."""
+    held = HELD_OUT * samples if curve.held_out else 0.0
+    each = epoch_passes(round(2 * (samples - held)), round(2 * held))
+    return Cost(epochs=len(curve.loss), passes=len(curve.loss) * each, seconds=seconds)
 
 
 def untrained(task: Task, settings: AssessSettings, run: Run, cell: Cell) -> tuple[Model, Schedule]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from evenhand.cohort.settings import SplitSettings
 from evenhand.errors import EvenhandError, some
+from evenhand.evaluation.requests import check_choice, measure_settings
 from evenhand.experiments.runs import Run
 from evenhand.experiments.task import Task, seconds_per_fit
 from evenhand.experiments.task_cache import Fits, prepared, prepared_anew
@@ -66,6 +67,7 @@ def assess(
     encoders = [start.weights for start in starts_of(settings) if start.objective is None]
     task = prepared(settings)
     _refuse(task)
+    check_choice(measure_settings(settings, settings.exclude_group), task.groups)
     check_encoders(task, settings)
     for cell in settings.cell:
         find_strategy(cell)(task.model(), settings.seed)

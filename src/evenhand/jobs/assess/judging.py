@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from pydantic import BaseModel
 
 from evenhand.earlier_names import current_record
-from evenhand.evaluation.rows import cut_of, groups_in, scored_rows
+from evenhand.evaluation.requests import measure_settings, resolve_requests
+from evenhand.evaluation.rows import groups_in, scored_rows
 from evenhand.experiments.runs import Run
 from evenhand.files import DamagedError, checked, read_object
+from evenhand.jobs.assess.choice import chosen_numbers, judged_keys, metrics_of
 from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.grid import Cell, cells_of, start_of
 from evenhand.jobs.assess.settings import LABELLED, SUPERVISED, AssessSettings
@@ -48,11 +50,14 @@ class Tested:
         See `Evaluation`.
     validated
         The AUC of each group on its validation rows, NaN where it is undefined.
+    references
+        See `Evaluation`.
     """
 
     judged: Judged
     sizes: Mapping[tuple[str, str], Size]
     validated: Mapping[tuple[str, str], float]
+    references: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -85,12 +90,32 @@ def evaluate(run: Run, settings: AssessSettings) -> list[Evaluation]:
 def judge_model(predictions: Predictions, settings: AssessSettings, seed: int) -> Tested:
     """Judge a model; one seed resamples the same patients for every model, which pairs them."""
     test, val = (predictions.of_split(split) for split in ("test", "val"))
-    cut = cut_of(predictions)
-    rows, groups = scored_rows(test, cut), _compared(test, settings)
-    rng = np.random.default_rng(seed)
-    judged = judge(rows, groups, resample(len(rows.members), Bootstrap(), rng))
-    validated = _auc_by_group(scored_rows(val, cut), _compared(val, settings)) if len(val) else {}
-    return Tested(judged, _sizes(rows, groups), validated)
+    asked = measure_settings(settings, _excluded(test, settings))
+    request = resolve_requests({"model": predictions}, settings.attribute, asked, {})["model"]
+    rows, groups = scored_rows(test, request.cut), _compared(test, settings)
+    drawn = resample(len(rows.members), Bootstrap(), np.random.default_rng(seed))
+    judged = judge(rows, groups, drawn, request.plan.references)
+    numbers = chosen_numbers(rows, groups, drawn, request.plan, metrics_of(asked))
+    validated: dict[tuple[str, str], float] = {}
+    if len(val):
+        validated = _auc_by_group(scored_rows(val, request.cut), _compared(val, settings))
+    sizes = _sizes(rows, groups)
+    references = {name: _largest(sizes, name) for name in groups}
+    references |= dict(request.plan.references)
+    return Tested(replace(judged, numbers=numbers), sizes, validated, references)
+
+
+def _excluded(test: Predictions, settings: AssessSettings) -> tuple[str, ...]:
+    """Return the excluded groups that have test rows, or might have."""
+    groups = groups_in(test, settings.attribute)
+    named = {f"{name}={level}" for name, own in groups.items() for level in own.levels}
+    return tuple(text for text in settings.exclude_group if text in named)
+
+
+def _largest(sizes: Mapping[tuple[str, str], Size], attribute: str) -> str:
+    """Return the level of an attribute with the most rows, the first of several."""
+    levels = [level for name, level in sizes if name == attribute and level != "*"]
+    return max(levels, key=lambda level: sizes[attribute, level].n)
 
 
 def worst_levels(models: Sequence[Tested]) -> dict[str, str]:
@@ -112,6 +137,7 @@ def _evaluate_share(run: Run, cells: Sequence[Cell], settings: AssessSettings) -
         predictions = read_predictions(run.predictions_file(cell.name))
         recipe.models.append(judge_model(predictions, settings, run.head.seed))
         _add_fitted(recipe, run, cell, target)
+    supervised = recipes[SUPERVISED].models[0]  # every cell scores the same rows
     best = _best_by_start(recipes)
     chosen = max(best.values(), key=lambda name: float(np.mean(recipes[name].validated)))
     starts = {name: start_of(settings, recipe.cell) for name, recipe in recipes.items()}
@@ -121,11 +147,17 @@ def _evaluate_share(run: Run, cells: Sequence[Cell], settings: AssessSettings) -
         models={name: tuple(one.judged for one in of.models) for name, of in recipes.items()},
         worst={name: worst_levels(of.models) for name, of in recipes.items()},
         parameters={name: of.tuned for name, of in recipes.items()},
-        sizes=recipes[SUPERVISED].models[0].sizes,  # every cell scores the same rows
+        sizes=supervised.sizes,
         best=best if is_named(settings) and len(best) > 1 else {},
         elsewhere=frozenset(
             name for name, start in starts.items() if start and start.objective is None
         ),
+        picked=tuple(
+            key
+            for key in judged_keys(supervised.judged.numbers, settings)
+            if key[:2] in supervised.sizes
+        ),
+        references=supervised.references,
     )
 
 

@@ -10,13 +10,15 @@ from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run
 from evenhand.jobs.assess.answers import about_seeds, answers, pair_name, verdict_rows
 from evenhand.jobs.assess.claims import RecipeClaims
+from evenhand.jobs.assess.compute import cost_sentence, cost_table
 from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.evidence import evidence, text_of
 from evenhand.jobs.assess.grid import with_share
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
 from evenhand.jobs.assess.starts import starts_of
 from evenhand.jobs.assess.values import Value
-from evenhand.networks.checkpoints import read_model_record
+from evenhand.networks.checkpoints import ModelRecord, read_model_record
+from evenhand.pretraining.collapse import Embeddings
 from evenhand.reporting.page import section_page
 from evenhand.reporting.section import Section, sections_of
 from evenhand.reporting.sections.assessment import Fold, Part, Table, part_section
@@ -49,7 +51,7 @@ def page_of(
         part_section("pretraining", "2. Pre-training", _pretraining(run, settings)),
         part_section("tuning", "3. Fine-tuning", _tuning(run, evaluations, settings)),
         *_numbered(4, sections_of("similarity", alike)),
-        part_section("evaluation", "5. Evaluation", evidence(whole)),
+        part_section("evaluation", "5. Evaluation", evidence(whole, settings)),
     )
     lede = (
         f"{source.path}: {source.label}. {whole.sizes['*', '*'].n:,} test samples, "
@@ -94,8 +96,8 @@ def _remarks(
         f"{settings.target[0]} on validation patients of all cells; "
         "the test patients took no part in that choice. Deviation from "
         "parity is the mean of |1 − ratio| over six ratios (share flagged, error, false discovery, "
-        "false negative, false omission and false positive rate) of each group to the largest "
-        "one, at thresholds from validation."
+        "false negative, false omission and false positive rate) of each group to the reference "
+        f"group, at {_thresholds(settings)}."
     )
     for attribute in evaluation.judged[SUPERVISED].deviation:
         small = [
@@ -111,6 +113,12 @@ def _remarks(
     for group in settings.exclude_group:
         yield f"Group {group}: no part in the comparison, as it was asked for."
     yield from notes
+
+
+def _thresholds(settings: AssessSettings) -> str:
+    if settings.threshold is None:
+        return "thresholds from validation (Youden's index)"
+    return f"the threshold that --threshold {settings.threshold} gives"
 
 
 def _stands_for(evaluation: Evaluation) -> str:
@@ -129,12 +137,15 @@ def _pretraining(run: Run, settings: AssessSettings) -> Part:
     ]
     if not settings.objectives:
         return Part(sentences=tuple(elsewhere))
-    rows = []
+    rows, collapsed = [], list[str]()
     for folder in sorted((run.root / "encoders").iterdir()):
         about = read_model_record(folder)
         losses, kept = about.losses, about.epoch or len(about.losses)
         ends = (f"{losses[0]:.3f}", f"{losses[kept - 1]:.3f}")
-        rows.append((folder.name, str(len(losses)), str(kept), *ends))
+        rows.append((folder.name, str(len(losses)), str(kept), *ends, *_measures(about)))
+        if about.embeddings:
+            embeddings = Embeddings(**dict(about.embeddings))
+            collapsed += embeddings.sentences(f"Encoder {folder.name}")
     sentences = [
         f"{listed(settings.objectives)} on training patients, without their labels; validation "
         "and test patients took no part."
@@ -146,8 +157,16 @@ def _pretraining(run: Run, settings: AssessSettings) -> Part:
             "the lowest."
         )
     title = "Loss on the training patients held out" if patience else "Loss"
-    columns = ("Encoder", "Epochs", "Kept", "Loss of the first", "Of the one kept")
-    return Part(sentences=(*sentences, *elsewhere), tables=(Table(title, columns, tuple(rows)),))
+    ends_of = ("Loss of the first", "Of the one kept")
+    columns = ("Encoder", "Epochs", "Kept", *ends_of, "Spread of embeddings", "Effective rank")
+    sentences += [*elsewhere, *collapsed]
+    return Part(sentences=tuple(sentences), tables=(Table(title, columns, tuple(rows)),))
+
+
+def _measures(about: ModelRecord) -> tuple[str, str]:
+    """Return spread and rank of an encoder's embeddings; earlier versions kept none."""
+    seen = about.embeddings
+    return (f"{seen.spread:.2f}", f"{seen.rank:.1f}") if seen else ("–", "–")
 
 
 def _tuning(run: Run, evaluations: Sequence[Evaluation], settings: AssessSettings) -> Part:
@@ -169,10 +188,17 @@ def _tuning(run: Run, evaluations: Sequence[Evaluation], settings: AssessSetting
             f"All cells have one recipe, one head and {_scales(run, evaluations[0])}. Supervised "
             f"starts from {_started(settings)}, and tunes "
             "everything. So frozen0 differs from it only in what it starts from; the other cells "
-            "also keep some layers frozen.",
+            f"also keep some layers frozen{_gradual(evaluations[0])}.",
+            cost_sentence(run, settings, evaluations[0].share, evaluations[0].chosen),
         ),
-        tables=tuple(tables),
+        tables=(*tables, cost_table(run, settings, evaluations[0].share)),
     )
+
+
+def _gradual(evaluation: Evaluation) -> str:
+    if not any(cell.endswith("gradual") for cell in evaluation.models):
+        return ""
+    return ", and gradual tunes the head first, with one block or stage more in each epoch after it"
 
 
 def _scales(run: Run, evaluation: Evaluation) -> str:

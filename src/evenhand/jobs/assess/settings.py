@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from evenhand.evaluation.settings import ChoiceSettings
 from evenhand.experiments.settings import TrainingSettings
 from evenhand.jobs.pretrain.settings import SSL_NAMES
 from evenhand.networks.registry import SERIES_NAMES
@@ -15,10 +16,13 @@ SUPERVISED, SCRATCH = "supervised", "scratch"
 LABELLED = (SUPERVISED, SCRATCH)
 """Cells that are trained on labels alone: from --weights, and from random weights."""
 OBJECTIVE = "simclr"
-CELLS = ("frozen3", "frozen2", "frozen2fl", "frozen1", "frozen1m", "frozen0", SUPERVISED)
+CELLS = (
+    *("frozen3", "frozen2", "frozen2fl", "frozen1", "frozen1m", "frozen0", "gradual"),
+    SUPERVISED,
+)
 
 
-class AssessSettings(TrainingSettings, WorkerSettings, title="Assessment"):
+class AssessSettings(TrainingSettings, ChoiceSettings, WorkerSettings, title="Assessment"):
     """The grid of fits, and one recipe for all of them."""
 
     backbone: str = Field(
@@ -68,6 +72,11 @@ class AssessSettings(TrainingSettings, WorkerSettings, title="Assessment"):
     label_shares: tuple[float, ...] = Field(
         (1.0,), description="share of the training patients whose labels are used; repeatable"
     )
+    equal_compute: bool = Field(
+        False,
+        description="supervised and scratch train for as many passes of samples as pre-training "
+        "and fine-tuning together, and keep their best epoch",
+    )
     seeds: int = Field(3, gt=0, description="models of each cell, with seeds of their own")
 
     @property
@@ -91,6 +100,16 @@ class AssessSettings(TrainingSettings, WorkerSettings, title="Assessment"):
                 f"name one cell at least besides {' and '.join(LABELLED)}, as in frozen1m"
             )
         return cells
+
+    @field_validator("equal_compute")
+    @classmethod
+    def _has_pretraining(cls, equal: bool, info: ValidationInfo) -> bool:
+        if equal and info.data.get("encoder") and not info.data.get("ssl"):
+            raise ValueError(
+                "what it took to make the encoders of --encoder is not known; name an objective "
+                "with --ssl, or leave --equal-compute out"
+            )
+        return equal
 
     @field_validator("label_shares")
     @classmethod

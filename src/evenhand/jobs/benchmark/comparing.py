@@ -154,7 +154,8 @@ def primary_keys(settings: BenchmarkSettings) -> tuple[Key, ...]:
     metric = target.metric.name
     if target.aggregate == TARGET_OVERALL:
         return (Key(EVERYBODY, EVERYBODY, metric),)
-    return tuple(Key(name, EVERYBODY, metric, target.aggregate) for name in settings.attribute)
+    names = settings.attribute if target.attribute is None else (target.attribute,)
+    return tuple(Key(name, EVERYBODY, metric, target.aggregate) for name in names)
 
 
 def compare(

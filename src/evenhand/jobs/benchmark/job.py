@@ -15,15 +15,18 @@ from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run, begin_run
 from evenhand.experiments.task import Task, seconds_per_fit
 from evenhand.files import write_text
+from evenhand.jobs.benchmark.adding import Addition, find_addition, refuse_other_entries
 from evenhand.jobs.benchmark.analysis import analyse
-from evenhand.jobs.benchmark.entries import SSL, Entry, entries_of
+from evenhand.jobs.benchmark.entries import ERM, SSL, Entry, entries_of
 from evenhand.jobs.benchmark.fitting import Fit, Work, fit_all, fits_of
 from evenhand.jobs.benchmark.folds import Folds, entry_task, fresh_folds, prepared_folds
 from evenhand.jobs.benchmark.page import page_of
 from evenhand.jobs.benchmark.plan import (
+    add_entries,
     all_entries,
     lock_plan,
     plan_of,
+    planned_entries,
     read_plan,
     write_result,
 )
@@ -77,17 +80,25 @@ def benchmark(
     """
     if not settings.attribute:
         raise EvenhandError("fairness is between groups: give an --attribute.")
-    entries = entries_of(settings)
+    addition = None
+    if settings.add:
+        addition = find_addition(settings, out)
+        settings = addition.after
+    elif not overwrite:
+        refuse_other_entries(settings, out)
     folds = prepared_folds(settings)
-    entries, refused = _allowed(settings, folds, entries)
-    fits = list(fits_of(entries, settings))
+    entries, refused = _allowed(settings, folds, entries_of(settings))
     with open_engine(settings) as engine:
-        run = _begin(settings, folds, out, overwrite=overwrite)
+        run = _opened(settings, folds, out, addition, overwrite=overwrite)
         run.note(models=[one.name for one in entries], notes=(*folds.cohort.source.notes, *refused))
-        lock_plan(run, plan_of(settings, entries, folds.fingerprint))
+        if addition is None:
+            lock_plan(run, plan_of(settings, entries, folds.fingerprint))
+        else:
+            _add(run, addition, entries, folds)
         for text in refused:
             say(text)
-        say(_forecast(settings, fits))
+        fits = list(fits_of(entries, settings))
+        say(_forecast(settings, [fit for fit in fits if not fit.predictions(run).exists()]))
         fit_all(Work(settings, folds.fingerprint, Run(run.root.resolve())), fits, engine)
     with run.phase("evaluation"):
         write_benchmark(run, settings)
@@ -97,12 +108,38 @@ def benchmark(
 
 def write_benchmark(run: Run, settings: BenchmarkSettings) -> None:
     """Write numbers, verdicts and page of a run whose fits are finished."""
-    result = analyse(run, all_entries(read_plan(run)), settings)
+    record = read_plan(run)
+    added = {entry.name for entry in all_entries(record)[len(planned_entries(record)) :]}
+    result = analyse(run, all_entries(record), settings, frozenset(added))
     write_result(run, result)
     write_numbers(run, result)
     statements = statements_of(result)
     write_verdicts(run.root / "verdicts.json", [one.verdict for one in statements])
     write_text(run.root / "report.html", page_of(run, result, read_plan(run), statements))
+
+
+def _opened(
+    settings: BenchmarkSettings,
+    folds: Folds,
+    out: Path,
+    addition: Addition | None,
+    *,
+    overwrite: bool,
+) -> Run:
+    """Open the run: a new one, an unfinished one, or one to which entries are added."""
+    if addition is None:
+        return begin(settings, folds, out, overwrite=overwrite)
+    run = begin(addition.before, folds, out, goes_on=True)
+    kept = BenchmarkSettings.model_validate(addition.after.kept())
+    run.note(settings=kept, status="running")
+    return run
+
+
+def _add(run: Run, addition: Addition, entries: Sequence[Entry], folds: Folds) -> None:
+    """See that the plan is still the one that was written, and add what is new beside it."""
+    planned = planned_entries(read_plan(run))
+    lock_plan(run, plan_of(addition.before, planned, folds.fingerprint))
+    add_entries(run, entries)
 
 
 def _allowed(
@@ -168,7 +205,14 @@ def _check_adjustment(settings: BenchmarkSettings, val: Cohort, entry: Entry) ->
     adjusted.scores(inputs, groups)
 
 
-def _begin(settings: BenchmarkSettings, folds: Folds, out: Path, *, overwrite: bool) -> Run:
+def begin(
+    settings: BenchmarkSettings,
+    folds: Folds,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    goes_on: bool = False,
+) -> Run:
     """Open the run directory, and write down the data and the folds."""
     cohort = folds.cohort
     run = begin_run(
@@ -178,6 +222,7 @@ def _begin(settings: BenchmarkSettings, folds: Folds, out: Path, *, overwrite: b
         fingerprint=folds.fingerprint,
         reads=_reads(settings, folds),
         overwrite=overwrite,
+        goes_on=goes_on,
     )
     run.note(source=SourceRecord.of(cohort.source, levels=cohort.levels))
     table = cohort.table[["sample_id", "patient_id"]].assign(fold=pd.Series(folds.place + 1))
@@ -193,17 +238,19 @@ def _reads(settings: BenchmarkSettings, folds: Folds) -> Iterable[Path]:
 
 def _forecast(settings: BenchmarkSettings, fits: Sequence[Fit]) -> str:
     """Say how many fits there will be, and at most how long they take."""
-    one = seconds_per_fit(entry_task(settings, fits[0].entry, fits[0].fold))
+    if not fits:
+        return "Every fit is finished."
+    one = seconds_per_fit(entry_task(settings, Entry(ERM), fits[0].fold))
     trained = [fit for fit in fits if not fit.entry.is_derived]
     count = len(trained) * settings.trials
     minutes = max(1, round(count * one / settings.workers / 60))
     beside = f", {settings.workers} at a time" if settings.workers > 1 else ""
     entries = len({fit.entry for fit in trained})
     return (
-        f"{counted(count, 'fit')} of at most {counted(settings.epochs, 'epoch')}{beside}: "
-        f"{counted(entries, 'trained entry', 'trained entries')} × "
-        f"{counted(settings.folds, 'fold')} × {counted(settings.seeds, 'seed')} × "
-        f"{counted(settings.trials, 'trial')}. At most about {minutes} min; early stops "
+        f"{counted(count, 'fit')} of at most {counted(settings.epochs, 'epoch')}{beside}, of "
+        f"{counted(entries, 'trained entry', 'trained entries')} in "
+        f"{counted(settings.folds, 'fold')} with {counted(settings.seeds, 'seed')} and "
+        f"{counted(settings.trials, 'trial')} each. At most about {minutes} min; early stops "
         "and frozen layers make it less, and jtt a fifth more."
         f"{_beside(fits)}"
     )

@@ -219,11 +219,13 @@ def _selection(selection: Selection | None) -> Iterator[Section]:
 
 def _plan(record: BenchmarkRecord) -> Part:
     entries = listed([entry["name"] for entry in record.plan["entries"]])
+    added = listed([entry["name"] for entry in record.added])
     return Part(
         sentences=(
             f"Written before any test patient was scored, with the hash {record.hash[:16]}: "
             f"entries {entries}; the number that decides, {record.plan['primary']}, of "
             f"{_decisive(record)}; the test: {record.plan['test']}.",
+            *([f"Added later, and so exploratory: {added}."] if record.added else []),
         )
     )
 

@@ -37,6 +37,8 @@ class BenchmarkRecord(BaseModel, frozen=True):
     """What was fixed before any test row was scored."""
     hash: str
     """Of the plan; see `hash_of`."""
+    added: tuple[dict[str, Any], ...] = ()
+    """Entries that came later; they are exploratory."""
     entries: tuple[dict[str, Any], ...] = ()
     """The numbers of each entry."""
     claims: tuple[dict[str, Any], ...] = ()
@@ -115,8 +117,22 @@ def read_plan(run: Run) -> BenchmarkRecord:
 
 
 def all_entries(record: BenchmarkRecord) -> tuple[Entry, ...]:
+    """Return the entries of a plan, and those that were added later."""
+    return (*planned_entries(record), *(Entry(**entry) for entry in record.added))
+
+
+def planned_entries(record: BenchmarkRecord) -> tuple[Entry, ...]:
     """Return the entries of a plan."""
     return tuple(Entry(**entry) for entry in record.plan["entries"])
+
+
+def add_entries(run: Run, entries: Sequence[Entry]) -> None:
+    """Write down entries that are not in the plan of a run."""
+    record = read_plan(run)
+    present = {entry.name for entry in all_entries(record)}
+    new = [asdict(entry) for entry in entries if entry.name not in present]
+    values = record.model_copy(update={"added": (*record.added, *new)})
+    write_json(run.root / FILE, values.model_dump(mode="json", by_alias=True))
 
 
 def write_result(run: Run, result: Result) -> None:
@@ -128,6 +144,7 @@ def write_result(run: Run, result: Result) -> None:
             "schema": SCHEMA,
             "plan": record.plan,
             "hash": record.hash,
+            "added": list(record.added),
             "entries": [_entry(result, name) for name in result.values],
             "claims": [_row(one) for one in _claims(result)],
         },

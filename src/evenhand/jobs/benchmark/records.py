@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from evenhand.evaluation.metrics_file import write_metrics
 from evenhand.experiments.runs import Run
 from evenhand.jobs.benchmark.comparing import Result
 from evenhand.jobs.benchmark.entries import ERM
@@ -32,7 +31,7 @@ def write_numbers(run: Run, result: Result) -> None:
         for name, numbers in result.values.items()
         for key, values in numbers.items()
     ]
-    write_metrics(run.root / "metrics.json", [*rows, *_differences(result)])
+    run.write_metrics([*rows, *_differences(result)])
 
 
 def _value(result: Result, name: str, key: Key, values: Floats) -> MetricRow:

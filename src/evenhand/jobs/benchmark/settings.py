@@ -14,6 +14,8 @@ from evenhand.workers import WorkerSettings
 class BenchmarkSettings(TrainingSettings, WorkerSettings, title="Benchmark"):
     """The entries that compete, and the one recipe of all of them."""
 
+    machine = frozenset({"add"})
+
     target: tuple[str, ...] = Field(
         ("auc_worst",),
         min_length=1,
@@ -52,7 +54,8 @@ class BenchmarkSettings(TrainingSettings, WorkerSettings, title="Benchmark"):
     primary: str = Field(
         "auc_worst",
         description="the number that decides: auc, auc_worst, auc_gap, equalized_odds_difference "
-        "or brier; written into the plan before anything is fitted",
+        "or brier, across groups of every --attribute, or of one (auc_gap:age); written into the "
+        "plan before anything is fitted",
     )
     decides: Literal["every", "chosen"] = Field(
         "every",
@@ -63,8 +66,16 @@ class BenchmarkSettings(TrainingSettings, WorkerSettings, title="Benchmark"):
     seeds: int = Field(
         2,
         gt=0,
-        description="models of each entry in each fold, with seeds of their own; with one, claims "
-        "are about these models only",
+        description="models of each entry in each fold, with seeds of their own; a claim about "
+        "methods needs two",
+    )
+    these_models: bool = Field(
+        False, description="with --seeds 1: claim something about these models only"
+    )
+    add: bool = Field(
+        False,
+        description="add the entries that are new in this command to the run in --out: they are "
+        "exploratory, and the plan stays as it is",
     )
     trials: int = Field(
         3,
@@ -88,10 +99,27 @@ class BenchmarkSettings(TrainingSettings, WorkerSettings, title="Benchmark"):
                 "name one --method, --strategy, --start or --pruning at least; erm is compared "
                 "with it"
             )
-        if self.primary not in PRIMARY:
+        if self.these_models != (self.seeds == 1):
+            raise ValueError(
+                f"--seeds {self.seeds}: with one seed nothing can be said of methods, as another "
+                "seed may change the winner. Give --seeds 2, or --seeds 1 with --these-models"
+            )
+        name, _, attribute = self.primary.partition(":")
+        if name not in PRIMARY:
             raise ValueError(f"--primary {self.primary}: it is one of {', '.join(PRIMARY)}")
+        if attribute and (name in OVERALL or attribute not in self.attribute):
+            raise ValueError(
+                f"--primary {self.primary}: {name} across the groups of one --attribute is meant, "
+                f"and there are: {', '.join(self.attribute) if name not in OVERALL else 'none'}"
+            )
         return self
 
 
+ENTRIES = ("method", "strategy", "start", "pruning")
+"""Settings that name entries."""
+
 PRIMARY = ("auc", "auc_worst", "auc_gap", "equalized_odds_difference", "brier")
 """Numbers that may decide."""
+
+OVERALL = ("auc", "brier")
+"""Those of them that are of everybody."""

@@ -29,6 +29,7 @@ from evenhand.networks.checkpoints import load_model
 from evenhand.networks.model import Model
 from evenhand.runs import run_scope
 from evenhand.tables.attributes import parts_of
+from evenhand.tables.columns import PAIR
 from evenhand.tables.predictions import Predictions, read_predictions
 from evenhand.tables.settings import ValueSettings
 from evenhand.training.device import make_accelerator
@@ -106,6 +107,9 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
     )
     loop = LoopSettings(device=settings.device, precision=settings.precision)
     predictions = _scores(model, cohort, adjustment, make_accelerator(loop))
+    if data.pairs is not None:
+        shared = predictions.table["sample_id"].map(data.pairs).fillna("")
+        predictions = replace(predictions, table=predictions.table.assign(**{PAIR: shared}))
     if data.unlabelled:
         return write_scores(run, name, predictions, cut)
     return write_audit(run, {name: predictions}, chosen=name)
