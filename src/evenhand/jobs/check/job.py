@@ -30,7 +30,7 @@ from evenhand.jobs.check.material import (
     provenance_findings,
     unreadable_finding,
 )
-from evenhand.jobs.check.outcomes import base_rate_findings, power_findings
+from evenhand.jobs.check.outcomes import base_rate_findings, power_findings, request_findings
 from evenhand.jobs.check.settings import CheckSettings
 from evenhand.jobs.keywords import with_keywords
 from evenhand.networks.inputs import RGB, ImageForm, Images
@@ -161,6 +161,7 @@ def _findings(
     yield from size_findings(counts, settings)
     yield from base_rate_findings(splits, attributes, settings)
     yield from power_findings(splits, attributes, settings)
+    yield from request_findings(splits, attributes, settings)
     yield modality_finding(splits.train, about.about, settings)
     yield unreadable_finding(splits, settings)
     yield leakage_finding(splits)
