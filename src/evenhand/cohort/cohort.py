@@ -11,13 +11,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.errors import EvenhandError, pick, some
+from evenhand.networks.inputs import Images
 from evenhand.tables.attributes import UNKNOWN, Attribute, group_of, parts_of
 from evenhand.tables.classes import ask_positive
 
 Image = NDArray[np.uint8]
 Values = NDArray[np.float32]
 Sample = Image | Values
-"""An image ``(H, W, 3)``, or a series ``(T, C)`` with NaN where nothing was observed."""
+"""An image ``(H, W, C)``, or a series ``(T, C)`` with NaN where nothing was observed."""
 
 
 class Read(Protocol):
@@ -36,20 +37,45 @@ class Read(Protocol):
             The file behind the sample is damaged, or in a form that cannot be read faithfully.
         """
 
-    def resized(self, size: int | None) -> Read:
+    def resized(self, images: Images | None) -> Read:
         """Return the way to read the same samples, all in one shape.
 
-        Images become ``(size, size, 3)``, by default of 224 pixels.
+        Images become ``(height, width, channels)``; by default ``(224, 224, 3)``.
+
+        Parameters
+        ----------
+        images
+            A number is the side of squares of three channels; anything else comes as an
+            `evenhand.networks.inputs.ImageForm`.
 
         Raises
         ------
         EvenhandError
-            A size is given, and the samples are series, which have none.
+            A form is given, and the samples are series, which have none.
         """
 
 
 class UnreadableError(EvenhandError):
     """A sample whose file cannot be read."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a sample store holds.
+
+    Parameters
+    ----------
+    dtype
+        Of the numbers: "uint8" of images, "float32" of series.
+    shape
+        Of a sample: height, width and channels, or steps and channels.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.dtype}, {' x '.join(map(str, self.shape))}"
 
 
 @dataclass(frozen=True)
@@ -76,6 +102,8 @@ class Source:
         What is wrong with each sample that could not be read and was left out.
     notes
         What else must be known of the data, in sentences.
+    stored
+        What its sample store holds; None before there is one.
     """
 
     reader: str
@@ -87,6 +115,7 @@ class Source:
     window: tuple[float, float] | None = None
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    stored: Stored | None = None
 
     @property
     def facts(self) -> dict[str, Any]:

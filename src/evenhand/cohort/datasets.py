@@ -14,7 +14,8 @@ import pandas as pd
 import PIL.Image
 
 from evenhand.cohort.cohort import Cohort, Image, UnreadableError
-from evenhand.cohort.images.decoding import IMAGE_SIZE, squash
+from evenhand.cohort.images.arrays import channels_last
+from evenhand.cohort.images.decoding import IMAGE_SIZE, MODES, Picture, fitted
 from evenhand.cohort.readers.table import Samples, settled_cohort
 from evenhand.cohort.registry import (
     READERS,
@@ -25,6 +26,7 @@ from evenhand.cohort.registry import (
 )
 from evenhand.cohort.settings import DataSettings
 from evenhand.errors import EvenhandError
+from evenhand.networks.inputs import RGB, ImageForm, Images
 from evenhand.tables.settings import ClassSettings
 
 READER = "dataset"
@@ -51,12 +53,12 @@ class DatasetImages:
     image
         From an item to its image.
     size
-        Side of the square that each image is squashed to; None leaves it as it is.
+        What each image is squashed to; None leaves it as it is, of three channels.
     """
 
     dataset: Any
     image: Callable[[Any], Any]
-    size: int | None = None
+    size: Images | None = None
     lock: Lock = field(default_factory=Lock)
 
     @property
@@ -65,18 +67,23 @@ class DatasetImages:
         return tuple(map(str, range(len(self.dataset))))
 
     def __call__(self, sample_id: str) -> Image:
-        """Return one image, ``(H, W, 3)``."""
+        """Return one image, ``(H, W, C)``."""
         try:
             with self.lock:
                 item = self.image(self.dataset[int(sample_id)])
-            picture = as_picture(item)
+            return self._fitted(item)
         except (EvenhandError, OSError, ValueError) as error:
             raise UnreadableError(f"item {sample_id} of the dataset: {error}") from error
-        return np.asarray(picture) if self.size is None else squash(picture, self.size)
 
-    def resized(self, size: int | None) -> DatasetImages:
-        """Return the way to read the same images as ``(size, size, 3)``."""
-        return replace(self, size=size or IMAGE_SIZE)
+    def _fitted(self, item: Any) -> Image:
+        """Return an image as it is asked for; as it is, with all of its channels, by default."""
+        if self.size is None:
+            return np.asarray(as_picture(item, None))
+        return fitted(as_picture(item, ImageForm.of(self.size).channels), self.size)
+
+    def resized(self, images: Images | None) -> DatasetImages:
+        """Return the way to read the same images as ``(height, width, channels)``."""
+        return replace(self, size=images or IMAGE_SIZE)
 
 
 def dataset_cohort(
@@ -140,14 +147,16 @@ def first_image(item: Any) -> Any:
     return item[0] if isinstance(item, tuple | list) else item
 
 
-def as_picture(image: Any) -> PIL.Image.Image:
-    """Return an image as people hold it as an RGB picture.
+def as_picture(image: Any, channels: int | None = RGB) -> Picture:
+    """Return an image as people hold it as an RGB picture, or as an array of more channels.
 
     Parameters
     ----------
     image
-        A PIL image; ``(H, W)``, ``(H, W, 1 or 3)``, or a tensor ``(1 or 3, H, W)``, of uint8, or
-        of floats from 0 to 1.
+        A PIL image; ``(H, W)``, ``(H, W, C)``, or a tensor ``(C, H, W)``, of uint8, or of floats
+        from 0 to 1.
+    channels
+        C may be 1, 3 or so many; None: whatever it is, the shorter of both ends.
 
     Raises
     ------
@@ -162,16 +171,16 @@ def as_picture(image: Any) -> PIL.Image.Image:
     if isinstance(image, PIL.Image.Image):
         return image.convert("RGB")
     array = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
-    if array.ndim == 3 and array.shape[0] in (1, 3) and array.shape[2] not in (1, 3):
-        array = array.transpose(1, 2, 0)
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[..., 0]
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
-        raise EvenhandError(
-            f"{array.shape} is no image: give (H, W), (H, W, 3), (3, H, W) or a PIL image. Series "
-            "are read from tables (--series-column)."
-        )
-    return PIL.Image.fromarray(_bytes(array)).convert("RGB")
+    if channels is None:
+        ends = (array.shape[0], array.shape[-1]) if array.ndim == 3 else (RGB,)
+        channels = RGB if RGB in ends else min(ends)
+    try:
+        rows = _bytes(channels_last(array, channels))
+    except ValueError as error:
+        raise EvenhandError(f"{array.shape} is no image: {error}.") from None
+    if rows.shape[2] not in MODES:
+        return rows
+    return PIL.Image.fromarray(rows[..., 0] if rows.shape[2] == 1 else rows).convert("RGB")
 
 
 def _bytes(array: np.ndarray[Any, Any]) -> Image:

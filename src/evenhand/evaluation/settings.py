@@ -108,6 +108,13 @@ class MeasureSettings(ChoiceSettings, title="Measurement"):
         (), description='group that comparisons leave out: "age=under 20"; repeatable'
     )
     minimum: int = Field(0, ge=0, description="samples that a group needs for any claim about it")
+    intersections: int = Field(
+        1,
+        ge=1,
+        le=3,
+        description="look at all intersections of so many attributes at most, too, corrected "
+        "together: 2 adds sex*age, 3 adds sex*age*site",
+    )
     condition: str | None = Field(
         None, description="a third variable: compare the groups within each of its levels, too"
     )

@@ -33,7 +33,7 @@ from evenhand.metrics.target_names import find_target
 from evenhand.metrics.targets import Target
 from evenhand.networks.augment import find_augmentation
 from evenhand.networks.checkpoints import save_model
-from evenhand.networks.inputs import SeriesInputs
+from evenhand.networks.inputs import Images, SeriesInputs
 from evenhand.networks.model import Model, build_model
 from evenhand.tables.attributes import group_of
 from evenhand.tables.predictions import write_predictions
@@ -55,7 +55,7 @@ class Task:
     targets: tuple[Target, ...]
     groups: dict[str, Groups]  # of the validation rows
     excluded: dict[str, set[str]]
-    inputs: int | SeriesInputs
+    inputs: Images | SeriesInputs
     mitigation: Mitigation
     activations: ActivationCache | None = None  # of frozen layers, shared by all fits
     _built: dict[int, Model] = field(default_factory=dict, init=False)  # the last, by its seed
@@ -118,7 +118,7 @@ def make_task(settings: TrainingSettings, label_share: float = 1.0) -> Task:
         another kind.
     """
     searched_targets(settings)  # before the data are prepared, which takes long
-    splits = prepare_splits(settings, settings.image_size, np.random.default_rng(settings.seed))
+    splits = prepare_splits(settings, settings.images, np.random.default_rng(settings.seed))
     return task_on(settings, splits, label_share)
 
 

@@ -30,7 +30,7 @@ from evenhand.jobs.assess.settings import AssessSettings
 from evenhand.jobs.assess.starts import starts_of
 from evenhand.jobs.assess.values import Size
 from evenhand.jobs.check.job import measure_requirements
-from evenhand.jobs.pretrain.training import Curve
+from evenhand.jobs.pretrain.curve import Curve
 from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.masks.masks import full_mask
 from evenhand.metrics import holm
@@ -218,7 +218,7 @@ def start(run, tmp_path, monkeypatch):
     """The weights that a cell of seed 1 starts from, and those that pre-training starts from."""
 
     def of(strategy, **settings):
-        unchanged = lambda model, *_: (model, Curve([1.0]))  # noqa: E731
+        unchanged = lambda model, *_: (model, Curve([1.0], [], [0.5], [2.0], [0.5, 3.0]))  # noqa: E731
         monkeypatch.setattr("evenhand.jobs.assess.grid.train_encoder", unchanged)
         settings = AssessSettings(data=DATA, attribute=("group",), cache=tmp_path, **settings)
         task, empty, cell = make_task(settings), Run(tmp_path / strategy), Cell(strategy, 1.0, 1)

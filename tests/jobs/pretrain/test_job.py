@@ -88,10 +88,10 @@ def test_held_out_patients_tell_when_to_stop_and_which_epoch_to_keep(cohort, mon
 
     def watched(learning, *others):
         after.append({k: v.clone() for k, v in learning.model.backbone.state_dict().items()})
-        return judged(learning, *others)
+        return judge(learning, *others)
 
-    judged = training._judged
-    monkeypatch.setattr(training, "_judged", watched)
+    judge = training._Learning._judge
+    monkeypatch.setattr(training._Learning, "_judge", watched)
     kept, curve = encoded(
         cohort, settings=FEW.model_copy(update={"epochs": 30, "lr": 3e-2, "patience": 2})
     )
@@ -142,9 +142,9 @@ def test_patients_of_validation_and_test_do_not_reach_it(run, cache, monkeypatch
     read: set[str] = set()
     from evenhand.jobs.pretrain import job
 
-    def watched(model, train, settings, seed):
+    def watched(model, train, *others):
         read.update(train.table["patient_id"])
-        return train_encoder(model, train, settings, seed)
+        return train_encoder(model, train, *others)
 
     monkeypatch.setattr(job, "train_encoder", watched)
     words = ("--attribute", "group", "--epochs", 1, "--device", "cpu", "--cache", cache)

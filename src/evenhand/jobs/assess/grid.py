@@ -13,13 +13,14 @@ from evenhand.experiments.task import Task, keep, train, with_label_share
 from evenhand.jobs.assess.cost import Cost, cost_of, epoch_passes, equal_epochs
 from evenhand.jobs.assess.settings import LABELLED, SUPERVISED, AssessSettings
 from evenhand.jobs.assess.starts import Start, is_named, starts_of
+from evenhand.jobs.pretrain.curve import Curve
 from evenhand.jobs.pretrain.settings import ContrastSettings
-from evenhand.jobs.pretrain.training import HELD_OUT, Curve, train_encoder
+from evenhand.jobs.pretrain.training import HELD_OUT, forget_state, train_encoder
 from evenhand.masks.masks import Schedule
 from evenhand.masks.strategies import find_strategy
 from evenhand.networks.backbones import inherit_scale
 from evenhand.networks.checkpoints import save_model
-from evenhand.networks.inputs import SeriesInputs
+from evenhand.networks.inputs import Images, SeriesInputs
 from evenhand.networks.model import Head, Model, build_model
 from evenhand.pretraining.learners import Encoder
 from evenhand.pretraining.registry import SSL_OBJECTIVES
@@ -145,10 +146,11 @@ def pretrained(task: Task, settings: AssessSettings, run: Run, start: Start, see
             precision=settings.precision,
         )
         begun = time.monotonic()
-        model, curve = train_encoder(model, task.splits.train, contrast, seed)
+        model, curve = train_encoder(model, task.splits.train, contrast, seed, folder)
         cost = _pretraining_cost(curve, len(task.splits.train), time.monotonic() - begun)
-        facts = {"epoch": curve.best, "losses": curve.judged, "cost": cost.model_dump()}
+        facts = {**curve.facts, "losses": curve.judged, "cost": cost.model_dump()}
         save_model(folder, model, ssl=start.objective, **facts)
+        forget_state(folder)
     return weights
 
 
@@ -217,7 +219,7 @@ def _built(
     return build_model(settings.backbone, weights, inputs, classes, seed, head)
 
 
-def common_inputs(task: Task, settings: AssessSettings) -> int | SeriesInputs:
+def common_inputs(task: Task, settings: AssessSettings) -> Images | SeriesInputs:
     """Return what all arms take in: series in the scale that the encoders were learnt in.
 
     Where encoders bring scales that differ, each keeps its own, and the other arms have that of

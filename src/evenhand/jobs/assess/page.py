@@ -17,7 +17,8 @@ from evenhand.jobs.assess.grid import with_share
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
 from evenhand.jobs.assess.starts import starts_of
 from evenhand.jobs.assess.values import Value
-from evenhand.networks.checkpoints import read_model_record
+from evenhand.networks.checkpoints import ModelRecord, read_model_record
+from evenhand.pretraining.collapse import Embeddings
 from evenhand.reporting.page import section_page
 from evenhand.reporting.section import Section, sections_of
 from evenhand.reporting.sections.assessment import Fold, Part, Table, part_section
@@ -136,12 +137,15 @@ def _pretraining(run: Run, settings: AssessSettings) -> Part:
     ]
     if not settings.objectives:
         return Part(sentences=tuple(elsewhere))
-    rows = []
+    rows, collapsed = [], list[str]()
     for folder in sorted((run.root / "encoders").iterdir()):
         about = read_model_record(folder)
         losses, kept = about.losses, about.epoch or len(about.losses)
         ends = (f"{losses[0]:.3f}", f"{losses[kept - 1]:.3f}")
-        rows.append((folder.name, str(len(losses)), str(kept), *ends))
+        rows.append((folder.name, str(len(losses)), str(kept), *ends, *_measures(about)))
+        if about.embeddings:
+            embeddings = Embeddings(**dict(about.embeddings))
+            collapsed += embeddings.sentences(f"Encoder {folder.name}")
     sentences = [
         f"{listed(settings.objectives)} on training patients, without their labels; validation "
         "and test patients took no part."
@@ -153,8 +157,16 @@ def _pretraining(run: Run, settings: AssessSettings) -> Part:
             "the lowest."
         )
     title = "Loss on the training patients held out" if patience else "Loss"
-    columns = ("Encoder", "Epochs", "Kept", "Loss of the first", "Of the one kept")
-    return Part(sentences=(*sentences, *elsewhere), tables=(Table(title, columns, tuple(rows)),))
+    ends_of = ("Loss of the first", "Of the one kept")
+    columns = ("Encoder", "Epochs", "Kept", *ends_of, "Spread of embeddings", "Effective rank")
+    sentences += [*elsewhere, *collapsed]
+    return Part(sentences=tuple(sentences), tables=(Table(title, columns, tuple(rows)),))
+
+
+def _measures(about: ModelRecord) -> tuple[str, str]:
+    """Return spread and rank of an encoder's embeddings; earlier versions kept none."""
+    seen = about.embeddings
+    return (f"{seen.spread:.2f}", f"{seen.rank:.1f}") if seen else ("–", "–")
 
 
 def _tuning(run: Run, evaluations: Sequence[Evaluation], settings: AssessSettings) -> Part:

@@ -62,7 +62,7 @@ def prepared_folds(settings: BenchmarkSettings) -> Folds:
         Whatever the data refuse; they have more than two classes.
     """
     rng = np.random.default_rng(settings.seed)
-    cohort = prepare_cohort(settings, settings.image_size, rng)
+    cohort = prepare_cohort(settings, settings.images, rng)
     check_usable(cohort, settings.attribute)
     if len(cohort.classes) != 2:
         raise EvenhandError("the benchmark is for two classes; name another --label.")

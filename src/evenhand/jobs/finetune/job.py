@@ -25,7 +25,7 @@ from evenhand.networks.checkpoints import load_model
 from evenhand.runs import run_scope
 from evenhand.tables.predictions import read_predictions
 from evenhand.training.device import make_accelerator
-from evenhand.training.inputs import silent_channels
+from evenhand.training.inputs import input_notes
 
 START = "before training"
 """The model with the weights that training starts from, among the probed ones."""
@@ -153,7 +153,7 @@ def begin(
     run.note(
         models=models,
         source=SourceRecord.of(source, levels=task.splits.train.levels),
-        notes=[*source.notes, *silent_channels(task.inputs)],
+        notes=[*source.notes, *input_notes(task.inputs, settings.weights)],
     )
     write_splits(run.root / "splits.csv", task.splits)
     write_seen(run, settings.weights, *encoders)

@@ -14,13 +14,18 @@ from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run, begin_run
 from evenhand.jobs.keywords import with_keywords
 from evenhand.jobs.pretrain.settings import PretrainSettings
-from evenhand.jobs.pretrain.training import make_learner, patience_of, train_encoder
+from evenhand.jobs.pretrain.training import (
+    forget_state,
+    make_learner,
+    patience_of,
+    train_encoder,
+)
 from evenhand.networks.checkpoints import save_model
 from evenhand.networks.model import build_model
 from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.runs import run_scope
 from evenhand.spreadsheets import write_csv
-from evenhand.training.inputs import model_inputs, silent_channels
+from evenhand.training.inputs import input_notes, model_inputs
 
 ENCODER = "encoder"
 
@@ -39,7 +44,7 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
         Data, network, method and training.
     out
         The run directory; ``--weights`` of other jobs takes it. An unfinished run of the same
-        settings in it begins again.
+        settings in it goes on from the last state that it saved.
     overwrite
         Whether another or a finished run in ``out`` may be replaced.
 
@@ -49,7 +54,7 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
         Whatever is wrong with the input; nothing is written to ``out`` then.
     """
     SSL_OBJECTIVES.find(settings.ssl)
-    splits = prepare_splits(settings, settings.image_size, np.random.default_rng(settings.seed))
+    splits = prepare_splits(settings, settings.images, np.random.default_rng(settings.seed))
     refuse_leak(splits, settings.weights)
     inputs, source = model_inputs(splits.train), splits.train.source
     model = build_model(
@@ -66,20 +71,26 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
     )
     run.note(
         source=SourceRecord.of(source),
-        notes=[*source.notes, *silent_channels(inputs), *_no_early_stop(settings)],
+        notes=[
+            *source.notes,
+            *input_notes(inputs, settings.weights),
+            *_no_early_stop(settings),
+        ],
     )
     write_splits(run.root / "splits.csv", splits)
     write_seen(run, settings.weights)
     with run.phase("training"):
-        model, curve = train_encoder(model, splits.train, settings, settings.seed)
+        model, curve = train_encoder(model, splits.train, settings, settings.seed, run.root)
     write_csv(run.root / "curve.csv", curve.table())
     save_model(
         run.folder(ENCODER),
         model,
         ssl=settings.ssl,
-        epoch=curve.best,
         loss=curve.judged[curve.best - 1],
+        **curve.facts,
     )
+    forget_state(run.root)
+    run.note(notes=[*run.record.notes, *curve.kept.sentences(f"The encoder ({settings.ssl})")])
     run.finish(chosen=ENCODER)
     return run
 
