@@ -20,7 +20,7 @@ from evenhand.experiments.settings import TargetSettings
 from evenhand.files import checked, read_object, write_json, write_text
 from evenhand.jobs.adjust.adjustment import adjustments_of, judged_metrics
 from evenhand.jobs.adjust.page import adjustment_part, promise_verdicts
-from evenhand.jobs.probing import read_probe
+from evenhand.jobs.probe_file import read_probe
 from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.metrics import (
     Measured,
