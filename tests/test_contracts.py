@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from tests.data import tiny
 
@@ -27,6 +28,11 @@ class TestMethods(testing.MethodContract):
     @pytest.fixture(autouse=True, params=sorted({*methods("training")} - {"jtt"}))
     def named(self, request):
         self.name = request.param
+
+
+class TestJustTrainTwice(testing.MethodContract):
+    name = "jtt"
+    settings = {"wrong": np.arange(40) % 3 == 0}  # noqa: RUF012
 
 
 class TestStrategies(testing.StrategyContract):

@@ -212,7 +212,9 @@ def _argument(name: str, field: FieldInfo) -> inspect.Parameter:
 def _flag(name: str, field: FieldInfo, heading: str) -> inspect.Parameter:
     kind = field.annotation
     text = f"{field.description}{_default(field)}"
-    more: dict[str, Any] = {"metavar": _metavar(kind), "rich_help_panel": heading}
+    own = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    metavar = str(own["metavar"]) if "metavar" in own else _metavar(kind)
+    more: dict[str, Any] = {"metavar": metavar, "rich_help_panel": heading}
     if name == "imports":
         more |= {"is_eager": True, "callback": import_given, "metavar": "MODULE"}
     return flag(name, _parsed_as(kind) | None, None, text, **more)
@@ -241,9 +243,9 @@ def _parsed_as(kind: Any) -> Any:
     """Return what the parser makes of a setting: a switch or text, which the settings check."""
     if kind is bool:
         return bool
-    pairs = [part for part in get_args(kind) if get_origin(part) is tuple]
-    if NoneType in get_args(kind) and pairs:
-        kind = pairs[0]
+    kinds = [part for part in get_args(kind) if part is not NoneType]
+    if NoneType in get_args(kind) and len(kinds) == 1 and get_origin(kinds[0]) is tuple:
+        kind = kinds[0]
     if get_origin(kind) is not tuple:
         return str
     parts = get_args(kind)

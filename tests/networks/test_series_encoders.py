@@ -269,7 +269,7 @@ def test_a_name_of_an_encoder_is_taken():
         register_backbone("gru", lambda: nn.Identity())
 
 
-@pytest.mark.parametrize("name", ["conv1d", "patch_transformer"])
+@every_encoder
 def test_squared_gradients_by_sample_are_those_of_autograd(name):
     model = model_of(name)
     check_squares(model, series_with_gaps(2), prunable(model, ("conv", "linear", "head", "bias")))

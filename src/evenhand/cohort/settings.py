@@ -52,6 +52,12 @@ class DataSettings(ClassSettings, ImportSettings, title="Data"):
     series_variable: tuple[str, ...] = Field(
         (), description="variable of the long table (default: all that it has); repeatable"
     )
+    static: tuple[str, ...] = Field(
+        (),
+        description="what is known of a patient from the start, for encoders of series to read in "
+        "the first step: a numeric column of the table of samples, or a name of the reader's "
+        "(physionet2012: age, sex, height, icu); repeatable",
+    )
     bins: tuple[str, ...] = Field(
         (),
         description="bins of a numeric attribute: age=60 (60 is in the upper one), 'age<=60' (in "

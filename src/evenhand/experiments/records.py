@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_core import to_jsonable_python
 
-from evenhand.cohort.cohort import Source
+from evenhand.cohort.cohort import Source, Stored
 from evenhand.cohort.settings import DataSettings
 from evenhand.errors import EvenhandError
 from evenhand.evaluation.rows import Cut
@@ -51,6 +51,7 @@ class SourceRecord(_Part):
     slices: int | None = None
     window: tuple[float, float] | None = None
     left_out: tuple[str, ...] = ()
+    stored: Stored | None = None
     levels: dict[str, tuple[str, ...]] = {}
 
     @classmethod

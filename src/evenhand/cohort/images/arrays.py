@@ -18,12 +18,13 @@ from evenhand.cohort.cohort import Image
 from evenhand.cohort.images.bounds import admit
 from evenhand.cohort.images.planes import Part, Range, damage, grey, in_8_bits
 from evenhand.errors import some
+from evenhand.networks.inputs import RGB
+from evenhand.networks.settings import MAX_CHANNELS
 
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-CHANNELS = (1, 3)
 _WORKING = 12  # bytes for each value that is scaled, beside the array itself
 _PER_PIXEL = 4  # bytes of a pixel that is held, as `admit` counts them
 
@@ -93,8 +94,15 @@ def array_form(path: Path, part: Part) -> ArrayForm:
         return _form_in(arrays, _named(list(arrays.files), part))
 
 
-def channels_last(array: NDArray[Any]) -> NDArray[Any]:
-    """Return an array ``(H, W)``, ``(H, W, 1 or 3)`` or ``(1 or 3, H, W)`` as ``(H, W, C)``.
+def channels_last(array: NDArray[Any], channels: int = RGB) -> NDArray[Any]:
+    """Return an array ``(H, W)``, ``(H, W, C)`` or ``(C, H, W)`` as ``(H, W, C)``.
+
+    Parameters
+    ----------
+    array
+        C is ``channels``, 1 or 3; where both ends could be it, the last is.
+    channels
+        How many are asked for.
 
     Raises
     ------
@@ -103,18 +111,28 @@ def channels_last(array: NDArray[Any]) -> NDArray[Any]:
 
     Examples
     --------
-    >>> channels_last(np.zeros((3, 8, 6))).shape
-    (8, 6, 3)
+    >>> channels_last(np.zeros((3, 8, 6))).shape, channels_last(np.zeros((8, 6, 5)), 5).shape
+    ((8, 6, 3), (8, 6, 5))
     """
     if array.ndim == 2 and array.size:
         return array[..., None]
-    if array.ndim == 3 and array.size and array.shape[2] in CHANNELS:
-        return array
-    if array.ndim == 3 and array.size and array.shape[0] in CHANNELS:
-        return array.transpose(1, 2, 0)
-    raise ValueError(
-        f"its array has the shape {array.shape}; a picture is (H, W), (H, W, C) or (C, H, W), of 1 "
-        "or 3 channels C"
+    if array.ndim == 3 and array.size:
+        for known in dict.fromkeys((channels, 1, RGB)):
+            if array.shape[2] == known:
+                return array
+            if array.shape[0] == known:
+                return array.transpose(1, 2, 0)
+    raise ValueError(_no_picture(array.shape, channels))
+
+
+def _no_picture(shape: tuple[int, ...], channels: int) -> str:
+    fewest = min((axis for axis in (shape[0], shape[-1]) if axis), default=0) if shape else 0
+    advice = ""
+    if len(shape) == 3 and 0 < fewest <= MAX_CHANNELS:
+        advice = f". Give --channels {fewest} if those are channels, of all of the images"
+    return (
+        f"its array has the shape {shape}; a picture is (H, W), (H, W, C) or (C, H, W) of "
+        f"C = {channels} channel{'s' * (channels != 1)}{advice}"
     )
 
 

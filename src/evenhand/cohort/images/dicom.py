@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from evenhand.cohort.images.bounds import admit
 from evenhand.cohort.images.planes import WHOLE, Part, Range, damage, grey, in_8_bits
 from evenhand.errors import import_extra, some
+from evenhand.networks.inputs import Images
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _HELD = 4  # times a picture's pixels, at four bytes each, that decoding holds
@@ -31,7 +32,7 @@ _DECODERS = {
 
 
 def open_dicom(
-    path: Path, size: int | None, window: Range | None = None, frame: Part = WHOLE
+    path: Path, size: Images | None, window: Range | None = None, frame: Part = WHOLE
 ) -> PIL.Image.Image:
     """Open a picture of a DICOM file: grey through a window, colours as they are.
 
@@ -63,11 +64,10 @@ def open_dicom(
         if span is None:  # only a table says how its values are to be shown
             return _by_table(pydicom, header, pixels)
         pixels = pixels.astype(np.float32)
-        pixels = pixels * _number(header, "RescaleSlope", 1) + _number(
-            header, "RescaleIntercept", 0
-        )
+        pixels *= _number(header, "RescaleSlope", 1)
+        pixels += _number(header, "RescaleIntercept", 0)
     if kind == "MONOCHROME1":
-        return grey(-pixels, -span[1], -span[0])
+        return grey(np.negative(pixels, out=pixels), -span[1], -span[0])
     return grey(pixels, *span)
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
 from numpy.typing import NDArray
 
+from evenhand.cohort.cohort import Image
 from evenhand.cohort.images.arrays import (
     array_form,
     array_in_8_bits,
@@ -18,10 +18,18 @@ from evenhand.cohort.images.arrays import (
     read_npy,
     read_npz,
 )
-from evenhand.cohort.images.decoding import ImageFiles, any_deep, open_picture
+from evenhand.cohort.images.decoding import (
+    MODES,
+    ImageFiles,
+    Picture,
+    any_deep,
+    open_pages,
+    open_picture,
+)
 from evenhand.cohort.images.dicom import open_dicom, open_dicom_series, shown_how
 from evenhand.cohort.images.planes import WHOLE, Part, Range
 from evenhand.cohort.images.volumes import open_nifti
+from evenhand.networks.inputs import RGB, ImageForm, Images
 
 _START = 352  # bytes of a file that its kind is told by
 _NIFTI = (".nii", ".nii.gz", ".img", ".img.gz", ".hdr")
@@ -77,7 +85,7 @@ class Kind:
 
     name: str
     is_it: Callable[[Path, bytes], bool]
-    open: Callable[[Path, Part, int | None, Decoding], PIL.Image.Image]
+    open: Callable[[Path, Part, Images | None, Decoding], Picture]
     takes: Mapping[str, Callable[[Path, Part], bool]]
     volume: bool = False
     remark: Callable[[Path, Decoding], str] = lambda path, how: ""
@@ -87,16 +95,18 @@ def _always(path: Path, part: Part) -> bool:
     return True
 
 
-def _open_plain(path: Path, part: Part, size: int | None, how: Decoding) -> PIL.Image.Image:
+def _open_plain(path: Path, part: Part, size: Images | None, how: Decoding) -> Picture:
     page = how.page
     if part.name:
         if not part.name.isdecimal() or part.name == "0":
             part.refuse("a picture, whose pages have numbers from 1")
         page = int(part.name)
+    if page is None and isinstance(size, ImageForm) and size.channels not in MODES:
+        return open_pages(path, size, how.bit_depth)
     return open_picture(path, size, bit_depth=how.bit_depth, page=page)
 
 
-def _open_dicom(path: Path, part: Part, size: int | None, how: Decoding) -> PIL.Image.Image:
+def _open_dicom(path: Path, part: Part, size: Images | None, how: Decoding) -> Picture:
     named = Part(str(how.page)) if how.page is not None and not part.name else part
     return open_dicom(path, size, how.window, named)
 
@@ -105,11 +115,11 @@ def _dicom_remark(path: Path, how: Decoding) -> str:
     return "" if how.window is not None else shown_how(path)
 
 
-def _open_series(path: Path, part: Part, size: int | None, how: Decoding) -> PIL.Image.Image:
+def _open_series(path: Path, part: Part, size: Images | None, how: Decoding) -> Picture:
     return open_dicom_series(path, part, how.window)
 
 
-def _open_nifti(path: Path, part: Part, size: int | None, how: Decoding) -> PIL.Image.Image:
+def _open_nifti(path: Path, part: Part, size: Images | None, how: Decoding) -> Picture:
     return open_nifti(path, part, how.window)
 
 
@@ -121,19 +131,19 @@ def _nifti_remark(path: Path, how: Decoding) -> str:
     )  # fmt: skip
 
 
-def _open_npy(path: Path, part: Part, size: int | None, how: Decoding) -> PIL.Image.Image:
+def _open_npy(path: Path, part: Part, size: Images | None, how: Decoding) -> Picture:
     part.refuse("one array")
-    return _picture_of(read_npy(path), how)
+    return _picture_of(read_npy(path), size, how)
 
 
-def _open_npz(path: Path, part: Part, size: int | None, how: Decoding) -> PIL.Image.Image:
-    return _picture_of(read_npz(path, part), how)
+def _open_npz(path: Path, part: Part, size: Images | None, how: Decoding) -> Picture:
+    return _picture_of(read_npz(path, part), size, how)
 
 
-def _picture_of(array: NDArray[Any], how: Decoding) -> PIL.Image.Image:
-    rows = channels_last(array)
-    shown = array_in_8_bits(rows, how.bit_depth, how.value_range, how.window)
-    return PIL.Image.fromarray(shown[..., 0] if shown.shape[2] == 1 else shown)
+def _picture_of(array: NDArray[Any], size: Images | None, how: Decoding) -> Image:
+    channels = RGB if size is None else ImageForm.of(size).channels
+    rows = channels_last(array, channels)
+    return array_in_8_bits(rows, how.bit_depth, how.value_range, how.window)
 
 
 def _is_array_to_scale(path: Path, part: Part) -> bool:
@@ -237,7 +247,7 @@ class MixedFiles(ImageFiles):
             for sample_id, path in self.files.items()
         )
 
-    def _picture(self, sample_id: str) -> PIL.Image.Image:
+    def _picture(self, sample_id: str) -> Picture:
         path = Path(self.files[sample_id])
         return kind_of(path).open(path, self.parts.get(sample_id, WHOLE), self.size, self.how)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -16,9 +16,16 @@ from numpy.typing import NDArray
 from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
 from evenhand.cohort.images.own_files import own_pictures, without_parts
 from evenhand.cohort.layouts import Seen, files_below, look_at
-from evenhand.cohort.registry import SERIES, DataSet, refuse_settings, register_reader
+from evenhand.cohort.registry import LONG_TABLE, DataSet, refuse_settings, register_reader
 from evenhand.cohort.series.files import series_files
 from evenhand.cohort.series.long_table import STEP, VARIABLE, long_series
+from evenhand.cohort.series.recordings import Series
+from evenhand.cohort.series.static import (
+    numeric_columns,
+    static_fingerprint,
+    static_note,
+    with_static,
+)
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.splits import own_split
 from evenhand.errors import EvenhandError, pick, some
@@ -144,6 +151,8 @@ def settled_cohort(
     attributes = {name: each.rule for name, each in own.items()}
     samples = find(table[file])
     table, codes = table[samples.there], codes[samples.there]
+    if settings.static:
+        samples = _with_static(samples, table, columns, source, settings.static)
     if samples.rows is not None and samples.ids is not None:
         table, codes = table.iloc[samples.rows], codes.iloc[samples.rows]
         table = table.assign(**{SAMPLE: samples.ids.to_numpy()})
@@ -163,10 +172,28 @@ def settled_cohort(
             label=f"{label}: {', '.join(classes.names)}",
             slices=settings.slices,
             left_out=samples.absent,
-            notes=tuple(note for each in own.values() for note in each.notes),
+            notes=(
+                *(note for each in own.values() for note in each.notes),
+                *static_note(settings.static, settings.attribute),
+            ),
         ),
         channels=samples.channels,
     )
+
+
+def _with_static(
+    samples: Samples,
+    table: pd.DataFrame,
+    columns: tuple[str, str, str],
+    source: Path,
+    names: tuple[str, ...],
+) -> Samples:
+    """Return series that also have the numbers of some columns, known from their first step on."""
+    assert isinstance(samples.read, Series)
+    static = numeric_columns(table, names, columns, source).set_axis(table[columns[0]])
+    read, channels = with_static(samples.read, samples.channels, static)
+    mark = static_fingerprint(samples.fingerprint, static)
+    return replace(samples, read=read, channels=channels, fingerprint=mark)
 
 
 def _in_files(names: pd.Series, source: Path, settings: DataSettings, root: Path | None) -> Samples:
@@ -236,6 +263,8 @@ def edited_cohort(
     file, _, patient = columns
     if settings.series_column is not None:
         refuse_settings("a table of series", settings, ("slices",))
+    else:
+        refuse_settings("a table of images", settings, ("static",))
     ids = [(renamed or {}).get(name, name) for name in (file, patient)]
     return own_cohort("table", edit(read_table(source, ids=ids)), source, columns, settings)
 
@@ -251,7 +280,7 @@ def _columns(settings: DataSettings) -> tuple[str, str, str]:
         raise EvenhandError(
             "a table is of images or of series: give --image-column or --series-column, not both."
         )
-    alone = [name for name in SERIES[1:] if getattr(settings, name)]
+    alone = [name for name in LONG_TABLE if getattr(settings, name)]
     if alone and (series is None or settings.series_table is None):
         given = " and ".join(f"--{name.replace('_', '-')}" for name in alone)
         raise EvenhandError(

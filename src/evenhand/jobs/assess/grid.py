@@ -20,7 +20,7 @@ from evenhand.masks.masks import Schedule
 from evenhand.masks.strategies import find_strategy
 from evenhand.networks.backbones import inherit_scale
 from evenhand.networks.checkpoints import save_model
-from evenhand.networks.inputs import SeriesInputs
+from evenhand.networks.inputs import Images, SeriesInputs
 from evenhand.networks.model import Head, Model, build_model
 from evenhand.pretraining.learners import Encoder
 from evenhand.pretraining.registry import SSL_OBJECTIVES
@@ -219,7 +219,7 @@ def _built(
     return build_model(settings.backbone, weights, inputs, classes, seed, head)
 
 
-def common_inputs(task: Task, settings: AssessSettings) -> int | SeriesInputs:
+def common_inputs(task: Task, settings: AssessSettings) -> Images | SeriesInputs:
     """Return what all arms take in: series in the scale that the encoders were learnt in.
 
     Where encoders bring scales that differ, each keeps its own, and the other arms have that of

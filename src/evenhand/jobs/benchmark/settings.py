@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -62,6 +63,13 @@ class BenchmarkSettings(TrainingSettings, WorkerSettings, title="Benchmark"):
         description="whose numbers the plan tests: those of every entry, corrected together; or "
         "the one that decides, of the entry that is chosen on validation: all else is exploratory",
     )
+    gap: float = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        description="gap in AUC between groups for which the page says how many more patients of "
+        "which group would let it be told",
+    )
     folds: int = Field(5, ge=2, description="outer folds; each patient is tested in one of them")
     seeds: int = Field(
         2,
@@ -71,6 +79,22 @@ class BenchmarkSettings(TrainingSettings, WorkerSettings, title="Benchmark"):
     )
     these_models: bool = Field(
         False, description="with --seeds 1: claim something about these models only"
+    )
+    external: str | None = Field(
+        None,
+        description="labelled patients of elsewhere, READER:PATH or a table: every entry scores "
+        "them, too, and what is shown here is tested there; no part of the plan's test",
+    )
+    map: tuple[str, ...] = Field(
+        (),
+        description="what a column of DATA, or an attribute, is called in the table of "
+        "--external: sex=gender; repeatable",
+    )
+    also: tuple[Path, ...] = Field(
+        (),
+        description="a finished benchmark of another data set with the same entries, trials, "
+        "learning rates and epochs; repeatable. From six data sets on ranks are tested (Friedman, "
+        "then Holm)",
     )
     add: bool = Field(
         False,
@@ -104,6 +128,8 @@ class BenchmarkSettings(TrainingSettings, WorkerSettings, title="Benchmark"):
                 f"--seeds {self.seeds}: with one seed nothing can be said of methods, as another "
                 "seed may change the winner. Give --seeds 2, or --seeds 1 with --these-models"
             )
+        if self.map and self.external is None:
+            raise ValueError("--map renames columns of --external, and there is none; leave it out")
         name, _, attribute = self.primary.partition(":")
         if name not in PRIMARY:
             raise ValueError(f"--primary {self.primary}: it is one of {', '.join(PRIMARY)}")

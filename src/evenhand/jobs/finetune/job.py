@@ -16,7 +16,8 @@ from evenhand.experiments.settings import FinetuneSettings, TrainingSettings
 from evenhand.experiments.task import Task, keep, make_task, train
 from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.keywords import with_keywords
-from evenhand.jobs.probing import PATIENTS, probe_record, read_layers, write_probe
+from evenhand.jobs.probe_file import write_probe
+from evenhand.jobs.probing import PATIENTS, probe_record, read_layers
 from evenhand.jobs.rereading import one_each
 from evenhand.launcher import is_main
 from evenhand.masks.masks import listed_units
@@ -25,7 +26,7 @@ from evenhand.networks.checkpoints import load_model
 from evenhand.runs import run_scope
 from evenhand.tables.predictions import read_predictions
 from evenhand.training.device import make_accelerator
-from evenhand.training.inputs import silent_channels
+from evenhand.training.inputs import input_notes
 
 START = "before training"
 """The model with the weights that training starts from, among the probed ones."""
@@ -153,7 +154,7 @@ def begin(
     run.note(
         models=models,
         source=SourceRecord.of(source, levels=task.splits.train.levels),
-        notes=[*source.notes, *silent_channels(task.inputs)],
+        notes=[*source.notes, *input_notes(task.inputs, settings.weights)],
     )
     write_splits(run.root / "splits.csv", task.splits)
     write_seen(run, settings.weights, *encoders)

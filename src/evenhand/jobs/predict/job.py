@@ -80,7 +80,7 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
     data = open_new_data(settings, model.spec.classes, label_named=named)
     _check_attributes(data.cohort, settings.attribute)
     rng = np.random.default_rng(settings.seed)
-    cohort = stored_cohort(data.cohort, settings, model.spec.image_size, rng)
+    cohort = stored_cohort(data.cohort, settings, model.spec.images, rng)
     check_fits(cohort, model)
     adjustment = read_adjustment(trained.folder(name))
     cut = cut_of(read_predictions(trained.predictions_file(name)))

@@ -25,7 +25,7 @@ from evenhand.networks.model import build_model
 from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.runs import run_scope
 from evenhand.spreadsheets import write_csv
-from evenhand.training.inputs import model_inputs, silent_channels
+from evenhand.training.inputs import input_notes, model_inputs
 
 ENCODER = "encoder"
 
@@ -54,7 +54,7 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
         Whatever is wrong with the input; nothing is written to ``out`` then.
     """
     SSL_OBJECTIVES.find(settings.ssl)
-    splits = prepare_splits(settings, settings.image_size, np.random.default_rng(settings.seed))
+    splits = prepare_splits(settings, settings.images, np.random.default_rng(settings.seed))
     refuse_leak(splits, settings.weights)
     inputs, source = model_inputs(splits.train), splits.train.source
     model = build_model(
@@ -71,7 +71,11 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
     )
     run.note(
         source=SourceRecord.of(source),
-        notes=[*source.notes, *silent_channels(inputs), *_no_early_stop(settings)],
+        notes=[
+            *source.notes,
+            *input_notes(inputs, settings.weights),
+            *_no_early_stop(settings),
+        ],
     )
     write_splits(run.root / "splits.csv", splits)
     write_seen(run, settings.weights)

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from evenhand.cohort.settings import SplitSettings
 from evenhand.earlier_names import current_settings
 from evenhand.networks.registry import SERIES_NAMES
-from evenhand.networks.settings import MAX_SIDE
+from evenhand.networks.settings import ImageSettings
 from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.settings import SEEDS, Settings
 
@@ -50,7 +50,7 @@ class ContrastSettings(Settings, title="Training"):
         return current_settings(given, cls.model_fields) if isinstance(given, dict) else given
 
 
-class PretrainSettings(SplitSettings, ContrastSettings, title="Model"):
+class PretrainSettings(SplitSettings, ContrastSettings, ImageSettings, title="Model"):
     """Which data, which network, which method."""
 
     backbone: str = Field(
@@ -59,7 +59,4 @@ class PretrainSettings(SplitSettings, ContrastSettings, title="Model"):
     )
     weights: str = Field(
         "none", description="none (random), pretrained (timm's), a file of weights, or a run"
-    )
-    image_size: int | None = Field(
-        None, gt=0, le=MAX_SIDE, description="side of the square images, in pixels [default: 224]"
     )
