@@ -36,7 +36,7 @@ WRITTEN = (
     *("pretraining.safetensors", "encoders/*/pretraining.safetensors"),
     *(f"steps/*/{name}" for name in _MODEL),
     *("benchmark.json", "folds.csv"),
-    *(f"fits/*/*/{name}" for name in ("fit.json", "predictions.parquet")),
+    *(f"fits/*/*/{name}" for name in ("fit.json", "external.parquet", "predictions.parquet")),
     *(f"fits/*/*/*/{name}" for name in _MODEL),
 )
 """Every file that a job writes into its run directory, as patterns of paths in it."""

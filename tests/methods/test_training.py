@@ -351,6 +351,7 @@ def test_unknown_rows_enter_the_plain_mean():
         (SoftEodds(), [0, 1, 2], ["a", "a", "a"], "two classes; there are 3"),
         (DomainIndependent(), [0, 1, 0], ["a", "a", "b"], "b has 0 rows of class 1"),
         (Cdann(), [0, 1, 0], ["a", "a", "b"], "b has 0 rows of class 1"),
+        (Coral(), [0, 1, 0, 1], ["a", "a", "b", "b"], "a has 1 row of class 0"),
         (TrainingMethod(), [0, 1, 0], ["a", "unknown", "unknown"], "67% of 3 rows is unknown"),
     ],
 )

@@ -172,9 +172,11 @@ class Cohort:
         bins: str | Sequence[str] = (),
         positive: str | None = None,
         image: Callable[[Any], Any] | None = None,
+        series: Callable[[Any], Any] | None = None,
+        variables: Sequence[str] = (),
         version: str | None = None,
     ) -> Cohort:
-        """Return a cohort of the images of a torch ``Dataset`` or a Hugging Face ``Dataset``.
+        """Return a cohort of the images or series of a torch or Hugging Face ``Dataset``.
 
         Jobs take it in the place of DATA: ``evenhand.finetune(cohort, attribute="sex", out=…)``.
 
@@ -190,16 +192,21 @@ class Cohort:
         bins, positive
             As the flags of a table: ``"age=60"``, the positive one of two classes.
         image
-            From an item of ``dataset`` to its image: a PIL image, ``(H, W)``, ``(H, W, 1 or 3)``,
-            or a tensor ``(1 or 3, H, W)``. By default the first of a tuple; of a mapping
-            ``"image"`` or ``"pixel_values"``; else the item.
+            From an item of ``dataset`` to its image: a PIL image, ``(H, W)``, ``(H, W, C)``, or a
+            tensor ``(C, H, W)``. By default the first of a tuple; of a mapping the column that
+            Hugging Face's features call an image, ``"image"`` or ``"pixel_values"``; else the item.
+        series
+            From an item to its series: an array ``(T, V)``, NaN where nothing was observed. By
+            default the first of a tuple; of a mapping ``"series"`` or ``"values"``; else the item.
+        variables
+            The names of the V columns of a series. None: the items are images.
         version
-            Changes when the images do. Without it every image is read once more, to see that.
+            Changes when the items do. Without it every item is read once more, to see that.
 
         Raises
         ------
         EvenhandError
-            Lengths differ, a column is refused, or an item is no image.
+            Lengths differ, a column is refused, or an item is no image or series.
 
         Examples
         --------
@@ -209,7 +216,7 @@ class Cohort:
         >>> cohort.levels, cohort.read("3").shape
         ({'sex': ('f', 'm')}, (8, 8, 3))
         """
-        from evenhand.cohort.datasets import dataset_cohort
+        from evenhand.cohort.datasets import Items, dataset_cohort
         from evenhand.cohort.settings import DataSettings
 
         settings = DataSettings(
@@ -217,7 +224,9 @@ class Cohort:
             attribute=(attribute,) if isinstance(attribute, str) else tuple(attribute),
             bins=(bins,) if isinstance(bins, str) else tuple(bins),
         )  # fmt: skip
-        return dataset_cohort(dataset, frame, settings, image, version)
+        return dataset_cohort(
+            dataset, frame, settings, Items(image, series, tuple(variables), version)
+        )
 
     @property
     def labels(self) -> NDArray[np.int64]:

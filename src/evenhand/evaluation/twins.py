@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from evenhand.evaluation.requests import Request
 from evenhand.evaluation.rows import groups_in, rows_of, scored_rows
@@ -246,7 +246,7 @@ def _row(
     patients = len(np.unique(twins.patients[counted]))
     low = high = None
     if number is not None and patients >= FEWEST:
-        reach = float(student.isf((1 - level) / 2, patients - 1) * number.error)
+        reach = float(-stdtrit(patients - 1, (1 - level) / 2) * number.error)
         low, high = float(number.value) - reach, float(number.value) + reach
     return TwinRow(
         model=model,

@@ -16,7 +16,8 @@ from evenhand.experiments.records import MatchedRecord
 from evenhand.experiments.runs import Run, begin_run, open_run
 from evenhand.jobs.audit.job import begin_audit, notes_of, settled, write_audit
 from evenhand.jobs.keywords import with_keywords
-from evenhand.jobs.probing import PATIENTS, probe_record, read_layers, write_probe
+from evenhand.jobs.probe_file import write_probe
+from evenhand.jobs.probing import PATIENTS, probe_record, read_layers
 from evenhand.jobs.rereading import one_each, samples_again
 from evenhand.networks.checkpoints import load_model
 from evenhand.networks.model import Model

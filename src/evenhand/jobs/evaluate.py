@@ -17,10 +17,10 @@ from evenhand.evaluation.twins import twin_record
 from evenhand.experiments.records import RunRecord
 from evenhand.experiments.runs import Run
 from evenhand.experiments.settings import TargetSettings
-from evenhand.files import checked, read_json, read_object, write_json, write_text
+from evenhand.files import checked, read_object, write_json, write_text
 from evenhand.jobs.adjust.adjustment import adjustments_of, judged_metrics
 from evenhand.jobs.adjust.page import adjustment_part, promise_verdicts
-from evenhand.jobs.probing import read_probe
+from evenhand.jobs.probe_file import read_probe
 from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.metrics import (
     Measured,
@@ -43,6 +43,7 @@ from evenhand.reporting import (
 )
 from evenhand.reporting.estimates import find
 from evenhand.reporting.pruning_record import PruningRecord
+from evenhand.reporting.search_record import SearchRecord
 from evenhand.reporting.text.numbers import listed
 from evenhand.reporting.text.vocabulary import model_names
 from evenhand.reporting.verdicts import write_verdicts
@@ -282,15 +283,13 @@ def _search(run: Run) -> Search | None:
     path = run.root / "search.json"
     if not path.exists():
         return None
-    facts = read_json(path)
-    targets = [
-        find_target(objective["name"], pessimistic=objective["bound"])
-        for objective in facts["objectives"]
-    ]
-    columns = [objective["name"] for objective in facts["objectives"]]
+    content = read_object(path)
+    columns = [target.name for target in checked(SearchRecord, content, path).objectives]
+    record = checked(SearchRecord, current_record(content), path)
+    targets = [find_target(target.name, pessimistic=target.bound) for target in record.objectives]
     numbers = {name: [""] for name in (*columns, "lr", "repeats", "adopted")}
     trials = pd.read_csv(run.root / "trials.csv", keep_default_na=False, na_values=numbers)
-    return Search(trials.rename(columns=current_target), targets, current_record(facts["studies"]))
+    return Search(trials.rename(columns=current_target), targets, record.studies)
 
 
 def pruning_of(run: Run) -> Pruning | None:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from functools import cache
 
-from scipy.optimize import brentq
 from scipy.special import ndtri
 
 LEVEL = 0.05
@@ -106,6 +105,8 @@ def factor_for(gap: Callable[[float], float], wanted: float) -> float | None:
     >>> factor_for(lambda factor: 0.2 / math.sqrt(factor), 0.1)
     4.0
     """
+    from scipy.optimize import brentq  # takes a quarter of a second to import
+
     if gap(1.0) <= wanted:
         return 1.0
     if not gap(MOST) <= wanted:

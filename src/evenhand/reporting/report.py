@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -16,6 +16,7 @@ from evenhand.metrics import DETECTABLE, Groups, MetricRow, Scored, Target
 from evenhand.reporting.estimates import Estimates, estimates, find, names
 from evenhand.reporting.probe_record import ProbeRecord
 from evenhand.reporting.pruning_record import PruningRecord
+from evenhand.reporting.search_record import StudyRecord
 from evenhand.reporting.text.vocabulary import model_names
 from evenhand.reporting.verdicts import Verdict
 from evenhand.settings import Settings
@@ -62,15 +63,13 @@ class Search:
     targets
         What was optimised, on validation data.
     studies
-        What came of each study, as in ``search.json``: its ``name``, the chosen ``trial``, what
-        was ``confirmed``, the ``fits`` of the choice and the ``units``' importance. Where ``trial``
-        is None, the chosen trial is one of another study, which ``chosen`` names. Trials of studies
-        that are neither listed nor named ``""`` are left out.
+        What came of each study. Trials of studies that are neither listed nor named ``""`` are
+        left out.
     """
 
     trials: pd.DataFrame
     targets: Sequence[Target]
-    studies: Sequence[Mapping[str, Any]] = ({"name": ""},)
+    studies: Sequence[StudyRecord] = (StudyRecord(),)
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,8 +22,9 @@ from evenhand.jobs.benchmark.comparing import (
     everybody,
     primary_keys,
 )
+from evenhand.jobs.benchmark.elsewhere import SPLIT, Elsewhere, compare_elsewhere
 from evenhand.jobs.benchmark.entries import ERM, Entry
-from evenhand.jobs.benchmark.fitting import Fit, fit_record
+from evenhand.jobs.benchmark.fitting import Fit, fit_record, with_external
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.metrics.estimate import common_classes, point
 from evenhand.metrics.groups import excluded_groups
@@ -63,7 +64,9 @@ def analyse(
     candidates = [one for one in entries if one.is_chosen_from and one.name not in added]
     picks: Counter[str] = Counter()
     if len(candidates) > 1:
-        tested[CHOSEN] = [_chosen(run, candidates, seed, settings, picks) for seed in seeds]
+        chosen = [_chosen(run, candidates, seed, settings) for seed in seeds]
+        picks.update(fit.entry.name for fits in chosen for fit in fits)
+        tested[CHOSEN] = [[_tested(run, fit) for fit in fits] for fits in chosen]
     roles = Roles(frozenset(one.name for one in entries if one.moves_decisions), added)
     result = compare(tested, settings, roles)
     primary = primary_keys(settings)
@@ -91,21 +94,45 @@ def _tested(run: Run, fit: Fit) -> Tested:
 
 
 def _chosen(
-    run: Run,
-    candidates: Sequence[Entry],
-    seed: int,
-    settings: BenchmarkSettings,
-    picks: Counter[str],
-) -> list[Tested]:
-    """Return what the best entry on validation says, chosen for each fold by itself."""
+    run: Run, candidates: Sequence[Entry], seed: int, settings: BenchmarkSettings
+) -> list[Fit]:
+    """Return the best fit on validation of each fold."""
     sign = 1.0 if find_target(settings.target[0]).maximise else -1.0
-    folds = []
-    for fold in range(settings.folds):
-        fits = [Fit(entry, fold, seed) for entry in candidates]
-        best = max(fits, key=lambda fit: sign * fit_record(run, fit).value)
-        picks[best.entry.name] += 1
-        folds.append(_tested(run, best))
-    return folds
+    by_fold = ([Fit(entry, fold, seed) for entry in candidates] for fold in range(settings.folds))
+    return [max(fits, key=lambda fit: sign * fit_record(run, fit).value) for fits in by_fold]
+
+
+def analyse_elsewhere(
+    run: Run, entries: Sequence[Entry], settings: BenchmarkSettings, result: Result
+) -> Elsewhere:
+    """Measure the finished fits of a run on patients of elsewhere."""
+    seeds = [settings.seed + number for number in range(settings.seeds)]
+    tested = {
+        entry.name: [
+            [_outside(run, Fit(entry, fold, seed), settings) for fold in range(settings.folds)]
+            for seed in seeds
+        ]
+        for entry in entries
+    }
+    candidates = [
+        one for one in entries if one.is_chosen_from and one.name not in result.roles.added
+    ]
+    if len(candidates) > 1:
+        tested[CHOSEN] = [
+            [_outside(run, fit, settings) for fit in _chosen(run, candidates, seed, settings)]
+            for seed in seeds
+        ]
+    return compare_elsewhere(tested, result, settings)
+
+
+def _outside(run: Run, fit: Fit, settings: BenchmarkSettings) -> Tested:
+    """Return what a fit says of patients of elsewhere, cut at the fold's validation threshold."""
+    if fit.entry.moves_decisions:
+        before = with_external(run, replace(fit, entry=Entry(ERM)))
+        return adjust(fit.entry, before, settings, fit.seed).tested(SPLIT)
+    part = with_external(run, fit)
+    outside = part.of_split(SPLIT)
+    return Tested(outside, scored_rows(outside, cut_of(part)))
 
 
 def _worst(run: Run, seeds: Sequence[int], settings: BenchmarkSettings) -> dict[str, str]:

@@ -174,8 +174,8 @@ def compare(
     """
     roles = roles or Roles()
     rng = np.random.default_rng(settings.seed)
-    measure = _Measure.of(tested[ERM][0], settings, rng)
-    deals = _deals(settings, rng)
+    measure = Measure.of(tested[ERM][0], settings, rng)
+    deals = deals_of(settings, rng)
     values, recombined = {}, {}
     for name, by_seed in tested.items():
         rates = bool(roles.apart) and name in (ERM, *roles.apart)
@@ -244,7 +244,7 @@ def _chosen_keys(values: Mapping[str, Values], family: Family) -> dict[str, Valu
 
 
 @dataclass(frozen=True, eq=False)
-class _Measure:
+class Measure:
     """Everybody's rows, and how their numbers are computed."""
 
     rows: Scored
@@ -258,7 +258,8 @@ class _Measure:
     @classmethod
     def of(
         cls, folds: Sequence[Tested], settings: BenchmarkSettings, rng: np.random.Generator
-    ) -> _Measure:
+    ) -> Measure:
+        """Return how the rows of some folds, together everybody's, are measured."""
         first = everybody(folds)
         groups = groups_in(first.predictions, settings.attribute)
         count = len(first.rows.members)
@@ -304,7 +305,7 @@ class _Measure:
         return len(part), len(part.members), int((part.labels == 1).sum())
 
 
-def _deals(settings: BenchmarkSettings, rng: np.random.Generator) -> list[NDArray[np.intp]]:
+def deals_of(settings: BenchmarkSettings, rng: np.random.Generator) -> list[NDArray[np.intp]]:
     """Return orders ``(folds, S)`` in which the fits of each fold are dealt out to the seeds.
 
     With two seeds they are balanced over the folds (McCarthy, Rev. Int. Stat. Inst. 1969), so that

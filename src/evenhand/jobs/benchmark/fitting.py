@@ -10,6 +10,7 @@ from pathlib import Path
 from socket import gethostname
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel
@@ -21,6 +22,7 @@ from evenhand.experiments.runs import Run
 from evenhand.experiments.task import Task, save_trained, train
 from evenhand.files import checked, read_object, write_json
 from evenhand.jobs.benchmark.adjusting import adjust
+from evenhand.jobs.benchmark.elsewhere import SPLIT, external_cohort
 from evenhand.jobs.benchmark.entries import ERM, Entry
 from evenhand.jobs.benchmark.folds import entry_task, prepared_folds
 from evenhand.jobs.benchmark.pruning import FairPrune, prune_model
@@ -60,6 +62,10 @@ class Fit:
     def predictions(self, run: Run) -> Path:
         """Return its predictions of validation and test; they are there once it is finished."""
         return self.folder(run) / "predictions.parquet"
+
+    def external(self, run: Run) -> Path:
+        """Return its predictions of patients of elsewhere, where there are some."""
+        return self.folder(run) / "external.parquet"
 
 
 class FitRecord(BaseModel, frozen=True):
@@ -180,7 +186,7 @@ def make_fit(work: Work, fit: Fit) -> None:
     write_json(fit.folder(run) / "fit.json", record.model_dump())
     if fit.entry.name == ERM:
         save_model(erm_folder(run, fit), model)
-    write_predictions(fit.predictions(run), _predictions(task, model))
+    _write(work, fit, _predictions(task, model), _elsewhere(work, task, model))
     _remove_trials(run, fit)  # the predictions say that the fit is finished
 
 
@@ -192,12 +198,44 @@ def make_derived(work: Work, fit: Fit) -> None:
         erm = fit_record(run, replace(fit, entry=Entry(ERM)))
         record, model = _pruned(task, model, fit, erm)
         write_json(fit.folder(run) / "fit.json", record.model_dump())
-        predictions = _predictions(task, model)
-    else:
-        features = {name: _features(model, part, task) for name, part in _scored(task)}
-        before = read_predictions(replace(fit, entry=Entry(ERM)).predictions(run))
-        predictions = adjust(fit.entry, before, work.settings, fit.seed, features).predictions
-    write_predictions(fit.predictions(run), predictions)
+        _write(work, fit, _predictions(task, model), _elsewhere(work, task, model))
+        return
+    parts = [*_scored(task), *_external(work, task)]
+    features = {name: _features(model, part, task) for name, part in parts}
+    before = with_external(run, replace(fit, entry=Entry(ERM)))
+    after = adjust(fit.entry, before, work.settings, fit.seed, features).predictions
+    outside = after.of_split(SPLIT) if work.settings.external else None
+    here = replace(after, table=after.table[after.table["split"] != SPLIT].reset_index(drop=True))
+    _write(work, fit, here, outside)
+
+
+def with_external(run: Run, fit: Fit) -> Predictions:
+    """Return the predictions of a fit, with those of patients of elsewhere as a split of theirs."""
+    here = read_predictions(fit.predictions(run))
+    if not fit.external(run).exists():
+        return here
+    outside = read_predictions(fit.external(run)).table.assign(split=SPLIT)
+    return replace(here, table=pd.concat([here.table, outside], ignore_index=True))
+
+
+def _write(work: Work, fit: Fit, here: Predictions, outside: Predictions | None) -> None:
+    """Keep what a fit says; the predictions come last, as they say that it is finished."""
+    if outside is not None:
+        table = outside.table.assign(split="test")
+        write_predictions(fit.external(work.run), replace(outside, table=table))
+    write_predictions(fit.predictions(work.run), here)
+
+
+def _external(work: Work, task: Task) -> list[tuple[str, Cohort]]:
+    if work.settings.external is None:
+        return []
+    return [(SPLIT, external_cohort(work.settings, task.splits.train.classes))]
+
+
+def _elsewhere(work: Work, task: Task, model: Model) -> Predictions | None:
+    """Return what a model says of patients of elsewhere; None where there are none."""
+    cohorts = _external(work, task)
+    return predict(model, cohorts, make_accelerator(task.settings)) if cohorts else None
 
 
 def _pruned(task: Task, model: Model, fit: Fit, erm: FitRecord) -> tuple[FitRecord, Model]:

@@ -16,6 +16,7 @@ from evenhand.cohort.prepare import prepare_cohort
 from evenhand.cohort.splits import Splits, deal_folds, fold_splits
 from evenhand.errors import EvenhandError
 from evenhand.experiments.task import Task, task_on
+from evenhand.jobs.benchmark.elsewhere import external_cohort
 from evenhand.jobs.benchmark.entries import Entry
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 
@@ -88,3 +89,4 @@ def fresh_folds() -> Iterator[None]:
 def _forget() -> None:
     prepared_folds.cache_clear()
     entry_task.cache_clear()
+    external_cohort.cache_clear()

@@ -9,14 +9,18 @@ import numpy as np
 import pandas as pd
 
 from evenhand.cohort.cohort import Cohort
+from evenhand.cohort.readers import reader_of
 from evenhand.errors import EvenhandError
 from evenhand.experiments.lineage import read_by, refuse_leak
 from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run, begin_run
 from evenhand.experiments.task import Task, seconds_per_fit
 from evenhand.files import write_text
+from evenhand.jobs.benchmark.across import across_of, read_others, verdict_of
 from evenhand.jobs.benchmark.adding import Addition, find_addition, refuse_other_entries
-from evenhand.jobs.benchmark.analysis import analyse
+from evenhand.jobs.benchmark.analysis import analyse, analyse_elsewhere
+from evenhand.jobs.benchmark.beyond import across_section, elsewhere_section, transfers_of
+from evenhand.jobs.benchmark.elsewhere import external_cohort
 from evenhand.jobs.benchmark.entries import ERM, SSL, Entry, entries_of
 from evenhand.jobs.benchmark.fitting import Fit, Work, fit_all, fits_of
 from evenhand.jobs.benchmark.folds import Folds, entry_task, fresh_folds, prepared_folds
@@ -43,6 +47,7 @@ from evenhand.reporting.verdicts import write_verdicts
 from evenhand.runs import run_scope
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.attributes import group_of
+from evenhand.training.inputs import check_fits
 from evenhand.wording import counted
 from evenhand.workers import open_engine
 
@@ -88,6 +93,8 @@ def benchmark(
         refuse_other_entries(settings, out)
     folds = prepared_folds(settings)
     entries, refused = _allowed(settings, folds, entries_of(settings))
+    read_others(settings, [entry.name for entry in entries if not entry.moves_decisions])
+    _check_external(settings, folds)
     with open_engine(settings) as engine:
         run = _opened(settings, folds, out, addition, overwrite=overwrite)
         run.note(models=[one.name for one in entries], notes=(*folds.cohort.source.notes, *refused))
@@ -110,12 +117,21 @@ def write_benchmark(run: Run, settings: BenchmarkSettings) -> None:
     """Write numbers, verdicts and page of a run whose fits are finished."""
     record = read_plan(run)
     added = {entry.name for entry in all_entries(record)[len(planned_entries(record)) :]}
-    result = analyse(run, all_entries(record), settings, frozenset(added))
-    write_result(run, result)
+    entries = all_entries(record)
+    result = analyse(run, entries, settings, frozenset(added))
+    outside = analyse_elsewhere(run, entries, settings, result) if settings.external else None
+    names = [entry.name for entry in planned_entries(record) if not entry.moves_decisions]
+    others = read_others(settings, names)
+    across = across_of(run, result, others, names) if others else None
+    write_result(run, result, outside, across)
     write_numbers(run, result)
     statements = statements_of(result)
-    write_verdicts(run.root / "verdicts.json", [one.verdict for one in statements])
-    write_text(run.root / "report.html", page_of(run, result, read_plan(run), statements))
+    more = [*([] if outside is None else transfers_of(result, outside))]
+    more += [] if across is None else [verdict_of(across)]
+    write_verdicts(run.root / "verdicts.json", [*(one.verdict for one in statements), *more])
+    sections = (*elsewhere_section(result, outside), *across_section(across))
+    page = page_of(run, result, read_plan(run), statements, sections)
+    write_text(run.root / "report.html", page)
 
 
 def _opened(
@@ -165,6 +181,17 @@ def _allowed(
     if len(allowed) == 1:
         raise EvenhandError("no entry is left to compare with erm:\n" + "\n".join(refused))
     return tuple(allowed), refused
+
+
+def _check_external(settings: BenchmarkSettings, folds: Folds) -> None:
+    """See that the patients of elsewhere can be scored by the networks of the benchmark."""
+    if settings.external is None:
+        return
+    try:
+        cohort = external_cohort(settings, folds.cohort.classes)
+        check_fits(cohort, entry_task(settings, Entry(ERM), 0).model())
+    except EvenhandError as error:
+        raise EvenhandError(f"--external {settings.external}: {error}") from error
 
 
 def _check(settings: BenchmarkSettings, folds: Folds, entry: Entry) -> None:
@@ -233,7 +260,9 @@ def begin(
 def _reads(settings: BenchmarkSettings, folds: Folds) -> Iterable[Path]:
     starts = (one for one in (settings.weights, *settings.start) if not one.startswith(SSL))
     splits = folds.splits(0)
-    return [path for one in starts for path in read_by(splits, one, settings.exclude_patients)]
+    paths = [path for one in starts for path in read_by(splits, one, settings.exclude_patients)]
+    outside = [Path(reader_of(settings.external)[1])] if settings.external else []
+    return [*paths, *settings.also, *outside]
 
 
 def _forecast(settings: BenchmarkSettings, fits: Sequence[Fit]) -> str:

@@ -34,9 +34,13 @@ from evenhand.wording import counted
 
 
 def page_of(
-    run: Run, result: Result, record: BenchmarkRecord, statements: Sequence[Statement]
+    run: Run,
+    result: Result,
+    record: BenchmarkRecord,
+    statements: Sequence[Statement],
+    more: Sequence[Section] = (),
 ) -> str:
-    """Return the page as HTML."""
+    """Return the page as HTML, with more sections before what explains the terms."""
     about = run.record.source or SourceRecord(reader="", path="")
     size = result.sizes[next(iter(result.sizes))]
     lede = (
@@ -50,6 +54,7 @@ def page_of(
         part_section("differences", f"Each entry against {ERM}", _differences(result)),
         part_section("groups", "Gain and loss of each group", _groups(result)),
         *_decisions(result, statements),
+        *more,
         part_section("entries", "Every entry", _values(result)),
         part_section("terms", "Equal terms", _terms(run, record)),
         *_selection(result.selection),

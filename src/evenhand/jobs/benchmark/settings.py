@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -72,6 +73,22 @@ class BenchmarkSettings(TrainingSettings, WorkerSettings, title="Benchmark"):
     these_models: bool = Field(
         False, description="with --seeds 1: claim something about these models only"
     )
+    external: str | None = Field(
+        None,
+        description="labelled patients of elsewhere, READER:PATH or a table: every entry scores "
+        "them, too, and what is shown here is tested there; no part of the plan's test",
+    )
+    map: tuple[str, ...] = Field(
+        (),
+        description="what a column of DATA, or an attribute, is called in the table of "
+        "--external: sex=gender; repeatable",
+    )
+    also: tuple[Path, ...] = Field(
+        (),
+        description="a finished benchmark of another data set with the same entries, trials, "
+        "learning rates and epochs; repeatable. From six data sets on ranks are tested (Friedman, "
+        "then Holm)",
+    )
     add: bool = Field(
         False,
         description="add the entries that are new in this command to the run in --out: they are "
@@ -104,6 +121,8 @@ class BenchmarkSettings(TrainingSettings, WorkerSettings, title="Benchmark"):
                 f"--seeds {self.seeds}: with one seed nothing can be said of methods, as another "
                 "seed may change the winner. Give --seeds 2, or --seeds 1 with --these-models"
             )
+        if self.map and self.external is None:
+            raise ValueError("--map renames columns of --external, and there is none; leave it out")
         name, _, attribute = self.primary.partition(":")
         if name not in PRIMARY:
             raise ValueError(f"--primary {self.primary}: it is one of {', '.join(PRIMARY)}")

@@ -16,7 +16,8 @@ from evenhand.experiments.settings import FinetuneSettings, TrainingSettings
 from evenhand.experiments.task import Task, keep, make_task, train
 from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.keywords import with_keywords
-from evenhand.jobs.probing import PATIENTS, probe_record, read_layers, write_probe
+from evenhand.jobs.probe_file import write_probe
+from evenhand.jobs.probing import PATIENTS, probe_record, read_layers
 from evenhand.jobs.rereading import one_each
 from evenhand.launcher import is_main
 from evenhand.masks.masks import listed_units
