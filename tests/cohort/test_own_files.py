@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from shutil import copyfile
+from time import sleep
 
 import nibabel
 import numpy as np
@@ -18,6 +20,8 @@ from tests.data.deep_pictures import write_png16
 from tests.data.dicom import write_dicom
 
 from evenhand.cohort.cohort import UnreadableError
+from evenhand.cohort.images import arrays
+from evenhand.cohort.images import planes as planes_module
 from evenhand.cohort.readers import open_cohort
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.store.samples import store_samples
@@ -305,6 +309,35 @@ def test_a_reader_that_knows_its_range_takes_no_other():
     settings = DataSettings(data="phantom:patients=20,size=16", window=(1.0, 2.0))
     with pytest.raises(EvenhandError, match="--window: phantom reads no image files"):
         open_cohort(settings)
+
+
+@pytest.mark.parametrize("kind", ["a.npy", "a.npz", "a.dcm", "a.nii"])
+def test_large_files_of_any_kind_are_not_decoded_together(tmp_path, monkeypatch, kind):
+    """What all threads hold is bounded in pixels of four bytes, of which numbers need several."""
+    planes = np.dstack([PLANE.astype(np.float32) / 255])
+    np.save(tmp_path / "a.npy", planes)
+    np.savez(tmp_path / "a.npz", planes)
+    write_grey_dicom(tmp_path / "a.dcm")
+    nibabel.Nifti1Image(planes, np.eye(4)).to_filename(tmp_path / "a.nii")
+    names = [f"{number}{kind}" for number in range(8)]
+    for name in names:
+        copyfile(tmp_path / kind, tmp_path / name)
+    active, most, scale = [0], [0], planes_module.in_8_bits
+
+    def slow(*given):
+        active[0] += 1
+        most[0] = max(most[0], active[0])
+        sleep(0.02)
+        active[0] -= 1
+        return scale(*given)
+
+    for module in (planes_module, arrays):
+        monkeypatch.setattr(module, "in_8_bits", slow)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    text = problem(write_table(tmp_path, names), max_pixels=PLANE.size - 1)
+    assert "more than the 143 that --max-pixels allows" in text
+    read(write_table(tmp_path, names), max_pixels=4 * PLANE.size)
+    assert most[0] == 1
 
 
 def test_a_damaged_file_may_be_left_out(tmp_path):

@@ -45,7 +45,7 @@ def command(cache):
 @pytest.fixture(scope="module")
 def run(command, tmp_path_factory):
     out = tmp_path_factory.mktemp("beyond") / "run"
-    outcome = evenhand(*command, "--external", ELSEWHERE, "--out", out)
+    outcome = evenhand(*command, "--external", ELSEWHERE, "--gap", 0.04, "--out", out)
     assert outcome.status == 0, outcome.err
     return out
 
@@ -76,6 +76,7 @@ def test_numbers_of_elsewhere_are_means_over_the_models(run):
 def test_the_page_says_what_could_transfer_and_report_writes_it_again(run):
     page = (run / "report.html").read_text()
     assert "Here → elsewhere" in page
+    assert "would let a gap of 0.040 in AUC be told of erm" in page
     before = {name: (run / name).read_bytes() for name in ("benchmark.json", "verdicts.json")}
     assert evenhand("report", run).status == 0
     assert before == {name: (run / name).read_bytes() for name in before}

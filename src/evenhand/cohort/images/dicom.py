@@ -64,11 +64,10 @@ def open_dicom(
         if span is None:  # only a table says how its values are to be shown
             return _by_table(pydicom, header, pixels)
         pixels = pixels.astype(np.float32)
-        pixels = pixels * _number(header, "RescaleSlope", 1) + _number(
-            header, "RescaleIntercept", 0
-        )
+        pixels *= _number(header, "RescaleSlope", 1)
+        pixels += _number(header, "RescaleIntercept", 0)
     if kind == "MONOCHROME1":
-        return grey(-pixels, -span[1], -span[0])
+        return grey(np.negative(pixels, out=pixels), -span[1], -span[0])
     return grey(pixels, *span)
 
 

@@ -20,6 +20,7 @@ from evenhand.errors import EvenhandError, import_extra
 Cut = Callable[[Path, float], PIL.Image.Image]
 """Cuts the slice at a place (0 bottom … 1 top) out of a volume; ValueError if it cannot."""
 
+_HELD = 4  # times a slice's pixels, at four bytes each, that decoding holds
 LUNG = (-600.0, 1500.0)
 """Centre and width of the window, in Hounsfield units, that shows lungs."""
 SOFT_TISSUE = (40.0, 400.0)
@@ -132,11 +133,11 @@ def open_nifti(path: Path, part: Part, window: Range | None) -> PIL.Image.Image:
         if len(volume.shape) > 2:
             volume = nibabel.as_closest_canonical(volume)
             height, width, depth = volume.shape[:3]
-            admit(width, height)
+            admit(width, height, held=_HELD * width * height)
             index = part.slice(depth)
             pixels = np.asarray(volume.slicer[:, :, index : index + 1].dataobj, np.float32)
         else:
-            admit(*volume.shape)
+            admit(*volume.shape, held=_HELD * math.prod(volume.shape))
             part.slice(depth)
             pixels = np.asarray(volume.dataobj, np.float32)
     pixels = np.rot90(pixels.reshape(pixels.shape[:2]))  # the front of the head is above

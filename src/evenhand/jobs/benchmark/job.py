@@ -36,6 +36,7 @@ from evenhand.jobs.benchmark.plan import (
 )
 from evenhand.jobs.benchmark.pruning import FairPrune, check_pruning
 from evenhand.jobs.benchmark.records import write_numbers
+from evenhand.jobs.benchmark.request import request_section
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.benchmark.trials import search_space
 from evenhand.jobs.benchmark.verdicts import statements_of
@@ -129,7 +130,11 @@ def write_benchmark(run: Run, settings: BenchmarkSettings) -> None:
     more = [*([] if outside is None else transfers_of(result, outside))]
     more += [] if across is None else [verdict_of(across)]
     write_verdicts(run.root / "verdicts.json", [*(one.verdict for one in statements), *more])
-    sections = (*elsewhere_section(result, outside), *across_section(across))
+    sections = (
+        *elsewhere_section(result, outside),
+        *across_section(across),
+        *request_section(result, settings.gap),
+    )
     page = page_of(run, result, read_plan(run), statements, sections)
     write_text(run.root / "report.html", page)
 

@@ -63,6 +63,13 @@ class BenchmarkSettings(TrainingSettings, WorkerSettings, title="Benchmark"):
         description="whose numbers the plan tests: those of every entry, corrected together; or "
         "the one that decides, of the entry that is chosen on validation: all else is exploratory",
     )
+    gap: float = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        description="gap in AUC between groups for which the page says how many more patients of "
+        "which group would let it be told",
+    )
     folds: int = Field(5, ge=2, description="outer folds; each patient is tested in one of them")
     seeds: int = Field(
         2,
