@@ -7,7 +7,6 @@ import pytest
 import torch
 from tests.command import evenhand, training
 
-from evenhand.experiments import task
 from evenhand.networks.inputs import ImageForm
 from evenhand.networks.model import build_model
 from evenhand.training import memory
@@ -67,8 +66,7 @@ def test_it_warns_where_memory_is_short_and_images_are_large(monkeypatch):
 
 def test_the_command_line_says_it(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(memory, "free_bytes", lambda device: 1000)
-    for module in (memory, task):
-        monkeypatch.setattr(module, "LARGE", 32 * 32)
+    monkeypatch.setattr(memory, "LARGE", 32 * 32)
     more = ("--batch-size", 8, "--strategy", "head", "--epochs", 1)
     words = training(tmp_path / "cache", "--backbone", "test_resnet", *more)
     done = evenhand("finetune", "phantom:patients=40,size=16", *words, "--out", tmp_path / "run")

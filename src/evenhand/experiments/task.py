@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import time
 from collections.abc import Callable
 from copy import deepcopy
@@ -34,7 +33,7 @@ from evenhand.metrics.target_names import find_target
 from evenhand.metrics.targets import Target
 from evenhand.networks.augment import find_augmentation
 from evenhand.networks.checkpoints import save_model
-from evenhand.networks.inputs import ImageForm, Images, SeriesInputs
+from evenhand.networks.inputs import Images, SeriesInputs
 from evenhand.networks.model import Model, build_model
 from evenhand.tables.attributes import group_of
 from evenhand.tables.predictions import write_predictions
@@ -43,7 +42,7 @@ from evenhand.training.feed import Feed
 from evenhand.training.frozen_prefix import MEGABYTE, ActivationCache, ActivationFiles
 from evenhand.training.inputs import model_inputs
 from evenhand.training.loop import Epoch, fit
-from evenhand.training.memory import LARGE, memory_warning
+from evenhand.training.memory import warn_of_memory
 from evenhand.training.predict import predict, scores
 from evenhand.training.settings import FitSettings, LoopSettings
 
@@ -140,7 +139,8 @@ def task_on(settings: TrainingSettings, splits: Splits, label_share: float = 1.0
     task = Task(settings, splits, targets, groups, excluded, inputs, mitigation, kept)
     _check_defined(task)
     _check_memory(task)
-    _warn_of_memory(task)
+    device = make_accelerator(settings).device
+    warn_of_memory(task.model, inputs, settings.batch_size, device)
     return task
 
 
@@ -203,18 +203,6 @@ def _check_memory(task: Task) -> None:
         lowest = frozenset(unit.name for unit in parts(model.backbone) if unit.depth == 1)
         set_trainable(model, lowest)
         Feed(model, task.splits, fit_settings, accelerator, task.activations).cut(lowest)
-
-
-def _warn_of_memory(task: Task) -> None:
-    """Log a warning where a step on large images will not fit in memory."""
-    if isinstance(task.inputs, SeriesInputs):
-        return
-    form = ImageForm.of(task.inputs)
-    if form.height * form.width >= LARGE:
-        device = make_accelerator(task.settings).device
-        warning = memory_warning(task.model(), task.settings.batch_size, device)
-        if warning is not None:
-            logging.getLogger(__name__).warning(warning)
 
 
 def _check_defined(task: Task) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from evenhand.networks.inputs import ImageForm, Images, SeriesInputs
 from evenhand.networks.model import Model
 
 LARGE = 512 * 512
@@ -74,3 +77,17 @@ def memory_warning(model: Model, batch_size: int, device: torch.device) -> str |
         f"{free / GIGABYTE:.1f} GB are free. Give --batch-size {max(1, free // (2 * each))}, a "
         "smaller --image-size, or tune less of the network."
     )
+
+
+def warn_of_memory(
+    make: Callable[[], Model], inputs: Images | SeriesInputs, batch_size: int, device: torch.device
+) -> None:
+    """Log a warning where a step on large images will not fit; no model is made for small ones."""
+    if isinstance(inputs, SeriesInputs):
+        return
+    form = ImageForm.of(inputs)
+    if form.height * form.width < LARGE:
+        return
+    warning = memory_warning(make(), batch_size, device)
+    if warning is not None:
+        logging.getLogger(__name__).warning(warning)

@@ -47,8 +47,8 @@ PICKED = (
     "groups are close. The verdict does not depend on which group is picked."
 )
 SPREAD = (
-    "A smaller difference across groups says nothing of how well each is served; what each group "
-    "gains and loses stands beside it."
+    "A smaller difference across groups does not say how well each group is served; the next "
+    "answer says what each gains and loses."
 )
 TWO_MODELS = (
     "This holds for these two models: training the same recipe with another seed may give another "

@@ -272,7 +272,7 @@ def usual_sentences(rows: Sequence[Estimate], paired: Sequence[Estimate]) -> tup
         )
         if reach > 0 and paired_chip(row) == "cannot tell":
             size = amount_with_unit(reach, row.base)
-            who = f"a group by {shown(row.attribute)}"
+            who = f"{'an' if row.attribute[:1] in 'aeiou' else 'a'} {group_kind(row.attribute)}"
             sentences.append(f"Against {row.against}, a difference of {size} in {who} {USUALLY}.")
     return tuple(sentences)
 
