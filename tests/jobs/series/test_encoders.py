@@ -65,7 +65,9 @@ def test_a_frozen_prefix_is_computed_once_and_changes_nothing(name, cache, tmp_p
 
 @pytest.mark.parametrize("name", NEW)
 def test_an_encoder_is_pretrained_and_then_tuned_by_the_freeze_grid(name, cache, tmp_path):
-    words = ("pretrain", DATA, "--backbone", name, "--epochs", 1, "--device", "cpu")
+    objective = {"gru": "masked", "patch_transformer": "simclr"}[name]
+    words = ("pretrain", DATA, "--ssl", objective, "--backbone", name, "--epochs", 1)
+    words += ("--device", "cpu")
     ended = evenhand(*words, "--attribute", "group", "--cache", cache, "--out", tmp_path / "ssl")
     assert ended.status == 0, ended.err
     words = ("finetune", DATA, *COMMON, "--epochs", 2, "--backbone", name)
