@@ -260,7 +260,7 @@ def assess(settings: AssessSettings, out: Path, overwrite: bool) -> None:
 
 @job(BenchmarkSettings, "data")
 def benchmark(settings: BenchmarkSettings, out: Path, overwrite: bool) -> None:
-    """Compare methods, strategies, starts and prunings on equal terms.
+    """Compare methods, strategies and starts on equal terms.
 
     Each of them is an entry; erm, the full network without a method, always is one. All have the
     same patients, trials, learning rates, epochs and seeds, and each patient is tested once. The
