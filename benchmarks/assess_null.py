@@ -23,7 +23,9 @@ from scipy.stats import binomtest
 
 from evenhand.jobs.assess.alike import of_all_seeds
 from evenhand.jobs.assess.answers import verdict_rows
-from evenhand.jobs.assess.evaluation import Evaluation, judge_model, worst_levels
+from evenhand.jobs.assess.claims import claims_of
+from evenhand.jobs.assess.evaluation import Evaluation
+from evenhand.jobs.assess.judging import judge_model, worst_levels
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
 from evenhand.jobs.similarity.measured import Patients, similarity_record
 from evenhand.jobs.similarity.settings import SimilaritySettings
@@ -89,8 +91,9 @@ def evaluated(table: pd.DataFrame, seeds: int, rng: np.random.Generator) -> list
         cells[cell] = [judge_model(model, SETTINGS, 0) for model in models]
     models = {cell: tuple(one.judged for one in of) for cell, of in cells.items()}
     supervised = cells[SUPERVISED]
-    found = Evaluation(1.0, "frozen0", models, worst_levels(supervised), {}, supervised[0].sizes)
-    return list(verdict_rows(found))
+    worst = {SUPERVISED: worst_levels(supervised)}
+    found = Evaluation(1.0, "frozen0", models, worst, {}, supervised[0].sizes)
+    return list(verdict_rows(claims_of([found])))
 
 
 def normal(rng: np.random.Generator) -> Any:

@@ -22,7 +22,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.jobs.benchmark.analysis import Result, Tested, compare
+from evenhand.jobs.benchmark.adjusting import Tested
+from evenhand.jobs.benchmark.comparing import Result, compare
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.metrics.scored import scored

@@ -81,7 +81,7 @@ def tried(name: str) -> dict[str, str]:
         "weights": weights,
         "lora": lora,  # last, as it changes the model
     }
-    row = {"network": name, "size": str(model.spec.image_size)}
+    row = {"network": name, "size": str(model.spec.images)}
     for column, work in parts_of_evenhand.items():
         try:
             row[column] = work(model)

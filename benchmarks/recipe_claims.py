@@ -21,10 +21,13 @@ import torch
 
 from evenhand.experiments.runs import Run
 from evenhand.experiments.task_cache import prepared
-from evenhand.jobs.assess.claims import LEVEL, Claim, claims_of
-from evenhand.jobs.assess.evaluation import Evaluation, Tested, Value, judge_model, worst_levels
+from evenhand.jobs.assess.claims import RecipeClaim, claims_of
+from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.grid import Cell, fit_cell
+from evenhand.jobs.assess.judging import Tested, judge_model, worst_levels
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
+from evenhand.jobs.assess.values import Value
+from evenhand.metrics.claims import CLAIM
 from evenhand.metrics.parity import Judged
 from evenhand.tables.predictions import read_predictions
 
@@ -67,14 +70,15 @@ def draw(
         one, other = ([tested[place] for place in part] for part in (at[:seeds], at[seeds:]))
         again = tuple(_worse(model.judged, planted) for model in one)
         models = {"again": again, SUPERVISED: tuple(model.judged for model in other)}
-        found.append(Evaluation(1.0, "again", models, worst_levels(other), {}, tested[0].sizes))
+        worst = {SUPERVISED: worst_levels(other)}
+        found.append(Evaluation(1.0, "again", models, worst, {}, tested[0].sizes))
     return found
 
 
 def null(tested: Sequence[Tested]) -> dict[str, object]:
     """Count the claims where there is nothing to claim."""
     drawn = draw(tested, DRAWS, SEEDS)
-    claims = [claims_of(one) for one in drawn]
+    claims = [claims_of([one])[0] for one in drawn]
     return {
         "fits": len(tested),
         "draws": DRAWS,
@@ -89,7 +93,7 @@ def null(tested: Sequence[Tested]) -> dict[str, object]:
 
 def power(tested: Sequence[Tested], seeds: int, planted: float) -> dict[str, object]:
     """Count how often a loss in the AUC of one group is seen, and called levelling down."""
-    claims = [claims_of(one) for one in draw(tested, DRAWS, seeds, planted)]
+    claims = [claims_of([one])[0] for one in draw(tested, DRAWS, seeds, planted)]
     seen = [any(c.sign < 0 and c.group == HURT[1] for c in one.family) for one in claims]
     levelled = [bool(one.levelled_down(HURT[0])) for one in claims]
     return {
@@ -112,9 +116,9 @@ def _by_patients_alone(found: Evaluation) -> bool:
     return any(v.low is not None and v.high is not None and v.low * v.high > 0 for v in ends)
 
 
-def _alone(claim: Claim) -> bool:
+def _alone(claim: RecipeClaim) -> bool:
     known = claim.change.difference
-    return known is not None and known.p < LEVEL
+    return known is not None and known.p < CLAIM
 
 
 if __name__ == "__main__":

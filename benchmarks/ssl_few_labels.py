@@ -35,7 +35,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
-from evenhand.networks.conv1d import Conv1dEncoder, hold_last
+from evenhand.networks.encoders.conv1d import Conv1dEncoder
+from evenhand.networks.encoders.observations import hold_last
 from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.pretraining.views.series import view_series
 

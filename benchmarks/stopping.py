@@ -178,7 +178,7 @@ def true_targets(task: Task, settings: TuneSettings, chosen: Choices) -> list[fl
     (target,) = task.targets
     data = BIASED.format(patients=EXTRA, seed=settings.seed + 10_000)
     other = settings.model_copy(update={"data": data})
-    cohort = prepare_cohort(other, settings.image_size, np.random.default_rng(0))
+    cohort = prepare_cohort(other, settings.images, np.random.default_rng(0))
     accelerator = make_accelerator(settings)
     targets = []
     for seed in FRESH:

@@ -32,6 +32,11 @@ from evenhand.run_files import Contents
 EXTERNAL = PHANTOMS.replace("seed=1", "seed=2")
 ASSESS = ("--cell", "frozen3", "--seeds", 1, "--pretrain-epochs", 1, "--pretrain-patience", 0)
 PRUNE = ("--attribute", "group", "--limit", 20, "--share", 10, "--device", "cpu")
+ADJUST = ("--method", "thresholds", "--attribute", "group")
+BENCHMARK = (
+    *("--folds", 2, "--seeds", 1, "--these-models", "--trials", 2, "--strategy", "head"),
+    *("--method", "thresholds", "--method", "dfr", "--pruning", "beta=0.33,limit=20"),
+)
 SEARCH = ("--trials", 2, "--confirm", 0, "--baseline", "head")
 
 
@@ -56,18 +61,29 @@ def words_of(job: str, base: Path, cache: Path, out: Path) -> tuple[object, ...]
         "prune": ("prune", base, *PRUNE, *kept),
         "prune-search": ("prune", base, *PRUNE, "--search", 2, *kept),
         "assess": ("assess", PHANTOMS, *fit, *ASSESS),
+        "adjust": ("adjust", base, *ADJUST, "--out", out),
+        "benchmark": ("benchmark", PHANTOMS, *fit, *BENCHMARK),
+        "benchmark-workers": ("benchmark", PHANTOMS, *fit, *BENCHMARK, "--workers", 2),
     }[job]
 
 
 JOBS = (
     *("check", "audit", "compare", "predict", "similarity", "finetune", "pretrain"),
     *("tune", "tune-workers", "tune-ray", "prune", "prune-search", "assess"),
-    *("finetune-beside", "export"),
+    *("finetune-beside", "export", "adjust", "benchmark", "benchmark-workers"),
 )
-COPIES = {"audit", "compare", "predict"}
+COPIES = {"adjust", "audit", "benchmark", "benchmark-workers", "compare", "predict"}
 """Jobs whose predictions are no work of their own: they are written again."""
 
-DECODES = set(JOBS) - {"audit", "compare", "export", "prune", "prune-search", "similarity"}
+DECODES = set(JOBS) - {
+    "adjust",
+    "audit",
+    "compare",
+    "export",
+    "prune",
+    "prune-search",
+    "similarity",
+}
 """Jobs that are tried with an empty cache, too."""
 
 KINDS = ("kill", "terminate", "scheduler", "child")
@@ -178,6 +194,8 @@ def units(out: Path, job: str) -> dict[str, object]:
             found[str(path)] = (path.stat().st_mtime_ns, path.read_bytes())
         for path in out.glob("encoders/*/model.json"):
             found[str(path)] = path.stat().st_mtime_ns
+    for path in out.glob("fits/*/*/predictions.parquet"):
+        found[str(path)] = (path.stat().st_mtime_ns, path.read_bytes())
     words = (
         "SELECT study_id, number, value, datetime_complete FROM trials "
         "LEFT JOIN trial_values USING (trial_id) WHERE state IN ('COMPLETE', 'PRUNED')"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from tests.data import tiny
 
@@ -29,6 +30,11 @@ class TestMethods(testing.MethodContract):
         self.name = request.param
 
 
+class TestJustTrainTwice(testing.MethodContract):
+    name = "jtt"
+    settings = {"wrong": np.arange(40) % 3 == 0}  # noqa: RUF012
+
+
 class TestStrategies(testing.StrategyContract):
     @pytest.fixture(autouse=True, params=sorted({*STRATEGIES} - {"parts"}))
     def named(self, request):
@@ -50,6 +56,7 @@ class TestObjectives(testing.ObjectiveContract):
     @pytest.fixture(autouse=True, params=[*SSL_OBJECTIVES])
     def named(self, request):
         self.name = request.param
+        self.symmetric = self.name != "moco"
 
 
 class TestEstimators(testing.EstimatorContract):

@@ -25,6 +25,18 @@ def test_the_estimators_of_the_guide_are_those_that_are_registered():
     assert names == set(ESTIMATORS.titles())
 
 
+def test_the_table_of_ssl_objectives_says_what_the_registry_says():
+    text = (ROOT / "docs" / "self_supervision.md").read_text(encoding="utf-8")
+    table = text.partition("| `--ssl` | what it does |")[2].partition("\n\n")[0]
+    objectives = [(SSL_OBJECTIVES[name], title) for name, title in SSL_OBJECTIVES.titles().items()]
+    rows = [
+        f"| `{one.name}` | {title} | {one.modality or 'both'} | {one.views} "
+        f"| {', '.join(one.needs) or '–'} | {'yes' if one.stops_early else 'no'} |"
+        for one, title in objectives
+    ]
+    assert table.splitlines()[2:] == rows
+
+
 @pytest.mark.parametrize("registry", [SSL_OBJECTIVES, STRATEGIES], ids=["ssl", "strategies"])
 def test_every_name_is_in_the_guides(registry):
     guides = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md"))

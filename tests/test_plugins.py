@@ -77,9 +77,9 @@ def test_a_pruning_stops_at_an_own_metric_by_an_own_estimator(tuned, module, tmp
 def test_an_encoder_is_taught_by_an_own_objective(module, tmp_path):
     out = tmp_path / "run"
     words = ("pretrain", PHANTOMS, *SMALL, "--epochs", 1, "--patience", 0, "--batch-size", 32)
-    ended = evenhand(*words, "--method", "distance", "--import", module, "--out", out)
+    ended = evenhand(*words, "--ssl", "distance", "--import", module, "--out", out)
     assert ended.status == 0, ended.err
-    assert read_json(out / "run.json")["settings"]["method"] == "distance"
+    assert read_json(out / "run.json")["settings"]["ssl"] == "distance"
 
 
 def test_lists_show_what_is_imported(module):

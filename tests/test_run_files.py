@@ -105,7 +105,7 @@ def test_a_file_of_another_job_stays(tmp_path):
 
 def test_everything_that_a_run_writes_goes(tmp_path):
     left = {*WRITTEN}
-    for job in ("tune", "prune", "compare", "predict", "assess", "benchmark"):
+    for job in ("tune", "prune", "compare", "predict", "assess", "benchmark", "pretrain"):
         write_json(tmp_path / "run" / "run.json", {"schema": 1, "job": job, "fingerprint": "f"})
         for pattern in WRITTEN:
             path = tmp_path / "run" / pattern.replace("*", "some.name+x")

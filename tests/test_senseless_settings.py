@@ -21,7 +21,7 @@ TRAIN = ("finetune", PHANTOMS, "--backbone", "test_vit", "--weights", "none", "-
             (*TRAIN, "--image-size", 33),
             "its patches are 16 pixels wide. Give --image-size 32, or another",
         ),
-        ((*TRAIN, "--image-size", 1_000_000), "--image-size: Input should be less than or equal"),
+        ((*TRAIN, "--image-size", 1_000_000), "--image-size: give the side in pixels"),
         ((*TRAIN, "--seed", 2**80), "--seed: Input should be less than 4294967296"),
         ((*TRAIN, "--attribute", "sex*sex"), "names an attribute twice"),
         ((*TRAIN, "--attribute", "sex*"), "lacks a name"),

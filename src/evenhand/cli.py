@@ -139,11 +139,15 @@ def pretrain(settings: PretrainSettings, out: Path, overwrite: bool) -> None:
     from evenhand.jobs.pretrain.job import ENCODER
     from evenhand.jobs.pretrain.job import pretrain as work
     from evenhand.networks.checkpoints import read_model_record
+    from evenhand.pretraining.collapse import Embeddings
 
     run = work(settings, out, overwrite=overwrite)
     encoder = read_model_record(run.folder(ENCODER))
     epochs = counted(encoder.epoch or 0, "epoch")
     typer.echo(f"loss {encoder.loss or 0:.3f} after {epochs}; start from it: --weights {out}")
+    if encoder.embeddings:
+        for sentence in Embeddings(**dict(encoder.embeddings)).sentences("The encoder"):
+            typer.echo(sentence)
 
 
 @job(TuneSettings, "data")
@@ -256,11 +260,11 @@ def assess(settings: AssessSettings, out: Path, overwrite: bool) -> None:
 
 @job(BenchmarkSettings, "data")
 def benchmark(settings: BenchmarkSettings, out: Path, overwrite: bool) -> None:
-    """Compare methods and strategies on equal terms.
+    """Compare methods, strategies and starts on equal terms.
 
-    Every --method and --strategy is an entry; erm, the full network without a method, always is
-    one. All have the same patients, starting weights, learning rates, epochs and seeds, and each
-    patient is tested once. The plan is written before anything is fitted. Labels have two classes.
+    Each of them is an entry; erm, the full network without a method, always is one. All have the
+    same patients, trials, learning rates, epochs and seeds, and each patient is tested once. The
+    plan is written before anything is fitted. Labels have two classes.
     """
     from evenhand.jobs.benchmark.job import benchmark as work
     from evenhand.reporting.terminal import print_verdicts
@@ -348,17 +352,14 @@ def _show(run: Any) -> None:
 
     Of a launcher's processes the main one prints.
     """
-    from evenhand.evaluation.metrics_file import read_metrics
     from evenhand.evaluation.requests import measure_settings
-    from evenhand.metrics import as_table
     from evenhand.reporting.terminal import print_table, print_verdicts
     from evenhand.reporting.verdicts import read_verdicts
 
     if not is_main():
         return
     record = run.record
-    rows = as_table(read_metrics(run.root / "metrics.json"))
-    typer.echo(print_table(rows, measure_settings(record.settings).split))
+    typer.echo(print_table(run.metrics, measure_settings(record.settings).split))
     typer.echo(f"\n{print_verdicts(read_verdicts(run.root / 'verdicts.json'))}")
     for note in record.notes:
         typer.echo(f"\n{note}")

@@ -11,6 +11,9 @@ from evenhand.errors import EvenhandError
 SETTINGS: Mapping[str, str] = {"objective": "target", "objective_bound": "pessimistic"}
 """The name of a setting by its earlier one."""
 
+SSL_SETTINGS: Mapping[str, str] = {"method": "ssl"}
+"""Those of jobs that pre-train; elsewhere a method is a mitigation method."""
+
 TARGETS: Mapping[str, str] = {
     "min_auc": "auc_worst",
     "overall_auc": "auc",
@@ -21,6 +24,7 @@ TARGETS: Mapping[str, str] = {
     "acc_gap_argmax": "accuracy_gap_argmax",
     "overall_acc_argmax": "accuracy_argmax",
     "max_loss": "log_loss_worst",
+    "eodd_difference": "equalized_odds_difference",
 }
 """The name of a target by its alias."""
 
@@ -37,24 +41,47 @@ def current_target(text: str) -> str:
     return TARGETS.get(stem, stem) + text[len(stem) :]
 
 
-def refuse_both_names(given: Collection[str], word: Callable[[str], str] = str) -> None:
-    """Refuse a setting that is given under both its names; ``word`` says how a name is written.
+def earlier_settings(fields: Collection[str] = ()) -> Mapping[str, str]:
+    """Return the name of a setting by its earlier one, for a job that has these settings.
+
+    Examples
+    --------
+    >>> earlier_settings(["ssl", "seed"])["method"], "method" in earlier_settings(["seed"])
+    ('ssl', False)
+    """
+    return {**SETTINGS, **SSL_SETTINGS} if "ssl" in fields else SETTINGS
+
+
+def refuse_both_names(
+    given: Collection[str], fields: Collection[str] = (), word: Callable[[str], str] = str
+) -> None:
+    """Refuse a setting that is given under both its names.
+
+    Parameters
+    ----------
+    given
+        The names that are given.
+    fields
+        Those of the job's settings.
+    word
+        How a name is written.
 
     Raises
     ------
     EvenhandError
         One is given so.
     """
-    for name, now in SETTINGS.items():
+    for name, now in earlier_settings(fields).items():
         if name in given and now in given:
             raise EvenhandError(
                 f"{word(name)} is the earlier name of {word(now)}; give one of them."
             )
 
 
-def current_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+def current_settings(settings: Mapping[str, Any], fields: Collection[str] = ()) -> dict[str, Any]:
     """Return settings, as flags or a run give them, under the names of today.
 
+    ``fields`` are the names of the job's settings: what pre-trains called its objective a method.
     A setting that is given under both names keeps the value of the name of today, unless that is
     None: a pruning of an earlier version kept its stopping target beside the objective.
 
@@ -65,9 +92,10 @@ def current_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     >>> current_settings({"objective": "auc_gap", "target": "auc_worst=0.8"})
     {'target': 'auc_worst=0.8'}
     """
+    names = earlier_settings(fields)
     current: dict[str, Any] = {}
     for given, value in settings.items():
-        name = SETTINGS.get(given, given)
+        name = names.get(given, given)
         if name == given or settings.get(name) is None:
             current.setdefault(name, None)
             current[name] = value if value is not None else current[name]

@@ -235,9 +235,9 @@ class FileObject(dict[str, Any]):
 
 def write_rows(path: Path, facts: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write facts and, last, ``rows`` to ``path`` as one JSON object, a line for each row."""
-    lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows)
-    start = json.dumps({**facts, "rows": []}, ensure_ascii=False, allow_nan=False)
-    write_text(path, start[:-2] + "\n" + ",\n".join(lines) + "\n]}\n")
+    encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+    start = encoder.encode({**facts, "rows": []})
+    write_text(path, start[:-2] + "\n" + ",\n".join(map(encoder.encode, rows)) + "\n]}\n")
 
 
 def read_json(path: Path) -> Any:

@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from typer.core import TyperCommand
 
-from evenhand.earlier_names import SETTINGS, current_settings, refuse_both_names
+from evenhand.earlier_names import current_settings, earlier_settings, refuse_both_names
 from evenhand.errors import EvenhandError, some
 from evenhand.plugins import import_modules
 from evenhand.settings import Settings, plain_values, problems
@@ -176,7 +176,11 @@ def _parameters(settings: type[Settings], positional: tuple[str, ...]) -> list[i
     return [
         *arguments,
         *(_flag(name, fields[name], headings[name]) for name in flags),
-        *(_alias(name, fields[now]) for name, now in SETTINGS.items() if now in fields),
+        *(
+            _alias(name, fields[now])
+            for name, now in earlier_settings(fields).items()
+            if now in fields
+        ),
     ]
 
 
@@ -208,7 +212,9 @@ def _argument(name: str, field: FieldInfo) -> inspect.Parameter:
 def _flag(name: str, field: FieldInfo, heading: str) -> inspect.Parameter:
     kind = field.annotation
     text = f"{field.description}{_default(field)}"
-    more: dict[str, Any] = {"metavar": _metavar(kind), "rich_help_panel": heading}
+    own = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    metavar = str(own["metavar"]) if "metavar" in own else _metavar(kind)
+    more: dict[str, Any] = {"metavar": metavar, "rich_help_panel": heading}
     if name == "imports":
         more |= {"is_eager": True, "callback": import_given, "metavar": "MODULE"}
     return flag(name, _parsed_as(kind) | None, None, text, **more)
@@ -237,6 +243,9 @@ def _parsed_as(kind: Any) -> Any:
     """Return what the parser makes of a setting: a switch or text, which the settings check."""
     if kind is bool:
         return bool
+    kinds = [part for part in get_args(kind) if part is not NoneType]
+    if NoneType in get_args(kind) and len(kinds) == 1 and get_origin(kinds[0]) is tuple:
+        kind = kinds[0]
     if get_origin(kind) is not tuple:
         return str
     parts = get_args(kind)
@@ -271,10 +280,11 @@ def gather(
     def word(name: str) -> str:
         return name.upper() if name in positional else flag_name(name)
 
+    fields = settings.model_fields
     flags = {name: value for name, value in given.items() if value is not None and value != []}
-    refuse_both_names(flags, word)
-    values = plain_values(settings, current_settings(_from_file(config))) if config else {}
-    values |= current_settings(flags)
+    refuse_both_names(flags, fields, word)
+    file = current_settings(_from_file(config), fields) if config else {}
+    values = plain_values(settings, file) | current_settings(flags, fields)
     try:
         return settings.model_validate(values)
     except ValidationError as error:

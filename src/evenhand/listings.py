@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from evenhand.flags import Sections, flag, import_given
+from evenhand.networks.registry import SERIES_NAMES
 
 
 def _print_metrics(wanted: bool) -> None:
@@ -42,8 +43,8 @@ def units(
         str,
         typer.Argument(
             metavar="BACKBONE",
-            help="timm's name of the network, conv1d, the name of one that --import registers, or "
-            "a folder that transformers saved",
+            help=f"timm's name of the network, {SERIES_NAMES}, the name of one that --import "
+            "registers, or a folder that transformers saved",
         ),
     ],
     family: Annotated[

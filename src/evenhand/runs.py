@@ -171,6 +171,7 @@ def start_run(
     fingerprint: str,
     reads: Iterable[Path] = (),
     overwrite: bool = False,
+    goes_on: bool = False,
 ) -> RunFolder:
     """Open a directory for a job: a new one, or the one of the same job that was killed.
 
@@ -190,6 +191,8 @@ def start_run(
         The files, folders and runs that the job reads; what is not there is passed over.
     overwrite
         Whether a finished or different run in that directory may be replaced.
+    goes_on
+        Whether a finished run of the same settings is opened again, as work is added to it.
 
     Raises
     ------
@@ -206,7 +209,7 @@ def start_run(
     opened = scope.enter_context(_own(root))
     run = RunFolder(root)
     if (root / RECORD).exists() and not overwrite:
-        _check_same(run, job, settings, fingerprint)
+        _check_same(run, job, settings, fingerprint, goes_on=goes_on)
         remove_temporary(root)
         return run
     _empty(root)
@@ -296,19 +299,21 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def _check_same(run: RunFolder, job: str, settings: Mapping[str, Any], fingerprint: str) -> None:
+def _check_same(
+    run: RunFolder, job: str, settings: Mapping[str, Any], fingerprint: str, *, goes_on: bool
+) -> None:
     head = run.head
     if head.job != job:
         raise EvenhandError(
             f"{run.root} holds a run of {head.job!r}, not of {job!r}. Name another folder "
             "with --out, or replace it with --overwrite."
         )
-    if head.status == "finished":
+    if head.status == "finished" and not goes_on:
         raise EvenhandError(
             f"{run.root} holds a finished run. Name another folder with --out, or replace it "
             "with --overwrite."
         )
-    before, settings = current_settings(head.settings), current_settings(settings)
+    before, settings = current_settings(head.settings, settings), current_settings(settings)
     others = sorted(name for name in {*before, *settings} if before.get(name) != settings.get(name))
     if others and head.schema_version < SCHEMA:
         raise EvenhandError(

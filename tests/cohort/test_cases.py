@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from evenhand.cohort.images.decoding import open_picture
-from evenhand.cohort.images.volumes import cut_dicom_series, cut_nifti, localizers_left_out
+from evenhand.cohort.images.dicom import cut_dicom_series, localizers_left_out
+from evenhand.cohort.images.volumes import cut_nifti
 from evenhand.cohort.readers import open_cohort
 from evenhand.cohort.settings import DataSettings
 

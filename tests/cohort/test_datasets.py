@@ -10,7 +10,11 @@ import torch
 
 import evenhand
 from evenhand import Cohort, EvenhandError
+from evenhand.cohort.cohort import UnreadableError
 from evenhand.cohort.datasets import as_picture, hand_over
+from evenhand.cohort.store.samples import store_samples
+from evenhand.jobs.tune import fitting
+from evenhand.networks.inputs import ImageForm
 
 N = 60
 FRAME = pd.DataFrame(
@@ -131,6 +135,141 @@ class Augmented:
 def test_bad_input_has_one_clear_error(dataset, frame, more, text):
     with pytest.raises(EvenhandError, match=text):
         Cohort.from_dataset(dataset, frame, **{**COLUMNS, **more})
+
+
+class Features(list):
+    """A dataset as those of Hugging Face: mappings, and features that say what columns are."""
+
+    def __init__(self, items, **features):
+        super().__init__(items)
+        self.features = {name: type(kind, (), {})() for name, kind in features.items()}
+
+
+def test_the_column_that_features_call_an_image_is_taken():
+    items = [{"dx": 0, "scan": PIL.Image.fromarray(p)} for p in PIXELS]
+    cohort = Cohort.from_dataset(Features(items, dx="Value", scan="Image"), FRAME, **COLUMNS)
+    np.testing.assert_array_equal(cohort.read("5"), PIXELS[5])
+    two = Features([{**item, "mask": item["scan"]} for item in items], scan="Image", mask="Image")
+    with pytest.raises(EvenhandError, match=r"2 columns of images \(scan, mask\).*item\['scan'\]"):
+        Cohort.from_dataset(two, FRAME, **COLUMNS)
+
+
+def test_a_dataset_of_hugging_face_is_a_cohort(tmp_path):
+    library = pytest.importorskip("datasets")
+    for k, pixels in enumerate(PIXELS):
+        PIL.Image.fromarray(pixels).save(tmp_path / f"{k}.png")
+    columns = {"scan": [str(tmp_path / f"{k}.png") for k in range(N)], "dx": list(FRAME.dx)}
+    dataset = library.Dataset.from_dict(columns).cast_column("scan", library.Image())
+    cohort = Cohort.from_dataset(dataset, FRAME, **COLUMNS)
+    np.testing.assert_array_equal(cohort.read("5"), PIXELS[5])
+    with pytest.raises(EvenhandError, match="DatasetDict of 'train' is no dataset but holds some"):
+        Cohort.from_dataset(library.DatasetDict(train=dataset), FRAME, **COLUMNS)
+
+
+def test_splits_by_name_are_no_dataset():
+    with pytest.raises(EvenhandError, match="a dict of 'train', 'test' is no dataset"):
+        Cohort.from_dataset({"train": PIXELS, "test": PIXELS}, FRAME, **COLUMNS)
+
+
+SERIES = np.random.default_rng(1).normal(size=(N, 9, 2)).astype(np.float32)
+SERIES[::2] += 1
+SERIES[3, 4:, 0] = np.nan
+VARIABLES = {"variables": ("pulse", "lactate")}
+SERIES_KINDS = {
+    "arrays": SERIES,
+    "tensors with labels": [(torch.tensor(one), 0) for one in SERIES],
+    "mappings": [{"series": one.tolist(), "label": 0} for one in SERIES],
+    "data frames": [pd.DataFrame(one) for one in SERIES],
+}
+
+
+@pytest.mark.parametrize("kind", SERIES_KINDS)
+def test_arrays_of_time_and_variables_are_series(kind):
+    cohort = Cohort.from_dataset(SERIES_KINDS[kind], FRAME, **COLUMNS, **VARIABLES)
+    assert cohort.channels == ("pulse", "lactate")
+    for row, sample in enumerate(cohort.table["sample_id"]):
+        np.testing.assert_array_equal(cohort.read(sample), SERIES[row])
+    plain = Cohort.from_dataset(SERIES, FRAME, **COLUMNS, **VARIABLES)
+    assert cohort.source.fingerprint == plain.source.fingerprint
+
+
+def replaced(value, *place):
+    changed = SERIES.copy()
+    changed[place] = value
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("dataset", "more", "text"),
+    [
+        (SERIES[..., :1], {}, r"item 0 .* \(9, 1\) is no series of 2 variables \(pulse, lactate"),
+        (replaced(np.inf, 0, 2, 1), {}, "item 0 .*'lactate' is infinite at step 2"),
+        (replaced(np.nan, 0), {}, "item 0 .*nothing was observed"),
+        ([{"y": one} for one in SERIES], {}, "it has 'y' and none of series"),
+        ([["a", "b"]] * N, {}, "item 0 of the dataset: could not convert"),
+        (SERIES, {"image": lambda item: item}, "image= is for images"),
+        (SERIES, {"variables": ("a", "a")}, "each has a name of its own"),
+        (SERIES, {"variables": (), "series": lambda item: item}, "series= needs variables="),
+    ],
+)
+def test_bad_series_have_one_clear_error(dataset, more, text):
+    with pytest.raises(EvenhandError, match=text):
+        Cohort.from_dataset(dataset, FRAME, **{**COLUMNS, **VARIABLES, **more})
+
+
+def test_a_series_of_another_length_is_named_when_it_is_read(tmp_path):
+    items = [*SERIES[:-1], SERIES[-1, :5]]
+    cohort = Cohort.from_dataset(items, FRAME, **COLUMNS, **VARIABLES)
+    with pytest.raises(UnreadableError, match="item 59 of the dataset has 5 time steps, not 9 as"):
+        store_samples(cohort, None, tmp_path)
+    assert len(store_samples(cohort, None, tmp_path, skip_unreadable=True)) == N - 1
+
+
+def test_a_search_on_series_is_stopped_and_continued(tmp_path, monkeypatch):
+    more = {
+        "attribute": "sex", "backbone": "conv1d", "weights": "none", "epochs": 1, "trials": 3,
+        "device": "cpu", "cache": tmp_path / "cache", "out": tmp_path / "run", "confirm": 1,
+        "target": "auc",
+    }  # fmt: skip
+    trained = []
+
+    def train(*given, **named):
+        trained.append(1)
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        return before(*given, **named)
+
+    before = fitting.train
+    monkeypatch.setattr(fitting, "train", train)
+    with pytest.raises(KeyboardInterrupt):
+        evenhand.tune(Cohort.from_dataset(SERIES, FRAME, **COLUMNS, **VARIABLES), **more)
+    run = evenhand.tune(Cohort.from_dataset(SERIES, FRAME, **COLUMNS, **VARIABLES), **more)
+    assert run.record.source.reader == "dataset"
+    assert run.record.source.stored.shape == (9, 2)
+    stopped = len(trained)
+    evenhand.tune(Cohort.from_dataset(SERIES, FRAME, **COLUMNS, **VARIABLES),
+                  **more | {"out": tmp_path / "whole"})  # fmt: skip
+    assert len(trained) - stopped == stopped - 1, "only what was stopped is trained again"
+    tables = [(tmp_path / name / "trials.csv").read_text() for name in ("run", "whole")]
+    assert tables[0].count("complete") == tables[1].count("complete")
+
+
+@pytest.mark.parametrize("more", [{"workers": 2}, {"engine": "ray", "workers": 2}])
+def test_workers_are_refused_before_any_work(tmp_path, more):
+    cohort = Cohort.from_dataset(SERIES, FRAME, **COLUMNS, **VARIABLES)
+    with pytest.raises(EvenhandError, match=r"known to this process alone.*register_reader"):
+        evenhand.tune(cohort, attribute="sex", out=tmp_path / "run", trials=2, **more)
+    assert not (tmp_path / "run").exists()
+
+
+def test_channels_and_proportions_of_a_dataset_are_as_asked(tmp_path):
+    five = np.random.default_rng(2).integers(0, 256, (N, 5, 12, 10), dtype=np.uint8)
+    for dataset, form in ((five, ImageForm(8, 6, 5)), (PIXELS, ImageForm(8, 6, 1))):
+        cohort = Cohort.from_dataset(dataset, FRAME, **COLUMNS)
+        stored = store_samples(cohort, form, tmp_path)
+        assert stored.read("0").shape == (8, 6, form.channels)
+    with pytest.raises(UnreadableError, match=r"60 of 60 samples .*\n.*Give --channels 5"):
+        store_samples(Cohort.from_dataset(five, FRAME, **COLUMNS), 8, tmp_path)
 
 
 @pytest.mark.parametrize("shape", [(6, 4), (6, 4, 1), (1, 6, 4), (3, 6, 4), (6, 4, 3)])

@@ -246,7 +246,7 @@ class TestSize:
 
 @pytest.mark.parametrize("flag", [{"bit_depth": 12}, {"page": 1}])
 def test_flags_of_image_files_are_refused_elsewhere(flag):
-    with pytest.raises(EvenhandError, match=r"--(bit-depth|page): phantom reads no plain image"):
+    with pytest.raises(EvenhandError, match=r"--(bit-depth|page): phantom reads no image"):
         open_cohort(DataSettings(data="phantom:patients=20,size=16", **flag))
 
 

@@ -55,7 +55,7 @@ def test_a_batch_holds_what_its_positions_name(stored, overlapping, positions):
 
 
 def test_series_have_no_image_size(overlapping, tmp_path):
-    with pytest.raises(EvenhandError, match=r"--image-size 32: the samples are series"):
+    with pytest.raises(EvenhandError, match=r"--image-size 32 pixels: the samples are series"):
         store_samples(overlapping, 32, tmp_path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import numpy as np
@@ -50,6 +51,18 @@ def test_metrics_are_the_rows_of_the_file(audit):
     assert {"model", "against", "attribute", "group", "metric", "value", "low", "high"} <= {*rows}
     best = rows.query("model == 'good' and metric == 'auc' and attribute == '*'")
     assert best["value"].tolist() == [1.0]
+
+
+def test_metrics_that_others_have_written_since_are_read_again(audit):
+    path = audit.root / "metrics.json"
+    before = path.read_text()
+    file = json.loads(before)
+    file["rows"][0]["value"] = 0.25
+    path.write_text(json.dumps(file))
+    try:
+        assert audit.metrics["value"].iloc[0] == 0.25
+    finally:
+        path.write_text(before)
 
 
 def test_predictions_by_name_or_the_only_ones(audit):

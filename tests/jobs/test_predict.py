@@ -51,6 +51,17 @@ def predicted(run, table, out, *more):
     return evenhand("predict", run, table, "--cache", run.parent / "cache", *more, "--out", out)
 
 
+def test_twins_are_named_by_a_column_of_the_table(run, tmp_path):
+    shown_twice = other(run, scene=[f"scene {number // 2}" for number in range(60)])
+    ended = predicted(run, shown_twice, tmp_path / "new", "--pair-column", "scene")
+    assert ended.status == 0, ended.err
+    rows = read_json(tmp_path / "new" / "twins.json")["rows"]
+    assert rows[0]["pairs"] == 30
+    table = pd.read_parquet(tmp_path / "new" / "models" / "full" / "predictions.parquet")
+    apart = table["score"].to_numpy().reshape(30, 2) @ [1, -1]
+    assert rows[0]["value"] == pytest.approx(abs(apart).mean())
+
+
 def test_columns_that_are_called_otherwise_are_mapped(run, tmp_path):
     columns = {"finding": "diagnosis", "years": "age_at_visit", "person": "subject", "photo": "png"}
     renamed = run.parent / "renamed.csv"

@@ -39,7 +39,7 @@ def outcomes() -> Outcomes:
         for seed in SEEDS:
             fit = plain(world, seed) if name == "erm" else fitted(world, name, seed)
             judged = BENCHMARK.judged(split(world, seed), fit, plain(world, seed))
-            rows.append(judged)
+            rows.append({**judged, "warning": fit.warning})
         return rows
 
     return of
@@ -64,3 +64,24 @@ def test_the_tilt_is_repaired_by_default_settings(outcomes, name):
 
     assert mean(after, "eodds") <= mean(before, "eodds") / 3
     assert mean(after, "auc") >= mean(before, "auc") - 0.02
+
+
+@pytest.mark.parametrize("name", REPAIRS)
+def test_groups_dealt_at_random_change_no_gap(outcomes, name):
+    before, after = outcomes("permuted", "erm"), outcomes("permuted", name)
+    changes = [new["eodds"] - old["eodds"] for new, old in zip(after, before, strict=True)]
+    low, high = interval(changes, 0.99)
+    assert low <= 0 <= high
+
+
+@pytest.mark.parametrize(
+    ("world", "name"),
+    [
+        *(("harder", name) for name in ("soft-eodds", "coral", "jtt")),
+        *(("labels", name) for name in ("soft-eodds", "coral", "group-dro", "jtt")),
+    ],
+)
+def test_where_nothing_can_be_repaired_the_report_says_so(outcomes, world, name):
+    """Most seeds: what is lost is small, and 2,400 patients do not show it in each of them."""
+    flagged = [row["levelled_down"] or bool(row["warning"]) for row in outcomes(world, name)]
+    assert sum(flagged) >= len(flagged) - 1

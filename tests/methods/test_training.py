@@ -7,7 +7,6 @@ import copy
 import numpy as np
 import pytest
 import torch
-from tests.methods.worlds import Linear, Summed, gaps, train, weights_of, world
 from torch import nn
 
 from evenhand.errors import EvenhandError
@@ -21,6 +20,7 @@ from evenhand.methods.in_training.jtt import Jtt, wrong_rows
 from evenhand.methods.in_training.minimax import Minimax
 from evenhand.methods.in_training.soft_eodds import SoftEodds
 from evenhand.methods.in_training.swad import Swad
+from evenhand.testing.worlds import Linear, Summed, gaps, train, weights_of, world
 
 TRAINING, TEST = world(8000, 0.6, 0), world(40000, 0.0, 1)
 REPAIRS = {
@@ -351,6 +351,7 @@ def test_unknown_rows_enter_the_plain_mean():
         (SoftEodds(), [0, 1, 2], ["a", "a", "a"], "two classes; there are 3"),
         (DomainIndependent(), [0, 1, 0], ["a", "a", "b"], "b has 0 rows of class 1"),
         (Cdann(), [0, 1, 0], ["a", "a", "b"], "b has 0 rows of class 1"),
+        (Coral(), [0, 1, 0, 1], ["a", "a", "b", "b"], "a has 1 row of class 0"),
         (TrainingMethod(), [0, 1, 0], ["a", "unknown", "unknown"], "67% of 3 rows is unknown"),
     ],
 )

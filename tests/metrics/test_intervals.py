@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from evenhand.metrics import Bootstrap, Plan, groups_of, measure, scored
+from evenhand.metrics import Bootstrap, Plan, families, groups_of, measure, scored
 from evenhand.metrics.families import as_drawn
 from evenhand.metrics.intervals import (
     CONSTANT,
@@ -325,6 +325,18 @@ def test_the_order_of_groups_does_not_matter_to_a_gap():
     )
     assert one.low > 5  # far from 0, whichever group comes first
     assert (one.low, one.high) == pytest.approx((other.low, other.high))
+
+
+@pytest.mark.parametrize("pairs", [7, 30, 64])
+def test_a_gap_is_the_same_however_many_pairs_are_worked_on_at_a_time(pairs, monkeypatch):
+    rng = np.random.default_rng(4)
+    common = rng.normal(size=(1, 401))  # the groups share patients: their values are correlated
+    values = simulated(np.linspace(0, 1, 9), 0.5, rng) + common * np.linspace(0, 1, 9)[:, None]
+    how = [as_drawn(tuple("abcdefghi"), values)], resample(2, Bootstrap(400), rng), Bootstrap(400)
+    whole = spread_interval(*how)
+    monkeypatch.setattr(families, "PAIRS", pairs)
+    by_blocks = spread_interval([as_drawn(tuple("abcdefghi"), values)], *how[1:])
+    assert (by_blocks.low, by_blocks.high) == pytest.approx((whole.low, whole.high), abs=1e-12)
 
 
 def test_intervals_of_gaps_are_never_below_nought():

@@ -10,7 +10,8 @@ from evenhand.errors import EvenhandError
 from evenhand.masks.masks import set_trainable, train_mode
 from evenhand.masks.strategies import find_strategy
 from evenhand.masks.units import families, parts
-from evenhand.networks.conv1d import Conv1dEncoder, convolve, hold_last
+from evenhand.networks.encoders.conv1d import Conv1dEncoder, convolve
+from evenhand.networks.encoders.observations import hold_last
 from evenhand.networks.inputs import SeriesInputs
 from evenhand.networks.model import Model, build_model
 

@@ -204,6 +204,17 @@ class Twice(nn.Module):
         return self.head(self.layer(self.layer(x).tanh()))
 
 
+class TwiceConvolved(nn.Module):
+    """A convolution that runs twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.head = nn.Conv1d(1, 1, 3, padding=1), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(self.layer(self.layer(x[:, None]).tanh())[:, 0])
+
+
 def once():
     return nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2))
 
@@ -219,7 +230,7 @@ SMALL = (torch.randn(12, 4), LABELS, SEX)
 @pytest.mark.parametrize(
     ("build", "batches", "more", "text"),
     [
-        (Twice, [SMALL], {}, r"layer \(2 times\).*Take the estimator hutchinson"),
+        (TwiceConvolved, [SMALL], {}, r"layer \(2 times\).*Take the estimator hutchinson"),
         (Tied, [SMALL], {}, r"layers share: into\.weight = out\.weight"),
         (lambda: noisy(Twice()), [SMALL], {}, "different outputs for the same samples"),
         (Twice, [], {}, "batches= gave nothing. A generator can be read once"),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from evenhand.errors import UnknownNameError
+from evenhand.pretraining.objectives.barlow import barlow_twins
 from evenhand.pretraining.objectives.simclr import nt_xent
 from evenhand.pretraining.objectives.vicreg import vicreg
 from evenhand.pretraining.registry import SSL_OBJECTIVES
@@ -45,7 +47,58 @@ def test_vicreg_is_small_for_views_that_agree_and_spread():
     assert vicreg(repeated, repeated).item() > 5  # they repeat each other
 
 
-@pytest.mark.parametrize("name", ["simclr", "vicreg"])
+def test_nt_xent_of_a_lower_temperature_weighs_the_likest_views_more():
+    first, second = torch.randn(2, 8, 5, generator=torch.Generator().manual_seed(0))
+    views = torch.nn.functional.normalize(torch.cat([first, second]), dim=1)
+    likest = (views[0] @ views.T).index_fill(0, torch.tensor([0, 8]), -2).argmax()
+
+    def pull(temperature):
+        """The share of all negatives' gradient that the likest one has, for the first view."""
+        near = views.clone().requires_grad_()
+        alike = torch.nn.functional.normalize(first[:1], dim=1) @ near.T / temperature
+        return alike[0].index_fill(0, torch.tensor([0, 8]), -torch.inf).softmax(0)[likest].item()
+
+    assert pull(0.05) > pull(0.1) > pull(0.5)
+    assert nt_xent(first, second, 0.1) != nt_xent(first, second, 0.5)
+
+
+def test_vicreg_has_the_scaling_of_the_authors_code_not_of_the_equations():
+    first, second = torch.randn(2, 12, 6, generator=torch.Generator().manual_seed(0)).double()
+    one, other = first.numpy(), second.numpy()
+
+    def regular(views):
+        spread = np.sqrt(views.var(axis=0, ddof=1) + 1e-4)
+        covariance = np.cov(views.T)
+        apart = (covariance**2).sum() - (np.diag(covariance) ** 2).sum()
+        return np.maximum(0, 1 - spread).mean(), apart / views.shape[1]
+
+    (v, c), (v_other, c_other) = regular(one), regular(other)
+    code = 25 * ((one - other) ** 2).mean() + 25 * (v + v_other) / 2 + c + c_other
+    equations = 25 * ((one - other) ** 2).sum(axis=1).mean() + 25 * (v + v_other) + c + c_other
+    assert vicreg(first, second).item() == pytest.approx(code, rel=1e-6)
+    assert abs(equations - code) > 1
+
+
+def test_barlow_twins_of_a_case_worked_by_hand():
+    first, second = torch.randn(2, 12, 5, generator=torch.Generator().manual_seed(0)).double()
+    both = np.corrcoef(first.numpy().T, second.numpy().T)[:5, 5:]
+    agree = ((1 - np.diag(both)) ** 2).sum()
+    repeat = (both**2).sum() - (np.diag(both) ** 2).sum()
+    assert barlow_twins(first, second).item() == pytest.approx(agree + 5.1e-3 * repeat, rel=1e-4)
+    wanted = agree + 2 * repeat
+    assert barlow_twins(first, second, redundancy=2.0).item() == pytest.approx(wanted, rel=1e-4)
+
+
+def test_barlow_twins_is_small_for_views_that_agree_and_do_not_repeat():
+    spread = torch.randn(4000, 4, generator=torch.Generator().manual_seed(0))
+    assert barlow_twins(spread, spread).item() < 0.01
+    repeated = spread[:, :1].expand(-1, 4)
+    assert barlow_twins(repeated, repeated).item() == pytest.approx(12 * 5.1e-3, rel=0.01)
+    assert barlow_twins(spread, spread.roll(1, 0)).item() > 3
+    assert barlow_twins(torch.ones(50, 4), torch.ones(50, 4)).item() == pytest.approx(4)
+
+
+@pytest.mark.parametrize("name", ["simclr", "vicreg", "barlow"])
 def test_every_method_has_a_head_and_a_loss_that_can_be_learnt_from(name):
     method = SSL_OBJECTIVES.find(name)
     head = method.head(7)
@@ -61,6 +114,6 @@ def test_the_published_head():
 
 def test_an_unknown_method():
     with pytest.raises(
-        UnknownNameError, match=r"no SSL objective 'simcrl'; there are: simclr, vicreg"
+        UnknownNameError, match=r"no SSL objective 'simcrl'; there are: barlow, .*simclr, .*vicreg"
     ):
         SSL_OBJECTIVES.find("simcrl")

@@ -46,7 +46,7 @@ class Words(nn.Module):
 
 
 class Twice(nn.Module):
-    """A layer that runs twice, so that its input does not tell its gradient."""
+    """A linear layer that runs twice: a sample's gradient is the sum over both."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,6 +55,18 @@ class Twice(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.layer(self.layer(x).tanh()))
+
+
+class TwiceConvolved(nn.Module):
+    """A convolution that runs twice, whose gradients are not summed over runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv1d(1, 1, 3, padding=1)
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(self.layer(x[:, None]).tanh())[:, 0])
 
 
 class Aside(nn.Module):
@@ -142,6 +154,7 @@ def _vit() -> nn.Module:
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "linear": (lambda: nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, CLASSES)), (4,)),
+    "twice": (Twice, (4,)),
     "positions": (lambda: flat(nn.Linear(7, 40), nn.GELU(), channels=9), (9, 7)),
     "residual": (Residual, (3, 6, 6)),
     "grouped": (

@@ -12,7 +12,7 @@ from tests.pruning.networks import (
     SAMPLES,
     Aside,
     Tied,
-    Twice,
+    TwiceConvolved,
     by_name,
     exact_fisher,
     exact_ggn,
@@ -173,7 +173,7 @@ class Scaled(nn.Linear):
 @pytest.mark.parametrize(
     ("network", "shape", "message"),
     [
-        (Twice(), (4,), r"layer \(2 times\)"),
+        (TwiceConvolved(), (4,), r"layer \(2 times\)"),
         (
             nn.Sequential(
                 nn.Unflatten(1, (2, 1, 2)),

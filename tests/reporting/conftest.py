@@ -13,6 +13,7 @@ from tests.records import make_record
 from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.metrics import MetricRow, find_target
 from evenhand.reporting import Report, Search, UnitShare
+from evenhand.reporting.search_record import StudyRecord
 
 
 def row(
@@ -156,7 +157,11 @@ def tuned(make_report: Callable[..., Report]) -> Report:
             seconds={"search": 75.0},
             versions={"torch": "2.13.0"},
         ),
-        search=Search(trials, [find_target("auc"), find_target("auc_worst")], [study]),
+        search=Search(
+            trials,
+            [find_target("auc"), find_target("auc_worst")],
+            [StudyRecord.model_validate(study)],
+        ),
         units=units,
         detectable=[("age", "auc", 0.064)],
         threshold_rule="Youden's threshold, chosen on validation rows.",

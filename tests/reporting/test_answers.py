@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from evenhand.reporting.estimates import Estimate
-from evenhand.reporting.sections.answers import group_answer, strategy_answer
+from evenhand.reporting.sections.answers import group_answer, spread_answer, strategy_answer
 
 ROW = Estimate(
     model="m", split="test", attribute="sex", group="f", base="auc", value=0.7, low=0.65,
@@ -91,3 +91,36 @@ def test_why_nothing_can_be_said(known: list[Estimate], why: str) -> None:
     found = group_answer(known, "m", "sex", "sick")
     assert found
     assert found.headline == f"Nothing can be said about sex: {why}."
+
+
+def spreads(p: float) -> list[Estimate]:
+    """Return the equalised odds difference of two models, and that of the first less the other."""
+    own = replace(ROW, base="equalized_odds_difference", group="*")
+    return [
+        replace(own, model="tuned", value=0.1),
+        replace(own, model="full", value=0.4),
+        replace(own, model="tuned", against="full", value=-0.3, low=-0.4, high=-0.2, p_adjusted=p),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("p", "outcome", "headline"),
+    [
+        (0.01, "better", "The equalized odds difference of tuned is smaller than that of full."),
+        (
+            0.2,
+            "cannot tell",
+            "These data do not show that the equalized odds difference of tuned is smaller or "
+            "larger than that of full.",
+        ),
+    ],
+)
+def test_the_spread_that_chose_the_models_is_answered(
+    p: float, outcome: str, headline: str
+) -> None:
+    answer = spread_answer(spreads(p), "tuned", "sex", "equalized_odds_difference")
+    assert answer
+    assert (answer.outcome, answer.headline) == (outcome, headline)
+    assert answer.details[0] == "Equalized odds difference: tuned 0.100 and full 0.400."
+    (verdict,) = answer.verdicts
+    assert verdict.claim == (p <= 0.05)

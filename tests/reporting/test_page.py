@@ -204,15 +204,21 @@ def evil(report: Report) -> Report:
     trials = search.trials.assign(mask=EVIL, study=EVIL, origin=EVIL)
     trials = trials.rename(columns={"auc_worst": EVIL})
     studies = [
-        study
-        | {
-            "name": EVIL,
-            "confirmed": [
-                one | {"objectives": {EVIL: one["objectives"]["auc_worst"]}}
-                for one in study["confirmed"]
-            ],
-            "units": [unit | {"unit": EVIL, "objective": EVIL} for unit in study["units"]],
-        }
+        study.model_copy(
+            update={
+                "name": EVIL,
+                "confirmed": [
+                    candidate.model_copy(
+                        update={"objectives": {EVIL: candidate.objectives["auc_worst"]}}
+                    )
+                    for candidate in study.confirmed
+                ],
+                "units": [
+                    unit.model_copy(update={"unit": EVIL, "objective": EVIL})
+                    for unit in study.units
+                ],
+            }
+        )
         for study in search.studies
     ]
     return replace(

@@ -7,7 +7,10 @@ import pytest
 
 from evenhand.metrics import find_target
 from evenhand.reporting import Search
+from evenhand.reporting.search_record import StudyRecord
 from evenhand.reporting.sections.search import search_views
+
+studied = StudyRecord.model_validate
 
 
 def trials(**columns: list[Any]) -> pd.DataFrame:
@@ -41,7 +44,7 @@ def test_without_a_choice_the_best_finished_trial_is_it(
 
 
 def test_the_trial_that_was_chosen_is_shown_as_such() -> None:
-    (view,) = search_views(Search(trials(), [find_target("auc")], [{"name": "", "trial": 0}]))
+    (view,) = search_views(Search(trials(), [find_target("auc")], [StudyRecord(trial=0)]))
     assert [point.number for point in view.histories[0].points if point.chosen] == [0]
 
 
@@ -64,7 +67,9 @@ def test_higher_values_are_higher_up_and_greater_rates_further_right() -> None:
 
 def test_each_named_study_has_its_pictures_and_others_have_none() -> None:
     table = trials(study=["a", "b", "a", "a confirmed"])
-    views = search_views(Search(table, [find_target("auc")], [{"name": "a"}, {"name": "b"}]))
+    views = search_views(
+        Search(table, [find_target("auc")], [StudyRecord(name="a"), StudyRecord(name="b")])
+    )
     assert [(view.study, len(view.histories[0].points)) for view in views] == [("a", 2), ("b", 1)]
 
 
@@ -91,7 +96,7 @@ def test_a_repeat_names_the_trial_that_it_repeats_and_a_seed_where_it_comes_from
 def test_of_two_targets_the_better_trial_is_further_up_and_right_whichever_way_they_point() -> None:
     table = trials(pareto=[True, False, True, False])
     targets = [find_target("auc"), find_target("auc_gap")]
-    (view,) = search_views(Search(table, targets, [{"name": "", "trial": 2}]))
+    (view,) = search_views(Search(table, targets, [StudyRecord(trial=2)]))
     assert len(view.histories) == 2
     (plot,) = view.tradeoffs
     dots = {dot.number: dot for dot in plot.dots}
@@ -117,7 +122,7 @@ def test_the_optimism_of_the_best_is_said(more: dict[str, float], says: str) -> 
         {"trial": 0, "seeds": 2, "objectives": {"auc": found(searched=0.7)}},
     ]
     study = {"name": "", "trial": 0, "confirmed": confirmed}
-    (view,) = search_views(Search(trials(), [find_target("auc")], [study]))
+    (view,) = search_views(Search(trials(), [find_target("auc")], [studied(study)]))
     (sentence,) = view.findings.optimism
     assert says in sentence
     (plot,) = view.findings.confirmed
@@ -131,7 +136,7 @@ def test_a_choice_of_another_study_marks_no_trial_of_its_own_and_is_named() -> N
     ]
     chosen = {"study": "full", "trial": 2, "seed": 3}
     study = {"name": "a", "trial": None, "chosen": chosen, "confirmed": confirmed}
-    (view,) = search_views(Search(trials(study=["a"] * 4), [find_target("auc")], [study]))
+    (view,) = search_views(Search(trials(study=["a"] * 4), [find_target("auc")], [studied(study)]))
     assert not any(point.chosen for point in view.histories[0].points)
     assert view.findings.origin == "trial 2 of full"
     (plot,) = view.findings.confirmed
@@ -148,7 +153,7 @@ def test_every_fit_of_the_choice_is_shown_and_their_mean() -> None:
         for seed, val in ((1, 0.7), (2, 0.9))
     ]
     study = {"name": "", "trial": 0, "chosen": {"study": "", "trial": 0, "seed": 2}, "fits": fits}
-    (view,) = search_views(Search(trials(), [find_target("auc")], [study]))
+    (view,) = search_views(Search(trials(), [find_target("auc")], [studied(study)]))
     columns = ("auc, validation", "auc, test", "AUC of everyone, test", "AUC of age: 60+, test")
     assert view.findings.fit_columns == columns
     told = [(row.name, row.delivered, row.cells) for row in view.findings.fits]
@@ -174,7 +179,7 @@ def test_units_are_shown_from_the_largest_difference_on() -> None:
         for name, by in (("a", 0.01), ("b", -0.05), ("c", 0.03))
     ]
     study = {"name": "", "trial": 0, "units": units}
-    (view,) = search_views(Search(trials(), [find_target("auc")], [study]))
+    (view,) = search_views(Search(trials(), [find_target("auc")], [studied(study)]))
     (plot,) = view.findings.importance
     assert [row.name for row in plot.rows] == ["b", "c", "a"]
     assert plot.rows[0].note == "3 trials with, 4 without"

@@ -13,7 +13,7 @@ from evenhand.cohort.store.samples import store_samples
 from evenhand.errors import EvenhandError
 from evenhand.networks.inputs import SeriesInputs
 from evenhand.networks.model import build_model
-from evenhand.training.inputs import check_fits, model_inputs, silent_channels
+from evenhand.training.inputs import check_fits, input_notes, model_inputs
 
 
 def changed(cohort: Cohort, change) -> Cohort:
@@ -57,7 +57,7 @@ def test_the_scale_is_that_of_observed_values_each_counted_once(cohort, tmp_path
         seen = values[:, channel][~np.isnan(values[:, channel])].astype(float)
         seen = seen.clip(*np.percentile(seen, (0.1, 99.9)))
         assert (mean, std) == pytest.approx((seen.mean(), seen.std()))
-    assert list(silent_channels(inputs)) == []
+    assert list(input_notes(inputs, "none")) == []
 
 
 def test_channels_that_say_nothing_are_named(cohort, tmp_path):
@@ -67,7 +67,7 @@ def test_channels_that_say_nothing_are_named(cohort, tmp_path):
 
     inputs = scale_of(changed(cohort, mute), tmp_path)
     assert inputs.std[1:3] == (0.0, 0.0)
-    (note,) = silent_channels(inputs)
+    (note,) = input_notes(inputs, "none")
     assert "pressure, temperature" in note
 
 

@@ -11,13 +11,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.errors import EvenhandError, pick, some
+from evenhand.networks.inputs import Images
 from evenhand.tables.attributes import UNKNOWN, Attribute, group_of, parts_of
 from evenhand.tables.classes import ask_positive
 
 Image = NDArray[np.uint8]
 Values = NDArray[np.float32]
 Sample = Image | Values
-"""An image ``(H, W, 3)``, or a series ``(T, C)`` with NaN where nothing was observed."""
+"""An image ``(H, W, C)``, or a series ``(T, C)`` with NaN where nothing was observed."""
 
 
 class Read(Protocol):
@@ -36,20 +37,45 @@ class Read(Protocol):
             The file behind the sample is damaged, or in a form that cannot be read faithfully.
         """
 
-    def resized(self, size: int | None) -> Read:
+    def resized(self, images: Images | None) -> Read:
         """Return the way to read the same samples, all in one shape.
 
-        Images become ``(size, size, 3)``, by default of 224 pixels.
+        Images become ``(height, width, channels)``; by default ``(224, 224, 3)``.
+
+        Parameters
+        ----------
+        images
+            A number is the side of squares of three channels; anything else comes as an
+            `evenhand.networks.inputs.ImageForm`.
 
         Raises
         ------
         EvenhandError
-            A size is given, and the samples are series, which have none.
+            A form is given, and the samples are series, which have none.
         """
 
 
 class UnreadableError(EvenhandError):
     """A sample whose file cannot be read."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a sample store holds.
+
+    Parameters
+    ----------
+    dtype
+        Of the numbers: "uint8" of images, "float32" of series.
+    shape
+        Of a sample: height, width and channels, or steps and channels.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.dtype}, {' x '.join(map(str, self.shape))}"
 
 
 @dataclass(frozen=True)
@@ -76,6 +102,8 @@ class Source:
         What is wrong with each sample that could not be read and was left out.
     notes
         What else must be known of the data, in sentences.
+    stored
+        What its sample store holds; None before there is one.
     """
 
     reader: str
@@ -87,6 +115,7 @@ class Source:
     window: tuple[float, float] | None = None
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    stored: Stored | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -143,9 +172,11 @@ class Cohort:
         bins: str | Sequence[str] = (),
         positive: str | None = None,
         image: Callable[[Any], Any] | None = None,
+        series: Callable[[Any], Any] | None = None,
+        variables: Sequence[str] = (),
         version: str | None = None,
     ) -> Cohort:
-        """Return a cohort of the images of a torch ``Dataset`` or a Hugging Face ``Dataset``.
+        """Return a cohort of the images or series of a torch or Hugging Face ``Dataset``.
 
         Jobs take it in the place of DATA: ``evenhand.finetune(cohort, attribute="sex", out=…)``.
 
@@ -161,16 +192,21 @@ class Cohort:
         bins, positive
             As the flags of a table: ``"age=60"``, the positive one of two classes.
         image
-            From an item of ``dataset`` to its image: a PIL image, ``(H, W)``, ``(H, W, 1 or 3)``,
-            or a tensor ``(1 or 3, H, W)``. By default the first of a tuple; of a mapping
-            ``"image"`` or ``"pixel_values"``; else the item.
+            From an item of ``dataset`` to its image: a PIL image, ``(H, W)``, ``(H, W, C)``, or a
+            tensor ``(C, H, W)``. By default the first of a tuple; of a mapping the column that
+            Hugging Face's features call an image, ``"image"`` or ``"pixel_values"``; else the item.
+        series
+            From an item to its series: an array ``(T, V)``, NaN where nothing was observed. By
+            default the first of a tuple; of a mapping ``"series"`` or ``"values"``; else the item.
+        variables
+            The names of the V columns of a series. None: the items are images.
         version
-            Changes when the images do. Without it every image is read once more, to see that.
+            Changes when the items do. Without it every item is read once more, to see that.
 
         Raises
         ------
         EvenhandError
-            Lengths differ, a column is refused, or an item is no image.
+            Lengths differ, a column is refused, or an item is no image or series.
 
         Examples
         --------
@@ -180,7 +216,7 @@ class Cohort:
         >>> cohort.levels, cohort.read("3").shape
         ({'sex': ('f', 'm')}, (8, 8, 3))
         """
-        from evenhand.cohort.datasets import dataset_cohort
+        from evenhand.cohort.datasets import Items, dataset_cohort
         from evenhand.cohort.settings import DataSettings
 
         settings = DataSettings(
@@ -188,7 +224,9 @@ class Cohort:
             attribute=(attribute,) if isinstance(attribute, str) else tuple(attribute),
             bins=(bins,) if isinstance(bins, str) else tuple(bins),
         )  # fmt: skip
-        return dataset_cohort(dataset, frame, settings, image, version)
+        return dataset_cohort(
+            dataset, frame, settings, Items(image, series, tuple(variables), version)
+        )
 
     @property
     def labels(self) -> NDArray[np.int64]:

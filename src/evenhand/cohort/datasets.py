@@ -1,10 +1,12 @@
-"""Cohorts of images that Python code gives: torch's datasets, Hugging Face's, any sequence."""
+"""Cohorts that Python code gives: torch's datasets, Hugging Face's, any sequence."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -13,8 +15,9 @@ import numpy as np
 import pandas as pd
 import PIL.Image
 
-from evenhand.cohort.cohort import Cohort, Image, UnreadableError
-from evenhand.cohort.images.decoding import IMAGE_SIZE, squash
+from evenhand.cohort.cohort import Cohort, Image, Read, UnreadableError
+from evenhand.cohort.images.arrays import channels_last
+from evenhand.cohort.images.decoding import IMAGE_SIZE, MODES, Picture, fitted
 from evenhand.cohort.readers.table import Samples, settled_cohort
 from evenhand.cohort.registry import (
     READERS,
@@ -23,8 +26,11 @@ from evenhand.cohort.registry import (
     refuse_settings,
     register_reader,
 )
+from evenhand.cohort.series.items import SeriesItems, first_series
+from evenhand.cohort.series.recordings import Series, whole_recordings
 from evenhand.cohort.settings import DataSettings
-from evenhand.errors import EvenhandError
+from evenhand.errors import EvenhandError, some
+from evenhand.networks.inputs import RGB, ImageForm, Images
 from evenhand.tables.settings import ClassSettings
 
 READER = "dataset"
@@ -32,7 +38,7 @@ SAMPLE = "position in the dataset"
 ABOUT = DataSet(
     title="a dataset of Python code (Cohort.from_dataset)",
     task="the classes of a column of your data frame",
-    modality="images in memory, or as the dataset reads them",
+    modality="images or series in memory, or as the dataset reads them",
     licence="yours",
     access="made by evenhand.Cohort.from_dataset",
 )
@@ -51,12 +57,12 @@ class DatasetImages:
     image
         From an item to its image.
     size
-        Side of the square that each image is squashed to; None leaves it as it is.
+        What each image is squashed to; None leaves it as it is, of three channels.
     """
 
     dataset: Any
     image: Callable[[Any], Any]
-    size: int | None = None
+    size: Images | None = None
     lock: Lock = field(default_factory=Lock)
 
     @property
@@ -65,55 +71,136 @@ class DatasetImages:
         return tuple(map(str, range(len(self.dataset))))
 
     def __call__(self, sample_id: str) -> Image:
-        """Return one image, ``(H, W, 3)``."""
+        """Return one image, ``(H, W, C)``."""
         try:
             with self.lock:
                 item = self.image(self.dataset[int(sample_id)])
-            picture = as_picture(item)
+            return self._fitted(item)
         except (EvenhandError, OSError, ValueError) as error:
             raise UnreadableError(f"item {sample_id} of the dataset: {error}") from error
-        return np.asarray(picture) if self.size is None else squash(picture, self.size)
 
-    def resized(self, size: int | None) -> DatasetImages:
-        """Return the way to read the same images as ``(size, size, 3)``."""
-        return replace(self, size=size or IMAGE_SIZE)
+    def _fitted(self, item: Any) -> Image:
+        """Return an image as it is asked for; as it is, with all of its channels, by default."""
+        if self.size is None:
+            return np.asarray(as_picture(item, None))
+        return fitted(as_picture(item, ImageForm.of(self.size).channels), self.size)
+
+    def resized(self, images: Images | None) -> DatasetImages:
+        """Return the way to read the same images as ``(height, width, channels)``."""
+        return replace(self, size=images or IMAGE_SIZE)
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """How the items of a dataset are read.
+
+    Attributes
+    ----------
+    image
+        From an item to its image; None: where items usually have it.
+    series
+        From an item to its series; None: where items usually have it.
+    variables
+        What each column of a series is; none where items are images.
+    version
+        Changes when the items do; None: they are read to see that.
+    """
+
+    image: Callable[[Any], Any] | None = None
+    series: Callable[[Any], Any] | None = None
+    variables: tuple[str, ...] = ()
+    version: str | None = None
+
+    def check(self) -> None:
+        """Refuse what does not go together.
+
+        Raises
+        ------
+        EvenhandError
+            Names of variables come twice, or functions are given for samples of another kind.
+        """
+        if len(set(self.variables)) < len(self.variables):
+            raise EvenhandError(f"variables {self.variables}: each has a name of its own.")
+        if self.variables and self.image is not None:
+            raise EvenhandError(
+                "image= is for images, and variables= makes the items series: give series= instead."
+            )
+        if self.series is not None and not self.variables:
+            raise EvenhandError(
+                "series= needs variables=, the names of the columns of each array (time, "
+                "variables), as in variables=('pulse', 'lactate')."
+            )
 
 
 def dataset_cohort(
-    dataset: Any,
-    frame: pd.DataFrame,
-    settings: DataSettings,
-    image: Callable[[Any], Any] | None,
-    version: str | None,
+    dataset: Any, frame: pd.DataFrame, settings: DataSettings, items: Items
 ) -> Cohort:
     """Return the cohort of a dataset; arguments as in `Cohort.from_dataset`.
 
     Raises
     ------
     EvenhandError
-        Lengths differ, a column is refused, an item is no image, or it changes.
+        Lengths differ, a column is refused, an item is no image or series, or it changes.
     """
-    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
-        raise EvenhandError(
-            f"{type(dataset).__name__} has no len() or cannot be asked for item k, as a stream "
-            "cannot: give a dataset of known length, or list(stream)."
-        )
+    items.check()
+    _refuse_no_sequence(dataset)
     if len(dataset) != len(frame):
         raise EvenhandError(
             f"the dataset has {len(dataset):,} items and the frame {len(frame):,} rows; row k "
             "must be about item k."
         )
-    read = DatasetImages(dataset, image or first_image)
-    _refuse_chance(read)
-    mark = _fingerprint(read, version)
+    source: DatasetImages | SeriesItems
+    if items.variables:
+        source = SeriesItems(dataset, items.series or first_series, items.variables)
+    else:
+        source = DatasetImages(dataset, items.image or _image_column(dataset) or first_image)
+    _refuse_chance(source)
+    mark = _fingerprint(source, items)
+    read: Read = source if isinstance(source, DatasetImages) else _series(source)
     table = frame.reset_index(drop=True).astype("str")
     table = table.assign(**{SAMPLE: list(map(str, range(len(table))))})
 
     def find(names: pd.Series) -> Samples:
-        return Samples(np.ones(len(names), np.bool_), (), read, (), mark)
+        return Samples(np.ones(len(names), np.bool_), (), read, items.variables, mark)
 
     columns = (SAMPLE, str(settings.label), str(settings.patient))
     return settled_cohort(READER, table, Path("frame"), columns, settings, find)
+
+
+def _series(source: SeriesItems) -> Series:
+    steps = source.steps()
+    return whole_recordings(source.ids, partial(source.load, steps), steps)
+
+
+def _refuse_no_sequence(dataset: Any) -> None:
+    """Refuse what cannot be asked for item k."""
+    if isinstance(dataset, Mapping):
+        raise EvenhandError(
+            f"a {type(dataset).__name__} of {some(map(repr, dataset))} is no dataset but holds "
+            "some: give one of them, or concatenate them."
+        )
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        raise EvenhandError(
+            f"{type(dataset).__name__} has no len() or cannot be asked for item k, as a stream "
+            "cannot: give a dataset of known length, or list(stream)."
+        )
+
+
+def _image_column(dataset: Any) -> Callable[[Any], Any] | None:
+    """Return the way to the one column of images that a Hugging Face dataset declares, if it does.
+
+    Its features are known by their names alone, so that the library need not be installed.
+    """
+    features = getattr(dataset, "features", None)
+    if not isinstance(features, Mapping):
+        return None
+    names = [name for name, kind in features.items() if type(kind).__name__ == "Image"]
+    if len(names) > 1:
+        raise EvenhandError(
+            f"the dataset has {len(names)} columns of images ({some(names)}); say which one: "
+            f"image=lambda item: item[{names[0]!r}]."
+        )
+    return itemgetter(names[0]) if names else None
 
 
 def first_image(item: Any) -> Any:
@@ -140,14 +227,16 @@ def first_image(item: Any) -> Any:
     return item[0] if isinstance(item, tuple | list) else item
 
 
-def as_picture(image: Any) -> PIL.Image.Image:
-    """Return an image as people hold it as an RGB picture.
+def as_picture(image: Any, channels: int | None = RGB) -> Picture:
+    """Return an image as people hold it as an RGB picture, or as an array of more channels.
 
     Parameters
     ----------
     image
-        A PIL image; ``(H, W)``, ``(H, W, 1 or 3)``, or a tensor ``(1 or 3, H, W)``, of uint8, or
-        of floats from 0 to 1.
+        A PIL image; ``(H, W)``, ``(H, W, C)``, or a tensor ``(C, H, W)``, of uint8, or of floats
+        from 0 to 1.
+    channels
+        C may be 1, 3 or so many; None: whatever it is, the shorter of both ends.
 
     Raises
     ------
@@ -162,16 +251,16 @@ def as_picture(image: Any) -> PIL.Image.Image:
     if isinstance(image, PIL.Image.Image):
         return image.convert("RGB")
     array = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
-    if array.ndim == 3 and array.shape[0] in (1, 3) and array.shape[2] not in (1, 3):
-        array = array.transpose(1, 2, 0)
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[..., 0]
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
-        raise EvenhandError(
-            f"{array.shape} is no image: give (H, W), (H, W, 3), (3, H, W) or a PIL image. Series "
-            "are read from tables (--series-column)."
-        )
-    return PIL.Image.fromarray(_bytes(array)).convert("RGB")
+    if channels is None:
+        ends = (array.shape[0], array.shape[-1]) if array.ndim == 3 else (RGB,)
+        channels = RGB if RGB in ends else min(ends)
+    try:
+        rows = _bytes(channels_last(array, channels))
+    except ValueError as error:
+        raise EvenhandError(f"{array.shape} is no image: {error}.") from None
+    if rows.shape[2] not in MODES:
+        return rows
+    return PIL.Image.fromarray(rows[..., 0] if rows.shape[2] == 1 else rows).convert("RGB")
 
 
 def _bytes(array: np.ndarray[Any, Any]) -> Image:
@@ -187,22 +276,23 @@ def _bytes(array: np.ndarray[Any, Any]) -> Image:
     return np.round(255 * array).astype(np.uint8)
 
 
-def _refuse_chance(read: DatasetImages) -> None:
-    """Refuse a dataset whose first image is another one each time."""
-    if read.ids and not all(np.array_equal(read("0"), read("0")) for _ in range(3)):
+def _refuse_chance(read: DatasetImages | SeriesItems) -> None:
+    """Refuse a dataset whose first item is another one each time."""
+    if read.ids and not all(read("0").tobytes() == read("0").tobytes() for _ in range(3)):
+        what = "series" if isinstance(read, SeriesItems) else "image"
         raise EvenhandError(
-            "the dataset gives another image each time it is asked for item 0. Give it without "
+            f"the dataset gives another {what} each time it is asked for item 0. Give it without "
             "random augmentation: training has its own (--augment)."
         )
 
 
-def _fingerprint(read: DatasetImages, version: str | None) -> str:
-    """Return a hash of the version that the caller names, else of every image."""
-    digest = hashlib.sha256(f"{len(read.dataset)}\n{version}".encode())
-    if version is None:
+def _fingerprint(read: DatasetImages | SeriesItems, items: Items) -> str:
+    """Return a hash of the version that the caller names, else of every item."""
+    digest = hashlib.sha256(f"{len(read.dataset)}\n{items.version}".encode())
+    if items.version is None:
         for name in read.ids:
-            image = read(name)
-            digest.update(repr(image.shape).encode() + image.tobytes())
+            item = read(name)
+            digest.update(repr(item.shape).encode() + item.tobytes())
     return digest.hexdigest()
 
 

@@ -183,12 +183,15 @@ class Seen:
         When each was changed, in nanoseconds.
     root
         The folder of the data set, None where files may lie anywhere.
+    folder
+        Which of them are folders, ``(n,)``.
     """
 
     files: pd.Series
     size: NDArray[np.int64]
     changed: NDArray[np.int64]
     root: Path | None
+    folder: NDArray[np.bool_]
 
     @property
     def there(self) -> NDArray[np.bool_]:
@@ -247,6 +250,7 @@ def look_at(files: pd.Series, table: Path, root: Path | None) -> Seen:
     """
     files = files.copy()
     size, changed = np.full(len(files), -1, np.int64), np.zeros(len(files), np.int64)
+    folder = np.zeros(len(files), np.bool_)
     top = len(str(root or ""))
 
     @cache
@@ -263,7 +267,8 @@ def look_at(files: pd.Series, table: Path, root: Path | None) -> Seen:
             continue
         if path != given:
             files.iloc[place] = path
-        if not (S_ISREG(stat.st_mode) or S_ISDIR(stat.st_mode)):
+        folder[place] = S_ISDIR(stat.st_mode)
+        if not (S_ISREG(stat.st_mode) or folder[place]):
             special.append(place)
         size[place], changed[place] = stat.st_size, stat.st_mtime_ns
         if root is not None and (linked or behind_link(_parent(path))):
@@ -277,7 +282,7 @@ def look_at(files: pd.Series, table: Path, root: Path | None) -> Seen:
     if suspects and root is not None:
         linked_files = files.iloc[suspects]
         refuse_outside(linked_files, root, f"{table}, {rows_text(linked_files.index)}")
-    return Seen(files, size, changed, root)
+    return Seen(files, size, changed, root, folder)
 
 
 _NamesIn = Callable[[str], Mapping[str, str]]

@@ -9,10 +9,11 @@ from evenhand.cohort.readers import open_cohort
 from evenhand.cohort.settings import DataSettings, SplitSettings
 from evenhand.cohort.splits import Splits, draw_patients, exclude_patients, split_patients
 from evenhand.cohort.store.samples import store_samples
+from evenhand.networks.inputs import Images
 
 
 def prepare_splits(
-    settings: SplitSettings, image_size: int | None, rng: np.random.Generator
+    settings: SplitSettings, images: Images | None, rng: np.random.Generator
 ) -> Splits:
     """Open a cohort, store its samples, keep out the patients that must not be in it, and split it.
 
@@ -20,8 +21,8 @@ def prepare_splits(
     ----------
     settings
         Which data, and which patients of it.
-    image_size
-        Side of the squares that images are read as; None for series.
+    images
+        What images are read as; None for series.
     rng
         Decides which patients are drawn, and which split each one goes to.
 
@@ -30,25 +31,25 @@ def prepare_splits(
     EvenhandError
         Whatever the steps refuse; nothing is written then but complete sample stores.
     """
-    cohort = prepare_cohort(settings, image_size, rng)
+    cohort = prepare_cohort(settings, images, rng)
     check_usable(cohort, settings.attribute)
     return split_patients(cohort, settings.attribute, settings.split, rng)
 
 
 def prepare_cohort(
-    settings: DataSettings, image_size: int | None, rng: np.random.Generator
+    settings: DataSettings, images: Images | None, rng: np.random.Generator
 ) -> Cohort:
     """Do the same without the split; ``rng`` decides which patients are drawn."""
-    return stored_cohort(open_cohort(settings), settings, image_size, rng)
+    return stored_cohort(open_cohort(settings), settings, images, rng)
 
 
 def stored_cohort(
-    cohort: Cohort, settings: DataSettings, image_size: int | None, rng: np.random.Generator
+    cohort: Cohort, settings: DataSettings, images: Images | None, rng: np.random.Generator
 ) -> Cohort:
     """Do the same with a cohort that is open already."""
     cohort = store_samples(
         cohort,
-        image_size,
+        images,
         settings.cache,
         skip_unreadable=settings.skip_unreadable,
     )

@@ -122,8 +122,11 @@ def register_reader(name: str, about: DataSet) -> Callable[[Open], Open]:
     return register
 
 
-SERIES = ("series_column", "series_table", "series_step", "series_steps", "series_variable")
-"""The settings that say how a table of one's own holds series."""
+LONG_TABLE = ("series_table", "series_step", "series_steps", "series_variable")
+"""The settings of a long table of series."""
+
+SERIES = ("series_column", *LONG_TABLE, "static")
+"""The settings that say how a table of one's own holds series, and what is read beside them."""
 
 
 def refuse_settings(name: str, settings: DataSettings, unused: tuple[str, ...]) -> None:

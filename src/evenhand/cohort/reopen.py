@@ -12,6 +12,7 @@ from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.splits import Splits, read_splits
 from evenhand.cohort.store.samples import store_samples
 from evenhand.errors import EvenhandError
+from evenhand.networks.inputs import Images
 from evenhand.tables.settings import ValueSettings
 
 
@@ -43,15 +44,15 @@ class Anew:
     values: ValueSettings
 
 
-def reopen(root: Path, earlier: DataSettings, image_size: int | None, anew: Anew) -> Splits:
+def reopen(root: Path, earlier: DataSettings, images: Images | None, anew: Anew) -> Splits:
     """Return the splits of an earlier run, with a sample store behind them.
 
     Parameters
     ----------
     root, earlier
         The run directory, and how the run's data were read.
-    image_size
-        Side of the images, in pixels; None for series.
+    images
+        What images are read as; None for series.
     anew
         What is different now.
 
@@ -74,7 +75,7 @@ def reopen(root: Path, earlier: DataSettings, image_size: int | None, anew: Anew
         | values_now(earlier, anew.values)
     )
     cohort = open_cohort(settings)
-    stored = store_samples(cohort, image_size, anew.cache, skip_unreadable=anew.skip_unreadable)
+    stored = store_samples(cohort, images, anew.cache, skip_unreadable=anew.skip_unreadable)
     return read_splits(splits, stored)
 
 

@@ -52,6 +52,12 @@ class DataSettings(ClassSettings, ImportSettings, title="Data"):
     series_variable: tuple[str, ...] = Field(
         (), description="variable of the long table (default: all that it has); repeatable"
     )
+    static: tuple[str, ...] = Field(
+        (),
+        description="what is known of a patient from the start, for encoders of series to read in "
+        "the first step: a numeric column of the table of samples, or a name of the reader's "
+        "(physionet2012: age, sex, height, icu); repeatable",
+    )
     bins: tuple[str, ...] = Field(
         (),
         description="bins of a numeric attribute: age=60 (60 is in the upper one), 'age<=60' (in "
@@ -59,6 +65,16 @@ class DataSettings(ClassSettings, ImportSettings, title="Data"):
     )
     slices: int | None = Field(
         None, ge=1, description="slices of each volume, evenly over its middle half"
+    )
+    window: tuple[float, float] | None = Field(
+        None,
+        description="centre and width of the window that DICOM, NIfTI and arrays of a table are "
+        "shown through, as in -600 1500 [default: what each file says]",
+    )
+    value_range: tuple[float, float] | None = Field(
+        None,
+        description="what is black and what is white in arrays of a table; values outside are "
+        "refused [default: 0 1 for floats]",
     )
     bit_depth: int | None = Field(
         None,
@@ -68,7 +84,9 @@ class DataSettings(ClassSettings, ImportSettings, title="Data"):
         "and 4095 white",
     )
     page: int | None = Field(
-        None, ge=1, description="page to read of image files that have several, from 1"
+        None,
+        ge=1,
+        description="page (or frame, of DICOM) to read of image files that have several, from 1",
     )
     max_pixels: int = Field(
         MAX_PIXELS,
@@ -90,6 +108,20 @@ class DataSettings(ClassSettings, ImportSettings, title="Data"):
         None, description="folder of decoded samples [default: $EVENHAND_CACHE or the user's cache]"
     )
     seed: int = Field(0, ge=0, lt=SEEDS, description="seed of everything that is drawn")
+
+    @field_validator("window")
+    @classmethod
+    def _check_window(cls, window: tuple[float, float] | None) -> tuple[float, float] | None:
+        if window is not None and window[1] <= 0:
+            raise ValueError("give a centre and a width above 0, as in -600 1500")
+        return window
+
+    @field_validator("value_range")
+    @classmethod
+    def _check_range(cls, limits: tuple[float, float] | None) -> tuple[float, float] | None:
+        if limits is not None and limits[0] >= limits[1]:
+            raise ValueError("give what is black and, above it, what is white, as in 0 4095")
+        return limits
 
 
 class SplitSettings(DataSettings, title="Data"):

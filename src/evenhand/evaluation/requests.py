@@ -12,7 +12,7 @@ import numpy as np
 
 from evenhand.errors import EvenhandError
 from evenhand.evaluation.rows import Cut, cut_of, groups_in, rows_of
-from evenhand.evaluation.settings import MeasureSettings
+from evenhand.evaluation.settings import ChoiceSettings, MeasureSettings
 from evenhand.metrics import (
     CLAIM,
     CONTRASTS,
@@ -52,10 +52,14 @@ class Request:
 def measure_settings(settings: Settings, excluded: tuple[str, ...] = ()) -> MeasureSettings:
     """Return what the settings of a job ask of the measurement.
 
-    A job that trains asks for the default, without the groups that it leaves out.
+    A job that trains asks for the default, or for its choice, without the groups that it leaves
+    out.
     """
     if isinstance(settings, MeasureSettings):
         return settings
+    if isinstance(settings, ChoiceSettings):
+        choice = settings.model_dump(include=set(ChoiceSettings.model_fields))
+        return MeasureSettings(**choice, exclude_group=excluded)
     return MeasureSettings(exclude_group=excluded)
 
 
@@ -94,6 +98,20 @@ def resolve_requests(
     return requests
 
 
+def check_choice(settings: MeasureSettings, groups: Mapping[str, Groups]) -> None:
+    """Check that what is asked of models can be measured, before there are any.
+
+    Raises
+    ------
+    EvenhandError
+        A metric, a group or a threshold that is named is not there.
+    """
+    _check_known((*settings.exclude_group, *settings.reference), [groups])
+    check_plan(_plan(settings, groups, two=True), groups)
+    if settings.threshold:
+        policy(settings.threshold)
+
+
 def conditioned(attributes: Sequence[str], control: str | None) -> tuple[str, ...]:
     """Return attributes, and each of them within the levels of a third variable.
 
@@ -129,7 +147,7 @@ def permutations_note(
     ]
 
 
-def advice_of(settings: MeasureSettings) -> tuple[Advice, ...]:
+def advice_of(settings: ChoiceSettings) -> tuple[Advice, ...]:
     """Return the metrics that the guide picks for the decision that the settings describe."""
     advice = []
     if settings.decision and settings.share:

@@ -19,7 +19,17 @@ LEAST = 19
 """The fewest permutations, or resamples, whose smallest p-value is .05."""
 
 
-class ReadSettings(ClassSettings, ImportSettings, title="Predictions"):
+class PairSettings(Settings, title="Predictions"):
+    """Which samples are twins."""
+
+    pair_column: str | None = Field(
+        None,
+        description="column in which twins, such as a picture with and without a sticker, share a "
+        "value: measures how far their scores lie apart [default: pair_id, if it is there]",
+    )
+
+
+class ReadSettings(ClassSettings, PairSettings, ImportSettings, title="Predictions"):
     """How predictions are read."""
 
     attribute: tuple[str, ...] = Field(
@@ -49,17 +59,12 @@ class InputSettings(ReadSettings, title="Predictions"):
     )
 
 
-class MeasureSettings(Settings, title="Measurement"):
-    """What is measured. A job that trains asks for the default."""
+class ChoiceSettings(Settings, title="Measurement"):
+    """What the groups are compared by: metrics, a decision to be made, a reference, a threshold."""
 
     metric: tuple[str, ...] = Field(
         (),
         description="metric of each group, or all (--list-metrics names them); repeatable "
-        "[default: the usual ones]",
-    )
-    across: tuple[str, ...] = Field(
-        (),
-        description="comparison across the groups, or all (--list-metrics); repeatable "
         "[default: the usual ones]",
     )
     decision: Literal["assistive", "punitive"] | None = Field(
@@ -71,21 +76,47 @@ class MeasureSettings(Settings, title="Measurement"):
     numbers: Literal["equal", "proportional"] | None = Field(
         None, description="who should be flagged, whatever the errors: picks the metric"
     )
-    exclude_group: tuple[str, ...] = Field(
-        (), description='group that comparisons leave out: "age=under 20"; repeatable'
-    )
     reference: tuple[str, ...] = Field(
         (),
         description="group that differences are from: sex=male; repeatable [default: the largest]",
-    )
-    minimum: int = Field(0, ge=0, description="samples that a group needs for any claim about it")
-    condition: str | None = Field(
-        None, description="a third variable: compare the groups within each of its levels, too"
     )
     threshold: str | None = Field(
         None,
         description="0.3, youden, f1, sensitivity=0.9 or specificity=0.9, chosen on validation "
         "rows [default: youden, or 0.5 where these hold fewer than 10 positives or negatives]",
+    )
+
+    @model_validator(mode="after")
+    def _check_decision(self) -> Self:
+        if (self.decision is None) != (self.share is None):
+            raise ValueError(
+                "--decision and --share go together: name both, as in --decision assistive "
+                "--share large"
+            )
+        return self
+
+
+class MeasureSettings(ChoiceSettings, title="Measurement"):
+    """What is measured. A job that trains asks for the default."""
+
+    across: tuple[str, ...] = Field(
+        (),
+        description="comparison across the groups, or all (--list-metrics); repeatable "
+        "[default: the usual ones]",
+    )
+    exclude_group: tuple[str, ...] = Field(
+        (), description='group that comparisons leave out: "age=under 20"; repeatable'
+    )
+    minimum: int = Field(0, ge=0, description="samples that a group needs for any claim about it")
+    intersections: int = Field(
+        1,
+        ge=1,
+        le=3,
+        description="look at all intersections of so many attributes at most, too, corrected "
+        "together: 2 adds sex*age, 3 adds sex*age*site",
+    )
+    condition: str | None = Field(
+        None, description="a third variable: compare the groups within each of its levels, too"
     )
     threshold_by: str | None = Field(
         None, description="attribute whose groups get a threshold each"
@@ -125,15 +156,6 @@ class MeasureSettings(Settings, title="Measurement"):
                 f"no difference could be shown; give {LEAST} at least, better 1000"
             )
         return replicates
-
-    @model_validator(mode="after")
-    def _check_decision(self) -> Self:
-        if (self.decision is None) != (self.share is None):
-            raise ValueError(
-                "--decision and --share go together: name both, as in --decision assistive "
-                "--share large"
-            )
-        return self
 
 
 def _refuse_own_condition(settings: Asks) -> Asks:
@@ -175,7 +197,7 @@ class CompareSettings(MeasureSettings, ProbeSettings, InputSettings, title="Pred
     )
 
 
-class PredictSettings(DataSettings, title="Model"):
+class PredictSettings(DataSettings, PairSettings, title="Model"):
     """Which model is applied to which data.
 
     Attributes are as in the model's run unless they are given; so are label, columns and bins where

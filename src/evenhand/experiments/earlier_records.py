@@ -104,5 +104,5 @@ def _known(job: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         names: Iterable[str] = settings_class(job).model_fields
     except UnknownNameError:
         names = settings
-    current = current_settings(settings)
+    current = current_settings(settings, {*names})
     return {name: current[name] for name in names if name in current}

@@ -98,6 +98,7 @@ def read_inputs(
         settings.logits,
         read_values(settings),
         settings.positive,
+        settings.pair_column,
     )
     models = {name: read_predictions(path, columns) for name, path in inputs.files.items()}
     known_names = {*parts_of("*".join(attributes))}.union(

@@ -34,8 +34,10 @@ class Origin(NamedTuple):
 COLUMNS = (*Origin._fields, "patient_id")
 
 
-def refuse_leak(splits: Splits, weights: str) -> None:
+def refuse_leak(splits: Splits, weights: str, flag: str = "--weights") -> None:
     """Refuse weights that have been trained on patients that are to be validated or tested on.
+
+    ``flag`` is the flag that named them.
 
     Raises
     ------
@@ -50,28 +52,28 @@ def refuse_leak(splits: Splits, weights: str) -> None:
     for patients, seen in ((root, _trained_on(open_run(root))), (root / SEEN, _seen_before(root))):
         if met := sorted(held & _named(_origin(splits.train.source), seen)):
             raise EvenhandError(
-                f"--weights {weights} was trained on {len(met)} of the {len(held)} patients that "
+                f"{flag} {weights} was trained on {len(met)} of the {len(held)} patients that "
                 f"are to be validated and tested on ({some(met)}). Give the same --seed, --split "
                 "and --attribute as in the run that did, or keep its patients out with "
                 f"--exclude-patients {patients}."
             )
 
 
-def write_seen(run: Run, weights: str) -> None:
+def write_seen(run: Run, *weights: str) -> None:
     """Write down in a run what its weights were trained on before, so that nobody has to ask again.
 
     The runs that they come from may be gone by the time that somebody builds on this one.
     """
-    root = _run_behind(weights)
-    if root is not None:
-        seen = pd.concat([_trained_on(open_run(root)), _seen_before(root)]).drop_duplicates()
-        write_csv(run.root / SEEN, seen)
+    roots = [root for root in map(_run_behind, weights) if root is not None]
+    if roots:
+        tables = [of for root in roots for of in (_trained_on(open_run(root)), _seen_before(root))]
+        write_csv(run.root / SEEN, pd.concat(tables).drop_duplicates())
 
 
-def read_by(splits: Splits, weights: str, excluded: Iterable[Path]) -> list[Path]:
+def read_by(splits: Splits, weights: str, excluded: Iterable[Path], *more: str) -> list[Path]:
     """Return the data, weights and runs that a training reads, none of which it may write over."""
-    named = weights_path(weights)
-    return [Path(splits.train.source.path), *([named] if named else []), *excluded]
+    named = [path for path in map(weights_path, (weights, *more)) if path]
+    return [Path(splits.train.source.path), *named, *excluded]
 
 
 def _run_behind(weights: str) -> Path | None:

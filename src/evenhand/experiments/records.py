@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_core import to_jsonable_python
 
-from evenhand.cohort.cohort import Source
+from evenhand.cohort.cohort import Source, Stored
 from evenhand.cohort.settings import DataSettings
 from evenhand.errors import EvenhandError
 from evenhand.evaluation.rows import Cut
@@ -51,6 +51,7 @@ class SourceRecord(_Part):
     slices: int | None = None
     window: tuple[float, float] | None = None
     left_out: tuple[str, ...] = ()
+    stored: Stored | None = None
     levels: dict[str, tuple[str, ...]] = {}
 
     @classmethod
@@ -265,7 +266,8 @@ def _read_settings(value: object, job: str) -> Settings:
     except ValidationError as error:
         raise ValueError(first_problem(error)) from None
     for name, setting in settings.kept().items():
-        if name in given and given[name] != setting:  # the text "5" is no number
+        # The text "5" is no number; of several values, an earlier version may have taken one.
+        if name in given and setting not in (given[name], [given[name]]):
             raise ValueError(f"{name} is {given[name]!r}, where {setting!r} belongs")
     return settings
 

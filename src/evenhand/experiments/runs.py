@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,6 +105,20 @@ class Run(RunFolder):
 
         return as_table(self._rows())
 
+    def write_metrics(self, rows: list[MetricRow]) -> None:
+        """Write the rows of ``metrics.json``; this object need not read them again."""
+        from evenhand.evaluation.metrics_file import write_metrics
+
+        path = self.root / METRICS
+        write_metrics(path, rows)
+        self._written.clear()
+        self._written[_stamp(path)] = rows
+
+    @cached_property
+    def _written(self) -> dict[tuple[int, int, int], list[MetricRow]]:
+        """The rows that this object has written, by the stamp of the file."""
+        return {}
+
     def _rows(self) -> list[MetricRow]:
         from evenhand.evaluation.metrics_file import read_metrics
 
@@ -113,7 +128,7 @@ class Run(RunFolder):
                 f"the run of {self.head.job!r} in {self.root} has no {METRICS}: the job measures "
                 "no predictions, or has not come so far."
             )
-        return read_metrics(path)
+        return self._written.get(_stamp(path)) or read_metrics(path)
 
     def predictions(self, name: str | None = None) -> Predictions:
         """Return the predictions of a model: by default, of the chosen one or the only one.
@@ -207,6 +222,12 @@ class Run(RunFolder):
         return any((self.folder(name) / file).is_file() for file in files)
 
 
+def _stamp(path: Path) -> tuple[int, int, int]:
+    """Return what changes when a file is written: its inode, size and time of change."""
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def begin_run(
     root: Path,
     job: str,
@@ -215,13 +236,20 @@ def begin_run(
     fingerprint: str,
     reads: Iterable[Path] = (),
     overwrite: bool = False,
+    goes_on: bool = False,
 ) -> Run:
     """Open a directory for a job, as `evenhand.runs.start_run` does, with the job's settings.
 
     Settings that say where the job works and how much room it may take are not kept.
     """
     folder = start_run(
-        root, job, settings.kept(), fingerprint=fingerprint, reads=reads, overwrite=overwrite
+        root,
+        job,
+        settings.kept(),
+        fingerprint=fingerprint,
+        reads=reads,
+        overwrite=overwrite,
+        goes_on=goes_on,
     )
     return Run(folder.root)
 

@@ -43,7 +43,7 @@ class TargetSettings(Settings, title="Target"):
     @model_validator(mode="before")
     @classmethod
     def _take_earlier_names(cls, given: Any) -> Any:
-        return current_settings(given) if isinstance(given, dict) else given
+        return current_settings(given, cls.model_fields) if isinstance(given, dict) else given
 
 
 class TrainingSettings(

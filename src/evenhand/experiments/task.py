@@ -33,7 +33,7 @@ from evenhand.metrics.target_names import find_target
 from evenhand.metrics.targets import Target
 from evenhand.networks.augment import find_augmentation
 from evenhand.networks.checkpoints import save_model
-from evenhand.networks.inputs import SeriesInputs
+from evenhand.networks.inputs import Images, SeriesInputs
 from evenhand.networks.model import Model, build_model
 from evenhand.tables.attributes import group_of
 from evenhand.tables.predictions import write_predictions
@@ -42,6 +42,7 @@ from evenhand.training.feed import Feed
 from evenhand.training.frozen_prefix import MEGABYTE, ActivationCache, ActivationFiles
 from evenhand.training.inputs import model_inputs
 from evenhand.training.loop import Epoch, fit
+from evenhand.training.memory import warn_of_memory
 from evenhand.training.predict import predict, scores
 from evenhand.training.settings import FitSettings, LoopSettings
 from evenhand.training.tracking import NOBODY, Tracked, epoch_numbers
@@ -56,7 +57,7 @@ class Task:
     targets: tuple[Target, ...]
     groups: dict[str, Groups]  # of the validation rows
     excluded: dict[str, set[str]]
-    inputs: int | SeriesInputs
+    inputs: Images | SeriesInputs
     mitigation: Mitigation
     activations: ActivationCache | None = None  # of frozen layers, shared by all fits
     _built: dict[int, Model] = field(default_factory=dict, init=False)  # the last, by its seed
@@ -124,7 +125,7 @@ def make_task(settings: TrainingSettings, label_share: float = 1.0) -> Task:
         another kind.
     """
     searched_targets(settings)  # before the data are prepared, which takes long
-    splits = prepare_splits(settings, settings.image_size, np.random.default_rng(settings.seed))
+    splits = prepare_splits(settings, settings.images, np.random.default_rng(settings.seed))
     return task_on(settings, splits, label_share)
 
 
@@ -144,6 +145,8 @@ def task_on(settings: TrainingSettings, splits: Splits, label_share: float = 1.0
     task = Task(settings, splits, targets, groups, excluded, inputs, mitigation, kept)
     _check_defined(task)
     _check_memory(task)
+    device = make_accelerator(settings).device
+    warn_of_memory(task.model, inputs, settings.batch_size, device)
     return task
 
 

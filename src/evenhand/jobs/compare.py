@@ -14,9 +14,10 @@ from evenhand.evaluation.settings import CompareSettings
 from evenhand.experiments.inputs import Inputs, find_inputs, read_inputs
 from evenhand.experiments.records import MatchedRecord
 from evenhand.experiments.runs import Run, begin_run, open_run
-from evenhand.jobs.audit.job import begin_audit, notes_of, write_audit
+from evenhand.jobs.audit.job import begin_audit, notes_of, settled, write_audit
 from evenhand.jobs.keywords import with_keywords
-from evenhand.jobs.probing import PATIENTS, probe_record, read_layers, write_probe
+from evenhand.jobs.probe_file import write_probe
+from evenhand.jobs.probing import PATIENTS, probe_record, read_layers
 from evenhand.jobs.rereading import one_each, samples_again
 from evenhand.networks.checkpoints import load_model
 from evenhand.networks.model import Model
@@ -62,7 +63,8 @@ def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) ->
     models, attributes = read_inputs(inputs, settings, settings.condition)
     matched = match(models, settings.split)
     probed = _trained(inputs) if settings.probe else {}
-    given = settings.model_copy(update={"attribute": attributes})
+    given = settled(settings, matched.models, attributes)
+    attributes = given.attribute
     start = partial(begin_run, out, "compare", overwrite=overwrite)
     run, requests = begin_audit(start, given, inputs, matched.models)
     counts = matched.unmatched["model"].value_counts()

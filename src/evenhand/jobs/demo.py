@@ -13,16 +13,19 @@ from evenhand.jobs.tune.job import tune
 from evenhand.jobs.tune.settings import TuneSettings
 
 CLEAN = "phantom:patients=1200,minority=0.5,harder=0.3,shortcut=0,seed={seed}"
-"""Where the network comes from: a sticker says nothing about the label."""
+"""Where the network comes from: the group says nothing about the label."""
 
 PLANTED = (
-    "phantom:patients=2800,minority=0.4,harder=0,shortcut=1,shortcut_test=0,test_share=0.7,"
-    "seed={seed}"
+    "phantom:patients=2400,minority=0.4,prevalence=0.5,harder=0,shortcut=0,tilt=0.6,tilt_test=0,"
+    "test_share=0.45,seed={seed}"
 )
-"""Where it is tuned: in the majority every malignant lesion has a sticker, and no benign one.
+"""Where it is tuned: most lesions of the minority are malignant, and few of the majority are.
 
-Test patients have stickers at random, as patients of another clinic would.
+Test patients of both groups have malignant lesions equally often, as those of another clinic would.
 """
+
+METHODS = ("erm", "group-balance", "group-dro")
+TARGET = "equalized_odds_difference"
 
 SIZE = 64  # pixels
 SEED = 0
@@ -31,11 +34,11 @@ SEED = 0
 def demo(
     out: StrPath, *, overwrite: bool = False, say: Callable[[str], None] = lambda text: None
 ) -> Run:
-    """Pre-train a small network where stickers mean nothing, then tune it where they give away.
+    """Pre-train a small network where the group says nothing, then tune it where it does.
 
-    A network that is free to change learns the majority's stickers in place of the lesions, and
-    fails where they say nothing. FairTune chooses what may change by the worst-served group of
-    validation patients, whom no sticker serves, and so keeps the features of lesions.
+    Full fine-tuning learns to call lesions of the minority malignant, and misses those of the
+    majority. FairTune chooses what may change, and by which method it is trained, by the equalised
+    odds of validation patients.
 
     Parameters
     ----------
@@ -54,9 +57,9 @@ def demo(
     out = Path(out)
     pretrained = out / "pretrained"
     if overwrite or not (pretrained / "report.html").exists():
-        say("Pre-training a small ViT on phantoms whose stickers mean nothing …")
+        say("Pre-training a small ViT on phantoms whose group says nothing about the label …")
         finetune(pretraining(SEED), pretrained, overwrite=overwrite)
-    say("Searching what to tune where a sticker gives the majority's label away …")
+    say("Searching what to tune, and how, where the minority is malignant more often …")
     search = searching(pretrained, SEED, confirm=2, confirm_seeds=3)
     return tune(search, out / "tuned", overwrite=overwrite, say=say)
 
@@ -90,6 +93,9 @@ def searching(
         batch_size=32,
         epochs=4,
         baseline=("full",),
+        search="both",
+        method=METHODS,
+        target=(TARGET,),
         space="staged",
         trials=6,
         confirm=confirm,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -10,17 +10,18 @@ import pandas as pd
 from pydantic import BaseModel
 
 from evenhand.earlier_names import current_record, current_target
-from evenhand.evaluation.metrics_file import write_metrics
 from evenhand.evaluation.requests import Request, measure_settings, points, resolve_requests
 from evenhand.evaluation.rows import Origin, groups_in, model_part, pair_part, rows_of, scored_rows
 from evenhand.evaluation.settings import MeasureSettings
+from evenhand.evaluation.twins import twin_record
 from evenhand.experiments.records import RunRecord
 from evenhand.experiments.runs import Run
 from evenhand.experiments.settings import TargetSettings
-from evenhand.files import checked, read_json, read_object, write_text
+from evenhand.files import checked, read_object, write_json, write_text
 from evenhand.jobs.adjust.adjustment import adjustments_of, judged_metrics
 from evenhand.jobs.adjust.page import adjustment_part, promise_verdicts
-from evenhand.jobs.probing import read_probe
+from evenhand.jobs.probe_file import read_probe
+from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.metrics import (
     Measured,
     MetricRow,
@@ -42,6 +43,7 @@ from evenhand.reporting import (
 )
 from evenhand.reporting.estimates import find
 from evenhand.reporting.pruning_record import PruningRecord
+from evenhand.reporting.search_record import SearchRecord
 from evenhand.reporting.text.numbers import listed
 from evenhand.reporting.text.vocabulary import model_names
 from evenhand.reporting.verdicts import write_verdicts
@@ -88,8 +90,10 @@ def evaluate(
     """
     requests = requests or _requests_of(run)
     rows = metrics_of(run, requests, chosen)
-    write_metrics(run.root / "metrics.json", rows)
+    run.write_metrics(rows)
     page = report_of(run, requests, rows, chosen)
+    if page.twins is not None:
+        write_json(run.root / "twins.json", page.twins.model_dump())
     write_verdicts(run.root / "verdicts.json", verdicts_of(page))
     write_text(run.root / "report.html", render(page))  # last: with it, a killed job is complete
     return rows
@@ -107,9 +111,7 @@ def metrics_of(run: Run, requests: Mapping[str, Request], chosen: str | None) ->
     record = run.record
     seed, reported = record.seed, _measured(record).split
     splits = {name: request.predictions.splits or ("test",) for name, request in requests.items()}
-    pairs = record.pairs
-    if pairs is None:
-        pairs = tuple((chosen, name) for name in requests if chosen and name != chosen)
+    pairs = pairs_of(record, requests, chosen)
     judged = judged_metrics(adjustments_of(run))
     parts: list[Measured] = []
     with _steps(sum(map(len, splits.values())) + len(pairs)) as watch:
@@ -125,7 +127,9 @@ def metrics_of(run: Run, requests: Mapping[str, Request], chosen: str | None) ->
                 )  # fmt: skip
         for name, against in pairs:
             first, second = requests[name], requests[against]
-            plan = replace(first.plan, judged=judged.get(name, ()))
+            plan = replace(
+                first.plan, judged=judged.get(name, ()), spreads=_spreads(record.settings)
+            )
             parts.append(
                 pair_part(
                     (first.predictions, second.predictions), first.attributes,
@@ -134,6 +138,15 @@ def metrics_of(run: Run, requests: Mapping[str, Request], chosen: str | None) ->
                 )
             )  # fmt: skip
     return judge(parts)
+
+
+def pairs_of(
+    record: RunRecord[Settings], models: Iterable[str], chosen: str | None
+) -> tuple[tuple[str, str], ...]:
+    """Return the pairs of models that are compared: as the run says, else the chosen with each."""
+    if record.pairs is not None:
+        return record.pairs
+    return tuple((chosen, name) for name in models if chosen and name != chosen)
 
 
 @contextmanager
@@ -188,8 +201,10 @@ def report_of(
         left_out=_left_out(record),
         notes=(*record.notes, *_fitted(rules, measured.split), *_cautions(record.settings)),
         judged={name: adjustment.judged for name, adjustment in adjustments.items()},
+        spreads=_spreads(record.settings),
         promises=promise_verdicts(adjustments),
         probe=read_probe(run),
+        twins=twin_record(requests, pairs_of(run.record, requests, chosen), measured),
     )
     if not adjustments:
         return page
@@ -211,6 +226,14 @@ def _fitted(rules: Mapping[tuple[Origin, str], str], split: str) -> list[str]:
 
 def _measured(record: RunRecord[Settings]) -> MeasureSettings:
     return measure_settings(record.settings, record.excluded)
+
+
+def _spreads(settings: Settings) -> tuple[str, ...]:
+    """Return the differences across groups that models were chosen by, as in ``metrics.json``."""
+    names = settings.target if isinstance(settings, TargetSettings) else ()
+    if isinstance(settings, PruneSettings):
+        names = (settings.target,)
+    return tuple(target.row for target in map(find_target, names) if target.is_spread)
 
 
 def _cautions(settings: Settings) -> list[str]:
@@ -260,15 +283,13 @@ def _search(run: Run) -> Search | None:
     path = run.root / "search.json"
     if not path.exists():
         return None
-    facts = read_json(path)
-    targets = [
-        find_target(objective["name"], pessimistic=objective["bound"])
-        for objective in facts["objectives"]
-    ]
-    columns = [objective["name"] for objective in facts["objectives"]]
+    content = read_object(path)
+    columns = [target.name for target in checked(SearchRecord, content, path).objectives]
+    record = checked(SearchRecord, current_record(content), path)
+    targets = [find_target(target.name, pessimistic=target.bound) for target in record.objectives]
     numbers = {name: [""] for name in (*columns, "lr", "repeats", "adopted")}
     trials = pd.read_csv(run.root / "trials.csv", keep_default_na=False, na_values=numbers)
-    return Search(trials.rename(columns=current_target), targets, current_record(facts["studies"]))
+    return Search(trials.rename(columns=current_target), targets, record.studies)
 
 
 def pruning_of(run: Run) -> Pruning | None:

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar, get_origin, overload
 from pydantic import ValidationError
 
 from evenhand.cohort.cohort import Cohort
-from evenhand.cohort.datasets import hand_over
+from evenhand.cohort.datasets import READER, hand_over
 from evenhand.earlier_names import current_settings, refuse_both_names
 from evenhand.errors import EvenhandError, unknown_name
 from evenhand.settings import Settings, plain_values, problems
@@ -98,8 +98,8 @@ def make_settings(kind: type[S], given: Mapping[str, Any]) -> S:
     >>> make_settings(FinetuneSettings, {"data": "cases.csv", "attribute": "sex"}).attribute
     ('sex',)
     """
-    refuse_both_names(given)
-    values = current_settings(given)
+    refuse_both_names(given, kind.model_fields)
+    values = current_settings(given, kind.model_fields)
     for name in values.keys() - kind.model_fields.keys():
         raise unknown_name("setting", name, kind.model_fields)
     handed = {
@@ -107,9 +107,30 @@ def make_settings(kind: type[S], given: Mapping[str, Any]) -> S:
         for name, value in values.items()
     }
     try:
-        return kind.model_validate(plain_values(kind, handed))
+        settings = kind.model_validate(plain_values(kind, handed))
     except ValidationError as error:
         raise EvenhandError("; ".join(problems(error, kind))) from None
+    refuse_workers(settings)
+    return settings
+
+
+def refuse_workers(settings: Settings) -> None:
+    """Refuse workers for a cohort of this process, which no other process sees.
+
+    Raises
+    ------
+    EvenhandError
+        There are several, or they are elsewhere.
+    """
+    workers, engine = (getattr(settings, name, None) for name in ("workers", "engine"))
+    ours = str(getattr(settings, "data", "")).startswith(f"{READER}:")
+    if ours and ((workers or 1) > 1 or engine not in (None, "local")):
+        given = f"workers={workers}" if engine in (None, "local") else f"engine={engine!r}"
+        raise EvenhandError(
+            f"{given}: a cohort that Cohort.from_dataset made is known to this process alone, and "
+            "workers are others. Leave it out; or register a reader that makes the cohort "
+            "(evenhand.register_reader) in a module, and name that with imports=."
+        )
 
 
 def _object(

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from evenhand.cohort.cohort import Cohort
 from evenhand.errors import EvenhandError
 from evenhand.evaluation.rows import groups_in
-from evenhand.experiments.runs import Run
-from evenhand.files import checked, read_object, write_json
 from evenhand.metrics.groups import UNKNOWN, Groups
 from evenhand.networks.layers import layer_names
 from evenhand.networks.model import Model
@@ -25,7 +23,6 @@ from evenhand.tables.predictions import Predictions
 from evenhand.training.activations import HEAD_INPUT, activations
 from evenhand.wording import counted
 
-FILE = "probe.json"
 PATIENTS = 2000
 """Patients, at most, that are probed; of each one sample."""
 FEWEST = 10
@@ -144,14 +141,3 @@ def _differences(
                 n=after.n,
                 patients=after.patients,
             )
-
-
-def write_probe(run: Run, record: ProbeRecord) -> None:
-    """Write ``probe.json``."""
-    write_json(run.root / FILE, record.model_dump())
-
-
-def read_probe(run: Run) -> ProbeRecord | None:
-    """Return what ``probe.json`` of a run holds, None where there is none."""
-    path = run.root / FILE
-    return checked(ProbeRecord, read_object(path), path) if path.exists() else None

@@ -61,6 +61,6 @@ def samples_again(
             f"{settings.data} lacks {len(absent)} of the {len(samples)} samples that the runs were "
             f"scored on: {some(absent)}. Say with --data where the data of {run.root} lie now."
         )
-    cohort = store_samples(whole.select(place), model.spec.image_size, cache)
+    cohort = store_samples(whole.select(place), model.spec.images, cache)
     check_fits(cohort, model)
     return cohort

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations
 
 from torch import nn
 
 from evenhand.errors import pick
 from evenhand.masks.structure import depths_of_modules, spots
-from evenhand.networks.conv1d import Conv1dEncoder
+from evenhand.networks.encoders.conv1d import Conv1dEncoder
+from evenhand.networks.encoders.layers import LayerRow, depth_of_layer
 from evenhand.networks.layers import declared_stages
 
 EMBEDDING = 0  # the depth of what comes before the first block or stage
@@ -86,8 +88,8 @@ def _units_placed(
 
 def _placing(backbone: nn.Module) -> Callable[[str], tuple[str, int, str]]:
     """Return the rule from a parameter's name to the unit, depth and kind that it belongs to."""
-    if isinstance(backbone, Conv1dEncoder):
-        return _place_in_layers
+    if isinstance(backbone, LayerRow):
+        return partial(_place_in_layers, backbone)
     if is_transformer(backbone):
         return _place_in_blocks
     return _stage_places(backbone) if has_stages(backbone) else _spot_places(backbone)
@@ -110,8 +112,8 @@ def _spot_places(backbone: nn.Module) -> Callable[[str], tuple[str, int, str]]:
 
 def module_depths(backbone: nn.Module) -> dict[str, int]:
     """Return the depth of every module by its name; a container has that of what it begins with."""
-    if isinstance(backbone, Conv1dEncoder):
-        place: Callable[[str], int] = lambda name: _place_in_layers(name)[1]  # noqa: E731
+    if isinstance(backbone, LayerRow):
+        place: Callable[[str], int] = lambda name: _place_in_layers(backbone, name)[1]  # noqa: E731
     elif is_transformer(backbone):
         place = _depth_in_blocks
     elif not has_stages(backbone):
@@ -130,14 +132,15 @@ def families(backbone: nn.Module) -> dict[str, Family]:
     (``attention+mlp`` …) and their triple, one bit a block; ``norm-attn-mlp`` (three bits a
     block), ``norm1-attn-norm2-mlp`` (four) and ``attention-parameters`` (four: weight and bias of
     qkv and proj, with the position embedding always trained), as in FairTune (arXiv 2310.05055).
-    The encoder for series has ``conv``, one bit a layer.
+    The encoder ``conv1d`` has ``conv``, and another row of layers ``parts``, one bit a layer.
     Any other network of timm has ``stages``, ``conv``, ``norm`` (one bit a stage) and ``conv-norm``
     (two), and where its blocks have such parts ``attention`` and ``mlp``, one bit a block. What is
     cut by its structure has ``parts``, ``blocks``, and ``attention``, ``mlp``, ``norm`` and
     ``conv`` where it has such parts.
     """
-    if isinstance(backbone, Conv1dEncoder):
-        return {"conv": Family("conv", parts(backbone))}
+    if isinstance(backbone, LayerRow):
+        name = "conv" if isinstance(backbone, Conv1dEncoder) else "parts"
+        return {name: Family(name, parts(backbone))}
     if is_transformer(backbone):
         make = _transformer_families
     else:
@@ -183,12 +186,13 @@ def _join(units: Iterable[Unit], names: Callable[[Unit], str], kind: str) -> tup
     )
 
 
-# The encoder for series
+# Encoders of series that are layers in a row
 
 
-def _place_in_layers(name: str) -> tuple[str, int, str]:
+def _place_in_layers(row: LayerRow, name: str) -> tuple[str, int, str]:
     layer = name.partition(".")[0]  # conv1, conv2, conv3
-    return layer, int(layer.removeprefix("conv")), "conv"
+    kind = "conv" if isinstance(row, Conv1dEncoder) else layer
+    return layer, depth_of_layer(row, layer), kind
 
 
 # Transformers

@@ -93,8 +93,8 @@ class Adjusted:
         """
         by = self._by(features_or_scores, groups, features)
         if (decide := getattr(self.fit, "decide", None)) is not None:
-            decided: NDArray[np.bool_] = decide(features_or_scores, by)
-            return decided
+            own: NDArray[np.bool_] = decide(features_or_scores, by)
+            return own
         new = self.fit.apply(features_or_scores, by)
         return new >= threshold if new.ndim == 1 else new.argmax(axis=1)
 
@@ -108,14 +108,14 @@ class Adjusted:
                 raise EvenhandError(
                     f"{self.method} infers the group of each row; give features=, as it was fitted."
                 )
-            return _of_rows(np.asarray(features), count, "features")
+            return _with_length(np.asarray(features), count, "features")
         if groups is None:
             raise EvenhandError(
                 f"{self.method} needs the group of each row when it scores; give groups=, or "
                 "choose a method that needs no attribute then."
             )
         refuse_other_order({"scores": inputs, **group_columns(groups)})
-        table = _of_rows(_table(groups), count, "groups")
+        table = _with_length(_table(groups), count, "groups")
         unnamed = "group" in (*table, *self.attributes)
         if unnamed and table.shape[1] == len(self.attributes) == 1:
             table.columns = pd.Index(self.attributes)
@@ -124,7 +124,7 @@ class Adjusted:
                 f"{self.method} was fitted on {', '.join(self.attributes)}, and groups= has no "
                 f"{', '.join(absent)}; it has: {', '.join(table)}."
             )
-        return _given(table[list(self.attributes)], self.kind)
+        return _groups_for(table[list(self.attributes)], self.kind)
 
 
 def mitigate(
@@ -183,8 +183,8 @@ def mitigate(
     >>> sex = rng.choice(["f", "m"], 400)
     >>> score = 1 / (1 + np.exp(-rng.normal(2 * label - 1.5 * (sex == "f"), 1)))
     >>> adjusted = mitigate(score, label, sex, "thresholds", value=0.8)
-    >>> found = adjusted.decisions(score, sex)
-    >>> [round(float(found[(label == 1) & (sex == level)].mean()), 2) for level in ("f", "m")]
+    >>> flagged = adjusted.decisions(score, sex)
+    >>> [round(float(flagged[(label == 1) & (sex == level)].mean()), 2) for level in ("f", "m")]
     [0.81, 0.81]
     >>> adjusted.attribute
     'yes'
@@ -199,12 +199,12 @@ def mitigate(
         what = "features (n, D)" if kind.takes == "features" else "scores (n,) of class 1"
         raise EvenhandError(f"{name} takes {what}; the array has the shape {inputs.shape}.")
     computed = kind.computed({"patients": patients, "features": features, "seed": seed})
-    table = _of_rows(_table(groups), np.atleast_1d(np.asarray(y_true)).shape[0], "groups")
-    fit: Fit = kind.fit(inputs, y_true, _given(table, kind), **computed, **checked)
+    table = _with_length(_table(groups), np.atleast_1d(np.asarray(y_true)).shape[0], "groups")
+    fit: Fit = kind.fit(inputs, y_true, _groups_for(table, kind), **computed, **checked)
     return Adjusted(name, fit, kind, tuple(table))
 
 
-def _given(table: pd.DataFrame, kind: PostHoc) -> Any:
+def _groups_for(table: pd.DataFrame, kind: PostHoc) -> Any:
     """Return groups as a method takes them: one name for each row, or a table of attributes."""
     if kind.groups == "table":
         return table
@@ -223,7 +223,11 @@ def _table(groups: GroupsLike) -> pd.DataFrame:
         name = str(groups.name) if isinstance(groups, pd.Series) and groups.name else "group"
         columns = {name: names_of(groups)}
     shapes = {name: values.shape for name, values in columns.items()}
-    if not columns or len(set(shapes.values())) > 1 or any(len(of) != 1 for of in shapes.values()):
+    if (
+        not columns
+        or len(set(shapes.values())) > 1
+        or any(len(shape) != 1 for shape in shapes.values())
+    ):
         raise EvenhandError(
             f"the groups are no columns, or differ in length: {shapes}. Give one name for each "
             "row, or a mapping or data frame with such a column for each attribute."
@@ -231,7 +235,7 @@ def _table(groups: GroupsLike) -> pd.DataFrame:
     return pd.DataFrame(columns, dtype=object)
 
 
-def _of_rows(values: Any, count: int, what: str) -> Any:
+def _with_length(values: Any, count: int, what: str) -> Any:
     if len(values) != count:
         raise EvenhandError(f"{len(values)} {what} for {count} rows; give one for each row.")
     return values

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.special import expit
 
 from evenhand.errors import EvenhandError
@@ -41,6 +40,8 @@ def fit_offset_logistic(
     >>> fit_offset_logistic(np.ones((4, 1)), np.array([0, 1, 1, 1]), np.zeros(4), 0.0).round(3)
     array([1.099])
     """
+    from scipy.optimize import minimize  # takes a quarter of a second to import
+
     target = labels.astype(np.float64)
 
     def loss(weights: Floats) -> tuple[float, Floats]:

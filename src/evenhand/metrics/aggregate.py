@@ -183,10 +183,14 @@ def _new_contrasts(values: Values, metric: str, name: str) -> Iterator[Number]:
         reason = values.reason(metric, [level, reference])
         composition: Composition = "difference" if name == "difference" else "other"
         bounds = (0.0, math.inf) if name.endswith("_deviation") else ANYWHERE
-        number = replace(
-            number, reason=reason, family=(both,), composition=composition, bounds=bounds
+        yield replace(
+            number,
+            reason=reason,
+            reference=reference,
+            family=(both,),
+            composition=composition,
+            bounds=bounds,
         )
-        yield replace(number, reference=reference)
 
 
 def _detectable(values: Values, metric: str) -> Iterator[Number]:
@@ -199,8 +203,14 @@ def _detectable(values: Values, metric: str) -> Iterator[Number]:
             estimate[0] = detectable_gap(float(defined.std(ddof=1)))
         reason = number.reason or _no_error(number.family[0])
         note = joined(f"80 % power, two-sided 5 %, {BOOTSTRAP_ERROR}", number.note) or ""
-        number = replace(number, aggregate=DETECTABLE, values=estimate, reason=reason)
-        yield replace(number, composition="point", note=note)
+        yield replace(
+            number,
+            aggregate=DETECTABLE,
+            values=estimate,
+            reason=reason,
+            composition="point",
+            note=note,
+        )
 
 
 def _no_error(family: Family) -> str | None:

@@ -19,6 +19,7 @@ from evenhand.metrics.contrasts import (
     sides,
 )
 from evenhand.metrics.estimates import Number
+from evenhand.metrics.fairness import Fairness
 from evenhand.metrics.families import Family
 from evenhand.metrics.headlines import (
     BESIDE,
@@ -28,6 +29,7 @@ from evenhand.metrics.headlines import (
 )
 from evenhand.metrics.registry import Floats, find_metric
 from evenhand.metrics.rows import EVERYBODY, Key, MetricRow
+from evenhand.metrics.spreads import compare_spreads
 
 CLAIM = 0.05
 """A difference is claimed where its corrected p-value is at most this."""
@@ -112,6 +114,24 @@ class Claims:
                 yield Claim(key, contrast(*models), FIRST, _smallest)
             for attribute in attributes:
                 yield from self._of_models(attribute, metric)
+
+    def of_spreads(self, names: Sequence[str]) -> Iterator[Claim]:
+        """Yield the differences of two models in numbers that are differences across groups."""
+        for key, number in self.numbers.items():
+            if number.metric not in names or number.reason or key in self.approximate:
+                continue
+            metrics = number.base.metrics if isinstance(number.base, Fairness) else (key.base,)
+            if len(number.family) != 2 * len(metrics):
+                continue
+            values = [
+                sides(
+                    family, family.patients.tolist(), self.replicates, share=find_metric(name).share
+                )
+                for family, name in zip(number.family, 2 * metrics, strict=True)
+            ]
+            compared = compare_spreads(values[: len(metrics)], values[len(metrics) :])
+            if compared is not None:
+                yield Claim(key, compared.contrasts, compared.places, compared.p_value)
 
     def _of_models(self, attribute: str, metric: str) -> Iterator[Claim]:
         summary = self._across(attribute, metric)

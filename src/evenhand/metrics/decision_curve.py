@@ -7,19 +7,22 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import csr_array
 
 from evenhand.errors import EvenhandError
-from evenhand.metrics.estimate import estimate
 from evenhand.metrics.families import family
 from evenhand.metrics.groups import Groups
 from evenhand.metrics.intervals import group_interval
-from evenhand.metrics.registry import find_metric
+from evenhand.metrics.registry import Floats, find_metric
 from evenhand.metrics.resample import Bootstrap, Resamples, resample
 from evenhand.metrics.rows import EVERYBODY
 from evenhand.metrics.scored import Scored
 
 THRESHOLDS = tuple(round(number / 100, 2) for number in range(1, 51))
 """Probabilities of .01 to .5."""
+
+WEIGHTS = 2**21
+"""Patients × resamples whose weights are worked on at a time."""
 
 
 def decision_curve(
@@ -80,10 +83,13 @@ def decision_curve(
         )
     bootstrap = bootstrap or Bootstrap()
     resamples = resample(int(rows.members.max()) + 1, bootstrap, rng)
+    parts = list(_parts(rows, groups))
+    plain = [float(threshold) for threshold in thresholds]  # an array's would print another name
+    benefits = _net_benefits([part for _, _, part in parts], plain, resamples)
     points = [
         point
-        for attribute, group, part in _parts(rows, groups)
-        for point in _points(attribute, group, part, thresholds, resamples, bootstrap)
+        for (attribute, group, part), values in zip(parts, benefits, strict=True)
+        for point in _points(attribute, group, part, plain, values, resamples, bootstrap)
     ]
     return pd.DataFrame(points)
 
@@ -97,19 +103,44 @@ def _parts(rows: Scored, groups: Mapping[str, Groups]) -> Iterator[tuple[str, st
                 yield attribute, level, part
 
 
+def _net_benefits(
+    parts: Sequence[Scored], thresholds: Sequence[float], resamples: Resamples
+) -> Floats:
+    """Return the values ``(parts, thresholds, 1 + B + J)``, NaN where a resample has no rows.
+
+    The rows of a part are counted by label and by how many of the thresholds their score reaches.
+    """
+    cuts, place = np.unique(thresholds, return_inverse=True)
+    cells = [2 * np.searchsorted(cuts, part.scores, side="right") + part.labels for part in parts]
+    size = 2 * (len(cuts) + 1)
+    cell = np.concatenate([own + number * size for number, own in enumerate(cells)])
+    member = np.concatenate([part.members[part.patients] for part in parts])
+    shape = len(parts) * size, resamples.patients
+    counted = csr_array((np.ones(len(cell)), (cell, member)), shape=shape)
+    benefits = np.empty((len(parts), len(place), resamples.count))
+    up = cuts[:, None]
+    for block, weights in resamples.blocks(max(1, WEIGHTS // max(resamples.patients, 1))):
+        counts = (counted @ weights.T.astype(np.float64)).reshape(len(parts), -1, 2, len(weights))
+        reached = np.cumsum(counts[:, ::-1], axis=1)[:, ::-1]
+        every, flagged = reached[:, :1].sum(axis=2), reached[:, 1:]
+        with np.errstate(invalid="ignore"):
+            gains = (flagged[:, :, 1] - flagged[:, :, 0] * up / (1 - up)) / every
+        benefits[..., block] = gains[:, place]
+    return benefits
+
+
 def _points(
     attribute: str,
     group: str,
     rows: Scored,
     thresholds: Sequence[float],
+    values: Floats,
     resamples: Resamples,
     bootstrap: Bootstrap,
 ) -> Iterator[dict[str, Any]]:
-    plain = [float(threshold) for threshold in thresholds]  # an array's would print another name
-    metrics = [find_metric(f"net_benefit_at[{threshold!r}]") for threshold in plain]
-    values = estimate([rows], metrics, resamples, (0, 1))[0]
+    metrics = [find_metric(f"net_benefit_at[{threshold!r}]") for threshold in thresholds]
     prevalence = float(rows.labels.mean())
-    for threshold, metric, benefits in zip(plain, metrics, values, strict=True):
+    for threshold, metric, benefits in zip(thresholds, metrics, values, strict=True):
         alone = family({group: rows}, metric, benefits[None], resamples, (0, 1))
         ends = group_interval(alone, resamples, bootstrap).judged(alone.fewest)
         yield {

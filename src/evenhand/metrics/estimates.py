@@ -18,7 +18,9 @@ from evenhand.metrics.rows import EVERYBODY, Key, full_name, joined
 from evenhand.metrics.scored import Scored
 from evenhand.wording import counted
 
-Composition = Literal["one", "difference", "spread", "lowest", "highest", "other", "point"]
+Composition = Literal[
+    "one", "difference", "spread", "spreads", "lowest", "highest", "other", "point"
+]
 
 ANYWHERE = (-math.inf, math.inf)
 UNIT = (0.0, 1.0)
@@ -51,6 +53,7 @@ class Number:
     family, composition
         The values of groups that it is computed from, and how: ``"one"`` is such a value itself,
         ``"difference"`` the first less the second, ``"spread"`` the largest difference of any two,
+        ``"spreads"`` that of one model less that of another,
         ``"lowest"`` and ``"highest"`` an extreme value (with two families: that of one model less
         that of the other), ``"other"`` anything else. ``"point"`` has no interval.
     bounds
@@ -95,13 +98,11 @@ class Number:
         if self.composition == "one":
             both = beside(self.family[0], other.family[0], paired=True)
             return replace(less, family=(both,), composition="difference")
-        if self.composition in ("spread", "lowest", "highest"):
-            less = with_note(less, BIASED)
-        return (
-            replace(less, composition="other")
-            if self.composition in ("spread", "difference")
-            else less
-        )
+        if self.composition == "spread":
+            return replace(less, composition="spreads")
+        if self.composition in ("lowest", "highest"):
+            return with_note(less, BIASED)
+        return replace(less, composition="other") if self.composition == "difference" else less
 
 
 @dataclass(frozen=True, eq=False)

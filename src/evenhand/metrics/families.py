@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -25,6 +25,9 @@ MANY = np.iinfo(np.int32).max
 
 LONGEST = 2.0
 """The longer side of a skewed interval is at most this many times as long as that of t."""
+
+PAIRS = 2**17
+"""Pairs of groups that are worked on at a time."""
 
 Scale = Literal["share", "mean", "coefficient", "square", "plain"]
 """How the ends of a value's interval are found from its error (see `Family.reach`)."""
@@ -127,12 +130,26 @@ class Family:
                 whole._beside[other] = _correlations(whole.drawn, whole.drawn[other])
             beside = whole._beside[other][one]
             return np.array([[1.0, beside], [beside, 1.0]])
-        drawn = self.drawn[:, ~np.isnan(self.drawn).any(axis=0)]
-        apart = drawn - drawn.mean(axis=1, keepdims=True)
-        size = np.sqrt((apart**2).sum(axis=1))
+        apart, size = self._apart
         product = np.outer(size, size)
         r: Floats = np.divide(apart @ apart.T, product, out=np.eye(len(size)), where=product > 0)
         return r
+
+    def _correlation(self, one: slice, other: slice) -> Floats:
+        """Return the correlations of some groups with some; of a group with itself it is 0 or 1."""
+        if one.start == 0 and one.stop >= len(self.names):
+            return self.correlation[one, other]
+        apart, size = self._apart
+        product = np.outer(size[one], size[other])
+        r = np.zeros_like(product)
+        return np.divide(apart[one] @ apart[other].T, product, out=r, where=product > 0)
+
+    @cached_property
+    def _apart(self) -> tuple[Floats, Floats]:
+        """The values ``(G, b)`` less their means, and the root of the sum of their squares."""
+        drawn = self.drawn[:, ~np.isnan(self.drawn).any(axis=0)]
+        apart = drawn - drawn.mean(axis=1, keepdims=True)
+        return apart, np.sqrt((apart**2).sum(axis=1))
 
     @cached_property
     def _spread(self) -> tuple[Floats, Floats]:
@@ -189,6 +206,26 @@ class Family:
             _joined(below[first], above[second], r),
             _joined(above[first], below[second], r),
         )
+
+    def pair_ends(self, tail: float) -> Iterator[tuple[float, float, float]]:
+        """Yield the largest ends of the intervals of distances, of some of the pairs at a time.
+
+        These are the largest lower end and the largest upper end of how far one group of a pair
+        lies above the other, either of them first, and the longest side of these intervals, which
+        are those of `pair_reach`. The pairs of thousands of groups are too many to be held at once.
+        """
+        below, above = self.reach(tail)
+        point, rows = self.values[:, 0], max(1, PAIRS // len(self.names))
+        for start in range(0, len(self.names) - 1, rows):
+            one, other = slice(start, start + rows), slice(start, None)
+            r = self._correlation(one, other)
+            distance = point[one, None] - point[other]
+            down = _joined(below[one, None], above[other], r)
+            up = _joined(above[one, None], below[other], r)
+            low = np.maximum(distance - down, -distance - up)
+            high = np.maximum(distance + up, -distance + down)
+            sides = np.maximum(down, up)
+            yield _largest(low), _largest(high), _largest(sides)
 
 
 def _correlations(drawn: Floats, other: Floats) -> Floats:
@@ -251,6 +288,12 @@ def _unskewed(t: Floats, skew: Floats) -> Floats:
     skewed = 3 / bent * (np.cbrt(1 + bent * (t - bent / 6)) - 1)
     longest = LONGEST * np.abs(t)
     return np.where(np.abs(skew) < SAME, t, skewed.clip(-longest, longest))
+
+
+def _largest(pairs: Floats) -> float:
+    """Return the largest of values ``(rows, columns)`` of pairs, those above the diagonal."""
+    pairs[:, : len(pairs)][np.tril_indices(len(pairs))] = -np.inf
+    return float(pairs.max())
 
 
 def _joined(one: Floats, other: Floats, correlation: Floats) -> Floats:

@@ -155,7 +155,7 @@ def _few(family: Family) -> int:
     return {"square": MANY, "mean": FEW_MEAN}.get(family.scale, FEW)
 
 
-def _few_apart(family: Family) -> int:
+def few_apart(family: Family) -> int:
     """Return the same for what compares several groups."""
     return max(_few(family), FEW_APART) if family.scale == "share" else _few(family)
 
@@ -185,10 +185,10 @@ def difference_interval(
         below, above = (float(reach[0]) for reach in family.pair_reach(tail))
         method, few = (
             _joined(METHODS[family.scale], family),
-            0 if family.fixed.all() else _few_apart(family),
+            0 if family.fixed.all() else few_apart(family),
         )
-        ends = replace(ends, low=point - below, high=point + above)
-        return replace(ends, method=method, few=few, reason=None)
+        low, high = point - below, point + above
+        return replace(ends, low=low, high=high, method=method, few=few, reason=None)
     if defined is not None and bootstrap.method == "auto":
         ends = _paired(values, family, ends, tail)
     elif defined is not None:
@@ -295,7 +295,7 @@ def spread_interval(
     ``docs/measurement.md``: about as often as it says where the groups are tied, more often
     where they are apart.
     """
-    ends, kept = _usable(families, resamples)
+    ends, kept = usable(families, resamples)
     if kept is None:
         return ends
     batches = (
@@ -303,13 +303,12 @@ def spread_interval(
         for values in (family.values[:, kept] for family in families)
         for one in range(len(values) - 1)
     )
-    distance, critical = _largest_t(batches, bootstrap, families)
-    reach = [family.pair_reach(float(ndtr(-critical))) for family in families]
-    below, above = (np.concatenate(side) for side in zip(*reach, strict=True))
-    if not (below.any() or above.any()):
+    _, critical = _largest_t(batches, bootstrap, families)
+    tail = float(ndtr(-critical))
+    every = [block for family in families for block in family.pair_ends(tail)]
+    low, high, longest = map(max, zip(*every, strict=True))
+    if not longest:
         return replace(ends, reason=CONSTANT)
-    low = np.maximum(distance - below, -distance - above).max()
-    high = np.maximum(distance + above, -distance + below).max()
     return _simultaneous(max(0.0, low), high, families, ends)
 
 
@@ -320,7 +319,7 @@ def extreme_interval(
 
     As in `spread_interval`, from intervals of all groups that hold at the same time.
     """
-    ends, kept = _usable([family], resamples)
+    ends, kept = usable([family], resamples)
     if kept is None:
         return ends
     values = family.values[:, kept]
@@ -336,10 +335,11 @@ def clipped(ends: Interval, bounds: tuple[float, float]) -> Interval:
     """Return the part of an interval that lies within bounds."""
     if ends.low is None or ends.high is None:
         return ends
-    return replace(ends, low=max(ends.low, bounds[0]), high=min(ends.high, bounds[1]))
+    low, high = max(ends.low, bounds[0]), min(ends.high, bounds[1])
+    return ends if (low, high) == (ends.low, ends.high) else replace(ends, low=low, high=high)
 
 
-def _usable(
+def usable(
     families: Sequence[Family], resamples: Resamples
 ) -> tuple[Interval, NDArray[np.bool_] | None]:
     """Return an interval without ends, and the mask of the data and the defined replicates.
@@ -366,7 +366,7 @@ def _no_interval(names: Sequence[str], ends: Interval) -> Interval:
 def _simultaneous(low: float, high: float, families: Sequence[Family], ends: Interval) -> Interval:
     exact = any(family.trials.any() for family in families)
     method = "simultaneous and exact" if exact else "simultaneous"
-    few = max(map(_few_apart, families))
+    few = max(map(few_apart, families))
     return replace(ends, low=float(low), high=float(high), method=method, few=few)
 
 

@@ -9,7 +9,7 @@ reference by itself.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from evenhand.metrics.estimate import estimate
 from evenhand.metrics.groups import Groups
 from evenhand.metrics.registry import Floats, find_metric
 from evenhand.metrics.resample import Resamples
+from evenhand.metrics.rows import Key
 from evenhand.metrics.scored import Scored
 
 SMALLEST = 1e-12  # error of a value that is the same in every resample
@@ -49,6 +50,8 @@ class Judged:
     apart
         Whether, by attribute, any single ratio is told from 1, all of them looked at together.
         Where none is, the deviation may be 0, however many small ones add up to it.
+    numbers
+        Whatever else was asked for, ``(K,)`` each; NaN where it is undefined.
     """
 
     auc: Floats
@@ -56,10 +59,19 @@ class Judged:
     deviation: Mapping[str, Floats]
     aaod: Mapping[str, Floats]
     apart: Mapping[str, bool]
+    numbers: Mapping[Key, Floats] = field(default_factory=dict)
 
 
-def judge(rows: Scored, groups: Mapping[str, Groups], resamples: Resamples) -> Judged:
-    """Judge one model's test rows; the reference of an attribute is its largest group."""
+def judge(
+    rows: Scored,
+    groups: Mapping[str, Groups],
+    resamples: Resamples,
+    references: Mapping[str, str] | None = None,
+) -> Judged:
+    """Judge one model's test rows.
+
+    The reference of an attribute is the level that ``references`` names, else its largest group.
+    """
     names = ("auc", *RATIOS, "sensitivity")
     metrics = [find_metric(name) for name in names]
     everybody = estimate([rows], metrics, resamples, (1,))[0]
@@ -70,7 +82,9 @@ def judge(rows: Scored, groups: Mapping[str, Groups], resamples: Resamples) -> J
         parts = [rows.take(own.rows(level)) for level in levels]
         values = estimate(parts, metrics, resamples, (1,))  # (G, 8, K)
         by_group |= {(attribute, level): values[g, 0] for g, level in enumerate(levels)}
-        reference = int(np.argmax([len(part) for part in parts]))
+        named = (references or {}).get(attribute)
+        largest = int(np.argmax([len(part) for part in parts]))
+        reference = largest if named is None else levels.index(named)
         others = np.delete(values, reference, axis=0)
         with np.errstate(divide="ignore", invalid="ignore"):
             ratios = others[:, 1:7] / values[reference, 1:7]
@@ -91,6 +105,7 @@ def mean_of(judged: list[Judged]) -> Judged:
         {key: np.mean([one.deviation[key] for one in judged], axis=0) for key in first.deviation},
         {key: np.mean([one.aaod[key] for one in judged], axis=0) for key in first.aaod},
         {key: all(one.apart[key] for one in judged) for key in first.apart},
+        {key: np.mean([one.numbers[key] for one in judged], axis=0) for key in first.numbers},
     )
 
 

@@ -39,6 +39,9 @@ class Plan:
         Paired differences between models are not tested.
     judged
         The metrics that two models are compared by; none: the leading one.
+    spreads
+        The differences across groups that two models are compared by, too, by their full names
+        (``"auc_gap"``, ``"equalized_odds_difference"``).
     """
 
     metrics: tuple[str, ...] = ("auc", "accuracy", "sensitivity", "specificity", "log_loss")
@@ -49,6 +52,7 @@ class Plan:
     bootstrap: Bootstrap | None = field(default_factory=Bootstrap)
     permutations: int = 0
     judged: tuple[str, ...] = ()
+    spreads: tuple[str, ...] = ()
 
 
 def check_plan(plan: Plan, groups: Mapping[str, Groups]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
 
 from scipy.special import ndtri
 
 LEVEL = 0.05
 POWER = 0.8
+MOST = 1e4  # times as large as a group is, and no more, is what can be asked for
 BOOTSTRAP_ERROR = "bootstrap error"
 """Said of a detectable gap whose standard error comes from resamples."""
 
@@ -80,3 +82,33 @@ def design_effect(samples_per_patient: float, correlation: float) -> float:
     3.0
     """
     return 1 + (samples_per_patient - 1) * correlation
+
+
+def factor_for(gap: Callable[[float], float], wanted: float) -> float | None:
+    """Return by what factor a group has to grow for a gap to be detectable.
+
+    Parameters
+    ----------
+    gap
+        The detectable gap with a group that is so many times as large; it falls with the factor.
+    wanted
+        The gap that is to be detectable.
+
+    Returns
+    -------
+    float or None
+        From 1 up; None where a group `MOST` times as large would not do, as the group that it is
+        compared with is too small, too.
+
+    Examples
+    --------
+    >>> factor_for(lambda factor: 0.2 / math.sqrt(factor), 0.1)
+    4.0
+    """
+    from scipy.optimize import brentq  # takes a quarter of a second to import
+
+    if gap(1.0) <= wanted:
+        return 1.0
+    if not gap(MOST) <= wanted:
+        return None
+    return round(float(brentq(lambda factor: gap(factor) - wanted, 1.0, MOST)), 6)

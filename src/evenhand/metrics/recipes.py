@@ -32,6 +32,9 @@ OVERALL = ("auc", "brier", "squared_calibration_error")
 ACROSS = ("worst", "gap", "equalized_odds_difference")
 """What they are compared by across the groups of each attribute: of the AUC, or by itself."""
 
+RATES = ("sensitivity", "specificity")
+"""What decisions are compared by in each group, where an entry moves decisions alone."""
+
 SAME = 1e-10
 """Two recipes whose numbers differ by no more are the same in that number."""
 
@@ -114,6 +117,23 @@ def values_of(
     return {number.key: _values(number) for number in numbers}
 
 
+def rates_of(
+    rows: Scored,
+    groups: Mapping[str, Groups],
+    resamples: Resamples,
+    excluded: Excluded | None = None,
+) -> dict[Key, Floats]:
+    """Return the `RATES` ``(1 + B,)`` of the decisions of one model in each group, for two classes.
+
+    The parameters are those of `values_of`.
+    """
+    numbers: list[Number] = []
+    for name, levels in groups.items():
+        compared = levels.compared((excluded or {}).get(name, ()))
+        numbers += numbers_of(parts_of(rows, name, levels, compared), RATES, (), resamples)
+    return {number.key: _values(number) for number in numbers}
+
+
 def compare_recipes(
     values: Mapping[str, Values],
     reference: str,
@@ -130,7 +150,8 @@ def compare_recipes(
     ----------
     values
         Of each recipe by name, as `values_of` gives them, a row for each seed. Every recipe has
-        the same seeds in the same order, and the same resamples.
+        the same seeds in the same order, and the same resamples. A number that a recipe lacks is
+        not compared.
     reference
         The name of the recipe that the others are compared with.
     patients
@@ -149,7 +170,7 @@ def compare_recipes(
     Returns
     -------
     list
-        A difference for each other recipe and each number, in their order.
+        A difference for each other recipe and each of its numbers, in their order.
 
     Notes
     -----
@@ -173,8 +194,8 @@ def compare_recipes(
     differences: list[Difference] = []
     tests: list[_Test] = []
     for name in others:
-        for key, base in values[reference].items():
-            apart = values[name][key] - base
+        for key, own in values[name].items():
+            apart = own - values[reference][key]
             spread = None
             if recombined is not None and len(apart) > 1:
                 spread = _spread(recombined[name][key] - recombined[reference][key], folds)
@@ -319,4 +340,6 @@ def _judged(
 def rarer_patients(rows: Scored, places: NDArray[np.intp] | None = None) -> int:
     """Return how many patients of the rarer class some rows have, of all rows by default."""
     part = rows if places is None else rows.take(places)
-    return min(len(np.unique(part.patients[part.labels == label])) for label in (0, 1))
+    labels = range(len(rows.classes))
+    counts = [len(np.unique(part.patients[part.labels == label])) for label in labels]
+    return min(counts if rows.binary else filter(None, counts), default=0)

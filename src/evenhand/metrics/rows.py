@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -130,11 +131,11 @@ def joined(*notes: str | None) -> str | None:
 
 def as_records(rows: Iterable[MetricRow]) -> list[dict[str, Any]]:
     """Return rows as ``metrics.json`` holds them: the columns ``COLUMNS``, null for None."""
-    return [{name: getattr(row, name) for name in COLUMNS} for row in rows]
+    return [dict(zip(COLUMNS, values, strict=True)) for values in map(attrgetter(*COLUMNS), rows)]
 
 
 def as_table(rows: Iterable[MetricRow]) -> pd.DataFrame:
     """Return rows as a data frame with the columns ``COLUMNS``; null becomes a missing value."""
-    table = pd.DataFrame(as_records(rows), columns=list(COLUMNS))
+    table = pd.DataFrame(list(map(attrgetter(*COLUMNS), rows)), columns=list(COLUMNS))
     kinds = {name: "float64" if name in NUMBERS else "object" for name in COLUMNS}
     return table.astype({**kinds, **dict.fromkeys(COUNTS, "Int64")})

@@ -83,7 +83,8 @@ class _Request:
                     self.put(form, summary(part), slice(group, group + 1), draws)
 
     def _members(self, group: int) -> NDArray[np.intp]:
-        return self.rows.members[np.unique(self.rows.patients[self.places[group]])]
+        times = np.bincount(self.rows.patients[self.places[group]], minlength=1)
+        return self.rows.members[np.flatnonzero(times)]
 
 
 class Stream:

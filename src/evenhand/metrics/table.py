@@ -13,7 +13,7 @@ from evenhand.errors import EvenhandError
 from evenhand.metrics.aggregate import Request, request_numbers
 from evenhand.metrics.aggregates import DETECTABLE
 from evenhand.metrics.claims import Claim, Claims
-from evenhand.metrics.estimates import Number, Parts, everybody, parts_of
+from evenhand.metrics.estimates import BIASED, Number, Parts, everybody, parts_of
 from evenhand.metrics.groups import Groups
 from evenhand.metrics.headlines import leading_metric
 from evenhand.metrics.intervals import (
@@ -33,6 +33,7 @@ from evenhand.metrics.plan import Plan, check_plan, compared_levels, whole
 from evenhand.metrics.resample import Bootstrap, Resamples, resample
 from evenhand.metrics.rows import MetricRow, as_table, joined
 from evenhand.metrics.scored import Scored
+from evenhand.metrics.spreads import spread_difference_interval
 from evenhand.metrics.stream import Stream
 from evenhand.metrics.tests import add_tests
 
@@ -167,6 +168,7 @@ def _claims(
     attributes = [parts.attribute for parts in divided]
     if paired:
         yield from claimed.of_models(attributes, plan.judged or (leading_metric(plan.metrics),))
+        yield from claimed.of_spreads(plan.spreads)
         return
     if not tested:
         yield from claimed.of_chance()
@@ -231,11 +233,28 @@ def unbounded_interval(
         return made_interval(number.values, number.family, resamples, bootstrap)
     if number.composition == "spread":
         return spread_interval(number.family, resamples, bootstrap)
+    if number.composition == "spreads":
+        return spreads_interval(number, resamples, bootstrap)
     if len(number.family) > 1:
         return extremes_difference_interval(
             number.values, number.family, number.composition, resamples, bootstrap
         )
     return extreme_interval(number.family[0], number.composition, resamples, bootstrap)
+
+
+def spreads_interval(number: Number, resamples: Resamples, bootstrap: Bootstrap) -> Interval:
+    """Return the interval of one model's spread less another's.
+
+    Where there are too many pairs of groups, or a share that no resample changes, it is that of the
+    resamples of the difference, which is approximate.
+    """
+    count = len(number.family) // 2
+    families = number.family[:count], number.family[count:]
+    by_resamples = made_interval(number.values, number.family, resamples, bootstrap)
+    if by_resamples.low is None:
+        return by_resamples
+    ends = spread_difference_interval(*families, resamples, bootstrap)
+    return replace(by_resamples, approximate=BIASED) if ends is None else ends
 
 
 def _row(

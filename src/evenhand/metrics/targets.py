@@ -122,6 +122,13 @@ class Target:
         return self.aggregate == OVERALL
 
     @property
+    def is_spread(self) -> bool:
+        """Whether it is a largest difference between groups."""
+        return self.aggregate == "gap" or (
+            isinstance(self.metric, Fairness) and self.metric.is_spread
+        )
+
+    @property
     def metrics(self) -> tuple[Metric, ...]:
         """The metrics that it is computed from."""
         if isinstance(self.metric, Metric):

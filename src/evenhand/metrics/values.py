@@ -116,7 +116,7 @@ class Values:
         threshold = rows.threshold if metric.needs == "decision" else None
         note = _macro_note(rows, metric, self.classes)
         number = Number(self.parts.attribute, group, metric, values, rows, aggregate, threshold)
-        return replace(number, note=note)
+        return replace(number, note=note) if note else number
 
 
 def values_of(

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from evenhand.errors import EvenhandError
-from evenhand.networks.inputs import Inputs, SeriesInputs
+from evenhand.networks.inputs import RGB, Images, Inputs, SeriesInputs
 
 DRAWS = 8  # how many uniform numbers the augmentations use up per image
 
@@ -33,7 +33,7 @@ Chance = Generator | Drawn
 """Where random numbers come from: a generator on the images' device, or drawn before."""
 
 Augment = Callable[[Tensor, Chance], Tensor]
-"""From images ``(B, 3, H, W)`` in [0, 1] and where chance comes from to images like them."""
+"""From images ``(B, C, H, W)`` in [0, 1] and where chance comes from to images like them."""
 
 SMALLEST_CROP = 0.8  # of the side
 JITTER = 0.2  # brightness, contrast and saturation change by up to this share
@@ -57,7 +57,7 @@ def free(images: Tensor, generator: Chance) -> Tensor:
 AUGMENTATIONS: dict[str, Augment] = {"none": none, "upright": upright, "free": free}
 
 
-def find_augmentation(name: str, inputs: Inputs | int) -> Augment:
+def find_augmentation(name: str, inputs: Inputs | Images) -> Augment:
     """Return the augmentation of that name; ``auto`` is upright for images and none for series.
 
     Raises
@@ -78,15 +78,16 @@ def find_augmentation(name: str, inputs: Inputs | int) -> Augment:
 def crop(
     images: Tensor, generator: Chance, *, turns: bool, smallest: float = SMALLEST_CROP
 ) -> Tensor:
-    """Mirror half of the images, turn them by quarters on request, and crop a random square.
+    """Mirror half of the images, turn them by quarters on request, and crop a random part.
 
+    The part has the images' own proportions, and images that are no squares are turned by halves.
     All of it is one affine map per image, so each is resampled once.
     """
     count = len(images)
     uniform = _uniform(count, 5, generator)
     side = smallest + (1 - smallest) * uniform[:, 0]
     mirror = torch.where(uniform[:, 1] < 0.5, -1.0, 1.0)
-    quarter = (uniform[:, 2] * 4).floor() if turns else torch.zeros_like(side)
+    quarter = _quarters(uniform[:, 2], images) if turns else torch.zeros_like(side)
     cos, sin = torch.cos(quarter * torch.pi / 2).round(), torch.sin(quarter * torch.pi / 2).round()
     shift = (1 - side)[:, None] * (2 * uniform[:, 3:] - 1)  # (B, 2)
     rows = torch.stack([side * mirror * cos, -side * sin, side * mirror * sin, side * cos], dim=1)
@@ -95,10 +96,22 @@ def crop(
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
+def _quarters(uniform: Tensor, images: Tensor) -> Tensor:
+    """Return by how many quarters each image is turned: those that leave its shape as it is."""
+    height, width = images.shape[-2:]
+    return (uniform * 4).floor() if height == width else 2 * (uniform * 2).floor()
+
+
 def jitter(images: Tensor, generator: Chance, *, strength: float = JITTER) -> Tensor:
-    """Change brightness, contrast and saturation of each image by its own factors."""
+    """Change brightness, contrast and saturation of each image by its own factors.
+
+    Channels that are no colours have no saturation, and each has a contrast of its own.
+    """
     factors = 1 + strength * (2 * _uniform(len(images), 3, generator) - 1)
     brightness, contrast, saturation = factors.view(-1, 3, 1, 1, 1).unbind(1)
+    if images.shape[1] not in (1, RGB):
+        mean = images.mean(dim=(2, 3), keepdim=True)
+        return (brightness * (mean + contrast * (images - mean))).clamp(0, 1)
     grey = images.mean(dim=1, keepdim=True)
     images = grey + saturation * (images - grey)
     mean = grey.mean(dim=(2, 3), keepdim=True)

@@ -12,13 +12,10 @@ from torch import nn
 
 from evenhand.errors import EvenhandError, UnknownNameError, some
 from evenhand.files import checked, read_object
-from evenhand.networks.conv1d import Conv1dEncoder
-from evenhand.networks.inputs import Inputs, SeriesInputs
-from evenhand.networks.own import bare_network, create_own, is_own
-from evenhand.networks.registry import BACKBONES
+from evenhand.networks.inputs import RGB, ImageForm, Images, Inputs, SeriesInputs
+from evenhand.networks.own import USUAL_STEPS, bare_network, create_own, is_own
+from evenhand.networks.registry import BACKBONES, SERIES_ENCODERS
 from evenhand.networks.weights_file import fill, weights_file
-
-CONV1D = "conv1d"
 
 
 class _Spec(BaseModel):
@@ -31,7 +28,7 @@ class _About(BaseModel):
     spec: _Spec
 
 
-def create_backbone(name: str, weights: str, inputs: int | SeriesInputs) -> nn.Module:
+def create_backbone(name: str, weights: str, inputs: Images | SeriesInputs) -> nn.Module:
     """Return a network without a classifier; see :func:`evenhand.networks.build_model`."""
     if is_own(name):
         backbone = create_own(name, weights, inputs)
@@ -42,8 +39,8 @@ def create_backbone(name: str, weights: str, inputs: int | SeriesInputs) -> nn.M
     else:
         _check_name(name)
         if weights == "pretrained":
-            return _pretrained(name, inputs)
-        backbone = _create(name, inputs)
+            return _pretrained(name, ImageForm.of(inputs))
+        backbone = _create(name, ImageForm.of(inputs))
     if weights != "none":
         fill(backbone, name, weights_file(weights))
     return backbone
@@ -52,10 +49,10 @@ def create_backbone(name: str, weights: str, inputs: int | SeriesInputs) -> nn.M
 def create_by_name(name: str) -> nn.Module:
     """Return a network of its own image size, without weights of note or a classifier.
 
-    The encoder for series is that for a single channel.
+    An encoder of series is that for a single channel.
     """
-    if name == CONV1D:
-        return Conv1dEncoder(2)
+    if name in SERIES_ENCODERS:
+        return SERIES_ENCODERS[name](2, USUAL_STEPS)
     if is_own(name):
         return bare_network(name)
     _check_name(name)
@@ -63,10 +60,18 @@ def create_by_name(name: str) -> nn.Module:
     return network
 
 
-def normalisation(backbone: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation per channel, of images in [0, 1], that it was made for."""
+def normalisation(
+    backbone: nn.Module, channels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation per channel, of images in [0, 1], that it was made for.
+
+    Images of another number of channels have the average of them in each.
+    """
     config: Any = backbone.pretrained_cfg
-    return tuple(config["mean"]), tuple(config["std"])
+    mean, std = tuple(config["mean"]), tuple(config["std"])
+    if len(mean) == channels:
+        return mean, std
+    return (sum(mean) / len(mean),) * channels, (sum(std) / len(std),) * channels
 
 
 def inherit_scale(inputs: SeriesInputs, weights: str) -> SeriesInputs:
@@ -93,27 +98,27 @@ def inherit_scale(inputs: SeriesInputs, weights: str) -> SeriesInputs:
     return inputs.model_copy(update={"mean": earlier.mean, "std": earlier.std})
 
 
-def _create_for_series(name: str, weights: str, inputs: SeriesInputs) -> Conv1dEncoder:
-    if name != CONV1D:
+def _create_for_series(name: str, weights: str, inputs: SeriesInputs) -> nn.Module:
+    if name not in SERIES_ENCODERS:
         raise EvenhandError(
-            f"--backbone {name}: the samples are series, which {CONV1D} takes. Give --backbone "
-            f"{CONV1D}, or a network of your own that --import registers."
+            f"--backbone {name}: the samples are series, which {', '.join(SERIES_ENCODERS)} take. "
+            "Give one of these, or a network of your own that --import registers."
         )
     if weights == "pretrained":
         raise EvenhandError(
-            f"--weights pretrained: nobody has published weights of {CONV1D}. Pre-train on your "
+            f"--weights pretrained: nobody has published weights of {name}. Pre-train on your "
             "own series (`evenhand pretrain`) and give --weights RUN, or start from random "
             "weights with --weights none."
         )
-    return Conv1dEncoder(2 * len(inputs.channels))
+    return SERIES_ENCODERS[name](2 * len(inputs.channels), inputs.steps)
 
 
 def _check_name(name: str) -> None:
     if timm.is_model(name):
         return
-    if name == CONV1D:
+    if name in SERIES_ENCODERS:
         raise EvenhandError(f"--backbone {name} takes series, and the samples are images.")
-    near = difflib.get_close_matches(name, [*timm.list_models(), *BACKBONES], n=3)
+    near = difflib.get_close_matches(name, [*timm.list_models(), *BACKBONES, *SERIES_ENCODERS], n=3)
     meant = f" Did you mean {' or '.join(near)}?" if near else ""
     raise UnknownNameError(
         f"no backbone {name!r} in timm {timm.__version__}.{meant} "
@@ -123,62 +128,68 @@ def _check_name(name: str) -> None:
     )
 
 
-def _create(name: str, image_size: int, *, pretrained: bool = False) -> nn.Module:
-    """Make the network for that size; networks that work at any size take no ``img_size``."""
-    create = timm.create_model
+def _create(name: str, form: ImageForm, *, pretrained: bool = False) -> nn.Module:
+    """Make the network for such images; networks that work at any size take no ``img_size``."""
+    more: dict[str, Any] = {} if form.channels == RGB else {"in_chans": form.channels}
+    more |= {"pretrained": pretrained, "num_classes": 0}
     try:
-        network: nn.Module = create(name, pretrained=pretrained, num_classes=0, img_size=image_size)
+        network: nn.Module = timm.create_model(name, img_size=form.size, **more)
     except TypeError:
-        network = create(name, pretrained=pretrained, num_classes=0)
+        network = timm.create_model(name, **more)
     except AssertionError as error:
-        raise EvenhandError(f"{name} cannot take images of {image_size} pixels: {error}") from error
-    _check_patches(network, name, image_size)
-    _check_forward(network, name, image_size)
+        raise EvenhandError(f"{name} cannot take images of {form}: {error}") from error
+    _check_patches(network, name, form)
+    _check_forward(network, name, form)
     return network
 
 
-def _check_patches(network: nn.Module, name: str, image_size: int) -> None:
+def _check_patches(network: nn.Module, name: str, form: ImageForm) -> None:
     """Refuse a size that is not a multiple of the patch: pixels at the edge would be cut off."""
     embedding: Any = getattr(network, "patch_embed", None)
     patch, pads = getattr(embedding, "patch_size", ()), getattr(embedding, "dynamic_img_pad", False)
     if not isinstance(patch, tuple) or not patch or pads:
         return
     side = max(patch)
-    if image_size < side:
+    if min(form.height, form.width) < side:
         raise EvenhandError(
-            f"{name} cannot take images of {image_size} pixels: its patches are larger ({side}). "
+            f"{name} cannot take images of {form}: its patches are larger ({side}). "
             "Give a larger --image-size."
         )
-    if image_size % side:
-        nearest = side * round(image_size / side)
+    if form.height % side or form.width % side:
+        height, width = (side * max(1, round(each / side)) for each in (form.height, form.width))
+        square = form.height == form.width
+        nearest = f"{height}" if square else f"{height}x{width}"
+        rest = f"another multiple of {side}" if square else f"other multiples of {side}"
         raise EvenhandError(
-            f"{name} cannot take images of {image_size} pixels: its patches are {side} pixels "
-            f"wide. Give --image-size {nearest}, or another multiple of {side}."
+            f"{name} cannot take images of {form}: its patches are {side} pixels "
+            f"wide. Give --image-size {nearest}, or {rest}."
         )
 
 
-def _check_forward(network: nn.Module, name: str, image_size: int) -> None:
+def _check_forward(network: nn.Module, name: str, form: ImageForm) -> None:
     """Refuse a size that the network fails on; an unusual size is tried with one blank image."""
     channels, usual, _ = network.pretrained_cfg["input_size"]  # type: ignore[index]
-    if image_size == usual or (image_size > usual and image_size % 32 == 0):
+    side = form.height
+    plain = side == form.width and form.channels == channels
+    if plain and (side == usual or (side > usual and side % 32 == 0)):
         return
     training = network.training
     try:
         with torch.no_grad():
-            network.eval()(torch.zeros(1, channels, image_size, image_size))
+            network.eval()(torch.zeros(1, form.channels, form.height, form.width))
     except (AssertionError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise EvenhandError(
-            f"{name} cannot take images of {image_size} pixels: {reason}. Give another "
+            f"{name} cannot take images of {form}: {reason}. Give another "
             f"--image-size; its usual size is {usual}."
         ) from error
     finally:
         network.train(training)
 
 
-def _pretrained(name: str, image_size: int) -> nn.Module:
+def _pretrained(name: str, form: ImageForm) -> nn.Module:
     try:
-        return _create(name, image_size, pretrained=True)
+        return _create(name, form, pretrained=True)
     except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise EvenhandError(

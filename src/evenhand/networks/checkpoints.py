@@ -20,6 +20,14 @@ from evenhand.networks.model import Model, ModelSpec, random_model
 SCHEMA = 1
 
 
+class EmbeddingsRecord(BaseModel, frozen=True):
+    """How far the embeddings of a pre-trained encoder lie apart, and in how many directions."""
+
+    spread: float
+    rank: float
+    untrained_rank: float
+
+
 class ModelRecord(BaseModel):
     """The content of ``model.json`` that all jobs share; what a job adds is kept, too."""
 
@@ -32,6 +40,7 @@ class ModelRecord(BaseModel):
     epoch: int | None = None
     loss: float | None = None
     losses: list[float] = []
+    embeddings: EmbeddingsRecord | None = None  # of a pre-trained encoder
 
 
 def save_model(folder: Path, model: Model, **facts: Any) -> None:

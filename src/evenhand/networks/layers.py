@@ -9,7 +9,8 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from evenhand.errors import EvenhandError, UnknownNameError
-from evenhand.networks.conv1d import Conv1dEncoder
+from evenhand.networks.encoders.conv1d import Conv1dEncoder
+from evenhand.networks.encoders.layers import LayerRow, SeriesEncoder
 from evenhand.networks.model import Model
 
 Pool = Literal["auto", "mean", "flat"]
@@ -19,10 +20,10 @@ def layer_names(backbone: nn.Module) -> tuple[str, ...]:
     """Return the layers by name, from input to output.
 
     The stages or blocks that timm declares for the network, the layers that a network of one's own
-    was registered with, or the convolutions of the encoder for series. Of any other network, its
+    was registered with, or the layers of an encoder of series. Of any other network, its
     outermost modules with weights.
     """
-    if isinstance(backbone, Conv1dEncoder):
+    if isinstance(backbone, LayerRow):
         return tuple(name for name, _ in backbone.named_children())
     return declared_stages(backbone) or _outermost(backbone)
 
@@ -72,14 +73,14 @@ def recorded(
 
     ``mean`` averages what a layer gives over places, steps or tokens, so that D is its width;
     ``flat`` keeps every number; ``auto`` is flat for series and the mean for images. A convolution
-    of the encoder for series is read after its ReLU, as the next one reads it. With the ``count``
+    of ``conv1d`` is read after its ReLU, as the next one reads it. With the ``count``
     of samples in a batch, a layer may have them on its second axis, as a transformer has that
     reads time first.
     """
     network = model.backbone if isinstance(model, Model) else model
-    series = isinstance(network, Conv1dEncoder)
+    convolves = isinstance(network, Conv1dEncoder)
     if pool == "auto":
-        pool = "flat" if series else "mean"
+        pool = "flat" if isinstance(network, SeriesEncoder) else "mean"
     last = _channels_last(network)
     outputs: dict[str, Tensor] = {}
 
@@ -91,7 +92,7 @@ def recorded(
             raise EvenhandError(f"the layer {name} of {title} gives no single array.")
         if count is not None and output.ndim > 2 and len(output) != count == output.shape[1]:
             output = output.transpose(0, 1)
-        if series:
+        if convolves:
             output = output.relu()
         flat = pool == "flat" or output.ndim == 2
         behind = not _holds_channels(module, output.ndim - 2) if last is None else last

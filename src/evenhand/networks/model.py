@@ -10,8 +10,8 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from evenhand.networks.backbones import create_backbone, inherit_scale, normalisation
-from evenhand.networks.conv1d import hold_last
-from evenhand.networks.inputs import ImageInputs, Inputs, SeriesInputs
+from evenhand.networks.encoders.observations import hold_last
+from evenhand.networks.inputs import ImageForm, ImageInputs, Images, Inputs, SeriesInputs
 from evenhand.networks.widths import narrow
 
 HIDDEN, HEAD_DROPOUT = 128, 0.6  # of the head with a hidden layer
@@ -30,15 +30,15 @@ class ModelSpec(BaseModel, frozen=True):
     widths: dict[str, tuple[int, ...]] = {}  # of layers that channels were removed from
 
     @property
-    def image_size(self) -> int | None:
-        """Side of the images in pixels; None for series."""
-        return self.inputs.size if isinstance(self.inputs, ImageInputs) else None
+    def images(self) -> Images | None:
+        """What images are read as; None for series."""
+        return self.inputs.images if isinstance(self.inputs, ImageInputs) else None
 
 
 class Model(nn.Module):
     """A backbone and a head.
 
-    ``forward`` takes images ``(B, 3, H, W)`` in [0, 1] or series ``(B, C, T)`` with NaN where
+    ``forward`` takes images ``(B, C, H, W)`` in [0, 1] or series ``(B, C, T)`` with NaN where
     nothing was observed, normalises them as the backbone expects, and returns logits ``(B, C)``.
     """
 
@@ -63,7 +63,7 @@ class Model(nn.Module):
         return ((inputs - self.mean) / scale).clamp(-CLIP, CLIP)
 
     def readable(self, scaled: Tensor) -> Tensor:
-        """Return what the backbone reads of a scaled batch: ``(B, 3, H, W)``, or ``(B, 2C, T)``."""
+        """Return what the backbone reads of a scaled batch: ``(B, C, H, W)``, or ``(B, 2C, T)``."""
         if isinstance(self.spec.inputs, ImageInputs):
             return (scaled - self.mean) / self.std
         return hold_last(scaled)
@@ -96,7 +96,7 @@ def _head(spec: ModelSpec, width: int) -> nn.Module:
 def build_model(
     backbone: str,
     weights: str,
-    inputs: int | SeriesInputs,
+    inputs: Images | SeriesInputs,
     classes: Sequence[str],
     seed: int,
     head: Head = "linear",
@@ -106,12 +106,12 @@ def build_model(
     Parameters
     ----------
     backbone
-        timm's name of the network, or ``conv1d`` for series.
+        timm's name of the network, or that of an encoder of series (``conv1d``, ``gru`` …).
     weights
         ``pretrained``, ``none``, a safetensors file, or the directory of an earlier run.
     inputs
-        Side of the square images in pixels, or what the series are; weights that come with a
-        model bring the scale of its channels, too.
+        Side of the square images in pixels (or an `ImageForm`), or what the series are; weights
+        that come with a model bring the scale of its channels, too.
     classes
         Class names; their number is the number of logits.
     seed
@@ -135,16 +135,17 @@ def build_model(
         return Model(spec, network)
 
 
-def _images(network: nn.Module, size: int) -> ImageInputs:
-    mean, std = normalisation(network)
-    return ImageInputs(size=size, mean=mean, std=std)
+def _images(network: nn.Module, images: Images) -> ImageInputs:
+    form = ImageForm.of(images)
+    mean, std = normalisation(network, form.channels)
+    return ImageInputs(size=form.size, mean=mean, std=std)
 
 
 def random_model(spec: ModelSpec, seed: int) -> Model:
     """Return a model of that build with random weights: to train, or to load a checkpoint into."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed CUDA, too
-        inputs = spec.inputs if isinstance(spec.inputs, SeriesInputs) else spec.inputs.size
+        inputs = spec.inputs if isinstance(spec.inputs, SeriesInputs) else spec.inputs.images
         model = Model(spec, create_backbone(spec.backbone, "none", inputs))
     narrow(model, spec.widths)
     return model

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from evenhand.errors import EvenhandError
 from evenhand.files import read_json
-from evenhand.networks.inputs import SeriesInputs
+from evenhand.networks.inputs import ImageForm, Images, SeriesInputs, Size
 from evenhand.networks.registry import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, OwnBackbone
 
 USUAL_SIZE = 224
@@ -34,7 +34,7 @@ def bare_network(name: str) -> nn.Module:
     return _Pooled(name, "none", USUAL_SIZE)
 
 
-def create_own(name: str, weights: str, inputs: int | SeriesInputs) -> nn.Module:
+def create_own(name: str, weights: str, inputs: Images | SeriesInputs) -> nn.Module:
     """Return a network that gives features ``(B, D)``, with what a model has to know of it.
 
     With ``weights`` other than ``pretrained`` its weights are random.
@@ -56,7 +56,7 @@ def create_own(name: str, weights: str, inputs: int | SeriesInputs) -> nn.Module
                 f"--backbone {name}: the samples are series, and networks of transformers are "
                 "taken for images. Register it with evenhand.register_backbone instead."
             )
-        own, network = _saved(name), _Pooled(name, weights, inputs)
+        own, network = _saved(name), _Pooled(name, weights, ImageForm.of(inputs).size)
     described: Any = network
     described.head_hidden_size = _width(name, network, inputs)
     described.pretrained_cfg = {"mean": own.mean, "std": own.std, "classifier": own.head}
@@ -70,13 +70,14 @@ def _with_stages(own: OwnBackbone, network: nn.Module) -> nn.Module:
     return network
 
 
-def _sizes(inputs: int | SeriesInputs) -> dict[str, int]:
+def _sizes(inputs: Images | SeriesInputs) -> dict[str, Size]:
     if isinstance(inputs, SeriesInputs):
         return {"channels": 2 * len(inputs.channels), "steps": inputs.steps}
-    return {"channels": 3, "size": inputs}
+    form = ImageForm.of(inputs)
+    return {"channels": form.channels, "size": form.size}
 
 
-def _made(own: OwnBackbone, sizes: dict[str, int]) -> nn.Module:
+def _made(own: OwnBackbone, sizes: Mapping[str, Size]) -> nn.Module:
     """Call the function that makes the network with those of the sizes that it takes."""
     parameters: Mapping[str, inspect.Parameter] = {}  # a class of C has no signature
     with suppress(ValueError):
@@ -130,11 +131,13 @@ def _reset(network: nn.Module) -> None:
             reset()
 
 
-def _width(name: str, network: nn.Module, inputs: int | SeriesInputs) -> int:
+def _width(name: str, network: nn.Module, inputs: Images | SeriesInputs) -> int:
     """Return the width of the features, from a pass of two blank samples."""
-    sizes = _sizes(inputs)
-    last = (sizes["steps"],) if "steps" in sizes else (sizes["size"], sizes["size"])
-    blank = torch.zeros(2, sizes["channels"], *last)
+    if isinstance(inputs, SeriesInputs):
+        blank = torch.zeros(2, 2 * len(inputs.channels), inputs.steps)
+    else:
+        form = ImageForm.of(inputs)
+        blank = torch.zeros(2, form.channels, form.height, form.width)
     training = network.training
     try:
         with torch.no_grad():
@@ -165,7 +168,7 @@ def _saved(folder: str) -> OwnBackbone:
 class _Pooled(nn.Module):
     """A network of transformers whose output is one array: pooled, or else the first token."""
 
-    def __init__(self, folder: str, weights: str, size: int) -> None:
+    def __init__(self, folder: str, weights: str, size: Size) -> None:
         super().__init__()
         try:
             import transformers

@@ -1,4 +1,4 @@
-"""The register of networks of one's own, which loads nothing heavy."""
+"""The registers of encoders of series and of networks of one's own, which load nothing heavy."""
 
 from __future__ import annotations
 
@@ -30,6 +30,30 @@ class OwnBackbone:
 BACKBONES: Registry[OwnBackbone] = Registry("backbone")
 """The networks that are not timm's, by name."""
 
+MakeEncoder = Callable[[int, int], "nn.Module"]
+"""From the channels that are read (values, then whether they were observed) and the steps to an
+encoder of series ``(B, 2C, T)``, whose ``head_hidden_size`` is the width of its features."""
+
+SERIES_ENCODERS: Registry[MakeEncoder] = Registry(
+    "encoder of series", "networks/encoders", ("register_series_encoder",)
+)
+"""The encoders of series that come with Evenhand, by name."""
+
+
+def register_series_encoder(name: str) -> Callable[[MakeEncoder], MakeEncoder]:
+    """Register the decorated function; the first line of its docstring is the title."""
+
+    def register(make: MakeEncoder) -> MakeEncoder:
+        title = (make.__doc__ or "").partition("\n")[0]
+        SERIES_ENCODERS.add(name, make, module=make.__module__, title=title)
+        return make
+
+    return register
+
+
+SERIES_NAMES = ", ".join(SERIES_ENCODERS.titles())
+"""The encoders of series as help texts list them."""
+
 
 def register_backbone(
     name: str,
@@ -47,8 +71,9 @@ def register_backbone(
     name
         What ``--backbone`` calls it.
     make
-        Returns the network. Of ``size`` (the side of the images in pixels), ``channels`` (of what
-        it reads: 3 for images; for series twice the channels, values and then whether they were
+        Returns the network. Of ``size`` (the side of the images in pixels; height and width of
+        those that are no squares), ``channels`` (of what it reads: 3 for images unless
+        ``--channels`` says; for series twice the channels, values and then whether they were
         observed) and ``steps`` (of series) it gets those that are parameters of it. What weights
         it has then are those of ``--weights pretrained``; with ``--weights none`` every layer is
         reset by its ``reset_parameters``.
@@ -60,12 +85,14 @@ def register_backbone(
         of each, and representations are read behind each. By default the network is cut by its
         structure (see `units_of`).
     mean, std
-        Scale of the images, in [0, 1], that it was made for, by channel; series have their own.
+        Scale of the images, in [0, 1], that it was made for, by channel. Images of another number
+        of channels have the average of them; series have their own.
 
     Raises
     ------
     EvenhandError
-        The name is taken, or ``mean`` and ``std`` are no three numbers each.
+        The name is taken, also by an encoder of series, or ``mean`` and ``std`` are not one number
+        per channel.
 
     Examples
     --------
@@ -75,10 +102,15 @@ def register_backbone(
     >>> register_backbone("tiny-example", make)
     >>> BACKBONES.remove("tiny-example")
     """
-    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+    if not len(mean) or len(mean) != len(std) or min(std) <= 0:
         raise EvenhandError(
-            f"backbone {name!r}: mean and std are three numbers each, those of std above 0; given "
-            f"are {tuple(mean)} and {tuple(std)}."
+            f"backbone {name!r}: mean and std are one number per channel each, those of std above "
+            f"0; given are {tuple(mean)} and {tuple(std)}."
+        )
+    if name in SERIES_ENCODERS.titles():
+        raise EvenhandError(
+            f"backbone {name!r} is Evenhand's own encoder of series; register yours under another "
+            "name."
         )
     backbone = OwnBackbone(name, make, head, tuple(layers), tuple(mean), tuple(std))
     title = (make.__doc__ or "").partition("\n")[0]

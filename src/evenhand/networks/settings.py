@@ -3,30 +3,100 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from evenhand.networks.inputs import RGB, ImageForm, Images, Size
+from evenhand.networks.registry import SERIES_NAMES
 from evenhand.settings import Settings
 
+USUAL_SIDE = 224  # pixels of images of which nobody says the size
 MAX_SIDE = 4096  # pixels of the images that a network takes
+MAX_CHANNELS = 256
 
 
-class ModelSettings(Settings, title="Model"):
-    """Which network, from which weights, at which size."""
+class ChannelSettings(Settings, title="Model"):
+    """How many channels images are read with."""
+
+    channels: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_CHANNELS,
+        description="channels of the images: 1 (grey), 3 (colours; grey is tripled), or as many as "
+        "the arrays of a table have [default: 3]",
+    )
+
+
+class ImageSettings(ChannelSettings, title="Model"):
+    """What images are read as."""
+
+    image_size: Size | None = Field(
+        None,
+        description="side of the square images in pixels, or HEIGHTxWIDTH as in 512x384 "
+        "[default: 224]",
+        json_schema_extra={"metavar": "INTEGER|HEIGHTxWIDTH"},
+    )
+
+    @field_validator("image_size", mode="before")
+    @classmethod
+    def _check_size(cls, given: Any) -> Size | None:
+        return None if given is None else read_size(given)
+
+    @property
+    def images(self) -> Images | None:
+        """What images are read as; None for series, and for images as is usual."""
+        if self.image_size is None and self.channels is None:
+            return None
+        size = USUAL_SIDE if self.image_size is None else self.image_size
+        height, width = size if isinstance(size, tuple) else (size, size)
+        return ImageForm(height, width, self.channels or RGB).plain
+
+
+def read_size(given: Any) -> Size:
+    """Return the size of images as settings have it: a number, a pair, or text such as 512x384.
+
+    Raises
+    ------
+    ValueError
+        It is none of these, or out of range.
+
+    Examples
+    --------
+    >>> read_size("384"), read_size("512x384"), read_size([384, 384])
+    (384, (512, 384), 384)
+    """
+    parts = given.lower().split("x") if isinstance(given, str) else given
+    parts = list(parts) if isinstance(parts, list | tuple) else [parts]
+    whole = [_whole(part) for part in parts]
+    sides = [side for side in whole if side is not None and 1 <= side <= MAX_SIDE]
+    if not 1 <= len(parts) <= 2 or len(sides) < len(parts):
+        raise ValueError(
+            f"give the side in pixels, as in 384, or height x width, as in 512x384; from 1 to "
+            f"{MAX_SIDE}"
+        )
+    return sides[0] if sides[0] == sides[-1] else (sides[0], sides[1])
+
+
+def _whole(part: Any) -> int | None:
+    if isinstance(part, str) and part.strip().isdecimal():
+        return int(part)
+    is_number = isinstance(part, int | float) and not isinstance(part, bool)
+    return int(part) if is_number and float(part).is_integer() else None
+
+
+class ModelSettings(ImageSettings, title="Model"):
+    """Which network, from which weights, on which images."""
 
     backbone: str = Field(
         "vit_base_patch16_224",
-        description="timm's name of the network, conv1d for series, the name of one that --import "
-        "registers, or a folder that transformers saved",
+        description=f"timm's name of the network, for series {SERIES_NAMES}, the name of one that "
+        "--import registers, or a folder that transformers saved",
     )
     weights: str = Field(
         "pretrained",
         description="pretrained (timm's, or those that a network of your own comes with), none "
         "(random), a file of weights (.safetensors, .pth, .pt, .bin, .ckpt), or an earlier run",
-    )
-    image_size: int | None = Field(
-        None, gt=0, le=MAX_SIDE, description="side of the square images, in pixels [default: 224]"
     )
     head: Literal["linear", "hidden"] = Field(
         "linear", description="linear, or hidden: 128 units and dropout .6 before it"

@@ -24,9 +24,11 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from evenhand.errors import EvenhandError, some
+from evenhand.networks.inputs import RGB
 from evenhand.runs import open_folder
 
 PICKLED = (".pth", ".pt", ".bin", ".ckpt")
@@ -102,7 +104,7 @@ def fill(backbone: nn.Module, name: str, file: Path) -> None:
     """
     weights = _read(file)
     fit = _fit(backbone, weights.tensors)
-    state = _adapt(backbone, fit.tensors)
+    state = _adapt(backbone, _to_channels(backbone, fit.tensors, file))
     own = backbone.state_dict()
     counters = {key: value for key, value in own.items() if key.endswith("num_batches_tracked")}
     state = {**counters, **state}  # older files lack them, and evaluation does not read them
@@ -295,6 +297,31 @@ def _classifier_tensors(name: str) -> set[str]:
     with torch.device("meta"):  # names without memory
         whole, without = timm.create_model(name), timm.create_model(name, num_classes=0)
     return set(whole.state_dict()) - set(without.state_dict())
+
+
+def _to_channels(backbone: nn.Module, state: State, file: Path) -> State:
+    """Let timm adapt a first layer that takes three channels to the number of this backbone."""
+    own, adapted = backbone.state_dict(), dict(state)
+    config: Any = getattr(backbone, "pretrained_cfg", {})
+    first = config.get("first_conv") or ()
+    for layer in [first] if isinstance(first, str) else first:
+        key = f"{layer}.weight"
+        if key not in own or key not in state or state[key].ndim != own[key].ndim:
+            continue
+        channels, held = own[key].shape[1], state[key].shape[1]
+        if held == RGB and channels != RGB:
+            adapted[key] = adapt_input_conv(channels, state[key])
+            _say(f"--weights {file}: {adaptation(channels)}")
+    return adapted
+
+
+def adaptation(channels: int) -> str:
+    """Return a sentence on how a first layer of three channels takes another number of them."""
+    how = "summed" if channels == 1 else "repeated in turn and scaled"
+    return (
+        f"The images have {channels} channel{'s' * (channels != 1)}, and the network's first layer "
+        f"was trained on 3: its weights are {how}, as timm does."
+    )
 
 
 def _adapt(backbone: nn.Module, state: State) -> State:

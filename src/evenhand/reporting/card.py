@@ -76,6 +76,7 @@ def model_card(
             f"- source: {_plain(source.reader)} {_plain(source.path)}",
             f"- label: {_plain(source.label or 'as in the predictions')}",
             f"- split reported: {split}; independent units: {_plain(unit)}s",
+            *([f"- samples as the model gets them: {source.stored}"] if source.stored else []),
             *(f"- left out: {_plain(what)}" for what in source.left_out),
         ],
         "What must be known": [

@@ -111,7 +111,7 @@ def first(rows: Iterable[Estimate], **wanted: object) -> Estimate | None:
 
 def names(rows: Iterable[Estimate], field: str) -> tuple[str, ...]:
     """Return the values of a field in the order in which they first appear."""
-    return tuple(dict.fromkeys(getattr(row, field) for row in rows))
+    return tuple(dict.fromkeys(map(attrgetter(field), rows)))
 
 
 def _estimate(row: MetricRow, called: Mapping[str, str], excluded: Collection[str]) -> Estimate:

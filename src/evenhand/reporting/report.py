@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from evenhand.evaluation.twins import TwinRecord
 from evenhand.experiments.records import RunRecord
 from evenhand.metrics import DETECTABLE, Groups, MetricRow, Scored, Target
 from evenhand.reporting.estimates import Estimates, estimates, find, names
 from evenhand.reporting.probe_record import ProbeRecord
 from evenhand.reporting.pruning_record import PruningRecord
+from evenhand.reporting.search_record import StudyRecord
 from evenhand.reporting.text.vocabulary import model_names
 from evenhand.reporting.verdicts import Verdict
 from evenhand.settings import Settings
@@ -61,15 +63,13 @@ class Search:
     targets
         What was optimised, on validation data.
     studies
-        What came of each study, as in ``search.json``: its ``name``, the chosen ``trial``, what
-        was ``confirmed``, the ``fits`` of the choice and the ``units``' importance. Where ``trial``
-        is None, the chosen trial is one of another study, which ``chosen`` names. Trials of studies
-        that are neither listed nor named ``""`` are left out.
+        What came of each study. Trials of studies that are neither listed nor named ``""`` are
+        left out.
     """
 
     trials: pd.DataFrame
     targets: Sequence[Target]
-    studies: Sequence[Mapping[str, Any]] = ({"name": ""},)
+    studies: Sequence[StudyRecord] = (StudyRecord(),)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,12 +143,17 @@ class Report:
         What else a reader must know; one sentence each.
     judged
         The metrics that a model is compared by, by its shown name; of others the leading one.
+    spreads
+        The differences across groups that models were chosen by, as in ``metrics.json``
+        (``"equalized_odds_difference"``); models are compared by them, too.
     adjusted
         What methods have fitted to a trained model, None without any.
     promises
         What these methods promise of new patients.
     probe
         How well the attributes can be found in the layers, None where nothing was probed.
+    twins
+        How far the scores of twins lie apart, None where no sample has one.
     """
 
     title: str
@@ -167,9 +172,11 @@ class Report:
     left_out: Sequence[str] = ()
     notes: Sequence[str] = ()
     judged: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    spreads: Sequence[str] = ()
     adjusted: Part | None = None
     promises: Sequence[Verdict] = ()
     probe: ProbeRecord | None = None
+    twins: TwinRecord | None = None
 
     @cached_property
     def estimates(self) -> Estimates:
@@ -202,12 +209,12 @@ class Report:
         """Those of one model each, without differences of models."""
         return find(self.reported, against=None)
 
-    @property
+    @cached_property
     def models(self) -> tuple[str, ...]:
         """What the models are called."""
         return names(self.single, "model")
 
-    @property
+    @cached_property
     def has_several_models(self) -> bool:
         """Whether each number must name its model."""
         return len(self.models) > 1

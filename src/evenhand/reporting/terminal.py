@@ -36,7 +36,8 @@ def print_table(rows: pd.DataFrame, split: str = "test", numbers: Sequence[str] 
     """
     of_split = rows[rows["split"] == split]
     single, paired = of_split[of_split["against"].isna()], of_split[of_split["against"].notna()]
-    tables = [_table(single, "model", numbers or _with_extremes(_metrics(single)))]
+    main = [*_with_extremes(_metrics(single)), *_tested_spreads(paired)]
+    tables = [_table(single, "model", numbers or main)]
     if len(paired):
         names = paired["model"] + " − " + paired["against"]
         pairs = paired.assign(model=names)
@@ -52,9 +53,16 @@ def _paired_tables(paired: pd.DataFrame) -> list[str]:
         judged = tuple(everybody["metric"].unique()) or tuple(_metrics(rows)[:1])
         together.setdefault(judged, []).append(rows)
     return [
-        _table(pd.concat(parts), "difference", _with_extremes(metrics))
+        _table(pd.concat(parts), "difference", [*_with_extremes(metrics), *_tested_spreads(paired)])
         for metrics, parts in together.items()
     ]
+
+
+def _tested_spreads(paired: pd.DataFrame) -> list[str]:
+    """Return the differences across groups by which models are compared, too."""
+    across = paired[(paired["group"] == "*") & (paired["attribute"] != "*")]
+    tested = across[across["p_adjusted"].notna() & (across["aggregate"] != "worst")]
+    return list(tested["metric"].unique())
 
 
 def print_verdicts(verdicts: Sequence[Verdict]) -> str:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from evenhand.metrics.registry import Floats
 
@@ -43,7 +43,7 @@ class Jackknifed:
 
     def interval(self, level: float) -> tuple[Floats, Floats]:
         """Return the ends of an interval for each number."""
-        reach = norm.isf((1 - level) / 2) * self.error
+        reach = -ndtri((1 - level) / 2) * self.error
         return self.value - reach, self.value + reach
 
 
@@ -89,7 +89,7 @@ def size_ratio(
     if not mean_size(other, level, rng).low > 0:
         return None
     above, below = _mean_size(one), _mean_size(other)
-    z2 = norm.isf((1 - level) / 2) ** 2
+    z2 = ndtri((1 - level) / 2) ** 2
     a = below.value**2 - z2 * np.square(below.influence).sum()
     b = above.value * below.value - z2 * (above.influence * below.influence).sum()
     c = above.value**2 - z2 * np.square(above.influence).sum()

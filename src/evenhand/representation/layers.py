@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import pdist
 
 Rows = NDArray[np.intp]
 
@@ -65,6 +64,8 @@ def rbf_layer(features: NDArray[np.floating], share: float, rng: np.random.Gener
     One bandwidth for all groups: they are to be compared by the same kernel. Where the median
     distance is 0 no bandwidth would do, and the layer's similarity is undefined.
     """
+    from scipy.spatial.distance import pdist  # every audit imports this module
+
     sampled = rng.permutation(len(features))[:SAMPLED]
     middle = float(np.median(pdist(features[sampled]))) if len(sampled) > 1 else 0.0
     return Layer(features, share * middle if middle > 0 else 1.0)

@@ -167,10 +167,10 @@ class ProbeResult:
                 f"{other.patients} patients; give both the same rows in the same order."
             )
         difference = mine.less(others)
-        low, high = difference.interval(self.level)
+        low, high = map(float, difference.interval(self.level))
         if not mine.error and not others.error:  # both order every pair rightly
             low, high = min(low, self.low - other.high), max(high, self.high - other.low)
-        return ProbeDifference(float(difference.value), float(low), float(high), self.level)
+        return ProbeDifference(float(difference.value), low, high, self.level)
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
 
-from evenhand.errors import pick
+from evenhand.errors import EvenhandError, pick
 from evenhand.tables.levels import level_order
 from evenhand.tables.reading import plain
 
@@ -156,6 +156,39 @@ def untold(text: str) -> bool:
 def parts_of(attribute: str) -> tuple[str, ...]:
     """Return the attributes that an intersection is made of: ``sex*age`` gives sex and age."""
     return tuple(attribute.split("*"))
+
+
+def with_intersections(attributes: Sequence[str], depth: int) -> tuple[str, ...]:
+    """Return attributes, and the intersections of 2 to ``depth`` of their parts.
+
+    An attribute within the levels of another (``sex|site``) takes no part. Intersections that are
+    there already, in whatever order, are not repeated.
+
+    Raises
+    ------
+    EvenhandError
+        ``depth`` is above 1, and there is one attribute alone.
+
+    Examples
+    --------
+    >>> with_intersections(["sex", "age", "site"], 2)
+    ('sex', 'age', 'site', 'sex*age', 'sex*site', 'age*site')
+    """
+    plain_names = [name for name in attributes if "|" not in name]
+    parts = list(dict.fromkeys(part for name in plain_names for part in parts_of(name)))
+    if depth > 1 and len(parts) < 2:
+        raise EvenhandError(
+            f"--intersections {depth} crosses attributes, and there is {', '.join(parts)} alone. "
+            "Name others with --attribute, or leave --intersections out."
+        )
+    there = {frozenset(parts_of(name)) for name in plain_names}
+    crossed = (
+        combination
+        for size in range(2, depth + 1)
+        for combination in combinations(parts, size)
+        if frozenset(combination) not in there
+    )
+    return (*attributes, *map("*".join, crossed))
 
 
 def group_of(

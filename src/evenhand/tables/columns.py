@@ -41,6 +41,8 @@ class Columns:
         Rules for the values of attributes and of the label.
     positive
         The positive one of two classes, if their names do not tell.
+    pair
+        The column in the file in which twins share a value; by default ``pair_id``, if it is there.
     """
 
     attributes: tuple[str, ...] = ()
@@ -49,7 +51,11 @@ class Columns:
     logits: bool = False
     values: ValueRules = field(default_factory=ValueRules)
     positive: str | None = None
+    pair: str | None = None
 
+
+PAIR = "pair_id"
+"""The column of predictions that twins share a value of, "" where a sample has no twin."""
 
 CONTRACT = ("sample_id", "patient_id", "split", "label", "score")
 """What columns are called, beside ``score_0`` … of several classes and ``attr_NAME``."""
@@ -111,6 +117,36 @@ def rename_columns(table: pd.DataFrame, renamed: Mapping[str, str], path: Path) 
     if absent:
         raise EvenhandError(f"{path} has no column {some(absent)}; it has: {_names(table)}.")
     return table.assign(**{name: table[given] for name, given in renamed.items()})
+
+
+def twins_of(raw: pd.DataFrame, path: Path, name: str | None) -> pd.DataFrame:
+    """Return the column `PAIR` of a table, or no column where it does not know of twins.
+
+    Raises
+    ------
+    EvenhandError
+        The named column is not there.
+    """
+    if name is None and PAIR not in raw:
+        return pd.DataFrame(index=raw.index)
+    if name is not None and name not in raw:
+        raise EvenhandError(
+            f"{path} has no column {name!r}, which --pair-column names; it has: {_names(raw)}."
+        )
+    column = raw[name or PAIR]
+    shared = column.astype("str").where(column.notna(), "")
+    if name is not None:
+        refuse_no_twins(shared, name, str(path))
+    return pd.DataFrame({PAIR: shared})
+
+
+def refuse_no_twins(shared: pd.Series, name: str, where: str) -> None:
+    """Refuse a column of twins in which no two rows share a value."""
+    if not shared[shared != ""].duplicated().any():
+        raise EvenhandError(
+            f"--pair-column {name}: no two rows of {where} share a value there, and twins do. Name "
+            "the column that does."
+        )
 
 
 def checked_columns(

@@ -195,13 +195,14 @@ def _majority(values: pd.Series, owner: pd.Series) -> dict[str, str]:
 
 def _refuse_no_names(name: str, raw: pd.Series, source: Path) -> None:
     """Refuse texts and lists as the names of groups."""
+    levels = pd.Series(raw.dropna().unique(), dtype="str")  # each value once
     refuse_rows(
-        raw.str.len() > LONGEST,
+        raw.isin(levels[levels.str.len() > LONGEST]),
         source,
         f"the {name!r} has more than {LONGEST} characters, which is no name of a group. Name a "
         "column that groups people.",
     )
-    lists = raw.str.fullmatch(_LISTS).fillna(False)
+    lists = raw.isin(levels[levels.str.fullmatch(_LISTS)])
     shown = some(raw[lists].unique()[:1])
     problem = f"the {name!r} holds lists or records, as in {shown}. Write one value in each row."
     refuse_rows(lists, source, problem)

@@ -26,6 +26,7 @@ from evenhand.tables.columns import (
     class_numbers,
     rename_columns,
     score_columns,
+    twins_of,
 )
 from evenhand.tables.reading import read_table
 from evenhand.tables.table_checks import refuse_rows
@@ -52,7 +53,8 @@ class Predictions:
     ----------
     table
         ``sample_id``, ``patient_id``, ``split`` (where there is one), ``label``, ``score`` (the
-        probability of class 1) or ``score_0`` … ``score_{C-1}``, and ``attr_<name>``.
+        probability of class 1) or ``score_0`` … ``score_{C-1}``, ``attr_<name>``, and ``pair_id``
+        where samples have twins.
     classes
         Names of the C classes.
     levels
@@ -182,7 +184,10 @@ def read_predictions(path: Path, columns: Columns | None = None) -> Predictions:
         classes = tuple(metadata.classes)
     attributes = attributes_of(raw, columns, metadata.levels if metadata else {}, path)
     predictions = Predictions(
-        pd.concat([table, attributes.table], axis=1), classes, attributes.levels, attributes.notes
+        pd.concat([table, attributes.table, twins_of(raw, path, columns.pair)], axis=1),
+        classes,
+        attributes.levels,
+        attributes.notes,
     )
     check_predictions(predictions, path)
     return replace(predictions, table=predictions.table.reset_index(drop=True))

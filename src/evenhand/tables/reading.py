@@ -237,13 +237,15 @@ def _text(value: object) -> str | None:
     A number beyond 2**53 is written with an exponent, as floats are too coarse for its last digits.
     Bytes are text, or written in hexadecimal digits where they are none.
     """
-    if value is None or value is pd.NA or value is pd.NaT:
-        return None
-    if isinstance(value, float | np.floating) and np.isnan(value):
-        return None
-    if isinstance(value, float | np.floating) and value.is_integer():
+    if isinstance(value, float | np.floating):
+        if value != value:  # NaN
+            return None
+        if not value.is_integer():
+            return str(value)
         whole = int(value)
         return str(whole) if abs(whole) < 2**53 else f"{whole:.15e}"
+    if value is None or value is pd.NA or value is pd.NaT:
+        return None
     if isinstance(value, bytes):
         try:
             return value.decode()

@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.store.samples import SampleStore
 from evenhand.errors import EvenhandError, some
-from evenhand.networks.inputs import SeriesInputs
+from evenhand.networks.inputs import RGB, ImageForm, Images, SeriesInputs
 from evenhand.networks.model import Model
+from evenhand.networks.weights_file import adaptation
 
 EXTREME = 0.1  # per cent of a channel's values, at either end, that count as the next one does
 
 
-def model_inputs(train: Cohort) -> int | SeriesInputs:
-    """Return the size of a stored cohort's images, or what its series are.
+def model_inputs(train: Cohort) -> Images | SeriesInputs:
+    """Return what a stored cohort's images are read as, or what its series are.
 
     The scale of a channel comes from the observed values of these samples: mean and standard
     deviation, with the most extreme 0.1 % at either end drawn in, so that a slip of the pen (a pH
@@ -26,7 +27,8 @@ def model_inputs(train: Cohort) -> int | SeriesInputs:
     store = train.read
     assert isinstance(store, SampleStore)
     if store.steps is None:
-        return int(store.samples.shape[1])
+        height, width, channels = store.samples.shape[1:]
+        return ImageForm(int(height), int(width), int(channels)).plain
     used = np.zeros(len(store.samples), np.bool_)
     for step in range(store.steps):
         used[store.rows(train.table["sample_id"]) + step] = True
@@ -53,8 +55,16 @@ def check_fits(cohort: Cohort, model: Model) -> None:
         )
 
 
-def silent_channels(inputs: int | SeriesInputs) -> Iterator[str]:
-    """Say which channels' values nothing can be learnt from, in training patients."""
+def input_notes(inputs: Images | SeriesInputs, weights: str) -> Iterator[str]:
+    """Say what of the inputs a network cannot learn from, or was not made for.
+
+    Parameters
+    ----------
+    inputs
+        What it takes in.
+    weights
+        Where its weights come from, as ``--weights`` has it.
+    """
     if isinstance(inputs, SeriesInputs):
         silent = [name for name, std in zip(inputs.channels, inputs.std, strict=True) if std == 0]
         if silent:
@@ -62,6 +72,10 @@ def silent_channels(inputs: int | SeriesInputs) -> Iterator[str]:
                 "Channels that were never observed in training patients, or always with the same "
                 f"value: {', '.join(silent)}. Only whether they were observed is used."
             )
+        return
+    channels = ImageForm.of(inputs).channels
+    if channels != RGB and weights == "pretrained":
+        yield adaptation(channels)
 
 
 def _scale(values: NDArray[np.float32]) -> tuple[float, float]:

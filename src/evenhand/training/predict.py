@@ -33,19 +33,23 @@ def predict(
     tables, levels = [], {}
     for split, cohort in cohorts:
         cohort_scores = scores(model, BatchSource(cohort, accelerator.device), accelerator)
-        attributes = [f"attr_{name}" for name in cohort.attributes]
-        table = cohort.table[["sample_id", "patient_id", "label", *attributes]]
-        table = table.astype(dict.fromkeys(["patient_id", *attributes], "str"))
-        table.insert(2, "split", split)
-        columns = score_columns(cohort_scores.shape[1])
-        for place, name in enumerate(columns):
-            column = place if len(columns) > 1 else 1
-            table.insert(
-                4 + place, name, cohort_scores[:, column].astype(np.float32).astype(np.float64)
-            )
+        table = scored_table(split, cohort, cohort_scores)
         tables.append(table)
         levels = cohort.levels
     return Predictions(pd.concat(tables, ignore_index=True), model.spec.classes, levels)
+
+
+def scored_table(split: str, cohort: Cohort, values: NDArray[np.float64]) -> pd.DataFrame:
+    """Return the rows of predictions of one split, with scores ``(n, C)`` of its samples."""
+    attributes = [f"attr_{name}" for name in cohort.attributes]
+    table = cohort.table[["sample_id", "patient_id", "label", *attributes]]
+    table = table.astype(dict.fromkeys(["patient_id", *attributes], "str"))
+    table.insert(2, "split", split)
+    columns = score_columns(values.shape[1])
+    for place, name in enumerate(columns):
+        column = place if len(columns) > 1 else 1
+        table.insert(4 + place, name, values[:, column].astype(np.float32).astype(np.float64))
+    return table
 
 
 def scores(

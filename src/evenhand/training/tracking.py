@@ -54,7 +54,12 @@ NOBODY = Tracked()
 
 @contextmanager
 def tracked(
-    settings: LoopSettings, root: Path, fit: str, about: Mapping[str, Any]
+    settings: LoopSettings,
+    root: Path,
+    fit: str,
+    about: Mapping[str, Any],
+    *,
+    resumed: bool = False,
 ) -> Iterator[Tracked]:
     """Have trackers follow one fit in the block; of a launcher's processes, only the main one.
 
@@ -69,6 +74,8 @@ def tracked(
         The run directory, and the fit's name in it.
     about
         Settings of the fit that are shown beside its curves.
+    resumed
+        Whether the fit goes on after a kill; TensorBoard then keeps the epochs that it has.
 
     Raises
     ------
@@ -80,7 +87,7 @@ def tracked(
         if names:
             make_accelerator(settings)  # as the trackers would make one for another device
         for name in names:
-            tracker = _started(name, root, fit.replace("/", "-"), about)
+            tracker = _started(name, root, fit.replace("/", "-"), about, resumed=resumed)
             stack.callback(_finish, tracker)
             trackers.append(tracker)
         yield Tracked(trackers) if trackers else NOBODY
@@ -92,9 +99,13 @@ def epoch_numbers(loss: float, validation: Mapping[str, float], seconds: float) 
     return {"loss": loss, **judged, "seconds": seconds}
 
 
-def _started(name: TrackerName, root: Path, fit: str, about: Mapping[str, Any]) -> GeneralTracker:
+def _started(
+    name: TrackerName, root: Path, fit: str, about: Mapping[str, Any], *, resumed: bool
+) -> GeneralTracker:
     try:
-        tracker = _made(name, root, fit)
+        if name == "tensorboard" and not resumed:  # of a fit that a kill interrupted
+            shutil.rmtree(root / name / fit, ignore_errors=True)
+        tracker = _new_tracker(name, root, fit)
         tracker.start()
         texts = {key: str(value) for key, value in about.items()}
         if name == "tensorboard":  # its table of settings would be a second run
@@ -109,10 +120,9 @@ def _started(name: TrackerName, root: Path, fit: str, about: Mapping[str, Any]) 
     return tracker
 
 
-def _made(name: TrackerName, root: Path, fit: str) -> GeneralTracker:
+def _new_tracker(name: TrackerName, root: Path, fit: str) -> GeneralTracker:
     kind, run = LOGGER_TYPE_TO_CLASS[name], root.resolve().name
     if name == "tensorboard":
-        shutil.rmtree(root / name / fit, ignore_errors=True)  # of a fit that a kill interrupted
         return kind(fit, logging_dir=root / name)
     if name == "mlflow":
         return kind(PROJECT, run_name=f"{run}/{fit}", tags={"run": run})

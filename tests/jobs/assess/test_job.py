@@ -21,13 +21,16 @@ from evenhand.experiments.task import make_task
 from evenhand.experiments.task_cache import prepared
 from evenhand.files import read_json, write_json
 from evenhand.jobs.assess.answers import about_seeds, answers
-from evenhand.jobs.assess.claims import claims_of
-from evenhand.jobs.assess.evaluation import Evaluation, Size, evaluate
+from evenhand.jobs.assess.claims import RecipeClaims, claims_of
+from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.evidence import evidence
-from evenhand.jobs.assess.grid import Cell, pretrained, start_of
+from evenhand.jobs.assess.grid import Cell, pretrained, untrained
+from evenhand.jobs.assess.judging import evaluate
 from evenhand.jobs.assess.settings import AssessSettings
+from evenhand.jobs.assess.starts import starts_of
+from evenhand.jobs.assess.values import Size
 from evenhand.jobs.check.job import measure_requirements
-from evenhand.jobs.pretrain.training import Curve
+from evenhand.jobs.pretrain.curve import Curve
 from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.masks.masks import full_mask
 from evenhand.metrics import holm
@@ -215,12 +218,12 @@ def start(run, tmp_path, monkeypatch):
     """The weights that a cell of seed 1 starts from, and those that pre-training starts from."""
 
     def of(strategy, **settings):
-        untrained = lambda model, *_: (model, Curve([1.0]))  # noqa: E731
-        monkeypatch.setattr("evenhand.jobs.assess.grid.train_encoder", untrained)
+        unchanged = lambda model, *_: (model, Curve([1.0], [], [0.5], [2.0], [0.5, 3.0]))  # noqa: E731
+        monkeypatch.setattr("evenhand.jobs.assess.grid.train_encoder", unchanged)
         settings = AssessSettings(data=DATA, attribute=("group",), cache=tmp_path, **settings)
         task, empty, cell = make_task(settings), Run(tmp_path / strategy), Cell(strategy, 1.0, 1)
-        encoder = pretrained(task, settings, empty, 1).parent
-        model, schedule = start_of(task, settings, empty, cell)
+        encoder = pretrained(task, settings, empty, starts_of(settings)[0], 1).parent
+        model, schedule = untrained(task, settings, empty, cell)
         assert schedule.reach(1) == full_mask(model.backbone)
         return model, load_model(encoder)
 
@@ -344,7 +347,8 @@ def test_images_are_assessed_by_workers_and_after_a_kill(tmp_path):
     ("more", "said"),
     [
         (("--cell", "frozen9"), "no strategy 'frozen9'"),
-        (("--method", "byol"), "no SSL objective 'byol'"),
+        (("--ssl", "boil"), "no SSL objective 'boil'"),
+        (("--method", "boil"), "no SSL objective 'boil'"),
         (("--label-shares", 2), "--label-shares"),
         (("--image-size", 64), "the samples are series"),
         (("--exclude-group", "group=minority"), "leaves majority of group"),
@@ -363,11 +367,13 @@ def test_a_correlation_of_size_and_distance_needs_groups_enough():
     sizes |= {("site", f"{k}"): Size(30 - k, 30 - k, 9) for k in range(6)} | {
         ("site", "*"): Size(*3 * [99])
     }
-    one = Judged(np.full(3, 0.8), aucs, {"site": np.full(3, 0.1)}, {}, {"site": True})
+    apart = {"site": np.full(3, 0.1)}
+    one = Judged(np.full(3, 0.8), aucs, apart, apart, {"site": True})
     both = {"frozen1m": (one,), "supervised": (one,)}
-    part = evidence(Evaluation(1.0, "frozen1m", both, {}, {}, sizes))
-    assert "over 6 groups" in part.sentences[1]
-    assert "\N{MINUS SIGN}1.00 with frozen1m" in part.sentences[1]
+    settings = AssessSettings(data="phantom:")
+    part = evidence(Evaluation(1.0, "frozen1m", both, {}, {}, sizes), settings)
+    assert "over 6 groups" in part.sentences[-1]
+    assert "\N{MINUS SIGN}1.00 with frozen1m" in part.sentences[-1]
 
 
 def judged(auc: float, deviation: float, noise: float) -> Judged:
@@ -385,8 +391,12 @@ def evaluation(ssl: Judged, supervised: Judged) -> Evaluation:
     return Evaluation(1.0, "frozen1m", both, {}, {}, SIZES)
 
 
+def the_claims(found: Evaluation) -> RecipeClaims:
+    return claims_of([found])[0]
+
+
 def compared(ssl: Judged, supervised: Judged) -> str:
-    return answers(evaluation(ssl, supervised))[0].verdict.chip
+    return answers(the_claims(evaluation(ssl, supervised)))[0].verdict.chip
 
 
 def test_a_verdict_needs_a_difference_whose_interval_is_clear_of_0():
@@ -399,7 +409,7 @@ def test_a_verdict_needs_a_difference_whose_interval_is_clear_of_0():
 def test_a_difference_without_an_interval_is_said_to_have_none():
     few = judged(0.8, 0.2, 0.01)
     few.deviation["sex"][1:11] = np.nan  # a tenth of the resamples
-    verdict = answers(evaluation(few, judged(0.8, 0.4, 0.0)))[0].verdict
+    verdict = answers(the_claims(evaluation(few, judged(0.8, 0.4, 0.0))))[0].verdict
     assert verdict.chip == "not certain"
     assert "the difference has no interval (in more than 5 %" in verdict.headline
     assert "holds 0" not in verdict.headline
@@ -428,7 +438,9 @@ def recipe(shifts: dict[str, float], spread: float = 0.002, seeds: int = 4) -> t
 def recipes(shifts: dict[str, float], worst: str | None = "f", **how) -> Evaluation:
     sizes = SIZES | {("sex", "m"): Size(400, 400, 200)}
     models = {"frozen1m": recipe(shifts, **how), "supervised": recipe({}, **how)}
-    return Evaluation(1.0, "frozen1m", models, {"sex": worst} if worst else {}, {}, sizes)
+    return Evaluation(
+        1.0, "frozen1m", models, {"supervised": {"sex": worst} if worst else {}}, {}, sizes
+    )
 
 
 @pytest.mark.parametrize(
@@ -446,7 +458,7 @@ def recipes(shifts: dict[str, float], worst: str | None = "f", **how) -> Evaluat
     ],
 )
 def test_levelling_down_is_said_where_it_holds(shifts, worst, levelled):
-    (answer,) = answers(recipes(shifts, worst))
+    (answer,) = answers(the_claims(recipes(shifts, worst)))
     (row,) = (row for row in answer.rows if row.about.startswith("levelling down"))
     assert row.claim == levelled
     assert row.text in answer.verdict.details
@@ -456,20 +468,23 @@ def test_levelling_down_is_said_where_it_holds(shifts, worst, levelled):
 
 def test_what_another_seed_may_tell_otherwise_is_not_claimed_of_a_recipe():
     steady, unsteady = (recipes({"m": -0.05}, spread=spread) for spread in (0.002, 0.06))
-    assert "certain for m" in answers(steady)[0].verdict.details[1]
-    assert "For no group is the change in AUC certain" in answers(unsteady)[0].verdict.details[1]
+    assert "certain for m" in answers(the_claims(steady))[0].verdict.details[1]
+    assert (
+        "For no group is the change in AUC certain"
+        in answers(the_claims(unsteady))[0].verdict.details[1]
+    )
 
 
 def test_one_seed_speaks_of_two_models():
     found = recipes({"m": -0.05}, seeds=1)
-    assert any(row.claim for row in answers(found)[0].rows)
-    assert "these two models" in about_seeds(found)
-    assert "Another seed may tell otherwise" in about_seeds(found)
-    assert "Each cell has 4 seeds" in about_seeds(recipes({}))
+    assert any(row.claim for row in answers(the_claims(found))[0].rows)
+    assert "these two models" in about_seeds(claims_of([found]))
+    assert "Another seed may tell otherwise" in about_seeds(claims_of([found]))
+    assert "Each cell has 4 seeds" in about_seeds(claims_of([recipes({})]))
 
 
 def test_claims_are_corrected_for_all_that_the_page_judges():
-    claims = claims_of(recipes({"m": -0.05}))
+    claims = the_claims(recipes({"m": -0.05}))
     assert len(claims.family) == 4  # everybody, deviation, two groups
     raw = [claim.change.difference.p for claim in claims.family]
     halves = np.minimum(2 * holm(raw), 1)  # similarity has the other half of the 5 %
@@ -493,7 +508,7 @@ def test_a_share_of_what_may_be_nothing_has_no_interval(noise, sure):
     reduction = found.reduction("frozen1m", "sex")
     assert reduction.value == pytest.approx(0.5)
     assert (reduction.low is not None) == sure
-    assert ("of supervised's" in answers(found)[0].verdict.headline) == sure
+    assert ("of that with supervised" in answers(the_claims(found))[0].verdict.headline) == sure
     deviation = found.deviation("supervised", "sex")
     assert deviation.low == pytest.approx(0.4 - noise, abs=0.02) if sure else deviation.low == 0
 

@@ -12,13 +12,21 @@ from evenhand.jobs.benchmark import fitting
 from evenhand.jobs.benchmark.plan import hash_of
 from evenhand.tables.predictions import read_predictions
 
-WORDS = (
+RECIPE = (
     *("benchmark", PHANTOMS, "--epochs", 1, "--trials", 2, "--folds", 2, "--seeds", 2),
-    *("--lr-min", "1e-3", "--lr-max", "1e-2", "--strategy", "head"),
-    *("--method", "group-balance", "--method", "thresholds", "--method", "dfr"),
-    *("--strategy", "fairtune"),
+    *("--lr-min", "1e-3", "--lr-max", "1e-2"),
 )
-ENTRIES = ["erm", "group-balance", "thresholds", "dfr", "head", "fairtune"]
+WORDS = (
+    *(*RECIPE, "--strategy", "head"),
+    *("--method", "group-balance", "--method", "thresholds", "--method", "dfr"),
+    *("--strategy", "fairtune", "--strategy", "fairtune:both", "--pruning", "beta=0.5,limit=20"),
+    *("--start", "ssl:simclr", "--pretrain-epochs", 1),
+)
+ENTRIES = [
+    *("erm", "group-balance", "thresholds", "dfr", "head", "fairtune", "fairtune-both"),
+    *("start-ssl-simclr", "prune-beta-0.5-limit-20"),
+]
+FITS = 6 * 2 * 2  # trained entries, folds, seeds
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +44,8 @@ def run(command, tmp_path_factory):
     out = tmp_path_factory.mktemp("benchmark") / "run"
     outcome = evenhand(*command, "--out", out)
     assert outcome.status == 0, outcome.err
-    assert "32 fits of at most 1 epoch" in outcome.out
+    assert f"{2 * FITS} fits of at most 1 epoch" in outcome.out
+    assert "Not counted: pre-training in each fold and pruning." in outcome.out
     return out
 
 
@@ -65,7 +74,7 @@ def test_no_patient_of_a_fold_is_in_its_test_and_elsewhere_and_all_entries_share
             test = predictions.of_split("test").table["sample_id"]
             assert set(test) == set(folds.loc[folds["fold"] == fold, "sample_id"])
             seen.append(tuple(predictions.of_split("val").table["sample_id"]))
-        assert len(seen) == 8
+        assert len(seen) == 2 * (len(ENTRIES) - 1)  # thresholds keep erm's predictions
         assert len(set(seen)) == 1
 
 
@@ -77,12 +86,58 @@ def test_the_plan_has_its_hash_and_the_entries(run):
     assert [one["name"] for one in record["entries"]] == [*ENTRIES, "chosen on validation"]
 
 
-def test_thresholds_change_decisions_alone(run):
-    (entry,) = (one for one in read(run / "benchmark.json")["entries"]
-                if one["name"] == "thresholds")  # fmt: skip
-    changes = {(one["base"], one["aggregate"]): one["value"] for one in entry["differences"]}
-    assert changes["auc", "worst"] == 0
-    assert changes["equalized_odds_difference", None] != 0
+def entry_of(run, name):
+    (entry,) = (one for one in read(run / "benchmark.json")["entries"] if one["name"] == name)
+    return entry
+
+
+def test_entries_that_move_decisions_are_judged_apart_by_equalised_odds_and_rates(run):
+    thresholds, dfr = entry_of(run, "thresholds"), entry_of(run, "dfr")
+    bases = {one["base"] for one in thresholds["differences"]}
+    assert bases == {"equalized_odds_difference", "sensitivity", "specificity"}
+    (change,) = (one for one in thresholds["differences"]
+                 if one["base"] == "equalized_odds_difference")  # fmt: skip
+    assert change["value"] != 0
+    assert not {"sensitivity", "specificity"} & {one["base"] for one in dfr["differences"]}
+    said = {one["about"] for one in read(run / "verdicts.json")["verdicts"]}
+    assert "thresholds: decisions" in said
+    assert "dfr: decisions" not in said
+    assert "Entries that move decisions alone" in (run / "report.html").read_text()
+
+
+def test_the_page_says_what_differs_between_the_entries(run):
+    page = (run / "report.html").read_text()
+    for text in (
+        "its trials are masks, methods and rates",
+        "starts from simclr without labels, at most 1 epochs on the fold",
+        "FairPrune of erm&#39;s models (beta=0.5,limit=20)",
+    ):
+        assert text in page
+
+
+def test_pruned_models_have_lost_weights_and_keep_the_rate_of_erm(run):
+    for fold, seed in ((1, 0), (2, 1)):
+        fits = {name: read(run / "fits" / name / f"fold{fold}-seed{seed}" / "fit.json")
+                for name in ("erm", "prune-beta-0.5-limit-20")}  # fmt: skip
+        pruned = fits["prune-beta-0.5-limit-20"]
+        assert pruned["lr"] == fits["erm"]["lr"]
+        assert 0 <= pruned["sparsity"] <= 0.2
+        assert len(pruned["values"]) > 1
+        assert pruned["value"] >= fits["erm"]["value"]  # the untouched network may win, too
+
+
+def test_a_start_without_labels_changes_the_scores_and_leaves_no_encoder(run):
+    erm, ssl = (read_predictions(run / "models" / name / "predictions.parquet").table["score"]
+                for name in ("erm", "start-ssl-simclr"))  # fmt: skip
+    assert (erm != ssl).any()
+    assert not list(run.glob("fits/*/*/encoder"))
+
+
+def test_both_masks_and_methods_are_searched(run):
+    masks, both = (read(run / "fits" / name / "fold1-seed0" / "fit.json")
+                   for name in ("fairtune", "fairtune-both"))  # fmt: skip
+    assert masks["values"][0] == both["values"][0]  # the first trial: all tuned, no method
+    assert masks["values"][1] != both["values"][1]
 
 
 def test_fairtune_draws_masks_and_has_as_many_trials_as_the_others(run):
@@ -124,9 +179,9 @@ def test_a_killed_run_goes_on_and_repeats_no_finished_fit(command, run, tmp_path
     trained = []
     real_train, real_write = fitting.train, fitting.write_predictions
 
-    def train(task, model, schedule, settings, *more):
+    def train(task, model, schedule, settings, **more):
         trained.append((task.settings.method, task.settings.strategy, settings.lr))
-        return real_train(task, model, schedule, settings, *more)
+        return real_train(task, model, schedule, settings, **more)
 
     def killed_at_third(path, predictions):
         if len(list(path.parents[2].glob("*/*/predictions.parquet"))) == 2:
@@ -137,10 +192,10 @@ def test_a_killed_run_goes_on_and_repeats_no_finished_fit(command, run, tmp_path
     monkeypatch.setattr(fitting, "write_predictions", killed_at_third)
     assert evenhand(*command, "--out", tmp_path / "killed").status == 130
     assert (tmp_path / "killed" / "benchmark.json").exists()
-    assert len(trained) == 6
+    assert len(trained) == 2  # of erm; its last layer was fitted anew, its pruning was under way
     monkeypatch.setattr(fitting, "write_predictions", real_write)
     assert evenhand(*command, "--out", tmp_path / "killed").status == 0
-    assert len(trained) == 32  # the two models of the third fit were kept, too
+    assert len(trained) == 2 * FITS
     for name in ("models/head/predictions.parquet", "verdicts.json", "metrics.json"):
         assert (tmp_path / "killed" / name).read_bytes() == (run / name).read_bytes()
 
@@ -152,9 +207,20 @@ def test_a_killed_run_goes_on_and_repeats_no_finished_fit(command, run, tmp_path
         (("--method", "erm"), "entry erm is there twice"),
         (("--strategy", "full"), "entry erm is there twice"),
         (("--primary", "accuracy", "--method", "group-dro"), "--primary accuracy"),
+        (("--primary", "auc_gap:sex", "--method", "group-dro"), "auc_gap:sex"),
+        (("--primary", "auc:group", "--method", "group-dro"), "auc:group"),
+        (("--seeds", 1, "--method", "group-dro"), "--seeds 1: with one seed"),
+        (("--these-models", "--method", "group-dro"), "--seeds 2: with one seed"),
+        (("--add", "--method", "group-dro"), "holds no benchmark"),
         (("--method", "cdann:nothing=1"), "nothing"),
         (("--method", "thresholds:at_test=inferred"), "entry thresholds-at_test-inferred: "),
-        ((), "name one --method or --strategy"),
+        ((), "name one --method, --strategy, --start or --pruning"),
+        (("--start", "none"), "entry erm is there twice"),
+        (("--start", "ssl:nothing"), "nothing"),
+        (("--start", "no/such/run"), "entry start-no-such-run: "),
+        (("--pruning", "gamma=1"), "--pruning gamma=1: gamma"),
+        (("--pruning", "beta=-1"), "--pruning beta=-1: beta"),
+        (("--pruning", "estimator=nothing"), "nothing"),
     ],
 )
 def test_senseless_entries_are_refused_and_nothing_is_written(words, says, cache, tmp_path):
@@ -183,7 +249,7 @@ def test_a_method_that_the_data_do_not_allow_is_named_and_may_be_left_out(
     assert outcome.status == 2
     assert "entry group-balance: group old lacks class 1." in outcome.err
     assert not (tmp_path / "run").exists()
-    quick = changed(command, "--trials", 1, "--seeds", 1)
+    quick = (*changed(command, "--trials", 1, "--seeds", 1), "--these-models")
     outcome = evenhand(*quick, "--skip-refused", "--out", tmp_path / "run")
     assert outcome.status == 0
     assert "Entry group-balance is left out" in outcome.out
@@ -191,10 +257,77 @@ def test_a_method_that_the_data_do_not_allow_is_named_and_may_be_left_out(
     assert names == [name for name in ENTRIES if name != "group-balance"]
 
 
-def test_workers_give_the_same_predictions(command, run, tmp_path):
+def test_workers_and_fewer_entries_give_the_same_predictions(cache, run, tmp_path):
     out = tmp_path / "run"
-    words = changed(command, "--workers", 2, "--worker-cpus", 1)
+    few = ("--strategy", "head", "--method", "dfr", "--pruning", "beta=0.5,limit=20")
+    words = (*RECIPE, *few, *training(cache), "--workers", 2, "--worker-cpus", 1)
     assert evenhand(*words, "--out", out).status == 0
-    for name in ENTRIES:
+    for name in ("erm", "head", "dfr", "prune-beta-0.5-limit-20"):
         file = f"models/{name}/predictions.parquet"
         assert (out / file).read_bytes() == (run / file).read_bytes()
+
+
+def test_a_plan_of_one_test_leaves_everything_else_exploratory(cache, tmp_path):
+    words = (*changed(RECIPE, "--trials", 1), "--strategy", "head", "--method", "thresholds")
+    one = ("--decides", "chosen", "--primary", "auc_gap:group")
+    out = tmp_path / "run"
+    outcome = evenhand(*words, *one, *training(cache), "--out", out)
+    assert outcome.status == 0, outcome.err
+    record = read(out / "benchmark.json")
+    assert (record["plan"]["decides"], record["plan"]["primary"]) == ("chosen", "auc_gap:group")
+    planned = [
+        (entry["name"], one["base"], one["aggregate"])
+        for entry in record["entries"]
+        for one in entry["differences"]
+        if not one["exploratory"]
+    ]
+    assert planned == [("chosen on validation", "auc", "gap")]
+    (tested, *others) = read(out / "verdicts.json")["verdicts"]
+    assert tested["about"] == "auc_gap against erm"
+    assert all("exploratory" in one["about"] and not one["claim"] for one in others)
+    assert (
+        "chosen on validation, while all else is exploratory" in (out / "report.html").read_text()
+    )
+
+
+def test_entries_that_are_added_later_are_exploratory_and_leave_the_plan(cache, run, tmp_path):
+    words = (*changed(RECIPE, "--trials", 1), "--strategy", "head", *training(cache))
+    out = tmp_path / "run"
+    assert evenhand(*words, "--out", out).status == 0
+    before = read(out / "benchmark.json")
+    fits = {path: path.stat().st_mtime_ns for path in out.glob("fits/*/*/predictions.parquet")}
+    new = ("--method", "group-balance", "--method", "thresholds")
+
+    refused = evenhand(*words, *new, "--out", out)
+    assert refused.status == 2
+    assert "whose plan is locked" in refused.err
+    assert "--add adds new ones" in refused.err
+    other = evenhand(*changed(words, "--epochs", 2), *new, "--add", "--out", out)
+    assert other.status == 2
+    assert "epochs was 1, is 2" in other.err
+    assert read(out / "benchmark.json") == before
+
+    outcome = evenhand(*words, *new, "--add", "--out", out)
+    assert outcome.status == 0, outcome.err
+    assert "4 fits of at most 1 epoch" in outcome.out  # of the new entry alone
+    after = read(out / "benchmark.json")
+    assert (after["plan"], after["hash"]) == (before["plan"], before["hash"])
+    assert [one["name"] for one in after["added"]] == ["group-balance", "thresholds"]
+    assert {path: path.stat().st_mtime_ns for path in fits} == fits
+    for name, later in (("head", False), ("group-balance", True), ("thresholds", True)):
+        assert {one["exploratory"] for one in entry_of(out, name)["differences"]} == {later}
+    assert entry_of(out, "head")["differences"] == [
+        one
+        for entry in before["entries"]
+        if entry["name"] == "head"
+        for one in entry["differences"]
+    ]
+    page = (out / "report.html").read_text()
+    assert "Added later, and so exploratory: group-balance and thresholds." in page
+    assert "group-balance, exploratory" in page
+    claims = [one for one in read(out / "verdicts.json")["verdicts"] if one["claim"]]
+    assert not [one for one in claims if "exploratory" in one["about"]]
+
+    again = evenhand(*words, *new, "--add", "--out", out)
+    assert again.status == 2
+    assert "every entry of this command is in" in again.err

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evenhand.jobs.benchmark.analysis import Result, primary_keys
+from evenhand.jobs.benchmark.comparing import Result, primary_keys
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.jobs.benchmark.settings import PRIMARY, BenchmarkSettings
 from evenhand.jobs.benchmark.verdicts import Statement, statements_of
@@ -30,7 +30,8 @@ def said(primary: Key, **better: bool | None) -> list[Statement]:
 
 
 def test_a_winner_is_named_with_the_groups_that_it_costs():
-    key, verdict = said(WORST, worst=True, old=True, young=False)[0]
+    kind, key, verdict = said(WORST, worst=True, old=True, young=False)[0]
+    assert kind == "number"
     assert key == WORST
     assert verdict.claim
     assert "AUC is lost in young (age) under dro" in verdict.text
@@ -39,9 +40,9 @@ def test_a_winner_is_named_with_the_groups_that_it_costs():
 
 @pytest.mark.parametrize("primary", [OVERALL, WORST])
 def test_levelling_down_is_said_whichever_number_decides(primary):
-    levelling = [verdict for key, verdict in said(primary, young=False) if key is None]
+    levelling = [one.verdict for one in said(primary, young=False) if one.key is None]
     assert [verdict.attribute for verdict in levelling] == ["age"]
-    assert not [key for key, _ in said(primary, young=False, old=True) if key is None]
+    assert not [one for one in said(primary, young=False, old=True) if one.key is None]
 
 
 @pytest.mark.parametrize("name", PRIMARY)

@@ -298,3 +298,49 @@ def test_mistakes(words, said):
     ended = evenhand("check", *words)
     assert ended.status == 2
     assert said in ended.err
+
+
+def test_the_request_says_how_many_patients_let_a_gap_be_told(cache, tmp_path):
+    """By Hanley and McNeil's error: with so many more patients the gap shows, with fewer not."""
+    ended = evenhand(
+        *("check", LARGE, "--attribute", "group", "--cache", cache, "--out", tmp_path / "run"),
+        *("--detectable", 0.13, 0.3),
+    )
+    found = json.loads((tmp_path / "run" / "check.json").read_text())
+    (request,) = (one for one in found["findings"] if one["requirement"] == "request")
+    assert request["status"] == "warn"
+    assert request["measured"] in ended.out
+    said = re.findall(r"([\d,]+) of (?:minority|them)", request["measured"])
+    more, rare = (int(text.replace(",", "")) for text in said)
+    assert request["value"] == more > 0
+    counts = pd.DataFrame(found["counts"])
+    test = counts[(counts["split"] == "test") & (counts["group"] != "unknown")]
+    small, large = (test.sort_values("samples").iloc[place] for place in (0, 1))
+    assert 0 < rare < more
+
+    def gap(added: float) -> float:
+        errors = [error(small, 1 + added / small["patients"]), error(large, 1)]
+        return detectable_gap(float(np.hypot(*errors)))
+
+    def error(part: pd.Series, factor: float) -> float:
+        negatives = part["samples"] - part["positives"]
+        return auc_error(0.85, factor * part["positives"], factor * negatives, effect(part))
+
+    def effect(part: pd.Series) -> float:
+        return 1 + (part["samples"] / part["patients"] - 1) * 0.5
+
+    assert gap(more) <= 0.13 < gap(more - 2)
+
+
+def test_no_request_where_the_gap_can_be_told_and_of_both_groups_where_one_would_not_do(cache):
+    enough = checked(LARGE, cache, detectable=(0.3, 0.4), attribute=("group",))
+    assert of(enough, "request", "group").status == "pass"
+    assert of(enough, "request", "group").value == 0
+    both = of(
+        checked(LARGE, cache, detectable=(0.02, 0.03), attribute=("group",)), "request", "group"
+    )
+    first, second = (
+        int(text.replace(",", "")) for text in re.findall(r"([\d,]+) of (?!them)", both.measured)
+    )
+    assert both.value == first + second
+    assert min(first, second) > 0

@@ -58,7 +58,7 @@ def test_an_image_size_is_refused(cache, tmp_path):
     words = ("finetune", DATA, *FLAGS, "--image-size", 64, "--cache", cache)
     ended = evenhand(*words, "--out", tmp_path / "out")
     assert ended.status == 2
-    assert "--image-size 64: the samples are series, which have no image size." in ended.err
+    assert "--image-size 64 pixels: the samples are series, which have no image size." in ended.err
     assert not (tmp_path / "out").exists()
 
 

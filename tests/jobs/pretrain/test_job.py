@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 from tests.command import evenhand
 
 from evenhand import load_model
@@ -15,10 +16,14 @@ from evenhand.cohort.phantoms.series import SeriesPhantomSettings, make_series_p
 from evenhand.cohort.prepare import prepare_splits
 from evenhand.cohort.settings import SplitSettings
 from evenhand.cohort.store.samples import store_samples
+from evenhand.errors import EvenhandError
+from evenhand.files import read_json
+from evenhand.jobs.keywords import make_settings
 from evenhand.jobs.pretrain import training
-from evenhand.jobs.pretrain.settings import ContrastSettings
+from evenhand.jobs.pretrain.settings import ContrastSettings, PretrainSettings
 from evenhand.jobs.pretrain.training import held_out, train_encoder
 from evenhand.networks.model import build_model
+from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.training.inputs import model_inputs
 
 DATA = "series_phantom:patients=120,steps=16,seed=1"
@@ -66,9 +71,9 @@ def test_the_seed_decides(cohort):
     assert not equal(encoded(cohort, 1)[0], encoded(cohort, 2)[0])
 
 
-@pytest.mark.parametrize("method", ["simclr", "vicreg"])
-def test_the_loss_falls(cohort, method):
-    settings = FEW.model_copy(update={"epochs": 12, "lr": 3e-3, "method": method, "patience": 0})
+@pytest.mark.parametrize("ssl", ["simclr", "vicreg", "barlow", "byol", "simsiam"])
+def test_the_loss_falls(cohort, ssl):
+    settings = FEW.model_copy(update={"epochs": 12, "lr": 3e-3, "ssl": ssl, "patience": 0})
     _, curve = encoded(cohort, settings=settings)
     assert np.mean(curve.loss[-3:]) < np.mean(curve.loss[:3])
 
@@ -81,12 +86,12 @@ def test_training_of_ten_steps_ends(cohort):
 def test_held_out_patients_tell_when_to_stop_and_which_epoch_to_keep(cohort, monkeypatch):
     after: list[dict[str, torch.Tensor]] = []
 
-    def watched(contrast, *others):
-        after.append({k: v.clone() for k, v in contrast.model.backbone.state_dict().items()})
-        return judged(contrast, *others)
+    def watched(learning, *others):
+        after.append({k: v.clone() for k, v in learning.model.backbone.state_dict().items()})
+        return judge(learning, *others)
 
-    judged = training._judged
-    monkeypatch.setattr(training, "_judged", watched)
+    judge = training._Learning._judge
+    monkeypatch.setattr(training._Learning, "_judge", watched)
     kept, curve = encoded(
         cohort, settings=FEW.model_copy(update={"epochs": 30, "lr": 3e-2, "patience": 2})
     )
@@ -137,9 +142,9 @@ def test_patients_of_validation_and_test_do_not_reach_it(run, cache, monkeypatch
     read: set[str] = set()
     from evenhand.jobs.pretrain import job
 
-    def watched(model, train, settings, seed):
+    def watched(model, train, *others):
         read.update(train.table["patient_id"])
-        return train_encoder(model, train, settings, seed)
+        return train_encoder(model, train, *others)
 
     monkeypatch.setattr(job, "train_encoder", watched)
     words = ("--attribute", "group", "--epochs", 1, "--device", "cpu", "--cache", cache)
@@ -189,6 +194,76 @@ def test_pre_training_refuses_them_and_leaves_the_run_that_it_builds_on(run, cac
     assert ended.status == 2
     assert "is read by this run" in ended.err
     assert (run / "models" / "encoder" / "model.safetensors").is_file()
+
+
+def test_the_objective_is_given_as_ssl_and_by_its_earlier_name(run, cache, tmp_path):
+    flags = ("--attribute", "group", "--epochs", 1, "--device", "cpu", "--cache", cache)
+    ended = evenhand("pretrain", DATA, "--method", "barlow", *flags, "--out", tmp_path / "out")
+    assert ended.status == 0, ended.err
+    assert read_json(tmp_path / "out" / "run.json")["settings"]["ssl"] == "barlow"
+    assert read_json(run / "run.json")["settings"]["ssl"] == "simclr"
+    ended = evenhand("pretrain", DATA, "--method", "barlow", "--ssl", "vicreg", "--out", tmp_path)
+    assert ended.status == 2
+    assert "--method is the earlier name of --ssl; give one of them" in ended.err
+    help_text = evenhand("pretrain", "--help").out
+    assert "--method" not in help_text
+    assert all(name in help_text for name in SSL_OBJECTIVES.titles())
+
+
+def test_python_takes_the_objective_by_either_name(cache):
+    given = {"data": DATA, "cache": cache}
+    assert make_settings(PretrainSettings, {**given, "method": "vicreg"}).ssl == "vicreg"
+    assert make_settings(PretrainSettings, {**given, "ssl": "barlow"}).ssl == "barlow"
+    with pytest.raises(EvenhandError, match="method is the earlier name of ssl"):
+        make_settings(PretrainSettings, {**given, "ssl": "barlow", "method": "vicreg"})
+
+
+def test_an_objective_for_other_samples_is_refused_before_training(cache, tmp_path, monkeypatch):
+    monkeypatch.setitem(
+        SSL_OBJECTIVES._values, "barlow", replace(SSL_OBJECTIVES["barlow"], modality="images")
+    )
+    words = ("pretrain", DATA, "--ssl", "barlow", "--cache", cache, "--out", tmp_path / "out")
+    ended = evenhand(*words)
+    assert ended.status == 2
+    assert "--ssl barlow is for images, and the samples are series. Give one of" in ended.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--teacher-momentum", 0.9), "--ssl simclr has no teacher"),
+        (("--ssl", "byol", "--teacher-momentum", 1), "--teacher-momentum: Input should be less"),
+    ],
+)
+def test_a_teacher_without_a_schedule_is_refused(cache, tmp_path, words, said):
+    ended = evenhand("pretrain", DATA, *words, "--cache", cache, "--out", tmp_path / "out")
+    assert ended.status == 2
+    assert said in ended.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_momentum_given_by_the_user_is_the_teachers(cohort):
+    def after(momentum):
+        settings = FEW.model_copy(update={"ssl": "byol", "teacher_momentum": momentum})
+        return encoded(cohort, settings=settings)[0]
+
+    assert equal(after(None), after(0.99))
+    assert not equal(after(None), after(0.5))
+
+
+def test_without_a_loss_that_tells_when_to_stop_all_epochs_are_trained(cache, tmp_path):
+    flags = ("--attribute", "group", "--epochs", 2, "--device", "cpu", "--cache", cache)
+    out = tmp_path / "out"
+    ended = evenhand("pretrain", DATA, "--ssl", "moco", *flags, "--out", out)
+    assert ended.status == 0, ended.err
+    assert list(pd.read_csv(out / "curve.csv")["epoch"]) == [1, 2]
+    assert "held_out" not in pd.read_csv(out / "curve.csv")
+    notes = " ".join(read_json(out / "run.json")["notes"])
+    assert "moco trains for all 2 epochs and holds no patients out" in notes
+    weights = load_file(out / "models" / "encoder" / "model.safetensors")
+    names = {name.partition(".")[0] for name in weights}
+    assert names == {"backbone", "head"}  # neither teacher nor queue
 
 
 def test_other_channels_are_refused(run, cache, tmp_path):

@@ -166,7 +166,6 @@ def test_what_layers_cannot_tell_is_refused_by_name(network, named):
 @pytest.mark.parametrize(
     ("network", "shape", "message"),
     [
-        (Twice(), (4,), r"layer \(2 times\)"),
         (Tied(), (4,), r"into.weight = network.out.weight"),
         (ConvolvedWindows(), (5, 4), "the layer network.inside gets 10 rows for 2 samples"),
         (attending(), (3, 4), "self_attn"),
@@ -184,6 +183,11 @@ def test_what_was_refused_by_its_structure_still_is(network, shape, message):
     inner = Wrapped()
     with pytest.raises(EvenhandError, match=message):
         check_squares(inner, torch.randn(2, *shape), dict(inner.named_parameters()))
+
+
+def test_a_layer_that_runs_twice_agrees_with_autograd():
+    network = Twice()
+    check_squares(network, torch.randn(2, 4), dict(network.named_parameters()))
 
 
 class Dropping(Base):

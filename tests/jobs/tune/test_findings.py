@@ -13,6 +13,7 @@ from scipy.stats import t as student
 from evenhand.errors import EvenhandError
 from evenhand.jobs.tune.importance import factor_importance, method_importance, unit_importance
 from evenhand.metrics import find_rule, find_target
+from evenhand.reporting.search_record import StudyRecord
 from evenhand.reporting.sections.findings import findings
 from evenhand.search.confirmation import Candidate, best_candidate, to_confirm
 from evenhand.search.space import Space
@@ -111,14 +112,14 @@ def test_importance_is_the_mean_difference_of_trials_with_and_without_a_unit():
         }
     )
     (row,) = unit_importance(trials, (AUC,))  # b and c are tuned by one trial alone
-    assert (row["unit"], row["with"], row["without"]) == ("a", 3, 2)
-    assert row["difference"] == pytest.approx(0.8 - 0.55)
+    assert (row.unit, row.trials_with, row.trials_without) == ("a", 3, 2)
+    assert row.difference == pytest.approx(0.8 - 0.55)
     one, other = np.array([0.8, 0.9, 0.7]), np.array([0.5, 0.6])
     parts = [one.var(ddof=1) / 3, other.var(ddof=1) / 2]
     freedom = sum(parts) ** 2 / (parts[0] ** 2 / 2 + parts[1] ** 2 / 1)
     half = student.ppf(0.975, freedom) * np.sqrt(sum(parts))
-    assert row["low"] == pytest.approx(0.25 - half)
-    assert row["high"] == pytest.approx(0.25 + half)
+    assert row.low == pytest.approx(0.25 - half)
+    assert row.high == pytest.approx(0.25 + half)
 
 
 def test_values_without_spread_have_a_difference_and_no_warning():
@@ -126,7 +127,7 @@ def test_values_without_spread_have_a_difference_and_no_warning():
         {"state": ["complete"] * 4, "mask": ["a", "a", "", ""], "auc_worst": [0.8, 0.8, 0.6, 0.6]}
     )
     (row,) = unit_importance(trials, (AUC,))
-    assert row["difference"] == row["low"] == row["high"] == pytest.approx(0.2)
+    assert row.difference == row.low == row.high == pytest.approx(0.2)
 
 
 def test_a_trial_whose_worker_died_is_in_the_table(tmp_path):
@@ -176,8 +177,8 @@ def chosen_by(rng, count, worth):
 )
 def test_the_factor_that_values_depend_on_is_the_important_one(factor, worth):
     rows = factor_importance(*chosen_by(np.random.default_rng(0), 40, worth), (AUC,))
-    lost = {row["factor"]: row["lost"] for row in rows}
-    assert rows[0]["explained"] > 0.8
+    lost = {row.factor: row.lost for row in rows}
+    assert rows[0].explained > 0.8
     assert lost.pop(factor) > 0.8
     assert max(lost.values()) < 0.05
 
@@ -185,8 +186,8 @@ def test_the_factor_that_values_depend_on_is_the_important_one(factor, worth):
 def test_noise_is_explained_by_no_factor_and_few_trials_by_none():
     rng = np.random.default_rng(0)
     rows = factor_importance(*chosen_by(rng, 40, lambda choice: 0.0), (AUC,))
-    assert {row["factor"] for row in rows} == {"mask", "method", "rate"}
-    assert rows[0]["explained"] <= 0
+    assert {row.factor for row in rows} == {"mask", "method", "rate"}
+    assert rows[0].explained <= 0
     assert factor_importance(*chosen_by(rng, 19, lambda choice: 0.0), (AUC,)) == []
 
 
@@ -198,10 +199,10 @@ def test_a_method_is_compared_with_all_others():
             "auc_worst": [0.6, 0.7, 0.8, 0.9, 0.7, 0.1],
         }
     )
-    rows = {row["method"]: row for row in method_importance(table, (AUC,))}
+    rows = {row.method: row for row in method_importance(table, (AUC,))}
     assert rows.keys() == {"erm", "jtt"}  # of swad one trial was trained to its end
-    assert rows["jtt"]["difference"] == pytest.approx(0.85 - 2.0 / 3)
-    assert (rows["jtt"]["with"], rows["jtt"]["without"]) == (2, 3)
+    assert rows["jtt"].difference == pytest.approx(0.85 - 2.0 / 3)
+    assert (rows["jtt"].trials_with, rows["jtt"].trials_without) == (2, 3)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +218,14 @@ def test_the_page_says_which_factor_matters_or_that_none_can_be_told(explained, 
         {"factor": "rate", "lost": -0.01, **about},
         {"factor": "method", "lost": 0.5, **about},
     ]
-    chosen = {"method": "group-dro", "method_settings": {"rate": 0.0532}, "lr": 1e-3}
-    laid_out = findings({"name": "one", "chosen": chosen, "factors": factors}, (AUC,))
+    chosen = {
+        "study": "one",
+        "trial": 3,
+        "method": "group-dro",
+        "method_settings": {"rate": 0.0532},
+        "lr": 1e-3,
+    }
+    study = StudyRecord(name="one", chosen=chosen, factors=factors)
+    laid_out = findings(study, (AUC,))
     assert laid_out.choice == "Method chosen: group-dro (rate 0.053), at a learning rate of 0.001."
     assert sentence in laid_out.factors[0]

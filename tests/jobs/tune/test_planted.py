@@ -1,44 +1,46 @@
-"""On phantoms with a planted shortcut, the search finds what full fine-tuning lacks."""
+"""On phantoms whose label goes with the group, the search finds what full fine-tuning lacks."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from evenhand.files import read_json
-from evenhand.jobs.demo import pretraining, searching
+from evenhand.jobs.demo import TARGET, pretraining, searching
 from evenhand.jobs.finetune.job import finetune
 from evenhand.jobs.tune.job import tune
+from evenhand.metrics import EVERYBODY
 
 SEEDS = (1, 2, 3)
 
-MARGIN = 0.03
-"""What the worst group's AUC on test must gain over full fine-tuning, on average over the seeds.
+MARGIN = 0.08
+"""By how much the equalised odds difference on test must fall, on average over the seeds.
 
-Fixed before any test split was scored, from validation patients of milder phantoms, whose
-minority's lesions stood out less: with 30 % in the minority the best learning rate of full
-fine-tuning had .812 and head only .867, with 15 % .667 and .745. Half of the smaller difference,
-rounded, is the margin. The phantoms were then made to hold the shortcut and no other bias.
+Fixed on the seeds 1001 to 1003, where it fell by .47, .16 and .20: half of the smallest.
 """
 
 
 @pytest.mark.slow
-def test_the_search_beats_full_fine_tuning_for_the_worst_group(tmp_path):
+@pytest.mark.parametrize("planted", [True, False])
+def test_the_search_repairs_a_planted_tilt_and_claims_nothing_without_one(tmp_path, planted):
     cache = tmp_path / "cache"
     pretrained = finetune(pretraining(1, cache), tmp_path / "pretrained").root
-    gains = []
+    gains, claims = [], 0
     for seed in SEEDS:
         settings = searching(pretrained, seed, confirm=0, confirm_seeds=1, cache=cache)
-        run = tune(settings, tmp_path / f"seed{seed}")
-        gains.append(worst_auc(run, "fairtune") - worst_auc(run, "full"))
-    assert np.mean(gains) >= MARGIN, gains
+        if not planted:
+            data = settings.data.replace("tilt=0.6", "tilt=0")
+            settings = settings.model_copy(update={"data": data})
+        rows = tune(settings, tmp_path / f"seed{seed}").metrics
+        change = odds_change(rows)
+        gains.append(-change["value"])
+        claims += change["p_adjusted"] <= 0.05 and change["value"] != 0
+    assert (np.mean(gains) >= MARGIN) == planted, gains
+    assert (claims > 0) == planted
 
 
-def worst_auc(run, model):
-    (row,) = [
-        row
-        for row in read_json(run.root / "metrics.json")["rows"]
-        if (row["model"], row["split"], row["metric"]) == (model, "test", "auc_worst")
-        and row["against"] is None
-    ]
-    return row["value"]
+def odds_change(rows):
+    """Return the row of FairTune's equalised odds difference less that of full fine-tuning."""
+    paired = rows[(rows["model"] == "fairtune") & (rows["against"] == "full")]
+    across = paired[(paired["group"] == EVERYBODY) & (paired["metric"] == TARGET)]
+    (row,) = across.to_dict("records")
+    return row

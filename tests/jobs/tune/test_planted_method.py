@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from tests.methods.worlds import gaps, train, world
 
 from evenhand.experiments.study_storage import open_storage
 from evenhand.experiments.trials import search
@@ -11,6 +10,7 @@ from evenhand.methods.registry import training_method
 from evenhand.search.methods import searched_method, with_methods
 from evenhand.search.spaces import Rates, rate_space
 from evenhand.search.study import open_study
+from evenhand.testing.worlds import gaps, train, world
 from evenhand.workers.inline import Inline
 
 TRIALS = 12

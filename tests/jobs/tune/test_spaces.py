@@ -12,7 +12,7 @@ from evenhand.masks.masks import find_units
 from evenhand.masks.strategies import find_strategy
 from evenhand.masks.units import Family, families
 from evenhand.networks.backbones import create_by_name
-from evenhand.networks.conv1d import Conv1dEncoder
+from evenhand.networks.encoders.conv1d import Conv1dEncoder
 from evenhand.networks.model import build_model
 from evenhand.search.spaces import (
     FIRST,

@@ -16,9 +16,16 @@ from evenhand.cohort.cohort import Image, UnreadableError
 from evenhand.cohort.images.bounds import admit, decoding_room, without_pillow_limit
 from evenhand.cohort.images.deep import is_deep, read_deep
 from evenhand.cohort.settings import MAX_PIXELS
+from evenhand.networks.inputs import ImageForm, Images
 
-Open = Callable[[Path, int | None], PIL.Image.Image]
-"""Opens a file as a picture, no smaller than a side (None: as it is); ValueError if it cannot."""
+Picture = PIL.Image.Image | Image
+"""A picture, or an array ``(H, W, C)`` of uint8 of any number of channels."""
+
+Open = Callable[[Path, Images | None], Picture]
+"""Opens a file as a picture, no smaller than is asked (None: as it is); ValueError if it cannot."""
+
+MODES = {1: "L", 3: "RGB"}
+"""What Pillow calls pictures of so many channels."""
 
 NO_ROW = 0  # the row of an image that a table does not name: a header is row 1
 IMAGE_SIZE = 224  # pixels, where no size is asked for
@@ -46,7 +53,7 @@ _OTHER_FILES = (
 
 
 def open_picture(
-    path: Path, size: int | None, *, bit_depth: int | None = None, page: int | None = None
+    path: Path, size: Images | None, *, bit_depth: int | None = None, page: int | None = None
 ) -> PIL.Image.Image:
     """Open a file of pixels the way up that its EXIF says, over white where it is transparent.
 
@@ -126,11 +133,36 @@ def _turn_to(image: PIL.Image.Image, page: int | None) -> None:
         )
 
 
-def _admit(image: PIL.Image.Image, size: int | None) -> None:
+def open_pages(path: Path, form: ImageForm, bit_depth: int | None) -> Image:
+    """Open a file whose pages of grey are the channels of one picture, ``(H, W, C)``.
+
+    Raises
+    ------
+    ValueError
+        It has another number of pages, or they have colours or differ in size.
+    """
+    with without_pillow_limit(), _opened(path) as image:
+        pages = getattr(image, "n_frames", 1)
+    if pages != form.channels:
+        raise ValueError(
+            f"it is a picture of {pages} page{'s' * (pages != 1)}, and --channels {form.channels} "
+            f"asks for arrays of so many channels, or as many pages of grey"
+        )
+    planes = [
+        np.asarray(open_picture(path, form, bit_depth=bit_depth, page=page))
+        for page in range(1, pages + 1)
+    ]
+    if any(plane.shape != planes[0].shape or np.ptp(plane, axis=2).any() for plane in planes):
+        raise ValueError("its pages have colours or differ in size, so they are no channels of one")
+    return np.stack([plane[..., 0] for plane in planes], axis=2)
+
+
+def _admit(image: PIL.Image.Image, size: Images | None) -> None:
     """Ask for room to decode an image, a JPEG at a smaller scale if ``size`` allows it."""
     width, height = image.size
     if size is not None:
-        image.draft("RGB", (size, size))
+        form = ImageForm.of(size)
+        image.draft("RGB", (form.width, form.height))
     whole = bool(image.info.get("progressive"))  # such a JPEG is held as a whole all the same
     admit(width, height, held=width * height if whole else image.width * image.height)
 
@@ -157,7 +189,7 @@ class ImageFiles:
     table
         The table that names the files.
     size
-        Side of the square that each image is squashed to; None leaves it as it is.
+        What each image is squashed to; None leaves it as it is, of three channels.
     open
         The way to open a file as a picture.
     max_pixels
@@ -167,7 +199,7 @@ class ImageFiles:
     files: Mapping[str, str]
     rows: Mapping[str, int]
     table: Path
-    size: int | None = None
+    size: Images | None = None
     open: Open = open_picture
     max_pixels: int = MAX_PIXELS
 
@@ -177,12 +209,11 @@ class ImageFiles:
         return tuple(self.files)
 
     def __call__(self, sample_id: str) -> Image:
-        """Decode one image, ``(H, W, 3)``."""
+        """Decode one image, ``(H, W, C)``."""
         path = self.files[sample_id]
         try:
             with decoding_room(self.max_pixels):
-                picture = self._picture(sample_id).convert("RGB")
-                return np.asarray(picture) if self.size is None else squash(picture, self.size)
+                return fitted(self._picture(sample_id), self.size)
         except _DAMAGED as error:
             row = self.rows[sample_id]
             where = "" if row == NO_ROW else f" ({self.table}, row {row})"
@@ -192,12 +223,12 @@ class ImageFiles:
         """Return a sentence for the run's notes on how a sample was read; empty if none."""
         return ""
 
-    def _picture(self, sample_id: str) -> PIL.Image.Image:
+    def _picture(self, sample_id: str) -> Picture:
         return self.open(Path(self.files[sample_id]), self.size)
 
-    def resized(self, size: int | None) -> ImageFiles:
-        """Return the way to read the same files as ``(size, size, 3)``."""
-        return replace(self, size=size or IMAGE_SIZE)
+    def resized(self, images: Images | None) -> ImageFiles:
+        """Return the way to read the same files as ``(height, width, channels)``."""
+        return replace(self, size=images or IMAGE_SIZE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +237,7 @@ class ImageArray:
 
     images: Image
     row: Mapping[str, int]
-    size: int | None = None
+    size: Images | None = None
 
     @property
     def ids(self) -> Sequence[str]:
@@ -214,15 +245,13 @@ class ImageArray:
         return tuple(self.row)
 
     def __call__(self, sample_id: str) -> Image:
-        """Look one image up, ``(H, W, 3)``."""
+        """Look one image up, ``(H, W, C)``."""
         image: Image = self.images[self.row[sample_id]]
-        if self.size is None:
-            return image
-        return squash(PIL.Image.fromarray(image), self.size)
+        return image if self.size is None else fitted(PIL.Image.fromarray(image), self.size)
 
-    def resized(self, size: int | None) -> ImageArray:
-        """Return the way to read the same images as ``(size, size, 3)``."""
-        return replace(self, size=size or IMAGE_SIZE)
+    def resized(self, images: Images | None) -> ImageArray:
+        """Return the way to read the same images as ``(height, width, channels)``."""
+        return replace(self, size=images or IMAGE_SIZE)
 
 
 def image_files(
@@ -244,6 +273,44 @@ def image_files(
     return ImageFiles(dict(files), dict(rows), table, open=open)
 
 
-def squash(image: PIL.Image.Image, size: int) -> Image:
-    """Resize to a square, whatever the shape; Pillow's bicubic filter does not alias."""
-    return np.asarray(image.resize((size, size), PIL.Image.Resampling.BICUBIC))
+def fitted(picture: Picture, images: Images | None) -> Image:
+    """Return a picture in the channels and size that are asked for, whatever its shape.
+
+    Grey is tripled where three channels are asked for, and colours become their luminance
+    (ITU-R 601) where one is. Pillow's bicubic filter does not alias.
+
+    Parameters
+    ----------
+    picture
+        A picture, or an array ``(H, W, C)``.
+    images
+        What it becomes; None: its own size, in three channels.
+
+    Raises
+    ------
+    ValueError
+        It has another number of channels.
+    """
+    channels = 3 if images is None else ImageForm.of(images).channels
+    if isinstance(picture, np.ndarray) and picture.shape[2] in MODES and channels in MODES:
+        picture = PIL.Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture)
+    if isinstance(picture, PIL.Image.Image) and channels in MODES:
+        picture = _resized(picture.convert(MODES[channels]), images)
+        rows = np.asarray(picture)
+        return rows if rows.ndim == 3 else rows[..., None]
+    has = picture.shape[2] if isinstance(picture, np.ndarray) else len(picture.getbands())
+    if isinstance(picture, PIL.Image.Image) or has != channels:
+        raise ValueError(
+            f"it has {has} channel{'s' * (has != 1)}, not {channels}. Give --channels {has} if all "
+            "of the images have as many"
+        )
+    planes = [np.ascontiguousarray(picture[..., channel]) for channel in range(channels)]
+    resized = [np.asarray(_resized(PIL.Image.fromarray(plane), images)) for plane in planes]
+    return np.stack(resized, axis=2)
+
+
+def _resized(picture: PIL.Image.Image, images: Images | None) -> PIL.Image.Image:
+    if images is None:
+        return picture
+    form = ImageForm.of(images)
+    return picture.resize((form.width, form.height), PIL.Image.Resampling.BICUBIC)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from evenhand.cohort.cohort import Cohort, check_usable
 from evenhand.cohort.images.decoding import ImageFiles, any_deep, open_picture
+from evenhand.cohort.images.kinds import KINDS, Decoding, MixedFiles
 from evenhand.cohort.layouts import ARCHIVES
 from evenhand.cohort.registry import READERS, Reader
 from evenhand.cohort.settings import MAX_PIXELS, DataSettings
@@ -53,37 +54,74 @@ def decoded_as_set(cohort: Cohort, settings: DataSettings) -> Cohort:
         A setting applies to other files than those of the samples.
     """
     read = cohort.read
-    choices = {"bit_depth": settings.bit_depth, "page": settings.page}
-    given = {name: value for name, value in choices.items() if value is not None}
-    if given and not (isinstance(read, ImageFiles) and read.open is open_picture):
-        raise _unused(cohort, given, "no plain image files")
+    how = Decoding(settings.bit_depth, settings.page, settings.window, settings.value_range)
     if not isinstance(read, ImageFiles):
-        if settings.max_pixels != MAX_PIXELS:
-            raise _unused(cohort, ["max_pixels"], "no image files")
+        more = ["max_pixels"] if settings.max_pixels != MAX_PIXELS else []
+        if how.given or more:
+            raise _unused(cohort, [*how.given, *more], "no image files")
         return cohort
-    if settings.bit_depth is not None and not any_deep(read.files.values()):
-        raise EvenhandError(
-            f"--bit-depth {settings.bit_depth}: none of the images has 16 bits per channel, to "
-            "which alone this applies. Leave it out."
-        )
     read = replace(read, max_pixels=settings.max_pixels)
-    if not given:
+    if not how.given:
         return replace(cohort, read=read)
-    mark = "-".join(f"{name}={value}" for name, value in given.items())
-    return replace(
-        cohort,
-        read=replace(
-            read, open=partial(open_picture, bit_depth=settings.bit_depth, page=settings.page)
-        ),
-        source=replace(cohort.source, fingerprint=f"{cohort.source.fingerprint}-{mark}"),
+    if isinstance(read, MixedFiles):
+        _refuse_unheeded(read, how)
+        read = replace(read, how=how)
+    else:
+        read = _plain_as_set(cohort, read, how)
+    mark = "-".join(f"{name}={value}" for name, value in how.given.items())
+    source = replace(
+        cohort.source,
+        fingerprint=f"{cohort.source.fingerprint}-{mark}",
+        window=how.window or cohort.source.window,
+    )
+    return replace(cohort, read=read, source=source)
+
+
+def _plain_as_set(cohort: Cohort, read: ImageFiles, how: Decoding) -> ImageFiles:
+    """Return the way to read the plain images of a published data set."""
+    of_other_files = [name for name in how.given if name in ("window", "value_range")]
+    if of_other_files:
+        raise EvenhandError(
+            f"{_flags(of_other_files)}: {cohort.source.reader} says itself what of its files is "
+            "black and white; this is for a table of your own. Leave it out."
+        )
+    if read.open is not open_picture:
+        raise _unused(cohort, how.given, "no plain image files")
+    if how.bit_depth is not None and not any_deep(read.files.values()):
+        raise _no_depth(how.bit_depth)
+    return replace(read, open=partial(open_picture, bit_depth=how.bit_depth, page=how.page))
+
+
+def _refuse_unheeded(read: MixedFiles, how: Decoding) -> None:
+    """Refuse a setting that none of the files heeds."""
+    for name, value in how.given.items():
+        if read.heeds(name):
+            continue
+        if name == "bit_depth":
+            raise _no_depth(value)
+        kinds = " or ".join(kind.name for kind in KINDS if name in kind.takes)
+        raise EvenhandError(
+            f"{_flags([name])}: none of the files is {kinds}, to which alone this applies (an "
+            "array of 8 bits is shown as it is). Leave it out."
+        )
+
+
+def _no_depth(bit_depth: object) -> EvenhandError:
+    return EvenhandError(
+        f"--bit-depth {bit_depth}: none of the images has 16 bits per channel, to which alone "
+        "this applies. Leave it out."
     )
 
 
 def _unused(cohort: Cohort, settings: Iterable[str], read: str) -> EvenhandError:
-    flags = " and ".join(f"--{name.replace('_', '-')}" for name in settings)
     return EvenhandError(
-        f"{flags}: {cohort.source.reader} reads {read}, to which alone this applies. Leave it out."
+        f"{_flags(settings)}: {cohort.source.reader} reads {read}, to which alone this applies. "
+        "Leave it out."
     )
+
+
+def _flags(settings: Iterable[str]) -> str:
+    return " and ".join(f"--{name.replace('_', '-')}" for name in settings)
 
 
 def reader_of(data: str) -> tuple[Reader, str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from evenhand.cohort.images.volumes import LUNG, cut_dicom_series, localizers_left_out
+from evenhand.cohort.images.dicom import cut_dicom_series, localizers_left_out
+from evenhand.cohort.images.volumes import LUNG
 from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import folders_by_name
 from evenhand.cohort.published import Samples, published

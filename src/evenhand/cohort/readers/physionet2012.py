@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Cohort, Source, UnreadableError, Values, cohort_table
 from evenhand.cohort.layouts import check_layout, look_at
-from evenhand.cohort.registry import SERIES, DataSet, Entry, refuse_settings, register_reader
-from evenhand.cohort.series.recordings import whole_recordings
+from evenhand.cohort.registry import LONG_TABLE, DataSet, Entry, refuse_settings, register_reader
+from evenhand.cohort.series.recordings import Series, whole_recordings
+from evenhand.cohort.series.static import static_fingerprint, static_note, with_static
 from evenhand.cohort.settings import DataSettings
 from evenhand.errors import EvenhandError, pick, some
 from evenhand.files import fingerprint
@@ -41,6 +42,13 @@ ICU = {"1": "coronary", "2": "cardiac surgery", "3": "medical", "4": "surgical"}
 SEX = mapped("sex", "Gender", {"0": "female", "1": "male"})
 AGE = binned("age", "Age", (65,))
 UNIT = mapped("icu", "ICUType", ICU)
+STATIC: Mapping[str, Mapping[str, tuple[str, str | None]]] = {
+    "age": {"age": ("Age", None)},
+    "sex": {"male": ("Gender", "1")},
+    "height": {"height": ("Height", None)},
+    "icu": {f"icu: {name}": ("ICUType", code) for code, name in ICU.items()},
+}
+"""The channels of what --static names: a column, and the value that is 1 there (None: a number)."""
 
 PHYSIONET2012 = DataSet(
     title="PhysioNet/CinC Challenge 2012",
@@ -64,12 +72,22 @@ def read_physionet2012(path: str, settings: DataSettings) -> Cohort:
     Each hour of a channel is the mean of what was measured in it. Stays without any measurement
     are left out and recorded.
     """
-    unused = ("patient", "image_column", "positive", "conflict", *SERIES, "slices")
+    unused = (
+        "patient",
+        "image_column",
+        "positive",
+        "conflict",
+        "series_column",
+        *LONG_TABLE,
+        "slices",
+    )
     refuse_settings("physionet2012", settings, unused)
     pick("label of physionet2012", settings.label or "death", {"death": None})
     bins = parse_bins(settings.bins)
     for name in bins:
         pick("numeric attribute of physionet2012", name, {"age": None})
+    for name in settings.static:
+        pick("--static of physionet2012", name, STATIC)
     root = Path(path)
     check_layout(root, PHYSIONET2012)
     outcomes = _sets(root)
@@ -85,21 +103,40 @@ def read_physionet2012(path: str, settings: DataSettings) -> Cohort:
         name: values.settled(rule) for name, rule in (("sex", SEX), ("age", age), ("icu", UNIT))
     }
     files = dict(zip(table["RecordID"], table["file"], strict=True))
+    series: Series = whole_recordings(tuple(files), partial(_load, files), HOURS)
+    channels, mark = CHANNELS, fingerprint(table["stamp"], outcomes)
+    if settings.static:
+        static = _static(table, settings.static)
+        series, channels = with_static(series, channels, static)
+        mark = static_fingerprint(mark, static)
     return Cohort(
         table=cohort_table(table, "RecordID", "RecordID", table[DEATH], attributes),
-        read=whole_recordings(tuple(files), partial(_load, files), HOURS),
+        read=series,
         attributes=attributes,
         classes=("survived", "died"),
         source=Source(
             reader="physionet2012",
             path=str(root),
             unit="stay",
-            fingerprint=fingerprint(table["stamp"], outcomes),
+            fingerprint=mark,
             label="death: died in hospital",
             left_out=left_out,
+            notes=static_note(settings.static, settings.attribute),
         ),
-        channels=CHANNELS,
+        channels=channels,
     )
+
+
+def _static(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Return a row per stay and a column per channel of what is known at admission."""
+    channels = {key: rule for name in names for key, rule in STATIC[name].items()}
+    columns = {
+        key: pd.to_numeric(table[column])
+        if value is None
+        else table[column].eq(value).astype("float64").where(table[column].notna())
+        for key, (column, value) in channels.items()
+    }
+    return pd.DataFrame(columns).set_axis(table["RecordID"])
 
 
 def _sets(root: Path) -> list[Path]:
@@ -152,7 +189,8 @@ def _outcomes(root: Path, outcomes: Path) -> pd.DataFrame:
 
 def _admission(file: Path) -> dict[str, object]:
     """Return what a stay's first lines say of the patient, and whether it has no measurement."""
-    admission: dict[str, object] = {"Age": None, "Gender": None, "ICUType": None, "empty": True}
+    names = ("Age", "Gender", "ICUType", "Height")
+    admission: dict[str, object] = {**dict.fromkeys(names), "empty": True}
     with file.open("rb", buffering=0) as start:
         lines = start.read(ADMISSION).decode().split("\n")
     for line in lines[1:]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +14,22 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
-from evenhand.cohort.images.decoding import image_files
-from evenhand.cohort.layouts import look_at
-from evenhand.cohort.registry import SERIES, DataSet, refuse_settings, register_reader
+from evenhand.cohort.images.own_files import own_pictures, without_parts
+from evenhand.cohort.layouts import Seen, files_below, look_at
+from evenhand.cohort.registry import LONG_TABLE, DataSet, refuse_settings, register_reader
 from evenhand.cohort.series.files import series_files
 from evenhand.cohort.series.long_table import STEP, VARIABLE, long_series
+from evenhand.cohort.series.recordings import Series
+from evenhand.cohort.series.static import (
+    numeric_columns,
+    static_fingerprint,
+    static_note,
+    with_static,
+)
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.splits import own_split
-from evenhand.errors import EvenhandError, pick
-from evenhand.files import fingerprint
+from evenhand.errors import EvenhandError, pick, some
+from evenhand.files import Stamp, fingerprint
 from evenhand.tables.attributes import parts_of
 from evenhand.tables.bins import parse_bins
 from evenhand.tables.classes import Classes, order_classes
@@ -36,6 +42,7 @@ from evenhand.tables.table_checks import (
     refuse_repeated,
     refuse_rows,
     require_columns,
+    rows_text,
 )
 from evenhand.tables.values import ValueRules, read_values
 
@@ -52,6 +59,10 @@ ABOUT = DataSet(
         "layout": "PATH: the table; paths in it are relative to its folder",
     },
 )
+
+
+SAMPLE = "sample in a file"
+"""The column of sample ids where a file holds several."""
 
 
 @register_reader("table", ABOUT)
@@ -75,6 +86,8 @@ class Samples:
     read: Read
     channels: tuple[str, ...]  # of series; none of images
     fingerprint: str
+    rows: NDArray[np.intp] | None = None  # of those there, that of each sample; None: one each
+    ids: pd.Series | None = None  # of the samples; None: what the table calls each
 
 
 def own_cohort(
@@ -138,10 +151,15 @@ def settled_cohort(
     attributes = {name: each.rule for name, each in own.items()}
     samples = find(table[file])
     table, codes = table[samples.there], codes[samples.there]
+    if settings.static:
+        samples = _with_static(samples, table, columns, source, settings.static)
+    if samples.rows is not None and samples.ids is not None:
+        table, codes = table.iloc[samples.rows], codes.iloc[samples.rows]
+        table = table.assign(**{SAMPLE: samples.ids.to_numpy()})
     return Cohort(
-        table=cohort_table(table, file, patient, codes, attributes).assign(
-            **own_split(table, patient, source)
-        ),
+        table=cohort_table(
+            table, file if samples.ids is None else SAMPLE, patient, codes, attributes
+        ).assign(**own_split(table, patient, source)),
         read=samples.read,
         attributes=attributes,
         classes=classes.names,
@@ -152,21 +170,68 @@ def settled_cohort(
             unit="image" if patient == file else "patient",
             fingerprint=samples.fingerprint,
             label=f"{label}: {', '.join(classes.names)}",
+            slices=settings.slices,
             left_out=samples.absent,
-            notes=tuple(note for each in own.values() for note in each.notes),
+            notes=(
+                *(note for each in own.values() for note in each.notes),
+                *static_note(settings.static, settings.attribute),
+            ),
         ),
         channels=samples.channels,
     )
 
 
+def _with_static(
+    samples: Samples,
+    table: pd.DataFrame,
+    columns: tuple[str, str, str],
+    source: Path,
+    names: tuple[str, ...],
+) -> Samples:
+    """Return series that also have the numbers of some columns, known from their first step on."""
+    assert isinstance(samples.read, Series)
+    static = numeric_columns(table, names, columns, source).set_axis(table[columns[0]])
+    read, channels = with_static(samples.read, samples.channels, static)
+    mark = static_fingerprint(samples.fingerprint, static)
+    return replace(samples, read=read, channels=channels, fingerprint=mark)
+
+
 def _in_files(names: pd.Series, source: Path, settings: DataSettings, root: Path | None) -> Samples:
     """Find samples that are files, in the folder ``source`` or beside the file ``source``."""
-    paths = names.map(partial(os.path.join, _folder(source))).astype(object)
+    paths, parts = without_parts(names, _folder(source))
     seen = look_at(paths, source, root)
-    absent = seen.absent(source, skip=settings.skip_unreadable)
-    read, channels = _reading(seen.files[seen.there], names[seen.there], source, settings)
-    mark = fingerprint(seen.stamps(), [source] if source.is_file() else [])
-    return Samples(seen.there, absent, read, channels, mark)
+    if settings.patient == names.name:
+        _refuse_parts_as_patients(paths[parts != ""], source, str(names.name))
+    there, skip = seen.there, settings.skip_unreadable
+    absent = seen.absent(source, skip=skip)
+    tables = [source] if source.is_file() else []
+    if settings.series_column is not None:
+        mark = fingerprint(seen.stamps(), tables)
+        read, channels = series_files(seen.files[there], names[there], source)
+        return Samples(there, absent, read, channels, mark)
+    stamps = chain(seen.stamps(), _inside(seen, source, root))
+    mark = fingerprint(stamps, tables) + (f"-{settings.slices}" if settings.slices else "")
+    files = (seen.files[there], names[there], parts[there])
+    own = own_pictures(*files, source, settings.slices)
+    return Samples(there, absent, own.read, (), mark, own.rows, own.ids)
+
+
+def _refuse_parts_as_patients(files: pd.Series, source: Path, column: str) -> None:
+    """Refuse files as patients where a file holds several samples: they would be torn apart."""
+    several = files[files.duplicated(keep=False)]
+    if len(several):
+        raise EvenhandError(
+            f"{source}, {rows_text(several.index)}: --patient {column} makes each part of a file a "
+            f"patient of its own, and {some(several.unique())} holds several. Name a column of "
+            "patients."
+        )
+
+
+def _inside(seen: Seen, source: Path, root: Path | None) -> Iterator[Stamp]:
+    """Yield what tells each file in the folders of slices."""
+    folders = seen.files[seen.folder]
+    if len(folders):
+        yield from look_at(files_below(folders), source, root).stamps()
 
 
 def _measured(names: pd.Series, source: Path, settings: DataSettings) -> Samples:
@@ -194,24 +259,18 @@ def edited_cohort(
     renamed
         What columns are called in the file, by the name that the settings have.
     """
-    refuse_settings("table", settings, ("slices",))
     source, columns = Path(path), _columns(settings)
     file, _, patient = columns
+    if settings.series_column is not None:
+        refuse_settings("a table of series", settings, ("slices",))
+    else:
+        refuse_settings("a table of images", settings, ("static",))
     ids = [(renamed or {}).get(name, name) for name in (file, patient)]
     return own_cohort("table", edit(read_table(source, ids=ids)), source, columns, settings)
 
 
 def _folder(source: Path) -> Path:
     return source if source.is_dir() else source.parent
-
-
-def _reading(
-    paths: pd.Series, names: pd.Series, source: Path, settings: DataSettings
-) -> tuple[Read, tuple[str, ...]]:
-    """Return the way to read the samples, and the channels of series; none of images."""
-    if settings.series_column is not None:
-        return series_files(paths, names, source)
-    return image_files(paths, names, source), ()
 
 
 def _columns(settings: DataSettings) -> tuple[str, str, str]:
@@ -221,7 +280,7 @@ def _columns(settings: DataSettings) -> tuple[str, str, str]:
         raise EvenhandError(
             "a table is of images or of series: give --image-column or --series-column, not both."
         )
-    alone = [name for name in SERIES[1:] if getattr(settings, name)]
+    alone = [name for name in LONG_TABLE if getattr(settings, name)]
     if alone and (series is None or settings.series_table is None):
         given = " and ".join(f"--{name.replace('_', '-')}" for name in alone)
         raise EvenhandError(

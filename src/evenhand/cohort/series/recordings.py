@@ -9,6 +9,7 @@ import pandas as pd
 
 from evenhand.cohort.cohort import Values
 from evenhand.errors import EvenhandError
+from evenhand.networks.inputs import RGB, ImageForm, Images
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +63,16 @@ class Series:
         name = str(self.windows["recording"].iloc[row])
         return self.recordings(name)[offset : offset + self.steps]
 
-    def resized(self, size: int | None) -> Series:
+    def resized(self, images: Images | None) -> Series:
         """Return the series themselves, which have no image size."""
-        if size is not None:
+        if images is not None:
+            form = ImageForm.of(images)
             raise EvenhandError(
-                f"--image-size {size}: the samples are series, which have no image size. Leave "
+                f"--image-size {form}: the samples are series, which have no image size. Leave "
                 "it out."
+                if form.channels == RGB
+                else f"--channels {form.channels}: the samples are series, which have channels of "
+                "their own. Leave it out."
             )
         return self
 

@@ -27,7 +27,7 @@ _uploaded: WeakKeyDictionary[SampleStore, dict[tuple[torch.device, bytes], Tenso
 class Batch:
     """Samples and their classes, on the device that they were asked for."""
 
-    inputs: Tensor  # images (B, 3, H, W) uint8 or series (B, C, T) float32, channels last;
+    inputs: Tensor  # images (B, C, H, W) uint8 or series (B, C, T) float32, channels last;
     # or what training has made of them
     labels: Tensor  # (B,) int64
 

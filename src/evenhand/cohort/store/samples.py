@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from evenhand.cohort.cohort import Cohort, Read, Sample, UnreadableError
+from evenhand.cohort.cohort import Cohort, Read, Sample, Stored, UnreadableError
 from evenhand.cohort.series.recordings import Series
 from evenhand.cohort.store.building import DATA, Built, build, building, try_again
 from evenhand.errors import SHOWN, EvenhandError
 from evenhand.files import WriteError, remove_abandoned
+from evenhand.networks.inputs import ImageForm, Images
 
 FORMAT = 5  # of stores, and of what is decoded into them; another one makes other stores
 
@@ -32,7 +33,7 @@ class SampleStore:
     Parameters
     ----------
     samples
-        Memory-mapped and read-only: images ``(n, size, size, 3)`` uint8, or the recordings of
+        Memory-mapped and read-only: images ``(n, H, W, C)`` uint8, or the recordings of
         series, one after the other, ``(all their steps, C)`` float32.
     steps
         How many rows of ``samples`` a series is; None for images, which are one row.
@@ -59,7 +60,7 @@ class SampleStore:
         return tuple(self.row)
 
     def __call__(self, sample_id: str) -> Sample:
-        """Look one sample up: ``(size, size, 3)``, or ``(steps, C)``."""
+        """Look one sample up: ``(H, W, C)``, or ``(steps, C)``."""
         first = self.first[self.row.get_loc(sample_id)]
         sample = self.samples[first : first + (self.steps or 1)]
         return np.asarray(sample if self.steps else sample[0])
@@ -80,9 +81,9 @@ class SampleStore:
         first: NDArray[np.intp] = self.first[rows.to_numpy()]
         return first
 
-    def resized(self, size: int | None) -> Read:
+    def resized(self, images: Images | None) -> Read:
         """Return the way to read the samples in another size, from where they came."""
-        return self.origin.resized(size)
+        return self.origin.resized(images)
 
 
 def default_cache() -> Path:
@@ -98,7 +99,7 @@ def default_cache() -> Path:
 
 def store_samples(
     cohort: Cohort,
-    image_size: int | None,
+    images: Images | None,
     cache: Path | None = None,
     *,
     skip_unreadable: bool = False,
@@ -113,8 +114,8 @@ def store_samples(
     ----------
     cohort
         Any cohort, stored or not.
-    image_size
-        Side of the stored squares; None for series, and for images in their usual size.
+    images
+        What images are stored as; None for series, and for images in their usual size.
     cache
         Folder of stores; None is ``default_cache()``.
     skip_unreadable
@@ -128,10 +129,10 @@ def store_samples(
         The cache folder cannot be written, or is full; its store of these data holds series of
         another form; or series are given an image size.
     """
-    read = cohort.read.resized(image_size)
+    read = cohort.read.resized(images)
     source = read.recordings if isinstance(read, Series) else read
     names = list(source.ids)
-    folder = _folder(cohort, names, image_size, cache or default_cache())
+    folder = _folder(cohort, names, images, cache or default_cache())
     try:
         if folder.exists():
             remove_abandoned(folder)
@@ -148,19 +149,22 @@ def store_samples(
         ) from error
     store = _open(folder, built, read, len(cohort.channels))
     notes = dict.fromkeys([*cohort.source.notes, *_remarks(cohort, built)])
-    about = replace(cohort.source, notes=tuple(notes))
+    shape = store.samples.shape[1:] if store.steps is None else (store.steps, *built.row)
+    form = Stored(store.samples.dtype.name, tuple(map(int, shape)))
+    about = replace(cohort.source, notes=tuple(notes), stored=form)
     stored = replace(cohort, read=store, source=about)
     return _without(stored, store.unreadable, skip_unreadable)
 
 
-def _folder(cohort: Cohort, names: Sequence[str], image_size: int | None, cache: Path) -> Path:
+def _folder(cohort: Cohort, names: Sequence[str], images: Images | None, cache: Path) -> Path:
     """Return where a store lies, by all that decides what is in it, and under which names.
 
     The fingerprint is of files alone. The same ones may be read as images or as series, which
     have channels, and they have other names when they are read from another folder.
     """
     source = cohort.source
-    form = [FORMAT, source.reader, image_size, source.fingerprint, cohort.channels]
+    size = astuple(images) if isinstance(images, ImageForm) else images
+    form = [FORMAT, source.reader, size, source.fingerprint, cohort.channels]
     key = "\n".join([json.dumps(form), *names])
     return cache / "samples" / hashlib.sha256(key.encode()).hexdigest()[:32]
 

@@ -55,7 +55,7 @@ def read_network(
     """
     model = load_model(run.folder(name))
     anew = Anew(settings.data, (), (), settings.cache, settings.skip_unreadable, ValueSettings())
-    splits = reopen(run.root, data_settings(run.record), model.spec.image_size, anew)
+    splits = reopen(run.root, data_settings(run.record), model.spec.images, anew)
     loop = LoopSettings(device=settings.device, precision=settings.precision)
     accelerator = make_accelerator(loop)
     rows: dict[str, int] = {}

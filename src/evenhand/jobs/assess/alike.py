@@ -11,7 +11,7 @@ from evenhand.experiments.runs import Run
 from evenhand.experiments.task import Task
 from evenhand.jobs.assess.claims import on_page
 from evenhand.jobs.assess.evaluation import Evaluation
-from evenhand.jobs.assess.grid import Cell
+from evenhand.jobs.assess.grid import with_share
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
 from evenhand.jobs.similarity.measured import make_layers, similarity_record
 from evenhand.jobs.similarity.settings import SimilaritySettings
@@ -43,9 +43,8 @@ def similarity_of(task: Task, settings: AssessSettings, run: Run, evaluation: Ev
     seeds = range(settings.seed, settings.seed + settings.seeds)
     records = []
     for seed in seeds:
-        names = [
-            Cell(cell, evaluation.share, seed).name for cell in (evaluation.chosen, SUPERVISED)
-        ]
+        pair = (evaluation.chosen, SUPERVISED)
+        names = [f"{with_share(cell, evaluation.share)}-seed{seed}" for cell in pair]
         models = [load_model(run.folder(name)) for name in names]
         one, other = (_layers(model, cohort, settings, how) for model in models)
         patients = Patients((one, other), cohort.labels, groups, served)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from evenhand.jobs.assess.claims import RecipeClaim, RecipeClaims, claims_of
-from evenhand.jobs.assess.evaluation import Evaluation, Value
+from evenhand.jobs.assess.claims import RecipeClaim, RecipeClaims
 from evenhand.jobs.assess.evidence import text_of
-from evenhand.jobs.assess.settings import SUPERVISED
+from evenhand.jobs.assess.grid import with_share
+from evenhand.jobs.assess.values import Value
 from evenhand.reporting.sections.assessment import Verdict
 from evenhand.reporting.text.numbers import NBSP, Scale, listed, p_value
+from evenhand.reporting.text.vocabulary import in_sentence
 from evenhand.reporting.verdicts import Verdict as Row
 
 OUTCOMES = {
@@ -28,65 +29,70 @@ class Answer:
     rows: tuple[Row, ...]
 
 
-def answers(evaluation: Evaluation) -> tuple[Answer, ...]:
+def answers(claims: RecipeClaims) -> tuple[Answer, ...]:
     """Return the answer for each attribute."""
-    claims = claims_of(evaluation)
-    return tuple(_answer(evaluation, claims, attribute) for attribute in claims.deviation)
+    return tuple(_answer(claims, attribute) for attribute in claims.deviation)
 
 
-def sentences(evaluation: Evaluation) -> list[str]:
-    """Return the answer as lines of text."""
-    verdicts = [answer.verdict for answer in answers(evaluation)]
+def sentences(every: Sequence[RecipeClaims]) -> list[str]:
+    """Return the answer as lines of text, that of the chosen cell against supervised alone."""
+    verdicts = [answer.verdict for answer in answers(every[0])]
     return [
         *(
             " ".join((f"{verdict.topic}: {verdict.headline}", *verdict.details))
             for verdict in verdicts
         ),
-        about_seeds(evaluation),
+        about_seeds(every),
     ]
 
 
-def verdict_rows(evaluation: Evaluation) -> Iterator[Row]:
-    """Yield every verdict of the answer."""
-    claims = claims_of(evaluation)
-    yield _row(evaluation, "AUC", "*", [claims.everybody], _cost(evaluation, claims))
-    for answer in answers(evaluation):
-        yield from answer.rows
+def verdict_rows(every: Sequence[RecipeClaims]) -> Iterator[Row]:
+    """Yield every verdict of stage 5."""
+    for claims in every:
+        yield _row(claims, "AUC", "*", [claims.everybody], _cost(claims))
+        for answer in answers(claims):
+            yield from answer.rows
 
 
-def about_seeds(evaluation: Evaluation) -> str:
+def about_seeds(every: Sequence[RecipeClaims]) -> str:
     """Say what the claims are about: two models, or two recipes."""
-    count = len(claims_of(evaluation).family)
+    count, seeds = sum(len(claims.family) for claims in every), every[0].evaluation.seeds
     family = (
         f"A difference is claimed where its p-value, corrected by Holm over the {count} "
         "differences of this stage and doubled (the claims about similarity share the 5 % of the "
         "page), is at most .05. The intervals are not corrected."
     )
-    if evaluation.seeds == 1:
+    if seeds == 1:
         return (
             "Each cell has one seed: the claims are about these two models, on other patients. "
             "Another seed may tell otherwise; with --seeds 3 or more they are about the two ways "
             f"to train. {family}"
         )
     return (
-        f"Each cell has {evaluation.seeds} seeds: intervals and p-values of differences allow for "
+        f"Each cell has {seeds} seeds: intervals and p-values of differences allow for "
         "other test patients and other seeds "
         "(t, Satterthwaite's degrees of freedom), and not for other "
         f"training patients. {family}"
     )
 
 
-def _answer(evaluation: Evaluation, claims: RecipeClaims, attribute: str) -> Answer:
-    cost = _cost(evaluation, claims)
-    if not evaluation.claims(evaluation.chosen):
+def pair_name(claims: RecipeClaims) -> str:
+    """Return the two cells that claims are about, and the share of labels below 1."""
+    share = claims.evaluation.share
+    return f"{with_share(claims.cell, share)} against {with_share(claims.against, share)}"
+
+
+def _answer(claims: RecipeClaims, attribute: str) -> Answer:
+    cost = _cost(claims)
+    if not claims.evaluation.claims(claims.cell, claims.against):
         text = (
             "No claim about fairness: of one of the two models the interval of the AUC does not "
             "lie above .5."
         )
         verdict = Verdict(attribute, "unsure", "no claim", text, (cost,))
-        return Answer(verdict, (_row(evaluation, "deviation from parity", attribute, [], text),))
+        return Answer(verdict, (_row(claims, "deviation from parity", attribute, [], text),))
     claim = claims.deviation[attribute]
-    headline = _headline(evaluation, claim)
+    headline = _headline(claims, claim)
     groups, levelled = _groups(claims, attribute), _levelled(claims, attribute)
     outcome, chip, _ = OUTCOMES[claim.sign]
     losses = claims.levelled_down(attribute)
@@ -94,30 +100,67 @@ def _answer(evaluation: Evaluation, claims: RecipeClaims, attribute: str) -> Ans
         outcome, chip = "worse", "levelled down"
     elif claim.change.value is None:
         chip = "undefined"
-    verdict = Verdict(attribute, outcome, chip, headline, (levelled, groups, cost))
+    picked = tuple(_picked(claims, attribute))
+    details = (levelled, *(row.text for row in picked), groups, cost)
+    verdict = Verdict(attribute, outcome, chip, headline, details)
     rows = (
-        _row(evaluation, "deviation from parity", attribute, [claim], headline),
-        _row(evaluation, "AUC by group", attribute, claims.groups[attribute], groups),
-        _row(evaluation, "levelling down", attribute, losses, levelled),
+        _row(claims, "deviation from parity", attribute, [claim], headline),
+        _row(claims, "AUC by group", attribute, claims.groups[attribute], groups),
+        _row(claims, "levelling down", attribute, losses, levelled),
+        *picked,
     )
     return Answer(verdict, rows)
 
 
+def _picked(claims: RecipeClaims, attribute: str) -> Iterator[Row]:
+    """Yield what is said of each metric that the guide or the user picked."""
+    by_metric: dict[str, list[RecipeClaim]] = {}
+    for claim in claims.picked[attribute]:
+        by_metric.setdefault(claim.key.base, []).append(claim)
+    for metric, (gap, *groups) in ((name, _gap_first(of)) for name, of in by_metric.items()):
+        name = in_sentence(metric)
+        certain = [claim.group for claim in groups if claim.sign]
+        told = {1: "smaller", 0: "not certain", -1: "larger"}[gap.sign]
+        text = (
+            f"Gap in {name}: {_both(claims, gap)}, a change of "
+            f"{text_of(gap.change.shown, sign=True)}{_p(gap)}, {told}."
+        )
+        if groups:
+            each = "; ".join(f"{c.group} {text_of(c.change.shown, sign=True)}" for c in groups)
+            sure = f"certain for {listed(certain)}" if certain else "certain for no group"
+            text = f"{text} Its change is {sure}: {each}."
+        yield _row(claims, f"gap in {name}", attribute, [gap, *groups], text)
+
+
+def _gap_first(claims: Sequence[RecipeClaim]) -> list[RecipeClaim]:
+    return sorted(claims, key=lambda claim: claim.key.aggregate != "gap")
+
+
+def _both(claims: RecipeClaims, claim: RecipeClaim) -> str:
+    """Return a number with each of the two cells."""
+    texts = []
+    for cell in (claims.against, claims.cell):
+        value = Value.of_size(claims.evaluation.judged[cell].numbers[claim.key])
+        texts.append(f"{text_of(value)} with {claims.evaluation.called(cell)}")
+    return ", ".join(texts)
+
+
 def _row(
-    evaluation: Evaluation, about: str, attribute: str, claims: Sequence[RecipeClaim], text: str
+    claims: RecipeClaims, about: str, attribute: str, judged: Sequence[RecipeClaim], text: str
 ) -> Row:
-    p = [claim.p_adjusted for claim in claims if claim.p_adjusted is not None]
-    name = f"{about}, {evaluation.chosen} against {SUPERVISED}"
-    return Row(name, attribute, any(c.sign for c in claims), text, min(p, default=None))
+    p = [claim.p_adjusted for claim in judged if claim.p_adjusted is not None]
+    name = f"{about}, {pair_name(claims)}"
+    return Row(name, attribute, any(c.sign for c in judged), text, min(p, default=None))
 
 
-def _headline(evaluation: Evaluation, claim: RecipeClaim) -> str:
+def _headline(claims: RecipeClaims, claim: RecipeClaim) -> str:
     """Say whether the deviation from parity differs, and by how much."""
-    cell, change = evaluation.chosen, claim.change
-    supervised, other = (
-        evaluation.deviation(name, claim.attribute).value for name in (SUPERVISED, cell)
+    evaluation, change = claims.evaluation, claim.change
+    cell, against = evaluation.called(claims.cell), evaluation.called(claims.against)
+    base, other = (
+        evaluation.deviation(name, claim.attribute).value for name in (claims.against, claims.cell)
     )
-    if supervised is None or other is None:
+    if base is None or other is None:
         return "Deviation from parity is undefined: some group lacks a class or a decision."
     outcome = OUTCOMES[claim.sign][2]
     if evaluation.seeds == 1 and claim.sign:
@@ -127,10 +170,10 @@ def _headline(evaluation: Evaluation, claim: RecipeClaim) -> str:
             "Not certain, as the difference has no interval (in more than 5 % of the resamples of "
             "patients some group lacks a class or a decision)"
         )
+    reduction = evaluation.reduction(claims.cell, claim.attribute, claims.against)
     return (
-        f"{outcome}: deviation from parity {supervised:.3f} supervised, {other:.3f} with "
-        f"self-supervision ({cell}), a change of {text_of(change.shown, sign=True)}{_p(claim)}"
-        f"{_reduced(evaluation.reduction(cell, claim.attribute))}."
+        f"{outcome}: deviation from parity {base:.3f} with {against}, {other:.3f} with {cell}, "
+        f"a change of {text_of(change.shown, sign=True)}{_p(claim)}{_reduced(reduction, against)}."
     )
 
 
@@ -140,23 +183,26 @@ def _p(claim: RecipeClaim) -> str:
     return f", corrected p {p_value(claim.p_adjusted)}"
 
 
-def _reduced(less: Value) -> str:
-    """Say the change as a share of supervised's value, where that share has an interval."""
+def _reduced(less: Value, against: str) -> str:
+    """Say the change as a share of the other's value, where that share has an interval."""
     if less.value is None or less.low is None or less.high is None:
         return ""
     scale = Scale(100.0, 0, f"{NBSP}%", signed=True)
-    return f"; {scale.text(-less.value)} ({scale.interval(-less.high, -less.low)}) of supervised's"
+    interval = scale.interval(-less.high, -less.low)
+    return f"; {scale.text(-less.value)} ({interval}) of that with {against}"
 
 
-def _cost(evaluation: Evaluation, claims: RecipeClaims) -> str:
-    """Say what self-supervision does to the AUC of everybody."""
-    cell, claim = evaluation.chosen, claims.everybody
-    both = [Value.of(evaluation.judged[name].auc) for name in (cell, SUPERVISED)]
-    sure = {1: "certain, a gain", 0: "not certain", -1: "certain, a loss"}[claim.sign]
-    return (
-        f"AUC {text_of(both[0])} with self-supervision, {text_of(both[1])} supervised: a change of "
-        f"{text_of(claim.change.shown, sign=True)}, {sure}."
+def _cost(claims: RecipeClaims) -> str:
+    """Say what the cell does to the AUC of everybody."""
+    evaluation, claim = claims.evaluation, claims.everybody
+    pair = (claims.cell, claims.against)
+    cell, other = (
+        f"{text_of(Value.of(evaluation.judged[name].auc))} with {evaluation.called(name)}"
+        for name in pair
     )
+    sure = {1: "certain, a gain", 0: "not certain", -1: "certain, a loss"}[claim.sign]
+    change = text_of(claim.change.shown, sign=True)
+    return f"AUC {cell}, {other}: a change of {change}, {sure}."
 
 
 def _groups(claims: RecipeClaims, attribute: str) -> str:
@@ -171,15 +217,16 @@ def _groups(claims: RecipeClaims, attribute: str) -> str:
 
 
 def _levelled(claims: RecipeClaims, attribute: str) -> str:
-    """Say whether self-supervision levels down."""
+    """Say whether the cell levels down."""
     losses = claims.levelled_down(attribute)
     worst = claims.worst.get(attribute)
     if not losses:
         if any(claim.sign < 0 for claim in claims.groups[attribute]):
             return f"No levelling down: {worst or 'another group'} is shown to be served better."
         return "Levelling down is not shown: no group is certain to lose AUC."
+    against = claims.evaluation.called(claims.against)
     served = (
-        f"{worst}, the group that supervised serves worst on validation," if worst else "no group"
+        f"{worst}, the group that {against} serves worst on validation," if worst else "no group"
     )
     way = "is not shown" if worst else "is shown"
     lost = listed([f"{c.group} ({text_of(c.change.shown, sign=True)})" for c in losses])

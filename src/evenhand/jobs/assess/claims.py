@@ -1,19 +1,22 @@
-"""Claims about self-supervision against supervised training, corrected together over the page.
+"""Claims about the best cells against others, corrected together over the page.
 
 With one seed of each cell a claim is about these two models, with several about the two recipes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 
-from evenhand.jobs.assess.evaluation import Change, Evaluation
-from evenhand.jobs.assess.settings import SUPERVISED
+from evenhand.jobs.assess.evaluation import Evaluation
+from evenhand.jobs.assess.values import Change
 from evenhand.metrics.claims import CLAIM
 from evenhand.metrics.permutation import holm
+from evenhand.metrics.recipes import is_better
+from evenhand.metrics.rows import Key
 
 AUC, DEVIATION = "auc", "deviation_from_parity"
 
@@ -34,12 +37,12 @@ def on_page(p: float) -> float:
 
 @dataclass(frozen=True)
 class RecipeClaim:
-    """One number of the chosen cell less that of supervised, and whether it is shown to differ.
+    """One number of a cell less that of another, and whether it is shown to differ.
 
     Attributes
     ----------
-    attribute, group, metric
-        As in ``metrics.json``.
+    key
+        What it is about, as in ``metrics.json``.
     change
         The number.
     p_adjusted
@@ -47,53 +50,74 @@ class RecipeClaim:
         claim something; None where it has none.
     """
 
-    attribute: str
-    group: str
-    metric: str
+    key: Key
     change: Change
     p_adjusted: float | None = None
+
+    @property
+    def attribute(self) -> str:
+        """The attribute that it is about."""
+        return self.key.attribute
+
+    @property
+    def group(self) -> str:
+        """The group that it is about, or ``"*"``."""
+        return self.key.group
 
     @property
     def sign(self) -> int:
         """1 where the change is shown to be for the better, -1 for the worse, else 0."""
         if self.p_adjusted is None or self.p_adjusted > CLAIM or not self.change.value:
             return 0
-        higher = 1 if self.change.value > 0 else -1
-        return higher if self.metric == AUC else -higher
+        if self.key.base == DEVIATION:
+            return -1 if self.change.value > 0 else 1
+        return 1 if is_better(self.key, self.change.value) else -1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RecipeClaims:
-    """Every number that the page judges.
+    """Every number that the page judges of a pair of cells.
 
     Attributes
     ----------
+    evaluation
+        Whose cells they are.
+    cell, against
+        The two cells.
     everybody
         The change in everybody's AUC.
     deviation
         The change in deviation from parity, by attribute.
     groups
         The change in AUC of each group, by attribute.
-    worst
-        As in `Evaluation`: the level that supervised serves worst on validation, by attribute.
+    picked
+        The changes in what the guide or the user picked, by attribute.
     """
 
+    evaluation: Evaluation
+    cell: str
+    against: str
     everybody: RecipeClaim
     deviation: dict[str, RecipeClaim]
     groups: dict[str, tuple[RecipeClaim, ...]]
-    worst: dict[str, str]
+    picked: dict[str, tuple[RecipeClaim, ...]]
 
     @property
     def family(self) -> tuple[RecipeClaim, ...]:
-        """All claims of the page, which are corrected together."""
-        groups = (claim for claims in self.groups.values() for claim in claims)
-        return (self.everybody, *self.deviation.values(), *groups)
+        """All claims about the pair."""
+        several = (*self.groups.values(), *self.picked.values())
+        return (self.everybody, *self.deviation.values(), *chain.from_iterable(several))
+
+    @property
+    def worst(self) -> Mapping[str, str]:
+        """The level that the other cell serves worst on validation, by attribute."""
+        return self.evaluation.worst.get(self.against, {})
 
     def levelled_down(self, attribute: str) -> tuple[RecipeClaim, ...]:
         """Return the groups that are shown to lose AUC; none where this is not levelling down.
 
-        It is levelling down unless the group that supervised serves worst on validation is shown
-        to gain. Where that group is not known, any group that is shown to gain prevents it.
+        It is levelling down unless the group that the other cell serves worst on validation is
+        shown to gain. Where that group is not known, any group that is shown to gain prevents it.
         """
         groups = self.groups[attribute]
         gains = {claim.group for claim in groups if claim.sign > 0}
@@ -102,25 +126,42 @@ class RecipeClaims:
         return () if (worst in gains if worst else gains) else losses
 
 
-def claims_of(evaluation: Evaluation, cell: str | None = None) -> RecipeClaims:
-    """Compare a cell (by default the chosen one) with supervised, by everybody and by group."""
-    cell = cell or evaluation.chosen
-    claims = [RecipeClaim("*", "*", AUC, evaluation.difference(cell))]
-    attributes = tuple(evaluation.judged[SUPERVISED].deviation)
-    claims += [
-        RecipeClaim(name, "*", DEVIATION, evaluation.fairer(cell, name)) for name in attributes
-    ]
-    claims += [RecipeClaim(*key, AUC, change) for key, change in evaluation.by_group(cell).items()]
-    everybody, *others = _corrected(claims)
-    return RecipeClaims(
-        everybody,
-        {claim.attribute: claim for claim in others if claim.metric == DEVIATION},
-        {
-            name: tuple(c for c in others if c.attribute == name and c.metric == AUC)
-            for name in attributes
-        },
-        dict(evaluation.worst),
+def claims_of(evaluations: Sequence[Evaluation]) -> tuple[RecipeClaims, ...]:
+    """Compare every pair of cells that the page judges; all claims are corrected together.
+
+    The chosen cell against supervised, of the first evaluation, comes first.
+    """
+    pairs = [(evaluation, *pair) for evaluation in evaluations for pair in evaluation.pairs]
+    raw = [list(changes(*pair)) for pair in pairs]
+    corrected = iter(_corrected([claim for claims in raw for claim in claims]))
+    return tuple(
+        _sorted(pair, [next(corrected) for _ in claims])
+        for pair, claims in zip(pairs, raw, strict=True)
     )
+
+
+def changes(evaluation: Evaluation, cell: str, against: str) -> Iterator[RecipeClaim]:
+    """Yield what is judged of a pair of cells, not corrected yet."""
+    yield RecipeClaim(Key("*", "*", AUC), evaluation.difference(cell, against))
+    for name in evaluation.judged[against].deviation:
+        yield RecipeClaim(Key(name, "*", DEVIATION), evaluation.fairer(cell, name, against))
+    for key, change in evaluation.by_group(cell, against).items():
+        yield RecipeClaim(Key(*key, AUC), change)
+    for picked in evaluation.picked:
+        yield RecipeClaim(picked, evaluation.change_of(cell, picked, against))
+
+
+def _sorted(pair: tuple[Evaluation, str, str], claims: Sequence[RecipeClaim]) -> RecipeClaims:
+    everybody, *others = claims
+    deviation = {claim.attribute: claim for claim in others if claim.key.base == DEVIATION}
+
+    def of(name: str, *, auc: bool) -> tuple[RecipeClaim, ...]:
+        own = (c for c in others if c.attribute == name and c.key.base != DEVIATION)
+        return tuple(claim for claim in own if (claim.key.base == AUC) == auc)
+
+    groups = {name: of(name, auc=True) for name in deviation}
+    picked = {name: of(name, auc=False) for name in deviation}
+    return RecipeClaims(*pair, everybody, deviation, groups, picked)
 
 
 def _corrected(claims: Sequence[RecipeClaim]) -> list[RecipeClaim]:

@@ -6,37 +6,56 @@ from collections.abc import Iterator, Mapping
 
 from scipy.stats import spearmanr
 
-from evenhand.jobs.assess.evaluation import Evaluation, Value
-from evenhand.jobs.assess.settings import SUPERVISED
+from evenhand.evaluation.requests import advice_of
+from evenhand.jobs.assess.evaluation import Evaluation
+from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
+from evenhand.jobs.assess.values import Value
+from evenhand.metrics.rows import Key
 from evenhand.reporting.charts.forest import Forest, Line, Look, forest
 from evenhand.reporting.charts.scatter import Frame, Point, Scatter, scatter
 from evenhand.reporting.estimates import Estimate
 from evenhand.reporting.sections.assessment import Part, Table
-from evenhand.reporting.text.numbers import PERCENT, PLAIN, Scale, plain
+from evenhand.reporting.text.numbers import PERCENT, PLAIN, Scale, listed, plain
+from evenhand.reporting.text.vocabulary import term
 from evenhand.wording import counted
 
 SIGNED = Scale(signed=True)
 CORRELATED = 5  # groups; fewer say nothing of a correlation
 
 
-def evidence(evaluation: Evaluation) -> Part:
+def evidence(evaluation: Evaluation, settings: AssessSettings) -> Part:
     """Show every cell side by side, and the chosen one by group and by the groups' size."""
     everybody = {cell: Value.of(judged.auc) for cell, judged in evaluation.judged.items()}
     plots = [_plot(evaluation, "AUC", "*", everybody)]
     for attribute in _attributes(evaluation):
         deviation = {cell: evaluation.deviation(cell, attribute) for cell in evaluation.judged}
         plots.append(_plot(evaluation, f"Deviation from parity, {attribute}", attribute, deviation))
+        odds = {
+            cell: Value.of_size(judged.aaod[attribute])
+            for cell, judged in evaluation.judged.items()
+            if attribute in judged.aaod
+        }
+        plots.append(
+            _plot(evaluation, f"Average absolute odds difference, {attribute}", attribute, odds)
+        )
     points = list(_by_size(evaluation))
     sources = "patients and seeds" if evaluation.seeds > 1 else "patients"
     return Part(
         sentences=(
             "Lower deviation is fairer. Differences are paired: both models score the same "
             f"patients; intervals of differences are over {sources}.",
+            _references(evaluation),
+            *(one.why for one in advice_of(settings)),
             _correlations(points),
         ),
         plots=tuple(plots),
         scatters=(_size_plot(points),),
-        tables=(_size_table(evaluation), _group_table(evaluation), _cell_table(evaluation)),
+        tables=(
+            *_metric_tables(evaluation),
+            _size_table(evaluation),
+            _group_table(evaluation),
+            _cell_table(evaluation),
+        ),
     )
 
 
@@ -51,6 +70,30 @@ def text_of(value: Value, *, sign: bool = False) -> str:
 
 def _attributes(evaluation: Evaluation) -> tuple[str, ...]:
     return tuple(evaluation.judged[SUPERVISED].deviation)
+
+
+def _references(evaluation: Evaluation) -> str:
+    named = [f"{level} ({name})" for name, level in evaluation.references.items()]
+    return f"Ratios and odds differences are from {listed(named)}." if named else ""
+
+
+def _metric_tables(evaluation: Evaluation) -> Iterator[Table]:
+    """Yield, for the chosen cell and supervised, each metric of everybody and of each group."""
+    keys = evaluation.judged[SUPERVISED].numbers
+    metrics = tuple(dict.fromkeys(key.base for key in keys if key.attribute == "*"))
+    groups = [("*", "*"), *evaluation.by_group(evaluation.chosen)]
+    for cell in (evaluation.chosen, SUPERVISED):
+        numbers = evaluation.judged[cell].numbers
+        rows = tuple(
+            (
+                "everybody" if group == "*" else f"{attribute}: {group}",
+                *(text_of(Value.of(numbers[Key(attribute, group, name)])) for name in metrics),
+            )
+            for attribute, group in groups
+        )
+        if metrics:
+            columns = ("Group", *(term(name).label for name in metrics))
+            yield Table(f"By group, {cell}", columns, rows)
 
 
 def _plot(
@@ -153,9 +196,9 @@ def _cell_table(evaluation: Evaluation) -> Table:
     attributes, rows = _attributes(evaluation), []
     for cell in evaluation.judged:
         if cell != SUPERVISED:
-            fairer = [
-                text_of(evaluation.fairer(cell, name).shown, sign=True) for name in attributes
-            ]
-            rows.append((cell, text_of(evaluation.difference(cell).shown, sign=True), *fairer))
-    columns = ("Cell", "AUC", *(f"Deviation, {name}" for name in attributes))
-    return Table("Each cell less supervised", columns, tuple(rows))
+            changes = [evaluation.difference(cell)]
+            for name in attributes:
+                changes += [evaluation.fairer(cell, name), evaluation.odds(cell, name)]
+            rows.append((cell, *(text_of(change.shown, sign=True) for change in changes)))
+    kinds = [f"{kind}, {name}" for name in attributes for kind in ("Deviation", "AAOD")]
+    return Table("Each cell less supervised", ("Cell", "AUC", *kinds), tuple(rows))

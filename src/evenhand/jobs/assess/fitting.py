@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TypeVar
 
 from evenhand.experiments.runs import Run
 from evenhand.experiments.task_cache import Fits
-from evenhand.jobs.assess.grid import Cell, fit_cell, pretrained
-from evenhand.jobs.assess.settings import LABELLED, AssessSettings
+from evenhand.jobs.assess.grid import Cell, fit_cell, pretrained, start_of
+from evenhand.jobs.assess.settings import AssessSettings
+from evenhand.jobs.assess.starts import Start, is_named, starts_of
 from evenhand.progress import bar
 from evenhand.workers import Engine, Job, complete
 
@@ -45,15 +47,22 @@ class _Order:
     """Jobs in the order in which they may begin: encoders take longest, so they come first."""
 
     def __init__(self, grid: Fits[AssessSettings], cells: Sequence[Cell]) -> None:
+        settings = grid.settings
         seeds = dict.fromkeys(cell.seed for cell in cells)
-        encoders = [Job(_encoder(seed), _pretrain, (grid, seed)) for seed in seeds]
+        trained = [start for start in starts_of(settings) if start.objective]
+        name = partial(_encoder, alone=not is_named(settings))
         self.todo: list[Job[None]] = [
-            *encoders,
+            *(
+                Job(name(start, seed), _pretrain, (grid, start, seed))
+                for seed in seeds
+                for start in trained
+            ),
             *(Job(cell.name, _fit, (grid, cell)) for cell in cells),
         ]
         self.done: set[str] = set()
         self._needs = {
-            cell.name: _encoder(cell.seed) for cell in cells if cell.strategy not in LABELLED
+            cell.name: {name(start, cell.seed) for start in _needed(settings, cell, trained)}
+            for cell in cells
         }
 
     def jobs(self) -> Iterator[Job[None] | None]:
@@ -65,16 +74,27 @@ class _Order:
             yield ready
 
     def _may_begin(self, job: Job[None]) -> bool:
-        return job.name not in self._needs or self._needs[job.name] in self.done
+        return self._needs.get(job.name, set()) <= self.done
 
 
-def _encoder(seed: int) -> str:
-    return f"encoder of seed {seed}"
+def _needed(settings: AssessSettings, cell: Cell, trained: Sequence[Start]) -> Sequence[Start]:
+    """Return the starts that are to be trained before a cell can be fitted.
+
+    On equal compute, a cell without an encoder trains for as long as those took.
+    """
+    start = start_of(settings, cell)
+    if start is None:
+        return trained if settings.equal_compute else ()
+    return [start] if start.objective else []
 
 
-def _pretrain(grid: Fits[AssessSettings], seed: int) -> None:
+def _encoder(start: Start, seed: int, *, alone: bool) -> str:
+    return f"encoder of seed {seed}" if alone else f"encoder {start.name} of seed {seed}"
+
+
+def _pretrain(grid: Fits[AssessSettings], start: Start, seed: int) -> None:
     """Make the encoder of a seed, in a worker."""
-    pretrained(grid.task(), grid.settings, grid.run, seed)
+    pretrained(grid.task(), grid.settings, grid.run, start, seed)
 
 
 def _fit(grid: Fits[AssessSettings], cell: Cell) -> None:

@@ -7,17 +7,20 @@ from pathlib import Path
 
 from evenhand.cohort.settings import SplitSettings
 from evenhand.errors import EvenhandError, some
+from evenhand.evaluation.requests import check_choice, measure_settings
 from evenhand.experiments.runs import Run
 from evenhand.experiments.task import Task, seconds_per_fit
 from evenhand.experiments.task_cache import Fits, prepared, prepared_anew
 from evenhand.files import write_json
 from evenhand.jobs.assess.alike import similarity_of
 from evenhand.jobs.assess.answers import sentences
-from evenhand.jobs.assess.evaluation import evaluate
+from evenhand.jobs.assess.claims import claims_of
 from evenhand.jobs.assess.fitting import fit_all
-from evenhand.jobs.assess.grid import Cell, cells_of
+from evenhand.jobs.assess.grid import cells_of, check_encoders, with_share
+from evenhand.jobs.assess.judging import evaluate
 from evenhand.jobs.assess.pages import write_assessment
 from evenhand.jobs.assess.settings import AssessSettings
+from evenhand.jobs.assess.starts import starts_of
 from evenhand.jobs.check.job import measure_requirements
 from evenhand.jobs.check.settings import CheckSettings
 from evenhand.jobs.finetune.job import begin
@@ -59,24 +62,30 @@ def assess(
     """
     if not settings.attribute:
         raise EvenhandError("fairness is between groups: give an --attribute.")
-    SSL_OBJECTIVES.find(settings.method)
+    for objective in settings.objectives:
+        SSL_OBJECTIVES.find(objective)
+    encoders = [start.weights for start in starts_of(settings) if start.objective is None]
     task = prepared(settings)
     _refuse(task)
+    check_choice(measure_settings(settings, settings.exclude_group), task.groups)
+    check_encoders(task, settings)
     for cell in settings.cell:
         find_strategy(cell)(task.model(), settings.seed)
     cells = tuple(cells_of(settings))
     with open_engine(settings) as engine:
-        run = begin("assess", task, out, [cell.name for cell in cells], overwrite=overwrite)
+        names = [cell.name for cell in cells]
+        run = begin("assess", task, out, names, overwrite=overwrite, encoders=encoders)
         say(_forecast(task, settings, len(cells)))
         _measure_data(task, settings, run)
         fit_all(Fits(settings, task.fingerprint, Run(run.root.resolve())), cells, engine)
     with run.phase("evaluation"):
         evaluations = evaluate(run, settings)
-        run.note(answer=tuple(sentences(evaluations[0])))
+        run.note(answer=tuple(sentences(claims_of(evaluations))))
     with run.phase("similarity"):
         alike = similarity_of(task, settings, run, evaluations[0])
         write_json(run.root / "similarity.json", alike)
-    chosen = Cell(evaluations[0].chosen, evaluations[0].share, settings.seed).name
+    first = evaluations[0]
+    chosen = f"{with_share(first.chosen, first.share)}-seed{settings.seed}"
     run.note(chosen=chosen)
     write_assessment(run, evaluations)
     run.finish(chosen=chosen)  # last: a finished run lacks nothing
@@ -108,12 +117,16 @@ def _measure_data(task: Task, settings: AssessSettings, run: Run) -> None:
 
 def _forecast(task: Task, settings: AssessSettings, cells: int) -> str:
     one = seconds_per_fit(task)
-    encoders = settings.seeds * one * 2 * settings.pretrain_epochs / settings.epochs
-    minutes = max(1, round((encoders + cells * one) / settings.workers / 60))
+    encoders = settings.seeds * len(settings.objectives)
+    pretraining = encoders * one * 2 * settings.pretrain_epochs / settings.epochs
+    minutes = max(1, round((pretraining + cells * one) / settings.workers / 60))
     beside = f", {settings.workers} at a time" if settings.workers > 1 else ""
+    trained = (
+        f"{counted(encoders, 'encoder')} of at most "
+        f"{counted(settings.pretrain_epochs, 'epoch')} and "
+    )
     return (
-        f"{counted(settings.seeds, 'encoder')} of at most "
-        f"{counted(settings.pretrain_epochs, 'epoch')} and {counted(cells, 'fit')} of at most "
+        f"{trained if encoders else ''}{counted(cells, 'fit')} of at most "
         f"{settings.epochs}{beside}. At most about {minutes} min; early stops and frozen layers "
         "make it less."
     )

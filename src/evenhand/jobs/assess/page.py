@@ -8,14 +8,21 @@ from typing import Any
 
 from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run
-from evenhand.jobs.assess.answers import about_seeds, answers
-from evenhand.jobs.assess.evaluation import Evaluation, Value
+from evenhand.jobs.assess.answers import about_seeds, answers, pair_name, verdict_rows
+from evenhand.jobs.assess.claims import RecipeClaims
+from evenhand.jobs.assess.compute import cost_sentence, cost_table
+from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.evidence import evidence, text_of
+from evenhand.jobs.assess.grid import with_share
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
-from evenhand.networks.checkpoints import read_model_record
+from evenhand.jobs.assess.starts import starts_of
+from evenhand.jobs.assess.values import Value
+from evenhand.networks.checkpoints import ModelRecord, read_model_record
+from evenhand.pretraining.collapse import Embeddings
 from evenhand.reporting.page import section_page
 from evenhand.reporting.section import Section, sections_of
-from evenhand.reporting.sections.assessment import Part, Table, part_section
+from evenhand.reporting.sections.assessment import Fold, Part, Table, part_section
+from evenhand.reporting.text.numbers import listed
 from evenhand.wording import counted
 
 Record = dict[str, Any]
@@ -23,21 +30,28 @@ Record = dict[str, Any]
 FEWEST = 30  # patients of the rarer class in a group's test rows; fewer are called too few
 
 
-def page_of(run: Run, evaluations: Sequence[Evaluation], required: Record, alike: Record) -> str:
+def page_of(
+    run: Run,
+    every: Sequence[RecipeClaims],
+    evaluations: Sequence[Evaluation],
+    required: Record,
+    alike: Record,
+) -> str:
     """Return the report of an assessment as HTML, from what stages 5, 1 and 4 have found."""
     whole = evaluations[0]
     record = run.record
     settings = record.settings_as(AssessSettings)
     source = record.source or SourceRecord(reader="", path="")
-    remarks = _remarks(whole, settings, record.notes)
-    answer = Part(tuple(one.verdict for one in answers(whole)), tuple(remarks))
+    subject = "pre-training" if whole.elsewhere else "self-supervision"
     sections = (
-        part_section("answer", "Did self-supervision make this fairer?", answer),
+        part_section(
+            "answer", f"Did {subject} make this fairer?", _answer(every, settings, record.notes)
+        ),
         *_numbered(1, sections_of("check", required)),
         part_section("pretraining", "2. Pre-training", _pretraining(run, settings)),
-        part_section("tuning", "3. Fine-tuning", _tuning(evaluations, settings.weights)),
+        part_section("tuning", "3. Fine-tuning", _tuning(run, evaluations, settings)),
         *_numbered(4, sections_of("similarity", alike)),
-        part_section("evaluation", "5. Evaluation", evidence(whole)),
+        part_section("evaluation", "5. Evaluation", evidence(whole, settings)),
     )
     lede = (
         f"{source.path}: {source.label}. {whole.sizes['*', '*'].n:,} test samples, "
@@ -47,23 +61,43 @@ def page_of(run: Run, evaluations: Sequence[Evaluation], required: Record, alike
     return section_page(f"evenhand assess: {run.root.resolve().name}", lede, sections, record)
 
 
+def _answer(every: Sequence[RecipeClaims], settings: AssessSettings, notes: Sequence[str]) -> Part:
+    """Answer for the chosen cell against supervised; every other pair is in a fold of its own."""
+    first, *others = every
+    remarks = _remarks(every, settings, notes)
+    return Part(
+        tuple(one.verdict for one in answers(first)),
+        tuple(remarks),
+        folds=tuple(_pair(claims) for claims in others),
+    )
+
+
+def _pair(claims: RecipeClaims) -> Fold:
+    """Return what is said of a pair of cells, under a line that names what is shown of it."""
+    rows = list(verdict_rows([claims]))
+    shown = [f"{row.about.partition(',')[0]} ({row.attribute})" for row in rows if row.claim]
+    verdicts = tuple(answer.verdict for answer in answers(claims))
+    what = f"shown: {listed(shown)}" if shown else "nothing is told apart"
+    return Fold(f"{pair_name(claims)}: {what}", Part(verdicts))
+
+
 def _numbered(stage: int, sections: Sequence[Section]) -> tuple[Section, ...]:
     first, *rest = sections
     return (replace(first, title=f"{stage}. {first.title}"), *rest)
 
 
 def _remarks(
-    evaluation: Evaluation, settings: AssessSettings, notes: Sequence[str]
+    every: Sequence[RecipeClaims], settings: AssessSettings, notes: Sequence[str]
 ) -> Iterator[str]:
-    target = settings.target[0]
-    yield about_seeds(evaluation)
+    evaluation = every[0].evaluation
+    yield about_seeds(every)
     yield (
-        f"{evaluation.chosen} stands for self-supervision, as it has the best {target} on "
-        "validation patients of all cells; "
+        f"{evaluation.chosen} stands for {_stands_for(evaluation)}, as it has the best "
+        f"{settings.target[0]} on validation patients of all cells; "
         "the test patients took no part in that choice. Deviation from "
         "parity is the mean of |1 − ratio| over six ratios (share flagged, error, false discovery, "
-        "false negative, false omission and false positive rate) of each group to the largest "
-        "one, at thresholds from validation."
+        "false negative, false omission and false positive rate) of each group to the reference "
+        f"group, at {_thresholds(settings)}."
     )
     for attribute in evaluation.judged[SUPERVISED].deviation:
         small = [
@@ -81,16 +115,40 @@ def _remarks(
     yield from notes
 
 
+def _thresholds(settings: AssessSettings) -> str:
+    if settings.threshold is None:
+        return "thresholds from validation (Youden's index)"
+    return f"the threshold that --threshold {settings.threshold} gives"
+
+
+def _stands_for(evaluation: Evaluation) -> str:
+    if not evaluation.best:
+        return "pre-training" if evaluation.elsewhere else "self-supervision"
+    others = [cell for cell in evaluation.best.values() if cell != evaluation.chosen]
+    return f"all starts ({listed(others)} for the {counted(len(others), 'other one')})"
+
+
 def _pretraining(run: Run, settings: AssessSettings) -> Part:
-    rows = []
+    elsewhere = [
+        f"{start.name}: {start.weights}, made elsewhere. Nothing was pre-trained here; on which "
+        "data it was, how, and for how long is not known to this page."
+        for start in starts_of(settings)
+        if start.objective is None
+    ]
+    if not settings.objectives:
+        return Part(sentences=tuple(elsewhere))
+    rows, collapsed = [], list[str]()
     for folder in sorted((run.root / "encoders").iterdir()):
         about = read_model_record(folder)
         losses, kept = about.losses, about.epoch or len(about.losses)
         ends = (f"{losses[0]:.3f}", f"{losses[kept - 1]:.3f}")
-        rows.append((folder.name, str(len(losses)), str(kept), *ends))
+        rows.append((folder.name, str(len(losses)), str(kept), *ends, *_measures(about)))
+        if about.embeddings:
+            embeddings = Embeddings(**dict(about.embeddings))
+            collapsed += embeddings.sentences(f"Encoder {folder.name}")
     sentences = [
-        f"{settings.method} on training patients, without their labels; validation and test "
-        "patients took no part."
+        f"{listed(settings.objectives)} on training patients, without their labels; validation "
+        "and test patients took no part."
     ]
     if patience := settings.pretrain_patience:
         sentences.append(
@@ -99,11 +157,19 @@ def _pretraining(run: Run, settings: AssessSettings) -> Part:
             "the lowest."
         )
     title = "Loss on the training patients held out" if patience else "Loss"
-    columns = ("Encoder", "Epochs", "Kept", "Loss of the first", "Of the one kept")
+    ends_of = ("Loss of the first", "Of the one kept")
+    columns = ("Encoder", "Epochs", "Kept", *ends_of, "Spread of embeddings", "Effective rank")
+    sentences += [*elsewhere, *collapsed]
     return Part(sentences=tuple(sentences), tables=(Table(title, columns, tuple(rows)),))
 
 
-def _tuning(evaluations: Sequence[Evaluation], weights: str) -> Part:
+def _measures(about: ModelRecord) -> tuple[str, str]:
+    """Return spread and rank of an encoder's embeddings; earlier versions kept none."""
+    seen = about.embeddings
+    return (f"{seen.spread:.2f}", f"{seen.rank:.1f}") if seen else ("–", "–")
+
+
+def _tuning(run: Run, evaluations: Sequence[Evaluation], settings: AssessSettings) -> Part:
     tables = []
     for evaluation in evaluations:
         rows = [
@@ -119,15 +185,41 @@ def _tuning(evaluations: Sequence[Evaluation], weights: str) -> Part:
         tables.append(Table(title, ("Cell", "Tuned", "AUC", "By seed"), tuple(rows)))
     return Part(
         sentences=(
-            "All cells have one recipe, one head and one scale of their inputs. Supervised starts "
-            f"from the weights that pre-training starts from ({_started(weights)}), and tunes "
-            "everything. So frozen0 differs from it only in pre-training; the other cells also "
-            "keep some layers frozen.",
+            f"All cells have one recipe, one head and {_scales(run, evaluations[0])}. Supervised "
+            f"starts from {_started(settings)}, and tunes "
+            "everything. So frozen0 differs from it only in what it starts from; the other cells "
+            f"also keep some layers frozen{_gradual(evaluations[0])}.",
+            cost_sentence(run, settings, evaluations[0].share, evaluations[0].chosen),
         ),
-        tables=tuple(tables),
+        tables=(*tables, cost_table(run, settings, evaluations[0].share)),
     )
 
 
-def _started(weights: str) -> str:
+def _gradual(evaluation: Evaluation) -> str:
+    if not any(cell.endswith("gradual") for cell in evaluation.models):
+        return ""
+    return ", and gradual tunes the head first, with one block or stage more in each epoch after it"
+
+
+def _scales(run: Run, evaluation: Evaluation) -> str:
+    """Say whether all cells scale their inputs alike."""
+    names = {
+        cell: f"{with_share(cell, evaluation.share)}-seed{run.head.seed}"
+        for cell in evaluation.models
+    }
+    inputs = {cell: read_model_record(run.folder(name)).spec.inputs for cell, name in names.items()}
+    others = [cell for cell, own in inputs.items() if own != inputs[SUPERVISED]]
+    if not others:
+        return "one scale of their inputs"
+    return (
+        f"one scale of their inputs but for {listed(others)}, which read them in the scale that "
+        "their encoder was trained in"
+    )
+
+
+def _started(settings: AssessSettings) -> str:
     """Return in words which weights ``--weights`` names."""
-    return {"none": "random ones of the same seed", "pretrained": "timm's"}.get(weights, weights)
+    words = {"none": "random ones of the same seed", "pretrained": "timm's"}
+    weights = words.get(settings.weights, settings.weights)
+    same = "the weights that pre-training starts from" if settings.objectives else "weights"
+    return f"{same} ({weights})"

@@ -40,7 +40,7 @@ def _similarity(run: Run) -> None:
 
 def _assess(run: Run) -> None:
     """Judge the predictions again."""
-    from evenhand.jobs.assess.evaluation import evaluate  # imports torch
+    from evenhand.jobs.assess.judging import evaluate  # imports torch
     from evenhand.jobs.assess.settings import AssessSettings
 
     write_assessment(run, evaluate(run, run.record.settings_as(AssessSettings)))
@@ -57,15 +57,17 @@ def _benchmark(run: Run) -> None:
 def write_assessment(run: Run, evaluations: Sequence[Evaluation]) -> None:
     """Write the numbers, the verdicts and the page of an assessment."""
     from evenhand.jobs.assess.answers import verdict_rows  # imports torch
+    from evenhand.jobs.assess.claims import claims_of
     from evenhand.jobs.assess.page import page_of
     from evenhand.jobs.assess.records import write_assessment
 
     required, alike = _found(run, "check"), _found(run, "similarity")
-    write_assessment(run, evaluations)
-    page = page_of(run, evaluations, required, alike)
+    every = claims_of(evaluations)
+    write_assessment(run, evaluations, every)
+    page = page_of(run, every, evaluations, required, alike)
     verdicts = (
         requirement_verdicts(required),
-        verdict_rows(evaluations[0]),
+        verdict_rows(every),
         similarity_verdicts(alike),
     )
     _write(run, page, chain.from_iterable(verdicts))

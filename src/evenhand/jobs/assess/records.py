@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from evenhand.evaluation.metrics_file import write_metrics
 from evenhand.experiments.runs import Run
-from evenhand.jobs.assess.claims import claims_of
-from evenhand.jobs.assess.evaluation import Evaluation, Value
+from evenhand.jobs.assess.claims import RecipeClaim, RecipeClaims, changes
+from evenhand.jobs.assess.evaluation import Evaluation
+from evenhand.jobs.assess.grid import with_share
 from evenhand.jobs.assess.settings import SUPERVISED
+from evenhand.jobs.assess.values import Value
+from evenhand.metrics import CONTRASTS, FAIRNESS
 from evenhand.metrics.rows import Key, MetricRow
 from evenhand.metrics.table import RowNames
 
@@ -20,28 +22,37 @@ PAIRED = {
 }
 """The ``interval_method`` of differences: with several seeds, and with one."""
 
-REASON = "a ratio has no value: a group lacks a class or a decision"
+RELATIVE = ("deviation_from_parity", "relative_reduction_of_deviation")
+"""Numbers of an assessment alone that are from the reference group."""
+
+REASON = "a group lacks a class or a decision"
 
 Number = tuple[Key, Value]
 """What is measured, and its value with its interval."""
 
 
-def write_assessment(run: Run, evaluations: Sequence[Evaluation]) -> None:
-    """Write one row per number; a cell's model name is its strategy, and its share below 1."""
-    rows = [row for evaluation in evaluations for row in _rows(evaluation)]
-    write_metrics(run.root / "metrics.json", rows)
+def write_assessment(
+    run: Run, evaluations: Sequence[Evaluation], every: Sequence[RecipeClaims]
+) -> None:
+    """Write one row per number; a cell's model name is its own, and its share below 1."""
+    rows = [row for evaluation in evaluations for row in _rows(evaluation, every)]
+    run.write_metrics(rows)
 
 
-def _rows(evaluation: Evaluation) -> Iterator[MetricRow]:
-    suffix = "" if evaluation.share == 1 else f"-{100 * evaluation.share:g}pct"
+def _rows(evaluation: Evaluation, every: Sequence[RecipeClaims]) -> Iterator[MetricRow]:
+    judged = {
+        (claims.cell, claims.against): claims.family
+        for claims in every
+        if claims.evaluation is evaluation
+    }
+    others = [(cell, SUPERVISED) for cell in evaluation.judged if cell != SUPERVISED]
     for cell in evaluation.judged:
-        names = RowNames(cell + suffix, split="test")
+        names = RowNames(with_share(cell, evaluation.share), split="test")
         yield from (
             _row(evaluation, names, METHOD, number) for number in _numbers(evaluation, cell)
         )
-        if cell != SUPERVISED:
-            pair = RowNames(cell + suffix, SUPERVISED + suffix, "test")
-            yield from _differences(evaluation, cell, pair)
+    for pair in dict.fromkeys((*others, *judged)):
+        yield from _differences(evaluation, pair, judged.get(pair))
 
 
 def _numbers(evaluation: Evaluation, cell: str) -> Iterator[Number]:
@@ -54,22 +65,30 @@ def _numbers(evaluation: Evaluation, cell: str) -> Iterator[Number]:
     for attribute, aaod in judged.aaod.items():
         yield Key(attribute, "*", "deviation_from_parity"), evaluation.deviation(cell, attribute)
         yield Key(attribute, "*", "average_absolute_odds_difference"), Value.of_size(aaod)
+    for key, values in judged.numbers.items():
+        if key[:2] in evaluation.sizes:
+            yield key, Value.of_size(values) if key.aggregate == "gap" else Value.of(values)
 
 
-def _differences(evaluation: Evaluation, cell: str, names: RowNames) -> Iterator[MetricRow]:
-    """Yield the differences of a cell from supervised; only the chosen cell's p are corrected."""
+def _differences(
+    evaluation: Evaluation, pair: tuple[str, str], judged: Sequence[RecipeClaim] | None
+) -> Iterator[MetricRow]:
+    """Yield the differences of a pair of cells; p is corrected where the page judges them."""
     method = PAIRED[evaluation.seeds > 1]
-    for claim in claims_of(evaluation, cell).family:
+    model, other = (with_share(cell, evaluation.share) for cell in pair)
+    names = RowNames(model, other, "test")
+    for claim in judged or changes(evaluation, *pair):
         difference = claim.change.difference
-        key = Key(claim.attribute, claim.group, claim.metric)
         yield replace(
-            _row(evaluation, names, method, (key, claim.change.shown)),
+            _row(evaluation, names, method, (claim.key, claim.change.shown)),
             p=difference.p if difference else None,
-            p_adjusted=claim.p_adjusted if cell == evaluation.chosen else None,
+            p_adjusted=claim.p_adjusted,
         )
+    cell, against = pair
     for attribute in evaluation.judged[cell].deviation:
         key = Key(attribute, "*", "relative_reduction_of_deviation")
-        yield _row(evaluation, names, method, (key, evaluation.reduction(cell, attribute)))
+        reduction = evaluation.reduction(cell, attribute, against)
+        yield _row(evaluation, names, method, (key, reduction))
 
 
 def _row(evaluation: Evaluation, names: RowNames, method: str, number: Number) -> MetricRow:
@@ -83,6 +102,7 @@ def _row(evaluation: Evaluation, names: RowNames, method: str, number: Number) -
         group=key.group,
         base=key.base,
         aggregate=key.aggregate,
+        reference=evaluation.references.get(key.attribute) if _is_relative(key) else None,
         value=value.value,
         low=value.low,
         high=value.high,
@@ -93,3 +113,10 @@ def _row(evaluation: Evaluation, names: RowNames, method: str, number: Number) -
         positives=size.positives,
         undefined=REASON if value.value is None else None,
     )
+
+
+def _is_relative(key: Key) -> bool:
+    """Whether a number depends on the reference group."""
+    named = FAIRNESS.get(key.base)
+    of_reference = named is not None and named.over == "reference"
+    return of_reference or key.base in RELATIVE or key.aggregate in CONTRASTS

@@ -6,21 +6,28 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from evenhand.evaluation.settings import ChoiceSettings
 from evenhand.experiments.settings import TrainingSettings
 from evenhand.jobs.pretrain.settings import SSL_NAMES
+from evenhand.networks.registry import SERIES_NAMES
 from evenhand.workers import WorkerSettings
 
 SUPERVISED, SCRATCH = "supervised", "scratch"
 LABELLED = (SUPERVISED, SCRATCH)
 """Cells that are trained on labels alone: from --weights, and from random weights."""
-CELLS = ("frozen3", "frozen2", "frozen2fl", "frozen1", "frozen1m", "frozen0", SUPERVISED)
+OBJECTIVE = "simclr"
+CELLS = (
+    *("frozen3", "frozen2", "frozen2fl", "frozen1", "frozen1m", "frozen0", "gradual"),
+    SUPERVISED,
+)
 
 
-class AssessSettings(TrainingSettings, WorkerSettings, title="Assessment"):
+class AssessSettings(TrainingSettings, ChoiceSettings, WorkerSettings, title="Assessment"):
     """The grid of fits, and one recipe for all of them."""
 
     backbone: str = Field(
-        "conv1d", description="conv1d for series; timm's name of a network for images"
+        "conv1d",
+        description=f"for series {SERIES_NAMES}; timm's name of a network for images",
     )
     weights: str = Field(
         "none",
@@ -39,7 +46,16 @@ class AssessSettings(TrainingSettings, WorkerSettings, title="Assessment"):
         5, ge=0, description="stop after so many epochs without a better validation score; 0: never"
     )
     lr: float = Field(1e-3, gt=0, description="highest learning rate of every fit, after warm-up")
-    method: str = Field("simclr", description=f"how to pre-train: {SSL_NAMES}")
+    ssl: tuple[str, ...] = Field(
+        (),
+        description=f"objective of pre-training: {SSL_NAMES}; repeatable [default: simclr, "
+        "and nothing is pre-trained where --encoder is given]",
+    )
+    encoder: tuple[str, ...] = Field(
+        (),
+        description="encoder made elsewhere, judged without pre-training: a run, a file of "
+        "weights, or pretrained (timm's); NAME=PATH names it; repeatable",
+    )
     pretrain_epochs: int = Field(60, gt=0, description="most passes of pre-training")
     pretrain_patience: int = Field(
         10,
@@ -56,7 +72,22 @@ class AssessSettings(TrainingSettings, WorkerSettings, title="Assessment"):
     label_shares: tuple[float, ...] = Field(
         (1.0,), description="share of the training patients whose labels are used; repeatable"
     )
+    equal_compute: bool = Field(
+        False,
+        description="supervised and scratch train for as many passes of samples as pre-training "
+        "and fine-tuning together, and keep their best epoch",
+    )
     seeds: int = Field(3, gt=0, description="models of each cell, with seeds of their own")
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """The SSL objectives that encoders are pre-trained with."""
+        return self.ssl or (() if self.encoder else (OBJECTIVE,))
+
+    @field_validator("ssl", mode="before")
+    @classmethod
+    def _take_one(cls, ssl: object) -> object:
+        return (ssl,) if isinstance(ssl, str) else ssl  # as earlier runs keep it
 
     @field_validator("cell")
     @classmethod
@@ -69,6 +100,16 @@ class AssessSettings(TrainingSettings, WorkerSettings, title="Assessment"):
                 f"name one cell at least besides {' and '.join(LABELLED)}, as in frozen1m"
             )
         return cells
+
+    @field_validator("equal_compute")
+    @classmethod
+    def _has_pretraining(cls, equal: bool, info: ValidationInfo) -> bool:
+        if equal and info.data.get("encoder") and not info.data.get("ssl"):
+            raise ValueError(
+                "what it took to make the encoders of --encoder is not known; name an objective "
+                "with --ssl, or leave --equal-compute out"
+            )
+        return equal
 
     @field_validator("label_shares")
     @classmethod

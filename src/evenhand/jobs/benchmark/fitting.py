@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from socket import gethostname
 
 import numpy as np
+import pandas as pd
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from evenhand.cohort.cohort import Cohort
@@ -19,16 +21,21 @@ from evenhand.errors import EvenhandError
 from evenhand.experiments.runs import Run
 from evenhand.experiments.task import Task, save_trained, train
 from evenhand.files import checked, read_object, write_json
+from evenhand.jobs.benchmark.adjusting import adjust
+from evenhand.jobs.benchmark.elsewhere import SPLIT, external_cohort
 from evenhand.jobs.benchmark.entries import ERM, Entry
 from evenhand.jobs.benchmark.folds import entry_task, prepared_folds
+from evenhand.jobs.benchmark.pruning import FairPrune, prune_model
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.benchmark.trials import Trial, run_trials
-from evenhand.networks.checkpoints import load_model, read_model_record, save_tensors
+from evenhand.jobs.pretrain.settings import ContrastSettings
+from evenhand.jobs.pretrain.training import train_encoder
+from evenhand.networks.checkpoints import load_model, read_model_record, save_model
 from evenhand.networks.model import Model
 from evenhand.progress import bar
-from evenhand.tables.predictions import write_predictions
+from evenhand.tables.predictions import Predictions, read_predictions, write_predictions
 from evenhand.training.device import make_accelerator
-from evenhand.training.predict import BATCH, predict, unit
+from evenhand.training.predict import BATCH, predict, scores, unit
 from evenhand.training.tracking import tracked
 from evenhand.workers import Engine, Job, complete
 
@@ -57,6 +64,10 @@ class Fit:
         """Return its predictions of validation and test; they are there once it is finished."""
         return self.folder(run) / "predictions.parquet"
 
+    def external(self, run: Run) -> Path:
+        """Return its predictions of patients of elsewhere, where there are some."""
+        return self.folder(run) / "external.parquet"
+
 
 class FitRecord(BaseModel, frozen=True):
     """What a fit chose on validation patients (``fit.json``)."""
@@ -66,7 +77,10 @@ class FitRecord(BaseModel, frozen=True):
     value: float
     """That target."""
     values: tuple[float | None, ...]
-    """The target at each learning rate; None where training diverged."""
+    """The target at each learning rate; None where training diverged. Of a pruning, in each step
+    where the target could be measured."""
+    sparsity: float | None = None
+    """The share of the weights that is gone, where it was pruned."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +90,6 @@ class Work:
     settings: BenchmarkSettings
     fingerprint: str
     run: Run
-    keeps_features: bool
 
     def task(self, fit: Fit) -> Task:
         """Return, in a worker, the task of a fit.
@@ -96,16 +109,21 @@ class Work:
                 f"on {gethostname()}, there is no {self.run.root}, where the run is to be kept. "
                 "Name a folder with --out that all nodes share."
             )
-        return entry_task(self.settings, fit.entry, fit.fold)
+        entry = Entry(ERM) if fit.entry.is_derived else fit.entry
+        return entry_task(self.settings, entry, fit.fold)
 
 
 def fits_of(entries: Sequence[Entry], settings: BenchmarkSettings) -> Iterator[Fit]:
-    """Yield every fit: entries of one fold and seed follow each other, folds come last."""
+    """Yield every fit: entries of one fold and seed follow each other, folds come last.
+
+    What is made from the network of `ERM` comes right behind it.
+    """
+    derived = [entry for entry in entries if entry.is_derived]
+    trained = [entry for entry in entries if entry.stage == "training"]
     for number in range(settings.seeds):
         for fold in range(settings.folds):
-            for entry in entries:
-                if entry.stage == "training":
-                    yield Fit(entry, fold, settings.seed + number)
+            for entry in (trained[0], *derived, *trained[1:]):
+                yield Fit(entry, fold, settings.seed + number)
 
 
 def fit_all(work: Work, fits: Sequence[Fit], engine: Engine) -> None:
@@ -117,23 +135,46 @@ def fit_all(work: Work, fits: Sequence[Fit], engine: Engine) -> None:
         Workers die of one, or every learning rate of one diverged.
     """
     todo = [one for one in fits if not one.predictions(work.run).exists()]
-    jobs = [Job(one.name, make_fit, (work, one)) for one in todo]
+    jobs = [Job(part[0].name, make_fits, (work, part)) for part in _parts(todo)]
     with work.run.phase("training"), bar("benchmark", len(fits)) as advance:
         advance(len(fits) - len(todo))
         for job, _ in complete(engine, jobs):
-            advance(text=job.name)
+            advance(len(job.args[1]), text=job.name)
     for one in fits:  # a kill may have come before a worker did so
         _remove_trials(work.run, one)
+
+
+def _parts(fits: Sequence[Fit]) -> list[tuple[Fit, ...]]:
+    """Put what is made from the network of `ERM` behind the fit of that, as work of one worker."""
+    parts: list[tuple[Fit, ...]] = []
+    for fit in fits:
+        before = parts[-1][0] if parts else None
+        follows = before is not None and (before.fold, before.seed) == (fit.fold, fit.seed)
+        if follows and fit.entry.is_derived:
+            parts[-1] = (*parts[-1], fit)
+        else:
+            parts.append((fit,))
+    return parts
+
+
+def make_fits(work: Work, fits: Sequence[Fit]) -> None:
+    """Make fits of one fold and seed, one after the other."""
+    for fit in fits:
+        if fit.entry.is_derived:
+            make_derived(work, fit)
+        else:
+            make_fit(work, fit)
 
 
 def make_fit(work: Work, fit: Fit) -> None:
     """Train at each learning rate, and score the test patients with the best model alone."""
     task, run = work.task(fit), work.run
+    encoder = _pretrained(work, task, fit) if fit.entry.objective else None
 
     def score(trial: Trial) -> float:
         return _score(task, run, fit, trial)
 
-    scored = run_trials(task, work.settings, fit.entry, fit.seed, score)
+    scored = run_trials(task, work.settings, fit.entry, fit.seed, score, encoder)
     values = [value for _, value in scored]
     best = _best(values, maximise=task.targets[0].maximise)
     if best is None:
@@ -144,13 +185,101 @@ def make_fit(work: Work, fit: Fit) -> None:
     shown = tuple(value if math.isfinite(value) else None for value in values)
     record = FitRecord(lr=scored[best][0], value=values[best], values=shown)
     write_json(fit.folder(run) / "fit.json", record.model_dump())
-    cohorts = [(name, part) for name, part in task.splits.items() if name in SCORED]
-    if work.keeps_features and fit.entry.name == ERM:
-        features = {name: _features(model, part, task) for name, part in cohorts}
-        save_tensors(fit.folder(run) / "features.safetensors", features)
-    predictions = predict(model, cohorts, make_accelerator(task.settings))
-    write_predictions(fit.predictions(run), predictions)  # last: it says that the fit is finished
-    _remove_trials(run, fit)
+    if fit.entry.name == ERM:
+        save_model(erm_folder(run, fit), model)
+    _write(work, fit, _predictions(task, model), _elsewhere(work, task, model))
+    _remove_trials(run, fit)  # the predictions say that the fit is finished
+
+
+def make_derived(work: Work, fit: Fit) -> None:
+    """Prune the network of `ERM` of a fold and seed, or fit its last layer anew; and score."""
+    task, run = work.task(fit), work.run
+    model = load_model(erm_folder(run, fit))
+    if fit.entry.stage == "pruning":
+        erm = fit_record(run, replace(fit, entry=Entry(ERM)))
+        record, model = _pruned(task, model, fit, erm)
+        write_json(fit.folder(run) / "fit.json", record.model_dump())
+        _write(work, fit, _predictions(task, model), _elsewhere(work, task, model))
+        return
+    parts = [*_scored(task), *_external(work, task)]
+    features = {name: _features(model, part, task) for name, part in parts}
+    before = with_external(run, replace(fit, entry=Entry(ERM)))
+    after = adjust(fit.entry, before, work.settings, fit.seed, features).predictions
+    outside = after.of_split(SPLIT) if work.settings.external else None
+    here = replace(after, table=after.table[after.table["split"] != SPLIT].reset_index(drop=True))
+    _write(work, fit, here, outside)
+
+
+def with_external(run: Run, fit: Fit) -> Predictions:
+    """Return the predictions of a fit, with those of patients of elsewhere as a split of theirs."""
+    here = read_predictions(fit.predictions(run))
+    if not fit.external(run).exists():
+        return here
+    outside = read_predictions(fit.external(run)).table.assign(split=SPLIT)
+    return replace(here, table=pd.concat([here.table, outside], ignore_index=True))
+
+
+def _write(work: Work, fit: Fit, here: Predictions, outside: Predictions | None) -> None:
+    """Keep what a fit says; the predictions come last, as they say that it is finished."""
+    if outside is not None:
+        table = outside.table.assign(split="test")
+        write_predictions(fit.external(work.run), replace(outside, table=table))
+    write_predictions(fit.predictions(work.run), here)
+
+
+def _external(work: Work, task: Task) -> list[tuple[str, Cohort]]:
+    if work.settings.external is None:
+        return []
+    return [(SPLIT, external_cohort(work.settings, task.splits.train.classes))]
+
+
+def _elsewhere(work: Work, task: Task, model: Model) -> Predictions | None:
+    """Return what a model says of patients of elsewhere; None where there are none."""
+    cohorts = _external(work, task)
+    return predict(model, cohorts, make_accelerator(task.settings)) if cohorts else None
+
+
+def _pruned(task: Task, model: Model, fit: Fit, erm: FitRecord) -> tuple[FitRecord, Model]:
+    """Return the pruned model, and what was chosen on validation."""
+    pruned = prune_model(task, model, FairPrune.of(fit.entry.pruning), fit.seed)
+    assert isinstance(pruned.module, Model)
+    accelerator = make_accelerator(task.settings)
+    val = BatchSource(task.splits.val, accelerator.device)
+    value = task.values(scores(pruned.module, val, accelerator))[0]
+    sign = 1.0 if task.targets[0].maximise else -1.0
+    curve = tuple(sign * float(one) if one == one else None for one in pruned.curve["value"])
+    return FitRecord(lr=erm.lr, value=value, values=curve, sparsity=pruned.sparsity), pruned.module
+
+
+def _pretrained(work: Work, task: Task, fit: Fit) -> Path:
+    """Return the encoder of a fit, trained without labels on the fold's training patients."""
+    folder = fit.folder(work.run) / "encoder"
+    given = task.settings
+    if not (folder / "model.json").exists():
+        contrast = ContrastSettings(
+            ssl=fit.entry.objective or "",
+            epochs=work.settings.pretrain_epochs,
+            device=given.device,
+            precision=given.precision,
+            seed=fit.seed,
+        )
+        model, curve = train_encoder(task.model(fit.seed), task.splits.train, contrast, fit.seed)
+        loss = curve.judged[curve.best - 1]
+        save_model(folder, model, ssl=contrast.ssl, epoch=curve.best, loss=loss)
+    return folder / "model.safetensors"
+
+
+def erm_folder(run: Run, fit: Fit) -> Path:
+    """Return where the network of `ERM` of the fold and seed of a fit is kept."""
+    return replace(fit, entry=Entry(ERM)).folder(run) / "model"
+
+
+def _scored(task: Task) -> list[tuple[str, Cohort]]:
+    return [(name, part) for name, part in task.splits.items() if name in SCORED]
+
+
+def _predictions(task: Task, model: Model) -> Predictions:
+    return predict(model, _scored(task), make_accelerator(task.settings))
 
 
 def fit_record(run: Run, fit: Fit) -> FitRecord:
@@ -167,7 +296,9 @@ def _score(task: Task, run: Run, fit: Fit, trial: Trial) -> float:
         fit_settings, about = task.fit_settings(trial.lr, fit.seed), {"lr": trial.lr}
         name = folder.relative_to(run.root / "fits").as_posix()
         with tracked(task.settings, run.root, name, about | {"seed": fit.seed}) as tracker:
-            trained = train(task, model, schedule, fit_settings, tracker=tracker)
+            trained = train(
+                task, model, schedule, fit_settings, mitigation=trial.mitigation, tracker=tracker
+            )
         if not math.isfinite(trained.values[0]):
             return math.nan
         save_trained(task, folder, trained, lr=trial.lr, seed=fit.seed)
@@ -182,7 +313,7 @@ def _best(values: Sequence[float], *, maximise: bool) -> int | None:
     return max(places, key=oriented.__getitem__, default=None)
 
 
-def _features(model: Model, cohort: Cohort, task: Task) -> torch.Tensor:
+def _features(model: Model, cohort: Cohort, task: Task) -> NDArray[np.float64]:
     """Return what the last layer takes of every sample, ``(n, D)``."""
     accelerator = make_accelerator(task.settings)
     model = model.to(accelerator.device).eval()
@@ -192,7 +323,7 @@ def _features(model: Model, cohort: Cohort, task: Task) -> torch.Tensor:
         for start in range(0, len(source), BATCH):
             places = np.arange(start, min(start + BATCH, len(source)))
             parts.append(model.features(unit(source.take(places).inputs)).float().cpu())
-    return torch.cat(parts)
+    return torch.cat(parts).numpy().astype(np.float64)
 
 
 def _trial_folder(run: Run, fit: Fit, number: int) -> Path:
@@ -200,5 +331,6 @@ def _trial_folder(run: Run, fit: Fit, number: int) -> Path:
 
 
 def _remove_trials(run: Run, fit: Fit) -> None:
-    for folder in fit.folder(run).glob("trial*"):
-        shutil.rmtree(folder)
+    for name in ("trial*", "encoder"):
+        for folder in fit.folder(run).glob(name):
+            shutil.rmtree(folder)

@@ -16,6 +16,7 @@ from evenhand.cohort.prepare import prepare_cohort
 from evenhand.cohort.splits import Splits, deal_folds, fold_splits
 from evenhand.errors import EvenhandError
 from evenhand.experiments.task import Task, task_on
+from evenhand.jobs.benchmark.elsewhere import external_cohort
 from evenhand.jobs.benchmark.entries import Entry
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 
@@ -62,7 +63,7 @@ def prepared_folds(settings: BenchmarkSettings) -> Folds:
         Whatever the data refuse; they have more than two classes.
     """
     rng = np.random.default_rng(settings.seed)
-    cohort = prepare_cohort(settings, settings.image_size, rng)
+    cohort = prepare_cohort(settings, settings.images, rng)
     check_usable(cohort, settings.attribute)
     if len(cohort.classes) != 2:
         raise EvenhandError("the benchmark is for two classes; name another --label.")
@@ -88,3 +89,4 @@ def fresh_folds() -> Iterator[None]:
 def _forget() -> None:
     prepared_folds.cache_clear()
     entry_task.cache_clear()
+    external_cohort.cache_clear()

@@ -9,35 +9,46 @@ import numpy as np
 import pandas as pd
 
 from evenhand.cohort.cohort import Cohort
+from evenhand.cohort.readers import reader_of
 from evenhand.errors import EvenhandError
 from evenhand.experiments.lineage import read_by, refuse_leak
 from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run, begin_run
-from evenhand.experiments.task import seconds_per_fit
+from evenhand.experiments.task import Task, seconds_per_fit
 from evenhand.files import write_text
-from evenhand.jobs.benchmark.analysis import analyse
-from evenhand.jobs.benchmark.entries import Entry, entries_of
+from evenhand.jobs.benchmark.across import across_of, read_others, verdict_of
+from evenhand.jobs.benchmark.adding import Addition, find_addition, refuse_other_entries
+from evenhand.jobs.benchmark.analysis import analyse, analyse_elsewhere
+from evenhand.jobs.benchmark.beyond import across_section, elsewhere_section, transfers_of
+from evenhand.jobs.benchmark.elsewhere import external_cohort
+from evenhand.jobs.benchmark.entries import ERM, SSL, Entry, entries_of
 from evenhand.jobs.benchmark.fitting import Fit, Work, fit_all, fits_of
 from evenhand.jobs.benchmark.folds import Folds, entry_task, fresh_folds, prepared_folds
 from evenhand.jobs.benchmark.page import page_of
 from evenhand.jobs.benchmark.plan import (
+    add_entries,
+    all_entries,
     lock_plan,
     plan_of,
     planned_entries,
     read_plan,
     write_result,
 )
+from evenhand.jobs.benchmark.pruning import FairPrune, check_pruning
 from evenhand.jobs.benchmark.records import write_numbers
+from evenhand.jobs.benchmark.request import request_section
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
+from evenhand.jobs.benchmark.trials import search_space
 from evenhand.jobs.benchmark.verdicts import statements_of
 from evenhand.jobs.keywords import with_keywords
 from evenhand.masks.strategies import find_strategy
 from evenhand.methods.mitigate import mitigate
+from evenhand.reporting.text.numbers import listed
 from evenhand.reporting.verdicts import write_verdicts
 from evenhand.runs import run_scope
-from evenhand.search.spaces import mask_family
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.attributes import group_of
+from evenhand.training.inputs import check_fits
 from evenhand.wording import counted
 from evenhand.workers import open_engine
 
@@ -75,19 +86,28 @@ def benchmark(
     """
     if not settings.attribute:
         raise EvenhandError("fairness is between groups: give an --attribute.")
-    entries = entries_of(settings)
+    addition = None
+    if settings.add:
+        addition = find_addition(settings, out)
+        settings = addition.after
+    elif not overwrite:
+        refuse_other_entries(settings, out)
     folds = prepared_folds(settings)
-    entries, refused = _allowed(settings, folds, entries)
-    fits = list(fits_of(entries, settings))
+    entries, refused = _allowed(settings, folds, entries_of(settings))
+    read_others(settings, [entry.name for entry in entries if not entry.moves_decisions])
+    _check_external(settings, folds)
     with open_engine(settings) as engine:
-        run = _begin(settings, folds, out, overwrite=overwrite)
+        run = _opened(settings, folds, out, addition, overwrite=overwrite)
         run.note(models=[one.name for one in entries], notes=(*folds.cohort.source.notes, *refused))
-        lock_plan(run, plan_of(settings, entries, folds.fingerprint))
+        if addition is None:
+            lock_plan(run, plan_of(settings, entries, folds.fingerprint))
+        else:
+            _add(run, addition, entries, folds)
         for text in refused:
             say(text)
-        say(_forecast(settings, fits))
-        keeps = any(one.needs_features for one in entries)
-        fit_all(Work(settings, folds.fingerprint, Run(run.root.resolve()), keeps), fits, engine)
+        fits = list(fits_of(entries, settings))
+        say(_forecast(settings, [fit for fit in fits if not fit.predictions(run).exists()]))
+        fit_all(Work(settings, folds.fingerprint, Run(run.root.resolve())), fits, engine)
     with run.phase("evaluation"):
         write_benchmark(run, settings)
     run.finish()
@@ -96,12 +116,51 @@ def benchmark(
 
 def write_benchmark(run: Run, settings: BenchmarkSettings) -> None:
     """Write numbers, verdicts and page of a run whose fits are finished."""
-    result = analyse(run, planned_entries(read_plan(run)), settings)
-    write_result(run, result)
+    record = read_plan(run)
+    added = {entry.name for entry in all_entries(record)[len(planned_entries(record)) :]}
+    entries = all_entries(record)
+    result = analyse(run, entries, settings, frozenset(added))
+    outside = analyse_elsewhere(run, entries, settings, result) if settings.external else None
+    names = [entry.name for entry in planned_entries(record) if not entry.moves_decisions]
+    others = read_others(settings, names)
+    across = across_of(run, result, others, names) if others else None
+    write_result(run, result, outside, across)
     write_numbers(run, result)
     statements = statements_of(result)
-    write_verdicts(run.root / "verdicts.json", [one.verdict for one in statements])
-    write_text(run.root / "report.html", page_of(run, result, read_plan(run), statements))
+    more = [*([] if outside is None else transfers_of(result, outside))]
+    more += [] if across is None else [verdict_of(across)]
+    write_verdicts(run.root / "verdicts.json", [*(one.verdict for one in statements), *more])
+    sections = (
+        *elsewhere_section(result, outside),
+        *across_section(across),
+        *request_section(result, settings.gap),
+    )
+    page = page_of(run, result, read_plan(run), statements, sections)
+    write_text(run.root / "report.html", page)
+
+
+def _opened(
+    settings: BenchmarkSettings,
+    folds: Folds,
+    out: Path,
+    addition: Addition | None,
+    *,
+    overwrite: bool,
+) -> Run:
+    """Open the run: a new one, an unfinished one, or one to which entries are added."""
+    if addition is None:
+        return begin(settings, folds, out, overwrite=overwrite)
+    run = begin(addition.before, folds, out, goes_on=True)
+    kept = BenchmarkSettings.model_validate(addition.after.kept())
+    run.note(settings=kept, status="running")
+    return run
+
+
+def _add(run: Run, addition: Addition, entries: Sequence[Entry], folds: Folds) -> None:
+    """See that the plan is still the one that was written, and add what is new beside it."""
+    planned = planned_entries(read_plan(run))
+    lock_plan(run, plan_of(addition.before, planned, folds.fingerprint))
+    add_entries(run, entries)
 
 
 def _allowed(
@@ -129,17 +188,36 @@ def _allowed(
     return tuple(allowed), refused
 
 
-def _check(settings: BenchmarkSettings, folds: Folds, entry: Entry) -> None:
-    """See in every fold that an entry can be trained, or fitted to validation patients."""
-    if entry.stage == "afterwards":
-        for fold in range(settings.folds):
-            _check_adjustment(settings, folds.splits(fold).val, entry)
+def _check_external(settings: BenchmarkSettings, folds: Folds) -> None:
+    """See that the patients of elsewhere can be scored by the networks of the benchmark."""
+    if settings.external is None:
         return
+    try:
+        cohort = external_cohort(settings, folds.cohort.classes)
+        check_fits(cohort, entry_task(settings, Entry(ERM), 0).model())
+    except EvenhandError as error:
+        raise EvenhandError(f"--external {settings.external}: {error}") from error
+
+
+def _check(settings: BenchmarkSettings, folds: Folds, entry: Entry) -> None:
+    """See in every fold that an entry can be trained, pruned, or fitted to validation patients."""
     for fold in range(settings.folds):
-        refuse_leak(folds.splits(fold), settings.weights)
+        splits = folds.splits(fold)
+        if entry.stage == "afterwards":
+            _check_adjustment(settings, splits.val, entry)
+            continue
+        refuse_leak(splits, entry.settings(settings).weights)
         task = entry_task(settings, entry, fold)
+        if entry.stage == "pruning":
+            check_pruning(task, FairPrune.of(entry.pruning))
+    if entry.stage == "training":
+        _check_network(settings, task, entry)
+
+
+def _check_network(settings: BenchmarkSettings, task: Task, entry: Entry) -> None:
+    """See that the network has what an entry changes, and that its start fits the network."""
     if entry.searches_masks:
-        mask_family(task.model().backbone, "auto")
+        search_space(task, settings, entry, settings.seed)
     else:
         find_strategy(entry.strategy)(task.model(), settings.seed)
 
@@ -159,7 +237,14 @@ def _check_adjustment(settings: BenchmarkSettings, val: Cohort, entry: Entry) ->
     adjusted.scores(inputs, groups)
 
 
-def _begin(settings: BenchmarkSettings, folds: Folds, out: Path, *, overwrite: bool) -> Run:
+def begin(
+    settings: BenchmarkSettings,
+    folds: Folds,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    goes_on: bool = False,
+) -> Run:
     """Open the run directory, and write down the data and the folds."""
     cohort = folds.cohort
     run = begin_run(
@@ -169,6 +254,7 @@ def _begin(settings: BenchmarkSettings, folds: Folds, out: Path, *, overwrite: b
         fingerprint=folds.fingerprint,
         reads=_reads(settings, folds),
         overwrite=overwrite,
+        goes_on=goes_on,
     )
     run.note(source=SourceRecord.of(cohort.source, levels=cohort.levels))
     table = cohort.table[["sample_id", "patient_id"]].assign(fold=pd.Series(folds.place + 1))
@@ -177,20 +263,38 @@ def _begin(settings: BenchmarkSettings, folds: Folds, out: Path, *, overwrite: b
 
 
 def _reads(settings: BenchmarkSettings, folds: Folds) -> Iterable[Path]:
-    return read_by(folds.splits(0), settings.weights, settings.exclude_patients)
+    starts = (one for one in (settings.weights, *settings.start) if not one.startswith(SSL))
+    splits = folds.splits(0)
+    paths = [path for one in starts for path in read_by(splits, one, settings.exclude_patients)]
+    outside = [Path(reader_of(settings.external)[1])] if settings.external else []
+    return [*paths, *settings.also, *outside]
 
 
 def _forecast(settings: BenchmarkSettings, fits: Sequence[Fit]) -> str:
     """Say how many fits there will be, and at most how long they take."""
-    one = seconds_per_fit(entry_task(settings, fits[0].entry, fits[0].fold))
-    count = len(fits) * settings.trials
+    if not fits:
+        return "Every fit is finished."
+    one = seconds_per_fit(entry_task(settings, Entry(ERM), fits[0].fold))
+    trained = [fit for fit in fits if not fit.entry.is_derived]
+    count = len(trained) * settings.trials
     minutes = max(1, round(count * one / settings.workers / 60))
     beside = f", {settings.workers} at a time" if settings.workers > 1 else ""
-    entries = len({fit.entry for fit in fits})
+    entries = len({fit.entry for fit in trained})
     return (
-        f"{counted(count, 'fit')} of at most {counted(settings.epochs, 'epoch')}{beside}: "
-        f"{counted(entries, 'trained entry', 'trained entries')} × "
-        f"{counted(settings.folds, 'fold')} × {counted(settings.seeds, 'seed')} × "
-        f"{counted(settings.trials, 'trial')}. At most about {minutes} min; early stops "
+        f"{counted(count, 'fit')} of at most {counted(settings.epochs, 'epoch')}{beside}, of "
+        f"{counted(entries, 'trained entry', 'trained entries')} in "
+        f"{counted(settings.folds, 'fold')} with {counted(settings.seeds, 'seed')} and "
+        f"{counted(settings.trials, 'trial')} each. At most about {minutes} min; early stops "
         "and frozen layers make it less, and jtt a fifth more."
+        f"{_beside(fits)}"
     )
+
+
+def _beside(fits: Sequence[Fit]) -> str:
+    """Say what the forecast leaves out."""
+    kinds = {
+        "pre-training in each fold": any(fit.entry.objective for fit in fits),
+        "pruning": any(fit.entry.stage == "pruning" for fit in fits),
+    }
+    more = [kind for kind, is_there in kinds.items() if is_there]
+    return f" Not counted: {listed(more)}." if more else ""

@@ -6,18 +6,23 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
 from evenhand.errors import EvenhandError
 from evenhand.experiments.runs import Run
 from evenhand.files import checked, read_object, write_json
-from evenhand.jobs.benchmark.analysis import Result
+from evenhand.jobs.benchmark.comparing import Result
+from evenhand.jobs.benchmark.elsewhere import Elsewhere
 from evenhand.jobs.benchmark.entries import ERM, Entry, loop_of
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
+from evenhand.jobs.benchmark.verdicts import decision_statements
 from evenhand.metrics.claims import CLAIM
-from evenhand.metrics.recipes import Difference, levelled_down
+from evenhand.metrics.recipes import Difference, Values, levelled_down
+
+if TYPE_CHECKING:
+    from evenhand.jobs.benchmark.across import Across
 
 SCHEMA = 1
 FILE = "benchmark.json"
@@ -36,6 +41,12 @@ class BenchmarkRecord(BaseModel, frozen=True):
     """What was fixed before any test row was scored."""
     hash: str
     """Of the plan; see `hash_of`."""
+    added: tuple[dict[str, Any], ...] = ()
+    """Entries that came later; they are exploratory."""
+    external: dict[str, Any] | None = None
+    """The numbers of each entry on patients of elsewhere, and what was tested there."""
+    data_sets: dict[str, Any] | None = None
+    """The number that decides on several data sets, and what their ranks say."""
     entries: tuple[dict[str, Any], ...] = ()
     """The numbers of each entry."""
     claims: tuple[dict[str, Any], ...] = ()
@@ -51,6 +62,7 @@ def plan_of(
         "reference": ERM,
         "attributes": list(settings.attribute),
         "primary": settings.primary,
+        "decides": settings.decides,
         "test": TEST,
         "level": CLAIM,
         "selection": settings.target[0],
@@ -58,7 +70,7 @@ def plan_of(
         "seeds": [settings.seed + number for number in range(settings.seeds)],
         "recipe": loop_of(settings),
         "patients": fingerprint,
-    }
+    } | ({"data_sets": [str(path) for path in settings.also]} if settings.also else {})
 
 
 def hash_of(plan: dict[str, Any]) -> str:
@@ -112,12 +124,28 @@ def read_plan(run: Run) -> BenchmarkRecord:
     return record
 
 
+def all_entries(record: BenchmarkRecord) -> tuple[Entry, ...]:
+    """Return the entries of a plan, and those that were added later."""
+    return (*planned_entries(record), *(Entry(**entry) for entry in record.added))
+
+
 def planned_entries(record: BenchmarkRecord) -> tuple[Entry, ...]:
     """Return the entries of a plan."""
     return tuple(Entry(**entry) for entry in record.plan["entries"])
 
 
-def write_result(run: Run, result: Result) -> None:
+def add_entries(run: Run, entries: Sequence[Entry]) -> None:
+    """Write down entries that are not in the plan of a run."""
+    record = read_plan(run)
+    present = {entry.name for entry in all_entries(record)}
+    new = [asdict(entry) for entry in entries if entry.name not in present]
+    values = record.model_copy(update={"added": (*record.added, *new)})
+    write_json(run.root / FILE, values.model_dump(mode="json", by_alias=True))
+
+
+def write_result(
+    run: Run, result: Result, outside: Elsewhere | None = None, across: Across | None = None
+) -> None:
     """Write what came of the plan beside it."""
     record = read_plan(run)
     write_json(
@@ -126,10 +154,39 @@ def write_result(run: Run, result: Result) -> None:
             "schema": SCHEMA,
             "plan": record.plan,
             "hash": record.hash,
+            "added": list(record.added),
             "entries": [_entry(result, name) for name in result.values],
-            "claims": [_row(one) for one in result.differences if one.better],
+            "claims": [_row(one) for one in _claims(result)],
+            "external": None if outside is None else _external(outside),
+            "data_sets": None if across is None else asdict(across),
         },
     )
+
+
+def _external(outside: Elsewhere) -> dict[str, Any]:
+    return {
+        "entries": {name: _numbers(values) for name, values in outside.values.items()},
+        "differences": [_row(one) for one in outside.differences],
+    }
+
+
+def _numbers(values: Values) -> list[dict[str, Any]]:
+    return [
+        {**key._asdict(), "value": _finite(float(of[:, 0].mean()))} for key, of in values.items()
+    ]
+
+
+def _claims(result: Result) -> list[Difference]:
+    """Return what is shown to be better; where decisions move, as their verdicts say."""
+    good = {
+        (one.verdict.about, one.key) for one in decision_statements(result) if one.verdict.claim
+    }
+    return [
+        one
+        for one in result.planned
+        if one.better
+        and (one.recipe not in result.roles.apart or (f"{one.recipe}: decisions", one.key) in good)
+    ]
 
 
 def _entry(result: Result, name: str) -> dict[str, Any]:
@@ -141,11 +198,10 @@ def _entry(result: Result, name: str) -> dict[str, Any]:
     }
     return {
         "name": name,
-        "numbers": [
-            {**key._asdict(), "value": _finite(float(values[:, 0].mean()))}
-            for key, values in result.values[name].items()
+        "numbers": _numbers(result.values[name]),
+        "differences": [
+            {**_row(one), "exploratory": not result.is_planned(one)} for one in differences
         ],
-        "differences": [_row(one) for one in differences],
         "levelled_down": down,
     }
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from evenhand.evaluation.metrics_file import write_metrics
 from evenhand.experiments.runs import Run
-from evenhand.jobs.benchmark.analysis import Result
+from evenhand.jobs.benchmark.comparing import Result
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.metrics.claims import CLAIM
 from evenhand.metrics.parity import ends
@@ -21,6 +20,7 @@ PAIRED = {
     False: "t, patients (bootstrap), these models, corrected over the family",
 }
 CORRECTED = "step-down max-t over entries and numbers"
+APART = "step-down max-t over what is exploratory, which the plan does not test"
 REASON = "a group lacks a class"
 
 
@@ -31,7 +31,7 @@ def write_numbers(run: Run, result: Result) -> None:
         for name, numbers in result.values.items()
         for key, values in numbers.items()
     ]
-    write_metrics(run.root / "metrics.json", [*rows, *_differences(result)])
+    run.write_metrics([*rows, *_differences(result)])
 
 
 def _value(result: Result, name: str, key: Key, values: Floats) -> MetricRow:
@@ -46,11 +46,15 @@ def _differences(result: Result) -> Iterator[MetricRow]:
         row = _row(
             result, one.recipe, one.key, one.value, one.low, one.high, PAIRED[result.seeds > 1]
         )
-        yield replace(row, against=ERM, p=one.p, p_adjusted=one.p_adjusted, p_method=_how(one))
+        yield replace(
+            row, against=ERM, p=one.p, p_adjusted=one.p_adjusted, p_method=_how(result, one)
+        )
 
 
-def _how(one: Difference) -> str | None:
-    return None if one.p_adjusted is None else CORRECTED
+def _how(result: Result, one: Difference) -> str | None:
+    if one.p_adjusted is None:
+        return None
+    return CORRECTED if result.is_planned(one) else APART
 
 
 def _row(

@@ -1,4 +1,4 @@
-"""The trials of a fit: learning rates on a grid, or masks with learning rates, searched."""
+"""The trials of a fit: learning rates on a grid, or masks and methods with them, searched."""
 
 from __future__ import annotations
 
@@ -6,17 +6,24 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import optuna
 from optuna.trial import TrialState
 
+from evenhand.errors import EvenhandError
+from evenhand.experiments.mitigation import Mitigation, mitigation_by
+from evenhand.experiments.settings import GroupingSettings
 from evenhand.experiments.task import Task
-from evenhand.jobs.benchmark.entries import Entry
+from evenhand.jobs.benchmark.entries import BOTH, Entry
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.masks.masks import Schedule, constant
 from evenhand.masks.strategies import find_strategy
-from evenhand.networks.model import Model
+from evenhand.methods.registry import methods
+from evenhand.networks.model import Model, build_model
+from evenhand.search.methods import searched_method, with_methods
+from evenhand.search.space import Space
 from evenhand.search.spaces import Choice, Rates, flat_space, mask_family
 
 
@@ -32,11 +39,14 @@ class Trial:
         The highest learning rate.
     start
         Returns the untrained model, and what it may change.
+    mitigation
+        How it is mitigated; None where the task says so.
     """
 
     number: int
     lr: float
     start: Callable[[], tuple[Model, Schedule]]
+    mitigation: Mitigation | None = None
 
 
 def rates_of(settings: BenchmarkSettings) -> list[float]:
@@ -53,6 +63,7 @@ def run_trials(
     entry: Entry,
     seed: int,
     score: Callable[[Trial], float],
+    encoder: Path | None = None,
 ) -> list[tuple[float, float]]:
     """Score every trial of a fit, and return its learning rate and value, NaN where it diverged.
 
@@ -61,25 +72,58 @@ def run_trials(
     score
         Trains a trial, or reads what it gave before a kill, and returns its validation target. A
         search that goes on with the values of its first trials draws the same trials again.
+    encoder
+        The weights that every trial starts from; None where the task says so.
     """
     if entry.searches_masks:
-        return _searched(task, settings, seed, score)
+        return _searched(task, settings, entry, seed, score)
 
     def start() -> tuple[Model, Schedule]:
-        return find_strategy(entry.strategy)(task.model(seed), seed)
+        return find_strategy(entry.strategy)(_model(task, seed, encoder), seed)
 
     trials = [Trial(number, lr, start) for number, lr in enumerate(rates_of(settings))]
     return [(one.lr, score(one)) for one in trials]
 
 
-def _searched(
-    task: Task, settings: BenchmarkSettings, seed: int, score: Callable[[Trial], float]
-) -> list[tuple[float, float]]:
-    """Search masks and learning rates; the first trial tunes the whole family."""
+def search_space(task: Task, settings: BenchmarkSettings, entry: Entry, seed: int) -> Space[Choice]:
+    """Return what the trials of a search draw; the first tunes the whole family, without a method.
+
+    Raises
+    ------
+    EvenhandError
+        The network lacks the family.
+    """
     family = mask_family(task.model(seed).backbone, "auto")
     rates = Rates(settings.lr_min, settings.lr_max, seed)
     everything = frozenset(unit.name for unit in family.units)
-    space = flat_space(family, rates, {"full": Choice(everything, rates.middle, seed)})
+    first = {"full": Choice(everything, rates.middle, seed)}
+    space = flat_space(family, rates, first)
+    if entry.strategy != BOTH:
+        return space
+    allowed = [searched_method(name) for name in methods("training") if _allows(task, name)]
+    return with_methods(space, allowed, first.values())
+
+
+def _allows(task: Task, name: str) -> bool:
+    """Return whether the training patients of a fold allow a method."""
+    settings = task.settings
+    assert isinstance(settings, GroupingSettings)
+    try:
+        mitigation_by(name, {}, settings, task.splits.train)
+    except EvenhandError:
+        return False
+    return True
+
+
+def _searched(
+    task: Task,
+    settings: BenchmarkSettings,
+    entry: Entry,
+    seed: int,
+    score: Callable[[Trial], float],
+) -> list[tuple[float, float]]:
+    """Search masks and learning rates, and methods where the entry says so."""
+    space = search_space(task, settings, entry, seed)
     study = optuna.create_study(
         direction=task.targets[0].direction, sampler=optuna.samplers.TPESampler(seed=seed)
     )
@@ -89,7 +133,8 @@ def _searched(
     for number in range(settings.trials):
         asked = study.ask()
         choice = space.ask(asked)
-        value = score(Trial(number, choice.lr, _start(task, choice, seed)))
+        trial = Trial(number, choice.lr, _start(task, choice, seed), _mitigation(task, choice))
+        value = score(trial)
         if math.isfinite(value):
             study.tell(asked, value)
         else:
@@ -98,8 +143,22 @@ def _searched(
     return scored
 
 
+def _mitigation(task: Task, choice: Choice) -> Mitigation:
+    settings = task.settings
+    assert isinstance(settings, GroupingSettings)
+    return mitigation_by(choice.method, dict(choice.method_settings), settings, task.splits.train)
+
+
 def _start(task: Task, choice: Choice, seed: int) -> Callable[[], tuple[Model, Schedule]]:
     return lambda: (task.model(seed), constant(choice.mask))
+
+
+def _model(task: Task, seed: int, encoder: Path | None) -> Model:
+    """Return the untrained model of a fit, from other weights where there are some."""
+    if encoder is None:
+        return task.model(seed)
+    settings, classes = task.settings, task.splits.train.classes
+    return build_model(settings.backbone, str(encoder), task.inputs, classes, seed, settings.head)
 
 
 optuna.logging.set_verbosity(logging.WARNING)  # it would name every study

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from evenhand.jobs.benchmark.analysis import Result
+from evenhand.jobs.benchmark.comparing import DECISIONS, Result
 from evenhand.jobs.benchmark.entries import ERM
-from evenhand.metrics.recipes import Difference, is_auc_of_group, levelled_down
+from evenhand.metrics.recipes import RATES, Difference, is_auc_of_group, levelled_down
 from evenhand.metrics.rows import EVERYBODY, Key, full_name
 from evenhand.reporting.text.numbers import Scale, listed, p_value, plain
 from evenhand.reporting.verdicts import Verdict
@@ -16,9 +16,19 @@ CHANGE = Scale(signed=True)
 FEW_SEEDS = "With one seed this speaks of these models, not of the methods that trained them."
 
 
-class Statement(NamedTuple):
-    """A verdict, and the number that it is about; None where it says that an entry levels down."""
+ALLOWED = 0.01
+"""By how much an entry that moves decisions may lower a group's sensitivity or specificity."""
 
+EXPLORATORY = "exploratory"
+"""What everything is called that the plan does not test."""
+
+Kind = Literal["number", "exploratory", "decisions", "levelling"]
+
+
+class Statement(NamedTuple):
+    """A verdict, what kind it is of, and the number that it is about, where it is about one."""
+
+    kind: Kind
     key: Key | None
     verdict: Verdict
 
@@ -27,8 +37,9 @@ def statements_of(result: Result) -> list[Statement]:
     """Return every statement of the page: first the numbers that decide."""
     keys = dict.fromkeys([*result.primary, *(one.key for one in result.differences)])
     shown = [key for key in keys if key.attribute == EVERYBODY or key.group == EVERYBODY]
-    numbers = [Statement(key, _of_number(result, key)) for key in shown]
-    return [*numbers, *(Statement(None, verdict) for verdict in _levelling(result))]
+    numbers = [one for key in shown for one in _of_number(result, key)]
+    levelling = (Statement("levelling", None, verdict) for verdict in _levelling(result))
+    return [*numbers, *decision_statements(result), *levelling]
 
 
 def number_name(key: Key) -> str:
@@ -51,20 +62,93 @@ def change_text(one: Difference) -> str:
     return f"{CHANGE.text(one.value)} ({interval})" if interval else CHANGE.text(one.value)
 
 
-def _of_number(result: Result, key: Key) -> Verdict:
-    """Return what is said of one number: who is better, or how large a difference would show."""
+def _of_number(result: Result, key: Key) -> Iterator[Statement]:
+    """Yield what is said of one number: of the entries that the plan tests, and of the others."""
     of = [one for one in result.differences if one.key == key]
-    tested = [one for one in of if one.p_adjusted is not None]
+    compared = [one for one in of if one.recipe not in result.roles.apart]
+    planned = [one for one in compared if result.is_planned(one)]
+    others = [one for one in compared if not result.is_planned(one)]
+    if planned:
+        yield Statement("number", key, _planned(result, key, planned))
+    if others:
+        yield Statement("exploratory", key, _exploratory(key, others))
+
+
+def _planned(result: Result, key: Key, planned: Sequence[Difference]) -> Verdict:
+    """Return who is better in one number, or how large a difference would have shown."""
+    tested = [one for one in planned if one.p_adjusted is not None]
     better = [one for one in tested if one.better]
     p = min((one.p_adjusted for one in tested if one.p_adjusted is not None), default=None)
     about = f"{number_name(key)} against {ERM}"
     if better:
-        names = [f"{one.recipe} ({change_text(one)}, p {_p(one)})" for one in better]
-        text = f"Shown to be better than {ERM}: {listed(names)}. {_cost(result, better)}"
+        text = f"Shown to be better than {ERM}: {_named(better)}. {_cost(result, better)}"
         text += "" if result.seeds > 1 else f" {FEW_SEEDS}"
         return Verdict(about, key.attribute, claim=True, text=text, p_adjusted=p)
     text = f"None was shown to be better. {_detectable(tested)}"
     return Verdict(about, key.attribute, claim=False, text=text, p_adjusted=p)
+
+
+def _exploratory(key: Key, others: Sequence[Difference]) -> Verdict:
+    """Return what entries show that the plan does not test: it claims nothing."""
+    better = [one for one in others if one.better]
+    about = f"{number_name(key)} against {ERM}, {EXPLORATORY}"
+    shown = f"better than {ERM} are {_named(better)}" if better else "none is better"
+    text = (
+        f"Exploratory, as the plan does not test it: {shown}, corrected among what is exploratory "
+        "alone. Only a new benchmark, planned for it, can show it."
+    )
+    return Verdict(about, key.attribute, claim=False, text=text)
+
+
+def _named(better: Sequence[Difference]) -> str:
+    return listed([f"{one.recipe} ({change_text(one)}, p {_p(one)})" for one in better])
+
+
+def decision_statements(result: Result) -> Iterator[Statement]:
+    """Yield what is said of each entry that moves decisions alone, for each attribute.
+
+    It is good where equalised odds is shown to be better, and where no group's sensitivity or
+    specificity fell by more than `ALLOWED`.
+    """
+    for name in result.values:
+        for one in result.of_recipe(name) if name in result.roles.apart else ():
+            if one.key.base == DECISIONS:
+                yield Statement("decisions", one.key, _of_decisions(result, one))
+
+
+def _of_decisions(result: Result, one: Difference) -> Verdict:
+    attribute = one.key.attribute
+    rates = [
+        rate
+        for rate in result.of_recipe(one.recipe)
+        if rate.key.base in RATES and rate.key.attribute == attribute and rate.value is not None
+    ]
+    lowest = min(rates, key=lambda rate: rate.value or 0.0, default=None)
+    about = f"{one.recipe}: decisions"
+    change = f"equalised odds ({number_name(one.key)}) changes by {change_text(one)}, p {_p(one)}"
+    lost = lowest is not None and (lowest.value or 0.0) < -ALLOWED
+    price = _price(lowest)
+    if not result.is_planned(one):
+        text = f"Exploratory, as the plan does not test it: {change}. {price}"
+        return Verdict(f"{about}, {EXPLORATORY}", attribute, claim=False, text=text)
+    if not one.better:
+        text = f"Not shown to be better: {change}. {_detectable([one])} {price}"
+        return Verdict(about, attribute, claim=False, text=text, p_adjusted=one.p_adjusted)
+    head = "Better, at a price" if lost else "Shown to be better"
+    text = f"{head}: {change}. {price}"
+    return Verdict(about, attribute, claim=not lost, text=text, p_adjusted=one.p_adjusted)
+
+
+def _price(lowest: Difference | None) -> str:
+    """Say how far the rate of a group falls that falls most."""
+    if lowest is None:
+        return "No rate of a group is defined."
+    what = f"the {lowest.key.base} of {lowest.key.group} changes by {change_text(lowest)}"
+    if (lowest.value or 0.0) < -ALLOWED:
+        return f"It costs too much: {what}, where {plain(ALLOWED)} may be lost."
+    sure = lowest.low is not None and lowest.low >= -ALLOWED
+    rest = "" if sure else f", so that a loss above {plain(ALLOWED)} is not excluded"
+    return f"No rate of a group falls by more than {plain(ALLOWED)}: {what}{rest}."
 
 
 def _cost(result: Result, better: Sequence[Difference]) -> str:
@@ -91,7 +175,8 @@ def _levelling(result: Result) -> Iterator[Verdict]:
     for name in result.values:
         for attribute in dict.fromkeys(key.attribute for key in result.values[ERM]):
             worst = result.worst.get(attribute)
-            lost = levelled_down(result.of_recipe(name), attribute, worst)
+            groups = [one for one in result.of_recipe(name) if one.key.attribute == attribute]
+            lost = levelled_down(groups, attribute, worst)
             if lost:
                 served = (
                     f"{worst}, the group that {ERM} serves worst on validation" if worst else ""
@@ -100,7 +185,13 @@ def _levelling(result: Result) -> Iterator[Verdict]:
                     f"{name} levels down: {served or 'no group'} is not shown to be served better, "
                     f"and AUC is lost in {listed(list(lost))}."
                 )
-                yield Verdict(f"{name}: levelling down", attribute, claim=True, text=text)
+                planned = all(map(result.is_planned, filter(_is_shown, groups)))
+                about = f"{name}: levelling down" + ("" if planned else f", {EXPLORATORY}")
+                yield Verdict(about, attribute, claim=planned, text=text)
+
+
+def _is_shown(one: Difference) -> bool:
+    return one.better is not None
 
 
 def _p(one: Difference) -> str:

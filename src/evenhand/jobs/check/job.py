@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evenhand.cohort.cohort import known_levels
+from evenhand.cohort.cohort import Cohort, known_levels
 from evenhand.cohort.prepare import prepare_splits
 from evenhand.cohort.readers import open_cohort, reader_of
 from evenhand.cohort.splits import Splits
+from evenhand.errors import EvenhandError
 from evenhand.experiments.runs import begin_run
 from evenhand.files import write_json
 from evenhand.jobs.assess.pages import write_page
@@ -29,9 +30,10 @@ from evenhand.jobs.check.material import (
     provenance_findings,
     unreadable_finding,
 )
-from evenhand.jobs.check.outcomes import base_rate_findings, power_findings
+from evenhand.jobs.check.outcomes import base_rate_findings, power_findings, request_findings
 from evenhand.jobs.check.settings import CheckSettings
 from evenhand.jobs.keywords import with_keywords
+from evenhand.networks.inputs import RGB, ImageForm, Images
 from evenhand.runs import run_scope
 
 IMAGE_SIZE = 64
@@ -93,8 +95,8 @@ def check(
     if not settings.attribute:
         usable = (name for name in cohort.attributes if len(known_levels(cohort.table, name)) > 1)
         settings = settings.model_copy(update={"attribute": tuple(usable)})
-    size = None if cohort.channels else IMAGE_SIZE
-    splits = prepare_splits(settings, size, np.random.default_rng(settings.seed))
+    images = _looked_through_as(cohort, settings.channels)
+    splits = prepare_splits(settings, images, np.random.default_rng(settings.seed))
     if out is None:
         return measure_requirements(splits, settings)
     source = splits.train.source
@@ -112,6 +114,18 @@ def check(
     write_page(run)
     run.finish()  # last: a finished run lacks nothing
     return requirements
+
+
+def _looked_through_as(cohort: Cohort, channels: int | None) -> Images | None:
+    """Return what images are read as; None for series, which have channels of their own."""
+    if not cohort.channels:
+        return ImageForm(IMAGE_SIZE, IMAGE_SIZE, channels or RGB).plain
+    if channels is not None:
+        raise EvenhandError(
+            f"--channels {channels}: the samples are series, which have channels of their own. "
+            "Leave it out."
+        )
+    return None
 
 
 def measure_requirements(splits: Splits, settings: CheckSettings) -> Requirements:
@@ -147,6 +161,7 @@ def _findings(
     yield from size_findings(counts, settings)
     yield from base_rate_findings(splits, attributes, settings)
     yield from power_findings(splits, attributes, settings)
+    yield from request_findings(splits, attributes, settings)
     yield modality_finding(splits.train, about.about, settings)
     yield unreadable_finding(splits, settings)
     yield leakage_finding(splits)

@@ -30,7 +30,7 @@ def modality_finding(cohort: Cohort, about: DataSet, settings: CheckSettings) ->
     return Finding(
         "modalities",
         "*",
-        f"{about.modality}: {channels}",
+        f"{about.modality}: {channels}; read as {cohort.source.stored}",
         count,
         f"at least {settings.modalities}",
         "pass" if count >= settings.modalities else "warn",

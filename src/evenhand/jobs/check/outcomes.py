@@ -25,6 +25,7 @@ from evenhand.metrics import (
     scored,
 )
 from evenhand.metrics.claims import CLAIM
+from evenhand.metrics.power import factor_for
 from evenhand.metrics.rates import equal_rates_p
 from evenhand.reporting.text.numbers import p_value
 from evenhand.tables.attributes import UNKNOWN, group_of
@@ -171,10 +172,120 @@ def _with_ends(row: pd.Series, form: str) -> str:
     return f"{row['value']:{form}} ({row['low']:{form}} to {row['high']:{form}})"
 
 
+def request_findings(
+    splits: Splits, attributes: Sequence[str], settings: CheckSettings
+) -> Iterator[Finding]:
+    """Say how many more test patients of which group, with which outcome, would let a gap be told.
+
+    The gap is that from which the detectable gap warns. Each group is held against the largest one,
+    and grows with the outcomes that it has; where that alone will not do, both grow.
+    """
+    wanted = settings.detectable[0]
+    for attribute in attributes:
+        requests = list(_requests(splits.test, attribute, wanted, settings))
+        needed = [request for request in requests if request.counts]
+        lacking = [request for request in requests if request.counts is None]
+        texts = [request.text(wanted) for request in (*needed, *lacking)]
+        total = sum(more for request in needed for _, more, _ in request.counts or ())
+        yield Finding(
+            "request",
+            attribute,
+            "; ".join(texts) or f"none for a gap of {wanted:g} in AUC",
+            None if lacking or not requests else total,
+            "none",
+            "warn" if texts or not requests else "pass",
+        )
+
+
+@dataclass(frozen=True)
+class _Request:
+    """How many patients let a gap between two groups be told.
+
+    ``counts`` holds each group that has to grow, with how many patients are to be added, and how
+    many of them of its rarest class; None where a group lacks a class.
+    """
+
+    group: str
+    reference: str
+    counts: tuple[tuple[str, int, str], ...] | None
+
+    def text(self, wanted: float) -> str:
+        if self.counts is None:
+            return f"{self.group} or {self.reference} lacks a class in the test split"
+        parts = [f"{more:,} of {group}, {rare}" for group, more, rare in self.counts]
+        return (
+            f"more patients in the test split, {' and '.join(parts)}, for a gap of {wanted:g} "
+            f"between {self.group} and {self.reference}"
+        )
+
+
+def _requests(
+    test: Cohort, attribute: str, wanted: float, settings: CheckSettings
+) -> Iterator[_Request]:
+    parts = _parts(test, attribute)
+    if len(parts) < 2:
+        return
+    reference, *others = parts
+    for group in others:
+        counts = _counts_needed(test, (parts[group], parts[reference]), wanted, settings)
+        grown = (
+            None
+            if counts is None
+            else tuple(
+                (name, *count)
+                for name, count in zip((group, reference), counts, strict=True)
+                if count
+            )
+        )
+        yield _Request(group, reference, grown)
+
+
+def _counts_needed(
+    test: Cohort,
+    pair: tuple[pd.DataFrame, pd.DataFrame],
+    wanted: float,
+    settings: CheckSettings,
+) -> list[tuple[int, str] | None] | None:
+    """Return how many patients each of two groups has to get: the first alone where that will do.
+
+    None where no number would do, as a group lacks a class.
+    """
+    classes = _classes(test)
+
+    def errors(rows: pd.DataFrame, factor: float) -> NDArray[np.float64]:
+        return np.array([_error(rows, which, settings, factor) for which, _ in classes])
+
+    first, second = pair
+    fixed = errors(second, 1.0)
+    alone = factor_for(lambda factor: _gap(errors(first, factor), fixed), wanted)
+    if alone is not None:
+        return [_added(test, first, alone), None]
+    both = factor_for(lambda factor: _gap(errors(first, factor), errors(second, factor)), wanted)
+    return None if both is None else [_added(test, rows, both) for rows in pair]
+
+
+def _added(test: Cohort, rows: pd.DataFrame, factor: float) -> tuple[int, str] | None:
+    """Return how many patients make a group so many times as large; None where none are needed."""
+    patients = rows["patient_id"].nunique()
+    rarest = int(np.bincount(rows["label"], minlength=len(test.classes)).argmin())
+    more = math.ceil((factor - 1) * patients)
+    share = rows.loc[rows["label"] == rarest, "patient_id"].nunique() / patients
+    rare = f"{math.ceil(more * share):,} of them {test.classes[rarest]}"
+    return (more, rare) if more else None
+
+
 def _errors(
     cohort: Cohort, attribute: str, settings: CheckSettings
 ) -> dict[str, NDArray[np.float64]]:
     """Return the error of each class's AUC by group, the largest first; NaN where one is absent."""
+    return {
+        group: np.array([_error(rows, which, settings) for which, _ in _classes(cohort)])
+        for group, rows in _parts(cohort, attribute).items()
+    }
+
+
+def _parts(cohort: Cohort, attribute: str) -> dict[str, pd.DataFrame]:
+    """Return the rows of each known group, the largest first."""
     groups = group_of(cohort.table, attribute, cohort.levels)
     parts = [
         (str(group), cohort.table[(groups == group).to_numpy()])
@@ -182,10 +293,7 @@ def _errors(
         if group != UNKNOWN
     ]
     parts.sort(key=lambda part: -len(part[1]))
-    return {
-        group: np.array([_error(rows, which, settings) for which, _ in _classes(cohort)])
-        for group, rows in parts
-    }
+    return dict(parts)
 
 
 def _gap(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
@@ -193,8 +301,10 @@ def _gap(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     return float(np.mean([detectable_gap(error) for error in np.hypot(one, other)]))
 
 
-def _error(rows: pd.DataFrame, which: int, settings: CheckSettings) -> float:
+def _error(rows: pd.DataFrame, which: int, settings: CheckSettings, factor: float = 1.0) -> float:
+    """Return the error of the AUC of a class, in a group that is so many times as large."""
     positives = int((rows["label"] == which).sum())
     each = len(rows) / max(rows["patient_id"].nunique(), 1)
     effect = design_effect(each, settings.correlation)
-    return auc_error(settings.auc, positives, len(rows) - positives, effect)
+    negatives = len(rows) - positives
+    return auc_error(settings.auc, factor * positives, factor * negatives, effect)

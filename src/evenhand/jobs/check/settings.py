@@ -5,12 +5,13 @@ from __future__ import annotations
 from pydantic import Field
 
 from evenhand.cohort.settings import SplitSettings
+from evenhand.networks.settings import ChannelSettings
 
 Limits = tuple[float, float]
 """Beyond the first a requirement warns, beyond the second it fails."""
 
 
-class CheckSettings(SplitSettings, title="Requirements"):
+class CheckSettings(SplitSettings, ChannelSettings, title="Requirements"):
     """Which data are checked, and with which thresholds; two numbers are for warn and fail."""
 
     unknown: Limits = Field(

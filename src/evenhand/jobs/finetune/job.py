@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +16,8 @@ from evenhand.experiments.settings import FinetuneSettings, TrainingSettings
 from evenhand.experiments.task import Task, keep, make_task, train
 from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.keywords import with_keywords
-from evenhand.jobs.probing import PATIENTS, probe_record, read_layers, write_probe
+from evenhand.jobs.probe_file import write_probe
+from evenhand.jobs.probing import PATIENTS, probe_record, read_layers
 from evenhand.jobs.rereading import one_each
 from evenhand.launcher import is_main
 from evenhand.masks.masks import listed_units
@@ -24,7 +26,7 @@ from evenhand.networks.checkpoints import load_model
 from evenhand.runs import run_scope
 from evenhand.tables.predictions import read_predictions
 from evenhand.training.device import make_accelerator
-from evenhand.training.inputs import silent_channels
+from evenhand.training.inputs import input_notes
 from evenhand.training.tracking import tracked
 
 START = "before training"
@@ -127,24 +129,37 @@ def _strategy_name(strategy: str) -> str:
     return f"units-{units[0]}+{len(units) - 1}-more-{digest}"
 
 
-def begin(job: str, task: Task, out: Path, models: list[str], *, overwrite: bool) -> Run:
-    """Open the run directory of a job that trains, and write down its data and splits."""
+def begin(
+    job: str,
+    task: Task,
+    out: Path,
+    models: list[str],
+    *,
+    overwrite: bool,
+    encoders: Sequence[str] = (),
+) -> Run:
+    """Open the run directory of a job that trains, and write down its data and splits.
+
+    ``encoders`` are weights that it starts from besides those of the settings.
+    """
     settings: TrainingSettings = task.settings
     refuse_leak(task.splits, settings.weights)
+    for encoder in encoders:
+        refuse_leak(task.splits, encoder, "--encoder")
     source = task.splits.train.source
     run = begin_run(
         out,
         job,
         settings,
         fingerprint=task.fingerprint,
-        reads=read_by(task.splits, settings.weights, settings.exclude_patients),
+        reads=read_by(task.splits, settings.weights, settings.exclude_patients, *encoders),
         overwrite=overwrite,
     )
     run.note(
         models=models,
         source=SourceRecord.of(source, levels=task.splits.train.levels),
-        notes=[*source.notes, *silent_channels(task.inputs)],
+        notes=[*source.notes, *input_notes(task.inputs, settings.weights)],
     )
     write_splits(run.root / "splits.csv", task.splits)
-    write_seen(run, settings.weights)
+    write_seen(run, settings.weights, *encoders)
     return run

@@ -29,6 +29,7 @@ from evenhand.networks.checkpoints import load_model
 from evenhand.networks.model import Model
 from evenhand.runs import run_scope
 from evenhand.tables.attributes import parts_of
+from evenhand.tables.columns import PAIR
 from evenhand.tables.predictions import Predictions, read_predictions
 from evenhand.tables.settings import ValueSettings
 from evenhand.training.device import make_accelerator
@@ -37,7 +38,7 @@ from evenhand.training.predict import predict as predict_cohorts
 from evenhand.training.settings import LoopSettings
 
 INHERITED = (
-    *("attribute", "label", "patient", "image_column", *SERIES, "bins"),
+    *("attribute", "label", "patient", "image_column", *SERIES, "bins", "window", "value_range"),
     *ValueSettings.model_fields,
 )
 """Settings that are as in the model's run unless they are given; the model knows its classes."""
@@ -79,7 +80,7 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
     data = open_new_data(settings, model.spec.classes, label_named=named)
     _check_attributes(data.cohort, settings.attribute)
     rng = np.random.default_rng(settings.seed)
-    cohort = stored_cohort(data.cohort, settings, model.spec.image_size, rng)
+    cohort = stored_cohort(data.cohort, settings, model.spec.images, rng)
     check_fits(cohort, model)
     adjustment = read_adjustment(trained.folder(name))
     cut = cut_of(read_predictions(trained.predictions_file(name)))
@@ -106,6 +107,9 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
     )
     loop = LoopSettings(device=settings.device, precision=settings.precision)
     predictions = _scores(model, cohort, adjustment, make_accelerator(loop))
+    if data.pairs is not None:
+        shared = predictions.table["sample_id"].map(data.pairs).fillna("")
+        predictions = replace(predictions, table=predictions.table.assign(**{PAIR: shared}))
     if data.unlabelled:
         return write_scores(run, name, predictions, cut)
     return write_audit(run, {name: predictions}, chosen=name)

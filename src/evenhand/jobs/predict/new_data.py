@@ -14,7 +14,7 @@ from evenhand.cohort.readers import decoded_as_set, reader_of
 from evenhand.cohort.readers.table import ABOUT, edited_cohort
 from evenhand.errors import EvenhandError, pick, some
 from evenhand.evaluation.settings import PredictSettings
-from evenhand.tables.columns import parse_map, rename_columns
+from evenhand.tables.columns import parse_map, refuse_no_twins, rename_columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,10 +28,13 @@ class NewData:
     unlabelled
         Why the data have no labels, in words; None where they have. Without labels, those in
         ``cohort`` are placeholders.
+    pairs
+        What twins share, by sample id, "" for a sample without a twin; None where nothing says it.
     """
 
     cohort: Cohort
     unlabelled: str | None
+    pairs: Mapping[str, str] | None = None
 
 
 def open_new_data(
@@ -61,11 +64,12 @@ def open_new_data(
                 "columns. Leave --map out."
             )
         cohort = decoded_as_set(reader.open(path, settings), settings)
-        return NewData(_with_classes(cohort, settings.data, classes), None)
+        pairs = _pairs(cohort.table, "sample_id", settings)
+        return NewData(_with_classes(cohort, settings.data, classes), None, pairs)
     table = _Table(_renamed(settings), settings, classes, label_named)
     cohort = edited_cohort(path, settings, table.edit, table.renamed)
     cohort = decoded_as_set(cohort, settings)
-    return NewData(_with_classes(cohort, settings.data, classes), table.unlabelled)
+    return NewData(_with_classes(cohort, settings.data, classes), table.unlabelled, table.pairs)
 
 
 @dataclass
@@ -77,12 +81,15 @@ class _Table:
     classes: tuple[str, ...]
     label_named: bool
     unlabelled: str | None = None
+    pairs: Mapping[str, str] | None = None
 
     def edit(self, table: pd.DataFrame) -> pd.DataFrame:
         """Return a table with the run's column names, and placeholder labels where it has none."""
         path, label = Path(reader_of(self.settings.data)[1]), self.settings.label
         table = rename_columns(table, self.renamed, path)
         self._require_columns(table, path)
+        sample = self.settings.image_column or self.settings.series_column or ""
+        self.pairs = _pairs(table, sample, self.settings)
         if label is None or self.label_named or (label in table and table[label].notna().any()):
             return table
         lacks = f"is blank in all rows of {path}" if label in table else f"is not in {path}"
@@ -101,6 +108,21 @@ class _Table:
                 f"{', '.join(map(str, table))}. Name the column that is meant, as in --map "
                 f"{absent[0]}=COLUMN, or name other attributes with --attribute."
             )
+
+
+def _pairs(table: pd.DataFrame, sample: str, settings: PredictSettings) -> dict[str, str] | None:
+    """Return what twins share, by sample id; None where no column says it."""
+    name = settings.pair_column
+    if name is None:
+        return None
+    if name not in table:
+        raise EvenhandError(
+            f"{settings.data} has no column {name!r}, which --pair-column names; it has: "
+            f"{', '.join(map(str, table))}."
+        )
+    shared = table[name].astype("str").where(table[name].notna(), "")
+    refuse_no_twins(shared, name, settings.data)
+    return dict(zip(table[sample].astype("str"), shared, strict=True))
 
 
 def _needed(settings: PredictSettings) -> list[str]:

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from evenhand.cohort.settings import SplitSettings
-from evenhand.networks.settings import MAX_SIDE
+from evenhand.earlier_names import current_settings
+from evenhand.networks.registry import SERIES_NAMES
+from evenhand.networks.settings import ImageSettings
 from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.settings import SEEDS
 from evenhand.training.settings import TrackSettings
 
-SSL_NAMES = " or ".join(SSL_OBJECTIVES.titles())
+SSL_NAMES = ", ".join(SSL_OBJECTIVES.titles())
 
 
 class ContrastSettings(TrackSettings, title="Training"):
     """How an encoder is trained on views."""
 
-    method: str = Field("simclr", description=f"how views teach the encoder: {SSL_NAMES}")
+    ssl: str = Field("simclr", description=f"objective without labels: {SSL_NAMES}")
+    teacher_momentum: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="share of itself that a teacher (byol, moco) keeps in the first step; the "
+        "share rises to 1 by half a cosine [default: the objective's, .99]",
+    )
     epochs: int = Field(60, gt=0, description="most passes over the training patients")
     patience: int = Field(
         10,
         ge=0,
         description="stop after so many epochs without a lower loss on a tenth of the training "
-        "patients, held out for that; 0: never, and none is held out",
+        "patients, held out for that; 0: never, and none is held out, as with byol, moco and "
+        "simsiam, whose loss does not tell when",
     )
     batch_size: int = Field(256, gt=1, description="samples a step, of two views each")
     lr: float = Field(1e-3, gt=0, description="highest learning rate, after warm-up")
@@ -35,16 +45,19 @@ class ContrastSettings(TrackSettings, title="Training"):
     )
     seed: int = Field(0, ge=0, lt=SEEDS, description="seed of everything that is drawn")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _take_earlier_names(cls, given: Any) -> Any:
+        return current_settings(given, cls.model_fields) if isinstance(given, dict) else given
 
-class PretrainSettings(SplitSettings, ContrastSettings, title="Model"):
+
+class PretrainSettings(SplitSettings, ContrastSettings, ImageSettings, title="Model"):
     """Which data, which network, which method."""
 
     backbone: str = Field(
-        "conv1d", description="conv1d for series; timm's name of a network for images"
+        "conv1d",
+        description=f"for series {SERIES_NAMES}; timm's name of a network for images",
     )
     weights: str = Field(
         "none", description="none (random), pretrained (timm's), a file of weights, or a run"
-    )
-    image_size: int | None = Field(
-        None, gt=0, le=MAX_SIDE, description="side of the square images, in pixels [default: 224]"
     )

@@ -201,7 +201,7 @@ def _splits(settings: PruneSettings, trained: Run, model: Model) -> Splits:
         settings,
     )
     read_as = data_settings(trained.record)
-    splits = reopen(trained.root, read_as, model.spec.image_size, overrides)
+    splits = reopen(trained.root, read_as, model.spec.images, overrides)
     if splits.train.classes != model.spec.classes:
         raise EvenhandError(
             f"the data have the classes {', '.join(splits.train.classes)}; the model has "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +13,12 @@ from sklearn.model_selection import RepeatedKFold
 
 from evenhand.methods.ranges import Setting
 from evenhand.metrics import Target
+from evenhand.reporting.search_record import (
+    FactorRecord,
+    ImportanceRecord,
+    MethodImportance,
+    UnitImportance,
+)
 from evenhand.search.spaces import Choice
 
 LEAST = 2  # trials with and without a unit, for a spread to be known
@@ -22,7 +27,7 @@ ENOUGH = 20  # trials, for a forest to learn from
 SHUFFLES = 5
 
 
-def unit_importance(trials: pd.DataFrame, targets: Sequence[Target]) -> list[dict[str, Any]]:
+def unit_importance(trials: pd.DataFrame, targets: Sequence[Target]) -> list[UnitImportance]:
     """Return the mean difference of each target between trials with and without each unit.
 
     Trials that were trained to their end count. The interval is Welch's (Biometrika 1947), which
@@ -39,24 +44,24 @@ def unit_importance(trials: pd.DataFrame, targets: Sequence[Target]) -> list[dic
     Returns
     -------
     list
-        One row per unit and target: ``unit``, ``objective`` (its name), ``difference``, ``low``,
-        ``high``, ``with`` and ``without`` (numbers of trials). A unit that fewer than two trials
-        tune, or leave out, has none.
+        One record per unit and target. A unit that fewer than two trials tune, or leave out, has
+        none.
     """
     done = trials[trials["state"] == "complete"]
     masks = [set(mask.split()) for mask in done["mask"]]
-    rows = []
+    rows: list[UnitImportance] = []
     for unit in sorted(set().union(*masks)):
         tuned = np.array([unit in mask for mask in masks])
         if min(tuned.sum(), (~tuned).sum()) < LEAST:
             continue
         for target in targets:
             values = done[target.name].to_numpy(np.float64)
-            rows.append({"unit": unit, "objective": target.name} | _compared(values, tuned))
+            difference = _compared(values, tuned, target)
+            rows.append(UnitImportance(unit=unit, **difference.model_dump()))
     return rows
 
 
-def method_importance(trials: pd.DataFrame, targets: Sequence[Target]) -> list[dict[str, Any]]:
+def method_importance(trials: pd.DataFrame, targets: Sequence[Target]) -> list[MethodImportance]:
     """Return the mean difference of each target between trials with each method and the others.
 
     Parameters
@@ -69,23 +74,24 @@ def method_importance(trials: pd.DataFrame, targets: Sequence[Target]) -> list[d
     Returns
     -------
     list
-        As from `unit_importance`, with ``method`` in place of ``unit``.
+        One record per method and target, as from `unit_importance`.
     """
     done = trials[trials["state"] == "complete"]
-    rows = []
+    rows: list[MethodImportance] = []
     for method in sorted({*done["method"]}):
         by_it = (done["method"] == method).to_numpy()
         if min(by_it.sum(), (~by_it).sum()) < LEAST:
             continue
         for target in targets:
             values = done[target.name].to_numpy(np.float64)
-            rows.append({"method": method, "objective": target.name} | _compared(values, by_it))
+            difference = _compared(values, by_it, target)
+            rows.append(MethodImportance(method=method, **difference.model_dump()))
     return rows
 
 
 def factor_importance(
     choices: Sequence[Choice], values: NDArray[np.float64], targets: Sequence[Target]
-) -> list[dict[str, Any]]:
+) -> list[FactorRecord]:
     """Return how much of the trials' variance depends on the mask, the method and the rate.
 
     A random forest learns each target from what trials chose, and predicts trials that it has not
@@ -104,20 +110,26 @@ def factor_importance(
     Returns
     -------
     list
-        One row per target and factor that differs between trials: ``factor`` (``mask``,
-        ``method``, ``rate``), ``objective``, ``explained`` (what the forest explains, as a share
-        of the variance; 0 or less where it explains nothing), ``lost`` (how much less without the
-        factor) and ``trials`` (their number). Nothing for fewer than 20 trials, or for less than
-        two factors.
+        One record per target and factor that differs between trials; the forest explains nothing
+        where its share is 0 or less. Nothing for fewer than 20 trials, or for less than two
+        factors.
     """
     factors = _factors(choices) if len(choices) >= ENOUGH else {}
-    rows = []
+    rows: list[FactorRecord] = []
     for target, column in zip(targets, values.T, strict=True):
         if len(factors) < 2 or column.std() == 0:
             continue
         explained, lost = _explained(factors, column)
-        about = {"objective": target.name, "explained": explained, "trials": len(choices)}
-        rows += [{"factor": name, **about, "lost": loss} for name, loss in lost.items()]
+        rows += [
+            FactorRecord(
+                factor=name,
+                objective=target.name,
+                explained=explained,
+                trials=len(choices),
+                lost=loss,
+            )
+            for name, loss in lost.items()
+        ]
     return rows
 
 
@@ -166,7 +178,9 @@ def _squares(values: NDArray[np.float64], others: NDArray[np.float64] | float) -
     return float(np.square(values - others).sum())
 
 
-def _compared(values: NDArray[np.float64], tuned: NDArray[np.bool_]) -> dict[str, Any]:
+def _compared(
+    values: NDArray[np.float64], tuned: NDArray[np.bool_], target: Target
+) -> ImportanceRecord:
     sides = values[tuned], values[~tuned]
     difference = float(sides[0].mean() - sides[1].mean())
     squares = np.array([side.var(ddof=1) / len(side) for side in sides])  # of the means' errors
@@ -176,5 +190,11 @@ def _compared(values: NDArray[np.float64], tuned: NDArray[np.bool_]) -> dict[str
             square**2 / (len(side) - 1) for square, side in zip(squares, sides, strict=True)
         )
         half = float(student.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(squares.sum()))
-    ends = {"difference": difference, "low": difference - half, "high": difference + half}
-    return ends | {"with": len(sides[0]), "without": len(sides[1])}
+    return ImportanceRecord(
+        objective=target.name,
+        difference=difference,
+        low=difference - half,
+        high=difference + half,
+        trials_with=len(sides[0]),
+        trials_without=len(sides[1]),
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +20,15 @@ from evenhand.jobs.tune.importance import (
 )
 from evenhand.jobs.tune.searching import Job, Searched
 from evenhand.metrics import Plan, Target, excluded_groups
+from evenhand.reporting.search_record import (
+    CandidateRecord,
+    ChosenRecord,
+    FitRecord,
+    GroupValue,
+    SearchRecord,
+    StudyRecord,
+    TargetRecord,
+)
 from evenhand.reporting.text.numbers import listed
 from evenhand.search.confirmation import Candidate, null_if_nan
 from evenhand.search.study import ADOPTED, originals
@@ -132,65 +140,63 @@ def write_search(job: Job, results: Sequence[Searched]) -> None:
     root = job.fits.run.root
     trials = pd.concat([table for result in results for table in result.tables])
     write_csv(root / "trials.csv", trials)
-    targets = [
-        {
-            "name": entry.name,
-            "direction": entry.direction,
-            "bound": entry.pessimistic,
-        }
-        for entry in job.task.targets
-    ]
-    facts = {
-        "schema": 1,
-        "objectives": targets,
-        "pick": job.fits.settings.pick or "ideal",
-        "studies": [_facts(result, job) for result in results],
-    }
-    write_json(root / "search.json", facts)
+    targets = tuple(
+        TargetRecord(name=target.name, direction=target.direction, bound=target.pessimistic)
+        for target in job.task.targets
+    )
+    record = SearchRecord(
+        schema_version=1,
+        objectives=targets,
+        pick=job.fits.settings.pick or "ideal",
+        studies=tuple(_study(result, job) for result in results),
+    )
+    write_json(
+        root / "search.json", record.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    )
 
 
-def _facts(result: Searched, job: Job) -> dict[str, Any]:
+def _study(result: Searched, job: Job) -> StudyRecord:
     table, chosen, targets = result.tables[0], result.chosen, job.task.targets
     own = chosen.study == result.contender.name
     confirmed = result.candidates if job.fits.settings.confirm else ()
     adopted = table[ADOPTED].notna()
-    return {
-        "name": result.contender.name,
-        "trial": chosen.trial if own else None,
-        "chosen": {
-            "study": chosen.study,
-            "trial": chosen.trial,
-            "seed": chosen.median(targets, job.rule),
-            "lr": chosen.choice.lr,
-            "method": chosen.choice.method,
-            "method_settings": dict(chosen.choice.method_settings),
-        },
-        "trained": int((table["state"].isin(TRAINED) & ~adopted).sum()),
-        "adopted": int(adopted.sum()),
-        "front": table.loc[table["pareto"], "number"].tolist(),
-        "confirmed": [candidate.facts(targets) for candidate in confirmed],
-        "fits": [_fit(job, result, seed) for seed in chosen.seeds] if confirmed else [],
-        "units": unit_importance(table, targets),
-        **_of_methods(result, table, targets),
-    }
+    study = StudyRecord(
+        name=result.contender.name,
+        trial=chosen.trial if own else None,
+        chosen=ChosenRecord(
+            study=chosen.study,
+            trial=chosen.trial,
+            seed=chosen.median(targets, job.rule),
+            lr=chosen.choice.lr,
+            method=chosen.choice.method,
+            method_settings=dict(chosen.choice.method_settings),
+        ),
+        trained=int((table["state"].isin(TRAINED) & ~adopted).sum()),
+        adopted=int(adopted.sum()),
+        front=tuple(table.loc[table["pareto"], "number"].tolist()),
+        confirmed=tuple(
+            CandidateRecord.model_validate(candidate.facts(targets)) for candidate in confirmed
+        ),
+        fits=tuple(_fit(job, result, seed) for seed in chosen.seeds) if confirmed else (),
+        units=tuple(unit_importance(table, targets)),
+    )
+    return study if table["method"].nunique() < 2 else _with_methods(study, result, targets)
 
 
-def _of_methods(
-    result: Searched, table: pd.DataFrame, targets: Sequence[Target]
-) -> dict[str, list[dict[str, Any]]]:
-    """Return what the method mattered; nothing where a search has one method only."""
-    if table["method"].nunique() < 2:
-        return {}
+def _with_methods(study: StudyRecord, result: Searched, targets: Sequence[Target]) -> StudyRecord:
+    """Return the record with how much the method mattered."""
     done = [one for one in originals(result.study) if one.state is TrialState.COMPLETE]
     choices = [result.contender.space.ask(trial) for trial in done]
     values = np.array([trial.values for trial in done])
-    return {
-        "methods": method_importance(table, targets),
-        "factors": factor_importance(choices, values, targets),
-    }
+    return study.model_copy(
+        update={
+            "methods": tuple(method_importance(result.tables[0], targets)),
+            "factors": tuple(factor_importance(choices, values, targets)),
+        }
+    )
 
 
-def _fit(job: Job, result: Searched, seed: int) -> dict[str, Any]:
+def _fit(job: Job, result: Searched, seed: int) -> FitRecord:
     """Return the values of one fit of a choice on validation and test patients."""
     chosen: Candidate = result.chosen
     val = chosen.again[chosen.seeds.index(seed)]
@@ -209,16 +215,15 @@ def _fit(job: Job, result: Searched, seed: int) -> dict[str, Any]:
     table = metric_rows(
         predictions, settings.attribute, model=name, seed=settings.seed, plan=AUC_ALONE
     )
-    return {
-        "seed": seed,
-        "val": {each.name: null_if_nan(value) for each, value in zip(targets, val, strict=True)},
-        "test": {each.name: null_if_nan(value) for each, value in zip(targets, test, strict=True)},
-        "auc": [
-            {
-                "attribute": row["attribute"],
-                "group": row["group"],
-                "value": null_if_nan(row["value"]),
-            }
+    names = [target.name for target in targets]
+    return FitRecord(
+        seed=seed,
+        val=dict(zip(names, map(null_if_nan, val), strict=True)),
+        test=dict(zip(names, map(null_if_nan, test), strict=True)),
+        auc=tuple(
+            GroupValue(
+                attribute=row["attribute"], group=row["group"], value=null_if_nan(row["value"])
+            )
             for row in table.to_dict("records")
-        ],
-    }
+        ),
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -75,6 +75,16 @@ class LastLayer:
         return probabilities
 
 
+class LayerSettings(TypedDict, total=False):
+    """The settings of `refit_last_layer`, which has their defaults."""
+
+    strengths: Strengths
+    subsets: Count
+    most: Count
+    prior: Prior
+    seed: int
+
+
 def refit_last_layer(
     features: ArrayLike,
     labels: ArrayLike,
@@ -143,17 +153,13 @@ def cross_fitted(
     groups: ArrayLike,
     *,
     patients: ArrayLike | None = None,
-    strengths: Strengths = STRENGTHS,
-    subsets: Count = SUBSETS,
-    most: Count = MOST,
-    prior: Prior = "data",
-    seed: int = 0,
+    **settings: Unpack[LayerSettings],
 ) -> tuple[LastLayer, Floats]:
     """Fit a last layer, and score each of its rows by a layer that other patients have fitted.
 
     Parameters
     ----------
-    features, labels, groups, patients, strengths, subsets, most, prior, seed
+    features, labels, groups, patients, **settings
         As for `refit_last_layer`.
 
     Returns
@@ -171,12 +177,11 @@ def cross_fitted(
         As for `refit_last_layer`; or the patients of some fold are all that have a class in a
         group.
     """
-    layer = refit_last_layer(
-        features, labels, groups,
-        patients=patients, strengths=strengths, subsets=subsets, most=most, prior=prior, seed=seed,
-    )  # fmt: skip
+    layer = refit_last_layer(features, labels, groups, patients=patients, **settings)
     rows, table = _checked(features, labels, groups, patients)
-    rng = np.random.default_rng((seed, FOLDS))
+    most = settings.get("most", MOST)
+    count = max(1, settings.get("subsets", SUBSETS) // FOLDS)
+    rng = np.random.default_rng((settings.get("seed", 0), FOLDS))
     fold = (rng.permutation(rows.patients.max() + 1) % FOLDS)[rows.patients]
     scores = np.empty((len(rows), len(layer.bias)))
     for number in range(FOLDS):
@@ -188,9 +193,8 @@ def cross_fitted(
                 f"fold {number + 1} some group has fewer than two rows of a class. Give more "
                 "validation patients, or merge small groups."
             )
-        count = max(1, subsets // FOLDS)
         part = _averaged(table, others, layer.strength, count, most, rng, np.flatnonzero(~out))
-        part = _with_prior(part, others) if prior == "data" else part
+        part = part if settings.get("prior") == "balanced" else _with_prior(part, others)
         scores[out] = part.scores(table[out])
     return layer, scores
 

@@ -9,7 +9,6 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import beta
 
 from evenhand.errors import EvenhandError, pick
 from evenhand.methods.arrays import Rows, Share, names_of, rows_of, scores_of
@@ -273,6 +272,8 @@ def patient_scores(score: Floats, rows: Rows) -> Floats:
 
 def promised_threshold(best: Floats, value: float, tail: float) -> GroupThreshold:
     """Choose the highest order statistic whose lower bound of the sensitivity reaches a value."""
+    from scipy.stats import beta  # takes half a second to import
+
     count = len(best)
     missed = np.arange(count)  # with the threshold at best[r], at most r patients are missed
     bounds = np.asarray(beta.ppf(tail, count - missed, missed + 1))

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from torch import Tensor
 
 from evenhand.errors import EvenhandError
+from evenhand.methods.arrays import Rows, require_labels
 from evenhand.methods.base import NotNegative, TrainingMethod
 from evenhand.methods.ranges import Between
 
@@ -40,6 +41,10 @@ class Coral(TrainingMethod):
     def __init__(self, strength: NotNegative = 1.0) -> None:
         super().__init__()
         self.strength = strength
+
+    def check(self, rows: Rows) -> None:
+        """Refuse groups with fewer rows of a label than moments take: nothing would be matched."""
+        require_labels(rows, "coral", LEAST)
 
     def loss(
         self, logits: Tensor, features: Tensor | None, labels: Tensor, groups: Tensor

@@ -21,7 +21,8 @@ class SoftEodds(TrainingMethod):
     Parameters
     ----------
     strength
-        Factor of the penalty; 0 is empirical risk minimisation.
+        Factor of the penalty; 0 is empirical risk minimisation. A larger factor brings the groups
+        closer and costs each of them AUC.
     tolerance
         If given, differences are constrained to at most this (augmented Lagrangian): multipliers
         grow after each epoch, and ``strength`` is the factor of the quadratic term.
@@ -52,7 +53,7 @@ class SoftEodds(TrainingMethod):
 
     def __init__(
         self,
-        strength: NotNegative = 5.0,
+        strength: NotNegative = 2.0,
         tolerance: NotNegative | None = None,
         *,
         labels: Literal["both", "positive"] = "both",

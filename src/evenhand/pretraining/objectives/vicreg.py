@@ -13,7 +13,29 @@ SPREAD = 1.0  # the standard deviation that each dimension is to have at least
 
 @register_ssl("vicreg", widths=(256, 256, 256))
 def vicreg(first: Tensor, second: Tensor) -> Tensor:
-    """Return 25 × invariance + 25 × variance + covariance, as in the paper's equation 6."""
+    """Keep views alike, each dimension varied, and dimensions apart.
+
+    25 · s + 25 · (v + v') / 2 + 1 · (c + c'), where s is the mean square of the differences over
+    samples and dimensions, v the mean over dimensions of max(0, 1 − √(variance + 10⁻⁴)), and c
+    the sum of the squared covariances off the diagonal, divided by D; v' and c' are those of the
+    second views.
+
+    Parameters
+    ----------
+    first, second
+        Projections ``(B, D)``, B at least 2.
+
+    Notes
+    -----
+    This scaling is that of the authors' code. The paper's equations differ from it in two places,
+    with the same weights 25, 25, 1: s sums over dimensions (equation 5) and v is not halved
+    (equation 6). To the equations this form has weights of 25 / D, 12.5 and 1.
+
+    References
+    ----------
+    Bardes, Ponce, LeCun, VICReg: Variance-Invariance-Covariance Regularization for
+    Self-Supervised Learning, ICLR 2022, and its reference implementation.
+    """
     first, second = first.float(), second.float()
     value = INVARIANCE * F.mse_loss(first, second)
     for views in (first, second):

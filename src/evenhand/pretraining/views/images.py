@@ -7,6 +7,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from evenhand.networks.augment import crop, jitter
+from evenhand.networks.inputs import RGB
 
 SMALLEST_CROP = 0.5  # of the side
 JITTER = 0.4  # brightness, contrast and saturation change by up to this share
@@ -16,9 +17,10 @@ REACH = 4  # pixels to either side that a blur takes in
 
 
 def view_images(images: Tensor, generator: Generator) -> Tensor:
-    """Return one view of each image ``(B, 3, H, W)`` in [0, 1]."""
+    """Return one view of each image ``(B, C, H, W)`` in [0, 1]; what is no colour stays apart."""
     views = crop(images, generator, turns=False, smallest=SMALLEST_CROP)
-    return blur(grey(jitter(views, generator, strength=JITTER), generator), generator)
+    views = jitter(views, generator, strength=JITTER)
+    return blur(grey(views, generator) if views.shape[1] == RGB else views, generator)
 
 
 def grey(images: Tensor, generator: Generator) -> Tensor:
@@ -37,7 +39,7 @@ def blur(images: Tensor, generator: Generator) -> Tensor:
     offset = torch.arange(-REACH, REACH + 1, device=images.device)
     weight = torch.softmax(-offset.square() / (2 * sigma.square()), dim=1)  # (B, 9)
     weight = torch.where(drawn[:, 1:] < BLUR, weight, (offset == 0).float())
-    kernel = weight.repeat_interleave(channels, dim=0)  # (B × 3, 9)
+    kernel = weight.repeat_interleave(channels, dim=0)  # (B × C, 9)
     flat = F.pad(images, (REACH,) * 4, mode="reflect").reshape(1, count * channels, -1, width + 8)
     flat = F.conv2d(flat, kernel[:, None, None, :], groups=count * channels)
     flat = F.conv2d(flat, kernel[:, None, :, None], groups=count * channels)

@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F  # noqa: N812
 
+from evenhand.networks.encoders.conv1d import PaddedConv1d
+
 Add = Callable[[Any, Tensor, Tensor, Tensor], None]
 """Add to the last argument, which has the parameter's shape, the sum over samples of the squared
 gradient, from the layer, its input ``(n, …)`` and the gradient ``(n, …)`` of its output."""
@@ -126,6 +128,7 @@ RULES: Mapping[type[nn.Module], Mapping[str, Add]] = {
     nn.Conv1d: _CONVOLUTION,
     nn.Conv2d: _CONVOLUTION,
     nn.Conv3d: _CONVOLUTION,
+    PaddedConv1d: _CONVOLUTION,
     Conv2dSame: _CONVOLUTION,
     nn.Embedding: {"weight": embedding_weight},
     nn.BatchNorm1d: _CHANNELS,
@@ -185,6 +188,8 @@ def _add_by_pairs(grads: Tensor, inputs: Tensor, into: Tensor) -> None:
 
 def _padded(layer: Convolution, x: Tensor) -> Tensor:
     """Pad the input as the layer does, ``(n, I, *size)``."""
+    if isinstance(layer, PaddedConv1d):
+        return layer.padded(x)
     if isinstance(layer, Conv2dSame):
         padded: Tensor = pad_same(
             x, list(layer.kernel_size), list(layer.stride), list(layer.dilation)

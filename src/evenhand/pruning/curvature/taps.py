@@ -50,6 +50,7 @@ def summed_squares(directions: Directions, loss: Loss) -> Curvature:
                 drawn = directions(logits.detach(), batch.labels) if reached else ()
                 for number, direction in enumerate(drawn, 1):
                     torch.autograd.backward(logits, direction, retain_graph=number < len(drawn))
+                    sums.add_repeated()
                 for group, rows in batch.rows.items():
                     counts[group] = counts.get(group, 0.0) + weights[rows].sum()
         return {
@@ -89,6 +90,7 @@ class _Sums:
         self.rows: dict[Any, slice] = {}
         self.size = 0
         self.seen: list[str] = []
+        self.repeated: dict[str, list[tuple[_Tapped, Tensor, Tensor]]] = {}
         device = next(model.parameters()).device
         self.anchor = torch.zeros((), device=device, requires_grad=True)
 
@@ -123,8 +125,13 @@ class _Sums:
         with _swapped(self.model, expanded):
             logits = logits_of(self.model, batch.inputs, self.call)
         tapped = (*(one.name for one in self.layers), *self.attentions)
-        once = {name: self.seen.count(name) for name in tapped}
-        wrong = [f"{name} ({times} times)" for name, times in once.items() if times != 1]
+        runs = {name: self.seen.count(name) for name in tapped}
+        several = {one.name for one in self.layers if isinstance(one.layer, FOLDED)}
+        wrong = [
+            f"{name} ({times} times)"
+            for name, times in runs.items()
+            if not times or (times > 1 and name not in several)
+        ]
         if wrong:
             raise EvenhandError(
                 f"per-sample gradients need each layer to run once, and these do not: "
@@ -155,9 +162,24 @@ class _Sums:
 
         def add(grad: Tensor) -> None:
             split = grad.reshape(*x.shape[:-1], grad.shape[-1]) if windows > 1 else grad
-            self._add_layer(tapped, x, split)
+            if self.seen.count(tapped.name) > 1:
+                self.repeated.setdefault(tapped.name, []).append((tapped, x, split))
+            else:
+                self._add_layer(tapped, x, split)
 
         return self._tap(output, add)
+
+    def add_repeated(self) -> None:
+        """Add the layers that ran several times, as a recurrent network's do at each step.
+
+        A sample's gradient is the sum over the runs, so that they count as positions of one run.
+        """
+        for runs in self.repeated.values():
+            tapped = runs[0][0]
+            inputs = torch.cat([_by_position(x) for _, x, _ in runs], dim=1)
+            grads = torch.cat([_by_position(grad) for _, _, grad in runs], dim=1)
+            self._add_layer(tapped, inputs, grads)
+        self.repeated = {}
 
     def _add_layer(self, tapped: _Tapped, x: Tensor, grad: Tensor) -> None:
         for group, rows in self.rows.items():
@@ -200,6 +222,11 @@ class _Sums:
     def _tap(self, output: Tensor, listener: Callable[[Tensor], None]) -> Tensor:
         tapped: Tensor = _Tap.apply(output, self.anchor, listener)  # type: ignore[no-untyped-call]
         return tapped
+
+
+def _by_position(values: Tensor) -> Tensor:
+    """Return values ``(n, …, D)`` as ``(n, P, D)``."""
+    return values.flatten(1, -2) if values.ndim > 2 else values[:, None]
 
 
 class _Tap(torch.autograd.Function):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -94,7 +94,8 @@ def benefit_view(parts: Mapping[str, Scored], positive: str) -> BenefitView:
 def _curve(rows: Scored) -> pd.DataFrame:
     bootstrap = Bootstrap(max(FEWEST, min(MOST, DRAWS // len(rows))))
     rng = np.random.default_rng(SEED)
-    return decision_curve(rows, {}, THRESHOLDS, rng=rng, bootstrap=bootstrap)
+    own = replace(rows, members=np.arange(len(rows.members)))  # of all, a small group draws few
+    return decision_curve(own, {}, THRESHOLDS, rng=rng, bootstrap=bootstrap)
 
 
 def _heights(curves: Iterable[pd.DataFrame]) -> list[float]:

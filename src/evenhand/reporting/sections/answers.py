@@ -26,17 +26,29 @@ from evenhand.reporting.text.sentences import (
     models_sentence,
     paired_chip,
     paired_sentence,
+    smaller_sentence,
     strategy_sentence,
     usual_sentences,
     where,
 )
-from evenhand.reporting.text.vocabulary import first_upper, in_sentence, opening, shown, term
+from evenhand.reporting.text.vocabulary import (
+    first_upper,
+    in_sentence,
+    lower_first,
+    opening,
+    shown,
+    term,
+)
 from evenhand.reporting.text.worst_best import Extremes, extremes, is_unknown
 from evenhand.reporting.verdicts import Verdict
 
 PICKED = (
     "The worst group is picked from the same data, which biases its value and its interval where "
     "groups are close. The verdict does not depend on which group is picked."
+)
+SPREAD = (
+    "A smaller difference across groups does not say how well each group is served; the next "
+    "answer says what each gains and loses."
 )
 TWO_MODELS = (
     "This holds for these two models: training the same recipe with another seed may give another "
@@ -146,6 +158,39 @@ def strategy_answer(
             *(_paired_verdict(row, _beside_sentence(row)) for row in others_told),
             *levelling,
         ),
+    )
+
+
+def spread_answer(
+    rows: Sequence[Estimate], model: str, attribute: str, metric: str
+) -> Answer | None:
+    """Say whether a model's difference across groups is smaller than that of other models.
+
+    Parameters
+    ----------
+    rows
+        The rows of one split, paired differences among them.
+    model, attribute
+        Which model, and whose groups.
+    metric
+        The full name of the difference (``"equalized_odds_difference"``).
+
+    Returns
+    -------
+    Answer or None
+        None when the model is held against no other.
+    """
+    spreads = find(rows, attribute=attribute, group=EVERYBODY, metric=metric)
+    paired = [row for row in spreads if row.model == model and row.against]
+    if not paired:
+        return None
+    others = listed((opening(model), *(row.against or "" for row in paired)), "or")
+    return Answer(
+        topic=f"{others}: {lower_first(paired[0].term.label)} by {shown(attribute)}?",
+        headline=smaller_sentence(paired),
+        details=(*_side_by_side(spreads, paired), SPREAD, TWO_MODELS),
+        outcome=_outcome(paired, ()),
+        verdicts=tuple(_paired_verdict(row, paired_sentence(row)) for row in paired),
     )
 
 
@@ -355,10 +400,16 @@ def _answers(report: Report) -> tuple[Answer, ...]:
         if (answer := group_answer(single, model, attribute, report.positive)) is not None
     ]
     metric = leading_metric(single)
+    spreads = [
+        spread_answer(rows, model, name, spread)
+        for spread in report.spreads
+        for model in models
+        for name in report.attributes
+    ]
     compared = [
         strategy_answer(rows, model, name, first, validation, beside)
         for model in models
         for first, *beside in [report.judged.get(model) or (metric,)]
         for name in report.attributes
     ]
-    return (*(answer for answer in compared if answer is not None), *of_groups)
+    return (*(answer for answer in (*spreads, *compared) if answer is not None), *of_groups)

@@ -38,6 +38,15 @@ class Part:
     plots: tuple[Forest, ...] = ()
     scatters: tuple[Scatter, ...] = ()
     tables: tuple[Table, ...] = ()
+    folds: tuple[Fold, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A part that opens at a click on its line."""
+
+    line: str
+    part: Part
 
 
 def part_section(name: str, title: str, part: Part) -> Section:

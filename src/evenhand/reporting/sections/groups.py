@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from evenhand.metrics import EVERYBODY
@@ -297,16 +297,16 @@ def _table(
     of_metrics = (first(members, metric=metric) for metric in metrics)
     overall_of = (None if row is None else everyone(rows, row) for row in of_metrics)
     overall = [row for row in overall_of if row is not None]
-    order = sorted(names(members, "group"), key=is_unknown)
-    blocks = [find(members, group=group) for group in order]
-    if overall:
-        blocks.insert(0, Estimates(overall))
-    return tuple(_table_row(block, metrics) for block in blocks)
+    blocks: dict[str, dict[str, Estimate]] = {EVERYBODY: {row.metric: row for row in overall}}
+    for row in members:
+        blocks.setdefault(row.group, {}).setdefault(row.metric, row)
+    order = sorted(blocks, key=is_unknown)
+    return tuple(_table_row(blocks[group], metrics) for group in order if blocks[group])
 
 
-def _table_row(block: Sequence[Estimate], metrics: Sequence[str]) -> TableRow:
-    some = block[0]
-    cells = tuple(_cell(first(block, metric=metric)) for metric in metrics)
+def _table_row(block: Mapping[str, Estimate], metrics: Sequence[str]) -> TableRow:
+    some = next(iter(block.values()))
+    cells = tuple(_cell(block.get(metric)) for metric in metrics)
     name = "everyone" if some.group == EVERYBODY else shown(some.group)
     return TableRow(name, some.n, some.patients, some.positives, cells)
 

@@ -15,7 +15,7 @@ from evenhand.reporting.text.sentences import (
     signed_amount,
     where,
 )
-from evenhand.reporting.text.vocabulary import in_sentence, opening, shown, term
+from evenhand.reporting.text.vocabulary import group_kind, in_sentence, opening, shown, term
 from evenhand.reporting.text.worst_best import is_unknown
 from evenhand.reporting.verdicts import Verdict
 
@@ -139,7 +139,7 @@ def _levelling_sentence(change: Changes, worst: Estimate) -> str:
     which = f"the group that {reference} serves worst {data} ({where(attribute, worst.group)})"
     if not change.losses:
         return (
-            f"Against {reference}, no group by {shown(attribute)} is shown to lose "
+            f"Against {reference}, no {group_kind(attribute)} is shown to lose "
             f"{in_sentence(change.metric)}."
         )
     lost = listed([where(row.attribute, row.group) for row in change.losses])

@@ -21,6 +21,7 @@ TITLES = {
     "cases": "Cases in the smallest group",
     "base_rate": "Difference in base rate",
     "detectable": "Smallest gap that can be found",
+    "request": "Patients to ask for",
     "modalities": "Modalities",
     "unreadable": "Samples that cannot be read",
     "leakage": "Patients in two splits",

@@ -11,6 +11,7 @@ from evenhand.metrics import Target
 from evenhand.reporting.charts.forest import Axis, axis_over
 from evenhand.reporting.charts.tradeoff import Tradeoff, complete, tradeoffs
 from evenhand.reporting.report import Report, Search
+from evenhand.reporting.search_record import StudyRecord
 from evenhand.reporting.section import section
 from evenhand.reporting.sections.findings import Findings, findings
 from evenhand.reporting.text.numbers import finite, plain
@@ -83,27 +84,24 @@ def search_views(search: Search) -> tuple[StudyView, ...]:
     return tuple(_view(study, search) for study in search.studies)
 
 
-def _view(study: Mapping[str, Any], search: Search) -> StudyView:
+def _view(study: StudyRecord, search: Search) -> StudyView:
     trials = search.trials
-    if study["name"]:
-        trials = trials[trials["study"] == study["name"]]
+    if study.name:
+        trials = trials[trials["study"] == study.name]
     records = trials.sort_values("number").to_dict("records")
     states = [str(row["state"]) for row in records]
     counted = {state: states.count(state) for state in ("complete", "pruned", "repeated")}
     return StudyView(
-        study=study["name"],
+        study=study.name,
         finished=counted["complete"],
         pruned=counted["pruned"],
         repeated=counted["repeated"],
         failed=len(states) - sum(counted.values()),
         adopted=sum(finite(row.get("adopted")) is not None for row in records),
         histories=tuple(
-            _history(
-                records, target, study["trial"] if "trial" in study else _best(records, target)
-            )
-            for target in search.targets
+            _history(records, target, _marked(study, records, target)) for target in search.targets
         ),
-        tradeoffs=tradeoffs(records, search.targets, study.get("trial")),
+        tradeoffs=tradeoffs(records, search.targets, study.trial),
         findings=findings(study, search.targets),
     )
 
@@ -125,6 +123,12 @@ def _history(records: Sequence[Mapping[Any, Any]], target: Target, chosen: int |
         x_ticks=tuple((x.at(t), plain(t, 0)) for t in x.ticks if float(t).is_integer()),
         lr_ticks=tuple((lr.at(t), _power(t)) for t in lr.ticks),
     )
+
+
+def _marked(study: StudyRecord, records: Sequence[Mapping[Any, Any]], target: Target) -> int | None:
+    """Return the trial that is marked: the chosen one, or the best where nothing was chosen yet."""
+    chosen = study.chosen is not None or study.trial is not None
+    return study.trial if chosen else _best(records, target)
 
 
 def _best(records: Sequence[Mapping[Any, Any]], target: Target) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from evenhand.metrics import CHANCE, DETECTABLE
@@ -17,7 +17,14 @@ from evenhand.reporting.text.numbers import (
     signed,
     whole,
 )
-from evenhand.reporting.text.vocabulary import group_kind, opening, shown, term
+from evenhand.reporting.text.vocabulary import (
+    first_upper,
+    group_kind,
+    lower_first,
+    opening,
+    shown,
+    term,
+)
 from evenhand.reporting.text.worst_best import Extremes
 
 LEVEL = 0.95
@@ -220,6 +227,32 @@ def strategy_sentence(paired: Sequence[Estimate]) -> str:
     return f"{subject} serves its worst {by} {listed(clauses, 'but')}{doubt}."
 
 
+SIZES: Mapping[Outcome, str] = {"better": "smaller", "worse": "larger"}
+
+
+def smaller_sentence(paired: Sequence[Estimate]) -> str:
+    """Say which models a model's difference across groups is smaller than; the answer to that.
+
+    Parameters
+    ----------
+    paired
+        Differences of one difference across groups, the model minus each other.
+    """
+    what = lower_first(paired[0].term.label)
+    sides: dict[Outcome, list[str]] = {"better": [], "worse": [], "cannot tell": []}
+    for row in paired:
+        sides[paired_chip(row)].append(row.against or "")
+    unsure = listed(sides["cannot tell"], "or")
+    clauses = [
+        f"{word} than that of {listed(sides[side])}" for side, word in SIZES.items() if sides[side]
+    ]
+    subject = f"the {what} of {paired[0].model}"
+    if not clauses:
+        return f"These data do not show that {subject} is smaller or larger than that of {unsure}."
+    doubt = f"; for {unsure}, these data do not show which is smaller" if unsure else ""
+    return f"{first_upper(subject)} is {listed(clauses, 'but')}{doubt}."
+
+
 def usual_sentences(rows: Sequence[Estimate], paired: Sequence[Estimate]) -> tuple[str, ...]:
     """Say how large a group's difference would usually show, where no difference is shown.
 
@@ -239,7 +272,7 @@ def usual_sentences(rows: Sequence[Estimate], paired: Sequence[Estimate]) -> tup
         )
         if reach > 0 and paired_chip(row) == "cannot tell":
             size = amount_with_unit(reach, row.base)
-            who = f"a group by {shown(row.attribute)}"
+            who = f"{'an' if row.attribute[:1] in 'aeiou' else 'a'} {group_kind(row.attribute)}"
             sentences.append(f"Against {row.against}, a difference of {size} in {who} {USUALLY}.")
     return tuple(sentences)
 
@@ -260,11 +293,14 @@ def models_sentence(rows: Sequence[Estimate]) -> str:
     """Say how several models serve everybody or, by ``<metric>_worst``, their worst group."""
     some, measured = rows[0], rows[0].base_term
     whom = f"the {group_kind(some.attribute)} served worst" if some.aggregate else "everybody"
-    text = measured.scale.text
+    what = f"{measured.label} of {whom}"
+    if some.aggregate not in (None, "worst") or (not some.of_group and some.aggregate is None):
+        what = some.term.label
+    text = some.term.scale.text
     values = [
         f"{row.model} {'undefined' if row.value is None else text(row.value)}" for row in rows
     ]
-    return f"{measured.label} of {whom}: {listed(values)}."
+    return f"{what}: {listed(values)}."
 
 
 def paired_sentence(difference: Estimate) -> str:

@@ -177,7 +177,11 @@ def in_sentence(metric: str) -> str:
     >>> in_sentence("sensitivity"), in_sentence("auc")
     ('sensitivity', 'AUC')
     """
-    label = term(metric).label
+    return lower_first(term(metric).label)
+
+
+def lower_first(label: str) -> str:
+    """Return a label as it stands within a sentence; abbreviations stay as they are."""
     return label if label[:2].isupper() else label[:1].lower() + label[1:]
 
 

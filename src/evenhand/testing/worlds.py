@@ -11,30 +11,71 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from evenhand.methods.base import TrainingMethod
 
 LEVELS = np.array(["a", "b"])
+CLEAR = 1.5
+"""How far apart ``x3`` lies in the two classes of group a, halved."""
 
 
 @dataclass(frozen=True, eq=False)
 class World:
-    features: Tensor  # (n, 2)
+    """Rows of a world.
+
+    Attributes
+    ----------
+    features
+        ``(n, 2)``, of a harder world ``(n, 3)``.
+    labels, truth
+        ``(n,)``, with and without wrong ones.
+    levels
+        ``(n,)``, 0 for a and 1 for b.
+    """
+
+    features: Tensor
     labels: Tensor
-    levels: Tensor  # 0 or 1
-    truth: Tensor  # labels before noise
+    levels: Tensor
+    truth: Tensor
 
     @property
-    def groups(self) -> np.ndarray:
-        return LEVELS[self.levels.numpy()]
+    def groups(self) -> NDArray[np.str_]:
+        """The name of each row's group."""
+        names: NDArray[np.str_] = LEVELS[self.levels.numpy()]
+        return names
 
 
-def world(n: int, tilt: float, seed: int, *, minority: float = 0.5, flip: float = 0.0) -> World:
+def world(
+    n: int,
+    tilt: float,
+    seed: int,
+    *,
+    minority: float = 0.5,
+    flip: float = 0.0,
+    harder: bool = False,
+) -> World:
+    """Draw rows of a world.
+
+    Parameters
+    ----------
+    n, tilt, seed
+        Number of rows, P(y=1 | b) − P(y=1 | a), and the seed.
+    minority
+        The share of group b.
+    flip
+        The share of wrong labels in group b.
+    harder
+        Whether the disease shows better in group a.
+    """
     rng = np.random.default_rng(seed)
     level = (rng.random(n) < minority).astype(int)
     truth = (rng.random(n) < 0.5 + tilt * (level - 0.5)).astype(int)
     x = np.column_stack([rng.normal(2 * truth - 1, 1), rng.normal(2 * level - 1, 0.3)])
+    if harder:
+        x3 = rng.normal(CLEAR * (2 * truth - 1), 1) * (level == 0)
+        x = np.column_stack([x, x3])
     label = np.where((level == 1) & (rng.random(n) < flip), 1 - truth, truth)
     return World(
         torch.tensor(x, dtype=torch.float32),
@@ -45,17 +86,19 @@ def world(n: int, tilt: float, seed: int, *, minority: float = 0.5, flip: float 
 
 
 class Linear(nn.Module):
-    """Two scaled features, which are what a head takes, and a linear head on them."""
+    """Scaled features, which are what a head takes, and a linear head on them."""
 
-    def __init__(self, outputs: int = 2) -> None:
+    def __init__(self, outputs: int = 2, features: int = 2) -> None:
         super().__init__()
-        self.scale = nn.Parameter(torch.full((2,), 0.5))
-        self.head = nn.Linear(2, outputs)
+        self.scale = nn.Parameter(torch.full((features,), 0.5))
+        self.head = nn.Linear(features, outputs)
         nn.init.zeros_(self.head.bias)
         with torch.no_grad():
-            self.head.weight.copy_(torch.tensor([[-0.5, -0.5], [0.5, 0.5]]).repeat(outputs // 2, 1))
+            ends = torch.tensor([-0.5, 0.5]).repeat(outputs // 2)
+            self.head.weight.copy_(ends[:, None].expand_as(self.head.weight))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the outputs of the head, and the features that it takes."""
         features = x * self.scale
         return self.head(features), features
 
@@ -63,8 +106,8 @@ class Linear(nn.Module):
 class Summed(Linear):
     """A head that stands still: it adds up the features."""
 
-    def __init__(self, outputs: int = 2) -> None:
-        super().__init__(outputs)
+    def __init__(self, outputs: int = 2, features: int = 2) -> None:
+        super().__init__(outputs, features)
         self.head.weight.requires_grad_(False)
 
 
@@ -80,14 +123,14 @@ def train(
 ) -> Linear:
     """Fit the linear model by a method, as a user's own loop would."""
     order = method.sampler(data.labels, data.groups, seed=seed)
-    model = network(method.head_outputs(2))
+    model = network(method.head_outputs(2), data.features.shape[1])
     optimizer = torch.optim.Adam((p for p in model.parameters() if p.requires_grad), lr=lr)
     for _ in range(epochs):
-        for rows in torch.tensor(list(order)).split(batch):
+        for rows in torch.split(torch.tensor(list(order)), batch):
             logits, features = model(data.features[rows])
             loss = method.loss(logits, features, data.labels[rows], data.levels[rows])
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             method.after_step(model)
         method.after_epoch()
@@ -112,3 +155,17 @@ def gaps(method: TrainingMethod, model: Linear, test: World) -> tuple[float, flo
         return float(flagged[(test.truth == label) & (test.levels == level)].mean())
 
     return rate(1, 1) - rate(1, 0), rate(0, 1) - rate(0, 0)
+
+
+def scores(method: TrainingMethod, model: Linear, data: World) -> NDArray[np.float64]:
+    """Return the probability ``(n,)`` of class 1."""
+    with torch.no_grad():
+        logits = method.scored(model(data.features)[0])
+    numbers: NDArray[np.float64] = logits.double().softmax(dim=1)[:, 1].numpy()
+    return numbers
+
+
+def with_permuted_groups(data: World, seed: int) -> World:
+    """Return rows whose groups are dealt at random, so that they say nothing."""
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(data.levels)))
+    return World(data.features, data.labels, data.levels[order], data.truth)

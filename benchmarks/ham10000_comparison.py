@@ -1,0 +1,265 @@
+"""The comparison on HAM10000 with an ImageNet network: `evenhand benchmark`, kept fold by fold.
+
+``run`` gives one command of `evenhand benchmark` (its plan is hashed before the first fit) and,
+whenever all entries of a fold and seed are finished, writes what they say of its validation and
+test lesions to ``benchmarks/results/ham10000_comparison/``. A run that is killed goes on with the
+same command; one whose folder is gone goes on from those files. ``time`` measures one trial of each
+entry in one fold and says how long all will take; ``collect`` writes the files of finished folds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from evenhand.experiments.runs import Run
+from evenhand.experiments.task import Task, Trained, train
+from evenhand.files import read_json, write_json, write_text
+from evenhand.jobs.benchmark.entries import ERM, Entry, entries_of
+from evenhand.jobs.benchmark.fitting import SCORED, Fit, fit_record
+from evenhand.jobs.benchmark.folds import Folds, entry_task, fresh_folds, prepared_folds
+from evenhand.jobs.benchmark.job import begin, benchmark
+from evenhand.jobs.benchmark.plan import hash_of, lock_plan, plan_of
+from evenhand.jobs.benchmark.pruning import FairPrune, prune_model
+from evenhand.jobs.benchmark.settings import BenchmarkSettings
+from evenhand.jobs.benchmark.trials import Trial, run_trials
+from evenhand.runs import run_scope
+from evenhand.tables.predictions import Predictions, read_predictions, write_predictions
+from evenhand.training.predict import scored_table
+
+RESULTS = Path(__file__).parent / "results" / "ham10000_comparison"
+LARGEST = 300_000  # bytes of a file
+PAUSE = 60  # seconds between two looks for finished folds
+ENTRIES = {
+    "strategy": ("head", "fairtune", "fairtune:both"),
+    "pruning": ("beta=0.33",),
+    "method": (
+        *("group-balance", "group-dro", "soft-eodds"),
+        *("dfr", "thresholds", "recalibrate"),
+    ),
+}
+
+
+def settings_of(given: argparse.Namespace) -> BenchmarkSettings:
+    """Return the one recipe of all entries."""
+    return BenchmarkSettings(
+        data=f"ham10000:{given.data}",
+        label="malignant",
+        attribute=("age", "sex", "sex*age"),
+        backbone="tf_efficientnet_lite0",
+        weights=str(given.weights),
+        image_size=96,
+        epochs=3,
+        augment="none",
+        precision=given.precision,
+        device=given.device,
+        prefix_memory=2000,
+        target=("auc_worst:age",),
+        primary="auc_gap:age",
+        decides="chosen",
+        folds=5,
+        seeds=2,
+        trials=6,
+        lr_min=1e-4,
+        lr_max=1e-2,
+        workers=given.workers,
+        cache=given.cache,
+        **{
+            kind: tuple(name for name in names if name not in given.without)
+            for kind, names in ENTRIES.items()
+        },
+    )
+
+
+def run(given: argparse.Namespace) -> None:
+    """Give the command, and keep every finished fold."""
+    settings = settings_of(given)
+    entries = stored(settings)
+    restore(settings, given.out, entries)
+    over = threading.Event()
+    watch = threading.Thread(target=_watch, args=(settings, given.out, entries, over))
+    watch.start()
+    try:
+        benchmark(settings, given.out, say=lambda text: print(text, flush=True))
+    finally:
+        over.set()
+        watch.join()
+    for name in ("benchmark.json", "verdicts.json"):
+        write_text(RESULTS / name, (given.out / name).read_text())
+
+
+def stored(settings: BenchmarkSettings) -> list[Entry]:
+    """Return the entries that have predictions of their own."""
+    return [entry for entry in entries_of(settings) if not entry.moves_decisions]
+
+
+def _watch(
+    settings: BenchmarkSettings, out: Path, entries: Sequence[Entry], over: threading.Event
+) -> None:
+    while not over.wait(PAUSE):
+        collect(settings, out, entries)
+    collect(settings, out, entries)
+
+
+def collect(settings: BenchmarkSettings, out: Path, entries: Sequence[Entry]) -> None:
+    """Write what is said of each fold and seed whose entries are all finished."""
+    run = Run(out)
+    for fold, seed in places(settings):
+        fits = [Fit(entry, fold, seed) for entry in entries]
+        if table_path(fold, seed).exists() or not all(f.predictions(run).exists() for f in fits):
+            continue
+        keys = ["sample_id", "split"]
+        tables = [read_predictions(fit.predictions(run)).table for fit in fits]
+        table = tables[0][keys].assign(fold=fold + 1, seed=seed)
+        for fit, one in zip(fits, tables, strict=True):
+            scores = one.set_index(keys)["score"].loc[pd.MultiIndex.from_frame(table[keys])]
+            table[fit.entry.name] = [f"{score:.6g}" for score in scores]
+        text = table.to_csv(index=False)
+        assert len(text.encode()) <= LARGEST
+        facts = {
+            fit.entry.name: fit_record(run, fit).model_dump()
+            for fit in fits
+            if fit.entry.is_chosen_from
+        }
+        write_json(table_path(fold, seed).with_suffix(".json"), facts)
+        write_text(table_path(fold, seed), text)
+        print(f"kept fold {fold + 1}, seed {seed}", flush=True)
+
+
+def restore(settings: BenchmarkSettings, out: Path, entries: Sequence[Entry]) -> None:
+    """Begin the run with the fits that an earlier run has kept, and write its plan down."""
+    with run_scope(), fresh_folds():
+        folds = prepared_folds(settings)
+        plan = plan_of(settings, entries_of(settings), folds.fingerprint)
+        refuse_other_plan(plan)
+        run = begin(settings, folds, out)
+        lock_plan(run, plan)
+        for fold, seed in places(settings):
+            if table_path(fold, seed).exists():
+                for entry in entries:
+                    _restore(run, folds, Fit(entry, fold, seed))
+
+
+def refuse_other_plan(plan: dict[str, object]) -> None:
+    """Keep the plan beside the results, or see that it is theirs.
+
+    The fingerprint of the patients holds times of files, so that it is not compared.
+    """
+    path = RESULTS / "plan.json"
+    own = {name: value for name, value in plan.items() if name not in ("patients", "recipe")}
+    if path.exists() and read_json(path)["plan"] != json.loads(json.dumps(own)):
+        raise SystemExit(f"{path} is another plan; move the results away to begin anew.")
+    if not path.exists():
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"plan": own, "recipe": plan["recipe"], "hash": hash_of(plan)})
+
+
+def _restore(run: Run, folds: Folds, fit: Fit) -> None:
+    if fit.predictions(run).exists():
+        return
+    path = table_path(fit.fold, fit.seed)
+    table = pd.read_csv(path, dtype={"sample_id": str}).set_index(["split", "sample_id"])
+    splits = dict(folds.splits(fit.fold).items())
+    parts = []
+    for split in SCORED:
+        score = table.loc[split].loc[splits[split].table["sample_id"], fit.entry.name].to_numpy()
+        parts.append(scored_table(split, splits[split], np.c_[1 - score, score]))
+    cohort = folds.cohort
+    rows = pd.concat(parts, ignore_index=True)
+    if fit.entry.is_chosen_from:
+        facts = read_json(path.with_suffix(".json"))[fit.entry.name]
+        write_json(fit.folder(run) / "fit.json", facts)
+    write_predictions(fit.predictions(run), Predictions(rows, cohort.classes, cohort.levels))
+
+
+def places(settings: BenchmarkSettings) -> Iterator[tuple[int, int]]:
+    """Yield every fold with every seed."""
+    for number in range(settings.seeds):
+        for fold in range(settings.folds):
+            yield fold, settings.seed + number
+
+
+def table_path(fold: int, seed: int) -> Path:
+    """Return where the predictions of a fold and seed are kept."""
+    return RESULTS / f"fold{fold + 1}-seed{seed}.csv"
+
+
+def measure(given: argparse.Namespace) -> None:
+    """Time one trial of each entry in one fold, and say how long everything will take."""
+    settings = settings_of(given)
+    alone = settings.model_copy(update={"trials": 1})
+    start = time.perf_counter()
+    prepared_folds(settings)
+    print(json.dumps({"entry": "data", "seconds": round(time.perf_counter() - start, 1)}))
+    erm, total = None, 0.0
+    fits = settings.folds * settings.seeds
+    for entry in stored(settings):
+        if entry.needs_features:
+            continue
+        task = entry_task(alone, Entry(ERM) if entry.is_derived else entry, 0)
+        start, cpu = time.perf_counter(), time.process_time()
+        if entry.stage == "pruning":
+            assert erm is not None
+            prune_model(task, erm, FairPrune.of(entry.pruning), 0)
+            times = fits
+        else:
+            trained = one_trial(task, alone, entry)
+            erm, times = erm or trained.model, fits * settings.trials
+        wall, own = time.perf_counter() - start, time.process_time() - cpu
+        total += own * times
+        line = {"entry": entry.name, "seconds": round(wall, 1), "cpu_seconds": round(own, 1)}
+        print(json.dumps(line | {"hours_in_all": round(own * times / 3600, 2)}), flush=True)
+    print(json.dumps({"forecast_cpu_hours": round(total / 3600, 2)}))
+
+
+def one_trial(task: Task, settings: BenchmarkSettings, entry: Entry) -> Trained:
+    """Train the first trial of an entry in a fold."""
+    models: list[Trained] = []
+
+    def score(trial: Trial) -> float:
+        model, schedule = trial.start()
+        fit_settings = task.fit_settings(trial.lr, 0)
+        models.append(train(task, model, schedule, fit_settings, mitigation=trial.mitigation))
+        return models[-1].values[0]
+
+    run_trials(task, settings, entry, 0, score)
+    return models[0]
+
+
+def arguments() -> argparse.ArgumentParser:
+    """Return what the command line takes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("job", choices=("run", "time", "collect"))
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/ham10000"))
+    weights = Path("../shared/weights/tf_efficientnet_lite0.safetensors")
+    parser.add_argument("--weights", type=Path, default=weights)
+    parser.add_argument("--out", type=Path, default=Path("runs/ham10000_comparison"))
+    parser.add_argument("--cache", type=Path, default=None)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--without", nargs="*", default=[], help="entries to leave out")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    return parser
+
+
+def main() -> None:
+    """Do what the command line says."""
+    given = arguments().parse_args()
+    if given.job == "run":
+        run(given)
+    elif given.job == "time":
+        measure(given)
+    else:
+        settings = settings_of(given)
+        collect(settings, given.out, stored(settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,263 @@
+"""Arrays of numpy as pictures: ``.npy``, and ``.npz`` with one array or a named one."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tokenize import TokenError
+from typing import IO, Any, BinaryIO
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+from evenhand.cohort.cohort import Image
+from evenhand.cohort.images.bounds import admit
+from evenhand.cohort.images.planes import Part, Range, damage, grey, in_8_bits
+from evenhand.errors import some
+from evenhand.networks.inputs import RGB
+from evenhand.networks.settings import MAX_CHANNELS
+
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+_WORKING = 12  # bytes for each value that is scaled, beside the array itself
+_PER_PIXEL = 4  # bytes of a pixel that is held, as `admit` counts them
+
+
+@dataclass(frozen=True)
+class ArrayForm:
+    """What the header of an array declares."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the picture: its two longest axes."""
+        longest = sorted(sorted(range(len(self.shape)), key=self.shape.__getitem__)[-2:])
+        height, width = [self.shape[axis] for axis in longest] if len(longest) == 2 else (1, 1)
+        return int(width), int(height)
+
+    @property
+    def held(self) -> int:
+        """Pixels that decoding keeps in memory."""
+        values = int(np.prod(self.shape, dtype=np.int64))
+        return values * (self.dtype.itemsize + _WORKING) // _PER_PIXEL
+
+
+def open_npz(path: Path, size: int | None, key: str, span: Range) -> PIL.Image.Image:
+    """Open an array ``(H, W)`` of an npz file; ``span`` is what becomes 0 … 255."""
+    return grey(read_npz(path, Part(key)), *span)
+
+
+def read_npy(path: Path) -> NDArray[Any]:
+    """Read the array of a .npy file, of real numbers alone.
+
+    Raises
+    ------
+    ValueError
+        It is damaged, holds other values, or is too large (see `admit`).
+    """
+    with damage(TokenError, EOFError), path.open("rb") as file:
+        _admit(_form_of(file))
+        file.seek(0)
+        array: NDArray[Any] = np.load(file, allow_pickle=False)
+        return array
+
+
+def read_npz(path: Path, part: Part) -> NDArray[Any]:
+    """Read an array of an npz file: the one that the part names, or else its only one.
+
+    Raises
+    ------
+    ValueError
+        As `read_npy`; and there is no array, no such one, or several and none is named.
+    """
+    with _opened_npz(path) as arrays:
+        name = _named(list(arrays.files), part)
+        _admit(_form_in(arrays, name))
+        array: NDArray[Any] = arrays[name]
+        return array
+
+
+def array_form(path: Path, part: Part) -> ArrayForm:
+    """Return what the header of an array in a .npy or npz file declares."""
+    if not zipfile.is_zipfile(path):
+        with damage(TokenError, EOFError), path.open("rb") as file:
+            return _form_of(file)
+    with _opened_npz(path) as arrays:
+        return _form_in(arrays, _named(list(arrays.files), part))
+
+
+def channels_last(array: NDArray[Any], channels: int = RGB) -> NDArray[Any]:
+    """Return an array ``(H, W)``, ``(H, W, C)`` or ``(C, H, W)`` as ``(H, W, C)``.
+
+    Parameters
+    ----------
+    array
+        C is ``channels``, 1 or 3; where both ends could be it, the last is.
+    channels
+        How many are asked for.
+
+    Raises
+    ------
+    ValueError
+        It has another shape.
+
+    Examples
+    --------
+    >>> channels_last(np.zeros((3, 8, 6))).shape, channels_last(np.zeros((8, 6, 5)), 5).shape
+    ((8, 6, 3), (8, 6, 5))
+    """
+    if array.ndim == 2 and array.size:
+        return array[..., None]
+    if array.ndim == 3 and array.size:
+        for known in dict.fromkeys((channels, 1, RGB)):
+            if array.shape[2] == known:
+                return array
+            if array.shape[0] == known:
+                return array.transpose(1, 2, 0)
+    raise ValueError(_no_picture(array.shape, channels))
+
+
+def _no_picture(shape: tuple[int, ...], channels: int) -> str:
+    fewest = min((axis for axis in (shape[0], shape[-1]) if axis), default=0) if shape else 0
+    advice = ""
+    if len(shape) == 3 and 0 < fewest <= MAX_CHANNELS:
+        advice = f". Give --channels {fewest} if those are channels, of all of the images"
+    return (
+        f"its array has the shape {shape}; a picture is (H, W), (H, W, C) or (C, H, W) of "
+        f"C = {channels} channel{'s' * (channels != 1)}{advice}"
+    )
+
+
+def array_in_8_bits(
+    array: NDArray[Any], bit_depth: int | None, value_range: Range | None, window: Range | None
+) -> Image:
+    """Return real numbers as uint8, by the range that is declared or that their kind has.
+
+    Parameters
+    ----------
+    array
+        Any shape. Booleans are black and white, uint8 is itself, floats go from 0 to 1 unless a
+        range is given.
+    bit_depth
+        Bits that uint16 values use.
+    value_range
+        What is 0 and 255; values outside are refused.
+    window
+        Centre and width of a range outside of which values are cut off.
+
+    Raises
+    ------
+    ValueError
+        Values are not finite, lie outside of the range, or have none.
+
+    Examples
+    --------
+    >>> array_in_8_bits(np.array([0.0, 0.5, 1.0]), None, None, None).tolist()
+    [0, 128, 255]
+    """
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array)
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8) * np.uint8(255)
+    _refuse_not_finite(array)
+    if window is not None:
+        return in_8_bits(array, window[0] - window[1] / 2, window[0] + window[1] / 2)
+    low, high = _declared(array, bit_depth, value_range)
+    least, most = float(array.min(initial=high)), float(array.max(initial=low))
+    if least < low or most > high:
+        raise ValueError(
+            f"its values go from {least:g} to {most:g}, beyond the range from {low:g} to {high:g}. "
+            "Give --value-range LOW HIGH (what is black and what is white), or --window CENTRE "
+            "WIDTH to cut off what lies outside"
+        )
+    return in_8_bits(array, low, high)
+
+
+def _declared(
+    array: NDArray[Any], bit_depth: int | None, value_range: Range | None
+) -> tuple[float, float]:
+    if array.dtype == np.uint16 and bit_depth is not None:
+        return 0.0, float(2**bit_depth - 1)
+    if value_range is not None:
+        return value_range
+    if array.dtype.kind == "f":
+        return 0.0, 1.0
+    more = " or --bit-depth 12 (for values up to 4095)" if array.dtype == np.uint16 else ""
+    raise ValueError(
+        f"it holds {array.dtype} values from {array.min(initial=0)} to {array.max(initial=0)}, and "
+        f"nothing says what is black and what is white. Give --value-range LOW HIGH{more}"
+    )
+
+
+def _refuse_not_finite(array: NDArray[Any]) -> None:
+    if array.dtype.kind != "f":
+        return
+    wrong = ~np.isfinite(array)
+    if wrong.any():
+        first = tuple(map(int, np.argwhere(wrong)[0]))
+        raise ValueError(
+            f"{int(wrong.sum())} of its values are NaN or infinite, the first at {list(first)}; a "
+            "picture has a value everywhere"
+        )
+
+
+@contextmanager
+def _opened_npz(path: Path) -> Iterator[Any]:
+    with (
+        damage(zipfile.BadZipFile, KeyError, TokenError, EOFError, NotImplementedError),
+        path.open("rb") as file,  # numpy does not close a file that it cannot make out
+        np.load(_checked_zip(file), allow_pickle=False) as arrays,
+    ):
+        yield arrays
+
+
+def _checked_zip(file: BinaryIO) -> BinaryIO:
+    """Refuse a file that is no zip archive, for which numpy suggests to load it unsafely."""
+    if not zipfile.is_zipfile(file):
+        raise ValueError("it is no npz file: no zip archive")
+    file.seek(0)
+    return file
+
+
+def _named(names: list[str], part: Part) -> str:
+    if part.name in names:
+        return part.name
+    if not names:
+        raise ValueError("it is an npz file without any array")
+    if part.name:
+        raise ValueError(f"it has no array {part.name!r}; it has {some(names)}")
+    if len(names) > 1:
+        raise ValueError(
+            f"it has {len(names)} arrays ({some(names)}), and a sample is one. Write "
+            f"FILE#{names[0]} in the table"
+        )
+    return names[0]
+
+
+def _form_in(arrays: Any, name: str) -> ArrayForm:
+    with arrays.zip.open(f"{name}.npy") as start:  # its form, before its values
+        return _form_of(start)
+
+
+def _form_of(file: IO[bytes]) -> ArrayForm:
+    """Return the form of the numbers that the header of a .npy file declares."""
+    version = np.lib.format.read_magic(file)
+    if version not in _HEADERS:
+        raise ValueError(f"it has version {version} of the npy format; save it again with numpy")
+    shape, _, kind = _HEADERS[version](file)
+    if kind.kind not in "biuf":
+        raise ValueError(f"it holds values of the kind {kind}, not real numbers")
+    return ArrayForm(shape, kind)
+
+
+def _admit(form: ArrayForm) -> None:
+    width, height = form.size
+    admit(width, height, held=form.held)

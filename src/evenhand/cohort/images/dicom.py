@@ -1,0 +1,317 @@
+"""DICOM files: one picture, a frame of several, or a folder of slices."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+from numpy.typing import NDArray
+
+from evenhand.cohort.images.bounds import admit
+from evenhand.cohort.images.planes import WHOLE, Part, Range, damage, grey, in_8_bits
+from evenhand.errors import import_extra, some
+from evenhand.networks.inputs import Images
+
+_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_HELD = 4  # times a picture's pixels, at four bytes each, that decoding holds
+_DECODERS = {
+    "JPEG-LS": "pyjpegls",
+    "JPEG": "pylibjpeg[all]",
+    "High-Throughput": "pylibjpeg[openjpeg]",
+}
+"""Packages that decode a compression, by the first word of its name."""
+
+
+def open_dicom(
+    path: Path, size: Images | None, window: Range | None = None, frame: Part = WHOLE
+) -> PIL.Image.Image:
+    """Open a picture of a DICOM file: grey through a window, colours as they are.
+
+    Parameters
+    ----------
+    path
+        The file.
+    size
+        Not used: the picture is opened as it is.
+    window
+        Centre and width, in rescaled units. None: the file's own window (the first of several),
+        else the whole range of its stored bits.
+    frame
+        Which frame of several.
+
+    Raises
+    ------
+    ValueError
+        It has no pixels, several frames of which none is named, a compression for which no
+        decoder is installed, or is damaged.
+    """
+    with _dicom() as pydicom:
+        header = pydicom.dcmread(path)
+        pixels = _pixels(pydicom, header, frame)
+        kind = str(header.get("PhotometricInterpretation"))
+        if pixels.ndim == 3 or kind.startswith("PALETTE"):
+            return _colours(pydicom, header, pixels)
+        span = _span(header, window)
+        if span is None:  # only a table says how its values are to be shown
+            return _by_table(pydicom, header, pixels)
+        pixels = pixels.astype(np.float32)
+        pixels *= _number(header, "RescaleSlope", 1)
+        pixels += _number(header, "RescaleIntercept", 0)
+    if kind == "MONOCHROME1":
+        return grey(np.negative(pixels, out=pixels), -span[1], -span[0])
+    return grey(pixels, *span)
+
+
+def _pixels(pydicom: Any, header: Any, frame: Part) -> NDArray[Any]:
+    """Decode a frame, ``(H, W)`` or ``(H, W, 3)``."""
+    if not any(name in header for name in _PIXELS):
+        what = pydicom.uid.UID(str(header.get("SOPClassUID") or "")).name
+        raise ValueError(
+            f"it is a DICOM file without pixels{f' ({what})' if what else ''}; name an image"
+        )
+    frames = int(header.get("NumberOfFrames") or 1)
+    index = frame.number(frames, "frame")
+    if index is None and frames > 1:
+        raise ValueError(
+            f"it has {frames} frames, and a sample is one picture. Write FILE#1 for the first, or "
+            "give --page for the same of every file"
+        )
+    width, height = int(header.get("Columns") or 0), int(header.get("Rows") or 0)
+    admit(width, height, held=_HELD * width * height)
+    _require_decoder(pydicom, header)
+    pixels: NDArray[Any] = pydicom.pixels.pixel_array(header, index=index or 0)
+    return pixels
+
+
+def _require_decoder(pydicom: Any, header: Any) -> None:
+    """Refuse a compression that nothing installed decodes, with the line that installs it."""
+    syntax = header.file_meta.TransferSyntaxUID
+    if not syntax.is_compressed:
+        return
+    try:
+        decoder = pydicom.pixels.get_decoder(syntax)
+    except NotImplementedError:
+        raise ValueError(f"it is compressed as {syntax.name}; convert it to JPEG 2000") from None
+    if not decoder.is_available:
+        packages = _DECODERS.get(syntax.name.partition(" ")[0], "pylibjpeg[all]")
+        raise ValueError(
+            f"it is compressed as {syntax.name}, and no decoder of that is installed: "
+            f"pip install '{packages}'"
+        )
+
+
+def _span(header: Any, window: Range | None) -> Range | None:
+    """Return what is black and white, in rescaled units; None where a table says it alone."""
+    own = _own_window(header)
+    if window is None and own is None and header.get("VOILUTSequence"):
+        return None
+    if window is None and own is None:
+        if "BitsStored" not in header:
+            raise ValueError("its pixels are floats, and it names no window; give --window")
+        bits, signed = int(header.BitsStored), int(header.get("PixelRepresentation") or 0)
+        lowest = -(2 ** (bits - 1)) if signed else 0
+        slope = _number(header, "RescaleSlope", 1)
+        start = _number(header, "RescaleIntercept", 0)
+        ends = [slope * value + start for value in (lowest, lowest + 2**bits - 1)]
+        return min(ends), max(ends)
+    centre, width = window or own or (0.0, 1.0)
+    return centre - width / 2, centre + width / 2
+
+
+def _own_window(header: Any) -> Range | None:
+    """Return the first window that a header names."""
+    values = [header.get(name) for name in ("WindowCenter", "WindowWidth")]
+    first = [value[0] if isinstance(value, Sequence) and value else value for value in values]
+    if any(value in (None, "") or isinstance(value, Sequence) for value in first):
+        return None
+    centre, width = map(float, first)
+    return (centre, width) if width > 0 else None
+
+
+def _by_table(pydicom: Any, header: Any, pixels: NDArray[Any]) -> PIL.Image.Image:
+    """Show values through the file's own table (VOI LUT)."""
+    units = pydicom.pixels.apply_modality_lut(pixels, header)
+    bits = int(header.VOILUTSequence[0].LUTDescriptor[2])
+    shown = pydicom.pixels.apply_voi_lut(units.astype(pixels.dtype), header)
+    picture = grey(shown, 0, 2**bits - 1)
+    negative = header.PhotometricInterpretation == "MONOCHROME1"
+    return PIL.ImageOps.invert(picture) if negative else picture
+
+
+def _colours(pydicom: Any, header: Any, pixels: NDArray[Any]) -> PIL.Image.Image:
+    """Return colours of 8 bits, or of those 16 that a palette maps to."""
+    if pixels.ndim == 2:
+        pixels = pydicom.pixels.apply_color_lut(pixels, header)
+        bits = int(header.RedPaletteColorLookupTableDescriptor[2])
+    else:
+        bits = int(header.BitsStored)
+    pixels = in_8_bits(pixels, 0, 2**bits - 1)
+    return PIL.Image.fromarray(pixels[..., :3])
+
+
+def shown_how(path: Path) -> str:
+    """Return a sentence on the range through which a DICOM file is shown by itself."""
+    tags = ["WindowCenter", "WindowWidth", "VOILUTSequence", "SamplesPerPixel"]
+    with _dicom() as pydicom:
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
+    if int(header.get("SamplesPerPixel") or 1) > 1:
+        return ""
+    if _own_window(header) is not None or header.get("VOILUTSequence"):
+        return (
+            "DICOM files are shown through the window that each of them names; --window gives all "
+            "of them the same."
+        )
+    return (
+        "DICOM files that name no window are shown over the whole range of their stored bits; "
+        "--window gives all of them the same."
+    )
+
+
+def cut_dicom_series(path: Path, place: float, window: Range) -> PIL.Image.Image:
+    """Cut a slice out of a folder of DICOM files, in the order that their headers tell."""
+    return open_dicom_series(path, Part(place=place), window)
+
+
+def open_dicom_series(path: Path, part: Part, window: Range | None) -> PIL.Image.Image:
+    """Cut a slice, by its number or place, out of a folder of DICOM files."""
+    files = slices_in(path)
+    return open_dicom(files[part.slice(len(files))], None, window)
+
+
+def slices_in(folder: Path) -> tuple[Path, ...]:
+    """Return the slices of a folder of DICOM files, in the order that their headers tell.
+
+    Raises
+    ------
+    ValueError
+        There is none, or they are of several series or shapes.
+    """
+    return _series_in(folder, folder.stat().st_mtime_ns).slices
+
+
+@contextmanager
+def _dicom() -> Iterator[Any]:
+    """Yield pydicom, and turn what it and its decoders raise for a damaged file into ValueError."""
+    pydicom = import_extra("pydicom", "readers")
+    with damage(
+        *(pydicom.errors.InvalidDicomError, pydicom.errors.BytesLengthException, struct.error),
+        *(AttributeError, IndexError, KeyError, RuntimeError, TypeError),
+    ):
+        yield pydicom
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What the header of a DICOM slice says of its place, and of the series that it is of."""
+
+    file: Path
+    places: tuple[float | None, ...]  # location, height in the patient, number
+    series: str
+    shape: str
+    localizer: bool
+
+
+@dataclass(frozen=True)
+class _DicomSeries:
+    """The slices of a folder from one end to the other, and the localizers beside them."""
+
+    slices: tuple[Path, ...]
+    localizers: tuple[Path, ...]
+
+
+def localizers_left_out(folder: Path) -> str:
+    """Return a sentence on the localizers of a DICOM folder; empty if it has none."""
+    localizers = _series_in(folder, folder.stat().st_mtime_ns).localizers
+    if not localizers:
+        return ""
+    names = some(path.name for path in localizers)
+    return f"{folder}: localizer images are no slices of the volume and were left out ({names})."
+
+
+@lru_cache(maxsize=64)
+def _series_in(folder: Path, changed: int) -> _DicomSeries:
+    """Return the slices of a folder in order; ``changed`` is when the folder was.
+
+    The order is that of the first of their places which all of them have, else of their names.
+
+    Raises
+    ------
+    ValueError
+        There is no slice, or they are of several series or shapes.
+    """
+    paths = (path for path in folder.iterdir() if path.suffix.lower() == ".dcm")
+    headers = [_header_of(path) for path in sorted(paths, key=_by_number)]
+    if not headers:
+        raise ValueError("it holds no .dcm file")
+    localizers = tuple(header.file for header in headers if header.localizer)
+    headers = [header for header in headers if not header.localizer]
+    if not headers:
+        raise ValueError("all of its .dcm files are localizers")
+    _refuse_several("series (SeriesInstanceUID)", {each.file: each.series for each in headers})
+    _refuse_several("shapes", {each.file: each.shape for each in headers})
+    for places in zip(*(header.places for header in headers), strict=True):
+        if None not in places:
+            order = np.argsort(places, kind="stable")
+            return _DicomSeries(tuple(headers[position].file for position in order), localizers)
+    return _DicomSeries(tuple(header.file for header in headers), localizers)
+
+
+def _refuse_several(what: str, value: Mapping[Path, str]) -> None:
+    """Refuse slices that do not belong together, with the first file of each kind."""
+    first: dict[str, str] = {}
+    for path, kind in value.items():
+        first.setdefault(kind, path.name)
+    if len(first) > 1:
+        raise ValueError(
+            f"its slices are of {len(first)} {what}: "
+            f"{some(f'{name} ({kind})' for kind, name in first.items())}. Keep one "
+            "volume in each folder"
+        )
+
+
+def _header_of(file: Path) -> _Header:
+    """Return what a slice's header says; each place that it lacks is None.
+
+    Headers alone are read, which takes a fraction of the time of the pixels.
+    """
+    names = ["SliceLocation", "ImagePositionPatient", "InstanceNumber"]
+    series = ["SeriesInstanceUID", "Rows", "Columns", "ImageType"]
+    try:
+        with _dicom() as pydicom:
+            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=names + series)
+            location, position, number = (header.get(name) for name in names)
+            places = (location, position[2] if position else None, number)
+            kinds = header.get("ImageType") or ()
+            kinds = [kinds] if isinstance(kinds, str) else kinds
+            return _Header(
+                file,
+                tuple(None if place is None else float(place) for place in places),
+                str(header.get("SeriesInstanceUID") or "none"),
+                f"{header.get('Columns')} x {header.get('Rows')}",
+                any(str(kind).strip().upper() == "LOCALIZER" for kind in kinds),
+            )
+    except ValueError as error:
+        raise ValueError(f"{file.name}: {error}") from error
+
+
+def _number(header: Any, name: str, absent: float) -> float:
+    """Return a number of a DICOM file, and what stands for it where the file does not have it."""
+    value = header.get(name, absent)
+    if value is None:
+        raise ValueError(f"its {name} is empty")
+    return float(value)
+
+
+def _by_number(path: Path) -> tuple[int, str]:
+    """Order IM2 before IM10."""
+    numbers = re.findall(r"\d+", path.stem)
+    return (int(numbers[-1]) if numbers else 0, path.name)

@@ -1,0 +1,261 @@
+"""The kinds of file that a picture may lie in, told by what they hold, and how each is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evenhand.cohort.cohort import Image
+from evenhand.cohort.images.arrays import (
+    array_form,
+    array_in_8_bits,
+    channels_last,
+    read_npy,
+    read_npz,
+)
+from evenhand.cohort.images.decoding import (
+    MODES,
+    ImageFiles,
+    Picture,
+    any_deep,
+    open_pages,
+    open_picture,
+)
+from evenhand.cohort.images.dicom import open_dicom, open_dicom_series, shown_how
+from evenhand.cohort.images.planes import WHOLE, Part, Range
+from evenhand.cohort.images.volumes import open_nifti
+from evenhand.networks.inputs import RGB, ImageForm, Images
+
+_START = 352  # bytes of a file that its kind is told by
+_NIFTI = (".nii", ".nii.gz", ".img", ".img.gz", ".hdr")
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What the user says of how files hold their pixels; None leaves it to each file.
+
+    Parameters
+    ----------
+    bit_depth
+        Bits that values of 16 bits use.
+    page
+        Which page of a picture, or frame of a DICOM file, of several; from 1.
+    window
+        Centre and width that values are shown through.
+    value_range
+        What is black and what is white in arrays.
+    """
+
+    bit_depth: int | None = None
+    page: int | None = None
+    window: Range | None = None
+    value_range: Range | None = None
+
+    @property
+    def given(self) -> dict[str, object]:
+        """What is said."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file.
+
+    Parameters
+    ----------
+    name
+        What messages call it.
+    is_it
+        Whether a file is of this kind, by its path and its first bytes.
+    open
+        Opens the part of a file as a picture no smaller than a size; ValueError if it cannot.
+    takes
+        For each setting of `Decoding` that it heeds, whether a file does.
+    volume
+        Whether ``--slices`` cuts it.
+    remark
+        Returns a sentence for the run's notes on how a file is shown; empty if there is none.
+    """
+
+    name: str
+    is_it: Callable[[Path, bytes], bool]
+    open: Callable[[Path, Part, Images | None, Decoding], Picture]
+    takes: Mapping[str, Callable[[Path, Part], bool]]
+    volume: bool = False
+    remark: Callable[[Path, Decoding], str] = lambda path, how: ""
+
+
+def _always(path: Path, part: Part) -> bool:
+    return True
+
+
+def _open_plain(path: Path, part: Part, size: Images | None, how: Decoding) -> Picture:
+    page = how.page
+    if part.name:
+        if not part.name.isdecimal() or part.name == "0":
+            part.refuse("a picture, whose pages have numbers from 1")
+        page = int(part.name)
+    if page is None and isinstance(size, ImageForm) and size.channels not in MODES:
+        return open_pages(path, size, how.bit_depth)
+    return open_picture(path, size, bit_depth=how.bit_depth, page=page)
+
+
+def _open_dicom(path: Path, part: Part, size: Images | None, how: Decoding) -> Picture:
+    named = Part(str(how.page)) if how.page is not None and not part.name else part
+    return open_dicom(path, size, how.window, named)
+
+
+def _dicom_remark(path: Path, how: Decoding) -> str:
+    return "" if how.window is not None else shown_how(path)
+
+
+def _open_series(path: Path, part: Part, size: Images | None, how: Decoding) -> Picture:
+    return open_dicom_series(path, part, how.window)
+
+
+def _open_nifti(path: Path, part: Part, size: Images | None, how: Decoding) -> Picture:
+    return open_nifti(path, part, how.window)
+
+
+def _nifti_remark(path: Path, how: Decoding) -> str:
+    return (
+        "" if how.window is not None else
+        "Slices of NIfTI volumes are scaled from the 1st to the 99th percentile of each; --window "
+        "shows all of them through the same."
+    )  # fmt: skip
+
+
+def _open_npy(path: Path, part: Part, size: Images | None, how: Decoding) -> Picture:
+    part.refuse("one array")
+    return _picture_of(read_npy(path), size, how)
+
+
+def _open_npz(path: Path, part: Part, size: Images | None, how: Decoding) -> Picture:
+    return _picture_of(read_npz(path, part), size, how)
+
+
+def _picture_of(array: NDArray[Any], size: Images | None, how: Decoding) -> Image:
+    channels = RGB if size is None else ImageForm.of(size).channels
+    rows = channels_last(array, channels)
+    return array_in_8_bits(rows, how.bit_depth, how.value_range, how.window)
+
+
+def _is_array_to_scale(path: Path, part: Part) -> bool:
+    return array_form(path, part).dtype not in (np.uint8, np.bool_)
+
+
+def _is_array_of_16_bits(path: Path, part: Part) -> bool:
+    return array_form(path, part).dtype == np.uint16
+
+
+_ARRAY = {
+    "bit_depth": _is_array_of_16_bits,
+    "window": _is_array_to_scale,
+    "value_range": _is_array_to_scale,
+}
+
+KINDS = (
+    Kind(
+        "a folder of DICOM slices",
+        lambda path, start: path.is_dir(),
+        _open_series,
+        {"window": _always},
+        volume=True,
+    ),
+    Kind(
+        "a DICOM file",
+        lambda path, start: start[128:132] == b"DICM" or path.suffix.lower() in (".dcm", ".dicom"),
+        _open_dicom,
+        {"window": _always, "page": _always},
+        remark=_dicom_remark,
+    ),
+    Kind(
+        "a NIfTI volume",
+        lambda path, start: start[344:348] == b"n+1\0" or path.name.lower().endswith(_NIFTI),
+        _open_nifti,
+        {"window": _always},
+        volume=True,
+        remark=_nifti_remark,
+    ),
+    Kind(
+        "an array (.npy)",
+        lambda path, start: start.startswith(b"\x93NUMPY"),
+        _open_npy,
+        _ARRAY,
+    ),
+    Kind(
+        "arrays (.npz)",
+        lambda path, start: path.suffix.lower() == ".npz",
+        _open_npz,
+        _ARRAY,
+    ),
+    Kind(
+        "a picture",
+        lambda path, start: True,
+        _open_plain,
+        {"page": _always, "bit_depth": lambda path, part: any_deep([str(path)])},
+    ),
+)
+"""Every kind, in the order in which they are tried; the last is what Pillow reads."""
+
+
+def kind_of(path: Path) -> Kind:
+    """Return the kind of a file or folder, by what it holds and, where that does not say, its name.
+
+    Raises
+    ------
+    OSError
+        It cannot be read.
+    """
+    start = b""
+    if not path.is_dir():
+        with path.open("rb") as file:
+            start = file.read(_START)
+    return next(kind for kind in KINDS if kind.is_it(path, start))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MixedFiles(ImageFiles):
+    """Pictures in files of any kind.
+
+    Parameters
+    ----------
+    parts
+        Which picture of its file each sample is, where that is not the only one.
+    how
+        What the user says of how files hold their pixels.
+    """
+
+    parts: Mapping[str, Part] = field(default_factory=dict)
+    how: Decoding = Decoding()
+
+    def remark(self, sample_id: str) -> str:
+        """Return a sentence for the run's notes on how a file is shown; empty if none."""
+        path = Path(self.files[sample_id])
+        return kind_of(path).remark(path, self.how)
+
+    def heeds(self, setting: str) -> bool:
+        """Return whether any file heeds a setting of `Decoding`; stop at the first."""
+        return any(
+            _heeds(Path(path), self.parts.get(sample_id, WHOLE), setting)
+            for sample_id, path in self.files.items()
+        )
+
+    def _picture(self, sample_id: str) -> Picture:
+        path = Path(self.files[sample_id])
+        return kind_of(path).open(path, self.parts.get(sample_id, WHOLE), self.size, self.how)
+
+
+def _heeds(path: Path, part: Part, setting: str) -> bool:
+    """Return whether a file heeds a setting; a damaged one does not, and is refused later."""
+    try:
+        takes = kind_of(path).takes.get(setting)
+        return takes is not None and takes(path, part)
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,95 @@
+"""Planes of numbers as pictures of 8 bits, and which plane of a file is meant."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+Range = tuple[float, float]
+"""Two numbers: centre and width of a window, or what is black and what is white."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which picture of a file that holds several.
+
+    Parameters
+    ----------
+    name
+        What the table says behind ``#``: the name of an array, or the number of a slice, frame or
+        page, from 1; nothing if empty.
+    place
+        Where a volume is cut whose slice has no number, from 0 (bottom) to 1 (top).
+    """
+
+    name: str = ""
+    place: float = 0.5
+
+    def number(self, count: int, what: str) -> int | None:
+        """Return the position, from 0, that the part names among ``count``; None if it names none.
+
+        Raises
+        ------
+        ValueError
+            It is no number, or lies beyond the end.
+        """
+        if not self.name:
+            return None
+        if not self.name.isdecimal() or not 1 <= int(self.name) <= count:
+            raise ValueError(
+                f"it has {count} {what}{'s' * (count != 1)}, and #{self.name} is asked for; give a "
+                f"number from 1 to {count} behind #"
+            )
+        return int(self.name) - 1
+
+    def slice(self, count: int) -> int:
+        """Return the position, from 0, of the slice among ``count``."""
+        number = self.number(count, "slice")
+        return min(int(self.place * count), count - 1) if number is None else number
+
+    def refuse(self, what: str) -> None:
+        """Refuse a part of a file that has none."""
+        if self.name:
+            raise ValueError(f"it is {what}, of which #{self.name} names no part; leave that out")
+
+
+WHOLE = Part()
+
+
+def windowed(pixels: NDArray[np.float32], window: Range) -> PIL.Image.Image:
+    """Return pixels ``(H, W)`` as a picture, through a window: centre and width."""
+    centre, width = window
+    return grey(pixels, centre - width / 2, centre + width / 2)
+
+
+def grey(pixels: NDArray[np.generic], low: float, high: float) -> PIL.Image.Image:
+    """Return pixels ``(H, W)`` as a picture in which ``low`` … ``high`` is 0 … 255."""
+    if pixels.ndim != 2 or not pixels.size:
+        raise ValueError(f"it holds an array of shape {pixels.shape} where a plane is expected")
+    return PIL.Image.fromarray(in_8_bits(pixels, low, high))
+
+
+def in_8_bits(pixels: NDArray[np.generic], low: float, high: float) -> NDArray[np.uint8]:
+    """Return numbers as uint8: ``low`` … ``high`` is 0 … 255, what is not finite is 0."""
+    share = (pixels.astype(np.float32) - low) / max(high - low, 1e-6)
+    share[~np.isfinite(share)] = 0
+    share.clip(0, 1, out=share)  # in place: a picture may have 80 million pixels
+    share *= 255
+    np.rint(share, out=share)
+    return share.astype(np.uint8)
+
+
+@contextmanager
+def damage(*kinds: type[Exception]) -> Iterator[None]:
+    """Turn what a library raises for a damaged file into the ValueError that it stands for."""
+    damaged: tuple[type[Exception], ...] = (zlib.error, *kinds)
+    try:
+        yield
+    except damaged as error:
+        raise ValueError(str(error) or type(error).__name__) from error

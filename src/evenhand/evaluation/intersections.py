@@ -1,0 +1,69 @@
+"""Groups of intersections that are too small to compare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from evenhand.evaluation.rows import groups_in, rows_of
+from evenhand.metrics.groups import UNKNOWN
+from evenhand.tables.predictions import Predictions
+from evenhand.wording import counted
+
+FEWEST_PATIENTS = 20
+FEWEST_OF_CLASS = 10
+
+
+def why_too_small(patients: int, samples: int, positives: int | None) -> str | None:
+    """Say why a group is too small to compare, None where it is not.
+
+    Parameters
+    ----------
+    patients, samples
+        How many it has.
+    positives
+        Its positive samples; None for more than two classes.
+
+    Examples
+    --------
+    >>> why_too_small(19, 60, 30), why_too_small(50, 60, 55), why_too_small(50, 60, 30)
+    ('19 patients; it takes 20', '5 negatives; it takes 10', None)
+    """
+    if patients < FEWEST_PATIENTS:
+        return f"{counted(patients, 'patient')}; it takes {FEWEST_PATIENTS}"
+    if positives is None:
+        return None
+    for count, name in ((positives, "positive"), (samples - positives, "negative")):
+        if count < FEWEST_OF_CLASS:
+            return f"{counted(count, name)}; it takes {FEWEST_OF_CLASS}"
+    return None
+
+
+def too_small(
+    models: Mapping[str, Predictions], attributes: Sequence[str], split: str
+) -> tuple[str, ...]:
+    """Return the groups of intersections that are too small in some model, as ATTRIBUTE=LEVEL.
+
+    Parameters
+    ----------
+    models
+        The predictions of each model.
+    attributes
+        Those without ``*``, or within the levels of another, take no part.
+    split
+        Whose rows are counted.
+    """
+    crossed = [name for name in attributes if "*" in name and "|" not in name]
+    small: dict[str, None] = {}
+    for predictions in models.values():
+        rows = rows_of(predictions, split)
+        positive = rows.labels == 1 if len(rows.classes) == 2 else None
+        for name, groups in groups_in(rows, crossed).items():
+            for level in groups.levels:
+                own = groups.rows(level)
+                patients = len(np.unique(rows.patients[0][own]))
+                positives = None if positive is None else int(positive[own].sum())
+                if level != UNKNOWN and why_too_small(patients, len(own), positives):
+                    small[f"{name}={level}"] = None
+    return tuple(small)

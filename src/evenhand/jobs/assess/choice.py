@@ -1,0 +1,72 @@
+"""Stage 5 by choice: the metrics that a decision, or the user, picks, as in `evenhand audit`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from evenhand.evaluation.requests import advice_of
+from evenhand.evaluation.settings import ChoiceSettings
+from evenhand.metrics import METRICS, Groups, Plan, Scored
+from evenhand.metrics.aggregate import numbers_of
+from evenhand.metrics.estimates import everybody, parts_of
+from evenhand.metrics.registry import Floats, find_metric
+from evenhand.metrics.resample import Resamples
+from evenhand.metrics.rows import Key
+
+SHOWN = ("sensitivity", "false_positive_rate", "squared_calibration_error", "auprc")
+"""Metrics of each group that are always shown; nothing is claimed of them unless they are asked
+for."""
+
+
+def picked_metrics(settings: ChoiceSettings) -> tuple[str, ...]:
+    """Return the metrics that the guide or the user picks, which are judged."""
+    named = tuple(METRICS) if "all" in settings.metric else settings.metric
+    picked = dict.fromkeys((*(one.metric for one in advice_of(settings)), *named))
+    return tuple(name for name in picked if name != "auc")  # which is judged in any case
+
+
+def metrics_of(settings: ChoiceSettings) -> tuple[str, ...]:
+    """Return all metrics that are measured beside the AUC."""
+    return tuple(dict.fromkeys((*picked_metrics(settings), *SHOWN)))
+
+
+def chosen_numbers(
+    rows: Scored,
+    groups: Mapping[str, Groups],
+    resamples: Resamples,
+    plan: Plan,
+    metrics: Sequence[str],
+) -> dict[Key, Floats]:
+    """Return metrics ``(K,)`` of everybody and of each group, their gaps, and what the plan names.
+
+    NaN where a number is undefined.
+    """
+    named = [name for name in plan.across if name not in ("worst", "best", "detectable")]
+    across = tuple(dict.fromkeys(("gap", *named)))
+    numbers = numbers_of(everybody(rows), metrics, (), resamples)
+    for name, levels in groups.items():
+        compared = levels.compared(plan.excluded.get(name, ()))
+        parts = parts_of(rows, name, levels, compared, reference=plan.references.get(name))
+        numbers += numbers_of(parts, metrics, across, resamples)
+    return {
+        number.key: np.full_like(number.values, np.nan) if number.reason else number.values
+        for number in numbers
+    }
+
+
+def judged_keys(keys: Iterable[Key], settings: ChoiceSettings) -> tuple[Key, ...]:
+    """Return the numbers among those measured that the page judges.
+
+    These are, of each picked metric, the gap across groups, and its value in each group where it
+    has a better direction.
+    """
+    picked = set(picked_metrics(settings))
+    return tuple(key for key in keys if key.base in picked and _is_judged(key))
+
+
+def _is_judged(key: Key) -> bool:
+    if key.aggregate is not None:
+        return key.aggregate == "gap"
+    return key.attribute != "*" and find_metric(key.base).direction in ("higher", "lower")

@@ -1,0 +1,111 @@
+"""Adjustments: fitted to the validation patients of a fold, applied to its test patients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from evenhand.evaluation.rows import cut_of, scored_rows
+from evenhand.jobs.benchmark.entries import Entry
+from evenhand.jobs.benchmark.settings import BenchmarkSettings
+from evenhand.methods.mitigate import mitigate
+from evenhand.metrics.scored import Scored
+from evenhand.tables.predictions import Predictions
+
+
+@dataclass(frozen=True, eq=False)
+class Tested:
+    """What one entry says of test patients, of one fold or of all.
+
+    Attributes
+    ----------
+    predictions
+        The rows and their scores.
+    rows
+        The same with decisions, at the threshold of each fold's validation patients, or as a
+        method decides.
+    """
+
+    predictions: Predictions
+    rows: Scored
+
+
+@dataclass(frozen=True, eq=False)
+class AdjustedFold:
+    """What an adjustment of a fold's model gives.
+
+    Attributes
+    ----------
+    predictions
+        Every split with its new scores.
+    decisions
+        Those of each split, by its name; none where a threshold decides.
+    """
+
+    predictions: Predictions
+    decisions: Mapping[str, NDArray[np.intp]]
+
+    def tested(self, split: str = "test") -> Tested:
+        """Return the rows of a split with their decisions."""
+        part = self.predictions.of_split(split)
+        rows = scored_rows(part, cut_of(self.predictions))
+        if split in self.decisions:
+            rows = replace(rows, decisions=self.decisions[split])
+        return Tested(part, rows)
+
+
+def adjust(
+    entry: Entry,
+    before: Predictions,
+    settings: BenchmarkSettings,
+    seed: int,
+    features: Mapping[str, NDArray[np.float64]] | None = None,
+) -> AdjustedFold:
+    """Fit an adjustment to validation patients, and adjust every split.
+
+    Parameters
+    ----------
+    entry
+        The adjustment.
+    before
+        What the model says of all splits.
+    settings, seed
+        Of the benchmark, and of the model.
+    features
+        ``(n, D)`` of each split, in its order, for an adjustment that takes them.
+
+    Raises
+    ------
+    EvenhandError
+        The validation patients do not allow the method.
+    """
+    splits = list(dict.fromkeys(before.table["split"].astype(str)))
+    parts = {name: before.of_split(name) for name in splits}
+    inputs = features or {name: part.scores for name, part in parts.items()}
+    by = entry.attributes(settings)
+    groups = {name: groups_table(part, by) for name, part in parts.items()}
+    val = parts["val"]
+    patients = val.table["patient_id"].to_numpy()
+    adjusted = mitigate(
+        inputs["val"], val.labels, groups["val"], entry.method, patients=patients, seed=seed
+    )
+    tables = [
+        part.table.assign(score=adjusted.scores(inputs[name], groups[name]))
+        for name, part in parts.items()
+    ]
+    decisions = {}
+    if hasattr(adjusted.fit, "decide"):
+        for name in splits:
+            made = adjusted.decisions(inputs[name], groups[name])
+            decisions[name] = np.asarray(made, dtype=np.intp)
+    table = pd.concat(tables, ignore_index=True)
+    return AdjustedFold(replace(before, table=table), decisions)
+
+
+def groups_table(part: Predictions, attributes: Sequence[str]) -> pd.DataFrame:
+    """Return the level of each row, a column for each attribute."""
+    return pd.DataFrame({name: part.group(name).astype(str) for name in attributes})

@@ -1,0 +1,108 @@
+"""What a benchmark says of patients of elsewhere and of other data sets, on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from evenhand.jobs.benchmark.across import Across, verdict_of
+from evenhand.jobs.benchmark.comparing import Result
+from evenhand.jobs.benchmark.elsewhere import Elsewhere, keys_across
+from evenhand.jobs.benchmark.entries import ERM
+from evenhand.jobs.benchmark.verdicts import change_text, number_name
+from evenhand.metrics.recipes import Difference
+from evenhand.metrics.registry import Floats
+from evenhand.metrics.rows import EVERYBODY, Key
+from evenhand.reporting.section import Section
+from evenhand.reporting.sections.assessment import Part, Table, part_section
+from evenhand.reporting.sections.assessment import Verdict as Answer
+from evenhand.reporting.text.numbers import p_value, plain
+from evenhand.reporting.verdicts import Verdict
+
+TRANSFERRED, REVERSED, OPEN = "transferred", "reversed", "not shown to transfer"
+
+
+def transfers_of(result: Result, outside: Elsewhere) -> list[Verdict]:
+    """Return, of everything that is shown here, whether it is shown elsewhere."""
+    here = {(one.recipe, one.key): one for one in result.planned if one.better}
+    return [
+        _transfer(here[one.recipe, one.key], one)
+        for one in outside.differences
+        if (one.recipe, one.key) in here
+    ]
+
+
+def _transfer(here: Difference, there: Difference) -> Verdict:
+    outcome = {True: TRANSFERRED, False: REVERSED, None: OPEN}[there.better]
+    about = f"{here.recipe} elsewhere: {number_name(here.key)}"
+    p = "" if there.p_adjusted is None else f", p {p_value(there.p_adjusted)}"
+    text = f"{outcome.capitalize()}: {change_text(here)} here, {change_text(there)}{p} there."
+    if there.better is None and there.detectable is not None:
+        text += f" A difference of {plain(there.detectable)} would have shown with power .8."
+    return Verdict(about, here.key.attribute, there.better is not None, text, there.p_adjusted)
+
+
+def elsewhere_section(result: Result, outside: Elsewhere | None) -> Iterator[Section]:
+    """Yield the section of patients of elsewhere, where there are some."""
+    if outside is None:
+        return
+    answers = tuple(_chip(one) for one in transfers_of(result, outside))
+    keys = keys_across(outside.values[ERM])
+    size = outside.sizes[keys[0]]
+    tests = (
+        "What is shown here is tested there, corrected among these tests."
+        if answers
+        else "Nothing is shown here, so that nothing could transfer."
+    )
+    says = (
+        f"{size[0]:,} samples of {size[1]:,} patients, scored by the models of every fold and "
+        "seed; the numbers are means over them. Decisions are cut as validation patients of here "
+        f"say. {tests}"
+    )
+    rows = [
+        (name, *(f"{_mean(result, name, key)} → {_plain(values[key])}" for key in keys))
+        for name, values in outside.values.items()
+    ]
+    columns = ("Entry", *(_column(key) for key in keys))
+    table = Table("Here → elsewhere", columns, tuple(rows))
+    part = Part(answers=answers, sentences=(says,), tables=(table,))
+    yield part_section("elsewhere", "Elsewhere", part)
+
+
+def _chip(one: Verdict) -> Answer:
+    outcome = one.text.partition(":")[0].lower()
+    look = {TRANSFERRED: "better", REVERSED: "worse"}.get(outcome, "unsure")
+    where = "" if one.attribute == EVERYBODY else f", {one.attribute}"
+    return Answer(f"{one.about}{where}", look, outcome, one.text, ())
+
+
+def _column(key: Key) -> str:
+    name = number_name(key)
+    return name if key.attribute == EVERYBODY else f"{name}, {key.attribute}"
+
+
+def _mean(result: Result, name: str, key: Key) -> str:
+    values = result.values[name].get(key)
+    return "undefined" if values is None else _plain(values)
+
+
+def _plain(values: Floats) -> str:
+    mean = float(values[:, 0].mean())
+    return "undefined" if mean != mean else plain(mean)
+
+
+def across_section(across: Across | None) -> Iterator[Section]:
+    """Yield the section of several data sets, where there are some."""
+    if across is None:
+        return
+    verdict = verdict_of(across)
+    chip = "shown" if verdict.claim else "not shown"
+    answer = Answer(verdict.about, "better" if verdict.claim else "unsure", chip, verdict.text, ())
+    rows = [
+        (name, plain(across.test.ranks[name]), *(plain(value) for value in values))
+        for name, values in across.values.items()
+    ]
+    columns = ("Entry", "Mean rank", *across.names)
+    says = [f"{n}: {t}" for n, t in zip(across.names[1:], across.verdicts, strict=True)]
+    table = Table("The number that decides", columns, tuple(rows))
+    part = Part(answers=(answer,), sentences=tuple(says), tables=(table,))
+    yield part_section("data-sets", "Several data sets", part)

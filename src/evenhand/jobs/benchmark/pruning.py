@@ -1,0 +1,191 @@
+"""FairPrune as an entry: the models of erm, pruned by what training patients of the fold say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field, ValidationError
+from torch import nn
+
+from evenhand.cohort.store.batches import BatchSource
+from evenhand.errors import EvenhandError
+from evenhand.experiments.task import Task
+from evenhand.jobs.prune.batches import Positions, group_batches, group_positions
+from evenhand.metrics.estimate import common_classes, point
+from evenhand.metrics.registry import find_metric
+from evenhand.metrics.scored import scored
+from evenhand.metrics.target_names import find_target
+from evenhand.networks.model import Model
+from evenhand.pruning.curvature import find_estimator
+from evenhand.pruning.eligible import prunable_parameters
+from evenhand.pruning.prune import Pruned, prune_module
+from evenhand.training.device import make_accelerator
+from evenhand.training.predict import scores
+
+POINT = 0.01
+"""A point of a metric."""
+
+
+class FairPrune(BaseModel, frozen=True, extra="forbid"):
+    """How models are pruned; the names and defaults are those of `evenhand prune`."""
+
+    beta: float = Field(0.33, ge=0)
+    share: float = Field(10, gt=0, le=100)
+    limit: float = Field(60, gt=0, lt=100)
+    budget: float = Field(1.0, ge=0)
+    estimator: str = "ggn-mc"
+    batches: int = Field(20, gt=0)
+    batch_size: int = Field(16, gt=0)
+    target: str | None = None
+
+    @classmethod
+    def of(cls, text: str) -> FairPrune:
+        """Read ``SETTING=VALUE,…``.
+
+        Raises
+        ------
+        EvenhandError
+            There is no such setting, estimator or target, or a value is not allowed.
+
+        Examples
+        --------
+        >>> FairPrune.of("beta=0.5,limit=40").limit
+        40.0
+        """
+        pairs = [item.partition("=") for item in text.split(",")]
+        names = [name for name, _, _ in pairs]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise EvenhandError(f"--pruning {text}: {twice} is given twice.")
+        try:
+            settings = cls.model_validate({name: value for name, _, value in pairs})
+        except ValidationError as error:
+            problem = error.errors()[0]
+            raise EvenhandError(
+                f"--pruning {text}: {'.'.join(map(str, problem['loc']))}: "
+                f"{problem['msg'].lower()}. Write SETTING=VALUE,… with "
+                f"{', '.join(cls.model_fields)}."
+            ) from None
+        find_estimator(settings.estimator)
+        if settings.target is not None:
+            find_target(settings.target)
+        return settings
+
+
+@dataclass
+class _Batches:
+    """Batches of training patients by group, drawn anew each time that they are read."""
+
+    source: BatchSource
+    positions: Mapping[str, Positions]
+    settings: FairPrune
+    seed: int
+    reads: int = field(default=0, init=False)
+
+    def __iter__(self) -> Iterator[tuple[Any, Any, list[str]]]:
+        rng = np.random.default_rng([self.seed, self.reads])
+        self.reads += 1
+        size, count = self.settings.batch_size, self.settings.batches
+        for batch in group_batches(self.source, self.positions, count, size, rng):
+            levels = [""] * len(batch.labels)
+            for group, rows in batch.rows.items():
+                levels[rows] = [str(group)] * len(levels[rows])
+            yield batch.inputs, batch.labels, levels
+
+
+def prune_model(task: Task, model: Model, settings: FairPrune, seed: int) -> Pruned:
+    """Prune a model for the group of the first attribute that it serves worst on validation.
+
+    Raises
+    ------
+    EvenhandError
+        A group has no training patient, or the target is undefined for the model.
+    """
+    accelerator = make_accelerator(task.settings)
+    model = model.to(accelerator.device).eval()
+    val = BatchSource(task.splits.val, accelerator.device)
+    attribute = task.settings.attribute[0]
+    by_group = _auc_of_groups(task, scores(model, val, accelerator))
+    worst = min(by_group, key=lambda group: by_group[group])
+    positions = group_positions(task.splits.train, attribute, list(by_group))
+    if empty := [group for group, own in positions.items() if not len(own)]:
+        raise EvenhandError(f"no training patient is of {', '.join(empty)} ({attribute}).")
+    total = sum(len(own) for group, own in positions.items() if group != worst)
+    betas = {
+        group: settings.beta * len(own) / total
+        for group, own in positions.items()
+        if group != worst
+    }
+
+    def evaluate(network: nn.Module) -> tuple[float, float]:
+        assert isinstance(network, Model)
+        return _worth(task, settings, scores(network, val, accelerator))
+
+    train = BatchSource(task.splits.train, accelerator.device)
+    return prune_module(
+        model,
+        _Batches(train, positions, settings, seed),
+        evaluate,
+        unprivileged=worst,
+        betas=betas,
+        budget=settings.budget * POINT,
+        share=settings.share,
+        limit=settings.limit,
+        estimator=settings.estimator,
+        parameters=prunable_parameters(model, "weight", ("conv", "linear")),
+        seed=seed,
+    )
+
+
+def _worth(task: Task, settings: FairPrune, given: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the target, larger is better, and everybody's AUC, of scores ``(n, C)``."""
+    val = task.splits.val
+    target = find_target(settings.target) if settings.target else task.targets[0]
+    patients = val.table["patient_id"].to_numpy()
+    rows = (val.labels, given, task.groups, task.excluded)
+    value = target.value(*rows, patients=patients)
+    overall = find_target("auc").value(*rows, patients=patients)
+    return (value if target.maximise else -value), overall
+
+
+def _auc_of_groups(task: Task, given: NDArray[np.float64]) -> dict[str, float]:
+    """Return the validation AUC of each group that takes part, of the first attribute."""
+    val, attribute = task.splits.val, task.settings.attribute[0]
+    binary = len(val.classes) == 2
+    rows = scored(val.labels, given[:, 1] if binary else given, classes=val.classes)
+    of, auc = task.groups[attribute], find_metric("auc")
+    levels = of.compared(task.excluded.get(attribute, ()))
+    parts = {level: rows.take(of.rows(level)) for level in levels}
+    classes = (1,) if binary else common_classes(list(parts.values()))
+    values = {level: point(part, auc, classes) for level, part in parts.items()}
+    if undefined := [level for level, value in values.items() if not np.isfinite(value)]:
+        raise EvenhandError(
+            f"AUC of {', '.join(undefined)} ({attribute}) is undefined on validation, so that "
+            "nobody can tell whom to prune for. Leave the group out with --exclude-group."
+        )
+    return values
+
+
+def check_pruning(task: Task, settings: FairPrune) -> None:
+    """See that the network has weights to prune, and that every group has training patients.
+
+    Raises
+    ------
+    EvenhandError
+        It is not so, or the validation patients of a group are of one class.
+    """
+    prunable_parameters(task.model(), "weight", ("conv", "linear"))
+    chance = np.random.default_rng(0).dirichlet(
+        np.ones(len(task.splits.val.classes)), len(task.splits.val)
+    )
+    levels = _auc_of_groups(task, chance)
+    attribute = task.settings.attribute[0]
+    for group, own in group_positions(task.splits.train, attribute, list(levels)).items():
+        if not len(own):
+            raise EvenhandError(f"no training patient is of {group} ({attribute}).")
+    value, _ = _worth(task, settings, chance)
+    if not np.isfinite(value):
+        raise EvenhandError(f"--pruning: target {settings.target} is undefined on validation.")

@@ -1,0 +1,115 @@
+"""The data request: how many more patients of which group would let a gap be told."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from evenhand.jobs.benchmark.comparing import Result
+from evenhand.jobs.benchmark.entries import ERM
+from evenhand.metrics.power import detectable_gap, factor_for
+from evenhand.metrics.recipes import is_auc_of_group
+from evenhand.metrics.rows import Key
+from evenhand.reporting.section import Section
+from evenhand.reporting.sections.assessment import Part, Table, part_section
+from evenhand.reporting.text.numbers import plain
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a gap in AUC between two groups needs.
+
+    Attributes
+    ----------
+    attribute, group, reference
+        The groups; the reference has most patients.
+    gap
+        The gap that can be told now, with power .8.
+    more
+        How many patients of the group are to be tested beside those that are there, and how many
+        samples of them are positive; then the same of the reference. None where no number would do.
+    """
+
+    attribute: str
+    group: str
+    reference: str
+    gap: float
+    more: tuple[tuple[int, int], tuple[int, int]] | None
+
+
+def requests_of(result: Result, wanted: float) -> list[Request]:
+    """Return what each group needs for a gap to be told between it and the largest group.
+
+    The error of a group's AUC under `ERM` is the bootstrap's over patients, of the mean over seeds,
+    and falls with the root of the number of patients; the group keeps its share of positives.
+    Where more of the group alone will not do, both groups grow by the same factor.
+    """
+    keys = [key for key in result.values[ERM] if is_auc_of_group(key)]
+    requests = []
+    for attribute in dict.fromkeys(key.attribute for key in keys):
+        of = [key for key in keys if key.attribute == attribute]
+        reference = max(of, key=lambda key: result.sizes[key][1])
+        requests += [_request(result, key, reference, wanted) for key in of if key != reference]
+    return requests
+
+
+def _request(result: Result, key: Key, reference: Key, wanted: float) -> Request:
+    own, other = (_error(result, one) for one in (key, reference))
+
+    def gap(first: float, second: float) -> float:
+        return detectable_gap(math.hypot(own / math.sqrt(first), other / math.sqrt(second)))
+
+    now, more = gap(1, 1), None
+    if np.isfinite(now):
+        alone = factor_for(lambda factor: gap(factor, 1), wanted)
+        both = factor_for(lambda factor: gap(factor, factor), wanted) if alone is None else alone
+        if both is not None:
+            grown = 1.0 if alone is not None else both
+            more = (_added(result, key, both), _added(result, reference, grown))
+    return Request(key.attribute, key.group, reference.group, now, more)
+
+
+def _error(result: Result, key: Key) -> float:
+    return float(np.nanstd(result.values[ERM][key][:, 1:].mean(axis=0), ddof=1))
+
+
+def _added(result: Result, key: Key, factor: float) -> tuple[int, int]:
+    _, patients, positives = result.sizes[key]
+    return math.ceil((factor - 1) * patients), math.ceil((factor - 1) * positives)
+
+
+def request_section(result: Result, wanted: float) -> Iterator[Section]:
+    """Yield the section of the data request."""
+    rows = [
+        (
+            f"{one.attribute}: {one.group} and {one.reference}",
+            plain(one.gap) if np.isfinite(one.gap) else "undefined",
+            _text(one),
+        )
+        for one in requests_of(result, wanted)
+    ]
+    if not rows:
+        return
+    says = (
+        f"How many patients, tested beside those of here, would let a gap of {plain(wanted)} in "
+        f"AUC be told of {ERM} with power .8, before any correction. Groups keep their share of "
+        "positives. This is about telling a gap; whether more training patients would narrow it, "
+        "a learning curve has to show."
+    )
+    columns = ("Groups", "Gap that can be told now", "Patients to ask for")
+    table = Table("What a gap needs", columns, tuple(rows))
+    yield part_section("request", "Data request", Part(sentences=(says,), tables=(table,)))
+
+
+def _text(one: Request) -> str:
+    if one.more is None:
+        return "no number would do, as a group lacks a class or has too few"
+    parts = [
+        f"{patients:,} of {group}, {positives:,} of their samples positive"
+        for group, (patients, positives) in zip((one.group, one.reference), one.more, strict=True)
+        if patients
+    ]
+    return "; ".join(parts) or "none"

@@ -1,0 +1,106 @@
+"""The state of a pre-training in a file, from which the same command goes on after a kill."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Generator, Tensor
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from evenhand.files import DamagedError, replacing
+from evenhand.jobs.pretrain.curve import Curve
+from evenhand.networks.checkpoints import write_tensors
+from evenhand.pretraining.learners import Learner
+from evenhand.training.loop import Best
+
+STATE = "pretraining.safetensors"
+
+
+@dataclass(eq=False)
+class State:
+    """All that a pre-training changes: with teacher, queue, optimizer and random numbers."""
+
+    learner: Learner
+    optimizer: AdamW
+    rate: LambdaLR
+    order: np.random.Generator
+    views: Generator
+    best: Best
+    curve: Curve
+
+    def save(self, path: Path) -> None:
+        """Write it, whole or not at all."""
+        facts = {
+            "order": self.order.bit_generator.state,
+            "curve": asdict(self.curve),
+            "best": [self.best.score, self.best.since],
+            "steps": self.rate.last_epoch,
+            "lr": [group["lr"] for group in self.optimizer.param_groups],
+        }
+        with replacing(path) as part:
+            write_tensors(part, dict(self._tensors()), {"facts": json.dumps(facts)})
+
+    def load(self, path: Path) -> None:
+        """Take over what was saved of a pre-training with the same settings.
+
+        Raises
+        ------
+        DamagedError
+            The file is no such state.
+        """
+        try:
+            with safe_open(path, "pt") as file:
+                facts = json.loads(file.metadata()["facts"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            self._take(tensors, facts)
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            text = f"it is no state of this pre-training ({error})"
+            raise DamagedError(path, text) from error
+
+    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+        yield from _named("learner", self.learner.state_dict())
+        yield from _named("best", self.best.state or {})
+        for number, values in self.optimizer.state_dict()["state"].items():
+            yield from _named(f"optimizer.{number}", values)
+        yield "random.views", self.views.get_state()
+        yield "random.torch", torch.get_rng_state()
+        if self.views.device.type == "cuda":
+            yield "random.cuda", torch.cuda.get_rng_state(self.views.device)
+
+    def _take(self, tensors: Mapping[str, Tensor], facts: dict[str, Any]) -> None:
+        self.learner.load_state_dict(_below("learner", tensors))
+        state = self.optimizer.state_dict()
+        numbers = range(len(state["param_groups"][0]["params"]))
+        own = {number: _below(f"optimizer.{number}", tensors) for number in numbers}
+        state["state"] = {number: values for number, values in own.items() if values}
+        for group, lr in zip(state["param_groups"], facts["lr"], strict=True):
+            group["lr"] = lr
+        self.optimizer.load_state_dict(state)
+        self.rate.last_epoch = facts["steps"]
+        self.order.bit_generator.state = facts["order"]
+        self.best.score, self.best.since = facts["best"]
+        self.best.state = _below("best", tensors) or None
+        for name, values in facts["curve"].items():
+            getattr(self.curve, name)[:] = values
+        self.views.set_state(tensors["random.views"])
+        torch.set_rng_state(tensors["random.torch"])
+        if self.views.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random.cuda"], self.views.device)
+
+
+def _named(prefix: str, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in tensors.items():
+        yield f"{prefix}.{name}", tensor.detach().clone()  # as a file holds no shared memory
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    start = f"{prefix}."
+    return {n.removeprefix(start): tensor for n, tensor in tensors.items() if n.startswith(start)}

@@ -1,0 +1,20 @@
+"""``probe.json`` of a run. It imports no torch, as every job that evaluates reads it."""
+
+from __future__ import annotations
+
+from evenhand.experiments.runs import Run
+from evenhand.files import checked, read_object, write_json
+from evenhand.reporting.probe_record import ProbeRecord
+
+FILE = "probe.json"
+
+
+def write_probe(run: Run, record: ProbeRecord) -> None:
+    """Write ``probe.json``."""
+    write_json(run.root / FILE, record.model_dump())
+
+
+def read_probe(run: Run) -> ProbeRecord | None:
+    """Return what ``probe.json`` of a run holds, None where there is none."""
+    path = run.root / FILE
+    return checked(ProbeRecord, read_object(path), path) if path.exists() else None

@@ -1,0 +1,1 @@
+"""Encoders of series, one file each, and what they read."""

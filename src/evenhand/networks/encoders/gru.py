@@ -1,0 +1,116 @@
+"""A GRU for series with gaps, which reads values, observation masks and time since last seen.
+
+What was not observed fades from its last value to the mean, as in the input of GRU-D (Che et al.,
+Sci. Rep. 8:6085, 2018, arXiv 1606.01865); how long ago it was seen is an input beside it. GRU-D's
+second decay, of the hidden state, is left out: on PhysioNet 2012 it did not raise the AUC
+(``docs/self_supervision.md``).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from evenhand.networks.encoders.layers import LayerRow
+from evenhand.networks.encoders.observations import steps_since_seen
+from evenhand.networks.registry import register_series_encoder
+
+WIDTH = 64  # of the embedded steps, of the hidden state and of the features
+DROPOUT = 0.1
+OUTPUT_DROPOUT = 0.3
+HALF_LIFE = 12.0  # steps in which a value fades to half of its distance from the mean, at first
+
+
+class FadingInput(nn.Module):
+    """Lets values fade while they are not observed, and maps each step to an embedding.
+
+    Of value x (held from the last observation, 0 is the mean), mask m and time since the last
+    observation δ in steps, the network reads x · (m + (1 − m) γ), m and log(1 + δ), with
+    γ = exp(−softplus(w) δ) and one w for each variable (Che et al. 2018, eqs. 10 and 11, with
+    softplus in the place of max(0, ·), whose gradient may vanish).
+    """
+
+    def __init__(self, variables: int) -> None:
+        super().__init__()
+        rate = math.log(2) / HALF_LIFE
+        self.fading = nn.Parameter(torch.full((variables,), math.log(math.expm1(rate))))
+        self.embed = nn.Linear(3 * variables, WIDTH)
+
+    def forward(self, series: Tensor) -> Tensor:
+        """Return embedded steps ``(B, T, D)`` of series ``(B, 2C, T)``."""
+        held, observed = series.chunk(2, dim=1)
+        since = steps_since_seen(observed)
+        faded = held * torch.exp(-F.softplus(self.fading)[:, None] * since)  # γ is 1 where seen
+        read = torch.cat([faded, observed, since.log1p()], dim=1).transpose(1, 2)  # (B, T, 3C)
+        return F.dropout(self.embed(read), DROPOUT, self.training)
+
+
+class Recurrence(nn.Module):
+    """A GRU over steps, as torch's, with its two projections in the open.
+
+    Masks, the curvature of weights and ONNX handle linear layers, and do not see into ``nn.GRU``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step = nn.Linear(WIDTH, 3 * WIDTH)
+        self.state = nn.Linear(WIDTH, 3 * WIDTH)
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -(WIDTH**-0.5), WIDTH**-0.5)
+
+    def forward(self, steps: Tensor) -> Tensor:
+        """Return the state after each step, ``(B, T, D)``, of steps ``(B, T, D)``."""
+        state = torch.zeros_like(steps[:, 0])
+        states = []
+        for projected in self.step(steps).unbind(1):
+            gates, new = projected.tensor_split((2 * WIDTH,), dim=1)
+            own_gates, own_new = self.state(state).tensor_split((2 * WIDTH,), dim=1)
+            reset, update = torch.sigmoid(gates + own_gates).chunk(2, dim=1)
+            candidate = torch.tanh(new + reset * own_new)
+            state = candidate + update * (state - candidate)
+            states.append(state)
+        return torch.stack(states, dim=1)
+
+
+class Summary(nn.Module):
+    """Sums up a stay by its last state and the mean of all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Linear(2 * WIDTH, WIDTH)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Return features ``(B, D)`` of states ``(B, T, D)``."""
+        both = torch.cat([states[:, -1], states.mean(dim=1)], dim=1)
+        return F.dropout(self.mix(both).relu(), OUTPUT_DROPOUT, self.training)
+
+
+class GruEncoder(LayerRow):
+    """An embedding of fading values, a GRU, and a summary of its states.
+
+    ``forward`` takes ``(B, 2C, T)``, held values and then whether they were observed, and returns
+    ``(B, 64)``. T is any number of steps. Its layers and units are ``input``, ``recurrence`` and
+    ``summary``.
+    """
+
+    head_hidden_size = WIDTH
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.input = FadingInput(channels // 2)
+        self.recurrence = Recurrence()
+        self.summary = Summary()
+
+    def forward(self, series: Tensor) -> Tensor:
+        """Return features ``(B, 64)`` of series ``(B, 2C, T)``."""
+        features: Tensor = self.summary(self.recurrence(self.input(series)))
+        return features
+
+
+@register_series_encoder("gru")
+def make_gru(channels: int, steps: int) -> GruEncoder:
+    """Return a GRU that reads values, masks and time since last seen; old values fade."""
+    return GruEncoder(channels)

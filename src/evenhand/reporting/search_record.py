@@ -1,0 +1,187 @@
+"""The typed content of ``search.json``."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+Values = dict[str, float | None]
+"""A value by the name of its target; None where a training diverged."""
+
+
+class _Part(BaseModel, frozen=True, extra="allow", populate_by_name=True):
+    """A part of the record; entries that this version does not know are kept."""
+
+
+class TargetRecord(_Part):
+    """A target of the search: its name, its direction, and whether its pessimistic end counted."""
+
+    name: str
+    direction: str = ""
+    bound: bool = False
+
+
+class ObjectiveRecord(_Part):
+    """A candidate's value of one target.
+
+    Attributes
+    ----------
+    searched
+        The value in the search.
+    again, mean, mean_low, mean_high
+        The values with fresh seeds, their mean and its 95 % interval.
+    optimism, optimism_low, optimism_high
+        How much better the value in the search is than the mean, and its 95 % interval.
+    """
+
+    searched: float | None
+    again: tuple[float | None, ...] = ()
+    mean: float | None
+    mean_low: float | None = None
+    mean_high: float | None = None
+    optimism: float | None = None
+    optimism_low: float | None = None
+    optimism_high: float | None = None
+
+
+class CandidateRecord(_Part):
+    """A trial that was trained again: its study (None: the own one), and its values by target."""
+
+    study: str | None = None
+    trial: int
+    seeds: int
+    objectives: dict[str, ObjectiveRecord]
+
+
+class ChosenRecord(_Part):
+    """The trial that was chosen, the seed of the fit that is delivered, and what it chose."""
+
+    study: str
+    trial: int | None
+    seed: int | None = None
+    lr: float | None = None
+    method: str = "erm"
+    method_settings: dict[str, float | str] = {}
+
+
+class GroupValue(_Part):
+    """The AUC of a group on test patients."""
+
+    attribute: str
+    group: str
+    value: float | None
+
+
+class FitRecord(_Part):
+    """One fit of the chosen setting: its targets on validation and test, and its AUC by group."""
+
+    seed: int
+    val: Values
+    test: Values
+    auc: tuple[GroupValue, ...]
+
+
+class ImportanceRecord(_Part):
+    """A target's mean over the trials with something, less that over the trials without it.
+
+    Attributes
+    ----------
+    objective
+        The name of the target.
+    difference, low, high
+        The difference of the means and its 95 % interval.
+    trials_with, trials_without
+        The numbers of trials.
+    """
+
+    objective: str
+    difference: float
+    low: float
+    high: float
+    trials_with: int = Field(alias="with")
+    trials_without: int = Field(alias="without")
+
+
+class UnitImportance(ImportanceRecord):
+    """The importance of a unit."""
+
+    unit: str
+
+    @property
+    def name(self) -> str:
+        """What the trials have in common."""
+        return self.unit
+
+
+class MethodImportance(ImportanceRecord):
+    """The importance of a mitigation method."""
+
+    method: str
+
+    @property
+    def name(self) -> str:
+        """What the trials have in common."""
+        return self.method
+
+
+class FactorRecord(_Part):
+    """How much of a target's variance depends on a factor: ``mask``, ``method`` or ``rate``.
+
+    Attributes
+    ----------
+    objective
+        The name of the target.
+    explained
+        The share of variance that a random forest explains of trials that it has not seen.
+    lost
+        How much less that is where the factor is shuffled.
+    trials
+        The number of trials.
+    """
+
+    factor: str
+    objective: str
+    explained: float
+    trials: int
+    lost: float
+
+
+class StudyRecord(_Part):
+    """What came of one study.
+
+    Attributes
+    ----------
+    name
+        Its name; "" takes all trials.
+    trial, chosen
+        The number of the chosen trial, None where it is one of another study, which ``chosen``
+        names. Both are None where nothing was chosen yet.
+    trained, adopted, front
+        The number of trials that were trained, and of those taken from baselines; the trials on
+        the Pareto front.
+    confirmed, fits
+        The trials that were trained again, and the fits of the chosen one.
+    units, methods, factors
+        The importance of units, of methods, and of mask, method and rate. ``factors`` is None
+        where there is one method only.
+    """
+
+    name: str = ""
+    trial: int | None = None
+    chosen: ChosenRecord | None = None
+    trained: int = 0
+    adopted: int = 0
+    front: tuple[int, ...] = ()
+    confirmed: tuple[CandidateRecord, ...] = ()
+    fits: tuple[FitRecord, ...] = ()
+    units: tuple[UnitImportance, ...] = ()
+    methods: tuple[MethodImportance, ...] = ()
+    factors: tuple[FactorRecord, ...] | None = None
+
+
+class SearchRecord(_Part):
+    """Targets, the rule that picks from a Pareto front, and the studies."""
+
+    schema_version: int = Field(1, alias="schema")
+    objectives: tuple[TargetRecord, ...]
+    pick: str = "ideal"
+    studies: tuple[StudyRecord, ...]

@@ -1,0 +1,53 @@
+"""Combinations of attributes, and which of their groups are too small to say anything of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from evenhand.evaluation.intersections import why_too_small
+from evenhand.evaluation.settings import MeasureSettings
+from evenhand.metrics import EVERYBODY
+from evenhand.reporting.estimates import UNKNOWN, Estimate, find
+from evenhand.reporting.report import Report
+from evenhand.reporting.section import section
+from evenhand.reporting.sections.assessment import Part, Table
+from evenhand.reporting.sections.strategies import leading_metric
+from evenhand.reporting.text.vocabulary import shown
+from evenhand.wording import counted
+
+COLUMNS = ("Group", "Attributes", "Samples", "Patients", "Positives", "Why")
+
+
+@section("report", "intersections", "Which combinations are too small to say?", place=35)
+def intersections_view(report: Report) -> Part | None:
+    """Return what was crossed, and every group that is too small; None if nothing was crossed."""
+    settings = report.record.settings if report.record else None
+    if not isinstance(settings, MeasureSettings) or settings.intersections < 2:
+        return None
+    crossed = [name for name in report.attributes if "*" in name and "|" not in name]
+    rows = find(report.single, model=report.main_model, base=leading_metric(report.single))
+    groups = [row for row in rows if row.attribute in crossed and _is_group(row)]
+    small = tuple(_small(groups))
+    sentences = (
+        f"{counted(len(crossed), 'intersection')} of up to {settings.intersections} attributes, "
+        f"with {counted(len(groups), 'group')} that occur. All of them are in one family with "
+        "whatever else is claimed here: the more is looked at, the clearer a difference must be.",
+        f"{len(small)} of these groups are too small to say anything of; they take no part in "
+        "gaps and verdicts.",
+    )
+    tables = (Table("Too small to say", COLUMNS, small),) if small else ()
+    return Part(sentences=sentences, tables=tables)
+
+
+def _is_group(row: Estimate) -> bool:
+    return row.group not in (EVERYBODY, UNKNOWN) and row.aggregate is None
+
+
+def _small(rows: Sequence[Estimate]) -> Iterator[tuple[str, ...]]:
+    """Yield the groups that are left out, with their counts and the reason."""
+    for row in rows:
+        if not row.compared:
+            why = why_too_small(row.patients, row.n, row.positives) or "left out by --exclude-group"
+            positives = "–" if row.positives is None else f"{row.positives:,}"
+            counts = (f"{row.n:,}", f"{row.patients:,}", positives)
+            yield (shown(row.group), shown(row.attribute), *counts, why)

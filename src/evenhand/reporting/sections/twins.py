@@ -1,0 +1,75 @@
+"""How far the scores of twins lie apart, from ``twins.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from evenhand.evaluation.twins import TwinRow
+from evenhand.metrics import EVERYBODY
+from evenhand.reporting.charts.forest import Forest, Line, Look, forest
+from evenhand.reporting.estimates import Estimate
+from evenhand.reporting.report import Report
+from evenhand.reporting.section import section
+from evenhand.reporting.sections.assessment import Part
+from evenhand.reporting.text.numbers import PLAIN, Scale, whole
+from evenhand.reporting.text.vocabulary import shown
+from evenhand.wording import counted
+
+CHANGE = Scale(signed=True)
+SAYS = "Mean distance of the scores of two twins. 0: what the twins differ in moves no score."
+
+
+@section("report", "twins", "Does a shortcut move the score?", place=64)
+def twins_view(report: Report) -> Part | None:
+    """Return a plot of the distances, one of groups and one of models; None without twins."""
+    if report.twins is None:
+        return None
+    rows = [_called(row, report.called) for row in report.twins.rows]
+    if not rows:
+        return Part(sentences=tuple(report.twins.notes))
+    everybody = next(row for row in rows if row.attribute == EVERYBODY)
+    sentences = (
+        f"{counted(everybody.pairs, 'set')} of twins, samples that share a value of the column of "
+        f"pairs, of {counted(everybody.patients, report.patient)}. Intervals are by "
+        f"{report.patient}; they are not corrected, and no verdict rests on them.",
+        *report.twins.notes,
+    )
+    return Part(sentences=sentences, plots=tuple(_plots(rows)))
+
+
+def _plots(rows: Sequence[TwinRow]) -> Iterator[Forest]:
+    values = [row for row in rows if row.against is None and row.reference is None]
+    yield forest([_line(row) for row in values], Look("Everybody and groups", SAYS, PLAIN, 0.0))
+    between = [row for row in rows if row.reference is not None]
+    if between:
+        look = Look("Group less the largest group", "", CHANGE, 0.0, "no difference")
+        yield forest([_line(row) for row in between], look)
+    changes = [row for row in rows if row.against is not None]
+    if changes:
+        says = "Paired by patient; below 0, the first model's scores move less."
+        look = Look("Change from model to model", says, CHANGE, 0.0, "no change")
+        yield forest([_line(row) for row in changes], look)
+
+
+def _line(row: TwinRow) -> Line:
+    estimate = Estimate(
+        base="score",
+        attribute=row.attribute,
+        value=row.value,
+        low=row.low,
+        high=row.high,
+        patients=row.patients,
+        undefined=None if row.value is not None else "no twins",
+    )
+    where = "everybody" if row.attribute == EVERYBODY else f"{shown(row.attribute)}: {row.group}"
+    name = where if row.reference is None else f"{where} less {row.reference}"
+    note = counted(row.pairs, "set")
+    if row.decided_otherwise is not None:
+        note += f", {whole(row.decided_otherwise)} of 100 decided otherwise"
+    whose = row.model if row.against is None else f"{row.model} less {row.against}"
+    return Line(name, estimate, note=note, section=whose)
+
+
+def _called(row: TwinRow, names: Mapping[str, str]) -> TwinRow:
+    against = row.against and names.get(row.against, row.against)
+    return row.model_copy(update={"model": names.get(row.model, row.model), "against": against})

@@ -1,0 +1,93 @@
+"""How much memory a training step on large images holds, told before it runs out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from evenhand.networks.inputs import ImageForm, Images, SeriesInputs
+from evenhand.networks.model import Model
+
+LARGE = 512 * 512
+"""Pixels of an image from which on a step's memory is forecast; that takes one forward pass."""
+GIGABYTE = 10**9
+
+
+def activation_bytes(model: Model) -> int:
+    """Return how many bytes a backward pass through all layers keeps, for each sample.
+
+    They are counted in a forward pass of one blank sample, in the precision of the weights; what
+    several layers share counts once, and weights do not count.
+
+    Examples
+    --------
+    >>> from evenhand.networks.model import build_model
+    >>> activation_bytes(build_model("test_resnet", "none", 64, ("a", "b"), 0)) > 64 * 64 * 3 * 4
+    True
+    """
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, Tensor] = {}  # alive until the end, so that no address is given twice
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+        return tensor
+
+    device = next(model.parameters()).device
+    training = model.training
+    try:
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept):
+            model.eval()(torch.zeros(1, *model.spec.inputs.shape, device=device))
+    finally:
+        model.train(training)
+    sizes = (t.untyped_storage().nbytes() for key, t in kept.items() if key not in weights)
+    return sum(sizes)
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Return how much memory is free for tensors; None where the system does not say."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    sizes: dict[str, Any] = dict(line.split(":", 1) for line in lines)
+    kilobytes = str(sizes.get("MemAvailable", "")).split()
+    return int(kilobytes[0]) * 1024 if kilobytes else None
+
+
+def memory_warning(model: Model, batch_size: int, device: torch.device) -> str | None:
+    """Return a sentence if a step on large images will not fit in the free memory, else None."""
+    shape = model.spec.inputs.shape
+    free = free_bytes(device)
+    if len(shape) < 3 or shape[1] * shape[2] < LARGE or free is None:
+        return None
+    each = activation_bytes(model)
+    if each * batch_size <= free:
+        return None
+    height, width = shape[1:]
+    return (
+        f"A step on {batch_size} images of {height} x {width} pixels holds about "
+        f"{each * batch_size / GIGABYTE:.1f} GB of activations when everything is tuned, and "
+        f"{free / GIGABYTE:.1f} GB are free. Give --batch-size {max(1, free // (2 * each))}, a "
+        "smaller --image-size, or tune less of the network."
+    )
+
+
+def warn_of_memory(
+    make: Callable[[], Model], inputs: Images | SeriesInputs, batch_size: int, device: torch.device
+) -> None:
+    """Log a warning where a step on large images will not fit; no model is made for small ones."""
+    if isinstance(inputs, SeriesInputs):
+        return
+    form = ImageForm.of(inputs)
+    if form.height * form.width < LARGE:
+        return
+    warning = memory_warning(make(), batch_size, device)
+    if warning is not None:
+        logging.getLogger(__name__).warning(warning)
