@@ -121,7 +121,7 @@ def test_pre_training_pruning_and_assessment_are_followed(followed, tmp_path):
     runs = followed()
     assert {name: len(epochs) for name, epochs in runs.items()} == {
         **{"encoder": 2, "finetuned": 2},
-        **{"encoder-seed0": 1, "frozen0-seed0": 1, "supervised-seed0": 1},
+        **{"encoders-seed0": 1, "frozen0-seed0": 1, "supervised-seed0": 1},
     }
     assert runs["encoder"][0].keys() == {"step", "loss", "validation/held_out_loss", "seconds"}
     assert {"loss", "validation/auc_gap", "validation/auc:group:minority"} < {*runs["finetuned"][0]}
