@@ -11,7 +11,7 @@ from evenhand.errors import EvenhandError
 SETTINGS: Mapping[str, str] = {"objective": "target", "objective_bound": "pessimistic"}
 """The name of a setting by its earlier one."""
 
-SSL_SETTINGS: Mapping[str, str] = {"method": "ssl"}
+SSL_SETTINGS: Mapping[str, str] = {"method": "ssl", "label_shares": "label_share"}
 """Those of jobs that pre-train; elsewhere a method is a mitigation method."""
 
 TARGETS: Mapping[str, str] = {

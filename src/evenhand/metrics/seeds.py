@@ -141,6 +141,23 @@ def recipe_difference(
     return RecipeDifference(value, value - reach, value + reach, p, error, freedom)
 
 
+def recipe_value(values: Floats, patients: int, *, level: float = 0.95) -> RecipeDifference | None:
+    """Return the value of one recipe, with an interval over patients and seeds.
+
+    It is the difference of the recipe from 0; see `recipe_difference`.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> values = 0.8 + np.array([[0.03], [0.00], [-0.03]]) + rng.normal(0, 0.01, (1, 1001))
+    >>> found = recipe_value(values, patients=200)
+    >>> found.high - found.low > 4 * 0.01  # seeds add to what patients do
+    True
+    """
+    nothing = np.zeros((1, values.shape[1]))
+    return recipe_difference(values, nothing, patients, level=level)
+
+
 def _own_parts(values: Floats, spread: SeedSpread | None) -> tuple[float, float, int]:
     """Return a recipe's variance by seeds, the part that is luck with patients, and its freedom.
 

@@ -39,14 +39,14 @@ from evenhand.runs import run_scope
 from evenhand.tables.predictions import Predictions, write_predictions
 
 DATA = "series_phantom:patients=160,steps=12,seed=1"
-GRID = ("--cell", "frozen1m", "--cell", "frozen3", "--seeds", 2, "--label-shares", 1)
+GRID = ("--cell", "frozen1m", "--cell", "frozen3", "--seeds", 2, "--label-share", 1)
 SHORT = ("--epochs", 2, "--pretrain-epochs", 1, "--device", "cpu", "--attribute", "group")
 
 
 @pytest.fixture(scope="module")
 def command(tmp_path_factory):
     cache = tmp_path_factory.mktemp("cache")
-    words = ("assess", DATA, *GRID, "--label-shares", 0.5, *SHORT, "--cache", cache)
+    words = ("assess", DATA, *GRID, "--label-share", 0.5, *SHORT, "--cache", cache)
 
     return lambda out, *more: evenhand(*words, *more, "--out", out)
 
@@ -349,7 +349,7 @@ def test_images_are_assessed_by_workers_and_after_a_kill(tmp_path):
         (("--cell", "frozen9"), "no strategy 'frozen9'"),
         (("--ssl", "boil"), "no SSL objective 'boil'"),
         (("--method", "boil"), "no SSL objective 'boil'"),
-        (("--label-shares", 2), "--label-shares"),
+        (("--label-share", 2), "--label-share"),
         (("--image-size", 64), "the samples are series"),
         (("--exclude-group", "group=minority"), "leaves majority of group"),
     ],

@@ -18,7 +18,7 @@ from evenhand.jobs.assess.values import Change, Size, Value
 from evenhand.metrics.parity import Judged, mean_of, relative_reduction
 from evenhand.metrics.registry import Floats
 from evenhand.metrics.rows import EVERYBODY, Key
-from evenhand.metrics.seeds import recipe_difference
+from evenhand.metrics.seeds import recipe_difference, recipe_value
 
 CHANCE = 0.5
 
@@ -92,6 +92,15 @@ class Evaluation:
             return cell
         return cell if self.best or cell in self.elsewhere else f"self-supervision ({cell})"
 
+    @property
+    def arms(self) -> dict[str, str]:
+        """What is compared, by its name: the cell that stands for it."""
+        arms = {name: name for name in LABELLED if name in self.models}
+        if self.best:
+            return {**self.best, **arms}
+        name = "pre-trained" if self.chosen in self.elsewhere else "self-supervision"
+        return {name: self.chosen, **arms}
+
     def by_seed(self, cell: str) -> tuple[float, ...]:
         """Return the AUC of each of a cell's models."""
         return tuple(float(model.auc[0]) for model in self.models[cell])
@@ -109,6 +118,27 @@ class Evaluation:
         """Return a cell's deviation from parity less that of another; below 0 is fairer."""
         fewest = self._fewest(attribute)
         return self._change((cell, against), lambda one: one.deviation[attribute], fewest)
+
+    def auc_over_seeds(self, cell: str) -> Value:
+        """Return a cell's AUC with an interval over patients and seeds."""
+        return self._over_seeds(cell, lambda one: one.auc, self._patients([("*", "*")]))
+
+    def deviation_over_seeds(self, cell: str, attribute: str) -> Value:
+        """Return a cell's deviation from parity with an interval over patients and seeds."""
+        fewest = self._fewest(attribute)
+        value = self._over_seeds(cell, lambda one: one.deviation[attribute], fewest)
+        if value.low is None:
+            return value
+        return replace(
+            value, low=max(value.low, 0.0) if self.judged[cell].apart[attribute] else 0.0
+        )
+
+    def _over_seeds(self, cell: str, number: Callable[[Judged], Floats], patients: int) -> Value:
+        values = self.stacked(cell, number)
+        mean = float(values[:, 0].mean())
+        around = recipe_value(values, patients)
+        ends = (None, None) if around is None else (around.low, around.high)
+        return Value(mean if np.isfinite(mean) else None, *ends)
 
     def odds(self, cell: str, attribute: str, against: str = SUPERVISED) -> Change:
         """Return a cell's average absolute odds difference less that of another."""

@@ -83,7 +83,7 @@ def cells_of(settings: AssessSettings) -> Iterator[Cell]:
     tuned = [strategy for strategy in settings.cell if strategy not in LABELLED]
     labelled = [strategy for strategy in settings.cell if strategy in LABELLED]
     for number in range(settings.seeds):
-        for share in settings.label_shares:
+        for share in settings.label_share:
             seed = settings.seed + number
             for name in names:
                 yield from (Cell(strategy, share, seed, name) for strategy in tuned)

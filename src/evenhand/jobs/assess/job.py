@@ -18,6 +18,7 @@ from evenhand.jobs.assess.claims import claims_of
 from evenhand.jobs.assess.fitting import fit_all
 from evenhand.jobs.assess.grid import cells_of, check_encoders, with_share
 from evenhand.jobs.assess.judging import evaluate
+from evenhand.jobs.assess.labels import check_shares
 from evenhand.jobs.assess.pages import write_assessment
 from evenhand.jobs.assess.settings import AssessSettings
 from evenhand.jobs.assess.starts import starts_of
@@ -69,6 +70,7 @@ def assess(
     _refuse(task)
     check_choice(measure_settings(settings, settings.exclude_group), task.groups)
     check_encoders(task, settings)
+    check_shares(task, settings)
     for cell in settings.cell:
         find_strategy(cell)(task.model(), settings.seed)
     cells = tuple(cells_of(settings))

@@ -83,7 +83,7 @@ def evaluate(run: Run, settings: AssessSettings) -> list[Evaluation]:
     cells = tuple(cells_of(settings))
     return [
         _evaluate_share(run, [cell for cell in cells if cell.share == share], settings)
-        for share in settings.label_shares
+        for share in settings.label_share
     ]
 
 

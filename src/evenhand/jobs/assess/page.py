@@ -14,6 +14,7 @@ from evenhand.jobs.assess.compute import cost_sentence, cost_table
 from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.evidence import evidence, text_of
 from evenhand.jobs.assess.grid import with_share
+from evenhand.jobs.assess.labels import label_part
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
 from evenhand.jobs.assess.starts import starts_of
 from evenhand.jobs.assess.values import Value
@@ -53,6 +54,9 @@ def page_of(
         *_numbered(4, sections_of("similarity", alike)),
         part_section("evaluation", "5. Evaluation", evidence(whole, settings)),
     )
+    if len(evaluations) > 1:
+        labels = label_part(evaluations, every)
+        sections += (part_section("labels", "Fewer labels: performance and fairness", labels),)
     lede = (
         f"{source.path}: {source.label}. {whole.sizes['*', '*'].n:,} test samples, "
         f"scored once by each model; intervals (95 %) are over {source.unit}s"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -69,8 +70,10 @@ class AssessSettings(TrainingSettings, ChoiceSettings, WorkerSettings, title="As
         description="strategy to compare with supervised; scratch trains on labels from random "
         "weights where --weights names others; repeatable",
     )
-    label_shares: tuple[float, ...] = Field(
-        (1.0,), description="share of the training patients whose labels are used; repeatable"
+    label_share: tuple[float, ...] = Field(
+        (1.0,),
+        description="share of the training patients whose labels are used: 0.1, 10%, or several "
+        "as in 1,5,10,20,50,100 (of a list with a number above 1, all are per cent); repeatable",
     )
     equal_compute: bool = Field(
         False,
@@ -111,9 +114,36 @@ class AssessSettings(TrainingSettings, ChoiceSettings, WorkerSettings, title="As
             )
         return equal
 
-    @field_validator("label_shares")
+    @field_validator("label_share", mode="before")
+    @classmethod
+    def _as_shares(cls, given: object) -> object:
+        return shares_of(given) if isinstance(given, list | tuple) else given
+
+    @field_validator("label_share")
     @classmethod
     def _are_shares(cls, shares: tuple[float, ...]) -> tuple[float, ...]:
         if not all(0 < share <= 1 for share in shares):
-            raise ValueError(f"{shares}: give shares above 0, up to 1")
+            raise ValueError(f"{shares}: give shares above 0, up to 1 (or 100 %)")
         return tuple(sorted(set(shares), reverse=True))
+
+
+def shares_of(given: Sequence[object]) -> tuple[object, ...]:
+    """Return shares from numbers and texts; what is neither is left as it is.
+
+    Examples
+    --------
+    >>> shares_of(["1,5,100"]), shares_of(["1%", 0.5]), shares_of(["1"])
+    ((0.01, 0.05, 1.0), (0.01, 0.5), (1.0,))
+    """
+    texts = [part.strip() for one in given for part in str(one).split(",")]
+    try:
+        numbers = [float(text.removesuffix("%")) for text in texts]
+    except ValueError:
+        return tuple(given)
+    per_cent = any(
+        number > 1 for number, text in zip(numbers, texts, strict=True) if "%" not in text
+    )
+    return tuple(
+        number / 100 if per_cent or text.endswith("%") else number
+        for number, text in zip(numbers, texts, strict=True)
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evenhand.reporting.charts.forest import Forest
+from evenhand.reporting.charts.lines import LineChart
 from evenhand.reporting.charts.scatter import Scatter
 from evenhand.reporting.section import Section
 
@@ -37,6 +38,7 @@ class Part:
     sentences: tuple[str, ...] = ()
     plots: tuple[Forest, ...] = ()
     scatters: tuple[Scatter, ...] = ()
+    charts: tuple[LineChart, ...] = ()
     tables: tuple[Table, ...] = ()
     folds: tuple[Fold, ...] = ()
 

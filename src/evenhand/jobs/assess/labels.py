@@ -1,0 +1,131 @@
+"""Label efficiency: AUC and fairness of each arm by the share of patients that have labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from evenhand.cohort.splits import share_of_patients
+from evenhand.errors import EvenhandError
+from evenhand.experiments.task import Task
+from evenhand.jobs.assess.claims import RecipeClaims
+from evenhand.jobs.assess.evaluation import Evaluation
+from evenhand.jobs.assess.evidence import text_of
+from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
+from evenhand.jobs.assess.values import Value
+from evenhand.reporting.charts.lines import LineChart, LineFrame, Place, Reading, line_chart
+from evenhand.reporting.sections.assessment import Part, Table
+
+FEWEST_LABELLED = 2
+"""Training patients of each class that a share of the labels has to hold."""
+
+
+def check_shares(task: Task, settings: AssessSettings) -> None:
+    """Refuse shares of the labels that leave a class with too few training patients.
+
+    Raises
+    ------
+    EvenhandError
+        The message has the counts, and the smallest share that is enough.
+    """
+    train = task.splits.train
+    patients = train.table.groupby("patient_id")["label"].max()
+    for share in settings.label_share:
+        rng = np.random.default_rng(settings.seed)
+        few = share_of_patients(train, share, rng).table.groupby("patient_id")["label"].max()
+        whole, left = (of.value_counts() for of in (patients, few))
+        rarest = min(range(len(train.classes)), key=lambda label: int(whole.get(label, 0)))
+        if left.get(rarest, 0) < FEWEST_LABELLED:
+            count = int(whole.get(rarest, 0))
+            least = math.ceil(1000 * (FEWEST_LABELLED - 0.5) / count) / 10
+            raise EvenhandError(
+                f"--label-share {100 * share:g}%: of {count} training patients of class "
+                f"{train.classes[rarest]!r}, {left.get(rarest, 0)} would keep a label, and "
+                f"{FEWEST_LABELLED} is the least. Give a share of {least:g}% or more."
+            )
+
+
+def label_part(evaluations: Sequence[Evaluation], every: Sequence[RecipeClaims]) -> Part:
+    """Show each arm's AUC and deviation from parity by share of labels, and what is told apart."""
+    attributes = tuple(evaluations[0].judged[SUPERVISED].deviation)
+    charts = [_chart(evaluations, "AUC", Evaluation.auc_over_seeds)]
+    for name in attributes:
+
+        def deviation(evaluation: Evaluation, cell: str, name: str = name) -> Value:
+            return evaluation.deviation_over_seeds(cell, name)
+
+        charts.append(_chart(evaluations, f"Deviation from parity, {name}", deviation))
+    seeds = evaluations[0].seeds
+    return Part(
+        sentences=(
+            "Each arm is shown by the cell that validation chose at that share. Intervals are over "
+            f"{'patients and seeds' if seeds > 1 else 'patients, for one model each'}. What is "
+            "told apart at each share is corrected with everything else that this page judges.",
+        ),
+        charts=tuple(charts),
+        tables=(_table(evaluations, attributes), _told_apart(every, attributes)),
+    )
+
+
+def _chart(
+    evaluations: Sequence[Evaluation], title: str, value: Callable[[Evaluation, str], Value]
+) -> LineChart:
+    rising = evaluations[::-1]
+    series: dict[str, list[Reading]] = {arm: [] for arm in evaluations[0].arms}
+    for evaluation in rising:
+        for arm, cell in evaluation.arms.items():
+            number = value(evaluation, cell)
+            series[arm].append(Reading(number.value, number.low, number.high))
+    places = [Place(math.log(one.share), share_text(one.share)) for one in rising]
+    frame = LineFrame(title, "", "share of the training patients with labels", title)
+    return line_chart(dict(series), places, frame)
+
+
+def _table(evaluations: Sequence[Evaluation], attributes: Sequence[str]) -> Table:
+    rows = []
+    for evaluation in evaluations[::-1]:
+        for arm, cell in evaluation.arms.items():
+            values = [evaluation.auc_over_seeds(cell)]
+            values += [evaluation.deviation_over_seeds(cell, name) for name in attributes]
+            named = arm if arm == cell else f"{arm} ({cell})"
+            texts = map(text_of, values)
+            rows.append((f"{share_text(evaluation.share)}, {named}", *texts))
+    columns = ("Labels, arm", "AUC", *(f"Deviation, {name}" for name in attributes))
+    return Table("By share of labels", columns, tuple(rows))
+
+
+def _told_apart(every: Sequence[RecipeClaims], attributes: Sequence[str]) -> Table:
+    rows = []
+    for claims in every:
+        name = f"{share_text(claims.evaluation.share)}, {claims.cell} against {claims.against}"
+        fairness = ["no claim"] * 2 * len(attributes)
+        if claims.evaluation.claims(claims.cell, claims.against):
+            signs = [claims.deviation[name].sign for name in attributes]
+            fairness = [_outcome(sign, "fairer", "less fair") for sign in signs]
+            lost = [claims.levelled_down(name) for name in attributes]
+            fairness += ["levelled down" if groups else "not shown" for groups in lost]
+        rows.append((name, _outcome(claims.everybody.sign, "higher", "lower"), *fairness))
+    columns = (
+        "Labels, cells",
+        "AUC",
+        *(f"Deviation, {name}" for name in attributes),
+        *(f"Levelling down, {name}" for name in attributes),
+    )
+    return Table("What is told apart", columns, tuple(rows))
+
+
+def _outcome(sign: int, better: str, worse: str) -> str:
+    return {1: better, 0: "not told apart", -1: worse}[sign]
+
+
+def share_text(share: float) -> str:
+    """Return a share of labels as it is printed.
+
+    Examples
+    --------
+    >>> share_text(0.05), share_text(1.0)
+    ('5 %', '100 %')
+    """
+    return f"{100 * share:g} %"

@@ -1,0 +1,121 @@
+"""Geometry of line charts: values with intervals along a few places, one line for each series."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evenhand.reporting.charts.forest import axis_over, labelled
+from evenhand.reporting.charts.scatter import Ticks
+from evenhand.reporting.text.numbers import PLAIN
+
+SIDE = 6.0  # per cent of the width left free at either side
+APART = 1.6  # per cent of the width between the marks of two series at one place
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A value at a place, with its interval where it has one; None where it is undefined."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place along the chart: where it lies, in any unit, and its label."""
+
+    at: float
+    label: str
+
+
+@dataclass(frozen=True)
+class LineFrame:
+    """Heading of a line chart, and what its axes are."""
+
+    title: str
+    says: str
+    across: str
+    up: str
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A value in percent from the top left, the ends of its interval, and all of it in words."""
+
+    x: float
+    y: float
+    low: float | None
+    high: float | None
+    text: str
+
+
+@dataclass(frozen=True)
+class DrawnLine:
+    """One series, laid out."""
+
+    name: str
+    look: int
+    points: str
+    marks: tuple[Mark, ...]
+
+
+@dataclass(frozen=True)
+class LineChart:
+    """A line chart, laid out."""
+
+    frame: LineFrame
+    lines: tuple[DrawnLine, ...]
+    x_ticks: Ticks
+    y_ticks: Ticks
+
+
+def line_chart(
+    series: dict[str, Sequence[Reading]], places: Sequence[Place], frame: LineFrame
+) -> LineChart:
+    """Lay out one line for each series, with a reading at each place.
+
+    Marks of several series at one place stand side by side, so that intervals can be told apart.
+    """
+    readings = [reading for of in series.values() for reading in of]
+    ends = [end for one in readings for end in (one.value, one.low, one.high) if end is not None]
+    axis = axis_over(ends)
+    xs = _spread(places)
+    lines = []
+    for look, (name, of) in enumerate(series.items()):
+        shift = APART * (look - (len(series) - 1) / 2)
+        marks = tuple(
+            Mark(
+                round(x + shift, 2),
+                100 - axis.at(one.value),
+                None if one.low is None else 100 - axis.at(one.low),
+                None if one.high is None else 100 - axis.at(one.high),
+                _words(name, place, one),
+            )
+            for x, place, one in zip(xs, places, of, strict=True)
+            if one.value is not None
+        )
+        points = " ".join(f"{mark.x},{mark.y:.2f}" for mark in marks)
+        lines.append(DrawnLine(name, look, points, marks))
+    return LineChart(
+        frame,
+        tuple(lines),
+        tuple((x, place.label) for x, place in zip(xs, places, strict=True)),
+        tuple((100 - at, text) for at, text in labelled(axis, PLAIN)),
+    )
+
+
+def _spread(places: Sequence[Place]) -> list[float]:
+    """Return where places lie, in percent of the width."""
+    low, high = min(one.at for one in places), max(one.at for one in places)
+    if high == low:
+        return [50.0 for _ in places]
+    room = 100 - 2 * SIDE
+    return [round(SIDE + room * (one.at - low) / (high - low), 2) for one in places]
+
+
+def _words(name: str, place: Place, one: Reading) -> str:
+    interval = PLAIN.interval(one.low, one.high)
+    value = "" if one.value is None else PLAIN.text(one.value)
+    return f"{name}, {place.label}: {value}" + (f" ({interval})" if interval else "")
