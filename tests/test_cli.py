@@ -58,7 +58,7 @@ def test_finetune_leaves_the_files_of_the_contract(trained):
     facts = read_json(out / "run.json")
     assert (facts["job"], facts["status"], facts["chosen"]) == ("finetune", "finished", "full")
     assert facts["source"]["unit"] == "patient"
-    room = {"cache", "prefix_memory", "prefix_disk", "imports", "track"}  # the last where there are any
+    room = {"cache", "prefix_memory", "prefix_disk", "imports", "track"}  # not kept
     assert facts["settings"].keys() == FinetuneSettings.model_fields.keys() - room
     assert {"training", "evaluation"} == facts["seconds"].keys()
 
