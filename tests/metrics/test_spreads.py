@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import norm
 
 from evenhand.metrics import Bootstrap, Plan, groups_of, measure, scored
+from evenhand.metrics.contrasts import side
 from evenhand.metrics.spreads import MOST_PAIRS, compare_spreads
 
 SPREADS = ("equalized_odds_difference", "sensitivity_gap")
@@ -85,4 +86,9 @@ def test_many_groups_are_marked_approximate_and_claim_nothing():
 
 
 def test_a_value_that_no_resample_changes_makes_no_claim():
-    assert compare_spreads([[]], [[]]) is None
+    rng = np.random.default_rng(0)
+    varied = [side(name, rng.uniform(0.4, 0.8, 101), 50, share=True) for name in "ab"]
+    fixed = [varied[0], side("b", np.ones(101), 50, share=True, trials=50)]
+    assert compare_spreads([varied], [varied[::-1]]) is not None
+    assert compare_spreads([varied], [fixed]) is None
+    assert compare_spreads([fixed], [varied]) is None

@@ -67,7 +67,7 @@ def compare_spreads(
     Parameters
     ----------
     first, second
-        The groups' values under each model, metric by metric, from the same resamples.
+        The values of the same groups under each model, metric by metric, from the same resamples.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def compare_spreads(
         for model in (first, second)
     )
     count = len(own)
-    if not 0 < max(count, len(reference)) <= MOST_PAIRS or not reference or not own:
+    if not 0 < count <= MOST_PAIRS:
         return None
     opposite = [Side(side.group, -side.values, -side.scaled, side.cases) for side in own]
     each, other = (
@@ -114,7 +114,7 @@ def spread_difference_interval(
     Parameters
     ----------
     first, second
-        The groups' values under each model, metric by metric.
+        The values of the same groups under each model, metric by metric.
 
     Notes
     -----
@@ -129,7 +129,7 @@ def spread_difference_interval(
     if kept is None or any(family.fixed.any() for family in families):
         return None
     own, reference = (_pairs(model, kept) for model in (first, second))
-    if not 0 < max(len(own), len(reference)) <= MOST_PAIRS:
+    if not 0 < len(own) <= MOST_PAIRS:
         return None
     both = np.stack([reference[None] - own[:, None], reference[None] + own[:, None]])
     point, error = both[..., 0], both[..., 1:].std(axis=-1, ddof=1)  # (2, P, Q)
