@@ -86,11 +86,13 @@ def test_what_is_shown_here_and_there_has_transferred():
     key = Key("age", "*", "auc", "worst")
     shown = Difference("dro", key, 0.1, 0.05, 0.15, p=0.001, p_adjusted=0.001, better=True)
     result = Result({}, [shown], {}, 2)
-    (verdict,) = transfers_of(result, Elsewhere({}, [shown], {}))
+    (transfer,) = transfers_of(result, Elsewhere({}, [shown], {}))
+    verdict = transfer.verdict
     assert verdict.claim
     assert verdict.text.lower().startswith(TRANSFERRED)
     hidden = Difference("dro", key, 0.02, -0.1, 0.14, p=0.5, p_adjusted=0.5, detectable=0.2)
-    (verdict,) = transfers_of(result, Elsewhere({}, [hidden], {}))
+    (transfer,) = transfers_of(result, Elsewhere({}, [hidden], {}))
+    verdict = transfer.verdict
     assert not verdict.claim
     assert "Not shown to transfer" in verdict.text
     assert "A difference of 0.200 would have shown with power .8." in verdict.text

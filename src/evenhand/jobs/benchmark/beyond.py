@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from evenhand.jobs.benchmark.across import Across, verdict_of
 from evenhand.jobs.benchmark.comparing import Result
@@ -21,7 +22,15 @@ from evenhand.reporting.verdicts import Verdict
 TRANSFERRED, REVERSED, OPEN = "transferred", "reversed", "not shown to transfer"
 
 
-def transfers_of(result: Result, outside: Elsewhere) -> list[Verdict]:
+@dataclass(frozen=True)
+class Transfer:
+    """Whether a difference that is shown here is shown elsewhere."""
+
+    outcome: str
+    verdict: Verdict
+
+
+def transfers_of(result: Result, outside: Elsewhere) -> list[Transfer]:
     """Return, of everything that is shown here, whether it is shown elsewhere."""
     here = {(one.recipe, one.key): one for one in result.planned if one.better}
     return [
@@ -31,21 +40,22 @@ def transfers_of(result: Result, outside: Elsewhere) -> list[Verdict]:
     ]
 
 
-def _transfer(here: Difference, there: Difference) -> Verdict:
+def _transfer(here: Difference, there: Difference) -> Transfer:
     outcome = {True: TRANSFERRED, False: REVERSED, None: OPEN}[there.better]
     about = f"{here.recipe} elsewhere: {number_name(here.key)}"
     p = "" if there.p_adjusted is None else f", p {p_value(there.p_adjusted)}"
     text = f"{outcome.capitalize()}: {change_text(here)} here, {change_text(there)}{p} there."
     if there.better is None and there.detectable is not None:
         text += f" A difference of {plain(there.detectable)} would have shown with power .8."
-    return Verdict(about, here.key.attribute, there.better is not None, text, there.p_adjusted)
+    claim, p_adjusted = there.better is not None, there.p_adjusted
+    return Transfer(outcome, Verdict(about, here.key.attribute, claim, text, p_adjusted))
 
 
 def elsewhere_section(result: Result, outside: Elsewhere | None) -> Iterator[Section]:
     """Yield the section of patients of elsewhere, where there are some."""
     if outside is None:
         return
-    answers = tuple(_chip(one) for one in transfers_of(result, outside))
+    answers = tuple(map(_chip, transfers_of(result, outside)))
     keys = keys_across(outside.values[ERM])
     size = outside.sizes[keys[0]]
     tests = (
@@ -68,11 +78,11 @@ def elsewhere_section(result: Result, outside: Elsewhere | None) -> Iterator[Sec
     yield part_section("elsewhere", "Elsewhere", part)
 
 
-def _chip(one: Verdict) -> Answer:
-    outcome = one.text.partition(":")[0].lower()
+def _chip(transfer: Transfer) -> Answer:
+    outcome, verdict = transfer.outcome, transfer.verdict
     look = {TRANSFERRED: "better", REVERSED: "worse"}.get(outcome, "unsure")
-    where = "" if one.attribute == EVERYBODY else f", {one.attribute}"
-    return Answer(f"{one.about}{where}", look, outcome, one.text, ())
+    where = "" if verdict.attribute == EVERYBODY else f", {verdict.attribute}"
+    return Answer(f"{verdict.about}{where}", look, outcome, verdict.text, ())
 
 
 def _column(key: Key) -> str:

@@ -127,7 +127,8 @@ def write_benchmark(run: Run, settings: BenchmarkSettings) -> None:
     write_result(run, result, outside, across)
     write_numbers(run, result)
     statements = statements_of(result)
-    more = [*([] if outside is None else transfers_of(result, outside))]
+    transfers = [] if outside is None else transfers_of(result, outside)
+    more = [transfer.verdict for transfer in transfers]
     more += [] if across is None else [verdict_of(across)]
     write_verdicts(run.root / "verdicts.json", [*(one.verdict for one in statements), *more])
     sections = (
