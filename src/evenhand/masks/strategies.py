@@ -128,9 +128,9 @@ def _gradual(model: Model, argument: str, _: int) -> tuple[Model, Schedule]:
 def _lora(model: Model, argument: str, seed: int) -> tuple[Model, Schedule]:
     """Add low-rank matrices to the attention of all blocks, or of those named, and tune them."""
     named = [int(block) for block in argument.split(",") if block]
-    blocks = sorted(set(named)) or range(len(_inner_depths(model)))
-    mask = frozenset(f"blocks.{block}.lora" for block in blocks)
-    return add_lora(model, blocks, seed), constant(mask)
+    adapted = add_lora(model, named, seed)
+    mask = frozenset(unit.name for unit in parts(adapted.backbone) if unit.kind == "lora")
+    return adapted, constant(mask)
 
 
 @register_strategy("attention", gives="mask")
