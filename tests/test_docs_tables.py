@@ -15,7 +15,7 @@ from evenhand.pruning.registry import ESTIMATORS
 
 def first_column(guide: str, heading: str) -> set[str]:
     """Return the names in the first column of the table below a header line."""
-    text = (ROOT / "docs" / guide).read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "guides" / guide).read_text(encoding="utf-8")
     table = text.partition(heading)[2].partition("\n\n")[0]
     return {name for line in table.splitlines() for name in re.findall(r"^\| `([^`]+)`", line)}
 
@@ -26,7 +26,7 @@ def test_the_estimators_of_the_guide_are_those_that_are_registered():
 
 
 def test_the_table_of_ssl_objectives_says_what_the_registry_says():
-    text = (ROOT / "docs" / "self_supervision.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "guides" / "self_supervision.md").read_text(encoding="utf-8")
     table = text.partition("| `--ssl` | what it does |")[2].partition("\n\n")[0]
     objectives = [(SSL_OBJECTIVES[name], title) for name, title in SSL_OBJECTIVES.titles().items()]
     rows = [
@@ -39,7 +39,7 @@ def test_the_table_of_ssl_objectives_says_what_the_registry_says():
 
 @pytest.mark.parametrize("registry", [SSL_OBJECTIVES, STRATEGIES], ids=["ssl", "strategies"])
 def test_every_name_is_in_the_guides(registry):
-    guides = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md"))
+    guides = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").rglob("*.md"))
     missing = [
         name for name in registry.titles() if not re.search(rf"\b{re.escape(name)}\b", guides)
     ]
@@ -47,6 +47,6 @@ def test_every_name_is_in_the_guides(registry):
 
 
 def test_every_way_to_register_is_in_the_guide():
-    text = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "guides" / "extend.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"evenhand\.(register_\w+)", text))
     assert listed >= {name for name in evenhand.__all__ if name.startswith("register_")}
