@@ -135,7 +135,7 @@ def write_benchmark(run: Run, settings: BenchmarkSettings) -> None:
     statements = statements_of(result)
     transfers = [] if outside is None else transfers_of(result, outside)
     more = [transfer.verdict for transfer in transfers]
-    more += [] if data_sets is None else [data_sets_verdictdata_sets)]
+    more += [] if data_sets is None else [data_sets_verdict(data_sets)]
     write_verdicts(run.root / "verdicts.json", [*(one.verdict for one in statements), *more])
     sections = (
         *external_section(result, outside),
