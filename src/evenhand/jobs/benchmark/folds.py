@@ -15,8 +15,8 @@ from evenhand.cohort.cohort import Cohort, check_usable
 from evenhand.cohort.prepare import prepare_cohort
 from evenhand.cohort.splits import Splits, deal_folds, fold_splits
 from evenhand.experiments.task import Task, task_on
-from evenhand.jobs.benchmark.elsewhere import external_cohort
 from evenhand.jobs.benchmark.entries import Entry
+from evenhand.jobs.benchmark.external import external_cohort
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 
 

@@ -30,7 +30,7 @@ SPLIT = "external"
 
 
 @dataclass(frozen=True, eq=False)
-class Elsewhere:
+class ExternalResult:
     """What the entries are worth on patients of elsewhere.
 
     Attributes
@@ -93,9 +93,9 @@ def _asked(settings: BenchmarkSettings) -> PredictSettings:
     )
 
 
-def compare_elsewhere(
+def compare_external(
     tested: Mapping[str, Sequence[Sequence[Tested]]], result: Result, settings: BenchmarkSettings
-) -> Elsewhere:
+) -> ExternalResult:
     """Measure the models of every fold and seed on patients of elsewhere.
 
     Parameters
@@ -137,7 +137,7 @@ def compare_elsewhere(
         recombined=recombined,
         folds=settings.folds,
     )
-    return Elsewhere(values, differences, {key: measure.size(key) for key in keys})
+    return ExternalResult(values, differences, {key: measure.size(key) for key in keys})
 
 
 def _dealt(points: Floats, deal: NDArray[np.intp]) -> Floats:
