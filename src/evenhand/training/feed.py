@@ -19,11 +19,11 @@ from evenhand.cohort.store.batches import Batch, BatchSource, Source
 from evenhand.cohort.store.samples import FORMAT
 from evenhand.masks.masks import Mask
 from evenhand.masks.truncate import Cut, below, cut_at, first_depth, rest_behind
-from evenhand.masks.units import EMBEDDING, module_depths
+from evenhand.masks.units import EMBEDDING, is_transformer, module_depths
 from evenhand.networks.augment import DRAWS, Augment, Drawn, find_augmentation, none
 from evenhand.networks.model import Model
 from evenhand.training.frozen_prefix import ActivationCache, Rows
-from evenhand.training.predict import unit
+from evenhand.training.predict import channels_last, unit
 from evenhand.training.settings import FitSettings
 
 PLAIN = "as they are"
@@ -53,13 +53,17 @@ class Kept:
 
     source: BatchSource
     rows: Rows
+    channels_last: bool  # images between convolutions, as the layers below leave them
 
     def __len__(self) -> int:
         return len(self.source)
 
     def take(self, positions: NDArray[np.intp]) -> Batch:
         """Return the activations of the samples at some positions."""
-        return Batch(self.rows.take(positions), self.source.labels(positions))
+        inputs = self.rows.take(positions)
+        if self.channels_last:
+            inputs = channels_last(inputs)
+        return Batch(inputs, self.source.labels(positions))
 
 
 class Feed:
@@ -96,6 +100,7 @@ class Feed:
         self._views = 1 if self._augment is none else views
         self._cuts: dict[Mask, Cut | None] = {}
         self._room: dict[int, int] = {}  # by depth, how many views may be kept there
+        self._convolves = not is_transformer(model.backbone)
         if cache is not None:
             self._names = {"train": _identity(splits.train), "val": _identity(splits.val)}
             self._weights: dict[int, str] = {}  # digests of those below a depth, once one is cut at
@@ -171,7 +176,7 @@ class Feed:
         with self._accelerator.local_main_process_first():
             while (rows := cache.find(wanted)) is None:
                 cache.make(wanted, len(samples), lambda: self._computed(samples, source, name, cut))
-        return Kept(source, rows)
+        return Kept(source, rows, self._convolves)
 
     def _computed(
         self, samples: Source, source: BatchSource, name: str, cut: Cut
@@ -192,7 +197,7 @@ class Feed:
         for lower in range(depth - 1, EMBEDDING, -1):
             rows = self._cache.find(self._name(name, lower))
             if rows is not None and self._cache.spares(rows):
-                return rest_behind(self._model.backbone, lower), Kept(source, rows)
+                return rest_behind(self._model.backbone, lower), Kept(source, rows, self._convolves)
         return None
 
     def _name(self, name: str, depth: int) -> str:
