@@ -21,12 +21,12 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from evenhand.jobs.assess.alike import of_all_seeds
 from evenhand.jobs.assess.answers import verdict_rows
 from evenhand.jobs.assess.claims import claims_of
 from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.judging import judge_model, worst_levels
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
+from evenhand.jobs.assess.similarity import of_all_seeds
 from evenhand.jobs.similarity.measured import Patients, similarity_record
 from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.metrics.groups import groups_of

@@ -24,11 +24,21 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """Three cohorts that share no patient."""
+    """Three cohorts that share no patient.
+
+    Attributes
+    ----------
+    train, val, test
+        The cohorts.
+    pool
+        The training samples that `train` is a part of, where other fits train on other parts:
+        what frozen layers make of them is then computed once for all of these.
+    """
 
     train: Cohort
     val: Cohort
     test: Cohort
+    pool: Cohort | None = None
 
     def items(self) -> Iterator[tuple[str, Cohort]]:
         """Yield the name and the cohort of each split."""

@@ -12,7 +12,6 @@ from evenhand.experiments.runs import Run
 from evenhand.experiments.task import Task, seconds_per_fit
 from evenhand.experiments.task_cache import Fits, prepared, prepared_anew
 from evenhand.files import write_json
-from evenhand.jobs.assess.alike import similarity_of
 from evenhand.jobs.assess.answers import sentences
 from evenhand.jobs.assess.claims import claims_of
 from evenhand.jobs.assess.fitting import fit_all
@@ -21,6 +20,7 @@ from evenhand.jobs.assess.judging import evaluate
 from evenhand.jobs.assess.labels import check_shares
 from evenhand.jobs.assess.pages import write_assessment
 from evenhand.jobs.assess.settings import AssessSettings
+from evenhand.jobs.assess.similarity import similarity_of
 from evenhand.jobs.assess.starts import starts_of
 from evenhand.jobs.check.job import measure_requirements
 from evenhand.jobs.check.settings import CheckSettings

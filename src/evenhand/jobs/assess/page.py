@@ -8,7 +8,7 @@ from typing import Any
 
 from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run
-from evenhand.jobs.assess.answers import about_seeds, answers, pair_name, verdict_rows
+from evenhand.jobs.assess.answers import about_seeds, answers, judgements, pair_name
 from evenhand.jobs.assess.claims import RecipeClaims
 from evenhand.jobs.assess.compute import cost_sentence, cost_table
 from evenhand.jobs.assess.evaluation import Evaluation
@@ -70,7 +70,7 @@ def _answer(every: Sequence[RecipeClaims], settings: AssessSettings, notes: Sequ
     first, *others = every
     remarks = _remarks(every, settings, notes)
     return Part(
-        tuple(one.verdict for one in answers(first)),
+        tuple(answer.verdict for answer in answers(first)),
         tuple(remarks),
         folds=tuple(_pair(claims) for claims in others),
     )
@@ -78,8 +78,11 @@ def _answer(every: Sequence[RecipeClaims], settings: AssessSettings, notes: Sequ
 
 def _pair(claims: RecipeClaims) -> Fold:
     """Return what is said of a pair of cells, under a line that names what is shown of it."""
-    rows = list(verdict_rows([claims]))
-    shown = [f"{row.about.partition(',')[0]} ({row.attribute})" for row in rows if row.claim]
+    shown = [
+        f"{judgement.topic} ({judgement.row.attribute})"
+        for judgement in judgements(claims)
+        if judgement.row.claim
+    ]
     verdicts = tuple(answer.verdict for answer in answers(claims))
     what = f"shown: {listed(shown)}" if shown else "nothing is told apart"
     return Fold(f"{pair_name(claims)}: {what}", Part(verdicts))

@@ -22,8 +22,8 @@ from evenhand.jobs.benchmark.comparing import (
     everybody,
     primary_keys,
 )
-from evenhand.jobs.benchmark.elsewhere import SPLIT, Elsewhere, compare_elsewhere
 from evenhand.jobs.benchmark.entries import ERM, Entry
+from evenhand.jobs.benchmark.external import SPLIT, ExternalResult, compare_external
 from evenhand.jobs.benchmark.fitting import Fit, fit_record, with_external
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.metrics.estimate import common_classes, point
@@ -102,9 +102,9 @@ def _chosen(
     return [max(fits, key=lambda fit: sign * fit_record(run, fit).value) for fits in by_fold]
 
 
-def analyse_elsewhere(
+def analyse_external(
     run: Run, entries: Sequence[Entry], settings: BenchmarkSettings, result: Result
-) -> Elsewhere:
+) -> ExternalResult:
     """Measure the finished fits of a run on patients of elsewhere."""
     seeds = [settings.seed + number for number in range(settings.seeds)]
     tested = {
@@ -122,7 +122,7 @@ def analyse_elsewhere(
             [_outside(run, fit, settings) for fit in _chosen(run, candidates, seed, settings)]
             for seed in seeds
         ]
-    return compare_elsewhere(tested, result, settings)
+    return compare_external(tested, result, settings)
 
 
 def _outside(run: Run, fit: Fit, settings: BenchmarkSettings) -> Tested:

@@ -22,8 +22,8 @@ from evenhand.experiments.runs import Run
 from evenhand.experiments.task import Task, save_trained, train
 from evenhand.files import checked, read_object, write_json
 from evenhand.jobs.benchmark.adjusting import adjust
-from evenhand.jobs.benchmark.elsewhere import SPLIT, external_cohort
 from evenhand.jobs.benchmark.entries import ERM, Entry
+from evenhand.jobs.benchmark.external import SPLIT, external_cohort
 from evenhand.jobs.benchmark.folds import entry_task, prepared_folds
 from evenhand.jobs.benchmark.pruning import FairPrune, prune_model
 from evenhand.jobs.benchmark.settings import BenchmarkSettings

@@ -16,26 +16,32 @@ from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run, begin_run
 from evenhand.experiments.task import Task, seconds_per_fit
 from evenhand.files import write_text
-from evenhand.jobs.benchmark.across import across_of, read_others, verdict_of
-from evenhand.jobs.benchmark.adding import Addition, find_addition, refuse_other_entries
-from evenhand.jobs.benchmark.analysis import analyse, analyse_elsewhere
-from evenhand.jobs.benchmark.beyond import across_section, elsewhere_section, transfers_of
-from evenhand.jobs.benchmark.elsewhere import external_cohort
+from evenhand.jobs.benchmark.additions import Addition, find_addition, refuse_other_entries
+from evenhand.jobs.benchmark.analysis import analyse, analyse_external
 from evenhand.jobs.benchmark.entries import ERM, SSL, Entry, entries_of
+from evenhand.jobs.benchmark.external import external_cohort
 from evenhand.jobs.benchmark.fitting import Fit, Work, fit_all, fits_of
 from evenhand.jobs.benchmark.folds import Folds, entry_task, fresh_folds, prepared_folds
+from evenhand.jobs.benchmark.generalization_page import (
+    data_sets_section,
+    external_section,
+    transfers_of,
+)
+from evenhand.jobs.benchmark.metric_rows import write_numbers
+from evenhand.jobs.benchmark.other_data_sets import (
+    combine_data_sets,
+    data_sets_verdict,
+    read_others,
+)
 from evenhand.jobs.benchmark.page import page_of
 from evenhand.jobs.benchmark.plan import (
     add_entries,
-    all_entries,
     lock_plan,
     plan_of,
-    planned_entries,
     read_plan,
     write_result,
 )
 from evenhand.jobs.benchmark.pruning import FairPrune, check_pruning
-from evenhand.jobs.benchmark.records import write_numbers
 from evenhand.jobs.benchmark.request import request_section
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.benchmark.trials import search_space
@@ -117,23 +123,23 @@ def benchmark(
 def write_benchmark(run: Run, settings: BenchmarkSettings) -> None:
     """Write numbers, verdicts and page of a run whose fits are finished."""
     record = read_plan(run)
-    added = {entry.name for entry in all_entries(record)[len(planned_entries(record)) :]}
-    entries = all_entries(record)
+    added = {entry.name for entry in record.added}
+    entries = record.all_entries
     result = analyse(run, entries, settings, frozenset(added))
-    outside = analyse_elsewhere(run, entries, settings, result) if settings.external else None
-    names = [entry.name for entry in planned_entries(record) if not entry.moves_decisions]
+    outside = analyse_external(run, entries, settings, result) if settings.external else None
+    names = [entry.name for entry in record.plan.entries if not entry.moves_decisions]
     others = read_others(settings, names)
-    across = across_of(run, result, others, names) if others else None
-    write_result(run, result, outside, across)
+    data_sets = combine_data_sets(run, result, others, names) if others else None
+    write_result(run, result, outside, data_sets)
     write_numbers(run, result)
     statements = statements_of(result)
     transfers = [] if outside is None else transfers_of(result, outside)
     more = [transfer.verdict for transfer in transfers]
-    more += [] if across is None else [verdict_of(across)]
+    more += [] if data_sets is None else [data_sets_verdict(data_sets)]
     write_verdicts(run.root / "verdicts.json", [*(one.verdict for one in statements), *more])
     sections = (
-        *elsewhere_section(result, outside),
-        *across_section(across),
+        *external_section(result, outside),
+        *data_sets_section(data_sets),
         *request_section(result, settings.gap),
     )
     page = page_of(run, result, read_plan(run), statements, sections)
@@ -159,7 +165,7 @@ def _opened(
 
 def _add(run: Run, addition: Addition, entries: Sequence[Entry], folds: Folds) -> None:
     """See that the plan is still the one that was written, and add what is new beside it."""
-    planned = planned_entries(read_plan(run))
+    planned = read_plan(run).plan.entries
     lock_plan(run, plan_of(addition.before, planned, folds.fingerprint))
     add_entries(run, entries)
 
@@ -227,6 +233,13 @@ def _check_adjustment(settings: BenchmarkSettings, val: Cohort, entry: Entry) ->
     """See that a method takes the validation patients and all that a benchmark can give it."""
     rng = np.random.default_rng(0)  # scores by chance: what is refused does not depend on them
     inputs = rng.normal(size=(len(val), 4)) if entry.needs_features else rng.random(len(val))
+    present = set(val.labels.tolist())
+    if absent := [name for code, name in enumerate(val.classes) if code not in present]:
+        raise EvenhandError(
+            f"{entry.method} is fitted to the validation patients of each fold, and those of one "
+            f"fold lack the class {', '.join(absent)}. Give --split a larger share for validation, "
+            "or fewer --folds."
+        )
     groups = pd.DataFrame(
         {
             name: group_of(val.table, name, val.levels).astype(str)

@@ -8,7 +8,7 @@ from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run
 from evenhand.jobs.benchmark.comparing import CHOSEN, Result, Selection
 from evenhand.jobs.benchmark.entries import ERM
-from evenhand.jobs.benchmark.plan import BenchmarkRecord, all_entries
+from evenhand.jobs.benchmark.record import BenchmarkRecord
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.benchmark.verdicts import (
     ALLOWED,
@@ -45,7 +45,7 @@ def page_of(
     size = result.sizes[next(iter(result.sizes))]
     lede = (
         f"{about.path}: {about.label}. {size[0]:,} samples of {counted(size[1], about.unit)}, each "
-        f"tested once, in {counted(record.plan['folds'], 'fold')}, with "
+        f"tested once, in {counted(record.plan.folds, 'fold')}, with "
         f"{counted(result.seeds, 'seed')}. All entries have the same patients, trials, learning "
         "rates, epochs and seeds, and the same start but where the start is the entry."
     )
@@ -187,7 +187,9 @@ def _shown(result: Result, name: str) -> str:
 def _terms(run: Run, record: BenchmarkRecord) -> Part:
     """Say what differs between the entries and erm; all else is the same."""
     settings = run.record.settings_as(BenchmarkSettings)
-    rows = [(one.name, one.apart(settings)) for one in all_entries(record) if one.name != ERM]
+    rows = [
+        (entry.name, entry.apart(settings)) for entry in record.all_entries if entry.name != ERM
+    ]
     says = (
         f"{ERM} changes the full network from {settings.weights}, without a method. "
         f"Every trained entry has {counted(settings.trials, 'trial')} between learning rates "
@@ -223,13 +225,13 @@ def _selection(selection: Selection | None) -> Iterator[Section]:
 
 
 def _plan(record: BenchmarkRecord) -> Part:
-    entries = listed([entry["name"] for entry in record.plan["entries"]])
-    added = listed([entry["name"] for entry in record.added])
+    entries = listed([entry.name for entry in record.plan.entries])
+    added = listed([entry.name for entry in record.added])
     return Part(
         sentences=(
             f"Written before any test patient was scored, with the hash {record.hash[:16]}: "
-            f"entries {entries}; the number that decides, {record.plan['primary']}, of "
-            f"{_decisive(record)}; the test: {record.plan['test']}.",
+            f"entries {entries}; the number that decides, {record.plan.primary}, of "
+            f"{_decisive(record)}; the test: {record.plan.test}.",
             *([f"Added later, and so exploratory: {added}."] if record.added else []),
         )
     )
@@ -237,6 +239,6 @@ def _plan(record: BenchmarkRecord) -> Part:
 
 def _decisive(record: BenchmarkRecord) -> str:
     """Say whose numbers the plan tests."""
-    if record.plan.get("decides") == "chosen":
+    if record.plan.decides == "chosen":
         return "what is chosen on validation, while all else is exploratory"
     return "every entry"

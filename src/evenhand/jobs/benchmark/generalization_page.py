@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from evenhand.jobs.benchmark.across import Across, verdict_of
 from evenhand.jobs.benchmark.comparing import Result
-from evenhand.jobs.benchmark.elsewhere import Elsewhere, keys_across
 from evenhand.jobs.benchmark.entries import ERM
+from evenhand.jobs.benchmark.external import ExternalResult, keys_across
+from evenhand.jobs.benchmark.other_data_sets import data_sets_verdict
+from evenhand.jobs.benchmark.record import DataSets
 from evenhand.jobs.benchmark.verdicts import change_text, number_name
 from evenhand.metrics.recipes import Difference
 from evenhand.metrics.registry import Floats
@@ -30,7 +31,7 @@ class Transfer:
     verdict: Verdict
 
 
-def transfers_of(result: Result, outside: Elsewhere) -> list[Transfer]:
+def transfers_of(result: Result, outside: ExternalResult) -> list[Transfer]:
     """Return, of everything that is shown here, whether it is shown elsewhere."""
     here = {(one.recipe, one.key): one for one in result.planned if one.better}
     return [
@@ -51,7 +52,7 @@ def _transfer(here: Difference, there: Difference) -> Transfer:
     return Transfer(outcome, Verdict(about, here.key.attribute, claim, text, p_adjusted))
 
 
-def elsewhere_section(result: Result, outside: Elsewhere | None) -> Iterator[Section]:
+def external_section(result: Result, outside: ExternalResult | None) -> Iterator[Section]:
     """Yield the section of patients of elsewhere, where there are some."""
     if outside is None:
         return
@@ -100,19 +101,19 @@ def _plain(values: Floats) -> str:
     return "undefined" if mean != mean else plain(mean)
 
 
-def across_section(across: Across | None) -> Iterator[Section]:
+def data_sets_section(data_sets: DataSets | None) -> Iterator[Section]:
     """Yield the section of several data sets, where there are some."""
-    if across is None:
+    if data_sets is None:
         return
-    verdict = verdict_of(across)
+    verdict = data_sets_verdict(data_sets)
     chip = "shown" if verdict.claim else "not shown"
     answer = Answer(verdict.about, "better" if verdict.claim else "unsure", chip, verdict.text, ())
     rows = [
-        (name, plain(across.test.ranks[name]), *(plain(value) for value in values))
-        for name, values in across.values.items()
+        (name, plain(data_sets.test.ranks[name]), *(plain(value) for value in values))
+        for name, values in data_sets.values.items()
     ]
-    columns = ("Entry", "Mean rank", *across.names)
-    says = [f"{n}: {t}" for n, t in zip(across.names[1:], across.verdicts, strict=True)]
+    columns = ("Entry", "Mean rank", *data_sets.names)
+    says = [f"{n}: {t}" for n, t in zip(data_sets.names[1:], data_sets.verdicts, strict=True)]
     table = Table("The number that decides", columns, tuple(rows))
     part = Part(answers=(answer,), sentences=tuple(says), tables=(table,))
     yield part_section("data-sets", "Several data sets", part)

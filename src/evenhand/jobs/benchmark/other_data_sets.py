@@ -10,17 +10,14 @@ from evenhand.errors import EvenhandError
 from evenhand.experiments.runs import Run, finished_run
 from evenhand.jobs.benchmark.comparing import Result
 from evenhand.jobs.benchmark.entries import ERM
-from evenhand.jobs.benchmark.plan import BenchmarkRecord, read_plan
+from evenhand.jobs.benchmark.plan import read_plan
+from evenhand.jobs.benchmark.record import DataSets, PlanRecord, RecipeTerms
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.metrics.claims import CLAIM
 from evenhand.metrics.ranks import FEWEST, RankTest, rank_recipes
 from evenhand.metrics.recipes import is_better
-from evenhand.metrics.rows import full_name
 from evenhand.reporting.text.numbers import listed, p_value, plain
 from evenhand.reporting.verdicts import Verdict, read_verdicts
-
-TERMS = ("trials", "lr_min", "lr_max", "epochs")
-"""What of the recipe has to be the same on every data set."""
 
 
 @dataclass(frozen=True)
@@ -40,28 +37,6 @@ class Other:
     name: str
     values: Mapping[str, float]
     verdict: str
-
-
-@dataclass(frozen=True)
-class Across:
-    """What several data sets say together.
-
-    Attributes
-    ----------
-    values
-        The number that decides, of each entry, for each data set.
-    names
-        Of the data sets, this one first.
-    verdicts
-        What each of the others says.
-    test
-        Of the ranks.
-    """
-
-    values: Mapping[str, Sequence[float]]
-    names: tuple[str, ...]
-    verdicts: tuple[str, ...]
-    test: RankTest
 
 
 def read_others(settings: BenchmarkSettings, names: Sequence[str]) -> tuple[Other, ...]:
@@ -88,9 +63,9 @@ def _other(path: Path, settings: BenchmarkSettings, names: Sequence[str]) -> Oth
     if run.head.job != "benchmark":
         raise EvenhandError(f"--also {path}: it holds a run of {run.head.job!r}, no benchmark.")
     record = read_plan(run)
-    _refuse_other_terms(path, settings, names, record)
-    base = record.plan["primary"].partition(":")[0]
-    values = {entry["name"]: _primary(entry["numbers"], base) for entry in record.entries}
+    _refuse_other_terms(path, settings, names, record.plan)
+    base = record.plan.primary_metric
+    values = {entry.name: entry.mean(base) for entry in record.entries}
     undefined = [name for name in names if values.get(name) is None]
     if undefined:
         raise EvenhandError(
@@ -102,43 +77,29 @@ def _other(path: Path, settings: BenchmarkSettings, names: Sequence[str]) -> Oth
 
 
 def _refuse_other_terms(
-    path: Path, settings: BenchmarkSettings, names: Sequence[str], record: BenchmarkRecord
+    path: Path, settings: BenchmarkSettings, names: Sequence[str], plan: PlanRecord
 ) -> None:
-    there = {entry["name"] for entry in record.plan["entries"]}
-    if {*names} - there:
+    lacking = sorted({*names} - {entry.name for entry in plan.entries})
+    if lacking:
         raise EvenhandError(
-            f"--also {path} lacks the entries {', '.join(sorted({*names} - there))}, so that the "
+            f"--also {path} lacks the entries {', '.join(lacking)}, so that the "
             "data sets cannot be compared. Run it with them, or leave it out."
         )
-    given = {name: getattr(settings, name) for name in TERMS}
-    given["primary"] = settings.primary.partition(":")[0]
-    own = {name: record.plan["recipe"][name] for name in TERMS}
-    own["primary"] = record.plan["primary"].partition(":")[0]
-    for name, value in given.items():
-        if own[name] != value:
+    own = {name: getattr(settings, name) for name in RecipeTerms.model_fields}
+    other = {name: getattr(plan.recipe, name) for name in RecipeTerms.model_fields}
+    own["primary"] = settings.primary.partition(":")[0]
+    other["primary"] = plan.primary_metric
+    for name, value in own.items():
+        if other[name] != value:
             raise EvenhandError(
-                f"--also {path} has {name} {own[name]}, and this command {value}: entries are "
+                f"--also {path} has {name} {other[name]}, and this command {value}: entries are "
                 "compared on the same terms alone."
             )
 
 
-def _primary(numbers: Sequence[Mapping[str, object]], primary: str) -> float | None:
-    """Return the number that decides, the mean over attributes; None where one is undefined."""
-    values = [
-        number["value"]
-        for number in numbers
-        if number["group"] == "*"
-        and primary == full_name(str(number["base"]), _text(number["aggregate"]))
-    ]
-    defined = [float(value) for value in values if isinstance(value, int | float)]
-    return sum(defined) / len(defined) if values and len(defined) == len(values) else None
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
-
-
-def across_of(run: Run, result: Result, others: Sequence[Other], names: Sequence[str]) -> Across:
+def combine_data_sets(
+    run: Run, result: Result, others: Sequence[Other], names: Sequence[str]
+) -> DataSets:
     """Put this data set and the others together."""
     means = {
         name: [float(result.values[name][key][:, 0].mean()) for key in result.primary]
@@ -151,29 +112,30 @@ def across_of(run: Run, result: Result, others: Sequence[Other], names: Sequence
     better = is_better(result.primary[0], 1.0)
     test = rank_recipes(values, ERM, higher_is_better=better)
     folders = (run.root.resolve().name, *(other.name for other in others))
-    return Across(values, folders, tuple(other.verdict for other in others), test)
+    verdicts = tuple(other.verdict for other in others)
+    return DataSets(values=values, names=folders, verdicts=verdicts, test=test)
 
 
-def verdict_of(across: Across) -> Verdict:
+def data_sets_verdict(data_sets: DataSets) -> Verdict:
     """Return what the data sets say together; below `FEWEST` no test is made."""
-    count, about = len(across.names), f"{len(across.names)} data sets"
-    ranks = listed([f"{name} {plain(rank)}" for name, rank in across.test.ranks.items()])
+    count, about = len(data_sets.names), f"{len(data_sets.names)} data sets"
+    ranks = listed([f"{name} {plain(rank)}" for name, rank in data_sets.test.ranks.items()])
     if count < FEWEST:
         text = (
             f"Ranks are tested from {FEWEST} data sets on; below, each data set has its own "
             f"verdict. Mean ranks: {ranks}."
         )
         return Verdict(about, "*", claim=False, text=text)
-    shown = list(_shown(across.test))
-    p = across.test.p
+    shown = list(_shown(data_sets.test))
+    p = data_sets.test.p
     friedman = "" if p is None else f"Friedman's test that all are alike: p {p_value(p)}. "
-    found = (
+    shown_better = (
         f"Shown to rank better than {ERM}: {listed(shown)}."
         if shown
         else "None was shown to be better."
     )
-    lowest = min(across.test.p_adjusted.values(), default=None)
-    text = f"{friedman}{found} Mean ranks: {ranks}. Corrected by Holm."
+    lowest = min(data_sets.test.p_adjusted.values(), default=None)
+    text = f"{friedman}{shown_better} Mean ranks: {ranks}. Corrected by Holm."
     return Verdict(about, "*", claim=bool(shown), text=text, p_adjusted=lowest)
 
 

@@ -16,7 +16,7 @@ from evenhand.cohort.readers import reader_of
 from evenhand.errors import EvenhandError
 from evenhand.evaluation.settings import PredictSettings
 from evenhand.jobs.benchmark.adjusting import Tested
-from evenhand.jobs.benchmark.comparing import Measure, Result, deals_of
+from evenhand.jobs.benchmark.comparing import Measure, Result, Size, deals_of
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.predict.job import INHERITED
@@ -30,7 +30,7 @@ SPLIT = "external"
 
 
 @dataclass(frozen=True, eq=False)
-class Elsewhere:
+class ExternalResult:
     """What the entries are worth on patients of elsewhere.
 
     Attributes
@@ -40,12 +40,12 @@ class Elsewhere:
     differences
         What is shown here, there; corrected among these alone.
     sizes
-        Samples, patients and positives behind each number.
+        What each number rests on.
     """
 
     values: Mapping[str, Values]
     differences: Sequence[Difference]
-    sizes: Mapping[Key, tuple[int, int, int]]
+    sizes: Mapping[Key, Size]
 
 
 @lru_cache(1)
@@ -93,9 +93,9 @@ def _asked(settings: BenchmarkSettings) -> PredictSettings:
     )
 
 
-def compare_elsewhere(
+def compare_external(
     tested: Mapping[str, Sequence[Sequence[Tested]]], result: Result, settings: BenchmarkSettings
-) -> Elsewhere:
+) -> ExternalResult:
     """Measure the models of every fold and seed on patients of elsewhere.
 
     Parameters
@@ -137,7 +137,7 @@ def compare_elsewhere(
         recombined=recombined,
         folds=settings.folds,
     )
-    return Elsewhere(values, differences, {key: measure.size(key) for key in keys})
+    return ExternalResult(values, differences, {key: measure.size(key) for key in keys})
 
 
 def _dealt(points: Floats, deal: NDArray[np.intp]) -> Floats:

@@ -12,9 +12,9 @@ from scipy.stats import friedmanchisquare
 from tests.command import PHANTOMS, changed, evenhand, training, without
 from tests.data.table import make_table
 
-from evenhand.jobs.benchmark.beyond import TRANSFERRED, transfers_of
 from evenhand.jobs.benchmark.comparing import Result
-from evenhand.jobs.benchmark.elsewhere import Elsewhere
+from evenhand.jobs.benchmark.external import ExternalResult
+from evenhand.jobs.benchmark.generalization_page import TRANSFERRED, transfers_of
 from evenhand.metrics.recipes import Difference
 from evenhand.metrics.rows import Key
 from evenhand.tables.predictions import read_predictions
@@ -86,12 +86,12 @@ def test_what_is_shown_here_and_there_has_transferred():
     key = Key("age", "*", "auc", "worst")
     shown = Difference("dro", key, 0.1, 0.05, 0.15, p=0.001, p_adjusted=0.001, better=True)
     result = Result({}, [shown], {}, 2)
-    (transfer,) = transfers_of(result, Elsewhere({}, [shown], {}))
+    (transfer,) = transfers_of(result, ExternalResult({}, [shown], {}))
     verdict = transfer.verdict
     assert verdict.claim
     assert verdict.text.lower().startswith(TRANSFERRED)
     hidden = Difference("dro", key, 0.02, -0.1, 0.14, p=0.5, p_adjusted=0.5, detectable=0.2)
-    (transfer,) = transfers_of(result, Elsewhere({}, [hidden], {}))
+    (transfer,) = transfers_of(result, ExternalResult({}, [hidden], {}))
     verdict = transfer.verdict
     assert not verdict.claim
     assert "Not shown to transfer" in verdict.text
