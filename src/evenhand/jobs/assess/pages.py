@@ -61,13 +61,13 @@ def write_assessment(run: Run, evaluations: Sequence[Evaluation]) -> None:
     """Write the numbers, the verdicts and the page of an assessment."""
     from evenhand.jobs.assess.answers import verdict_rows  # imports torch
     from evenhand.jobs.assess.claims import claims_of
-    from evenhand.jobs.assess.page import page_of
+    from evenhand.jobs.assess.page import Assessment, page_of
     from evenhand.jobs.assess.records import write_assessment
 
     required, measured = read_check(run), read_similarity(run)
     every = claims_of(evaluations)
     write_assessment(run, evaluations, every)
-    page = page_of(run, every, evaluations, required, measured)
+    page = page_of(Assessment(run, every, evaluations, required, measured))
     verdicts = (
         requirement_verdicts(required),
         verdict_rows(every),

@@ -22,17 +22,14 @@ from evenhand.jobs.benchmark.entries import ERM, SSL, Entry, entries_of
 from evenhand.jobs.benchmark.external import external_cohort
 from evenhand.jobs.benchmark.fitting import Fit, Work, fit_all, fits_of
 from evenhand.jobs.benchmark.folds import Folds, entry_task, fresh_folds, prepared_folds
-from evenhand.jobs.benchmark.generalization_page import (
-    data_sets_section,
-    external_section,
-    transfers_of,
-)
+from evenhand.jobs.benchmark.generalization_page import transfers_of
 from evenhand.jobs.benchmark.metric_rows import write_numbers
 from evenhand.jobs.benchmark.other_data_sets import (
     combine_data_sets,
     data_sets_verdict,
     read_others,
 )
+from evenhand.jobs.benchmark.outcome import Outcome
 from evenhand.jobs.benchmark.page import page_of
 from evenhand.jobs.benchmark.plan import (
     add_entries,
@@ -42,7 +39,6 @@ from evenhand.jobs.benchmark.plan import (
     write_result,
 )
 from evenhand.jobs.benchmark.pruning import FairPrune, check_pruning
-from evenhand.jobs.benchmark.request import request_section
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.benchmark.trials import search_space
 from evenhand.jobs.benchmark.verdicts import statements_of
@@ -137,13 +133,8 @@ def write_benchmark(run: Run, settings: BenchmarkSettings) -> None:
     more = [transfer.verdict for transfer in transfers]
     more += [] if data_sets is None else [data_sets_verdict(data_sets)]
     write_verdicts(run.root / "verdicts.json", [*(one.verdict for one in statements), *more])
-    sections = (
-        *external_section(result, outside),
-        *data_sets_section(data_sets),
-        *request_section(result, settings.gap),
-    )
-    page = page_of(run, result, read_plan(run), statements, sections)
-    write_text(run.root / "report.html", page)
+    outcome = Outcome(run, read_plan(run), result, statements, outside, data_sets)
+    write_text(run.root / "report.html", page_of(outcome))
 
 
 def _opened(
