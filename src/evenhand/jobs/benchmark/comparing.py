@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -80,6 +81,14 @@ class Selection:
     other_by_seed: float
 
 
+class Size(NamedTuple):
+    """How many samples and patients a number rests on, and of two classes how many positives."""
+
+    samples: int
+    patients: int
+    positives: int | None
+
+
 @dataclass(frozen=True)
 class Roles:
     """Which entries are tested together, and in what.
@@ -108,7 +117,7 @@ class Result:
     differences
         Each other entry less `ERM`, in each number: the family of the plan, then the others.
     sizes
-        Samples, patients and positives behind each number.
+        What each number rests on.
     seeds
         How many models each entry has.
     primary
@@ -126,7 +135,7 @@ class Result:
 
     values: Mapping[str, Values]
     differences: Sequence[Difference]
-    sizes: Mapping[Key, tuple[int, int, int]]
+    sizes: Mapping[Key, Size]
     seeds: int
     primary: tuple[Key, ...] = ()
     worst: Mapping[str, str] = field(default_factory=dict)
@@ -299,10 +308,11 @@ class Measure:
         """Return how many patients of the rarer class a number has, in its smallest group."""
         return min(rarer_patients(self.rows, places) for places in self.places(key))
 
-    def size(self, key: Key) -> tuple[int, int, int]:
-        """Return the samples, patients and positives behind a number."""
+    def size(self, key: Key) -> Size:
+        """Return what a number rests on."""
         part = self.rows.take(np.concatenate(self.places(key)))
-        return len(part), len(part.members), int((part.labels == 1).sum())
+        positives = int((part.labels == 1).sum()) if part.binary else None
+        return Size(len(part), len(part.members), positives)
 
 
 def deals_of(settings: BenchmarkSettings, rng: np.random.Generator) -> list[NDArray[np.intp]]:

@@ -16,7 +16,7 @@ from evenhand.cohort.readers import reader_of
 from evenhand.errors import EvenhandError
 from evenhand.evaluation.settings import PredictSettings
 from evenhand.jobs.benchmark.adjusting import Tested
-from evenhand.jobs.benchmark.comparing import Measure, Result, deals_of
+from evenhand.jobs.benchmark.comparing import Measure, Result, Size, deals_of
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.predict.job import INHERITED
@@ -40,12 +40,12 @@ class ExternalResult:
     differences
         What is shown here, there; corrected among these alone.
     sizes
-        Samples, patients and positives behind each number.
+        What each number rests on.
     """
 
     values: Mapping[str, Values]
     differences: Sequence[Difference]
-    sizes: Mapping[Key, tuple[int, int, int]]
+    sizes: Mapping[Key, Size]
 
 
 @lru_cache(1)

@@ -233,6 +233,13 @@ def _check_adjustment(settings: BenchmarkSettings, val: Cohort, entry: Entry) ->
     """See that a method takes the validation patients and all that a benchmark can give it."""
     rng = np.random.default_rng(0)  # scores by chance: what is refused does not depend on them
     inputs = rng.normal(size=(len(val), 4)) if entry.needs_features else rng.random(len(val))
+    present = set(val.labels.tolist())
+    if absent := [name for code, name in enumerate(val.classes) if code not in present]:
+        raise EvenhandError(
+            f"{entry.method} is fitted to the validation patients of each fold, and those of one "
+            f"fold lack the class {', '.join(absent)}. Give --split a larger share for validation, "
+            "or fewer --folds."
+        )
     groups = pd.DataFrame(
         {
             name: group_of(val.table, name, val.levels).astype(str)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,13 @@ from evenhand.reporting.sections.assessment import Part, Table, part_section
 from evenhand.reporting.text.numbers import plain
 
 
+class More(NamedTuple):
+    """How many patients are to be added, and of two classes how many positive samples of them."""
+
+    patients: int
+    positives: int | None
+
+
 @dataclass(frozen=True)
 class Request:
     """What a gap in AUC between two groups needs.
@@ -29,15 +37,15 @@ class Request:
     gap
         The gap that can be told now, with power .8.
     more
-        How many patients of the group are to be tested beside those that are there, and how many
-        samples of them are positive; then the same of the reference. None where no number would do.
+        What is to be tested of the group beside what is there, and of the reference. None where
+        no number would do.
     """
 
     attribute: str
     group: str
     reference: str
     gap: float
-    more: tuple[tuple[int, int], tuple[int, int]] | None
+    more: tuple[More, More] | None
 
 
 def requests_of(result: Result, wanted: float) -> list[Request]:
@@ -76,9 +84,10 @@ def _error(result: Result, key: Key) -> float:
     return float(np.nanstd(result.values[ERM][key][:, 1:].mean(axis=0), ddof=1))
 
 
-def _added(result: Result, key: Key, factor: float) -> tuple[int, int]:
+def _added(result: Result, key: Key, factor: float) -> More:
     _, patients, positives = result.sizes[key]
-    return math.ceil((factor - 1) * patients), math.ceil((factor - 1) * positives)
+    grown = None if positives is None else math.ceil((factor - 1) * positives)
+    return More(math.ceil((factor - 1) * patients), grown)
 
 
 def request_section(result: Result, wanted: float) -> Iterator[Section]:
@@ -96,7 +105,7 @@ def request_section(result: Result, wanted: float) -> Iterator[Section]:
     says = (
         f"How many patients, tested beside those of here, would let a gap of {plain(wanted)} in "
         f"AUC be told of {ERM} with power .8, before any correction. Groups keep their share of "
-        "positives. This is about telling a gap; whether more training patients would narrow it, "
+        "each class. This is about telling a gap; whether more training patients would narrow it, "
         "a learning curve has to show."
     )
     columns = ("Groups", "Gap that can be told now", "Patients to ask for")
@@ -108,8 +117,12 @@ def _text(one: Request) -> str:
     if one.more is None:
         return "no number would do, as a group lacks a class or has too few"
     parts = [
-        f"{patients:,} of {group}, {positives:,} of their samples positive"
-        for group, (patients, positives) in zip((one.group, one.reference), one.more, strict=True)
-        if patients
+        f"{more.patients:,} of {group}{_positive(more)}"
+        for group, more in zip((one.group, one.reference), one.more, strict=True)
+        if more.patients
     ]
     return "; ".join(parts) or "none"
+
+
+def _positive(more: More) -> str:
+    return "" if more.positives is None else f", {more.positives:,} of their samples positive"
