@@ -78,7 +78,7 @@ def section(
     --------
     >>> @section("check", "rows", "How many rows", place=90)
     ... def count_rows(record):
-    ...     return record["rows"]
+    ...     return record.counts
     >>> SECTIONS.pop(("check", "rows")).title
     'How many rows'
     """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run
@@ -20,13 +19,13 @@ from evenhand.jobs.assess.starts import starts_of
 from evenhand.jobs.assess.values import Value
 from evenhand.networks.checkpoints import ModelRecord, read_model_record
 from evenhand.pretraining.collapse import Embeddings
+from evenhand.reporting.check_record import CheckRecord
 from evenhand.reporting.page import section_page
 from evenhand.reporting.section import Section, sections_of
 from evenhand.reporting.sections.assessment import Fold, Part, Table, part_section
+from evenhand.reporting.similarity_record import SimilarityRecord
 from evenhand.reporting.text.numbers import listed
 from evenhand.wording import counted
-
-Record = dict[str, Any]
 
 FEWEST = 30  # patients of the rarer class in a group's test rows; fewer are called too few
 
@@ -35,8 +34,8 @@ def page_of(
     run: Run,
     every: Sequence[RecipeClaims],
     evaluations: Sequence[Evaluation],
-    required: Record,
-    alike: Record,
+    required: CheckRecord,
+    measured: SimilarityRecord,
 ) -> str:
     """Return the report of an assessment as HTML, from what stages 5, 1 and 4 have found."""
     whole = evaluations[0]
@@ -51,7 +50,7 @@ def page_of(
         *_numbered(1, sections_of("check", required)),
         part_section("pretraining", "2. Pre-training", _pretraining(run, settings)),
         part_section("tuning", "3. Fine-tuning", _tuning(run, evaluations, settings)),
-        *_numbered(4, sections_of("similarity", alike)),
+        *_numbered(4, sections_of("similarity", measured)),
         part_section("evaluation", "5. Evaluation", evidence(whole, settings)),
     )
     if len(evaluations) > 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,11 +11,13 @@ import numpy as np
 
 from evenhand.jobs.benchmark.comparing import Result
 from evenhand.jobs.benchmark.entries import ERM
+from evenhand.metrics.learning_curve import LearningCurve
 from evenhand.metrics.power import detectable_gap, factor_for
 from evenhand.metrics.recipes import is_auc_of_group
 from evenhand.metrics.rows import Key
 from evenhand.reporting.section import Section
 from evenhand.reporting.sections.assessment import Part, Table, part_section
+from evenhand.reporting.sections.learning_curve import curve_part
 from evenhand.reporting.text.numbers import plain
 
 
@@ -90,8 +92,10 @@ def _added(result: Result, key: Key, factor: float) -> More:
     return More(math.ceil((factor - 1) * patients), grown)
 
 
-def request_section(result: Result, wanted: float) -> Iterator[Section]:
-    """Yield the section of the data request."""
+def request_section(
+    result: Result, wanted: float, curves: Sequence[LearningCurve] = ()
+) -> Iterator[Section]:
+    """Yield the sections of the data request: test patients, and what training patients buy."""
     rows = [
         (
             f"{one.attribute}: {one.group} and {one.reference}",
@@ -100,17 +104,39 @@ def request_section(result: Result, wanted: float) -> Iterator[Section]:
         )
         for one in requests_of(result, wanted)
     ]
-    if not rows:
-        return
+    if rows:
+        yield _test_patients(rows, wanted)
+    if curves:
+        yield _training_patients(result, curves)
+
+
+def _test_patients(rows: Sequence[tuple[str, ...]], wanted: float) -> Section:
     says = (
         f"How many patients, tested beside those of here, would let a gap of {plain(wanted)} in "
         f"AUC be told of {ERM} with power .8, before any correction. Groups keep their share of "
         "each class. This is about telling a gap; whether more training patients would narrow it, "
-        "a learning curve has to show."
+        "a learning curve shows (--curve)."
     )
     columns = ("Groups", "Gap that can be told now", "Patients to ask for")
     table = Table("What a gap needs", columns, tuple(rows))
-    yield part_section("request", "Data request", Part(sentences=(says,), tables=(table,)))
+    return part_section("request", "Data request", Part(sentences=(says,), tables=(table,)))
+
+
+def _training_patients(result: Result, curves: Sequence[LearningCurve]) -> Section:
+    """Return what more training patients buy the groups that erm serves worst."""
+    says = (
+        f"{ERM} with fewer training patients: in every fold and for every seed, at the learning "
+        "rate that it has chosen on all of them, and in as many steps. Smaller shares are parts of "
+        "larger ones. The intervals of a curve are corrected together; it is no part of the plan, "
+        "so that it claims nothing of the entries."
+    )
+    parts = [curve_part(curve, result.worst) for curve in curves]
+    part = Part(
+        sentences=(says, *(sentence for one in parts for sentence in one.sentences)),
+        charts=tuple(chart for one in parts for chart in one.charts),
+        folds=tuple(fold for one in parts for fold in one.folds),
+    )
+    return part_section("curves", "What more training patients buy", part)
 
 
 def _text(one: Request) -> str:
