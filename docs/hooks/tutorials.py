@@ -6,6 +6,7 @@ A tutorial is a Python file in Jupytext's percent format. The site offers it as 
 from __future__ import annotations
 
 import base64
+import os
 import re
 import tempfile
 import textwrap
@@ -20,7 +21,7 @@ from jupyter_client import AsyncKernelManager
 from mkdocs.plugins import get_plugin_logger
 from nbclient import NotebookClient
 
-LIMIT = 120  # seconds that a tutorial may take
+LIMIT = 600  # seconds after which a cell hangs
 TOGETHER = 2  # tutorials that run at the same time
 log = get_plugin_logger("tutorials")
 
@@ -28,7 +29,8 @@ log = get_plugin_logger("tutorials")
 def pages(folder: Path) -> dict[str, str | bytes]:
     """Run all tutorials; return their pages, pictures and notebooks, by their paths."""
     files = sorted(folder.glob("*.py"))
-    with ThreadPoolExecutor(TOGETHER) as pool:
+    with tempfile.TemporaryDirectory() as cache, ThreadPoolExecutor(TOGETHER) as pool:
+        os.environ["EVENHAND_CACHE"] = cache  # what is decoded here is of no use elsewhere
         notebooks = list(pool.map(run, files))
     contents: dict[str, str | bytes] = {}
     for file, notebook in zip(files, notebooks, strict=True):
@@ -45,7 +47,7 @@ def run(file: Path) -> Any:
     CellExecutionError
         A cell raised.
     CellTimeoutError
-        A cell took longer than a whole tutorial may.
+        A cell hangs.
     """
     notebook = jupytext.read(file)
     start = time.monotonic()
@@ -58,10 +60,7 @@ def run(file: Path) -> Any:
             startup_timeout=LIMIT,
             resources={"metadata": {"path": place}},
         ).execute()
-    seconds = time.monotonic() - start
-    log.info("%s ran in %.0f s", file.name, seconds)
-    if seconds > LIMIT:
-        log.warning("%s took %.0f s; the limit is %d s", file.name, seconds, LIMIT)
+    log.info("%s ran in %.0f s", file.name, time.monotonic() - start)
     return notebook
 
 

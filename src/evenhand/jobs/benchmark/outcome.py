@@ -12,6 +12,7 @@ from evenhand.jobs.benchmark.external import ExternalResult
 from evenhand.jobs.benchmark.record import BenchmarkRecord, DataSets
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.benchmark.verdicts import Statement
+from evenhand.metrics.learning_curve import LearningCurve
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +27,8 @@ class Outcome:
         The comparison of the entries, and the verdicts on it.
     outside, data_sets
         What came of external patients and of several data sets, where there are some.
+    curves
+        Learning curves, where they were asked for.
     """
 
     run: Run
@@ -34,6 +37,7 @@ class Outcome:
     statements: Sequence[Statement]
     outside: ExternalResult | None = None
     data_sets: DataSets | None = None
+    curves: Sequence[LearningCurve] = ()
 
     @cached_property
     def settings(self) -> BenchmarkSettings:

@@ -16,6 +16,7 @@ from evenhand.metrics.recipes import is_auc_of_group
 from evenhand.metrics.rows import Key
 from evenhand.reporting.section import PART, section
 from evenhand.reporting.sections.assessment import Part, Table
+from evenhand.reporting.sections.learning_curve import curve_part
 from evenhand.reporting.text.numbers import plain
 
 
@@ -108,11 +109,30 @@ def request_part(outcome: Outcome) -> Part | None:
         f"How many patients, tested beside those of here, would let a gap of {plain(wanted)} in "
         f"AUC be told of {ERM} with power .8, before any correction. Groups keep their share of "
         "each class. This is about telling a gap; whether more training patients would narrow it, "
-        "a learning curve has to show."
+        "a learning curve shows (--curve)."
     )
     columns = ("Groups", "Gap that can be told now", "Patients to ask for")
     table = Table("What a gap needs", columns, tuple(rows))
     return Part(sentences=(says,), tables=(table,))
+
+
+@section("benchmark", "curves", "What more training patients buy", place=75, template=PART)
+def curves_part(outcome: Outcome) -> Part | None:
+    """Return what more training patients buy the groups that erm serves worst."""
+    if not outcome.curves:
+        return None
+    says = (
+        f"{ERM} with fewer training patients: in every fold and for every seed, at the learning "
+        "rate that it has chosen on all of them, and in as many steps. Smaller shares are parts of "
+        "larger ones. The intervals of a curve are corrected together; it is no part of the plan, "
+        "so that it claims nothing of the entries."
+    )
+    parts = [curve_part(curve, outcome.result.worst) for curve in outcome.curves]
+    return Part(
+        sentences=(says, *(sentence for part in parts for sentence in part.sentences)),
+        charts=tuple(chart for part in parts for chart in part.charts),
+        folds=tuple(fold for part in parts for fold in part.folds),
+    )
 
 
 def _text(one: Request) -> str:

@@ -21,6 +21,7 @@ from evenhand.files import write_json
 from evenhand.jobs.assess.pages import write_page
 from evenhand.jobs.check.findings import ORDER, overall
 from evenhand.jobs.check.groups import attribute_findings, group_counts, size_findings
+from evenhand.jobs.check.learning import learning_findings, thinnings_of
 from evenhand.jobs.check.material import (
     SHOWN,
     duplicate_findings,
@@ -136,6 +137,7 @@ def _prepared(settings: CheckSettings) -> tuple[CheckSettings, Splits]:
     if not settings.attribute:
         usable = (name for name in cohort.attributes if len(known_levels(cohort.table, name)) > 1)
         settings = settings.model_copy(update={"attribute": tuple(usable)})
+    thinnings_of(cohort, settings)  # before the data are stored, which takes long
     images = _image_form(cohort, settings.channels)
     return settings, prepare_splits(settings, images, np.random.default_rng(settings.seed))
 
@@ -181,6 +183,7 @@ def _findings(
     yield from base_rate_findings(splits, attributes, settings)
     yield from power_findings(splits, attributes, settings)
     yield from request_findings(splits, attributes, settings)
+    yield from learning_findings(splits, attributes, settings)
     yield modality_finding(splits.train, about.about, settings)
     yield unreadable_finding(splits, settings)
     yield leakage_finding(splits)

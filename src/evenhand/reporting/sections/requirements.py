@@ -23,6 +23,7 @@ TITLES = {
     "base_rate": "Difference in base rate",
     "detectable": "Smallest gap that can be found",
     "request": "Patients to ask for",
+    "learning": "What more training patients buy",
     "modalities": "Modalities",
     "unreadable": "Samples that cannot be read",
     "leakage": "Patients in two splits",
