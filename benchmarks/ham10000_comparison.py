@@ -138,7 +138,7 @@ def restore(settings: BenchmarkSettings, out: Path, entries: Sequence[Entry]) ->
     with run_scope(), fresh_folds():
         folds = prepared_folds(settings)
         plan = plan_of(settings, entries_of(settings), folds.fingerprint)
-        refuse_other_plan(plan)
+        refuse_other_plan(plan.as_json())
         run = begin(settings, folds, out)
         lock_plan(run, plan)
         for fold, seed in places(settings):

@@ -8,7 +8,7 @@ patients. For each seed there are new phantoms and new initial weights; a method
 compared with plain training (ERM) of the same seed.
 
     python benchmarks/methods.py --out FOLDER            # one JSON line for each fit; resumable
-    python benchmarks/methods.py --out FOLDER --table    # the table of docs/mitigation.md
+    python benchmarks/methods.py --out FOLDER --table    # the table of docs/guides/mitigation.md
     python benchmarks/methods.py --out FOLDER --first 100 --methods coral:strength=30   # choosing
 
 "Levelled down" is the rule of the report: plain training's worst group on validation is not shown
@@ -199,7 +199,7 @@ def make_method(name: str, train: Part, seed: int) -> TrainingMethod:
 def trained(
     method: TrainingMethod, train: Part, val: Part | None, seed: int, epochs: int = EPOCHS
 ) -> Network:
-    """Train a network by a method, as docs/mitigation.md shows."""
+    """Train a network by a method, as docs/guides/mitigation.md shows."""
     order = method.sampler(train.labels, train.method_groups, classes=2, seed=seed)
     torch.manual_seed(seed)
     network = Network(method.head_outputs(2))

@@ -9,7 +9,7 @@ from tests.conftest import ROOT
 
 def test_the_examples_of_the_python_page_print_what_it_says():
     outcome = doctest.testfile(
-        str(ROOT / "docs" / "python.md"),
+        str(ROOT / "docs" / "guides" / "python.md"),
         module_relative=False,
         optionflags=doctest.ELLIPSIS,
     )

@@ -20,7 +20,7 @@ from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.pruning.registry import ESTIMATORS
 from evenhand.registry import Registry
 
-GUIDE = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "docs" / "guides" / "extend.md").read_text(encoding="utf-8")
 MODULE = GUIDE.split("```python\n")[1].partition("```")[0]
 PHANTOMS = "phantom:patients=80,size=32,seed=1"
 TRAIN = (*SMALL, "--attribute", "group", "--epochs", 1, "--batch-size", 32)

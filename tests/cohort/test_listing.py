@@ -71,7 +71,7 @@ def test_the_guide_has_the_table_of_the_registry():
         for name, about in sorted((name, of.about) for name, of in registry.READERS.items())
         if name != HANDED_OVER  # registered once some test has handed a cohort over
     ]
-    guide = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
+    guide = (ROOT / "docs" / "guides" / "datasets.md").read_text(encoding="utf-8")
     assert "\n".join([head, "|---" * 7 + "|", *rows]) in guide
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from evenhand.methods.registry import methods, training_method
 
-GUIDE = Path(__file__).parents[2] / "docs" / "mitigation.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "mitigation.md"
 ROWS = 120
 
 

@@ -321,7 +321,7 @@ def test_one_group_and_one_class_are_shown_with_their_reason():
 def test_the_example_of_the_docs_runs(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib").use("Agg")
     monkeypatch.chdir(tmp_path)
-    section = (ROOT / "docs/own.md").read_text().partition("## Numbers by group")[2]
+    section = (ROOT / "docs/guides/own.md").read_text().partition("## Numbers by group")[2]
     script = re.search(r"```python\n(.*?)```", section, re.S).group(1)
     df = TABLE[["sex", "patient"]].assign(age_group=TABLE.site)
     given = {"y": TABLE.y, "score": TABLE.score, "df": df, "earlier_score": TABLE.other}

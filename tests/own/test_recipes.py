@@ -1,4 +1,4 @@
-"""The recipes of docs/own.md run as they stand."""
+"""The recipes of docs/guides/own.md run as they stand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import nn
 
 RECIPES = re.findall(
     r"```python\n(.*?)```",
-    (ROOT / "docs/own.md").read_text().partition("## Recipes")[2].partition("\n## ")[0],
+    (ROOT / "docs/guides/own.md").read_text().partition("## Recipes")[2].partition("\n## ")[0],
     re.S,
 )
 

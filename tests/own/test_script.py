@@ -1,4 +1,4 @@
-"""The script of docs/own.md, run on networks of six kinds."""
+"""The script of docs/guides/own.md, run on networks of six kinds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from evenhand.networks.calling import logits_of
 
-SCRIPT = re.search(r"```python\n(.*?)```", (ROOT / "docs/own.md").read_text(), re.S).group(1)
+SCRIPT = re.search(r"```python\n(.*?)```", (ROOT / "docs/guides/own.md").read_text(), re.S).group(1)
 BODY = [line for line in SCRIPT.splitlines()[1:] if line.strip()]
 
 

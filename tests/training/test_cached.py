@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from tests.training.conftest import small_model
+from tests.training.conftest import SETTINGS, small_model
 from torch import nn
 
 from evenhand.errors import EvenhandError
 from evenhand.masks.masks import constant
 from evenhand.masks.strategies import find_strategy
 from evenhand.training.frozen_prefix import ActivationCache, ActivationFiles, Rows
+from evenhand.training.loop import fit
 
 GENEROUS = 10**9
 
@@ -346,3 +348,30 @@ def test_half_precision_trains_alike(train, cache):
     rounding = apart(anew, exact)  # what this processor makes of bf16
     assert apart(cached, exact) <= 2 * rounding
     assert apart(train(schedule=schedule, lr=2e-3), exact) > 10 * rounding  # it would show
+
+
+def test_parts_of_one_pool_share_what_frozen_layers_make_of_it(splits, cache):
+    """Whatever part is trained on, the pool and the validation rows are all that is computed."""
+    settings = SETTINGS.model_copy(update={"augment": "none"})
+    ran = []
+
+    def fitted(part, kept):
+        model = small_model()
+        model.backbone.blocks[0].register_forward_hook(
+            lambda block, inputs, out: ran.append(len(out))
+        )
+        schedule = constant(frozenset())
+        return fit(model, part, schedule, settings, on_epoch=lambda epoch: 0.0, cache=kept)
+
+    rows = [
+        np.arange(0, len(splits.train), 2)[::-1],
+        np.arange(5, 25),
+        np.arange(len(splits.train)),
+    ]
+    for chosen in rows:
+        part = replace(splits, train=splits.train.select(chosen), pool=splits.train)
+        anew = fitted(part, None)
+        ran.clear()
+        assert close(anew, fitted(part, cache))
+        assert sum(ran) <= (len(splits.train) + len(splits.val) + 6 if chosen is rows[0] else 6)
+    assert len(files(cache)) == 2

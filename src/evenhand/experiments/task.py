@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -333,7 +334,15 @@ def _wrong_rows(
 def keep(task: Task, run: Run, name: str, trained: Trained, **facts: Any) -> None:
     """Save a trained model of a run and score every split with it, the test split for once."""
     model = save_trained(task, run.folder(name), trained, **facts)
-    predictions = predict(model, task.splits.items(), make_accelerator(task.settings))
+    accelerator = make_accelerator(task.settings)
+    served = None
+    if task.activations is not None:
+        fit_settings = task.fit_settings(lr=1.0)
+        feed = Feed(
+            model.to(accelerator.device), task.splits, fit_settings, accelerator, task.activations
+        )
+        served = partial(feed.split, cut=feed.cut(trained.mask))
+    predictions = predict(model, task.splits.items(), accelerator, served)
     if is_main():
         write_predictions(run.predictions_file(name), predictions)
 

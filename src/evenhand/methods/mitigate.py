@@ -195,6 +195,7 @@ def mitigate(
     named = {"scores": features_or_scores, "y_true": y_true, "patients": patients}
     refuse_other_order({**named, **group_columns(groups)})
     inputs = np.asarray(features_or_scores)
+    _refuse_several_classes(name, kind, np.asarray(y_true))
     if inputs.ndim != (2 if kind.takes == "features" else 1):
         what = "features (n, D)" if kind.takes == "features" else "scores (n,) of class 1"
         raise EvenhandError(f"{name} takes {what}; the array has the shape {inputs.shape}.")
@@ -202,6 +203,13 @@ def mitigate(
     table = _with_length(_table(groups), np.atleast_1d(np.asarray(y_true)).shape[0], "groups")
     fit: Fit = kind.fit(inputs, y_true, _groups_for(table, kind), **computed, **checked)
     return Adjusted(name, fit, kind, tuple(table))
+
+
+def _refuse_several_classes(name: str, kind: PostHoc, labels: NDArray[Any]) -> None:
+    """Refuse more than two classes where a method takes the score of one."""
+    classes = len(np.unique(labels)) if labels.dtype.kind in "iu" else 2
+    if kind.takes == "scores" and classes > 2:
+        raise EvenhandError(f"{name} is for two classes; there are {classes}. dfr takes several.")
 
 
 def _groups_for(table: pd.DataFrame, kind: PostHoc) -> Any:

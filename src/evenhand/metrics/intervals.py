@@ -37,7 +37,7 @@ METHODS: Mapping[Scale, str] = {
 
 
 FEW, FEW_APART, FEW_MEAN, FEW_PAIRED, FEW_DRAWN = 10, 20, 40, 80, 160
-"""Patients below which an interval is approximate: the simulations of ``docs/measurement.md`` do
+"""Patients below which an interval is approximate: the simulations of the guide on measurement do
 not show that it holds. The first is for what `Family.reach` makes, the second for differences and
 gaps of shares (which cover too often with fewer), the third for a mean, the fourth for the
 difference of two models in a mean, the last for percentiles and BCa."""
@@ -292,7 +292,7 @@ def spread_interval(
     |t| over pairs); the largest difference lies between the largest lower and the largest upper
     end. Each pair's ends are those of `difference_interval` at the error rate that this quantile
     leaves, so that they widen where there are few patients. How often it covers is in
-    ``docs/measurement.md``: about as often as it says where the groups are tied, more often
+    ``docs/guides/measurement.md``: about as often as it says where the groups are tied, more often
     where they are apart.
     """
     ends, kept = usable(families, resamples)

@@ -107,6 +107,18 @@ class Predictions:
         kept = (self.table["split"] == split).to_numpy(np.bool_)
         return self if kept.all() else self._rows(kept)
 
+    def rescored(self, scores: NDArray[np.float64]) -> Predictions:
+        """Return the same rows with other scores: ``(n,)`` of class 1, or ``(n, C)``."""
+        columns = score_columns(len(self.classes))
+        by_class = scores if scores.ndim == 2 else np.stack([1 - scores, scores], axis=1)
+        if by_class.shape != (len(self), len(self.classes)):
+            raise ValueError(
+                f"scores {scores.shape} of {len(self)} rows and {len(self.classes)} classes"
+            )
+        first = len(self.classes) - len(columns)
+        update = {name: by_class[:, first + place] for place, name in enumerate(columns)}
+        return replace(self, table=self.table.assign(**update))
+
     def group(self, attribute: str) -> pd.Series:
         """Return each row's group of an attribute or an intersection (``"sex*age"``)."""
         if attribute not in self._groups:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
@@ -19,11 +20,11 @@ from evenhand.cohort.store.batches import Batch, BatchSource, Source
 from evenhand.cohort.store.samples import FORMAT
 from evenhand.masks.masks import Mask
 from evenhand.masks.truncate import Cut, below, cut_at, first_depth, rest_behind
-from evenhand.masks.units import EMBEDDING, module_depths
+from evenhand.masks.units import EMBEDDING, is_transformer, module_depths
 from evenhand.networks.augment import DRAWS, Augment, Drawn, find_augmentation, none
 from evenhand.networks.model import Model
 from evenhand.training.frozen_prefix import ActivationCache, Rows
-from evenhand.training.predict import unit
+from evenhand.training.predict import channels_last, unit
 from evenhand.training.settings import FitSettings
 
 PLAIN = "as they are"
@@ -49,17 +50,50 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """A split's activations at a cut, in place of its samples."""
+    """A cohort's activations at a cut, in place of its samples.
+
+    Attributes
+    ----------
+    source
+        The samples.
+    rows
+        Activations, of these or of more samples.
+    places
+        ``(n,)`` which row each sample has; None where they are in one order.
+    """
 
     source: BatchSource
     rows: Rows
+    channels_last: bool  # images between convolutions, as the layers below leave them
+    places: NDArray[np.intp] | None = None
 
     def __len__(self) -> int:
         return len(self.source)
 
     def take(self, positions: NDArray[np.intp]) -> Batch:
         """Return the activations of the samples at some positions."""
-        return Batch(self.rows.take(positions), self.source.labels(positions))
+        rows = positions if self.places is None else self.places[positions]
+        inputs = self.rows.take(rows)
+        if self.channels_last:
+            inputs = channels_last(inputs)
+        return Batch(inputs, self.source.labels(positions))
+
+
+@dataclass(frozen=True, eq=False)
+class _Pool:
+    """The samples whose activations are kept, and which of them are trained on."""
+
+    source: BatchSource
+    places: NDArray[np.intp] | None = None  # (n,); None where that is all of them, in their order
+
+    @classmethod
+    def of(cls, splits: Splits, train: BatchSource) -> _Pool:
+        """Return the pool of splits; without one, the training samples themselves."""
+        if splits.pool is None:
+            return cls(train)
+        ids = pd.Index(splits.pool.table["sample_id"])
+        places = ids.get_indexer(splits.train.table["sample_id"])
+        return cls(BatchSource(splits.pool, train.device), places)
 
 
 class Feed:
@@ -87,7 +121,7 @@ class Feed:
         accelerator: Accelerator,
         cache: ActivationCache | None,
     ) -> None:
-        self._model, self._settings = model, settings
+        self._model, self._settings, self._splits = model, settings, splits
         self._accelerator, self._cache = accelerator, cache
         self._train = BatchSource(splits.train, accelerator.device)
         self._val = BatchSource(splits.val, accelerator.device)
@@ -96,8 +130,14 @@ class Feed:
         self._views = 1 if self._augment is none else views
         self._cuts: dict[Mask, Cut | None] = {}
         self._room: dict[int, int] = {}  # by depth, how many views may be kept there
+        self._convolves = not is_transformer(model.backbone)
         if cache is not None:
-            self._names = {"train": _identity(splits.train), "val": _identity(splits.val)}
+            self._pool = _Pool.of(splits, self._train)
+            self._names = {
+                "train": _identity(splits.train),
+                "val": _identity(splits.val),
+                "pool": _identity(splits.pool or splits.train),
+            }
             self._weights: dict[int, str] = {}  # digests of those below a depth, once one is cut at
 
     def __len__(self) -> int:
@@ -131,7 +171,8 @@ class Feed:
                     activations = below(backbone, backbone, cut.depth, sample)
                     batch = min(self._settings.batch_size, len(self))
                     self._cache.check(activations, batch)
-                    room = self._cache.room(activations, len(self), beside=len(self._val))
+                    count = len(self._pool.source)
+                    room = self._cache.room(activations, count, beside=len(self._val))
                     self._room[cut.depth] = room
                     cut = cut if room else None
             self._cuts[mask] = cut
@@ -147,15 +188,39 @@ class Feed:
         view = self._view(number)
         if cut is None or number >= self._room[cut.depth]:
             return view, None
-        drawn = f"{self._settings.augment} {self._settings.seed} {number}"
-        name = PLAIN if self._augment is none else drawn
+        if self._augment is none:
+            return self._of_pool(cut), cut.rest
+        name = f"{self._settings.augment} {self._settings.seed} {number}"
         return self._kept(view, self._train, f"{self._names['train']} {name}", cut), cut.rest
 
     def val(self, cut: Cut | None) -> tuple[Source, nn.Module | None]:
         """Return what is scored after each epoch, and what of the backbone takes it."""
         if cut is None:
             return self._val, None
-        return self._kept(self._val, self._val, f"{self._names['val']} {PLAIN}", cut), cut.rest
+        return self._plain(self._val, self._names["val"], cut), cut.rest
+
+    def split(self, name: str, cut: Cut | None) -> tuple[Source, nn.Module | None]:
+        """Return what is scored of a split when the fit has ended, and what takes it."""
+        if name == "val":
+            return self.val(cut)
+        if name == "train":
+            return (self._train, None) if cut is None else (self._of_pool(cut), cut.rest)
+        cohort = getattr(self._splits, name)
+        source = BatchSource(cohort, self._accelerator.device)
+        return (
+            (source, None)
+            if cut is None
+            else (self._plain(source, _identity(cohort), cut), cut.rest)
+        )
+
+    def _of_pool(self, cut: Cut) -> Kept:
+        """Return kept activations of the training samples as they are, among those of the pool."""
+        rows = self._plain(self._pool.source, self._names["pool"], cut).rows
+        return Kept(self._train, rows, self._convolves, self._pool.places)
+
+    def _plain(self, source: BatchSource, name: str, cut: Cut) -> Kept:
+        """Return kept activations of samples as they are."""
+        return self._kept(source, source, f"{name} {PLAIN}", cut)
 
     def _view(self, number: int) -> View:
         seed = np.random.SeedSequence([self._settings.seed, number]).generate_state(1)[0]
@@ -171,7 +236,7 @@ class Feed:
         with self._accelerator.local_main_process_first():
             while (rows := cache.find(wanted)) is None:
                 cache.make(wanted, len(samples), lambda: self._computed(samples, source, name, cut))
-        return Kept(source, rows)
+        return Kept(source, rows, self._convolves)
 
     def _computed(
         self, samples: Source, source: BatchSource, name: str, cut: Cut
@@ -192,7 +257,7 @@ class Feed:
         for lower in range(depth - 1, EMBEDDING, -1):
             rows = self._cache.find(self._name(name, lower))
             if rows is not None and self._cache.spares(rows):
-                return rest_behind(self._model.backbone, lower), Kept(source, rows)
+                return rest_behind(self._model.backbone, lower), Kept(source, rows, self._convolves)
         return None
 
     def _name(self, name: str, depth: int) -> str:

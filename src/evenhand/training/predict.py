@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pandas as pd
@@ -22,17 +22,22 @@ BATCH = 256  # samples scored at a time; the result does not depend on it
 
 
 def predict(
-    model: Model, cohorts: Iterable[tuple[str, Cohort]], accelerator: Accelerator
+    model: Model,
+    cohorts: Iterable[tuple[str, Cohort]],
+    accelerator: Accelerator,
+    served: Callable[[str], tuple[Source, nn.Module | None]] | None = None,
 ) -> Predictions:
     """Return the predictions of a model on stored cohorts, each under the name of its split.
 
     The model goes to the accelerator's device and into evaluation mode. Scores have the precision
-    of float32.
+    of float32. ``served`` gives, for the name of a split, what is read in the place of its samples,
+    and the rest of the backbone that takes it (see `scores`).
     """
     model = model.to(accelerator.device)
     tables, levels = [], {}
     for split, cohort in cohorts:
-        cohort_scores = scores(model, BatchSource(cohort, accelerator.device), accelerator)
+        source, rest = served(split) if served else (BatchSource(cohort, accelerator.device), None)
+        cohort_scores = scores(model, source, accelerator, rest)
         table = scored_table(split, cohort, cohort_scores)
         tables.append(table)
         levels = cohort.levels
@@ -84,7 +89,6 @@ def unit(inputs: Tensor) -> Tensor:
 def channels_last(inputs: Tensor) -> Tensor:
     """Return images ``(B, C, H, W)`` with their channels last in memory, and others as they are.
 
-    Convolutions that are only run forward are faster so, on a CPU too (a ResNet-18 takes two thirds
-    of the time); backward passes are not.
+    Convolutions are faster so, on the CPU too.
     """
     return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs

@@ -272,7 +272,7 @@ def test_every_seed_s_models_are_compared_as_similarity_compares_them(
     run, command, tmp_path, monkeypatch
 ):
     few = partial(SimilaritySettings, minimum=8)  # the groups of this small cohort are small
-    monkeypatch.setattr("evenhand.jobs.assess.alike.SimilaritySettings", few)
+    monkeypatch.setattr("evenhand.jobs.assess.similarity.SimilaritySettings", few)
     out = shutil.copytree(run, tmp_path / "again")
     Run(out).note(status="running")
     assert command(out).status == 0

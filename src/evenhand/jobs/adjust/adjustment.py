@@ -159,11 +159,8 @@ def _inferred(
 
 
 def with_scores(predictions: Predictions, scores: NDArray[np.float64]) -> Predictions:
-    """Return predictions of two classes with other scores, in the precision of float32."""
-    rounded = np.asarray(scores, np.float32).astype(np.float64)
-    return Predictions(
-        predictions.table.assign(score=rounded), predictions.classes, predictions.levels
-    )
+    """Return predictions with other scores ``(n,)`` or ``(n, C)``, in the precision of float32."""
+    return predictions.rescored(np.asarray(scores, np.float32).astype(np.float64))
 
 
 def attribute_table(predictions: Predictions, attributes: tuple[str, ...]) -> pd.DataFrame:

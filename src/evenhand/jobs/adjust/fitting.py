@@ -35,7 +35,6 @@ from evenhand.methods.attribute_free import AttributeFree
 from evenhand.methods.group_head import GroupHead, fit_group_head
 from evenhand.methods.post_hoc import Fit, PostHoc
 from evenhand.methods.registry import post_hoc_from_text
-from evenhand.tables.columns import score_columns
 from evenhand.tables.predictions import Predictions
 
 if TYPE_CHECKING:  # torch is needed only where features are
@@ -279,7 +278,7 @@ def _refitted(before: Before, settings: Mapping[str, Any]) -> tuple[LastLayer, P
     put_layer(model, layer)
     scores = layer_of(model).scores(network.features)
     scores[val] = scores_of_val
-    return layer, _scored(predictions, scores), model
+    return layer, with_scores(predictions, scores), model
 
 
 def _merged(before: Before, fit: AttributeFree) -> tuple[Predictions, Model]:
@@ -294,17 +293,7 @@ def _merged(before: Before, fit: AttributeFree) -> tuple[Predictions, Model]:
     bias[1] -= cuts @ np.array(head.bias)
     put_layer(model, replace(layer, weight=weight, bias=bias))
     scores = layer_of(model).scores(before.network.features)
-    return _scored(before.predictions, scores), model
-
-
-def _scored(predictions: Predictions, scores: NDArray[np.float64]) -> Predictions:
-    """Return predictions with other scores ``(n, C)``."""
-    if scores.shape[1] == 2:
-        return with_scores(predictions, scores[:, 1])
-    rounded = scores.astype(np.float32).astype(np.float64)
-    update = {name: rounded[:, k] for k, name in enumerate(score_columns(scores.shape[1]))}
-    table = predictions.table.assign(**update)
-    return Predictions(table, predictions.classes, predictions.levels)
+    return with_scores(before.predictions, scores), model
 
 
 def _same_model(before: Before) -> Model | None:

@@ -22,11 +22,24 @@ OUTCOMES = {
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """What of a pair of cells is judged (``AUC by group``), and its row of ``verdicts.json``."""
+
+    topic: str
+    row: Row
+
+
+@dataclass(frozen=True)
 class Answer:
     """The answer for one attribute, for the page and for ``verdicts.json``."""
 
     verdict: Verdict
-    rows: tuple[Row, ...]
+    judgements: tuple[Judgement, ...]
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows of ``verdicts.json``."""
+        return tuple(judgement.row for judgement in self.judgements)
 
 
 def answers(claims: RecipeClaims) -> tuple[Answer, ...]:
@@ -49,9 +62,15 @@ def sentences(every: Sequence[RecipeClaims]) -> list[str]:
 def verdict_rows(every: Sequence[RecipeClaims]) -> Iterator[Row]:
     """Yield every verdict of stage 5."""
     for claims in every:
-        yield _row(claims, "AUC", "*", [claims.everybody], _cost(claims))
-        for answer in answers(claims):
-            yield from answer.rows
+        for judgement in judgements(claims):
+            yield judgement.row
+
+
+def judgements(claims: RecipeClaims) -> Iterator[Judgement]:
+    """Yield what is judged of a pair of cells: the AUC of everybody, then each attribute."""
+    yield _judgement(claims, "AUC", "*", [claims.everybody], _cost(claims))
+    for answer in answers(claims):
+        yield from answer.judgements
 
 
 def about_seeds(every: Sequence[RecipeClaims]) -> str:
@@ -90,7 +109,7 @@ def _answer(claims: RecipeClaims, attribute: str) -> Answer:
             "lie above .5."
         )
         verdict = Verdict(attribute, "unsure", "no claim", text, (cost,))
-        return Answer(verdict, (_row(claims, "deviation from parity", attribute, [], text),))
+        return Answer(verdict, (_judgement(claims, "deviation from parity", attribute, [], text),))
     claim = claims.deviation[attribute]
     headline = _headline(claims, claim)
     groups, levelled = _groups(claims, attribute), _levelled(claims, attribute)
@@ -101,18 +120,18 @@ def _answer(claims: RecipeClaims, attribute: str) -> Answer:
     elif claim.change.value is None:
         chip = "undefined"
     picked = tuple(_picked(claims, attribute))
-    details = (levelled, *(row.text for row in picked), groups, cost)
+    details = (levelled, *(judgement.row.text for judgement in picked), groups, cost)
     verdict = Verdict(attribute, outcome, chip, headline, details)
-    rows = (
-        _row(claims, "deviation from parity", attribute, [claim], headline),
-        _row(claims, "AUC by group", attribute, claims.groups[attribute], groups),
-        _row(claims, "levelling down", attribute, losses, levelled),
+    judged = (
+        _judgement(claims, "deviation from parity", attribute, [claim], headline),
+        _judgement(claims, "AUC by group", attribute, claims.groups[attribute], groups),
+        _judgement(claims, "levelling down", attribute, losses, levelled),
         *picked,
     )
-    return Answer(verdict, rows)
+    return Answer(verdict, judged)
 
 
-def _picked(claims: RecipeClaims, attribute: str) -> Iterator[Row]:
+def _picked(claims: RecipeClaims, attribute: str) -> Iterator[Judgement]:
     """Yield what is said of each metric that the guide or the user picked."""
     by_metric: dict[str, list[RecipeClaim]] = {}
     for claim in claims.picked[attribute]:
@@ -129,7 +148,7 @@ def _picked(claims: RecipeClaims, attribute: str) -> Iterator[Row]:
             each = "; ".join(f"{c.group} {text_of(c.change.shown, sign=True)}" for c in groups)
             sure = f"certain for {listed(certain)}" if certain else "certain for no group"
             text = f"{text} Its change is {sure}: {each}."
-        yield _row(claims, f"gap in {name}", attribute, [gap, *groups], text)
+        yield _judgement(claims, f"gap in {name}", attribute, [gap, *groups], text)
 
 
 def _gap_first(claims: Sequence[RecipeClaim]) -> list[RecipeClaim]:
@@ -145,12 +164,12 @@ def _both(claims: RecipeClaims, claim: RecipeClaim) -> str:
     return ", ".join(texts)
 
 
-def _row(
-    claims: RecipeClaims, about: str, attribute: str, judged: Sequence[RecipeClaim], text: str
-) -> Row:
+def _judgement(
+    claims: RecipeClaims, topic: str, attribute: str, judged: Sequence[RecipeClaim], text: str
+) -> Judgement:
     p = [claim.p_adjusted for claim in judged if claim.p_adjusted is not None]
-    name = f"{about}, {pair_name(claims)}"
-    return Row(name, attribute, any(c.sign for c in judged), text, min(p, default=None))
+    about, is_claimed = f"{topic}, {pair_name(claims)}", any(claim.sign for claim in judged)
+    return Judgement(topic, Row(about, attribute, is_claimed, text, min(p, default=None)))
 
 
 def _headline(claims: RecipeClaims, claim: RecipeClaim) -> str:

@@ -164,7 +164,7 @@ def fit_cell(task: Task, settings: AssessSettings, run: Run, cell: Cell) -> None
     """Train and keep one model of the grid, where it is not kept yet: all have one recipe."""
     if run.predictions_file(cell.name).exists():
         return
-    few = replace(task, splits=with_label_share(task.splits, cell.share, settings.seed))
+    few = _with_labels(task, settings, cell.share)
     model, schedule = untrained(task, settings, run, cell)
     begun = time.monotonic()
     about = {"lr": settings.lr, "seed": cell.seed}
@@ -177,6 +177,16 @@ def fit_cell(task: Task, settings: AssessSettings, run: Run, cell: Cell) -> None
         seconds=time.monotonic() - begun,
     )
     keep(few, run, cell.name, trained, lr=settings.lr, cost=cost.model_dump())
+
+
+def _with_labels(task: Task, settings: AssessSettings, share: float) -> Task:
+    """Return the task with the labels of a share of the training patients.
+
+    Shares are nested, so that what frozen layers make of the samples of the largest one serves all.
+    """
+    pool = with_label_share(task.splits, max(settings.label_share), settings.seed).train
+    splits = with_label_share(task.splits, share, settings.seed)
+    return replace(task, splits=replace(splits, pool=pool))
 
 
 def _fit_settings(few: Task, settings: AssessSettings, run: Run, cell: Cell) -> FitSettings:

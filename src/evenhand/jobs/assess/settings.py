@@ -80,6 +80,13 @@ class AssessSettings(TrainingSettings, ChoiceSettings, WorkerSettings, title="As
         description="supervised and scratch train for as many passes of samples as pre-training "
         "and fine-tuning together, and keep their best epoch",
     )
+    prefix_memory: int = Field(
+        2000,
+        ge=0,
+        description="megabytes of memory (the GPU's where one trains), in each worker, for kept "
+        "activations of frozen layers, which epochs, shares of labels and cells with one encoder "
+        "share; 0: compute them in every step",
+    )
     seeds: int = Field(3, gt=0, description="models of each cell, with seeds of their own")
 
     @property

@@ -94,7 +94,7 @@ def adjust(
         inputs["val"], val.labels, groups["val"], entry.method, patients=patients, seed=seed
     )
     tables = [
-        part.table.assign(score=adjusted.scores(inputs[name], groups[name]))
+        part.rescored(adjusted.scores(inputs[name], groups[name])).table
         for name, part in parts.items()
     ]
     decisions = {}

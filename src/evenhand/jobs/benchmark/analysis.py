@@ -22,8 +22,8 @@ from evenhand.jobs.benchmark.comparing import (
     everybody,
     primary_keys,
 )
-from evenhand.jobs.benchmark.elsewhere import SPLIT, Elsewhere, compare_elsewhere
 from evenhand.jobs.benchmark.entries import ERM, Entry
+from evenhand.jobs.benchmark.external import SPLIT, ExternalResult, compare_external
 from evenhand.jobs.benchmark.fitting import Fit, fit_record, with_external
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.metrics.estimate import common_classes, point
@@ -66,7 +66,7 @@ def analyse(
     if len(candidates) > 1:
         chosen = [_chosen(run, candidates, seed, settings) for seed in seeds]
         picks.update(fit.entry.name for fits in chosen for fit in fits)
-        tested[CHOSEN] = [[_tested(run, fit) for fit in fits] for fits in chosen]
+        tested[CHOSEN] = [[tested_in(fit.predictions(run)) for fit in fits] for fits in chosen]
     roles = Roles(frozenset(one.name for one in entries if one.moves_decisions), added)
     result = compare(tested, settings, roles)
     primary = primary_keys(settings)
@@ -84,11 +84,12 @@ def _by_fold(run: Run, entry: Entry, seed: int, settings: BenchmarkSettings) -> 
             before = _read(run, Fit(Entry(ERM), fold, seed))
             yield adjust(entry, before, settings, seed).tested()
         else:
-            yield _tested(run, Fit(entry, fold, seed))
+            yield tested_in(Fit(entry, fold, seed).predictions(run))
 
 
-def _tested(run: Run, fit: Fit) -> Tested:
-    predictions = _read(run, fit)
+def tested_in(file: Path) -> Tested:
+    """Return the test rows of a fit's predictions, with their decisions."""
+    predictions = _cached(str(file), file.stat().st_mtime_ns)
     test = predictions.of_split("test")
     return Tested(test, scored_rows(test, cut_of(predictions)))
 
@@ -102,9 +103,9 @@ def _chosen(
     return [max(fits, key=lambda fit: sign * fit_record(run, fit).value) for fits in by_fold]
 
 
-def analyse_elsewhere(
+def analyse_external(
     run: Run, entries: Sequence[Entry], settings: BenchmarkSettings, result: Result
-) -> Elsewhere:
+) -> ExternalResult:
     """Measure the finished fits of a run on patients of elsewhere."""
     seeds = [settings.seed + number for number in range(settings.seeds)]
     tested = {
@@ -122,7 +123,7 @@ def analyse_elsewhere(
             [_outside(run, fit, settings) for fit in _chosen(run, candidates, seed, settings)]
             for seed in seeds
         ]
-    return compare_elsewhere(tested, result, settings)
+    return compare_external(tested, result, settings)
 
 
 def _outside(run: Run, fit: Fit, settings: BenchmarkSettings) -> Tested:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -80,6 +81,14 @@ class Selection:
     other_by_seed: float
 
 
+class Size(NamedTuple):
+    """How many samples and patients a number rests on, and of two classes how many positives."""
+
+    samples: int
+    patients: int
+    positives: int | None
+
+
 @dataclass(frozen=True)
 class Roles:
     """Which entries are tested together, and in what.
@@ -108,7 +117,7 @@ class Result:
     differences
         Each other entry less `ERM`, in each number: the family of the plan, then the others.
     sizes
-        Samples, patients and positives behind each number.
+        What each number rests on.
     seeds
         How many models each entry has.
     primary
@@ -126,7 +135,7 @@ class Result:
 
     values: Mapping[str, Values]
     differences: Sequence[Difference]
-    sizes: Mapping[Key, tuple[int, int, int]]
+    sizes: Mapping[Key, Size]
     seeds: int
     primary: tuple[Key, ...] = ()
     worst: Mapping[str, str] = field(default_factory=dict)
@@ -179,10 +188,7 @@ def compare(
     values, recombined = {}, {}
     for name, by_seed in tested.items():
         rates = bool(roles.apart) and name in (ERM, *roles.apart)
-        values[name] = measure.numbers(by_seed, measure.patients, rates=rates)
-        dealt = (folds for deal in deals for folds in _dealt(by_seed, deal))
-        points = measure.numbers(dealt, measure.once, rates=rates)
-        recombined[name] = {key: one.reshape(len(deals), -1) for key, one in points.items()}
+        values[name], recombined[name] = measure.of_entry(by_seed, deals, rates=rates)
     rarer = {key: measure.rarer(key) for key in values[ERM]}
     planned, others = _families(values, settings, roles)
     differences = [
@@ -285,6 +291,15 @@ class Measure:
             by_model.append(values)
         return {key: np.stack([one[key] for one in by_model]) for key in by_model[0]}
 
+    def of_entry(
+        self, by_seed: ByFold, deals: Sequence[NDArray[np.intp]], *, rates: bool = False
+    ) -> tuple[Values, Values]:
+        """Return an entry's numbers ``(S, 1 + B)``, and with its fits dealt out anew ``(R, S)``."""
+        values = self.numbers(by_seed, self.patients, rates=rates)
+        dealt = (folds for deal in deals for folds in _dealt(by_seed, deal))
+        points = self.numbers(dealt, self.once, rates=rates)
+        return values, {key: drawn.reshape(len(deals), -1) for key, drawn in points.items()}
+
     def places(self, key: Key) -> list[NDArray[np.intp]]:
         """Return the samples behind a number: of everybody, of a group, or of each group."""
         if key.attribute == EVERYBODY:
@@ -299,10 +314,11 @@ class Measure:
         """Return how many patients of the rarer class a number has, in its smallest group."""
         return min(rarer_patients(self.rows, places) for places in self.places(key))
 
-    def size(self, key: Key) -> tuple[int, int, int]:
-        """Return the samples, patients and positives behind a number."""
+    def size(self, key: Key) -> Size:
+        """Return what a number rests on."""
         part = self.rows.take(np.concatenate(self.places(key)))
-        return len(part), len(part.members), int((part.labels == 1).sum())
+        positives = int((part.labels == 1).sum()) if part.binary else None
+        return Size(len(part), len(part.members), positives)
 
 
 def deals_of(settings: BenchmarkSettings, rng: np.random.Generator) -> list[NDArray[np.intp]]:

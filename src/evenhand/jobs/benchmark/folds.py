@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from evenhand.cohort.cohort import Cohort, check_usable
 from evenhand.cohort.prepare import prepare_cohort
 from evenhand.cohort.splits import Splits, deal_folds, fold_splits
-from evenhand.errors import EvenhandError
 from evenhand.experiments.task import Task, task_on
-from evenhand.jobs.benchmark.elsewhere import external_cohort
 from evenhand.jobs.benchmark.entries import Entry
+from evenhand.jobs.benchmark.external import external_cohort
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 
 
@@ -60,13 +59,11 @@ def prepared_folds(settings: BenchmarkSettings) -> Folds:
     Raises
     ------
     EvenhandError
-        Whatever the data refuse; they have more than two classes.
+        Whatever the data refuse.
     """
     rng = np.random.default_rng(settings.seed)
     cohort = prepare_cohort(settings, settings.images, rng)
     check_usable(cohort, settings.attribute)
-    if len(cohort.classes) != 2:
-        raise EvenhandError("the benchmark is for two classes; name another --label.")
     return Folds(settings, cohort, deal_folds(cohort, settings.folds, settings.attribute, rng))
 
 

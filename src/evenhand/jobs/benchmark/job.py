@@ -16,27 +16,36 @@ from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run, begin_run
 from evenhand.experiments.task import Task, seconds_per_fit
 from evenhand.files import write_text
-from evenhand.jobs.benchmark.across import across_of, read_others, verdict_of
-from evenhand.jobs.benchmark.adding import Addition, find_addition, refuse_other_entries
-from evenhand.jobs.benchmark.analysis import analyse, analyse_elsewhere
-from evenhand.jobs.benchmark.beyond import across_section, elsewhere_section, transfers_of
-from evenhand.jobs.benchmark.elsewhere import external_cohort
+from evenhand.jobs.benchmark.additions import Addition, find_addition, refuse_other_entries
+from evenhand.jobs.benchmark.analysis import analyse, analyse_external
 from evenhand.jobs.benchmark.entries import ERM, SSL, Entry, entries_of
+from evenhand.jobs.benchmark.external import external_cohort
 from evenhand.jobs.benchmark.fitting import Fit, Work, fit_all, fits_of
 from evenhand.jobs.benchmark.folds import Folds, entry_task, fresh_folds, prepared_folds
+from evenhand.jobs.benchmark.generalization_page import transfers_of
+from evenhand.jobs.benchmark.learning_curve import (
+    CurveFit,
+    analyse_curves,
+    curve_fits,
+    fit_curves,
+    thinnings_of,
+)
+from evenhand.jobs.benchmark.metric_rows import write_numbers
+from evenhand.jobs.benchmark.other_data_sets import (
+    combine_data_sets,
+    data_sets_verdict,
+    read_others,
+)
+from evenhand.jobs.benchmark.outcome import Outcome
 from evenhand.jobs.benchmark.page import page_of
 from evenhand.jobs.benchmark.plan import (
     add_entries,
-    all_entries,
     lock_plan,
     plan_of,
-    planned_entries,
     read_plan,
     write_result,
 )
 from evenhand.jobs.benchmark.pruning import FairPrune, check_pruning
-from evenhand.jobs.benchmark.records import write_numbers
-from evenhand.jobs.benchmark.request import request_section
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.benchmark.trials import search_space
 from evenhand.jobs.benchmark.verdicts import statements_of
@@ -95,6 +104,7 @@ def benchmark(
     folds = prepared_folds(settings)
     entries, refused = _allowed(settings, folds, entries_of(settings))
     read_others(settings, [entry.name for entry in entries if not entry.moves_decisions])
+    thinnings_of(settings, folds.cohort.levels)
     _check_external(settings, folds)
     with open_engine(settings) as engine:
         run = _opened(settings, folds, out, addition, overwrite=overwrite)
@@ -105,9 +115,11 @@ def benchmark(
             _add(run, addition, entries, folds)
         for text in refused:
             say(text)
-        fits = list(fits_of(entries, settings))
-        say(_forecast(settings, [fit for fit in fits if not fit.predictions(run).exists()]))
-        fit_all(Work(settings, folds.fingerprint, Run(run.root.resolve())), fits, engine)
+        fits, work = list(fits_of(entries, settings)), Work.of(settings, folds, run)
+        points = curve_fits(settings, thinnings_of(settings, folds.cohort.levels))
+        say(_forecast(run, settings, fits, points))
+        fit_all(work, fits, engine)
+        fit_curves(work, points, engine)
     with run.phase("evaluation"):
         write_benchmark(run, settings)
     run.finish()
@@ -117,27 +129,24 @@ def benchmark(
 def write_benchmark(run: Run, settings: BenchmarkSettings) -> None:
     """Write numbers, verdicts and page of a run whose fits are finished."""
     record = read_plan(run)
-    added = {entry.name for entry in all_entries(record)[len(planned_entries(record)) :]}
-    entries = all_entries(record)
+    added = {entry.name for entry in record.added}
+    entries = record.all_entries
     result = analyse(run, entries, settings, frozenset(added))
-    outside = analyse_elsewhere(run, entries, settings, result) if settings.external else None
-    names = [entry.name for entry in planned_entries(record) if not entry.moves_decisions]
+    outside = analyse_external(run, entries, settings, result) if settings.external else None
+    names = [entry.name for entry in record.plan.entries if not entry.moves_decisions]
     others = read_others(settings, names)
-    across = across_of(run, result, others, names) if others else None
-    write_result(run, result, outside, across)
+    data_sets = combine_data_sets(run, result, others, names) if others else None
+    levels = {} if run.record.source is None else run.record.source.levels
+    curves = analyse_curves(run, settings, thinnings_of(settings, levels))
+    write_result(run, result, outside, data_sets, curves)
     write_numbers(run, result)
     statements = statements_of(result)
     transfers = [] if outside is None else transfers_of(result, outside)
     more = [transfer.verdict for transfer in transfers]
-    more += [] if across is None else [verdict_of(across)]
+    more += [] if data_sets is None else [data_sets_verdict(data_sets)]
     write_verdicts(run.root / "verdicts.json", [*(one.verdict for one in statements), *more])
-    sections = (
-        *elsewhere_section(result, outside),
-        *across_section(across),
-        *request_section(result, settings.gap),
-    )
-    page = page_of(run, result, read_plan(run), statements, sections)
-    write_text(run.root / "report.html", page)
+    outcome = Outcome(run, read_plan(run), result, statements, outside, data_sets, curves)
+    write_text(run.root / "report.html", page_of(outcome))
 
 
 def _opened(
@@ -159,7 +168,7 @@ def _opened(
 
 def _add(run: Run, addition: Addition, entries: Sequence[Entry], folds: Folds) -> None:
     """See that the plan is still the one that was written, and add what is new beside it."""
-    planned = planned_entries(read_plan(run))
+    planned = read_plan(run).plan.entries
     lock_plan(run, plan_of(addition.before, planned, folds.fingerprint))
     add_entries(run, entries)
 
@@ -227,6 +236,13 @@ def _check_adjustment(settings: BenchmarkSettings, val: Cohort, entry: Entry) ->
     """See that a method takes the validation patients and all that a benchmark can give it."""
     rng = np.random.default_rng(0)  # scores by chance: what is refused does not depend on them
     inputs = rng.normal(size=(len(val), 4)) if entry.needs_features else rng.random(len(val))
+    present = set(val.labels.tolist())
+    if absent := [name for code, name in enumerate(val.classes) if code not in present]:
+        raise EvenhandError(
+            f"{entry.method} is fitted to the validation patients of each fold, and those of one "
+            f"fold lack the class {', '.join(absent)}. Give --split a larger share for validation, "
+            "or fewer --folds."
+        )
     groups = pd.DataFrame(
         {
             name: group_of(val.table, name, val.levels).astype(str)
@@ -271,22 +287,28 @@ def _reads(settings: BenchmarkSettings, folds: Folds) -> Iterable[Path]:
     return [*paths, *settings.also, *outside]
 
 
-def _forecast(settings: BenchmarkSettings, fits: Sequence[Fit]) -> str:
-    """Say how many fits there will be, and at most how long they take."""
-    if not fits:
+def _forecast(
+    run: Run, settings: BenchmarkSettings, fits: Sequence[Fit], points: Sequence[CurveFit]
+) -> str:
+    """Say how many fits are left, and at most how long they take."""
+    fits = [fit for fit in fits if not fit.predictions(run).exists()]
+    points = [point for point in points if not point.predictions(run).exists()]
+    if not (fits or points):
         return "Every fit is finished."
-    one = seconds_per_fit(entry_task(settings, Entry(ERM), fits[0].fold))
+    fold = fits[0].fold if fits else points[0].fold
+    one = seconds_per_fit(entry_task(settings, Entry(ERM), fold))
     trained = [fit for fit in fits if not fit.entry.is_derived]
-    count = len(trained) * settings.trials
+    count = len(trained) * settings.trials + len(points)
     minutes = max(1, round(count * one / settings.workers / 60))
     beside = f", {settings.workers} at a time" if settings.workers > 1 else ""
     entries = len({fit.entry for fit in trained})
+    curves = f", and {counted(len(points), 'fit')} of learning curves" if points else ""
     return (
         f"{counted(count, 'fit')} of at most {counted(settings.epochs, 'epoch')}{beside}, of "
         f"{counted(entries, 'trained entry', 'trained entries')} in "
         f"{counted(settings.folds, 'fold')} with {counted(settings.seeds, 'seed')} and "
-        f"{counted(settings.trials, 'trial')} each. At most about {minutes} min; early stops "
-        "and frozen layers make it less, and jtt a fifth more."
+        f"{counted(settings.trials, 'trial')} each{curves}. At most about {minutes} min; early "
+        "stops and frozen layers make it less, and jtt a fifth more."
         f"{_beside(fits)}"
     )
 

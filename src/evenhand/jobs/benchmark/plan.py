@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
-
-from pydantic import BaseModel, Field
+from pathlib import Path
+from typing import Any
 
 from evenhand.errors import EvenhandError
 from evenhand.experiments.runs import Run
 from evenhand.files import checked, read_object, write_json
 from evenhand.jobs.benchmark.comparing import Result
-from evenhand.jobs.benchmark.elsewhere import Elsewhere
 from evenhand.jobs.benchmark.entries import ERM, Entry, loop_of
+from evenhand.jobs.benchmark.external import ExternalResult
+from evenhand.jobs.benchmark.record import (
+    SCHEMA,
+    BenchmarkRecord,
+    CurveRecord,
+    DataSets,
+    DifferenceRecord,
+    EntryRecord,
+    ExternalRecord,
+    PlannedDifference,
+    PlanRecord,
+    RecipeTerms,
+    number_records,
+)
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.benchmark.verdicts import decision_statements
 from evenhand.metrics.claims import CLAIM
-from evenhand.metrics.recipes import Difference, Values, levelled_down
+from evenhand.metrics.learning_curve import LearningCurve
+from evenhand.metrics.recipes import Difference, levelled_down
+from evenhand.metrics.rows import EVERYBODY
 
-if TYPE_CHECKING:
-    from evenhand.jobs.benchmark.across import Across
-
-SCHEMA = 1
 FILE = "benchmark.json"
 TEST = (
     "differences from erm on out-of-fold predictions, paired by patient, fold and seed; t test "
@@ -33,47 +43,28 @@ TEST = (
 )
 
 
-class BenchmarkRecord(BaseModel, frozen=True):
-    """What ``benchmark.json`` holds."""
-
-    schema_version: int = Field(SCHEMA, alias="schema")
-    plan: dict[str, Any]
-    """What was fixed before any test row was scored."""
-    hash: str
-    """Of the plan; see `hash_of`."""
-    added: tuple[dict[str, Any], ...] = ()
-    """Entries that came later; they are exploratory."""
-    external: dict[str, Any] | None = None
-    """The numbers of each entry on patients of elsewhere, and what was tested there."""
-    data_sets: dict[str, Any] | None = None
-    """The number that decides on several data sets, and what their ranks say."""
-    entries: tuple[dict[str, Any], ...] = ()
-    """The numbers of each entry."""
-    claims: tuple[dict[str, Any], ...] = ()
-    """The entries shown to be better, corrected."""
-
-
-def plan_of(
-    settings: BenchmarkSettings, entries: Sequence[Entry], fingerprint: str
-) -> dict[str, Any]:
+def plan_of(settings: BenchmarkSettings, entries: Sequence[Entry], fingerprint: str) -> PlanRecord:
     """Return the plan: entries, the number that decides, the test, the recipe, the patients."""
-    return {
-        "entries": [asdict(entry) for entry in entries],
-        "reference": ERM,
-        "attributes": list(settings.attribute),
-        "primary": settings.primary,
-        "decides": settings.decides,
-        "test": TEST,
-        "level": CLAIM,
-        "selection": settings.target[0],
-        "folds": settings.folds,
-        "seeds": [settings.seed + number for number in range(settings.seeds)],
-        "recipe": loop_of(settings),
-        "patients": fingerprint,
-    } | ({"data_sets": [str(path) for path in settings.also]} if settings.also else {})
+    plan = PlanRecord(
+        entries=tuple(entries),
+        reference=ERM,
+        attributes=settings.attribute,
+        primary=settings.primary,
+        decides=settings.decides,
+        test=TEST,
+        level=CLAIM,
+        selection=settings.target[0],
+        folds=settings.folds,
+        seeds=tuple(settings.seed + number for number in range(settings.seeds)),
+        recipe=RecipeTerms.model_validate(loop_of(settings)),
+        patients=fingerprint,
+    )
+    if not settings.also:
+        return plan
+    return plan.model_copy(update={"data_sets": tuple(map(str, settings.also))})
 
 
-def hash_of(plan: dict[str, Any]) -> str:
+def hash_of(plan: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a plan: of its JSON with sorted keys and without spaces.
 
     Examples
@@ -85,7 +76,7 @@ def hash_of(plan: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def lock_plan(run: Run, plan: dict[str, Any]) -> None:
+def lock_plan(run: Run, plan: PlanRecord) -> None:
     """Write the plan of a run, or see that it is still the one that was written.
 
     Raises
@@ -95,15 +86,22 @@ def lock_plan(run: Run, plan: dict[str, Any]) -> None:
     """
     path = run.root / FILE
     if not path.exists():
-        write_json(path, {"schema": SCHEMA, "plan": plan, "hash": hash_of(plan)})
+        values = plan.as_json()
+        write_json(path, {"schema": SCHEMA, "plan": values, "hash": hash_of(values)})
         return
-    kept = read_plan(run)
-    if kept.plan != plan:
-        changed = sorted(key for key in {*plan, *kept.plan} if plan.get(key) != kept.plan.get(key))
+    kept = read_plan(run).plan
+    if kept != plan:
         raise EvenhandError(
             f"{path}: the plan was written before any test patient was scored, and it differs from "
-            f"this command in {', '.join(changed)}. Name another --out, or give --overwrite."
+            f"this command in {', '.join(_changed(kept, plan))}. Name another --out, or give "
+            "--overwrite."
         )
+
+
+def _changed(kept: PlanRecord, plan: PlanRecord) -> list[str]:
+    """Return the names of what differs between two plans."""
+    before, after = dict(kept), dict(plan)
+    return sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
 
 
 def read_plan(run: Run) -> BenchmarkRecord:
@@ -115,8 +113,9 @@ def read_plan(run: Run) -> BenchmarkRecord:
         It is damaged, or the plan is not the one that its hash is of.
     """
     path = run.root / FILE
-    record = checked(BenchmarkRecord, read_object(path, SCHEMA), path)
-    if hash_of(record.plan) != record.hash:
+    values = read_object(path, SCHEMA)
+    record = checked(BenchmarkRecord, values, path)
+    if hash_of(values["plan"]) != record.hash:  # of the file's own text, whichever version wrote it
         raise EvenhandError(
             f"{path}: its plan does not fit its hash, so it was changed after it was written. "
             "Put the file back, or start again with --overwrite."
@@ -124,93 +123,79 @@ def read_plan(run: Run) -> BenchmarkRecord:
     return record
 
 
-def all_entries(record: BenchmarkRecord) -> tuple[Entry, ...]:
-    """Return the entries of a plan, and those that were added later."""
-    return (*planned_entries(record), *(Entry(**entry) for entry in record.added))
-
-
-def planned_entries(record: BenchmarkRecord) -> tuple[Entry, ...]:
-    """Return the entries of a plan."""
-    return tuple(Entry(**entry) for entry in record.plan["entries"])
-
-
 def add_entries(run: Run, entries: Sequence[Entry]) -> None:
     """Write down entries that are not in the plan of a run."""
     record = read_plan(run)
-    present = {entry.name for entry in all_entries(record)}
-    new = [asdict(entry) for entry in entries if entry.name not in present]
-    values = record.model_copy(update={"added": (*record.added, *new)})
-    write_json(run.root / FILE, values.model_dump(mode="json", by_alias=True))
+    present = {entry.name for entry in record.all_entries}
+    new = [entry for entry in entries if entry.name not in present]
+    _write_beside_plan(run.root / FILE, added=[asdict(entry) for entry in (*record.added, *new)])
 
 
 def write_result(
-    run: Run, result: Result, outside: Elsewhere | None = None, across: Across | None = None
+    run: Run,
+    result: Result,
+    outside: ExternalResult | None = None,
+    data_sets: DataSets | None = None,
+    curves: Sequence[LearningCurve] = (),
 ) -> None:
     """Write what came of the plan beside it."""
-    record = read_plan(run)
-    write_json(
+    _write_beside_plan(
         run.root / FILE,
-        {
-            "schema": SCHEMA,
-            "plan": record.plan,
-            "hash": record.hash,
-            "added": list(record.added),
-            "entries": [_entry(result, name) for name in result.values],
-            "claims": [_row(one) for one in _claims(result)],
-            "external": None if outside is None else _external(outside),
-            "data_sets": None if across is None else asdict(across),
-        },
+        added=[asdict(entry) for entry in read_plan(run).added],
+        entries=[_entry(result, name).as_json() for name in result.values],
+        claims=[DifferenceRecord.of(claim).as_json() for claim in _claims(result)],
+        external=None if outside is None else _external(outside).as_json(),
+        data_sets=None if data_sets is None else data_sets.as_json(),
+        curves=[CurveRecord.of(curve).as_json() for curve in curves],
     )
 
 
-def _external(outside: Elsewhere) -> dict[str, Any]:
-    return {
-        "entries": {name: _numbers(values) for name, values in outside.values.items()},
-        "differences": [_row(one) for one in outside.differences],
-    }
+def _write_beside_plan(path: Path, **parts: object) -> None:
+    """Replace parts of ``benchmark.json``; the plan and its hash stay as they were written."""
+    write_json(path, {**read_object(path, SCHEMA), **parts})
 
 
-def _numbers(values: Values) -> list[dict[str, Any]]:
-    return [
-        {**key._asdict(), "value": _finite(float(of[:, 0].mean()))} for key, of in values.items()
-    ]
+def _external(outside: ExternalResult) -> ExternalRecord:
+    return ExternalRecord(
+        entries={name: number_records(values) for name, values in outside.values.items()},
+        differences=tuple(map(DifferenceRecord.of, outside.differences)),
+    )
 
 
 def _claims(result: Result) -> list[Difference]:
     """Return what is shown to be better; where decisions move, as their verdicts say."""
     good = {
-        (one.verdict.about, one.key) for one in decision_statements(result) if one.verdict.claim
+        (statement.verdict.about, statement.key)
+        for statement in decision_statements(result)
+        if statement.verdict.claim
     }
     return [
-        one
-        for one in result.planned
-        if one.better
-        and (one.recipe not in result.roles.apart or (f"{one.recipe}: decisions", one.key) in good)
+        difference
+        for difference in result.planned
+        if difference.better
+        and (
+            difference.recipe not in result.roles.apart
+            or (f"{difference.recipe}: decisions", difference.key) in good
+        )
     ]
 
 
-def _entry(result: Result, name: str) -> dict[str, Any]:
+def _entry(result: Result, name: str) -> EntryRecord:
     differences = result.of_recipe(name)
+    attributes = sorted({difference.key.attribute for difference in differences} - {EVERYBODY})
     down = {
-        attribute: levels
-        for attribute in {one.key.attribute for one in differences} - {"*"}
+        attribute: tuple(levels)
+        for attribute in attributes
         if (levels := levelled_down(differences, attribute, result.worst.get(attribute)))
     }
-    return {
-        "name": name,
-        "numbers": _numbers(result.values[name]),
-        "differences": [
-            {**_row(one), "exploratory": not result.is_planned(one)} for one in differences
-        ],
-        "levelled_down": down,
-    }
+    return EntryRecord(
+        name=name,
+        numbers=number_records(result.values[name]),
+        differences=tuple(_planned(result, difference) for difference in differences),
+        levelled_down=down,
+    )
 
 
-def _row(difference: Difference) -> dict[str, Any]:
-    values = asdict(difference)
-    del values["key"]
-    return {**difference.key._asdict(), **values}
-
-
-def _finite(value: float) -> float | None:
-    return value if value == value else None
+def _planned(result: Result, difference: Difference) -> PlannedDifference:
+    update = {"exploratory": not result.is_planned(difference)}
+    return PlannedDifference.of(difference).model_copy(update=update)

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from evenhand.jobs.benchmark.comparing import Result
 from evenhand.jobs.benchmark.entries import ERM
+from evenhand.jobs.benchmark.outcome import Outcome
 from evenhand.metrics.power import detectable_gap, factor_for
 from evenhand.metrics.recipes import is_auc_of_group
 from evenhand.metrics.rows import Key
-from evenhand.reporting.section import Section
-from evenhand.reporting.sections.assessment import Part, Table, part_section
+from evenhand.reporting.section import PART, section
+from evenhand.reporting.sections.assessment import Part, Table
+from evenhand.reporting.sections.learning_curve import curve_part
 from evenhand.reporting.text.numbers import plain
+
+
+class More(NamedTuple):
+    """How many patients are to be added, and of two classes how many positive samples of them."""
+
+    patients: int
+    positives: int | None
 
 
 @dataclass(frozen=True)
@@ -29,15 +38,15 @@ class Request:
     gap
         The gap that can be told now, with power .8.
     more
-        How many patients of the group are to be tested beside those that are there, and how many
-        samples of them are positive; then the same of the reference. None where no number would do.
+        What is to be tested of the group beside what is there, and of the reference. None where
+        no number would do.
     """
 
     attribute: str
     group: str
     reference: str
     gap: float
-    more: tuple[tuple[int, int], tuple[int, int]] | None
+    more: tuple[More, More] | None
 
 
 def requests_of(result: Result, wanted: float) -> list[Request]:
@@ -76,13 +85,16 @@ def _error(result: Result, key: Key) -> float:
     return float(np.nanstd(result.values[ERM][key][:, 1:].mean(axis=0), ddof=1))
 
 
-def _added(result: Result, key: Key, factor: float) -> tuple[int, int]:
+def _added(result: Result, key: Key, factor: float) -> More:
     _, patients, positives = result.sizes[key]
-    return math.ceil((factor - 1) * patients), math.ceil((factor - 1) * positives)
+    grown = None if positives is None else math.ceil((factor - 1) * positives)
+    return More(math.ceil((factor - 1) * patients), grown)
 
 
-def request_section(result: Result, wanted: float) -> Iterator[Section]:
-    """Yield the section of the data request."""
+@section("benchmark", "request", "Data request", place=70, template=PART)
+def request_part(outcome: Outcome) -> Part | None:
+    """Return the data request; None where there are no groups to tell apart."""
+    result, wanted = outcome.result, outcome.settings.gap
     rows = [
         (
             f"{one.attribute}: {one.group} and {one.reference}",
@@ -92,24 +104,47 @@ def request_section(result: Result, wanted: float) -> Iterator[Section]:
         for one in requests_of(result, wanted)
     ]
     if not rows:
-        return
+        return None
     says = (
         f"How many patients, tested beside those of here, would let a gap of {plain(wanted)} in "
         f"AUC be told of {ERM} with power .8, before any correction. Groups keep their share of "
-        "positives. This is about telling a gap; whether more training patients would narrow it, "
-        "a learning curve has to show."
+        "each class. This is about telling a gap; whether more training patients would narrow it, "
+        "a learning curve shows (--curve)."
     )
     columns = ("Groups", "Gap that can be told now", "Patients to ask for")
     table = Table("What a gap needs", columns, tuple(rows))
-    yield part_section("request", "Data request", Part(sentences=(says,), tables=(table,)))
+    return Part(sentences=(says,), tables=(table,))
+
+
+@section("benchmark", "curves", "What more training patients buy", place=75, template=PART)
+def curves_part(outcome: Outcome) -> Part | None:
+    """Return what more training patients buy the groups that erm serves worst."""
+    if not outcome.curves:
+        return None
+    says = (
+        f"{ERM} with fewer training patients: in every fold and for every seed, at the learning "
+        "rate that it has chosen on all of them, and in as many steps. Smaller shares are parts of "
+        "larger ones. The intervals of a curve are corrected together; it is no part of the plan, "
+        "so that it claims nothing of the entries."
+    )
+    parts = [curve_part(curve, outcome.result.worst) for curve in outcome.curves]
+    return Part(
+        sentences=(says, *(sentence for part in parts for sentence in part.sentences)),
+        charts=tuple(chart for part in parts for chart in part.charts),
+        folds=tuple(fold for part in parts for fold in part.folds),
+    )
 
 
 def _text(one: Request) -> str:
     if one.more is None:
         return "no number would do, as a group lacks a class or has too few"
     parts = [
-        f"{patients:,} of {group}, {positives:,} of their samples positive"
-        for group, (patients, positives) in zip((one.group, one.reference), one.more, strict=True)
-        if patients
+        f"{more.patients:,} of {group}{_positive(more)}"
+        for group, more in zip((one.group, one.reference), one.more, strict=True)
+        if more.patients
     ]
     return "; ".join(parts) or "none"
+
+
+def _positive(more: More) -> str:
+    return "" if more.positives is None else f", {more.positives:,} of their samples positive"

@@ -1,7 +1,12 @@
-"""Deep feature re-weighting: a new last layer, fitted on rows balanced by label and group."""
+"""Deep feature re-weighting: a new last layer, fitted on rows balanced by label and group.
+
+Misleads where the features lack what a group needs: no last layer brings it back. Scores of a group
+whose prevalence is another stay shifted.
+"""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypedDict, Unpack
@@ -22,6 +27,7 @@ SUBSETS = 10
 MOST = 2000
 """Rows of a balanced subset at most; ten subsets then hold up to 20,000."""
 FOLDS = 5
+PASSES = 200_000  # rows that a solver looks at, at most; it makes 500 rounds at least
 
 Prior = Literal["data", "balanced"]
 """Whose prevalence the scores have: that of the rows, or the same of every class."""
@@ -261,6 +267,7 @@ def _fit(
 
     ``places`` says where the features of the rows are; by default they are in the same order.
     """
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     drawn = balanced_rows(rows, rng, most)
@@ -270,9 +277,16 @@ def _fit(
     two = len(np.unique(rows.labels)) == 2  # liblinear takes half of saga's time, for two classes
     solver = "liblinear" if two else "saga"
     model = LogisticRegression(
-        C=strength, l1_ratio=1.0, solver=solver, max_iter=500, tol=1e-3, random_state=0
+        C=strength,
+        l1_ratio=1.0,
+        solver=solver,
+        max_iter=max(500, PASSES // len(drawn)),
+        tol=1e-3,
+        random_state=0,
     )
-    model.fit((chosen - mean) / scale, rows.labels[drawn])
+    with warnings.catch_warnings():  # weights that still grow: classes are apart, or nearly so
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit((chosen - mean) / scale, rows.labels[drawn])
     weight, bias = model.coef_ / scale, model.intercept_ - model.coef_ @ (mean / scale)
     if len(model.classes_) == 2:
         weight = np.concatenate([np.zeros_like(weight), weight])

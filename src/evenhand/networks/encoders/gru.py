@@ -3,7 +3,7 @@
 What was not observed fades from its last value to the mean, as in the input of GRU-D (Che et al.,
 Sci. Rep. 8:6085, 2018, arXiv 1606.01865); how long ago it was seen is an input beside it. GRU-D's
 second decay, of the hidden state, is left out: on PhysioNet 2012 it did not raise the AUC
-(``docs/self_supervision.md``).
+(``docs/guides/self_supervision.md``).
 """
 
 from __future__ import annotations

@@ -1,0 +1,72 @@
+"""What kept activations save in an assessment's cells with a frozen encoder.
+
+Three shares of labels and two seeds of `frozen3` on series phantoms, one thread, encoders made
+before. Printed is a line with the CPU seconds of the six fits, where the encoder reads every sample
+in every epoch and where it reads each once:
+
+    python benchmarks/assess_frozen.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from evenhand.experiments.runs import Run, begin_run
+from evenhand.experiments.task import make_task
+from evenhand.jobs.assess.grid import cells_of, fit_cell, pretrained
+from evenhand.jobs.assess.settings import AssessSettings
+from evenhand.jobs.assess.starts import starts_of
+from evenhand.runs import run_scope
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--patients", type=int, default=1000)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        settings = AssessSettings(
+            data=f"series_phantom:patients={given.patients},steps=48,seed=1",
+            attribute=("group",),
+            cell=("frozen3",),
+            label_share=(1.0, 0.5, 0.1),
+            seeds=2,
+            epochs=10,
+            pretrain_epochs=1,
+            device="cpu",
+            cache=Path(folder) / "cache",
+        )
+        seconds = {}
+        for name, memory in (("cpu_seconds_every_epoch", 0), ("cpu_seconds_once", 2000)):
+            own = settings.model_copy(update={"prefix_memory": memory})
+            with run_scope():
+                run = begin_run(Path(folder) / name, "assess", own, fingerprint="", reads=())
+                seconds[name] = spent(own, run)
+    ratio = seconds["cpu_seconds_every_epoch"] / seconds["cpu_seconds_once"]
+    fits = len(settings.label_share) * settings.seeds
+    rounded = {name: round(value, 2) for name, value in seconds.items()}
+    print(
+        json.dumps({"patients": given.patients, "fits": fits, **rounded, "ratio": round(ratio, 2)})
+    )
+
+
+def spent(settings: AssessSettings, run: Run) -> float:
+    """Return the CPU seconds of the cells with a frozen encoder."""
+    task = make_task(settings)
+    cells = [cell for cell in cells_of(settings) if cell.strategy == "frozen3"]
+    for seed in dict.fromkeys(cell.seed for cell in cells):
+        pretrained(task, settings, run, starts_of(settings)[0], seed)
+    begun = time.process_time()
+    for cell in cells:
+        fit_cell(task, settings, run, cell)
+    return time.process_time() - begun
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""From the layers of two models to the record of their similarity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evenhand.jobs.similarity.settings import SimilaritySettings
+from evenhand.reporting.similarity_record import SimilarityRecord
+from evenhand.representation import Layer, rbf_layer
+from evenhand.representation.by_group import Comparison, Patients, measure_similarity
+
+
+def make_layers(
+    features: Sequence[NDArray[np.float32]], settings: SimilaritySettings
+) -> list[Layer]:
+    """Return layers with the kernel that the settings name."""
+    if settings.kernel == "linear":
+        return [Layer(rows) for rows in features]
+    rng = np.random.default_rng(settings.seed)
+    return [rbf_layer(rows, settings.bandwidth, rng) for rows in features]
+
+
+def similarity_record(
+    models: tuple[str, str],
+    layers: tuple[tuple[str, ...], tuple[str, ...]],
+    patients: Patients,
+    settings: SimilaritySettings,
+    *,
+    split: str,
+    unit: str,
+) -> SimilarityRecord:
+    """Return what ``similarity.json`` holds: what was compared, and how alike that is.
+
+    Parameters
+    ----------
+    models, layers
+        The names of the two models, and of the layers of each.
+    patients, settings
+        As for ``measure_similarity``.
+    split, unit
+        Where the patients come from, and what they really are.
+    """
+    first, second = (tuple(layer.width for layer in side) for side in patients.layers)
+    return SimilarityRecord(
+        models=models,
+        layers=layers,
+        widths=(first, second),
+        kernel=settings.kernel,
+        split=split,
+        unit=unit,
+        level=settings.level,
+        **vars(measure_similarity(patients, comparison_of(settings))),
+    )
+
+
+def comparison_of(settings: SimilaritySettings) -> Comparison:
+    """Return how the settings compare groups."""
+    return Comparison(
+        settings.batch, settings.minimum, settings.level, settings.permutations, settings.seed
+    )
