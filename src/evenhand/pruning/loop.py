@@ -33,9 +33,12 @@ class Pace:
         >>> Pace(share=10, limit=60).count(left=100, total=100)
         10
         """
-        floor = total - round(total * self.limit / 100)
         share = max(1, round(left * self.share / 100))
-        return max(0, min(share, left - floor))
+        return max(0, min(share, left - self.floor(total)))
+
+    def floor(self, total: int) -> int:
+        """Return how many numbers are left at the limit."""
+        return total - round(total * self.limit / 100)
 
     def steps(self, left: int, total: int) -> int:
         """Return how many steps there are to the limit."""
@@ -55,6 +58,8 @@ def prune_steps(
 ) -> Iterator[State[M]]:
     """Yield the states of a pruning, until its limit or until nothing more can be removed.
 
+    A step that passes the limit is not taken, as one channel may have more numbers than are left.
+
     Parameters
     ----------
     state
@@ -72,6 +77,8 @@ def prune_steps(
     while count := pace.count(state.left, state.total):
         before = state.left
         state = remove(state, score(state.model, number), count)
+        if state.left < pace.floor(state.total):
+            return
         yield state
         if state.left == before:
             return
