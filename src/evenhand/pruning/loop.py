@@ -58,7 +58,8 @@ def prune_steps(
 ) -> Iterator[State[M]]:
     """Yield the states of a pruning, until its limit or until nothing more can be removed.
 
-    A step that passes the limit is not taken, as one channel may have more numbers than are left.
+    The last state is that before it where nothing can be removed without passing the limit: one
+    channel may have more numbers than that.
 
     Parameters
     ----------
@@ -75,11 +76,11 @@ def prune_steps(
     """
     number = first
     while count := pace.count(state.left, state.total):
-        before = state.left
-        state = remove(state, score(state.model, number), count)
-        if state.left < pace.floor(state.total):
-            return
+        before = state
+        state = remove(before, score(before.model, number), count)
+        if state.left < pace.floor(before.total):
+            state = before
         yield state
-        if state.left == before:
+        if state.left == before.left:
             return
         number += 1
