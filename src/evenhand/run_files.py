@@ -21,6 +21,7 @@ _MODEL = (
     *("model.json", "model.safetensors", "mask.safetensors", "predictions.parquet"),
     "adjustment.json",
 )
+_FIT = ("fit.json", "probe.json", "external.parquet", "predictions.parquet")
 _STUDY = ("study.db", "study.db-journal", "study.db-shm", "study.db-wal")
 WRITTEN = (
     *(RECORD, "metrics.json", "verdicts.json", "report.html"),
@@ -36,7 +37,7 @@ WRITTEN = (
     *("pretraining.safetensors", "encoders/*/pretraining.safetensors"),
     *(f"steps/*/{name}" for name in _MODEL),
     *("benchmark.json", "folds.csv", "tensorboard/*/events.out.tfevents.*"),
-    *(f"fits/*/*/{name}" for name in ("fit.json", "external.parquet", "predictions.parquet")),
+    *(f"fits/*/*/{name}" for name in _FIT),
     *(f"fits/*/*/*/{name}" for name in _MODEL),
 )
 """Every file that a job writes into its run directory, as patterns of paths in it."""
