@@ -16,6 +16,8 @@ from evenhand.jobs.assess.evidence import evidence, text_of
 from evenhand.jobs.assess.grid import with_share
 from evenhand.jobs.assess.labels import label_part
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
+from evenhand.jobs.assess.similarity_grid import read_grid
+from evenhand.jobs.assess.similarity_view import grid_part
 from evenhand.jobs.assess.starts import starts_of
 from evenhand.jobs.assess.values import Value
 from evenhand.networks.checkpoints import ModelRecord, read_model_record
@@ -52,6 +54,7 @@ def page_of(
         part_section("pretraining", "2. Pre-training", _pretraining(run, settings)),
         part_section("tuning", "3. Fine-tuning", _tuning(run, evaluations, settings)),
         *_numbered(4, sections_of("similarity", alike)),
+        *_of_grid(run, whole),
         part_section("evaluation", "5. Evaluation", evidence(whole, settings)),
     )
     if len(evaluations) > 1:
@@ -86,6 +89,14 @@ def _pair(claims: RecipeClaims) -> Fold:
     verdicts = tuple(answer.verdict for answer in answers(claims))
     what = f"shown: {listed(shown)}" if shown else "nothing is told apart"
     return Fold(f"{pair_name(claims)}: {what}", Part(verdicts))
+
+
+def _of_grid(run: Run, evaluation: Evaluation) -> Iterator[Section]:
+    """Yield stage 4 for the whole grid; runs of earlier versions lack it."""
+    grid = read_grid(run)
+    if grid is not None:
+        part = grid_part(grid, evaluation, run.record.unit)
+        yield part_section("similarity-grid", "4. Similarity over the whole grid", part)
 
 
 def _numbered(stage: int, sections: Sequence[Section]) -> tuple[Section, ...]:

@@ -34,7 +34,7 @@ def similarity_of(task: Task, settings: AssessSettings, run: Run, evaluation: Ev
     comes to.
     """
     how = SimilaritySettings(runs=(run.root, run.root), seed=settings.seed)
-    cohort = _one_each(task, how)
+    cohort = one_each(task, how)
     groups = {
         name: attribute_groups(name, group_of(cohort.table, name, cohort.levels))
         for name in settings.attribute
@@ -46,7 +46,7 @@ def similarity_of(task: Task, settings: AssessSettings, run: Run, evaluation: Ev
         pair = (evaluation.chosen, SUPERVISED)
         names = [f"{with_share(cell, evaluation.share)}-seed{seed}" for cell in pair]
         models = [load_model(run.folder(name)) for name in names]
-        one, other = (_layers(model, cohort, settings, how) for model in models)
+        one, other = (layers_of(model, cohort, settings, how) for model in models)
         patients = Patients((one, other), cohort.labels, groups, served)
         layers = [layer_names(model.backbone) for model in models]
         records.append(similarity_record(names, layers, patients, how, split="val", unit=unit))
@@ -74,7 +74,7 @@ def _summaries(record: Record) -> Record:
     return {name: _summary(attribute) for name, attribute in record["attributes"].items()}
 
 
-def _one_each(task: Task, how: SimilaritySettings) -> Cohort:
+def one_each(task: Task, how: SimilaritySettings) -> Cohort:
     """Draw one sample of each validation patient, of so many as are wanted."""
     val = task.splits.val
     rng = np.random.default_rng(how.seed)
@@ -82,7 +82,7 @@ def _one_each(task: Task, how: SimilaritySettings) -> Cohort:
     return val.select(np.sort(order.index[: how.patients].to_numpy()))
 
 
-def _layers(
+def layers_of(
     model: Model, cohort: Cohort, settings: AssessSettings, how: SimilaritySettings
 ) -> list[Layer]:
     """Return every layer of a model, as the patients of a cohort make it."""
