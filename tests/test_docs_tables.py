@@ -8,7 +8,10 @@ import pytest
 from tests.conftest import ROOT
 
 import evenhand
+from evenhand.cohort.registry import READERS
 from evenhand.masks.registry import STRATEGIES
+from evenhand.methods.registry import methods
+from evenhand.metrics.listing import list_metrics
 from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.pruning.registry import ESTIMATORS
 
@@ -50,3 +53,22 @@ def test_every_way_to_register_is_in_the_guide():
     text = (ROOT / "docs" / "guides" / "extend.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"evenhand\.(register_\w+)", text))
     assert listed >= {name for name in evenhand.__all__ if name.startswith("register_")}
+
+
+def test_every_entry_says_when_it_misleads():
+    metrics = list_metrics()
+    cautions = {
+        **dict(zip(metrics["name"], metrics["caution"], strict=True)),
+        **{name: method.caution for name, method in methods().items()},
+        **{name: reader.about.caution for name, reader in READERS.items()},
+        **STRATEGIES.cautions(),
+        **SSL_OBJECTIVES.cautions(),
+    }
+    wrong = [name for name, text in cautions.items() if not re.match(r"Misleads .*\.$", text)]
+    assert wrong == []
+
+
+def test_the_page_on_python_lists_every_public_name_once():
+    text = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^::: evenhand\.(\w+)$", text, flags=re.M)
+    assert sorted(listed) == sorted(set(evenhand.__all__) - {"metric"})  # an earlier name

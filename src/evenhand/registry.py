@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class Listed:
     title: str
     module: str
     usage: str = ""  # what a user writes after the name, as in last-K: "-K"
+    caution: str = ""  # when it misleads
 
 
 class Registry(Mapping[str, T], Generic[T]):
@@ -60,8 +62,10 @@ class Registry(Mapping[str, T], Generic[T]):
         self._values: dict[str, T] = {}
         self._added: dict[str, Listed] = {}
 
-    def add(self, name: str, value: T, *, module: str, title: str = "", usage: str = "") -> None:
-        """Register an entry that a module defines.
+    def add(
+        self, name: str, value: T, *, module: str, title: str = "", usage: str = "", doc: str = ""
+    ) -> None:
+        """Register an entry that a module defines; its docstring says when it misleads.
 
         Raises
         ------
@@ -81,7 +85,7 @@ class Registry(Mapping[str, T], Generic[T]):
                 "has only letters, digits, _, - and +."
             )
         self._values[name] = value
-        self._added[name] = Listed(title, module, usage)
+        self._added[name] = Listed(title, module, usage, caution_in(doc))
 
     def remove(self, name: str) -> None:
         """Remove a registered entry, as tests do."""
@@ -104,6 +108,10 @@ class Registry(Mapping[str, T], Generic[T]):
         Built-in entries come first; the entries of plug-ins follow once these are loaded.
         """
         return {name: entry.title for name, entry in self._listed().items()}
+
+    def cautions(self) -> dict[str, str]:
+        """Return when each entry misleads, in the order of `titles`; "" where nothing is said."""
+        return {name: entry.caution for name, entry in self._listed().items()}
 
     def usages(self) -> tuple[str, ...]:
         """Return the names as users write them (``last-K``), in the order of `titles`."""
@@ -146,6 +154,19 @@ class Registry(Mapping[str, T], Generic[T]):
         return dict(chain.from_iterable(_registered_in(file, self._decorators) for file in files))
 
 
+def caution_in(doc: str | None) -> str:
+    """Return the paragraph of a docstring that begins with "Misleads"; "" where there is none.
+
+    Examples
+    --------
+    >>> lines = ["Share of hits.", "", "    Misleads where cases", "    are rare."]
+    >>> caution_in(chr(10).join(lines))
+    'Misleads where cases are rare.'
+    """
+    paragraphs = (" ".join(text.split()) for text in inspect.cleandoc(doc or "").split("\n\n"))
+    return next((text for text in paragraphs if text.startswith("Misleads")), "")
+
+
 def _module_of(file: Path) -> str:
     return ".".join((ROOT.name, *file.relative_to(ROOT).with_suffix("").parts))
 
@@ -159,9 +180,11 @@ def _registered_in(file: Path, decorators: Collection[str]) -> Iterator[tuple[st
             if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
                 continue
             if call.func.id in decorators:
-                title = (ast.get_docstring(node) or "").partition("\n")[0]
+                doc = ast.get_docstring(node) or ""
+                title = doc.partition("\n")[0]
                 name, usage = (*_text_arguments(call), "", "")[:2]
-                yield name or node.name, Listed(title, _module_of(file), usage)
+                entry = Listed(title, _module_of(file), usage, caution_in(doc))
+                yield name or node.name, entry
 
 
 def _text_arguments(call: ast.Call) -> list[str]:

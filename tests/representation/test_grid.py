@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evenhand.jobs.similarity.measured import comparison_of
+from evenhand.jobs.similarity.layers import comparison_of
 from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.representation import Layer
 from evenhand.representation.grid import (

@@ -58,6 +58,28 @@ def test_every_setting_matters(train, base, change):
     assert not same(train(**change), base)
 
 
+def test_convolutions_train_with_channels_last_and_end_with_channels_first(train):
+    layouts: list[bool] = []
+
+    def on_epoch(epoch):
+        layouts.append(first.weight.is_contiguous(memory_format=torch.channels_last))
+        return 0.0
+
+    real, first = small_model, None
+
+    def watched(name):
+        nonlocal first
+        model = real(name)
+        first = next(m for m in model.modules() if isinstance(m, torch.nn.Conv2d))
+        return model
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.training.conftest.small_model", watched)
+        model = train("test_resnet", on_epoch=on_epoch)
+    assert layouts == [True] * len(layouts) != []
+    assert all(weights.is_contiguous() for weights in model.state_dict().values())
+
+
 def test_the_global_state_is_left_alone(train):
     before = torch.random.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
     train()

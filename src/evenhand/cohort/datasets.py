@@ -41,6 +41,8 @@ ABOUT = DataSet(
     modality="images or series in memory, or as the dataset reads them",
     licence="yours",
     access="made by evenhand.Cohort.from_dataset",
+    caution="Misleads where patients are not given: samples of one person can then lie in training "
+    "and test.",
 )
 IMAGE_KEYS = ("image", "pixel_values", "img")
 """Where a mapping has its image."""

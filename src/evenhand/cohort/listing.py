@@ -54,8 +54,8 @@ def verify(data: str) -> str:
     return "\n".join(lines)
 
 
-def _described(reader: Reader) -> str:
-    about = reader.about
+def data_set_facts(about: DataSet) -> dict[str, str]:
+    """Return what a reader reads, fact by fact; a fact may have several lines."""
     attributes = [*map(_attribute, about.attributes), *about.open_attributes]
     facts = {
         "task": about.task,
@@ -69,10 +69,19 @@ def _described(reader: Reader) -> str:
         ),
         "licence": about.licence,
         "access": about.access,
+        "misleads": about.caution.removeprefix("Misleads "),
         **about.yours,
     }
-    shown = {name: text.replace("\n", "\n" + " " * 15) for name, text in facts.items() if text}
-    lines = [f"  {name + ':':<12} {text}" for name, text in shown.items()]
+    return {name: text for name, text in facts.items() if text}
+
+
+def _described(reader: Reader) -> str:
+    about = reader.about
+    indented = "\n" + " " * 15
+    lines = [
+        "  {:<12} {}".format(f"{name}:", text.replace("\n", indented))
+        for name, text in data_set_facts(about).items()
+    ]
     return "\n".join([f"{reader.name}:PATH  {about.title}", *lines])
 
 

@@ -73,6 +73,8 @@ class DataSet:
         Centre and width of the window that pictures are shown through; None without one.
     needs
         Modules of the extra ``readers`` without which it cannot be read.
+    caution
+        When the data mislead.
     yours
         Where the user's own data say what its labels, attributes and layout are: how, by fact.
     """
@@ -90,6 +92,7 @@ class DataSet:
     slices: int = 0
     window: tuple[float, float] | None = None
     needs: tuple[str, ...] = ()
+    caution: str = ""
     yours: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -111,7 +111,14 @@ def register_strategy(
         rule = function if gives == "mask" else None
         title = (function.__doc__ or "").partition("\n")[0]
         strategy = NamedStrategy(name, usage, form, make, rule)
-        STRATEGIES.add(name, strategy, module=function.__module__, title=title, usage=usage)
+        STRATEGIES.add(
+            name,
+            strategy,
+            module=function.__module__,
+            title=title,
+            usage=usage,
+            doc=function.__doc__ or "",
+        )
         return function
 
     return register

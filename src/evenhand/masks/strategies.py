@@ -82,25 +82,39 @@ def _units(model: Model, names: Mask) -> Mask:
 @register_strategy("supervised")
 @register_strategy("scratch")
 def _scratch(model: Model, _: str, seed: int) -> tuple[Model, Schedule]:
-    """Tune everything, from random weights."""
+    """Tune everything, from random weights.
+
+    Misleads as a baseline where patients are few: a large network then learns little from random
+    weights.
+    """
     return random_model(model.spec, seed), constant(full_mask(model.backbone))
 
 
 @register_strategy("full", gives="mask")
 def _full(model: Model, _: str) -> Mask:
-    """Tune everything."""
+    """Tune everything.
+
+    Misleads where a group has few patients: they can be learnt by heart, and the gap opens again on
+    new patients.
+    """
     return full_mask(model.backbone)
 
 
 @register_strategy("head", gives="mask")
 def _head(model: Model, _: str) -> Mask:
-    """Tune the head alone."""
+    """Tune the head alone.
+
+    Misleads where the features lack what a group needs: no head brings it back.
+    """
     return frozenset()
 
 
 @register_strategy("last", "-K", "-[0-9]+", gives="mask")
 def _last(model: Model, argument: str) -> Mask:
-    """Tune the last K blocks or stages, and what comes after them."""
+    """Tune the last K blocks or stages, and what comes after them.
+
+    Misleads between networks: the last K blocks are another share of another network.
+    """
     depths = _inner_depths(model)
     if not 1 <= int(argument) <= len(depths):
         raise EvenhandError(
@@ -112,7 +126,10 @@ def _last(model: Model, argument: str) -> Mask:
 
 @register_strategy("gradual", "[:K]", "(:0*[1-9][0-9]*)?")
 def _gradual(model: Model, argument: str, _: int) -> tuple[Model, Schedule]:
-    """Tune the head in the first epoch, K more depths in each after it, at last the embedding."""
+    """Tune the head in the first epoch, K more depths in each after it, at last the embedding.
+
+    Misleads where epochs are few: the lowest layers are then never reached.
+    """
     depths, step = _inner_depths(model), int(argument or 1)
 
     def masks(epoch: int) -> Mask:
@@ -126,16 +143,23 @@ def _gradual(model: Model, argument: str, _: int) -> tuple[Model, Schedule]:
 
 @register_strategy("lora", "[:BLOCK,BLOCK…]", "(:[0-9]+(,[0-9]+)*)?")
 def _lora(model: Model, argument: str, seed: int) -> tuple[Model, Schedule]:
-    """Add low-rank matrices to the attention of all blocks, or of those named, and tune them."""
+    """Add low-rank matrices to the attention of all blocks, or of those named, and tune them.
+
+    Misleads at the learning rate of full fine-tuning: it usually needs a higher one.
+    """
     named = [int(block) for block in argument.split(",") if block]
-    blocks = sorted(set(named)) or range(len(_inner_depths(model)))
-    mask = frozenset(f"blocks.{block}.lora" for block in blocks)
-    return add_lora(model, blocks, seed), constant(mask)
+    adapted = add_lora(model, named, seed)
+    mask = frozenset(unit.name for unit in parts(adapted.backbone) if unit.kind == "lora")
+    return adapted, constant(mask)
 
 
 @register_strategy("attention", gives="mask")
 def _attention(model: Model, _: str) -> Mask:
-    """Tune the attention of every block."""
+    """Tune the attention of every block.
+
+    Misleads as a small change: attention is about a third of the parameters of a vision
+    transformer.
+    """
     family = families(model.backbone).get("attention")
     if family is None:
         raise EvenhandError(
@@ -173,43 +197,70 @@ def _tuned_thirds(model: Model, *places: int) -> Mask:
 
 @register_strategy("frozen3", gives="mask")
 def _frozen3(model: Model, _: str) -> Mask:
-    """Freeze all thirds of the backbone, in the freeze grid."""
+    """Freeze all thirds of the backbone, in the freeze grid.
+
+    Misleads outside networks of three layers: thirds are counted by depth, and hold unequally many
+    parameters.
+    """
     return _tuned_thirds(model)
 
 
 @register_strategy("frozen2", gives="mask")
 def _frozen2(model: Model, _: str) -> Mask:
-    """Freeze the first two thirds of the backbone."""
+    """Freeze the first two thirds of the backbone.
+
+    Misleads outside networks of three layers: thirds are counted by depth, and hold unequally many
+    parameters.
+    """
     return _tuned_thirds(model, 2)
 
 
 @register_strategy("frozen2fl", gives="mask")
 def _frozen2fl(model: Model, _: str) -> Mask:
-    """Freeze the first and the last third of the backbone."""
+    """Freeze the first and the last third of the backbone.
+
+    Misleads outside networks of three layers: thirds are counted by depth, and hold unequally many
+    parameters.
+    """
     return _tuned_thirds(model, 1)
 
 
 @register_strategy("frozen1", gives="mask")
 def _frozen1(model: Model, _: str) -> Mask:
-    """Freeze the first third of the backbone."""
+    """Freeze the first third of the backbone.
+
+    Misleads outside networks of three layers: thirds are counted by depth, and hold unequally many
+    parameters.
+    """
     return _tuned_thirds(model, 1, 2)
 
 
 @register_strategy("frozen1m", gives="mask")
 def _frozen1m(model: Model, _: str) -> Mask:
-    """Freeze the middle third of the backbone."""
+    """Freeze the middle third of the backbone.
+
+    Misleads outside networks of three layers: thirds are counted by depth, and hold unequally many
+    parameters.
+    """
     return _tuned_thirds(model, 0, 2)
 
 
 @register_strategy("frozen0", gives="mask")
 def _frozen0(model: Model, _: str) -> Mask:
-    """Freeze no third of the backbone."""
+    """Freeze no third of the backbone.
+
+    Misleads outside networks of three layers: thirds are counted by depth, and hold unequally many
+    parameters.
+    """
     return _tuned_thirds(model, 0, 1, 2)
 
 
 @register_strategy("layernorm", gives="mask")
 def _layernorm(model: Model, _: str) -> Mask:
-    """Tune every normalisation layer."""
+    """Tune every normalisation layer.
+
+    Misleads at the learning rate of full fine-tuning: so few parameters usually need a higher one.
+    """
     mask = frozenset(unit.name for unit in parts(model.backbone) if "norm" in unit.kind)
     if not mask:
         raise EvenhandError(f"strategy 'layernorm': {model.spec.backbone} has no norm layers.")
@@ -218,13 +269,19 @@ def _layernorm(model: Model, _: str) -> Mask:
 
 @register_strategy("bitfit", gives="mask")
 def _bitfit(model: Model, _: str) -> Mask:
-    """Tune every bias (BitFit, arXiv 2106.10199)."""
+    """Tune every bias (BitFit, arXiv 2106.10199).
+
+    Misleads at the learning rate of full fine-tuning: so few parameters usually need a higher one.
+    """
     return frozenset(unit.name for unit in biases(model.backbone))
 
 
 @register_strategy("random", ":SEED", ":[0-9]+", gives="mask")
 def _random(model: Model, argument: str) -> Mask:
-    """Tune each part of the blocks or stages with probability one half."""
+    """Tune each part of the blocks or stages with probability one half.
+
+    Misleads as a single baseline: one seed is one mask. Draw several.
+    """
     rng = np.random.default_rng(int(argument))
     inside = [unit.name for unit in parts(model.backbone) if unit.depth > EMBEDDING]
     return frozenset(name for name in inside if rng.random() < 0.5)
@@ -235,7 +292,10 @@ def _register_family(name: str) -> None:
         family = find_family(model.backbone, name)
         return frozenset(unit.name for unit in (*family.units, *family.always))
 
-    rule.__doc__ = f"Tune every bit of the mask family {name}."
+    rule.__doc__ = (
+        f"Tune every bit of the mask family {name}.\n\n"
+        "Misleads as a result of a search: it tunes all units of the family, whatever they do."
+    )
     register_strategy(name, gives="mask")(rule)
 
 

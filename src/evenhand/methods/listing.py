@@ -26,16 +26,23 @@ def method_listing() -> str:
     return "\n\n".join(parts)
 
 
-def _lines(method: Method) -> str:
+def method_facts(method: Method) -> list[str]:
+    """Return sentences on a method's settings, and on what it needs."""
     kind = method.load()
     if isinstance(kind, PostHoc):
         facts = [_settings(kind.settings), kind.needs, f"Source: {kind.source}."]
     else:
-        facts = [_settings(inspect.signature(kind).parameters)]
         needs = "needs" if kind.needs_attribute else "does not need"
-        facts.append(f"Training {needs} the attribute.")
-        facts.append(_ranges(kind.ranges))
-    text = " ".join([method.title, *filter(None, facts)])
+        facts = [
+            _settings(inspect.signature(kind).parameters),
+            f"Training {needs} the attribute.",
+            _ranges(kind.ranges),
+        ]
+    return [fact for fact in facts if fact]
+
+
+def _lines(method: Method) -> str:
+    text = " ".join([method.title, *method_facts(method), method.caution]).strip()
     indent = " " * 22
     return fill(text, WIDTH, initial_indent=f"  {method.name:<20}", subsequent_indent=indent)
 

@@ -17,7 +17,7 @@ from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
 from evenhand.errors import EvenhandError, pick, unknown_setting
 from evenhand.methods.post_hoc import COMPUTED, PostHoc
-from evenhand.registry import Registry
+from evenhand.registry import Registry, caution_in
 
 Stage = Literal["training", "afterwards"]
 PACKAGES: dict[Stage, str] = {
@@ -41,6 +41,8 @@ class Method:
         Whether it changes how a model is trained, or works on a trained model's output.
     module
         Where it is defined.
+    caution
+        When it misleads, or "".
     definition
         The class or function; None where it is the module's ``METHOD``.
     """
@@ -49,7 +51,7 @@ class Method:
     title: str
     stage: Stage
     module: str
-
+    caution: str = ""
     definition: Any = None
 
     def load(self) -> Any:
@@ -94,7 +96,8 @@ def register_method(
 
     def register(definition: M) -> M:
         line = title or (definition.__doc__ or "").partition("\n")[0]
-        _add(Method(name, line, stage, definition.__module__, definition))
+        caution = caution_in(definition.__doc__)
+        _add(Method(name, line, stage, definition.__module__, caution, definition))
         return definition
 
     if module is not None:
@@ -303,7 +306,8 @@ def _built_in() -> dict[str, Method]:
         assert spec.submodule_search_locations is not None
         for module in pkgutil.iter_modules(spec.submodule_search_locations):
             source = Path(spec.submodule_search_locations[0], f"{module.name}.py")
-            title = (ast.get_docstring(ast.parse(source.read_text("utf-8"))) or "").splitlines()[0]
-            name = module.name.replace("_", "-")
-            table[name] = Method(name, title, stage, f"{package}.{module.name}")
+            doc = ast.get_docstring(ast.parse(source.read_text("utf-8"))) or ""
+            name, title = module.name.replace("_", "-"), doc.partition("\n")[0]
+            path = f"{package}.{module.name}"
+            table[name] = Method(name, title, stage, path, caution_in(doc))
     return table

@@ -20,22 +20,36 @@ Extreme = Literal["lowest", "highest"]
 
 
 def worst(values: Floats, metric: Metric) -> Floats:
-    """Return the worst group's value."""
+    """Return the worst group's value.
+
+    Misleads where groups are small or many: the worst of several estimates is too bad by chance.
+    """
     return _at(values, np.argmax(_badness(values, metric), axis=0))
 
 
 def best(values: Floats, metric: Metric) -> Floats:
-    """Return the best group's value."""
+    """Return the best group's value.
+
+    Misleads where groups are small or many: the best of several estimates is too good by chance.
+    """
     return _at(values, np.argmin(_badness(values, metric), axis=0))
 
 
 def gap(values: Floats, metric: Metric) -> Floats:
-    """Return the largest minus the smallest value."""
+    """Return the largest minus the smallest value.
+
+    Misleads where groups are small or many: chance alone makes the largest difference of several
+    groups large. It closes, too, when the group served better is served worse.
+    """
     return spread(values)
 
 
 def min_ratio(values: Floats, metric: Metric) -> Floats:
-    """Return the smallest over the largest value."""
+    """Return the smallest over the largest value.
+
+    Misleads where values are near 0: a small difference then is a large ratio. Chance lowers it
+    where groups are small or many.
+    """
     return least_ratio(values)
 
 
@@ -68,12 +82,18 @@ def distance(signed: Floats) -> Floats:
 
 
 def difference(group: Floats, reference: Floats) -> Floats:
-    """Return the group's value less the reference's: signed, 0 at parity."""
+    """Return the group's value less the reference's: signed, 0 at parity.
+
+    Misleads where the reference is small or served badly: its error is in every difference.
+    """
     return group - reference
 
 
 def ratio(group: Floats, reference: Floats) -> Floats:
-    """Return the group's value over the reference's: 1 at parity."""
+    """Return the group's value over the reference's: 1 at parity.
+
+    Misleads where the value of the reference is near 0: a small difference then is a large ratio.
+    """
     return group / reference
 
 
@@ -81,12 +101,18 @@ def ratio_deviation(group: Floats, reference: Floats) -> Floats:
     """Return the distance of the ratio from 1, as the SSL fairness framework has it.
 
     It is lopsided: twice as much is 1 away from parity, half as much is ½ away.
+
+    Misleads where the value of the reference is near 0, and as it treats a half and the double as
+    unequally far from 1.
     """
     return distance(1 - group / reference)
 
 
 def log_ratio_deviation(group: Floats, reference: Floats) -> Floats:
-    """Return the size of the log of the ratio: the same for twice as much and half as much."""
+    """Return the size of the log of the ratio: the same for twice as much and half as much.
+
+    Misleads where a value is near 0: a small difference then is a large ratio.
+    """
     return distance(np.log(group / reference))
 
 

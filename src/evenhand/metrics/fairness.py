@@ -10,7 +10,7 @@ import numpy as np
 
 from evenhand.metrics.aggregates import distance, least_ratio, spread
 from evenhand.metrics.registry import Floats
-from evenhand.registry import Registry
+from evenhand.registry import Registry, caution_in
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,6 +44,8 @@ class Fairness:
         Where the definition comes from.
     value
         From arrays as ``over`` says, one for each metric, to values ``(K,)``.
+    caution
+        When it misleads, or "".
     """
 
     name: str
@@ -55,6 +57,7 @@ class Fairness:
     is_spread: bool
     source: str
     value: Callable[..., Floats]
+    caution: str = ""
 
 
 FAIRNESS: Registry[Fairness] = Registry("fairness metric")
@@ -69,13 +72,18 @@ def register_fairness(
     over: Over = "groups",
     is_spread: bool = False,
 ) -> Callable[[F], F]:
-    """Register the decorated function as the fairness metric of its name."""
+    """Register the decorated function as the fairness metric of its name.
+
+    The first line of its docstring is its title, and a paragraph that begins with "Misleads" says
+    when it misleads.
+    """
 
     def register(function: F) -> F:
         name, title = function.__name__, (function.__doc__ or "").partition("\n")[0]
         fairness = Fairness(
-            name, title, direction, ideal, metrics, over, is_spread, source, function
-        )
+            name, title, direction, ideal, metrics, over, is_spread, source, function,
+            caution_in(function.__doc__),
+        )  # fmt: skip
         FAIRNESS.add(name, fairness, module=function.__module__, title=title)
         return function
 
@@ -93,71 +101,114 @@ FAIRPRUNE_FAMILY = "Du et al., CVPR 2020; as used beside FairPrune"
 
 @fairness("lower", "selection_rate", ideal=0.0, is_spread=True, source="Dwork et al., ITCS 2012")
 def demographic_parity_difference(selection: Floats) -> Floats:
-    """Largest difference of the share flagged."""
+    """Largest difference of the share flagged.
+
+    Misleads where prevalence differs: a perfect model then flags unequal shares of the groups.
+    """
     return spread(selection)
 
 
 @fairness("higher", "selection_rate", ideal=1.0, source="Feldman et al., KDD 2015")
 def demographic_parity_ratio(selection: Floats) -> Floats:
-    """Smallest over largest share flagged."""
+    """Smallest over largest share flagged.
+
+    Misleads where prevalence differs: a perfect model then flags unequal shares of the groups.
+    Where few are flagged, chance moves it far.
+    """
     return least_ratio(selection)
 
 
 @fairness("ideal", "selection_rate", ideal=1.0, over="reference", source="Feldman et al., KDD 2015")
 def disparate_impact(selection: Floats) -> Floats:
-    """Share flagged over that of the reference; alarm outside .8 to 1.25."""
+    """Share flagged over that of the reference; alarm outside .8 to 1.25.
+
+    Misleads where prevalence differs: a perfect model then flags unequal shares of the groups.
+    Where few are flagged, chance moves it beyond .8 and 1.25.
+    """
     impact: Floats = selection[0] / selection[1]
     return impact
 
 
 @fairness("lower", "sensitivity", ideal=0.0, is_spread=True, source=HARDT)
 def equal_opportunity_difference(tpr: Floats) -> Floats:
-    """Largest difference of sensitivity."""
+    """Largest difference of sensitivity.
+
+    Misleads where groups are small or many: chance alone makes the largest difference of several
+    groups large. False alarms do not count.
+    """
     return spread(tpr)
 
 
 @fairness("lower", "sensitivity", "false_positive_rate", ideal=0.0, is_spread=True, source=HARDT)
 def equalized_odds_difference(tpr: Floats, fpr: Floats) -> Floats:
-    """Larger of the largest differences of sensitivity and of false positive rate."""
+    """Larger of the largest differences of sensitivity and of false positive rate.
+
+    Misleads where groups are small or many: chance alone makes the largest difference of several
+    groups large. It can fall because the group served better is served worse.
+    """
     return np.maximum(spread(tpr), spread(fpr))
 
 
 @fairness("lower", "sensitivity", "false_positive_rate", ideal=0.0, source=HARDT)
 def equalized_odds_mean(tpr: Floats, fpr: Floats) -> Floats:
-    """Mean of the largest differences of sensitivity and of false positive rate."""
+    """Mean of the largest differences of sensitivity and of false positive rate.
+
+    Misleads where only one kind of error differs: half of the difference is left. Chance makes it
+    large where groups are small or many.
+    """
     return (spread(tpr) + spread(fpr)) / 2
 
 
 @fairness("lower", "sensitivity", "false_positive_rate", ideal=0.0, over="reference", source=SSL)
 def average_absolute_odds_difference(tpr: Floats, fpr: Floats) -> Floats:
-    """Mean distance of sensitivity and false positive rate from the reference's (AAOD)."""
+    """Mean distance of sensitivity and false positive rate from the reference's (AAOD).
+
+    Misleads where only one kind of error differs: half of the difference is left. Chance keeps it
+    above 0.
+    """
     return (distance(tpr[0] - tpr[1]) + distance(fpr[0] - fpr[1])) / 2
 
 
 @fairness("lower", "specificity", ideal=0.0, over="classes", source=FAIRPRUNE)
 def eopp0_sum(tnr: Floats) -> Floats:
-    """Largest difference of specificity, summed over the classes."""
+    """Largest difference of specificity, summed over the classes.
+
+    Misleads between data sets: a sum grows with the number of classes. Chance makes it large where
+    groups are small or many.
+    """
     total: Floats = spread(tnr).sum(axis=0)
     return total
 
 
 @fairness("lower", "specificity", ideal=0.0, over="classes", source=FAIRPRUNE)
 def eopp0_mean(tnr: Floats) -> Floats:
-    """Largest difference of specificity, averaged over the classes."""
+    """Largest difference of specificity, averaged over the classes.
+
+    Misleads where classes are rare: a class of few samples counts as much as any other, and chance
+    makes its difference large.
+    """
     mean: Floats = spread(tnr).mean(axis=0)
     return mean
 
 
 @fairness("lower", "sensitivity", ideal=0.0, over="classes", source=FAIRPRUNE)
 def eopp1_sum(tpr: Floats) -> Floats:
-    """Largest difference of sensitivity, summed over the classes."""
+    """Largest difference of sensitivity, summed over the classes.
+
+    Misleads between data sets: a sum grows with the number of classes. Chance makes it large where
+    groups are small or many.
+    """
     total: Floats = spread(tpr).sum(axis=0)
     return total
 
 
 @fairness("lower", "sensitivity", ideal=0.0, over="classes", source=FAIRPRUNE)
 def eopp1_mean(tpr: Floats) -> Floats:
-    """Largest difference of sensitivity, averaged over the classes."""
+    """Largest difference of sensitivity, averaged over the classes.
+
+    Misleads where classes are rare: a class of few samples counts as much as any other, and chance
+    makes its difference large.
+    """
     mean: Floats = spread(tpr).mean(axis=0)
     return mean
 
@@ -170,6 +221,9 @@ def eodd_fairprune_sum(tpr: Floats, fpr: Floats) -> Floats:
 
     A group with a higher sensitivity and a lower false positive rate, by the same amount, counts
     as no different from the others: |ΔTPR + ΔFPR| is 0 where both errors differ.
+
+    Misleads where both errors differ: a higher sensitivity and a lower false positive rate cancel.
+    And a sum grows with the number of classes.
     """
     total: Floats = spread(tpr + fpr).sum(axis=0)
     return total
@@ -179,40 +233,60 @@ def eodd_fairprune_sum(tpr: Floats, fpr: Floats) -> Floats:
     "lower", "sensitivity", "false_positive_rate", ideal=0.0, over="classes", source=FAIRPRUNE
 )
 def eodd_fairprune_mean(tpr: Floats, fpr: Floats) -> Floats:
-    """Largest difference of TPR + FPR, averaged over classes; not equalized odds: errors cancel."""
+    """Largest difference of TPR + FPR, averaged over classes; not equalized odds: errors cancel.
+
+    Misleads where both errors differ: a higher sensitivity and a lower false positive rate cancel.
+    """
     mean: Floats = spread(tpr + fpr).mean(axis=0)
     return mean
 
 
 @fairness("higher", "accuracy", ideal=1.0, source=FAIRPRUNE_FAMILY)
 def pqd(accuracy: Floats) -> Floats:
-    """Predictive quality disparity: smallest over largest accuracy."""
+    """Predictive quality disparity: smallest over largest accuracy.
+
+    Misleads where cases are rare: a model that flags nobody has a high accuracy in every group.
+    """
     return least_ratio(accuracy)
 
 
 @fairness("higher", "selection_rate", ideal=1.0, over="classes", source=FAIRPRUNE_FAMILY)
 def dpm(selection: Floats) -> Floats:
-    """Demographic parity, many classes: smallest over largest share decided, mean over classes."""
+    """Demographic parity, many classes: smallest over largest share decided, mean over classes.
+
+    Misleads where prevalence differs: a perfect model then decides for a class unequally often in
+    the groups.
+    """
     mean: Floats = least_ratio(selection).mean(axis=0)
     return mean
 
 
 @fairness("higher", "sensitivity", ideal=1.0, over="classes", source=FAIRPRUNE_FAMILY)
 def eom(tpr: Floats) -> Floats:
-    """Equal opportunity, many classes: smallest over largest sensitivity, mean over classes."""
+    """Equal opportunity, many classes: smallest over largest sensitivity, mean over classes.
+
+    Misleads where a class is missed in every group: equally low sensitivities count as fair.
+    """
     mean: Floats = least_ratio(tpr).mean(axis=0)
     return mean
 
 
 @fairness("lower", "accuracy", ideal=0.0, source=FAIRPRUNE_FAMILY)
 def nar(accuracy: Floats) -> Floats:
-    """Normalised accuracy range: largest difference of accuracy over its mean over groups."""
+    """Normalised accuracy range: largest difference of accuracy over its mean over groups.
+
+    Misleads where cases are rare: a model that flags nobody has a high accuracy in every group.
+    """
     normalised: Floats = spread(accuracy) / accuracy.mean(axis=0)
     return normalised
 
 
 @fairness("higher", "auc", ideal=1.0, over="overall", source="Luo et al., IEEE TMI 2024")
 def equity_scaled_auc(auc: Floats) -> Floats:
-    """AUC of all over 1 + the sum of the groups' distances from it (ES-AUC)."""
+    """AUC of all over 1 + the sum of the groups' distances from it (ES-AUC).
+
+    Misleads where groups are levelled down: a lower AUC in every group can raise it, if the groups
+    come closer. Chance lowers it where groups are small or many.
+    """
     scaled: Floats = auc[-1] / (1 + distance(auc[:-1] - auc[-1]).sum(axis=0))
     return scaled

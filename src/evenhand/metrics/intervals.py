@@ -37,7 +37,7 @@ METHODS: Mapping[Scale, str] = {
 
 
 FEW, FEW_APART, FEW_MEAN, FEW_PAIRED, FEW_DRAWN = 10, 20, 40, 80, 160
-"""Patients below which an interval is approximate: the simulations of ``docs/guides/measurement.md`` do
+"""Patients below which an interval is approximate: the simulations of the guide on measurement do
 not show that it holds. The first is for what `Family.reach` makes, the second for differences and
 gaps of shares (which cover too often with fewer), the third for a mean, the fourth for the
 difference of two models in a mean, the last for percentiles and BCa."""

@@ -13,19 +13,24 @@ import pandas as pd
 from evenhand.metrics.aggregates import CONTRASTS, DETECTABLE, SUMMARIES
 from evenhand.metrics.fairness import FAIRNESS
 from evenhand.metrics.registry import METRICS
+from evenhand.registry import caution_in
 
 HEADINGS = {
     "group": "Of each group (--metric NAME):",
     "suffix": "Across the groups, of each metric (--across NAME):",
     "across": "Across the groups, by name (--across NAME):",
 }
+DETECTABLE_DOC = """Return the difference from the reference that is found with 80 % power.
+
+Misleads as a result: it says what these patients could show, and nothing of the model.
+"""
 KINDS = {"score": "scores", "decision": "decisions", "label": "labels"}
 
 
 def list_metrics() -> pd.DataFrame:
     """Return a row for each metric: name, kind, direction, ideal, needs, source, title, caution.
 
-    ``caution`` says when it misleads, where that is known.
+    ``caution`` says when it misleads.
 
     ``kind`` is ``"group"`` for a number about one group, ``"across"`` for one across groups, and
     ``"suffix"`` for what can be asked across groups of any metric (rows call it ``auc_gap``).
@@ -40,21 +45,23 @@ def list_metrics() -> pd.DataFrame:
     across = [
         (
             *(one.name, "across", one.direction, one.ideal, " and ".join(one.metrics), one.source),
-            *(one.title, ""),
+            *(one.title, one.caution),
         )
         for one in FAIRNESS.values()
     ]
-    titles = {
-        name: (function.__doc__ or "").partition("\n")[0].removeprefix("Return ")
-        for name, function in {**SUMMARIES, **CONTRASTS}.items()
-    }
-    titles[DETECTABLE] = "the difference from the reference that is found with 80 % power."
+    docs = {name: function.__doc__ or "" for name, function in {**SUMMARIES, **CONTRASTS}.items()}
+    docs[DETECTABLE] = DETECTABLE_DOC
     suffixes = [
-        (name, "suffix", "", None, "any metric", "", title[:1].upper() + title[1:], "")
-        for name, title in titles.items()
+        (name, "suffix", "", None, "any metric", "", _suffix_title(doc), caution_in(doc))
+        for name, doc in docs.items()
     ]
     columns = ["name", "kind", "direction", "ideal", "needs", "source", "title", "caution"]
     return pd.DataFrame([*groups, *suffixes, *across], columns=columns)
+
+
+def _suffix_title(doc: str) -> str:
+    title = doc.partition("\n")[0].removeprefix("Return ")
+    return title[:1].upper() + title[1:]
 
 
 def metric_listing() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from evenhand.errors import EvenhandError
 from evenhand.metrics.scored import Scored
-from evenhand.registry import Registry
+from evenhand.registry import Registry, caution_in
 
 Floats = NDArray[np.float64]
 Weights = NDArray[np.uint8]
@@ -150,7 +149,7 @@ def register_metric(
         value = function if at is None else partial(function, at=at)
         metric = Metric(
             name, title, direction, ideal, needs, requires, classes, share, source, form or looped,
-            value, class_value, view, no_interval, _caution(function),
+            value, class_value, view, no_interval, caution_in(function.__doc__),
         )  # fmt: skip
         METRICS.add(name, metric, module=function.__module__, title=title)
         return function
@@ -203,16 +202,3 @@ def is_metric(name: str) -> bool:
 def _title(function: Callable[..., Any], at: float | None) -> str:
     """Return the first line of a docstring, with the number that the metric is at."""
     return (function.__doc__ or "").partition("\n")[0].replace("{at}", f"{at}")
-
-
-def _caution(function: Callable[..., Any]) -> str:
-    """Return the paragraph of a docstring that says when the metric misleads."""
-    paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
-    return next(
-        (
-            " ".join(paragraph.split())
-            for paragraph in paragraphs
-            if paragraph.startswith("Misleads")
-        ),
-        "",
-    )

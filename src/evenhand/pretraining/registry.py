@@ -201,7 +201,9 @@ def register_ssl(
             stops_early=stops_early,
         )
         title = (definition.__doc__ or "").partition("\n")[0]
-        SSL_OBJECTIVES.add(name, objective, module=definition.__module__, title=title)
+        SSL_OBJECTIVES.add(
+            name, objective, module=definition.__module__, title=title, doc=definition.__doc__ or ""
+        )
         return definition
 
     return register

@@ -20,11 +20,11 @@ from evenhand.cohort.store.batches import Batch, BatchSource, Source
 from evenhand.cohort.store.samples import FORMAT
 from evenhand.masks.masks import Mask
 from evenhand.masks.truncate import Cut, below, cut_at, first_depth, rest_behind
-from evenhand.masks.units import EMBEDDING, module_depths
+from evenhand.masks.units import EMBEDDING, is_transformer, module_depths
 from evenhand.networks.augment import DRAWS, Augment, Drawn, find_augmentation, none
 from evenhand.networks.model import Model
 from evenhand.training.frozen_prefix import ActivationCache, Rows
-from evenhand.training.predict import unit
+from evenhand.training.predict import channels_last, unit
 from evenhand.training.settings import FitSettings
 
 PLAIN = "as they are"
@@ -64,6 +64,7 @@ class Kept:
 
     source: BatchSource
     rows: Rows
+    channels_last: bool  # images between convolutions, as the layers below leave them
     places: NDArray[np.intp] | None = None
 
     def __len__(self) -> int:
@@ -72,7 +73,10 @@ class Kept:
     def take(self, positions: NDArray[np.intp]) -> Batch:
         """Return the activations of the samples at some positions."""
         rows = positions if self.places is None else self.places[positions]
-        return Batch(self.rows.take(rows), self.source.labels(positions))
+        inputs = self.rows.take(rows)
+        if self.channels_last:
+            inputs = channels_last(inputs)
+        return Batch(inputs, self.source.labels(positions))
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +130,7 @@ class Feed:
         self._views = 1 if self._augment is none else views
         self._cuts: dict[Mask, Cut | None] = {}
         self._room: dict[int, int] = {}  # by depth, how many views may be kept there
+        self._convolves = not is_transformer(model.backbone)
         if cache is not None:
             self._pool = _Pool.of(splits, self._train)
             self._names = {
@@ -211,7 +216,7 @@ class Feed:
     def _of_pool(self, cut: Cut) -> Kept:
         """Return kept activations of the training samples as they are, among those of the pool."""
         rows = self._plain(self._pool.source, self._names["pool"], cut).rows
-        return Kept(self._train, rows, self._pool.places)
+        return Kept(self._train, rows, self._convolves, self._pool.places)
 
     def _plain(self, source: BatchSource, name: str, cut: Cut) -> Kept:
         """Return kept activations of samples as they are."""
@@ -231,7 +236,7 @@ class Feed:
         with self._accelerator.local_main_process_first():
             while (rows := cache.find(wanted)) is None:
                 cache.make(wanted, len(samples), lambda: self._computed(samples, source, name, cut))
-        return Kept(source, rows)
+        return Kept(source, rows, self._convolves)
 
     def _computed(
         self, samples: Source, source: BatchSource, name: str, cut: Cut
@@ -252,7 +257,7 @@ class Feed:
         for lower in range(depth - 1, EMBEDDING, -1):
             rows = self._cache.find(self._name(name, lower))
             if rows is not None and self._cache.spares(rows):
-                return rest_behind(self._model.backbone, lower), Kept(source, rows)
+                return rest_behind(self._model.backbone, lower), Kept(source, rows, self._convolves)
         return None
 
     def _name(self, name: str, depth: int) -> str:

@@ -21,7 +21,7 @@ from evenhand.masks.masks import Schedule, set_trainable, train_mode
 from evenhand.methods.base import EpochSampler, TrainingMethod, level_codes
 from evenhand.networks.model import Model
 from evenhand.progress import bar
-from evenhand.training.device import make_accelerator, seeded
+from evenhand.training.device import make_accelerator, place_model, release_model, seeded
 from evenhand.training.feed import Feed
 from evenhand.training.frozen_prefix import ActivationCache
 from evenhand.training.heads import join_heads, load_average, split_head
@@ -96,7 +96,7 @@ def fit(
     method = method or TrainingMethod()
     order, levels = _begin(method, splits.train, groups, settings, order_rng)
     split_head(model, method, len(splits.train.classes))
-    model = _placed(model, accelerator.device)
+    model = place_model(model, accelerator.device)
     if settings.compile:
         model.compile()
     starts = _starts(len(order), settings.batch_size, accelerator.num_processes)
@@ -136,7 +136,7 @@ def fit(
         train_mode(model)
         load_average(model, average, feed.train(0, None)[0], settings.batch_size)
     join_heads(model)
-    return model.cpu().eval()
+    return release_model(model)
 
 
 def _begin(
@@ -190,12 +190,6 @@ def _check_finite(name: str, value: float, epoch: int, settings: FitSettings) ->
             f"the {name} is {value} in epoch {epoch + 1}; give a lower --lr than {settings.lr:g}, "
             "or more --warmup."
         )
-
-
-def _placed(model: Model, device: torch.device) -> Model:
-    """Put a model on a device; on CUDA, convolutions are faster with channels last."""
-    layout = torch.channels_last if device.type == "cuda" else torch.preserve_format
-    return model.to(device=device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
 
 class Best:

@@ -89,7 +89,6 @@ def unit(inputs: Tensor) -> Tensor:
 def channels_last(inputs: Tensor) -> Tensor:
     """Return images ``(B, C, H, W)`` with their channels last in memory, and others as they are.
 
-    Convolutions that are only run forward are faster so, on a CPU too (a ResNet-18 takes two thirds
-    of the time); backward passes are not.
+    Convolutions are faster so, on the CPU too.
     """
     return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs

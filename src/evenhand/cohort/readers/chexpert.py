@@ -42,6 +42,8 @@ CHEXPERT = DataSet(
         white("race_white", "PRIMARY_RACE"),
     ),
     open_attributes={"view": "Frontal/Lateral"},
+    caution="Misleads as labels are read from reports by software, and race comes from "
+    "registration: errors of both may differ between groups.",
 )
 
 

@@ -40,6 +40,7 @@ COVID_CT_MD = DataSet(
     slices=1,
     window=LUNG,
     needs=("pydicom",),
+    caution="Misleads by its size: the groups of a test set have few patients with each outcome.",
 )
 
 

@@ -41,6 +41,8 @@ FITZPATRICK17K = DataSet(
         named("skin_type", SCALE, {name: (str(n),) for n, name in enumerate(TYPES, start=1)}),
         named("skin_tone", SCALE, {"I-III": ("1", "2", "3"), "IV-VI": ("4", "5", "6")}),
     ),
+    caution="Misleads as patients are unknown: images of one person can lie in training and test. "
+    "Skin types were judged from the photograph.",
 )
 
 

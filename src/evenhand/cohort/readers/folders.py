@@ -49,6 +49,8 @@ FOLDERS = DataSet(
         "layout": "CLASS/….jpg or train/CLASS/….jpg: images by class\n"
         f"{METADATA}: file, patients and attributes (optional)",
     },
+    caution="Misleads where patients are not given: images of one person can then lie in training "
+    "and test.",
 )
 
 

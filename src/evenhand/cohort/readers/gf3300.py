@@ -38,6 +38,8 @@ GF3300 = DataSet(
         ),
     ),
     open_attributes={"language": "language"},
+    caution="Misleads about prevalence and shares of the races: they are those of the design, not "
+    "of a clinic.",
 )
 
 

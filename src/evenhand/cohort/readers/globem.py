@@ -66,6 +66,8 @@ GLOBEM = DataSet(
         named("disability", "disability", {"yes": ("1", "yes")}, rest="no"),
     ),
     open_attributes={"race": "race", "platform": "platform"},
+    caution="Misleads as the label is a short weekly survey: groups may answer it differently. "
+    "Weeks of a person are much alike.",
 )
 
 

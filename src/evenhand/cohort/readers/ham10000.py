@@ -40,6 +40,8 @@ HAM10000 = DataSet(
     },
     attributes=(sex("sex"), binned("age", "age", (60,))),
     open_attributes={"localization": "localization"},
+    caution="Misleads as the data know lesions: two lesions of one patient can lie in training and "
+    "test.",
 )
 
 

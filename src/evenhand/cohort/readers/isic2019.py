@@ -44,6 +44,8 @@ ISIC2019 = DataSet(
     },
     attributes=(sex("sex"), binned("age", "age_approx", (60,))),
     open_attributes={"site": "anatom_site_general"},
+    caution="Misleads as the data know lesions: two lesions of one patient can lie in training and "
+    "test. It contains HAM10000, which is no external test of it.",
 )
 
 

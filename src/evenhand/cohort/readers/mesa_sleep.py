@@ -50,6 +50,8 @@ MESA_SLEEP = DataSet(
             },
         ),
     ),
+    caution="Misleads as neighbouring epochs of a night are much alike: the number of persons "
+    "counts, not that of samples.",
 )
 
 

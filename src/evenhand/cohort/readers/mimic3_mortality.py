@@ -67,6 +67,8 @@ MIMIC3_MORTALITY = DataSet(
         named("language", "LANGUAGE", {"English": ("ENGL", "ENGLISH")}, rest="other"),
     ),
     open_attributes={"insurance": "INSURANCE", "religion": "RELIGION"},
+    caution="Misleads about other hospitals: it is one, whose care and records shape labels and "
+    "features. Ethnicity comes from registration.",
 )
 
 

@@ -52,6 +52,8 @@ MIMIC_CXR = DataSet(
         white("race_white", "race"),
     ),
     open_attributes={"insurance": "insurance", "language": "language", "view": "ViewPosition"},
+    caution="Misleads as labels are read from reports by software, and race comes from "
+    "registration: errors of both may differ between groups.",
 )
 
 

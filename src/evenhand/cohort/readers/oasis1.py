@@ -39,6 +39,7 @@ OASIS1 = DataSet(
     attributes=(sex("M/F"), binned("age", "Age", (60,))),
     slices=1,
     needs=("nibabel",),
+    caution="Misleads by age: young persons have no dementia rating, and dementia goes with age.",
 )
 
 

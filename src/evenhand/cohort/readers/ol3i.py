@@ -41,6 +41,7 @@ OL3I = DataSet(
     attributes=(sex("sex"), binned("age", "age", (60,))),
     window=SOFT_TISSUE,
     needs=("h5py",),
+    caution="Misleads by its rare outcome: groups of a test set have few patients who fall ill.",
 )
 
 

@@ -45,6 +45,8 @@ PAPILA = DataSet(
         named("sex", "Gender", {"female": ("1",), "male": ("0",)}),
         binned("age", "Age", (60,)),
     ),
+    caution="Misleads by its size: the groups of a test set have few patients with glaucoma. Two "
+    "eyes of a patient are much alike.",
 )
 
 

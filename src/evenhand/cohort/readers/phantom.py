@@ -20,6 +20,7 @@ ABOUT = DataSet(
     licence="none is needed",
     access="nothing to get: phantom:, or phantom:patients=400,harder=0.5,seed=3",
     attributes=tuple(ATTRIBUTES.values()),
+    caution="Misleads as evidence about patients: its biases are planted.",
 )
 Made = TypeVar("Made", bound=BaseModel)
 

@@ -58,6 +58,8 @@ ABOUT = DataSet(
         "attributes": "columns of yours",
         "layout": "PATH: the table; paths in it are relative to its folder",
     },
+    caution="Misleads where patients are not given: samples of one person can then lie in training "
+    "and test.",
 )
 
 

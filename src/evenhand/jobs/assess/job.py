@@ -29,6 +29,7 @@ from evenhand.jobs.finetune.job import begin
 from evenhand.jobs.keywords import with_keywords
 from evenhand.masks.strategies import find_strategy
 from evenhand.pretraining.registry import SSL_OBJECTIVES
+from evenhand.reporting import check_record, similarity_record
 from evenhand.runs import run_scope
 from evenhand.wording import counted
 from evenhand.workers import open_engine
@@ -85,8 +86,8 @@ def assess(
         evaluations = evaluate(run, settings)
         run.note(answer=tuple(sentences(claims_of(evaluations))))
     with run.phase("similarity"):
-        alike = similarity_of(task, settings, run, evaluations[0])
-        write_json(run.root / "similarity.json", alike)
+        similarity = similarity_of(task, settings, run, evaluations[0])
+        write_json(run.root / similarity_record.FILE, similarity.as_json())
         write_grid(run, grid_similarity(task, settings, run, evaluations))
     first = evaluations[0]
     chosen = f"{with_share(first.chosen, first.share)}-seed{settings.seed}"
@@ -111,12 +112,12 @@ def _refuse(task: Task) -> None:
 
 def _measure_data(task: Task, settings: AssessSettings, run: Run) -> None:
     """Measure the data before anything is trained on them, once for a run that goes on."""
-    path = run.root / "check.json"
+    path = run.root / check_record.FILE
     if not path.exists():
         with run.phase("requirements"):
             split_settings = settings.model_dump(include=set(SplitSettings.model_fields))
             requirements = measure_requirements(task.splits, CheckSettings(**split_settings))
-            write_json(path, requirements.records())
+            write_json(path, requirements.record().as_json())
 
 
 def _forecast(task: Task, settings: AssessSettings, cells: int) -> str:

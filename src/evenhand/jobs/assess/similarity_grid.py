@@ -22,7 +22,7 @@ from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.grid import with_share
 from evenhand.jobs.assess.settings import LABELLED, SUPERVISED, AssessSettings
 from evenhand.jobs.assess.similarity import layers_of, one_each
-from evenhand.jobs.similarity.measured import comparison_of
+from evenhand.jobs.similarity.layers import comparison_of
 from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.metrics.groups import Groups, attribute_groups
 from evenhand.metrics.registry import Floats

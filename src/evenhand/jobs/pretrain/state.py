@@ -84,6 +84,8 @@ class State:
         for group, lr in zip(state["param_groups"], facts["lr"], strict=True):
             group["lr"] = lr
         self.optimizer.load_state_dict(state)
+        for weights, moments in self.optimizer.state.items():
+            moments.update({name: _laid_out(value, weights) for name, value in moments.items()})
         self.rate.last_epoch = facts["steps"]
         self.order.bit_generator.state = facts["order"]
         self.best.score, self.best.since = facts["best"]
@@ -94,6 +96,16 @@ class State:
         torch.set_rng_state(tensors["random.torch"])
         if self.views.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random.cuda"], self.views.device)
+
+
+def _laid_out(values: Tensor, weights: Tensor) -> Tensor:
+    """Return values in the layout of the weights that they belong to; a file has channels first.
+
+    The fused optimizer reads both in the order of memory.
+    """
+    if values.shape != weights.shape:
+        return values
+    return torch.empty_like(weights, requires_grad=False).copy_(values)
 
 
 def _named(prefix: str, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:

@@ -26,7 +26,7 @@ from evenhand.pretraining.collapse import effective_rank, spread
 from evenhand.pretraining.learners import Encoder, Learner
 from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.progress import bar
-from evenhand.training.device import make_accelerator, seeded
+from evenhand.training.device import make_accelerator, place_model, release_model, seeded
 from evenhand.training.loop import Best, DivergedError
 from evenhand.training.predict import unit
 from evenhand.training.settings import LoopSettings
@@ -95,7 +95,7 @@ def train_encoder(
     )
     rng = torch.Generator(accelerator.device).manual_seed(int(view_seed))
     with seeded(int(torch_seed), accelerator.device):
-        model = model.to(accelerator.device)
+        model = place_model(model, accelerator.device)
         model.backbone.requires_grad_(True)
         learner = make_learner(model, settings, len(source)).to(accelerator.device)
         steps = settings.epochs * _steps(source, settings)
@@ -104,7 +104,7 @@ def train_encoder(
         learning = _Learning(model, state, accelerator, settings, steps)
         learning.run(source, judges, int(held_seed), folder, tracker)
         state.best.restore(learner)
-    return model.cpu().eval(), state.curve
+    return release_model(model), state.curve
 
 
 def forget_state(folder: Path) -> None:

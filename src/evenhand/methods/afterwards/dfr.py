@@ -1,4 +1,8 @@
-"""Deep feature re-weighting: a new last layer, fitted on rows balanced by label and group."""
+"""Deep feature re-weighting: a new last layer, fitted on rows balanced by label and group.
+
+Misleads where the features lack what a group needs: no last layer brings it back. Scores of a group
+whose prevalence is another stay shifted.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Multicalibration: test and repair calibration in many segments of the patients at once."""
+"""Multicalibration: test and repair calibration in many segments of the patients at once.
+
+Misleads about the order of patients: within a segment it stays as it was, and so does the AUC
+there. Small segments are moved little.
+"""
 
 from __future__ import annotations
 

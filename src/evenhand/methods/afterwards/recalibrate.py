@@ -1,4 +1,7 @@
-"""Recalibration by group: a slope and an intercept each, shrunk towards those of all rows."""
+"""Recalibration by group: a slope and an intercept each, shrunk towards those of all rows.
+
+Misleads about the order of patients: within a group it stays as it was, and so does the AUC there.
+"""
 
 from __future__ import annotations
 

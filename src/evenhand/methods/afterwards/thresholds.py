@@ -1,4 +1,8 @@
-"""Decision thresholds by group: equal sensitivity, guaranteed sensitivity, net benefit."""
+"""Decision thresholds by group: equal sensitivity, guaranteed sensitivity, net benefit.
+
+Misleads about the model: scores and AUC stay as they were. An equal sensitivity is paid for by
+false alarms in the group served worse.
+"""
 
 from __future__ import annotations
 

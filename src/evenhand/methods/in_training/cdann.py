@@ -1,4 +1,8 @@
-"""Conditional adversary: features that, given the label, do not predict the group."""
+"""Conditional adversary: features that, given the label, do not predict the group.
+
+Misleads where the discriminator is weak: that it cannot tell the groups does not show that features
+hide them. A new probe of the features shows it.
+"""
 
 from __future__ import annotations
 

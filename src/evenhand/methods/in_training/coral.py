@@ -1,4 +1,8 @@
-"""Conditional CORAL: within a label, equal mean and covariance of features in all groups."""
+"""Conditional CORAL: within a label, equal mean and covariance of features in all groups.
+
+Misleads by the gap alone: a strong penalty closes it by serving every group worse. Few rows of a
+label and group in a batch make the penalty noise.
+"""
 
 from __future__ import annotations
 

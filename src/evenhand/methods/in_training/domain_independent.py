@@ -1,4 +1,7 @@
-"""Domain-independent heads: one head for each group in training, their mean when scoring."""
+"""Domain-independent heads: one head for each group in training, their mean when scoring.
+
+Misleads where a group is small: its head learns from few rows.
+"""
 
 from __future__ import annotations
 

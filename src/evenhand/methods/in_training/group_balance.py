@@ -1,4 +1,8 @@
-"""Group balancing: every group counts equally, by sampling, weights or leaving rows out."""
+"""Group balancing: every group counts equally, by sampling, weights or leaving rows out.
+
+Misleads where a group has few patients: they are drawn again and again, and learnt by heart.
+Balancing by attribute alone does not undo a label that goes with a group.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Group DRO: groups with a high loss get more weight, step by step."""
+"""Group DRO: groups with a high loss get more weight, step by step.
+
+Misleads where labels of a group are wrong: its loss stays high, and its errors get the weight.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Just train twice: errors of a first, short training get more weight in the second."""
+"""Just train twice: errors of a first, short training get more weight in the second.
+
+Misleads where labels are wrong: such rows are errors of the first training, and get the weight. Too
+large a weight reverses the gap.
+"""
 
 from __future__ import annotations
 

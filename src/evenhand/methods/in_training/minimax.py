@@ -1,4 +1,9 @@
-"""Minimax: minimise the highest risk of a group, by weights that change once an epoch."""
+"""Minimax: minimise the highest risk of a group, by weights that change once an epoch.
+
+Misleads where a group cannot be served better, as its labels are wrong or its samples hold less
+information: the others are served worse for nothing. By attribute alone it does not undo a label
+that goes with a group.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Soft equalised odds: a penalty or constraint on differences of mean scores by group."""
+"""Soft equalised odds: a penalty or constraint on differences of mean scores by group.
+
+Misleads by the gap alone: a strong penalty closes it by serving every group worse.
+"""
 
 from __future__ import annotations
 

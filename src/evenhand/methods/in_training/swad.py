@@ -1,4 +1,8 @@
-"""SWAD: the mean of the weights over the steps in which the validation loss is low."""
+"""SWAD: the mean of the weights over the steps in which the validation loss is low.
+
+Misleads as a method for groups: it does not look at them. Few validation patients make the choice
+of steps noise.
+"""
 
 from __future__ import annotations
 

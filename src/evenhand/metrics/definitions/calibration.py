@@ -67,7 +67,11 @@ def squared_calibration_error(pairs: BinPairs) -> Floats:
     source=HIERARCHY,
 )
 def calibration_slope(line: Line) -> Floats:
-    """Slope of the label on the logit of the probability; below 1 the model is too sure."""
+    """Slope of the label on the logit of the probability; below 1 the model is too sure.
+
+    Misleads alone: the slope can be 1 although all probabilities are too high; read the intercept,
+    too.
+    """
     return line.slope
 
 
@@ -82,5 +86,9 @@ def calibration_slope(line: Line) -> Floats:
     source=HIERARCHY,
 )
 def calibration_intercept(line: Line) -> Floats:
-    """Intercept beside a slope of 1; above 0 the model says too little."""
+    """Intercept beside a slope of 1; above 0 the model says too little.
+
+    Misleads alone: it is 0 where probabilities that are too high and too low cancel; read the
+    slope, too.
+    """
     return line.intercept

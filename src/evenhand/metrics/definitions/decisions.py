@@ -20,7 +20,10 @@ RATES = "Altman & Bland, BMJ 1994"
     source=RATES,
 )
 def accuracy(hits: Mean) -> Floats:
-    """Share of the samples that are decided as labelled."""
+    """Share of the samples that are decided as labelled.
+
+    Misleads where cases are rare: a model that flags nobody has a high accuracy.
+    """
     return hits.value
 
 
@@ -33,7 +36,10 @@ def accuracy(hits: Mean) -> Floats:
     source=RATES,
 )
 def error_rate(misses: Mean) -> Floats:
-    """Share of the samples that are decided otherwise than labelled."""
+    """Share of the samples that are decided otherwise than labelled.
+
+    Misleads where cases are rare: a model that flags nobody has a low error rate.
+    """
     return misses.value
 
 
@@ -82,55 +88,87 @@ def mcc(table: Confusion) -> Floats:
 
 @metric("higher", ideal=1.0, needs="decision", form=cells, requires=("positives",), source=RATES)
 def sensitivity(n: Cells) -> Floats:
-    """Share of the positives that are flagged (recall, true positive rate)."""
+    """Share of the positives that are flagged (recall, true positive rate).
+
+    Misleads without the specificity: a model that flags everybody has a sensitivity of 1.
+    """
     return n.tp / (n.tp + n.fn)
 
 
 @metric("higher", ideal=1.0, needs="decision", form=cells, requires=("negatives",), source=RATES)
 def specificity(n: Cells) -> Floats:
-    """Share of the negatives that are not flagged (true negative rate)."""
+    """Share of the negatives that are not flagged (true negative rate).
+
+    Misleads without the sensitivity: a model that flags nobody has a specificity of 1.
+    """
     return n.tn / (n.tn + n.fp)
 
 
 @metric("lower", ideal=0.0, needs="decision", form=cells, requires=("positives",), source=RATES)
 def false_negative_rate(n: Cells) -> Floats:
-    """Share of the positives that are missed (false negative rate)."""
+    """Share of the positives that are missed (false negative rate).
+
+    Misleads without the false positive rate: a model that flags everybody misses nobody.
+    """
     return n.fn / (n.tp + n.fn)
 
 
 @metric("lower", ideal=0.0, needs="decision", form=cells, requires=("negatives",), source=RATES)
 def false_positive_rate(n: Cells) -> Floats:
-    """Share of the negatives that are flagged (false positive rate)."""
+    """Share of the negatives that are flagged (false positive rate).
+
+    Misleads without the sensitivity: a model that flags nobody raises no false alarm.
+    """
     return n.fp / (n.tn + n.fp)
 
 
 @metric("higher", ideal=1.0, needs="decision", form=cells, requires=("flagged",), source=RATES)
 def ppv(n: Cells) -> Floats:
-    """Share of the flagged that are positive (precision)."""
+    """Share of the flagged that are positive (precision).
+
+    Misleads across groups whose prevalence differs: with the same sensitivity and specificity it is
+    lower where cases are rarer.
+    """
     return n.tp / (n.tp + n.fp)
 
 
 @metric("higher", ideal=1.0, needs="decision", form=cells, requires=("unflagged",), source=RATES)
 def npv(n: Cells) -> Floats:
-    """Share of the not flagged that are negative."""
+    """Share of the not flagged that are negative.
+
+    Misleads across groups whose prevalence differs: with the same sensitivity and specificity it is
+    higher where cases are rarer.
+    """
     return n.tn / (n.tn + n.fn)
 
 
 @metric("lower", ideal=0.0, needs="decision", form=cells, requires=("flagged",), source=RATES)
 def false_discovery_rate(n: Cells) -> Floats:
-    """Share of the flagged that are negative (false discovery rate)."""
+    """Share of the flagged that are negative (false discovery rate).
+
+    Misleads across groups whose prevalence differs: with the same sensitivity and specificity it is
+    higher where cases are rarer.
+    """
     return n.fp / (n.tp + n.fp)
 
 
 @metric("lower", ideal=0.0, needs="decision", form=cells, requires=("unflagged",), source=RATES)
 def false_omission_rate(n: Cells) -> Floats:
-    """Share of the not flagged that are positive (false omission rate, FOR)."""
+    """Share of the not flagged that are positive (false omission rate, FOR).
+
+    Misleads across groups whose prevalence differs: with the same sensitivity and specificity it is
+    lower where cases are rarer.
+    """
     return n.fn / (n.tn + n.fn)
 
 
 @metric("none", ideal=None, needs="decision", form=cells, source="Dwork et al., ITCS 2012")
 def selection_rate(n: Cells) -> Floats:
-    """Share of the samples that are flagged."""
+    """Share of the samples that are flagged.
+
+    Misleads as a sign of fairness where prevalence differs: a perfect model then flags unequal
+    shares of the groups.
+    """
     return (n.tp + n.fp) / (n.tp + n.fp + n.tn + n.fn)
 
 
@@ -143,7 +181,11 @@ def selection_rate(n: Cells) -> Floats:
     source="van Rijsbergen, Information Retrieval 1979",
 )
 def f1(n: Cells) -> Floats:
-    """Harmonic mean of sensitivity and PPV."""
+    """Harmonic mean of sensitivity and PPV.
+
+    Misleads across groups whose prevalence differs: with the same sensitivity and specificity it is
+    lower where cases are rarer; and true negatives do not count.
+    """
     return np.where(n.tp + n.fn > 0, 2 * n.tp / (2 * n.tp + n.fp + n.fn), np.nan)
 
 
@@ -166,7 +208,11 @@ def _benefit(rows: Scored) -> Floats:
     source="Vickers & Elkin, Med. Decis. Making 2006",
 )
 def net_benefit(gains: Mean) -> Floats:
-    """Net benefit: true positives less false positives at the odds of the threshold, per sample."""
+    """Net benefit: true positives less false positives at the odds of the threshold, per sample.
+
+    Misleads across groups whose prevalence differs: a group can gain at most its prevalence. And
+    where the threshold is not the risk from which flagging is worth it.
+    """
     return gains.value
 
 
@@ -179,5 +225,9 @@ def net_benefit(gains: Mean) -> Floats:
     source=RATES,
 )
 def prevalence(positives: Mean) -> Floats:
-    """Share of the samples that are positive."""
+    """Share of the samples that are positive.
+
+    Misleads where labels are made in different ways: a group that is examined less often has fewer
+    cases in the data.
+    """
     return positives.value

@@ -17,7 +17,11 @@ from evenhand.metrics.registry import Floats, metric
     source="Hanley & McNeil, Radiology 1982",
 )
 def auc(counts: Pairs) -> Floats:
-    """Chance that a random positive scores above a random negative; ties count half."""
+    """Chance that a random positive scores above a random negative; ties count half.
+
+    Misleads at one threshold for all: groups with the same AUC can have unequal errors. It says
+    nothing of calibration.
+    """
     return counts.ordered / (counts.positives * counts.negatives)
 
 
@@ -30,7 +34,10 @@ def auc(counts: Pairs) -> Floats:
     source="Buckley & Voorhees, SIGIR 2000 (average precision, no interpolation)",
 )
 def auprc(curve: Curve) -> Floats:
-    """Area under the precision–recall curve, as average precision."""
+    """Area under the precision–recall curve, as average precision.
+
+    Misleads across groups whose prevalence differs: the value of chance is the prevalence.
+    """
     flagged = curve.tp + curve.fp
     # The highest scores may not be drawn at all: nothing is flagged there, and recall stays 0.
     precision = np.divide(curve.tp, flagged, out=np.zeros_like(flagged), where=flagged > 0)
@@ -142,7 +149,11 @@ OPERATING_POINT = "Park et al., J. Nucl. Med. 2004; the best point that the data
     at=0.9,
 )
 def sensitivity_at_specificity(curve: Curve, at: float) -> Floats:
-    """Largest sensitivity of any threshold with a specificity of at least {at} in the group."""
+    """Largest sensitivity of any threshold with a specificity of at least {at} in the group.
+
+    Misleads where one threshold serves all groups: here each group has the threshold that suits it,
+    chosen on the same rows.
+    """
     return _highest(curve.tp / curve.tp[:, -1:], curve.fp / curve.fp[:, -1:], 1 - at)
 
 
@@ -178,7 +189,11 @@ def sensitivity_at_shared_fpr(curve: Curve, at: float) -> Floats:
     at=0.9,
 )
 def specificity_at_sensitivity(curve: Curve, at: float) -> Floats:
-    """Largest specificity of any threshold with a sensitivity of at least {at} in the group."""
+    """Largest specificity of any threshold with a sensitivity of at least {at} in the group.
+
+    Misleads where one threshold serves all groups: here each group has the threshold that suits it,
+    chosen on the same rows.
+    """
     missed, spared = 1 - curve.tp / curve.tp[:, -1:], 1 - curve.fp / curve.fp[:, -1:]
     return _highest(spared, missed, 1 - at)
 
@@ -194,7 +209,11 @@ def specificity_at_sensitivity(curve: Curve, at: float) -> Floats:
     at=0.1,
 )
 def net_benefit_at(curve: Curve, at: float) -> Floats:
-    """Net benefit if cases are flagged from a probability of {at} up, whatever the threshold."""
+    """Net benefit if cases are flagged from a probability of {at} up, whatever the threshold.
+
+    Misleads across groups whose prevalence differs: a group can gain at most its prevalence. And
+    where scores are not calibrated probabilities.
+    """
     flagged = int(np.count_nonzero(curve.score >= at))
     tp, fp = (cell[:, flagged - 1] if flagged else 0.0 for cell in (curve.tp, curve.fp))
     benefit: Floats = (tp - fp * at / (1 - at)) / (curve.tp[:, -1] + curve.fp[:, -1])

@@ -34,7 +34,11 @@ def _surprise(rows: Scored) -> Floats:
     source="Good, J. R. Stat. Soc. B 1952",
 )
 def log_loss(losses: Mean) -> Floats:
-    """Mean of −log of the probability given to the label, in nats."""
+    """Mean of −log of the probability given to the label, in nats.
+
+    Misleads across groups whose prevalence differs: without any skill it is lower where cases are
+    rarer. A few confident errors can decide it.
+    """
     return losses.value
 
 
@@ -56,7 +60,11 @@ def _squares(rows: Scored) -> Floats:
     source="Brier, Mon. Weather Rev. 1950",
 )
 def brier(squares: Mean) -> Floats:
-    """Mean squared error of the probability; for more classes summed over the classes."""
+    """Mean squared error of the probability; for more classes summed over the classes.
+
+    Misleads across groups whose prevalence differs: without any skill it is lower where cases are
+    rarer.
+    """
     return squares.value
 
 

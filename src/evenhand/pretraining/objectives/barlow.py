@@ -17,6 +17,8 @@ def barlow_twins(first: Tensor, second: Tensor, redundancy: float = REDUNDANCY) 
     With C the correlation ``(D, D)`` of the dimensions of the first views with those of the
     second, over the batch, the loss is Σ_i (1 − C_ii)² + λ Σ_i Σ_{j≠i} C_ij².
 
+    Misleads where batches are small: correlations over few samples are noise.
+
     Parameters
     ----------
     first, second

@@ -47,6 +47,9 @@ class Byol(Learner):
 
     The teacher is a copy of encoder and projection head (`evenhand.pretraining.teacher`). Both
     views pass in one batch, so that batch normalisation sees them together.
+
+    Misleads by its loss, which also falls when all representations become alike. Read their spread
+    and effective rank.
     """
 
     def __init__(self, objective: SSLObjective, encoder: Encoder) -> None:

@@ -54,6 +54,9 @@ class Mae(Learner):
     The encoder is a vision transformer of timm; masked patches do not reach its blocks. A light
     decoder gets its tokens, a mask token for each masked patch, and positions. Images are cropped
     and mirrored, no more. What follows the last norm (attention pooling) is not trained.
+
+    Misleads by its loss: pixels that are restored well need not make features that tell the
+    disease.
     """
 
     def __init__(self, objective: SSLObjective, encoder: Encoder) -> None:

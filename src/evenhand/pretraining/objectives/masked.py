@@ -68,6 +68,9 @@ class Masked(Learner):
     What is hidden counts as not observed, so that the encoder cannot see it. The decoder gets the
     pooled representation, and so any encoder of series will do: each step's values are read off
     the representation and a learnt embedding of the step.
+
+    Misleads by its loss: values that are restored well need not make features that tell the
+    disease. Few observed values leave little to learn from.
     """
 
     def __init__(self, objective: SSLObjective, encoder: Encoder) -> None:

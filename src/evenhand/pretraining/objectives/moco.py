@@ -54,6 +54,9 @@ class Moco(Learner):
 
     The queue holds at most half as many keys as there are samples, so that few of them are of the
     sample itself. It begins with random directions; the oldest keys leave it first.
+
+    Misleads by its loss, whose task changes with the teacher and the queue. Samples of the same
+    disease in the queue are pushed apart, too.
     """
 
     queue: Tensor

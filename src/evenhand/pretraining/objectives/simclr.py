@@ -18,6 +18,9 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float = TEMPERATURE) -> 
     NT-Xent: the mean over all 2B views i, with partner p, of
     −log( exp(cos(z_i, z_p) / τ) / Σ_{k≠i} exp(cos(z_i, z_k) / τ) ).
 
+    Misleads where batches hold samples that are alike: those of the same disease or patient are
+    pushed apart, too.
+
     Parameters
     ----------
     first, second

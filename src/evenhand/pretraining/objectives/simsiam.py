@@ -38,6 +38,9 @@ class SimSiam(Learner):
     """Predict from one view the projection of the other, which gets no gradient.
 
     The projection has batch normalisation at its end, too, without weights.
+
+    Misleads by its loss, which also falls when all representations become alike. Read their spread
+    and effective rank.
     """
 
     def __init__(self, objective: SSLObjective, encoder: Encoder) -> None:

@@ -20,6 +20,8 @@ def vicreg(first: Tensor, second: Tensor) -> Tensor:
     the sum of the squared covariances off the diagonal, divided by D; v' and c' are those of the
     second views.
 
+    Misleads where batches are small: variances and covariances over few samples are noise.
+
     Parameters
     ----------
     first, second
