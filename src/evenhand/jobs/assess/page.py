@@ -17,6 +17,8 @@ from evenhand.jobs.assess.evidence import evidence, text_of
 from evenhand.jobs.assess.grid import with_share
 from evenhand.jobs.assess.labels import label_part
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
+from evenhand.jobs.assess.similarity_grid import read_grid
+from evenhand.jobs.assess.similarity_view import grid_part
 from evenhand.jobs.assess.starts import starts_of
 from evenhand.jobs.assess.values import Value
 from evenhand.networks.checkpoints import ModelRecord, read_model_record
@@ -99,6 +101,14 @@ def _tuning_stage(assessment: Assessment) -> Part:
 include_page(
     "assess", "similarity", lambda assessment: assessment.similarity, place=50, number="4."
 )
+
+
+@section("assess", "similarity-grid", "4. Similarity over the whole grid", place=55, template=PART)
+def _grid_stage(assessment: Assessment) -> Part | None:
+    grid = read_grid(assessment.run)  # runs of earlier versions lack it
+    if grid is None:
+        return None
+    return grid_part(grid, assessment.whole, assessment.run.record.unit)
 
 
 @section("assess", "evaluation", "5. Evaluation", place=60, template=PART)
