@@ -21,13 +21,13 @@ def probe_part(outcome: Outcome) -> Part | None:
     rows = outcome.record.probes
     if not rows:
         return None
-    most = max(row.patients for row in rows)
+    count = f"{max(row.patients for row in rows):,}"
     says = (
         "A new linear probe looks for the attribute in what the last layer of each network is "
-        f"given of {most:,} test patients, one sample of each; in every fold it is trained on other "
+        f"given of {count} test patients, one sample of each; in each fold it learns from other "
         "patients than those that it scores. Its AUC is over pairs with the same label, the mean "
         "over folds and seeds; 0.5 is chance. A network that reveals less of the attribute need "
-        "not be fairer: the differences say that. Intervals are not corrected, and nothing is claimed."
+        "not be fairer: the differences say that. Intervals are not corrected; nothing is claimed."
     )
     plots = []
     for attribute in dict.fromkeys(row.attribute for row in rows):
