@@ -78,7 +78,7 @@ def mean_size(numbers: Jackknifed, level: float, rng: np.random.Generator) -> Si
 
 
 def size_ratio(
-    one: Jackknifed, other: Jackknifed, level: float, rng: np.random.Generator
+    first: Jackknifed, other: Jackknifed, level: float, rng: np.random.Generator
 ) -> Size | None:
     """Return mean |one| over mean |other| with an interval, None where there is no such claim.
 
@@ -88,7 +88,7 @@ def size_ratio(
     """
     if not mean_size(other, level, rng).low > 0:
         return None
-    above, below = _mean_size(one), _mean_size(other)
+    above, below = _mean_size(first), _mean_size(other)
     z2 = ndtri((1 - level) / 2) ** 2
     a = below.value**2 - z2 * np.square(below.influence).sum()
     b = above.value * below.value - z2 * (above.influence * below.influence).sum()
