@@ -21,6 +21,7 @@ from evenhand.jobs.assess.labels import check_shares
 from evenhand.jobs.assess.pages import write_assessment
 from evenhand.jobs.assess.settings import AssessSettings
 from evenhand.jobs.assess.similarity import similarity_of
+from evenhand.jobs.assess.similarity_grid import grid_similarity, write_grid
 from evenhand.jobs.assess.starts import starts_of
 from evenhand.jobs.check.job import measure_requirements
 from evenhand.jobs.check.settings import CheckSettings
@@ -87,6 +88,7 @@ def assess(
     with run.phase("similarity"):
         similarity = similarity_of(task, settings, run, evaluations[0])
         write_json(run.root / similarity_record.FILE, similarity.as_json())
+        write_grid(run, grid_similarity(task, settings, run, evaluations))
     first = evaluations[0]
     chosen = f"{with_share(first.chosen, first.share)}-seed{settings.seed}"
     run.note(chosen=chosen)

@@ -25,6 +25,7 @@ from evenhand.jobs.benchmark.adjusting import adjust
 from evenhand.jobs.benchmark.entries import ERM, Entry
 from evenhand.jobs.benchmark.external import SPLIT, external_cohort
 from evenhand.jobs.benchmark.folds import Folds, entry_task, prepared_folds
+from evenhand.jobs.benchmark.probes import probe_network
 from evenhand.jobs.benchmark.pruning import FairPrune, prune_model
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.benchmark.trials import Trial, run_trials
@@ -192,7 +193,7 @@ def make_fit(work: Work, fit: Fit) -> None:
     write_json(fit.folder(run) / "fit.json", record.model_dump())
     if fit.entry.name == ERM:
         save_model(erm_folder(run, fit), model)
-    _write(work, fit, predicted(task, model), _elsewhere(work, task, model))
+    _finish(work, task, fit, model)
     _remove_trials(run, fit)  # the predictions say that the fit is finished
 
 
@@ -204,7 +205,7 @@ def make_derived(work: Work, fit: Fit) -> None:
         erm = fit_record(run, replace(fit, entry=Entry(ERM)))
         record, model = _pruned(task, model, fit, erm)
         write_json(fit.folder(run) / "fit.json", record.model_dump())
-        _write(work, fit, predicted(task, model), _elsewhere(work, task, model))
+        _finish(work, task, fit, model)
         return
     parts = [*_scored(task), *_external(work, task)]
     features = {name: _features(model, part, task) for name, part in parts}
@@ -222,6 +223,14 @@ def with_external(run: Run, fit: Fit) -> Predictions:
         return own
     outside = read_predictions(fit.external(run)).table.assign(split=SPLIT)
     return replace(own, table=pd.concat([own.table, outside], ignore_index=True))
+
+
+def _finish(work: Work, task: Task, fit: Fit, model: Model) -> None:
+    """Score with the network of a fit, and probe it where that is asked for."""
+    own = predicted(task, model)
+    if work.settings.probe:
+        probe_network(fit.folder(work.run), task, model, own)
+    _write(work, fit, own, _elsewhere(work, task, model))
 
 
 def _write(work: Work, fit: Fit, own: Predictions, outside: Predictions | None) -> None:

@@ -45,6 +45,7 @@ from evenhand.jobs.benchmark.plan import (
     read_plan,
     write_result,
 )
+from evenhand.jobs.benchmark.probes import Folders, probe_rows
 from evenhand.jobs.benchmark.pruning import FairPrune, check_pruning
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.benchmark.trials import search_space
@@ -140,7 +141,8 @@ def write_benchmark(run: Run, settings: BenchmarkSettings) -> None:
     data_sets = combine_data_sets(run, result, others, names) if others else None
     levels = {} if run.record.source is None else run.record.source.levels
     curves = analyse_curves(run, settings, thinnings_of(settings, levels))
-    write_result(run, result, outside, data_sets, curves)
+    probes = probe_rows(_folders(run, entries, settings), settings.attribute)
+    write_result(run, result, outside, data_sets, curves, probes)
     write_numbers(run, result)
     statements = statements_of(result)
     transfers = [] if outside is None else transfers_of(result, outside)
@@ -151,6 +153,20 @@ def write_benchmark(run: Run, settings: BenchmarkSettings) -> None:
     )
     outcome = Outcome(run, read_plan(run), result, statements, outside, data_sets, curves)
     write_text(run.root / "report.html", page_of(outcome))
+
+
+def _folders(run: Run, entries: Sequence[Entry], settings: BenchmarkSettings) -> dict[str, Folders]:
+    """Return where the fits of each entry with a network of its own are; none without a probe."""
+    if not settings.probe:
+        return {}
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    return {
+        entry.name: [
+            [Fit(entry, fold, seed).folder(run) for seed in seeds] for fold in range(settings.folds)
+        ]
+        for entry in entries
+        if entry.stage != "afterwards"
+    }
 
 
 def _opened(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from evenhand.experiments.records import SourceRecord
-from evenhand.jobs.benchmark import generalization_page, request
+from evenhand.jobs.benchmark import generalization_page, probe_page, request
 from evenhand.jobs.benchmark.comparing import CHOSEN, Result
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.jobs.benchmark.outcome import Outcome
@@ -29,7 +29,11 @@ from evenhand.reporting.text.numbers import listed, plain
 from evenhand.reporting.verdicts import Verdict
 from evenhand.wording import counted
 
-OTHER_SECTIONS = (generalization_page.external_part, request.request_part)
+OTHER_SECTIONS = (
+    generalization_page.external_part,
+    request.request_part,
+    probe_page.probe_part,
+)
 """Sections of this page that other modules register."""
 
 
