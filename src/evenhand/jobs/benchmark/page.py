@@ -24,7 +24,7 @@ from evenhand.reporting.estimates import Estimate
 from evenhand.reporting.page import section_page
 from evenhand.reporting.section import PART, section, sections_of
 from evenhand.reporting.sections.assessment import Part, Table
-from evenhand.reporting.sections.assessment import Verdict as Answer
+from evenhand.reporting.sections.assessment import PartAnswer as Answer
 from evenhand.reporting.text.numbers import listed, plain
 from evenhand.reporting.verdicts import Verdict
 from evenhand.wording import counted
