@@ -87,7 +87,7 @@ def run(given: argparse.Namespace) -> None:
     watch = threading.Thread(target=_watch, args=(settings, given.out, entries, over))
     watch.start()
     try:
-        benchmark(settings, given.out, say=lambda text: print(text, flush=True))
+        benchmark(settings, given.out, notify=lambda text: print(text, flush=True))
     finally:
         over.set()
         watch.join()

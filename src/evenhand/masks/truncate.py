@@ -81,8 +81,8 @@ def below(network: nn.Module, backbone: nn.Module, depth: int, inputs: Tensor) -
     return out
 
 
-def _stop(module: nn.Module, given: tuple[Any, ...]) -> None:
-    raise _Reached(given[0])
+def _stop(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    raise _Reached(inputs[0])
 
 
 def _exact(backbone: nn.Module, cut: Cut, sample: Tensor) -> bool:

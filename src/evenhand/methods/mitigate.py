@@ -219,8 +219,8 @@ def _groups_for(table: pd.DataFrame, kind: PostHoc) -> Any:
     if table.shape[1] == 1:
         return table.iloc[:, 0].to_numpy(dtype=object)
     joined = table.agg("*".join, axis=1)
-    known = (table != UNKNOWN).all(axis=1)
-    return joined.where(known, UNKNOWN).to_numpy(dtype=object)
+    is_known = (table != UNKNOWN).all(axis=1)
+    return joined.where(is_known, UNKNOWN).to_numpy(dtype=object)
 
 
 def _table(groups: GroupsLike) -> pd.DataFrame:

@@ -96,8 +96,8 @@ def measure(
     EvenhandError
         A name in the plan is not known, or samples, groups and models do not go together.
     """
-    one = measure_part(rows, groups, plan, rng=rng, against=against, progress=progress)
-    return as_table(judge([one]))
+    part = measure_part(rows, groups, plan, rng=rng, against=against, progress=progress)
+    return as_table(judge([part]))
 
 
 def measure_part(
@@ -145,11 +145,11 @@ def measure_part(
     if against is not None:
         others = [number for request in other for number in request.numbers()]
         numbers = [
-            one.minus(other)
-            for one, other in zip(numbers, others, strict=True)
-            if one.aggregate != DETECTABLE  # the data have it, not a model
+            number.minus(other)
+            for number, other in zip(numbers, others, strict=True)
+            if number.aggregate != DETECTABLE  # the data have it, not a model
         ]
-    table = {one.key: _row(one, resamples, plan.bootstrap, names) for one in numbers}
+    table = {number.key: _row(number, resamples, plan.bootstrap, names) for number in numbers}
     gaps = add_tests(table, divided, plan, rng.spawn(1)[0], step) if tested else ()
     claims: tuple[Claim, ...] = ()
     if plan.bootstrap:

@@ -35,8 +35,8 @@ def declared_stages(backbone: nn.Module) -> tuple[str, ...]:
     """
     info: Any = getattr(backbone, "feature_info", ())
     names = tuple(str(entry["module"]) for entry in info)
-    known = dict(backbone.named_modules())
-    return names if all(name in known for name in names) else ()
+    modules = dict(backbone.named_modules())
+    return names if all(name in modules for name in names) else ()
 
 
 def _outermost(module: nn.Module, prefix: str = "") -> tuple[str, ...]:
@@ -100,7 +100,7 @@ def recorded(
 
     hooks = [
         network.get_submodule(name).register_forward_hook(
-            lambda module, given, output, name=name: keep(name, module, output)
+            lambda module, inputs, output, name=name: keep(name, module, output)
         )
         for name in layers
     ]

@@ -194,7 +194,11 @@ def _choices(model: nn.Module, scores: Named, trace: Trace) -> list[Choices]:
 
 def _channels(model: nn.Module, scores: Named, trace: Trace) -> list[Choices]:
     """Return the channels of each set of layers that have to have the same number of them."""
-    layers = [one for one in model.modules() if isinstance(one, _LAYERS) or not _has_children(one)]
+    layers = [
+        module
+        for module in model.modules()
+        if isinstance(module, _LAYERS) or not _has_children(module)
+    ]
     inner = {id(p) for layer in layers for p in layer.parameters(recurse=False)}
     bare = [(p, p.ndim - 1) for p in model.parameters() if id(p) not in inner]
     graph = torch_pruning().DependencyGraph()

@@ -78,7 +78,7 @@ def mean_size(numbers: Jackknifed, level: float, rng: np.random.Generator) -> Si
 
 
 def size_ratio(
-    one: Jackknifed, other: Jackknifed, level: float, rng: np.random.Generator
+    first: Jackknifed, other: Jackknifed, level: float, rng: np.random.Generator
 ) -> Size | None:
     """Return mean |one| over mean |other| with an interval, None where there is no such claim.
 
@@ -88,7 +88,7 @@ def size_ratio(
     """
     if not mean_size(other, level, rng).low > 0:
         return None
-    return ratio_of(absolute_mean(one), absolute_mean(other), float(-ndtri((1 - level) / 2)))
+    return ratio_of(absolute_mean(first), absolute_mean(other), float(-ndtri((1 - level) / 2)))
 
 
 def ratio_of(above: Jackknifed, below: Jackknifed, quantile: float) -> Size | None:

@@ -243,10 +243,10 @@ class Feed:
     ) -> Iterator[Tensor]:
         backbone, size = self._model.eval().backbone, self._settings.batch_size
         lower = self._lower(source, name, cut.depth)
-        network, given = (backbone, samples) if lower is None else lower
+        network, computed = (backbone, samples) if lower is None else lower
         with torch.no_grad(), self._accelerator.autocast():
             for first in range(0, len(samples), size):
-                inputs = given.take(np.arange(first, min(first + size, len(samples)))).inputs
+                inputs = computed.take(np.arange(first, min(first + size, len(samples)))).inputs
                 if lower is None:
                     inputs = self._model.readable(self._model.scaled(unit(inputs)))
                 yield below(network, backbone, cut.depth, inputs)

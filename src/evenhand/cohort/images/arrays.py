@@ -117,10 +117,10 @@ def channels_last(array: NDArray[Any], channels: int = RGB) -> NDArray[Any]:
     if array.ndim == 2 and array.size:
         return array[..., None]
     if array.ndim == 3 and array.size:
-        for known in dict.fromkeys((channels, 1, RGB)):
-            if array.shape[2] == known:
+        for count in dict.fromkeys((channels, 1, RGB)):
+            if array.shape[2] == count:
                 return array
-            if array.shape[0] == known:
+            if array.shape[0] == count:
                 return array.transpose(1, 2, 0)
     raise ValueError(_no_picture(array.shape, channels))
 

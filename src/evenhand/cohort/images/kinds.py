@@ -57,7 +57,7 @@ class Decoding:
     value_range: Range | None = None
 
     @property
-    def given(self) -> dict[str, object]:
+    def chosen(self) -> dict[str, object]:
         """What is said."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         return {name: value for name, value in values.items() if value is not None}

@@ -284,9 +284,9 @@ def _columns(settings: DataSettings) -> tuple[str, str, str]:
         )
     alone = [name for name in LONG_TABLE if getattr(settings, name)]
     if alone and (series is None or settings.series_table is None):
-        given = " and ".join(f"--{name.replace('_', '-')}" for name in alone)
+        flag_text = " and ".join(f"--{name.replace('_', '-')}" for name in alone)
         raise EvenhandError(
-            f"{given}: a long table of series needs --series-table, the table, and "
+            f"{flag_text}: a long table of series needs --series-table, the table, and "
             "--series-column, the column of both tables that names each series."
         )
     file, label, patient = image or series, settings.label, settings.patient

@@ -136,13 +136,15 @@ def _picked(claims: RecipeClaims, attribute: str) -> Iterator[Judgement]:
     by_metric: dict[str, list[RecipeClaim]] = {}
     for claim in claims.picked[attribute]:
         by_metric.setdefault(claim.key.base, []).append(claim)
-    for metric, (gap, *groups) in ((name, _gap_first(of)) for name, of in by_metric.items()):
+    for metric, (gap, *groups) in (
+        (name, _gap_first(judged)) for name, judged in by_metric.items()
+    ):
         name = in_sentence(metric)
         certain = [claim.group for claim in groups if claim.sign]
-        told = {1: "smaller", 0: "not certain", -1: "larger"}[gap.sign]
+        outcome = {1: "smaller", 0: "not certain", -1: "larger"}[gap.sign]
         text = (
             f"Gap in {name}: {_both(claims, gap)}, a change of "
-            f"{text_of(gap.change.shown, sign=True)}{_p(gap)}, {told}."
+            f"{text_of(gap.change.shown, sign=True)}{_p(gap)}, {outcome}."
         )
         if groups:
             each = "; ".join(f"{c.group} {text_of(c.change.shown, sign=True)}" for c in groups)

@@ -45,12 +45,12 @@ def cost_table(run: Run, settings: AssessSettings, share: float) -> Table:
 def cost_sentence(run: Run, settings: AssessSettings, share: float, cell: str) -> str:
     """Say whether the cell that stands for the others costs as much as supervised."""
     costs = dict(_costs(run, settings, share))
-    one, base = costs[cell], costs[SUPERVISED]
-    if not base.passes or not one.passes:
+    own, base = costs[cell], costs[SUPERVISED]
+    if not base.passes or not own.passes:
         return "What training took was not kept by the version of Evenhand that trained."
-    if one.encoder is None and cell != SUPERVISED and not settings.equal_compute:
+    if own.encoder is None and cell != SUPERVISED and not settings.equal_compute:
         return "What it took to make the encoders is not known, and is not counted."
-    ratio = f"{plain(one.passes / base.passes, 1)} times the compute of supervised"
+    ratio = f"{plain(own.passes / base.passes, 1)} times the compute of supervised"
     if settings.equal_compute:
         return (
             "As was asked for, supervised trains for as many passes as pre-training and "
@@ -69,7 +69,7 @@ def _costs(run: Run, settings: AssessSettings, share: float) -> Iterator[tuple[s
             cells.setdefault(cell.recipe, []).append(cell)
     for recipe, same in cells.items():
         fits = [cost_of(run.folder(cell.name)) for cell in same]
-        encoders = [one for cell in same for one in _encoder_cost(run, settings, cell)]
+        encoders = [cost for cell in same for cost in _encoder_cost(run, settings, cell)]
         yield recipe, ArmCost(_mean(fits), _mean(encoders) if encoders else None)
 
 

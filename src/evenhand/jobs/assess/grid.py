@@ -248,6 +248,8 @@ def common_inputs(task: Task, settings: AssessSettings) -> Images | SeriesInputs
     if not isinstance(inputs, SeriesInputs):
         return inputs
     weights = [start.weights for start in starts_of(settings)]
-    brought = [inherit_scale(inputs, one) for one in dict.fromkeys((*weights, settings.weights))]
-    others = [one for one in brought if one is not inputs]  # it is, where weights bring none
-    return others[0] if others and all(one == others[0] for one in others) else inputs
+    brought = [
+        inherit_scale(inputs, source) for source in dict.fromkeys((*weights, settings.weights))
+    ]
+    others = [scale for scale in brought if scale is not inputs]  # it is, where weights bring none
+    return others[0] if others and all(scale == others[0] for scale in others) else inputs

@@ -90,12 +90,12 @@ def evaluate(run: Run, settings: AssessSettings) -> list[Evaluation]:
 def judge_model(predictions: Predictions, settings: AssessSettings, seed: int) -> Tested:
     """Judge a model; one seed resamples the same patients for every model, which pairs them."""
     test, val = (predictions.of_split(split) for split in ("test", "val"))
-    asked = measure_settings(settings, _excluded(test, settings))
-    request = resolve_requests({"model": predictions}, settings.attribute, asked, {})["model"]
+    measuring = measure_settings(settings, _excluded(test, settings))
+    request = resolve_requests({"model": predictions}, settings.attribute, measuring, {})["model"]
     rows, groups = scored_rows(test, request.cut), _compared(test, settings)
     drawn = resample(len(rows.members), Bootstrap(), np.random.default_rng(seed))
     judged = judge(rows, groups, drawn, request.plan.references)
-    numbers = chosen_numbers(rows, groups, drawn, request.plan, metrics_of(asked))
+    numbers = chosen_numbers(rows, groups, drawn, request.plan, metrics_of(measuring))
     validated: dict[tuple[str, str], float] = {}
     if len(val):
         validated = _auc_by_group(scored_rows(val, request.cut), _compared(val, settings))
@@ -121,7 +121,7 @@ def _largest(sizes: Mapping[tuple[str, str], Size], attribute: str) -> str:
 def worst_levels(models: Sequence[Tested]) -> dict[str, str]:
     """Return the level of each attribute with the lowest AUC on validation, mean over models."""
     validated = [model.validated for model in models]
-    means = {key: float(np.mean([one[key] for one in validated])) for key in validated[0]}
+    means = {key: float(np.mean([auc_of[key] for auc_of in validated])) for key in validated[0]}
     worst: dict[str, str] = {}
     for (attribute, level), value in sorted(means.items(), key=lambda item: item[1]):
         if np.isfinite(value):
@@ -144,9 +144,11 @@ def _evaluate_share(run: Run, cells: Sequence[Cell], settings: AssessSettings) -
     return Evaluation(
         share=cells[0].share,
         chosen=chosen,
-        models={name: tuple(one.judged for one in of.models) for name, of in recipes.items()},
-        worst={name: worst_levels(of.models) for name, of in recipes.items()},
-        parameters={name: of.tuned for name, of in recipes.items()},
+        models={
+            name: tuple(model.judged for model in recipe.models) for name, recipe in recipes.items()
+        },
+        worst={name: worst_levels(recipe.models) for name, recipe in recipes.items()},
+        parameters={name: recipe.tuned for name, recipe in recipes.items()},
         sizes=supervised.sizes,
         best=best if is_named(settings) and len(best) > 1 else {},
         elsewhere=frozenset(

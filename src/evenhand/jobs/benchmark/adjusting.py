@@ -100,8 +100,8 @@ def adjust(
     decisions = {}
     if hasattr(adjusted.fit, "decide"):
         for name in splits:
-            made = adjusted.decisions(inputs[name], groups[name])
-            decisions[name] = np.asarray(made, dtype=np.intp)
+            decided = adjusted.decisions(inputs[name], groups[name])
+            decisions[name] = np.asarray(decided, dtype=np.intp)
     table = pd.concat(tables, ignore_index=True)
     return AdjustedFold(replace(before, table=table), decisions)
 

@@ -61,13 +61,13 @@ def analyse(
     }
     for name, by_seed in tested.items():
         _write(run, name, seeds, [everybody(folds) for folds in by_seed])
-    candidates = [one for one in entries if one.is_chosen_from and one.name not in added]
+    candidates = [entry for entry in entries if entry.is_chosen_from and entry.name not in added]
     picks: Counter[str] = Counter()
     if len(candidates) > 1:
         chosen = [_chosen(run, candidates, seed, settings) for seed in seeds]
         picks.update(fit.entry.name for fits in chosen for fit in fits)
         tested[CHOSEN] = [[tested_in(fit.predictions(run)) for fit in fits] for fits in chosen]
-    roles = Roles(frozenset(one.name for one in entries if one.moves_decisions), added)
+    roles = Roles(frozenset(entry.name for entry in entries if entry.moves_decisions), added)
     result = compare(tested, settings, roles)
     primary = primary_keys(settings)
     return replace(
@@ -116,7 +116,7 @@ def analyse_external(
         for entry in entries
     }
     candidates = [
-        one for one in entries if one.is_chosen_from and one.name not in result.roles.added
+        entry for entry in entries if entry.is_chosen_from and entry.name not in result.roles.added
     ]
     if len(candidates) > 1:
         tested[CHOSEN] = [
@@ -145,9 +145,9 @@ def _worst(run: Run, seeds: Sequence[int], settings: BenchmarkSettings) -> dict[
             val = _read(run, Fit(Entry(ERM), fold, seed)).of_split("val")
             rows, groups = scored_rows(val, cut_of(val)), groups_in(val, settings.attribute)
             excluded = excluded_groups(settings.exclude_group, groups)
-            for name, of in groups.items():
-                levels = of.compared(excluded.get(name, ()))
-                parts = {level: rows.take(of.rows(level)) for level in levels}
+            for name, levels_of in groups.items():
+                levels = levels_of.compared(excluded.get(name, ()))
+                parts = {level: rows.take(levels_of.rows(level)) for level in levels}
                 classes = (1,) if rows.binary else common_classes(list(parts.values()))
                 for level, part in parts.items():
                     by_level.setdefault((name, level), []).append(point(part, auc, classes))
@@ -163,11 +163,13 @@ def _selection(
     values: Mapping[str, Values], candidates: Sequence[Entry], key: Key, picks: Counter[str]
 ) -> Selection:
     competing = {entry.name: values[entry.name] for entry in candidates}
-    means = {name: float(of[key][:, 0].mean()) for name, of in competing.items()}
+    means = {name: float(numbers[key][:, 0].mean()) for name, numbers in competing.items()}
     sign = 1.0 if is_better(key, 1.0) else -1.0
     best = max(means, key=lambda name: sign * means[name])
     chosen = float(values[CHOSEN][key][:, 0].mean())
-    by_seed = sign * np.stack([of[key][:, 0] for of in competing.values()])  # (entries, S)
+    by_seed = sign * np.stack(
+        [numbers[key][:, 0] for numbers in competing.values()]
+    )  # (entries, S)
     winners = np.where(np.isnan(by_seed), -np.inf, by_seed).argmax(axis=0)
     return Selection(
         picks=picks,
@@ -182,9 +184,9 @@ def _selection(
 
 def _write(run: Run, name: str, seeds: Sequence[int], models: Sequence[Tested]) -> None:
     """Keep what an entry says of everybody: the first seed as its predictions, each beside them."""
-    for seed, one in zip(seeds, models, strict=True):
+    for seed, model in zip(seeds, models, strict=True):
         if len(seeds) > 1:
-            write_predictions(run.folder(name) / "seeds" / f"{seed}.parquet", one.predictions)
+            write_predictions(run.folder(name) / "seeds" / f"{seed}.parquet", model.predictions)
     write_predictions(run.predictions_file(name), models[0].predictions)
 
 

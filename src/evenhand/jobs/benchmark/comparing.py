@@ -145,16 +145,16 @@ class Result:
 
     def of_recipe(self, name: str) -> list[Difference]:
         """Return the differences of one entry."""
-        return [one for one in self.differences if one.recipe == name]
+        return [difference for difference in self.differences if difference.recipe == name]
 
-    def is_planned(self, one: Difference) -> bool:
+    def is_planned(self, difference: Difference) -> bool:
         """Whether the plan tests a difference, so that a claim may rest on it."""
-        return (one.recipe, one.key) not in self.exploratory
+        return (difference.recipe, difference.key) not in self.exploratory
 
     @property
     def planned(self) -> list[Difference]:
         """The differences that the plan tests."""
-        return [one for one in self.differences if self.is_planned(one)]
+        return [difference for difference in self.differences if self.is_planned(difference)]
 
 
 def primary_keys(settings: BenchmarkSettings) -> tuple[Key, ...]:
@@ -272,8 +272,10 @@ class Measure:
         patients, once = resample(count, Bootstrap(), rng), resample(count, None, rng)
         overall = list(OVERALL)
         if first.rows.binary:
-            at = float(np.clip(first.rows.labels.mean(), 0.01, 0.99))
-            overall.append(f"net_benefit_at[{at:.2f}]")  # one threshold for all: the prevalence
+            prevalence = float(np.clip(first.rows.labels.mean(), 0.01, 0.99))
+            overall.append(
+                f"net_benefit_at[{prevalence:.2f}]"
+            )  # one threshold for all: the prevalence
         excluded = excluded_groups(settings.exclude_group, groups)
         order = _order(folds)
         return cls(first.rows, order, groups, excluded, patients, once, tuple(overall))
@@ -289,7 +291,7 @@ class Measure:
             if rates and rows.binary:
                 values |= rates_of(rows, self.groups, resamples, self.excluded)
             by_model.append(values)
-        return {key: np.stack([one[key] for one in by_model]) for key in by_model[0]}
+        return {key: np.stack([numbers[key] for numbers in by_model]) for key in by_model[0]}
 
     def of_entry(
         self, by_seed: ByFold, deals: Sequence[NDArray[np.intp]], *, rates: bool = False
@@ -304,11 +306,11 @@ class Measure:
         """Return the samples behind a number: of everybody, of a group, or of each group."""
         if key.attribute == EVERYBODY:
             return [np.arange(len(self.rows))]
-        of = self.groups[key.attribute]
+        attribute_groups = self.groups[key.attribute]
         if key.group != EVERYBODY:
-            return [of.rows(key.group)]
-        levels = of.compared(self.excluded.get(key.attribute, ()))
-        return [of.rows(level) for level in levels]
+            return [attribute_groups.rows(key.group)]
+        levels = attribute_groups.compared(self.excluded.get(key.attribute, ()))
+        return [attribute_groups.rows(level) for level in levels]
 
     def rarer(self, key: Key) -> int:
         """Return how many patients of the rarer class a number has, in its smallest group."""
@@ -344,7 +346,7 @@ def _dealt(by_seed: ByFold, deal: NDArray[np.intp]) -> Iterator[list[Tested]]:
 def everybody(folds: Sequence[Tested]) -> Tested:
     """Join the folds; samples are in the order of their names."""
     order = _order(folds)
-    table = pd.concat([one.predictions.table for one in folds], ignore_index=True)
+    table = pd.concat([fold.predictions.table for fold in folds], ignore_index=True)
     first = folds[0].predictions
     predictions = Predictions(table.iloc[order].reset_index(drop=True), first.classes, first.levels)
     rows = scored(
@@ -358,19 +360,19 @@ def everybody(folds: Sequence[Tested]) -> Tested:
 
 def _order(folds: Sequence[Tested]) -> NDArray[np.intp]:
     """Return the places of the folds' samples, one fold after the other, by their names."""
-    names = np.concatenate([one.predictions.table["sample_id"].astype(str) for one in folds])
+    names = np.concatenate([fold.predictions.table["sample_id"].astype(str) for fold in folds])
     return np.argsort(names, kind="stable")
 
 
 def _joined(rows: Scored, folds: Sequence[Tested], order: NDArray[np.intp]) -> Scored:
     """Return rows of everybody with the scores and decisions that the folds say."""
-    parts = [one.rows for one in folds]
+    parts = [fold.rows for fold in folds]
     whole = replace(
         rows,
-        scores=np.concatenate([one.scores for one in parts])[order],
-        decisions=np.concatenate([one.decisions for one in parts])[order],
+        scores=np.concatenate([part.scores for part in parts])[order],
+        decisions=np.concatenate([part.decisions for part in parts])[order],
     )
     if not rows.binary:
         return whole
-    thresholds = np.concatenate([np.asarray(one.thresholds) for one in parts])
+    thresholds = np.concatenate([np.asarray(part.thresholds) for part in parts])
     return replace(whole, thresholds=thresholds[order])

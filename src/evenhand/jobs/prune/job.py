@@ -64,7 +64,7 @@ def prune(
     out: Path,
     *,
     overwrite: bool = False,
-    say: Callable[[str], None] = lambda text: None,
+    notify: Callable[[str], None] = lambda text: None,
 ) -> Run:
     """Prune a run's model for the unprivileged group until target, budget or sparsity limit.
 
@@ -79,7 +79,7 @@ def prune(
         The run directory; an unfinished run of the same settings in it is continued.
     overwrite
         Whether another or a finished run in ``out`` may be replaced.
-    say
+    notify
         Told who is unprivileged, how the pruning ended, which step won and how lucky that may be.
 
     Raises
@@ -96,16 +96,16 @@ def prune(
     run = _begin(task, out, overwrite=overwrite)
     chosen = FINETUNED if settings.finetune_epochs else PRUNED
     if not (run.root / "report.html").exists():  # a kill may have come after the last file
-        _work(task, run, chosen, say)
+        _work(task, run, chosen, notify)
     clear_states(run)
     run.finish(chosen=chosen)
     return run
 
 
-def _work(task: PruneTask, run: Run, chosen: str, say: Callable[[str], None]) -> None:
+def _work(task: PruneTask, run: Run, chosen: str, notify: Callable[[str], None]) -> None:
     """Search, prune, fine-tune and evaluate, each from where a kill interrupted it."""
     settings = task.settings
-    say(task.roles.why)
+    notify(task.roles.why)
     if settings.search:
         with run.phase("search"), storage_errors(str(run.root / "study.db")):
             task = searched(task, run)
@@ -113,11 +113,11 @@ def _work(task: PruneTask, run: Run, chosen: str, say: Callable[[str], None]) ->
         rows = _pruned(task, run)
     winner = task.judge.best(rows)
     verdict = _verdict(task, rows, winner)
-    say(verdict)
+    notify(verdict)
     with run.phase("luck of the choice"):
         luck = luck_of(task.judge, load_predictions(run, task, rows), winner)
     for sentence in _note_luck(task, run, luck):
-        say(sentence)
+        notify(sentence)
     state = load_state(run, task, rows, winner)
     with run.phase("writing the models"):
         _keep(task, run, BEFORE, task.model, task.mask)

@@ -70,7 +70,7 @@ def search_notes(job: Job, allowed: Allowed, results: Sequence[Searched]) -> lis
 def method_warnings(run: Run) -> list[str]:
     """Return what a user must know of the training of the delivered models."""
     facts = {name: read_json(run.folder(name) / "model.json") for name in run.models}
-    return [f"{name}: {one['warning']}" for name, one in facts.items() if one.get("warning")]
+    return [f"{name}: {fact['warning']}" for name, fact in facts.items() if fact.get("warning")]
 
 
 def _terms(job: Job, results: Sequence[Searched]) -> str:
@@ -185,7 +185,9 @@ def _study(result: Searched, job: Job) -> StudyRecord:
 
 def _with_methods(study: StudyRecord, result: Searched, targets: Sequence[Target]) -> StudyRecord:
     """Return the record with how much the method mattered."""
-    done = [one for one in originals(result.study) if one.state is TrialState.COMPLETE]
+    done = [
+        original for original in originals(result.study) if original.state is TrialState.COMPLETE
+    ]
     choices = [result.contender.space.ask(trial) for trial in done]
     values = np.array([trial.values for trial in done])
     return study.model_copy(

@@ -111,7 +111,7 @@ def _largest(groups: Groups) -> tuple[str, ...]:
 def cells(counts: Sequence[Counts], step: int) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Return name and cells of each group at one threshold, and last the gap."""
     rates = [count.rates(step) for count in counts]
-    told = [
+    texts = [
         (count.name, tuple(_text(value) for value in row))
         for count, row in zip(counts, rates, strict=True)
     ]
@@ -120,7 +120,7 @@ def cells(counts: Sequence[Counts], step: int) -> tuple[tuple[str, tuple[str, ..
         _text(max(column) - min(column), POINTS.unit) if _all_known(column) else _text(math.nan)
         for column in zip(*compared, strict=True)
     )
-    return (*told, ("Gap", gaps or (_text(math.nan),) * len(COLUMNS)))
+    return (*texts, ("Gap", gaps or (_text(math.nan),) * len(COLUMNS)))
 
 
 def _counts(name: str, rows: Scored, compared: bool, thresholds: NDArray[np.float64]) -> Counts:

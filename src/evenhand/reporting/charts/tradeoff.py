@@ -81,8 +81,8 @@ def _places(
     axis = axis_over([row[target.name] for row in done])
     digits = 2 if axis.high - axis.low > 0.05 else 3
 
-    def at(value: float) -> float:
+    def height(value: float) -> float:
         return axis.at(value) if target.maximise else round(100 - axis.at(value), 2)
 
-    ticks = tuple((at(tick), plain(tick, digits)) for tick in axis.ticks)
-    return [at(row[target.name]) for row in done], ticks
+    ticks = tuple((height(tick), plain(tick, digits)) for tick in axis.ticks)
+    return [height(row[target.name]) for row in done], ticks

@@ -242,7 +242,7 @@ def group_lines(own: Sequence[Estimate], metric: str, positive: str) -> list[Lin
 
     Parameters
     ----------
-    here
+    own
         The rows of the attribute under the model.
     metric
         What is shown; the groups that it is worst in, where there are more than `DRAWN`.
