@@ -57,7 +57,7 @@ def _by_halves(
     judge: Judge, halves: Halves, pair: tuple[Predictions, Predictions], winner: int
 ) -> Luck:
     """Return the luck as the difference between two halves of the patients."""
-    before, after = (halves.split(one) for one in pair)
+    before, after = (halves.split(part) for part in pair)
     cuts = judge.cut(after[0]), judge.cut(before[0])
     values, gains = zip(
         *(_spans(judge, both, cuts) for both in zip(after, before, strict=True)), strict=True
@@ -117,7 +117,7 @@ def _by_repeated_halves(judge: Judge, steps: Sequence[Predictions], winner: int)
     of a value falls with the root of the patients, and the luck with it: that of a choice by all of
     them is 1/√2 of it. The confirmed values are those of all patients less the luck.
     """
-    values = [_on_halves(judge, one) for one in steps]
+    values = [_on_halves(judge, step) for step in steps]
     judged = {name: np.array([own[name] for own in values]) for name in values[0]}
     target = judged[judge.target.row]  # (S, 1 + 2 H): all, the halves that choose, the others
     apart = []
@@ -176,10 +176,10 @@ def _on_halves(judge: Judge, predictions: Predictions) -> dict[str, Floats]:
     everyone = np.ones((1, len(rows.members)), dtype=np.bool_)
     for weights in np.concatenate([everyone, masks, ~masks]).astype(np.uint8):
         # One half at a time: computed together, its gap would take the sign of the data's.
-        one = as_resamples(weights[None])
+        draws = as_resamples(weights[None])
         numbers = [
-            *numbers_of(everybody(rows), tuple({metric: None, **overall}), (), one),
-            *numbers_of(parts, plan.metrics, plan.across, one),
+            *numbers_of(everybody(rows), tuple({metric: None, **overall}), (), draws),
+            *numbers_of(parts, plan.metrics, plan.across, draws),
         ]
         for number in numbers:
             if number.group == "*" and number.metric in values:
