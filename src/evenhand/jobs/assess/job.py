@@ -29,6 +29,7 @@ from evenhand.jobs.keywords import with_keywords
 from evenhand.masks.strategies import find_strategy
 from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.runs import run_scope
+from evenhand.training.precision import settle_precision
 from evenhand.wording import counted
 from evenhand.workers import open_engine
 
@@ -61,6 +62,7 @@ def assess(
     EvenhandError
         Whatever is wrong with the input; nothing is written to ``out`` then.
     """
+    settings = settle_precision(settings)
     if not settings.attribute:
         raise EvenhandError("fairness is between groups: give an --attribute.")
     for objective in settings.objectives:
