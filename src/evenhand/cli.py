@@ -118,14 +118,18 @@ def check(settings: CheckSettings, out: Path | None = None, overwrite: bool = Fa
     numbers the first is where a requirement warns, the second where it fails; then the exit
     status is 1.
     """
+    from evenhand.jobs.assess.pages import read_check
     from evenhand.jobs.check.job import check as work
-    from evenhand.jobs.check.job import text_table
+    from evenhand.jobs.check.job import measure_data, text_table
 
-    requirements = work(settings, out, overwrite=overwrite)
-    typer.echo(text_table(requirements))
+    if out:
+        record = read_check(work(settings, out, overwrite=overwrite))
+    else:
+        record = measure_data(settings).record()
+    typer.echo(text_table(record))
     if out:
         typer.echo(f"\nreport: {out / 'report.html'}")
-    raise typer.Exit(int(requirements.status == "fail"))
+    raise typer.Exit(int(record.status == "fail"))
 
 
 @job(FinetuneSettings, "data", shared=True)
@@ -240,12 +244,12 @@ def adjust(settings: AdjustSettings, out: Path, overwrite: bool) -> None:
 @job(SimilaritySettings, "runs")
 def similarity(settings: SimilaritySettings, out: Path, overwrite: bool) -> None:
     """Compare two models' layers: how alike they see each group."""
-    from evenhand.files import read_json
+    from evenhand.jobs.assess.pages import read_similarity
     from evenhand.jobs.similarity.job import similarity as work
     from evenhand.jobs.similarity.job import text_table
 
     run = work(settings, out, overwrite=overwrite)
-    typer.echo(text_table(read_json(run.root / "similarity.json")))
+    typer.echo(text_table(read_similarity(run)))
     typer.echo(f"\nreport: {run.root / 'report.html'}")
 
 
@@ -340,12 +344,11 @@ def export(
     imports: Imports = None,
 ) -> None:
     """Write a run's model as ONNX or safetensors, with its card."""
-    from evenhand.jobs.export import export as work
+    from evenhand.jobs.export import write_model
 
-    off = work(run, out, format=form, model=model, overwrite=overwrite)
-    typer.echo(
-        f"{out}: its logits are within {off:.1e} of the model's; card: {out.with_suffix('.md')}"
-    )
+    _, deviation = write_model(run, out, format=form, model=model, overwrite=overwrite)
+    card = out.with_suffix(".md")
+    typer.echo(f"{out}: its logits are within {deviation:.1e} of the model's; card: {card}")
 
 
 command()(units)

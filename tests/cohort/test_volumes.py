@@ -55,6 +55,14 @@ def test_a_volume_stored_the_other_way_round_gives_the_same_slice(tmp_path):
     assert np.array_equal(one, two)
 
 
+def test_a_volume_whose_axes_are_not_three_is_refused(tmp_path):
+    flat = nibabel.Nifti1Image(np.ones((3, 4, 5), np.float32), None)
+    flat.header.set_sform(np.diag([1.0, 1.0, 0.0, 1.0]), code=1)
+    flat.to_filename(tmp_path / "flat.nii")
+    with pytest.raises(ValueError, match="orientation"):
+        cut_nifti(tmp_path / "flat.nii", 0.5)
+
+
 @pytest.mark.parametrize("slices", [1, 2, 5, 32])
 def test_slices_lie_evenly_in_the_middle_half(slices):
     found = places(slices)
@@ -89,6 +97,11 @@ def test_a_negative_is_turned_over(tmp_path):
 LOCATED = [{"SliceLocation": -100.5 + order} for order in (4, 1, 5, 3, 2)]
 HIGH = [{"ImagePositionPatient": [9.0, 0.0, 0.5 * order]} for order in (4, 1, 5, 3, 2)]
 NUMBERED = [{"InstanceNumber": order} for order in (4, 1, 5, 3, 2)]
+SAGITTAL = {"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}
+LEFTWARDS = [
+    {"ImagePositionPatient": [3.0 * order, -80.0, 90.0 - 1e-3 * order], **SAGITTAL}
+    for order in (4, 1, 5, 3, 2)
+]
 OTHERWISE = [{"InstanceNumber": order} for order in (3, 1, 2, 4, 5)]
 
 
@@ -97,11 +110,15 @@ OTHERWISE = [{"InstanceNumber": order} for order in (3, 1, 2, 4, 5)]
     [
         ([one | other for one, other in zip(LOCATED, OTHERWISE, strict=True)], (9, 12, 11, 8, 10)),
         ([one | other for one, other in zip(HIGH, OTHERWISE, strict=True)], (9, 12, 11, 8, 10)),
+        (
+            [one | other for one, other in zip(LEFTWARDS, OTHERWISE, strict=True)],
+            (9, 12, 11, 8, 10),
+        ),
         ([{"SliceLocation": None} | one for one in NUMBERED], (9, 12, 11, 8, 10)),
         ([*LOCATED[:4], {}], (8, 9, 10, 11, 12)),
         ([{}] * 5, (8, 9, 10, 11, 12)),
     ],
-    ids=["location", "height", "number", "one without", "name"],
+    ids=["location", "height", "sagittal", "number", "one without", "name"],
 )
 def test_slices_of_a_series_are_in_the_order_of_their_places(tmp_path, headers, order):
     for number, header in zip(range(8, 13), headers, strict=True):
@@ -334,6 +351,17 @@ def test_a_localizer_is_no_slice_and_the_run_says_so(tmp_path):
 def test_slices_of_two_volumes_in_one_folder_are_refused(tmp_path, odd, text):
     folder = series(tmp_path, [*SLICES, {**SLICES[0], "SliceLocation": 5.0, **odd}])
     with pytest.raises(ValueError, match=text):
+        cut_dicom_series(folder, 0.5, SOFT_TISSUE)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [SLICES, [{"InstanceNumber": number} for number in range(4)]],
+    ids=["location", "number"],
+)
+def test_two_slices_of_one_place_are_refused(tmp_path, headers):
+    folder = series(tmp_path, [*headers, headers[2]])
+    with pytest.raises(ValueError, match=r"IM2\.dcm and IM4\.dcm lie at the same place"):
         cut_dicom_series(folder, 0.5, SOFT_TISSUE)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tests.command import PHANTOMS, evenhand, training
 
-from evenhand import load_model
+from evenhand import export, load_model
 from evenhand.files import host_name
 from evenhand.networks import export as exporting
 from evenhand.networks.export import from_safetensors
@@ -49,6 +49,12 @@ def test_safetensors_loads_with_nothing_beside_it(run, tmp_path):
     inputs = torch.rand(3, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(from_safetensors(file)(inputs), logits(run, inputs))
+
+
+def test_the_function_returns_the_run_of_the_model(run, tmp_path):
+    exported = export(run, tmp_path / "model.safetensors", format="safetensors")
+    assert exported.root == run
+    assert exported.models == ("full",)
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 import pytest
 import torch
+from timm.models.swin_transformer import SwinTransformer
+from timm.models.tiny_vit import TinyVit
+from timm.models.twins import Twins
+from torch import nn
 
 from evenhand.errors import EvenhandError
 from evenhand.masks.lora import RANK, merge_lora
@@ -14,6 +19,7 @@ from evenhand.masks.strategies import find_strategy
 from evenhand.masks.units import parts
 from evenhand.networks.checkpoints import load_model, save_model
 from evenhand.networks.model import Model, build_model
+from evenhand.networks.registry import BACKBONES, register_backbone
 
 IMAGES = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 WIDTH = 64
@@ -82,8 +88,70 @@ def test_its_seed_draws_it(vit):
     assert not torch.equal(one, other)
 
 
+def swin():
+    return SwinTransformer(32, 4, window_size=4, embed_dim=16, depths=(1, 2), num_heads=(2, 2))
+
+
+def twins():
+    return Twins(
+        32, embed_dims=(16, 32), num_heads=(2, 2), depths=(2, 1), mlp_ratios=(2, 2), wss=(2, 2),
+        sr_ratios=(2, 1), norm_layer=partial(nn.LayerNorm, eps=1e-6),
+    )  # fmt: skip
+
+
+def tiny_vit():
+    return TinyVit(embed_dims=(8, 16, 16, 16), depths=(1, 1, 1, 1), num_heads=(1, 2, 2, 2),
+                   window_sizes=(2, 2, 2, 2))  # fmt: skip
+
+
+OWN = {
+    "swin": (swin, ["layers.0.blocks.0", "layers.1.blocks.0", "layers.1.blocks.1"], ("q", "v")),
+    "twins": (twins, ["blocks.0.0", "blocks.0.1", "blocks.1.0"], ("q", "v", "kv")),
+    "tiny_vit": (tiny_vit, [f"stages.{k}.blocks.0" for k in (1, 2, 3)], ("qkv",)),
+}
+
+
+@pytest.fixture(params=OWN)
+def own(request):
+    make, blocks, projections = OWN[request.param]
+    register_backbone(request.param, make, head="head.fc" if request.param != "twins" else "head")
+    yield request.param, blocks, projections
+    BACKBONES.remove(request.param)
+
+
+def test_attention_of_any_network_is_adapted_and_merged(own):
+    name, blocks, projections = own
+    plain = build_model(name, "none", 32, ("a", "b"), 0).eval()
+    model, schedule = find_strategy("lora")(build_model(name, "none", 32, ("a", "b"), 0), 0)
+    assert torch.allclose(model.eval()(IMAGES), plain(IMAGES), atol=1e-6)
+    assert schedule(0) == {f"{block}.lora" for block in blocks}
+    set_trainable(model, schedule(0))
+    tuned = [n for n, p in model.backbone.named_parameters() if p.requires_grad]
+    assert {n.partition(".lora_")[0].rpartition(".")[2] for n in tuned} == {*projections}
+    with torch.no_grad():
+        for parameter in tuned:
+            model.backbone.get_parameter(parameter).normal_(std=0.3)
+    answer = model(IMAGES)
+    assert not torch.allclose(answer, plain(IMAGES), atol=1e-4)
+    merged = merge_lora(model)
+    assert torch.allclose(merged(IMAGES), answer, atol=1e-5)
+    assert merged.state_dict().keys() == plain.state_dict().keys()
+
+
+def test_blocks_are_counted_from_the_input_and_merging_gives_the_weights_back(own):
+    name, blocks, _ = own
+    model, _ = find_strategy("lora:0")(build_model(name, "none", 32, ("a", "b"), 0), 0)
+    updated = {n for n, _ in model.backbone.named_parameters() if ".lora_" in n}
+    assert {n.split(".attn.")[0] for n in updated} == {blocks[0]}
+    before = build_model(name, "none", 32, ("a", "b"), 0)
+    for parameter in before.backbone.parameters():
+        assert any(torch.equal(parameter, p) for p in merge_lora(model).backbone.parameters())
+
+
 def test_a_network_by_stage_is_told_what_it_may_take(resnet):
-    with pytest.raises(EvenhandError, match=r"test_resnet has no attention blocks.*last-K"):
+    with pytest.raises(
+        EvenhandError, match=r"test_resnet has no attention blocks with linear.*last-K"
+    ):
         find_strategy("lora")(resnet, 0)
 
 

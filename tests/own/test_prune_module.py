@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
 from tests.own.networks import NETWORKS
 from tests.own.test_group_saliency import LABELS, ROLES, SEX, once
 from tests.own.test_units import assert_same, state
+from timm.models.twins import Twins
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from evenhand import EvenhandError, build_model, group_saliency, prune_module
 from evenhand.networks.calling import logits_of
+from evenhand.networks.registry import BACKBONES, register_backbone
+from evenhand.pruning.channels import refuse_solid
 
 
 @pytest.fixture(params=NETWORKS)
@@ -200,3 +204,15 @@ def test_a_pair_may_be_a_tensor():
     )
     assert pruned.curve[["value", "protected"]].iloc[0].tolist() == [0.5, 1.0]
     assert pruned.step == 0  # no later step beats the first
+
+
+def test_attention_with_separate_projections_keeps_its_width_in_a_model():
+    pytest.importorskip("torch_pruning")
+    twins = partial(Twins, 32, embed_dims=(16, 32), num_heads=(2, 2), depths=(2, 1), wss=(2, 2),
+                    mlp_ratios=(2, 2), sr_ratios=(2, 1), norm_layer=nn.LayerNorm)  # fmt: skip
+    register_backbone("small-twins", twins, head="head")
+    try:
+        model = build_model("small-twins", "none", 32, ["no", "yes"], 0)
+        refuse_solid(model)
+    finally:
+        BACKBONES.remove("small-twins")

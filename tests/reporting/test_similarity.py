@@ -2,44 +2,67 @@
 
 from __future__ import annotations
 
+import json
+import math
+
 import pytest
 
 from evenhand.reporting.section import sections_of
 from evenhand.reporting.sections.similarity import similarity_verdicts
+from evenhand.reporting.similarity_record import (
+    AttributeSummary,
+    SeedSummary,
+    SimilarityRecord,
+    mean,
+)
+from evenhand.representation.jackknife import Size
+from evenhand.representation.results import AttributeSimilarity, GroupSimilarity, LayerMatrix
 
 
 def matrix(value):
-    return {"value": [[value]], "low": [[value - 0.1]], "high": [[value + 0.1]]}
+    return LayerMatrix(((value,),), ((value - 0.1,),), ((value + 0.1,),))
 
 
 def group(name, p, mean=0.5):
-    row = {"group": name, "patients": 40, "auc": 0.8, "p": p, "p_adjusted": p, "mean": mean}
-    return row | matrix(mean)
+    numbers = vars(matrix(mean))
+    return GroupSimilarity(group=name, patients=40, auc=0.8, p=p, p_adjusted=p, **numbers)
 
 
 def attribute(p):
-    size = {"value": 0.2, "low": 0.1, "high": 0.3}
     p, other = p if isinstance(p, tuple) else (p, p)
-    groups = [group("a", p, 0.7), group("b", other)]
-    about = {"batch": 40, "best": "a", "worst": "b", "difference": matrix(0.2), "size": size}
-    return {**about, "groups": groups}
+    return AttributeSimilarity(
+        batch=40,
+        groups=(group("a", p, 0.7), group("b", other)),
+        best="a",
+        worst="b",
+        difference=matrix(0.2),
+        size=Size(0.2, 0.1, 0.3),
+    )
+
+
+def summary(p, sign):
+    own = AttributeSummary.of(attribute(p))
+    return own.model_copy(update={"difference": sign * own.difference})
 
 
 def record(*ps, signs=()):
-    return {
-        "models": ["one", "other"],
-        "layers": [["conv1"], ["conv1"]],
-        "kernel": "linear",
-        "unit": "patient",
-        "level": 0.95,
-        "everybody": matrix(0.5),
-        "ratios": [],
-        "attributes": {"sex": attribute(ps[0])},
-        "seeds": [
-            {"seed": k, "attributes": {"sex": attribute(p) | {"difference": sign * 0.2}}}
-            for k, (p, sign) in enumerate(zip(ps, signs or [1] * len(ps), strict=True))
+    return SimilarityRecord(
+        models=("one", "other"),
+        layers=(("conv1",), ("conv1",)),
+        widths=((8,), (8,)),
+        kernel="linear",
+        split="val",
+        unit="patient",
+        level=0.95,
+        patients=80,
+        everybody=matrix(0.5),
+        attributes={"sex": attribute(ps[0])},
+        ratios=(),
+        seeds=[
+            SeedSummary(seed=seed, attributes={"sex": summary(p, sign)})
+            for seed, (p, sign) in enumerate(zip(ps, signs or [1] * len(ps), strict=True))
         ],
-    }
+    )
 
 
 def view(*ps, signs=()):
@@ -54,7 +77,7 @@ def view(*ps, signs=()):
         ((0.01, 0.02), "a gap", "agree more on a than on b"),
         ((0.01, 0.4), "cannot tell", "with 1 of 2 seeds, and not all"),
         ((0.4, 0.01), "cannot tell", "with 1 of 2 seeds, and not all"),
-        ((0.4, 0.4), "cannot tell", "no group is seen otherwise"),
+        ((0.4, 0.4), "cannot tell", "no group is shown to be represented differently"),
     ],
 )
 def test_a_gap_is_told_where_every_seed_has_it(ps, outcome, said):
@@ -79,3 +102,16 @@ def test_seeds_are_side_by_side_where_there_are_several():
     assert seeds.seeds == ("seed 0", "seed 1")
     assert seeds.rows[0] == ("a", ("0.700, p = 0.010", "0.700, p = 0.400"))
     assert seeds.rows[-1][1] == ("0.200 (0.100 to 0.300)",) * 2
+
+
+def test_the_record_comes_back_from_its_file_as_it_was():
+    own = record(0.01, 0.4)
+    values = json.loads(json.dumps(own.as_json()))
+    assert SimilarityRecord.model_validate(values) == own
+    sex = values["attributes"]["sex"]
+    assert "undefined" not in sex  # what does not apply is left out
+    assert sex["groups"][0]["value"] == [[0.7]]
+
+
+def test_the_mean_of_layers_that_do_not_vary_is_undefined():
+    assert math.isnan(mean(((None,),)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from decimal import Decimal
 
+import openpyxl
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -248,3 +249,20 @@ def test_a_parquet_column_that_comes_twice(tmp_path):
 def test_a_long_cell_is_read(tmp_path):
     (tmp_path / "t.csv").write_text(f'a,b\n1,"{"x, " * 100_000}"\n')
     assert len(read_table(tmp_path / "t.csv")["b"].iloc[0]) > 200_000
+
+
+def test_a_workbook_of_charts_alone_is_refused(tmp_path):
+    book = openpyxl.Workbook()
+    book.create_chartsheet("chart").add_chart(openpyxl.chart.BarChart())
+    del book["Sheet"]
+    book.save(tmp_path / "table.xlsx")
+    with pytest.raises(EvenhandError, match=r"table\.xlsx cannot be read .*no sheet of cells"):
+        read_table(tmp_path / "table.xlsx")
+
+
+def test_a_parquet_file_whose_metadata_name_no_type_is_refused(tmp_path):
+    table = pa.Table.from_pandas(pd.DataFrame({"a": [1, 2]}))
+    metadata = table.schema.metadata[b"pandas"].replace(b"int64", b"in464")
+    pq.write_table(table.replace_schema_metadata({"pandas": metadata}), tmp_path / "table.parquet")
+    with pytest.raises(EvenhandError, match=r"table\.parquet cannot be read .*damaged inside"):
+        read_table(tmp_path / "table.parquet")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from evenhand.cohort.cohort import Cohort
 from evenhand.errors import EvenhandError, some
 from evenhand.spreadsheets import unquoted, write_csv
-from evenhand.tables.attributes import parts_of
+from evenhand.tables.attributes import group_of, parts_of
 from evenhand.tables.reading import read_table
 from evenhand.tables.spelling import clean
 from evenhand.tables.table_checks import refuse_rows, require_columns
@@ -142,18 +142,27 @@ def fold_splits(
     return _by_name(cohort, names, cohort.source.path)
 
 
-def share_of_patients(cohort: Cohort, share: float, rng: np.random.Generator) -> Cohort:
+def share_of_patients(
+    cohort: Cohort, share: float, rng: np.random.Generator, attributes: Sequence[str] = ()
+) -> Cohort:
     """Return a share of a cohort's patients, of each label the same; shares of one seed are nested.
 
     Every smaller share is part of every larger one that the same generator gives. At least one
-    patient of each label stays.
+    patient of each label stays; with attributes, the same holds for each label in each group.
     """
+    strata = [_first_level(cohort, name) for name in attributes]
     label = cohort.table.groupby("patient_id", sort=True)["label"].max()
-    shuffled = label.iloc[rng.permutation(len(label))]
-    rank = shuffled.groupby(shuffled).cumcount()
-    size = shuffled.groupby(shuffled).transform("size")
+    shuffled = pd.concat([label, *strata], axis=1).iloc[rng.permutation(len(label))]
+    by = shuffled.groupby(list(shuffled.columns), observed=True)
+    rank, size = by.cumcount(), by["label"].transform("size")
     kept = shuffled.index[(rank == 0) | (rank + 1 <= share * size + 0.5)]
     return cohort.select(cohort.table["patient_id"].isin(kept))
+
+
+def _first_level(cohort: Cohort, attribute: str) -> pd.Series:
+    """Return each patient's level of an attribute, that of the first sample."""
+    levels = group_of(cohort.table, attribute, cohort.levels).astype(str)
+    return levels.groupby(cohort.table["patient_id"], sort=True).first().rename(attribute)
 
 
 def write_splits(path: Path, splits: Splits) -> None:

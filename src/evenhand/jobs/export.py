@@ -26,8 +26,8 @@ def export(
     format: str = "onnx",
     model: str | None = None,
     overwrite: bool = False,
-) -> float:
-    """Write a model to a file and its card beside it; return how far the file's logits are off.
+) -> Run:
+    """Write a model to a file and its card beside it; return the run of the model.
 
     Parameters
     ----------
@@ -47,6 +47,21 @@ def export(
     EvenhandError
         The run is not finished or lacks the model, a file is there already, the libraries are
         missing, or what was written says something else than the model. Nothing is written then.
+    """
+    return write_model(run, out, format=format, model=model, overwrite=overwrite)[0]
+
+
+def write_model(
+    run: StrPath,
+    out: StrPath,
+    *,
+    format: str = "onnx",
+    model: str | None = None,
+    overwrite: bool = False,
+) -> tuple[Run, float]:
+    """Write a model and its card; return its run, and how far the file's logits are from its own.
+
+    Parameters and errors are those of `export`.
     """
     write = pick("format", format, FORMATS)
     out = Path(out)
@@ -73,11 +88,11 @@ def export(
     network = load_model(opened.folder(name))
     with replacing(out) as part:
         if adjustment is not None and format == "onnx":
-            off = _write_adjusted(opened, name, adjustment, part)
+            deviation = _write_adjusted(opened, name, adjustment, part)
         else:
-            off = check_answers(network, write(network, part))
+            deviation = check_answers(network, write(network, part))
         write_text(card, text)  # where it fails, nothing is written
-    return off
+    return opened, deviation
 
 
 def _holds(path: Path, text: str) -> bool:

@@ -1,20 +1,23 @@
-"""LoRA on query and value of a ViT's attention, through peft (arXiv 2106.09685)."""
+"""LoRA on query and value of a network's attentions, through peft (arXiv 2106.09685)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from evenhand.errors import EvenhandError, import_extra
-from evenhand.masks.units import is_transformer
+from evenhand.masks.units import block_of
+from evenhand.networks.calling import as_it_was
 from evenhand.networks.model import Model
 
 RANK = 8
 ALPHA = 8.0  # the update counts ALPHA / RANK times
-_SEPARATE = ("q_proj", "v_proj")
+FUSED = "qkv"
+SEPARATE = (("q_proj", "v_proj"), ("query", "value"), ("q", "v"), ("q", "kv"), ("qk", "v"))
+"""What libraries call the projections; a layer that gives the key, too, is updated whole."""
 
 
 class SplitQKV(nn.Module):
@@ -51,70 +54,116 @@ class SplitQKV(nn.Module):
         return _linear(self.weight.detach(), None if self.bias is None else self.bias.detach())
 
 
-def add_lora(model: Model, blocks: Sequence[int], seed: int) -> Model:
+def add_lora(model: Model, blocks: Collection[int], seed: int) -> Model:
     """Give query and value of some blocks low-rank updates, in place; they begin at zero.
 
-    The updates of block 3 are the unit ``blocks.3.lora``.
+    Blocks with attention are counted from 0 at the input; with none named, all of them change. The
+    updates of ``blocks.3`` are the unit ``blocks.3.lora``. A fused projection whose rows are not
+    query, key and value in this order is updated as one.
 
     Raises
     ------
     EvenhandError
-        peft is not installed, the backbone has no attention blocks with a projection ``qkv`` or
-        with ``q_proj`` and ``v_proj``, or not so many of them.
+        peft is not installed, the backbone has no attention with linear projections of query and
+        value, or not so many blocks.
     """
     peft = import_extra("peft", "lora", "strategy 'lora'")
-    backbone: Any = model.backbone
-    count = _adaptable_blocks(backbone)
-    if not count:
+    adaptable = [*_adaptable(model.backbone).values()]
+    if not adaptable:
         raise EvenhandError(
-            f"strategy 'lora': {model.spec.backbone} has no attention blocks with a projection "
-            "'qkv', or with 'q_proj' and 'v_proj', which LoRA adapts. Networks by stage take "
-            "masks: last-K, conv, norm, bitfit."
+            f"strategy 'lora': {model.spec.backbone} has no attention blocks with linear "
+            "projections of query and value, which LoRA adapts. Take a mask: last-K, conv, norm, "
+            "bitfit."
         )
-    if beyond := [block for block in blocks if block >= count]:
+    if beyond := [block for block in blocks if block >= len(adaptable)]:
         raise EvenhandError(
             f"strategy 'lora': {model.spec.backbone} has no block {beyond[0]}; its blocks are 0 "
-            f"to {count - 1}."
+            f"to {len(adaptable) - 1}."
         )
-    targets = [target for block in blocks for target in _targets(backbone, block)]
+    chosen = [adaptable[block] for block in sorted({*blocks} or range(len(adaptable)))]
+    names = [name for block in chosen for name in block]
+    targets = [target for name in names for target in _targets(model, name)]
     config = peft.LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=targets)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        peft.inject_adapter_in_model(config, backbone)
+        peft.inject_adapter_in_model(config, model.backbone)
     return model
-
-
-def _adaptable_blocks(backbone: Any) -> int:
-    """Return the number of a transformer's blocks; 0 where some attention cannot be adapted."""
-    if not is_transformer(backbone):
-        return 0
-    attentions = [block.attn for block in backbone.blocks]
-    fits = all(
-        isinstance(getattr(layer, "qkv", None), nn.Linear)
-        or all(isinstance(getattr(layer, name, None), nn.Linear) for name in _SEPARATE)
-        for layer in attentions
-    )
-    return len(attentions) if fits else 0
-
-
-def _targets(backbone: Any, block: int) -> list[str]:
-    """Return the names of a block's projections of query and value, parted where they are one."""
-    attention = backbone.blocks[block].attn
-    if isinstance(getattr(attention, "qkv", None), nn.Linear):
-        attention.qkv = SplitQKV(attention.qkv)
-        return [f"blocks.{block}.attn.qkv.{name}" for name in "qv"]
-    return [f"blocks.{block}.attn.{name}" for name in _SEPARATE]
 
 
 def merge_lora(model: Model) -> Model:
     """Fold low-rank updates into the weights, in place; the model is then what its spec says."""
     backbone = model.backbone
-    for name, part in list(backbone.named_modules()):
-        if isinstance(part, SplitQKV):
-            backbone.set_submodule(name, part.fused())
-        elif hasattr(part, "base_layer") and name.rpartition(".")[2] in _SEPARATE:
-            backbone.set_submodule(name, _linear(_updated_weight(part).detach(), part.bias))
+    layers = dict(backbone.named_modules())
+    for name, layer in layers.items():
+        if isinstance(layer, SplitQKV):
+            backbone.set_submodule(name, layer.fused())
+        elif hasattr(layer, "base_layer") and not isinstance(
+            layers[name.rpartition(".")[0]], SplitQKV
+        ):
+            backbone.set_submodule(name, _linear(_updated_weight(layer).detach(), layer.bias))
     return model
+
+
+def _adaptable(backbone: nn.Module) -> Mapping[str, list[str]]:
+    """Return the attentions that can be adapted, by the block that they lie in, from the input."""
+    by_block: dict[str, list[str]] = {}
+    for name, part in backbone.named_modules():
+        if name and (isinstance(getattr(part, FUSED, None), nn.Linear) or _separate(part)):
+            by_block.setdefault(block_of(name), []).append(name)
+    return by_block
+
+
+def _targets(model: Model, name: str) -> list[str]:
+    """Return the names of an attention's projections of query and value, parted where they are one.
+
+    A projection is parted where its rows are query, key and value in this order.
+    """
+    attention: Any = model.backbone.get_submodule(name)
+    if not isinstance(getattr(attention, FUSED, None), nn.Linear):
+        return [f"{name}.{projection}" for projection in _separate(attention)]
+    if not _ends_with_value(model, attention):
+        return [f"{name}.{FUSED}"]
+    attention.qkv = SplitQKV(attention.qkv)
+    return [f"{name}.{FUSED}.{projection}" for projection in "qv"]
+
+
+def _ends_with_value(model: Model, attention: Any) -> bool:
+    """Whether the last third of a fused projection is the value.
+
+    If it is, what the attention gives to its output layer doubles with it. Attentions with biases
+    of query and value apart from the layer (BEiT, EVA) put them together in that order.
+    """
+    if hasattr(attention, "q_bias"):
+        return True
+    size, remainder = divmod(attention.qkv.out_features, 3)
+    if remainder or not isinstance(getattr(attention, "proj", None), nn.Module):
+        return False
+    given: list[Tensor] = []
+    hook = attention.proj.register_forward_pre_hook(lambda layer, inputs: given.append(inputs[0]))
+    tensors = [*attention.qkv.parameters()]
+    values = [p.detach().clone() for p in tensors]
+    blank = torch.rand(1, *model.spec.inputs.shape, generator=torch.Generator().manual_seed(0))
+    try:
+        with as_it_was(model), torch.no_grad():
+            model.eval()
+            model(blank.to(tensors[0].device))
+            for tensor in tensors:
+                tensor[2 * size :] *= 2
+            model(blank.to(tensors[0].device))
+    finally:
+        hook.remove()
+        for tensor, value in zip(tensors, values, strict=True):
+            tensor.data.copy_(value)
+    before, after = given
+    return bool(torch.allclose(after, 2 * before, rtol=1e-4, atol=1e-6))
+
+
+def _separate(attention: nn.Module) -> tuple[str, ...]:
+    """Return the names of an attention's own projections of query and value, where it has such."""
+    for pair in SEPARATE:
+        if all(isinstance(getattr(attention, name, None), nn.Linear) for name in pair):
+            return pair
+    return ()
 
 
 def _base(projection: Any) -> Any:

@@ -148,9 +148,9 @@ def _lora(model: Model, argument: str, seed: int) -> tuple[Model, Schedule]:
     Misleads at the learning rate of full fine-tuning: it usually needs a higher one.
     """
     named = [int(block) for block in argument.split(",") if block]
-    blocks = sorted(set(named)) or range(len(_inner_depths(model)))
-    mask = frozenset(f"blocks.{block}.lora" for block in blocks)
-    return add_lora(model, blocks, seed), constant(mask)
+    adapted = add_lora(model, named, seed)
+    mask = frozenset(unit.name for unit in parts(adapted.backbone) if unit.kind == "lora")
+    return adapted, constant(mask)
 
 
 @register_strategy("attention", gives="mask")

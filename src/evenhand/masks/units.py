@@ -75,7 +75,7 @@ def _units_placed(
     held: dict[str, dict[str, nn.Parameter]] = {}
     about: dict[str, tuple[int, str]] = {}
     for name, parameter in backbone.named_parameters():
-        unit, depth, kind = place(name)
+        unit, depth, kind = _place_of_update(place, name) if _UPDATE in name else place(name)
         held.setdefault(unit, {})[name] = parameter
         about.setdefault(unit, (depth, kind))
     last = max((depth for depth, _ in about.values() if depth != _AFTER), default=0)
@@ -84,6 +84,22 @@ def _units_placed(
         for (name, own), (depth, kind) in zip(held.items(), about.values(), strict=True)
     )
     return tuple(sorted(units, key=lambda unit: unit.depth))
+
+
+_UPDATE = ".lora_"
+
+
+def block_of(attention: str) -> str:
+    """Return the name of the block that holds an attention."""
+    return attention.rpartition(".")[0] or attention
+
+
+def _place_of_update(
+    place: Callable[[str], tuple[str, int, str]], name: str
+) -> tuple[str, int, str]:
+    """Return where a low-rank update belongs: to a unit of its own in each block."""
+    attention = name.partition(_UPDATE)[0].rpartition(".")[0].removesuffix(".qkv")
+    return f"{block_of(attention)}.lora", place(name)[1], "lora"
 
 
 def _placing(backbone: nn.Module) -> Callable[[str], tuple[str, int, str]]:
@@ -216,7 +232,7 @@ def _place_in_blocks(name: str) -> tuple[str, int, str]:
     head, *rest = name.split(".")
     if head != "blocks":  # what lies in no module (class tokens) is added to the patches
         return head, EMBEDDING if head in _BEFORE or not rest else _AFTER, head
-    kind = "lora" if ".lora_" in name else _KIND.get(rest[1], rest[1])
+    kind = _KIND.get(rest[1], rest[1])
     return f"blocks.{rest[0]}.{kind}", int(rest[0]) + 1, kind
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -47,6 +47,20 @@ def attentions(model: nn.Module) -> dict[str, Any]:
         for name, module in model.named_modules()
         if isinstance(getattr(module, "qkv", None), nn.Linear) and hasattr(module, "attn_dim")
     }
+
+
+def solid_attentions(model: nn.Module) -> Iterator[str]:
+    """Yield the attentions with linear layers whose heads cannot be taken out one by one."""
+    plain = attentions(model)
+    for name, part in model.named_modules():
+        text = f"{name.rpartition('.')[2]} {type(part).__name__}".lower()
+        attends = "attn" in text or "attention" in text
+        if name and attends and name not in plain and _is_linear(part):
+            yield name
+
+
+def _is_linear(part: nn.Module) -> bool:
+    return any(isinstance(layer, nn.Linear) for layer in part.modules())
 
 
 def _narrow_layer(layer: nn.Module, shape: tuple[int, ...]) -> None:

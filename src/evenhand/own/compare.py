@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from evenhand.networks.model import Model
 from evenhand.own.inputs import as_groups, as_labels, of_length
 from evenhand.representation import Layer
 from evenhand.representation.by_group import Comparison, Patients, measure_similarity
+from evenhand.representation.results import GroupSimilarity, Similarity
 
 MOST = 12
 """The largest number of layers that are compared where none is named."""
@@ -193,28 +194,34 @@ def _first_rows(patients: ArrayLike | None, count: int) -> NDArray[np.intp]:
     return np.sort(np.unique(owners, return_index=True)[1])
 
 
-def _frame(record: Mapping[str, Any], names: Sequence[Sequence[str]]) -> pd.DataFrame:
-    everybody = {"group": "*", "patients": record["patients"], **record["everybody"]}
+def _frame(similarity: Similarity, names: Sequence[Sequence[str]]) -> pd.DataFrame:
+    everybody = GroupSimilarity(
+        group="*", patients=similarity.patients, auc=None, **vars(similarity.everybody)
+    )
     rows = _pairs("*", everybody, names)
-    for attribute, own in record["attributes"].items():
-        for group in own["groups"]:
-            rows += _pairs(attribute, group, names)
+    for name, attribute in similarity.attributes.items():
+        for group in attribute.groups:
+            rows += _pairs(name, group, names)
     return pd.DataFrame(rows)
 
 
-def _pairs(attribute: str, group: Mapping[str, Any], names: Sequence[Sequence[str]]) -> list[Any]:
-    empty = [[None] * len(names[1])] * len(names[0])
-    columns = {"value": "value", "low": "low", "high": "high", "p_adjusted": "p_layers"}
+def _pairs(attribute: str, group: GroupSimilarity, names: Sequence[Sequence[str]]) -> list[Any]:
+    empty = ((None,) * len(names[1]),) * len(names[0])
+    value, low, high = group.value or empty, group.low or empty, group.high or empty
+    p_adjusted = group.p_layers or empty
     return [
         {
             "attribute": attribute,
-            "group": group["group"],
-            "first": one,
-            "second": other,
-            **{name: group.get(key, empty)[row][column] for name, key in columns.items()},
-            "patients": group["patients"],
-            "undefined": group.get("undefined"),
+            "group": group.group,
+            "first": first,
+            "second": second,
+            "value": value[row][column],
+            "low": low[row][column],
+            "high": high[row][column],
+            "p_adjusted": p_adjusted[row][column],
+            "patients": group.patients,
+            "undefined": group.undefined,
         }
-        for row, one in enumerate(names[0])
-        for column, other in enumerate(names[1])
+        for row, first in enumerate(names[0])
+        for column, second in enumerate(names[1])
     ]

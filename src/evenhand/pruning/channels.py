@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from evenhand.errors import EvenhandError
 from evenhand.networks.calling import Forward, call, logits_of
 from evenhand.networks.model import Model, random_model
-from evenhand.networks.widths import attentions, count_heads, widths_of
+from evenhand.networks.widths import attentions, count_heads, solid_attentions, widths_of
 from evenhand.pruning.state import M, State
 
 _LAYERS = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
@@ -123,7 +123,8 @@ def remove_channels(state: State[Model], scores: Named, count: int) -> State[Mod
 def trace_of(model: Model) -> Trace:
     """Return how one of Evenhand's models is followed: the last layer of its head stays whole."""
     layers = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
-    return Trace(_sample(model), [name for name in layers if name.startswith("head")][-1:])
+    last = [name for name in layers if name.startswith("head")][-1:]
+    return Trace(_sample(model), last, [*solid_attentions(model)])
 
 
 def cut_channels(state: State[M], scores: Named, count: int, trace: Trace) -> State[M]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from evenhand.errors import EvenhandError, UnknownNameError, pick
 from evenhand.networks.calling import Forward, as_it_was, logits_of, placed
 from evenhand.networks.head import find_head
+from evenhand.networks.widths import solid_attentions
 from evenhand.pruning.batches import Batches
 from evenhand.pruning.by_group import Scoring, make_scoring
 from evenhand.pruning.channels import Trace, cut_channels
@@ -299,7 +300,7 @@ def _channel_remover(
     trace = Trace(
         placed(example, next(module.parameters()).device),
         find_head(module),
-        (*owners, *_solid_attention(module)),
+        (*owners, *solid_attentions(module)),
         forward,
     )
     return partial(_cut, trace=trace)
@@ -322,16 +323,6 @@ def _cut(
             'the modules that it cannot follow with ignore=, or take structure="weight".'
         ) from error
     return narrower
-
-
-def _solid_attention(module: nn.Module) -> Iterator[str]:
-    """Yield the attentions whose heads cannot be taken out one by one."""
-    for name, part in module.named_modules():
-        text = f"{name.rpartition('.')[2]} {type(part).__name__}".lower()
-        plain = isinstance(getattr(part, "qkv", None), nn.Linear) and hasattr(part, "attn_dim")
-        attends = "attn" in text or "attention" in text
-        if name and attends and not plain and list(part.parameters()):
-            yield name
 
 
 def _in_mode_of(original: nn.Module, state: State[nn.Module]) -> nn.Module:

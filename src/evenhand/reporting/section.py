@@ -1,20 +1,25 @@
 """Sections of a page, and the one list of all sections that there are.
 
 A module of `evenhand.reporting.sections` registers its section with `section`; its template has the
-section's name. Nothing else needs to know of it.
+section's name, or one that it names. The pages of `assess` and `benchmark` are made of parts, whose
+one template is `PART`. Nothing else needs to know of a section.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any, Literal, TypeVar
 
-Page = Literal["report", "check", "similarity"]
-"""The pages: a report on models, a check of data, a comparison of two models' layers."""
+Page = Literal["report", "check", "similarity", "assess", "benchmark"]
+"""The pages: a report on models, a check of data, a comparison of two models' layers, an
+assessment, a benchmark."""
+
+PART = "part.html"
+"""The template of a `Part`: answers, sentences, charts and tables."""
 
 B = TypeVar("B", bound=Callable[[Any], Any])
 
@@ -56,6 +61,8 @@ class SectionKind:
         Returns the section's data; the section is left out where they are empty or None.
     script
         The section's.
+    template
+        The section's; by default the file of the section's name.
     """
 
     page: Page
@@ -64,13 +71,61 @@ class SectionKind:
     title: str | Callable[[Any], str]
     build: Callable[[Any], Any]
     script: str = ""
+    template: str = ""
+
+    @property
+    def file(self) -> str:
+        """The file name of the template."""
+        return self.template or f"{self.name}.html"
+
+    def sections(self, data: Any) -> Iterator[Section]:
+        """Yield the section of a page's data, where there is something to show."""
+        if view := self.build(data):
+            title = self.title if isinstance(self.title, str) else self.title(data)
+            yield Section(self.name, title, self.file, view, self.script)
 
 
-SECTIONS: dict[tuple[Page, str], SectionKind] = {}
+@dataclass(frozen=True)
+class IncludedPage:
+    """The sections of one page on another, the first with a number before its title.
+
+    Attributes
+    ----------
+    page, place
+        The page that has them, and the place of all of them on it.
+    included
+        The page whose sections they are.
+    data_of
+        Returns the data of the included page from those of the page.
+    number
+        What is put before the title of the first.
+    """
+
+    page: Page
+    place: int
+    included: Page
+    data_of: Callable[[Any], Any]
+    number: str
+
+    def sections(self, data: Any) -> Iterator[Section]:
+        """Yield the sections of the included page."""
+        included = sections_of(self.included, self.data_of(data))
+        for first in included[:1]:
+            yield replace(first, title=f"{self.number} {first.title}")
+        yield from included[1:]
+
+
+SECTIONS: dict[tuple[Page, str], SectionKind | IncludedPage] = {}
 
 
 def section(
-    page: Page, name: str, title: str | Callable[[Any], str], *, place: int, script: str = ""
+    page: Page,
+    name: str,
+    title: str | Callable[[Any], str],
+    *,
+    place: int,
+    script: str = "",
+    template: str = "",
 ) -> Callable[[B], B]:
     """Register the decorated function as the one that builds a section; see `SectionKind`.
 
@@ -78,32 +133,33 @@ def section(
     --------
     >>> @section("check", "rows", "How many rows", place=90)
     ... def count_rows(record):
-    ...     return record["rows"]
+    ...     return record.counts
     >>> SECTIONS.pop(("check", "rows")).title
     'How many rows'
     """
 
     def register(build: B) -> B:
-        SECTIONS[page, name] = SectionKind(page, place, name, title, build, script)
+        SECTIONS[page, name] = SectionKind(page, place, name, title, build, script, template)
         return build
 
     return register
+
+
+def include_page(
+    page: Page, included: Page, data_of: Callable[[Any], Any], *, place: int, number: str
+) -> None:
+    """Put the sections of one page on another; see `IncludedPage`."""
+    SECTIONS[page, included] = IncludedPage(page, place, included, data_of, number)
 
 
 def sections_of(page: Page, data: Any) -> tuple[Section, ...]:
     """Return the sections of a page that apply to its data, in order."""
     _load()
     kinds = sorted((kind for kind in SECTIONS.values() if kind.page == page), key=_place)
-    built = ((kind, kind.build(data)) for kind in kinds)
-    return tuple(_section(kind, view, data) for kind, view in built if view)
+    return tuple(section for kind in kinds for section in kind.sections(data))
 
 
-def _section(kind: SectionKind, view: Any, data: Any) -> Section:
-    title = kind.title if isinstance(kind.title, str) else kind.title(data)
-    return Section(kind.name, title, f"{kind.name}.html", view, kind.script)
-
-
-def _place(kind: SectionKind) -> int:
+def _place(kind: SectionKind | IncludedPage) -> int:
     return kind.place
 
 

@@ -88,18 +88,25 @@ def size_ratio(
     """
     if not mean_size(other, level, rng).low > 0:
         return None
-    above, below = _mean_size(one), _mean_size(other)
-    z2 = ndtri((1 - level) / 2) ** 2
-    a = below.value**2 - z2 * np.square(below.influence).sum()
-    b = above.value * below.value - z2 * (above.influence * below.influence).sum()
-    c = above.value**2 - z2 * np.square(above.influence).sum()
+    return ratio_of(absolute_mean(one), absolute_mean(other), float(-ndtri((1 - level) / 2)))
+
+
+def ratio_of(above: Jackknifed, below: Jackknifed, quantile: float) -> Size | None:
+    """Return the ratio of two numbers that rest on the same patients, with Fieller's interval.
+
+    ``quantile`` is that of the errors at the upper end. None where the interval has no end.
+    """
+    q2 = quantile**2
+    a = below.value**2 - q2 * np.square(below.influence).sum()
+    b = above.value * below.value - q2 * (above.influence * below.influence).sum()
+    c = above.value**2 - q2 * np.square(above.influence).sum()
     if a <= 0:
         return None
     root = math.sqrt(max(b**2 - a * c, 0.0))
     return Size(float(above.value / below.value), max(0.0, (b - root) / a), (b + root) / a)
 
 
-def _mean_size(numbers: Jackknifed) -> Jackknifed:
+def absolute_mean(numbers: Jackknifed) -> Jackknifed:
     """Return the mean of |number|, its influence that of the numbers with their signs."""
     sign = np.sign(numbers.value)
     influence = (sign * numbers.influence).reshape(len(numbers.influence), -1).mean(axis=1)

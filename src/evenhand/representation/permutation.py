@@ -93,9 +93,7 @@ def group_test(
     included, so the test is exact; the largest over pairs gives corrected p-values (Westfall &
     Young 1993). An undefined permutation counts as one that is as large.
     """
-    subsets = _Subsets(_permuted(member, strata, permutations, rng).astype(_dtype(layers)))
-    inside, rest = _similarities(layers, rows, subsets)  # (1 + P, p, q) each
-    difference = inside - rest
+    difference = permuted_differences(layers, rows, member, strata, permutations, rng)
     centre, spread = np.nanmean(difference, axis=0), np.nanstd(difference, axis=0)
     size = np.abs(difference - centre) / np.where(spread > 0, spread, 1)
     largest = np.where(np.isnan(size), np.inf, size).reshape(len(size), -1).max(axis=1)
@@ -104,6 +102,24 @@ def group_test(
     adjusted[np.isnan(size[0]).ravel()] = np.nan
     p = (1 + np.count_nonzero(largest[1:] >= largest[0] * (1 - 1e-9))) / (1 + permutations)
     return GroupTest(difference[0], p, adjusted.reshape(difference[0].shape))
+
+
+def permuted_differences(
+    layers: tuple[Sequence[Layer], Sequence[Layer]],
+    rows: Rows,
+    member: NDArray[np.bool_],
+    strata: NDArray[np.intp],
+    permutations: int,
+    rng: np.random.Generator,
+) -> Floats:
+    """Return CKA in a group less CKA in the rest, ``(1 + P, p, q)``: as it is, then permuted.
+
+    The parameters are those of `group_test`.
+    """
+    subsets = _Subsets(_permuted(member, strata, permutations, rng).astype(_dtype(layers)))
+    inside, rest = _similarities(layers, rows, subsets)  # (1 + P, p, q) each
+    difference: Floats = inside - rest
+    return difference
 
 
 def _similarities(

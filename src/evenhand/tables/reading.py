@@ -6,7 +6,8 @@ import csv
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +182,12 @@ def _refuse_no_rows(table: pd.DataFrame, path: Path) -> None:
 
 def _spreadsheet(path: Path) -> pd.DataFrame:
     import_extra("openpyxl", "readers")
-    with pd.ExcelFile(path, engine="openpyxl", engine_kwargs={"read_only": False}) as book:
+    with (
+        _damaged_inside(),
+        pd.ExcelFile(path, engine="openpyxl", engine_kwargs={"read_only": False}) as book,
+    ):
+        if not book.book.worksheets:
+            raise ValueError("it has no sheet of cells")
         _refuse_merged(path, book.book.worksheets[0])
         table = pd.read_excel(book, dtype=object, keep_default_na=False, na_filter=False)
     return _as_text(table.replace("", None))
@@ -205,7 +211,8 @@ def _parquet(path: Path) -> pd.DataFrame:
         what = "a Feather file (Arrow)" if start == b"ARROW1" else "something else"
         raise ValueError(f"it is no parquet file but {what if start else 'empty'}")
     refuse_doubled(pq.read_schema(path.absolute()).names, path)
-    table = pd.read_parquet(path.absolute())
+    with _damaged_inside():
+        table = pd.read_parquet(path.absolute())
     if isinstance(table.index, pd.RangeIndex) and table.index.name is None:
         return _as_text(table)
     names = [
@@ -215,6 +222,15 @@ def _parquet(path: Path) -> pd.DataFrame:
     index = table.index.set_names(names).to_frame(index=False)
     index = index.drop(columns=[name for name in names if name in table.columns])
     return _as_text(pd.concat([index, table.reset_index(drop=True)], axis=1))
+
+
+@contextmanager
+def _damaged_inside() -> Iterator[None]:
+    """Turn what a library raises where a damaged file surprises it into a ValueError."""
+    try:
+        yield
+    except (AttributeError, IndexError, TypeError) as error:
+        raise ValueError(f"it is damaged inside ({error})") from error
 
 
 def _as_text(table: pd.DataFrame) -> pd.DataFrame:

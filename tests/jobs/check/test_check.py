@@ -19,23 +19,23 @@ from evenhand.cohort.phantoms.series import SeriesPhantomSettings, make_series_p
 from evenhand.cohort.series.recordings import Recordings, Series
 from evenhand.cohort.splits import Splits
 from evenhand.cohort.store.samples import store_samples
-from evenhand.jobs.check.findings import Finding
-from evenhand.jobs.check.job import Requirements, check
+from evenhand.jobs.check.job import Requirements, check, measure_data
 from evenhand.jobs.check.material import unreadable_finding
 from evenhand.jobs.check.settings import CheckSettings
 from evenhand.metrics import auc_error, detectable_gap
+from evenhand.reporting.check_record import Finding
 
 LARGE = "phantom:patients=900,size=16,minority=0.4"
 SMALL = "phantom:patients=400,size=16,minority=0.4"
 
 
-def of(found: Requirements, requirement: str, about: str = "*") -> Finding:
-    (one,) = (f for f in found.findings if (f.requirement, f.about) == (requirement, about))
-    return one
+def of(record: Requirements, requirement: str, about: str = "*") -> Finding:
+    (finding,) = (f for f in record.findings if (f.requirement, f.about) == (requirement, about))
+    return finding
 
 
 def checked(data: str, cache: Path, **settings: object) -> Requirements:
-    return check(CheckSettings(data=data, cache=cache, **settings))
+    return measure_data(CheckSettings(data=data, cache=cache, **settings))
 
 
 @pytest.fixture(scope="module")
@@ -283,6 +283,14 @@ def test_command_with_a_folder(cache, tmp_path):
     assert page.count("<tr class=") == len(found["findings"])
     assert str(tmp_path / "c") in ended.out
     assert evenhand("report", tmp_path / "c").status == 0
+
+
+def test_the_function_returns_the_run(cache, tmp_path):
+    run = check(SMALL, attribute="sex", cache=cache, out=tmp_path / "c")
+    assert run.finished
+    assert run.record.job == "check"
+    assert (run.root / "check.json").exists()
+    assert "evenhand check" in run._repr_html_()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
 from evenhand.cohort.store.samples import store_samples
 from evenhand.experiments.runs import open_run
-from evenhand.jobs.similarity.measured import make_layers
+from evenhand.jobs.similarity.layers import make_layers
 from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.metrics import groups_of
 from evenhand.networks.model import build_model
@@ -159,31 +159,31 @@ def planted(rng: np.random.Generator, share: float) -> Patients:
 def test_it_finds_in_which_layer_a_group_is_represented_otherwise():
     patients = planted(np.random.default_rng(1), 0.9)
     settings = SimilaritySettings(runs=("a", "b"), permutations=199)
-    found = measure_similarity(patients, settings)
-    record = found["attributes"]["group"]
-    assert (record["best"], record["worst"]) == ("majority", "minority")
-    low = np.array(record["difference"]["low"])
+    similarity = measure_similarity(patients, settings)
+    contrast = similarity.attributes["group"].contrast
+    assert (contrast.best, contrast.worst) == ("majority", "minority")
+    low = np.array(contrast.difference.low)
     assert low[2, 2] > 0.2
-    assert np.abs(np.array(record["difference"]["value"])[:2, :2]).max() < 0.1
-    p = {row["group"]: row for row in record["groups"]}["minority"]
-    assert p["p_adjusted"] < 0.05
-    assert p["p_layers"][2][2] < 0.05 < p["p_layers"][0][0]
-    assert record["size"]["low"] > 0
-    sex = found["attributes"]["sex"]
-    assert all(row["p_adjusted"] > 0.05 for row in sex["groups"])
-    assert sex["size"]["low"] == 0
-    (ratio,) = found["ratios"]
-    assert (ratio["attribute"], ratio["over"]) == ("group", "sex")
-    assert "holds 0" in ratio["undefined"]
+    assert np.abs(np.array(contrast.difference.value)[:2, :2]).max() < 0.1
+    minority = {g.group: g for g in similarity.attributes["group"].groups}["minority"]
+    assert minority.p_adjusted < 0.05
+    assert minority.p_layers[2][2] < 0.05 < minority.p_layers[0][0]
+    assert contrast.size.low > 0
+    sex = similarity.attributes["sex"]
+    assert all(group.p_adjusted > 0.05 for group in sex.groups)
+    assert sex.size.low == 0
+    (ratio,) = similarity.ratios
+    assert (ratio.attribute, ratio.over) == ("group", "sex")
+    assert "holds 0" in ratio.undefined
 
 
 def test_a_group_without_an_auc_is_not_ranked():
     patients = planted(np.random.default_rng(0), 0.5)
     served = {**patients.performance, "group": {"minority": np.nan, "majority": 0.9}}
     settings = SimilaritySettings(runs=("a", "b"), permutations=19)
-    record = measure_similarity(replace(patients, performance=served), settings)
-    assert "difference" not in record["attributes"]["group"]
-    assert "ranked by AUC" in record["attributes"]["group"]["undefined"]
+    similarity = measure_similarity(replace(patients, performance=served), settings)
+    assert similarity.attributes["group"].contrast is None
+    assert "ranked by AUC" in similarity.attributes["group"].undefined
 
 
 def test_phantoms_whose_minority_one_layer_scrambles(tmp_path):
@@ -215,8 +215,8 @@ def test_phantoms_whose_minority_one_layer_scrambles(tmp_path):
         {"group": groups_of(cohort.table["attr_group"].astype("str"))},
         {"group": {"majority": 0.9, "minority": 0.6}},
     )
-    record = measure_similarity(patients, settings)["attributes"]["group"]
-    value, low = (np.array(record["difference"][name]) for name in ("value", "low"))
+    attribute = measure_similarity(patients, settings).attributes["group"]
+    value, low = (np.array(side) for side in (attribute.difference.value, attribute.difference.low))
     assert abs(value[0, 0]) < 1e-6  # the first stage is the same for everybody
     assert low[1, 1] > 0.3
-    assert all(row["p_adjusted"] <= 0.05 for row in record["groups"])
+    assert all(group.p_adjusted <= 0.05 for group in attribute.groups)

@@ -214,7 +214,7 @@ class _Header:
     """What the header of a DICOM slice says of its place, and of the series that it is of."""
 
     file: Path
-    places: tuple[float | None, ...]  # location, height in the patient, number
+    places: tuple[float | None, ...]  # position along the stack, location, number
     series: str
     shape: str
     localizer: bool
@@ -246,7 +246,7 @@ def _series_in(folder: Path, changed: int) -> _DicomSeries:
     Raises
     ------
     ValueError
-        There is no slice, or they are of several series or shapes.
+        There is no slice, they are of several series or shapes, or two lie at the same place.
     """
     paths = (path for path in folder.iterdir() if path.suffix.lower() == ".dcm")
     headers = [_header_of(path) for path in sorted(paths, key=_by_number)]
@@ -260,9 +260,23 @@ def _series_in(folder: Path, changed: int) -> _DicomSeries:
     _refuse_several("shapes", {each.file: each.shape for each in headers})
     for places in zip(*(header.places for header in headers), strict=True):
         if None not in places:
+            _refuse_same_place({each.file: str(x) for each, x in zip(headers, places, strict=True)})
             order = np.argsort(places, kind="stable")
             return _DicomSeries(tuple(headers[position].file for position in order), localizers)
     return _DicomSeries(tuple(header.file for header in headers), localizers)
+
+
+def _refuse_same_place(places: Mapping[Path, str]) -> None:
+    """Refuse two slices of one place: they are of several volumes (echoes, time points)."""
+    first: dict[str, str] = {}
+    for path, place in places.items():
+        other = first.setdefault(place, path.name)
+        if other != path.name:
+            raise ValueError(
+                f"{other} and {path.name} lie at the same place ({place}), so that the folder "
+                "holds more than one volume (echoes, time points?) or a slice twice. Keep one "
+                "volume in each folder"
+            )
 
 
 def _refuse_several(what: str, value: Mapping[Path, str]) -> None:
@@ -283,13 +297,16 @@ def _header_of(file: Path) -> _Header:
 
     Headers alone are read, which takes a fraction of the time of the pixels.
     """
-    names = ["SliceLocation", "ImagePositionPatient", "InstanceNumber"]
+    names = ["SliceLocation", "ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber"]
     series = ["SeriesInstanceUID", "Rows", "Columns", "ImageType"]
     try:
         with _dicom() as pydicom:
             header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=names + series)
-            location, position, number = (header.get(name) for name in names)
-            places = (location, position[2] if position else None, number)
+            places = (
+                _along_the_stack(header),
+                header.get("SliceLocation"),
+                header.get("InstanceNumber"),
+            )
             kinds = header.get("ImageType") or ()
             kinds = [kinds] if isinstance(kinds, str) else kinds
             return _Header(
@@ -301,6 +318,23 @@ def _header_of(file: Path) -> _Header:
             )
     except ValueError as error:
         raise ValueError(f"{file.name}: {error}") from error
+
+
+def _along_the_stack(header: Any) -> float | None:
+    """Return where a slice lies along the normal of its plane, in mm; None if it does not say.
+
+    It grows to the left, the back or the head of the patient (DICOM PS3.3, C.7.6.2.1.1). A slice
+    that names no orientation is axial.
+    """
+    position = header.get("ImagePositionPatient")
+    if not position:
+        return None
+    plane = np.asarray(header.get("ImageOrientationPatient") or (1, 0, 0, 0, 1, 0), float)
+    normal = np.cross(plane[:3], plane[3:])
+    if not normal.any():
+        return None
+    normal *= np.sign(normal[np.abs(normal).argmax()])
+    return round(float(normal @ np.asarray(position, float)), 4)
 
 
 def _number(header: Any, name: str, absent: float) -> float:

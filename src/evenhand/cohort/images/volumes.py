@@ -126,7 +126,10 @@ def open_nifti(path: Path, part: Part, window: Range | None) -> PIL.Image.Image:
     Without a window the 1st … 99th percentile of its finite voxels is 0 … 255; the others are 0.
     """
     nibabel = import_extra("nibabel", "readers")
-    damaged = (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError)
+    damaged = (
+        *(nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError),
+        nibabel.orientations.OrientationError,
+    )
     with damage(*damaged, TypeError, OverflowError, EOFError):
         volume = nibabel.load(path)
         depth = _depth(volume.shape)

@@ -51,6 +51,9 @@ class Evaluation:
         The numbers that the guide or the user picks to judge (`Judged.numbers`).
     references
         The level of each attribute that ratios and differences are from.
+    validated
+        The first target of each cell on validation patients, mean over seeds; the negative of one
+        that is to be small.
     """
 
     share: float
@@ -63,6 +66,7 @@ class Evaluation:
     elsewhere: frozenset[str] = frozenset()
     picked: tuple[Key, ...] = ()
     references: Mapping[str, str] = field(default_factory=dict)
+    validated: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def judged(self) -> dict[str, Judged]:

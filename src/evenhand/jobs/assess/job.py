@@ -21,6 +21,7 @@ from evenhand.jobs.assess.labels import check_shares
 from evenhand.jobs.assess.pages import write_assessment
 from evenhand.jobs.assess.settings import AssessSettings
 from evenhand.jobs.assess.similarity import similarity_of
+from evenhand.jobs.assess.similarity_grid import grid_similarity, write_grid
 from evenhand.jobs.assess.starts import starts_of
 from evenhand.jobs.check.job import measure_requirements
 from evenhand.jobs.check.settings import CheckSettings
@@ -28,6 +29,7 @@ from evenhand.jobs.finetune.job import begin
 from evenhand.jobs.keywords import with_keywords
 from evenhand.masks.strategies import find_strategy
 from evenhand.pretraining.registry import SSL_OBJECTIVES
+from evenhand.reporting import check_record, similarity_record
 from evenhand.runs import run_scope
 from evenhand.training.precision import settle_precision
 from evenhand.wording import counted
@@ -86,8 +88,9 @@ def assess(
         evaluations = evaluate(run, settings)
         run.note(answer=tuple(sentences(claims_of(evaluations))))
     with run.phase("similarity"):
-        alike = similarity_of(task, settings, run, evaluations[0])
-        write_json(run.root / "similarity.json", alike)
+        similarity = similarity_of(task, settings, run, evaluations[0])
+        write_json(run.root / similarity_record.FILE, similarity.as_json())
+        write_grid(run, grid_similarity(task, settings, run, evaluations))
     first = evaluations[0]
     chosen = f"{with_share(first.chosen, first.share)}-seed{settings.seed}"
     run.note(chosen=chosen)
@@ -111,12 +114,12 @@ def _refuse(task: Task) -> None:
 
 def _measure_data(task: Task, settings: AssessSettings, run: Run) -> None:
     """Measure the data before anything is trained on them, once for a run that goes on."""
-    path = run.root / "check.json"
+    path = run.root / check_record.FILE
     if not path.exists():
         with run.phase("requirements"):
             split_settings = settings.model_dump(include=set(SplitSettings.model_fields))
             requirements = measure_requirements(task.splits, CheckSettings(**split_settings))
-            write_json(path, requirements.records())
+            write_json(path, requirements.record().as_json())
 
 
 def _forecast(task: Task, settings: AssessSettings, cells: int) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
+from operator import attrgetter
 
 from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run
@@ -15,65 +16,128 @@ from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.evidence import evidence, text_of
 from evenhand.jobs.assess.grid import with_share
 from evenhand.jobs.assess.labels import label_part
+from evenhand.jobs.assess.overview import LARGE, overview_part
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
+from evenhand.jobs.assess.similarity_grid import read_grid
+from evenhand.jobs.assess.similarity_view import grid_part
 from evenhand.jobs.assess.starts import starts_of
 from evenhand.jobs.assess.values import Value
 from evenhand.networks.checkpoints import ModelRecord, read_model_record
 from evenhand.pretraining.collapse import Embeddings
+from evenhand.reporting.check_record import CheckRecord
 from evenhand.reporting.page import section_page
-from evenhand.reporting.section import Section, sections_of
-from evenhand.reporting.sections.assessment import Fold, Part, Table, part_section
+from evenhand.reporting.section import PART, include_page, section, sections_of
+from evenhand.reporting.sections.assessment import Fold, Part, Table
+from evenhand.reporting.similarity_record import SimilarityRecord
 from evenhand.reporting.text.numbers import listed
 from evenhand.wording import counted
 
-Record = dict[str, Any]
-
+FOLDED = 6  # pairs that show nothing; more of them are folded into one line
 FEWEST = 30  # patients of the rarer class in a group's test rows; fewer are called too few
 
 
-def page_of(
-    run: Run,
-    every: Sequence[RecipeClaims],
-    evaluations: Sequence[Evaluation],
-    required: Record,
-    alike: Record,
-) -> str:
-    """Return the report of an assessment as HTML, from what stages 5, 1 and 4 have found."""
-    whole = evaluations[0]
-    record = run.record
-    settings = record.settings_as(AssessSettings)
+@dataclass(frozen=True, eq=False)
+class Assessment:
+    """What the page of an assessment is made of: its run, and the results of stages 5, 1 and 4."""
+
+    run: Run
+    every: Sequence[RecipeClaims]
+    evaluations: Sequence[Evaluation]
+    check: CheckRecord
+    similarity: SimilarityRecord
+
+    @property
+    def whole(self) -> Evaluation:
+        """The evaluation with all labels."""
+        return self.evaluations[0]
+
+    @cached_property
+    def settings(self) -> AssessSettings:
+        """The settings of the run."""
+        return self.run.record.settings_as(AssessSettings)
+
+
+def page_of(assessment: Assessment) -> str:
+    """Return the report of an assessment as HTML."""
+    whole, record = assessment.whole, assessment.run.record
     source = record.source or SourceRecord(reader="", path="")
-    subject = "pre-training" if whole.elsewhere else "self-supervision"
-    sections = (
-        part_section(
-            "answer", f"Did {subject} make this fairer?", _answer(every, settings, record.notes)
-        ),
-        *_numbered(1, sections_of("check", required)),
-        part_section("pretraining", "2. Pre-training", _pretraining(run, settings)),
-        part_section("tuning", "3. Fine-tuning", _tuning(run, evaluations, settings)),
-        *_numbered(4, sections_of("similarity", alike)),
-        part_section("evaluation", "5. Evaluation", evidence(whole, settings)),
-    )
-    if len(evaluations) > 1:
-        labels = label_part(evaluations, every)
-        sections += (part_section("labels", "Fewer labels: performance and fairness", labels),)
     lede = (
         f"{source.path}: {source.label}. {whole.sizes['*', '*'].n:,} test samples, "
         f"scored once by each model; intervals (95 %) are over {source.unit}s"
         f"{', those of differences between cells also over seeds' if whole.seeds > 1 else ''}."
     )
-    return section_page(f"evenhand assess: {run.root.resolve().name}", lede, sections, record)
+    title = f"evenhand assess: {assessment.run.root.resolve().name}"
+    return section_page(title, lede, sections_of("assess", assessment), record)
 
 
-def _answer(every: Sequence[RecipeClaims], settings: AssessSettings, notes: Sequence[str]) -> Part:
+def _question(assessment: Assessment) -> str:
+    subject = "pre-training" if assessment.whole.elsewhere else "self-supervision"
+    return f"Did {subject} make this fairer?"
+
+
+@section("assess", "answer", _question, place=10, template=PART)
+def _answer(assessment: Assessment) -> Part:
     """Answer for the chosen cell against supervised; every other pair is in a fold of its own."""
-    first, *others = every
-    remarks = _remarks(every, settings, notes)
+    first, *others = assessment.every
+    remarks = _remarks(assessment.every, assessment.settings, assessment.run.record.notes)
     return Part(
         tuple(answer.verdict for answer in answers(first)),
         tuple(remarks),
-        folds=tuple(_pair(claims) for claims in others),
+        folds=tuple(_pairs(others)),
     )
+
+
+@section("assess", "overview", "The grid at a glance", place=15, template=PART)
+def _overview(assessment: Assessment) -> Part | None:
+    return overview_part(assessment.evaluations, assessment.every, assessment.settings)
+
+
+include_page("assess", "check", attrgetter("check"), place=20, number="1.")
+
+
+@section("assess", "pretraining", "2. Pre-training", place=30, template=PART)
+def _pretraining_stage(assessment: Assessment) -> Part:
+    return _pretraining(assessment.run, assessment.settings)
+
+
+@section("assess", "tuning", "3. Fine-tuning", place=40, template=PART)
+def _tuning_stage(assessment: Assessment) -> Part:
+    return _tuning(assessment.run, assessment.evaluations, assessment.settings)
+
+
+include_page(
+    "assess", "similarity", lambda assessment: assessment.similarity, place=50, number="4."
+)
+
+
+@section("assess", "similarity-grid", "4. Similarity over the whole grid", place=55, template=PART)
+def _grid_stage(assessment: Assessment) -> Part | None:
+    grid = read_grid(assessment.run)  # runs of earlier versions lack it
+    if grid is None:
+        return None
+    return grid_part(grid, assessment.whole, assessment.run.record.unit)
+
+
+@section("assess", "evaluation", "5. Evaluation", place=60, template=PART)
+def _evaluation_stage(assessment: Assessment) -> Part:
+    return evidence(assessment.whole, assessment.settings)
+
+
+@section("assess", "labels", "Fewer labels: performance and fairness", place=70, template=PART)
+def _labels(assessment: Assessment) -> Part | None:
+    if len(assessment.evaluations) < 2:
+        return None
+    return label_part(assessment.evaluations, assessment.every)
+
+
+def _pairs(every: Sequence[RecipeClaims]) -> Iterator[Fold]:
+    """Yield what is said of each pair; of many pairs, those that show nothing are in one fold."""
+    alike = [claims for claims in every if not any(claim.sign for claim in claims.family)]
+    together = alike if len(alike) > FOLDED else []
+    yield from (_pair(claims) for claims in every if claims not in together)
+    if together:
+        line = f"{counted(len(together), 'other pair')}: nothing is told apart"
+        yield Fold(line, Part(folds=tuple(map(_pair, together))))
 
 
 def _pair(claims: RecipeClaims) -> Fold:
@@ -86,11 +150,6 @@ def _pair(claims: RecipeClaims) -> Fold:
     verdicts = tuple(answer.verdict for answer in answers(claims))
     what = f"shown: {listed(shown)}" if shown else "nothing is told apart"
     return Fold(f"{pair_name(claims)}: {what}", Part(verdicts))
-
-
-def _numbered(stage: int, sections: Sequence[Section]) -> tuple[Section, ...]:
-    first, *rest = sections
-    return (replace(first, title=f"{stage}. {first.title}"), *rest)
 
 
 def _remarks(
@@ -167,7 +226,11 @@ def _pretraining(run: Run, settings: AssessSettings) -> Part:
     ends_of = ("Loss of the first", "Of the one kept")
     columns = ("Encoder", "Epochs", "Kept", *ends_of, "Spread of embeddings", "Effective rank")
     sentences += [*elsewhere, *collapsed]
-    return Part(sentences=tuple(sentences), tables=(Table(title, columns, tuple(rows)),))
+    table = Table(title, columns, tuple(rows))
+    if len(rows) <= LARGE:
+        return Part(sentences=tuple(sentences), tables=(table,))
+    fold = Fold(f"Every encoder: {counted(len(rows), 'row')}", Part(tables=(table,)))
+    return Part(sentences=tuple(sentences), folds=(fold,))
 
 
 def _measures(about: ModelRecord) -> tuple[str, str]:
@@ -190,6 +253,8 @@ def _tuning(run: Run, evaluations: Sequence[Evaluation], settings: AssessSetting
         ]
         title = f"Cells, labels of {evaluation.share:.0%} of the training patients"
         tables.append(Table(title, ("Cell", "Tuned", "AUC", "By seed"), tuple(rows)))
+    shown = (*tables, cost_table(run, settings, evaluations[0].share))
+    large = len(evaluations) * len(evaluations[0].models) > LARGE
     return Part(
         sentences=(
             f"All cells have one recipe, one head and {_scales(run, evaluations[0])}. Supervised "
@@ -198,7 +263,10 @@ def _tuning(run: Run, evaluations: Sequence[Evaluation], settings: AssessSetting
             f"also keep some layers frozen{_gradual(evaluations[0])}.",
             cost_sentence(run, settings, evaluations[0].share, evaluations[0].chosen),
         ),
-        tables=(*tables, cost_table(run, settings, evaluations[0].share)),
+        tables=() if large else shown,
+        folds=(Fold(f"Every cell: {counted(len(shown), 'table')}", Part(tables=shown)),)
+        if large
+        else (),
     )
 
 

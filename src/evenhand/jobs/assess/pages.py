@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evenhand.errors import EvenhandError, pick
 from evenhand.experiments.runs import Run, finished_run
-from evenhand.files import read_json, write_text
+from evenhand.files import checked, read_object, write_text
 from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.keywords import StrPath
 from evenhand.jobs.predict.unlabelled import write_unlabelled_page
 from evenhand.jobs.report import write_card
 from evenhand.locks import locked
+from evenhand.reporting import check_record, similarity_record
+from evenhand.reporting.check_record import CheckRecord
 from evenhand.reporting.sections.requirements import requirement_verdicts, requirements_page
 from evenhand.reporting.sections.similarity import similarity_page, similarity_verdicts
+from evenhand.reporting.similarity_record import SimilarityRecord
 from evenhand.reporting.verdicts import Verdict, write_verdicts
 
 if TYPE_CHECKING:
@@ -29,12 +32,12 @@ def write_page(run: Run) -> None:
 
 
 def _check(run: Run) -> None:
-    record = _found(run, "check")
+    record = read_check(run)
     _write(run, requirements_page(record, run.record), requirement_verdicts(record))
 
 
 def _similarity(run: Run) -> None:
-    record = _found(run, "similarity")
+    record = read_similarity(run)
     _write(run, similarity_page(record, run.record), similarity_verdicts(record))
 
 
@@ -58,17 +61,17 @@ def write_assessment(run: Run, evaluations: Sequence[Evaluation]) -> None:
     """Write the numbers, the verdicts and the page of an assessment."""
     from evenhand.jobs.assess.answers import verdict_rows  # imports torch
     from evenhand.jobs.assess.claims import claims_of
-    from evenhand.jobs.assess.page import page_of
+    from evenhand.jobs.assess.page import Assessment, page_of
     from evenhand.jobs.assess.records import write_assessment
 
-    required, alike = _found(run, "check"), _found(run, "similarity")
+    required, measured = read_check(run), read_similarity(run)
     every = claims_of(evaluations)
     write_assessment(run, evaluations, every)
-    page = page_of(run, every, evaluations, required, alike)
+    page = page_of(Assessment(run, every, evaluations, required, measured))
     verdicts = (
         requirement_verdicts(required),
         verdict_rows(every),
-        similarity_verdicts(alike),
+        similarity_verdicts(measured),
     )
     _write(run, page, chain.from_iterable(verdicts))
 
@@ -78,8 +81,16 @@ def _write(run: Run, page: str, verdicts: Iterable[Verdict]) -> None:
     write_text(run.root / "report.html", page)
 
 
-def _found(run: Run, name: str) -> Any:
-    return read_json(run.root / f"{name}.json")
+def read_check(run: Run) -> CheckRecord:
+    """Return the content of ``check.json``; a damaged file raises `DamagedError`."""
+    path = run.root / check_record.FILE
+    return checked(CheckRecord, read_object(path, check_record.SCHEMA), path)
+
+
+def read_similarity(run: Run) -> SimilarityRecord:
+    """Return the content of ``similarity.json``; a damaged file raises `DamagedError`."""
+    path = run.root / similarity_record.FILE
+    return checked(SimilarityRecord, read_object(path, similarity_record.SCHEMA), path)
 
 
 PAGES: Mapping[str, Callable[[Run], None]] = {

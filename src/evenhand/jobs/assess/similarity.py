@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,20 +14,24 @@ from evenhand.jobs.assess.claims import on_page
 from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.grid import with_share
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
-from evenhand.jobs.similarity.measured import make_layers, similarity_record
+from evenhand.jobs.similarity.layers import make_layers, similarity_record
 from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.metrics.groups import attribute_groups
 from evenhand.networks.checkpoints import load_model
 from evenhand.networks.layers import layer_names
 from evenhand.networks.model import Model
+from evenhand.reporting.similarity_record import AttributeSummary, SeedSummary, SimilarityRecord
 from evenhand.representation import Layer
-from evenhand.representation.by_group import Patients, Record
+from evenhand.representation.by_group import Patients
+from evenhand.representation.results import AttributeSimilarity
 from evenhand.tables.attributes import group_of
 from evenhand.training.activations import activations
 from evenhand.training.device import make_accelerator
 
 
-def similarity_of(task: Task, settings: AssessSettings, run: Run, evaluation: Evaluation) -> Record:
+def similarity_of(
+    task: Task, settings: AssessSettings, run: Run, evaluation: Evaluation
+) -> SimilarityRecord:
     """Compare layers of the chosen cell and supervised on validation patients, seed by seed.
 
     One sample of each patient is read, the same ones for every seed. Groups are ranked by the mean
@@ -34,7 +39,7 @@ def similarity_of(task: Task, settings: AssessSettings, run: Run, evaluation: Ev
     comes to.
     """
     how = SimilaritySettings(runs=(run.root, run.root), seed=settings.seed)
-    cohort = _one_each(task, how)
+    cohort = one_each(task, how)
     groups = {
         name: attribute_groups(name, group_of(cohort.table, name, cohort.levels))
         for name in settings.attribute
@@ -44,37 +49,49 @@ def similarity_of(task: Task, settings: AssessSettings, run: Run, evaluation: Ev
     records = []
     for seed in seeds:
         pair = (evaluation.chosen, SUPERVISED)
-        names = [f"{with_share(cell, evaluation.share)}-seed{seed}" for cell in pair]
-        models = [load_model(run.folder(name)) for name in names]
-        one, other = (_layers(model, cohort, settings, how) for model in models)
-        patients = Patients((one, other), cohort.labels, groups, served)
-        layers = [layer_names(model.backbone) for model in models]
-        records.append(similarity_record(names, layers, patients, how, split="val", unit=unit))
+        first, second = (f"{with_share(cell, evaluation.share)}-seed{seed}" for cell in pair)
+        models = (load_model(run.folder(first)), load_model(run.folder(second)))
+        sides = [layers_of(model, cohort, settings, how) for model in models]
+        patients = Patients((sides[0], sides[1]), cohort.labels, groups, served)
+        layers = (layer_names(models[0].backbone), layer_names(models[1].backbone))
+        record = similarity_record((first, second), layers, patients, how, split="val", unit=unit)
+        records.append(record)
     return of_all_seeds(records, seeds)
 
 
-def of_all_seeds(records: Sequence[Record], seeds: Iterable[int]) -> Record:
+def of_all_seeds(records: Sequence[SimilarityRecord], seeds: Iterable[int]) -> SimilarityRecord:
     """Return the first record, with the summary of every seed.
 
     p-values are corrected once more: this stage has its share of the 5 % of the page.
     """
-    for record in records:
-        for attribute in record["attributes"].values():
-            for row in attribute["groups"]:
-                if "p_adjusted" in row:
-                    row["p_adjusted"] = on_page(row["p_adjusted"])
-    summaries = [
-        {"seed": seed, "attributes": _summaries(record)}
-        for seed, record in zip(seeds, records, strict=True)
-    ]
-    return {**records[0], "seeds": summaries}
+    corrected = [_on_page(record) for record in records]
+    summaries = tuple(
+        SeedSummary(
+            seed=seed,
+            attributes={
+                name: AttributeSummary.of(attribute)
+                for name, attribute in record.attributes.items()
+            },
+        )
+        for seed, record in zip(seeds, corrected, strict=True)
+    )
+    return corrected[0].model_copy(update={"seeds": summaries})
 
 
-def _summaries(record: Record) -> Record:
-    return {name: _summary(attribute) for name, attribute in record["attributes"].items()}
+def _on_page(record: SimilarityRecord) -> SimilarityRecord:
+    attributes = {name: _corrected(attribute) for name, attribute in record.attributes.items()}
+    return record.model_copy(update={"attributes": attributes})
 
 
-def _one_each(task: Task, how: SimilaritySettings) -> Cohort:
+def _corrected(attribute: AttributeSimilarity) -> AttributeSimilarity:
+    groups = tuple(
+        group if group.p_adjusted is None else replace(group, p_adjusted=on_page(group.p_adjusted))
+        for group in attribute.groups
+    )
+    return replace(attribute, groups=groups)
+
+
+def one_each(task: Task, how: SimilaritySettings) -> Cohort:
     """Draw one sample of each validation patient, of so many as are wanted."""
     val = task.splits.val
     rng = np.random.default_rng(how.seed)
@@ -82,7 +99,7 @@ def _one_each(task: Task, how: SimilaritySettings) -> Cohort:
     return val.select(np.sort(order.index[: how.patients].to_numpy()))
 
 
-def _layers(
+def layers_of(
     model: Model, cohort: Cohort, settings: AssessSettings, how: SimilaritySettings
 ) -> list[Layer]:
     """Return every layer of a model, as the patients of a cohort make it."""
@@ -97,24 +114,3 @@ def _served(settings: AssessSettings, evaluation: Evaluation) -> dict[str, dict[
         both = (auc[0] + evaluation.judged[evaluation.chosen].by_group[attribute, level][0]) / 2
         served[attribute][level] = float(both)
     return served
-
-
-def _summary(record: Record) -> Record:
-    """Return what an attribute comes to, over layers.
-
-    Each group's mean and p-value; how far the best served group lies above the worst, signed and
-    in size.
-    """
-    groups = [
-        {
-            "group": row["group"],
-            "mean": float(np.nanmean(np.array(row["value"], float))),
-            "p_adjusted": row.get("p_adjusted"),
-        }
-        for row in record["groups"]
-        if "value" in row
-    ]
-    summary: Record = {"groups": groups, "size": record.get("size")}
-    if "difference" in record:
-        summary["difference"] = float(np.nanmean(np.array(record["difference"]["value"], float)))
-    return summary

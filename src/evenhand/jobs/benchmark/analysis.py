@@ -66,7 +66,7 @@ def analyse(
     if len(candidates) > 1:
         chosen = [_chosen(run, candidates, seed, settings) for seed in seeds]
         picks.update(fit.entry.name for fits in chosen for fit in fits)
-        tested[CHOSEN] = [[_tested(run, fit) for fit in fits] for fits in chosen]
+        tested[CHOSEN] = [[tested_in(fit.predictions(run)) for fit in fits] for fits in chosen]
     roles = Roles(frozenset(one.name for one in entries if one.moves_decisions), added)
     result = compare(tested, settings, roles)
     primary = primary_keys(settings)
@@ -84,11 +84,12 @@ def _by_fold(run: Run, entry: Entry, seed: int, settings: BenchmarkSettings) -> 
             before = _read(run, Fit(Entry(ERM), fold, seed))
             yield adjust(entry, before, settings, seed).tested()
         else:
-            yield _tested(run, Fit(entry, fold, seed))
+            yield tested_in(Fit(entry, fold, seed).predictions(run))
 
 
-def _tested(run: Run, fit: Fit) -> Tested:
-    predictions = _read(run, fit)
+def tested_in(file: Path) -> Tested:
+    """Return the test rows of a fit's predictions, with their decisions."""
+    predictions = _cached(str(file), file.stat().st_mtime_ns)
     test = predictions.of_split("test")
     return Tested(test, scored_rows(test, cut_of(predictions)))
 

@@ -188,10 +188,7 @@ def compare(
     values, recombined = {}, {}
     for name, by_seed in tested.items():
         rates = bool(roles.apart) and name in (ERM, *roles.apart)
-        values[name] = measure.numbers(by_seed, measure.patients, rates=rates)
-        dealt = (folds for deal in deals for folds in _dealt(by_seed, deal))
-        points = measure.numbers(dealt, measure.once, rates=rates)
-        recombined[name] = {key: one.reshape(len(deals), -1) for key, one in points.items()}
+        values[name], recombined[name] = measure.of_entry(by_seed, deals, rates=rates)
     rarer = {key: measure.rarer(key) for key in values[ERM]}
     planned, others = _families(values, settings, roles)
     differences = [
@@ -293,6 +290,15 @@ class Measure:
                 values |= rates_of(rows, self.groups, resamples, self.excluded)
             by_model.append(values)
         return {key: np.stack([one[key] for one in by_model]) for key in by_model[0]}
+
+    def of_entry(
+        self, by_seed: ByFold, deals: Sequence[NDArray[np.intp]], *, rates: bool = False
+    ) -> tuple[Values, Values]:
+        """Return an entry's numbers ``(S, 1 + B)``, and with its fits dealt out anew ``(R, S)``."""
+        values = self.numbers(by_seed, self.patients, rates=rates)
+        dealt = (folds for deal in deals for folds in _dealt(by_seed, deal))
+        points = self.numbers(dealt, self.once, rates=rates)
+        return values, {key: drawn.reshape(len(deals), -1) for key, drawn in points.items()}
 
     def places(self, key: Key) -> list[NDArray[np.intp]]:
         """Return the samples behind a number: of everybody, of a group, or of each group."""

@@ -140,26 +140,26 @@ def _named(settings: BenchmarkSettings) -> Iterator[Entry]:
         method = find_method(text.partition(":")[0])
         if method.stage == "afterwards":
             post_hoc_from_text(text)
-        yield Entry(_file_name(text), method=text, stage=method.stage)
+        yield Entry(file_name(text), method=text, stage=method.stage)
     for strategy in settings.strategy:
         names = {"full": ERM, FAIRTUNE: FAIRTUNE, BOTH: "fairtune-both"}
         yield Entry(names.get(strategy) or model_name(strategy), strategy=strategy)
     for start in settings.start:
         if start.startswith(SSL):
             SSL_OBJECTIVES.find(start.removeprefix(SSL))
-        name = ERM if start == settings.weights else f"start-{_file_name(start)}"
+        name = ERM if start == settings.weights else f"start-{file_name(start)}"
         yield Entry(name, start=start)
     for text in settings.pruning:
         FairPrune.of(text)
-        yield Entry(f"prune-{_file_name(text)}", stage="pruning", pruning=text)
+        yield Entry(f"prune-{file_name(text)}", stage="pruning", pruning=text)
 
 
-def _file_name(text: str) -> str:
+def file_name(text: str) -> str:
     """Return a text as the name of a folder.
 
     Examples
     --------
-    >>> _file_name("group-dro:rate=0.1"), _file_name("runs/simclr/")
+    >>> file_name("group-dro:rate=0.1"), file_name("runs/simclr/")
     ('group-dro-rate-0.1', 'runs-simclr')
     """
     return re.sub(r"[^\w.+-]+", "-", text).strip("-")[:LONGEST]

@@ -24,7 +24,8 @@ from evenhand.files import checked, read_object, write_json
 from evenhand.jobs.benchmark.adjusting import adjust
 from evenhand.jobs.benchmark.entries import ERM, Entry
 from evenhand.jobs.benchmark.external import SPLIT, external_cohort
-from evenhand.jobs.benchmark.folds import entry_task, prepared_folds
+from evenhand.jobs.benchmark.folds import Folds, entry_task, prepared_folds
+from evenhand.jobs.benchmark.probes import probe_network
 from evenhand.jobs.benchmark.pruning import FairPrune, prune_model
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.benchmark.trials import Trial, run_trials
@@ -90,6 +91,11 @@ class Work:
     settings: BenchmarkSettings
     fingerprint: str
     run: Run
+
+    @classmethod
+    def of(cls, settings: BenchmarkSettings, folds: Folds, run: Run) -> Work:
+        """Return the work of a run, whose folder every worker finds."""
+        return cls(settings, folds.fingerprint, Run(run.root.resolve()))
 
     def task(self, fit: Fit) -> Task:
         """Return, in a worker, the task of a fit.
@@ -187,7 +193,7 @@ def make_fit(work: Work, fit: Fit) -> None:
     write_json(fit.folder(run) / "fit.json", record.model_dump())
     if fit.entry.name == ERM:
         save_model(erm_folder(run, fit), model)
-    _write(work, fit, _predictions(task, model), _elsewhere(work, task, model))
+    _finish(work, task, fit, model)
     _remove_trials(run, fit)  # the predictions say that the fit is finished
 
 
@@ -199,7 +205,7 @@ def make_derived(work: Work, fit: Fit) -> None:
         erm = fit_record(run, replace(fit, entry=Entry(ERM)))
         record, model = _pruned(task, model, fit, erm)
         write_json(fit.folder(run) / "fit.json", record.model_dump())
-        _write(work, fit, _predictions(task, model), _elsewhere(work, task, model))
+        _finish(work, task, fit, model)
         return
     parts = [*_scored(task), *_external(work, task)]
     features = {name: _features(model, part, task) for name, part in parts}
@@ -217,6 +223,14 @@ def with_external(run: Run, fit: Fit) -> Predictions:
         return here
     outside = read_predictions(fit.external(run)).table.assign(split=SPLIT)
     return replace(here, table=pd.concat([here.table, outside], ignore_index=True))
+
+
+def _finish(work: Work, task: Task, fit: Fit, model: Model) -> None:
+    """Score with the network of a fit, and probe it where that is asked for."""
+    here = predicted(task, model)
+    if work.settings.probe:
+        probe_network(fit.folder(work.run), task, model, here)
+    _write(work, fit, here, _elsewhere(work, task, model))
 
 
 def _write(work: Work, fit: Fit, here: Predictions, outside: Predictions | None) -> None:
@@ -269,6 +283,11 @@ def _pretrained(work: Work, task: Task, fit: Fit) -> Path:
     return folder / "model.safetensors"
 
 
+def predicted(task: Task, model: Model) -> Predictions:
+    """Return what a model says of the validation and test patients of its fold."""
+    return predict(model, _scored(task), make_accelerator(task.settings))
+
+
 def erm_folder(run: Run, fit: Fit) -> Path:
     """Return where the network of `ERM` of the fold and seed of a fit is kept."""
     return replace(fit, entry=Entry(ERM)).folder(run) / "model"
@@ -276,10 +295,6 @@ def erm_folder(run: Run, fit: Fit) -> Path:
 
 def _scored(task: Task) -> list[tuple[str, Cohort]]:
     return [(name, part) for name, part in task.splits.items() if name in SCORED]
-
-
-def _predictions(task: Task, model: Model) -> Predictions:
-    return predict(model, _scored(task), make_accelerator(task.settings))
 
 
 def fit_record(run: Run, fit: Fit) -> FitRecord:

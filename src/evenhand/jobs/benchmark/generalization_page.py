@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from evenhand.jobs.benchmark.comparing import Result
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.jobs.benchmark.external import ExternalResult, keys_across
 from evenhand.jobs.benchmark.other_data_sets import data_sets_verdict
-from evenhand.jobs.benchmark.record import DataSets
+from evenhand.jobs.benchmark.outcome import Outcome
 from evenhand.jobs.benchmark.verdicts import change_text, number_name
 from evenhand.metrics.recipes import Difference
 from evenhand.metrics.registry import Floats
 from evenhand.metrics.rows import EVERYBODY, Key
-from evenhand.reporting.section import Section
-from evenhand.reporting.sections.assessment import Part, Table, part_section
+from evenhand.reporting.section import PART, section
+from evenhand.reporting.sections.assessment import Part, Table
 from evenhand.reporting.sections.assessment import Verdict as Answer
 from evenhand.reporting.text.numbers import p_value, plain
 from evenhand.reporting.verdicts import Verdict
@@ -52,10 +51,12 @@ def _transfer(here: Difference, there: Difference) -> Transfer:
     return Transfer(outcome, Verdict(about, here.key.attribute, claim, text, p_adjusted))
 
 
-def external_section(result: Result, outside: ExternalResult | None) -> Iterator[Section]:
-    """Yield the section of patients of elsewhere, where there are some."""
+@section("benchmark", "elsewhere", "Elsewhere", place=50, template=PART)
+def external_part(outcome: Outcome) -> Part | None:
+    """Return what is said of patients of elsewhere; None where there are none."""
+    result, outside = outcome.result, outcome.outside
     if outside is None:
-        return
+        return None
     answers = tuple(map(_chip, transfers_of(result, outside)))
     keys = keys_across(outside.values[ERM])
     size = outside.sizes[keys[0]]
@@ -75,8 +76,7 @@ def external_section(result: Result, outside: ExternalResult | None) -> Iterator
     ]
     columns = ("Entry", *(_column(key) for key in keys))
     table = Table("Here → elsewhere", columns, tuple(rows))
-    part = Part(answers=answers, sentences=(says,), tables=(table,))
-    yield part_section("elsewhere", "Elsewhere", part)
+    return Part(answers=answers, sentences=(says,), tables=(table,))
 
 
 def _chip(transfer: Transfer) -> Answer:
@@ -101,10 +101,12 @@ def _plain(values: Floats) -> str:
     return "undefined" if mean != mean else plain(mean)
 
 
-def data_sets_section(data_sets: DataSets | None) -> Iterator[Section]:
-    """Yield the section of several data sets, where there are some."""
+@section("benchmark", "data-sets", "Several data sets", place=60, template=PART)
+def data_sets_part(outcome: Outcome) -> Part | None:
+    """Return what is said of several data sets; None where there is one."""
+    data_sets = outcome.data_sets
     if data_sets is None:
-        return
+        return None
     verdict = data_sets_verdict(data_sets)
     chip = "shown" if verdict.claim else "not shown"
     answer = Answer(verdict.about, "better" if verdict.claim else "unsure", chip, verdict.text, ())
@@ -115,5 +117,4 @@ def data_sets_section(data_sets: DataSets | None) -> Iterator[Section]:
     columns = ("Entry", "Mean rank", *data_sets.names)
     says = [f"{n}: {t}" for n, t in zip(data_sets.names[1:], data_sets.verdicts, strict=True)]
     table = Table("The number that decides", columns, tuple(rows))
-    part = Part(answers=(answer,), sentences=tuple(says), tables=(table,))
-    yield part_section("data-sets", "Several data sets", part)
+    return Part(answers=(answer,), sentences=tuple(says), tables=(table,))

@@ -22,10 +22,13 @@ from evenhand.jobs.benchmark.entries import ERM, SSL, Entry, entries_of
 from evenhand.jobs.benchmark.external import external_cohort
 from evenhand.jobs.benchmark.fitting import Fit, Work, fit_all, fits_of
 from evenhand.jobs.benchmark.folds import Folds, entry_task, fresh_folds, prepared_folds
-from evenhand.jobs.benchmark.generalization_page import (
-    data_sets_section,
-    external_section,
-    transfers_of,
+from evenhand.jobs.benchmark.generalization_page import transfers_of
+from evenhand.jobs.benchmark.learning_curve import (
+    CurveFit,
+    analyse_curves,
+    curve_fits,
+    fit_curves,
+    thinnings_of,
 )
 from evenhand.jobs.benchmark.metric_rows import write_numbers
 from evenhand.jobs.benchmark.other_data_sets import (
@@ -33,6 +36,7 @@ from evenhand.jobs.benchmark.other_data_sets import (
     data_sets_verdict,
     read_others,
 )
+from evenhand.jobs.benchmark.outcome import Outcome
 from evenhand.jobs.benchmark.page import page_of
 from evenhand.jobs.benchmark.plan import (
     add_entries,
@@ -41,8 +45,8 @@ from evenhand.jobs.benchmark.plan import (
     read_plan,
     write_result,
 )
+from evenhand.jobs.benchmark.probes import Folders, probe_rows
 from evenhand.jobs.benchmark.pruning import FairPrune, check_pruning
-from evenhand.jobs.benchmark.request import request_section
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.benchmark.trials import search_space
 from evenhand.jobs.benchmark.verdicts import statements_of
@@ -103,6 +107,7 @@ def benchmark(
     folds = prepared_folds(settings)
     entries, refused = _allowed(settings, folds, entries_of(settings))
     read_others(settings, [entry.name for entry in entries if not entry.moves_decisions])
+    thinnings_of(settings, folds.cohort.levels)
     _check_external(settings, folds)
     with open_engine(settings) as engine:
         run = _opened(settings, folds, out, addition, overwrite=overwrite)
@@ -113,9 +118,11 @@ def benchmark(
             _add(run, addition, entries, folds)
         for text in refused:
             say(text)
-        fits = list(fits_of(entries, settings))
-        say(_forecast(settings, [fit for fit in fits if not fit.predictions(run).exists()]))
-        fit_all(Work(settings, folds.fingerprint, Run(run.root.resolve())), fits, engine)
+        fits, work = list(fits_of(entries, settings)), Work.of(settings, folds, run)
+        points = curve_fits(settings, thinnings_of(settings, folds.cohort.levels))
+        say(_forecast(run, settings, fits, points))
+        fit_all(work, fits, engine)
+        fit_curves(work, points, engine)
     with run.phase("evaluation"):
         write_benchmark(run, settings)
     run.finish()
@@ -132,20 +139,32 @@ def write_benchmark(run: Run, settings: BenchmarkSettings) -> None:
     names = [entry.name for entry in record.plan.entries if not entry.moves_decisions]
     others = read_others(settings, names)
     data_sets = combine_data_sets(run, result, others, names) if others else None
-    write_result(run, result, outside, data_sets)
+    levels = {} if run.record.source is None else run.record.source.levels
+    curves = analyse_curves(run, settings, thinnings_of(settings, levels))
+    probes = probe_rows(_folders(run, entries, settings), settings.attribute)
+    write_result(run, result, outside, data_sets, curves, probes)
     write_numbers(run, result)
     statements = statements_of(result)
     transfers = [] if outside is None else transfers_of(result, outside)
     more = [transfer.verdict for transfer in transfers]
     more += [] if data_sets is None else [data_sets_verdict(data_sets)]
     write_verdicts(run.root / "verdicts.json", [*(one.verdict for one in statements), *more])
-    sections = (
-        *external_section(result, outside),
-        *data_sets_section(data_sets),
-        *request_section(result, settings.gap),
-    )
-    page = page_of(run, result, read_plan(run), statements, sections)
-    write_text(run.root / "report.html", page)
+    outcome = Outcome(run, read_plan(run), result, statements, outside, data_sets, curves)
+    write_text(run.root / "report.html", page_of(outcome))
+
+
+def _folders(run: Run, entries: Sequence[Entry], settings: BenchmarkSettings) -> dict[str, Folders]:
+    """Return where the fits of each entry with a network of its own are; none without a probe."""
+    if not settings.probe:
+        return {}
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    return {
+        entry.name: [
+            [Fit(entry, fold, seed).folder(run) for seed in seeds] for fold in range(settings.folds)
+        ]
+        for entry in entries
+        if entry.stage != "afterwards"
+    }
 
 
 def _opened(
@@ -286,22 +305,28 @@ def _reads(settings: BenchmarkSettings, folds: Folds) -> Iterable[Path]:
     return [*paths, *settings.also, *outside]
 
 
-def _forecast(settings: BenchmarkSettings, fits: Sequence[Fit]) -> str:
-    """Say how many fits there will be, and at most how long they take."""
-    if not fits:
+def _forecast(
+    run: Run, settings: BenchmarkSettings, fits: Sequence[Fit], points: Sequence[CurveFit]
+) -> str:
+    """Say how many fits are left, and at most how long they take."""
+    fits = [fit for fit in fits if not fit.predictions(run).exists()]
+    points = [point for point in points if not point.predictions(run).exists()]
+    if not (fits or points):
         return "Every fit is finished."
-    one = seconds_per_fit(entry_task(settings, Entry(ERM), fits[0].fold))
+    fold = fits[0].fold if fits else points[0].fold
+    one = seconds_per_fit(entry_task(settings, Entry(ERM), fold))
     trained = [fit for fit in fits if not fit.entry.is_derived]
-    count = len(trained) * settings.trials
+    count = len(trained) * settings.trials + len(points)
     minutes = max(1, round(count * one / settings.workers / 60))
     beside = f", {settings.workers} at a time" if settings.workers > 1 else ""
     entries = len({fit.entry for fit in trained})
+    curves = f", and {counted(len(points), 'fit')} of learning curves" if points else ""
     return (
         f"{counted(count, 'fit')} of at most {counted(settings.epochs, 'epoch')}{beside}, of "
         f"{counted(entries, 'trained entry', 'trained entries')} in "
         f"{counted(settings.folds, 'fold')} with {counted(settings.seeds, 'seed')} and "
-        f"{counted(settings.trials, 'trial')} each. At most about {minutes} min; early stops "
-        "and frozen layers make it less, and jtt a fifth more."
+        f"{counted(settings.trials, 'trial')} each{curves}. At most about {minutes} min; early "
+        "stops and frozen layers make it less, and jtt a fifth more."
         f"{_beside(fits)}"
     )
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
 from evenhand.experiments.records import SourceRecord
-from evenhand.experiments.runs import Run
-from evenhand.jobs.benchmark.comparing import CHOSEN, Result, Selection
+from evenhand.jobs.benchmark import generalization_page, probe_page, request
+from evenhand.jobs.benchmark.comparing import CHOSEN, Result
 from evenhand.jobs.benchmark.entries import ERM
+from evenhand.jobs.benchmark.outcome import Outcome
 from evenhand.jobs.benchmark.record import BenchmarkRecord
-from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.benchmark.verdicts import (
     ALLOWED,
     CHANGE,
     EXPLORATORY,
     FEW_SEEDS,
     Kind,
-    Statement,
     change_text,
     number_name,
 )
@@ -25,50 +22,42 @@ from evenhand.metrics.rows import EVERYBODY, Key
 from evenhand.reporting.charts.forest import Forest, Line, Look, forest
 from evenhand.reporting.estimates import Estimate
 from evenhand.reporting.page import section_page
-from evenhand.reporting.section import Section
-from evenhand.reporting.sections.assessment import Part, Table, part_section
+from evenhand.reporting.section import PART, section, sections_of
+from evenhand.reporting.sections.assessment import Part, Table
 from evenhand.reporting.sections.assessment import Verdict as Answer
 from evenhand.reporting.text.numbers import listed, plain
 from evenhand.reporting.verdicts import Verdict
 from evenhand.wording import counted
 
+OTHER_SECTIONS = (
+    generalization_page.external_part,
+    request.request_part,
+    probe_page.probe_part,
+)
+"""Sections of this page that other modules register."""
 
-def page_of(
-    run: Run,
-    result: Result,
-    record: BenchmarkRecord,
-    statements: Sequence[Statement],
-    more: Sequence[Section] = (),
-) -> str:
-    """Return the page as HTML, with more sections before what explains the terms."""
+
+def page_of(outcome: Outcome) -> str:
+    """Return the page as HTML."""
+    run, result = outcome.run, outcome.result
     about = run.record.source or SourceRecord(reader="", path="")
     size = result.sizes[next(iter(result.sizes))]
     lede = (
         f"{about.path}: {about.label}. {size[0]:,} samples of {counted(size[1], about.unit)}, each "
-        f"tested once, in {counted(record.plan.folds, 'fold')}, with "
+        f"tested once, in {counted(outcome.record.plan.folds, 'fold')}, with "
         f"{counted(result.seeds, 'seed')}. All entries have the same patients, trials, learning "
         "rates, epochs and seeds, and the same start but where the start is the entry."
     )
-    sections = (
-        part_section("answer", "Which of these helps?", _answer(result, statements)),
-        part_section("differences", f"Each entry against {ERM}", _differences(result)),
-        part_section("groups", "Gain and loss of each group", _groups(result)),
-        *_decisions(result, statements),
-        *more,
-        part_section("entries", "Every entry", _values(result)),
-        part_section("terms", "Equal terms", _terms(run, record)),
-        *_selection(result.selection),
-        part_section("plan", "The plan", _plan(record)),
-    )
-    return section_page(
-        f"evenhand benchmark: {run.root.resolve().name}", lede, sections, run.record
-    )
+    title = f"evenhand benchmark: {run.root.resolve().name}"
+    return section_page(title, lede, sections_of("benchmark", outcome), run.record)
 
 
-def _answer(result: Result, statements: Sequence[Statement]) -> Part:
+@section("benchmark", "answer", "Which of these helps?", place=10, template=PART)
+def _answer(outcome: Outcome) -> Part:
+    result = outcome.result
     answers = [
         _chip(kind, verdict, decides=key in result.primary)
-        for kind, key, verdict in statements
+        for kind, key, verdict in outcome.statements
         if kind != "decisions"
         and (verdict.claim or (key in result.primary and kind != "levelling"))
     ]
@@ -93,11 +82,13 @@ def _chip(kind: Kind, one: Verdict, *, decides: bool = False) -> Answer:
     return Answer(f"{one.about}{where}", outcome, chip, one.text, details)
 
 
-def _decisions(result: Result, statements: Sequence[Statement]) -> Iterator[Section]:
-    """Yield the section of entries that move decisions alone, where there are some."""
+@section("benchmark", "decisions", "Entries that move decisions alone", place=40, template=PART)
+def _decisions(outcome: Outcome) -> Part | None:
+    """Return what is said of entries that move decisions alone; None where there are none."""
+    result, statements = outcome.result, outcome.statements
     answers = [_chip(kind, verdict) for kind, _, verdict in statements if kind == "decisions"]
     if not answers:
-        return
+        return None
     keys = [key for key in result.values[ERM] if key.base in RATES]
     rows = []
     for name in (name for name in result.values if name in result.roles.apart):
@@ -112,11 +103,12 @@ def _decisions(result: Result, statements: Sequence[Statement]) -> Iterator[Sect
         "These entries change no network. They are judged by equalised odds, and no group's "
         f"sensitivity or specificity may fall by more than {plain(ALLOWED)}."
     )
-    part = Part(answers=tuple(answers), sentences=(says,), tables=(table,))
-    yield part_section("decisions", "Entries that move decisions alone", part)
+    return Part(answers=tuple(answers), sentences=(says,), tables=(table,))
 
 
-def _differences(result: Result) -> Part:
+@section("benchmark", "differences", f"Each entry against {ERM}", place=20, template=PART)
+def _differences(outcome: Outcome) -> Part:
+    result = outcome.result
     across = [key for key in result.values[ERM] if key.group == EVERYBODY]
     order = sorted(across, key=lambda key: key not in result.primary)
     return Part(plots=tuple(_plot(result, key) for key in order))
@@ -149,7 +141,9 @@ def _line(result: Result, one: Difference) -> Line:
     return Line(name, estimate, tag=tag)
 
 
-def _groups(result: Result) -> Part:
+@section("benchmark", "groups", "Gain and loss of each group", place=30, template=PART)
+def _groups(outcome: Outcome) -> Part:
+    result = outcome.result
     keys = [key for key in result.values[ERM] if is_auc_of_group(key)]
     names = [name for name in result.values if name not in (ERM, *result.roles.apart)]
     columns = ("Entry", *(f"{key.attribute}: {key.group}" for key in keys))
@@ -165,7 +159,9 @@ def _groups(result: Result) -> Part:
     )
 
 
-def _values(result: Result) -> Part:
+@section("benchmark", "entries", "Every entry", place=80, template=PART)
+def _values(outcome: Outcome) -> Part:
+    result = outcome.result
     keys = [key for key in result.values[ERM] if key.group == EVERYBODY]
     columns = ("Entry", *(_column(key) for key in keys))
     rows = []
@@ -184,9 +180,10 @@ def _shown(result: Result, name: str) -> str:
     return f"{name}, {EXPLORATORY}" if name in result.roles.added else name
 
 
-def _terms(run: Run, record: BenchmarkRecord) -> Part:
+@section("benchmark", "terms", "Equal terms", place=90, template=PART)
+def _terms(outcome: Outcome) -> Part:
     """Say what differs between the entries and erm; all else is the same."""
-    settings = run.record.settings_as(BenchmarkSettings)
+    settings, record = outcome.settings, outcome.record
     rows = [
         (entry.name, entry.apart(settings)) for entry in record.all_entries if entry.name != ERM
     ]
@@ -205,11 +202,15 @@ def _column(key: Key) -> str:
     return name if key.attribute == EVERYBODY else f"{name}, {key.attribute}"
 
 
-def _selection(selection: Selection | None) -> Iterator[Section]:
+@section(
+    "benchmark", "selection", "What choosing on validation patients gives", place=100, template=PART
+)
+def _selection(outcome: Outcome) -> Part | None:
+    selection = outcome.result.selection
     if selection is None:
-        return
+        return None
     picks = listed([f"{name} {count}" for name, count in selection.picks.items()])
-    part = Part(
+    return Part(
         sentences=(
             "In each fold and for each seed, the trained entry with the best target on validation "
             f"patients was chosen: {picks}. Together these are “{CHOSEN}”.",
@@ -221,10 +222,11 @@ def _selection(selection: Selection | None) -> Iterator[Section]:
             f"{selection.other_by_seed:.0%} of the seeds.",
         )
     )
-    yield part_section("selection", "What choosing on validation patients gives", part)
 
 
-def _plan(record: BenchmarkRecord) -> Part:
+@section("benchmark", "plan", "The plan", place=110, template=PART)
+def _plan(outcome: Outcome) -> Part:
+    record = outcome.record
     entries = listed([entry.name for entry in record.plan.entries])
     added = listed([entry.name for entry in record.added])
     return Part(

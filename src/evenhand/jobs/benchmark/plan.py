@@ -18,6 +18,7 @@ from evenhand.jobs.benchmark.external import ExternalResult
 from evenhand.jobs.benchmark.record import (
     SCHEMA,
     BenchmarkRecord,
+    CurveRecord,
     DataSets,
     DifferenceRecord,
     EntryRecord,
@@ -30,8 +31,10 @@ from evenhand.jobs.benchmark.record import (
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.benchmark.verdicts import decision_statements
 from evenhand.metrics.claims import CLAIM
+from evenhand.metrics.learning_curve import LearningCurve
 from evenhand.metrics.recipes import Difference, levelled_down
 from evenhand.metrics.rows import EVERYBODY
+from evenhand.reporting.probe_record import ProbeRow
 
 FILE = "benchmark.json"
 TEST = (
@@ -134,6 +137,8 @@ def write_result(
     result: Result,
     outside: ExternalResult | None = None,
     data_sets: DataSets | None = None,
+    curves: Sequence[LearningCurve] = (),
+    probes: Sequence[ProbeRow] = (),
 ) -> None:
     """Write what came of the plan beside it."""
     _write_beside_plan(
@@ -143,6 +148,8 @@ def write_result(
         claims=[DifferenceRecord.of(claim).as_json() for claim in _claims(result)],
         external=None if outside is None else _external(outside).as_json(),
         data_sets=None if data_sets is None else data_sets.as_json(),
+        curves=[CurveRecord.of(curve).as_json() for curve in curves],
+        probes=[row.model_dump() for row in probes],
     )
 
 

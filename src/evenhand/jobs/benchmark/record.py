@@ -7,9 +7,11 @@ from typing import Any, Self
 from pydantic import BaseModel, Field
 
 from evenhand.jobs.benchmark.entries import Entry
+from evenhand.metrics.learning_curve import LearningCurve
 from evenhand.metrics.ranks import RankTest
 from evenhand.metrics.recipes import Difference, Values
 from evenhand.metrics.rows import EVERYBODY, Key, full_name
+from evenhand.reporting.probe_record import ProbeRow
 
 SCHEMA = 1
 
@@ -162,6 +164,44 @@ class DataSets(_Part):
     test: RankTest
 
 
+class CurvePointRecord(_Part):
+    """The numbers of the reference with a share of the training patients."""
+
+    share: float
+    patients: float
+    numbers: tuple[NumberRecord, ...]
+
+
+class CurveRecord(_Part):
+    """A learning curve of the reference.
+
+    Attributes
+    ----------
+    name
+        Whose training patients become fewer.
+    points
+        The numbers at each share, all patients last.
+    doubling
+        The numbers with all of them less those with half of them.
+    """
+
+    name: str
+    points: tuple[CurvePointRecord, ...]
+    doubling: tuple[DifferenceRecord, ...]
+
+    @classmethod
+    def of(cls, curve: LearningCurve) -> Self:
+        """Return the record of a learning curve."""
+        points = tuple(
+            CurvePointRecord(
+                share=share, patients=curve.patients[share], numbers=number_records(values)
+            )
+            for share, values in curve.values.items()
+        )
+        doubling = tuple(map(DifferenceRecord.of, curve.doubling))
+        return cls(name=curve.name, points=points, doubling=doubling)
+
+
 class BenchmarkRecord(_Part):
     """What ``benchmark.json`` holds.
 
@@ -175,6 +215,10 @@ class BenchmarkRecord(_Part):
         The numbers of each entry, and the entries shown to be better, corrected.
     external, data_sets
         What came of external patients and of several data sets, where there are some.
+    curves
+        Learning curves of the reference, which are no part of the plan.
+    probes
+        How well each attribute is found in the networks, and less than in that of the reference.
     """
 
     schema_version: int = Field(SCHEMA, alias="schema")
@@ -185,6 +229,8 @@ class BenchmarkRecord(_Part):
     claims: tuple[DifferenceRecord, ...] = ()
     external: ExternalRecord | None = None
     data_sets: DataSets | None = None
+    curves: tuple[CurveRecord, ...] = ()
+    probes: tuple[ProbeRow, ...] = ()
 
     @property
     def all_entries(self) -> tuple[Entry, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,11 +10,13 @@ import numpy as np
 
 from evenhand.jobs.benchmark.comparing import Result
 from evenhand.jobs.benchmark.entries import ERM
+from evenhand.jobs.benchmark.outcome import Outcome
 from evenhand.metrics.power import detectable_gap, factor_for
 from evenhand.metrics.recipes import is_auc_of_group
 from evenhand.metrics.rows import Key
-from evenhand.reporting.section import Section
-from evenhand.reporting.sections.assessment import Part, Table, part_section
+from evenhand.reporting.section import PART, section
+from evenhand.reporting.sections.assessment import Part, Table
+from evenhand.reporting.sections.learning_curve import curve_part
 from evenhand.reporting.text.numbers import plain
 
 
@@ -90,8 +91,10 @@ def _added(result: Result, key: Key, factor: float) -> More:
     return More(math.ceil((factor - 1) * patients), grown)
 
 
-def request_section(result: Result, wanted: float) -> Iterator[Section]:
-    """Yield the section of the data request."""
+@section("benchmark", "request", "Data request", place=70, template=PART)
+def request_part(outcome: Outcome) -> Part | None:
+    """Return the data request; None where there are no groups to tell apart."""
+    result, wanted = outcome.result, outcome.settings.gap
     rows = [
         (
             f"{one.attribute}: {one.group} and {one.reference}",
@@ -101,16 +104,35 @@ def request_section(result: Result, wanted: float) -> Iterator[Section]:
         for one in requests_of(result, wanted)
     ]
     if not rows:
-        return
+        return None
     says = (
         f"How many patients, tested beside those of here, would let a gap of {plain(wanted)} in "
         f"AUC be told of {ERM} with power .8, before any correction. Groups keep their share of "
         "each class. This is about telling a gap; whether more training patients would narrow it, "
-        "a learning curve has to show."
+        "a learning curve shows (--curve)."
     )
     columns = ("Groups", "Gap that can be told now", "Patients to ask for")
     table = Table("What a gap needs", columns, tuple(rows))
-    yield part_section("request", "Data request", Part(sentences=(says,), tables=(table,)))
+    return Part(sentences=(says,), tables=(table,))
+
+
+@section("benchmark", "curves", "What more training patients buy", place=75, template=PART)
+def curves_part(outcome: Outcome) -> Part | None:
+    """Return what more training patients buy the groups that erm serves worst."""
+    if not outcome.curves:
+        return None
+    says = (
+        f"{ERM} with fewer training patients: in every fold and for every seed, at the learning "
+        "rate that it has chosen on all of them, and in as many steps. Smaller shares are parts of "
+        "larger ones. The intervals of a curve are corrected together; it is no part of the plan, "
+        "so that it claims nothing of the entries."
+    )
+    parts = [curve_part(curve, outcome.result.worst) for curve in outcome.curves]
+    return Part(
+        sentences=(says, *(sentence for part in parts for sentence in part.sentences)),
+        charts=tuple(chart for part in parts for chart in part.charts),
+        folds=tuple(fold for part in parts for fold in part.folds),
+    )
 
 
 def _text(one: Request) -> str:

@@ -52,6 +52,12 @@ class BenchmarkSettings(TrainingSettings, WorkerSettings, title="Benchmark"):
         "beta, share, limit, budget, estimator, batches and batch_size of `evenhand prune`, and "
         "target, which chooses the step [default: the --target of all entries]; repeatable",
     )
+    curve: tuple[str, ...] = Field(
+        (),
+        description="learning curve of erm, beside the plan: everybody, or a group as "
+        "ATTRIBUTE=LEVEL, whose training patients are thinned to a quarter, a half and three "
+        "quarters; one fit each, in every fold and for every seed; repeatable",
+    )
     primary: str = Field(
         "auc_worst",
         description="the number that decides: auc, auc_worst, auc_gap, equalized_odds_difference "
@@ -69,6 +75,11 @@ class BenchmarkSettings(TrainingSettings, WorkerSettings, title="Benchmark"):
         lt=1,
         description="gap in AUC between groups for which the page says how many more patients of "
         "which group would let it be told",
+    )
+    probe: bool = Field(
+        False,
+        description="measure how well a new probe finds each attribute, given the label, in what "
+        "the last layer of each trained or pruned entry is given of test patients",
     )
     folds: int = Field(5, ge=2, description="outer folds; each patient is tested in one of them")
     seeds: int = Field(
@@ -141,8 +152,8 @@ class BenchmarkSettings(TrainingSettings, WorkerSettings, title="Benchmark"):
         return self
 
 
-ENTRIES = ("method", "strategy", "start", "pruning")
-"""Settings that name entries."""
+ENTRIES = ("method", "strategy", "start", "pruning", "curve")
+"""Settings that name entries, and learning curves, which may be added to a run."""
 
 PRIMARY = ("auc", "auc_worst", "auc_gap", "equalized_odds_difference", "brier")
 """Numbers that may decide."""

@@ -1,46 +1,13 @@
-"""Findings: what was measured of one requirement, against which threshold, with which outcome."""
+"""The outcome of a requirement: a number against two limits, and the worst of several."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 from evenhand.jobs.check.settings import Limits
+from evenhand.reporting.check_record import Finding, Status
 
-Status = Literal["pass", "warn", "fail"]
 ORDER: tuple[Status, ...] = ("pass", "warn", "fail")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One requirement, measured.
-
-    Attributes
-    ----------
-    requirement
-        Its name in ``check.json`` (``"unknown"``).
-    about
-        What it was measured of: an attribute, or ``"*"`` for all the data.
-    measured
-        What was found, in words, with the counts behind it.
-    value
-        The number that was judged; None where nothing could be measured.
-    threshold
-        Where it passes, in words.
-    status
-        The outcome.
-    p_adjusted
-        The p-value behind the status, corrected over all tests of the requirement; else None.
-    """
-
-    requirement: str
-    about: str
-    measured: str
-    value: float | None
-    threshold: str
-    status: Status
-    p_adjusted: float | None = None
 
 
 def at_most(value: float, limits: Limits) -> Status:

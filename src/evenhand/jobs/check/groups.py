@@ -10,8 +10,9 @@ import pandas as pd
 
 from evenhand.cohort.cohort import Cohort, known_levels
 from evenhand.cohort.splits import Splits
-from evenhand.jobs.check.findings import Finding, at_least, at_most
+from evenhand.jobs.check.findings import at_least, at_most
 from evenhand.jobs.check.settings import CheckSettings
+from evenhand.reporting.check_record import Finding
 from evenhand.tables.attributes import UNKNOWN, group_of
 
 COLUMNS = ("attribute", "group", "split", "patients", "samples", "positives", "fewest")

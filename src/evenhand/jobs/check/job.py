@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from evenhand.cohort.prepare import prepare_splits
 from evenhand.cohort.readers import open_cohort, reader_of
 from evenhand.cohort.splits import Splits
 from evenhand.errors import EvenhandError
-from evenhand.experiments.runs import begin_run
+from evenhand.experiments.runs import Run, begin_run
 from evenhand.files import write_json
 from evenhand.jobs.assess.pages import write_page
-from evenhand.jobs.check.findings import ORDER, Finding, Status, overall
+from evenhand.jobs.check.findings import ORDER, overall
 from evenhand.jobs.check.groups import attribute_findings, group_counts, size_findings
+from evenhand.jobs.check.learning import learning_findings, thinnings_of
 from evenhand.jobs.check.material import (
     SHOWN,
     duplicate_findings,
@@ -34,6 +36,14 @@ from evenhand.jobs.check.outcomes import base_rate_findings, power_findings, req
 from evenhand.jobs.check.settings import CheckSettings
 from evenhand.jobs.keywords import with_keywords
 from evenhand.networks.inputs import RGB, ImageForm, Images
+from evenhand.reporting.check_record import (
+    FILE,
+    CheckRecord,
+    DuplicatePair,
+    Finding,
+    GroupCount,
+    Status,
+)
 from evenhand.runs import run_scope
 
 IMAGE_SIZE = 64
@@ -63,42 +73,40 @@ class Requirements:
         """The worst outcome."""
         return overall(self.findings)
 
-    def records(self) -> dict[str, Any]:
-        """Return what ``check.json`` holds."""
-        return {
-            "schema": 1,
-            "status": self.status,
-            "findings": [asdict(finding) for finding in self.findings],
-            "counts": _records(self.counts),
-            "pairs": len(self.pairs),
-            "duplicates": _records(self.pairs.head(SHOWN)),
-        }
+    def record(self) -> CheckRecord:
+        """Return the content of ``check.json``."""
+        return CheckRecord(
+            status=self.status,
+            findings=self.findings,
+            counts=tuple(GroupCount(**row) for row in _rows(self.counts)),
+            pairs=len(self.pairs),
+            duplicates=tuple(DuplicatePair(**row) for row in _rows(self.pairs.head(SHOWN))),
+        )
 
 
 @with_keywords(CheckSettings, "data")
 @run_scope()
-def check(
-    settings: CheckSettings, out: Path | None = None, *, overwrite: bool = False
-) -> Requirements:
-    """Measure a data set's requirements; write ``check.json`` and a page where ``out`` is given.
+def check(settings: CheckSettings, out: Path, *, overwrite: bool = False) -> Run:
+    """Measure a data set's requirements; write ``check.json`` and a page.
 
     The splits are those that any job makes of the same settings. Without an attribute every one
     is looked at that the reader knows and of which samples have two levels.
+
+    Parameters
+    ----------
+    settings
+        The data, and where each requirement is met.
+    out
+        The run directory.
+    overwrite
+        Whether another or a finished run in ``out`` may be replaced.
 
     Raises
     ------
     EvenhandError
         The data cannot be read, or have one class or one level only.
     """
-    settings = settings.model_copy(update={"skip_unreadable": True})
-    cohort = open_cohort(settings)
-    if not settings.attribute:
-        usable = (name for name in cohort.attributes if len(known_levels(cohort.table, name)) > 1)
-        settings = settings.model_copy(update={"attribute": tuple(usable)})
-    images = _looked_through_as(cohort, settings.channels)
-    splits = prepare_splits(settings, images, np.random.default_rng(settings.seed))
-    if out is None:
-        return measure_requirements(splits, settings)
+    settings, splits = _prepared(settings)
     source = splits.train.source
     run = begin_run(
         out,
@@ -110,13 +118,31 @@ def check(
     )
     with run.phase("measurement"):
         requirements = measure_requirements(splits, settings)
-    write_json(run.root / "check.json", requirements.records())
+    write_json(run.root / FILE, requirements.record().as_json())
     write_page(run)
     run.finish()  # last: a finished run lacks nothing
-    return requirements
+    return run
 
 
-def _looked_through_as(cohort: Cohort, channels: int | None) -> Images | None:
+def measure_data(settings: CheckSettings) -> Requirements:
+    """Measure a data set's requirements, and write nothing; see `check`."""
+    settings, splits = _prepared(settings)
+    return measure_requirements(splits, settings)
+
+
+def _prepared(settings: CheckSettings) -> tuple[CheckSettings, Splits]:
+    """Return the settings with the attributes that are looked at, and the stored, split data."""
+    settings = settings.model_copy(update={"skip_unreadable": True})
+    cohort = open_cohort(settings)
+    if not settings.attribute:
+        usable = (name for name in cohort.attributes if len(known_levels(cohort.table, name)) > 1)
+        settings = settings.model_copy(update={"attribute": tuple(usable)})
+    thinnings_of(cohort, settings)  # before the data are stored, which takes long
+    images = _image_form(cohort, settings.channels)
+    return settings, prepare_splits(settings, images, np.random.default_rng(settings.seed))
+
+
+def _image_form(cohort: Cohort, channels: int | None) -> Images | None:
     """Return what images are read as; None for series, which have channels of their own."""
     if not cohort.channels:
         return ImageForm(IMAGE_SIZE, IMAGE_SIZE, channels or RGB).plain
@@ -135,21 +161,16 @@ def measure_requirements(splits: Splits, settings: CheckSettings) -> Requirement
     return Requirements(tuple(_findings(splits, settings, counts, pairs)), counts, pairs)
 
 
-def text_table(requirements: Requirements) -> str:
+def text_table(record: CheckRecord) -> str:
     """Return the findings as text, and what they come to."""
     lines = [f"{'':<6}{'requirement':<13}{'of':<18}measured"]
-    for finding in requirements.findings:
+    for finding in record.findings:
         about = "" if finding.about == "*" else finding.about
         lines.append(f"{finding.status:<6}{finding.requirement:<13}{about:<18}{finding.measured}")
         if finding.status != "pass":
             lines.append(f"{'':<37}threshold: {finding.threshold}")
-    count = {
-        status: sum(finding.status == status for finding in requirements.findings)
-        for status in ORDER
-    }
-    lines.append("")
-    lines.append(", ".join(f"{number} {status}" for status, number in count.items()))
-    return "\n".join(lines)
+    count = Counter(finding.status for finding in record.findings)
+    return "\n".join([*lines, "", ", ".join(f"{count[status]} {status}" for status in ORDER)])
 
 
 def _findings(
@@ -162,6 +183,7 @@ def _findings(
     yield from base_rate_findings(splits, attributes, settings)
     yield from power_findings(splits, attributes, settings)
     yield from request_findings(splits, attributes, settings)
+    yield from learning_findings(splits, attributes, settings)
     yield modality_finding(splits.train, about.about, settings)
     yield unreadable_finding(splits, settings)
     yield leakage_finding(splits)
@@ -170,8 +192,8 @@ def _findings(
     yield from provenance_findings(splits.train, about.about)
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return rows as JSON values: missing is null."""
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows by column; what is missing is None."""
     return [
         {str(name): None if pd.isna(value) else value for name, value in row.items()}
         for row in table.astype(object).to_dict("records")

@@ -13,8 +13,9 @@ from evenhand.cohort.duplicates import duplicates
 from evenhand.cohort.registry import DataSet
 from evenhand.cohort.splits import Splits
 from evenhand.cohort.store.samples import SampleStore
-from evenhand.jobs.check.findings import Finding, at_most
+from evenhand.jobs.check.findings import at_most
 from evenhand.jobs.check.settings import CheckSettings
+from evenhand.reporting.check_record import Finding
 from evenhand.wording import counted
 
 SHOWN = 200

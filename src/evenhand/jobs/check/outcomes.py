@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.splits import Splits
-from evenhand.jobs.check.findings import Finding, at_most
+from evenhand.jobs.check.findings import at_most
 from evenhand.jobs.check.settings import CheckSettings
 from evenhand.metrics import (
     Plan,
@@ -27,6 +27,7 @@ from evenhand.metrics import (
 from evenhand.metrics.claims import CLAIM
 from evenhand.metrics.power import factor_for
 from evenhand.metrics.rates import equal_rates_p
+from evenhand.reporting.check_record import Finding
 from evenhand.reporting.text.numbers import p_value
 from evenhand.tables.attributes import UNKNOWN, group_of
 

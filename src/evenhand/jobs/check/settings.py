@@ -46,3 +46,9 @@ class CheckSettings(SplitSettings, ChannelSettings, title="Requirements"):
     detectable: Limits = Field(
         (0.1, 0.2), description="gap in AUC that the test split can detect, at most"
     )
+    curve: tuple[str, ...] = Field(
+        (),
+        description="learning curve of a linear model on coarse samples: everybody, or a group as "
+        "ATTRIBUTE=LEVEL, whose training patients are thinned to a quarter, a half and three "
+        "quarters; repeatable",
+    )

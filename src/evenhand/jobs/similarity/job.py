@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,12 +13,13 @@ from evenhand.files import write_json
 from evenhand.jobs.assess.pages import write_page
 from evenhand.jobs.keywords import with_keywords
 from evenhand.jobs.rereading import one_each, samples_again
-from evenhand.jobs.similarity.measured import make_layers, similarity_record
+from evenhand.jobs.similarity.layers import make_layers, similarity_record
 from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.metrics import Plan, measure
 from evenhand.networks.checkpoints import load_model
 from evenhand.networks.layers import find_layers, layer_names
 from evenhand.networks.model import Model
+from evenhand.reporting.similarity_record import FILE, SimilarityRecord, mean
 from evenhand.representation.by_group import Patients
 from evenhand.runs import run_scope
 from evenhand.tables.predictions import Predictions, read_predictions
@@ -76,33 +75,33 @@ def similarity(settings: SimilaritySettings, out: Path, *, overwrite: bool = Fal
         sides = [make_layers(list(layers.values()), settings) for layers in features]
         groups, performance = groups_in(picked, attributes), _performance(predictions, attributes)
         patients = Patients((sides[0], sides[1]), picked.labels, groups, performance)
-        names = [f"{run.root.resolve().name}/{name}" for run, name in chosen]
+        first, second = (f"{run.root.resolve().name}/{name}" for run, name in chosen)
         unit = chosen[0][0].record.unit
         record = similarity_record(
-            names, wanted, patients, settings, split=settings.split, unit=unit
+            (first, second), wanted, patients, settings, split=settings.split, unit=unit
         )
-    write_json(run.root / "similarity.json", record)
+    write_json(run.root / FILE, record.as_json())
     write_page(run)
     run.finish()  # last: a finished run lacks nothing
     return run
 
 
-def text_table(similarity: Mapping[str, Any]) -> str:
+def text_table(similarity: SimilarityRecord) -> str:
     """Return each group's mean similarity over layers, and the differences, as text."""
     lines = [f"{'attribute':<14}{'group':<20}{'patients':>9}{'mean CKA':>10}  p (corrected)"]
-    for name, record in similarity["attributes"].items():
-        for row in record["groups"]:
-            if "undefined" in row:
-                numbers = f"  {row['undefined']}"
+    for name, attribute in similarity.attributes.items():
+        for group in attribute.groups:
+            if group.value is None:
+                numbers = f"  {group.undefined}"
             else:
-                mean = np.nanmean(np.array(row["value"], float))
-                numbers = f"{mean:>10.3f}  {row.get('p_adjusted', float('nan')):.3f}"
-            lines.append(f"{name:<14}{row['group']:<20}{row['patients']:>9}{numbers}")
-        if "difference" in record:
-            size = record["size"]
+                p = float("nan") if group.p_adjusted is None else group.p_adjusted
+                numbers = f"{mean(group.value):>10.3f}  {p:.3f}"
+            lines.append(f"{name:<14}{group.group:<20}{group.patients:>9}{numbers}")
+        if contrast := attribute.contrast:
+            size = contrast.size
             lines.append(
-                f"{name:<14}{record['best']} less {record['worst']}: mean size "
-                f"{size['value']:.3f} ({size['low']:.3f} to {size['high']:.3f})"
+                f"{name:<14}{contrast.best} less {contrast.worst}: mean size "
+                f"{size.value:.3f} ({size.low:.3f} to {size.high:.3f})"
             )
     return "\n".join(lines)
 
@@ -147,9 +146,12 @@ def _same_rows(
     return matched(one, two)
 
 
-def _layers(models: list[Model], settings: SimilaritySettings) -> list[tuple[str, ...]]:
+def _layers(
+    models: list[Model], settings: SimilaritySettings
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the layers of each model; a layer that the user names may be in one model only."""
-    names_of = [layer_names(model.backbone) for model in models]
+    first, second = (layer_names(model.backbone) for model in models)
+    names_of = (first, second)
     if not settings.layer:
         return names_of
     for name in settings.layer:
@@ -159,7 +161,8 @@ def _layers(models: list[Model], settings: SimilaritySettings) -> list[tuple[str
     for model, names in zip(models, wanted, strict=True):
         if not names:
             find_layers(model, settings.layer)
-    return [find_layers(model, names) for model, names in zip(models, wanted, strict=True)]
+    first, second = (find_layers(model, names) for model, names in zip(models, wanted, strict=True))
+    return first, second
 
 
 def _performance(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from evenhand.reporting.charts.forest import axis_over, labelled
@@ -72,7 +72,7 @@ class LineChart:
 
 
 def line_chart(
-    series: dict[str, Sequence[Reading]], places: Sequence[Place], frame: LineFrame
+    series: Mapping[str, Sequence[Reading]], places: Sequence[Place], frame: LineFrame
 ) -> LineChart:
     """Lay out one line for each series, with a reading at each place.
 

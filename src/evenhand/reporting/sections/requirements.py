@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from evenhand.experiments.records import RunRecord, data_settings
+from evenhand.reporting.check_record import CheckRecord, Finding, GroupCount
 from evenhand.reporting.page import section_page
 from evenhand.reporting.section import section, sections_of
 from evenhand.reporting.text.numbers import counted, listed
@@ -22,6 +23,7 @@ TITLES = {
     "base_rate": "Difference in base rate",
     "detectable": "Smallest gap that can be found",
     "request": "Patients to ask for",
+    "learning": "What more training patients buy",
     "modalities": "Modalities",
     "unreadable": "Samples that cannot be read",
     "leakage": "Patients in two splits",
@@ -34,7 +36,7 @@ LOOKS = {"pass": "better", "warn": "unsure", "fail": "worse"}
 
 
 @dataclass(frozen=True)
-class Row:
+class FindingRow:
     """One finding as it is shown."""
 
     title: str
@@ -62,55 +64,55 @@ class Counts:
     rows: tuple[GroupRow, ...]
 
 
-def requirements_page(record_of_check: Mapping[str, Any], record: RunRecord[Settings]) -> str:
+def requirements_page(measured: CheckRecord, record: RunRecord[Settings]) -> str:
     """Return the page of a check."""
     data = data_settings(record).data
     return section_page(
         f"evenhand check: {data}",
         f"What {data} must have before fairness can be told from it, measured.",
-        sections_of("check", record_of_check),
+        sections_of("check", measured),
         record,
     )
 
 
 @section("check", "requirements", "Requirements", place=10)
-def requirements(check: Mapping[str, Any]) -> dict[str, Any]:
+def requirements(check: CheckRecord) -> dict[str, Any]:
     """Return every finding, and what they come to together."""
-    rows = [_row(finding) for finding in check["findings"]]
-    return {"rows": rows, "headline": headline(check), "look": LOOKS[check["status"]]}
+    rows = [_row(finding) for finding in check.findings]
+    return {"rows": rows, "headline": headline(check), "look": LOOKS[check.status]}
 
 
 @section("check", "counts", "Groups and splits", place=20)
-def counts(check: Mapping[str, Any]) -> list[Counts]:
+def counts(check: CheckRecord) -> list[Counts]:
     """Return the counts of each attribute's groups."""
-    return list(_counts(check["counts"]))
+    return list(_counts(check.counts))
 
 
 @section("check", "duplicates", "The same sample twice", place=30)
-def duplicates(check: Mapping[str, Any]) -> dict[str, Any] | None:
+def duplicates(check: CheckRecord) -> dict[str, Any] | None:
     """Return the samples that occur twice, None where there are none."""
-    return {"pairs": check["duplicates"], "all": check["pairs"]} if check["duplicates"] else None
+    return {"pairs": check.duplicates, "all": check.pairs} if check.duplicates else None
 
 
-def requirement_verdicts(check: Mapping[str, Any]) -> list[Verdict]:
+def requirement_verdicts(check: CheckRecord) -> list[Verdict]:
     """Return a verdict for each finding; a finding that warns or fails counts as a claim."""
     return [
         Verdict(
-            f"requirement {finding['requirement']}",
-            finding["about"],
-            finding["status"] != "pass",
-            f"{TITLES[finding['requirement']]}: {finding['status']}, {finding['measured']}",
-            finding.get("p_adjusted"),
+            f"requirement {finding.requirement}",
+            finding.about,
+            finding.status != "pass",
+            f"{TITLES[finding.requirement]}: {finding.status}, {finding.measured}",
+            finding.p_adjusted,
         )
-        for finding in check["findings"]
+        for finding in check.findings
     ]
 
 
-def headline(check: Mapping[str, Any]) -> str:
+def headline(check: CheckRecord) -> str:
     """Say in a sentence what the findings come to."""
-    findings = check["findings"]
+    findings = check.findings
     by_status = {
-        status: [finding for finding in findings if finding["status"] == status] for status in LOOKS
+        status: [finding for finding in findings if finding.status == status] for status in LOOKS
     }
     met = f"{len(by_status['pass'])} of {counted(len(findings), 'requirement')} are met"
     parts = [
@@ -121,36 +123,36 @@ def headline(check: Mapping[str, Any]) -> str:
     return "; ".join([met, *parts]) + "."
 
 
-def _row(finding: Mapping[str, Any]) -> Row:
-    about = "" if finding["about"] == "*" else shown(finding["about"])
-    return Row(
-        TITLES[finding["requirement"]],
+def _row(finding: Finding) -> FindingRow:
+    about = "" if finding.about == "*" else shown(finding.about)
+    return FindingRow(
+        TITLES[finding.requirement],
         about,
-        finding["measured"],
-        finding["threshold"],
-        finding["status"],
-        LOOKS[finding["status"]],
+        finding.measured,
+        finding.threshold,
+        finding.status,
+        LOOKS[finding.status],
     )
 
 
-def _titles(findings: Sequence[Mapping[str, Any]]) -> str:
+def _titles(findings: Sequence[Finding]) -> str:
     """Return the titles of the findings' requirements, each once, as a list in words."""
-    titles = [TITLES[finding["requirement"]] for finding in findings]
+    titles = [TITLES[finding.requirement] for finding in findings]
     return listed([title[:1].lower() + title[1:] for title in dict.fromkeys(titles)])
 
 
-def _counts(rows: Sequence[Mapping[str, Any]]) -> list[Counts]:
+def _counts(counts: Sequence[GroupCount]) -> list[Counts]:
     views = []
-    for attribute in dict.fromkeys(row["attribute"] for row in rows):
-        own = [row for row in rows if row["attribute"] == attribute]
-        splits = tuple(dict.fromkeys(row["split"] for row in own))
+    for attribute in dict.fromkeys(count.attribute for count in counts):
+        own = [count for count in counts if count.attribute == attribute]
+        splits = tuple(dict.fromkeys(count.split for count in own))
         cell = {
-            (row["group"], row["split"]): (row["patients"], row["samples"], row["positives"])
-            for row in own
+            (count.group, count.split): (count.patients, count.samples, count.positives)
+            for count in own
         }
         groups = tuple(
             GroupRow(shown(group), tuple(cell.get((group, split), (0, 0, 0)) for split in splits))
-            for group in dict.fromkeys(row["group"] for row in own)
+            for group in dict.fromkeys(count.group for count in own)
         )
         views.append(Counts(shown(attribute), splits, groups))
     return views

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
 
 from evenhand.experiments.records import RunRecord
 from evenhand.reporting.page import section_page
 from evenhand.reporting.section import section, sections_of
+from evenhand.reporting.similarity_record import (
+    AttributeSummary,
+    GroupSummary,
+    SimilarityRecord,
+    mean,
+)
 from evenhand.reporting.text.numbers import counted, plain, signed
 from evenhand.reporting.text.vocabulary import shown
 from evenhand.reporting.verdicts import Verdict
+from evenhand.representation.jackknife import Size
+from evenhand.representation.results import (
+    GroupSimilarity,
+    LayerMatrix,
+    SizeRatio,
+)
 from evenhand.settings import Settings
 
-Matrix = Sequence[Sequence[float | None]]
 STRONGEST = 0.6  # a difference of this size has the full colour
 
 
@@ -61,12 +71,21 @@ class AttributeView:
     seeds: SeedsView | None
 
 
-def similarity_page(measured: Mapping[str, Any], record: RunRecord[Settings]) -> str:
+@dataclass(frozen=True)
+class Conclusion:
+    """What is said of an attribute: a sentence, what it rests on, the outcome in a word."""
+
+    headline: str
+    details: tuple[str, ...] = ()
+    outcome: str = "cannot tell"
+
+
+def similarity_page(measured: SimilarityRecord, record: RunRecord[Settings]) -> str:
     """Return the page of a comparison of two models' layers."""
-    first, second = measured["models"]
+    first, second = measured.models
     lede = (
         f"How alike {first} and {second} represent each group, layer by layer: "
-        f"{counted(measured['patients'], measured['unit'])} of the {measured['split']} split, "
+        f"{counted(measured.patients, measured.unit)} of the {measured.split} split, "
         "one sample each."
     )
     title = f"evenhand similarity: {first} and {second}"
@@ -74,168 +93,155 @@ def similarity_page(measured: Mapping[str, Any], record: RunRecord[Settings]) ->
 
 
 @section("similarity", "similarity", "Does each group look alike to both models?", place=10)
-def similarity(measured: Mapping[str, Any]) -> dict[str, Any]:
+def similarity(measured: SimilarityRecord) -> dict[str, Any]:
     """Return the answers with their heat maps, and the ratios."""
     return {
-        "everybody": _map("Everybody", "", measured["everybody"], measured),
-        "attributes": [
-            _attribute(name, record, measured) for name, record in measured["attributes"].items()
-        ],
-        "ratios": [_ratio(ratio) for ratio in measured["ratios"]],
-        "kernel": {"linear": "linear", "rbf": "RBF"}[measured["kernel"]],
-        "models": measured["models"],
-        "level": f"{100 * measured['level']:.0f} %",
+        "everybody": _map("Everybody", "", measured.everybody, measured),
+        "attributes": [_attribute(name, measured) for name in measured.attributes],
+        "ratios": [_ratio(ratio) for ratio in measured.ratios],
+        "kernel": {"linear": "linear", "rbf": "RBF"}[measured.kernel],
+        "models": measured.models,
+        "level": f"{100 * measured.level:.0f} %",
     }
 
 
-def similarity_verdicts(measured: Mapping[str, Any]) -> tuple[Verdict, ...]:
+def similarity_verdicts(measured: SimilarityRecord) -> tuple[Verdict, ...]:
     """Return the verdict of a comparison of layers for each attribute.
 
     A claim rests on p-values that are corrected over all groups and attributes.
     """
-    first, second = measured["models"]
+    first, second = measured.models
     verdicts = []
-    for name, record in measured["attributes"].items():
-        text, _, outcome = _told(name, record, measured.get("seeds", []))
-        p = [row["p_adjusted"] for row in record["groups"] if row.get("p_adjusted") is not None]
-        about = f"layers of {first} and {second}"
-        verdicts.append(Verdict(about, name, outcome == "a gap", text, min(p, default=None)))
+    for name, attribute in measured.attributes.items():
+        conclusion = _conclusion(name, measured)
+        p = [group.p_adjusted for group in attribute.groups if group.p_adjusted is not None]
+        about, claim = f"layers of {first} and {second}", conclusion.outcome == "a gap"
+        verdicts.append(Verdict(about, name, claim, conclusion.headline, min(p, default=None)))
     return tuple(verdicts)
 
 
-def _attribute(name: str, record: Mapping[str, Any], measured: Mapping[str, Any]) -> AttributeView:
-    groups = record["groups"]
+def _attribute(name: str, measured: SimilarityRecord) -> AttributeView:
+    attribute = measured.attributes[name]
     maps = [
-        _map(shown(row["group"]), _note(row, measured["unit"]), row, measured)
-        for row in groups
-        if "value" in row
+        _map(shown(group.group), _note(group, measured.unit), group.matrix, measured)
+        for group in attribute.groups
+        if group.matrix is not None
     ]
-    headline, details, outcome = _told(name, record, measured.get("seeds", []))
-    if "difference" in record:
-        title = f"{shown(record['best'])} less {shown(record['worst'])}"
+    if contrast := attribute.contrast:
+        title = f"{shown(contrast.best)} less {shown(contrast.worst)}"
         note = "the group that the models serve best less the one they serve worst"
-        maps.append(_difference(title, note, record["difference"], measured))
+        maps.append(_difference(title, note, contrast.difference, measured))
+    conclusion = _conclusion(name, measured)
     return AttributeView(
         shown(name),
-        headline,
-        details,
-        outcome,
+        conclusion.headline,
+        conclusion.details,
+        conclusion.outcome,
         tuple(maps),
         tuple(
-            f"{shown(row['group'])}: {row['undefined']}."
-            for row in groups
-            if "undefined" in row and row["patients"]
+            f"{shown(group.group)}: {group.undefined}."
+            for group in attribute.groups
+            if group.undefined is not None and group.patients
         ),
         _by_seed(name, measured),
     )
 
 
-def _by_seed(name: str, measured: Mapping[str, Any]) -> SeedsView | None:
+def _by_seed(name: str, measured: SimilarityRecord) -> SeedsView | None:
     """Return each group's mean over layers for each seed; None where there are not several."""
-    seeds = measured.get("seeds", [])
-    if len(seeds) < 2:
+    if len(measured.seeds) < 2:
         return None
-    records = [of_seed["attributes"][name] for of_seed in seeds]
-    groups = [row["group"] for row in records[0]["groups"]]
+    summaries = [seed.attributes[name] for seed in measured.seeds]
     rows = [
-        (shown(group), tuple(_mean_and_p(record["groups"][place]) for record in records))
-        for place, group in enumerate(groups)
+        (shown(group.group), tuple(_mean_and_p(summary.groups[place]) for summary in summaries))
+        for place, group in enumerate(summaries[0].groups)
     ]
-    if records[0]["size"]:
-        apart = "Best and worst served apart"
-        rows.append((apart, tuple(_plain_interval(record["size"]) for record in records)))
-    return SeedsView(tuple(f"seed {of_seed['seed']}" for of_seed in seeds), tuple(rows))
+    sizes = [summary.size for summary in summaries if summary.size is not None]
+    if summaries[0].size:
+        rows.append(("Best and worst served apart", tuple(map(_plain_interval, sizes))))
+    return SeedsView(tuple(f"seed {summary.seed}" for summary in measured.seeds), tuple(rows))
 
 
-def _mean_and_p(group: Mapping[str, Any]) -> str:
-    p = group["p_adjusted"]
-    return plain(group["mean"]) + ("" if p is None else f", p = {plain(p)}")
+def _mean_and_p(group: GroupSummary) -> str:
+    p = group.p_adjusted
+    return plain(group.mean) + ("" if p is None else f", p = {plain(p)}")
 
 
-def _plain_interval(numbers: Mapping[str, float]) -> str:
-    return f"{plain(numbers['value'])} ({plain(numbers['low'])} to {plain(numbers['high'])})"
+def _plain_interval(size: Size) -> str:
+    return f"{plain(size.value)} ({plain(size.low)} to {plain(size.high)})"
 
 
-def _told(
-    name: str, record: Mapping[str, Any], seeds: Sequence[Mapping[str, Any]]
-) -> tuple[str, tuple[str, ...], str]:
-    """Return the sentence on an attribute, what it rests on, and the outcome in a word.
+def _conclusion(name: str, measured: SimilarityRecord) -> Conclusion:
+    """Return what is said of an attribute.
 
-    Of several seeds all have to agree that one and the same group is seen otherwise, and on which
-    side of the worst served group the best served one lies.
+    Of several seeds all have to agree that one and the same group differs from the rest, and on
+    which side of the worst served group the best served one lies.
     """
-    if "difference" not in record:
-        text = f"Nothing can be said by {shown(name)}: {record['undefined']}."
-        return text, (), "cannot tell"
-    best, worst, size = shown(record["best"]), shown(record["worst"]), record["size"]
-    details = [
-        f"CKA of {best} and of {worst} differ by {_plain_interval(size)} on average over layers, "
-        f"in batches of {record['batch']}."
-    ]
-    differing = [row for row in record["groups"] if row.get("p_adjusted") is not None]
-    details += [
-        f"{shown(row['group'])} against the rest: p = {plain(row['p_adjusted'])}, "
-        "corrected for all groups; labels held equal."
-        for row in differing
-    ]
-    tested = [of_seed["attributes"][name] for of_seed in seeds] or [record]
-    seen = [
-        {row["group"] for row in record_of_seed["groups"] if _differs(row)}
-        for record_of_seed in tested
-    ]
-    more = _mean(record["difference"]["value"])
-    agreed = all(of_seed["attributes"][name]["difference"] * more > 0 for of_seed in seeds)
-    if not any(seen):
-        text = f"By {shown(name)}, no group is seen otherwise than the rest as far as can be told."
-        return text, tuple(details), "cannot tell"
-    if not (agreed and set.intersection(*seen)):
+    attribute = measured.attributes[name]
+    contrast = attribute.contrast
+    if contrast is None:
+        return Conclusion(f"Nothing can be said by {shown(name)}: {attribute.undefined}.")
+    best, worst = shown(contrast.best), shown(contrast.worst)
+    details = (
+        f"CKA of {best} and of {worst} differ by {_plain_interval(contrast.size)} on average over "
+        f"layers, in batches of {attribute.batch}.",
+        *(
+            f"{shown(group.group)} against the rest: p = {plain(group.p_adjusted)}, "
+            "corrected for all groups; labels held equal."
+            for group in attribute.groups
+            if group.p_adjusted is not None
+        ),
+    )
+    summaries = [seed.attributes[name] for seed in measured.seeds]
+    tested = summaries or [AttributeSummary.of(attribute)]
+    differing = [_differing(summary) for summary in tested]
+    if not any(differing):
+        text = f"By {shown(name)}, no group is shown to be represented differently from the rest."
+        return Conclusion(text, details)
+    more = mean(contrast.difference.value)
+    same_side = all((summary.difference or 0.0) * more > 0 for summary in summaries)
+    if not (same_side and set.intersection(*differing)):
         text = (
-            f"By {shown(name)}, some group is seen otherwise than the rest with "
-            f"{sum(map(bool, seen))} of {len(tested)} seeds, and not all seeds agree on it."
+            f"By {shown(name)}, a group is represented differently from the rest with "
+            f"{sum(map(bool, differing))} of {len(differing)} seeds, and not all seeds agree on it."
         )
-        return text, tuple(details), "cannot tell"
+        return Conclusion(text, details)
     word = "more" if more > 0 else "less"
     text = f"The two models agree {word} on {best} than on {worst}, by {shown(name)}."
-    return text, tuple(details), "a gap"
+    return Conclusion(text, details, "a gap")
 
 
-def _differs(group: Mapping[str, Any]) -> bool:
-    p = group.get("p_adjusted")
-    return p is not None and p < 0.05
+def _differing(summary: AttributeSummary) -> set[str]:
+    """Return the groups that differ from the rest."""
+    return {
+        group.group
+        for group in summary.groups
+        if group.p_adjusted is not None and group.p_adjusted < 0.05
+    }
 
 
-def _note(row: Mapping[str, Any], patient: str) -> str:
-    auc = f", AUC {plain(row['auc'])}" if row["auc"] is not None else ""
-    return f"{counted(row['patients'], patient)}{auc}"
+def _note(group: GroupSimilarity, patient: str) -> str:
+    auc = f", AUC {plain(group.auc)}" if group.auc is not None else ""
+    return f"{counted(group.patients, patient)}{auc}"
 
 
-def _ratio(ratio: Mapping[str, Any]) -> str:
-    first, second = shown(ratio["attribute"]), shown(ratio["over"])
-    if "undefined" in ratio:
-        return f"{first} over {second}: no ratio, as {ratio['undefined']}."
-    return (
-        f"{first} over {second}: {plain(ratio['value'], 2)} "
-        f"({plain(ratio['low'], 2)} to {plain(ratio['high'], 2)})."
-    )
+def _ratio(ratio: SizeRatio) -> str:
+    first, second = shown(ratio.attribute), shown(ratio.over)
+    if ratio.size is None:
+        return f"{first} over {second}: no ratio, as {ratio.undefined}."
+    value, low, high = (plain(number, 2) for number in vars(ratio.size).values())
+    return f"{first} over {second}: {value} ({low} to {high})."
 
 
-def _map(
-    title: str, note: str, numbers: Mapping[str, Matrix], measured: Mapping[str, Any]
-) -> HeatMap:
-    def cell(value: float | None, interval: str) -> Cell:
-        if value is None:
-            return Cell("–", 0, "", "a layer does not vary")
+def _map(title: str, note: str, numbers: LayerMatrix, measured: SimilarityRecord) -> HeatMap:
+    def cell(value: float, interval: str) -> Cell:
         return Cell(plain(value, 2), 100 * min(max(value, 0), 1), "similar", interval)
 
     return _heat_map(title, note, numbers, measured, cell)
 
 
-def _difference(
-    title: str, note: str, numbers: Mapping[str, Matrix], measured: Mapping[str, Any]
-) -> HeatMap:
-    def cell(value: float | None, interval: str) -> Cell:
-        if value is None:
-            return Cell("–", 0, "", "a layer does not vary")
+def _difference(title: str, note: str, numbers: LayerMatrix, measured: SimilarityRecord) -> HeatMap:
+    def cell(value: float, interval: str) -> Cell:
         look = "similar" if value > 0 else "apart"
         strength = 100 * min(abs(value) / STRONGEST, 1)
         return Cell(signed(plain(value, 2)), strength, look, interval)
@@ -244,26 +250,30 @@ def _difference(
 
 
 def _heat_map(
-    title: str, note: str, numbers: Mapping[str, Matrix], measured: Mapping[str, Any], cell: Any
+    title: str,
+    note: str,
+    numbers: LayerMatrix,
+    measured: SimilarityRecord,
+    cell: Callable[[float, str], Cell],
 ) -> HeatMap:
-    down, across = (tuple(side) for side in measured["layers"])
+    down, across = measured.layers
     rows = tuple(
         tuple(
-            cell(value, f"{row_name} and {other}: {_interval(low, high)}")
-            for other, value, low, high in zip(across, *line, strict=True)
+            _undefined_cell()
+            if value is None
+            else cell(value, f"{row_name} and {column_name}: {_interval(low, high)}")
+            for column_name, value, low, high in zip(across, *line, strict=True)
         )
-        for row_name, *line in zip(
-            down, numbers["value"], numbers["low"], numbers["high"], strict=True
-        )
+        for row_name, *line in zip(down, numbers.value, numbers.low, numbers.high, strict=True)
     )
     return HeatMap(title, note, down, across, rows)
+
+
+def _undefined_cell() -> Cell:
+    return Cell("–", 0, "", "a layer does not vary")
 
 
 def _interval(low: float | None, high: float | None) -> str:
     if low is None or high is None:
         return "no interval"
     return f"{plain(low, 2)} to {plain(high, 2)}"
-
-
-def _mean(matrix: Matrix) -> float:
-    return fmean(value for row in matrix for value in row if value is not None)

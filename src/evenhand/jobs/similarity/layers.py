@@ -1,4 +1,4 @@
-"""Similarity of two models by group, from their layers: arrays and names in, records out."""
+"""From the layers of two models to the record of their similarity."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evenhand.jobs.similarity.settings import SimilaritySettings
+from evenhand.reporting.similarity_record import SimilarityRecord
 from evenhand.representation import Layer, rbf_layer
-from evenhand.representation.by_group import Comparison, Patients, Record, measure_similarity
+from evenhand.representation.by_group import Comparison, Patients, measure_similarity
 
 
 def make_layers(
@@ -23,14 +24,14 @@ def make_layers(
 
 
 def similarity_record(
-    models: Sequence[str],
-    layers: Sequence[Sequence[str]],
+    models: tuple[str, str],
+    layers: tuple[tuple[str, ...], tuple[str, ...]],
     patients: Patients,
     settings: SimilaritySettings,
     *,
     split: str,
     unit: str,
-) -> Record:
+) -> SimilarityRecord:
     """Return what ``similarity.json`` holds: what was compared, and how alike that is.
 
     Parameters
@@ -42,17 +43,17 @@ def similarity_record(
     split, unit
         Where the patients come from, and what they really are.
     """
-    return {
-        "schema": 1,
-        "models": list(models),
-        "layers": [list(side) for side in layers],
-        "widths": [[layer.width for layer in side] for side in patients.layers],
-        "kernel": settings.kernel,
-        "split": split,
-        "unit": unit,
-        "level": settings.level,
-        **measure_similarity(patients, comparison_of(settings)),
-    }
+    first, second = (tuple(layer.width for layer in side) for side in patients.layers)
+    return SimilarityRecord(
+        models=models,
+        layers=layers,
+        widths=(first, second),
+        kernel=settings.kernel,
+        split=split,
+        unit=unit,
+        level=settings.level,
+        **vars(measure_similarity(patients, comparison_of(settings))),
+    )
 
 
 def comparison_of(settings: SimilaritySettings) -> Comparison:

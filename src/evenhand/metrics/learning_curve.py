@@ -1,0 +1,112 @@
+"""Learning curves by group: what a recipe's numbers gain from more training patients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evenhand.metrics.recipes import Difference, Values, compare_recipes
+from evenhand.metrics.rows import EVERYBODY, Key
+
+HALF, ALL = 0.5, 1.0
+"""Shares of the training patients between which the last doubling lies."""
+
+
+@dataclass(frozen=True, eq=False)
+class LearningCurve:
+    """The numbers of a recipe with more and more training patients.
+
+    Attributes
+    ----------
+    name
+        Whose training patients become fewer: ``everybody``, or ``ATTRIBUTE=LEVEL``.
+    own
+        The AUC of the group that becomes smaller; None for everybody.
+    patients
+        How many of them there are at each share, the mean over fits.
+    values
+        The AUC of everybody and of each group, the worst and the gap, ``(S, 1 + B)``, at each
+        share; the last share is 1.
+    doubling
+        The numbers with all of them less those with half of them, corrected together.
+    """
+
+    name: str
+    own: Key | None
+    patients: Mapping[float, float]
+    values: Mapping[float, Values]
+    doubling: Sequence[Difference]
+
+    @property
+    def keys(self) -> list[Key]:
+        """The numbers."""
+        return list(self.values[ALL])
+
+    def of_doubling(self, key: Key) -> Difference:
+        """Return what the last doubling changes in a number."""
+        return next(change for change in self.doubling if change.key == key)
+
+    def worst(self, attribute: str) -> Key | None:
+        """Return the group with the lowest AUC on all patients, the mean over seeds."""
+        means = {
+            key: float(drawn[:, 0].mean())
+            for key, drawn in self.values[ALL].items()
+            if key.attribute == attribute and key.group != EVERYBODY
+        }
+        defined = {key: mean for key, mean in means.items() if np.isfinite(mean)}
+        return min(defined, key=defined.__getitem__, default=None)
+
+
+def learning_curve(
+    name: str,
+    own: Key | None,
+    patients: Mapping[float, float],
+    values: Mapping[float, Values],
+    rarer: Mapping[Key, int],
+    rng: np.random.Generator,
+    *,
+    recombined: Mapping[float, Values] | None = None,
+    folds: int = 1,
+) -> LearningCurve:
+    """Return a learning curve with the test of its last doubling.
+
+    Parameters
+    ----------
+    name, own, patients
+        See `LearningCurve`.
+    values
+        Numbers at each share, as `evenhand.metrics.recipes.values_of` gives them: a row for each
+        seed, the same resamples of patients at every share. Only AUC is kept.
+    rarer
+        How many patients each number rests on, of the rarer class.
+    rng
+        Draws what other seeds would add.
+    recombined, folds
+        See `evenhand.metrics.recipes.compare_recipes`.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> key = Key("*", "*", "auc")
+    >>> luck = rng.normal(0, 0.01, (1, 1001))
+    >>> values = {s: {key: a + luck + rng.normal(0, 0.002, (3, 1001))}
+    ...           for s, a in ((0.5, 0.75), (1.0, 0.8))}
+    >>> curve = learning_curve("everybody", None, {0.5: 100, 1.0: 200}, values, {key: 90}, rng)
+    >>> curve.of_doubling(key).better
+    True
+    """
+    kept = {
+        share: {key: drawn for key, drawn in numbers.items() if key.base == "auc"}
+        for share, numbers in values.items()
+    }
+    doubling = compare_recipes(
+        {str(share): kept[share] for share in (HALF, ALL)},
+        str(HALF),
+        rarer,
+        rng,
+        recombined=None if recombined is None else {str(s): own for s, own in recombined.items()},
+        folds=folds,
+    )
+    return LearningCurve(name, own, patients, kept, doubling)

@@ -1,0 +1,117 @@
+"""What a learning curve says: in a sentence, as a chart, and as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from evenhand.metrics.learning_curve import ALL, HALF, LearningCurve
+from evenhand.metrics.parity import ends
+from evenhand.metrics.recipes import Difference
+from evenhand.metrics.rows import EVERYBODY, Key, full_name
+from evenhand.reporting.charts.lines import LineChart, LineFrame, Place, Reading, line_chart
+from evenhand.reporting.sections.assessment import Fold, Part, Table
+from evenhand.reporting.text.numbers import Scale, plain
+
+CHANGE = Scale(signed=True)
+
+
+def curve_part(curve: LearningCurve, served_worst: Mapping[str, str]) -> Part:
+    """Return the part of a page about a learning curve.
+
+    Parameters
+    ----------
+    curve
+        The curve.
+    served_worst
+        The group of each attribute that the sentences are about, beside the group that becomes
+        smaller.
+    """
+    own = [curve.own] if curve.own in curve.keys else []
+    worst = [Key(attribute, group, "auc") for attribute, group in served_worst.items()]
+    sentences = [
+        doubling_text(curve, key) for key in dict.fromkeys((*own, *worst)) if key is not None
+    ]
+    table = Fold(f"Every number of the curve: {curve.name}", Part(tables=(_table(curve),)))
+    return Part(sentences=tuple(sentences), charts=tuple(_charts(curve)), folds=(table,))
+
+
+def doubling_text(curve: LearningCurve, key: Key) -> str:
+    """Say what the last doubling of the training patients changed in the AUC of a group."""
+    change = curve.of_doubling(key)
+    few, many = (f"{curve.patients[share]:,.0f}" for share in (HALF, ALL))
+    whose = "all training patients" if curve.name == "everybody" else f"{curve.name} in training"
+    start = f"From {few} to {many} patients ({whose}), the AUC of {key.group} ({key.attribute})"
+    if change.value is None:
+        return f"{start} is undefined."
+    return f"{start} changed by {_with_interval(change)}: {_meaning(change)}"
+
+
+def _meaning(change: Difference) -> str:
+    if change.better:
+        return "more of them helped, and the curve still rises; another doubling usually buys less."
+    if change.better is False:
+        return "more of them hurt this group."
+    if change.detectable is None:
+        return "nothing was tested."
+    return (
+        f"not shown to matter; a change of {plain(change.detectable)} would have shown with "
+        "power .8."
+    )
+
+
+def _with_interval(change: Difference) -> str:
+    if change.value is None:
+        return "undefined"
+    interval = CHANGE.interval(change.low, change.high)
+    return f"{CHANGE.text(change.value)} ({interval})" if interval else CHANGE.text(change.value)
+
+
+def _charts(curve: LearningCurve) -> Iterator[LineChart]:
+    """Yield a chart for each attribute: the AUC of its groups at each share."""
+    places = [Place(share, f"{share:.0%}") for share in curve.values]
+    groups = [key for key in curve.keys if EVERYBODY not in (key.attribute, key.group)]
+    for attribute in dict.fromkeys(key.attribute for key in groups):
+        series = {
+            key.group: [_reading(curve, share, key) for share in curve.values]
+            for key in groups
+            if key.attribute == attribute
+        }
+        frame = LineFrame(
+            f"AUC of each group of {attribute}, with fewer patients: {curve.name}",
+            "Mean over fits, with 95 % intervals of each point (bootstrap of patients).",
+            f"Share of the training patients: {curve.name}",
+            "AUC on test patients",
+        )
+        yield line_chart(series, places, frame)
+
+
+def _reading(curve: LearningCurve, share: float, key: Key) -> Reading:
+    mean = curve.values[share][key].mean(axis=0)
+    low, high = ends(mean) or (None, None)
+    return Reading(None if mean[0] != mean[0] else float(mean[0]), low, high)
+
+
+def _table(curve: LearningCurve) -> Table:
+    shares = [f"{share:.0%}: {curve.patients[share]:,.0f} patients" for share in curve.values]
+    columns = ("AUC", *shares, "From half to all")
+    rows = [
+        (
+            _name(key),
+            *(_mean(curve, share, key) for share in curve.values),
+            _with_interval(curve.of_doubling(key)),
+        )
+        for key in curve.keys
+    ]
+    return Table(f"Learning curve: {curve.name}", columns, tuple(rows))
+
+
+def _name(key: Key) -> str:
+    if key.attribute == EVERYBODY:
+        return EVERYBODY if key.aggregate is None else full_name(key.base, key.aggregate)
+    of = full_name(key.base, key.aggregate) if key.group == EVERYBODY else key.group
+    return f"{key.attribute}: {of}"
+
+
+def _mean(curve: LearningCurve, share: float, key: Key) -> str:
+    value = _reading(curve, share, key).value
+    return "undefined" if value is None else plain(value)
