@@ -13,7 +13,7 @@ from evenhand.cohort.settings import SplitSettings
 from evenhand.files import DamagedError, read_json
 from evenhand.jobs.pretrain import training
 from evenhand.jobs.pretrain.settings import ContrastSettings
-from evenhand.jobs.pretrain.state import STATE, State
+from evenhand.jobs.pretrain.state import STATE, PretrainingState
 from evenhand.jobs.pretrain.training import train_encoder
 from evenhand.networks.model import build_model
 from evenhand.training.inputs import model_inputs
@@ -36,9 +36,9 @@ def stopping(monkeypatch):
             if len(state.curve.loss) == epoch:
                 raise StoppedError
 
-        monkeypatch.setattr(State, "save", save)
+        monkeypatch.setattr(PretrainingState, "save", save)
 
-    keep = State.save
+    keep = PretrainingState.save
     monkeypatch.setattr(training, "SAVED_EVERY", 0.0)
     return after
 
