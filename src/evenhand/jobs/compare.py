@@ -63,10 +63,10 @@ def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) ->
     models, attributes = read_inputs(inputs, settings, settings.condition)
     matched = match(models, settings.split)
     probed = _trained(inputs) if settings.probe else {}
-    given = settled(settings, matched.models, attributes)
-    attributes = given.attribute
+    resolved = settled(settings, matched.models, attributes)
+    attributes = resolved.attribute
     start = partial(begin_run, out, "compare", overwrite=overwrite)
-    run, requests = begin_audit(start, given, inputs, matched.models)
+    run, requests = begin_audit(start, resolved, inputs, matched.models)
     counts = matched.unmatched["model"].value_counts()
     run.note(
         pairs=list(combinations(_new_first(models, inputs), 2)),
@@ -76,7 +76,7 @@ def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) ->
             unmatched={name: int(counts.get(name, 0)) for name in models},
         ),
         notes=[
-            *(one.why for one in advice_of(settings)),
+            *(advice.why for advice in advice_of(settings)),
             *permutations_note(models, attributes, settings),
             _sentence(matched),
             *notes_of(models),

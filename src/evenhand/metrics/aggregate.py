@@ -39,7 +39,7 @@ def check_across(names: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Request:
+class EstimateRequest:
     """The numbers to compute for one attribute, with the values that they are made from.
 
     Attributes
@@ -85,7 +85,7 @@ class Request:
 
 def request_numbers(
     parts: Parts, metrics: Sequence[str], across: Sequence[str], stream: Stream
-) -> Request:
+) -> EstimateRequest:
     """Add to a stream all values that the numbers of one attribute are made from."""
     named = [FAIRNESS[name] for name in across if name in FAIRNESS]
     hidden = [name for fairness in named if fairness.over != "classes" for name in fairness.metrics]
@@ -106,7 +106,7 @@ def request_numbers(
         for fairness in named
         if fairness.over == "overall" and parts.compared
     }
-    return Request(values, metrics, across, by_class, overall)
+    return EstimateRequest(values, metrics, across, by_class, overall)
 
 
 def numbers_of(
@@ -214,7 +214,7 @@ def _no_error(family: Family) -> str | None:
     return f"no error is known: {unchanging(fixed)}" if fixed else None
 
 
-def _named(request: Request, fairness: Fairness) -> Iterator[Number]:
+def _named(request: EstimateRequest, fairness: Fairness) -> Iterator[Number]:
     values = request.values
     if fairness.over == "reference":
         yield from _against_reference(values, fairness)

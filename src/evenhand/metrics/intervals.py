@@ -299,9 +299,9 @@ def spread_interval(
     if kept is None:
         return ends
     batches = (
-        (values[one, 0] - values[one + 1 :, 0], values[one, 1:] - values[one + 1 :, 1:])
+        (values[place, 0] - values[place + 1 :, 0], values[place, 1:] - values[place + 1 :, 1:])
         for values in (family.values[:, kept] for family in families)
-        for one in range(len(values) - 1)
+        for place in range(len(values) - 1)
     )
     _, critical = _largest_t(batches, bootstrap, families)
     tail = float(ndtr(-critical))

@@ -194,8 +194,8 @@ def measure_groups(
     >>> float(rows.loc[("*", "*", "auc"), "value"])
     0.75
     """
-    given = {"y_true": y_true, "y_score": y_score, "against": against, "patients": patients}
-    refuse_other_order({**given, **group_columns(groups)})
+    columns = {"y_true": y_true, "y_score": y_score, "against": against, "patients": patients}
+    refuse_other_order({**columns, **group_columns(groups)})
     if len({*names}) < 2:
         raise EvenhandError(f"names={names!r}: give the two models two different names.")
     if not 0 <= threshold <= 1:
@@ -214,7 +214,7 @@ def measure_groups(
         _listed(metrics), _with_detectable(aggregates), bootstrap=Bootstrap(replicates, level)
     )
     numbers = judge(list(_parts(models, coded, plan, seed)))
-    samples = {name: _samples(one, coded, plan) for name, one in models.items() if one.binary}
+    samples = {name: _samples(model, coded, plan) for name, model in models.items() if model.binary}
     return GroupTable(
         Report(
             title="Measured by group",

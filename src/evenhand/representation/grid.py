@@ -18,7 +18,7 @@ from scipy.stats import rankdata
 from evenhand.metrics.registry import Floats
 from evenhand.representation.by_group import Comparison
 from evenhand.representation.cka import batches, cka
-from evenhand.representation.jackknife import Jackknifed, Size, absolute_mean, ratio_of
+from evenhand.representation.jackknife import Jackknifed, MeanSize, absolute_mean, ratio_of
 from evenhand.representation.layers import Layer, Rows
 from evenhand.representation.permutation import permuted_differences
 
@@ -182,7 +182,7 @@ class SeededMean:
         return np.asarray(-stdtrit(freedom, (1 - level) / 2), np.float64)
 
 
-def size_ratio_of(one: Sizes, other: Sizes, level: float) -> Size | None:
+def size_ratio_of(one: Sizes, other: Sizes, level: float) -> MeanSize | None:
     """Return how many times further apart the groups of one attribute are than those of another.
 
     Fieller's interval over patients and seeds; None where it has no end.

@@ -45,7 +45,10 @@ class _Subsets:
         return sums
 
     def hsic(
-        self, product: NDArray[np.floating], one: NDArray[np.floating], two: NDArray[np.floating]
+        self,
+        product: NDArray[np.floating],
+        first: NDArray[np.floating],
+        second: NDArray[np.floating],
     ) -> Floats:
         """Return the unbiased HSIC inside each group and inside its rest, ``(2, 1 + P)``.
 
@@ -55,9 +58,9 @@ class _Subsets:
         sums = product.sum(axis=1, dtype=np.float64)
         inside = _columns(self.member, product @ self.member)
         rest = sums.sum() - 2 * (sums @ self.member) + inside
-        both = np.einsum("np,np->p", one, two, dtype=np.float64)
-        held = np.einsum("np,np,np->p", self.member, one, two, dtype=np.float64)
-        total = _columns(self.member, one) * _columns(self.member, two)
+        both = np.einsum("np,np->p", first, second, dtype=np.float64)
+        held = np.einsum("np,np,np->p", self.member, first, second, dtype=np.float64)
+        total = _columns(self.member, first) * _columns(self.member, second)
         m = np.array([[self.member[:, 0].sum()], [(1 - self.member[:, 0]).sum()]], np.float64)
         rows = np.stack([held, both - held])
         scaled: Floats = np.stack([inside, rest]) + total / ((m - 1) * (m - 2)) - 2 * rows / (m - 2)
@@ -160,9 +163,9 @@ def _permuted(
     return columns
 
 
-def _columns(one: NDArray[np.floating], two: NDArray[np.floating]) -> Floats:
+def _columns(first: NDArray[np.floating], second: NDArray[np.floating]) -> Floats:
     """Return the inner product of each two columns."""
-    sums: Floats = np.einsum("np,np->p", one, two, dtype=np.float64)
+    sums: Floats = np.einsum("np,np->p", first, second, dtype=np.float64)
     return sums
 
 

@@ -50,7 +50,7 @@ def evidence(evaluation: Evaluation, settings: AssessSettings) -> Part:
             "Lower deviation is fairer. Differences are paired: both models score the same "
             f"patients; intervals of differences are over {sources}.",
             _references(evaluation),
-            *(one.why for one in advice_of(settings)),
+            *(advice.why for advice in advice_of(settings)),
             _correlations(points),
         ),
         plots=tuple(plots),

@@ -48,7 +48,7 @@ CLEAR = 0.05
 """A ratio is over an attribute whose groups are further apart than permuted ones, at this level."""
 
 
-class Interval(BaseModel, frozen=True):
+class GridInterval(BaseModel, frozen=True):
     """A number with the ends of its interval over patients and seeds."""
 
     value: float
@@ -80,7 +80,7 @@ class CellContrast(BaseModel, frozen=True):
     attribute: str
     best: str
     worst: str
-    size: Interval
+    size: GridInterval
     by_seed: tuple[float, ...]
     by_chance: float
     gap: float
@@ -90,7 +90,7 @@ class AttributeContrast(BaseModel, frozen=True):
     """The same of all cells together; p is of "no further apart than permuted groups"."""
 
     attribute: str
-    size: Interval
+    size: GridInterval
     by_chance: float
     p: float
     gap: float
@@ -104,7 +104,7 @@ class Ratio(BaseModel, frozen=True):
 
     attribute: str
     over: str
-    ratio: Interval | None
+    ratio: GridInterval | None
     reason: str = ""
 
 
@@ -113,7 +113,7 @@ class CorrelationRecord(BaseModel, frozen=True):
 
     attribute: str
     points: int
-    correlation: Interval | None
+    correlation: GridInterval | None
     p: float | None
 
 
@@ -125,9 +125,9 @@ class Profile(BaseModel, frozen=True):
     attribute: str
     best: str
     worst: str
-    in_best: tuple[Interval | None, ...]
-    in_worst: tuple[Interval | None, ...]
-    difference: tuple[Interval | None, ...]
+    in_best: tuple[GridInterval | None, ...]
+    in_worst: tuple[GridInterval | None, ...]
+    difference: tuple[GridInterval | None, ...]
 
 
 class GridSimilarity(BaseModel, frozen=True):
@@ -364,10 +364,10 @@ def _attribute(name: str, sizes: Sizes, gaps: Floats, level: float) -> Attribute
     )
 
 
-def _size(sizes: Sizes, level: float) -> Interval:
+def _size(sizes: Sizes, level: float) -> GridInterval:
     mean = sizes.mean
     low, high = mean.interval(level)
-    return Interval(value=float(mean.number.value), low=max(float(low), 0.0), high=float(high))
+    return GridInterval(value=float(mean.number.value), low=max(float(low), 0.0), high=float(high))
 
 
 def _ratios(
@@ -384,7 +384,7 @@ def _ratios(
         yield Ratio(
             attribute=name,
             over=over,
-            ratio=ratio and Interval(value=ratio.value, low=ratio.low, high=ratio.high),
+            ratio=ratio and GridInterval(value=ratio.value, low=ratio.low, high=ratio.high),
             reason="" if ratio else "its interval has no end",
         )
 
@@ -409,8 +409,8 @@ def _correlations(
         )
 
 
-def _correlation(one: Correlation | None) -> Interval | None:
-    return None if one is None else Interval(value=one.value, low=one.low, high=one.high)
+def _correlation(one: Correlation | None) -> GridInterval | None:
+    return None if one is None else GridInterval(value=one.value, low=one.low, high=one.high)
 
 
 def _profile(pairing: _Pairing, contrasts: Sequence[Contrast]) -> Profile:
@@ -429,7 +429,7 @@ def _profile(pairing: _Pairing, contrasts: Sequence[Contrast]) -> Profile:
     )
 
 
-def _by_layer(seeds: Sequence[Jackknifed]) -> tuple[Interval | None, ...]:
+def _by_layer(seeds: Sequence[Jackknifed]) -> tuple[GridInterval | None, ...]:
     values = np.stack([np.diagonal(one.value) for one in seeds])  # (S, layers)
     influence = np.stack(
         [np.diagonal(one.influence, axis1=1, axis2=2) for one in seeds], axis=1
@@ -438,7 +438,7 @@ def _by_layer(seeds: Sequence[Jackknifed]) -> tuple[Interval | None, ...]:
     low, high = mean.interval(0.95)
     ends = zip(mean.number.value, low, high, strict=True)
     return tuple(
-        Interval(value=float(value), low=float(down), high=float(up))
+        GridInterval(value=float(value), low=float(down), high=float(up))
         if np.isfinite(value)
         else None
         for value, down, up in ends

@@ -11,8 +11,8 @@ from evenhand.jobs.assess.similarity_grid import (
     AttributeContrast,
     CellContrast,
     CorrelationRecord,
+    GridInterval,
     GridSimilarity,
-    Interval,
     Profile,
     Ratio,
 )
@@ -122,7 +122,7 @@ def _widest(profiles: Sequence[Profile]) -> list[Profile]:
     return [one for one in profiles if one in widest]
 
 
-def _readings(layers: Sequence[Interval | None], *, ends: bool = True) -> list[Reading]:
+def _readings(layers: Sequence[GridInterval | None], *, ends: bool = True) -> list[Reading]:
     return [
         Reading(None) if one is None else Reading(one.value, *((one.low, one.high) if ends else ()))
         for one in layers
@@ -146,5 +146,5 @@ def _table(cells: Sequence[CellContrast]) -> Table:
     return Table("How far apart the two groups are", columns, rows)
 
 
-def _text(one: Interval) -> str:
+def _text(one: GridInterval) -> str:
     return text_of(Value(one.value, one.low, one.high))

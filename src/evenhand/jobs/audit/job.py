@@ -53,14 +53,14 @@ def audit(settings: AuditSettings, out: Path, *, overwrite: bool = False) -> Run
     """
     inputs = find_inputs(settings.inputs)
     models, attributes = read_inputs(inputs, settings, settings.condition)
-    given = settled(settings, models, attributes)
-    attributes = given.attribute
+    resolved = settled(settings, models, attributes)
+    attributes = resolved.attribute
     start = partial(begin_run, out, "audit", overwrite=overwrite)
-    run, requests = begin_audit(start, given, inputs, models)
+    run, requests = begin_audit(start, resolved, inputs, models)
     run.note(
         pairs=[],
         notes=[
-            *(one.why for one in advice_of(settings)),
+            *(advice.why for advice in advice_of(settings)),
             *permutations_note(models, attributes, settings),
             *([APART] if len(models) > 1 else []),
             *notes_of(models),

@@ -72,7 +72,7 @@ def benchmark(
     out: Path,
     *,
     overwrite: bool = False,
-    say: Callable[[str], None] = lambda text: None,
+    notify: Callable[[str], None] = lambda text: None,
 ) -> Run:
     """Compare methods and strategies with erm on equal terms, and say which is shown to be better.
 
@@ -87,7 +87,7 @@ def benchmark(
         The run directory; what an unfinished run of the same settings has done is not done again.
     overwrite
         Whether another or a finished run in ``out`` may be replaced.
-    say
+    notify
         Told, before the long work, how many fits there will be and how long they take.
 
     Raises
@@ -111,16 +111,18 @@ def benchmark(
     _check_external(settings, folds)
     with open_engine(settings) as engine:
         run = _opened(settings, folds, out, addition, overwrite=overwrite)
-        run.note(models=[one.name for one in entries], notes=(*folds.cohort.source.notes, *refused))
+        run.note(
+            models=[entry.name for entry in entries], notes=(*folds.cohort.source.notes, *refused)
+        )
         if addition is None:
             lock_plan(run, plan_of(settings, entries, folds.fingerprint))
         else:
             _add(run, addition, entries, folds)
         for text in refused:
-            say(text)
+            notify(text)
         fits, work = list(fits_of(entries, settings)), Work.of(settings, folds, run)
         points = curve_fits(settings, thinnings_of(settings, folds.cohort.levels))
-        say(_forecast(run, settings, fits, points))
+        notify(_forecast(run, settings, fits, points))
         fit_all(work, fits, engine)
         fit_curves(work, points, engine)
     with run.phase("evaluation"):
@@ -148,7 +150,9 @@ def write_benchmark(run: Run, settings: BenchmarkSettings) -> None:
     transfers = [] if outside is None else transfers_of(result, outside)
     more = [transfer.verdict for transfer in transfers]
     more += [] if data_sets is None else [data_sets_verdict(data_sets)]
-    write_verdicts(run.root / "verdicts.json", [*(one.verdict for one in statements), *more])
+    write_verdicts(
+        run.root / "verdicts.json", [*(statement.verdict for statement in statements), *more]
+    )
     outcome = Outcome(run, read_plan(run), result, statements, outside, data_sets, curves)
     write_text(run.root / "report.html", page_of(outcome))
 
@@ -298,9 +302,9 @@ def begin(
 
 
 def _reads(settings: BenchmarkSettings, folds: Folds) -> Iterable[Path]:
-    starts = (one for one in (settings.weights, *settings.start) if not one.startswith(SSL))
+    starts = (start for start in (settings.weights, *settings.start) if not start.startswith(SSL))
     splits = folds.splits(0)
-    paths = [path for one in starts for path in read_by(splits, one, settings.exclude_patients)]
+    paths = [path for start in starts for path in read_by(splits, start, settings.exclude_patients)]
     outside = [Path(reader_of(settings.external)[1])] if settings.external else []
     return [*paths, *settings.also, *outside]
 
@@ -314,10 +318,10 @@ def _forecast(
     if not (fits or points):
         return "Every fit is finished."
     fold = fits[0].fold if fits else points[0].fold
-    one = seconds_per_fit(entry_task(settings, Entry(ERM), fold))
+    seconds = seconds_per_fit(entry_task(settings, Entry(ERM), fold))
     trained = [fit for fit in fits if not fit.entry.is_derived]
     count = len(trained) * settings.trials + len(points)
-    minutes = max(1, round(count * one / settings.workers / 60))
+    minutes = max(1, round(count * seconds / settings.workers / 60))
     beside = f", {settings.workers} at a time" if settings.workers > 1 else ""
     entries = len({fit.entry for fit in trained})
     curves = f", and {counted(len(points), 'fit')} of learning curves" if points else ""

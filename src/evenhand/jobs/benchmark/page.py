@@ -24,7 +24,7 @@ from evenhand.reporting.estimates import Estimate
 from evenhand.reporting.page import section_page
 from evenhand.reporting.section import PART, section, sections_of
 from evenhand.reporting.sections.assessment import Part, Table
-from evenhand.reporting.sections.assessment import Verdict as Answer
+from evenhand.reporting.sections.assessment import PartAnswer as Answer
 from evenhand.reporting.text.numbers import listed, plain
 from evenhand.reporting.verdicts import Verdict
 from evenhand.wording import counted
@@ -70,16 +70,16 @@ def _answer(outcome: Outcome) -> Part:
     return Part(answers=tuple(answers), sentences=tuple(sentences))
 
 
-def _chip(kind: Kind, one: Verdict, *, decides: bool = False) -> Answer:
-    outcome, chip = ("better", "shown") if one.claim else ("unsure", "not shown")
+def _chip(kind: Kind, verdict: Verdict, *, decides: bool = False) -> Answer:
+    outcome, chip = ("better", "shown") if verdict.claim else ("unsure", "not shown")
     if kind == "levelling":
         outcome, chip = "worse", "levelled down"
-    if EXPLORATORY in one.about:
+    if EXPLORATORY in verdict.about:
         outcome, chip = "unsure", EXPLORATORY
-    where = "" if one.attribute == EVERYBODY else f", {one.attribute}"
+    where = "" if verdict.attribute == EVERYBODY else f", {verdict.attribute}"
     says = "This is the number that decides, as the plan says."
     details = (says,) if decides and kind == "number" else ()
-    return Answer(f"{one.about}{where}", outcome, chip, one.text, details)
+    return Answer(f"{verdict.about}{where}", outcome, chip, verdict.text, details)
 
 
 @section("benchmark", "decisions", "Entries that move decisions alone", place=40, template=PART)
@@ -92,11 +92,11 @@ def _decisions(outcome: Outcome) -> Part | None:
     keys = [key for key in result.values[ERM] if key.base in RATES]
     rows = []
     for name in (name for name in result.values if name in result.roles.apart):
-        of = {one.key: one for one in result.of_recipe(name)}
+        by_key = {difference.key: difference for difference in result.of_recipe(name)}
         rows += [
-            (name, f"{key.attribute}: {key.group}", key.base, change_text(of[key]))
+            (name, f"{key.attribute}: {key.group}", key.base, change_text(by_key[key]))
             for key in keys
-            if key in of
+            if key in by_key
         ]
     table = Table("Rates of each group", ("Entry", "Group", "Rate", "Change"), tuple(rows))
     says = (
@@ -115,29 +115,33 @@ def _differences(outcome: Outcome) -> Part:
 
 
 def _plot(result: Result, key: Key) -> Forest:
-    of = [one for one in result.differences if one.key == key]
-    of.sort(key=lambda one: not result.is_planned(one))
+    differences = [difference for difference in result.differences if difference.key == key]
+    differences.sort(key=lambda difference: not result.is_planned(difference))
     where = "" if key.attribute == EVERYBODY else f", {key.attribute}"
     says = f"Change from {ERM}, mean over seeds, with its corrected interval."
     look = Look(f"{number_name(key)}{where}", says, CHANGE, reference=0.0, reference_name=ERM)
-    return forest([_line(result, one) for one in of], look)
+    return forest([_line(result, difference) for difference in differences], look)
 
 
-def _line(result: Result, one: Difference) -> Line:
-    n, patients, positives = result.sizes[one.key]
+def _line(result: Result, difference: Difference) -> Line:
+    n, patients, positives = result.sizes[difference.key]
     estimate = Estimate(
-        base=one.key.base,
-        attribute=one.key.attribute,
-        value=one.value,
-        low=one.low,
-        high=one.high,
+        base=difference.key.base,
+        attribute=difference.key.attribute,
+        value=difference.value,
+        low=difference.low,
+        high=difference.high,
         n=n,
         patients=patients,
         positives=positives,
-        undefined=None if one.value is not None else "a group lacks a class",
+        undefined=None if difference.value is not None else "a group lacks a class",
     )
-    tag = {True: "better", False: "worse", None: ""}[one.better]
-    name = one.recipe if result.is_planned(one) else f"{one.recipe}, {EXPLORATORY}"
+    tag = {True: "better", False: "worse", None: ""}[difference.better]
+    name = (
+        difference.recipe
+        if result.is_planned(difference)
+        else f"{difference.recipe}, {EXPLORATORY}"
+    )
     return Line(name, estimate, tag=tag)
 
 
@@ -149,8 +153,8 @@ def _groups(outcome: Outcome) -> Part:
     columns = ("Entry", *(f"{key.attribute}: {key.group}" for key in keys))
     rows = []
     for name in names:
-        of = {one.key: one for one in result.of_recipe(name)}
-        rows.append((_shown(result, name), *(change_text(of[key]) for key in keys)))
+        by_key = {difference.key: difference for difference in result.of_recipe(name)}
+        rows.append((_shown(result, name), *(change_text(by_key[key]) for key in keys)))
     worst = [f"{level} of {attribute}" for attribute, level in result.worst.items()]
     said = f"{ERM} serves {listed(worst)} worst on validation patients. " if worst else ""
     return Part(

@@ -72,7 +72,7 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
         not among the model's.
     """
     trained = finished_run(settings.run)
-    name = trained.held_model(settings.model)
+    name = trained.model_with_weights(settings.model)
     named = settings.label is not None or any(text.startswith("label=") for text in settings.map)
     settings = _inherit(settings, trained)
     model = load_model(trained.folder(name))

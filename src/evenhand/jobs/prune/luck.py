@@ -56,7 +56,7 @@ def _by_halves(
     judge: Judge, halves: Halves, pair: tuple[Predictions, Predictions], winner: int
 ) -> Luck:
     """Return the luck as the difference between two halves of the patients."""
-    before, after = (halves.split(one) for one in pair)
+    before, after = (halves.split(part) for part in pair)
     cuts = judge.cut(after[0]), judge.cut(before[0])
     values, gains = zip(
         *(_spans(judge, both, cuts) for both in zip(after, before, strict=True)), strict=True
@@ -115,7 +115,7 @@ def _by_resamples(judge: Judge, steps: Sequence[Predictions], winner: int) -> Lu
     choose: how much better the winner looks there, on average, is the luck. The confirmed value is
     the value less the luck; its interval is shifted by as much.
     """
-    values = [_replicates(judge, one) for one in steps]
+    values = [_replicates(judge, step) for step in steps]
     judged = {name: np.array([own[name] for own in values]) for name in values[0]}
     target = judged[judge.target.row]  # (S, 1 + 2 B)
     draws = RESAMPLES
@@ -163,10 +163,10 @@ def _replicates(judge: Judge, predictions: Predictions) -> dict[str, Floats]:
     values: dict[str, list[float]] = {judge.target.row: [], metric: []}
     for weights in np.concatenate([drawn, drawn[1:] == 0]).astype(drawn.dtype):
         # One resample at a time: computed together, its gap would take the sign of the data's.
-        one = as_resamples(weights[None])
+        draws = as_resamples(weights[None])
         numbers = [
-            *numbers_of(everybody(rows), tuple({metric: None, **overall}), (), one),
-            *numbers_of(parts, plan.metrics, plan.across, one),
+            *numbers_of(everybody(rows), tuple({metric: None, **overall}), (), draws),
+            *numbers_of(parts, plan.metrics, plan.across, draws),
         ]
         for number in numbers:
             if number.group == "*" and number.metric in values:
