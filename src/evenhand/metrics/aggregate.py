@@ -15,7 +15,6 @@ from evenhand.metrics.estimates import (
     ANYWHERE,
     BIASED,
     UNIT,
-    Composition,
     Number,
     Parts,
     all_compared,
@@ -140,8 +139,8 @@ def _in_groups(values: Values, metric: str) -> Iterator[Number]:
     bounds = UNIT if values.metrics[metric].share else ANYWHERE
     for level in values.parts.rows:
         family, reason = values.family_of(metric, [level]), values.why(metric, level)
-        number = values.number(level, metric, None, family.values[0])
-        yield replace(number, reason=reason, bounds=bounds, family=(family,), composition="one")
+        about = {"reason": reason, "bounds": bounds, "family": (family,), "composition": "one"}
+        yield values.number(level, metric, None, family.values[0], **about)
 
 
 def _summary(values: Values, metric: str, name: str) -> Number:
@@ -179,18 +178,14 @@ def _new_contrasts(values: Values, metric: str, name: str) -> Iterator[Number]:
         both = values.family_of(metric, [level, reference])
         with np.errstate(divide="ignore", invalid="ignore"):
             contrast = _finite(CONTRASTS[name](*both.values))
-        number = values.number(level, metric, name, contrast)
-        reason = values.reason(metric, [level, reference])
-        composition: Composition = "difference" if name == "difference" else "other"
-        bounds = (0.0, math.inf) if name.endswith("_deviation") else ANYWHERE
-        yield replace(
-            number,
-            reason=reason,
-            reference=reference,
-            family=(both,),
-            composition=composition,
-            bounds=bounds,
-        )
+        about = {
+            "reason": values.reason(metric, [level, reference]),
+            "reference": reference,
+            "family": (both,),
+            "composition": "difference" if name == "difference" else "other",
+            "bounds": (0.0, math.inf) if name.endswith("_deviation") else ANYWHERE,
+        }
+        yield values.number(level, metric, name, contrast, **about)
 
 
 def _detectable(values: Values, metric: str) -> Iterator[Number]:

@@ -27,6 +27,7 @@ from evenhand.jobs.tune.start import start_of
 from evenhand.metrics import find_rule
 from evenhand.runs import run_scope
 from evenhand.search.study import check_study, drop_study
+from evenhand.training.precision import settle_precision
 from evenhand.wording import counted
 from evenhand.workers import open_engine
 
@@ -67,6 +68,7 @@ def tune(
     EvenhandError
         Whatever is wrong with the input; nothing is written to ``out`` then.
     """
+    settings = settle_precision(settings)
     task = prepared(settings)
     allowed = allowed_methods(task, settings)
     competing = contenders(task, settings, allowed)
