@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.jobs.benchmark.adjusting import Tested
+from evenhand.jobs.benchmark.adjusting import TestedModel
 from evenhand.jobs.benchmark.comparing import Result, compare
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
@@ -66,7 +66,7 @@ def fit_fold(
     test: NDArray[np.intp],
     recipe: str,
     rng: np.random.Generator,
-) -> Tested:
+) -> TestedModel:
     """Train on a resample of the training patients (what a seed draws), and test."""
     drawn = rng.choice(train, len(train))
     weights = np.ones(len(drawn))
@@ -85,7 +85,7 @@ def fit_fold(
     table["attr_group"] = world.groups[test]
     cut = youden(world.labels[val], on_val)
     rows = scored(world.labels[test], on_test, patients=names, threshold=cut)
-    return Tested(Predictions(table, ("0", "1"), {"group": ("a", "b")}), rows)
+    return TestedModel(Predictions(table, ("0", "1"), {"group": ("a", "b")}), rows)
 
 
 def simulate(kind: str, seed: int) -> Result:

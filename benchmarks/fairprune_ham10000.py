@@ -38,7 +38,7 @@ from evenhand.metrics import Plan
 from evenhand.networks.model import Model
 from evenhand.pruning.remove import remove_weights, remover
 from evenhand.pruning.saliency import error_change, saliency
-from evenhand.pruning.state import State
+from evenhand.pruning.state import PruningState
 from evenhand.tables.predictions import read_predictions, write_predictions
 from evenhand.training.predict import predict
 
@@ -172,7 +172,9 @@ def one_shot(judged: Judged) -> Iterator[Cell]:
     yield from pruned(judged, state, magnitude, method="magnitude", beta=None)
 
 
-def pruned(judged: Judged, state: State, scores: dict[str, Tensor], **about: Any) -> Iterator[Cell]:
+def pruned(
+    judged: Judged, state: PruningState, scores: dict[str, Tensor], **about: Any
+) -> Iterator[Cell]:
     for share in judged.shares:
         after = remove_weights(state, scores, round(state.total * share / 100))
         yield judged.cell(after.model, share=share, **about)

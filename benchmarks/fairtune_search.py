@@ -190,9 +190,9 @@ def report(pairs: list[dict[str, Any]], detail: dict[str, Any]) -> None:
     gains = [one["ours_value"] - one["plain_value"] for one in pairs]
     of_cpu = sorted(one["plain_cpu_seconds"] / one["ours_cpu_seconds"] for one in pairs)
     detail |= {"ratios": sorted(ratios), "ratios_of_cpu_time": of_cpu, "pairs": pairs}
-    say("search_speed", statistics.median(ratios), "higher", GOALS["speed"], detail)
+    report_claim("search_speed", statistics.median(ratios), "higher", GOALS["speed"], detail)
     spread = statistics.stdev(gains) if len(gains) > 1 else None
-    say("search_objective_difference", statistics.mean(gains), "higher", MARGIN,
+    report_claim("search_objective_difference", statistics.mean(gains), "higher", MARGIN,
         {"differences": gains, "standard_deviation": spread, "seeds": len(gains)})  # fmt: skip
 
 
@@ -210,9 +210,11 @@ def shares(base: TuneSettings) -> None:
                 "shares": sorted(found),
                 "seconds": [(one[name], one["full"]) for one in rounds],
             }
-            say(f"search_{name}_share", statistics.median(found), "lower", GOALS[name], detail)
+            report_claim(
+                f"search_{name}_share", statistics.median(found), "lower", GOALS[name], detail
+            )
         detail = {"peak_growth_mb": peak(), "budget_mb": base.prefix_memory}
-        say("search_memory", peak() / base.prefix_memory, "lower", None, detail)
+        report_claim("search_memory", peak() / base.prefix_memory, "lower", None, detail)
 
 
 def fit_seconds(task: Task, name: str) -> float:
@@ -271,7 +273,9 @@ def anonymous() -> float:
     return 0.0
 
 
-def say(name: str, ratio: float, better: str, goal: float | None, detail: dict[str, Any]) -> None:
+def report_claim(
+    name: str, ratio: float, better: str, goal: float | None, detail: dict[str, Any]
+) -> None:
     line = {"name": name, "ratio": round(ratio, 4), "better": better, "goal": goal}
     print(json.dumps({**line, "detail": detail}), flush=True)
 

@@ -28,7 +28,7 @@ from evenhand.networks.model import Model
 from evenhand.pruning.channels import refuse_solid
 from evenhand.pruning.masks import count_kept
 from evenhand.pruning.remove import remove_weights
-from evenhand.pruning.state import State
+from evenhand.pruning.state import PruningState
 
 SIZE = 64
 NETWORKS = (
@@ -150,7 +150,7 @@ def weights(model: Model) -> str:
         estimator, values = "hutchinson", values_by(model, "hutchinson")
     kept = {name: torch.ones_like(value, dtype=torch.bool) for name, value in values.items()}
     total = count_kept(kept)
-    state = remove_weights(State(model, kept, total, total), values, total // 10)
+    state = remove_weights(PruningState(model, kept, total, total), values, total // 10)
     return estimator if state.left < total else "no: nothing was removed"
 
 

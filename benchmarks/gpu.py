@@ -97,7 +97,7 @@ def main() -> None:
         network = build(scale.backbone, scale)
         bench = Bench(scale, torch.device(given.device), splits(scale, Path(folder)), network)
         rate = matrix_rate(scale.matrix, bench.device)
-        say("matrix_rate", None, None, {"tflops": rate / 1e12, "size": scale.matrix})
+        report_claim("matrix_rate", None, None, {"tflops": rate / 1e12, "size": scale.matrix})
         for name in MASKS:
             for compiled in (False, True) if bench.device.type == "cuda" else (False,):
                 training(bench, name, compiled, rate)
@@ -110,7 +110,9 @@ def build(backbone: str, scale: Scale) -> Model:
     return build_model(backbone, "none", scale.image_size, ("a", "b"), 0)
 
 
-def say(name: str, ratio: float | None, goal: float | None, detail: dict[str, object]) -> None:
+def report_claim(
+    name: str, ratio: float | None, goal: float | None, detail: dict[str, object]
+) -> None:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     line = {"name": f"gpu_{name}", "ratio": ratio, "better": "higher", "goal": goal}
     print(json.dumps({**line, "detail": {**detail, "device": device}}), flush=True)
@@ -170,7 +172,7 @@ def training(bench: Bench, name: str, compiled: bool, rate: float) -> None:
     detail |= {"train": train, "val": val, "batch_size": settings.batch_size}
     detail |= {"backbone": bench.scale.backbone, "units": len(mask)}
     goal = GOAL if name == "full" else None
-    say(f"{name}{'_compiled' if compiled else ''}_utilisation", used, goal, detail)
+    report_claim(f"{name}{'_compiled' if compiled else ''}_utilisation", used, goal, detail)
 
 
 def images_per_second(bench: Bench, model: Model, mask: Mask, settings: FitSettings) -> float:
@@ -195,7 +197,7 @@ def channels(bench: Bench) -> None:
         first = images_per_second(bench, model, mask, settings)
     detail = {"images_per_second": last, "channels_first": first}
     detail |= {"backbone": bench.scale.convolutional, "batch_size": settings.batch_size}
-    say("channels_last", last / first, None, detail)
+    report_claim("channels_last", last / first, None, detail)
 
 
 def pipeline(bench: Bench) -> None:
@@ -209,13 +211,13 @@ def pipeline(bench: Bench) -> None:
         upright(unit(inputs), generator)
 
     detail = {"images_per_second": size / seconds(batch, bench.device), "batch_size": size}
-    say("input_pipeline", None, None, detail)
+    report_claim("input_pipeline", None, None, detail)
 
 
 def trials(bench: Bench) -> None:
     """Run a small search over where tuning begins, with kept activations and without."""
     if importlib.util.find_spec("optuna") is None:
-        say("seconds_per_trial", None, None, {"left_out": "optuna is not installed"})
+        report_claim("seconds_per_trial", None, None, {"left_out": "optuna is not installed"})
         return
     cache = ActivationCache(30 * 10**9)
     kept, plain = search(bench, cache), search(bench, None)
@@ -223,7 +225,7 @@ def trials(bench: Bench) -> None:
     medians = [statistics.median(one["seconds"] for one in found) for found in (kept, plain)]
     detail = {"median": medians[0], "median_without_kept_activations": medians[1]}
     detail |= {"epochs": bench.scale.epochs, "trials": kept, "without_kept_activations": plain}
-    say("seconds_per_trial", ratio, None, detail)
+    report_claim("seconds_per_trial", ratio, None, detail)
 
 
 def search(bench: Bench, cache: ActivationCache | None) -> list[dict[str, float]]:

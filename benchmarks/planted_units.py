@@ -35,7 +35,7 @@ from evenhand.pruning.curvature import GroupBatch, find_estimator
 from evenhand.pruning.masks import Kept, apply_mask, count_kept, zeros_kept
 from evenhand.pruning.remove import remove_weights
 from evenhand.pruning.saliency import error_change, saliency
-from evenhand.pruning.state import State
+from evenhand.pruning.state import PruningState
 
 PLANTS = ("silent", "quiet", "loud", "none")
 PRIVILEGED, UNPRIVILEGED = "privileged", "unprivileged"
@@ -73,7 +73,7 @@ def one_network(plant: str, seed: int) -> list[dict[str, object]]:
     h = curvature(network, train)
     rows = []
     for name, scores in ways(network, train, h, seed).items():
-        state = State(network, kept, count_kept(kept), count_kept(kept))
+        state = PruningState(network, kept, count_kept(kept), count_kept(kept))
         after = aucs(remove_weights(state, scores, count).model, test)
         change = {group: after[group] - before[group] for group in before}
         gone = remove_weights(state, scores, count).kept

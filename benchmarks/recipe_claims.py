@@ -24,7 +24,7 @@ from evenhand.experiments.task_cache import prepared
 from evenhand.jobs.assess.claims import RecipeClaim, claims_of
 from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.grid import Cell, fit_cell
-from evenhand.jobs.assess.judging import Tested, judge_model, worst_levels
+from evenhand.jobs.assess.judging import JudgedModel, judge_model, worst_levels
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
 from evenhand.jobs.assess.values import Value
 from evenhand.metrics.claims import CLAIM
@@ -52,7 +52,7 @@ def fit(data: Path, folder: Path, epochs: int, cache: Path) -> None:
         print(json.dumps({"seed": seed, "cpu_seconds": time.process_time() - start}), flush=True)
 
 
-def judged_fits(data: Path, folder: Path) -> list[Tested]:
+def judged_fits(data: Path, folder: Path) -> list[JudgedModel]:
     """Judge every stored fit."""
     settings, run = settings_for(data), Run(folder)
     paths = [run.predictions_file(Cell(SUPERVISED, 1.0, seed).name) for seed in range(FITS)]
@@ -60,7 +60,7 @@ def judged_fits(data: Path, folder: Path) -> list[Tested]:
 
 
 def draw(
-    tested: Sequence[Tested], draws: int, seeds: int, planted: float = 0.0
+    tested: Sequence[JudgedModel], draws: int, seeds: int, planted: float = 0.0
 ) -> list[Evaluation]:
     """Hold random halves of the fits against each other; one half may be made worse for a group."""
     rng = np.random.default_rng(0)
@@ -75,7 +75,7 @@ def draw(
     return found
 
 
-def null(tested: Sequence[Tested]) -> dict[str, object]:
+def null(tested: Sequence[JudgedModel]) -> dict[str, object]:
     """Count the claims where there is nothing to claim."""
     drawn = draw(tested, DRAWS, SEEDS)
     claims = [claims_of([one])[0] for one in drawn]
@@ -91,7 +91,7 @@ def null(tested: Sequence[Tested]) -> dict[str, object]:
     }
 
 
-def power(tested: Sequence[Tested], seeds: int, planted: float) -> dict[str, object]:
+def power(tested: Sequence[JudgedModel], seeds: int, planted: float) -> dict[str, object]:
     """Count how often a loss in the AUC of one group is seen, and called levelling down."""
     claims = [claims_of([one])[0] for one in draw(tested, DRAWS, seeds, planted)]
     seen = [any(c.sign < 0 and c.group == HURT[1] for c in one.family) for one in claims]

@@ -207,10 +207,12 @@ def report(given: argparse.Namespace) -> None:
         "settings": {k: v for k, v in vars(given).items() if k != "out"},
     }
     for against in ("none", "full"):
-        say(f"stopping_less_{against}", (targets["halving"] - targets[against]).tolist(), detail)
+        report_claim(
+            f"stopping_less_{against}", (targets["halving"] - targets[against]).tolist(), detail
+        )
 
 
-def say(name: str, differences: Sequence[float], detail: dict[str, Any]) -> None:
+def report_claim(name: str, differences: Sequence[float], detail: dict[str, Any]) -> None:
     mean, error = np.mean(differences), np.std(differences, ddof=1) / np.sqrt(len(differences))
     half = student.ppf(0.975, len(differences) - 1) * error
     line = {"name": name, "ratio": round(float(mean - half), 4), "better": "higher"}

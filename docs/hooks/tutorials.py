@@ -31,16 +31,20 @@ def pages(folder: Path) -> dict[str, str | bytes]:
     files = sorted(folder.glob("*.py"))
     with tempfile.TemporaryDirectory() as cache, ThreadPoolExecutor(TOGETHER) as pool:
         os.environ["EVENHAND_CACHE"] = cache  # what is decoded here is of no use elsewhere
-        notebooks = list(pool.map(run, files))
+        os.environ["PYTHONWARNINGS"] = (
+            "ignore:IProgress not found"  # of tqdm, which transformers uses
+        )
+        made = list(pool.map(run, files))
     contents: dict[str, str | bytes] = {}
-    for file, notebook in zip(files, notebooks, strict=True):
+    for file, (notebook, reports) in zip(files, made, strict=True):
         contents |= page(file.stem, notebook)
         contents[f"tutorials/{file.stem}.ipynb"] = nbformat.writes(notebook)
+        contents |= {f"tutorials/{file.stem}/{path}": text for path, text in reports.items()}
     return contents
 
 
-def run(file: Path) -> Any:
-    """Return a tutorial as a notebook that has been run in an empty folder.
+def run(file: Path) -> tuple[Any, dict[str, str]]:
+    """Run a tutorial in an empty folder; return its notebook, and the reports that it wrote.
 
     Raises
     ------
@@ -60,8 +64,12 @@ def run(file: Path) -> Any:
             startup_timeout=LIMIT,
             resources={"metadata": {"path": place}},
         ).execute()
+        reports = {
+            str(report.relative_to(place)): report.read_text(encoding="utf-8")
+            for report in Path(place).rglob("report.html")
+        }
     log.info("%s ran in %.0f s", file.name, time.monotonic() - start)
-    return notebook
+    return notebook, reports
 
 
 def page(name: str, notebook: Any) -> dict[str, str | bytes]:
@@ -76,6 +84,7 @@ def page(name: str, notebook: Any) -> dict[str, str | bytes]:
         for output in cell.outputs:
             picture = f"{name}_{len(pictures)}.png"
             text, data = shown(output, picture)
+            text = text.replace('href="runs/', f'href="{name}/runs/')
             parts.append(text)
             pictures |= {f"tutorials/{picture}": data} if data else {}
     download = f"*[This page as a notebook]({name}.ipynb). The site ran it when it was built.*"

@@ -33,7 +33,8 @@ def show(run):
 
 def verdicts(run):
     for verdict in json.loads((run.root / "verdicts.json").read_text())["verdicts"]:
-        print("shown:" if verdict["claim"] else "not shown:", verdict["text"], "\n")
+        shown = "shown" if verdict["claim"] else "not shown"
+        print(f"{verdict['about']} ({shown}): {verdict['text']}\n")
 
 
 plain = evenhand.finetune(DATA, **FIT, out="runs/plain")

@@ -60,7 +60,7 @@ curve[["step", "sparsity", "left", "auc", "auc:majority", "auc:minority"]].round
 # ## Export
 #
 # The file maps images to logits; beside it lies the model's card, with the numbers by group.
-# `export` runs the file once, and returns how far its logits are from the model's.
+# `export` runs the file once, and refuses to keep it if its logits are not the model's.
 
 # %%
 evenhand.export(pruned, format="onnx", out="model.onnx")

@@ -53,13 +53,13 @@ def earlier_settings(fields: Collection[str] = ()) -> Mapping[str, str]:
 
 
 def refuse_both_names(
-    given: Collection[str], fields: Collection[str] = (), word: Callable[[str], str] = str
+    names: Collection[str], fields: Collection[str] = (), word: Callable[[str], str] = str
 ) -> None:
     """Refuse a setting that is given under both its names.
 
     Parameters
     ----------
-    given
+    names
         The names that are given.
     fields
         Those of the job's settings.
@@ -72,7 +72,7 @@ def refuse_both_names(
         One is given so.
     """
     for name, now in earlier_settings(fields).items():
-        if name in given and now in given:
+        if name in names and now in names:
             raise EvenhandError(
                 f"{word(name)} is the earlier name of {word(now)}; give one of them."
             )
@@ -94,9 +94,9 @@ def current_settings(settings: Mapping[str, Any], fields: Collection[str] = ()) 
     """
     names = earlier_settings(fields)
     current: dict[str, Any] = {}
-    for given, value in settings.items():
-        name = names.get(given, given)
-        if name == given or settings.get(name) is None:
+    for key, value in settings.items():
+        name = names.get(key, key)
+        if name == key or settings.get(name) is None:
             current.setdefault(name, None)
             current[name] = value if value is not None else current[name]
     target = current.get("target")
@@ -104,7 +104,8 @@ def current_settings(settings: Mapping[str, Any], fields: Collection[str] = ()) 
         current["target"] = current_target(target)
     elif isinstance(target, list | tuple):
         current["target"] = type(target)(
-            current_target(one) if isinstance(one, str) else one for one in target
+            current_target(target_name) if isinstance(target_name, str) else target_name
+            for target_name in target
         )
     return current
 
@@ -120,7 +121,7 @@ def current_record(value: Any) -> Any:
     if isinstance(value, str):
         return current_target(value)
     if isinstance(value, list):
-        return [current_record(one) for one in value]
+        return [current_record(item) for item in value]
     if isinstance(value, dict):
-        return {current_target(name): current_record(one) for name, one in value.items()}
+        return {current_target(name): current_record(item) for name, item in value.items()}
     return value

@@ -120,11 +120,15 @@ def with_flags(
     themselves.
     """
 
-    def run(**given: Any) -> None:
+    def run(**arguments: Any) -> None:
         for answered in more:
-            given.pop(answered.name)
-        out, config, overwrite = given.pop("out"), given.pop("config"), given.pop("overwrite")
-        function(gather(settings, config, given, positional), out, overwrite)
+            arguments.pop(answered.name)
+        out, config, overwrite = (
+            arguments.pop("out"),
+            arguments.pop("config"),
+            arguments.pop("overwrite"),
+        )
+        function(gather(settings, config, arguments, positional), out, overwrite)
 
     # What typer reads a command's flags from; mypy knows functions without it.
     run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
@@ -235,7 +239,7 @@ def _default(field: FieldInfo) -> str:
         return ""
     values = value if isinstance(value, tuple) else (value,)
     between = ", " if Ellipsis in get_args(field.annotation) else " "
-    shown = (f"{one:g}" if isinstance(one, float) else str(one) for one in values)
+    shown = (f"{value:g}" if isinstance(value, float) else str(value) for value in values)
     return f" [default: {between.join(shown)}]"
 
 
@@ -266,7 +270,7 @@ def _metavar(kind: Any) -> str | None:
 def gather(
     settings: type[Asked],
     config: Path | None,
-    given: Mapping[str, Any],
+    arguments: Mapping[str, Any],
     positional: tuple[str, ...],
 ) -> Asked:
     """Return settings from a file and flags.
@@ -281,7 +285,7 @@ def gather(
         return name.upper() if name in positional else flag_name(name)
 
     fields = settings.model_fields
-    flags = {name: value for name, value in given.items() if value is not None and value != []}
+    flags = {name: value for name, value in arguments.items() if value is not None and value != []}
     refuse_both_names(flags, fields, word)
     file = current_settings(_from_file(config), fields) if config else {}
     values = plain_values(settings, file) | current_settings(flags, fields)

@@ -21,13 +21,14 @@ _MODEL = (
     *("model.json", "model.safetensors", "mask.safetensors", "predictions.parquet"),
     "adjustment.json",
 )
+_FIT = ("fit.json", "probe.json", "external.parquet", "predictions.parquet")
 _STUDY = ("study.db", "study.db-journal", "study.db-shm", "study.db-wal")
 WRITTEN = (
     *(RECORD, "metrics.json", "verdicts.json", "report.html"),
     *("splits.csv", "seen.csv", "unmatched.csv"),
     *_STUDY,
     *("trials.csv", "search.csv", "search.json", "curve.csv", "pruning.json", "saliency.csv"),
-    *("check.json", "similarity.json", "probe.json", "twins.json"),
+    *("check.json", "similarity.json", "similarity_grid.json", "probe.json", "twins.json"),
     *("groups.csv", "validation/*.parquet"),
     *(f"models/*/{name}" for name in _MODEL),
     *(f"models/*/fits/*/{name}" for name in _MODEL),
@@ -36,7 +37,7 @@ WRITTEN = (
     *("pretraining.safetensors", "encoders/*/pretraining.safetensors"),
     *(f"steps/*/{name}" for name in _MODEL),
     *("benchmark.json", "folds.csv", "tensorboard/*/events.out.tfevents.*"),
-    *(f"fits/*/*/{name}" for name in ("fit.json", "external.parquet", "predictions.parquet")),
+    *(f"fits/*/*/{name}" for name in _FIT),
     *(f"fits/*/*/*/{name}" for name in _MODEL),
 )
 """Every file that a job writes into its run directory, as patterns of paths in it."""
@@ -54,6 +55,7 @@ WRITERS = {
     "groups.csv": ("predict",),
     "check.json": ("check", "assess"),
     "similarity.json": ("similarity", "assess"),
+    "similarity_grid.json": ("assess",),
     "probe.json": ("finetune", "compare"),
     "twins.json": ("audit", "compare", "predict"),
     "benchmark.json": ("benchmark",),

@@ -67,7 +67,7 @@ def _plain(value: Any, kind: Any) -> Any:
         if isinstance(value, str | os.PathLike | int | float):
             value = (value,)
         is_list = isinstance(value, list | tuple)
-        return tuple(_plain(one, parts[0]) for one in value) if is_list else value
+        return tuple(_plain(item, parts[0]) for item in value) if is_list else value
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)

@@ -11,7 +11,7 @@ import torch
 from evenhand import EvenhandError, FinetuneSettings
 from evenhand.experiments import task as training
 from evenhand.experiments.runs import Run, begin_run
-from evenhand.experiments.task_cache import Fits, prepared, prepared_anew
+from evenhand.experiments.task_cache import Fits, fresh_task_cache, prepared
 from evenhand.runs import run_scope
 
 
@@ -29,11 +29,11 @@ def settings(tmp_path_factory):
 
 
 def test_a_block_prepares_once_and_nothing_stays_behind_it(settings):
-    with prepared_anew():
+    with fresh_task_cache():
         task = prepared(settings)
         assert prepared(settings) is task
         held = ref(task.activations)
-        with prepared_anew():  # the data may have changed
+        with fresh_task_cache():  # the data may have changed
             assert prepared(settings) is not task
     del task
     gc.collect()
@@ -43,7 +43,7 @@ def test_a_block_prepares_once_and_nothing_stays_behind_it(settings):
 def test_a_task_builds_the_model_of_a_seed_once_and_hands_out_copies(settings, monkeypatch):
     built, build = [], training.build_model
     monkeypatch.setattr(training, "build_model", lambda *given: built.append(1) or build(*given))
-    with prepared_anew():
+    with fresh_task_cache():
         task = prepared(settings)
         built.clear()
         first, other = task.model(), task.model(seed=1)
@@ -56,7 +56,7 @@ def test_a_task_builds_the_model_of_a_seed_once_and_hands_out_copies(settings, m
 
 
 def test_no_more_labels_are_trained_on_than_the_settings_say(settings):
-    with prepared_anew():
+    with fresh_task_cache():
         few, every = (
             len(prepared(settings.model_copy(update={"label_share": share})).splits.train)
             for share in (0.5, 1.0)
@@ -65,7 +65,7 @@ def test_no_more_labels_are_trained_on_than_the_settings_say(settings):
 
 
 def test_a_node_without_the_data_or_the_run_directory_is_refused(settings, tmp_path):
-    with prepared_anew(), run_scope():
+    with fresh_task_cache(), run_scope():
         own = prepared(settings).fingerprint
         run = begin_run(tmp_path / "run", "finetune", settings, fingerprint=own)
         assert Fits(settings, own, run).task() is prepared(settings)

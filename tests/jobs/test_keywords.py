@@ -61,7 +61,7 @@ def test_keywords_are_the_flags_of_the_command(name):
         if not getattr(parameter, "hidden", False)
     }  # fmt: skip
     keywords = inspect.signature(getattr(evenhand, name)).parameters.keys()
-    assert flags - {"config", "list_metrics", "help"} == keywords - {"say"}
+    assert flags - {"config", "list_metrics", "help"} == keywords - {"notify"}
 
 
 def test_one_value_will_do_where_several_may_be_given():
@@ -121,7 +121,7 @@ def test_an_unknown_keyword_is_refused_by_the_nearest_name():
     with pytest.raises(UnknownNameError, match=r"no setting 'atribute'; .* mean 'attribute'"):
         evenhand.tune("cases.csv", atribute="sex", out="o")
     with pytest.raises(UnknownNameError, match="no setting 'say'"):
-        evenhand.finetune("cases.csv", say=print, out="o")
+        evenhand.finetune("cases.csv", notify=print, out="o")
 
 
 @pytest.mark.parametrize(

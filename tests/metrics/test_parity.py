@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import norm
 
 from evenhand.metrics.groups import groups_of
-from evenhand.metrics.parity import ends, judge, mean_of, relative_reduction
+from evenhand.metrics.parity import ends, judge_parity, mean_of, relative_reduction
 from evenhand.metrics.resample import Bootstrap, resample
 from evenhand.metrics.scored import scored
 
@@ -42,7 +42,7 @@ def judged(*groups, replicates: int = 0):
     rows, of = rows_of(*groups)
     rng = np.random.default_rng(0)
     how = Bootstrap(replicates) if replicates else None
-    return judge(rows, of, resample(len(rows.members), how, rng))
+    return judge_parity(rows, of, resample(len(rows.members), how, rng))
 
 
 @pytest.mark.parametrize(("privileged", "unprivileged", "ratios", "aaod"), CASES)
@@ -96,7 +96,7 @@ def test_groups_that_are_alike_are_not_said_to_deviate():
         scores = np.clip(rng.normal(0.4 + 0.2 * labels, 0.2), 0, 1)
         groups = {"which": groups_of(rng.choice(["a", "b"], 600))}
         resamples = resample(600, Bootstrap(300), rng)
-        found = judge(scored(labels.astype(int), scores), groups, resamples)
+        found = judge_parity(scored(labels.astype(int), scores), groups, resamples)
         values = found.deviation["which"]
         low.append(ends(values)[0])
         apart.append(found.apart["which"])
@@ -135,11 +135,11 @@ def cohort(rng, patients, sicker, harder):
 def test_how_often_intervals_of_the_deviation_hold(sicker, harder):
     rng = np.random.default_rng(0)
     rows, groups = cohort(rng, 2_000_000, sicker, harder)
-    truth = judge(rows, groups, resample(len(rows), None, rng)).deviation["which"][0]
+    truth = judge_parity(rows, groups, resample(len(rows), None, rng)).deviation["which"][0]
     own_side, shown = [], []
     for _ in range(400):
         rows, groups = cohort(rng, 800, sicker, harder)
-        found = judge(rows, groups, resample(800, Bootstrap(600), rng))
+        found = judge_parity(rows, groups, resample(800, Bootstrap(600), rng))
         low, high = ends(found.deviation["which"])
         own_side.append(max(low, 0) <= truth <= high)
         shown.append((max(low, 0) if found.apart["which"] else 0) <= truth <= high)

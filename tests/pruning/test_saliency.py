@@ -17,14 +17,14 @@ from evenhand.pruning.eligible import kind_of, prunable
 from evenhand.pruning.masks import count_kept, keep_all, load_mask, prune_smallest, save_mask
 from evenhand.pruning.remove import remove_weights
 from evenhand.pruning.saliency import error_change, saliency
-from evenhand.pruning.state import State
+from evenhand.pruning.state import PruningState
 
 EVERY_KIND = ("conv", "linear", "head", "bias", "norm", "other")
 
 
-def state_of(network: nn.Module, names=None) -> State:
+def state_of(network: nn.Module, names=None) -> PruningState:
     kept = keep_all(network, names or [name for name, _ in network.named_parameters()])
-    return State(network, kept, count_kept(kept), count_kept(kept))
+    return PruningState(network, kept, count_kept(kept), count_kept(kept))
 
 
 @pytest.mark.parametrize("name", [name for name, _ in Residual().named_parameters()])

@@ -14,7 +14,7 @@ from torch import nn
 from evenhand.errors import EvenhandError
 from evenhand.masks.masks import constant
 from evenhand.masks.strategies import find_strategy
-from evenhand.training.frozen_prefix import ActivationCache, ActivationFiles, Rows
+from evenhand.training.frozen_prefix import ActivationCache, ActivationFiles, ActivationRows
 from evenhand.training.loop import fit
 
 GENEROUS = 10**9
@@ -336,7 +336,7 @@ def test_half_precision_survives_the_disk(tmp_path):
     values = torch.randn(6, 3).bfloat16()
     cache.make("half", 6, lambda: iter(values.split(4)))
     found = cache.find("half")
-    assert isinstance(found, Rows)
+    assert isinstance(found, ActivationRows)
     assert torch.equal(found.all(), values)
 
 

@@ -77,14 +77,16 @@ def _sketches(cohort: Cohort) -> tuple[Floats, NDArray[np.void]]:
     with bar("looking for duplicates", len(ids)) as advance:
         for start in range(0, len(ids), _CHUNK):
             samples = _read(cohort, ids[start : start + _CHUNK])
-            digests += [hashlib.blake2b(one.tobytes(), digest_size=16).digest() for one in samples]
+            digests += [
+                hashlib.blake2b(sample.tobytes(), digest_size=16).digest() for sample in samples
+            ]
             sketches[start : start + len(samples)] = _unit(sketch(samples))
             advance(len(samples))
     return sketches, np.array(digests, dtype="V16")
 
 
 def _read(cohort: Cohort, ids: pd.Series) -> NDArray[Any]:
-    return np.stack([cohort.read(one) for one in ids])
+    return np.stack([cohort.read(sample_id) for sample_id in ids])
 
 
 def _images(samples: NDArray[Any]) -> Floats:
@@ -158,9 +160,9 @@ def _alike(
         packed = np.packbits(signs, axis=1, bitorder="little").view("<u8")[:, 0]
         order = np.argsort(packed, kind="stable")
         for step in range(1, min(REACH + 1, len(order))):
-            one, two = order[:-step], order[step:]
-            for start in range(0, len(one), _CHUNK):
-                a, b = one[start : start + _CHUNK], two[start : start + _CHUNK]
+            first, second = order[:-step], order[step:]
+            for start in range(0, len(first), _CHUNK):
+                a, b = first[start : start + _CHUNK], second[start : start + _CHUNK]
                 apart = patient[a] != patient[b]
                 a, b = a[apart], b[apart]
                 close = np.einsum("ij,ij->i", sketches[a], sketches[b]) >= near

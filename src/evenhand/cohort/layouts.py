@@ -66,10 +66,10 @@ def refuse_outside(paths: Iterable[Path | str], root: Path, where: str = "the da
 
 def missing(root: Path, data_set: DataSet) -> list[Entry]:
     """Return what a folder lacks of the files and folders that a layout requires."""
-    return [entry for entry in data_set.layout if entry.required and not found(root, entry)]
+    return [entry for entry in data_set.layout if entry.required and not locate(root, entry)]
 
 
-def found(root: Path, entry: Entry) -> Path | None:
+def locate(root: Path, entry: Entry) -> Path | None:
     """Return the first of the files or folders of that name, archives aside."""
     return next(places(root, entry), None)
 
@@ -261,11 +261,11 @@ def look_at(files: pd.Series, table: Path, root: Path | None) -> Seen:
 
     suspects, special = [], []
     listing = cache(_names_in)
-    for place, given in enumerate(files.to_numpy(object)):
-        path, stat, linked = _status(given, listing)
+    for place, file in enumerate(files.to_numpy(object)):
+        path, stat, linked = _status(file, listing)
         if stat is None:
             continue
-        if path != given:
+        if path != file:
             files.iloc[place] = path
         folder[place] = S_ISDIR(stat.st_mode)
         if not (S_ISREG(stat.st_mode) or folder[place]):

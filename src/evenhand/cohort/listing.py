@@ -91,13 +91,13 @@ def _labels(about: DataSet) -> str:
     for name in about.labels:
         finding, _, policy = name.partition(":")
         policies[finding] = (*policies.get(finding, ()), *([policy] if policy else []))
-    plain = ", ".join(finding for finding, given in policies.items() if not given)
+    plain = ", ".join(finding for finding, levels in policies.items() if not levels)
     alike: dict[tuple[str, ...], list[str]] = {}
-    for finding, given in policies.items():
-        if given:
-            alike.setdefault(given, []).append(finding)
+    for finding, levels in policies.items():
+        if levels:
+            alike.setdefault(levels, []).append(finding)
     shown = [
-        f"{', '.join(findings)} (each :{', :'.join(given)})" for given, findings in alike.items()
+        f"{', '.join(findings)} (each :{', :'.join(levels)})" for levels, findings in alike.items()
     ]
     return "; ".join(filter(None, [plain, *shown])) or about.yours.get("labels", "given")
 

@@ -16,7 +16,7 @@ from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
 from evenhand.cohort.images.decoding import Open, image_files, open_picture
 from evenhand.cohort.images.volumes import Cut, sliced, volume_slices
 from evenhand.cohort.labels import Label
-from evenhand.cohort.layouts import check_layout, files_below, found, look_at, refuse_outside
+from evenhand.cohort.layouts import check_layout, files_below, locate, look_at, refuse_outside
 from evenhand.cohort.registry import SERIES, DataSet, refuse_settings, register_reader
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.splits import own_split
@@ -124,7 +124,7 @@ def _completed(
     reads = {rule.name: rule.column for rule in data_set.attributes} | {**data_set.open_attributes}
     for name in (part for attribute in attributes for part in parts_of(attribute)):
         if reads.get(name) in blank:
-            lacking = [e for e in optional if reads[name] in e.columns and not found(root, e)]
+            lacking = [e for e in optional if reads[name] in e.columns and not locate(root, e)]
             files = " or ".join(f"{entry.name} ({entry.what})" for entry in lacking)
             raise EvenhandError(
                 f"{root} lacks {files}, which the attribute {name!r} is read from. Put it there, "

@@ -140,9 +140,9 @@ def refuse_settings(name: str, settings: DataSettings, unused: tuple[str, ...]) 
     EvenhandError
         One of them is given.
     """
-    given = [f"--{field.replace('_', '-')}" for field in unused if getattr(settings, field)]
-    if given:
+    flags = [f"--{field.replace('_', '-')}" for field in unused if getattr(settings, field)]
+    if flags:
         raise EvenhandError(
-            f"{' and '.join(given)} cannot be given with {name}: data, which say it themselves or "
+            f"{' and '.join(flags)} cannot be given with {name}: data, which say it themselves or "
             "have no use for it. Leave it out."
         )

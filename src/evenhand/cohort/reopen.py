@@ -17,7 +17,7 @@ from evenhand.tables.settings import ValueSettings
 
 
 @dataclass(frozen=True)
-class Anew:
+class DataOverrides:
     """What is told anew about the data of an earlier run.
 
     Attributes
@@ -44,7 +44,9 @@ class Anew:
     values: ValueSettings
 
 
-def reopen(root: Path, earlier: DataSettings, images: Images | None, anew: Anew) -> Splits:
+def reopen(
+    root: Path, earlier: DataSettings, images: Images | None, overrides: DataOverrides
+) -> Splits:
     """Return the splits of an earlier run, with a sample store behind them.
 
     Parameters
@@ -53,7 +55,7 @@ def reopen(root: Path, earlier: DataSettings, images: Images | None, anew: Anew)
         The run directory, and how the run's data were read.
     images
         What images are read as; None for series.
-    anew
+    overrides
         What is different now.
 
     Raises
@@ -68,29 +70,31 @@ def reopen(root: Path, earlier: DataSettings, images: Images | None, anew: Anew)
     settings = DataSettings.model_validate(
         vars(earlier)
         | {
-            "data": data_now(earlier.data, anew.data),
-            "attribute": tuple(dict.fromkeys([*earlier.attribute, *anew.attribute])),
-            "bins": tuple(anew.bins) or earlier.bins,
+            "data": data_now(earlier.data, overrides.data),
+            "attribute": tuple(dict.fromkeys([*earlier.attribute, *overrides.attribute])),
+            "bins": tuple(overrides.bins) or earlier.bins,
         }
-        | values_now(earlier, anew.values)
+        | values_now(earlier, overrides.values)
     )
     cohort = open_cohort(settings)
-    stored = store_samples(cohort, images, anew.cache, skip_unreadable=anew.skip_unreadable)
+    stored = store_samples(
+        cohort, images, overrides.cache, skip_unreadable=overrides.skip_unreadable
+    )
     return read_splits(splits, stored)
 
 
-def values_now(earlier: ValueSettings, given: ValueSettings) -> dict[str, tuple[str, ...]]:
+def values_now(earlier: ValueSettings, current: ValueSettings) -> dict[str, tuple[str, ...]]:
     """Return the rules for values of a run, followed by those that are given now."""
     return {
-        name: (*getattr(earlier, name), *getattr(given, name))
+        name: (*getattr(earlier, name), *getattr(current, name))
         for name in ValueSettings.model_fields
     }
 
 
-def data_now(earlier: str, given: str | None) -> str:
+def data_now(earlier: str, current: str | None) -> str:
     """Return DATA as readers take it; a bare path keeps the run's reader."""
-    if given is None:
+    if current is None:
         return earlier
     reader = earlier.partition(":")[0]
-    bare = given.partition(":")[0] not in READERS
-    return f"{reader}:{given}" if bare and reader in READERS else given
+    bare = current.partition(":")[0] not in READERS
+    return f"{reader}:{current}" if bare and reader in READERS else current

@@ -205,11 +205,11 @@ def _check_known(texts: Sequence[str], groups: Sequence[Mapping[str, Groups]]) -
 
 
 def _known(texts: Sequence[str], groups: Mapping[str, Groups]) -> list[str]:
-    known = []
+    subgroups = []
     for text in texts:
         with suppress(EvenhandError):
-            known += [text for _ in named_groups([text], groups)]
-    return known
+            subgroups += [text for _ in named_groups([text], groups)]
+    return subgroups
 
 
 def _references(texts: Sequence[str], groups: Mapping[str, Groups]) -> dict[str, str]:

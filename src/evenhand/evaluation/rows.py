@@ -256,9 +256,9 @@ def pair_part(
         No sample of the split is in both, or a sample has two labels or two patients.
     """
     first, second = matched(rows_of(pair[0], split), rows_of(pair[1], split))
-    one, other = cuts or (cut_of(pair[0]), cut_of(pair[1]))
+    first_cut, other = cuts or (cut_of(pair[0]), cut_of(pair[1]))
     return measure_part(
-        scored_rows(first, one),
+        scored_rows(first, first_cut),
         groups_in(first, attributes),
         plan,
         rng=np.random.default_rng(seed),

@@ -161,7 +161,7 @@ def find_twins(rows: Predictions, request: Request) -> Twins | None:
     frame = pd.DataFrame({"number": numbers, "row": places})
     both = frame.merge(frame, on="number")
     both = both[both["row_x"] < both["row_y"]]
-    number, one, other = (both[name].to_numpy() for name in ("number", "row_x", "row_y"))
+    number, first_row, other = (both[name].to_numpy() for name in ("number", "row_x", "row_y"))
     counts = np.bincount(number, minlength=len(sets))
 
     def mean_over_pairs(values: Values) -> Values:
@@ -170,12 +170,14 @@ def find_twins(rows: Predictions, request: Request) -> Twins | None:
 
     groups = {}
     for name, each in groups_in(rows, request.attributes).items():
-        differ = mean_over_pairs((each.codes[one] != each.codes[other]).astype(np.float64)) > 0
+        differ = (
+            mean_over_pairs((each.codes[first_row] != each.codes[other]).astype(np.float64)) > 0
+        )
         levels = np.array([*each.levels, UNKNOWN], dtype=np.str_)[each.codes[first]]
         groups[name] = np.where(differ, UNKNOWN, levels).astype(np.str_)
     return Twins(
-        mean_over_pairs(np.abs(scores[one] - scores[other]).sum(axis=1) / 2),
-        mean_over_pairs(np.abs(decided[one] - decided[other]).sum(axis=1) / 2),
+        mean_over_pairs(np.abs(scores[first_row] - scores[other]).sum(axis=1) / 2),
+        mean_over_pairs(np.abs(decided[first_row] - decided[other]).sum(axis=1) / 2),
         rows.patients[0][first],
         groups,
     )

@@ -66,7 +66,9 @@ def write_seen(run: Run, *weights: str) -> None:
     """
     roots = [root for root in map(_run_behind, weights) if root is not None]
     if roots:
-        tables = [of for root in roots for of in (_trained_on(open_run(root)), _seen_before(root))]
+        tables = [
+            origin for root in roots for origin in (_trained_on(open_run(root)), _seen_before(root))
+        ]
         write_csv(run.root / SEEN, pd.concat(tables).drop_duplicates())
 
 
@@ -126,12 +128,12 @@ def _named(source: Origin, seen: pd.DataFrame) -> set[str]:
     return named
 
 
-def _same_data(one: Origin, other: Origin) -> bool:
+def _same_data(first: Origin, other: Origin) -> bool:
     """Say whether ids of two sources mean the same patients.
 
     A published data set is known by its reader, wherever its copy lies; data of one's own by where
     they lie, or by what they are.
     """
-    alike = one.path == other.path or one.fingerprint == other.fingerprint
-    published = one.reader in READERS and bool(READERS[one.reader].about.layout)
-    return one.reader == other.reader and (published or alike)
+    alike = first.path == other.path or first.fingerprint == other.fingerprint
+    published = first.reader in READERS and bool(READERS[first.reader].about.layout)
+    return first.reader == other.reader and (published or alike)

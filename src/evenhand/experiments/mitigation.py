@@ -79,8 +79,8 @@ def find_mitigation(settings: object, train: Cohort) -> Mitigation:
     """
     if not isinstance(settings, GroupingSettings):
         return Mitigation()
-    name, given = method_settings(settings.fixed_method, computed=("wrong",))
-    mitigation = mitigation_by(name, given, settings, train)
+    name, chosen = method_settings(settings.fixed_method, computed=("wrong",))
+    mitigation = mitigation_by(name, chosen, settings, train)
     if mitigation.groups is None and settings.method_attribute is not None and settings.is_fixed:
         raise EvenhandError(
             f"--method-attribute {settings.method_attribute}: {mitigation.text} works without "

@@ -258,17 +258,17 @@ def _read_settings(value: object, job: str) -> Settings:
     for name in ALWAYS:
         if name in kind.model_fields and name not in value:
             raise ValueError(f"it lacks {name!r}")
-    given = {
+    values = {
         name: setting for name, setting in value.items() if not _is_default(kind, name, setting)
     }
     try:
-        settings = kind.model_validate(given, context=RECORDED)
+        settings = kind.model_validate(values, context=RECORDED)
     except ValidationError as error:
         raise ValueError(first_problem(error)) from None
     for name, setting in settings.kept().items():
         # The text "5" is no number; of several values, an earlier version may have taken one.
-        if name in given and setting not in (given[name], [given[name]]):
-            raise ValueError(f"{name} is {given[name]!r}, where {setting!r} belongs")
+        if name in values and setting not in (values[name], [values[name]]):
+            raise ValueError(f"{name} is {values[name]!r}, where {setting!r} belongs")
     return settings
 
 

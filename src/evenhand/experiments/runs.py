@@ -198,7 +198,7 @@ class Run(RunFolder):
             return f"<p>{escape(', '.join(self.models))}</p>"
         return summary_table(self._rows(), measure_settings(self.record.settings).split)
 
-    def held_model(self, name: str | None = None) -> str:
+    def model_with_weights(self, name: str | None = None) -> str:
         """Return the name of a model whose weights the run holds: by default, the one it chose.
 
         Raises

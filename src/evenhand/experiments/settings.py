@@ -42,8 +42,8 @@ class TargetSettings(Settings, title="Target"):
 
     @model_validator(mode="before")
     @classmethod
-    def _take_earlier_names(cls, given: Any) -> Any:
-        return current_settings(given, cls.model_fields) if isinstance(given, dict) else given
+    def _take_earlier_names(cls, values: Any) -> Any:
+        return current_settings(values, cls.model_fields) if isinstance(values, dict) else values
 
 
 class TrainingSettings(

@@ -66,16 +66,20 @@ class Task:
     def values(self, scores: NDArray[np.float64]) -> tuple[float, ...]:
         """Return each target, or its pessimistic end, of scores ``(n, C)`` of validation."""
         val = self.splits.val
-        given = (val.labels, scores, self.groups, self.excluded)
+        arguments = (val.labels, scores, self.groups, self.excluded)
         patients = val.table["patient_id"].to_numpy()
         if self.settings.pessimistic:
-            return tuple(one.pessimistic_value(*given, patients=patients) for one in self.targets)
-        return tuple(one.value(*given, patients=patients) for one in self.targets)
+            return tuple(
+                target.pessimistic_value(*arguments, patients=patients) for target in self.targets
+            )
+        return tuple(target.value(*arguments, patients=patients) for target in self.targets)
 
     def by_group(self, scores: NDArray[np.float64]) -> dict[str, float]:
         """Return the targets' metrics in each group, of scores ``(n, C)`` of validation."""
-        given = (self.splits.val.labels, scores, self.groups, self.excluded)
-        return {name: v for one in self.targets for name, v in one.by_group(*given).items()}
+        arguments = (self.splits.val.labels, scores, self.groups, self.excluded)
+        return {
+            name: v for target in self.targets for name, v in target.by_group(*arguments).items()
+        }
 
     def named(self, values: tuple[float, ...]) -> dict[str, float]:
         """Return values by the names of their targets."""
@@ -172,7 +176,7 @@ def searched_targets(settings: TrainingSettings) -> tuple[Target, ...]:
             raise EvenhandError(f"--target {target.name} compares groups; give an --attribute.")
         if target.attribute is not None:
             pick("--attribute", target.attribute, dict.fromkeys(settings.attribute))
-        without = next((one for one in target.metrics if one.no_interval), None)
+        without = next((metric for metric in target.metrics if metric.no_interval), None)
         if settings.pessimistic and without is not None:
             raise EvenhandError(
                 f"--pessimistic: {without.name} has no interval ({without.no_interval}); leave "

@@ -25,7 +25,7 @@ def prepared(settings: TrainingSettings) -> Task:
 
 
 @contextmanager
-def prepared_anew() -> Iterator[None]:
+def fresh_task_cache() -> Iterator[None]:
     """Prepare anew in the block, as the data may have changed, and keep nothing behind it.
 
     Kept activations may take gigabytes.

@@ -111,7 +111,7 @@ class _Driver(Generic[Choice]):
     score: Score[Choice]
     trials: int
     seed: int
-    known: dict[Choice, FrozenTrial]  # the finished trials that trained something
+    finished: dict[Choice, FrozenTrial]  # the finished trials that trained something
     adopted: int  # of these, how many another study trained
     at_work: dict[str, Choice] = field(default_factory=dict)  # by the number of the trial
     deaths: int = 0  # in a row
@@ -123,10 +123,10 @@ class _Driver(Generic[Choice]):
 
     def jobs(self) -> Iterator[Job[Values | None]]:
         """Yield trials to be trained until enough are at work."""
-        while len(self.known) + len(self.at_work) < self.wanted:
+        while len(self.finished) + len(self.at_work) < self.wanted:
             trial = self._next_trial()
             choice = self.space.ask(trial)
-            if twin := self.known.get(choice):
+            if twin := self.finished.get(choice):
                 _repeat(self.study, trial, twin)
                 continue
             if choice in self.at_work.values():  # it is taken up again when its twin has ended
@@ -156,7 +156,7 @@ class _Driver(Generic[Choice]):
             self.study.tell(trial.number, state=TrialState.PRUNED)
         else:
             self.study.tell(trial.number, outcome)
-        self.known[choice] = self.study.get_trials(deepcopy=False)[trial.number]
+        self.finished[choice] = self.study.get_trials(deepcopy=False)[trial.number]
         return True
 
     def _next_trial(self) -> Trial:

@@ -8,13 +8,14 @@ from itertools import combinations
 from pathlib import Path
 
 from evenhand.errors import EvenhandError
+from evenhand.evaluation.intersections import crossed
 from evenhand.evaluation.matching import Matched, match
 from evenhand.evaluation.requests import advice_of, permutations_note
 from evenhand.evaluation.settings import CompareSettings
 from evenhand.experiments.inputs import Inputs, find_inputs, read_inputs
 from evenhand.experiments.records import MatchedRecord
 from evenhand.experiments.runs import Run, begin_run, open_run
-from evenhand.jobs.audit.job import begin_audit, notes_of, settled, write_audit
+from evenhand.jobs.audit.job import begin_audit, notes_of, write_audit
 from evenhand.jobs.keywords import with_keywords
 from evenhand.jobs.probe_file import write_probe
 from evenhand.jobs.probing import PATIENTS, probe_record, read_layers
@@ -63,10 +64,10 @@ def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) ->
     models, attributes = read_inputs(inputs, settings, settings.condition)
     matched = match(models, settings.split)
     probed = _trained(inputs) if settings.probe else {}
-    given = settled(settings, matched.models, attributes)
-    attributes = given.attribute
+    resolved = crossed(settings, attributes, matched.models, settings.split)
+    attributes = resolved.attribute
     start = partial(begin_run, out, "compare", overwrite=overwrite)
-    run, requests = begin_audit(start, given, inputs, matched.models)
+    run, requests = begin_audit(start, resolved, inputs, matched.models)
     counts = matched.unmatched["model"].value_counts()
     run.note(
         pairs=list(combinations(_new_first(models, inputs), 2)),
@@ -76,7 +77,7 @@ def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) ->
             unmatched={name: int(counts.get(name, 0)) for name in models},
         ),
         notes=[
-            *(one.why for one in advice_of(settings)),
+            *(advice.why for advice in advice_of(settings)),
             *permutations_note(models, attributes, settings),
             _sentence(matched),
             *notes_of(models),

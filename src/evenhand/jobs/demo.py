@@ -33,7 +33,7 @@ SEED = 0
 
 
 def demo(
-    out: StrPath, *, overwrite: bool = False, say: Callable[[str], None] = lambda text: None
+    out: StrPath, *, overwrite: bool = False, notify: Callable[[str], None] = lambda text: None
 ) -> Run:
     """Pre-train a small network where the group says nothing, then tune it where it does.
 
@@ -47,7 +47,7 @@ def demo(
         The folder of the two runs, ``pretrained`` and ``tuned``.
     overwrite
         Whether an earlier demo in ``out`` may be replaced.
-    say
+    notify
         Told what is done, and how long it takes.
 
     Returns
@@ -58,11 +58,11 @@ def demo(
     out = to_path(out, "out")
     pretrained = out / "pretrained"
     if overwrite or not (pretrained / "report.html").exists():
-        say("Pre-training a small ViT on phantoms whose group says nothing about the label …")
+        notify("Pre-training a small ViT on phantoms whose group says nothing about the label …")
         finetune(pretraining(SEED), pretrained, overwrite=overwrite)
-    say("Searching what to tune, and how, where the minority is malignant more often …")
+    notify("Searching what to tune, and how, where the minority is malignant more often …")
     search = searching(pretrained, SEED, confirm=2, confirm_seeds=3)
-    return tune(search, out / "tuned", overwrite=overwrite, say=say)
+    return tune(search, out / "tuned", overwrite=overwrite, notify=notify)
 
 
 def pretraining(seed: int, cache: Path | None = None) -> FinetuneSettings:

@@ -66,7 +66,7 @@ def write_model(
     write = pick("format", format, FORMATS)
     out = to_path(out, "out")
     opened = finished_run(run)
-    name = opened.held_model(model)
+    name = opened.model_with_weights(model)
     adjustment = read_adjustment(opened.folder(name))
     if adjustment is not None and not adjustment.in_weights and format != "onnx":
         raise EvenhandError(

@@ -36,7 +36,7 @@ class JobFunction(Protocol[T, R_co]):
 
     @overload
     def __call__(
-        self, *given: Any, out: StrPath | None = None, overwrite: bool = ..., **settings: Any
+        self, *arguments: Any, out: StrPath | None = None, overwrite: bool = ..., **settings: Any
     ) -> R_co: ...
 
 
@@ -60,15 +60,15 @@ def with_keywords(
         options = [name for name in parameters if name not in ("settings", "out")]
 
         @wraps(function)
-        def call(*given: Any, **keywords: Any) -> R:
+        def call(*arguments: Any, **keywords: Any) -> R:
             chosen = {name: keywords.pop(name) for name in options if name in keywords}
             if "settings" in keywords:
-                given = (keywords.pop("settings"), *given)
-            if given and isinstance(given[0], kind):
-                settings, out = _object(kind, given, keywords)
+                arguments = (keywords.pop("settings"), *arguments)
+            if arguments and isinstance(arguments[0], kind):
+                settings, out = _object(kind, arguments, keywords)
             else:
                 out = keywords.pop("out", None)
-                settings = make_settings(kind, _by_name(kind, positional, given, keywords))
+                settings = make_settings(kind, _by_name(kind, positional, arguments, keywords))
             if out is not None:
                 return function(settings, to_path(out, "out"), **chosen)
             if parameters["out"].default is inspect.Parameter.empty:
@@ -82,7 +82,7 @@ def with_keywords(
     return decorate
 
 
-def make_settings(kind: type[S], given: Mapping[str, Any]) -> S:
+def make_settings(kind: type[S], keywords: Mapping[str, Any]) -> S:
     """Return settings from keywords.
 
     A path or a run may stand for a text, a cohort for DATA, and one value for several.
@@ -98,8 +98,8 @@ def make_settings(kind: type[S], given: Mapping[str, Any]) -> S:
     >>> make_settings(FinetuneSettings, {"data": "cases.csv", "attribute": "sex"}).attribute
     ('sex',)
     """
-    refuse_both_names(given, kind.model_fields)
-    values = current_settings(given, kind.model_fields)
+    refuse_both_names(keywords, kind.model_fields)
+    values = current_settings(keywords, kind.model_fields)
     for name in values.keys() - kind.model_fields.keys():
         raise unknown_name("setting", name, kind.model_fields)
     handed = {
@@ -125,19 +125,19 @@ def refuse_workers(settings: Settings) -> None:
     workers, engine = (getattr(settings, name, None) for name in ("workers", "engine"))
     ours = str(getattr(settings, "data", "")).startswith(f"{READER}:")
     if ours and ((workers or 1) > 1 or engine not in (None, "local")):
-        given = f"workers={workers}" if engine in (None, "local") else f"engine={engine!r}"
+        flag = f"workers={workers}" if engine in (None, "local") else f"engine={engine!r}"
         raise EvenhandError(
-            f"{given}: a cohort that Cohort.from_dataset made is known to this process alone, and "
+            f"{flag}: a cohort that Cohort.from_dataset made is known to this process alone, and "
             "workers are others. Leave it out; or register a reader that makes the cohort "
             "(evenhand.register_reader) in a module, and name that with imports=."
         )
 
 
 def _object(
-    kind: type[S], given: Sequence[Any], keywords: dict[str, Any]
+    kind: type[S], arguments: Sequence[Any], keywords: dict[str, Any]
 ) -> tuple[S, StrPath | None]:
     """Return the settings and the folder of a call with a settings object."""
-    settings, *rest = given
+    settings, *rest = arguments
     out = keywords.pop("out", None)
     if rest and out is None:
         out, *rest = rest
@@ -150,12 +150,15 @@ def _object(
 
 
 def _by_name(
-    kind: type[Settings], positional: Sequence[str], given: Sequence[Any], keywords: dict[str, Any]
+    kind: type[Settings],
+    positional: Sequence[str],
+    arguments: Sequence[Any],
+    keywords: dict[str, Any],
 ) -> dict[str, Any]:
     """Return settings by name, those that are given by position among them."""
     *first, last = positional
-    values: dict[str, Any] = dict(zip(first, given, strict=False))
-    rest = given[len(first) :]
+    values: dict[str, Any] = dict(zip(first, arguments, strict=False))
+    rest = arguments[len(first) :]
     if len(rest) == 1:
         values[last] = rest[0]
     elif rest and _is_several(kind.model_fields[last].annotation):
@@ -187,6 +190,10 @@ def _signature(
 
     by_name = inspect.Parameter.KEYWORD_ONLY
     first = [parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in positional]
-    own = [one.replace(kind=by_name) for name, one in parameters.items() if name != "settings"]
+    own = [
+        parameter.replace(kind=by_name)
+        for name, parameter in parameters.items()
+        if name != "settings"
+    ]
     rest = [parameter(name, by_name) for name in fields if name not in positional]
     return inspect.Signature([*first, *own, *rest])

@@ -150,15 +150,15 @@ def scores_of(scores: ArrayLike, count: int | None = None) -> NDArray[np.float64
     EvenhandError
         Another shape, a missing value, or a value outside 0 … 1 (a logit).
     """
-    given = np.asarray(scores)
-    if given.shape != (given.shape[:1] if count is None else (count,)):
+    values = np.asarray(scores)
+    if values.shape != (values.shape[:1] if count is None else (count,)):
         rows = "" if count is None else f" for {counted(count, 'row')}"
         raise EvenhandError(
-            f"scores of shape {given.shape}{rows}; give the probability of class 1 for each row."
+            f"scores of shape {values.shape}{rows}; give the probability of class 1 for each row."
         )
-    if given.dtype.kind not in "iufb" and given.size:
-        raise EvenhandError(f"scores are {given.dtype}; give numbers, probabilities of class 1.")
-    score = given.astype(np.float64)
+    if values.dtype.kind not in "iufb" and values.size:
+        raise EvenhandError(f"scores are {values.dtype}; give numbers, probabilities of class 1.")
+    score = values.astype(np.float64)
     outside = ~((score >= 0) & (score <= 1))
     if outside.any():
         row = int(np.flatnonzero(outside)[0])

@@ -49,21 +49,21 @@ def _lines(method: Method) -> str:
 
 def _settings(parameters: Mapping[str, inspect.Parameter]) -> str:
     """Return the settings with their defaults; those that the caller computes have none."""
-    given = [p for p in parameters.values() if p.default is not p.empty]
-    if not given:
+    optional = [p for p in parameters.values() if p.default is not p.empty]
+    if not optional:
         return ""
-    return f"Settings: {', '.join(f'{p.name}={_text(p.default)}' for p in given)}."
+    return f"Settings: {', '.join(f'{p.name}={_text(p.default)}' for p in optional)}."
 
 
 def _ranges(ranges: Mapping[str, Range]) -> str:
     """Return what a search chooses, with the ranges."""
-    told = [
+    range_texts = [
         f"{name} {'/'.join(map(str, r.values))}"
         if isinstance(r, OneOf)
         else f"{name} {r.low:g} to {r.high:g}"
         for name, r in ranges.items()
     ]
-    return f"Searched by tune --search methods: {', '.join(told)}." if told else ""
+    return f"Searched by tune --search methods: {', '.join(range_texts)}." if range_texts else ""
 
 
 def _text(value: object) -> str:

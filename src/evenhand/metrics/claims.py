@@ -75,7 +75,7 @@ class Claims:
     def __init__(
         self, numbers: Sequence[Number], rows: Mapping[Key, MetricRow], replicates: int
     ) -> None:
-        self.numbers = {one.key: one for one in numbers}
+        self.numbers = {number.key: number for number in numbers}
         self.approximate = {key for key, row in rows.items() if row.approximate is not None}
         self.replicates = replicates
 
@@ -149,9 +149,9 @@ class Claims:
         first = np.repeat(each, count) if crossed else each
         second = np.tile(each, count) if crossed else each
         contrasts = Contrasts((*new, *reference), first, second + count)
-        for place, one in enumerate(new):
+        for place, number in enumerate(new):
             own = np.array([place * count + place if crossed else place])
-            yield Claim(Key(attribute, one.group, metric), contrasts, own, _smallest)
+            yield Claim(Key(attribute, number.group, metric), contrasts, own, _smallest)
         if crossed:
             sign = -1 if find_metric(metric).direction == "lower" else 1
             better = sign * np.sign(contrasts.values()).reshape(count, count)
@@ -162,7 +162,9 @@ class Claims:
         """Return a number across the groups that has the values of all of them."""
         keys = (Key(attribute, EVERYBODY, metric, name) for name in ("worst", "gap", "best"))
         present = [self.numbers[key] for key in keys if key in self.numbers]
-        return next((one for one in present if len(one.family) == 2 and not one.reason), None)
+        return next(
+            (claim for claim in present if len(claim.family) == 2 and not claim.reason), None
+        )
 
     def _from_reference(self, attribute: str, metric: str, pairs: Contrasts) -> Iterator[Claim]:
         """Yield the signed differences from the reference that are rows."""
@@ -170,9 +172,9 @@ class Claims:
         for key, number in self.numbers.items():
             if (key.attribute, key.base, key.aggregate) != (attribute, metric, "difference"):
                 continue
-            one, other = place.get(number.group), place.get(number.reference or "")
-            if one is not None and other is not None:
-                pair = pair_place(one, other, len(place))
+            first, other = place.get(number.group), place.get(number.reference or "")
+            if first is not None and other is not None:
+                pair = pair_place(first, other, len(place))
                 yield Claim(key, pairs, np.array([pair]), _smallest)
 
     def _headline_metrics(self, attribute: str, metrics: Sequence[str]) -> tuple[str, ...]:
@@ -198,7 +200,9 @@ class Claims:
         counts = [len(self.numbers[keys[name]].rows.members) for name in family.names]
         share = find_metric(metric).share
         every = sides(family, counts, self.replicates, share=share)
-        return [one for one in every if one.usable and keys[one.group] not in self.approximate]
+        return [
+            claim for claim in every if claim.usable and keys[claim.group] not in self.approximate
+        ]
 
 
 def _smallest(p: Floats) -> float:

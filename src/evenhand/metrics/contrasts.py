@@ -127,13 +127,13 @@ class Contrasts:
 
     def error(self, place: int) -> float:
         """Return the standard error of one difference, on the scale of the report."""
-        one, other = self.sides[self.first[place]], self.sides[self.second[place]]
-        return _spread(one.values[1:] - other.values[1:])
+        first, other = self.sides[self.first[place]], self.sides[self.second[place]]
+        return _spread(first.values[1:] - other.values[1:])
 
     def exact(self, place: int) -> bool:
         """Return whether one of the two values never changes, so that only bounds are known."""
-        one, other = self.sides[self.first[place]], self.sides[self.second[place]]
-        return bool(one.trials or other.trials)
+        first, other = self.sides[self.first[place]], self.sides[self.second[place]]
+        return bool(first.trials or other.trials)
 
 
 def contrast(first: Side, second: Side) -> Contrasts:
@@ -148,9 +148,9 @@ def all_pairs(sides: Sequence[Side]) -> Contrasts:
     return Contrasts(tuple(sides), first.astype(np.int32), second.astype(np.int32))
 
 
-def pair_place(one: int, other: int, sides: int) -> int:
+def pair_place(first: int, other: int, sides: int) -> int:
     """Return the place of a pair of ``sides`` values among all pairs."""
-    low, high = sorted((one, other))
+    low, high = sorted((first, other))
     return low * sides - low * (low + 1) // 2 + high - low - 1
 
 

@@ -89,13 +89,15 @@ class Family:
     def take(self, places: Sequence[int]) -> Family:
         """Return the values of some groups."""
         kept = list(places)
-        part = replace(
-            self,
+        part = Family(
             names=tuple(self.names[place] for place in kept),
             values=self.values[kept],
+            replicates=self.replicates,
             fixed=self.fixed[kept],
             trials=self.trials[kept],
             patients=self.patients[kept],
+            scale=self.scale,
+            paired=self.paired,
         )
         error, skew = self._spread  # of each group by itself, so that it is known of some
         vars(part)["_spread"] = (error[kept], skew[kept])
@@ -125,24 +127,24 @@ class Family:
     def correlation(self) -> Floats:
         """``(G, G)``, the correlation of the values over the resamples."""
         if self._parent is not None and len(self.names) == 2:
-            whole, (one, other) = self._parent
+            whole, (first, other) = self._parent
             if other not in whole._beside:
                 whole._beside[other] = _correlations(whole.drawn, whole.drawn[other])
-            beside = whole._beside[other][one]
+            beside = whole._beside[other][first]
             return np.array([[1.0, beside], [beside, 1.0]])
         apart, size = self._apart
         product = np.outer(size, size)
         r: Floats = np.divide(apart @ apart.T, product, out=np.eye(len(size)), where=product > 0)
         return r
 
-    def _correlation(self, one: slice, other: slice) -> Floats:
+    def _correlation(self, first: slice, other: slice) -> Floats:
         """Return the correlations of some groups with some; of a group with itself it is 0 or 1."""
-        if one.start == 0 and one.stop >= len(self.names):
-            return self.correlation[one, other]
+        if first.start == 0 and first.stop >= len(self.names):
+            return self.correlation[first, other]
         apart, size = self._apart
-        product = np.outer(size[one], size[other])
+        product = np.outer(size[first], size[other])
         r = np.zeros_like(product)
-        return np.divide(apart[one] @ apart[other].T, product, out=r, where=product > 0)
+        return np.divide(apart[first] @ apart[other].T, product, out=r, where=product > 0)
 
     @cached_property
     def _apart(self) -> tuple[Floats, Floats]:
@@ -217,11 +219,11 @@ class Family:
         below, above = self.reach(tail)
         point, rows = self.values[:, 0], max(1, PAIRS // len(self.names))
         for start in range(0, len(self.names) - 1, rows):
-            one, other = slice(start, start + rows), slice(start, None)
-            r = self._correlation(one, other)
-            distance = point[one, None] - point[other]
-            down = _joined(below[one, None], above[other], r)
-            up = _joined(above[one, None], below[other], r)
+            first, other = slice(start, start + rows), slice(start, None)
+            r = self._correlation(first, other)
+            distance = point[first, None] - point[other]
+            down = _joined(below[first, None], above[other], r)
+            up = _joined(above[first, None], below[other], r)
             low = np.maximum(distance - down, -distance - up)
             high = np.maximum(distance + up, -distance + down)
             sides = np.maximum(down, up)
@@ -235,12 +237,13 @@ def _correlations(drawn: Floats, other: Floats) -> Floats:
     """
     both = ~np.isnan(drawn) & ~np.isnan(other)
     count = np.maximum(both.sum(axis=1, keepdims=True), 1)
-    one, two = (np.where(both, part, 0.0) for part in (drawn, other[None]))
-    one, two = (
-        np.where(both, part - part.sum(axis=1, keepdims=True) / count, 0.0) for part in (one, two)
+    first, second = (np.where(both, part, 0.0) for part in (drawn, other[None]))
+    first, second = (
+        np.where(both, part - part.sum(axis=1, keepdims=True) / count, 0.0)
+        for part in (first, second)
     )
-    size = np.sqrt((one**2).sum(axis=1) * (two**2).sum(axis=1))
-    product = (one * two).sum(axis=1)
+    size = np.sqrt((first**2).sum(axis=1) * (second**2).sum(axis=1))
+    product = (first * second).sum(axis=1)
     r: Floats = np.divide(product, size, out=np.zeros_like(size), where=size > 0)
     return r
 
@@ -248,16 +251,28 @@ def _correlations(drawn: Floats, other: Floats) -> Floats:
 def spread_of(drawn: Floats, scale: Scale) -> tuple[Floats, Floats]:
     """Return the standard error and the skewness of values ``(G, B)``, NaN left out."""
     error, skew = np.zeros(len(drawn)), np.zeros(len(drawn))
-    for group, of_group in enumerate(drawn):
-        values = of_group[~np.isnan(of_group)]
-        if len(values) < 2:
-            continue
-        error[group] = values.std(ddof=1)
-        if scale in ("mean", "square") and error[group] > 0:
-            skew[group] = (((values - values.mean()) / error[group]) ** 3).mean()
-        if scale == "coefficient":
-            low, high = np.quantile(values, ndtr([-1, 1]))
-            error[group] = (high - low) / 2
+    whole = ~np.isnan(drawn).any(axis=1)  # these at once, the others one by one
+    if whole.any():
+        error[whole], skew[whole] = _spread_of_defined(drawn[whole], scale)
+    for group in np.flatnonzero(~whole):
+        values = drawn[group, ~np.isnan(drawn[group])]
+        error[[group]], skew[[group]] = _spread_of_defined(values[None], scale)
+    return error, skew
+
+
+def _spread_of_defined(drawn: Floats, scale: Scale) -> tuple[Floats, Floats]:
+    """Return standard error and skewness of values ``(G, B)`` without NaN; 0 of fewer than two."""
+    error, skew = np.zeros(len(drawn)), np.zeros(len(drawn))
+    if drawn.shape[1] < 2:
+        return error, skew
+    error = drawn.std(axis=1, ddof=1)
+    if scale in ("mean", "square"):
+        varies = error > 0
+        apart = drawn[varies] - drawn[varies].mean(axis=1, keepdims=True)
+        skew[varies] = ((apart / error[varies, None]) ** 3).mean(axis=1)
+    if scale == "coefficient":
+        low, high = np.quantile(drawn, ndtr([-1, 1]), axis=1)
+        error = (high - low) / 2
     return error, skew
 
 
@@ -296,8 +311,8 @@ def _largest(pairs: Floats) -> float:
     return float(pairs.max())
 
 
-def _joined(one: Floats, other: Floats, correlation: Floats) -> Floats:
-    square: Floats = one**2 + other**2 - 2 * correlation * one * other
+def _joined(first: Floats, other: Floats, correlation: Floats) -> Floats:
+    square: Floats = first**2 + other**2 - 2 * correlation * first * other
     return np.sqrt(np.maximum(square, 0.0))
 
 
@@ -341,15 +356,15 @@ def as_drawn(names: tuple[str, ...], values: Floats) -> Family:
     )
 
 
-def beside(one: Family, other: Family, *, paired: bool = False) -> Family:
+def beside(first: Family, other: Family, *, paired: bool = False) -> Family:
     """Return the values of both."""
     return Family(
-        (*one.names, *other.names),
-        np.concatenate([one.values, other.values]),
-        one.replicates,
-        np.concatenate([one.fixed, other.fixed]),
-        np.concatenate([one.trials, other.trials]),
-        np.concatenate([one.patients, other.patients]),
-        one.scale,
+        (*first.names, *other.names),
+        np.concatenate([first.values, other.values]),
+        first.replicates,
+        np.concatenate([first.fixed, other.fixed]),
+        np.concatenate([first.trials, other.trials]),
+        np.concatenate([first.patients, other.patients]),
+        first.scale,
         paired,
     )

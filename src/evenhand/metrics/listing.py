@@ -37,17 +37,31 @@ def list_metrics() -> pd.DataFrame:
     """
     groups = [
         (
-            *(one.name, "group", one.direction, one.ideal, KINDS[one.needs], one.source),
-            *(one.title, one.caution),
+            *(
+                metric.name,
+                "group",
+                metric.direction,
+                metric.ideal,
+                KINDS[metric.needs],
+                metric.source,
+            ),
+            *(metric.title, metric.caution),
         )
-        for one in METRICS.values()
+        for metric in METRICS.values()
     ]
     across = [
         (
-            *(one.name, "across", one.direction, one.ideal, " and ".join(one.metrics), one.source),
-            *(one.title, one.caution),
+            *(
+                metric.name,
+                "across",
+                metric.direction,
+                metric.ideal,
+                " and ".join(metric.metrics),
+                metric.source,
+            ),
+            *(metric.title, metric.caution),
         )
-        for one in FAIRNESS.values()
+        for metric in FAIRNESS.values()
     ]
     docs = {name: function.__doc__ or "" for name, function in {**SUMMARIES, **CONTRASTS}.items()}
     docs[DETECTABLE] = DETECTABLE_DOC
@@ -67,7 +81,7 @@ def _suffix_title(doc: str) -> str:
 def metric_listing() -> str:
     """Return every metric and comparison as text, a paragraph for each kind."""
     table = list_metrics()
-    adjustable = [name for name, one in METRICS.items() if isinstance(one.value, partial)]
+    adjustable = [name for name, metric in METRICS.items() if isinstance(metric.value, partial)]
     other = f"{', '.join(adjustable)} take another number in brackets, as in {adjustable[0]}[0.95]."
     return (
         "\n\n".join(

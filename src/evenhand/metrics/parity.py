@@ -62,7 +62,7 @@ class Judged:
     numbers: Mapping[Key, Floats] = field(default_factory=dict)
 
 
-def judge(
+def judge_parity(
     rows: Scored,
     groups: Mapping[str, Groups],
     resamples: Resamples,
@@ -100,12 +100,15 @@ def mean_of(judged: list[Judged]) -> Judged:
     """Return the mean over models that differ in their seed only, resample by resample."""
     first = judged[0]
     return Judged(
-        np.mean([one.auc for one in judged], axis=0),
-        {key: np.mean([one.by_group[key] for one in judged], axis=0) for key in first.by_group},
-        {key: np.mean([one.deviation[key] for one in judged], axis=0) for key in first.deviation},
-        {key: np.mean([one.aaod[key] for one in judged], axis=0) for key in first.aaod},
-        {key: all(one.apart[key] for one in judged) for key in first.apart},
-        {key: np.mean([one.numbers[key] for one in judged], axis=0) for key in first.numbers},
+        np.mean([model.auc for model in judged], axis=0),
+        {key: np.mean([model.by_group[key] for model in judged], axis=0) for key in first.by_group},
+        {
+            key: np.mean([model.deviation[key] for model in judged], axis=0)
+            for key in first.deviation
+        },
+        {key: np.mean([model.aaod[key] for model in judged], axis=0) for key in first.aaod},
+        {key: all(model.apart[key] for model in judged) for key in first.apart},
+        {key: np.mean([model.numbers[key] for model in judged], axis=0) for key in first.numbers},
     )
 
 

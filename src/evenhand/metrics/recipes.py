@@ -234,10 +234,12 @@ def levelled_down(
         Groups whose AUC is shown to be lower, where the worst group's is not shown to be higher.
     """
     groups = [
-        one for one in differences if one.key.attribute == attribute and is_auc_of_group(one.key)
+        difference
+        for difference in differences
+        if difference.key.attribute == attribute and is_auc_of_group(difference.key)
     ]
-    gains = {one.key.group for one in groups if one.better}
-    losses = tuple(one.key.group for one in groups if one.better is False)
+    gains = {difference.key.group for difference in groups if difference.better}
+    losses = tuple(difference.key.group for difference in groups if difference.better is False)
     return () if (worst in gains if worst else gains) else losses
 
 
@@ -251,7 +253,7 @@ def stability(values: Mapping[str, Values], key: Key) -> float:
 
     Each resample has patients drawn anew and one seed of each recipe.
     """
-    stacked = np.stack([one[key] for one in values.values()])  # (recipes, S, 1 + B)
+    stacked = np.stack([numbers[key] for numbers in values.values()])  # (recipes, S, 1 + B)
     sign = 1.0 if is_better(key, 1.0) else -1.0
     oriented = np.where(np.isnan(stacked), -np.inf, sign * stacked)
     winner = oriented[:, :, 0].mean(axis=1).argmax()
@@ -305,16 +307,19 @@ def _corrected(
         return differences
     count = len(tests[0].by_patients)
     draws = np.stack(
-        [np.abs(one.by_patients + np.sqrt(one.by_seeds) * rng.normal(size=count)) for one in tests]
+        [
+            np.abs(test.by_patients + np.sqrt(test.by_seeds) * rng.normal(size=count))
+            for test in tests
+        ]
     )
-    p = np.array([differences[one.place].p for one in tests], dtype=np.float64)
+    p = np.array([differences[test.place].p for test in tests], dtype=np.float64)
     observed = np.abs(ndtri(np.maximum(p, np.finfo(np.float64).tiny) / 2))
     adjusted = step_down(observed, lambda chosen: draws[chosen], count)
     critical = float(np.nanquantile(adjusted.largest, 1 - level))
-    for one, alone, together in zip(tests, p, adjusted.p_adjusted, strict=True):
-        difference = differences[one.place]
+    for test, alone, together in zip(tests, p, adjusted.p_adjusted, strict=True):
+        difference = differences[test.place]
         corrected = max(float(alone), float(together))
-        differences[one.place] = _judged(difference, one, critical, corrected, level)
+        differences[test.place] = _judged(difference, test, critical, corrected, level)
     return differences
 
 

@@ -64,8 +64,8 @@ class Scored:
         if self.thresholds is None or not len(self):
             return None
         first = self.thresholds[0]
-        one = _is_one_number(self.thresholds) or bool((self.thresholds == first).all())
-        return float(first) if one else None
+        is_constant = _is_one_number(self.thresholds) or bool((self.thresholds == first).all())
+        return float(first) if is_constant else None
 
     def take(self, rows: NDArray[np.intp]) -> Scored:
         """Return some rows; patients without any of them are left out of ``members``."""
@@ -175,22 +175,22 @@ def scored(
 def _labels(labels: ArrayLike) -> NDArray[np.intp]:
     """Return labels as whole numbers; those that are none are refused."""
     try:
-        given = np.asarray(labels)
-        number = given.astype(np.float64)
+        values = np.asarray(labels)
+        number = values.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise EvenhandError(
             f"labels must be whole numbers 0 … C-1, one for each sample: {error}. Number the "
             "classes first."
         ) from error
-    if given.ndim != 1:
+    if values.ndim != 1:
         raise EvenhandError(
-            f"labels must have shape (n,), one class for each sample; they have {given.shape}. "
+            f"labels must have shape (n,), one class for each sample; they have {values.shape}. "
             "Measure several labels one by one; turn one-hot labels into classes by "
             "argmax(axis=1)."
         )
-    _refuse(np.isnan(number), given, "label", "is missing; leave samples without a label out")
+    _refuse(np.isnan(number), values, "label", "is missing; leave samples without a label out")
     broken = number != np.round(number)
-    _refuse(broken, given, "label", "is no whole number; labels must be 0 … C-1")
+    _refuse(broken, values, "label", "is no whole number; labels must be 0 … C-1")
     return number.astype(np.intp)
 
 
@@ -224,13 +224,13 @@ def _owners(patients: Sequence[Any] | NDArray[Any]) -> NDArray[Any]:
 
 
 def _thresholds(threshold: ArrayLike, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    given = np.asarray(threshold, dtype=np.float64)
-    if given.shape not in ((), scores.shape) or np.isnan(given).any():
+    values = np.asarray(threshold, dtype=np.float64)
+    if values.shape not in ((), scores.shape) or np.isnan(values).any():
         raise EvenhandError(
             f"threshold must be a number, or one for each of {len(scores)} samples; it is "
             f"{threshold!r}."
         )
-    return np.broadcast_to(given, scores.shape)
+    return np.broadcast_to(values, scores.shape)
 
 
 def _rows(mask: NDArray[np.bool_], over: Callable[..., NDArray[np.bool_]]) -> NDArray[np.bool_]:
@@ -238,12 +238,12 @@ def _rows(mask: NDArray[np.bool_], over: Callable[..., NDArray[np.bool_]]) -> ND
     return over(mask.reshape(len(mask), -1), axis=1) if mask.size else np.zeros(len(mask), np.bool_)
 
 
-def _refuse(wrong: NDArray[np.bool_], given: NDArray[Any], what: str, how: str) -> None:
+def _refuse(wrong: NDArray[np.bool_], values: NDArray[Any], what: str, how: str) -> None:
     """Refuse values ``(n,)`` or ``(n, C)`` by the first of the rows that are wrong."""
     if wrong.any():
         first = int(np.flatnonzero(wrong)[0])
         more = f" ({counted(int(wrong.sum()), what)} in all)" if wrong.sum() > 1 else ""
-        raise EvenhandError(f"{what} {given[first]} at position {first} {how}{more}.")
+        raise EvenhandError(f"{what} {values[first]} at position {first} {how}{more}.")
 
 
 def _check(
@@ -254,8 +254,8 @@ def _check(
 ) -> None:
     lengths = {"labels": len(labels), "scores": len(scores), "patients": len(owners)}
     if len(set(lengths.values())) > 1:
-        given = ", ".join(f"{n} {what}" for what, n in lengths.items())
-        raise EvenhandError(f"labels, scores and patients must go together; there are {given}.")
+        text = ", ".join(f"{n} {what}" for what, n in lengths.items())
+        raise EvenhandError(f"labels, scores and patients must go together; there are {text}.")
     n_classes = 2 if scores.ndim == 1 else scores.shape[1]
     if len(classes) != n_classes:
         raise EvenhandError(

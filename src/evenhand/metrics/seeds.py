@@ -126,7 +126,7 @@ def recipe_difference(
     differences = first.mean(axis=0) - second.mean(axis=0)
     by_patients = float(differences[1:].var(ddof=1))
     pairs = ((first, spread), (second, None))
-    own = [_own_parts(values, known) for values, known in pairs if len(values) > 1]
+    own = [_own_parts(values, spread) for values, spread in pairs if len(values) > 1]
     shared = max(by_patients - sum(luck for _, luck, _ in own), 0.0)
     variance = by_patients + sum(max(seeds - luck, 0.0) for seeds, luck, _ in own)
     error = max(float(np.sqrt(variance)), SMALLEST)
@@ -166,8 +166,8 @@ def _own_parts(values: Floats, spread: SeedSpread | None) -> tuple[float, float,
     seeds = len(values)
     apart = values - values.mean(axis=0)
     luck = apart[:, 1:].var(axis=1, ddof=1).sum() / (seeds - 1)
-    known = spread or SeedSpread(float(values[:, 0].var(ddof=1)), seeds - 1)
-    return known.variance / seeds, float(luck) / seeds, known.freedom
+    own_spread = spread or SeedSpread(float(values[:, 0].var(ddof=1)), seeds - 1)
+    return own_spread.variance / seeds, float(luck) / seeds, own_spread.freedom
 
 
 def _satterthwaite(parts: Sequence[tuple[float, int]]) -> float:

@@ -100,10 +100,10 @@ def compare_spreads(
     )
 
 
-def _less(one: Side, other: Side) -> Side:
+def _less(first: Side, other: Side) -> Side:
     """Return the difference of two groups' values as a value of its own."""
-    values = one.values - other.values
-    return Side(f"{one.group} less {other.group}", values, values, min(one.cases, other.cases))
+    values = first.values - other.values
+    return Side(f"{first.group} less {other.group}", values, values, min(first.cases, other.cases))
 
 
 def spread_difference_interval(
@@ -145,9 +145,9 @@ def spread_difference_interval(
 def _pairs(families: Sequence[Family], kept: NDArray[np.bool_]) -> Floats:
     """Return all differences between two groups ``(P, 1 + B)``, metric by metric."""
     every = [
-        family.values[one, kept] - family.values[other, kept]
+        family.values[first, kept] - family.values[other, kept]
         for family in families
-        for one, other in combinations(range(len(family.names)), 2)
+        for first, other in combinations(range(len(family.names)), 2)
     ]
     return np.array(every).reshape(len(every), np.count_nonzero(kept))
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from evenhand.errors import EvenhandError
-from evenhand.metrics.aggregate import Request, request_numbers
+from evenhand.metrics.aggregate import EstimateRequest, request_numbers
 from evenhand.metrics.aggregates import DETECTABLE
 from evenhand.metrics.claims import Claim, Claims
 from evenhand.metrics.estimates import BIASED, Number, Parts, everybody, parts_of
@@ -96,8 +96,8 @@ def measure(
     EvenhandError
         A name in the plan is not known, or samples, groups and models do not go together.
     """
-    one = measure_part(rows, groups, plan, rng=rng, against=against, progress=progress)
-    return as_table(judge([one]))
+    part = measure_part(rows, groups, plan, rng=rng, against=against, progress=progress)
+    return as_table(judge([part]))
 
 
 def measure_part(
@@ -145,11 +145,11 @@ def measure_part(
     if against is not None:
         others = [number for request in other for number in request.numbers()]
         numbers = [
-            one.minus(other)
-            for one, other in zip(numbers, others, strict=True)
-            if one.aggregate != DETECTABLE  # the data have it, not a model
+            number.minus(other)
+            for number, other in zip(numbers, others, strict=True)
+            if number.aggregate != DETECTABLE  # the data have it, not a model
         ]
-    table = {one.key: _row(one, resamples, plan.bootstrap, names) for one in numbers}
+    table = {number.key: _row(number, resamples, plan.bootstrap, names) for number in numbers}
     gaps = add_tests(table, divided, plan, rng.spawn(1)[0], step) if tested else ()
     claims: tuple[Claim, ...] = ()
     if plan.bootstrap:
@@ -203,7 +203,9 @@ def _divided(rows: Scored, groups: Mapping[str, Groups], plan: Plan) -> list[Par
     ]
 
 
-def _requests(rows: Scored, divided: Sequence[Parts], plan: Plan, stream: Stream) -> list[Request]:
+def _requests(
+    rows: Scored, divided: Sequence[Parts], plan: Plan, stream: Stream
+) -> list[EstimateRequest]:
     """Ask a stream for everybody's values, and for those of the groups of each attribute."""
     return [
         request_numbers(everybody(rows), plan.metrics, (), stream),

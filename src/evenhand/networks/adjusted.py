@@ -156,8 +156,8 @@ def _off(adjusted: AdjustedModel, session: object, count: int) -> float:
     """Return how far a graph's logits are from the model's; refuse another decision."""
     arguments = _sample(adjusted, count)
     names = ["inputs", "group"][: len(arguments)]
-    given = {name: array.numpy() for name, array in zip(names, arguments, strict=True)}
-    logits, score, decision = session.run(None, given)  # type: ignore[attr-defined]
+    inputs = {name: array.numpy() for name, array in zip(names, arguments, strict=True)}
+    logits, score, decision = session.run(None, inputs)  # type: ignore[attr-defined]
     with torch.no_grad():
         expected = adjusted(*arguments)
     off = float(np.abs(logits - expected[0].numpy()).max())

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from evenhand.errors import EvenhandError, UnknownNameError
 from evenhand.networks.encoders.conv1d import Conv1dEncoder
-from evenhand.networks.encoders.layers import LayerRow, SeriesEncoder
+from evenhand.networks.encoders.layers import LayeredEncoder, SeriesEncoder
 from evenhand.networks.model import Model
 
 Pool = Literal["auto", "mean", "flat"]
@@ -23,7 +23,7 @@ def layer_names(backbone: nn.Module) -> tuple[str, ...]:
     was registered with, or the layers of an encoder of series. Of any other network, its
     outermost modules with weights.
     """
-    if isinstance(backbone, LayerRow):
+    if isinstance(backbone, LayeredEncoder):
         return tuple(name for name, _ in backbone.named_children())
     return declared_stages(backbone) or _outermost(backbone)
 
@@ -35,8 +35,8 @@ def declared_stages(backbone: nn.Module) -> tuple[str, ...]:
     """
     info: Any = getattr(backbone, "feature_info", ())
     names = tuple(str(entry["module"]) for entry in info)
-    known = dict(backbone.named_modules())
-    return names if all(name in known for name in names) else ()
+    modules = dict(backbone.named_modules())
+    return names if all(name in modules for name in names) else ()
 
 
 def _outermost(module: nn.Module, prefix: str = "") -> tuple[str, ...]:
@@ -100,7 +100,7 @@ def recorded(
 
     hooks = [
         network.get_submodule(name).register_forward_hook(
-            lambda module, given, output, name=name: keep(name, module, output)
+            lambda module, inputs, output, name=name: keep(name, module, output)
         )
         for name in layers
     ]

@@ -29,8 +29,8 @@ def bare_network(name: str) -> nn.Module:
     """Return a network for its names and shapes alone, without its head."""
     if name in BACKBONES:
         own = BACKBONES[name]
-        made = _made(own, {"size": USUAL_SIZE, "channels": 3, "steps": USUAL_STEPS})
-        return _with_stages(own, _without_head(own, made))
+        network = _made(own, {"size": USUAL_SIZE, "channels": 3, "steps": USUAL_STEPS})
+        return _with_stages(own, _without_head(own, network))
     return _Pooled(name, "none", USUAL_SIZE)
 
 

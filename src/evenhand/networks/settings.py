@@ -40,8 +40,8 @@ class ImageSettings(ChannelSettings, title="Model"):
 
     @field_validator("image_size", mode="before")
     @classmethod
-    def _check_size(cls, given: Any) -> Size | None:
-        return None if given is None else read_size(given)
+    def _check_size(cls, value: Any) -> Size | None:
+        return None if value is None else read_size(value)
 
     @property
     def images(self) -> Images | None:
@@ -53,7 +53,7 @@ class ImageSettings(ChannelSettings, title="Model"):
         return ImageForm(height, width, self.channels or RGB).plain
 
 
-def read_size(given: Any) -> Size:
+def read_size(value: Any) -> Size:
     """Return the size of images as settings have it: a number, a pair, or text such as 512x384.
 
     Raises
@@ -66,7 +66,7 @@ def read_size(given: Any) -> Size:
     >>> read_size("384"), read_size("512x384"), read_size([384, 384])
     (384, (512, 384), 384)
     """
-    parts = given.lower().split("x") if isinstance(given, str) else given
+    parts = value.lower().split("x") if isinstance(value, str) else value
     parts = list(parts) if isinstance(parts, list | tuple) else [parts]
     whole = [_whole(part) for part in parts]
     sides = [side for side in whole if side is not None and 1 <= side <= MAX_SIDE]

@@ -194,8 +194,8 @@ def measure_groups(
     >>> float(rows.loc[("*", "*", "auc"), "value"])
     0.75
     """
-    given = {"y_true": y_true, "y_score": y_score, "against": against, "patients": patients}
-    refuse_other_order({**given, **group_columns(groups)})
+    columns = {"y_true": y_true, "y_score": y_score, "against": against, "patients": patients}
+    refuse_other_order({**columns, **group_columns(groups)})
     if y_score is None:
         raise EvenhandError("y_score=None: give the probability of class 1, or of each class.")
     if len({*names}) < 2:
@@ -216,7 +216,7 @@ def measure_groups(
         _listed(metrics), _with_detectable(aggregates), bootstrap=Bootstrap(replicates, level)
     )
     numbers = judge(list(_parts(models, coded, plan, seed)))
-    samples = {name: _samples(one, coded, plan) for name, one in models.items() if one.binary}
+    samples = {name: _samples(model, coded, plan) for name, model in models.items() if model.binary}
     return GroupTable(
         Report(
             title="Measured by group",

@@ -115,8 +115,8 @@ def search_masks(
         There is no unit, the target is undefined on these rows, an argument has another length or
         range, ``train`` yields nothing or no probabilities, or the storage has another study.
     """
-    given = {"y_true": y_true, "patients": patients}
-    refuse_other_order({**given, **group_columns(groups)})
+    columns = {"y_true": y_true, "patients": patients}
+    refuse_other_order({**columns, **group_columns(groups)})
     labels = as_labels(y_true)
     rows = _Rows(
         labels,

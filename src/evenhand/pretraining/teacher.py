@@ -64,6 +64,8 @@ class Teacher(nn.Module):
     def follow(self, *students: nn.Module, progress: float) -> None:
         """Move towards the students, which are those that were copied."""
         own: list[Tensor] = list(self.copies.parameters())
-        theirs: list[Tensor] = [one for student in students for one in student.parameters()]
+        theirs: list[Tensor] = [
+            parameter for student in students for parameter in student.parameters()
+        ]
         share = 1 - momentum_at(self.start, progress)
         torch._foreach_lerp_(own, theirs, share)

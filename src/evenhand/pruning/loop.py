@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from evenhand.pruning.state import M, Remove, State
+from evenhand.pruning.state import M, PruningState, Remove
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ class Pace:
 
 
 def prune_steps(
-    state: State[M],
+    state: PruningState[M],
     score: Callable[[M, int], Mapping[str, Tensor]],
     remove: Remove[M],
     pace: Pace,
     *,
     first: int = 1,
-) -> Iterator[State[M]]:
+) -> Iterator[PruningState[M]]:
     """Yield the states of a pruning, until its limit or until nothing more can be removed.
 
     The last state is that before it where nothing can be removed without passing the limit: one

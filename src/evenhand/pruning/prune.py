@@ -32,7 +32,7 @@ from evenhand.pruning.eligible import IN_CHANNELS, prunable
 from evenhand.pruning.loop import Pace, prune_steps
 from evenhand.pruning.masks import Kept, apply_mask, count_kept, keep_all, zeros_kept
 from evenhand.pruning.remove import remove_weights
-from evenhand.pruning.state import Remove, State
+from evenhand.pruning.state import PruningState, Remove
 
 Evaluate = Callable[[nn.Module], float | tuple[float, float]]
 """Measures a network on validation data; larger is better."""
@@ -161,11 +161,11 @@ def prune_module(
     if structure == "weight":
         kept = keep_all(copy, scoring.names)
         whole = count_kept(kept)
-        state = State(copy, kept, whole, whole)
+        state = PruningState(copy, kept, whole, whole)
         remove: Remove[nn.Module] = remove_weights
     else:
         total = sum(parameter.numel() for parameter in copy.parameters())
-        state = State(copy, {}, total, total)
+        state = PruningState(copy, {}, total, total)
         remove = _channel_remover(module, ignore, example, scoring.forward)
     with as_it_was(module):
         loop = _Loop(scoring, batches, evaluate, budget, recover)
@@ -183,7 +183,11 @@ class _Loop:
     recover: Callable[[nn.Module], object] | None
 
     def run(
-        self, original: nn.Module, state: State[nn.Module], remove: Remove[nn.Module], pace: Pace
+        self,
+        original: nn.Module,
+        state: PruningState[nn.Module],
+        remove: Remove[nn.Module],
+        pace: Pace,
     ) -> Pruned:
         """Prune until the limit or the end of the budget, and return the step that wins."""
         rows = [self._row(0, state)]
@@ -211,13 +215,13 @@ class _Loop:
         with as_it_was(module), torch.enable_grad():
             return self.scoring.scores(module, self.batches, number)
 
-    def _recover(self, state: State[nn.Module]) -> None:
+    def _recover(self, state: PruningState[nn.Module]) -> None:
         if self.recover is not None:
             with zeros_kept(state.model, state.kept):
                 self.recover(state.model)
             apply_mask(state.model, state.kept)
 
-    def _row(self, number: int, state: State[nn.Module]) -> dict[str, Any]:
+    def _row(self, number: int, state: PruningState[nn.Module]) -> dict[str, Any]:
         with as_it_was(state.model), torch.no_grad():
             state.model.eval()
             measured = self.evaluate(state.model)
@@ -331,8 +335,8 @@ def _channel_remover(
 
 
 def _cut(
-    state: State[nn.Module], scores: Mapping[str, Tensor], count: int, *, trace: Trace
-) -> State[nn.Module]:
+    state: PruningState[nn.Module], scores: Mapping[str, Tensor], count: int, *, trace: Trace
+) -> PruningState[nn.Module]:
     try:
         with as_it_was(state.model):
             narrower = cut_channels(state, scores, count, trace)
@@ -354,13 +358,13 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [""])[0]
 
 
-def _in_mode_of(original: nn.Module, state: State[nn.Module]) -> nn.Module:
+def _in_mode_of(original: nn.Module, state: PruningState[nn.Module]) -> nn.Module:
     for name, part in original.named_modules():
         state.model.get_submodule(name).training = part.training
     return state.model
 
 
-def _mask(original: nn.Module, state: State[nn.Module]) -> Kept:
+def _mask(original: nn.Module, state: PruningState[nn.Module]) -> Kept:
     """Return what is kept of the original's numbers."""
     if not state.origin:
         return dict(state.kept)

@@ -24,14 +24,14 @@ FEWEST = 5
 _BLOCK = 128  # rows of a Gram matrix that are centred at a time, so that they stay in the cache
 
 
-class Form(Protocol):
+class ProductForm(Protocol):
     """A centred Gram matrix, as itself or as features."""
 
     def terms(self, other: Self) -> Floats:
         """Return each row's share ``(n,)`` of the inner product of two centred Gram matrices."""
 
 
-F = TypeVar("F", bound=Form)
+F = TypeVar("F", bound=ProductForm)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +104,7 @@ def _row_terms(
         for row, other in enumerate(held):
             cross[:, row, place] = other.terms(passing)
         del passing  # before the next is made
-    return Terms(cross, np.stack([one.terms(one) for one in held], axis=1), own)
+    return Terms(cross, np.stack([layer.terms(layer) for layer in held], axis=1), own)
 
 
 def hsic(terms: Floats) -> Floats:
@@ -164,6 +164,6 @@ def _cheaper_as_factors(first: Sequence[Layer], second: Sequence[Layer], n: int)
     """Whether the products of features cost less than n × n matrices; these are symmetric."""
     if any(layer.bandwidth is not None for layer in (*first, *second)):
         return False
-    one, two = ([layer.width for layer in layers] for layers in (first, second))
-    pairs = sum(one) * sum(two) + sum(width**2 for width in (*one, *two))
-    return 4 * pairs < n * sum((*one, *two))
+    first_widths, two = ([layer.width for layer in layers] for layers in (first, second))
+    pairs = sum(first_widths) * sum(two) + sum(width**2 for width in (*first_widths, *two))
+    return 4 * pairs < n * sum((*first_widths, *two))

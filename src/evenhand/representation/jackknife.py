@@ -48,7 +48,7 @@ class Jackknifed:
 
 
 @dataclass(frozen=True)
-class Size:
+class MeanSize:
     """How large several numbers are: the mean of their sizes, with an interval."""
 
     value: float
@@ -56,7 +56,7 @@ class Size:
     high: float
 
 
-def mean_size(numbers: Jackknifed, level: float, rng: np.random.Generator) -> Size:
+def mean_size(numbers: Jackknifed, level: float, rng: np.random.Generator) -> MeanSize:
     """Return the mean of |number| with an interval.
 
     Sizes of numbers that are 0 in truth are not 0 on average, and a plain interval would never
@@ -70,7 +70,7 @@ def mean_size(numbers: Jackknifed, level: float, rng: np.random.Generator) -> Si
     largest = np.abs(drawn / np.where(error > 0, error, 1)).max(axis=1)
     reach = np.quantile(largest, level) * error
     size = np.abs(flat)
-    return Size(
+    return MeanSize(
         float(size.mean()),
         float(np.maximum(size - reach, 0).mean()),
         float((size + reach).mean()),
@@ -78,8 +78,8 @@ def mean_size(numbers: Jackknifed, level: float, rng: np.random.Generator) -> Si
 
 
 def size_ratio(
-    one: Jackknifed, other: Jackknifed, level: float, rng: np.random.Generator
-) -> Size | None:
+    first: Jackknifed, other: Jackknifed, level: float, rng: np.random.Generator
+) -> MeanSize | None:
     """Return mean |one| over mean |other| with an interval, None where there is no such claim.
 
     There is none where the interval of the denominator (see `mean_size`) holds 0. The interval is
@@ -88,18 +88,25 @@ def size_ratio(
     """
     if not mean_size(other, level, rng).low > 0:
         return None
-    above, below = _mean_size(one), _mean_size(other)
-    z2 = ndtri((1 - level) / 2) ** 2
-    a = below.value**2 - z2 * np.square(below.influence).sum()
-    b = above.value * below.value - z2 * (above.influence * below.influence).sum()
-    c = above.value**2 - z2 * np.square(above.influence).sum()
+    return ratio_of(absolute_mean(first), absolute_mean(other), float(-ndtri((1 - level) / 2)))
+
+
+def ratio_of(above: Jackknifed, below: Jackknifed, quantile: float) -> MeanSize | None:
+    """Return the ratio of two numbers that rest on the same patients, with Fieller's interval.
+
+    ``quantile`` is that of the errors at the upper end. None where the interval has no end.
+    """
+    q2 = quantile**2
+    a = below.value**2 - q2 * np.square(below.influence).sum()
+    b = above.value * below.value - q2 * (above.influence * below.influence).sum()
+    c = above.value**2 - q2 * np.square(above.influence).sum()
     if a <= 0:
         return None
     root = math.sqrt(max(b**2 - a * c, 0.0))
-    return Size(float(above.value / below.value), max(0.0, (b - root) / a), (b + root) / a)
+    return MeanSize(float(above.value / below.value), max(0.0, (b - root) / a), (b + root) / a)
 
 
-def _mean_size(numbers: Jackknifed) -> Jackknifed:
+def absolute_mean(numbers: Jackknifed) -> Jackknifed:
     """Return the mean of |number|, its influence that of the numbers with their signs."""
     sign = np.sign(numbers.value)
     influence = (sign * numbers.influence).reshape(len(numbers.influence), -1).mean(axis=1)

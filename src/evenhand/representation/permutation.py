@@ -45,7 +45,10 @@ class _Subsets:
         return sums
 
     def hsic(
-        self, product: NDArray[np.floating], one: NDArray[np.floating], two: NDArray[np.floating]
+        self,
+        product: NDArray[np.floating],
+        first: NDArray[np.floating],
+        second: NDArray[np.floating],
     ) -> Floats:
         """Return the unbiased HSIC inside each group and inside its rest, ``(2, 1 + P)``.
 
@@ -55,9 +58,9 @@ class _Subsets:
         sums = product.sum(axis=1, dtype=np.float64)
         inside = _columns(self.member, product @ self.member)
         rest = sums.sum() - 2 * (sums @ self.member) + inside
-        both = np.einsum("np,np->p", one, two, dtype=np.float64)
-        held = np.einsum("np,np,np->p", self.member, one, two, dtype=np.float64)
-        total = _columns(self.member, one) * _columns(self.member, two)
+        both = np.einsum("np,np->p", first, second, dtype=np.float64)
+        held = np.einsum("np,np,np->p", self.member, first, second, dtype=np.float64)
+        total = _columns(self.member, first) * _columns(self.member, second)
         m = np.array([[self.member[:, 0].sum()], [(1 - self.member[:, 0]).sum()]], np.float64)
         rows = np.stack([held, both - held])
         scaled: Floats = np.stack([inside, rest]) + total / ((m - 1) * (m - 2)) - 2 * rows / (m - 2)
@@ -93,9 +96,7 @@ def group_test(
     included, so the test is exact; the largest over pairs gives corrected p-values (Westfall &
     Young 1993). An undefined permutation counts as one that is as large.
     """
-    subsets = _Subsets(_permuted(member, strata, permutations, rng).astype(_dtype(layers)))
-    inside, rest = _similarities(layers, rows, subsets)  # (1 + P, p, q) each
-    difference = inside - rest
+    difference = permuted_differences(layers, rows, member, strata, permutations, rng)
     centre, spread = np.nanmean(difference, axis=0), np.nanstd(difference, axis=0)
     size = np.abs(difference - centre) / np.where(spread > 0, spread, 1)
     largest = np.where(np.isnan(size), np.inf, size).reshape(len(size), -1).max(axis=1)
@@ -104,6 +105,24 @@ def group_test(
     adjusted[np.isnan(size[0]).ravel()] = np.nan
     p = (1 + np.count_nonzero(largest[1:] >= largest[0] * (1 - 1e-9))) / (1 + permutations)
     return GroupTest(difference[0], p, adjusted.reshape(difference[0].shape))
+
+
+def permuted_differences(
+    layers: tuple[Sequence[Layer], Sequence[Layer]],
+    rows: Rows,
+    member: NDArray[np.bool_],
+    strata: NDArray[np.intp],
+    permutations: int,
+    rng: np.random.Generator,
+) -> Floats:
+    """Return CKA in a group less CKA in the rest, ``(1 + P, p, q)``: as it is, then permuted.
+
+    The parameters are those of `group_test`.
+    """
+    subsets = _Subsets(_permuted(member, strata, permutations, rng).astype(_dtype(layers)))
+    inside, rest = _similarities(layers, rows, subsets)  # (1 + P, p, q) each
+    difference: Floats = inside - rest
+    return difference
 
 
 def _similarities(
@@ -144,9 +163,9 @@ def _permuted(
     return columns
 
 
-def _columns(one: NDArray[np.floating], two: NDArray[np.floating]) -> Floats:
+def _columns(first: NDArray[np.floating], second: NDArray[np.floating]) -> Floats:
     """Return the inner product of each two columns."""
-    sums: Floats = np.einsum("np,np->p", one, two, dtype=np.float64)
+    sums: Floats = np.einsum("np,np->p", first, second, dtype=np.float64)
     return sums
 
 

@@ -24,7 +24,7 @@ CHANCE = 0.5
 def probed(
     features: Floats,
     attribute: NDArray[np.intp],
-    given: NDArray[np.intp],
+    strata: NDArray[np.intp],
     patients: NDArray[np.intp],
     seed: int,
 ) -> Jackknifed:
@@ -34,7 +34,7 @@ def probed(
     ----------
     features
         ``(n, d)``.
-    attribute, given, patients
+    attribute, strata, patients
         ``(n,)`` codes from 0: the level, what pairs must have in common, and the patient.
     seed
         Of the folds.
@@ -43,7 +43,7 @@ def probed(
     -------
     Jackknifed
         The share of pairs of rows, one of the level and one of another, that the probe orders
-        rightly: an AUC over the pairs of one fold and one value of ``given``. The influence is
+        rightly: an AUC over the pairs of one fold and one value of ``strata``. The influence is
         that of leaving a patient out of the pairs; the probes stay.
 
     Notes
@@ -55,8 +55,8 @@ def probed(
     right = np.zeros((levels, len(attribute)))
     pairs = np.zeros((levels, len(attribute)))
     for test, scores in _scored(features, attribute, patients, seed):
-        for stratum in np.unique(given[test]):
-            cell = given[test] == stratum
+        for stratum in np.unique(strata[test]):
+            cell = strata[test] == stratum
             rows = test[cell]
             for level in range(levels):
                 member = attribute[rows] == level
@@ -130,7 +130,7 @@ class ProbeResult:
         The nominal coverage of the interval.
     n, patients
         Rows and patients.
-    given
+    strata
         Whether pairs have what was given in common.
     jackknifed
         The value with each patient's influence on it.

@@ -27,7 +27,7 @@ class SearchedMethod:
     ----------
     name
         The method.
-    given
+    fixed
         The settings that every trial has.
     ranges
         The settings that are searched; their parameters are called ``NAME.SETTING``.
@@ -36,7 +36,7 @@ class SearchedMethod:
     """
 
     name: str
-    given: Mapping[str, Setting]
+    fixed: Mapping[str, Setting]
     ranges: Mapping[str, Range]
     defaults: Mapping[str, Setting]
 
@@ -49,17 +49,17 @@ class SearchedMethod:
     @property
     def by_default(self) -> SearchedMethod:
         """The method with the default of each searched setting, of which nothing is searched."""
-        return SearchedMethod(self.name, {**self.given, **self.defaults}, {}, {})
+        return SearchedMethod(self.name, {**self.fixed, **self.defaults}, {}, {})
 
     def ask(self, trial: BaseTrial) -> dict[str, Setting]:
         """Ask a trial for the settings."""
         ranges = self.ranges.items()
         drawn = {setting: _drawn(trial, f"{self.name}.{setting}", r) for setting, r in ranges}
-        return {**self.given, **drawn}
+        return {**self.fixed, **drawn}
 
     def set(self, choice: Choice) -> Choice:
         """Return a choice by this method, whose searched settings have their defaults."""
-        return by_method(choice, self.name, {**self.given, **self.defaults})
+        return by_method(choice, self.name, {**self.fixed, **self.defaults})
 
     def params(self, choice: Choice) -> Params | None:
         """Return the parameters that write the method of a choice; None where none can."""
@@ -67,7 +67,7 @@ class SearchedMethod:
         searched = {setting: value for setting, value in settings.items() if setting in self.ranges}
         rest = {setting: value for setting, value in settings.items() if setting not in searched}
         fits = all(searched.get(setting) in allowed for setting, allowed in self.ranges.items())
-        if choice.method != self.name or rest != self.given or not fits:
+        if choice.method != self.name or rest != self.fixed or not fits:
             return None
         return {f"{self.name}.{setting}": value for setting, value in searched.items()}
 
@@ -88,12 +88,12 @@ def searched_method(text: str) -> SearchedMethod:
 
     Examples
     --------
-    >>> searched_method("group-dro:adjustment=1").given, list(searched_method("group-dro").ranges)
+    >>> searched_method("group-dro:adjustment=1").fixed, list(searched_method("group-dro").ranges)
     ({'adjustment': 1.0}, ['rate'])
     """
-    name, given = method_settings(text, computed=("wrong",))
+    name, chosen = method_settings(text, computed=("wrong",))
     kind = find_method(name, "training").load()
-    ranges = {setting: r for setting, r in kind.ranges.items() if setting not in given}
+    ranges = {setting: r for setting, r in kind.ranges.items() if setting not in chosen}
     signature = inspect.signature(kind).parameters
     defaults = {setting: signature[setting].default for setting in ranges}
     for setting, allowed in ranges.items():
@@ -102,7 +102,7 @@ def searched_method(text: str) -> SearchedMethod:
                 f"method {name}: the default of {setting}, {defaults[setting]!r}, lies outside its "
                 f"range {allowed}, so that no search can try it. Widen the range in its class."
             )
-    return SearchedMethod(name, given, ranges, defaults)
+    return SearchedMethod(name, chosen, ranges, defaults)
 
 
 def fixed_method(text: str) -> SearchedMethod:

@@ -113,8 +113,8 @@ def _obvious(first: str, second: str) -> str | None:
     keys = spelling_key(first), spelling_key(second)
     if all(_is_number(key) for key in keys):
         return max(first, second, key=float) if {*keys} in _NUMBERS else None
-    for one, other, name in ((keys[0], keys[1], second), (keys[1], keys[0], first)):
-        if any(one == f"{word}{other}" for word in _NOT):
+    for class_key, other, name in ((keys[0], keys[1], second), (keys[1], keys[0], first)):
+        if any(class_key == f"{word}{other}" for word in _NOT):
             return name
     if {*keys} == _LETTERS:
         return max(first, second, key=str.casefold)

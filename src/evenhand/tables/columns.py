@@ -113,10 +113,10 @@ def rename_columns(table: pd.DataFrame, renamed: Mapping[str, str], path: Path) 
     EvenhandError
         There is no such column.
     """
-    absent = [given for given in renamed.values() if given not in table]
+    absent = [column for column in renamed.values() if column not in table]
     if absent:
         raise EvenhandError(f"{path} has no column {some(absent)}; it has: {_names(table)}.")
-    return table.assign(**{name: table[given] for name, given in renamed.items()})
+    return table.assign(**{name: table[column] for name, column in renamed.items()})
 
 
 def twins_of(raw: pd.DataFrame, path: Path, name: str | None) -> pd.DataFrame:
@@ -302,7 +302,7 @@ def attributes_of(
 
     Parameters
     ----------
-    known
+    levels_of
         The levels of attributes in a file that Evenhand has written.
 
     Raises

@@ -60,8 +60,8 @@ def likely_unknown(levels: Iterable[str]) -> tuple[str, ...]:
     >>> likely_unknown(["8", "9", "10"]), likely_unknown(["+", "-"])
     ((), ())
     """
-    given = list(levels)
-    return tuple(level for level in given if _is_code(level, given))
+    names = list(levels)
+    return tuple(level for level in names if _is_code(level, names))
 
 
 def ranges_as_dates(levels: Iterable[str]) -> dict[str, str]:
@@ -74,9 +74,9 @@ def ranges_as_dates(levels: Iterable[str]) -> dict[str, str]:
     >>> ranges_as_dates(["0-9", "19-Oct", "20-39"]), ranges_as_dates(["Sep-19", "Oct-19"])
     ({'19-Oct': '10-19'}, {})
     """
-    given = list(levels)
-    dates = {level: match for level in given if (match := _DATED.fullmatch(level))}
-    if not any(_FROM.match(level) for level in given if level not in dates):
+    names = list(levels)
+    dates = {level: match for level in names if (match := _DATED.fullmatch(level))}
+    if not any(_FROM.match(level) for level in names if level not in dates):
         return {}
     return {level: _range_of(match) for level, match in dates.items()}
 

@@ -17,10 +17,10 @@ def group_columns(groups: Any) -> dict[str, Any]:
     return {"groups": groups}
 
 
-def refuse_other_order(given: Mapping[str, Any]) -> None:
+def refuse_other_order(columns: Mapping[str, Any]) -> None:
     """Refuse pandas columns with the same index in another order: rows go by their places."""
-    indexed = {name: one.index for name, one in given.items() if hasattr(one, "index")
-               and isinstance(one.index, pd.Index)}  # fmt: skip
+    indexed = {name: column.index for name, column in columns.items() if hasattr(column, "index")
+               and isinstance(column.index, pd.Index)}  # fmt: skip
     first_name, first_index = next(iter(indexed.items()), ("", pd.Index([])))
     for name, index in indexed.items():
         if index.equals(first_index) or len(index) != len(first_index):

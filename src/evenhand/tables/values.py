@@ -79,12 +79,12 @@ class ValueRules:
             A name is not among ``names``.
         """
         there = dict.fromkeys(names)
-        for what, given in (
+        for what, rules in (
             ("--merge", self.merged),
             ("--unknown-value", self.unknown),
             ("--conflict", self.conflicts),
         ):
-            for name in given:
+            for name in rules:
                 pick(f"attribute or label to give {what} for", name, there)
 
 

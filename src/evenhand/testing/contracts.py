@@ -284,7 +284,7 @@ class ObjectiveContract:
         """Return the learner after some steps on one batch."""
         learner = self.learner()
         batch = self.batch(learner)
-        weights = [one for one in learner.parameters() if one.requires_grad]
+        weights = [parameter for parameter in learner.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(weights, lr=3e-3)
         for step in range(steps):
             learner.train()(*batch).backward()
@@ -440,8 +440,8 @@ class BackboneContract:
 
     def test_a_seed_gives_the_same_weights(self) -> None:
         """The same seed gives the same network; a state can be loaded into another."""
-        one, same, other = self.model(1), self.model(1), self.model(2)
-        other.load_state_dict(one.state_dict())
-        for name, value in one.state_dict().items():
+        first, same, other = self.model(1), self.model(1), self.model(2)
+        other.load_state_dict(first.state_dict())
+        for name, value in first.state_dict().items():
             assert torch.equal(value, same.state_dict()[name])
             assert torch.equal(value, other.state_dict()[name])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tests.command import evenhand, training
 
-from evenhand.cohort.reopen import Anew, reopen
+from evenhand.cohort.reopen import DataOverrides, reopen
 from evenhand.cohort.store.batches import BatchSource
 from evenhand.evaluation.rows import cut_of
 from evenhand.experiments.records import data_settings
@@ -182,6 +182,6 @@ def test_a_network_whose_scores_are_adjusted_is_not_pruned(adjusted, tmp_path):
 def inputs_of(run, cache):
     """Return the inputs of the test samples, in the order of the predictions."""
     record = open_run(run).record
-    anew = Anew(None, (), (), cache, False, ValueSettings())
+    anew = DataOverrides(None, (), (), cache, False, ValueSettings())
     test = reopen(run, data_settings(record), 32, anew).test
     return unit(BatchSource(test, torch.device("cpu")).take(np.arange(len(test))).inputs)

@@ -11,7 +11,7 @@ from evenhand.files import read_json
 from evenhand.jobs.assess.answers import answers
 from evenhand.jobs.assess.claims import claims_of
 from evenhand.jobs.assess.evaluation import Evaluation
-from evenhand.jobs.assess.values import Size
+from evenhand.jobs.assess.values import RowCounts
 from evenhand.metrics.guide import guide_errors, guide_representation
 from evenhand.metrics.parity import Judged
 from evenhand.metrics.rows import Key
@@ -99,7 +99,7 @@ def judged(gap: float, of_women: float) -> Judged:
 
 GAP = Key("sex", "*", "false_negative_rate", "gap")
 WOMEN = Key("sex", "f", "false_negative_rate")
-SIZES = dict.fromkeys([("*", "*"), ("sex", "*"), ("sex", "f")], Size(400, 400, 200))
+SIZES = dict.fromkeys([("*", "*"), ("sex", "*"), ("sex", "f")], RowCounts(400, 400, 200))
 
 
 @pytest.mark.parametrize(

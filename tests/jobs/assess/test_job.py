@@ -28,9 +28,9 @@ from evenhand.jobs.assess.grid import Cell, pretrained, untrained
 from evenhand.jobs.assess.judging import evaluate
 from evenhand.jobs.assess.settings import AssessSettings
 from evenhand.jobs.assess.starts import starts_of
-from evenhand.jobs.assess.values import Size
+from evenhand.jobs.assess.values import RowCounts
 from evenhand.jobs.check.job import measure_requirements
-from evenhand.jobs.pretrain.curve import Curve
+from evenhand.jobs.pretrain.curve import LossCurve
 from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.masks.masks import full_mask
 from evenhand.metrics import holm
@@ -218,7 +218,7 @@ def start(run, tmp_path, monkeypatch):
     """The weights that a cell of seed 1 starts from, and those that pre-training starts from."""
 
     def of(strategy, **settings):
-        unchanged = lambda model, *_: (model, Curve([1.0], [], [0.5], [2.0], [0.5, 3.0]))  # noqa: E731
+        unchanged = lambda model, *_: (model, LossCurve([1.0], [], [0.5], [2.0], [0.5, 3.0]))  # noqa: E731
         monkeypatch.setattr("evenhand.jobs.assess.grid.train_encoder", unchanged)
         settings = AssessSettings(data=DATA, attribute=("group",), cache=tmp_path, **settings)
         task, empty, cell = make_task(settings), Run(tmp_path / strategy), Cell(strategy, 1.0, 1)
@@ -362,10 +362,10 @@ def test_bad_input_is_refused_before_any_work(command, tmp_path, more, said):
 
 
 def test_a_correlation_of_size_and_distance_needs_groups_enough():
-    sizes = {("*", "*"): Size(100, 100, 50)}
+    sizes = {("*", "*"): RowCounts(100, 100, 50)}
     aucs = {("site", f"{k}"): np.full(3, 0.8 + 0.01 * k) for k in range(6)}
-    sizes |= {("site", f"{k}"): Size(30 - k, 30 - k, 9) for k in range(6)} | {
-        ("site", "*"): Size(*3 * [99])
+    sizes |= {("site", f"{k}"): RowCounts(30 - k, 30 - k, 9) for k in range(6)} | {
+        ("site", "*"): RowCounts(*3 * [99])
     }
     apart = {"site": np.full(3, 0.1)}
     one = Judged(np.full(3, 0.8), aucs, apart, apart, {"site": True})
@@ -383,7 +383,7 @@ def judged(auc: float, deviation: float, noise: float) -> Judged:
     return Judged(auc + stray, by_group, by_sex, {}, {"sex": True})
 
 
-SIZES = dict.fromkeys([("*", "*"), ("sex", "*"), ("sex", "f")], Size(400, 400, 200))
+SIZES = dict.fromkeys([("*", "*"), ("sex", "*"), ("sex", "f")], RowCounts(400, 400, 200))
 
 
 def evaluation(ssl: Judged, supervised: Judged) -> Evaluation:
@@ -436,7 +436,7 @@ def recipe(shifts: dict[str, float], spread: float = 0.002, seeds: int = 4) -> t
 
 
 def recipes(shifts: dict[str, float], worst: str | None = "f", **how) -> Evaluation:
-    sizes = SIZES | {("sex", "m"): Size(400, 400, 200)}
+    sizes = SIZES | {("sex", "m"): RowCounts(400, 400, 200)}
     models = {"frozen1m": recipe(shifts, **how), "supervised": recipe({}, **how)}
     return Evaluation(
         1.0, "frozen1m", models, {"supervised": {"sex": worst} if worst else {}}, {}, sizes

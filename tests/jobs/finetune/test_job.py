@@ -199,6 +199,17 @@ def test_a_forecast_is_measured_in_the_precision_and_on_the_device_of_the_fits(b
     assert passes == [("cpu", True)] * 4
 
 
+@pytest.mark.parametrize(("products", "expected"), [(1000, "bf16"), (10, "fp32")])
+def test_a_run_keeps_the_precision_that_was_chosen(base, tmp_path, monkeypatch, products, expected):
+    monkeypatch.setattr("evenhand.training.precision.multiplies_half", lambda: True)
+    monkeypatch.setattr(
+        "evenhand.training.precision.products_per_value", lambda network, inputs: products
+    )
+    auto = base.model_copy(update={"precision": "auto", "epochs": 1})
+    made = finetune(auto, tmp_path / "run")
+    assert made.record.settings.precision == expected
+
+
 def test_a_list_of_many_units_has_a_short_name_of_its_own():
     units = [f"blocks.{block}.attn" for block in range(12)]
     one, other = model_name(",".join(units)), model_name(",".join([*units[:-1], "blocks.11.mlp"]))

@@ -9,7 +9,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from evenhand.files import read_json
 from evenhand.jobs.pretrain import training
-from evenhand.jobs.pretrain.curve import Curve
+from evenhand.jobs.pretrain.curve import LossCurve
 from evenhand.pretraining.objectives import simsiam, vicreg
 
 SERIES = "series_phantom:patients=200,steps=24,seed=1"
@@ -36,7 +36,7 @@ def train(tmp_path, monkeypatch):
     def run(ssl, epochs=40):
         lines = []
 
-        class Watched(Curve):
+        class Watched(LossCurve):
             @property
             def text(self):
                 lines.append(super().text)

@@ -23,7 +23,7 @@ from evenhand.networks.inputs import SeriesInputs
 from evenhand.pruning.channels import _choices, _size, refuse_solid, remove_channels, trace_of
 from evenhand.pruning.eligible import IN_CHANNELS, prunable
 from evenhand.pruning.masks import apply_mask
-from evenhand.pruning.state import State
+from evenhand.pruning.state import PruningState
 
 CLASSES = ("benign", "malignant")
 SERIES = SeriesInputs(steps=30, channels=("a", "b"), mean=(0.0, 0.0), std=(1.0, 1.0))
@@ -36,10 +36,10 @@ INPUTS = {
 }
 
 
-def state_of(backbone) -> tuple[State, torch.Tensor]:
+def state_of(backbone) -> tuple[PruningState, torch.Tensor]:
     model = build_model(backbone, "none", INPUTS[backbone], CLASSES, seed=0).eval()
     total = sum(p.numel() for p in model.parameters())
-    return State(model, {}, total, total), torch.randn(4, *model.spec.inputs.shape)
+    return PruningState(model, {}, total, total), torch.randn(4, *model.spec.inputs.shape)
 
 
 def scores_of(model, dead) -> dict[str, torch.Tensor]:

@@ -163,20 +163,20 @@ def _png_bits(path: Path) -> int | None:
     return None
 
 
-def _white(values: Deep, given: int | None, declared: int | None, *, png: bool) -> int:
+def _white(values: Deep, channels: int | None, declared: int | None, *, png: bool) -> int:
     """Return the value that is white."""
     highest = int(values.max(initial=0))
-    bits = given or declared
+    bits = channels or declared
     if bits is None:
         raise ValueError(
             f"it has 16 bits per channel and does not say how many of them its values use; they go "
             f"up to {highest}. Give --bit-depth, as in --bit-depth 12 for values up to 4095"
         )
     white = int(2**bits - 1)
-    if given is None and png and bits < 16:
+    if channels is None and png and bits < 16:
         return _white_of_png(values, highest, white, bits)
     if highest > white:
-        who = f"--bit-depth {bits}" if given else f"its header ({bits} bits)"
+        who = f"--bit-depth {bits}" if channels else f"its header ({bits} bits)"
         raise ValueError(f"its values go up to {highest}, more than {who} allows ({white})")
     return white
 

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.cohort.images.kinds import MixedFiles, kind_of
-from evenhand.cohort.images.planes import Part
+from evenhand.cohort.images.planes import PlaneChoice
 from evenhand.cohort.images.volumes import places
 from evenhand.errors import EvenhandError
 
@@ -82,13 +82,13 @@ def own_pictures(
         times[volume] = slices
     rows = np.repeat(np.arange(len(paths)), times)
     number = np.arange(len(rows)) - np.repeat(times.cumsum() - times, times)
-    one = times[rows] == 1
+    once = times[rows] == 1
     ids = names.iloc[rows].astype(object)
-    ids = ids.where(one, ids + "-" + pd.Series(number + 1, ids.index).astype(str))
+    ids = ids.where(once, ids + "-" + pd.Series(number + 1, ids.index).astype(str))
     place = places(slices or 1)
     named = {
-        sample: Part(part, 0.5 if alone else float(place[k]))
-        for sample, part, alone, k in zip(ids, parts.iloc[rows], one, number, strict=True)
+        sample: PlaneChoice(part, 0.5 if alone else float(place[k]))
+        for sample, part, alone, k in zip(ids, parts.iloc[rows], once, number, strict=True)
         if part or not alone
     }
     files = dict(zip(ids, paths.iloc[rows], strict=True))

@@ -138,8 +138,8 @@ def make_phantoms(settings: PhantomSettings) -> Cohort:
     shown = [lesions]
     if settings.twins != "none":
         shown.append(_twins(lesions, patients, settings))
-    images = np.concatenate([_paint(one, settings.size, copy(paint_rng)) for one in shown])
-    tables = [_table(patients, one, settings.images) for one in shown]
+    images = np.concatenate([_paint(part, settings.size, copy(paint_rng)) for part in shown])
+    tables = [_table(patients, part, settings.images) for part in shown]
     table = tables[0] if len(tables) == 1 else as_twins(tables[0], tables[1])
     digest = hashlib.sha256(images.data)
     digest.update(table.to_csv(index=False).encode())
@@ -167,8 +167,8 @@ def described(reader: str, settings: PopulationSettings) -> str:
     'phantom:patients=60'
     """
     kind = type(settings).model_fields
-    given = [f"{name}={value}" for name, value in settings if value != kind[name].default]
-    return f"{reader}:{','.join(given)}"
+    changed = [f"{name}={value}" for name, value in settings if value != kind[name].default]
+    return f"{reader}:{','.join(changed)}"
 
 
 def draw_patients_of(settings: PopulationSettings, rng: np.random.Generator) -> pd.DataFrame:

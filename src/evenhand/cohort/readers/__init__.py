@@ -57,18 +57,18 @@ def decoded_as_set(cohort: Cohort, settings: DataSettings) -> Cohort:
     how = Decoding(settings.bit_depth, settings.page, settings.window, settings.value_range)
     if not isinstance(read, ImageFiles):
         more = ["max_pixels"] if settings.max_pixels != MAX_PIXELS else []
-        if how.given or more:
-            raise _unused(cohort, [*how.given, *more], "no image files")
+        if how.chosen or more:
+            raise _unused(cohort, [*how.chosen, *more], "no image files")
         return cohort
     read = replace(read, max_pixels=settings.max_pixels)
-    if not how.given:
+    if not how.chosen:
         return replace(cohort, read=read)
     if isinstance(read, MixedFiles):
         _refuse_unheeded(read, how)
         read = replace(read, how=how)
     else:
         read = _plain_as_set(cohort, read, how)
-    mark = "-".join(f"{name}={value}" for name, value in how.given.items())
+    mark = "-".join(f"{name}={value}" for name, value in how.chosen.items())
     source = replace(
         cohort.source,
         fingerprint=f"{cohort.source.fingerprint}-{mark}",
@@ -79,14 +79,14 @@ def decoded_as_set(cohort: Cohort, settings: DataSettings) -> Cohort:
 
 def _plain_as_set(cohort: Cohort, read: ImageFiles, how: Decoding) -> ImageFiles:
     """Return the way to read the plain images of a published data set."""
-    of_other_files = [name for name in how.given if name in ("window", "value_range")]
+    of_other_files = [name for name in how.chosen if name in ("window", "value_range")]
     if of_other_files:
         raise EvenhandError(
             f"{_flags(of_other_files)}: {cohort.source.reader} says itself what of its files is "
             "black and white; this is for a table of your own. Leave it out."
         )
     if read.open is not open_picture:
-        raise _unused(cohort, how.given, "no plain image files")
+        raise _unused(cohort, how.chosen, "no plain image files")
     if how.bit_depth is not None and not any_deep(read.files.values()):
         raise _no_depth(how.bit_depth)
     return replace(read, open=partial(open_picture, bit_depth=how.bit_depth, page=how.page))
@@ -94,7 +94,7 @@ def _plain_as_set(cohort: Cohort, read: ImageFiles, how: Decoding) -> ImageFiles
 
 def _refuse_unheeded(read: MixedFiles, how: Decoding) -> None:
     """Refuse a setting that none of the files heeds."""
-    for name, value in how.given.items():
+    for name, value in how.chosen.items():
         if read.heeds(name):
             continue
         if name == "bit_depth":

@@ -190,11 +190,11 @@ def _refuse_two_levels(images: dict[str, tuple[str, ...]], root: Path) -> None:
     below: dict[str, set[str]] = {}
     for folders in images.values():
         below.setdefault(folders[0], set()).add(folders[1] if len(folders) > 1 else "")
-    for one, other in combinations(sorted(below), 2):
-        fewer, more = sorted((below[one], below[other]), key=len)
+    for first, other in combinations(sorted(below), 2):
+        fewer, more = sorted((below[first], below[other]), key=len)
         if len(fewer) > 1 and fewer <= more and "" not in fewer:
             raise EvenhandError(
-                f"{root}: the folders {one!r} and {other!r} both hold {some(sorted(fewer))}, so "
+                f"{root}: the folders {first!r} and {other!r} both hold {some(sorted(fewer))}, so "
                 "that it is not clear which level names the classes. Splits must be called train, "
                 "val and test; without splits give the folder of one level of classes, or a table "
                 "with --image-column."

@@ -43,15 +43,15 @@ def phantom_settings(kind: type[Made], path: str, settings: DataSettings) -> Mad
     refuse_settings(
         settings.data.partition(":")[0], settings, (*columns, *ClassSettings.model_fields)
     )
-    given = {}
+    values = {}
     for item in filter(None, path.split(",")):
         name, _, value = item.partition("=")
         pick("setting of phantoms", name, kind.model_fields)
-        if name in given:
+        if name in values:
             raise EvenhandError(f"{settings.data} gives {name!r} twice; give it once.")
-        given[name] = value
+        values[name] = value
     try:
-        return kind.model_validate(given)
+        return kind.model_validate(values)
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, problem['loc']))}={problem['input']}: {problem['msg'].lower()}"

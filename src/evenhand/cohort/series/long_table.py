@@ -37,7 +37,7 @@ class Measurements:
         Length of every series.
     rows
         First and last position of each series.
-    at
+    places
         ``(n,)`` places in the flattened grid, step × channels + channel.
     values
         ``(n,)``.
@@ -47,7 +47,7 @@ class Measurements:
     channels: tuple[str, ...]
     steps: int
     rows: dict[str, slice]
-    at: NDArray[np.intp]
+    places: NDArray[np.intp]
     values: NDArray[np.float64]
 
     def load(self, series: str) -> Values:
@@ -55,8 +55,8 @@ class Measurements:
         if series not in self.rows:
             raise UnreadableError(f"{self.path} has no measurement of {series!r}.")
         rows, size = self.rows[series], self.steps * len(self.channels)
-        count = np.bincount(self.at[rows], minlength=size)
-        total = np.bincount(self.at[rows], self.values[rows], size)
+        count = np.bincount(self.places[rows], minlength=size)
+        total = np.bincount(self.places[rows], self.values[rows], size)
         with np.errstate(invalid="ignore"):
             mean = (total / count).astype(np.float32)  # 0 / 0 is NaN: not observed
         return mean.reshape(self.steps, len(self.channels))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from evenhand.cohort.cohort import Cohort
-from evenhand.cohort.reopen import Anew, reopen
+from evenhand.cohort.reopen import DataOverrides, reopen
 from evenhand.cohort.store.batches import BatchSource
 from evenhand.errors import EvenhandError
 from evenhand.experiments.records import data_settings
@@ -54,8 +54,10 @@ def read_network(
         The data are gone, or the model's scores differ from the predictions.
     """
     model = load_model(run.folder(name))
-    anew = Anew(settings.data, (), (), settings.cache, settings.skip_unreadable, ValueSettings())
-    splits = reopen(run.root, data_settings(run.record), model.spec.images, anew)
+    overrides = DataOverrides(
+        settings.data, (), (), settings.cache, settings.skip_unreadable, ValueSettings()
+    )
+    splits = reopen(run.root, data_settings(run.record), model.spec.images, overrides)
     loop = LoopSettings(device=settings.device, precision=settings.precision)
     accelerator = make_accelerator(loop)
     rows: dict[str, int] = {}

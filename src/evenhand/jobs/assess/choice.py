@@ -23,7 +23,7 @@ for."""
 def picked_metrics(settings: ChoiceSettings) -> tuple[str, ...]:
     """Return the metrics that the guide or the user picks, which are judged."""
     named = tuple(METRICS) if "all" in settings.metric else settings.metric
-    picked = dict.fromkeys((*(one.metric for one in advice_of(settings)), *named))
+    picked = dict.fromkeys((*(advice.metric for advice in advice_of(settings)), *named))
     return tuple(name for name in picked if name != "auc")  # which is judged in any case
 
 

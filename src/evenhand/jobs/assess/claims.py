@@ -155,12 +155,12 @@ def _sorted(pair: tuple[Evaluation, str, str], claims: Sequence[RecipeClaim]) ->
     everybody, *others = claims
     deviation = {claim.attribute: claim for claim in others if claim.key.base == DEVIATION}
 
-    def of(name: str, *, auc: bool) -> tuple[RecipeClaim, ...]:
+    def claims_of_metric(name: str, *, auc: bool) -> tuple[RecipeClaim, ...]:
         own = (c for c in others if c.attribute == name and c.key.base != DEVIATION)
         return tuple(claim for claim in own if (claim.key.base == AUC) == auc)
 
-    groups = {name: of(name, auc=True) for name in deviation}
-    picked = {name: of(name, auc=False) for name in deviation}
+    groups = {name: claims_of_metric(name, auc=True) for name in deviation}
+    picked = {name: claims_of_metric(name, auc=False) for name in deviation}
     return RecipeClaims(*pair, everybody, deviation, groups, picked)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 
 from evenhand.experiments.runs import Run
-from evenhand.jobs.assess.cost import Cost, cost_of
+from evenhand.jobs.assess.cost import TrainingCost, cost_of
 from evenhand.jobs.assess.grid import Cell, cells_of, encoder_of, start_of
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
 from evenhand.reporting.sections.assessment import Table
@@ -19,8 +19,8 @@ from evenhand.reporting.text.numbers import plain
 class ArmCost:
     """The costs of a cell, mean over seeds: of its fits, and of their encoders."""
 
-    fit: Cost
-    encoder: Cost | None
+    fit: TrainingCost
+    encoder: TrainingCost | None
 
     @property
     def passes(self) -> int:
@@ -45,12 +45,12 @@ def cost_table(run: Run, settings: AssessSettings, share: float) -> Table:
 def cost_sentence(run: Run, settings: AssessSettings, share: float, cell: str) -> str:
     """Say whether the cell that stands for the others costs as much as supervised."""
     costs = dict(_costs(run, settings, share))
-    one, base = costs[cell], costs[SUPERVISED]
-    if not base.passes or not one.passes:
+    own, base = costs[cell], costs[SUPERVISED]
+    if not base.passes or not own.passes:
         return "What training took was not kept by the version of Evenhand that trained."
-    if one.encoder is None and cell != SUPERVISED and not settings.equal_compute:
+    if own.encoder is None and cell != SUPERVISED and not settings.equal_compute:
         return "What it took to make the encoders is not known, and is not counted."
-    ratio = f"{plain(one.passes / base.passes, 1)} times the compute of supervised"
+    ratio = f"{plain(own.passes / base.passes, 1)} times the compute of supervised"
     if settings.equal_compute:
         return (
             "As was asked for, supervised trains for as many passes as pre-training and "
@@ -69,18 +69,18 @@ def _costs(run: Run, settings: AssessSettings, share: float) -> Iterator[tuple[s
             cells.setdefault(cell.recipe, []).append(cell)
     for recipe, same in cells.items():
         fits = [cost_of(run.folder(cell.name)) for cell in same]
-        encoders = [one for cell in same for one in _encoder_cost(run, settings, cell)]
+        encoders = [cost for cell in same for cost in _encoder_cost(run, settings, cell)]
         yield recipe, ArmCost(_mean(fits), _mean(encoders) if encoders else None)
 
 
-def _encoder_cost(run: Run, settings: AssessSettings, cell: Cell) -> Iterator[Cost]:
+def _encoder_cost(run: Run, settings: AssessSettings, cell: Cell) -> Iterator[TrainingCost]:
     start = start_of(settings, cell)
     if start is not None and start.objective is not None:
         yield cost_of(Path(encoder_of(settings, run, start, cell.seed)).parent)
 
 
-def _mean(costs: Sequence[Cost]) -> Cost:
-    return Cost(
+def _mean(costs: Sequence[TrainingCost]) -> TrainingCost:
+    return TrainingCost(
         epochs=round(fmean(cost.epochs for cost in costs)),
         passes=round(fmean(cost.passes for cost in costs)),
         seconds=fmean(cost.seconds for cost in costs),

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from evenhand.jobs.assess.settings import LABELLED, SUPERVISED
-from evenhand.jobs.assess.values import Change, Size, Value
+from evenhand.jobs.assess.values import Change, RowCounts, Value
 from evenhand.metrics.parity import Judged, mean_of, relative_reduction
 from evenhand.metrics.registry import Floats
 from evenhand.metrics.rows import EVERYBODY, Key
@@ -51,6 +51,9 @@ class Evaluation:
         The numbers that the guide or the user picks to judge (`Judged.numbers`).
     references
         The level of each attribute that ratios and differences are from.
+    validated
+        The first target of each cell on validation patients, mean over seeds; the negative of one
+        that is to be small.
     """
 
     share: float
@@ -58,11 +61,12 @@ class Evaluation:
     models: Mapping[str, tuple[Judged, ...]]
     worst: Mapping[str, Mapping[str, str]]
     parameters: Mapping[str, int]
-    sizes: Mapping[tuple[str, str], Size]
+    sizes: Mapping[tuple[str, str], RowCounts]
     best: Mapping[str, str] = field(default_factory=dict)
     elsewhere: frozenset[str] = frozenset()
     picked: tuple[Key, ...] = ()
     references: Mapping[str, str] = field(default_factory=dict)
+    validated: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def judged(self) -> dict[str, Judged]:
@@ -107,7 +111,9 @@ class Evaluation:
 
     def difference(self, cell: str, against: str = SUPERVISED) -> Change:
         """Return a cell's AUC less that of another."""
-        return self._change((cell, against), lambda one: one.auc, self._patients([("*", "*")]))
+        return self._change(
+            (cell, against), lambda judged: judged.auc, self._patients([("*", "*")])
+        )
 
     def by_group(self, cell: str, against: str = SUPERVISED) -> dict[tuple[str, str], Change]:
         """Return a cell's AUC less that of another, in each group."""
@@ -117,16 +123,16 @@ class Evaluation:
     def fairer(self, cell: str, attribute: str, against: str = SUPERVISED) -> Change:
         """Return a cell's deviation from parity less that of another; below 0 is fairer."""
         fewest = self._fewest(attribute)
-        return self._change((cell, against), lambda one: one.deviation[attribute], fewest)
+        return self._change((cell, against), lambda judged: judged.deviation[attribute], fewest)
 
     def auc_over_seeds(self, cell: str) -> Value:
         """Return a cell's AUC with an interval over patients and seeds."""
-        return self._over_seeds(cell, lambda one: one.auc, self._patients([("*", "*")]))
+        return self._over_seeds(cell, lambda judged: judged.auc, self._patients([("*", "*")]))
 
     def deviation_over_seeds(self, cell: str, attribute: str) -> Value:
         """Return a cell's deviation from parity with an interval over patients and seeds."""
         fewest = self._fewest(attribute)
-        value = self._over_seeds(cell, lambda one: one.deviation[attribute], fewest)
+        value = self._over_seeds(cell, lambda judged: judged.deviation[attribute], fewest)
         if value.low is None:
             return value
         return replace(
@@ -143,13 +149,13 @@ class Evaluation:
     def odds(self, cell: str, attribute: str, against: str = SUPERVISED) -> Change:
         """Return a cell's average absolute odds difference less that of another."""
         fewest = self._fewest(attribute)
-        return self._change((cell, against), lambda one: one.aaod[attribute], fewest)
+        return self._change((cell, against), lambda judged: judged.aaod[attribute], fewest)
 
     def change_of(self, cell: str, key: Key, against: str = SUPERVISED) -> Change:
         """Return a picked number of a cell less that of another."""
         whole = key.group == EVERYBODY
         fewest = self._fewest(key.attribute) if whole else self._patients([key[:2]])
-        return self._change((cell, against), lambda one: one.numbers[key], fewest)
+        return self._change((cell, against), lambda judged: judged.numbers[key], fewest)
 
     def deviation(self, cell: str, attribute: str) -> Value:
         """Return a cell's deviation from parity; it may be 0 where no ratio is told from 1."""
@@ -190,7 +196,7 @@ class Evaluation:
         return np.stack([number(model) for model in self.models[cell]])
 
     def _of_group(self, pair: tuple[str, str], key: tuple[str, str]) -> Change:
-        return self._change(pair, lambda one: one.by_group[key], self._patients([key]))
+        return self._change(pair, lambda judged: judged.by_group[key], self._patients([key]))
 
     def _change(
         self, pair: tuple[str, str], number: Callable[[Judged], Floats], patients: int

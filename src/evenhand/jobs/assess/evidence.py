@@ -14,38 +14,43 @@ from evenhand.metrics.rows import Key
 from evenhand.reporting.charts.forest import Forest, Line, Look, forest
 from evenhand.reporting.charts.scatter import Frame, Point, Scatter, scatter
 from evenhand.reporting.estimates import Estimate
-from evenhand.reporting.sections.assessment import Part, Table
+from evenhand.reporting.sections.assessment import Fold, Part, Table
 from evenhand.reporting.text.numbers import PERCENT, PLAIN, Scale, listed, plain
 from evenhand.reporting.text.vocabulary import term
 from evenhand.wording import counted
 
 SIGNED = Scale(signed=True)
+DRAWN = 12  # cells at most in a plot; of more, the best of each arm are drawn
 CORRELATED = 5  # groups; fewer say nothing of a correlation
 
 
 def evidence(evaluation: Evaluation, settings: AssessSettings) -> Part:
     """Show every cell side by side, and the chosen one by group and by the groups' size."""
-    everybody = {cell: Value.of(judged.auc) for cell, judged in evaluation.judged.items()}
+    cells = _drawn(evaluation)
+    everybody = {cell: Value.of(evaluation.judged[cell].auc) for cell in cells}
     plots = [_plot(evaluation, "AUC", "*", everybody)]
     for attribute in _attributes(evaluation):
-        deviation = {cell: evaluation.deviation(cell, attribute) for cell in evaluation.judged}
+        deviation = {cell: evaluation.deviation(cell, attribute) for cell in cells}
         plots.append(_plot(evaluation, f"Deviation from parity, {attribute}", attribute, deviation))
         odds = {
-            cell: Value.of_size(judged.aaod[attribute])
-            for cell, judged in evaluation.judged.items()
-            if attribute in judged.aaod
+            cell: Value.of_size(evaluation.judged[cell].aaod[attribute])
+            for cell in cells
+            if attribute in evaluation.judged[cell].aaod
         }
         plots.append(
             _plot(evaluation, f"Average absolute odds difference, {attribute}", attribute, odds)
         )
     points = list(_by_size(evaluation))
+    others = len(evaluation.judged) - len(cells)
+    line = f"Every cell less supervised: {counted(len(evaluation.judged) - 1, 'row')}"
+    folded = (Fold(line, Part(tables=(_cell_table(evaluation),))),) if others else ()
     sources = "patients and seeds" if evaluation.seeds > 1 else "patients"
     return Part(
         sentences=(
             "Lower deviation is fairer. Differences are paired: both models score the same "
             f"patients; intervals of differences are over {sources}.",
             _references(evaluation),
-            *(one.why for one in advice_of(settings)),
+            *(advice.why for advice in advice_of(settings)),
             _correlations(points),
         ),
         plots=tuple(plots),
@@ -54,9 +59,16 @@ def evidence(evaluation: Evaluation, settings: AssessSettings) -> Part:
             *_metric_tables(evaluation),
             _size_table(evaluation),
             _group_table(evaluation),
-            _cell_table(evaluation),
+            *(() if folded else (_cell_table(evaluation),)),
         ),
+        folds=folded,
     )
+
+
+def _drawn(evaluation: Evaluation) -> tuple[str, ...]:
+    """Return the cells that are drawn: of many, those that stand for an arm."""
+    cells = tuple(evaluation.judged)
+    return cells if len(cells) <= DRAWN else tuple(evaluation.arms.values())
 
 
 def text_of(value: Value, *, sign: bool = False) -> str:

@@ -10,7 +10,7 @@ from evenhand.errors import EvenhandError, some
 from evenhand.evaluation.requests import check_choice, measure_settings
 from evenhand.experiments.runs import Run
 from evenhand.experiments.task import Task, seconds_per_fit
-from evenhand.experiments.task_cache import Fits, prepared, prepared_anew
+from evenhand.experiments.task_cache import Fits, fresh_task_cache, prepared
 from evenhand.files import write_json
 from evenhand.jobs.assess.answers import sentences
 from evenhand.jobs.assess.claims import claims_of
@@ -21,6 +21,7 @@ from evenhand.jobs.assess.labels import check_shares
 from evenhand.jobs.assess.pages import write_assessment
 from evenhand.jobs.assess.settings import AssessSettings
 from evenhand.jobs.assess.similarity import similarity_of
+from evenhand.jobs.assess.similarity_grid import grid_similarity, write_grid
 from evenhand.jobs.assess.starts import starts_of
 from evenhand.jobs.check.job import measure_requirements
 from evenhand.jobs.check.settings import CheckSettings
@@ -30,19 +31,20 @@ from evenhand.masks.strategies import find_strategy
 from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.reporting import check_record, similarity_record
 from evenhand.runs import run_scope
+from evenhand.training.precision import settle_precision
 from evenhand.wording import counted
 from evenhand.workers import open_engine
 
 
 @with_keywords(AssessSettings, "data")
 @run_scope()
-@prepared_anew()
+@fresh_task_cache()
 def assess(
     settings: AssessSettings,
     out: Path,
     *,
     overwrite: bool = False,
-    say: Callable[[str], None] = lambda text: None,
+    notify: Callable[[str], None] = lambda text: None,
 ) -> Run:
     """Ask whether self-supervision makes a model fairer, by how much, and at what cost.
 
@@ -54,7 +56,7 @@ def assess(
         The run directory; what an unfinished run of the same settings has done is not done again.
     overwrite
         Whether another or a finished run in ``out`` may be replaced.
-    say
+    notify
         Told, before the long work, how many fits there will be and how long they take.
 
     Raises
@@ -62,6 +64,7 @@ def assess(
     EvenhandError
         Whatever is wrong with the input; nothing is written to ``out`` then.
     """
+    settings = settle_precision(settings)
     if not settings.attribute:
         raise EvenhandError("fairness is between groups: give an --attribute.")
     for objective in settings.objectives:
@@ -78,7 +81,7 @@ def assess(
     with open_engine(settings) as engine:
         names = [cell.name for cell in cells]
         run = begin("assess", task, out, names, overwrite=overwrite, encoders=encoders)
-        say(_forecast(task, settings, len(cells)))
+        notify(_forecast(task, settings, len(cells)))
         _measure_data(task, settings, run)
         fit_all(Fits(settings, task.fingerprint, Run(run.root.resolve())), cells, engine)
     with run.phase("evaluation"):
@@ -87,6 +90,7 @@ def assess(
     with run.phase("similarity"):
         similarity = similarity_of(task, settings, run, evaluations[0])
         write_json(run.root / similarity_record.FILE, similarity.as_json())
+        write_grid(run, grid_similarity(task, settings, run, evaluations))
     first = evaluations[0]
     chosen = f"{with_share(first.chosen, first.share)}-seed{settings.seed}"
     run.note(chosen=chosen)
@@ -119,10 +123,10 @@ def _measure_data(task: Task, settings: AssessSettings, run: Run) -> None:
 
 
 def _forecast(task: Task, settings: AssessSettings, cells: int) -> str:
-    one = seconds_per_fit(task)
+    seconds = seconds_per_fit(task)
     encoders = settings.seeds * len(settings.objectives)
-    pretraining = encoders * one * 2 * settings.pretrain_epochs / settings.epochs
-    minutes = max(1, round((pretraining + cells * one) / settings.workers / 60))
+    pretraining = encoders * seconds * 2 * settings.pretrain_epochs / settings.epochs
+    minutes = max(1, round((pretraining + cells * seconds) / settings.workers / 60))
     beside = f", {settings.workers} at a time" if settings.workers > 1 else ""
     trained = (
         f"{counted(encoders, 'encoder')} of at most "

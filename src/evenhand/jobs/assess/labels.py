@@ -35,7 +35,7 @@ def check_shares(task: Task, settings: AssessSettings) -> None:
     for share in settings.label_share:
         rng = np.random.default_rng(settings.seed)
         few = share_of_patients(train, share, rng).table.groupby("patient_id")["label"].max()
-        whole, left = (of.value_counts() for of in (patients, few))
+        whole, left = (owners.value_counts() for owners in (patients, few))
         rarest = min(range(len(train.classes)), key=lambda label: int(whole.get(label, 0)))
         if left.get(rarest, 0) < FEWEST_LABELLED:
             count = int(whole.get(rarest, 0))
@@ -78,7 +78,9 @@ def _chart(
         for arm, cell in evaluation.arms.items():
             number = value(evaluation, cell)
             series[arm].append(Reading(number.value, number.low, number.high))
-    places = [Place(math.log(one.share), share_text(one.share)) for one in rising]
+    places = [
+        Place(math.log(evaluation.share), share_text(evaluation.share)) for evaluation in rising
+    ]
     frame = LineFrame(title, "", "share of the training patients with labels", title)
     return line_chart(dict(series), places, frame)
 

@@ -16,7 +16,10 @@ from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.evidence import evidence, text_of
 from evenhand.jobs.assess.grid import with_share
 from evenhand.jobs.assess.labels import label_part
+from evenhand.jobs.assess.overview import LARGE, overview_part
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
+from evenhand.jobs.assess.similarity_grid import read_grid
+from evenhand.jobs.assess.similarity_view import grid_part
 from evenhand.jobs.assess.starts import starts_of
 from evenhand.jobs.assess.values import Value
 from evenhand.networks.checkpoints import ModelRecord, read_model_record
@@ -29,6 +32,7 @@ from evenhand.reporting.similarity_record import SimilarityRecord
 from evenhand.reporting.text.numbers import listed
 from evenhand.wording import counted
 
+FOLDED = 6  # pairs that show nothing; more of them are folded into one line
 FEWEST = 30  # patients of the rarer class in a group's test rows; fewer are called too few
 
 
@@ -79,8 +83,13 @@ def _answer(assessment: Assessment) -> Part:
     return Part(
         tuple(answer.verdict for answer in answers(first)),
         tuple(remarks),
-        folds=tuple(_pair(claims) for claims in others),
+        folds=tuple(_pairs(others)),
     )
+
+
+@section("assess", "overview", "The grid at a glance", place=15, template=PART)
+def _overview(assessment: Assessment) -> Part | None:
+    return overview_part(assessment.evaluations, assessment.every, assessment.settings)
 
 
 include_page("assess", "check", attrgetter("check"), place=20, number="1.")
@@ -101,6 +110,14 @@ include_page(
 )
 
 
+@section("assess", "similarity-grid", "4. Similarity over the whole grid", place=55, template=PART)
+def _grid_stage(assessment: Assessment) -> Part | None:
+    grid = read_grid(assessment.run)  # runs of earlier versions lack it
+    if grid is None:
+        return None
+    return grid_part(grid, assessment.whole, assessment.run.record.unit)
+
+
 @section("assess", "evaluation", "5. Evaluation", place=60, template=PART)
 def _evaluation_stage(assessment: Assessment) -> Part:
     return evidence(assessment.whole, assessment.settings)
@@ -111,6 +128,16 @@ def _labels(assessment: Assessment) -> Part | None:
     if len(assessment.evaluations) < 2:
         return None
     return label_part(assessment.evaluations, assessment.every)
+
+
+def _pairs(every: Sequence[RecipeClaims]) -> Iterator[Fold]:
+    """Yield what is said of each pair; of many pairs, those that show nothing are in one fold."""
+    alike = [claims for claims in every if not any(claim.sign for claim in claims.family)]
+    together = alike if len(alike) > FOLDED else []
+    yield from (_pair(claims) for claims in every if claims not in together)
+    if together:
+        line = f"{counted(len(together), 'other pair')}: nothing is told apart"
+        yield Fold(line, Part(folds=tuple(map(_pair, together))))
 
 
 def _pair(claims: RecipeClaims) -> Fold:
@@ -199,7 +226,11 @@ def _pretraining(run: Run, settings: AssessSettings) -> Part:
     ends_of = ("Loss of the first", "Of the one kept")
     columns = ("Encoder", "Epochs", "Kept", *ends_of, "Spread of embeddings", "Effective rank")
     sentences += [*elsewhere, *collapsed]
-    return Part(sentences=tuple(sentences), tables=(Table(title, columns, tuple(rows)),))
+    table = Table(title, columns, tuple(rows))
+    if len(rows) <= LARGE:
+        return Part(sentences=tuple(sentences), tables=(table,))
+    fold = Fold(f"Every encoder: {counted(len(rows), 'row')}", Part(tables=(table,)))
+    return Part(sentences=tuple(sentences), folds=(fold,))
 
 
 def _measures(about: ModelRecord) -> tuple[str, str]:
@@ -222,6 +253,8 @@ def _tuning(run: Run, evaluations: Sequence[Evaluation], settings: AssessSetting
         ]
         title = f"Cells, labels of {evaluation.share:.0%} of the training patients"
         tables.append(Table(title, ("Cell", "Tuned", "AUC", "By seed"), tuple(rows)))
+    shown = (*tables, cost_table(run, settings, evaluations[0].share))
+    large = len(evaluations) * len(evaluations[0].models) > LARGE
     return Part(
         sentences=(
             f"All cells have one recipe, one head and {_scales(run, evaluations[0])}. Supervised "
@@ -230,7 +263,10 @@ def _tuning(run: Run, evaluations: Sequence[Evaluation], settings: AssessSetting
             f"also keep some layers frozen{_gradual(evaluations[0])}.",
             cost_sentence(run, settings, evaluations[0].share, evaluations[0].chosen),
         ),
-        tables=(*tables, cost_table(run, settings, evaluations[0].share)),
+        tables=() if large else shown,
+        folds=(Fold(f"Every cell: {counted(len(shown), 'table')}", Part(tables=shown)),)
+        if large
+        else (),
     )
 
 

@@ -123,8 +123,8 @@ class AssessSettings(TrainingSettings, ChoiceSettings, WorkerSettings, title="As
 
     @field_validator("label_share", mode="before")
     @classmethod
-    def _as_shares(cls, given: object) -> object:
-        return shares_of(given) if isinstance(given, list | tuple) else given
+    def _as_shares(cls, value: object) -> object:
+        return shares_of(value) if isinstance(value, list | tuple) else value
 
     @field_validator("label_share")
     @classmethod
@@ -134,7 +134,7 @@ class AssessSettings(TrainingSettings, ChoiceSettings, WorkerSettings, title="As
         return tuple(sorted(set(shares), reverse=True))
 
 
-def shares_of(given: Sequence[object]) -> tuple[object, ...]:
+def shares_of(values: Sequence[object]) -> tuple[object, ...]:
     """Return shares from numbers and texts; what is neither is left as it is.
 
     Examples
@@ -142,11 +142,11 @@ def shares_of(given: Sequence[object]) -> tuple[object, ...]:
     >>> shares_of(["1,5,100"]), shares_of(["1%", 0.5]), shares_of(["1"])
     ((0.01, 0.05, 1.0), (0.01, 0.5), (1.0,))
     """
-    texts = [part.strip() for one in given for part in str(one).split(",")]
+    texts = [part.strip() for value in values for part in str(value).split(",")]
     try:
         numbers = [float(text.removesuffix("%")) for text in texts]
     except ValueError:
-        return tuple(given)
+        return tuple(values)
     per_cent = any(
         number > 1 for number, text in zip(numbers, texts, strict=True) if "%" not in text
     )

@@ -39,7 +39,7 @@ def similarity_of(
     comes to.
     """
     how = SimilaritySettings(runs=(run.root, run.root), seed=settings.seed)
-    cohort = _one_each(task, how)
+    cohort = one_each(task, how)
     groups = {
         name: attribute_groups(name, group_of(cohort.table, name, cohort.levels))
         for name in settings.attribute
@@ -51,7 +51,7 @@ def similarity_of(
         pair = (evaluation.chosen, SUPERVISED)
         first, second = (f"{with_share(cell, evaluation.share)}-seed{seed}" for cell in pair)
         models = (load_model(run.folder(first)), load_model(run.folder(second)))
-        sides = [_layers(model, cohort, settings, how) for model in models]
+        sides = [layers_of(model, cohort, settings, how) for model in models]
         patients = Patients((sides[0], sides[1]), cohort.labels, groups, served)
         layers = (layer_names(models[0].backbone), layer_names(models[1].backbone))
         record = similarity_record((first, second), layers, patients, how, split="val", unit=unit)
@@ -91,7 +91,7 @@ def _corrected(attribute: AttributeSimilarity) -> AttributeSimilarity:
     return replace(attribute, groups=groups)
 
 
-def _one_each(task: Task, how: SimilaritySettings) -> Cohort:
+def one_each(task: Task, how: SimilaritySettings) -> Cohort:
     """Draw one sample of each validation patient, of so many as are wanted."""
     val = task.splits.val
     rng = np.random.default_rng(how.seed)
@@ -99,7 +99,7 @@ def _one_each(task: Task, how: SimilaritySettings) -> Cohort:
     return val.select(np.sort(order.index[: how.patients].to_numpy()))
 
 
-def _layers(
+def layers_of(
     model: Model, cohort: Cohort, settings: AssessSettings, how: SimilaritySettings
 ) -> list[Layer]:
     """Return every layer of a model, as the patients of a cohort make it."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from evenhand.evaluation.rows import cut_of, groups_in, scored_rows
 from evenhand.experiments.runs import Run
-from evenhand.jobs.benchmark.adjusting import Tested, adjust
+from evenhand.jobs.benchmark.adjusting import TestedModel, adjust
 from evenhand.jobs.benchmark.comparing import (
     CHOSEN,
     Result,
@@ -61,13 +61,13 @@ def analyse(
     }
     for name, by_seed in tested.items():
         _write(run, name, seeds, [everybody(folds) for folds in by_seed])
-    candidates = [one for one in entries if one.is_chosen_from and one.name not in added]
+    candidates = [entry for entry in entries if entry.is_chosen_from and entry.name not in added]
     picks: Counter[str] = Counter()
     if len(candidates) > 1:
         chosen = [_chosen(run, candidates, seed, settings) for seed in seeds]
         picks.update(fit.entry.name for fits in chosen for fit in fits)
         tested[CHOSEN] = [[tested_in(fit.predictions(run)) for fit in fits] for fits in chosen]
-    roles = Roles(frozenset(one.name for one in entries if one.moves_decisions), added)
+    roles = Roles(frozenset(entry.name for entry in entries if entry.moves_decisions), added)
     result = compare(tested, settings, roles)
     primary = primary_keys(settings)
     return replace(
@@ -78,7 +78,9 @@ def analyse(
     )
 
 
-def _by_fold(run: Run, entry: Entry, seed: int, settings: BenchmarkSettings) -> Iterator[Tested]:
+def _by_fold(
+    run: Run, entry: Entry, seed: int, settings: BenchmarkSettings
+) -> Iterator[TestedModel]:
     for fold in range(settings.folds):
         if entry.moves_decisions:
             before = _read(run, Fit(Entry(ERM), fold, seed))
@@ -87,11 +89,11 @@ def _by_fold(run: Run, entry: Entry, seed: int, settings: BenchmarkSettings) -> 
             yield tested_in(Fit(entry, fold, seed).predictions(run))
 
 
-def tested_in(file: Path) -> Tested:
+def tested_in(file: Path) -> TestedModel:
     """Return the test rows of a fit's predictions, with their decisions."""
     predictions = _cached(str(file), file.stat().st_mtime_ns)
     test = predictions.of_split("test")
-    return Tested(test, scored_rows(test, cut_of(predictions)))
+    return TestedModel(test, scored_rows(test, cut_of(predictions)))
 
 
 def _chosen(
@@ -116,7 +118,7 @@ def analyse_external(
         for entry in entries
     }
     candidates = [
-        one for one in entries if one.is_chosen_from and one.name not in result.roles.added
+        entry for entry in entries if entry.is_chosen_from and entry.name not in result.roles.added
     ]
     if len(candidates) > 1:
         tested[CHOSEN] = [
@@ -126,14 +128,14 @@ def analyse_external(
     return compare_external(tested, result, settings)
 
 
-def _outside(run: Run, fit: Fit, settings: BenchmarkSettings) -> Tested:
+def _outside(run: Run, fit: Fit, settings: BenchmarkSettings) -> TestedModel:
     """Return what a fit says of patients of elsewhere, cut at the fold's validation threshold."""
     if fit.entry.moves_decisions:
         before = with_external(run, replace(fit, entry=Entry(ERM)))
         return adjust(fit.entry, before, settings, fit.seed).tested(SPLIT)
     part = with_external(run, fit)
     outside = part.of_split(SPLIT)
-    return Tested(outside, scored_rows(outside, cut_of(part)))
+    return TestedModel(outside, scored_rows(outside, cut_of(part)))
 
 
 def _worst(run: Run, seeds: Sequence[int], settings: BenchmarkSettings) -> dict[str, str]:
@@ -145,9 +147,9 @@ def _worst(run: Run, seeds: Sequence[int], settings: BenchmarkSettings) -> dict[
             val = _read(run, Fit(Entry(ERM), fold, seed)).of_split("val")
             rows, groups = scored_rows(val, cut_of(val)), groups_in(val, settings.attribute)
             excluded = excluded_groups(settings.exclude_group, groups)
-            for name, of in groups.items():
-                levels = of.compared(excluded.get(name, ()))
-                parts = {level: rows.take(of.rows(level)) for level in levels}
+            for name, levels_of in groups.items():
+                levels = levels_of.compared(excluded.get(name, ()))
+                parts = {level: rows.take(levels_of.rows(level)) for level in levels}
                 classes = (1,) if rows.binary else common_classes(list(parts.values()))
                 for level, part in parts.items():
                     by_level.setdefault((name, level), []).append(point(part, auc, classes))
@@ -163,11 +165,13 @@ def _selection(
     values: Mapping[str, Values], candidates: Sequence[Entry], key: Key, picks: Counter[str]
 ) -> Selection:
     competing = {entry.name: values[entry.name] for entry in candidates}
-    means = {name: float(of[key][:, 0].mean()) for name, of in competing.items()}
+    means = {name: float(numbers[key][:, 0].mean()) for name, numbers in competing.items()}
     sign = 1.0 if is_better(key, 1.0) else -1.0
     best = max(means, key=lambda name: sign * means[name])
     chosen = float(values[CHOSEN][key][:, 0].mean())
-    by_seed = sign * np.stack([of[key][:, 0] for of in competing.values()])  # (entries, S)
+    by_seed = sign * np.stack(
+        [numbers[key][:, 0] for numbers in competing.values()]
+    )  # (entries, S)
     winners = np.where(np.isnan(by_seed), -np.inf, by_seed).argmax(axis=0)
     return Selection(
         picks=picks,
@@ -180,11 +184,11 @@ def _selection(
     )
 
 
-def _write(run: Run, name: str, seeds: Sequence[int], models: Sequence[Tested]) -> None:
+def _write(run: Run, name: str, seeds: Sequence[int], models: Sequence[TestedModel]) -> None:
     """Keep what an entry says of everybody: the first seed as its predictions, each beside them."""
-    for seed, one in zip(seeds, models, strict=True):
+    for seed, model in zip(seeds, models, strict=True):
         if len(seeds) > 1:
-            write_predictions(run.folder(name) / "seeds" / f"{seed}.parquet", one.predictions)
+            write_predictions(run.folder(name) / "seeds" / f"{seed}.parquet", model.predictions)
     write_predictions(run.predictions_file(name), models[0].predictions)
 
 

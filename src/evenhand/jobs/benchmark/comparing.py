@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.linalg import hadamard
 
 from evenhand.evaluation.rows import groups_in
-from evenhand.jobs.benchmark.adjusting import Tested
+from evenhand.jobs.benchmark.adjusting import TestedModel
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.metrics.groups import Excluded, Groups, excluded_groups
@@ -48,7 +48,7 @@ DECISIONS = "equalized_odds_difference"
 
 Groupings = Mapping[str, Groups]
 
-ByFold = Sequence[Sequence[Tested]]
+ByFold = Sequence[Sequence[TestedModel]]
 """What an entry says of test patients, by seed and fold."""
 
 
@@ -81,7 +81,7 @@ class Selection:
     other_by_seed: float
 
 
-class Size(NamedTuple):
+class SampleCounts(NamedTuple):
     """How many samples and patients a number rests on, and of two classes how many positives."""
 
     samples: int
@@ -135,7 +135,7 @@ class Result:
 
     values: Mapping[str, Values]
     differences: Sequence[Difference]
-    sizes: Mapping[Key, Size]
+    sizes: Mapping[Key, SampleCounts]
     seeds: int
     primary: tuple[Key, ...] = ()
     worst: Mapping[str, str] = field(default_factory=dict)
@@ -145,16 +145,16 @@ class Result:
 
     def of_recipe(self, name: str) -> list[Difference]:
         """Return the differences of one entry."""
-        return [one for one in self.differences if one.recipe == name]
+        return [difference for difference in self.differences if difference.recipe == name]
 
-    def is_planned(self, one: Difference) -> bool:
+    def is_planned(self, difference: Difference) -> bool:
         """Whether the plan tests a difference, so that a claim may rest on it."""
-        return (one.recipe, one.key) not in self.exploratory
+        return (difference.recipe, difference.key) not in self.exploratory
 
     @property
     def planned(self) -> list[Difference]:
         """The differences that the plan tests."""
-        return [one for one in self.differences if self.is_planned(one)]
+        return [difference for difference in self.differences if self.is_planned(difference)]
 
 
 def primary_keys(settings: BenchmarkSettings) -> tuple[Key, ...]:
@@ -263,7 +263,7 @@ class Measure:
 
     @classmethod
     def of(
-        cls, folds: Sequence[Tested], settings: BenchmarkSettings, rng: np.random.Generator
+        cls, folds: Sequence[TestedModel], settings: BenchmarkSettings, rng: np.random.Generator
     ) -> Measure:
         """Return how the rows of some folds, together everybody's, are measured."""
         first = everybody(folds)
@@ -272,14 +272,16 @@ class Measure:
         patients, once = resample(count, Bootstrap(), rng), resample(count, None, rng)
         overall = list(OVERALL)
         if first.rows.binary:
-            at = float(np.clip(first.rows.labels.mean(), 0.01, 0.99))
-            overall.append(f"net_benefit_at[{at:.2f}]")  # one threshold for all: the prevalence
+            prevalence = float(np.clip(first.rows.labels.mean(), 0.01, 0.99))
+            overall.append(
+                f"net_benefit_at[{prevalence:.2f}]"
+            )  # one threshold for all: the prevalence
         excluded = excluded_groups(settings.exclude_group, groups)
         order = _order(folds)
         return cls(first.rows, order, groups, excluded, patients, once, tuple(overall))
 
     def numbers(
-        self, models: Iterable[Sequence[Tested]], resamples: Resamples, *, rates: bool = False
+        self, models: Iterable[Sequence[TestedModel]], resamples: Resamples, *, rates: bool = False
     ) -> Values:
         """Return the numbers of several models, ``(models, 1 + B)`` each."""
         by_model = []
@@ -289,7 +291,7 @@ class Measure:
             if rates and rows.binary:
                 values |= rates_of(rows, self.groups, resamples, self.excluded)
             by_model.append(values)
-        return {key: np.stack([one[key] for one in by_model]) for key in by_model[0]}
+        return {key: np.stack([numbers[key] for numbers in by_model]) for key in by_model[0]}
 
     def of_entry(
         self, by_seed: ByFold, deals: Sequence[NDArray[np.intp]], *, rates: bool = False
@@ -304,21 +306,21 @@ class Measure:
         """Return the samples behind a number: of everybody, of a group, or of each group."""
         if key.attribute == EVERYBODY:
             return [np.arange(len(self.rows))]
-        of = self.groups[key.attribute]
+        attribute_groups = self.groups[key.attribute]
         if key.group != EVERYBODY:
-            return [of.rows(key.group)]
-        levels = of.compared(self.excluded.get(key.attribute, ()))
-        return [of.rows(level) for level in levels]
+            return [attribute_groups.rows(key.group)]
+        levels = attribute_groups.compared(self.excluded.get(key.attribute, ()))
+        return [attribute_groups.rows(level) for level in levels]
 
     def rarer(self, key: Key) -> int:
         """Return how many patients of the rarer class a number has, in its smallest group."""
         return min(rarer_patients(self.rows, places) for places in self.places(key))
 
-    def size(self, key: Key) -> Size:
+    def size(self, key: Key) -> SampleCounts:
         """Return what a number rests on."""
         part = self.rows.take(np.concatenate(self.places(key)))
         positives = int((part.labels == 1).sum()) if part.binary else None
-        return Size(len(part), len(part.members), positives)
+        return SampleCounts(len(part), len(part.members), positives)
 
 
 def deals_of(settings: BenchmarkSettings, rng: np.random.Generator) -> list[NDArray[np.intp]]:
@@ -335,16 +337,16 @@ def deals_of(settings: BenchmarkSettings, rng: np.random.Generator) -> list[NDAr
     return [np.where(row[:, None], plain[:, ::-1], plain) for row in swapped]
 
 
-def _dealt(by_seed: ByFold, deal: NDArray[np.intp]) -> Iterator[list[Tested]]:
+def _dealt(by_seed: ByFold, deal: NDArray[np.intp]) -> Iterator[list[TestedModel]]:
     """Yield the fits of each seed after they were dealt out anew in every fold."""
     for column in deal.T:
         yield [by_seed[seed][fold] for fold, seed in enumerate(column)]
 
 
-def everybody(folds: Sequence[Tested]) -> Tested:
+def everybody(folds: Sequence[TestedModel]) -> TestedModel:
     """Join the folds; samples are in the order of their names."""
     order = _order(folds)
-    table = pd.concat([one.predictions.table for one in folds], ignore_index=True)
+    table = pd.concat([fold.predictions.table for fold in folds], ignore_index=True)
     first = folds[0].predictions
     predictions = Predictions(table.iloc[order].reset_index(drop=True), first.classes, first.levels)
     rows = scored(
@@ -353,24 +355,24 @@ def everybody(folds: Sequence[Tested]) -> Tested:
         patients=predictions.patients[0],
         classes=predictions.classes,
     )
-    return Tested(predictions, _joined(rows, folds, order))
+    return TestedModel(predictions, _joined(rows, folds, order))
 
 
-def _order(folds: Sequence[Tested]) -> NDArray[np.intp]:
+def _order(folds: Sequence[TestedModel]) -> NDArray[np.intp]:
     """Return the places of the folds' samples, one fold after the other, by their names."""
-    names = np.concatenate([one.predictions.table["sample_id"].astype(str) for one in folds])
+    names = np.concatenate([fold.predictions.table["sample_id"].astype(str) for fold in folds])
     return np.argsort(names, kind="stable")
 
 
-def _joined(rows: Scored, folds: Sequence[Tested], order: NDArray[np.intp]) -> Scored:
+def _joined(rows: Scored, folds: Sequence[TestedModel], order: NDArray[np.intp]) -> Scored:
     """Return rows of everybody with the scores and decisions that the folds say."""
-    parts = [one.rows for one in folds]
+    parts = [fold.rows for fold in folds]
     whole = replace(
         rows,
-        scores=np.concatenate([one.scores for one in parts])[order],
-        decisions=np.concatenate([one.decisions for one in parts])[order],
+        scores=np.concatenate([part.scores for part in parts])[order],
+        decisions=np.concatenate([part.decisions for part in parts])[order],
     )
     if not rows.binary:
         return whole
-    thresholds = np.concatenate([np.asarray(one.thresholds) for one in parts])
+    thresholds = np.concatenate([np.asarray(part.thresholds) for part in parts])
     return replace(whole, thresholds=thresholds[order])

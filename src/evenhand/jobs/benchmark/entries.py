@@ -61,10 +61,10 @@ class Entry:
         """How its start is pre-trained in each fold; None where it is not."""
         return self.start.removeprefix(SSL) if self.start.startswith(SSL) else None
 
-    def settings(self, given: BenchmarkSettings) -> FinetuneSettings:
+    def settings(self, benchmark: BenchmarkSettings) -> FinetuneSettings:
         """Return the settings of its fits; all entries share everything but what they are."""
         shared = set(FinetuneSettings.model_fields) & set(BenchmarkSettings.model_fields)
-        values = given.model_dump(include=shared - {"method", "strategy"})
+        values = benchmark.model_dump(include=shared - {"method", "strategy"})
         strategy = "full" if self.searches_masks else self.strategy
         if self.start and self.objective is None:
             values["weights"] = self.start
@@ -91,12 +91,12 @@ class Entry:
         """Whether validation patients, to whom it was not fitted, can choose it."""
         return self.stage != "afterwards"
 
-    def attributes(self, given: BenchmarkSettings) -> tuple[str, ...]:
+    def attributes(self, benchmark: BenchmarkSettings) -> tuple[str, ...]:
         """Return the attributes whose groups an adjustment takes: all, or the first alone."""
         several = post_hoc_from_text(self.method)[1].groups == "table"
-        return given.attribute if several else given.attribute[:1]
+        return benchmark.attribute if several else benchmark.attribute[:1]
 
-    def apart(self, given: BenchmarkSettings) -> str:
+    def apart(self, benchmark: BenchmarkSettings) -> str:
         """Say how it differs from erm; all else is the same."""
         if self.stage == "pruning":
             return f"FairPrune of erm's models ({self.pruning}), the step chosen on validation"
@@ -106,10 +106,10 @@ class Entry:
         if self.objective:
             return (
                 f"starts from {self.objective} without labels, at most "
-                f"{given.pretrain_epochs} epochs on the fold's training patients"
+                f"{benchmark.pretrain_epochs} epochs on the fold's training patients"
             )
         if self.start:
-            return f"starts from {self.start} in place of {given.weights}"
+            return f"starts from {self.start} in place of {benchmark.weights}"
         if self.searches_masks:
             more = ", methods" if self.strategy == BOTH else ""
             return f"its trials are masks{more} and rates, searched; erm's are rates on a grid"
@@ -125,12 +125,12 @@ def entries_of(settings: BenchmarkSettings) -> tuple[Entry, ...]:
         There is no such method, start, pruning or setting of it, or an entry is given twice.
     """
     entries = [Entry(ERM), *_named(settings)]
-    names = [one.name for one in entries]
-    for one in entries:
-        if names.count(one.name) > 1:
+    names = [entry.name for entry in entries]
+    for entry in entries:
+        if names.count(entry.name) > 1:
             raise EvenhandError(
-                f"entry {one.name} is there twice (erm, the full network without a method, always "
-                "is): name each --method, --strategy, --start and --pruning once."
+                f"entry {entry.name} is there twice (erm, the full network without a method, "
+                "always is): name each --method, --strategy, --start and --pruning once."
             )
     return tuple(entries)
 

@@ -15,8 +15,8 @@ from evenhand.cohort.prepare import stored_cohort
 from evenhand.cohort.readers import reader_of
 from evenhand.errors import EvenhandError
 from evenhand.evaluation.settings import PredictSettings
-from evenhand.jobs.benchmark.adjusting import Tested
-from evenhand.jobs.benchmark.comparing import Measure, Result, Size, deals_of
+from evenhand.jobs.benchmark.adjusting import TestedModel
+from evenhand.jobs.benchmark.comparing import Measure, Result, SampleCounts, deals_of
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.predict.job import INHERITED
@@ -45,7 +45,7 @@ class ExternalResult:
 
     values: Mapping[str, Values]
     differences: Sequence[Difference]
-    sizes: Mapping[Key, Size]
+    sizes: Mapping[Key, SampleCounts]
 
 
 @lru_cache(1)
@@ -58,8 +58,8 @@ def external_cohort(settings: BenchmarkSettings, classes: tuple[str, ...]) -> Co
         They cannot be read, have no labels, another class or attribute, or a mapped column is
         missing.
     """
-    asked = _asked(settings)
-    data = open_new_data(asked, classes, label_named=True)
+    reading = _asked(settings)
+    data = open_new_data(reading, classes, label_named=True)
     if data.unlabelled:
         raise EvenhandError(data.unlabelled)
     lacking = [
@@ -74,7 +74,7 @@ def external_cohort(settings: BenchmarkSettings, classes: tuple[str, ...]) -> Co
             f"{', '.join(data.cohort.attributes) or 'none'}. Name its column with --map."
         )
     rng = np.random.default_rng(settings.seed)
-    return stored_cohort(data.cohort, asked, settings.images, rng)
+    return stored_cohort(data.cohort, reading, settings.images, rng)
 
 
 def _asked(settings: BenchmarkSettings) -> PredictSettings:
@@ -94,7 +94,9 @@ def _asked(settings: BenchmarkSettings) -> PredictSettings:
 
 
 def compare_external(
-    tested: Mapping[str, Sequence[Sequence[Tested]]], result: Result, settings: BenchmarkSettings
+    tested: Mapping[str, Sequence[Sequence[TestedModel]]],
+    result: Result,
+    settings: BenchmarkSettings,
 ) -> ExternalResult:
     """Measure the models of every fold and seed on patients of elsewhere.
 
@@ -113,21 +115,28 @@ def compare_external(
     deals = deals_of(settings, rng)
     values, recombined = {}, {}
     for name, by_seed in tested.items():
-        models = [[one] for folds in by_seed for one in folds]
+        models = [[fold] for folds in by_seed for fold in folds]
         own = measure.numbers(models, measure.patients)
         points = measure.numbers(models, measure.once)
         shape = (settings.seeds, settings.folds)
-        values[name] = {key: of.reshape(*shape, -1).mean(axis=1) for key, of in own.items()}
+        values[name] = {key: draws.reshape(*shape, -1).mean(axis=1) for key, draws in own.items()}
         recombined[name] = {
-            key: np.array([_dealt(of.reshape(shape), deal) for deal in deals])
-            for key, of in points.items()
+            key: np.array([_dealt(point.reshape(shape), deal) for deal in deals])
+            for key, point in points.items()
         }
-    shown = [one for one in result.planned if one.better and one.recipe in values]
+    shown = [
+        difference
+        for difference in result.planned
+        if difference.better and difference.recipe in values
+    ]
     family: dict[str, Values] = {ERM: values[ERM]}
-    for one in shown:
-        if one.key in values[one.recipe]:
-            family.setdefault(one.recipe, {})
-            family[one.recipe] = {**family[one.recipe], one.key: values[one.recipe][one.key]}
+    for difference in shown:
+        if difference.key in values[difference.recipe]:
+            family.setdefault(difference.recipe, {})
+            family[difference.recipe] = {
+                **family[difference.recipe],
+                difference.key: values[difference.recipe][difference.key],
+            }
     keys = values[ERM]
     differences = compare_recipes(
         family,

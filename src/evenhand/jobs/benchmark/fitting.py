@@ -25,6 +25,7 @@ from evenhand.jobs.benchmark.adjusting import adjust
 from evenhand.jobs.benchmark.entries import ERM, Entry
 from evenhand.jobs.benchmark.external import SPLIT, external_cohort
 from evenhand.jobs.benchmark.folds import Folds, entry_task, prepared_folds
+from evenhand.jobs.benchmark.probes import probe_network
 from evenhand.jobs.benchmark.pruning import FairPrune, prune_model
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.benchmark.trials import Trial, run_trials
@@ -69,7 +70,7 @@ class Fit:
         return self.folder(run) / "external.parquet"
 
 
-class FitRecord(BaseModel, frozen=True):
+class EntryFitRecord(BaseModel, frozen=True):
     """What a fit chose on validation patients (``fit.json``)."""
 
     lr: float
@@ -139,14 +140,14 @@ def fit_all(work: Work, fits: Sequence[Fit], engine: Engine) -> None:
     EvenhandError
         Workers die of one, or every learning rate of one diverged.
     """
-    todo = [one for one in fits if not one.predictions(work.run).exists()]
+    todo = [fit for fit in fits if not fit.predictions(work.run).exists()]
     jobs = [Job(part[0].name, make_fits, (work, part)) for part in _parts(todo)]
     with work.run.phase("training"), bar("benchmark", len(fits)) as advance:
         advance(len(fits) - len(todo))
         for job, _ in complete(engine, jobs):
             advance(len(job.args[1]), text=job.name)
-    for one in fits:  # a kill may have come before a worker did so
-        _remove_trials(work.run, one)
+    for fit in fits:  # a kill may have come before a worker did so
+        _remove_trials(work.run, fit)
 
 
 def _parts(fits: Sequence[Fit]) -> list[tuple[Fit, ...]]:
@@ -188,11 +189,11 @@ def make_fit(work: Work, fit: Fit) -> None:
         )
     model = load_model(_trial_folder(run, fit, best))
     shown = tuple(value if math.isfinite(value) else None for value in values)
-    record = FitRecord(lr=scored[best][0], value=values[best], values=shown)
+    record = EntryFitRecord(lr=scored[best][0], value=values[best], values=shown)
     write_json(fit.folder(run) / "fit.json", record.model_dump())
     if fit.entry.name == ERM:
         save_model(erm_folder(run, fit), model)
-    _write(work, fit, predicted(task, model), _elsewhere(work, task, model))
+    _finish(work, task, fit, model)
     _remove_trials(run, fit)  # the predictions say that the fit is finished
 
 
@@ -204,32 +205,40 @@ def make_derived(work: Work, fit: Fit) -> None:
         erm = fit_record(run, replace(fit, entry=Entry(ERM)))
         record, model = _pruned(task, model, fit, erm)
         write_json(fit.folder(run) / "fit.json", record.model_dump())
-        _write(work, fit, predicted(task, model), _elsewhere(work, task, model))
+        _finish(work, task, fit, model)
         return
     parts = [*_scored(task), *_external(work, task)]
     features = {name: _features(model, part, task) for name, part in parts}
     before = with_external(run, replace(fit, entry=Entry(ERM)))
     after = adjust(fit.entry, before, work.settings, fit.seed, features).predictions
     outside = after.of_split(SPLIT) if work.settings.external else None
-    here = replace(after, table=after.table[after.table["split"] != SPLIT].reset_index(drop=True))
-    _write(work, fit, here, outside)
+    own = replace(after, table=after.table[after.table["split"] != SPLIT].reset_index(drop=True))
+    _write(work, fit, own, outside)
 
 
 def with_external(run: Run, fit: Fit) -> Predictions:
     """Return the predictions of a fit, with those of patients of elsewhere as a split of theirs."""
-    here = read_predictions(fit.predictions(run))
+    own = read_predictions(fit.predictions(run))
     if not fit.external(run).exists():
-        return here
+        return own
     outside = read_predictions(fit.external(run)).table.assign(split=SPLIT)
-    return replace(here, table=pd.concat([here.table, outside], ignore_index=True))
+    return replace(own, table=pd.concat([own.table, outside], ignore_index=True))
 
 
-def _write(work: Work, fit: Fit, here: Predictions, outside: Predictions | None) -> None:
+def _finish(work: Work, task: Task, fit: Fit, model: Model) -> None:
+    """Score with the network of a fit, and probe it where that is asked for."""
+    own = predicted(task, model)
+    if work.settings.probe:
+        probe_network(fit.folder(work.run), task, model, own)
+    _write(work, fit, own, _elsewhere(work, task, model))
+
+
+def _write(work: Work, fit: Fit, own: Predictions, outside: Predictions | None) -> None:
     """Keep what a fit says; the predictions come last, as they say that it is finished."""
     if outside is not None:
         table = outside.table.assign(split="test")
         write_predictions(fit.external(work.run), replace(outside, table=table))
-    write_predictions(fit.predictions(work.run), here)
+    write_predictions(fit.predictions(work.run), own)
 
 
 def _external(work: Work, task: Task) -> list[tuple[str, Cohort]]:
@@ -244,7 +253,9 @@ def _elsewhere(work: Work, task: Task, model: Model) -> Predictions | None:
     return predict(model, cohorts, make_accelerator(task.settings)) if cohorts else None
 
 
-def _pruned(task: Task, model: Model, fit: Fit, erm: FitRecord) -> tuple[FitRecord, Model]:
+def _pruned(
+    task: Task, model: Model, fit: Fit, erm: EntryFitRecord
+) -> tuple[EntryFitRecord, Model]:
     """Return the pruned model, and what was chosen on validation."""
     pruned = prune_model(task, model, FairPrune.of(fit.entry.pruning), fit.seed)
     assert isinstance(pruned.module, Model)
@@ -252,20 +263,24 @@ def _pruned(task: Task, model: Model, fit: Fit, erm: FitRecord) -> tuple[FitReco
     val = BatchSource(task.splits.val, accelerator.device)
     value = task.values(scores(pruned.module, val, accelerator))[0]
     sign = 1.0 if task.targets[0].maximise else -1.0
-    curve = tuple(sign * float(one) if one == one else None for one in pruned.curve["value"])
-    return FitRecord(lr=erm.lr, value=value, values=curve, sparsity=pruned.sparsity), pruned.module
+    curve = tuple(
+        sign * float(value) if value == value else None for value in pruned.curve["value"]
+    )
+    return EntryFitRecord(
+        lr=erm.lr, value=value, values=curve, sparsity=pruned.sparsity
+    ), pruned.module
 
 
 def _pretrained(work: Work, task: Task, fit: Fit) -> Path:
     """Return the encoder of a fit, trained without labels on the fold's training patients."""
     folder = fit.folder(work.run) / "encoder"
-    given = task.settings
+    settings = task.settings
     if not (folder / "model.json").exists():
         contrast = ContrastSettings(
             ssl=fit.entry.objective or "",
             epochs=work.settings.pretrain_epochs,
-            device=given.device,
-            precision=given.precision,
+            device=settings.device,
+            precision=settings.precision,
             seed=fit.seed,
         )
         model, curve = train_encoder(task.model(fit.seed), task.splits.train, contrast, fit.seed)
@@ -288,10 +303,10 @@ def _scored(task: Task) -> list[tuple[str, Cohort]]:
     return [(name, part) for name, part in task.splits.items() if name in SCORED]
 
 
-def fit_record(run: Run, fit: Fit) -> FitRecord:
+def fit_record(run: Run, fit: Fit) -> EntryFitRecord:
     """Return what a finished fit chose."""
     path = fit.folder(run) / "fit.json"
-    return checked(FitRecord, read_object(path), path)
+    return checked(EntryFitRecord, read_object(path), path)
 
 
 def _score(task: Task, run: Run, fit: Fit, trial: Trial) -> float:

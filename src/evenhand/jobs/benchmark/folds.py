@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -35,9 +35,15 @@ class Folds:
     settings: BenchmarkSettings
     cohort: Cohort
     place: NDArray[np.intp]
+    _made: dict[int, Splits] = field(default_factory=dict, init=False)  # by fold
 
     def splits(self, fold: int) -> Splits:
         """Return the patients of a fold: the same for every entry and seed."""
+        if fold not in self._made:
+            self._made[fold] = self._divided(fold)
+        return self._made[fold]
+
+    def _divided(self, fold: int) -> Splits:
         settings = self.settings
         train, val, _ = settings.split
         rng = np.random.default_rng([settings.seed, fold])

@@ -15,7 +15,7 @@ from evenhand.metrics.registry import Floats
 from evenhand.metrics.rows import EVERYBODY, Key
 from evenhand.reporting.section import PART, section
 from evenhand.reporting.sections.assessment import Part, Table
-from evenhand.reporting.sections.assessment import Verdict as Answer
+from evenhand.reporting.sections.assessment import PartAnswer as Answer
 from evenhand.reporting.text.numbers import p_value, plain
 from evenhand.reporting.verdicts import Verdict
 
@@ -32,23 +32,27 @@ class Transfer:
 
 def transfers_of(result: Result, outside: ExternalResult) -> list[Transfer]:
     """Return, of everything that is shown here, whether it is shown elsewhere."""
-    here = {(one.recipe, one.key): one for one in result.planned if one.better}
+    shown = {
+        (difference.recipe, difference.key): difference
+        for difference in result.planned
+        if difference.better
+    }
     return [
-        _transfer(here[one.recipe, one.key], one)
-        for one in outside.differences
-        if (one.recipe, one.key) in here
+        _transfer(shown[difference.recipe, difference.key], difference)
+        for difference in outside.differences
+        if (difference.recipe, difference.key) in shown
     ]
 
 
-def _transfer(here: Difference, there: Difference) -> Transfer:
+def _transfer(own: Difference, there: Difference) -> Transfer:
     outcome = {True: TRANSFERRED, False: REVERSED, None: OPEN}[there.better]
-    about = f"{here.recipe} elsewhere: {number_name(here.key)}"
+    about = f"{own.recipe} elsewhere: {number_name(own.key)}"
     p = "" if there.p_adjusted is None else f", p {p_value(there.p_adjusted)}"
-    text = f"{outcome.capitalize()}: {change_text(here)} here, {change_text(there)}{p} there."
+    text = f"{outcome.capitalize()}: {change_text(own)} here, {change_text(there)}{p} there."
     if there.better is None and there.detectable is not None:
         text += f" A difference of {plain(there.detectable)} would have shown with power .8."
     claim, p_adjusted = there.better is not None, there.p_adjusted
-    return Transfer(outcome, Verdict(about, here.key.attribute, claim, text, p_adjusted))
+    return Transfer(outcome, Verdict(about, own.key.attribute, claim, text, p_adjusted))
 
 
 @section("benchmark", "elsewhere", "Elsewhere", place=50, template=PART)

@@ -45,6 +45,7 @@ from evenhand.jobs.benchmark.plan import (
     read_plan,
     write_result,
 )
+from evenhand.jobs.benchmark.probes import Folders, probe_rows
 from evenhand.jobs.benchmark.pruning import FairPrune, check_pruning
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.benchmark.trials import search_space
@@ -58,6 +59,7 @@ from evenhand.runs import run_scope
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.attributes import group_of
 from evenhand.training.inputs import check_fits
+from evenhand.training.precision import settle_precision
 from evenhand.wording import counted
 from evenhand.workers import open_engine
 
@@ -70,7 +72,7 @@ def benchmark(
     out: Path,
     *,
     overwrite: bool = False,
-    say: Callable[[str], None] = lambda text: None,
+    notify: Callable[[str], None] = lambda text: None,
 ) -> Run:
     """Compare methods and strategies with erm on equal terms, and say which is shown to be better.
 
@@ -85,7 +87,7 @@ def benchmark(
         The run directory; what an unfinished run of the same settings has done is not done again.
     overwrite
         Whether another or a finished run in ``out`` may be replaced.
-    say
+    notify
         Told, before the long work, how many fits there will be and how long they take.
 
     Raises
@@ -93,6 +95,7 @@ def benchmark(
     EvenhandError
         Whatever is wrong with the input; nothing is written to ``out`` then.
     """
+    settings = settle_precision(settings)
     if not settings.attribute:
         raise EvenhandError("fairness is between groups: give an --attribute.")
     addition = None
@@ -108,16 +111,18 @@ def benchmark(
     _check_external(settings, folds)
     with open_engine(settings) as engine:
         run = _opened(settings, folds, out, addition, overwrite=overwrite)
-        run.note(models=[one.name for one in entries], notes=(*folds.cohort.source.notes, *refused))
+        run.note(
+            models=[entry.name for entry in entries], notes=(*folds.cohort.source.notes, *refused)
+        )
         if addition is None:
             lock_plan(run, plan_of(settings, entries, folds.fingerprint))
         else:
             _add(run, addition, entries, folds)
         for text in refused:
-            say(text)
+            notify(text)
         fits, work = list(fits_of(entries, settings)), Work.of(settings, folds, run)
         points = curve_fits(settings, thinnings_of(settings, folds.cohort.levels))
-        say(_forecast(run, settings, fits, points))
+        notify(_forecast(run, settings, fits, points))
         fit_all(work, fits, engine)
         fit_curves(work, points, engine)
     with run.phase("evaluation"):
@@ -138,15 +143,32 @@ def write_benchmark(run: Run, settings: BenchmarkSettings) -> None:
     data_sets = combine_data_sets(run, result, others, names) if others else None
     levels = {} if run.record.source is None else run.record.source.levels
     curves = analyse_curves(run, settings, thinnings_of(settings, levels))
-    write_result(run, result, outside, data_sets, curves)
+    probes = probe_rows(_folders(run, entries, settings), settings.attribute)
+    write_result(run, result, outside, data_sets, curves, probes)
     write_numbers(run, result)
     statements = statements_of(result)
     transfers = [] if outside is None else transfers_of(result, outside)
     more = [transfer.verdict for transfer in transfers]
     more += [] if data_sets is None else [data_sets_verdict(data_sets)]
-    write_verdicts(run.root / "verdicts.json", [*(one.verdict for one in statements), *more])
+    write_verdicts(
+        run.root / "verdicts.json", [*(statement.verdict for statement in statements), *more]
+    )
     outcome = Outcome(run, read_plan(run), result, statements, outside, data_sets, curves)
     write_text(run.root / "report.html", page_of(outcome))
+
+
+def _folders(run: Run, entries: Sequence[Entry], settings: BenchmarkSettings) -> dict[str, Folders]:
+    """Return where the fits of each entry with a network of its own are; none without a probe."""
+    if not settings.probe:
+        return {}
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    return {
+        entry.name: [
+            [Fit(entry, fold, seed).folder(run) for seed in seeds] for fold in range(settings.folds)
+        ]
+        for entry in entries
+        if entry.stage != "afterwards"
+    }
 
 
 def _opened(
@@ -280,9 +302,9 @@ def begin(
 
 
 def _reads(settings: BenchmarkSettings, folds: Folds) -> Iterable[Path]:
-    starts = (one for one in (settings.weights, *settings.start) if not one.startswith(SSL))
+    starts = (start for start in (settings.weights, *settings.start) if not start.startswith(SSL))
     splits = folds.splits(0)
-    paths = [path for one in starts for path in read_by(splits, one, settings.exclude_patients)]
+    paths = [path for start in starts for path in read_by(splits, start, settings.exclude_patients)]
     outside = [Path(reader_of(settings.external)[1])] if settings.external else []
     return [*paths, *settings.also, *outside]
 
@@ -296,10 +318,10 @@ def _forecast(
     if not (fits or points):
         return "Every fit is finished."
     fold = fits[0].fold if fits else points[0].fold
-    one = seconds_per_fit(entry_task(settings, Entry(ERM), fold))
+    seconds = seconds_per_fit(entry_task(settings, Entry(ERM), fold))
     trained = [fit for fit in fits if not fit.entry.is_derived]
     count = len(trained) * settings.trials + len(points)
-    minutes = max(1, round(count * one / settings.workers / 60))
+    minutes = max(1, round(count * seconds / settings.workers / 60))
     beside = f", {settings.workers} at a time" if settings.workers > 1 else ""
     entries = len({fit.entry for fit in trained})
     curves = f", and {counted(len(points), 'fit')} of learning curves" if points else ""

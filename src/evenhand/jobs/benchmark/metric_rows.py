@@ -42,19 +42,29 @@ def _value(result: Result, name: str, key: Key, values: Floats) -> MetricRow:
 
 
 def _differences(result: Result) -> Iterator[MetricRow]:
-    for one in result.differences:
+    for difference in result.differences:
         row = _row(
-            result, one.recipe, one.key, one.value, one.low, one.high, PAIRED[result.seeds > 1]
+            result,
+            difference.recipe,
+            difference.key,
+            difference.value,
+            difference.low,
+            difference.high,
+            PAIRED[result.seeds > 1],
         )
         yield replace(
-            row, against=ERM, p=one.p, p_adjusted=one.p_adjusted, p_method=_how(result, one)
+            row,
+            against=ERM,
+            p=difference.p,
+            p_adjusted=difference.p_adjusted,
+            p_method=_how(result, difference),
         )
 
 
-def _how(result: Result, one: Difference) -> str | None:
-    if one.p_adjusted is None:
+def _how(result: Result, difference: Difference) -> str | None:
+    if difference.p_adjusted is None:
         return None
-    return CORRECTED if result.is_planned(one) else APART
+    return CORRECTED if result.is_planned(difference) else APART
 
 
 def _row(

@@ -34,6 +34,7 @@ from evenhand.metrics.claims import CLAIM
 from evenhand.metrics.learning_curve import LearningCurve
 from evenhand.metrics.recipes import Difference, levelled_down
 from evenhand.metrics.rows import EVERYBODY
+from evenhand.reporting.probe_record import ProbeRow
 
 FILE = "benchmark.json"
 TEST = (
@@ -137,6 +138,7 @@ def write_result(
     outside: ExternalResult | None = None,
     data_sets: DataSets | None = None,
     curves: Sequence[LearningCurve] = (),
+    probes: Sequence[ProbeRow] = (),
 ) -> None:
     """Write what came of the plan beside it."""
     _write_beside_plan(
@@ -147,6 +149,7 @@ def write_result(
         external=None if outside is None else _external(outside).as_json(),
         data_sets=None if data_sets is None else data_sets.as_json(),
         curves=[CurveRecord.of(curve).as_json() for curve in curves],
+        probes=[row.model_dump() for row in probes],
     )
 
 

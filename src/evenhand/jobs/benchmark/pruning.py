@@ -140,25 +140,25 @@ def prune_model(task: Task, model: Model, settings: FairPrune, seed: int) -> Pru
     )
 
 
-def _worth(task: Task, settings: FairPrune, given: NDArray[np.float64]) -> tuple[float, float]:
+def _worth(task: Task, settings: FairPrune, scores: NDArray[np.float64]) -> tuple[float, float]:
     """Return the target, larger is better, and everybody's AUC, of scores ``(n, C)``."""
     val = task.splits.val
     target = find_target(settings.target) if settings.target else task.targets[0]
     patients = val.table["patient_id"].to_numpy()
-    rows = (val.labels, given, task.groups, task.excluded)
+    rows = (val.labels, scores, task.groups, task.excluded)
     value = target.value(*rows, patients=patients)
     overall = find_target("auc").value(*rows, patients=patients)
     return (value if target.maximise else -value), overall
 
 
-def _auc_of_groups(task: Task, given: NDArray[np.float64]) -> dict[str, float]:
+def _auc_of_groups(task: Task, scores: NDArray[np.float64]) -> dict[str, float]:
     """Return the validation AUC of each group that takes part, of the first attribute."""
     val, attribute = task.splits.val, task.settings.attribute[0]
     binary = len(val.classes) == 2
-    rows = scored(val.labels, given[:, 1] if binary else given, classes=val.classes)
-    of, auc = task.groups[attribute], find_metric("auc")
-    levels = of.compared(task.excluded.get(attribute, ()))
-    parts = {level: rows.take(of.rows(level)) for level in levels}
+    rows = scored(val.labels, scores[:, 1] if binary else scores, classes=val.classes)
+    groups, auc = task.groups[attribute], find_metric("auc")
+    levels = groups.compared(task.excluded.get(attribute, ()))
+    parts = {level: rows.take(groups.rows(level)) for level in levels}
     classes = (1,) if binary else common_classes(list(parts.values()))
     values = {level: point(part, auc, classes) for level, part in parts.items()}
     if undefined := [level for level, value in values.items() if not np.isfinite(value)]:

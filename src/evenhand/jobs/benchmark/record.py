@@ -11,6 +11,7 @@ from evenhand.metrics.learning_curve import LearningCurve
 from evenhand.metrics.ranks import RankTest
 from evenhand.metrics.recipes import Difference, Values
 from evenhand.metrics.rows import EVERYBODY, Key, full_name
+from evenhand.reporting.probe_record import ProbeRow
 
 SCHEMA = 1
 
@@ -216,6 +217,8 @@ class BenchmarkRecord(_Part):
         What came of external patients and of several data sets, where there are some.
     curves
         Learning curves of the reference, which are no part of the plan.
+    probes
+        How well each attribute is found in the networks, and less than in that of the reference.
     """
 
     schema_version: int = Field(SCHEMA, alias="schema")
@@ -227,6 +230,7 @@ class BenchmarkRecord(_Part):
     external: ExternalRecord | None = None
     data_sets: DataSets | None = None
     curves: tuple[CurveRecord, ...] = ()
+    probes: tuple[ProbeRow, ...] = ()
 
     @property
     def all_entries(self) -> tuple[Entry, ...]:

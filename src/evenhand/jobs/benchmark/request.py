@@ -28,7 +28,7 @@ class More(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Request:
+class DataRequest:
     """What a gap in AUC between two groups needs.
 
     Attributes
@@ -49,7 +49,7 @@ class Request:
     more: tuple[More, More] | None
 
 
-def requests_of(result: Result, wanted: float) -> list[Request]:
+def requests_of(result: Result, wanted: float) -> list[DataRequest]:
     """Return what each group needs for a gap to be told between it and the largest group.
 
     The error of a group's AUC under `ERM` is the bootstrap's over patients, of the mean over seeds,
@@ -59,14 +59,14 @@ def requests_of(result: Result, wanted: float) -> list[Request]:
     keys = [key for key in result.values[ERM] if is_auc_of_group(key)]
     requests = []
     for attribute in dict.fromkeys(key.attribute for key in keys):
-        of = [key for key in keys if key.attribute == attribute]
-        reference = max(of, key=lambda key: result.sizes[key][1])
-        requests += [_request(result, key, reference, wanted) for key in of if key != reference]
+        own = [key for key in keys if key.attribute == attribute]
+        reference = max(own, key=lambda key: result.sizes[key][1])
+        requests += [_request(result, key, reference, wanted) for key in own if key != reference]
     return requests
 
 
-def _request(result: Result, key: Key, reference: Key, wanted: float) -> Request:
-    own, other = (_error(result, one) for one in (key, reference))
+def _request(result: Result, key: Key, reference: Key, wanted: float) -> DataRequest:
+    own, other = (_error(result, group_key) for group_key in (key, reference))
 
     def gap(first: float, second: float) -> float:
         return detectable_gap(math.hypot(own / math.sqrt(first), other / math.sqrt(second)))
@@ -78,7 +78,7 @@ def _request(result: Result, key: Key, reference: Key, wanted: float) -> Request
         if both is not None:
             grown = 1.0 if alone is not None else both
             more = (_added(result, key, both), _added(result, reference, grown))
-    return Request(key.attribute, key.group, reference.group, now, more)
+    return DataRequest(key.attribute, key.group, reference.group, now, more)
 
 
 def _error(result: Result, key: Key) -> float:
@@ -97,11 +97,11 @@ def request_part(outcome: Outcome) -> Part | None:
     result, wanted = outcome.result, outcome.settings.gap
     rows = [
         (
-            f"{one.attribute}: {one.group} and {one.reference}",
-            plain(one.gap) if np.isfinite(one.gap) else "undefined",
-            _text(one),
+            f"{request.attribute}: {request.group} and {request.reference}",
+            plain(request.gap) if np.isfinite(request.gap) else "undefined",
+            _text(request),
         )
-        for one in requests_of(result, wanted)
+        for request in requests_of(result, wanted)
     ]
     if not rows:
         return None
@@ -135,12 +135,12 @@ def curves_part(outcome: Outcome) -> Part | None:
     )
 
 
-def _text(one: Request) -> str:
-    if one.more is None:
+def _text(request: DataRequest) -> str:
+    if request.more is None:
         return "no number would do, as a group lacks a class or has too few"
     parts = [
         f"{more.patients:,} of {group}{_positive(more)}"
-        for group, more in zip((one.group, one.reference), one.more, strict=True)
+        for group, more in zip((request.group, request.reference), request.more, strict=True)
         if more.patients
     ]
     return "; ".join(parts) or "none"

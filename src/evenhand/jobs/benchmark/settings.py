@@ -76,6 +76,11 @@ class BenchmarkSettings(TrainingSettings, WorkerSettings, title="Benchmark"):
         description="gap in AUC between groups for which the page says how many more patients of "
         "which group would let it be told",
     )
+    probe: bool = Field(
+        False,
+        description="measure how well a new probe finds each attribute, given the label, in what "
+        "the last layer of each trained or pruned entry is given of test patients",
+    )
     folds: int = Field(5, ge=2, description="outer folds; each patient is tested in one of them")
     seeds: int = Field(
         2,

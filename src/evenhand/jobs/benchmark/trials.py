@@ -82,7 +82,7 @@ def run_trials(
         return find_strategy(entry.strategy)(_model(task, seed, encoder), seed)
 
     trials = [Trial(number, lr, start) for number, lr in enumerate(rates_of(settings))]
-    return [(one.lr, score(one)) for one in trials]
+    return [(trial.lr, score(trial)) for trial in trials]
 
 
 def search_space(task: Task, settings: BenchmarkSettings, entry: Entry, seed: int) -> Space[Choice]:
@@ -131,14 +131,14 @@ def _searched(
         study.enqueue_trial(dict(params))
     scored: list[tuple[float, float]] = []
     for number in range(settings.trials):
-        asked = study.ask()
-        choice = space.ask(asked)
+        optuna_trial = study.ask()
+        choice = space.ask(optuna_trial)
         trial = Trial(number, choice.lr, _start(task, choice, seed), _mitigation(task, choice))
         value = score(trial)
         if math.isfinite(value):
-            study.tell(asked, value)
+            study.tell(optuna_trial, value)
         else:
-            study.tell(asked, state=TrialState.FAIL)
+            study.tell(optuna_trial, state=TrialState.FAIL)
         scored.append((choice.lr, value))
     return scored
 

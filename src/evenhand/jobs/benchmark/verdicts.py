@@ -35,9 +35,9 @@ class Statement(NamedTuple):
 
 def statements_of(result: Result) -> list[Statement]:
     """Return every statement of the page: first the numbers that decide."""
-    keys = dict.fromkeys([*result.primary, *(one.key for one in result.differences)])
+    keys = dict.fromkeys([*result.primary, *(difference.key for difference in result.differences)])
     shown = [key for key in keys if key.attribute == EVERYBODY or key.group == EVERYBODY]
-    numbers = [one for key in shown for one in _of_number(result, key)]
+    numbers = [statement for key in shown for statement in _of_number(result, key)]
     levelling = (Statement("levelling", None, verdict) for verdict in _levelling(result))
     return [*numbers, *decision_statements(result), *levelling]
 
@@ -54,20 +54,26 @@ def number_name(key: Key) -> str:
     return name if key.group == EVERYBODY else f"{name} of {key.group}"
 
 
-def change_text(one: Difference) -> str:
+def change_text(difference: Difference) -> str:
     """Return a difference with its corrected interval."""
-    if one.value is None:
+    if difference.value is None:
         return "undefined"
-    interval = CHANGE.interval(one.low, one.high)
-    return f"{CHANGE.text(one.value)} ({interval})" if interval else CHANGE.text(one.value)
+    interval = CHANGE.interval(difference.low, difference.high)
+    return (
+        f"{CHANGE.text(difference.value)} ({interval})"
+        if interval
+        else CHANGE.text(difference.value)
+    )
 
 
 def _of_number(result: Result, key: Key) -> Iterator[Statement]:
     """Yield what is said of one number: of the entries that the plan tests, and of the others."""
-    of = [one for one in result.differences if one.key == key]
-    compared = [one for one in of if one.recipe not in result.roles.apart]
-    planned = [one for one in compared if result.is_planned(one)]
-    others = [one for one in compared if not result.is_planned(one)]
+    differences = [difference for difference in result.differences if difference.key == key]
+    compared = [
+        difference for difference in differences if difference.recipe not in result.roles.apart
+    ]
+    planned = [difference for difference in compared if result.is_planned(difference)]
+    others = [difference for difference in compared if not result.is_planned(difference)]
     if planned:
         yield Statement("number", key, _planned(result, key, planned))
     if others:
@@ -76,9 +82,12 @@ def _of_number(result: Result, key: Key) -> Iterator[Statement]:
 
 def _planned(result: Result, key: Key, planned: Sequence[Difference]) -> Verdict:
     """Return who is better in one number, or how large a difference would have shown."""
-    tested = [one for one in planned if one.p_adjusted is not None]
-    better = [one for one in tested if one.better]
-    p = min((one.p_adjusted for one in tested if one.p_adjusted is not None), default=None)
+    tested = [difference for difference in planned if difference.p_adjusted is not None]
+    better = [difference for difference in tested if difference.better]
+    p = min(
+        (difference.p_adjusted for difference in tested if difference.p_adjusted is not None),
+        default=None,
+    )
     about = f"{number_name(key)} against {ERM}"
     if better:
         text = f"Shown to be better than {ERM}: {_named(better)}. {_cost(result, better)}"
@@ -90,7 +99,7 @@ def _planned(result: Result, key: Key, planned: Sequence[Difference]) -> Verdict
 
 def _exploratory(key: Key, others: Sequence[Difference]) -> Verdict:
     """Return what entries show that the plan does not test: it claims nothing."""
-    better = [one for one in others if one.better]
+    better = [difference for difference in others if difference.better]
     about = f"{number_name(key)} against {ERM}, {EXPLORATORY}"
     shown = f"better than {ERM} are {_named(better)}" if better else "none is better"
     text = (
@@ -101,7 +110,12 @@ def _exploratory(key: Key, others: Sequence[Difference]) -> Verdict:
 
 
 def _named(better: Sequence[Difference]) -> str:
-    return listed([f"{one.recipe} ({change_text(one)}, p {_p(one)})" for one in better])
+    return listed(
+        [
+            f"{difference.recipe} ({change_text(difference)}, p {_p(difference)})"
+            for difference in better
+        ]
+    )
 
 
 def decision_statements(result: Result) -> Iterator[Statement]:
@@ -111,32 +125,33 @@ def decision_statements(result: Result) -> Iterator[Statement]:
     specificity fell by more than `ALLOWED`.
     """
     for name in result.values:
-        for one in result.of_recipe(name) if name in result.roles.apart else ():
-            if one.key.base == DECISIONS:
-                yield Statement("decisions", one.key, _of_decisions(result, one))
+        for difference in result.of_recipe(name) if name in result.roles.apart else ():
+            if difference.key.base == DECISIONS:
+                yield Statement("decisions", difference.key, _of_decisions(result, difference))
 
 
-def _of_decisions(result: Result, one: Difference) -> Verdict:
-    attribute = one.key.attribute
+def _of_decisions(result: Result, difference: Difference) -> Verdict:
+    attribute = difference.key.attribute
     rates = [
         rate
-        for rate in result.of_recipe(one.recipe)
+        for rate in result.of_recipe(difference.recipe)
         if rate.key.base in RATES and rate.key.attribute == attribute and rate.value is not None
     ]
     lowest = min(rates, key=lambda rate: rate.value or 0.0, default=None)
-    about = f"{one.recipe}: decisions"
-    change = f"equalised odds ({number_name(one.key)}) changes by {change_text(one)}, p {_p(one)}"
+    about = f"{difference.recipe}: decisions"
+    changed = f"equalised odds ({number_name(difference.key)}) changes by"
+    change = f"{changed} {change_text(difference)}, p {_p(difference)}"
     lost = lowest is not None and (lowest.value or 0.0) < -ALLOWED
     price = _price(lowest)
-    if not result.is_planned(one):
+    if not result.is_planned(difference):
         text = f"Exploratory, as the plan does not test it: {change}. {price}"
         return Verdict(f"{about}, {EXPLORATORY}", attribute, claim=False, text=text)
-    if not one.better:
-        text = f"Not shown to be better: {change}. {_detectable([one])} {price}"
-        return Verdict(about, attribute, claim=False, text=text, p_adjusted=one.p_adjusted)
+    if not difference.better:
+        text = f"Not shown to be better: {change}. {_detectable([difference])} {price}"
+        return Verdict(about, attribute, claim=False, text=text, p_adjusted=difference.p_adjusted)
     head = "Better, at a price" if lost else "Shown to be better"
     text = f"{head}: {change}. {price}"
-    return Verdict(about, attribute, claim=not lost, text=text, p_adjusted=one.p_adjusted)
+    return Verdict(about, attribute, claim=not lost, text=text, p_adjusted=difference.p_adjusted)
 
 
 def _price(lowest: Difference | None) -> str:
@@ -154,16 +169,16 @@ def _price(lowest: Difference | None) -> str:
 def _cost(result: Result, better: Sequence[Difference]) -> str:
     """Say which groups are shown to lose AUC under entries that are better in something else."""
     losses = [
-        f"{loss.key.group} ({loss.key.attribute}) under {one.recipe}, {change_text(loss)}"
-        for one in better
-        for loss in result.of_recipe(one.recipe)
+        f"{loss.key.group} ({loss.key.attribute}) under {difference.recipe}, {change_text(loss)}"
+        for difference in better
+        for loss in result.of_recipe(difference.recipe)
         if loss.better is False and is_auc_of_group(loss.key)
     ]
     return f"AUC is lost in {listed(losses)}." if losses else "No group is shown to lose AUC."
 
 
 def _detectable(tested: Sequence[Difference]) -> str:
-    sizes = [one.detectable for one in tested if one.detectable is not None]
+    sizes = [difference.detectable for difference in tested if difference.detectable is not None]
     if not sizes:
         return "No difference could be tested."
     low, high = plain(min(sizes)), plain(max(sizes))
@@ -175,7 +190,11 @@ def _levelling(result: Result) -> Iterator[Verdict]:
     for name in result.values:
         for attribute in dict.fromkeys(key.attribute for key in result.values[ERM]):
             worst = result.worst.get(attribute)
-            groups = [one for one in result.of_recipe(name) if one.key.attribute == attribute]
+            groups = [
+                difference
+                for difference in result.of_recipe(name)
+                if difference.key.attribute == attribute
+            ]
             lost = levelled_down(groups, attribute, worst)
             if lost:
                 served = (
@@ -190,9 +209,9 @@ def _levelling(result: Result) -> Iterator[Verdict]:
                 yield Verdict(about, attribute, claim=planned, text=text)
 
 
-def _is_shown(one: Difference) -> bool:
-    return one.better is not None
+def _is_shown(difference: Difference) -> bool:
+    return difference.better is not None
 
 
-def _p(one: Difference) -> str:
-    return "" if one.p_adjusted is None else p_value(one.p_adjusted)
+def _p(difference: Difference) -> str:
+    return "" if difference.p_adjusted is None else p_value(difference.p_adjusted)

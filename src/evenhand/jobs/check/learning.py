@@ -127,11 +127,11 @@ class _Curves:
 
     def _scored(self, part: Cohort) -> Scored:
         rows = np.array([self.place[name] for name in part.table["sample_id"]])
-        given = _linear_scores(self.inputs[rows], part.labels, self.test_inputs, len(part.classes))
+        scores = _linear_scores(self.inputs[rows], part.labels, self.test_inputs, len(part.classes))
         test = self.test
         return scored(
             test.labels,
-            given[:, 1] if len(test.classes) == 2 else given,
+            scores[:, 1] if len(test.classes) == 2 else scores,
             patients=test.table["patient_id"].to_numpy(),
             classes=test.classes,
         )

@@ -63,7 +63,9 @@ def unreadable_finding(splits: Splits, settings: CheckSettings) -> Finding:
 def leakage_finding(splits: Splits) -> Finding:
     """Say how many patients are in two splits."""
     patients = {name: set(cohort.table["patient_id"]) for name, cohort in splits.items()}
-    shared = sum(len(patients[one] & patients[two]) for one, two in combinations(patients, 2))
+    shared = sum(
+        len(patients[first] & patients[second]) for first, second in combinations(patients, 2)
+    )
     return Finding(
         "leakage",
         "*",
@@ -87,13 +89,13 @@ def duplicate_pairs(splits: Splits, settings: CheckSettings) -> pd.DataFrame:
         [cohort.table.assign(split=name) for name, cohort in splits.items()], ignore_index=True
     )
     pairs = duplicates(replace(splits.train, table=rows), settings.near, settings.seed)
-    one, two = rows.iloc[pairs["first"]], rows.iloc[pairs["second"]]
+    first, second = rows.iloc[pairs["first"]], rows.iloc[pairs["second"]]
     table = pd.DataFrame(
         {
-            "sample": one["sample_id"].to_numpy(),
-            "split": one["split"].to_numpy(),
-            "other_sample": two["sample_id"].to_numpy(),
-            "other_split": two["split"].to_numpy(),
+            "sample": first["sample_id"].to_numpy(),
+            "split": first["split"].to_numpy(),
+            "other_sample": second["sample_id"].to_numpy(),
+            "other_split": second["split"].to_numpy(),
             "correlation": pairs["correlation"].astype(float).round(4),
             "exact": pairs["exact"],
         }

@@ -68,9 +68,9 @@ class _Rate:
 
     def size(self, settings: CheckSettings) -> float:
         """Return the larger of difference and ratio, each in units of its limit."""
-        one, other = sorted(self.rates)
-        ratio = math.log(other / one) if one > 0 else (math.inf if other > 0 else 0.0)
-        return max((other - one) / settings.base_rate, ratio / math.log(settings.base_rate_ratio))
+        first, other = sorted(self.rates)
+        ratio = math.log(other / first) if first > 0 else (math.inf if other > 0 else 0.0)
+        return max((other - first) / settings.base_rate, ratio / math.log(settings.base_rate_ratio))
 
 
 def _rate_finding(attribute: str, rates: Sequence[_Rate], settings: CheckSettings) -> Finding:
@@ -83,14 +83,14 @@ def _rate_finding(attribute: str, rates: Sequence[_Rate], settings: CheckSetting
         return Finding("base_rate", attribute, "fewer than two groups", None, limit, "warn")
     shown = [rate for rate in rates if rate.p <= CLAIM]
     worst = max(shown or rates, key=lambda rate: rate.size(settings))
-    one, other = worst.rates
+    first, other = worst.rates
 
     return Finding(
         "base_rate",
         attribute,
-        f"{worst.outcome} in {worst.group} {one:.3f}, in {worst.reference} {other:.3f}: difference "
-        f"{worst.difference}, ratio {worst.ratio}; corrected p {p_value(worst.p)}",
-        one - other,
+        f"{worst.outcome} in {worst.group} {first:.3f}, in {worst.reference} {other:.3f}: "
+        f"difference {worst.difference}, ratio {worst.ratio}; corrected p {p_value(worst.p)}",
+        first - other,
         limit,
         "warn" if shown and worst.size(settings) >= 1 else "pass",
         worst.p,
@@ -297,9 +297,9 @@ def _parts(cohort: Cohort, attribute: str) -> dict[str, pd.DataFrame]:
     return dict(parts)
 
 
-def _gap(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+def _gap(first: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     """Return the detectable gap of two groups, the mean over classes."""
-    return float(np.mean([detectable_gap(error) for error in np.hypot(one, other)]))
+    return float(np.mean([detectable_gap(error) for error in np.hypot(first, other)]))
 
 
 def _error(rows: pd.DataFrame, which: int, settings: CheckSettings, factor: float = 1.0) -> float:

@@ -42,7 +42,7 @@ from evenhand.networks.model import Model
 from evenhand.pruning.cost import cost_of
 from evenhand.pruning.masks import Kept, save_mask, zeros_kept
 from evenhand.pruning.remove import remover
-from evenhand.pruning.state import State
+from evenhand.pruning.state import PruningState
 from evenhand.reporting.pruning_record import CostRecord, PremiseRecord, PruningRecord
 from evenhand.reporting.sections.luck import Luck, luck_sentences
 from evenhand.runs import run_scope
@@ -64,7 +64,7 @@ def prune(
     out: Path,
     *,
     overwrite: bool = False,
-    say: Callable[[str], None] = lambda text: None,
+    notify: Callable[[str], None] = lambda text: None,
 ) -> Run:
     """Prune a run's model for the unprivileged group until target, budget or sparsity limit.
 
@@ -79,7 +79,7 @@ def prune(
         The run directory; an unfinished run of the same settings in it is continued.
     overwrite
         Whether another or a finished run in ``out`` may be replaced.
-    say
+    notify
         Told who is unprivileged, how the pruning ended, which step won and how lucky that may be.
 
     Raises
@@ -96,16 +96,16 @@ def prune(
     run = _begin(task, out, overwrite=overwrite)
     chosen = FINETUNED if settings.finetune_epochs else PRUNED
     if not (run.root / "report.html").exists():  # a kill may have come after the last file
-        _work(task, run, chosen, say)
+        _work(task, run, chosen, notify)
     clear_states(run)
     run.finish(chosen=chosen)
     return run
 
 
-def _work(task: PruneTask, run: Run, chosen: str, say: Callable[[str], None]) -> None:
+def _work(task: PruneTask, run: Run, chosen: str, notify: Callable[[str], None]) -> None:
     """Search, prune, fine-tune and evaluate, each from where a kill interrupted it."""
     settings = task.settings
-    say(task.roles.why)
+    notify(task.roles.why)
     if settings.search:
         with run.phase("search"), storage_errors(str(run.root / "study.db")):
             task = searched(task, run)
@@ -113,11 +113,11 @@ def _work(task: PruneTask, run: Run, chosen: str, say: Callable[[str], None]) ->
         rows = _pruned(task, run)
     winner = task.judge.best(rows)
     verdict = _verdict(task, rows, winner)
-    say(verdict)
+    notify(verdict)
     with run.phase("luck of the choice"):
         luck = luck_of(task.judge, load_predictions(run, task, rows), winner)
     for sentence in _note_luck(task, run, luck):
-        say(sentence)
+        notify(sentence)
     state = load_state(run, task, rows, winner)
     with run.phase("writing the models"):
         _keep(task, run, BEFORE, task.model, task.mask)
@@ -205,7 +205,7 @@ def _keep(task: PruneTask, run: Run, name: str, model: Model, kept: Kept) -> Non
     write_predictions(run.predictions_file(name), predictions)
 
 
-def _finetune(task: PruneTask, run: Run, state: State[Model]) -> None:
+def _finetune(task: PruneTask, run: Run, state: PruningState[Model]) -> None:
     """Train what is left as the run trained its model, with the zeros kept."""
     if run.predictions_file(FINETUNED).exists():
         return
@@ -246,7 +246,7 @@ def _following(task: PruneTask, tracker: Tracked) -> OnEpoch:
     return on_epoch
 
 
-def _lost(task: PruneTask, pruned: State[Model]) -> dict[str, int]:
+def _lost(task: PruneTask, pruned: PruningState[Model]) -> dict[str, int]:
     """Return how many numbers each parameter has lost."""
     left = {name: p.numel() for name, p in pruned.model.named_parameters()}
     left |= {name: int(mask.sum()) for name, mask in pruned.kept.items()}

@@ -82,8 +82,8 @@ class Judge:
         """Return the target, and its metrics by group, of scores ``(n, C)`` of all rows."""
         column = group_of(self.val.table, self.attribute, self.val.levels)
         groups = {self.attribute: attribute_groups(self.attribute, column)}
-        given = (self.val.labels, scores, groups, self.excluded)
-        return {self.target.name: self.target.value(*given), **self.target.by_group(*given)}
+        arguments = (self.val.labels, scores, groups, self.excluded)
+        return {self.target.name: self.target.value(*arguments), **self.target.by_group(*arguments)}
 
     def ranks(self, predictions: Predictions, groups: Sequence[str]) -> dict[str, float]:
         """Return each group's value of ``rank_by`` on all validation rows."""

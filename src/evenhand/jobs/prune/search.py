@@ -59,21 +59,25 @@ def searched(task: PruneTask, run: Run) -> PruneTask:
     return task.with_choice(*choice)
 
 
-def pruning_space(given: PruneSettings) -> Space[Choice]:
+def pruning_space(settings: PruneSettings) -> Space[Choice]:
     """Return every β, share and estimator; those that the settings name come first.
 
     Where the settings name an estimator that handles any layer, no other one is tried.
     """
-    shares = min(SHARES[0], given.share), max(SHARES[1], given.share)
-    quick = tuple(sorted(name for name, one in ESTIMATORS.items() if not one.any_layer))
-    estimators = quick if given.estimator in quick else (given.estimator,)
+    shares = min(SHARES[0], settings.share), max(SHARES[1], settings.share)
+    quick = tuple(sorted(name for name, estimator in ESTIMATORS.items() if not estimator.any_layer))
+    estimators = quick if settings.estimator in quick else (settings.estimator,)
 
     def ask(trial: BaseTrial) -> Choice:
-        beta = trial.suggest_float("beta", 0.0, max(BETA, given.beta))
+        beta = trial.suggest_float("beta", 0.0, max(BETA, settings.beta))
         share = trial.suggest_float("share", *shares, log=True)
         return beta, share, trial.suggest_categorical("estimator", estimators)
 
-    first: Params = {"beta": given.beta, "share": given.share, "estimator": given.estimator}
+    first: Params = {
+        "beta": settings.beta,
+        "share": settings.share,
+        "estimator": settings.estimator,
+    }
     return Space(ask, math.inf, (("settings", first),))
 
 

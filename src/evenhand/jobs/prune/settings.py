@@ -102,8 +102,8 @@ class PruneSettings(ValueSettings, ImportSettings, TrackSettings, title="Pruning
 
     @model_validator(mode="before")
     @classmethod
-    def _take_earlier_names(cls, given: Any) -> Any:
-        return current_settings(given) if isinstance(given, dict) else given
+    def _take_earlier_names(cls, values: Any) -> Any:
+        return current_settings(values) if isinstance(values, dict) else values
 
     @model_validator(mode="after")
     def _refuse_what_has_no_effect(self) -> PruneSettings:

@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from evenhand.cohort.reopen import Anew, data_now, reopen, values_now
+from evenhand.cohort.reopen import DataOverrides, data_now, reopen, values_now
 from evenhand.cohort.splits import Splits
 from evenhand.cohort.store.batches import BatchSource
 from evenhand.errors import EvenhandError
@@ -24,7 +24,7 @@ from evenhand.jobs.adjust.adjustment import read_adjustment
 from evenhand.jobs.prune.batches import Positions, generators, group_batches, group_positions
 from evenhand.jobs.prune.halves import halve
 from evenhand.jobs.prune.judge import Judge
-from evenhand.jobs.prune.roles import Roles, find_roles, refuse_single
+from evenhand.jobs.prune.roles import GroupRoles, find_roles, refuse_single
 from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.metrics import (
     Excluded,
@@ -96,7 +96,7 @@ class PruneTask:
     untouched: Predictions
     before: Mapping[str, float]
     ranks: Mapping[str, float]
-    roles: Roles
+    roles: GroupRoles
     source: BatchSource
     positions: Mapping[str, Positions]
 
@@ -136,7 +136,7 @@ def make_task(settings: PruneSettings) -> PruneTask:
     """
     target = _checked_target(settings)
     trained = finished_run(settings.run)
-    name = trained.held_model(settings.model)
+    name = trained.model_with_weights(settings.model)
     _refuse_adjusted(settings, trained, name)
     model = load_model(trained.folder(name))
     prunable_parameters(model, settings.structure, settings.prunable)
@@ -192,7 +192,7 @@ def _refuse_adjusted(settings: PruneSettings, trained: Run, name: str) -> None:
 
 def _splits(settings: PruneSettings, trained: Run, model: Model) -> Splits:
     """Open the data of the model's run, with what the settings change about them."""
-    overrides = Anew(
+    overrides = DataOverrides(
         settings.data,
         settings.attribute,
         settings.bins,

@@ -117,7 +117,7 @@ def _chosen(settings: SimilaritySettings) -> list[tuple[Run, str]]:
     for place, path in enumerate(settings.runs):
         run = finished_run(path)
         name = settings.model[place] if settings.model else None
-        pairs.append((run, run.held_model(name)))
+        pairs.append((run, run.model_with_weights(name)))
     if pairs[0] == pairs[1]:
         raise EvenhandError(
             f"{settings.runs[0]} and {pairs[0][1]} are named twice; a model is like itself. Name "
@@ -130,12 +130,12 @@ def _same_rows(
     chosen: list[tuple[Run, str]], settings: SimilaritySettings
 ) -> tuple[Predictions, Predictions]:
     """Return both models' predictions of the split, whose rows must be the same."""
-    one, two = (
+    first, second = (
         read_predictions(run.predictions_file(name)).of_split(settings.split)
         for run, name in chosen
     )
-    apart = sorted(set(one.table["sample_id"]) ^ set(two.table["sample_id"]))
-    if apart or not len(one):
+    apart = sorted(set(first.table["sample_id"]) ^ set(second.table["sample_id"]))
+    if apart or not len(first):
         raise EvenhandError(
             f"{settings.runs[0]} and {settings.runs[1]} are not of the same cohort: "
             f"{counted(len(apart), 'sample')} of the split {settings.split!r} are in one of them "
@@ -143,7 +143,7 @@ def _same_rows(
             if apart
             else f"the runs have no rows of the split {settings.split!r}."
         )
-    return matched(one, two)
+    return matched(first, second)
 
 
 def _layers(
@@ -172,12 +172,12 @@ def _performance(
     plan = Plan(metrics=("auc",), across=(), bootstrap=None)
     tables = [
         measure(
-            scored_rows(one, cut_of(one)),
-            groups_in(one, attributes),
+            scored_rows(prediction, cut_of(prediction)),
+            groups_in(prediction, attributes),
             plan,
             rng=np.random.default_rng(0),
         )
-        for one in predictions
+        for prediction in predictions
     ]
     rows = tables[0].assign(value=(tables[0]["value"] + tables[1]["value"]) / 2)
     return {

@@ -59,7 +59,7 @@ class Allowed:
     @property
     def plain(self) -> SearchedMethod:
         """The method that known masks are tried with: ERM where it is one of them."""
-        return next((one for one in self.methods if one.name == "erm"), self.methods[0])
+        return next((method for method in self.methods if method.name == "erm"), self.methods[0])
 
 
 def allowed_methods(task: Task, settings: TuneSettings) -> Allowed:
@@ -76,7 +76,7 @@ def allowed_methods(task: Task, settings: TuneSettings) -> Allowed:
     for text in settings.method or methods("training"):
         method = searched_method(text)
         try:
-            needed = mitigation_by(method.name, method.given, settings, task.splits.train).groups
+            needed = mitigation_by(method.name, method.fixed, settings, task.splits.train).groups
         except EvenhandError as error:
             if settings.method:
                 raise
@@ -107,18 +107,20 @@ def contenders(task: Task, settings: TuneSettings, allowed: Allowed) -> tuple[Co
         strategy; or one is given twice.
     """
     fairtune = Contender(FAIRTUNE, fairtune_space(task, settings, allowed, {}))
-    given: dict[str, str] = {}
+    strategies_by_name: dict[str, str] = {}
     for strategy in settings.baseline:
         name = model_name(strategy)
-        if other := given.get(name):
+        if other := strategies_by_name.get(name):
             raise EvenhandError(
                 f"--baseline {other} and --baseline {strategy} are the same; give it once."
             )
-        given[name] = strategy
-    strategies = [_strategy(task, settings, allowed, one) for one in given.values()]
+        strategies_by_name[name] = strategy
+    strategies = [
+        _strategy(task, settings, allowed, strategy) for strategy in strategies_by_name.values()
+    ]
     if settings.search != "methods":
         return fairtune, *strategies
-    return fairtune, *strategies, *_of_methods(task, settings, allowed, given)
+    return fairtune, *strategies, *_of_methods(task, settings, allowed, strategies_by_name)
 
 
 def fairtune_space(
@@ -155,7 +157,7 @@ def _strategy(task: Task, settings: TuneSettings, allowed: Allowed, strategy: st
     method = fixed_method(settings.fixed_method)
     reach = _reach(task, settings, strategy)
     space = with_methods(rate_space(reach, rates_of(settings)), [method])
-    by_it = method.name in {one.name for one in allowed.methods}
+    by_it = method.name in {method.name for method in allowed.methods}
     if settings.search != "methods":
         mask = strategy_mask(strategy, task.model())
     else:
@@ -164,14 +166,14 @@ def _strategy(task: Task, settings: TuneSettings, allowed: Allowed, strategy: st
 
 
 def _of_methods(
-    task: Task, settings: TuneSettings, allowed: Allowed, given: dict[str, str]
+    task: Task, settings: TuneSettings, allowed: Allowed, strategies_by_name: dict[str, str]
 ) -> Iterator[Contender]:
     """Yield each method with its default settings as a baseline, on the given strategy."""
     reach = _reach(task, settings, settings.strategy)
     rates = rate_space(reach, rates_of(settings))
     for method in allowed.methods:
         name = model_name(settings.strategy, method.name)
-        if name not in given:  # else it is the strategy by ERM
+        if name not in strategies_by_name:  # else it is the strategy by ERM
             yield Contender(name, with_methods(rates, [method.by_default]), reach)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from evenhand.experiments.runs import Run
 from evenhand.experiments.study_storage import open_run_storage, open_storage, storage_errors
 from evenhand.experiments.task import Task, seconds_per_fit
-from evenhand.experiments.task_cache import Fits, prepared, prepared_anew
+from evenhand.experiments.task_cache import Fits, fresh_task_cache, prepared
 from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.finetune.job import begin
 from evenhand.jobs.keywords import with_keywords
@@ -21,25 +21,26 @@ from evenhand.jobs.tune.contenders import (
 )
 from evenhand.jobs.tune.fitting import deliver_all
 from evenhand.jobs.tune.outcome import delivery_of, method_warnings, search_notes, write_search
-from evenhand.jobs.tune.searching import Job, Searched, search_contender, study_identity
+from evenhand.jobs.tune.searching import Searched, SearchJob, search_contender, study_identity
 from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.jobs.tune.start import start_of
 from evenhand.metrics import find_rule
 from evenhand.runs import run_scope
 from evenhand.search.study import check_study, drop_study
+from evenhand.training.precision import settle_precision
 from evenhand.wording import counted
 from evenhand.workers import open_engine
 
 
 @with_keywords(TuneSettings, "data")
 @run_scope()
-@prepared_anew()
+@fresh_task_cache()
 def tune(
     settings: TuneSettings,
     out: Path,
     *,
     overwrite: bool = False,
-    say: Callable[[str], None] = lambda text: None,
+    notify: Callable[[str], None] = lambda text: None,
 ) -> Run:
     """Search masks, methods and learning rates on validation fairness; confirm, and report.
 
@@ -59,7 +60,7 @@ def tune(
         The run directory; an unfinished run of the same settings in it is continued.
     overwrite
         Whether another or a finished run in ``out`` may be replaced.
-    say
+    notify
         Told, before the long work, how many fits there will be and how long they take.
 
     Raises
@@ -67,6 +68,7 @@ def tune(
     EvenhandError
         Whatever is wrong with the input; nothing is written to ``out`` then.
     """
+    settings = settle_precision(settings)
     task = prepared(settings)
     allowed = allowed_methods(task, settings)
     competing = contenders(task, settings, allowed)
@@ -75,13 +77,13 @@ def tune(
     with open_engine(settings) as engine, storage_errors(where):
         _check_storage(task, settings, out, competing)
         run = begin("tune", task, out, [result.name for result in competing], overwrite=overwrite)
-        say(_forecast(task, settings, competing))
+        notify(_forecast(task, settings, competing))
         storage = open_storage(settings.storage) if settings.storage else open_run_storage(run)
         if overwrite:  # elsewhere than in the run directory, its studies are still there
             for name in _study_names(competing):
                 drop_study(storage, study_identity(task, settings, out, name)[0])
         fits = Fits(settings, task.fingerprint, Run(run.root.resolve()))
-        job = Job(task, fits, rule, storage, engine)
+        job = SearchJob(task, fits, rule, storage, engine)
         results = _search_all(job, allowed, competing)
         run.note(notes=(*run.record.notes, *search_notes(job, allowed, results)))
         deliver_all(fits, [delivery_of(job, result) for result in results], engine)
@@ -93,7 +95,7 @@ def tune(
     return run
 
 
-def _search_all(job: Job, allowed: Allowed, competing: Sequence[Contender]) -> list[Searched]:
+def _search_all(job: SearchJob, allowed: Allowed, competing: Sequence[Contender]) -> list[Searched]:
     """Search the baselines, then FairTune, which starts from them; its result comes first."""
     fairtune, *others = competing
     baselines = [search_contender(job, contender) for contender in others]

@@ -110,8 +110,8 @@ class TuneSettings(
 
     @field_validator("method", mode="before")
     @classmethod
-    def _take_one(cls, given: Any) -> Any:
-        return (given,) if isinstance(given, str) else given
+    def _take_one(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
     @field_serializer("method")
     def _kept_method(self, method: tuple[str, ...]) -> str | tuple[str, ...]:

@@ -59,7 +59,7 @@ def start_of(task: Task, settings: TuneSettings, allowed: Allowed, tuned: Sequen
     """
     space = partial(fairtune_space, task, settings, allowed)
     if settings.search == "methods":
-        adopted = (_adopted(one, one.mask, space) for one in tuned)
+        adopted = (_adopted(contender, contender.mask, space) for contender in tuned)
         return Start(space({}), tuple(chain.from_iterable(adopted)))
     return _start_of_masks(task, settings, allowed, tuned)
 
@@ -71,7 +71,7 @@ def _start_of_masks(
     model, rates = task.model(), rates_of(settings)
     family = mask_family(model.backbone, settings.family)
     space = partial(fairtune_space, task, settings, allowed)
-    masks = {one.name: one.mask for one in tuned}
+    masks = {contender.name: contender.mask for contender in tuned}
     baselines = {name: masks.get(name) or _known_mask(name, model) for name in (*KNOWN, *masks)}
     units = {n: find_units(model.backbone, m) for n, m in baselines.items() if m is not None}
     always = frozenset(unit.name for unit in family.always)
@@ -81,7 +81,7 @@ def _start_of_masks(
         for mask in known_masks(family, {name: units[name]}).values()
         if _parameters(model, mask | always) == _parameters(model, masks[name])
     }
-    best = {one.name: one.best for one in tuned}
+    best = {contender.name: contender.best for contender in tuned}
     first = {
         name: allowed.plain.set(Choice(mask, best.get(name, rates.middle), rates.seed))
         for name, mask in known_masks(family, units).items()
@@ -92,7 +92,11 @@ def _start_of_masks(
         if method is not allowed.plain:
             choice = Choice(largest, best.get("full", rates.middle), rates.seed)
             first[method.name] = method.set(choice)
-    adopted = (_adopted(one, written[one.name], space) for one in tuned if one.name in written)
+    adopted = (
+        _adopted(contender, written[contender.name], space)
+        for contender in tuned
+        if contender.name in written
+    )
     return Start(space(first), tuple(chain.from_iterable(adopted)))
 
 

@@ -67,7 +67,7 @@ def _row(trial: FrozenTrial, space: Space[Choice], targets: Sequence[Target]) ->
         "origin": trial.user_attrs.get("origin", "sampler"),
         "repeats": repeats,
         "adopted": trial.user_attrs.get(ADOPTED),
-        **{one.name: value for one, value in zip(targets, values, strict=True)},
+        **{target.name: value for target, value in zip(targets, values, strict=True)},
         "epochs": trial.user_attrs.get("epochs", 0),
         "seconds": trial.user_attrs.get("seconds"),
         "lr": choice and choice.lr,

@@ -62,9 +62,9 @@ class Byol(Learner):
     def forward(self, *batch: Tensor) -> Tensor:
         """Return the loss of two views."""
         (views,) = batch
-        one, two = self.predictor(self.embed(views)).chunk(2)
+        from_first, from_second = self.predictor(self.embed(views)).chunk(2)
         first, second = self.teacher(views).chunk(2)
-        return byol_loss((one, two), (first, second))
+        return byol_loss((from_first, from_second), (first, second))
 
     def after_step(self, progress: float) -> None:
         """Let the teacher follow."""

@@ -52,6 +52,6 @@ class SimSiam(Learner):
         """Return the loss of two views."""
         (views,) = batch
         projected = self.embed(views)
-        one, two = self.predictor(projected).chunk(2)
+        from_first, from_second = self.predictor(projected).chunk(2)
         first, second = projected.chunk(2)
-        return simsiam_loss((one, two), (first, second))
+        return simsiam_loss((from_first, from_second), (first, second))

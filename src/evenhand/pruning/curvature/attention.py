@@ -53,7 +53,7 @@ class OpenAttention:
             )
         alike = query is key and key is value
         first = self.layer.batch_first
-        inputs = [one if first else one.transpose(0, 1) for one in (query, key, value)]
+        inputs = [tensor if first else tensor.transpose(0, 1) for tensor in (query, key, value)]
         q, k, v = map(self._heads, self._projected(*inputs, alike=alike))
         mask = _mask(key_padding_mask, attn_mask, q, k)
         weights = None
@@ -72,13 +72,13 @@ class OpenAttention:
         if self.layer.in_proj_weight is None:
             names = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
             rows = (slice(0, width), slice(width, 2 * width), slice(2 * width, 3 * width))
-            return [self.project(*one) for one in zip((q, k, v), names, rows, strict=True)]
+            return [self.project(*part) for part in zip((q, k, v), names, rows, strict=True)]
         if alike:
             return self.project(q, "in_proj_weight", slice(None)).chunk(3, dim=-1)
         parts = (slice(n * width, (n + 1) * width) for n in range(3))
         return [
-            self.project(one, "in_proj_weight", rows)
-            for one, rows in zip((q, k, v), parts, strict=True)
+            self.project(tensor, "in_proj_weight", rows)
+            for tensor, rows in zip((q, k, v), parts, strict=True)
         ]
 
     def _heads(self, tokens: Tensor) -> Tensor:

@@ -169,8 +169,8 @@ def add_squares(grads: Tensor, inputs: Tensor, into: Tensor) -> None:
     for start in range(0, len(grads), each):
         block = slice(start, start + each)
         product = grads[block].transpose(2, 3) @ inputs[block]  # (each, G, O, K)
-        for one in product:
-            into.addcmul_(one, one)
+        for part in product:
+            into.addcmul_(part, part)
 
 
 def _add_by_pairs(grads: Tensor, inputs: Tensor, into: Tensor) -> None:

@@ -71,7 +71,7 @@ class BinaryCrossEntropy:
         p = logits.sigmoid()
         scale = (self._share(logits, labels) / draws).sqrt()
         uniform = (torch.rand(p.shape, generator=rng, device=rng.device) for _ in range(draws))
-        return [(p - (one.to(p) < p).to(p)) * scale for one in uniform]
+        return [(p - (draw.to(p) < p).to(p)) * scale for draw in uniform]
 
     def _share(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return v / C, of the logits' shape."""

@@ -67,7 +67,7 @@ class CrossEntropy:
             probability.to(rng.device), draws, replacement=True, generator=rng
         )
         residual = [probability - F.one_hot(label, logits.shape[1]).to(logits) for label in drawn.T]
-        return [one / draws**0.5 * total.sqrt() for one in residual]
+        return [part / draws**0.5 * total.sqrt() for part in residual]
 
     def _targets(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the sum of each sample's targets ``(B, 1)``, and the targets over it."""

@@ -98,7 +98,7 @@ class _Sums:
     def taps(self) -> Iterator[None]:
         """Listen to the layers while the block runs."""
         with ExitStack() as stack:
-            functional = [one for one in self.layers if _is_functional(self.model, one)]
+            functional = [layer for layer in self.layers if _is_functional(self.model, layer)]
             if functional:
                 stack.enter_context(_FunctionalTaps(functional, self._tap_output))
             for tapped in self.layers:
@@ -124,9 +124,9 @@ class _Sums:
         expanded = {name: self._expanded(name, p) for name, p in self.bare.items()}
         with _swapped(self.model, expanded):
             logits = logits_of(self.model, batch.inputs, self.call)
-        tapped = (*(one.name for one in self.layers), *self.attentions)
+        tapped = (*(layer.name for layer in self.layers), *self.attentions)
         runs = {name: self.seen.count(name) for name in tapped}
-        several = {one.name for one in self.layers if isinstance(one.layer, FOLDED)}
+        several = {layer.name for layer in self.layers if isinstance(layer.layer, FOLDED)}
         wrong = [
             f"{name} ({times} times)"
             for name, times in runs.items()
@@ -140,15 +140,15 @@ class _Sums:
         return logits
 
     def _hook(self, tapped: _Tapped) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Any]:
-        def hook(layer: nn.Module, given: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        def hook(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor | None:
             if not torch.is_grad_enabled():  # a rule runs the layer within a backward pass
                 return None
-            return self._tap_output(tapped, given[0], output)
+            return self._tap_output(tapped, inputs[0], output)
 
         return hook
 
-    def _tap_output(self, tapped: _Tapped, given: Tensor, output: Tensor) -> Tensor:
-        x = given.detach()
+    def _tap_output(self, tapped: _Tapped, inputs: Tensor, output: Tensor) -> Tensor:
+        x = inputs.detach()
         self.seen.append(tapped.name)
         rows = x.shape[0]
         windows = rows // self.size if isinstance(tapped.layer, FOLDED) else 1
@@ -263,9 +263,9 @@ class _FunctionalTaps(TorchFunctionMode):
     ) -> Any:
         output = func(*args, **(kwargs or {}))
         if func is F.linear and torch.is_grad_enabled():
-            given = dict(zip(("input", "weight"), args, strict=False)) | (kwargs or {})
-            if (tapped := self.layers.get(id(given["weight"]))) is not None:
-                return self.tap(tapped, given["input"], output)
+            arguments = dict(zip(("input", "weight"), args, strict=False)) | (kwargs or {})
+            if (tapped := self.layers.get(id(arguments["weight"]))) is not None:
+                return self.tap(tapped, arguments["input"], output)
         return output
 
 

@@ -26,7 +26,7 @@ class Reading:
 class Place:
     """A place along the chart: where it lies, in any unit, and its label."""
 
-    at: float
+    position: float
     label: str
 
 
@@ -78,23 +78,28 @@ def line_chart(
 
     Marks of several series at one place stand side by side, so that intervals can be told apart.
     """
-    readings = [reading for of in series.values() for reading in of]
-    ends = [end for one in readings for end in (one.value, one.low, one.high) if end is not None]
+    readings = [reading for own in series.values() for reading in own]
+    ends = [
+        end
+        for reading in readings
+        for end in (reading.value, reading.low, reading.high)
+        if end is not None
+    ]
     axis = axis_over(ends)
     xs = _spread(places)
     lines = []
-    for look, (name, of) in enumerate(series.items()):
+    for look, (name, readings_of) in enumerate(series.items()):
         shift = APART * (look - (len(series) - 1) / 2)
         marks = tuple(
             Mark(
                 round(x + shift, 2),
-                100 - axis.at(one.value),
-                None if one.low is None else 100 - axis.at(one.low),
-                None if one.high is None else 100 - axis.at(one.high),
-                _words(name, place, one),
+                100 - axis.at(reading.value),
+                None if reading.low is None else 100 - axis.at(reading.low),
+                None if reading.high is None else 100 - axis.at(reading.high),
+                _words(name, place, reading),
             )
-            for x, place, one in zip(xs, places, of, strict=True)
-            if one.value is not None
+            for x, place, reading in zip(xs, places, readings_of, strict=True)
+            if reading.value is not None
         )
         points = " ".join(f"{mark.x},{mark.y:.2f}" for mark in marks)
         lines.append(DrawnLine(name, look, points, marks))
@@ -102,20 +107,20 @@ def line_chart(
         frame,
         tuple(lines),
         tuple((x, place.label) for x, place in zip(xs, places, strict=True)),
-        tuple((100 - at, text) for at, text in labelled(axis, PLAIN)),
+        tuple((100 - height, text) for height, text in labelled(axis, PLAIN)),
     )
 
 
 def _spread(places: Sequence[Place]) -> list[float]:
     """Return where places lie, in percent of the width."""
-    low, high = min(one.at for one in places), max(one.at for one in places)
+    low, high = min(place.position for place in places), max(place.position for place in places)
     if high == low:
         return [50.0 for _ in places]
     room = 100 - 2 * SIDE
-    return [round(SIDE + room * (one.at - low) / (high - low), 2) for one in places]
+    return [round(SIDE + room * (place.position - low) / (high - low), 2) for place in places]
 
 
-def _words(name: str, place: Place, one: Reading) -> str:
-    interval = PLAIN.interval(one.low, one.high)
-    value = "" if one.value is None else PLAIN.text(one.value)
+def _words(name: str, place: Place, reading: Reading) -> str:
+    interval = PLAIN.interval(reading.low, reading.high)
+    value = "" if reading.value is None else PLAIN.text(reading.value)
     return f"{name}, {place.label}: {value}" + (f" ({interval})" if interval else "")

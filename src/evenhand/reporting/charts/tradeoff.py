@@ -13,7 +13,7 @@ from evenhand.reporting.text.numbers import finite, plain
 
 
 @dataclass(frozen=True)
-class Dot:
+class TrialDot:
     """One trial; places in percent of width and height, from the top left."""
 
     number: int
@@ -30,7 +30,7 @@ class Tradeoff:
 
     across: str
     up: str
-    dots: tuple[Dot, ...]
+    dots: tuple[TrialDot, ...]
     x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
 
@@ -55,7 +55,7 @@ def _tradeoff(
 ) -> Tradeoff:
     x, y = (_places(done, target) for target in pair)
     dots = [
-        Dot(
+        TrialDot(
             number=int(row["number"]),
             x=across,
             y=100 - up,
@@ -81,8 +81,8 @@ def _places(
     axis = axis_over([row[target.name] for row in done])
     digits = 2 if axis.high - axis.low > 0.05 else 3
 
-    def at(value: float) -> float:
+    def height(value: float) -> float:
         return axis.at(value) if target.maximise else round(100 - axis.at(value), 2)
 
-    ticks = tuple((at(tick), plain(tick, digits)) for tick in axis.ticks)
-    return [at(row[target.name]) for row in done], ticks
+    ticks = tuple((height(tick), plain(tick, digits)) for tick in axis.ticks)
+    return [height(row[target.name]) for row in done], ticks

@@ -61,7 +61,7 @@ class Dots:
     """A hundred cases, so many of them found."""
 
     name: str
-    found: int
+    count: int
     counted: str  # "7 of 9"; empty where nobody has counted
 
 

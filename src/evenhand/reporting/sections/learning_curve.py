@@ -108,8 +108,8 @@ def _table(curve: LearningCurve) -> Table:
 def _name(key: Key) -> str:
     if key.attribute == EVERYBODY:
         return EVERYBODY if key.aggregate is None else full_name(key.base, key.aggregate)
-    of = full_name(key.base, key.aggregate) if key.group == EVERYBODY else key.group
-    return f"{key.attribute}: {of}"
+    number = full_name(key.base, key.aggregate) if key.group == EVERYBODY else key.group
+    return f"{key.attribute}: {number}"
 
 
 def _mean(curve: LearningCurve, share: float, key: Key) -> str:

@@ -127,7 +127,7 @@ def hundredths(share: float) -> int:
     return math.floor(100 * share + 0.5 + 1e-9)
 
 
-def counted(count: int, one: str, many: str | None = None) -> str:
+def count_text(count: int, singular: str, plural: str | None = None) -> str:
     """Return a count with its noun.
 
     Examples
@@ -135,7 +135,7 @@ def counted(count: int, one: str, many: str | None = None) -> str:
     >>> counted(1, "patient"), counted(1204, "patient")
     ('1 patient', '1,204 patients')
     """
-    noun = one if count == 1 else many or f"{one}s"
+    noun = singular if count == 1 else plural or f"{singular}s"
     return f"{count:,} {noun}"
 
 
