@@ -38,10 +38,10 @@ def main() -> None:
     parser.add_argument("--how", choices=["halves", "resamples"], default="halves")
     parser.add_argument("--replicates", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    luck.BOOTSTRAP = Bootstrap(given.replicates)
-    table = simulate(given.runs, given.patients, given.how, given.seed)
-    print(json.dumps({"how": given.how, "patients": given.patients, **summary(table)}))
+    args = parser.parse_args()
+    luck.BOOTSTRAP = Bootstrap(args.replicates)
+    table = simulate(args.runs, args.patients, args.how, args.seed)
+    print(json.dumps({"how": args.how, "patients": args.patients, **summary(table)}))
 
 
 def simulate(runs: int, patients: int, how: str, seed: int) -> pd.DataFrame:
@@ -58,18 +58,18 @@ def one_curve(rng: np.random.Generator, patients: int, how: str) -> dict[str, fl
     judge = Judge(None, "group", find_target("auc_gap"), settings, {}, halves)
     values = [judge.values(step) for step in steps]
     winner = judge.best(values)
-    told = luck.luck_of(judge, steps, winner)
+    text = luck.luck_of(judge, steps, winner)
     usual = {name: float(np.mean([step[name] for step in values])) for name in values[0]}
-    if told is None:  # the untouched model has the least gap by chance
+    if text is None:  # the untouched model has the least gap by chance
         chosen, change = values[0]["auc_gap"], 0.0
         confirmed = values[0].get("confirm:auc_gap", chosen)
         return errors(usual, chosen, confirmed, change, change) | {"chosen_none": 1.0}
-    found = errors(usual, told.chosen[0], told.confirmed[0], told.gain[0], told.confirmed_gain[0])
-    return found | {
+    result = errors(usual, text.chosen[0], text.confirmed[0], text.gain[0], text.confirmed_gain[0])
+    return result | {
         "chosen_none": 0.0,
-        "chosen_change_holds_0": holds_0(told.gain),
-        "confirmed_change_holds_0": holds_0(told.confirmed_gain),
-        "luck": told.luck[0],
+        "chosen_change_holds_0": holds_0(text.gain),
+        "confirmed_change_holds_0": holds_0(text.confirmed_gain),
+        "luck": text.luck[0],
     }
 
 
@@ -117,11 +117,11 @@ def null_steps(rng: np.random.Generator, patients: int) -> list[Predictions]:
 
 def summary(table: pd.DataFrame) -> dict[str, object]:
     """Return means with their standard errors over runs."""
-    found: dict[str, object] = {"runs": len(table)}
+    result: dict[str, object] = {"runs": len(table)}
     for name in table.columns:
         values = table[name].dropna()
-        found[name] = [round(float(values.mean()), 4), round(float(values.sem()), 4)]
-    return found
+        result[name] = [round(float(values.mean()), 4), round(float(values.sem()), 4)]
+    return result
 
 
 if __name__ == "__main__":

@@ -90,11 +90,11 @@ def test_too_few_patients_are_not_halved():
 
 
 def test_patients_that_confirm_have_no_part_in_the_choice():
-    judge, one = judge_of(EVEN, "equalized_odds_difference"), drawn(seeded(), 80)
-    confirms = ~one.table["patient_id"].isin(EVEN.choosing)
-    before = judge.values(one)
-    shaken = one.table.assign(score=one.table["score"].where(~confirms, 1 - one.table["score"]))
-    after = judge.values(Predictions(shaken, one.classes, one.levels))
+    judge, item = judge_of(EVEN, "equalized_odds_difference"), drawn(seeded(), 80)
+    confirms = ~item.table["patient_id"].isin(EVEN.choosing)
+    before = judge.values(item)
+    shaken = item.table.assign(score=item.table["score"].where(~confirms, 1 - item.table["score"]))
+    after = judge.values(Predictions(shaken, item.classes, item.levels))
     ours = {name for name in before if not name.startswith("confirm:")}
     assert {f"confirm:{name}" for name in ours} == set(before) - ours
     assert all(after[name] == before[name] for name in ours)
@@ -102,16 +102,16 @@ def test_patients_that_confirm_have_no_part_in_the_choice():
 
 
 def test_values_are_those_of_each_half_cut_where_the_choosing_half_says():
-    judge, one = judge_of(EVEN, "accuracy_gap"), drawn(seeded(1), 80)
-    first, second = EVEN.split(one)
-    found = judge.values(one)
+    judge, item = judge_of(EVEN, "accuracy_gap"), drawn(seeded(1), 80)
+    first, second = EVEN.split(item)
+    result = judge.values(item)
     plan = Plan(metrics=("accuracy",), across=("gap",), bootstrap=None)
     for prefix, half in (("", first), ("confirm:", second)):
         rows = metric_rows(
             half, ["group"], model="", seed=0, plan=plan, split="val", cut=cut_of(first)
         )
         gap = rows[rows["metric"] == "accuracy_gap"]["value"].item()
-        assert found[f"{prefix}accuracy_gap"] == pytest.approx(gap)
+        assert result[f"{prefix}accuracy_gap"] == pytest.approx(gap)
 
 
 @pytest.mark.parametrize(("objective", "better"), [("auc_gap", -1), ("auc_worst", 1)])
@@ -119,17 +119,17 @@ def test_luck_is_how_much_better_the_change_looks_to_those_that_chose(objective,
     judge = judge_of(EVEN, objective)
     steps = [drawn(seeded(seed), 80) for seed in range(4)]
     values = [judge.values(step) for step in steps]
-    found = luck.luck_of(judge, steps, 2)
-    assert (found.step, found.choosing, found.confirming) == (2, 40, 40)
+    result = luck.luck_of(judge, steps, 2)
+    assert (result.step, result.choosing, result.confirming) == (2, 40, 40)
     for prefix, value, gain in (
-        ("", found.chosen, found.gain),
-        ("confirm:", found.confirmed, found.confirmed_gain),
+        ("", result.chosen, result.gain),
+        ("confirm:", result.confirmed, result.confirmed_gain),
     ):
         name = f"{prefix}{objective}"
         assert value[0] == pytest.approx(values[2][name])
         assert gain[0] == pytest.approx(values[2][name] - values[0][name])
-    assert found.luck[0] == pytest.approx(better * (found.gain[0] - found.confirmed_gain[0]))
-    assert found.luck[1] < found.luck[0] < found.luck[2]
+    assert result.luck[0] == pytest.approx(better * (result.gain[0] - result.confirmed_gain[0]))
+    assert result.luck[1] < result.luck[0] < result.luck[2]
     assert luck.luck_of(judge, steps, 0) is None
 
 
@@ -145,11 +145,11 @@ def test_resamples_tell_no_luck_where_one_step_wins_always():
     steps = [drawn(seeded(0), 40, signal=0.1) for _ in range(3)]
     wins = steps[0].table.assign(score=steps[0].table["label"] * 0.8 + 0.1)
     steps.append(Predictions(wins, steps[0].classes, LEVELS))
-    found = luck.luck_of(judge_of(None, "auc_worst"), steps, 3)
-    assert (found.how, found.choosing, found.confirming) == ("resamples", 40, 0)
-    assert found.chosen[0] == 1.0
-    assert abs(found.luck[0]) < 1e-3
-    assert found.confirmed_gain[0] == pytest.approx(found.gain[0] - found.luck[0])
+    result = luck.luck_of(judge_of(None, "auc_worst"), steps, 3)
+    assert (result.how, result.choosing, result.confirming) == ("resamples", 40, 0)
+    assert result.chosen[0] == 1.0
+    assert abs(result.luck[0]) < 1e-3
+    assert result.confirmed_gain[0] == pytest.approx(result.gain[0] - result.luck[0])
 
 
 def test_the_luck_that_resamples_tell_is_taken_off():
@@ -157,9 +157,9 @@ def test_the_luck_that_resamples_tell_is_taken_off():
     steps = [drawn(seeded(seed), 40) for seed in range(8)]
     winner = judge.best([judge.values(step) for step in steps])
     assert winner > 0
-    found = luck.luck_of(judge, steps, winner)
-    assert found.luck[0] != 0
-    assert found.confirmed[0] == pytest.approx(found.chosen[0] + found.luck[0])  # less is better
+    result = luck.luck_of(judge, steps, winner)
+    assert result.luck[0] != 0
+    assert result.confirmed[0] == pytest.approx(result.chosen[0] + result.luck[0])  # less is better
 
 
 def test_a_gap_of_a_resample_has_no_sign():
