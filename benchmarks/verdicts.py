@@ -1,6 +1,7 @@
 """How often pages claim differences that are not there, find those that are, and at what cost.
 
     python benchmarks/verdicts.py null       # audits of groups that do not differ
+    python benchmarks/verdicts.py crossed    # the same with all intersections of three attributes
     python benchmarks/verdicts.py power      # an AUC of .90 against .80 in two halves
     python benchmarks/verdicts.py twice      # the same recipe twice: levelling down?
     python benchmarks/verdicts.py time       # CPU time with and without verdicts
@@ -14,7 +15,7 @@ import argparse
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from unittest.mock import patch
 
@@ -23,12 +24,15 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import binomtest, norm
 
+from evenhand.evaluation.intersections import too_small
 from evenhand.evaluation.requests import ACROSS, NAMED, points
-from evenhand.evaluation.rows import Cut, model_part, pair_part
+from evenhand.evaluation.rows import Cut, groups_in, model_part, pair_part
 from evenhand.metrics import CLAIM, Measured, Plan, holm, judge
 from evenhand.metrics.contrasts import adjust_together
+from evenhand.metrics.groups import excluded_groups
 from evenhand.reporting import Report, render, verdicts_of
 from evenhand.reporting.verdicts import Verdict
+from evenhand.tables.attributes import with_intersections
 from evenhand.tables.predictions import Predictions
 
 PLAN = Plan(across=(*ACROSS, *NAMED))
@@ -40,6 +44,7 @@ SPOKEN = Plan(("auc", "sensitivity", "specificity"), ("worst", "gap", "differenc
 CUT = Cut(0.5, "0.5")
 CLASSES = ("0", "1")
 PATIENTS = 600
+DEPTH = 3  # of intersections
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,17 @@ def one_part(world: World, seed: int, plan: Plan = SPOKEN) -> tuple[Measured, tu
     return model_part(inputs, names, model="m", seed=seed, plan=plan, cut=CUT), names
 
 
+def crossed_part(world: World, seed: int) -> tuple[Measured, tuple[str, ...]]:
+    """Measure one model with all intersections; groups that are too small take no part."""
+    rng = np.random.default_rng(seed)
+    rows = cohort(world, rng)
+    given = predictions(rows, rows["signal"] + noise(rows, world.alike, rng))
+    names = with_intersections(tuple(given.levels), DEPTH)
+    small = too_small({"m": given}, names, "test")
+    plan = replace(SPOKEN, excluded=excluded_groups(small, groups_in(given, names)))
+    return model_part(given, names, model="m", seed=seed, plan=plan, cut=CUT), names
+
+
 def page_of(part: Measured, names: tuple[str, ...]) -> Report:
     """Return what the page of an audit is made of."""
     return Report("", judge([part]), names)
@@ -166,6 +182,13 @@ def null(n: int) -> None:
     for world in WORLDS:
         times = sum(_claims(verdicts_of(page_of(*one_part(world, seed)))) for seed in range(n))
         print(f"{world}: claims in {rate(times, n)}", flush=True)
+
+
+def crossed(n: int) -> None:
+    """Count the audits with all intersections and without a true difference that claim one."""
+    for world in (World(levels=(2, 2, 3)), World(prevalence=0.5, auc=0.8, levels=(2, 2, 3))):
+        times = sum(_claims(verdicts_of(page_of(*crossed_part(world, seed)))) for seed in range(n))
+        print(f"{world}, crossed: claims in {rate(times, n)}", flush=True)
 
 
 def _claims(verdicts: Sequence[Verdict]) -> bool:
@@ -229,7 +252,7 @@ def _ratios(n: int) -> Iterator[float]:
             yield seconds[True] / seconds[False]
 
 
-SIMULATIONS = {"null": null, "power": power, "twice": twice, "time": timed}
+SIMULATIONS = {"null": null, "crossed": crossed, "power": power, "twice": twice, "time": timed}
 
 
 def main() -> None:

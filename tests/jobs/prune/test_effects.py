@@ -125,7 +125,7 @@ def test_page_notes_and_card_say_how_lucky_the_choice_may_be(pruned, tmp_path):
     run = pruned[0]
     luck = pruning_of(run).record.luck
     assert luck is not None
-    assert (luck.how, luck.metric) == ("resamples", "log_loss_gap")  # 48 patients are too few
+    assert (luck.how, luck.metric) == ("repeated halves", "log_loss_gap")  # 48 patients are too few
     says = " ".join(luck_sentences(luck))
     assert says in run.record.notes
     page = html.unescape((run.root / "report.html").read_text())
