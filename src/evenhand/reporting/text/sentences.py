@@ -362,14 +362,18 @@ def detectable_sentence(attribute: str, metric: str, gap: float) -> str:
     )
 
 
-def lede(rows: Sequence[Estimate], split: str, patient: str, positive: str) -> str:
-    """Say on whom the numbers were made."""
+NO_SPLIT = "(the predictions name no split)"
+
+
+def lede(rows: Sequence[Estimate], split: str | None, patient: str, positive: str) -> str:
+    """Say on whom the numbers were made; ``split`` is None where the data name none."""
     if not rows:
         return "This report has no numbers."
     largest = max(rows, key=lambda row: row.n)
-    whom = {"test": "of the test split", "val": "of the validation split", "all": ""}
+    whom = {"test": "of the test split", "val": "of the validation split", "all": "", None: NO_SPLIT}
     people = f"{count_text(largest.n, 'sample')} from {count_text(largest.patients, patient)}"
-    text = f"Measured on {people} {whom.get(split, f'of the split {split}')}".rstrip()
+    every = "all " if split is None else ""
+    text = f"Measured on {every}{people} {whom.get(split, f'of the split {split}')}".rstrip()
     if largest.positives is None:
         return f"{text}."
     return f"{text}, {largest.positives:,} of the samples {positive}."
