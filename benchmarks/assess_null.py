@@ -1,13 +1,15 @@
 """How often a page of `assess` claims anything where nothing is to be claimed.
 
-Both cells are the same recipe: their models differ by chance alone, in scores and in layers, and no
+All cells are the same recipe: their models differ by chance alone, in scores and in layers, and no
 attribute has to do with anything. 400 test and 200 validation patients, a third of them with the
 disease, two attributes (half and half; 30 and 70 %). A page claims something where stage 5 does (a
 change in AUC, of everybody or of a group, or in deviation from parity) or stage 4 (a group is seen
-otherwise by the two models). Printed is a line with the counts for pages of one seed and of three,
-and the exact 95 % interval of their share; pages that are there are not made again:
+otherwise by the two models). With several arms, each has two cells, of which validation picks one;
+every arm is held against supervised, and the best of them against the others. Printed is a line
+with the counts for pages of one seed and of three, and the exact 95 % interval of their share;
+pages that are there are not made again:
 
-    python benchmarks/assess_null.py --pages 200 --seeds 1 3 --out null.jsonl
+    python benchmarks/assess_null.py --pages 200 --seeds 1 3 --arms 3 --out null.jsonl
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
+from sklearn.metrics import roc_auc_score
 
 from evenhand.jobs.assess.answers import verdict_rows
 from evenhand.jobs.assess.claims import claims_of
@@ -47,25 +50,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pages", type=int, default=200)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 3])
+    parser.add_argument("--arms", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True, help="a line for each page")
-    given = parser.parse_args()
-    pages = [json.loads(line) for line in given.out.open()] if given.out.exists() else []
-    done = {(page["seeds"], page["page"]) for page in pages}
-    with given.out.open("a") as file:
-        for seeds in given.seeds:
-            for page in range(given.pages):
-                if (seeds, page) not in done:
-                    pages.append({"seeds": seeds, "page": page, **claims_of_page(seeds, page)})
+    arguments = parser.parse_args()
+    pages = [json.loads(line) for line in arguments.out.open()] if arguments.out.exists() else []
+    done = {(page["arms"], page["seeds"], page["page"]) for page in pages}
+    with arguments.out.open("a") as file:
+        for seeds in arguments.seeds:
+            for page in range(arguments.pages):
+                if (arguments.arms, seeds, page) not in done:
+                    about = {"arms": arguments.arms, "seeds": seeds, "page": page}
+                    pages.append(about | claims_of_page(arguments.arms, seeds, page))
                     print(json.dumps(pages[-1]), file=file, flush=True)
-    for seeds in given.seeds:
-        print(json.dumps(summary([page for page in pages if page["seeds"] == seeds])))
+    for seeds in arguments.seeds:
+        own = [page for page in pages if (page["arms"], page["seeds"]) == (arguments.arms, seeds)]
+        print(json.dumps(summary(own)))
 
 
-def claims_of_page(seeds: int, page: int) -> dict[str, Any]:
+def claims_of_page(arms: int, seeds: int, page: int) -> dict[str, Any]:
     """Return whether each stage of a page claims anything."""
-    rng = np.random.default_rng([seeds, page])
+    rng = np.random.default_rng([seeds, page] if arms == 1 else [seeds, page, arms])
     table = patients(rng)
-    stages = {"evaluation": evaluated(table, seeds, rng), "similarity": alike(table, seeds, rng)}
+    stages = {
+        "evaluation": evaluated(table, arms, seeds, rng),
+        "similarity": alike(table, seeds, rng),
+    }
     return {name: any(one.claim for one in verdicts) for name, verdicts in stages.items()}
 
 
@@ -81,19 +90,33 @@ def patients(rng: np.random.Generator) -> pd.DataFrame:
     return table
 
 
-def evaluated(table: pd.DataFrame, seeds: int, rng: np.random.Generator) -> list[Verdict]:
-    """Return the verdicts of stage 5 on two cells of one recipe."""
+def evaluated(
+    table: pd.DataFrame, arms: int, seeds: int, rng: np.random.Generator
+) -> list[Verdict]:
+    """Return the verdicts of stage 5 on cells of one recipe."""
     shared = 1.8 * (table["label"] - 0.5) + rng.normal(size=len(table)) - 0.7
-    cells = {}
-    for cell in ("frozen0", SUPERVISED):
+    starts = {f"arm{arm}": [f"arm{arm}-frozen0", f"arm{arm}-frozen3"] for arm in range(arms)}
+    if arms == 1:
+        starts = {"": ["frozen0"]}
+    models, validated, tested = {}, {}, []
+    val = (table["split"] == "val").to_numpy()
+    for cell in (*(cell for cells in starts.values() for cell in cells), SUPERVISED):
         scores = [1 / (1 + np.exp(-shared - SEED_SPREAD * normal(rng))) for _ in range(seeds)]
-        models = [Predictions(table.assign(score=of), ("0", "1"), LEVELS) for of in scores]
-        cells[cell] = [judge_model(model, SETTINGS, 0) for model in models]
-    models = {cell: tuple(one.judged for one in of) for cell, of in cells.items()}
-    supervised = cells[SUPERVISED]
-    worst = {SUPERVISED: worst_levels(supervised)}
-    found = Evaluation(1.0, "frozen0", models, worst, {}, supervised[0].sizes)
-    return list(verdict_rows(claims_of([found])))
+        validated[cell] = np.mean(
+            [roc_auc_score(table["label"][val], score[val]) for score in scores]
+        )
+        predictions = [
+            Predictions(table.assign(score=score), ("0", "1"), LEVELS) for score in scores
+        ]
+        tested = [judge_model(model, SETTINGS, 0) for model in predictions]
+        models[cell] = tuple(model.judged for model in tested)  # supervised comes last
+    best = {start: max(cells, key=validated.__getitem__) for start, cells in starts.items()}
+    chosen = max(best.values(), key=validated.__getitem__)
+    worst = {SUPERVISED: worst_levels(tested)}
+    evaluation = Evaluation(
+        1.0, chosen, models, worst, {}, tested[0].sizes, best if arms > 1 else {}
+    )
+    return list(verdict_rows(claims_of([evaluation])))
 
 
 def normal(rng: np.random.Generator) -> Any:
@@ -125,6 +148,7 @@ def summary(pages: list[dict[str, Any]]) -> dict[str, Any]:
     any_claim = sum(page["evaluation"] or page["similarity"] for page in pages)
     ends = binomtest(any_claim, len(pages)).proportion_ci(0.95, "exact")
     return {
+        "arms": pages[0]["arms"],
         "seeds": pages[0]["seeds"],
         "pages": len(pages),
         "evaluation": sum(page["evaluation"] for page in pages),

@@ -21,7 +21,7 @@ import pandas as pd
 
 from evenhand.evaluation.rows import cut_of, scored_rows
 from evenhand.jobs.benchmark import fitting, job
-from evenhand.jobs.benchmark.adjusting import Tested
+from evenhand.jobs.benchmark.adjusting import TestedModel
 from evenhand.jobs.benchmark.comparing import compare
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
@@ -51,10 +51,10 @@ def predictions(patients: int, seed: int) -> list[Predictions]:
     return folds
 
 
-def tested(of: Predictions) -> Tested:
+def tested(of: Predictions) -> TestedModel:
     """Return the test rows of a fold with their decisions."""
     test = of.of_split("test")
-    return Tested(test, scored_rows(test, cut_of(of)))
+    return TestedModel(test, scored_rows(test, cut_of(of)))
 
 
 def analysis(patients: int) -> None:

@@ -1,10 +1,10 @@
-"""The comparison on HAM10000 with an ImageNet network: `evenhand benchmark`, kept fold by fold.
+"""The comparison on HAM10000 with an ImageNet network: `evenhand benchmark`, kept fit by fit.
 
-``run`` gives one command of `evenhand benchmark` (its plan is hashed before the first fit) and,
-whenever all entries of a fold and seed are finished, writes what they say of its validation and
-test lesions to ``benchmarks/results/ham10000_comparison/``. A run that is killed goes on with the
+``run`` gives one command of `evenhand benchmark` (its plan is hashed before the first fit). It
+writes the scores of every finished fit (an entry in a fold with a seed) of validation and test
+lesions to ``benchmarks/results/ham10000_comparison/``. A run that is killed goes on with the
 same command; one whose folder is gone goes on from those files. ``time`` measures one trial of each
-entry in one fold and says how long all will take; ``collect`` writes the files of finished folds.
+entry in one fold and says how long all will take; ``collect`` writes the files of finished fits.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from evenhand.training.predict import scored_table
 
 RESULTS = Path(__file__).parent / "results" / "ham10000_comparison"
 LARGEST = 300_000  # bytes of a file
-PAUSE = 60  # seconds between two looks for finished folds
+PAUSE = 60  # seconds between two looks for finished fits
 ENTRIES = {
     "strategy": ("head", "fairtune", "fairtune:both"),
     "pruning": ("beta=0.33",),
@@ -79,7 +79,7 @@ def settings_of(given: argparse.Namespace) -> BenchmarkSettings:
 
 
 def run(given: argparse.Namespace) -> None:
-    """Give the command, and keep every finished fold."""
+    """Give the command, and keep every finished fit."""
     settings = settings_of(given)
     entries = stored(settings)
     restore(settings, given.out, entries)
@@ -109,28 +109,27 @@ def _watch(
 
 
 def collect(settings: BenchmarkSettings, out: Path, entries: Sequence[Entry]) -> None:
-    """Write what is said of each fold and seed whose entries are all finished."""
+    """Write the scores of each finished fit; those of ERM after all that start from its model."""
     run = Run(out)
     for fold, seed in places(settings):
         fits = [Fit(entry, fold, seed) for entry in entries]
-        if table_path(fold, seed).exists() or not all(f.predictions(run).exists() for f in fits):
-            continue
-        keys = ["sample_id", "split"]
-        tables = [read_predictions(fit.predictions(run)).table for fit in fits]
-        table = tables[0][keys].assign(fold=fold + 1, seed=seed)
-        for fit, one in zip(fits, tables, strict=True):
-            scores = one.set_index(keys)["score"].loc[pd.MultiIndex.from_frame(table[keys])]
-            table[fit.entry.name] = [f"{score:.6g}" for score in scores]
-        text = table.to_csv(index=False)
-        assert len(text.encode()) <= LARGEST
-        facts = {
-            fit.entry.name: fit_record(run, fit).model_dump()
-            for fit in fits
-            if fit.entry.is_chosen_from
-        }
-        write_json(table_path(fold, seed).with_suffix(".json"), facts)
-        write_text(table_path(fold, seed), text)
-        print(f"kept fold {fold + 1}, seed {seed}", flush=True)
+        finished = [fit for fit in fits if fit.predictions(run).exists()]
+        waiting = any(fit.entry.is_derived for fit in fits if fit not in finished)
+        for fit in finished:
+            if not table_path(fit).exists() and not (fit.entry.name == ERM and waiting):
+                _keep(run, fit)
+
+
+def _keep(run: Run, fit: Fit) -> None:
+    table = read_predictions(fit.predictions(run)).table[["split", "sample_id", "score"]]
+    text = table.assign(score=[f"{score:.6g}" for score in table["score"]]).to_csv(index=False)
+    assert len(text.encode()) <= LARGEST
+    path = table_path(fit)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if fit.entry.is_chosen_from:
+        write_json(path.with_suffix(".json"), fit_record(run, fit).model_dump())
+    write_text(path, text)
+    print(f"kept {fit.name}", flush=True)
 
 
 def restore(settings: BenchmarkSettings, out: Path, entries: Sequence[Entry]) -> None:
@@ -142,9 +141,8 @@ def restore(settings: BenchmarkSettings, out: Path, entries: Sequence[Entry]) ->
         run = begin(settings, folds, out)
         lock_plan(run, plan)
         for fold, seed in places(settings):
-            if table_path(fold, seed).exists():
-                for entry in entries:
-                    _restore(run, folds, Fit(entry, fold, seed))
+            for entry in entries:
+                _restore(run, folds, Fit(entry, fold, seed))
 
 
 def refuse_other_plan(plan: dict[str, object]) -> None:
@@ -162,20 +160,19 @@ def refuse_other_plan(plan: dict[str, object]) -> None:
 
 
 def _restore(run: Run, folds: Folds, fit: Fit) -> None:
-    if fit.predictions(run).exists():
+    path = table_path(fit)
+    if fit.predictions(run).exists() or not path.exists():
         return
-    path = table_path(fit.fold, fit.seed)
     table = pd.read_csv(path, dtype={"sample_id": str}).set_index(["split", "sample_id"])
     splits = dict(folds.splits(fit.fold).items())
     parts = []
     for split in SCORED:
-        score = table.loc[split].loc[splits[split].table["sample_id"], fit.entry.name].to_numpy()
+        score = table.loc[split].loc[splits[split].table["sample_id"], "score"].to_numpy()
         parts.append(scored_table(split, splits[split], np.c_[1 - score, score]))
     cohort = folds.cohort
     rows = pd.concat(parts, ignore_index=True)
     if fit.entry.is_chosen_from:
-        facts = read_json(path.with_suffix(".json"))[fit.entry.name]
-        write_json(fit.folder(run) / "fit.json", facts)
+        write_json(fit.folder(run) / "fit.json", read_json(path.with_suffix(".json")))
     write_predictions(fit.predictions(run), Predictions(rows, cohort.classes, cohort.levels))
 
 
@@ -186,9 +183,9 @@ def places(settings: BenchmarkSettings) -> Iterator[tuple[int, int]]:
             yield fold, settings.seed + number
 
 
-def table_path(fold: int, seed: int) -> Path:
-    """Return where the predictions of a fold and seed are kept."""
-    return RESULTS / f"fold{fold + 1}-seed{seed}.csv"
+def table_path(fit: Fit) -> Path:
+    """Return where the scores of a fit are kept."""
+    return RESULTS / f"fold{fit.fold + 1}-seed{fit.seed}" / f"{fit.entry.name}.csv"
 
 
 def measure(given: argparse.Namespace) -> None:
@@ -251,14 +248,14 @@ def arguments() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Do what the command line says."""
-    given = arguments().parse_args()
-    if given.job == "run":
-        run(given)
-    elif given.job == "time":
-        measure(given)
+    args = arguments().parse_args()
+    if args.job == "run":
+        run(args)
+    elif args.job == "time":
+        measure(args)
     else:
-        settings = settings_of(given)
-        collect(settings, given.out, stored(settings))
+        settings = settings_of(args)
+        collect(settings, args.out, stored(settings))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from hypothesis import settings
 from evenhand.workers import Engine, WorkerSettings, open_engine
 
 ROOT = Path(__file__).parents[1]
+
+# Processes that tests start find modules compiled, whatever the shell says.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # No test waits for a clock: a loaded machine is no failure.
 settings.register_profile("evenhand", deadline=None)

@@ -31,14 +31,14 @@ def test_a_plain_loop():
     torch.manual_seed(0)
     sets = [(torch.tensor(x), torch.tensor(y), sex) for x, y, sex in map(planted, (0, 1))]
     network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
-    given = {"train": sets[0], "test": sets[1], "network": network}
-    exec(RECIPES[0], given)
+    inputs = {"train": sets[0], "test": sets[1], "network": network}
+    exec(RECIPES[0], inputs)
     _, labels, sex = sets[1]
-    rows = given["table"].frame.set_index(["group", "metric"])
+    rows = inputs["table"].frame.set_index(["group", "metric"])
     women = torch.tensor(sex == "f")
-    expected = roc_auc_score(labels[women], given["score"][women, 1])
+    expected = roc_auc_score(labels[women], inputs["score"][women, 1])
     assert rows.loc[("f", "auc"), "value"] == pytest.approx(expected)
-    drawn = pd.Series(sex_of(given["order"], sets[0][2])).value_counts(normalize=True)
+    drawn = pd.Series(sex_of(inputs["order"], sets[0][2])).value_counts(normalize=True)
     assert 0.4 < drawn["f"] < 0.6
 
 
@@ -48,7 +48,7 @@ def sex_of(order, sex):
 
 def test_scikit_learn_on_stored_features():
     features, labels, sex = planted(0, 400)
-    given = {"features": features, "y": labels, "sex": sex, "rows": np.arange(400) < 200}
-    exec(RECIPES[1], given)
-    assert {"f", "m"} < set(given["table"].frame["group"])
-    assert given["leak"].finds
+    inputs = {"features": features, "y": labels, "sex": sex, "rows": np.arange(400) < 200}
+    exec(RECIPES[1], inputs)
+    assert {"f", "m"} < set(inputs["table"].frame["group"])
+    assert inputs["leak"].finds

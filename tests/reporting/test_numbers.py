@@ -4,7 +4,15 @@ import pytest
 
 from evenhand.metrics import FAIRNESS, METRICS
 from evenhand.reporting.estimates import Estimate
-from evenhand.reporting.text.numbers import PERCENT, counted, duration, listed, plain, signed, whole
+from evenhand.reporting.text.numbers import (
+    PERCENT,
+    count_text,
+    duration,
+    listed,
+    plain,
+    signed,
+    whole,
+)
 from evenhand.reporting.text.vocabulary import TERMS, shown, term
 
 
@@ -21,8 +29,8 @@ from evenhand.reporting.text.vocabulary import TERMS, shown, term
         (whole(0.605), "61"),
         (whole(0.285), "29"),
         (whole(1.0), "100"),
-        (counted(1, "patient"), "1 patient"),
-        (counted(1204, "patient"), "1,204 patients"),
+        (count_text(1, "patient"), "1 patient"),
+        (count_text(1204, "patient"), "1,204 patients"),
         (listed(["sex"]), "sex"),
         (listed(["sex", "age", "site"], "or"), "sex, age or site"),
         (duration(4.21), "4.2 s"),

@@ -15,7 +15,7 @@ from evenhand.reporting.similarity_record import (
     SimilarityRecord,
     mean,
 )
-from evenhand.representation.jackknife import Size
+from evenhand.representation.jackknife import MeanSize
 from evenhand.representation.results import AttributeSimilarity, GroupSimilarity, LayerMatrix
 
 
@@ -36,7 +36,7 @@ def attribute(p):
         best="a",
         worst="b",
         difference=matrix(0.2),
-        size=Size(0.2, 0.1, 0.3),
+        size=MeanSize(0.2, 0.1, 0.3),
     )
 
 

@@ -16,9 +16,9 @@ import pandas as pd
 import PIL.Image
 
 from evenhand.cohort.cohort import Cohort, Image, Read, UnreadableError
-from evenhand.cohort.images.arrays import channels_last
+from evenhand.cohort.images.arrays import with_channels_last
 from evenhand.cohort.images.decoding import IMAGE_SIZE, MODES, Picture, fitted
-from evenhand.cohort.readers.table import Samples, settled_cohort
+from evenhand.cohort.readers.table import TableSamples, settled_cohort
 from evenhand.cohort.registry import (
     READERS,
     SERIES,
@@ -26,7 +26,7 @@ from evenhand.cohort.registry import (
     refuse_settings,
     register_reader,
 )
-from evenhand.cohort.series.items import SeriesItems, first_series
+from evenhand.cohort.series.items import SeriesItems, first_series, sample_in
 from evenhand.cohort.series.recordings import Series, whole_recordings
 from evenhand.cohort.settings import DataSettings
 from evenhand.errors import EvenhandError, some
@@ -162,8 +162,8 @@ def dataset_cohort(
     table = frame.reset_index(drop=True).astype("str")
     table = table.assign(**{SAMPLE: list(map(str, range(len(table))))})
 
-    def find(names: pd.Series) -> Samples:
-        return Samples(np.ones(len(names), np.bool_), (), read, items.variables, mark)
+    def find(names: pd.Series) -> TableSamples:
+        return TableSamples(np.ones(len(names), np.bool_), (), read, items.variables, mark)
 
     columns = (SAMPLE, str(settings.label), str(settings.patient))
     return settled_cohort(READER, table, Path("frame"), columns, settings, find)
@@ -218,15 +218,7 @@ def first_image(item: Any) -> Any:
     >>> first_image(("picture", 1)), first_image({"image": "picture", "label": 1})
     ('picture', 'picture')
     """
-    if isinstance(item, Mapping):
-        names = [name for name in IMAGE_KEYS if name in item]
-        if not names:
-            raise EvenhandError(
-                f"it has {', '.join(map(repr, item))} and none of {', '.join(IMAGE_KEYS)}; say "
-                "where its image is: image=lambda item: item[…]."
-            )
-        return item[names[0]]
-    return item[0] if isinstance(item, tuple | list) else item
+    return sample_in(item, "image", IMAGE_KEYS, (tuple, list))
 
 
 def as_picture(image: Any, channels: int | None = RGB) -> Picture:
@@ -257,7 +249,7 @@ def as_picture(image: Any, channels: int | None = RGB) -> Picture:
         ends = (array.shape[0], array.shape[-1]) if array.ndim == 3 else (RGB,)
         channels = RGB if RGB in ends else min(ends)
     try:
-        rows = _bytes(channels_last(array, channels))
+        rows = _bytes(with_channels_last(array, channels))
     except ValueError as error:
         raise EvenhandError(f"{array.shape} is no image: {error}.") from None
     if rows.shape[2] not in MODES:

@@ -18,7 +18,7 @@ _CONVOLUTIONS = (nn.modules.conv._ConvNd,)
 
 
 @dataclass(frozen=True)
-class Place:
+class ModulePlace:
     """A part of a network: a block, or a layer or parameter outside of blocks."""
 
     path: str
@@ -71,7 +71,7 @@ def depths_of_modules(network: nn.Module) -> dict[str, int]:
     return depths
 
 
-def kind_of(network: nn.Module, place: Place, name: str) -> str:
+def kind_of(network: nn.Module, place: ModulePlace, name: str) -> str:
     """Return what a parameter is within its place: norm, attn, mlp, conv or rest."""
     owner = name.rpartition(".")[0]
     layer = network.get_submodule(owner)
@@ -90,13 +90,13 @@ def is_norm(layer: nn.Module) -> bool:
     return "norm" in type(layer).__name__.lower()
 
 
-def _walk(module: nn.Module, path: str, blocks: frozenset[type]) -> Iterator[Place]:
+def _walk(module: nn.Module, path: str, blocks: frozenset[type]) -> Iterator[ModulePlace]:
     """Yield the places of a network in its order."""
     if path and (_is_layer(module) or isinstance(module, nn.MultiheadAttention)):
-        yield Place(path, is_block=False)
+        yield ModulePlace(path, is_block=False)
         return
     for own, _ in module.named_parameters(recurse=False):
-        yield Place(_join(path, own), is_block=False)
+        yield ModulePlace(_join(path, own), is_block=False)
     in_container = isinstance(module, CONTAINERS)
     plain = Counter(type(child) for child in module.children() if _is_plain(child, blocks))
     for name, child in module.named_children():
@@ -104,7 +104,7 @@ def _walk(module: nn.Module, path: str, blocks: frozenset[type]) -> Iterator[Pla
             continue
         repeated = _is_plain(child, blocks) and plain[type(child)] > 1
         if in_container and (repeated or _is_block(child, blocks)):
-            yield Place(_join(path, name), is_block=True)
+            yield ModulePlace(_join(path, name), is_block=True)
         else:
             yield from _walk(child, _join(path, name), blocks)
 
@@ -143,7 +143,7 @@ def _holds_blocks(module: nn.Module, blocks: frozenset[type], count: int) -> boo
     return any(row[part] >= count for row in held for part in blocks)
 
 
-def _depths(network: nn.Module, places: list[Place]) -> dict[str, int]:
+def _depths(network: nn.Module, places: list[ModulePlace]) -> dict[str, int]:
     """Return the depth of each place: 0 before the first block, and one more at each block.
 
     Without blocks every layer but a normalisation begins a depth.
@@ -159,7 +159,7 @@ def _depths(network: nn.Module, places: list[Place]) -> dict[str, int]:
     return depths
 
 
-def _is_norm_place(network: nn.Module, place: Place) -> bool:
+def _is_norm_place(network: nn.Module, place: ModulePlace) -> bool:
     modules = dict(network.named_modules())
     return place.path in modules and is_norm(modules[place.path])
 

@@ -15,7 +15,7 @@ from evenhand.masks.units import EMBEDDING, module_depths, parts
 
 
 @dataclass(frozen=True, eq=False)
-class Cut:
+class Truncation:
     """A backbone without what lies below a depth."""
 
     depth: int
@@ -33,7 +33,7 @@ def first_depth(backbone: nn.Module, mask: Mask) -> int:
     return min((unit.depth for unit in find_units(backbone, mask)), default=behind)
 
 
-def cut_at(backbone: nn.Module, depth: int, sample: Tensor) -> Cut | None:
+def cut_at(backbone: nn.Module, depth: int, sample: Tensor) -> Truncation | None:
     """Cut a backbone at a depth, or at the nearest below it where both parts make up the whole.
 
     The rest is the same network with everything below the cut replaced by the identity. That it
@@ -55,7 +55,7 @@ def cut_at(backbone: nn.Module, depth: int, sample: Tensor) -> Cut | None:
         None where there is nothing below the depth, or no cut is exact.
     """
     for start in range(depth, EMBEDDING, -1):
-        cut = Cut(start, rest_behind(backbone, start))
+        cut = Truncation(start, rest_behind(backbone, start))
         if _exact(backbone, cut, sample):
             return cut
     return None
@@ -85,7 +85,7 @@ def _stop(module: nn.Module, inputs: tuple[Any, ...]) -> None:
     raise _Reached(inputs[0])
 
 
-def _exact(backbone: nn.Module, cut: Cut, sample: Tensor) -> bool:
+def _exact(backbone: nn.Module, cut: Truncation, sample: Tensor) -> bool:
     whole = backbone(sample)
     try:
         activations = below(backbone, backbone, cut.depth, sample)

@@ -19,7 +19,7 @@ from torch import nn
 from evenhand.errors import pick
 from evenhand.masks.structure import depths_of_modules, spots
 from evenhand.networks.encoders.conv1d import Conv1dEncoder
-from evenhand.networks.encoders.layers import LayerRow, depth_of_layer
+from evenhand.networks.encoders.layers import LayeredEncoder, depth_of_layer
 from evenhand.networks.layers import declared_stages
 
 EMBEDDING = 0  # the depth of what comes before the first block or stage
@@ -104,7 +104,7 @@ def _place_of_update(
 
 def _placing(backbone: nn.Module) -> Callable[[str], tuple[str, int, str]]:
     """Return the rule from a parameter's name to the unit, depth and kind that it belongs to."""
-    if isinstance(backbone, LayerRow):
+    if isinstance(backbone, LayeredEncoder):
         return partial(_place_in_layers, backbone)
     if is_transformer(backbone):
         return _place_in_blocks
@@ -128,7 +128,7 @@ def _spot_places(backbone: nn.Module) -> Callable[[str], tuple[str, int, str]]:
 
 def module_depths(backbone: nn.Module) -> dict[str, int]:
     """Return the depth of every module by its name; a container has that of what it begins with."""
-    if isinstance(backbone, LayerRow):
+    if isinstance(backbone, LayeredEncoder):
         place: Callable[[str], int] = lambda name: _place_in_layers(backbone, name)[1]  # noqa: E731
     elif is_transformer(backbone):
         place = _depth_in_blocks
@@ -154,7 +154,7 @@ def families(backbone: nn.Module) -> dict[str, Family]:
     cut by its structure has ``parts``, ``blocks``, and ``attention``, ``mlp``, ``norm`` and
     ``conv`` where it has such parts.
     """
-    if isinstance(backbone, LayerRow):
+    if isinstance(backbone, LayeredEncoder):
         name = "conv" if isinstance(backbone, Conv1dEncoder) else "parts"
         return {name: Family(name, parts(backbone))}
     if is_transformer(backbone):
@@ -205,7 +205,7 @@ def _join(units: Iterable[Unit], names: Callable[[Unit], str], kind: str) -> tup
 # Encoders of series that are layers in a row
 
 
-def _place_in_layers(row: LayerRow, name: str) -> tuple[str, int, str]:
+def _place_in_layers(row: LayeredEncoder, name: str) -> tuple[str, int, str]:
     layer = name.partition(".")[0]  # conv1, conv2, conv3
     kind = "conv" if isinstance(row, Conv1dEncoder) else layer
     return layer, depth_of_layer(row, layer), kind

@@ -29,7 +29,7 @@ UNKNOWN = -1
 
 
 @dataclass(frozen=True, eq=False)
-class Cells:
+class GroupCells:
     """Groups as numbers.
 
     Attributes
@@ -96,7 +96,7 @@ class TrainingMethod:
     by: By = "attribute"
 
     def __init__(self) -> None:
-        self.cells: Cells | None = None
+        self.cells: GroupCells | None = None
         self.class_weight: Tensor | None = None
         self.label_smoothing = 0.0
 
@@ -128,11 +128,11 @@ class TrainingMethod:
         count = classes or int(np.max(np.asarray(labels))) + 1
         rows = rows_of(labels, groups, patients, classes=count)
         codes = torch.from_numpy(level_codes(rows.groups, rows.levels))
-        cells = Cells(rows.levels, count, self.by, torch.zeros(0))
+        cells = GroupCells(rows.levels, count, self.by, torch.zeros(0))
         groups_in = cells.of(torch.from_numpy(rows.labels), codes)
         size = len(rows.levels) * (count if self.by == "label*attribute" else 1)
         sizes = torch.bincount(groups_in[groups_in >= 0], minlength=size)
-        self.cells = Cells(rows.levels, count, self.by, sizes)
+        self.cells = GroupCells(rows.levels, count, self.by, sizes)
         self.check(rows)
         return EpochSampler(self, rows, groups_in.numpy(), np.random.default_rng(seed))
 
@@ -216,7 +216,7 @@ class TrainingMethod:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
 
-    def known_cells(self) -> Cells:
+    def known_cells(self) -> GroupCells:
         """Return the groups of the training rows.
 
         Raises

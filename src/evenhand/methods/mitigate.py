@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from evenhand.errors import EvenhandError
 from evenhand.methods.arrays import UNKNOWN, names_of
-from evenhand.methods.post_hoc import Fit, Need, PostHoc
+from evenhand.methods.post_hoc import Need, PostHoc, PostHocFit
 from evenhand.methods.registry import post_hoc_from_text
 from evenhand.tables.row_order import group_columns, refuse_other_order
 
@@ -39,7 +39,7 @@ class Adjusted:
     """
 
     method: str
-    fit: Fit
+    fit: PostHocFit
     kind: PostHoc
     attributes: tuple[str, ...]
 
@@ -201,7 +201,7 @@ def mitigate(
         raise EvenhandError(f"{name} takes {what}; the array has the shape {inputs.shape}.")
     computed = kind.computed({"patients": patients, "features": features, "seed": seed})
     table = _with_length(_table(groups), np.atleast_1d(np.asarray(y_true)).shape[0], "groups")
-    fit: Fit = kind.fit(inputs, y_true, _groups_for(table, kind), **computed, **checked)
+    fit: PostHocFit = kind.fit(inputs, y_true, _groups_for(table, kind), **computed, **checked)
     return Adjusted(name, fit, kind, tuple(table))
 
 

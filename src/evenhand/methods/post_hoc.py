@@ -20,7 +20,7 @@ COMPUTED = ("patients", "features", "head", "seed")
 """Keywords of a fit that Evenhand computes; all others are settings of the method."""
 
 
-class Fit(Protocol):
+class PostHocFit(Protocol):
     """A fitted method, which can be applied to any rows."""
 
     @property
@@ -38,8 +38,8 @@ class PostHoc:
     Attributes
     ----------
     fit
-        A function of scores or features, labels and groups, and of keywords; returns a `Fit`.
-        Evenhand computes the keywords in `COMPUTED`; the other keywords are settings.
+        A function of scores or features, labels and groups, and of keywords; it returns a
+        `PostHocFit`. Evenhand computes the keywords in `COMPUTED`; the other keywords are settings.
     takes
         The kind of the first argument: scores ``(n,)`` of class 1, or features ``(n, D)``.
     groups

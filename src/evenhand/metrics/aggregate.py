@@ -15,7 +15,6 @@ from evenhand.metrics.estimates import (
     ANYWHERE,
     BIASED,
     UNIT,
-    Composition,
     Number,
     Parts,
     all_compared,
@@ -40,7 +39,7 @@ def check_across(names: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Request:
+class EstimateRequest:
     """The numbers to compute for one attribute, with the values that they are made from.
 
     Attributes
@@ -86,7 +85,7 @@ class Request:
 
 def request_numbers(
     parts: Parts, metrics: Sequence[str], across: Sequence[str], stream: Stream
-) -> Request:
+) -> EstimateRequest:
     """Add to a stream all values that the numbers of one attribute are made from."""
     named = [FAIRNESS[name] for name in across if name in FAIRNESS]
     hidden = [name for fairness in named if fairness.over != "classes" for name in fairness.metrics]
@@ -107,7 +106,7 @@ def request_numbers(
         for fairness in named
         if fairness.over == "overall" and parts.compared
     }
-    return Request(values, metrics, across, by_class, overall)
+    return EstimateRequest(values, metrics, across, by_class, overall)
 
 
 def numbers_of(
@@ -140,8 +139,8 @@ def _in_groups(values: Values, metric: str) -> Iterator[Number]:
     bounds = UNIT if values.metrics[metric].share else ANYWHERE
     for level in values.parts.rows:
         family, reason = values.family_of(metric, [level]), values.why(metric, level)
-        number = values.number(level, metric, None, family.values[0])
-        yield replace(number, reason=reason, bounds=bounds, family=(family,), composition="one")
+        about = {"reason": reason, "bounds": bounds, "family": (family,), "composition": "one"}
+        yield values.number(level, metric, None, family.values[0], **about)
 
 
 def _summary(values: Values, metric: str, name: str) -> Number:
@@ -179,18 +178,14 @@ def _new_contrasts(values: Values, metric: str, name: str) -> Iterator[Number]:
         both = values.family_of(metric, [level, reference])
         with np.errstate(divide="ignore", invalid="ignore"):
             contrast = _finite(CONTRASTS[name](*both.values))
-        number = values.number(level, metric, name, contrast)
-        reason = values.reason(metric, [level, reference])
-        composition: Composition = "difference" if name == "difference" else "other"
-        bounds = (0.0, math.inf) if name.endswith("_deviation") else ANYWHERE
-        yield replace(
-            number,
-            reason=reason,
-            reference=reference,
-            family=(both,),
-            composition=composition,
-            bounds=bounds,
-        )
+        about = {
+            "reason": values.reason(metric, [level, reference]),
+            "reference": reference,
+            "family": (both,),
+            "composition": "difference" if name == "difference" else "other",
+            "bounds": (0.0, math.inf) if name.endswith("_deviation") else ANYWHERE,
+        }
+        yield values.number(level, metric, name, contrast, **about)
 
 
 def _detectable(values: Values, metric: str) -> Iterator[Number]:
@@ -219,7 +214,7 @@ def _no_error(family: Family) -> str | None:
     return f"no error is known: {unchanging(fixed)}" if fixed else None
 
 
-def _named(request: Request, fairness: Fairness) -> Iterator[Number]:
+def _named(request: EstimateRequest, fairness: Fairness) -> Iterator[Number]:
     values = request.values
     if fairness.over == "reference":
         yield from _against_reference(values, fairness)

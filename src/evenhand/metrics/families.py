@@ -89,13 +89,15 @@ class Family:
     def take(self, places: Sequence[int]) -> Family:
         """Return the values of some groups."""
         kept = list(places)
-        part = replace(
-            self,
+        part = Family(
             names=tuple(self.names[place] for place in kept),
             values=self.values[kept],
+            replicates=self.replicates,
             fixed=self.fixed[kept],
             trials=self.trials[kept],
             patients=self.patients[kept],
+            scale=self.scale,
+            paired=self.paired,
         )
         error, skew = self._spread  # of each group by itself, so that it is known of some
         vars(part)["_spread"] = (error[kept], skew[kept])
@@ -249,16 +251,28 @@ def _correlations(drawn: Floats, other: Floats) -> Floats:
 def spread_of(drawn: Floats, scale: Scale) -> tuple[Floats, Floats]:
     """Return the standard error and the skewness of values ``(G, B)``, NaN left out."""
     error, skew = np.zeros(len(drawn)), np.zeros(len(drawn))
-    for group, of_group in enumerate(drawn):
-        values = of_group[~np.isnan(of_group)]
-        if len(values) < 2:
-            continue
-        error[group] = values.std(ddof=1)
-        if scale in ("mean", "square") and error[group] > 0:
-            skew[group] = (((values - values.mean()) / error[group]) ** 3).mean()
-        if scale == "coefficient":
-            low, high = np.quantile(values, ndtr([-1, 1]))
-            error[group] = (high - low) / 2
+    whole = ~np.isnan(drawn).any(axis=1)  # these at once, the others one by one
+    if whole.any():
+        error[whole], skew[whole] = _spread_of_defined(drawn[whole], scale)
+    for group in np.flatnonzero(~whole):
+        values = drawn[group, ~np.isnan(drawn[group])]
+        error[[group]], skew[[group]] = _spread_of_defined(values[None], scale)
+    return error, skew
+
+
+def _spread_of_defined(drawn: Floats, scale: Scale) -> tuple[Floats, Floats]:
+    """Return standard error and skewness of values ``(G, B)`` without NaN; 0 of fewer than two."""
+    error, skew = np.zeros(len(drawn)), np.zeros(len(drawn))
+    if drawn.shape[1] < 2:
+        return error, skew
+    error = drawn.std(axis=1, ddof=1)
+    if scale in ("mean", "square"):
+        varies = error > 0
+        apart = drawn[varies] - drawn[varies].mean(axis=1, keepdims=True)
+        skew[varies] = ((apart / error[varies, None]) ** 3).mean(axis=1)
+    if scale == "coefficient":
+        low, high = np.quantile(drawn, ndtr([-1, 1]), axis=1)
+        error = (high - low) / 2
     return error, skew
 
 

@@ -121,12 +121,12 @@ def _defined(values: Floats, resamples: Resamples) -> tuple[Interval, Floats | N
     """
     drawn = values[1 : 1 + resamples.replicates]
     defined = drawn[~np.isnan(drawn)]
-    none = replace(NONE, undefined=len(drawn) - len(defined))
+    undefined = len(drawn) - len(defined)
     if np.isnan(values[0]) or len(defined) < ENOUGH * len(drawn):
-        return none, None
-    if np.ptp(defined) <= SAME * max(1, abs(values[0])):
-        return replace(none, reason=CONSTANT), None
-    return none, defined
+        return Interval(None, None, None, undefined), None
+    if defined.max() - defined.min() <= SAME * max(1, abs(values[0])):
+        return Interval(None, None, None, undefined, reason=CONSTANT), None
+    return Interval(None, None, None, undefined), defined
 
 
 def group_interval(family: Family, resamples: Resamples, bootstrap: Bootstrap) -> Interval:

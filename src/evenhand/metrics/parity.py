@@ -62,7 +62,7 @@ class Judged:
     numbers: Mapping[Key, Floats] = field(default_factory=dict)
 
 
-def judge(
+def judge_parity(
     rows: Scored,
     groups: Mapping[str, Groups],
     resamples: Resamples,

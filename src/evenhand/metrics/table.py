@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from evenhand.errors import EvenhandError
-from evenhand.metrics.aggregate import Request, request_numbers
+from evenhand.metrics.aggregate import EstimateRequest, request_numbers
 from evenhand.metrics.aggregates import DETECTABLE
 from evenhand.metrics.claims import Claim, Claims
 from evenhand.metrics.estimates import BIASED, Number, Parts, everybody, parts_of
@@ -203,7 +203,9 @@ def _divided(rows: Scored, groups: Mapping[str, Groups], plan: Plan) -> list[Par
     ]
 
 
-def _requests(rows: Scored, divided: Sequence[Parts], plan: Plan, stream: Stream) -> list[Request]:
+def _requests(
+    rows: Scored, divided: Sequence[Parts], plan: Plan, stream: Stream
+) -> list[EstimateRequest]:
     """Ask a stream for everybody's values, and for those of the groups of each attribute."""
     return [
         request_numbers(everybody(rows), plan.metrics, (), stream),

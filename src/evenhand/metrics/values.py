@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,14 +110,21 @@ class Values:
     def _seen(self, metric: str, level: str) -> Scored:
         return self.parts.seen(level, self.metrics[metric])
 
-    def number(self, group: str, name: str, aggregate: str | None, values: Floats) -> Number:
-        """Return a number about a group, or about all compared ones, made from a metric."""
+    def number(
+        self, group: str, name: str, aggregate: str | None, values: Floats, **about: Any
+    ) -> Number:
+        """Return a number about a group, or about all compared ones, made from a metric.
+
+        ``about`` are further fields of it.
+        """
         rows = self.parts.together if group == EVERYBODY else self.parts.rows[group]
         metric = self.metrics[name]
         threshold = rows.threshold if metric.needs == "decision" else None
         note = _macro_note(rows, metric, self.classes)
-        number = Number(self.parts.attribute, group, metric, values, rows, aggregate, threshold)
-        return replace(number, note=note) if note else number
+        attribute = self.parts.attribute
+        return Number(
+            attribute, group, metric, values, rows, aggregate, threshold, note=note, **about
+        )
 
 
 def values_of(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from evenhand.errors import EvenhandError, UnknownNameError
 from evenhand.networks.encoders.conv1d import Conv1dEncoder
-from evenhand.networks.encoders.layers import LayerRow, SeriesEncoder
+from evenhand.networks.encoders.layers import LayeredEncoder, SeriesEncoder
 from evenhand.networks.model import Model
 
 Pool = Literal["auto", "mean", "flat"]
@@ -23,7 +23,7 @@ def layer_names(backbone: nn.Module) -> tuple[str, ...]:
     was registered with, or the layers of an encoder of series. Of any other network, its
     outermost modules with weights.
     """
-    if isinstance(backbone, LayerRow):
+    if isinstance(backbone, LayeredEncoder):
         return tuple(name for name, _ in backbone.named_children())
     return declared_stages(backbone) or _outermost(backbone)
 

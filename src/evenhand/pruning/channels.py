@@ -17,7 +17,7 @@ from evenhand.errors import EvenhandError
 from evenhand.networks.calling import Forward, call, logits_of
 from evenhand.networks.model import Model, random_model
 from evenhand.networks.widths import attentions, count_heads, solid_attentions, widths_of
-from evenhand.pruning.state import M, State
+from evenhand.pruning.state import M, PruningState
 
 _LAYERS = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 """Layers that torch-pruning knows, though timm's kinds of them hold an activation."""
@@ -73,7 +73,7 @@ def refuse_solid(model: Model) -> None:
     library, total = torch_pruning(), sum(p.numel() for p in model.parameters())
     scores = {name: torch.ones_like(p) for name, p in model.named_parameters()}
     try:
-        half = remove_channels(State(model, {}, total, total), scores, total // 2)
+        half = remove_channels(PruningState(model, {}, total, total), scores, total // 2)
         half.model(_sample(model))
         random_model(half.model.spec, seed=0).load_state_dict(half.model.state_dict())
         why = "" if half.left < total else "some layer that depends on them cannot be narrowed"
@@ -108,7 +108,7 @@ class Trace:
     forward: Forward = call
 
 
-def remove_channels(state: State[Model], scores: Named, count: int) -> State[Model]:
+def remove_channels(state: PruningState[Model], scores: Named, count: int) -> PruningState[Model]:
     """Remove the channels and heads of least saliency from one of Evenhand's models.
 
     See `cut_channels`; the model's spec then has the widths of the narrower layers.
@@ -127,11 +127,12 @@ def trace_of(model: Model) -> Trace:
     return Trace(_sample(model), last, [*solid_attentions(model)])
 
 
-def cut_channels(state: State[M], scores: Named, count: int, trace: Trace) -> State[M]:
-    """Remove the channels and heads of least saliency that together have ``count`` numbers.
+def cut_channels(
+    state: PruningState[M], scores: Named, count: int, trace: Trace
+) -> PruningState[M]:
+    """Remove the channels and heads of least saliency that together have ``count`` numbers at most.
 
-    It is that number as nearly as whole channels allow, and one channel at least. One stays in
-    every layer.
+    One channel goes at least, and one stays in every layer.
     """
     model = deepcopy(state.model)
     choices = _choices(model, scores, trace)
@@ -151,7 +152,7 @@ def cut_channels(state: State[M], scores: Named, count: int, trace: Trace) -> St
     # What weights a mask drops is zero, in what is left of a layer as well.
     kept = {name: model.get_parameter(name) != 0 for name in state.kept}
     left = sum(p.numel() for p in model.parameters())
-    return State(model, kept, left, state.total, origin)
+    return PruningState(model, kept, left, state.total, origin)
 
 
 def _least(choices: Sequence[Choices], shapes: dict[str, list[int]], count: int) -> list[list[int]]:
@@ -171,7 +172,7 @@ def _least(choices: Sequence[Choices], shapes: dict[str, list[int]], count: int)
         if len(chosen[k]) == len(choices[k].scores) - 1:
             continue
         size = _size(choices[k].slices[place], shapes)
-        if gone and abs(gone + size - count) > abs(gone - count):
+        if gone and gone + size > count:
             break
         chosen[k].append(place)
         for (name, axis), places in choices[k].slices[place].items():

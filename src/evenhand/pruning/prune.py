@@ -15,7 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from evenhand.errors import EvenhandError, UnknownNameError, pick
-from evenhand.networks.calling import Forward, as_it_was, logits_of, placed
+from evenhand.networks.calling import (
+    CallError,
+    Forward,
+    as_it_was,
+    logits_of,
+    placed,
+    require_network,
+)
 from evenhand.networks.head import find_head
 from evenhand.networks.widths import solid_attentions
 from evenhand.pruning.batches import Batches
@@ -25,7 +32,7 @@ from evenhand.pruning.eligible import IN_CHANNELS, prunable
 from evenhand.pruning.loop import Pace, prune_steps
 from evenhand.pruning.masks import Kept, apply_mask, count_kept, keep_all, zeros_kept
 from evenhand.pruning.remove import remove_weights
-from evenhand.pruning.state import Remove, State
+from evenhand.pruning.state import PruningState, Remove
 
 Evaluate = Callable[[nn.Module], float | tuple[float, float]]
 """Measures a network on validation data; larger is better."""
@@ -107,7 +114,7 @@ def prune_module(
     share
         Percent of what is left that each step removes.
     limit
-        The highest sparsity in percent; as channels go whole, the last of them may pass it.
+        The highest sparsity in percent; whole channels end below it.
     ignore
         Names of modules or parameters that are left out.
     structure
@@ -138,8 +145,10 @@ def prune_module(
     >>> round(pruned.sparsity, 6), int((pruned.module[0].weight == 0).sum())
     (0.3, 36)
     """
+    require_network(module)
     kinds = ("conv", "linear") if structure == "weight" else IN_CHANNELS
     pick("structure", structure, dict.fromkeys(("weight", "channel")))
+    _check_functions(evaluate, recover)
     _check_numbers(batches, budget, share, limit)
     if parameters is None:
         parameters = prunable(module, kinds, find_head(module))
@@ -152,11 +161,11 @@ def prune_module(
     if structure == "weight":
         kept = keep_all(copy, scoring.names)
         whole = count_kept(kept)
-        state = State(copy, kept, whole, whole)
+        state = PruningState(copy, kept, whole, whole)
         remove: Remove[nn.Module] = remove_weights
     else:
         total = sum(parameter.numel() for parameter in copy.parameters())
-        state = State(copy, {}, total, total)
+        state = PruningState(copy, {}, total, total)
         remove = _channel_remover(module, ignore, example, scoring.forward)
     with as_it_was(module):
         loop = _Loop(scoring, batches, evaluate, budget, recover)
@@ -174,7 +183,11 @@ class _Loop:
     recover: Callable[[nn.Module], object] | None
 
     def run(
-        self, original: nn.Module, state: State[nn.Module], remove: Remove[nn.Module], pace: Pace
+        self,
+        original: nn.Module,
+        state: PruningState[nn.Module],
+        remove: Remove[nn.Module],
+        pace: Pace,
     ) -> Pruned:
         """Prune until the limit or the end of the budget, and return the step that wins."""
         rows = [self._row(0, state)]
@@ -202,13 +215,13 @@ class _Loop:
         with as_it_was(module), torch.enable_grad():
             return self.scoring.scores(module, self.batches, number)
 
-    def _recover(self, state: State[nn.Module]) -> None:
+    def _recover(self, state: PruningState[nn.Module]) -> None:
         if self.recover is not None:
             with zeros_kept(state.model, state.kept):
                 self.recover(state.model)
             apply_mask(state.model, state.kept)
 
-    def _row(self, number: int, state: State[nn.Module]) -> dict[str, Any]:
+    def _row(self, number: int, state: PruningState[nn.Module]) -> dict[str, Any]:
         with as_it_was(state.model), torch.no_grad():
             state.model.eval()
             measured = self.evaluate(state.model)
@@ -242,6 +255,18 @@ def _numbers(measured: Any) -> tuple[float, float, bool]:
             f"evaluate= returns {measured!r:.80}; give one number, or a pair (value, protected)."
         )
     return numbers[0], numbers[-1], len(numbers) == 2
+
+
+def _check_functions(evaluate: Any, recover: Any) -> None:
+    if not callable(evaluate):
+        raise EvenhandError(
+            f"evaluate={evaluate!r:.60} is no function; give one from a network to its value on "
+            "validation patients."
+        )
+    if recover is not None and not callable(recover):
+        raise EvenhandError(
+            f"recover={recover!r:.60} is no function; give one that trains the network it gets."
+        )
 
 
 def _check_numbers(batches: Batches, budget: float, share: float, limit: float) -> None:
@@ -297,8 +322,11 @@ def _channel_remover(
         )
     modules = dict(module.named_modules())
     owners = {name if name in modules else name.rpartition(".")[0] for name in ignore}
+    inputs = placed(example, next(module.parameters()).device)
+    with as_it_was(module), torch.no_grad():
+        logits_of(module.eval(), inputs, forward)  # refuses an example that fails by itself
     trace = Trace(
-        placed(example, next(module.parameters()).device),
+        inputs,
         find_head(module),
         (*owners, *solid_attentions(module)),
         forward,
@@ -307,31 +335,36 @@ def _channel_remover(
 
 
 def _cut(
-    state: State[nn.Module], scores: Mapping[str, Tensor], count: int, *, trace: Trace
-) -> State[nn.Module]:
+    state: PruningState[nn.Module], scores: Mapping[str, Tensor], count: int, *, trace: Trace
+) -> PruningState[nn.Module]:
     try:
         with as_it_was(state.model):
             narrower = cut_channels(state, scores, count, trace)
         with as_it_was(narrower.model), torch.no_grad():
             logits_of(narrower.model.eval(), trace.example, trace.forward)
-    except EvenhandError:
-        raise
     except Exception as error:  # whatever torch-pruning or the network raises
+        if isinstance(error, EvenhandError) and not isinstance(error, CallError):
+            raise
+        cause = error.__cause__ or error
         raise EvenhandError(
             f"no channel of {type(state.model).__name__} can be removed: torch-pruning cannot "
-            f"follow its layers ({type(error).__name__}: {str(error).splitlines()[:1]}).\nName "
+            f"follow its layers ({type(cause).__name__}: {_first_line(cause)}).\nName "
             'the modules that it cannot follow with ignore=, or take structure="weight".'
         ) from error
     return narrower
 
 
-def _in_mode_of(original: nn.Module, state: State[nn.Module]) -> nn.Module:
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[0]
+
+
+def _in_mode_of(original: nn.Module, state: PruningState[nn.Module]) -> nn.Module:
     for name, part in original.named_modules():
         state.model.get_submodule(name).training = part.training
     return state.model
 
 
-def _mask(original: nn.Module, state: State[nn.Module]) -> Kept:
+def _mask(original: nn.Module, state: PruningState[nn.Module]) -> Kept:
     """Return what is kept of the original's numbers."""
     if not state.origin:
         return dict(state.kept)

@@ -10,7 +10,7 @@ from torch import Tensor
 from evenhand.networks.model import Model
 from evenhand.pruning.channels import remove_channels
 from evenhand.pruning.masks import apply_mask, count_kept, prune_smallest
-from evenhand.pruning.state import M, Remove, State
+from evenhand.pruning.state import M, PruningState, Remove
 
 
 def remover(structure: str) -> Remove[Model]:
@@ -18,9 +18,11 @@ def remover(structure: str) -> Remove[Model]:
     return remove_channels if structure == "channel" else remove_weights
 
 
-def remove_weights(state: State[M], scores: Mapping[str, Tensor], count: int) -> State[M]:
+def remove_weights(
+    state: PruningState[M], scores: Mapping[str, Tensor], count: int
+) -> PruningState[M]:
     """Zero the numbers of least saliency."""
     kept = prune_smallest(scores, {name: state.kept[name] for name in scores}, count)
     model = deepcopy(state.model)
     apply_mask(model, kept)
-    return State(model, state.kept | kept, count_kept(kept), state.total)
+    return PruningState(model, state.kept | kept, count_kept(kept), state.total)

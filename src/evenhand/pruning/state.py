@@ -14,7 +14,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True, eq=False)
-class State(Generic[M]):
+class PruningState(Generic[M]):
     """A model on its way."""
 
     model: M
@@ -30,6 +30,6 @@ class State(Generic[M]):
         return 1 - self.left / self.total
 
 
-Remove = Callable[[State[M], Mapping[str, Tensor], int], State[M]]
+Remove = Callable[[PruningState[M], Mapping[str, Tensor], int], PruningState[M]]
 """From a state, the saliency of each parameter and how many numbers may go to the next state. The
 state that it gets is not changed."""

@@ -57,7 +57,11 @@ class Estimates(tuple[Estimate, ...]):
     """
 
     @cached_property
-    def _indexes(self) -> dict[tuple[str, ...], dict[object, Estimates]]:
+    def _indexes(self) -> dict[tuple[str, ...], dict[object, list[Estimate]]]:
+        return {}
+
+    @cached_property
+    def _found(self) -> dict[tuple[tuple[str, ...], object], Estimates]:
         return {}
 
     def where(self, **wanted: object) -> Estimates:
@@ -68,14 +72,18 @@ class Estimates(tuple[Estimate, ...]):
         if fields not in self._indexes:
             self._indexes[fields] = self._indexed(fields)
         values = tuple(wanted[name] for name in fields)
-        return self._indexes[fields].get(values if len(values) > 1 else values[0], NO_ESTIMATES)
+        key = values if len(values) > 1 else values[0]
+        if (fields, key) not in self._found:
+            rows = self._indexes[fields].get(key, ())
+            self._found[fields, key] = Estimates(rows) if rows else NO_ESTIMATES
+        return self._found[fields, key]
 
-    def _indexed(self, fields: tuple[str, ...]) -> dict[object, Estimates]:
+    def _indexed(self, fields: tuple[str, ...]) -> dict[object, list[Estimate]]:
         """Return the rows by their values of the fields: a tuple, or the value of the only one."""
         index: dict[object, list[Estimate]] = {}
         for key, row in zip(map(attrgetter(*fields), self), self, strict=True):
             index.setdefault(key, []).append(row)
-        return {key: Estimates(rows) for key, rows in index.items()}
+        return index
 
 
 NO_ESTIMATES = Estimates()

@@ -2,7 +2,7 @@
 
 from evenhand.representation.cka import batches, cka
 from evenhand.representation.hsic import FEWEST, hsic, row_terms
-from evenhand.representation.jackknife import Jackknifed, Size, mean_size, size_ratio
+from evenhand.representation.jackknife import Jackknifed, MeanSize, mean_size, size_ratio
 from evenhand.representation.layers import Layer, rbf_layer
 from evenhand.representation.permutation import GroupTest, group_test
 
@@ -11,7 +11,7 @@ __all__ = [
     "GroupTest",
     "Jackknifed",
     "Layer",
-    "Size",
+    "MeanSize",
     "batches",
     "cka",
     "group_test",

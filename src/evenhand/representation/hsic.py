@@ -24,14 +24,14 @@ FEWEST = 5
 _BLOCK = 128  # rows of a Gram matrix that are centred at a time, so that they stay in the cache
 
 
-class Form(Protocol):
+class ProductForm(Protocol):
     """A centred Gram matrix, as itself or as features."""
 
     def terms(self, other: Self) -> Floats:
         """Return each row's share ``(n,)`` of the inner product of two centred Gram matrices."""
 
 
-F = TypeVar("F", bound=Form)
+F = TypeVar("F", bound=ProductForm)
 
 
 @dataclass(frozen=True, eq=False)

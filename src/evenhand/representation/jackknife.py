@@ -48,7 +48,7 @@ class Jackknifed:
 
 
 @dataclass(frozen=True)
-class Size:
+class MeanSize:
     """How large several numbers are: the mean of their sizes, with an interval."""
 
     value: float
@@ -56,7 +56,7 @@ class Size:
     high: float
 
 
-def mean_size(numbers: Jackknifed, level: float, rng: np.random.Generator) -> Size:
+def mean_size(numbers: Jackknifed, level: float, rng: np.random.Generator) -> MeanSize:
     """Return the mean of |number| with an interval.
 
     Sizes of numbers that are 0 in truth are not 0 on average, and a plain interval would never
@@ -70,7 +70,7 @@ def mean_size(numbers: Jackknifed, level: float, rng: np.random.Generator) -> Si
     largest = np.abs(drawn / np.where(error > 0, error, 1)).max(axis=1)
     reach = np.quantile(largest, level) * error
     size = np.abs(flat)
-    return Size(
+    return MeanSize(
         float(size.mean()),
         float(np.maximum(size - reach, 0).mean()),
         float((size + reach).mean()),
@@ -79,7 +79,7 @@ def mean_size(numbers: Jackknifed, level: float, rng: np.random.Generator) -> Si
 
 def size_ratio(
     first: Jackknifed, other: Jackknifed, level: float, rng: np.random.Generator
-) -> Size | None:
+) -> MeanSize | None:
     """Return mean |one| over mean |other| with an interval, None where there is no such claim.
 
     There is none where the interval of the denominator (see `mean_size`) holds 0. The interval is
@@ -91,7 +91,7 @@ def size_ratio(
     return ratio_of(absolute_mean(first), absolute_mean(other), float(-ndtri((1 - level) / 2)))
 
 
-def ratio_of(above: Jackknifed, below: Jackknifed, quantile: float) -> Size | None:
+def ratio_of(above: Jackknifed, below: Jackknifed, quantile: float) -> MeanSize | None:
     """Return the ratio of two numbers that rest on the same patients, with Fieller's interval.
 
     ``quantile`` is that of the errors at the upper end. None where the interval has no end.
@@ -103,7 +103,7 @@ def ratio_of(above: Jackknifed, below: Jackknifed, quantile: float) -> Size | No
     if a <= 0:
         return None
     root = math.sqrt(max(b**2 - a * c, 0.0))
-    return Size(float(above.value / below.value), max(0.0, (b - root) / a), (b + root) / a)
+    return MeanSize(float(above.value / below.value), max(0.0, (b - root) / a), (b + root) / a)
 
 
 def absolute_mean(numbers: Jackknifed) -> Jackknifed:

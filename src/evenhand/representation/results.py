@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from evenhand.representation.jackknife import Size
+from evenhand.representation.jackknife import MeanSize
 
 Matrix = tuple[tuple[float | None, ...], ...]
 """A number for each pair of layers, those of the first network as rows; None where undefined."""
@@ -56,7 +56,7 @@ class GroupSimilarity:
         return LayerMatrix(self.value, self.low, self.high)
 
 
-class Contrast(NamedTuple):
+class ServedContrast(NamedTuple):
     """The group that is served best less the one that is served worst.
 
     Attributes
@@ -72,7 +72,7 @@ class Contrast(NamedTuple):
     best: str
     worst: str
     difference: LayerMatrix
-    size: Size
+    size: MeanSize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ class AttributeSimilarity:
     groups
         Every group.
     best, worst, difference, size
-        Those of `Contrast`; None where fewer than two groups can be ranked.
+        Those of `ServedContrast`; None where fewer than two groups can be ranked.
     undefined
         Why there is no contrast.
     """
@@ -96,15 +96,15 @@ class AttributeSimilarity:
     best: str | None = None
     worst: str | None = None
     difference: LayerMatrix | None = None
-    size: Size | None = None
+    size: MeanSize | None = None
     undefined: str | None = None
 
     @property
-    def contrast(self) -> Contrast | None:
+    def contrast(self) -> ServedContrast | None:
         """The best served group less the worst; None where fewer than two can be ranked."""
         if self.best is None or self.worst is None or not (self.difference and self.size):
             return None
-        return Contrast(self.best, self.worst, self.difference, self.size)
+        return ServedContrast(self.best, self.worst, self.difference, self.size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,11 +119,11 @@ class SizeRatio:
     undefined: str | None = None
 
     @property
-    def size(self) -> Size | None:
+    def size(self) -> MeanSize | None:
         """The ratio with its interval; None where it is undefined."""
         if self.value is None or self.low is None or self.high is None:
             return None
-        return Size(self.value, self.low, self.high)
+        return MeanSize(self.value, self.low, self.high)
 
 
 @dataclass(frozen=True, kw_only=True)

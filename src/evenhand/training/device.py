@@ -42,6 +42,7 @@ def make_accelerator(settings: LoopSettings) -> Accelerator:
         )
     # Without CUDA accelerate would take other devices, such as Apple's, which lack float64.
     on_cpu = settings.device == "cpu" or not is_available()
+    assert settings.precision != "auto", "a job settles the precision first"
     precision = {"fp32": "no", "bf16": "bf16"}[settings.precision]
     if _differs(on_cpu, precision):
         AcceleratorState._reset_state(reset_partial_state=True)

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.splits import Splits
-from evenhand.cohort.store.batches import Batch, BatchSource, Source
+from evenhand.cohort.store.batches import Batch, BatchProvider, BatchSource
 from evenhand.cohort.store.samples import FORMAT
 from evenhand.masks.masks import Mask
-from evenhand.masks.truncate import Cut, below, cut_at, first_depth, rest_behind
+from evenhand.masks.truncate import Truncation, below, cut_at, first_depth, rest_behind
 from evenhand.masks.units import EMBEDDING, is_transformer, module_depths
 from evenhand.networks.augment import DRAWS, Augment, Drawn, find_augmentation, none
 from evenhand.networks.model import Model
-from evenhand.training.frozen_prefix import ActivationCache, Rows
+from evenhand.training.frozen_prefix import ActivationCache, ActivationRows
 from evenhand.training.predict import channels_last, unit
 from evenhand.training.settings import FitSettings
 
@@ -63,7 +63,7 @@ class Kept:
     """
 
     source: BatchSource
-    rows: Rows
+    rows: ActivationRows
     channels_last: bool  # images between convolutions, as the layers below leave them
     places: NDArray[np.intp] | None = None
 
@@ -128,7 +128,7 @@ class Feed:
         self._augment = find_augmentation(settings.augment, model.spec.inputs)
         views = settings.views or settings.epochs
         self._views = 1 if self._augment is none else views
-        self._cuts: dict[Mask, Cut | None] = {}
+        self._cuts: dict[Mask, Truncation | None] = {}
         self._room: dict[int, int] = {}  # by depth, how many views may be kept there
         self._convolves = not is_transformer(model.backbone)
         if cache is not None:
@@ -144,7 +144,7 @@ class Feed:
         """Return the number of training samples."""
         return len(self._train)
 
-    def cut(self, mask: Mask) -> Cut | None:
+    def cut(self, mask: Mask) -> Truncation | None:
         """Return the cut below everything that a mask lets change; None to feed in samples.
 
         So it is without a cache, and where the activations of an epoch do not fit into it.
@@ -178,7 +178,7 @@ class Feed:
             self._cuts[mask] = cut
         return self._cuts[mask]
 
-    def train(self, epoch: int, cut: Cut | None) -> tuple[Source, nn.Module | None]:
+    def train(self, epoch: int, cut: Truncation | None) -> tuple[BatchProvider, nn.Module | None]:
         """Return what an epoch trains on, and what of the backbone takes it; None for all of it.
 
         The first views are kept, as many as there is room for: were the others to take their
@@ -193,13 +193,13 @@ class Feed:
         name = f"{self._settings.augment} {self._settings.seed} {number}"
         return self._kept(view, self._train, f"{self._names['train']} {name}", cut), cut.rest
 
-    def val(self, cut: Cut | None) -> tuple[Source, nn.Module | None]:
+    def val(self, cut: Truncation | None) -> tuple[BatchProvider, nn.Module | None]:
         """Return what is scored after each epoch, and what of the backbone takes it."""
         if cut is None:
             return self._val, None
         return self._plain(self._val, self._names["val"], cut), cut.rest
 
-    def split(self, name: str, cut: Cut | None) -> tuple[Source, nn.Module | None]:
+    def split(self, name: str, cut: Truncation | None) -> tuple[BatchProvider, nn.Module | None]:
         """Return what is scored of a split when the fit has ended, and what takes it."""
         if name == "val":
             return self.val(cut)
@@ -213,12 +213,12 @@ class Feed:
             else (self._plain(source, _identity(cohort), cut), cut.rest)
         )
 
-    def _of_pool(self, cut: Cut) -> Kept:
+    def _of_pool(self, cut: Truncation) -> Kept:
         """Return kept activations of the training samples as they are, among those of the pool."""
         rows = self._plain(self._pool.source, self._names["pool"], cut).rows
         return Kept(self._train, rows, self._convolves, self._pool.places)
 
-    def _plain(self, source: BatchSource, name: str, cut: Cut) -> Kept:
+    def _plain(self, source: BatchSource, name: str, cut: Truncation) -> Kept:
         """Return kept activations of samples as they are."""
         return self._kept(source, source, f"{name} {PLAIN}", cut)
 
@@ -228,7 +228,9 @@ class Feed:
         draws = torch.rand(len(self._train), DRAWS, generator=generator)
         return View(self._train, self._augment, draws.to(self._accelerator.device))
 
-    def _kept(self, samples: Source, source: BatchSource, name: str, cut: Cut) -> Kept:
+    def _kept(
+        self, samples: BatchProvider, source: BatchSource, name: str, cut: Truncation
+    ) -> Kept:
         """Return kept activations; what is not there is computed from the nearest lower cut."""
         cache = self._cache
         assert cache is not None
@@ -239,7 +241,7 @@ class Feed:
         return Kept(source, rows, self._convolves)
 
     def _computed(
-        self, samples: Source, source: BatchSource, name: str, cut: Cut
+        self, samples: BatchProvider, source: BatchSource, name: str, cut: Truncation
     ) -> Iterator[Tensor]:
         backbone, size = self._model.eval().backbone, self._settings.batch_size
         lower = self._lower(source, name, cut.depth)

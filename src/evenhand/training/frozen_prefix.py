@@ -39,7 +39,7 @@ class ActivationCache:
         default_factory=WeakValueDictionary, init=False
     )  # those held, and those that make room but are still in somebody's hands
 
-    def find(self, name: str) -> Rows | None:
+    def find(self, name: str) -> ActivationRows | None:
         """Return the array of that name; None where it was never made, or has made room."""
         cached = self._alive.get(name)
         return None if cached is None else self._hold(name, cached)
@@ -80,7 +80,7 @@ class ActivationCache:
         """
         return max(0, self._size // _row_size(sample) - beside) // count
 
-    def spares(self, rows: Rows) -> bool:
+    def spares(self, rows: ActivationRows) -> bool:
         """Whether others like these fit beside them, so that they may be computed from them."""
         return 2 * rows.held.nbytes <= self.memory
 
@@ -88,10 +88,10 @@ class ActivationCache:
     def _size(self) -> int:
         return self.memory
 
-    def _hold(self, name: str, rows: Tensor) -> Rows:
+    def _hold(self, name: str, rows: Tensor) -> ActivationRows:
         self._held[name] = self._alive[name] = rows
         self._held.move_to_end(name)
-        return Rows(rows)
+        return ActivationRows(rows)
 
     def _make_room(self, wanted: int) -> bool:
         """Let go of arrays until ``wanted`` more bytes are allowed; say whether they are."""
@@ -117,12 +117,12 @@ class ActivationFiles(ActivationCache):
     folder: Path
     disk: int  # bytes
 
-    def find(self, name: str) -> Rows | None:
+    def find(self, name: str) -> ActivationRows | None:
         """Return the array of that name; None where it was never made, or has made room."""
         if (cached := super().find(name)) is not None:
             return cached
         try:
-            mapped = Rows(_open(self._path(name)))
+            mapped = ActivationRows(_open(self._path(name)))
         except (FileNotFoundError, ValueError, EOFError):  # absent, or damaged: it is made again
             return None
         return self._hold(name, mapped.all()) if self._make_room(mapped.held.nbytes) else mapped
@@ -145,7 +145,7 @@ class ActivationFiles(ActivationCache):
                 "another folder with --cache, or do without with --prefix-memory 0."
             ) from error
 
-    def spares(self, rows: Rows) -> bool:
+    def spares(self, rows: ActivationRows) -> bool:
         """Whether others may be computed from these: always, as they go to the disk."""
         return True
 
@@ -169,7 +169,7 @@ class ActivationFiles(ActivationCache):
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class ActivationRows:
     """Rows of activations, in memory or mapped from disk."""
 
     held: Tensor | NDArray[Any]

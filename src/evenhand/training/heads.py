@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from evenhand.cohort.store.batches import Source
+from evenhand.cohort.store.batches import BatchProvider
 from evenhand.methods.base import TrainingMethod
 from evenhand.networks.model import Model
 from evenhand.training.predict import unit
@@ -103,7 +103,7 @@ def join_heads(model: Model) -> None:
 
 
 def load_average(
-    model: Model, average: Mapping[str, Tensor], train: Source, batch_size: int
+    model: Model, average: Mapping[str, Tensor], train: BatchProvider, batch_size: int
 ) -> None:
     """Load averaged weights, and estimate the statistics of normalisations for them again.
 

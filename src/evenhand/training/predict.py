@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from evenhand.cohort.cohort import Cohort
-from evenhand.cohort.store.batches import BatchSource, Source
+from evenhand.cohort.store.batches import BatchProvider, BatchSource
 from evenhand.networks.model import Model
 from evenhand.tables.columns import score_columns
 from evenhand.tables.predictions import Predictions
@@ -25,7 +25,7 @@ def predict(
     model: Model,
     cohorts: Iterable[tuple[str, Cohort]],
     accelerator: Accelerator,
-    served: Callable[[str], tuple[Source, nn.Module | None]] | None = None,
+    served: Callable[[str], tuple[BatchProvider, nn.Module | None]] | None = None,
 ) -> Predictions:
     """Return the predictions of a model on stored cohorts, each under the name of its split.
 
@@ -58,7 +58,7 @@ def scored_table(split: str, cohort: Cohort, values: NDArray[np.float64]) -> pd.
 
 
 def scores(
-    model: Model, source: Source, accelerator: Accelerator, rest: nn.Module | None = None
+    model: Model, source: BatchProvider, accelerator: Accelerator, rest: nn.Module | None = None
 ) -> NDArray[np.float64]:
     """Return class probabilities ``(n, C)`` of every sample of a source, in its order.
 

@@ -11,6 +11,13 @@ from evenhand.settings import SEEDS, Settings
 
 TrackerName = Literal["tensorboard", "mlflow", "wandb"]
 
+Precision = Literal["auto", "fp32", "bf16"]
+PRECISIONS = (
+    "bf16 is faster on GPUs and, for ResNets and ViTs, on processors that multiply it (autocast); "
+    "auto is bf16 there, else fp32"
+)
+"""What the help of ``--precision`` says."""
+
 
 class TrackSettings(Settings, title="Training"):
     """Who follows a training."""
@@ -68,9 +75,7 @@ class LoopSettings(TrackSettings, title="Training"):
         "each epoch",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where training runs")
-    precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="bf16 is faster on GPUs (autocast)"
-    )
+    precision: Precision = Field("fp32", description=PRECISIONS)
     compile: bool = Field(
         False,
         description="compile the network first (torch.compile); pays off in long fits on CUDA",

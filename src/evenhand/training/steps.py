@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from evenhand.cohort.store.batches import Source
+from evenhand.cohort.store.batches import BatchProvider
 from evenhand.masks.masks import Schedule, set_trainable
 from evenhand.masks.units import parts
 from evenhand.methods.base import TrainingMethod
@@ -38,7 +38,7 @@ class Steps:
 
     def take(
         self,
-        source: Source,
+        source: BatchProvider,
         batches: Iterable[NDArray[np.intp]],
         rest: nn.Module | None,
         advance: Advance,

@@ -11,7 +11,7 @@ from evenhand.files import read_json
 from evenhand.jobs.assess.answers import answers
 from evenhand.jobs.assess.claims import claims_of
 from evenhand.jobs.assess.evaluation import Evaluation
-from evenhand.jobs.assess.values import Size
+from evenhand.jobs.assess.values import RowCounts
 from evenhand.metrics.guide import guide_errors, guide_representation
 from evenhand.metrics.parity import Judged
 from evenhand.metrics.rows import Key
@@ -99,7 +99,7 @@ def judged(gap: float, of_women: float) -> Judged:
 
 GAP = Key("sex", "*", "false_negative_rate", "gap")
 WOMEN = Key("sex", "f", "false_negative_rate")
-SIZES = dict.fromkeys([("*", "*"), ("sex", "*"), ("sex", "f")], Size(400, 400, 200))
+SIZES = dict.fromkeys([("*", "*"), ("sex", "*"), ("sex", "f")], RowCounts(400, 400, 200))
 
 
 @pytest.mark.parametrize(
@@ -112,9 +112,9 @@ SIZES = dict.fromkeys([("*", "*"), ("sex", "*"), ("sex", "f")], Size(400, 400, 2
 )
 def test_a_picked_metric_has_a_verdict_of_its_own(ssl, said):
     models = {"frozen1m": (ssl,), "supervised": (judged(0.3, 0.4),)}
-    found = Evaluation(1.0, "frozen1m", models, {}, {}, SIZES, picked=(GAP, WOMEN))
-    (answer,) = answers(claims_of([found])[0])
-    (row,) = (one for one in answer.rows if one.about.startswith("gap in "))
+    evaluation = Evaluation(1.0, "frozen1m", models, {}, {}, SIZES, picked=(GAP, WOMEN))
+    (answer,) = answers(claims_of([evaluation])[0])
+    (row,) = (row for row in answer.rows if row.about.startswith("gap in "))
     assert said in row.text
     assert row.text in answer.verdict.details
     assert row.claim == ("not certain." not in said)

@@ -9,7 +9,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from evenhand.files import read_json
 from evenhand.jobs.pretrain import training
-from evenhand.jobs.pretrain.curve import Curve
+from evenhand.jobs.pretrain.curve import LossCurve
 from evenhand.pretraining.objectives import simsiam, vicreg
 
 SERIES = "series_phantom:patients=200,steps=24,seed=1"
@@ -18,8 +18,8 @@ SERIES = "series_phantom:patients=200,steps=24,seed=1"
 def following(predicted, projected):
     """SimSiam's loss without its stopped gradient."""
     return -sum(
-        F.cosine_similarity(one, two, dim=1).mean() / 2
-        for one, two in zip(predicted, reversed(projected), strict=True)
+        F.cosine_similarity(item, two, dim=1).mean() / 2
+        for item, two in zip(predicted, reversed(projected), strict=True)
     )
 
 
@@ -36,7 +36,7 @@ def train(tmp_path, monkeypatch):
     def run(ssl, epochs=40):
         lines = []
 
-        class Watched(Curve):
+        class Watched(LossCurve):
             @property
             def text(self):
                 lines.append(super().text)

@@ -13,7 +13,7 @@ from evenhand.cohort.settings import SplitSettings
 from evenhand.files import DamagedError, read_json
 from evenhand.jobs.pretrain import training
 from evenhand.jobs.pretrain.settings import ContrastSettings
-from evenhand.jobs.pretrain.state import STATE, State
+from evenhand.jobs.pretrain.state import STATE, PretrainingState
 from evenhand.jobs.pretrain.training import train_encoder
 from evenhand.networks.model import build_model
 from evenhand.training.inputs import model_inputs
@@ -36,9 +36,9 @@ def stopping(monkeypatch):
             if len(state.curve.loss) == epoch:
                 raise StoppedError
 
-        monkeypatch.setattr(State, "save", save)
+        monkeypatch.setattr(PretrainingState, "save", save)
 
-    keep = State.save
+    keep = PretrainingState.save
     monkeypatch.setattr(training, "SAVED_EVERY", 0.0)
     return after
 
@@ -48,12 +48,12 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
-def train_on(cache, data, ssl, folder=None, **more):
+def train_on(cache, data, ssl, folder=None, backbone=None, **more):
     size = 32 if data == IMAGES else None
     train = prepare_splits(
         SplitSettings(data=data, cache=cache), size, np.random.default_rng(0)
     ).train
-    backbone = "test_vit" if data == IMAGES else "conv1d"
+    backbone = backbone or ("test_vit" if data == IMAGES else "conv1d")
     model = build_model(backbone, "none", model_inputs(train), train.classes, seed=0)
     settings = ContrastSettings(ssl=ssl, epochs=4, batch_size=20, device="cpu", **more)
     model, curve = train_encoder(model, train, settings, 3, folder)
@@ -84,6 +84,16 @@ def test_a_resumed_training_ends_in_the_same_bits(cache, tmp_path, stopping, ssl
     assert (again.loss, again.held_out, again.spread) == (curve.loss, curve.held_out, curve.spread)
 
 
+@pytest.mark.parametrize("backbone", ["gru", "patch_transformer"])
+def test_every_series_encoder_resumes_to_the_same_bits(cache, tmp_path, stopping, backbone):
+    whole, _ = train_on(cache, SERIES, "masked", backbone=backbone, patience=0)
+    stopping(2)
+    with pytest.raises(StoppedError):
+        train_on(cache, SERIES, "masked", tmp_path, backbone, patience=0)
+    stopping(0)
+    assert train_on(cache, SERIES, "masked", tmp_path, backbone, patience=0)[0] == whole
+
+
 def test_the_state_holds_the_teacher_and_the_queue(cache, tmp_path, stopping):
     stopping(2)
     with pytest.raises(StoppedError):
@@ -107,8 +117,8 @@ def test_the_command_goes_on_after_a_stop_and_leaves_no_state(cache, tmp_path, s
         assert ended.status == 0, ended.err
         assert not (tmp_path / name / STATE).exists()
     file = "models/encoder/model.safetensors"
-    one, other = ((tmp_path / name / file).read_bytes() for name in ("stopped", "whole"))
-    assert one == other
+    first, other = ((tmp_path / name / file).read_bytes() for name in ("stopped", "whole"))
+    assert first == other
     curves = [pd.read_csv(tmp_path / name / "curve.csv") for name in ("stopped", "whole")]
     assert curves[0].equals(curves[1])
     assert list(curves[0].columns) == ["epoch", "loss", "spread", "effective_rank"]

@@ -10,7 +10,7 @@ from evenhand.networks.export import check_answers, from_safetensors, to_onnx, t
 from evenhand.pruning.eligible import IN_CHANNELS, prunable
 from evenhand.pruning.masks import count_kept, keep_all
 from evenhand.pruning.remove import remover
-from evenhand.pruning.state import State
+from evenhand.pruning.state import PruningState
 
 
 @pytest.fixture(params=["weight", "channel"])
@@ -23,7 +23,9 @@ def model(request):
     total = sum(p.numel() for p in whole.parameters()) if narrow else count_kept(kept)
     rng = torch.Generator().manual_seed(0)
     scores = {n: torch.rand(whole.get_parameter(n).shape, generator=rng) for n in names}
-    after = remover(request.param)(State(whole, kept, total, total), scores, total // 4).model
+    after = remover(request.param)(
+        PruningState(whole, kept, total, total), scores, total // 4
+    ).model
     left, before = (sum(int((p != 0).sum()) for p in m.parameters()) for m in (after, whole))
     assert left < 0.85 * before
     assert bool(after.spec.widths) is narrow

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Image
 from evenhand.cohort.images.bounds import admit
-from evenhand.cohort.images.planes import Part, Range, damage, grey, in_8_bits
+from evenhand.cohort.images.planes import PlaneChoice, Range, damage, grey, in_8_bits
 from evenhand.errors import some
 from evenhand.networks.inputs import RGB
 from evenhand.networks.settings import MAX_CHANNELS
@@ -52,7 +52,7 @@ class ArrayForm:
 
 def open_npz(path: Path, size: int | None, key: str, span: Range) -> PIL.Image.Image:
     """Open an array ``(H, W)`` of an npz file; ``span`` is what becomes 0 … 255."""
-    return grey(read_npz(path, Part(key)), *span)
+    return grey(read_npz(path, PlaneChoice(key)), *span)
 
 
 def read_npy(path: Path) -> NDArray[Any]:
@@ -70,7 +70,7 @@ def read_npy(path: Path) -> NDArray[Any]:
         return array
 
 
-def read_npz(path: Path, part: Part) -> NDArray[Any]:
+def read_npz(path: Path, part: PlaneChoice) -> NDArray[Any]:
     """Read an array of an npz file: the one that the part names, or else its only one.
 
     Raises
@@ -85,7 +85,7 @@ def read_npz(path: Path, part: Part) -> NDArray[Any]:
         return array
 
 
-def array_form(path: Path, part: Part) -> ArrayForm:
+def array_form(path: Path, part: PlaneChoice) -> ArrayForm:
     """Return what the header of an array in a .npy or npz file declares."""
     if not zipfile.is_zipfile(path):
         with damage(TokenError, EOFError), path.open("rb") as file:
@@ -94,7 +94,7 @@ def array_form(path: Path, part: Part) -> ArrayForm:
         return _form_in(arrays, _named(list(arrays.files), part))
 
 
-def channels_last(array: NDArray[Any], channels: int = RGB) -> NDArray[Any]:
+def with_channels_last(array: NDArray[Any], channels: int = RGB) -> NDArray[Any]:
     """Return an array ``(H, W)``, ``(H, W, C)`` or ``(C, H, W)`` as ``(H, W, C)``.
 
     Parameters
@@ -227,7 +227,7 @@ def _checked_zip(file: BinaryIO) -> BinaryIO:
     return file
 
 
-def _named(names: list[str], part: Part) -> str:
+def _named(names: list[str], part: PlaneChoice) -> str:
     if part.name in names:
         return part.name
     if not names:

@@ -17,7 +17,7 @@ import PIL.ImageOps
 from numpy.typing import NDArray
 
 from evenhand.cohort.images.bounds import admit
-from evenhand.cohort.images.planes import WHOLE, Part, Range, damage, grey, in_8_bits
+from evenhand.cohort.images.planes import WHOLE, PlaneChoice, Range, damage, grey, in_8_bits
 from evenhand.errors import import_extra, some
 from evenhand.networks.inputs import Images
 
@@ -32,7 +32,7 @@ _DECODERS = {
 
 
 def open_dicom(
-    path: Path, size: Images | None, window: Range | None = None, frame: Part = WHOLE
+    path: Path, size: Images | None, window: Range | None = None, frame: PlaneChoice = WHOLE
 ) -> PIL.Image.Image:
     """Open a picture of a DICOM file: grey through a window, colours as they are.
 
@@ -71,7 +71,7 @@ def open_dicom(
     return grey(pixels, *span)
 
 
-def _pixels(pydicom: Any, header: Any, frame: Part) -> NDArray[Any]:
+def _pixels(pydicom: Any, header: Any, frame: PlaneChoice) -> NDArray[Any]:
     """Decode a frame, ``(H, W)`` or ``(H, W, 3)``."""
     if not any(name in header for name in _PIXELS):
         what = pydicom.uid.UID(str(header.get("SOPClassUID") or "")).name
@@ -178,10 +178,10 @@ def shown_how(path: Path) -> str:
 
 def cut_dicom_series(path: Path, place: float, window: Range) -> PIL.Image.Image:
     """Cut a slice out of a folder of DICOM files, in the order that their headers tell."""
-    return open_dicom_series(path, Part(place=place), window)
+    return open_dicom_series(path, PlaneChoice(place=place), window)
 
 
-def open_dicom_series(path: Path, part: Part, window: Range | None) -> PIL.Image.Image:
+def open_dicom_series(path: Path, part: PlaneChoice, window: Range | None) -> PIL.Image.Image:
     """Cut a slice, by its number or place, out of a folder of DICOM files."""
     files = slices_in(path)
     return open_dicom(files[part.slice(len(files))], None, window)

@@ -14,9 +14,9 @@ from evenhand.cohort.cohort import Image
 from evenhand.cohort.images.arrays import (
     array_form,
     array_in_8_bits,
-    channels_last,
     read_npy,
     read_npz,
+    with_channels_last,
 )
 from evenhand.cohort.images.decoding import (
     MODES,
@@ -27,7 +27,7 @@ from evenhand.cohort.images.decoding import (
     open_picture,
 )
 from evenhand.cohort.images.dicom import open_dicom, open_dicom_series, shown_how
-from evenhand.cohort.images.planes import WHOLE, Part, Range
+from evenhand.cohort.images.planes import WHOLE, PlaneChoice, Range
 from evenhand.cohort.images.volumes import open_nifti
 from evenhand.networks.inputs import RGB, ImageForm, Images
 
@@ -85,17 +85,17 @@ class Kind:
 
     name: str
     is_it: Callable[[Path, bytes], bool]
-    open: Callable[[Path, Part, Images | None, Decoding], Picture]
-    takes: Mapping[str, Callable[[Path, Part], bool]]
+    open: Callable[[Path, PlaneChoice, Images | None, Decoding], Picture]
+    takes: Mapping[str, Callable[[Path, PlaneChoice], bool]]
     volume: bool = False
     remark: Callable[[Path, Decoding], str] = lambda path, how: ""
 
 
-def _always(path: Path, part: Part) -> bool:
+def _always(path: Path, part: PlaneChoice) -> bool:
     return True
 
 
-def _open_plain(path: Path, part: Part, size: Images | None, how: Decoding) -> Picture:
+def _open_plain(path: Path, part: PlaneChoice, size: Images | None, how: Decoding) -> Picture:
     page = how.page
     if part.name:
         if not part.name.isdecimal() or part.name == "0":
@@ -106,8 +106,8 @@ def _open_plain(path: Path, part: Part, size: Images | None, how: Decoding) -> P
     return open_picture(path, size, bit_depth=how.bit_depth, page=page)
 
 
-def _open_dicom(path: Path, part: Part, size: Images | None, how: Decoding) -> Picture:
-    named = Part(str(how.page)) if how.page is not None and not part.name else part
+def _open_dicom(path: Path, part: PlaneChoice, size: Images | None, how: Decoding) -> Picture:
+    named = PlaneChoice(str(how.page)) if how.page is not None and not part.name else part
     return open_dicom(path, size, how.window, named)
 
 
@@ -115,11 +115,11 @@ def _dicom_remark(path: Path, how: Decoding) -> str:
     return "" if how.window is not None else shown_how(path)
 
 
-def _open_series(path: Path, part: Part, size: Images | None, how: Decoding) -> Picture:
+def _open_series(path: Path, part: PlaneChoice, size: Images | None, how: Decoding) -> Picture:
     return open_dicom_series(path, part, how.window)
 
 
-def _open_nifti(path: Path, part: Part, size: Images | None, how: Decoding) -> Picture:
+def _open_nifti(path: Path, part: PlaneChoice, size: Images | None, how: Decoding) -> Picture:
     return open_nifti(path, part, how.window)
 
 
@@ -131,26 +131,26 @@ def _nifti_remark(path: Path, how: Decoding) -> str:
     )  # fmt: skip
 
 
-def _open_npy(path: Path, part: Part, size: Images | None, how: Decoding) -> Picture:
+def _open_npy(path: Path, part: PlaneChoice, size: Images | None, how: Decoding) -> Picture:
     part.refuse("one array")
     return _picture_of(read_npy(path), size, how)
 
 
-def _open_npz(path: Path, part: Part, size: Images | None, how: Decoding) -> Picture:
+def _open_npz(path: Path, part: PlaneChoice, size: Images | None, how: Decoding) -> Picture:
     return _picture_of(read_npz(path, part), size, how)
 
 
 def _picture_of(array: NDArray[Any], size: Images | None, how: Decoding) -> Image:
     channels = RGB if size is None else ImageForm.of(size).channels
-    rows = channels_last(array, channels)
+    rows = with_channels_last(array, channels)
     return array_in_8_bits(rows, how.bit_depth, how.value_range, how.window)
 
 
-def _is_array_to_scale(path: Path, part: Part) -> bool:
+def _is_array_to_scale(path: Path, part: PlaneChoice) -> bool:
     return array_form(path, part).dtype not in (np.uint8, np.bool_)
 
 
-def _is_array_of_16_bits(path: Path, part: Part) -> bool:
+def _is_array_of_16_bits(path: Path, part: PlaneChoice) -> bool:
     return array_form(path, part).dtype == np.uint16
 
 
@@ -232,7 +232,7 @@ class MixedFiles(ImageFiles):
         What the user says of how files hold their pixels.
     """
 
-    parts: Mapping[str, Part] = field(default_factory=dict)
+    parts: Mapping[str, PlaneChoice] = field(default_factory=dict)
     how: Decoding = Decoding()
 
     def remark(self, sample_id: str) -> str:
@@ -252,7 +252,7 @@ class MixedFiles(ImageFiles):
         return kind_of(path).open(path, self.parts.get(sample_id, WHOLE), self.size, self.how)
 
 
-def _heeds(path: Path, part: Part, setting: str) -> bool:
+def _heeds(path: Path, part: PlaneChoice, setting: str) -> bool:
     """Return whether a file heeds a setting; a damaged one does not, and is refused later."""
     try:
         takes = kind_of(path).takes.get(setting)

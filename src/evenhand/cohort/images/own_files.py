@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.cohort.images.kinds import MixedFiles, kind_of
-from evenhand.cohort.images.planes import Part
+from evenhand.cohort.images.planes import PlaneChoice
 from evenhand.cohort.images.volumes import places
 from evenhand.errors import EvenhandError
 
@@ -87,7 +87,7 @@ def own_pictures(
     ids = ids.where(once, ids + "-" + pd.Series(number + 1, ids.index).astype(str))
     place = places(slices or 1)
     named = {
-        sample: Part(part, 0.5 if alone else float(place[k]))
+        sample: PlaneChoice(part, 0.5 if alone else float(place[k]))
         for sample, part, alone, k in zip(ids, parts.iloc[rows], once, number, strict=True)
         if part or not alone
     }

@@ -16,7 +16,7 @@ Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Part:
+class PlaneChoice:
     """Which picture of a file that holds several.
 
     Parameters
@@ -59,7 +59,7 @@ class Part:
             raise ValueError(f"it is {what}, of which #{self.name} names no part; leave that out")
 
 
-WHOLE = Part()
+WHOLE = PlaneChoice()
 
 
 def windowed(pixels: NDArray[np.float32], window: Range) -> PIL.Image.Image:

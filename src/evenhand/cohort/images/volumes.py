@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from evenhand.cohort.images.bounds import admit
 from evenhand.cohort.images.decoding import ImageFiles
-from evenhand.cohort.images.planes import Part, Range, damage, grey, windowed
+from evenhand.cohort.images.planes import PlaneChoice, Range, damage, grey, windowed
 from evenhand.errors import EvenhandError, import_extra
 
 Cut = Callable[[Path, float], PIL.Image.Image]
@@ -117,10 +117,10 @@ def sliced(table: pd.DataFrame, sample: str, slices: int) -> pd.DataFrame:
 
 def cut_nifti(path: Path, place: float) -> PIL.Image.Image:
     """Cut an axial slice out of a NIfTI or Analyze volume; see `open_nifti`."""
-    return open_nifti(path, Part(place=place), None)
+    return open_nifti(path, PlaneChoice(place=place), None)
 
 
-def open_nifti(path: Path, part: Part, window: Range | None) -> PIL.Image.Image:
+def open_nifti(path: Path, part: PlaneChoice, window: Range | None) -> PIL.Image.Image:
     """Cut an axial slice out of a NIfTI or Analyze volume; slice 1 is the lowest.
 
     Without a window the 1st … 99th percentile of its finite voxels is 0 … 255; the others are 0.

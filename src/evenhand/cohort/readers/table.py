@@ -80,7 +80,7 @@ def read_own_table(path: str, settings: DataSettings) -> Cohort:
 
 
 @dataclass(frozen=True, eq=False)
-class Samples:
+class TableSamples:
     """Which rows of a table have their sample, and the way to read it."""
 
     there: NDArray[np.bool_]  # which rows
@@ -106,7 +106,7 @@ def own_cohort(
     ``settings`` name a column of these, else images. No link may lead out of the folder ``root``.
     """
 
-    def find(names: pd.Series) -> Samples:
+    def find(names: pd.Series) -> TableSamples:
         if settings.series_table:
             return _measured(names, source, settings)
         return _in_files(names, source, settings, root)
@@ -120,7 +120,7 @@ def settled_cohort(
     source: Path,
     columns: tuple[str, str, str],
     settings: DataSettings,
-    find: Callable[[pd.Series], Samples],
+    find: Callable[[pd.Series], TableSamples],
 ) -> Cohort:
     """Return the cohort of a table after all checks of its columns.
 
@@ -184,12 +184,12 @@ def settled_cohort(
 
 
 def _with_static(
-    samples: Samples,
+    samples: TableSamples,
     table: pd.DataFrame,
     columns: tuple[str, str, str],
     source: Path,
     names: tuple[str, ...],
-) -> Samples:
+) -> TableSamples:
     """Return series that also have the numbers of some columns, known from their first step on."""
     assert isinstance(samples.read, Series)
     static = numeric_columns(table, names, columns, source).set_axis(table[columns[0]])
@@ -198,7 +198,9 @@ def _with_static(
     return replace(samples, read=read, channels=channels, fingerprint=mark)
 
 
-def _in_files(names: pd.Series, source: Path, settings: DataSettings, root: Path | None) -> Samples:
+def _in_files(
+    names: pd.Series, source: Path, settings: DataSettings, root: Path | None
+) -> TableSamples:
     """Find samples that are files, in the folder ``source`` or beside the file ``source``."""
     paths, parts = without_parts(names, _folder(source))
     seen = look_at(paths, source, root)
@@ -210,12 +212,12 @@ def _in_files(names: pd.Series, source: Path, settings: DataSettings, root: Path
     if settings.series_column is not None:
         mark = fingerprint(seen.stamps(), tables)
         read, channels = series_files(seen.files[there], names[there], source)
-        return Samples(there, absent, read, channels, mark)
+        return TableSamples(there, absent, read, channels, mark)
     stamps = chain(seen.stamps(), _inside(seen, source, root))
     mark = fingerprint(stamps, tables) + (f"-{settings.slices}" if settings.slices else "")
     files = (seen.files[there], names[there], parts[there])
     own = own_pictures(*files, source, settings.slices)
-    return Samples(there, absent, own.read, (), mark, own.rows, own.ids)
+    return TableSamples(there, absent, own.read, (), mark, own.rows, own.ids)
 
 
 def _refuse_parts_as_patients(files: pd.Series, source: Path, column: str) -> None:
@@ -236,14 +238,14 @@ def _inside(seen: Seen, source: Path, root: Path | None) -> Iterator[Stamp]:
         yield from look_at(files_below(folders), source, root).stamps()
 
 
-def _measured(names: pd.Series, source: Path, settings: DataSettings) -> Samples:
+def _measured(names: pd.Series, source: Path, settings: DataSettings) -> TableSamples:
     """Find samples that are series in one long table."""
     path = _folder(source) / str(settings.series_table)
     read, channels = long_series(path, names, source, settings)
     grid = (names.name, settings.series_step or STEP, read.steps, channels)  # decides what is read
     text = json.dumps([fingerprint((), (source, path)), *grid])
     mark = hashlib.sha256(text.encode()).hexdigest()
-    return Samples(np.ones(len(names), np.bool_), (), read, channels, mark)
+    return TableSamples(np.ones(len(names), np.bool_), (), read, channels, mark)
 
 
 def edited_cohort(

@@ -26,7 +26,7 @@ _NO_NUMBER = re.compile(r"column #(\d+): Row #(\d+): .* invalid value (.*)", re.
 
 
 @dataclass(frozen=True, eq=False)
-class Form:
+class SeriesForm:
     """What all series of a table share, and the file that it was taken from."""
 
     path: Path
@@ -52,7 +52,7 @@ class SeriesFiles:
     rows: Mapping[str, int]
     table: Path
 
-    def form(self) -> Form:
+    def form(self) -> SeriesForm:
         """Return the form of the first series that can be read, which the others must have.
 
         Raises
@@ -67,10 +67,10 @@ class SeriesFiles:
             except UnreadableError as error:
                 problems.append(error)
             else:
-                return Form(path, tuple(steps.columns), len(steps))
+                return SeriesForm(path, tuple(steps.columns), len(steps))
         raise problems[0] if problems else EvenhandError(f"{self.table} names no series.")
 
-    def load(self, form: Form, sample_id: str) -> Values:
+    def load(self, form: SeriesForm, sample_id: str) -> Values:
         """Return the values ``(T, C)`` of one series, NaN where a cell is blank."""
         steps = self._steps(sample_id)
         own, wanted = set(steps.columns), set(form.channels)
@@ -88,7 +88,7 @@ class SeriesFiles:
         except _DAMAGED as error:
             raise UnreadableError(f"{self._where(sample_id)} cannot be read: {error}") from error
 
-    def _unlike(self, sample_id: str, problem: str, form: Form) -> UnreadableError:
+    def _unlike(self, sample_id: str, problem: str, form: SeriesForm) -> UnreadableError:
         return UnreadableError(
             f"{self._where(sample_id)} {problem} as {form.path} has. All series of a table have "
             "the same channels and length."

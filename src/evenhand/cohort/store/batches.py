@@ -32,7 +32,7 @@ class Batch:
     labels: Tensor  # (B,) int64
 
 
-class Source(Protocol):
+class BatchProvider(Protocol):
     """Serves batches of the samples of one split."""
 
     def __len__(self) -> int:

@@ -33,7 +33,7 @@ from evenhand.methods.afterwards.multicalibrate import (
 from evenhand.methods.arrays import MOST_UNKNOWN, UNKNOWN
 from evenhand.methods.attribute_free import AttributeFree
 from evenhand.methods.group_head import GroupHead, fit_group_head
-from evenhand.methods.post_hoc import Fit, PostHoc
+from evenhand.methods.post_hoc import PostHoc, PostHocFit
 from evenhand.methods.registry import post_hoc_from_text
 from evenhand.tables.predictions import Predictions
 
@@ -220,7 +220,7 @@ def _fit(
     return Fitted(predictions, adjustment, adjustment.cut(), _same_model(before))
 
 
-def _fit_scores(before: Before, kind: PostHoc, settings: Mapping[str, Any]) -> Fit:
+def _fit_scores(before: Before, kind: PostHoc, settings: Mapping[str, Any]) -> PostHocFit:
     """Fit a method that takes scores to the validation rows."""
     val = before.split("val")
     computed: dict[str, Any] = {
@@ -232,7 +232,7 @@ def _fit_scores(before: Before, kind: PostHoc, settings: Mapping[str, Any]) -> F
             "features": before.network.features[val],
             "head": _group_head(before, linear=settings["at_test"] == "merged"),
         }
-    fit: Fit = kind.fit(
+    fit: PostHocFit = kind.fit(
         before.predictions.scores[val],
         before.predictions.labels[val],
         _by(before, kind, val),

@@ -9,7 +9,7 @@ from evenhand.jobs.assess.claims import RecipeClaim, RecipeClaims
 from evenhand.jobs.assess.evidence import text_of
 from evenhand.jobs.assess.grid import with_share
 from evenhand.jobs.assess.values import Value
-from evenhand.reporting.sections.assessment import Verdict
+from evenhand.reporting.sections.assessment import PartAnswer
 from evenhand.reporting.text.numbers import NBSP, Scale, listed, p_value
 from evenhand.reporting.text.vocabulary import in_sentence
 from evenhand.reporting.verdicts import Verdict as Row
@@ -30,10 +30,10 @@ class Judgement:
 
 
 @dataclass(frozen=True)
-class Answer:
+class AttributeAnswer:
     """The answer for one attribute, for the page and for ``verdicts.json``."""
 
-    verdict: Verdict
+    verdict: PartAnswer
     judgements: tuple[Judgement, ...]
 
     @property
@@ -42,7 +42,7 @@ class Answer:
         return tuple(judgement.row for judgement in self.judgements)
 
 
-def answers(claims: RecipeClaims) -> tuple[Answer, ...]:
+def answers(claims: RecipeClaims) -> tuple[AttributeAnswer, ...]:
     """Return the answer for each attribute."""
     return tuple(_answer(claims, attribute) for attribute in claims.deviation)
 
@@ -101,15 +101,17 @@ def pair_name(claims: RecipeClaims) -> str:
     return f"{with_share(claims.cell, share)} against {with_share(claims.against, share)}"
 
 
-def _answer(claims: RecipeClaims, attribute: str) -> Answer:
+def _answer(claims: RecipeClaims, attribute: str) -> AttributeAnswer:
     cost = _cost(claims)
     if not claims.evaluation.claims(claims.cell, claims.against):
         text = (
             "No claim about fairness: of one of the two models the interval of the AUC does not "
             "lie above .5."
         )
-        verdict = Verdict(attribute, "unsure", "no claim", text, (cost,))
-        return Answer(verdict, (_judgement(claims, "deviation from parity", attribute, [], text),))
+        verdict = PartAnswer(attribute, "unsure", "no claim", text, (cost,))
+        return AttributeAnswer(
+            verdict, (_judgement(claims, "deviation from parity", attribute, [], text),)
+        )
     claim = claims.deviation[attribute]
     headline = _headline(claims, claim)
     groups, levelled = _groups(claims, attribute), _levelled(claims, attribute)
@@ -121,14 +123,14 @@ def _answer(claims: RecipeClaims, attribute: str) -> Answer:
         chip = "undefined"
     picked = tuple(_picked(claims, attribute))
     details = (levelled, *(judgement.row.text for judgement in picked), groups, cost)
-    verdict = Verdict(attribute, outcome, chip, headline, details)
+    verdict = PartAnswer(attribute, outcome, chip, headline, details)
     judged = (
         _judgement(claims, "deviation from parity", attribute, [claim], headline),
         _judgement(claims, "AUC by group", attribute, claims.groups[attribute], groups),
         _judgement(claims, "levelling down", attribute, losses, levelled),
         *picked,
     )
-    return Answer(verdict, judged)
+    return AttributeAnswer(verdict, judged)
 
 
 def _picked(claims: RecipeClaims, attribute: str) -> Iterator[Judgement]:

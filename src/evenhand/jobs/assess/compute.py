@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 
 from evenhand.experiments.runs import Run
-from evenhand.jobs.assess.cost import Cost, cost_of
+from evenhand.jobs.assess.cost import TrainingCost, cost_of
 from evenhand.jobs.assess.grid import Cell, cells_of, encoder_of, start_of
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
 from evenhand.reporting.sections.assessment import Table
@@ -19,8 +19,8 @@ from evenhand.reporting.text.numbers import plain
 class ArmCost:
     """The costs of a cell, mean over seeds: of its fits, and of their encoders."""
 
-    fit: Cost
-    encoder: Cost | None
+    fit: TrainingCost
+    encoder: TrainingCost | None
 
     @property
     def passes(self) -> int:
@@ -73,14 +73,14 @@ def _costs(run: Run, settings: AssessSettings, share: float) -> Iterator[tuple[s
         yield recipe, ArmCost(_mean(fits), _mean(encoders) if encoders else None)
 
 
-def _encoder_cost(run: Run, settings: AssessSettings, cell: Cell) -> Iterator[Cost]:
+def _encoder_cost(run: Run, settings: AssessSettings, cell: Cell) -> Iterator[TrainingCost]:
     start = start_of(settings, cell)
     if start is not None and start.objective is not None:
         yield cost_of(Path(encoder_of(settings, run, start, cell.seed)).parent)
 
 
-def _mean(costs: Sequence[Cost]) -> Cost:
-    return Cost(
+def _mean(costs: Sequence[TrainingCost]) -> TrainingCost:
+    return TrainingCost(
         epochs=round(fmean(cost.epochs for cost in costs)),
         passes=round(fmean(cost.passes for cost in costs)),
         seconds=fmean(cost.seconds for cost in costs),

@@ -17,7 +17,7 @@ TRAINED = 3
 """Passes of a sample that is trained on: forward, and twice as much backward."""
 
 
-class Cost(BaseModel, frozen=True):
+class TrainingCost(BaseModel, frozen=True):
     """What training a model took; of earlier versions nothing is known.
 
     Attributes
@@ -57,11 +57,11 @@ def equal_epochs(epochs: int, passes: int, each: int) -> int:
     return epochs + math.ceil(passes / each)
 
 
-def cost_of(folder: Path) -> Cost:
+def cost_of(folder: Path) -> TrainingCost:
     """Return what training a saved model took."""
     path = folder / "model.json"
     return checked(_Saved, read_object(path), path).cost
 
 
 class _Saved(BaseModel):
-    cost: Cost = Cost()
+    cost: TrainingCost = TrainingCost()

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from evenhand.jobs.assess.settings import LABELLED, SUPERVISED
-from evenhand.jobs.assess.values import Change, Size, Value
+from evenhand.jobs.assess.values import Change, RowCounts, Value
 from evenhand.metrics.parity import Judged, mean_of, relative_reduction
 from evenhand.metrics.registry import Floats
 from evenhand.metrics.rows import EVERYBODY, Key
@@ -61,7 +61,7 @@ class Evaluation:
     models: Mapping[str, tuple[Judged, ...]]
     worst: Mapping[str, Mapping[str, str]]
     parameters: Mapping[str, int]
-    sizes: Mapping[tuple[str, str], Size]
+    sizes: Mapping[tuple[str, str], RowCounts]
     best: Mapping[str, str] = field(default_factory=dict)
     elsewhere: frozenset[str] = frozenset()
     picked: tuple[Key, ...] = ()

@@ -10,7 +10,7 @@ from evenhand.experiments.runs import Run
 from evenhand.experiments.task_cache import Fits
 from evenhand.jobs.assess.grid import Cell, fit_cell, pretrained, start_of
 from evenhand.jobs.assess.settings import AssessSettings
-from evenhand.jobs.assess.starts import Start, is_named, starts_of
+from evenhand.jobs.assess.starts import EncoderStart, is_named, starts_of
 from evenhand.progress import bar
 from evenhand.workers import Engine, Job, complete
 
@@ -77,7 +77,9 @@ class _Order:
         return self._needs.get(job.name, set()) <= self.done
 
 
-def _needed(settings: AssessSettings, cell: Cell, trained: Sequence[Start]) -> Sequence[Start]:
+def _needed(
+    settings: AssessSettings, cell: Cell, trained: Sequence[EncoderStart]
+) -> Sequence[EncoderStart]:
     """Return the starts that are to be trained before a cell can be fitted.
 
     On equal compute, a cell without an encoder trains for as long as those took.
@@ -88,11 +90,11 @@ def _needed(settings: AssessSettings, cell: Cell, trained: Sequence[Start]) -> S
     return [start] if start.objective else []
 
 
-def _encoder(start: Start, seed: int, *, alone: bool) -> str:
+def _encoder(start: EncoderStart, seed: int, *, alone: bool) -> str:
     return f"encoder of seed {seed}" if alone else f"encoder {start.name} of seed {seed}"
 
 
-def _pretrain(grid: Fits[AssessSettings], start: Start, seed: int) -> None:
+def _pretrain(grid: Fits[AssessSettings], start: EncoderStart, seed: int) -> None:
     """Make the encoder of a seed, in a worker."""
     pretrained(grid.task(), grid.settings, grid.run, start, seed)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from evenhand.errors import EvenhandError
 from evenhand.experiments.runs import Run
 from evenhand.experiments.task import Task, keep, train, with_label_share
-from evenhand.jobs.assess.cost import Cost, cost_of, epoch_passes, equal_epochs
+from evenhand.jobs.assess.cost import TrainingCost, cost_of, epoch_passes, equal_epochs
 from evenhand.jobs.assess.settings import LABELLED, SUPERVISED, AssessSettings
-from evenhand.jobs.assess.starts import Start, is_named, starts_of
-from evenhand.jobs.pretrain.curve import Curve
+from evenhand.jobs.assess.starts import EncoderStart, is_named, starts_of
+from evenhand.jobs.pretrain.curve import LossCurve
 from evenhand.jobs.pretrain.settings import ContrastSettings
 from evenhand.jobs.pretrain.state import STATE
 from evenhand.jobs.pretrain.training import HELD_OUT, forget_state, train_encoder
@@ -90,7 +90,7 @@ def cells_of(settings: AssessSettings) -> Iterator[Cell]:
             yield from (Cell(strategy, share, seed) for strategy in labelled)
 
 
-def start_of(settings: AssessSettings, cell: Cell) -> Start | None:
+def start_of(settings: AssessSettings, cell: Cell) -> EncoderStart | None:
     """Return what a cell starts from; None where that is no encoder."""
     if cell.strategy in LABELLED:
         return None
@@ -98,7 +98,7 @@ def start_of(settings: AssessSettings, cell: Cell) -> Start | None:
     return next((start for start in starts if start.name == cell.start), starts[0])
 
 
-def encoder_of(settings: AssessSettings, run: Run, start: Start, seed: int) -> str:
+def encoder_of(settings: AssessSettings, run: Run, start: EncoderStart, seed: int) -> str:
     """Return the weights of an encoder, as ``--weights`` takes them."""
     if start.objective is None:
         return start.weights
@@ -133,7 +133,9 @@ def check_encoders(task: Task, settings: AssessSettings) -> None:
                 raise EvenhandError(f"encoder {start.name}: {text}") from error
 
 
-def pretrained(task: Task, settings: AssessSettings, run: Run, start: Start, seed: int) -> Path:
+def pretrained(
+    task: Task, settings: AssessSettings, run: Run, start: EncoderStart, seed: int
+) -> Path:
     """Return the encoder of a seed, pre-trained on training patients where it is not yet."""
     weights = Path(encoder_of(settings, run, start, seed))
     folder = weights.parent
@@ -171,7 +173,7 @@ def fit_cell(task: Task, settings: AssessSettings, run: Run, cell: Cell) -> None
     with tracked(settings, run.root, cell.name, about) as tracker:
         fit_settings = _fit_settings(few, settings, run, cell)
         trained = train(few, model, schedule, fit_settings, tracker=tracker)
-    cost = Cost(
+    cost = TrainingCost(
         epochs=len(trained.logged),
         passes=len(trained.logged) * _epoch_passes(few),
         seconds=time.monotonic() - begun,
@@ -206,11 +208,11 @@ def _epoch_passes(task: Task) -> int:
     return epoch_passes(len(task.splits.train), len(task.splits.val))
 
 
-def _pretraining_cost(curve: Curve, samples: int, seconds: float) -> Cost:
+def _pretraining_cost(curve: LossCurve, samples: int, seconds: float) -> TrainingCost:
     """Return what pre-training took: two views of each sample, some of which are held out."""
     held = HELD_OUT * samples if curve.held_out else 0.0
     each = epoch_passes(round(2 * (samples - held)), round(2 * held))
-    return Cost(epochs=len(curve.loss), passes=len(curve.loss) * each, seconds=seconds)
+    return TrainingCost(epochs=len(curve.loss), passes=len(curve.loss) * each, seconds=seconds)
 
 
 def untrained(task: Task, settings: AssessSettings, run: Run, cell: Cell) -> tuple[Model, Schedule]:

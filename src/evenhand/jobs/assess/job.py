@@ -31,6 +31,7 @@ from evenhand.masks.strategies import find_strategy
 from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.reporting import check_record, similarity_record
 from evenhand.runs import run_scope
+from evenhand.training.precision import settle_precision
 from evenhand.wording import counted
 from evenhand.workers import open_engine
 
@@ -63,6 +64,7 @@ def assess(
     EvenhandError
         Whatever is wrong with the input; nothing is written to ``out`` then.
     """
+    settings = settle_precision(settings)
     if not settings.attribute:
         raise EvenhandError("fairness is between groups: give an --attribute.")
     for objective in settings.objectives:

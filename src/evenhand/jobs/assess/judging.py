@@ -18,10 +18,10 @@ from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.grid import Cell, cells_of, start_of
 from evenhand.jobs.assess.settings import LABELLED, SUPERVISED, AssessSettings
 from evenhand.jobs.assess.starts import is_named
-from evenhand.jobs.assess.values import Size
+from evenhand.jobs.assess.values import RowCounts
 from evenhand.metrics.estimate import point
 from evenhand.metrics.groups import Groups
-from evenhand.metrics.parity import Judged, judge
+from evenhand.metrics.parity import Judged, judge_parity
 from evenhand.metrics.registry import find_metric
 from evenhand.metrics.resample import Bootstrap, resample
 from evenhand.metrics.scored import Scored
@@ -39,7 +39,7 @@ class _Fitted(BaseModel):
 
 
 @dataclass(frozen=True, eq=False)
-class Tested:
+class JudgedModel:
     """One model, judged.
 
     Attributes
@@ -55,7 +55,7 @@ class Tested:
     """
 
     judged: Judged
-    sizes: Mapping[tuple[str, str], Size]
+    sizes: Mapping[tuple[str, str], RowCounts]
     validated: Mapping[tuple[str, str], float]
     references: Mapping[str, str] = field(default_factory=dict)
 
@@ -65,7 +65,7 @@ class _Recipe:
     """The models of a cell that differ in their seed."""
 
     cell: Cell
-    models: list[Tested] = field(default_factory=list)
+    models: list[JudgedModel] = field(default_factory=list)
     validated: list[float] = field(default_factory=list)  # the target, the higher the better
     tuned: int = 0
 
@@ -87,14 +87,14 @@ def evaluate(run: Run, settings: AssessSettings) -> list[Evaluation]:
     ]
 
 
-def judge_model(predictions: Predictions, settings: AssessSettings, seed: int) -> Tested:
+def judge_model(predictions: Predictions, settings: AssessSettings, seed: int) -> JudgedModel:
     """Judge a model; one seed resamples the same patients for every model, which pairs them."""
     test, val = (predictions.of_split(split) for split in ("test", "val"))
     measuring = measure_settings(settings, _excluded(test, settings))
     request = resolve_requests({"model": predictions}, settings.attribute, measuring, {})["model"]
     rows, groups = scored_rows(test, request.cut), _compared(test, settings)
     drawn = resample(len(rows.members), Bootstrap(), np.random.default_rng(seed))
-    judged = judge(rows, groups, drawn, request.plan.references)
+    judged = judge_parity(rows, groups, drawn, request.plan.references)
     numbers = chosen_numbers(rows, groups, drawn, request.plan, metrics_of(measuring))
     validated: dict[tuple[str, str], float] = {}
     if len(val):
@@ -102,7 +102,7 @@ def judge_model(predictions: Predictions, settings: AssessSettings, seed: int) -
     sizes = _sizes(rows, groups)
     references = {name: _largest(sizes, name) for name in groups}
     references |= dict(request.plan.references)
-    return Tested(replace(judged, numbers=numbers), sizes, validated, references)
+    return JudgedModel(replace(judged, numbers=numbers), sizes, validated, references)
 
 
 def _excluded(test: Predictions, settings: AssessSettings) -> tuple[str, ...]:
@@ -112,13 +112,13 @@ def _excluded(test: Predictions, settings: AssessSettings) -> tuple[str, ...]:
     return tuple(text for text in settings.exclude_group if text in named)
 
 
-def _largest(sizes: Mapping[tuple[str, str], Size], attribute: str) -> str:
+def _largest(sizes: Mapping[tuple[str, str], RowCounts], attribute: str) -> str:
     """Return the level of an attribute with the most rows, the first of several."""
     levels = [level for name, level in sizes if name == attribute and level != "*"]
     return max(levels, key=lambda level: sizes[attribute, level].n)
 
 
-def worst_levels(models: Sequence[Tested]) -> dict[str, str]:
+def worst_levels(models: Sequence[JudgedModel]) -> dict[str, str]:
     """Return the level of each attribute with the lowest AUC on validation, mean over models."""
     validated = [model.validated for model in models]
     means = {key: float(np.mean([auc_of[key] for auc_of in validated])) for key in validated[0]}
@@ -205,10 +205,12 @@ def _compared(test: Predictions, settings: AssessSettings) -> dict[str, Groups]:
     }
 
 
-def _sizes(rows: Scored, groups: Mapping[str, Groups]) -> dict[tuple[str, str], Size]:
-    sizes = {("*", "*"): Size.of(rows)}
+def _sizes(rows: Scored, groups: Mapping[str, Groups]) -> dict[tuple[str, str], RowCounts]:
+    sizes = {("*", "*"): RowCounts.of(rows)}
     for attribute, own in groups.items():
         parts = {level: own.rows(level) for level in own.compared()}
-        sizes |= {(attribute, level): Size.of(rows.take(part)) for level, part in parts.items()}
-        sizes[attribute, "*"] = Size.of(rows.take(np.concatenate(list(parts.values()))))
+        sizes |= {
+            (attribute, level): RowCounts.of(rows.take(part)) for level, part in parts.items()
+        }
+        sizes[attribute, "*"] = RowCounts.of(rows.take(np.concatenate(list(parts.values()))))
     return sizes

@@ -15,7 +15,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 
 @dataclass(frozen=True)
-class Start:
+class EncoderStart:
     """What the cells of one arm start from.
 
     Attributes
@@ -37,7 +37,7 @@ class Start:
         return f"seed{seed}" if alone else f"{self.name}-seed{seed}"
 
 
-def starts_of(settings: AssessSettings) -> tuple[Start, ...]:
+def starts_of(settings: AssessSettings) -> tuple[EncoderStart, ...]:
     """Return what cells start from: SSL objectives first, then encoders.
 
     Raises
@@ -45,7 +45,7 @@ def starts_of(settings: AssessSettings) -> tuple[Start, ...]:
     EvenhandError
         Two of them have one name, or a name cannot be that of a folder.
     """
-    starts = [Start(name, settings.weights, name) for name in settings.objectives]
+    starts = [EncoderStart(name, settings.weights, name) for name in settings.objectives]
     starts += [_encoder(text) for text in settings.encoder]
     for name, count in Counter(start.name for start in starts).items():
         if count > 1:
@@ -60,7 +60,7 @@ def is_named(settings: AssessSettings) -> bool:
     return bool(settings.encoder) or len(settings.objectives) > 1
 
 
-def _encoder(text: str) -> Start:
+def _encoder(text: str) -> EncoderStart:
     """Return the start that ``--encoder`` names, as ``PATH`` or ``NAME=PATH``."""
     name, equals, path = text.partition("=")
     if not equals or "/" in name or Path(text).exists():
@@ -70,7 +70,7 @@ def _encoder(text: str) -> Start:
             f"--encoder {text}: give a run or a file of weights, or NAME=PATH with a name of "
             "letters, digits and _ . + -."
         )
-    return Start(name, path)
+    return EncoderStart(name, path)
 
 
 def _name_of(path: str) -> str:

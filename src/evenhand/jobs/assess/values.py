@@ -58,7 +58,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Size:
+class RowCounts:
     """How many rows, patients and positives a number rests on."""
 
     n: int
@@ -66,7 +66,7 @@ class Size:
     positives: int
 
     @classmethod
-    def of(cls, rows: Scored) -> Size:
+    def of(cls, rows: Scored) -> RowCounts:
         """Count some rows."""
         return cls(len(rows), len(rows.members), int(rows.labels.sum()))
 

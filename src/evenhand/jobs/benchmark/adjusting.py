@@ -18,7 +18,7 @@ from evenhand.tables.predictions import Predictions
 
 
 @dataclass(frozen=True, eq=False)
-class Tested:
+class TestedModel:
     """What one entry says of test patients, of one fold or of all.
 
     Attributes
@@ -49,13 +49,13 @@ class AdjustedFold:
     predictions: Predictions
     decisions: Mapping[str, NDArray[np.intp]]
 
-    def tested(self, split: str = "test") -> Tested:
+    def tested(self, split: str = "test") -> TestedModel:
         """Return the rows of a split with their decisions."""
         part = self.predictions.of_split(split)
         rows = scored_rows(part, cut_of(self.predictions))
         if split in self.decisions:
             rows = replace(rows, decisions=self.decisions[split])
-        return Tested(part, rows)
+        return TestedModel(part, rows)
 
 
 def adjust(

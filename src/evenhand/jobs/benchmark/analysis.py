@@ -12,7 +12,7 @@ import numpy as np
 
 from evenhand.evaluation.rows import cut_of, groups_in, scored_rows
 from evenhand.experiments.runs import Run
-from evenhand.jobs.benchmark.adjusting import Tested, adjust
+from evenhand.jobs.benchmark.adjusting import TestedModel, adjust
 from evenhand.jobs.benchmark.comparing import (
     CHOSEN,
     Result,
@@ -78,7 +78,9 @@ def analyse(
     )
 
 
-def _by_fold(run: Run, entry: Entry, seed: int, settings: BenchmarkSettings) -> Iterator[Tested]:
+def _by_fold(
+    run: Run, entry: Entry, seed: int, settings: BenchmarkSettings
+) -> Iterator[TestedModel]:
     for fold in range(settings.folds):
         if entry.moves_decisions:
             before = _read(run, Fit(Entry(ERM), fold, seed))
@@ -87,11 +89,11 @@ def _by_fold(run: Run, entry: Entry, seed: int, settings: BenchmarkSettings) -> 
             yield tested_in(Fit(entry, fold, seed).predictions(run))
 
 
-def tested_in(file: Path) -> Tested:
+def tested_in(file: Path) -> TestedModel:
     """Return the test rows of a fit's predictions, with their decisions."""
     predictions = _cached(str(file), file.stat().st_mtime_ns)
     test = predictions.of_split("test")
-    return Tested(test, scored_rows(test, cut_of(predictions)))
+    return TestedModel(test, scored_rows(test, cut_of(predictions)))
 
 
 def _chosen(
@@ -126,14 +128,14 @@ def analyse_external(
     return compare_external(tested, result, settings)
 
 
-def _outside(run: Run, fit: Fit, settings: BenchmarkSettings) -> Tested:
+def _outside(run: Run, fit: Fit, settings: BenchmarkSettings) -> TestedModel:
     """Return what a fit says of patients of elsewhere, cut at the fold's validation threshold."""
     if fit.entry.moves_decisions:
         before = with_external(run, replace(fit, entry=Entry(ERM)))
         return adjust(fit.entry, before, settings, fit.seed).tested(SPLIT)
     part = with_external(run, fit)
     outside = part.of_split(SPLIT)
-    return Tested(outside, scored_rows(outside, cut_of(part)))
+    return TestedModel(outside, scored_rows(outside, cut_of(part)))
 
 
 def _worst(run: Run, seeds: Sequence[int], settings: BenchmarkSettings) -> dict[str, str]:
@@ -182,7 +184,7 @@ def _selection(
     )
 
 
-def _write(run: Run, name: str, seeds: Sequence[int], models: Sequence[Tested]) -> None:
+def _write(run: Run, name: str, seeds: Sequence[int], models: Sequence[TestedModel]) -> None:
     """Keep what an entry says of everybody: the first seed as its predictions, each beside them."""
     for seed, model in zip(seeds, models, strict=True):
         if len(seeds) > 1:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.linalg import hadamard
 
 from evenhand.evaluation.rows import groups_in
-from evenhand.jobs.benchmark.adjusting import Tested
+from evenhand.jobs.benchmark.adjusting import TestedModel
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.metrics.groups import Excluded, Groups, excluded_groups
@@ -48,7 +48,7 @@ DECISIONS = "equalized_odds_difference"
 
 Groupings = Mapping[str, Groups]
 
-ByFold = Sequence[Sequence[Tested]]
+ByFold = Sequence[Sequence[TestedModel]]
 """What an entry says of test patients, by seed and fold."""
 
 
@@ -81,7 +81,7 @@ class Selection:
     other_by_seed: float
 
 
-class Size(NamedTuple):
+class SampleCounts(NamedTuple):
     """How many samples and patients a number rests on, and of two classes how many positives."""
 
     samples: int
@@ -135,7 +135,7 @@ class Result:
 
     values: Mapping[str, Values]
     differences: Sequence[Difference]
-    sizes: Mapping[Key, Size]
+    sizes: Mapping[Key, SampleCounts]
     seeds: int
     primary: tuple[Key, ...] = ()
     worst: Mapping[str, str] = field(default_factory=dict)
@@ -263,7 +263,7 @@ class Measure:
 
     @classmethod
     def of(
-        cls, folds: Sequence[Tested], settings: BenchmarkSettings, rng: np.random.Generator
+        cls, folds: Sequence[TestedModel], settings: BenchmarkSettings, rng: np.random.Generator
     ) -> Measure:
         """Return how the rows of some folds, together everybody's, are measured."""
         first = everybody(folds)
@@ -281,7 +281,7 @@ class Measure:
         return cls(first.rows, order, groups, excluded, patients, once, tuple(overall))
 
     def numbers(
-        self, models: Iterable[Sequence[Tested]], resamples: Resamples, *, rates: bool = False
+        self, models: Iterable[Sequence[TestedModel]], resamples: Resamples, *, rates: bool = False
     ) -> Values:
         """Return the numbers of several models, ``(models, 1 + B)`` each."""
         by_model = []
@@ -316,11 +316,11 @@ class Measure:
         """Return how many patients of the rarer class a number has, in its smallest group."""
         return min(rarer_patients(self.rows, places) for places in self.places(key))
 
-    def size(self, key: Key) -> Size:
+    def size(self, key: Key) -> SampleCounts:
         """Return what a number rests on."""
         part = self.rows.take(np.concatenate(self.places(key)))
         positives = int((part.labels == 1).sum()) if part.binary else None
-        return Size(len(part), len(part.members), positives)
+        return SampleCounts(len(part), len(part.members), positives)
 
 
 def deals_of(settings: BenchmarkSettings, rng: np.random.Generator) -> list[NDArray[np.intp]]:
@@ -337,13 +337,13 @@ def deals_of(settings: BenchmarkSettings, rng: np.random.Generator) -> list[NDAr
     return [np.where(row[:, None], plain[:, ::-1], plain) for row in swapped]
 
 
-def _dealt(by_seed: ByFold, deal: NDArray[np.intp]) -> Iterator[list[Tested]]:
+def _dealt(by_seed: ByFold, deal: NDArray[np.intp]) -> Iterator[list[TestedModel]]:
     """Yield the fits of each seed after they were dealt out anew in every fold."""
     for column in deal.T:
         yield [by_seed[seed][fold] for fold, seed in enumerate(column)]
 
 
-def everybody(folds: Sequence[Tested]) -> Tested:
+def everybody(folds: Sequence[TestedModel]) -> TestedModel:
     """Join the folds; samples are in the order of their names."""
     order = _order(folds)
     table = pd.concat([fold.predictions.table for fold in folds], ignore_index=True)
@@ -355,16 +355,16 @@ def everybody(folds: Sequence[Tested]) -> Tested:
         patients=predictions.patients[0],
         classes=predictions.classes,
     )
-    return Tested(predictions, _joined(rows, folds, order))
+    return TestedModel(predictions, _joined(rows, folds, order))
 
 
-def _order(folds: Sequence[Tested]) -> NDArray[np.intp]:
+def _order(folds: Sequence[TestedModel]) -> NDArray[np.intp]:
     """Return the places of the folds' samples, one fold after the other, by their names."""
     names = np.concatenate([fold.predictions.table["sample_id"].astype(str) for fold in folds])
     return np.argsort(names, kind="stable")
 
 
-def _joined(rows: Scored, folds: Sequence[Tested], order: NDArray[np.intp]) -> Scored:
+def _joined(rows: Scored, folds: Sequence[TestedModel], order: NDArray[np.intp]) -> Scored:
     """Return rows of everybody with the scores and decisions that the folds say."""
     parts = [fold.rows for fold in folds]
     whole = replace(

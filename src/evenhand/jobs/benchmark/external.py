@@ -15,8 +15,8 @@ from evenhand.cohort.prepare import stored_cohort
 from evenhand.cohort.readers import reader_of
 from evenhand.errors import EvenhandError
 from evenhand.evaluation.settings import PredictSettings
-from evenhand.jobs.benchmark.adjusting import Tested
-from evenhand.jobs.benchmark.comparing import Measure, Result, Size, deals_of
+from evenhand.jobs.benchmark.adjusting import TestedModel
+from evenhand.jobs.benchmark.comparing import Measure, Result, SampleCounts, deals_of
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.predict.job import INHERITED
@@ -45,7 +45,7 @@ class ExternalResult:
 
     values: Mapping[str, Values]
     differences: Sequence[Difference]
-    sizes: Mapping[Key, Size]
+    sizes: Mapping[Key, SampleCounts]
 
 
 @lru_cache(1)
@@ -94,7 +94,9 @@ def _asked(settings: BenchmarkSettings) -> PredictSettings:
 
 
 def compare_external(
-    tested: Mapping[str, Sequence[Sequence[Tested]]], result: Result, settings: BenchmarkSettings
+    tested: Mapping[str, Sequence[Sequence[TestedModel]]],
+    result: Result,
+    settings: BenchmarkSettings,
 ) -> ExternalResult:
     """Measure the models of every fold and seed on patients of elsewhere.
 

@@ -70,7 +70,7 @@ class Fit:
         return self.folder(run) / "external.parquet"
 
 
-class FitRecord(BaseModel, frozen=True):
+class EntryFitRecord(BaseModel, frozen=True):
     """What a fit chose on validation patients (``fit.json``)."""
 
     lr: float
@@ -189,7 +189,7 @@ def make_fit(work: Work, fit: Fit) -> None:
         )
     model = load_model(_trial_folder(run, fit, best))
     shown = tuple(value if math.isfinite(value) else None for value in values)
-    record = FitRecord(lr=scored[best][0], value=values[best], values=shown)
+    record = EntryFitRecord(lr=scored[best][0], value=values[best], values=shown)
     write_json(fit.folder(run) / "fit.json", record.model_dump())
     if fit.entry.name == ERM:
         save_model(erm_folder(run, fit), model)
@@ -253,7 +253,9 @@ def _elsewhere(work: Work, task: Task, model: Model) -> Predictions | None:
     return predict(model, cohorts, make_accelerator(task.settings)) if cohorts else None
 
 
-def _pruned(task: Task, model: Model, fit: Fit, erm: FitRecord) -> tuple[FitRecord, Model]:
+def _pruned(
+    task: Task, model: Model, fit: Fit, erm: EntryFitRecord
+) -> tuple[EntryFitRecord, Model]:
     """Return the pruned model, and what was chosen on validation."""
     pruned = prune_model(task, model, FairPrune.of(fit.entry.pruning), fit.seed)
     assert isinstance(pruned.module, Model)
@@ -264,7 +266,9 @@ def _pruned(task: Task, model: Model, fit: Fit, erm: FitRecord) -> tuple[FitReco
     curve = tuple(
         sign * float(value) if value == value else None for value in pruned.curve["value"]
     )
-    return FitRecord(lr=erm.lr, value=value, values=curve, sparsity=pruned.sparsity), pruned.module
+    return EntryFitRecord(
+        lr=erm.lr, value=value, values=curve, sparsity=pruned.sparsity
+    ), pruned.module
 
 
 def _pretrained(work: Work, task: Task, fit: Fit) -> Path:
@@ -299,10 +303,10 @@ def _scored(task: Task) -> list[tuple[str, Cohort]]:
     return [(name, part) for name, part in task.splits.items() if name in SCORED]
 
 
-def fit_record(run: Run, fit: Fit) -> FitRecord:
+def fit_record(run: Run, fit: Fit) -> EntryFitRecord:
     """Return what a finished fit chose."""
     path = fit.folder(run) / "fit.json"
-    return checked(FitRecord, read_object(path), path)
+    return checked(EntryFitRecord, read_object(path), path)
 
 
 def _score(task: Task, run: Run, fit: Fit, trial: Trial) -> float:

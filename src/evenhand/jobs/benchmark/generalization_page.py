@@ -15,7 +15,7 @@ from evenhand.metrics.registry import Floats
 from evenhand.metrics.rows import EVERYBODY, Key
 from evenhand.reporting.section import PART, section
 from evenhand.reporting.sections.assessment import Part, Table
-from evenhand.reporting.sections.assessment import Verdict as Answer
+from evenhand.reporting.sections.assessment import PartAnswer as Answer
 from evenhand.reporting.text.numbers import p_value, plain
 from evenhand.reporting.verdicts import Verdict
 

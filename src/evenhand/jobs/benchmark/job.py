@@ -59,6 +59,7 @@ from evenhand.runs import run_scope
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.attributes import group_of
 from evenhand.training.inputs import check_fits
+from evenhand.training.precision import settle_precision
 from evenhand.wording import counted
 from evenhand.workers import open_engine
 
@@ -94,6 +95,7 @@ def benchmark(
     EvenhandError
         Whatever is wrong with the input; nothing is written to ``out`` then.
     """
+    settings = settle_precision(settings)
     if not settings.attribute:
         raise EvenhandError("fairness is between groups: give an --attribute.")
     addition = None

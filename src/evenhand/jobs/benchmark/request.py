@@ -28,7 +28,7 @@ class More(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Request:
+class DataRequest:
     """What a gap in AUC between two groups needs.
 
     Attributes
@@ -49,7 +49,7 @@ class Request:
     more: tuple[More, More] | None
 
 
-def requests_of(result: Result, wanted: float) -> list[Request]:
+def requests_of(result: Result, wanted: float) -> list[DataRequest]:
     """Return what each group needs for a gap to be told between it and the largest group.
 
     The error of a group's AUC under `ERM` is the bootstrap's over patients, of the mean over seeds,
@@ -65,7 +65,7 @@ def requests_of(result: Result, wanted: float) -> list[Request]:
     return requests
 
 
-def _request(result: Result, key: Key, reference: Key, wanted: float) -> Request:
+def _request(result: Result, key: Key, reference: Key, wanted: float) -> DataRequest:
     own, other = (_error(result, group_key) for group_key in (key, reference))
 
     def gap(first: float, second: float) -> float:
@@ -78,7 +78,7 @@ def _request(result: Result, key: Key, reference: Key, wanted: float) -> Request
         if both is not None:
             grown = 1.0 if alone is not None else both
             more = (_added(result, key, both), _added(result, reference, grown))
-    return Request(key.attribute, key.group, reference.group, now, more)
+    return DataRequest(key.attribute, key.group, reference.group, now, more)
 
 
 def _error(result: Result, key: Key) -> float:
@@ -135,7 +135,7 @@ def curves_part(outcome: Outcome) -> Part | None:
     )
 
 
-def _text(request: Request) -> str:
+def _text(request: DataRequest) -> str:
     if request.more is None:
         return "no number would do, as a group lacks a class or has too few"
     parts = [

@@ -27,6 +27,7 @@ from evenhand.runs import run_scope
 from evenhand.tables.predictions import read_predictions
 from evenhand.training.device import make_accelerator
 from evenhand.training.inputs import input_notes
+from evenhand.training.precision import settle_precision
 from evenhand.training.tracking import tracked
 
 START = "before training"
@@ -56,6 +57,7 @@ def finetune(settings: FinetuneSettings, out: Path, *, overwrite: bool = False) 
     EvenhandError
         Whatever is wrong with the input; nothing is written to ``out`` then.
     """
+    settings = settle_precision(settings)
     strategy = find_strategy(settings.strategy)
     accelerator = make_accelerator(settings)
     with accelerator.local_main_process_first():  # it stores the samples, which the others read

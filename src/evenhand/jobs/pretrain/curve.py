@@ -12,7 +12,7 @@ from evenhand.pretraining.collapse import Embeddings
 
 
 @dataclass(frozen=True, eq=False)
-class Curve:
+class LossCurve:
     """The mean loss of each epoch, that on held-out patients after it, and what embeddings are."""
 
     loss: list[float] = field(default_factory=list)

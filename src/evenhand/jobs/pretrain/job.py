@@ -27,6 +27,7 @@ from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.runs import run_scope
 from evenhand.spreadsheets import write_csv
 from evenhand.training.inputs import input_notes, model_inputs
+from evenhand.training.precision import settle_precision
 from evenhand.training.settings import LoopSettings
 from evenhand.training.tracking import tracked
 
@@ -56,6 +57,7 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
     EvenhandError
         Whatever is wrong with the input; nothing is written to ``out`` then.
     """
+    settings = settle_precision(settings)
     SSL_OBJECTIVES.find(settings.ssl)
     splits = prepare_splits(settings, settings.images, np.random.default_rng(settings.seed))
     refuse_leak(splits, settings.weights)

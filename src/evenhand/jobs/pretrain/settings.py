@@ -12,7 +12,7 @@ from evenhand.networks.registry import SERIES_NAMES
 from evenhand.networks.settings import ImageSettings
 from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.settings import SEEDS
-from evenhand.training.settings import TrackSettings
+from evenhand.training.settings import PRECISIONS, Precision, TrackSettings
 
 SSL_NAMES = ", ".join(SSL_OBJECTIVES.titles())
 
@@ -40,9 +40,7 @@ class ContrastSettings(TrackSettings, title="Training"):
     lr: float = Field(1e-3, gt=0, description="highest learning rate, after warm-up")
     weight_decay: float = Field(1e-4, ge=0, description="weight decay of AdamW")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where training runs")
-    precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="bf16 is faster on GPUs (autocast)"
-    )
+    precision: Precision = Field("fp32", description=PRECISIONS)
     seed: int = Field(0, ge=0, lt=SEEDS, description="seed of everything that is drawn")
 
     @model_validator(mode="before")

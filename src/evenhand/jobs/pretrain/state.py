@@ -16,7 +16,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from evenhand.files import DamagedError, replacing
-from evenhand.jobs.pretrain.curve import Curve
+from evenhand.jobs.pretrain.curve import LossCurve
 from evenhand.networks.checkpoints import write_tensors
 from evenhand.pretraining.learners import Learner
 from evenhand.training.loop import Best
@@ -25,7 +25,7 @@ STATE = "pretraining.safetensors"
 
 
 @dataclass(eq=False)
-class State:
+class PretrainingState:
     """All that a pre-training changes: with teacher, queue, optimizer and random numbers."""
 
     learner: Learner
@@ -34,7 +34,7 @@ class State:
     order: np.random.Generator
     views: Generator
     best: Best
-    curve: Curve
+    curve: LossCurve
 
     def save(self, path: Path) -> None:
         """Write it, whole or not at all."""

@@ -18,9 +18,9 @@ from torch.optim.lr_scheduler import LambdaLR
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.store.batches import BatchSource
 from evenhand.errors import EvenhandError
-from evenhand.jobs.pretrain.curve import Curve
+from evenhand.jobs.pretrain.curve import LossCurve
 from evenhand.jobs.pretrain.settings import ContrastSettings
-from evenhand.jobs.pretrain.state import STATE, State
+from evenhand.jobs.pretrain.state import STATE, PretrainingState
 from evenhand.networks.model import Model
 from evenhand.pretraining.collapse import effective_rank, spread
 from evenhand.pretraining.learners import Encoder, Learner
@@ -47,7 +47,7 @@ def train_encoder(
     seed: int,
     folder: Path | None = None,
     tracker: Tracked = NOBODY,
-) -> tuple[Model, Curve]:
+) -> tuple[Model, LossCurve]:
     """Train a model's backbone in place on views of each sample; labels are not read.
 
     The learning rate rises over a tenth of the steps and falls to 0 over the rest, by half a
@@ -100,7 +100,7 @@ def train_encoder(
         learner = make_learner(model, settings, len(source)).to(accelerator.device)
         steps = settings.epochs * _steps(source, settings)
         optimizer, rate = _optimizer(learner, settings, steps)
-        state = State(learner, optimizer, rate, order, rng, Best(patience), Curve())
+        state = PretrainingState(learner, optimizer, rate, order, rng, Best(patience), LossCurve())
         learning = _Learning(model, state, accelerator, settings, steps)
         learning.run(source, judges, int(held_seed), folder, tracker)
         state.best.restore(learner)
@@ -182,7 +182,7 @@ class _Learning:
     """The epochs of a pre-training."""
 
     model: Model
-    state: State
+    state: PretrainingState
     accelerator: Accelerator
     settings: ContrastSettings
     steps: int  # of all epochs

@@ -42,7 +42,7 @@ from evenhand.networks.model import Model
 from evenhand.pruning.cost import cost_of
 from evenhand.pruning.masks import Kept, save_mask, zeros_kept
 from evenhand.pruning.remove import remover
-from evenhand.pruning.state import State
+from evenhand.pruning.state import PruningState
 from evenhand.reporting.pruning_record import CostRecord, PremiseRecord, PruningRecord
 from evenhand.reporting.sections.luck import Luck, luck_sentences
 from evenhand.runs import run_scope
@@ -205,7 +205,7 @@ def _keep(task: PruneTask, run: Run, name: str, model: Model, kept: Kept) -> Non
     write_predictions(run.predictions_file(name), predictions)
 
 
-def _finetune(task: PruneTask, run: Run, state: State[Model]) -> None:
+def _finetune(task: PruneTask, run: Run, state: PruningState[Model]) -> None:
     """Train what is left as the run trained its model, with the zeros kept."""
     if run.predictions_file(FINETUNED).exists():
         return
@@ -246,7 +246,7 @@ def _following(task: PruneTask, tracker: Tracked) -> OnEpoch:
     return on_epoch
 
 
-def _lost(task: PruneTask, pruned: State[Model]) -> dict[str, int]:
+def _lost(task: PruneTask, pruned: PruningState[Model]) -> dict[str, int]:
     """Return how many numbers each parameter has lost."""
     left = {name: p.numel() for name, p in pruned.model.named_parameters()}
     left |= {name: int(mask.sum()) for name, mask in pruned.kept.items()}

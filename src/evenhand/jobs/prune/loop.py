@@ -19,7 +19,7 @@ from evenhand.pruning.eligible import prunable_parameters
 from evenhand.pruning.loop import Pace, prune_steps
 from evenhand.pruning.masks import count_kept, keep_all
 from evenhand.pruning.saliency import saliency
-from evenhand.pruning.state import Remove, State
+from evenhand.pruning.state import PruningState, Remove
 from evenhand.tables.predictions import Predictions
 from evenhand.wording import counted
 
@@ -27,15 +27,15 @@ Row = dict[str, Any]
 """One step: its number, what is left, what validation says, predicted error changes."""
 
 
-def start(task: PruneTask) -> State[Model]:
+def start(task: PruneTask) -> PruningState[Model]:
     """Return the untouched model; what an earlier pruning set to zero is gone already."""
     total = _total(task)
     if task.settings.structure == "channel":
-        return State(task.model, task.mask, total, total)
+        return PruningState(task.model, task.mask, total, total)
     names = prunable_parameters(task.model, task.settings.structure, task.settings.prunable)
     kept = keep_all(task.model, names) | task.mask
     left = count_kept({name: kept[name] for name in names})
-    return State(task.model, kept, left, total)
+    return PruningState(task.model, kept, left, total)
 
 
 def _total(task: PruneTask) -> int:
@@ -50,13 +50,13 @@ def _total(task: PruneTask) -> int:
 class Step:
     """One step: the model, its row of the curve, and what it says about the validation rows."""
 
-    state: State[Model]
+    state: PruningState[Model]
     row: Row
     predictions: Predictions
 
 
 def steps(
-    task: PruneTask, state: State[Model], rows: Sequence[Row], remove: Remove[Model]
+    task: PruneTask, state: PruningState[Model], rows: Sequence[Row], remove: Remove[Model]
 ) -> Iterator[Step]:
     """Yield each step until one of the limits is reached.
 
@@ -113,7 +113,9 @@ def curvature_of(
     return curvature(model, batches, names)
 
 
-def row_of(number: int, state: State[Model], values: Mapping[str, float], seconds: float) -> Row:
+def row_of(
+    number: int, state: PruningState[Model], values: Mapping[str, float], seconds: float
+) -> Row:
     """Return what is kept of a step."""
     return {
         "step": number,

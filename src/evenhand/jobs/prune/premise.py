@@ -28,7 +28,7 @@ ByGroup = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Layer:
+class PrunedLayer:
     """One pruned layer of the untouched model.
 
     Attributes
@@ -54,7 +54,7 @@ class Layer:
 class Premise:
     """Every layer, and by group the rank correlation of predicted and measured changes."""
 
-    layers: tuple[Layer, ...]
+    layers: tuple[PrunedLayer, ...]
     correlation: Mapping[str, float | None]
     samples: int
     share: float
@@ -75,7 +75,7 @@ def check_premise(task: PruneTask, saliency: GroupSaliency, pruned: Mapping[str,
             gone = _smallest(scores, SHARE)
             after = _errors(_without(task.model, {name: ~gone}), task.loss, batches)
             layers.append(
-                Layer(
+                PrunedLayer(
                     name,
                     scores.numel(),
                     pruned.get(name, 0),
@@ -125,7 +125,7 @@ def _without(model: Model, kept: Kept) -> Model:
     return changed
 
 
-def _correlation(layers: Sequence[Layer], group: str) -> float | None:
+def _correlation(layers: Sequence[PrunedLayer], group: str) -> float | None:
     """Return Spearman's rank correlation over layers; None for too few, or if one never varies."""
     predicted = [layer.predicted[group] for layer in layers]
     measured = [layer.measured[group] for layer in layers]

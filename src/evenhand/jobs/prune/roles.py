@@ -12,7 +12,7 @@ from evenhand.metrics import find_metric
 
 
 @dataclass(frozen=True)
-class Roles:
+class GroupRoles:
     """The unprivileged group, and β of each privileged one."""
 
     unprivileged: str
@@ -28,7 +28,7 @@ class Roles:
 
 def find_roles(
     settings: PruneSettings, values: Mapping[str, float], sizes: Mapping[str, int]
-) -> Roles:
+) -> GroupRoles:
     """Return the roles that the settings name, or that validation shows.
 
     Parameters
@@ -58,7 +58,7 @@ def find_roles(
     unprivileged, why = _worst(settings, values)
     privileged = settings.privileged or [name for name in groups if name != unprivileged]
     _refuse_empty([unprivileged, *privileged], sizes)
-    return Roles(unprivileged, _betas(settings, privileged, sizes), why)
+    return GroupRoles(unprivileged, _betas(settings, privileged, sizes), why)
 
 
 def refuse_single(settings: PruneSettings, groups: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from evenhand.jobs.prune.task import PruneTask
 from evenhand.networks.checkpoints import load_model, save_model
 from evenhand.networks.model import Model
 from evenhand.pruning.masks import load_mask, save_mask
-from evenhand.pruning.state import State
+from evenhand.pruning.state import PruningState
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.predictions import Predictions, read_predictions, write_predictions
 
@@ -51,7 +51,7 @@ def save_step(run: Run, task: PruneTask, step: Step, rows: Sequence[Row]) -> Non
         shutil.rmtree(old)
 
 
-def load_state(run: Run, task: PruneTask, rows: Sequence[Row], number: int) -> State[Model]:
+def load_state(run: Run, task: PruneTask, rows: Sequence[Row], number: int) -> PruningState[Model]:
     """Return the state of a step whose row is there."""
     first = start(task)
     if number == 0:
@@ -61,7 +61,7 @@ def load_state(run: Run, task: PruneTask, rows: Sequence[Row], number: int) -> S
     mask = load_mask(folder / "mask.safetensors") if first.kept else {}
     kept = {name: tensor.to(device) for name, tensor in mask.items()}
     model = load_model(folder).to(device)
-    return State(model, kept, int(rows[number]["left"]), first.total)
+    return PruningState(model, kept, int(rows[number]["left"]), first.total)
 
 
 def load_predictions(run: Run, task: PruneTask, rows: Sequence[Row]) -> list[Predictions]:

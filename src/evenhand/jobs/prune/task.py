@@ -24,7 +24,7 @@ from evenhand.jobs.adjust.adjustment import read_adjustment
 from evenhand.jobs.prune.batches import Positions, generators, group_batches, group_positions
 from evenhand.jobs.prune.halves import halve
 from evenhand.jobs.prune.judge import Judge
-from evenhand.jobs.prune.roles import Roles, find_roles, refuse_single
+from evenhand.jobs.prune.roles import GroupRoles, find_roles, refuse_single
 from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.metrics import (
     Excluded,
@@ -96,7 +96,7 @@ class PruneTask:
     untouched: Predictions
     before: Mapping[str, float]
     ranks: Mapping[str, float]
-    roles: Roles
+    roles: GroupRoles
     source: BatchSource
     positions: Mapping[str, Positions]
 

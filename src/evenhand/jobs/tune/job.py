@@ -21,12 +21,13 @@ from evenhand.jobs.tune.contenders import (
 )
 from evenhand.jobs.tune.fitting import deliver_all
 from evenhand.jobs.tune.outcome import delivery_of, method_warnings, search_notes, write_search
-from evenhand.jobs.tune.searching import Job, Searched, search_contender, study_identity
+from evenhand.jobs.tune.searching import Searched, SearchJob, search_contender, study_identity
 from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.jobs.tune.start import start_of
 from evenhand.metrics import find_rule
 from evenhand.runs import run_scope
 from evenhand.search.study import check_study, drop_study
+from evenhand.training.precision import settle_precision
 from evenhand.wording import counted
 from evenhand.workers import open_engine
 
@@ -67,6 +68,7 @@ def tune(
     EvenhandError
         Whatever is wrong with the input; nothing is written to ``out`` then.
     """
+    settings = settle_precision(settings)
     task = prepared(settings)
     allowed = allowed_methods(task, settings)
     competing = contenders(task, settings, allowed)
@@ -81,7 +83,7 @@ def tune(
             for name in _study_names(competing):
                 drop_study(storage, study_identity(task, settings, out, name)[0])
         fits = Fits(settings, task.fingerprint, Run(run.root.resolve()))
-        job = Job(task, fits, rule, storage, engine)
+        job = SearchJob(task, fits, rule, storage, engine)
         results = _search_all(job, allowed, competing)
         run.note(notes=(*run.record.notes, *search_notes(job, allowed, results)))
         deliver_all(fits, [delivery_of(job, result) for result in results], engine)
@@ -93,7 +95,7 @@ def tune(
     return run
 
 
-def _search_all(job: Job, allowed: Allowed, competing: Sequence[Contender]) -> list[Searched]:
+def _search_all(job: SearchJob, allowed: Allowed, competing: Sequence[Contender]) -> list[Searched]:
     """Search the baselines, then FairTune, which starts from them; its result comes first."""
     fairtune, *others = competing
     baselines = [search_contender(job, contender) for contender in others]

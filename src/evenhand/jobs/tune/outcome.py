@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from evenhand.evaluation.rows import groups_in, metric_rows
 from evenhand.experiments.runs import Run
-from evenhand.files import read_json, write_json
+from evenhand.files import write_json
 from evenhand.jobs.tune.contenders import FAIRTUNE, Allowed
 from evenhand.jobs.tune.fitting import Delivery, seed_predictions
 from evenhand.jobs.tune.importance import (
@@ -18,8 +18,9 @@ from evenhand.jobs.tune.importance import (
     method_importance,
     unit_importance,
 )
-from evenhand.jobs.tune.searching import Job, Searched
+from evenhand.jobs.tune.searching import Searched, SearchJob
 from evenhand.metrics import Plan, Target, excluded_groups
+from evenhand.networks.checkpoints import read_model_record
 from evenhand.reporting.search_record import (
     CandidateRecord,
     ChosenRecord,
@@ -40,7 +41,7 @@ TRAINED = ("complete", "pruned")
 AUC_ALONE = Plan(metrics=("auc",), across=(), bootstrap=None)
 
 
-def delivery_of(job: Job, result: Searched) -> Delivery:
+def delivery_of(job: SearchJob, result: Searched) -> Delivery:
     """Return the model that a search delivers: of the fits of its choice, the median one."""
     chosen = result.chosen
     return Delivery(
@@ -53,7 +54,7 @@ def delivery_of(job: Job, result: Searched) -> Delivery:
     )
 
 
-def search_notes(job: Job, allowed: Allowed, results: Sequence[Searched]) -> list[str]:
+def search_notes(job: SearchJob, allowed: Allowed, results: Sequence[Searched]) -> list[str]:
     """Say what each search was allowed, and which fits are delivered."""
     return [
         _terms(job, results),
@@ -69,11 +70,11 @@ def search_notes(job: Job, allowed: Allowed, results: Sequence[Searched]) -> lis
 
 def method_warnings(run: Run) -> list[str]:
     """Return what a user must know of the training of the delivered models."""
-    facts = {name: read_json(run.folder(name) / "model.json") for name in run.models}
-    return [f"{name}: {fact['warning']}" for name, fact in facts.items() if fact.get("warning")]
+    records = {name: read_model_record(run.folder(name)) for name in run.models}
+    return [f"{name}: {record.warning}" for name, record in records.items() if record.warning]
 
 
-def _terms(job: Job, results: Sequence[Searched]) -> str:
+def _terms(job: SearchJob, results: Sequence[Searched]) -> str:
     settings = job.fits.settings
     contained = [
         result.contender.name for result in results[1:] if result.contender.mask is not None
@@ -97,7 +98,7 @@ def _terms(job: Job, results: Sequence[Searched]) -> str:
     )
 
 
-def _containing(job: Job, contained: Sequence[str]) -> str:
+def _containing(job: SearchJob, contained: Sequence[str]) -> str:
     """Say why a search contains baselines."""
     if job.fits.settings.search == "methods":
         return "its own search contains"
@@ -112,7 +113,7 @@ def _from_elsewhere(result: Searched) -> str:
     )
 
 
-def _median(job: Job, result: Searched) -> str:
+def _median(job: SearchJob, result: Searched) -> str:
     chosen, targets = result.chosen, job.task.targets
     seed = chosen.median(targets, job.rule)
     values = [
@@ -135,7 +136,7 @@ def _median(job: Job, result: Searched) -> str:
     )
 
 
-def write_search(job: Job, results: Sequence[Searched]) -> None:
+def write_search(job: SearchJob, results: Sequence[Searched]) -> None:
     """Write ``trials.csv`` and ``search.json``, once all fits have been scored."""
     root = job.fits.run.root
     trials = pd.concat([table for result in results for table in result.tables])
@@ -155,7 +156,7 @@ def write_search(job: Job, results: Sequence[Searched]) -> None:
     )
 
 
-def _study(result: Searched, job: Job) -> StudyRecord:
+def _study(result: Searched, job: SearchJob) -> StudyRecord:
     table, chosen, targets = result.tables[0], result.chosen, job.task.targets
     own = chosen.study == result.contender.name
     confirmed = result.candidates if job.fits.settings.confirm else ()
@@ -198,7 +199,7 @@ def _with_methods(study: StudyRecord, result: Searched, targets: Sequence[Target
     )
 
 
-def _fit(job: Job, result: Searched, seed: int) -> FitRecord:
+def _fit(job: SearchJob, result: Searched, seed: int) -> FitRecord:
     """Return the values of one fit of a choice on validation and test patients."""
     chosen: Candidate = result.chosen
     val = chosen.again[chosen.seeds.index(seed)]

@@ -38,7 +38,7 @@ from evenhand.workers import Engine
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
+class SearchJob:
     """What all searches of a run have in common."""
 
     task: Task
@@ -85,7 +85,10 @@ def study_identity(
 
 
 def search_contender(
-    job: Job, contender: Contender, start: Start | None = None, others: Sequence[Candidate] = ()
+    job: SearchJob,
+    contender: Contender,
+    start: Start | None = None,
+    others: Sequence[Candidate] = (),
 ) -> Searched:
     """Run a contender's search and confirmation to their end, and choose a candidate.
 
@@ -129,7 +132,7 @@ def _choices(chosen: Candidate, contender: Contender) -> list[Choice]:
 
 
 def _confirm(
-    job: Job, contender: Contender, space: Space[Choice], best: Sequence[FrozenTrial]
+    job: SearchJob, contender: Contender, space: Space[Choice], best: Sequence[FrozenTrial]
 ) -> tuple[list[Candidate], list[pd.DataFrame]]:
     """Train the best trials again with fresh seeds, and return them with the table of that."""
     targets, settings = job.task.targets, job.fits.settings
@@ -153,7 +156,7 @@ def _unconfirmed(name: str, trial: FrozenTrial, space: Space[Choice]) -> Candida
 
 
 def _study(
-    job: Job, name: str, *, stopping: bool = True, adopted: Sequence[FrozenTrial] = ()
+    job: SearchJob, name: str, *, stopping: bool = True, adopted: Sequence[FrozenTrial] = ()
 ) -> Study:
     """Open one study of the run."""
     settings = job.fits.settings

@@ -32,7 +32,7 @@ FOLDS = 5
 
 
 @dataclass(frozen=True)
-class Line:
+class LogitLine:
     """A straight line in log-odds: ``slope · logit + intercept``."""
 
     slope: float
@@ -53,8 +53,8 @@ class Recalibrated:
         Strength of the penalty, chosen by cross-validation over patients.
     """
 
-    pooled: Line
-    groups: Mapping[str, Line]
+    pooled: LogitLine
+    groups: Mapping[str, LogitLine]
     ridge: float
 
     @property
@@ -124,13 +124,13 @@ def recalibrate(
     return Recalibrated(pooled, lines, ridge)
 
 
-def _pooled(log_odds: Floats, rows: Rows) -> Line:
+def _pooled(log_odds: Floats, rows: Rows) -> LogitLine:
     features = np.column_stack([log_odds, np.ones(len(rows))])
     slope, intercept = fit_offset_logistic(features, rows.labels, np.zeros(len(rows)), 1e-6)
-    return Line(float(slope), float(intercept))
+    return LogitLine(float(slope), float(intercept))
 
 
-def _lines(log_odds: Floats, rows: Rows, ridge: float, pooled: Line) -> dict[str, Line]:
+def _lines(log_odds: Floats, rows: Rows, ridge: float, pooled: LogitLine) -> dict[str, LogitLine]:
     """Fit a line for each group, shrunk towards that of all rows."""
     features = np.column_stack([log_odds, np.ones(len(rows))])
     slope, intercept = pooled.slope, pooled.intercept
@@ -139,7 +139,7 @@ def _lines(log_odds: Floats, rows: Rows, ridge: float, pooled: Line) -> dict[str
         member = rows.groups == level
         offset = slope * log_odds[member] + intercept
         more, shift = fit_offset_logistic(features[member], rows.labels[member], offset, ridge)
-        lines[level] = Line(float(slope + more), float(intercept + shift))
+        lines[level] = LogitLine(float(slope + more), float(intercept + shift))
     return lines
 
 
@@ -163,7 +163,7 @@ def _best_ridge(
 
 
 def _moved(
-    log_odds: Floats, groups: NDArray[np.str_], pooled: Line, lines: Mapping[str, Line]
+    log_odds: Floats, groups: NDArray[np.str_], pooled: LogitLine, lines: Mapping[str, LogitLine]
 ) -> Floats:
     """Return each row's log-odds on the line of its group."""
     levels, codes = np.unique(groups, return_inverse=True)
@@ -175,7 +175,9 @@ def _moved(
     return moved
 
 
-def _log_loss(log_odds: Floats, rows: Rows, pooled: Line, lines: Mapping[str, Line]) -> float:
+def _log_loss(
+    log_odds: Floats, rows: Rows, pooled: LogitLine, lines: Mapping[str, LogitLine]
+) -> float:
     moved = _moved(log_odds, rows.groups, pooled, lines)
     return float((np.logaddexp(0, moved) - rows.labels * moved).sum())
 

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from evenhand.errors import EvenhandError, pick
 from evenhand.methods.arrays import Rows, Share, names_of, rows_of, scores_of
 from evenhand.methods.group_head import GroupHead
-from evenhand.methods.post_hoc import Fit, Need, PostHoc
+from evenhand.methods.post_hoc import Need, PostHoc, PostHocFit
 from evenhand.wording import counted
 
 Floats = NDArray[np.float64]
@@ -212,7 +212,7 @@ def fit_thresholds(
     confidence: Share = 0.95,
     at_test: AtTest = "known",
     seed: int = 0,
-) -> Fit:
+) -> PostHocFit:
     """Choose thresholds by `choose_thresholds`, or without the attribute when rows are decided.
 
     Parameters

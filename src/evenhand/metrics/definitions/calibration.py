@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from evenhand.metrics.forms import BinPairs, Bins, Line, Logistic, bin_pairs, bins
+from evenhand.metrics.forms import BinPairs, Bins, Logistic, LogisticFit, bin_pairs, bins
 from evenhand.metrics.registry import Floats, metric
 
 HIERARCHY = "Van Calster et al., BMC Med. 2019"
@@ -66,7 +66,7 @@ def squared_calibration_error(pairs: BinPairs) -> Floats:
     share=False,
     source=HIERARCHY,
 )
-def calibration_slope(line: Line) -> Floats:
+def calibration_slope(line: LogisticFit) -> Floats:
     """Slope of the label on the logit of the probability; below 1 the model is too sure.
 
     Misleads alone: the slope can be 1 although all probabilities are too high; read the intercept,
@@ -85,7 +85,7 @@ def calibration_slope(line: Line) -> Floats:
     share=False,
     source=HIERARCHY,
 )
-def calibration_intercept(line: Line) -> Floats:
+def calibration_intercept(line: LogisticFit) -> Floats:
     """Intercept beside a slope of 1; above 0 the model says too little.
 
     Misleads alone: it is 0 where probabilities that are too high and too low cancel; read the

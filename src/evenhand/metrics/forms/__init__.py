@@ -5,7 +5,7 @@ from evenhand.metrics.forms.bins import BinPairs, Bins, bin_pairs, bins
 from evenhand.metrics.forms.cells import Cells, cells
 from evenhand.metrics.forms.confusion import Confusion, confusion
 from evenhand.metrics.forms.curve import Curve, curve
-from evenhand.metrics.forms.logistic import Line, Logistic
+from evenhand.metrics.forms.logistic import Logistic, LogisticFit
 from evenhand.metrics.forms.looped import Repeated, looped
 from evenhand.metrics.forms.pairs import MannWhitney, Pairs, Scan, pairs, side_by_side
 from evenhand.metrics.forms.rowwise import Mean, rowwise
@@ -17,8 +17,8 @@ __all__ = [
     "Cells",
     "Confusion",
     "Curve",
-    "Line",
     "Logistic",
+    "LogisticFit",
     "MannWhitney",
     "Mean",
     "Pairs",

@@ -19,7 +19,7 @@ TOLERANCE = 1e-8
 
 
 @dataclass(frozen=True, eq=False)
-class Line:
+class LogisticFit:
     """Coefficients ``(b,)``; NaN where the fit has no finite solution."""
 
     intercept: Floats
@@ -32,12 +32,12 @@ class Logistic:
 
     free_slope: bool
 
-    def __call__(self, rows: Scored) -> Callable[[Weights], Line]:
+    def __call__(self, rows: Scored) -> Callable[[Weights], LogisticFit]:
         """Prepare rows, and return what fits them with weights ``(b, P)``."""
         fit = self._prepare(rows)
         return lambda weights: fit(weights)[0]
 
-    def influences(self, rows: Scored) -> Callable[[Weights], tuple[Line, Floats]]:
+    def influences(self, rows: Scored) -> Callable[[Weights], tuple[LogisticFit, Floats]]:
         """Return what also gives by how much each row moves the slope, else the intercept.
 
         They are ``(b, n)``, in the order of the rows: the row's residual in the direction of the
@@ -45,7 +45,7 @@ class Logistic:
         """
         fit, place = self._prepare(rows), np.argsort(_order(rows))
 
-        def both(weights: Weights) -> tuple[Line, Floats]:
+        def both(weights: Weights) -> tuple[LogisticFit, Floats]:
             line, x, y, w = fit(weights)
             mean = expit(line.intercept[:, None] + line.slope[:, None] * x)
             residual, variance = y - mean, w * mean * (1 - mean)
@@ -58,7 +58,9 @@ class Logistic:
 
         return both
 
-    def _prepare(self, rows: Scored) -> Callable[[Weights], tuple[Line, Floats, Floats, Floats]]:
+    def _prepare(
+        self, rows: Scored
+    ) -> Callable[[Weights], tuple[LogisticFit, Floats, Floats, Floats]]:
         """Return what gives the fit, with x and y ``(n,)`` and weights ``(b, n)``, x rising."""
         order = _order(rows)
         score = np.clip(rows.scores, EPSILON, 1 - EPSILON)[order]
@@ -68,13 +70,13 @@ class Logistic:
         of_all = _newton(x, y, np.ones((1, len(y))), flat, self.free_slope)[:, 0]
         start = flat if np.isnan(of_all).any() else of_all
 
-        def fit(weights: Weights) -> tuple[Line, Floats, Floats, Floats]:
+        def fit(weights: Weights) -> tuple[LogisticFit, Floats, Floats, Floats]:
             w = weights.take(patient, axis=1).astype(np.float64)
             lines = _newton(x, y, w, start, self.free_slope)
             # From the solution of all rows it takes half the steps, and can overshoot.
             failed = np.flatnonzero(np.isnan(lines[0]))
             lines[:, failed] = _newton(x, y, w[failed], flat, self.free_slope)
-            return Line(*lines), x, y, w
+            return LogisticFit(*lines), x, y, w
 
         return fit
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils import skip_init
 
-from evenhand.networks.encoders.layers import LayerRow
+from evenhand.networks.encoders.layers import LayeredEncoder
 from evenhand.networks.registry import register_series_encoder
 
 WIDTHS = (32, 64, 96)
@@ -27,7 +27,7 @@ class PaddedConv1d(nn.Conv1d):
         return super().forward(self.padded(series))
 
 
-class Conv1dEncoder(LayerRow):
+class Conv1dEncoder(LayeredEncoder):
     """Three convolutions over time with ReLU and dropout, then the maximum over time.
 
     ``forward`` takes ``(B, C, T)`` and returns ``(B, 96)``. Each convolution keeps the length.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from evenhand.networks.encoders.layers import LayerRow
+from evenhand.networks.encoders.layers import LayeredEncoder
 from evenhand.networks.encoders.observations import steps_since_seen
 from evenhand.networks.registry import register_series_encoder
 
@@ -88,7 +88,7 @@ class Summary(nn.Module):
         return F.dropout(self.mix(both).relu(), OUTPUT_DROPOUT, self.training)
 
 
-class GruEncoder(LayerRow):
+class GruEncoder(LayeredEncoder):
     """An embedding of fading values, a GRU, and a summary of its states.
 
     ``forward`` takes ``(B, 2C, T)``, held values and then whether they were observed, and returns

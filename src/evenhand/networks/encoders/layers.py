@@ -11,7 +11,7 @@ class SeriesEncoder(nn.Module):
     head_hidden_size: int  # D of the features (B, D)
 
 
-class LayerRow(SeriesEncoder):
+class LayeredEncoder(SeriesEncoder):
     """An encoder of series whose children are its layers, one after the other.
 
     Each child is a unit of its own depth, from 1 at the input up, and reads nothing but what the
@@ -19,6 +19,6 @@ class LayerRow(SeriesEncoder):
     """
 
 
-def depth_of_layer(row: LayerRow, layer: str) -> int:
+def depth_of_layer(row: LayeredEncoder, layer: str) -> int:
     """Return the depth of a layer, from 1 at the input up."""
     return [name for name, _ in row.named_children()].index(layer) + 1

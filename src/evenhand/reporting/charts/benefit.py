@@ -14,7 +14,7 @@ from evenhand.metrics.decision_curve import decision_curve
 from evenhand.reporting.charts.forest import Axis, axis_over, labelled
 from evenhand.reporting.charts.polyline import polyline
 from evenhand.reporting.charts.scatter import Ticks
-from evenhand.reporting.text.numbers import PLAIN, counted
+from evenhand.reporting.text.numbers import PLAIN, count_text
 
 Floats = NDArray[np.float64]
 
@@ -120,7 +120,7 @@ def _picture(
     ]
     return BenefitPicture(
         group=name,
-        counts=f"{counted(n, 'sample')}, {positives:,} {positive}",
+        counts=f"{count_text(n, 'sample')}, {positives:,} {positive}",
         model=_points(threshold, benefit, axes),
         everybody=_points(threshold, everybody, axes),
         bands=tuple(_points(outline[0], outline[1], axes) for outline in outlines),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from evenhand.metrics import UNKNOWN, Groups, Scored
 from evenhand.reporting.charts.benefit import BenefitView, benefit_view
 from evenhand.reporting.charts.polyline import polyline
-from evenhand.reporting.text.numbers import counted
+from evenhand.reporting.text.numbers import count_text
 from evenhand.reporting.text.vocabulary import shown
 
 Floats = NDArray[np.float64]
@@ -27,7 +27,7 @@ HISTOGRAM_BINS = 25
 
 
 @dataclass(frozen=True)
-class Series:
+class CurveSeries:
     """One group's line in a picture, in percent of width and height from the top left."""
 
     name: str
@@ -44,7 +44,7 @@ class Picture:
     says: str
     across: str
     up: str
-    series: tuple[Series, ...]
+    series: tuple[CurveSeries, ...]
     diagonal: str
 
 
@@ -177,19 +177,19 @@ def _flagged(rows: Scored) -> tuple[Floats, Floats]:
     return np.cumsum(positive)[last].astype(float), np.cumsum(~positive)[last].astype(float)
 
 
-def _line(name: str, look: int, x: Floats, y: Floats) -> Series:
+def _line(name: str, look: int, x: Floats, y: Floats) -> CurveSeries:
     kept = np.unique(np.linspace(0, len(x) - 1, min(len(x), POINTS_KEPT)).round().astype(int))
-    return Series(name, look, polyline(100 * x[kept], 100 - 100 * y[kept]))
+    return CurveSeries(name, look, polyline(100 * x[kept], 100 - 100 * y[kept]))
 
 
-def _calibration(name: str, look: int, rows: Scored) -> Series:
+def _calibration(name: str, look: int, rows: Scored) -> CurveSeries:
     bins = list(calibration(rows))
     line = _line(name, look, np.array([b[0] for b in bins]), np.array([b[1] for b in bins]))
     marks = tuple(
         (round(100 * score, 2), round(100 - 100 * share, 2), "few" if n < 10 else "")
         for score, share, n in bins
     )
-    return Series(name, look, line.points, marks)
+    return CurveSeries(name, look, line.points, marks)
 
 
 def _spread(name: str, rows: Scored, positive: str) -> Distribution:
@@ -205,4 +205,4 @@ def _spread(name: str, rows: Scored, positive: str) -> Distribution:
 
 def _why(name: str, rows: Scored, positive: str) -> str:
     lacking = "has no other case" if rows.labels.all() else f"has no {positive} case"
-    return f"{name} {lacking} among {counted(len(rows), 'sample')} and no curve."
+    return f"{name} {lacking} among {count_text(len(rows), 'sample')} and no curve."

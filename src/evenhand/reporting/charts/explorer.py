@@ -20,7 +20,7 @@ COLUMNS = ("Sensitivity", "Specificity", "PPV", "Share flagged")
 
 
 @dataclass(frozen=True)
-class Counts:
+class DecisionCounts:
     """One group: how many positives and negatives are flagged at each threshold.
 
     ``compared`` tells whether the group takes part in the gap.
@@ -45,11 +45,11 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Table:
+class ExplorerTable:
     """The groups of one attribute, and the cells that are shown before a script runs."""
 
     attribute: str
-    counts: tuple[Counts, ...]
+    counts: tuple[DecisionCounts, ...]
     rows: tuple[tuple[str, tuple[str, ...]], ...]
     left_out: str = ""
 
@@ -60,7 +60,7 @@ class Explorer:
 
     thresholds: tuple[float, ...]
     start: int
-    tables: tuple[Table, ...]
+    tables: tuple[ExplorerTable, ...]
 
     @property
     def data(self) -> dict[str, object]:
@@ -96,7 +96,7 @@ def explorer(
         ]
         counts = tuple(_counts(*part, thresholds) for part in parts)
         few = LARGEST.format(len(levels.levels), DRAWN) if len(drawn) < len(levels.levels) else ""
-        tables.append(Table(shown(name), counts, cells(counts, start), few))
+        tables.append(ExplorerTable(shown(name), counts, cells(counts, start), few))
     return Explorer(tuple(thresholds.tolist()), start, tuple(tables))
 
 
@@ -108,7 +108,7 @@ def _largest(groups: Groups) -> tuple[str, ...]:
     return tuple(groups.levels[place] for place in kept)
 
 
-def cells(counts: Sequence[Counts], step: int) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def cells(counts: Sequence[DecisionCounts], step: int) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Return name and cells of each group at one threshold, and last the gap."""
     rates = [count.rates(step) for count in counts]
     texts = [
@@ -123,14 +123,16 @@ def cells(counts: Sequence[Counts], step: int) -> tuple[tuple[str, tuple[str, ..
     return (*texts, ("Gap", gaps or (_text(math.nan),) * len(COLUMNS)))
 
 
-def _counts(name: str, rows: Scored, compared: bool, thresholds: NDArray[np.float64]) -> Counts:
+def _counts(
+    name: str, rows: Scored, compared: bool, thresholds: NDArray[np.float64]
+) -> DecisionCounts:
     def flagged(label: int) -> tuple[int, ...]:
         scores = np.sort(rows.scores[rows.labels == label])
         at_or_above = len(scores) - np.searchsorted(scores, thresholds, side="left")
         return tuple(at_or_above.tolist())
 
     positives = int(rows.labels.sum())
-    return Counts(name, positives, len(rows) - positives, flagged(1), flagged(0), compared)
+    return DecisionCounts(name, positives, len(rows) - positives, flagged(1), flagged(0), compared)
 
 
 def _over(count: int, whole: int) -> float:

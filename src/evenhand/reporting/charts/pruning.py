@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from evenhand.reporting.charts.forest import Axis, axis_over
 from evenhand.reporting.pruning_record import LayerRecord, PruningRecord
-from evenhand.reporting.text.numbers import PERCENT, counted, plain
+from evenhand.reporting.text.numbers import PERCENT, count_text, plain
 
 Ticks = tuple[tuple[float, str], ...]
 Points = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True)
-class Trace:
+class CurveTrace:
     """A line with its marks, or marks alone; places in percent, from the top left."""
 
     name: str
@@ -37,7 +37,7 @@ class Chart:
     says: str
     across: str
     up: str
-    traces: tuple[Trace, ...]
+    traces: tuple[CurveTrace, ...]
     x_ticks: Ticks
     y_ticks: Ticks
     chosen: tuple[tuple[float, float], ...] = ()
@@ -129,10 +129,10 @@ def _chart(
     )
 
 
-def _trace(name: str, look: int, places: Points, axes: tuple[Axis, Axis]) -> Trace:
+def _trace(name: str, look: int, places: Points, axes: tuple[Axis, Axis]) -> CurveTrace:
     x, y = axes
     points = [(x.at(a), 100 - y.at(b), f"{name}: {plain(b, 4)}") for a, b in places]
-    return Trace(name, look, " ".join(f"{a},{b}" for a, b, _ in points), tuple(points))
+    return CurveTrace(name, look, " ".join(f"{a},{b}" for a, b, _ in points), tuple(points))
 
 
 def _y_ticks(axis: Axis) -> Ticks:
@@ -156,10 +156,10 @@ def premise_chart(record: PruningRecord, group: str, look: int) -> Chart:
     correlation = "undefined" if rank is None else plain(rank, 2)
     return Chart(
         group,
-        f"Rank correlation {correlation} over {counted(len(layers), 'layer')}.",
+        f"Rank correlation {correlation} over {count_text(len(layers), 'layer')}.",
         across="Predicted change of error",
         up="measured change",
-        traces=(Trace(group, look, "", marks),),
+        traces=(CurveTrace(group, look, "", marks),),
         x_ticks=_bent_ticks(x, unit, down=False),
         y_ticks=_bent_ticks(y, unit, down=True),
         diagonal=(x.at(low), 100 - y.at(low), x.at(high), 100 - y.at(high)) if low < high else None,
@@ -193,10 +193,10 @@ def saliency_chart(
         for name, rows in ((group, ~pruned), (f"{group}, pruned", pruned)):
             chosen = tuple(mark for mark, is_in in zip(marks, rows, strict=True) if is_in)
             if chosen:
-                traces.append(Trace(name, looks[group], "", chosen, hollow=rows is pruned))
+                traces.append(CurveTrace(name, looks[group], "", chosen, hollow=rows is pruned))
     return Chart(
         layer.name.removeprefix("backbone."),
-        f"{len(sample):,} of {counted(layer.size, 'number')}, of which "
+        f"{len(sample):,} of {count_text(layer.size, 'number')}, of which "
         f"{PERCENT.text(layer.pruned / layer.size)} were pruned.",
         across=f"Numbers in the order of {groups[0]}",
         up="predicted change of error",

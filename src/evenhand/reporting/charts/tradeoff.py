@@ -13,7 +13,7 @@ from evenhand.reporting.text.numbers import finite, plain
 
 
 @dataclass(frozen=True)
-class Dot:
+class TrialDot:
     """One trial; places in percent of width and height, from the top left."""
 
     number: int
@@ -30,7 +30,7 @@ class Tradeoff:
 
     across: str
     up: str
-    dots: tuple[Dot, ...]
+    dots: tuple[TrialDot, ...]
     x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
 
@@ -55,7 +55,7 @@ def _tradeoff(
 ) -> Tradeoff:
     x, y = (_places(done, target) for target in pair)
     dots = [
-        Dot(
+        TrialDot(
             number=int(row["number"]),
             x=across,
             y=100 - up,

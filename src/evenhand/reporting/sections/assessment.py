@@ -11,7 +11,7 @@ from evenhand.reporting.section import Section
 
 
 @dataclass(frozen=True)
-class Verdict:
+class PartAnswer:
     """What is said of one attribute: ``better``, ``worse`` or ``unsure``, and in words."""
 
     topic: str
@@ -34,7 +34,7 @@ class Table:
 class Part:
     """What a section shows, from top to bottom."""
 
-    answers: tuple[Verdict, ...] = ()
+    answers: tuple[PartAnswer, ...] = ()
     sentences: tuple[str, ...] = ()
     plots: tuple[Forest, ...] = ()
     scatters: tuple[Scatter, ...] = ()

@@ -12,7 +12,7 @@ from evenhand.reporting.charts.forest import Forest, Line, Look, forest
 from evenhand.reporting.estimates import Estimate, Estimates, find, first, names
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
-from evenhand.reporting.text.numbers import POINTS, Scale, counted
+from evenhand.reporting.text.numbers import POINTS, Scale, count_text
 from evenhand.reporting.text.sentences import p_text, reading
 from evenhand.reporting.text.vocabulary import Counts, shown, term
 from evenhand.reporting.text.worst_best import Extremes, extremes, is_unknown
@@ -29,7 +29,7 @@ LEADING = ("auc", "sensitivity", "specificity", "accuracy")
 
 
 @dataclass(frozen=True)
-class Cell:
+class GroupCell:
     """One number of a table: its text, its interval, or the reason why it is undefined."""
 
     value: str
@@ -45,7 +45,7 @@ class TableRow:
     n: int
     patients: int
     positives: int | None
-    cells: tuple[Cell, ...]
+    cells: tuple[GroupCell, ...]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class GroupView:
     columns: tuple[str, ...]
     table: tuple[TableRow, ...]
     differences: tuple[Forest, ...]
-    across: tuple[tuple[str, str, Cell], ...]
+    across: tuple[tuple[str, str, GroupCell], ...]
     folded: str = ""
     """A remark, where there are too many groups to draw all."""
 
@@ -118,7 +118,9 @@ def group_view(
         table=_table(rows, members, metrics),
         differences=_differences(own, metrics),
         across=_across([row for row in own if not row.of_group]),
-        folded=FOLDED.format(count=counted(count, "group"), drawn=DRAWN) if count > DRAWN else "",
+        folded=FOLDED.format(count=count_text(count, "group"), drawn=DRAWN)
+        if count > DRAWN
+        else "",
     )
 
 
@@ -153,7 +155,7 @@ def served_worst(rows: Sequence[Estimate], metric: str) -> Sequence[Estimate]:
     return [rows[position] for position in kept]
 
 
-def _across(rows: Sequence[Estimate]) -> tuple[tuple[str, str, Cell], ...]:
+def _across(rows: Sequence[Estimate]) -> tuple[tuple[str, str, GroupCell], ...]:
     """Return the numbers across groups, at most `DRAWN` rows of each metric."""
     counts: Counter[str] = Counter()
     cells = []
@@ -182,7 +184,7 @@ def count_note(row: Estimate, counts: Counts, positive: str) -> str:
     ('61 malignant of 412', '351 not malignant')
     """
     if row.positives is None or counts == "samples":
-        return counted(row.n, "sample")
+        return count_text(row.n, "sample")
     if counts == "both":
         return f"{row.positives:,} {positive} of {row.n:,}"
     if counts == "positives":
@@ -311,7 +313,7 @@ def _table_row(block: Mapping[str, Estimate], metrics: Sequence[str]) -> TableRo
     return TableRow(name, some.n, some.patients, some.positives, cells)
 
 
-def _tested(row: Estimate) -> Cell:
+def _tested(row: Estimate) -> GroupCell:
     """Return a number across groups, with the p-value of its test of no difference."""
     cell = _cell(row)
     if row.p_adjusted is None:
@@ -319,13 +321,13 @@ def _tested(row: Estimate) -> Cell:
     return replace(cell, interval="; ".join(filter(None, (cell.interval, p_text(row)))))
 
 
-def _cell(row: Estimate | None) -> Cell:
+def _cell(row: Estimate | None) -> GroupCell:
     if row is None:
-        return Cell("not computed", "", "")
+        return GroupCell("not computed", "", "")
     if row.value is None:
-        return Cell("undefined", "", row.undefined or "no value was given")
+        return GroupCell("undefined", "", row.undefined or "no value was given")
     scale = _scale(row)
-    return Cell(scale.text(row.value), scale.interval(row.low, row.high), "")
+    return GroupCell(scale.text(row.value), scale.interval(row.low, row.high), "")
 
 
 def _scale(row: Estimate) -> Scale:

@@ -21,7 +21,7 @@ from evenhand.reporting.verdicts import Verdict
 
 
 @dataclass(frozen=True)
-class Change:
+class GroupChange:
     """One group under two models: the difference, and its value under the reference model."""
 
     difference: Estimate
@@ -47,7 +47,7 @@ class Changes:
     against: str
     attribute: str
     metric: str
-    groups: tuple[Change, ...]
+    groups: tuple[GroupChange, ...]
     worst: Estimate | None
 
     @property
@@ -91,7 +91,7 @@ def changes(
     model, against = pair
     paired = find(rows, model=model, against=against, attribute=attribute, metric=metric)
     groups = tuple(
-        Change(row, first(rows, model=against, against=None, attribute=attribute,
+        GroupChange(row, first(rows, model=against, against=None, attribute=attribute,
                           group=row.group, metric=metric))
         for row in paired
         if row.group != EVERYBODY
@@ -211,10 +211,10 @@ def _changes_of(
     if row is None:
         return None
     single = first(rows, model=pair[1], against=None, **wanted)
-    return Changes(*pair, EVERYBODY, metric, (Change(row, single),), None)
+    return Changes(*pair, EVERYBODY, metric, (GroupChange(row, single),), None)
 
 
-def _cells(change: Change) -> tuple[str, ...]:
+def _cells(change: GroupChange) -> tuple[str, ...]:
     row, single = change.difference, change.reference
     name = (
         "everyone" if row.attribute == EVERYBODY else f"{shown(row.attribute)}: {shown(row.group)}"

@@ -20,7 +20,7 @@ from evenhand.reporting.pruning_record import CostRecord, LayerRecord, PremiseRe
 from evenhand.reporting.report import Pruning, Report
 from evenhand.reporting.section import section
 from evenhand.reporting.sections.luck import luck_sentences
-from evenhand.reporting.text.numbers import PERCENT, counted, listed, plain
+from evenhand.reporting.text.numbers import PERCENT, count_text, listed, plain
 from evenhand.reporting.text.vocabulary import MODELS
 
 QUANTILE = 1.645  # of the normal distribution, at 95 %
@@ -203,7 +203,7 @@ def _guidance(premise: PremiseRecord) -> str:
     layers = len(premise.layers)
     limit = QUANTILE / math.sqrt(layers - 1) if layers > 1 else math.inf
     if limit > 1:
-        few = counted(layers, "layer")
+        few = count_text(layers, "layer")
         return f"Ranks of {few} are too few to tell whether the saliency is a guide."
     weak = [
         f"{group} ({'undefined' if rank is None else plain(rank, 2)})"

@@ -10,7 +10,7 @@ from evenhand.experiments.records import RunRecord, data_settings
 from evenhand.reporting.check_record import CheckRecord, Finding, GroupCount
 from evenhand.reporting.page import section_page
 from evenhand.reporting.section import section, sections_of
-from evenhand.reporting.text.numbers import counted, listed
+from evenhand.reporting.text.numbers import count_text, listed
 from evenhand.reporting.text.vocabulary import shown
 from evenhand.reporting.verdicts import Verdict
 from evenhand.settings import Settings
@@ -114,7 +114,7 @@ def headline(check: CheckRecord) -> str:
     by_status = {
         status: [finding for finding in findings if finding.status == status] for status in LOOKS
     }
-    met = f"{len(by_status['pass'])} of {counted(len(findings), 'requirement')} are met"
+    met = f"{len(by_status['pass'])} of {count_text(len(findings), 'requirement')} are met"
     parts = [
         f"{len(by_status[status])} {verb}: {_titles(by_status[status])}"
         for status, verb in (("fail", "not met"), ("warn", "worth a look"))

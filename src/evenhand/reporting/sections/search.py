@@ -18,7 +18,7 @@ from evenhand.reporting.text.numbers import finite, plain
 
 
 @dataclass(frozen=True)
-class Point:
+class TrialPoint:
     """One trial in a picture; places in percent of width and height, from the top left."""
 
     number: int
@@ -36,7 +36,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Step:
+class BestStep:
     """One piece of the line of the best value so far."""
 
     x: float
@@ -51,8 +51,8 @@ class History:
 
     target: str
     better: str
-    points: tuple[Point, ...]
-    steps: tuple[Step, ...]
+    points: tuple[TrialPoint, ...]
+    steps: tuple[BestStep, ...]
     y_ticks: tuple[tuple[float, str], ...]
     x_ticks: tuple[tuple[float, str], ...]
     lr_ticks: tuple[tuple[float, str], ...]
@@ -141,12 +141,12 @@ def _best(records: Sequence[Mapping[Any, Any]], target: Target) -> int | None:
 
 def _point(
     row: Mapping[Any, Any], target: Target, axes: tuple[Axis, Axis, Axis], chosen: bool
-) -> Point:
+) -> TrialPoint:
     x, y, lr = axes
     value, rate = finite(row[target.name]), finite(row.get("lr"))
     mask, origin = row.get("mask"), str(row.get("origin", "sampler"))
     repeats, adopted = finite(row.get("repeats")), finite(row.get("adopted"))
-    return Point(
+    return TrialPoint(
         number=int(row["number"]),
         state=str(row["state"]) if repeats is None else f"repeats trial {repeats:.0f}",
         adopted="" if adopted is None else f"trial {adopted:.0f} of the baseline",
@@ -164,7 +164,7 @@ def _point(
 
 def _steps(
     records: Sequence[Mapping[Any, Any]], x: Axis, y: Axis, target: Target
-) -> tuple[Step, ...]:
+) -> tuple[BestStep, ...]:
     """Return the best value so far as horizontal pieces, each with the jump at its end."""
     jumps: list[tuple[float, float]] = []
     for row in records:
@@ -178,7 +178,7 @@ def _steps(
         return ()
     ends = [*jumps[1:], (float(records[-1]["number"]), jumps[-1][1])]
     return tuple(
-        Step(x.at(start), x.at(end), 100 - y.at(value), 100 - y.at(after))
+        BestStep(x.at(start), x.at(end), 100 - y.at(value), 100 - y.at(after))
         for (start, value), (end, after) in zip(jumps, ends, strict=True)
     )
 

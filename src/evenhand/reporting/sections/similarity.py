@@ -15,10 +15,10 @@ from evenhand.reporting.similarity_record import (
     SimilarityRecord,
     mean,
 )
-from evenhand.reporting.text.numbers import counted, plain, signed
+from evenhand.reporting.text.numbers import count_text, plain, signed
 from evenhand.reporting.text.vocabulary import shown
 from evenhand.reporting.verdicts import Verdict
-from evenhand.representation.jackknife import Size
+from evenhand.representation.jackknife import MeanSize
 from evenhand.representation.results import (
     GroupSimilarity,
     LayerMatrix,
@@ -30,7 +30,7 @@ STRONGEST = 0.6  # a difference of this size has the full colour
 
 
 @dataclass(frozen=True)
-class Cell:
+class HeatCell:
     """One square of a heat map: its text, how strong its colour is in per cent, and its look."""
 
     text: str
@@ -47,7 +47,7 @@ class HeatMap:
     note: str
     down: tuple[str, ...]
     across: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[tuple[HeatCell, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def similarity_page(measured: SimilarityRecord, record: RunRecord[Settings]) -> 
     first, second = measured.models
     lede = (
         f"How alike {first} and {second} represent each group, layer by layer: "
-        f"{counted(measured.patients, measured.unit)} of the {measured.split} split, "
+        f"{count_text(measured.patients, measured.unit)} of the {measured.split} split, "
         "one sample each."
     )
     title = f"evenhand similarity: {first} and {second}"
@@ -167,7 +167,7 @@ def _mean_and_p(group: GroupSummary) -> str:
     return plain(group.mean) + ("" if p is None else f", p = {plain(p)}")
 
 
-def _plain_interval(size: Size) -> str:
+def _plain_interval(size: MeanSize) -> str:
     return f"{plain(size.value)} ({plain(size.low)} to {plain(size.high)})"
 
 
@@ -222,7 +222,7 @@ def _differing(summary: AttributeSummary) -> set[str]:
 
 def _note(group: GroupSimilarity, patient: str) -> str:
     auc = f", AUC {plain(group.auc)}" if group.auc is not None else ""
-    return f"{counted(group.patients, patient)}{auc}"
+    return f"{count_text(group.patients, patient)}{auc}"
 
 
 def _ratio(ratio: SizeRatio) -> str:
@@ -234,17 +234,17 @@ def _ratio(ratio: SizeRatio) -> str:
 
 
 def _map(title: str, note: str, numbers: LayerMatrix, measured: SimilarityRecord) -> HeatMap:
-    def cell(value: float, interval: str) -> Cell:
-        return Cell(plain(value, 2), 100 * min(max(value, 0), 1), "similar", interval)
+    def cell(value: float, interval: str) -> HeatCell:
+        return HeatCell(plain(value, 2), 100 * min(max(value, 0), 1), "similar", interval)
 
     return _heat_map(title, note, numbers, measured, cell)
 
 
 def _difference(title: str, note: str, numbers: LayerMatrix, measured: SimilarityRecord) -> HeatMap:
-    def cell(value: float, interval: str) -> Cell:
+    def cell(value: float, interval: str) -> HeatCell:
         look = "similar" if value > 0 else "apart"
         strength = 100 * min(abs(value) / STRONGEST, 1)
-        return Cell(signed(plain(value, 2)), strength, look, interval)
+        return HeatCell(signed(plain(value, 2)), strength, look, interval)
 
     return _heat_map(title, note, numbers, measured, cell)
 
@@ -254,7 +254,7 @@ def _heat_map(
     note: str,
     numbers: LayerMatrix,
     measured: SimilarityRecord,
-    cell: Callable[[float, str], Cell],
+    cell: Callable[[float, str], HeatCell],
 ) -> HeatMap:
     down, across = measured.layers
     rows = tuple(
@@ -269,8 +269,8 @@ def _heat_map(
     return HeatMap(title, note, down, across, rows)
 
 
-def _undefined_cell() -> Cell:
-    return Cell("–", 0, "", "a layer does not vary")
+def _undefined_cell() -> HeatCell:
+    return HeatCell("–", 0, "", "a layer does not vary")
 
 
 def _interval(low: float | None, high: float | None) -> str:

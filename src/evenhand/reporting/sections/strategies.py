@@ -20,7 +20,7 @@ SUMMED_UP = ("worst", "gap")
 
 
 @dataclass(frozen=True)
-class Comparison:
+class StrategyComparison:
     """Several models on the same patients.
 
     Attributes
@@ -51,7 +51,7 @@ def _title(report: Report) -> str:
 
 
 @section("report", "strategies", _title, place=50)
-def strategies_view(report: Report) -> Comparison | None:
+def strategies_view(report: Report) -> StrategyComparison | None:
     """Lay out the models of the report side by side; None where there is only one."""
     validation = find(report.estimates, split="val")
     return comparison(report.reported, report.attributes, report.chosen, validation, report.judged)
@@ -63,7 +63,7 @@ def comparison(
     chosen: str | None,
     validation: Sequence[Estimate] = (),
     judged: Mapping[str, Sequence[str]] | None = None,
-) -> Comparison | None:
+) -> StrategyComparison | None:
     """Lay out the models of a run side by side on one split; None where there is only one model.
 
     Rows of the ``validation`` split show the group that a model serves worst. Models are compared
@@ -80,7 +80,7 @@ def comparison(
     plots = [_by_model(single, EVERYBODY, metric, None, chosen)]
     for attribute in attributes:
         plots += [_by_model(single, attribute, metric, kind, chosen) for kind in SUMMED_UP]
-    return Comparison(
+    return StrategyComparison(
         plots=tuple(plot for plot in plots if plot.rows),
         by_group=tuple(
             plot for name in attributes if (plot := _by_group(single, name, metric, chosen)).rows

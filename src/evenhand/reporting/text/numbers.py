@@ -127,7 +127,7 @@ def hundredths(share: float) -> int:
     return math.floor(100 * share + 0.5 + 1e-9)
 
 
-def counted(count: int, singular: str, plural: str | None = None) -> str:
+def count_text(count: int, singular: str, plural: str | None = None) -> str:
     """Return a count with its noun.
 
     Examples

@@ -9,7 +9,7 @@ from evenhand.metrics import CHANCE, DETECTABLE
 from evenhand.reporting.estimates import Estimate, find
 from evenhand.reporting.text.numbers import (
     NBSP,
-    counted,
+    count_text,
     hundredths,
     listed,
     p_value,
@@ -382,7 +382,7 @@ def lede(rows: Sequence[Estimate], split: str, patient: str, positive: str) -> s
         return "This report has no numbers."
     largest = max(rows, key=lambda row: row.n)
     whom = {"test": "of the test split", "val": "of the validation split", "all": ""}
-    people = f"{counted(largest.n, 'sample')} from {counted(largest.patients, patient)}"
+    people = f"{count_text(largest.n, 'sample')} from {count_text(largest.patients, patient)}"
     text = f"Measured on {people} {whom.get(split, f'of the split {split}')}".rstrip()
     if largest.positives is None:
         return f"{text}."
