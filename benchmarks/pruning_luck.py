@@ -1,18 +1,20 @@
 """How lucky the best of several steps looks where all steps are alike, and what is confirmed.
 
-Ten models whose scores differ by chance alone stand for the steps of a pruning. The step of least
-gap is chosen on some patients, as `evenhand prune` does; its true change is 0. Printed are the mean
-errors of the chosen value and change, and of the confirmed ones, with their standard errors, and
-how often the intervals hold 0:
+Ten models whose scores differ by chance alone stand for the steps of a pruning. The step of
+least gap is chosen on some patients, as `evenhand prune` does; its true change is 0. With
+``--growth`` the steps serve the group with the lower AUC better and better. Printed are the mean
+errors of the chosen value and change, and of the confirmed ones, with their standard errors, how
+often the intervals hold 0, and the announced gap less that on as many test patients:
 
     python benchmarks/pruning_luck.py --runs 400 --patients 200 --how halves
-    python benchmarks/pruning_luck.py --runs 200 --patients 60 --how resamples
+    python benchmarks/pruning_luck.py --runs 200 --patients 60 --how repeated
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,23 +37,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=400)
     parser.add_argument("--patients", type=int, default=200)
-    parser.add_argument("--how", choices=["halves", "resamples"], default="halves")
+    parser.add_argument("--how", choices=["halves", "repeated"], default="halves")
+    parser.add_argument("--growth", type=float, default=0.0, help="of the lower signal, in all")
     parser.add_argument("--replicates", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     luck.BOOTSTRAP = Bootstrap(given.replicates)
-    table = simulate(given.runs, given.patients, given.how, given.seed)
-    print(json.dumps({"how": given.how, "patients": given.patients, **summary(table)}))
+    table = simulate(given.runs, given.patients, given.how, given.seed, given.growth)
+    print(
+        json.dumps(
+            {"how": given.how, "patients": given.patients, "growth": given.growth, **summary(table)}
+        )
+    )
 
 
-def simulate(runs: int, patients: int, how: str, seed: int) -> pd.DataFrame:
+def simulate(runs: int, patients: int, how: str, seed: int, growth: float = 0.0) -> pd.DataFrame:
     """Return errors of the chosen and confirmed value and change, and what intervals hold."""
     rngs = map(np.random.default_rng, np.random.SeedSequence(seed).spawn(runs))
-    return pd.DataFrame([one_curve(rng, patients, how) for rng in rngs])
+    return pd.DataFrame([one_curve(rng, patients, how, growth) for rng in rngs])
 
 
-def one_curve(rng: np.random.Generator, patients: int, how: str) -> dict[str, float]:
-    steps = null_steps(rng, patients)
+def one_curve(
+    rng: np.random.Generator, patients: int, how: str, growth: float = 0.0
+) -> dict[str, float]:
+    steps, test = draw_steps(rng, patients, growth), draw_steps(rng, patients, growth)
     choosing = frozenset(steps[0].table["patient_id"].iloc[::2])  # patients come in no order
     halves = Halves(choosing) if how == "halves" else None
     settings = PruneSettings(run=Path("run"), attribute=("group",), budget=None)
@@ -59,13 +68,17 @@ def one_curve(rng: np.random.Generator, patients: int, how: str) -> dict[str, fl
     values = [judge.values(step) for step in steps]
     winner = judge.best(values)
     told = luck.luck_of(judge, steps, winner)
+    tested = replace(judge, halves=None).values(test[winner])["auc_gap"]
     usual = {name: float(np.mean([step[name] for step in values])) for name in values[0]}
     if told is None:  # the untouched model has the least gap by chance
         chosen, change = values[0]["auc_gap"], 0.0
         confirmed = values[0].get("confirm:auc_gap", chosen)
-        return errors(usual, chosen, confirmed, change, change) | {"chosen_none": 1.0}
+        away = {"chosen_less_test": chosen - tested, "confirmed_less_test": confirmed - tested}
+        return errors(usual, chosen, confirmed, change, change) | away | {"chosen_none": 1.0}
     found = errors(usual, told.chosen[0], told.confirmed[0], told.gain[0], told.confirmed_gain[0])
     return found | {
+        "chosen_less_test": told.chosen[0] - tested,
+        "confirmed_less_test": told.confirmed[0] - tested,
         "chosen_none": 0.0,
         "chosen_change_holds_0": holds_0(told.gain),
         "confirmed_change_holds_0": holds_0(told.confirmed_gain),
@@ -90,11 +103,10 @@ def holds_0(span: luck.Span) -> float:
     return float("nan") if low is None or high is None else float(low <= 0 <= high)
 
 
-def null_steps(rng: np.random.Generator, patients: int) -> list[Predictions]:
-    """Return steps that are equally good for each group: their scores differ by chance."""
+def draw_steps(rng: np.random.Generator, patients: int, growth: float = 0.0) -> list[Predictions]:
+    """Return the steps on new patients; without growth their scores differ by chance alone."""
     labels = rng.permutation(np.arange(patients) % 2)
     groups = rng.permutation(np.arange(patients) % 2)
-    signal = np.array(SIGNAL)[groups] * labels
     shared = rng.normal(size=patients) * SHARED**0.5
     table = pd.DataFrame(
         {
@@ -107,7 +119,9 @@ def null_steps(rng: np.random.Generator, patients: int) -> list[Predictions]:
         }
     )
     steps = []
-    for _ in range(STEPS):
+    for step in range(STEPS):
+        lower = SIGNAL[1] + growth * step / (STEPS - 1)
+        signal = np.array([SIGNAL[0], lower])[groups] * labels
         own = signal + shared + rng.normal(size=patients) * (1 - SHARED) ** 0.5
         steps.append(
             Predictions(table.assign(score=1 / (1 + np.exp(0.7 - own))), ("0", "1"), LEVELS)

@@ -49,19 +49,19 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", nargs="*", default=(), help="names of claims")
     parser.add_argument("--memory-of", nargs=4, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    if given.memory_of:
-        name, batch, estimator, classes = given.memory_of
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if args.memory_of:
+        name, batch, estimator, classes = args.memory_of
         print(memory(name, int(batch), estimator, int(classes)))
         return
     for case in CASES:
         name, batch, estimator, classes, goal = case
         claim = f"saliency_{estimator}_{name}_batch{batch}_classes{classes}"
-        if not given.only or claim in given.only:
-            print(json.dumps(time_claim(claim, case, given.repeats)), flush=True)
+        if not args.only or claim in args.only:
+            print(json.dumps(time_claim(claim, case, args.repeats)), flush=True)
             if goal is not None:
-                print(json.dumps(memory_claim(claim, case, given.threads)), flush=True)
+                print(json.dumps(memory_claim(claim, case, args.threads)), flush=True)
 
 
 def time_claim(claim: str, case: tuple[str, int, str, int, float | None], repeats: int) -> object:

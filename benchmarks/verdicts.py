@@ -1,6 +1,7 @@
 """How often pages claim differences that are not there, find those that are, and at what cost.
 
     python benchmarks/verdicts.py null       # audits of groups that do not differ
+    python benchmarks/verdicts.py crossed    # the same with all intersections of three attributes
     python benchmarks/verdicts.py power      # an AUC of .90 against .80 in two halves
     python benchmarks/verdicts.py twice      # the same recipe twice: levelling down?
     python benchmarks/verdicts.py time       # CPU time with and without verdicts
@@ -14,7 +15,7 @@ import argparse
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from unittest.mock import patch
 
@@ -23,12 +24,15 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import binomtest, norm
 
+from evenhand.evaluation.intersections import too_small
 from evenhand.evaluation.requests import ACROSS, NAMED, points
-from evenhand.evaluation.rows import Cut, model_part, pair_part
+from evenhand.evaluation.rows import Cut, groups_in, model_part, pair_part
 from evenhand.metrics import CLAIM, Measured, Plan, holm, judge
 from evenhand.metrics.contrasts import adjust_together
+from evenhand.metrics.groups import excluded_groups
 from evenhand.reporting import Report, render, verdicts_of
 from evenhand.reporting.verdicts import Verdict
+from evenhand.tables.attributes import with_intersections
 from evenhand.tables.predictions import Predictions
 
 PLAN = Plan(across=(*ACROSS, *NAMED))
@@ -40,6 +44,7 @@ SPOKEN = Plan(("auc", "sensitivity", "specificity"), ("worst", "gap", "differenc
 CUT = Cut(0.5, "0.5")
 CLASSES = ("0", "1")
 PATIENTS = 600
+DEPTH = 3  # of intersections
 
 
 @dataclass(frozen=True)
@@ -94,9 +99,9 @@ def predictions(rows: pd.DataFrame, logit: NDArray[np.float64]) -> Predictions:
     table = rows.drop(columns="signal").assign(score=norm.cdf(logit))
     levels = {}
     for name in names:
-        known = tuple(f"l{k}" for k in range(rows[name].max() + 1))
-        table[name] = pd.Categorical("l" + rows[name].astype(str), categories=known)
-        levels[name.removeprefix("attr_")] = known
+        expected = tuple(f"l{k}" for k in range(rows[name].max() + 1))
+        table[name] = pd.Categorical("l" + rows[name].astype(str), categories=expected)
+        levels[name.removeprefix("attr_")] = expected
     return Predictions(table, CLASSES, levels)
 
 
@@ -104,8 +109,19 @@ def one_part(world: World, seed: int, plan: Plan = SPOKEN) -> tuple[Measured, tu
     """Measure one model on new patients; return its attributes, too."""
     rng = np.random.default_rng(seed)
     rows = cohort(world, rng)
+    inputs = predictions(rows, rows["signal"] + noise(rows, world.alike, rng))
+    names = tuple(inputs.levels)
+    return model_part(inputs, names, model="m", seed=seed, plan=plan, cut=CUT), names
+
+
+def crossed_part(world: World, seed: int) -> tuple[Measured, tuple[str, ...]]:
+    """Measure one model with all intersections; groups that are too small take no part."""
+    rng = np.random.default_rng(seed)
+    rows = cohort(world, rng)
     given = predictions(rows, rows["signal"] + noise(rows, world.alike, rng))
-    names = tuple(given.levels)
+    names = with_intersections(tuple(given.levels), DEPTH)
+    small = too_small({"m": given}, names, "test")
+    plan = replace(SPOKEN, excluded=excluded_groups(small, groups_in(given, names)))
     return model_part(given, names, model="m", seed=seed, plan=plan, cut=CUT), names
 
 
@@ -136,8 +152,8 @@ def two_models(world: World, seed: int, share: float = 0.5) -> Report:
     }
     names = tuple(models["old"].levels)
     parts = [
-        model_part(given, names, model=name, seed=seed, plan=plan, split=split, cut=CUT)
-        for name, given in models.items()
+        model_part(model, names, model=name, seed=seed, plan=plan, split=split, cut=CUT)
+        for name, model in models.items()
         for split, plan in (("test", SPOKEN), ("val", points(SPOKEN)))
     ]
     pair = pair_part(
@@ -168,6 +184,13 @@ def null(n: int) -> None:
         print(f"{world}: claims in {rate(times, n)}", flush=True)
 
 
+def crossed(n: int) -> None:
+    """Count the audits with all intersections and without a true difference that claim one."""
+    for world in (World(levels=(2, 2, 3)), World(prevalence=0.5, auc=0.8, levels=(2, 2, 3))):
+        times = sum(_claims(verdicts_of(page_of(*crossed_part(world, seed)))) for seed in range(n))
+        print(f"{world}, crossed: claims in {rate(times, n)}", flush=True)
+
+
 def _claims(verdicts: Sequence[Verdict]) -> bool:
     return any(verdict.claim for verdict in verdicts)
 
@@ -176,17 +199,19 @@ def power(n: int) -> None:
     """Count the audits that find the gap of the first attribute, and what Holm's would find."""
     for prevalence in (0.3, 0.5):
         world = World(prevalence=prevalence, auc=0.9, other=0.8)
-        found, by_holm = np.array([_found(*one_part(world, seed)) for seed in range(n)]).sum(axis=0)
-        print(f"{world}: found in {rate(found, n)}, by Holm's {rate(by_holm, n)}", flush=True)
+        result, by_holm = np.array([_found(*one_part(world, seed)) for seed in range(n)]).sum(
+            axis=0
+        )
+        print(f"{world}: found in {rate(result, n)}, by Holm's {rate(by_holm, n)}", flush=True)
 
 
 def _found(part: Measured, names: tuple[str, ...]) -> tuple[bool, bool]:
     """Return whether the page claims the first attribute's gap, and whether Holm's would."""
-    page = any(one.claim for one in verdicts_of(page_of(part, names)) if one.attribute == "a0")
-    first = {id(one.contrasts): one.key[0] == "a0" for one in part.claims}
-    batches = list({id(one.contrasts): one.contrasts for one in part.claims}.values())
+    page = any(item.claim for item in verdicts_of(page_of(part, names)) if item.attribute == "a0")
+    first = {id(claim.contrasts): claim.key[0] == "a0" for claim in part.claims}
+    batches = list({id(claim.contrasts): claim.contrasts for claim in part.claims}.values())
     adjusted = holm(adjust_together(batches, CLAIM).p)
-    own = np.concatenate([np.full(len(of), first[id(of)]) for of in batches])
+    own = np.concatenate([np.full(len(batch), first[id(batch)]) for batch in batches])
     return page, bool((adjusted[own] <= CLAIM).any())
 
 
@@ -195,9 +220,11 @@ def twice(n: int) -> None:
     for share in (0.5, 0.9):
         counts = np.zeros(3, dtype=int)
         for seed in range(n):
-            claims = [one for one in verdicts_of(two_models(World(), seed, share)) if one.claim]
-            down = any(one.about.startswith("levelling") for one in claims)
-            models = any("less" in one.about or one.about.startswith("level") for one in claims)
+            claims = [item for item in verdicts_of(two_models(World(), seed, share)) if item.claim]
+            down = any(claim.about.startswith("levelling") for claim in claims)
+            models = any(
+                "less" in claim.about or claim.about.startswith("level") for claim in claims
+            )
             counts += np.array([down, models, bool(claims)])
         what = ("levelled down", "models said to differ", "any claim")
         said = (f"{name} in {rate(times, n)}" for name, times in zip(what, counts, strict=True))
@@ -225,7 +252,7 @@ def _ratios(n: int) -> Iterator[float]:
             yield seconds[True] / seconds[False]
 
 
-SIMULATIONS = {"null": null, "power": power, "twice": twice, "time": timed}
+SIMULATIONS = {"null": null, "crossed": crossed, "power": power, "twice": twice, "time": timed}
 
 
 def main() -> None:
@@ -233,8 +260,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=SIMULATIONS)
     parser.add_argument("-n", type=int, default=400, help="audits or comparisons of each kind")
-    given = parser.parse_args()
-    SIMULATIONS[given.what](given.n)
+    args = parser.parse_args()
+    SIMULATIONS[args.what](args.n)
 
 
 if __name__ == "__main__":

@@ -33,9 +33,9 @@ def test_columns_bins_and_attributes_are_as_in_the_run(run, tmp_path):
     words = ("predict", run, other(run), "--cache", run.parent / "cache")
     ended = evenhand(*words, "--out", tmp_path / "found")
     assert ended.status == 0, ended.err
-    found = pd.read_parquet(tmp_path / "found" / "models" / "full" / "predictions.parquet")
-    assert len(found) == 60
-    assert set(found["attr_years"]) == {"under 35", "35+"}
+    parquet = pd.read_parquet(tmp_path / "found" / "models" / "full" / "predictions.parquet")
+    assert len(parquet) == 60
+    assert set(parquet["attr_years"]) == {"under 35", "35+"}
 
 
 def test_classes_by_other_names_are_refused_with_what_to_do(run, tmp_path):
@@ -72,11 +72,11 @@ def test_columns_that_are_called_otherwise_are_mapped(run, tmp_path):
     words = [word for name in names for word in ("--map", name)]
     assert predicted(run, renamed, tmp_path / "mapped", *words).status == 0
     assert predicted(run, other(run), tmp_path / "found").status == 0
-    mapped, found = (
+    mapped, result = (
         pd.read_parquet(tmp_path / name / "models" / "full" / "predictions.parquet")
         for name in ("mapped", "found")
     )
-    pd.testing.assert_frame_equal(mapped, found)
+    pd.testing.assert_frame_equal(mapped, result)
 
 
 @pytest.mark.parametrize(
@@ -200,3 +200,30 @@ def test_a_group_alone_is_measured_and_compared_with_nobody(run, tmp_path):
     gaps = rows[rows["metric"] == "sensitivity_gap"]
     assert gaps["value"].isna().all()
     assert gaps["undefined"].notna().all()
+
+
+def test_intersections_are_looked_at_and_too_small_ones_named(run, tmp_path):
+    words = ("--attribute", "years", "--attribute", "skin", "--intersections", 2)
+    ended = predicted(run, other(run), tmp_path / "new", *words)
+    assert ended.status == 0, ended.err
+    rows = pd.DataFrame(read_json(tmp_path / "new" / "metrics.json")["rows"])
+    assert set(rows["attribute"]) == {"*", "years", "skin", "years*skin"}
+    record = read_json(tmp_path / "new" / "run.json")["settings"]
+    assert all(name.startswith("years*skin=") for name in record["exclude_group"])
+    assert len(record["exclude_group"]) == 6  # 30 patients: no combination has 20
+    page = (tmp_path / "new" / "report.html").read_text()
+    assert "Which combinations are too small to say?" in page
+
+
+def test_intersections_of_one_attribute_alone_are_refused(run, tmp_path):
+    ended = predicted(run, other(run), tmp_path / "new", "--intersections", 2)
+    assert ended.status == 2
+    assert "--intersections 2 crosses attributes, and there is years alone" in ended.err
+
+
+def test_without_labels_the_samples_of_each_intersection_are_counted(run, unlabelled, tmp_path):
+    words = ("--attribute", "years", "--attribute", "skin", "--intersections", 2)
+    ended = predicted(run, unlabelled, tmp_path / "new", *words)
+    assert ended.status == 0, ended.err
+    counts = pd.read_csv(tmp_path / "new" / "groups.csv")
+    assert "years*skin" in set(counts["attribute"])

@@ -71,8 +71,8 @@ def test_balancing_by_attribute_alone_repairs_nothing(erm):
 def test_without_strength_it_is_plain_training_bit_for_bit(method):
     plain = train(TrainingMethod(), TRAINING, epochs=2)
     same = train(method, TRAINING, epochs=2)
-    for one, other in zip(plain.parameters(), same.parameters(), strict=True):
-        assert torch.equal(one, other)
+    for parameter, other in zip(plain.parameters(), same.parameters(), strict=True):
+        assert torch.equal(parameter, other)
 
 
 @pytest.mark.parametrize(
@@ -326,8 +326,8 @@ def test_a_resumed_training_goes_on_as_an_unbroken_one(make):
     model = copy.deepcopy(unbroken[1])
     steps(second, model, torch.optim.SGD(model.parameters(), lr=0.1), batches)
     steps(*unbroken, batches)
-    for one, other in zip(unbroken[1].parameters(), model.parameters(), strict=True):
-        assert torch.equal(one, other)
+    for parameter, other in zip(unbroken[1].parameters(), model.parameters(), strict=True):
+        assert torch.equal(parameter, other)
 
 
 def test_unknown_rows_enter_the_plain_mean():

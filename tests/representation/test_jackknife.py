@@ -18,15 +18,15 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 def test_error_and_interval_of_means():
     data = rng().standard_normal((50, 3))
-    found = means(data)
-    np.testing.assert_allclose(found.error, data.std(axis=0, ddof=1) / np.sqrt(50))
-    low, high = found.interval(0.95)
-    np.testing.assert_allclose((high - low) / 2, 1.959964 * found.error)
+    result = means(data)
+    np.testing.assert_allclose(result.error, data.std(axis=0, ddof=1) / np.sqrt(50))
+    low, high = result.interval(0.95)
+    np.testing.assert_allclose((high - low) / 2, 1.959964 * result.error)
 
 
 def test_a_patient_on_both_sides_of_a_difference_counts_once():
-    found = means(rng().standard_normal((50, 3)))
-    assert not found.less(found).error.any()
+    result = means(rng().standard_normal((50, 3)))
+    assert not result.less(result).error.any()
 
 
 def test_the_size_of_nothing_holds_zero_and_of_something_does_not():
@@ -48,9 +48,9 @@ def test_the_ratio_covers_the_truth():
     generator, held = rng(), []
     for _ in range(400):
         base = generator.standard_normal((80, 1))
-        one = means(base + generator.standard_normal((80, 4)) + [3, -3, 3, -3])
+        item = means(base + generator.standard_normal((80, 4)) + [3, -3, 3, -3])
         other = means(base + generator.standard_normal((80, 4)) + [1, 1, -1, -1])
-        ratio = size_ratio(one, other, 0.95, generator)
+        ratio = size_ratio(item, other, 0.95, generator)
         held.append(ratio.low <= 3 <= ratio.high)
     assert 0.92 <= np.mean(held) <= 0.98
 

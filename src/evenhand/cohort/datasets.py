@@ -26,7 +26,7 @@ from evenhand.cohort.registry import (
     refuse_settings,
     register_reader,
 )
-from evenhand.cohort.series.items import SeriesItems, first_series
+from evenhand.cohort.series.items import SeriesItems, first_series, sample_in
 from evenhand.cohort.series.recordings import Series, whole_recordings
 from evenhand.cohort.settings import DataSettings
 from evenhand.errors import EvenhandError, some
@@ -218,15 +218,7 @@ def first_image(item: Any) -> Any:
     >>> first_image(("picture", 1)), first_image({"image": "picture", "label": 1})
     ('picture', 'picture')
     """
-    if isinstance(item, Mapping):
-        names = [name for name in IMAGE_KEYS if name in item]
-        if not names:
-            raise EvenhandError(
-                f"it has {', '.join(map(repr, item))} and none of {', '.join(IMAGE_KEYS)}; say "
-                "where its image is: image=lambda item: item[…]."
-            )
-        return item[names[0]]
-    return item[0] if isinstance(item, tuple | list) else item
+    return sample_in(item, "image", IMAGE_KEYS, (tuple, list))
 
 
 def as_picture(image: Any, channels: int | None = RGB) -> Picture:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from evenhand.evaluation.rows import groups_in, rows_of
+from evenhand.evaluation.settings import GroupSettings
 from evenhand.metrics.groups import UNKNOWN
+from evenhand.tables.attributes import with_intersections
 from evenhand.tables.predictions import Predictions
 from evenhand.wording import counted
 
@@ -38,6 +41,26 @@ def why_too_small(patients: int, samples: int, positives: int | None) -> str | N
         if count < FEWEST_OF_CLASS:
             return f"{counted(count, name)}; it takes {FEWEST_OF_CLASS}"
     return None
+
+
+Crossing = TypeVar("Crossing", bound=GroupSettings)
+
+
+def crossed(
+    settings: Crossing,
+    attributes: Sequence[str],
+    models: Mapping[str, Predictions],
+    split: str,
+) -> Crossing:
+    """Return settings with the attributes that are looked at, intersections among them.
+
+    Groups of intersections that are too small are excluded by name.
+    """
+    every = with_intersections(attributes, settings.intersections)
+    excluded = settings.exclude_group
+    if settings.intersections > 1:
+        excluded = tuple(dict.fromkeys((*excluded, *too_small(models, every, split))))
+    return settings.model_copy(update={"attribute": every, "exclude_group": excluded})
 
 
 def too_small(

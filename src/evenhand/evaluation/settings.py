@@ -96,18 +96,12 @@ class ChoiceSettings(Settings, title="Measurement"):
         return self
 
 
-class MeasureSettings(ChoiceSettings, title="Measurement"):
-    """What is measured. A job that trains asks for the default."""
+class GroupSettings(Settings, title="Measurement"):
+    """Which groups are compared, beside those of single attributes."""
 
-    across: tuple[str, ...] = Field(
-        (),
-        description="comparison across the groups, or all (--list-metrics); repeatable "
-        "[default: the usual ones]",
-    )
     exclude_group: tuple[str, ...] = Field(
         (), description='group that comparisons leave out: "age=under 20"; repeatable'
     )
-    minimum: int = Field(0, ge=0, description="samples that a group needs for any claim about it")
     intersections: int = Field(
         1,
         ge=1,
@@ -115,6 +109,17 @@ class MeasureSettings(ChoiceSettings, title="Measurement"):
         description="look at all intersections of so many attributes at most, too, corrected "
         "together: 2 adds sex*age, 3 adds sex*age*site",
     )
+
+
+class MeasureSettings(ChoiceSettings, GroupSettings, title="Measurement"):
+    """What is measured. A job that trains asks for the default."""
+
+    across: tuple[str, ...] = Field(
+        (),
+        description="comparison across the groups, or all (--list-metrics); repeatable "
+        "[default: the usual ones]",
+    )
+    minimum: int = Field(0, ge=0, description="samples that a group needs for any claim about it")
     condition: str | None = Field(
         None, description="a third variable: compare the groups within each of its levels, too"
     )
@@ -197,7 +202,7 @@ class CompareSettings(MeasureSettings, ProbeSettings, InputSettings, title="Pred
     )
 
 
-class PredictSettings(DataSettings, PairSettings, title="Model"):
+class PredictSettings(DataSettings, PairSettings, GroupSettings, title="Model"):
     """Which model is applied to which data.
 
     Attributes are as in the model's run unless they are given; so are label, columns and bins where

@@ -8,13 +8,14 @@ from itertools import combinations
 from pathlib import Path
 
 from evenhand.errors import EvenhandError
+from evenhand.evaluation.intersections import crossed
 from evenhand.evaluation.matching import Matched, match
 from evenhand.evaluation.requests import advice_of, permutations_note
 from evenhand.evaluation.settings import CompareSettings
 from evenhand.experiments.inputs import Inputs, find_inputs, read_inputs
 from evenhand.experiments.records import MatchedRecord
 from evenhand.experiments.runs import Run, begin_run, open_run
-from evenhand.jobs.audit.job import begin_audit, notes_of, settled, write_audit
+from evenhand.jobs.audit.job import begin_audit, notes_of, write_audit
 from evenhand.jobs.keywords import with_keywords
 from evenhand.jobs.probe_file import write_probe
 from evenhand.jobs.probing import PATIENTS, probe_record, read_layers
@@ -63,7 +64,7 @@ def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) ->
     models, attributes = read_inputs(inputs, settings, settings.condition)
     matched = match(models, settings.split)
     probed = _trained(inputs) if settings.probe else {}
-    resolved = settled(settings, matched.models, attributes)
+    resolved = crossed(settings, attributes, matched.models, settings.split)
     attributes = resolved.attribute
     start = partial(begin_run, out, "compare", overwrite=overwrite)
     run, requests = begin_audit(start, resolved, inputs, matched.models)

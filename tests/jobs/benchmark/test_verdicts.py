@@ -7,6 +7,7 @@ import pytest
 
 from evenhand.jobs.benchmark.comparing import Result, primary_keys
 from evenhand.jobs.benchmark.entries import ERM
+from evenhand.jobs.benchmark.page import _glance
 from evenhand.jobs.benchmark.settings import PRIMARY, BenchmarkSettings
 from evenhand.jobs.benchmark.verdicts import Statement, statements_of
 from evenhand.metrics.recipes import Difference
@@ -17,16 +18,22 @@ WORST = Key("age", EVERYBODY, "auc", "worst")
 OLD, YOUNG = Key("age", "old", "auc"), Key("age", "young", "auc")
 
 
-def said(primary: Key, **better: bool | None) -> list[Statement]:
-    """Return the statements about one entry, of which some differences are claimed."""
+def compared(primary: Key, **better: bool | None) -> Result:
+    """Return the comparison of one entry, of which some differences are claimed."""
     keys = {"overall": OVERALL, "worst": WORST, "old": OLD, "young": YOUNG}
-    differences = [
-        Difference("dro", key, 0.1, 0.05, 0.15, p=0.001, p_adjusted=0.001, better=better.get(name))
-        for name, key in keys.items()
-    ]
+    differences = [change(key, better.get(name)) for name, key in keys.items()]
     values = {name: {key: np.zeros((2, 3)) for key in keys.values()} for name in (ERM, "dro")}
-    result = Result(values, differences, {}, 2, (primary,), worst={"age": "old"})
-    return statements_of(result)
+    return Result(values, differences, {}, 2, (primary,), worst={"age": "old"})
+
+
+def change(key: Key, better: bool | None) -> Difference:
+    sign = -1 if better is False else 1
+    low, high = sorted((0.05 * sign, 0.15 * sign))
+    return Difference("dro", key, 0.1 * sign, low, high, 0.001, 0.001, better=better)
+
+
+def said(primary: Key, **better: bool | None) -> list[Statement]:
+    return statements_of(compared(primary, **better))
 
 
 def test_a_winner_is_named_with_the_groups_that_it_costs():
@@ -54,3 +61,23 @@ def test_the_number_that_decides_is_the_one_of_its_name(name):
     across = name not in ("auc", "brier")
     assert [key.attribute for key in keys] == (["age", "sex"] if across else [EVERYBODY])
     assert {"_".join(filter(None, (key.base, key.aggregate))) for key in keys} == {name}
+
+
+def glance(primary: Key, **better: bool | None) -> tuple[str, ...]:
+    """Return the row of the entry in the table of all entries at a glance."""
+    return _glance(compared(primary, **better), "dro")
+
+
+def test_at_a_glance_an_entry_has_its_gain_whom_it_costs_and_a_word():
+    shown = glance(WORST, worst=True, old=True, young=False)
+    assert shown == (
+        *("dro", "+0.100 (+0.050 to +0.150)", "old: +0.100 (+0.050 to +0.150)"),
+        *("young: \N{MINUS SIGN}0.100 (\N{MINUS SIGN}0.150 to \N{MINUS SIGN}0.050)", "better"),
+    )
+    assert glance(WORST, worst=True)[3:] == ("none", "better")
+    assert glance(WORST)[4] == "not shown"
+    assert glance(WORST, worst=False)[4] == "worse"
+    assert glance(WORST, young=False)[4] == "not shown, levels down"
+    down = glance(WORST, old=False)
+    assert down[2].startswith("old: \N{MINUS SIGN}0.100")
+    assert down[3] == "the same group"

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from tests.conftest import ROOT
 
 from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
-from evenhand.evaluation.rows import cut_of, metric_rows
+from evenhand.evaluation.rows import cut_of, metric_rows, scored_rows
 from evenhand.jobs.prune import luck
 from evenhand.jobs.prune.halves import PATIENTS, Halves, halve
 from evenhand.jobs.prune.judge import Judge
@@ -29,7 +29,7 @@ LEVELS = {"group": GROUPS}
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch):
     monkeypatch.setattr(luck, "BOOTSTRAP", Bootstrap(60))
-    monkeypatch.setattr(luck, "RESAMPLES", 20)
+    monkeypatch.setattr(luck, "HALVES", 20)
 
 
 def seeded(seed: int = 0) -> np.random.Generator:
@@ -140,36 +140,59 @@ def test_the_interval_of_a_difference_of_two_halves():
     assert luck.difference((0.5, None, None), (0.1, 0.0, 0.2))[1:] == (None, None)
 
 
-def test_resamples_tell_no_luck_where_one_step_wins_always():
-    """A step that is far better, and no other: every resample chooses it."""
+def test_repeated_halves_tell_no_luck_where_one_step_wins_always():
+    """A step that is far better, and no other: every half chooses it."""
     steps = [drawn(seeded(0), 40, signal=0.1) for _ in range(3)]
     wins = steps[0].table.assign(score=steps[0].table["label"] * 0.8 + 0.1)
     steps.append(Predictions(wins, steps[0].classes, LEVELS))
-    found = luck.luck_of(judge_of(None, "auc_worst"), steps, 3)
-    assert (found.how, found.choosing, found.confirming) == ("resamples", 40, 0)
-    assert found.chosen[0] == 1.0
-    assert abs(found.luck[0]) < 1e-3
-    assert found.confirmed_gain[0] == pytest.approx(found.gain[0] - found.luck[0])
+    told = luck.luck_of(judge_of(None, "auc_worst"), steps, 3)
+    assert (told.how, told.choosing, told.confirming) == ("repeated halves", 40, 0)
+    assert told.chosen[0] == told.confirmed[0] == 1.0
+    assert abs(told.luck[0]) < 0.03  # halves of 40 patients measure the untouched model, too
+    assert told.confirmed_gain[0] == pytest.approx(told.gain[0] - told.luck[0])
 
 
-def test_the_luck_that_resamples_tell_is_taken_off():
+def test_the_luck_of_equally_good_steps_is_taken_off():
     judge = judge_of(None, budget=30.0)
     steps = [drawn(seeded(seed), 40) for seed in range(8)]
     winner = judge.best([judge.values(step) for step in steps])
     assert winner > 0
-    found = luck.luck_of(judge, steps, winner)
-    assert found.luck[0] != 0
-    assert found.confirmed[0] == pytest.approx(found.chosen[0] + found.luck[0])  # less is better
+    told = luck.luck_of(judge, steps, winner)
+    assert told.luck[0] > 0
+    assert told.confirmed[0] > told.chosen[0]  # less is better
+    assert told.confirmed_gain[0] == pytest.approx(told.gain[0] + told.luck[0])
 
 
-def test_a_gap_of_a_resample_has_no_sign():
+def test_halves_hold_equally_many_of_each_label_and_group():
+    one = drawn(seeded(3), 42, signal=0.05)
+    rows = scored_rows(one, cut_of(one))
+    groups = np.arange(42) // 4 % 2
+    masks = luck._half_masks(rows, np.repeat(groups, 2), seeded())[:, rows.patients[::2]]
+    assert masks.shape == (20, 42)
+    labels = np.arange(42) // 2 % 2
+    for group in (0, 1):
+        for label in (0, 1):
+            mine = (groups == group) & (labels == label)
+            assert (np.abs(masks[:, mine].sum(axis=1) - mine.sum() / 2) <= 1).all()
+    assert len({mask.tobytes() for mask in masks}) == 20
+    assert set(masks.mean(axis=0)) != {0.0, 1.0}
+
+
+def test_the_luck_of_all_patients_is_that_of_half_of_them_over_the_root_of_two():
+    apart = np.tile([0.2, -0.05, -0.15], (20, 1))
+    assert luck._mean_luck(apart) == pytest.approx((0.2 / 2**0.5, 0.1 / 2**0.5))
+    apart[:15] = np.nan
+    assert np.isnan(luck._mean_luck(apart)).all()
+
+
+def test_a_gap_of_a_half_has_no_sign():
     """Whichever group is ahead there: the least gap is the one nearest to 0."""
-    values = luck._replicates(judge_of(None), drawn(seeded(3), 24, signal=0.05))["auc_gap"]
+    values = luck._on_halves(judge_of(None), drawn(seeded(3), 24, signal=0.05))["auc_gap"]
     assert len(values) == 1 + 2 * 20
     assert np.nanmin(values) >= 0
 
 
-@pytest.mark.parametrize("halves", [EVEN, None], ids=["halves", "resamples"])
+@pytest.mark.parametrize("halves", [EVEN, None], ids=["halves", "repeated halves"])
 def test_a_value_that_is_undefined_tells_no_luck(halves):
     """Nobody of the minority is positive: neither it nor the gap has an AUC."""
     first = drawn(seeded(), 80)
@@ -196,7 +219,7 @@ def test_sentences_and_what_is_read_back():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["halves", "resamples"])
+@pytest.mark.parametrize("how", ["halves", "repeated"])
 def test_where_all_steps_are_alike_the_choice_looks_better_and_its_confirmation_does_not(how):
     script = runpy.run_path(str(Path(ROOT) / "benchmarks" / "pruning_luck.py"))
     runs, patients = (60, 200) if how == "halves" else (30, 60)

@@ -83,15 +83,37 @@ def first_series(item: Any) -> Any:
     >>> first_series(("values", 1)), first_series({"series": "values", "label": 1})
     ('values', 'values')
     """
+    return sample_in(item, "series", KEYS, (tuple,))
+
+
+def sample_in(item: Any, kind: str, keys: Sequence[str], first_of: tuple[type[Any], ...]) -> Any:
+    """Return the sample of an item of a dataset.
+
+    Parameters
+    ----------
+    item
+        What the dataset yields: the sample alone, or with its label and more.
+    kind
+        The noun for the sample, and the argument that names the way to it.
+    keys
+        Where a mapping has it.
+    first_of
+        Types of which the first entry is the sample.
+
+    Raises
+    ------
+    EvenhandError
+        A mapping has none of the keys.
+    """
     if isinstance(item, Mapping):
-        names = [name for name in KEYS if name in item]
+        names = [name for name in keys if name in item]
         if not names:
             raise EvenhandError(
-                f"it has {', '.join(map(repr, item))} and none of {', '.join(KEYS)}; say where its "
-                "series is: series=lambda item: item[…]."
+                f"it has {', '.join(map(repr, item))} and none of {', '.join(keys)}; say where its "
+                f"{kind} is: {kind}=lambda item: item[…]."
             )
         return item[names[0]]
-    return item[0] if isinstance(item, tuple) else item
+    return item[0] if isinstance(item, first_of) else item
 
 
 def as_series(item: Any, variables: Sequence[str]) -> Values:

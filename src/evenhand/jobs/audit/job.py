@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from evenhand.evaluation.intersections import too_small
+from evenhand.evaluation.intersections import crossed
 from evenhand.evaluation.requests import Request, advice_of, permutations_note, resolve_requests
 from evenhand.evaluation.settings import AuditSettings, CompareSettings, MeasureSettings
 from evenhand.experiments.inputs import Inputs, find_inputs, read_inputs
@@ -16,7 +16,6 @@ from evenhand.files import fingerprint
 from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.keywords import with_keywords
 from evenhand.runs import run_scope
-from evenhand.tables.attributes import with_intersections
 from evenhand.tables.predictions import Predictions, write_predictions
 
 Asks = TypeVar("Asks", bound=MeasureSettings)
@@ -53,7 +52,7 @@ def audit(settings: AuditSettings, out: Path, *, overwrite: bool = False) -> Run
     """
     inputs = find_inputs(settings.inputs)
     models, attributes = read_inputs(inputs, settings, settings.condition)
-    resolved = settled(settings, models, attributes)
+    resolved = crossed(settings, attributes, models, settings.split)
     attributes = resolved.attribute
     start = partial(begin_run, out, "audit", overwrite=overwrite)
     run, requests = begin_audit(start, resolved, inputs, models)
@@ -68,19 +67,6 @@ def audit(settings: AuditSettings, out: Path, *, overwrite: bool = False) -> Run
     )
     chosen = next(iter(models)) if len(models) == 1 else None
     return write_audit(run, models, chosen=chosen, requests=requests)
-
-
-def settled(settings: Asks, models: Mapping[str, Predictions], attributes: tuple[str, ...]) -> Asks:
-    """Return settings with the attributes that are looked at, intersections among them.
-
-    Groups of intersections that are too small are excluded by name.
-    """
-    if settings.intersections < 2:
-        return settings.model_copy(update={"attribute": attributes})
-    every = with_intersections(attributes, settings.intersections)
-    excluded = (*settings.exclude_group, *too_small(models, every, settings.split))
-    update = {"attribute": every, "exclude_group": tuple(dict.fromkeys(excluded))}
-    return settings.model_copy(update=update)
 
 
 def notes_of(models: Mapping[str, Predictions]) -> list[str]:

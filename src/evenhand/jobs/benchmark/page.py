@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from evenhand.experiments.records import SourceRecord
 from evenhand.jobs.benchmark import generalization_page, probe_page, request
 from evenhand.jobs.benchmark.comparing import CHOSEN, Result
@@ -15,9 +17,14 @@ from evenhand.jobs.benchmark.verdicts import (
     FEW_SEEDS,
     Kind,
     change_text,
-    number_name,
 )
-from evenhand.metrics.recipes import RATES, Difference, is_auc_of_group
+from evenhand.metrics.recipes import (
+    RATES,
+    Difference,
+    is_auc_of_group,
+    is_better,
+    levelled_down,
+)
 from evenhand.metrics.rows import EVERYBODY, Key
 from evenhand.reporting.charts.forest import Forest, Line, Look, forest
 from evenhand.reporting.estimates import Estimate
@@ -26,6 +33,7 @@ from evenhand.reporting.section import PART, section, sections_of
 from evenhand.reporting.sections.assessment import Part, Table
 from evenhand.reporting.sections.assessment import PartAnswer as Answer
 from evenhand.reporting.text.numbers import listed, plain
+from evenhand.reporting.text.vocabulary import term
 from evenhand.reporting.verdicts import Verdict
 from evenhand.wording import counted
 
@@ -56,30 +64,105 @@ def page_of(outcome: Outcome) -> str:
 def _answer(outcome: Outcome) -> Part:
     result = outcome.result
     answers = [
-        _chip(kind, verdict, decides=key in result.primary)
+        _chip(kind, verdict, key, decides=key in result.primary)
         for kind, key, verdict in outcome.statements
         if kind != "decisions"
         and (verdict.claim or (key in result.primary and kind != "levelling"))
     ]
     sentences = [
+        f"{ERM} is the full network, trained without a method; every entry is compared with it.",
         f"All differences from {ERM} are corrected together: without any true difference, at most "
-        "one benchmark in twenty claims one. Intervals are corrected, too."
+        "one benchmark in twenty claims one. Intervals are corrected, too.",
     ]
     if result.seeds == 1:
         sentences.append(FEW_SEEDS)
-    return Part(answers=tuple(answers), sentences=tuple(sentences))
+    tables = (_at_a_glance(result),)
+    return Part(answers=tuple(answers), sentences=tuple(sentences), tables=tables)
 
 
-def _chip(kind: Kind, verdict: Verdict, *, decides: bool = False) -> Answer:
+def _at_a_glance(result: Result) -> Table:
+    """Return, of each entry, what it gains in the numbers that decide, and whom it costs most."""
+    columns = ("Entry", *map(number_title, result.primary), "Group served worst, AUC",
+               "Largest loss of a group, AUC", "In a word")  # fmt: skip
+    rows = [_glance(result, name) for name in result.values if name != ERM]
+    return Table("Each entry at a glance: change from erm", columns, tuple(rows))
+
+
+def _glance(result: Result, name: str) -> tuple[str, ...]:
+    of = {change.key: change for change in result.of_recipe(name)}
+    groups = [
+        change for change in of.values() if is_auc_of_group(change.key) and change.value is not None
+    ]
+    worst = [
+        change for change in groups if result.worst.get(change.key.attribute) == change.key.group
+    ]
+    lowest = min(groups, key=lambda change: change.value or 0.0, default=None)
+    decisive = [of.get(key) for key in result.primary]
+    return (
+        _shown(result, name),
+        *("not compared" if change is None else change_text(change) for change in decisive),
+        "; ".join(map(_group_change, worst)) or "not compared",
+        _loss(lowest, worst),
+        _word(result, name, decisive),
+    )
+
+
+def _is_worst(result: Result, key: Key) -> bool:
+    return result.worst.get(key.attribute) == key.group
+
+
+def _loss(lowest: Difference | None, worst: Sequence[Difference]) -> str:
+    """Return the change of the group that loses most."""
+    if lowest is None:
+        return "not compared"
+    if (lowest.value or 0.0) >= 0:
+        return "none"
+    return "the same group" if [lowest] == [*worst] else _group_change(lowest)
+
+
+def _group_change(change: Difference) -> str:
+    return f"{change.key.group}: {change_text(change)}"
+
+
+def _word(result: Result, name: str, decisive: Sequence[Difference | None]) -> str:
+    """Say whether an entry is shown to be better or worse in what decides, and levels down."""
+    shown = {
+        change.better for change in decisive if change is not None and result.is_planned(change)
+    }
+    word = "better" if True in shown else "worse" if False in shown else "not shown"
+    attributes = {key.attribute for key in result.values[ERM]} - {EVERYBODY}
+    own = result.of_recipe(name)
+    down = any(
+        levelled_down(own, attribute, result.worst.get(attribute)) for attribute in attributes
+    )
+    return f"{word}, levels down" if down else word
+
+
+def number_title(key: Key) -> str:
+    """Return what a number is called on the page.
+
+    Examples
+    --------
+    >>> number_title(Key("age", "*", "auc", "worst"))
+    'AUC of the worst group, age'
+    """
+    label = term(key.base, key.aggregate).label
+    return label if key.attribute == EVERYBODY else f"{label}, {key.attribute}"
+
+
+def _chip(kind: Kind, verdict: Verdict, key: Key | None = None, *, decides: bool = False) -> Answer:
     outcome, chip = ("better", "shown") if verdict.claim else ("unsure", "not shown")
     if kind == "levelling":
         outcome, chip = "worse", "levelled down"
     if EXPLORATORY in verdict.about:
         outcome, chip = "unsure", EXPLORATORY
     where = "" if verdict.attribute == EVERYBODY else f", {verdict.attribute}"
+    topic = f"{verdict.about}{where}"
+    if key is not None and kind == "number":
+        topic = f"{number_title(key)}, against {ERM}"
     says = "This is the number that decides, as the plan says."
     details = (says,) if decides and kind == "number" else ()
-    return Answer(f"{verdict.about}{where}", outcome, chip, verdict.text, details)
+    return Answer(topic, outcome, chip, verdict.text, details)
 
 
 @section("benchmark", "decisions", "Entries that move decisions alone", place=40, template=PART)
@@ -117,9 +200,9 @@ def _differences(outcome: Outcome) -> Part:
 def _plot(result: Result, key: Key) -> Forest:
     differences = [difference for difference in result.differences if difference.key == key]
     differences.sort(key=lambda difference: not result.is_planned(difference))
-    where = "" if key.attribute == EVERYBODY else f", {key.attribute}"
-    says = f"Change from {ERM}, mean over seeds, with its corrected interval."
-    look = Look(f"{number_name(key)}{where}", says, CHANGE, reference=0.0, reference_name=ERM)
+    side = "above" if is_better(key, 1.0) else "below"
+    says = f"Change from {ERM}, mean over seeds, with its corrected interval; {side} 0 is better."
+    look = Look(number_title(key), says, CHANGE, reference=0.0, reference_name=ERM)
     return forest([_line(result, difference) for difference in differences], look)
 
 
@@ -167,7 +250,7 @@ def _groups(outcome: Outcome) -> Part:
 def _values(outcome: Outcome) -> Part:
     result = outcome.result
     keys = [key for key in result.values[ERM] if key.group == EVERYBODY]
-    columns = ("Entry", *(_column(key) for key in keys))
+    columns = ("Entry", *map(number_title, keys))
     rows = []
     for name, values in result.values.items():
         means = (float(values[key][:, 0].mean()) for key in keys)
@@ -199,11 +282,6 @@ def _terms(outcome: Outcome) -> Part:
     )
     table = Table("What differs", ("Entry", f"How it differs from {ERM}"), tuple(rows))
     return Part(sentences=(says,), tables=(table,))
-
-
-def _column(key: Key) -> str:
-    name = number_name(key)
-    return name if key.attribute == EVERYBODY else f"{name}, {key.attribute}"
 
 
 @section(

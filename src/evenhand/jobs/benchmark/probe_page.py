@@ -5,10 +5,9 @@ from __future__ import annotations
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.jobs.benchmark.outcome import Outcome
 from evenhand.reporting.charts.forest import Line, Look, forest
-from evenhand.reporting.estimates import Estimate
-from evenhand.reporting.probe_record import ProbeRow
 from evenhand.reporting.section import PART, section
 from evenhand.reporting.sections.assessment import Part
+from evenhand.reporting.sections.probe import probe_estimate
 from evenhand.reporting.text.numbers import PLAIN, Scale
 
 CHANGE = Scale(signed=True)
@@ -33,22 +32,12 @@ def probe_part(outcome: Outcome) -> Part | None:
     for attribute in dict.fromkeys(row.attribute for row in rows):
         own = [row for row in rows if row.attribute == attribute]
         values = Look(attribute, "AUC of the probe.", PLAIN, 0.5, "chance")
-        plots.append(forest([_line(row) for row in own if row.against is None], values))
+        plots.append(
+            forest(
+                [Line(row.model, probe_estimate(row)) for row in own if row.against is None], values
+            )
+        )
         if changes := [row for row in own if row.against is not None]:
             look = Look(f"{attribute}: change from {ERM}", PAIRED, CHANGE, 0.0, ERM)
-            plots.append(forest([_line(row) for row in changes], look))
+            plots.append(forest([Line(row.model, probe_estimate(row)) for row in changes], look))
     return Part(sentences=(says,), plots=tuple(plots))
-
-
-def _line(row: ProbeRow) -> Line:
-    estimate = Estimate(
-        base="auc",
-        attribute=row.attribute,
-        value=row.value,
-        low=row.low,
-        high=row.high,
-        n=row.n,
-        patients=row.patients,
-        undefined=row.undefined,
-    )
-    return Line(row.model, estimate)

@@ -15,6 +15,7 @@ from evenhand.cohort.readers import reader_of
 from evenhand.cohort.registry import SERIES
 from evenhand.cohort.splits import read_split_table
 from evenhand.errors import EvenhandError, pick
+from evenhand.evaluation.intersections import crossed
 from evenhand.evaluation.rows import cut_of
 from evenhand.evaluation.settings import PredictSettings
 from evenhand.experiments.records import SourceRecord, data_settings
@@ -28,13 +29,14 @@ from evenhand.jobs.predict.unlabelled import write_scores
 from evenhand.networks.checkpoints import load_model
 from evenhand.networks.model import Model
 from evenhand.runs import run_scope
-from evenhand.tables.attributes import parts_of
+from evenhand.tables.attributes import parts_of, with_intersections
 from evenhand.tables.columns import PAIR
 from evenhand.tables.predictions import Predictions, read_predictions
 from evenhand.tables.settings import ValueSettings
 from evenhand.training.device import make_accelerator
 from evenhand.training.inputs import check_fits
 from evenhand.training.predict import predict as predict_cohorts
+from evenhand.training.predict import scored_table
 from evenhand.training.settings import LoopSettings
 
 INHERITED = (
@@ -88,6 +90,7 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
         cut = trained.record.cuts.get(name, cut)
         needed = adjustment.by if adjustment.attribute == "yes" else ()
         _check_attributes(data.cohort, needed)
+    settings = _crossed(settings, cohort, labelled=data.unlabelled is None)
     overlap = _overlap(cohort, trained)
     run = begin_run(
         out,
@@ -113,6 +116,16 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
     if data.unlabelled:
         return write_scores(run, name, predictions, cut)
     return write_audit(run, {name: predictions}, chosen=name)
+
+
+def _crossed(settings: PredictSettings, cohort: Cohort, *, labelled: bool) -> PredictSettings:
+    """Return settings with the intersections that are looked at; too small ones are excluded."""
+    if not labelled:  # samples and flags are counted, and nothing is compared
+        every = with_intersections(settings.attribute, settings.intersections)
+        return settings.model_copy(update={"attribute": every})
+    even = np.full((len(cohort), len(cohort.classes)), 1 / len(cohort.classes))
+    rows = Predictions(scored_table("test", cohort, even), cohort.classes, cohort.levels)
+    return crossed(settings, settings.attribute, {"": rows}, "test")
 
 
 def _scores(

@@ -16,7 +16,8 @@ from evenhand.metrics import EVERYBODY, Bootstrap, Plan, compared_levels
 from evenhand.metrics.aggregate import numbers_of
 from evenhand.metrics.estimates import everybody, parts_of
 from evenhand.metrics.intervals import ENOUGH
-from evenhand.metrics.resample import as_resamples, resample
+from evenhand.metrics.resample import as_resamples
+from evenhand.metrics.scored import Scored
 from evenhand.reporting.sections.luck import Luck, Span
 from evenhand.tables.predictions import Predictions
 
@@ -24,8 +25,8 @@ Floats = NDArray[np.float64]
 
 SEED = 0
 BOOTSTRAP = Bootstrap()
-RESAMPLES = 100
-"""Resamples in which the choice is repeated."""
+HALVES = 100
+"""Random halves on which the choice is repeated, where patients are too few for two that stay."""
 
 
 def luck_of(judge: Judge, steps: Sequence[Predictions], winner: int) -> Luck | None:
@@ -45,7 +46,7 @@ def luck_of(judge: Judge, steps: Sequence[Predictions], winner: int) -> Luck | N
     if winner == 0:
         return None
     if judge.halves is None:
-        luck = _by_resamples(judge, steps, winner)
+        luck = _by_repeated_halves(judge, steps, winner)
     else:
         luck = _by_halves(judge, judge.halves, (steps[0], steps[winner]), winner)
     spans = (luck.chosen, luck.confirmed, luck.gain, luck.confirmed_gain, luck.luck)
@@ -107,62 +108,74 @@ def difference(first: Span, second: Span) -> Span:
     return a - b, a - b - low, a - b + high
 
 
-def _by_resamples(judge: Judge, steps: Sequence[Predictions], winner: int) -> Luck:
-    """Return the luck by the patients that resamples leave out.
+def _by_repeated_halves(judge: Judge, steps: Sequence[Predictions], winner: int) -> Luck:
+    """Return the luck by choosing again on many halves of the patients.
 
-    Each resample of the patients chooses a step. On the patients whom it leaves out (about 37 %;
-    Efron & Tibshirani, JASA 1997) this step is compared with the winner, which they helped to
-    choose: how much better the winner looks there, on average, is the luck. The confirmed value is
-    the value less the luck; its interval is shifted by as much.
+    On each random half, stratified by label and group, a step is chosen, and the other half
+    measures it. How much worse it is there, on average, is the luck of a choice by half of the
+    patients: both halves are of one size, so that what few patients do to a gap cancels. The error
+    of a value falls with the root of the patients, and the luck with it: that of a choice by all of
+    them is 1/√2 of it. The confirmed values are those of all patients less the luck.
     """
-    values = [_replicates(judge, step) for step in steps]
+    values = [_on_halves(judge, step) for step in steps]
     judged = {name: np.array([own[name] for own in values]) for name in values[0]}
-    target = judged[judge.target.row]  # (S, 1 + 2 B)
-    draws = RESAMPLES
-    gains = target - target[0]
-    better = []
-    for draw in range(1, 1 + draws):
-        drawn = [
-            {name: number[k, draw] for name, number in judged.items()} for k in range(len(steps))
+    target = judged[judge.target.row]  # (S, 1 + 2 H): all, the halves that choose, the others
+    apart = []
+    for half in range(1, 1 + HALVES):
+        on_half = [
+            {name: number[k, half] for name, number in judged.items()} for k in range(len(steps))
         ]
-        if judge.undefined(drawn[0]) is None:
-            left_out = gains[:, draw + draws]
-            better.append(left_out[judge.best(drawn)] - left_out[winner])
-    defined = np.array([by for by in better if math.isfinite(by)])
-    by = float(defined.mean()) if len(defined) > ENOUGH * draws else math.nan
+        if judge.undefined(on_half[0]) is None:
+            chosen = judge.best(on_half)
+            both = target[[chosen, 0]][:, [half + HALVES, half]]
+            apart.append((both[0, 0] - both[0, 1], *(both[0] - both[1])))
+    by, by_gain = _mean_luck(np.array(apart).reshape(-1, 3))
     pair = steps[winner], steps[0]
-    chosen, change = _spans(judge, pair, (judge.cut(pair[0]), judge.cut(pair[1])))
+    value, change = _spans(judge, pair, (judge.cut(pair[0]), judge.cut(pair[1])))
     return Luck(
         metric=judge.target.row,
         lower_is_better=not judge.target.maximise,
-        how="resamples",
+        how="repeated halves",
         step=winner,
         choosing=_patients(steps[winner]),
         confirming=0,
-        chosen=chosen,
-        confirmed=_shifted(chosen, by),
+        chosen=value,
+        confirmed=_shifted(value, by),
         gain=change,
-        confirmed_gain=_shifted(change, by),
-        luck=(by if not judge.target.maximise else -by, None, None),
+        confirmed_gain=_shifted(change, by_gain),
+        luck=(by_gain if not judge.target.maximise else -by_gain, None, None),
     )
 
 
-def _replicates(judge: Judge, predictions: Predictions) -> dict[str, Floats]:
-    """Return the numbers that steps are judged by, ``(1 + 2 B,)`` each.
+def _mean_luck(apart: Floats) -> tuple[float, float]:
+    """Return the luck in the value and in the change of a choice by all patients.
 
-    The first is from the data, then come B resamples, then the patients that each of these leaves
-    out. The same patients are drawn for every step.
+    ``apart`` holds, of each half, the value elsewhere less that where it was chosen, the change
+    elsewhere, and that where it was chosen. NaN where too few halves have them.
+    """
+    defined = apart[np.isfinite(apart).all(axis=1)]
+    if len(defined) <= ENOUGH * HALVES:
+        return math.nan, math.nan
+    value, elsewhere, chosen = defined.mean(axis=0) / math.sqrt(2)
+    return float(value), float(elsewhere - chosen)
+
+
+def _on_halves(judge: Judge, predictions: Predictions) -> dict[str, Floats]:
+    """Return the numbers that steps are judged by, ``(1 + 2 H,)`` each.
+
+    The first is of all patients, then come H halves of them, then the other halves. They are the
+    same for every step.
     """
     rows = scored_rows(predictions, judge.cut(predictions))
     (groups,) = groups_in(predictions, [judge.attribute]).values()
     plan, metric = _plan(judge), judge.settings.budget_metric
-    rng = np.random.default_rng(SEED)
-    drawn = resample(len(rows.members), Bootstrap(RESAMPLES), rng).weights
+    masks = _half_masks(rows, groups.codes, np.random.default_rng(SEED))
     parts = parts_of(rows, judge.attribute, groups, compared_levels(plan, judge.attribute, groups))
     overall = {judge.target.row: None} if judge.target.is_overall else {}
     values: dict[str, list[float]] = {judge.target.row: [], metric: []}
-    for weights in np.concatenate([drawn, drawn[1:] == 0]).astype(drawn.dtype):
-        # One resample at a time: computed together, its gap would take the sign of the data's.
+    everyone = np.ones((1, len(rows.members)), dtype=np.bool_)
+    for weights in np.concatenate([everyone, masks, ~masks]).astype(np.uint8):
+        # One half at a time: computed together, its gap would take the sign of the data's.
         draws = as_resamples(weights[None])
         numbers = [
             *numbers_of(everybody(rows), tuple({metric: None, **overall}), (), draws),
@@ -172,6 +185,22 @@ def _replicates(judge: Judge, predictions: Predictions) -> dict[str, Floats]:
             if number.group == "*" and number.metric in values:
                 values[number.metric].append(float(number.values[0]))
     return {name: np.array(replicates) for name, replicates in values.items()}
+
+
+def _half_masks(
+    rows: Scored, groups: NDArray[np.intp], rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Return which patients ``(H, P)`` each half holds, stratified by label and group."""
+    first = np.unique(rows.patients, return_index=True)[1]
+    labels = np.zeros(len(first), dtype=np.intp)
+    np.maximum.at(labels, rows.patients, rows.labels)
+    strata = labels * (groups.max() + 2) + groups[first]
+    masks = np.zeros((HALVES, len(first)), dtype=np.bool_)
+    for mask in masks:
+        order = rng.permutation(len(first))
+        ranked = order[np.argsort(strata[order], kind="stable")]  # strata in turn, at random inside
+        mask[ranked[rng.integers(2) :: 2]] = True
+    return masks
 
 
 def _plan(judge: Judge) -> Plan:

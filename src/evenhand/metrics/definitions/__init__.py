@@ -1,5 +1,7 @@
-"""The metrics about one group, each registered by its decorator line."""
+"""The metrics about one group, each registered by its decorator; every module here is loaded."""
 
-from evenhand.metrics.definitions import calibration, decisions, discrimination, losses
+from importlib import import_module
+from pkgutil import iter_modules
 
-__all__ = ["calibration", "decisions", "discrimination", "losses"]
+for _module in sorted(module.name for module in iter_modules(__path__)):
+    import_module(f"{__name__}.{_module}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from evenhand.evaluation.intersections import why_too_small
-from evenhand.evaluation.settings import MeasureSettings
+from evenhand.evaluation.settings import GroupSettings
 from evenhand.metrics import EVERYBODY
 from evenhand.reporting.estimates import UNKNOWN, Estimate, find
 from evenhand.reporting.report import Report
@@ -22,7 +22,7 @@ COLUMNS = ("Group", "Attributes", "Samples", "Patients", "Positives", "Why")
 def intersections_view(report: Report) -> Part | None:
     """Return what was crossed, and every group that is too small; None if nothing was crossed."""
     settings = report.record.settings if report.record else None
-    if not isinstance(settings, MeasureSettings) or settings.intersections < 2:
+    if not isinstance(settings, GroupSettings) or settings.intersections < 2:
         return None
     crossed = [name for name in report.attributes if "*" in name and "|" not in name]
     rows = find(report.single, model=report.main_model, base=leading_metric(report.single))

@@ -23,8 +23,9 @@ class Luck:
     metric, lower_is_better
         The metric across groups by which the step was chosen, and its direction.
     how
-        ``halves``: one half of the validation patients chose, the other confirms. ``resamples``:
-        all of them chose; the choice was repeated in resamples and measured on those left out.
+        ``halves``: one half of the validation patients chose, the other confirms. ``repeated
+        halves``: all of them chose; the choice was repeated on random halves, and measured on the
+        others. ``resamples``: the same with resamples, as earlier versions did.
     step, choosing, confirming
         The step, and how many patients chose and confirm.
     chosen, confirmed
@@ -37,7 +38,7 @@ class Luck:
 
     metric: str
     lower_is_better: bool
-    how: Literal["halves", "resamples"]
+    how: Literal["halves", "repeated halves", "resamples"]
     step: int
     choosing: int
     confirming: int
@@ -46,6 +47,14 @@ class Luck:
     gain: Span
     confirmed_gain: Span
     luck: Span
+
+
+_REPEATED = {
+    "repeated halves": "The choice was repeated on random halves of these patients, and "
+    "measured on the other halves, where what was chosen looks worse.",
+    "resamples": "The choice was repeated in resamples of these patients, and measured on the "
+    "patients that each leaves out; in simulations this finds about half of the luck.",
+}
 
 
 def luck_sentences(luck: Luck) -> tuple[str, ...]:
@@ -66,11 +75,9 @@ def luck_sentences(luck: Luck) -> tuple[str, ...]:
         f"Step {luck.step} was chosen on all {counted(luck.choosing, 'validation patient')}, who "
         f"are too few for one half to choose and the other to confirm: {chosen} by pruning "
         f"({better} is better).",
-        "The choice was repeated in resamples of these patients. On the patients that a resample "
-        f"leaves out, the step that it chose is worse than step {luck.step} by {by} on average. "
-        "This estimates the luck of the choice, and not all of it: in simulations of 60 patients "
-        "and ten equally good steps, .021 of .050 remained in the change of the gap. Without "
-        f"this luck: {confirmed}.",
+        f"{_REPEATED[luck.how]} So {by} of the change is taken for the luck of the choice. Without "
+        f"it: {confirmed}. This is an estimate, which the interval leaves out; trust the test "
+        "patients.",
     )
 
 

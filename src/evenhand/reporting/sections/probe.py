@@ -46,7 +46,13 @@ def _plot(rows: Sequence[ProbeRow], look: Look) -> Forest:
 
 
 def _line(row: ProbeRow) -> Line:
-    estimate = Estimate(
+    whose = row.model if row.against is None else f"{row.model} less {row.against}"
+    return Line(row.layer, probe_estimate(row), section=whose)
+
+
+def probe_estimate(row: ProbeRow) -> Estimate:
+    """Return the AUC of a probe, or a difference of two, as an estimate."""
+    return Estimate(
         base="auc",
         attribute=row.attribute,
         value=row.value,
@@ -56,8 +62,6 @@ def _line(row: ProbeRow) -> Line:
         patients=row.patients,
         undefined=row.undefined,
     )
-    whose = row.model if row.against is None else f"{row.model} less {row.against}"
-    return Line(row.layer, estimate, section=whose)
 
 
 def _called(row: ProbeRow, names: dict[str, str]) -> ProbeRow:
