@@ -2,8 +2,8 @@
 
 The batch holds both groups, half and half, and every weight of a convolution or linear layer gets
 its second derivative by group. The plain way is one forward and backward pass in training mode.
-Ratios of CPU time are medians of paired runs; memory is the rise of the resident set above what it was
-before, each way in a process of its own.
+Ratios of CPU time are medians of paired runs; memory is the rise of the resident set above what
+it was before, each way in a process of its own.
 """
 
 from __future__ import annotations
